@@ -1,0 +1,1 @@
+"""What processes share: events, books, feeds, the board and control messages."""

@@ -1,0 +1,71 @@
+"""Topics: ``<channel>.<venue>.<symbol>``, and ``status.<venue>``, ``heartbeat.<venue>``.
+
+The channel comes first, so that one prefix selects a channel on all venues. Symbols end in ``-PERP``, so that no topic
+is a prefix of another.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+__all__ = ["BOOK_CHANNELS", "CHANNELS", "Topic", "base_of", "symbol_of", "topic_of"]
+
+#: Every public channel, in the order in which tools show them.
+CHANNELS = (
+    "book",
+    "book20",
+    "bbo",
+    "trade",
+    "mark",
+    "funding",
+    "liquidation",
+    "instrument",
+    "status",
+    "heartbeat",
+    "lifecycle",
+)
+
+#: The channels that carry an order book.
+BOOK_CHANNELS = ("book", "book20")
+
+_SUFFIX = "-PERP"
+_BASE = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
+
+
+class Topic(NamedTuple):
+    """A topic in its parts; ``symbol`` is empty for the topics of a whole venue."""
+
+    channel: str
+    venue: str
+    symbol: str
+
+    def __str__(self) -> str:
+        """The topic as it stands in the first frame of a message."""
+        return f"{self.channel}.{self.venue}.{self.symbol}" if self.symbol else f"{self.channel}.{self.venue}"
+
+    @classmethod
+    def parse(cls, text: str) -> Topic:
+        """Take a topic apart.
+
+        Raises:
+            ValueError: Fewer than two parts.
+        """
+        channel, venue, *rest = text.split(".", 2)
+        return cls(channel, venue, rest[0] if rest else "")
+
+
+def topic_of(channel: str, venue: str, symbol: str | None = None) -> str:
+    """The text of a topic."""
+    return str(Topic(channel, venue, symbol or ""))
+
+
+def symbol_of(base: str) -> str:
+    """Our symbol for the perpetual on ``base``: ``BTC`` gives ``BTC-PERP``."""
+    return base + _SUFFIX
+
+
+def base_of(text: str) -> str | None:
+    """The base behind a base or a symbol of ours, or None when it is neither."""
+    base = text.removesuffix(_SUFFIX)
+    return base if _BASE.fullmatch(base) else None

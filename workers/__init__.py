@@ -1,0 +1,1 @@
+"""One venue process: socket to ZeroMQ."""

@@ -1,0 +1,1 @@
+"""The five venues, each one pure file."""
