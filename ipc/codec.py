@@ -1,0 +1,58 @@
+"""Events to bytes and back, and the JSON Schema of the events."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast, get_args
+
+import msgspec
+
+from ipc.errors import DecodeError
+from ipc.events import AnyEvent, Event
+
+__all__ = ["decode", "encode", "json_schema"]
+
+_encoder: Final = msgspec.json.Encoder()
+_decoder: Final = msgspec.json.Decoder(AnyEvent)
+
+
+class _KindOnly(msgspec.Struct):
+    kind: str
+
+
+_kind_decoder: Final = msgspec.json.Decoder(_KindOnly)
+_KINDS: Final = frozenset(kind.__struct_config__.tag for kind in get_args(AnyEvent))
+
+#: The payload of an event: UTF-8 JSON.
+encode = _encoder.encode
+
+
+def decode(payload: bytes | memoryview) -> Event | None:
+    """The event in a payload, or None when its kind is of a newer schema and not for this reader.
+
+    Raises:
+        DecodeError: Not an event.
+    """
+    try:
+        return cast("Event", _decoder.decode(payload))
+    except (ValueError, RecursionError) as error:
+        if _is_unknown_kind(payload):
+            return None
+        raise DecodeError(f"not an event: {error}") from error
+
+
+def _is_unknown_kind(payload: bytes | memoryview) -> bool:
+    try:
+        return _kind_decoder.decode(payload).kind not in _KINDS
+    except (ValueError, RecursionError):
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of every event, generated from the types."""
+    (schema,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "paraphina-supervisor events, schema 1",
+        **schema,
+        "$defs": components,
+    }

@@ -1,0 +1,278 @@
+"""Event schema version 1: what a consumer receives, one msgspec type a kind.
+
+Prices, sizes and rates are the venue's own decimal text; no float stands between the venue and the consumer. Times are
+integer nanoseconds. What is not known is ``None``. Ids are text. A reader ignores keys that it does not know; adding an
+optional field keeps the version, anything else makes a new one.
+
+The fields that a decoder knows come first and are given by position (twice as fast as by name, and this is the hot
+path); the stamps are filled in by the publisher.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ipc.health import Reason, Stream, StreamState
+
+__all__ = [
+    "SCHEMA",
+    "AnyEvent",
+    "Bbo",
+    "BookDelta",
+    "BookSnapshot",
+    "Cause",
+    "Event",
+    "Flag",
+    "Funding",
+    "Gap",
+    "GapAction",
+    "Heartbeat",
+    "HeartbeatBook",
+    "Instrument",
+    "Level",
+    "Lifecycle",
+    "Liquidation",
+    "Mark",
+    "Side",
+    "Status",
+    "Trade",
+]
+
+#: The version of this schema.
+SCHEMA = 1
+
+#: A price level: price and size as the venue wrote them.
+Level: TypeAlias = tuple[str, str]
+#: The side of the aggressor.
+Side: TypeAlias = Literal["buy", "sell"]
+Flag: TypeAlias = Literal["refresh", "backlog", "replay", "rest", "crossed_by_venue"]
+#: Why a snapshot was sent.
+Cause: TypeAlias = Literal["subscribe", "resync", "refresh", "rest", "rotation"]
+#: What the worker does about a gap.
+GapAction: TypeAlias = Literal["resync", "resubscribe", "reconnect", "none"]
+
+
+class _Stamps(msgspec.Struct, kw_only=True, tag_field="kind", gc=False):
+    """What the publisher adds: who sent it, in which order, and when."""
+
+    #: Version of the schema.
+    schema: int = SCHEMA
+    #: Life of the publisher: strictly increasing, close to its start in wall-clock ns.
+    epoch: int = 0
+    #: Position within the topic and epoch, from 1 without a hole.
+    seq: int = 0
+    #: Wall clock when the frame was read from the socket, ns.
+    recv_ns: int = 0
+    #: Monotonic clock at the same moment, ns; comparable between processes of one boot.
+    recv_mono_ns: int = 0
+    #: Wall clock when the event was handed to the socket, ns.
+    publish_ns: int = 0
+    flags: tuple[Flag, ...] = ()
+
+
+class Event(_Stamps, gc=False):
+    """What every event carries beside its stamps."""
+
+    venue: str
+    #: Ours, ``BTC-PERP``; None for events of a whole venue, and where a market cannot be named offline.
+    symbol: str | None
+    #: The venue's own name of the market.
+    venue_symbol: str | None
+    #: The venue's matching time, else its push time, else None. Never faked.
+    exchange_ns: int | None
+
+
+class BookSnapshot(Event, tag="book_snapshot", gc=False):
+    """The whole book: replaces what the consumer holds. Sides are best first."""
+
+    bids: list[Level]
+    asks: list[Level]
+    #: Levels a side that this feed carries at most; None when it carries the whole book.
+    depth: int | None
+    #: The venue's sequence number of this state, where it has one.
+    venue_seq: int | None
+    cause: Cause = "subscribe"
+
+
+class BookDelta(Event, tag="book_delta", gc=False):
+    """Changed levels with their new absolute sizes, in the venue's order; a size of value zero deletes the level."""
+
+    bids: list[Level]
+    asks: list[Level]
+    venue_seq: int | None
+    prev_venue_seq: int | None
+    #: First of the venue's numbers that this change covers, where it covers a range.
+    first_venue_seq: int | None = None
+
+
+class Gap(Event, tag="gap", gc=False):
+    """From here to the next snapshot the book is unusable."""
+
+    #: ``book``: this one alone; ``session``: every book of the connection.
+    scope: Literal["book", "session"]
+    reason: Reason
+    #: What the continuity rule asked for, and what came, in the rule's own terms.
+    expected: int | str | None
+    got: int | str | None
+    action: GapAction
+
+
+class Bbo(Event, tag="bbo", gc=False):
+    """Best bid and offer; a side that is empty is None."""
+
+    bid_price: str | None
+    bid_size: str | None
+    ask_price: str | None
+    ask_size: str | None
+
+
+class Trade(Event, tag="trade", gc=False):
+    """A public trade."""
+
+    price: str
+    size: str
+    side: Side
+    #: Unique within the market; the key to deduplicate by.
+    trade_id: str
+    #: ``trade``, ``liquidation``, ``adl``, ``settlement``, or the venue's own word.
+    trade_type: str = "trade"
+
+
+class Liquidation(Event, tag="liquidation", gc=False):
+    """A liquidation, where the venue has a stream of its own for them."""
+
+    price: str
+    size: str
+    side: Side
+    trade_id: str
+    trade_type: str = "liquidation"
+
+
+class Mark(Event, tag="mark", gc=False):
+    """Mark price, index price and open interest; what this frame did not carry is None."""
+
+    mark_price: str | None
+    index_price: str | None
+    index_kind: Literal["oracle", "index"] | None
+    #: In base units.
+    open_interest: str | None
+    #: In quote units.
+    open_interest_notional: str | None
+
+
+class Funding(Event, tag="funding", gc=False):
+    """A funding rate, in the venue's words and normalised."""
+
+    #: Decimal fraction for one interval; positive means that longs pay.
+    rate: str | None
+    #: The venue's own text, in ``rate_unit``.
+    rate_native: str | None
+    #: For example ``fraction_per_interval`` or ``percent_per_hour``.
+    rate_unit: str
+    interval_s: int | None
+    #: ``rate`` times 28 800 over ``interval_s``, 12 places.
+    rate_8h: str | None
+    #: When it is paid next; None where the venue accrues continuously or does not say.
+    next_funding_ns: int | None
+    phase: Literal["predicted", "settled"]
+    #: Which price the payment is computed with.
+    settlement_price_kind: Literal["oracle", "mark", "index", "usdc_oracle_adjusted", "unknown"]
+    source: Literal["ws", "rest"] = "ws"
+    #: Wall clock of the poll, ns; None for what came by WebSocket.
+    polled_ns: int | None = None
+
+
+class Status(Event, tag="status", gc=False):
+    """A stream, or one market of it (``symbol``), changed its state."""
+
+    stream: Stream
+    state: StreamState
+    previous: StreamState | None
+    reason: Reason | None
+    #: Number of the connection attempt since the last healthy run.
+    attempt: int
+    #: Delay before the next attempt, s; None when none is planned.
+    backoff_s: float | None
+    pid: int
+    #: Age of the last applied data, by symbol, ms; None where there was none.
+    ages_ms: dict[str, int | None]
+
+
+class HeartbeatBook(msgspec.Struct, gc=False):
+    """What the worker holds of one book, to compare with."""
+
+    #: Last seq of the book's topic that ``crc32_top10`` covers.
+    seq: int
+    venue_seq: int | None
+    usable: bool
+    age_ms: int | None
+    #: CRC-32 of the ten best levels a side; None while unusable.
+    crc32_top10: int | None
+
+
+class Heartbeat(Event, tag="heartbeat", gc=False):
+    """Once a second from every worker, whatever its streams do."""
+
+    #: Last seq of every topic.
+    seqs: dict[str, int]
+    #: By symbol.
+    books: dict[str, HeartbeatBook]
+    #: Times that a subscriber's pipe was full.
+    drops: int
+    rss_bytes: int
+
+
+class Instrument(Event, tag="instrument", gc=False):
+    """What the venue lists of a market."""
+
+    #: Price step; None where the venue has none that is fixed.
+    tick: str | None
+    #: Size step.
+    lot: str | None
+    #: Base units that one unit of size stands for.
+    contract_size: str
+    #: Units of the base asset in one quoted unit: 1000 for ``kPEPE``. Prices are not rescaled.
+    multiplier: int
+    quote: str
+    #: The venue's numeric or other id, as text.
+    market_id: str | None
+    funding_interval_s: int | None
+    status: Literal["active", "halted", "delisted"]
+
+
+class Lifecycle(Event, tag="lifecycle", gc=False):
+    """Something happened to a process of the system; ``venue`` names the process."""
+
+    #: ``started``, ``live``, ``stale``, ``exited``, ``restarting``, ``killing``, ``unkillable``, ``stopped`` or
+    #: ``failed``.
+    event: str
+    reason: Reason | None
+    pid: int | None
+    generation: int
+    exit_code: int | None
+    signal: str | None
+    #: Delay before the next start, s.
+    delay_s: float | None
+    #: Deaths since the last healthy run.
+    failures: int
+    restarts: int
+    uptime_s: float | None
+
+
+#: Any event of this schema, told apart by ``kind``.
+AnyEvent: TypeAlias = (
+    BookSnapshot
+    | BookDelta
+    | Gap
+    | Bbo
+    | Trade
+    | Liquidation
+    | Mark
+    | Funding
+    | Status
+    | Heartbeat
+    | Instrument
+    | Lifecycle
+)

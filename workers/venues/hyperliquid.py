@@ -1,0 +1,501 @@
+"""Hyperliquid: whole books on a cadence, everything on one connection, REST by POST.
+
+Source of the rules: Hyperliquid's API documentation (WebSocket subscriptions, timeouts and heartbeats, rate limits,
+perpetuals info endpoint), and recorded frames where the two differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, TypeAlias
+
+import msgspec
+
+from ipc.decimals import rate_per_8h
+from ipc.errors import DecodeError
+from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Trade
+from ipc.health import Reason, Stream
+from ipc.topics import base_of
+from workers.venues.venue import (
+    Ack,
+    Connection,
+    Continuity,
+    Item,
+    Keepalive,
+    Limits,
+    Listing,
+    Markets,
+    Poll,
+    Pong,
+    Refused,
+    Request,
+    Resync,
+    Rule,
+    Subscription,
+    Unsubscribed,
+    Venue,
+    parsed,
+    split_multiplier,
+)
+
+__all__ = ["Hyperliquid"]
+
+_NS_PER_MS: Final = 1_000_000
+_HOUR_S: Final = 3600
+#: Levels a side: of the fast book, and of the ordinary one (since July 2026 every 5 s).
+_FAST_DEPTH: Final = 5
+_FULL_DEPTH: Final = 20
+#: Some servers greet with this bare text, which is no JSON.
+_GREETING: Final = b"Websocket connection established"
+_SETTLED_PERIOD_S: Final = 600.0
+
+
+class _Level(msgspec.Struct, gc=False):
+    px: str
+    sz: str
+
+
+class _L2Book(msgspec.Struct, gc=False):
+    coin: str
+    time: int
+    levels: tuple[list[_Level], list[_Level]]
+    fast: bool | None = None
+
+
+class _Bbo(msgspec.Struct, gc=False):
+    coin: str
+    time: int
+    bbo: tuple[_Level | None, _Level | None]
+
+
+class _Trade(msgspec.Struct, gc=False):
+    coin: str
+    side: str
+    px: str
+    sz: str
+    time: int
+    tid: int
+
+
+class _Context(msgspec.Struct, gc=False):
+    funding: str | None = None
+    openInterest: str | None = None  # noqa: N815 - the venue's names
+    oraclePx: str | None = None  # noqa: N815
+    markPx: str | None = None  # noqa: N815
+
+
+class _AssetContext(msgspec.Struct, gc=False):
+    coin: str
+    ctx: _Context
+
+
+class _Described(msgspec.Struct, gc=False):
+    """A subscription as the venue echoes it: normalised, with defaults filled in."""
+
+    type: str
+    coin: str = ""
+    fast: bool | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    method: str
+    subscription: _Described
+
+
+class _L2BookFrame(msgspec.Struct, tag_field="channel", tag="l2Book", gc=False):
+    data: _L2Book
+
+
+class _BboFrame(msgspec.Struct, tag_field="channel", tag="bbo", gc=False):
+    data: _Bbo
+
+
+class _TradesFrame(msgspec.Struct, tag_field="channel", tag="trades", gc=False):
+    data: list[_Trade]
+
+
+class _ContextFrame(msgspec.Struct, tag_field="channel", tag="activeAssetCtx", gc=False):
+    data: _AssetContext
+
+
+class _ResponseFrame(msgspec.Struct, tag_field="channel", tag="subscriptionResponse", gc=False):
+    data: _Response
+
+
+class _PongFrame(msgspec.Struct, tag_field="channel", tag="pong", gc=False):
+    pass
+
+
+class _ErrorFrame(msgspec.Struct, tag_field="channel", tag="error", gc=False):
+    data: str
+
+
+class _AnyFrame(msgspec.Struct):
+    channel: str
+
+
+_Frame: TypeAlias = _L2BookFrame | _BboFrame | _TradesFrame | _ContextFrame | _ResponseFrame | _PongFrame | _ErrorFrame
+_frames: Final = msgspec.json.Decoder(_Frame)
+_any_frame: Final = msgspec.json.Decoder(_AnyFrame)
+_KNOWN: Final = frozenset(
+    {"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"},
+)
+
+
+class _Asset(msgspec.Struct):
+    name: str
+    szDecimals: int  # noqa: N815
+    isDelisted: bool | None = None  # noqa: N815
+
+
+class _Meta(msgspec.Struct):
+    universe: list[_Asset]
+
+
+class _Prediction(msgspec.Struct):
+    fundingRate: str | None = None  # noqa: N815
+    nextFundingTime: int | None = None  # noqa: N815
+    fundingIntervalHours: int | None = None  # noqa: N815
+
+
+class _Settled(msgspec.Struct):
+    coin: str
+    fundingRate: str | None  # noqa: N815
+    time: int
+
+
+_meta: Final = msgspec.json.Decoder(_Meta)
+_predictions: Final = msgspec.json.Decoder(list[tuple[str, list[tuple[str, _Prediction | None]]]])
+_history: Final = msgspec.json.Decoder(list[_Settled])
+_rest_book: Final = msgspec.json.Decoder(_L2Book)
+
+
+class Hyperliquid(Venue):
+    """Public market data of the core perpetuals."""
+
+    name: ClassVar[str] = "hyperliquid"
+    env: ClassVar[str] = "HL"
+    ws_url: ClassVar[str] = "wss://api.hyperliquid.xyz/ws"
+    rest_url: ClassVar[str] = "https://api.hyperliquid.xyz"
+    streams: ClassVar[Mapping[Stream, float | None]] = {
+        Stream.BOOK: 0.5,
+        Stream.BOOK20: 5.0,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+    }
+    # The server closes what it has sent nothing to for 60 s; acknowledgements do not count.
+    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=b'{"method":"ping"}')
+    limits: ClassVar[Limits] = Limits(burst=100, messages_per_s=20.0, rest_weight_per_min=1200)
+    continuity: ClassVar[Continuity] = Continuity(
+        Rule.SNAPSHOTS, Resync.RESUBSCRIBE, silence_s={Stream.BOOK: 2.0, Stream.BOOK20: 20.0}
+    )
+
+    def listing_requests(self) -> tuple[Request, ...]:
+        """``meta`` of the core dex."""
+        return (_info(b'{"type":"meta"}', weight=20),)
+
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+        """The universe; a name's position in it is its asset id."""
+        universe = parsed(_meta, bodies[0], "meta").universe
+        return [
+            listing
+            for index, asset in enumerate(universe)
+            if (listing := _listing(asset.name, index, asset.szDecimals, delisted=bool(asset.isDelisted))).base
+        ]
+
+    def offline_listing(self, wire: str) -> Listing:
+        """A core coin's name says all; builder, spot and outcome markets are not named."""
+        return _listing(wire, None, None, delisted=False)
+
+    def connections(
+        self,
+        listings: Sequence[Listing],
+        ws_url: str,
+        options: Mapping[str, str],  # noqa: ARG002 - it has none
+    ) -> tuple[Connection, ...]:
+        """Everything on one connection: an address may open only ten."""
+        wanted: list[Subscription] = []
+        for listing in listings:
+            coin = listing.wire
+            wanted += [
+                _subscription(listing, (Stream.BOOK,), {"type": "l2Book", "coin": coin, "fast": True}),
+                _subscription(listing, (Stream.BBO,), {"type": "bbo", "coin": coin}),
+                _subscription(listing, (Stream.TRADE,), {"type": "trades", "coin": coin}),
+                _subscription(listing, (Stream.MARK, Stream.FUNDING), {"type": "activeAssetCtx", "coin": coin}),
+                _subscription(listing, (Stream.BOOK20,), {"type": "l2Book", "coin": coin}),
+            ]
+        return (Connection("main", ws_url, tuple(wanted)),)
+
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: ARG002, FBT001
+        """One frame; see :meth:`Venue.decode`."""
+        try:
+            frame = _frames.decode(payload)
+        except (ValueError, RecursionError):
+            return _decode_other(bytes(payload))
+        return _DECODERS[type(frame)](frame, markets)
+
+    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
+        """Predicted rates of all coins in one request; the settled ones coin by coin, seldom."""
+        markets = {listing.wire: listing for listing in listings}
+        symbols = tuple(str(listing.symbol) for listing in listings)
+        predicted = _info(b'{"type":"predictedFundings"}', weight=20)
+        polls = [
+            Poll("predicted", Stream.FUNDING_POLL, lambda _: predicted, partial(_parse_predicted, markets), symbols)
+        ]
+        polls += [
+            Poll(
+                f"settled.{listing.symbol}",
+                Stream.FUNDING_POLL,
+                partial(_history_request, listing.wire),
+                partial(_parse_settled, listing),
+                (str(listing.symbol),),
+                period_s=_SETTLED_PERIOD_S,
+            )
+            for listing in listings
+        ]
+        return tuple(polls)
+
+    def book_request(self, listing: Listing) -> Request:
+        """``l2Book``: 20 levels a side, as the ordinary subscription."""
+        return _info(msgspec.json.encode({"type": "l2Book", "coin": listing.wire}), weight=2)
+
+    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
+        """The same shape as the stream's frames."""
+        book = parsed(_rest_book, body, "l2Book")
+        return _snapshot(listing, book, _FULL_DEPTH)
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+def _decode_other(payload: bytes) -> list[Item]:
+    """A frame that is no public data of ours: the greeting, channels of other kinds, or a malformed one."""
+    if payload.startswith(_GREETING):
+        return []
+    try:
+        channel = _any_frame.decode(payload).channel
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not a Hyperliquid frame: {error}") from error
+    if channel in _KNOWN:
+        try:
+            _frames.decode(payload)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"malformed {channel} frame: {error}") from error
+    return []
+
+
+def _levels(side: list[_Level]) -> list[Level]:
+    return [(level.px, level.sz) for level in side]
+
+
+def _snapshot(listing: Listing, book: _L2Book, depth: int) -> BookSnapshot:
+    bids, asks = book.levels
+    return BookSnapshot(
+        "hyperliquid",
+        listing.symbol,
+        listing.venue_symbol,
+        book.time * _NS_PER_MS,
+        _levels(bids),
+        _levels(asks),
+        depth,
+        None,
+    )
+
+
+def _decode_book(frame: _L2BookFrame, markets: Markets) -> list[Item]:
+    book = frame.data
+    listing = markets.get(book.coin)
+    if listing is None:
+        return []
+    fast = book.fast
+    if fast is None:
+        # Both subscriptions share channel and coin; only a fast frame always has at most five levels a side.
+        fast = len(book.levels[0]) <= _FAST_DEPTH and len(book.levels[1]) <= _FAST_DEPTH
+    return [_snapshot(listing, book, _FAST_DEPTH if fast else _FULL_DEPTH)]
+
+
+def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
+    data = frame.data
+    listing = markets.get(data.coin)
+    if listing is None:
+        return []
+    bid, ask = data.bbo
+    return [
+        Bbo(
+            "hyperliquid",
+            listing.symbol,
+            listing.venue_symbol,
+            data.time * _NS_PER_MS,
+            bid.px if bid else None,
+            bid.sz if bid else None,
+            ask.px if ask else None,
+            ask.sz if ask else None,
+        )
+    ]
+
+
+def _decode_trades(frame: _TradesFrame, markets: Markets) -> list[Item]:
+    # The hash is no key: it is all zeros for system fills. tid is unique across markets.
+    return [
+        Trade(
+            "hyperliquid",
+            listing.symbol,
+            listing.venue_symbol,
+            row.time * _NS_PER_MS,
+            row.px,
+            row.sz,
+            "buy" if row.side == "B" else "sell",
+            str(row.tid),
+        )
+        for row in frame.data
+        if (listing := markets.get(row.coin)) is not None
+    ]
+
+
+def _decode_context(frame: _ContextFrame, markets: Markets) -> list[Item]:
+    listing = markets.get(frame.data.coin)
+    if listing is None:
+        return []
+    context = frame.data.ctx
+    mark = Mark(
+        "hyperliquid",
+        listing.symbol,
+        listing.venue_symbol,
+        None,
+        context.markPx,
+        context.oraclePx,
+        "oracle" if context.oraclePx is not None else None,
+        context.openInterest,
+        None,
+    )
+    # The published rate is already hourly; the frame has no time, so neither the next settlement nor its own is known.
+    return [mark, _funding(listing, context.funding, None, None, "predicted")]
+
+
+def _decode_response(frame: _ResponseFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
+    key = _key(frame.data.subscription)
+    return [Ack(key) if frame.data.method == "subscribe" else Unsubscribed(key)]
+
+
+def _decode_pong(frame: _PongFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
+    return [Pong()]
+
+
+def _decode_error(frame: _ErrorFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
+    text = frame.data
+    if text.startswith(("Already subscribed", "Already unsubscribed")):
+        return [Refused(text, _key_in(text), reason=None)]
+    if text.startswith("Cannot"):
+        return [Refused(text, reason=Reason.RATE_LIMITED)]
+    return [Refused(text, _key_in(text))]
+
+
+_DECODERS: Final[dict[type, Callable[[Any, Markets], list[Item]]]] = {
+    _L2BookFrame: _decode_book,
+    _BboFrame: _decode_bbo,
+    _TradesFrame: _decode_trades,
+    _ContextFrame: _decode_context,
+    _ResponseFrame: _decode_response,
+    _PongFrame: _decode_pong,
+    _ErrorFrame: _decode_error,
+}
+
+
+# --- subscriptions ------------------------------------------------------------------------------------------------
+
+
+def _key(described: _Described) -> str:
+    """A subscription's name, the same for what was sent and for its normalised echo."""
+    fast = ":fast" if described.fast else ""
+    return f"{described.type}:{described.coin}{fast}"
+
+
+def _key_in(text: str) -> str | None:
+    """The key of the subscription that an error text quotes, if it quotes one."""
+    start = text.find("{")
+    try:
+        return _key(msgspec.json.decode(text[start:].encode(), type=_Described)) if start >= 0 else None
+    except ValueError:
+        return None
+
+
+def _subscription(listing: Listing, streams: tuple[Stream, ...], body: dict[str, str | bool]) -> Subscription:
+    return Subscription(
+        _key(msgspec.convert(body, _Described)),
+        streams,
+        listing.symbol,
+        msgspec.json.encode({"method": "subscribe", "subscription": body}),
+        msgspec.json.encode({"method": "unsubscribe", "subscription": body}),
+    )
+
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+
+
+def _info(body: bytes, weight: int) -> Request:
+    return Request("/info", "POST", body, weight)
+
+
+def _listing(name: str, index: int | None, size_decimals: int | None, *, delisted: bool) -> Listing:
+    base, multiplier = split_multiplier(name)
+    lot = None if size_decimals is None else f"{10**-size_decimals:.{size_decimals}f}"
+    return Listing(
+        base_of(base),
+        wire=name,
+        venue_symbol=name,
+        market_id=None if index is None else str(index),
+        # No tick is published: five significant digits and 6 - szDecimals decimals, so it moves with the price.
+        lot=lot,
+        multiplier=multiplier,
+        quote="USDC",
+        funding_interval_s=_HOUR_S,
+        status="delisted" if delisted else "active",
+    )
+
+
+def _funding(
+    listing: Listing,
+    rate: str | None,
+    exchange_ms: int | None,
+    next_ms: int | None,
+    phase: str,
+    interval_s: int = _HOUR_S,
+) -> Funding:
+    return Funding(
+        "hyperliquid",
+        listing.symbol,
+        listing.venue_symbol,
+        None if exchange_ms is None else exchange_ms * _NS_PER_MS,
+        rate,
+        rate,
+        "fraction_per_interval",
+        interval_s,
+        rate_per_8h(rate, interval_s),
+        None if next_ms is None else next_ms * _NS_PER_MS,
+        phase,  # type: ignore[arg-type]
+        "oracle",
+    )
+
+
+def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
+    rows = parsed(_predictions, body, "predictedFundings")
+    events: list[Event] = []
+    for coin, venues in rows:
+        own = dict(venues).get("HlPerp")
+        if own is not None and (listing := markets.get(coin)) is not None:
+            interval_s = (own.fundingIntervalHours or 1) * _HOUR_S
+            events.append(_funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", interval_s))
+    return events
+
+
+def _history_request(coin: str, now_ms: int) -> Request:
+    since_ms = now_ms - 2 * _HOUR_S * 1000
+    return _info(msgspec.json.encode({"type": "fundingHistory", "coin": coin, "startTime": since_ms}), weight=21)
+
+
+def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+    rows = parsed(_history, body, "fundingHistory")
+    return [_funding(listing, row.fundingRate, row.time, None, "settled") for row in rows[-1:]]
