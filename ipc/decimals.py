@@ -9,6 +9,8 @@ from typing import Final
 __all__ = ["is_zero", "plain", "rate_per_8h", "scale_rate", "shortest"]
 
 _EIGHT_HOURS_S: Final = 28_800
+#: Decimal exponent beyond which a number is taken for rubbish.
+_MAX_MAGNITUDE: Final = 15
 _TWELVE_PLACES: Final = Decimal("1e-12")
 
 
@@ -27,15 +29,9 @@ def shortest(text: str) -> str:
     """Decimal text in its shortest plain form: ``82653.0`` gives ``82653``, ``1e-7`` gives ``0.0000001``.
 
     Raises:
-        ValueError: Not a finite decimal number.
+        ValueError: Not a finite decimal number, or one that no price, size or rate can be.
     """
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(f"not a decimal number: {text!r}") from error
-    if not number.is_finite():
-        raise ValueError(f"not a finite number: {text!r}")
-    digits = f"{number:f}"
+    digits = f"{_number(text):f}"
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return "0" if digits == "-0" else digits
@@ -43,13 +39,32 @@ def shortest(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
-    """A rate per interval as a rate per eight hours, to 12 places; None when either is unknown."""
+    """A rate per interval as a rate per eight hours, to 12 places; None when either is unknown.
+
+    Raises:
+        ValueError: The rate is not a number.
+    """
     if rate is None or not interval_s:
         return None
-    per_8h = Decimal(rate) * _EIGHT_HOURS_S / interval_s
+    per_8h = _number(rate) * _EIGHT_HOURS_S / interval_s
     return f"{per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN):f}"
 
 
 def scale_rate(rate: str | None, divisor: int) -> str | None:
-    """``rate`` divided by ``divisor`` as plain text: percent to fraction, eight hours to one; None stays None."""
-    return None if rate is None else plain(Decimal(rate) / divisor)
+    """``rate`` divided by ``divisor`` as plain text: percent to fraction, eight hours to one; None stays None.
+
+    Raises:
+        ValueError: The rate is not a number.
+    """
+    return None if rate is None else plain(_number(rate) / divisor)
+
+
+def _number(text: str) -> Decimal:
+    """The number in a text that comes from outside; one of absurd size would cost memory and is refused."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"not a decimal number: {text!r}") from error
+    if not number.is_finite() or (number and abs(number.adjusted()) > _MAX_MAGNITUDE):
+        raise ValueError(f"not a number of this world: {text[:40]!r}")
+    return number

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["BOOK_CHANNELS", "CHANNELS", "Topic", "base_of", "symbol_of", "topic_of"]
+__all__ = ["BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
+
+#: The venues, in the order in which tools show them.
+VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 #: Every public channel, in the order in which tools show them.
 CHANNELS = (

@@ -192,6 +192,7 @@ class Hyperliquid(Venue):
     continuity: ClassVar[Continuity] = Continuity(
         Rule.SNAPSHOTS, Resync.RESUBSCRIBE, silence_s={Stream.BOOK: 2.0, Stream.BOOK20: 20.0}
     )
+    replays_trades: ClassVar[bool] = True
 
     def listing_requests(self) -> tuple[Request, ...]:
         """``meta`` of the core dex."""

@@ -123,8 +123,9 @@ class Markets(Protocol):
 class Subscription:
     """One thing that is subscribed on a connection.
 
-    ``key`` is what an acknowledgement names. ``symbol`` is None for a subscription to all markets. The messages are
-    what is sent on the socket; None where the venue has no such message (the URL subscribes).
+    ``key`` is what an acknowledgement names; ``alias`` is its other name where replies carry only a request's id
+    (``id:3``). ``symbol`` is None for a subscription to all markets. The messages are what is sent on the socket; None
+    where the venue has no such message (the URL subscribes).
     """
 
     key: str
@@ -132,6 +133,7 @@ class Subscription:
     symbol: str | None
     subscribe: bytes | None = None
     unsubscribe: bytes | None = None
+    alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +343,8 @@ class Venue(ABC):
     keepalive: ClassVar[Keepalive]
     limits: ClassVar[Limits]
     continuity: ClassVar[Continuity]
+    #: Whether the first frame of trades after a subscription is unmarked history.
+    replays_trades: ClassVar[bool] = False
     #: Settings of this venue alone: key to allowed values, the first being the default.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 

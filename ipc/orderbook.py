@@ -1,0 +1,179 @@
+"""The order book of one market: levels by value, best prices at hand, checksums.
+
+A level is identified by the numeric value of its price, never by its text (``82653`` and ``82653.0`` are one level);
+what is stored and handed out is the venue's text. Floats serve as identity only. They tell decimals of up to 15
+significant digits apart, which is checked where listings are read.
+
+A dict of levels by price beside a sorted list of the prices was the fastest of what was tried (12 µs for a message of
+20 changes on 1,000 levels a side; sorted containers 20 to 28, Decimal keys 33): the list is touched only when a level
+appears or goes, and the best price is its end. Feeds that send whole books never ask for the index, so it is built
+with the first delta.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from math import inf
+from zlib import crc32
+
+from ipc.decimals import shortest
+from ipc.events import Level
+
+__all__ = ["BadLevelError", "OrderBook"]
+
+_CHECKSUM_DEPTH = 10
+
+
+class BadLevelError(ValueError):
+    """A level's price or size is not a decimal number that a level can have."""
+
+
+def _price(level: Level) -> float:
+    """The identity of a level.
+
+    Raises:
+        BadLevelError: The price is no positive finite number.
+    """
+    try:
+        price = float(level[0])
+    except ValueError as error:
+        raise BadLevelError(f"price {level[0]!r}") from error
+    if not 0.0 < price < inf:
+        raise BadLevelError(f"price {level[0]!r}")
+    return price
+
+
+class _BookSide:
+    """One side: levels by price, and the prices in ascending order."""
+
+    __slots__ = ("levels", "prices")
+
+    def __init__(self, levels: Sequence[Level]) -> None:
+        self.levels: dict[float, Level] = {}
+        self.prices: list[float] = []
+        self.apply(levels)
+
+    def apply(self, changes: Sequence[Level]) -> None:
+        """Set and delete levels.
+
+        The tests stand in the loop, not in functions of their own: calls cost a third of the time per level.
+        """
+        levels, prices = self.levels, self.prices
+        for level in changes:
+            text, size = level
+            try:
+                price = float(text)
+            except ValueError as error:
+                raise BadLevelError(f"price {text!r}") from error
+            digits = size.strip("0.")
+            if not 0.0 < price < inf:
+                raise BadLevelError(f"price {text!r}")
+            if digits:
+                if not digits.isdigit() and not digits.replace(".", "", 1).isdigit():
+                    raise BadLevelError(f"size {size!r}")
+                if price not in levels:
+                    insort(prices, price)
+                levels[price] = level
+            elif not size:
+                raise BadLevelError("size ''")
+            elif levels.pop(price, None) is not None:
+                del prices[bisect_left(prices, price)]
+
+
+class OrderBook:
+    """Bids and asks of one market.
+
+    Empty and one-sided books are legal. Whether a book may be used is its holder's business.
+    """
+
+    __slots__ = ("_asks", "_bids", "_index")
+
+    def __init__(self) -> None:
+        self._bids: Sequence[Level] = ()
+        self._asks: Sequence[Level] = ()
+        #: Both sides by price, once a delta asked for it; ``_bids`` and ``_asks`` are then out of date.
+        self._index: tuple[_BookSide, _BookSide] | None = None
+
+    def replace(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
+        """Take a whole book, best first.
+
+        Raises:
+            BadLevelError: One of the two best levels is no level; the others are looked at when a delta comes.
+        """
+        for side in (bids, asks):
+            if side:
+                _price(side[0])
+        self._bids, self._asks, self._index = bids, asks, None
+
+    def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
+        """Apply changes with absolute sizes; a size of value zero deletes, also a level that is not there.
+
+        Raises:
+            BadLevelError: A level is no level; the book is then half changed and of no more use.
+        """
+        bid_side, ask_side = self._indexed()
+        bid_side.apply(bids)
+        ask_side.apply(asks)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._bids, self._asks, self._index = (), (), None
+
+    def size_at(self, side: str, price: str) -> str | None:
+        """The size of the level ``price`` on ``side`` (``bid`` or ``ask``); None when there is none."""
+        level = self._indexed()[side == "ask"].levels.get(_price((price, "")))
+        return level[1] if level else None
+
+    @property
+    def best_bid(self) -> Level | None:
+        """Highest bid; None when there are no bids."""
+        if self._index is None:
+            return self._bids[0] if self._bids else None
+        side = self._index[0]
+        return side.levels[side.prices[-1]] if side.prices else None
+
+    @property
+    def best_ask(self) -> Level | None:
+        """Lowest ask; None when there are no asks."""
+        if self._index is None:
+            return self._asks[0] if self._asks else None
+        side = self._index[1]
+        return side.levels[side.prices[0]] if side.prices else None
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether the best bid reaches the best ask."""
+        if self._index is not None:
+            bids, asks = self._index[0].prices, self._index[1].prices
+            return bool(bids and asks and bids[-1] >= asks[0])
+        if not self._bids or not self._asks:
+            return False
+        return float(self._bids[0][0]) >= float(self._asks[0][0])
+
+    def bids(self, depth: int | None = None) -> list[Level]:
+        """The best ``depth`` bids (all when None), best first."""
+        if self._index is None:
+            return list(self._bids[:depth])
+        side = self._index[0]
+        start = 0 if depth is None else max(0, len(side.prices) - depth)
+        return [side.levels[price] for price in reversed(side.prices[start:])]
+
+    def asks(self, depth: int | None = None) -> list[Level]:
+        """The best ``depth`` asks (all when None), best first."""
+        if self._index is None:
+            return list(self._asks[:depth])
+        side = self._index[1]
+        return [side.levels[price] for price in side.prices[:depth]]
+
+    def crc32_top10(self) -> int:
+        """CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals."""
+        bids = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.bids(_CHECKSUM_DEPTH))
+        asks = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.asks(_CHECKSUM_DEPTH))
+        return crc32(f"b:{bids};a:{asks}".encode())
+
+    def _indexed(self) -> tuple[_BookSide, _BookSide]:
+        if self._index is None:
+            self._index = (_BookSide(self._bids), _BookSide(self._asks))
+            self._bids = self._asks = ()
+        return self._index

@@ -1,0 +1,153 @@
+"""A consumer's copy of one book, which shows prices only while it is known to be right."""
+
+from __future__ import annotations
+
+from ipc.decimals import shortest
+from ipc.errors import BookUnusableError
+from ipc.events import BookDelta, BookSnapshot, Gap, HeartbeatBook, Level
+from ipc.orderbook import BadLevelError, OrderBook
+
+__all__ = ["NO_SNAPSHOT", "BookReplica"]
+
+#: Why a book that never had a snapshot is unusable.
+NO_SNAPSHOT = "no_snapshot"
+
+_MS = 1_000_000
+
+
+class BookReplica:
+    """One market's book as it was received.
+
+    ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
+    ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, or the reason of the worker's gap.
+    ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
+    ``drifts`` counts proven differences from the worker's book.
+    """
+
+    def __init__(self, venue: str, symbol: str) -> None:
+        self.venue = venue
+        self.symbol = symbol
+        self.fault: str | None = NO_SNAPSHOT
+        self.silence: str | None = None
+        self.drifts = 0
+        #: The venue's sequence number of the last applied state.
+        self.venue_seq: int | None = None
+        #: The worker's clocks at the last applied event: when its frame was read.
+        self.recv_mono_ns = 0
+        self.exchange_ns: int | None = None
+        self._book = OrderBook()
+
+    @property
+    def usable(self) -> bool:
+        """Whether the book may be traded on."""
+        return self.fault is None and self.silence is None
+
+    @property
+    def reason(self) -> str | None:
+        """Why the book is unusable; None while it is usable."""
+        return self.silence or self.fault
+
+    @property
+    def best_bid(self) -> Level | None:
+        """Highest bid; None when there are no bids.
+
+        Raises:
+            BookUnusableError: The book may not be used.
+        """
+        return self._checked().best_bid
+
+    @property
+    def best_ask(self) -> Level | None:
+        """Lowest ask; None when there are no asks.
+
+        Raises:
+            BookUnusableError: The book may not be used.
+        """
+        return self._checked().best_ask
+
+    def bids(self, depth: int | None = None) -> list[Level]:
+        """The best ``depth`` bids (all when None), best first.
+
+        Raises:
+            BookUnusableError: The book may not be used.
+        """
+        return self._checked().bids(depth)
+
+    def asks(self, depth: int | None = None) -> list[Level]:
+        """The best ``depth`` asks (all when None), best first.
+
+        Raises:
+            BookUnusableError: The book may not be used.
+        """
+        return self._checked().asks(depth)
+
+    def age_ms(self, now_mono_ns: int) -> float | None:
+        """Time since the frame of the last applied event was read; None before the first."""
+        return (now_mono_ns - self.recv_mono_ns) / _MS if self.recv_mono_ns else None
+
+    # --- what happens to it -------------------------------------------------------------------------------------
+
+    def void(self, fault: str) -> None:
+        """Make the book unusable until its next snapshot."""
+        self.fault = fault
+
+    def apply_snapshot(self, event: BookSnapshot) -> bool:
+        """Take a whole book; False when it shows that ours had drifted from the worker's."""
+        drifted = self.fault is None and "refresh" in event.flags and not self._equals(event)
+        self.drifts += drifted
+        try:
+            self._book.replace(event.bids, event.asks)
+        except BadLevelError:
+            self.fault = "bad_level"
+            return not drifted
+        self._note(event)
+        if "crossed_by_venue" in event.flags:
+            self.fault = "crossed_by_venue"
+        else:
+            self.fault = "crossed_book" if self._book.is_crossed else None
+        return not drifted
+
+    def apply_delta(self, event: BookDelta) -> None:
+        """Apply a change; ignored while the book is unusable."""
+        if self.fault is not None:
+            return
+        try:
+            self._book.apply(event.bids, event.asks)
+        except BadLevelError:
+            self.fault = "bad_level"
+            return
+        self._note(event)
+        if self._book.is_crossed:
+            self.fault = "crossed_book"
+
+    def apply_gap(self, event: Gap) -> None:
+        """The worker lost the book."""
+        self.fault = str(event.reason)
+
+    def agrees_with(self, beat: HeartbeatBook) -> bool:
+        """Compare with what the worker says of its book at the same seq; a difference voids ours."""
+        if self.fault is not None:
+            return True
+        if beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}:
+            return True
+        self.fault = "drift"
+        self.drifts += 1
+        return False
+
+    def _note(self, event: BookSnapshot | BookDelta) -> None:
+        self.venue_seq = event.venue_seq
+        self.recv_mono_ns = event.recv_mono_ns
+        self.exchange_ns = event.exchange_ns
+
+    def _checked(self) -> OrderBook:
+        reason = self.reason
+        if reason is not None:
+            raise BookUnusableError(self.venue, self.symbol, reason)
+        return self._book
+
+    def _equals(self, event: BookSnapshot) -> bool:
+        return _values(self._book.bids()) == _values(event.bids) and _values(self._book.asks()) == _values(event.asks)
+
+
+def _values(levels: list[Level]) -> list[tuple[str, str]]:
+    return [(shortest(price), shortest(size)) for price, size in levels]

@@ -1,0 +1,156 @@
+"""The run directory: where a running system's sockets, board and descriptions live, and who may use it.
+
+One directory is one system. It is ours alone (0700), never a link, and short enough that every Unix socket path in it
+fits the kernel's 107 bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ipc.errors import NotRunningError, RunDirError, UnknownStateError
+
+__all__ = ["RunDir", "default_path", "replace_file"]
+
+#: Linux: sun_path is 108 bytes with its final zero.
+_MAX_SOCKET_PATH: Final = 107
+#: The longest name of a socket that is bound here.
+_LONGEST_SOCKET: Final = "hyperliquid.account"
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """``$XDG_RUNTIME_DIR/paraphina``, else ``/dev/shm/paraphina-<uid>``."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "paraphina" if runtime else Path(f"/dev/shm/paraphina-{os.getuid()}")  # noqa: S108
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all: a reader sees the old content or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The paths in a run directory."""
+
+    path: Path
+
+    def prepare(self) -> None:
+        """Make the directory, or check that it is ours and private.
+
+        Raises:
+            RunDirError: It cannot be used; the text says why and what to do.
+        """
+        self._check_length()
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.path.lstat()
+        except OSError as error:
+            raise self._error(f"cannot be made: {error.strerror}", "choose another with --run-dir") from error
+        self._check_private(found)
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise self._error("is not writable", "choose another with --run-dir")
+
+    def _check_length(self) -> None:
+        longest = len(os.fsencode(self.path / _LONGEST_SOCKET))
+        if longest > _MAX_SOCKET_PATH:
+            excess = longest - _MAX_SOCKET_PATH
+            raise self._error(
+                f"its path is {excess} bytes too long for Unix sockets",
+                "choose a shorter one with --run-dir",
+            )
+
+    def _check_private(self, found: os.stat_result) -> None:
+        if stat.S_ISLNK(found.st_mode):
+            raise self._error("is a symbolic link", "name the directory itself with --run-dir")
+        if not stat.S_ISDIR(found.st_mode):
+            raise self._error("is not a directory", "choose another with --run-dir")
+        if found.st_uid != os.getuid():
+            raise self._error(f"belongs to uid {found.st_uid}, not to you", "choose another with --run-dir")
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            self.path.chmod(0o700)
+
+    def _error(self, what: str, advice: str) -> RunDirError:
+        return RunDirError(f"the run directory {what}", where=str(self.path), advice=advice)
+
+    def feed_path(self, venue: str) -> Path:
+        """The socket of a venue's public feed."""
+        return self.path / f"{venue}.feed"
+
+    def feed(self, venue: str) -> str:
+        """The ZeroMQ endpoint of a venue's public feed; ``lifecycle`` is the gateway's."""
+        return f"ipc://{self.feed_path(venue)}"
+
+    @property
+    def control(self) -> Path:
+        """The parent's control socket."""
+        return self.path / "control"
+
+    @property
+    def board(self) -> Path:
+        """The shared board."""
+        return self.path / "board"
+
+    @property
+    def lock(self) -> Path:
+        """The lock of the one supervisor."""
+        return self.path / "supervisor.lock"
+
+    @property
+    def description(self) -> Path:
+        """What the parent says of the system in text."""
+        return self.path / "describe.json"
+
+    def worker_description(self, venue: str) -> Path:
+        """What a worker says of itself in text."""
+        return self.path / f"{venue}.json"
+
+    def market_cache(self, venue: str) -> Path:
+        """The venue's market list as it was last seen."""
+        return self.path / f"{venue}.markets.json"
+
+    def describe(self) -> dict[str, Any]:
+        """What the parent wrote into :attr:`description`.
+
+        Raises:
+            NotRunningError: There is none: no supervisor ever ran here.
+            UnknownStateError: It cannot be read.
+        """
+        try:
+            return self._read(self.description)
+        except FileNotFoundError:
+            raise NotRunningError(
+                "no supervisor has run here",
+                where=str(self.path),
+                advice="start one with: paraphina-supervisor start",
+            ) from None
+
+    def describe_worker(self, venue: str) -> dict[str, Any]:
+        """What a worker wrote of itself; empty when it has not yet."""
+        try:
+            return self._read(self.worker_description(venue))
+        except (FileNotFoundError, UnknownStateError):
+            return {}
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            raise UnknownStateError(f"cannot be read: {error}", where=str(path)) from error

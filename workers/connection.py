@@ -1,0 +1,322 @@
+"""The hands of a session: the thread that owns a socket, reads it, and does what the session says.
+
+The hot path, from socket bytes to ZeroMQ, is :meth:`Connection.turn`: read what the socket holds, decode and apply
+each message (:meth:`workers.session.Session.received`), send the events, stamp the board.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.board import Board, CellWord, SessionWord
+from ipc.events import BookSnapshot, Cause, Event, Gap
+from ipc.health import Phase, Reason, Stream, code_of
+from ipc.log import get_log
+from ipc.publisher import Publisher
+from ipc.topics import Topic
+from workers.backoff import Backoff
+from workers.cut import Cutter
+from workers.dial import ConnectError
+from workers.frames import BINARY, PING, PONG
+from workers.reports import Reporter
+from workers.routes import Route
+from workers.session import Changed, Close, Fetch, Note, Publication, Purpose, Send, SendPing, Session
+from workers.settings import WorkerSettings
+from workers.transport import ClosedError, Transport, WebSocketTransport
+
+__all__ = ["Connection", "Fetched", "TransportFactory"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: How long a read waits: as long as a joiner of a silent feed, a fetched book or a timer may have to.
+_TICK_S: Final = 0.1
+#: A turn that is not back by then is overdue.
+_TURN_DEADLINE_NS: Final = _NS
+#: A planned end is followed by the next connection at once, spread over this long.
+_PLANNED_SPREAD_S: Final = 0.25
+_PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
+#: Ends after which the next snapshot is a resync.
+_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
+
+#: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
+TransportFactory = Callable[[str, Sequence[str], Cutter, int], Transport]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What REST answered to a fetch of a route's book; ``reason`` when there is no book."""
+
+    route: Route
+    purpose: Purpose
+    book: BookSnapshot | None
+    reason: Reason | None
+
+
+class Connection:
+    """One connection of a worker, over its whole life; :meth:`run` is a thread's target.
+
+    Args:
+        session: Its brain.
+        settings: The worker's settings.
+        number: Its session number on the board.
+        board: The board.
+        publisher: The worker's feed.
+        fetch: Hands a fetch to the thread that asks REST; the answer comes to :meth:`deliver`.
+        stop: Set when the worker ends.
+        open_transport: Opens the socket.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: WorkerSettings,
+        number: int,
+        board: Board,
+        publisher: Publisher,
+        fetch: Callable[[Fetch, Connection], None],
+        stop: threading.Event,
+        open_transport: TransportFactory | None = None,
+    ) -> None:
+        self.session = session
+        self.name = session.connection.name
+        self.cutter = Cutter()
+        self.row = board.session(settings.slot, number)
+        self._settings = settings
+        self._publisher = publisher
+        self._words = board.words
+        self._fetch = fetch
+        self._stop = stop
+        self._open_transport = open_transport or self._dial
+        self._inbox: deque[Fetched] = deque()
+        self._backoff = Backoff(settings.backoff)
+        self._reports = Reporter(settings.venue, board, publisher)
+        self._cause: Cause = "subscribe"
+        self._attach(board, number)
+
+    def _attach(self, board: Board, number: int) -> None:
+        """Give every route its topic and its cell."""
+        settings = self._settings
+        for route in self.session.routes:
+            index = settings.bases.index(str(route.listing.base))
+            cell = board.cell(settings.slot, index, route.stream)
+            route.at = cell.at
+            cell[CellWord.SESSION] = number + 1
+            cell[CellWord.LIMIT_MS] = (route.limit_ns or 0) // _MS
+            route.feed = self._publisher.topic(Topic(route.stream, settings.venue, route.symbol))
+            if route.keeper is not None:
+                route.feed.snapshot = lambda route=route: self.session.refresh(route)
+
+    def deliver(self, fetched: Fetched) -> None:
+        """Hand over what REST answered; any thread may."""
+        self._inbox.append(fetched)
+
+    def run(self) -> None:
+        """Connect, converse, wait, for ever."""
+        while not self._stop.is_set():
+            reason, wait_s = self._live_once()
+            if self._stop.is_set():
+                return
+            self._wait(reason, wait_s)
+
+    # --- one connection ---------------------------------------------------------------------------------------------
+
+    def _live_once(self) -> tuple[Reason, float | None]:
+        """One connection from dialling to its end; why it ended, and how long the venue asks to wait."""
+        transport = None
+        wait_s = None
+        try:
+            self._begin()
+            url, headers = self.session.connection.url, self.session.connection.headers
+            deadline_ns = self.row[SessionWord.DEADLINE]
+            transport = self._open_transport(url, headers, self.cutter, deadline_ns)
+            self._opened()
+            reason, text = self._converse(transport)
+        except (ConnectError, ClosedError) as error:
+            reason, text = error.reason, error.what
+            wait_s = error.retry_after_s if isinstance(error, ConnectError) else None
+        finally:
+            self.row[SessionWord.DEADLINE] = 0
+        if transport is not None:
+            transport.close()
+        self._ended(reason, text)
+        return reason, wait_s
+
+    def _begin(self) -> None:
+        """Zero the stamps, stamp the start, then connect: freshness never survives a connection."""
+        now = time.monotonic_ns()
+        words, row = self._words, self.row
+        for word in (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.FIRST_FRESH, SessionWord.LAST_FRESH):
+            row[word] = 0
+        for route in self.session.routes:
+            for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED):
+                words[route.at + word] = 0
+        self.cutter.begin()
+        row[SessionWord.ATTEMPT] = self._backoff.failures + 1
+        row[SessionWord.NEXT_ACTION] = 0
+        row[SessionWord.CONNECT_START] = now
+        row[SessionWord.DEADLINE] = now + self._settings.connect_timeout_ms * _MS
+        row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
+        self.session.connecting(now)
+        self._obey(None)
+
+    def _dial(self, url: str, headers: Sequence[str], cutter: Cutter, deadline_ns: int) -> Transport:
+        return WebSocketTransport(
+            url,
+            headers=headers,
+            cutter=cutter,
+            deadline_ns=deadline_ns,
+            tick_s=_TICK_S,
+            max_message=self.session.limits.max_frame_bytes,
+        )
+
+    def _opened(self) -> None:
+        now = time.monotonic_ns()
+        self.row[SessionWord.OPENED] = self.row[SessionWord.LAST_WS_RX] = now
+        self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
+        self._inbox.clear()
+        with self._publisher.turn:
+            self.session.opened(now, self._cause)
+        log.info("ws.connected", venue=self._settings.venue, session=self.name, attempt=self._backoff.failures + 1)
+
+    def _converse(self, transport: Transport) -> tuple[Reason, str]:
+        """Turn after turn, until the session or the worker has enough of it."""
+        while not self._stop.is_set():
+            close = self.turn(transport)
+            if close is not None:
+                return close.reason, close.text
+        return Reason.REQUESTED, "the worker stops"
+
+    def turn(self, transport: Transport) -> Close | None:
+        """The hot path: what the socket holds, through decoding and continuity, to the subscribers.
+
+        Returns:
+            The session's wish to end the connection, if it has one.
+
+        Raises:
+            ClosedError: The connection ended.
+        """
+        row, session = self.row, self.session
+        row[SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
+        frames = transport.receive()
+        now, wall = time.monotonic_ns(), time.time_ns()
+        with self._publisher.turn:
+            if frames:
+                row[SessionWord.LAST_WS_RX] = now
+                row.add(SessionWord.FRAMES, len(frames))
+                for opcode, payload in frames:
+                    if opcode <= BINARY:
+                        self._publish(session.received(opcode == BINARY, payload, now), now, wall)
+                    elif opcode == PING:
+                        transport.pong(bytes(payload))
+                    elif opcode == PONG:
+                        session.ponged()
+            while self._inbox:
+                done = self._inbox.popleft()
+                self._publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
+            self._publish(session.tick(now), 0, wall)
+        return self._obey(transport) if session.todo else None
+
+    def _publish(self, publications: list[Publication], now: int, wall: int) -> None:
+        """Send events and stamp their cells; ``now`` is 0 for what no frame caused, which stamps nothing."""
+        words, send = self._words, self._publisher.send
+        for route, event in publications:
+            at = route.at
+            if now:
+                words[at] = now  # LAST_DATA_RX
+            if event is None:
+                continue
+            event.recv_ns = wall
+            event.recv_mono_ns = now or time.monotonic_ns()
+            sent = send(route.feed, event) if route.keeper is not None else self._send_plain(route, event)
+            if type(event) is Gap:
+                words[at + CellWord.GAPS] += 1
+            elif now:
+                words[at + 1] = now  # LAST_PARSED
+                if sent:
+                    words[at + 2] = time.monotonic_ns()  # LAST_PUBLISHED
+                self._note_fresh(route, now)
+
+    def _send_plain(self, route: Route, event: Event) -> bool:
+        """Single values are kept for joiners; trades are not."""
+        stream = route.stream
+        if stream is Stream.MARK:
+            return self._publisher.send_latest(route.feed, "ws", event)
+        if stream is Stream.FUNDING:
+            return self._publisher.send_latest(route.feed, event.phase, event)  # type: ignore[attr-defined]
+        return self._publisher.send(route.feed, event)
+
+    def _note_fresh(self, route: Route, now: int) -> None:
+        """A run is healthy by its books; by anything at all where there are none."""
+        if route.is_trusted or not self.session.carries_books:
+            row = self.row
+            if not row[SessionWord.FIRST_FRESH]:
+                row[SessionWord.FIRST_FRESH] = now
+                row[SessionWord.FRUITLESS] = 0
+            row[SessionWord.LAST_FRESH] = now
+
+    # --- what the session asks for ------------------------------------------------------------------------------------
+
+    def _obey(self, transport: Transport | None) -> Close | None:
+        """Do what waits in the session's ``todo``; its first wish to close is returned, and what follows it is void."""
+        todo, self.session.todo = self.session.todo, []
+        changes = [action for action in todo if isinstance(action, Changed)]
+        if changes:
+            self._reports.changed(changes, attempt=self._backoff.failures + 1, backoff_s=None)
+        for action in todo:
+            match action:
+                case Close():
+                    return action
+                case Note():
+                    log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
+                case Fetch():
+                    self._fetch(action, self)
+                case Send() if transport is not None:
+                    transport.send(action.message)
+                case SendPing() if transport is not None:
+                    transport.ping()
+                case _:
+                    pass
+        return None
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def _ended(self, reason: Reason, text: str) -> None:
+        row = self.row
+        was_open = row[SessionWord.OPENED] != 0
+        row.add(SessionWord.RECONNECTS, was_open)
+        row[SessionWord.LAST_REASON] = code_of(reason)
+        if was_open and not row[SessionWord.FIRST_FRESH]:
+            row.add(SessionWord.FRUITLESS)
+        for route in self.session.routes:
+            self._words[route.at + CellWord.RECONNECTS] += was_open
+        self._cause = "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
+        wall = time.time_ns()
+        with self._publisher.turn:
+            self._publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)
+        tell = log.info if reason in _PLANNED or reason is Reason.REQUESTED else log.warning
+        tell("ws.closed", venue=self._settings.venue, session=self.name, reason=reason, text=text)
+
+    def _wait(self, reason: Reason, asked_s: float | None) -> None:
+        row = self.row
+        healthy_ns = row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        if reason in _PLANNED:
+            delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
+        else:
+            if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:
+                log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
+            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or 0.0)
+        row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
+        row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
+        changes = [action for action in self.session.todo if isinstance(action, Changed)]
+        self.session.todo = []
+        self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
+        log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
+        self._stop.wait(delay_s)

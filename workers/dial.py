@@ -1,0 +1,183 @@
+"""Connecting: name resolution, TCP and TLS against one deadline, over a socket that the watchdog can cut.
+
+No library's own timeout is a deadline: resolution is outside it, connect counts per address, an upgrade per header
+byte. So the socket is made here and handed to websocket-client and requests ready to use. What remains unbounded
+(an upgrade or a header that drips) is bounded by the watchdog's cut.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from ipc.errors import ParaphinaError
+from ipc.health import Reason
+from workers.cut import Cutter
+
+__all__ = ["Address", "ConnectError", "Resolver", "dial", "host_and_port", "resolve", "tls_context"]
+
+# An abandoned look-up must not live for ever: glibc reads this at its first one.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
+
+SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+#: Address family and socket address.
+Address: TypeAlias = tuple[int, SocketAddress]
+#: ``resolver(host, port, timeout_s)`` gives the addresses to try, in order.
+Resolver: TypeAlias = Callable[[str, int, float], list[Address]]
+
+_DEFAULT_PORTS: Final = {"ws": 80, "http": 80, "wss": 443, "https": 443}
+_SECURE: Final = frozenset({"wss", "https"})
+_NS: Final = 1_000_000_000
+#: Two connections a second apart share one context: loading the CA bundle takes 20 to 33 ms.
+_context: ssl.SSLContext | None = None
+
+
+class ConnectError(ParaphinaError):
+    """A connection did not come to be; ``reason`` is the word for it."""
+
+    def __init__(self, reason: Reason, what: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(what)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+def tls_context() -> ssl.SSLContext:
+    """This process's TLS context, verifying; made once, in the parent, before it forks.
+
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name other authorities, as everywhere with OpenSSL.
+    """
+    global _context  # noqa: PLW0603 - the one cache of this module
+    if _context is None:
+        _context = ssl.create_default_context()
+    return _context
+
+
+def host_and_port(url: str) -> tuple[str, int, bool]:
+    """Host, port and whether TLS is spoken, from a URL."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0), parts.scheme in _SECURE
+
+
+def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
+    """The addresses of a host, within ``timeout_s``.
+
+    The system's resolver cannot be interrupted, so it runs in a thread of its own that is abandoned when it is late.
+
+    Raises:
+        ConnectError: ``dns_failed``: the name does not exist, or the resolver did not answer in time.
+    """
+    if _is_numeric(host):
+        return _look_up(host, port)
+    found: list[list[Address] | OSError] = []
+    thread = threading.Thread(target=_look_up_into, args=(found, host, port), name=f"dns {host}", daemon=True)
+    thread.start()
+    thread.join(max(0.0, timeout_s))
+    if not found:
+        raise ConnectError(Reason.DNS_FAILED, f"no answer for {host} within {timeout_s:.1f} s")
+    if isinstance(found[0], OSError):
+        raise ConnectError(Reason.DNS_FAILED, f"cannot resolve {host}: {found[0].strerror}") from found[0]
+    return found[0]
+
+
+def dial(url: str, cutter: Cutter, deadline_ns: int, resolver: Resolver = resolve) -> socket.socket:
+    """Connect to the host of ``url``, with TLS where its scheme asks for it.
+
+    Args:
+        url: Where to; only scheme, host and port count.
+        cutter: Through which the watchdog ends it; it then holds the socket, and only its ``close`` closes it.
+        deadline_ns: On the monotonic clock, for all steps together.
+        resolver: Finds the addresses.
+
+    Returns:
+        The connected socket, without delay (TCP_NODELAY) and kept alive; its timeout is what was left.
+
+    Raises:
+        ConnectError: With the word for what failed.
+    """
+    host, port, secure = host_and_port(url)
+    addresses = resolver(host, port, _left_s(deadline_ns))
+    failure: OSError | None = None
+    for family, address in addresses:
+        try:
+            sock = _connect(family, address, cutter, deadline_ns)
+        except OSError as error:
+            cutter.close()
+            failure = error
+            if cutter.reason is not None or isinstance(error, TimeoutError):
+                break
+            continue
+        return _secure(sock, host, cutter, deadline_ns) if secure else sock
+    raise _connect_error(failure, f"{host}:{port}", cutter) from failure
+
+
+def _connect(family: int, address: SocketAddress, cutter: Cutter, deadline_ns: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.settimeout(_left_s(deadline_ns))
+        cutter.publish(sock)
+    except OSError:
+        sock.close()
+        raise
+    sock.connect(address)
+    return sock
+
+
+def _secure(sock: socket.socket, host: str, cutter: Cutter, deadline_ns: int) -> socket.socket:
+    """Speak TLS. The wrapped socket is published before the handshake: wrapping detaches the plain one."""
+    try:
+        secure = tls_context().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+        cutter.publish(secure)
+        secure.settimeout(_left_s(deadline_ns))
+        secure.do_handshake()
+    except OSError as error:
+        cutter.close()
+        if isinstance(error, TimeoutError) or cutter.reason is not None:
+            raise _connect_error(error, host, cutter) from error
+        raise ConnectError(Reason.TLS_FAILED, f"TLS with {host} failed: {error}") from error
+    return secure
+
+
+def _connect_error(failure: OSError | None, where: str, cutter: Cutter) -> ConnectError:
+    if cutter.reason is not None:
+        return ConnectError(cutter.reason, f"connecting to {where} was cut: {cutter.reason}")
+    if isinstance(failure, TimeoutError):
+        return ConnectError(Reason.CONNECT_TIMEOUT, f"no connection to {where} in time")
+    if isinstance(failure, ConnectionRefusedError):
+        return ConnectError(Reason.REFUSED, f"{where} refuses connections")
+    return ConnectError(Reason.CONNECT_FAILED, f"no connection to {where}: {failure}")
+
+
+def _left_s(deadline_ns: int) -> float:
+    left = (deadline_ns - time.monotonic_ns()) / _NS
+    if left <= 0:
+        raise ConnectError(Reason.CONNECT_TIMEOUT, "the time to connect is over")
+    return left
+
+
+def _is_numeric(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _look_up(host: str, port: int) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [(int(family), address) for family, _, _, _, address in found]  # type: ignore[misc]
+
+
+def _look_up_into(found: list[list[Address] | OSError], host: str, port: int) -> None:
+    try:
+        found.append(_look_up(host, port))
+    except OSError as error:
+        found.append(error)

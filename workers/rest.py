@@ -1,0 +1,247 @@
+"""REST with a deadline for the whole call, a budget per venue, and respect for a venue that asks to wait.
+
+requests' timeouts are per socket operation, so a body that drips takes for ever: the body is read piece by piece
+against the deadline, and headers that drip are cut by the watchdog. Nothing is retried here; whoever asks decides.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from ipc.errors import ParaphinaError
+from ipc.health import Reason
+from workers.budget import Bucket
+from workers.cut import Cutter
+from workers.dial import ConnectError, Resolver, dial, resolve
+from workers.transport import retry_after_s
+from workers.venues.venue import Request, Venue
+
+__all__ = ["RestBudget", "RestClient", "RestError"]
+
+_NS: Final = 1_000_000_000
+_PIECE: Final = 65_536
+_MAX_BODY: Final = 32 * 1024 * 1024
+_HEADERS: Final = {
+    "User-Agent": "paraphina-supervisor",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+}
+_TOO_MANY: Final = frozenset({418, 429})
+_PENALTY_S: Final = 10.0
+
+
+class RestError(ParaphinaError):
+    """A call failed.
+
+    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` what the venue asks to wait.
+    """
+
+    def __init__(
+        self, reason: Reason, what: str, *, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(what)
+        self.reason = reason
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class RestBudget:
+    """What one process may ask of a venue: weight per minute, and nothing at all while the venue asks to wait.
+
+    Shared by the threads of a worker.
+    """
+
+    def __init__(self, weight_per_min: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._bucket = Bucket(weight_per_min, weight_per_min / 60)
+        self._closed_until_ns = 0
+
+    def take(self, weight: float) -> float:
+        """Take ``weight`` and return 0, or return the seconds to wait before asking again."""
+        with self._lock:
+            now = self._clock()
+            if now < self._closed_until_ns:
+                return (self._closed_until_ns - now) / _NS
+            return 0.0 if self._bucket.take(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
+
+    def penalise(self, seconds: float) -> None:
+        """Ask nothing for ``seconds``."""
+        with self._lock:
+            self._closed_until_ns = max(self._closed_until_ns, self._clock() + int(seconds * _NS))
+            self._bucket.drain()
+
+
+class RestClient:
+    """Calls one venue's REST interface; for one thread.
+
+    Args:
+        venue: Whose error bodies are understood.
+        base_url: What paths are put behind.
+        budget: The worker's, shared.
+        cutter: Through which the watchdog ends a call.
+        announce: Told the deadline (monotonic ns) before each call that may block, and 0 after it.
+        resolver: Finds addresses.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        base_url: str,
+        budget: RestBudget,
+        cutter: Cutter,
+        announce: Callable[[int], None],
+        resolver: Resolver = resolve,
+    ) -> None:
+        self._venue = venue
+        self._base_url = base_url.rstrip("/")
+        self._budget = budget
+        self._cutter = cutter
+        self._announce = announce
+        self._deadline_ns = 0
+        self._session = requests.Session()
+        self._session.trust_env = False
+        # What OpenSSL itself honours for the WebSocket connections holds here too.
+        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
+        self._session.headers.update(_HEADERS)
+        adapter = _adapter(self._dial, resolver, cutter)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def call(self, request: Request, deadline_s: float) -> bytes:
+        """The body of a successful answer.
+
+        Raises:
+            RestError: No answer in ``deadline_s`` seconds, an error status, or no budget for the request now.
+        """
+        wait_s = self._budget.take(request.weight)
+        if wait_s:
+            raise RestError(Reason.RATE_LIMITED, f"over the budget for {wait_s:.1f} s", retry_after_s=wait_s)
+        self._deadline_ns = time.monotonic_ns() + int(deadline_s * _NS)
+        self._cutter.begin()
+        self._announce(self._deadline_ns)
+        try:
+            with self._send(request, deadline_s) as response:
+                body = self._read(response)
+                return self._checked(response, body)
+        except ConnectError as error:
+            raise RestError(error.reason, str(error)) from error
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._announce(0)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._session.close()
+
+    def _send(self, request: Request, deadline_s: float) -> requests.Response:
+        return self._session.request(
+            request.method,
+            self._base_url + request.path,
+            data=request.body,
+            timeout=deadline_s,
+            stream=True,
+            allow_redirects=False,
+        )
+
+    def _read(self, response: requests.Response) -> bytes:
+        body = bytearray()
+        while True:
+            piece = response.raw.read1(_PIECE, decode_content=True)
+            body += piece
+            if not piece:
+                return bytes(body)
+            if time.monotonic_ns() > self._deadline_ns:
+                raise RestError(Reason.READ_TIMEOUT, "the answer did not end in time", status=response.status_code)
+            if len(body) > _MAX_BODY:
+                raise RestError(
+                    Reason.PARSE_ERRORS, f"an answer of over {_MAX_BODY} bytes", status=response.status_code
+                )
+
+    def _checked(self, response: requests.Response, body: bytes) -> bytes:
+        status = response.status_code
+        if 200 <= status < 300:
+            return body
+        wait_s = retry_after_s(response.headers.get("Retry-After")) or self._venue.retry_after_s(status, body)
+        if status in _TOO_MANY:
+            self._budget.penalise(wait_s or _PENALTY_S)
+            raise RestError(Reason.RATE_LIMITED, f"HTTP {status}", status=status, retry_after_s=wait_s or _PENALTY_S)
+        reason = Reason.AUTH_FAILED if status == 401 else Reason.REFUSED
+        text = body[:200].decode("utf-8", "replace")
+        raise RestError(reason, f"HTTP {status}: {text}", status=status, retry_after_s=wait_s)
+
+    def _failed(self, error: Exception) -> RestError:
+        """A library's error in our words; what was cut, or came from our own dialling, keeps its reason."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConnectError):
+                return RestError(cause.reason, str(cause))
+            cause = cause.__cause__ or cause.__context__
+        if self._cutter.reason is not None:
+            return RestError(self._cutter.reason, "the call was cut")
+        if isinstance(error, requests.Timeout | TimeoutError) or time.monotonic_ns() > self._deadline_ns:
+            return RestError(Reason.READ_TIMEOUT, "no answer in time")
+        return RestError(Reason.CONNECT_FAILED, f"the call broke: {error}")
+
+    def _dial(self, url: str, resolver: Resolver) -> socket.socket:
+        return dial(url, self._cutter, self._deadline_ns, resolver)
+
+
+def _adapter(dialler: Callable[[str, Resolver], socket.socket], resolver: Resolver, cutter: Cutter) -> HTTPAdapter:
+    """An adapter whose connections are dialled by us, and whose sockets the watchdog can cut.
+
+    urllib3 finds its connection class on the pool class, and the pool class by scheme on the manager.
+    """
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            _republish(self, cutter)
+            super().request(*args, **kwargs)
+
+    class Secure(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            # TLS is urllib3's: it wraps what it is given here.
+            return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
+
+        def connect(self) -> None:
+            super().connect()
+            _republish(self, cutter)
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            _republish(self, cutter)
+            super().request(*args, **kwargs)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    return adapter
+
+
+def _republish(connection: HTTPConnection, cutter: Cutter) -> None:
+    """A connection that is used again, or has just been wrapped, is what this call blocks on."""
+    if connection.sock is not None:
+        cutter.publish(connection.sock)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

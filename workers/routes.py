@@ -1,0 +1,79 @@
+"""Routes: where the events of one stream of one market go, and what the session knows of that stream.
+
+A route outlives connections. The session decides with it; the thread that obeys keeps the topic and the board cell in
+it, so that the hot path needs no look-up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ipc.health import Reason, Stream, StreamState
+from workers.books import BookKeeper
+from workers.venues.venue import Listing, Subscription
+
+__all__ = ["Route", "SeenTrades"]
+
+_REMEMBERED: Final = 4096
+
+
+class SeenTrades:
+    """The ids of a market's latest trades, so that none is published twice; remembers 4,096 of them."""
+
+    __slots__ = ("_ids",)
+
+    def __init__(self) -> None:
+        self._ids: dict[str, None] = {}
+
+    def is_new(self, trade_id: str) -> bool:
+        """Whether a trade was not seen before; it is remembered."""
+        ids = self._ids
+        if trade_id in ids:
+            return False
+        ids[trade_id] = None
+        if len(ids) > _REMEMBERED:
+            del ids[next(iter(ids))]
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """One stream of one market."""
+
+    stream: Stream
+    listing: Listing
+    subscription: Subscription
+    #: How old its data may become; None for streams that may be silent.
+    limit_ns: int | None
+    #: For books.
+    keeper: BookKeeper | None = None
+    #: For trades.
+    seen: SeenTrades = field(default_factory=SeenTrades)
+    state: StreamState = StreamState.OFF
+    reason: Reason | None = None
+    #: When data of it was last applied; 0 on a new connection.
+    applied_ns: int = 0
+    #: Whether consumers take the book for usable: a snapshot was published and no gap since.
+    is_trusted: bool = False
+    #: Since when the book is unusable on this connection.
+    unusable_since_ns: int = 0
+    #: When a resync of it that shows no result is tried again.
+    retry_ns: int = 0
+    #: When it was last asked for by REST, and whether the answer is still out.
+    fetched_ns: int = 0
+    is_fetching: bool = False
+    #: The limit, doubled each time REST confirmed that the market is only quiet.
+    quiet_limit_ns: int = 0
+    #: Connections in a row that ended for want of this one book.
+    no_book_ends: int = 0
+    #: The first frame of trades after a subscription is history on some venues.
+    is_backlog_due: bool = False
+    # For the thread that obeys: the topic's feed, and the first word of the board cell.
+    feed: Any = None
+    at: int = 0
+
+    @property
+    def symbol(self) -> str:
+        """Our symbol of the market."""
+        return str(self.listing.symbol)

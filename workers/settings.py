@@ -1,0 +1,53 @@
+"""What a worker is told when it starts. Made by the configuration, sent over the fork, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from workers.backoff import BackoffPolicy
+
+__all__ = ["WorkerSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The settings of one venue's worker; durations in ms.
+
+    Attributes:
+        venue: Its name.
+        slot: Its place on the board.
+        run_dir: Path of the run directory.
+        feed: ZeroMQ endpoint to bind.
+        bases: The markets to follow, by base asset, in the order of their board cells.
+        ws_url: Base URL of the WebSocket side.
+        rest_url: Base URL of the REST side.
+        options: The venue's own settings.
+        stale_ms: Age at which a book is stale.
+        connect_timeout_ms: DNS, TCP, TLS and upgrade together.
+        read_timeout_ms: Silence, of any kind, after which a connection is dead.
+        ping_interval_ms: Between pings of ours; None takes the venue's.
+        funding_poll_ms: Between two polls of funding.
+        watchdog_tick_ms: Between two looks of the watchdog.
+        backoff: Of its sessions.
+        generation: How many times the parent started this worker.
+        has_parent: Whether it must end when its parent does.
+    """
+
+    venue: str
+    slot: int
+    run_dir: str
+    feed: str
+    bases: tuple[str, ...]
+    ws_url: str
+    rest_url: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    stale_ms: int = 10_000
+    connect_timeout_ms: int = 15_000
+    read_timeout_ms: int = 30_000
+    ping_interval_ms: int | None = None
+    funding_poll_ms: int = 10_000
+    watchdog_tick_ms: int = 200
+    backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+    generation: int = 1
+    has_parent: bool = True

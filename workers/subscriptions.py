@@ -1,0 +1,167 @@
+"""The dialogue about subscriptions on one connection: what to send when, what is acknowledged, what is poison.
+
+Pure: it is told what happened and when, and says which messages may go out now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final
+
+from workers.budget import Bucket
+from workers.venues.venue import Connection, Limits, Subscription
+
+__all__ = ["SubscriptionState", "Subscriptions"]
+
+_NS: Final = 1_000_000_000
+#: Without an answer for this long a subscription is asked for again.
+_ANSWER_NS: Final = 10 * _NS
+#: Without an answer to an unsubscription for this long it is taken for done.
+_LEAVE_NS: Final = 2 * _NS
+#: Connections in a row that died with unanswered subscriptions, after which they are asked for one at a time.
+_CAREFUL_AFTER: Final = 2
+#: How long a subscription that killed its connection is left out.
+_POISONED_NS: Final = 600 * _NS
+
+
+class SubscriptionState(Enum):
+    """Where a subscription stands."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    ACTIVE = "active"
+    LEAVING = "leaving"
+    POISONED = "poisoned"
+
+
+class _Entry:
+    __slots__ = ("since_ns", "state", "subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.state = SubscriptionState.WAITING
+        self.since_ns = 0
+
+    def to(self, state: SubscriptionState, now_ns: int) -> None:
+        self.state = state
+        self.since_ns = now_ns
+
+
+class Subscriptions:
+    """All subscriptions of a connection, over its reconnects.
+
+    Args:
+        connection: Whose they are.
+        limits: The venue's pace.
+    """
+
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        self._entries = {subscription.key: _Entry(subscription) for subscription in connection.subscriptions}
+        self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
+        self._in_url = connection.in_url
+        self._limits = limits
+        self._bucket = Bucket(limits.burst, limits.messages_per_s)
+        self._outbox: deque[bytes] = deque()
+        self._is_open = False
+        self._deaths = 0
+
+    def opened(self, now_ns: int) -> None:
+        """The connection is open: everything that is not poisoned is to be subscribed."""
+        self._bucket = Bucket(self._limits.burst, self._limits.messages_per_s)
+        self._outbox.clear()
+        self._is_open = True
+        for entry in self._entries.values():
+            if entry.state is SubscriptionState.POISONED and now_ns - entry.since_ns < _POISONED_NS:
+                continue
+            implicit = self._in_url or entry.subscription.subscribe is None
+            entry.to(SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
+
+    def closed(self, now_ns: int) -> list[Subscription]:
+        """The connection is gone; the subscriptions that are thereby known to be poison."""
+        unanswered = [entry for entry in self._entries.values() if entry.state is SubscriptionState.SENT]
+        is_careful = self._deaths >= _CAREFUL_AFTER
+        self._deaths = self._deaths + 1 if unanswered and self._is_open else 0
+        self._is_open = False
+        if not is_careful or len(unanswered) != 1:
+            return []
+        unanswered[0].to(SubscriptionState.POISONED, now_ns)
+        return [unanswered[0].subscription]
+
+    def post(self, message: bytes) -> None:
+        """Queue another message for the same pace."""
+        self._outbox.append(message)
+
+    def sends(self, now_ns: int) -> list[bytes]:
+        """The messages that may go out now."""
+        messages = []
+        while self._outbox and self._bucket.take(1, now_ns):
+            messages.append(self._outbox.popleft())
+        for entry in self._due(now_ns):
+            if not self._bucket.take(1, now_ns):
+                break
+            entry.to(SubscriptionState.SENT, now_ns)
+            messages.append(entry.subscription.subscribe or b"")
+        return messages
+
+    def resubscribe(self, subscription: Subscription, now_ns: int) -> bool:
+        """Leave and join again, unless joining is under way; False when the venue has no messages for that."""
+        if subscription.unsubscribe is None:
+            return False
+        entry = self._entries[subscription.key]
+        if entry.state is SubscriptionState.ACTIVE:
+            entry.to(SubscriptionState.LEAVING, now_ns)
+            self._outbox.append(subscription.unsubscribe)
+        return True
+
+    def retry(self, subscription: Subscription, now_ns: int) -> None:
+        """Ask once more for what was refused or poison."""
+        if subscription.subscribe is not None:
+            self._entries[subscription.key].to(SubscriptionState.WAITING, now_ns)
+
+    def answered(self, key: str, now_ns: int) -> Subscription | None:
+        """The venue confirmed what was asked last of ``key``; the subscription when it is thereby active."""
+        entry = self._entry(key)
+        if entry is None:
+            return None
+        if entry.state is SubscriptionState.LEAVING:
+            entry.to(SubscriptionState.WAITING, now_ns)
+            return None
+        entry.to(SubscriptionState.ACTIVE, now_ns)
+        return entry.subscription
+
+    def left(self, key: str, now_ns: int) -> None:
+        """The venue confirmed that ``key`` is unsubscribed; it is subscribed again."""
+        entry = self._entry(key)
+        if entry is not None and entry.state is SubscriptionState.LEAVING:
+            entry.to(SubscriptionState.WAITING, now_ns)
+
+    def find(self, key: str | None) -> Subscription | None:
+        """The subscription behind a key or alias."""
+        entry = self._entry(key) if key is not None else None
+        return entry.subscription if entry else None
+
+    def overdue(self, now_ns: int) -> list[Subscription]:
+        """Subscriptions without an answer for too long; they will be sent again."""
+        late = [
+            entry
+            for entry in self._entries.values()
+            if entry.state is SubscriptionState.SENT and now_ns - entry.since_ns > _ANSWER_NS
+        ]
+        for entry in late:
+            entry.to(SubscriptionState.WAITING, now_ns)
+        return [entry.subscription for entry in late]
+
+    def _due(self, now_ns: int) -> Iterable[_Entry]:
+        for entry in self._entries.values():
+            if entry.state is SubscriptionState.LEAVING and now_ns - entry.since_ns > _LEAVE_NS:
+                entry.to(SubscriptionState.WAITING, now_ns)
+        waiting = [entry for entry in self._entries.values() if entry.state is SubscriptionState.WAITING]
+        if self._deaths >= _CAREFUL_AFTER:
+            is_busy = any(entry.state is SubscriptionState.SENT for entry in self._entries.values())
+            return [] if is_busy else waiting[:1]
+        return waiting
+
+    def _entry(self, key: str) -> _Entry | None:
+        return self._entries.get(self._aliases.get(key, key))

@@ -1,0 +1,640 @@
+"""Aster: a stream of book changes joined to a REST snapshot, subscribed through the URL.
+
+Source of the rules: Aster's futures API documentation (V3: WebSocket market streams, "How to manage a local order book
+correctly", market data endpoints, limits), and recorded frames where the two differ.
+
+An address that goes on over the limit is banned, and error -1003 says until which moment; the time to wait follows only
+with a clock, so that the poller's own pause has to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, ClassVar, Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from ipc.decimals import is_zero, rate_per_8h, shortest
+from ipc.errors import DecodeError
+from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liquidation, Mark, Trade
+from ipc.health import Reason, Stream
+from ipc.topics import base_of
+from workers.venues.venue import (
+    Ack,
+    Connection,
+    Continuity,
+    Item,
+    Keepalive,
+    Limits,
+    Listing,
+    Markets,
+    Poll,
+    Refused,
+    Request,
+    Resync,
+    Rule,
+    Subscription,
+    Unsubscribed,
+    Venue,
+    best_first,
+    parsed,
+    split_multiplier,
+)
+
+__all__ = ["Aster"]
+
+_NS_PER_MS: Final = 1_000_000
+_HOUR_S: Final = 3600
+_QUOTE: Final = "USDT"
+_REST_DEPTH: Final = 1000
+#: A connection carries 200 streams; a market has five.
+_MARKETS_PER_CONNECTION: Final = 40
+#: Replies echo only the request's id. A stream's UNSUBSCRIBE has the id of its SUBSCRIBE plus this.
+_UNSUBSCRIBE: Final = 1000
+_OPEN_INTEREST_PERIOD_S: Final = 30.0
+_SETTLED_PERIOD_S: Final = 600.0
+_STATUS: Final[Mapping[str, str]] = {"TRADING": "active", "SETTLING": "delisted", "CLOSE": "delisted"}
+_STREAMS: Final[Mapping[str, tuple[Stream, ...]]] = {
+    "depth@100ms": (Stream.BOOK,),
+    "bookTicker": (Stream.BBO,),
+    "aggTrade": (Stream.TRADE,),
+    "markPrice@1s": (Stream.MARK, Stream.FUNDING),
+    "forceOrder": (Stream.LIQUIDATION,),
+}
+
+
+class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
+    symbol: str = field(name="s")
+    first: int = field(name="U")
+    last: int = field(name="u")
+    #: ``last`` of the frame before. Between the two, numbers are missing as a rule.
+    previous: int = field(name="pu")
+    bids: list[Level] | None = field(name="b", default=None)
+    asks: list[Level] | None = field(name="a", default=None)
+    matched_ms: int | None = field(name="T", default=None)
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
+    symbol: str = field(name="s")
+    bid_price: str | None = field(name="b")
+    bid_size: str | None = field(name="B")
+    ask_price: str | None = field(name="a")
+    ask_size: str | None = field(name="A")
+    matched_ms: int | None = field(name="T", default=None)
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+class _Trade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
+    symbol: str = field(name="s")
+    id: int = field(name="a")
+    price: str = field(name="p")
+    size: str = field(name="q")
+    is_buyer_maker: bool = field(name="m")
+    matched_ms: int | None = field(name="T", default=None)
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+class _Mark(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
+    symbol: str = field(name="s")
+    mark: str | None = field(name="p")
+    index: str | None = field(name="i", default=None)
+    rate: str | UnsetType | None = field(name="r", default=UNSET)
+    next_funding_ms: int | None = field(name="T", default=None)
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+class _Order(msgspec.Struct, gc=False):
+    symbol: str = field(name="s")
+    side: Literal["BUY", "SELL"] = field(name="S")
+    average_price: str = field(name="ap")
+    filled: str = field(name="z")
+    matched_ms: int = field(name="T")
+
+
+class _ForceOrder(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
+    order: _Order = field(name="o")
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+_Payload: TypeAlias = _Depth | _Ticker | _Trade | _Mark | _ForceOrder
+_Payloads: TypeAlias = _Payload | list[_Payload]
+
+
+class _Combined(msgspec.Struct, gc=False):
+    """A frame of a combined stream; a raw one is the payload alone."""
+
+    stream: str
+    data: _Payloads
+
+
+class _Kind(msgspec.Struct):
+    e: str = ""
+
+
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+    msg: str = ""
+
+
+class _Other(msgspec.Struct):
+    """Enough of any frame to tell what it is."""
+
+    e: str = ""
+    data: _Kind | list[_Kind] | None = None
+    result: Any = UNSET
+    error: _Error | None = None
+    code: int | str | None = None
+    msg: str = ""
+    id: int | str | None = None
+
+
+_combined: Final = msgspec.json.Decoder(_Combined)
+_raw: Final = msgspec.json.Decoder(_Payloads)
+_other: Final[msgspec.json.Decoder[_Other | list[_Kind]]] = msgspec.json.Decoder(_Other | list[_Kind])
+
+
+class _Filter(msgspec.Struct):
+    filterType: str  # noqa: N815 - the venue's names
+    tickSize: str | None = None  # noqa: N815
+    stepSize: str | None = None  # noqa: N815
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+    status: str
+    contractType: str = ""  # noqa: N815
+    marginAsset: str = ""  # noqa: N815
+    filters: list[_Filter] = []
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+class _FundingInfo(msgspec.Struct):
+    symbol: str
+    fundingIntervalHours: int | None = None  # noqa: N815
+
+
+class _Premium(msgspec.Struct):
+    symbol: str
+    lastFundingRate: str | UnsetType | None = UNSET  # noqa: N815
+    nextFundingTime: int | None = None  # noqa: N815
+    time: int | None = None
+
+
+class _Settled(msgspec.Struct):
+    symbol: str
+    fundingRate: str | None  # noqa: N815
+    fundingTime: int  # noqa: N815
+
+
+class _OpenInterest(msgspec.Struct):
+    symbol: str
+    openInterest: str | None  # noqa: N815
+    time: int | None = None
+
+
+class _RestDepth(msgspec.Struct):
+    lastUpdateId: int  # noqa: N815
+    bids: list[Level]
+    asks: list[Level]
+    matched_ms: int | None = field(name="T", default=None)
+    pushed_ms: int | None = field(name="E", default=None)
+
+
+_exchange_info: Final = msgspec.json.Decoder(_ExchangeInfo)
+_funding_info: Final = msgspec.json.Decoder(list[_FundingInfo])
+_premiums: Final[msgspec.json.Decoder[_Premium | list[_Premium]]] = msgspec.json.Decoder(_Premium | list[_Premium])
+_history: Final = msgspec.json.Decoder(list[_Settled])
+_open_interest: Final = msgspec.json.Decoder(_OpenInterest)
+_rest_depth: Final = msgspec.json.Decoder(_RestDepth)
+
+
+class Aster(Venue):
+    """Public market data of the USDT-margined perpetuals."""
+
+    name: ClassVar[str] = "aster"
+    env: ClassVar[str] = "ASTER"
+    ws_url: ClassVar[str] = "wss://fstream.asterdex.com"
+    rest_url: ClassVar[str] = "https://fapi.asterdex.com"
+    streams: ClassVar[Mapping[Stream, float | None]] = {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+        Stream.LIQUIDATION: None,
+    }
+    # The server pings every 5 minutes; that is too seldom to notice a dead connection by.
+    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0)
+    # Ten messages a second end the connection, and pings may count. A connection lives for a day at most.
+    limits: ClassVar[Limits] = Limits(burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0)
+    continuity: ClassVar[Continuity] = Continuity(Rule.BRIDGE, Resync.REFETCH, soft_resync=True)
+
+    def listing_requests(self) -> tuple[Request, ...]:
+        """The symbols, and their funding intervals, which only a request of its own tells."""
+        return Request("/fapi/v3/exchangeInfo"), Request("/fapi/v3/fundingInfo")
+
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+        """The perpetuals that are margined in USDT."""
+        symbols = parsed(_exchange_info, bodies[0], "exchangeInfo").symbols
+        hours = {row.symbol: row.fundingIntervalHours for row in parsed(_funding_info, bodies[1], "fundingInfo")}
+        return _one_per_base([_listing(row, hours.get(row.symbol)) for row in symbols if _is_perpetual(row)])
+
+    def offline_listing(self, wire: str) -> Listing:
+        """A contract quoted in USDT is named by its base; any other could be mistaken for it and is not named."""
+        base, multiplier = split_multiplier(_base_text(wire))
+        return Listing(base_of(base), wire, wire, multiplier=multiplier, quote=_QUOTE)
+
+    def connections(
+        self,
+        listings: Sequence[Listing],
+        ws_url: str,
+        options: Mapping[str, str],  # noqa: ARG002 - it has none
+    ) -> tuple[Connection, ...]:
+        """One connection for every forty markets."""
+        portions = [listings[i : i + _MARKETS_PER_CONNECTION] for i in range(0, len(listings), _MARKETS_PER_CONNECTION)]
+        return tuple(_connection(number, portion, ws_url) for number, portion in enumerate(portions, start=1))
+
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: ARG002, FBT001
+        """One frame, combined or raw; see :meth:`Venue.decode`."""
+        try:
+            frame = _combined.decode(payload)
+        except (ValueError, RecursionError):
+            return _decode_raw(bytes(payload), markets)
+        return _items(frame.data, frame.stream, markets)
+
+    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
+        """Running rates of all markets in one request; open interest and settled rates market by market."""
+        markets = {listing.wire: listing for listing in listings}
+        symbols = tuple(str(listing.symbol) for listing in listings)
+        # All symbols at once are 200 kB and cost the same as a single one.
+        one = f"?symbol={listings[0].wire}" if len(listings) == 1 else ""
+        running = Request(f"/fapi/v3/premiumIndex{one}")
+        predicted = Poll(
+            "predicted", Stream.FUNDING_POLL, lambda _: running, partial(_parse_premiums, markets), symbols
+        )
+        by_market = (poll for listing in listings for poll in (_open_interest_poll(listing), _settled_poll(listing)))
+        return (predicted, *by_market) if listings else ()
+
+    def book_request(self, listing: Listing) -> Request:
+        """``depth`` with the most levels: what the changes are joined to."""
+        return Request(f"/fapi/v3/depth?symbol={listing.wire}&limit={_REST_DEPTH}", weight=20)
+
+    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
+        """The snapshot in an answer to ``depth``; ``venue_seq`` counts as the stream's ``u``."""
+        book = parsed(_rest_depth, body, "depth")
+        try:
+            bids, asks = best_first(book.bids, book.asks)
+        except ValueError as error:
+            raise DecodeError(f"malformed answer to depth: {error}") from error
+        time_ns = _ns(book.matched_ms or book.pushed_ms)
+        return BookSnapshot(
+            "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, _REST_DEPTH, book.lastUpdateId
+        )
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+def _decode_raw(payload: bytes, markets: Markets) -> list[Item]:
+    try:
+        data = _raw.decode(payload)
+    except (ValueError, RecursionError) as error:
+        return _decode_other(payload, error)
+    return _items(data, "", markets)
+
+
+def _decode_other(payload: bytes, malformed: Exception) -> list[Item]:
+    """A frame without public data of ours: a reply, an error, another kind of stream, or a malformed one."""
+    try:
+        frame = _other.decode(payload)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not an Aster frame: {error}") from error
+    if isinstance(frame, _Other):
+        refusal = frame.error or frame
+        if refusal.code is not None:
+            return [_refused(refusal.code, refusal.msg, frame.id)]
+        if frame.result is not UNSET:
+            return _decode_result(frame)
+    kinds = _kinds(frame)
+    if not all(kinds):
+        raise DecodeError("a frame without an event type")
+    if known := kinds & _KNOWN:
+        raise DecodeError(f"malformed {', '.join(known)} frame: {malformed}") from malformed
+    return []
+
+
+def _kinds(frame: _Other | list[_Kind]) -> set[str]:
+    """The event types that a frame holds; an empty one where one is missing."""
+    if isinstance(frame, _Other):
+        data = frame.data
+        frame = data if isinstance(data, list) else [data or _Kind(frame.e)]
+    return {one.e for one in frame}
+
+
+def _decode_result(frame: _Other) -> list[Item]:
+    """The reply to a request of ours; a list answers a question that we do not ask."""
+    if frame.result is not None or frame.id is None:
+        return []
+    is_unsubscribe = isinstance(frame.id, int) and frame.id > _UNSUBSCRIBE
+    return [Unsubscribed(_alias(frame.id)) if is_unsubscribe else Ack(_alias(frame.id))]
+
+
+def _refused(code: int | str | None, text: str, request_id: int | str | None) -> Refused:
+    key = None if request_id is None else _alias(request_id)
+    return Refused(f"{code}: {text}", key, _REASONS.get(code, Reason.SUBSCRIBE_ERROR))
+
+
+def _items(data: _Payloads, stream: str, markets: Markets) -> list[Item]:
+    if type(data) is list:
+        return [item for payload in data for item in _items(payload, stream, markets)]
+    return _DECODERS[type(data)](data, stream, markets)
+
+
+@lru_cache(maxsize=4096)
+def _partial_depth(stream: str) -> int | None:
+    """How many levels a partial-depth stream carries (``btcusdt@depth20@100ms``: 20); None for one of changes."""
+    digits = stream.partition("@depth")[2].partition("@")[0]
+    return int(digits) if digits.isdecimal() else None
+
+
+def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
+    listing = markets.get(frame.symbol)
+    if listing is None:
+        return []
+    # Only the stream's name tells whole books of a few levels from changes.
+    depth = _partial_depth(stream)
+    bids, asks = frame.bids or [], frame.asks or []
+    time_ns = _ns(frame.matched_ms or frame.pushed_ms)
+    if depth is not None:
+        bids, asks = best_first(bids, asks)
+        return [BookSnapshot("aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, depth, frame.last)]
+    return [
+        BookDelta(
+            "aster",
+            listing.symbol,
+            listing.venue_symbol,
+            time_ns,
+            bids,
+            asks,
+            frame.last,
+            frame.previous,
+            frame.first,
+        )
+    ]
+
+
+def _side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
+    return (price, size) if price and size else (None, None)
+
+
+def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
+    listing = markets.get(frame.symbol)
+    if listing is None:
+        return []
+    return [
+        Bbo(
+            "aster",
+            listing.symbol,
+            listing.venue_symbol,
+            _ns(frame.matched_ms or frame.pushed_ms),
+            *_side(frame.bid_price, frame.bid_size),
+            *_side(frame.ask_price, frame.ask_size),
+        )
+    ]
+
+
+def _decode_trade(frame: _Trade, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
+    listing = markets.get(frame.symbol)
+    if listing is None:
+        return []
+    return [
+        Trade(
+            "aster",
+            listing.symbol,
+            listing.venue_symbol,
+            _ns(frame.matched_ms or frame.pushed_ms),
+            frame.price,
+            frame.size,
+            "sell" if frame.is_buyer_maker else "buy",
+            str(frame.id),
+        )
+    ]
+
+
+def _decode_mark(frame: _Mark, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
+    listing = markets.get(frame.symbol)
+    if listing is None:
+        return []
+    time_ns, index = _ns(frame.pushed_ms), frame.index or None
+    items: list[Item] = [
+        Mark(
+            "aster",
+            listing.symbol,
+            listing.venue_symbol,
+            time_ns,
+            frame.mark or None,
+            index,
+            "index" if index else None,
+            None,
+            None,
+        )
+    ]
+    if frame.rate is not UNSET:
+        items.append(_funding(listing, frame.rate, time_ns, _ns(frame.next_funding_ms), "predicted", "ws"))
+    return items
+
+
+def _decode_liquidation(frame: _ForceOrder, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
+    order = frame.order
+    listing = markets.get(order.symbol)
+    if listing is None or is_zero(order.filled):
+        return []
+    return [
+        Liquidation(
+            "aster",
+            listing.symbol,
+            listing.venue_symbol,
+            _ns(order.matched_ms or frame.pushed_ms),
+            order.average_price,
+            order.filled,
+            "sell" if order.side == "SELL" else "buy",
+            # The venue gives no id; a symbol has at most one of these frames a second.
+            f"{order.matched_ms}:{order.symbol}:{order.filled}",
+        )
+    ]
+
+
+_DECODERS: Final[dict[type, Callable[[Any, str, Markets], list[Item]]]] = {
+    _Depth: _decode_depth,
+    _Ticker: _decode_ticker,
+    _Trade: _decode_trade,
+    _Mark: _decode_mark,
+    _ForceOrder: _decode_liquidation,
+}
+_KNOWN: Final = frozenset({"depthUpdate", "bookTicker", "aggTrade", "markPriceUpdate", "forceOrder"})
+_REASONS: Final[Mapping[int | str | None, Reason]] = {-1003: Reason.RATE_LIMITED, -1121: Reason.UNKNOWN_MARKET}
+
+
+def _ns(time_ms: int | None) -> int | None:
+    return time_ms * _NS_PER_MS if time_ms else None
+
+
+def _funding(
+    listing: Listing,
+    native: str | None,
+    exchange_ns: int | None,
+    next_ns: int | None,
+    phase: Literal["predicted", "settled"],
+    source: Literal["ws", "rest"],
+) -> Funding:
+    native = native or None
+    interval_s = listing.funding_interval_s
+    try:
+        rate = native and shortest(native)
+        rate_8h = rate_per_8h(rate, interval_s)
+    except (ValueError, ArithmeticError) as error:
+        raise DecodeError(f"not a funding rate: {native!r}") from error
+    return Funding(
+        "aster",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        rate,
+        native,
+        "fraction_per_interval",
+        interval_s,
+        rate_8h,
+        next_ns,
+        phase,
+        "mark",
+        source,
+    )
+
+
+# --- subscriptions ------------------------------------------------------------------------------------------------
+
+
+def _alias(request_id: int | str) -> str:
+    """What a reply names: the subscription's request id, for its UNSUBSCRIBE as well."""
+    return f"id:{request_id % _UNSUBSCRIBE if isinstance(request_id, int) else request_id}"
+
+
+def _connection(number: int, listings: Sequence[Listing], ws_url: str) -> Connection:
+    wanted = [(listing, f"{listing.wire.lower()}@{kind}", kind) for listing in listings for kind in _STREAMS]
+    subscriptions = tuple(
+        _subscription(index, listing, stream, _STREAMS[kind])
+        for index, (listing, stream, kind) in enumerate(wanted, start=1)
+    )
+    streams = "/".join(subscription.key for subscription in subscriptions)
+    name = "main" if number == 1 else f"main.{number}"
+    return Connection(name, f"{ws_url}/stream?streams={streams}", subscriptions, in_url=True)
+
+
+def _subscription(index: int, listing: Listing, stream: str, streams: tuple[Stream, ...]) -> Subscription:
+    def message(method: str, request_id: int) -> bytes:
+        return msgspec.json.encode({"method": method, "params": [stream], "id": request_id})
+
+    return Subscription(
+        stream,
+        streams,
+        listing.symbol,
+        message("SUBSCRIBE", index),
+        message("UNSUBSCRIBE", index + _UNSUBSCRIBE),
+        _alias(index),
+    )
+
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+
+
+def _base_text(wire: str) -> str:
+    """The base in a contract's name, empty for contracts that are not quoted in USDT and for internal ones."""
+    return "" if wire.startswith("TEST") or not wire.endswith(_QUOTE) else wire.removesuffix(_QUOTE)
+
+
+def _is_perpetual(row: _Symbol) -> bool:
+    return row.contractType in {"", "PERPETUAL"} and row.marginAsset == _QUOTE
+
+
+def _listing(row: _Symbol, interval_hours: int | None) -> Listing:
+    base, multiplier = split_multiplier(_base_text(row.symbol))
+    filters = {one.filterType: one for one in row.filters}
+    price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
+    return Listing(
+        base_of(base),
+        wire=row.symbol,
+        venue_symbol=row.symbol,
+        tick=price.tickSize if price else None,
+        lot=lot.stepSize if lot else None,
+        multiplier=multiplier,
+        quote=_QUOTE,
+        funding_interval_s=interval_hours * _HOUR_S if interval_hours else None,
+        status=_STATUS.get(row.status, "halted"),
+    )
+
+
+def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
+    """The contract that a base stands for: not delisted, then the smaller multiplier, then active."""
+    best: dict[str, Listing] = {}
+    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
+        if listing.base is not None:
+            best.setdefault(listing.base, listing)
+    return list(best.values())
+
+
+def _parse_premiums(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
+    rows = parsed(_premiums, body, "premiumIndex")
+    # Despite its name, lastFundingRate is the rate of the running interval.
+    return [
+        _funding(listing, row.lastFundingRate, _ns(row.time), _ns(row.nextFundingTime), "predicted", "rest")
+        for row in (rows if isinstance(rows, list) else [rows])
+        if row.lastFundingRate is not UNSET and (listing := markets.get(row.symbol)) is not None
+    ]
+
+
+def _open_interest_poll(listing: Listing) -> Poll:
+    # The documentation leaves this path out, and there is no v3 of it.
+    request = Request(f"/fapi/v1/openInterest?symbol={listing.wire}")
+    return Poll(
+        f"open_interest.{listing.symbol}",
+        Stream.MARK,
+        lambda _: request,
+        partial(_parse_open_interest, listing),
+        (str(listing.symbol),),
+        period_s=_OPEN_INTEREST_PERIOD_S,
+    )
+
+
+def _parse_open_interest(listing: Listing, body: bytes) -> list[Event]:
+    row = parsed(_open_interest, body, "openInterest")
+    if row.symbol != listing.wire:
+        raise DecodeError(f"openInterest answered for {row.symbol}, not {listing.wire}")
+    open_interest = row.openInterest or None
+    return [
+        Mark("aster", listing.symbol, listing.venue_symbol, _ns(row.time), None, None, None, open_interest, None),
+    ]
+
+
+def _settled_poll(listing: Listing) -> Poll:
+    request = Request(f"/fapi/v3/fundingRate?symbol={listing.wire}&limit=1")
+    return Poll(
+        f"settled.{listing.symbol}",
+        Stream.FUNDING_POLL,
+        lambda _: request,
+        partial(_parse_settled, listing),
+        (str(listing.symbol),),
+        period_s=_SETTLED_PERIOD_S,
+    )
+
+
+def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+    """The newest payment of the answer; a new market has none."""
+    rows = [row for row in parsed(_history, body, "fundingRate") if row.symbol == listing.wire]
+    newest = sorted(rows, key=lambda row: row.fundingTime)[-1:]
+    return [_funding(listing, row.fundingRate, _ns(row.fundingTime), None, "settled", "rest") for row in newest]

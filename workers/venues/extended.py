@@ -1,0 +1,552 @@
+"""Extended: one stream a connection, chosen by its URL; all frames of a connection are numbered, whatever they carry.
+
+Source of the rules: Extended's API documentation (public WebSocket streams, public REST API, rate limits, funding), its
+Python SDK for the multiplexed stream, and recorded frames where they differ.
+
+The hosts of the time before Starknet (``api.extended.exchange``, ``api.testnet.extended.exchange``) answer 404 to
+everything here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType, field
+
+from ipc.decimals import rate_per_8h, shortest
+from ipc.errors import DecodeError
+from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Trade
+from ipc.health import Reason, Stream
+from ipc.topics import base_of
+from workers.venues.venue import (
+    Connection,
+    Continuity,
+    FrameSeq,
+    Item,
+    Keepalive,
+    Limits,
+    Listing,
+    Markets,
+    Poll,
+    Refused,
+    RelativeDelta,
+    Request,
+    Resync,
+    Rule,
+    Subscription,
+    Venue,
+    best_first,
+    parsed,
+    split_multiplier,
+)
+
+__all__ = ["Extended"]
+
+_NS_PER_MS: Final = 1_000_000
+_HOUR_S: Final = 3600
+_HOUR_MS: Final = 3_600_000
+_SETTLED_PERIOD_S: Final = 600.0
+#: Up to here every market has sockets of its own; beyond it one socket a stream carries all markets of the venue.
+_OWN_SOCKETS: Final = 5
+#: Funding times below this are seconds, as in one example of the documentation; in practice they are milliseconds.
+_SECONDS_BELOW: Final = 10**11
+#: The firewall refuses clients that do not name themselves.
+_HEADERS: Final = ("User-Agent: paraphina-supervisor",)
+_SUFFIX: Final = "-USD"
+#: Streams with a socket a market, and those that one socket carries for all: name, stream, URL with the market's place.
+_OWN: Final = (
+    ("book", Stream.BOOK, "/orderbooks{}"),
+    ("bbo", Stream.BBO, "/orderbooks{}?depth=1"),
+    ("trade", Stream.TRADE, "/publicTrades{}"),
+)
+_SHARED: Final = (
+    ("mark", Stream.MARK, "/prices/mark{}"),
+    ("index", Stream.MARK, "/prices/index{}"),
+    ("funding", Stream.FUNDING, "/funding{}"),
+)
+#: A market that only lets positions be reduced still trades.
+_STATUS: Final[Mapping[str, str]] = {"ACTIVE": "active", "REDUCE_ONLY": "active", "DELISTED": "delisted"}
+_TRADE_TYPES: Final[Mapping[str, str]] = {"TRADE": "trade", "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
+
+
+class _Level(msgspec.Struct, gc=False):
+    price: str = field(name="p")
+    #: The size in a snapshot; by how much it changed in a delta.
+    size: str = field(name="q")
+    #: The size after the change.
+    resulting: str | None = field(name="c", default=None)
+
+
+class _Data(msgspec.Struct, gc=False):
+    """What a frame is about, when it is not a list: a book, a price or a funding rate."""
+
+    market: str | None = field(name="m", default=None)
+    type: str | None = field(name="t", default=None)
+    bids: list[_Level] | None = field(name="b", default=None)
+    asks: list[_Level] | None = field(name="a", default=None)
+    #: ``1`` for best levels only, ``f`` for whole books; older frames of whole books have none.
+    depth: str | None = field(name="d", default=None)
+    price: str | UnsetType | None = field(name="p", default=UNSET)
+    #: Of a price; 0 in recorded frames.
+    time_ms: int | None = field(name="ts", default=None)
+    rate: str | UnsetType | None = field(name="f", default=UNSET)
+    funding_time: int | None = field(name="T", default=None)
+
+
+class _Trade(msgspec.Struct, gc=False):
+    market: str = field(name="m")
+    id: int | str = field(name="i")
+    side: Literal["BUY", "SELL"] = field(name="S")
+    price: str = field(name="p")
+    size: str = field(name="q")
+    type: str = field(name="tT", default="TRADE")
+    matched_ms: int | None = field(name="T", default=None)
+
+
+class _Frame(msgspec.Struct, gc=False):
+    type: str | None = None
+    data: _Data | list[_Trade] | None = None
+    #: A text; on the multiplexed stream an object with code and message.
+    error: Any = None
+    pushed_ms: int | None = field(name="ts", default=None)
+    seq: int | None = None
+    #: The next two only on the multiplexed stream: in data frames, and in replies.
+    subscription: str | None = None
+    jsonrpc: str | None = None
+    id: int | str | None = None
+
+
+class _Other(msgspec.Struct):
+    """Enough of any frame to tell what it is."""
+
+    type: str | None = None
+    data: Any = None
+    seq: int | None = None
+
+
+_frames: Final = msgspec.json.Decoder(_Frame)
+_other: Final = msgspec.json.Decoder(_Other)
+
+
+class _Stats(msgspec.Struct):
+    markPrice: str | None = None  # noqa: N815 - the venue's names
+    indexPrice: str | None = None  # noqa: N815
+    fundingRate: str | UnsetType | None = UNSET  # noqa: N815
+    #: Not a rate: when the running one is applied, ms.
+    nextFundingRate: int | None = None  # noqa: N815
+    #: In the collateral.
+    openInterest: str | None = None  # noqa: N815
+    openInterestBase: str | None = None  # noqa: N815
+
+
+class _Trading(msgspec.Struct):
+    minPriceChange: str | None = None  # noqa: N815
+    minOrderSizeChange: str | None = None  # noqa: N815
+
+
+class _Market(msgspec.Struct):
+    name: str
+    active: bool = True
+    status: str | None = None
+    type: str | None = None
+    collateral: str = field(name="collateralAssetName", default="USD")
+    trading: _Trading | None = field(name="tradingConfig", default=None)
+    stats: _Stats | None = field(name="marketStats", default=None)
+
+
+class _Settled(msgspec.Struct):
+    market: str = field(name="m")
+    time: int = field(name="T")
+    rate: str | None = field(name="f")
+
+
+class _RestLevel(msgspec.Struct):
+    price: str
+    qty: str
+
+
+class _RestBook(msgspec.Struct):
+    market: str
+    bid: list[_RestLevel] | None
+    ask: list[_RestLevel] | None
+
+
+class _Markets(msgspec.Struct):
+    """An answer; one without ``OK`` is an error even with HTTP status 200."""
+
+    status: Literal["OK"]
+    data: list[_Market]
+
+
+class _History(msgspec.Struct):
+    status: Literal["OK"]
+    data: list[_Settled]
+
+
+class _BookAnswer(msgspec.Struct):
+    status: Literal["OK"]
+    data: _RestBook
+
+
+_markets: Final = msgspec.json.Decoder(_Markets)
+_history: Final = msgspec.json.Decoder(_History)
+_rest_book: Final = msgspec.json.Decoder(_BookAnswer)
+
+
+class Extended(Venue):
+    """Public market data of the perpetuals on Starknet."""
+
+    name: ClassVar[str] = "extended"
+    env: ClassVar[str] = "EXTENDED"
+    ws_url: ClassVar[str] = "wss://api.starknet.extended.exchange/stream.extended.exchange/v1"
+    rest_url: ClassVar[str] = "https://api.starknet.extended.exchange/api/v1"
+    streams: ClassVar[Mapping[Stream, float | None]] = {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 3600.0,
+    }
+    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=15.0)
+    limits: ClassVar[Limits] = Limits(burst=10, messages_per_s=10.0, rest_weight_per_min=1000)
+    continuity: ClassVar[Continuity] = Continuity(Rule.CONNECTION, Resync.RECONNECT)
+    # Not documented; the recorded frame of a live trade has number 2, so that one of recent trades seems to come first.
+    replays_trades: ClassVar[bool] = True
+
+    def listing_requests(self) -> tuple[Request, ...]:
+        """All markets."""
+        return (Request("/info/markets"),)
+
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+        """The perpetuals; a row of before there were spot markets has no type."""
+        rows = parsed(_markets, bodies[0], "markets").data
+        return _one_per_base([_listing(row) for row in rows if row.type in {None, "PERPETUAL"}])
+
+    def offline_listing(self, wire: str) -> Listing:
+        """A market's name says all but its steps."""
+        base, multiplier = _split(wire)
+        return Listing(base, wire, wire, multiplier=multiplier, funding_interval_s=_HOUR_S)
+
+    def connections(
+        self,
+        listings: Sequence[Listing],
+        ws_url: str,
+        options: Mapping[str, str],  # noqa: ARG002 - it has none
+    ) -> tuple[Connection, ...]:
+        """A socket a market for what is frequent, while they are few; one for all markets for what is not."""
+        if not listings:
+            return ()
+        each: Sequence[Listing | None] = listings if len(listings) <= _OWN_SOCKETS else [None]
+        only = listings[0] if len(listings) == 1 else None
+        return (
+            *(
+                _connection(f"{name}.{one.symbol}" if one else name, ws_url, stream, path, one)
+                for name, stream, path in _OWN
+                for one in each
+            ),
+            *(_connection(name, ws_url, stream, path, only) for name, stream, path in _SHARED),
+        )
+
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: ARG002, FBT001
+        """One frame of either stream version; see :meth:`Venue.decode`."""
+        try:
+            frame = _frames.decode(payload)
+        except (ValueError, RecursionError) as error:
+            return _decode_other(bytes(payload), error)
+        items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
+        if frame.error is not None:
+            items.append(_refused(frame))
+        elif isinstance(frame.data, list):
+            items += _trades(frame, frame.data, markets)
+        elif frame.data is not None:
+            items += _decode_data(frame, frame.data, markets)
+        elif frame.type in _DECODERS or (frame.type is None and frame.seq is None and frame.jsonrpc is None):
+            raise DecodeError(f"a {frame.type or 'nameless'} frame without data")
+        return items
+
+    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
+        """One request gives running rates, prices and open interest of all markets; settled rates go by market."""
+        markets = {listing.wire: listing for listing in listings}
+        symbols = tuple(str(listing.symbol) for listing in listings)
+        wanted = Request("/info/markets?" + "&".join(f"market={wire}" for wire in markets))
+        stats = Poll("stats", Stream.FUNDING_POLL, lambda _: wanted, partial(_parse_stats, markets), symbols)
+        return (stats, *map(_settled_poll, listings)) if listings else ()
+
+    def book_request(self, listing: Listing) -> Request:
+        """The whole book, without a sequence number."""
+        return Request(f"/info/markets/{listing.wire}/orderbook")
+
+    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
+        """The book in an answer to :meth:`book_request`."""
+        book = parsed(_rest_book, body, "orderbook").data
+        if book.market != listing.wire:
+            raise DecodeError(f"orderbook answered for {book.market}, not {listing.wire}")
+        bids = [(level.price, level.qty) for level in book.bid or ()]
+        asks = [(level.price, level.qty) for level in book.ask or ()]
+        try:
+            bids, asks = best_first(bids, asks)
+        except ValueError as error:
+            raise DecodeError(f"malformed answer to orderbook: {error}") from error
+        return BookSnapshot("extended", listing.symbol, listing.venue_symbol, None, bids, asks, None, None)
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+def _decode_other(payload: bytes, malformed: Exception) -> list[Item]:
+    """A frame that is no public data of ours, as candles are; or a malformed one."""
+    try:
+        frame = _other.decode(payload)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not an Extended frame: {error}") from error
+    if _is_ours(frame.type, frame.data):
+        raise DecodeError(f"malformed {frame.type or 'nameless'} frame: {malformed}") from malformed
+    return [] if frame.seq is None else [FrameSeq(frame.seq)]
+
+
+def _is_ours(kind: str | None, data: Any) -> bool:
+    """Whether a frame should have been one of the known ones; candles are lists too, but name no market."""
+    if isinstance(data, list):
+        return any(isinstance(row, dict) and ("m" in row or "tT" in row) for row in data)
+    return kind in _DECODERS or (isinstance(data, dict) and "f" in data)
+
+
+def _refused(frame: _Frame) -> Refused:
+    error = frame.error
+    key = None if frame.id is None else f"id:{frame.id}"
+    if not isinstance(error, dict):
+        return Refused(str(error), key)
+    code = error.get("code")
+    reason = Reason.UNKNOWN_MARKET if code in (1001, "NOT_FOUND") else Reason.SUBSCRIBE_ERROR
+    return Refused(f"{code}: {error.get('message')}", key, reason)
+
+
+def _trades(frame: _Frame, rows: list[_Trade], markets: Markets) -> list[Event]:
+    return [
+        Trade(
+            "extended",
+            listing.symbol,
+            listing.venue_symbol,
+            _ns(row.matched_ms or frame.pushed_ms),
+            row.price,
+            row.size,
+            "buy" if row.side == "BUY" else "sell",
+            str(row.id),
+            _TRADE_TYPES.get(row.type) or row.type.lower(),
+        )
+        for row in rows
+        if (listing := markets.get(row.market)) is not None
+    ]
+
+
+def _decode_data(frame: _Frame, data: _Data, markets: Markets) -> list[Item]:
+    """The event of one market; frames of funding rates have no type, those of other kinds nothing for us."""
+    decoder = _DECODERS.get(frame.type or data.type or "")
+    if decoder is None:
+        if data.rate is UNSET:
+            return []
+        decoder = _decode_funding
+    if data.market is None:
+        raise DecodeError(f"a {frame.type or 'nameless'} frame without a market")
+    listing = markets.get(data.market)
+    return [] if listing is None else [decoder(frame, data, listing)]
+
+
+def _decode_snapshot(frame: _Frame, data: _Data, listing: Listing) -> Item:
+    bids = [(level.price, level.size) for level in data.bids or ()]
+    asks = [(level.price, level.size) for level in data.asks or ()]
+    time_ns = _ns(frame.pushed_ms)
+    if data.depth == "1" or (frame.subscription or "").startswith("orderbooks.1."):
+        best_bid, best_ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
+        return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *best_bid, *best_ask)
+    bids, asks = best_first(bids, asks)
+    return BookSnapshot("extended", listing.symbol, listing.venue_symbol, time_ns, bids, asks, None, frame.seq)
+
+
+def _decode_delta(frame: _Frame, data: _Data, listing: Listing) -> Item:
+    bids, asks = data.bids or [], data.asks or []
+    time_ns, seq = _ns(frame.pushed_ms), frame.seq
+    previous = None if seq is None else seq - 1
+    absolute_bids, absolute_asks = _absolute(bids), _absolute(asks)
+    if absolute_bids is None or absolute_asks is None:
+        return RelativeDelta(listing, time_ns, _relative(bids), _relative(asks), seq, previous)
+    return BookDelta(
+        "extended", listing.symbol, listing.venue_symbol, time_ns, absolute_bids, absolute_asks, seq, previous
+    )
+
+
+def _absolute(side: list[_Level]) -> list[Level] | None:
+    """The side's levels with their new sizes; None when one does not say its size."""
+    levels = [(level.price, level.resulting) for level in side if level.resulting]
+    return levels if len(levels) == len(side) else None
+
+
+def _relative(side: list[_Level]) -> list[tuple[str, str | None, str]]:
+    return [(level.price, level.resulting or None, level.size) for level in side]
+
+
+def _decode_mark(frame: _Frame, data: _Data, listing: Listing) -> Item:
+    time_ns = _ns(data.time_ms or frame.pushed_ms)
+    return Mark("extended", listing.symbol, listing.venue_symbol, time_ns, _price(data), None, None, None, None)
+
+
+def _decode_index(frame: _Frame, data: _Data, listing: Listing) -> Item:
+    time_ns, price = _ns(data.time_ms or frame.pushed_ms), _price(data)
+    kind: Literal["index"] | None = "index" if price else None
+    return Mark("extended", listing.symbol, listing.venue_symbol, time_ns, None, price, kind, None, None)
+
+
+def _decode_funding(frame: _Frame, data: _Data, listing: Listing) -> Item:
+    exchange_ns = _funding_ns(data.funding_time) or _ns(frame.pushed_ms)
+    return _funding(listing, data.rate, exchange_ns, None, "settled", "ws")
+
+
+_DECODERS: Final[Mapping[str | None, Callable[[_Frame, _Data, Listing], Item]]] = {
+    "SNAPSHOT": _decode_snapshot,
+    "DELTA": _decode_delta,
+    "MP": _decode_mark,
+    "IP": _decode_index,
+}
+
+
+def _price(data: _Data) -> str | None:
+    if data.price is UNSET:
+        raise DecodeError("a price frame without a price")
+    return data.price or None
+
+
+def _ns(time_ms: int | None) -> int | None:
+    return time_ms * _NS_PER_MS if time_ms else None
+
+
+def _funding_ns(time: int | None) -> int | None:
+    return _ns(time * 1000 if time and time < _SECONDS_BELOW else time)
+
+
+def _funding(
+    listing: Listing,
+    native: str | UnsetType | None,
+    exchange_ns: int | None,
+    next_ns: int | None,
+    phase: Literal["predicted", "settled"],
+    source: Literal["ws", "rest"],
+) -> Funding:
+    native = native or None
+    try:
+        rate = native and shortest(native)
+        rate_8h = rate_per_8h(rate, _HOUR_S)
+    except (ValueError, ArithmeticError) as error:
+        raise DecodeError(f"not a funding rate: {native!r}") from error
+    return Funding(
+        "extended",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        rate,
+        native,
+        "fraction_per_interval",
+        _HOUR_S,
+        rate_8h,
+        next_ns,
+        phase,
+        "unknown",
+        source,
+    )
+
+
+# --- connections --------------------------------------------------------------------------------------------------
+
+
+def _connection(name: str, ws_url: str, stream: Stream, path: str, listing: Listing | None) -> Connection:
+    """The connection for one market's stream; without a market for that of all markets."""
+    key = path.format("" if listing is None else f"/{listing.wire}")
+    subscription = Subscription(key, (stream,), None if listing is None else listing.symbol)
+    return Connection(name, ws_url + key, (subscription,), _HEADERS, in_url=True)
+
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+
+
+def _split(name: str) -> tuple[str | None, int]:
+    """The base behind a market's name, None where there is none, and the units of it in a contract."""
+    base, multiplier = split_multiplier(name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else "")
+    return base_of(base), multiplier
+
+
+def _listing(row: _Market) -> Listing:
+    base, multiplier = _split(row.name)
+    trading = row.trading or _Trading()
+    status = row.status or ("ACTIVE" if row.active else "DISABLED")
+    return Listing(
+        base,
+        wire=row.name,
+        venue_symbol=row.name,
+        tick=trading.minPriceChange,
+        lot=trading.minOrderSizeChange,
+        multiplier=multiplier,
+        quote=row.collateral,
+        funding_interval_s=_HOUR_S,
+        status=_STATUS.get(status, "halted"),
+    )
+
+
+def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
+    """The contract that a base stands for: not delisted, then the smaller multiplier, then active."""
+    best: dict[str, Listing] = {}
+    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
+        if listing.base is not None:
+            best.setdefault(listing.base, listing)
+    return list(best.values())
+
+
+def _parse_stats(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
+    events: list[Event] = []
+    for row in parsed(_markets, body, "markets").data:
+        listing, stats = markets.get(row.name), row.stats
+        if listing is None or stats is None:
+            continue
+        if stats.fundingRate is not UNSET:
+            events.append(_funding(listing, stats.fundingRate, None, _ns(stats.nextFundingRate), "predicted", "rest"))
+        events.append(_mark(listing, stats))
+    return events
+
+
+def _mark(listing: Listing, stats: _Stats) -> Mark:
+    index = stats.indexPrice or None
+    return Mark(
+        "extended",
+        listing.symbol,
+        listing.venue_symbol,
+        None,
+        stats.markPrice or None,
+        index,
+        "index" if index else None,
+        stats.openInterestBase or None,
+        stats.openInterest or None,
+    )
+
+
+def _settled_poll(listing: Listing) -> Poll:
+    return Poll(
+        f"settled.{listing.symbol}",
+        Stream.FUNDING_POLL,
+        partial(_history_request, listing.wire),
+        partial(_parse_settled, listing),
+        (str(listing.symbol),),
+        period_s=_SETTLED_PERIOD_S,
+    )
+
+
+def _history_request(wire: str, now_ms: int) -> Request:
+    since_ms = now_ms - 2 * _HOUR_MS
+    return Request(f"/info/{wire}/funding?startTime={since_ms}&endTime={now_ms}&limit=1")
+
+
+def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+    """The newest payment of the answer; a new market has none."""
+    rows = [row for row in parsed(_history, body, "funding").data if row.market == listing.wire]
+    newest = sorted(rows, key=lambda row: row.time)[-1:]
+    return [_funding(listing, row.rate, _funding_ns(row.time), None, "settled", "rest") for row in newest]

@@ -1,0 +1,662 @@
+"""Lighter: books chained by nonces, everything by market id, one REST answer for the rates of all markets.
+
+Source of the rules: Lighter's API documentation (WebSocket reference, rate limits, data structures), and recorded
+frames where the two differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import partial
+from typing import ClassVar, Final, Literal
+
+import msgspec
+
+from ipc.decimals import plain, rate_per_8h, scale_rate, shortest
+from ipc.errors import DecodeError
+from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
+from ipc.health import Reason, Stream
+from ipc.topics import base_of
+from workers.venues.venue import (
+    Ack,
+    Connection,
+    Continuity,
+    Item,
+    Keepalive,
+    Limits,
+    Listing,
+    Markets,
+    Ping,
+    Poll,
+    Pong,
+    Refused,
+    Request,
+    Resync,
+    Rule,
+    Shutdown,
+    Subscription,
+    Unsubscribed,
+    Venue,
+    best_first,
+    parsed,
+    split_multiplier,
+)
+
+__all__ = ["Lighter"]
+
+_NS_PER_US: Final = 1000
+_NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+_HOUR_S: Final = 3600
+_HOUR_MS: Final = 3_600_000
+#: A connection may hold 500 subscriptions, and a market needs four.
+_MARKETS_PER_CONNECTION: Final = 125
+#: The most orders a side that REST gives.
+_REST_ORDERS: Final = 250
+_SETTLED_PERIOD_S: Final = 600.0
+_PING: Final = b'{"type":"ping"}'
+_PONG: Final = b'{"type":"pong"}'
+#: What a rate in each of the venue's units is divided by to be a fraction per hour.
+_DIVISORS: Final = {"percent_per_hour": 100, "fraction_per_8h": 8}
+#: The venue's words for kinds of trades that have a name of ours.
+_TRADE_TYPES: Final = {"trade": "trade", "deleverage": "adl", "market-settlement": "settlement"}
+#: What error codes mean for us; a code that is not listed is a failed subscription.
+_REASONS: Final[dict[int, Reason | None]] = {
+    30002: None,  # not subscribed
+    30003: None,  # already subscribed: data goes on
+    30005: Reason.UNKNOWN_MARKET,
+    30009: Reason.RATE_LIMITED,
+    30010: Reason.RATE_LIMITED,
+    23000: Reason.RATE_LIMITED,
+    23001: Reason.RATE_LIMITED,
+    23002: Reason.RATE_LIMITED,
+    23003: Reason.RATE_LIMITED,
+    21109: Reason.AUTH_FAILED,
+    21110: Reason.AUTH_FAILED,
+    21120: Reason.AUTH_FAILED,
+}
+#: A channel within an error's text, written as in requests or as in replies.
+_CHANNEL: Final = re.compile(r"\b([a-z_]+)[:/](\d+|all)\b")
+
+
+class _Level(msgspec.Struct, gc=False):
+    price: str
+    size: str
+
+
+class _Book(msgspec.Struct, gc=False):
+    nonce: int
+    asks: list[_Level] | None = None
+    bids: list[_Level] | None = None
+    begin_nonce: int | None = None
+    last_updated_at: int | None = None
+
+
+class _Ticker(msgspec.Struct, gc=False):
+    s: str | None = None
+    a: _Level | None = None
+    b: _Level | None = None
+    last_updated_at: int | None = None
+
+
+class _Trade(msgspec.Struct, gc=False):
+    trade_id: int
+    size: str
+    price: str
+    is_maker_ask: bool
+    type: str = "trade"
+    timestamp: int | None = None
+    transaction_time: int | None = None
+
+
+class _Stats(msgspec.Struct, gc=False):
+    symbol: str | None = None
+    index_price: str | None = None
+    mark_price: str | None = None
+    open_interest: str | None = None
+    current_funding_rate: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: int
+    message: str = ""
+
+
+_NO_STATS: Final = msgspec.Raw(b"null")
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """Any frame. One type for all: ``type`` comes last, so a union told apart by it would read each frame twice."""
+
+    type: str = ""
+    channel: str = ""
+    order_book: _Book | None = None
+    ticker: _Ticker | None = None
+    #: An object, or with ``market_stats:all`` a map of them; never kept beyond the frame.
+    market_stats: msgspec.Raw = _NO_STATS
+    trades: list[_Trade] | None = None
+    liquidation_trades: list[_Trade] | None = None
+    last_updated_at: int | None = None
+    timestamp: int | None = None
+    close_in_ms: int = 0
+    error: _Error | None = None
+
+
+class _AnyFrame(msgspec.Struct):
+    type: str = ""
+
+
+class _Market(msgspec.Struct):
+    symbol: str
+    market_id: int
+    #: Missing in old rows.
+    market_type: str | None = None
+    status: str = "active"
+    supported_size_decimals: int | str | None = None
+    supported_price_decimals: int | str | None = None
+
+
+class _Markets(msgspec.Struct):
+    code: Literal[200]
+    order_books: list[_Market] | None
+
+
+class _Prediction(msgspec.Struct):
+    market_id: int
+    exchange: str
+    rate: Decimal | None
+
+
+class _Predictions(msgspec.Struct):
+    code: Literal[200]
+    funding_rates: list[_Prediction] | None
+
+
+class _Payment(msgspec.Struct):
+    timestamp: int
+    rate: str | None
+    #: Who paid: the rate itself has no sign.
+    direction: Literal["long", "short"]
+
+
+class _Payments(msgspec.Struct):
+    code: Literal[200]
+    fundings: list[_Payment] | None
+
+
+class _Order(msgspec.Struct):
+    price: str
+    remaining_base_amount: str
+
+
+class _Orders(msgspec.Struct):
+    code: Literal[200]
+    asks: list[_Order] | None
+    bids: list[_Order] | None
+
+
+_frames: Final = msgspec.json.Decoder(_Frame)
+_any_frame: Final = msgspec.json.Decoder(_AnyFrame)
+_one_stats: Final = msgspec.json.Decoder(_Stats)
+_all_stats: Final = msgspec.json.Decoder(dict[str, _Stats])
+_markets: Final = msgspec.json.Decoder(_Markets)
+_predictions: Final = msgspec.json.Decoder(_Predictions)
+_payments: Final = msgspec.json.Decoder(_Payments)
+_orders: Final = msgspec.json.Decoder(_Orders)
+
+
+class Lighter(Venue):
+    """Public market data of the perpetuals."""
+
+    name: ClassVar[str] = "lighter"
+    env: ClassVar[str] = "LIGHTER"
+    ws_url: ClassVar[str] = "wss://mainnet.zklighter.elliot.ai/stream"
+    rest_url: ClassVar[str] = "https://mainnet.zklighter.elliot.ai/api/v1"
+    streams: ClassVar[Mapping[Stream, float | None]] = {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+    }
+    # The server closes what has sent it no message for two minutes; frames that the library answers may not count.
+    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
+    # 200 messages a minute, of which answers to the server's pings need some.
+    limits: ClassVar[Limits] = Limits(burst=40, messages_per_s=3.0, rest_weight_per_min=60)
+    continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
+
+    def listing_requests(self) -> tuple[Request, ...]:
+        """``orderBooks``, the light one of the two lists."""
+        return (Request("/orderBooks"),)
+
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+        """The perpetuals; the ids differ between hosts, so they are looked up at each start."""
+        rows = parsed(_markets, bodies[0], "orderBooks").order_books or []
+        return _one_per_base([_listed(row) for row in rows if _is_perpetual(row)])
+
+    def offline_listing(self, wire: str) -> Listing:
+        """A market id says nothing of its market."""
+        return _listing(None, wire, wire)
+
+    def connections(
+        self,
+        listings: Sequence[Listing],
+        ws_url: str,
+        options: Mapping[str, str],  # noqa: ARG002 - it has none
+    ) -> tuple[Connection, ...]:
+        """One connection, as far as its number of subscriptions allows."""
+        starts = range(0, len(listings), _MARKETS_PER_CONNECTION)
+        return tuple(
+            Connection(
+                "main" if number == 1 else f"main.{number}",
+                ws_url,
+                tuple(
+                    subscription
+                    for listing in listings[start : start + _MARKETS_PER_CONNECTION]
+                    for subscription in _subscriptions(listing)
+                ),
+            )
+            for number, start in enumerate(starts, start=1)
+        )
+
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: ARG002, FBT001
+        """One frame; see :meth:`Venue.decode`."""
+        try:
+            frame = _frames.decode(payload)
+        except (ValueError, RecursionError) as error:
+            return _decode_other(payload, error)
+        if frame.error is not None:
+            return [_refused(frame.error)]
+        decoder = _DECODERS.get(frame.type)
+        if decoder is None:
+            return _unknown(frame.type)
+        try:
+            items = decoder(frame, markets)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"malformed {frame.type} frame: {error}") from error
+        # There is no acknowledgement beside the first data frame.
+        return [Ack(frame.channel), *items] if frame.type.startswith("subscribed/") else items
+
+    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
+        """The running rates of all markets in one request; the payments market by market, seldom."""
+        markets = {listing.wire: listing for listing in listings}
+        symbols = tuple(str(listing.symbol) for listing in listings)
+        running = Request("/funding-rates")
+        polls = [Poll("predicted", Stream.FUNDING_POLL, lambda _: running, partial(_parse_predicted, markets), symbols)]
+        polls += [
+            Poll(
+                f"settled.{listing.symbol}",
+                Stream.FUNDING_POLL,
+                partial(_payments_request, listing.wire),
+                partial(_parse_settled, listing),
+                (str(listing.symbol),),
+                period_s=_SETTLED_PERIOD_S,
+            )
+            for listing in listings
+        ]
+        return tuple(polls)
+
+    def book_request(self, listing: Listing) -> Request:
+        """The resting orders one by one; they carry no nonce."""
+        return Request(f"/orderBookOrders?market_id={listing.wire}&limit={_REST_ORDERS}")
+
+    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
+        """Orders added up by price."""
+        orders = parsed(_orders, body, "orderBookOrders")
+        bids, asks = best_first(_by_price(orders.bids or []), _by_price(orders.asks or []))
+        return BookSnapshot(
+            "lighter",
+            listing.symbol,
+            listing.venue_symbol,
+            None,
+            _complete(bids, orders.bids),
+            _complete(asks, orders.asks),
+            _REST_ORDERS,
+            None,
+        )
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+def _decode_other(payload: bytes | memoryview, error: Exception) -> list[Item]:
+    """A frame that is not shaped as ours: of another type, or malformed."""
+    try:
+        kind = _any_frame.decode(payload).type
+    except (ValueError, RecursionError) as noise:
+        raise DecodeError(f"not a Lighter frame: {noise}") from noise
+    if kind in _DECODERS:
+        raise DecodeError(f"malformed {kind} frame: {error}") from error
+    return _unknown(kind)
+
+
+def _unknown(kind: str) -> list[Item]:
+    """Frames of other types carry nothing for us; one without a type is no frame of Lighter's."""
+    if not kind:
+        raise DecodeError("a frame without a type")
+    return []
+
+
+def _ns(time_us: int | None, time_ms: int | None) -> int | None:
+    """The first of two times that is given, µs before ms; 0 is not a time."""
+    if time_us:
+        return time_us * _NS_PER_US
+    return time_ms * _NS_PER_MS if time_ms else None
+
+
+def _wire(frame: _Frame) -> str:
+    wire = frame.channel.partition(":")[2]
+    if not wire:
+        raise DecodeError(f"no market in channel {frame.channel!r}")
+    return wire
+
+
+def _named(listing: Listing, symbol: str | None) -> Listing:
+    """``listing``, named by the frame's own text where nothing else names it."""
+    return listing if listing.base is not None or not symbol else _listing(symbol, symbol, listing.wire)
+
+
+def _levels(side: list[_Level] | None) -> list[Level]:
+    return [(level.price, level.size) for level in side] if side else []
+
+
+def _decode_snapshot(frame: _Frame, markets: Markets) -> list[Item]:
+    book, listing = _book(frame), markets.get(_wire(frame))
+    if listing is None:
+        return []
+    # The order of levels is not promised.
+    bids, asks = best_first(_levels(book.bids), _levels(book.asks))
+    exchange_ns = _ns(book.last_updated_at, frame.timestamp)
+    return [
+        BookSnapshot("lighter", listing.symbol, listing.venue_symbol, exchange_ns, bids, asks, None, book.nonce),
+    ]
+
+
+def _decode_delta(frame: _Frame, markets: Markets) -> list[Item]:
+    book, listing = _book(frame), markets.get(_wire(frame))
+    if listing is None:
+        return []
+    return [
+        BookDelta(
+            "lighter",
+            listing.symbol,
+            listing.venue_symbol,
+            _ns(book.last_updated_at, frame.timestamp),
+            _levels(book.bids),
+            _levels(book.asks),
+            book.nonce,
+            book.begin_nonce,
+        )
+    ]
+
+
+def _book(frame: _Frame) -> _Book:
+    if frame.order_book is None:
+        raise DecodeError("no book")
+    return frame.order_book
+
+
+def _decode_ticker(frame: _Frame, markets: Markets) -> list[Item]:
+    ticker, listing = frame.ticker, markets.get(_wire(frame))
+    if ticker is None:
+        raise DecodeError("no ticker")
+    if listing is None:
+        return []
+    listing = _named(listing, ticker.s)
+    exchange_ns = _ns(ticker.last_updated_at or frame.last_updated_at, frame.timestamp)
+    return [
+        Bbo("lighter", listing.symbol, listing.venue_symbol, exchange_ns, *_side(ticker.b), *_side(ticker.a)),
+    ]
+
+
+def _side(level: _Level | None) -> tuple[str | None, str | None]:
+    """Price and size of a side of the ticker; one that is empty is given as empty texts."""
+    return (level.price, level.size) if level is not None and level.price and level.size else (None, None)
+
+
+def _decode_trades(frame: _Frame, markets: Markets) -> list[Item]:
+    listing = markets.get(_wire(frame))
+    if listing is None:
+        return []
+    # The first frame repeats recent trades.
+    flags: tuple[Flag, ...] = ("backlog",) if frame.type == "subscribed/trade" else ()
+    return [_trade(listing, row, flags) for rows in (frame.trades, frame.liquidation_trades) for row in rows or ()]
+
+
+def _trade(listing: Listing, row: _Trade, flags: tuple[Flag, ...]) -> Trade:
+    return Trade(
+        "lighter",
+        listing.symbol,
+        listing.venue_symbol,
+        _ns(row.transaction_time, row.timestamp),
+        row.price,
+        row.size,
+        "buy" if row.is_maker_ask else "sell",
+        str(row.trade_id),
+        _TRADE_TYPES.get(row.type) or row.type.lower(),
+        flags=flags,
+    )
+
+
+def _decode_stats(frame: _Frame, markets: Markets) -> list[Item]:
+    wire, body = _wire(frame), frame.market_stats
+    by_wire = _all_stats.decode(body) if wire == "all" else {wire: _one_stats.decode(body)}
+    return [
+        event
+        for market, stats in by_wire.items()
+        if (listing := markets.get(market)) is not None
+        for event in _stats_events(_named(listing, stats.symbol), stats, frame.timestamp)
+    ]
+
+
+def _stats_events(listing: Listing, stats: _Stats, time_ms: int | None) -> list[Item]:
+    exchange_ns = _ns(None, time_ms)
+    mark = Mark(
+        "lighter",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        stats.mark_price or None,
+        stats.index_price or None,
+        "index" if stats.index_price else None,
+        None,
+        # In quote units here, though REST's orderBookDetails has base units under the same name.
+        stats.open_interest or None,
+    )
+    native = stats.current_funding_rate
+    if native is msgspec.UNSET:
+        return [mark]
+    next_ns = (time_ms // _HOUR_MS + 1) * _HOUR_MS * _NS_PER_MS if time_ms else None
+    return [mark, _funding(listing, native or None, "percent_per_hour", exchange_ns, next_ns, "predicted", "ws")]
+
+
+def _refused(error: _Error) -> Refused:
+    found = _CHANNEL.search(error.message)
+    return Refused(
+        f"{error.code} {error.message}",
+        f"{found[1]}:{found[2]}" if found else None,
+        _REASONS.get(error.code, Reason.SUBSCRIBE_ERROR),
+    )
+
+
+_DECODERS: Final[dict[str, Callable[[_Frame, Markets], list[Item]]]] = {
+    "update/order_book": _decode_delta,
+    "subscribed/order_book": _decode_snapshot,
+    "update/ticker": _decode_ticker,
+    "subscribed/ticker": _decode_ticker,
+    "update/trade": _decode_trades,
+    "subscribed/trade": _decode_trades,
+    "update/market_stats": _decode_stats,
+    "subscribed/market_stats": _decode_stats,
+    "unsubscribed": lambda frame, _: [Unsubscribed(frame.channel)],
+    "ping": lambda _frame, _: [Ping(_PONG)],
+    "pong": lambda _frame, _: [Pong()],
+    "shutdown": lambda frame, _: [Shutdown(frame.close_in_ms)],
+}
+
+
+# --- subscriptions ------------------------------------------------------------------------------------------------
+
+
+def _subscriptions(listing: Listing) -> tuple[Subscription, ...]:
+    return (
+        _subscription(listing, "order_book", Stream.BOOK),
+        _subscription(listing, "ticker", Stream.BBO),
+        _subscription(listing, "trade", Stream.TRADE),
+        _subscription(listing, "market_stats", Stream.MARK, Stream.FUNDING),
+    )
+
+
+def _subscription(listing: Listing, channel: str, *streams: Stream) -> Subscription:
+    """Requests separate channel and market with a slash, replies with a colon."""
+    requested = f"{channel}/{listing.wire}"
+    return Subscription(
+        f"{channel}:{listing.wire}",
+        streams,
+        listing.symbol,
+        msgspec.json.encode({"type": "subscribe", "channel": requested}),
+        msgspec.json.encode({"type": "unsubscribe", "channel": requested}),
+    )
+
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+
+
+def _is_perpetual(market: _Market) -> bool:
+    return market.market_type == "perp" if market.market_type is not None else "/" not in market.symbol
+
+
+def _listed(market: _Market) -> Listing:
+    return _listing(
+        market.symbol,
+        market.symbol,
+        str(market.market_id),
+        tick=_step(market.supported_price_decimals),
+        lot=_step(market.supported_size_decimals),
+        status="active" if market.status == "active" else "halted",
+    )
+
+
+def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
+    """The contract that a base stands for: the one of fewer units, then the one that trades."""
+    chosen: dict[str, Listing] = {}
+    for listing in sorted(listings, key=lambda one: (one.multiplier, one.status != "active")):
+        if listing.base is not None:
+            chosen.setdefault(listing.base, listing)
+    return list(chosen.values())
+
+
+def _listing(
+    name: str | None,
+    venue_symbol: str,
+    market_id: str,
+    tick: str | None = None,
+    lot: str | None = None,
+    status: str = "active",
+) -> Listing:
+    base, multiplier = (None, 1) if name is None else split_multiplier(name)
+    return Listing(
+        None if base is None else base_of(base),
+        wire=market_id,
+        venue_symbol=venue_symbol,
+        market_id=market_id,
+        tick=tick,
+        lot=lot,
+        multiplier=multiplier,
+        quote="USDC",
+        funding_interval_s=_HOUR_S,
+        status=status,
+    )
+
+
+def _step(decimals: int | str | None) -> str | None:
+    """Ten to the power of minus ``decimals``, as plain text."""
+    if decimals is None:
+        return None
+    try:
+        return plain(Decimal(1).scaleb(-int(decimals)))
+    except (ValueError, InvalidOperation) as error:
+        raise DecodeError(f"not a number of decimals: {decimals!r}") from error
+
+
+def _funding(
+    listing: Listing,
+    native: str | None,
+    unit: str,
+    exchange_ns: int | None,
+    next_ns: int | None,
+    phase: Literal["predicted", "settled"],
+    source: Literal["ws", "rest"],
+) -> Funding:
+    try:
+        rate = None if native is None else scale_rate(shortest(native), _DIVISORS[unit])
+        per_8h = rate_per_8h(rate, _HOUR_S)
+    except (ValueError, ArithmeticError) as error:
+        raise DecodeError(f"not a funding rate: {native!r}") from error
+    return Funding(
+        "lighter",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        rate,
+        native,
+        unit,
+        _HOUR_S,
+        per_8h,
+        next_ns,
+        phase,
+        "unknown",
+        source,
+    )
+
+
+def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
+    """The rows of this venue; those of other exchanges stand among them."""
+    rows = parsed(_predictions, body, "funding-rates").funding_rates or []
+    return [
+        _funding(
+            listing,
+            None if row.rate is None else plain(row.rate),
+            "fraction_per_8h",
+            None,
+            None,
+            "predicted",
+            "rest",
+        )
+        for row in rows
+        if row.exchange == "lighter" and (listing := markets.get(str(row.market_id))) is not None
+    ]
+
+
+def _payments_request(wire: str, now_ms: int) -> Request:
+    now_s = now_ms // 1000
+    span = f"start_timestamp={now_s - 2 * _HOUR_S}&end_timestamp={now_s}&count_back=2"
+    return Request(f"/fundings?market_id={wire}&resolution=1h&{span}")
+
+
+def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+    rows = parsed(_payments, body, "fundings").fundings
+    if not rows:
+        return []
+    last = max(rows, key=lambda row: row.timestamp)
+    native = f"-{last.rate}" if last.rate and last.direction == "short" else last.rate or None
+    return [_funding(listing, native, "percent_per_hour", last.timestamp * _NS_PER_S, None, "settled", "rest")]
+
+
+def _by_price(orders: list[_Order]) -> list[Level]:
+    """Levels of one side: orders of one price, whatever its text, are one level."""
+    levels: dict[str, tuple[str, Decimal]] = {}
+    try:
+        for order in orders:
+            price, size = levels.get(shortest(order.price), (order.price, Decimal(0)))
+            levels[shortest(order.price)] = (price, size + Decimal(shortest(order.remaining_base_amount)))
+    except ValueError as error:
+        raise DecodeError(f"an order whose price or size is no number: {error}") from error
+    return [(price, plain(size)) for price, size in levels.values()]
+
+
+def _complete(levels: list[Level], orders: list[_Order] | None) -> list[Level]:
+    """``levels`` without the last one where the list of orders was cut, possibly in its midst."""
+    return levels[:-1] or levels if orders and len(orders) == _REST_ORDERS else levels

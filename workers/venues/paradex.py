@@ -1,0 +1,616 @@
+"""Paradex: JSON-RPC to ask, binary or JSON frames as data, books chained by sequence numbers.
+
+The layout of binary frames is in :mod:`workers.venues.paradex_sbe`; here both encodings become the same events.
+
+Source of the rules: Paradex's API documentation (WebSocket channels, binary encoding, error handling, rate limits,
+funding mechanism), and recorded frames where the two differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, Literal
+
+import msgspec
+
+from ipc.decimals import rate_per_8h, shortest
+from ipc.errors import DecodeError
+from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
+from ipc.health import Reason, Stream
+from ipc.topics import base_of
+from workers.venues import paradex_sbe as sbe
+from workers.venues.venue import (
+    Ack,
+    Connection,
+    Continuity,
+    Item,
+    Keepalive,
+    Limits,
+    Listing,
+    Markets,
+    Poll,
+    Refused,
+    Request,
+    Resync,
+    Rule,
+    Subscription,
+    Unsubscribed,
+    Venue,
+    best_first,
+    parsed,
+    split_multiplier,
+)
+
+__all__ = ["Paradex"]
+
+_NS_PER_US: Final = 1000
+_NS_PER_MS: Final = 1_000_000
+_HOUR_S: Final = 3600
+#: The funding period of a market that states none.
+_USUAL_INTERVAL_S: Final = 8 * _HOUR_S
+_REST_DEPTH: Final = 20
+#: Added to a subscription's request id for the request that ends it: replies to the two look alike.
+_UNSUBSCRIBE: Final = 1_000_000
+#: What asks for binary frames; versions above the server's are refused, and recorded frames carry this one.
+_SBE_QUERY: Final = "?sbeSchemaId=1&sbeSchemaVersion=1"
+_AUTH_CODES: Final = frozenset({40110, 40111})
+_GEO_BLOCKED: Final = 40112
+_SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
+_SBE_SIDES: Final[Mapping[int, Side]] = {1: "buy", 2: "sell"}
+#: The venue's words for kinds of trades that have a name of ours.
+_TRADE_TYPES: Final = {"FILL": "trade", "SETTLE_MARKET": "settlement"}
+_SBE_TRADE_TYPES: Final = {
+    1: "FILL",
+    2: "LIQUIDATION",
+    3: "UNWIND_TRANSFER",
+    4: "SETTLE_MARKET",
+    5: "RPI",
+    6: "BLOCK_TRADE",
+}
+#: The number of levels a side in the name of a channel of whole books.
+_DEPTH: Final = re.compile(r"\.(?:snapshot|interactive)@(\d+)")
+
+
+class _Level(msgspec.Struct, gc=False):
+    side: Literal["BUY", "SELL"]
+    price: str
+    size: str
+
+
+class _Book(msgspec.Struct, gc=False):
+    market: str
+    seq_no: int
+    update_type: Literal["s", "d"]
+    inserts: list[_Level] | None = None
+    updates: list[_Level] | None = None
+    deletes: list[_Level] | None = None
+    last_updated_at: int | None = None
+
+
+class _Bbo(msgspec.Struct, gc=False):
+    market: str
+    bid: str | None = None
+    bid_size: str | None = None
+    ask: str | None = None
+    ask_size: str | None = None
+    last_updated_at: int | None = None
+
+
+class _Trade(msgspec.Struct, gc=False):
+    #: Up to 28 digits.
+    id: str
+    market: str
+    side: Literal["BUY", "SELL"]
+    size: str
+    price: str
+    trade_type: str = "FILL"
+    created_at: int | None = None
+
+
+class _Summary(msgspec.Struct, gc=False):
+    symbol: str
+    mark_price: str | None = None
+    #: The spot index.
+    underlying_price: str | None = None
+    open_interest: str | None = None
+    created_at: int | None = None
+
+
+class _FundingData(msgspec.Struct, gc=False):
+    market: str
+    funding_rate: str | msgspec.UnsetType | None = msgspec.UNSET
+    funding_period_hours: int | str | None = None
+    created_at: int | None = None
+
+
+class _Params(msgspec.Struct, gc=False):
+    channel: str
+    data: msgspec.Raw
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: int
+    message: str = ""
+    data: Any = None
+
+
+class _Frame(msgspec.Struct, gc=False):
+    """A text frame: data with its ``method``, or the reply to a request with its ``id``."""
+
+    id: int | str | None = None
+    method: str = ""
+    params: _Params | None = None
+    result: Any = msgspec.UNSET
+    error: _Error | None = None
+
+
+class _Market(msgspec.Struct):
+    symbol: str
+    asset_kind: str | None = None
+    price_tick_size: str | None = None
+    order_size_increment: str | None = None
+    #: Text in some rows.
+    funding_period_hours: int | str | None = None
+
+
+class _Markets(msgspec.Struct):
+    results: list[_Market] | None
+
+
+class _FundingPage(msgspec.Struct):
+    results: list[_FundingData] | None
+
+
+class _RestBook(msgspec.Struct):
+    market: str
+    seq_no: int
+    bids: list[Level] | None = None
+    asks: list[Level] | None = None
+    last_updated_at: int | None = None
+
+
+_frames: Final = msgspec.json.Decoder(_Frame)
+_books: Final = msgspec.json.Decoder(_Book)
+_bbos: Final = msgspec.json.Decoder(_Bbo)
+_trades: Final = msgspec.json.Decoder(_Trade)
+_summaries: Final = msgspec.json.Decoder(_Summary)
+_fundings: Final = msgspec.json.Decoder(_FundingData)
+_market_list: Final = msgspec.json.Decoder(_Markets)
+_funding_page: Final = msgspec.json.Decoder(_FundingPage)
+_rest_book: Final = msgspec.json.Decoder(_RestBook)
+
+
+class Paradex(Venue):
+    """Public market data of the perpetuals, in either encoding."""
+
+    name: ClassVar[str] = "paradex"
+    env: ClassVar[str] = "PARADEX"
+    ws_url: ClassVar[str] = "wss://ws-public.api.prod.paradex.trade/v1"
+    rest_url: ClassVar[str] = "https://api.prod.paradex.trade/v1"
+    streams: ClassVar[Mapping[Stream, float | None]] = {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 5.0,
+    }
+    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0)
+    limits: ClassVar[Limits] = Limits(burst=50, messages_per_s=20.0, rest_weight_per_min=1500)
+    continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoding": ("sbe", "json")}
+
+    def listing_requests(self) -> tuple[Request, ...]:
+        """The list of all markets, options among them."""
+        return (Request("/markets"),)
+
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+        """The perpetuals; one that is delisted is simply no longer in the list."""
+        rows = parsed(_market_list, bodies[0], "markets").results or []
+        return _one_per_base([_listed(row) for row in rows if row.asset_kind in {"PERP", None}])
+
+    def offline_listing(self, wire: str) -> Listing:
+        """A perpetual's name says all; options are not named."""
+        return _listing(wire)
+
+    def connections(
+        self, listings: Sequence[Listing], ws_url: str, options: Mapping[str, str]
+    ) -> tuple[Connection, ...]:
+        """Everything on one connection, binary unless the option says otherwise."""
+        wanted = [
+            (listing, channel, streams) for listing in listings for channel, streams in _channels(listing.wire).items()
+        ]
+        query = "" if options.get("encoding") == "json" else _SBE_QUERY
+        subscriptions = tuple(_subscription(number, *each) for number, each in enumerate(wanted, start=1))
+        return (Connection("main", ws_url + query, subscriptions),)
+
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: FBT001
+        """One frame; see :meth:`Venue.decode`. On a binary connection the replies to requests are still text."""
+        try:
+            return _decode_binary(payload, markets) if binary else _decode_text(_frames.decode(payload), markets)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(f"malformed Paradex frame: {error}") from error
+
+    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
+        """The newest observation market by market: the answer for all markets at once is too large to repeat."""
+        return tuple(
+            Poll(
+                f"predicted.{listing.symbol}",
+                Stream.FUNDING_POLL,
+                partial(_funding_request, listing.wire),
+                partial(_parse_funding, listing),
+                (str(listing.symbol),),
+            )
+            for listing in listings
+        )
+
+    def book_request(self, listing: Listing) -> Request:
+        """The top of the book; its sequence numbers are not known to be the stream's."""
+        return Request(f"/orderbook/{listing.wire}?depth={_REST_DEPTH}")
+
+    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
+        """Levels as the venue gives them."""
+        book = parsed(_rest_book, body, "orderbook")
+        _check_market(book.market, listing)
+        exchange_ns = _from_ms(book.last_updated_at)
+        try:
+            return _snapshot(listing, exchange_ns, book.bids or [], book.asks or [], _REST_DEPTH, book.seq_no)
+        except ValueError as error:
+            raise DecodeError(f"a book with a price that is no number: {error}") from error
+
+
+# --- text frames --------------------------------------------------------------------------------------------------
+
+
+def _decode_text(frame: _Frame, markets: Markets) -> list[Item]:
+    if frame.method == "subscription":
+        if frame.params is None:
+            raise DecodeError("a subscription frame without params")
+        decoder = _DECODERS.get(frame.params.channel.partition(".")[0])
+        return decoder(frame.params, markets) if decoder else []
+    if frame.error is not None:
+        return [_refused(frame.id, frame.error)]
+    if frame.result is msgspec.UNSET and not frame.method:
+        raise DecodeError("a frame that is neither data nor a reply")
+    return _decode_reply(frame.id, frame.result)
+
+
+def _decode_reply(request_id: int | str | None, result: Any) -> list[Item]:
+    """Acceptance of a request; which of the two it was, only its id tells."""
+    channel = result.get("channel") if isinstance(result, dict) else None
+    if isinstance(request_id, int) and request_id > _UNSUBSCRIBE:
+        return [Unsubscribed(channel if isinstance(channel, str) else _alias(request_id))]
+    return [Ack(channel)] if isinstance(channel, str) else []
+
+
+def _alias(request_id: int) -> str:
+    """What a subscription is called by requests' ids, those of its end included."""
+    return f"id:{request_id % _UNSUBSCRIBE}"
+
+
+def _refused(request_id: int | str | None, error: _Error) -> Refused:
+    detail = f": {error.data}" if error.data else ""
+    text = f"{error.code} {error.message}{detail}"
+    key = _alias(request_id) if isinstance(request_id, int) else None
+    return Refused(text, key, _reason(error.code, text.lower()), fatal=error.code == _GEO_BLOCKED)
+
+
+def _reason(code: int, text: str) -> Reason | None:
+    """What an error means for us. Codes are coarse, so the text has to tell."""
+    if code in _AUTH_CODES:
+        return Reason.AUTH_FAILED
+    if code == _GEO_BLOCKED:
+        return Reason.REFUSED
+    if "already subscribed" in text or "not subscribed" in text:
+        return None
+    if "too many" in text or "rate limit" in text:
+        return Reason.RATE_LIMITED
+    return Reason.UNKNOWN_MARKET if "market" in text else Reason.SUBSCRIBE_ERROR
+
+
+def _decode_book(params: _Params, markets: Markets) -> list[Item]:
+    book = _books.decode(params.data)
+    listing = markets.get(book.market)
+    if listing is None:
+        return []
+    exchange_ns = _from_ms(book.last_updated_at)
+    if book.update_type == "s":
+        depth = _DEPTH.search(params.channel)
+        bids, asks = _sides(book.inserts or [])
+        return [_snapshot(listing, exchange_ns, bids, asks, int(depth[1]) if depth else None, book.seq_no)]
+    gone = [_Level(level.side, level.price, "0") for level in book.deletes or ()]
+    return [_delta(listing, exchange_ns, *_sides([*(book.inserts or ()), *(book.updates or ()), *gone]), book.seq_no)]
+
+
+def _sides(levels: list[_Level]) -> tuple[list[Level], list[Level]]:
+    bids: list[Level] = []
+    asks: list[Level] = []
+    for level in levels:
+        (bids if level.side == "BUY" else asks).append((level.price, level.size))
+    return bids, asks
+
+
+def _decode_bbo(params: _Params, markets: Markets) -> list[Item]:
+    row = _bbos.decode(params.data)
+    listing = markets.get(row.market)
+    if listing is None:
+        return []
+    return [_bbo(listing, _from_ms(row.last_updated_at), row.bid, row.bid_size, row.ask, row.ask_size)]
+
+
+def _decode_trade(params: _Params, markets: Markets) -> list[Item]:
+    row = _trades.decode(params.data)
+    listing = markets.get(row.market)
+    if listing is None:
+        return []
+    side, exchange_ns = _SIDES[row.side], _from_ms(row.created_at)
+    return [_trade(listing, exchange_ns, row.price, row.size, side, row.id, row.trade_type)]
+
+
+def _decode_summary(params: _Params, markets: Markets) -> list[Item]:
+    row = _summaries.decode(params.data)
+    listing = markets.get(row.symbol)
+    if listing is None:
+        return []
+    return [_mark(listing, _from_ms(row.created_at), row.mark_price, row.underlying_price, row.open_interest)]
+
+
+def _decode_funding(params: _Params, markets: Markets) -> list[Item]:
+    row = _fundings.decode(params.data)
+    listing = markets.get(row.market)
+    if listing is None or row.funding_rate is msgspec.UNSET:
+        return []
+    exchange_ns = _from_ms(row.created_at)
+    return [_funding(listing, exchange_ns, row.funding_rate, row.funding_period_hours, "ws")]
+
+
+_DECODERS: Final[dict[str, Callable[[_Params, Markets], list[Item]]]] = {
+    "order_book": _decode_book,
+    "bbo": _decode_bbo,
+    "trades": _decode_trade,
+    "markets_summary": _decode_summary,
+    "funding_data": _decode_funding,
+}
+
+
+# --- binary frames ------------------------------------------------------------------------------------------------
+
+
+def _decode_binary(payload: bytes | memoryview, markets: Markets) -> list[Item]:
+    message = sbe.decode(payload)
+    listing = None if message is None else markets.get(message.market)
+    return [] if listing is None else [_EVENTS[type(message)](message, listing)]
+
+
+def _book_event(book: sbe.Book, listing: Listing) -> Event:
+    exchange_ns = _from_us(book.ts_us)
+    if book.package == 1:
+        return _delta(listing, exchange_ns, book.bids, book.asks, book.seq)
+    if book.package == 0:
+        return _snapshot(listing, exchange_ns, book.bids, book.asks, None, book.seq)
+    raise DecodeError(f"a book of package type {book.package}")
+
+
+def _bbo_event(row: sbe.Bbo, listing: Listing) -> Event:
+    return _bbo(listing, _from_us(row.ts_us), row.bid_price, row.bid_size, row.ask_price, row.ask_size)
+
+
+def _trade_event(row: sbe.Trade, listing: Listing) -> Event:
+    side = _SBE_SIDES.get(row.side)
+    if side is None:
+        raise DecodeError(f"a trade of side {row.side}")
+    exchange_ns = _from_us(row.created_us) or _from_us(row.ts_us)
+    # The id in the block is cut to 64 bits, so it is none.
+    trade_id = row.trade_id or f"{row.seq}:{row.price}:{row.size}"
+    trade_type = _SBE_TRADE_TYPES.get(row.trade_type, "UNKNOWN")
+    return _trade(listing, exchange_ns, row.price, row.size, side, trade_id, trade_type)
+
+
+def _mark_event(row: sbe.MarketSummary, listing: Listing) -> Event:
+    return _mark(listing, _from_us(row.ts_us), row.mark_price, row.index_price, row.open_interest)
+
+
+def _funding_event(row: sbe.FundingData, listing: Listing) -> Event:
+    exchange_ns = _from_us(row.created_us) or _from_us(row.ts_us)
+    return _funding(listing, exchange_ns, row.rate, row.period_hours, "ws")
+
+
+_EVENTS: Final[dict[type, Callable[[Any, Listing], Event]]] = {
+    sbe.Book: _book_event,
+    sbe.Bbo: _bbo_event,
+    sbe.Trade: _trade_event,
+    sbe.MarketSummary: _mark_event,
+    sbe.FundingData: _funding_event,
+}
+
+
+# --- events -------------------------------------------------------------------------------------------------------
+
+
+def _from_us(time_us: int) -> int | None:
+    """Neither 0 nor the null value is a time."""
+    return time_us * _NS_PER_US if time_us > 0 else None
+
+
+def _from_ms(time_ms: int | None) -> int | None:
+    return time_ms * _NS_PER_MS if time_ms else None
+
+
+def _snapshot(
+    listing: Listing, exchange_ns: int | None, bids: list[Level], asks: list[Level], depth: int | None, seq: int
+) -> BookSnapshot:
+    bids, asks = best_first(bids, asks)
+    return BookSnapshot("paradex", listing.symbol, listing.venue_symbol, exchange_ns, bids, asks, depth, seq)
+
+
+def _delta(listing: Listing, exchange_ns: int | None, bids: list[Level], asks: list[Level], seq: int) -> BookDelta:
+    """A change follows the number before its own; so does one without levels."""
+    return BookDelta("paradex", listing.symbol, listing.venue_symbol, exchange_ns, bids, asks, seq, seq - 1)
+
+
+def _bbo(
+    listing: Listing,
+    exchange_ns: int | None,
+    bid_price: str | None,
+    bid_size: str | None,
+    ask_price: str | None,
+    ask_size: str | None,
+) -> Bbo:
+    """A side counts only with both its price and its size."""
+    bid = (bid_price, bid_size) if bid_price and bid_size else (None, None)
+    ask = (ask_price, ask_size) if ask_price and ask_size else (None, None)
+    return Bbo("paradex", listing.symbol, listing.venue_symbol, exchange_ns, *bid, *ask)
+
+
+def _trade(
+    listing: Listing, exchange_ns: int | None, price: str, size: str, side: Side, trade_id: str, trade_type: str
+) -> Trade:
+    return Trade(
+        "paradex",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        price,
+        size,
+        side,
+        trade_id,
+        _TRADE_TYPES.get(trade_type) or trade_type.lower(),
+    )
+
+
+def _mark(
+    listing: Listing, exchange_ns: int | None, mark: str | None, index: str | None, open_interest: str | None
+) -> Mark:
+    return Mark(
+        "paradex",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        mark or None,
+        index or None,
+        "index" if index else None,
+        open_interest or None,
+        None,
+    )
+
+
+def _funding(
+    listing: Listing,
+    exchange_ns: int | None,
+    native: str | None,
+    period_hours: int | str | None,
+    source: Literal["ws", "rest"],
+) -> Funding:
+    """The rate of one whole period. It accrues every second, so that there is no next payment."""
+    interval_s = _interval_s(period_hours) or listing.funding_interval_s or _USUAL_INTERVAL_S
+    try:
+        rate = shortest(native) if native else None
+        per_8h = rate_per_8h(rate, interval_s)
+    except (ValueError, ArithmeticError) as error:
+        raise DecodeError(f"not a funding rate: {native!r}") from error
+    return Funding(
+        "paradex",
+        listing.symbol,
+        listing.venue_symbol,
+        exchange_ns,
+        rate,
+        native or None,
+        "fraction_per_interval",
+        interval_s,
+        per_8h,
+        None,
+        "predicted",
+        "usdc_oracle_adjusted",
+        source,
+    )
+
+
+def _interval_s(period_hours: int | str | None) -> int | None:
+    """A funding period in s; 0 hours is what old rows have for none."""
+    try:
+        hours = int(period_hours or 0)
+    except ValueError as error:
+        raise DecodeError(f"not a number of hours: {period_hours!r}") from error
+    return hours * _HOUR_S if hours > 0 else None
+
+
+# --- subscriptions ------------------------------------------------------------------------------------------------
+
+
+def _channels(market: str) -> dict[str, tuple[Stream, ...]]:
+    return {
+        f"order_book.{market}.deltas": (Stream.BOOK,),
+        f"bbo.{market}": (Stream.BBO,),
+        f"trades.{market}": (Stream.TRADE,),
+        f"markets_summary.{market}": (Stream.MARK,),
+        f"funding_data.{market}": (Stream.FUNDING,),
+    }
+
+
+def _subscription(number: int, listing: Listing, channel: str, streams: tuple[Stream, ...]) -> Subscription:
+    return Subscription(
+        channel,
+        streams,
+        listing.symbol,
+        _request("subscribe", channel, number),
+        _request("unsubscribe", channel, _UNSUBSCRIBE + number),
+        _alias(number),
+    )
+
+
+def _request(method: str, channel: str, request_id: int) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": {"channel": channel}, "id": request_id})
+
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+
+
+def _listed(market: _Market) -> Listing:
+    interval_s = _interval_s(market.funding_period_hours)
+    return _listing(market.symbol, market.price_tick_size, market.order_size_increment, interval_s)
+
+
+def _listing(wire: str, tick: str | None = None, lot: str | None = None, interval_s: int | None = None) -> Listing:
+    """A market by its name: ``kBONK-USD-PERP`` is the perpetual on 1000 BONK, quoted in USD."""
+    name, *rest = wire.rsplit("-", 2)
+    perpetual = len(rest) == 2 and rest[1] == "PERP"
+    base, multiplier = split_multiplier(name) if perpetual else (None, 1)
+    return Listing(
+        None if base is None else base_of(base),
+        wire=wire,
+        venue_symbol=wire,
+        tick=tick or None,
+        lot=lot or None,
+        multiplier=multiplier,
+        quote=rest[0] if perpetual else "USD",
+        funding_interval_s=interval_s,
+    )
+
+
+def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
+    """The contract that a base stands for: the one of fewer units."""
+    chosen: dict[str, Listing] = {}
+    for listing in sorted(listings, key=lambda one: one.multiplier):
+        if listing.base is not None:
+            chosen.setdefault(listing.base, listing)
+    return list(chosen.values())
+
+
+def _funding_request(wire: str, now_ms: int) -> Request:  # noqa: ARG001 - the newest row, whenever
+    return Request(f"/funding/data?market={wire}&page_size=1")
+
+
+def _parse_funding(listing: Listing, body: bytes) -> list[Event]:
+    """The newest observation, which comes first."""
+    rows = parsed(_funding_page, body, "funding/data").results
+    if not rows or rows[0].funding_rate is msgspec.UNSET:
+        return []
+    newest = rows[0]
+    _check_market(newest.market, listing)
+    return [_funding(listing, _from_ms(newest.created_at), rows[0].funding_rate, newest.funding_period_hours, "rest")]
+
+
+def _check_market(market: str, listing: Listing) -> None:
+    if market != listing.wire:
+        raise DecodeError(f"an answer about {market} to a question about {listing.wire}")
