@@ -10,7 +10,7 @@ __all__ = ["is_zero", "plain", "rate_per_8h", "scale_rate", "shortest"]
 
 _EIGHT_HOURS_S: Final = 28_800
 #: Decimal exponent beyond which a number is taken for rubbish.
-_MAX_MAGNITUDE: Final = 15
+_MAX_MAGNITUDE: Final = 30
 _TWELVE_PLACES: Final = Decimal("1e-12")
 
 
@@ -47,7 +47,10 @@ def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
     if rate is None or not interval_s:
         return None
     per_8h = _number(rate) * _EIGHT_HOURS_S / interval_s
-    return f"{per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN):f}"
+    try:
+        return f"{per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN):f}"
+    except InvalidOperation as error:
+        raise ValueError(f"not a rate: {rate!r}") from error
 
 
 def scale_rate(rate: str | None, divisor: int) -> str | None:

@@ -93,7 +93,7 @@ class Connection:
         self._publisher = publisher
         self._words = board.words
         self._fetch = fetch
-        self._stop = stop
+        self.stop = stop
         self._open_transport = open_transport or self._dial
         self._inbox: deque[Fetched] = deque()
         self._backoff = Backoff(settings.backoff)
@@ -120,9 +120,9 @@ class Connection:
 
     def run(self) -> None:
         """Connect, converse, wait, for ever."""
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             reason, wait_s = self._live_once()
-            if self._stop.is_set():
+            if self.stop.is_set():
                 return
             self._wait(reason, wait_s)
 
@@ -142,12 +142,18 @@ class Connection:
         except (ConnectError, ClosedError) as error:
             reason, text = error.reason, error.what
             wait_s = error.retry_after_s if isinstance(error, ConnectError) else None
-        finally:
-            self.row[SessionWord.DEADLINE] = 0
+        except Exception:
+            # A fault of ours: consumers are told before this thread dies of it and is started again.
+            self._over(transport, Reason.CRASH, "the session crashed")
+            raise
+        self._over(transport, reason, text)
+        return reason, wait_s
+
+    def _over(self, transport: Transport | None, reason: Reason, text: str) -> None:
+        self.row[SessionWord.DEADLINE] = 0
         if transport is not None:
             transport.close()
         self._ended(reason, text)
-        return reason, wait_s
 
     def _begin(self) -> None:
         """Zero the stamps, stamp the start, then connect: freshness never survives a connection."""
@@ -188,7 +194,7 @@ class Connection:
 
     def _converse(self, transport: Transport) -> tuple[Reason, str]:
         """Turn after turn, until the session or the worker has enough of it."""
-        while not self._stop.is_set():
+        while not self.stop.is_set():
             close = self.turn(transport)
             if close is not None:
                 return close.reason, close.text
@@ -319,4 +325,4 @@ class Connection:
         self.session.todo = []
         self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
         log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
-        self._stop.wait(delay_s)
+        self.stop.wait(delay_s)

@@ -56,6 +56,8 @@ _SOFT_COOLDOWN_NS: Final = 7 * _NS
 #: A market that failed alone is tried again this often.
 _FAILED_RETRY_NS: Final = 600 * _NS
 _QUIET_CAP_NS: Final = 60 * _NS
+#: Over so many of its limits a book may be silent while there is no budget to look what is the matter.
+_INCONCLUSIVE: Final = 3
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
 _MUTE_CADENCES: Final = 10
 _MUTE_MIN_NS: Final = 30 * _NS
@@ -498,7 +500,7 @@ class Session:
             broken = Broken(Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms")
             self._broke(route, broken, out)
         elif route.quiet_limit_ns and silent_ns > route.quiet_limit_ns:
-            if self._policy.venue_flows(self._now):
+            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _REFETCH_PAUSE_NS:
                 self._fetch(route, "compare")
         elif (
             continuity.soft_resync
@@ -626,6 +628,8 @@ class Session:
         silent_ns = self._now - max(route.applied_ns, self._opened_ns)
         if silent_ns <= route.quiet_limit_ns:
             return
+        if reason is Reason.RATE_LIMITED and silent_ns < _INCONCLUSIVE * route.quiet_limit_ns:
+            return  # nothing was learnt; it is asked again
         if book is not None and keeper.equals(book):
             route.quiet_limit_ns = min(2 * route.quiet_limit_ns, max(_QUIET_CAP_NS, route.quiet_limit_ns))
             self._set(route, StreamState.QUIET, route.reason)

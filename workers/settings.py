@@ -31,6 +31,7 @@ class WorkerSettings:
         watchdog_tick_ms: Between two looks of the watchdog.
         backoff: Of its sessions.
         generation: How many times the parent started this worker.
+        last_epoch: Of the generation before; this one's is higher.
         has_parent: Whether it must end when its parent does.
     """
 
@@ -50,4 +51,5 @@ class WorkerSettings:
     watchdog_tick_ms: int = 200
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
     generation: int = 1
+    last_epoch: int = 0
     has_parent: bool = True

@@ -221,7 +221,7 @@ class Lighter(Venue):
         Stream.MARK: 1.0,
         Stream.FUNDING: 1.0,
     }
-    # The server closes what has sent it no message for two minutes; frames that the library answers may not count.
+    # The server closes what has sent it no message for two minutes; WebSocket's own ping frames may not count.
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
     # 200 messages a minute, of which answers to the server's pings need some.
     limits: ClassVar[Limits] = Limits(burst=40, messages_per_s=3.0, rest_weight_per_min=60)
@@ -296,7 +296,7 @@ class Lighter(Venue):
             )
             for listing in listings
         ]
-        return tuple(polls)
+        return tuple(polls) if listings else ()
 
     def book_request(self, listing: Listing) -> Request:
         """The resting orders one by one; they carry no nonce."""

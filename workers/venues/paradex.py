@@ -223,7 +223,7 @@ class Paradex(Venue):
         ]
         query = "" if options.get("encoding") == "json" else _SBE_QUERY
         subscriptions = tuple(_subscription(number, *each) for number, each in enumerate(wanted, start=1))
-        return (Connection("main", ws_url + query, subscriptions),)
+        return (Connection("main", ws_url + query, subscriptions),) if listings else ()
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: FBT001
         """One frame; see :meth:`Venue.decode`. On a binary connection the replies to requests are still text."""

@@ -198,15 +198,17 @@ def _levels(payload: bytes | memoryview, start: int) -> tuple[list[Level], int]:
     """The levels of the group at ``start``, and where the group ends."""
     entry_bytes, count = _GROUP.unpack_from(payload, start)
     first = start + _GROUP.size
+    if not count:  # as in most frames
+        return [], first
     end = first + entry_bytes * count
-    if count and entry_bytes < _ENTRY.size:
+    if entry_bytes < _ENTRY.size:
         raise DecodeError(f"an SBE level of {entry_bytes} bytes instead of at least {_ENTRY.size}")
     if end > len(payload):
         raise DecodeError(f"an SBE frame of {len(payload)} bytes that declares at least {end}")
     if entry_bytes == _ENTRY.size:
         entries = _ENTRY.iter_unpack(payload[first:end])
     else:
-        entries = (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes or 1))
+        entries = (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes))
     return [(fixed_text(price), fixed_text(size)) for price, size in entries], end
 
 

@@ -1,0 +1,299 @@
+"""REST lanes: threads that ask the venue's REST interface, so that no socket ever waits for it.
+
+The poll lane resolves the markets and then repeats the venue's polls for ever; the fetch lane gets books for sessions.
+Each is one thread with one client, announces its deadline on the board and is cut by the watchdog like a socket.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ipc.board import Board, CellWord, Row, SessionWord, WorkerWord
+from ipc.errors import DecodeError
+from ipc.events import Event, Funding, Mark
+from ipc.health import Phase, Reason, Stream, StreamState, code_of
+from ipc.log import get_log
+from ipc.publisher import Publisher
+from ipc.topics import Topic
+from workers.backoff import POLL_INIT, Backoff
+from workers.connection import Connection, Fetched
+from workers.cut import Cutter
+from workers.rest import RestBudget, RestClient, RestError
+from workers.session import Fetch
+from workers.settings import WorkerSettings
+from workers.venues.venue import Listing, Poll, Venue
+
+__all__ = ["FetchLane", "PollLane"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+_LIST_DEADLINE_S: Final = 20.0
+_POLL_DEADLINE_S: Final = 10.0
+_FETCH_DEADLINE_S: Final = 5.0
+_MIN_POLL_S: Final = 0.5
+#: A poll is stale after three of its periods, and not before half a minute.
+_STALE_PERIODS: Final = 3
+_STALE_MIN_S: Final = 30.0
+#: Markets that the venue does not list are looked for again this often; known ones are refreshed hourly.
+_UNKNOWN_AGAIN_S: Final = 600.0
+_KNOWN_AGAIN_S: Final = 3600.0
+#: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
+_LOOKING_SHARE: Final = 0.25
+_IDLE_S: Final = 0.2
+
+
+class _Lane:
+    """What both lanes have: a client, a cutter, a row on the board."""
+
+    def __init__(
+        self, name: str, venue: Venue, settings: WorkerSettings, number: int, board: Board, budget: RestBudget
+    ) -> None:
+        self.name = name
+        self.cutter = Cutter()
+        self.row = board.session(settings.slot, number)
+        self._venue = venue
+        self._settings = settings
+        self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
+
+    def _announce(self, deadline_ns: int) -> None:
+        self.row[SessionWord.DEADLINE] = deadline_ns
+
+
+@dataclass(slots=True)
+class _Schedule:
+    """When a poll is due, and how it has been going."""
+
+    poll: Poll
+    period_s: float
+    due_ns: int
+    ok_ns: int
+    backoff: Backoff = field(default_factory=lambda: Backoff(POLL_INIT))
+
+
+class PollLane(_Lane):
+    """Resolves the markets, then polls; :meth:`run` is a thread's target.
+
+    Args:
+        found: Called with the venue's list each time it was read.
+        stop: Set when the worker ends.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        settings: WorkerSettings,
+        number: int,
+        board: Board,
+        budget: RestBudget,
+        publisher: Publisher,
+        found: Callable[[list[Listing]], None],
+        stop: threading.Event,
+    ) -> None:
+        super().__init__("poll", venue, settings, number, board, budget)
+        self._board = board
+        self._worker = board.worker(settings.slot)
+        self._publisher = publisher
+        self._found = found
+        self._stop = stop
+        self._init = Backoff(POLL_INIT)
+        self._schedules: list[_Schedule] = []
+        self._listings: tuple[Listing, ...] = ()
+        self._list_due_ns = 0
+        self._is_initialised = False
+
+    def poll_for(self, listings: Sequence[Listing], missing: int) -> None:
+        """These are the markets from now on; ``missing`` of the configured ones are looked for again."""
+        now = time.monotonic_ns()
+        again_s = _UNKNOWN_AGAIN_S if missing else _KNOWN_AGAIN_S
+        self._list_due_ns = now + int(again_s * _NS)
+        if tuple(listings) == self._listings and self._schedules:
+            return
+        self._listings = tuple(listings)
+        period_s = max(_MIN_POLL_S, self._settings.funding_poll_ms / 1000)
+        self._schedules = [
+            _Schedule(poll, poll.period_s or period_s, now, now) for poll in self._venue.polls(self._listings)
+        ]
+        for poll in self._schedules:
+            for symbol in poll.poll.symbols:
+                limit_ms = int(max(_STALE_MIN_S, _STALE_PERIODS * poll.period_s) * 1000)
+                if poll.poll.period_s is None:
+                    self._cell(symbol)[CellWord.LIMIT_MS] = limit_ms
+        if not self._is_initialised:
+            self._is_initialised = True
+            names = [f"{listing.symbol}={listing.market_id or listing.venue_symbol}" for listing in self._listings]
+            log.info("funding.initialised", venue=self._settings.venue, markets=",".join(names))
+
+    def run(self) -> None:
+        """Resolve and poll, for ever."""
+        self.row[SessionWord.PHASE] = code_of(Phase.RESOLVING)
+        while not self._stop.is_set():
+            now = time.monotonic_ns()
+            if now >= self._list_due_ns:
+                self._read_list()
+            for schedule in self._schedules:
+                if time.monotonic_ns() >= schedule.due_ns and not self._stop.is_set():
+                    self._poll(schedule)
+            self._stop.wait(self._pause_s())
+
+    # --- the market list --------------------------------------------------------------------------------------------
+
+    def _read_list(self) -> None:
+        self._worker[WorkerWord.RESOLVING] = time.monotonic_ns()
+        try:
+            bodies = [self._client.call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
+            listings = self._venue.parse_listings(bodies)
+        except (RestError, DecodeError) as error:
+            self._list_failed(error)
+            return
+        self._init.reset()
+        self._worker[WorkerWord.RESOLVE_FAILED] = 0
+        self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
+        self.row[SessionWord.NEXT_ACTION] = 0
+        self._list_due_ns = time.monotonic_ns() + int(_KNOWN_AGAIN_S * _NS)
+        self._found(listings)
+
+    def _list_failed(self, error: RestError | DecodeError) -> None:
+        asked_s = error.retry_after_s if isinstance(error, RestError) else None
+        delay_s = max(self._init.failed(0) / _NS, asked_s or 0.0)
+        self._list_due_ns = time.monotonic_ns() + int(delay_s * _NS)
+        self._worker.add(WorkerWord.RESOLVE_FAILED)
+        self.row[SessionWord.NEXT_ACTION] = self._list_due_ns
+        reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
+        self.row[SessionWord.LAST_REASON] = code_of(reason)
+        log.warning(
+            "markets.unresolved",
+            venue=self._settings.venue,
+            reason=reason,
+            error=error.what,
+            attempt=self._init.failures,
+            retry_in_s=round(delay_s, 1),
+        )
+
+    # --- polls ------------------------------------------------------------------------------------------------------
+
+    def _poll(self, schedule: _Schedule) -> None:
+        poll = schedule.poll
+        try:
+            body = self._client.call(poll.request(time.time_ns() // _MS), _POLL_DEADLINE_S)
+            recv_ns = time.time_ns()
+            events = poll.parse(body)
+        except (RestError, DecodeError) as error:
+            self._poll_failed(schedule, error)
+            return
+        now = time.monotonic_ns()
+        schedule.backoff.reset()
+        schedule.ok_ns = now
+        schedule.due_ns = max(schedule.due_ns + int(schedule.period_s * _NS), now)
+        self._publish(events, recv_ns, now)
+        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
+            for symbol in poll.symbols:
+                self._stamp(symbol, now, StreamState.LIVE, None)
+
+    def _publish(self, events: list[Event], recv_ns: int, now: int) -> None:
+        venue = self._settings.venue
+        feeds = [
+            self._publisher.topic(Topic("mark" if isinstance(event, Mark) else "funding", venue, str(event.symbol)))
+            for event in events
+        ]
+        with self._publisher.turn:
+            for feed, event in zip(feeds, events, strict=True):
+                event.recv_ns, event.recv_mono_ns = recv_ns, now
+                event.flags = ("rest",)
+                key = "rest"
+                if isinstance(event, Funding):
+                    event.polled_ns = recv_ns
+                    key = event.phase
+                self._publisher.send_latest(feed, key, event)
+
+    def _poll_failed(self, schedule: _Schedule, error: RestError | DecodeError) -> None:
+        now = time.monotonic_ns()
+        asked_s = error.retry_after_s if isinstance(error, RestError) else None
+        delay_s = max(schedule.backoff.failed(0) / _NS, asked_s or 0.0)
+        schedule.due_ns = now + int(delay_s * _NS)
+        reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
+        poll = schedule.poll
+        log.warning(
+            "poll.failed",
+            venue=self._settings.venue,
+            stream=poll.stream,
+            poll=poll.name,
+            reason=reason,
+            error=error.what,
+            retry_in_s=round(delay_s, 1),
+        )
+        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
+            limit_s = max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s)
+            is_stale = now - schedule.ok_ns > limit_s * _NS
+            for symbol in poll.symbols:
+                self._stamp(symbol, 0, StreamState.STALE if is_stale else None, reason)
+
+    def _stamp(self, symbol: str, now: int, state: StreamState | None, reason: Reason | None) -> None:
+        cell = self._cell(symbol)
+        if now:
+            cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
+        if state is not None:
+            cell[CellWord.STATE] = code_of(state)
+        if reason is not None:
+            cell[CellWord.REASON] = code_of(reason)
+
+    def _cell(self, symbol: str) -> Row:
+        bases = self._settings.bases
+        index = bases.index(symbol.removesuffix("-PERP"))
+        return self._board.cell(self._settings.slot, index, Stream.FUNDING_POLL)
+
+    def _pause_s(self) -> float:
+        due = min([schedule.due_ns for schedule in self._schedules] + [self._list_due_ns])
+        return min(_IDLE_S, max(0.01, (due - time.monotonic_ns()) / _NS))
+
+
+class FetchLane(_Lane):
+    """Gets books for sessions; :meth:`run` is a thread's target."""
+
+    def __init__(
+        self,
+        venue: Venue,
+        settings: WorkerSettings,
+        number: int,
+        board: Board,
+        budget: RestBudget,
+        stop: threading.Event,
+    ) -> None:
+        super().__init__("fetch", venue, settings, number, board, budget)
+        self._looking = RestBudget(venue.limits.rest_weight_per_min * _LOOKING_SHARE)
+        self._stop = stop
+        self._jobs: queue.SimpleQueue[tuple[Fetch, Connection]] = queue.SimpleQueue()
+
+    def ask(self, fetch: Fetch, connection: Connection) -> None:
+        """Queue a fetch; the answer goes to the connection. Any thread may."""
+        self._jobs.put((fetch, connection))
+
+    def run(self) -> None:
+        """Fetch, for ever."""
+        self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
+        while not self._stop.is_set():
+            try:
+                fetch, connection = self._jobs.get(timeout=_IDLE_S)
+            except queue.Empty:
+                continue
+            connection.deliver(self._fetched(fetch))
+
+    def _fetched(self, fetch: Fetch) -> Fetched:
+        listing = fetch.route.listing
+        request = self._venue.book_request(listing)
+        if fetch.purpose != "bridge" and self._looking.take(request.weight):
+            return Fetched(fetch.route, fetch.purpose, None, Reason.RATE_LIMITED)
+        try:
+            body = self._client.call(request, _FETCH_DEADLINE_S)
+            book = self._venue.parse_book(body, listing)
+        except (RestError, DecodeError) as error:
+            reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
+            log.warning("fetch.failed", venue=self._settings.venue, symbol=listing.symbol, reason=reason)
+            return Fetched(fetch.route, fetch.purpose, None, reason)
+        return Fetched(fetch.route, fetch.purpose, book, None)

@@ -1,0 +1,83 @@
+"""The markets of a venue: resolved from its own list, remembered across restarts.
+
+The list is cached in the run directory, so that a restart while the venue's REST interface is away still subscribes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from ipc.health import Reason
+from ipc.log import get_log
+from ipc.rundir import replace_file
+from workers.venues.venue import Listing
+
+__all__ = ["Resolved", "load", "resolve", "save"]
+
+log = get_log(__name__)
+
+#: A price or size step finer than this many significant digits would make two levels of one.
+_MAX_DIGITS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The configured markets, as far as the venue has them.
+
+    ``listings`` are to be subscribed, in the order of the configuration; ``missing`` tells why the others are not, by
+    base asset.
+    """
+
+    listings: tuple[Listing, ...]
+    missing: dict[str, Reason]
+
+
+def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
+    """Find the configured base assets in a venue's list."""
+    by_base = {listing.base: listing for listing in listings}
+    missing: dict[str, Reason] = {}
+    found: list[Listing] = []
+    for base in bases:
+        listing = by_base.get(base)
+        if listing is None or not _is_exact(listing):
+            missing[base] = Reason.UNKNOWN_MARKET
+        elif listing.status == "delisted":
+            missing[base] = Reason.DELISTED
+        else:
+            found.append(listing)
+    return Resolved(tuple(found), missing)
+
+
+def _is_exact(listing: Listing) -> bool:
+    """Whether floats tell the market's prices apart (they identify levels, nothing else)."""
+    return listing.tick is None or len(listing.tick.partition(".")[2].rstrip("0")) <= _MAX_DIGITS
+
+
+def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
+    """The cached list, if there is one that knows every one of ``bases``."""
+    try:
+        rows = msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]])
+        listings = [msgspec.convert(row, Listing) for row in rows]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        log.warning("markets.cache_unreadable", path=str(path), error=str(error))
+        return None
+    return listings if {listing.base for listing in listings} >= set(bases) else None
+
+
+def save(path: Path, listings: Sequence[Listing], bases: Sequence[str]) -> None:
+    """Remember the configured markets; a full disk costs the cache and nothing else."""
+    wanted = [listing for listing in listings if listing.base in set(bases)]
+    rows = [{name: getattr(listing, name) for name in _FIELDS} for listing in wanted]
+    try:
+        replace_file(path, msgspec.json.encode(rows))
+    except OSError as error:
+        log.warning("markets.cache_failed", path=str(path), error=str(error))
+
+
+_FIELDS = tuple(name for name in Listing.__dataclass_fields__ if name != "symbol")

@@ -1,0 +1,327 @@
+"""A worker: one venue's connections, REST lanes and watchdog around one publisher, kept going by the main thread.
+
+The main thread does nothing that can block: every 100 ms it looks after the threads, counts usable books, lets joiners
+of a silent feed in, and once a second sends the heartbeat.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psutil
+import zmq
+
+from ipc.board import SESSIONS, Board, CellWord, WorkerWord
+from ipc.events import Heartbeat, HeartbeatBook
+from ipc.health import Reason, Stream, StreamState, code_of
+from ipc.log import flush_repeats, get_log
+from ipc.publisher import Publisher
+from ipc.rundir import RunDir, replace_file
+from ipc.sequence import Epochs
+from ipc.topics import Topic, symbol_of
+from workers import markets
+from workers.connection import Connection
+from workers.lanes import FetchLane, PollLane
+from workers.reports import Reporter
+from workers.rest import RestBudget
+from workers.routes import Route
+from workers.session import Policy, Session
+from workers.settings import WorkerSettings
+from workers.threads import ThreadKeeper
+from workers.venues import VENUES
+from workers.venues.venue import Listing
+from workers.watchdog import Limits, Watchdog, Watched
+
+__all__ = ["Worker"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+_LOOP_S: Final = 0.1
+_HEARTBEAT_NS: Final = _NS
+_HOUSEKEEPING_NS: Final = 5 * _NS
+#: Session numbers of the REST lanes; connections come behind them.
+_POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
+#: Of a venue's REST limit: other programs on this address ask as well.
+_REST_SHARE: Final = 0.75
+_JOIN_S: Final = 1.0
+
+
+class Worker:
+    """One venue's worker, in this process.
+
+    Args:
+        settings: What the parent (or the command line) told.
+        board: The board, writable.
+        stop: Set from outside to end it.
+    """
+
+    def __init__(self, settings: WorkerSettings, board: Board, stop: threading.Event) -> None:
+        self._settings = settings
+        self._board = board
+        self._stop = stop
+        self._venue = VENUES[settings.venue]
+        self._run_dir = RunDir(Path(settings.run_dir))
+        self._words = board.worker(settings.slot)
+        self._words[WorkerWord.EPOCH] = epoch = Epochs.following(settings.last_epoch)
+        self._words[WorkerWord.BOOTED] = time.monotonic_ns()
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._publisher = Publisher(self._context, settings.feed, epoch)
+        self._reports = Reporter(settings.venue, board, self._publisher)
+        self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
+        self._threads = ThreadKeeper(settings.venue, settings.backoff)
+        budget = RestBudget(self._venue.limits.rest_weight_per_min * _REST_SHARE)
+        self._poll = PollLane(self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop)
+        self._fetch = FetchLane(self._venue, settings, _FETCH, board, budget, stop)
+        limits = Limits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
+        parent_pid = os.getppid() if settings.has_parent else None
+        tick_s = settings.watchdog_tick_ms / 1000
+        self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
+        self._connections: list[Connection] = []
+        self._resolved: markets.Resolved | None = None
+        self._found_listings: list[Listing] | None = None
+        self._process = psutil.Process()
+        self._next_heartbeat_ns = 0
+        self._next_housekeeping_ns = 0
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        log.info("worker.started", venue=self._settings.venue, generation=self._settings.generation, pid=os.getpid())
+        keep, wanted = self._threads.keep, self._is_wanted
+        self._watch()
+        keep("watchdog", self._watchdog.run, wanted)
+        cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
+        if cached is not None:
+            self._take_listings(cached)
+        keep("poll", self._poll.run, wanted)
+        keep("fetch", self._fetch.run, wanted)
+        try:
+            while not self._stop.is_set():
+                self._look()
+                self._stop.wait(_LOOP_S)
+        finally:
+            self._end()
+
+    # --- the main thread's round ------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = time.monotonic_ns()
+        words = self._words
+        words.add(WorkerWord.MAIN_LOOPS)
+        self._threads.look()
+        found, self._found_listings = self._found_listings, None
+        if found is not None:
+            self._take_listings(found)
+        self._count_books(now)
+        with self._publisher.turn:
+            if now >= self._next_heartbeat_ns:
+                self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
+                self._beat(now)
+        if now >= self._next_housekeeping_ns:
+            self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
+            words[WorkerWord.RSS_BYTES] = self._process.memory_info().rss
+            flush_repeats()
+        words[WorkerWord.DROPS] = self._publisher.drops
+        words[WorkerWord.PUBLISHED] = self._publisher.published
+        words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
+
+    def _book_routes(self) -> list[Route]:
+        return [r for c in self._connections for r in c.session.book_routes if r.stream is Stream.BOOK]
+
+    def _count_books(self, now: int) -> None:
+        """How many books should be usable and are; when all of them were, first and last."""
+        routes = [route for route in self._book_routes() if route.listing.status == "active"]
+        usable = sum(route.is_trusted for route in routes)
+        words = self._words
+        words[WorkerWord.BOOKS_WANTED] = len(routes)
+        words[WorkerWord.BOOKS_USABLE] = usable
+        newest = max((route.applied_ns for route in routes), default=0)
+        if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
+            words[WorkerWord.FIRST_FRESH] = words[WorkerWord.FIRST_FRESH] or now
+            words[WorkerWord.LAST_FRESH] = now
+
+    def _beat(self, now: int) -> None:
+        """The heartbeat; within a turn, so that it is in step with every topic and book."""
+        beat = Heartbeat(
+            self._settings.venue,
+            None,
+            None,
+            None,
+            self._publisher.last_seqs(),
+            {route.symbol: _heartbeat_book(route, now) for route in self._book_routes()},
+            self._publisher.drops,
+            self._words[WorkerWord.RSS_BYTES],
+        )
+        beat.recv_ns, beat.recv_mono_ns = time.time_ns(), now
+        self._publisher.send(self._heartbeat_feed, beat)
+
+    # --- markets ----------------------------------------------------------------------------------------------------
+
+    def _found(self, listings: list[Listing]) -> None:
+        """The poll lane read the venue's list; the main thread takes it from here."""
+        markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
+        self._found_listings = listings
+
+    def _take_listings(self, listings: list[Listing]) -> None:
+        resolved = markets.resolve(listings, self._settings.bases)
+        before, self._resolved = self._resolved, resolved
+        self._poll.poll_for(resolved.listings, len(resolved.missing))
+        self._tell_instruments(resolved)
+        if before is None or _identity(before.listings) != _identity(resolved.listings):
+            self._connect(resolved.listings)
+        for base, reason in resolved.missing.items():
+            if before is None or before.missing.get(base) is not reason:
+                self._tell_missing(base, reason)
+
+    def _tell_instruments(self, resolved: markets.Resolved) -> None:
+        venue = self._settings.venue
+        feeds = [self._publisher.topic(Topic("instrument", venue, str(one.symbol))) for one in resolved.listings]
+        with self._publisher.turn:
+            for feed, listing in zip(feeds, resolved.listings, strict=True):
+                event = listing.instrument(venue)
+                event.recv_ns, event.recv_mono_ns = time.time_ns(), time.monotonic_ns()
+                self._publisher.send_latest(feed, "instrument", event)
+
+    def _tell_missing(self, base: str, reason: Reason) -> None:
+        """A market that the venue does not list fails alone."""
+        cell = self._board.cell(self._settings.slot, self._settings.bases.index(base), Stream.BOOK)
+        cell[CellWord.STATE] = code_of(StreamState.FAILED)
+        cell[CellWord.REASON] = code_of(reason)
+        log.error("market.missing", venue=self._settings.venue, symbol=symbol_of(base), reason=reason)
+        with self._publisher.turn:
+            self._reports.publish(
+                Stream.BOOK,
+                StreamState.FAILED,
+                None,
+                reason,
+                symbol=symbol_of(base),
+                attempt=0,
+                backoff_s=None,
+                ages_ms={},
+            )
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def _connect(self, listings: tuple[Listing, ...]) -> None:
+        """Make the connections for these markets, in place of the ones there are."""
+        self._disconnect(Reason.CONFIG_CHANGED)
+        settings = self._settings
+        plans = self._venue.connections(listings, settings.ws_url, settings.options)
+        if len(plans) > SESSIONS - _FIRST_CONNECTION:
+            log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
+            plans = plans[: SESSIONS - _FIRST_CONNECTION]
+        ping_ms = settings.ping_interval_ms
+        keepalive = self._venue.keepalive
+        policy = Policy(
+            stale_ns=settings.stale_ms * _MS,
+            ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
+            pong_ns=int(keepalive.pong_within_s * _NS),
+            venue_flows=self._watchdog.venue_flows,
+            stagger=settings.slot / 8,
+        )
+        for number, plan in enumerate(plans, start=_FIRST_CONNECTION):
+            session = Session(self._venue, plan, listings, policy)
+            connection = Connection(
+                session, settings, number, self._board, self._publisher, self._fetch.ask, threading.Event()
+            )
+            self._connections.append(connection)
+        self._watch()
+        self._describe(listings)
+        for connection in self._connections:
+            is_wanted = partial(_is_not_set, connection.stop)
+            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
+
+    def _disconnect(self, reason: Reason) -> None:
+        for connection in self._connections:
+            connection.stop.set()
+            connection.cutter.cut(reason)
+        for connection in self._connections:
+            if not self._threads.release(f"session {connection.name}", _JOIN_S):
+                log.error("session.unstoppable", venue=self._settings.venue, session=connection.name)
+            connection.row.zero()
+        self._connections = []
+
+    def _watch(self) -> None:
+        """Tell the watchdog what there is to watch."""
+        lanes = [Watched(lane.name, lane.row, (), lane.cutter, is_lane=True) for lane in (self._poll, self._fetch)]
+        connections = [
+            Watched(
+                connection.name,
+                connection.row,
+                tuple(
+                    self._board.cell(
+                        self._settings.slot, self._settings.bases.index(str(route.listing.base)), route.stream
+                    )
+                    for route in connection.session.book_routes
+                    if route.stream is Stream.BOOK
+                ),
+                connection.cutter,
+            )
+            for connection in self._connections
+        ]
+        self._watchdog.watch(lanes + connections)
+
+    def _describe(self, listings: tuple[Listing, ...]) -> None:
+        """Write down what is text: sessions by number, and what the markets are called."""
+        text: Mapping[str, object] = {
+            "sessions": ["poll", "fetch"] + [connection.name for connection in self._connections],
+            "markets": {str(one.symbol): one.venue_symbol for one in listings},
+        }
+        try:
+            replace_file(self._run_dir.worker_description(self._settings.venue), msgspec.json.encode(text))
+        except OSError as error:
+            log.warning("worker.undescribed", venue=self._settings.venue, error=str(error))
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _is_wanted(self) -> bool:
+        return not self._stop.is_set()
+
+    def _end(self) -> None:
+        self._disconnect(Reason.REQUESTED)
+        for lane in (self._poll, self._fetch):
+            lane.cutter.cut(Reason.REQUESTED)
+        with self._publisher.turn:
+            self._reports.publish(
+                Stream.BOOK,
+                StreamState.OFF,
+                None,
+                Reason.REQUESTED,
+                symbol=None,
+                attempt=0,
+                backoff_s=None,
+                ages_ms={},
+            )
+        # The last events leave with ZeroMQ's own thread; closing drops what it has not sent.
+        time.sleep(0.05)
+        self._publisher.close()
+        log.info("worker.stopped", venue=self._settings.venue)
+
+
+def _heartbeat_book(route: Route, now: int) -> HeartbeatBook:
+    keeper = route.keeper
+    usable = route.is_trusted and keeper is not None
+    return HeartbeatBook(
+        route.feed.seq,
+        keeper.venue_seq if keeper is not None else None,
+        usable,
+        (now - route.applied_ns) // _MS if route.applied_ns else None,
+        keeper.crc32_top10() if usable and keeper is not None else None,
+    )
+
+
+def _identity(listings: tuple[Listing, ...]) -> list[tuple[object, ...]]:
+    """What of a market a connection depends on; a change of the rest only concerns consumers."""
+    return [(one.wire, one.base, one.funding_interval_s) for one in listings]
+
+
+def _is_not_set(event: threading.Event) -> bool:
+    return not event.is_set()
