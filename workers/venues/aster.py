@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
-from ipc.decimals import is_zero, rate_per_8h, shortest
+from ipc.decimals import is_zero
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.venues.funding import funding
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -39,6 +40,7 @@ from workers.venues.venue import (
     Unsubscribed,
     Venue,
     best_first,
+    one_per_base,
     parsed,
     split_multiplier,
 )
@@ -243,7 +245,7 @@ class Aster(Venue):
         """The perpetuals that are margined in USDT."""
         symbols = parsed(_exchange_info, bodies[0], "exchangeInfo").symbols
         hours = {row.symbol: row.fundingIntervalHours for row in parsed(_funding_info, bodies[1], "fundingInfo")}
-        return _one_per_base([_listing(row, hours.get(row.symbol)) for row in symbols if _is_perpetual(row)])
+        return one_per_base([_listing(row, hours.get(row.symbol)) for row in symbols if _is_perpetual(row)])
 
     def offline_listing(self, wire: str) -> Listing:
         """A contract quoted in USDT is named by its base; any other could be mistaken for it and is not named."""
@@ -493,27 +495,16 @@ def _funding(
     phase: Literal["predicted", "settled"],
     source: Literal["ws", "rest"],
 ) -> Funding:
-    native = native or None
-    interval_s = listing.funding_interval_s
-    try:
-        rate = native and shortest(native)
-        rate_8h = rate_per_8h(rate, interval_s)
-    except (ValueError, ArithmeticError) as error:
-        raise DecodeError(f"not a funding rate: {native!r}") from error
-    return Funding(
+    return funding(
         "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        exchange_ns,
-        rate,
+        listing,
         native,
-        "fraction_per_interval",
-        interval_s,
-        rate_8h,
-        next_ns,
-        phase,
-        "mark",
-        source,
+        listing.funding_interval_s,
+        exchange_ns=exchange_ns,
+        next_ns=next_ns,
+        phase=phase,
+        settled_at="mark",
+        source=source,
     )
 
 
@@ -577,15 +568,6 @@ def _listing(row: _Symbol, interval_hours: int | None) -> Listing:
         funding_interval_s=interval_hours * _HOUR_S if interval_hours else None,
         status=_STATUS.get(row.status, "halted"),
     )
-
-
-def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
-    """The contract that a base stands for: not delisted, then the smaller multiplier, then active."""
-    best: dict[str, Listing] = {}
-    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
-        if listing.base is not None:
-            best.setdefault(listing.base, listing)
-    return list(best.values())
 
 
 def _parse_premiums(markets: Mapping[str, Listing], body: bytes) -> list[Event]:

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
-from ipc.decimals import rate_per_8h, shortest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.venues.funding import funding
 from workers.venues.venue import (
     Connection,
     Continuity,
@@ -39,6 +39,7 @@ from workers.venues.venue import (
     Subscription,
     Venue,
     best_first,
+    one_per_base,
     parsed,
     split_multiplier,
 )
@@ -223,7 +224,7 @@ class Extended(Venue):
     def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
         """The perpetuals; a row of before there were spot markets has no type."""
         rows = parsed(_markets, bodies[0], "markets").data
-        return _one_per_base([_listing(row) for row in rows if row.type in {None, "PERPETUAL"}])
+        return one_per_base([_listing(row) for row in rows if row.type in {None, "PERPETUAL"}])
 
     def offline_listing(self, wire: str) -> Listing:
         """A market's name says all but its steps."""
@@ -434,26 +435,16 @@ def _funding(
     phase: Literal["predicted", "settled"],
     source: Literal["ws", "rest"],
 ) -> Funding:
-    native = native or None
-    try:
-        rate = native and shortest(native)
-        rate_8h = rate_per_8h(rate, _HOUR_S)
-    except (ValueError, ArithmeticError) as error:
-        raise DecodeError(f"not a funding rate: {native!r}") from error
-    return Funding(
+    return funding(
         "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        exchange_ns,
-        rate,
-        native,
-        "fraction_per_interval",
+        listing,
+        native or None,
         _HOUR_S,
-        rate_8h,
-        next_ns,
-        phase,
-        "unknown",
-        source,
+        exchange_ns=exchange_ns,
+        next_ns=next_ns,
+        phase=phase,
+        settled_at="unknown",
+        source=source,
     )
 
 
@@ -491,15 +482,6 @@ def _listing(row: _Market) -> Listing:
         funding_interval_s=_HOUR_S,
         status=_STATUS.get(status, "halted"),
     )
-
-
-def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
-    """The contract that a base stands for: not delisted, then the smaller multiplier, then active."""
-    best: dict[str, Listing] = {}
-    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
-        if listing.base is not None:
-            best.setdefault(listing.base, listing)
-    return list(best.values())
 
 
 def _parse_stats(markets: Mapping[str, Listing], body: bytes) -> list[Event]:

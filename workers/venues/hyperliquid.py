@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
-from ipc.decimals import rate_per_8h
 from ipc.errors import DecodeError
-from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Trade
+from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.venues.funding import funding
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -49,6 +49,8 @@ _FULL_DEPTH: Final = 20
 #: Some servers greet with this bare text, which is no JSON.
 _GREETING: Final = b"Websocket connection established"
 _SETTLED_PERIOD_S: Final = 600.0
+#: The aggressor's side: B buys, A sells.
+_SIDES: Final[dict[str, Side]] = {"B": "buy", "A": "sell"}
 
 
 class _Level(msgspec.Struct, gc=False):
@@ -71,7 +73,7 @@ class _Bbo(msgspec.Struct, gc=False):
 
 class _Trade(msgspec.Struct, gc=False):
     coin: str
-    side: str
+    side: Literal["A", "B"]
     px: str
     sz: str
     time: int
@@ -79,7 +81,7 @@ class _Trade(msgspec.Struct, gc=False):
 
 
 class _Context(msgspec.Struct, gc=False):
-    funding: str | None = None
+    funding: str | msgspec.UnsetType | None = msgspec.UNSET
     openInterest: str | None = None  # noqa: N815 - the venue's names
     oraclePx: str | None = None  # noqa: N815
     markPx: str | None = None  # noqa: N815
@@ -288,6 +290,11 @@ def _decode_other(payload: bytes) -> list[Item]:
     return []
 
 
+def _ns(time_ms: int | None) -> int | None:
+    """Milliseconds as ns; 0 is no time."""
+    return time_ms * _NS_PER_MS if time_ms else None
+
+
 def _levels(side: list[_Level]) -> list[Level]:
     return [(level.px, level.sz) for level in side]
 
@@ -298,7 +305,7 @@ def _snapshot(listing: Listing, book: _L2Book, depth: int) -> BookSnapshot:
         "hyperliquid",
         listing.symbol,
         listing.venue_symbol,
-        book.time * _NS_PER_MS,
+        _ns(book.time),
         _levels(bids),
         _levels(asks),
         depth,
@@ -329,7 +336,7 @@ def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
             "hyperliquid",
             listing.symbol,
             listing.venue_symbol,
-            data.time * _NS_PER_MS,
+            _ns(data.time),
             bid.px if bid else None,
             bid.sz if bid else None,
             ask.px if ask else None,
@@ -345,10 +352,10 @@ def _decode_trades(frame: _TradesFrame, markets: Markets) -> list[Item]:
             "hyperliquid",
             listing.symbol,
             listing.venue_symbol,
-            row.time * _NS_PER_MS,
+            _ns(row.time),
             row.px,
             row.sz,
-            "buy" if row.side == "B" else "sell",
+            _SIDES[row.side],
             str(row.tid),
         )
         for row in frame.data
@@ -366,14 +373,16 @@ def _decode_context(frame: _ContextFrame, markets: Markets) -> list[Item]:
         listing.symbol,
         listing.venue_symbol,
         None,
-        context.markPx,
-        context.oraclePx,
-        "oracle" if context.oraclePx is not None else None,
-        context.openInterest,
+        context.markPx or None,
+        context.oraclePx or None,
+        "oracle" if context.oraclePx else None,
+        context.openInterest or None,
         None,
     )
+    if context.funding is msgspec.UNSET:
+        return [mark]
     # The published rate is already hourly; the frame has no time, so neither the next settlement nor its own is known.
-    return [mark, _funding(listing, context.funding, None, None, "predicted")]
+    return [mark, _funding(listing, context.funding, None, None, "predicted", "ws")]
 
 
 def _decode_response(frame: _ResponseFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
@@ -459,25 +468,23 @@ def _listing(name: str, index: int | None, size_decimals: int | None, *, deliste
 
 def _funding(
     listing: Listing,
-    rate: str | None,
+    native: str | None,
     exchange_ms: int | None,
     next_ms: int | None,
-    phase: str,
+    phase: Literal["predicted", "settled"],
+    source: Literal["ws", "rest"],
     interval_s: int = _HOUR_S,
 ) -> Funding:
-    return Funding(
+    return funding(
         "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        None if exchange_ms is None else exchange_ms * _NS_PER_MS,
-        rate,
-        rate,
-        "fraction_per_interval",
+        listing,
+        native,
         interval_s,
-        rate_per_8h(rate, interval_s),
-        None if next_ms is None else next_ms * _NS_PER_MS,
-        phase,  # type: ignore[arg-type]
-        "oracle",
+        exchange_ns=_ns(exchange_ms),
+        next_ns=_ns(next_ms),
+        phase=phase,
+        settled_at="oracle",
+        source=source,
     )
 
 
@@ -488,7 +495,9 @@ def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event]
         own = dict(venues).get("HlPerp")
         if own is not None and (listing := markets.get(coin)) is not None:
             interval_s = (own.fundingIntervalHours or 1) * _HOUR_S
-            events.append(_funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", interval_s))
+            events.append(
+                _funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", "rest", interval_s)
+            )
     return events
 
 
@@ -499,4 +508,4 @@ def _history_request(coin: str, now_ms: int) -> Request:
 
 def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
     rows = parsed(_history, body, "fundingHistory")
-    return [_funding(listing, row.fundingRate, row.time, None, "settled") for row in rows[-1:]]
+    return [_funding(listing, row.fundingRate, row.time, None, "settled", "rest") for row in rows[-1:]]

@@ -14,11 +14,12 @@ from typing import ClassVar, Final, Literal
 
 import msgspec
 
-from ipc.decimals import plain, rate_per_8h, scale_rate, shortest
+from ipc.decimals import plain, shortest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.venues.funding import Unit, funding
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -40,6 +41,7 @@ from workers.venues.venue import (
     Unsubscribed,
     Venue,
     best_first,
+    one_per_base,
     parsed,
     split_multiplier,
 )
@@ -58,8 +60,6 @@ _REST_ORDERS: Final = 250
 _SETTLED_PERIOD_S: Final = 600.0
 _PING: Final = b'{"type":"ping"}'
 _PONG: Final = b'{"type":"pong"}'
-#: What a rate in each of the venue's units is divided by to be a fraction per hour.
-_DIVISORS: Final = {"percent_per_hour": 100, "fraction_per_8h": 8}
 #: The venue's words for kinds of trades that have a name of ours.
 _TRADE_TYPES: Final = {"trade": "trade", "deleverage": "adl", "market-settlement": "settlement"}
 #: What error codes mean for us; a code that is not listed is a failed subscription.
@@ -234,7 +234,7 @@ class Lighter(Venue):
     def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
         """The perpetuals; the ids differ between hosts, so they are looked up at each start."""
         rows = parsed(_markets, bodies[0], "orderBooks").order_books or []
-        return _one_per_base([_listed(row) for row in rows if _is_perpetual(row)])
+        return one_per_base([_listed(row) for row in rows if _is_perpetual(row)])
 
     def offline_listing(self, wire: str) -> Listing:
         """A market id says nothing of its market."""
@@ -539,15 +539,6 @@ def _listed(market: _Market) -> Listing:
     )
 
 
-def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
-    """The contract that a base stands for: the one of fewer units, then the one that trades."""
-    chosen: dict[str, Listing] = {}
-    for listing in sorted(listings, key=lambda one: (one.multiplier, one.status != "active")):
-        if listing.base is not None:
-            chosen.setdefault(listing.base, listing)
-    return list(chosen.values())
-
-
 def _listing(
     name: str | None,
     venue_symbol: str,
@@ -584,31 +575,23 @@ def _step(decimals: int | str | None) -> str | None:
 def _funding(
     listing: Listing,
     native: str | None,
-    unit: str,
+    unit: Unit,
     exchange_ns: int | None,
     next_ns: int | None,
     phase: Literal["predicted", "settled"],
     source: Literal["ws", "rest"],
 ) -> Funding:
-    try:
-        rate = None if native is None else scale_rate(shortest(native), _DIVISORS[unit])
-        per_8h = rate_per_8h(rate, _HOUR_S)
-    except (ValueError, ArithmeticError) as error:
-        raise DecodeError(f"not a funding rate: {native!r}") from error
-    return Funding(
+    return funding(
         "lighter",
-        listing.symbol,
-        listing.venue_symbol,
-        exchange_ns,
-        rate,
+        listing,
         native,
-        unit,
         _HOUR_S,
-        per_8h,
-        next_ns,
-        phase,
-        "unknown",
-        source,
+        exchange_ns=exchange_ns,
+        next_ns=next_ns,
+        phase=phase,
+        settled_at="unknown",
+        source=source,
+        unit=unit,
     )
 
 

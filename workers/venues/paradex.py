@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from ipc.decimals import rate_per_8h, shortest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.venues import paradex_sbe as sbe
+from workers.venues.funding import funding
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -39,6 +39,7 @@ from workers.venues.venue import (
     Unsubscribed,
     Venue,
     best_first,
+    one_per_base,
     parsed,
     split_multiplier,
 )
@@ -208,7 +209,7 @@ class Paradex(Venue):
     def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
         """The perpetuals; one that is delisted is simply no longer in the list."""
         rows = parsed(_market_list, bodies[0], "markets").results or []
-        return _one_per_base([_listed(row) for row in rows if row.asset_kind in {"PERP", None}])
+        return one_per_base([_listed(row) for row in rows if row.asset_kind in {"PERP", None}])
 
     def offline_listing(self, wire: str) -> Listing:
         """A perpetual's name says all; options are not named."""
@@ -503,26 +504,16 @@ def _funding(
     source: Literal["ws", "rest"],
 ) -> Funding:
     """The rate of one whole period. It accrues every second, so that there is no next payment."""
-    interval_s = _interval_s(period_hours) or listing.funding_interval_s or _USUAL_INTERVAL_S
-    try:
-        rate = shortest(native) if native else None
-        per_8h = rate_per_8h(rate, interval_s)
-    except (ValueError, ArithmeticError) as error:
-        raise DecodeError(f"not a funding rate: {native!r}") from error
-    return Funding(
+    return funding(
         "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        exchange_ns,
-        rate,
-        native or None,
-        "fraction_per_interval",
-        interval_s,
-        per_8h,
-        None,
-        "predicted",
-        "usdc_oracle_adjusted",
-        source,
+        listing,
+        native,
+        _interval_s(period_hours) or listing.funding_interval_s or _USUAL_INTERVAL_S,
+        exchange_ns=exchange_ns,
+        next_ns=None,
+        phase="predicted",
+        settled_at="usdc_oracle_adjusted",
+        source=source,
     )
 
 
@@ -586,15 +577,6 @@ def _listing(wire: str, tick: str | None = None, lot: str | None = None, interva
         quote=rest[0] if perpetual else "USD",
         funding_interval_s=interval_s,
     )
-
-
-def _one_per_base(listings: Sequence[Listing]) -> list[Listing]:
-    """The contract that a base stands for: the one of fewer units."""
-    chosen: dict[str, Listing] = {}
-    for listing in sorted(listings, key=lambda one: one.multiplier):
-        if listing.base is not None:
-            chosen.setdefault(listing.base, listing)
-    return list(chosen.values())
 
 
 def _funding_request(wire: str, now_ms: int) -> Request:  # noqa: ARG001 - the newest row, whenever

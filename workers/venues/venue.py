@@ -46,6 +46,7 @@ __all__ = [
     "Unsubscribed",
     "Venue",
     "best_first",
+    "one_per_base",
     "parsed",
     "split_multiplier",
 ]
@@ -411,6 +412,15 @@ def parsed(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         return decoder.decode(body)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"malformed answer to {what}: {error}") from error
+
+
+def one_per_base(listings: Sequence[Listing]) -> list[Listing]:
+    """The contract that each base stands for: not delisted, then of the fewest units, then trading now."""
+    chosen: dict[str, Listing] = {}
+    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
+        if listing.base is not None:
+            chosen.setdefault(listing.base, listing)
+    return list(chosen.values())
 
 
 def best_first(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level]]:

@@ -23,9 +23,6 @@ HEAD = ("hyperliquid", "BTC-PERP", "BTC")
 MS = 1_790_000_123_456
 NS = MS * 1_000_000
 
-#: The venue's file does not do this yet.
-pending = pytest.mark.xfail(strict=True, reason="empty, missing and wrong rates, and the source of polled ones")
-
 
 class Offline:
     def get(self, wire: str, /) -> Listing:
@@ -160,21 +157,18 @@ def test_null_members_of_the_context_are_none() -> None:
     assert (funding.rate, funding.rate_native, funding.rate_8h) == (None, None, None)
 
 
-@pending
 def test_rate_that_is_empty_is_none_and_not_zero() -> None:
     funding = decode(context_frame(funding=""))[1]
     assert isinstance(funding, Funding)
     assert (funding.rate, funding.rate_native, funding.rate_8h) == (None, None, None)
 
 
-@pending
 @pytest.mark.parametrize("rubbish", ["abc", "NaN", "1e40"])
 def test_rate_that_is_no_rate_is_malformed(rubbish: str) -> None:
     with pytest.raises(DecodeError):
         decode(context_frame(funding=rubbish))
 
 
-@pending
 def test_context_without_a_rate_is_no_funding() -> None:
     frame = context_frame()
     del frame["data"]["ctx"]["funding"]
@@ -386,7 +380,6 @@ def test_one_request_polls_the_rates_of_all_coins() -> None:
     assert [(poll.symbols, poll.period_s) for poll in settled] == [(("BTC-PERP",), 600.0), (("PEPE-PERP",), 600.0)]
 
 
-@pending
 def test_rate_of_the_venue_is_found_among_those_of_others() -> None:
     own = {"fundingRate": "0.0000125", "nextFundingTime": 1_790_002_800_000, "fundingIntervalHours": 1}
     other = {"fundingRate": "0.5", "nextFundingTime": 1, "fundingIntervalHours": 8}
@@ -418,7 +411,6 @@ def test_interval_of_the_prediction_is_the_venues() -> None:
     assert (event.interval_s, event.rate_8h, event.next_funding_ns) == (28_800, "0.000100000000", None)
 
 
-@pending
 def test_last_settlement_is_the_newest_row() -> None:
     rows = [
         {"coin": "BTC", "fundingRate": "0.0000125", "premium": "0.1", "time": MS - 3_600_000},

@@ -1,0 +1,334 @@
+"""Configuration: defaults, then a TOML file, then the environment, then flags; every mistake reported at once.
+
+Each setting stands in one table with its default, its check and its variable; each value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from ipc.errors import ConfigError
+from ipc.topics import base_of
+from workers.backoff import BackoffPolicy
+from workers.venues import VENUES
+from workers.venues.venue import Venue
+
+__all__ = ["Config", "Setting", "VenueConfig", "load"]
+
+Check = Callable[[object], Any]
+
+
+# --- checks: a raw value to a good one, or ValueError with what would be right --------------------------------------
+
+
+def _whole(least: int, most: int) -> Check:
+    def check(raw: object) -> int:
+        number = int(raw) if isinstance(raw, str) and raw.strip().lstrip("-").isdigit() else raw
+        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+            raise ValueError(f"a whole number from {least} to {most}")
+        return number
+
+    return check
+
+
+def _share(raw: object) -> float:
+    try:
+        number = float(raw) if isinstance(raw, int | float | str) and not isinstance(raw, bool) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0.0 <= number <= 1.0:
+        raise ValueError("a number from 0 to 1")
+    return number
+
+
+def _one_of(*words: str) -> Check:
+    def check(raw: object) -> str:
+        if raw not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return str(raw)
+
+    return check
+
+
+def _names(raw: object) -> list[str]:
+    names = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a list of names")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _venues(raw: object) -> tuple[str, ...]:
+    names = _names(raw)
+    unknown = [name for name in names if name not in VENUES]
+    if unknown:
+        raise ValueError(f"venues are {', '.join(VENUES)}; not {_close(unknown[0], VENUES)}")
+    if not names:
+        raise ValueError("at least one venue")
+    return tuple(name for name in VENUES if name in names)
+
+
+def _markets(raw: object) -> tuple[str, ...]:
+    bases = []
+    for name in _names(raw):
+        base = base_of(name)
+        if base is None:
+            raise ValueError(f"base assets in capitals, as BTC or BTC-PERP; not {name!r}")
+        bases.append(base)
+    if not bases or len(bases) > _MAX_MARKETS:
+        raise ValueError(f"1 to {_MAX_MARKETS} base assets")
+    return tuple(dict.fromkeys(bases))
+
+
+def _url(*schemes: str) -> Check:
+    def check(raw: object) -> str:
+        if not isinstance(raw, str) or not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"a URL that starts with {' or '.join(schemes)}")
+        return raw.rstrip("/")
+
+    return check
+
+
+def _path(raw: object) -> str:
+    if not isinstance(raw, str) or not raw:
+        raise ValueError("a path")
+    return raw
+
+
+# --- the tables -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    default: Any
+    check: Check
+    #: The environment variable; ``<V>`` stands for the venue's word.
+    env: str | None = None
+
+
+_MAX_MARKETS: Final = 256
+_SUPERVISOR: Final[dict[str, _Key]] = {
+    "venues": _Key(tuple(VENUES), _venues, "PARAPHINA_VENUES"),
+    "markets": _Key(("BTC", "ETH"), _markets, "PARAPHINA_MARKETS"),
+    "run_dir": _Key(None, _path, "PARAPHINA_RUN_DIR"),
+    "tick_ms": _Key(250, _whole(20, 10_000)),
+    "first_restart": _Key("backoff", _one_of("backoff", "immediate")),
+    "backoff_base_ms": _Key(1000, _whole(1, 60_000)),
+    "backoff_cap_ms": _Key(30_000, _whole(1, 3_600_000)),
+    "jitter": _Key(0.1, _share),
+    "log_level": _Key("info", _one_of("debug", "info", "warning", "error"), "PARAPHINA_LOG_LEVEL"),
+}
+_HEALTH: Final[dict[str, _Key]] = {
+    "healthy_threshold_ms": _Key(60_000, _whole(0, 86_400_000), "PARAPHINA_WS_HEALTHY_THRESHOLD_MS"),
+    "watchdog_tick_ms": _Key(200, _whole(10, 10_000)),
+    "start_timeout_ms": _Key(30_000, _whole(100, 600_000)),
+    "memory_limit_mb": _Key(1024, _whole(0, 1_048_576)),
+}
+_VENUE: Final[dict[str, _Key]] = {
+    "markets": _Key(None, _markets),
+    "stale_ms": _Key(10_000, _whole(100, 3_600_000), "PARAPHINA_<V>_STALE_MS"),
+    "connect_timeout_ms": _Key(15_000, _whole(100, 600_000), "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS"),
+    "read_timeout_ms": _Key(30_000, _whole(500, 3_600_000), "PARAPHINA_<V>_WS_READ_TIMEOUT_MS"),
+    "ping_interval_ms": _Key(None, _whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
+    "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
+    "ws_url": _Key(None, _url("ws", "wss")),
+    "rest_url": _Key(None, _url("http", "https")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as it stands: its dotted key, its value, and where that came from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class VenueConfig:
+    """The settings of one venue; see ``etc/paraphina.toml``."""
+
+    name: str
+    markets: tuple[str, ...]
+    stale_ms: int
+    connect_timeout_ms: int
+    read_timeout_ms: int
+    ping_interval_ms: int | None
+    funding_poll_ms: int
+    ws_url: str
+    rest_url: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without a mistake."""
+
+    venues: Mapping[str, VenueConfig]
+    run_dir: str | None
+    tick_ms: int
+    log_level: str
+    watchdog_tick_ms: int
+    start_timeout_ms: int
+    memory_limit_mb: int
+    backoff: BackoffPolicy
+    #: Every setting with its source, for people.
+    settings: tuple[Setting, ...] = field(repr=False)
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """Every base asset that some venue follows."""
+        return tuple(dict.fromkeys(base for venue in self.venues.values() for base in venue.markets))
+
+
+def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """Read the configuration.
+
+    Args:
+        path: The file; None takes ``PARAPHINA_CONFIG``, and no file when that is not set.
+        environ: The environment.
+        flags: Dotted keys to values given on the command line (``supervisor.venues``).
+
+    Raises:
+        ConfigError: With all mistakes.
+    """
+    path = path or environ.get("PARAPHINA_CONFIG") or None
+    reader = _Reader(path, environ, flags)
+    supervisor = reader.section("supervisor", _SUPERVISOR)
+    health = reader.section("health", _HEALTH)
+    per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
+    reader.finish()
+    policy = BackoffPolicy(
+        base_s=supervisor["backoff_base_ms"] / 1000,
+        cap_s=max(supervisor["backoff_cap_ms"], supervisor["backoff_base_ms"]) / 1000,
+        healthy_s=health["healthy_threshold_ms"] / 1000,
+        jitter=supervisor["jitter"],
+        first_immediate=supervisor["first_restart"] == "immediate",
+    )
+    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor) for name in supervisor["venues"]}
+    return Config(
+        venues,
+        supervisor["run_dir"],
+        supervisor["tick_ms"],
+        supervisor["log_level"],
+        health["watchdog_tick_ms"],
+        health["start_timeout_ms"],
+        health["memory_limit_mb"],
+        policy,
+        tuple(reader.settings),
+    )
+
+
+def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any]) -> VenueConfig:
+    return VenueConfig(
+        name=venue.name,
+        markets=values["markets"] or supervisor["markets"],
+        ws_url=values["ws_url"] or venue.ws_url,
+        rest_url=values["rest_url"] or venue.rest_url,
+        options={option: values[option] for option in venue.options},
+        **{
+            key: values[key]
+            for key in ("stale_ms", "connect_timeout_ms", "read_timeout_ms", "ping_interval_ms", "funding_poll_ms")
+        },
+    )
+
+
+class _Reader:
+    """Takes settings from file, environment and flags, and collects mistakes."""
+
+    def __init__(self, path: str | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> None:
+        self.problems: list[str] = []
+        self.settings: list[Setting] = []
+        self._path = path
+        self._environ = environ
+        self._flags = flags
+        self._known_variables: set[str] = set()
+        self._file = self._read()
+        self._check_sections()
+
+    def _read(self) -> dict[str, Any]:
+        if self._path is None:
+            return {}
+        try:
+            return tomllib.loads(Path(self._path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError([f"{self._path}: cannot be read: {error.strerror}"]) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
+
+    def _check_sections(self) -> None:
+        known = ("supervisor", "health", "venues")
+        for name, value in self._file.items():
+            if name not in known:
+                self._problem(name, f"unknown section {_close(name, known)}")
+            elif not isinstance(value, dict):
+                self._problem(name, "a section is wanted: [" + name + "]")
+        venues = self._file.get("venues")
+        for name, value in (venues if isinstance(venues, dict) else {}).items():
+            if name not in VENUES:
+                self._problem(f"venues.{name}", f"unknown venue {_close(name, VENUES)}")
+            elif not isinstance(value, dict):
+                self._problem(f"venues.{name}", f"a section is wanted: [venues.{name}]")
+
+    def section(self, name: str, keys: Mapping[str, _Key]) -> dict[str, Any]:
+        """The values of a top-level section."""
+        return self._values(name, self._file.get(name), keys, "")
+
+    def venue(self, venue: Venue) -> dict[str, Any]:
+        """The values of a venue's section."""
+        options = {option: _Key(words[0], _one_of(*words)) for option, words in venue.options.items()}
+        venues = self._file.get("venues")
+        table = venues.get(venue.name) if isinstance(venues, dict) else None
+        return self._values(f"venues.{venue.name}", table, {**_VENUE, **options}, venue.env)
+
+    def finish(self) -> None:
+        """Raise when there were mistakes."""
+        words = tuple(f"PARAPHINA_{venue.env}_" for venue in VENUES.values())
+        for name in self._environ:
+            if name.startswith(words) and name not in self._known_variables:
+                self.problems.append(f"environment:{name}: unknown variable {_close(name, self._known_variables)}")
+        if self.problems:
+            raise ConfigError(self.problems)
+
+    def _values(self, section: str, table: object, keys: Mapping[str, _Key], word: str) -> dict[str, Any]:
+        given = table if isinstance(table, dict) else {}
+        for key in given:
+            if key not in keys:
+                self._problem(f"{section}.{key}", f"unknown key {_close(key, keys)}")
+        return {key: self._value(f"{section}.{key}", key, spec, given, word) for key, spec in keys.items()}
+
+    def _value(self, dotted: str, key: str, spec: _Key, given: Mapping[str, Any], word: str) -> Any:
+        variable = spec.env.replace("<V>", word) if spec.env else None
+        if variable is not None:
+            self._known_variables.add(variable)
+        if dotted in self._flags:
+            raw, source = self._flags[dotted], "flag"
+        elif variable is not None and self._environ.get(variable):
+            raw, source = self._environ[variable], f"environment:{variable}"
+        elif key in given:
+            raw, source = given[key], f"{self._path}:{dotted}"
+        else:
+            self.settings.append(Setting(dotted, spec.default, "default"))
+            return spec.default
+        try:
+            value = spec.check(raw)
+        except ValueError as error:
+            where = f"--{key.replace('_', '-')}" if source == "flag" else source
+            self.problems.append(f"{where}: {raw!r} will not do; it takes {error}")
+            return spec.default
+        self.settings.append(Setting(dotted, value, source))
+        return value
+
+    def _problem(self, dotted: str, what: str) -> None:
+        self.problems.append(f"{self._path}:{dotted}: {what}")
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    """A name with the known one that it may have meant."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"{name!r}; did you mean {near[0]!r}?" if near else f"{name!r}; known are {', '.join(sorted(known))}"

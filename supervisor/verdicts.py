@@ -1,0 +1,89 @@
+"""Verdicts: what the parent concludes of a worker from its words on the board. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.board import Row, SessionWord, WorkerWord
+from ipc.health import Phase, Reason, code_of
+
+__all__ = ["VerdictLimits", "condemn", "is_fresh", "is_stale"]
+
+_NS: Final = 1_000_000_000
+#: How long all books may be missing before a live worker is called stale (a resync takes less).
+_STALE_NS: Final = _NS
+#: A planned action of a session may be late by this much.
+_OVERDUE_NS: Final = 20 * _NS
+_FRUITLESS: Final = 2
+_CONNECTING, _BACKOFF = code_of(Phase.CONNECTING), code_of(Phase.BACKOFF)
+_RESOLVING, _SUBSCRIBED = code_of(Phase.RESOLVING), code_of(Phase.SUBSCRIBED)
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictLimits:
+    """When a worker is given up, ns (memory in bytes, 0 for no limit)."""
+
+    beat_ns: int = 2 * _NS
+    deadline_ns: int = 3 * _NS
+    start_ns: int = 30 * _NS
+    memory_bytes: int = 0
+
+
+def is_fresh(worker: Row, now_ns: int) -> bool:
+    """Whether every wanted book of a worker is usable and some of them moving."""
+    last = worker[WorkerWord.LAST_FRESH]
+    return last != 0 and now_ns - last <= _STALE_NS
+
+
+def is_stale(worker: Row, now_ns: int) -> bool:
+    """Whether a worker that was live has lost that."""
+    return now_ns - worker[WorkerWord.LAST_FRESH] > _STALE_NS
+
+
+def condemn(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> Reason | None:
+    """Why a running worker must be killed, if it must."""
+    if _is_wedged(worker, sessions, now_ns, limits):
+        return Reason.WEDGED
+    if limits.memory_bytes and worker[WorkerWord.RSS_BYTES] > limits.memory_bytes:
+        return Reason.MEMORY
+    if worker[WorkerWord.OUTAGE_SINCE]:
+        return None  # the venue is down: no restart mends that
+    if _is_stale_for_good(sessions, now_ns):
+        return Reason.STALE_WORKER
+    is_late = now_ns - worker[WorkerWord.FORKED] > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
+    return Reason.START_TIMEOUT if is_late and not _is_busy_as_planned(sessions, now_ns) else None
+
+
+def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> bool:
+    """No beat of the watchdog, or a thread that should have been back from what it blocks in."""
+    beat = worker[WorkerWord.BEAT]
+    if beat and now_ns - beat > limits.beat_ns:
+        return True
+    if not beat and now_ns - worker[WorkerWord.FORKED] > limits.start_ns:
+        return True
+    deadlines = (session[SessionWord.DEADLINE] for session in sessions)
+    return any(deadline and now_ns - deadline > limits.deadline_ns for deadline in deadlines)
+
+
+def _is_stale_for_good(sessions: Sequence[Row], now_ns: int) -> bool:
+    """A session that connects and subscribes again and again without fresh data, or forgot what it had planned."""
+    for session in sessions:
+        if session[SessionWord.PHASE] == _SUBSCRIBED and session[SessionWord.FRUITLESS] >= _FRUITLESS:
+            return True
+        planned = session[SessionWord.NEXT_ACTION]
+        if session[SessionWord.PHASE] == _BACKOFF and planned and now_ns - planned > _OVERDUE_NS:
+            return True
+    return False
+
+
+def _is_busy_as_planned(sessions: Sequence[Row], now_ns: int) -> bool:
+    """Whether some session connects, waits or resolves, each within its own time."""
+    for session in sessions:
+        phase, planned = session[SessionWord.PHASE], session[SessionWord.NEXT_ACTION]
+        if phase in {_CONNECTING, _RESOLVING}:
+            return True
+        if phase == _BACKOFF and now_ns - planned <= _OVERDUE_NS:
+            return True
+    return False
