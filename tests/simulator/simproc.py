@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from simulator.settings import SimSettings, VenueUrls, admin_url, endpoints, pick_ports
 
@@ -58,7 +58,7 @@ class SimulatorProcess:
         self.urls: dict[str, VenueUrls] = endpoints(self.settings)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> SimulatorProcess:
+    def start(self) -> Self:
         """Start it and wait until its ports listen."""
         packed = base64.b64encode(pickle.dumps(self.settings)).decode()
         self._process = subprocess.Popen([sys.executable, "-c", _CHILD, packed], stdout=subprocess.PIPE)
@@ -84,7 +84,7 @@ class SimulatorProcess:
             process.stdout.close()
         return code
 
-    def __enter__(self) -> SimulatorProcess:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:

@@ -1,0 +1,128 @@
+"""The admin API: the truth to compare with, faults, pausing, activity and statistics. JSON over HTTP, on loopback.
+
+============================== ==================================================================================
+``GET /truth/{venue}/{symbol}`` whole book, last trades and sequence number of a market
+``POST /pause``                 bring all subscribers up to date, then hold the markets still
+``POST /resume``                let the markets move again
+``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: make a market busier or quieter; 1 is normal, 0 is still
+``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends those of the venue
+``GET /faults``                 what can be ordered, what is at work
+``GET /stats``                  connections, subscriptions, frames, requests
+============================== ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ipc.errors import UsageError
+from simulator.desk import Desk
+from simulator.rest import Request, Response, Routes, json
+from simulator.venue import Venue
+
+__all__ = ["Admin"]
+
+
+class Admin:
+    """The routes of the admin API."""
+
+    def __init__(self, venues: Mapping[str, Venue], desk: Desk) -> None:
+        self._venues = venues
+        self._desk = desk
+        self._routes = Routes()
+        for method, path, answer in (
+            ("GET", "/truth/{venue}/{symbol}", self._truth),
+            ("POST", "/pause", self._pause),
+            ("POST", "/resume", self._resume),
+            ("POST", "/activity/{venue}/{symbol}", self._activity),
+            ("POST", "/fault/{venue}", self._fault),
+            ("GET", "/faults", lambda _: self._desk.describe()),
+            ("GET", "/stats", self._stats),
+        ):
+            self._routes.add(method, path, _checked(answer))
+
+    def answer(self, request: Request) -> Response:
+        """Answer a request."""
+        return self._routes.answer(request) or json({"error": "not found", "advice": ["see /faults, /stats"]}, 404)
+
+    def _truth(self, request: Request, venue: str, symbol: str) -> Any:
+        del request
+        return self._market(venue, symbol).truth(symbol)
+
+    def _pause(self, request: Request) -> Any:
+        del request
+        for venue in self._venues.values():
+            venue.pause()
+        return {"ok": True}
+
+    def _resume(self, request: Request) -> Any:
+        del request
+        for venue in self._venues.values():
+            venue.resume()
+        return {"ok": True}
+
+    def _activity(self, request: Request, venue: str, symbol: str) -> Any:
+        factor = _body(request).get("factor")
+        if not isinstance(factor, int | float) or factor < 0:
+            raise UsageError("factor must be a number that is not negative", where="factor", advice="0, 0.1, 1, 10")
+        self._market(venue, symbol).set_activity(symbol, float(factor))
+        return {"ok": True}
+
+    def _fault(self, request: Request, venue: str) -> Any:
+        return {"ok": True, "id": self._desk.inject(venue, _body(request))}
+
+    def _stats(self, request: Request) -> Any:
+        del request
+        return {"venues": {name: _statistics(venue) for name, venue in self._venues.items()}}
+
+    def _market(self, venue: str, symbol: str) -> Venue:
+        found = self._venues.get(venue)
+        if found is None:
+            raise UsageError(f"no venue {venue!r}", where="venue", advice=", ".join(self._venues))
+        if symbol not in found.markets:
+            raise UsageError(f"no market {symbol!r}", where="symbol", advice=", ".join(found.markets))
+        return found
+
+
+def _checked(answer: Callable[..., Any]) -> Callable[..., Response]:
+    """Turn an answer into a response, and a user's mistake into status 400."""
+
+    def respond(request: Request, **names: str) -> Response:
+        try:
+            return json(answer(request, **names))
+        except UsageError as error:
+            return json({"error": f"{error.where}: {error.what}", "advice": error.advice.split(", ")}, 400)
+
+    return respond
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(request.body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("the body is no JSON", where="body", advice='{"fault": "stall"}') from error
+    if not isinstance(body, dict):
+        raise UsageError("the body is no JSON object", where="body", advice='{"fault": "stall"}')
+    return body
+
+
+def _statistics(venue: Venue) -> dict[str, Any]:
+    connections = [
+        {
+            "id": session.number,
+            "path": session.upgrade.path,
+            "frames": session.frames,
+            "subscribed": session.subscribed(),
+        }
+        for session in venue.sessions
+    ]
+    return {
+        "connections": connections,
+        "connections_total": venue.accepted,
+        "frames": venue.frames,
+        "subscriptions": venue.subscriptions.total,
+        "rest": dict(venue.routes.counts),
+    }

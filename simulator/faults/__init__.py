@@ -1,0 +1,41 @@
+"""Faults that can be injected, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simulator.faults import catalogue, feed, requests, sockets
+from simulator.faults.fault import Fault
+
+__all__ = ["FAULTS"]
+
+_KINDS: tuple[type[Fault[Any]], ...] = (
+    feed.Stall,
+    feed.DropDelta,
+    sockets.Close,
+    sockets.Refuse,
+    feed.Garbage,
+    requests.RestError,
+    sockets.HalfOpen,
+    sockets.NoPong,
+    sockets.SlowDrip,
+    sockets.UpgradeError,
+    sockets.Shutdown,
+    sockets.AgeCut,
+    feed.DuplicateDelta,
+    feed.ReorderDelta,
+    feed.CorruptDelta,
+    feed.CrossedBook,
+    feed.HugeFrame,
+    feed.InvalidUtf8,
+    feed.WrongSchema,
+    requests.RestSlow,
+    requests.RestMalformed,
+    requests.HttpHtml,
+    catalogue.UnknownMarket,
+    catalogue.Delist,
+    catalogue.ClockSkew,
+)
+
+#: To add a fault: its class, and a line above.
+FAULTS: dict[str, type[Fault[Any]]] = {kind.name: kind for kind in _KINDS}

@@ -1,0 +1,83 @@
+"""Faults of the REST side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from simulator.faults.fault import Args, Fault
+from simulator.rest import Request, Response, html
+
+__all__ = ["HttpHtml", "RestError", "RestMalformed", "RestSlow"]
+
+
+class PathArgs(Args, frozen=True, kw_only=True):
+    """Parameters of a fault that can be confined to some paths."""
+
+    path: Annotated[str, Meta(description="only paths that begin so")] = "/"
+
+
+class RestErrorArgs(PathArgs, frozen=True, kw_only=True):
+    """Parameters of ``rest_error``."""
+
+    status: Annotated[Literal[400, 401, 403, 404, 418, 429, 500, 502, 503, 504], Meta(description="HTTP status")] = 503
+    retry_after: Annotated[int, Meta(ge=0, description="seconds in the Retry-After header of 429 and 418")] = 1
+
+
+class RestError(Fault[RestErrorArgs]):
+    """REST requests fail with an HTTP status, in the venue's own shape."""
+
+    name: ClassVar[str] = "rest_error"
+    parameters = RestErrorArgs
+
+    def before_answer(self, request: Request) -> Response | None:
+        """Fail."""
+        if not request.path.startswith(self.args.path):
+            return None
+        response = self.venue.failure(self.args.status)
+        if self.args.status in {418, 429}:
+            return response.with_headers(Retry_After=str(self.args.retry_after))
+        return response
+
+
+class HttpHtml(Fault[PathArgs]):
+    """REST requests are answered by the gateway: status 502 and a page of HTML."""
+
+    name: ClassVar[str] = "http_html"
+    parameters = PathArgs
+
+    def before_answer(self, request: Request) -> Response | None:
+        """Fail."""
+        return html(502) if request.path.startswith(self.args.path) else None
+
+
+class RestMalformed(Fault[PathArgs]):
+    """REST bodies break off in the middle, though status and length say that all is well."""
+
+    name: ClassVar[str] = "rest_malformed"
+    parameters = PathArgs
+
+    def after_answer(self, request: Request, response: Response) -> Response:
+        """Cut the body."""
+        if not request.path.startswith(self.args.path):
+            return response
+        return replace(response, body=response.body[: len(response.body) * 2 // 3])
+
+
+class RestSlowArgs(PathArgs, frozen=True, kw_only=True):
+    """Parameters of ``rest_slow``."""
+
+    seconds: Annotated[float, Meta(gt=0, description="over which a body is stretched")] = 10.0
+
+
+class RestSlow(Fault[RestSlowArgs]):
+    """REST bodies trickle in."""
+
+    name: ClassVar[str] = "rest_slow"
+    parameters = RestSlowArgs
+
+    def after_answer(self, request: Request, response: Response) -> Response:
+        """Stretch the body."""
+        return replace(response, drip_s=self.args.seconds) if request.path.startswith(self.args.path) else response

@@ -1,0 +1,175 @@
+"""Faults of the connections: sockets that end, refuse, freeze, trickle or do not answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from simulator.faults.fault import Args, Fault
+from simulator.session import Session
+from simulator.venue import Venue
+from simulator.wire import Refusal, Upgrade
+
+__all__ = ["AgeCut", "Close", "HalfOpen", "NoPong", "Refuse", "Shutdown", "SlowDrip", "UpgradeError"]
+
+#: RFC 6455, section 7.4: what may stand in a close frame.
+_SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
+
+
+class CloseArgs(Args, frozen=True, kw_only=True):
+    """Parameters of ``close``."""
+
+    code: Annotated[int, Meta(description="close code; 0 drops the TCP connection without a close frame")] = 1001
+
+    def __post_init__(self) -> None:
+        """Refuse codes that cannot be sent.
+
+        Raises:
+            ValueError: Such a code.
+        """
+        if self.code and self.code not in _SENDABLE:
+            raise ValueError(f"{self.code} is no close code: 0, 1000-1003, 1007-1014 and 3000-4999 are")
+
+
+class Close(Fault[CloseArgs]):
+    """All sockets of the venue are closed; whoever connects again is served."""
+
+    name: ClassVar[str] = "close"
+    parameters = CloseArgs
+
+    def begin(self) -> None:
+        """Close them."""
+        for session in list(self.venue.sessions):
+            if self.args.code:
+                session.wire.close(self.args.code, "closed by the server")
+            else:
+                session.wire.abort()
+        self.finish()
+
+
+class Refuse(Fault[Args]):
+    """All sockets of the venue are closed, and nobody can connect: the port does not listen."""
+
+    name: ClassVar[str] = "refuse"
+
+    def begin(self) -> None:
+        """Shut the port."""
+        if self.venue.listener is not None:
+            self.venue.listener.shut()
+        for session in list(self.venue.sessions):
+            session.wire.close(1001, "going away")
+
+    def end(self) -> None:
+        """Listen again, unless another fault wants otherwise."""
+        if self.venue.listener is not None and not any(isinstance(hook, Refuse) for hook in self.venue.hooks):
+            self.venue.listener.reopen()
+
+
+class UpgradeErrorArgs(Args, frozen=True, kw_only=True):
+    """Parameters of ``upgrade_error``."""
+
+    status: Annotated[Literal[400, 401, 403, 404, 429, 500, 502, 503], Meta(description="HTTP status")] = 503
+
+
+class UpgradeError(Fault[UpgradeErrorArgs]):
+    """Whoever connects gets an HTTP status instead of a WebSocket; existing sockets go on."""
+
+    name: ClassVar[str] = "upgrade_error"
+    parameters = UpgradeErrorArgs
+
+    def on_upgrade(self, upgrade: Upgrade) -> Refusal:
+        """Refuse."""
+        del upgrade
+        return Refusal(self.args.status)
+
+
+class HalfOpen(Fault[Args]):
+    """Existing sockets stay open in TCP, but nothing is read, written or answered on them; new ones are served."""
+
+    name: ClassVar[str] = "half_open"
+
+    def __init__(self, venue: Venue, args: Args, finish: Callable[[], None]) -> None:
+        super().__init__(venue, args, finish)
+        self._frozen: list[Session] = []
+
+    def begin(self) -> None:
+        """Freeze them."""
+        self._frozen = list(self.venue.sessions)
+        for session in self._frozen:
+            session.wire.freeze()
+
+    def end(self) -> None:
+        """Reset them: what was half-open does not come back."""
+        for session in self._frozen:
+            session.wire.abort()
+
+
+class NoPong(Fault[Args]):
+    """Pings stay unanswered, ping frames and those in words; data goes on."""
+
+    name: ClassVar[str] = "no_pong"
+
+    def begin(self) -> None:
+        """Fall silent."""
+        self._set(is_muted=True)
+
+    def end(self) -> None:
+        """Answer again."""
+        self._set(is_muted=False)
+
+    def _set(self, *, is_muted: bool) -> None:
+        self.venue.mutes_pings = is_muted
+        for session in self.venue.sessions:
+            session.wire.mute_pongs = is_muted
+
+
+class SlowDripArgs(Args, frozen=True, kw_only=True):
+    """Parameters of ``slow_drip``."""
+
+    bytes_per_s: Annotated[float, Meta(gt=0, description="bytes a second and socket")] = 200.0
+
+
+class SlowDrip(Fault[SlowDripArgs]):
+    """What existing sockets are sent trickles in, a few bytes at a time."""
+
+    name: ClassVar[str] = "slow_drip"
+    parameters = SlowDripArgs
+
+    def begin(self) -> None:
+        """Turn the tap down."""
+        for session in self.venue.sessions:
+            session.wire.drip(self.args.bytes_per_s)
+
+    def end(self) -> None:
+        """Open it."""
+        for session in list(self.venue.sessions):
+            session.wire.drip(None)
+
+
+class Shutdown(Fault[Args]):
+    """The venue restarts: its announcement where it has one, then all sockets are closed with 1012."""
+
+    name: ClassVar[str] = "shutdown"
+
+    def begin(self) -> None:
+        """Announce, and close."""
+        self.venue.schedule.once(self.venue.announce_shutdown(), self._close)
+
+    def _close(self) -> None:
+        for session in list(self.venue.sessions):
+            session.wire.close(1012, "service restart")
+        self.finish()
+
+
+class AgeCut(Fault[Args]):
+    """All sockets are closed as if they had reached the age at which the venue cuts them."""
+
+    name: ClassVar[str] = "age_cut"
+
+    def begin(self) -> None:
+        """Cut them."""
+        for session in list(self.venue.sessions):
+            session.wire.close(1001, "connection is too old")
+        self.finish()

@@ -1,0 +1,203 @@
+"""The REST side of a venue, and the admin API: a small HTTP/1.1 server and a table of routes.
+
+It reads requests and writes responses; what they mean is the routes' business. One connection carries any number of
+requests, as clients that keep a pool expect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from ipc.log import get_log
+
+__all__ = ["Handler", "Request", "Response", "Routes", "html", "json", "plain", "serve"]
+
+log = get_log(__name__)
+
+_MOST_HEAD = 64 * 1024
+_MOST_BODY = 4 * 2**20
+_DRIPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request; header names are in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, list[str]] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def param(self, name: str) -> str | None:
+        """The first value of a query parameter."""
+        return self.query.get(name, [None])[0]
+
+    def number(self, name: str, default: int) -> int:
+        """A query parameter as an integer.
+
+        Raises:
+            ValueError: It is there, but no integer.
+        """
+        text = self.param(name)
+        return default if text is None else int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response.
+
+    Attributes:
+        drip_s: Over how many seconds the body is stretched.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    drip_s: float = 0.0
+
+    def with_headers(self, **headers: str) -> Response:
+        """The same with more headers; ``_`` in a name stands for ``-``."""
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        return replace(self, headers={**self.headers, **more})
+
+
+#: Answers a request.
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def json(value: Any, status: int = 200) -> Response:
+    """A JSON response."""
+    return Response(status, msgspec.json.encode(value), {"Content-Type": "application/json"})
+
+
+def plain(text: str, status: int = 200) -> Response:
+    """A text response."""
+    return Response(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+
+
+def html(status: int) -> Response:
+    """The kind of page that stands before an API and speaks for it when things go wrong."""
+    phrase = HTTPStatus(status).phrase
+    page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{status} {phrase}</h1></body></html>\n"
+    return Response(status, page.encode(), {"Content-Type": "text/html"})
+
+
+class Routes:
+    """Which function answers which request.
+
+    A path like ``/orderbook/{market}`` matches one segment for each name in braces; the function gets the request and
+    those segments by name.
+
+    Attributes:
+        counts: Requests by path as it was registered, or ``(unknown)``.
+    """
+
+    def __init__(self) -> None:
+        self._routes: list[tuple[str, re.Pattern[str], str, Callable[..., Response]]] = []
+        self.counts: Counter[str] = Counter()
+
+    def add(self, method: str, path: str, answer: Callable[..., Response]) -> None:
+        """Let ``answer`` serve ``method`` on ``path``; what was added first wins."""
+        pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
+        self._routes.append((method, pattern, path, answer))
+
+    def answer(self, request: Request) -> Response | None:
+        """The response, or None when no route matches."""
+        self.count(request)
+        for method, pattern, _, answer in self._routes:
+            match = pattern.fullmatch(request.path)
+            if match and method == request.method:
+                return answer(request, **{name: unquote(text) for name, text in match.groupdict().items()})
+        return None
+
+    def count(self, request: Request) -> None:
+        """Count a request."""
+        routes = (path for _, pattern, path, _ in self._routes if pattern.fullmatch(request.path))
+        self.counts[next(routes, "(unknown)")] += 1
+
+
+async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
+    """Serve HTTP on ``host`` and ``port``."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            while await _exchange(handler, reader, writer):
+                pass
+        writer.close()
+
+    return await asyncio.start_server(talk, host, port, limit=_MOST_HEAD)
+
+
+async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """One request and its response; whether the connection stays."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    try:
+        request = _parse(head)
+        length = int(request.headers.get("content-length", "0"))
+    except ValueError:
+        await _write(writer, plain("Bad Request", 400), is_last=True)
+        return False
+    if length > _MOST_BODY or "transfer-encoding" in request.headers:
+        await _write(writer, plain("Length Required", 411), is_last=True)
+        return False
+    request = replace(request, body=await reader.readexactly(length))
+    is_last = request.headers.get("connection", "").lower() == "close"
+    await _write(writer, await _safely(handler, request), is_last=is_last)
+    return not is_last
+
+
+async def _safely(handler: Handler, request: Request) -> Response:
+    try:
+        return await handler(request)
+    except Exception:
+        log.exception("sim.rest_failed", path=request.path)
+        return plain("Internal Server Error", 500)
+
+
+def _parse(head: bytes) -> Request:
+    """A request without its body.
+
+    Raises:
+        ValueError: The head is no HTTP request.
+    """
+    first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    method, target, _ = first.split(" ")
+    pairs = (line.split(":", 1) for line in lines)
+    headers = {name.strip().lower(): value.strip() for name, value in pairs}
+    parts = urlsplit(target)
+    return Request(method, parts.path, parse_qs(parts.query, keep_blank_values=True), headers)
+
+
+async def _write(writer: asyncio.StreamWriter, response: Response, *, is_last: bool) -> None:
+    try:
+        phrase = HTTPStatus(response.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    headers = {"Content-Length": str(len(response.body)), **response.headers}
+    headers["Connection"] = "close" if is_last else "keep-alive"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    writer.write(f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1"))
+    await _write_body(writer, response)
+
+
+async def _write_body(writer: asyncio.StreamWriter, response: Response) -> None:
+    if not response.drip_s:
+        writer.write(response.body)
+        await writer.drain()
+        return
+    portion = max(1, len(response.body) // _DRIPS)
+    for start in range(0, len(response.body), portion):
+        writer.write(response.body[start : start + portion])
+        await writer.drain()
+        await asyncio.sleep(response.drip_s / _DRIPS)

@@ -1,0 +1,156 @@
+"""Paradex: one connection. Control is JSON-RPC in text frames; data is JSON or binary.
+
+Source: Paradex, WebSocket documentation (control messages, errors, keep-alive, binary encoding); an acknowledgement
+precedes the first data of its channel, as captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from simulator.market import Market
+from simulator.session import Kind, Parcel, Session
+from simulator.venue import Venue
+from simulator.wire import Frame, Upgrade, Wire
+
+if TYPE_CHECKING:
+    from simulator.venues.paradex import Paradex
+
+__all__ = ["WORDS", "Channel", "ParadexSession", "Told"]
+
+_PING_S, _PONG_S = 55, 5
+#: Our words for the topics of channels.
+WORDS = {
+    "order_book": "book",
+    "bbo": "bbo",
+    "trades": "trade",
+    "markets_summary": "mark",
+    "funding_data": "funding",
+}
+
+
+class RpcError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class Channel(NamedTuple):
+    """A channel: ``name`` as the client writes it, ``market`` empty for all, ``flavour`` of an order book."""
+
+    name: str
+    topic: str
+    market: str = ""
+    flavour: str = ""
+
+    def __str__(self) -> str:
+        """As the client writes it."""
+        return self.name
+
+
+class Told(NamedTuple):
+    """A piece of data in both encodings, each made when it is first needed."""
+
+    market: Market
+    as_json: Callable[[], Any]
+    as_sbe: Callable[[int], bytes]
+    kind: Kind = "data"
+
+
+class ParadexSession(Session):
+    """One connection.
+
+    Attributes:
+        version: Of the binary schema; None when data is JSON.
+    """
+
+    venue: Paradex
+
+    def __init__(self, venue: Venue, wire: Wire, upgrade: Upgrade, version: int | None) -> None:
+        super().__init__(venue, wire, upgrade)
+        self.version = version
+
+    def begin(self) -> None:
+        """Ping; the rest is up to the client."""
+        self.demand_pongs(_PING_S, _PONG_S)
+
+    def hear(self, text: bytes) -> None:
+        """Answer a request."""
+        came_us, number = self.venue.now_us(), 0
+        try:
+            request = msgspec.json.decode(text)
+        except (ValueError, RecursionError):
+            self._answer(0, came_us, error=RpcError(-32700, "parse error"))
+            return
+        try:
+            if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
+                raise RpcError(-32600, "invalid request")
+            number = request.get("id", 0)
+            channel = self._obey(request.get("method"), request.get("params"))
+        except RpcError as error:
+            self._answer(number, came_us, error=error)
+            return
+        self._answer(number, came_us, channel=channel.name)
+        if request["method"] == "subscribe":
+            self.venue.welcome(self, channel)
+
+    def _obey(self, method: Any, params: Any) -> Channel:
+        """Subscribe or unsubscribe.
+
+        Raises:
+            RpcError: The request is wrong.
+        """
+        if method == "auth":
+            raise RpcError(40111, "invalid or expired bearer")
+        if method not in {"subscribe", "unsubscribe"}:
+            raise RpcError(-32601, "method not found")
+        if not isinstance(params, dict) or not isinstance(params.get("channel"), str):
+            raise RpcError(-32602, "invalid params")
+        text, subscriptions = f"invalid {method} request", self.venue.subscriptions
+        try:
+            channel = self.venue.parse(params["channel"])
+        except ValueError as error:
+            raise RpcError(-32600, text, str(error)) from error
+        if method == "unsubscribe":
+            if not subscriptions.remove(self, channel):
+                raise RpcError(-32600, text, "not subscribed")
+        elif self._shares_a_book(channel):
+            raise RpcError(-32600, text, "order_book channels of one market cannot share an SBE session")
+        elif not subscriptions.add(self, channel):
+            raise RpcError(-32600, text, "already subscribed")
+        return channel
+
+    def _shares_a_book(self, channel: Channel) -> bool:
+        """Whether a binary connection already has another book of that market: frames name the market only."""
+        held = [key for key in self.venue.subscriptions.keys_of(self) if isinstance(key, Channel)]
+        books = [key for key in held if key.topic == channel.topic == "order_book" and key.market == channel.market]
+        return self.version is not None and any(key != channel for key in books)
+
+    def _answer(self, number: Any, came_us: int, channel: str | None = None, error: RpcError | None = None) -> None:
+        left_us = self.venue.now_us()
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": number}
+        if error is None:
+            answer["result"] = {"channel": channel}
+        else:
+            answer["error"] = {"code": error.code, "message": str(error)}
+            if error.data is not None:
+                answer["error"]["data"] = error.data
+        # Some servers write this time as text.
+        answer["usIn"] = came_us if self.number % 2 else str(came_us)
+        self.reply({**answer, "usDiff": left_us - came_us, "usOut": left_us})
+
+    def tell(self, channel: Channel, told: Told) -> None:
+        """Send data in the encoding of this connection."""
+        if self.version is None:
+            params = {"channel": channel.name, "data": told.as_json()}
+            frame = self.venue.text({"jsonrpc": "2.0", "method": "subscription", "params": params})
+        else:
+            frame = Frame(told.as_sbe(self.version), is_binary=True)
+        word = WORDS.get(channel.topic, "other")
+        self.push(Parcel(word, told.market.listing.symbol, told.kind, frame))

@@ -1,0 +1,90 @@
+"""One supervised child: its life, its process and its ladder of signals, as the parent holds them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.board import Row
+from ipc.health import Reason
+from supervisor.machine import Life
+from supervisor.spawn import Child
+
+__all__ = ["Ladder", "Supervised"]
+
+_MS: Final = 1_000_000
+_NS: Final = 1_000_000_000
+#: After the request for a stack dump, before SIGTERM.
+_DUMP_NS: Final = 200 * _MS
+#: After SIGTERM, before SIGKILL: for one that still runs, and for one whose beat is lost.
+_GRACE_NS: Final = 2 * _NS
+_WEDGED_GRACE_NS: Final = 500 * _MS
+#: After SIGKILL, before a person is called.
+_SURVIVED_NS: Final = 5 * _NS
+
+
+@dataclass(slots=True)
+class Ladder:
+    """The signals that end a process, one rung after the other, each at its time.
+
+    A process that is stopped can act on none but the last, so it gets that at once. An operator's wish needs no dump.
+    """
+
+    reason: Reason
+    rungs: list[tuple[int, int | None]]
+
+    @classmethod
+    def begin(cls, reason: Reason, now_ns: int, *, is_stopped: bool, drill_signal: int | None = None) -> Ladder:
+        """The ladder for a reason; ``drill_signal`` replaces its first rungs."""
+        if drill_signal is not None:
+            return cls(reason, [(now_ns, drill_signal), (now_ns + _SURVIVED_NS, None)])
+        if is_stopped:
+            return cls(reason, [(now_ns, signal.SIGKILL), (now_ns + _SURVIVED_NS, None)])
+        is_planned = reason in {Reason.REQUESTED, Reason.CONFIG_CHANGED}
+        term_ns = now_ns if is_planned else now_ns + _DUMP_NS
+        kill_ns = term_ns + (_WEDGED_GRACE_NS if reason is Reason.WEDGED else _GRACE_NS)
+        dump: list[tuple[int, int | None]] = [] if is_planned else [(now_ns, signal.SIGUSR1)]
+        return cls(
+            reason, [*dump, (term_ns, signal.SIGTERM), (kill_ns, signal.SIGKILL), (kill_ns + _SURVIVED_NS, None)]
+        )
+
+    def due(self, now_ns: int) -> list[int | None]:
+        """The rungs whose time has come: signals to send, and None for "it should be gone by now"."""
+        due = [number for at, number in self.rungs if at <= now_ns]
+        self.rungs = [rung for rung in self.rungs if rung[0] > now_ns]
+        return due
+
+    def hurry(self, now_ns: int) -> None:
+        """Go to SIGKILL at once."""
+        self.rungs = [(now_ns, signal.SIGKILL), (now_ns + _SURVIVED_NS, None)]
+
+
+@dataclass(slots=True)
+class Supervised:
+    """A child under supervision.
+
+    Attributes:
+        name: A venue, ``gateway`` or ``simulator``.
+        slot: Its place on the board.
+        row: Its words there.
+        life: What has become of it.
+        target: What it runs; called in the child with its generation and the epoch of the one before.
+        markets: How many markets it writes cells for.
+        is_judged: Whether its words tell of health (the simulator only lives or dies).
+    """
+
+    name: str
+    slot: int
+    row: Row
+    life: Life
+    target: Callable[[int, int], None]
+    markets: int = 0
+    is_judged: bool = True
+    child: Child | None = None
+    ladder: Ladder | None = None
+    #: The signal with which a drill kills it; None for the usual ladder.
+    drill_signal: int | None = None
+    #: Whether its first life was told of on the terminal.
+    announced: bool = False

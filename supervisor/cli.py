@@ -1,0 +1,86 @@
+"""The command line: which verbs there are, and what their errors look like. Each verb is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from ipc.errors import ConfigError, ParaphinaError
+
+__all__ = ["main"]
+
+#: Verb to where it stands and what it does in one line, so that help needs no import.
+_VERBS: Final = {
+    "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
+    "stop": ("supervisor.verbs.operate", "Stop a running system."),
+    "restart": ("supervisor.verbs.operate", "Restart one worker, or all of them."),
+    "status": ("supervisor.verbs.status", "How every stream is, and why."),
+    "tail": ("supervisor.verbs.look", "Print events as they come."),
+    "book": ("supervisor.verbs.look", "Show an order book."),
+    "funding": ("supervisor.verbs.look", "Show the funding rates of all venues."),
+    "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
+    "check": ("supervisor.verbs.check", "Look whether a system could run here."),
+    "config": ("supervisor.verbs.configure", "Show or validate the configuration."),
+    "schema": ("supervisor.verbs.schema", "Print the JSON Schema of the events."),
+    "sim": ("supervisor.verbs.sim", "Run the simulated venues alone."),
+    "worker": ("supervisor.verbs.worker", "Run one venue in the foreground, without a parent."),
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs by name and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """The verbs in the order of the table."""
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a verb."""
+        place = _VERBS.get(cmd_name)
+        if place is None:
+            return None
+        command = getattr(importlib.import_module(place[0]), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Help without importing any verb."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paraphina-supervisor", message="%(version)s")
+def paraphina_supervisor() -> None:
+    """Market-data feeds from five perpetual-futures venues, one supervised process each.
+
+    Exit codes: 0 ok, 1 degraded, 2 usage or configuration, 3 not running, 4 unknown.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and turn every error of ours into one line (or one a mistake) and its exit code."""
+    try:
+        code = paraphina_supervisor.main(args=arguments, prog_name="paraphina-supervisor", standalone_mode=False)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"paraphina-supervisor: {problem}", err=True)
+        sys.exit(error.exit_code)
+    except ParaphinaError as error:
+        click.echo(f"paraphina-supervisor: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output left; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

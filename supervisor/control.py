@@ -1,0 +1,144 @@
+"""The parent's end of the control socket: accepts, reads requests, writes replies, follows; never blocks.
+
+Clients are few and bounded, and must be of our own user. A follower that does not read loses events (it is told how
+many) and costs the parent nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ipc.control import MAX_PACKET, Reply, Request, decode_request
+from ipc.errors import UsageError
+from ipc.log import get_log
+
+__all__ = ["ControlServer"]
+
+log = get_log(__name__)
+
+_MAX_CLIENTS: Final = 32
+_BACKLOG: Final = 16
+#: Lifecycle events kept for a follower that comes back.
+_REMEMBERED: Final = 500
+#: struct ucred: pid, uid, gid (unix(7)).
+_UCRED: Final = "3i"
+
+
+class ControlServer:
+    """Listens on ``path``; its descriptors belong into the parent's poll set.
+
+    Args:
+        path: The socket; one that a dead parent left is replaced (only the holder of the instance lock gets here).
+        handle: Carries out a request.
+        watch: Told each descriptor and what to call when it is readable; None ends that.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        handle: Callable[[Request], Reply],
+        watch: Callable[[int, Callable[[], None] | None], None],
+    ) -> None:
+        self._handle = handle
+        self._watch = watch
+        self._clients: dict[int, socket.socket] = {}
+        self._followers: set[int] = set()
+        self._events: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
+        self._last_event = 0
+        #: The last event that some follower was sent.
+        self._delivered = 0
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener.bind(str(path))
+        path.chmod(0o600)
+        self._listener.listen(_BACKLOG)
+        watch(self._listener.fileno(), self._accept)
+
+    def tell(self, event: dict[str, Any]) -> None:
+        """Send a lifecycle event to every follower, and remember it."""
+        self._last_event += 1
+        packet = msgspec.json.encode({"number": self._last_event, **event})
+        self._events.append((self._last_event, packet))
+        for descriptor in list(self._followers):
+            self._send(descriptor, packet)
+            self._delivered = self._last_event
+
+    def close(self) -> None:
+        """End all conversations."""
+        for descriptor in list(self._clients):
+            self._drop(descriptor)
+        self._watch(self._listener.fileno(), None)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            client, _ = self._listener.accept()
+            if len(self._clients) >= _MAX_CLIENTS or _peer_uid(client) != os.getuid():
+                log.warning("control.refused", clients=len(self._clients))
+                client.close()
+                return
+            client.setblocking(False)
+            descriptor = client.fileno()
+            self._clients[descriptor] = client
+            self._watch(descriptor, lambda: self._read(descriptor))
+
+    def _read(self, descriptor: int) -> None:
+        try:
+            packet = self._clients[descriptor].recv(MAX_PACKET)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self._drop(descriptor)
+            return
+        try:
+            request = decode_request(packet)
+            if request.verb == "follow":
+                self._follow(descriptor, request.after)
+                return
+            reply = self._handle(request)
+        except UsageError as error:
+            reply = Reply(False, error.what, error.advice)
+        self._send(descriptor, msgspec.json.encode(reply))
+
+    def _follow(self, descriptor: int, after: int) -> None:
+        """From here on the client is sent every event after number ``after`` (-1: after what the last follower got)."""
+        self._followers.add(descriptor)
+        start = self._delivered if after < 0 else after
+        for number, packet in list(self._events):
+            if number > start:
+                self._send(descriptor, packet)
+                self._delivered = max(self._delivered, number)
+
+    def _send(self, descriptor: int, packet: bytes) -> None:
+        client = self._clients.get(descriptor)
+        if client is None:
+            return
+        try:
+            client.send(packet)
+        except BlockingIOError:
+            log.warning("control.follower_behind", descriptor=descriptor)
+        except OSError:
+            self._drop(descriptor)
+
+    def _drop(self, descriptor: int) -> None:
+        self._watch(descriptor, None)
+        self._followers.discard(descriptor)
+        client = self._clients.pop(descriptor, None)
+        if client is not None:
+            client.close()
+
+
+def _peer_uid(client: socket.socket) -> int:
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
+    return int(struct.unpack(_UCRED, credentials)[1])

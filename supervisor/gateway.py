@@ -1,0 +1,126 @@
+"""The gateway: one supervised child for whatever faces outward and may break.
+
+It follows the parent on the control socket and publishes what happens to the system's processes as lifecycle events.
+Feeds, restarts and control go on while it is away; what happened meanwhile it is told when it is back.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, Final
+
+import msgspec
+import zmq
+
+from ipc.board import Row, WorkerWord
+from ipc.control import ControlClient, Request
+from ipc.errors import NotRunningError
+from ipc.events import Lifecycle
+from ipc.health import Reason
+from ipc.log import get_log
+from ipc.publisher import Publisher
+from ipc.rundir import RunDir
+from ipc.sequence import Epochs
+from ipc.topics import Topic
+
+__all__ = ["Gateway"]
+
+log = get_log(__name__)
+
+_TICK_S: Final = 0.1
+
+
+class _Told(msgspec.Struct):
+    """What the parent tells its followers."""
+
+    number: int
+    process: str
+    event: str
+    reason: Reason | None
+    pid: int | None
+    generation: int
+    exit_code: int | None
+    signal: str | None
+    delay_s: float | None
+    failures: int
+    restarts: int
+    uptime_s: float | None
+    mono_ns: int
+    wall_ns: int
+
+
+_told: Final = msgspec.json.Decoder(_Told)
+
+
+class Gateway:
+    """Runs in its own process.
+
+    Args:
+        run_dir: The system's directory.
+        row: The gateway's words on the board.
+        last_epoch: Of the gateway before this one.
+        stop: Set to end it.
+    """
+
+    def __init__(self, run_dir: RunDir, row: Row, last_epoch: int, stop: threading.Event) -> None:
+        self._run_dir = run_dir
+        self._row = row
+        self._stop = stop
+        self._parent = os.getppid()
+        self._context: zmq.Context[Any] = zmq.Context()
+        row[WorkerWord.EPOCH] = epoch = Epochs.following(last_epoch)
+        self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
+        self._control = ControlClient(run_dir.control, _TICK_S)
+
+    def run(self) -> None:
+        """Follow and publish until told to stop, or until the parent is gone."""
+        self._control.send(Request("follow", after=-1))
+        log.info("gateway.started", pid=os.getpid())
+        while not self._stop.is_set() and os.getppid() == self._parent:
+            now = time.monotonic_ns()
+            row = self._row
+            row[WorkerWord.BEAT] = now
+            row[WorkerWord.FIRST_FRESH] = row[WorkerWord.FIRST_FRESH] or now
+            row[WorkerWord.LAST_FRESH] = now
+            row.add(WorkerWord.MAIN_LOOPS)
+            try:
+                packet = self._control.receive()
+            except TimeoutError:
+                packet = None
+            except NotRunningError:
+                break
+            if packet is not None:
+                self._publish(packet)
+            else:
+                with self._publisher.turn:
+                    pass  # joiners are let in
+        self._publisher.close()
+
+    def _publish(self, packet: bytes) -> None:
+        try:
+            told = _told.decode(packet)
+        except (ValueError, RecursionError) as error:
+            log.error("gateway.not_understood", error=str(error))
+            return
+        event = Lifecycle(
+            told.process,
+            None,
+            None,
+            None,
+            told.event,
+            told.reason,
+            told.pid,
+            told.generation,
+            told.exit_code,
+            told.signal,
+            told.delay_s,
+            told.failures,
+            told.restarts,
+            told.uptime_s,
+        )
+        event.recv_ns, event.recv_mono_ns = told.wall_ns, told.mono_ns
+        feed = self._publisher.topic(Topic("lifecycle", told.process, ""))
+        with self._publisher.turn:
+            self._publisher.send_latest(feed, "lifecycle", event)

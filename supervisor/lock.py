@@ -1,0 +1,62 @@
+"""The lock that makes a run directory one supervisor's.
+
+A POSIX record lock: it is not inherited over fork (a ``flock`` would live on in every worker), and the kernel frees it
+on any death. The file is opened once only, because closing any descriptor of it drops the lock. What is written in it
+is for people; nothing is ever decided by it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+from typing import Final
+
+from ipc.errors import AlreadyRunningError, RunDirError
+
+__all__ = ["InstanceLock", "holder_of"]
+
+#: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
+_FLOCK: Final = "hhqqi4x"
+
+
+class InstanceLock:
+    """Held from construction until the process ends.
+
+    Raises:
+        AlreadyRunningError: Another supervisor holds it.
+        RunDirError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise RunDirError(f"the lock cannot be made: {error.strerror}", where=str(path)) from error
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            pid = holder_of(path)
+            raise AlreadyRunningError(
+                f"a supervisor is already running here (pid {pid})",
+                where=str(path.parent),
+                advice="stop it with `paraphina-supervisor stop`, or choose another --run-dir",
+            ) from error
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+
+def holder_of(path: Path) -> int | None:
+    """The pid of the process that holds the lock; None when nobody does. Not for the holder itself."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    finally:
+        os.close(file)
+    return pid if kind != fcntl.F_UNLCK else None

@@ -1,0 +1,464 @@
+"""The parent: forks the children, watches pidfds and the board, restarts what must be, answers control requests.
+
+It is single-threaded, opens no network connection and no ZeroMQ socket. What each event means stands in
+:mod:`supervisor.machine`, what the board means in :mod:`supervisor.verdicts`; here they are brought together.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from ipc.board import Board, HeaderWord, WorkerWord
+from ipc.control import Reply, Request
+from ipc.errors import UsageError
+from ipc.health import Reason, WorkerState, code_of
+from ipc.log import get_log
+from ipc.rundir import RunDir, replace_file
+from supervisor.children import Ladder, Supervised
+from supervisor.control import ControlServer
+from supervisor.lock import InstanceLock
+from supervisor.machine import Action, Death, Event, Life, Step
+from supervisor.reactor import Reactor
+from supervisor.spawn import CONFIG_EXIT, ForkError, prepare, spawn
+from supervisor.system import GATEWAY, SIMULATOR, System
+from supervisor.verdicts import VerdictLimits, condemn, is_fresh, is_stale
+from workers.backoff import Backoff, BackoffPolicy
+
+__all__ = ["Parent"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: A loop gap of this much means that the parent itself was stopped or starved; nobody is judged for a while after it.
+_SELF_STALL_NS: Final = _NS
+_STOP_BUDGET_NS: Final = 5 * _NS
+#: Signals of a kill that is nobody's fault: the kernel's, for want of memory, or somebody's with a shell.
+_KILLS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+
+
+class Parent:
+    """Supervises one system until it is told to stop.
+
+    Args:
+        system: What to run.
+        run_dir: Where; prepared.
+        announce: Told of milestones in one line each, for a terminal.
+    """
+
+    def __init__(self, system: System, run_dir: RunDir, announce: Callable[[str], None]) -> None:
+        self._system = system
+        self._run_dir = run_dir
+        self._announce = announce
+        self._lock = InstanceLock(run_dir.lock)
+        self._board = Board.create(run_dir.board, time.time_ns())
+        self._header = self._board.header
+        self._header[HeaderWord.PARENT_PID] = system.pid
+        self._header[HeaderWord.PARENT_STARTED] = self._started_ns = time.monotonic_ns()
+        self._reactor = Reactor()
+        self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
+        self._limits = VerdictLimits(
+            start_ns=system.config.start_timeout_ms * _MS,
+            memory_bytes=system.config.memory_limit_mb * 1024 * 1024,
+        )
+        self._children = {child.name: child for child in self._make_children()}
+        self._judge_from_ns = 0
+        self._next_tick_ns = 0
+        self._is_draining = False
+        self._live_announced = False
+        self._exit_code = 0
+
+    # --- life of the parent -----------------------------------------------------------------------------------------
+
+    def run(self, for_s: float | None = None, ready: Callable[[], None] | None = None) -> int:
+        """Supervise; the exit code of the program.
+
+        Args:
+            for_s: Stop after so long; None goes on for ever.
+            ready: Called when everything has been forked once.
+        """
+        self._describe()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._reactor.on_signal(number, self._stop)
+        self._reactor.on_signal(signal.SIGHUP, self._reload)
+        self._reactor.on_signal(signal.SIGUSR1, self._dump)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        prepare()
+        for child in self._children.values():
+            self._handle_event(child, Event.START)
+        if ready is not None:
+            ready()
+        if for_s is not None:
+            self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
+        self._tick()
+        self._reactor.run()
+        self._control.close()
+        self._reactor.close()
+        self._run_dir.control.unlink(missing_ok=True)
+        log.info("supervisor.stopped", exit_code=self._exit_code)
+        return self._exit_code
+
+    def _make_children(self) -> list[Supervised]:
+        policy = self._system.config.backoff
+        helper = BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
+        children = []
+        for name, slot in self._system.slots.items():
+            is_worker = name not in {GATEWAY, SIMULATOR}
+            children.append(
+                Supervised(
+                    name,
+                    slot,
+                    self._board.worker(slot),
+                    Life(Backoff(policy if is_worker else helper)),
+                    partial(self._system.run_child, name, self._board),
+                    markets=len(self._system.markets_of(name)),
+                    is_judged=name != SIMULATOR,
+                )
+            )
+        return children
+
+    def _describe(self) -> None:
+        replace_file(self._run_dir.description, msgspec.json.encode(self._system.describe()))
+
+    # --- the round --------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now = time.monotonic_ns()
+        tick_ns = self._system.config.tick_ms * _MS
+        self._next_tick_ns = max(self._next_tick_ns + tick_ns, now)
+        self._reactor.at(self._next_tick_ns, self._tick)
+        self._header[HeaderWord.PARENT_BEAT] = now
+        self._look_at_self(now)
+        for child in self._children.values():
+            self._look_at(child, now)
+        self._announce_live(now)
+
+    def _look_at_self(self, now: int) -> None:
+        """A parent that was stopped must not take its own absence for everybody else's."""
+        gap, self._reactor.gap_ns = self._reactor.gap_ns, 0
+        self._header[HeaderWord.LOOP_GAP_MAX_NS] = max(self._header[HeaderWord.LOOP_GAP_MAX_NS], gap)
+        if gap > _SELF_STALL_NS:
+            self._header.add(HeaderWord.SELF_STALLS)
+            self._header[HeaderWord.LAST_STALL] = now
+            longest_ms = max(venue.stale_ms for venue in self._system.config.venues.values())
+            self._judge_from_ns = now + max(self._limits.deadline_ns, longest_ms * _MS)
+            log.warning("supervisor.stalled", gap_ms=gap // _MS, judging_again_in_ms=(self._judge_from_ns - now) // _MS)
+
+    def _look_at(self, child: Supervised, now: int) -> None:
+        state = child.life.state
+        if child.ladder is not None and child.child is not None:
+            for number in child.ladder.due(now):
+                self._climb(child, number)
+        elif state is WorkerState.BACKOFF and child.life.next_start_ns and now >= child.life.next_start_ns:
+            self._handle_event(child, Event.START)
+        elif state in {WorkerState.STARTING, WorkerState.LIVE, WorkerState.STALE}:
+            self._judge(child, now)
+
+    def _judge(self, child: Supervised, now: int) -> None:
+        if not child.is_judged:
+            return
+        if is_fresh(child.row, now):
+            self._handle_event(child, Event.FRESH)
+        elif is_stale(child.row, now):
+            self._handle_event(child, Event.STALE)
+        if now < self._judge_from_ns:
+            return
+        reason = condemn(child.row, list(self._board.sessions(child.slot)), now, self._limits)
+        if reason is not None:
+            self._handle_event(child, Event.CONDEMN, reason)
+
+    def _announce_live(self, now: int) -> None:
+        """Say, once each, when a venue first delivers and when all do."""
+        workers = self._workers()
+        for child in workers:
+            if child.life.state is WorkerState.LIVE and not child.announced:
+                child.announced = True
+                self._announce(f"{child.name} is live after {(now - self._started_ns) / _NS:.1f} s")
+        if not self._live_announced and all(child.announced for child in workers):
+            self._live_announced = True
+            self._announce(f"all {len(workers)} venues are live after {(now - self._started_ns) / _NS:.1f} s")
+            for line in self._system.hints():
+                self._announce(line)
+
+    def _workers(self) -> list[Supervised]:
+        return [child for child in self._children.values() if child.name not in {GATEWAY, SIMULATOR}]
+
+    # --- events and actions -----------------------------------------------------------------------------------------
+
+    def _handle_event(self, child: Supervised, event: Event, reason: Reason | None = None) -> Step:
+        now = time.monotonic_ns()
+        step = child.life.handle(event, now, reason)
+        for action in step.actions:
+            match action:
+                case Action.FORK:
+                    self._fork(child)
+                case Action.KILL:
+                    self._kill(child, reason or Reason.REQUESTED)
+                case Action.ALERT:
+                    log.error("worker.needs_attention", venue=child.name, state=step.state, reason=reason)
+                case Action.BURY | Action.SCHEDULE | Action.NOTHING:
+                    pass  # BURY and SCHEDULE go together, in _exited
+        if step.state is not step.previous:
+            self._changed(child, step, now, reason)
+        return step
+
+    def _changed(self, child: Supervised, step: Step, now: int, reason: Reason | None) -> None:
+        """A child has another state: onto the board, into the log, to the followers."""
+        row, life = child.row, child.life
+        row[WorkerWord.STATE] = code_of(life.state)
+        row[WorkerWord.STATE_SINCE] = now
+        row[WorkerWord.NEXT_START] = life.next_start_ns
+        if life.state is WorkerState.LIVE:
+            row[WorkerWord.LIVE_AT] = now
+        if life.state is WorkerState.STALE or (step.previous is WorkerState.STALE and life.state is WorkerState.LIVE):
+            tell = log.warning if life.state is WorkerState.STALE else log.info
+            tell("worker.stale" if life.state is WorkerState.STALE else "worker.live", venue=child.name)
+        elif life.state is WorkerState.LIVE:
+            log.info("worker.live", venue=child.name, after_ms=(now - life.forked_ns) // _MS)
+        self._tell(child, life.state.value, reason)
+
+    def _tell(self, child: Supervised, event: str, reason: Reason | None, death: Death | None = None) -> None:
+        life = child.life
+        now = time.monotonic_ns()
+        self._control.tell(
+            {
+                "process": child.name,
+                "event": event,
+                "reason": reason,
+                "pid": child.child.pid if child.child is not None else None,
+                "generation": life.generation,
+                "exit_code": death.exit_code if death else None,
+                "signal": _signal_name(death.signal) if death else None,
+                "delay_s": max(0, life.next_start_ns - now) / _NS if life.next_start_ns else None,
+                "failures": life.backoff.failures,
+                "restarts": life.restarts,
+                "uptime_s": death.uptime_ns / _NS if death else None,
+                "mono_ns": now,
+                "wall_ns": time.time_ns(),
+            }
+        )
+
+    def _fork(self, child: Supervised) -> None:
+        life, row = child.life, child.row
+        last_epoch = row[WorkerWord.EPOCH]
+        self._board.clear_worker(child.slot, child.markets)
+        row[WorkerWord.FORKED] = time.monotonic_ns()
+        row[WorkerWord.GENERATION] = life.generation
+        try:
+            child.child = spawn(child.name, partial(child.target, life.generation, last_epoch))
+        except ForkError as error:
+            log.error("worker.fork_failed", venue=child.name, error=error.what)
+            self._handle_event(child, Event.FORK_FAILED)
+            life.schedule_after_failed_fork(time.monotonic_ns())
+            row[WorkerWord.NEXT_START] = life.next_start_ns
+            self._arm_restart(child)
+            return
+        self._header.add(HeaderWord.FORKS)
+        row[WorkerWord.PID] = child.child.pid
+        row[WorkerWord.RESTARTS] = life.restarts
+        row[WorkerWord.FAILURES] = life.backoff.failures
+        self._reactor.watch(child.child.pidfd, partial(self._exited, child))
+        self._tell(child, "started", None)
+
+    def _kill(self, child: Supervised, reason: Reason) -> None:
+        if child.child is None:
+            return
+        now = time.monotonic_ns()
+        drill_signal, child.drill_signal = child.drill_signal, None
+        child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped(), drill_signal=drill_signal)
+        tell = log.info if reason in {Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL} else log.warning
+        tell("worker.killing", venue=child.name, pid=child.child.pid, reason=reason)
+        for number in child.ladder.due(now):
+            self._climb(child, number)
+
+    def _climb(self, child: Supervised, number: int | None) -> None:
+        assert child.child is not None  # noqa: S101 - a ladder stands only against a process
+        if number is None:
+            self._handle_event(child, Event.SURVIVED)
+        elif number == signal.SIGKILL:
+            child.child.kill_group()
+        else:
+            child.child.signal(number)
+        if child.ladder is not None and child.ladder.rungs:
+            self._reactor.at(child.ladder.rungs[0][0], partial(self._climb_on, child))
+
+    def _climb_on(self, child: Supervised) -> None:
+        if child.ladder is not None and child.child is not None:
+            for number in child.ladder.due(time.monotonic_ns()):
+                self._climb(child, number)
+
+    def _exited(self, child: Supervised) -> None:
+        """Its pidfd is readable: it is gone."""
+        assert child.child is not None  # noqa: S101 - only a forked one is watched
+        now = time.monotonic_ns()
+        pid = child.child.pid
+        self._reactor.watch(child.child.pidfd, None)
+        code, number = child.child.reap()
+        child.child = None
+        child.ladder = None
+        life, row = child.life, child.row
+        reason = life.kill_reason or _reason_of(code, number)
+        # Anchored at each generation's own words: they are zeroed only at the next fork.
+        healthy_ns = row[WorkerWord.LAST_FRESH] - row[WorkerWord.FIRST_FRESH]
+        event = Event.EXIT_CONFIG if code == CONFIG_EXIT else Event.EXIT
+        death = life.bury(reason, code, number, now, healthy_ns)
+        self._note_death(child, death)
+        step = life.handle(event, now, reason)
+        tell = log.info if life.is_planned or self._is_draining else log.error
+        tell(
+            "worker.exited",
+            venue=child.name,
+            pid=pid,
+            reason=reason,
+            exit_code=code,
+            signal=_signal_name(number),
+            uptime_s=round(death.uptime_ns / _NS, 3),
+        )
+        if step.state is not step.previous:
+            self._changed(child, step, now, reason)
+        self._tell(child, "exited", reason, death)
+        self._after_exit(child, reason)
+
+    def _note_death(self, child: Supervised, death: Death) -> None:
+        row = child.row
+        row[WorkerWord.PID] = 0
+        row[WorkerWord.EXIT_REASON] = code_of(death.reason)
+        row[WorkerWord.EXIT_CODE] = 0 if death.exit_code is None else death.exit_code + 1
+        row[WorkerWord.EXIT_SIGNAL] = death.signal or 0
+        row[WorkerWord.EXIT_AT] = death.at_ns
+        row[WorkerWord.EXIT_UPTIME_NS] = death.uptime_ns
+        row[WorkerWord.FAILURES] = child.life.backoff.failures
+        row[WorkerWord.CRASH_LOOP] = int(child.life.in_crash_loop)
+
+    def _after_exit(self, child: Supervised, reason: Reason) -> None:
+        if self._is_draining:
+            self._maybe_done()
+            return
+        life = child.life
+        if life.state is not WorkerState.BACKOFF:
+            return
+        delay_ns = max(0, life.next_start_ns - time.monotonic_ns())
+        log.info(
+            "worker.restarting",
+            venue=child.name,
+            reason=reason,
+            delay_s=round(delay_ns / _NS, 3),
+            failures=life.backoff.failures,
+            restarts=life.restarts + 1,
+        )
+        self._tell(child, "restarting", reason)
+        self._arm_restart(child)
+
+    def _arm_restart(self, child: Supervised) -> None:
+        """Start it when its time has come, and not a tick later."""
+        due = child.life.next_start_ns
+
+        def start() -> None:
+            if child.life.state is WorkerState.BACKOFF and child.life.next_start_ns == due and not self._is_draining:
+                self._handle_event(child, Event.START)
+
+        self._reactor.at(due, start)
+
+    # --- what is asked ----------------------------------------------------------------------------------------------
+
+    def _handle(self, request: Request) -> Reply:
+        """Carry out a control request.
+
+        Raises:
+            UsageError: It names nobody, or cannot be done.
+        """
+        match request.verb:
+            case "stop":
+                self._stop()
+            case "restart":
+                for child in self._named(request.target):
+                    self._handle_event(child, Event.RESTART, Reason.REQUESTED)
+            case "kill":
+                for child in self._named(request.target):
+                    self._drill(child, request.signal or signal.SIGKILL)
+            case "reload":
+                self._reload()
+        return Reply(True, data={"pid": self._system.pid})
+
+    def _named(self, target: str | None) -> list[Supervised]:
+        if target is None:
+            return self._workers()
+        if target not in self._children:
+            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._children)}")
+        return [self._children[target]]
+
+    def _drill(self, child: Supervised, number: int) -> None:
+        """A kill for practice: a signal of the operator's choice, not counted as a failure."""
+        if child.child is None:
+            raise UsageError(f"{child.name} is not running", advice="wait until it is")
+        if number in {signal.SIGSTOP, signal.SIGUSR1, signal.SIGCONT}:
+            child.child.signal(number)
+            return
+        child.drill_signal = number
+        self._handle_event(child, Event.CONDEMN, Reason.DRILL)
+
+    def _reload(self) -> None:
+        log.warning("supervisor.reload", text="the configuration is read at the next start")
+
+    def _dump(self) -> None:
+        """USR1: what there is to know of this process, to stderr."""
+        import faulthandler  # noqa: PLC0415 - only for this
+
+        states = {name: child.life.state.value for name, child in self._children.items()}
+        log.info("supervisor.dump", **states)
+        faulthandler.dump_traceback(file=sys.stderr)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """End everything; asked again, at once."""
+        now = time.monotonic_ns()
+        if self._is_draining:
+            for child in self._children.values():
+                if child.ladder is not None:
+                    child.ladder.hurry(now)
+                    self._climb_on(child)
+            return
+        self._is_draining = True
+        self._header[HeaderWord.PARENT_DRAINING] = 1
+        log.info("supervisor.stopping")
+        for child in self._children.values():
+            self._handle_event(child, Event.STOP, Reason.REQUESTED)
+        self._reactor.at(now + _STOP_BUDGET_NS, self._give_up)
+        self._maybe_done()
+
+    def _maybe_done(self) -> None:
+        if all(child.child is None for child in self._children.values()):
+            self._reactor.stop()
+
+    def _give_up(self) -> None:
+        left = [child.name for child in self._children.values() if child.child is not None]
+        if left:
+            log.error("supervisor.left_behind", processes=",".join(left))
+            self._exit_code = 1
+            self._reactor.stop()
+
+
+def _reason_of(code: int | None, number: int | None) -> Reason:
+    """The word for an end that the parent did not bring about."""
+    if number is not None:
+        return Reason.KILLED if number in _KILLS else Reason.CRASH
+    if code == CONFIG_EXIT:
+        return Reason.CONFIG_ERROR
+    return Reason.CLEAN_EXIT if code == 0 else Reason.CRASH
+
+
+def _signal_name(number: int | None) -> str | None:
+    if number is None:
+        return None
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

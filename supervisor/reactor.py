@@ -1,0 +1,102 @@
+"""The parent's one loop: descriptors, timers and signals in one poll set, everything handled in one thread.
+
+Signal handlers do nothing but let the kernel write the signal's number into a socket of the same poll set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Reactor"]
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+
+
+class Reactor:
+    """Runs callbacks until :meth:`stop`.
+
+    ``gap_ns`` is the longest time that the loop was away from its poll beyond what it had asked for, since it was last
+    read: what a stopped or starved parent looks like from inside.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._readers: dict[int, Callable[[], None]] = {}
+        self._timers: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._signals: dict[int, Callable[[], None]] = {}
+        self._is_running = False
+        self.gap_ns = 0
+        self._wakeup, self._wakeup_write = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._wakeup_write.setblocking(False)
+        self.watch(self._wakeup.fileno(), self._read_signals)
+
+    def watch(self, descriptor: int, callback: Callable[[], None] | None) -> None:
+        """Call ``callback`` whenever ``descriptor`` is readable; None ends that."""
+        if callback is None:
+            if self._readers.pop(descriptor, None) is not None:
+                self._poll.unregister(descriptor)
+            return
+        self._readers[descriptor] = callback
+        self._poll.register(descriptor, select.POLLIN)
+
+    def at(self, when_ns: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, at a monotonic time."""
+        heapq.heappush(self._timers, (when_ns, next(self._order), callback))
+
+    def on_signal(self, number: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` in the loop after the signal came."""
+        self._signals[number] = callback
+        signal.signal(number, _nothing)
+        signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
+
+    def run(self) -> None:
+        """Loop until :meth:`stop`."""
+        self._is_running = True
+        while self._is_running:
+            now = time.monotonic_ns()
+            wait_ns = max(0, self._timers[0][0] - now) if self._timers else _NS
+            ready = self._poll.poll(-(-wait_ns // _MS))
+            late_ns = time.monotonic_ns() - now - wait_ns
+            self.gap_ns = max(self.gap_ns, late_ns)
+            for descriptor, _ in ready:
+                reader = self._readers.get(descriptor)
+                if reader is not None:
+                    reader()
+            self._run_timers()
+
+    def stop(self) -> None:
+        """End the loop after the callback at hand."""
+        self._is_running = False
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        signal.set_wakeup_fd(-1)
+        self._wakeup.close()
+        self._wakeup_write.close()
+
+    def _run_timers(self) -> None:
+        now = time.monotonic_ns()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    def _read_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in dict.fromkeys(self._wakeup.recv(4096)):
+                callback = self._signals.get(number)
+                if callback is not None:
+                    callback()
+
+
+def _nothing(_number: int, _frame: object) -> None:
+    """The signal is handled in the loop."""

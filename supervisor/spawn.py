@@ -1,0 +1,153 @@
+"""Forking children, and what a child does first.
+
+Fork is safe only from a single thread, and is asserted to be. A child gets its own process group, dies with its parent
+(PR_SET_PDEATHSIG follows the forking thread, which is the only one), closes everything it inherited but its standard
+streams, and leaves with ``os._exit``: nothing of the parent's runs in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import multiprocess
+
+from ipc.errors import ConfigError, ParaphinaError
+from ipc.log import get_log
+
+__all__ = ["CONFIG_EXIT", "Child", "ForkError", "prepare", "spawn"]
+
+log = get_log(__name__)
+
+#: sysexits.h EX_CONFIG: no retry can mend this.
+CONFIG_EXIT: Final = 78
+_CRASH_EXIT: Final = 1
+_PR_SET_PDEATHSIG: Final = 1
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_context: Final = multiprocess.get_context("fork")
+
+
+class ForkError(ParaphinaError):
+    """The kernel has no room for another process now."""
+
+
+@dataclass(slots=True)
+class Child:
+    """A forked child: ``pidfd`` becomes readable when it is gone."""
+
+    process: Any
+    pid: int
+    pidfd: int
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; never to a process that happens to have got its number."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def kill_group(self) -> None:
+        """SIGKILL to it and to whatever it started."""
+        self.signal(signal.SIGKILL)
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def is_stopped(self) -> bool:
+        """Whether it is stopped (state T) and so cannot act on anything but SIGKILL and SIGCONT."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+
+    def reap(self) -> tuple[int | None, int | None]:
+        """Take its end: (exit code, None) or (None, signal). Only once ``pidfd`` is readable."""
+        self.process.join()
+        code = int(self.process.exitcode)
+        self.process.close()
+        os.close(self.pidfd)
+        return (code, None) if code >= 0 else (None, -code)
+
+
+def prepare() -> None:
+    """Once, after all imports and before the first fork: move what exists out of the collector's sight.
+
+    Pages that the collector never touches stay shared; a child's memory falls from 19 to 11 MiB.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def spawn(name: str, target: Callable[[], None]) -> Child:
+    """Fork a child that runs ``target``.
+
+    Raises:
+        ForkError: The kernel has no room for it.
+        RuntimeError: This process has more than one thread.
+    """
+    if sum(1 for _ in Path("/proc/self/task").iterdir()) != 1:
+        raise RuntimeError("the parent must have one thread when it forks")
+    parent = os.getpid()
+    process = _context.Process(target=_child, args=(target, name, parent), name=name)
+    blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    try:
+        process.start()
+        pidfd = os.pidfd_open(process.pid)
+    except OSError as error:
+        raise ForkError(f"cannot fork {name}: {error.strerror}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return Child(process, process.pid, pidfd)
+
+
+def _child(target: Callable[[], None], name: str, parent: int) -> None:
+    """What a child does first, then ``target``, then nothing more."""
+    code = _CRASH_EXIT
+    try:
+        _enter(parent)
+        target()
+        code = 0
+    except ConfigError as error:
+        log.error("child.config_error", child=name, error=str(error))
+        code = CONFIG_EXIT
+    except BaseException:
+        log.exception("child.crashed", child=name)
+    finally:
+        _leave(code)
+
+
+def _enter(parent: int) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    # The terminal's interrupt is the parent's to act on, and a closed pipe is an error like others.
+    for number in (signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(_CRASH_EXIT)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
+    random.seed()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _leave(code: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)

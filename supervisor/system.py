@@ -1,0 +1,170 @@
+"""What a system consists of: which children run what, at which addresses, in which slots of the board."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from ipc.board import Board
+from ipc.rundir import RunDir, default_path
+from simulator.settings import SimSettings
+from supervisor.config import Config, VenueConfig
+from workers.settings import WorkerSettings
+from workers.venues import VENUES
+
+__all__ = ["GATEWAY", "SIMULATOR", "Simulation", "System", "program_version", "worker_settings"]
+
+GATEWAY: Final = "gateway"
+SIMULATOR: Final = "simulator"
+_DISTRIBUTION: Final = "paraphina-supervisor"
+#: A venue has the same place on every board.
+_SLOTS: Final = {name: slot for slot, name in enumerate((*VENUES, GATEWAY, SIMULATOR))}
+
+
+def program_version() -> str:
+    """The version of this program."""
+    try:
+        return version(_DISTRIBUTION)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def worker_settings(
+    config: Config,
+    venue: VenueConfig,
+    run_dir: RunDir,
+    *,
+    generation: int = 1,
+    last_epoch: int = 0,
+    has_parent: bool = True,
+) -> WorkerSettings:
+    """What the worker of a venue is told."""
+    return WorkerSettings(
+        venue=venue.name,
+        slot=_SLOTS[venue.name],
+        run_dir=str(run_dir.path),
+        feed=run_dir.feed(venue.name),
+        bases=venue.markets,
+        ws_url=venue.ws_url,
+        rest_url=venue.rest_url,
+        options=venue.options,
+        stale_ms=venue.stale_ms,
+        connect_timeout_ms=venue.connect_timeout_ms,
+        read_timeout_ms=venue.read_timeout_ms,
+        ping_interval_ms=venue.ping_interval_ms,
+        funding_poll_ms=venue.funding_poll_ms,
+        watchdog_tick_ms=config.watchdog_tick_ms,
+        backoff=config.backoff,
+        generation=generation,
+        last_epoch=last_epoch,
+        has_parent=has_parent,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A simulator that runs as a child: its settings, and where it is found."""
+
+    settings: SimSettings
+    admin: str
+    #: WebSocket and REST base URL by venue.
+    urls: Mapping[str, tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One system: its configuration, its directory, and the simulator in place of the venues if there is one."""
+
+    config: Config
+    run_dir: RunDir
+    simulation: Simulation | None = None
+
+    @property
+    def pid(self) -> int:
+        """The parent's pid, when asked in the parent."""
+        return os.getpid()
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """The children, in the order in which they are started, with their places on the board."""
+        names = ([SIMULATOR] if self.simulation is not None else []) + [*self.config.venues, GATEWAY]
+        return {name: _SLOTS[name] for name in names}
+
+    def markets_of(self, name: str) -> tuple[str, ...]:
+        """The base assets that a child follows; none for those that follow no market."""
+        venue = self.config.venues.get(name)
+        return venue.markets if venue is not None else ()
+
+    def run_child(self, name: str, board: Board, generation: int, last_epoch: int) -> None:
+        """What a child does; called in the child."""
+        if name == SIMULATOR:
+            from simulator.main import run
+
+            assert self.simulation is not None  # noqa: S101 - it would not be in the slots
+            run(self.simulation.settings)
+            return
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        if name == GATEWAY:
+            from supervisor.gateway import Gateway
+
+            Gateway(self.run_dir, board.worker(_SLOTS[name]), last_epoch, stop).run()
+            return
+        from workers.worker import Worker
+
+        settings = worker_settings(
+            self.config, self.config.venues[name], self.run_dir, generation=generation, last_epoch=last_epoch
+        )
+        Worker(settings, board, stop).run()
+
+    def describe(self) -> dict[str, Any]:
+        """The system in text, for readers that have only its run directory."""
+        return {
+            "version": program_version(),
+            "pid": self.pid,
+            "started_wall_ns": time.time_ns(),
+            "venues": {name: self._describe_venue(venue) for name, venue in self.config.venues.items()},
+            "gateway": {"slot": _SLOTS[GATEWAY], "feed": self.run_dir.feed("lifecycle"), "http": None},
+            "simulator": self._describe_simulator(),
+        }
+
+    def hints(self) -> list[str]:
+        """What to try next, for whoever has just started it."""
+        name = next(iter(self.config.venues))
+        symbol = f"{self.config.venues[name].markets[0]}-PERP"
+        lines = [
+            "in another terminal:",
+            "  paraphina-supervisor status --watch          how every stream is, and why",
+            f"  paraphina-supervisor book {name} {symbol}   a live order book",
+            "  paraphina-supervisor tail trade.             every trade on every venue",
+            f"  kill -9 $(paraphina-supervisor status --pid {name})   then watch it come back",
+        ]
+        return lines if self.run_dir_is_default else [*lines, f"each with --run-dir {self.run_dir.path}"]
+
+    @property
+    def run_dir_is_default(self) -> bool:
+        """Whether the verbs find this system without being told where it is."""
+        return self.run_dir.path == default_path(os.environ)
+
+    def _describe_venue(self, venue: VenueConfig) -> dict[str, Any]:
+        return {
+            "slot": _SLOTS[venue.name],
+            "feed": self.run_dir.feed(venue.name),
+            "account": None,
+            "symbols": [f"{base}-PERP" for base in venue.markets],
+            "streams": [str(stream) for stream in VENUES[venue.name].streams] + ["funding_poll"],
+            "ws": venue.ws_url,
+            "rest": venue.rest_url,
+        }
+
+    def _describe_simulator(self) -> dict[str, Any] | None:
+        if self.simulation is None:
+            return None
+        urls = {name: {"ws": ws, "rest": rest} for name, (ws, rest) in self.simulation.urls.items()}
+        return {"slot": _SLOTS[SIMULATOR], "admin": self.simulation.admin, "venues": urls}

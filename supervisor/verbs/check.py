@@ -1,0 +1,99 @@
+"""``check``: whether a system could run here, looked at before it is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ipc.errors import ParaphinaError
+from supervisor.verbs.options import run_dir_option
+
+if TYPE_CHECKING:
+    from supervisor.config import Config
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
+@click.option("--live", is_flag=True, help="Ask each venue for its market list and books as well.")
+@run_dir_option
+def check(config_path: str | None, live: bool, run_dir: str | None) -> int:
+    """Look whether a system could run here; a line for each thing, exit code 1 when one of them is not well."""
+    from ipc.rundir import RunDir, default_path
+    from supervisor.config import load
+
+    config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
+    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
+    findings = [*_look_at_machine(), *_look_at_directory(directory)]
+    if live:
+        findings += list(_look_at_venues(config))
+    for what, problem in findings:
+        click.echo(f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}")
+    return int(any(problem is not None for _, problem in findings))
+
+
+def _look_at_machine() -> Iterator[tuple[str, str | None]]:
+    is_linux = sys.platform == "linux" and hasattr(os, "pidfd_open")
+    yield "Linux with pidfds", None if is_linux else f"{sys.platform} has none; this program needs Linux 5.4 or newer"
+    clash = [name for name in ("supervisor",) if _is_installed(name)]
+    advice = "PyPI's supervisor has the same import name; install this program into an environment of its own"
+    yield "import name `supervisor` is ours", advice if clash else None
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
+    from ipc.rundir import RunDir
+    from supervisor.lock import holder_of
+
+    assert isinstance(directory, RunDir)  # noqa: S101 - for the type alone
+    try:
+        directory.prepare()
+    except ParaphinaError as error:
+        yield f"run directory {directory.path}", str(error)
+        return
+    yield f"run directory {directory.path}", None
+    pid = holder_of(directory.lock)
+    yield "no other supervisor in it", None if pid is None else f"pid {pid} runs there"
+
+
+def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
+    """Content, not merely an open door: the venue's list has our markets, and their books have two sides."""
+    from ipc.errors import DecodeError
+    from workers import markets
+    from workers.cut import Cutter
+    from workers.rest import RestBudget, RestClient, RestError
+    from workers.venues import VENUES
+
+    for name, of in config.venues.items():
+        venue = VENUES[name]
+        client = RestClient(venue, of.rest_url, RestBudget(venue.limits.rest_weight_per_min), Cutter(), lambda _: None)
+        try:
+            bodies = [client.call(request, 20.0) for request in venue.listing_requests()]
+            resolved = markets.resolve(venue.parse_listings(bodies), of.markets)
+            yield f"{name} lists {len(resolved.listings)} of {len(of.markets)} markets", _missing(resolved.missing)
+            for listing in resolved.listings:
+                book = venue.parse_book(client.call(venue.book_request(listing), 10.0), listing)
+                is_whole = bool(book.bids and book.asks)
+                yield f"{name} book {listing.symbol}", None if is_whole else "a side is empty"
+        except (RestError, DecodeError) as error:
+            yield f"{name} at {of.rest_url}", str(error)
+        finally:
+            client.close()
+
+
+def _missing(missing: Mapping[str, object]) -> str | None:
+    return ", ".join(f"{base}: {reason}" for base, reason in missing.items()) or None

@@ -1,0 +1,205 @@
+"""``tail``, ``book`` and ``funding``: what a consumer sees, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipc.errors import FeedError, NotRunningError, UsageError
+from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+
+if TYPE_CHECKING:
+    from ipc.events import Event
+    from ipc.feed import Feed
+    from ipc.replica import BookReplica
+
+__all__ = ["book", "funding", "tail"]
+
+_FIRST_S: Final = 5.0
+
+
+@click.command()
+@click.argument("prefixes", nargs=-1, metavar="[PREFIX]...")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many events.")
+@json_option
+@run_dir_option
+def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: str | None) -> int:
+    """Print events as they come.
+
+    A PREFIX selects topics: `book.`, `trade.lighter`, `funding.aster.BTC-PERP`; without one, everything is shown.
+    """
+    from ipc.codec import encode
+    from ipc.feed import Feed
+    from ipc.topics import CHANNELS
+
+    wanted = prefixes or tuple(f"{channel}." for channel in CHANNELS)
+    channels = sorted({prefix.split(".", 1)[0] for prefix in wanted})
+    unknown = [channel for channel in channels if channel not in CHANNELS]
+    if unknown:
+        raise UsageError(f"no channel {unknown[0]!r}", advice=f"channels are {', '.join(CHANNELS)}")
+    _check_running(run_dir)
+    shown = 0
+    with Feed(open_run_dir(run_dir).path, channels=channels) as feed:
+        for event in feed:
+            topic = _topic_of(event)
+            if not topic.startswith(wanted):
+                continue
+            click.echo(encode(event) if as_json else _line(topic, event))
+            sys.stdout.flush()
+            shown += 1
+            if count is not None and shown >= count:
+                break
+    return 0
+
+
+@click.command()
+@click.argument("venue")
+@click.argument("symbol")
+@click.option("--depth", type=click.IntRange(1, 100), default=10, show_default=True, help="Levels a side.")
+@click.option("--watch", is_flag=True, help="Again every half second, until interrupted.")
+@json_option
+@run_dir_option
+def book(venue: str, symbol: str, depth: int, watch: bool, as_json: bool, run_dir: str | None) -> int:
+    """Show the order book of SYMBOL (BTC-PERP) on VENUE."""
+    from ipc.feed import Feed
+
+    _check_market(run_dir, venue, symbol)
+    with Feed(open_run_dir(run_dir).path, venues=[venue], symbols=[symbol], channels=["book"]) as feed:
+        if not feed.wait_live([(venue, symbol)], _FIRST_S):
+            raise FeedError(
+                f"no usable book within {_FIRST_S:g} s: {feed.book(venue, symbol).reason}",
+                where=f"{venue}.{symbol}",
+                advice="see why with: paraphina-supervisor status",
+            )
+        while True:
+            shown = feed.book(venue, symbol)
+            if watch and sys.stdout.isatty():
+                click.clear()
+            click.echo(_book_json(shown, depth) if as_json else _book_text(shown, depth))
+            if not watch:
+                return 0
+            _drain(feed, 0.5)
+
+
+@click.command()
+@json_option
+@run_dir_option
+def funding(as_json: bool, run_dir: str | None) -> int:
+    """Show the funding rates of all venues, per interval and per eight hours."""
+    from ipc.codec import encode
+    from ipc.events import Funding
+    from ipc.feed import Feed
+
+    _check_running(run_dir)
+    directory = open_run_dir(run_dir)
+    described = directory.describe()["venues"]
+    wanted = {(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]}
+    rates: dict[tuple[str, str], Funding] = {}
+    with Feed(directory.path, channels=["funding"]) as feed:
+        deadline = time.monotonic() + _FIRST_S
+        while time.monotonic() < deadline and not wanted <= set(rates):
+            event = feed.poll(0.2)
+            if isinstance(event, Funding) and event.phase == "predicted":
+                rates[event.venue, str(event.symbol)] = event
+    if not rates:
+        raise FeedError(f"no funding rate within {_FIRST_S:g} s", advice="see why with: paraphina-supervisor status")
+    if as_json:
+        for event in rates.values():
+            click.echo(encode(event))
+        return 0
+    click.echo(f"{'venue':<12} {'symbol':<12} {'rate':>16} {'interval':>9} {'per 8 h':>12}  next")
+    for (venue, symbol), event in sorted(rates.items()):
+        interval = f"{event.interval_s / 3600:g} h" if event.interval_s else "?"
+        per_8h = f"{float(event.rate_8h) * 100:.4f} %" if event.rate_8h else "?"
+        due = time.strftime("%H:%M", time.localtime(event.next_funding_ns / 1e9)) if event.next_funding_ns else "-"
+        click.echo(f"{venue:<12} {symbol:<12} {event.rate or '?':>16} {interval:>9} {per_8h:>12}  {due}")
+    return 0
+
+
+def _check_running(run_dir: str | None) -> None:
+    from supervisor.lock import holder_of
+
+    directory = open_run_dir(run_dir)
+    if holder_of(directory.lock) is None:
+        raise NotRunningError(
+            "no supervisor is running here",
+            where=str(directory.path),
+            advice="start one with: paraphina-supervisor start",
+        )
+
+
+def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
+    _check_running(run_dir)
+    venues = open_run_dir(run_dir).describe()["venues"]
+    if venue not in venues:
+        raise UsageError(f"no venue {venue!r} here", advice=f"there are {', '.join(venues)}")
+    if symbol not in venues[venue]["symbols"]:
+        raise UsageError(f"{venue} has no {symbol!r} here", advice=f"there are {', '.join(venues[venue]['symbols'])}")
+
+
+def _topic_of(event: Event) -> str:
+    from ipc.events import BookDelta, BookSnapshot, Gap
+    from ipc.topics import topic_of
+
+    kind = type(event)
+    if kind in {BookSnapshot, BookDelta, Gap}:
+        is_full = isinstance(event, BookSnapshot) and event.depth == 20
+        channel = "book20" if is_full else "book"
+    else:
+        channel = kind.__name__.lower()
+    return topic_of(channel, event.venue, event.symbol)
+
+
+def _line(topic: str, event: Event) -> str:
+    """An event in one line, its fields in the schema's order, long lists cut."""
+    import msgspec
+
+    fields = msgspec.structs.asdict(event)
+    hidden = {"schema", "venue", "symbol", "venue_symbol", "epoch", "recv_ns", "recv_mono_ns", "publish_ns"}
+    shown = {k: v for k, v in fields.items() if k not in hidden and v not in (None, (), [], {})}
+    return f"{topic:<28} " + " ".join(f"{key}={_short(value)}" for key, value in shown.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 2:
+        return f"[{value[0]}, … {len(value)} levels]"
+    if isinstance(value, dict):
+        return f"{{{len(value)}}}"
+    return str(value)
+
+
+def _book_text(book: BookReplica, depth: int) -> str:
+    if not book.usable:
+        return f"{book.venue} {book.symbol}: not usable, {book.reason}"
+    bids, asks = book.bids(depth), book.asks(depth)
+    age = book.age_ms(time.monotonic_ns())
+    lines = [f"{book.venue} {book.symbol}  age {age:.0f} ms" if age is not None else f"{book.venue} {book.symbol}"]
+    lines += [f"{'':>30}{price:>14} {size:>14}" for price, size in reversed(asks)]
+    lines += [f"{size:>14} {price:>14}" for price, size in bids]
+    return "\n".join(lines)
+
+
+def _book_json(book: BookReplica, depth: int) -> str:
+    import json
+
+    return json.dumps(
+        {
+            "venue": book.venue,
+            "symbol": book.symbol,
+            "usable": book.usable,
+            "reason": book.reason,
+            "bids": book.bids(depth) if book.usable else [],
+            "asks": book.asks(depth) if book.usable else [],
+            "venue_seq": book.venue_seq,
+            "age_ms": book.age_ms(time.monotonic_ns()),
+        }
+    )
+
+
+def _drain(feed: Feed, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        feed.poll(left)

@@ -1,0 +1,18 @@
+"""``schema``: the contract in the form that other languages' tools read."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["schema"]
+
+
+@click.command()
+def schema() -> int:
+    """Print the JSON Schema of the events."""
+    from ipc.codec import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2))
+    return 0

@@ -1,0 +1,211 @@
+"""``start``: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipc.errors import ParaphinaError, UsageError
+from supervisor.verbs.options import run_dir_option
+
+if TYPE_CHECKING:
+    from ipc.rundir import RunDir
+    from supervisor.config import Config
+    from supervisor.system import Simulation
+
+__all__ = ["start"]
+
+#: Rotated when it is this large.
+_LOG_BYTES: Final = 50 * 1024 * 1024
+_READY_S: Final = 30.0
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, or a number with ``s``, ``m`` or ``h`` behind it."""
+
+    name = "duration"
+    _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The duration in seconds."""
+        text = str(value)
+        unit = self._UNITS.get(text[-1:], 0.0)
+        try:
+            seconds = float(text[:-1]) * unit if unit else float(text)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{text!r} is no duration; write 90, 90s, 5m or 2h", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option("--sim", is_flag=True, help="Use the built-in simulated venues: no internet, no keys.")
+@click.option(
+    "--sim-rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
+)
+@click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
+@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
+@run_dir_option
+@click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
+@click.option("--detach", is_flag=True, help="Go to the background once everything is forked.")
+def start(
+    sim: bool,
+    sim_rate: float,
+    sim_seed: int,
+    venues: str | None,
+    config_path: str | None,
+    run_dir: str | None,
+    for_s: float | None,
+    detach: bool,
+) -> int:
+    """Run the system: one process per venue, supervised.
+
+    TERM and INT stop it in order; a second one at once.
+    """
+    from ipc.rundir import RunDir, default_path
+    from supervisor.config import load
+
+    flags: dict[str, object] = {}
+    if venues is not None:
+        flags["supervisor.venues"] = venues
+    if run_dir is not None:
+        flags["supervisor.run_dir"] = run_dir
+    config = load(config_path, os.environ, flags)
+    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
+    directory.prepare()
+    simulated = (sim_rate, sim_seed) if sim else None
+    if detach:
+        return _detach(config, directory, simulated, for_s)
+    return _run(config, directory, simulated, for_s, _say, None)
+
+
+def _say(line: str) -> None:
+    """A milestone for the terminal; a reader that has gone is no reason to stop."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+def _run(
+    config: Config,
+    directory: RunDir,
+    simulated: tuple[float, int] | None,
+    for_s: float | None,
+    say: Callable[[str], None],
+    ready: Callable[[], None] | None,
+) -> int:
+    """Supervise in this process."""
+    from ipc import log
+    from supervisor.parent import Parent
+    from supervisor.system import System, program_version
+    from workers import worker  # noqa: F401 - loaded here, so that no child needs to
+    from workers.dial import tls_context
+
+    log.setup(config.log_level)
+    simulation = None
+    if simulated is not None:
+        config, simulation = _simulate(config, *simulated)
+    else:
+        tls_context()
+    parent = Parent(System(config, directory, simulation), directory, say)
+    say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
+    return parent.run(for_s, ready)
+
+
+def _simulate(config: Config, rate: float, seed: int) -> tuple[Config, Simulation]:
+    """The configuration with the simulator's addresses in place of the venues'."""
+    from dataclasses import replace
+
+    from simulator import main  # noqa: F401 - loaded here, so that the child needs not
+    from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
+    from supervisor.system import Simulation
+
+    ports = pick_ports(tuple(config.venues))
+    settings = SimSettings(
+        ports=ports.venues,
+        admin_port=ports.admin,
+        venues=tuple(config.venues),
+        bases=config.bases,
+        rate=rate,
+        seed=seed,
+    )
+    urls = endpoints(settings)
+    venues = {
+        name: replace(venue, ws_url=urls[name].ws, rest_url=urls[name].rest) for name, venue in config.venues.items()
+    }
+    simulation = Simulation(settings, admin_url(settings), {name: (url.ws, url.rest) for name, url in urls.items()})
+    return replace(config, venues=venues), simulation
+
+
+# --- in the background ------------------------------------------------------------------------------------------------
+
+
+def _detach(config: Config, directory: RunDir, simulated: tuple[float, int] | None, for_s: float | None) -> int:
+    """Fork, and come back when everything runs, or with what went wrong."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return _await_detached(reader, pid, directory)
+    os.close(reader)
+    _leave_terminal()
+    code = 1
+    try:
+        code = _run(config, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0))
+    except ParaphinaError as error:
+        _report(writer, str(error), error.exit_code)
+        code = error.exit_code
+    except BaseException as error:
+        _report(writer, f"{type(error).__name__}: {error}", 1)
+        raise
+    finally:
+        os._exit(code)
+    return code
+
+
+def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
+    """Wait for the background process to say that everything was forked, or why not."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    said = os.read(reader, 65_536).decode().strip() if poll.poll(_READY_S * 1000) else ""
+    code, _, text = said.partition(" ")
+    if text != "ok":
+        error = UsageError if code == "2" else ParaphinaError
+        raise error(text or "it ended before everything ran", advice=f"see its log, {_log_path()}")
+    click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {_log_path()}")
+    return 0
+
+
+def _report(writer: int, text: str, code: int) -> None:
+    with contextlib.suppress(OSError):
+        os.write(writer, f"{code} {text}\n".encode())
+        os.close(writer)
+
+
+def _log_path() -> Path:
+    state = os.environ.get("XDG_STATE_HOME")
+    base = Path(state) if state else Path.home() / ".local" / "state"
+    return base / "paraphina" / "log"
+
+
+def _leave_terminal() -> None:
+    """A session of its own, standard input from nowhere, output into the log."""
+    os.setsid()
+    path = _log_path()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LOG_BYTES:
+        path.replace(path.with_suffix(".1"))
+    log_file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)

@@ -1,0 +1,121 @@
+"""``status``: how every stream is, and why."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ipc.errors import NotRunningError
+from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+
+__all__ = ["status"]
+
+_COLOURS = {
+    "live": "green",
+    "running": "green",
+    "quiet": "cyan",
+    "starting": "yellow",
+    "connecting": "yellow",
+    "subscribed": "yellow",
+    "resync": "yellow",
+    "rest": "yellow",
+    "backoff": "yellow",
+    "stale": "red",
+    "failed": "red",
+    "killing": "red",
+    "unkillable": "red",
+    "dead": "red",
+}
+
+
+@click.command()
+@json_option
+@click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
+@click.option("--pid", "pid_name", metavar="PROCESS", help="Print the pid of one venue's worker, or of the gateway.")
+@run_dir_option
+def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None) -> int:
+    """How every stream is, and why.
+
+    Exit codes: 0 all is well, 1 a required stream is not live, 3 not running, 4 cannot be told.
+    """
+    directory = open_run_dir(run_dir)
+    if pid_name is not None:
+        pid = pid_of(read_status(directory), pid_name)
+        if pid is None:
+            raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
+        click.echo(pid)
+        return 0
+    while True:
+        state = read_status(directory)
+        if watch and sys.stdout.isatty():
+            click.clear()
+        click.echo(_as_json(state) if as_json else render(state))
+        if not watch:
+            return exit_code_of(state)
+        time.sleep(1.0)
+
+
+def _as_json(state: Mapping[str, Any]) -> str:
+    import json
+
+    return json.dumps(state)
+
+
+def render(state: Mapping[str, Any]) -> str:
+    """The state for people: a line a process, and a line a stream that says why."""
+    supervisor = state["supervisor"]
+    if supervisor["state"] == "none":
+        return "supervisor: never started here"
+    lines = [_head(supervisor)]
+    for name, venue in state["venues"].items():
+        lines.append(_venue_line(name, venue))
+        lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
+    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}pid {state['gateway']['pid']}")
+    if state["simulator"] is not None:
+        simulator = state["simulator"]
+        lines.append(
+            f"{'simulator':<12} {_coloured(simulator['state'], 11)}pid {simulator['pid']}  {simulator['admin']}"
+        )
+    return "\n".join(lines)
+
+
+def _head(supervisor: Mapping[str, Any]) -> str:
+    head = f"supervisor   {_coloured(supervisor['state'], 11)}"
+    if supervisor["pid"] is not None:
+        head += f"pid {supervisor['pid']}  up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
+    return head + f"  {supervisor['run_dir']}"
+
+
+def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
+    parts = [f"{name:<12} {_coloured(venue['state'], 11)}"]
+    if venue["pid"]:
+        parts.append(f"pid {venue['pid']}")
+    parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    parts.append(f"restarts {venue['restarts']}")
+    if venue["last_exit"]:
+        last = venue["last_exit"]
+        how = f"signal {last['signal']}" if last["signal"] else f"code {last['code']}"
+        parts.append(f"last exit {last['reason']} ({how}, {last['ago_s']:.0f} s ago)")
+    if venue["next_start_in_s"]:
+        parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
+    parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
+    return "  ".join(parts)
+
+
+def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
+    age = f"{stream['age_ms'] / 1000:.1f} s" if stream["age_ms"] is not None else "-"
+    limit = f"{stream['limit_ms'] / 1000:.0f} s" if stream["limit_ms"] else "none"
+    why = f"  last reason {stream['reason']}" if stream["reason"] else ""
+    reconnects = f"  reconnects {stream['reconnects']}" if stream["reconnects"] else ""
+    troubled = [f"{symbol} {of['state']}" for symbol, of in stream["markets"].items() if of["state"] != stream["state"]]
+    others = f"  ({', '.join(troubled)})" if troubled else ""
+    return f"  {name:<13}{_coloured(stream['state'], 12)}age {age:>7} of {limit:<6}{reconnects}{why}{others}"
+
+
+def _coloured(word: str, width: int) -> str:
+    return click.style(f"{word:<{width}}", fg=_COLOURS.get(word))

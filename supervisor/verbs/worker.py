@@ -1,0 +1,58 @@
+"""``worker``: one venue without a parent, as a container runs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import click
+
+from ipc.errors import UsageError
+from supervisor.verbs.options import run_dir_option
+
+__all__ = ["worker"]
+
+
+@click.command()
+@click.argument("venue")
+@click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
+@click.option("--ws-url", metavar="URL", help="In place of the venue's WebSocket address.")
+@click.option("--rest-url", metavar="URL", help="In place of the venue's REST address.")
+@run_dir_option
+def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: str | None, run_dir: str | None) -> int:
+    """Run one VENUE in the foreground, with a board of its own and no parent to restart it."""
+    from dataclasses import replace
+
+    import msgspec
+
+    from ipc import log
+    from ipc.board import Board
+    from ipc.rundir import RunDir, default_path, replace_file
+    from supervisor.config import load
+    from supervisor.lock import InstanceLock
+    from supervisor.system import System, worker_settings
+    from workers.venues import VENUES
+    from workers.worker import Worker
+
+    if venue not in VENUES:
+        raise UsageError(f"unknown venue {venue!r}", advice=f"venues are {', '.join(VENUES)}")
+    flags: dict[str, object] = {"supervisor.venues": venue}
+    for key, url in (("ws_url", ws_url), ("rest_url", rest_url)):
+        if url is not None:
+            flags[f"venues.{venue}.{key}"] = url
+    config = load(config_path, os.environ, flags)
+    directory = RunDir(Path(run_dir).absolute() if run_dir else default_path(os.environ))
+    directory.prepare()
+    InstanceLock(directory.lock)
+    log.setup(config.log_level)
+    board = Board.create(directory.board, time.time_ns())
+    settings = replace(worker_settings(config, config.venues[venue], directory), has_parent=False)
+    replace_file(directory.description, msgspec.json.encode(System(config, directory).describe()))
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Worker(settings, board, stop).run()
+    return 0

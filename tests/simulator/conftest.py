@@ -1,0 +1,49 @@
+"""Loads the tools of these tests by path, and offers them as fixtures."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _load(name: str) -> ModuleType:
+    unique = f"simulator_tests_{name}"
+    if unique not in sys.modules:
+        spec = importlib.util.spec_from_file_location(unique, Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[unique] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[unique]
+
+
+@pytest.fixture(scope="session")
+def new_stage():
+    """Makes a stage for one venue: ``new_stage("lighter", rate=50)``."""
+    return _load("fakes").Stage
+
+
+@pytest.fixture(scope="session")
+def fakes():
+    return _load("fakes")
+
+
+@pytest.fixture(scope="session")
+def simproc():
+    return _load("simproc")
+
+
+@pytest.fixture(scope="module")
+def sim(simproc):
+    """A simulator of all venues in a process of its own."""
+    with simproc.SimulatorProcess(simproc.make_settings(pace=10.0)) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def books():
+    return _load("books")

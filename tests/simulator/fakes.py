@@ -1,0 +1,172 @@
+"""A stage for one simulated venue without sockets: time passes when a test says so, and clients are objects."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from simulator.desk import Desk
+from simulator.rest import Request, Response
+from simulator.schedule import Schedule
+from simulator.session import Session
+from simulator.settings import SimSettings, VenuePorts
+from simulator.venues import VENUE_CLASSES
+from simulator.wire import Frame, Refusal, Upgrade
+
+__all__ = ["Client", "FakeLoop", "FakeWire", "Stage"]
+
+#: 2026-10-01 12:34:56 UTC, in nanoseconds.
+_START_NS = 1_790_858_096_000_000_000
+
+
+class FakeLoop:
+    """An event loop whose time stands still until it is told to pass."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._due: list[tuple[float, int, FakeHandle]] = []
+        self._counter = itertools.count()
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> FakeHandle:
+        handle = FakeHandle(callback)
+        heapq.heappush(self._due, (when, next(self._counter), handle))
+        return handle
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, doing what falls due in order."""
+        end = self._now + seconds
+        while self._due and self._due[0][0] <= end:
+            when, _, handle = heapq.heappop(self._due)
+            self._now = max(self._now, when)
+            if not handle.is_cancelled:
+                handle.callback()
+        self._now = end
+
+
+class FakeHandle:
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class FakeWire:
+    """Keeps what a session sends."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.pings = 0
+        self.close_code: int | None = None
+        self.is_aborted = False
+        self.is_frozen = False
+        self.drip_rate: float | None = None
+        self.mute_pongs = False
+
+    def send(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def ping(self, payload: bytes = b"") -> None:
+        del payload
+        self.pings += 1
+
+    def close(self, code: int, reason: str = "") -> None:
+        del reason
+        self.close_code = code
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def freeze(self) -> None:
+        self.is_frozen = True
+
+    def drip(self, bytes_per_s: float | None) -> None:
+        self.drip_rate = bytes_per_s
+
+
+class Client:
+    """A client of the stage's venue."""
+
+    def __init__(self, wire: FakeWire, session: Session) -> None:
+        self.wire = wire
+        self.session = session
+
+    def say(self, message: Any) -> None:
+        """Send a message; a string goes out as it is."""
+        self.session.on_text(message.encode() if isinstance(message, str) else msgspec.json.encode(message))
+
+    def raw(self) -> list[Frame]:
+        """The frames since the last call."""
+        frames, self.wire.frames = self.wire.frames, []
+        return frames
+
+    def heard(self) -> list[Any]:
+        """The JSON messages since the last call."""
+        return [msgspec.json.decode(frame.payload) for frame in self.raw() if frame.payload[:1] in {b"{", b"["}]
+
+    def leave(self) -> None:
+        self.session.on_gone()
+
+
+class Stage:
+    """A venue, its time, and its clients."""
+
+    def __init__(self, name: str, *, is_started: bool = True, **changes: Any) -> None:
+        settings = SimSettings(ports={name: VenuePorts(1, 2)}, admin_port=3, venues=(name,), **changes)
+        self.loop = FakeLoop()
+        begin = self.loop.time()
+        self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
+        self.venue: Any = VENUE_CLASSES[name](settings, self.schedule)
+        self.desk = Desk({name: self.venue}, self.schedule)
+        if is_started:
+            self.venue.start()
+
+    def run(self, seconds: float) -> None:
+        self.loop.advance(seconds)
+
+    def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | Refusal:
+        """Connect; a client or a refusal."""
+        wire = FakeWire()
+        upgrade = Upgrade(
+            path, {name: [text] for name, text in query.items()}, {"user-agent": "test"} if headers is None else headers
+        )
+        session = self.venue.accept(upgrade, wire)
+        if isinstance(session, Refusal):
+            return session
+        session.on_open()
+        return Client(wire, session)
+
+    def connect(self, path: str, **query: str) -> Client:
+        """Connect, which must work."""
+        client = self.knock(path, **query)
+        assert isinstance(client, Client), client
+        return client
+
+    def ask(self, path: str, method: str = "GET", body: Any = None, **query: str) -> Response:
+        """A REST request."""
+        headers = {"user-agent": "test"}
+        data = b"" if body is None else msgspec.json.encode(body)
+        return self.venue.answer(Request(method, path, {k: [v] for k, v in query.items()}, headers, data))
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON of a REST request that must succeed."""
+        response = self.ask(path, **query)
+        assert response.status == 200, response
+        return msgspec.json.decode(response.body)
+
+    def fault(self, name: str, **arguments: Any) -> int:
+        return self.desk.inject(self.venue.name, {"fault": name, **arguments})
+
+    def book(self, symbol: str) -> tuple[dict[float, float], dict[float, float]]:
+        """The true book: sizes by price."""
+        truth = self.venue.truth(symbol)
+        bids, asks = ({float(p): float(q) for p, q in truth[side]} for side in ("bids", "asks"))
+        return bids, asks
