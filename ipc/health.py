@@ -106,16 +106,17 @@ class Reason(StrEnum):
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_CODES: dict[StrEnum, int] = {}
-_WORDS: dict[type[StrEnum], list[StrEnum]] = {}
-for _enum in (Stream, WorkerState, StreamState, Phase, Reason):
-    _WORDS[_enum] = list(_enum)
-    _CODES.update({word: code for code, word in enumerate(_enum, start=1)})
+_LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, Reason)
+_WORDS: dict[type[StrEnum], list[StrEnum]] = {words: list(words) for words in _LISTS}
+#: By list first: words of two lists that are spelt alike are equal and would take each other's place.
+_CODES: dict[type[StrEnum], dict[StrEnum, int]] = {
+    words: {word: code for code, word in enumerate(words, start=1)} for words in _LISTS
+}
 
 
 def code_of(word: StrEnum | None) -> int:
     """The number that stands for ``word`` on the board; 0 for None."""
-    return 0 if word is None else _CODES[word]
+    return 0 if word is None else _CODES[type(word)][word]
 
 
 def word_of(kind: type[Word], code: int) -> Word | None:

@@ -39,6 +39,9 @@ _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: A loop gap of this much means that the parent itself was stopped or starved; nobody is judged for a while after it.
 _SELF_STALL_NS: Final = _NS
+#: How long workers wait for the simulator to listen, and how often the parent looks.
+_SIMULATOR_NS: Final = 5 * _NS
+_LOOK_NS: Final = 10 * _MS
 _STOP_BUDGET_NS: Final = 5 * _NS
 #: Signals of a kill that is nobody's fault: the kernel's, for want of memory, or somebody's with a shell.
 _KILLS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -91,10 +94,7 @@ class Parent:
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
-        for child in self._children.values():
-            self._handle_event(child, Event.START)
-        if ready is not None:
-            ready()
+        self._start_children(time.monotonic_ns() + _SIMULATOR_NS, ready)
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
         self._tick()
@@ -104,6 +104,20 @@ class Parent:
         self._run_dir.control.unlink(missing_ok=True)
         log.info("supervisor.stopped", exit_code=self._exit_code)
         return self._exit_code
+
+    def _start_children(self, deadline_ns: int, ready: Callable[[], None] | None) -> None:
+        """Fork everything; the workers only when the simulator, if there is one, listens."""
+        now = time.monotonic_ns()
+        simulator = self._children.get(SIMULATOR)
+        if simulator is not None:
+            self._handle_event(simulator, Event.START)
+            if not simulator.row[WorkerWord.FIRST_FRESH] and now < deadline_ns and not self._is_draining:
+                self._reactor.at(now + _LOOK_NS, partial(self._start_children, deadline_ns, ready))
+                return
+        for child in self._children.values():
+            self._handle_event(child, Event.START)
+        if ready is not None:
+            ready()
 
     def _make_children(self) -> list[Supervised]:
         policy = self._system.config.backoff
@@ -163,6 +177,8 @@ class Parent:
 
     def _judge(self, child: Supervised, now: int) -> None:
         if not child.is_judged:
+            if child.row[WorkerWord.FIRST_FRESH]:
+                self._handle_event(child, Event.FRESH)
             return
         if is_fresh(child.row, now):
             self._handle_event(child, Event.FRESH)
@@ -274,7 +290,7 @@ class Parent:
         drill_signal, child.drill_signal = child.drill_signal, None
         child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped(), drill_signal=drill_signal)
         tell = log.info if reason in {Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL} else log.warning
-        tell("worker.killing", venue=child.name, pid=child.child.pid, reason=reason)
+        tell("worker.killing", venue=child.name, worker_pid=child.child.pid, reason=reason)
         for number in child.ladder.due(now):
             self._climb(child, number)
 
@@ -315,7 +331,7 @@ class Parent:
         tell(
             "worker.exited",
             venue=child.name,
-            pid=pid,
+            worker_pid=pid,
             reason=reason,
             exit_code=code,
             signal=_signal_name(number),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from ipc.board import Board
+from ipc.board import Board, WorkerWord
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
 from supervisor.config import Config, VenueConfig
@@ -107,7 +107,8 @@ class System:
             from simulator.main import run
 
             assert self.simulation is not None  # noqa: S101 - it would not be in the slots
-            run(self.simulation.settings)
+            row = board.worker(_SLOTS[name])
+            run(self.simulation.settings, ready=lambda: row.__setitem__(WorkerWord.FIRST_FRESH, time.monotonic_ns()))
             return
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -60,11 +60,10 @@ def _is_exact(listing: Listing) -> bool:
 def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
     """The cached list, if there is one that knows every one of ``bases``."""
     try:
-        rows = msgspec.json.decode(path.read_bytes(), type=list[dict[str, object]])
-        listings = [msgspec.convert(row, Listing) for row in rows]
+        listings = msgspec.json.decode(path.read_bytes(), type=list[Listing])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         log.warning("markets.cache_unreadable", path=str(path), error=str(error))
         return None
     return listings if {listing.base for listing in listings} >= set(bases) else None
@@ -73,11 +72,7 @@ def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
 def save(path: Path, listings: Sequence[Listing], bases: Sequence[str]) -> None:
     """Remember the configured markets; a full disk costs the cache and nothing else."""
     wanted = [listing for listing in listings if listing.base in set(bases)]
-    rows = [{name: getattr(listing, name) for name in _FIELDS} for listing in wanted]
     try:
-        replace_file(path, msgspec.json.encode(rows))
+        replace_file(path, msgspec.json.encode(wanted))
     except OSError as error:
         log.warning("markets.cache_failed", path=str(path), error=str(error))
-
-
-_FIELDS = tuple(name for name in Listing.__dataclass_fields__ if name != "symbol")

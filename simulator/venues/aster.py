@@ -195,6 +195,9 @@ class Aster(Venue):
         self._ids = {symbol: self._next_ids()[1] for symbol in self.markets}
         self._depths: dict[str, DepthStream] = {}
         self._by_speed: dict[float, list[str]] = {speed: [] for speed in _SPEEDS.values()}
+        for name in [market.listing.name.lower() for market in self.markets.values() if market.listing.contract.live]:
+            for speed in ("@depth", "@depth@500ms", "@depth@100ms"):
+                self._open_depth(name + speed)
         self._past: dict[str, deque[Past]] = {symbol: deque(maxlen=30) for symbol in self.markets}
         self._asked: dict[str, int] = {}
         self._forced: dict[str, int] = {}
@@ -277,9 +280,14 @@ class Aster(Venue):
     def join(self, session: AsterSession, stream: str) -> None:
         """Subscribe a session to a stream, which may not exist."""
         self.subscriptions.add(session, stream)
+        if stream not in self._depths:
+            self._open_depth(stream)
+
+    def _open_depth(self, stream: str) -> None:
+        """Begin to make the events of a depth stream, if it is one; they go on whether or not anybody listens."""
         match = _DEPTH.fullmatch(stream)
         market = self.find(match[1].upper()) if match else None
-        if match and market is not None and stream not in self._depths:
+        if match and market is not None:
             depth = int(match[2]) if match[2] else None
             self._depths[stream] = DepthStream(market, depth, self._ids[market.listing.symbol])
             self._by_speed[_SPEEDS[match[3]]].append(stream)

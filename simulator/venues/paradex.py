@@ -49,7 +49,6 @@ class Paradex(Venue):
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:paradex:empty")
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
-        self._shown: dict[Channel, int] = {}
         self._connects = (self.allowance(20, 1), self.allowance(600, 60))
         self._seconds = 0
         Rest(self)
@@ -197,6 +196,7 @@ class Paradex(Venue):
         if channel.topic in makers:
             found = self.find(channel.market)
             for market in self.listed() if found is None else [found]:
+                session.shown[channel] = self.book_seq(market)
                 session.tell(channel, makers[channel.topic](market))
 
     def _tell(self, market: Market, topic: str, make: Callable[[], Told]) -> None:
@@ -247,14 +247,17 @@ class Paradex(Venue):
         )
 
     def _send_snapshots(self, period_ms: int) -> None:
-        """Send the top of the books that moved since it was last sent."""
+        """Send the top of the books that moved since each client last saw it."""
         wanted = f"@15@{period_ms}ms"
         for channel in [key for key in self.subscriptions.active() if isinstance(key, Channel)]:
             market = self.find(channel.market)
-            is_due = channel.topic == "order_book" and wanted in channel.flavour
-            if is_due and market is not None and self._shown.get(channel) != self.book_seq(market):
-                self._shown[channel] = self.book_seq(market)
-                self._pass_on([channel], partial(self._snapshot, channel, market))
+            if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
+                continue
+            told = self._snapshot(channel, market)
+            for session in self.subscriptions.to(channel):
+                if isinstance(session, ParadexSession) and session.shown.get(channel) != self.book_seq(market):
+                    session.shown[channel] = self.book_seq(market)
+                    session.tell(channel, told)
 
     def _bbo(self, market: Market) -> Told:
         seq, now = self.book_seq(market), self.now_ms()

@@ -68,6 +68,7 @@ class ParadexSession(Session):
 
     Attributes:
         version: Of the binary schema; None when data is JSON.
+        shown: Sequence number of the last snapshot by channel.
     """
 
     venue: Paradex
@@ -75,6 +76,7 @@ class ParadexSession(Session):
     def __init__(self, venue: Venue, wire: Wire, upgrade: Upgrade, version: int | None) -> None:
         super().__init__(venue, wire, upgrade)
         self.version = version
+        self.shown: dict[Channel, int] = {}
 
     def begin(self) -> None:
         """Ping; the rest is up to the client."""

@@ -133,7 +133,7 @@ def test_recent_trades_are_replayed_newest_first_and_then_each_is_told_once(stag
     assert replay["type"] == "subscribed/trade"
     replayed = [row["trade_id"] for row in (replay["trades"] or []) + (replay["liquidation_trades"] or [])]
     assert len(replayed) == min(50, len(stage.venue.markets["BTC-PERP"].trades)) > 20
-    stage.run(30)
+    stage.run(29)
     frames = client.heard()
     rows = [row for f in frames for row in (f["trades"] or []) + (f["liquidation_trades"] or [])]
     ids = [row["trade_id"] for row in rows]
