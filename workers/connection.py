@@ -20,13 +20,14 @@ from ipc.health import Phase, Reason, Stream, code_of
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
+from workers.actions import Changed, Close, Fetch, Note, Publication, Purpose, Send, SendPing
 from workers.backoff import Backoff
 from workers.cut import Cutter
 from workers.dial import ConnectError
 from workers.frames import BINARY, PING, PONG
 from workers.reports import Reporter
 from workers.routes import Route
-from workers.session import Changed, Close, Fetch, Note, Publication, Purpose, Send, SendPing, Session
+from workers.session import Session
 from workers.settings import WorkerSettings
 from workers.transport import ClosedError, Transport, WebSocketTransport
 
@@ -272,7 +273,7 @@ class Connection:
 
     def _obey(self, transport: Transport | None) -> Close | None:
         """Do what waits in the session's ``todo``; its first wish to close is returned, and what follows it is void."""
-        todo, self.session.todo = self.session.todo, []
+        todo = self.session.todo.take()
         changes = [action for action in todo if isinstance(action, Changed)]
         if changes:
             self._reports.changed(changes, attempt=self._backoff.failures + 1, backoff_s=None)
@@ -321,8 +322,7 @@ class Connection:
             delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or 0.0)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
-        changes = [action for action in self.session.todo if isinstance(action, Changed)]
-        self.session.todo = []
+        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
         self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
         log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
         self.stop.wait(delay_s)

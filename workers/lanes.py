@@ -20,11 +20,11 @@ from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
+from workers.actions import Fetch
 from workers.backoff import POLL_INIT, Backoff
 from workers.connection import Connection, Fetched
 from workers.cut import Cutter
 from workers.rest import RestBudget, RestClient, RestError
-from workers.session import Fetch
 from workers.settings import WorkerSettings
 from workers.venues.venue import Listing, Poll, Venue
 

@@ -14,8 +14,8 @@ from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
+from workers.actions import Changed
 from workers.routes import Route
-from workers.session import Changed
 
 __all__ = ["Reporter"]
 

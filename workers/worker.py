@@ -29,10 +29,11 @@ from ipc.topics import Topic, symbol_of
 from workers import markets
 from workers.connection import Connection
 from workers.lanes import FetchLane, PollLane
+from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestBudget
 from workers.routes import Route
-from workers.session import Policy, Session
+from workers.session import Session
 from workers.settings import WorkerSettings
 from workers.threads import ThreadKeeper
 from workers.venues import VENUES

@@ -1,0 +1,110 @@
+"""What a session asks the thread that owns its socket to do, collected in a :class:`Todo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ipc.events import Event
+from ipc.health import Reason, StreamState
+from workers.routes import Route
+
+__all__ = ["Action", "Changed", "Close", "Fetch", "Note", "Publication", "Purpose", "Send", "SendPing", "Todo"]
+
+#: Why a book is fetched by REST: to join the stream, because it stands still, or to compare with.
+Purpose: TypeAlias = Literal["bridge", "soft", "compare"]
+#: An event and its route; None instead of an event: data came that was left out.
+Publication: TypeAlias = tuple[Route, Event | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a text message."""
+
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendPing:
+    """Send a ping frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection."""
+
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask REST for the book of a route; the answer comes through :meth:`workers.session.Session.fetched`."""
+
+    route: Route
+    purpose: Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A route has another state."""
+
+    route: Route
+    previous: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something for the log: an event name and its fields."""
+
+    event: str
+    fields: dict[str, object]
+
+
+Action: TypeAlias = Send | SendPing | Close | Fetch | Changed | Note
+
+
+class Todo:
+    """The actions that wait, in their order; falsy while there are none."""
+
+    __slots__ = ("_actions",)
+
+    def __init__(self) -> None:
+        self._actions: list[Action] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._actions)
+
+    def take(self) -> list[Action]:
+        """All of them, once."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def send(self, *messages: bytes) -> None:
+        """Send text messages."""
+        self._actions += [Send(message) for message in messages]
+
+    def ping(self) -> None:
+        """Send a ping frame."""
+        self._actions.append(SendPing())
+
+    def close(self, reason: Reason, text: str) -> None:
+        """End the connection; of several wishes the first counts."""
+        self._actions.append(Close(reason, text))
+
+    def fetch(self, route: Route, purpose: Purpose, now_ns: int) -> None:
+        """Ask REST for a book, unless that is under way."""
+        if not route.is_fetching:
+            route.is_fetching = True
+            route.fetched_ns = now_ns
+            self._actions.append(Fetch(route, purpose))
+
+    def change(self, route: Route, state: StreamState, reason: Reason | None) -> None:
+        """Give a route a state, and tell of it when it is another one."""
+        if route.state is not state or route.reason is not reason:
+            previous, route.state, route.reason = route.state, state, reason
+            self._actions.append(Changed(route, previous))
+
+    def note(self, event: str, **fields: object) -> None:
+        """Say something in the log."""
+        self._actions.append(Note(event, fields))

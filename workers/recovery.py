@@ -1,0 +1,285 @@
+"""Recovery of books and streams within a connection: what is lost, what is quiet, what is mute, and what to do.
+
+A ladder: resync the book, subscribe it anew, ask for another connection. Pure, like the session whose part it is: it is
+told what happened and when, and puts what must be done into the session's :class:`workers.actions.Todo`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from ipc.events import BookDelta, BookSnapshot, Gap, GapAction
+from ipc.health import Reason, Stream, StreamState
+from workers.actions import Publication, Purpose, Todo
+from workers.books import BookKeeper, Broken
+from workers.routes import Route
+from workers.subscriptions import Subscriptions
+from workers.venues.venue import Resync, Venue
+
+__all__ = ["Policy", "Recovery"]
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: A resync without a snapshot for this long is tried again.
+RESYNC_RETRY_NS: Final = 5 * _NS
+#: Between two fetches of one book, when the first could not be joined to the stream.
+_REFETCH_PAUSE_NS: Final = _NS
+#: Aster: a book without an applied event for 2 s is fetched anew, at most every 7 s.
+_SOFT_AFTER_NS: Final = 2 * _NS
+_SOFT_COOLDOWN_NS: Final = 7 * _NS
+#: A market that failed alone is tried again this often.
+_FAILED_RETRY_NS: Final = 600 * _NS
+#: A quiet market's limit doubles up to this.
+_QUIET_CAP_NS: Final = 60 * _NS
+#: Over so many of its limits a book may be silent while there is no budget to look what is the matter.
+_INCONCLUSIVE: Final = 3
+#: Connections in a row that may end for want of one book; then that market waits alone.
+_NO_BOOK_ENDS: Final = 3
+_ACTIONS: Final[dict[Resync, GapAction]] = {
+    Resync.RESUBSCRIBE: "resubscribe",
+    Resync.REFETCH: "resync",
+    Resync.RECONNECT: "reconnect",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings of a session; durations in ns.
+
+    ``stagger`` in [0, 1) spreads rotations; ``venue_flows(now)`` tells whether any book of the venue is fresh, also on
+    other connections.
+    """
+
+    stale_ns: int
+    ping_ns: int
+    pong_ns: int
+    venue_flows: Callable[[int], bool] = lambda _now: True
+    stagger: float = 0.0
+
+
+class Recovery:
+    """Looks after the routes of one connection.
+
+    Args:
+        venue: Whose rules hold.
+        policy: The session's settings.
+        subscriptions: Through which a stream is subscribed anew.
+        todo: Where wishes go.
+    """
+
+    def __init__(self, venue: Venue, policy: Policy, subscriptions: Subscriptions, todo: Todo) -> None:
+        self._venue = venue
+        self._continuity = venue.continuity
+        self._policy = policy
+        self._subscriptions = subscriptions
+        self._todo = todo
+        self._now = 0
+        self._opened_ns = 0
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def opened(self, now_ns: int) -> None:
+        """The connection is open."""
+        self._now = self._opened_ns = now_ns
+
+    def look(self, routes: Iterable[Route], now_ns: int, out: list[Publication]) -> None:
+        """Time passed: look after every route."""
+        self._now = now_ns
+        for route in routes:
+            if route.state is StreamState.FAILED:
+                self._look_at_failed(route)
+            elif route.keeper is None:
+                self._look_at_stream(route)
+            elif route.is_trusted:
+                self._look_for_silence(route, route.keeper, out)
+            elif not route.keeper.is_crossed_by_venue:
+                self._look_for_book(route)
+
+    def applied(self, route: Route, event: BookSnapshot | BookDelta, now_ns: int, out: list[Publication]) -> None:
+        """A frame gave or changed a book."""
+        route.applied_ns = now_ns
+        route.quiet_limit_ns = route.limit_ns or 0
+        self._publish(route, event, out)
+
+    def broke(self, route: Route, broken: Broken, now_ns: int, out: list[Publication]) -> None:
+        """A book is lost: say so, and begin to get it back."""
+        self._now = now_ns
+        route.unusable_since_ns = route.unusable_since_ns or now_ns
+        if route.is_trusted:
+            self.gap(route, broken, "book", _ACTIONS[self._continuity.resync], out)
+        else:
+            out.append((route, None))
+        self._todo.change(route, StreamState.RESYNC, broken.reason)
+        self._resync(route, broken)
+
+    def fetched(
+        self,
+        route: Route,
+        purpose: Purpose,
+        book: BookSnapshot | None,
+        reason: Reason | None,
+        now_ns: int,
+        out: list[Publication],
+    ) -> None:
+        """REST answered, or ``book`` is None and ``reason`` says why not."""
+        self._now = now_ns
+        keeper = route.keeper
+        if keeper is None or not route.is_fetching:
+            return
+        route.is_fetching = False
+        if purpose == "compare":
+            self._compared(route, keeper, book, reason)
+        elif book is None:
+            route.retry_ns = now_ns + _REFETCH_PAUSE_NS
+        else:
+            self._join(route, keeper, book, purpose, out)
+
+    def fail(self, route: Route, reason: Reason, now_ns: int) -> None:
+        """A stream cannot be had; it is tried again now and then, alone."""
+        route.retry_ns = now_ns + _FAILED_RETRY_NS
+        self._todo.change(route, StreamState.FAILED, reason)
+
+    def gap(
+        self,
+        route: Route,
+        broken: Broken,
+        scope: Literal["book", "session"],
+        action: GapAction,
+        out: list[Publication],
+    ) -> None:
+        """Tell consumers that a book that they trusted is lost."""
+        route.is_trusted = False
+        gap = Gap(
+            self._venue.name,
+            route.symbol,
+            route.listing.venue_symbol,
+            None,
+            scope,
+            broken.reason,
+            broken.expected,
+            broken.got,
+            action,
+        )
+        out.append((route, gap))
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def _look_for_silence(self, route: Route, keeper: BookKeeper, out: list[Publication]) -> None:
+        """A usable book without a new event: lost frames, a mute stream, or a quiet market."""
+        silent_ns = self._now - max(route.applied_ns, self._opened_ns)
+        cadence_s = self._continuity.silence_s.get(route.stream)
+        if cadence_s is not None and silent_ns > cadence_s * _NS:
+            keeper.lose("resync")
+            broken = Broken(Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms")
+            self.broke(route, broken, self._now, out)
+        elif silent_ns > route.quiet_limit_ns:
+            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _REFETCH_PAUSE_NS:
+                self._todo.fetch(route, "compare", self._now)
+        elif self._is_soft_resync_due(route, silent_ns):
+            self._todo.note("book.soft_resync", symbol=route.symbol, silent_ms=silent_ns // _MS)
+            self._todo.fetch(route, "soft", self._now)
+
+    def _is_soft_resync_due(self, route: Route, silent_ns: int) -> bool:
+        return (
+            self._continuity.soft_resync
+            and route.state is not StreamState.QUIET
+            and silent_ns > _SOFT_AFTER_NS
+            and self._now - route.fetched_ns > _SOFT_COOLDOWN_NS
+        )
+
+    def _look_for_book(self, route: Route) -> None:
+        """A book that is not usable: try again, and give the connection up when it takes too long."""
+        missing_ns = self._now - (route.unusable_since_ns or self._now)
+        if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
+            route.no_book_ends += 1
+            if route.no_book_ends <= _NO_BOOK_ENDS:
+                self._todo.close(Reason.NO_BOOK, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
+            else:
+                self._todo.note("book.given_up", symbol=route.symbol, reason=Reason.NO_BOOK)
+                self.fail(route, Reason.NO_BOOK, self._now)
+        elif self._now >= route.retry_ns and not route.is_fetching:
+            self._resync(route)
+
+    def _look_at_failed(self, route: Route) -> None:
+        """A stream that the venue refuses, or that never had a book, is tried again now and then."""
+        if self._now >= route.retry_ns:
+            route.retry_ns = self._now + _FAILED_RETRY_NS
+            self._subscriptions.retry(route.subscription, self._now)
+            if route.keeper is not None:
+                self._resync(route)
+
+    def _look_at_stream(self, route: Route) -> None:
+        """A stream that has a cadence: mute for ten of them, it is subscribed anew."""
+        since_ns = max(route.applied_ns, self._opened_ns, route.retry_ns)
+        if route.limit_ns is None or self._now - since_ns <= route.limit_ns:
+            return
+        route.retry_ns = self._now
+        silent_ms = (self._now - since_ns) // _MS
+        self._todo.note("stream.mute", stream=route.stream, symbol=route.symbol, silent_ms=silent_ms)
+        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
+        if not self._subscriptions.resubscribe(route.subscription, self._now):
+            self._todo.close(Reason.STALE_WATCHDOG, f"{route.stream} {route.symbol} is mute")
+
+    # --- mending ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, route: Route, event: BookSnapshot | BookDelta, out: list[Publication]) -> None:
+        is_crossed = "crossed_by_venue" in event.flags
+        route.is_trusted = not is_crossed
+        if not is_crossed:
+            route.unusable_since_ns = 0
+            route.no_book_ends = 0
+        self._todo.change(route, StreamState.LIVE, Reason.CROSSED_BOOK if is_crossed else route.reason)
+        out.append((route, event))
+
+    def _resync(self, route: Route, broken: Broken | None = None) -> None:
+        route.retry_ns = self._now + RESYNC_RETRY_NS
+        match self._continuity.resync:
+            case Resync.REFETCH:
+                if self._now - route.fetched_ns < _REFETCH_PAUSE_NS:
+                    route.retry_ns = route.fetched_ns + _REFETCH_PAUSE_NS
+                else:
+                    self._todo.fetch(route, "bridge", self._now)
+            case Resync.RESUBSCRIBE:
+                self._subscriptions.resubscribe(route.subscription, self._now)
+                self._todo.send(*self._subscriptions.sends(self._now))
+            case Resync.RECONNECT:
+                if broken is not None:
+                    text = f"{route.symbol}: {broken.expected} expected, {broken.got} came"
+                    self._todo.close(broken.reason, text)
+
+    def _join(
+        self, route: Route, keeper: BookKeeper, book: BookSnapshot, purpose: Purpose, out: list[Publication]
+    ) -> None:
+        """A fetched book is to join the stream."""
+        joined = keeper.on_fetched(book)
+        if isinstance(joined, Broken):
+            route.retry_ns = self._now + _REFETCH_PAUSE_NS
+            self._todo.note("book.not_joined", symbol=route.symbol, expected=joined.expected, got=joined.got)
+            return
+        if joined is None:
+            return
+        if route.is_trusted:
+            reason = Reason.SOFT_RESYNC if purpose == "soft" else Reason.SEQ_GAP
+            self.gap(route, Broken(reason, None, book.venue_seq), "book", "resync", out)
+            self._todo.change(route, StreamState.RESYNC, reason)
+        for event in joined:
+            self._publish(route, event, out)
+
+    def _compared(self, route: Route, keeper: BookKeeper, book: BookSnapshot | None, reason: Reason | None) -> None:
+        """REST told whether a silent book is quiet or mute."""
+        silent_ns = self._now - max(route.applied_ns, self._opened_ns)
+        limit_ns = route.quiet_limit_ns
+        if silent_ns <= limit_ns or (reason is Reason.RATE_LIMITED and silent_ns < _INCONCLUSIVE * limit_ns):
+            return  # data came meanwhile, or nothing was learnt and it is asked again
+        if book is not None and keeper.equals(book):
+            route.quiet_limit_ns = min(2 * limit_ns, max(_QUIET_CAP_NS, limit_ns))
+            self._todo.change(route, StreamState.QUIET, route.reason)
+            return
+        self._todo.note("book.mute", symbol=route.symbol, silent_ms=silent_ns // _MS, reason=reason)
+        is_second = route.state is StreamState.STALE
+        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
+        if is_second or not self._subscriptions.resubscribe(route.subscription, self._now):
+            text = f"{route.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
+            self._todo.close(Reason.STALE_WATCHDOG, text)
