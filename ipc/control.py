@@ -27,7 +27,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     ``restart`` and ``kill`` name a ``target`` (a worker; None for every one). ``kill`` sends ``signal`` as a drill,
     which does not count towards backoff. ``follow`` turns the connection into a stream of the lifecycle events that
-    come after number ``after``; -1 goes on where the last follower stopped.
+    come after number ``after``.
     """
 
     verb: Verb

@@ -262,6 +262,10 @@ class Venue(ABC):
         market = self._by_name.get(name)
         return None if market is None or market.listing.symbol in self.hidden else market
 
+    def running(self, name: str) -> Market | None:
+        """The market that the venue calls ``name``, also when nobody new can subscribe to it."""
+        return self._by_name.get(name)
+
     def listed(self) -> list[Market]:
         """The markets of the catalogue."""
         return [market for symbol, market in self.markets.items() if symbol not in self.hidden]

@@ -12,7 +12,7 @@ from ipc.health import Reason
 from supervisor.machine import Life
 from supervisor.spawn import Child
 
-__all__ = ["Ladder", "Supervised"]
+__all__ = ["Inherited", "Ladder", "Supervised"]
 
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
@@ -23,6 +23,15 @@ _GRACE_NS: Final = 2 * _NS
 _WEDGED_GRACE_NS: Final = 500 * _MS
 #: After SIGKILL, before a person is called.
 _SURVIVED_NS: Final = 5 * _NS
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What a generation takes over from the one before, off the board that is then cleared."""
+
+    epoch: int = 0
+    #: For the gateway: number of the last event that it published.
+    published: int = 0
 
 
 @dataclass(slots=True)
@@ -70,7 +79,7 @@ class Supervised:
         slot: Its place on the board.
         row: Its words there.
         life: What has become of it.
-        target: What it runs; called in the child with its generation and the epoch of the one before.
+        target: What it runs; called in the child with its generation and what the one before left.
         markets: How many markets it writes cells for.
         is_judged: Whether its words tell of health (the simulator only lives or dies).
     """
@@ -79,7 +88,7 @@ class Supervised:
     slot: int
     row: Row
     life: Life
-    target: Callable[[int, int], None]
+    target: Callable[[int, Inherited], None]
     markets: int = 0
     is_judged: bool = True
     child: Child | None = None

@@ -54,8 +54,6 @@ class ControlServer:
         self._followers: set[int] = set()
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
         self._last_event = 0
-        #: The last event that some follower was sent.
-        self._delivered = 0
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         self._listener.bind(str(path))
@@ -70,7 +68,6 @@ class ControlServer:
         self._events.append((self._last_event, packet))
         for descriptor in list(self._followers):
             self._send(descriptor, packet)
-            self._delivered = self._last_event
 
     def close(self) -> None:
         """End all conversations."""
@@ -112,13 +109,11 @@ class ControlServer:
         self._send(descriptor, msgspec.json.encode(reply))
 
     def _follow(self, descriptor: int, after: int) -> None:
-        """From here on the client is sent every event after number ``after`` (-1: after what the last follower got)."""
+        """From here on the client is sent every event after number ``after``."""
         self._followers.add(descriptor)
-        start = self._delivered if after < 0 else after
         for number, packet in list(self._events):
-            if number > start:
+            if number > after:
                 self._send(descriptor, packet)
-                self._delivered = max(self._delivered, number)
 
     def _send(self, descriptor: int, packet: bytes) -> None:
         client = self._clients.get(descriptor)

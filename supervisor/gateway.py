@@ -24,12 +24,14 @@ from ipc.publisher import Publisher
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
+from supervisor.children import Inherited
 
 __all__ = ["Gateway"]
 
 log = get_log(__name__)
 
 _TICK_S: Final = 0.1
+_JOIN_S: Final = 0.15
 
 
 class _Told(msgspec.Struct):
@@ -60,24 +62,26 @@ class Gateway:
     Args:
         run_dir: The system's directory.
         row: The gateway's words on the board.
-        last_epoch: Of the gateway before this one.
+        before: What the gateway before this one left on the board.
         stop: Set to end it.
     """
 
-    def __init__(self, run_dir: RunDir, row: Row, last_epoch: int, stop: threading.Event) -> None:
+    def __init__(self, run_dir: RunDir, row: Row, before: Inherited, stop: threading.Event) -> None:
         self._run_dir = run_dir
         self._row = row
         self._stop = stop
         self._parent = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
-        row[WorkerWord.EPOCH] = epoch = Epochs.following(last_epoch)
+        row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
         self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
         self._control = ControlClient(run_dir.control, _TICK_S)
+        row[WorkerWord.PUBLISHED] = before.published
 
     def run(self) -> None:
         """Follow and publish until told to stop, or until the parent is gone."""
-        self._control.send(Request("follow", after=-1))
         log.info("gateway.started", pid=os.getpid())
+        self._wait_for_subscribers()
+        self._control.send(Request("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
             now = time.monotonic_ns()
             row = self._row
@@ -97,6 +101,13 @@ class Gateway:
                 with self._publisher.turn:
                     pass  # joiners are let in
         self._publisher.close()
+
+    def _wait_for_subscribers(self) -> None:
+        """Subscribers of the gateway before are back within some milliseconds; what they missed is for them."""
+        deadline = time.monotonic() + _JOIN_S
+        while time.monotonic() < deadline and not self._stop.wait(0.01):
+            with self._publisher.turn:
+                pass
 
     def _publish(self, packet: bytes) -> None:
         try:
@@ -124,3 +135,4 @@ class Gateway:
         feed = self._publisher.topic(Topic("lifecycle", told.process, ""))
         with self._publisher.turn:
             self._publisher.send_latest(feed, "lifecycle", event)
+        self._row[WorkerWord.PUBLISHED] = told.number

@@ -21,7 +21,7 @@ from ipc.errors import UsageError
 from ipc.health import Reason, WorkerState, code_of
 from ipc.log import get_log
 from ipc.rundir import RunDir, replace_file
-from supervisor.children import Ladder, Supervised
+from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
 from supervisor.machine import Action, Death, Event, Life, Step
@@ -263,12 +263,12 @@ class Parent:
 
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
-        last_epoch = row[WorkerWord.EPOCH]
+        before = Inherited(row[WorkerWord.EPOCH], row[WorkerWord.PUBLISHED])
         self._board.clear_worker(child.slot, child.markets)
         row[WorkerWord.FORKED] = time.monotonic_ns()
         row[WorkerWord.GENERATION] = life.generation
         try:
-            child.child = spawn(child.name, partial(child.target, life.generation, last_epoch))
+            child.child = spawn(child.name, partial(child.target, life.generation, before))
         except ForkError as error:
             log.error("worker.fork_failed", venue=child.name, error=error.what)
             self._handle_event(child, Event.FORK_FAILED)
@@ -446,13 +446,18 @@ class Parent:
         self._header[HeaderWord.PARENT_DRAINING] = 1
         log.info("supervisor.stopping")
         for child in self._children.values():
-            self._handle_event(child, Event.STOP, Reason.REQUESTED)
+            if child.name != SIMULATOR:
+                self._handle_event(child, Event.STOP, Reason.REQUESTED)
         self._reactor.at(now + _STOP_BUDGET_NS, self._give_up)
         self._maybe_done()
 
     def _maybe_done(self) -> None:
-        if all(child.child is None for child in self._children.values()):
+        """The venues leave before the simulator that they are connected to; when all are gone, so is the parent."""
+        left = [child for child in self._children.values() if child.child is not None]
+        if not left:
             self._reactor.stop()
+        elif [child.name for child in left] == [SIMULATOR]:
+            self._handle_event(left[0], Event.STOP, Reason.REQUESTED)
 
     def _give_up(self) -> None:
         left = [child.name for child in self._children.values() if child.child is not None]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from ipc.board import Board, WorkerWord
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
+from supervisor.children import Inherited
 from supervisor.config import Config, VenueConfig
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -101,7 +102,7 @@ class System:
         venue = self.config.venues.get(name)
         return venue.markets if venue is not None else ()
 
-    def run_child(self, name: str, board: Board, generation: int, last_epoch: int) -> None:
+    def run_child(self, name: str, board: Board, generation: int, before: Inherited) -> None:
         """What a child does; called in the child."""
         if name == SIMULATOR:
             from simulator.main import run
@@ -115,12 +116,12 @@ class System:
         if name == GATEWAY:
             from supervisor.gateway import Gateway
 
-            Gateway(self.run_dir, board.worker(_SLOTS[name]), last_epoch, stop).run()
+            Gateway(self.run_dir, board.worker(_SLOTS[name]), before, stop).run()
             return
         from workers.worker import Worker
 
         settings = worker_settings(
-            self.config, self.config.venues[name], self.run_dir, generation=generation, last_epoch=last_epoch
+            self.config, self.config.venues[name], self.run_dir, generation=generation, last_epoch=before.epoch
         )
         Worker(settings, board, stop).run()
 

@@ -18,7 +18,7 @@ class MarketArgs(Args, frozen=True, kw_only=True):
 
 
 class UnknownMarket(Fault[MarketArgs]):
-    """A market vanishes from the catalogue, and nobody can subscribe to it; streams that run go on."""
+    """A market vanishes from the catalogue, and nobody can subscribe to it; its books and trades go on."""
 
     name: ClassVar[str] = "unknown_market"
     parameters = MarketArgs

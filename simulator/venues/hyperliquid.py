@@ -118,7 +118,7 @@ class HyperliquidSession(Session):
     def catch_up(self) -> None:
         """Send the books that changed since they were last sent."""
         for wanted in self._books:
-            market = self.venue.find(wanted.coin)
+            market = self.venue.running(wanted.coin)
             if market is not None and self._levels(wanted, market) != self._told.get(wanted):
                 self._send_book(wanted, market)
 

@@ -208,9 +208,8 @@ class Lighter(Venue):
 
     def flush(self) -> None:
         """Send the batches."""
-        for market in self.listed():
-            if market.listing.symbol in self._batches:
-                self._flush_book(market)
+        for symbol in self._batches:
+            self._flush_book(self.markets[symbol])
 
     def book_seq(self, market: Market) -> int | None:
         """The nonce that a subscriber holds after the next batch."""

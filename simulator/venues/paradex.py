@@ -250,7 +250,7 @@ class Paradex(Venue):
         """Send the top of the books that moved since each client last saw it."""
         wanted = f"@15@{period_ms}ms"
         for channel in [key for key in self.subscriptions.active() if isinstance(key, Channel)]:
-            market = self.find(channel.market)
+            market = self.running(channel.market)
             if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
                 continue
             told = self._snapshot(channel, market)

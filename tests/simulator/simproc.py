@@ -69,6 +69,11 @@ class SimulatorProcess:
             raise AssertionError("the simulator did not start")
         return self
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> int | None:
         """End it; its exit code."""
         process, self._process = self._process, None
