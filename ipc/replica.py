@@ -19,7 +19,8 @@ class BookReplica:
     """One market's book as it was received.
 
     ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
-    ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, or the reason of the worker's gap.
+    ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a picture of some seconds
+    ago, for the eye only: see :meth:`indicative`), or the reason of the worker's gap.
     ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
     ``drifts`` counts proven differences from the worker's book.
     """
@@ -81,6 +82,10 @@ class BookReplica:
         """
         return self._checked().asks(depth)
 
+    def indicative(self, depth: int | None = None) -> tuple[list[Level], list[Level]]:
+        """Bids and asks as last received, usable or not: to look at, never to trade on."""
+        return self._book.bids(depth), self._book.asks(depth)
+
     def age_ms(self, now_mono_ns: int) -> float | None:
         """Time since the frame of the last applied event was read; None before the first."""
         return (now_mono_ns - self.recv_mono_ns) / _MS if self.recv_mono_ns else None
@@ -101,10 +106,8 @@ class BookReplica:
             self.fault = "bad_level"
             return not drifted
         self._note(event)
-        if "crossed_by_venue" in event.flags:
-            self.fault = "crossed_by_venue"
-        else:
-            self.fault = "crossed_book" if self._book.is_crossed else None
+        held_back = next((flag for flag in ("rest", "crossed_by_venue") if flag in event.flags), None)
+        self.fault = held_back or ("crossed_book" if self._book.is_crossed else None)
         return not drifted
 
     def apply_delta(self, event: BookDelta) -> None:

@@ -10,15 +10,25 @@ from collections.abc import Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
+
 from simulator.schedule import Job
 from simulator.wire import Frame, Upgrade, Wire
 
 if TYPE_CHECKING:
     from simulator.venue import Venue
 
-__all__ = ["Kind", "Parcel", "Session", "Subscriptions"]
+__all__ = ["Kind", "Parcel", "Session", "Subscriptions", "decoded"]
 
 Kind = Literal["snapshot", "delta", "data"]
+
+
+def decoded(text: bytes) -> Any:
+    """A client's message; None when it is no JSON."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 class Parcel(NamedTuple):

@@ -93,6 +93,8 @@ class Supervised:
     is_judged: bool = True
     child: Child | None = None
     ladder: Ladder | None = None
+    #: Since when it is stale, while it is.
+    stale_since_ns: int = 0
     #: The signal with which a drill kills it; None for the usual ladder.
     drill_signal: int | None = None
     #: Whether its first life was told of on the terminal.

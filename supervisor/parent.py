@@ -17,15 +17,17 @@ import msgspec
 
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import Reply, Request
-from ipc.errors import UsageError
-from ipc.health import Reason, WorkerState, code_of
+from ipc.errors import ParaphinaError, UsageError
+from ipc.health import Reason, WorkerState
 from ipc.log import get_log
 from ipc.rundir import RunDir, replace_file
 from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
-from supervisor.machine import Action, Death, Event, Life, Step
+from supervisor.machine import Action, Event, Life, Step
 from supervisor.reactor import Reactor
+from supervisor.reports import Reports
+from supervisor.rollout import Rollout, compare
 from supervisor.spawn import CONFIG_EXIT, ForkError, prepare, spawn
 from supervisor.system import GATEWAY, SIMULATOR, System
 from supervisor.verdicts import VerdictLimits, condemn, is_fresh, is_stale
@@ -67,11 +69,13 @@ class Parent:
         self._header[HeaderWord.PARENT_STARTED] = self._started_ns = time.monotonic_ns()
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
+        self._reports = Reports(self._control.tell)
+        self._rollout = Rollout()
         self._limits = VerdictLimits(
             start_ns=system.config.start_timeout_ms * _MS,
             memory_bytes=system.config.memory_limit_mb * 1024 * 1024,
         )
-        self._children = {child.name: child for child in self._make_children()}
+        self._children = {name: self._make_child(name) for name in system.slots}
         self._judge_from_ns = 0
         self._next_tick_ns = 0
         self._is_draining = False
@@ -119,24 +123,24 @@ class Parent:
         if ready is not None:
             ready()
 
-    def _make_children(self) -> list[Supervised]:
+    def _make_child(self, name: str) -> Supervised:
         policy = self._system.config.backoff
-        helper = BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
-        children = []
-        for name, slot in self._system.slots.items():
-            is_worker = name not in {GATEWAY, SIMULATOR}
-            children.append(
-                Supervised(
-                    name,
-                    slot,
-                    self._board.worker(slot),
-                    Life(Backoff(policy if is_worker else helper)),
-                    partial(self._system.run_child, name, self._board),
-                    markets=len(self._system.markets_of(name)),
-                    is_judged=name != SIMULATOR,
-                )
-            )
-        return children
+        if name in {GATEWAY, SIMULATOR}:
+            policy = BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
+        slot = self._system.slots[name]
+        return Supervised(
+            name,
+            slot,
+            self._board.worker(slot),
+            Life(Backoff(policy)),
+            partial(self._run_child, name),
+            markets=len(self._system.markets_of(name)),
+            is_judged=name != SIMULATOR,
+        )
+
+    def _run_child(self, name: str, generation: int, before: Inherited) -> None:
+        """In the child: what the system says that it is."""
+        self._system.run_child(name, self._board, generation, before)
 
     def _describe(self) -> None:
         replace_file(self._run_dir.description, msgspec.json.encode(self._system.describe()))
@@ -152,6 +156,8 @@ class Parent:
         self._look_at_self(now)
         for child in self._children.values():
             self._look_at(child, now)
+        if not self._is_draining:
+            self._roll(now)
         self._announce_live(now)
 
     def _look_at_self(self, now: int) -> None:
@@ -184,6 +190,10 @@ class Parent:
             self._handle_event(child, Event.FRESH)
         elif is_stale(child.row, now):
             self._handle_event(child, Event.STALE)
+        healthy_ns = child.row[WorkerWord.LAST_FRESH] - child.row[WorkerWord.FIRST_FRESH]
+        if child.life.in_crash_loop and child.life.backoff.is_healthy(healthy_ns):
+            child.life.in_crash_loop = False
+            self._reports.crash_loop_over(child)
         if now < self._judge_from_ns:
             return
         reason = condemn(child.row, list(self._board.sessions(child.slot)), now, self._limits)
@@ -218,70 +228,32 @@ class Parent:
                 case Action.KILL:
                     self._kill(child, reason or Reason.REQUESTED)
                 case Action.ALERT:
-                    log.error("worker.needs_attention", venue=child.name, state=step.state, reason=reason)
+                    self._reports.attention(child, step.state, reason)
                 case Action.BURY | Action.SCHEDULE | Action.NOTHING:
                     pass  # BURY and SCHEDULE go together, in _exited
         if step.state is not step.previous:
-            self._changed(child, step, now, reason)
+            self._reports.changed(child, step, now, reason)
         return step
-
-    def _changed(self, child: Supervised, step: Step, now: int, reason: Reason | None) -> None:
-        """A child has another state: onto the board, into the log, to the followers."""
-        row, life = child.row, child.life
-        row[WorkerWord.STATE] = code_of(life.state)
-        row[WorkerWord.STATE_SINCE] = now
-        row[WorkerWord.NEXT_START] = life.next_start_ns
-        if life.state is WorkerState.LIVE:
-            row[WorkerWord.LIVE_AT] = now
-        if life.state is WorkerState.STALE or (step.previous is WorkerState.STALE and life.state is WorkerState.LIVE):
-            tell = log.warning if life.state is WorkerState.STALE else log.info
-            tell("worker.stale" if life.state is WorkerState.STALE else "worker.live", venue=child.name)
-        elif life.state is WorkerState.LIVE:
-            log.info("worker.live", venue=child.name, after_ms=(now - life.forked_ns) // _MS)
-        self._tell(child, life.state.value, reason)
-
-    def _tell(self, child: Supervised, event: str, reason: Reason | None, death: Death | None = None) -> None:
-        life = child.life
-        now = time.monotonic_ns()
-        self._control.tell(
-            {
-                "process": child.name,
-                "event": event,
-                "reason": reason,
-                "pid": child.child.pid if child.child is not None else None,
-                "generation": life.generation,
-                "exit_code": death.exit_code if death else None,
-                "signal": _signal_name(death.signal) if death else None,
-                "delay_s": max(0, life.next_start_ns - now) / _NS if life.next_start_ns else None,
-                "failures": life.backoff.failures,
-                "restarts": life.restarts,
-                "uptime_s": death.uptime_ns / _NS if death else None,
-                "mono_ns": now,
-                "wall_ns": time.time_ns(),
-            }
-        )
 
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
         before = Inherited(row[WorkerWord.EPOCH], row[WorkerWord.PUBLISHED])
-        self._board.clear_worker(child.slot, child.markets)
+        markets = len(self._system.markets_of(child.name))
+        self._board.clear_worker(child.slot, max(child.markets, markets))
+        child.markets = markets
         row[WorkerWord.FORKED] = time.monotonic_ns()
         row[WorkerWord.GENERATION] = life.generation
         try:
             child.child = spawn(child.name, partial(child.target, life.generation, before))
         except ForkError as error:
-            log.error("worker.fork_failed", venue=child.name, error=error.what)
             self._handle_event(child, Event.FORK_FAILED)
             life.schedule_after_failed_fork(time.monotonic_ns())
-            row[WorkerWord.NEXT_START] = life.next_start_ns
+            self._reports.fork_failed(child, error.what)
             self._arm_restart(child)
             return
         self._header.add(HeaderWord.FORKS)
-        row[WorkerWord.PID] = child.child.pid
-        row[WorkerWord.RESTARTS] = life.restarts
-        row[WorkerWord.FAILURES] = life.backoff.failures
         self._reactor.watch(child.child.pidfd, partial(self._exited, child))
-        self._tell(child, "started", None)
+        self._reports.forked(child)
 
     def _kill(self, child: Supervised, reason: Reason) -> None:
         if child.child is None:
@@ -289,8 +261,7 @@ class Parent:
         now = time.monotonic_ns()
         drill_signal, child.drill_signal = child.drill_signal, None
         child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped(), drill_signal=drill_signal)
-        tell = log.info if reason in {Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL} else log.warning
-        tell("worker.killing", venue=child.name, worker_pid=child.child.pid, reason=reason)
+        self._reports.killing(child, reason)
         for number in child.ladder.due(now):
             self._climb(child, number)
 
@@ -325,33 +296,13 @@ class Parent:
         healthy_ns = row[WorkerWord.LAST_FRESH] - row[WorkerWord.FIRST_FRESH]
         event = Event.EXIT_CONFIG if code == CONFIG_EXIT else Event.EXIT
         death = life.bury(reason, code, number, now, healthy_ns)
-        self._note_death(child, death)
         step = life.handle(event, now, reason)
-        tell = log.info if life.is_planned or self._is_draining else log.error
-        tell(
-            "worker.exited",
-            venue=child.name,
-            worker_pid=pid,
-            reason=reason,
-            exit_code=code,
-            signal=_signal_name(number),
-            uptime_s=round(death.uptime_ns / _NS, 3),
-        )
+        self._reports.exited(child, death, pid, expected=life.is_planned or self._is_draining)
         if step.state is not step.previous:
-            self._changed(child, step, now, reason)
-        self._tell(child, "exited", reason, death)
+            self._reports.changed(child, step, now, reason)
+        if life.in_crash_loop:
+            self._reports.crash_loop(child, now)
         self._after_exit(child, reason)
-
-    def _note_death(self, child: Supervised, death: Death) -> None:
-        row = child.row
-        row[WorkerWord.PID] = 0
-        row[WorkerWord.EXIT_REASON] = code_of(death.reason)
-        row[WorkerWord.EXIT_CODE] = 0 if death.exit_code is None else death.exit_code + 1
-        row[WorkerWord.EXIT_SIGNAL] = death.signal or 0
-        row[WorkerWord.EXIT_AT] = death.at_ns
-        row[WorkerWord.EXIT_UPTIME_NS] = death.uptime_ns
-        row[WorkerWord.FAILURES] = child.life.backoff.failures
-        row[WorkerWord.CRASH_LOOP] = int(child.life.in_crash_loop)
 
     def _after_exit(self, child: Supervised, reason: Reason) -> None:
         if self._is_draining:
@@ -360,16 +311,7 @@ class Parent:
         life = child.life
         if life.state is not WorkerState.BACKOFF:
             return
-        delay_ns = max(0, life.next_start_ns - time.monotonic_ns())
-        log.info(
-            "worker.restarting",
-            venue=child.name,
-            reason=reason,
-            delay_s=round(delay_ns / _NS, 3),
-            failures=life.backoff.failures,
-            restarts=life.restarts + 1,
-        )
-        self._tell(child, "restarting", reason)
+        self._reports.restarting(child, reason)
         self._arm_restart(child)
 
     def _arm_restart(self, child: Supervised) -> None:
@@ -421,7 +363,40 @@ class Parent:
         self._handle_event(child, Event.CONDEMN, Reason.DRILL)
 
     def _reload(self) -> None:
-        log.warning("supervisor.reload", text="the configuration is read at the next start")
+        """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
+        try:
+            system = self._system.reloaded()
+        except ParaphinaError as error:
+            log.error("supervisor.reload_refused", error=str(error))
+            return
+        difference = compare(self._system.config, system.config)
+        log.info(
+            "supervisor.reloaded",
+            added=",".join(difference.added),
+            removed=",".join(difference.removed),
+            changed=",".join(difference.changed),
+        )
+        self._system = system
+        for name in difference.removed:
+            self._rollout.forget(name)
+            self._handle_event(self._children[name], Event.STOP, Reason.CONFIG_CHANGED)
+        for name in difference.added:
+            child = self._children.get(name)
+            if child is None:
+                child = self._children[name] = self._make_child(name)
+            self._handle_event(child, Event.START)
+        self._rollout.add(difference.changed)
+        self._describe()
+
+    def _roll(self, now: int) -> None:
+        """The next worker takes its new settings when the one before it is up."""
+        current = self._children.get(self._rollout.current or "")
+        name = self._rollout.next(current.life.state if current is not None else None, now)
+        if name is None:
+            return
+        child = self._children[name]
+        child.life.backoff.policy = self._system.config.backoff
+        self._handle_event(child, Event.RESTART, Reason.CONFIG_CHANGED)
 
     def _dump(self) -> None:
         """USR1: what there is to know of this process, to stderr."""
@@ -474,12 +449,3 @@ def _reason_of(code: int | None, number: int | None) -> Reason:
     if code == CONFIG_EXIT:
         return Reason.CONFIG_ERROR
     return Reason.CLEAN_EXIT if code == 0 else Reason.CRASH
-
-
-def _signal_name(number: int | None) -> str | None:
-    if number is None:
-        return None
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

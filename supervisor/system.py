@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from ipc.board import Board, WorkerWord
+from ipc.errors import UsageError
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
 from supervisor.children import Inherited
@@ -85,6 +86,8 @@ class System:
     config: Config
     run_dir: RunDir
     simulation: Simulation | None = None
+    #: Reads the configuration again; None when it cannot change.
+    reread: Callable[[], Config] | None = None
 
     @property
     def pid(self) -> int:
@@ -101,6 +104,21 @@ class System:
         """The base assets that a child follows; none for those that follow no market."""
         venue = self.config.venues.get(name)
         return venue.markets if venue is not None else ()
+
+    def reloaded(self) -> System:
+        """This system with its configuration as it stands now.
+
+        Raises:
+            ConfigError: It has mistakes.
+            UsageError: It asks for what cannot be had without a new start.
+        """
+        if self.reread is None:
+            return self
+        config = self.reread()
+        strangers = set(config.venues) - set(self.simulation.urls) if self.simulation is not None else set()
+        if strangers:
+            raise UsageError(f"{', '.join(sorted(strangers))} is not simulated here", advice="stop and start anew")
+        return replace(self, config=config)
 
     def run_child(self, name: str, board: Board, generation: int, before: Inherited) -> None:
         """What a child does; called in the child."""

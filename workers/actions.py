@@ -11,8 +11,9 @@ from workers.routes import Route
 
 __all__ = ["Action", "Changed", "Close", "Fetch", "Note", "Publication", "Purpose", "Send", "SendPing", "Todo"]
 
-#: Why a book is fetched by REST: to join the stream, because it stands still, or to compare with.
-Purpose: TypeAlias = Literal["bridge", "soft", "compare"]
+#: Why a book is fetched by REST: to join the stream, because it stands still, to compare with, or to show while there
+#: is no stream.
+Purpose: TypeAlias = Literal["bridge", "soft", "compare", "rest"]
 #: An event and its route; None instead of an event: data came that was left out.
 Publication: TypeAlias = tuple[Route, Event | None]
 

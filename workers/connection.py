@@ -16,7 +16,7 @@ from typing import Final
 
 from ipc.board import Board, CellWord, SessionWord
 from ipc.events import BookSnapshot, Cause, Event, Gap
-from ipc.health import Phase, Reason, Stream, code_of
+from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
@@ -100,6 +100,8 @@ class Connection:
         self._backoff = Backoff(settings.backoff)
         self._reports = Reporter(settings.venue, board, publisher)
         self._cause: Cause = "subscribe"
+        #: Since when there is no connection; 0 while there is one.
+        self.away_since_ns = time.monotonic_ns()
         self._attach(board, number)
 
     def _attach(self, board: Board, number: int) -> None:
@@ -118,6 +120,21 @@ class Connection:
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
         self._inbox.append(fetched)
+
+    def is_open(self) -> bool:
+        """Whether the socket is there and subscribed."""
+        return self.row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
+
+    def show_rest_book(self, route: Route, book: BookSnapshot) -> None:
+        """Publish a book that REST gave, unless the socket is back; called by the thread that asked REST."""
+        wall = time.time_ns()
+        with self._publisher.turn:
+            if self.is_open() or self.stop.is_set():
+                return
+            self._publish(self.session.rest_book(route, book), 0, wall)
+            previous, route.state = route.state, StreamState.REST
+        if previous is not StreamState.REST:
+            self._reports.changed([Changed(route, previous)], attempt=self._backoff.failures, backoff_s=None)
 
     def run(self) -> None:
         """Connect, converse, wait, for ever."""
@@ -186,6 +203,7 @@ class Connection:
 
     def _opened(self) -> None:
         now = time.monotonic_ns()
+        self.away_since_ns = 0
         self.row[SessionWord.OPENED] = self.row[SessionWord.LAST_WS_RX] = now
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self._inbox.clear()
@@ -297,6 +315,7 @@ class Connection:
 
     def _ended(self, reason: Reason, text: str) -> None:
         row = self.row
+        self.away_since_ns = self.away_since_ns or time.monotonic_ns()
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)

@@ -26,7 +26,7 @@ from workers.connection import Connection, Fetched
 from workers.cut import Cutter
 from workers.rest import RestBudget, RestClient, RestError
 from workers.settings import WorkerSettings
-from workers.venues.venue import Listing, Poll, Venue
+from workers.venues.venue import Listing, Poll, Request, Venue
 
 __all__ = ["FetchLane", "PollLane"]
 
@@ -47,6 +47,8 @@ _KNOWN_AGAIN_S: Final = 3600.0
 #: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
 _LOOKING_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
+#: From this HTTP status on it is the server that failed (RFC 9110 section 15.6).
+_SERVER_ERROR: Final = 500
 
 
 class _Lane:
@@ -61,9 +63,27 @@ class _Lane:
         self._venue = venue
         self._settings = settings
         self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
+        #: Since when the venue's REST interface does not answer this lane; 0 while it does.
+        self.unanswered_since_ns = 0
 
     def _announce(self, deadline_ns: int) -> None:
         self.row[SessionWord.DEADLINE] = deadline_ns
+
+    def _call(self, request: Request, deadline_s: float) -> bytes:
+        """The body of an answer, noting whether the venue answers at all.
+
+        Raises:
+            RestError: It did not answer, or with an error.
+        """
+        try:
+            body = self._client.call(request, deadline_s)
+        except RestError as error:
+            is_dead = error.status is None and error.reason is not Reason.RATE_LIMITED
+            if is_dead or (error.status or 0) >= _SERVER_ERROR:
+                self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
+            raise
+        self.unanswered_since_ns = 0
+        return body
 
 
 @dataclass(slots=True)
@@ -147,7 +167,7 @@ class PollLane(_Lane):
     def _read_list(self) -> None:
         self._worker[WorkerWord.RESOLVING] = time.monotonic_ns()
         try:
-            bodies = [self._client.call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
+            bodies = [self._call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
             listings = self._venue.parse_listings(bodies)
         except (RestError, DecodeError) as error:
             self._list_failed(error)
@@ -181,7 +201,7 @@ class PollLane(_Lane):
     def _poll(self, schedule: _Schedule) -> None:
         poll = schedule.poll
         try:
-            body = self._client.call(poll.request(time.time_ns() // _MS), _POLL_DEADLINE_S)
+            body = self._call(poll.request(time.time_ns() // _MS), _POLL_DEADLINE_S)
             recv_ns = time.time_ns()
             events = poll.parse(body)
         except (RestError, DecodeError) as error:
@@ -282,7 +302,11 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
-            connection.deliver(self._fetched(fetch))
+            fetched = self._fetched(fetch)
+            if fetch.purpose != "rest":
+                connection.deliver(fetched)
+            elif fetched.book is not None:
+                connection.show_rest_book(fetch.route, fetched.book)
 
     def _fetched(self, fetch: Fetch) -> Fetched:
         listing = fetch.route.listing
@@ -290,10 +314,12 @@ class FetchLane(_Lane):
         if fetch.purpose != "bridge" and self._looking.take(request.weight):
             return Fetched(fetch.route, fetch.purpose, None, Reason.RATE_LIMITED)
         try:
-            body = self._client.call(request, _FETCH_DEADLINE_S)
+            body = self._call(request, _FETCH_DEADLINE_S)
             book = self._venue.parse_book(body, listing)
         except (RestError, DecodeError) as error:
             reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
-            log.warning("fetch.failed", venue=self._settings.venue, symbol=listing.symbol, reason=reason)
+            log.warning(
+                "fetch.failed", venue=self._settings.venue, symbol=listing.symbol, reason=reason, error=error.what
+            )
             return Fetched(fetch.route, fetch.purpose, None, reason)
         return Fetched(fetch.route, fetch.purpose, book, None)

@@ -217,6 +217,15 @@ class Session:
             self._poisoned(subscription)
         return out
 
+    def rest_book(self, route: Route, book: BookSnapshot) -> list[Publication]:
+        """A book by REST while the connection is away: marked so, and never joined to the stream.
+
+        Any thread may call it within a turn; a connection that is open by then keeps it out.
+        """
+        book.cause = "rest"
+        book.flags = ("rest",)
+        return [(route, book)]
+
     def refresh(self, route: Route) -> BookSnapshot | None:
         """The book of a route for joiners; None while it is unusable (its first snapshot is then the answer)."""
         return route.keeper.snapshot("refresh") if route.keeper is not None and route.is_trusted else None

@@ -27,8 +27,10 @@ from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
+from workers.actions import Fetch
 from workers.connection import Connection
 from workers.lanes import FetchLane, PollLane
+from workers.outage import OutageJudge
 from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestBudget
@@ -54,6 +56,9 @@ _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
 _REST_SHARE: Final = 0.75
 _JOIN_S: Final = 1.0
+#: A socket that is away for this long is stood in for by REST, and how often.
+_REST_BOOK_AFTER_NS: Final = 3 * _NS
+_REST_BOOK_EVERY_NS: Final = 5 * _NS
 
 
 class Worker:
@@ -90,6 +95,7 @@ class Worker:
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
         self._process = psutil.Process()
+        self._outage = OutageJudge()
         self._next_heartbeat_ns = 0
         self._next_housekeeping_ns = 0
 
@@ -126,6 +132,8 @@ class Worker:
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
+        self._judge_outage(now)
+        self._show_rest_books(now)
         if now >= self._next_housekeeping_ns:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             words[WorkerWord.RSS_BYTES] = self._process.memory_info().rss
@@ -148,6 +156,34 @@ class Worker:
         if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
             words[WorkerWord.FIRST_FRESH] = words[WorkerWord.FIRST_FRESH] or now
             words[WorkerWord.LAST_FRESH] = now
+
+    def _judge_outage(self, now: int) -> None:
+        """Tell a venue that is down from a fault of ours, once each way."""
+        unanswered = max(self._poll.unanswered_since_ns, self._fetch.unanswered_since_ns)
+        has_book = self._words[WorkerWord.BOOKS_USABLE] > 0
+        if not self._outage.judge(now, has_book=has_book, unanswered_since_ns=unanswered):
+            return
+        self._words[WorkerWord.OUTAGE_SINCE] = self._outage.since_ns
+        is_down = self._outage.since_ns != 0
+        if is_down:
+            log.error("venue.outage", venue=self._settings.venue, reason=Reason.OUTAGE)
+        else:
+            log.info("venue.outage_over", venue=self._settings.venue)
+        state = StreamState.BACKOFF if is_down else StreamState.CONNECTING
+        self._tell_books(state, Reason.OUTAGE)
+
+    def _show_rest_books(self, now: int) -> None:
+        """While a socket is away, its books by REST now and then, where the venue gives such."""
+        if not self._venue.has_rest_book:
+            return
+        for connection in self._connections:
+            away_ns = now - connection.away_since_ns if connection.away_since_ns else 0
+            if away_ns < _REST_BOOK_AFTER_NS:
+                continue
+            for route in connection.session.book_routes:
+                if route.stream is Stream.BOOK and now - route.shown_ns >= _REST_BOOK_EVERY_NS:
+                    route.shown_ns = now
+                    self._fetch.ask(Fetch(route, "rest"), connection)
 
     def _beat(self, now: int) -> None:
         """The heartbeat; within a turn, so that it is in step with every topic and book."""
@@ -197,16 +233,13 @@ class Worker:
         cell[CellWord.STATE] = code_of(StreamState.FAILED)
         cell[CellWord.REASON] = code_of(reason)
         log.error("market.missing", venue=self._settings.venue, symbol=symbol_of(base), reason=reason)
+        self._tell_books(StreamState.FAILED, reason, symbol_of(base))
+
+    def _tell_books(self, state: StreamState, reason: Reason, symbol: str | None = None) -> None:
+        """Publish the state of all books, or of one, where it is not a session's to tell."""
         with self._publisher.turn:
             self._reports.publish(
-                Stream.BOOK,
-                StreamState.FAILED,
-                None,
-                reason,
-                symbol=symbol_of(base),
-                attempt=0,
-                backoff_s=None,
-                ages_ms={},
+                Stream.BOOK, state, None, reason, symbol=symbol, attempt=0, backoff_s=None, ages_ms={}
             )
 
     # --- connections ------------------------------------------------------------------------------------------------
@@ -290,17 +323,7 @@ class Worker:
         self._disconnect(Reason.REQUESTED)
         for lane in (self._poll, self._fetch):
             lane.cutter.cut(Reason.REQUESTED)
-        with self._publisher.turn:
-            self._reports.publish(
-                Stream.BOOK,
-                StreamState.OFF,
-                None,
-                Reason.REQUESTED,
-                symbol=None,
-                attempt=0,
-                backoff_s=None,
-                ages_ms={},
-            )
+        self._tell_books(StreamState.OFF, Reason.REQUESTED)
         # The last events leave with ZeroMQ's own thread; closing drops what it has not sent.
         time.sleep(0.05)
         self._publisher.close()

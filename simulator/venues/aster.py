@@ -13,13 +13,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
-import msgspec
-
 from simulator.listing import Contract, Listing, contracts, list_market
 from simulator.market import Batch, Market, Step, Trade
 from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
-from simulator.session import Kind, Parcel, Session
+from simulator.session import Kind, Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import aster_shapes as shapes
@@ -117,15 +115,13 @@ class AsterSession(Session):
         """Act on a request."""
         if not self._count():
             return
-        try:
-            request = msgspec.json.decode(text)
-        except (ValueError, RecursionError):
-            self._error(3, "Invalid JSON: expected value at line 1 column 1")
-            return
-        if not isinstance(request, dict) or "method" not in request:
-            self._error(2, "Invalid request: missing field `method` at line 1 column 1")
-            return
-        self._obey(request["method"], request.get("params"), request.get("id"))
+        match decoded(text):
+            case None:
+                self._error(3, "Invalid JSON: expected value at line 1 column 1")
+            case {"method": method, **rest}:
+                self._obey(method, rest.get("params"), rest.get("id"))
+            case _:
+                self._error(2, "Invalid request: missing field `method` at line 1 column 1")
 
     def _count(self) -> bool:
         """Take note of a message; too many of them end the connection."""

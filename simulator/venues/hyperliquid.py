@@ -17,7 +17,7 @@ from simulator.listing import Contract, Listing, contracts, list_market
 from simulator.market import Market, Step, Trade
 from simulator.rest import Request, Response, plain
 from simulator.schedule import Job, Schedule
-from simulator.session import Parcel, Session
+from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import hyperliquid_info as shapes
@@ -30,6 +30,8 @@ _FAST_S, _FAST_DEPTH = 0.5, 5
 _SLOW_S, _SLOW_DEPTH = 5.0, 20
 _BACKLOG = 10
 _MOST_CHANNELS = 1000
+_DIGITS: tuple[Any, ...] = (None, 2, 3, 4, 5)
+_MANTISSAS: tuple[Any, ...] = (1, 2, 5)
 
 #: Size decimals by the power of ten of the price.
 _SIZE_PLACES = {0: 1, 1: 2, 2: 2, 3: 4}
@@ -68,7 +70,7 @@ def parse_wanted(subscription: dict[str, Any]) -> Wanted | None:
     if kind != "l2Book":
         return Wanted(kind, coin)
     digits, mantissa = subscription.get("nSigFigs"), subscription.get("mantissa")
-    if digits not in {None, 2, 3, 4, 5} or (mantissa is not None and (digits != 5 or mantissa not in {1, 2, 5})):
+    if digits not in _DIGITS or (mantissa is not None and (digits != 5 or mantissa not in _MANTISSAS)):
         return None
     return Wanted(kind, coin, digits, mantissa, subscription.get("fast") is True)
 
@@ -94,7 +96,7 @@ class HyperliquidSession(Session):
         if not self.venue.messages.take():
             self._error("Cannot send more than 2000 messages per minute.")
             return
-        match _decode(text):
+        match decoded(text):
             case {"method": "ping"}:
                 if not self.venue.mutes_pings:
                     self.last_data_s = self.venue.schedule.mono_s()
@@ -183,13 +185,6 @@ class HyperliquidSession(Session):
     def _end_when_silent(self) -> None:
         if self.venue.schedule.mono_s() - self.last_data_s > self.venue.lasting(_SILENCE_S):
             self.wire.close(1000, "Inactive")
-
-
-def _decode(text: bytes) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 class Hyperliquid(Venue):

@@ -10,12 +10,11 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from simulator.decimals import padded, pointed, shortest
 from simulator.limits import Allowance
 from simulator.market import Market, Trade
 from simulator.rest import Request, Response, json, plain
+from simulator.session import decoded
 from simulator.wire import Frame
 
 if TYPE_CHECKING:
@@ -148,13 +147,10 @@ class Info:
 
     def serve(self, request: Request) -> Response:
         """Answer a REST request."""
-        try:
-            query = msgspec.json.decode(request.body)
-        except (ValueError, RecursionError):
-            query = None
-        if not isinstance(query, dict) or query.get("type") not in self._answers:
+        query = decoded(request.body)
+        kind = query.get("type") if isinstance(query, dict) else None
+        if not isinstance(kind, str) or kind not in self._answers:
             return plain("Failed to deserialize the JSON body into the target type", 422)
-        kind = query["type"]
         self._venue.routes.counts[f"/info {kind}"] += 1
         if not self._weight.take(2 if kind in {"l2Book", "allMids", "exchangeStatus"} else 20):
             return json(None, 429)
@@ -163,8 +159,11 @@ class Info:
 
     def answer(self, query: dict[str, Any]) -> Any:
         """The answer to a query; None for an unknown coin or an unknown query."""
-        answer = self._answers.get(query.get("type", ""))
-        return None if answer is None else answer(query)
+        answer = self._answers.get(str(query.get("type")))
+        try:
+            return None if answer is None else answer(query)
+        except (TypeError, ValueError):
+            return None
 
     def _perps(self, query: dict[str, Any]) -> list[Market]:
         """The universe of a dex, in its order; there is only the core one."""
@@ -224,7 +223,7 @@ class Info:
         return rows
 
     def _book(self, query: dict[str, Any]) -> dict[str, Any] | None:
-        market = self._venue.find(query.get("coin", ""))
+        market = self._venue.find(str(query.get("coin")))
         if market is None:
             return None
         return book(market, self._venue.block_ms(), digits=query.get("nSigFigs"), mantissa=query.get("mantissa"))
@@ -236,11 +235,11 @@ class Info:
         return {coin: ctx["midPx"] for coin, ctx in contexts.items() if ctx["midPx"] is not None}
 
     def _recent_trades(self, query: dict[str, Any]) -> list[dict[str, Any]] | None:
-        market = self._venue.find(query.get("coin", ""))
+        market = self._venue.find(str(query.get("coin")))
         return None if market is None else trade_rows(market, list(market.trades)[-10:][::-1])
 
     def _funding_history(self, query: dict[str, Any]) -> list[dict[str, Any]] | None:
-        market = self._venue.find(query.get("coin", ""))
+        market = self._venue.find(str(query.get("coin")))
         if market is None:
             return None
         now = self._venue.now_ms()

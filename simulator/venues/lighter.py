@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-import msgspec
-
 from simulator.listing import Contract, Listing, contracts, list_market
 from simulator.market import Batch, Change, Market, Step, Trade
 from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
-from simulator.session import Parcel, Session
+from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import lighter_rest as shapes
@@ -62,7 +60,7 @@ class LighterSession(Session):
         elif not self.venue.in_flight.take():
             self._error(30010, "Too Many Inflight Messages!")
         else:
-            self._obey(_decode(text))
+            self._obey(decoded(text))
 
     def _obey(self, message: Any) -> None:
         match message:
@@ -121,13 +119,6 @@ class LighterSession(Session):
     def _end_when_idle(self) -> None:
         if self.venue.schedule.mono_s() - self.last_heard_s > self.venue.lasting(_IDLE_S):
             self.wire.close(1000, "idle")
-
-
-def _decode(text: bytes) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 class Lighter(Venue):

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
-
 from simulator.market import Market
-from simulator.session import Kind, Parcel, Session
+from simulator.session import Kind, Parcel, Session, decoded
 from simulator.venue import Venue
 from simulator.wire import Frame, Upgrade, Wire
 
@@ -84,17 +82,10 @@ class ParadexSession(Session):
 
     def hear(self, text: bytes) -> None:
         """Answer a request."""
-        came_us, number = self.venue.now_us(), 0
+        came_us, request = self.venue.now_us(), decoded(text)
+        number = request.get("id", 0) if isinstance(request, dict) else 0
         try:
-            request = msgspec.json.decode(text)
-        except (ValueError, RecursionError):
-            self._answer(0, came_us, error=RpcError(-32700, "parse error"))
-            return
-        try:
-            if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
-                raise RpcError(-32600, "invalid request")
-            number = request.get("id", 0)
-            channel = self._obey(request.get("method"), request.get("params"))
+            channel = self._obey(request)
         except RpcError as error:
             self._answer(number, came_us, error=error)
             return
@@ -102,15 +93,20 @@ class ParadexSession(Session):
         if request["method"] == "subscribe":
             self.venue.welcome(self, channel)
 
-    def _obey(self, method: Any, params: Any) -> Channel:
+    def _obey(self, request: Any) -> Channel:
         """Subscribe or unsubscribe.
 
         Raises:
             RpcError: The request is wrong.
         """
+        if request is None:
+            raise RpcError(-32700, "parse error")
+        if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
+            raise RpcError(-32600, "invalid request")
+        method, params = request.get("method"), request.get("params")
         if method == "auth":
             raise RpcError(40111, "invalid or expired bearer")
-        if method not in {"subscribe", "unsubscribe"}:
+        if method not in ("subscribe", "unsubscribe"):
             raise RpcError(-32601, "method not found")
         if not isinstance(params, dict) or not isinstance(params.get("channel"), str):
             raise RpcError(-32602, "invalid params")

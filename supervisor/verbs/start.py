@@ -79,13 +79,17 @@ def start(
         flags["supervisor.venues"] = venues
     if run_dir is not None:
         flags["supervisor.run_dir"] = run_dir
-    config = load(config_path, os.environ, flags)
+
+    def read() -> Config:
+        return load(config_path, os.environ, flags)
+
+    config = read()
     directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
     directory.prepare()
     simulated = (sim_rate, sim_seed) if sim else None
     if detach:
-        return _detach(config, directory, simulated, for_s)
-    return _run(config, directory, simulated, for_s, _say, None)
+        return _detach(read, directory, simulated, for_s)
+    return _run(read, directory, simulated, for_s, _say, None)
 
 
 def _say(line: str) -> None:
@@ -96,7 +100,7 @@ def _say(line: str) -> None:
 
 
 def _run(
-    config: Config,
+    read: Callable[[], Config],
     directory: RunDir,
     simulated: tuple[float, int] | None,
     for_s: float | None,
@@ -110,21 +114,25 @@ def _run(
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
     from workers.dial import tls_context
 
+    config = read()
     log.setup(config.log_level)
     simulation = None
     if simulated is not None:
-        config, simulation = _simulate(config, *simulated)
+        simulation = _simulation(config, *simulated)
     else:
         tls_context()
-    parent = Parent(System(config, directory, simulation), directory, say)
+
+    def reread() -> Config:
+        return _redirected(read(), simulation)
+
+    system = System(_redirected(config, simulation), directory, simulation, reread)
+    parent = Parent(system, directory, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
     return parent.run(for_s, ready)
 
 
-def _simulate(config: Config, rate: float, seed: int) -> tuple[Config, Simulation]:
-    """The configuration with the simulator's addresses in place of the venues'."""
-    from dataclasses import replace
-
+def _simulation(config: Config, rate: float, seed: int) -> Simulation:
+    """A simulator of the configured venues, on ports that are free."""
     from simulator import main  # noqa: F401 - loaded here, so that the child needs not
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
     from supervisor.system import Simulation
@@ -138,18 +146,29 @@ def _simulate(config: Config, rate: float, seed: int) -> tuple[Config, Simulatio
         rate=rate,
         seed=seed,
     )
-    urls = endpoints(settings)
-    venues = {
-        name: replace(venue, ws_url=urls[name].ws, rest_url=urls[name].rest) for name, venue in config.venues.items()
-    }
-    simulation = Simulation(settings, admin_url(settings), {name: (url.ws, url.rest) for name, url in urls.items()})
-    return replace(config, venues=venues), simulation
+    urls = {name: (url.ws, url.rest) for name, url in endpoints(settings).items()}
+    return Simulation(settings, admin_url(settings), urls)
+
+
+def _redirected(config: Config, simulation: Simulation | None) -> Config:
+    """The configuration with the simulator's addresses in place of the venues'."""
+    from dataclasses import replace
+
+    if simulation is None:
+        return config
+    venues = {}
+    for name, venue in config.venues.items():
+        ws_url, rest_url = simulation.urls.get(name, (venue.ws_url, venue.rest_url))
+        venues[name] = replace(venue, ws_url=ws_url, rest_url=rest_url)
+    return replace(config, venues=venues)
 
 
 # --- in the background ------------------------------------------------------------------------------------------------
 
 
-def _detach(config: Config, directory: RunDir, simulated: tuple[float, int] | None, for_s: float | None) -> int:
+def _detach(
+    read: Callable[[], Config], directory: RunDir, simulated: tuple[float, int] | None, for_s: float | None
+) -> int:
     """Fork, and come back when everything runs, or with what went wrong."""
     reader, writer = os.pipe()
     pid = os.fork()
@@ -160,7 +179,7 @@ def _detach(config: Config, directory: RunDir, simulated: tuple[float, int] | No
     _leave_terminal()
     code = 1
     try:
-        code = _run(config, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0))
+        code = _run(read, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0))
     except ParaphinaError as error:
         _report(writer, str(error), error.exit_code)
         code = error.exit_code

@@ -52,7 +52,7 @@ def _without_faults(sim):
 
 
 def dial(sim, venue, path=""):
-    return connect(sim.urls[venue].ws + path, compression=None, proxy=None, open_timeout=10)
+    return connect(sim.urls[venue].ws + path, compression=None, proxy=None, max_queue=None)
 
 
 @contextlib.contextmanager
@@ -256,7 +256,7 @@ def test_extended_wants_a_user_agent_and_a_pong(sim, simproc):
     mute = websocket.create_connection(url, timeout=10, header=["User-Agent: me"])
     try:
         number = max(connections(sim, "extended"))
-        with connect(url, compression=None, proxy=None) as polite:
+        with dial(sim, "extended", "/orderbooks/BTC-USD") as polite:
             simproc.wait_until(lambda: number not in connections(sim, "extended"))
             book_frames(polite, 50)
     finally:

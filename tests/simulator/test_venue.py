@@ -3,7 +3,6 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from simulator.session import Subscriptions
 from simulator.settings import VENUES
 from simulator.venue import Traffic
 
@@ -151,19 +150,3 @@ def test_steps_are_spread_over_batches_and_single_frames():
     assert traffic.steps_for(52, 2) == pytest.approx(30.0)
     assert traffic.steps_for(8, 2) == pytest.approx(2.0)
     assert traffic.steps_for(1, 2) == 0.5
-
-
-def test_subscriptions_know_both_ways():
-    subscriptions, first, second = Subscriptions(), object(), object()
-    assert subscriptions.add(first, "a")
-    assert not subscriptions.add(first, "a")
-    subscriptions.add(first, "b")
-    subscriptions.add(second, "a")
-    assert subscriptions.to("a") == [first, second]
-    assert subscriptions.keys_of(first) == ["a", "b"]
-    assert subscriptions.total == 3
-    assert subscriptions.remove(first, "a")
-    assert not subscriptions.remove(first, "a")
-    subscriptions.drop(first)
-    assert subscriptions.to("b") == []
-    assert subscriptions.active() == ["a"]

@@ -225,6 +225,8 @@ class Lighter(Venue):
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
     # 200 messages a minute, of which answers to the server's pings need some.
     limits: ClassVar[Limits] = Limits(burst=40, messages_per_s=3.0, rest_weight_per_min=60)
+    # REST lists single orders, 250 a side at most: enough to compare the best levels with, not to show a book.
+    has_rest_book: ClassVar[bool] = False
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
 
     def listing_requests(self) -> tuple[Request, ...]:

@@ -344,6 +344,8 @@ class Venue(ABC):
     keepalive: ClassVar[Keepalive]
     limits: ClassVar[Limits]
     continuity: ClassVar[Continuity]
+    #: Whether :meth:`book_request` gives a book by price, whole enough to show while there is no stream.
+    has_rest_book: ClassVar[bool] = True
     #: Whether the first frame of trades after a subscription is unmarked history.
     replays_trades: ClassVar[bool] = False
     #: Settings of this venue alone: key to allowed values, the first being the default.

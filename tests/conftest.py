@@ -1,0 +1,8 @@
+"""What all tests share: property tests do not judge speed, for the cores they run on are shared and noisy."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("noisy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("noisy_machine")
