@@ -95,6 +95,8 @@ class Connection:
         self._words = board.words
         self._fetch = fetch
         self.stop = stop
+        #: Ends a wait between two connections early.
+        self._wake = threading.Event()
         self._open_transport = open_transport or self._dial
         self._inbox: deque[Fetched] = deque()
         self._backoff = Backoff(settings.backoff)
@@ -120,6 +122,16 @@ class Connection:
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
         self._inbox.append(fetched)
+
+    def end(self, reason: Reason) -> None:
+        """End for good: whatever it blocks in is cut."""
+        self.stop.set()
+        self._wake.set()
+        self.cutter.cut(reason)
+
+    def hurry(self) -> None:
+        """Try again now instead of at the planned time: the venue has been heard of again."""
+        self._wake.set()
 
     def is_open(self) -> bool:
         """Whether the socket is there and subscribed."""
@@ -328,7 +340,13 @@ class Connection:
         with self._publisher.turn:
             self._publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)
         tell = log.info if reason in _PLANNED or reason is Reason.REQUESTED else log.warning
-        tell("ws.closed", venue=self._settings.venue, session=self.name, reason=reason, text=text)
+        tell(
+            "ws.closed" if was_open else "ws.connect_failed",
+            venue=self._settings.venue,
+            session=self.name,
+            reason=reason,
+            text=text,
+        )
 
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
@@ -344,4 +362,6 @@ class Connection:
         changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
         self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
         log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
-        self.stop.wait(delay_s)
+        self._wake.clear()
+        if not self.stop.is_set():
+            self._wake.wait(delay_s)

@@ -169,6 +169,8 @@ class Worker:
             log.error("venue.outage", venue=self._settings.venue, reason=Reason.OUTAGE)
         else:
             log.info("venue.outage_over", venue=self._settings.venue)
+            for connection in self._connections:
+                connection.hurry()
         state = StreamState.BACKOFF if is_down else StreamState.CONNECTING
         self._tell_books(state, Reason.OUTAGE)
 
@@ -275,8 +277,7 @@ class Worker:
 
     def _disconnect(self, reason: Reason) -> None:
         for connection in self._connections:
-            connection.stop.set()
-            connection.cutter.cut(reason)
+            connection.end(reason)
         for connection in self._connections:
             if not self._threads.release(f"session {connection.name}", _JOIN_S):
                 log.error("session.unstoppable", venue=self._settings.venue, session=connection.name)
