@@ -35,5 +35,8 @@ integration: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
+schema: .venv/installed
+	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
+
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build

@@ -1,0 +1,67 @@
+"""A book without our library: pyzmq and the standard library, and every rule that a reader must keep.
+
+    python examples/plain_consumer.py RUN_DIR lighter BTC-PERP
+"""
+
+import json
+import sys
+import time
+
+import zmq
+
+run_dir, venue, symbol = sys.argv[1:4]
+topic = f"book.{venue}.{symbol}"
+socket = zmq.Context().socket(zmq.SUB)
+socket.setsockopt(zmq.RECONNECT_IVL, 10)  # find a restarted worker within milliseconds
+for prefix in (topic, f"heartbeat.{venue}", f"status.{venue}"):
+    socket.subscribe(prefix.encode())
+socket.connect(f"ipc://{run_dir}/{venue}.feed")
+
+
+def ask() -> None:
+    """Ask for a snapshot: the worker answers every subscription, also one that was there already."""
+    socket.subscribe(topic.encode())
+    socket.unsubscribe(topic.encode())
+
+
+epoch, last, usable = 0, 0, False  # of the topic
+bids: dict[float, tuple[str, str]] = {}  # a level is its value, never its text
+asks: dict[float, tuple[str, str]] = {}
+heard = time.monotonic()
+while True:
+    if time.monotonic() - heard > 3:  # no heartbeat: no book may be used
+        usable = False
+    if not socket.poll(500):
+        continue
+    name, payload = socket.recv_multipart()
+    event = json.loads(payload)
+    if event["epoch"] < epoch:
+        continue  # a publisher that should be dead
+    if event["epoch"] > epoch:
+        epoch, last, usable = event["epoch"], 0, False  # the worker started anew
+    if event["kind"] == "heartbeat":
+        heard = time.monotonic()
+        if event["seqs"].get(topic, 0) > last:  # the tail was lost
+            last, usable = event["seqs"][topic], False
+        if not usable and event["books"].get(symbol, {}).get("usable"):
+            ask()
+    if name.decode() != topic or event["seq"] <= last:
+        continue
+    if last and event["seq"] > last + 1:
+        usable = False  # something was lost
+    last = event["seq"]
+    if event["kind"] == "gap":
+        usable = False
+    elif event["kind"] == "book_snapshot":
+        bids = {float(p): (p, q) for p, q in event["bids"]}
+        asks = {float(p): (p, q) for p, q in event["asks"]}
+        usable = not {"rest", "crossed_by_venue"} & set(event["flags"])
+    elif usable:
+        for side, changes in ((bids, event["bids"]), (asks, event["asks"])):
+            for price, size in changes:
+                if float(size) == 0:
+                    side.pop(float(price), None)
+                else:
+                    side[float(price)] = (price, size)
+    if usable and bids and asks:
+        print(bids[max(bids)], asks[min(asks)], flush=True)
