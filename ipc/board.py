@@ -89,6 +89,8 @@ class WorkerWord:
     CRASH_LOOP = 13
     STALE_NS = 14
     LIVE_AT = 15
+    #: What the worker shall do wrong, for practice: :class:`ipc.health.Misdeed`, 0 for nothing.
+    MISDEED = 16
     # the worker's main thread
     EPOCH = 24
     BOOTED = 25

@@ -14,25 +14,37 @@ import msgspec
 
 from ipc.errors import NotRunningError, ParaphinaError, UsageError
 
-__all__ = ["MAX_PACKET", "ControlClient", "Reply", "Request", "Verb", "ask", "decode_reply", "decode_request"]
+__all__ = [
+    "MAX_PACKET",
+    "ControlClient",
+    "ProcessFault",
+    "Reply",
+    "Request",
+    "Verb",
+    "ask",
+    "decode_reply",
+    "decode_request",
+]
 
 #: Longest message, bytes.
 MAX_PACKET: Final = 65_536
 
-Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "kill", "follow"]
+Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow"]
+#: What can be done to a process for practice: signals, and what only the process itself can do wrong.
+ProcessFault: TypeAlias = Literal["kill", "segv", "stop", "exit", "hang", "memory"]
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What a client asks.
 
-    ``restart`` and ``kill`` name a ``target`` (a worker; None for every one). ``kill`` sends ``signal`` as a drill,
-    which does not count towards backoff. ``follow`` turns the connection into a stream of the lifecycle events that
-    come after number ``after``.
+    ``restart`` and ``drill`` name a ``target`` (a worker; None for every one). A drill does ``fault`` to it and does
+    not count towards backoff. ``follow`` turns the connection into a stream of the lifecycle events that come after
+    number ``after``.
     """
 
     verb: Verb
     target: str | None = None
-    signal: int | None = None
+    fault: ProcessFault | None = None
     after: int = 0
 
 

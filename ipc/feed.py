@@ -25,10 +25,10 @@ import zmq
 
 from ipc.codec import decode
 from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateError
-from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat
+from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle
 from ipc.health import Reason
 from ipc.log import get_log
-from ipc.replica import NO_SNAPSHOT, BookReplica
+from ipc.replica import NO_SNAPSHOT, WORKER_EXITED, BookReplica
 from ipc.rundir import RunDir, default_path
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import VENUES, Topic, topic_of
@@ -67,7 +67,8 @@ class Feed:
     Args:
         run_dir: The system's run directory; None takes the default one.
         venues: Which venues; None takes all.
-        channels: Which channels; ``heartbeat`` and ``status`` are always there.
+        channels: Which channels; ``heartbeat`` and ``status`` are always there. What happens to processes is always
+            listened to as well, and told with the channel ``lifecycle``.
         symbols: Which symbols (``BTC-PERP``); None takes all.
         context: A ZeroMQ context to share; None makes one.
         clock: Monotonic clock, ns.
@@ -102,8 +103,8 @@ class Feed:
             self._socket.setsockopt(option, value)
         endpoints = _endpoints(self.run_dir, venues)
         prefixes = _prefixes(tuple(endpoints), channels, symbols)
-        if LIFECYCLE in channels:
-            endpoints[LIFECYCLE] = self.run_dir.feed(LIFECYCLE)
+        endpoints[LIFECYCLE] = self.run_dir.feed(LIFECYCLE)
+        self._tells_lifecycle = LIFECYCLE in channels
         self._publishers = {venue: _Publisher(clock()) for venue in endpoints}
         self._asked: dict[str, int] = {}
         self._pending: list[Event] = []
@@ -212,6 +213,9 @@ class Feed:
             self._forget(publisher)
         if topic.channel == "heartbeat" and isinstance(event, Heartbeat):
             self._beat(publisher, topic.venue, event, now)
+        elif isinstance(event, Lifecycle):
+            self._on_lifecycle(event)
+            return event if self._tells_lifecycle else None
         elif topic.channel == "book":
             self._apply_book(publisher, topic, event, last if verdict is Verdict.GAP else None)
             if self._pending:
@@ -261,6 +265,15 @@ class Feed:
                 log.error("feed.drift", venue=venue, symbol=symbol, found_by="checksum")
             if told.usable and book.fault is not None:
                 self._ask(name)
+
+    def _on_lifecycle(self, event: Lifecycle) -> None:
+        """A worker that has died says nothing more; the parent does, within milliseconds."""
+        publisher = self._publishers.get(event.venue)
+        if event.event != "exited" or publisher is None:
+            return
+        for book in publisher.books.values():
+            if book.recv_mono_ns < event.recv_mono_ns:  # else the next worker has already sent it anew
+                book.void(WORKER_EXITED)
 
     def _forget(self, publisher: _Publisher) -> None:
         """The worker started anew: nothing that was known of the venue holds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["Phase", "Reason", "Stream", "StreamState", "WorkerState", "code_of", "word_of"]
+__all__ = ["Misdeed", "Phase", "Reason", "Stream", "StreamState", "WorkerState", "code_of", "word_of"]
 
 
 class Stream(StrEnum):
@@ -64,6 +64,14 @@ class Phase(StrEnum):
     REPLAYING = "replaying"
 
 
+class Misdeed(StrEnum):
+    """What a worker does wrong when it is told to, for practice."""
+
+    HANG = "hang"
+    EXIT = "exit"
+    MEMORY = "memory"
+
+
 class Reason(StrEnum):
     """Why a session ended, a book was dropped or a worker was restarted."""
 
@@ -106,7 +114,7 @@ class Reason(StrEnum):
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, Reason)
+_LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, Misdeed, Reason)
 _WORDS: dict[type[StrEnum], list[StrEnum]] = {words: list(words) for words in _LISTS}
 #: By list first: words of two lists that are spelt alike are equal and would take each other's place.
 _CODES: dict[type[StrEnum], dict[StrEnum, int]] = {

@@ -7,10 +7,12 @@ from ipc.errors import BookUnusableError
 from ipc.events import BookDelta, BookSnapshot, Gap, HeartbeatBook, Level
 from ipc.orderbook import BadLevelError, OrderBook
 
-__all__ = ["NO_SNAPSHOT", "BookReplica"]
+__all__ = ["NO_SNAPSHOT", "WORKER_EXITED", "BookReplica"]
 
 #: Why a book that never had a snapshot is unusable.
 NO_SNAPSHOT = "no_snapshot"
+#: Why the books of a dead worker are.
+WORKER_EXITED = "worker_exited"
 
 _MS = 1_000_000
 
@@ -19,7 +21,7 @@ class BookReplica:
     """One market's book as it was received.
 
     ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
-    ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a picture of some seconds
+    ``worker_exited``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a picture of some seconds
     ago, for the eye only: see :meth:`indicative`), or the reason of the worker's gap.
     ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
     ``drifts`` counts proven differences from the worker's book.

@@ -21,15 +21,12 @@ __all__ = ["Gate", "Simulation"]
 
 
 class Gate:
-    """The WebSocket port of a venue; it can be shut and opened again.
-
-    Attributes:
-        sockets: Connections, from TCP accept to their end.
-    """
+    """The WebSocket port of a venue; it can be shut and opened again."""
 
     def __init__(self, venue: Venue, host: str, port: int) -> None:
         self._venue = venue
         self._address = (host, port)
+        self._listening: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -39,7 +36,8 @@ class Gate:
         Raises:
             ParaphinaError: The port cannot be bound.
         """
-        await self._serve(self._bind())
+        self._listening = self._bind()
+        await self._serve(self._listening)
 
     def shut(self) -> None:
         """Refuse connections at the TCP level."""
@@ -47,12 +45,15 @@ class Gate:
             self._opening.cancel()
         if self._server is not None:
             self._server.close()
-            self._server = None
+        if self._listening is not None:
+            self._listening.close()
+        self._listening = self._server = self._opening = None
 
     def reopen(self) -> None:
         """Listen again."""
-        if self._server is None:
-            self._opening = asyncio.get_running_loop().create_task(self._serve(self._bind()))
+        if self._listening is None:
+            self._listening = self._bind()
+            self._opening = asyncio.get_running_loop().create_task(self._serve(self._listening))
 
     def _bind(self) -> socket.socket:
         try:
@@ -61,10 +62,9 @@ class Gate:
             raise _taken(*self._address) from error
 
     async def _serve(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._talker, sock=listening)
+        self._server = await asyncio.get_running_loop().create_server(self._socket, sock=listening)
 
-    def _talker(self) -> Socket:
+    def _socket(self) -> Socket:
         return Socket(self._venue.accept, self._venue.schedule)
 
 

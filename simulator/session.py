@@ -158,9 +158,9 @@ class Session(ABC):
         """Let a job end with the session."""
         self._jobs.append(job)
 
-    def after(self, seconds: float, close: int, reason: str) -> None:
+    def end_after(self, seconds: float, code: int, reason: str) -> None:
         """Close the connection when it is so old."""
-        self.keep(self.venue.schedule.once(self.venue.lasting(seconds), partial(self.wire.close, close, reason)))
+        self.keep(self.venue.schedule.once(self.venue.lasting(seconds), partial(self.wire.close, code, reason)))
 
     def demand_pongs(self, every_s: float, within_s: float) -> None:
         """Send ping frames, and close when one stays unanswered for too long."""

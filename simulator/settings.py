@@ -87,6 +87,8 @@ class SimSettings:
         for venue in self.venues:
             if venue not in VENUES:
                 raise UsageError(f"unknown venue {venue!r}", where="simulator", advice=f"known: {', '.join(VENUES)}")
+            if venue not in self.ports:
+                raise UsageError(f"no ports for {venue}", where="simulator", advice="see pick_ports")
         for base in self.bases:
             if not _BASE.fullmatch(base):
                 raise UsageError(f"{base!r} is no base", where="simulator", advice="capitals and digits, as BTC")

@@ -92,12 +92,15 @@ class Venue(ABC):
     Attributes:
         markets: By our symbol, or by the venue's name for what is no perpetual.
         sessions: Open connections, oldest first.
+        numbers: Counts connections.
         accepted: Connections so far.
+        routes: Of the REST side.
         hooks: Faults at work.
         hidden: Symbols that are listed no more (by fault).
         withdrawn: Symbols that were delisted (by fault): they stay listed, and their streams are silent.
         skew_ms: How far the venue's clock is ahead (by fault).
-        mutes_pings: Whether pings of the application's kind stay unanswered (by fault).
+        mutes_pings: Whether pings stay unanswered (by fault).
+        frames: Frames sent so far.
         book_sent_ns: Wall clock of the last book frame by symbol.
     """
 

@@ -45,10 +45,8 @@ class Ladder:
     rungs: list[tuple[int, int | None]]
 
     @classmethod
-    def begin(cls, reason: Reason, now_ns: int, *, is_stopped: bool, drill_signal: int | None = None) -> Ladder:
-        """The ladder for a reason; ``drill_signal`` replaces its first rungs."""
-        if drill_signal is not None:
-            return cls(reason, [(now_ns, drill_signal), (now_ns + _SURVIVED_NS, None)])
+    def begin(cls, reason: Reason, now_ns: int, *, is_stopped: bool) -> Ladder:
+        """The ladder for a reason."""
         if is_stopped:
             return cls(reason, [(now_ns, signal.SIGKILL), (now_ns + _SURVIVED_NS, None)])
         is_planned = reason in {Reason.REQUESTED, Reason.CONFIG_CHANGED}
@@ -95,7 +93,5 @@ class Supervised:
     ladder: Ladder | None = None
     #: Since when it is stale, while it is.
     stale_since_ns: int = 0
-    #: The signal with which a drill kills it; None for the usual ladder.
-    drill_signal: int | None = None
     #: Whether its first life was told of on the terminal.
     announced: bool = False

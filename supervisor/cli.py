@@ -23,6 +23,7 @@ _VERBS: Final = {
     "tail": ("supervisor.verbs.look", "Print events as they come."),
     "book": ("supervisor.verbs.look", "Show an order book."),
     "funding": ("supervisor.verbs.look", "Show the funding rates of all venues."),
+    "drill": ("supervisor.verbs.drill", "Inject faults and measure the recovery."),
     "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
     "check": ("supervisor.verbs.check", "Look whether a system could run here."),
     "config": ("supervisor.verbs.configure", "Show or validate the configuration."),

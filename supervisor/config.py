@@ -134,6 +134,7 @@ _VENUE: Final[dict[str, _Key]] = {
     "connect_timeout_ms": _Key(15_000, _whole(100, 600_000), "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS"),
     "read_timeout_ms": _Key(30_000, _whole(500, 3_600_000), "PARAPHINA_<V>_WS_READ_TIMEOUT_MS"),
     "ping_interval_ms": _Key(None, _whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
+    "pong_timeout_ms": _Key(None, _whole(100, 600_000)),
     "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
     "ws_url": _Key(None, _url("ws", "wss")),
     "rest_url": _Key(None, _url("http", "https")),
@@ -159,6 +160,7 @@ class VenueConfig:
     connect_timeout_ms: int
     read_timeout_ms: int
     ping_interval_ms: int | None
+    pong_timeout_ms: int | None
     funding_poll_ms: int
     ws_url: str
     rest_url: str
@@ -231,10 +233,7 @@ def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[s
         ws_url=values["ws_url"] or venue.ws_url,
         rest_url=values["rest_url"] or venue.rest_url,
         options={option: values[option] for option in venue.options},
-        **{
-            key: values[key]
-            for key in ("stale_ms", "connect_timeout_ms", "read_timeout_ms", "ping_interval_ms", "funding_poll_ms")
-        },
+        **{key: values[key] for key in _VENUE if key.endswith("_ms")},
     )
 
 

@@ -33,7 +33,7 @@ class Event(Enum):
     FRESH = "fresh"
     #: Something that it should deliver is not.
     STALE = "stale"
-    #: The parent's verdict: it must be killed (wedged, start_timeout, stale_worker, memory), or a drill says so.
+    #: The parent's verdict: it must be killed (wedged, start_timeout, stale_worker, memory).
     CONDEMN = "condemn"
     #: An operator (or a changed configuration) wants it down and up again.
     RESTART = "restart"
@@ -183,7 +183,8 @@ class Life:
         generation: How many times it was forked.
         restarts: How many of those were not the first.
         kill_reason: Why it is being killed; kept, so that its death is not called "signal 9".
-        is_planned: Whether the kill under way is an operator's or a drill's, which does not count as a failure.
+        is_planned: Whether the kill under way is an operator's, which does not count as a failure.
+        is_drill: Whether its next death is the work of a drill; not counted either.
         stays_down: Whether it shall stay down when it is gone.
         next_start_ns: When it is started next; 0 when no start is planned.
         deaths: The last hundred.
@@ -198,6 +199,7 @@ class Life:
     forked_ns: int = 0
     kill_reason: Reason | None = None
     is_planned: bool = False
+    is_drill: bool = False
     stays_down: bool = False
     next_start_ns: int = 0
     deaths: deque[Death] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_DEATHS))
@@ -222,14 +224,14 @@ class Life:
         state, actions = row
         if Action.KILL in actions:
             self.kill_reason = reason
-            self.is_planned = event in {Event.STOP, Event.RESTART} or reason is Reason.DRILL
+            self.is_planned = event in {Event.STOP, Event.RESTART}
         if Action.FORK in actions:
             self.generation += 1
             self.restarts += self.generation > 1
             self.forked_ns = now_ns
             self.next_start_ns = 0
             self.kill_reason = None
-            self.is_planned = False
+            self.is_planned = self.is_drill = False
         if state is WorkerState.BACKOFF and self.stays_down:
             state = WorkerState.STOPPED
             actions = tuple(action for action in actions if action is not Action.SCHEDULE)
@@ -243,8 +245,9 @@ class Life:
         Returns:
             The death, with the delay that it earned already counted in :attr:`next_start_ns`.
         """
-        if self.is_planned:
-            delay_ns = self._planned_delay_ns(healthy_ns)
+        is_counted = not (self.is_planned or self.is_drill)
+        if not is_counted:
+            delay_ns = self._uncounted_delay_ns(healthy_ns)
         else:
             if self.backoff.is_healthy(healthy_ns):
                 self.in_crash_loop = False
@@ -252,17 +255,17 @@ class Life:
         death = Death(reason, exit_code, signal, now_ns, now_ns - self.forked_ns, self.backoff.failures)
         self.deaths.append(death)
         self.next_start_ns = 0 if self.stays_down else now_ns + delay_ns
-        if not self.is_planned:
+        if is_counted:
             recent = sum(now_ns - d.at_ns <= _LOOP_WINDOW_NS and d.failures > 0 for d in self.deaths)
             self.in_crash_loop = self.in_crash_loop or (self.backoff.failures >= _LOOP_DEATHS <= recent)
         return death
 
-    def _planned_delay_ns(self, healthy_ns: int) -> int:
+    def _uncounted_delay_ns(self, healthy_ns: int) -> int:
         """A drill waits as the first failure would, and an operator's restart not at all; neither is counted."""
         if self.backoff.is_healthy(healthy_ns):
             self.backoff.reset()
             self.in_crash_loop = False
-        return self.backoff.policy.delay_ns(1, 0.0) if self.kill_reason is Reason.DRILL else 0
+        return self.backoff.policy.delay_ns(1, 0.0) if self.is_drill else 0
 
     def schedule_after_failed_fork(self, now_ns: int) -> None:
         """The kernel had no room for another process: wait as after a death."""

@@ -16,9 +16,9 @@ from typing import Final
 import msgspec
 
 from ipc.board import Board, HeaderWord, WorkerWord
-from ipc.control import Reply, Request
+from ipc.control import ProcessFault, Reply, Request
 from ipc.errors import ParaphinaError, UsageError
-from ipc.health import Reason, WorkerState
+from ipc.health import Misdeed, Reason, WorkerState, code_of
 from ipc.log import get_log
 from ipc.rundir import RunDir, replace_file
 from supervisor.children import Inherited, Ladder, Supervised
@@ -45,6 +45,7 @@ _SELF_STALL_NS: Final = _NS
 _SIMULATOR_NS: Final = 5 * _NS
 _LOOK_NS: Final = 10 * _MS
 _STOP_BUDGET_NS: Final = 5 * _NS
+_DRILL_SIGNALS: Final = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
 #: Signals of a kill that is nobody's fault: the kernel's, for want of memory, or somebody's with a shell.
 _KILLS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 
@@ -241,6 +242,7 @@ class Parent:
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets
+        row[WorkerWord.MISDEED] = 0
         row[WorkerWord.FORKED] = time.monotonic_ns()
         row[WorkerWord.GENERATION] = life.generation
         try:
@@ -259,8 +261,7 @@ class Parent:
         if child.child is None:
             return
         now = time.monotonic_ns()
-        drill_signal, child.drill_signal = child.drill_signal, None
-        child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped(), drill_signal=drill_signal)
+        child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped())
         self._reports.killing(child, reason)
         for number in child.ladder.due(now):
             self._climb(child, number)
@@ -291,13 +292,13 @@ class Parent:
         child.child = None
         child.ladder = None
         life, row = child.life, child.row
-        reason = life.kill_reason or _reason_of(code, number)
+        reason = life.kill_reason or (Reason.DRILL if life.is_drill else _reason_of(code, number))
         # Anchored at each generation's own words: they are zeroed only at the next fork.
         healthy_ns = row[WorkerWord.LAST_FRESH] - row[WorkerWord.FIRST_FRESH]
         event = Event.EXIT_CONFIG if code == CONFIG_EXIT else Event.EXIT
         death = life.bury(reason, code, number, now, healthy_ns)
         step = life.handle(event, now, reason)
-        self._reports.exited(child, death, pid, expected=life.is_planned or self._is_draining)
+        self._reports.exited(child, death, pid, expected=life.is_planned or life.is_drill or self._is_draining)
         if step.state is not step.previous:
             self._reports.changed(child, step, now, reason)
         if life.in_crash_loop:
@@ -338,9 +339,9 @@ class Parent:
             case "restart":
                 for child in self._named(request.target):
                     self._handle_event(child, Event.RESTART, Reason.REQUESTED)
-            case "kill":
+            case "drill":
                 for child in self._named(request.target):
-                    self._drill(child, request.signal or signal.SIGKILL)
+                    self._drill(child, request.fault or "kill")
             case "reload":
                 self._reload()
         return Reply(True, data={"pid": self._system.pid})
@@ -352,15 +353,16 @@ class Parent:
             raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._children)}")
         return [self._children[target]]
 
-    def _drill(self, child: Supervised, number: int) -> None:
-        """A kill for practice: a signal of the operator's choice, not counted as a failure."""
+    def _drill(self, child: Supervised, fault: ProcessFault) -> None:
+        """Do something to a child for practice; what comes of it is not counted as a failure."""
         if child.child is None:
             raise UsageError(f"{child.name} is not running", advice="wait until it is")
-        if number in {signal.SIGSTOP, signal.SIGUSR1, signal.SIGCONT}:
-            child.child.signal(number)
-            return
-        child.drill_signal = number
-        self._handle_event(child, Event.CONDEMN, Reason.DRILL)
+        child.life.is_drill = True
+        log.info("worker.drill", venue=child.name, worker_pid=child.child.pid, fault=fault)
+        if fault in _DRILL_SIGNALS:
+            child.child.signal(_DRILL_SIGNALS[fault])
+        else:
+            child.row[WorkerWord.MISDEED] = code_of(Misdeed(fault))
 
     def _reload(self) -> None:
         """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""

@@ -60,6 +60,7 @@ def worker_settings(
         connect_timeout_ms=venue.connect_timeout_ms,
         read_timeout_ms=venue.read_timeout_ms,
         ping_interval_ms=venue.ping_interval_ms,
+        pong_timeout_ms=venue.pong_timeout_ms,
         funding_poll_ms=venue.funding_poll_ms,
         watchdog_tick_ms=config.watchdog_tick_ms,
         backoff=config.backoff,

@@ -27,6 +27,7 @@ class WorkerSettings:
         connect_timeout_ms: DNS, TCP, TLS and upgrade together.
         read_timeout_ms: Silence, of any kind, after which a connection is dead.
         ping_interval_ms: Between pings of ours; None takes the venue's.
+        pong_timeout_ms: After a ping of ours, for the answer; None takes the venue's.
         funding_poll_ms: Between two polls of funding.
         watchdog_tick_ms: Between two looks of the watchdog.
         backoff: Of its sessions.
@@ -47,6 +48,7 @@ class WorkerSettings:
     connect_timeout_ms: int = 15_000
     read_timeout_ms: int = 30_000
     ping_interval_ms: int | None = None
+    pong_timeout_ms: int | None = None
     funding_poll_ms: int = 10_000
     watchdog_tick_ms: int = 200
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)

@@ -20,7 +20,7 @@ import zmq
 
 from ipc.board import SESSIONS, Board, CellWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
-from ipc.health import Reason, Stream, StreamState, code_of
+from ipc.health import Misdeed, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
 from ipc.rundir import RunDir, replace_file
@@ -30,6 +30,7 @@ from workers import markets
 from workers.actions import Fetch
 from workers.connection import Connection
 from workers.lanes import FetchLane, PollLane
+from workers.misdeeds import MISDEEDS
 from workers.outage import OutageJudge
 from workers.recovery import Policy
 from workers.reports import Reporter
@@ -50,7 +51,7 @@ _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _LOOP_S: Final = 0.1
 _HEARTBEAT_NS: Final = _NS
-_HOUSEKEEPING_NS: Final = 5 * _NS
+_HOUSEKEEPING_NS: Final = _NS
 #: Session numbers of the REST lanes; connections come behind them.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
@@ -123,6 +124,9 @@ class Worker:
         now = time.monotonic_ns()
         words = self._words
         words.add(WorkerWord.MAIN_LOOPS)
+        misdeed = word_of(Misdeed, words[WorkerWord.MISDEED])
+        if misdeed is not None:
+            MISDEEDS[misdeed]()
         self._threads.look()
         found, self._found_listings = self._found_listings, None
         if found is not None:
@@ -254,12 +258,12 @@ class Worker:
         if len(plans) > SESSIONS - _FIRST_CONNECTION:
             log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
             plans = plans[: SESSIONS - _FIRST_CONNECTION]
-        ping_ms = settings.ping_interval_ms
+        ping_ms, pong_ms = settings.ping_interval_ms, settings.pong_timeout_ms
         keepalive = self._venue.keepalive
         policy = Policy(
             stale_ns=settings.stale_ms * _MS,
             ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
-            pong_ns=int(keepalive.pong_within_s * _NS),
+            pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
             venue_flows=self._watchdog.venue_flows,
             stagger=settings.slot / 8,
         )

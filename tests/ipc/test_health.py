@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import pytest
 
-from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of, word_of
+from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, WorkerState, code_of, word_of
 
 #: What the board holds for each word. A reader of another build reads these numbers: only ever append.
 STREAMS = {
@@ -41,6 +41,7 @@ STREAM_STATES = {
     "failed": 10,
 }
 PHASES = {"resolving": 1, "connecting": 2, "subscribed": 3, "backoff": 4, "replaying": 5}
+MISDEEDS = {"hang": 1, "exit": 2, "memory": 3}
 REASONS = {
     "stale_watchdog": 1,
     "no_book": 2,
@@ -83,6 +84,7 @@ LISTS = [
     (WorkerState, WORKER_STATES),
     (StreamState, STREAM_STATES),
     (Phase, PHASES),
+    (Misdeed, MISDEEDS),
     (Reason, REASONS),
 ]
 

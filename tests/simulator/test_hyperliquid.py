@@ -109,6 +109,8 @@ def test_the_first_trades_are_an_unmarked_backlog_and_none_is_told_twice_after_i
     assert {row["side"] for row in rows} == {"A", "B"}
     assert [str(tid) for tid in ids[-5:]] == [row["trade_id"] for row in stage.venue.truth("BTC-PERP")["trades"][-5:]]
     assert all(tid < 2**50 for tid in ids)
+    truth = {row["trade_id"]: row["side"] for row in stage.venue.truth("BTC-PERP")["trades"]}
+    assert all((row["side"] == "B") == (truth[str(row["tid"])] == "buy") for row in rows)
 
 
 def test_marks_come_every_second_without_a_time(stage, client):

@@ -22,6 +22,8 @@ WORDS = st.sampled_from(
 KEYS = st.sampled_from(
     ["method", "subscription", "type", "coin", "params", "channel", "id", "jsonrpc", "request", "payload", "nSigFigs"]
 )
+#: One a venue is enough.
+STAGES = {}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 2**40) | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=5),
@@ -33,16 +35,12 @@ VALUES = st.recursive(
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.dictionaries(KEYS, VALUES, max_size=6) | VALUES)
 def test_no_message_breaks_a_session(new_stage, venue, message):
-    client = _clients(new_stage, venue)
+    if venue not in STAGES:
+        STAGES[venue] = new_stage(venue, is_started=False)
+    client = STAGES[venue].connect(PATHS[venue])
     client.say(message)
     client.say(msgspec.json.encode(message).decode()[:-1])
-    client.session.venue.schedule._loop.advance(0.2)
-
-
-def _clients(new_stage, venue, known={}):  # noqa: B006 - one stage a venue is enough
-    if venue not in known:
-        known[venue] = new_stage(venue, is_started=False)
-    return known[venue].connect(PATHS[venue])
+    STAGES[venue].run(0.2)
 
 
 def test_what_is_no_json_is_none():

@@ -27,7 +27,15 @@ def test_urls_are_the_live_ones_with_another_host():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"venues": ("nyse",)}, {"bases": ("btc",)}, {"rate": 0.5}, {"rate": 1001.0}, {"pace": 0.0}, {"sbe_version": 4}],
+    [
+        {"venues": ("nyse",)},
+        {"ports": {}},
+        {"bases": ("btc",)},
+        {"rate": 0.5},
+        {"rate": 1001.0},
+        {"pace": 0.0},
+        {"sbe_version": 4},
+    ],
 )
 def test_what_cannot_be_simulated_is_refused_with_advice(changes):
     with pytest.raises(UsageError):

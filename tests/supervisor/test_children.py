@@ -44,22 +44,6 @@ def test_a_stopped_process_is_killed_at_once(reason):
     assert climbed(begin(reason, is_stopped=True)) == [(0, KILL), (5 * S, None)]
 
 
-@pytest.mark.parametrize("is_stopped", [False, True])
-def test_a_drill_begins_with_its_own_signal(is_stopped):
-    ladder = begin(Reason.DRILL, is_stopped=is_stopped, drill_signal=signal.SIGSEGV)
-    assert climbed(ladder)[0] == (0, signal.SIGSEGV)
-
-
-def test_a_drill_with_kill_calls_a_person_after_five_seconds():
-    assert climbed(begin(Reason.DRILL, drill_signal=KILL)) == [(0, KILL), (5 * S, None)]
-
-
-@pytest.mark.xfail(strict=True, reason="a drill's ladder has no SIGKILL, so a process that shrugs TERM off is unkillable")
-def test_a_drill_that_is_shrugged_off_ends_in_kill():
-    sent = [number for _, number in climbed(begin(Reason.DRILL, drill_signal=TERM))]
-    assert sent == [TERM, KILL, None]
-
-
 def test_each_rung_is_climbed_once():
     ladder = begin(Reason.STALE_WORKER)
     assert ladder.due(T0) == [USR1]

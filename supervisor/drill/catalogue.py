@@ -1,0 +1,206 @@
+"""Which faults can be drilled, what each must lead to, and within which time. Pure data and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+__all__ = ["DRILLS", "PARENT", "Conditions", "Drill", "Effect"]
+
+#: What a fault leads to: another process, another connection, another snapshot, or nothing that a consumer notices.
+Effect: TypeAlias = Literal["restart", "reconnect", "resync", "none"]
+
+#: The drill of the parent itself.
+PARENT: Final = "parent_kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The settings under which a system is drilled, s.
+
+    Attributes:
+        stale_s: Age at which a book is stale.
+        ping_s: Between two pings of ours, and ``pong_s`` for the answer.
+        first_s: The first delay of sessions and processes.
+        beat_s: Silence of the watchdog at which a worker counts as wedged.
+    """
+
+    stale_s: float = 10.0
+    ping_s: float = 30.0
+    pong_s: float = 10.0
+    first_s: float = 1.0
+    beat_s: float = 2.0
+
+
+#: Time for what a machine with two busy cores adds to every step, s.
+_SLACK_S: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """One fault.
+
+    Attributes:
+        name: What it is called on the command line.
+        kind: Done to the worker's process, or by the simulator on the network.
+        effect: What must come of it.
+        text: What it is, in one line.
+        takes_s: From the fault to the first fresh book, at most, before slack.
+        arguments: For the simulator: the fault's parameters under given conditions.
+        fault: The simulator's name of it, when that is another.
+        venues: Where it applies; empty for all.
+        venue_effects: Where it leads to something else.
+    """
+
+    name: str
+    kind: Literal["process", "network"]
+    effect: Effect
+    text: str
+    takes_s: Callable[[Conditions], float]
+    arguments: Callable[[Conditions], Mapping[str, Any]] = lambda _: {}
+    fault: str = ""
+    venues: tuple[str, ...] = ()
+    venue_effects: Mapping[str, Effect] = field(default_factory=dict)
+
+    def effect_on(self, venue: str) -> Effect:
+        """What must come of it on a venue."""
+        return self.venue_effects.get(venue, self.effect)
+
+    def applies_to(self, venue: str) -> bool:
+        """Whether there is such a fault on a venue."""
+        return not self.venues or venue in self.venues
+
+    def limit_s(self, conditions: Conditions) -> float:
+        """From the fault to the first fresh book, at most."""
+        return self.takes_s(conditions) + _SLACK_S
+
+
+def _restart(extra_s: float = 0.0) -> Callable[[Conditions], float]:
+    return lambda of: of.first_s + extra_s
+
+
+def _wedge(ladder_s: float) -> Callable[[Conditions], float]:
+    return lambda of: of.beat_s + ladder_s + of.first_s
+
+
+def _stale(of: Conditions) -> float:
+    return of.stale_s + of.first_s
+
+
+def _while_stale(of: Conditions) -> Mapping[str, Any]:
+    """The fault lasts until the watchdog has cut, so that the next connection finds the venue well."""
+    return {"duration_s": of.stale_s + 0.3}
+
+
+def _reconnect(of: Conditions) -> float:
+    return of.first_s
+
+
+def _resync(_: Conditions) -> float:
+    return 3.5
+
+
+def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any]]:
+    return lambda _: {"duration_s": seconds, **more}
+
+
+def _process(name: str, text: str, takes_s: Callable[[Conditions], float]) -> Drill:
+    return Drill(name, "process", "restart", text, takes_s)
+
+
+_EXTENDED_RECONNECTS: Final[Mapping[str, Effect]] = {"extended": "reconnect"}
+#: Hyperliquid's next frame is a whole book, so one bad frame harms nothing; aster skips what it has seen.
+_HARMLESS_WHOLE: Final[Mapping[str, Effect]] = {"hyperliquid": "none", **_EXTENDED_RECONNECTS}
+
+DRILLS: Final[dict[str, Drill]] = {
+    drill.name: drill
+    for drill in (
+        _process("kill", "SIGKILL", _restart()),
+        _process("segv", "a segmentation fault", _restart()),
+        _process("exit", "leaves as if all were well", _restart()),
+        _process("stop", "SIGSTOP", _wedge(0.3)),
+        _process("hang", "holds the interpreter lock for ever", _wedge(0.9)),
+        _process("memory", "grows without end", _restart(8.0)),
+        Drill("stall", "network", "reconnect", "sockets stay open, no data", _stale, _while_stale),
+        Drill("half_open", "network", "reconnect", "the peer is gone without a word", _stale, _while_stale),
+        Drill("slow_drip", "network", "reconnect", "bytes trickle", _stale, _while_stale),
+        Drill(
+            "no_pong",
+            "network",
+            "reconnect",
+            "pings stay unanswered, data goes on",
+            lambda of: of.ping_s + of.pong_s + of.first_s,
+            lambda of: {"duration_s": of.ping_s + of.pong_s + 0.3},
+        ),
+        Drill("close", "network", "reconnect", "a close frame", _reconnect),
+        Drill(
+            "cut",
+            "network",
+            "reconnect",
+            "TCP closes without a close frame",
+            _reconnect,
+            lambda _: {"code": 0},
+            "close",
+        ),
+        Drill("shutdown", "network", "reconnect", "the venue announces a restart", _reconnect),
+        Drill("age_cut", "network", "reconnect", "cut for its age", _reconnect),
+        Drill(
+            "refuse",
+            "network",
+            "reconnect",
+            "closed, and connections refused for a while",
+            lambda of: 3.0 * of.first_s + 0.5,
+            _for(0.5),
+        ),
+        Drill(
+            "huge_frame",
+            "network",
+            "reconnect",
+            "a frame over every limit",
+            _reconnect,
+            lambda _: {"megabytes": 20},
+        ),
+        Drill("drop_delta", "network", "resync", "a book update is lost", _resync, venue_effects=_EXTENDED_RECONNECTS),
+        Drill(
+            "corrupt_delta",
+            "network",
+            "resync",
+            "a level with a price that is none",
+            _resync,
+            venue_effects=_EXTENDED_RECONNECTS,
+        ),
+        Drill(
+            "crossed_book",
+            "network",
+            "resync",
+            "an update that crosses the book",
+            _resync,
+            venue_effects=_EXTENDED_RECONNECTS,
+        ),
+        Drill(
+            "reorder_delta",
+            "network",
+            "resync",
+            "two updates change places",
+            _resync,
+            venue_effects=_HARMLESS_WHOLE,
+        ),
+        Drill(
+            "duplicate_delta",
+            "network",
+            "resync",
+            "an update comes twice",
+            _resync,
+            venue_effects={"aster": "none", **_HARMLESS_WHOLE},
+        ),
+        Drill("garbage", "network", "none", "a frame that is none", _resync),
+        Drill("invalid_utf8", "network", "none", "text that is not UTF-8", _resync),
+        Drill("wrong_schema", "network", "none", "SBE of another schema", _resync, venues=("paradex",)),
+        Drill("clock_skew", "network", "none", "the venue's clock is wrong", _resync, _for(2.0)),
+        Drill("rest_error", "network", "none", "REST answers 503", _resync, _for(2.0)),
+        Drill("rest_slow", "network", "none", "REST drips", _resync, _for(2.0)),
+        Drill("rest_malformed", "network", "none", "REST answers rubbish", _resync, _for(2.0)),
+        Drill("http_html", "network", "none", "REST answers with a web page", _resync, _for(2.0)),
+    )
+}

@@ -1,0 +1,191 @@
+"""One drill on one venue, as a consumer sees it: when it was noticed, when the venue was back and its book fresh."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ipc.control import Request, ask
+from ipc.errors import ParaphinaError
+from ipc.events import BookSnapshot, Event, Gap, Lifecycle, Status
+from ipc.feed import Feed
+from ipc.rundir import RunDir
+from supervisor.drill.catalogue import Conditions, Drill
+
+__all__ = ["Attempt", "Ground", "attempt"]
+
+_NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: How long a venue must have been well before the next fault.
+_SETTLE_S: Final = 0.3
+_SETTLE_WITHIN_S: Final = 60.0
+#: How long a fault without effect is watched for one.
+_WATCH_S: Final = 1.5
+#: After the limit, to tell "late" from "never".
+_OVERTIME_S: Final = 20.0
+_NOTICED_STATES: Final = frozenset({"resync", "stale", "backoff", "quiet", "connecting"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Where drills are held: a running system, the address of its simulator (None: it has none), its limits."""
+
+    run_dir: RunDir
+    admin: str | None
+    conditions: Conditions
+
+    def inject(self, drill: Drill, venue: str) -> None:
+        """Make it happen.
+
+        Raises:
+            ParaphinaError: The system or its simulator refused.
+        """
+        if drill.kind == "process":
+            ask(self.run_dir.control, Request("drill", target=venue, fault=drill.name))  # type: ignore[arg-type]
+            return
+        body = {"fault": drill.fault or drill.name, **drill.arguments(self.conditions)}
+        self._post(f"/fault/{venue}", body)
+
+    def calm(self, drill: Drill, venue: str) -> None:
+        """End what is left of it."""
+        if drill.kind == "network":
+            self._post(f"/fault/{venue}", {"fault": "clear"})
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        request = urllib.request.Request(f"{self.admin}{path}", data=json.dumps(body).encode())  # noqa: S310 - ours
+        try:
+            with urllib.request.urlopen(request, timeout=10):  # noqa: S310
+                pass
+        except urllib.error.HTTPError as error:
+            raise ParaphinaError(f"the simulator refused: {error.read().decode('utf-8', 'replace')}") from error
+        except OSError as error:
+            raise ParaphinaError(f"the simulator does not answer: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one fault led to; durations in ms from the fault, None for what did not come."""
+
+    result: Literal["ok", "missed"]
+    detected_ms: float | None
+    recovered_ms: float | None
+    fresh_ms: float | None
+    note: str = ""
+
+
+class _Watch:
+    """Follows one venue and notes the first time of each milestone after the fault."""
+
+    def __init__(self, feed: Feed, venue: str, symbols: list[str], drill: Drill) -> None:
+        self._feed = feed
+        self._venue = venue
+        self._symbols = symbols
+        self._is_restart = drill.effect_on(venue) == "restart"
+        self.since_ns = 0
+        self.detected_ns: int | None = None
+        self.recovered_ns: int | None = None
+        self.fresh_ns: int | None = None
+
+    def is_well(self) -> bool:
+        return all(self._feed.book(self._venue, symbol).usable for symbol in self._symbols)
+
+    def drifts(self) -> int:
+        return sum(self._feed.book(self._venue, symbol).drifts for symbol in self._symbols)
+
+    def step(self, timeout_s: float) -> None:
+        event = self._feed.poll(timeout_s)
+        if event is None or event.venue != self._venue or not self.since_ns:
+            return
+        now = time.monotonic_ns()
+        if event.recv_mono_ns < self.since_ns:
+            return
+        if self.detected_ns is None and self._is_notice(event):
+            self.detected_ns = event.recv_mono_ns if isinstance(event, Lifecycle) else now
+        if self.detected_ns is None:
+            return
+        if self.recovered_ns is None and self._is_return(event):
+            self.recovered_ns = now
+        if self.recovered_ns is not None and self.fresh_ns is None and self.is_well():
+            self.fresh_ns = now
+
+    def _is_notice(self, event: Event) -> bool:
+        if isinstance(event, Lifecycle):
+            return event.event in {"exited", "killing"}
+        if self._is_restart:
+            return False
+        return isinstance(event, Gap) or (isinstance(event, Status) and event.state in _NOTICED_STATES)
+
+    def _is_return(self, event: Event) -> bool:
+        if self._is_restart:
+            return isinstance(event, Lifecycle) and event.event == "started"
+        return isinstance(event, BookSnapshot)
+
+    def ms(self, at_ns: int | None) -> float | None:
+        return None if at_ns is None else round((at_ns - self.since_ns) / _MS, 1)
+
+
+def attempt(ground: Ground, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
+    """Do a drill once on one venue, and measure.
+
+    Raises:
+        ParaphinaError: The fault could not be injected.
+    """
+    channels = ("book", "lifecycle")
+    with Feed(ground.run_dir.path, venues=[venue], channels=channels) as feed:
+        watch = _Watch(feed, venue, symbols, drill)
+        if not _until(watch, _well_for(watch, _SETTLE_S), _SETTLE_WITHIN_S):
+            return Attempt("missed", None, None, None, "the venue was not well before the fault")
+        watch.since_ns = time.monotonic_ns()
+        ground.inject(drill, venue)
+        try:
+            if drill.effect_on(venue) == "none":
+                return _unaffected(watch)
+            return _recovered(watch, drill.limit_s(ground.conditions))
+        finally:
+            ground.calm(drill, venue)
+
+
+def _recovered(watch: _Watch, limit_s: float) -> Attempt:
+    _until(watch, lambda: watch.fresh_ns is not None, limit_s + _OVERTIME_S)
+    times = (watch.ms(watch.detected_ns), watch.ms(watch.recovered_ns), watch.ms(watch.fresh_ns))
+    if watch.fresh_ns is None:
+        return Attempt("missed", *times, note="not noticed" if watch.detected_ns is None else "not fresh again")
+    if watch.drifts():
+        return Attempt("missed", *times, note="a book differed from the worker's")
+    return Attempt("ok" if watch.fresh_ns - watch.since_ns <= limit_s * _NS else "missed", *times)
+
+
+def _unaffected(watch: _Watch) -> Attempt:
+    """It must leave every book usable, all the time."""
+    was_hurt = _until(watch, lambda: not watch.is_well(), _WATCH_S)
+    if was_hurt:
+        return Attempt("missed", watch.ms(time.monotonic_ns()), None, None, "a book became unusable")
+    return Attempt("ok", None, None, 0.0, "no effect, as it should be")
+
+
+def _until(watch: _Watch, condition: Callable[[], bool], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        watch.step(0.02)
+    return True
+
+
+def _well_for(watch: _Watch, seconds: float) -> Callable[[], bool]:
+    """A condition: well without a break for so long."""
+    since: list[float] = []
+
+    def condition() -> bool:
+        if not watch.is_well():
+            since.clear()
+        elif not since:
+            since.append(time.monotonic())
+        return bool(since) and time.monotonic() - since[0] >= seconds
+
+    return condition

@@ -1,0 +1,188 @@
+"""``drill``: inject faults, measure, print the table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ipc.errors import UsageError
+from supervisor.verbs.options import json_option, open_run_dir
+
+if TYPE_CHECKING:
+    from supervisor.drill.catalogue import Drill
+    from supervisor.drill.ground import TrainingGround
+    from supervisor.drill.measure import Attempt, Ground
+
+__all__ = ["drill"]
+
+
+@click.command()
+@click.argument("faults", nargs=-1, metavar="[FAULT]...")
+@click.option("--all", "is_all", is_flag=True, help="Every fault, on every venue.")
+@click.option("--list", "is_list", is_flag=True, help="Say which faults there are, and do nothing.")
+@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each.")
+@click.option("--immediate", is_flag=True, help="Start the system to drill with first_restart = immediate.")
+@click.option("--run-dir", metavar="DIR", help="Drill the system that runs here, in place of one made for the purpose.")
+@click.option("--live", is_flag=True, help="Yes, also when the system that runs there is connected to live venues.")
+@json_option
+def drill(
+    faults: tuple[str, ...],
+    is_all: bool,
+    is_list: bool,
+    venues: str | None,
+    rounds: int,
+    immediate: bool,
+    run_dir: str | None,
+    live: bool,
+    as_json: bool,
+) -> int:
+    """Inject faults and measure how the system recovers; exit code 1 when a limit is missed.
+
+    Without --run-dir a simulated system with shortened limits is started for the purpose. Kills go through the control
+    socket and do not count towards backoff.
+    """
+    from supervisor.drill.catalogue import DRILLS, PARENT
+
+    if is_list:
+        for one in DRILLS.values():
+            click.echo(f"{one.name:<16} {one.kind:<8} {one.effect:<10} {one.text}")
+        click.echo(f"{PARENT:<16} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
+        return 0
+    names = [*DRILLS, PARENT] if is_all else list(faults)
+    if not names:
+        raise UsageError("no fault named", advice="name some, or take --all; --list shows what there is")
+    unknown = [name for name in names if name not in DRILLS and name != PARENT]
+    if unknown:
+        raise UsageError(f"no fault {unknown[0]!r}", advice=f"there are {', '.join([*DRILLS, PARENT])}")
+    with _open_ground(run_dir, venues, immediate=immediate, live=live) as (ground, markets, training):
+        chosen = [DRILLS[name] for name in names if name in DRILLS]
+        rows = _drill_venues(ground, markets, chosen, rounds, show=not as_json)
+        if PARENT in names:
+            rows.append(_drill_parent(training, rounds))
+    click.echo(_as_json(rows) if as_json else _table(rows))
+    return int(any(row["result"] == "missed" for row in rows))
+
+
+@contextmanager
+def _open_ground(
+    run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
+) -> Iterator[tuple[Ground, dict[str, list[str]], TrainingGround | None]]:
+    """The system to drill, the symbols of each of its venues, and the training ground if it is one."""
+    from supervisor.drill.ground import TrainingGround
+    from supervisor.drill.measure import Ground
+    from workers.venues import VENUES
+
+    wanted = [name.strip() for name in venues.split(",")] if venues else list(VENUES)
+    unknown = [name for name in wanted if name not in VENUES]
+    if unknown:
+        raise UsageError(f"unknown venue {unknown[0]!r}", where="--venues", advice=f"venues are {', '.join(VENUES)}")
+    if run_dir is None:
+        with TrainingGround(wanted, "immediate" if immediate else "backoff") as training:
+            described = training.run_dir.describe()["venues"]
+            yield training.ground(), {name: described[name]["symbols"] for name in wanted}, training
+        return
+    directory = open_run_dir(run_dir)
+    described = directory.describe()
+    simulator = described["simulator"]
+    if simulator is None and not live:
+        raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
+    there = {name: of["symbols"] for name, of in described["venues"].items() if not venues or name in wanted}
+    yield Ground(directory, simulator["admin"] if simulator else None, _conditions(directory)), there, None
+
+
+def _conditions(directory: Any) -> Any:
+    """The limits under which a running system works, as its board shows them."""
+    from supervisor.drill.catalogue import Conditions
+    from supervisor.status import read_status
+
+    limits = [venue["streams"]["book"]["limit_ms"] or 10_000 for venue in read_status(directory)["venues"].values()]
+    return Conditions(stale_s=max(limits, default=10_000) / 1000)
+
+
+def _drill_venues(
+    ground: Ground, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
+) -> list[dict[str, Any]]:
+    """Every drill on every venue: a venue's one after the other, the venues side by side."""
+
+    def run(venue: str) -> list[dict[str, Any]]:
+        rows = []
+        for one in drills:
+            row = _drill_one(ground, one, venue, markets[venue], rounds)
+            if show and sys.stderr.isatty():
+                click.echo(f"{venue:<12} {one.name:<16} {row['result']}", err=True)
+            rows.append(row)
+        return rows
+
+    with ThreadPoolExecutor(max_workers=len(markets) or 1) as pool:
+        return [row for rows in pool.map(run, markets) for row in rows]
+
+
+def _drill_one(ground: Ground, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
+    from supervisor.drill.measure import attempt
+
+    limit_ms = round(one.limit_s(ground.conditions) * 1000)
+    if not one.applies_to(venue):
+        return _row(venue, one.name, [], limit_ms, "there is no such fault there")
+    if one.kind == "network" and ground.admin is None:
+        return _row(venue, one.name, [], limit_ms, "only a simulator can do this")
+    return _row(venue, one.name, [attempt(ground, one, venue, symbols) for _ in range(rounds)], limit_ms)
+
+
+def _drill_parent(training: TrainingGround | None, rounds: int) -> dict[str, Any]:
+    from supervisor.drill.catalogue import PARENT
+
+    if training is None:
+        return _row("all", PARENT, [], 0, "not done to a system that is not ours")
+    return _row("all", PARENT, [training.kill_parent() for _ in range(rounds)], 15_000)
+
+
+def _row(venue: str, fault: str, attempts: list[Attempt], limit_ms: int, note: str = "") -> dict[str, Any]:
+    missed = [one for one in attempts if one.result == "missed"]
+    fresh = sorted(one.fresh_ms for one in attempts if one.fresh_ms is not None)
+    return {
+        "venue": venue,
+        "fault": fault,
+        "n": len(attempts),
+        "detected_ms": _median([one.detected_ms for one in attempts]),
+        "recovered_ms": _median([one.recovered_ms for one in attempts]),
+        "fresh_ms": {"p50": _quantile(fresh, 0.5), "p99": _quantile(fresh, 0.99)},
+        "limit_ms": limit_ms,
+        "result": "skipped" if not attempts else "missed" if missed else "ok",
+        "note": note or (missed or attempts)[0].note,
+    }
+
+
+def _median(values: list[float | None]) -> float | None:
+    return _quantile(sorted(value for value in values if value is not None), 0.5)
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+def _as_json(rows: list[dict[str, Any]]) -> str:
+    import json
+
+    return json.dumps(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"{'venue':<12} {'fault':<16} {'n':>3} {'detected':>9} {'recovered':>10} {'fresh p50':>10} {'p99':>8} "
+        f"{'limit':>7}  result (ms from the fault)"
+    ]
+    for row in rows:
+        shown = [row["detected_ms"], row["recovered_ms"], row["fresh_ms"]["p50"], row["fresh_ms"]["p99"]]
+        detected, recovered, p50, p99 = ("-" if value is None else f"{value:.0f}" for value in shown)
+        note = f"  {row['note']}" if row["note"] else ""
+        lines.append(
+            f"{row['venue']:<12} {row['fault']:<16} {row['n']:>3} {detected:>9} {recovered:>10} {p50:>10} {p99:>8} "
+            f"{row['limit_ms']:>7}  {row['result']}{note}"
+        )
+    return "\n".join(lines)

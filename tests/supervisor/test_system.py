@@ -1,0 +1,221 @@
+"""What a system consists of."""
+
+from __future__ import annotations
+
+import os
+import signal
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from ipc.board import WORKERS, Board, WorkerWord
+from ipc.errors import ConfigError, UsageError
+from ipc.rundir import RunDir, default_path
+from simulator.settings import SimSettings, VenuePorts
+from supervisor import system as module
+from supervisor.children import Inherited
+from supervisor.config import load
+from supervisor.system import GATEWAY, SIMULATOR, Simulation, System, program_version, worker_settings
+
+VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
+
+
+def configured(**flags):
+    return load(None, {}, {key.replace("__", "."): value for key, value in flags.items()})
+
+
+def simulation(*venues):
+    ports = {name: VenuePorts(20_000 + 2 * n, 20_001 + 2 * n) for n, name in enumerate(venues)}
+    urls = {name: (f"ws://127.0.0.1/{name}", f"http://127.0.0.1/{name}") for name in venues}
+    return Simulation(SimSettings(ports, 30_000, tuple(venues)), "http://127.0.0.1:30000", urls)
+
+
+def test_the_children_in_the_order_of_their_start(run_dir):
+    assert list(System(configured(), run_dir).slots) == [*VENUES, GATEWAY]
+
+
+def test_the_simulator_is_started_before_who_connects_to_it(run_dir):
+    assert list(System(configured(), run_dir, simulation(*VENUES)).slots) == [SIMULATOR, *VENUES, GATEWAY]
+
+
+def test_every_child_has_its_own_place_and_the_board_has_them(run_dir):
+    slots = System(configured(), run_dir, simulation(*VENUES)).slots
+    assert len(set(slots.values())) == 7
+    assert all(0 <= slot < WORKERS for slot in slots.values())
+
+
+def test_a_venue_has_the_same_place_on_every_board(run_dir):
+    every = System(configured(), run_dir, simulation(*VENUES)).slots
+    some = System(configured(supervisor__venues="paradex,aster"), run_dir).slots
+    assert some == {name: every[name] for name in ("aster", "paradex", GATEWAY)}
+
+
+def test_only_workers_follow_markets(run_dir):
+    system = System(configured(supervisor__markets="BTC,SOL"), run_dir)
+    assert system.markets_of("lighter") == ("BTC", "SOL")
+    assert system.markets_of(GATEWAY) == system.markets_of(SIMULATOR) == ()
+
+
+def test_a_worker_is_told_what_was_configured(run_dir):
+    environ = {"PARAPHINA_PARADEX_STALE_MS": "7000", "PARAPHINA_PARADEX_PING_INTERVAL_MS": "9000"}
+    environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
+    environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
+    config = load(None, environ, {"supervisor.markets": "SOL"})
+    told = worker_settings(config, config.venues["paradex"], run_dir, generation=3, last_epoch=77)
+    assert (told.venue, told.slot, told.bases) == ("paradex", 4, ("SOL",))
+    assert (told.run_dir, told.feed) == (str(run_dir.path), f"ipc://{run_dir.path}/paradex.feed")
+    assert (told.stale_ms, told.ping_interval_ms, told.funding_poll_ms) == (7000, 9000, 600)
+    assert (told.connect_timeout_ms, told.read_timeout_ms, told.watchdog_tick_ms) == (800, 900, 200)
+    assert told.options == {"encoding": "sbe"}
+    assert (told.ws_url, told.rest_url) == (config.venues["paradex"].ws_url, config.venues["paradex"].rest_url)
+    assert (told.generation, told.last_epoch, told.has_parent) == (3, 77, True)
+    assert told.backoff == config.backoff
+    assert told.backoff.healthy_s == 0.005
+
+
+# --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+def test_description_tells_where_everything_is(run_dir):
+    told = System(configured(supervisor__venues="lighter"), run_dir).describe()
+    assert told["version"] == program_version()
+    assert told["simulator"] is None
+    assert told["gateway"] == {"slot": 5, "feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
+    (venue,) = told["venues"].values()
+    assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
+    assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]
+    assert venue["slot"] == 3
+    assert {"book", "trade", "mark", "funding", "funding_poll"} <= set(venue["streams"])
+    assert (venue["ws"], venue["rest"]) == (module.VENUES["lighter"].ws_url, module.VENUES["lighter"].rest_url)
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_every_described_stream_is_a_word_of_health(run_dir, venue):
+    streams = System(configured(), run_dir).describe()["venues"][venue]["streams"]
+    assert len(streams) == len(set(streams))
+    assert all(isinstance(stream, str) for stream in streams)
+
+
+def test_a_simulator_is_described_with_its_urls(run_dir):
+    told = System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter")).describe()["simulator"]
+    assert told["admin"] == "http://127.0.0.1:30000"
+    assert told["venues"] == {"lighter": {"ws": "ws://127.0.0.1/lighter", "rest": "http://127.0.0.1/lighter"}}
+
+
+def test_hints_name_a_venue_and_a_symbol_that_exist_here(run_dir):
+    text = "\n".join(System(configured(supervisor__venues="paradex", supervisor__markets="SOL"), run_dir).hints())
+    assert "book paradex SOL-PERP" in text
+    assert "status --pid paradex" in text
+
+
+def test_hints_tell_of_an_unusual_directory_and_only_of_that(run_dir, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/77")
+    usual = System(configured(), RunDir(default_path({"XDG_RUNTIME_DIR": "/run/user/77"})))
+    assert "--run-dir" not in "\n".join(usual.hints())
+    assert usual.run_dir_is_default
+    unusual = System(configured(), run_dir)
+    assert f"--run-dir {run_dir.path}" in "\n".join(unusual.hints())
+
+
+def test_a_program_that_is_not_installed_has_no_version(monkeypatch):
+    def missing(_):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(module, "version", missing)
+    assert program_version() == "unknown"
+
+
+# --- read again -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_way_to_read_again_it_stays_as_it_is(run_dir):
+    system = System(configured(), run_dir)
+    assert system.reloaded() is system
+
+
+def test_reading_again_changes_the_configuration_alone(run_dir):
+    system = System(configured(), run_dir, None, lambda: configured(supervisor__venues="lighter"))
+    again = system.reloaded()
+    assert list(again.config.venues) == ["lighter"]
+    assert (again.run_dir, again.reread) == (system.run_dir, system.reread)
+    assert list(system.config.venues) == list(VENUES)
+
+
+def test_a_mistake_is_passed_on(run_dir):
+    def read():
+        return configured(supervisor__venues="binance")
+
+    with pytest.raises(ConfigError):
+        System(configured(), run_dir, None, read).reloaded()
+
+
+def test_a_venue_that_is_not_simulated_cannot_be_added(run_dir):
+    system = System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter"), configured)
+    with pytest.raises(UsageError, match="aster, extended, hyperliquid, paradex is not simulated here"):
+        system.reloaded()
+
+
+# --- what runs in a child ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would have run, and with what."""
+    seen = []
+
+    class Fake:
+        def __init__(self, *arguments):
+            self.arguments = arguments
+
+        def run(self):
+            seen.append((type(self).__name__, *self.arguments))
+
+    monkeypatch.setattr("workers.worker.Worker", type("Worker", (Fake,), {}))
+    monkeypatch.setattr("supervisor.gateway.Gateway", type("Gateway", (Fake,), {}))
+    return seen
+
+
+@pytest.fixture
+def board(run_dir):
+    board = Board.create(run_dir.board, 1)
+    yield board
+    board.close()
+
+
+def test_a_venues_child_is_a_worker(run_dir, board, started, signals):
+    System(configured(), run_dir).run_child("aster", board, 4, Inherited(epoch=9))
+    kind, settings, its_board, stop = started[0]
+    assert (kind, settings.venue, settings.generation, settings.last_epoch) == ("Worker", "aster", 4, 9)
+    assert its_board is board
+    assert not stop.is_set()
+
+
+def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, started, signals):
+    before = Inherited(epoch=9, published=12)
+    System(configured(), run_dir).run_child(GATEWAY, board, 2, before)
+    kind, directory, row, inherited, _ = started[0]
+    assert (kind, directory, inherited) == ("Gateway", run_dir, before)
+    assert row.at == board.worker(5).at
+
+
+def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
+    def scenario():
+        System(configured(), run_dir).run_child("aster", board, 1, Inherited())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0][-1].is_set()
+
+    assert forking.in_fork(scenario) is True
+
+
+def test_the_simulators_child_says_when_it_listens(run_dir, board, monkeypatch):
+    seen = []
+
+    def run(settings, ready):
+        seen.append((settings, board.worker(6)[WorkerWord.FIRST_FRESH]))
+        ready()
+
+    monkeypatch.setattr("simulator.main.run", run)
+    of = simulation("lighter")
+    System(configured(supervisor__venues="lighter"), run_dir, of).run_child(SIMULATOR, board, 1, Inherited())
+    assert seen == [(of.settings, 0)]
+    assert board.worker(6)[WorkerWord.FIRST_FRESH] > 0
