@@ -21,8 +21,8 @@ class BookReplica:
     """One market's book as it was received.
 
     ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
-    ``worker_exited``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a picture of some seconds
-    ago, for the eye only: see :meth:`indicative`), or the reason of the worker's gap.
+    ``worker_exited``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a
+    picture of some seconds ago, for the eye only: see :meth:`indicative`), or the reason of the worker's gap.
     ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
     ``drifts`` counts proven differences from the worker's book.
     """

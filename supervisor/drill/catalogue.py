@@ -159,7 +159,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "reconnect",
             "a frame over every limit",
             _reconnect,
-            lambda _: {"megabytes": 20},
+            lambda _: {"size": 20 * 1024 * 1024},
         ),
         Drill("drop_delta", "network", "resync", "a book update is lost", _resync, venue_effects=_EXTENDED_RECONNECTS),
         Drill(

@@ -173,10 +173,8 @@ def _as_json(rows: list[dict[str, Any]]) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    lines = [
-        f"{'venue':<12} {'fault':<16} {'n':>3} {'detected':>9} {'recovered':>10} {'fresh p50':>10} {'p99':>8} "
-        f"{'limit':>7}  result (ms from the fault)"
-    ]
+    numbers = f"{'detected':>9} {'recovered':>10} {'fresh p50':>10} {'p99':>8} {'limit':>7}"
+    lines = [f"{'venue':<12} {'fault':<16} {'n':>3} {numbers}  result (ms from the fault)"]
     for row in rows:
         shown = [row["detected_ms"], row["recovered_ms"], row["fresh_ms"]["p50"], row["fresh_ms"]["p99"]]
         detected, recovered, p50, p99 = ("-" if value is None else f"{value:.0f}" for value in shown)

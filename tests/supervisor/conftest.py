@@ -56,8 +56,8 @@ def new_world(monkeypatch, run_dir, signals):
     module = _load("world")
     worlds = []
 
-    def make(**arguments):
-        worlds.append(module.World(monkeypatch, run_dir, **arguments))
+    def make(*arguments, **flags):
+        worlds.append(module.World(monkeypatch, run_dir, *arguments, **flags))
         return worlds[-1]
 
     yield make

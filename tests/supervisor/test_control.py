@@ -135,7 +135,7 @@ def test_a_client_may_ask_again(connect, loop, asked):
 
 def test_a_refusal_names_the_remedy(connect, loop):
     client = connect()
-    client.send(Request("kill", target="nobody"))
+    client.send(Request("restart", target="nobody"))
     loop.run()
     reply = json.loads(client.receive())
     assert reply == {"ok": False, "error": "no process 'nobody' here", "advice": "there are lighter"}
@@ -143,7 +143,7 @@ def test_a_refusal_names_the_remedy(connect, loop):
 
 @pytest.mark.parametrize(
     "packet",
-    [b"junk", b"{", b"[]", b'{"verb":"explode"}', b'{"verb":"ping","extra":1}', b'{"verb":"kill","signal":"nine"}', b"\xff"],
+    [b"junk", b"{", b"[]", b'{"verb":"explode"}', b'{"verb":"ping","extra":1}', b'{"verb":"drill","fault":"bite"}', b"\xff"],
 )
 def test_junk_is_refused_and_the_conversation_goes_on(connect, loop, asked, packet):
     client = connect()

@@ -97,7 +97,7 @@ class WebSocketPeer:
     """A WebSocket server that plays ``script(connection)`` to each client (library: websockets)."""
 
     def __init__(self, script, **options):
-        self._server = serve(script, "127.0.0.1", 0, **options)
+        self._server = serve(script, "127.0.0.1", 0, close_timeout=0.1, **options)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/feed"
 

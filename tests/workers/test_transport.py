@@ -344,7 +344,7 @@ def test_reset_connection_is_server_close(connect):
         transport.close()
 
 
-@pytest.mark.parametrize("sent", [frame(TEXT, b"x", mask=b"1234"), frame(TEXT, b"x" * 101), frame(0xF, b"")])
+@pytest.mark.parametrize("sent", [frame(TEXT, b"x", mask=b"1234"), frame(TEXT, b"x" * 200), frame(0xF, b"")])
 def test_server_that_breaks_the_protocol_is_parse_errors(connect, sent):
     def script(sock, over):
         upgrade(sock)
