@@ -24,8 +24,13 @@ _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: A resync without a snapshot for this long is tried again.
 RESYNC_RETRY_NS: Final = 5 * _NS
-#: Between two fetches of one book, when the first could not be joined to the stream.
-_REFETCH_PAUSE_NS: Final = _NS
+#: Between two fetches of one book, when the first could not be joined to the stream: doubling up to a cap.
+_REFETCH_PAUSE_NS: Final = 250 * _MS
+_REFETCH_CAP_NS: Final = 2 * _NS
+#: A stream to be joined is given so long to show its first change before its snapshot is fetched all the same.
+FIRST_CHANGE_NS: Final = 300 * _MS
+#: Between two looks at a silent book by REST.
+_COMPARE_PAUSE_NS: Final = _NS
 #: Aster: a book without an applied event for 2 s is fetched anew, at most every 7 s.
 _SOFT_AFTER_NS: Final = 2 * _NS
 _SOFT_COOLDOWN_NS: Final = 7 * _NS
@@ -103,6 +108,11 @@ class Recovery:
         route.quiet_limit_ns = route.limit_ns or 0
         self._publish(route, event, out)
 
+    def buffered(self, route: Route, now_ns: int) -> None:
+        """A change waits for a snapshot to join: the first one says that the stream runs, so now it can be fetched."""
+        if route.fetched_ns < self._opened_ns:
+            self._todo.fetch(route, "bridge", now_ns)
+
     def broke(self, route: Route, broken: Broken, now_ns: int, out: list[Publication]) -> None:
         """A book is lost: say so, and begin to get it back."""
         self._now = now_ns
@@ -132,7 +142,7 @@ class Recovery:
         if purpose == "compare":
             self._compared(route, keeper, book, reason)
         elif book is None:
-            route.retry_ns = now_ns + _REFETCH_PAUSE_NS
+            self._fetch_later(route)
         else:
             self._join(route, keeper, book, purpose, out)
 
@@ -175,7 +185,7 @@ class Recovery:
             broken = Broken(Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms")
             self.broke(route, broken, self._now, out)
         elif silent_ns > route.quiet_limit_ns:
-            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _REFETCH_PAUSE_NS:
+            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _COMPARE_PAUSE_NS:
                 self._todo.fetch(route, "compare", self._now)
         elif self._is_soft_resync_due(route, silent_ns):
             self._todo.note("book.soft_resync", symbol=route.symbol, silent_ms=silent_ns // _MS)
@@ -237,10 +247,7 @@ class Recovery:
         route.retry_ns = self._now + RESYNC_RETRY_NS
         match self._continuity.resync:
             case Resync.REFETCH:
-                if self._now - route.fetched_ns < _REFETCH_PAUSE_NS:
-                    route.retry_ns = route.fetched_ns + _REFETCH_PAUSE_NS
-                else:
-                    self._todo.fetch(route, "bridge", self._now)
+                self._todo.fetch(route, "bridge", self._now)
             case Resync.RESUBSCRIBE:
                 self._subscriptions.resubscribe(route.subscription, self._now)
                 self._todo.send(*self._subscriptions.sends(self._now))
@@ -255,9 +262,10 @@ class Recovery:
         """A fetched book is to join the stream."""
         joined = keeper.on_fetched(book)
         if isinstance(joined, Broken):
-            route.retry_ns = self._now + _REFETCH_PAUSE_NS
+            self._fetch_later(route)
             self._todo.note("book.not_joined", symbol=route.symbol, expected=joined.expected, got=joined.got)
             return
+        route.fetch_failures = 0
         if joined is None:
             return
         if route.is_trusted:
@@ -266,6 +274,11 @@ class Recovery:
             self._todo.change(route, StreamState.RESYNC, reason)
         for event in joined:
             self._publish(route, event, out)
+
+    def _fetch_later(self, route: Route) -> None:
+        """A snapshot did not come, or could not be joined: again after a while, and less and less often."""
+        route.retry_ns = self._now + min(_REFETCH_PAUSE_NS << min(route.fetch_failures, 8), _REFETCH_CAP_NS)
+        route.fetch_failures += 1
 
     def _compared(self, route: Route, keeper: BookKeeper, book: BookSnapshot | None, reason: Reason | None) -> None:
         """REST told whether a silent book is quiet or mute."""

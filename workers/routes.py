@@ -63,6 +63,8 @@ class Route:
     #: When it was last asked for by REST, and whether the answer is still out.
     fetched_ns: int = 0
     is_fetching: bool = False
+    #: Fetches in a row that gave no book that could be joined.
+    fetch_failures: int = 0
     #: When it was last asked for by REST to be shown while the connection is away.
     shown_ns: int = 0
     #: The limit, doubled each time REST confirmed that the market is only quiet.

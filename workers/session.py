@@ -14,7 +14,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation
 from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
 from workers.books import BookKeeper, Broken, Outcome
-from workers.recovery import RESYNC_RETRY_NS, Policy, Recovery
+from workers.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
 from workers.routes import Route
 from workers.subscriptions import Subscriptions
 from workers.venues.venue import (
@@ -74,6 +74,8 @@ class Session:
         self._policy = policy
         self._markets = {listing.wire: listing for listing in listings}
         self._subscriptions = Subscriptions(connection, venue.limits)
+        self._is_bridged = venue.continuity.rule is Rule.BRIDGE
+        self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
         self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
         self.routes = _routes(venue, connection, listings, policy)
         self._books = self._by_symbol(Stream.BOOK)
@@ -149,17 +151,15 @@ class Session:
         self._recovery.opened(now_ns)
         for route in self.routes:
             route.unusable_since_ns = now_ns
-            route.retry_ns = 0 if route.keeper is None else now_ns + RESYNC_RETRY_NS
+            route.retry_ns = 0 if route.keeper is None else now_ns + self._first_look_ns
             route.is_fetching = False
+            route.fetch_failures = 0
             route.is_backlog_due = self._venue.replays_trades
             route.quiet_limit_ns = route.limit_ns or 0
             if route.keeper is not None:
                 route.keeper.lose(cause)
             if self.connection.in_url:
                 self.todo.change(route, StreamState.SUBSCRIBED, route.reason)
-        if self._venue.continuity.rule is Rule.BRIDGE:
-            for route in self.book_routes:
-                self.todo.fetch(route, "bridge", now_ns)
 
     def received(self, binary: bool, payload: memoryview | bytes, now_ns: int) -> list[Publication]:  # noqa: FBT001
         """A message came; what to publish because of it."""
@@ -295,6 +295,8 @@ class Session:
         """What a keeper made of a book frame."""
         if outcome is None:
             out.append((route, None))
+            if self._is_bridged and not route.is_trusted:
+                self._recovery.buffered(route, self._now)
         elif isinstance(outcome, Broken):
             self._recovery.broke(route, outcome, self._now, out)
         else:

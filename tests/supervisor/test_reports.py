@@ -58,7 +58,7 @@ def logged(caplog):
     return lambda event: [(record.levelname, record.fields) for record in caplog.records if record.getMessage() == event]
 
 
-def crash(child, reports, now_ns):
+def crash(child, now_ns):
     child.life.handle(Event.START, now_ns)
     death = child.life.bury(Reason.CRASH, 1, None, now_ns, 0)
     child.life.handle(Event.EXIT, now_ns)
@@ -132,7 +132,7 @@ def test_exit_code_zero_is_not_none(reports, child):
 
 
 def test_the_next_start_is_told_with_its_delay(reports, child, told, logged):
-    crash(child, reports, 1000 * S)
+    crash(child, 1000 * S)
     reports.restarting(child, Reason.CRASH)
     ((_, fields),) = logged("worker.restarting")
     assert (fields["delay_s"], fields["failures"], fields["restarts"]) == (1.0, 1, 1)
@@ -140,7 +140,7 @@ def test_the_next_start_is_told_with_its_delay(reports, child, told, logged):
 
 
 def test_a_delay_that_is_over_is_none_left(reports, child, told, clock):
-    crash(child, reports, 1000 * S)
+    crash(child, 1000 * S)
     clock.now_ns = 1005 * S
     reports.restarting(child, Reason.CRASH)
     assert told[0]["delay_s"] == 0.0
@@ -162,7 +162,7 @@ def test_a_person_is_called_with_an_error(reports, child, logged):
 
 def test_a_crash_loop_is_one_line_per_longest_delay(reports, child, logged):
     for second in range(100):
-        crash(child, reports, (1000 + second) * S)
+        crash(child, (1000 + second) * S)
         reports.crash_loop(child, (1000 + second) * S)
     lines = logged("worker.crash_loop")
     assert len(lines) == 4, "at 0, 30, 60 and 90 s"

@@ -1,0 +1,256 @@
+"""The gateway against a control server that the test drives, heard by a subscriber."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+
+import pytest
+import zmq
+
+from ipc.board import Row, WorkerWord
+from ipc.codec import decode
+from ipc.control import Reply
+from ipc.errors import NotRunningError
+from ipc.health import Reason
+from supervisor.children import Inherited
+from supervisor.control import ControlServer
+from supervisor.gateway import Gateway
+
+
+class ParentSide:
+    """The parent's end: its control server, and a loop that the test turns."""
+
+    def __init__(self, path):
+        self._readers = {}
+        self.server = ControlServer(path, lambda _: Reply(True), self._watch)
+
+    def _watch(self, descriptor, callback):
+        if callback is None:
+            self._readers.pop(descriptor, None)
+        else:
+            self._readers[descriptor] = callback
+
+    def close(self):
+        if self._readers:
+            self.server.close()
+
+    def turn(self):
+        for descriptor in select.select(list(self._readers), [], [], 0.005)[0]:
+            self._readers.get(descriptor, lambda: None)()
+
+    def tell(self, event="exited", process="lighter", **fields):
+        told = {
+            "process": process,
+            "event": event,
+            "reason": Reason.KILLED,
+            "pid": None,
+            "generation": 2,
+            "exit_code": None,
+            "signal": "SIGKILL",
+            "delay_s": 1.0,
+            "failures": 1,
+            "restarts": 1,
+            "uptime_s": 12.5,
+            "mono_ns": 111,
+            "wall_ns": 222,
+        }
+        self.server.tell({**told, **fields})
+
+
+class RunningGateway:
+    """A gateway in a thread."""
+
+    def __init__(self, run_dir, row, before):
+        self.stop = threading.Event()
+        self._gateway = Gateway(run_dir, row, before, self.stop)
+        self.thread = threading.Thread(target=self._gateway.run)
+        self.thread.start()
+
+    def end(self):
+        """Tell it to stop, wait, and give back what the end of its process would."""
+        self.stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        self._gateway._control.close()
+        self._gateway._context.term()
+
+
+@pytest.fixture
+def parent(run_dir):
+    parent = ParentSide(run_dir.control)
+    yield parent
+    parent.close()
+
+
+@pytest.fixture
+def row():
+    return Row(memoryview(bytearray(WorkerWord.COUNT * 8)).cast("Q"), 0, WorkerWord.COUNT)
+
+
+@pytest.fixture
+def until(parent):
+    """Turns the parent's loop until something is so."""
+
+    def until(condition, timeout_s=20.0):
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "not in time"
+            parent.turn()
+        return found
+
+    return until
+
+
+@pytest.fixture
+def start(run_dir, row, parent, until):
+    """Starts a gateway and waits until it follows."""
+    running = []
+
+    def start(before=Inherited()):
+        running.append(RunningGateway(run_dir, row, before))
+        until(lambda: parent.server._followers)
+        return running[-1]
+
+    yield start
+    for gateway in running:
+        gateway.end()
+
+
+@pytest.fixture
+def subscriber(run_dir):
+    context = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, 10), (zmq.SUBSCRIBE, b"")):
+        socket.setsockopt(option, value)
+    socket.connect(run_dir.feed("lifecycle"))
+    yield socket
+    socket.close()
+    context.term()
+
+
+@pytest.fixture
+def hear(subscriber, until):
+    """The next event, with its topic."""
+
+    def hear():
+        until(lambda: subscriber.poll(0))
+        topic, payload = subscriber.recv_multipart()
+        return topic.decode(), decode(payload)
+
+    return hear
+
+
+def test_what_happens_to_a_process_is_published(parent, start, hear, row):
+    start()
+    parent.tell()
+    topic, event = hear()
+    assert topic == "lifecycle.lighter"
+    assert (event.venue, event.symbol, event.event, event.reason) == ("lighter", None, "exited", Reason.KILLED)
+    assert (event.pid, event.generation, event.exit_code, event.signal) == (None, 2, None, "SIGKILL")
+    assert (event.delay_s, event.failures, event.restarts, event.uptime_s) == (1.0, 1, 1, 12.5)
+    assert (event.recv_mono_ns, event.recv_ns) == (111, 222)
+    assert (event.epoch, event.seq) == (row[WorkerWord.EPOCH], 1)
+
+
+def test_each_process_has_its_topic_and_sequence(parent, start, hear):
+    start()
+    for process in ("lighter", "paradex", "lighter"):
+        parent.tell(process=process)
+    assert [(topic, event.seq) for topic, event in (hear() for _ in range(3))] == [
+        ("lifecycle.lighter", 1),
+        ("lifecycle.paradex", 1),
+        ("lifecycle.lighter", 2),
+    ]
+
+
+def test_what_was_before_the_gateway_is_told_when_it_is_there(parent, start, hear):
+    parent.tell("started", reason=None)
+    start()
+    assert hear()[1].event == "started"
+
+
+def test_who_joins_late_hears_the_last_of_each_process(parent, start, until, run_dir, row):
+    start()
+    for event in ("started", "live", "exited"):
+        parent.tell(event)
+    until(lambda: row[WorkerWord.PUBLISHED] == 3)
+    context = zmq.Context()
+    with context.socket(zmq.SUB) as late:
+        late.setsockopt(zmq.LINGER, 0)
+        late.subscribe(b"lifecycle.")
+        late.connect(run_dir.feed("lifecycle"))
+        until(lambda: late.poll(0))
+        event = decode(late.recv_multipart()[1])
+    context.term()
+    assert (event.event, event.flags) == ("exited", ("refresh",))
+
+
+def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, row, until):
+    gateway = start()
+    parent.tell("started")
+    parent.tell("live")
+    assert [hear()[1].event for _ in range(2)] == ["started", "live"]
+    gateway.end()
+    until(lambda: not parent.server._followers)
+    parent.tell("exited")
+    parent.tell("restarting")
+    before = Inherited(row[WorkerWord.EPOCH], row[WorkerWord.PUBLISHED])
+    assert before.published == 2
+    start(before)
+    parent.tell("started")
+    events = [hear()[1] for _ in range(3)]
+    assert [event.event for event in events] == ["exited", "restarting", "started"]
+    assert events[0].epoch > before.epoch
+    assert row[WorkerWord.PUBLISHED] == 5
+
+
+def test_the_epoch_is_above_that_of_every_one_before(start, row):
+    far_ahead = time.time_ns() + 10**18
+    start(Inherited(far_ahead, 0))
+    assert row[WorkerWord.EPOCH] == far_ahead + 1
+
+
+def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear, caplog):
+    start()
+    parent.server.tell({"process": 5})
+    parent.tell(reason="a reason of tomorrow")
+    parent.tell("live")
+    assert hear()[1].event == "live"
+    assert [record.getMessage() for record in caplog.records].count("gateway.not_understood") == 2
+
+
+def test_it_beats_though_nothing_happens(start, row, until):
+    start()
+    first = until(lambda: row[WorkerWord.BEAT])
+    until(lambda: row[WorkerWord.BEAT] > first)
+    assert 0 < row[WorkerWord.FIRST_FRESH] <= row[WorkerWord.LAST_FRESH]
+    assert row[WorkerWord.MAIN_LOOPS] > 0
+
+
+def test_it_ends_when_it_is_told_to(start):
+    start().end()
+
+
+def test_it_ends_with_the_control_socket_of_its_parent(parent, start):
+    gateway = start()
+    parent.close()
+    gateway.thread.join(20)
+    assert not gateway.thread.is_alive()
+
+
+def test_it_ends_when_it_has_another_parent(start, monkeypatch):
+    gateway = start()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    gateway.thread.join(20)
+    assert not gateway.thread.is_alive()
+
+
+def test_without_a_parent_it_does_not_start(run_dir, row, forking):
+    def scenario():
+        with pytest.raises(NotRunningError):
+            Gateway(run_dir, row, Inherited(), threading.Event())
+
+    forking.in_fork(scenario)

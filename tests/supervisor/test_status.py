@@ -1,0 +1,468 @@
+"""The state of a system as its run directory shows it, from boards that the test writes."""
+
+from __future__ import annotations
+
+import json
+import os
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from ipc.errors import BoardError, UnknownStateError
+from ipc.health import Phase, Reason, StreamState, WorkerState
+from supervisor import status as module
+from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.verbs.status import render
+
+S = 1_000_000_000
+MS = 1_000_000
+
+
+@pytest.fixture
+def now(boards, monkeypatch):
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic_ns=lambda: boards.NOW))
+    return boards.NOW
+
+
+@pytest.fixture
+def holder(monkeypatch):
+    """Whom the kernel names as the holder of the lock."""
+    held = SimpleNamespace(pid=4711)
+    monkeypatch.setattr(module, "holder_of", lambda _: held.pid)
+    return held
+
+
+@pytest.fixture
+def system(boards, run_dir, now, holder):
+    system = boards.WrittenSystem(run_dir)
+    yield system
+    system.board.close()
+
+
+@pytest.fixture
+def read(system, run_dir):
+    return lambda: read_status(run_dir)
+
+
+def stream_of(status, venue="lighter", stream="book"):
+    return status["venues"][venue]["streams"][stream]
+
+
+def lines(status):
+    return [click.unstyle(line) for line in render(status).splitlines()]
+
+
+# --- the contract -----------------------------------------------------------------------------------------------------
+
+VENUE_KEYS = "state since_s pid epoch restarts last_exit next_start_in_s feed streams"
+STREAM_KEYS = "state reason age_ms limit_ms reconnects markets"
+
+
+def test_every_key_of_the_contract_is_there(read):
+    status = read()
+    assert {"supervisor", "venues", "gateway", "simulator"} <= set(status)
+    assert {"state", "pid", "uptime_s", "version"} <= set(status["supervisor"])
+    assert {"state", "pid", "http"} <= set(status["gateway"])
+    assert status["simulator"] is None
+    assert list(status["venues"]) == ["lighter", "paradex"]
+    for venue in status["venues"].values():
+        assert set(VENUE_KEYS.split()) <= set(venue)
+        for stream in venue["streams"].values():
+            assert set(STREAM_KEYS.split()) <= set(stream)
+            assert list(stream["markets"]) == ["BTC-PERP", "ETH-PERP"]
+
+
+def test_a_simulator_is_told_with_its_urls(system, read):
+    system.describe_simulator()
+    simulator = read()["simulator"]
+    assert simulator["admin"] == "http://127.0.0.1:3"
+    assert simulator["venues"] == {"lighter": {"ws": "ws://127.0.0.1:1", "rest": "http://127.0.0.1:2"}}
+    assert (simulator["state"], simulator["pid"]) == ("live", 5006)
+
+
+def test_it_is_plain_json(read):
+    status = read()
+    assert json.loads(json.dumps(status)) == status
+
+
+def test_a_running_system(read, system):
+    supervisor = read()["supervisor"]
+    assert (supervisor["state"], supervisor["pid"], supervisor["uptime_s"]) == ("running", 4711, 1000.0)
+    assert (supervisor["version"], supervisor["beat_age_ms"], supervisor["forks"]) == ("1.2.3", 100, 3)
+
+
+def test_a_live_venue(read, system, run_dir):
+    system.process("lighter", EPOCH=77, RESTARTS=2, RSS_BYTES=9, BEAT=system.board.header[6], DROPS=4)
+    venue = read()["venues"]["lighter"]
+    assert (venue["state"], venue["since_s"], venue["pid"], venue["epoch"]) == ("live", 990.0, 5003, 77)
+    assert (venue["restarts"], venue["last_exit"], venue["next_start_in_s"]) == (2, None, None)
+    assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
+    assert venue["time_to_fresh_ms"] == 1000
+    assert venue["books"] == {"wanted": 2, "usable": 2}
+    assert (venue["rss_bytes"], venue["beat_age_ms"], venue["drops"]) == (9, 100, 4)
+    assert (venue["crash_loop"], venue["outage"]) == (False, False)
+
+
+def test_what_never_was_is_none(read, system):
+    system.process("lighter", EPOCH=0, FIRST_FRESH=0, BEAT=0, RSS_BYTES=0, STATE_SINCE=0)
+    venue = read()["venues"]["lighter"]
+    assert [venue[key] for key in ("epoch", "time_to_fresh_ms", "beat_age_ms", "rss_bytes", "since_s")] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"EXIT_REASON": Reason.CRASH, "EXIT_CODE": 2}, {"reason": "crash", "code": 1, "signal": None}),
+        ({"EXIT_REASON": Reason.CLEAN_EXIT, "EXIT_CODE": 1}, {"reason": "clean_exit", "code": 0, "signal": None}),
+        ({"EXIT_REASON": Reason.WEDGED, "EXIT_SIGNAL": 9}, {"reason": "wedged", "code": None, "signal": 9}),
+    ],
+)
+def test_the_last_exit(read, system, now, words, expected):
+    system.process("lighter", EXIT_AT=now - 60 * S, EXIT_UPTIME_NS=5 * S, **words)
+    last = read()["venues"]["lighter"]["last_exit"]
+    assert {key: last[key] for key in expected} == expected
+    assert (last["uptime_s"], last["ago_s"]) == (5.0, 60.0)
+
+
+@pytest.mark.parametrize(("in_s", "expected"), [(4, 4.0), (-4, 0.0)])
+def test_the_next_start(read, system, now, in_s, expected):
+    system.process("lighter", WorkerState.BACKOFF, NEXT_START=now + in_s * S, PID=0)
+    venue = read()["venues"]["lighter"]
+    assert (venue["state"], venue["next_start_in_s"], venue["pid"]) == ("backoff", expected, None)
+
+
+def test_sessions_by_their_names(read, system, run_dir, now):
+    run_dir.worker_description("lighter").write_text('{"sessions": ["main", "poll"]}')
+    system.session("lighter", 0, Phase.SUBSCRIBED, FRAMES=5, LAST_WS_RX=now - 200 * MS, RECONNECTS=2)
+    system.session("lighter", 1, Phase.BACKOFF, NEXT_ACTION=now + 3 * S, LAST_REASON=Reason.DNS_FAILED, ATTEMPT=4)
+    sessions = read()["venues"]["lighter"]["sessions"]
+    assert (sessions["main"]["phase"], sessions["main"]["frames"], sessions["main"]["silent_ms"]) == ("subscribed", 5, 200)
+    assert (sessions["main"]["reconnects"], sessions["main"]["next_action_in_s"]) == (2, None)
+    assert sessions["poll"]["phase"] == "backoff"
+    assert (sessions["poll"]["reason"], sessions["poll"]["next_action_in_s"]) == ("dns_failed", 3.0)
+    assert sessions["poll"]["silent_ms"] is None
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_market_as_it_is(system, read):
+    system.cell("lighter", "book", "BTC-PERP", StreamState.RESYNC, reason=Reason.SEQ_GAP, age_ms=300, since_ms=70)
+    market = stream_of(read())["markets"]["BTC-PERP"]
+    assert (market["state"], market["reason"], market["age_ms"]) == ("resync", "seq_gap", 300)
+    assert (market["limit_ms"], market["since_ms"], market["reconnects"]) == (10_000, 70, 0)
+
+
+def test_age_counts_from_the_newer_of_parsed_and_published(system, read, now):
+    row = system.board.cell(3, 0, module.Stream.BOOK)
+    row[module.CellWord.LAST_PARSED], row[module.CellWord.LAST_PUBLISHED] = now - 900 * MS, now - 200 * MS
+    assert stream_of(read())["markets"]["BTC-PERP"]["age_ms"] == 200
+
+
+def test_no_data_has_no_age_and_no_limit_is_none(system, read):
+    system.forget("lighter", "trade", "BTC-PERP")
+    system.cell("lighter", "trade", "BTC-PERP", limit_ms=0)
+    market = stream_of(read(), stream="trade")["markets"]["BTC-PERP"]
+    assert (market["age_ms"], market["limit_ms"]) == (None, None)
+
+
+WORST_FIRST = ["failed", "stale", "backoff", "connecting", "resync", "rest", "subscribed", "quiet", "live", "off"]
+
+
+@pytest.mark.parametrize("better", WORST_FIRST[1:])
+def test_the_worst_market_decides_the_state(system, read, better):
+    worse = WORST_FIRST[WORST_FIRST.index(better) - 1]
+    for one, other in ((better, worse), (worse, better)):
+        system.cell("lighter", "book", "BTC-PERP", StreamState(one))
+        system.cell("lighter", "book", "ETH-PERP", StreamState(other))
+        assert stream_of(read())["state"] == worse
+
+
+def test_every_state_has_its_rank(system, read):
+    assert set(WORST_FIRST) == {state.value for state in StreamState}
+
+
+def test_age_and_limit_are_the_worst_markets(system, read):
+    system.cell("lighter", "book", "ETH-PERP", StreamState.STALE, age_ms=35_000, limit_ms=20_000)
+    stream = stream_of(read())
+    assert (stream["state"], stream["age_ms"], stream["limit_ms"]) == ("stale", 35_000, 20_000)
+
+
+@pytest.mark.xfail(strict=True, reason="the oldest market gives the age, though another one is worse and its limit another")
+def test_a_quiet_market_does_not_lend_its_age_to_a_stale_one(system, read):
+    system.cell("lighter", "book", "BTC-PERP", StreamState.QUIET, age_ms=35_000, limit_ms=60_000)
+    system.cell("lighter", "book", "ETH-PERP", StreamState.STALE, age_ms=12_000, limit_ms=10_000)
+    stream = stream_of(read())
+    assert (stream["state"], stream["age_ms"], stream["limit_ms"]) == ("stale", 12_000, 10_000)
+
+
+@pytest.mark.xfail(strict=True, reason="the oldest market gives the age: one that never had data borrows another's")
+def test_a_failed_market_that_never_had_data_shows_no_age(system, read):
+    system.forget("lighter", "book", "ETH-PERP")
+    system.cell("lighter", "book", "ETH-PERP", StreamState.FAILED, reason=Reason.UNKNOWN_MARKET)
+    stream = stream_of(read())
+    assert (stream["state"], stream["reason"], stream["age_ms"]) == ("failed", "unknown_market", None)
+
+
+def test_the_reason_is_the_worst_markets(system, read):
+    system.cell("lighter", "book", "BTC-PERP", StreamState.LIVE, reason=Reason.ROTATION, since_ms=10)
+    system.cell("lighter", "book", "ETH-PERP", StreamState.STALE, reason=Reason.NO_BOOK, since_ms=900)
+    assert stream_of(read())["reason"] == "no_book"
+
+
+def test_a_reason_stays_when_all_is_well_again(system, read):
+    assert stream_of(read())["reason"] is None
+    system.cell("lighter", "book", "ETH-PERP", reason=Reason.SEQ_GAP, since_ms=900)
+    assert stream_of(read())["reason"] == "seq_gap"
+
+
+def test_reconnects_are_those_of_the_market_with_the_most(system, read):
+    system.cell("lighter", "book", "ETH-PERP", reconnects=3)
+    system.cell("lighter", "book", "BTC-PERP", reconnects=1)
+    assert stream_of(read())["reconnects"] == 3
+
+
+@pytest.mark.xfail(strict=True, reason="a market that never changed ranks as the latest, so an older reason is shown")
+def test_the_reason_is_the_last_one(boards, run_dir, now, holder):
+    system = boards.WrittenSystem(run_dir, ("BTC-PERP", "ETH-PERP", "SOL-PERP"))
+    system.cell("lighter", "book", "ETH-PERP", reason=Reason.SEQ_GAP, since_ms=90_000)
+    system.cell("lighter", "book", "SOL-PERP", reason=Reason.ROTATION, since_ms=10)
+    assert stream_of(read_status(run_dir))["reason"] == "rotation"
+    system.board.close()
+
+
+def test_a_word_of_a_newer_version_is_not_guessed(system, read):
+    system.board.cell(3, 0, module.Stream.BOOK)[module.CellWord.REASON] = 9999
+    assert stream_of(read())["markets"]["BTC-PERP"]["reason"] is None
+
+
+# --- running, draining, dead, none ------------------------------------------------------------------------------------
+
+
+def test_a_draining_system(system, read):
+    system.header(PARENT_DRAINING=1)
+    status = read()
+    assert (status["supervisor"]["state"], status["supervisor"]["pid"]) == ("draining", 4711)
+    assert status["venues"]["lighter"]["state"] == "live"
+
+
+def test_a_dead_one_has_no_processes_but_its_story(system, read, holder, now):
+    system.process("lighter", RESTARTS=2, EXIT_REASON=Reason.CRASH, EXIT_CODE=2, EXIT_AT=now - S, NEXT_START=now + S)
+    system.describe_simulator()
+    holder.pid = None
+    status = read()
+    supervisor = status["supervisor"]
+    assert (supervisor["state"], supervisor["pid"], supervisor["uptime_s"], supervisor["version"]) == (
+        ("dead", None, None, "1.2.3")
+    )
+    for process in (*status["venues"].values(), status["gateway"], status["simulator"]):
+        assert (process["state"], process["pid"], process["next_start_in_s"]) == ("stopped", None, None)
+    venue = status["venues"]["lighter"]
+    assert (venue["restarts"], venue["last_exit"]["reason"]) == (2, "crash")
+    assert {stream["state"] for stream in venue["streams"].values()} == {"off"}
+
+
+def test_never_started(run_dir):
+    status = read_status(run_dir)
+    assert status["supervisor"] == {"state": "none", "pid": None, "uptime_s": None, "version": None}
+    assert (status["venues"], status["simulator"]) == ({}, None)
+    assert {"state", "pid", "http"} <= set(status["gateway"])
+    assert exit_code_of(status) == 3
+
+
+def test_a_run_directory_that_does_not_exist(run_dir):
+    run_dir.path.rmdir()
+    assert read_status(run_dir)["supervisor"]["state"] == "none"
+
+
+def test_a_description_without_a_board_and_without_a_holder_is_none(system, read, run_dir, holder):
+    run_dir.board.unlink()
+    holder.pid = None
+    assert read()["supervisor"]["state"] == "none"
+
+
+def test_a_running_system_without_a_board_cannot_be_told(system, read, run_dir):
+    run_dir.board.unlink()
+    with pytest.raises(BoardError) as unknown:
+        read()
+    assert unknown.value.exit_code == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 100])
+def test_a_board_that_is_none_cannot_be_told(system, read, run_dir, content):
+    run_dir.board.unlink()
+    run_dir.board.write_bytes(content)
+    with pytest.raises(UnknownStateError, match="not a board of this version"):
+        read()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
+def test_a_description_that_is_none_cannot_be_told(system, read, run_dir, content):
+    run_dir.description.write_text(content)
+    with pytest.raises(UnknownStateError):
+        read()
+
+
+@pytest.mark.xfail(strict=True, reason="a description of another shape ends in KeyError, TypeError or ValueError")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda described: described.clear(),
+        lambda described: described.pop("gateway"),
+        lambda described: described.update(venues=[]),
+        lambda described: described["venues"]["lighter"].pop("symbols"),
+        lambda described: described["venues"]["lighter"].update(streams=["hologram"]),
+    ],
+    ids=["empty", "no gateway", "a list of venues", "no symbols", "a newer stream"],
+)
+def test_a_description_of_another_shape_cannot_be_told(system, read, change):
+    change(system.described)
+    system.describe()
+    with pytest.raises(UnknownStateError):
+        read()
+
+
+def test_the_real_lock_decides(boards, run_dir, now, start_holder):
+    system = boards.WrittenSystem(run_dir)
+    assert read_status(run_dir)["supervisor"]["state"] == "dead"
+    holder = start_holder(run_dir.lock)
+    assert read_status(run_dir)["supervisor"]["pid"] == holder.pid
+    holder.kill()
+    holder.wait()
+    assert read_status(run_dir)["supervisor"]["state"] == "dead"
+    system.board.close()
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def test_all_well_is_zero(read):
+    assert exit_code_of(read()) == 0
+
+
+@pytest.mark.parametrize("state", [state for state in WorkerState if state is not WorkerState.LIVE])
+def test_a_worker_that_is_not_live_is_one(system, read, state):
+    system.process("paradex", state)
+    assert exit_code_of(read()) == 1
+
+
+@pytest.mark.parametrize("stream", ["book", "mark", "funding_poll"])
+@pytest.mark.parametrize("state", ["stale", "failed", "backoff", "connecting", "resync", "rest"])
+def test_a_required_stream_that_is_not_well_is_one(system, read, stream, state):
+    system.cell("paradex", stream, "ETH-PERP", StreamState(state))
+    assert exit_code_of(read()) == 1
+
+
+@pytest.mark.parametrize("state", ["quiet", "off"])
+def test_quiet_is_well(system, read, state):
+    system.cell("paradex", "book", "ETH-PERP", StreamState(state))
+    assert exit_code_of(read()) == 0
+
+
+def test_trades_may_be_silent(system, read):
+    system.cell("paradex", "trade", "ETH-PERP", StreamState.STALE, age_ms=999_000)
+    assert exit_code_of(read()) == 0
+
+
+def test_draining_is_judged_as_running(system, read):
+    system.header(PARENT_DRAINING=1)
+    assert exit_code_of(read()) == 0
+
+
+def test_dead_is_three(read, holder):
+    holder.pid = None
+    assert exit_code_of(read()) == 3
+
+
+# --- the pid of one ---------------------------------------------------------------------------------------------------
+
+
+def test_pid_of_a_process_that_is_there(system, read):
+    system.process("lighter", PID=os.getpid())
+    assert pid_of(read(), "lighter") == os.getpid()
+
+
+@pytest.mark.parametrize("name", ["lighter", "simulator"])
+def test_pid_of_one_that_does_not_run(system, read, name):
+    system.process("lighter", PID=0)
+    assert pid_of(read(), name) is None
+
+
+def test_pid_that_is_gone_is_none(system, read):
+    system.process("gateway", PID=4_194_305)
+    assert pid_of(read(), "gateway") is None
+
+
+def test_pid_of_nobody_names_those_that_are(read):
+    with pytest.raises(UnknownStateError, match="no process 'binance' here .*lighter, paradex, gateway, simulator"):
+        pid_of(read(), "binance")
+
+
+# --- for people -------------------------------------------------------------------------------------------------------
+
+
+def test_a_line_a_process_and_a_line_a_stream(read, run_dir):
+    told = lines(read())
+    heads = [line.split()[0] for line in told]
+    streams = ["book", "trade", "mark", "funding_poll"]
+    assert heads == ["supervisor", "lighter", *streams, "paradex", *streams, "gateway"]
+    assert told[0].split()[1:] == ["running", "pid", "4711", "up", "1000", "s", "version", "1.2.3", str(run_dir.path)]
+
+
+def test_a_stream_line_says_why(system, read):
+    system.cell("lighter", "book", "ETH-PERP", StreamState.STALE, reason=Reason.NO_BOOK, age_ms=12_300, reconnects=3)
+    (line,) = [line for line in lines(read()) if "stale" in line]
+    assert line.split()[:2] == ["book", "stale"]
+    assert "age  12.3 s of 10 s" in line
+    assert "reconnects 3" in line
+    assert "last reason no_book" in line
+    assert "(BTC-PERP live)" in line
+
+
+def test_a_stream_without_data_or_limit(system, read):
+    for symbol in system.symbols:
+        system.forget("lighter", "trade", symbol)
+        system.board.cell(3, system.symbols.index(symbol), module.Stream.TRADE)[module.CellWord.LIMIT_MS] = 0
+    line = next(line for line in lines(read()) if "trade" in line)
+    assert line.split() == ["trade", "live", "age", "-", "of", "none"]
+
+
+def test_a_venue_line_says_how_it_ended_and_when_it_comes_back(system, read, now):
+    system.process(
+        "lighter",
+        WorkerState.BACKOFF,
+        PID=0,
+        RESTARTS=4,
+        CRASH_LOOP=1,
+        OUTAGE_SINCE=now,
+        EXIT_REASON=Reason.KILLED,
+        EXIT_SIGNAL=9,
+        EXIT_AT=now - 3 * S,
+        NEXT_START=now + 8 * S,
+    )
+    line = next(line for line in lines(read()) if line.startswith("lighter"))
+    for part in ("backoff", "restarts 4", "last exit killed (signal 9, 3 s ago)", "next start in 8.0 s", "CRASH LOOP", "OUTAGE"):
+        assert part in line
+    assert "pid" not in line
+
+
+def test_an_exit_code_is_shown_also_when_it_is_zero(system, read, now):
+    system.process("lighter", EXIT_REASON=Reason.CLEAN_EXIT, EXIT_CODE=1, EXIT_AT=now - S)
+    assert any("last exit clean_exit (code 0, 1 s ago)" in line for line in lines(read()))
+
+
+def test_a_simulator_has_its_line(system, read):
+    system.describe_simulator()
+    assert lines(read())[-1].split() == ["simulator", "live", "pid", "5006", "http://127.0.0.1:3"]
+
+
+def test_a_dead_system_says_so(read, holder):
+    holder.pid = None
+    told = lines(read())
+    assert told[0].startswith("supervisor   dead")
+    assert "stopped" in told[1]
+
+
+def test_never_started_is_one_line(run_dir):
+    assert render(read_status(run_dir)) == "supervisor: never started here"
