@@ -24,6 +24,8 @@ _VERBS: Final = {
     "book": ("supervisor.verbs.look", "Show an order book."),
     "funding": ("supervisor.verbs.look", "Show the funding rates of all venues."),
     "drill": ("supervisor.verbs.drill", "Inject faults and measure the recovery."),
+    "shadow": ("supervisor.verbs.shadow", "Watch a running system, and report."),
+    "report": ("supervisor.verbs.shadow", "Judge a shadow run, or compare two."),
     "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
     "check": ("supervisor.verbs.check", "Look whether a system could run here."),
     "config": ("supervisor.verbs.configure", "Show or validate the configuration."),

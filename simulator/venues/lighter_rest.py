@@ -137,9 +137,7 @@ class Rest:
             ("assetDetails", self._asset_details),
         ):
             venue.routes.add("GET", f"/api/v1/{path}", self._limited(answer))
-        venue.routes.add(
-            "GET", "/", lambda _: json({"status": 1, "network_id": 1, "timestamp": venue.now_ms() // 1000})
-        )
+        venue.routes.add("GET", "/", lambda _: json({"status": 200, "network_id": 304}))
 
     def _limited(self, answer: Callable[[Request], Any]) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:

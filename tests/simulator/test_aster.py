@@ -178,6 +178,14 @@ def test_aggregate_trades_have_no_gaps_and_say_who_was_maker(stage):
     assert sides == {("buy", False), ("sell", True)}
 
 
+def test_single_trades_name_no_side(stage):
+    client = stage.connect("/ws/btcusdt@tradepro")
+    stage.run(10)
+    trade = client.heard()[0]
+    assert trade["e"] == "tradepro"
+    assert trade["m"] == ["hidden", "hidden"]
+
+
 def test_marks_come_at_their_speed_with_the_running_rate(stage):
     fast, slow = stage.connect("/ws/btcusdt@markPrice@1s"), stage.connect("/ws/btcusdt@markPrice")
     stage.run(9.01)

@@ -228,6 +228,9 @@ def test_the_catalogue_names_the_delisted_coin_and_thousands(stage):
     spot = info(stage, type="spotMeta")
     assert [pair["name"] for pair in spot["universe"]] == ["PURR/USDC", "@1"]
     assert info(stage, type="perpDexs") == [None]
+    assert info(stage, type="allPerpMetas") == [meta]
+    contexts = info(stage, type="spotMetaAndAssetCtxs")[1]
+    assert [ctx["coin"] for ctx in contexts] == ["PURR/USDC", "@1"]
 
 
 def test_rest_answers(stage):

@@ -255,6 +255,12 @@ def test_rest_errors_and_limit(stage):
     assert statuses == [200] * 58 + [429]
 
 
+def test_other_rest_paths(stage):
+    assert stage.get("/api/v1/exchangeStats")["total"] == 5
+    assert [asset["symbol"] for asset in stage.get("/api/v1/assetDetails")["asset_details"]] == ["ETH", "USDC"]
+    assert stage.get("/")["status"] == 200
+
+
 def test_trades_over_rest_are_newest_first(stage):
     rows = stage.get("/api/v1/recentTrades", market_id="1", limit="20")["trades"]
     ids = [row["trade_id"] for row in rows]

@@ -150,6 +150,35 @@ def test_summaries_come_every_second_and_funding_every_five(stage, json_client):
     assert channels.count("funding_data.BTC-USD-PERP") == 2
 
 
+def test_binary_summaries_and_funding_say_the_same_as_json(stage, json_client, sbe_client, books):
+    assert stage.venue.settings.sbe_version == 1
+    for channel in ("markets_summary.BTC-USD-PERP", "markets_summary.BTC-USD-96000-C", "funding_data.BTC-USD-PERP"):
+        as_json = call(json_client, "subscribe", channel)[1]["params"]["data"]
+        (event,) = [
+            books.decode_sbe(frame.payload) for frame in tell(sbe_client, "subscribe", channel) if frame.is_binary
+        ]
+        numbers = event["fields"]
+        if event["template"] == 5:
+            assert numbers[0] == pytest.approx(float(as_json["funding_rate"]) * 1e8, abs=1)
+            assert numbers[1] == pytest.approx(float(as_json["funding_index"]) * 1e8, abs=1)
+            assert event["length"] == 66
+            continue
+        names = ("mark_price", "underlying_price", "last_traded_price", "volume_24h", "open_interest", "funding_rate")
+        for number, name in zip(numbers, (*names, "bid", "ask"), strict=False):
+            if as_json[name]:
+                assert number == pytest.approx(float(as_json[name]) * 1e8, rel=1e-6, abs=1)
+            else:
+                assert number == -(2**63)
+        assert event["length"] == 240
+        assert event["strings"] == [as_json["symbol"]]
+
+
+def test_the_total_volume_saturates(stage, sbe_client, books):
+    frames = tell(sbe_client, "subscribe", "markets_summary.BTC-USD-PERP")
+    (event,) = [books.decode_sbe(frame.payload) for frame in frames if frame.is_binary]
+    assert event["fields"][8] == 2**63 - 1
+
+
 def test_the_bare_summary_sends_options_with_empty_strings(stage, json_client):
     rows = {
         m["params"]["data"]["symbol"]: m["params"]["data"]

@@ -1,0 +1,175 @@
+"""Recording a shadow run: what a consumer receives and what the board shows, a line a second, in one file.
+
+Every line stands by itself, so that an interrupted run is worth what it recorded. The recorder only listens.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, Status
+from ipc.feed import Feed
+from ipc.rundir import RunDir
+from supervisor.status import read_status
+
+__all__ = ["FILE", "Recorder"]
+
+FILE: Final = "shadow.jsonl"
+#: The predecessor looked at its ages on this tick.
+_TICK_S: Final = 0.25
+_SAMPLES_A_LINE: Final = 4
+_MS: Final = 1_000_000
+#: Channels of which every event is kept.
+_KEPT: Final = (Status, Gap, Lifecycle)
+
+
+class Recorder:
+    """Watches one system; :meth:`run` until the time is over or ``stop()`` says so.
+
+    Args:
+        run_dir: The system's directory.
+        directory: Where the record goes.
+        compress: By how much the system's limits are shortened; the criteria are shortened with them.
+    """
+
+    def __init__(self, run_dir: RunDir, directory: Path, compress: float = 1.0) -> None:
+        self._run_dir = run_dir
+        self._described = run_dir.describe()
+        self._venues: dict[str, list[str]] = {name: of["symbols"] for name, of in self._described["venues"].items()}
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = (directory / FILE).open("wb")
+        self._feed = Feed(run_dir.path, channels=("book", "funding", "lifecycle"))
+        self._applied_ns = {(venue, symbol): 0 for venue, symbols in self._venues.items() for symbol in symbols}
+        self._funding_ns = dict.fromkeys(self._venues, 0)
+        self._arrived: set[tuple[str, str]] = set()
+        self._crossed = dict.fromkeys(self._venues, 0)
+        self._ages: list[dict[str, list[int]]] = []
+        self._write(
+            {
+                "type": "meta",
+                "version": self._described["version"],
+                "venues": self._venues,
+                "compress": compress,
+                "started_wall_ns": time.time_ns(),
+                "started_mono_ns": time.monotonic_ns(),
+                "is_simulated": self._described["simulator"] is not None,
+            }
+        )
+
+    def run(self, duration_s: float, stop: Callable[[], bool], progress: Callable[[float], None]) -> None:
+        """Record for ``duration_s`` seconds.
+
+        Args:
+            duration_s: How long.
+            stop: Asked every tick whether to end early.
+            progress: Told the seconds done, every second.
+        """
+        started = time.monotonic()
+        due = started + _TICK_S
+        while not stop() and time.monotonic() - started < duration_s:
+            # Not on the tick: feeds have cadences too, and would always be met at the same point of theirs.
+            self._listen_until(due - random.uniform(0.0, _TICK_S))
+            ages = self._true_ages()
+            self._listen_until(due)
+            self._ages.append({**ages, **self._tick_ages()})
+            due = max(due + _TICK_S, time.monotonic())
+            if len(self._ages) == _SAMPLES_A_LINE:
+                self._write_line()
+                progress(time.monotonic() - started)
+        self._write({"type": "end", "was_stopped": stop(), "mono_ns": time.monotonic_ns()})
+
+    def close(self) -> None:
+        """End recording."""
+        self._feed.close()
+        self._file.close()
+
+    # --- listening --------------------------------------------------------------------------------------------------
+
+    def _listen_until(self, due: float) -> None:
+        while (left := due - time.monotonic()) > 0:
+            event = self._feed.poll(left)
+            if event is not None:
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        key = (event.venue, str(event.symbol))
+        if isinstance(event, BookDelta | BookSnapshot) and key in self._applied_ns:
+            self._applied_ns[key] = event.recv_mono_ns
+            self._arrived.add(key)
+            self._crossed[event.venue] += "crossed_by_venue" in event.flags
+        elif isinstance(event, Funding) and event.venue in self._funding_ns:
+            self._funding_ns[event.venue] = event.recv_mono_ns
+        if isinstance(event, _KEPT):
+            self._write({"type": "event", "mono_ns": time.monotonic_ns(), "event": msgspec.to_builtins(event)})
+
+    def _true_ages(self) -> dict[str, list[int]]:
+        """The age of every book now, ms; -1 before its first event."""
+        now = time.monotonic_ns()
+        ages: dict[str, list[int]] = {venue: [] for venue in self._venues}
+        for (venue, _), applied in self._applied_ns.items():
+            ages[venue].append((now - applied) // _MS if applied else -1)
+        return ages
+
+    def _tick_ages(self) -> dict[str, list[int]]:
+        """What the predecessor would have called the ages: 0 when anything arrived within the tick."""
+        true = self._true_ages()
+        ages = {
+            f"{venue}/tick": [
+                0 if (venue, symbol) in self._arrived else age for symbol, age in zip(symbols, true[venue], strict=True)
+            ]
+            for venue, symbols in self._venues.items()
+        }
+        self._arrived.clear()
+        return ages
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def _write_line(self) -> None:
+        now = time.monotonic_ns()
+        state = read_status(self._run_dir)
+        samples, self._ages = self._ages, []
+        line: dict[str, Any] = {
+            "type": "second",
+            "mono_ns": now,
+            "wall_ns": time.time_ns(),
+            "supervisor": state["supervisor"]["state"],
+            "lost": self._feed.lost,
+            "drifts": sum(book.drifts for book in self._feed.books()),
+            "venues": {},
+        }
+        for venue in self._venues:
+            of = state["venues"].get(venue)
+            line["venues"][venue] = {
+                "ages_ms": [age for sample in samples for age in sample[venue]],
+                "tick_ages_ms": [age for sample in samples for age in sample[f"{venue}/tick"]],
+                "funding_age_ms": (now - self._funding_ns[venue]) // _MS if self._funding_ns[venue] else None,
+                "crossed": self._crossed[venue],
+                **({} if of is None else _board_part(of)),
+            }
+        self._write(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+
+
+def _board_part(of: dict[str, Any]) -> dict[str, Any]:
+    """What a second keeps of a venue's status."""
+    return {
+        "state": of["state"],
+        "outage": of["outage"],
+        "restarts": of["restarts"],
+        "rss_bytes": of["rss_bytes"],
+        "drops": of["drops"],
+        "uptime_to_fresh_ms": of["time_to_fresh_ms"],
+        "funding_poll": of["streams"]["funding_poll"]["age_ms"],
+        "since_fork_s": of["since_s"],
+        "reconnects": {name: session["reconnects"] for name, session in of["sessions"].items()},
+        "reason": of["streams"]["book"]["reason"],
+    }
