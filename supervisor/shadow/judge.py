@@ -179,7 +179,7 @@ def _funding_first_s(run: Run, venue: str) -> float | None:
     """From the beginning of the run to the first second with a fresh funding rate; None when none came."""
     for row in run.seconds:
         if row["venues"][venue]["funding_age_ms"] is not None:
-            return round((row["mono_ns"] - run.meta["started_mono_ns"]) / _NS, 1)
+            return round(int(row["mono_ns"] - run.meta["started_mono_ns"]) / _NS, 1)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ def _criteria_table(criteria: Sequence[dict[str, Any]]) -> list[str]:
     return rows
 
 
-_FIGURES: Final = (
+_FIGURES: Final[Sequence[tuple[str, Callable[[dict[str, Any]], object]]]] = (
     ("healthy share", lambda of: f"{(of['healthy_share'] or 0) * 100:.2f} %"),
     ("stale, s (longest)", lambda of: f"{of['stale_s']} ({of['longest_stale_s']})"),
     ("outage, s", lambda of: of["outage_s"]),
@@ -93,7 +93,7 @@ _FIGURES: Final = (
 def _venue_table(venues: dict[str, dict[str, Any]]) -> list[str]:
     rows = ["| | " + " | ".join(venues) + " |", "|---" * (len(venues) + 1) + "|"]
     for text, figure in _FIGURES:
-        cells = [str(figure(of)) for of in venues.values()]  # type: ignore[no-untyped-call]
+        cells = [str(figure(of)) for of in venues.values()]
         rows.append(f"| {text} | " + " | ".join(cells) + " |")
     return rows
 
@@ -104,14 +104,14 @@ def compare_text(before: dict[str, Any], after: dict[str, Any]) -> str:
     for venue in [name for name in before["venues"] if name in after["venues"]]:
         old, new = before["venues"][venue], after["venues"][venue]
         for text, pick in _COMPARED:
-            a, b = pick(old), pick(new)  # type: ignore[no-untyped-call]
+            a, b = pick(old), pick(new)
             change = "-" if a is None or b is None else f"{b - a:+.6g}"
             rows.append(f"| {venue} | {text} | {_number(a)} | {_number(b)} | {change} |")
     verdicts = f"Success criteria: before {_met(before)}, after {_met(after)}."
     return "\n".join([*rows, "", verdicts]) + "\n"
 
 
-_COMPARED: Final = (
+_COMPARED: Final[Sequence[tuple[str, Callable[[dict[str, Any]], Any]]]] = (
     ("healthy share", lambda of: of["healthy_share"]),
     ("stale, s", lambda of: of["stale_s"]),
     ("longest stale, s", lambda of: of["longest_stale_s"]),
