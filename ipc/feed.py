@@ -9,60 +9,122 @@
                 print(book.best_bid, book.best_ask)
 
 A feed belongs to one thread. It survives restarts of workers and of the whole system, finds losses by sequence and by
-heartbeat, and asks for a snapshot where it needs one.
+heartbeat, and asks for a snapshot where it needs one. What it knows is kept by :mod:`ipc.mirror`; the variant for
+asyncio is :mod:`ipc.aio`.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import zmq
 
-from ipc.codec import decode
-from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateError
-from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle
-from ipc.health import Reason
-from ipc.log import get_log
-from ipc.replica import NO_SNAPSHOT, WORKER_EXITED, BookReplica
+from ipc.errors import FeedError, NotRunningError, UnknownStateError
+from ipc.events import Event, Gap, Heartbeat, Lifecycle, Status
+from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
+from ipc.replica import BookReplica
 from ipc.rundir import RunDir, default_path
-from ipc.sequence import PublisherSequence, Verdict
-from ipc.topics import VENUES, Topic, topic_of
+from ipc.topics import VENUES, topic_of
 
-__all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Feed"]
+__all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
 
-log = get_log(__name__)
-
-#: Without a heartbeat for this long, no book of the venue is usable.
-HEARTBEAT_LOST_S: Final = 3.0
 #: What a feed subscribes when it is not told otherwise.
 PUBLIC_CHANNELS: Final = ("book", "bbo", "trade", "mark", "funding")
-#: The channel, and the publisher, of what the parent does; it comes from the gateway.
-LIFECYCLE: Final = "lifecycle"
+#: What to do when the consumer is too slow: deliver all the same, deliver the last event of each topic, or raise.
+Behind: TypeAlias = Literal["ignore", "conflate", "raise"]
 #: A reconnect every 10 ms finds a restarted worker within 8 ms, for 3 % of a core while five are away.
 _RECONNECT_MS: Final = 10
 _RECEIVE_HWM: Final = 10_000
-#: Between two requests for the same snapshot.
-_ASK_NS: Final = 1_500_000_000
 _NS: Final = 1_000_000_000
+_MS: Final = 1_000_000
+#: Messages taken in one go when catching up.
+_CATCH_UP: Final = 50_000
 
 
-class _Publisher:
-    """What a feed knows of one venue's publisher."""
+class BehindError(FeedError):
+    """The consumer is slower than the feed: what it would be given is older than it allows."""
 
-    def __init__(self, now_mono_ns: int) -> None:
-        self.sequence = PublisherSequence()
-        self.heartbeat_mono_ns = now_mono_ns
-        self.books: dict[str, BookReplica] = {}
-        self.latest: dict[tuple[str, str], Event] = {}
+    def __init__(self, venue: str, age_ms: float, limit_ms: float) -> None:
+        super().__init__(
+            f"the next event is {age_ms:.0f} ms old, over the limit of {limit_ms:.0f} ms",
+            where=venue,
+            advice="read faster, subscribe to less, or let the feed conflate",
+        )
+        self.age_ms = age_ms
+
+
+class Subscription:
+    """Where to connect and what to subscribe; shared by the feeds with and without asyncio.
+
+    Args:
+        run_dir: The system's run directory; None takes the default one.
+        venues: Which venues; None takes all.
+        channels: Which channels.
+        symbols: Which symbols; None takes all.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path | None,
+        venues: Iterable[str] | None,
+        channels: Sequence[str],
+        symbols: Sequence[str] | None,
+    ) -> None:
+        self.run_dir = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
+        self.endpoints = _endpoints(self.run_dir, venues)
+        self.prefixes = _prefixes(tuple(self.endpoints), channels, symbols)
+        self.tells_lifecycle = LIFECYCLE in channels
+
+    def open(self, socket: zmq.Socket[Any]) -> None:
+        """Set a SUB socket up for this subscription."""
+        options = (
+            (zmq.LINGER, 0),
+            (zmq.RCVHWM, _RECEIVE_HWM),
+            (zmq.RECONNECT_IVL, _RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, 0),
+        )
+        for option, value in options:
+            socket.setsockopt(option, value)
+        for prefix in self.prefixes:
+            socket.subscribe(prefix.encode())
+        for endpoint in (*self.endpoints.values(), self.run_dir.feed(LIFECYCLE)):
+            socket.connect(endpoint)
+
+    def wants(self, event: Event) -> bool:
+        """Whether an event is for the user; what happens to processes is listened to in any case."""
+        return self.tells_lifecycle or not isinstance(event, Lifecycle)
+
+
+def ask_for(socket: zmq.Socket[Any], mirror: Mirror) -> None:
+    """Ask for the snapshots that are needed: a worker answers every subscription, also one that was there already."""
+    for name in mirror.asks():
+        socket.subscribe(name.encode())
+        socket.unsubscribe(name.encode())
+
+
+def conflate(events: Iterable[Event]) -> list[Event]:
+    """The last event of every topic; gaps, states and processes are all kept.
+
+    Books are up to date in the feed whatever is left out here; trades in between are gone.
+    """
+    kept: dict[object, Event] = {}
+    for event in events:
+        is_kept = isinstance(event, Gap | Status | Lifecycle)
+        kind = "book" if type(event).__name__ in {"BookSnapshot", "BookDelta"} else type(event).__name__
+        key = object() if is_kept else (kind, event.venue, event.symbol)
+        kept.pop(key, None)
+        kept[key] = event
+    return list(kept.values())
 
 
 class Feed:
-    """A subscription to one or more venues of a running system.
+    """A subscription to one or more venues of a running system; a context manager.
 
     Args:
         run_dir: The system's run directory; None takes the default one.
@@ -70,10 +132,12 @@ class Feed:
         channels: Which channels; ``heartbeat`` and ``status`` are always there. What happens to processes is always
             listened to as well, and told with the channel ``lifecycle``.
         symbols: Which symbols (``BTC-PERP``); None takes all.
+        max_age_ms: How old an event may be when it is delivered; None for any age.
+        behind: What to do when it is older: ``ignore``, ``conflate`` or ``raise``.
         context: A ZeroMQ context to share; None makes one.
         clock: Monotonic clock, ns.
 
-    ``lost`` counts messages that never arrived, ``malformed`` those that could not be read.
+    ``conflated`` counts the events left out because the consumer was behind.
     """
 
     def __init__(
@@ -83,35 +147,23 @@ class Feed:
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
+        max_age_ms: float | None = None,
+        behind: Behind = "ignore",
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.run_dir = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
-        self.lost = 0
-        self.malformed = 0
+        self.conflated = 0
         self._clock = clock
+        self._max_age_ms = max_age_ms
+        self._behind = behind
+        self._subscription = Subscription(run_dir, venues, channels, symbols)
+        self._mirror = Mirror(self._subscription.endpoints, clock())
+        self._pending: deque[Event] = deque()
+        self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        options = (
-            (zmq.LINGER, 0),
-            (zmq.RCVHWM, _RECEIVE_HWM),
-            (zmq.RECONNECT_IVL, _RECONNECT_MS),
-            (zmq.RECONNECT_IVL_MAX, 0),
-        )
-        for option, value in options:
-            self._socket.setsockopt(option, value)
-        endpoints = _endpoints(self.run_dir, venues)
-        prefixes = _prefixes(tuple(endpoints), channels, symbols)
-        endpoints[LIFECYCLE] = self.run_dir.feed(LIFECYCLE)
-        self._tells_lifecycle = LIFECYCLE in channels
-        self._publishers = {venue: _Publisher(clock()) for venue in endpoints}
-        self._asked: dict[str, int] = {}
-        self._pending: list[Event] = []
-        for prefix in prefixes:
-            self._socket.subscribe(prefix.encode())
-        for endpoint in endpoints.values():
-            self._socket.connect(endpoint)
+        self._subscription.open(self._socket)
 
     def __enter__(self) -> Self:
         return self
@@ -125,6 +177,23 @@ class Feed:
         if self._own_context:
             self._context.term()
 
+    @property
+    def run_dir(self) -> RunDir:
+        """The run directory of the system."""
+        return self._subscription.run_dir
+
+    @property
+    def lost(self) -> int:
+        """Messages that never arrived."""
+        return self._mirror.lost
+
+    @property
+    def malformed(self) -> int:
+        """Messages that could not be read."""
+        return self._mirror.malformed
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
     def __iter__(self) -> Iterator[Event]:
         """Events for ever, in the order of their arrival."""
         while True:
@@ -136,44 +205,31 @@ class Feed:
         """The next event, or None when none came within ``timeout_s``.
 
         A loss that this feed found itself comes as a :class:`Gap` of its own making (``epoch`` 0).
-        """
-        deadline = self._clock() + int(timeout_s * _NS)
-        while True:
-            if self._pending:
-                return self._pending.pop(0)
-            try:
-                parts = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                left_ns = deadline - self._clock()
-                if left_ns <= 0 or not self._socket.poll(max(1, left_ns // 1_000_000)):
-                    return None
-                continue
-            event = self._take(parts)
-            if event is not None:
-                return event
-
-    def book(self, venue: str, symbol: str) -> BookReplica:
-        """The book of a market; unusable until its first snapshot.
 
         Raises:
-            FeedError: The venue is not part of this feed.
+            BehindError: It is too old, and ``behind`` says ``raise``.
         """
-        publisher = self._publisher(venue)
-        book = publisher.books.get(symbol)
-        if book is None:
-            book = publisher.books[symbol] = BookReplica(venue, symbol)
-        self._judge_silence(publisher)
-        return book
+        deadline = self._clock() + int(timeout_s * _NS)
+        while not self._pending:
+            if self._receive():
+                continue
+            left_ns = deadline - self._clock()
+            if left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS)):
+                return None
+        self._mind_age(self._pending[0])
+        return self._pending.popleft()
 
-    def books(self) -> list[BookReplica]:
-        """Every book heard of so far."""
-        for publisher in self._publishers.values():
-            self._judge_silence(publisher)
-        return [book for publisher in self._publishers.values() for book in publisher.books.values()]
+    def on(self, channel: str, callback: Callable[[Any], object]) -> None:
+        """Call ``callback`` with every event of a channel while :meth:`run` runs."""
+        self._callbacks.setdefault(channel, []).append(callback)
 
-    def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
-        """The last event of a channel other than ``book``; None before the first."""
-        return self._publisher(venue).latest.get((channel, symbol))
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Read and call back, until ``until()`` says so (asked at least once a second)."""
+        while not until():
+            event = self.poll(1.0)
+            if event is not None:
+                for callback in self._callbacks.get(channel_of(event), ()):
+                    callback(event)
 
     def wait_live(self, markets: Sequence[tuple[str, str]], timeout_s: float) -> bool:
         """Read until the books of all ``markets`` (venue, symbol) are usable; whether they are.
@@ -188,118 +244,63 @@ class Feed:
             self.poll(min(left_s, 0.1))
         return True
 
-    # --- one message ----------------------------------------------------------------------------------------------
+    # --- what is known ----------------------------------------------------------------------------------------------
 
-    def _take(self, parts: list[bytes]) -> Event | None:
+    def book(self, venue: str, symbol: str) -> BookReplica:
+        """The book of a market; unusable until its first snapshot.
+
+        Raises:
+            FeedError: The venue is not part of this feed.
+        """
+        return self._mirror.book(venue, symbol, self._clock())
+
+    def books(self) -> list[BookReplica]:
+        """Every book heard of so far."""
+        return self._mirror.books(self._clock())
+
+    def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
+        """The last event of a channel other than ``book``; None before the first."""
+        return self._mirror.latest(channel, venue, symbol)
+
+    def top(self, symbol: str) -> list[Top]:
+        """The best bid and offer of a symbol on every venue that has it, with their ages; unusable books say why."""
+        return self._mirror.top(symbol, self._clock())
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _receive(self) -> bool:
+        """Take one message if there is one."""
         try:
-            topic_text, payload = parts
-            topic = Topic.parse(topic_text.decode())
-            event = decode(payload)
-            publisher = self._publishers[topic.channel if topic.channel == LIFECYCLE else topic.venue]
-        except (ValueError, KeyError, DecodeError) as error:
-            self.malformed += 1
-            log.warning("feed.malformed", error=str(error))
-            return None
-        return None if event is None else self._apply(publisher, topic, event)
+            parts = self._socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        self._pending.extend(
+            event for event in self._mirror.take(parts, self._clock()) if self._subscription.wants(event)
+        )
+        ask_for(self._socket, self._mirror)
+        return True
 
-    def _apply(self, publisher: _Publisher, topic: Topic, event: Event) -> Event | None:
-        now = self._clock()
-        name = str(topic)
-        last = publisher.sequence.last(name)
-        verdict = publisher.sequence.judge(name, event.epoch, event.seq, now)
-        if verdict in {Verdict.IGNORE, Verdict.ZOMBIE}:
-            return None
-        if verdict is Verdict.NEW_EPOCH:
-            self._forget(publisher)
-        if topic.channel == "heartbeat" and isinstance(event, Heartbeat):
-            self._beat(publisher, topic.venue, event, now)
-        elif isinstance(event, Lifecycle):
-            self._on_lifecycle(event)
-            return event if self._tells_lifecycle else None
-        elif topic.channel == "book":
-            self._apply_book(publisher, topic, event, last if verdict is Verdict.GAP else None)
-            if self._pending:
-                self._pending.append(event)
-                return self._pending.pop(0)
-        else:
-            self.lost += event.seq - (last or 0) - 1 if verdict is Verdict.GAP else 0
-            publisher.latest[topic.channel, topic.symbol] = event
-        return event
-
-    def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, gap_after: int | None) -> None:
-        book = publisher.books.setdefault(topic.symbol, BookReplica(topic.venue, topic.symbol))
-        if gap_after is not None:
-            self.lost += event.seq - gap_after - 1
-            self._void(book, topic, gap_after + 1, event.seq)
-        if isinstance(event, BookSnapshot):
-            if not book.apply_snapshot(event):
-                log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
-        elif isinstance(event, BookDelta):
-            book.apply_delta(event)
-        elif isinstance(event, Gap):
-            book.apply_gap(event)
+    def _mind_age(self, event: Event) -> None:
+        """What to do when the next event has waited for too long."""
+        if self._max_age_ms is None or self._behind == "ignore" or not event.recv_mono_ns:
             return
-        if book.fault in {NO_SNAPSHOT, "seq_gap", "bad_level", "drift"} and not isinstance(event, BookSnapshot):
-            self._ask(str(topic))
-
-    def _void(self, book: BookReplica, topic: Topic, expected: int | None, got: int) -> None:
-        """A message of this book never came: say so in the stream, and ask for a snapshot."""
-        if book.fault is None:
-            gap = Gap(topic.venue, topic.symbol, None, None, "book", Reason.SEQ_GAP, expected, got, "resync")
-            self._pending.append(gap)
-        book.void("seq_gap")
-
-    def _beat(self, publisher: _Publisher, venue: str, beat: Heartbeat, now: int) -> None:
-        publisher.heartbeat_mono_ns = now
-        for name in publisher.sequence.missed_tail(beat.seqs):
-            topic = Topic.parse(name)
-            self.lost += 1
-            if topic.channel == "book" and topic.symbol in publisher.books:
-                self._void(publisher.books[topic.symbol], topic, None, beat.seqs[name])
-        for symbol, told in beat.books.items():
-            book = publisher.books.get(symbol)
-            if book is None:
-                continue
-            name = topic_of("book", venue, symbol)
-            if told.seq == publisher.sequence.last(name) and not book.agrees_with(told):
-                log.error("feed.drift", venue=venue, symbol=symbol, found_by="checksum")
-            if told.usable and book.fault is not None:
-                self._ask(name)
-
-    def _on_lifecycle(self, event: Lifecycle) -> None:
-        """A worker that has died says nothing more; the parent does, within milliseconds."""
-        publisher = self._publishers.get(event.venue)
-        if event.event != "exited" or publisher is None:
+        age_ms = (self._clock() - event.recv_mono_ns) / _MS
+        if age_ms <= self._max_age_ms or isinstance(event, Heartbeat):
             return
-        for book in publisher.books.values():
-            if book.recv_mono_ns < event.recv_mono_ns:  # else the next worker has already sent it anew
-                book.void(WORKER_EXITED)
+        if self._behind == "raise":
+            raise BehindError(event.venue, age_ms, self._max_age_ms)
+        taken = 0
+        while taken < _CATCH_UP and self._receive():
+            taken += 1
+        kept = conflate(self._pending)
+        self.conflated += len(self._pending) - len(kept)
+        self._pending = deque(kept)
 
-    def _forget(self, publisher: _Publisher) -> None:
-        """The worker started anew: nothing that was known of the venue holds."""
-        publisher.latest.clear()
-        for book in publisher.books.values():
-            book.void(NO_SNAPSHOT)
 
-    def _ask(self, name: str) -> None:
-        """Ask the worker for a snapshot: it answers every subscription, also one that was there already."""
-        now = self._clock()
-        if now - self._asked.get(name, -_ASK_NS) >= _ASK_NS:
-            self._asked[name] = now
-            self._socket.subscribe(name.encode())
-            self._socket.unsubscribe(name.encode())
-
-    def _judge_silence(self, publisher: _Publisher) -> None:
-        lost = self._clock() - publisher.heartbeat_mono_ns > HEARTBEAT_LOST_S * _NS
-        for book in publisher.books.values():
-            book.silence = "heartbeat_lost" if lost else None
-
-    def _publisher(self, venue: str) -> _Publisher:
-        try:
-            return self._publishers[venue]
-        except KeyError:
-            known = ", ".join(self._publishers)
-            raise FeedError(f"no such venue in this feed; it has {known}", where=venue) from None
+def channel_of(event: Event) -> str:
+    """The channel that an event's kind stands for; ``book20`` is ``book`` here."""
+    name = type(event).__name__
+    return "book" if name in {"BookSnapshot", "BookDelta", "Gap"} else name.lower()
 
 
 def _endpoints(run_dir: RunDir, venues: Iterable[str] | None) -> dict[str, str]:

@@ -7,34 +7,14 @@ it, so that the hot path needs no look-up.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from ipc.health import Reason, Stream, StreamState
+from ipc.trades import SeenTrades
 from workers.books import BookKeeper
 from workers.venues.venue import Listing, Subscription
 
-__all__ = ["Route", "SeenTrades"]
-
-_REMEMBERED: Final = 4096
-
-
-class SeenTrades:
-    """The ids of a market's latest trades, so that none is published twice; remembers 4,096 of them."""
-
-    __slots__ = ("_ids",)
-
-    def __init__(self) -> None:
-        self._ids: dict[str, None] = {}
-
-    def is_new(self, trade_id: str) -> bool:
-        """Whether a trade was not seen before; it is remembered."""
-        ids = self._ids
-        if trade_id in ids:
-            return False
-        ids[trade_id] = None
-        if len(ids) > _REMEMBERED:
-            del ids[next(iter(ids))]
-        return True
+__all__ = ["Route"]
 
 
 @dataclass(slots=True, eq=False)
