@@ -43,7 +43,7 @@ from workers.venues import VENUES
 from workers.venues.venue import Listing
 from workers.watchdog import Limits, Watchdog, Watched
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "heartbeat_book"]
 
 log = get_log(__name__)
 
@@ -199,7 +199,7 @@ class Worker:
             None,
             None,
             self._publisher.last_seqs(),
-            {route.symbol: _heartbeat_book(route, now) for route in self._book_routes()},
+            {route.symbol: heartbeat_book(route, now) for route in self._book_routes()},
             self._publisher.drops,
             self._words[WorkerWord.RSS_BYTES],
         )
@@ -335,7 +335,8 @@ class Worker:
         log.info("worker.stopped", venue=self._settings.venue)
 
 
-def _heartbeat_book(route: Route, now: int) -> HeartbeatBook:
+def heartbeat_book(route: Route, now: int) -> HeartbeatBook:
+    """What a heartbeat says of a book; within a turn."""
     keeper = route.keeper
     usable = route.is_trusted and keeper is not None
     return HeartbeatBook(

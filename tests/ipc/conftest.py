@@ -41,6 +41,7 @@ class Subscriber:
         self.socket = context.socket(zmq.SUB)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVHWM, hwm)
+        self.socket.setsockopt(zmq.SNDHWM, 0)  # subscriptions beyond it would be dropped without a word
         self.socket.setsockopt(zmq.RECONNECT_IVL, 5)
         self.subscribe(*prefixes)
         self.socket.connect(endpoint)
@@ -95,23 +96,31 @@ def context() -> Iterator[zmq.Context]:
 
 
 @pytest.fixture
-def subscriber(context: zmq.Context) -> Callable[..., Subscriber]:
-    """Makes subscribers: ``subscriber(endpoint, "book.", "mark.")``."""
+def subscriber(context: zmq.Context) -> Iterator[Callable[..., Subscriber]]:
+    """Makes subscribers: ``subscriber(endpoint, "book.", "mark.")``; closes them in the end."""
+    made: list[Subscriber] = []
 
     def make(endpoint: str, *prefixes: str, hwm: int = 0) -> Subscriber:
-        return Subscriber(context, endpoint, *prefixes, hwm=hwm)
+        made.append(Subscriber(context, endpoint, *prefixes, hwm=hwm))
+        return made[-1]
 
-    return make
+    yield make
+    for one in made:
+        one.socket.close()
 
 
 @pytest.fixture
-def open_publisher(context: zmq.Context) -> Callable[..., Publisher]:
-    """Makes publishers: ``open_publisher(endpoint, epoch=1)``."""
+def open_publisher(context: zmq.Context) -> Iterator[Callable[..., Publisher]]:
+    """Makes publishers: ``open_publisher(endpoint, epoch=1)``; closes them in the end, whoever holds their lock."""
+    made: list[Publisher] = []
 
     def make(endpoint: str, epoch: int = 1, **options: object) -> Publisher:
-        return Publisher(context, endpoint, epoch, **options)  # type: ignore[arg-type]
+        made.append(Publisher(context, endpoint, epoch, **options))  # type: ignore[arg-type]
+        return made[-1]
 
-    return make
+    yield make
+    for one in made:
+        one._socket.close()
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,13 @@ def send(publisher: Publisher, feed: TopicFeed, event: Event) -> bool:
         return publisher.send(feed, event)
 
 
+def keep(publisher: Publisher, topic: Topic, key: str, event: Event) -> None:
+    """Send an event that joiners are sent again."""
+    feed = publisher.topic(topic)
+    with publisher.turn:
+        publisher.send_latest(feed, key, event)
+
+
 @pytest.fixture
 def join(until) -> Callable[..., list[tuple[str, Event]]]:
     """Gives turns until a subscriber has received ``count`` messages, and returns all that it got."""
@@ -123,8 +130,7 @@ def test_topic_has_one_feed(publisher: Publisher) -> None:
 
 def test_message_is_topic_and_payload(publisher: Publisher, endpoint: str, subscriber, join) -> None:
     marks = publisher.topic(MARK)
-    with publisher.turn:
-        publisher.send_latest(marks, "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     reader = subscriber(endpoint, "mark.")
     join(publisher, reader)
     event = mark("2")
@@ -137,8 +143,7 @@ def test_sequence_has_no_hole_when_threads_send_side_by_side(
     publisher: Publisher, endpoint: str, subscriber, join
 ) -> None:
     marks = publisher.topic(MARK)
-    with publisher.turn:
-        publisher.send_latest(marks, "ws", mark("0"))
+    keep(publisher, MARK, "ws", mark("0"))
     reader = subscriber(endpoint, "")
     got = join(publisher, reader)
     feeds = [publisher.topic(Topic("trade", "lighter", f"{name}-PERP")) for name in "AB"]
@@ -215,9 +220,8 @@ def test_joiner_is_sent_the_books_and_values_that_it_asks_for_and_no_others(
 ) -> None:
     NumberBook(publisher)
     NumberBook(publisher, Topic("book", "lighter", "ETH-PERP"))
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
-        publisher.send(publisher.topic(TRADE), trade(1))
+    keep(publisher, MARK, "ws", mark("1"))
+    send(publisher, publisher.topic(TRADE), trade(1))
     reader = subscriber(endpoint, "book.lighter.ETH-PERP", "mark.", "trade.")
     got = join(publisher, reader, 2)
     assert sorted(topic for topic, _ in got) == ["book.lighter.ETH-PERP", "mark.lighter.BTC-PERP"]
@@ -228,8 +232,7 @@ def test_book_that_is_not_usable_yet_is_answered_by_its_first_snapshot(
 ) -> None:
     book = NumberBook(publisher)
     book.feed.snapshot = lambda: None
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     reader = subscriber(endpoint, "book.", "mark.")
     assert [topic for topic, _ in join(publisher, reader)] == [str(MARK)]
     send(publisher, book.feed, book.snapshot())
@@ -239,12 +242,10 @@ def test_book_that_is_not_usable_yet_is_answered_by_its_first_snapshot(
 def test_last_values_are_sent_again_as_refresh_with_their_own_times(
     publisher: Publisher, endpoint: str, subscriber, join
 ) -> None:
-    marks = publisher.topic(MARK)
     for price, key, flags in (("1", "ws", ()), ("2", "rest", ("rest",)), ("3", "ws", ())):
         event = mark(price)
         event.recv_ns, event.flags = int(price), flags  # type: ignore[assignment]
-        with publisher.turn:
-            publisher.send_latest(marks, key, event)
+        keep(publisher, MARK, key, event)
     got = [event for _, event in join(publisher, subscriber(endpoint, "mark."), 2)]
     assert {(event.mark_price, event.recv_ns, frozenset(event.flags)) for event in got} == {  # type: ignore[attr-defined]
         ("2", 2, frozenset({"rest", "refresh"})),
@@ -254,8 +255,7 @@ def test_last_values_are_sent_again_as_refresh_with_their_own_times(
 
 
 def test_second_joiner_sees_no_flag_twice(publisher: Publisher, endpoint: str, subscriber, join) -> None:
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     for _ in range(2):
         ((_, event),) = join(publisher, subscriber(endpoint, "mark."))
         assert event.flags == ("refresh",)
@@ -264,8 +264,7 @@ def test_second_joiner_sees_no_flag_twice(publisher: Publisher, endpoint: str, s
 @pytest.mark.xfail(strict=True, reason="values are sent again in the order in which their keys were first seen")
 def test_last_values_are_sent_again_oldest_first(publisher: Publisher, endpoint: str, subscriber, join) -> None:
     for price, key in (("1", "ws"), ("2", "rest"), ("3", "ws")):
-        with publisher.turn:
-            publisher.send_latest(publisher.topic(MARK), key, mark(price))
+        keep(publisher, MARK, key, mark(price))
     got = [event for _, event in join(publisher, subscriber(endpoint, "mark."), 2)]
     assert [event.mark_price for event in got] == ["2", "3"]  # type: ignore[attr-defined]
 
@@ -301,8 +300,7 @@ def test_one_joiners_snapshot_is_valid_for_all(publisher: Publisher, endpoint: s
 
 
 def test_unsubscription_takes_effect(publisher: Publisher, endpoint: str, subscriber, join, until) -> None:
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     NumberBook(publisher)
     reader = subscriber(endpoint, "mark.", "book.")
     join(publisher, reader, 2)
@@ -330,8 +328,7 @@ def test_more_subscriptions_than_are_let_in_at_once_all_take_effect(
 ) -> None:
     topics = [Topic("mark", "lighter", f"M{number}-PERP") for number in range(1_500)]
     for topic in topics:
-        with publisher.turn:
-            publisher.send_latest(publisher.topic(topic), "ws", mark("1"))
+        keep(publisher, topic, "ws", mark("1"))
     got = join(publisher, subscriber(endpoint, *map(str, topics)), len(topics))
     assert {topic for topic, _ in got} == set(map(str, topics))
 
@@ -369,8 +366,7 @@ def test_joiner_who_asks_for_no_book_does_not_keep_others_waiting(
     open_publisher, endpoint: str, clock, subscriber, until
 ) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     start = clock.now_ns
     for _ in range(3):
         reader = subscriber(endpoint, "mark.")
@@ -408,8 +404,7 @@ def test_full_pipe_of_one_subscriber_costs_the_healthy_ones_nothing_and_is_count
     open_publisher, endpoint: str, subscriber, join, logged
 ) -> None:
     publisher = open_publisher(endpoint, monotonic=hurried, hwm=50)
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     stuck = subscriber(endpoint, "mark.", "trade.", hwm=1)
     healthy = subscriber(endpoint, "mark.", "trade.")
     join(publisher, healthy)
@@ -508,8 +503,7 @@ def test_closing_does_not_wait_for_those_who_do_not_read(
     open_publisher, endpoint: str, context: zmq.Context, subscriber, join
 ) -> None:
     publisher = open_publisher(endpoint, monotonic=hurried)
-    with publisher.turn:
-        publisher.send_latest(publisher.topic(MARK), "ws", mark("1"))
+    keep(publisher, MARK, "ws", mark("1"))
     reader = subscriber(endpoint, "", hwm=1)
     join(publisher, reader)
     for number in range(1_000):
@@ -562,6 +556,18 @@ def test_lock_is_given_back_when_the_socket_is_closed(open_publisher, endpoint: 
     with pytest.raises(zmq.ZMQError):
         turn(publisher)
     assert released(publisher)
+
+
+@pytest.mark.xfail(strict=True, reason="making a topic takes the lock that the turn holds")
+def test_topic_may_be_asked_for_within_a_turn(publisher: Publisher) -> None:
+    def ask() -> None:
+        with publisher.turn:
+            publisher.topic(TRADE)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(0.5)
+    assert not thread.is_alive()
 
 
 # --- lives --------------------------------------------------------------------------------------------------------

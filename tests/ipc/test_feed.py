@@ -1,0 +1,869 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipc import feed as feed_module
+from ipc.codec import encode
+from ipc.decimals import shortest
+from ipc.errors import BookUnusableError, FeedError
+from ipc.events import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    Gap,
+    Heartbeat,
+    HeartbeatBook,
+    Level,
+    Lifecycle,
+    Mark,
+    Status,
+    Trade,
+)
+from ipc.feed import Feed
+from ipc.health import Reason, Stream, StreamState
+from ipc.orderbook import OrderBook
+from ipc.publisher import Publisher, TopicFeed
+from ipc.replica import NO_SNAPSHOT
+from ipc.rundir import RunDir, replace_file
+from ipc.topics import Topic
+
+BTC = ("lighter", "BTC-PERP")
+BIDS: list[Level] = [("99", "1"), ("98", "2")]
+ASKS: list[Level] = [("100", "1"), ("101", "2")]
+TOPIC = "book.lighter.BTC-PERP"
+
+
+class Worker:
+    """A venue's worker as a feed sees it: a real publisher with books, events and heartbeats.
+
+    Its publisher's clock leaps, so that every turn looks for joiners and nobody waits for the pace of snapshots.
+    """
+
+    def __init__(self, publisher: Publisher, venue: str = "lighter") -> None:
+        self.publisher = publisher
+        self.venue = venue
+        self.books: dict[str, OrderBook] = {}
+        self.usable: dict[str, bool] = {}
+
+    def feed(self, channel: str, symbol: str = "BTC-PERP") -> TopicFeed:
+        return self.publisher.topic(Topic(channel, self.venue, symbol))
+
+    def turn(self) -> None:
+        with self.publisher.turn:
+            pass
+
+    def send(self, channel: str, event: Event, symbol: str = "BTC-PERP", *, lost: bool = False) -> None:
+        """Publish an event, or use its number up as if the network had lost it."""
+        feed = self.feed(channel, symbol)
+        with self.publisher.turn:
+            if lost:
+                feed.seq += 1
+            else:
+                self.publisher.send(feed, event)
+
+    def keep(self, channel: str, event: Event, symbol: str = "BTC-PERP") -> None:
+        feed = self.feed(channel, symbol)
+        with self.publisher.turn:
+            self.publisher.send_latest(feed, "ws", event)
+
+    # --- books ---
+
+    def snapshot(self, bids=BIDS, asks=ASKS, symbol: str = "BTC-PERP", *, lost: bool = False) -> None:
+        book = self.books.setdefault(symbol, OrderBook())
+        book.replace(bids, asks)
+        self.usable[symbol] = True
+        self.feed("book", symbol).snapshot = lambda: self._refresh(symbol)
+        self.send("book", self._whole(symbol), symbol, lost=lost)
+
+    def change(self, bids: list[Level], asks: list[Level], symbol: str = "BTC-PERP", *, lost: bool = False) -> None:
+        self.books[symbol].apply(bids, asks)
+        event = BookDelta(self.venue, symbol, "1", None, bids, asks, None, None)
+        self.send("book", event, symbol, lost=lost)
+
+    def lose(self, symbol: str = "BTC-PERP") -> None:
+        self.usable[symbol] = False
+        self.send(
+            "book", Gap(self.venue, symbol, "1", None, "session", Reason.READ_TIMEOUT, None, None, "reconnect"), symbol
+        )
+
+    def _whole(self, symbol: str) -> BookSnapshot:
+        book = self.books[symbol]
+        return BookSnapshot(self.venue, symbol, "1", None, book.bids(), book.asks(), None, None)
+
+    def _refresh(self, symbol: str) -> BookSnapshot | None:
+        if not self.usable[symbol]:
+            return None
+        event = self._whole(symbol)
+        event.flags = ("refresh",)
+        return event
+
+    # --- the rest ---
+
+    def trade(self, number: int, *, lost: bool = False) -> None:
+        self.send("trade", Trade(self.venue, "BTC-PERP", "1", None, "1", "2", "buy", str(number)), lost=lost)
+
+    def beat(self, *, lost: bool = False) -> None:
+        feed = self.feed("heartbeat", "")
+        with self.publisher.turn:
+            books = {}
+            for symbol, book in self.books.items():
+                usable = self.usable[symbol]
+                seq = self.publisher.last_seqs()[f"book.{self.venue}.{symbol}"]
+                books[symbol] = HeartbeatBook(seq, None, usable, 0, book.crc32_top10() if usable else None)
+            beat = Heartbeat(self.venue, None, None, None, self.publisher.last_seqs(), books, 0, 0)
+            if lost:
+                feed.seq += 1
+            else:
+                self.publisher.send(feed, beat)
+
+
+def leaping() -> Callable[[], int]:
+    ticks = count(1)
+    return lambda: next(ticks) * 2_000_000_000
+
+
+@pytest.fixture
+def open_worker(open_publisher, short_dir: Path) -> Callable[..., Worker]:
+    """Makes workers: ``open_worker(epoch=1)``."""
+
+    def make(epoch: int = 1, venue: str = "lighter") -> Worker:
+        endpoint = RunDir(short_dir).feed(venue)
+        return Worker(open_publisher(endpoint, epoch=epoch, monotonic=leaping()), venue)
+
+    return make
+
+
+@pytest.fixture
+def worker(open_worker) -> Worker:
+    return open_worker()
+
+
+@pytest.fixture
+def open_feed(short_dir: Path, context: zmq.Context, clock) -> Iterator[Callable[..., Feed]]:
+    """Makes feeds on lighter whose clock stands still; closes them in the end."""
+    made: list[Feed] = []
+
+    def make(**options: object) -> Feed:
+        filled = {"venues": ["lighter"], "context": context, "clock": clock, **options}
+        made.append(Feed(short_dir, **filled))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def feed(open_feed) -> Feed:
+    return open_feed()
+
+
+@pytest.fixture
+def read(until) -> Callable[..., list[Event]]:
+    """Reads until ``condition`` holds, giving the worker turns meanwhile; returns what the feed gave."""
+
+    def wait(feed: Feed, condition: Callable[[], object], *workers: Worker) -> list[Event]:
+        got: list[Event] = []
+
+        def step() -> None:
+            for worker in workers:
+                worker.turn()
+            event = feed.poll(0.001)
+            if event is not None:
+                got.append(event)
+
+        until(condition, step)
+        return got
+
+    return wait
+
+
+@pytest.fixture
+def live(worker: Worker, feed: Feed, read) -> Feed:
+    """A feed in step with the worker's book, nothing left to read."""
+    worker.snapshot()
+    book = feed.book(*BTC)
+    read(feed, lambda: book.usable, worker)
+    settle(feed, worker, read)
+    return feed
+
+
+def settle(feed: Feed, worker: Worker, read) -> list[Event]:
+    """Read all that the worker has sent: its next heartbeat comes behind it."""
+    worker.beat()
+    seq = worker.feed("heartbeat", "").seq
+    got: list[Event] = []
+
+    def has_come() -> bool:
+        return feed._publishers["lighter"].sequence.last("heartbeat.lighter") == seq and not feed._pending
+
+    got += read(feed, has_come, worker)
+    return got
+
+
+def assert_in_step(feed: Feed, worker: Worker) -> None:
+    book, true = feed.book(*BTC), worker.books["BTC-PERP"]
+    assert book.usable, book.reason
+    assert (plainly(book.bids()), plainly(book.asks())) == (plainly(true.bids()), plainly(true.asks()))
+
+
+def plainly(levels: list[Level]) -> list[Level]:
+    return [(shortest(price), shortest(size)) for price, size in levels]
+
+
+# --- joining ------------------------------------------------------------------------------------------------------
+
+
+def test_feed_that_joins_late_gets_the_book_and_follows_it(worker: Worker, feed: Feed, read) -> None:
+    worker.snapshot()
+    worker.change([("99", "0")], [])
+    assert not feed.book(*BTC).usable
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    assert_in_step(feed, worker)
+    worker.change([("97.5", "3")], [("100.0", "0.5")])
+    settle(feed, worker, read)
+    assert_in_step(feed, worker)
+    assert (feed.lost, feed.malformed) == (0, 0)
+
+
+def test_events_come_in_the_order_in_which_they_were_sent(live: Feed, worker: Worker, read) -> None:
+    for number in range(5):
+        worker.trade(number)
+        worker.change([("98", str(number + 1))], [])
+    got = settle(live, worker, read)
+    assert [type(event) for event in got] == [Trade, BookDelta] * 5 + [Heartbeat]
+    assert [event.trade_id for event in got if isinstance(event, Trade)] == list("01234")
+
+
+def test_delta_before_the_first_snapshot_asks_for_one(worker: Worker, feed: Feed, read) -> None:
+    worker.snapshot()
+    worker.usable["BTC-PERP"] = False  # whoever joins now is sent nothing
+    worker.trade(0)
+    worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
+    read(feed, lambda: feed.latest("mark", *BTC), worker)
+    worker.usable["BTC-PERP"] = True
+    worker.change([("98", "7")], [])
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    assert_in_step(feed, worker)
+
+
+def test_heartbeat_of_a_usable_book_asks_for_the_snapshot_that_is_missing(worker: Worker, feed: Feed, read) -> None:
+    feed.book(*BTC)
+    worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
+    read(feed, lambda: feed.latest("mark", *BTC), worker)
+    worker.snapshot(lost=True)
+    worker.beat()
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    assert_in_step(feed, worker)
+
+
+def test_feed_waits_until_its_books_are_live(worker: Worker, open_feed, until) -> None:
+    feed = open_feed(clock=feed_module.time.monotonic_ns)
+    assert not feed.wait_live([BTC], 0.02)
+    worker.snapshot()
+    worker.snapshot(symbol="ETH-PERP")
+
+    def step() -> None:
+        worker.turn()
+        done.append(feed.wait_live([BTC, ("lighter", "ETH-PERP")], 0.01))
+
+    done: list[bool] = []
+    until(lambda: any(done), step)
+    assert feed.wait_live([BTC, ("lighter", "ETH-PERP")], 0)
+    assert {book.symbol for book in feed.books()} == {"BTC-PERP", "ETH-PERP"}
+
+
+def test_iteration_gives_events_for_ever(worker: Worker, open_feed, until) -> None:
+    feed = open_feed(clock=feed_module.time.monotonic_ns)
+    worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
+    until(lambda: worker.feed("mark").seq > 1, worker.turn)
+    for number in range(3):
+        worker.trade(number)
+    events = iter(feed)
+    assert [type(next(events)) for _ in range(4)] == [Mark, Trade, Trade, Trade]
+
+
+def test_iteration_waits_for_what_comes_later(feed: Feed, monkeypatch) -> None:
+    trade = Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1")
+    answers: Iterator[Event | None] = iter([None, None, trade])
+    monkeypatch.setattr(feed, "poll", lambda _timeout_s: next(answers))
+    assert next(iter(feed)) is trade
+
+
+def test_poll_gives_nothing_when_nothing_comes(feed: Feed) -> None:
+    assert feed.poll() is None
+    assert feed.poll(0.01) is None
+
+
+# --- what is subscribed -------------------------------------------------------------------------------------------
+
+
+def test_symbols_and_channels_select_what_is_received(worker: Worker, open_feed, read) -> None:
+    feed = open_feed(channels=["book", "trade"], symbols=["BTC-PERP"])
+    worker.snapshot()
+    worker.snapshot(symbol="ETH-PERP")
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    worker.change([], [("101", "0")], "ETH-PERP")
+    worker.send("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
+    worker.trade(1)
+    got = settle(feed, worker, read)
+    assert [type(event) for event in got] == [Trade, Heartbeat]
+    assert [book.symbol for book in feed.books()] == ["BTC-PERP"]
+
+
+def test_status_and_heartbeat_come_unasked(worker: Worker, open_feed, read) -> None:
+    feed = open_feed(channels=[])
+    status = Status("lighter", None, None, None, Stream.BOOK, StreamState.LIVE, None, None, 1, None, 7, {"BTC-PERP": 3})
+    worker.keep("status", status, "")
+    got = read(feed, lambda: feed.latest("status", "lighter", ""), worker)
+    assert [type(event) for event in got] == [Status]
+    assert [type(event) for event in settle(feed, worker, read)] == [Heartbeat]
+
+
+def test_every_venue_is_there_when_none_is_named(open_feed) -> None:
+    feed = open_feed(venues=None)
+    for venue in ("hyperliquid", "aster", "extended", "lighter", "paradex"):
+        assert feed.book(venue, "BTC-PERP").fault == NO_SNAPSHOT
+
+
+def test_venue_that_is_not_part_of_the_feed_is_an_error(feed: Feed) -> None:
+    for look in (lambda: feed.book("paradex", "BTC-PERP"), lambda: feed.latest("mark", "paradex", "BTC-PERP")):
+        with pytest.raises(FeedError, match="it has lighter") as caught:
+            look()
+        assert caught.value.where == "paradex"
+
+
+def test_endpoints_are_those_that_the_system_describes(short_dir: Path, open_publisher, open_feed, read) -> None:
+    elsewhere = f"ipc://{short_dir}/elsewhere"
+    description = {"venues": {"lighter": {"feed": elsewhere}, "aster": {"feed": f"ipc://{short_dir}/a"}}}
+    replace_file(RunDir(short_dir).description, msgspec.json.encode(description))
+    worker = Worker(open_publisher(elsewhere, monotonic=leaping()))
+    feed = open_feed(venues=None)
+    worker.snapshot()
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    with pytest.raises(FeedError, match="it has lighter, aster"):
+        feed.book("paradex", "BTC-PERP")
+
+
+@pytest.mark.parametrize("description", [b"{", b"{}", b'{"venues": {"lighter": {}}}'])
+def test_description_that_cannot_be_read_falls_back_to_the_usual_endpoints(
+    short_dir: Path, worker: Worker, open_feed, read, description: bytes
+) -> None:
+    replace_file(RunDir(short_dir).description, description)
+    feed = open_feed()
+    worker.snapshot()
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+
+
+@pytest.mark.xfail(strict=True, raises=(AttributeError, TypeError), reason="only a missing key is provided for")
+@pytest.mark.parametrize("description", [b'{"venues": []}', b'{"venues": {"lighter": "x"}}'])
+def test_description_of_another_shape_falls_back_to_the_usual_endpoints(
+    short_dir: Path, open_feed, description: bytes
+) -> None:
+    replace_file(RunDir(short_dir).description, description)
+    open_feed()
+
+
+def test_feed_reads_the_default_run_directory_with_a_context_of_its_own(short_dir: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
+    with Feed() as feed:
+        assert feed.run_dir.path == short_dir / "paraphina"
+        assert feed.poll() is None
+        context = feed._context
+    assert context.closed
+
+
+def test_closing_a_feed_leaves_a_shared_context_open(feed: Feed, context: zmq.Context) -> None:
+    feed.close()
+    assert not context.closed
+
+
+@pytest.mark.xfail(strict=True, reason="a SUB drops subscriptions beyond its SNDHWM of 1000 without a word")
+def test_more_topics_than_a_thousand_are_all_subscribed(worker: Worker, open_feed, read) -> None:
+    symbols = [f"M{number}-PERP" for number in range(1_001)]
+    feed = open_feed(channels=["mark"], symbols=symbols)
+    last = Mark("lighter", symbols[-1], "1", None, "1", None, None, None, None)
+    worker.keep("mark", last, symbols[-1])
+    beaten = iter(range(500))
+
+    def is_heard_or_over() -> bool:
+        worker.beat()
+        return feed.latest("mark", "lighter", symbols[-1]) is not None or next(beaten, None) is None
+
+    read(feed, is_heard_or_over, worker)
+    assert feed.latest("mark", "lighter", symbols[-1]) is not None
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+def test_loss_in_a_book_is_a_gap_in_the_stream_and_mended_by_asking(live: Feed, worker: Worker, read) -> None:
+    seq = worker.feed("book").seq
+    worker.change([("97", "1")], [], lost=True)
+    worker.change([("96", "1")], [], lost=True)
+    worker.change([("95", "1")], [])
+    gap, delta, *_ = read(live, lambda: live.book(*BTC).fault == "seq_gap" and not live._pending, worker)
+    assert isinstance(gap, Gap)
+    assert (gap.venue, gap.symbol, gap.epoch, gap.reason, gap.scope) == (*BTC, 0, Reason.SEQ_GAP, "book")
+    assert (gap.expected, gap.got) == (seq + 1, seq + 3)
+    assert isinstance(delta, BookDelta)
+    assert live.lost == 2
+    read(live, lambda: live.book(*BTC).usable, worker)
+    assert_in_step(live, worker)
+
+
+def test_unusable_book_refuses_prices(live: Feed, worker: Worker, read) -> None:
+    worker.change([("97", "1")], [], lost=True)
+    worker.change([("95", "1")], [])
+    read(live, lambda: live.book(*BTC).fault == "seq_gap", worker)
+    with pytest.raises(BookUnusableError, match="seq_gap"):
+        _ = live.book(*BTC).best_bid
+
+
+def test_snapshot_behind_a_loss_heals_it_at_once(live: Feed, worker: Worker, read) -> None:
+    worker.change([("97", "1")], [], lost=True)
+    worker.snapshot([("50", "1")], [("51", "1")])
+    got = read(live, lambda: live.lost and not live._pending, worker)
+    assert [type(event) for event in got] == [Gap, BookSnapshot]
+    assert_in_step(live, worker)
+    assert live._asked == {}
+
+
+def test_lost_tail_is_found_by_the_next_heartbeat(live: Feed, worker: Worker, read) -> None:
+    worker.change([("97", "1")], [], lost=True)
+    got = settle(live, worker, read)
+    assert [type(event) for event in got if not isinstance(event, BookSnapshot)] == [Heartbeat, Gap]
+    assert live.lost == 1
+    read(live, lambda: live.book(*BTC).usable, worker)
+    assert_in_step(live, worker)
+    worker.change([("96", "1")], [])
+    settle(live, worker, read)
+    assert_in_step(live, worker)
+
+
+@pytest.mark.xfail(strict=True, reason="each topic with a lost tail counts as one loss")
+def test_lost_tail_is_counted_message_by_message(live: Feed, worker: Worker, read) -> None:
+    for size in "123":
+        worker.change([("97", size)], [], lost=True)
+    settle(live, worker, read)
+    assert live.lost == 3
+
+
+def test_lost_trades_are_counted_and_touch_no_book(live: Feed, worker: Worker, read) -> None:
+    worker.trade(1)
+    worker.trade(2, lost=True)
+    worker.trade(3)
+    settle(live, worker, read)
+    assert live.lost == 1
+    worker.trade(4, lost=True)
+    settle(live, worker, read)
+    assert live.lost == 2
+    assert_in_step(live, worker)
+
+
+def test_loss_in_a_book_that_is_unusable_already_is_told_once(live: Feed, worker: Worker, read) -> None:
+    worker.lose()
+    worker.change([("97", "1")], [], lost=True)
+    worker.change([("96", "1")], [])
+    got = settle(live, worker, read)
+    assert [event.reason for event in got if isinstance(event, Gap)] == [Reason.READ_TIMEOUT]
+    assert live.lost == 1
+
+
+def test_repeated_message_changes_nothing(live: Feed, worker: Worker, read) -> None:
+    feed = worker.feed("book")
+    feed.seq -= 1
+    worker.send("book", BookDelta("lighter", "BTC-PERP", "1", None, [("99", "7")], [], None, None))
+    got = settle(live, worker, read)
+    assert [type(event) for event in got] == [Heartbeat]
+    assert_in_step(live, worker)
+
+
+def test_gap_of_the_worker_voids_the_book_until_its_next_snapshot(live: Feed, worker: Worker, read) -> None:
+    worker.lose()
+    worker.change([("97", "1")], [])
+    settle(live, worker, read)
+    assert live.book(*BTC).reason == "read_timeout"
+    assert live._asked == {}
+    worker.snapshot([("50", "1")], [("51", "1")])
+    settle(live, worker, read)
+    assert_in_step(live, worker)
+
+
+def test_snapshot_is_asked_for_at_a_bounded_rate(live: Feed, worker: Worker, clock, read) -> None:
+    worker.usable["BTC-PERP"] = False
+    worker.change([("97", "1")], [], lost=True)
+    asked = []
+    for _ in range(10):
+        worker.change([("96", "1")], [])
+        settle(live, worker, read)
+        asked.append(live._asked[TOPIC])
+        clock.advance(0.25)
+    assert len(set(asked)) == 2
+    assert asked[6] - asked[0] == 1_500_000_000
+
+
+# --- drift --------------------------------------------------------------------------------------------------------
+
+
+def corrupt(feed: Feed) -> None:
+    feed.book(*BTC)._book.apply([("99", "17")], [])
+
+
+def test_checksum_of_the_heartbeat_proves_drift_which_a_snapshot_mends(
+    live: Feed, worker: Worker, read, logged
+) -> None:
+    corrupt(live)
+    settle(live, worker, read)
+    assert live.book(*BTC).drifts == 1
+    read(live, lambda: live.book(*BTC).usable, worker)
+    assert_in_step(live, worker)
+    (record,) = [record for record in logged.records if record.getMessage() == "feed.drift"]
+    assert record.levelno == logging.ERROR
+    assert record.fields == {"venue": "lighter", "symbol": "BTC-PERP", "found_by": "checksum"}
+
+
+def test_refresh_for_another_joiner_proves_drift_and_mends_it(
+    live: Feed, worker: Worker, subscriber, read, logged
+) -> None:
+    corrupt(live)
+    subscriber(worker.publisher._socket.getsockopt_string(zmq.LAST_ENDPOINT), "book.")
+    read(live, lambda: live.book(*BTC).drifts, worker)
+    assert_in_step(live, worker)
+    assert [r.fields["found_by"] for r in logged.records if r.getMessage() == "feed.drift"] == ["refresh"]
+
+
+def test_checksum_of_another_state_of_the_book_proves_nothing(live: Feed, worker: Worker, read) -> None:
+    told = HeartbeatBook(worker.feed("book").seq - 1, None, True, 0, 12345)
+    worker.send("heartbeat", Heartbeat("lighter", None, None, None, {}, {"BTC-PERP": told}, 0, 0), "")
+    settle(live, worker, read)
+    assert live.book(*BTC).drifts == 0
+    assert_in_step(live, worker)
+
+
+def test_heartbeat_tells_of_books_that_are_not_followed(worker: Worker, open_feed, read) -> None:
+    feed = open_feed(symbols=["BTC-PERP"])
+    worker.snapshot()
+    worker.snapshot(symbol="ETH-PERP")
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    settle(feed, worker, read)
+    assert [book.symbol for book in feed.books()] == ["BTC-PERP"]
+    assert feed._asked == {}
+
+
+# --- silence ------------------------------------------------------------------------------------------------------
+
+
+def test_books_hide_when_the_heartbeat_is_lost_and_return_with_it(live: Feed, worker: Worker, clock, read) -> None:
+    clock.advance(3.0)
+    assert live.book(*BTC).usable
+    clock.advance(0.001)
+    assert live.book(*BTC).reason == "heartbeat_lost"
+    assert [book.reason for book in live.books()] == ["heartbeat_lost"]
+    worker.change([("97", "1")], [])
+    read(live, lambda: live.book(*BTC)._book.size_at("bid", "97"), worker)
+    assert live.book(*BTC).reason == "heartbeat_lost"
+    settle(live, worker, read)
+    assert_in_step(live, worker)
+    assert live.book(*BTC).drifts == 0
+
+
+def test_venue_that_was_never_heard_is_silent_after_three_seconds(feed: Feed, clock) -> None:
+    assert feed.book(*BTC).reason == NO_SNAPSHOT
+    clock.advance(3.1)
+    assert feed.book(*BTC).reason == "heartbeat_lost"
+
+
+@pytest.mark.xfail(strict=True, reason="silence is judged only when a book is fetched from the feed")
+def test_book_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(live: Feed, clock) -> None:
+    book = live.book(*BTC)
+    clock.advance(60)
+    assert live.poll() is None
+    assert not book.usable
+
+
+@pytest.mark.xfail(strict=True, reason="silence is judged only when a book is fetched from the feed")
+def test_book_that_a_consumer_holds_returns_with_the_heartbeat(live: Feed, worker: Worker, clock, read) -> None:
+    clock.advance(60)
+    book = live.book(*BTC)
+    assert not book.usable
+    settle(live, worker, read)
+    assert book.usable
+
+
+# --- lives of the publisher ---------------------------------------------------------------------------------------
+
+
+def test_new_life_voids_every_book_and_value(live: Feed, worker: Worker, read) -> None:
+    worker.snapshot(symbol="ETH-PERP")
+    worker.send("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
+    settle(live, worker, read)
+    assert live.latest("mark", *BTC) is not None
+    worker.publisher.epoch += 1
+    worker.feed("trade").seq = 0
+    worker.trade(1)
+    read(live, lambda: live.latest("trade", *BTC), worker)
+    assert [book.reason for book in live.books()] == [NO_SNAPSHOT, NO_SNAPSHOT]
+    assert live.latest("mark", *BTC) is None
+
+
+def test_publisher_that_dies_is_followed_into_its_next_life(live: Feed, worker: Worker, open_worker, read) -> None:
+    for epoch in (2, 3):
+        worker.publisher.close()
+        worker = open_worker(epoch)
+        worker.snapshot([("50", str(epoch))], [("51", "1")])
+        book = live.book(*BTC)
+        read(live, lambda book=book, epoch=epoch: book._book.best_bid == ("50", str(epoch)), worker)
+        assert_in_step(live, worker)
+        worker.change([("49", "1")], [])
+        settle(live, worker, read)
+        assert_in_step(live, worker)
+    assert (live.lost, live.malformed) == (0, 0)
+
+
+def test_zombie_is_ignored_and_counted(live: Feed, worker: Worker, read) -> None:
+    worker.publisher.epoch -= 1
+    for number in range(3):
+        worker.trade(number)
+    worker.send("book", BookSnapshot("lighter", "BTC-PERP", "1", None, [], [], None, None))
+    worker.publisher.epoch += 1
+    worker.feed("book").seq -= 1
+    assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
+    assert live._publishers["lighter"].sequence.zombies == 4
+    assert_in_step(live, worker)
+
+
+def test_zombie_keeps_no_book_alive(live: Feed, worker: Worker, clock, read) -> None:
+    clock.advance(3.1)
+    worker.publisher.epoch -= 1
+    worker.beat()
+    read(live, lambda: live._publishers["lighter"].sequence.zombies, worker)
+    assert live.book(*BTC).reason == "heartbeat_lost"
+
+
+def test_older_life_is_adopted_when_nothing_else_is_heard(live: Feed, worker: Worker, open_worker, clock, read) -> None:
+    worker.publisher.close()
+    older = open_worker(epoch=0)
+    clock.advance(5)
+    older.snapshot([("50", "1")], [("51", "1")])
+    book = live.book(*BTC)
+    read(live, lambda: book._book.best_bid == ("50", "1"), older)
+    older.beat()
+    read(live, lambda: live.book(*BTC).usable, older)
+    assert_in_step(live, older)
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+
+def test_latest_value_of_a_channel_is_kept(live: Feed, worker: Worker, read) -> None:
+    assert live.latest("mark", *BTC) is None
+    for price in ("1", "2"):
+        worker.send("mark", Mark("lighter", "BTC-PERP", "1", None, price, None, None, None, None))
+    settle(live, worker, read)
+    event = live.latest("mark", *BTC)
+    assert isinstance(event, Mark)
+    assert event.mark_price == "2"
+    assert live.latest("mark", "lighter", "ETH-PERP") is None
+
+
+def lifecycle(process: str, event: str) -> Lifecycle:
+    return Lifecycle(process, None, None, None, event, None, 1, 1, None, None, None, 0, 0, None)
+
+
+def test_lifecycle_comes_from_the_gateways_own_endpoint(open_worker, open_feed, read) -> None:
+    gateway = open_worker(epoch=9, venue="lifecycle")
+    feed = open_feed(channels=["lifecycle"])
+    topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
+    with gateway.publisher.turn:
+        gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "exited"))
+    got = read(feed, lambda: feed.latest("lifecycle", "lifecycle", ""), gateway)
+    assert [(event.venue, event.event) for event in got if isinstance(event, Lifecycle)] == [("lighter", "exited")]
+    assert feed.malformed == 0
+
+
+def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open_feed, worker, read) -> None:
+    gateway = open_worker(epoch=9, venue="lifecycle")
+    feed = open_feed(channels=["book", "lifecycle"])
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
+    with gateway.publisher.turn:
+        gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "stale"))
+    read(feed, lambda: feed.latest("lifecycle", "lifecycle", ""), gateway)
+    assert feed.book(*BTC).usable
+
+
+@pytest.mark.xfail(strict=True, reason="lifecycle events of all processes are kept under one key of the gateway's")
+def test_latest_lifecycle_event_is_kept_by_process(open_worker, open_feed, read) -> None:
+    gateway = open_worker(epoch=9, venue="lifecycle")
+    feed = open_feed(channels=["lifecycle"])
+    for process, word in (("lighter", "exited"), ("aster", "live")):
+        topic = gateway.publisher.topic(Topic("lifecycle", process, ""))
+        with gateway.publisher.turn:
+            gateway.publisher.send_latest(topic, "lifecycle", lifecycle(process, word))
+    got: list[Event] = []
+    while len(got) < 2:
+        got += read(feed, lambda: feed._publishers["lifecycle"].sequence.last("lifecycle.aster"), gateway)
+    event = feed.latest("lifecycle", "lighter", "")
+    assert isinstance(event, Lifecycle)
+    assert event.event == "exited"
+
+
+# --- rubbish ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"trade.lighter.BTC-PERP",),
+        (b"trade.lighter.BTC-PERP", b"{}", b"more"),
+        (b"trade.lighter.BTC-PERP", b"{"),
+        (b"trade.lighter.BTC-PERP", b'{"kind":"trade"}'),
+        (b"trade.lighter.\xff", b"{}"),
+        (b"trade.", encode(Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1"))),
+        (b"trade.elsewhere.BTC-PERP", encode(Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1"))),
+    ],
+    ids=["one part", "three parts", "no JSON", "no event", "no text", "no topic", "no venue of this feed"],
+)
+def test_malformed_message_is_counted_and_stops_nothing(live: Feed, worker: Worker, read, logged, parts) -> None:
+    with worker.publisher.turn:
+        worker.publisher._socket.send_multipart(parts)
+    worker.trade(7)
+    got = settle(live, worker, read)
+    assert [type(event) for event in got] == [Trade, Heartbeat]
+    assert live.malformed == 1
+    assert logged.events.count("feed.malformed") == 1
+    assert_in_step(live, worker)
+
+
+def test_kind_of_a_newer_schema_is_passed_over(live: Feed, worker: Worker, read) -> None:
+    with worker.publisher.turn:
+        worker.publisher._socket.send_multipart((b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":1,"seq":1}'))
+    assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
+    assert live.malformed == 0
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="only the best level of a snapshot is checked")
+def test_level_that_is_none_deep_in_a_snapshot_stops_nothing(live: Feed, worker: Worker, read) -> None:
+    whole = BookSnapshot("lighter", "BTC-PERP", "1", None, [*BIDS, ("abc", "1")], ASKS, None, None)
+    worker.send("book", whole)
+    settle(live, worker, read)
+    assert not live.book(*BTC).usable
+
+
+# --- whatever is lost ---------------------------------------------------------------------------------------------
+
+levels = st.lists(
+    st.tuples(st.integers(1, 12).map(str), st.sampled_from(["0", "1", "1.0", "2.50"])), min_size=1, max_size=3
+)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("change"), levels),
+        st.tuples(st.just("snapshot"), levels),
+        st.tuples(st.sampled_from(["refresh", "gap", "beat", "restart"]), st.none()),
+    ),
+    max_size=40,
+)
+
+
+class LossyWorker:
+    """Makes a worker's messages without a socket; which of them arrive is the network's choice."""
+
+    def __init__(self) -> None:
+        self.epoch = 1
+        self.seqs: dict[str, int] = {}
+        self.book = OrderBook()
+        self.usable = False
+        #: The book by (epoch, seq) of the event that made it; None where it was unusable.
+        self.history: dict[tuple[int, int], tuple[list[Level], list[Level]] | None] = {}
+
+    def do(self, what: str, bids: list[Level] | None) -> list[list[bytes]]:
+        match what:
+            case "change" if self.usable:
+                self.book.apply(bids or [], [])
+                return [self._book_event(BookDelta(*BTC, "1", None, bids or [], [], None, None))]
+            case "snapshot":
+                self.usable = True
+                self.book.clear()
+                self.book.apply(bids or [], [("1000", "1")])
+                return [self._whole()]
+            case "refresh" if self.usable:
+                return [self._whole("refresh")]
+            case "gap" if self.usable:
+                self.usable = False
+                return [self._book_event(Gap(*BTC, "1", None, "book", Reason.SEQ_GAP, None, None, "resync"))]
+            case "beat":
+                return [self._message("heartbeat.lighter", self._beat())]
+            case "restart":
+                self.epoch, self.seqs, self.usable = self.epoch + 1, {}, False
+        return []
+
+    def _whole(self, *flags: str) -> list[bytes]:
+        event = BookSnapshot(*BTC, "1", None, self.book.bids(), self.book.asks(), None, None)
+        event.flags = flags  # type: ignore[assignment]
+        return self._book_event(event)
+
+    def _book_event(self, event: Event) -> list[bytes]:
+        message = self._message(TOPIC, event)
+        self.history[self.epoch, event.seq] = (self.book.bids(), self.book.asks()) if self.usable else None
+        return message
+
+    def _beat(self) -> Heartbeat:
+        seq = self.seqs.get(TOPIC, 0)
+        book = HeartbeatBook(seq, None, self.usable, 0, self.book.crc32_top10() if self.usable else None)
+        return Heartbeat("lighter", None, None, None, dict(self.seqs), {"BTC-PERP": book}, 0, 0)
+
+    def _message(self, topic: str, event: Event) -> list[bytes]:
+        self.seqs[topic] = self.seqs.get(topic, 0) + 1
+        event.epoch, event.seq = self.epoch, self.seqs[topic]
+        return [topic.encode(), encode(event)]
+
+
+@pytest.fixture(scope="module")
+def shared_context() -> Iterator[zmq.Context]:
+    context: zmq.Context = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+@settings(max_examples=300)
+@given(steps=steps, data=st.data())
+def test_whatever_is_lost_a_usable_book_is_the_workers_book(shared_context, tmp_path_factory, steps, data) -> None:
+    worker = LossyWorker()
+    with Feed("/nowhere", venues=["lighter"], context=shared_context, clock=lambda: 10**12) as feed:
+        for what, bids in steps:
+            for message in worker.do(what, bids):
+                if data.draw(st.integers(0, 3)):
+                    feed._take(message)
+                assert_never_wrong(feed, worker)
+        for message in worker.do("beat", None):
+            feed._take(message)
+        assert_never_wrong(feed, worker)
+        if feed.book(*BTC).usable:
+            assert (worker.epoch, worker.seqs[TOPIC]) == believed(feed)
+        assert feed.book(*BTC).drifts == 0
+
+
+def believed(feed: Feed) -> tuple[int, int | None]:
+    sequence = feed._publishers["lighter"].sequence
+    return sequence.epoch, sequence.last(TOPIC)
+
+
+def assert_never_wrong(feed: Feed, worker: LossyWorker) -> None:
+    with suppress(BookUnusableError):
+        shown = feed.book(*BTC).bids(), feed.book(*BTC).asks()
+        epoch, seq = believed(feed)
+        assert seq is not None
+        true = worker.history[epoch, seq]
+        assert true is not None
+        assert [plainly(side) for side in shown] == [plainly(side) for side in true]

@@ -1,0 +1,118 @@
+"""A session on a clock that moves when it is told to: what happens to it, what it publishes, what it asks for."""
+
+from __future__ import annotations
+
+from fake_venue import BTC, ETH, FakeVenue
+
+from ipc.health import Reason, Stream
+from workers.actions import Changed, Close, Fetch, Note, Send
+from workers.recovery import Policy
+from workers.session import Session
+from workers.venues.venue import Ack
+
+__all__ = ["Stage"]
+
+NS = 1_000_000_000
+
+
+class Stage:
+    """One session of a fake venue.
+
+    ``published`` holds what it published, as (stream, symbol, event); ``actions`` what it asked for and the test has
+    not taken yet. ``flows`` is what the session is told about the venue's other books.
+    """
+
+    def __init__(self, venue=None, listings=(BTC, ETH), *, stale_s=10.0, ping_s=20.0, pong_s=10.0, stagger=0.0):
+        self.venue = venue or FakeVenue()
+        self.now = 10_000 * NS
+        self.flows = True
+        self.published = []
+        self.actions = []
+        policy = Policy(
+            stale_ns=int(stale_s * NS),
+            ping_ns=int(ping_s * NS),
+            pong_ns=int(pong_s * NS),
+            venue_flows=lambda _now: self.flows,
+            stagger=stagger,
+        )
+        self.plan = self.venue.connections(listings, self.venue.ws_url, {})[0]
+        self.session = Session(self.venue, self.plan, listings, policy)
+
+    # --- what happens ---
+
+    def connect(self, *, cause="subscribe", is_answered=True):
+        """Open the connection; everything that is subscribed is confirmed."""
+        self.session.connecting(self.now)
+        self.session.opened(self.now, cause)
+        events = self.tick()
+        if is_answered:
+            for subscription in self.plan.subscriptions:
+                events += self.say(Ack(subscription.key))
+        return events
+
+    def say(self, *items):
+        """A frame with these items comes; the events that are published because of it."""
+        return self._collect(self.session.received(False, self.venue.frame(*items), self.now))  # noqa: FBT003
+
+    def say_rubbish(self, count=1):
+        for _ in range(count):
+            self._collect(self.session.received(False, b"rubbish", self.now))  # noqa: FBT003
+
+    def tick(self):
+        return self._collect(self.session.tick(self.now))
+
+    def wait(self, seconds, every_s=0.1):
+        """Time passes; the events that are published because of that. Ends early when the session wants to end."""
+        events = []
+        end = self.now + round(seconds * NS)
+        while self.now < end and not self.closing:
+            self.now = min(end, self.now + round(every_s * NS))
+            events += self.tick()
+        return events
+
+    def answer(self, book=None, reason=None):
+        """REST answers the oldest fetch that is still waited for."""
+        fetch = self.take(Fetch)[0]
+        return self._collect(self.session.fetched(fetch.route, fetch.purpose, book, reason, self.now))
+
+    def end(self, reason=Reason.SERVER_CLOSE):
+        self.actions = [action for action in self.actions if not isinstance(action, Close)]
+        return self._collect(self.session.closed(reason, self.now))
+
+    def reconnect(self, reason=Reason.SERVER_CLOSE, **options):
+        self.end(reason)
+        return self.connect(**options)
+
+    # --- what came of it ---
+
+    def take(self, kind):
+        """The actions of one kind that were asked for since they were last taken."""
+        taken = [action for action in self.actions if isinstance(action, kind)]
+        self.actions = [action for action in self.actions if not isinstance(action, kind)]
+        return taken
+
+    def sent(self):
+        return [action.message for action in self.take(Send)]
+
+    def notes(self):
+        return [action.event for action in self.take(Note)]
+
+    def states(self, route):
+        """The states that a route was told to have, in their order."""
+        changed = [action for action in self.take(Changed) if action.route is route]
+        return [action.previous for action in changed[1:]] + [route.state] if changed else []
+
+    @property
+    def closing(self):
+        """Why the session wants to end; None when it does not."""
+        wishes = [action for action in self.actions if isinstance(action, Close)]
+        return wishes[0].reason if wishes else None
+
+    def route(self, stream=Stream.BOOK, symbol="BTC-PERP"):
+        return next(one for one in self.session.routes if one.stream is stream and one.symbol == symbol)
+
+    def _collect(self, publications):
+        self.actions += self.session.todo.take()
+        events = [event for _, event in publications if event is not None]
+        self.published += [(route.stream, route.symbol, event) for route, event in publications if event is not None]
+        return events
