@@ -13,6 +13,7 @@ import click
 
 from ipc.errors import ParaphinaError
 from supervisor.verbs.options import run_dir_option
+from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
     from supervisor.config import Config
@@ -22,10 +23,16 @@ __all__ = ["check"]
 
 @click.command()
 @click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
-@click.option("--live", is_flag=True, help="Ask each venue for its market list and books as well.")
+@click.option("--live", is_flag=True, help="Look at the venues as well: their lists, their books, their rules.")
+@click.option("--sim", is_flag=True, help="Look at the simulated venues in their place.")
+@click.option("--for", "for_s", type=Duration(), default="60", show_default=True, help="How long to watch the venues.")
 @run_dir_option
-def check(config_path: str | None, live: bool, run_dir: str | None) -> int:
-    """Look whether a system could run here; a line for each thing, exit code 1 when one of them is not well."""
+def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir: str | None) -> int:
+    """Look whether a system could run here; a line for each thing, exit code 1 when one of them is not well.
+
+    With --live (or --sim) each venue's answers are looked into, and its feed is watched for a while in a system of its
+    own: does the continuity rule that we rely on still hold?
+    """
     from ipc.rundir import RunDir, default_path
     from supervisor.config import load
 
@@ -34,6 +41,8 @@ def check(config_path: str | None, live: bool, run_dir: str | None) -> int:
     findings = [*_look_at_machine(), *_look_at_directory(directory)]
     if live:
         findings += list(_look_at_venues(config))
+    if live or sim:
+        findings += list(_watch_venues(config, config_path, for_s, sim=sim))
     for what, problem in findings:
         click.echo(f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}")
     return int(any(problem is not None for _, problem in findings))
@@ -97,3 +106,50 @@ def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
 
 def _missing(missing: Mapping[str, object]) -> str | None:
     return ", ".join(f"{base}: {reason}" for base, reason in missing.items()) or None
+
+
+def _watch_venues(config: Config, path: str | None, seconds: float, *, sim: bool) -> Iterator[tuple[str, str | None]]:
+    """A minute of every venue through the real thing, in a directory of its own."""
+    import shutil
+    import subprocess
+    import tempfile
+
+    place = Path(tempfile.mkdtemp(prefix="paraphina-check-", dir="/dev/shm"))
+    arguments = ["--run-dir", str(place / "run"), "--venues", ",".join(config.venues)]
+    arguments += (["--sim"] if sim else []) + (["--config", path] if path else [])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor", "start", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield from _watch(config, place / "run", seconds)
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str, str | None]]:
+    import time
+    from collections import Counter
+
+    from ipc.events import BookDelta, BookSnapshot, Gap
+    from ipc.feed import Feed
+    from workers.venues import VENUES
+
+    updates: Counter[str] = Counter()
+    gaps: Counter[tuple[str, str]] = Counter()
+    deadline = time.monotonic() + seconds
+    with Feed(run_dir, venues=list(config.venues), channels=["book"]) as feed:
+        while (left := deadline - time.monotonic()) > 0:
+            event = feed.poll(min(left, 1.0))
+            if isinstance(event, BookDelta | BookSnapshot):
+                updates[event.venue] += 1
+            elif isinstance(event, Gap):
+                gaps[event.venue, str(event.reason)] += 1
+        drifts = Counter(book.venue for book in feed.books() for _ in range(book.drifts))
+    for name in config.venues:
+        told = [f"{count} gaps ({reason})" for (venue, reason), count in gaps.items() if venue == name]
+        told += [f"{drifts[name]} books differed"] if drifts[name] else []
+        told += [] if updates[name] else ["no book update at all"]
+        rule = VENUES[name].continuity.rule.value
+        yield f"{name} keeps its rule ({rule}) over {updates[name]} updates in {seconds:g} s", ", ".join(told) or None

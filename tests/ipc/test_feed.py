@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 import msgspec
 import pytest
 import zmq
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ipc import feed as feed_module
 from ipc.codec import encode
@@ -29,7 +26,7 @@ from ipc.events import (
     Status,
     Trade,
 )
-from ipc.feed import Feed
+from ipc.feed import BehindError, Feed, conflate
 from ipc.health import Reason, Stream, StreamState
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
@@ -198,6 +195,10 @@ def live(worker: Worker, feed: Feed, read) -> Feed:
     return feed
 
 
+def last_heard(feed: Feed, topic: str) -> int | None:
+    return feed._mirror._publishers[topic.split(".")[1]].sequence.last(topic)
+
+
 def settle(feed: Feed, worker: Worker, read) -> list[Event]:
     """Read all that the worker has sent: its next heartbeat comes behind it."""
     worker.beat()
@@ -205,7 +206,7 @@ def settle(feed: Feed, worker: Worker, read) -> list[Event]:
     got: list[Event] = []
 
     def has_come() -> bool:
-        return feed._publishers["lighter"].sequence.last("heartbeat.lighter") == seq and not feed._pending
+        return last_heard(feed, "heartbeat.lighter") == seq and not feed._pending
 
     got += read(feed, has_come, worker)
     return got
@@ -436,27 +437,19 @@ def test_snapshot_behind_a_loss_heals_it_at_once(live: Feed, worker: Worker, rea
     got = read(live, lambda: live.lost and not live._pending, worker)
     assert [type(event) for event in got] == [Gap, BookSnapshot]
     assert_in_step(live, worker)
-    assert live._asked == {}
+    assert live._mirror._asked == {}
 
 
 def test_lost_tail_is_found_by_the_next_heartbeat(live: Feed, worker: Worker, read) -> None:
     worker.change([("97", "1")], [], lost=True)
     got = settle(live, worker, read)
-    assert [type(event) for event in got if not isinstance(event, BookSnapshot)] == [Heartbeat, Gap]
+    assert [type(event) for event in got if not isinstance(event, BookSnapshot)] == [Gap, Heartbeat]
     assert live.lost == 1
     read(live, lambda: live.book(*BTC).usable, worker)
     assert_in_step(live, worker)
     worker.change([("96", "1")], [])
     settle(live, worker, read)
     assert_in_step(live, worker)
-
-
-@pytest.mark.xfail(strict=True, reason="each topic with a lost tail counts as one loss")
-def test_lost_tail_is_counted_message_by_message(live: Feed, worker: Worker, read) -> None:
-    for size in "123":
-        worker.change([("97", size)], [], lost=True)
-    settle(live, worker, read)
-    assert live.lost == 3
 
 
 def test_lost_trades_are_counted_and_touch_no_book(live: Feed, worker: Worker, read) -> None:
@@ -471,30 +464,12 @@ def test_lost_trades_are_counted_and_touch_no_book(live: Feed, worker: Worker, r
     assert_in_step(live, worker)
 
 
-def test_loss_in_a_book_that_is_unusable_already_is_told_once(live: Feed, worker: Worker, read) -> None:
-    worker.lose()
-    worker.change([("97", "1")], [], lost=True)
-    worker.change([("96", "1")], [])
-    got = settle(live, worker, read)
-    assert [event.reason for event in got if isinstance(event, Gap)] == [Reason.READ_TIMEOUT]
-    assert live.lost == 1
-
-
-def test_repeated_message_changes_nothing(live: Feed, worker: Worker, read) -> None:
-    feed = worker.feed("book")
-    feed.seq -= 1
-    worker.send("book", BookDelta("lighter", "BTC-PERP", "1", None, [("99", "7")], [], None, None))
-    got = settle(live, worker, read)
-    assert [type(event) for event in got] == [Heartbeat]
-    assert_in_step(live, worker)
-
-
 def test_gap_of_the_worker_voids_the_book_until_its_next_snapshot(live: Feed, worker: Worker, read) -> None:
     worker.lose()
     worker.change([("97", "1")], [])
     settle(live, worker, read)
     assert live.book(*BTC).reason == "read_timeout"
-    assert live._asked == {}
+    assert live._mirror._asked == {}
     worker.snapshot([("50", "1")], [("51", "1")])
     settle(live, worker, read)
     assert_in_step(live, worker)
@@ -507,7 +482,7 @@ def test_snapshot_is_asked_for_at_a_bounded_rate(live: Feed, worker: Worker, clo
     for _ in range(10):
         worker.change([("96", "1")], [])
         settle(live, worker, read)
-        asked.append(live._asked[TOPIC])
+        asked.append(live._mirror._asked[TOPIC])
         clock.advance(0.25)
     assert len(set(asked)) == 2
     assert asked[6] - asked[0] == 1_500_000_000
@@ -543,14 +518,6 @@ def test_refresh_for_another_joiner_proves_drift_and_mends_it(
     assert [r.fields["found_by"] for r in logged.records if r.getMessage() == "feed.drift"] == ["refresh"]
 
 
-def test_checksum_of_another_state_of_the_book_proves_nothing(live: Feed, worker: Worker, read) -> None:
-    told = HeartbeatBook(worker.feed("book").seq - 1, None, True, 0, 12345)
-    worker.send("heartbeat", Heartbeat("lighter", None, None, None, {}, {"BTC-PERP": told}, 0, 0), "")
-    settle(live, worker, read)
-    assert live.book(*BTC).drifts == 0
-    assert_in_step(live, worker)
-
-
 def test_heartbeat_tells_of_books_that_are_not_followed(worker: Worker, open_feed, read) -> None:
     feed = open_feed(symbols=["BTC-PERP"])
     worker.snapshot()
@@ -558,7 +525,7 @@ def test_heartbeat_tells_of_books_that_are_not_followed(worker: Worker, open_fee
     read(feed, lambda: feed.book(*BTC).usable, worker)
     settle(feed, worker, read)
     assert [book.symbol for book in feed.books()] == ["BTC-PERP"]
-    assert feed._asked == {}
+    assert feed._mirror._asked == {}
 
 
 # --- silence ------------------------------------------------------------------------------------------------------
@@ -590,15 +557,6 @@ def test_book_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(live: Feed,
     clock.advance(60)
     assert live.poll() is None
     assert not book.usable
-
-
-@pytest.mark.xfail(strict=True, reason="silence is judged only when a book is fetched from the feed")
-def test_book_that_a_consumer_holds_returns_with_the_heartbeat(live: Feed, worker: Worker, clock, read) -> None:
-    clock.advance(60)
-    book = live.book(*BTC)
-    assert not book.usable
-    settle(live, worker, read)
-    assert book.usable
 
 
 # --- lives of the publisher ---------------------------------------------------------------------------------------
@@ -639,16 +597,8 @@ def test_zombie_is_ignored_and_counted(live: Feed, worker: Worker, read) -> None
     worker.publisher.epoch += 1
     worker.feed("book").seq -= 1
     assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
-    assert live._publishers["lighter"].sequence.zombies == 4
+    assert live._mirror._publishers["lighter"].sequence.zombies == 4
     assert_in_step(live, worker)
-
-
-def test_zombie_keeps_no_book_alive(live: Feed, worker: Worker, clock, read) -> None:
-    clock.advance(3.1)
-    worker.publisher.epoch -= 1
-    worker.beat()
-    read(live, lambda: live._publishers["lighter"].sequence.zombies, worker)
-    assert live.book(*BTC).reason == "heartbeat_lost"
 
 
 def test_older_life_is_adopted_when_nothing_else_is_heard(live: Feed, worker: Worker, open_worker, clock, read) -> None:
@@ -703,22 +653,6 @@ def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open
     assert feed.book(*BTC).usable
 
 
-@pytest.mark.xfail(strict=True, reason="lifecycle events of all processes are kept under one key of the gateway's")
-def test_latest_lifecycle_event_is_kept_by_process(open_worker, open_feed, read) -> None:
-    gateway = open_worker(epoch=9, venue="lifecycle")
-    feed = open_feed(channels=["lifecycle"])
-    for process, word in (("lighter", "exited"), ("aster", "live")):
-        topic = gateway.publisher.topic(Topic("lifecycle", process, ""))
-        with gateway.publisher.turn:
-            gateway.publisher.send_latest(topic, "lifecycle", lifecycle(process, word))
-    got: list[Event] = []
-    while len(got) < 2:
-        got += read(feed, lambda: feed._publishers["lifecycle"].sequence.last("lifecycle.aster"), gateway)
-    event = feed.latest("lifecycle", "lighter", "")
-    assert isinstance(event, Lifecycle)
-    assert event.event == "exited"
-
-
 # --- rubbish ------------------------------------------------------------------------------------------------------
 
 
@@ -753,117 +687,181 @@ def test_kind_of_a_newer_schema_is_passed_over(live: Feed, worker: Worker, read)
     assert live.malformed == 0
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="only the best level of a snapshot is checked")
-def test_level_that_is_none_deep_in_a_snapshot_stops_nothing(live: Feed, worker: Worker, read) -> None:
-    whole = BookSnapshot("lighter", "BTC-PERP", "1", None, [*BIDS, ("abc", "1")], ASKS, None, None)
-    worker.send("book", whole)
-    settle(live, worker, read)
-    assert not live.book(*BTC).usable
+# --- a consumer that is too slow ----------------------------------------------------------------------------------
 
 
-# --- whatever is lost ---------------------------------------------------------------------------------------------
+def mark_of(price: str, recv_mono_ns: int) -> Mark:
+    event = Mark("lighter", "BTC-PERP", "1", None, price, None, None, None, None)
+    event.recv_mono_ns = recv_mono_ns
+    return event
 
-levels = st.lists(
-    st.tuples(st.integers(1, 12).map(str), st.sampled_from(["0", "1", "1.0", "2.50"])), min_size=1, max_size=3
+
+@pytest.fixture
+def slow(worker: Worker, open_feed, clock, read) -> Callable[..., Feed]:
+    """A feed that is given three marks, read 5 s ago, 2 s ago and now."""
+
+    def make(**options: object) -> Feed:
+        feed = open_feed(max_age_ms=1_000.0, **options)
+        worker.keep("mark", mark_of("0", clock.now_ns))
+        read(feed, lambda: feed.latest("mark", *BTC), worker)
+        for price, age_s in (("1", 5), ("2", 2), ("3", 0)):
+            worker.send("mark", mark_of(price, clock.now_ns - age_s * 1_000_000_000))
+        return feed
+
+    return make
+
+
+def prices(events: list[Event]) -> list[str | None]:
+    return [event.mark_price for event in events if isinstance(event, Mark)]
+
+
+def test_old_events_are_delivered_all_the_same_when_the_consumer_does_not_mind(slow, worker: Worker, read) -> None:
+    feed = slow(behind="ignore")
+    assert prices(settle(feed, worker, read)) == ["1", "2", "3"]
+    assert feed.conflated == 0
+
+
+def test_old_events_give_way_to_the_last_of_their_topic(slow, worker: Worker, until) -> None:
+    feed = slow(behind="conflate")
+    worker.beat()
+    until(lambda: feed._receive())
+    until(lambda: last_heard(feed, "heartbeat.lighter"), feed._receive)
+    assert prices([event for event in iter(feed.poll, None)]) == ["3"]  # noqa: C416 - polled until None
+    assert feed.conflated == 2
+
+
+def test_old_event_is_an_error_when_the_consumer_wants_one(slow, until) -> None:
+    feed = slow(behind="raise")
+    with pytest.raises(
+        BehindError, match=r"lighter: the next event is 5000 ms old, over the limit of 1000 ms"
+    ) as caught:
+        until(lambda: False, feed.poll)
+    assert caught.value.age_ms == 5_000.0
+    assert "read faster" in caught.value.advice
+
+
+@pytest.mark.xfail(strict=True, raises=BehindError, reason="the old event stays the next one, so no read ever succeeds")
+def test_consumer_may_read_on_after_it_was_told(slow, until) -> None:
+    feed = slow(behind="raise")
+    got: list[Event] = []
+
+    def step() -> None:
+        event = feed.poll()
+        if event is not None:
+            got.append(event)
+
+    for _ in range(2):
+        with pytest.raises(BehindError):
+            until(lambda: False, step)
+    until(lambda: got, step)
+    assert prices(got) == ["3"]
+
+
+@pytest.mark.parametrize("behind", ["conflate", "raise"])
+def test_fresh_events_and_events_without_a_time_are_delivered(open_feed, worker, clock, read, behind: str) -> None:
+    feed = open_feed(max_age_ms=1_000.0, behind=behind)
+    worker.snapshot()  # without a receive time
+    read(feed, lambda: feed.book(*BTC).usable, worker)
+    for age_ms in (1_000, 0):
+        worker.send("mark", mark_of(str(age_ms), clock.now_ns - age_ms * 1_000_000))
+    assert prices(settle(feed, worker, read)) == ["1000", "0"]
+    assert feed.conflated == 0
+
+
+def test_old_heartbeat_is_no_reason_to_complain(open_feed, worker: Worker, clock, read) -> None:
+    feed = open_feed(max_age_ms=1_000.0, behind="raise")
+    beat = Heartbeat("lighter", None, None, None, {}, {}, 0, 0)
+    beat.recv_mono_ns = clock.now_ns - 60_000_000_000
+    worker.keep("heartbeat", beat, "")
+    assert Heartbeat in {type(event) for event in read(feed, lambda: last_heard(feed, "heartbeat.lighter"), worker)}
+
+
+def named(kind: type[Event], venue: str, symbol: str) -> Event:
+    match kind.__name__:
+        case "Mark":
+            return Mark(venue, symbol, "1", None, "1", None, None, None, None)
+        case "Gap":
+            return Gap(venue, symbol, "1", None, "book", Reason.SEQ_GAP, None, None, "resync")
+        case "BookDelta":
+            return BookDelta(venue, symbol, "1", None, [], [], None, None)
+    return BookSnapshot(venue, symbol, "1", None, [], [], None, None)
+
+
+def test_conflation_keeps_the_last_of_each_market_and_kind_in_order_of_arrival() -> None:
+    first, other, last = (named(Mark, "lighter", symbol) for symbol in ("BTC-PERP", "ETH-PERP", "BTC-PERP"))
+    elsewhere = named(Mark, "aster", "BTC-PERP")
+    assert list(map(id, conflate([first, other, elsewhere, last]))) == list(map(id, [other, elsewhere, last]))
+
+
+def test_conflation_keeps_every_gap_and_takes_snapshots_and_deltas_for_one_topic() -> None:
+    kinds = [BookSnapshot, Gap, BookDelta, BookDelta, Gap, BookSnapshot]
+    events = [named(kind, *BTC) for kind in kinds]
+    assert list(map(id, conflate(events))) == [id(events[number]) for number in (1, 4, 5)]
+
+
+def test_conflation_keeps_every_state_and_every_process() -> None:
+    status = Status("lighter", None, None, None, Stream.BOOK, StreamState.LIVE, None, None, 1, None, 7, {})
+    events: list[Event] = [status, lifecycle("lighter", "exited"), status, lifecycle("lighter", "started")]
+    assert conflate(events) == events
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an event does not tell book from book20, and the key does not ask for the depth"
 )
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("change"), levels),
-        st.tuples(st.just("snapshot"), levels),
-        st.tuples(st.sampled_from(["refresh", "gap", "beat", "restart"]), st.none()),
-    ),
-    max_size=40,
-)
+def test_conflation_does_not_take_two_books_of_a_market_for_one_topic() -> None:
+    fast = BookSnapshot("hyperliquid", "BTC-PERP", "BTC", None, [("1", "1")], [], 5, None)
+    deep = BookSnapshot("hyperliquid", "BTC-PERP", "BTC", None, [("1", "1")], [], 20, None)
+    assert conflate([fast, deep]) == [fast, deep]
 
 
-class LossyWorker:
-    """Makes a worker's messages without a socket; which of them arrive is the network's choice."""
-
-    def __init__(self) -> None:
-        self.epoch = 1
-        self.seqs: dict[str, int] = {}
-        self.book = OrderBook()
-        self.usable = False
-        #: The book by (epoch, seq) of the event that made it; None where it was unusable.
-        self.history: dict[tuple[int, int], tuple[list[Level], list[Level]] | None] = {}
-
-    def do(self, what: str, bids: list[Level] | None) -> list[list[bytes]]:
-        match what:
-            case "change" if self.usable:
-                self.book.apply(bids or [], [])
-                return [self._book_event(BookDelta(*BTC, "1", None, bids or [], [], None, None))]
-            case "snapshot":
-                self.usable = True
-                self.book.clear()
-                self.book.apply(bids or [], [("1000", "1")])
-                return [self._whole()]
-            case "refresh" if self.usable:
-                return [self._whole("refresh")]
-            case "gap" if self.usable:
-                self.usable = False
-                return [self._book_event(Gap(*BTC, "1", None, "book", Reason.SEQ_GAP, None, None, "resync"))]
-            case "beat":
-                return [self._message("heartbeat.lighter", self._beat())]
-            case "restart":
-                self.epoch, self.seqs, self.usable = self.epoch + 1, {}, False
-        return []
-
-    def _whole(self, *flags: str) -> list[bytes]:
-        event = BookSnapshot(*BTC, "1", None, self.book.bids(), self.book.asks(), None, None)
-        event.flags = flags  # type: ignore[assignment]
-        return self._book_event(event)
-
-    def _book_event(self, event: Event) -> list[bytes]:
-        message = self._message(TOPIC, event)
-        self.history[self.epoch, event.seq] = (self.book.bids(), self.book.asks()) if self.usable else None
-        return message
-
-    def _beat(self) -> Heartbeat:
-        seq = self.seqs.get(TOPIC, 0)
-        book = HeartbeatBook(seq, None, self.usable, 0, self.book.crc32_top10() if self.usable else None)
-        return Heartbeat("lighter", None, None, None, dict(self.seqs), {"BTC-PERP": book}, 0, 0)
-
-    def _message(self, topic: str, event: Event) -> list[bytes]:
-        self.seqs[topic] = self.seqs.get(topic, 0) + 1
-        event.epoch, event.seq = self.epoch, self.seqs[topic]
-        return [topic.encode(), encode(event)]
+# --- callbacks ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shared_context() -> Iterator[zmq.Context]:
-    context: zmq.Context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
+def test_callbacks_get_the_events_of_their_channel(live: Feed, worker: Worker) -> None:
+    seen: dict[str, list[Event]] = {"book": [], "trade": [], "twice": [], "heartbeat": []}
+    for channel in ("book", "trade", "heartbeat"):
+        live.on(channel, seen[channel].append)
+    live.on("trade", seen["twice"].append)
+    worker.trade(1)
+    worker.change([("97", "1")], [])
+    worker.lose()
+    worker.send("mark", mark_of("1", 0))
+    worker.snapshot()
+    worker.beat()
+    live.run(until=lambda: bool(seen["heartbeat"]))
+    assert [type(event) for event in seen["book"]] == [BookDelta, Gap, BookSnapshot]
+    assert [type(event) for event in seen["trade"]] == [Trade]
+    assert seen["twice"] == seen["trade"]
 
 
-@settings(max_examples=300)
-@given(steps=steps, data=st.data())
-def test_whatever_is_lost_a_usable_book_is_the_workers_book(shared_context, tmp_path_factory, steps, data) -> None:
-    worker = LossyWorker()
-    with Feed("/nowhere", venues=["lighter"], context=shared_context, clock=lambda: 10**12) as feed:
-        for what, bids in steps:
-            for message in worker.do(what, bids):
-                if data.draw(st.integers(0, 3)):
-                    feed._take(message)
-                assert_never_wrong(feed, worker)
-        for message in worker.do("beat", None):
-            feed._take(message)
-        assert_never_wrong(feed, worker)
-        if feed.book(*BTC).usable:
-            assert (worker.epoch, worker.seqs[TOPIC]) == believed(feed)
-        assert feed.book(*BTC).drifts == 0
+def test_run_looks_up_when_nothing_comes(feed: Feed, monkeypatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(feed, "poll", asked.append)
+    feed.run(until=lambda: len(asked) == 3)
+    assert asked == [1.0, 1.0, 1.0]
 
 
-def believed(feed: Feed) -> tuple[int, int | None]:
-    sequence = feed._publishers["lighter"].sequence
-    return sequence.epoch, sequence.last(TOPIC)
+# --- several venues -----------------------------------------------------------------------------------------------
 
 
-def assert_never_wrong(feed: Feed, worker: LossyWorker) -> None:
-    with suppress(BookUnusableError):
-        shown = feed.book(*BTC).bids(), feed.book(*BTC).asks()
-        epoch, seq = believed(feed)
-        assert seq is not None
-        true = worker.history[epoch, seq]
-        assert true is not None
-        assert [plainly(side) for side in shown] == [plainly(side) for side in true]
+def test_top_shows_the_symbol_on_every_venue(open_worker, open_feed, read) -> None:
+    feed = open_feed(venues=["lighter", "aster"])
+    workers = [open_worker(venue=venue) for venue in ("lighter", "aster")]
+    for worker in workers:
+        worker.snapshot()
+    read(feed, lambda: len([top for top in feed.top("BTC-PERP") if top.bid]) == 2, *workers)
+    assert [(top.venue, top.bid, top.ask, top.reason) for top in feed.top("BTC-PERP")] == [
+        ("lighter", ("99", "1"), ("100", "1"), None),
+        ("aster", ("99", "1"), ("100", "1"), None),
+    ]
+
+
+def test_worker_that_the_parent_saw_die_takes_its_books_along(live: Feed, worker, open_worker, clock, read) -> None:
+    gateway = open_worker(epoch=9, venue="lifecycle")
+    died = lifecycle("lighter", "exited")
+    died.recv_mono_ns = clock.now_ns
+    topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
+    with gateway.publisher.turn:
+        gateway.publisher.send_latest(topic, "lifecycle", died)
+    got = read(live, lambda: live.book(*BTC).reason == "worker_exited", gateway)
+    assert not [event for event in got if isinstance(event, Lifecycle)]

@@ -8,7 +8,7 @@ from ipc.health import Reason, Stream
 from workers.actions import Changed, Close, Fetch, Note, Send
 from workers.recovery import Policy
 from workers.session import Session
-from workers.venues.venue import Ack
+from workers.venues.venue import Ack, Unsubscribed
 
 __all__ = ["Stage"]
 
@@ -19,13 +19,15 @@ class Stage:
     """One session of a fake venue.
 
     ``published`` holds what it published, as (stream, symbol, event); ``actions`` what it asked for and the test has
-    not taken yet. ``flows`` is what the session is told about the venue's other books.
+    not taken yet. ``flows`` is what the session is told about the venue's other books. While ``is_obliging``, the venue
+    answers every request to subscribe or unsubscribe at once.
     """
 
     def __init__(self, venue=None, listings=(BTC, ETH), *, stale_s=10.0, ping_s=20.0, pong_s=10.0, stagger=0.0):
         self.venue = venue or FakeVenue()
         self.now = 10_000 * NS
         self.flows = True
+        self.is_obliging = True
         self.published = []
         self.actions = []
         policy = Policy(
@@ -40,15 +42,11 @@ class Stage:
 
     # --- what happens ---
 
-    def connect(self, *, cause="subscribe", is_answered=True):
-        """Open the connection; everything that is subscribed is confirmed."""
+    def connect(self, cause="subscribe"):
+        """Open the connection."""
         self.session.connecting(self.now)
         self.session.opened(self.now, cause)
-        events = self.tick()
-        if is_answered:
-            for subscription in self.plan.subscriptions:
-                events += self.say(Ack(subscription.key))
-        return events
+        return self.tick()
 
     def say(self, *items):
         """A frame with these items comes; the events that are published because of it."""
@@ -79,9 +77,9 @@ class Stage:
         self.actions = [action for action in self.actions if not isinstance(action, Close)]
         return self._collect(self.session.closed(reason, self.now))
 
-    def reconnect(self, reason=Reason.SERVER_CLOSE, **options):
+    def reconnect(self, reason=Reason.SERVER_CLOSE):
         self.end(reason)
-        return self.connect(**options)
+        return self.connect()
 
     # --- what came of it ---
 
@@ -111,8 +109,19 @@ class Stage:
     def route(self, stream=Stream.BOOK, symbol="BTC-PERP"):
         return next(one for one in self.session.routes if one.stream is stream and one.symbol == symbol)
 
+    def is_fetching(self):
+        """Whether REST was asked for a book and has not answered."""
+        return any(isinstance(action, Fetch) for action in self.actions)
+
     def _collect(self, publications):
-        self.actions += self.session.todo.take()
+        todo = self.session.todo.take()
+        self.actions += todo
         events = [event for _, event in publications if event is not None]
         self.published += [(route.stream, route.symbol, event) for route, event in publications if event is not None]
+        for message in [action.message for action in todo if isinstance(action, Send)]:
+            events += self._oblige(message.decode())
         return events
+
+    def _oblige(self, message):
+        answer = {"+": Ack, "-": Unsubscribed}.get(message[0])
+        return self.say(answer(message[1:])) if answer is not None and self.is_obliging else []

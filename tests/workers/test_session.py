@@ -56,12 +56,19 @@ def live(stage):
     return stage
 
 
+def deaf():
+    """A session whose venue answers no request by itself."""
+    stage = Stage()
+    stage.is_obliging = False
+    return stage
+
+
 # --- subscribing --------------------------------------------------------------------------------------------------
 
 
 def test_stream_goes_from_connecting_over_subscribed_to_live():
-    stage = Stage()
-    stage.connect(is_answered=False)
+    stage = deaf()
+    stage.connect()
     stage.say(Ack(BOOK_KEY))
     stage.say(snapshot())
     expected = [StreamState.CONNECTING, StreamState.SUBSCRIBED, StreamState.LIVE]
@@ -69,26 +76,26 @@ def test_stream_goes_from_connecting_over_subscribed_to_live():
 
 
 def test_every_subscription_is_sent_when_the_connection_opens():
-    stage = Stage()
-    stage.connect(is_answered=False)
+    stage = deaf()
+    stage.connect()
     assert stage.sent() == [subscription.subscribe for subscription in stage.plan.subscriptions]
 
 
 def test_data_before_ack_is_live_and_the_ack_changes_nothing():
-    stage = Stage()
-    stage.connect(is_answered=False)
+    stage = deaf()
+    stage.connect()
     assert len(stage.say(snapshot())) == 1
     stage.say(Ack(BOOK_KEY))
     assert stage.route().state is StreamState.LIVE
 
 
 def test_late_ack_of_old_connection_is_ignored():
-    stage = Stage()
-    stage.connect(is_answered=False)
+    stage = deaf()
+    stage.connect()
     stage.sent()
     stage.end()
     stage.say(Ack(BOOK_KEY))
-    stage.connect(is_answered=False)
+    stage.connect()
     assert b"+" + BOOK_KEY.encode() in stage.sent()
 
 
@@ -103,7 +110,7 @@ def test_streams_of_the_url_are_subscribed_when_it_is_open():
     by_url = type(plan)("main", plan.url, plan.subscriptions, in_url=True)
     venue.connections = lambda *_: (by_url,)
     stage = Stage(venue, (BTC,))
-    stage.connect(is_answered=False)
+    stage.connect()
     assert stage.sent() == []
     assert stage.route().state is StreamState.SUBSCRIBED
 
@@ -162,8 +169,8 @@ def test_refused_subscription_is_not_asked_for_before_that():
 
 
 def test_refusal_that_harms_nothing_is_an_answer():
-    stage = Stage()
-    stage.connect(is_answered=False)
+    stage = deaf()
+    stage.connect()
     stage.say(Refused("already subscribed", BOOK_KEY, None))
     stage.sent()
     stage.wait(0.1)
@@ -455,7 +462,7 @@ def test_connection_is_renewed_before_its_venue_ends_it(stagger, age_s):
 
 def test_snapshots_after_a_rotation_say_so(live):
     live.end(Reason.ROTATION)
-    live.connect(cause="rotation")
+    live.connect("rotation")
     assert [event.cause for event in live.say(snapshot(5))] == ["rotation"]
 
 
@@ -511,7 +518,8 @@ def test_server_that_is_behind_the_last_connection_is_not_believed():
 
 def connect_without_btc(stage):
     """A connection on which everything but the book of BTC is confirmed."""
-    stage.connect(is_answered=False)
+    stage.is_obliging = False
+    stage.connect()
     for subscription in stage.plan.subscriptions[1:]:
         stage.say(Ack(subscription.key))
 
@@ -528,7 +536,7 @@ def test_subscription_that_kills_its_connection_fails_alone():
     find_poison(stage)
     assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.UNKNOWN_MARKET)
     assert "ws.poisoned" in stage.notes()
-    stage.connect(is_answered=False)
+    stage.connect()
     assert stage.route().state is StreamState.FAILED
     assert stage.route(symbol=ETH_SYMBOL).state is StreamState.CONNECTING
 
