@@ -96,6 +96,14 @@ class RunDir:
         """The ZeroMQ endpoint of a venue's public feed; ``lifecycle`` is the gateway's."""
         return f"ipc://{self.feed_path(venue)}"
 
+    def raw(self, venue: str) -> str:
+        """The ZeroMQ endpoint of a venue's raw frames."""
+        return f"ipc://{self.path / f'{venue}.raw'}"
+
+    def ring(self, venue: str) -> Path:
+        """The black box of a venue's worker."""
+        return self.path / f"{venue}.ring"
+
     @property
     def control(self) -> Path:
         """The parent's control socket."""

@@ -86,6 +86,12 @@ class Desk:
         kind, number = FAULTS[order["fault"]], next(self._numbers)
         if kind.venues and venue.name not in kind.venues:
             raise UsageError(f"no {kind.name} at {venue.name}", where="venue", advice=", ".join(kind.venues))
+        if kind.needs_tls and not venue.settings.tls:
+            raise UsageError(
+                f"{kind.name} needs TLS, which this simulator does not speak",
+                where="fault",
+                advice="start the simulator with TLS",
+            )
         args = _arguments(kind, venue, order)
         active = _Active(number, venue, kind(venue, args, lambda: self._end(number)), order, self._schedule.mono_s())
         self._active[number] = active

@@ -10,6 +10,7 @@ from ipc.log import get_log
 from simulator.schedule import Schedule
 from simulator.server import Simulation
 from simulator.settings import SimSettings, admin_url
+from simulator.tls import Contexts, contexts
 
 __all__ = ["run"]
 
@@ -19,25 +20,28 @@ log = get_log(__name__)
 _FAREWELL_S = 0.1
 
 
-def run(settings: SimSettings, ready: Callable[[], None] | None = None) -> None:
+def run(settings: SimSettings, ready: Callable[[], None] | None = None, tls_contexts: Contexts | None = None) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: What to simulate.
         ready: Called once, when all ports listen.
+        tls_contexts: What :func:`simulator.tls.contexts` made of the same settings, so that a simulator that is started
+            again is trusted as before; None makes them now.
 
     Raises:
+        UsageError: TLS cannot be spoken here.
         ParaphinaError: A port cannot be bound.
     """
-    asyncio.run(_serve(settings, ready))
+    asyncio.run(_serve(settings, ready, contexts(settings) if tls_contexts is None else tls_contexts))
 
 
-async def _serve(settings: SimSettings, ready: Callable[[], None] | None) -> None:
+async def _serve(settings: SimSettings, ready: Callable[[], None] | None, tls_contexts: Contexts) -> None:
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    simulation = Simulation(settings, Schedule(loop))
-    await simulation.start()
+    simulation = Simulation(settings, Schedule(loop), tls_contexts)
+    simulation.start()
     log.info("sim.started", admin=admin_url(settings), venues=",".join(settings.venues))
     if ready is not None:
         ready()

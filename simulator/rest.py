@@ -20,7 +20,7 @@ import msgspec
 
 from ipc.log import get_log
 
-__all__ = ["Handler", "Request", "Response", "Routes", "html", "json", "plain", "serve"]
+__all__ = ["Handler", "Request", "Response", "Routes", "html", "json", "plain", "speaker"]
 
 log = get_log(__name__)
 
@@ -127,8 +127,8 @@ class Routes:
         self.counts[next(routes, "(unknown)")] += 1
 
 
-async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
-    """Serve HTTP on ``host`` and ``port``."""
+def speaker(handler: Handler) -> Callable[[], asyncio.Protocol]:
+    """What makes the protocol of a connection on which ``handler`` answers; to be called within the event loop."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
@@ -136,7 +136,7 @@ async def serve(handler: Handler, host: str, port: int) -> asyncio.Server:
                 pass
         writer.close()
 
-    return await asyncio.start_server(talk, host, port, limit=_MOST_HEAD)
+    return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=_MOST_HEAD), talk)
 
 
 async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

@@ -67,6 +67,9 @@ class SimSettings:
             wait for them.
         greeting: Whether hyperliquid sends its text greeting.
         sbe_version: Highest version of the binary schema that paradex speaks (0 to 3).
+        tls: Whether the venues speak TLS; the admin API never does.
+        ca_path: Where the certificate of the authority is written, which is another one in every simulation; clients
+            that are to trust it name this file in ``SSL_CERT_FILE``.
     """
 
     ports: Mapping[str, VenuePorts]
@@ -79,6 +82,8 @@ class SimSettings:
     pace: float = 1.0
     greeting: bool = True
     sbe_version: int = 1
+    tls: bool = False
+    ca_path: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be simulated.
@@ -98,6 +103,8 @@ class SimSettings:
             raise UsageError(f"rate {self.rate} is out of range", where="simulator", advice="1 to 1000 frames a second")
         if self.pace <= 0 or not 0 <= self.sbe_version <= 3:
             raise UsageError("pace must be positive and sbe_version 0 to 3", where="simulator")
+        if self.tls and not self.ca_path:
+            raise UsageError("no place for the certificate", where="simulator", advice="TLS needs a ca_path")
 
 
 #: Paths that stand behind host and port in a venue's base URLs: WebSocket, REST.
@@ -113,10 +120,11 @@ _PATHS = {
 def endpoints(settings: SimSettings) -> dict[str, VenueUrls]:
     """The base URLs of each venue; what comes behind them is as on the live venue."""
     urls = {}
+    secure = "s" if settings.tls else ""
     for venue in settings.venues:
         ports, (ws, rest) = settings.ports[venue], _PATHS[venue]
         urls[venue] = VenueUrls(
-            ws=f"ws://{settings.host}:{ports.ws}{ws}", rest=f"http://{settings.host}:{ports.rest}{rest}"
+            ws=f"ws{secure}://{settings.host}:{ports.ws}{ws}", rest=f"http{secure}://{settings.host}:{ports.rest}{rest}"
         )
     return urls
 

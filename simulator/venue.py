@@ -10,10 +10,11 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from itertools import count
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -27,7 +28,7 @@ from simulator.session import Kind, Parcel, Session, Subscriptions
 from simulator.settings import SimSettings
 from simulator.wire import Frame, Refusal, Socket, Upgrade, Wire
 
-__all__ = ["Hook", "Listener", "Traffic", "Venue"]
+__all__ = ["Hook", "Listener", "Port", "Reception", "Traffic", "Venue"]
 
 #: The text of the first price in a book frame, in any of the shapes that venues have.
 _FIRST_PRICE = re.compile(rb'((?:"(?:p|px|price)":|\[\[)")[^"]*')
@@ -53,14 +54,35 @@ class Hook(Protocol):
         """What goes out instead of ``response``."""
 
 
+class Reception(Enum):
+    """How those who connect to a port are received."""
+
+    WELL = auto()
+    #: They are accepted in TCP, and hear nothing more.
+    MUTE = auto()
+    #: In TLS they are shown a certificate of an authority that nobody knows.
+    UNKNOWN_AUTHORITY = auto()
+    #: In TLS they are shown a certificate that has expired.
+    EXPIRED = auto()
+
+
+Port: TypeAlias = Literal["ws", "rest"]
+
+
 class Listener(Protocol):
-    """The WebSocket port of a venue."""
+    """A port of a venue.
+
+    Attributes:
+        reception: How those are received who connect from now on.
+    """
+
+    reception: Reception
 
     def shut(self) -> None:
         """Refuse connections at the TCP level."""
 
-    def reopen(self) -> None:
-        """Accept connections again, on the same port."""
+    def open(self) -> None:
+        """Accept connections, on the same port as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +122,7 @@ class Venue(ABC):
         withdrawn: Symbols that were delisted (by fault): they stay listed, and their streams are silent.
         skew_ms: How far the venue's clock is ahead (by fault).
         mutes_pings: Whether pings stay unanswered (by fault).
+        listeners: Its ports; none where it is not served.
         frames: Frames sent so far.
         book_sent_ns: Wall clock of the last book frame by symbol.
     """
@@ -126,7 +149,7 @@ class Venue(ABC):
         self.mutes_pings = False
         self.frames = 0
         self.book_sent_ns: dict[str, int] = {}
-        self.listener: Listener | None = None
+        self.listeners: dict[Port, Listener] = {}
         self.is_paused = False
         self._activity: dict[str, float] = {}
         self._credit: dict[str, float] = {}

@@ -30,6 +30,8 @@ class Inherited:
     """What a generation takes over from the one before, off the board that is then cleared."""
 
     epoch: int = 0
+    #: Why it ended; None when there was none.
+    reason: Reason | None = None
     #: For the gateway: number of the last event that it published.
     published: int = 0
 

@@ -18,7 +18,7 @@ from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
-__all__ = ["Config", "Setting", "VenueConfig", "load"]
+__all__ = ["Config", "Setting", "VenueConfig", "load", "state_path"]
 
 Check = Callable[[object], Any]
 
@@ -120,6 +120,9 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "backoff_base_ms": _Key(1000, _whole(1, 60_000)),
     "backoff_cap_ms": _Key(30_000, _whole(1, 3_600_000)),
     "jitter": _Key(0.1, _share),
+    "blackbox_kb": _Key(1024, _whole(0, 1_048_576)),
+    "blackbox_dir": _Key(None, _path, "PARAPHINA_BLACKBOX_DIR"),
+    "blackbox_keep": _Key(20, _whole(1, 10_000)),
     "log_level": _Key("info", _one_of("debug", "info", "warning", "error"), "PARAPHINA_LOG_LEVEL"),
 }
 _HEALTH: Final[dict[str, _Key]] = {
@@ -136,6 +139,7 @@ _VENUE: Final[dict[str, _Key]] = {
     "ping_interval_ms": _Key(None, _whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
     "pong_timeout_ms": _Key(None, _whole(100, 600_000)),
     "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
+    "fixture_dir": _Key(None, _path, "<V>_FIXTURE_DIR"),
     "ws_url": _Key(None, _url("ws", "wss")),
     "rest_url": _Key(None, _url("http", "https")),
 }
@@ -165,6 +169,8 @@ class VenueConfig:
     ws_url: str
     rest_url: str
     options: Mapping[str, str]
+    #: Recorded frames to play in place of the venue's; None connects to the venue.
+    fixture_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,9 @@ class Config:
     watchdog_tick_ms: int
     start_timeout_ms: int
     memory_limit_mb: int
+    blackbox_kb: int
+    blackbox_dir: str
+    blackbox_keep: int
     backoff: BackoffPolicy
     #: Every setting with its source, for people.
     settings: tuple[Setting, ...] = field(repr=False)
@@ -212,7 +221,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         jitter=supervisor["jitter"],
         first_immediate=supervisor["first_restart"] == "immediate",
     )
-    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor) for name in supervisor["venues"]}
+    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor, environ) for name in supervisor["venues"]}
     return Config(
         venues,
         supervisor["run_dir"],
@@ -221,18 +230,37 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         health["watchdog_tick_ms"],
         health["start_timeout_ms"],
         health["memory_limit_mb"],
+        supervisor["blackbox_kb"],
+        supervisor["blackbox_dir"] or str(state_path(environ) / "blackbox"),
+        supervisor["blackbox_keep"],
         policy,
         tuple(reader.settings),
     )
 
 
-def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any]) -> VenueConfig:
+def state_path(environ: Mapping[str, str]) -> Path:
+    """Where logs and black boxes go: ``$XDG_STATE_HOME/paraphina``, else ``~/.local/state/paraphina``."""
+    state = environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path(environ.get("HOME", "/")) / ".local" / "state") / "paraphina"
+
+
+def _fixture_dir(venue: Venue, values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """A venue's own directory, else its part of the one for all venues, if there is such a part."""
+    shared = environ.get("ROADMAP_B_FIXTURE_DIR")
+    part = Path(shared) / venue.name if shared else None
+    return values["fixture_dir"] or (str(part) if part is not None and part.is_dir() else None)
+
+
+def _venue_config(
+    venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any], environ: Mapping[str, str]
+) -> VenueConfig:
     return VenueConfig(
         name=venue.name,
         markets=values["markets"] or supervisor["markets"],
         ws_url=values["ws_url"] or venue.ws_url,
         rest_url=values["rest_url"] or venue.rest_url,
         options={option: values[option] for option in venue.options},
+        fixture_dir=_fixture_dir(venue, values, environ),
         **{key: values[key] for key in _VENUE if key.endswith("_ms")},
     )
 

@@ -238,7 +238,8 @@ class Parent:
 
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
-        before = Inherited(row[WorkerWord.EPOCH], row[WorkerWord.PUBLISHED])
+        last = life.deaths[-1].reason if life.deaths else None
+        before = Inherited(row[WorkerWord.EPOCH], last, row[WorkerWord.PUBLISHED])
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets

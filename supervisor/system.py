@@ -43,7 +43,7 @@ def worker_settings(
     run_dir: RunDir,
     *,
     generation: int = 1,
-    last_epoch: int = 0,
+    before: Inherited | None = None,
     has_parent: bool = True,
 ) -> WorkerSettings:
     """What the worker of a venue is told."""
@@ -65,8 +65,13 @@ def worker_settings(
         watchdog_tick_ms=config.watchdog_tick_ms,
         backoff=config.backoff,
         generation=generation,
-        last_epoch=last_epoch,
+        last_epoch=before.epoch if before is not None else 0,
+        last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
+        fixture_dir=venue.fixture_dir,
+        blackbox_kb=config.blackbox_kb,
+        blackbox_dir=config.blackbox_dir,
+        blackbox_keep=config.blackbox_keep,
     )
 
 
@@ -140,7 +145,7 @@ class System:
         from workers.worker import Worker
 
         settings = worker_settings(
-            self.config, self.config.venues[name], self.run_dir, generation=generation, last_epoch=before.epoch
+            self.config, self.config.venues[name], self.run_dir, generation=generation, before=before
         )
         Worker(settings, board, stop).run()
 

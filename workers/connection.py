@@ -29,6 +29,7 @@ from workers.reports import Reporter
 from workers.routes import Route
 from workers.session import Session
 from workers.settings import WorkerSettings
+from workers.tape import Tape
 from workers.transport import ClosedError, Transport, WebSocketTransport
 
 __all__ = ["Connection", "Fetched", "TransportFactory"]
@@ -59,6 +60,7 @@ class Fetched:
     purpose: Purpose
     book: BookSnapshot | None
     reason: Reason | None
+    body: bytes = b""
 
 
 class Connection:
@@ -72,6 +74,7 @@ class Connection:
         publisher: The worker's feed.
         fetch: Hands a fetch to the thread that asks REST; the answer comes to :meth:`deliver`.
         stop: Set when the worker ends.
+        tape: Takes every frame, for the black box; None for sessions whose frames are secret.
         open_transport: Opens the socket.
     """
 
@@ -84,6 +87,7 @@ class Connection:
         publisher: Publisher,
         fetch: Callable[[Fetch, Connection], None],
         stop: threading.Event,
+        tape: Tape | None = None,
         open_transport: TransportFactory | None = None,
     ) -> None:
         self.session = session
@@ -95,6 +99,8 @@ class Connection:
         self._words = board.words
         self._fetch = fetch
         self.stop = stop
+        self._tape = tape
+        self._number = number
         #: Ends a wait between two connections early.
         self._wake = threading.Event()
         self._open_transport = open_transport or self._dial
@@ -143,7 +149,7 @@ class Connection:
         with self._publisher.turn:
             if self.is_open() or self.stop.is_set():
                 return
-            self._publish(self.session.rest_book(route, book), 0, wall)
+            self.publish(self.session.rest_book(route, book), 0, wall)
             previous, route.state = route.state, StreamState.REST
         if previous is not StreamState.REST:
             self._reports.changed([Changed(route, previous)], attempt=self._backoff.failures, backoff_s=None)
@@ -220,6 +226,8 @@ class Connection:
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self._inbox.clear()
         with self._publisher.turn:
+            if self._tape is not None:
+                self._tape.opened(self._number, self.session.connection.url)
             self.session.opened(now, self._cause)
         log.info("ws.connected", venue=self._settings.venue, session=self.name, attempt=self._backoff.failures + 1)
 
@@ -240,7 +248,7 @@ class Connection:
         Raises:
             ClosedError: The connection ended.
         """
-        row, session = self.row, self.session
+        row, session, tape = self.row, self.session, self._tape
         row[SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
         frames = transport.receive()
         now, wall = time.monotonic_ns(), time.time_ns()
@@ -250,19 +258,26 @@ class Connection:
                 row.add(SessionWord.FRAMES, len(frames))
                 for opcode, payload in frames:
                     if opcode <= BINARY:
-                        self._publish(session.received(opcode == BINARY, payload, now), now, wall)
+                        if tape is not None:
+                            tape.frame(self._number, opcode, payload, now, wall)
+                        self.publish(session.received(opcode == BINARY, payload, now), now, wall)
                     elif opcode == PING:
                         transport.pong(bytes(payload))
                     elif opcode == PONG:
                         session.ponged()
             while self._inbox:
                 done = self._inbox.popleft()
-                self._publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
-            self._publish(session.tick(now), 0, wall)
+                if tape is not None:
+                    tape.answered(self._number, done.route.symbol, done.purpose, done.reason, done.body)
+                self.publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
+            self.publish(session.tick(now), 0, wall)
         return self._obey(transport) if session.todo else None
 
-    def _publish(self, publications: list[Publication], now: int, wall: int) -> None:
-        """Send events and stamp their cells; ``now`` is 0 for what no frame caused, which stamps nothing."""
+    def publish(self, publications: list[Publication], now: int, wall: int) -> None:
+        """Send events and stamp their cells; ``now`` is 0 for what no frame caused, which stamps nothing.
+
+        Within a turn.
+        """
         words, send = self._words, self._publisher.send
         for route, event in publications:
             at = route.at
@@ -275,6 +290,8 @@ class Connection:
             sent = send(route.feed, event) if route.keeper is not None else self._send_plain(route, event)
             if type(event) is Gap:
                 words[at + CellWord.GAPS] += 1
+                if self._tape is not None:
+                    self._tape.want(event.reason)
             elif now:
                 words[at + 1] = now  # LAST_PARSED
                 if sent:
@@ -312,16 +329,24 @@ class Connection:
                 case Close():
                     return action
                 case Note():
+                    if action.event == "ws.malformed" and self._tape is not None:
+                        self._tape.want(Reason.PARSE_ERRORS)
                     log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
                 case Fetch():
                     self._fetch(action, self)
                 case Send() if transport is not None:
-                    transport.send(action.message)
+                    self._send(transport, action.message)
                 case SendPing() if transport is not None:
                     transport.ping()
                 case _:
                     pass
         return None
+
+    def _send(self, transport: Transport, message: bytes) -> None:
+        transport.send(message)
+        if self._tape is not None:
+            with self._publisher.turn:
+                self._tape.sent(self._number, message)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
@@ -338,7 +363,9 @@ class Connection:
         self._cause = "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
         wall = time.time_ns()
         with self._publisher.turn:
-            self._publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)
+            if self._tape is not None and was_open:
+                self._tape.closed(self._number, reason)
+            self.publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)
         tell = log.info if reason in _PLANNED or reason is Reason.REQUESTED else log.warning
         tell(
             "ws.closed" if was_open else "ws.connect_failed",

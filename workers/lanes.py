@@ -322,4 +322,4 @@ class FetchLane(_Lane):
                 "fetch.failed", venue=self._settings.venue, symbol=listing.symbol, reason=reason, error=error.what
             )
             return Fetched(fetch.route, fetch.purpose, None, reason)
-        return Fetched(fetch.route, fetch.purpose, book, None)
+        return Fetched(fetch.route, fetch.purpose, book, None, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ipc.health import Reason
 from workers.backoff import BackoffPolicy
 
 __all__ = ["WorkerSettings"]
@@ -33,6 +34,12 @@ class WorkerSettings:
         backoff: Of its sessions.
         generation: How many times the parent started this worker.
         last_epoch: Of the generation before; this one's is higher.
+        last_reason: Why the generation before ended; None for the first.
+        fixture_dir: Recorded frames to play instead of connecting; None connects.
+        is_paced: Whether a fixture keeps the recorded timing.
+        blackbox_kb: Size of the ring of raw frames; 0 for none.
+        blackbox_dir: Where black boxes are saved; None saves none.
+        blackbox_keep: How many of a venue stay.
         has_parent: Whether it must end when its parent does.
     """
 
@@ -54,4 +61,10 @@ class WorkerSettings:
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
     generation: int = 1
     last_epoch: int = 0
+    last_reason: Reason | None = None
+    fixture_dir: str | None = None
+    is_paced: bool = True
+    blackbox_kb: int = 1024
+    blackbox_dir: str | None = None
+    blackbox_keep: int = 20
     has_parent: bool = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,17 +18,19 @@ import msgspec
 import psutil
 import zmq
 
-from ipc.board import SESSIONS, Board, CellWord, WorkerWord
+from ipc.board import SESSIONS, Board, CellWord, SessionWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
-from ipc.health import Misdeed, Reason, Stream, StreamState, code_of, word_of
+from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
 from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
-from workers.actions import Fetch
+from workers.actions import Fetch, Publication
 from workers.connection import Connection
+from workers.fixture import Player
+from workers.fixture import load as load_fixture
 from workers.lanes import FetchLane, PollLane
 from workers.misdeeds import MISDEEDS
 from workers.outage import OutageJudge
@@ -38,6 +40,7 @@ from workers.rest import RestBudget
 from workers.routes import Route
 from workers.session import Session
 from workers.settings import WorkerSettings
+from workers.tape import Tape, save_left_behind
 from workers.threads import ThreadKeeper
 from workers.venues import VENUES
 from workers.venues.venue import Listing
@@ -80,7 +83,18 @@ class Worker:
         self._words = board.worker(settings.slot)
         self._words[WorkerWord.EPOCH] = epoch = Epochs.following(settings.last_epoch)
         self._words[WorkerWord.BOOTED] = time.monotonic_ns()
+        directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
+        before = self._run_dir.describe_worker(settings.venue).get("sessions", [])
+        save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep, before)
         self._context: zmq.Context[Any] = zmq.Context()
+        self._tape = Tape(
+            settings.venue,
+            self._run_dir,
+            directory,
+            settings.blackbox_kb * 1024,
+            settings.blackbox_keep,
+            self._context,
+        )
         self._publisher = Publisher(self._context, settings.feed, epoch)
         self._reports = Reporter(settings.venue, board, self._publisher)
         self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
@@ -103,6 +117,18 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop."""
         log.info("worker.started", venue=self._settings.venue, generation=self._settings.generation, pid=os.getpid())
+        if self._settings.fixture_dir is None:
+            self._begin_live()
+        else:
+            self._begin_fixture(self._settings.fixture_dir)
+        try:
+            while not self._stop.is_set():
+                self._look()
+                self._stop.wait(_LOOP_S)
+        finally:
+            self._end()
+
+    def _begin_live(self) -> None:
         keep, wanted = self._threads.keep, self._is_wanted
         self._watch()
         keep("watchdog", self._watchdog.run, wanted)
@@ -111,12 +137,43 @@ class Worker:
             self._take_listings(cached)
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
-        try:
-            while not self._stop.is_set():
-                self._look()
-                self._stop.wait(_LOOP_S)
-        finally:
-            self._end()
+
+    def _begin_fixture(self, directory: str) -> None:
+        """Frames come from files: no connection, no poll, no watchdog.
+
+        Raises:
+            ConfigError: There is no recording to play.
+        """
+        fixture = load_fixture(directory, self._settings.venue)
+        resolved = markets.resolve(fixture.listings, self._settings.bases)
+        self._resolved = resolved
+        self._tell_instruments(resolved)
+        self._connections = self._make_connections(resolved.listings, fixture.options)
+        for connection in self._connections:
+            connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
+        self._describe(resolved.listings)
+        by_session = {connection.session: connection for connection in self._connections}
+
+        def publish(session: Session, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
+            with self._publisher.turn:
+                now = time.monotonic_ns() if is_caused else 0
+                by_session[session].publish(publications, now, time.time_ns())
+
+        player = Player(
+            self._venue,
+            fixture,
+            list(by_session),
+            publish,
+            is_paced=self._settings.is_paced,
+            stop=self._stop.is_set,
+        )
+
+        def play() -> None:
+            played = player.run()
+            log.info("fixture.played", venue=self._settings.venue, records=played)
+            self._stop.wait()
+
+        self._threads.keep("player", play, self._is_wanted)
 
     # --- the main thread's round ------------------------------------------------------------------------------------
 
@@ -124,6 +181,8 @@ class Worker:
         now = time.monotonic_ns()
         words = self._words
         words.add(WorkerWord.MAIN_LOOPS)
+        if self._settings.fixture_dir is not None:
+            words[WorkerWord.BEAT] = now  # there is no watchdog to do it
         misdeed = word_of(Misdeed, words[WorkerWord.MISDEED])
         if misdeed is not None:
             MISDEEDS[misdeed]()
@@ -136,6 +195,10 @@ class Worker:
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
+            self._tape.look()
+            blackbox = self._tape.due(now)
+        if blackbox is not None:
+            self._tape.save(*blackbox)
         self._judge_outage(now)
         self._show_rest_books(now)
         if now >= self._next_housekeeping_ns:
@@ -253,31 +316,46 @@ class Worker:
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Make the connections for these markets, in place of the ones there are."""
         self._disconnect(Reason.CONFIG_CHANGED)
+        self._connections = self._make_connections(listings, self._settings.options)
+        self._watch()
+        self._describe(listings)
+        with self._publisher.turn:
+            names = ["poll", "fetch", *(connection.name for connection in self._connections)]
+            self._tape.describe(names, listings, dict(self._settings.options))
+        for connection in self._connections:
+            is_wanted = partial(_is_not_set, connection.stop)
+            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
+
+    def _make_connections(self, listings: Sequence[Listing], options: Mapping[str, str]) -> list[Connection]:
         settings = self._settings
-        plans = self._venue.connections(listings, settings.ws_url, settings.options)
+        plans = self._venue.connections(listings, settings.ws_url, options)
         if len(plans) > SESSIONS - _FIRST_CONNECTION:
             log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
             plans = plans[: SESSIONS - _FIRST_CONNECTION]
+        return [
+            Connection(
+                Session(self._venue, plan, listings, self._policy()),
+                settings,
+                number,
+                self._board,
+                self._publisher,
+                self._fetch.ask,
+                threading.Event(),
+                self._tape,
+            )
+            for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
+        ]
+
+    def _policy(self) -> Policy:
+        settings, keepalive = self._settings, self._venue.keepalive
         ping_ms, pong_ms = settings.ping_interval_ms, settings.pong_timeout_ms
-        keepalive = self._venue.keepalive
-        policy = Policy(
+        return Policy(
             stale_ns=settings.stale_ms * _MS,
             ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
             pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
             venue_flows=self._watchdog.venue_flows,
             stagger=settings.slot / 8,
         )
-        for number, plan in enumerate(plans, start=_FIRST_CONNECTION):
-            session = Session(self._venue, plan, listings, policy)
-            connection = Connection(
-                session, settings, number, self._board, self._publisher, self._fetch.ask, threading.Event()
-            )
-            self._connections.append(connection)
-        self._watch()
-        self._describe(listings)
-        for connection in self._connections:
-            is_wanted = partial(_is_not_set, connection.stop)
-            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
     def _disconnect(self, reason: Reason) -> None:
         for connection in self._connections:
@@ -313,6 +391,8 @@ class Worker:
         text: Mapping[str, object] = {
             "sessions": ["poll", "fetch"] + [connection.name for connection in self._connections],
             "markets": {str(one.symbol): one.venue_symbol for one in listings},
+            "options": dict(self._settings.options),
+            "listings": [msgspec.to_builtins(one) for one in listings],
         }
         try:
             replace_file(self._run_dir.worker_description(self._settings.venue), msgspec.json.encode(text))
@@ -331,6 +411,7 @@ class Worker:
         self._tell_books(StreamState.OFF, Reason.REQUESTED)
         # The last events leave with ZeroMQ's own thread; closing drops what it has not sent.
         time.sleep(0.05)
+        self._tape.close()
         self._publisher.close()
         log.info("worker.stopped", venue=self._settings.venue)
 

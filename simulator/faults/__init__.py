@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults import catalogue, feed, requests, sockets
+from simulator.faults import catalogue, feed, receptions, requests, sockets
 from simulator.faults.fault import Fault
 
 __all__ = ["FAULTS"]
@@ -35,6 +35,9 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     catalogue.UnknownMarket,
     catalogue.Delist,
     catalogue.ClockSkew,
+    receptions.TlsHang,
+    receptions.TlsBadCertificate,
+    receptions.TlsExpired,
 )
 
 #: To add a fault: its class, and a line above.

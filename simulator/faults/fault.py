@@ -51,6 +51,8 @@ class Fault(Generic[ArgsT]):
     parameters: ClassVar[type[Args]] = Args
     #: The venues where it can happen; empty: all.
     venues: ClassVar[tuple[str, ...]] = ()
+    #: Whether it can happen only where the venues speak TLS.
+    needs_tls: ClassVar[bool] = False
 
     def __init__(self, venue: Venue, args: ArgsT, finish: Callable[[], None]) -> None:
         self.venue = venue

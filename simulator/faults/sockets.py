@@ -56,15 +56,17 @@ class Refuse(Fault[Args]):
 
     def begin(self) -> None:
         """Shut the port."""
-        if self.venue.listener is not None:
-            self.venue.listener.shut()
+        listener = self.venue.listeners.get("ws")
+        if listener is not None:
+            listener.shut()
         for session in list(self.venue.sessions):
             session.wire.close(1001, "going away")
 
     def end(self) -> None:
         """Listen again, unless another fault wants otherwise."""
-        if self.venue.listener is not None and not any(isinstance(hook, Refuse) for hook in self.venue.hooks):
-            self.venue.listener.reopen()
+        listener = self.venue.listeners.get("ws")
+        if listener is not None and not any(isinstance(hook, Refuse) for hook in self.venue.hooks):
+            listener.open()
 
 
 class UpgradeErrorArgs(Args, frozen=True, kw_only=True):

@@ -137,6 +137,7 @@ def _settings(venues: list[str], of: Conditions, first_restart: str) -> str:
     """A configuration under which every fault shows soon."""
     lines = [
         "[supervisor]",
+        "blackbox_kb = 0",
         f'first_restart = "{first_restart}"',
         "tick_ms = 100",
         "[health]",

@@ -211,9 +211,9 @@ def _report(writer: int, text: str, code: int) -> None:
 
 
 def _log_path() -> Path:
-    state = os.environ.get("XDG_STATE_HOME")
-    base = Path(state) if state else Path.home() / ".local" / "state"
-    return base / "paraphina" / "log"
+    from supervisor.config import state_path
+
+    return state_path(os.environ) / "log"
 
 
 def _leave_terminal() -> None:

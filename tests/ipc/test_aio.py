@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def send(publisher: Publisher, feed: TopicFeed, event: Event) -> None:
         publisher.send(feed, event)
 
 
-async def within_turns[T](publisher: Publisher, awaited: Awaitable[T]) -> T:
+async def within_turns(publisher: Publisher, awaited: Awaitable[Any]) -> Any:
     """Wait for something while the publisher goes on."""
 
     async def go_on() -> None:
@@ -54,8 +55,8 @@ async def within_turns[T](publisher: Publisher, awaited: Awaitable[T]) -> T:
         turns.cancel()
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(scenario())  # type: ignore[arg-type]
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scenario())
 
 
 def test_books_are_followed_and_events_awaited(short_dir, publisher, book, delta_of) -> None:

@@ -71,6 +71,13 @@ def test_stamps_are_those_of_the_last_applied_event(replica: BookReplica, delta_
     assert replica.age_ms(6_500_000) == 1.5
 
 
+def test_book_may_be_looked_at_whatever_is_wrong_with_it(replica: BookReplica) -> None:
+    replica.void("seq_gap")
+    replica.silence = "heartbeat_lost"
+    assert replica.indicative() == (BIDS, ASKS)
+    assert replica.indicative(1) == (BIDS[:1], ASKS[:1])
+
+
 def test_ignored_delta_leaves_the_stamps(replica: BookReplica, delta_of) -> None:
     replica.void("seq_gap")
     event = delta_of([("98", "4")], [])
@@ -102,6 +109,10 @@ def cross_by_venue(replica, delta_of, snapshot_of) -> None:
     replica.apply_snapshot(snapshot_of([("101", "1")], [("100", "1")], "crossed_by_venue"))
 
 
+def stand_in_by_rest(replica, delta_of, snapshot_of) -> None:
+    replica.apply_snapshot(snapshot_of([("90", "1")], [("91", "1")], "rest"))
+
+
 def drift(replica, delta_of, snapshot_of) -> None:
     assert not replica.agrees_with(worker_says(BIDS, []))
 
@@ -112,6 +123,7 @@ FAULTS = [
     ("crossed_book", cross_by_delta),
     ("crossed_book", cross_by_snapshot),
     ("crossed_by_venue", cross_by_venue),
+    ("rest", stand_in_by_rest),
     ("drift", drift),
     ("stale_watchdog", lambda replica, *_: lose(replica)),
     ("seq_gap", lambda replica, *_: replica.void("seq_gap")),

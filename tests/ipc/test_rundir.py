@@ -22,6 +22,7 @@ def test_default_without_a_runtime_directory_is_shared_memory_by_uid(environ: di
 def test_names_in_the_directory_are_those_that_others_rely_on() -> None:
     run_dir = RunDir(Path("/r"))
     assert run_dir.feed("lighter") == "ipc:///r/lighter.feed"
+    assert run_dir.raw("lighter") == "ipc:///r/lighter.raw"
     names = [
         run_dir.feed_path("lighter"),
         run_dir.control,
@@ -30,6 +31,7 @@ def test_names_in_the_directory_are_those_that_others_rely_on() -> None:
         run_dir.description,
         run_dir.worker_description("aster"),
         run_dir.market_cache("aster"),
+        run_dir.ring("aster"),
     ]
     assert list(map(str, names)) == [
         "/r/lighter.feed",
@@ -39,6 +41,7 @@ def test_names_in_the_directory_are_those_that_others_rely_on() -> None:
         "/r/describe.json",
         "/r/aster.json",
         "/r/aster.markets.json",
+        "/r/aster.ring",
     ]
 
 

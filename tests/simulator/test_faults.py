@@ -10,6 +10,7 @@ import pytest
 from ipc.errors import UsageError
 from simulator.faults import FAULTS
 from simulator.settings import VENUES
+from simulator.venue import Reception
 from simulator.wire import Refusal
 
 WITH_DELTAS = ("aster", "extended", "lighter", "paradex")
@@ -300,16 +301,17 @@ def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
 class FakeListener:
     def __init__(self):
         self.is_open = True
+        self.reception = Reception.WELL
 
     def shut(self):
         self.is_open = False
 
-    def reopen(self):
+    def open(self):
         self.is_open = True
 
 
 def test_refuse_closes_sockets_and_the_port_until_the_last_such_fault_is_over(stage, follower):
-    stage.venue.listener = listener = FakeListener()
+    stage.venue.listeners["ws"] = listener = FakeListener()
     stage.fault("refuse", duration_s=2)
     stage.fault("refuse", duration_s=4)
     assert follower.client.wire.close_code == 1001

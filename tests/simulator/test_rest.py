@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from simulator.rest import Request, Response, Routes, html, json, plain, serve
+from simulator.rest import Request, Response, Routes, html, json, plain, speaker
 
 
 def test_a_route_gets_its_segments_and_is_counted():
@@ -34,7 +34,7 @@ def test_responses():
 
 async def _talk(handler, *pieces):
     """What a server answers to bytes, until it closes or has said as much as there were pieces."""
-    server = await serve(handler, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(speaker(handler), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answers = []

@@ -62,7 +62,7 @@ class System:
         if config:
             (self.path / "config.toml").write_text(config)
             self.arguments += ["--config", str(self.path / "config.toml")]
-        self.env = {**os.environ, **(env or {})}
+        self.env = {**os.environ, "XDG_STATE_HOME": str(self.path / "state"), **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:

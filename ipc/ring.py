@@ -1,0 +1,138 @@
+"""A black box: the last raw records of a worker in a mapped file of fixed size, which survives any death.
+
+Two halves are filled in turn; when one is full the other is begun anew, so that between half and all of the room holds
+the latest records, none of them torn: a record counts once its half's fill has been moved behind it, and that is one
+aligned store. One thread at a time writes (a worker writes within its turn).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ipc.errors import DecodeError
+
+__all__ = ["BINARY", "KINDS", "Entry", "Ring", "read_ring"]
+
+_MAGIC: Final = int.from_bytes(b"paraphrg", "little")
+#: Words of the header: magic, bytes of one half, half in use, fill of the first, fill of the second.
+_HEADER: Final = struct.Struct("<QQQQQ")
+_HALF_WORD, _FILL_WORD = 2, 3
+#: Of a record: length of the payload, kind, session, length of the note, monotonic and wall ns.
+_RECORD: Final = struct.Struct("<IBBHQQ")
+KINDS: Final = ("open", "in", "out", "rest", "close")
+#: Added to a kind's number: the payload is binary.
+BINARY: Final = 0x80
+
+
+class Entry(NamedTuple):
+    """A record as it stands in the ring; ``note`` is ``symbol purpose reason`` of a REST answer."""
+
+    kind: str
+    is_binary: bool
+    session: int
+    note: str
+    mono_ns: int
+    wall_ns: int
+    payload: bytes
+
+
+class Ring:
+    """The writing end.
+
+    Args:
+        path: The file; an older one is replaced.
+        size: Bytes for records.
+
+    Raises:
+        OSError: There is no room for it.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._half = max(size // 2, 65_536)
+        total = _HEADER.size + 2 * self._half
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, total)
+            self._map = mmap.mmap(file, total)
+        finally:
+            os.close(file)
+        self._bytes = memoryview(self._map)
+        self._words = self._bytes[: _HEADER.size].cast("Q")
+        for word, value in enumerate((_MAGIC, self._half, 0, 0, 0)):
+            self._words[word] = value
+        self._active = 0
+        self._fill = 0
+        temporary.rename(path)
+
+    def put(
+        self, kind: int, session: int, mono_ns: int, wall_ns: int, payload: bytes | memoryview, note: bytes = b""
+    ) -> None:
+        """Append a record; ``kind`` is its place in :data:`KINDS`, plus :data:`BINARY`. Too large ones are cut."""
+        length, noted = len(payload), len(note)
+        needed = _RECORD.size + noted + length
+        if needed > self._half:
+            length = self._half - _RECORD.size - noted
+            payload, needed = payload[:length], self._half
+        if self._fill + needed > self._half:
+            self._turn_over()
+        at = _HEADER.size + self._active * self._half + self._fill
+        _RECORD.pack_into(self._map, at, length, kind, session, noted, mono_ns, wall_ns)
+        at += _RECORD.size
+        if noted:
+            self._bytes[at : at + noted] = note
+            at += noted
+        self._bytes[at : at + length] = payload
+        self._fill += needed
+        self._words[_FILL_WORD + self._active] = self._fill
+
+    def snapshot(self) -> bytes:
+        """The whole file as it stands."""
+        return bytes(self._bytes)
+
+    def close(self) -> None:
+        """Unmap."""
+        self._words.release()
+        self._bytes.release()
+        self._map.close()
+
+    def _turn_over(self) -> None:
+        """Begin the other half anew: first empty it, then make it the one in use."""
+        self._active = 1 - self._active
+        self._fill = 0
+        self._words[_FILL_WORD + self._active] = 0
+        self._words[_HALF_WORD] = self._active
+
+
+def read_ring(data: bytes) -> Iterator[Entry]:
+    """The records of a ring, oldest first.
+
+    Raises:
+        DecodeError: It is no ring.
+    """
+    if len(data) < _HEADER.size:
+        raise DecodeError("not a black box: too short")
+    magic, half, active, *fills = _HEADER.unpack_from(data)
+    if magic != _MAGIC or active > 1 or len(data) != _HEADER.size + 2 * half or max(fills) > half:
+        raise DecodeError("not a black box")
+    for which in (1 - active, active):
+        start = _HEADER.size + which * half
+        yield from _read_half(data, start, start + fills[which])
+
+
+def _read_half(data: bytes, at: int, end: int) -> Iterator[Entry]:
+    while at + _RECORD.size <= end:
+        length, kind, session, noted, mono_ns, wall_ns = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        note = data[at : at + noted].decode("utf-8", "replace")
+        at += noted
+        if at + length > end or (kind & ~BINARY) >= len(KINDS):
+            raise DecodeError("a black box that is not whole")
+        payload = data[at : at + length]
+        at += length
+        yield Entry(KINDS[kind & ~BINARY], bool(kind & BINARY), session, note, mono_ns, wall_ns, payload)

@@ -1,0 +1,132 @@
+"""``check``: the machine, the directory, and the venues through a REST client of the test's own."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+
+import pytest
+
+from ipc.health import Reason
+from supervisor.verbs import check
+from workers import rest
+from workers.rest import RestError
+from workers.venues import VENUES
+
+META = b'{"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40}]}'
+BOOK = b'{"coin":"BTC","time":1,"levels":[[{"px":"1","sz":"1","n":1}],[{"px":"2","sz":"1","n":1}]]}'
+ONE_SIDED = b'{"coin":"BTC","time":1,"levels":[[{"px":"1","sz":"1","n":1}],[]]}'
+
+
+def lines(ran):
+    return [(line[:4].strip(), line[5:]) for line in ran.out.splitlines()]
+
+
+def test_all_is_well(cli, run_dir):
+    ran = cli("check")
+    assert ran.code == 0
+    assert lines(ran) == [
+        ("ok", "Linux with pidfds"),
+        ("ok", "import name `supervisor` is ours"),
+        ("ok", f"run directory {run_dir.path}"),
+        ("ok", "no other supervisor in it"),
+    ]
+
+
+def test_another_supervisor(cli, run_dir, held_lock):
+    ran = cli("check")
+    assert ran.code == 1
+    assert lines(ran)[-1] == ("FAIL", f"no other supervisor in it: pid {held_lock} runs there")
+
+
+def test_a_directory_that_cannot_be_used(cli, run_dir):
+    link = run_dir.path.parent / "link"
+    link.symlink_to(run_dir.path)
+    ran = cli("check", "--run-dir", link)
+    assert ran.code == 1
+    assert lines(ran)[-1][1].startswith(f"run directory {link}: {link}: the run directory is a symbolic link")
+
+
+def test_a_wrong_configuration_is_a_usage_error(cli, tmp_path):
+    (tmp_path / "c.toml").write_text("[supervisor]\ntick_ms = 1\n")
+    ran = cli("check", "--config", tmp_path / "c.toml")
+    assert (ran.code, ran.out) == (2, "")
+    assert "supervisor.tick_ms: 1 will not do" in ran.err
+
+
+def test_another_system(cli, monkeypatch):
+    monkeypatch.setattr(check.sys, "platform", "darwin")
+    ran = cli("check")
+    assert ran.code == 1
+    assert lines(ran)[0] == ("FAIL", "Linux with pidfds: darwin has none; this program needs Linux 5.4 or newer")
+    assert sys.platform == "darwin"
+
+
+def test_a_clash_of_import_names(cli, monkeypatch):
+    real = metadata.distribution
+    monkeypatch.setattr(metadata, "distribution", lambda name: object() if name == "supervisor" else real(name))
+    ran = cli("check")
+    assert ran.code == 1
+    assert "install this program into an environment of its own" in lines(ran)[1][1]
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hyperliquid(monkeypatch, cli):
+    """Checks one venue live, whose REST interface gives these answers in turn."""
+
+    def run(*answers):
+        left = list(answers)
+        closed = []
+
+        class Client:
+            def __init__(self, venue, *_):
+                assert venue is VENUES["hyperliquid"]
+
+            def call(self, request, deadline_s):
+                answer = left.pop(0)
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+            def close(self):
+                closed.append(True)
+
+        monkeypatch.setattr(rest, "RestClient", Client)
+        monkeypatch.setattr(check, "_watch_venues", lambda *_, **__: [], raising=False)
+        monkeypatch.setenv("PARAPHINA_VENUES", "hyperliquid")
+        monkeypatch.setenv("PARAPHINA_MARKETS", "BTC")
+        ran = cli("check", "--live")
+        assert closed == [True]
+        return ran.code, lines(ran)[4:]
+
+    return run
+
+
+def test_a_venue_that_lists_and_has_books(hyperliquid):
+    assert hyperliquid(META, BOOK) == (0, [("ok", "hyperliquid lists 1 of 1 markets"), ("ok", "hyperliquid book BTC-PERP")])
+
+
+def test_a_venue_without_our_market(hyperliquid):
+    code, found = hyperliquid(META.replace(b"BTC", b"XYZ"))
+    assert (code, found) == (1, [("FAIL", "hyperliquid lists 0 of 1 markets: BTC: unknown_market")])
+
+
+def test_a_book_with_an_empty_side(hyperliquid):
+    code, found = hyperliquid(META, ONE_SIDED)
+    assert (code, found[1]) == (1, ("FAIL", "hyperliquid book BTC-PERP: a side is empty"))
+
+
+def test_an_open_door_with_the_wrong_thing_behind_it(hyperliquid):
+    code, found = hyperliquid(b"<html>maintenance</html>")
+    assert code == 1
+    assert found[0][0] == "FAIL"
+    assert found[0][1].startswith("hyperliquid at https://")
+
+
+def test_a_venue_that_does_not_answer(hyperliquid):
+    code, found = hyperliquid(RestError(Reason.CONNECT_TIMEOUT, "no answer"))
+    assert code == 1
+    assert found[0][1].endswith("no answer")

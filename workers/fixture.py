@@ -1,0 +1,165 @@
+"""Fixture mode: recorded frames through the same decoders and session brain as live ones. No sockets, no watchdogs.
+
+The brain is told the recorded times, and between records the passing of time in steps of 50 ms; nothing depends on
+when or how fast the recording is played. So one recording always gives the same events, apart from their stamps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from ipc.errors import ConfigError, DecodeError
+from ipc.health import Reason
+from ipc.log import get_log
+from ipc.raw import RawHeader, RawRecord, decode_line
+from workers.actions import Publication
+from workers.session import Session
+from workers.venues.venue import Listing, Venue
+
+__all__ = ["Fixture", "Player", "load"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_TICK_NS: Final = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Fixture:
+    """A recording: its markets and options, and its records in order."""
+
+    listings: tuple[Listing, ...]
+    options: Mapping[str, str]
+    records: tuple[RawRecord, ...]
+
+
+def load(directory: str, venue: str) -> Fixture:
+    """Read every ``*.jsonl`` of a directory, in the order of their names.
+
+    Raises:
+        ConfigError: There is no recording of this venue; no retry mends that.
+    """
+    paths = sorted(Path(directory).glob("*.jsonl"))
+    header: RawHeader | None = None
+    records: list[RawRecord] = []
+    for path in paths:
+        for number, item in _read(path):
+            if isinstance(item, RawRecord):
+                records.append(item)
+            elif item.venue != venue:
+                raise ConfigError([f"{path}:{number}: a recording of {item.venue}, not of {venue}"])
+            elif item.listings:
+                header = item
+    if header is None or not records:
+        raise ConfigError([f"{directory}: no recording of {venue} with its markets; make one with `record --raw`"])
+    listings = tuple(msgspec.convert({**row, "symbol": None}, Listing) for row in header.listings)
+    records.sort(key=lambda record: record.mono_ns)
+    return Fixture(listings, header.options, tuple(records))
+
+
+def _read(path: Path) -> Iterator[tuple[int, RawHeader | RawRecord]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield number, decode_line(line)
+            except DecodeError as error:
+                log.warning("fixture.line_skipped", path=str(path), line=number, error=error.what)
+
+
+class Player:
+    """Plays a fixture into the sessions of a venue.
+
+    Args:
+        venue: The venue.
+        fixture: The recording.
+        sessions: The brains, by name.
+        publish: Takes what a session publishes, with the record's times; a record's own events stamp freshness.
+        is_paced: Whether the recorded timing is kept.
+        stop: Asked before every record.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        fixture: Fixture,
+        sessions: Sequence[Session],
+        publish: Callable[[Session, list[Publication], bool], None],
+        *,
+        is_paced: bool,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._venue = venue
+        self._fixture = fixture
+        self._sessions = {session.connection.name: session for session in sessions}
+        self._publish = publish
+        self._is_paced = is_paced
+        self._stop = stop
+        self._open: set[str] = set()
+
+    def run(self) -> int:
+        """Play to the end, or until told to stop; how many records were played."""
+        started_ns, first_ns = time.monotonic_ns(), self._fixture.records[0].mono_ns
+        now_ns = first_ns
+        played = 0
+        for record in self._fixture.records:
+            while now_ns + _TICK_NS < record.mono_ns:
+                now_ns += _TICK_NS
+                self._tick(now_ns)
+                if self._wait(started_ns + now_ns - first_ns):
+                    return played
+            if self._wait(started_ns + record.mono_ns - first_ns):
+                return played
+            now_ns = record.mono_ns
+            session = self._sessions.get(record.session)
+            if session is not None:
+                self._play(session, record)
+                played += 1
+        return played
+
+    def _wait(self, due_ns: int) -> bool:
+        """Keep the recorded timing, if that is asked for; whether to stop."""
+        while self._is_paced and not self._stop() and (left_ns := due_ns - time.monotonic_ns()) > 0:
+            time.sleep(min(left_ns / _NS, 0.1))
+        return self._stop()
+
+    def _tick(self, now_ns: int) -> None:
+        for name in self._open:
+            session = self._sessions[name]
+            self._publish(session, session.tick(now_ns), False)
+            session.todo.take()
+
+    def _play(self, session: Session, record: RawRecord) -> None:
+        now_ns, name = record.mono_ns, record.session
+        match record.kind:
+            case "open":
+                session.connecting(now_ns)
+                session.opened(now_ns)
+                self._open.add(name)
+            case "in":
+                self._publish(session, session.received(record.is_binary, record.payload, now_ns), True)
+            case "rest":
+                self._publish(session, self._fetched(session, record), False)
+            case "close":
+                self._publish(session, session.closed(Reason(record.text or "server_close"), now_ns), False)
+                self._open.discard(name)
+            case "out":
+                pass  # what was said then; the brain says its own again, to nobody
+        session.todo.take()
+
+    def _fetched(self, session: Session, record: RawRecord) -> list[Publication]:
+        route = next((one for one in session.book_routes if one.symbol == record.symbol), None)
+        if route is None or record.purpose is None:
+            return []
+        # The brain asked at about this time as well; the answer must not depend on which of the two was first.
+        route.is_fetching = True
+        purpose: Any = record.purpose
+        if record.reason:
+            return session.fetched(route, purpose, None, Reason(record.reason), record.mono_ns)
+        book = self._venue.parse_book(record.payload, route.listing)
+        return session.fetched(route, purpose, book, None, record.mono_ns)
