@@ -84,8 +84,7 @@ class Worker:
         self._words[WorkerWord.EPOCH] = epoch = Epochs.following(settings.last_epoch)
         self._words[WorkerWord.BOOTED] = time.monotonic_ns()
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
-        before = self._run_dir.describe_worker(settings.venue).get("sessions", [])
-        save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep, before)
+        save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
         self._tape = Tape(
             settings.venue,
