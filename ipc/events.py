@@ -18,12 +18,15 @@ from ipc.health import Reason, Stream, StreamState
 
 __all__ = [
     "SCHEMA",
+    "AccountEvent",
     "AnyEvent",
+    "Balance",
     "Bbo",
     "BookDelta",
     "BookSnapshot",
     "Cause",
     "Event",
+    "Fill",
     "Flag",
     "Funding",
     "Gap",
@@ -34,7 +37,10 @@ __all__ = [
     "Level",
     "Lifecycle",
     "Liquidation",
+    "Margin",
     "Mark",
+    "Order",
+    "Position",
     "Side",
     "Status",
     "Trade",
@@ -242,6 +248,81 @@ class Instrument(Event, tag="instrument", gc=False):
     status: Literal["active", "halted", "delisted"]
 
 
+class AccountEvent(Event, gc=False):
+    """What concerns the desk's own account; only on the worker's account endpoint."""
+
+    #: The account's alias from the configuration; never a key or an address.
+    account: str
+
+
+class Order(AccountEvent, tag="order", gc=False):
+    """The state of an order of ours."""
+
+    order_id: str
+    client_id: str | None
+    side: Side
+    #: Limit price; None for market orders.
+    price: str | None
+    #: As placed, in base units; ``filled`` of it so far.
+    size: str
+    filled: str
+    status: Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
+    #: The venue's own words for status and type.
+    venue_status: str
+    order_type: str
+    reduce_only: bool
+    #: From the state that the venue told on request, not from a change that it pushed.
+    snapshot: bool = False
+
+
+class Fill(AccountEvent, tag="fill", gc=False):
+    """A fill of ours; ``fill_id`` is unique within venue and account, and comes once."""
+
+    fill_id: str
+    order_id: str | None
+    side: Side
+    price: str
+    size: str
+    #: Positive: paid; negative: a rebate.
+    fee: str | None
+    fee_asset: str | None
+    liquidity: Literal["maker", "taker"] | None
+    fill_type: str = "trade"
+    snapshot: bool = False
+
+
+class Position(AccountEvent, tag="position", gc=False):
+    """A position of ours; a size of zero means that there is none."""
+
+    #: Signed, base units: positive is long.
+    size: str
+    entry_price: str | None
+    mark_price: str | None
+    unrealised_pnl: str | None
+    liquidation_price: str | None
+    margin_mode: Literal["cross", "isolated"] | None
+    snapshot: bool = False
+
+
+class Balance(AccountEvent, tag="balance", gc=False):
+    """What the account holds of an asset."""
+
+    asset: str
+    total: str
+    available: str | None
+    snapshot: bool = False
+
+
+class Margin(AccountEvent, tag="margin", gc=False):
+    """The account's margin, in quote units; what the venue does not say is None."""
+
+    equity: str | None
+    available: str | None
+    initial_margin: str | None
+    maintenance_margin: str | None
+    snapshot: bool = False
+
+
 class Lifecycle(Event, tag="lifecycle", gc=False):
     """Something happened to a process of the system; ``venue`` names the process."""
 
@@ -274,5 +355,10 @@ AnyEvent: TypeAlias = (
     | Status
     | Heartbeat
     | Instrument
+    | Order
+    | Fill
+    | Position
+    | Balance
+    | Margin
     | Lifecycle
 )

@@ -96,6 +96,10 @@ class RunDir:
         """The ZeroMQ endpoint of a venue's public feed; ``lifecycle`` is the gateway's."""
         return f"ipc://{self.feed_path(venue)}"
 
+    def account(self, venue: str) -> str:
+        """The ZeroMQ endpoint of a venue's account feed."""
+        return f"ipc://{self.path / f'{venue}.account'}"
+
     def raw(self, venue: str) -> str:
         """The ZeroMQ endpoint of a venue's raw frames."""
         return f"ipc://{self.path / f'{venue}.raw'}"

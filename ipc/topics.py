@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
+__all__ = ["ACCOUNT_CHANNELS", "BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
 
 #: The venues, in the order in which tools show them.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
@@ -28,6 +28,9 @@ CHANNELS = (
     "heartbeat",
     "lifecycle",
 )
+
+#: The channels of accounts; their topics end in the account's alias.
+ACCOUNT_CHANNELS = ("order", "fill", "position", "balance", "margin")
 
 #: The channels that carry an order book.
 BOOK_CHANNELS = ("book", "book20")

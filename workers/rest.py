@@ -151,6 +151,7 @@ class RestClient:
             request.method,
             self._base_url + request.path,
             data=request.body,
+            headers=dict(request.headers),
             timeout=deadline_s,
             stream=True,
             allow_redirects=False,

@@ -301,12 +301,16 @@ Item: TypeAlias = Event | Control
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A REST request: ``path`` goes behind the venue's base URL; ``weight`` counts against the venue's budget."""
+    """A REST request: ``path`` goes behind the venue's base URL; ``weight`` counts against the venue's budget.
+
+    ``headers`` may hold secrets, so a request is never shown whole.
+    """
 
     path: str
     method: str = "GET"
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     weight: int = 1
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
