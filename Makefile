@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit integration schema clean
+.PHONY: demo test lint unit integration docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -35,8 +35,9 @@ integration: .venv/tested
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@
 
-schema: .venv/installed
+docs: .venv/installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
+	$(BIN)/python -c "from supervisor.machine import page; print(page(), end='')" > docs/states.md
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build

@@ -7,7 +7,6 @@ process (:mod:`supervisor.parent`) carries them out. The page ``docs/states.md``
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -22,6 +21,15 @@ _NS: Final = 1_000_000_000
 _LOOP_WINDOW_NS: Final = 600 * _NS
 _LOOP_DEATHS: Final = 5
 _REMEMBERED_DEATHS: Final = 100
+_PAGE: Final = """# The states of a process
+
+What moves a worker, the gateway and the simulator from state to state, and what is then done. Printed from the table in
+`supervisor/machine.py` by `make docs`; what is not listed means nothing in that state. On its way down (`killing`) a process
+that an operator stopped stays down (`stopped`), and one that shall come up again goes on to `backoff` and is started at once.
+
+| state | event | next | actions |
+|---|---|---|---|
+"""
 
 
 class Event(Enum):
@@ -272,10 +280,16 @@ class Life:
         self.next_start_ns = now_ns + self.backoff.failed(0)
 
 
-def transitions(name: Callable[[WorkerState], str] = str) -> list[tuple[str, str, str, str]]:
+def transitions() -> list[tuple[str, str, str, str]]:
     """The table for people: state, event, next state, actions; rows that mean nothing are left out."""
     return [
-        (name(state), event.value, name(row[0]), ", ".join(action.value for action in row[1]))
+        (state.value, event.value, row[0].value, ", ".join(action.value for action in row[1]))
         for (state, event), row in TABLE.items()
         if row is not None
     ]
+
+
+def page() -> str:
+    """The table as the page ``docs/states.md``; ``make docs`` writes it."""
+    rows = "".join(f"| {' | '.join(row)} |\n" for row in transitions())
+    return _PAGE + rows

@@ -1,0 +1,75 @@
+"""What is written is what is: pages that are generated, links that lead somewhere, lists that are complete."""
+
+import json
+import re
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from ipc.codec import json_schema
+from ipc.health import Reason
+from ipc.orderbook import OrderBook
+from ipc.topics import CHANNELS, VENUES
+from supervisor import cli, machine
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def test_the_schema_beside_the_docs_is_the_schema():
+    written = json.loads((ROOT / "docs/schema/events.schema.json").read_text())
+    assert written == json.loads(json.dumps(json_schema())), "run: make docs"
+
+
+def test_the_page_of_states_is_the_table():
+    assert (ROOT / "docs/states.md").read_text() == machine.page(), "run: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
+    assert broken == []
+
+
+def test_every_reason_is_explained_to_operators():
+    text = (ROOT / "docs/operations.md").read_text()
+    assert [reason.value for reason in Reason if f"`{reason.value}`" not in text] == []
+
+
+def test_every_public_channel_is_explained_to_consumers():
+    text = (ROOT / "docs/consumers.md").read_text()
+    assert [channel for channel in CHANNELS if f"| `{channel}` |" not in text] == []
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_every_venue_has_its_page(venue):
+    assert (ROOT / f"docs/venues/{venue}.md").read_text().startswith("# ")
+
+
+def test_every_verb_is_in_the_readme_or_in_the_pages():
+    text = "".join(page.read_text() for page in PAGES)
+    assert [verb for verb in cli._VERBS if not re.search(rf"`(paraphina-supervisor )?{verb}\b", text)] == []
+
+
+def test_golden_checksums():
+    golden = json.loads((ROOT / "docs/schema/crc32-top10.json").read_text())
+    for vector in golden["vectors"]:
+        book = OrderBook()
+        book.replace([tuple(level) for level in vector["bids"]], [tuple(level) for level in vector["asks"]])
+        assert book.crc32_top10() == vector["crc32_top10"], vector["what"]
+
+
+def test_the_changelog_knows_the_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert "## Unreleased" in text or f"## {version}" in text
+
+
+def test_decisions_are_numbered_without_a_hole_and_listed():
+    numbers = [int(page.name[:4]) for page in sorted((ROOT / "docs/adr").glob("0*.md"))]
+    assert all(after == before + 1 for before, after in pairwise(numbers))
+    listed = (ROOT / "docs/adr/README.md").read_text()
+    assert [page.name for page in (ROOT / "docs/adr").glob("0*.md") if page.name not in listed] == []
