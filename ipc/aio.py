@@ -1,10 +1,12 @@
 """The consumer's end for asyncio: the same feed, awaited.
 
-from ipc.aio import AsyncFeed
+    from ipc.aio import AsyncFeed
 
-async with AsyncFeed(channels=["book"]) as feed:
-async for event in feed:
-print(feed.top("BTC-PERP"))
+    async with AsyncFeed(channels=["book"]) as feed:
+        async for event in feed:
+            print(feed.top("BTC-PERP"))
+
+It keeps the same rules, and what it knows is kept by the same :mod:`ipc.mirror`.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from ipc.errors import BoardError
 from ipc.health import Stream
 
 __all__ = [
+    "ACCOUNT_SESSION",
     "MARKETS",
     "SESSIONS",
     "STREAMS",
@@ -43,6 +44,8 @@ _VERSION: Final = 1
 WORKERS: Final = 8
 #: Sessions (sockets and REST lanes) a worker can show.
 SESSIONS: Final = 32
+#: From this session on they belong to the account, which no verdict about the public feed looks at.
+ACCOUNT_SESSION: Final = 30
 #: Markets a worker can follow.
 MARKETS: Final = 256
 #: Streams in the order of their cells.
@@ -269,8 +272,8 @@ class Board:
         return Row(self.words, at, SessionWord.COUNT)
 
     def sessions(self, slot: int) -> Iterator[Row]:
-        """The sessions of a worker that were ever used."""
-        for number in range(SESSIONS):
+        """The public sessions of a worker that were ever used."""
+        for number in range(ACCOUNT_SESSION):
             row = self.session(slot, number)
             if row[SessionWord.PHASE]:
                 yield row

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["is_zero", "plain", "rate_per_8h", "scale_rate", "shortest"]
+__all__ = ["difference", "is_zero", "plain", "rate_per_8h", "scale_rate", "shortest"]
 
 _EIGHT_HOURS_S: Final = 28_800
 #: Decimal exponent beyond which a number is taken for rubbish.
@@ -35,6 +35,15 @@ def shortest(text: str) -> str:
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return "0" if digits == "-0" else digits
+
+
+def difference(minuend: str, subtrahend: str) -> str:
+    """One decimal text less another, as the shortest plain decimal.
+
+    Raises:
+        ValueError: One of them is not a number.
+    """
+    return plain(_number(minuend) - _number(subtrahend))
 
 
 @lru_cache(maxsize=4096)

@@ -40,6 +40,7 @@ __all__ = [
     "Margin",
     "Mark",
     "Order",
+    "Payment",
     "Position",
     "Side",
     "Status",
@@ -323,6 +324,20 @@ class Margin(AccountEvent, tag="margin", gc=False):
     snapshot: bool = False
 
 
+class Payment(AccountEvent, tag="payment", gc=False):
+    """Money that came or went without a fill; ``payment_id`` is unique within venue and account, and comes once."""
+
+    payment_id: str
+    asset: str
+    #: Positive: received.
+    amount: str
+    #: ``funding``, or the venue's own word.
+    payment_type: str
+    #: For funding: the rate of the interval, as a fraction.
+    rate: str | None = None
+    snapshot: bool = False
+
+
 class Lifecycle(Event, tag="lifecycle", gc=False):
     """Something happened to a process of the system; ``venue`` names the process."""
 
@@ -360,5 +375,6 @@ AnyEvent: TypeAlias = (
     | Position
     | Balance
     | Margin
+    | Payment
     | Lifecycle
 )

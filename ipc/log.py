@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["EventLog", "FoldRepeats", "StderrHandler", "flush_repeats", "get_log", "setup"]
+__all__ = ["EventLog", "FoldRepeats", "StderrHandler", "flush_repeats", "get_log", "hide", "setup"]
 
 #: POSIX: a write of at most this many bytes to a pipe that polls writable does not block.
 _PIPE_ATOMIC: Final = 4096
@@ -53,6 +53,18 @@ class EventLog:
     def exception(self, event: str, **fields: object) -> None:
         """An error with the traceback of the exception that is being handled."""
         self._logger.exception(event, extra={"fields": fields})  # noqa: LOG004 - callers handle one
+
+
+#: Texts that no log line may show.
+_hidden: set[str] = set()
+#: Shorter ones are no secrets, and would tear holes into every line.
+_MIN_HIDDEN: Final = 6
+
+
+def hide(secret: str) -> None:
+    """Never write this text into the log, from now on; a last line of defence behind not logging it."""
+    if len(secret) >= _MIN_HIDDEN:
+        _hidden.add(secret)
 
 
 def get_log(name: str) -> EventLog:
@@ -154,7 +166,7 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never blocks and never raises."""
         try:
-            text = self.format(record)
+            text = _without_hidden(self.format(record))
             if self.lost > self._told and self._write(f'{{"event": "log.lost", "lines": {self.lost - self._told}}}\n'):
                 self._told = self.lost
             if not self._write(text + "\n"):
@@ -169,6 +181,12 @@ class StderrHandler(logging.Handler):
                 return False
             os.write(self._fd, data[start : start + _PIPE_ATOMIC])
         return True
+
+
+def _without_hidden(text: str) -> str:
+    for secret in tuple(_hidden):
+        text = text.replace(secret, "(hidden)")
+    return text
 
 
 _fold = FoldRepeats()

@@ -108,6 +108,14 @@ class RunDir:
         """The black box of a venue's worker."""
         return self.path / f"{venue}.ring"
 
+    def account_memory(self, venue: str) -> Path:
+        """What a venue's worker remembers of its account over restarts."""
+        return self.path / f"{venue}.account.memory"
+
+    def account_description(self, venue: str) -> Path:
+        """What a venue's worker says of its account in text."""
+        return self.path / f"{venue}.account.json"
+
     @property
     def control(self) -> Path:
         """The parent's control socket."""
@@ -156,6 +164,13 @@ class RunDir:
         """What a worker wrote of itself; empty when it has not yet."""
         try:
             return self._read(self.worker_description(venue))
+        except (FileNotFoundError, UnknownStateError):
+            return {}
+
+    def account_words(self, venue: str) -> dict[str, Any]:
+        """What a worker wrote of its account; empty when there is none."""
+        try:
+            return self._read(self.account_description(venue))
         except (FileNotFoundError, UnknownStateError):
             return {}
 

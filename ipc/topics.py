@@ -30,7 +30,7 @@ CHANNELS = (
 )
 
 #: The channels of accounts; their topics end in the account's alias.
-ACCOUNT_CHANNELS = ("order", "fill", "position", "balance", "margin")
+ACCOUNT_CHANNELS = ("order", "fill", "position", "balance", "margin", "payment")
 
 #: The channels that carry an order book.
 BOOK_CHANNELS = ("book", "book20")

@@ -6,6 +6,7 @@ Each setting stands in one table with its default, its check and its variable; e
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -93,6 +94,13 @@ def _url(*schemes: str) -> Check:
     return check
 
 
+def _alias(raw: object) -> str:
+    """It stands in topics; and should anyone take an address or a key for a name, that is refused."""
+    if not isinstance(raw, str) or not _ALIAS.fullmatch(raw):
+        raise ValueError("a short name for the account, in small letters, digits, - and _ (never an address or a key)")
+    return raw
+
+
 def _path(raw: object) -> str:
     if not isinstance(raw, str) or not raw:
         raise ValueError("a path")
@@ -108,9 +116,12 @@ class _Key:
     check: Check
     #: The environment variable; ``<V>`` stands for the venue's word.
     env: str | None = None
+    #: Whether a value that will not do is kept out of the message: it may be a secret in the wrong place.
+    is_hidden: bool = False
 
 
 _MAX_MARKETS: Final = 256
+_ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
 _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), _venues, "PARAPHINA_VENUES"),
     "markets": _Key(("BTC", "ETH"), _markets, "PARAPHINA_MARKETS"),
@@ -140,6 +151,8 @@ _VENUE: Final[dict[str, _Key]] = {
     "pong_timeout_ms": _Key(None, _whole(100, 600_000)),
     "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
     "fixture_dir": _Key(None, _path, "<V>_FIXTURE_DIR"),
+    "account": _Key(None, _alias, "PARAPHINA_<V>_ACCOUNT", is_hidden=True),
+    "account_period_ms": _Key(60_000, _whole(1000, 3_600_000)),
     "ws_url": _Key(None, _url("ws", "wss")),
     "rest_url": _Key(None, _url("http", "https")),
 }
@@ -171,6 +184,9 @@ class VenueConfig:
     options: Mapping[str, str]
     #: Recorded frames to play in place of the venue's; None connects to the venue.
     fixture_dir: str | None = None
+    #: What the desk's account is called; None follows none.
+    account: str | None = None
+    account_period_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +277,7 @@ def _venue_config(
         rest_url=values["rest_url"] or venue.rest_url,
         options={option: values[option] for option in venue.options},
         fixture_dir=_fixture_dir(venue, values, environ),
+        account=values["account"],
         **{key: values[key] for key in _VENUE if key.endswith("_ms")},
     )
 
@@ -346,7 +363,8 @@ class _Reader:
             value = spec.check(raw)
         except ValueError as error:
             where = f"--{key.replace('_', '-')}" if source == "flag" else source
-            self.problems.append(f"{where}: {raw!r} will not do; it takes {error}")
+            shown = "what is given" if spec.is_hidden else repr(raw)
+            self.problems.append(f"{where}: {shown} will not do; it takes {error}")
             return spec.default
         self.settings.append(Setting(dotted, value, source))
         return value

@@ -24,8 +24,9 @@ _REMEMBERED_DEATHS: Final = 100
 _PAGE: Final = """# The states of a process
 
 What moves a worker, the gateway and the simulator from state to state, and what is then done. Printed from the table in
-`supervisor/machine.py` by `make docs`; what is not listed means nothing in that state. On its way down (`killing`) a process
-that an operator stopped stays down (`stopped`), and one that shall come up again goes on to `backoff` and is started at once.
+`supervisor/machine.py` by `make docs`; what is not listed means nothing in that state. On its way down (`killing`) a
+process that an operator stopped stays down (`stopped`), and one that shall come up again goes on to `backoff` and is
+started at once.
 
 | state | event | next | actions |
 |---|---|---|---|

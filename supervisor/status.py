@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ipc.board import Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
 from ipc.errors import BoardError, NotRunningError, UnknownStateError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
@@ -160,7 +160,8 @@ def _venue(
     row = board.worker(slot)
     process = _process(row, now, is_running=is_running)
     fresh = row[WorkerWord.FIRST_FRESH]
-    sessions = run_dir.describe_worker(name).get("sessions", [])
+    words = run_dir.describe_worker(name)
+    sessions = [*enumerate(words.get("sessions", ())), *enumerate(words.get("account_sessions", ()), ACCOUNT_SESSION)]
     return {
         **process,
         "epoch": row[WorkerWord.EPOCH] or None,
@@ -172,12 +173,25 @@ def _venue(
         "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
         "resolve_failures": row[WorkerWord.RESOLVE_FAILED],
         "beat_age_ms": (now - row[WorkerWord.BEAT]) // _MS if row[WorkerWord.BEAT] and is_running else None,
-        "sessions": {session: _session(board.session(slot, number), now) for number, session in enumerate(sessions)},
+        "sessions": {session: _session(board.session(slot, number), now) for number, session in sessions},
         "streams": {
             stream: _stream(board, slot, Stream(stream), described["symbols"], now, is_running=is_running)
             for stream in described["streams"]
-        },
+            if stream != Stream.ACCOUNT
+        }
+        | _account(run_dir, name, described, board, now, is_running=is_running),
     }
+
+
+def _account(
+    run_dir: RunDir, name: str, described: Mapping[str, Any], board: Board, now: int, *, is_running: bool
+) -> dict[str, Any]:
+    """The account's stream, where one is followed: it has no markets, and its reason stands in words as well."""
+    if Stream.ACCOUNT not in described["streams"]:
+        return {}
+    stream = _stream(board, described["slot"], Stream.ACCOUNT, ["account"], now, is_running=is_running)
+    words = run_dir.account_words(name)
+    return {"account": {**stream, "markets": {}, "account": words.get("account"), "says": words.get("says")}}
 
 
 def _session(row: Row, now: int) -> dict[str, Any]:

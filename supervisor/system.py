@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from ipc.board import Board, WorkerWord
 from ipc.errors import UsageError
+from ipc.health import Stream
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
 from supervisor.children import Inherited
 from supervisor.config import Config, VenueConfig
+from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 
@@ -27,6 +29,11 @@ SIMULATOR: Final = "simulator"
 _DISTRIBUTION: Final = "paraphina-supervisor"
 #: A venue has the same place on every board.
 _SLOTS: Final = {name: slot for slot, name in enumerate((*VENUES, GATEWAY, SIMULATOR))}
+
+
+def _streams(venue: VenueConfig) -> tuple[Stream, ...]:
+    account = () if venue.account is None else (Stream.ACCOUNT,)
+    return (*VENUES[venue.name].streams, Stream.FUNDING_POLL, *account)
 
 
 def program_version() -> str:
@@ -72,6 +79,8 @@ def worker_settings(
         blackbox_kb=config.blackbox_kb,
         blackbox_dir=config.blackbox_dir,
         blackbox_keep=config.blackbox_keep,
+        account=venue.account,
+        account_period_ms=venue.account_period_ms,
     )
 
 
@@ -140,10 +149,12 @@ class System:
         if name == GATEWAY:
             from supervisor.gateway import Gateway
 
+            scrub_environment()
             Gateway(self.run_dir, board.worker(_SLOTS[name]), before, stop).run()
             return
         from workers.worker import Worker
 
+        scrub_environment(keep=name)
         settings = worker_settings(
             self.config, self.config.venues[name], self.run_dir, generation=generation, before=before
         )
@@ -182,9 +193,9 @@ class System:
         return {
             "slot": _SLOTS[venue.name],
             "feed": self.run_dir.feed(venue.name),
-            "account": None,
+            "account": None if venue.account is None else self.run_dir.account(venue.name),
             "symbols": [f"{base}-PERP" for base in venue.markets],
-            "streams": [str(stream) for stream in VENUES[venue.name].streams] + ["funding_poll"],
+            "streams": [str(stream) for stream in _streams(venue)],
             "ws": venue.ws_url,
             "rest": venue.rest_url,
         }

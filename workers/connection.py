@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from ipc.board import Board, CellWord, SessionWord
@@ -123,7 +124,15 @@ class Connection:
             cell[CellWord.LIMIT_MS] = (route.limit_ns or 0) // _MS
             route.feed = self._publisher.topic(Topic(route.stream, settings.venue, route.symbol))
             if route.keeper is not None:
-                route.feed.snapshot = lambda route=route: self.session.refresh(route)
+                route.feed.snapshot = partial(self._refresh, route)
+
+    def _refresh(self, route: Route) -> BookSnapshot | None:
+        """The book for joiners; its stamps say when its last frame was read, so that its age is true."""
+        book = self.session.refresh(route)
+        if book is not None:
+            book.recv_mono_ns = route.applied_ns
+            book.recv_ns = time.time_ns() - (time.monotonic_ns() - route.applied_ns)
+        return book
 
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""

@@ -40,6 +40,8 @@ class WorkerSettings:
         blackbox_kb: Size of the ring of raw frames; 0 for none.
         blackbox_dir: Where black boxes are saved; None saves none.
         blackbox_keep: How many of a venue stay.
+        account: What the desk's account on this venue is called; None follows none.
+        account_period_ms: Between two looks at the whole account.
         has_parent: Whether it must end when its parent does.
     """
 
@@ -67,4 +69,6 @@ class WorkerSettings:
     blackbox_kb: int = 1024
     blackbox_dir: str | None = None
     blackbox_keep: int = 20
+    account: str | None = None
+    account_period_ms: int = 60_000
     has_parent: bool = True

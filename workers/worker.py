@@ -18,7 +18,7 @@ import msgspec
 import psutil
 import zmq
 
-from ipc.board import SESSIONS, Board, CellWord, SessionWord, WorkerWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
 from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
@@ -27,6 +27,8 @@ from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
+from workers.accounts import account_side
+from workers.accounts.runner import SESSION_NAMES, AccountRunner
 from workers.actions import Fetch, Publication
 from workers.connection import Connection
 from workers.fixture import Player
@@ -105,6 +107,7 @@ class Worker:
         parent_pid = os.getppid() if settings.has_parent else None
         tick_s = settings.watchdog_tick_ms / 1000
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
+        self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
         self._connections: list[Connection] = []
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
@@ -134,8 +137,14 @@ class Worker:
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
             self._take_listings(cached)
+        for name, run in self._account.threads() if self._account is not None else ():
+            keep(name, run, wanted)
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
+
+    def _make_account(self, epoch: int) -> AccountRunner:
+        side = account_side(self._settings.venue)
+        return AccountRunner(side, self._venue, self._settings, self._board, self._context, epoch, self._stop)
 
     def _begin_fixture(self, directory: str) -> None:
         """Frames come from files: no connection, no poll, no watchdog.
@@ -267,6 +276,8 @@ class Worker:
         )
         beat.recv_ns, beat.recv_mono_ns = time.time_ns(), now
         self._publisher.send(self._heartbeat_feed, beat)
+        if self._account is not None:
+            self._account.statement.beat()
 
     # --- markets ----------------------------------------------------------------------------------------------------
 
@@ -279,6 +290,8 @@ class Worker:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._poll.poll_for(resolved.listings, len(resolved.missing))
+        if self._account is not None:
+            self._account.take_listings(resolved.listings)
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
@@ -328,9 +341,9 @@ class Worker:
     def _make_connections(self, listings: Sequence[Listing], options: Mapping[str, str]) -> list[Connection]:
         settings = self._settings
         plans = self._venue.connections(listings, settings.ws_url, options)
-        if len(plans) > SESSIONS - _FIRST_CONNECTION:
+        if len(plans) > ACCOUNT_SESSION - _FIRST_CONNECTION:
             log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
-            plans = plans[: SESSIONS - _FIRST_CONNECTION]
+            plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             Connection(
                 Session(self._venue, plan, listings, self._policy()),
@@ -383,12 +396,14 @@ class Worker:
             )
             for connection in self._connections
         ]
-        self._watchdog.watch(lanes + connections)
+        account = self._account.watched if self._account is not None else ()
+        self._watchdog.watch([*lanes, *connections, *account])
 
     def _describe(self, listings: tuple[Listing, ...]) -> None:
         """Write down what is text: sessions by number, and what the markets are called."""
         text: Mapping[str, object] = {
             "sessions": ["poll", "fetch"] + [connection.name for connection in self._connections],
+            "account_sessions": list(SESSION_NAMES) if self._account is not None else [],
             "markets": {str(one.symbol): one.venue_symbol for one in listings},
             "options": dict(self._settings.options),
             "listings": [msgspec.to_builtins(one) for one in listings],
@@ -408,10 +423,14 @@ class Worker:
         for lane in (self._poll, self._fetch):
             lane.cutter.cut(Reason.REQUESTED)
         self._tell_books(StreamState.OFF, Reason.REQUESTED)
+        if self._account is not None:
+            self._account.end()
         # The last events leave with ZeroMQ's own thread; closing drops what it has not sent.
         time.sleep(0.05)
         self._tape.close()
         self._publisher.close()
+        if self._account is not None:
+            self._account.statement.close()
         log.info("worker.stopped", venue=self._settings.venue)
 
 

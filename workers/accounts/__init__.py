@@ -1,1 +1,26 @@
 """The desk's own accounts: what a venue tells of orders, fills, positions and balances. No order entry here."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from workers.accounts.account import AccountSide
+
+__all__ = ["account_side"]
+
+#: Venue to where its private side stands; it is imported only where an account is configured.
+_SIDES: Final = {
+    "hyperliquid": "HyperliquidAccount",
+    "aster": "AsterAccount",
+    "extended": "ExtendedAccount",
+    "lighter": "LighterAccount",
+    "paradex": "ParadexAccount",
+}
+
+
+def account_side(venue: str) -> AccountSide:
+    """The private side of a venue."""
+    side = getattr(importlib.import_module(f"workers.accounts.{venue}"), _SIDES[venue])()
+    assert isinstance(side, AccountSide)  # noqa: S101 - the table is ours
+    return side

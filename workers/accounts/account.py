@@ -16,12 +16,30 @@ from ipc.health import Reason
 from workers.accounts.secrets import Secrets
 from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, Request
 
-__all__ = ["AccountItem", "AccountSide", "Expired", "LoggedIn", "Login", "LoginError", "Snapshot", "Steps"]
+__all__ = [
+    "AccountItem",
+    "AccountSide",
+    "AllPositions",
+    "Expired",
+    "LoggedIn",
+    "Login",
+    "LoginError",
+    "Renewal",
+    "Snapshot",
+    "Steps",
+    "without_calls",
+]
 
 T = TypeVar("T")
 
 #: A course of REST calls: yields requests, is sent bodies, returns its result.
 Steps: TypeAlias = Generator[Request, bytes, T]
+
+
+def without_calls(result: T) -> Steps[T]:
+    """A course that needs no call."""
+    yield from ()
+    return result
 
 
 class LoginError(Exception):
@@ -69,8 +87,9 @@ class Renewal:
 class Snapshot:
     """The account as the venue tells it on request.
 
-    ``open_orders`` lists all orders that are open, by id: what is not among them is open no more. ``closed`` gives the
-    final states of orders that closed of late, where the venue tells them.
+    ``events`` hold all open orders, what the venue tells of orders that closed of late, all positions, balances, margin
+    and the fills that were asked for. ``open_orders`` lists all orders that are open, by id: what is not among them is
+    open no more.
     """
 
     events: tuple[AccountEvent, ...]
@@ -89,8 +108,15 @@ class Expired:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class AllPositions:
+    """The positions before this in the frame are all there are; by the venue's names."""
+
+    venue_symbols: frozenset[str | None]
+
+
 #: What a private frame decodes to.
-AccountItem: TypeAlias = AccountEvent | LoggedIn | Expired | Refused | Ping | Pong
+AccountItem: TypeAlias = AccountEvent | AllPositions | LoggedIn | Expired | Refused | Ping | Pong
 
 
 class AccountSide(ABC):

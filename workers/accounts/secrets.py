@@ -11,13 +11,29 @@ import os
 import shlex
 import stat
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 
 from ipc.errors import ConfigError
+from ipc.log import hide
 
-__all__ = ["Secrets", "scrubbed"]
+__all__ = ["NAMES", "Secrets", "scrub_environment"]
+
+#: What each venue's private side may ask for.
+NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "hyperliquid": ("HL_VAULT_ADDRESS",),
+    "aster": ("ASTER_API_KEY", "ASTER_API_SECRET", "ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY"),
+    "extended": ("EXTENDED_API_KEY",),
+    "lighter": (
+        "LIGHTER_ACCOUNT_INDEX",
+        "LIGHTER_AUTH_TOKEN",
+        "LIGHTER_API_KEY_INDEX",
+        "LIGHTER_API_PRIVATE_KEY_HEX",
+    ),
+    "paradex": ("PARADEX_JWT", "PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY"),
+}
+_FORMS: Final = ("", "_FILE", "_COMMAND")
 
 _COMMAND_S: Final = 10.0
 _OPEN_TO_OTHERS: Final = 0o077
@@ -54,7 +70,9 @@ class Secrets:
         source = self._sources.get(name)
         if source is None:
             raise ConfigError([f"environment:{name}: not set (nor {name}_FILE, nor {name}_COMMAND)"])
-        return source()
+        value = source()
+        hide(value)
+        return value
 
 
 def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
@@ -89,6 +107,9 @@ def _run(name: str, command: str) -> str:
     return done.stdout.strip()
 
 
-def scrubbed(environ: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
-    """The environment without these secrets, for processes that have no business with them."""
-    return {key: value for key, value in environ.items() if key not in names}
+def scrub_environment(environ: MutableMapping[str, str] = os.environ, keep: str | None = None) -> None:
+    """Take the secrets of all venues but one out of this process's environment: it has no business with them."""
+    for venue, names in NAMES.items():
+        for name in names if venue != keep else ():
+            for form in _FORMS:
+                environ.pop(name + form, None)

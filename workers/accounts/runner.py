@@ -1,0 +1,144 @@
+"""One account within a worker: two threads, one publisher of its own, and what the watchdog must know of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+import msgspec
+import zmq
+
+from ipc.board import ACCOUNT_SESSION, Board, SessionWord
+from ipc.health import Reason, Stream
+from ipc.log import get_log
+from ipc.publisher import Publisher
+from ipc.rundir import RunDir, replace_file
+from workers.accounts.account import AccountSide
+from workers.accounts.calls import Caller
+from workers.accounts.reconciler import Reconciler
+from workers.accounts.secrets import Secrets
+from workers.accounts.statement import Statement
+from workers.accounts.stream import AccountStream
+from workers.cut import Cutter
+from workers.rest import RestBudget, RestClient
+from workers.settings import WorkerSettings
+from workers.venues.venue import Listing, Markets, Venue
+from workers.watchdog import Watched
+
+__all__ = ["SESSION_NAMES", "AccountRunner"]
+
+log = get_log(__name__)
+
+_MS: Final = 1_000_000
+#: Of the venue's REST limit; the public side has most of it.
+_REST_SHARE: Final = 0.2
+#: What the account's two rows on the board are called.
+SESSION_NAMES: Final = ("account", "account_rest")
+
+
+class _Named(Markets):
+    """The markets that are followed, and of any other what its name says."""
+
+    def __init__(self, venue: Venue, known: dict[str, Listing]) -> None:
+        self._venue = venue
+        self._known = known
+
+    def get(self, wire: str, /) -> Listing | None:
+        """The listing behind a wire name."""
+        return self._known.get(wire) or self._venue.offline_listing(wire)
+
+
+class AccountRunner:
+    """The account of one venue.
+
+    Args:
+        side: The venue's private side.
+        venue: Its public one.
+        settings: The worker's; with an alias of the account.
+        board: The board.
+        context: The worker's ZeroMQ context.
+        epoch: The worker's.
+        stop: Set when the worker ends.
+    """
+
+    def __init__(
+        self,
+        side: AccountSide,
+        venue: Venue,
+        settings: WorkerSettings,
+        board: Board,
+        context: zmq.Context[Any],
+        epoch: int,
+        stop: Event,
+    ) -> None:
+        assert settings.account is not None  # noqa: S101 - whoever makes one has an account
+        self._venue = venue
+        self._alias = settings.account
+        self._markets = _Named(venue, {})
+        run_dir = RunDir(Path(settings.run_dir))
+        self._description = run_dir.account_description(settings.venue)
+        secrets = Secrets(side.secrets, os.environ)
+        publisher = Publisher(context, run_dir.account(settings.venue), epoch)
+        cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
+        self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe)
+        self._describe(None)
+        budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
+        rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
+        cutters = (Cutter(), Cutter())
+        callers = [
+            Caller(RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)))
+            for cutter, row in zip(cutters, rows, strict=True)
+        ]
+        period_s = settings.account_period_ms / 1000
+        common = (side, secrets, self._alias)
+        self.reconciler = Reconciler(
+            *common, self.markets, self.statement, callers[1], rows[1], run_dir, period_s, stop
+        )
+        self.stream = AccountStream(
+            *common,
+            settings.ws_url,
+            self.markets,
+            self.statement,
+            self.reconciler,
+            callers[0],
+            cutters[0],
+            rows[0],
+            settings.connect_timeout_ms * _MS,
+            settings.backoff,
+            stop,
+        )
+        self.reconciler.stream = self.stream
+        self._cutters = cutters
+        self.watched = (
+            Watched(SESSION_NAMES[0], rows[0], (), cutters[0]),
+            Watched(SESSION_NAMES[1], rows[1], (), cutters[1], is_lane=True),
+        )
+
+    def markets(self) -> Markets:
+        """The markets that are known now."""
+        return self._markets
+
+    def take_listings(self, listings: tuple[Listing, ...]) -> None:
+        """These markets are followed from now on."""
+        self._markets = _Named(self._venue, {listing.wire: listing for listing in listings})
+
+    def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
+        """What is to be kept running, by name."""
+        return (SESSION_NAMES[0], self.stream.run), (SESSION_NAMES[1], self.reconciler.run)
+
+    def end(self) -> None:
+        """Nothing blocks any more."""
+        for cutter in self._cutters:
+            cutter.cut(Reason.REQUESTED)
+
+    def _describe(self, says: str | None) -> None:
+        """Write down what is text; the board has only words."""
+        text = {"account": self._alias, "says": says}
+        try:
+            replace_file(self._description, msgspec.json.encode(text))
+        except OSError as error:
+            log.warning("account.undescribed", venue=self._venue.name, error=str(error))

@@ -1,0 +1,168 @@
+"""What is said on one connection to an account: hello, subscriptions, pings, and what the venue tells."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.board import Row, SessionWord
+from ipc.errors import DecodeError
+from ipc.events import AccountEvent
+from ipc.health import Reason, StreamState
+from ipc.log import get_log
+from workers.accounts.account import AccountSide, AllPositions, Expired, LoggedIn, Login
+from workers.accounts.reconciler import Reconciler
+from workers.accounts.statement import Statement
+from workers.frames import BINARY, PING, PONG
+from workers.transport import Transport
+from workers.venues.venue import Markets, Ping, Pong, Refused
+
+__all__ = ["End", "Talk"]
+
+log = get_log(__name__)
+
+_NS: Final = 1_000_000_000
+_CONFIRM_NS: Final = 10 * _NS
+#: Malformed frames in a row that end a connection.
+_MALFORMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a connection ends, in a word and in words, and whether it is that the venue refuses the credentials."""
+
+    reason: Reason
+    text: str
+    is_refused: bool = False
+
+
+class Talk:
+    """One connection, from its opening to its end; ``confirmed_ns`` is when the venue accepted the login, 0 before.
+
+    Args:
+        side: The venue's private side.
+        alias: What the account is called.
+        markets: The markets that are known now.
+        transport: The open connection.
+        login: What to say.
+        statement: Takes what comes.
+        reconciler: Is told when the login is accepted, and when something was missed.
+        row: The session's words on the board.
+        clock: Monotonic, ns.
+    """
+
+    def __init__(
+        self,
+        side: AccountSide,
+        alias: str,
+        markets: Callable[[], Markets],
+        transport: Transport,
+        login: Login,
+        statement: Statement,
+        reconciler: Reconciler,
+        row: Row,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.confirmed_ns = 0
+        self._side = side
+        self._alias = alias
+        self._markets = markets
+        self._transport = transport
+        self._login = login
+        self._statement = statement
+        self._reconciler = reconciler
+        self._row = row
+        self._clock = clock
+        self._opened_ns = self._pinged_ns = clock()
+        self._pong_due_ns = 0
+        self._malformed = 0
+
+    def begin(self) -> None:
+        """Say hello; without a login to confirm, say at once what to send."""
+        for message in self._login.hello:
+            self._transport.send(message)
+        if not self._login.must_confirm:
+            self._confirm()
+
+    def turn(self) -> End | None:
+        """Take what came, and mind the time; why the connection must end, if it must.
+
+        Raises:
+            ClosedError: It ended.
+        """
+        frames = self._transport.receive()
+        now = self._clock()
+        if frames:
+            self._row[SessionWord.LAST_WS_RX] = now
+            self._row.add(SessionWord.FRAMES, len(frames))
+            self._statement.heard(now)
+        for opcode, payload in frames:
+            if opcode == PING:
+                self._transport.pong(bytes(payload))
+            elif opcode == PONG:
+                self._pong_due_ns = 0
+            elif (end := self._take(bytes(payload), is_binary=opcode == BINARY)) is not None:
+                return end
+        return self._mind(now)
+
+    def _take(self, payload: bytes, *, is_binary: bool) -> End | None:
+        try:
+            items = self._side.decode(payload, is_binary, self._markets(), self._alias)
+        except DecodeError as error:
+            return self._take_malformed(error)
+        self._malformed = 0
+        told = [item for item in items if isinstance(item, AccountEvent | AllPositions)]
+        if told:
+            self._statement.pushed(told)
+        ends = (self._obey(item) for item in items)
+        return next((end for end in ends if end is not None), None)
+
+    def _obey(self, item: object) -> End | None:
+        match item:
+            case LoggedIn() if not self.confirmed_ns:
+                self._confirm()
+            case Ping(reply):
+                self._transport.send(reply)
+            case Pong():
+                self._pong_due_ns = 0
+            case Expired(text):
+                return End(Reason.ROTATION, f"the login expired: {text}")
+            case Refused(text, _, Reason.AUTH_FAILED, _):
+                return End(Reason.AUTH_FAILED, text, is_refused=True)
+            case Refused(text, _, Reason() as reason, fatal):
+                log.warning("account.refused", venue=self._side.venue, reason=reason, text=text)
+                return End(reason, text) if fatal else None
+            case _:
+                pass
+        return None
+
+    def _confirm(self) -> None:
+        self.confirmed_ns = self._clock()
+        for message in self._login.subscribe:
+            self._transport.send(message)
+        self._statement.tell(StreamState.SUBSCRIBED, None, None)
+        self._reconciler.logged_in(self._login)
+
+    def _take_malformed(self, error: DecodeError) -> End | None:
+        """What it said is unknown, so everything is asked for."""
+        self._malformed += 1
+        log.warning("account.malformed", venue=self._side.venue, error=error.what)
+        self._reconciler.ask()
+        return End(Reason.PARSE_ERRORS, error.what) if self._malformed >= _MALFORMED else None
+
+    def _mind(self, now: int) -> End | None:
+        keepalive = self._side.keepalive
+        if not self.confirmed_ns and now - self._opened_ns > _CONFIRM_NS:
+            return End(Reason.CONNECT_TIMEOUT, "the venue did not answer the login")
+        if self._pong_due_ns and now > self._pong_due_ns:
+            return End(Reason.PONG_TIMEOUT, "a ping was not answered")
+        if now - self._pinged_ns >= keepalive.interval_s * _NS:
+            self._pinged_ns = now
+            self._pong_due_ns = self._pong_due_ns or now + int(keepalive.pong_within_s * _NS)
+            if keepalive.ping is None:
+                self._transport.ping()
+            else:
+                self._transport.send(keepalive.ping)
+        return None
