@@ -1,4 +1,4 @@
-"""A process that serves ready-made frames over one WebSocket connection, so that making them costs the measured nothing."""
+"""A process that serves ready-made frames over one WebSocket connection, so that making them is not measured."""
 
 from __future__ import annotations
 

@@ -114,6 +114,7 @@ class WorkerWord:
     NEXT_ACTION = 38
     # the watchdog thread
     BEAT = 48
+    #: When it last saw the main thread move, ns.
     MAIN_SEEN = 49
     CUTS = 50
     COUNT = 64

@@ -61,8 +61,12 @@ class Ladder:
 
     def due(self, now_ns: int) -> list[int | None]:
         """The rungs whose time has come: signals to send, and None for "it should be gone by now"."""
-        due = [number for at, number in self.rungs if at <= now_ns]
-        self.rungs = [rung for rung in self.rungs if rung[0] > now_ns]
+        due = []
+        while self.rungs and self.rungs[0][0] <= now_ns:
+            at, number = self.rungs.pop(0)
+            due.append(number)
+            # A parent that comes late gives every later rung its time all the same.
+            self.rungs = [(later + now_ns - at, rung) for later, rung in self.rungs]
         return due
 
     def hurry(self, now_ns: int) -> None:
@@ -92,6 +96,8 @@ class Supervised:
     markets: int = 0
     is_judged: bool = True
     child: Child | None = None
+    #: What the next generation takes over, while its fork has not succeeded.
+    before: Inherited | None = None
     ladder: Ladder | None = None
     #: Since when it is stale, while it is.
     stale_since_ns: int = 0

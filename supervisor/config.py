@@ -29,7 +29,10 @@ Check = Callable[[object], Any]
 
 def _whole(least: int, most: int) -> Check:
     def check(raw: object) -> int:
-        number = int(raw) if isinstance(raw, str) and raw.strip().lstrip("-").isdigit() else raw
+        try:
+            number = int(raw) if isinstance(raw, str) else raw
+        except ValueError:
+            number = None
         if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
             raise ValueError(f"a whole number from {least} to {most}")
         return number
@@ -101,6 +104,14 @@ def _alias(raw: object) -> str:
     return raw
 
 
+def _directory(raw: object) -> str:
+    """One that is misspelt would silently mean to connect to the venues."""
+    path = _path(raw)
+    if not Path(path).is_dir():
+        raise ValueError("a directory that exists")
+    return path
+
+
 def _path(raw: object) -> str:
     if not isinstance(raw, str) or not raw:
         raise ValueError("a path")
@@ -121,6 +132,8 @@ class _Key:
 
 
 _MAX_MARKETS: Final = 256
+#: How alike (difflib's ratio) an unknown variable must be to a known one to be taken for a typing error.
+_NEAR_MISS: Final = 0.9
 _ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
 _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), _venues, "PARAPHINA_VENUES"),
@@ -131,6 +144,7 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "backoff_base_ms": _Key(1000, _whole(1, 60_000)),
     "backoff_cap_ms": _Key(30_000, _whole(1, 3_600_000)),
     "jitter": _Key(0.1, _share),
+    "fixture_dir": _Key(None, _directory, "ROADMAP_B_FIXTURE_DIR"),
     "blackbox_kb": _Key(1024, _whole(0, 1_048_576)),
     "blackbox_dir": _Key(None, _path, "PARAPHINA_BLACKBOX_DIR"),
     "blackbox_keep": _Key(20, _whole(1, 10_000)),
@@ -237,7 +251,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         jitter=supervisor["jitter"],
         first_immediate=supervisor["first_restart"] == "immediate",
     )
-    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor, environ) for name in supervisor["venues"]}
+    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor) for name in supervisor["venues"]}
     return Config(
         venues,
         supervisor["run_dir"],
@@ -260,23 +274,20 @@ def state_path(environ: Mapping[str, str]) -> Path:
     return (Path(state) if state else Path(environ.get("HOME", "/")) / ".local" / "state") / "paraphina"
 
 
-def _fixture_dir(venue: Venue, values: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+def _fixture_dir(venue: Venue, values: Mapping[str, Any], shared: str | None) -> str | None:
     """A venue's own directory, else its part of the one for all venues, if there is such a part."""
-    shared = environ.get("ROADMAP_B_FIXTURE_DIR")
     part = Path(shared) / venue.name if shared else None
     return values["fixture_dir"] or (str(part) if part is not None and part.is_dir() else None)
 
 
-def _venue_config(
-    venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any], environ: Mapping[str, str]
-) -> VenueConfig:
+def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any]) -> VenueConfig:
     return VenueConfig(
         name=venue.name,
         markets=values["markets"] or supervisor["markets"],
         ws_url=values["ws_url"] or venue.ws_url,
         rest_url=values["rest_url"] or venue.rest_url,
         options={option: values[option] for option in venue.options},
-        fixture_dir=_fixture_dir(venue, values, environ),
+        fixture_dir=_fixture_dir(venue, values, supervisor["fixture_dir"]),
         account=values["account"],
         **{key: values[key] for key in _VENUE if key.endswith("_ms")},
     )
@@ -334,7 +345,13 @@ class _Reader:
         """Raise when there were mistakes."""
         words = tuple(f"PARAPHINA_{venue.env}_" for venue in VENUES.values())
         for name in self._environ:
-            if name.startswith(words) and name not in self._known_variables:
+            if name in self._known_variables:
+                continue
+            # Other programs may have variables of their own with our prefix, so only a near miss is taken for one.
+            is_near_miss = name.startswith("PARAPHINA_") and difflib.get_close_matches(
+                name, self._known_variables, n=1, cutoff=_NEAR_MISS
+            )
+            if name.startswith(words) or is_near_miss:
                 self.problems.append(f"environment:{name}: unknown variable {_close(name, self._known_variables)}")
         if self.problems:
             raise ConfigError(self.problems)

@@ -1,12 +1,11 @@
 """The parent's end of the control socket: accepts, reads requests, writes replies, follows; never blocks.
 
-Clients are few and bounded, and must be of our own user. A follower that does not read loses events (it is told how
-many) and costs the parent nothing.
+Clients are few and bounded, and must be of our own user. What a follower does not read waits for it up to a bound; of
+more than that the oldest is lost to it, which the events' numbers show. It costs the parent nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
@@ -51,7 +50,8 @@ class ControlServer:
         self._handle = handle
         self._watch = watch
         self._clients: dict[int, socket.socket] = {}
-        self._followers: set[int] = set()
+        #: What each follower has still to be sent; the oldest goes when there is too much of it.
+        self._followers: dict[int, deque[bytes]] = {}
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
         self._last_event = 0
         path.unlink(missing_ok=True)
@@ -66,8 +66,15 @@ class ControlServer:
         self._last_event += 1
         packet = msgspec.json.encode({"number": self._last_event, **event})
         self._events.append((self._last_event, packet))
-        for descriptor in list(self._followers):
-            self._send(descriptor, packet)
+        for waiting in self._followers.values():
+            waiting.append(packet)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send followers what waits for them, as far as they read; called now and then."""
+        for descriptor, waiting in list(self._followers.items()):
+            while waiting and self._send(descriptor, waiting[0]):
+                waiting.popleft()
 
     def close(self) -> None:
         """End all conversations."""
@@ -77,16 +84,21 @@ class ControlServer:
         self._listener.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             client, _ = self._listener.accept()
-            if len(self._clients) >= _MAX_CLIENTS or _peer_uid(client) != os.getuid():
-                log.warning("control.refused", clients=len(self._clients))
-                client.close()
-                return
-            client.setblocking(False)
-            descriptor = client.fileno()
-            self._clients[descriptor] = client
-            self._watch(descriptor, lambda: self._read(descriptor))
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: whoever asks must try again
+            log.warning("control.refused", clients=len(self._clients), error=error.strerror)
+            return
+        if len(self._clients) >= _MAX_CLIENTS or _peer_uid(client) != os.getuid():
+            log.warning("control.refused", clients=len(self._clients))
+            client.close()
+            return
+        client.setblocking(False)
+        descriptor = client.fileno()
+        self._clients[descriptor] = client
+        self._watch(descriptor, lambda: self._read(descriptor))
 
     def _read(self, descriptor: int) -> None:
         try:
@@ -110,25 +122,27 @@ class ControlServer:
 
     def _follow(self, descriptor: int, after: int) -> None:
         """From here on the client is sent every event after number ``after``."""
-        self._followers.add(descriptor)
-        for number, packet in list(self._events):
-            if number > after:
-                self._send(descriptor, packet)
+        missed = (packet for number, packet in self._events if number > after)
+        self._followers[descriptor] = deque(missed, maxlen=_REMEMBERED)
+        self.flush()
 
-    def _send(self, descriptor: int, packet: bytes) -> None:
+    def _send(self, descriptor: int, packet: bytes) -> bool:
+        """Whether the client took it."""
         client = self._clients.get(descriptor)
         if client is None:
-            return
+            return False
         try:
             client.send(packet)
         except BlockingIOError:
-            log.warning("control.follower_behind", descriptor=descriptor)
+            return False
         except OSError:
             self._drop(descriptor)
+            return False
+        return True
 
     def _drop(self, descriptor: int) -> None:
         self._watch(descriptor, None)
-        self._followers.discard(descriptor)
+        self._followers.pop(descriptor, None)
         client = self._clients.pop(descriptor, None)
         if client is not None:
             client.close()

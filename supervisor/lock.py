@@ -7,6 +7,7 @@ is for people; nothing is ever decided by it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -44,8 +45,9 @@ class InstanceLock:
                 where=str(path.parent),
                 advice="stop it with `paraphina-supervisor stop`, or choose another --run-dir",
             ) from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk is no reason not to start: the kernel knows the holder
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
 
 def holder_of(path: Path) -> int | None:

@@ -171,6 +171,8 @@ class Death:
     at_ns: int
     uptime_ns: int
     failures: int
+    #: Whether it counts towards backoff and crash loop: what an operator or a drill did does not.
+    is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,11 @@ class Life:
         if state is WorkerState.BACKOFF and self.stays_down:
             state = WorkerState.STOPPED
             actions = tuple(action for action in actions if action is not Action.SCHEDULE)
+        if event is Event.FORK_FAILED:
+            self.generation -= 1
+            self.restarts = max(0, self.generation - 1)
+        if state in {WorkerState.STOPPED, WorkerState.FAILED}:
+            self.next_start_ns = 0
         if state is not previous:
             self.state, self.since_ns = state, now_ns
         return Step(previous, state, actions)
@@ -261,11 +268,11 @@ class Life:
             if self.backoff.is_healthy(healthy_ns):
                 self.in_crash_loop = False
             delay_ns = self.backoff.failed(healthy_ns)
-        death = Death(reason, exit_code, signal, now_ns, now_ns - self.forked_ns, self.backoff.failures)
+        death = Death(reason, exit_code, signal, now_ns, now_ns - self.forked_ns, self.backoff.failures, is_counted)
         self.deaths.append(death)
         self.next_start_ns = 0 if self.stays_down else now_ns + delay_ns
         if is_counted:
-            recent = sum(now_ns - d.at_ns <= _LOOP_WINDOW_NS and d.failures > 0 for d in self.deaths)
+            recent = sum(now_ns - d.at_ns <= _LOOP_WINDOW_NS and d.is_counted for d in self.deaths)
             self.in_crash_loop = self.in_crash_loop or (self.backoff.failures >= _LOOP_DEATHS <= recent)
         return death
 

@@ -45,6 +45,8 @@ _SELF_STALL_NS: Final = _NS
 _SIMULATOR_NS: Final = 5 * _NS
 _LOOK_NS: Final = 10 * _MS
 _STOP_BUDGET_NS: Final = 5 * _NS
+#: A death this long after a drill is not the drill's.
+_DRILL_NS: Final = 60 * _NS
 _DRILL_SIGNALS: Final = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
 #: Signals of a kill that is nobody's fault: the kernel's, for want of memory, or somebody's with a shell.
 _KILLS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -72,10 +74,7 @@ class Parent:
         self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
         self._reports = Reports(self._control.tell)
         self._rollout = Rollout()
-        self._limits = VerdictLimits(
-            start_ns=system.config.start_timeout_ms * _MS,
-            memory_bytes=system.config.memory_limit_mb * 1024 * 1024,
-        )
+        self._limits = _limits(system)
         self._children = {name: self._make_child(name) for name in system.slots}
         self._judge_from_ns = 0
         self._next_tick_ns = 0
@@ -99,6 +98,9 @@ class Parent:
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
+        simulator = self._children.get(SIMULATOR)
+        if simulator is not None:
+            self._handle_event(simulator, Event.START)
         self._start_children(time.monotonic_ns() + _SIMULATOR_NS, ready)
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
@@ -112,15 +114,16 @@ class Parent:
 
     def _start_children(self, deadline_ns: int, ready: Callable[[], None] | None) -> None:
         """Fork everything; the workers only when the simulator, if there is one, listens."""
+        if self._is_draining:
+            return
         now = time.monotonic_ns()
         simulator = self._children.get(SIMULATOR)
-        if simulator is not None:
-            self._handle_event(simulator, Event.START)
-            if not simulator.row[WorkerWord.FIRST_FRESH] and now < deadline_ns and not self._is_draining:
-                self._reactor.at(now + _LOOK_NS, partial(self._start_children, deadline_ns, ready))
-                return
+        if simulator is not None and not simulator.row[WorkerWord.FIRST_FRESH] and now < deadline_ns:
+            self._reactor.at(now + _LOOK_NS, partial(self._start_children, deadline_ns, ready))
+            return
         for child in self._children.values():
-            self._handle_event(child, Event.START)
+            if child is not simulator:
+                self._handle_event(child, Event.START)
         if ready is not None:
             ready()
 
@@ -159,6 +162,7 @@ class Parent:
             self._look_at(child, now)
         if not self._is_draining:
             self._roll(now)
+        self._control.flush()
         self._announce_live(now)
 
     def _look_at_self(self, now: int) -> None:
@@ -222,6 +226,11 @@ class Parent:
     def _handle_event(self, child: Supervised, event: Event, reason: Reason | None = None) -> Step:
         now = time.monotonic_ns()
         step = child.life.handle(event, now, reason)
+        self._act(child, step, now, reason)
+        return step
+
+    def _act(self, child: Supervised, step: Step, now: int, reason: Reason | None) -> None:
+        """Do what an event led to, and tell of it."""
         for action in step.actions:
             match action:
                 case Action.FORK:
@@ -234,12 +243,12 @@ class Parent:
                     pass  # BURY and SCHEDULE go together, in _exited
         if step.state is not step.previous:
             self._reports.changed(child, step, now, reason)
-        return step
 
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
         last = life.deaths[-1].reason if life.deaths else None
-        before = Inherited(row[WorkerWord.EPOCH], last, row[WorkerWord.PUBLISHED])
+        # Kept until a fork succeeds: the board is cleared before.
+        child.before = child.before or Inherited(row[WorkerWord.EPOCH], last, row[WorkerWord.PUBLISHED])
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets
@@ -247,13 +256,14 @@ class Parent:
         row[WorkerWord.FORKED] = time.monotonic_ns()
         row[WorkerWord.GENERATION] = life.generation
         try:
-            child.child = spawn(child.name, partial(child.target, life.generation, before))
+            child.child = spawn(child.name, partial(child.target, life.generation, child.before))
         except ForkError as error:
             self._handle_event(child, Event.FORK_FAILED)
             life.schedule_after_failed_fork(time.monotonic_ns())
             self._reports.fork_failed(child, error.what)
             self._arm_restart(child)
             return
+        child.before = None
         self._header.add(HeaderWord.FORKS)
         self._reactor.watch(child.child.pidfd, partial(self._exited, child))
         self._reports.forked(child)
@@ -294,16 +304,20 @@ class Parent:
         child.ladder = None
         life, row = child.life, child.row
         reason = life.kill_reason or (Reason.DRILL if life.is_drill else _reason_of(code, number))
-        # Anchored at each generation's own words: they are zeroed only at the next fork.
-        healthy_ns = row[WorkerWord.LAST_FRESH] - row[WorkerWord.FIRST_FRESH]
+        was_in_crash_loop = life.in_crash_loop
+        # Anchored at each generation's own words: they are zeroed only at the next fork. One that is not judged was
+        # well for as long as it lived.
+        last_fresh_ns = row[WorkerWord.LAST_FRESH] if child.is_judged else now
+        healthy_ns = last_fresh_ns - row[WorkerWord.FIRST_FRESH] if row[WorkerWord.FIRST_FRESH] else 0
         event = Event.EXIT_CONFIG if code == CONFIG_EXIT else Event.EXIT
         death = life.bury(reason, code, number, now, healthy_ns)
         step = life.handle(event, now, reason)
         self._reports.exited(child, death, pid, expected=life.is_planned or life.is_drill or self._is_draining)
-        if step.state is not step.previous:
-            self._reports.changed(child, step, now, reason)
+        self._act(child, step, now, reason)
         if life.in_crash_loop:
             self._reports.crash_loop(child, now)
+        elif was_in_crash_loop:
+            self._reports.crash_loop_over(child)
         self._after_exit(child, reason)
 
     def _after_exit(self, child: Supervised, reason: Reason) -> None:
@@ -334,6 +348,8 @@ class Parent:
         Raises:
             UsageError: It names nobody, or cannot be done.
         """
+        if self._is_draining and request.verb in {"restart", "drill", "reload"}:
+            raise UsageError("it is stopping", advice="start it again when it is gone")
         match request.verb:
             case "stop":
                 self._stop()
@@ -359,6 +375,7 @@ class Parent:
         if child.child is None:
             raise UsageError(f"{child.name} is not running", advice="wait until it is")
         child.life.is_drill = True
+        self._reactor.at(time.monotonic_ns() + _DRILL_NS, partial(_forget_drill, child.life, child.life.generation))
         log.info("worker.drill", venue=child.name, worker_pid=child.child.pid, fault=fault)
         if fault in _DRILL_SIGNALS:
             child.child.signal(_DRILL_SIGNALS[fault])
@@ -367,6 +384,8 @@ class Parent:
 
     def _reload(self) -> None:
         """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
+        if self._is_draining:
+            return
         try:
             system = self._system.reloaded()
         except ParaphinaError as error:
@@ -380,6 +399,7 @@ class Parent:
             changed=",".join(difference.changed),
         )
         self._system = system
+        self._limits = _limits(system)
         for name in difference.removed:
             self._rollout.forget(name)
             self._handle_event(self._children[name], Event.STOP, Reason.CONFIG_CHANGED)
@@ -443,6 +463,17 @@ class Parent:
             log.error("supervisor.left_behind", processes=",".join(left))
             self._exit_code = 1
             self._reactor.stop()
+
+
+def _limits(system: System) -> VerdictLimits:
+    config = system.config
+    return VerdictLimits(start_ns=config.start_timeout_ms * _MS, memory_bytes=config.memory_limit_mb * 1024 * 1024)
+
+
+def _forget_drill(life: Life, generation: int) -> None:
+    """A drill that nobody died of excuses no later death."""
+    if life.generation == generation:
+        life.is_drill = False
 
 
 def _reason_of(code: int | None, number: int | None) -> Reason:

@@ -24,8 +24,8 @@ _MS: Final = 1_000_000
 class Reactor:
     """Runs callbacks until :meth:`stop`.
 
-    ``gap_ns`` is the longest time that the loop was away from its poll beyond what it had asked for, since it was last
-    read: what a stopped or starved parent looks like from inside.
+    ``gap_ns`` is the longest time between two returns of the poll beyond what it was asked to wait, since it was last
+    read: what a stopped or starved parent looks like from inside, wherever it was stopped.
     """
 
     def __init__(self) -> None:
@@ -63,15 +63,15 @@ class Reactor:
     def run(self) -> None:
         """Loop until :meth:`stop`."""
         self._is_running = True
+        returned = time.monotonic_ns()
         while self._is_running:
-            now = time.monotonic_ns()
-            wait_ns = max(0, self._timers[0][0] - now) if self._timers else _NS
+            wait_ns = max(0, self._timers[0][0] - time.monotonic_ns()) if self._timers else _NS
             ready = self._poll.poll(-(-wait_ns // _MS))
-            late_ns = time.monotonic_ns() - now - wait_ns
-            self.gap_ns = max(self.gap_ns, late_ns)
+            before, returned = returned, time.monotonic_ns()
+            self.gap_ns = max(self.gap_ns, returned - before - wait_ns)
             for descriptor, _ in ready:
                 reader = self._readers.get(descriptor)
-                if reader is not None:
+                if reader is not None and self._is_running:
                     reader()
             self._run_timers()
 
@@ -87,7 +87,7 @@ class Reactor:
 
     def _run_timers(self) -> None:
         now = time.monotonic_ns()
-        while self._timers and self._timers[0][0] <= now:
+        while self._is_running and self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2]()
 
     def _read_signals(self) -> None:

@@ -52,6 +52,8 @@ class Rollout:
         """It is not there any more."""
         if name in self.waiting:
             self.waiting.remove(name)
+        if name == self.current:
+            self.current = None
 
     def next(self, state: WorkerState | None, now_ns: int) -> str | None:
         """The worker to restart now, if it is time; ``state`` is that of :attr:`current`."""

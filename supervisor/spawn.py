@@ -7,11 +7,11 @@ streams, and leaves with ``os._exit``: nothing of the parent's runs in it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable
@@ -99,16 +99,42 @@ def spawn(name: str, target: Callable[[], None]) -> Child:
     if sum(1 for _ in Path("/proc/self/task").iterdir()) != 1:
         raise RuntimeError("the parent must have one thread when it forks")
     parent = os.getpid()
+    before = _descriptors()
     process = _context.Process(target=_child, args=(target, name, parent), name=name)
     blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         process.start()
         pidfd = os.pidfd_open(process.pid)
     except OSError as error:
+        _undo(process, before)
         raise ForkError(f"cannot fork {name}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return Child(process, process.pid, pidfd)
+
+
+def _descriptors() -> set[int]:
+    """What is open; the descriptor that reading the list takes is gone by the time it is looked at."""
+    listed = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+    return {descriptor for descriptor in listed if _is_open(descriptor)}
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _undo(process: Any, before: set[int]) -> None:
+    """Nobody could watch this child, so there must be none; and multiprocess leaves its pipes open when fork fails."""
+    if process.pid is not None:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    for descriptor in _descriptors() - before:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def _child(target: Callable[[], None], name: str, parent: int) -> None:
@@ -129,10 +155,11 @@ def _child(target: Callable[[], None], name: str, parent: int) -> None:
 
 def _enter(parent: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
-    # The terminal's interrupt is the parent's to act on, and a closed pipe is an error like others.
-    for number in (signal.SIGINT, signal.SIGPIPE):
+    # The terminal's interrupt and the request to reload are the parent's to act on, and a closed pipe is an error like
+    # others.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -140,7 +167,6 @@ def _enter(parent: int) -> None:
         os._exit(_CRASH_EXIT)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
-    random.seed()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

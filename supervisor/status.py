@@ -16,12 +16,11 @@ from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
 
-__all__ = ["EXIT_DEGRADED", "EXIT_NOT_RUNNING", "EXIT_OK", "EXIT_UNKNOWN", "exit_code_of", "read_status"]
+__all__ = ["EXIT_DEGRADED", "EXIT_NOT_RUNNING", "EXIT_OK", "exit_code_of", "pid_of", "read_status"]
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
 EXIT_NOT_RUNNING: Final = 3
-EXIT_UNKNOWN: Final = 4
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -40,7 +39,7 @@ _WORST_FIRST: Final = (
 )
 _GOOD: Final = frozenset({"live", "quiet", "off", "subscribed"})
 #: Streams that make a system degraded when they are not well. Trades and bbo may be silent.
-_REQUIRED: Final = frozenset({"book", "mark", "funding", "funding_poll"})
+_REQUIRED: Final = frozenset({"book", "mark", "funding", "funding_poll", "account"})
 
 
 def read_status(run_dir: RunDir) -> dict[str, Any]:
@@ -60,7 +59,14 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         if pid is None:
             return _never_started()
         raise
-    return _read(run_dir, described, board, pid)
+    try:
+        return _read(run_dir, described, board, pid)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnknownStateError(
+            f"its description is of another version: {error!r}",
+            where=str(run_dir.description),
+            advice="use the program that wrote it",
+        ) from error
 
 
 def exit_code_of(status: Mapping[str, Any]) -> int:
@@ -215,18 +221,22 @@ def _stream(
         for index, symbol in enumerate(symbols)
     }
     rows = list(markets.values())
-    worst = min(rows, key=lambda market: _WORST_FIRST.index(StreamState(market["state"])))
-    oldest = max(rows, key=lambda market: -1 if market["age_ms"] is None else market["age_ms"])
-    last = max(rows, key=lambda market: market["since_ms"] is not None and -market["since_ms"])
+    worst = min(rows, key=_badness)
+    last = min(rows, key=lambda market: (market["since_ms"] is None, market["since_ms"] or 0))
     reasons = [market["reason"] for market in (worst, last, *rows) if market["reason"]]
     return {
         "state": worst["state"],
         "reason": reasons[0] if reasons else None,
-        "age_ms": oldest["age_ms"],
-        "limit_ms": oldest["limit_ms"],
+        "age_ms": worst["age_ms"],
+        "limit_ms": worst["limit_ms"],
         "reconnects": max(market["reconnects"] for market in rows),
         "markets": markets,
     }
+
+
+def _badness(market: Mapping[str, Any]) -> tuple[int, float]:
+    """Sorts the worst first: by state, and among those alike by age."""
+    return _WORST_FIRST.index(StreamState(market["state"])), -(market["age_ms"] or 0)
 
 
 def _market(cell: Row, now: int, *, is_running: bool) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class System:
         if name == SIMULATOR:
             from simulator.main import run
 
+            scrub_environment()
             assert self.simulation is not None  # noqa: S101 - it would not be in the slots
             row = board.worker(_SLOTS[name])
             run(self.simulation.settings, ready=lambda: row.__setitem__(WorkerWord.FIRST_FRESH, time.monotonic_ns()))

@@ -17,6 +17,8 @@ _STALE_NS: Final = _NS
 #: A planned action of a session may be late by this much.
 _OVERDUE_NS: Final = 20 * _NS
 _FRUITLESS: Final = 2
+#: The main thread moves ten times a second; writing a black box to a slow disk may hold it up.
+_MAIN_NS: Final = 10 * _NS
 _CONNECTING, _BACKOFF = code_of(Phase.CONNECTING), code_of(Phase.BACKOFF)
 _RESOLVING, _SUBSCRIBED = code_of(Phase.RESOLVING), code_of(Phase.SUBSCRIBED)
 
@@ -62,6 +64,10 @@ def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: Verdic
     if beat and now_ns - beat > limits.beat_ns:
         return True
     if not beat and now_ns - worker[WorkerWord.FORKED] > limits.start_ns:
+        return True
+    # The watchdog beats, but the thread that sends the heartbeats does not move.
+    main = worker[WorkerWord.MAIN_SEEN]
+    if main and beat - main > _MAIN_NS:
         return True
     deadlines = (session[SessionWord.DEADLINE] for session in sessions)
     return any(deadline and now_ns - deadline > limits.deadline_ns for deadline in deadlines)

@@ -13,10 +13,11 @@ MAY_IMPORT = {
     "supervisor": {"ipc", "workers", "simulator"},
 }
 #: Modules of PyPI's supervisor, which has the same import name.
-SUPERVISORD = frozenset(
-    "childutils compat confecho datatypes dispatchers events http http_client loggers options pidproxy poller process "
-    "rpcinterface socket_manager states supervisorctl supervisord templating web xmlrpc".split()
-)
+SUPERVISORD = {
+    *("childutils", "compat", "confecho", "datatypes", "dispatchers", "events", "http", "http_client", "loggers"),
+    *("options", "pidproxy", "poller", "process", "rpcinterface", "socket_manager", "states", "supervisorctl"),
+    *("supervisord", "templating", "web", "xmlrpc"),
+}
 
 
 def modules(package):

@@ -104,6 +104,7 @@ class Watchdog:
         self._stop = stop
         self._clock = clock
         self._watched: tuple[Watched, ...] = ()
+        self._main_loops = -1
 
     def watch(self, watched: Sequence[Watched]) -> None:
         """These are the sessions from now on."""
@@ -127,7 +128,10 @@ class Watchdog:
         """One look at everything."""
         now = self._clock()
         self._worker[WorkerWord.BEAT] = now
-        self._worker[WorkerWord.MAIN_SEEN] = self._worker[WorkerWord.MAIN_LOOPS]
+        loops = self._worker[WorkerWord.MAIN_LOOPS]
+        if loops != self._main_loops:
+            self._main_loops = loops
+            self._worker[WorkerWord.MAIN_SEEN] = now
         if self._parent_pid is not None and os.getppid() != self._parent_pid:
             log.error("worker.orphaned", venue=self._venue, reason=Reason.PARENT_LOST)
             os._exit(1)

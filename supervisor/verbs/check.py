@@ -124,7 +124,11 @@ def _watch_venues(config: Config, path: str | None, seconds: float, *, sim: bool
         yield from _watch(config, place / "run", seconds)
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         shutil.rmtree(place, ignore_errors=True)
 
 

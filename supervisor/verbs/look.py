@@ -141,16 +141,16 @@ def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
 
 
 def _topic_of(event: Event) -> str:
-    from ipc.events import BookDelta, BookSnapshot, Gap
+    from ipc.events import BookDelta, BookSnapshot, Gap, Heartbeat, Status
     from ipc.topics import topic_of
 
     kind = type(event)
     if kind in {BookSnapshot, BookDelta, Gap}:
-        is_full = isinstance(event, BookSnapshot) and event.depth == 20
-        channel = "book20" if is_full else "book"
-    else:
-        channel = kind.__name__.lower()
-    return topic_of(channel, event.venue, event.symbol)
+        # A feed of 20 levels has a channel of its own; a book by REST, of as many levels, stands in for the usual one.
+        is_full = isinstance(event, BookSnapshot) and event.depth == 20 and "rest" not in event.flags
+        return topic_of("book20" if is_full else "book", event.venue, event.symbol)
+    channel = kind.__name__.lower()
+    return topic_of(channel, event.venue, None if kind in {Status, Heartbeat} else event.symbol)
 
 
 def _line(topic: str, event: Event) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -31,7 +32,8 @@ def stop(run_dir: str | None) -> int:
         ask(directory.control, Request("stop"))
     except ParaphinaError:
         # The socket is gone or nobody answers; the lock still tells whom to ask.
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
     while holder_of(directory.lock) == pid:
         if time.monotonic() > deadline:

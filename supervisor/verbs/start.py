@@ -176,9 +176,9 @@ def _detach(
         os.close(writer)
         return _await_detached(reader, pid, directory)
     os.close(reader)
-    _leave_terminal()
     code = 1
     try:
+        _leave_terminal()
         code = _run(read, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0))
     except ParaphinaError as error:
         _report(writer, str(error), error.exit_code)
@@ -198,8 +198,10 @@ def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
     said = os.read(reader, 65_536).decode().strip() if poll.poll(_READY_S * 1000) else ""
     code, _, text = said.partition(" ")
     if text != "ok":
-        error = UsageError if code == "2" else ParaphinaError
-        raise error(text or "it ended before everything ran", advice=f"see its log, {_log_path()}")
+        kind = UsageError if code == "2" else ParaphinaError
+        error = kind(text or "it ended before everything ran", advice=f"see its log, {_log_path()}")
+        error.exit_code = int(code) if code.isdigit() and int(code) else 1
+        raise error
     click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {_log_path()}")
     return 0
 

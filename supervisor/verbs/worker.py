@@ -40,11 +40,13 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     if venue not in VENUES:
         raise UsageError(f"unknown venue {venue!r}", advice=f"venues are {', '.join(VENUES)}")
     flags: dict[str, object] = {"supervisor.venues": venue}
+    if run_dir is not None:
+        flags["supervisor.run_dir"] = run_dir
     for key, url in (("ws_url", ws_url), ("rest_url", rest_url)):
         if url is not None:
             flags[f"venues.{venue}.{key}"] = url
     config = load(config_path, os.environ, flags)
-    directory = RunDir(Path(run_dir).absolute() if run_dir else default_path(os.environ))
+    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
     directory.prepare()
     InstanceLock(directory.lock)
     log.setup(config.log_level)

@@ -16,6 +16,7 @@ from types import ModuleType
 import pytest
 
 from ipc.rundir import RunDir
+from supervisor.cli import main
 
 #: Holds a run directory's lock until it is ended, as a supervisor that does nothing else.
 _HOLDER = """
@@ -124,8 +125,6 @@ class Ran:
 @pytest.fixture
 def cli(capsys, monkeypatch, run_dir):
     """Runs a verb in this process: ``cli("status", "--json")``; on the test's run directory unless told otherwise."""
-    from supervisor.cli import main
-
     for name in list(os.environ):
         if name.startswith("PARAPHINA_"):
             monkeypatch.delenv(name)

@@ -102,6 +102,16 @@ def heard(client):
             return numbers
 
 
+def is_closed(client):
+    """Whether the other end is gone, and not merely silent."""
+    try:
+        return client._socket.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
 def tell(server, count=1):
     for _ in range(count):
         server.tell({"process": "lighter", "event": "exited", "padding": "x" * 200})
@@ -143,7 +153,15 @@ def test_a_refusal_names_the_remedy(connect, loop):
 
 @pytest.mark.parametrize(
     "packet",
-    [b"junk", b"{", b"[]", b'{"verb":"explode"}', b'{"verb":"ping","extra":1}', b'{"verb":"drill","fault":"bite"}', b"\xff"],
+    [
+        b"junk",
+        b"{",
+        b"[]",
+        b'{"verb":"explode"}',
+        b'{"verb":"ping","extra":1}',
+        b'{"verb":"drill","fault":"bite"}',
+        b"\xff",
+    ],
 )
 def test_junk_is_refused_and_the_conversation_goes_on(connect, loop, asked, packet):
     client = connect()
@@ -172,6 +190,22 @@ def test_a_client_that_leaves_before_its_reply_is_dropped(connect, loop, server)
     assert len(loop.readers) == 1, "only the listener is left"
 
 
+def test_a_client_that_leaves_with_its_reply_unread_is_dropped(connect, loop):
+    client = connect()
+    client.send(Request("ping"))
+    loop.run()
+    client.close()
+    loop.run()
+    assert len(loop.readers) == 1
+
+
+def test_a_wake_up_with_nothing_to_read_is_nothing(connect, loop):
+    client = connect()
+    for wake in list(loop.readers.values()):
+        wake()
+    assert asked_raw(client, loop, b'{"verb":"ping"}')["ok"]
+
+
 # --- who may, and how many --------------------------------------------------------------------------------------------
 
 
@@ -193,18 +227,13 @@ def test_another_user_is_turned_away(connect, monkeypatch, asked, loop):
     uid = os.getuid()
     monkeypatch.setattr("supervisor.control.os.getuid", lambda: uid + 1)
     client = connect()
-    with pytest.raises(NotRunningError):
-        client.send(Request("stop"))
-        loop.run()
-        client.receive()
+    assert is_closed(client)
     assert asked == []
 
 
 def test_thirty_two_clients_are_served_and_the_next_is_not(connect, loop):
     clients = [connect() for _ in range(32)]
-    extra = connect()
-    with pytest.raises(NotRunningError):
-        extra.receive()
+    assert is_closed(connect())
     for client in clients:
         assert asked_raw(client, loop, b'{"verb":"ping"}')["ok"]
 
@@ -230,7 +259,6 @@ def test_more_than_the_limit_at_once_leaves_the_server_well(run_dir, server, loo
     assert len(loop.readers) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="accept() out of descriptors raises EMFILE, which ends the parent")
 def test_no_descriptor_left_for_a_client_does_not_end_the_parent(run_dir, forking):
     def scenario():
         loop = Loop()
@@ -280,6 +308,16 @@ def test_follow_from_a_number(server, follow):
     assert heard(follow(after=99)) == []
 
 
+def test_a_follower_that_left_before_it_was_served_is_dropped(server, connect, loop):
+    tell(server, 3)
+    client = connect()
+    client.send(Request("follow"))
+    client.close()
+    loop.run()
+    tell(server)
+    assert len(loop.readers) == 1
+
+
 def test_several_followers_hear_the_same(server, follow):
     followers = [follow() for _ in range(3)]
     tell(server, 2)
@@ -306,14 +344,13 @@ def test_the_oldest_events_are_forgotten_and_that_shows(server, follow):
     assert first == 21
 
 
-@pytest.mark.xfail(strict=True, reason="500 events do not fit the socket's buffer (about 170 do), and the rest is lost")
 def test_everything_remembered_reaches_a_follower_that_reads(server, follow, loop):
     tell(server, 400)
     follower = follow()
     numbers = []
     while news := heard(follower):
         numbers += news
-        loop.run()
+        server.flush()
     assert numbers == list(range(1, 401))
 
 
@@ -325,8 +362,12 @@ def test_a_follower_that_does_not_read_costs_nothing_and_sees_what_it_lost(serve
     assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
     numbers = heard(asleep)
     assert numbers == list(range(1, len(numbers) + 1))
-    tell(server)
-    assert heard(asleep) == [2001], "the hole in the numbers tells how many"
+    server.flush()
+    while news := heard(asleep):
+        numbers += news
+        server.flush()
+    assert numbers[-1] == 2000
+    assert len(numbers) < 2000, "the hole in the numbers tells how many"
 
 
 def test_a_dropped_follower_is_forgotten(server, follow, loop):
@@ -351,9 +392,8 @@ def test_close_ends_every_conversation(run_dir, server, follow, connect, loop):
     follower, client = follow(), connect()
     server.close()
     assert loop.readers == {}
-    for one in (follower, client):
-        with pytest.raises(NotRunningError):
-            one.receive()
+    assert is_closed(follower)
+    assert is_closed(client)
     with pytest.raises(NotRunningError):
         ControlClient(run_dir.control)
     # The fixture closes it once more, on a listener that is there.

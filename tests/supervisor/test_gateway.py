@@ -113,8 +113,8 @@ def start(run_dir, row, parent, until):
     """Starts a gateway and waits until it follows."""
     running = []
 
-    def start(before=Inherited()):
-        running.append(RunningGateway(run_dir, row, before))
+    def start(before=None):
+        running.append(RunningGateway(run_dir, row, before or Inherited()))
         until(lambda: parent.server._followers)
         return running[-1]
 
@@ -204,7 +204,7 @@ def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, ro
     until(lambda: not parent.server._followers)
     parent.tell("exited")
     parent.tell("restarting")
-    before = Inherited(row[WorkerWord.EPOCH], row[WorkerWord.PUBLISHED])
+    before = Inherited(epoch=row[WorkerWord.EPOCH], published=row[WorkerWord.PUBLISHED])
     assert before.published == 2
     start(before)
     parent.tell("started")
@@ -216,7 +216,7 @@ def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, ro
 
 def test_the_epoch_is_above_that_of_every_one_before(start, row):
     far_ahead = time.time_ns() + 10**18
-    start(Inherited(far_ahead, 0))
+    start(Inherited(epoch=far_ahead))
     assert row[WorkerWord.EPOCH] == far_ahead + 1
 
 

@@ -119,7 +119,6 @@ def test_a_place_where_no_lock_can_be_made_is_named(run_dir):
     assert refused.value.exit_code == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the pid in the file is for people, but a full disk there ends the start with OSError")
 def test_a_full_disk_does_not_matter_to_the_lock(run_dir, monkeypatch, forking):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

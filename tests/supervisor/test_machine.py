@@ -310,9 +310,6 @@ def test_a_failed_fork_waits_as_a_death_does_and_longer_each_time():
     assert waits == [1, 2, 4, 8, 16, 30, 30]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="BACKOFF + STOP and EXIT_CONFIG leave next_start_ns set: a start that is not to be"
-)
 @pytest.mark.parametrize("end", ["stopped in backoff", "failed"])
 def test_no_next_start_where_none_is_planned(end):
     life = live_at(0)
@@ -396,7 +393,6 @@ def test_drills_make_no_crash_loop():
     assert life.backoff.failures == 0
 
 
-@pytest.mark.xfail(strict=True, reason="planned deaths are counted as recent ones when a real one follows")
 def test_drills_between_rare_crashes_make_no_crash_loop():
     life, now = new_life(), 0
     for _ in range(4):

@@ -55,7 +55,9 @@ def reports(clock, told):
 @pytest.fixture
 def logged(caplog):
     caplog.set_level("INFO")
-    return lambda event: [(record.levelname, record.fields) for record in caplog.records if record.getMessage() == event]
+    return lambda event: [
+        (record.levelname, record.fields) for record in caplog.records if record.getMessage() == event
+    ]
 
 
 def crash(child, now_ns):
@@ -90,7 +92,13 @@ def test_a_change_is_on_the_board_with_its_time(reports, child, told):
 
 def test_stale_time_adds_up(reports, child, logged):
     child.life.handle(Event.START, 0)
-    moments = [(Event.FRESH, 0), (Event.STALE, 10 * S), (Event.FRESH, 13 * S), (Event.STALE, 20 * S), (Event.EXIT, 21 * S)]
+    moments = [
+        (Event.FRESH, 0),
+        (Event.STALE, 10 * S),
+        (Event.FRESH, 13 * S),
+        (Event.STALE, 20 * S),
+        (Event.EXIT, 21 * S),
+    ]
     for event, now in moments:
         reports.changed(child, child.life.handle(event, now), now, None)
     assert child.row[WorkerWord.STALE_NS] == 4 * S

@@ -118,7 +118,6 @@ def test_what_is_gone_is_not_restarted():
     assert of.next(WorkerState.LIVE, S) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the one that is coming up is waited for 30 s, though it was taken away")
 def test_one_that_is_taken_away_while_it_comes_up_is_not_waited_for():
     of = rollout("aster", "lighter")
     of.next(None, 0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 
 from ipc.board import WORKERS, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
+from ipc.health import Reason
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings, VenuePorts
 from supervisor import system as module
@@ -17,6 +19,7 @@ from supervisor.children import Inherited
 from supervisor.config import load
 from supervisor.system import GATEWAY, SIMULATOR, Simulation, System, program_version, worker_settings
 
+BEFORE = Inherited(epoch=77, reason=Reason.CRASH)
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 
@@ -60,15 +63,20 @@ def test_a_worker_is_told_what_was_configured(run_dir):
     environ = {"PARAPHINA_PARADEX_STALE_MS": "7000", "PARAPHINA_PARADEX_PING_INTERVAL_MS": "9000"}
     environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
     environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
+    environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/recorded"}
+    environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes"}
     config = load(None, environ, {"supervisor.markets": "SOL"})
-    told = worker_settings(config, config.venues["paradex"], run_dir, generation=3, last_epoch=77)
+    told = worker_settings(config, config.venues["paradex"], run_dir, generation=3, before=BEFORE)
     assert (told.venue, told.slot, told.bases) == ("paradex", 4, ("SOL",))
     assert (told.run_dir, told.feed) == (str(run_dir.path), f"ipc://{run_dir.path}/paradex.feed")
     assert (told.stale_ms, told.ping_interval_ms, told.funding_poll_ms) == (7000, 9000, 600)
     assert (told.connect_timeout_ms, told.read_timeout_ms, told.watchdog_tick_ms) == (800, 900, 200)
     assert told.options == {"encoding": "sbe"}
     assert (told.ws_url, told.rest_url) == (config.venues["paradex"].ws_url, config.venues["paradex"].rest_url)
-    assert (told.generation, told.last_epoch, told.has_parent) == (3, 77, True)
+    assert (told.generation, told.last_epoch, told.last_reason) == (3, 77, Reason.CRASH)
+    assert (told.has_parent, told.fixture_dir) == (True, "/recorded")
+    assert (told.account, told.account_period_ms) == ("desk", 60_000)
+    assert (told.blackbox_kb, told.blackbox_dir, told.blackbox_keep) == (1024, "/boxes", 20)
     assert told.backoff == config.backoff
     assert told.backoff.healthy_s == 0.005
 
@@ -86,7 +94,15 @@ def test_description_tells_where_everything_is(run_dir):
     assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]
     assert venue["slot"] == 3
     assert {"book", "trade", "mark", "funding", "funding_poll"} <= set(venue["streams"])
+    assert venue["account"] is None
+    assert "account" not in venue["streams"]
     assert (venue["ws"], venue["rest"]) == (module.VENUES["lighter"].ws_url, module.VENUES["lighter"].rest_url)
+
+
+def test_an_account_has_an_endpoint_and_a_stream(run_dir):
+    venue = System(configured(venues__lighter__account="desk"), run_dir).describe()["venues"]["lighter"]
+    assert venue["account"] == f"ipc://{run_dir.path}/lighter.account"
+    assert venue["streams"][-1] == "account"
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -159,7 +175,16 @@ def test_a_venue_that_is_not_simulated_cannot_be_added(run_dir):
 
 
 @pytest.fixture
-def started(monkeypatch):
+def environ(monkeypatch):
+    """An environment with a secret of two venues, which the test's children may change."""
+    environ = {"ASTER_API_SECRET": "a", "EXTENDED_API_KEY": "e", "PATH": "/bin"}
+    scrub = partial(module.scrub_environment, environ)
+    monkeypatch.setattr(module, "scrub_environment", scrub)
+    return environ
+
+
+@pytest.fixture
+def started(monkeypatch, environ):
     """What would have run, and with what."""
     seen = []
 
@@ -183,11 +208,29 @@ def board(run_dir):
 
 
 def test_a_venues_child_is_a_worker(run_dir, board, started, signals):
-    System(configured(), run_dir).run_child("aster", board, 4, Inherited(epoch=9))
+    System(configured(), run_dir).run_child("aster", board, 4, BEFORE)
     kind, settings, its_board, stop = started[0]
-    assert (kind, settings.venue, settings.generation, settings.last_epoch) == ("Worker", "aster", 4, 9)
+    assert (kind, settings.venue, settings.generation, settings.last_epoch) == ("Worker", "aster", 4, 77)
     assert its_board is board
     assert not stop.is_set()
+
+
+def test_a_worker_keeps_its_own_secrets_alone(run_dir, board, started, signals, environ):
+    System(configured(), run_dir).run_child("aster", board, 1, Inherited())
+    assert environ == {"ASTER_API_SECRET": "a", "PATH": "/bin"}
+
+
+def test_the_gateway_keeps_no_secret(run_dir, board, started, signals, environ):
+    System(configured(), run_dir).run_child(GATEWAY, board, 1, Inherited())
+    assert environ == {"PATH": "/bin"}
+
+
+def test_the_simulator_keeps_no_secret(run_dir, board, monkeypatch, environ):
+    monkeypatch.setattr("simulator.main.run", lambda *_, **__: None)
+    System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter")).run_child(
+        SIMULATOR, board, 1, Inherited()
+    )
+    assert environ == {"PATH": "/bin"}
 
 
 def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, started, signals):

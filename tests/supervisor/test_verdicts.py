@@ -23,7 +23,12 @@ def row_of(kind, words):
 
 def worker(**words):
     """A worker that was forked a minute ago, beats, and was fresh a moment ago; changed by ``words``."""
-    healthy = {"FORKED": NOW - 60 * S, "BEAT": NOW - 100 * MS, "FIRST_FRESH": NOW - 50 * S, "LAST_FRESH": NOW - 100 * MS}
+    healthy = {
+        "FORKED": NOW - 60 * S,
+        "BEAT": NOW - 100 * MS,
+        "FIRST_FRESH": NOW - 50 * S,
+        "LAST_FRESH": NOW - 100 * MS,
+    }
     return row_of(WorkerWord, {**healthy, **words})
 
 
@@ -131,7 +136,9 @@ def test_memory_in_an_outage_is_still_too_much():
 # --- stale for good ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("fruitless", "reason"), [(0, None), (1, None), (2, Reason.STALE_WORKER), (9, Reason.STALE_WORKER)])
+@pytest.mark.parametrize(
+    ("fruitless", "reason"), [(0, None), (1, None), (2, Reason.STALE_WORKER), (9, Reason.STALE_WORKER)]
+)
 def test_subscribed_without_fresh_data_through_two_reconnects(fruitless, reason):
     assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(), session(FRUITLESS=fruitless)) is reason
 

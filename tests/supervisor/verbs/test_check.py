@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import pytest
 
+from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
+from supervisor.config import load
 from supervisor.verbs import check
 from workers import rest
 from workers.rest import RestError
@@ -85,7 +88,7 @@ def hyperliquid(monkeypatch, cli):
             def __init__(self, venue, *_):
                 assert venue is VENUES["hyperliquid"]
 
-            def call(self, request, deadline_s):
+            def call(self, *_):
                 answer = left.pop(0)
                 if isinstance(answer, Exception):
                     raise answer
@@ -106,7 +109,10 @@ def hyperliquid(monkeypatch, cli):
 
 
 def test_a_venue_that_lists_and_has_books(hyperliquid):
-    assert hyperliquid(META, BOOK) == (0, [("ok", "hyperliquid lists 1 of 1 markets"), ("ok", "hyperliquid book BTC-PERP")])
+    assert hyperliquid(META, BOOK) == (
+        0,
+        [("ok", "hyperliquid lists 1 of 1 markets"), ("ok", "hyperliquid book BTC-PERP")],
+    )
 
 
 def test_a_venue_without_our_market(hyperliquid):
@@ -130,3 +136,60 @@ def test_a_venue_that_does_not_answer(hyperliquid):
     code, found = hyperliquid(RestError(Reason.CONNECT_TIMEOUT, "no answer"))
     assert code == 1
     assert found[0][1].endswith("no answer")
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(monkeypatch, run_dir):
+    """What is found when a feed of lighter and paradex gives these events, and holds books that drifted."""
+
+    def watch(*events, drifts=0):
+        left = list(events)
+
+        class Feed:
+            def __init__(self, *_, **__):
+                pass
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+            def poll(self, _):
+                return left.pop(0) if left else None
+
+            def books(self):
+                return [SimpleNamespace(venue="lighter", drifts=drifts)]
+
+        monkeypatch.setattr("ipc.feed.Feed", Feed)
+        config = load(None, {}, {"supervisor.venues": "lighter,paradex"})
+        return dict(check._watch(config, run_dir.path, 0.02))
+
+    return watch
+
+
+def book_of(venue):
+    return BookSnapshot(venue, "BTC-PERP", "BTC", None, [], [], None, None)
+
+
+def found_of(watched, *events, **arguments):
+    """By venue: the rule's line without its numbers, and what is wrong."""
+    found = watched(*events, **arguments)
+    return {line.split()[0]: (int(line.split()[6]), problem) for line, problem in found.items()}
+
+
+def test_a_feed_without_gaps_keeps_its_rule(watched):
+    found = found_of(watched, book_of("lighter"), book_of("paradex"), book_of("lighter"))
+    assert found == {"lighter": (2, None), "paradex": (1, None)}
+
+
+def test_gaps_drift_and_silence_are_told(watched):
+    gap = Gap("lighter", "BTC-PERP", "BTC", None, "book", Reason.SEQ_GAP, 1, 3, "resync")
+    found = found_of(watched, book_of("lighter"), gap, gap, drifts=1)
+    assert found == {
+        "lighter": (1, "2 gaps (seq_gap), 1 books differed"),
+        "paradex": (0, "no book update at all"),
+    }

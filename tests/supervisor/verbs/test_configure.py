@@ -56,4 +56,7 @@ def test_every_mistake_is_a_line(cli, file, verb):
 
 def test_a_missing_file(cli, tmp_path):
     ran = cli("config", "validate", "--config", tmp_path / "none.toml")
-    assert (ran.code, ran.err) == (2, f"paraphina-supervisor: {tmp_path}/none.toml: cannot be read: No such file or directory\n")
+    assert (ran.code, ran.err) == (
+        2,
+        f"paraphina-supervisor: {tmp_path}/none.toml: cannot be read: No such file or directory\n",
+    )

@@ -26,62 +26,98 @@ def sbe_book():
     return struct.pack("<HHHH", len(block), 3, 1, 1) + block + sides + bytes([len(market)]) + market
 
 
-#: One good frame or more of each venue, and the kinds of the events in them.
+def wire(frame):
+    return json.dumps(frame, separators=(",", ":"))
+
+
+def extended_book(kind, depth, bid):
+    data = {"t": kind, "m": "BTC-USD", "b": [bid], "a": [{"q": "2", "p": "64001", "c": "2"}], "d": depth}
+    return wire({"type": kind, "data": data, "ts": 1_700_000_000_000, "seq": 1})
+
+
+T_MS = 1_700_000_000_000
+#: Good frames of each venue, and the kinds of the events in them.
 GOOD = {
     "hyperliquid": [
         (
-            '{"channel":"trades","data":[{"coin":"BTC","side":"B","px":"64000.0","sz":"0.5","time":1700000000000,'
-            '"hash":"0x0","tid":11,"users":["0x1","0x2"]}]}',
+            wire(
+                {
+                    "channel": "trades",
+                    "data": [{"coin": "BTC", "side": "B", "px": "64000.0", "sz": "0.5", "time": T_MS, "tid": 11}],
+                }
+            ),
             ["trade"],
         ),
         (
-            '{"channel":"bbo","data":{"coin":"ETH","time":1700000000000,'
-            '"bbo":[{"px":"3000.1","sz":"2","n":1},null]}}',
+            wire(
+                {
+                    "channel": "bbo",
+                    "data": {"coin": "ETH", "time": T_MS, "bbo": [{"px": "3000.1", "sz": "2", "n": 1}, None]},
+                }
+            ),
             ["bbo"],
         ),
-        ('{"channel":"pong"}', []),
+        (wire({"channel": "pong"}), []),
     ],
     "aster": [
         (
-            '{"e":"depthUpdate","E":1700000000001,"T":1700000000000,"s":"BTCUSDT","U":5,"u":9,"pu":4,'
-            '"b":[["64000.1","0.500"]],"a":[["64001.0","0"]]}',
+            wire(
+                {"e": "depthUpdate", "E": T_MS, "T": T_MS, "s": "BTCUSDT", "U": 5, "u": 9, "pu": 4}
+                | {"b": [["64000.1", "0.500"]], "a": [["64001.0", "0"]]}
+            ),
             ["book_delta"],
         ),
         (
-            '{"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","E":1,"s":"BTCUSDT","a":3,"p":"64000","q":"1",'
-            '"f":1,"l":1,"T":1,"m":true}}',
+            wire(
+                {
+                    "stream": "btcusdt@aggTrade",
+                    "data": {
+                        "e": "aggTrade",
+                        "E": 1,
+                        "s": "BTCUSDT",
+                        "a": 3,
+                        "p": "64000",
+                        "q": "1",
+                        "T": 1,
+                        "m": True,
+                    },
+                }
+            ),
             ["trade"],
         ),
     ],
     "extended": [
-        (
-            '{"type":"SNAPSHOT","data":{"t":"SNAPSHOT","m":"BTC-USD","b":[{"q":"1","p":"64000"}],'
-            '"a":[{"q":"2","p":"64001"}],"d":"f"},"ts":1700000000000,"seq":1}',
-            ["book_snapshot"],
-        ),
-        (
-            '{"type":"SNAPSHOT","data":{"t":"SNAPSHOT","m":"BTC-USD","b":[{"q":"1","p":"64000"}],'
-            '"a":[{"q":"2","p":"64001"}],"d":"1"},"ts":1700000000000,"seq":1}',
-            ["bbo"],
-        ),
-        (
-            '{"type":"DELTA","data":{"t":"DELTA","m":"BTC-USD","b":[{"q":"-1","p":"64000","c":"0"}],"a":[],"d":"f"},'
-            '"ts":1700000000000,"seq":2}',
-            ["book_delta"],
-        ),
+        (extended_book("SNAPSHOT", "f", {"q": "1", "p": "64000"}), ["book_snapshot"]),
+        (extended_book("SNAPSHOT", "1", {"q": "1", "p": "64000"}), ["bbo"]),
+        (extended_book("DELTA", "f", {"q": "-1", "p": "64000", "c": "0"}), ["book_delta"]),
     ],
     "lighter": [
         (
-            '{"channel":"trade:1","trades":[{"trade_id":5,"size":"0.1","price":"64000.5","is_maker_ask":true,'
-            '"type":"trade","timestamp":1700000000000}],"type":"update/trade"}',
+            wire(
+                {
+                    "channel": "trade:1",
+                    "trades": [
+                        {"trade_id": 5, "size": "0.1", "price": "64000.5", "is_maker_ask": True, "timestamp": T_MS}
+                    ],
+                    "type": "update/trade",
+                }
+            ),
             ["trade"],
         ),
     ],
     "paradex": [
         (
-            '{"jsonrpc":"2.0","method":"subscription","params":{"channel":"trades.BTC-USD-PERP","data":{"id":"17",'
-            '"market":"BTC-USD-PERP","side":"SELL","size":"0.02","price":"64000","created_at":1700000000000,'
-            '"trade_type":"FILL"}}}',
+            wire(
+                {
+                    "jsonrpc": "2.0",
+                    "method": "subscription",
+                    "params": {
+                        "channel": "trades.BTC-USD-PERP",
+                        "data": {"id": "17", "market": "BTC-USD-PERP", "side": "SELL", "size": "0.02", "price": "64000"}
+                        | {"created_at": T_MS, "trade_type": "FILL"},
+                    },
+                }
+            ),
             ["trade"],
         ),
         (f"base64:{base64.b64encode(sbe_book()).decode()}", ["book_snapshot"]),
@@ -157,7 +193,8 @@ def test_several_frames_in_their_order(run):
 def test_frames_are_taken_each_by_itself(run):
     """A delta without its snapshot, twice, and then an older one."""
     delta = GOOD["aster"][0][0]
-    ran = run("aster", f"{delta}\n{delta}\n{delta.replace('9', '8')}\n")
+    older = delta.replace('"u":9', '"u":8')
+    ran = run("aster", f"{delta}\n{delta}\n{older}\n")
     assert (ran.code, len(events(ran))) == (0, 3)
 
 
@@ -217,7 +254,19 @@ def test_windows_line_ends_and_no_line_end_at_the_end(run):
         b"base64:" + b"/" * 4000,
         b"NaN",
     ],
-    ids=["garbage", "torn", "no text", "bad utf-8", "deep", "deeper", "no base64", "torn base64", "short", "long", "nan"],
+    ids=[
+        "garbage",
+        "torn",
+        "no text",
+        "bad utf-8",
+        "deep",
+        "deeper",
+        "no base64",
+        "torn base64",
+        "short",
+        "long",
+        "nan",
+    ],
 )
 def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(run, venue, line):
     frame, kinds = GOOD[venue][0]
@@ -229,6 +278,14 @@ def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(run, venue, lin
     assert len(complaint) > len("line 3: ")
 
 
+def test_base64_with_something_else_in_it_is_reported_and_not_cleaned(run):
+    good = GOOD["paradex"][1][0]
+    assert run("paradex", good).code == 0
+    ran = run("paradex", f"{good[:20]}!{good[20:]}")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("line 1: not base64")
+
+
 def test_an_unfinished_frame_is_not_half_printed(run):
     """The second of its two trades is bad, so there is none."""
     good = json.loads(GOOD["hyperliquid"][0][0])
@@ -238,7 +295,7 @@ def test_an_unfinished_frame_is_not_half_printed(run):
 
 
 def test_a_relative_level_is_reported_and_not_guessed(run):
-    ran = run("extended", GOOD["extended"][2][0].replace(',"c":"0"', ""))
+    ran = run("extended", extended_book("DELTA", "f", {"q": "-1", "p": "64000"}))
     assert (ran.code, ran.out) == (1, "")
     assert "line 1: a level says only how much it changed" in ran.err
 

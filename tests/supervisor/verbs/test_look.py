@@ -215,14 +215,12 @@ def test_hyperliquids_deep_book_has_a_topic_of_its_own(cli, system, run_dir):
     worker.close()
 
 
-@pytest.mark.xfail(strict=True, reason="the topic is guessed from the depth: every book of 20 levels is taken for book20")
 def test_a_book_of_twenty_levels_by_rest_is_still_shown_as_a_book():
     event = snapshot("paradex", depth=20, flags=("rest",))
     event.cause = "rest"
     assert look._topic_of(event) == "book.paradex.BTC-PERP"
 
 
-@pytest.mark.xfail(strict=True, reason="status has one topic a venue, but one market's event is shown under a topic of its own")
 def test_a_status_of_one_market_is_shown_under_the_venues_topic():
     event = Status(
         "lighter", "BTC-PERP", None, None, Stream.BOOK, StreamState.STALE, None, Reason.NO_BOOK, 1, None, 1, {}

@@ -109,7 +109,6 @@ def test_stop_of_a_second_system_leaves_the_first_alone(cli, run_dir, held_lock)
     os.kill(held_lock, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="os.kill of one that just died raises ProcessLookupError: a traceback")
 def test_stop_of_one_that_dies_meanwhile_is_done(cli, start_holder, run_dir, monkeypatch):
     holder = start_holder(run_dir.lock)
 
@@ -126,7 +125,9 @@ def test_stop_of_one_that_dies_meanwhile_is_done(cli, start_holder, run_dir, mon
 # --- restart ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("arguments", "target", "said"), [(["lighter"], "lighter", "lighter"), ([], None, "all workers")])
+@pytest.mark.parametrize(
+    ("arguments", "target", "said"), [(["lighter"], "lighter", "lighter"), ([], None, "all workers")]
+)
 def test_restart_asks_for_one_or_for_all(cli, control, arguments, target, said):
     asked = control(lambda _: Reply(True))
     ran = cli("restart", *arguments)

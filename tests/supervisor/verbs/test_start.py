@@ -19,7 +19,8 @@ from supervisor.verbs.start import Duration
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("0.5", 0.5), ("1.5h", 5400), ("1e2", 100)]
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("5m", 300), ("2h", 7200), ("0.5", 0.5), ("1.5h", 5400), ("1e2", 100)],
 )
 def test_a_duration_in_seconds(text, seconds):
     assert Duration().convert(text, None, None) == seconds
@@ -240,19 +241,17 @@ def test_a_usage_error_in_the_background_is_one_in_the_foreground(run_dir):
 
 
 def test_a_background_that_ends_without_a_word(run_dir):
-    with pytest.raises(Exception, match="it ended before everything ran .*see its log") as ended:
+    with pytest.raises(Exception, match=r"it ended before everything ran .*see its log") as ended:
         await_detached(run_dir, b"")
     assert ended.value.exit_code == 1
 
 
-@pytest.mark.xfail(strict=True, reason="every exit code but 2 becomes 1 on its way to the foreground")
 def test_the_exit_code_of_the_background_is_kept(run_dir):
     with pytest.raises(Exception, match="no room") as failed:
         await_detached(run_dir, b"4 the board cannot be made: no room\n")
     assert failed.value.exit_code == BoardError.exit_code
 
 
-@pytest.mark.xfail(strict=True, reason="the log is opened before the try: the fork's traceback runs through the foreground's")
 def test_a_log_that_cannot_be_written_is_told_without_a_traceback(command, run_dir):
     ran = command("start", "--sim", "--detach", "--for", "1", env={"XDG_STATE_HOME": "/proc/none"})
     assert ran.code != 0

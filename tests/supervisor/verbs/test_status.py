@@ -113,4 +113,13 @@ def test_it_loads_nothing_heavy(command, system, held_lock):
     ran = command("status", env={"PYTHONPROFILEIMPORTTIME": "1"})
     loaded = {line.rpartition("|")[2].strip().split(".")[0] for line in ran.err.splitlines() if "|" in line}
     assert ran.code == 0
-    assert not loaded & {"zmq", "requests", "websocket", "websockets", "rich", "multiprocess", "prometheus_client", "psutil"}
+    assert not loaded & {
+        "zmq",
+        "requests",
+        "websocket",
+        "websockets",
+        "rich",
+        "multiprocess",
+        "prometheus_client",
+        "psutil",
+    }

@@ -13,7 +13,7 @@ def started(monkeypatch, signals):
     seen = []
 
     class Worker:
-        def __init__(self, settings, board, stop):
+        def __init__(self, settings, board, _stop):
             seen.append((settings, board))
 
         def run(self):
@@ -63,7 +63,6 @@ def test_a_directory_that_is_taken(cli, started, held_lock):
     assert started == []
 
 
-@pytest.mark.xfail(strict=True, reason="supervisor.run_dir of the file is read and not used")
 def test_the_directory_may_come_from_the_file(cli, started, run_dir, tmp_path, monkeypatch):
     monkeypatch.delenv("PARAPHINA_RUN_DIR")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir.path.parent))

@@ -1,0 +1,128 @@
+"""``fixture``: recordings of raw frames, to be played in place of a venue."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from supervisor.verbs.options import json_option
+
+if TYPE_CHECKING:
+    from supervisor.journal.blackbox import RawRecording
+
+__all__ = ["fixture"]
+
+_NS: Final = 1_000_000_000
+
+
+@click.group()
+def fixture() -> None:
+    """Recordings of raw frames, which workers play in place of their venue's.
+
+    A worker plays the directory that <V>_FIXTURE_DIR names (HL, ASTER, EXTENDED, LIGHTER, PARADEX), or the venue's
+    part of ROADMAP_B_FIXTURE_DIR.
+    """
+
+
+@fixture.command("from-blackbox")
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the fixture goes.")
+def from_blackbox(path: Path, out: Path) -> int:
+    """Turn a saved black box into a fixture, in DIR/<venue>."""
+    from supervisor.journal.blackbox import read_blackbox, write_fixture
+
+    recording = read_blackbox(path)
+    directory = write_fixture(recording, out)
+    venue = recording.header.venue
+    click.echo(f"{len(recording.records):,} records of {venue} in {directory}; play them with")
+    click.echo(f"  {_variable(venue)}={directory} paraphina-supervisor start --venues {venue}")
+    return 0
+
+
+@fixture.command()
+@click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@json_option
+def info(path: Path, as_json: bool) -> int:
+    """What is in a black box, a raw recording or a directory of them, and what it gives when it is played.
+
+    Exit code 1 when one of them cannot be played.
+    """
+    import json
+
+    from supervisor.journal.blackbox import read_recordings
+
+    described = [_describe(recording) for recording in read_recordings(path)]
+    click.echo(json.dumps(described) if as_json else "\n".join(map(_text, described)))
+    return int(any(one["problem"] is not None for one in described))
+
+
+def _variable(venue: str) -> str:
+    from workers.venues import VENUES
+
+    return f"{VENUES[venue].env}_FIXTURE_DIR"
+
+
+def _describe(recording: RawRecording) -> dict[str, Any]:
+    header, records = recording.header, recording.records
+    described: dict[str, Any] = {
+        "venue": header.venue,
+        "reason": header.reason,
+        "created_wall_ns": header.created_wall_ns,
+        "markets": [f"{row['base']}-PERP" for row in header.listings],
+        "sessions": sorted({record.session for record in records}),
+        "records": dict(Counter(record.kind for record in records)),
+        "bad_lines": recording.bad,
+        "first_wall_ns": records[0].wall_ns if records else None,
+        "last_wall_ns": records[-1].wall_ns if records else None,
+    }
+    return {**described, **_played(recording)}
+
+
+def _played(recording: RawRecording) -> dict[str, Any]:
+    """What it gives: events by channel, and of each market's book how often it is whole, changed and lost."""
+    from ipc.errors import UsageError
+    from ipc.events import BookDelta, BookSnapshot, Gap
+    from ipc.topics import Topic
+    from supervisor.journal.rehearsal import rehearse
+
+    try:
+        said = [(Topic.parse(name), event) for name, event in rehearse(recording)]
+    except UsageError as error:
+        return {"events": {}, "books": {}, "problem": error.what}
+    books = {
+        f"{row['base']}-PERP": dict.fromkeys(("snapshots", "deltas", "gaps"), 0) for row in recording.header.listings
+    }
+    counted = {BookSnapshot: "snapshots", BookDelta: "deltas", Gap: "gaps"}
+    for topic, event in said:
+        if topic.channel == "book" and type(event) in counted:
+            books[topic.symbol][counted[type(event)]] += 1
+    return {"events": dict(Counter(topic.channel for topic, _ in said)), "books": books, "problem": None}
+
+
+def _text(one: dict[str, Any]) -> str:
+    made = f", made {_clock(one['created_wall_ns'])}" if one["created_wall_ns"] else ""
+    lines = [f"{one['venue']} ({one['reason']}{made}): {', '.join(one['markets'])}"]
+    if one["first_wall_ns"] is not None:
+        seconds = (one["last_wall_ns"] - one["first_wall_ns"]) / _NS
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(one["records"].items()))
+        lines.append(
+            f"  {_clock(one['first_wall_ns'])}, {seconds:,.1f} s, sessions {', '.join(one['sessions'])}: {kinds}"
+        )
+    if one["bad_lines"]:
+        lines.append(f"  {one['bad_lines']:,} lines are no records and are left out")
+    if one["problem"] is not None:
+        return "\n".join([*lines, f"  NOT PLAYABLE: {one['problem']}"])
+    events = ", ".join(f"{count:,} {channel}" for channel, count in sorted(one["events"].items()))
+    lines.append(f"  played, it gives {events or 'no event'}")
+    for symbol, book in one["books"].items():
+        told = ", ".join(f"{count:,} {what}" for what, count in book.items())
+        lines.append(f"  {symbol} book: {told if book['snapshots'] else 'never whole in this recording'}")
+    return "\n".join(lines)
+
+
+def _clock(wall_ns: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(wall_ns // _NS))

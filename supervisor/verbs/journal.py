@@ -1,0 +1,165 @@
+"""``verify``, ``convert`` and ``replay``: what can be done with a recording."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipc.errors import UsageError
+from supervisor.verbs.options import json_option
+
+if TYPE_CHECKING:
+    from supervisor.journal.findings import Report
+
+__all__ = ["convert", "replay", "verify"]
+
+_MB: Final = 1_000_000
+_REDRAW_S: Final = 0.2
+#: Findings of one kind that are shown.
+_SHOWN: Final = 10
+
+
+class Speed(click.ParamType[float]):
+    """How many times as fast, or ``max``."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The factor; infinity for ``max``."""
+        try:
+            factor = math.inf if value == "max" else float(value)
+        except ValueError:
+            factor = 0.0
+        if not factor > 0:
+            self.fail(f"{value!r} is no speed; write 1, 0.5, 10 or max", param, ctx)
+        return factor
+
+
+@click.command()
+@click.argument("path", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
+@json_option
+def verify(path: Path, as_json: bool) -> int:
+    """Look whether the recordings in FILE, or below DIR, are whole and right; exit code 1 when one is not.
+
+    Of events: sequence, epochs, time, books and their checksums, and whether every venue and channel came. Of raw
+    frames: lines, and time.
+    """
+    import json
+
+    from supervisor.journal import verify as journal
+
+    with _progress("verifying") as advance:
+        report = journal.verify(path, advance)
+    click.echo(json.dumps(report.to_builtins()) if as_json else _text(report))
+    return 0 if report.ok else 1
+
+
+@click.command()
+@click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
+@click.option("--to", "kind", type=click.Choice(["parquet"]), required=True, help="The format to convert to.")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The directory to make.")
+def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there is only one kind
+    """Turn a journal into Parquet files, partitioned by date, venue and channel.
+
+    Whole or not at all: DIR is there when everything is in it. Exit code 1 when lines had to be left out.
+    """
+    from supervisor.journal import parquet
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleaned up, as after an interrupt
+    with _progress("converting") as advance:
+        done = parquet.convert(source, out, advance)
+    click.echo(f"{done.events:,} events in {done.files} files, in {out}")
+    if done.unknown:
+        click.echo(f"{done.unknown:,} events are of a newer schema and were left out", err=True)
+    if done.bad:
+        click.echo(f"{done.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+    return int(done.bad > 0)
+
+
+@click.command()
+@click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
+@click.option("--run-dir", required=True, metavar="DIR", help="Where the feeds are bound; no system may run there.")
+@click.option("--speed", type=Speed(), default="1", show_default=True, help="Times as fast as recorded, or max.")
+def replay(source: Path, run_dir: str, speed: float) -> int:
+    """Publish a journal once more, on the same topics, in a run directory of its own; every event is flagged `replay`.
+
+    Consumers work as with a live system. TERM and INT end it. Exit code 1 when lines had to be left out.
+    """
+    from ipc.rundir import RunDir
+    from supervisor.journal.read import EventFile, find
+    from supervisor.journal.replay import Replay
+    from supervisor.system import program_version
+
+    files = [file for file in find(source) if isinstance(file, EventFile)]
+    if not files:
+        advice = "play raw frames as a fixture, see: paraphina-supervisor fixture info"
+        raise UsageError("raw frames only", where=str(source), advice=advice)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    performance = Replay(files, RunDir(Path(run_dir).absolute()), speed, program_version())
+    click.echo(f"replaying in {run_dir}; consumers take the same --run-dir")
+    try:
+        with _progress("replaying") as advance:
+            performance.run(lambda: bool(stopped), advance)
+    finally:
+        performance.close()
+    click.echo(f"{performance.said:,} events, {performance.drops:,} times a subscriber was too far behind")
+    if performance.bad:
+        click.echo(f"{performance.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+    return int(performance.bad > 0)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
+    # It draws when it is told, not from a thread of its own: verifying forks.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
+        task = progress.add_task(what, total=1.0)
+        due = 0.0
+
+        def advance(done: float) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + _REDRAW_S
+                progress.update(task, completed=done, refresh=True)
+
+        yield advance
+
+
+def _text(report: Report) -> str:
+    """For people: what is there, then what is wrong."""
+    lines = [f"{report.files} file{'s' * (report.files != 1)}, {report.size / _MB:,.1f} MB, {report.lines:,} lines"]
+    for venue, topics in sorted(report.topics.items()):
+        events, lost = (sum(getattr(topic, name) for topic in topics.values()) for name in ("events", "lost"))
+        lines.append(f"  {venue:<12} {events:>12,} in {len(topics)} topics" + (f"   LOST {lost:,}" if lost else ""))
+    shown: dict[str, int] = {}
+    for finding in (*report.notes, *report.problems):
+        shown[finding.kind] = shown.get(finding.kind, 0) + 1
+        if shown[finding.kind] <= _SHOWN:
+            lines.append(str(finding))
+        elif shown[finding.kind] == _SHOWN + 1:
+            lines.append(f"… {report.counts[finding.kind] - _SHOWN:,} more of {finding.kind}")
+    lines.append("whole and right" if report.ok else f"NOT WELL: {_counted(report)}")
+    return "\n".join(lines)
+
+
+def _counted(report: Report) -> str:
+    kinds = dict.fromkeys(finding.kind for finding in report.problems)
+    return ", ".join(f"{report.counts[kind]:,} {kind}" for kind in kinds)

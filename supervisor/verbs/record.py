@@ -1,0 +1,138 @@
+"""``record``: keep what a running system's feeds say."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ipc.errors import NotRunningError, UsageError
+from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.start import Duration
+
+if TYPE_CHECKING:
+    from supervisor.journal.record import Tally
+
+__all__ = ["record"]
+
+_MB: Final = 1_000_000
+
+
+@click.command()
+@click.option("--out", required=True, metavar="DIR", help="Where the journal goes.")
+@click.option("--raw", is_flag=True, help="Record the venues' own frames as well, as fixtures, into DIR/<venue>.")
+@click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
+@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--rotate-mb", type=click.FloatRange(0.01), default=256, show_default=True, help="Largest file, MB.")
+@click.option("--rotate-every", type=Duration(), default="1h", show_default=True, help="Longest time in one file.")
+@json_option
+@run_dir_option
+def record(
+    out: str,
+    raw: bool,
+    for_s: float | None,
+    venues: str | None,
+    rotate_mb: float,
+    rotate_every: float,
+    as_json: bool,
+    run_dir: str | None,
+) -> int:
+    """Record what a running system's feeds send into a journal: JSON lines, one event each, as it was published.
+
+    It may be started before the system, and goes on while workers come and go; TERM and INT end it. Exit code 1 when
+    something was lost on the way or the disk is full, 3 when nothing came at all.
+    """
+    from supervisor.journal.record import Recorder
+    from supervisor.journal.write import Limits
+    from supervisor.system import program_version
+
+    directory = open_run_dir(run_dir)
+    stopped: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))
+    recorder = Recorder(
+        directory,
+        Path(out),
+        venues=_wanted(venues),
+        raw=raw,
+        limits=Limits(int(rotate_mb * _MB), rotate_every),
+        version=program_version(),
+    )
+    try:
+        with _progress(for_s) as advance:
+            recorder.run(for_s, lambda: bool(stopped), advance)
+    finally:
+        recorder.close()
+    tally = recorder.tally
+    if not sum(tally.events.values()):
+        raise NotRunningError(
+            "no event came", where=str(directory.path), advice="start a system with: paraphina-supervisor start"
+        )
+    click.echo(_as_json(tally) if as_json else _text(tally, out))
+    return int(any(tally.lost.values()) or tally.malformed > 0)
+
+
+def _wanted(venues: str | None) -> list[str]:
+    from ipc.topics import VENUES
+
+    if venues is None:
+        return list(VENUES)
+    names = [name.strip() for name in venues.split(",") if name.strip()]
+    unknown = [name for name in names if name not in VENUES]
+    if unknown or not names:
+        raise UsageError(
+            f"unknown venue {unknown[0]!r}" if unknown else "no venue named",
+            where="--venues",
+            advice=f"venues are {', '.join(VENUES)}",
+        )
+    return names
+
+
+def _as_json(tally: Tally) -> str:
+    import msgspec
+
+    return msgspec.json.encode(tally).decode()
+
+
+def _text(tally: Tally, out: str) -> str:
+    lines = [f"{_count(tally)}, in {out}"]
+    for venue, events in sorted(tally.events.items()):
+        raw = f"   raw {tally.raw[venue]:>10,}" if venue in tally.raw else ""
+        lost = f"   LOST {tally.lost[venue]:,}" if tally.lost[venue] else ""
+        lines.append(f"  {venue:<12} {events:>12,}{raw}{lost}")
+    if tally.malformed:
+        lines.append(f"  {tally.malformed:,} messages were no events")
+    return "\n".join(lines)
+
+
+def _count(tally: Tally) -> str:
+    lost = sum(tally.lost.values())
+    return (
+        f"{sum(tally.events.values()):,} events, {lost:,} lost, {tally.size / _MB:,.1f} MB "
+        f"in {tally.files} file{'s' * (tally.files != 1)}"
+    )
+
+
+@contextmanager
+def _progress(duration_s: float | None) -> Iterator[Callable[[Tally], None]]:
+    """A line that counts on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as progress:
+        task = progress.add_task("waiting for the system", total=duration_s)
+
+        def advance(tally: Tally) -> None:
+            text = _count(tally) if tally.files else "waiting for the system"
+            progress.update(task, description=text, completed=progress.tasks[0].elapsed or 0.0)
+
+        yield advance
