@@ -44,16 +44,24 @@ _PENALTY_S: Final = 10.0
 class RestError(ParaphinaError):
     """A call failed.
 
-    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` what the venue asks to wait.
+    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` what the venue asks to wait, and
+    ``body`` what it said.
     """
 
     def __init__(
-        self, reason: Reason, what: str, *, status: int | None = None, retry_after_s: float | None = None
+        self,
+        reason: Reason,
+        what: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        body: bytes = b"",
     ) -> None:
         super().__init__(what)
         self.reason = reason
         self.status = status
         self.retry_after_s = retry_after_s
+        self.body = body
 
 
 class RestBudget:
@@ -181,7 +189,7 @@ class RestClient:
             raise RestError(Reason.RATE_LIMITED, f"HTTP {status}", status=status, retry_after_s=wait_s or _PENALTY_S)
         reason = Reason.AUTH_FAILED if status == 401 else Reason.REFUSED
         text = body[:200].decode("utf-8", "replace")
-        raise RestError(reason, f"HTTP {status}: {text}", status=status, retry_after_s=wait_s)
+        raise RestError(reason, f"HTTP {status}: {text}", status=status, retry_after_s=wait_s, body=body)
 
     def _failed(self, error: Exception) -> RestError:
         """A library's error in our words; what was cut, or came from our own dialling, keeps its reason."""

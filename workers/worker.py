@@ -143,7 +143,7 @@ class Worker:
         keep("fetch", self._fetch.run, wanted)
 
     def _make_account(self, epoch: int) -> AccountRunner:
-        side = account_side(self._settings.venue)
+        side = account_side(self._settings.venue, self._settings.options)
         return AccountRunner(side, self._venue, self._settings, self._board, self._context, epoch, self._stop)
 
     def _begin_fixture(self, directory: str) -> None:

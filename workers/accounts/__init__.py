@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Final
 
 from workers.accounts.account import AccountSide
@@ -19,8 +20,8 @@ _SIDES: Final = {
 }
 
 
-def account_side(venue: str) -> AccountSide:
-    """The private side of a venue."""
-    side = getattr(importlib.import_module(f"workers.accounts.{venue}"), _SIDES[venue])()
+def account_side(venue: str, options: Mapping[str, str]) -> AccountSide:
+    """The private side of a venue; its settings are those of the public side."""
+    side = getattr(importlib.import_module(f"workers.accounts.{venue}"), _SIDES[venue])(**options)
     assert isinstance(side, AccountSide)  # noqa: S101 - the table is ours
     return side

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final, TypeVar
 
+from ipc.errors import DecodeError
 from ipc.health import Reason
 from workers.accounts.account import LoginError, Steps
 from workers.rest import RestClient, RestError
+from workers.venues.venue import Request
 
 __all__ = ["Caller"]
 
@@ -32,13 +34,30 @@ class Caller:
         try:
             request = next(steps)
             while True:
-                request = steps.send(self._client.call(request, _DEADLINE_S))
+                request = self._step(steps, request)
         except StopIteration as end:
             result: T = end.value
             return result
+        finally:
+            steps.close()
+
+    def _step(self, steps: Steps[T], request: Request) -> Request:
+        """One call; a refusal goes into the course as well, which knows the venue's words for it."""
+        try:
+            body = self._client.call(request, _DEADLINE_S)
         except RestError as error:
+            if not _is_refusal(error):
+                raise
+            try:
+                return steps.send(error.body)
+            except DecodeError:
+                pass
             if error.reason is Reason.AUTH_FAILED:
                 raise LoginError(error.what) from error
             raise
-        finally:
-            steps.close()
+        return steps.send(body)
+
+
+def _is_refusal(error: RestError) -> bool:
+    """Whether the venue said no, rather than not now (RFC 9110 section 15.5)."""
+    return error.status is not None and 400 <= error.status < 500 and error.reason is not Reason.RATE_LIMITED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -50,6 +50,10 @@ class _Named(Markets):
     def get(self, wire: str, /) -> Listing | None:
         """The listing behind a wire name."""
         return self._known.get(wire) or self._venue.offline_listing(wire)
+
+    def __iter__(self) -> Iterator[str]:
+        """The wire names of the markets that are followed."""
+        return iter(self._known)
 
 
 class AccountRunner:
