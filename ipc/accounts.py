@@ -28,6 +28,7 @@ from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateErro
 from ipc.events import AccountEvent, Balance, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
+from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import ACCOUNT_CHANNELS
@@ -190,6 +191,7 @@ class AccountFeed:
     Args:
         run_dir: The system's run directory; None takes the default one.
         venues: Whose accounts; None takes all that are followed.
+        remote: A system that is reached over TCP; None reads the run directory of one on this machine.
         context: A ZeroMQ context to share; None makes one.
         clock: Monotonic clock, ns.
 
@@ -202,6 +204,7 @@ class AccountFeed:
         run_dir: str | Path | None = None,
         *,
         venues: Iterable[str] | None = None,
+        remote: Remote | None = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -223,8 +226,11 @@ class AccountFeed:
         for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, _RECONNECT_MS), (zmq.RCVHWM, 0)):
             self._socket.setsockopt(option, value)
         self._socket.subscribe(b"")
+        if remote is not None and remote.keys is not None:
+            remote.keys.apply(self._socket)
         for name in names:
-            self._socket.connect(directory.account(name))
+            endpoint = directory.account(name) if remote is None else remote.endpoint(name, account=True)
+            self._socket.connect(endpoint)
 
     def __enter__(self) -> Self:
         return self

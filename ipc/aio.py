@@ -23,6 +23,7 @@ import zmq.asyncio
 from ipc.events import Event
 from ipc.feed import PUBLIC_CHANNELS, Subscription, ask_for
 from ipc.mirror import Mirror, Top
+from ipc.remote import Remote
 from ipc.replica import BookReplica
 
 __all__ = ["AsyncFeed"]
@@ -38,10 +39,11 @@ class AsyncFeed:
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
+        remote: Remote | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._clock = clock
-        self._subscription = Subscription(run_dir, venues, channels, symbols)
+        self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
         self._mirror = Mirror(self._subscription.endpoints, clock())
         self._pending: deque[Event] = deque()
         self._context = zmq.asyncio.Context()

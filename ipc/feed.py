@@ -28,6 +28,7 @@ import zmq
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
 from ipc.events import Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
+from ipc.remote import Remote
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir, default_path
 from ipc.topics import VENUES, topic_of
@@ -67,6 +68,7 @@ class Subscription:
         venues: Which venues; None takes all.
         channels: Which channels.
         symbols: Which symbols; None takes all.
+        remote: A system that is reached over TCP; None reads the run directory of one on this machine.
     """
 
     def __init__(
@@ -75,9 +77,14 @@ class Subscription:
         venues: Iterable[str] | None,
         channels: Sequence[str],
         symbols: Sequence[str] | None,
+        remote: Remote | None = None,
     ) -> None:
         self.run_dir = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
-        self.endpoints = _endpoints(self.run_dir, venues)
+        self._remote = remote
+        if remote is None:
+            self.endpoints = _endpoints(self.run_dir, venues)
+        else:
+            self.endpoints = {name: remote.endpoint(name) for name in (VENUES if venues is None else venues)}
         self.prefixes = _prefixes(tuple(self.endpoints), channels, symbols)
         self.tells_lifecycle = LIFECYCLE in channels
 
@@ -93,7 +100,11 @@ class Subscription:
             socket.setsockopt(option, value)
         for prefix in self.prefixes:
             socket.subscribe(prefix.encode())
-        for endpoint in (*self.endpoints.values(), self.run_dir.feed(LIFECYCLE)):
+        remote = self._remote
+        if remote is not None and remote.keys is not None:
+            remote.keys.apply(socket)
+        lifecycle = self.run_dir.feed(LIFECYCLE) if remote is None else remote.endpoint(LIFECYCLE)
+        for endpoint in (*self.endpoints.values(), lifecycle):
             socket.connect(endpoint)
 
     def wants(self, event: Event) -> bool:
@@ -132,6 +143,7 @@ class Feed:
         channels: Which channels; ``heartbeat`` and ``status`` are always there. What happens to processes is always
             listened to as well, and told with the channel ``lifecycle``.
         symbols: Which symbols (``BTC-PERP``); None takes all.
+        remote: A system that is reached over TCP; None reads the run directory of one on this machine.
         max_age_ms: How old an event may be when it is delivered; None for any age.
         behind: What to do when it is older: ``ignore``, ``conflate`` or ``raise``.
         context: A ZeroMQ context to share; None makes one.
@@ -147,6 +159,7 @@ class Feed:
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
+        remote: Remote | None = None,
         max_age_ms: float | None = None,
         behind: Behind = "ignore",
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
@@ -156,7 +169,7 @@ class Feed:
         self._clock = clock
         self._max_age_ms = max_age_ms
         self._behind = behind
-        self._subscription = Subscription(run_dir, venues, channels, symbols)
+        self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
         self._mirror = Mirror(self._subscription.endpoints, clock())
         self._pending: deque[Event] = deque()
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}

@@ -22,6 +22,7 @@ import zmq
 from ipc.codec import encode
 from ipc.events import Event
 from ipc.log import get_log
+from ipc.remote import Listener
 from ipc.topics import Topic
 
 __all__ = ["HIGH_WATER_MARK", "Publisher", "TopicFeed"]
@@ -119,6 +120,14 @@ class Publisher:
             if feed is None:
                 feed = self._topics[name] = TopicFeed(name)
             return feed
+
+    def listen(self, listener: Listener, name: str, *, account: bool = False) -> None:
+        """Publish over TCP as well.
+
+        Raises:
+            ConfigError: It cannot be.
+        """
+        listener.bind(self._socket, name, account=account)
 
     def begin_turn(self) -> None:
         """Take the lock and let joiners in; prefer :attr:`turn`."""

@@ -18,8 +18,9 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from ipc.errors import ConfigError
+from ipc.topics import VENUES
 
-__all__ = ["ClientKeys", "Listener", "is_loopback", "load_client_keys"]
+__all__ = ["ClientKeys", "Listener", "Network", "Remote", "is_loopback", "load_client_keys"]
 
 _SERVER_KEY: Final = "server.key_secret"
 _CLIENTS: Final = "clients"
@@ -32,6 +33,31 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+#: What is behind a system's ports, in their order; accounts stand behind all feeds.
+_PORTS: Final = (*VENUES, "lifecycle")
+
+
+def port_of(name: str, first: int, *, account: bool = False) -> int:
+    """The TCP port of a venue's feed (or of ``lifecycle``), or of its account's."""
+    return first + _PORTS.index(name) + len(_PORTS) * account
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Where a system's feeds listen on TCP.
+
+    Attributes:
+        host: The address.
+        port: The first of the ports: one a venue in the order of :data:`ipc.topics.VENUES`, one for ``lifecycle``, then
+            one for each account.
+        curve_dir: Of the keys; None goes without.
+    """
+
+    host: str
+    port: int
+    curve_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +89,40 @@ def load_client_keys(server_public: str | Path, own_secret: str | Path) -> Clien
     return ClientKeys(server, public, secret)
 
 
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Feeds of a system that is reached over TCP, as :class:`Network` has them listen there."""
+
+    host: str
+    port: int
+    keys: ClientKeys | None = None
+
+    def endpoint(self, name: str, *, account: bool = False) -> str:
+        """The ZeroMQ endpoint of a venue's feed, or of its account's."""
+        return f"tcp://{_bracketed(self.host)}:{port_of(name, self.port, account=account)}"
+
+
 class Listener:
-    """Lets a worker's feeds listen on TCP.
+    """Lets a process's feeds listen on TCP.
 
     Args:
-        context: The worker's context.
-        host: The address to bind.
-        directory: Of the keys: ``server.key_secret``, and ``clients/`` with a public certificate a client. None goes
-            without, which is for loopback alone.
+        context: The process's ZeroMQ context.
+        network: Where to. The directory of its keys holds ``server.key_secret``, and ``clients/`` with a public
+            certificate for each client.
 
     Raises:
         ConfigError: The address asks for keys and there are none, or they cannot be read.
     """
 
-    def __init__(self, context: zmq.Context[Any], host: str, directory: Path | None) -> None:
-        self._host = host
+    def __init__(self, context: zmq.Context[Any], network: Network) -> None:
+        self._network = network
         self._keys: tuple[bytes, bytes] | None = None
         self._authenticator: ThreadAuthenticator | None = None
-        if directory is None:
-            if not is_loopback(host):
-                raise ConfigError([f"feeds.tcp: {host} is not loopback; set feeds.curve_dir as well"])
+        if network.curve_dir is None:
+            if not is_loopback(network.host):
+                raise ConfigError([f"feeds.tcp: {network.host} is not loopback; set feeds.curve_dir as well"])
             return
+        directory = Path(network.curve_dir)
         self._keys = server_keys(directory)
         self._authenticator = ThreadAuthenticator(context)
         self._authenticator.start()
@@ -94,8 +133,8 @@ class Listener:
         """Whether only known clients can read."""
         return self._keys is not None
 
-    def bind(self, socket: zmq.Socket[Any], port: int) -> None:
-        """Bind a socket on TCP as well; what it was bound to before stays as it is.
+    def bind(self, socket: zmq.Socket[Any], name: str, *, account: bool = False) -> None:
+        """Bind a feed's socket on TCP as well; what it was bound to before stays as it is.
 
         Raises:
             ConfigError: The port is taken, or the address is not of this machine.
@@ -103,16 +142,20 @@ class Listener:
         if self._keys is not None:
             socket.curve_publickey, socket.curve_secretkey = self._keys
             socket.curve_server = True
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        endpoint = Remote(self._network.host, self._network.port).endpoint(name, account=account)
         try:
-            socket.bind(f"tcp://{host}:{port}")
+            socket.bind(endpoint)
         except zmq.ZMQError as error:
-            raise ConfigError([f"feeds.tcp: {host}:{port} cannot be bound: {error.strerror}"]) from error
+            raise ConfigError([f"feeds.tcp: {endpoint} cannot be bound: {error.strerror}"]) from error
 
     def close(self) -> None:
         """End the thread that checks clients."""
         if self._authenticator is not None:
             self._authenticator.stop()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def server_keys(directory: Path) -> tuple[bytes, bytes]:

@@ -6,6 +6,7 @@ Each setting stands in one table with its default, its check and its variable; e
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipc.errors import ConfigError
+from ipc.remote import Network, is_loopback
 from ipc.topics import base_of
 from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
@@ -97,6 +99,13 @@ def _url(*schemes: str) -> Check:
     return check
 
 
+def _host(raw: object) -> str:
+    try:
+        return str(ipaddress.ip_address(str(raw)))
+    except ValueError:
+        raise ValueError("the address of this machine to listen on, as 127.0.0.1") from None
+
+
 def _alias(raw: object) -> str:
     """It stands in topics; and should anyone take an address or a key for a name, that is refused."""
     if not isinstance(raw, str) or not _ALIAS.fullmatch(raw):
@@ -155,6 +164,11 @@ _HEALTH: Final[dict[str, _Key]] = {
     "watchdog_tick_ms": _Key(200, _whole(10, 10_000)),
     "start_timeout_ms": _Key(30_000, _whole(100, 600_000)),
     "memory_limit_mb": _Key(1024, _whole(0, 1_048_576)),
+}
+_FEEDS: Final[dict[str, _Key]] = {
+    "tcp": _Key(None, _host, "PARAPHINA_FEEDS_TCP"),
+    "tcp_port": _Key(5600, _whole(1, 65_000), "PARAPHINA_FEEDS_TCP_PORT"),
+    "curve_dir": _Key(None, _directory, "PARAPHINA_FEEDS_CURVE_DIR"),
 }
 _VENUE: Final[dict[str, _Key]] = {
     "markets": _Key(None, _markets),
@@ -218,6 +232,8 @@ class Config:
     blackbox_dir: str
     blackbox_keep: int
     backoff: BackoffPolicy
+    #: Where feeds listen on TCP; None has them on the run directory's sockets alone.
+    network: Network | None
     #: Every setting with its source, for people.
     settings: tuple[Setting, ...] = field(repr=False)
 
@@ -242,6 +258,9 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
     reader = _Reader(path, environ, flags)
     supervisor = reader.section("supervisor", _SUPERVISOR)
     health = reader.section("health", _HEALTH)
+    feeds = reader.section("feeds", _FEEDS)
+    if feeds["tcp"] and not feeds["curve_dir"] and not is_loopback(feeds["tcp"]):
+        reader.problems.append(f"feeds.tcp: {feeds['tcp']} is not loopback; set feeds.curve_dir as well")
     per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
     reader.finish()
     policy = BackoffPolicy(
@@ -264,6 +283,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["blackbox_dir"] or str(state_path(environ) / "blackbox"),
         supervisor["blackbox_keep"],
         policy,
+        Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"]) if feeds["tcp"] else None,
         tuple(reader.settings),
     )
 
@@ -317,7 +337,7 @@ class _Reader:
             raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
 
     def _check_sections(self) -> None:
-        known = ("supervisor", "health", "venues")
+        known = ("supervisor", "health", "feeds", "venues")
         for name, value in self._file.items():
             if name not in known:
                 self._problem(name, f"unknown section {_close(name, known)}")

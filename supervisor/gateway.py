@@ -21,6 +21,7 @@ from ipc.events import Lifecycle
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.publisher import Publisher
+from ipc.remote import Listener, Network
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
@@ -64,9 +65,12 @@ class Gateway:
         row: The gateway's words on the board.
         before: What the gateway before this one left on the board.
         stop: Set to end it.
+        network: Where its feed listens on TCP; None has it on the run directory's socket alone.
     """
 
-    def __init__(self, run_dir: RunDir, row: Row, before: Inherited, stop: threading.Event) -> None:
+    def __init__(
+        self, run_dir: RunDir, row: Row, before: Inherited, stop: threading.Event, network: Network | None = None
+    ) -> None:
         self._run_dir = run_dir
         self._row = row
         self._stop = stop
@@ -74,6 +78,8 @@ class Gateway:
         self._context: zmq.Context[Any] = zmq.Context()
         row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
         self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
+        if network is not None:
+            self._publisher.listen(Listener(self._context, network), "lifecycle")
         self._control = ControlClient(run_dir.control, _TICK_S)
         row[WorkerWord.PUBLISHED] = before.published
 

@@ -27,13 +27,18 @@ class Difference:
 
 def compare(old: Config, new: Config) -> Difference:
     """Which venues are new, gone, or to be restarted for their settings to take effect."""
-    shared_changed = (old.backoff, old.watchdog_tick_ms) != (new.backoff, new.watchdog_tick_ms)
+    shared_changed = _shared(old) != _shared(new)
     kept = [name for name in new.venues if name in old.venues]
     return Difference(
         added=tuple(name for name in new.venues if name not in old.venues),
         removed=tuple(name for name in old.venues if name not in new.venues),
         changed=tuple(name for name in kept if shared_changed or old.venues[name] != new.venues[name]),
     )
+
+
+def _shared(config: Config) -> tuple[object, ...]:
+    """What every worker is told alike."""
+    return config.backoff, config.watchdog_tick_ms, config.network, config.blackbox_kb, config.blackbox_dir
 
 
 @dataclass(slots=True)

@@ -79,6 +79,7 @@ def worker_settings(
         blackbox_kb=config.blackbox_kb,
         blackbox_dir=config.blackbox_dir,
         blackbox_keep=config.blackbox_keep,
+        network=config.network,
         account=venue.account,
         account_period_ms=venue.account_period_ms,
     )
@@ -151,7 +152,7 @@ class System:
             from supervisor.gateway import Gateway
 
             scrub_environment()
-            Gateway(self.run_dir, board.worker(_SLOTS[name]), before, stop).run()
+            Gateway(self.run_dir, board.worker(_SLOTS[name]), before, stop, self.config.network).run()
             return
         from workers.worker import Worker
 

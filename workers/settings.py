@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ipc.health import Reason
+from ipc.remote import Network
 from workers.backoff import BackoffPolicy
 
 __all__ = ["WorkerSettings"]
@@ -40,6 +41,7 @@ class WorkerSettings:
         blackbox_kb: Size of the ring of raw frames; 0 for none.
         blackbox_dir: Where black boxes are saved; None saves none.
         blackbox_keep: How many of a venue stay.
+        network: Where its feeds listen on TCP; None has them on the run directory's sockets alone.
         account: What the desk's account on this venue is called; None follows none.
         account_period_ms: Between two looks at the whole account.
         has_parent: Whether it must end when its parent does.
@@ -69,6 +71,7 @@ class WorkerSettings:
     blackbox_kb: int = 1024
     blackbox_dir: str | None = None
     blackbox_keep: int = 20
+    network: Network | None = None
     account: str | None = None
     account_period_ms: int = 60_000
     has_parent: bool = True

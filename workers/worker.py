@@ -23,6 +23,7 @@ from ipc.events import Heartbeat, HeartbeatBook
 from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
+from ipc.remote import Listener
 from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
@@ -97,6 +98,9 @@ class Worker:
             self._context,
         )
         self._publisher = Publisher(self._context, settings.feed, epoch)
+        self._listener = None if settings.network is None else Listener(self._context, settings.network)
+        if self._listener is not None:
+            self._publisher.listen(self._listener, settings.venue)
         self._reports = Reporter(settings.venue, board, self._publisher)
         self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
         self._threads = ThreadKeeper(settings.venue, settings.backoff)
@@ -144,7 +148,9 @@ class Worker:
 
     def _make_account(self, epoch: int) -> AccountRunner:
         side = account_side(self._settings.venue, self._settings.options)
-        return AccountRunner(side, self._venue, self._settings, self._board, self._context, epoch, self._stop)
+        return AccountRunner(
+            side, self._venue, self._settings, self._board, self._context, self._listener, epoch, self._stop
+        )
 
     def _begin_fixture(self, directory: str) -> None:
         """Frames come from files: no connection, no poll, no watchdog.

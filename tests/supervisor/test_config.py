@@ -32,6 +32,11 @@ HEALTH = [
     ("start_timeout_ms", 30_000, None, "9000", None, 9000),
     ("memory_limit_mb", 1024, None, "0", None, 0),
 ]
+FEEDS = [
+    ("tcp", None, "PARAPHINA_FEEDS_TCP", '"127.0.0.2"', "127.0.0.2", "127.0.0.2"),
+    ("tcp_port", 5600, "PARAPHINA_FEEDS_TCP_PORT", "7000", "7000", 7000),
+    ("curve_dir", None, "PARAPHINA_FEEDS_CURVE_DIR", '"/dev"', "/dev", "/dev"),
+]
 VENUE = [
     ("markets", None, None, '["DOGE"]', "DOGE", ("DOGE",)),
     ("stale_ms", 10_000, "PARAPHINA_<V>_STALE_MS", "20000", "20000", 20_000),
@@ -49,7 +54,7 @@ VENUE = [
 
 
 def rows():
-    for section, table in (("supervisor", SUPERVISOR), ("health", HEALTH)):
+    for section, table in (("supervisor", SUPERVISOR), ("health", HEALTH), ("feeds", FEEDS)):
         for key, default, variable, *rest in table:
             yield pytest.param(section, key, default, variable, *rest, id=f"{section}.{key}")
     for venue, word in WORDS.items():
@@ -98,6 +103,12 @@ def test_default_then_file_then_environment_then_flag(write, section, key, defau
     environ = {variable: as_text} if variable else {}
     raw = as_text if as_text is not None else value
     assert setting(load(path, environ, {dotted: raw}), dotted) == (value, "flag")
+
+
+def test_listening_beyond_loopback_without_keys_is_a_mistake():
+    (mistake,) = mistakes(None, {"PARAPHINA_FEEDS_TCP": "192.0.2.1"})
+    assert mistake == "feeds.tcp: 192.0.2.1 is not loopback; set feeds.curve_dir as well"
+    assert load(None, {"PARAPHINA_FEEDS_TCP": "192.0.2.1", "PARAPHINA_FEEDS_CURVE_DIR": "/dev"}, {}).network
 
 
 def test_the_environment_wins_over_the_file(write):

@@ -16,6 +16,7 @@ from ipc.board import ACCOUNT_SESSION, Board, SessionWord
 from ipc.health import Reason, Stream
 from ipc.log import get_log
 from ipc.publisher import Publisher
+from ipc.remote import Listener
 from ipc.rundir import RunDir, replace_file
 from workers.accounts.account import AccountSide
 from workers.accounts.calls import Caller
@@ -65,6 +66,7 @@ class AccountRunner:
         settings: The worker's; with an alias of the account.
         board: The board.
         context: The worker's ZeroMQ context.
+        listener: Of the worker's feeds on TCP; an account is told there only when it is encrypted.
         epoch: The worker's.
         stop: Set when the worker ends.
     """
@@ -76,6 +78,7 @@ class AccountRunner:
         settings: WorkerSettings,
         board: Board,
         context: zmq.Context[Any],
+        listener: Listener | None,
         epoch: int,
         stop: Event,
     ) -> None:
@@ -87,6 +90,8 @@ class AccountRunner:
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
         publisher = Publisher(context, run_dir.account(settings.venue), epoch)
+        if listener is not None and listener.is_encrypted:
+            publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe)
         self._describe(None)
