@@ -1,6 +1,8 @@
 """A book without our library: pyzmq and the standard library, and every rule that a reader must keep.
 
     python examples/plain_consumer.py RUN_DIR lighter BTC-PERP
+
+It prints the best bid and offer whenever they may be traded on.
 """
 
 import json

@@ -31,7 +31,7 @@ from ipc.log import get_log
 from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path
 from ipc.sequence import PublisherSequence, Verdict
-from ipc.topics import ACCOUNT_CHANNELS
+from ipc.topics import ACCOUNT_CHANNELS, VENUES
 
 __all__ = ["Account", "AccountFeed"]
 
@@ -41,10 +41,12 @@ _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: Without a heartbeat for this long nothing of the account is known.
 _HEARTBEAT_LOST_NS: Final = 3 * _NS
-#: Heartbeats after a request until everything that it asked for must have come: one may have been under way.
-_BEATS: Final = 2
 #: Ids of fills and payments that are remembered; the oldest go.
 _REMEMBERED: Final = 1_000_000
+#: Orders that are kept; of more the oldest that are closed go.
+_CLOSED_ORDERS: Final = 10_000
+_NO_SNAPSHOT: Final = "no_snapshot"
+_SEQ_GAP: Final = "seq_gap"
 _OPEN: Final = frozenset({"open", "untriggered"})
 _PREFIXES: Final = tuple(f"{channel}." for channel in ACCOUNT_CHANNELS)
 _RECONNECT_MS: Final = 10
@@ -75,8 +77,7 @@ class Account:
         self.repeated = 0
         self._sequence = PublisherSequence()
         self._told: dict[tuple[str, str], None] = {}
-        self._fault: str | None = "no_snapshot"
-        self._beats = 0
+        self._fault: str | None = _NO_SNAPSHOT
         self._beat_ns = now_ns
         self._is_silent = False
 
@@ -112,16 +113,18 @@ class Account:
         if verdict in {Verdict.IGNORE, Verdict.ZOMBIE}:
             return [], False
         if verdict is Verdict.NEW_EPOCH:
-            self._forget("no_snapshot")
+            self.state = self.reason_told = None
+            self._forget(_NO_SNAPSHOT)
         has_missed = verdict is Verdict.GAP
         if has_missed:
             self.lost += event.seq - (last or 0) - 1
-            self._forget("seq_gap")
+            if not isinstance(event, Heartbeat):
+                self._forget(_SEQ_GAP)
         match event:
             case Heartbeat():
                 return [event], self._beat(event, now_ns)
             case Status():
-                self.state, self.reason_told = event.state, event.reason
+                self._take_status(event)
                 return [event], has_missed
             case AccountEvent():
                 return ([event] if self._apply(event) else []), has_missed
@@ -131,22 +134,23 @@ class Account:
     def _beat(self, beat: Heartbeat, now_ns: int) -> bool:
         self._beat_ns = now_ns
         missed = self._sequence.missed_tail(beat.seqs)
-        if missed:
-            self.lost += len(missed)
-            self._forget("seq_gap")
-            return True
-        self._beats += 1
-        if self._beats < _BEATS:
-            return False
-        # Everything that was ever sent is known by now, unless its only message was lost.
-        unheard = any(self._sequence.last(topic) is None for topic in beat.seqs if topic.startswith(_PREFIXES))
-        self._fault = "seq_gap" if unheard else None
-        return unheard
+        self.lost += sum(missed.values())
+        # Of a topic that was never heard the only message was lost.
+        is_unheard = any(self._sequence.last(topic) is None for topic in beat.seqs if topic.startswith(_PREFIXES))
+        if missed or (is_unheard and self._fault is None):
+            self._forget(_SEQ_GAP)
+        return self._fault == _SEQ_GAP
+
+    def _take_status(self, event: Status) -> None:
+        """The worker answers a request with all it knows and this behind it; and it says "live" when it knows all."""
+        self.state, self.reason_told = event.state, event.reason
+        is_answer = "refresh" in event.flags
+        if is_answer or (self._fault == _NO_SNAPSHOT and event.state is StreamState.LIVE):
+            self._fault = None
 
     def _forget(self, fault: str) -> None:
         """Nothing of the state is known any more; what was told once stays told."""
         self._fault = fault
-        self._beats = 0
         self.orders.clear()
         self.positions.clear()
         self.balances.clear()
@@ -157,7 +161,7 @@ class Account:
         self.name = event.account
         match event:
             case Order():
-                self.orders[event.order_id] = event
+                self._take_order(event)
             case Position():
                 key = event.symbol or event.venue_symbol or ""
                 self.positions[key] = event
@@ -174,6 +178,14 @@ class Account:
             case _:
                 pass
         return True
+
+    def _take_order(self, order: Order) -> None:
+        self.orders.pop(order.order_id, None)  # the newest stand last
+        self.orders[order.order_id] = order
+        if len(self.orders) > _CLOSED_ORDERS:
+            closed = next((key for key, one in self.orders.items() if one.status not in _OPEN), None)
+            if closed is not None:
+                del self.orders[closed]
 
     def _is_first(self, kind: str, event_id: str) -> bool:
         if (kind, event_id) in self._told:
@@ -211,7 +223,7 @@ class AccountFeed:
         self.malformed = 0
         self._clock = clock
         directory = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
-        names = tuple(venues) if venues is not None else _followed(directory)
+        names = tuple(venues) if venues is not None else _followed(directory) if remote is None else VENUES
         if not names:
             raise FeedError(
                 "no account is followed here",
@@ -296,12 +308,12 @@ class AccountFeed:
             return
         told, must_ask = account.take(topic, event, self._clock())
         self._pending.extend(told)
-        if must_ask and account.name is not None:
+        if must_ask:
             self._ask(account)
 
     def _ask(self, account: Account) -> None:
-        """Every subscription is answered, also one that was there already."""
-        for topic in [f"{channel}.{account.venue}.{account.name}" for channel in ACCOUNT_CHANNELS]:
+        """Every subscription is answered, also one that was there already; the status comes behind all else."""
+        for topic in [f"{channel}.{account.venue}" for channel in (*ACCOUNT_CHANNELS, "status")]:
             self._socket.subscribe(topic.encode())
             self._socket.unsubscribe(topic.encode())
 

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import zmq.asyncio
 
@@ -27,6 +27,9 @@ from ipc.remote import Remote
 from ipc.replica import BookReplica
 
 __all__ = ["AsyncFeed"]
+
+#: Without a message for so long the venues are looked at for silence, ms.
+_LOOK_MS: Final = 200
 
 
 class AsyncFeed:
@@ -74,11 +77,18 @@ class AsyncFeed:
     async def next(self) -> Event:
         """The next event."""
         while not self._pending:
-            parts = await self._socket.recv_multipart()
+            parts = await self._received()
             events = self._mirror.take(parts, self._clock())
             self._pending.extend(event for event in events if self._subscription.wants(event))
             ask_for(self._socket, self._mirror)
         return self._pending.popleft()
+
+    async def _received(self) -> list[bytes]:
+        """The next message; silence is noticed meanwhile."""
+        while True:
+            self._mirror.look(self._clock())
+            if await self._socket.poll(_LOOK_MS):
+                return await self._socket.recv_multipart()
 
     async def wait_live(self, markets: Sequence[tuple[str, str]], timeout_s: float) -> bool:
         """Read until the books of all ``markets`` are usable; whether they are."""

@@ -244,6 +244,8 @@ class Board:
         try:
             cls._check(path, file)
             return cls(file, writable=writable)
+        except OSError as error:
+            raise BoardError(f"the board cannot be read: {error.strerror}", where=str(path)) from error
         finally:
             os.close(file)
 

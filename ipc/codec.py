@@ -7,7 +7,7 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from ipc.errors import DecodeError
-from ipc.events import AnyEvent, Event
+from ipc.events import SCHEMA, AnyEvent, Event
 
 __all__ = ["decode", "encode", "json_schema"]
 
@@ -22,22 +22,25 @@ class _KindOnly(msgspec.Struct):
 _kind_decoder: Final = msgspec.json.Decoder(_KindOnly)
 _KINDS: Final = frozenset(kind.__struct_config__.tag for kind in get_args(AnyEvent))
 
+_STAMPS: Final = ("schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "flags")
+
 #: The payload of an event: UTF-8 JSON.
 encode = _encoder.encode
 
 
 def decode(payload: bytes | memoryview) -> Event | None:
-    """The event in a payload, or None when its kind is of a newer schema and not for this reader.
+    """The event in a payload, or None when it is of another schema, or its kind of a newer one: not for this reader.
 
     Raises:
         DecodeError: Not an event.
     """
     try:
-        return cast("Event", _decoder.decode(payload))
+        event = cast("Event", _decoder.decode(payload))
     except (ValueError, RecursionError) as error:
         if _is_unknown_kind(payload):
             return None
         raise DecodeError(f"not an event: {error}") from error
+    return event if event.schema == SCHEMA else None
 
 
 def _is_unknown_kind(payload: bytes | memoryview) -> bool:
@@ -48,8 +51,14 @@ def _is_unknown_kind(payload: bytes | memoryview) -> bool:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of every event, generated from the types."""
+    """The JSON Schema (2020-12) of every event, generated from the types.
+
+    What a publisher adds has defaults here, but is never left out of what it sends.
+    """
     (schema,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
+    for kind in get_args(AnyEvent):
+        component = components[kind.__name__]
+        component["required"] = [*_STAMPS, *(name for name in component["required"] if name not in _STAMPS)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "paraphina-supervisor events, schema 1",

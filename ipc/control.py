@@ -90,6 +90,7 @@ class ControlClient:
 
     Raises:
         NotRunningError: Nobody listens there.
+        ParaphinaError: Somebody does, and takes no more callers.
     """
 
     def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
@@ -97,6 +98,13 @@ class ControlClient:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(path))
+        except BlockingIOError as error:
+            self._socket.close()
+            raise ParaphinaError(
+                "the supervisor does not answer: too many wait for it already",
+                where=str(path),
+                advice="look at it with: paraphina-supervisor status",
+            ) from error
         except OSError as error:
             self._socket.close()
             raise NotRunningError(
@@ -124,9 +132,13 @@ class ControlClient:
 
         Raises:
             NotRunningError: The parent is gone.
+            UsageError: It is too long.
         """
+        packet = msgspec.json.encode(request)
+        if len(packet) > MAX_PACKET:
+            raise UsageError(f"a request of {len(packet)} bytes is too long", advice="name fewer things")
         try:
-            self._socket.send(msgspec.json.encode(request))
+            self._socket.send(packet)
         except OSError as error:
             raise NotRunningError("the supervisor is gone") from error
 

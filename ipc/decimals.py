@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +12,9 @@ _EIGHT_HOURS_S: Final = 28_800
 #: Decimal exponent beyond which a number is taken for rubbish.
 _MAX_MAGNITUDE: Final = 30
 _TWELVE_PLACES: Final = Decimal("1e-12")
+_ZERO: Final = Decimal(0)
+#: Enough digits for the difference of the largest and the smallest number.
+_EXACT: Final = Context(prec=2 * _MAX_MAGNITUDE + 40)
 
 
 def is_zero(size: str) -> bool:
@@ -21,7 +24,7 @@ def is_zero(size: str) -> bool:
 
 def plain(number: Decimal | int) -> str:
     """A number as the shortest plain decimal, without an exponent."""
-    return shortest(f"{number:f}")
+    return shortest(str(number))
 
 
 @lru_cache(maxsize=65_536)
@@ -43,7 +46,8 @@ def difference(minuend: str, subtrahend: str) -> str:
     Raises:
         ValueError: One of them is not a number.
     """
-    return plain(_number(minuend) - _number(subtrahend))
+    with localcontext(_EXACT):
+        return plain(_number(minuend) - _number(subtrahend))
 
 
 @lru_cache(maxsize=4096)
@@ -57,7 +61,8 @@ def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
         return None
     per_8h = _number(rate) * _EIGHT_HOURS_S / interval_s
     try:
-        return f"{per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN):f}"
+        rounded = per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN)
+        return f"{rounded or abs(rounded):f}"
     except InvalidOperation as error:
         raise ValueError(f"not a rate: {rate!r}") from error
 
@@ -79,4 +84,4 @@ def _number(text: str) -> Decimal:
         raise ValueError(f"not a decimal number: {text!r}") from error
     if not number.is_finite() or (number and abs(number.adjusted()) > _MAX_MAGNITUDE):
         raise ValueError(f"not a number of this world: {text[:40]!r}")
-    return number
+    return number or _ZERO  # a zero may have any exponent

@@ -26,12 +26,12 @@ from typing import Any, Final, Literal, Self, TypeAlias
 import zmq
 
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
-from ipc.events import Event, Gap, Heartbeat, Lifecycle, Status
+from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
 from ipc.remote import Remote
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir, default_path
-from ipc.topics import VENUES, topic_of
+from ipc.topics import CHANNELS, VENUES, topic_of
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
 
@@ -46,6 +46,10 @@ _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: Messages taken in one go when catching up.
 _CATCH_UP: Final = 50_000
+#: Past its deadline a read goes on for so long while there is something to take that may give an event.
+_PATIENCE_NS: Final = 50 * _MS
+#: Levels a side of the channel ``book20``.
+_DEEP: Final = 20
 
 
 class BehindError(FeedError):
@@ -93,6 +97,7 @@ class Subscription:
         options = (
             (zmq.LINGER, 0),
             (zmq.RCVHWM, _RECEIVE_HWM),
+            (zmq.SNDHWM, 0),  # what a SUB socket sends are its subscriptions; none may be dropped
             (zmq.RECONNECT_IVL, _RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, 0),
         )
@@ -127,8 +132,7 @@ def conflate(events: Iterable[Event]) -> list[Event]:
     kept: dict[object, Event] = {}
     for event in events:
         is_kept = isinstance(event, Gap | Status | Lifecycle)
-        kind = "book" if type(event).__name__ in {"BookSnapshot", "BookDelta"} else type(event).__name__
-        key = object() if is_kept else (kind, event.venue, event.symbol)
+        key = object() if is_kept else (_kind_of(event), event.venue, event.symbol)
         kept.pop(key, None)
         kept[key] = event
     return list(kept.values())
@@ -222,12 +226,16 @@ class Feed:
         Raises:
             BehindError: It is too old, and ``behind`` says ``raise``.
         """
-        deadline = self._clock() + int(timeout_s * _NS)
+        now = self._clock()
+        deadline = now + int(timeout_s * _NS)
+        self._mirror.look(now)
         while not self._pending:
-            if self._receive():
-                continue
+            has_come = self._receive()
             left_ns = deadline - self._clock()
-            if left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS)):
+            if not has_come and (left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS))):
+                self._mirror.look(self._clock())
+                return None
+            if has_come and left_ns < -_PATIENCE_NS:
                 return None
         self._mind_age(self._pending[0])
         return self._pending.popleft()
@@ -301,6 +309,7 @@ class Feed:
         if age_ms <= self._max_age_ms or isinstance(event, Heartbeat):
             return
         if self._behind == "raise":
+            self._pending.popleft()
             raise BehindError(event.venue, age_ms, self._max_age_ms)
         taken = 0
         while taken < _CATCH_UP and self._receive():
@@ -308,6 +317,14 @@ class Feed:
         kept = conflate(self._pending)
         self.conflated += len(self._pending) - len(kept)
         self._pending = deque(kept)
+
+
+def _kind_of(event: Event) -> str:
+    """What is conflated together: the changes of a book, but not those of its deeper sibling."""
+    if isinstance(event, BookSnapshot | BookDelta):
+        is_deep = isinstance(event, BookSnapshot) and event.depth == _DEEP and "rest" not in event.flags
+        return "book20" if is_deep else "book"
+    return type(event).__name__
 
 
 def channel_of(event: Event) -> str:
@@ -320,13 +337,19 @@ def _endpoints(run_dir: RunDir, venues: Iterable[str] | None) -> dict[str, str]:
     """Where each venue publishes: as described, or as it will be once the system starts."""
     try:
         described = {name: str(venue["feed"]) for name, venue in run_dir.describe()["venues"].items()}
-    except (NotRunningError, UnknownStateError, KeyError):
+    except (NotRunningError, UnknownStateError, KeyError, TypeError, AttributeError):
         described = {name: run_dir.feed(name) for name in VENUES}
-    wanted = described if venues is None else venues
+    wanted = described if venues is None else tuple(venues)
+    unknown = [name for name in wanted if name not in described and name not in VENUES]
+    if unknown:
+        raise FeedError("no such venue", where=unknown[0], advice=f"venues are {', '.join(VENUES)}")
     return {name: described.get(name, run_dir.feed(name)) for name in wanted}
 
 
 def _prefixes(venues: Sequence[str], channels: Sequence[str], symbols: Sequence[str] | None) -> list[str]:
+    unknown = [channel for channel in channels if channel not in CHANNELS]
+    if unknown:
+        raise FeedError("no such channel", where=unknown[0], advice=f"channels are {', '.join(CHANNELS)}")
     prefixes = ["heartbeat.", "status.", f"{LIFECYCLE}."]
     if symbols is None:
         return prefixes + [f"{channel}." for channel in channels]

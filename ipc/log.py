@@ -23,6 +23,7 @@ _PIPE_ATOMIC: Final = 4096
 _FOLD_WINDOW_S: Final = 10.0
 _FOLD_BURST: Final = 5
 _FOLD_KEYS: Final = 1024
+_FOLDED_BY: Final = ("venue", "stream", "symbol", "reason", "of")
 
 
 class EventLog:
@@ -64,7 +65,7 @@ _MIN_HIDDEN: Final = 6
 def hide(secret: str) -> None:
     """Never write this text into the log, from now on; a last line of defence behind not logging it."""
     if len(secret) >= _MIN_HIDDEN:
-        _hidden.add(secret)
+        _hidden.update((secret, json.dumps(secret)[1:-1]))
 
 
 def get_log(name: str) -> EventLog:
@@ -109,8 +110,9 @@ class JsonFormatter(logging.Formatter):
 class FoldRepeats(logging.Filter):
     """Lets ``_FOLD_BURST`` records of a kind pass in ``_FOLD_WINDOW_S`` seconds and counts the rest.
 
-    The kind is the level, the event and the fields venue, stream, symbol and reason. The count is told with the next
-    record of that kind, or by :meth:`drain`. At most ``_FOLD_KEYS`` kinds are kept.
+    The kind is the level, the event and the fields venue, stream, symbol, reason and of. The count is told with the
+    next record of that kind, or by :meth:`drain`. At most ``_FOLD_KEYS`` kinds are kept; one that makes room is told of
+    by the next drain.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,11 +120,16 @@ class FoldRepeats(logging.Filter):
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[tuple[object, ...], list[float]] = {}  # kind -> [window start, passed, folded]
+        self._evicted: list[tuple[tuple[object, ...], int]] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide whether ``record`` passes; adds ``repeated`` to its fields when others were folded before it."""
         fields = getattr(record, "fields", {})
-        kind = (record.levelno, record.getMessage(), *(fields.get(k) for k in ("venue", "stream", "symbol", "reason")))
+        try:
+            kind = (record.levelno, record.getMessage(), *(fields.get(key) for key in _FOLDED_BY))
+            hash(kind)
+        except Exception:  # an odd record of somebody's: whoever formats it counts it
+            return True
         now = self._clock()
         with self._lock:
             window = self._seen.get(kind)
@@ -130,7 +137,7 @@ class FoldRepeats(logging.Filter):
                 if window is not None and window[2]:
                     record.fields = {**fields, "repeated": int(window[2])}
                 if len(self._seen) >= _FOLD_KEYS:
-                    self._seen.pop(next(iter(self._seen)))
+                    self._evict()
                 self._seen[kind] = [now, 1, 0]
                 return True
             if window[1] < _FOLD_BURST:
@@ -146,7 +153,14 @@ class FoldRepeats(logging.Filter):
             over = [(k, int(w[2])) for k, w in self._seen.items() if w[2] and now - w[0] >= _FOLD_WINDOW_S]
             for kind, _ in over:
                 del self._seen[kind]
-        return over
+            evicted, self._evicted = self._evicted, []
+        return evicted + over
+
+    def _evict(self) -> None:
+        kind = next(iter(self._seen))
+        window = self._seen.pop(kind)
+        if window[2] and len(self._evicted) < _FOLD_KEYS:
+            self._evicted.append((kind, int(window[2])))
 
 
 class StderrHandler(logging.Handler):
@@ -162,6 +176,7 @@ class StderrHandler(logging.Handler):
         self._poll.register(fd, select.POLLOUT)
         self.lost = 0
         self._told = 0
+        self._is_torn = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never blocks and never raises."""
@@ -171,15 +186,18 @@ class StderrHandler(logging.Handler):
                 self._told = self.lost
             if not self._write(text + "\n"):
                 self.lost += 1
-        except (OSError, ValueError, TypeError):
+        except Exception:  # whatever a record holds, telling of it must not end the program
             self.lost += 1
 
     def _write(self, text: str) -> bool:
-        data = text.encode("utf-8", "backslashreplace")
+        # A line that was cut off in its midst must not spoil this one.
+        data = (b"\n" if self._is_torn else b"") + text.encode("utf-8", "backslashreplace")
         for start in range(0, len(data), _PIPE_ATOMIC):
             if not self._poll.poll(0):
+                self._is_torn = self._is_torn or start > 0
                 return False
             os.write(self._fd, data[start : start + _PIPE_ATOMIC])
+        self._is_torn = False
         return True
 
 
@@ -213,6 +231,6 @@ def setup(level: str = "info", *, pretty: bool | None = None, fd: int = 2) -> St
 
 def flush_repeats() -> None:
     """Tell of folded records whose kind has not come again; call it now and then."""
-    for (level, event, venue, stream, symbol, reason), count in _fold.drain():
-        fields = {"of": event, "venue": venue, "stream": stream, "symbol": symbol, "reason": reason, "count": count}
+    for (level, event, *values), count in _fold.drain():
+        fields = {**dict(zip(_FOLDED_BY, values, strict=True)), "of": event, "count": count}
         logging.getLogger(__name__).log(int(str(level)), "log.repeated", extra={"fields": fields})

@@ -29,6 +29,8 @@ HEARTBEAT_LOST_S: Final = 3.0
 LIFECYCLE: Final = "lifecycle"
 #: Between two requests for the same snapshot.
 _ASK_NS: Final = 1_500_000_000
+#: Between two looks for venues that have gone silent.
+_LOOK_NS: Final = 100_000_000
 _NS: Final = 1_000_000_000
 #: Faults that only a snapshot ends, and that the worker does not know of.
 _OWN_FAULTS: Final = frozenset({NO_SNAPSHOT, "seq_gap", "bad_level", "drift"})
@@ -73,11 +75,13 @@ class Mirror:
         self._publishers = {venue: _Publisher(now_ns) for venue in (*venues, LIFECYCLE)}
         self._asked: dict[str, int] = {}
         self._asks: list[str] = []
+        self._looked_ns = 0
 
     # --- what comes -------------------------------------------------------------------------------------------------
 
     def take(self, parts: Sequence[bytes], now_ns: int) -> list[Event]:
         """A message came; what to tell the user. A loss found here is told as a :class:`Gap` of epoch 0 before it."""
+        self.look(now_ns)
         try:
             head, payload = parts
             name = head.decode()
@@ -94,6 +98,14 @@ class Mirror:
         """The topics whose snapshot is to be asked for now, once."""
         asks, self._asks = self._asks, []
         return asks
+
+    def look(self, now_ns: int) -> None:
+        """Hide the books of venues that have gone silent, also those that a consumer holds; cheap to call often."""
+        if now_ns - self._looked_ns < _LOOK_NS:
+            return
+        self._looked_ns = now_ns
+        for publisher in self._publishers.values():
+            _judge_silence(publisher, now_ns)
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -117,7 +129,12 @@ class Mirror:
         return [book for publisher in self._publishers.values() for book in publisher.books.values()]
 
     def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
-        """The last event of a channel other than ``book``; None before the first."""
+        """The last event of a channel other than ``book``; None before the first.
+
+        For ``lifecycle``, ``venue`` names a process and ``symbol`` is not looked at.
+        """
+        if channel == LIFECYCLE:
+            return self._publishers[LIFECYCLE].latest.get((channel, venue))
         return self._publisher(venue).latest.get((channel, symbol))
 
     def top(self, symbol: str, now_ns: int) -> list[Top]:
@@ -154,7 +171,8 @@ class Mirror:
             return [*gap, event]
         elif isinstance(event, Trade) and not self._is_new_trade(publisher, topic.symbol, event):
             return []
-        publisher.latest[topic.channel, topic.symbol] = event
+        # What happened to a process is kept by the process, though all of it comes from one publisher.
+        publisher.latest[topic.channel, topic.venue if topic.channel == LIFECYCLE else topic.symbol] = event
         return [event]
 
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
@@ -189,10 +207,11 @@ class Mirror:
 
     def _beat(self, publisher: _Publisher, venue: str, beat: Heartbeat, now_ns: int) -> list[Event]:
         publisher.heartbeat_ns = now_ns
+        _judge_silence(publisher, now_ns)
         told: list[Event] = []
-        for name in publisher.sequence.missed_tail(beat.seqs):
+        for name, missed in publisher.sequence.missed_tail(beat.seqs).items():
             topic = Topic.parse(name)
-            self.lost += 1
+            self.lost += missed
             if topic.channel == "book":
                 told += self._void(publisher, topic, None, beat.seqs[name])
         for symbol, theirs in beat.books.items():

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from math import inf
 from zlib import crc32
 
-from ipc.decimals import shortest
+from ipc.decimals import is_zero, shortest
 from ipc.events import Level
 
 __all__ = ["BadLevelError", "OrderBook"]
@@ -69,14 +69,16 @@ class _BookSide:
             digits = size.strip("0.")
             if not 0.0 < price < inf:
                 raise BadLevelError(f"price {text!r}")
+            if size.count(".") > 1:
+                raise BadLevelError(f"size {size!r}")
             if digits:
-                if not digits.isdigit() and not digits.replace(".", "", 1).isdigit():
+                if not digits.isdecimal() and not digits.replace(".", "", 1).isdecimal():
                     raise BadLevelError(f"size {size!r}")
                 if price not in levels:
                     insort(prices, price)
                 levels[price] = level
-            elif not size:
-                raise BadLevelError("size ''")
+            elif "0" not in size:
+                raise BadLevelError(f"size {size!r}")
             elif levels.pop(price, None) is not None:
                 del prices[bisect_left(prices, price)]
 
@@ -101,10 +103,14 @@ class OrderBook:
         Raises:
             BadLevelError: One of the two best levels is no level; the others are looked at when a delta comes.
         """
+        begins_empty = False
         for side in (bids, asks):
             if side:
                 _price(side[0])
+                begins_empty = begins_empty or is_zero(side[0][1])
         self._bids, self._asks, self._index = bids, asks, None
+        if begins_empty:
+            self._indexed()  # which leaves out levels without a size
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
         """Apply changes with absolute sizes; a size of value zero deletes, also a level that is not there.
@@ -167,9 +173,16 @@ class OrderBook:
         return [side.levels[price] for price in side.prices[:depth]]
 
     def crc32_top10(self) -> int:
-        """CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals."""
-        bids = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.bids(_CHECKSUM_DEPTH))
-        asks = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.asks(_CHECKSUM_DEPTH))
+        """CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals.
+
+        Raises:
+            BadLevelError: One of them is no level.
+        """
+        try:
+            bids = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.bids(_CHECKSUM_DEPTH))
+            asks = ",".join(f"{shortest(p)}:{shortest(q)}" for p, q in self.asks(_CHECKSUM_DEPTH))
+        except ValueError as error:
+            raise BadLevelError(str(error)) from error
         return crc32(f"b:{bids};a:{asks}".encode())
 
     def _indexed(self) -> tuple[_BookSide, _BookSide]:

@@ -20,6 +20,7 @@ from typing import Final
 import zmq
 
 from ipc.codec import encode
+from ipc.errors import ParaphinaError
 from ipc.events import Event
 from ipc.log import get_log
 from ipc.remote import Listener
@@ -101,7 +102,7 @@ class Publisher:
         self.published = 0
         self._clock = clock
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._topics: dict[str, TopicFeed] = {}
         #: ``with publisher.turn: ...``
         self.turn = _Turn(self)
@@ -110,7 +111,11 @@ class Publisher:
         self._socket = context.socket(zmq.XPUB)
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
-        self._socket.bind(endpoint)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
 
     def topic(self, topic: Topic) -> TopicFeed:
         """The feed of a topic; made at the first call."""
@@ -134,7 +139,11 @@ class Publisher:
         self._lock.acquire()
         now_mono_ns = self._monotonic()
         if now_mono_ns >= self._next_look_ns:
-            self._look(now_mono_ns)
+            try:
+                self._look(now_mono_ns)
+            except BaseException:
+                self._lock.release()
+                raise
 
     def end_turn(self) -> None:
         """Give the lock back."""
@@ -165,6 +174,7 @@ class Publisher:
 
     def send_latest(self, feed: TopicFeed, key: Hashable, event: Event) -> bool:
         """Send an event and keep it as the topic's last one of ``key``, for whoever joins later; within a turn."""
+        feed.latest.pop(key, None)  # the newest stand last
         feed.latest[key] = event
         return self.send(feed, event)
 
@@ -220,14 +230,23 @@ class Publisher:
         return tuple(prefixes)
 
     def _answer(self, prefixes: tuple[bytes, ...]) -> bool:
-        """Send what is known of the topics asked for; whether a book was among it."""
+        """Send what is known of the topics asked for; whether a book was among it.
+
+        The status comes last: whoever reads it has everything else.
+        """
         books = 0
-        for feed in [feed for feed in self._topics.values() if feed.name.startswith(prefixes)]:
+        wanted = [feed for feed in self._topics.values() if feed.name.startswith(prefixes)]
+        for feed in sorted(wanted, key=_is_status):
             for event in list(feed.latest.values()):
-                event.flags = tuple({*event.flags, "refresh"})
+                if "refresh" not in event.flags:
+                    event.flags = (*event.flags, "refresh")
                 self.send(feed, event)
             book = feed.snapshot() if feed.snapshot is not None else None
             if book is not None:
                 self.send(feed, book)
                 books += 1
         return books > 0
+
+
+def _is_status(feed: TopicFeed) -> bool:
+    return feed.name.startswith(b"status.")

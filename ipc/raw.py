@@ -108,6 +108,9 @@ def decode_line(line: bytes) -> RawHeader | RawRecord:
         DecodeError: It is none.
     """
     try:
-        return cast("RawHeader | RawRecord", _decoder.decode(line))
+        record = cast("RawHeader | RawRecord", _decoder.decode(line))
+        if isinstance(record, RawRecord) and record.b64 is not None:
+            base64.b64decode(record.b64, validate=True)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not a raw record: {error}") from error
+    return record

@@ -17,7 +17,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
-from ipc.errors import ConfigError
+from ipc.errors import ConfigError, UsageError
 from ipc.topics import VENUES
 
 __all__ = ["ClientKeys", "Listener", "Network", "Remote", "is_loopback", "load_client_keys"]
@@ -40,7 +40,13 @@ _PORTS: Final = (*VENUES, "lifecycle")
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
-    """The TCP port of a venue's feed (or of ``lifecycle``), or of its account's."""
+    """The TCP port of a venue's feed (or of ``lifecycle``), or of its account's.
+
+    Raises:
+        UsageError: There is no such feed.
+    """
+    if name not in _PORTS:
+        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(_PORTS)}")
     return first + _PORTS.index(name) + len(_PORTS) * account
 
 

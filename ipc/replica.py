@@ -100,11 +100,12 @@ class BookReplica:
 
     def apply_snapshot(self, event: BookSnapshot) -> bool:
         """Take a whole book; False when it shows that ours had drifted from the worker's."""
-        drifted = self.fault is None and "refresh" in event.flags and not self._equals(event)
-        self.drifts += drifted
+        drifted = False
         try:
+            drifted = self.fault is None and "refresh" in event.flags and not self._equals(event)
+            self.drifts += drifted
             self._book.replace(event.bids, event.asks)
-        except BadLevelError:
+        except ValueError:
             self.fault = "bad_level"
             return not drifted
         self._note(event)
@@ -133,8 +134,12 @@ class BookReplica:
         """Compare with what the worker says of its book at the same seq; a difference voids ours."""
         if self.fault is not None:
             return True
-        if beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}:
-            return True
+        try:
+            if beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}:
+                return True
+        except BadLevelError:
+            self.fault = "bad_level"
+            return False
         self.fault = "drift"
         self.drifts += 1
         return False

@@ -60,6 +60,9 @@ class Ring:
         try:
             os.posix_fallocate(file, 0, total)
             self._map = mmap.mmap(file, total)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         finally:
             os.close(file)
         self._bytes = memoryview(self._map)

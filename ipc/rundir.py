@@ -179,5 +179,5 @@ class RunDir:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except FileNotFoundError:
             raise
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UnknownStateError(f"cannot be read: {error}", where=str(path)) from error

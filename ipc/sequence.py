@@ -80,13 +80,13 @@ class PublisherSequence:
         """The last seq of a topic in this epoch; None when it was not heard of."""
         return self._last.get(topic)
 
-    def missed_tail(self, seqs: dict[str, int]) -> list[str]:
-        """The topics of which a heartbeat knows more than was received; their sequence is moved up to it.
+    def missed_tail(self, seqs: dict[str, int]) -> dict[str, int]:
+        """The topics of which a heartbeat knows more than was received, and how much; they are moved up to it.
 
         A heartbeat comes behind all that it counts, so what is missing then is lost. Topics never heard of are left
         out: they may not be subscribed.
         """
-        lost = [topic for topic, last in self._last.items() if seqs.get(topic, 0) > last]
+        lost = {topic: seqs[topic] - last for topic, last in self._last.items() if seqs.get(topic, 0) > last}
         for topic in lost:
             self._last[topic] = seqs[topic]
         return lost

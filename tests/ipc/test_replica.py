@@ -250,13 +250,11 @@ def test_drift_that_a_bad_snapshot_shows_is_counted(replica: BookReplica, snapsh
 # --- levels that are none, further down ---------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="levels are compared before they are checked")
 def test_refresh_with_a_level_that_is_none_is_a_fault_and_no_error(replica: BookReplica, snapshot_of) -> None:
     replica.apply_snapshot(snapshot_of([*BIDS, ("abc", "1")], ASKS, "refresh"))
     assert replica.fault == "bad_level"
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="only the best level of a snapshot is checked")
 def test_snapshot_with_a_level_that_is_none_is_a_fault_and_no_error(replica: BookReplica, snapshot_of) -> None:
     replica.apply_snapshot(snapshot_of([*BIDS, ("abc", "1")], ASKS))
     replica.agrees_with(worker_says(BIDS, ASKS))

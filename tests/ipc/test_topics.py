@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ipc.topics import BOOK_CHANNELS, CHANNELS, VENUES, Topic, base_of, symbol_of, topic_of
+from ipc.topics import ACCOUNT_CHANNELS, BOOK_CHANNELS, CHANNELS, VENUES, Topic, base_of, symbol_of, topic_of
 
 bases = st.from_regex(r"[A-Z0-9][A-Z0-9_]{0,31}", fullmatch=True)
 
@@ -53,6 +53,11 @@ def test_prefix_of_a_channel_selects_that_channel_only() -> None:
 
 def test_book_channels_are_channels() -> None:
     assert set(BOOK_CHANNELS) == {"book", "book20"} <= set(CHANNELS)
+
+
+def test_channels_of_accounts_are_no_public_ones() -> None:
+    assert ACCOUNT_CHANNELS == ("order", "fill", "position", "balance", "margin", "payment")
+    assert not set(ACCOUNT_CHANNELS) & set(CHANNELS)
 
 
 @given(bases)

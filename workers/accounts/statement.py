@@ -154,7 +154,6 @@ class Statement:
         self._stamp(event)
         event.flags = ()
         key = _key(event)
-        feed.latest.pop(key, None)  # the newest stand last
         self._publisher.send_latest(feed, key, event)
         if len(feed.latest) > _RECENT:
             _forget_oldest(feed)
