@@ -1,10 +1,14 @@
 """The admin API: the truth to compare with, faults, pausing, activity and statistics. JSON over HTTP, on loopback.
 
 ============================== ==================================================================================
+``GET /truth/{venue}/account``  the account: orders, fills, positions, balances, margin
 ``GET /truth/{venue}/{symbol}`` whole book, last trades and sequence number of a market
 ``POST /pause``                 bring all subscribers up to date, then hold the markets still
 ``POST /resume``                let the markets move again
 ``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: make a market busier or quieter; 1 is normal, 0 is still
+``POST /account/{venue}``       ``{"rate": 0.5, "run": true}``: actions a second of the account's script, or its rest
+``POST /account/{venue}/do``    ``{"action": "fill", ...}``: let something happen to the account now
+``POST /account/{venue}/token`` issue a token, which the client of some venues makes itself
 ``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends those of the venue
 ``GET /faults``                 what can be ordered, what is at work
 ``GET /stats``                  connections, subscriptions, frames, requests
@@ -34,10 +38,14 @@ class Admin:
         self._desk = desk
         self._routes = Routes()
         for method, path, answer in (
+            ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).office.truth()),
             ("GET", "/truth/{venue}/{symbol}", self._truth),
             ("POST", "/pause", self._pause),
             ("POST", "/resume", self._resume),
             ("POST", "/activity/{venue}/{symbol}", self._activity),
+            ("POST", "/account/{venue}", self._account),
+            ("POST", "/account/{venue}/do", self._do),
+            ("POST", "/account/{venue}/token", self._token),
             ("POST", "/fault/{venue}", self._fault),
             ("GET", "/faults", lambda _: self._desk.describe()),
             ("GET", "/stats", self._stats),
@@ -71,6 +79,16 @@ class Admin:
         self._market(venue, symbol).set_activity(symbol, float(factor))
         return {"ok": True}
 
+    def _account(self, request: Request, venue: str) -> Any:
+        self._venue(venue).office.set_activity(_body(request))
+        return {"ok": True}
+
+    def _do(self, request: Request, venue: str) -> Any:
+        return {"ok": True, **self._venue(venue).office.do(_body(request))}
+
+    def _token(self, request: Request, venue: str) -> Any:
+        return self._venue(venue).office.token(_body(request) if request.body else {})
+
     def _fault(self, request: Request, venue: str) -> Any:
         return {"ok": True, "id": self._desk.inject(venue, _body(request))}
 
@@ -78,10 +96,14 @@ class Admin:
         del request
         return {"venues": {name: _statistics(venue) for name, venue in self._venues.items()}}
 
-    def _market(self, venue: str, symbol: str) -> Venue:
-        found = self._venues.get(venue)
+    def _venue(self, name: str) -> Venue:
+        found = self._venues.get(name)
         if found is None:
-            raise UsageError(f"no venue {venue!r}", where="venue", advice=", ".join(self._venues))
+            raise UsageError(f"no venue {name!r}", where="venue", advice=", ".join(self._venues))
+        return found
+
+    def _market(self, venue: str, symbol: str) -> Venue:
+        found = self._venue(venue)
         if symbol not in found.markets:
             raise UsageError(f"no market {symbol!r}", where="symbol", advice=", ".join(found.markets))
         return found

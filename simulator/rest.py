@@ -31,13 +31,14 @@ _DRIPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request; header names are in lower case."""
+    """A request; header names are in lower case, and ``target`` is path and query as they came."""
 
     method: str
     path: str
     query: Mapping[str, list[str]] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    target: str = ""
 
     def param(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -176,7 +177,7 @@ def _parse(head: bytes) -> Request:
     pairs = (line.split(":", 1) for line in lines)
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
     parts = urlsplit(target)
-    return Request(method, parts.path, parse_qs(parts.query, keep_blank_values=True), headers)
+    return Request(method, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, target=target)
 
 
 async def _write(writer: asyncio.StreamWriter, response: Response, *, is_last: bool) -> None:

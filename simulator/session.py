@@ -34,7 +34,8 @@ def decoded(text: bytes) -> Any:
 class Parcel(NamedTuple):
     """A data frame on its way to one subscriber.
 
-    ``stream`` is our word for the channel (``ipc.health.Stream``, or ``other``); all but books are of kind ``data``.
+    ``stream`` is our word for the channel (``ipc.health.Stream``, or ``other``). Books and private channels are told
+    with a state first; all else is of kind ``data``. Private data is of no symbol.
     """
 
     stream: str
@@ -186,7 +187,7 @@ class Session(ABC):
         for frame in frames:
             self.last_data_s = self.venue.schedule.mono_s()
             self.send(frame)
-        if frames and parcel.kind != "data":
+        if frames and parcel.symbol and parcel.kind != "data":
             self.venue.book_sent_ns[parcel.symbol] = self.venue.schedule.wall_ns()
 
     def send(self, frame: Frame) -> None:

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from itertools import count
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -27,6 +27,9 @@ from simulator.schedule import Schedule
 from simulator.session import Kind, Parcel, Session, Subscriptions
 from simulator.settings import SimSettings
 from simulator.wire import Frame, Refusal, Socket, Upgrade, Wire
+
+if TYPE_CHECKING:
+    from simulator.accounts.office import Office
 
 __all__ = ["Hook", "Listener", "Port", "Reception", "Traffic", "Venue"]
 
@@ -123,6 +126,7 @@ class Venue(ABC):
         skew_ms: How far the venue's clock is ahead (by fault).
         mutes_pings: Whether pings stay unanswered (by fault).
         listeners: Its ports; none where it is not served.
+        office: Keeps the account that the venue serves.
         frames: Frames sent so far.
         book_sent_ns: Wall clock of the last book frame by symbol.
     """
@@ -133,6 +137,7 @@ class Venue(ABC):
     has_deltas: ClassVar[bool] = True
     #: What stands before the first bid of a book frame.
     bids_open: ClassVar[bytes]
+    office: Office
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         self.settings = settings
@@ -208,6 +213,7 @@ class Venue(ABC):
             self._activity.setdefault(market.listing.symbol, market.listing.contract.activity)
             self.schedule.every(period_s, partial(self._beat, market, steps * period_s))
         self.schedule.every(1.0, self._second)
+        self.office.start()
 
     def accept(self, upgrade: Upgrade, socket: Socket) -> Session | Refusal:
         """Decide about a client that connects."""

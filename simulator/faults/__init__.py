@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults import catalogue, feed, receptions, requests, sockets
+from simulator.faults import accounts, catalogue, feed, receptions, requests, sockets
 from simulator.faults.fault import Fault
 
 __all__ = ["FAULTS"]
@@ -35,6 +35,11 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     catalogue.UnknownMarket,
     catalogue.Delist,
     catalogue.ClockSkew,
+    accounts.LosePrivate,
+    accounts.RepeatPrivate,
+    accounts.ReorderPrivate,
+    accounts.ExpireCredentials,
+    accounts.RefuseCredentials,
     receptions.TlsHang,
     receptions.TlsBadCertificate,
     receptions.TlsExpired,

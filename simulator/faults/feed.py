@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 
 from msgspec import Meta
 
@@ -14,9 +14,11 @@ from simulator.wire import Frame
 
 __all__ = [
     "CorruptDelta",
+    "CountArgs",
     "CrossedBook",
     "DropDelta",
     "DuplicateDelta",
+    "FrameFault",
     "Garbage",
     "HugeFrame",
     "InvalidUtf8",
@@ -44,26 +46,25 @@ class Stall(Fault[StreamArgs]):
         return [] if self.args.hits(parcel) else frames
 
 
-class DeltaArgs(Args, frozen=True, kw_only=True):
-    """Parameters of the faults that strike a number of book deltas."""
+class CountArgs(Args, frozen=True, kw_only=True):
+    """Parameters of faults that strike, or send, a number of frames."""
 
-    symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
     count: Count = 1
 
 
-class DeltaFault(Fault[DeltaArgs]):
-    """Strikes the next book deltas of each subscriber and market, and is over when all have had theirs.
+CountArgsT = TypeVar("CountArgsT", bound=CountArgs)
 
-    Where books are told in snapshots, the frames of the book take the place of deltas.
-    """
 
-    parameters = DeltaArgs
-    #: How many deltas it takes to do it once.
+class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
+    """Strikes the next frames of a kind of each subscriber and market, and is over when all have had theirs."""
+
+    #: How many frames it takes to do it once.
     strikes: ClassVar[int] = 1
 
-    def __init__(self, venue: Venue, args: DeltaArgs, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: Venue, args: CountArgsT, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self._left: dict[tuple[Session, str], int] = {}
+        self._held: dict[tuple[Session, str], list[Frame]] = {}
         self._watch = venue.schedule.every(1.0, self._finish_when_spent)
 
     def end(self) -> None:
@@ -83,18 +84,41 @@ class DeltaFault(Fault[DeltaArgs]):
         return struck
 
     def concerns(self, parcel: Parcel) -> bool:
-        """Whether a frame is such a delta."""
-        is_delta = parcel.kind == "delta" if self.venue.has_deltas else parcel.stream == "book"
-        return is_delta and self.args.symbol in {None, parcel.symbol}
+        """Whether a frame is of the kind that is struck."""
+        raise NotImplementedError
 
     def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame] | None:
-        """What goes out instead of a delta; None when this delta will not do."""
+        """What goes out instead of a frame; None when this one will not do."""
         raise NotImplementedError
+
+    def swap(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+        """Hold every other frame until the next has gone."""
+        if key not in self._held:
+            self._held[key] = frames
+            return []
+        return frames + self._held.pop(key)
 
     def _finish_when_spent(self) -> None:
         left = [left for (session, _), left in self._left.items() if session in self.venue.sessions]
         if self._left and not any(left):
             self.finish()
+
+
+class DeltaArgs(CountArgs, frozen=True, kw_only=True):
+    """Parameters of the faults that strike a number of book deltas."""
+
+    symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
+
+
+class DeltaFault(FrameFault[DeltaArgs]):
+    """Strikes book deltas; where books are told in snapshots, the frames of the book take their place."""
+
+    parameters = DeltaArgs
+
+    def concerns(self, parcel: Parcel) -> bool:
+        """Whether a frame is such a delta."""
+        is_delta = parcel.kind == "delta" if self.venue.has_deltas else parcel.stream == "book"
+        return is_delta and self.args.symbol in {None, parcel.symbol}
 
 
 class DropDelta(DeltaFault):
@@ -136,16 +160,9 @@ class ReorderDelta(DeltaFault):
     name: ClassVar[str] = "reorder_delta"
     strikes: ClassVar[int] = 2
 
-    def __init__(self, venue: Venue, args: DeltaArgs, finish: Callable[[], None]) -> None:
-        super().__init__(venue, args, finish)
-        self._held: dict[tuple[Session, str], list[Frame]] = {}
-
     def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
         """Hold the first one until the second has gone."""
-        if key not in self._held:
-            self._held[key] = frames
-            return []
-        return frames + self._held.pop(key)
+        return self.swap(key, frames)
 
 
 class CorruptDelta(DeltaFault):
@@ -172,17 +189,11 @@ class CrossedBook(DeltaFault):
         return None if ask is None else [self.venue.with_bid(market, frame, ask[0] + 5, ask[1]) for frame in frames]
 
 
-class GarbageArgs(Args, frozen=True, kw_only=True):
-    """Parameters of ``garbage``."""
-
-    count: Count = 1
-
-
-class Garbage(Fault[GarbageArgs]):
+class Garbage(Fault[CountArgs]):
     """Every subscriber gets frames that cannot be decoded."""
 
     name: ClassVar[str] = "garbage"
-    parameters = GarbageArgs
+    parameters = CountArgs
 
     def begin(self) -> None:
         """Send them."""
@@ -212,11 +223,11 @@ class HugeFrame(Fault[OneFrameArgs]):
         self.finish()
 
 
-class InvalidUtf8(Fault[GarbageArgs]):
+class InvalidUtf8(Fault[CountArgs]):
     """Every subscriber gets text frames that are no UTF-8."""
 
     name: ClassVar[str] = "invalid_utf8"
-    parameters = GarbageArgs
+    parameters = CountArgs
 
     def begin(self) -> None:
         """Send them."""

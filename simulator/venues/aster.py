@@ -21,6 +21,7 @@ from simulator.session import Kind, Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import aster_shapes as shapes
+from simulator.venues.aster_account import AsterOffice
 from simulator.venues.aster_rest import Rest
 from simulator.wire import Frame, Refusal, Upgrade, Wire
 
@@ -190,6 +191,7 @@ class Aster(Venue):
     #: The difference stream at 100 ms and the mark by the clock; the touch and each trade as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
     bids_open: ClassVar[bytes] = b'"b":['
+    office: AsterOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -206,6 +208,7 @@ class Aster(Venue):
         self._forced: dict[str, int] = {}
         self._seconds = 0
         self.rest = Rest(self)
+        self.office = AsterOffice(self)
 
     def listings(self) -> list[Listing]:
         """Perpetuals against USDT."""
@@ -337,7 +340,7 @@ class Aster(Venue):
                 continue
             event = stream.event(self.now_ms())
             for session in sessions if event else ():
-                frame = self._frame(session, name, event)
+                frame = self.framed(session, name, event)
                 session.push(Parcel("book", stream.market.listing.symbol, stream.kind, frame))
         if speed == _SPEEDS["100ms"]:
             self._remember()
@@ -366,9 +369,9 @@ class Aster(Venue):
         if sessions:
             event = make()
             for session in sessions:
-                session.push(Parcel(word, symbol, "data", self._frame(session, stream, event)))
+                session.push(Parcel(word, symbol, "data", self.framed(session, stream, event)))
 
-    def _frame(self, session: Session, stream: str, event: Any) -> Frame:
+    def framed(self, session: Session, stream: str, event: Any) -> Frame:
         """An event as this session wants it: bare, or wrapped with the name of its stream."""
         is_wrapped = isinstance(session, AsterSession) and session.is_combined
         return self.text({"stream": stream, "data": event} if is_wrapped else event)

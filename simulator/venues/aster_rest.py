@@ -5,7 +5,7 @@ Source: Aster, futures API documentation v3; ``openInterest`` is not documented 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from simulator.decimals import padded
@@ -27,7 +27,7 @@ from simulator.venues.aster_shapes import (
 if TYPE_CHECKING:
     from simulator.venues.aster import Aster
 
-__all__ = ["Rest"]
+__all__ = ["ApiError", "Rest", "number_of"]
 
 _WEIGHT_LIMIT = 2400
 #: Requests over the limit that are still answered with 429; whoever goes on is banned.
@@ -40,9 +40,10 @@ _MOST_FUNDINGS, _MOST_TRADES = 1000, 1000
 class ApiError(Exception):
     """A request that is answered with a code and a message."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.code = code
+        self.status = status
 
 
 class Rest:
@@ -70,8 +71,12 @@ class Rest:
             ("indexreferences", 1, self._index_references),
         ):
             for version in ("v1", "v3"):
-                venue.routes.add("GET", f"/fapi/{version}/{path}", self._weighed(weight, answer))
+                self.add("GET", f"/fapi/{version}/{path}", weight, answer)
         venue.routes.add("GET", "/api/v3/exchangeInfo", lambda _: json(_spot_info(venue.now_ms())))
+
+    def add(self, method: str, path: str, weight: Any, answer: Callable[[Request], Any]) -> None:
+        """Serve a path; a request costs ``weight``, or what that makes of it."""
+        self._venue.routes.add(method, path, self._weighed(weight, answer))
 
     def not_found(self) -> Response:
         """The gateway's answer to a path that does not exist."""
@@ -85,7 +90,7 @@ class Rest:
             try:
                 response = json(answer(request))
             except ApiError as error:
-                response = json({"code": error.code, "msg": str(error)}, 400)
+                response = json({"code": error.code, "msg": str(error)}, error.status)
             return response.with_headers(X_MBX_USED_WEIGHT_1M=str(self._weight.used))
 
         return respond
@@ -105,7 +110,7 @@ class Rest:
         until = self._venue.now_ms() + int((self._banned_until_s - now_s) * 1000)
         return json({"code": -1003, "msg": f"Way too many requests; IP banned until {until}."}, 418)
 
-    def _market(self, request: Request, code: int = -1121) -> Market:
+    def market(self, request: Request, code: int = -1121) -> Market:
         """The market that ``symbol`` names.
 
         Raises:
@@ -123,7 +128,7 @@ class Rest:
     def _one_or_all(self, request: Request, shape: Callable[[Market], Any]) -> Any:
         """A row for the symbol that is asked for, or an array of rows."""
         if request.param("symbol"):
-            return shape(self._market(request))
+            return shape(self.market(request))
         return [shape(market) for market in self._venue.listed()]
 
     def _exchange_info(self, request: Request) -> Any:
@@ -175,7 +180,7 @@ class Rest:
         }
 
     def _depth(self, request: Request) -> Any:
-        market, limit = self._market(request), _number(request, "limit", 500)
+        market, limit = self.market(request), _number(request, "limit", 500)
         if limit not in _DEPTH_WEIGHTS:
             raise ApiError(-4021, f"{limit} is not valid depth limit.")
         past, now = self._venue.snapshot(market), self._venue.now_ms()
@@ -183,7 +188,7 @@ class Rest:
         return {"lastUpdateId": past.update_id, "E": now, "T": past.time_ms, "bids": sides[0], "asks": sides[1]}
 
     def _trades(self, request: Request) -> Any:
-        market, limit = self._market(request), _number(request, "limit", 500)
+        market, limit = self.market(request), _number(request, "limit", 500)
         rows = []
         for trade in list(market.trades)[-min(limit, _MOST_TRADES) :]:
             row = agg_trade(market, trade)
@@ -201,7 +206,7 @@ class Rest:
         return rows
 
     def _agg_trades(self, request: Request) -> Any:
-        market, limit = self._market(request), _number(request, "limit", 500)
+        market, limit = self.market(request), _number(request, "limit", 500)
         return [agg_trade(market, trade) for trade in list(market.trades)[-min(limit, _MOST_TRADES) :]]
 
     def _premium_index(self, request: Request) -> Any:
@@ -241,7 +246,7 @@ class Rest:
         return [row for row in rows if wanted in {None, row["symbol"]}]
 
     def _funding_rate(self, request: Request) -> Any:
-        market, now = self._market(request), self._venue.now_ms()
+        market, now = self.market(request), self._venue.now_ms()
         limit = min(_number(request, "limit", 100), _MOST_FUNDINGS)
         hours = funding_hours(market)
         end = min(_number(request, "endTime", now), now)
@@ -282,12 +287,12 @@ class Rest:
         return self._one_or_all(request, shape)
 
     def _open_interest(self, request: Request) -> Any:
-        market = self._market(request)
+        market = self.market(request)
         interest = size_text(market, market.open_interest)
         return {"symbol": market.listing.name, "openInterest": interest, "time": self._venue.now_ms()}
 
     def _index_references(self, request: Request) -> Any:
-        market = self._market(request, code=-1000)
+        market = self.market(request, code=-1000)
         references = [
             {"exchange": exchange, "symbol": market.listing.name, "weight": weight}
             for exchange, weight in (("binance", "0.60000000"), ("bybit", "0.40000000"))
@@ -296,13 +301,18 @@ class Rest:
 
 
 def _number(request: Request, name: str, default: int) -> int:
+    text = request.param(name)
+    return number_of({} if text is None else {name: text}, name, default)
+
+
+def number_of(params: Mapping[str, str], name: str, default: int) -> int:
     """A parameter as an integer.
 
     Raises:
         ApiError: It is none.
     """
     try:
-        return request.number(name, default)
+        return int(params.get(name, default))
     except ValueError:
         raise ApiError(-1102, f"Mandatory parameter '{name}' was malformed.") from None
 

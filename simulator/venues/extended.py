@@ -20,6 +20,7 @@ from simulator.session import Kind, Parcel, Session
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import extended_rest as shapes
+from simulator.venues.extended_account import ExtendedOffice
 from simulator.wire import Refusal, Upgrade, Wire
 
 __all__ = ["Extended"]
@@ -50,6 +51,9 @@ class Channel(NamedTuple):
     def __str__(self) -> str:
         """In words."""
         return f"{self.kind}/{self.symbol or 'all'}"
+
+
+_ACCOUNT = Channel("account", "")
 
 
 class Message(NamedTuple):
@@ -140,6 +144,7 @@ class Extended(Venue):
     #: Mark and index by the clock, books in batches, the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=2.0, batches=1 / _BATCH_S, per_step=0.69)
     bids_open: ClassVar[bytes] = b'"b":['
+    office: ExtendedOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -147,7 +152,8 @@ class Extended(Venue):
         self._feeds = {symbol: BookFeed(market, now) for symbol, market in self.markets.items()}
         self._moved: dict[str, None] = {}
         self._welcomed = 0
-        shapes.Rest(self)
+        self.rest = shapes.Rest(self)
+        self.office = ExtendedOffice(self)
 
     def listings(self) -> list[Listing]:
         """Perpetuals against USD, and one spot market."""
@@ -159,6 +165,9 @@ class Extended(Venue):
         """The path is the subscription."""
         if not upgrade.headers.get("user-agent"):
             return Refusal(403)
+        if upgrade.path == _ROOT + _ACCOUNT.kind:
+            is_known = self.office.is_known(upgrade)
+            return ExtendedSession(self, wire, upgrade, _ACCOUNT) if is_known else Refusal(401)
         channel = self._channel(upgrade)
         return Refusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel)
 
@@ -222,13 +231,20 @@ class Extended(Venue):
         return str(shapes.trade_id(market, trade))
 
     def welcome(self, session: ExtendedSession, channel: Channel) -> None:
-        """Say where things stand.
+        """Say where things stand: the account, or the markets of a channel.
 
         Every other book starts with the last minutely snapshot and the deltas since, the rest with a fresh one.
         """
+        if channel == _ACCOUNT:
+            self.office.welcome(session)
+            return
         for market in self._markets_of(channel):
             for message in self._first_messages(channel.kind, market):
                 session.tell(market.listing.symbol, message)
+
+    def account_sessions(self) -> list[ExtendedSession]:
+        """The connections to the account."""
+        return [one for one in self.subscriptions.to(_ACCOUNT) if isinstance(one, ExtendedSession)]
 
     def _first_messages(self, kind: str, market: Market) -> list[Message]:
         if kind == "book":
@@ -307,19 +323,20 @@ class Extended(Venue):
                 self._tell("funding", market, partial(self._funding, market))
 
     def _trades(self, market: Market, trades: list[Trade]) -> Message:
-        return self._message(None, [shapes.trade_row(market, trade) for trade in trades])
+        return self.message(None, [shapes.trade_row(market, trade) for trade in trades])
 
     def _mark(self, market: Market) -> Message:
-        return self._message("MP", {"m": market.listing.name, "p": shapes.fine_price(market.mark_e8), "ts": 0})
+        return self.message("MP", {"m": market.listing.name, "p": shapes.fine_price(market.mark_e8), "ts": 0})
 
     def _index(self, market: Market) -> Message:
         data = {"m": market.listing.name, "p": shapes.fine_price(market.index_e8), "ts": self.now_ms()}
-        return self._message("IP", data)._replace(more=(("sourceEventId", None),))
+        return self.message("IP", data)._replace(more=(("sourceEventId", None),))
 
     def _funding(self, market: Market) -> Message:
-        return self._message(None, shapes.funding_row(market, self.now_ms() // _HOUR_MS))
+        return self.message(None, shapes.funding_row(market, self.now_ms() // _HOUR_MS))
 
-    def _message(self, word: str | None, data: Any) -> Message:
+    def message(self, word: str | None, data: Any) -> Message:
+        """A message that is told as it is made."""
         return Message(word, msgspec.Raw(msgspec.json.encode(data)), self.now_ms())
 
 

@@ -95,7 +95,11 @@ class Rest:
             ("info/{market}/funding", self._of(self._funding)),
             ("info/{market}/open-interests", self._of(self._open_interests)),
         ):
-            venue.routes.add("GET", f"/api/v1/{path}", self._checked(answer))
+            self.add(path, answer)
+
+    def add(self, path: str, answer: Callable[..., Response]) -> None:
+        """Serve a path; the answer may raise ``ValueError`` for a wrong parameter."""
+        self._venue.routes.add("GET", f"/api/v1/{path}", self._checked(answer))
 
     def _checked(self, answer: Callable[..., Response]) -> Callable[..., Response]:
         """Refuse those without a user agent and those who ask too often."""

@@ -21,6 +21,7 @@ from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import hyperliquid_info as shapes
+from simulator.venues.hyperliquid_account import USER_DEFAULTS, HyperliquidOffice, is_address
 from simulator.wire import Frame, Refusal, Upgrade, Wire
 
 __all__ = ["Hyperliquid"]
@@ -29,7 +30,7 @@ _SILENCE_S = 60
 _FAST_S, _FAST_DEPTH = 0.5, 5
 _SLOW_S, _SLOW_DEPTH = 5.0, 20
 _BACKLOG = 10
-_MOST_CHANNELS = 1000
+_MOST_CHANNELS, _MOST_USERS = 1000, 15
 _DIGITS: tuple[Any, ...] = (None, 2, 3, 4, 5)
 _MANTISSAS: tuple[Any, ...] = (1, 2, 5)
 
@@ -45,9 +46,12 @@ class Wanted(NamedTuple):
     digits: int | None = None
     mantissa: int | None = None
     fast: bool = False
+    user: str = ""
 
     def echo(self) -> dict[str, Any]:
         """As the venue repeats it."""
+        if self.user:
+            return {"type": self.type, "user": self.user, **USER_DEFAULTS[self.type]}
         if self.type == "allMids":
             return {"type": self.type, "dex": ""}
         plain_echo: dict[str, Any] = {"type": self.type, "coin": self.coin}
@@ -65,6 +69,9 @@ def parse_wanted(subscription: dict[str, Any]) -> Wanted | None:
     kind, coin = subscription.get("type"), subscription.get("coin")
     if kind == "allMids":
         return Wanted("allMids")
+    if kind in USER_DEFAULTS:
+        user = subscription.get("user")
+        return Wanted(kind, user=user.lower()) if is_address(user) else None
     if not isinstance(coin, str) or kind not in {"l2Book", "bbo", "trades", "activeAssetCtx"}:
         return None
     if kind != "l2Book":
@@ -134,6 +141,8 @@ class HyperliquidSession(Session):
             self._error(f"Already subscribed: {wanted}")
         elif self.venue.subscriptions.total >= _MOST_CHANNELS:
             self._error(f"Cannot subscribe to more than {_MOST_CHANNELS} channels.")
+        elif wanted.user and len({*self.venue.users(), wanted.user}) > _MOST_USERS:
+            self._error(f"Cannot track more than {_MOST_USERS} total users.")
         else:
             self.venue.subscriptions.add(self, wanted)
             self._acknowledge("subscribe", wanted)
@@ -156,7 +165,10 @@ class HyperliquidSession(Session):
 
     def _tell_first(self, wanted: Wanted) -> None:
         market = self.venue.find(wanted.coin)
-        if market is None:
+        if wanted.user:
+            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user):
+                self.push(parcel)
+        elif market is None:
             self.venue.tell_mids(self)
         elif wanted.type == "l2Book":
             self._send_book(wanted, market)
@@ -195,9 +207,11 @@ class Hyperliquid(Venue):
     traffic: ClassVar[Traffic] = Traffic(steady=3.2, batches=0, per_step=0.68)
     has_deltas: ClassVar[bool] = False
     bids_open: ClassVar[bytes] = b'"levels":[['
+    office: HyperliquidOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
+        self.office = HyperliquidOffice(self)
         self.messages = self.allowance(2000, 60)
         self.info = shapes.Info(self)
         self.routes.add("POST", "/info", self.info.serve)
@@ -264,6 +278,14 @@ class Hyperliquid(Venue):
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``tid``."""
         return str(shapes.trade_id(market, trade))
+
+    def wanted_by(self, kind: str, user: str) -> Wanted:
+        """A subscription to a user's channel."""
+        return Wanted(kind, user=user)
+
+    def users(self) -> set[str]:
+        """The addresses that somebody follows."""
+        return {key.user for key in self.subscriptions.active() if isinstance(key, Wanted) and key.user}
 
     def first_parcel(self, wanted: Wanted, market: Market) -> Parcel:
         """What a subscriber of ``wanted`` is told at once; for trades that is a backlog which is not marked as one."""

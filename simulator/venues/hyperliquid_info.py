@@ -28,6 +28,8 @@ _HOUR_MS = 3_600_000
 _DEEPEST = 20
 _MOST_ROWS = 500
 _NO_HASH = "0x" + 64 * "0"
+#: Queries that weigh little.
+_LIGHT = frozenset({"l2Book", "allMids", "exchangeStatus", "clearinghouseState", "spotClearinghouseState"})
 GREETING = Frame(b"Websocket connection established.")
 #: Odd, so that multiplying by it modulo 2^50 maps numbers one to one onto ids that look drawn.
 _SCATTER = 0x2545F4914F6CDD1D
@@ -143,6 +145,7 @@ class Info:
             "fundingHistory": self._funding_history,
             "predictedFundings": self._predicted_fundings,
             "exchangeStatus": lambda _: {"time": self._venue.now_ms(), "specialStatuses": None},
+            **dict.fromkeys(venue.office.answers, venue.office.answer),
         }
 
     def serve(self, request: Request) -> Response:
@@ -152,7 +155,7 @@ class Info:
         if not isinstance(kind, str) or kind not in self._answers:
             return plain("Failed to deserialize the JSON body into the target type", 422)
         self._venue.routes.counts[f"/info {kind}"] += 1
-        if not self._weight.take(2 if kind in {"l2Book", "allMids", "exchangeStatus"} else 20):
+        if not self._weight.take(2 if kind in _LIGHT else 20):
             return json(None, 429)
         answer = self.answer(query)
         return json(answer, 500 if answer is None and kind != "l2Book" else 200)
@@ -162,7 +165,7 @@ class Info:
         answer = self._answers.get(str(query.get("type")))
         try:
             return None if answer is None else answer(query)
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             return None
 
     def _perps(self, query: dict[str, Any]) -> list[Market]:

@@ -19,6 +19,7 @@ from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import lighter_rest as shapes
+from simulator.venues.lighter_account import PRIVATE, LighterOffice
 from simulator.wire import Frame, Refusal, Upgrade, Wire
 
 __all__ = ["Lighter"]
@@ -37,12 +38,13 @@ _CHANNELS = {"order_book": "book", "ticker": "bbo", "trade": "trade", "market_st
 
 
 class LighterSession(Session):
-    """One connection."""
+    """One connection; ``tokens`` are what the client came into account channels with, by channel."""
 
     venue: Lighter
 
     def __init__(self, venue: Venue, wire: Wire, upgrade: Upgrade) -> None:
         super().__init__(venue, wire, upgrade)
+        self.tokens: dict[str, str] = {}
         #: Offsets are counters of the server that one happens to be connected to.
         self.offset_base = random.Random(f"offset:{self.number}").randrange(10**6, 10**7)
 
@@ -64,8 +66,8 @@ class LighterSession(Session):
 
     def _obey(self, message: Any) -> None:
         match message:
-            case {"type": "subscribe", "channel": str(channel)}:
-                self._subscribe(channel)
+            case {"type": "subscribe", "channel": str(channel), **rest}:
+                self._subscribe(channel, rest.get("auth"))
             case {"type": "unsubscribe", "channel": str(channel)}:
                 self._unsubscribe(channel)
             case {"type": "ping"}:
@@ -80,8 +82,8 @@ class LighterSession(Session):
             case _:
                 self._error(30000, "Invalid JSON")
 
-    def _subscribe(self, channel: str) -> None:
-        key = self._checked(channel)
+    def _subscribe(self, channel: str, token: Any) -> None:
+        key = self._checked(channel, token)
         if key is None:
             return
         if self.venue.subscriptions.has(self, key):
@@ -92,18 +94,32 @@ class LighterSession(Session):
             for parcel in self.venue.first_parcels(self, key):
                 self.push(parcel)
             self.venue.subscriptions.add(self, key)
+            if self.venue.office.wants_token(key):
+                self.tokens[key] = str(token)
 
     def _unsubscribe(self, channel: str) -> None:
-        key = self._checked(channel)
+        is_private = channel.startswith(PRIVATE)
+        key = channel.replace("/", ":") if is_private else self._checked(channel)
         if key is None:
             return
+        self.tokens.pop(key, None)
         if self.venue.subscriptions.remove(self, key):
             self.reply({"type": "unsubscribed", "channel": key})
         else:
             self._error(30002, f"Not Subscribed to : {key}")
 
-    def _checked(self, channel: str) -> str | None:
+    def _checked(self, channel: str, token: Any = None) -> str | None:
         """A channel as the venue writes it (with a colon), or None after an error."""
+        try:
+            private = self.venue.office.check(channel, token)
+        except shapes.ApiError as error:
+            self._error(error.code, str(error))
+            return None
+        except ValueError as error:
+            self._error(30005, f"Invalid Channel:  ({error})")
+            return None
+        if private is not None:
+            return private
         name, _, target = channel.partition("/")
         if name not in _CHANNELS:
             self._error(30005, f"Invalid Channel: {channel}")
@@ -127,6 +143,7 @@ class Lighter(Venue):
     name: ClassVar[str] = "lighter"
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=1 / _BATCH_S, per_step=0.68)
     bids_open: ClassVar[bytes] = b'"bids":['
+    office: LighterOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -142,7 +159,8 @@ class Lighter(Venue):
         self._sent_nonces = dict(self._nonces)
         self._offsets = dict.fromkeys(self.markets, 0)
         self._ids = self._number()
-        shapes.Rest(self)
+        self.rest = shapes.Rest(self)
+        self.office = LighterOffice(self)
 
     def listings(self) -> list[Listing]:
         """Perpetuals, and one spot pair."""
@@ -196,6 +214,7 @@ class Lighter(Venue):
             self.publish(key, "mark", market, "data", partial(self._stats, key, market, "update"))
         for session in self.subscriptions.to("market_stats:all"):
             session.push(self._all_stats("update"))
+        self.office.end_expired()
 
     def flush(self) -> None:
         """Send the batches."""
@@ -213,6 +232,10 @@ class Lighter(Venue):
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``trade_id``."""
         return str(shapes.trade_id(self.id_of(market), trade))
+
+    def holders(self) -> list[LighterSession]:
+        """The connections that came into account channels with a token."""
+        return [session for session in self.sessions if isinstance(session, LighterSession) and session.tokens]
 
     def numbered(self) -> list[tuple[int, Market]]:
         """The catalogue with its market ids."""
@@ -233,6 +256,8 @@ class Lighter(Venue):
     def first_parcels(self, session: LighterSession, key: str) -> list[Parcel]:
         """The frames that answer a subscription: where things stand."""
         name, _, target = key.partition(":")
+        if name not in _CHANNELS:
+            return self.office.first_parcels(key)
         market = self.find_id(target)
         if market is None:
             return [self._all_stats("subscribed")]

@@ -17,7 +17,7 @@ from simulator.rest import Request, Response, json
 if TYPE_CHECKING:
     from simulator.venues.lighter import Lighter
 
-__all__ = ["Rest", "funding_percent", "level", "market_stats", "trade_id", "trade_row"]
+__all__ = ["ApiError", "Rest", "funding_percent", "level", "market_stats", "trade_id", "trade_row"]
 
 _HOUR_S = 3600
 _MOST_ORDERS, _MOST_TRADES, _MOST_FUNDINGS = 250, 100, 500
@@ -120,6 +120,14 @@ def _daily(market: Market) -> dict[str, Any]:
     return {name: int(number) if number == int(number) else number for name, number in numbers.items()}
 
 
+class ApiError(Exception):
+    """A request that is answered with a code and a message."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Rest:
     """The REST routes."""
 
@@ -136,8 +144,12 @@ class Rest:
             ("exchangeStats", self._exchange_stats),
             ("assetDetails", self._asset_details),
         ):
-            venue.routes.add("GET", f"/api/v1/{path}", self._limited(answer))
+            self.add(path, answer)
         venue.routes.add("GET", "/", lambda _: json({"status": 200, "network_id": 304}))
+
+    def add(self, path: str, answer: Callable[[Request], Any]) -> None:
+        """Serve a path; the answer may raise an :class:`ApiError`, or a ``ValueError`` for a wrong parameter."""
+        self._venue.routes.add("GET", f"/api/v1/{path}", self._limited(answer))
 
     def _limited(self, answer: Callable[[Request], Any]) -> Callable[[Request], Response]:
         def respond(request: Request) -> Response:
@@ -145,6 +157,8 @@ class Rest:
                 return self._venue.failure(429)
             try:
                 return json({"code": 200, **answer(request)})
+            except ApiError as error:
+                return json({"code": error.code, "message": str(error)}, 400)
             except ValueError as error:
                 return json({"code": 20001, "message": f"invalid param: {error}"}, 400)
 

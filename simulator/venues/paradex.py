@@ -24,6 +24,7 @@ from simulator.settings import SimSettings
 from simulator.venue import Traffic, Venue
 from simulator.venues import paradex_sbe as sbe
 from simulator.venues import paradex_shapes as shapes
+from simulator.venues.paradex_account import ParadexOffice
 from simulator.venues.paradex_rest import Rest
 from simulator.venues.paradex_session import WORDS, Channel, ParadexSession, Told
 from simulator.wire import Frame, Refusal, Upgrade, Wire
@@ -44,6 +45,7 @@ class Paradex(Venue):
     #: The summary and funding by the clock; deltas (also empty ones), the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.2, batches=0, per_step=2.1)
     bids_open: ClassVar[bytes] = b'"inserts":['
+    office: ParadexOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -51,7 +53,8 @@ class Paradex(Venue):
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
         self._connects = (self.allowance(20, 1), self.allowance(600, 60))
         self._seconds = 0
-        Rest(self)
+        self.rest = Rest(self)
+        self.office = ParadexOffice(self)
         option = self.markets[_OPTION]
         for price in option.asks.prices():
             option.asks.put(price, 0)
@@ -131,6 +134,9 @@ class Paradex(Venue):
         Raises:
             ValueError: The venue refuses it; the text says why.
         """
+        private = self.office.parse(name)
+        if private is not None:
+            return private
         topic, *rest = name.split(".")
         if topic in _SILENT or (topic in {"markets_summary", "funding_data"} and not rest):
             return Channel(name, topic)

@@ -43,7 +43,11 @@ class Rest:
             ("bbo/{market}", self._of(self._bbo)),
             ("bbo/{market}/interactive", self._of(self._bbo)),
         ):
-            venue.routes.add("GET", f"/v1/{path}", self._checked(answer))
+            self.add("GET", path, answer)
+
+    def add(self, method: str, path: str, answer: Callable[..., Response]) -> None:
+        """Serve a path; the answer may raise ``ValueError`` for a wrong parameter."""
+        self._venue.routes.add(method, f"/v1/{path}", self._checked(answer))
 
     def _checked(self, answer: Callable[..., Response]) -> Callable[..., Response]:
         def respond(request: Request, **names: str) -> Response:

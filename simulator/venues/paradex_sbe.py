@@ -11,7 +11,19 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["NULL", "SCHEMA", "bbo", "book", "clamp", "funding", "summary", "trade", "with_bid", "without_first_price"]
+__all__ = [
+    "NULL",
+    "SCHEMA",
+    "bbo",
+    "book",
+    "clamp",
+    "frame",
+    "funding",
+    "summary",
+    "trade",
+    "with_bid",
+    "without_first_price",
+]
 
 SCHEMA: Final = 1
 #: Stands for a number that is missing.
@@ -32,6 +44,11 @@ _MOST = 2**63 - 1
 def clamp(number: int) -> int:
     """A number as it fits into 64 bits; too large ones saturate."""
     return min(number, _MOST)
+
+
+def frame(template: int, version: int, block: bytes, *texts: str) -> bytes:
+    """A frame without groups: its block, and the strings behind it."""
+    return _frame(template, version, block, *map(_string, texts))
 
 
 def _frame(template: int, version: int, block: bytes, *tail: bytes) -> bytes:
@@ -141,20 +158,20 @@ def funding(version: int, time_us: int, seq: int, rates: Sequence[int], hours: i
     return _frame(5, version, block + (struct.pack("<q", impact) if version else b""), _string(market))
 
 
-def without_first_price(frame: bytes) -> bytes | None:
+def without_first_price(payload: bytes) -> bytes | None:
     """A book frame whose first level has null for a price; None when it has no level."""
     start = _HEADER.size + _BOOK.size
     for _ in range(2):
-        count = _GROUP.unpack_from(frame, start)[1]
+        count = _GROUP.unpack_from(payload, start)[1]
         start += _GROUP.size
         if count:
-            return frame[:start] + struct.pack("<q", NULL) + frame[start + 8 :]
+            return payload[:start] + struct.pack("<q", NULL) + payload[start + 8 :]
     return None
 
 
-def with_bid(frame: bytes, price: int, size: int) -> bytes:
+def with_bid(payload: bytes, price: int, size: int) -> bytes:
     """A book frame with one more bid, before the others."""
     start = _HEADER.size + _BOOK.size
-    length, count = _GROUP.unpack_from(frame, start)
+    length, count = _GROUP.unpack_from(payload, start)
     first = start + _GROUP.size
-    return frame[:start] + _GROUP.pack(length, count + 1) + _LEVEL.pack(price, size) + frame[first:]
+    return payload[:start] + _GROUP.pack(length, count + 1) + _LEVEL.pack(price, size) + payload[first:]

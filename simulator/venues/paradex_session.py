@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["WORDS", "Channel", "ParadexSession", "Told"]
 
 _PING_S, _PONG_S = 55, 5
+_NODE = "73cf456f7cb78d59"
 #: Our words for the topics of channels.
 WORDS = {
     "order_book": "book",
@@ -46,6 +47,7 @@ class Channel(NamedTuple):
     topic: str
     market: str = ""
     flavour: str = ""
+    is_private: bool = False
 
     def __str__(self) -> str:
         """As the client writes it."""
@@ -67,6 +69,7 @@ class ParadexSession(Session):
     Attributes:
         version: Of the binary schema; None when data is JSON.
         shown: Sequence number of the last snapshot by channel.
+        is_authorised: Whether the client may follow the account; once so, it stays so.
     """
 
     venue: Paradex
@@ -75,6 +78,7 @@ class ParadexSession(Session):
         super().__init__(venue, wire, upgrade)
         self.version = version
         self.shown: dict[Channel, int] = {}
+        self.is_authorised = False
 
     def begin(self) -> None:
         """Ping; the rest is up to the client."""
@@ -85,36 +89,45 @@ class ParadexSession(Session):
         came_us, request = self.venue.now_us(), decoded(text)
         number = request.get("id", 0) if isinstance(request, dict) else 0
         try:
-            channel = self._obey(request)
+            method, params = _method_of(request)
+            if method == "auth":
+                self._authorise(params.get("bearer"))
+                self._answer(number, came_us, {"node_id": _NODE})
+                return
+            channel = self._obey(method, params)
         except RpcError as error:
-            self._answer(number, came_us, error=error)
+            self._answer(number, came_us, error)
             return
-        self._answer(number, came_us, channel=channel.name)
-        if request["method"] == "subscribe":
+        self._answer(number, came_us, {"channel": channel.name})
+        if method == "subscribe":
             self.venue.welcome(self, channel)
 
-    def _obey(self, request: Any) -> Channel:
+    def _authorise(self, bearer: Any) -> None:
+        """Let the client follow the account.
+
+        Raises:
+            RpcError: The token is not good.
+        """
+        problem = self.venue.office.check(bearer)
+        if problem is not None:
+            raise RpcError(*problem)
+        self.is_authorised = True
+
+    def _obey(self, method: str, params: dict[str, Any]) -> Channel:
         """Subscribe or unsubscribe.
 
         Raises:
             RpcError: The request is wrong.
         """
-        if request is None:
-            raise RpcError(-32700, "parse error")
-        if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
-            raise RpcError(-32600, "invalid request")
-        method, params = request.get("method"), request.get("params")
-        if method == "auth":
-            raise RpcError(40111, "invalid or expired bearer")
-        if method not in ("subscribe", "unsubscribe"):
-            raise RpcError(-32601, "method not found")
-        if not isinstance(params, dict) or not isinstance(params.get("channel"), str):
+        if not isinstance(params.get("channel"), str):
             raise RpcError(-32602, "invalid params")
         text, subscriptions = f"invalid {method} request", self.venue.subscriptions
         try:
             channel = self.venue.parse(params["channel"])
         except ValueError as error:
             raise RpcError(-32600, text, str(error)) from error
+        if channel.is_private and not self.is_authorised:
+            raise RpcError(40111, "invalid or expired bearer")
         if method == "unsubscribe":
             if not subscriptions.remove(self, channel):
                 raise RpcError(-32600, text, "not subscribed")
@@ -130,15 +143,15 @@ class ParadexSession(Session):
         books = [key for key in held if key.topic == channel.topic == "order_book" and key.market == channel.market]
         return self.version is not None and any(key != channel for key in books)
 
-    def _answer(self, number: Any, came_us: int, channel: str | None = None, error: RpcError | None = None) -> None:
+    def _answer(self, number: Any, came_us: int, result: dict[str, str] | RpcError) -> None:
         left_us = self.venue.now_us()
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": number}
-        if error is None:
-            answer["result"] = {"channel": channel}
+        if isinstance(result, dict):
+            answer["result"] = result
         else:
-            answer["error"] = {"code": error.code, "message": str(error)}
-            if error.data is not None:
-                answer["error"]["data"] = error.data
+            answer["error"] = {"code": result.code, "message": str(result)}
+            if result.data is not None:
+                answer["error"]["data"] = result.data
         # Some servers write this time as text.
         answer["usIn"] = came_us if self.number % 2 else str(came_us)
         self.reply({**answer, "usDiff": left_us - came_us, "usOut": left_us})
@@ -152,3 +165,21 @@ class ParadexSession(Session):
             frame = Frame(told.as_sbe(self.version), is_binary=True)
         word = WORDS.get(channel.topic, "other")
         self.push(Parcel(word, told.market.listing.symbol, told.kind, frame))
+
+
+def _method_of(request: Any) -> tuple[str, dict[str, Any]]:
+    """The method of a request that the venue knows, and its parameters.
+
+    Raises:
+        RpcError: The request is wrong.
+    """
+    if request is None:
+        raise RpcError(-32700, "parse error")
+    if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
+        raise RpcError(-32600, "invalid request")
+    method, params = request.get("method"), request.get("params")
+    if method not in ("auth", "subscribe", "unsubscribe"):
+        raise RpcError(-32601, "method not found")
+    if not isinstance(params, dict):
+        raise RpcError(-32602, "invalid params")
+    return method, params

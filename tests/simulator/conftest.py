@@ -44,6 +44,20 @@ def sim(simproc):
         yield process
 
 
+@pytest.fixture(scope="module")
+def secure_sim(simproc, tmp_path_factory):
+    """The same over TLS."""
+    ca_path = tmp_path_factory.mktemp("authority") / "ca.pem"
+    with simproc.SimulatorProcess(simproc.make_settings(pace=10.0, tls=True, ca_path=str(ca_path))) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def readers():
+    """Clients of accounts, one a venue."""
+    return _load("readers")
+
+
 @pytest.fixture(scope="session")
 def books():
     return _load("books")

@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -150,11 +151,14 @@ class Stage:
         assert isinstance(client, Client), client
         return client
 
-    def ask(self, path: str, method: str = "GET", body: Any = None, **query: str) -> Response:
-        """A REST request."""
-        headers = {"user-agent": "test"}
-        data = b"" if body is None else msgspec.json.encode(body)
-        return self.venue.answer(Request(method, path, {k: [v] for k, v in query.items()}, headers, data))
+    def ask(
+        self, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **query: str
+    ) -> Response:
+        """A REST request; a body of bytes goes out as it is."""
+        data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+        target = f"{path}?{urlencode(query)}"
+        parts = {name: [text] for name, text in query.items()}
+        return self.venue.answer(Request(method, path, parts, {"user-agent": "test", **(headers or {})}, data, target))
 
     def get(self, path: str, **query: str) -> Any:
         """The JSON of a REST request that must succeed."""

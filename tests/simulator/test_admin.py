@@ -73,6 +73,73 @@ def test_a_bad_order_is_status_400_with_advice(ask, body):
     assert isinstance(answer["advice"], list)
 
 
+def test_the_truth_of_the_account(stage, ask):
+    status, truth = ask("GET", "/truth/lighter/account")
+    assert status == 200
+    assert truth == stage.venue.office.truth()
+    assert set(truth) == {"orders", "fills", "payments", "positions", "balances", "margin"}
+    assert set(truth["orders"][0]) == {
+        "order_id",
+        "client_id",
+        "symbol",
+        "side",
+        "price",
+        "size",
+        "filled",
+        "status",
+    }
+    assert set(truth["fills"][0]) == {
+        "fill_id",
+        "order_id",
+        "symbol",
+        "side",
+        "price",
+        "size",
+        "fee",
+        "fee_asset",
+        "liquidity",
+    }
+    assert set(truth["positions"][0]) == {"symbol", "size", "entry_price"}
+    assert set(truth["balances"][0]) == {"asset", "total", "available"}
+    assert set(truth["margin"]) == {"equity", "available", "initial_margin", "maintenance_margin"}
+    assert ask("GET", "/truth/nyse/account")[0] == 400
+
+
+def test_the_life_of_the_account(stage, ask):
+    assert ask("POST", "/account/lighter", {"run": False}) == (200, {"ok": True})
+    truth = ask("GET", "/truth/lighter/account")[1]
+    stage.run(20)
+    assert ask("GET", "/truth/lighter/account")[1] == truth
+    assert ask("POST", "/account/lighter", {"run": True, "rate": 5})[0] == 200
+    stage.run(5)
+    assert ask("GET", "/truth/lighter/account")[1] != truth
+    assert ask("POST", "/account/lighter", {"rate": "fast"})[0] == 400
+    assert ask("POST", "/account/nyse", {"run": False})[0] == 400
+
+
+def test_something_can_be_made_to_happen_to_the_account(stage, ask):
+    status, answer = ask("POST", "/account/lighter/do", {"action": "place", "symbol": "BTC-PERP"})
+    assert status == 200
+    assert answer["ok"] is True
+    order = answer["orders"][0]
+    status, answer = ask("POST", "/account/lighter/do", {"action": "fill", "order_id": order["order_id"]})
+    assert answer["fills"][0]["order_id"] == order["order_id"]
+    status, answer = ask("POST", "/account/lighter/do", {"action": "dance"})
+    assert status == 400
+    assert "place" in answer["advice"]
+
+
+def test_tokens(stage, ask, new_stage):
+    status, answer = ask("POST", "/account/lighter/token")
+    assert status == 200
+    assert answer["token"].split(":")[1] == "1234"
+    assert ask("POST", "/account/lighter/token", {"lives_s": 60, "read_only": True})[1]["token"].startswith("ro:")
+    assert ask("POST", "/account/lighter/token", {"lives_s": "x"})[0] == 400
+    other = new_stage("extended")
+    admin = Admin({"extended": other.venue}, other.desk)
+    assert admin.answer(Request("POST", "/account/extended/token", {}, {}, b"")).status == 400
+
+
 def test_statistics(stage, ask):
     client = stage.connect("/stream")
     client.say({"type": "subscribe", "channel": "order_book/1"})

@@ -140,7 +140,7 @@ def test_applied_funding_is_repeated_every_minute(stage):
     assert client.session.subscribed() == ["funding/BTC-PERP"]
 
 
-@pytest.mark.parametrize("path", ["orderbooks/NOPE-USD", "orderbooks/rfq/BTC-USD", "nothing/BTC-USD", "", "account"])
+@pytest.mark.parametrize("path", ["orderbooks/NOPE-USD", "orderbooks/rfq/BTC-USD", "nothing/BTC-USD", "", "accounts"])
 def test_wrong_paths_are_not_found(stage, path):
     assert stage.knock(ROOT + path).status == 404
 

@@ -322,6 +322,75 @@ def test_refuse_closes_sockets_and_the_port_until_the_last_such_fault_is_over(st
     assert listener.is_open
 
 
+@pytest.fixture
+def ports(new_stage):
+    """A stage whose venue speaks TLS on two ports."""
+    stage = new_stage("lighter", tls=True, ca_path="ca.pem")
+    stage.venue.listeners.update(ws=FakeListener(), rest=FakeListener())
+    return stage
+
+
+def receptions(stage):
+    return [listener.reception for listener in stage.venue.listeners.values()]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reception"),
+    [
+        ("tls_hang", Reception.MUTE),
+        ("tls_bad_certificate", Reception.UNKNOWN_AUTHORITY),
+        ("tls_expired", Reception.EXPIRED),
+    ],
+)
+def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, reception):
+    follower = Follower(ports, books)
+    ports.fault(fault, duration_s=2)
+    assert receptions(ports) == [reception, reception]
+    ports.run(1)
+    assert follower.take() > 0
+    ports.run(2)
+    assert receptions(ports) == [Reception.WELL, Reception.WELL]
+    assert not follower.client.wire.is_aborted
+
+
+@pytest.mark.parametrize(("port", "struck"), [("ws", 0), ("rest", 1)])
+def test_a_bad_reception_can_be_confined_to_a_port(ports, port, struck):
+    ports.fault("tls_expired", port=port)
+    received = receptions(ports)
+    assert received.pop(struck) is Reception.EXPIRED
+    assert received == [Reception.WELL]
+
+
+def test_a_bad_reception_can_drop_those_who_are_there(ports, books):
+    follower = Follower(ports, books)
+    ports.fault("tls_hang", cut=True)
+    assert follower.client.wire.is_aborted
+
+
+def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(ports):
+    ports.fault("tls_expired", duration_s=5)
+    ports.fault("tls_hang", port="ws", duration_s=1)
+    ports.fault("tls_bad_certificate", duration_s=3)
+    assert receptions(ports) == [Reception.UNKNOWN_AUTHORITY, Reception.UNKNOWN_AUTHORITY]
+    ports.run(2)
+    assert receptions(ports) == [Reception.UNKNOWN_AUTHORITY, Reception.UNKNOWN_AUTHORITY]
+    ports.run(2)
+    assert receptions(ports) == [Reception.EXPIRED, Reception.EXPIRED]
+    ports.run(2)
+    assert receptions(ports) == [Reception.WELL, Reception.WELL]
+
+
+def test_without_tls_only_the_hang_can_be_had(stage):
+    stage.venue.listeners["ws"] = FakeListener()
+    for fault in ("tls_bad_certificate", "tls_expired"):
+        with pytest.raises(UsageError, match="needs TLS") as refused:
+            stage.fault(fault)
+        assert refused.value.advice
+    assert not stage.venue.hooks
+    stage.fault("tls_hang")
+    assert receptions(stage) == [Reception.MUTE]
+
+
 def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
     stage.fault("upgrade_error", status=429, duration_s=2)
     assert stage.knock(follower.client.session.upgrade.path) == Refusal(429)

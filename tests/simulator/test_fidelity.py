@@ -10,6 +10,7 @@ from ccxt_clients import SYMBOLS, follow, point_at
 
 pytestmark = pytest.mark.integration
 
+
 def levels(side):
     return [[float(price), float(size)] for price, size in side]
 

@@ -248,7 +248,8 @@ def test_json_rpc_errors(json_client):
     assert code({"method": "subscribe", "id": 1}) == -32600
     assert code({"jsonrpc": "2.0", "method": "dance", "id": 1}) == -32601
     assert code({"jsonrpc": "2.0", "method": "subscribe", "params": {}, "id": 1}) == -32602
-    assert code({"jsonrpc": "2.0", "method": "auth", "params": {"bearer": "x"}, "id": 1}) == 40111
+    assert code({"jsonrpc": "2.0", "method": "auth", "params": {"bearer": "x"}, "id": 1}) == 40110
+    assert code({"jsonrpc": "2.0", "method": "auth", "params": {"bearer": "a.b.c"}, "id": 1}) == 40111
 
 
 @pytest.mark.parametrize(

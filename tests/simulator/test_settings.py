@@ -25,6 +25,14 @@ def test_urls_are_the_live_ones_with_another_host():
     assert admin_url(make()) == "http://127.0.0.1:9"
 
 
+def test_with_tls_the_schemes_are_the_secure_ones_and_admin_stays_plain():
+    settings = make(tls=True, ca_path="ca.pem")
+    urls = endpoints(settings)
+    assert urls["hyperliquid"].ws == "wss://127.0.0.1:20000/ws"
+    assert urls["paradex"].rest == "https://127.0.0.1:21004/v1"
+    assert admin_url(settings) == "http://127.0.0.1:9"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -35,6 +43,7 @@ def test_urls_are_the_live_ones_with_another_host():
         {"rate": 1001.0},
         {"pace": 0.0},
         {"sbe_version": 4},
+        {"tls": True},
     ],
 )
 def test_what_cannot_be_simulated_is_refused_with_advice(changes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from types import MappingProxyType
 
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
@@ -66,7 +67,7 @@ class FakeVenue(Venue):
     env = "TEST"
     ws_url = "ws://venue.test"
     rest_url = "http://venue.test"
-    streams = {Stream.BOOK: None, Stream.BBO: None, Stream.TRADE: None, Stream.MARK: 1.0}
+    streams = MappingProxyType({Stream.BOOK: None, Stream.BBO: None, Stream.TRADE: None, Stream.MARK: 1.0})
     keepalive = Keepalive(20.0, b"ping", 10.0)
     limits = Limits(burst=100, messages_per_s=100, rest_weight_per_min=1200)
     continuity = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
@@ -81,13 +82,13 @@ class FakeVenue(Venue):
         self._frames.append(items)
         return f"frame {len(self._frames) - 1}".encode()
 
-    def decode(self, payload, binary, markets):
+    def decode(self, payload, binary, markets):  # noqa: ARG002 - the interface of a venue
         try:
             return copy.deepcopy(list(self._frames[int(bytes(payload).removeprefix(b"frame "))]))
         except (ValueError, IndexError) as error:
             raise DecodeError("not a frame of this venue") from error
 
-    def connections(self, listings, ws_url, options):
+    def connections(self, listings, ws_url, options):  # noqa: ARG002 - the interface of a venue
         subscriptions = [
             subscription(listing.symbol, stream, can_leave=self.can_leave)
             for listing in listings

@@ -12,7 +12,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from websockets.sync.server import serve
 
-__all__ = ["BlackHole", "HttpPeer", "RawPeer", "WebSocketPeer", "closed_port", "drip", "frame", "read_head", "server_context", "upgrade"]
+__all__ = [
+    "BlackHole",
+    "HttpPeer",
+    "RawPeer",
+    "WebSocketPeer",
+    "closed_port",
+    "drip",
+    "frame",
+    "read_head",
+    "server_context",
+    "upgrade",
+]
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
@@ -84,7 +95,7 @@ class BlackHole:
         self.port = self._listener.getsockname()[1]
         self._waiting = [socket.socket() for _ in range(4)]
         for sock in self._waiting:
-            sock.setblocking(False)  # noqa: FBT003
+            sock.setblocking(False)
             sock.connect_ex(("127.0.0.1", self.port))
         return self
 
@@ -140,7 +151,7 @@ class HttpPeer:
                 peer.requests.append((self.command, self.path, self.rfile.read(size)))
                 answer(self)
 
-            do_GET = do_POST = _any
+            do_GET = do_POST = _any  # noqa: N815 - the names that http.server looks for
 
             def log_message(self, *_):
                 pass

@@ -50,11 +50,11 @@ class Stage:
 
     def say(self, *items):
         """A frame with these items comes; the events that are published because of it."""
-        return self._collect(self.session.received(False, self.venue.frame(*items), self.now))  # noqa: FBT003
+        return self._collect(self.session.received(False, self.venue.frame(*items), self.now))
 
     def say_rubbish(self, count=1):
         for _ in range(count):
-            self._collect(self.session.received(False, b"rubbish", self.now))  # noqa: FBT003
+            self._collect(self.session.received(False, b"rubbish", self.now))
 
     def tick(self):
         return self._collect(self.session.tick(self.now))

@@ -1,4 +1,4 @@
-"""Cutting: whatever a session blocks in, at whatever moment it is cut, it ends, knows why, and leaves nothing behind."""
+"""Cutting: whatever a session blocks in, whenever it is cut, it ends, knows why, and leaves nothing behind."""
 
 from __future__ import annotations
 

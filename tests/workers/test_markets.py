@@ -54,18 +54,22 @@ def test_zeros_at_the_end_of_a_tick_are_no_digits():
 # --- remembering --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "cache"
+
+
 @given(
     wire=st.text(max_size=10),
     tick=st.none() | st.just("0.01"),
     multiplier=st.sampled_from([1, 1000]),
     status=st.sampled_from(["active", "halted"]),
 )
-def test_listing_comes_back_from_the_cache_as_it_was(tmp_path_factory, wire, tick, multiplier, status):
-    path = tmp_path_factory.mktemp("run") / "cache"
+def test_listing_comes_back_from_the_cache_as_it_was(cache, wire, tick, multiplier, status):
     one = Listing("SOL", wire, "SOL-USD", "7", tick, "0.1", "1", multiplier, "USDC", 3600, status)
-    save(path, [one, BTC], ("SOL", "BTC"))
-    assert load(path, ("SOL", "BTC")) == [one, BTC]
-    assert load(path, ("SOL",))[0].symbol == "SOL-PERP"
+    save(cache, [one, BTC], ("SOL", "BTC"))
+    assert load(cache, ("SOL", "BTC")) == [one, BTC]
+    assert load(cache, ("SOL",))[0].symbol == "SOL-PERP"
 
 
 def test_only_configured_markets_are_remembered(tmp_path):

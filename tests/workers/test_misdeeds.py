@@ -52,7 +52,9 @@ MISDEEDS[Misdeed.HANG]()
 
 def test_hang_stops_every_thread_of_the_process():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", _HANGING], stdout=subprocess.PIPE, env=environment, bufsize=0) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HANGING], stdout=subprocess.PIPE, env=environment, bufsize=0
+    ) as child:
         try:
             heard = b""
             while b"!" not in heard:

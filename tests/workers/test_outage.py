@@ -1,4 +1,4 @@
-"""Outage or fault of ours: a venue is down only when its books and its REST interface have both been gone for a while."""
+"""Outage or fault of ours: a venue is down only when its books and its REST have both been gone for a while."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Getting lost books and mute streams back: which rung of the ladder is taken, when, and that none is taken for ever."""
+"""Getting lost books and mute streams back: which rung of the ladder is taken, when, and that each has a way out."""
 
 from __future__ import annotations
+
+import itertools
 
 import pytest
 from fake_venue import BTC, ETH, FakeVenue, delta, mark, snapshot, trade
@@ -270,7 +272,7 @@ def test_stalled_depth_stream_resyncs_at_most_once_per_cool_down():
             asked.append(stage.route().fetched_ns)
             stage.answer(snapshot(10))
     assert len(asked) == 1 + 30 // 7
-    assert all(later - earlier > 7 * NS for earlier, later in zip(asked, asked[1:], strict=False))
+    assert all(later - earlier > 7 * NS for earlier, later in itertools.pairwise(asked))
 
 
 def test_rest_never_stamps_freshness(joined):
@@ -360,7 +362,9 @@ def test_limit_of_a_quiet_market_doubles_up_to_a_minute(chain):
     assert chain.route().quiet_limit_ns == 60 * NS
 
 
-@pytest.mark.xfail(strict=True, reason="once its limit is at the cap, a quiet market is over it for ever: asked each second")
+@pytest.mark.xfail(
+    strict=True, reason="once its limit is at the cap, a quiet market is over it for ever: asked each second"
+)
 def test_market_that_stays_quiet_is_asked_for_about_once_a_minute(chain):
     assert len(quiet_after(chain, 600)) <= 15
 

@@ -21,12 +21,14 @@ from workers.venues.venue import Request
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 GET = Request("/markets?all=1")
+#: A deadline that connecting on a busy machine does not use up.
+SOON_S = 1.0
 
 
 class PatientVenue(FakeVenue):
     """Says in its error bodies how long to wait."""
 
-    def retry_after_s(self, status, body):
+    def retry_after_s(self, status, body):  # noqa: ARG002 - the interface of a venue
         return 30.0 if b"wait 30" in body else None
 
 
@@ -231,7 +233,7 @@ def test_venue_that_asks_to_wait_is_heard_even_when_the_body_never_comes(new_cli
         peer.over.wait()
 
     with HttpPeer(answer) as peer:
-        error = failure(new_client(peer.url), deadline_s=0.2)
+        error = failure(new_client(peer.url), deadline_s=SOON_S)
     assert error.reason is Reason.RATE_LIMITED
 
 
@@ -317,9 +319,9 @@ def test_body_that_drips_ends_by_the_deadline(new_client):
 
     with RawPeer(script) as peer:
         began = time.monotonic()
-        error = failure(new_client(peer.url("http")), deadline_s=0.2)
+        error = failure(new_client(peer.url("http")), deadline_s=SOON_S)
         assert error.reason is Reason.READ_TIMEOUT
-        assert 0.15 < time.monotonic() - began < 10
+        assert 0.9 * SOON_S < time.monotonic() - began < 20
 
 
 def test_chunks_that_drip_end_by_the_deadline(new_client):
@@ -330,7 +332,7 @@ def test_chunks_that_drip_end_by_the_deadline(new_client):
             sock.sendall(b"1\r\nx\r\n")
 
     with RawPeer(script) as peer:
-        assert failure(new_client(peer.url("http")), deadline_s=0.2).reason is Reason.READ_TIMEOUT
+        assert failure(new_client(peer.url("http")), deadline_s=SOON_S).reason is Reason.READ_TIMEOUT
 
 
 def test_headers_that_drip_end_by_the_cut(new_client, cutter):
@@ -399,7 +401,7 @@ def test_cut_between_two_calls_does_not_spoil_the_second(new_client, cutter):
 
 def test_no_answer_at_all_ends_by_the_deadline(new_client):
     with RawPeer(lambda _sock, over: over.wait()) as peer:
-        assert failure(new_client(peer.url("http")), deadline_s=0.2).reason is Reason.READ_TIMEOUT
+        assert failure(new_client(peer.url("http")), deadline_s=SOON_S).reason is Reason.READ_TIMEOUT
 
 
 # --- broken answers -----------------------------------------------------------------------------------------------

@@ -1,0 +1,263 @@
+"""One trading account: its orders, fills, positions and money.
+
+Pure: no I/O, no clock, no chance. Every action returns what came of it, for the venue to tell. Orders do not meet the
+market's book: whoever plays the account says when they are filled. Positions are marked whenever something happens to
+the account, so that what was told last is what is true.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import count
+
+from simulator.accounts.money import PLACES, cost_of, notional, ratio, rounded
+from simulator.accounts.records import (
+    Cause,
+    Change,
+    Deposit,
+    Draft,
+    Fill,
+    Funding,
+    Margin,
+    Order,
+    Outcome,
+    Position,
+    Status,
+    Terms,
+)
+from simulator.market import BUY, SELL, Market
+
+__all__ = ["Account"]
+
+#: What is remembered, at most.
+_CLOSED_ORDERS, _FILLS, _FUNDINGS = 1000, 2000, 500
+#: Numbers begin with the milliseconds since 2026, so that a venue that is started again does not repeat them.
+_EPOCH_MS = 1_767_225_600_000
+_TOUCH_LEVELS = 3
+#: How far beyond the touch the limit of an order lies that stands for one at the market, in hundredths.
+_SLIPPAGE = 2
+
+
+class Account:
+    """An account.
+
+    Args:
+        markets: Where it may trade.
+        terms: What the venue grants.
+        money: What it begins with.
+        now_ms: Wall clock.
+
+    Attributes:
+        orders: Those that live, by number, oldest first.
+        closed: The last that ended, oldest first.
+        positions: By symbol; every market has one.
+        wallet: Money, without what positions have made so far.
+        holdings: Of other assets.
+        marks_e8: Mark prices at the last action, by symbol.
+    """
+
+    def __init__(self, markets: Iterable[Market], terms: Terms, money: int, now_ms: int) -> None:
+        self.terms = terms
+        self.orders: dict[int, Order] = {}
+        self.closed: deque[Order] = deque(maxlen=_CLOSED_ORDERS)
+        self.fills: deque[Fill] = deque(maxlen=_FILLS)
+        self.fundings: deque[Funding] = deque(maxlen=_FUNDINGS)
+        self.positions = {market.listing.symbol: Position(market) for market in markets}
+        self.wallet = money
+        self.holdings = dict(terms.holdings)
+        self.marks_e8: dict[str, int] = {}
+        self._numbers = count(max(1, now_ms - _EPOCH_MS))
+        self._mark()
+
+    # What can happen to it.
+
+    def place(self, draft: Draft, now_ms: int) -> Outcome:
+        """Place an order, which waits."""
+        status: Status = "open" if draft.trigger is None else "untriggered"
+        return self._outcome(now_ms, [self._put(self._new(draft, status, now_ms))])
+
+    def take(self, draft: Draft, now_ms: int) -> Outcome:
+        """Place an order at the market, which is filled at once."""
+        if not self.terms.has_market_orders:
+            draft = draft._replace(price=_beyond(draft))
+        order = self._new(draft, "open", now_ms)
+        changes = [self._put(order)]
+        for price, size in _at_touch(draft):
+            changes.append(self._fill(changes[-1].order, price, size, now_ms, is_maker=False))
+        return self._outcome(now_ms, changes)
+
+    def refuse(self, draft: Draft, status: Status, now_ms: int) -> Outcome:
+        """Place an order that the venue does not accept."""
+        order = replace(self._new(draft, status, now_ms), cause="margin")
+        return self._outcome(now_ms, [self._put(order)])
+
+    def execute(self, number: int, size: int, now_ms: int) -> Outcome:
+        """Fill ``size`` lots of an open order at its price."""
+        order = self.orders[number]
+        price = order.draft.price or order.market.listing.price
+        return self._outcome(now_ms, [self._fill(order, price, min(size, order.remaining), now_ms, is_maker=True)])
+
+    def end(self, number: int, status: Status, cause: Cause, now_ms: int) -> Outcome:
+        """End an order that lives."""
+        return self._outcome(now_ms, [self._end(self.orders[number], status, cause, now_ms)])
+
+    def trigger(self, number: int, now_ms: int) -> Outcome:
+        """Let an order that waited for its trigger become an open one."""
+        return self._outcome(now_ms, [self._put(replace(self.orders[number], status="open", updated_ms=now_ms))])
+
+    def liquidate(self, symbol: str, now_ms: int) -> Outcome:
+        """Close a position by force, after all orders of its market."""
+        position = self.positions[symbol]
+        waiting = [order for order in self.orders.values() if order.market is position.market]
+        changes = [self._end(order, "canceled", "liquidation", now_ms) for order in waiting]
+        side = SELL if position.size > 0 else BUY
+        draft = Draft(position.market, side, abs(position.size), is_liquidation=True)
+        if not self.terms.has_market_orders:
+            draft = draft._replace(price=_beyond(draft))
+        changes.append(self._put(self._new(draft, "open", now_ms)))
+        price = max(1, position.market.mark_e8 // 10 ** (8 - position.market.listing.price_places))
+        changes.append(self._fill(changes[-1].order, price, draft.size, now_ms, is_maker=False))
+        return self._outcome(now_ms, changes, liquidated=position)
+
+    def pay_funding(self, now_ms: int) -> Outcome:
+        """Pay, or be paid, an hour's funding for each position: longs pay a positive rate."""
+        payments = []
+        for symbol, position in self.positions.items():
+            if position.size:
+                market = position.market
+                worth = notional(market.listing, market.index_e8, position.size)
+                exact = -ratio(worth * market.funding_e12, 10**12)
+                payment = rounded(exact, self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
+                self.wallet += payment
+                self.positions[symbol] = replace(position, funding=position.funding + payment, updated_ms=now_ms)
+                payments.append(Funding(now_ms, self.positions[symbol], payment, market.funding_e12))
+        self.fundings += payments
+        return self._outcome(now_ms, fundings=tuple(payments))
+
+    def deposit(self, asset: str, money: int, now_ms: int) -> Outcome:
+        """Take in money from outside: to the wallet, or to the holdings of an asset that is not traded with."""
+        if asset in self.holdings:
+            self.holdings[asset] += money
+        else:
+            self.wallet += money
+        return self._outcome(now_ms, deposit=Deposit(asset, money))
+
+    # What it comes to.
+
+    def assets(self) -> list[str]:
+        """What can be deposited."""
+        return list(dict.fromkeys([self.terms.quote, *self.holdings]))
+
+    def held(self) -> list[Position]:
+        """The positions that are not flat."""
+        return [position for position in self.positions.values() if position.size]
+
+    def unrealised(self, position: Position) -> int:
+        """What a position would make if it were closed at the mark."""
+        return self.worth(position) - position.cost
+
+    def worth(self, position: Position) -> int:
+        """A position at the mark; negative for a short."""
+        mark = self.marks_e8[position.market.listing.symbol]
+        return notional(position.market.listing, mark, position.size)
+
+    def margin(self) -> Margin:
+        """The margin, all positions together."""
+        unrealised = sum(self.unrealised(position) for position in self.held())
+        exposure = sum(abs(self.worth(position)) for position in self.held())
+        equity = self.wallet + unrealised
+        initial = ratio(exposure * self.terms.initial_e6, 10**6)
+        maintenance = ratio(exposure * self.terms.maintenance_e6, 10**6)
+        return Margin(equity, max(0, equity - initial), initial, maintenance, unrealised)
+
+    def liquidation_e8(self, position: Position) -> int | None:
+        """The mark at which the venue would close a position, in 10^-8; None when there is none."""
+        cushion = self.margin().equity - self.margin().maintenance
+        mark = self.marks_e8[position.market.listing.symbol]
+        lot = notional(position.market.listing, 10**8, position.size)
+        price = mark - ratio(cushion * 10**8 * (1 if lot > 0 else -1), abs(lot)) if lot else 0
+        return price if price > 0 else None
+
+    def _outcome(
+        self,
+        now_ms: int,
+        changes: Iterable[Change] = (),
+        fundings: tuple[Funding, ...] = (),
+        deposit: Deposit | None = None,
+        liquidated: Position | None = None,
+    ) -> Outcome:
+        self._mark()
+        return Outcome(now_ms, tuple(changes), fundings, deposit, liquidated)
+
+    def _mark(self) -> None:
+        for symbol, position in self.positions.items():
+            self.marks_e8[symbol] = position.market.mark_e8
+
+    def _new(self, draft: Draft, status: Status, now_ms: int) -> Order:
+        """An order; every third one was given no number by the client."""
+        number = next(self._numbers)
+        client = None if number % 3 == 0 or draft.is_liquidation else number
+        return Order(number, draft, client, status, now_ms, now_ms)
+
+    def _put(self, order: Order, fill: Fill | None = None) -> Change:
+        """Remember a new state of an order."""
+        if order.is_live:
+            self.orders[order.number] = order
+        else:
+            self.orders.pop(order.number, None)
+            self.closed.append(order)
+        return Change(order, fill)
+
+    def _end(self, order: Order, status: Status, cause: Cause, now_ms: int) -> Change:
+        return self._put(replace(order, status=status, cause=cause, updated_ms=now_ms))
+
+    def _fill(self, order: Order, price: int, size: int, now_ms: int, *, is_maker: bool) -> Change:
+        position = self.positions[order.market.listing.symbol]
+        cost = cost_of(order.market.listing, price, size)
+        rate = self.terms.maker_e6 if is_maker else self.terms.taker_e6
+        fee = rounded(ratio(cost * rate, 10**6), self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
+        signed = size if order.draft.side == BUY else -size
+        realised = position.gain(price, signed)
+        fill = Fill(next(self._numbers), order, now_ms, price, size, fee, is_maker, position.size, realised)
+        self.fills.append(fill)
+        self.wallet += realised - fee
+        self.positions[order.market.listing.symbol] = position.after(fill)
+        filled: Status = "filled" if size == order.remaining else "open"
+        return self._put(
+            replace(
+                order,
+                status=filled,
+                filled=order.filled + size,
+                cost=order.cost + cost,
+                fees=order.fees + fee,
+                updated_ms=now_ms,
+            ),
+            fill,
+        )
+
+
+def _beyond(draft: Draft) -> int:
+    """A limit that surely trades."""
+    touch, _ = _ladder(draft)[0]
+    away = max(1, touch * _SLIPPAGE // 100)
+    return touch + away if draft.side == BUY else max(1, touch - away)
+
+
+def _at_touch(draft: Draft) -> list[tuple[int, int]]:
+    """Prices and sizes at which an order at the market is filled; the last level takes all that is left."""
+    left, found = draft.size, []
+    levels = _ladder(draft)
+    for price, size in levels:
+        part = left if price == levels[-1][0] else min(left, size)
+        if part:
+            found.append((price, part))
+        left -= part
+    return found
+
+
+def _ladder(draft: Draft) -> list[tuple[int, int]]:
+    """The best levels of the side that an order takes from."""
+    ladder = draft.market.asks if draft.side == BUY else draft.market.bids
+    return ladder.top(_TOUCH_LEVELS) or [(draft.market.listing.price, draft.size)]

@@ -1,0 +1,290 @@
+"""The life of an account: what happens to it next, by chance from a seed, or as somebody orders.
+
+It knows what makes sense (nothing is filled that is not open, exposure stays in bounds, a liquidation comes once); the
+account itself does what it is told.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final, Literal, TypeAlias, get_args
+
+from msgspec import Meta, Struct
+
+from ipc.errors import UsageError
+from simulator.accounts.account import Account
+from simulator.accounts.money import amount
+from simulator.accounts.records import Draft, Order, Outcome, Position
+from simulator.market import BUY, SELL, Aggressor, Market
+
+__all__ = ["ACTIONS", "Command", "Script"]
+
+Action: TypeAlias = Literal[
+    "place",
+    "stop",
+    "market",
+    "reduce",
+    "reject",
+    "fill",
+    "partial",
+    "cancel",
+    "expire",
+    "trigger",
+    "liquidate",
+    "funding",
+    "deposit",
+]
+ACTIONS: Final[tuple[str, ...]] = get_args(Action)
+
+#: How often an action is chosen, in parts.
+_CHANCES: Final[dict[Action, int]] = {
+    "place": 30,
+    "stop": 3,
+    "market": 12,
+    "reduce": 4,
+    "reject": 2,
+    "fill": 13,
+    "partial": 14,
+    "cancel": 14,
+    "expire": 2,
+    "trigger": 3,
+    "deposit": 1,
+}
+_MOST_OPEN = 6
+#: Of cancels, so many in ten are the venue's doing.
+_VENUE_CANCELS = 2
+#: Beyond this worth, in the quote, a position is only reduced.
+_MOST_EXPOSURE = 20_000
+_LIQUIDATION_AT = 60
+_DEPOSIT = 250
+_ORDERS_WORTH = (60, 150, 400, 900, 1_500)
+
+
+class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to happen; what is left out is chosen by chance.
+
+    Attributes:
+        symbol: Which market, as ``BTC-PERP``.
+        price: In the quote; of a stop it is the limit.
+        size: In contracts.
+        order_id: Which order, as the venue calls it; else the oldest that will do.
+        by: Who cancels.
+        asset: What is deposited; ``size`` says how much.
+    """
+
+    action: Action
+    symbol: str | None = None
+    side: Aggressor | None = None
+    price: str | None = None
+    size: Annotated[str, Meta(description="a positive decimal")] | None = None
+    order_id: str | None = None
+    by: Literal["user", "venue"] = "user"
+    reduce_only: bool = False
+    asset: str | None = None
+
+
+class Script:
+    """Plays an account.
+
+    Args:
+        account: The account, which nobody else plays.
+        seed: Anything; the same seed and the same markets, the same life.
+    """
+
+    def __init__(self, account: Account, seed: object) -> None:
+        self._account = account
+        self._random = random.Random(f"{seed}:account")
+        self._acts = 0
+        self._handlers: dict[Action, Callable[[Command, Order | None, int], Outcome]] = {
+            "place": self._place,
+            "stop": self._stop,
+            "market": self._market,
+            "reduce": self._reduce,
+            "reject": self._reject,
+            "fill": self._fill,
+            "partial": self._partial,
+            "cancel": self._cancel,
+            "expire": self._expire,
+            "trigger": self._trigger,
+            "liquidate": self._liquidate,
+            "funding": lambda command, order, now_ms: account.pay_funding(now_ms),  # noqa: ARG005
+            "deposit": self._deposit,
+        }
+
+    def act(self, now_ms: int) -> Outcome:
+        """Let the next thing happen."""
+        self._acts += 1
+        action = self._choose()
+        by: Literal["user", "venue"] = "venue" if self._random.randrange(10) < _VENUE_CANCELS else "user"
+        try:
+            return self.perform(Command(action=action, by=by), None, now_ms)
+        except UsageError:
+            # It makes no sense now; placing an order always does.
+            return self.perform(Command(action="place"), None, now_ms)
+
+    def perform(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        """Do what a command says; ``order`` is the one that it names, if it names one.
+
+        Raises:
+            UsageError: It makes no sense at this venue or at this moment.
+        """
+        return self._handlers[command.action](command, order, now_ms)
+
+    def _choose(self) -> Action:
+        if self._acts == _LIQUIDATION_AT:
+            return "liquidate"
+        if len(self._account.orders) >= _MOST_OPEN:
+            return self._random.choice(("fill", "partial", "cancel"))
+        return self._random.choices(list(_CHANCES), list(_CHANCES.values()))[0]
+
+    # Orders that are placed.
+
+    def _place(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        return self._account.place(self._draft(command), now_ms)
+
+    def _market(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        return self._account.take(self._draft(command)._replace(price=None), now_ms)
+
+    def _stop(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        if "untriggered" not in self._account.terms.words:
+            raise _impossible("orders with a trigger are not told apart at this venue")
+        draft = self._draft(command)
+        price = draft.price or draft.market.listing.price
+        away = max(1, price // 100)
+        sign = 1 if draft.side == BUY else -1
+        return self._account.place(draft._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
+
+    def _reduce(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        position = self._position(command)
+        side = SELL if position.size > 0 else BUY
+        draft = self._draft(command, position.market, side)
+        size = min(draft.size, abs(position.size))
+        return self._account.place(draft._replace(size=size, is_reduce_only=True), now_ms)
+
+    def _reject(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        if self._account.terms.refused is None:
+            raise _impossible("there are no orders at this venue that it did not accept")
+        return self._account.refuse(self._draft(command), self._account.terms.refused, now_ms)
+
+    # Orders that live.
+
+    def _fill(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        found = self._order(command, order, "open")
+        return self._account.execute(found.number, found.remaining, now_ms)
+
+    def _partial(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        found = self._order(command, order, "open", least=2)
+        size = self._random.randint(1, found.remaining - 1)
+        if command.size is not None:
+            size = _units(command.size, found.market.listing.size_places, "size")
+        return self._account.execute(found.number, size, now_ms)
+
+    def _cancel(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        found = self._order(command, order, "open", "untriggered")
+        return self._account.end(found.number, "canceled", command.by, now_ms)
+
+    def _expire(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        if "expired" not in self._account.terms.words:
+            raise _impossible("orders do not expire at this venue")
+        found = self._order(command, order, "open", "untriggered")
+        return self._account.end(found.number, "expired", "expiry", now_ms)
+
+    def _trigger(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        return self._account.trigger(self._order(command, order, "untriggered").number, now_ms)
+
+    def _liquidate(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        return self._account.liquidate(self._position(command).market.listing.symbol, now_ms)
+
+    def _deposit(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+        del order
+        account = self._account
+        asset = command.asset or account.terms.quote
+        if asset not in account.assets():
+            raise UsageError(f"no asset {asset!r}", where="asset", advice=", ".join(account.assets()))
+        money = amount(_DEPOSIT) if command.size is None else _units(command.size, 8, "size") * 10**6
+        return account.deposit(asset, money, now_ms)
+
+    # What is chosen where the command says nothing.
+
+    def _draft(self, command: Command, market: Market | None = None, side: Aggressor | None = None) -> Draft:
+        market = market or self._some_market(command)
+        side = side or command.side or self._some_side(market)
+        listing = market.listing
+        price, size = self._some_price(market, side), self._some_size(market)
+        if command.price is not None:
+            price = _units(command.price, listing.price_places, "price")
+        if command.size is not None:
+            size = _units(command.size, listing.size_places, "size")
+        return Draft(market, side, size, price, is_reduce_only=command.reduce_only)
+
+    def _some_market(self, command: Command) -> Market:
+        positions = self._account.positions
+        if command.symbol is None:
+            return self._random.choice(list(positions.values())).market
+        if command.symbol not in positions:
+            raise UsageError(f"no market {command.symbol!r}", where="symbol", advice=", ".join(positions))
+        return positions[command.symbol].market
+
+    def _some_side(self, market: Market) -> Aggressor:
+        position = self._account.positions[market.listing.symbol]
+        if abs(self._account.worth(position)) > amount(_MOST_EXPOSURE):
+            return SELL if position.size > 0 else BUY
+        return self._random.choice((BUY, SELL))
+
+    def _some_price(self, market: Market, side: Aggressor) -> int:
+        """At the touch, or a little away from it."""
+        best = (market.bids if side == BUY else market.asks).best()
+        price = market.listing.price if best is None else best[0]
+        away = self._random.randint(0, max(1, price // 20_000))
+        return max(1, price - away if side == BUY else price + away)
+
+    def _some_size(self, market: Market) -> int:
+        """At least two lots, so that there can be a part of it."""
+        listing = market.listing
+        worth = self._random.choice(_ORDERS_WORTH)
+        lots: int = worth * 10 ** (listing.price_places + listing.size_places) // listing.price
+        return max(2, lots)
+
+    def _order(self, command: Command, order: Order | None, *statuses: str, least: int = 1) -> Order:
+        """The order that is named, or the oldest of the market that will do."""
+        known = [order] if order is not None else list(self._account.orders.values())
+        for one in known:
+            is_here = command.symbol in {None, one.market.listing.symbol}
+            if one.status in statuses and one.remaining >= least and is_here:
+                return one
+        raise _impossible(f"no order that is {' or '.join(statuses)}" + (" and can be split" if least > 1 else ""))
+
+    def _position(self, command: Command) -> Position:
+        """The largest position, or that of the market that is named."""
+        held = [one for one in self._account.held() if command.symbol in {None, one.market.listing.symbol}]
+        if not held:
+            raise _impossible("no position")
+        return max(held, key=lambda position: abs(self._account.worth(position)))
+
+
+def _impossible(what: str) -> UsageError:
+    return UsageError(what, where="action", advice=", ".join(ACTIONS))
+
+
+def _units(text: str, places: int, where: str) -> int:
+    """A positive decimal in units of 10^-``places``.
+
+    Raises:
+        UsageError: It is none, or finer than that.
+    """
+    try:
+        units = Decimal(text).scaleb(places)
+        is_whole = units == units.to_integral_value()
+    except InvalidOperation:
+        raise UsageError(f"{text!r} is no decimal", where=where, advice="digits with at most one point") from None
+    if not is_whole or units <= 0:
+        raise UsageError(f"{text!r} is not a positive multiple of the grid", where=where, advice=f"{places} decimals")
+    return int(units)

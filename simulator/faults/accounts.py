@@ -1,0 +1,83 @@
+"""Faults of accounts: private messages lost, repeated or out of order, credentials that expire or are refused."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from simulator.accounts.office import STREAM
+from simulator.faults.fault import Args, Fault
+from simulator.faults.feed import CountArgs, FrameFault
+from simulator.session import Parcel, Session
+from simulator.wire import Frame
+
+__all__ = ["ExpireCredentials", "LosePrivate", "RefuseCredentials", "ReorderPrivate", "RepeatPrivate"]
+
+
+class PrivateFault(FrameFault[CountArgs]):
+    """Strikes what subscribers are told of an account, but not the states with which channels start."""
+
+    parameters = CountArgs
+
+    def concerns(self, parcel: Parcel) -> bool:
+        """Whether a frame tells of something that happened to the account."""
+        return parcel.stream == STREAM and parcel.kind == "data"
+
+
+class LosePrivate(PrivateFault):
+    """The next private messages of each subscriber are lost on their way."""
+
+    name: ClassVar[str] = "lose_private"
+
+    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+        """Lose it."""
+        del key, frames
+        return []
+
+
+class RepeatPrivate(PrivateFault):
+    """The next private messages of each subscriber come twice."""
+
+    name: ClassVar[str] = "repeat_private"
+
+    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+        """Say it again."""
+        del key
+        return frames + frames
+
+
+class ReorderPrivate(PrivateFault):
+    """The next private messages of each subscriber come in pairs, the second one first."""
+
+    name: ClassVar[str] = "reorder_private"
+    strikes: ClassVar[int] = 2
+
+    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+        """Hold the first one until the second has gone."""
+        return self.swap(key, frames)
+
+
+class ExpireCredentials(Fault[Args]):
+    """Tokens and listen keys that were handed out expire now; sockets stay open."""
+
+    name: ClassVar[str] = "expire_credentials"
+    venues: ClassVar[tuple[str, ...]] = ("aster", "lighter", "paradex")
+
+    def begin(self) -> None:
+        """Let them expire."""
+        self.venue.office.expire()
+        self.finish()
+
+
+class RefuseCredentials(Fault[Args]):
+    """Nobody can log in, whatever the credentials; who is in stays in."""
+
+    name: ClassVar[str] = "refuse_credentials"
+    venues: ClassVar[tuple[str, ...]] = ("aster", "extended", "lighter", "paradex")
+
+    def begin(self) -> None:
+        """Refuse."""
+        self.venue.office.refuses = True
+
+    def end(self) -> None:
+        """Accept again, unless another fault wants otherwise."""
+        self.venue.office.refuses = any(isinstance(hook, RefuseCredentials) for hook in self.venue.hooks)

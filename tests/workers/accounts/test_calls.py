@@ -1,0 +1,126 @@
+"""Courses of REST calls: one after the other, and what a refusal does to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_account import FakeClient
+
+from ipc.errors import DecodeError
+from ipc.health import Reason
+from workers.accounts.account import LoginError, Steps
+from workers.accounts.calls import Caller
+from workers.rest import RestError
+from workers.venues.venue import Request
+
+
+def refusal(status: int | None = 400, reason: Reason = Reason.REFUSED, body: bytes = b'{"code":7}') -> RestError:
+    return RestError(reason, f"HTTP {status}", status=status, body=body)
+
+
+class Course:
+    """Asks for two paths; ``heard`` holds the answers, ``is_over`` whether it was ended."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.heard: list[bytes] = []
+        self.errors = list(errors)
+        self.is_over = False
+
+    def steps(self) -> Steps[str]:
+        try:
+            for path in ("/one", "/two"):
+                self.heard.append((yield Request(path)))
+                if self.errors:
+                    raise self.errors.pop(0)
+        finally:
+            self.is_over = True
+        return "done"
+
+
+def drive(course: Course, *answers: Any) -> tuple[str, FakeClient]:
+    client = FakeClient(*answers)
+    return Caller(client).drive(course.steps()), client  # type: ignore[arg-type]
+
+
+def test_the_calls_of_a_course_are_made_one_after_the_other() -> None:
+    course = Course()
+    result, client = drive(course, b"1", b"2")
+    assert result == "done"
+    assert course.heard == [b"1", b"2"]
+    assert [request.path for request in client.requests] == ["/one", "/two"]
+
+
+def test_a_course_without_a_call_has_a_result() -> None:
+    def steps() -> Steps[int]:
+        yield from ()
+        return 5
+
+    assert Caller(FakeClient()).drive(steps()) == 5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refusal_goes_into_the_course_which_knows_the_venues_words(status: int) -> None:
+    course = Course(LoginError("-1022: the signature is wrong"))
+    with pytest.raises(LoginError, match="-1022"):
+        drive(course, refusal(status, body=b'{"code":-1022}'))
+    assert course.heard == [b'{"code":-1022}']
+
+
+def test_a_refusal_that_the_course_can_use_is_an_answer() -> None:
+    course = Course()
+    result, _ = drive(course, refusal(404, body=b"[]"), b"2")
+    assert (result, course.heard) == ("done", [b"[]", b"2"])
+
+
+def test_a_refusal_in_words_that_the_course_does_not_know_is_told_as_it_came() -> None:
+    course = Course(DecodeError("what is this"))
+    with pytest.raises(RestError) as caught:
+        drive(course, refusal(404, body=b"<html>"))
+    assert caught.value.status == 404
+
+
+def test_refused_credentials_in_words_that_the_course_does_not_know_are_refused_all_the_same() -> None:
+    course = Course(DecodeError("what is this"))
+    with pytest.raises(LoginError) as caught:
+        drive(course, refusal(401, Reason.AUTH_FAILED, b"<html>"))
+    assert caught.value.reason is Reason.AUTH_FAILED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal(500),
+        refusal(503),
+        refusal(429, Reason.RATE_LIMITED),
+        refusal(418, Reason.RATE_LIMITED),
+        refusal(None, Reason.READ_TIMEOUT),
+        refusal(302),
+    ],
+)
+def test_what_is_no_refusal_is_not_shown_to_the_course(error: RestError) -> None:
+    course = Course()
+    with pytest.raises(RestError) as caught:
+        drive(course, error)
+    assert caught.value is error
+    assert course.heard == []
+
+
+@pytest.mark.parametrize("error", [DecodeError("malformed"), LoginError("no"), refusal(503)])
+def test_a_course_is_ended_whatever_ends_it(error: Exception) -> None:
+    course = Course() if isinstance(error, RestError) else Course(error)
+    with pytest.raises(type(error)):
+        drive(course, error if isinstance(error, RestError) else b"1")
+    assert course.is_over
+
+
+def test_every_call_has_a_deadline() -> None:
+    deadlines: list[float] = []
+
+    class Client(FakeClient):
+        def call(self, _request: Request, deadline_s: float) -> bytes:
+            deadlines.append(deadline_s)
+            return b"x"
+
+    Caller(Client()).drive(Course().steps())  # type: ignore[arg-type]
+    assert deadlines == [10.0, 10.0]

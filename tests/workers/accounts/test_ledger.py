@@ -1,0 +1,397 @@
+"""Every fill is told once, no older state after a newer one, and what stands in the end is what is true."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from fake_account import ALIAS, NS, VENUE, Told, balance, fill, margin, order, payment, position
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipc.board import Board
+from ipc.events import Balance, Fill, Margin, Order, Payment, Position
+from workers.accounts import ledger as module
+from workers.accounts.account import AllPositions, Snapshot
+from workers.accounts.ledger import Ledger
+
+OPEN = {"open", "untriggered"}
+CLOSED = ["filled", "canceled", "rejected", "expired", "closed"]
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+# --- what comes once ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [fill, payment])
+def test_what_happened_once_is_new_once_whoever_tells_it(ledger: Ledger, make: Any) -> None:
+    assert [ledger.take(make("a")), ledger.take(make("a")), ledger.take(make("a"), ledger.pushes)] == [
+        True,
+        False,
+        False,
+    ]
+    assert ledger.take(make("b"), ledger.pushes)
+    assert ledger.repeated == 2
+
+
+def test_a_fill_and_a_payment_may_share_an_id(ledger: Ledger) -> None:
+    assert ledger.take(fill("a"))
+    assert ledger.take(payment("a"))
+
+
+def test_the_oldest_ids_are_forgotten(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    for number in range(4):
+        ledger.take(fill(str(number)))
+    assert [ledger.take(fill(number)) for number in "3210"] == [False, False, False, True]
+
+
+def test_an_answer_that_a_push_of_another_thing_overtook_is_not_contested(ledger: Ledger) -> None:
+    asked_at = ledger.pushes
+    ledger.take(fill("a"))
+    ledger.take(balance("5"))
+    assert ledger.take(balance("1", asset="ETH"), asked_at)
+    assert ledger.take(fill("b"), asked_at)
+    assert ledger.contested == 0
+
+
+# --- states -------------------------------------------------------------------------------------------------------
+
+STATES = [
+    (order(filled="0", ns=5), order(filled="1", ns=6)),
+    (position("1", ns=5), position("2", ns=6)),
+    (balance("1", ns=5), balance("2", ns=6)),
+    (margin("1", ns=5), margin("2", ns=6)),
+]
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_a_state_is_new_when_it_differs(ledger: Ledger, older: Any, newer: Any) -> None:
+    assert ledger.take(older)
+    assert not ledger.take(copy_of(older))
+    assert ledger.take(newer)
+    assert ledger.take(copy_of(newer, exchange_ns=7, **changed(newer)))
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_a_state_that_differs_by_its_stamps_alone_is_not_new(ledger: Ledger, older: Any, newer: Any) -> None:
+    ledger.take(older)
+    again = copy_of(older, exchange_ns=9, snapshot=True, epoch=4, seq=8, recv_ns=1, publish_ns=2)
+    assert not ledger.take(again, ledger.pushes)
+    assert ledger.outdated == 0
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_an_older_state_is_dropped_and_counted(ledger: Ledger, older: Any, newer: Any) -> None:
+    ledger.take(newer)
+    assert not ledger.take(older)
+    assert not ledger.take(copy_of(older), ledger.pushes)
+    assert ledger.outdated == 2
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_a_state_that_does_not_say_when_is_taken_for_the_newest(ledger: Ledger, older: Any, newer: Any) -> None:
+    ledger.take(newer)
+    assert ledger.take(copy_of(older, exchange_ns=None))
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_an_answer_that_a_push_overtook_is_contested(ledger: Ledger, older: Any, newer: Any) -> None:
+    asked_at = ledger.pushes
+    ledger.take(newer)
+    later = copy_of(older, exchange_ns=99)
+    assert not ledger.take(later, asked_at)
+    assert ledger.contested == 1
+    assert ledger.take(later, ledger.pushes)
+
+
+def copy_of(event: Any, **changes: Any) -> Any:
+    return type(event)(**{name: getattr(event, name) for name in event.__struct_fields__} | changes)
+
+
+def changed(event: Any) -> dict[str, str]:
+    name = {Order: "filled", Position: "size", Balance: "total", Margin: "equity"}[type(event)]
+    return {name: "1.5"}
+
+
+@pytest.mark.parametrize("status", CLOSED)
+@pytest.mark.parametrize("told_again", sorted(OPEN))
+def test_a_closed_order_does_not_open_again(ledger: Ledger, status: str, told_again: str) -> None:
+    ledger.take(order(status=status))
+    assert not ledger.take(order(status=told_again))
+    assert not ledger.take(order(status=told_again, ns=99), ledger.pushes)
+    assert ledger.open_orders() == []
+
+
+def test_an_untriggered_order_opens(ledger: Ledger) -> None:
+    ledger.take(order(status="untriggered"))
+    assert ledger.take(order(status="open"))
+
+
+def test_open_orders_are_remembered_before_those_that_are_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    for number in range(2):
+        ledger.take(order(f"open{number}"))
+    for number in range(10):
+        ledger.take(order(f"closed{number}", "canceled"))
+    assert [one.order_id for one in ledger.open_orders()] == ["open0", "open1"]
+    assert len(ledger._orders) == 3
+    assert len(ledger._pushed) == 3
+    assert not ledger.take(order("closed9", "open"))
+
+
+def test_open_orders_beyond_the_bound_are_all_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    for number in range(5):
+        assert ledger.take(order(str(number)))
+    assert len(ledger.open_orders()) == 5
+
+
+# --- what an answer does not list ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("filled", "status"), [("2.0", "filled"), ("2", "filled"), ("1.9", "closed"), ("0", "closed")])
+def test_an_order_that_is_not_listed_is_over(ledger: Ledger, filled: str, status: str) -> None:
+    ledger.take(order("1", filled=filled))
+    ledger.take(order("2"))
+    ledger.take(order("3", "canceled"))
+    (ended,) = ledger.closed_unseen(["2"], ledger.pushes)
+    assert (ended.order_id, ended.status, ended.venue_status) == ("1", status, "")
+    assert (ended.snapshot, ended.exchange_ns, ended.filled) == (True, None, filled)
+
+
+def test_an_order_that_was_pushed_since_asking_is_not_over(ledger: Ledger) -> None:
+    ledger.take(order("1"))
+    asked_at = ledger.pushes
+    ledger.take(order("2"))
+    assert [ended.order_id for ended in ledger.closed_unseen([], asked_at)] == ["1"]
+
+
+def test_a_position_that_is_not_listed_is_flat(ledger: Ledger) -> None:
+    ledger.take(position("1", market="BTC", ns=5))
+    ledger.take(position("-1", market="ETH"))
+    ledger.take(position("0.00", market="SOL"))
+    (flat,) = ledger.flat_positions(["ETH-USD"])
+    assert (flat.symbol, flat.venue_symbol, flat.size) == ("BTC-PERP", "BTC-USD", "0")
+    assert (flat.entry_price, flat.unrealised_pnl, flat.liquidation_price, flat.exchange_ns) == (None,) * 4
+
+
+def test_a_position_that_was_pushed_since_asking_is_not_flat(ledger: Ledger) -> None:
+    ledger.take(position("1", market="BTC"))
+    asked_at = ledger.pushes
+    ledger.take(position("1", market="ETH"))
+    assert [flat.venue_symbol for flat in ledger.flat_positions([], asked_at)] == ["BTC-USD"]
+    assert len(ledger.flat_positions([])) == 2
+
+
+@pytest.mark.xfail(strict=True, reason="an order that was only taken for closed stays so when the venue lists it again")
+def test_an_order_that_was_wrongly_taken_for_closed_opens_when_it_is_listed(ledger: Ledger) -> None:
+    ledger.take(order("1"))
+    for ended in ledger.closed_unseen([], ledger.pushes):
+        ledger.take(ended, ledger.pushes)
+    assert ledger.open_orders() == []
+    ledger.take(order("1", snapshot=True), ledger.pushes)
+    assert [one.order_id for one in ledger.open_orders()] == ["1"]
+
+
+@pytest.mark.xfail(strict=True, reason="a position that is flat for not being listed forgets when it was last told")
+def test_a_late_push_does_not_bring_back_a_position_that_is_flat(ledger: Ledger) -> None:
+    ledger.take(position("2", ns=6))
+    for flat in ledger.flat_positions([]):
+        ledger.take(flat)
+    assert not ledger.take(position("1", ns=5))
+
+
+# --- any interleaving ---------------------------------------------------------------------------------------------
+
+MARKETS = ("BTC", "ETH")
+
+
+class Venue:
+    """An account as it is, a stream that loses, repeats and disorders, and REST, which is never wrong but may be late.
+
+    ``is_stamped`` says whether states tell when they came to be.
+    """
+
+    def __init__(self, told: Told, *, is_stamped: bool) -> None:
+        self.told = told
+        self.is_stamped = is_stamped
+        self.now = NS
+        self.orders: dict[str, Order] = {}
+        self.positions: dict[str, Position] = {}
+        self.balance, self.margin = balance("0"), margin("0")
+        self.fills: dict[str, Fill] = {}
+        self.payments: dict[str, Payment] = {}
+        self.under_way: list[Any] = []
+        self.asked_at: int | None = None
+        self.captured: Snapshot | None = None
+
+    # --- what happens to the account ---
+
+    def stamp(self, step: int = 1) -> int | None:
+        self.now += step
+        return self.now if self.is_stamped else None
+
+    def place(self, pick: int) -> None:
+        self._order(order(str(len(self.orders)), ["open", "untriggered"][pick % 2], ns=self.stamp()))
+
+    def execute(self, pick: int) -> None:
+        """Half of an order is filled."""
+        one = self._living(pick)
+        if one is None:
+            return
+        filled = Decimal(one.filled) + 1
+        status = "filled" if filled == 2 else "open"
+        self._order(copy_of(one, filled=str(filled), status=status, exchange_ns=self.stamp()))
+        fill_id = f"{one.order_id}:{filled}"
+        self.fills[fill_id] = fill(fill_id)
+        market = MARKETS[pick % 2]
+        held = Decimal(self.positions[market].size) if market in self.positions else Decimal(0)
+        self.positions[market] = position(str(held + (-1) ** pick), market=market, ns=self.stamp())
+        self.under_way += [self.fills[fill_id], self.positions[market]]
+
+    def end(self, pick: int) -> None:
+        one = self._living(pick)
+        if one is not None:
+            status = ["canceled", "expired", "rejected"][pick % 3]
+            self._order(copy_of(one, status=status, exchange_ns=self.stamp()))
+
+    def pay(self, _pick: int) -> None:
+        one = payment(str(len(self.payments)))
+        self.payments[one.payment_id] = one
+        self.balance = balance(str(len(self.payments)), ns=self.stamp())
+        self.margin = margin(str(len(self.payments)), ns=self.stamp())
+        self.under_way += [one, self.balance, self.margin]
+
+    def tell_all_positions(self, _pick: int) -> None:
+        held = [one for one in self.positions.values() if Decimal(one.size)]
+        self.under_way.append([*held, AllPositions(frozenset(one.venue_symbol for one in held))])
+
+    def _order(self, one: Order) -> None:
+        self.orders[one.order_id] = one
+        self.under_way.append(one)
+
+    def _living(self, pick: int) -> Order | None:
+        living = [one for one in self.orders.values() if one.status in OPEN]
+        return living[pick % len(living)] if living else None
+
+    # --- what becomes of what is under way ---
+
+    def deliver(self, pick: int) -> None:
+        """One of the next three arrives."""
+        if self.under_way:
+            self._push(self.under_way.pop(pick % min(3, len(self.under_way))))
+
+    def repeat(self, pick: int) -> None:
+        if self.under_way:
+            self._push(self.under_way[pick % min(3, len(self.under_way))])
+
+    def lose(self, _pick: int) -> None:
+        if self.under_way:
+            self.under_way.pop(0)
+
+    def _push(self, told: Any) -> None:
+        told = told if isinstance(told, list) else [told]
+        self.told.statement.pushed([one if isinstance(one, AllPositions) else copy_of(one) for one in told])
+
+    # --- REST ---
+
+    def ask(self, _pick: int = 0) -> None:
+        if self.asked_at is None:
+            self.asked_at = self.told.statement.asked()
+
+    def capture(self, _pick: int = 0) -> None:
+        """The venue makes the answer: the last orders that closed, flat positions not at all."""
+        if self.asked_at is None or self.captured is not None:
+            return
+        living = [one for one in self.orders.values() if one.status in OPEN]
+        over = [one for one in self.orders.values() if one.status not in OPEN][-2:]
+        held = [one for one in self.positions.values() if Decimal(one.size)]
+        events = [*self.fills.values(), *self.payments.values(), *living, *over, *held, self.balance, self.margin]
+        self.captured = Snapshot(
+            tuple(copy_of(one, snapshot=True) for one in events), frozenset(one.order_id for one in living)
+        )
+
+    def answer(self, _pick: int = 0) -> None:
+        if self.captured is not None:
+            assert self.asked_at is not None
+            self.told.statement.answered(self.captured, self.asked_at)
+            self.asked_at = self.captured = None
+
+    def settle(self) -> None:
+        """Nothing happens any more; what is under way arrives, and REST is asked once more."""
+        for step in (self.capture, self.answer):
+            step()
+        while self.under_way:
+            self.deliver(random.Random(self.now).randrange(3))
+        for step in (self.ask, self.capture, self.answer):
+            step()
+
+
+@dataclasses.dataclass
+class Consumer:
+    """Believes everything that it is told."""
+
+    orders: dict[str, Order] = dataclasses.field(default_factory=dict)
+    positions: dict[str, str] = dataclasses.field(default_factory=dict)
+    last: dict[type, Any] = dataclasses.field(default_factory=dict)
+    once: list[str] = dataclasses.field(default_factory=list)
+
+    def take(self, event: Any) -> None:
+        match event:
+            case Order():
+                before = self.orders.get(event.order_id)
+                assert before is None or before.status in OPEN or event.status not in OPEN, "it opened again"
+                self.orders[event.order_id] = event
+            case Position():
+                self.positions[str(event.symbol)] = event.size
+            case Fill():
+                self.once.append(f"fill {event.fill_id}")
+            case Payment():
+                self.once.append(f"payment {event.payment_id}")
+            case _:
+                self.last[type(event)] = event
+
+    def looks(self) -> Any:
+        living = {one.order_id: (one.status, one.filled) for one in self.orders.values() if one.status in OPEN}
+        held = {symbol: size for symbol, size in self.positions.items() if Decimal(size)}
+        return living, held, self.last[Balance].total, self.last[Margin].equity
+
+
+HAPPENINGS = ["place", "place", "execute", "execute", "end", "pay", "tell_all_positions"]
+PASSINGS = ["deliver", "deliver", "deliver", "repeat", "lose", "ask", "capture", "answer"]
+STEPS = st.lists(st.tuples(st.sampled_from(HAPPENINGS + PASSINGS), st.integers(0, 5)), max_size=60)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    board = Board.create(tmp_path_factory.mktemp("board") / "board", 1)
+    yield board
+    board.close()
+
+
+@given(steps=STEPS, is_stamped=st.booleans())
+@settings(max_examples=400)
+def test_whatever_comes_in_whatever_order_it_ends_in_the_truth(board: Board, steps: Any, is_stamped: Any) -> None:
+    told = Told(board)
+    venue = Venue(told, is_stamped=is_stamped)
+    for step, pick in steps:
+        getattr(venue, step)(pick)
+    venue.settle()
+    consumer = Consumer()
+    for event in told.sent:
+        consumer.take(event)
+    living = {one.order_id: (one.status, one.filled) for one in venue.orders.values() if one.status in OPEN}
+    held = {str(one.symbol): one.size for one in venue.positions.values() if Decimal(one.size)}
+    assert consumer.looks() == (living, held, venue.balance.total, venue.margin.equity)
+    once = [f"fill {one}" for one in venue.fills] + [f"payment {one}" for one in venue.payments]
+    assert sorted(consumer.once) == sorted(once)
+    assert {one.order_id for one in told.statement.ledger.open_orders()} == set(living)
+    assert all(event.account == ALIAS and event.venue == VENUE for event in told.sent)

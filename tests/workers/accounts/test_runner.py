@@ -1,0 +1,258 @@
+"""What an account consists of within a worker, and how the watchdog looks at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from clocks import FakeClock, FakeStop
+from fake_account import ALIAS, LOGIN, SLOT, FakeClient, FakeSide, FakeTransport, order
+from fake_publisher import FakePublisher
+from fake_venue import BTC, ETH, FakeVenue
+
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
+from ipc.health import Phase, Reason, Stream, StreamState, code_of
+from workers.accounts import account_side, runner, statement, stream
+from workers.accounts.calls import Caller
+from workers.accounts.runner import AccountRunner
+from workers.frames import PONG, TEXT
+from workers.settings import WorkerSettings
+from workers.venues import VENUES
+from workers.venues.lighter import Lighter
+from workers.venues.venue import Limits as VenueLimits
+from workers.venues.venue import Listing
+from workers.watchdog import Limits, Watchdog
+
+MS = 1_000_000
+
+
+class FakeListener:
+    """The feeds' listener on TCP."""
+
+    def __init__(self, *, is_encrypted: bool) -> None:
+        self.is_encrypted = is_encrypted
+
+
+class Bench:
+    """A runner whose publisher keeps what it is sent; ``opened`` is what the publisher was made with."""
+
+    def __init__(self, board: Board, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.board, self.path = board, path
+        self.publisher = FakePublisher()
+        self.opened: tuple[Any, ...] = ()
+        self.listening: list[Any] = []
+        monkeypatch.setattr(runner, "Publisher", self._open)
+        monkeypatch.setattr(self.publisher, "listen", lambda *a, **k: self.listening.append((a, k)), raising=False)
+
+    def _open(self, *made_with: Any) -> FakePublisher:
+        self.opened = made_with
+        return self.publisher
+
+    def make(self, side: Any = None, venue: Any = None, listener: Any = None, stop: Any = None, **changes: Any) -> Any:
+        given = {"account": ALIAS, "ws_url": "ws://x", "rest_url": "http://x", **changes}
+        told = WorkerSettings("lighter", SLOT, str(self.path), "inproc://x", ("BTC", "ETH"), **given)
+        return AccountRunner(
+            side or FakeSide(), venue or FakeVenue(), told, self.board, "context", listener, 77, stop or Event()
+        )
+
+    @property
+    def described(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.path / "lighter.account.json").read_text())
+        return found
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    board = Board.create(tmp_path / "board", 1)
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def bench(board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(board, tmp_path, monkeypatch)
+
+
+def test_it_has_an_endpoint_of_its_own(bench: Bench) -> None:
+    bench.make()
+    assert bench.opened == ("context", f"ipc://{bench.path}/lighter.account", 77)
+
+
+def test_it_has_two_threads_and_two_sessions_behind_the_public_ones(bench: Bench) -> None:
+    made = bench.make()
+    assert [name for name, _ in made.threads()] == ["account", "account_rest"]
+    assert [run for _, run in made.threads()] == [made.stream.run, made.reconciler.run]
+    assert [(watched.name, watched.is_lane, watched.books) for watched in made.watched] == [
+        ("account", False, ()),
+        ("account_rest", True, ()),
+    ]
+    for number, watched in enumerate(made.watched):
+        watched.row[SessionWord.FRAMES] = 5 + number
+    rows = [bench.board.session(SLOT, ACCOUNT_SESSION + number) for number in (0, 1)]
+    assert [row[SessionWord.FRAMES] for row in rows] == [5, 6]
+
+
+def test_its_state_stands_in_the_accounts_cell(bench: Bench) -> None:
+    bench.make().statement.tell(StreamState.LIVE, None, None)
+    cell = bench.board.cell(SLOT, 0, Stream.ACCOUNT)
+    assert cell[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
+def test_its_words_stand_beside_the_board(bench: Bench) -> None:
+    made = bench.make()
+    assert bench.described == {"account": ALIAS, "says": None}
+    made.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    assert bench.described == {"account": ALIAS, "says": "no credentials"}
+    made.statement.tell(StreamState.LIVE, None, None)
+    assert bench.described == {"account": ALIAS, "says": None}
+    assert (bench.path / "lighter.account.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_words_of_an_earlier_life_are_taken_back(bench: Bench) -> None:
+    bench.make().statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    bench.make()
+    assert bench.described["says"] is None
+
+
+def test_words_that_cannot_be_written_are_logged_and_no_more(bench: Bench, events: Any) -> None:
+    made = bench.make()
+    (bench.path / "lighter.account.json").unlink()
+    (bench.path / "lighter.account.json").mkdir()
+    made.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    assert len(events("account.undescribed")) == 1
+    assert [event.state for event in bench.publisher.of("status.lighter")] == [StreamState.FAILED]
+
+
+@pytest.mark.parametrize(("is_encrypted", "expected"), [(True, 1), (False, 0)])
+def test_it_is_told_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encrypted: Any, expected: int) -> None:
+    listener = FakeListener(is_encrypted=is_encrypted)
+    bench.make(listener=listener)
+    assert bench.listening == [((listener, "lighter"), {"account": True})] * expected
+
+
+def test_it_has_a_fifth_of_the_venues_budget(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[float] = []
+    monkeypatch.setattr(runner, "RestBudget", budgets.append)
+    bench.make(venue=FakeVenue(limits=VenueLimits(1, 1.0, rest_weight_per_min=1000)))
+    assert budgets == [200]
+
+
+def test_only_its_own_secrets_are_looked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_KEY", "planted")
+    monkeypatch.setenv("OTHER_KEY", "planted")
+    made = bench.make()
+    assert repr(made.stream._secrets) == "Secrets(TEST_KEY)"
+    assert made.reconciler._secrets is made.stream._secrets
+
+
+def test_the_socket_and_rest_know_each_other(bench: Bench) -> None:
+    made = bench.make()
+    assert made.reconciler.stream is made.stream
+    made.stream._reconciler.logged_in(LOGIN)
+    assert made.reconciler._login is LOGIN
+
+
+def test_settings_reach_both_threads(bench: Bench) -> None:
+    made = bench.make(account_period_ms=2500, connect_timeout_ms=4000)
+    assert made.reconciler._period_ns == 2500 * MS
+    assert made.stream._connect_ns == 4000 * MS
+
+
+def test_ending_it_cuts_whatever_blocks(bench: Bench) -> None:
+    made = bench.make()
+    made.end()
+    assert [watched.cutter.reason for watched in made.watched] == [Reason.REQUESTED] * 2
+
+
+# --- markets ------------------------------------------------------------------------------------------------------
+
+
+def test_markets_that_are_followed_are_named_by_their_listings_and_others_by_their_names(bench: Bench) -> None:
+    made = bench.make(venue=Lighter())
+    made.take_listings((Listing("BTC", "1", "BTC"), Listing("ETH", "0", "ETH")))
+    markets = made.markets()
+    assert list(markets) == ["1", "0"]
+    assert markets.get("1").symbol == "BTC-PERP"
+    assert (markets.get("99").symbol, markets.get("99").wire) == (None, "99")
+
+
+def test_markets_are_always_those_of_now(bench: Bench) -> None:
+    made = bench.make()
+    assert list(made.markets()) == []
+    made.take_listings((BTC,))
+    assert list(made.markets()) == ["1"]
+    made.take_listings((BTC, ETH))
+    assert list(made.markets()) == ["1", "2"]
+    assert list(made.stream._markets()) == list(made.reconciler._markets()) == ["1", "2"]
+
+
+# --- from end to end ----------------------------------------------------------------------------------------------
+
+
+class Quiet(FakeTransport):
+    """A venue on which nothing happens: it answers pings a tick later, while the watchdog looks on."""
+
+    def __init__(self, clock: FakeClock, look: Callable[[], None]) -> None:
+        super().__init__()
+        self._clock, self._look = clock, look
+
+    def receive(self) -> Any:
+        self._clock.advance(0.2)
+        self._look()
+        asked = self.pings + len([message for message in self.sent if b"ping" in message])
+        self.pings = 0
+        self.sent.clear()
+        return [(PONG, b"")] * asked
+
+
+FLAPS = pytest.mark.xfail(strict=True, reason="it may be silent for as long as it takes to its own next ping")
+
+
+@pytest.mark.parametrize(
+    "venue",
+    [
+        "hyperliquid",
+        pytest.param("aster", marks=FLAPS),
+        "extended",
+        pytest.param("lighter", marks=FLAPS),
+        pytest.param("paradex", marks=FLAPS),
+    ],
+)
+def test_a_quiet_account_is_not_cut(
+    bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, venue: str
+) -> None:
+    keepalive = account_side(venue, {}).keepalive
+    stop = FakeStop(clock, for_s=300)
+    made = bench.make(FakeSide(keepalive=keepalive), VENUES[venue], stop=stop)
+    limits = Limits(10_000 * MS, WorkerSettings.read_timeout_ms * MS)
+    watchdog = Watchdog("lighter", bench.board.worker(SLOT), limits, 0.2, None, Event(), clock.monotonic_ns)
+    watchdog.watch(made.watched)
+    monkeypatch.setattr(stream, "time", clock)
+    monkeypatch.setattr(statement, "time", clock)
+    monkeypatch.setattr("workers.accounts.talk.Talk.__init__.__defaults__", (clock.monotonic_ns,))
+    monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.look))
+    monkeypatch.setenv("TEST_KEY", "planted")
+    made.stream._secrets = type(made.stream._secrets)(("TEST_KEY",), {"TEST_KEY": "planted"})
+    made.stream.run()
+    assert made.watched[0].cutter.reason is None
+    assert made.watched[0].row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
+
+
+def test_a_frame_becomes_an_event_and_joiners_are_sent_it(
+    bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = FakeSide()
+    stop = FakeStop(clock, for_s=1)
+    monkeypatch.setenv("TEST_KEY", "planted")
+    made = bench.make(side, stop=stop)
+    made.stream._caller = Caller(FakeClient())
+    transport = FakeTransport([side.frame(order("7"))], lambda: clock.advance(2))
+    monkeypatch.setattr(stream, "time", clock)
+    monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: transport)
+    made.stream.run()
+    assert [event.order_id for event in bench.publisher.latest(f"order.lighter.{ALIAS}")] == ["7"]
+    assert TEXT == side.frame()[0]

@@ -1,0 +1,513 @@
+"""A worker's main thread: markets and connections, heartbeat, counts, outage and the end. No socket is opened here."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import msgspec
+import pytest
+from clocks import wait_until
+from fake_publisher import FakePublisher
+from fake_venue import BTC, ETH, FakeVenue, delta, snapshot
+
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
+from ipc.errors import ConfigError
+from ipc.events import Heartbeat, Instrument
+from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of
+from ipc.raw import RawHeader, encode_line, make
+from workers import connection as connection_module
+from workers import lanes, markets, reports, worker
+from workers.connection import Connection
+from workers.cut import Cutter
+from workers.rest import RestError
+from workers.settings import WorkerSettings
+from workers.venues.venue import Connection as Plan
+from workers.venues.venue import Listing
+
+NS = 1_000_000_000
+
+
+class FakeConnection:
+    """What a worker sees of a connection; its thread waits until it is told to end."""
+
+    def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape):
+        self.session, self.number, self.stop = session, number, stop
+        self.name = session.connection.name
+        self.cutter = Cutter()
+        self.row = board.session(settings.slot, number)
+        self.row[SessionWord.RECONNECTS] = 99
+        self.away_since_ns = 0
+        self.ended, self.hurries, self.runs = None, 0, 0
+        self.is_stubborn = False
+        for route in session.book_routes:
+            route.feed = publisher.topic(f"{route.stream}.{settings.venue}.{route.symbol}")
+
+    def run(self):
+        self.runs += 1
+        (threading.Event() if self.is_stubborn else self.stop).wait(5 if self.is_stubborn else None)
+
+    def end(self, reason):
+        self.ended = reason
+        self.stop.set()
+
+    def hurry(self):
+        self.hurries += 1
+
+
+class FakeTape:
+    """Keeps what it is told to keep."""
+
+    def __init__(self, *_):
+        self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
+        self.blackbox = None
+
+    def describe(self, sessions, listings, options):
+        self.described.append((sessions, [listing.base for listing in listings], options))
+
+    def look(self):
+        self.looks += 1
+
+    def due(self, _now_ns):
+        blackbox, self.blackbox = self.blackbox, None
+        return blackbox
+
+    def save(self, *blackbox):
+        self.saved.append(blackbox)
+
+    def close(self):
+        self.is_closed = True
+
+
+class NoClient:
+    """REST that never answers."""
+
+    def __init__(self, *_):
+        pass
+
+    def call(self, *_):
+        raise RestError(Reason.READ_TIMEOUT, "no answer in time")
+
+
+class Bench:
+    """A worker whose connections are fakes and whose publisher keeps what it is sent."""
+
+    def __init__(self, board, path, venue, **changes):
+        self.board = board
+        self.stop = threading.Event()
+        given = {"bases": ("BTC", "ETH"), "has_parent": False, **changes}
+        told = WorkerSettings("lighter", 3, str(path), "inproc://x", ws_url="ws://x", rest_url="http://x", **given)
+        self.worker = worker.Worker(told, board, self.stop)
+        self.publisher = self.worker._publisher
+        self.words = board.worker(3)
+        self.venue = venue
+
+    def take(self, *listings):
+        self.worker._take_listings(list(listings))
+
+    @property
+    def connections(self):
+        return self.worker._connections
+
+    def beats(self):
+        return [event for event in self.publisher.of("heartbeat.lighter") if isinstance(event, Heartbeat)]
+
+    def route(self, symbol="BTC-PERP"):
+        routes = [route for connection in self.connections for route in connection.session.book_routes]
+        return next(route for route in routes if route.symbol == symbol)
+
+    def make_usable(self, symbol, now):
+        route = self.route(symbol)
+        route.keeper.on_snapshot(snapshot(5, symbol=symbol))
+        route.is_trusted, route.applied_ns = True, now
+
+
+@pytest.fixture
+def board(tmp_path):
+    board = Board.create(tmp_path / "board", 1)
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def new_bench(board, tmp_path, clock, monkeypatch):
+    benches = []
+    monkeypatch.setattr(worker, "Connection", FakeConnection)
+    monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
+    monkeypatch.setattr(worker, "Tape", FakeTape)
+    monkeypatch.setattr(worker, "_JOIN_S", 5.0)
+    monkeypatch.setattr(lanes, "RestClient", NoClient)
+    for module in (worker, connection_module, lanes, reports):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(clock, "sleep", lambda _: None, raising=False)
+
+    def new(venue=None, **changes):
+        venue = venue or FakeVenue()
+        monkeypatch.setattr(worker, "VENUES", {"lighter": venue})
+        benches.append(Bench(board, tmp_path, venue, **changes))
+        return benches[-1]
+
+    yield new
+    for bench in benches:
+        bench.stop.set()
+        for connection in bench.connections:
+            connection.stop.set()
+        for name in list(bench.worker._threads._kept):
+            assert bench.worker._threads.release(name, 10)
+        bench.worker._context.term()
+
+
+@pytest.fixture
+def bench(new_bench):
+    return new_bench()
+
+
+# --- markets and connections --------------------------------------------------------------------------------------
+
+
+def test_connections_are_made_for_the_markets_that_the_venue_lists(bench, tmp_path):
+    bench.take(ETH, BTC)
+    (connection,) = bench.connections
+    assert (connection.name, connection.number) == ("main", 2)
+    wait_until(lambda: connection.runs == 1)
+    assert [route.symbol for route in connection.session.book_routes] == ["BTC-PERP", "ETH-PERP"]
+    described = json.loads((tmp_path / "lighter.json").read_bytes())
+    assert described["sessions"] == ["poll", "fetch", "main"]
+    assert described["markets"] == {"BTC-PERP": "BTC-USD", "ETH-PERP": "ETH-USD"}
+    assert bench.worker._tape.described == [(["poll", "fetch", "main"], ["BTC", "ETH"], {})]
+
+
+def test_every_market_is_told_of_as_an_instrument(bench):
+    bench.take(BTC, ETH)
+    (event,) = bench.publisher.of("instrument.lighter.BTC-PERP")
+    assert isinstance(event, Instrument)
+    assert event.market_id == "1"
+    assert bench.publisher.latest("instrument.lighter.BTC-PERP") == [event]
+
+
+def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, board, events):
+    bench.take(BTC)
+    assert len(bench.connections) == 1
+    cell = board.cell(3, 1, Stream.BOOK)
+    assert cell[CellWord.STATE] == code_of(StreamState.FAILED)
+    assert cell[CellWord.REASON] == code_of(Reason.UNKNOWN_MARKET)
+    (status,) = bench.publisher.of("status.lighter")
+    assert (status.symbol, status.state, status.reason) == ("ETH-PERP", StreamState.FAILED, Reason.UNKNOWN_MARKET)
+    assert events("market.missing") == [{"venue": "lighter", "symbol": "ETH-PERP", "reason": Reason.UNKNOWN_MARKET}]
+    bench.take(BTC)
+    assert len(events("market.missing")) == 1
+
+
+def test_delisted_market_is_named_so(bench, events):
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="delisted"))
+    assert events("market.missing")[0]["reason"] is Reason.DELISTED
+
+
+def test_list_that_has_not_changed_leaves_the_connections_alone(bench):
+    bench.take(BTC, ETH)
+    (connection,) = bench.connections
+    bench.take(BTC, ETH)
+    assert bench.connections == [connection]
+    assert connection.ended is None
+
+
+def test_change_that_only_concerns_consumers_is_told_and_leaves_the_connections_alone(bench):
+    bench.take(BTC, ETH)
+    (connection,) = bench.connections
+    bench.take(Listing("BTC", "1", "BTC-USD", market_id="1", status="halted"), ETH)
+    assert bench.connections == [connection]
+    assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].status == "halted"
+
+
+def test_market_that_appears_is_connected_anew_with_the_others(bench):
+    bench.take(BTC)
+    (before,) = bench.connections
+    bench.take(BTC, ETH)
+    (after,) = bench.connections
+    assert before.ended is Reason.CONFIG_CHANGED
+    assert after is not before
+    assert [route.symbol for route in after.session.book_routes] == ["BTC-PERP", "ETH-PERP"]
+
+
+def test_words_of_an_ended_connection_are_zeroed(bench):
+    bench.take(BTC, ETH)
+    row = bench.connections[0].row
+    bench.worker._disconnect(Reason.REQUESTED)
+    assert row[SessionWord.RECONNECTS] == 0
+    assert bench.connections == []
+
+
+def test_connection_that_does_not_end_is_told(bench, events, monkeypatch):
+    monkeypatch.setattr(worker, "_JOIN_S", 0.01)
+    monkeypatch.setattr(FakeConnection, "end", lambda *_: None)
+    bench.take(BTC, ETH)
+    (connection,) = bench.connections
+    bench.worker._disconnect(Reason.REQUESTED)
+    assert events("session.unstoppable")[0]["session"] == "main"
+    connection.stop.set()
+
+
+def test_more_connections_than_the_board_can_show_are_not_made(new_bench, events):
+    class Wide(FakeVenue):
+        def connections(self, _listings, ws_url, _options):
+            return tuple(Plan(f"book.{number}", ws_url, ()) for number in range(40))
+
+    bench = new_bench(Wide())
+    bench.take(BTC, ETH)
+    assert len(bench.connections) == ACCOUNT_SESSION - 2
+    assert events("worker.too_many_connections")[0]["wanted"] == 40
+
+
+def test_full_disk_leaves_the_worker_undescribed_and_running(bench, events, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(worker, "replace_file", full)
+    bench.take(BTC, ETH)
+    assert len(events("worker.undescribed")) == 1
+    assert len(bench.connections) == 1
+
+
+def test_list_that_was_read_is_remembered_and_taken_by_the_main_thread(bench, tmp_path):
+    bench.worker._found([BTC, ETH])
+    assert bench.connections == []
+    assert markets.load(tmp_path / "lighter.markets.json", ("BTC", "ETH")) == [BTC, ETH]
+    bench.worker._look()
+    assert len(bench.connections) == 1
+
+
+def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_path):
+    markets.save(tmp_path / "lighter.markets.json", [BTC, ETH], ("BTC", "ETH"))
+    bench = new_bench()
+    runner = threading.Thread(target=bench.worker.run)
+    runner.start()
+    wait_until(lambda: bench.connections and bench.connections[0].runs)
+    (connection,) = bench.connections
+    bench.stop.set()
+    runner.join(10)
+    assert not runner.is_alive()
+    assert connection.ended is Reason.REQUESTED
+    assert bench.publisher.of("status.lighter")[-1].state is StreamState.OFF
+    assert bench.worker._tape.is_closed
+
+
+def test_watchdog_watches_lanes_and_the_books_of_every_connection(bench, board):
+    bench.take(BTC, ETH)
+    watched = bench.worker._watchdog._watched
+    assert [(one.name, one.is_lane, len(one.books)) for one in watched] == [
+        ("poll", True, 0),
+        ("fetch", True, 0),
+        ("main", False, 2),
+    ]
+    assert watched[2].books[1].at == board.cell(3, 1, Stream.BOOK).at
+
+
+# --- the round ----------------------------------------------------------------------------------------------------
+
+
+def test_heartbeat_comes_once_a_second(bench, clock):
+    bench.worker._look()
+    before = len(bench.beats())
+    for _ in range(45):
+        clock.advance(0.1)
+        bench.worker._look()
+    assert before == 1
+    assert len(bench.beats()) in {5, 6}
+    assert [event.seq for event in bench.beats()] == [number + 1 for number in range(len(bench.beats()))]
+    assert bench.words[WorkerWord.MAIN_LOOPS] == 46
+
+
+def test_late_heartbeats_are_not_made_up_for(bench, clock):
+    bench.worker._look()
+    clock.advance(30)
+    for _ in range(5):
+        bench.worker._look()
+        clock.advance(0.1)
+    assert len(bench.beats()) <= 3
+
+
+def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
+    bench.take(BTC, ETH)
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    clock.advance(0.25)
+    bench.publisher.drops = 3
+    bench.words[WorkerWord.RSS_BYTES] = 12345
+    bench.worker._look()
+    (beat,) = bench.beats()
+    usable, missing = beat.books["BTC-PERP"], beat.books["ETH-PERP"]
+    assert (usable.usable, usable.venue_seq, usable.age_ms) == (True, 5, 250)
+    assert usable.crc32_top10 == bench.route().keeper.crc32_top10()
+    assert (missing.usable, missing.venue_seq, missing.age_ms, missing.crc32_top10) == (False, None, None, None)
+    assert beat.seqs["instrument.lighter.BTC-PERP"] == 1
+    assert (beat.drops, beat.rss_bytes) == (3, 12345)
+
+
+def test_usable_books_are_counted_and_their_time_remembered(bench, clock):
+    bench.take(BTC, ETH)
+    words = bench.words
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    bench.worker._look()
+    assert (words[WorkerWord.BOOKS_WANTED], words[WorkerWord.BOOKS_USABLE]) == (2, 1)
+    assert words[WorkerWord.FIRST_FRESH] == 0
+    bench.make_usable("ETH-PERP", clock.now_ns)
+    first = clock.now_ns
+    for _ in range(3):
+        bench.worker._look()
+        clock.advance(4)
+    assert (words[WorkerWord.FIRST_FRESH], words[WorkerWord.LAST_FRESH]) == (first, first + 8 * NS)
+    bench.worker._look()
+    assert words[WorkerWord.LAST_FRESH] == first + 8 * NS
+
+
+def test_halted_market_is_not_waited_for(bench, clock):
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    bench.worker._look()
+    assert bench.words[WorkerWord.BOOKS_WANTED] == 1
+    assert bench.words[WorkerWord.FIRST_FRESH] == clock.now_ns
+
+
+def test_counters_of_the_publisher_and_the_threads_are_on_the_board(bench):
+    bench.publisher.drops, bench.publisher.published = 4, 500
+    bench.worker._threads.restarts = 2
+    bench.worker._look()
+    words = bench.words
+    assert (words[WorkerWord.DROPS], words[WorkerWord.THREAD_RESTARTS]) == (4, 2)
+    assert words[WorkerWord.PUBLISHED] >= 500
+    assert words[WorkerWord.RSS_BYTES] > 1_000_000
+
+
+def test_epoch_is_above_that_of_the_generation_before(new_bench, clock):
+    future = clock.time_ns() * 2
+    bench = new_bench(last_epoch=future)
+    assert bench.words[WorkerWord.EPOCH] == future + 1
+
+
+def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
+    done = []
+    monkeypatch.setattr(worker, "MISDEEDS", {Misdeed.HANG: lambda: done.append("hang")})
+    bench.worker._look()
+    bench.words[WorkerWord.MISDEED] = code_of(Misdeed.HANG)
+    bench.worker._look()
+    assert done == ["hang"]
+
+
+def test_black_box_is_saved_when_it_is_due(bench):
+    bench.worker._tape.blackbox = (Reason.SEQ_GAP, b"ring")
+    for _ in range(3):
+        bench.worker._look()
+    assert bench.worker._tape.saved == [(Reason.SEQ_GAP, b"ring")]
+    assert bench.worker._tape.looks == 3
+
+
+# --- outage and books by REST -------------------------------------------------------------------------------------
+
+
+def test_outage_is_told_once_each_way_and_ends_the_waiting(bench, clock, events):
+    bench.take(BTC, ETH)
+    (connection,) = bench.connections
+    bench.worker._poll.unanswered_since_ns = clock.now_ns
+    for _ in range(20):
+        bench.worker._look()
+        clock.advance(1)
+    assert len(events("venue.outage")) == 1
+    assert bench.words[WorkerWord.OUTAGE_SINCE] != 0
+    assert connection.hurries == 0
+    bench.worker._poll.unanswered_since_ns = 0
+    for _ in range(5):
+        bench.worker._look()
+        clock.advance(1)
+    assert len(events("venue.outage_over")) == 1
+    assert bench.words[WorkerWord.OUTAGE_SINCE] == 0
+    assert connection.hurries == 1
+    assert [event.reason for event in bench.publisher.of("status.lighter")] == [Reason.OUTAGE] * 2
+
+
+def test_usable_book_is_no_outage(bench, clock, events):
+    bench.take(BTC, ETH)
+    bench.worker._poll.unanswered_since_ns = clock.now_ns
+    for _ in range(20):
+        bench.make_usable("BTC-PERP", clock.now_ns)
+        bench.worker._look()
+        clock.advance(1)
+    assert events("venue.outage") == []
+
+
+@pytest.mark.parametrize(("has_rest_book", "expected"), [(True, [3, 8, 13, 18]), (False, [])])
+def test_books_of_a_socket_that_is_away_are_asked_for_by_rest(new_bench, clock, has_rest_book, expected):
+    bench = new_bench(FakeVenue(has_rest_book=has_rest_book))
+    bench.take(BTC, ETH)
+    asked, began = [], clock.now_ns
+    bench.worker._fetch.ask = lambda fetch, _connection: asked.append(
+        (round((clock.now_ns - began) / NS), fetch.route.symbol, fetch.purpose)
+    )
+    bench.worker._look()
+    assert asked == []
+    bench.connections[0].away_since_ns = clock.now_ns
+    for _ in range(200):
+        bench.worker._look()
+        clock.advance(0.1)
+    assert [second for second, symbol, _ in asked if symbol == "BTC-PERP"] == expected
+    assert {purpose for _, _, purpose in asked} <= {"rest"}
+
+
+# --- fixture mode -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A directory with a recording of a venue, and the venue."""
+    venue = FakeVenue(streams={Stream.BOOK: None})
+    frames = [venue.frame(snapshot(1)), venue.frame(snapshot(1, symbol="ETH-PERP")), venue.frame(delta(2, 1))]
+    lines = [RawHeader(venue="lighter", listings=[msgspec.to_builtins(one) for one in (BTC, ETH)])]
+    lines += [make("open", "main", NS, NS, b""), *[make("in", "main", 2 * NS, 2 * NS, one) for one in frames]]
+    folder = tmp_path / "recording"
+    folder.mkdir()
+    (folder / "a.jsonl").write_bytes(b"".join(encode_line(line) for line in lines))
+    return venue, str(folder)
+
+
+@pytest.fixture
+def player(new_bench, recording, monkeypatch):
+    """A worker that has played a recording."""
+    monkeypatch.setattr(worker, "Connection", Connection)
+    venue, folder = recording
+    bench = new_bench(venue, fixture_dir=folder, is_paced=False)
+    bench.worker._begin_fixture(folder)
+    wait_until(lambda: len(bench.publisher.of("book.lighter.BTC-PERP")) == 2)
+    return bench
+
+
+def test_recorded_frames_are_published_as_live_ones(player):
+    assert [event.venue_seq for event in player.publisher.of("book.lighter.BTC-PERP")] == [1, 2]
+    assert len(player.publisher.of("book.lighter.ETH-PERP")) == 1
+    assert len(player.publisher.of("instrument.lighter.BTC-PERP")) == 1
+
+
+def test_watchdog_is_off_in_fixture_mode_and_the_main_thread_beats_in_its_place(player, clock, events):
+    assert list(player.worker._threads._kept) == ["player"]
+    clock.advance(3600)
+    player.worker._look()
+    assert player.words[WorkerWord.BEAT] == clock.now_ns
+    assert player.worker._watchdog._watched == ()
+    assert {connection.row[SessionWord.PHASE] for connection in player.connections} == {code_of(Phase.REPLAYING)}
+    assert events("ws.cut") == []
+
+
+def test_books_of_a_recording_are_usable(player):
+    player.worker._look()
+    assert player.words[WorkerWord.BOOKS_USABLE] == 2
+
+
+@pytest.mark.xfail(strict=True, reason="connections that are never opened count as away, and nobody takes the requests")
+def test_rest_is_asked_nothing_in_fixture_mode(player, clock):
+    for _ in range(10):
+        clock.advance(10)
+        player.worker._look()
+    assert player.worker._fetch._jobs.empty()
+
+
+def test_directory_without_a_recording_ends_the_worker_with_the_mistake_named(new_bench, tmp_path):
+    bench = new_bench(fixture_dir=str(tmp_path))
+    with pytest.raises(ConfigError, match="no recording of lighter"):
+        bench.worker.run()
