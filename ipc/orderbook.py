@@ -122,6 +122,14 @@ class OrderBook:
         bid_side.apply(bids)
         ask_side.apply(asks)
 
+    def index(self) -> None:
+        """Look at every level now, and not when the first delta comes.
+
+        Raises:
+            BadLevelError: One is no level.
+        """
+        self._indexed()
+
     def clear(self) -> None:
         """Forget everything."""
         self._bids, self._asks, self._index = (), (), None

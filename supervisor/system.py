@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from ipc.errors import UsageError
 from ipc.health import Stream
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
+from simulator.tls import Contexts
 from supervisor.children import Inherited
 from supervisor.config import Config, VenueConfig
 from workers.accounts.secrets import scrub_environment
@@ -93,6 +94,8 @@ class Simulation:
     admin: str
     #: WebSocket and REST base URL by venue.
     urls: Mapping[str, tuple[str, str]]
+    #: How the venues speak TLS; made once, so that a simulator that is started again is trusted as before.
+    tls_contexts: Contexts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,11 @@ class System:
             scrub_environment()
             assert self.simulation is not None  # noqa: S101 - it would not be in the slots
             row = board.worker(_SLOTS[name])
-            run(self.simulation.settings, ready=lambda: row.__setitem__(WorkerWord.FIRST_FRESH, time.monotonic_ns()))
+            run(
+                self.simulation.settings,
+                ready=lambda: row.__setitem__(WorkerWord.FIRST_FRESH, time.monotonic_ns()),
+                tls_contexts=self.simulation.tls_contexts,
+            )
             return
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())

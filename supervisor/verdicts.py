@@ -54,8 +54,14 @@ def condemn(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLi
         return None  # the venue is down: no restart mends that
     if _is_stale_for_good(sessions, now_ns):
         return Reason.STALE_WORKER
-    is_late = now_ns - worker[WorkerWord.FORKED] > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
+    is_late = now_ns - _began_ns(worker, sessions) > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
     return Reason.START_TIMEOUT if is_late and not _is_busy_as_planned(sessions, now_ns) else None
+
+
+def _began_ns(worker: Row, sessions: Sequence[Row]) -> int:
+    """Since when a worker could have become live: a venue that answers late has its time from then on."""
+    opened = max((session[SessionWord.OPENED] for session in sessions), default=0)
+    return max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], opened)
 
 
 def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> bool:

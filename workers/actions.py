@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ipc.events import Event
 from ipc.health import Reason, StreamState
@@ -11,6 +11,7 @@ from workers.routes import Route
 
 __all__ = ["Action", "Changed", "Close", "Fetch", "Note", "Publication", "Purpose", "Send", "SendPing", "Todo"]
 
+_LOST_NS: Final = 60_000_000_000
 #: Why a book is fetched by REST: to join the stream, because it stands still, to compare with, or to show while there
 #: is no stream.
 Purpose: TypeAlias = Literal["bridge", "soft", "compare", "rest"]
@@ -94,8 +95,8 @@ class Todo:
         self._actions.append(Close(reason, text))
 
     def fetch(self, route: Route, purpose: Purpose, now_ns: int) -> None:
-        """Ask REST for a book, unless that is under way."""
-        if not route.is_fetching:
+        """Ask REST for a book, unless that is under way; an answer that is out for too long will not come."""
+        if not route.is_fetching or now_ns - route.fetched_ns > _LOST_NS:
             route.is_fetching = True
             route.fetched_ns = now_ns
             self._actions.append(Fetch(route, purpose))

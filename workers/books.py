@@ -180,6 +180,14 @@ class BookKeeper:
         """Checksum of the ten best levels a side."""
         return self._book.crc32_top10()
 
+    def is_whole(self) -> bool:
+        """Whether its best levels are levels."""
+        try:
+            self._book.crc32_top10()
+        except BadLevelError:
+            return False
+        return True
+
     @property
     def is_crossed_by_venue(self) -> bool:
         """Whether the book is held, yet crossed by the venue itself."""
@@ -196,11 +204,14 @@ class BookKeeper:
         return confirmed
 
     def _take(self, event: BookSnapshot) -> Outcome:
-        if self._has_book and self._rule is not Rule.SNAPSHOTS:
-            self.drifts += not self.equals(event)
+        has_deltas = self._rule is not Rule.SNAPSHOTS
         try:
+            if self._has_book and has_deltas:
+                self.drifts += not self.equals(event)
             self._book.replace(event.bids, event.asks)
-        except BadLevelError as error:
+            if has_deltas:
+                self._book.index()  # the first delta would do it; so a bad level is found before anybody trusts it
+        except ValueError as error:
             return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
         self._has_book = self._has_applied = True
         self._depth = event.depth

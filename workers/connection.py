@@ -130,8 +130,8 @@ class Connection:
         """The book for joiners; its stamps say when its last frame was read, so that its age is true."""
         book = self.session.refresh(route)
         if book is not None:
-            book.recv_mono_ns = route.applied_ns
-            book.recv_ns = time.time_ns() - (time.monotonic_ns() - route.applied_ns)
+            book.recv_mono_ns = route.applied_ns or route.fetched_ns
+            book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
 
     def deliver(self, fetched: Fetched) -> None:
@@ -190,6 +190,7 @@ class Connection:
         except Exception:
             # A fault of ours: consumers are told before this thread dies of it and is started again.
             self._over(transport, Reason.CRASH, "the session crashed")
+            self.row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
             raise
         self._over(transport, reason, text)
         return reason, wait_s
@@ -210,11 +211,14 @@ class Connection:
             for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED):
                 words[route.at + word] = 0
         self.cutter.begin()
+        if self.stop.is_set():
+            self.cutter.cut(Reason.REQUESTED)  # the cut that came with it may be the one just forgotten
         row[SessionWord.ATTEMPT] = self._backoff.failures + 1
-        row[SessionWord.NEXT_ACTION] = 0
         row[SessionWord.CONNECT_START] = now
         row[SessionWord.DEADLINE] = now + self._settings.connect_timeout_ms * _MS
+        # The phase first: one that backs off with nothing planned would be taken for one that forgot.
         row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
+        row[SessionWord.NEXT_ACTION] = 0
         self.session.connecting(now)
         self._obey(None)
 
@@ -387,7 +391,7 @@ class Connection:
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
         healthy_ns = row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
-        if reason in _PLANNED:
+        if reason in _PLANNED and row[SessionWord.FIRST_FRESH]:
             delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
         else:
             if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:

@@ -69,21 +69,31 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
     """The addresses of a host, within ``timeout_s``.
 
     The system's resolver cannot be interrupted, so it runs in a thread of its own that is abandoned when it is late.
+    Whoever asks for the same while it still runs waits for it, so that a resolver that hangs holds one thread, and not
+    one more with every attempt.
 
     Raises:
         ConnectError: ``dns_failed``: the name does not exist, or the resolver did not answer in time.
     """
+    look_up = _LookUp(host, port)
     if _is_numeric(host):
-        return _look_up(host, port)
-    found: list[list[Address] | OSError] = []
-    thread = threading.Thread(target=_look_up_into, args=(found, host, port), name=f"dns {host}", daemon=True)
-    thread.start()
-    thread.join(max(0.0, timeout_s))
-    if not found:
+        look_up.run()  # nobody has to be asked
+    else:
+        with _look_ups_lock:
+            running = _look_ups.get((host, port))
+            if running is not None and running.is_alive():
+                look_up = running
+            else:
+                _look_ups[host, port] = look_up
+                look_up.start()
+        look_up.join(max(0.0, timeout_s))
+    found = look_up.found
+    if found is None:
         raise ConnectError(Reason.DNS_FAILED, f"no answer for {host} within {timeout_s:.1f} s")
-    if isinstance(found[0], OSError):
-        raise ConnectError(Reason.DNS_FAILED, f"cannot resolve {host}: {found[0].strerror}") from found[0]
-    return found[0]
+    if isinstance(found, OSError | UnicodeError):
+        what = getattr(found, "strerror", None) or found
+        raise ConnectError(Reason.DNS_FAILED, f"cannot resolve {host}: {what}") from found
+    return found
 
 
 def dial(url: str, cutter: Cutter, deadline_ns: int, resolver: Resolver = resolve) -> socket.socket:
@@ -118,11 +128,12 @@ def dial(url: str, cutter: Cutter, deadline_ns: int, resolver: Resolver = resolv
 
 
 def _connect(family: int, address: SocketAddress, cutter: Cutter, deadline_ns: int) -> socket.socket:
+    left_s = _left_s(deadline_ns)
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.settimeout(_left_s(deadline_ns))
+        sock.settimeout(left_s)
         cutter.publish(sock)
     except OSError:
         sock.close()
@@ -138,6 +149,9 @@ def _secure(sock: socket.socket, host: str, cutter: Cutter, deadline_ns: int) ->
         cutter.publish(secure)
         secure.settimeout(_left_s(deadline_ns))
         secure.do_handshake()
+    except ConnectError:
+        cutter.close()
+        raise
     except OSError as error:
         cutter.close()
         if isinstance(error, TimeoutError) or cutter.reason is not None:
@@ -176,8 +190,23 @@ def _look_up(host: str, port: int) -> list[Address]:
     return [(int(family), address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
-def _look_up_into(found: list[list[Address] | OSError], host: str, port: int) -> None:
-    try:
-        found.append(_look_up(host, port))
-    except OSError as error:
-        found.append(error)
+class _LookUp(threading.Thread):
+    """One question to the system's resolver; ``found`` is None until it has answered."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(name=f"dns {host}", daemon=True)
+        self._host = host
+        self._port = port
+        self.found: list[Address] | OSError | UnicodeError | None = None
+
+    def run(self) -> None:
+        """Ask."""
+        try:
+            self.found = _look_up(self._host, self._port)
+        except (OSError, UnicodeError) as error:
+            self.found = error
+
+
+#: The last look-up of each host and port; a worker has a handful of them.
+_look_ups: Final[dict[tuple[str, int], _LookUp]] = {}
+_look_ups_lock: Final = threading.Lock()

@@ -146,7 +146,7 @@ class Player:
             case "rest":
                 self._publish(session, self._fetched(session, record), False)
             case "close":
-                self._publish(session, session.closed(Reason(record.text or "server_close"), now_ns), False)
+                self._publish(session, session.closed(_reason(record.text), now_ns), False)
                 self._open.discard(name)
             case "out":
                 pass  # what was said then; the brain says its own again, to nobody
@@ -160,6 +160,14 @@ class Player:
         route.is_fetching = True
         purpose: Any = record.purpose
         if record.reason:
-            return session.fetched(route, purpose, None, Reason(record.reason), record.mono_ns)
-        book = self._venue.parse_book(record.payload, route.listing)
+            return session.fetched(route, purpose, None, _reason(record.reason), record.mono_ns)
+        try:
+            book = self._venue.parse_book(record.payload, route.listing)
+        except DecodeError:
+            return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, record.mono_ns)
         return session.fetched(route, purpose, book, None, record.mono_ns)
+
+
+def _reason(text: str | None) -> Reason:
+    """The reason in a record; a recording of another version may have words of its own."""
+    return Reason(text) if text in set(Reason) else Reason.SERVER_CLOSE

@@ -78,8 +78,9 @@ class _Lane:
         try:
             body = self._client.call(request, deadline_s)
         except RestError as error:
-            is_dead = error.status is None and error.reason is not Reason.RATE_LIMITED
-            if is_dead or (error.status or 0) >= _SERVER_ERROR:
+            if error.status is not None and error.status < _SERVER_ERROR:
+                self.unanswered_since_ns = 0
+            elif error.status is not None or error.reason is not Reason.RATE_LIMITED:
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
             raise
         self.unanswered_since_ns = 0
@@ -152,7 +153,7 @@ class PollLane(_Lane):
 
     def run(self) -> None:
         """Resolve and poll, for ever."""
-        self.row[SessionWord.PHASE] = code_of(Phase.RESOLVING)
+        self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED if self._listings else Phase.RESOLVING)
         while not self._stop.is_set():
             now = time.monotonic_ns()
             if now >= self._list_due_ns:
@@ -302,7 +303,12 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
-            fetched = self._fetched(fetch)
+            try:
+                fetched = self._fetched(fetch)
+            except Exception:
+                # A fault of ours: the session hears of it before this thread dies of it and is started again.
+                connection.deliver(Fetched(fetch.route, fetch.purpose, None, Reason.CRASH))
+                raise
             if fetch.purpose != "rest":
                 connection.deliver(fetched)
             elif fetched.book is not None:

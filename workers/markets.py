@@ -24,6 +24,13 @@ log = get_log(__name__)
 _MAX_DIGITS = 15
 
 
+class _Cache(msgspec.Struct):
+    """What was asked for, and what of it the venue lists."""
+
+    bases: list[str]
+    listings: list[Listing]
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """The configured markets, as far as the venue has them.
@@ -58,21 +65,21 @@ def _is_exact(listing: Listing) -> bool:
 
 
 def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
-    """The cached list, if there is one that knows every one of ``bases``."""
+    """The cached list, if there is one that was made when every one of ``bases`` was asked for."""
     try:
-        listings = msgspec.json.decode(path.read_bytes(), type=list[Listing])
+        cache = msgspec.json.decode(path.read_bytes(), type=_Cache)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         log.warning("markets.cache_unreadable", path=str(path), error=str(error))
         return None
-    return listings if {listing.base for listing in listings} >= set(bases) else None
+    return cache.listings if set(cache.bases) >= set(bases) else None
 
 
 def save(path: Path, listings: Sequence[Listing], bases: Sequence[str]) -> None:
     """Remember the configured markets; a full disk costs the cache and nothing else."""
     wanted = [listing for listing in listings if listing.base in set(bases)]
     try:
-        replace_file(path, msgspec.json.encode(wanted))
+        replace_file(path, msgspec.json.encode(_Cache(list(bases), wanted)))
     except OSError as error:
         log.warning("markets.cache_failed", path=str(path), error=str(error))

@@ -101,11 +101,14 @@ class Recovery:
                 self._look_for_silence(route, route.keeper, out)
             elif not route.keeper.is_crossed_by_venue:
                 self._look_for_book(route)
+            elif self._now - route.applied_ns > route.quiet_limit_ns and self._now >= route.retry_ns:
+                self._resync(route)
 
     def applied(self, route: Route, event: BookSnapshot | BookDelta, now_ns: int, out: list[Publication]) -> None:
         """A frame gave or changed a book."""
         route.applied_ns = now_ns
         route.quiet_limit_ns = route.limit_ns or 0
+        route.fetch_failures = 0
         self._publish(route, event, out)
 
     def buffered(self, route: Route, now_ns: int) -> None:
@@ -185,7 +188,7 @@ class Recovery:
             broken = Broken(Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms")
             self.broke(route, broken, self._now, out)
         elif silent_ns > route.quiet_limit_ns:
-            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _COMPARE_PAUSE_NS:
+            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _compare_pause_ns(route):
                 self._todo.fetch(route, "compare", self._now)
         elif self._is_soft_resync_due(route, silent_ns):
             self._todo.note("book.soft_resync", symbol=route.symbol, silent_ms=silent_ns // _MS)
@@ -246,6 +249,8 @@ class Recovery:
     def _resync(self, route: Route, broken: Broken | None = None) -> None:
         route.retry_ns = self._now + RESYNC_RETRY_NS
         match self._continuity.resync:
+            case Resync.REFETCH if broken is not None and self._now - route.fetched_ns < _REFETCH_CAP_NS:
+                self._fetch_later(route)  # the last join did not hold
             case Resync.REFETCH:
                 self._todo.fetch(route, "bridge", self._now)
             case Resync.RESUBSCRIBE:
@@ -264,8 +269,11 @@ class Recovery:
         if isinstance(joined, Broken):
             self._fetch_later(route)
             self._todo.note("book.not_joined", symbol=route.symbol, expected=joined.expected, got=joined.got)
+            if route.is_trusted:
+                route.unusable_since_ns = self._now
+                self.gap(route, joined, "book", "resync", out)
+                self._todo.change(route, StreamState.RESYNC, joined.reason)
             return
-        route.fetch_failures = 0
         if joined is None:
             return
         if route.is_trusted:
@@ -296,3 +304,11 @@ class Recovery:
         if is_second or not self._subscriptions.resubscribe(route.subscription, self._now):
             text = f"{route.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
             self._todo.close(Reason.STALE_WATCHDOG, text)
+
+
+def _compare_pause_ns(route: Route) -> int:
+    """Between two looks at a silent book: a resubscription is given its time, and the longest quiet is asked rarely."""
+    if route.state is StreamState.STALE:
+        return RESYNC_RETRY_NS
+    is_longest = route.state is StreamState.QUIET and route.quiet_limit_ns >= _QUIET_CAP_NS
+    return route.quiet_limit_ns if is_longest else _COMPARE_PAUSE_NS

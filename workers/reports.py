@@ -94,7 +94,10 @@ class Reporter:
         )
         event.recv_ns = time.time_ns()
         event.recv_mono_ns = time.monotonic_ns()
-        self._publisher.send_latest(self._feed, (stream, symbol), event)
+        symbols: frozenset[str | None] = frozenset(ages_ms) or frozenset({symbol})
+        for key in [key for key in self._feed.latest if key[0] is stream and key[1] <= symbols]:  # type: ignore[index]
+            del self._feed.latest[key]
+        self._publisher.send_latest(self._feed, (stream, symbols), event)
 
 
 def _likeness(change: Changed) -> tuple[str, str, str]:

@@ -6,7 +6,6 @@ against the deadline, and headers that drip are cut by the watchdog. Nothing is 
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -120,8 +119,6 @@ class RestClient:
         self._deadline_ns = 0
         self._session = requests.Session()
         self._session.trust_env = False
-        # What OpenSSL itself honours for the WebSocket connections holds here too.
-        self._session.verify = os.environ.get("SSL_CERT_FILE") or True
         self._session.headers.update(_HEADERS)
         adapter = _adapter(self._dial, resolver, cutter)
         self._session.mount("http://", adapter)
@@ -141,7 +138,7 @@ class RestClient:
         self._announce(self._deadline_ns)
         try:
             with self._send(request, deadline_s) as response:
-                body = self._read(response)
+                body = self._read(response) if response.status_code not in _TOO_MANY else self._read_some(response)
                 return self._checked(response, body)
         except ConnectError as error:
             raise RestError(error.reason, str(error)) from error
@@ -179,6 +176,13 @@ class RestClient:
                     Reason.PARSE_ERRORS, f"an answer of over {_MAX_BODY} bytes", status=response.status_code
                 )
 
+    def _read_some(self, response: requests.Response) -> bytes:
+        """The body of a refusal that is heeded also when its body does not come."""
+        try:
+            return self._read(response)
+        except (RestError, HTTPError, OSError):
+            return b""
+
     def _checked(self, response: requests.Response, body: bytes) -> bytes:
         status = response.status_code
         if 200 <= status < 300:
@@ -202,6 +206,8 @@ class RestClient:
             return RestError(self._cutter.reason, "the call was cut")
         if isinstance(error, requests.Timeout | TimeoutError) or time.monotonic_ns() > self._deadline_ns:
             return RestError(Reason.READ_TIMEOUT, "no answer in time")
+        if isinstance(error, requests.exceptions.SSLError):
+            return RestError(Reason.TLS_FAILED, f"TLS failed: {error}")
         return RestError(Reason.CONNECT_FAILED, f"the call broke: {error}")
 
     def _dial(self, url: str, resolver: Resolver) -> socket.socket:
@@ -223,13 +229,11 @@ def _adapter(dialler: Callable[[str, Resolver], socket.socket], resolver: Resolv
             super().request(*args, **kwargs)
 
     class Secure(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            # TLS is urllib3's: it wraps what it is given here.
-            return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
-
         def connect(self) -> None:
-            super().connect()
-            _republish(self, cutter)
+            # Our own TLS, as on the WebSocket side: one context, one deadline, one word for each failure, and a
+            # handshake that can be cut.
+            self.sock = dialler(f"https://{_bracketed(self.host)}:{self.port}", resolver)
+            self.is_verified = True
 
         def request(self, *args: Any, **kwargs: Any) -> None:
             _republish(self, cutter)

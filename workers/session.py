@@ -136,7 +136,7 @@ class Session:
         self._now = now_ns
         for route in self.routes:
             route.applied_ns = 0
-            if route.state is not StreamState.FAILED or route.reason is not Reason.UNKNOWN_MARKET:
+            if not _is_poison(route):
                 self.todo.change(route, StreamState.CONNECTING, route.reason)
 
     def opened(self, now_ns: int, cause: Cause = "subscribe") -> None:
@@ -151,14 +151,15 @@ class Session:
         self._recovery.opened(now_ns)
         for route in self.routes:
             route.unusable_since_ns = now_ns
-            route.retry_ns = 0 if route.keeper is None else now_ns + self._first_look_ns
+            if not _is_poison(route):
+                route.retry_ns = 0 if route.keeper is None else now_ns + self._first_look_ns
             route.is_fetching = False
             route.fetch_failures = 0
             route.is_backlog_due = self._venue.replays_trades
             route.quiet_limit_ns = route.limit_ns or 0
             if route.keeper is not None:
-                route.keeper.lose(cause)
-            if self.connection.in_url:
+                route.keeper.cause = cause
+            if self.connection.in_url and not _is_poison(route):
                 self.todo.change(route, StreamState.SUBSCRIBED, route.reason)
 
     def received(self, binary: bool, payload: memoryview | bytes, now_ns: int) -> list[Publication]:  # noqa: FBT001
@@ -209,10 +210,12 @@ class Session:
         for route in self.book_routes:
             if route.is_trusted:
                 self._recovery.gap(route, Broken(reason), "session", "reconnect", out)
-            if route.keeper is not None:
+            if route.keeper is not None and self._opened_ns:
                 route.keeper.lose()
+        self._opened_ns = 0
         for route in self.routes:
-            self.todo.change(route, StreamState.BACKOFF, reason)
+            if not _is_poison(route):
+                self.todo.change(route, StreamState.BACKOFF, reason)
         for subscription in self._subscriptions.closed(now_ns):
             self._poisoned(subscription)
         return out
@@ -277,12 +280,12 @@ class Session:
         if route.state is not StreamState.LIVE:
             self.todo.change(route, StreamState.LIVE, route.reason)
         route.applied_ns = self._now
-        if not route.seen.is_new(event.trade_id):
-            out.append((route, None))
-            return
         if route.is_backlog_due:
             event.flags = ("backlog",)
             self._backlogs.append(route)
+        if not route.seen.is_new(event.trade_id):
+            out.append((route, None))
+            return
         out.append((route, event))
 
     def _end_backlogs(self) -> None:
@@ -354,6 +357,7 @@ class Session:
             return
         self.todo.note("ws.refused", subscription=item.key, reason=item.reason, text=item.text)
         if subscription is not None:
+            self._subscriptions.refused(subscription.key, self._now)
             for route in self.routes:
                 if route.subscription is subscription:
                     self._recovery.fail(route, item.reason, self._now)
@@ -391,6 +395,11 @@ class Session:
 
     def _by_symbol(self, stream: Stream) -> dict[str, Route]:
         return {route.symbol: route for route in self.routes if route.stream is stream}
+
+
+def _is_poison(route: Route) -> bool:
+    """Whether a market was found to kill its connections, or is not known to the venue."""
+    return route.state is StreamState.FAILED and route.reason is Reason.UNKNOWN_MARKET
 
 
 def _routes(venue: Venue, connection: Connection, listings: Sequence[Listing], policy: Policy) -> list[Route]:

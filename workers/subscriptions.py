@@ -33,6 +33,7 @@ class SubscriptionState(Enum):
     SENT = "sent"
     ACTIVE = "active"
     LEAVING = "leaving"
+    REFUSED = "refused"
     POISONED = "poisoned"
 
 
@@ -80,9 +81,11 @@ class Subscriptions:
 
     def closed(self, now_ns: int) -> list[Subscription]:
         """The connection is gone; the subscriptions that are thereby known to be poison."""
+        if not self._is_open:
+            return []
         unanswered = [entry for entry in self._entries.values() if entry.state is SubscriptionState.SENT]
         is_careful = self._deaths >= _CAREFUL_AFTER
-        self._deaths = self._deaths + 1 if unanswered and self._is_open else 0
+        self._deaths = self._deaths + 1 if unanswered else 0
         self._is_open = False
         if not is_careful or len(unanswered) != 1:
             return []
@@ -130,6 +133,12 @@ class Subscriptions:
             return None
         entry.to(SubscriptionState.ACTIVE, now_ns)
         return entry.subscription
+
+    def refused(self, key: str, now_ns: int) -> None:
+        """The venue refused ``key``: it is not asked for again on this connection, unless it is tried once more."""
+        entry = self._entry(key)
+        if entry is not None:
+            entry.to(SubscriptionState.REFUSED, now_ns)
 
     def left(self, key: str, now_ns: int) -> None:
         """The venue confirmed that ``key`` is unsubscribed; it is subscribed again."""

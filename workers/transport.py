@@ -180,7 +180,7 @@ def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float 
     except ValueError:
         try:
             when = email.utils.parsedate_to_datetime(header).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         asked = when - (time.time() if now_wall_s is None else now_wall_s)
     return min(max(asked, 0.0), _RETRY_AFTER_CAP_S) if asked == asked else None  # noqa: PLR0124 - "nan" is a float too

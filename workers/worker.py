@@ -257,7 +257,7 @@ class Worker:
 
     def _show_rest_books(self, now: int) -> None:
         """While a socket is away, its books by REST now and then, where the venue gives such."""
-        if not self._venue.has_rest_book:
+        if not self._venue.has_rest_book or self._settings.fixture_dir is not None:
             return
         for connection in self._connections:
             away_ns = now - connection.away_since_ns if connection.away_since_ns else 0
@@ -270,6 +270,7 @@ class Worker:
 
     def _beat(self, now: int) -> None:
         """The heartbeat; within a turn, so that it is in step with every topic and book."""
+        self._cut_bad_books()
         beat = Heartbeat(
             self._settings.venue,
             None,
@@ -284,6 +285,15 @@ class Worker:
         self._publisher.send(self._heartbeat_feed, beat)
         if self._account is not None:
             self._account.statement.beat()
+
+    def _cut_bad_books(self) -> None:
+        """A whole book is looked at no deeper than its best levels when it comes; a bad one ends its connection."""
+        for connection in self._connections:
+            for route in connection.session.book_routes:
+                if route.is_trusted and route.keeper is not None and not route.keeper.is_whole():
+                    log.error("book.bad_level", venue=self._settings.venue, symbol=route.symbol)
+                    route.is_trusted = False
+                    connection.cutter.cut(Reason.PARSE_ERRORS)
 
     # --- markets ----------------------------------------------------------------------------------------------------
 

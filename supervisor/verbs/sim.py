@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 __all__ = ["sim"]
@@ -13,7 +15,15 @@ __all__ = ["sim"]
 @click.option("--rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames/s and venue.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same market.")
 @click.option("--pace", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Shortens keep-alives.")
-def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float) -> int:
+@click.option("--tls", is_flag=True, help="Speak TLS, as the real venues do.")
+@click.option(
+    "--ca-path",
+    metavar="FILE",
+    default="paraphina-sim-ca.pem",
+    show_default=True,
+    help="With --tls: where the certificate of the authority is written, for clients to trust.",
+)
+def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str) -> int:
     """Run the simulated venues in the foreground and print their addresses."""
     from ipc import log
     from simulator.main import run
@@ -24,13 +34,23 @@ def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float) -
     bases = tuple(base.strip() for base in markets.split(","))
     ports = pick_ports(names)
     settings = SimSettings(
-        ports=ports.venues, admin_port=ports.admin, venues=names, bases=bases, rate=rate, seed=seed, pace=pace
+        ports=ports.venues,
+        admin_port=ports.admin,
+        venues=names,
+        bases=bases,
+        rate=rate,
+        seed=seed,
+        pace=pace,
+        tls=tls,
+        ca_path=ca_path,
     )
 
     def ready() -> None:
         for name, urls in endpoints(settings).items():
             click.echo(f"{name:<12} {urls.ws}   {urls.rest}")
         click.echo(f"{'admin':<12} {admin_url(settings)}")
+        if tls:
+            click.echo(f"{'trust':<12} SSL_CERT_FILE={Path(ca_path).absolute()}")
 
     run(settings, ready)
     return 0

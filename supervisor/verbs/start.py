@@ -7,6 +7,7 @@ import os
 import select
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,7 @@ class Duration(click.ParamType[float]):
     "--sim-rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
 )
 @click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
+@click.option("--sim-tls", is_flag=True, help="Let the simulated venues speak TLS, as the real ones do.")
 @click.option("--venues", metavar="A,B", help="Only these venues.")
 @click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
 @run_dir_option
@@ -61,6 +63,7 @@ def start(
     sim: bool,
     sim_rate: float,
     sim_seed: int,
+    sim_tls: bool,
     venues: str | None,
     config_path: str | None,
     run_dir: str | None,
@@ -86,7 +89,10 @@ def start(
     config = read()
     directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
     directory.prepare()
-    simulated = (sim_rate, sim_seed) if sim else None
+    if sim_tls and not sim:
+        raise UsageError("there are no simulated venues", where="--sim-tls", advice="it goes with --sim")
+    ca_path = str(directory.path / "sim-ca.pem") if sim_tls else ""
+    simulated = partial(_simulation, rate=sim_rate, seed=sim_seed, ca_path=ca_path) if sim else None
     if detach:
         return _detach(read, directory, simulated, for_s)
     return _run(read, directory, simulated, for_s, _say, None)
@@ -102,7 +108,7 @@ def _say(line: str) -> None:
 def _run(
     read: Callable[[], Config],
     directory: RunDir,
-    simulated: tuple[float, int] | None,
+    simulated: Callable[[Config], Simulation] | None,
     for_s: float | None,
     say: Callable[[str], None],
     ready: Callable[[], None] | None,
@@ -116,10 +122,8 @@ def _run(
 
     config = read()
     log.setup(config.log_level)
-    simulation = None
-    if simulated is not None:
-        simulation = _simulation(config, *simulated)
-    else:
+    simulation = None if simulated is None else simulated(config)
+    if simulation is None or simulation.settings.tls:
         tls_context()
 
     def reread() -> Config:
@@ -131,10 +135,14 @@ def _run(
     return parent.run(for_s, ready)
 
 
-def _simulation(config: Config, rate: float, seed: int) -> Simulation:
-    """A simulator of the configured venues, on ports that are free."""
+def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulation:
+    """A simulator of the configured venues, on ports that are free.
+
+    With a ``ca_path`` it speaks TLS, and this process and its children trust its authority and nobody else.
+    """
     from simulator import main  # noqa: F401 - loaded here, so that the child needs not
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
+    from simulator.tls import contexts
     from supervisor.system import Simulation
 
     ports = pick_ports(tuple(config.venues))
@@ -145,9 +153,14 @@ def _simulation(config: Config, rate: float, seed: int) -> Simulation:
         bases=config.bases,
         rate=rate,
         seed=seed,
+        tls=bool(ca_path),
+        ca_path=ca_path,
     )
+    tls_contexts = contexts(settings)
+    if ca_path:
+        os.environ["SSL_CERT_FILE"] = ca_path
     urls = {name: (url.ws, url.rest) for name, url in endpoints(settings).items()}
-    return Simulation(settings, admin_url(settings), urls)
+    return Simulation(settings, admin_url(settings), urls, tls_contexts)
 
 
 def _redirected(config: Config, simulation: Simulation | None) -> Config:
@@ -167,7 +180,10 @@ def _redirected(config: Config, simulation: Simulation | None) -> Config:
 
 
 def _detach(
-    read: Callable[[], Config], directory: RunDir, simulated: tuple[float, int] | None, for_s: float | None
+    read: Callable[[], Config],
+    directory: RunDir,
+    simulated: Callable[[Config], Simulation] | None,
+    for_s: float | None,
 ) -> int:
     """Fork, and come back when everything runs, or with what went wrong."""
     reader, writer = os.pipe()

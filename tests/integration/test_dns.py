@@ -165,7 +165,6 @@ def beats_go_on(listener, since):
     return len(listener.of(Heartbeat, VENUE, since=since)) > 0.6 * (time.monotonic() - since) - 1
 
 
-@pytest.mark.xfail(strict=False, reason="the grace of a start counts from the fork, however late the venue answers")
 def test_a_worker_that_cannot_find_its_venue_is_left_alone_and_goes_live_when_it_can(sim, files, name_server):
     config = configured(sim)
     with (

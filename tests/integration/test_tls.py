@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from systems import MARKETS, VENUES, Listener, System, equals_truth, wait_for
+from systems import MARKETS, VENUES, Listener, System, equals_truth, paraphina, wait_for
+
+from ipc.events import Gap
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +110,23 @@ def _with_reason(stream, reason):
     return stream if stream["reason"] == reason else None
 
 
+@pytest.mark.parametrize("fault", ["tls_bad_certificate", "tls_expired"])
+def test_a_rest_interface_that_cannot_be_trusted_is_named_in_the_same_word(sim, fault):
+    sim.fault("lighter", fault, port="rest")
+    env = {"SSL_CERT_FILE": sim.settings.ca_path}
+    with System("--venues", "lighter", config=configured(sim, ["lighter"]), env=env, sim=False) as system:
+        wait_for(lambda: system.log("markets.unresolved", reason="tls_failed"))
+        sim.clear("lighter")
+        system.wait_live(["lighter"])
+        assert not system.log("worker.exited")
+
+
+def test_without_its_authority_nobody_trusts_the_simulator(sim):
+    with System("--venues", "lighter", config=configured(sim, ["lighter"]), sim=False) as system:
+        wait_for(lambda: len(system.log("markets.unresolved", reason="tls_failed")) >= 2)
+        assert not system.log("worker.exited")
+
+
 def test_a_bad_certificate_on_one_venue_touches_no_other(sim, system):
     with Listener(system, channels=["book"]) as listener:
         wait_for(lambda: all(listener.book(*market)[0] is None for market in MARKETS))
@@ -118,7 +139,6 @@ def test_a_bad_certificate_on_one_venue_touches_no_other(sim, system):
         system.wait_live()
 
 
-@pytest.mark.xfail(strict=False, reason="the grace of a start counts from the fork, however late the venue answers")
 def test_a_worker_that_starts_into_a_hanging_venue_is_left_alone_and_goes_live(sim):
     sim.fault("paradex", "tls_hang", port="ws")
     start = "start_timeout_ms = 3000\n"
@@ -130,3 +150,20 @@ def test_a_worker_that_starts_into_a_hanging_venue_is_left_alone_and_goes_live(s
         sim.clear("paradex")
         system.wait_live(["paradex"])
         assert not system.log("worker.exited")
+
+
+def test_a_simulator_that_was_killed_is_trusted_as_before():
+    with System("--sim-tls", "--venues", "lighter") as system, Listener(system) as listener:
+        system.wait_live(["lighter"])
+        assert system.status()["simulator"]["venues"]["lighter"]["ws"].startswith("wss://")
+        os.kill(system.pid("simulator"), signal.SIGKILL)
+        wait_for(lambda: listener.of(Gap, "lighter"))
+        wait_for(lambda: listener.book("lighter", "BTC-PERP")[0] is None)
+        assert system.venue("lighter")["restarts"] == 0
+        assert not system.log(reason="tls_failed")
+
+
+def test_tls_without_simulated_venues_is_refused_with_advice():
+    refused = paraphina("start", "--sim-tls")
+    assert refused.returncode == 2
+    assert b"--sim" in refused.stderr

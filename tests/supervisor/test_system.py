@@ -254,12 +254,12 @@ def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
 def test_the_simulators_child_says_when_it_listens(run_dir, board, monkeypatch):
     seen = []
 
-    def run(settings, ready):
-        seen.append((settings, board.worker(6)[WorkerWord.FIRST_FRESH]))
+    def run(settings, ready, tls_contexts):
+        seen.append((settings, tls_contexts, board.worker(6)[WorkerWord.FIRST_FRESH]))
         ready()
 
     monkeypatch.setattr("simulator.main.run", run)
     of = simulation("lighter")
     System(configured(supervisor__venues="lighter"), run_dir, of).run_child(SIMULATOR, board, 1, Inherited())
-    assert seen == [(of.settings, 0)]
+    assert seen == [(of.settings, of.tls_contexts, 0)]
     assert board.worker(6)[WorkerWord.FIRST_FRESH] > 0

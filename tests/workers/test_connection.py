@@ -361,7 +361,6 @@ def test_refresh_for_a_joiner_tells_the_books_true_age_and_stamps_nothing(line, 
     assert line.stamps() == [1, 1, 1]
 
 
-@pytest.mark.xfail(strict=True, reason="a book that no frame has touched yet counts from the start of the machine")
 def test_refresh_of_a_book_that_only_rest_gave_does_not_look_ages_old(new_line, clock):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
     line.connection._begin()
@@ -527,7 +526,6 @@ def test_book_fetched_for_the_last_connection_is_forgotten(line):
     assert not line.connection._inbox
 
 
-@pytest.mark.xfail(strict=True, reason="the beginning of an attempt forgets a cut that came just before it")
 def test_end_that_comes_as_an_attempt_begins_is_not_lost(new_line):
     """The thread has looked whether it shall stop, and has not begun to connect."""
     line = new_line()
@@ -630,7 +628,6 @@ def test_planned_end_is_followed_by_the_next_connection_at_once(new_line, events
     assert delays[3] == 4
 
 
-@pytest.mark.xfail(strict=True, reason="every announced shutdown counts as planned, however soon it comes")
 def test_venue_that_announces_its_shutdown_to_every_newcomer_is_not_hammered(new_line, events):
     line = new_line()
     line.run(*[FakeTransport(line.frame(Shutdown(0))) for _ in range(4)])
@@ -759,7 +756,6 @@ def test_session_that_crashes_tells_its_gaps_and_is_seen_to_have_crashed(new_lin
     assert events("ws.closed")[0]["reason"] is Reason.CRASH
 
 
-@pytest.mark.xfail(strict=True, reason="a crash leaves the session's phase as it was")
 def test_connection_whose_session_crashed_does_not_count_as_open(new_line, monkeypatch):
     line = new_line()
     monkeypatch.setattr(line.venue, "decode", None)

@@ -72,7 +72,7 @@ def test_host_port_and_tls_of_a_url(url, expected):
 
 
 def test_numeric_addresses_need_no_look_up(monkeypatch):
-    monkeypatch.setattr(threading, "Thread", lambda **_: pytest.fail("a look-up was begun"))
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a look-up was begun"))
     assert resolve("127.0.0.1", 80, 0.0) == [(int(socket.AF_INET), ("127.0.0.1", 80))]
     assert resolve("::1", 80, 0.0)[0][1][:2] == ("::1", 80)
 
@@ -118,15 +118,35 @@ def test_resolver_that_hangs_is_abandoned_at_the_deadline(monkeypatch):
     abandoned.join(10)
 
 
-@pytest.mark.xfail(strict=True, reason="a name that cannot be encoded kills the look-up thread with a UnicodeError")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_resolver_that_hangs_holds_one_thread_however_often_it_is_asked(monkeypatch):
+    answer = threading.Event()
+    asked = []
+
+    def look_up(host, port, **_):
+        asked.append(host)
+        answer.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for _ in range(3):
+        with pytest.raises(ConnectError, match="no answer"):
+            resolve("venue.test", 443, 0.01)
+    with pytest.raises(ConnectError, match="no answer"):
+        resolve("rest.venue.test", 443, 0.01)
+    assert asked == ["venue.test", "rest.venue.test"]
+    answer.set()
+    assert resolve("venue.test", 443, 10.0) == [(int(socket.AF_INET), ("127.0.0.2", 443))]
+    for thread in threading.enumerate():
+        if thread.name.startswith("dns "):
+            thread.join(10)
+
+
 def test_name_that_cannot_be_encoded_is_told_from_a_slow_resolver():
     with pytest.raises(ConnectError, match="cannot resolve") as caught:
         resolve("a..venue.test", 443, 10.0)
     assert caught.value.reason is Reason.DNS_FAILED
 
 
-@pytest.mark.xfail(strict=True, reason="the look-up of a numeric host fails with an error of the socket library")
 def test_numeric_address_of_an_unknown_interface_is_dns_failed():
     with pytest.raises(ConnectError):
         resolve("fe80::1%no_such_interface", 443, 1.0)
@@ -222,7 +242,6 @@ def use_up(monkeypatch):
     return pass_over
 
 
-@pytest.mark.xfail(strict=True, reason="a deadline that passes between making the socket and connecting leaves it open")
 def test_resolver_that_used_up_the_time_leaves_no_socket(cutter, use_up):
     deadline_ns = within(60)
 
@@ -313,7 +332,6 @@ def test_handshake_that_hangs_ends_by_the_deadline(cutter):
         assert 0.15 < time.monotonic() - began < 10
 
 
-@pytest.mark.xfail(strict=True, reason="a deadline that passes before the handshake leaves the socket open")
 def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, monkeypatch, use_up):
     cutter = Cutter()
     deadline_ns = within(60)

@@ -213,14 +213,12 @@ def test_recorded_timing_is_kept_when_that_is_asked_for(venue, clock, monkeypatc
     assert (clock.now_ns - began) / NS == pytest.approx(took_s, abs=0.01)
 
 
-@pytest.mark.xfail(strict=True, reason="a reason that this version does not know ends the player, which begins anew")
 def test_close_with_a_reason_of_another_version_is_played(venue):
     frame = venue.frame(snapshot(1))
     stand = Stand(venue, record("open", 0), record("in", 1, frame), record("close", 2, b"solar_flare"))
     assert stand.play() == [BookSnapshot, Gap]
 
 
-@pytest.mark.xfail(strict=True, reason="a body that cannot be read ends the player, which begins anew")
 def test_recorded_answer_of_rest_that_cannot_be_read_is_none(venue):
     answer = record("rest", 1, b"<html>", symbol="BTC-PERP", purpose="bridge")
     stand = Stand(venue, record("open", 0), answer, record("in", 2, venue.frame(snapshot(1))))

@@ -334,7 +334,6 @@ def test_lane_that_knows_its_markets_from_the_cache_polls_at_once(polling, clien
     assert client.seconds(FUNDING_PATH)[0] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the list is put off for an hour, and until then the lane counts as resolving")
 def test_lane_that_knows_its_markets_from_the_cache_does_not_count_as_resolving(polling):
     """The parent spares a worker that resolves, also from the limit for its start."""
     polling.lane.poll_for([BTC, ETH], 0)
@@ -387,7 +386,6 @@ def test_silence_of_a_venue_counts_from_its_first_unanswered_call(polling, clien
     assert polling.lane.unanswered_since_ns == 0
 
 
-@pytest.mark.xfail(strict=True, reason="an answer that refuses does not end the silence")
 def test_refusal_is_an_answer(polling, client):
     client.answers[MARKETS] = failing(1, RestError(Reason.REFUSED, "HTTP 404", status=404))
     polling.run(10)
@@ -485,7 +483,6 @@ def test_book_to_show_is_shown_when_there_is_one(fetching, client, stop):
     assert [fetched.purpose for fetched in receiver.given] == ["bridge"]
 
 
-@pytest.mark.xfail(strict=True, reason="the answer is lost with the thread, and the session waits for it")
 def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetching, client, stop):
     client.answers["/book/BTC-PERP"] = KeyError("a fault of ours")
     receiver = Receiver(stop, 1)

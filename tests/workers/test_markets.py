@@ -84,7 +84,6 @@ def test_cache_that_lacks_a_configured_market_is_not_used(tmp_path):
     assert load(path, ("BTC", "ETH")) is None
 
 
-@pytest.mark.xfail(strict=True, reason="a market that the venue does not list is never in the cache that must know it")
 def test_restart_while_rest_is_away_subscribes_though_one_market_is_unknown_to_the_venue(tmp_path):
     path, bases = tmp_path / "cache", ("BTC", "NOPE")
     save(path, [BTC, ETH], bases)

@@ -138,7 +138,6 @@ def test_joiners_are_told_the_last_state_of_every_stream(reporter, routes, publi
     assert [event.state for event in publisher.latest(TOPIC)] == [StreamState.LIVE]
 
 
-@pytest.mark.xfail(strict=True, reason="what was told of one market is kept beside, and behind, what was told of all")
 def test_joiner_is_not_left_with_an_older_state_of_a_market(reporter, routes, publisher):
     reporter.changed([change(route, StreamState.CONNECTING) for route in routes], attempt=1, backoff_s=None)
     reporter.changed([change(routes[0], StreamState.STALE, Reason.STALE_WATCHDOG)], attempt=1, backoff_s=None)

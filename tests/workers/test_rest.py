@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 import threading
 import time
 
@@ -12,6 +13,7 @@ from fake_venue import FakeVenue
 from peers import BlackHole, HttpPeer, RawPeer, closed_port, drip, read_head, server_context
 
 from ipc.health import Reason
+from workers import dial as dialling
 from workers import rest
 from workers.cut import Cutter
 from workers.dial import ConnectError
@@ -137,7 +139,7 @@ def test_proxies_of_the_environment_are_not_used(new_client, monkeypatch):
 
 
 def test_over_tls(new_client, certificate, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
     with HttpPeer(reply(b"secret"), tls=server_context(certificate)) as peer:
         client = new_client(peer.url)
         assert client.call(GET, 10) == b"secret"
@@ -223,7 +225,6 @@ def test_wish_to_wait_with_another_status_is_told_and_closes_nothing(new_client,
         assert len(peer.requests) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="the body is waited for before the status counts")
 def test_venue_that_asks_to_wait_is_heard_even_when_the_body_never_comes(new_client):
     def answer(handler):
         handler.send_response(429)
@@ -377,7 +378,7 @@ def test_second_call_on_a_kept_connection_can_be_cut(new_client, cutter):
 
 
 def test_kept_tls_connection_can_be_cut(new_client, cutter, certificate, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
 
     def script(sock, over):
         read_head(sock)
@@ -482,7 +483,17 @@ def test_ipv6_address_keeps_its_brackets(new_client):
     assert asked == [("::1", 8080)]
 
 
-@pytest.mark.xfail(strict=True, reason="TLS is urllib3's here, and its errors count as connect_failed")
-def test_certificate_that_nobody_vouches_for_is_tls_failed(new_client, certificate):
+def test_certificate_that_nobody_vouches_for_is_tls_failed(new_client, certificate, monkeypatch):
+    monkeypatch.setattr(dialling, "_context", None)
     with HttpPeer(reply(), tls=server_context(certificate)) as peer:
         assert failure(new_client(peer.url)).reason is Reason.TLS_FAILED
+
+
+def test_handshake_that_is_never_answered_is_connect_timeout(new_client):
+    with RawPeer(lambda _, over: over.wait()) as peer:
+        assert failure(new_client(peer.url("https")), deadline_s=0.3).reason is Reason.CONNECT_TIMEOUT
+
+
+def test_handshake_can_be_cut(new_client, cutter):
+    with RawPeer(lambda _, over: over.wait()) as peer:
+        assert until_the_end(new_client(peer.url("https")), cutter).reason is Reason.READ_TIMEOUT

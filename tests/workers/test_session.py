@@ -156,7 +156,6 @@ def test_refused_market_is_asked_for_again_after_ten_minutes(live):
     assert live.route().state is StreamState.LIVE
 
 
-@pytest.mark.xfail(strict=True, reason="a refused subscription still counts as unanswered, and is sent every 10 s")
 def test_refused_subscription_is_not_asked_for_before_that():
     stage = Stage()
     connect_without_btc(stage)
@@ -271,7 +270,6 @@ def test_first_frame_of_trades_after_a_subscription_is_flagged_as_history():
     assert [event.flags for event in stage.say(trade("5"))] == [()]
 
 
-@pytest.mark.xfail(strict=True, reason="a history of known trades does not end the wait for the history")
 def test_live_trade_after_a_history_of_known_trades_is_not_flagged():
     stage = Stage(FakeVenue(replays_trades=True))
     stage.connect()
@@ -504,7 +502,6 @@ def test_deltas_of_the_new_connection_before_its_snapshot_are_dropped(live):
     assert live.say(snapshot(7))[0].venue_seq == 7
 
 
-@pytest.mark.xfail(strict=True, reason="a keeper is told of its loss twice, at the end and at the opening")
 def test_server_that_is_behind_the_last_connection_is_not_believed():
     stage = Stage(FakeVenue(continuity=WHOLE), (BTC,))
     stage.connect()
@@ -541,7 +538,6 @@ def test_subscription_that_kills_its_connection_fails_alone():
     assert stage.route(symbol=ETH_SYMBOL).state is StreamState.CONNECTING
 
 
-@pytest.mark.xfail(strict=True, reason="a market that failed is tried again five seconds after each opening")
 def test_poison_is_left_out_of_the_next_connection():
     stage = Stage()
     find_poison(stage)
@@ -553,7 +549,6 @@ def test_poison_is_left_out_of_the_next_connection():
     assert b"+" + BOOK_KEY.encode() not in stage.sent()
 
 
-@pytest.mark.xfail(strict=True, reason="the end of a later connection forgets that the market failed")
 def test_poisonous_market_does_not_end_later_connections_for_want_of_its_book():
     stage = Stage()
     find_poison(stage)

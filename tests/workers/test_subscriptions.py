@@ -299,7 +299,6 @@ def test_deaths_that_leave_nothing_unanswered_do_not_count():
     assert len(dialogue.sends(NOW)) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt that does not even connect sets the count of deaths back")
 def test_attempt_that_does_not_connect_is_no_connection():
     dialogue = talk(*ALL)
     for _ in range(2):
@@ -309,7 +308,6 @@ def test_attempt_that_does_not_connect_is_no_connection():
     assert len(dialogue.sends(NOW)) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="an attempt that does not even connect may find a subscription guilty")
 def test_attempt_that_does_not_connect_finds_no_poison():
     dialogue = talk(BOOK, TRADES)
     for _ in range(2):

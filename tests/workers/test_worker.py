@@ -499,7 +499,6 @@ def test_books_of_a_recording_are_usable(player):
     assert player.words[WorkerWord.BOOKS_USABLE] == 2
 
 
-@pytest.mark.xfail(strict=True, reason="connections that are never opened count as away, and nobody takes the requests")
 def test_rest_is_asked_nothing_in_fixture_mode(player, clock):
     for _ in range(10):
         clock.advance(10)

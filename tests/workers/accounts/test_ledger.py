@@ -191,7 +191,11 @@ def test_a_position_that_was_pushed_since_asking_is_not_flat(ledger: Ledger) -> 
     assert len(ledger.flat_positions([])) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="an order that was only taken for closed stays so when the venue lists it again")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="an order that was only taken for closed stays so when the venue lists it again",
+)
 def test_an_order_that_was_wrongly_taken_for_closed_opens_when_it_is_listed(ledger: Ledger) -> None:
     ledger.take(order("1"))
     for ended in ledger.closed_unseen([], ledger.pushes):
@@ -201,7 +205,11 @@ def test_an_order_that_was_wrongly_taken_for_closed_opens_when_it_is_listed(ledg
     assert [one.order_id for one in ledger.open_orders()] == ["1"]
 
 
-@pytest.mark.xfail(strict=True, reason="a position that is flat for not being listed forgets when it was last told")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="a position that is flat for not being listed forgets when it was last told",
+)
 def test_a_late_push_does_not_bring_back_a_position_that_is_flat(ledger: Ledger) -> None:
     ledger.take(position("2", ns=6))
     for flat in ledger.flat_positions([]):

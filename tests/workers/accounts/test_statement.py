@@ -104,7 +104,11 @@ def test_an_answer_is_contested_by_itself_alone(told: Told) -> None:
     assert answer(told, position("1"))
 
 
-@pytest.mark.xfail(strict=True, reason="what is held of an asset stands for ever when the venue lists it no more")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="what is held of an asset stands for ever when the venue lists it no more",
+)
 def test_a_balance_that_is_not_listed_is_gone(told: Told) -> None:
     told.statement.pushed([balance("5", asset="HYPE"), balance("7")])
     answer(told, balance("7"))
@@ -201,7 +205,11 @@ def test_hearing_something_stamps_the_board(told: Told) -> None:
     assert [told.cell[word] for word in words] == [5 * NS] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="only the log hides secrets; the words in status and run directory do not")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="only the log hides secrets; the words in status and run directory do not",
+)
 def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(told: Told) -> None:
     hide("planted-user-91c4")
     told.statement.tell(StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4")

@@ -390,7 +390,9 @@ def test_the_stream_is_heard_of_on_the_board(life: Life, clock: FakeClock) -> No
 # --- faults that are known ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="a connection refused with status 401 is taken for one that passes")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a connection refused with status 401 is taken for one that passes"
+)
 def test_credentials_that_the_upgrade_refuses_are_tried_again_seldom(life: Life) -> None:
     life.connections = [ConnectError(Reason.AUTH_FAILED, "the upgrade was refused with status 401")]
     life.run(1000)
@@ -398,7 +400,9 @@ def test_credentials_that_the_upgrade_refuses_are_tried_again_seldom(life: Life)
     assert life.waits == [30, 60, 120, 240, 300, 300]
 
 
-@pytest.mark.xfail(strict=True, reason="credentials that REST refuses are taken for something that passes")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="credentials that REST refuses are taken for something that passes"
+)
 def test_credentials_that_rest_refuses_are_tried_again_seldom(life: Life) -> None:
     def wish() -> list[Any]:
         life.stream.end(Reason.AUTH_FAILED, "the JWT has expired")
@@ -411,14 +415,20 @@ def test_credentials_that_rest_refuses_are_tried_again_seldom(life: Life) -> Non
     assert life.waits[0] == 30
 
 
-@pytest.mark.xfail(strict=True, reason="where no login is confirmed, an open connection passes for an accepted login")
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="where no login is confirmed, an open connection passes for an accepted login",
+)
 def test_credentials_that_a_subscription_refuses_are_tried_again_more_and_more_seldom(life: Life) -> None:
     life.connections = [lambda: FakeTransport(life.tick(life.side.frame(Refused("no", reason=Reason.AUTH_FAILED))))]
     life.run(1000)
     assert life.waits == [30, 60, 120, 240, 300, 300]
 
 
-@pytest.mark.xfail(strict=True, reason="a login that expires is made anew at once, however short it lived")
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="a login that expires is made anew at once, however short it lived"
+)
 def test_a_login_that_expires_at_once_is_not_asked_for_without_a_pause(life: Life) -> None:
     life.connections = [lambda: FakeTransport(life.tick(life.side.frame(Expired("already"))))]
     life.run(60)

@@ -1,0 +1,138 @@
+"""Black boxes as fixtures: what a worker's ring holds, as the raw recording that fixture mode plays.
+
+Also reads raw recordings back, whichever of the two they are. What a recording gives when it is played says
+:mod:`supervisor.journal.rehearsal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ipc.errors import DecodeError, ParaphinaError, UsageError
+from ipc.raw import RawHeader, RawRecord, decode_line, encode_line, make
+from ipc.ring import Entry, read_ring
+from supervisor.journal.format import SUFFIX, stamp_of
+from supervisor.journal.read import Lines, RawFile, find
+
+__all__ = ["BLACKBOX", "RawRecording", "read_blackbox", "read_recordings", "write_fixture"]
+
+#: Ending of a saved black box.
+BLACKBOX: Final = ".blackbox"
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecording:
+    """Raw records of one venue.
+
+    Attributes:
+        header: The last one that names the markets, else the last.
+        records: In order.
+        bad: Lines that are none.
+    """
+
+    header: RawHeader
+    records: list[RawRecord] = field(default_factory=list)
+    bad: int = 0
+
+
+def read_blackbox(path: Path) -> RawRecording:
+    """A saved black box.
+
+    Raises:
+        UsageError: It is none, or cannot be read.
+    """
+    try:
+        line, _, ring = path.read_bytes().partition(b"\n")
+        header = decode_line(line)
+        if not isinstance(header, RawHeader):
+            raise DecodeError("it does not begin with a header")
+        records = [_record(entry, header.sessions) for entry in read_ring(ring)]
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except DecodeError as error:
+        raise UsageError(f"not a black box: {error.what}", where=str(path)) from error
+    return RawRecording(header, records)
+
+
+def read_recordings(path: Path) -> list[RawRecording]:
+    """What is at a path: a black box, or the raw recordings of a file or below a directory, one for each venue.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if path.suffix == BLACKBOX:
+        return [read_blackbox(path)]
+    by_venue: dict[str, list[RawFile]] = {}
+    for file in find(path):
+        if isinstance(file, RawFile) and file.header is not None:
+            by_venue.setdefault(file.header.venue, []).append(file)
+    if not by_venue:
+        raise UsageError("no raw frames", where=str(path), advice="record some with: record --raw")
+    return [_read(files) for files in by_venue.values()]
+
+
+def write_fixture(recording: RawRecording, out: Path) -> Path:
+    """Write a raw recording as a fixture, ``<out>/<venue>/raw-<venue>-….jsonl``.
+
+    Returns:
+        The venue's directory, which fixture mode is to be told.
+
+    Raises:
+        UsageError: There are recordings already, which would be played together with this one.
+        ParaphinaError: It cannot be written.
+    """
+    venue = recording.header.venue
+    directory = out / venue
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.glob(f"*{SUFFIX}")):
+            advice = "name another directory: fixture mode plays all recordings in it"
+            raise UsageError("there is a recording already", where=str(directory), advice=advice)
+        path = directory / f"raw-{venue}-{stamp_of(recording.header.created_wall_ns)}-000001{SUFFIX}"
+        with path.open("xb") as file:
+            file.writelines(encode_line(item) for item in (recording.header, *recording.records))
+    except OSError as error:
+        raise ParaphinaError(f"cannot be written: {error.strerror}", where=str(directory)) from error
+    return directory
+
+
+def _record(entry: Entry, sessions: list[str]) -> RawRecord:
+    """A ring's entry as a raw record; sessions are numbered there and named here."""
+    session = sessions[entry.session] if entry.session < len(sessions) else str(entry.session)
+    # A REST answer's note is `symbol purpose reason`; the reason is there when there is no book.
+    words = dict(zip(("symbol", "purpose", "reason"), entry.note.split(), strict=False))
+    return make(
+        entry.kind,  # type: ignore[arg-type]
+        session,
+        entry.mono_ns,
+        entry.wall_ns,
+        entry.payload,
+        is_binary=entry.is_binary,
+        **words,
+    )
+
+
+def _read(files: list[RawFile]) -> RawRecording:
+    header = files[0].header or RawHeader(venue="")
+    records: list[RawRecord] = []
+    bad = 0
+    for item in _items(files):
+        if isinstance(item, RawRecord):
+            records.append(item)
+        elif item is None:
+            bad += 1
+        elif item.listings or not header.listings:
+            header = item
+    return RawRecording(header, records, bad)
+
+
+def _items(files: list[RawFile]) -> Iterator[RawHeader | RawRecord | None]:
+    for file in files:
+        for line in Lines(file.path):
+            try:
+                yield decode_line(line)
+            except DecodeError:
+                yield None

@@ -1,0 +1,260 @@
+"""The columns of each channel, and events to Arrow arrays.
+
+Decimal text is kept as it is in a column of the field's name; beside it, in ``<name>_dec``, stands the number, null
+where the text is none or does not fit ``decimal(38, 18)``. Price levels are lists of structs, in both ways as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, TypeAlias
+
+from ipc.errors import UsageError
+from ipc.events import Event, HeartbeatBook, Level
+from ipc.topics import BOOK_CHANNELS
+
+__all__ = ["CHANNELS", "Columns"]
+
+#: Digits of a decimal column, and those behind the point.
+_DIGITS, _PLACES = 38, 18
+#: A column: its name, which is the event's field, and its kind.
+_Column: TypeAlias = tuple[str, str]
+_Arrays: TypeAlias = list[Any]
+
+_ENVELOPE: Final[tuple[_Column, ...]] = (
+    ("kind", "text"),
+    ("symbol", "text"),
+    ("venue_symbol", "text"),
+    ("epoch", "integer"),
+    ("seq", "integer"),
+    ("exchange_ns", "integer"),
+    ("recv_ns", "integer"),
+    ("recv_mono_ns", "integer"),
+    ("publish_ns", "integer"),
+    ("flags", "texts"),
+)
+_BOOK: Final[tuple[_Column, ...]] = (
+    ("bids", "levels"),
+    ("asks", "levels"),
+    ("depth", "integer"),
+    ("venue_seq", "integer"),
+    ("prev_venue_seq", "integer"),
+    ("first_venue_seq", "integer"),
+    ("cause", "text"),
+    ("scope", "text"),
+    ("reason", "text"),
+    ("expected", "text"),
+    ("got", "text"),
+    ("action", "text"),
+)
+_TRADE: Final[tuple[_Column, ...]] = (
+    ("price", "decimal"),
+    ("size", "decimal"),
+    ("side", "text"),
+    ("trade_id", "text"),
+    ("trade_type", "text"),
+)
+#: The columns of each channel behind those that all have; the names are the fields of its events.
+_COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
+    **dict.fromkeys(BOOK_CHANNELS, _BOOK),
+    "bbo": tuple((f"{side}_{what}", "decimal") for side in ("bid", "ask") for what in ("price", "size")),
+    "trade": _TRADE,
+    "liquidation": _TRADE,
+    "mark": (
+        ("mark_price", "decimal"),
+        ("index_price", "decimal"),
+        ("index_kind", "text"),
+        ("open_interest", "decimal"),
+        ("open_interest_notional", "decimal"),
+    ),
+    "funding": (
+        ("rate", "decimal"),
+        ("rate_native", "decimal"),
+        ("rate_unit", "text"),
+        ("interval_s", "integer"),
+        ("rate_8h", "decimal"),
+        ("next_funding_ns", "integer"),
+        ("phase", "text"),
+        ("settlement_price_kind", "text"),
+        ("source", "text"),
+        ("polled_ns", "integer"),
+    ),
+    "instrument": (
+        ("tick", "decimal"),
+        ("lot", "decimal"),
+        ("contract_size", "decimal"),
+        ("multiplier", "integer"),
+        ("quote", "text"),
+        ("market_id", "text"),
+        ("funding_interval_s", "integer"),
+        ("status", "text"),
+    ),
+    "status": (
+        ("stream", "text"),
+        ("state", "text"),
+        ("previous", "text"),
+        ("reason", "text"),
+        ("attempt", "integer"),
+        ("backoff_s", "number"),
+        ("pid", "integer"),
+        ("ages_ms", "counts"),
+    ),
+    "heartbeat": (("seqs", "counts"), ("books", "books"), ("drops", "integer"), ("rss_bytes", "integer")),
+    "lifecycle": (
+        ("event", "text"),
+        ("reason", "text"),
+        ("pid", "integer"),
+        ("generation", "integer"),
+        ("exit_code", "integer"),
+        ("signal", "text"),
+        ("delay_s", "number"),
+        ("failures", "integer"),
+        ("restarts", "integer"),
+        ("uptime_s", "number"),
+    ),
+}
+
+
+#: The channels that there are columns for.
+CHANNELS: Final = frozenset(_COLUMNS)
+#: Stamps that an event has not where they are 0.
+_ABSENT_AS_ZERO: Final = frozenset({"recv_ns", "recv_mono_ns"})
+
+
+class Columns:
+    """Makes tables of events.
+
+    Raises:
+        UsageError: Parquet support is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._arrow: Any = importlib.import_module("pyarrow")
+            self._parquet: Any = importlib.import_module("pyarrow.parquet")
+        except ImportError as error:
+            raise UsageError(
+                "Parquet support is not installed",
+                advice='install it with: pip install "paraphina-supervisor[parquet]"',
+            ) from error
+        arrow = self._arrow
+        text, integer = arrow.string(), arrow.int64()
+        self._text = text
+        self._integer = integer
+        self._decimal = decimal = arrow.decimal128(_DIGITS, _PLACES)
+        self._types: dict[str, list[tuple[str, Any]]] = {
+            "text": [("", text)],
+            "texts": [("", arrow.list_(text))],
+            "integer": [("", integer)],
+            "number": [("", arrow.float64())],
+            "decimal": [("", text), ("_dec", decimal)],
+            "levels": [
+                (suffix, arrow.list_(arrow.struct([("price", kind), ("size", kind)])))
+                for suffix, kind in (("", text), ("_dec", decimal))
+            ],
+            "counts": [("", arrow.map_(text, integer))],
+            "books": [("", arrow.list_(arrow.struct(self._heartbeat_book())))],
+        }
+        self._builders: dict[str, Callable[[list[Any]], _Arrays]] = {
+            "text": self._texts,
+            "texts": lambda values: [arrow.array(values, arrow.list_(text))],
+            "integer": self._integers,
+            "number": lambda values: [arrow.array(values, arrow.float64())],
+            "decimal": self._decimals,
+            "levels": self._levels,
+            "counts": lambda values: [arrow.array([v and list(v.items()) for v in values], arrow.map_(text, integer))],
+            "books": self._books,
+        }
+
+    def schema(self, channel: str) -> Any:
+        """The Arrow schema of a channel."""
+        fields = [(name + suffix, kind) for name, of in self._of(channel) for suffix, kind in self._types[of]]
+        return self._arrow.schema(fields)
+
+    def table(self, channel: str, events: Sequence[Event]) -> Any:
+        """Events of one channel as an Arrow table."""
+        arrays: _Arrays = []
+        for name, kind in self._of(channel):
+            arrays += self._builders[kind](_values(name, events))
+        return self._arrow.Table.from_arrays(arrays, schema=self.schema(channel))
+
+    def writer(self, channel: str, path: str) -> Any:
+        """A Parquet writer for a channel's tables."""
+        return self._parquet.ParquetWriter(path, self.schema(channel), compression="zstd")
+
+    def _of(self, channel: str) -> tuple[_Column, ...]:
+        return (*_ENVELOPE, *_COLUMNS[channel])
+
+    def _heartbeat_book(self) -> list[tuple[str, Any]]:
+        kinds = {"symbol": self._text, "usable": self._arrow.bool_()}
+        return [(name, kinds.get(name, self._integer)) for name in ("symbol", *HeartbeatBook.__struct_fields__)]
+
+    # --- arrays, one or two for a column ------------------------------------------------------------------------------
+
+    def _texts(self, values: list[Any]) -> _Arrays:
+        return [self._arrow.array([None if value is None else str(value) for value in values], self._text)]
+
+    def _integers(self, values: list[int | None]) -> _Arrays:
+        try:
+            return [self._arrow.array(values, self._integer)]
+        except (OverflowError, self._arrow.ArrowInvalid):
+            fitting = [value if value is not None and value.bit_length() < 64 else None for value in values]
+            return [self._arrow.array(fitting, self._integer)]
+
+    def _decimals(self, values: list[str | None]) -> _Arrays:
+        """The texts, and their numbers: all at once where all fit, which is the rule."""
+        texts = self._arrow.array(values, self._text)
+        try:
+            return [texts, texts.cast(self._decimal)]
+        except self._arrow.ArrowInvalid:
+            return [texts, self._arrow.array([_number(value) for value in values], self._decimal)]
+
+    def _levels(self, values: list[Sequence[Level] | None]) -> _Arrays:
+        """Lists of structs, from the flat prices and sizes of all levels."""
+        flat = [level for levels in values for level in levels or ()]
+        ends: list[int | None] = [0]
+        end = 0
+        for levels in values:
+            # An offset of None makes the list that begins with it null.
+            ends[-1] = None if levels is None else end
+            end += len(levels or ())
+            ends.append(end)
+        offsets = self._arrow.array(ends, self._arrow.int32())
+        prices = self._decimals([price for price, _ in flat])
+        sizes = self._decimals([size for _, size in flat])
+        names = ["price", "size"]
+        return [
+            self._arrow.ListArray.from_arrays(offsets, self._arrow.StructArray.from_arrays(pair, names=names))
+            for pair in zip(prices, sizes, strict=True)
+        ]
+
+    def _books(self, values: list[dict[str, HeartbeatBook] | None]) -> _Arrays:
+        rows = [[_row(symbol, book) for symbol, book in (of or {}).items()] for of in values]
+        return [self._arrow.array(rows, self._types["books"][0][1])]
+
+
+def _row(symbol: str, book: HeartbeatBook) -> dict[str, Any]:
+    return {"symbol": symbol, **{name: getattr(book, name) for name in book.__struct_fields__}}
+
+
+def _values(name: str, events: Sequence[Event]) -> list[Any]:
+    """A field of every event; None for events of a kind that has it not."""
+    if name == "kind":
+        return [event.__struct_config__.tag for event in events]
+    values = [getattr(event, name, None) for event in events]
+    return [value or None for value in values] if name in _ABSENT_AS_ZERO else values
+
+
+def _number(text: str | None) -> Decimal | None:
+    """The number in a text, if it is one that a decimal column holds without loss."""
+    try:
+        number = Decimal(text or "")
+    except InvalidOperation:
+        return None
+    if not number.is_finite():
+        return None
+    _, digits, exponent = number.normalize().as_tuple()
+    fits = isinstance(exponent, int) and exponent >= -_PLACES and len(digits) + exponent <= _DIGITS - _PLACES
+    return number if fits else None

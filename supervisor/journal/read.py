@@ -1,0 +1,103 @@
+"""Finding recordings and reading them up to their last whole line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ipc.errors import DecodeError, UsageError
+from ipc.raw import RawHeader, decode_line
+from supervisor.journal.format import SUFFIX, Header, decode_header
+
+__all__ = ["EventFile", "Lines", "RawFile", "find"]
+
+_BUFFER: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EventFile:
+    """A file of events; ``header`` is None when its first line is none."""
+
+    path: Path
+    size: int
+    header: Header | None
+
+
+@dataclass(frozen=True, slots=True)
+class RawFile:
+    """A file of raw frames; ``header`` is None when its first line is none."""
+
+    path: Path
+    size: int
+    header: RawHeader | None
+
+
+class Lines:
+    """The whole lines of a file, as bytes; an iteration reads from the beginning.
+
+    ``number`` is that of the line given last. ``torn`` is, after the last one, how many bytes of a line without an end
+    follow: what a killed writer leaves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.number = 0
+        self.torn = 0
+        self._path = path
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.number = self.torn = 0
+        with self._path.open("rb", buffering=_BUFFER) as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    self.torn = len(line)
+                    return
+                self.number += 1
+                yield line
+
+
+def find(path: Path) -> list[EventFile | RawFile]:
+    """The recording at a path, or all those below a directory: events first, in the order of their writing.
+
+    Raises:
+        UsageError: There is none, or the file is something else.
+    """
+    paths = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    try:
+        found = [file for file in map(_look, paths) if file is not None]
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=error.filename or str(path)) from error
+    if not found:
+        what = "no recording in it" if path.is_dir() else "neither a journal nor a raw recording"
+        raise UsageError(what, where=str(path), advice="make one with: paraphina-supervisor record --out DIR")
+    return sorted(found, key=_order)
+
+
+def _look(path: Path) -> EventFile | RawFile | None:
+    """What a file is, by its first line, or by its name when that is damaged; other files are left alone.
+
+    Raises:
+        UsageError: It is a recording that this program cannot read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        line = file.readline(_BUFFER)
+    try:
+        header = decode_header(line)
+    except DecodeError as error:
+        raise UsageError(error.what, where=str(path)) from error
+    if header is not None or path.name.startswith("events-"):
+        return EventFile(path, size, header)
+    try:
+        first = decode_line(line)
+    except DecodeError:
+        return RawFile(path, size, None) if path.name.startswith("raw-") else None
+    return RawFile(path, size, first if isinstance(first, RawHeader) else None)
+
+
+def _order(file: EventFile | RawFile) -> tuple[bool, str, str, str]:
+    if isinstance(file, RawFile):
+        return (True, file.header.venue if file.header else "", "", str(file.path))
+    header = file.header
+    return (False, header.recording if header else "", f"{header.file:09d}" if header else "", str(file.path))

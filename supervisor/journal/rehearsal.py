@@ -1,0 +1,62 @@
+"""A rehearsal: what a raw recording gives when it is played, without a worker, a feed or the passing of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ipc.errors import UsageError
+from ipc.events import Event
+from ipc.topics import topic_of
+from supervisor.journal.blackbox import RawRecording
+from workers import markets
+from workers.actions import Publication
+from workers.fixture import Fixture, Player
+from workers.recovery import Policy
+from workers.session import Session
+from workers.venues import VENUES
+from workers.venues.venue import Listing
+
+__all__ = ["rehearse"]
+
+_NS: Final = 1_000_000_000
+_STALE_NS: Final = 10 * _NS
+
+
+def rehearse(recording: RawRecording, bases: Sequence[str] | None = None) -> list[tuple[str, Event]]:
+    """The events of a recording with their topics, in order; their stamps are empty, but for the recorded time.
+
+    Args:
+        recording: It names its markets.
+        bases: The markets to follow; None for all that it names.
+
+    Raises:
+        UsageError: It does not name its markets, or its venue is not known.
+    """
+    header = recording.header
+    venue = VENUES.get(header.venue)
+    if venue is None or not header.listings or not recording.records:
+        what = "nothing recorded" if header.listings else "it does not name its markets"
+        raise UsageError(f"it cannot be played: {what}", where=header.venue)
+    listings = [msgspec.convert({**row, "symbol": None}, Listing) for row in header.listings]
+    wanted = bases if bases is not None else [str(listing.base) for listing in listings]
+    resolved = markets.resolve(listings, wanted).listings
+    keepalive = venue.keepalive
+    policy = Policy(
+        stale_ns=_STALE_NS, ping_ns=int(keepalive.interval_s * _NS), pong_ns=int(keepalive.pong_within_s * _NS)
+    )
+    plans = venue.connections(resolved, venue.ws_url, header.options)
+    sessions = [Session(venue, plan, resolved, policy) for plan in plans]
+    said: list[tuple[str, Event]] = []
+
+    def publish(_session: Session, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
+        for route, event in publications:
+            if event is not None:
+                said.append((topic_of(route.stream, venue.name, route.symbol), event))
+
+    records = tuple(sorted(recording.records, key=lambda record: record.mono_ns))
+    fixture = Fixture(tuple(listings), header.options, records)
+    Player(venue, fixture, sessions, publish, is_paced=False, stop=lambda: False).run()
+    return said

@@ -1,0 +1,180 @@
+"""Verifying recordings: which files are looked at, by how many processes, and what came of it.
+
+Venues do not concern each other, so a large journal is read by several processes, each of which looks at the events of
+some venues and passes over the others'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.journal.checks import EventsCheck, RawCheck
+from supervisor.journal.findings import Report, merge
+from supervisor.journal.format import publisher_of, topic_of
+from supervisor.journal.read import EventFile, Lines, RawFile, find
+
+__all__ = ["verify"]
+
+#: Below this, processes cost more time than they save.
+_WORTH_IT: Final = 16 * 1024 * 1024
+#: Lines that are looked at to share the work.
+_SAMPLED: Final = 20_000
+#: Lines between two reports of progress.
+_STRIDE: Final = 8192
+_LOOK_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One look: at the raw frames of ``venue``, or at the events of ``own``, which is None for all but ``others``."""
+
+    files: Sequence[EventFile | RawFile]
+    venue: str | None = None
+    own: frozenset[str] | None = None
+    others: frozenset[str] = frozenset()
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def owns(self, publisher: str) -> bool:
+        return publisher not in self.others if self.own is None else publisher in self.own
+
+
+def verify(path: Path, progress: Callable[[float], None] = lambda _: None, processes: int | None = None) -> Report:
+    """Look at the recording at a path, or at all those below a directory.
+
+    Args:
+        path: A file or a directory.
+        progress: Told the done part, from 0 to 1.
+        processes: How many to use; None decides by the size and the cores.
+
+    Raises:
+        UsageError: There is no recording.
+    """
+    files = find(path)
+    size = sum(file.size for file in files)
+    if processes is None:
+        processes = (os.cpu_count() or 1) if size >= _WORTH_IT else 1
+    tasks = [*_event_tasks([file for file in files if isinstance(file, EventFile)], processes), *_raw_tasks(files)]
+    reports = _in_parallel(tasks, processes, progress) if processes > 1 else _in_turn(tasks, progress)
+    report = merge(reports)
+    report.files, report.size = len(files), size
+    return report
+
+
+def _event_tasks(files: Sequence[EventFile], shares: int) -> list[_Task]:
+    """Looks that share the publishers of a journal, about as much work for each; the first has what is left."""
+    if not files:
+        return []
+    parts = _parts(_sample(max(files, key=lambda file: file.size).path), shares)
+    others = frozenset(publisher for part in parts[1:] for publisher in part)
+    return [_Task(files, others=others), *(_Task(files, own=part) for part in parts[1:])]
+
+
+def _parts(sizes: Mapping[str, int], shares: int) -> list[frozenset[str]]:
+    """The publishers in parts of about the same size, the largest first to the part that has least."""
+    parts: list[set[str]] = [set() for _ in range(shares)]
+    for publisher in sorted(sizes, key=lambda name: -sizes[name]):
+        min(parts, key=lambda part: sum(sizes[name] for name in part)).add(publisher)
+    return [frozenset(part) for part in parts if part] or [frozenset()]
+
+
+def _sample(path: Path) -> dict[str, int]:
+    """Bytes of each publisher in the first lines of a file."""
+    sizes: dict[str, int] = {}
+    lines = Lines(path)
+    for line in itertools.islice(lines, _SAMPLED):
+        with contextlib.suppress(ValueError):
+            publisher = publisher_of(topic_of(line))
+            sizes[publisher] = sizes.get(publisher, 0) + len(line)
+    return sizes
+
+
+def _raw_tasks(files: Sequence[EventFile | RawFile]) -> list[_Task]:
+    raw: dict[str, list[RawFile]] = {}
+    for file in files:
+        if isinstance(file, RawFile):
+            raw.setdefault(file.header.venue if file.header else _venue_in(file.path), []).append(file)
+    return [_Task(own, venue=venue) for venue, own in raw.items()]
+
+
+def _venue_in(path: Path) -> str:
+    """The venue in the name of a file, ``raw-<venue>-…``."""
+    return path.stem.split("-")[1]
+
+
+def _run(task: _Task, advance: Callable[[int], None]) -> Report:
+    """One look from beginning to end; ``advance`` is told the bytes that were read."""
+    check: Any = EventsCheck(task.owns, owns_rest=task.own is None) if task.venue is None else RawCheck(task.venue)
+    for file in task.files:
+        lines = Lines(file.path)
+        check.begin_file(str(file.path), file.header)
+        read = told = 0
+        take = check.take
+        for line in lines:
+            take(line, lines.number)
+            read += len(line)
+            if not lines.number % _STRIDE:
+                advance(read - told)
+                told = read
+        check.end_file(lines.torn)
+        check.report.lines += lines.number if task.own is None else 0  # once for each file
+        advance(file.size - told)
+    report: Report = check.finish()
+    return report
+
+
+def _in_turn(tasks: Sequence[_Task], progress: Callable[[float], None]) -> list[Report]:
+    total = max(1, sum(task.size for task in tasks))
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(done / total)
+
+    return [_run(task, advance) for task in tasks]
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+#: In a process of the pool: bytes read so far, by the number of the look; shared with the parent.
+_shared: Any = None
+
+
+def _begin(shared: Any) -> None:
+    """A process of the pool starts; the terminal's interrupt is the parent's business."""
+    global _shared  # noqa: PLW0603 - how a pool hands shared memory to its processes
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_shared(number: int, task: _Task) -> Report:
+    def advance(size: int) -> None:
+        _shared[number] += size
+
+    return _run(task, advance)
+
+
+def _in_parallel(tasks: Sequence[_Task], processes: int, progress: Callable[[float], None]) -> list[Report]:
+    context = multiprocessing.get_context("fork")
+    total = max(1, sum(task.size for task in tasks))
+    shared = context.Array("Q", len(tasks), lock=False)
+    workers = min(processes, len(tasks))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,)) as pool:
+        looks = [pool.submit(_run_shared, *one) for one in enumerate(tasks)]
+        while not all(look.done() for look in looks):
+            progress(sum(shared) / total)
+            time.sleep(_LOOK_S)
+        return [look.result() for look in looks]
