@@ -342,6 +342,18 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
 
 
+def test_book_with_a_level_that_is_none_ends_its_connection(bench, clock, events):
+    bench.take(BTC, ETH)
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    route = bench.route("BTC-PERP")
+    route.keeper._book.replace([("100", "1"), ("x", "1")], [])
+    bench.worker._look()
+    (connection,) = [one for one in bench.connections if route in one.session.book_routes]
+    assert connection.cutter.reason is Reason.PARSE_ERRORS
+    assert not bench.beats()[-1].books["BTC-PERP"].usable
+    assert events("book.bad_level") == [{"venue": "lighter", "symbol": "BTC-PERP"}]
+
+
 def test_usable_books_are_counted_and_their_time_remembered(bench, clock):
     bench.take(BTC, ETH)
     words = bench.words
