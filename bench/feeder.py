@@ -1,41 +1,97 @@
-"""A process that serves ready-made frames over one WebSocket connection, so that making them is not measured."""
+"""A venue in a process of its own that sends ready-made frames, so that making them is not measured.
+
+It upgrades connections, answers subscriptions (:mod:`bench.dialogue`) and REST requests (:mod:`bench.rest`), and sends
+the frames of a stream to each connection that has subscribed it, from the first frame on.
+"""
 
 from __future__ import annotations
 
 import base64
+import ctypes
 import hashlib
 import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+from bench.dialogue import Answer, answer, greeting
+from bench.frames import websocket_frame
+from bench.rest import rest_answer
+
+__all__ = ["Feeder"]
+
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
+#: Between two rounds of what must be repeated.
+_REPEAT_S = 15.0
+_PR_SET_PDEATHSIG = 1
+#: What stands behind host and port in each venue's base URLs.
+_PATHS = {
+    "hyperliquid": ("/ws", ""),
+    "aster": ("", ""),
+    "extended": ("/stream.extended.exchange/v1", "/api/v1"),
+    "lighter": ("/stream", "/api/v1"),
+    "paradex": ("/v1", "/v1"),
+}
 
 
 class Feeder:
-    """Serves ``frames`` to the first client, ``batch`` frames a send; a context manager.
+    """A venue's stand-in; a context manager.
 
     Args:
-        frames: Complete WebSocket frames.
-        batch: Frames written at once.
-        per_s: Frames a second; None writes as fast as they are taken.
+        venue: Whose protocol it speaks.
+        streams: Frames, ready for the wire, by stream (``book``, ``trade``).
+        burst: Frames written at once.
+        per_s: Frames a second and connection; None writes as fast as they are taken.
+        markets: How many markets it lists.
+        after: Subscriptions of a stream on a connection before its frames begin.
+
+    ``sent`` counts frames.
     """
 
-    def __init__(self, frames: Sequence[bytes], batch: int = 1, per_s: float | None = None) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        chunks = [b"".join(frames[i : i + batch]) for i in range(0, len(frames), batch)]
-        pause = batch / per_s if per_s else 0.0
+    def __init__(
+        self,
+        venue: str,
+        streams: Mapping[str, Sequence[bytes]],
+        *,
+        burst: int = 1,
+        per_s: float | None = None,
+        markets: int = 1,
+        after: int = 1,
+    ) -> None:
+        self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2)]
+        ws, rest = (listener.getsockname()[1] for listener in self._listeners)
+        ws_path, rest_path = _PATHS[venue]
+        self.ws_url = f"ws://127.0.0.1:{ws}{ws_path}"
+        self.rest_url = f"http://127.0.0.1:{rest}{rest_path}"
+        self._sent = multiprocessing.RawValue(ctypes.c_uint64, 0)
+        chunks = {name: [b"".join(part) for part in _parts(frames, burst)] for name, frames in streams.items()}
+        script = _Script(venue, chunks, burst, burst / per_s if per_s else 0.0, markets, after, self._sent)
         self._process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(self._listener, chunks, pause), daemon=True
+            target=_serve, args=(*self._listeners, script, os.getpid()), daemon=True
         )
+
+    @property
+    def sent(self) -> int:
+        """Frames that were handed to the kernel."""
+        return int(self._sent.value)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return int(self._process.pid or 0)
 
     def __enter__(self) -> Self:
         self._process.start()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -44,22 +100,159 @@ class Feeder:
         self._process.join()
 
 
-def _serve(listener: socket.socket, chunks: Sequence[bytes], pause: float) -> None:
-    client, _ = listener.accept()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    request = b""
-    while b"\r\n\r\n" not in request:
-        request += client.recv(65536)
-    key = next(line for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
-    accept = base64.b64encode(hashlib.sha1(key.split(b":")[1].strip() + _GUID).digest())
-    client.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
-    )
-    due = time.monotonic()
-    for chunk in chunks:
-        client.sendall(chunk)
-        if pause:
-            due += pause
-            time.sleep(max(0.0, due - time.monotonic()))
-    time.sleep(5)
+@dataclass(frozen=True)
+class _Script:
+    """What is fed, and how."""
+
+    venue: str
+    chunks: Mapping[str, Sequence[bytes]]
+    burst: int
+    pause_s: float
+    markets: int
+    after: int
+    sent: ctypes.c_uint64
+
+
+def _parts(frames: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    return (frames[start : start + size] for start in range(0, len(frames), size))
+
+
+def _serve(ws: socket.socket, rest: socket.socket, script: _Script, parent: int) -> None:
+    """The process: a thread a connection."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_serve_rest, args=(rest, script), daemon=True).start()
+    while True:
+        client, _ = ws.accept()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_Client(client, script).run, daemon=True).start()
+
+
+# --- WebSocket --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Client:
+    """One connection: its thread reads, others write what is fed."""
+
+    socket: socket.socket
+    script: _Script
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    subscribed: dict[str, int] = field(default_factory=dict)
+    repeated: list[bytes] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Until it is gone."""
+        with suppress(OSError), self.socket:
+            self._obey(greeting(self.script.venue, self._upgrade()))
+            self.socket.settimeout(_REPEAT_S)
+            for opcode, payload in self._messages():
+                if opcode == _CLOSE:
+                    return
+                if opcode == _PING:
+                    self._send(websocket_frame(payload, _PONG))
+                elif opcode == _TEXT:
+                    self._obey(answer(self.script.venue, payload))
+
+    def _upgrade(self) -> str:
+        """Shake hands; the path that was asked for."""
+        request = b""
+        while b"\r\n\r\n" not in request:
+            received = self.socket.recv(65_536)
+            if not received:
+                raise ConnectionError
+            request += received
+        lines = request.split(b"\r\n")
+        key = next(line for line in lines if line.lower().startswith(b"sec-websocket-key:"))
+        accept = base64.b64encode(hashlib.sha1(key.split(b":")[1].strip() + _GUID).digest())
+        self._send(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        )
+        return lines[0].split(b" ")[1].decode()
+
+    def _messages(self) -> Iterator[tuple[int, bytes]]:
+        """Opcode and payload of each message of the client; clients mask, and do not fragment what they send here."""
+        buffer = b""
+        while True:
+            while (message := _first_message(buffer)) is not None:
+                opcode, payload, buffer = message
+                yield opcode, payload
+            try:
+                received = self.socket.recv(65_536)
+            except TimeoutError:
+                self._send(b"".join(self.repeated))
+                continue
+            if not received:
+                return
+            buffer += received
+
+    def _obey(self, done: Answer) -> None:
+        self.repeated += [websocket_frame(text.encode()) for text in done.repeated]
+        self._send(b"".join(websocket_frame(text.encode()) for text in done.replies))
+        for stream in done.streams:
+            count = self.subscribed[stream] = self.subscribed.get(stream, 0) + 1
+            if count == self.script.after and stream in self.script.chunks:
+                threading.Thread(target=self._feed, args=(self.script.chunks[stream],), daemon=True).start()
+
+    def _feed(self, chunks: Sequence[bytes]) -> None:
+        """Send in time; what is late is sent at once."""
+        pause_s, burst, sent = self.script.pause_s, self.script.burst, self.script.sent
+        due = time.monotonic()
+        with suppress(OSError):
+            for chunk in chunks:
+                self._send(chunk)
+                sent.value += burst
+                if pause_s:
+                    due += pause_s
+                    early_s = due - time.monotonic()
+                    if early_s > 0:
+                        time.sleep(early_s)
+
+    def _send(self, data: bytes) -> None:
+        with self.lock:
+            self.socket.sendall(data)
+
+
+def _first_message(buffer: bytes) -> tuple[int, bytes, bytes] | None:
+    """Opcode, payload and the rest; None when no message is whole yet."""
+    if len(buffer) < 6:
+        return None
+    length, head = buffer[1] & 0x7F, 2
+    if length >= 126:
+        head += 2 if length == 126 else 8
+        length = int.from_bytes(buffer[2:head], "big")
+    end = head + 4 + length
+    if len(buffer) < end:
+        return None
+    mask = int.from_bytes((buffer[head : head + 4] * (length // 4 + 1))[:length], "big")
+    payload = int.from_bytes(buffer[head + 4 : end], "big") ^ mask
+    return buffer[0] & 0x0F, payload.to_bytes(length, "big"), buffer[end:]
+
+
+# --- REST -------------------------------------------------------------------------------------------------------------
+
+
+def _serve_rest(listener: socket.socket, script: _Script) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            found = rest_answer(script.venue, self.path, body, script.markets)
+            self.send_response(404 if found is None else 200)
+            self.send_header("Content-Length", str(len(found or b"")))
+            self.end_headers()
+            self.wfile.write(found or b"")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(listener.getsockname(), Handler, bind_and_activate=False)
+    server.socket = listener
+    server.daemon_threads = True
+    server.serve_forever()

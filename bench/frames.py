@@ -1,7 +1,9 @@
-"""Frames to measure with: each venue's book updates, made here by its documented shapes, in unbroken sequence.
+"""Frames to measure with: each venue's messages in their documented shapes, made before anything is measured.
 
-Every book has 20 or more levels a side around a drifting price; every delta changes ten levels a side, as in the
-figures that others publish. Frames are complete WebSocket frames, ready for the wire.
+A stream is endless and unbroken: sequence numbers follow one another as the venue's rule asks, so that nothing is
+resynchronised. Books have 200 levels a side; a delta changes ten of the best hundred on either side, three of them to
+zero. Frame ``n`` bears the time ``START_MS + n``, by which whoever reads it knows how far it is. The text of the levels
+is rendered once and used in turn; a frame then costs some µs, so that a million of them can be made.
 """
 
 from __future__ import annotations
@@ -9,12 +11,43 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
+from typing import NamedTuple
 
-NS_PER_MS = 1_000_000
 START_MS = 1_790_000_000_000
-LEVELS = 20
-CHANGED = 10
+#: What aster's REST interface says of the book that the first delta follows.
+ASTER_SNAPSHOT = 1000
+BOOK_DEPTH = 200
+VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
+#: What each venue sends: whole books of 20 and 5 levels, whole books, changes, trades; Paradex in both encodings.
+KINDS: dict[str, tuple[str, ...]] = {
+    "hyperliquid": ("book20", "book5", "trade"),
+    "aster": ("delta", "trade"),
+    "extended": ("delta", "book", "trade"),
+    "lighter": ("delta", "trade"),
+    "paradex": ("book", "delta", "trade", "json_delta", "json_book"),
+}
+
+_VARIANTS = 256
+_CHANGED, _NEAR = 10, 100
+_MIDDLE = 80_000
+_SBE_SCALE = 100_000_000
+_SBE_NULL = -(2**63)
+
+Sides = tuple[str, str]
+
+
+def base(number: int) -> str:
+    """The base asset of a market."""
+    return "BTC" if number == 0 else f"X{number:03d}"
+
+
+def wire(venue: str, number: int) -> str:
+    """How a venue names a market in its frames."""
+    if venue == "lighter":
+        return str(number + 1)
+    return base(number) + {"hyperliquid": "", "aster": "USDT", "extended": "-USD", "paradex": "-USD-PERP"}[venue]
 
 
 def websocket_frame(payload: bytes, opcode: int = 0x1) -> bytes:
@@ -29,116 +62,286 @@ def websocket_frame(payload: bytes, opcode: int = 0x1) -> bytes:
     return head + payload
 
 
-def _compact(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+def encoded(venue: str, kind: str, frames: int, markets: int = 1) -> list[bytes]:
+    """So many frames of a venue about ``markets`` markets in turn, ready for the wire."""
+    opcode = 0x2 if venue == "paradex" and not kind.startswith("json") else 0x1
+    stream = _STREAMS[venue, kind](markets)
+    return [websocket_frame(payload, opcode) for payload in islice(stream, frames)]
 
 
-def _side(dice: random.Random, start: float, step: float, count: int, decimals: int) -> list[tuple[str, str]]:
-    return [(f"{start + step * i:.{decimals}f}", f"{dice.uniform(0.001, 9):.5f}") for i in range(count)]
+# --- levels -----------------------------------------------------------------------------------------------------------
 
 
-def hyperliquid(count: int, dice: random.Random) -> Iterator[bytes]:
-    """Whole books, 20 levels a side."""
-    for number in range(count):
-        middle = 80_000 + number % 50
-        book = [
-            [{"px": p, "sz": q, "n": 3} for p, q in _side(dice, middle - 1, -1, LEVELS, 1)],
-            [{"px": p, "sz": q, "n": 3} for p, q in _side(dice, middle + 1, 1, LEVELS, 1)],
-        ]
-        data = {"coin": "BTC", "time": START_MS + number, "levels": book}
-        yield websocket_frame(_compact({"channel": "l2Book", "data": data}))
+class Book(NamedTuple):
+    """Levels of both sides, best first: price and size; size zero deletes."""
+
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
 
 
-def lighter(count: int, dice: random.Random) -> Iterator[bytes]:
-    """A snapshot, then deltas in a nonce chain."""
-    nonce = 1000
-    for number in range(count):
-        begin, nonce = (nonce, nonce + dice.randrange(1, 300)) if number else (0, nonce)
-        depth = CHANGED if number else 200
-        book = {
-            "code": 0,
-            "asks": [{"price": p, "size": q} for p, q in _side(dice, 80_001, 0.5, depth, 1)],
-            "bids": [{"price": p, "size": q} for p, q in _side(dice, 79_999, -0.5, depth, 1)],
-            "offset": number,
-            "nonce": nonce,
-            "last_updated_at": (START_MS + number) * 1000,
-            "begin_nonce": begin,
-        }
-        frame = {
-            "channel": "order_book:1",
-            "last_updated_at": (START_MS + number) * 1000,
-            "offset": number,
-            "order_book": book,
-            "timestamp": START_MS + number,
-            "type": "update/order_book" if number else "subscribed/order_book",
-        }
-        yield websocket_frame(_compact(frame))
+def whole_book(depth: int = BOOK_DEPTH, seed: int = 0) -> Book:
+    """A book of ``depth`` levels a side."""
+    return _book(random.Random(seed), range(1, depth + 1), gone=0)
 
 
-def aster(count: int, dice: random.Random) -> Iterator[bytes]:
-    """Deltas in a pu chain; they follow a snapshot with number 1000."""
-    last = 1000
-    for number in range(count):
-        first, final = last + 5, last + 20
-        data = {
-            "e": "depthUpdate",
-            "E": START_MS + number,
-            "T": START_MS + number,
-            "s": "BTCUSDT",
-            "U": first,
-            "u": final,
-            "pu": last,
-            "b": _side(dice, 79_999, -0.5, CHANGED, 1),
-            "a": _side(dice, 80_001, 0.5, CHANGED, 1),
-        }
-        last = final
-        yield websocket_frame(_compact({"stream": "btcusdt@depth@100ms", "data": data}))
+def _changes(dice: random.Random) -> Book:
+    return _book(dice, sorted(dice.sample(range(1, _NEAR + 1), _CHANGED)), gone=3)
 
 
-def extended(count: int, dice: random.Random) -> Iterator[bytes]:
-    """A snapshot, then deltas, numbered on their connection."""
-    for number in range(1, count + 1):
-        kind, depth = ("DELTA", CHANGED) if number > 1 else ("SNAPSHOT", 200)
-
-        def side(levels: list[tuple[str, str]], kind: str = kind) -> list[dict[str, str]]:
-            return [{"q": q, "p": p, **({"c": q} if kind == "DELTA" else {})} for p, q in levels]
-
-        data = {
-            "t": kind,
-            "m": "BTC-USD",
-            "b": side(_side(dice, 79_999, -1, depth, 0)),
-            "a": side(_side(dice, 80_001, 1, depth, 0)),
-            "d": "f",
-        }
-        yield websocket_frame(_compact({"type": kind, "data": data, "ts": START_MS + number, "seq": number}))
+def _book(dice: random.Random, places: Sequence[int], gone: int) -> Book:
+    """Levels at so many half units from the middle, ``gone`` a side without size."""
+    sizes = [[f"{dice.uniform(0.001, 9):.5f}" for _ in places] for _ in range(2)]
+    for side in sizes:
+        for place in dice.sample(range(len(side)), gone):
+            side[place] = "0.00000"
+    bids = [(f"{_MIDDLE - place / 2:.1f}", size) for place, size in zip(places, sizes[0], strict=True)]
+    asks = [(f"{_MIDDLE + place / 2:.1f}", size) for place, size in zip(places, sizes[1], strict=True)]
+    return Book(bids, asks)
 
 
-def paradex(count: int, dice: random.Random) -> Iterator[bytes]:
-    """A snapshot, then deltas, in the binary encoding."""
-    null = -(2**63)
-    for number in range(count):
-        depth = CHANGED if number else 100
-        groups = b""
-        for sign in (-1, 1):
-            levels = [
-                (int((80_000 + sign * (1 + i * 0.5)) * 1e8), dice.randrange(1, 900) * 1_000_000) for i in range(depth)
-            ]
-            groups += struct.pack("<HH", 16, depth) + b"".join(struct.pack("<qq", *level) for level in levels)
-        fixed = struct.pack("<qqB9q", (START_MS + number) * 1000, 5000 + number, int(number > 0), *([null] * 9))
-        name = b"BTC-USD-PERP"
-        frame = struct.pack("<HHHH", len(fixed), 3, 1, 1) + fixed + groups + bytes([len(name)]) + name
-        yield websocket_frame(frame, 0x2)
+def _rendered(
+    render: Callable[[tuple[str, str]], object], make: Callable[[random.Random], Book], variants: int = _VARIANTS
+) -> list[Sides]:
+    """Both sides of so many books as JSON text."""
+    dice = random.Random(7)
+    books = [make(dice) for _ in range(variants)]
+    return [(_text(map(render, book.bids)), _text(map(render, book.asks))) for book in books]
 
 
-FRAMES = {
-    "hyperliquid": hyperliquid,
-    "aster": aster,
-    "extended": extended,
-    "lighter": lighter,
-    "paradex": paradex,
+def _text(levels: Iterator[object]) -> str:
+    return json.dumps(list(levels), separators=(",", ":"))
+
+
+def _whole(depth: int) -> Callable[[random.Random], Book]:
+    return lambda dice: _book(dice, range(1, depth + 1), gone=0)
+
+
+# --- hyperliquid ------------------------------------------------------------------------------------------------------
+
+
+def _hyperliquid_book(depth: int, markets: int) -> Iterator[bytes]:
+    sides = _rendered(lambda level: {"px": level[0], "sz": level[1], "n": 3}, _whole(depth))
+    fast = ',"fast":true' if depth == 5 else ""
+    coins = [base(number) for number in range(markets)]
+    for n in count():
+        bids, asks = sides[n % _VARIANTS]
+        yield (
+            f'{{"channel":"l2Book","data":{{"coin":"{coins[n % markets]}","time":{START_MS + n},'
+            f'"levels":[{bids},{asks}]{fast}}}}}'
+        ).encode()
+
+
+def _hyperliquid_trade(markets: int) -> Iterator[bytes]:
+    coins = [base(number) for number in range(markets)]
+    for n in count():
+        yield (
+            f'{{"channel":"trades","data":[{{"coin":"{coins[n % markets]}","side":"{"BA"[n % 2]}",'
+            f'"px":"80{n % 900:03d}.5",'
+            f'"sz":"0.{n % 97 + 1:05d}","time":{START_MS + n},"hash":"0x{n:064x}","tid":{10**14 + n},'
+            f'"users":["0x{n:040x}","0x{n + 1:040x}"]}}]}}'
+        ).encode()
+
+
+# --- aster ------------------------------------------------------------------------------------------------------------
+
+
+def _aster_delta(markets: int) -> Iterator[bytes]:
+    """Changes in a ``pu`` chain that follows the snapshot."""
+    sides = _rendered(list, _changes)
+    symbols = [wire("aster", number) for number in range(markets)]
+    last = [ASTER_SNAPSHOT] * markets
+    for n in count():
+        market = n % markets
+        previous = last[market]
+        last[market] = previous + 20
+        bids, asks = sides[n % _VARIANTS]
+        yield (
+            f'{{"stream":"{symbols[market].lower()}@depth@100ms","data":{{"e":"depthUpdate","E":{START_MS + n},'
+            f'"T":{START_MS + n},"s":"{symbols[market]}","U":{previous + 5},"u":{previous + 20},"pu":{previous},'
+            f'"b":{bids},"a":{asks}}}}}'
+        ).encode()
+
+
+def _aster_trade(markets: int) -> Iterator[bytes]:
+    symbols = [wire("aster", number) for number in range(markets)]
+    for n in count():
+        symbol = symbols[n % markets]
+        yield (
+            f'{{"stream":"{symbol.lower()}@aggTrade","data":{{"e":"aggTrade","E":{START_MS + n},"a":{10**7 + n},'
+            f'"s":"{symbol}","p":"80{n % 900:03d}.5","q":"0.{n % 97 + 1:03d}","f":{10**7 + n},"l":{10**7 + n},'
+            f'"T":{START_MS + n},"m":{"true" if n % 2 else "false"}}}}}'
+        ).encode()
+
+
+# --- extended ---------------------------------------------------------------------------------------------------------
+
+
+def _extended_book(markets: int) -> Iterator[bytes]:
+    """Whole books of 50 levels, as the venue repeats them every minute."""
+    sides = _rendered(lambda level: {"q": level[1], "p": level[0]}, _whole(50))
+    yield from _extended_frames(markets, sides, sides, "SNAPSHOT")
+
+
+def _extended_delta(markets: int) -> Iterator[bytes]:
+    """A snapshot of each market, then changes; frames are numbered on their connection."""
+    changes = _rendered(lambda level: {"q": level[1], "p": level[0], "c": level[1]}, _changes)
+    whole = _rendered(lambda level: {"q": level[1], "p": level[0]}, _whole(BOOK_DEPTH), 1)
+    yield from _extended_frames(markets, whole, changes, "DELTA")
+
+
+def _extended_frames(markets: int, first: list[Sides], then: list[Sides], kind: str) -> Iterator[bytes]:
+    names = [wire("extended", number) for number in range(markets)]
+    for n in count():
+        is_first = n < markets
+        bids, asks = first[0] if is_first else then[n % _VARIANTS]
+        word = "SNAPSHOT" if is_first else kind
+        yield (
+            f'{{"type":"{word}","data":{{"t":"{word}","m":"{names[n % markets]}","b":{bids},"a":{asks},"d":"f"}},'
+            f'"ts":{START_MS + n},"seq":{n + 1}}}'
+        ).encode()
+
+
+def _extended_trade(markets: int) -> Iterator[bytes]:
+    names = [wire("extended", number) for number in range(markets)]
+    for n in count():
+        yield (
+            f'{{"data":[{{"i":{2 * 10**18 + n},"m":"{names[n % markets]}","S":"{"BUY" if n % 2 else "SELL"}",'
+            f'"tT":"TRADE","T":{START_MS + n},"p":"80{n % 900:03d}","q":"0.{n % 97 + 1:05d}"}}],'
+            f'"ts":{START_MS + n},"seq":{n + 1}}}'
+        ).encode()
+
+
+# --- lighter ----------------------------------------------------------------------------------------------------------
+
+
+def _lighter_delta(markets: int) -> Iterator[bytes]:
+    """A snapshot of each market, then changes in a nonce chain."""
+
+    def render(level: tuple[str, str]) -> object:
+        return {"price": level[0], "size": level[1]}
+
+    changes, whole = _rendered(render, _changes), _rendered(render, _whole(BOOK_DEPTH), 1)
+    nonces = [10**10] * markets
+    for n in count():
+        market = n % markets
+        is_first = n < markets
+        bids, asks = whole[0] if is_first else changes[n % _VARIANTS]
+        begin = nonces[market]
+        nonces[market] = nonce = begin + 1 + n % 300
+        word = "subscribed" if is_first else "update"
+        us = (START_MS + n) * 1000
+        yield (
+            f'{{"channel":"order_book:{market + 1}","last_updated_at":{us},"offset":{n},"order_book":{{"code":0,'
+            f'"asks":{asks},"bids":{bids},"offset":{n},"nonce":{nonce},"last_updated_at":{us},"begin_nonce":{begin}}},'
+            f'"timestamp":{START_MS + n},"type":"{word}/order_book"}}'
+        ).encode()
+
+
+def _lighter_trade(markets: int) -> Iterator[bytes]:
+    for n in count():
+        market = n % markets + 1
+        word = "subscribed" if n < markets else "update"
+        yield (
+            f'{{"channel":"trade:{market}","liquidation_trades":[],"nonce":{10**10 + n},'
+            f'"trades":[{{"trade_id":{10**10 + n},'
+            f'"trade_id_str":"{10**10 + n}","tx_hash":"{n:040x}","type":"trade","market_id":{market},'
+            f'"size":"0.{n % 97 + 1:05d}","price":"80{n % 900:03d}.5","usd_amount":"8000.{n % 97:06d}",'
+            f'"ask_id":281476612587355,"ask_id_str":"281476612587355","bid_id":562948334068259,'
+            f'"bid_id_str":"562948334068259","ask_client_id":363283,"ask_client_id_str":"363283",'
+            f'"bid_client_id":23004521241,"bid_client_id_str":"23004521241","ask_account_id":57890,'
+            f'"bid_account_id":317068,"is_maker_ask":{"true" if n % 2 else "false"},"block_height":198321831,'
+            f'"timestamp":{START_MS + n},"taker_fee":196,"maker_fee":28,"transaction_time":{(START_MS + n) * 1000}}}],'
+            f'"type":"{word}/trade"}}'
+        ).encode()
+
+
+# --- paradex ----------------------------------------------------------------------------------------------------------
+
+
+def _paradex_book(markets: int) -> Iterator[bytes]:
+    """Whole books of 15 levels, as a channel of its own has them."""
+    yield from _paradex_books(markets, 15, is_delta=False)
+
+
+def _paradex_delta(markets: int) -> Iterator[bytes]:
+    """A snapshot of each market, then changes."""
+    yield from _paradex_books(markets, BOOK_DEPTH, is_delta=True)
+
+
+def _paradex_books(markets: int, depth: int, *, is_delta: bool) -> Iterator[bytes]:
+    dice = random.Random(7)
+    whole = _groups(whole_book(depth))
+    later = [_groups(_changes(dice) if is_delta else whole_book(depth, n)) for n in range(_VARIANTS)]
+    names = [_sbe_text(wire("paradex", number)) for number in range(markets)]
+    nulls = [_SBE_NULL] * 9
+    for n in count():
+        is_first = n < markets
+        package = int(is_delta and not is_first)
+        fixed = struct.pack("<qqB9q", (START_MS + n) * 1000, 5000 + n // markets, package, *nulls)
+        groups = whole if is_first else later[n % _VARIANTS]
+        yield struct.pack("<HHHH", len(fixed), 3, 1, 1) + fixed + groups + names[n % markets]
+
+
+def _paradex_json(markets: int, *, is_delta: bool) -> Iterator[bytes]:
+    """The same in JSON. Every level stands among the ``inserts``: other clients read nothing else."""
+    channel = "deltas" if is_delta else "snapshot@15@100ms"
+    dice = random.Random(7)
+    whole = _inserts(whole_book(BOOK_DEPTH if is_delta else 15))
+    later = [_inserts(_changes(dice) if is_delta else whole_book(15, n)) for n in range(_VARIANTS)]
+    names = [wire("paradex", number) for number in range(markets)]
+    for n in count():
+        is_first = n < markets
+        name, kind = names[n % markets], "d" if is_delta and not is_first else "s"
+        yield (
+            f'{{"jsonrpc":"2.0","method":"subscription","params":{{"channel":"order_book.{name}.{channel}","data":{{'
+            f'"seq_no":{5000 + n // markets},"market":"{name}","last_updated_at":{START_MS + n},"update_type":"{kind}",'
+            f'"inserts":{whole if is_first else later[n % _VARIANTS]},"updates":[],"deletes":[]}}}}}}'
+        ).encode()
+
+
+def _inserts(book: Book) -> str:
+    sides = zip(("BUY", "SELL"), book, strict=True)
+    return _text({"side": word, "price": price, "size": size} for word, side in sides for price, size in side)
+
+
+def _paradex_trade(markets: int) -> Iterator[bytes]:
+    names = [_sbe_text(wire("paradex", number)) for number in range(markets)]
+    for n in count():
+        us = (START_MS + n) * 1000
+        price, size = (80_000 + n % 900) * _SBE_SCALE, (n % 97 + 1) * 100_000
+        fixed = struct.pack("<3qB3qB", us, 5000 + n, 0, 1 + n % 2, price, size, us, 1)
+        yield struct.pack("<HHHH", len(fixed), 1, 1, 1) + fixed + names[n % markets]
+
+
+def _groups(book: Book) -> bytes:
+    return b"".join(
+        struct.pack("<HH", 16, len(side)) + b"".join(struct.pack("<qq", *map(_sbe_units, level)) for level in side)
+        for side in book
+    )
+
+
+def _sbe_units(text: str) -> int:
+    return round(float(text) * _SBE_SCALE)
+
+
+def _sbe_text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+_STREAMS: dict[tuple[str, str], Callable[[int], Iterator[bytes]]] = {
+    ("hyperliquid", "book20"): lambda markets: _hyperliquid_book(20, markets),
+    ("hyperliquid", "book5"): lambda markets: _hyperliquid_book(5, markets),
+    ("hyperliquid", "trade"): _hyperliquid_trade,
+    ("aster", "delta"): _aster_delta,
+    ("aster", "trade"): _aster_trade,
+    ("extended", "delta"): _extended_delta,
+    ("extended", "book"): _extended_book,
+    ("extended", "trade"): _extended_trade,
+    ("lighter", "delta"): _lighter_delta,
+    ("lighter", "trade"): _lighter_trade,
+    ("paradex", "delta"): _paradex_delta,
+    ("paradex", "book"): _paradex_book,
+    ("paradex", "trade"): _paradex_trade,
+    ("paradex", "json_book"): lambda markets: _paradex_json(markets, is_delta=False),
+    ("paradex", "json_delta"): lambda markets: _paradex_json(markets, is_delta=True),
 }
-
-
-def encoded(venue: str, count: int, seed: int = 7) -> list[bytes]:
-    """``count`` frames of a venue."""
-    return list(FRAMES[venue](count, random.Random(seed)))

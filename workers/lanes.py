@@ -47,6 +47,8 @@ _KNOWN_AGAIN_S: Final = 3600.0
 #: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
 _LOOKING_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
+#: Without an answer for these the venue may be well: our budget is spent, or nobody resolves names for us.
+_NOT_THE_VENUE: Final = frozenset({Reason.RATE_LIMITED, Reason.DNS_FAILED})
 #: From this HTTP status on it is the server that failed (RFC 9110 section 15.6).
 _SERVER_ERROR: Final = 500
 
@@ -80,7 +82,7 @@ class _Lane:
         except RestError as error:
             if error.status is not None and error.status < _SERVER_ERROR:
                 self.unanswered_since_ns = 0
-            elif error.status is not None or error.reason is not Reason.RATE_LIMITED:
+            elif error.status is not None or error.reason not in _NOT_THE_VENUE:
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
             raise
         self.unanswered_since_ns = 0
@@ -188,6 +190,10 @@ class PollLane(_Lane):
         self.row[SessionWord.NEXT_ACTION] = self._list_due_ns
         reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
         self.row[SessionWord.LAST_REASON] = code_of(reason)
+        if not self._listings:
+            for base in self._settings.bases:
+                cell = self._board.cell(self._settings.slot, self._settings.bases.index(base), Stream.BOOK)
+                cell[CellWord.STATE], cell[CellWord.REASON] = code_of(StreamState.BACKOFF), code_of(reason)
         log.warning(
             "markets.unresolved",
             venue=self._settings.venue,

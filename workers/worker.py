@@ -136,6 +136,7 @@ class Worker:
 
     def _begin_live(self) -> None:
         keep, wanted = self._threads.keep, self._is_wanted
+        self._describe(())
         self._watch()
         keep("watchdog", self._watchdog.run, wanted)
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)

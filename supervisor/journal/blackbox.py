@@ -93,7 +93,8 @@ def write_fixture(recording: RawRecording, out: Path) -> Path:
             raise UsageError("there is a recording already", where=str(directory), advice=advice)
         path = directory / f"raw-{venue}-{stamp_of(recording.header.created_wall_ns)}-000001{SUFFIX}"
         with path.open("xb") as file:
-            file.writelines(encode_line(item) for item in (recording.header, *recording.records))
+            file.write(encode_line(recording.header))
+            file.writelines(encode_line(record) for record in recording.records)
     except OSError as error:
         raise ParaphinaError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     return directory

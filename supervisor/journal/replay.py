@@ -53,6 +53,7 @@ _JOIN_S: Final = 0.5
 _LINGER_S: Final = 1.5
 #: Between two looks for joiners while there is nothing to say.
 _NAP_S: Final = 0.005
+_BEAT_NS: Final = _NS
 _STRIDE: Final = 256
 #: A recording whose monotonic clock goes back this far went on after a boot.
 _BOOT_NS: Final = 60 * _NS
@@ -355,7 +356,7 @@ class Replay:
             time.sleep(min(left, _NAP_S))
 
     def _beat(self, now_ns: int) -> None:
-        self._next_beat_ns = max(self._next_beat_ns + _NS, now_ns)
+        self._next_beat_ns = max(self._next_beat_ns + _BEAT_NS, now_ns)
         rss_bytes = self._process.memory_info().rss
         for name, voice in self._voices.items():
             if name != LIFECYCLE:

@@ -1,21 +1,23 @@
-"""Faults on a running simulated system: one after the other on a venue, the venues side by side, each awaited to its end.
+"""Faults on a running simulated system: one blow after the other on a venue, the venues side by side.
 
-Which faults there are, and what they take, says :mod:`supervisor.drill.catalogue`. Whether consumers were told the truth
-meanwhile says :mod:`truth`.
+Each blow is awaited to its end. Which faults there are, and what they take, says :mod:`supervisor.drill.catalogue`;
+whether consumers were told the truth meanwhile says :mod:`truth`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 
 from systems import VENUES, System, wait_for
 from truth import TruthChecker
 
+from ipc.errors import UsageError
 from supervisor.drill.catalogue import DRILLS, Conditions, Drill
 from supervisor.drill.measure import Ground
 
@@ -79,39 +81,52 @@ class Storm:
         self._ground = Ground(system.run_dir, system.run_dir.describe()["simulator"]["admin"], conditions)
 
     def run(
-        self, plans: Mapping[str, Sequence[Sequence[Drill]]], goes_on: Callable[[], bool] = lambda: True
+        self, plans: Mapping[str, Iterable[Sequence[Drill]]], goes_on: Callable[[], bool] = lambda: True
     ) -> list[Blow]:
         """Every blow of each venue's plan, while ``goes_on()``; the venues side by side."""
 
         def suffer(venue: str) -> list[Blow]:
-            return [self.strike(venue, drills) for drills in plans[venue] if goes_on()]
+            return [self.strike(venue, drills) for drills in takewhile(lambda _: goes_on(), plans[venue])]
 
         with ThreadPoolExecutor(max_workers=len(plans)) as pool:
             return [blow for blows in pool.map(suffer, plans) for blow in blows]
 
     def strike(self, venue: str, drills: Sequence[Drill]) -> Blow:
-        """One blow, awaited to its end."""
-        pid = self._system.pid(venue)
-        is_killed = any(drill.kind == "process" for drill in drills)
-        lasts_s = max(drill.arguments(self._conditions).get("duration_s", _STRIKE_S) for drill in drills)
+        """One blow on a venue that is well, awaited to its end. Of several faults not each need have its effect."""
+        wait_for(lambda: self._witness.is_well(venue), _OVERTIME_S, what=f"{venue} is well before it is struck")
+        upsets = self._witness.upsets(venue)
+        is_felt = len(drills) == 1 and drills[0].effect_on(venue) != "none"
+        lasts_s = self._lasts_s(drills)
         limit_s = sum(drill.limit_s(self._conditions) for drill in drills) + _OVERTIME_S
         faults = tuple(drill.name for drill in drills)
         began = time.monotonic()
-        for drill in drills:
-            self._ground.inject(drill, venue)
+        self._inject(venue, drills)
 
         def is_over() -> bool:
-            if time.monotonic() - began < lasts_s or not self._witness.is_well(venue):
+            if is_felt and self._witness.upsets(venue) == upsets:
                 return False
-            return not is_killed or self._system.venue(venue)["pid"] not in {None, pid}
+            return time.monotonic() - began >= lasts_s and self._witness.is_well(venue)
 
         try:
             wait_for(is_over, limit_s)
         except AssertionError:
+            kind = "not_felt" if is_felt and self._witness.upsets(venue) == upsets else "not_recovered"
             reasons = self._witness.reasons(venue)
-            self._witness.object("not_recovered", venue, None, f"{'+'.join(faults)} after {limit_s:.1f} s: {reasons}")
+            self._witness.object(kind, venue, None, f"{'+'.join(faults)} after {limit_s:.1f} s: {reasons}")
         self._system.fault(venue, "clear")
         return Blow(venue, faults, time.monotonic() - began)
+
+    def _lasts_s(self, drills: Sequence[Drill]) -> float:
+        """How long to wait at least; of several, none may still be under way when the venue is struck again."""
+        if len(drills) > 1:
+            return max(drill.takes_s(self._conditions) for drill in drills)
+        return float(drills[0].arguments(self._conditions).get("duration_s", _STRIKE_S))
+
+    def _inject(self, venue: str, drills: Sequence[Drill]) -> None:
+        self._ground.inject(drills[0], venue)
+        for drill in drills[1:]:
+            with suppress(UsageError):  # the first one has killed it
+                self._ground.inject(drill, venue)
 
 
 def drills_on(venue: str, *, without: Sequence[str] = ()) -> list[Drill]:

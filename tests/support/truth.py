@@ -18,10 +18,11 @@ from typing import Any, Protocol, Self, TypeAlias
 
 from systems import DEPTHS, VENUES, System, values, wait_for
 
+from ipc.errors import ParaphinaError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Lifecycle, Status
 from ipc.feed import Feed
 
-__all__ = ["SYMBOLS", "Examiner", "TruthChecker", "Violation", "compare_while_paused"]
+__all__ = ["SYMBOLS", "Examiner", "TruthChecker", "Violation", "compare_while_paused", "explain"]
 
 SYMBOLS = ("BTC-PERP", "ETH-PERP")
 
@@ -34,6 +35,8 @@ _NUMBERED = frozenset({"aster", "lighter", "paradex"})
 _KEPT = 500
 _DEPTH = 10
 _TRAIL = 40
+#: Log records of a venue that are told with its violations.
+_EXPLAINED = 60
 #: More violations than this tell nothing new.
 _MOST_VIOLATIONS = 50
 #: A venue's own REST picture, and a book that the venue itself crosses, do not end a gap.
@@ -80,13 +83,15 @@ class Violation:
 class Examiner:
     """Judges what a consumer is told and what it then holds.
 
-    ``compared`` counts by market how often a state was compared with the truth of the same number. Numbers belong to
-    one life of a market: tell :meth:`forget` when the simulator starts anew.
+    ``compared`` counts by market how often a state was compared with the truth of the same number, ``upsets`` by venue
+    how often a book or its worker was lost. Numbers belong to one life of a market: tell :meth:`forget` when the
+    simulator starts anew.
     """
 
     def __init__(self) -> None:
         self.violations: list[Violation] = []
         self.compared: Counter[Market] = Counter()
+        self.upsets: Counter[str] = Counter()
         self._states: dict[Market, dict[int, Sides]] = {}
         self._truths: dict[Market, dict[int, Sides]] = {}
         self._epochs: dict[str, int] = {}
@@ -101,6 +106,7 @@ class Examiner:
         if event.epoch:  # 0: the consumer's own
             self._saw_epoch("lifecycle" if isinstance(event, Lifecycle) else event.venue, event)
         market = (event.venue, str(event.symbol))
+        self.upsets[event.venue] += isinstance(event, Gap) or (isinstance(event, Lifecycle) and event.event == "exited")
         if isinstance(event, Gap):
             self._lost.add(market)
         elif isinstance(event, BookSnapshot) and not _HELD_BACK.intersection(event.flags):
@@ -176,6 +182,7 @@ class TruthChecker:
         system: Whose feeds it reads; it has a simulator.
         venues: Which venues.
         nap_s: For a slow consumer: how long it reads, and for how long it then reads nothing, by turns.
+        channels: What it subscribes.
         poll_s: Between two questions for the truth.
     """
 
@@ -185,6 +192,7 @@ class TruthChecker:
         *,
         venues: Collection[str] = VENUES,
         nap_s: tuple[float, float] | None = None,
+        channels: Sequence[str] = ("book", "lifecycle"),
         poll_s: float = 0.02,
     ) -> None:
         self.venues = tuple(venues)
@@ -192,9 +200,10 @@ class TruthChecker:
         self._nap_s = nap_s
         self._poll_s = poll_s
         self._examiner = Examiner()
-        self._feed = Feed(system.run_dir.path, venues=self.venues, channels=("book", "lifecycle"))
+        self._feed = Feed(system.run_dir.path, venues=self.venues, channels=channels)
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._run_consumer, self._run_truth)]
 
     def __enter__(self) -> Self:
@@ -204,6 +213,7 @@ class TruthChecker:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._woken.set()
         for thread in self._threads:
             thread.join(30)
         self._feed.close()
@@ -228,6 +238,11 @@ class TruthChecker:
         with self._lock:
             return all(self._feed.book(venue, symbol).usable for symbol in SYMBOLS)
 
+    def upsets(self, venue: str) -> int:
+        """How often a book of a venue, or its worker, was lost so far."""
+        with self._lock:
+            return self._examiner.upsets[venue]
+
     def reasons(self, venue: str) -> dict[str, str | None]:
         """Why the books of a venue are unusable; None of those that are usable."""
         with self._lock:
@@ -250,6 +265,10 @@ class TruthChecker:
         with self._lock:
             self._examiner.object(kind, venue, symbol, detail)
 
+    def wake(self) -> None:
+        """A slow consumer reads from now on."""
+        self._woken.set()
+
     def forget(self) -> None:
         """The simulator started anew."""
         with self._lock:
@@ -265,7 +284,7 @@ class TruthChecker:
             if not has_read:
                 time.sleep(0.002)
             if self._nap_s is not None and nap_at is not None and time.monotonic() > nap_at:
-                self._stop.wait(self._nap_s[1])
+                self._woken.wait(self._nap_s[1])
                 nap_at = time.monotonic() + self._nap_s[0]
 
     def _read(self) -> bool:
@@ -287,7 +306,7 @@ class TruthChecker:
         while not self._stop.is_set():
             for venue in self.venues:
                 for symbol in SYMBOLS:
-                    with suppress(OSError, AssertionError):  # the simulator, or the whole system, is away
+                    with suppress(OSError, ParaphinaError, AssertionError):  # the simulator, or all, is away
                         truth = self._system.truth(venue, symbol)
                         if truth["venue_seq"] is None:
                             continue
@@ -307,6 +326,15 @@ def compare_while_paused(system: System, checkers: Sequence[TruthChecker], withi
                     _await_truth(checker, venue, symbol, within_s)
     finally:
         system.admin("/resume", {})
+
+
+def explain(system: System, violations: Sequence[Violation]) -> str:
+    """Every violation, and what the system's log tells of the venues that are concerned."""
+    lines = [str(violation) for violation in violations]
+    for venue in sorted({violation.venue for violation in violations}):
+        records = [{"ts": record.pop("ts"), **record} for record in system.log(venue=venue)]
+        lines += [f"log of {venue}:", *(f"    {record}" for record in records[-_EXPLAINED:])]
+    return "\n".join(lines)
 
 
 def _await_truth(checker: TruthChecker, venue: str, symbol: str, within_s: float) -> None:

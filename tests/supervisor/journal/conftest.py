@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self
 
 import msgspec
@@ -249,8 +250,6 @@ def new_raw_script() -> Callable[..., RawScript]:
 @pytest.fixture
 def say():
     """The events of this module's making, by name: ``say.snapshot(...)``."""
-    from types import SimpleNamespace
-
     makers = (snapshot, delta, gap, trade, mark, checksum, one_of_each)
     constants = {"BIDS": BIDS, "ASKS": ASKS, "CONFIG": CONFIG, "WALL_NS": WALL_NS, "MONO_NS": MONO_NS, "SECOND": SECOND}
     return SimpleNamespace(**{maker.__name__: maker for maker in makers}, **constants)

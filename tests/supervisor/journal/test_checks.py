@@ -43,7 +43,7 @@ def test_a_good_journal_is_good(script):
     assert set(report.topics) == {"lighter", "lifecycle"}
 
 
-# --- sequence -----------------------------------------------------------------------------------------------------------
+# --- sequence ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_lost_event_is_a_gap_at_its_place(script, say):
@@ -109,7 +109,7 @@ def test_a_heartbeat_may_count_what_was_sent_before_the_recording_began(new_scri
     assert look(script).counts == {}
 
 
-# --- time ---------------------------------------------------------------------------------------------------------------
+# --- time -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_book_never_goes_back_in_time(script, say):
@@ -163,7 +163,7 @@ def test_another_boot_is_another_time(new_script, say):
     assert look(before, after).counts == {}
 
 
-# --- books --------------------------------------------------------------------------------------------------------------
+# --- books ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_crossed_book_is_told(script, say):
@@ -232,7 +232,7 @@ def test_the_twenty_levels_are_a_book_of_their_own(new_script, say):
     assert [finding.topic for finding in report.problems] == ["book20.lighter.BTC-PERP"]
 
 
-# --- lines --------------------------------------------------------------------------------------------------------------
+# --- lines ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_rubbish_never_stops_a_check(lines):
     assert check.finish().counts.get("bad_line", 0) == len(lines)
 
 
-# --- files --------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_books_go_on_over_the_files_of_a_recording(new_script, say):
@@ -319,7 +319,7 @@ def test_a_torn_line_is_noted(script):
     assert [(note.kind, note.line) for note in report.notes] == [("torn_line", 13)]
 
 
-# --- what is missing ----------------------------------------------------------------------------------------------------
+# --- what is missing --------------------------------------------------------------------------------------------------
 
 
 def test_a_venue_that_never_came_is_missed(new_script, say):
@@ -340,7 +340,7 @@ def test_polled_rates_come_on_the_channel_of_rates(new_script):
     assert look(new_script(config=config).everything()).counts == {}
 
 
-# --- shares -------------------------------------------------------------------------------------------------------------
+# --- shares -----------------------------------------------------------------------------------------------------------
 
 
 def test_two_looks_see_together_what_one_sees(new_script, say):
@@ -353,7 +353,7 @@ def test_two_looks_see_together_what_one_sees(new_script, say):
     assert whole.topics == shares[0].topics | shares[1].topics
 
 
-# --- raw frames ---------------------------------------------------------------------------------------------------------
+# --- raw frames -------------------------------------------------------------------------------------------------------
 
 
 def look_at_raw(script, venue="lighter"):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ipc.errors import UsageError
 from supervisor.journal.verify import verify
 
-
 VERIFY = """
 import json, sys
 from pathlib import Path

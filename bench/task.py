@@ -1,0 +1,89 @@
+"""What the measured programs are told and what they answer: a JSON object each way, on command line and stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["ROOT", "Outcome", "Task", "ask", "tell"]
+
+#: Where the packages are.
+ROOT = Path(__file__).resolve().parent.parent
+_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """Read ``frames`` frames of a venue's stream and measure the CPU time from the first one that was handled.
+
+    Attributes:
+        venue: The venue.
+        kind: What the frames are; one of :data:`bench.frames.KINDS`.
+        frames: How many there are.
+        ws_url: Base URL of the WebSocket side.
+        rest_url: Base URL of the REST side.
+        endpoint: Where to publish, for those that do; empty for a place of the program's own.
+        subscribers: To wait for before the connection is made.
+    """
+
+    venue: str
+    kind: str
+    frames: int
+    ws_url: str
+    rest_url: str = ""
+    endpoint: str = ""
+    subscribers: int = 0
+
+    @classmethod
+    def of_command_line(cls) -> Task:
+        """The task of this program."""
+        return cls(**json.loads(sys.argv[1]))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task.
+
+    Attributes:
+        frames: Frames handled while the clock ran.
+        cpu_s: CPU time of the whole process meanwhile.
+        thread_s: Of that, the thread that reads; 0 where it cannot be told.
+        wall_s: Real time meanwhile.
+        is_complete: Whether the last frame was seen to be handled.
+    """
+
+    frames: int
+    cpu_s: float
+    wall_s: float
+    is_complete: bool
+    thread_s: float = 0.0
+
+    @property
+    def us_per_frame(self) -> float:
+        """CPU time of the process a frame, µs."""
+        return self.cpu_s / max(self.frames, 1) * 1e6
+
+
+def tell(outcome: Outcome) -> None:
+    """Answer and end at once, whatever threads and sockets there still are."""
+    print(json.dumps(asdict(outcome)), flush=True)
+    os._exit(0)
+
+
+def ask(python: str | Path, module: str, task: Task) -> Outcome:
+    """Run a measured program to its end.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    command = [str(python), "-m", module, json.dumps(asdict(task))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} failed on {task.venue} {task.kind}: {done.stderr.strip()[-800:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(**found)

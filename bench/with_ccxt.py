@@ -1,0 +1,97 @@
+"""Measured program: ccxt.pro's own loop on the same frames, with only its URLs changed; it publishes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+import ccxt.pro
+
+from bench.frames import START_MS
+from bench.task import Outcome, Task, tell
+
+SYMBOLS = {
+    "hyperliquid": "BTC/USDC:USDC",
+    "aster": "BTC/USDT:USDT",
+    "extended": "BTC/USDC:USDC",
+    "lighter": "BTC/USDC:USDC",
+    "paradex": "BTC/USD:USDC",
+}
+#: Between two looks whether the last frame was handled; ccxt's own loop may not be woken by it.
+_LOOK_S = 0.05
+_LIMIT_S = 90.0
+
+
+def point_at(exchange: Any, ws_url: str, rest_url: str) -> None:
+    """Change the URLs of an exchange of ccxt."""
+    api = exchange.urls["api"]
+    root = rest_url.removesuffix("/api/v1")
+    match exchange.id:
+        case "hyperliquid":
+            api.update(public=rest_url, private=rest_url)
+            api["ws"]["public"] = ws_url
+        case "aster":
+            api.update(fapiPublic=rest_url + "/fapi", sapiPublic=rest_url + "/api")
+            api["ws"]["public"]["swap"] = ws_url + "/stream"
+        case "paradex":
+            api.update(v1=rest_url, ws=ws_url)
+        case "extended":
+            api.update(rest=root, ws=ws_url)
+        case _:
+            api.update(root=root, public=root, private=root, ws=ws_url)
+
+
+def frames_handled(exchange: Any, symbol: str, kind: str) -> int:
+    """How many frames ccxt has handled, by the time that the last of them bears."""
+    if kind == "trade":
+        trades = exchange.trades.get(symbol)
+        time_ms = trades[-1]["timestamp"] if trades else None
+    else:
+        book = exchange.orderbooks.get(symbol)
+        time_ms = book["timestamp"] if book else None
+    return 0 if time_ms is None else int(time_ms) - START_MS + 1
+
+
+async def follow(exchange: Any, symbol: str, kind: str) -> None:
+    """What a user of ccxt writes."""
+    while True:
+        if kind == "trade":
+            await exchange.watch_trades(symbol)
+        else:
+            await exchange.watch_order_book(symbol)
+
+
+async def measure(task: Task) -> Outcome:
+    """Follow the stream to its last frame; the clock runs from the first one on."""
+    exchange = getattr(ccxt.pro, task.venue)({"enableRateLimit": False})
+    if task.kind.startswith("json"):
+        exchange.options["sbe"] = False
+    point_at(exchange, task.ws_url, task.rest_url)
+    symbol = SYMBOLS[task.venue]
+    await exchange.load_markets()
+    if task.kind == "trade":
+        await exchange.watch_trades(symbol)
+    else:
+        await exchange.watch_order_book(symbol)
+    before, wall, cpu = frames_handled(exchange, symbol, task.kind), time.perf_counter(), time.process_time()
+    following = asyncio.create_task(follow(exchange, symbol, task.kind))
+    handled, until = before, time.monotonic() + _LIMIT_S
+    while handled < task.frames and not following.done() and time.monotonic() < until:
+        await asyncio.sleep(_LOOK_S)
+        handled = frames_handled(exchange, symbol, task.kind)
+    outcome = Outcome(
+        handled - before,
+        time.process_time() - cpu,
+        time.perf_counter() - wall,
+        handled == task.frames,
+    )
+    following.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await following
+    return outcome
+
+
+if __name__ == "__main__":
+    tell(asyncio.run(measure(Task.of_command_line())))
