@@ -66,19 +66,15 @@ class _BookSide:
                 price = float(text)
             except ValueError as error:
                 raise BadLevelError(f"price {text!r}") from error
-            digits = size.strip("0.")
+            digits = size.replace(".", "", 1)
             if not 0.0 < price < inf:
                 raise BadLevelError(f"price {text!r}")
-            if size.count(".") > 1:
+            if not digits.isdecimal():
                 raise BadLevelError(f"size {size!r}")
-            if digits:
-                if not digits.isdecimal() and not digits.replace(".", "", 1).isdecimal():
-                    raise BadLevelError(f"size {size!r}")
+            if digits.strip("0"):
                 if price not in levels:
                     insort(prices, price)
                 levels[price] = level
-            elif "0" not in size:
-                raise BadLevelError(f"size {size!r}")
             elif levels.pop(price, None) is not None:
                 del prices[bisect_left(prices, price)]
 
@@ -89,11 +85,13 @@ class OrderBook:
     Empty and one-sided books are legal. Whether a book may be used is its holder's business.
     """
 
-    __slots__ = ("_asks", "_bids", "_index")
+    __slots__ = ("_asks", "_bids", "_index", "_was_crossed")
 
     def __init__(self) -> None:
         self._bids: Sequence[Level] = ()
         self._asks: Sequence[Level] = ()
+        #: Whether the book was crossed when it was replaced.
+        self._was_crossed = False
         #: Both sides by price, once a delta asked for it; ``_bids`` and ``_asks`` are then out of date.
         self._index: tuple[_BookSide, _BookSide] | None = None
 
@@ -103,13 +101,11 @@ class OrderBook:
         Raises:
             BadLevelError: One of the two best levels is no level; the others are looked at when a delta comes.
         """
-        begins_empty = False
-        for side in (bids, asks):
-            if side:
-                _price(side[0])
-                begins_empty = begins_empty or is_zero(side[0][1])
+        bid = _price(bids[0]) if bids else 0.0
+        ask = _price(asks[0]) if asks else inf
         self._bids, self._asks, self._index = bids, asks, None
-        if begins_empty:
+        self._was_crossed = bid >= ask
+        if (bids and is_zero(bids[0][1])) or (asks and is_zero(asks[0][1])):
             self._indexed()  # which leaves out levels without a size
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
@@ -133,6 +129,7 @@ class OrderBook:
     def clear(self) -> None:
         """Forget everything."""
         self._bids, self._asks, self._index = (), (), None
+        self._was_crossed = False
 
     def size_at(self, side: str, price: str) -> str | None:
         """The size of the level ``price`` on ``side`` (``bid`` or ``ask``); None when there is none."""
@@ -158,12 +155,10 @@ class OrderBook:
     @property
     def is_crossed(self) -> bool:
         """Whether the best bid reaches the best ask."""
-        if self._index is not None:
-            bids, asks = self._index[0].prices, self._index[1].prices
-            return bool(bids and asks and bids[-1] >= asks[0])
-        if not self._bids or not self._asks:
-            return False
-        return float(self._bids[0][0]) >= float(self._asks[0][0])
+        if self._index is None:
+            return self._was_crossed
+        bids, asks = self._index[0].prices, self._index[1].prices
+        return bool(bids and asks and bids[-1] >= asks[0])
 
     def bids(self, depth: int | None = None) -> list[Level]:
         """The best ``depth`` bids (all when None), best first."""

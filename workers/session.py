@@ -253,7 +253,12 @@ class Session:
         if route is None or route.keeper is None:
             self.unrouted += 1
             return
-        self._took(route, route.keeper.on_snapshot(event), out)
+        outcome = route.keeper.on_snapshot(event)
+        if outcome is event and route.is_trusted and route.keeper.usable and route.state is StreamState.LIVE:
+            route.applied_ns = self._now
+            out.append((route, event))
+            return
+        self._took(route, outcome, out)
 
     def _on_relative(self, event: RelativeDelta, out: list[Publication]) -> None:
         route = self._books.get(str(event.listing.symbol))
