@@ -28,7 +28,7 @@ from workers.dial import ConnectError
 from workers.frames import BINARY, PING, PONG
 from workers.reports import Reporter
 from workers.routes import Route
-from workers.session import Session
+from workers.session import Session, cause_after
 from workers.settings import WorkerSettings
 from workers.tape import Tape
 from workers.transport import ClosedError, Transport, WebSocketTransport
@@ -46,8 +46,6 @@ _TURN_DEADLINE_NS: Final = _NS
 #: A planned end is followed by the next connection at once, spread over this long.
 _PLANNED_SPREAD_S: Final = 0.25
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
-#: Ends after which the next snapshot is a resync.
-_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
 
 #: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
 TransportFactory = Callable[[str, Sequence[str], Cutter, int], Transport]
@@ -373,7 +371,7 @@ class Connection:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
-        self._cause = "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
+        self._cause = cause_after(reason)
         wall = time.time_ns()
         with self._publisher.turn:
             if self._tape is not None and was_open:

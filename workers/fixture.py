@@ -1,7 +1,8 @@
 """Fixture mode: recorded frames through the same decoders and session brain as live ones. No sockets, no watchdogs.
 
-The brain is told the recorded times, and between records the passing of time in steps of 50 ms; nothing depends on
-when or how fast the recording is played. So one recording always gives the same events, apart from their stamps.
+The brain is told the recorded times, and the passing of time behind every read of a socket and in steps of 50 ms
+between them; nothing depends on when or how fast the recording is played. So one recording always gives the same
+events, apart from their stamps.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from ipc.errors import ConfigError, DecodeError
+from ipc.events import Cause
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
 from workers.actions import Publication
-from workers.session import Session
+from workers.session import Session, cause_after
 from workers.venues.venue import Listing, Venue
 
 __all__ = ["Fixture", "Player", "load"]
@@ -101,25 +104,30 @@ class Player:
         self._is_paced = is_paced
         self._stop = stop
         self._open: set[str] = set()
+        #: What the next connection of a session is for, by the end of its last one.
+        self._causes: dict[str, Cause] = {}
 
     def run(self) -> int:
         """Play to the end, or until told to stop; how many records were played."""
         started_ns, first_ns = time.monotonic_ns(), self._fixture.records[0].mono_ns
         now_ns = first_ns
         played = 0
-        for record in self._fixture.records:
-            while now_ns + _TICK_NS < record.mono_ns:
+        for mono_ns, together in groupby(self._fixture.records, key=lambda record: record.mono_ns):
+            while now_ns + _TICK_NS < mono_ns:
                 now_ns += _TICK_NS
                 self._tick(now_ns)
                 if self._wait(started_ns + now_ns - first_ns):
                     return played
-            if self._wait(started_ns + record.mono_ns - first_ns):
+            if self._wait(started_ns + mono_ns - first_ns):
                 return played
-            now_ns = record.mono_ns
-            session = self._sessions.get(record.session)
-            if session is not None:
-                self._play(session, record)
-                played += 1
+            now_ns = mono_ns
+            # What one read of a socket gave has one time, and no time passes within it.
+            for record in together:
+                session = self._sessions.get(record.session)
+                if session is not None:
+                    self._play(session, record)
+                    played += 1
+            self._tick(now_ns)
         return played
 
     def _wait(self, due_ns: int) -> bool:
@@ -129,28 +137,47 @@ class Player:
         return self._stop()
 
     def _tick(self, now_ns: int) -> None:
-        for name in self._open:
-            session = self._sessions[name]
-            self._publish(session, session.tick(now_ns), False)
-            session.todo.take()
+        for name, session in self._sessions.items():
+            if name in self._open:
+                self._publish(session, session.tick(now_ns), False)
+                session.todo.take()
 
     def _play(self, session: Session, record: RawRecord) -> None:
         now_ns, name = record.mono_ns, record.session
+        if record.kind in {"in", "rest"} and name not in self._open:
+            self._join(session, now_ns)
         match record.kind:
             case "open":
-                session.connecting(now_ns)
-                session.opened(now_ns)
-                self._open.add(name)
+                self._close(session, Reason.CRASH, now_ns)  # of a connection whose end nobody lived to tell
+                self._open_session(session, now_ns)
             case "in":
                 self._publish(session, session.received(record.is_binary, record.payload, now_ns), True)
             case "rest":
                 self._publish(session, self._fetched(session, record), False)
             case "close":
-                self._publish(session, session.closed(_reason(record.text), now_ns), False)
-                self._open.discard(name)
+                self._close(session, _reason(record.text), now_ns)
             case "out":
                 pass  # what was said then; the brain says its own again, to nobody
         session.todo.take()
+
+    def _open_session(self, session: Session, now_ns: int) -> None:
+        name = session.connection.name
+        session.connecting(now_ns)
+        session.opened(now_ns, self._causes.get(name, "subscribe"))
+        self._open.add(name)
+
+    def _join(self, session: Session, now_ns: int) -> None:
+        """The recording begins when the connection is open already, and its history of trades is over."""
+        self._open_session(session, now_ns)
+        for route in session.routes:
+            route.is_backlog_due = False
+
+    def _close(self, session: Session, reason: Reason, now_ns: int) -> None:
+        name = session.connection.name
+        if name in self._open:
+            self._open.discard(name)
+            self._causes[name] = cause_after(reason)
+            self._publish(session, session.closed(reason, now_ns), False)
 
     def _fetched(self, session: Session, record: RawRecord) -> list[Publication]:
         route = next((one for one in session.book_routes if one.symbol == record.symbol), None)

@@ -34,7 +34,7 @@ from workers.venues.venue import (
     Venue,
 )
 
-__all__ = ["Session"]
+__all__ = ["Session", "cause_after"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -51,6 +51,13 @@ _MUTE_MIN_NS: Final = 30 * _NS
 _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
 _ROTATE_AT: Final = 0.955
+#: Ends after which the next snapshot is a resync.
+_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
+
+
+def cause_after(reason: Reason) -> Cause:
+    """What the first snapshots of a connection are for, by the reason for which the one before it ended."""
+    return "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
 
 
 class Session:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from fake_venue import BTC, ETH, FakeVenue, delta, snapshot
+from fake_venue import BTC, ETH, FakeVenue, delta, snapshot, trade
 
 from ipc.errors import ConfigError
-from ipc.events import BookDelta, BookSnapshot, Gap
+from ipc.events import BookDelta, BookSnapshot, Gap, Trade
 from ipc.health import Reason, Stream
 from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
@@ -146,6 +146,33 @@ def test_time_passes_between_records_as_it_did():
     stand = Stand(venue, record("open", 0), record("in", 1, frame), record("in", 20, frame))
     assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
     assert stand.heard[1][1] is False
+
+
+@pytest.mark.parametrize("begins_open", [True, False])
+def test_recording_that_begins_with_an_open_connection_is_played_in_the_same_time(begins_open):
+    continuity = Continuity(Rule.SNAPSHOTS, Resync.RESUBSCRIBE, silence_s={Stream.BOOK: 3.0})
+    venue = FakeVenue(streams={Stream.BOOK: None}, continuity=continuity)
+    records = [record("in", 1, venue.frame(snapshot(None))), record("in", 20, venue.frame(snapshot(None)))]
+    stand = Stand(venue, *([] if begins_open else [record("open", 0)]), *records)
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
+
+
+@pytest.mark.parametrize(("begins_open", "flags"), [(True, ()), (False, ("backlog",))])
+def test_trades_in_the_middle_of_a_connection_are_no_backlog(begins_open, flags):
+    venue = FakeVenue(streams={Stream.TRADE: None}, replays_trades=True)
+    frame = record("in", 1, venue.frame(trade("1")))
+    stand = Stand(venue, *([] if begins_open else [record("open", 0)]), frame)
+    assert stand.play() == [Trade]
+    assert stand.heard[0][0].flags == flags
+
+
+def test_connection_that_opens_anew_without_an_end_is_lost(venue):
+    frame = venue.frame(snapshot(1))
+    records = [record("open", 0), record("in", 1, frame), record("open", 9), record("in", 10, frame)]
+    stand = Stand(venue, *records)
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
+    assert stand.heard[1][0].reason is Reason.CRASH
+    assert stand.heard[2][0].cause == "subscribe"
 
 
 def test_recorded_answer_of_rest_is_joined_to_the_stream():
