@@ -132,6 +132,15 @@ class Connection:
             book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
 
+    def tell_books(self, tape: Tape) -> None:
+        """Tell the tape the books as they stand; within a turn."""
+        mono_ns = self.row[SessionWord.LAST_WS_RX]
+        wall_ns = time.time_ns() - (time.monotonic_ns() - mono_ns)
+        for route in self.session.book_routes:
+            book = self.session.refresh(route) if self.is_open() else None
+            if book is not None:
+                tape.book(self._number, book, mono_ns, wall_ns)
+
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
         self._inbox.append(fetched)

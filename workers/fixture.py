@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
+from ipc.codec import decode
 from ipc.errors import ConfigError, DecodeError
-from ipc.events import Cause
+from ipc.events import BookSnapshot, Cause
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
@@ -144,7 +145,7 @@ class Player:
 
     def _play(self, session: Session, record: RawRecord) -> None:
         now_ns, name = record.mono_ns, record.session
-        if record.kind in {"in", "rest"} and name not in self._open:
+        if record.kind in {"in", "rest", "book"} and name not in self._open:
             self._join(session, now_ns)
         match record.kind:
             case "open":
@@ -154,6 +155,8 @@ class Player:
                 self._publish(session, session.received(record.is_binary, record.payload, now_ns), True)
             case "rest":
                 self._publish(session, self._fetched(session, record), False)
+            case "book":
+                self._take_over(session, record)
             case "close":
                 self._close(session, _reason(record.text), now_ns)
             case "out":
@@ -171,6 +174,22 @@ class Player:
         self._open_session(session, now_ns)
         for route in session.routes:
             route.is_backlog_due = False
+
+    def _take_over(self, session: Session, record: RawRecord) -> None:
+        """The book as it stood, which is news where the recording begins, or goes on after a pause."""
+        try:
+            book = decode(record.payload)
+        except DecodeError:
+            return
+        if not isinstance(book, BookSnapshot):
+            return
+        holds = session.holds(book)
+        if holds is False:
+            # What was followed is not what went on: between the two there is a piece that nobody recorded.
+            self._close(session, Reason.CRASH, record.mono_ns)
+            self._join(session, record.mono_ns)
+        if not holds:
+            self._publish(session, session.take_over(book, record.mono_ns), True)
 
     def _close(self, session: Session, reason: Reason, now_ns: int) -> None:
         name = session.connection.name

@@ -240,6 +240,22 @@ class Session:
         """The book of a route for joiners; None while it is unusable (its first snapshot is then the answer)."""
         return route.keeper.snapshot("refresh") if route.keeper is not None and route.is_trusted else None
 
+    def holds(self, book: BookSnapshot) -> bool | None:
+        """Whether a recorded book is the one at hand; None when there is none at hand."""
+        routes = self._books20 if book.depth == _BOOK20_DEPTH else self._books
+        route = routes.get(str(book.symbol))
+        if route is None or route.keeper is None or not route.is_trusted:
+            return None
+        return route.keeper.venue_seq == book.venue_seq and route.keeper.equals(book)
+
+    def take_over(self, book: BookSnapshot, now_ns: int) -> list[Publication]:
+        """A recording tells what the book was before it began; what to publish because of it."""
+        self._now = now_ns
+        book.flags = ()
+        out: list[Publication] = []
+        self._on_snapshot(book, out)
+        return out
+
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def _on_delta(self, event: BookDelta, out: list[Publication]) -> None:

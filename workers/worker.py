@@ -210,7 +210,9 @@ class Worker:
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
-            self._tape.look()
+            if self._tape.look():
+                for connection in self._connections:
+                    connection.tell_books(self._tape)
             blackbox = self._tape.due(now)
         if blackbox is not None:
             self._tape.save(*blackbox)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from fake_venue import BTC, ETH, FakeVenue, delta, snapshot, trade
 
+from ipc.codec import encode
 from ipc.errors import ConfigError
 from ipc.events import BookDelta, BookSnapshot, Gap, Trade
 from ipc.health import Reason, Stream
@@ -164,6 +165,36 @@ def test_trades_in_the_middle_of_a_connection_are_no_backlog(begins_open, flags)
     stand = Stand(venue, *([] if begins_open else [record("open", 0)]), frame)
     assert stand.play() == [Trade]
     assert stand.heard[0][0].flags == flags
+
+
+def book_record(seconds, book):
+    return record("book", seconds, encode(book))
+
+
+def test_book_that_a_recording_begins_with_is_followed(venue):
+    stand = Stand(venue, book_record(1, snapshot(7)), record("in", 1, venue.frame(delta(8, 7))))
+    assert stand.play() == [BookSnapshot, BookDelta]
+    assert stand.heard[0][0].flags == ()
+    assert stand.heard[0][0].cause == "subscribe"
+
+
+def test_book_that_is_held_already_is_no_news(venue):
+    frames = [record("in", number, venue.frame(one)) for number, one in ((1, snapshot(1)), (2, delta(2, 1)))]
+    stand = Stand(venue, record("open", 0), *frames, book_record(2, snapshot(2)))
+    assert stand.play() == [BookSnapshot, BookDelta]
+
+
+def test_book_that_is_another_than_the_held_one_ends_what_was_followed(venue):
+    frames = [record("in", 1, venue.frame(snapshot(1))), record("in", 9, venue.frame(delta(71, 70)))]
+    stand = Stand(venue, record("open", 0), frames[0], book_record(9, snapshot(70)), frames[1])
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot, BookDelta]
+    assert stand.heard[1][0].reason is Reason.CRASH
+
+
+@pytest.mark.parametrize("payload", [b"nonsense", encode(trade("1")), encode(snapshot(1, symbol="DOGE-PERP"))])
+def test_book_that_is_none_is_left_out(venue, payload):
+    stand = Stand(venue, record("book", 1, payload), record("in", 1, venue.frame(snapshot(1))))
+    assert stand.play() == [BookSnapshot]
 
 
 def test_connection_that_opens_anew_without_an_end_is_lost(venue):
