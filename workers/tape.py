@@ -174,16 +174,16 @@ class Tape:
             self._tell("book", session, mono_ns, wall_ns, payload)
 
     def want(self, reason: Reason) -> None:
-        """Something went wrong: the black box is to be saved."""
+        """Something went wrong: the black box is to be saved, later when one was saved just now."""
         if self._wanted is None:
-            self._wanted = (reason, time.monotonic_ns() + _AFTERMATH_NS)
+            self._wanted = (reason, max(time.monotonic_ns() + _AFTERMATH_NS, self._saved_ns + _PAUSE_NS))
 
     def due(self, now_ns: int) -> tuple[Reason, bytes] | None:
         """The black box, when it is time to save it."""
         if self._wanted is None or self._ring is None or now_ns < self._wanted[1]:
             return None
         (reason, _), self._wanted = self._wanted, None
-        if self._directory is None or now_ns - self._saved_ns < _PAUSE_NS:
+        if self._directory is None:
             return None
         self._saved_ns = now_ns
         return reason, self._ring.snapshot()

@@ -288,6 +288,19 @@ def test_boxes_are_saved_at_most_every_ten_seconds(tape, clock):
     assert count == 3
 
 
+def test_trouble_soon_after_a_box_was_saved_is_saved_when_its_time_comes(tape, clock, saved):
+    tape.want(Reason.SEQ_GAP)
+    clock.advance(1)
+    assert save_due(tape, clock)
+    clock.advance(3)
+    tape.want(Reason.CROSSED_BOOK)
+    clock.advance(6.9)
+    assert not save_due(tape, clock)
+    clock.advance(0.1)
+    assert save_due(tape, clock)
+    assert {path.name.split("-")[-1] for path in saved.iterdir()} == {f"seq_gap{SUFFIX}", f"crossed_book{SUFFIX}"}
+
+
 def test_oldest_boxes_go(tape, clock, saved):
     for _ in range(6):
         tape.save(Reason.SEQ_GAP, b"ring")
