@@ -141,6 +141,12 @@ class Connection:
             if book is not None:
                 tape.book(self._number, book, mono_ns, wall_ns)
 
+    def report(self) -> None:
+        """Tell which streams changed, and do nothing else that the session asks for: a recording says what was done."""
+        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
+        if changes:
+            self._reports.changed(changes, attempt=1, backoff_s=None)
+
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
         self._inbox.append(fetched)

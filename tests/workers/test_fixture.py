@@ -9,9 +9,10 @@ from fake_venue import BTC, ETH, FakeVenue, delta, snapshot, trade
 from ipc.codec import encode
 from ipc.errors import ConfigError
 from ipc.events import BookDelta, BookSnapshot, Gap, Trade
-from ipc.health import Reason, Stream
+from ipc.health import Reason, Stream, StreamState
 from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
+from workers.actions import Changed
 from workers.fixture import Fixture, Player, load
 from workers.recovery import Policy
 from workers.session import Session
@@ -95,7 +96,8 @@ class Stand:
     """Plays records into a session, and keeps what comes of it."""
 
     def __init__(self, venue, *records, listings=(BTC,), is_paced=False):
-        self.heard, self.is_stopped = [], False
+        self.heard, self.settled = [], []
+        self.is_stopped = self.has_turn = False
         plan = venue.connections(listings, "ws://x", {})[0]
         policy = Policy(stale_ns=10 * NS, ping_ns=20 * NS, pong_ns=10 * NS)
         self.session = Session(venue, plan, listings, policy)
@@ -104,13 +106,27 @@ class Stand:
             Fixture(tuple(listings), {}, records),
             [self.session],
             self._publish,
+            self._settle,
+            turn=lambda: self,
             is_paced=is_paced,
             stop=lambda: self.is_stopped,
         )
 
     def _publish(self, session, publications, is_caused):
         assert session is self.session
+        assert self.has_turn
         self.heard += [(event, is_caused) for _, event in publications if event is not None]
+
+    def __enter__(self):
+        assert not self.has_turn
+        self.has_turn = True
+
+    def __exit__(self, *_):
+        self.has_turn = False
+
+    def _settle(self, session):
+        assert not self.has_turn
+        self.settled += session.todo.take()
 
     def play(self):
         self.played = self.player.run()
@@ -129,6 +145,14 @@ def test_recorded_frames_go_through_the_decoder_and_the_brain(venue):
     assert stand.play() == [BookSnapshot, BookDelta, Gap]
     assert {is_caused for _, is_caused in stand.heard} == {True}
     assert stand.played == 5
+
+
+def test_what_a_session_asks_for_and_which_streams_changed_is_told_behind_the_turn(venue):
+    stand = Stand(venue, record("open", 0), record("in", 1, venue.frame(snapshot(1))), record("close", 2))
+    stand.play()
+    changes = [action.route.state for action in stand.settled if isinstance(action, Changed)]
+    assert StreamState.BACKOFF in changes
+    assert not stand.session.todo
 
 
 def test_end_of_a_recorded_connection_is_a_gap_with_its_reason(venue):
