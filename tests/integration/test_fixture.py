@@ -31,14 +31,15 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of a system from its first second, in which every venue suffered every fault."""
     out = tmp_path_factory.mktemp("live")
     system = System()
-    with Recorder(system.run_dir, out, "--raw") as recorder, system:
-        system.wait_live()
-        for name, arguments in FAULTS:
-            for venue in VENUES:
-                system.fault(venue, name, **arguments)
-            time.sleep(3.5)  # hyperliquid's book must have been silent for three seconds to be known as lost
+    with Recorder(system.run_dir, out, "--raw") as recorder:
+        with system:
             system.wait_live()
-        time.sleep(2)
+            for name, arguments in FAULTS:
+                for venue in VENUES:
+                    system.fault(venue, name, **arguments)
+                time.sleep(3.5)  # hyperliquid's book must have been silent for seconds to be known as lost
+                system.wait_live()
+        # Both the frames and the events have their end on the record.
         assert recorder.stop() == 0, recorder.errors
     return out
 
