@@ -29,7 +29,7 @@ FAULTS = (
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of a system from its first second, in which every venue suffered every fault."""
-    out = tmp_path_factory.mktemp("live")
+    out = tmp_path_factory.mktemp("recording") / "live"
     system = System()
     with Recorder(system.run_dir, out, "--raw") as recorder:
         with system:
@@ -67,7 +67,7 @@ def length_s(recording: Path) -> float:
 def plays(rehearsed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Journals of two plays of the recording."""
     seconds = length_s(rehearsed)
-    first, second = (play(rehearsed, tmp_path_factory.mktemp("play"), seconds) for _ in range(2))
+    first, second = (play(rehearsed, tmp_path_factory.mktemp("play") / "out", seconds) for _ in range(2))
     return first, second
 
 

@@ -31,7 +31,7 @@ class Recorder:
 
     Args:
         run_dir: Of the system.
-        out: Where the journal goes.
+        out: Where the journal goes; a directory that is not there yet, unless the system is.
         arguments: More of them.
     """
 
@@ -46,6 +46,8 @@ class Recorder:
         self.errors = ""
 
     def __enter__(self) -> Self:
+        """Wait until it listens: it makes its directory just before."""
+        wait_for(lambda: self.out.exists() or self.process.poll() is not None, what="a recorder")
         return self
 
     def __exit__(self, *_: object) -> None:
