@@ -97,6 +97,24 @@ def test_the_events_of_a_played_recording_are_those_of_the_live_system(
     assert said(plays[0]) == said(rehearsed)
 
 
+def test_a_recording_of_a_running_system_begins_with_its_books(tmp_path: Path) -> None:
+    with System() as system:
+        system.wait_live()
+        with Recorder(system.run_dir, tmp_path, "--raw", "--for", "3") as recorder:
+            recorder.process.wait(30)
+            assert recorder.stop() == 0, recorder.errors
+    ran = paraphina("fixture", "info", str(tmp_path), "--json")
+    described = {one["venue"]: one for one in json.loads(ran.stdout)}
+    assert set(described) == set(VENUES)
+    for venue, one in described.items():
+        assert one["records"].get("open", 0) == 0, venue
+        for symbol, book in one["books"].items():
+            assert book["snapshots"] >= 1, (venue, symbol)
+            assert book["gaps"] == 0, (venue, symbol)
+            assert venue == "hyperliquid" or book["deltas"] > 5, (venue, symbol)
+    assert paraphina("verify", str(tmp_path)).returncode == 0
+
+
 def test_two_plays_of_one_recording_are_the_same_but_for_their_times(plays: tuple[Path, Path]) -> None:
     first, second = (
         {

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import psutil
 import pytest
-from recordings import Recorder, essence, journal
+from recordings import Loudspeakers, Recorder, essence, journal
 from systems import VENUES, Listener, System, paraphina, wait_for
 
 from ipc.rundir import RunDir
@@ -177,6 +178,24 @@ def test_a_killed_recorder_leaves_at_most_a_torn_line(tmp_path: Path) -> None:
             recorder.wait_for_events()
             assert recorder.stop(signal.SIGKILL) == -signal.SIGKILL
         assert kinds(found(tmp_path)) <= {"torn_line", "silent_channel"}
+
+
+def test_five_venues_of_a_thousand_events_a_second_cost_less_than_a_third_of_a_core(
+    recorded: Path, elsewhere: RunDir, tmp_path: Path
+) -> None:
+    elsewhere.prepare()
+    seconds, rate = 6, 1000
+    with Recorder(elsewhere, tmp_path / "out") as recorder, Loudspeakers(elsewhere, journal(recorded)) as speakers:
+        speakers.play(rate, 1)
+        process = psutil.Process(recorder.process.pid)
+        before = process.cpu_times()
+        speakers.play(rate, seconds)
+        after = process.cpu_times()
+        assert recorder.stop() == 0, recorder.errors
+    cost_s = after.user + after.system - before.user - before.system
+    assert cost_s / seconds < 1 / 3
+    assert sum(recorder.tally["events"].values()) >= 5 * rate * seconds
+    assert sum(recorder.tally["lost"].values()) == 0
 
 
 @pytest.fixture
