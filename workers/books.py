@@ -177,16 +177,12 @@ class BookKeeper:
         )
 
     def crc32_top10(self) -> int:
-        """Checksum of the ten best levels a side."""
-        return self._book.crc32_top10()
+        """Checksum of the ten best levels a side.
 
-    def is_whole(self) -> bool:
-        """Whether its best levels are levels."""
-        try:
-            self._book.crc32_top10()
-        except BadLevelError:
-            return False
-        return True
+        Raises:
+            BadLevelError: One of them is no level.
+        """
+        return self._book.crc32_top10()
 
     @property
     def is_crossed_by_venue(self) -> bool:

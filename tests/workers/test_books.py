@@ -10,6 +10,7 @@ from replicas import Replica, histories, levels_of
 
 from ipc.events import BookDelta, BookSnapshot
 from ipc.health import Reason
+from ipc.orderbook import BadLevelError
 from workers.books import BookKeeper, Broken
 from workers.venues.venue import Continuity, RelativeDelta, Resync, Rule
 
@@ -516,9 +517,10 @@ def test_bad_level_deep_in_a_snapshot_breaks_the_book_before_anybody_trusts_it(c
 @pytest.mark.parametrize("level", [("x", "1"), ("99", "x")])
 def test_feed_of_whole_books_is_looked_at_deeper_when_it_is_asked_for(snapshots, level):
     snapshots.on_snapshot(snapshot(None, [("100", "1"), ("99", "1")]))
-    assert snapshots.is_whole()
+    assert snapshots.crc32_top10()
     snapshots.on_snapshot(snapshot(None, [("100", "1"), level]))
-    assert not snapshots.is_whole()
+    with pytest.raises(BadLevelError):
+        snapshots.crc32_top10()
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

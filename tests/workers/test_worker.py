@@ -342,6 +342,18 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
 
 
+def test_of_many_books_each_has_its_checksum_told_in_turn(bench, clock, monkeypatch):
+    monkeypatch.setattr("workers.worker._CHECKED_AT_ONCE", 1)
+    bench.take(BTC, ETH)
+    for symbol in ("BTC-PERP", "ETH-PERP"):
+        bench.make_usable(symbol, clock.now_ns)
+    for _ in range(4):
+        bench.worker._look()
+        clock.advance(1.0)
+    told = [[symbol for symbol, book in beat.books.items() if book.crc32_top10 is not None] for beat in bench.beats()]
+    assert told == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
+
+
 def test_book_with_a_level_that_is_none_ends_its_connection(bench, clock, events):
     bench.take(BTC, ETH)
     bench.make_usable("BTC-PERP", clock.now_ns)
