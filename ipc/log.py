@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["EventLog", "FoldRepeats", "StderrHandler", "flush_repeats", "get_log", "hide", "setup"]
+__all__ = ["EventLog", "FoldRepeats", "StderrHandler", "flush_repeats", "get_log", "hide", "prettied", "setup"]
 
 #: POSIX: a write of at most this many bytes to a pipe that polls writable does not block.
 _PIPE_ATOMIC: Final = 4096
@@ -87,6 +87,22 @@ class PrettyFormatter(logging.Formatter):
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
         return line if not record.exc_info else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def prettied(line: str) -> str:
+    """A line of :class:`JsonFormatter` as :class:`PrettyFormatter` would have written it; others as they are."""
+    try:
+        told = json.loads(line)
+        moment = float(told.pop("ts"))
+        head = f"{told.pop('level').upper():<7} {told.pop('event')}"
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return line
+    traceback = told.pop("traceback", None)
+    told.pop("logger", None)
+    clock = time.strftime("%H:%M:%S", time.localtime(moment))
+    fields = " ".join(f"{key}={value}" for key, value in told.items() if key != "pid")
+    pretty = f"{clock}.{int(moment % 1 * 1000):03d} {head} {fields}".rstrip()
+    return pretty if traceback is None else f"{pretty}\n{traceback}"
 
 
 class JsonFormatter(logging.Formatter):
