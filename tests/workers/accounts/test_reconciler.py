@@ -368,7 +368,7 @@ def test_a_login_without_an_end_is_not_renewed(looking: Looking) -> None:
 def test_a_login_is_renewed_when_it_is_due_and_used_from_then_on(
     looking: Looking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hidden: set[str] = set()
+    hidden: dict[str, None] = {}
     monkeypatch.setattr(log_module, "_hidden", hidden)
     renewed = dataclasses.replace(LOGIN, token="renewed-token")
     looking.side.renewals = [Renewal(renewed, messages=(b"use it",))]
