@@ -89,11 +89,12 @@ class Snapshot:
 
     ``events`` hold all open orders, what the venue tells of orders that closed of late, all positions, balances, margin
     and the fills that were asked for. ``open_orders`` lists all orders that are open, by id: what is not among them is
-    open no more.
+    open no more. Where ``has_all_balances``, the same holds for assets.
     """
 
     events: tuple[AccountEvent, ...]
     open_orders: frozenset[str]
+    has_all_balances: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,7 +234,9 @@ class ExtendedAccount(AccountSide):
         ]
         body = yield _request("/user/balance", login.token)
         events += _balance_events(_told(_balances, body, "balance"), None, account, snapshot=True)
-        return Snapshot(tuple(events), frozenset(order.order_id for order in open_orders))
+        # The balance is that of the collateral; what else is held, the stream alone tells.
+        open_ids = frozenset(order.order_id for order in open_orders)
+        return Snapshot(tuple(events), open_ids, has_all_balances=False)
 
 
 # --- frames -------------------------------------------------------------------------------------------------------

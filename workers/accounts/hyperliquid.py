@@ -259,9 +259,10 @@ class HyperliquidAccount(AccountSide):
         body = yield _info("frontendOpenOrders", login.token, 20)
         open_rows = parsed(_rest_orders, body, "frontendOpenOrders")
         body = yield _info("historicalOrders", login.token, 20)
-        # The newest state of an order comes first, and the last one told stands.
-        history = parsed(_updates, body, "historicalOrders")
-        events += [_updated(row, markets, account, snapshot=True) for row in reversed(history)]
+        # The newest state of an order comes first, and the last one told stands. What is open, the other list says: the
+        # two are not of one moment.
+        history = [_updated(row, markets, account, snapshot=True) for row in parsed(_updates, body, "historicalOrders")]
+        events += [order for order in reversed(history) if order.status not in {"open", "untriggered"}]
         events += [_open(row, markets, account) for row in open_rows]
         body = yield _info("clearinghouseState", login.token, 2)
         events += _state_events(parsed(_rest_state, body, "clearinghouseState"), markets, account, snapshot=True)
@@ -465,6 +466,8 @@ def _balances(state: _SpotState, account: str, *, snapshot: bool = False) -> Ite
 
 
 def _refused(text: str) -> Refused:
+    """A refusal; the venue's text repeats what was asked for, and so the address."""
+    text = _ADDRESS_FORM.sub("(address)", text)
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return Refused(text, reason=None)
     return Refused(text, reason=Reason.RATE_LIMITED if text.startswith("Cannot") else Reason.SUBSCRIBE_ERROR)
