@@ -28,6 +28,7 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    pinging_often,
     without_calls,
 )
 from workers.accounts.secrets import Secrets
@@ -176,7 +177,7 @@ class ExtendedAccount(AccountSide):
 
     venue: ClassVar[str] = "extended"
     secrets: ClassVar[tuple[str, ...]] = (_KEY,)
-    keepalive: ClassVar[Keepalive] = _VENUE.keepalive
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """The key names its account."""

@@ -24,6 +24,7 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    pinging_often,
     without_calls,
 )
 from workers.accounts.secrets import NAMES, Secrets
@@ -189,7 +190,7 @@ class HyperliquidAccount(AccountSide):
 
     venue: ClassVar[str] = "hyperliquid"
     secrets: ClassVar[tuple[str, ...]] = NAMES["hyperliquid"]
-    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=15.0, ping=b'{"method":"ping"}')
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """An address is all it takes."""

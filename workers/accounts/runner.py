@@ -27,7 +27,7 @@ from workers.accounts.stream import AccountStream
 from workers.cut import Cutter
 from workers.rest import RestBudget, RestClient
 from workers.settings import WorkerSettings
-from workers.venues.venue import Listing, Markets, Venue
+from workers.venues.venue import Keepalive, Listing, Markets, Venue
 from workers.watchdog import Watched
 
 __all__ = ["SESSION_NAMES", "AccountRunner"]
@@ -35,6 +35,9 @@ __all__ = ["SESSION_NAMES", "AccountRunner"]
 log = get_log(__name__)
 
 _MS: Final = 1_000_000
+_NS: Final = 1_000_000_000
+#: Between two looks of whoever reads the socket, and some more.
+_TICK_S: Final = 1.0
 #: Of the venue's REST limit; the public side has most of it.
 _REST_SHARE: Final = 0.2
 #: What the account's two rows on the board are called.
@@ -99,7 +102,10 @@ class AccountRunner:
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
         cutters = (Cutter(), Cutter())
         callers = [
-            Caller(RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)))
+            Caller(
+                RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)),
+                stop.wait,
+            )
             for cutter, row in zip(cutters, rows, strict=True)
         ]
         period_s = settings.account_period_ms / 1000
@@ -123,7 +129,7 @@ class AccountRunner:
         self.reconciler.stream = self.stream
         self._cutters = cutters
         self.watched = (
-            Watched(SESSION_NAMES[0], rows[0], (), cutters[0]),
+            Watched(SESSION_NAMES[0], rows[0], (), cutters[0], may_be_silent_ns=_may_be_silent_ns(side.keepalive)),
             Watched(SESSION_NAMES[1], rows[1], (), cutters[1], is_lane=True),
         )
 
@@ -151,3 +157,8 @@ class AccountRunner:
             replace_file(self._description, msgspec.json.encode(text))
         except OSError as error:
             log.warning("account.undescribed", venue=self._venue.name, error=str(error))
+
+
+def _may_be_silent_ns(keepalive: Keepalive) -> int:
+    """How long a connection may be silent on which nothing happens: its pings and their answers keep it."""
+    return int((keepalive.interval_s + keepalive.pong_within_s + _TICK_S) * _NS)
