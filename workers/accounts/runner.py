@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -45,11 +45,12 @@ SESSION_NAMES: Final = ("account", "account_rest")
 
 
 class _Named(Markets):
-    """The markets that are followed, and of any other what its name says."""
+    """The markets that are followed; any other that the venue lists, or what its name says, can be named as well."""
 
-    def __init__(self, venue: Venue, known: dict[str, Listing]) -> None:
+    def __init__(self, venue: Venue, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
         self._venue = venue
-        self._known = known
+        self._followed = {listing.wire: listing for listing in followed}
+        self._known = {listing.wire: listing for listing in listed} | self._followed
 
     def get(self, wire: str, /) -> Listing | None:
         """The listing behind a wire name."""
@@ -57,7 +58,7 @@ class _Named(Markets):
 
     def __iter__(self) -> Iterator[str]:
         """The wire names of the markets that are followed."""
-        return iter(self._known)
+        return iter(self._followed)
 
 
 class AccountRunner:
@@ -88,7 +89,7 @@ class AccountRunner:
         assert settings.account is not None  # noqa: S101 - whoever makes one has an account
         self._venue = venue
         self._alias = settings.account
-        self._markets = _Named(venue, {})
+        self._markets = _Named(venue, (), ())
         run_dir = RunDir(Path(settings.run_dir))
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
@@ -137,9 +138,9 @@ class AccountRunner:
         """The markets that are known now."""
         return self._markets
 
-    def take_listings(self, listings: tuple[Listing, ...]) -> None:
-        """These markets are followed from now on."""
-        self._markets = _Named(self._venue, {listing.wire: listing for listing in listings})
+    def take_listings(self, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
+        """These markets are followed from now on, of all that are listed."""
+        self._markets = _Named(self._venue, followed, listed)
 
     def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         """What is to be kept running, by name."""

@@ -170,21 +170,22 @@ def test_ending_it_cuts_whatever_blocks(bench: Bench) -> None:
 # --- markets ------------------------------------------------------------------------------------------------------
 
 
-def test_markets_that_are_followed_are_named_by_their_listings_and_others_by_their_names(bench: Bench) -> None:
+def test_markets_are_named_by_their_listings_and_others_by_their_names(bench: Bench) -> None:
     made = bench.make(venue=Lighter())
-    made.take_listings((Listing("BTC", "1", "BTC"), Listing("ETH", "0", "ETH")))
+    followed = (Listing("BTC", "1", "BTC"), Listing("ETH", "0", "ETH"))
+    made.take_listings(followed, (*followed, Listing("SOL", "2", "SOL")))
     markets = made.markets()
     assert list(markets) == ["1", "0"]
-    assert markets.get("1").symbol == "BTC-PERP"
+    assert (markets.get("1").symbol, markets.get("2").symbol) == ("BTC-PERP", "SOL-PERP")
     assert (markets.get("99").symbol, markets.get("99").wire) == (None, "99")
 
 
 def test_markets_are_always_those_of_now(bench: Bench) -> None:
     made = bench.make()
     assert list(made.markets()) == []
-    made.take_listings((BTC,))
+    made.take_listings((BTC,), (BTC, ETH))
     assert list(made.markets()) == ["1"]
-    made.take_listings((BTC, ETH))
+    made.take_listings((BTC, ETH), (BTC, ETH))
     assert list(made.markets()) == ["1", "2"]
     assert list(made.stream._markets()) == list(made.reconciler._markets()) == ["1", "2"]
 
