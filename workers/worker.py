@@ -115,6 +115,7 @@ class Worker:
         tick_s = settings.watchdog_tick_ms / 1000
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
+        self._is_account_followed = False
         self._connections: list[Connection] = []
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
@@ -147,8 +148,6 @@ class Worker:
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
             self._take_listings(cached)
-        for name, run in self._account.threads() if self._account is not None else ():
-            keep(name, run, wanted)
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
 
@@ -322,14 +321,24 @@ class Worker:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._poll.poll_for(resolved.listings, len(resolved.missing))
-        if self._account is not None:
-            self._account.take_listings(resolved.listings)
+        self._follow_account(resolved, listings)
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
                 self._tell_missing(base, reason)
+
+    def _follow_account(self, resolved: markets.Resolved, listings: list[Listing]) -> None:
+        """An account may trade in any market of the venue, and begins when it can name them all."""
+        account = self._account
+        if account is None:
+            return
+        account.take_listings(resolved.listings, listings)
+        if not self._is_account_followed:
+            self._is_account_followed = True
+            for name, run in account.threads():
+                self._threads.keep(name, run, self._is_wanted)
 
     def _tell_instruments(self, resolved: markets.Resolved) -> None:
         venue = self._settings.venue

@@ -79,6 +79,25 @@ class FakeTape:
         self.is_closed = True
 
 
+class FakeAccount:
+    """Keeps what it is told, and that it was run."""
+
+    watched = ()
+
+    def __init__(self):
+        self.listings, self.runs, self.over = [], [], threading.Event()
+
+    def take_listings(self, followed, listed):
+        self.listings.append((followed, listed))
+
+    def threads(self):
+        return (("account", self._run),)
+
+    def _run(self):
+        self.runs.append("account")
+        self.over.wait()
+
+
 class NoClient:
     """REST that never answers."""
 
@@ -289,6 +308,18 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
     assert connection.ended is Reason.REQUESTED
     assert bench.publisher.of("status.lighter")[-1].state is StreamState.OFF
     assert bench.worker._tape.is_closed
+
+
+def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
+    account, unfollowed = FakeAccount(), Listing("SOL", "2", "SOL")
+    monkeypatch.setattr(bench.worker, "_account", account)
+    assert account.runs == []
+    bench.take(BTC, ETH, unfollowed)
+    bench.take(BTC, ETH, unfollowed)
+    wait_until(lambda: account.runs)
+    assert account.runs == ["account"]
+    assert account.listings == [((BTC, ETH), [BTC, ETH, unfollowed])] * 2
+    account.over.set()
 
 
 def test_watchdog_watches_lanes_and_the_books_of_every_connection(bench, board):
