@@ -151,6 +151,15 @@ class BookKeeper:
         self._buffer.clear()
         return usable
 
+    def lose_to_silence(self) -> None:
+        """Nothing that could be applied came on a connection that lives.
+
+        When its frames were left out for being old, its clock was set back: one connection is one server. So time
+        begins anew with the next snapshot.
+        """
+        self.lose("resync")
+        self.exchange_ns = None
+
     def snapshot(self, cause: Cause) -> BookSnapshot | None:
         """The book as it stands, for a joiner; None while it is not usable."""
         if not self.usable:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipc.errors import FeedError, NotRunningError, UsageError
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from ipc.errors import FeedError, UsageError
+from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.events import Event
     from ipc.feed import Feed
     from ipc.replica import BookReplica
 
-__all__ = ["book", "check_running", "funding", "tail"]
+__all__ = ["book", "funding", "tail"]
 
 _FIRST_S: Final = 5.0
 
@@ -40,7 +40,7 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
     unknown = [channel for channel in channels if channel not in CHANNELS]
     if unknown:
         raise UsageError(f"no channel {unknown[0]!r}", advice=f"channels are {', '.join(CHANNELS)}")
-    check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     shown = 0
     with Feed(open_run_dir(run_dir).path, channels=channels) as feed:
         for event in feed:
@@ -93,7 +93,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     from ipc.events import Funding
     from ipc.feed import Feed
 
-    check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
     described = directory.describe()["venues"]
     wanted = {(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]}
@@ -119,25 +119,8 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     return 0
 
 
-def check_running(run_dir: str | None) -> None:
-    """See that a system runs.
-
-    Raises:
-        NotRunningError: None does.
-    """
-    from supervisor.lock import holder_of
-
-    directory = open_run_dir(run_dir)
-    if holder_of(directory.lock) is None:
-        raise NotRunningError(
-            "no supervisor is running here",
-            where=str(directory.path),
-            advice="start one with: paraphina-supervisor start",
-        )
-
-
 def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
-    check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     venues = open_run_dir(run_dir).describe()["venues"]
     if venue not in venues:
         raise UsageError(f"no venue {venue!r} here", advice=f"there are {', '.join(venues)}")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.look import check_running
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,7 +38,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     """
     from ipc.feed import Feed
 
-    check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
     described = directory.describe()["venues"]
     wanted = [(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]]

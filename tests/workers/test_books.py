@@ -109,6 +109,16 @@ def test_server_that_stays_behind_is_not_refused_for_ever(snapshots):
     assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
 
 
+def test_server_that_sets_its_clock_back_is_believed_after_a_silence(snapshots):
+    snapshots.on_snapshot(snapshot(None, ns=2000))
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
+    snapshots.lose_to_silence()
+    event = snapshots.on_snapshot(snapshot(None, ns=1001))
+    assert event is not None
+    assert event.cause == "resync"
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None, "and older ones are left out as before"
+
+
 def test_order_of_time_is_no_matter_where_frames_are_numbered(chain):
     chain.on_snapshot(snapshot(5, ns=2000))
     assert chain.on_snapshot(snapshot(6, ns=1000)) is not None
