@@ -28,7 +28,7 @@ from workers.dial import ConnectError
 from workers.frames import BINARY, PING, PONG
 from workers.reports import Reporter
 from workers.routes import Route
-from workers.session import Session
+from workers.session import Session, cause_after
 from workers.settings import WorkerSettings
 from workers.tape import Tape
 from workers.transport import ClosedError, Transport, WebSocketTransport
@@ -46,8 +46,6 @@ _TURN_DEADLINE_NS: Final = _NS
 #: A planned end is followed by the next connection at once, spread over this long.
 _PLANNED_SPREAD_S: Final = 0.25
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
-#: Ends after which the next snapshot is a resync.
-_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
 
 #: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
 TransportFactory = Callable[[str, Sequence[str], Cutter, int], Transport]
@@ -133,6 +131,21 @@ class Connection:
             book.recv_mono_ns = route.applied_ns or route.fetched_ns
             book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
+
+    def tell_books(self, tape: Tape) -> None:
+        """Tell the tape the books as they stand; within a turn."""
+        mono_ns = self.row[SessionWord.LAST_WS_RX]
+        wall_ns = time.time_ns() - (time.monotonic_ns() - mono_ns)
+        for route in self.session.book_routes:
+            book = self.session.refresh(route) if self.is_open() else None
+            if book is not None:
+                tape.book(self._number, book, mono_ns, wall_ns)
+
+    def report(self) -> None:
+        """Tell which streams changed, and do nothing else that the session asks for: a recording says what was done."""
+        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
+        if changes:
+            self._reports.changed(changes, attempt=1, backoff_s=None)
 
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
@@ -373,7 +386,7 @@ class Connection:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
-        self._cause = "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
+        self._cause = cause_after(reason)
         wall = time.time_ns()
         with self._publisher.turn:
             if self._tape is not None and was_open:

@@ -35,7 +35,7 @@ from workers.venues.venue import (
     Venue,
 )
 
-__all__ = ["Session"]
+__all__ = ["Session", "cause_after"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -54,6 +54,13 @@ _MUTE_MIN_NS: Final = 30 * _NS
 _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
 _ROTATE_AT: Final = 0.955
+#: Ends after which the next snapshot is a resync.
+_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
+
+
+def cause_after(reason: Reason) -> Cause:
+    """What the first snapshots of a connection are for, by the reason for which the one before it ended."""
+    return "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
 
 
 class Session:
@@ -238,6 +245,22 @@ class Session:
     def refresh(self, route: Route) -> BookSnapshot | None:
         """The book of a route for joiners; None while it is unusable (its first snapshot is then the answer)."""
         return route.keeper.snapshot("refresh") if route.keeper is not None and route.is_trusted else None
+
+    def holds(self, book: BookSnapshot) -> bool | None:
+        """Whether a recorded book is the one at hand; None when there is none at hand."""
+        routes = self._books20 if book.depth == _BOOK20_DEPTH else self._books
+        route = routes.get(str(book.symbol))
+        if route is None or route.keeper is None or not route.is_trusted:
+            return None
+        return route.keeper.venue_seq == book.venue_seq and route.keeper.equals(book)
+
+    def take_over(self, book: BookSnapshot, now_ns: int) -> list[Publication]:
+        """A recording tells what the book was before it began; what to publish because of it."""
+        self._now = now_ns
+        book.flags = ()
+        out: list[Publication] = []
+        self._on_snapshot(book, out)
+        return out
 
     # --- frames -----------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,8 @@ _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
 _REST_SHARE: Final = 0.75
 _JOIN_S: Final = 1.0
+#: Before a fixture is played.
+_AUDIENCE_S: Final = 0.5
 #: A socket that is away for this long is stood in for by REST, and how often.
 _REST_BOOK_AFTER_NS: Final = 3 * _NS
 _REST_BOOK_EVERY_NS: Final = 5 * _NS
@@ -167,27 +169,30 @@ class Worker:
         resolved = markets.resolve(fixture.listings, self._settings.bases)
         self._resolved = resolved
         self._tell_instruments(resolved)
-        self._connections = self._make_connections(resolved.listings, fixture.options)
+        self._connections = self._make_connections(resolved.listings, fixture.options, None)
         for connection in self._connections:
             connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
         self._describe(resolved.listings)
         by_session = {connection.session: connection for connection in self._connections}
 
         def publish(session: Session, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
-            with self._publisher.turn:
-                now = time.monotonic_ns() if is_caused else 0
-                by_session[session].publish(publications, now, time.time_ns())
+            now = time.monotonic_ns() if is_caused else 0
+            by_session[session].publish(publications, now, time.time_ns())
 
         player = Player(
             self._venue,
             fixture,
             list(by_session),
             publish,
+            lambda session: by_session[session].report(),
+            turn=lambda: self._publisher.turn,
             is_paced=self._settings.is_paced,
             stop=self._stop.is_set,
         )
 
         def play() -> None:
+            # Subscribers that are there already get in before the first event.
+            self._stop.wait(_AUDIENCE_S)
             played = player.run()
             log.info("fixture.played", venue=self._settings.venue, records=played)
             self._stop.wait()
@@ -214,7 +219,9 @@ class Worker:
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
-            self._tape.look()
+            if self._tape.look():
+                for connection in self._connections:
+                    connection.tell_books(self._tape)
             blackbox = self._tape.due(now)
         if blackbox is not None:
             self._tape.save(*blackbox)
@@ -369,7 +376,7 @@ class Worker:
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Make the connections for these markets, in place of the ones there are."""
         self._disconnect(Reason.CONFIG_CHANGED)
-        self._connections = self._make_connections(listings, self._settings.options)
+        self._connections = self._make_connections(listings, self._settings.options, self._tape)
         self._watch()
         self._describe(listings)
         with self._publisher.turn:
@@ -379,7 +386,9 @@ class Worker:
             is_wanted = partial(_is_not_set, connection.stop)
             self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
-    def _make_connections(self, listings: Sequence[Listing], options: Mapping[str, str]) -> list[Connection]:
+    def _make_connections(
+        self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None
+    ) -> list[Connection]:
         settings = self._settings
         plans = self._venue.connections(listings, settings.ws_url, options)
         if len(plans) > ACCOUNT_SESSION - _FIRST_CONNECTION:
@@ -394,7 +403,7 @@ class Worker:
                 self._publisher,
                 self._fetch.ask,
                 threading.Event(),
-                self._tape,
+                tape,
             )
             for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
         ]

@@ -16,7 +16,7 @@ from ipc.errors import UsageError
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
-    from supervisor.journal.findings import Report
+    from supervisor.journal.findings import Report, TopicReport
 
 __all__ = ["convert", "replay", "verify"]
 
@@ -147,8 +147,7 @@ def _text(report: Report) -> str:
     """For people: what is there, then what is wrong."""
     lines = [f"{report.files} file{'s' * (report.files != 1)}, {report.size / _MB:,.1f} MB, {report.lines:,} lines"]
     for venue, topics in sorted(report.topics.items()):
-        events, lost = (sum(getattr(topic, name) for topic in topics.values()) for name in ("events", "lost"))
-        lines.append(f"  {venue:<12} {events:>12,} in {len(topics)} topics" + (f"   LOST {lost:,}" if lost else ""))
+        lines.append(_venue(venue, topics))
     shown: dict[str, int] = {}
     for finding in (*report.notes, *report.problems):
         shown[finding.kind] = shown.get(finding.kind, 0) + 1
@@ -158,6 +157,20 @@ def _text(report: Report) -> str:
             lines.append(f"… {report.counts[finding.kind] - _SHOWN:,} more of {finding.kind}")
     lines.append("whole and right" if report.ok else f"NOT WELL: {_counted(report)}")
     return "\n".join(lines)
+
+
+def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
+    """What there is of a venue; its raw frames stand by themselves."""
+    of_events = [topic for name, topic in topics.items() if name != "raw"]
+    parts = [f"  {venue:<12}"]
+    if of_events:
+        parts.append(f"{sum(topic.events for topic in of_events):>12,} events in {len(of_events)} topics")
+    if "raw" in topics:
+        parts.append(f"{topics['raw'].events:>12,} raw")
+    lost = sum(topic.lost for topic in of_events)
+    if lost:
+        parts.append(f"LOST {lost:,}")
+    return "  ".join(parts)
 
 
 def _counted(report: Report) -> str:

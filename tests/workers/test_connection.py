@@ -484,6 +484,35 @@ def test_tape_takes_the_answers_of_rest(new_line):
     assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.told
 
 
+def test_tape_is_told_the_books_behind_the_last_frame(line):
+    tape = FakeTape(line.publisher)
+    line.connection._begin()
+    line.connection._opened()
+    line.turn(snapshot(1))
+    line.turn(delta(2, 1, bids=[("99", "5")]))
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    name, number, book, mono_ns, _ = next(told for told in tape.told if told[2].symbol == "BTC-PERP")
+    assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
+    assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
+
+
+def test_tape_is_told_no_book_that_nobody_may_trust(line):
+    tape = FakeTape(line.publisher)
+    line.connection._begin()
+    line.connection._opened()
+    line.turn(snapshot(1))
+    line.turn(delta(9, 8))
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    assert [told[2].symbol for told in tape.told] == ["ETH-PERP"]
+    tape.told.clear()
+    line.connection._ended(Reason.SERVER_CLOSE, "gone")
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    assert tape.told == []
+
+
 # --- beginning ----------------------------------------------------------------------------------------------------
 
 

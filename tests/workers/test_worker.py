@@ -549,6 +549,21 @@ def test_watchdog_is_off_in_fixture_mode_and_the_main_thread_beats_in_its_place(
     assert events("ws.cut") == []
 
 
+def test_worker_that_played_a_recording_ends_cleanly(player, monkeypatch):
+    monkeypatch.setattr(worker.time, "sleep", lambda _: None)
+    player.worker._stop.set()
+    player.worker._end()
+    assert player.worker._connections == []
+
+
+def test_changes_of_streams_in_a_recording_are_told(player):
+    assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
+
+
+def test_what_is_played_is_not_kept_in_a_black_box_again(player):
+    assert {connection._tape for connection in player.connections} == {None}
+
+
 def test_books_of_a_recording_are_usable(player):
     player.worker._look()
     assert player.words[WorkerWord.BOOKS_USABLE] == 2
