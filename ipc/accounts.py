@@ -154,7 +154,9 @@ class Account:
         self.lost += sum(missed.values())
         unheard = [topic for topic in beat.seqs if self._sequence.last(topic) is None] if self._has_snapshot else []
         for topic in (*missed, *unheard):
-            if topic.startswith(_PREFIXES):
+            if topic.startswith("status."):
+                self.state = self.reason_told = None  # it may have been worse news
+            elif topic.startswith(_PREFIXES):
                 self._retold[topic] = False
                 self._tear(topic)
         self._torn.difference_update(topic for topic, is_whole in self._retold.items() if is_whole)
