@@ -246,11 +246,17 @@ class Connection:
 
     def _converse(self, transport: Transport) -> tuple[Reason, str]:
         """Turn after turn, until the session or the worker has enough of it."""
-        while not self.stop.is_set():
+        close = self._speak_first(transport)
+        while close is None and not self.stop.is_set():
             close = self.turn(transport)
-            if close is not None:
-                return close.reason, close.text
-        return Reason.REQUESTED, "the worker stops"
+        return (close.reason, close.text) if close is not None else (Reason.REQUESTED, "the worker stops")
+
+    def _speak_first(self, transport: Transport) -> Close | None:
+        """Subscribe at once: many a venue says nothing before, and a turn begins with listening."""
+        now, wall = time.monotonic_ns(), time.time_ns()
+        with self._publisher.turn:
+            self.publish(self.session.tick(now), 0, wall)
+        return self._obey(transport)
 
     def turn(self, transport: Transport) -> Close | None:
         """The hot path: what the socket holds, through decoding and continuity, to the subscribers.
@@ -388,9 +394,19 @@ class Connection:
             text=text,
         )
 
+    def _healthy_ns(self) -> int:
+        """How long the run that ends was healthy: while its books were fresh.
+
+        Trades may be rare and rates come once an hour: without books a connection is healthy while the venue is heard.
+        """
+        row = self.row
+        if self.session.carries_books:
+            return row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        return row[SessionWord.LAST_WS_RX] - row[SessionWord.OPENED]
+
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
-        healthy_ns = row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        healthy_ns = self._healthy_ns()
         if reason in _PLANNED and row[SessionWord.FIRST_FRESH]:
             delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
         else:
