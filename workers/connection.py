@@ -45,6 +45,8 @@ _TICK_S: Final = 0.1
 _TURN_DEADLINE_NS: Final = _NS
 #: A planned end is followed by the next connection at once, spread over this long.
 _PLANNED_SPREAD_S: Final = 0.25
+#: A venue that has had enough messages is left in peace for so long, unless it names a time.
+_PENALTY_S: Final = 15.0
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
 #: Ends after which the next snapshot is a resync.
 _RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
@@ -375,7 +377,7 @@ class Connection:
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)
-        if was_open and not row[SessionWord.FIRST_FRESH]:
+        if was_open and not row[SessionWord.FIRST_FRESH] and reason is not Reason.RATE_LIMITED:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
@@ -412,7 +414,8 @@ class Connection:
         else:
             if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:
                 log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
-            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or 0.0)
+            least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
+            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or least_s)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
         changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]

@@ -817,6 +817,13 @@ def test_ended_sessions_are_counted_and_failed_attempts_are_not(new_line):
     assert line.cell()[CellWord.RECONNECTS] == line.cell(Stream.MARK, 1)[CellWord.RECONNECTS] == 2
 
 
+def test_venue_that_has_had_enough_messages_is_left_in_peace_and_blames_no_worker(new_line, events):
+    line = new_line()
+    line.run(FakeTransport(line.frame(Refused("too many", None, Reason.RATE_LIMITED, fatal=True))))
+    assert [fields["delay_s"] for fields in events("ws.backoff")] == [15]
+    assert line.row[SessionWord.FRUITLESS] == 0
+
+
 def test_connections_without_a_usable_book_are_counted_until_one_has_one(new_line):
     line = new_line()
     counts = []
