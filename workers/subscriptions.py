@@ -62,7 +62,7 @@ class Subscriptions:
         self._entries = {subscription.key: _Entry(subscription) for subscription in connection.subscriptions}
         self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
         self._in_url = connection.in_url
-        self._limits = limits
+        #: One for all connections, one after the other: venues count the messages of an address.
         self._bucket = Bucket(limits.burst, limits.messages_per_s)
         self._outbox: deque[bytes] = deque()
         #: Those of which something is still to be sent or to come; there may be a thousand that are active.
@@ -72,7 +72,6 @@ class Subscriptions:
 
     def opened(self, now_ns: int) -> None:
         """The connection is open: everything that is not poisoned is to be subscribed."""
-        self._bucket = Bucket(self._limits.burst, self._limits.messages_per_s)
         self._outbox.clear()
         self._pending.clear()
         self._is_open = True

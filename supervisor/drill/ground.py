@@ -119,10 +119,11 @@ class TrainingGround:
         )
 
     def _is_live(self) -> bool:
+        """Whether every venue of this process is live; what its predecessor left says nothing."""
         with contextlib.suppress(ParaphinaError):
-            venues = read_status(self.run_dir)["venues"]
-            is_new = self._process is not None and read_status(self.run_dir)["supervisor"]["pid"] == self._process.pid
-            return is_new and bool(venues) and all(venue["state"] == "live" for venue in venues.values())
+            state = read_status(self.run_dir)
+            is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
+            return is_ours and all(venue["state"] == "live" for venue in state["venues"].values())
         return False
 
 
