@@ -18,20 +18,22 @@ from typing import Final
 from ipc.errors import ConfigError
 from ipc.log import hide
 
-__all__ = ["NAMES", "Secrets", "scrub_environment"]
+__all__ = ["NAMES", "WAYS", "Secrets", "missing", "scrub_environment"]
 
+#: What suffices to log in, by venue: each of these sets of secrets.
+WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "hyperliquid": (("HL_VAULT_ADDRESS",),),
+    "aster": (("ASTER_API_KEY", "ASTER_API_SECRET"), ("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY")),
+    "extended": (("EXTENDED_API_KEY",),),
+    "lighter": (
+        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_AUTH_TOKEN"),
+        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_API_KEY_INDEX", "LIGHTER_API_PRIVATE_KEY_HEX"),
+    ),
+    "paradex": (("PARADEX_JWT",), ("PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY")),
+}
 #: What each venue's private side may ask for.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "hyperliquid": ("HL_VAULT_ADDRESS",),
-    "aster": ("ASTER_API_KEY", "ASTER_API_SECRET", "ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY"),
-    "extended": ("EXTENDED_API_KEY",),
-    "lighter": (
-        "LIGHTER_ACCOUNT_INDEX",
-        "LIGHTER_AUTH_TOKEN",
-        "LIGHTER_API_KEY_INDEX",
-        "LIGHTER_API_PRIVATE_KEY_HEX",
-    ),
-    "paradex": ("PARADEX_JWT", "PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY"),
+    venue: tuple(dict.fromkeys(name for way in ways for name in way)) for venue, ways in WAYS.items()
 }
 _FORMS: Final = ("", "_FILE", "_COMMAND")
 
@@ -73,6 +75,12 @@ class Secrets:
         value = source()
         hide(value)
         return value
+
+
+def missing(venue: str) -> str:
+    """What to do about an account without enough to log in with."""
+    ways = ", or ".join(" with ".join(way) for way in WAYS[venue])
+    return f"no credentials; set {ways} (each may be …_FILE or …_COMMAND; see docs/accounts.md)"
 
 
 def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
