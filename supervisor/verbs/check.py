@@ -16,7 +16,7 @@ from supervisor.verbs.options import run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
-    from supervisor.config import Config
+    from supervisor.config import Config, VenueConfig
 
 __all__ = ["check"]
 
@@ -80,24 +80,29 @@ def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
 
 
 def _look_at_accounts(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Whether the credentials of each account are there and can be read; nobody is asked whether they are accepted."""
-    from ipc.errors import ConfigError
+    """Whether the credentials of each account are there and can be some; nobody is asked whether they are accepted."""
+    for name, of in config.venues.items():
+        if of.account is not None:
+            yield f"{name} account {of.account} has credentials", _problem_with_credentials(of)
+
+
+def _problem_with_credentials(of: VenueConfig) -> str | None:
+    """What logging in fails with before it asks anybody."""
+    import time
+
     from workers.accounts import account_side
+    from workers.accounts.end import FAILURES, end_of
     from workers.accounts.secrets import Secrets, missing
 
-    for name, of in config.venues.items():
-        if of.account is None:
-            continue
-        side = account_side(name, of.options)
-        secrets = Secrets(side.secrets, os.environ)
-        problem = None if side.is_configured(secrets) else missing(name)
-        try:
-            for secret in side.secrets if problem is None else ():
-                if secrets.has(secret) and not secrets.get(secret):
-                    problem = f"environment:{secret}: it is empty"
-        except ConfigError as error:
-            problem = "; ".join(error.problems)
-        yield f"{name} account {of.account} has credentials", problem
+    side = account_side(of.name, of.options)
+    secrets = Secrets(side.secrets, os.environ)
+    if not side.is_configured(secrets):
+        return missing(of.name)
+    try:
+        next(side.login(secrets, of.ws_url, {}, time.time_ns()), None)
+    except FAILURES as error:
+        return end_of(error, side.secrets).text
+    return None
 
 
 def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from typing import Final
 from ipc.errors import ConfigError
 from ipc.log import hide
 
-__all__ = ["NAMES", "WAYS", "Secrets", "missing", "scrub_environment"]
+__all__ = ["NAMES", "WAYS", "Secrets", "environment_names", "missing", "scrub_environment"]
 
 #: What suffices to log in, by venue: each of these sets of secrets.
 WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
@@ -117,7 +117,13 @@ def _run(name: str, command: str) -> str:
 
 def scrub_environment(environ: MutableMapping[str, str] = os.environ, keep: str | None = None) -> None:
     """Take the secrets of all venues but one out of this process's environment: it has no business with them."""
-    for venue, names in NAMES.items():
-        for name in names if venue != keep else ():
-            for form in _FORMS:
-                environ.pop(name + form, None)
+    kept = frozenset(environment_names(keep)) if keep is not None else frozenset()
+    for name in environment_names():
+        if name not in kept:
+            environ.pop(name, None)
+
+
+def environment_names(venue: str | None = None) -> tuple[str, ...]:
+    """The variables that secrets of one venue, or of all, are given by."""
+    venues = NAMES if venue is None else (venue,)
+    return tuple(name + form for one in venues for name in NAMES[one] for form in _FORMS)
