@@ -118,9 +118,11 @@ def _run(
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
+    from workers.accounts.memory import protect
     from workers.dial import tls_context
 
     config = read()
+    protect()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
     if simulation is None or simulation.settings.tls:

@@ -19,7 +19,7 @@ from workers.accounts.account import AccountSide, Login, LoginError
 from workers.accounts.calls import Caller
 from workers.accounts.end import FAILURES, End, end_of
 from workers.accounts.reconciler import Reconciler
-from workers.accounts.secrets import Secrets
+from workers.accounts.secrets import Secrets, missing
 from workers.accounts.statement import Statement
 from workers.accounts.talk import Talk
 from workers.backoff import Backoff, BackoffPolicy
@@ -147,7 +147,7 @@ class AccountStream:
             LoginError: The credentials are missing, or the venue refuses them.
         """
         if not self._side.is_configured(self._secrets):
-            raise LoginError(f"no credentials; set {' or '.join(self._side.secrets)} (or …_FILE), see docs/accounts.md")
+            raise LoginError(missing(self._side.venue))
         login = self._caller.drive(self._side.login(self._secrets, self._ws_url, self._markets(), time.time_ns()))
         hide(login.token)
         return login
