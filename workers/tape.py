@@ -42,6 +42,8 @@ _BOOKS_SHARE: Final = 2
 _AFTERMATH_NS: Final = _NS
 #: Between two savings.
 _PAUSE_NS: Final = 10 * _NS
+#: Raw records are not numbered, so none should be lost: room for what a recorder takes its time for.
+_SEND_HWM: Final = 10_000
 _NOT_WORTH_KEEPING: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL})
 
 
@@ -84,6 +86,7 @@ class Tape:
         self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
         self._socket.bind(run_dir.raw(venue))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:

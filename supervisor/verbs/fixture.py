@@ -113,7 +113,7 @@ def _text(one: dict[str, Any]) -> str:
             f"  {_clock(one['first_wall_ns'])}, {seconds:,.1f} s, sessions {', '.join(one['sessions'])}: {kinds}"
         )
     if one["bad_lines"]:
-        lines.append(f"  {one['bad_lines']:,} lines are no records and are left out")
+        lines.append(f"  bad lines left out: {one['bad_lines']:,}")
     if one["problem"] is not None:
         return "\n".join([*lines, f"  NOT PLAYABLE: {one['problem']}"])
     events = ", ".join(f"{count:,} {channel}" for channel, count in sorted(one["events"].items()))

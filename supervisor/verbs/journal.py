@@ -77,9 +77,9 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
         done = parquet.convert(source, out, advance)
     click.echo(f"{done.events:,} events in {done.files} files, in {out}")
     if done.unknown:
-        click.echo(f"{done.unknown:,} events are of a newer schema and were left out", err=True)
+        click.echo(f"events of a newer schema left out: {done.unknown:,}", err=True)
     if done.bad:
-        click.echo(f"{done.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+        click.echo(f"bad lines left out: {done.bad:,}; see: verify {source}", err=True)
     return int(done.bad > 0)
 
 
@@ -113,7 +113,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
         performance.close()
     click.echo(f"{performance.said:,} events, {performance.drops:,} times a subscriber was too far behind")
     if performance.bad:
-        click.echo(f"{performance.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+        click.echo(f"bad lines left out: {performance.bad:,}; see: verify {source}", err=True)
     return int(performance.bad > 0)
 
 
@@ -164,7 +164,8 @@ def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
     of_events = [topic for name, topic in topics.items() if name != "raw"]
     parts = [f"  {venue:<12}"]
     if of_events:
-        parts.append(f"{sum(topic.events for topic in of_events):>12,} events in {len(of_events)} topics")
+        count = f"{len(of_events)} topic{'s' * (len(of_events) != 1)}"
+        parts.append(f"{sum(topic.events for topic in of_events):>12,} events in {count}")
     if "raw" in topics:
         parts.append(f"{topics['raw'].events:>12,} raw")
     lost = sum(topic.lost for topic in of_events)

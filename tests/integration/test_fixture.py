@@ -29,16 +29,17 @@ FAULTS = (
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recording of a system from its first second, in which every venue suffered every fault."""
-    out = tmp_path_factory.mktemp("live")
+    out = tmp_path_factory.mktemp("recording") / "live"
     system = System()
-    with Recorder(system.run_dir, out, "--raw") as recorder, system:
-        system.wait_live()
-        for name, arguments in FAULTS:
-            for venue in VENUES:
-                system.fault(venue, name, **arguments)
-            time.sleep(3.5)  # hyperliquid's book must have been silent for three seconds to be known as lost
+    with Recorder(system.run_dir, out, "--raw") as recorder:
+        with system:
             system.wait_live()
-        time.sleep(2)
+            for name, arguments in FAULTS:
+                for venue in VENUES:
+                    system.fault(venue, name, **arguments)
+                time.sleep(3.5)  # hyperliquid's book must have been silent for seconds to be known as lost
+                system.wait_live()
+        # Both the frames and the events have their end on the record.
         assert recorder.stop() == 0, recorder.errors
     return out
 
@@ -66,7 +67,7 @@ def length_s(recording: Path) -> float:
 def plays(rehearsed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Journals of two plays of the recording."""
     seconds = length_s(rehearsed)
-    first, second = (play(rehearsed, tmp_path_factory.mktemp("play"), seconds) for _ in range(2))
+    first, second = (play(rehearsed, tmp_path_factory.mktemp("play") / "out", seconds) for _ in range(2))
     return first, second
 
 
@@ -94,6 +95,24 @@ def test_the_events_of_a_played_recording_are_those_of_the_live_system(
         return told
 
     assert said(plays[0]) == said(rehearsed)
+
+
+def test_a_recording_of_a_running_system_begins_with_its_books(tmp_path: Path) -> None:
+    with System() as system:
+        system.wait_live()
+        with Recorder(system.run_dir, tmp_path, "--raw", "--for", "3") as recorder:
+            recorder.process.wait(30)
+            assert recorder.stop() == 0, recorder.errors
+    ran = paraphina("fixture", "info", str(tmp_path), "--json")
+    described = {one["venue"]: one for one in json.loads(ran.stdout)}
+    assert set(described) == set(VENUES)
+    for venue, one in described.items():
+        assert one["records"].get("open", 0) == 0, venue
+        for symbol, book in one["books"].items():
+            assert book["snapshots"] >= 1, (venue, symbol)
+            assert book["gaps"] == 0, (venue, symbol)
+            assert venue == "hyperliquid" or book["deltas"] > 5, (venue, symbol)
+    assert paraphina("verify", str(tmp_path)).returncode == 0
 
 
 def test_two_plays_of_one_recording_are_the_same_but_for_their_times(plays: tuple[Path, Path]) -> None:

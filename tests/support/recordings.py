@@ -5,20 +5,25 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-from systems import wait_for
+import zmq
+from systems import VENUES, wait_for
 
 from ipc.codec import decode
 from ipc.events import BookSnapshot, Event, Gap, Heartbeat
+from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import RunDir
+from ipc.topics import Topic
 from supervisor.journal.format import topic_of
 from supervisor.journal.read import EventFile, Lines, find
 
-__all__ = ["REMADE", "TIMES", "Recorder", "essence", "journal", "story"]
+__all__ = ["REMADE", "TIMES", "Loudspeakers", "Recorder", "essence", "journal", "story"]
 
 #: What differs between a system and its replay, or between two plays: the publisher's life, and what it sends when.
 REMADE = frozenset({"epoch", "seq", "publish_ns", "flags"})
@@ -31,7 +36,7 @@ class Recorder:
 
     Args:
         run_dir: Of the system.
-        out: Where the journal goes.
+        out: Where the journal goes; a directory that is not there yet, unless the system is.
         arguments: More of them.
     """
 
@@ -46,6 +51,8 @@ class Recorder:
         self.errors = ""
 
     def __enter__(self) -> Self:
+        """Wait until it listens: it makes its directory just before."""
+        wait_for(lambda: self.out.exists() or self.process.poll() is not None, what="a recorder")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,6 +70,49 @@ class Recorder:
     def wait_for_events(self) -> None:
         """Until something stands in the journal."""
         wait_for(lambda: any(path.stat().st_size > 10_000 for path in self.out.glob("events-*")), what="a journal")
+
+
+class Loudspeakers:
+    """Publishers of all venues that say the events of a journal over and over, as fast as they are told to.
+
+    Args:
+        run_dir: Where their feeds are.
+        topics: The events by topic.
+    """
+
+    def __init__(self, run_dir: RunDir, topics: dict[str, list[Event]]) -> None:
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._publishers = {venue: Publisher(self._context, run_dir.feed(venue), time.time_ns()) for venue in VENUES}
+        self._scripts = {
+            venue: cycle(self._script(publisher, [(n, e) for n, of in topics.items() for e in of if e.venue == venue]))
+            for venue, publisher in self._publishers.items()
+        }
+
+    @staticmethod
+    def _script(publisher: Publisher, events: list[tuple[str, Event]]) -> list[tuple[TopicFeed, Event]]:
+        said = [(Topic.parse(name), event) for name, event in events if not name.startswith("lifecycle.")]
+        said.sort(key=lambda one: one[1].recv_mono_ns)
+        return [(publisher.topic(topic), event) for topic, event in said]
+
+    def __enter__(self) -> Self:
+        """Wait until somebody listens, so that what follows is heard from its beginning."""
+        time.sleep(0.5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for publisher in self._publishers.values():
+            publisher.close()
+        self._context.term()
+
+    def play(self, rate: int, seconds: float, every_s: float = 0.01) -> None:
+        """Say so many events a second on each venue, in bursts."""
+        began = time.monotonic()
+        for burst in range(int(seconds / every_s)):
+            for venue, publisher in self._publishers.items():
+                with publisher.turn:
+                    for feed, event in islice(self._scripts[venue], int(rate * every_s)):
+                        publisher.send(feed, event)
+            time.sleep(max(0.0, began + (burst + 1) * every_s - time.monotonic()))
 
 
 def journal(out: Path) -> dict[str, list[Event]]:
