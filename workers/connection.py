@@ -45,6 +45,8 @@ _TICK_S: Final = 0.1
 _TURN_DEADLINE_NS: Final = _NS
 #: A planned end is followed by the next connection at once, spread over this long.
 _PLANNED_SPREAD_S: Final = 0.25
+#: A venue that has had enough messages is left in peace for so long, unless it names a time.
+_PENALTY_S: Final = 15.0
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
 
 #: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
@@ -259,11 +261,17 @@ class Connection:
 
     def _converse(self, transport: Transport) -> tuple[Reason, str]:
         """Turn after turn, until the session or the worker has enough of it."""
-        while not self.stop.is_set():
+        close = self._speak_first(transport)
+        while close is None and not self.stop.is_set():
             close = self.turn(transport)
-            if close is not None:
-                return close.reason, close.text
-        return Reason.REQUESTED, "the worker stops"
+        return (close.reason, close.text) if close is not None else (Reason.REQUESTED, "the worker stops")
+
+    def _speak_first(self, transport: Transport) -> Close | None:
+        """Subscribe at once: many a venue says nothing before, and a turn begins with listening."""
+        now, wall = time.monotonic_ns(), time.time_ns()
+        with self._publisher.turn:
+            self.publish(self.session.tick(now), 0, wall)
+        return self._obey(transport)
 
     def turn(self, transport: Transport) -> Close | None:
         """The hot path: what the socket holds, through decoding and continuity, to the subscribers.
@@ -382,7 +390,7 @@ class Connection:
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)
-        if was_open and not row[SessionWord.FIRST_FRESH]:
+        if was_open and not row[SessionWord.FIRST_FRESH] and reason is not Reason.RATE_LIMITED:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
@@ -401,15 +409,26 @@ class Connection:
             text=text,
         )
 
+    def _healthy_ns(self) -> int:
+        """How long the run that ends was healthy: while its books were fresh.
+
+        Trades may be rare and rates come once an hour: without books a connection is healthy while the venue is heard.
+        """
+        row = self.row
+        if self.session.carries_books:
+            return row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        return row[SessionWord.LAST_WS_RX] - row[SessionWord.OPENED]
+
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
-        healthy_ns = row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        healthy_ns = self._healthy_ns()
         if reason in _PLANNED and row[SessionWord.FIRST_FRESH]:
             delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
         else:
             if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:
                 log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
-            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or 0.0)
+            least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
+            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or least_s)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
         changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]

@@ -8,6 +8,7 @@ back is the business of :mod:`workers.recovery`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation, Mark, Trade
@@ -42,6 +43,8 @@ _MS: Final = 1_000_000
 _BOOK20_DEPTH: Final = 20
 _BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _TICK_NS: Final = 50 * _MS
+#: Routes that one tick looks at; looking at a thousand takes most of a millisecond.
+_LOOK_AT_ONCE: Final = 100
 #: Malformed frames in a row after which the connection is given up.
 _MAX_MALFORMED: Final = 10
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
@@ -85,6 +88,9 @@ class Session:
         self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
         self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
         self.routes = _routes(venue, connection, listings, policy)
+        #: The routes to look at, tick after tick: of many, a quarter at a time, so that no tick holds the feed up.
+        shares = 1 if len(self.routes) <= _LOOK_AT_ONCE else 4
+        self._looks = cycle([self.routes[share::shares] for share in range(shares)])
         self._books = self._by_symbol(Stream.BOOK)
         self._books20 = self._by_symbol(Stream.BOOK20)
         self._plain = {
@@ -196,7 +202,7 @@ class Session:
         self._keep_alive()
         for subscription in self._subscriptions.overdue(now_ns):
             self.todo.note("ws.unanswered", subscription=subscription.key)
-        self._recovery.look(self.routes, now_ns, out)
+        self._recovery.look(next(self._looks), now_ns, out)
         self._look_at_age()
         self.todo.send(*self._subscriptions.sends(now_ns))
         return out
