@@ -40,6 +40,7 @@ class FakeConnection:
         self.away_since_ns = 0
         self.ended, self.hurries, self.runs = None, 0, 0
         self.is_stubborn = False
+        self.told = []
         for route in session.book_routes:
             route.feed = publisher.topic(f"{route.stream}.{settings.venue}.{route.symbol}")
 
@@ -54,6 +55,9 @@ class FakeConnection:
     def hurry(self):
         self.hurries += 1
 
+    def tell_books(self, tape):
+        self.told.append(tape)
+
 
 class FakeTape:
     """Keeps what it is told to keep."""
@@ -61,12 +65,14 @@ class FakeTape:
     def __init__(self, *_):
         self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
         self.blackbox = None
+        self.wants_books = False
 
     def describe(self, sessions, listings, options):
         self.described.append((sessions, [listing.base for listing in listings], options))
 
     def look(self):
         self.looks += 1
+        return self.wants_books
 
     def due(self, _now_ns):
         blackbox, self.blackbox = self.blackbox, None
@@ -445,6 +451,15 @@ def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     bench.words[WorkerWord.MISDEED] = code_of(Misdeed.HANG)
     bench.worker._look()
     assert done == ["hang"]
+
+
+def test_books_are_told_to_the_tape_when_it_wants_them(bench):
+    bench.worker._take_listings([BTC, ETH])
+    bench.worker._look()
+    assert [connection.told for connection in bench.connections] == [[]]
+    bench.worker._tape.wants_books = True
+    bench.worker._look()
+    assert [connection.told for connection in bench.connections] == [[bench.worker._tape]]
 
 
 def test_black_box_is_saved_when_it_is_due(bench):
