@@ -35,6 +35,7 @@ _STREAMS = {
     "book5": Stream.BOOK,
     "book": Stream.BOOK,
     "delta": Stream.BOOK,
+    "wide": Stream.BOOK,
     "json_book": Stream.BOOK,
     "json_delta": Stream.BOOK,
     "trade": Stream.TRADE,
@@ -104,7 +105,7 @@ def measure(task: Task, connection: Connection, route: Route) -> Outcome:
     while not feed.seq:
         connection.turn(transport)
     before, wall, cpu, thread = feed.seq, time.perf_counter(), time.process_time(), time.thread_time()
-    wanted, turn = task.frames + (task.venue == "aster" and task.kind == "delta"), connection.turn
+    wanted, turn = task.frames + (task.venue == "aster" and task.kind != "trade"), connection.turn
     try:
         while feed.seq < wanted:
             turn(transport)
