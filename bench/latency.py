@@ -19,10 +19,12 @@ from bench.verdict import percentile
 from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
 
-__all__ = ["BOOKS", "Latency", "measure"]
+__all__ = ["BOOKS", "RATES", "Latency", "measure", "measure_all"]
 
 #: What comes on each venue's channel ``book``.
 BOOKS = {"hyperliquid": "book5", "aster": "delta", "extended": "delta", "lighter": "delta", "paradex": "delta"}
+#: Frames a second and venue.
+RATES = (100, 1000, 5000)
 #: The first frames find a system that has just started.
 _WARM_S = 1.0
 _MARGIN_S = 20.0
@@ -57,6 +59,11 @@ def measure(
             f" ms  lost {found.lost}{'' if found.is_whole else '  NOT every last frame came'}"
         )
         yield found
+
+
+def measure_all(rates: Sequence[int], seconds: float) -> list[Latency]:
+    """All venues at each rate, and one venue alone at the highest."""
+    return [*measure(rates, seconds), *measure(rates[-1:], seconds, ("lighter",))]
 
 
 def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:

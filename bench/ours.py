@@ -51,7 +51,8 @@ def main() -> None:
         connection, routes = connect(task, RunDir(Path(directory)))
         if task.subscribers:
             _let_in(connection, task.subscribers)
-        tell(measure(task, connection, routes))
+        outcome = measure(task, connection, routes)
+    tell(outcome)
 
 
 def connect(task: Task, run_dir: RunDir) -> tuple[Connection, list[Route]]:
