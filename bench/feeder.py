@@ -1,7 +1,8 @@
 """A venue in a process of its own that sends ready-made frames, so that making them is not measured.
 
 It upgrades connections, answers subscriptions (:mod:`bench.dialogue`) and REST requests (:mod:`bench.rest`), and sends
-the frames of a stream to each connection that has subscribed it, from the first frame on.
+the frames of a stream to each connection that has subscribed it: the first, and after a breath, in which whoever
+measures can start its clock, the others.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 #: Between two rounds of what must be repeated.
 _REPEAT_S = 15.0
+#: After the first frame.
+_BREATH_S = 0.2
 _PR_SET_PDEATHSIG = 1
 #: What stands behind host and port in each venue's base URLs.
 _PATHS = {
@@ -114,7 +117,9 @@ class _Script:
 
 
 def _parts(frames: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
-    return (frames[start : start + size] for start in range(0, len(frames), size))
+    """The first alone, the others in parts of ``size``."""
+    yield frames[:1]
+    yield from (frames[start : start + size] for start in range(1, len(frames), size))
 
 
 def _serve(ws: socket.socket, rest: socket.socket, script: _Script, parent: int) -> None:
@@ -200,9 +205,11 @@ class _Client:
     def _feed(self, chunks: Sequence[bytes]) -> None:
         """Send in time; what is late is sent at once."""
         pause_s, burst, sent = self.script.pause_s, self.script.burst, self.script.sent
-        due = time.monotonic()
         with suppress(OSError):
-            for chunk in chunks:
+            self._send(chunks[0])
+            time.sleep(_BREATH_S)
+            due = time.monotonic()
+            for chunk in chunks[1:]:
                 self._send(chunk)
                 sent.value += burst
                 if pause_s:

@@ -1,9 +1,9 @@
 """Frames to measure with: each venue's messages in their documented shapes, made before anything is measured.
 
 A stream is endless and unbroken: sequence numbers follow one another as the venue's rule asks, so that nothing is
-resynchronised. Books have 200 levels a side; a delta changes ten of the best hundred on either side, three of them to
-zero. Frame ``n`` bears the time ``START_MS + n``, by which whoever reads it knows how far it is. The text of the levels
-is rendered once and used in turn; a frame then costs some µs, so that a million of them can be made.
+resynchronised. Books have 200 levels a side; a delta changes two of the best hundred on either side, a wide one ten of
+them, some to zero. Frame ``n`` bears the time ``START_MS + n``, by which whoever reads it knows how far it is. The text
+of the levels is rendered once and used in turn; a frame then costs some µs, so that a million of them can be made.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ START_MS = 1_790_000_000_000
 ASTER_SNAPSHOT = 1000
 BOOK_DEPTH = 200
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
-#: What each venue sends: whole books of 20 and 5 levels, whole books, changes, trades; Paradex in both encodings.
+#: What each venue sends: whole books (of 20 and 5 levels), changes (few or many), trades; Paradex in both encodings.
 KINDS: dict[str, tuple[str, ...]] = {
     "hyperliquid": ("book20", "book5", "trade"),
-    "aster": ("delta", "trade"),
-    "extended": ("delta", "book", "trade"),
-    "lighter": ("delta", "trade"),
-    "paradex": ("book", "delta", "trade", "json_delta", "json_book"),
+    "aster": ("delta", "wide", "trade"),
+    "extended": ("delta", "wide", "book", "trade"),
+    "lighter": ("delta", "wide", "trade"),
+    "paradex": ("book", "delta", "wide", "trade", "json_delta", "json_book"),
 }
 
 _VARIANTS = 256
-_CHANGED, _NEAR = 10, 100
+_FEW, _MANY, _NEAR = 2, 10, 100
 _MIDDLE = 80_000
 _SBE_SCALE = 100_000_000
 _SBE_NULL = -(2**63)
@@ -84,8 +84,10 @@ def whole_book(depth: int = BOOK_DEPTH, seed: int = 0) -> Book:
     return _book(random.Random(seed), range(1, depth + 1), gone=0)
 
 
-def _changes(dice: random.Random) -> Book:
-    return _book(dice, sorted(dice.sample(range(1, _NEAR + 1), _CHANGED)), gone=3)
+def _changes(count: int) -> Callable[[random.Random], Book]:
+    return lambda dice: _book(
+        dice, sorted(dice.sample(range(1, _NEAR + 1), count)), gone=dice.randint(0, 2 * count // 3)
+    )
 
 
 def _book(dice: random.Random, places: Sequence[int], gone: int) -> Book:
@@ -145,9 +147,9 @@ def _hyperliquid_trade(markets: int) -> Iterator[bytes]:
 # --- aster ------------------------------------------------------------------------------------------------------------
 
 
-def _aster_delta(markets: int) -> Iterator[bytes]:
+def _aster_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
     """Changes in a ``pu`` chain that follows the snapshot."""
-    sides = _rendered(list, _changes)
+    sides = _rendered(list, _changes(changed))
     symbols = [wire("aster", number) for number in range(markets)]
     last = [ASTER_SNAPSHOT] * markets
     for n in count():
@@ -182,9 +184,9 @@ def _extended_book(markets: int) -> Iterator[bytes]:
     yield from _extended_frames(markets, sides, sides, "SNAPSHOT")
 
 
-def _extended_delta(markets: int) -> Iterator[bytes]:
+def _extended_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
     """A snapshot of each market, then changes; frames are numbered on their connection."""
-    changes = _rendered(lambda level: {"q": level[1], "p": level[0], "c": level[1]}, _changes)
+    changes = _rendered(lambda level: {"q": level[1], "p": level[0], "c": level[1]}, _changes(changed))
     whole = _rendered(lambda level: {"q": level[1], "p": level[0]}, _whole(BOOK_DEPTH), 1)
     yield from _extended_frames(markets, whole, changes, "DELTA")
 
@@ -214,13 +216,13 @@ def _extended_trade(markets: int) -> Iterator[bytes]:
 # --- lighter ----------------------------------------------------------------------------------------------------------
 
 
-def _lighter_delta(markets: int) -> Iterator[bytes]:
+def _lighter_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
     """A snapshot of each market, then changes in a nonce chain."""
 
     def render(level: tuple[str, str]) -> object:
         return {"price": level[0], "size": level[1]}
 
-    changes, whole = _rendered(render, _changes), _rendered(render, _whole(BOOK_DEPTH), 1)
+    changes, whole = _rendered(render, _changes(changed)), _rendered(render, _whole(BOOK_DEPTH), 1)
     nonces = [10**10] * markets
     for n in count():
         market = n % markets
@@ -260,18 +262,18 @@ def _lighter_trade(markets: int) -> Iterator[bytes]:
 
 def _paradex_book(markets: int) -> Iterator[bytes]:
     """Whole books of 15 levels, as a channel of its own has them."""
-    yield from _paradex_books(markets, 15, is_delta=False)
+    yield from _paradex_books(markets, 15, changed=0)
 
 
-def _paradex_delta(markets: int) -> Iterator[bytes]:
+def _paradex_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
     """A snapshot of each market, then changes."""
-    yield from _paradex_books(markets, BOOK_DEPTH, is_delta=True)
+    yield from _paradex_books(markets, BOOK_DEPTH, changed)
 
 
-def _paradex_books(markets: int, depth: int, *, is_delta: bool) -> Iterator[bytes]:
-    dice = random.Random(7)
+def _paradex_books(markets: int, depth: int, changed: int) -> Iterator[bytes]:
+    dice, is_delta = random.Random(7), changed > 0
     whole = _groups(whole_book(depth))
-    later = [_groups(_changes(dice) if is_delta else whole_book(depth, n)) for n in range(_VARIANTS)]
+    later = [_groups(_changes(changed)(dice) if is_delta else whole_book(depth, n)) for n in range(_VARIANTS)]
     names = [_sbe_text(wire("paradex", number)) for number in range(markets)]
     nulls = [_SBE_NULL] * 9
     for n in count():
@@ -287,7 +289,7 @@ def _paradex_json(markets: int, *, is_delta: bool) -> Iterator[bytes]:
     channel = "deltas" if is_delta else "snapshot@15@100ms"
     dice = random.Random(7)
     whole = _inserts(whole_book(BOOK_DEPTH if is_delta else 15))
-    later = [_inserts(_changes(dice) if is_delta else whole_book(15, n)) for n in range(_VARIANTS)]
+    later = [_inserts(_changes(_FEW)(dice) if is_delta else whole_book(15, n)) for n in range(_VARIANTS)]
     names = [wire("paradex", number) for number in range(markets)]
     for n in count():
         is_first = n < markets
@@ -333,13 +335,17 @@ _STREAMS: dict[tuple[str, str], Callable[[int], Iterator[bytes]]] = {
     ("hyperliquid", "book5"): lambda markets: _hyperliquid_book(5, markets),
     ("hyperliquid", "trade"): _hyperliquid_trade,
     ("aster", "delta"): _aster_delta,
+    ("aster", "wide"): lambda markets: _aster_delta(markets, _MANY),
     ("aster", "trade"): _aster_trade,
     ("extended", "delta"): _extended_delta,
+    ("extended", "wide"): lambda markets: _extended_delta(markets, _MANY),
     ("extended", "book"): _extended_book,
     ("extended", "trade"): _extended_trade,
     ("lighter", "delta"): _lighter_delta,
+    ("lighter", "wide"): lambda markets: _lighter_delta(markets, _MANY),
     ("lighter", "trade"): _lighter_trade,
     ("paradex", "delta"): _paradex_delta,
+    ("paradex", "wide"): lambda markets: _paradex_delta(markets, _MANY),
     ("paradex", "book"): _paradex_book,
     ("paradex", "trade"): _paradex_trade,
     ("paradex", "json_book"): lambda markets: _paradex_json(markets, is_delta=False),

@@ -6,17 +6,18 @@ import gc
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from bench.frames import ASTER_SNAPSHOT, whole_book, wire
+from bench.frames import ASTER_SNAPSHOT, base, whole_book, wire
 from bench.task import Outcome, Task, tell
 from ipc.board import Board
 from ipc.events import BookSnapshot
 from ipc.health import Stream
-from ipc.publisher import Publisher
+from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import RunDir
 from workers.actions import Fetch
 from workers.connection import Connection, Fetched
@@ -35,6 +36,7 @@ _STREAMS = {
     "book5": Stream.BOOK,
     "book": Stream.BOOK,
     "delta": Stream.BOOK,
+    "wide": Stream.BOOK,
     "json_book": Stream.BOOK,
     "json_delta": Stream.BOOK,
     "trade": Stream.TRADE,
@@ -46,35 +48,37 @@ def main() -> None:
     """Read the task, do it, tell the outcome."""
     task = Task.of_command_line()
     with tempfile.TemporaryDirectory(prefix="pb-", dir="/dev/shm") as directory:
-        connection, route = connect(task, RunDir(Path(directory)))
+        connection, routes = connect(task, RunDir(Path(directory)))
         if task.subscribers:
             _let_in(connection, task.subscribers)
-        tell(measure(task, connection, route))
+        outcome = measure(task, connection, routes)
+    tell(outcome)
 
 
-def connect(task: Task, run_dir: RunDir) -> tuple[Connection, Route]:
-    """The connection that carries the task's stream, and the stream's route."""
+def connect(task: Task, run_dir: RunDir) -> tuple[Connection, list[Route]]:
+    """The connection that carries the task's stream, and the stream's routes, market by market."""
     venue, stream = VENUES[task.venue], _STREAMS[task.kind]
-    name = wire(task.venue, 0)
-    listing = Listing("BTC", name, name, funding_interval_s=3600)
+    names = [(base(number), wire(task.venue, number)) for number in range(task.markets)]
+    listings = [Listing(name, at_venue, at_venue, funding_interval_s=3600) for name, at_venue in names]
     context: zmq.Context[Any] = zmq.Context()
     publisher = Publisher(context, task.endpoint or run_dir.feed(task.venue), 1)
     board = Board.create(run_dir.path / "board", 1)
     tape = Tape(task.venue, run_dir, None, 1024 * 1024, 1, context)
-    settings = WorkerSettings(task.venue, 0, str(run_dir.path), "", ("BTC",), task.ws_url, "")
+    bases = tuple(name for name, _ in names)
+    settings = WorkerSettings(task.venue, 0, str(run_dir.path), "", bases, task.ws_url, "")
     encoding = "json" if task.kind.startswith("json") else "sbe"
-    plans = venue.connections([listing], task.ws_url, {"encoding": encoding})
+    plans = venue.connections(listings, task.ws_url, {"encoding": encoding})
     plan = next(plan for plan in plans if any(stream in each.streams for each in plan.subscriptions))
-    session = Session(venue, plan, [listing], Policy(10 * _NS, 60 * _NS, 60 * _NS))
+    session = Session(venue, plan, listings, Policy(10 * _NS, 60 * _NS, 60 * _NS))
     connection = Connection(session, settings, 2, board, publisher, _fetch, threading.Event(), tape)
-    return connection, next(route for route in session.routes if route.stream is stream)
+    routes = {route.listing.base: route for route in session.routes if route.stream is stream}
+    return connection, [routes[name] for name in bases]
 
 
 def _fetch(action: Fetch, connection: Connection) -> None:
     """What REST would answer to aster's bridge."""
-    book = whole_book()
-    name = wire("aster", 0)
-    snapshot = BookSnapshot("aster", "BTC-PERP", name, None, book.bids, book.asks, 1000, ASTER_SNAPSHOT)
+    (bids, asks), listing = whole_book(), action.route.listing
+    snapshot = BookSnapshot("aster", listing.symbol, listing.wire, None, bids, asks, 1000, ASTER_SNAPSHOT)
     connection.deliver(Fetched(action.route, action.purpose, snapshot, None))
 
 
@@ -88,8 +92,8 @@ def _let_in(connection: Connection, subscribers: int) -> None:
         time.sleep(0.01)
 
 
-def measure(task: Task, connection: Connection, route: Route) -> Outcome:
-    """Turn until every frame has been published; the clock runs from the first one on."""
+def measure(task: Task, connection: Connection, routes: list[Route]) -> Outcome:
+    """Turn until every frame has been published; the clock runs once every market has had its first."""
     transport = WebSocketTransport(
         connection.session.connection.url,
         cutter=connection.cutter,
@@ -100,24 +104,23 @@ def measure(task: Task, connection: Connection, route: Route) -> Outcome:
     connection.session.opened(time.monotonic_ns())
     gc.collect()
     gc.freeze()  # as a worker inherits it from the supervisor
-    feed = route.feed
-    while not feed.seq:
-        connection.turn(transport)
-    before, wall, cpu, thread = feed.seq, time.perf_counter(), time.process_time(), time.thread_time()
-    wanted, turn = task.frames + (task.venue == "aster" and task.kind == "delta"), connection.turn
-    try:
-        while feed.seq < wanted:
+    turn, feeds = connection.turn, [route.feed for route in routes]
+    # Beside the frames aster's markets have a snapshot each, which came by REST.
+    begins = int(task.venue == "aster" and task.kind != "trade")
+    while not all(feed.seq for feed in feeds):
+        turn(transport)
+    before, wall, cpu, thread = _count(feeds), time.perf_counter(), time.process_time(), time.thread_time()
+    last, wanted = feeds[(task.frames - 1) % len(feeds)], (task.frames - 1) // len(feeds) + 1 + begins
+    with suppress(ClosedError):
+        while last.seq < wanted:
             turn(transport)
-    except ClosedError:
-        pass
-    frames = feed.seq - before
-    return Outcome(
-        frames,
-        time.process_time() - cpu,
-        time.perf_counter() - wall,
-        feed.seq == wanted,
-        time.thread_time() - thread,
-    )
+    thread, cpu, wall = time.thread_time() - thread, time.process_time() - cpu, time.perf_counter() - wall
+    after = _count(feeds)
+    return Outcome(after - before, cpu, wall, after == task.frames + begins * len(feeds), thread)
+
+
+def _count(feeds: list[TopicFeed]) -> int:
+    return sum(feed.seq for feed in feeds)
 
 
 if __name__ == "__main__":

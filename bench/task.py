@@ -29,6 +29,7 @@ class Task:
         rest_url: Base URL of the REST side.
         endpoint: Where to publish, for those that do; empty for a place of the program's own.
         subscribers: To wait for before the connection is made.
+        markets: How many markets the frames are about, in turn.
     """
 
     venue: str
@@ -38,6 +39,7 @@ class Task:
     rest_url: str = ""
     endpoint: str = ""
     subscribers: int = 0
+    markets: int = 1
 
     @classmethod
     def of_command_line(cls) -> Task:
@@ -79,11 +81,14 @@ def ask(python: str | Path, module: str, task: Task) -> Outcome:
     """Run a measured program to its end.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: It failed, or did not handle every frame.
     """
     command = [str(python), "-m", module, json.dumps(asdict(task))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     if done.returncode:
         raise RuntimeError(f"{module} failed on {task.venue} {task.kind}: {done.stderr.strip()[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Outcome(**found)
+    outcome = Outcome(**found)
+    if not outcome.is_complete:
+        raise RuntimeError(f"{module} on {task.venue} {task.kind}: not every one of {task.frames} frames was handled")
+    return outcome

@@ -93,6 +93,7 @@ class Connection:
     ) -> None:
         self.session = session
         self.name = session.connection.name
+        self._carries_books = session.carries_books
         self.cutter = Cutter()
         self.row = board.session(settings.slot, number)
         self._settings = settings
@@ -282,14 +283,14 @@ class Connection:
         Raises:
             ClosedError: The connection ended.
         """
-        row, session, tape = self.row, self.session, self._tape
-        row[SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
+        words, at, session, tape = self._words, self.row.at, self.session, self._tape
+        words[at + SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
         frames = transport.receive()
         now, wall = time.monotonic_ns(), time.time_ns()
         with self._publisher.turn:
             if frames:
-                row[SessionWord.LAST_WS_RX] = now
-                row.add(SessionWord.FRAMES, len(frames))
+                words[at + SessionWord.LAST_WS_RX] = now
+                words[at + SessionWord.FRAMES] += len(frames)
                 for opcode, payload in frames:
                     if opcode <= BINARY:
                         if tape is not None:
@@ -304,7 +305,9 @@ class Connection:
                 if tape is not None:
                     tape.answered(self._number, done.route.symbol, done.purpose, done.reason, done.body)
                 self.publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
-            self.publish(session.tick(now), 0, wall)
+            due = session.tick(now)
+            if due:
+                self.publish(due, 0, wall)
         return self._obey(transport) if session.todo else None
 
     def publish(self, publications: list[Publication], now: int, wall: int) -> None:
@@ -312,7 +315,7 @@ class Connection:
 
         Within a turn.
         """
-        words, send = self._words, self._publisher.send
+        words, send, is_fresh = self._words, self._publisher.send, False
         for route, event in publications:
             at = route.at
             if now:
@@ -330,7 +333,9 @@ class Connection:
                 words[at + 1] = now  # LAST_PARSED
                 if sent:
                     words[at + 2] = time.monotonic_ns()  # LAST_PUBLISHED
-                self._note_fresh(route, now)
+                is_fresh = is_fresh or route.is_trusted or not self._carries_books
+        if is_fresh:
+            self._note_fresh(now)
 
     def _send_plain(self, route: Route, event: Event) -> bool:
         """Single values are kept for joiners; trades are not."""
@@ -341,14 +346,13 @@ class Connection:
             return self._publisher.send_latest(route.feed, event.phase, event)  # type: ignore[attr-defined]
         return self._publisher.send(route.feed, event)
 
-    def _note_fresh(self, route: Route, now: int) -> None:
+    def _note_fresh(self, now: int) -> None:
         """A run is healthy by its books; by anything at all where there are none."""
-        if route.is_trusted or not self.session.carries_books:
-            row = self.row
-            if not row[SessionWord.FIRST_FRESH]:
-                row[SessionWord.FIRST_FRESH] = now
-                row[SessionWord.FRUITLESS] = 0
-            row[SessionWord.LAST_FRESH] = now
+        words, at = self._words, self.row.at
+        if not words[at + SessionWord.FIRST_FRESH]:
+            words[at + SessionWord.FIRST_FRESH] = now
+            words[at + SessionWord.FRUITLESS] = 0
+        words[at + SessionWord.LAST_FRESH] = now
 
     # --- what the session asks for ------------------------------------------------------------------------------------
 
@@ -415,7 +419,7 @@ class Connection:
         Trades may be rare and rates come once an hour: without books a connection is healthy while the venue is heard.
         """
         row = self.row
-        if self.session.carries_books:
+        if self._carries_books:
             return row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
         return row[SessionWord.LAST_WS_RX] - row[SessionWord.OPENED]
 

@@ -1,0 +1,106 @@
+"""Latency through a running system: from a frame read off the socket to the event in the hands of a consumer's Feed.
+
+Five workers are fed by a feeder each, at a set number of book frames a second; one Feed in this process reads all of
+them and keeps its books. Both ends use the monotonic clock of this machine. What is behind counts: nothing is left out,
+and a feed that falls behind shows in its highest percentiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from bench.feeder import Feeder
+from bench.frames import START_MS, VENUES, encoded
+from bench.system import System, fed
+from bench.verdict import percentile
+from ipc.events import BookDelta, BookSnapshot
+from ipc.feed import Feed
+
+__all__ = ["BOOKS", "RATES", "Latency", "measure", "measure_all"]
+
+#: What comes on each venue's channel ``book``.
+BOOKS = {"hyperliquid": "book5", "aster": "delta", "extended": "delta", "lighter": "delta", "paradex": "delta"}
+#: Frames a second and venue.
+RATES = (100, 1000, 5000)
+#: The first frames find a system that has just started.
+_WARM_S = 1.0
+_MARGIN_S = 20.0
+_MS = 1_000_000
+
+
+@dataclass
+class Latency:
+    """One rate. Times in ms; ``lost`` counts messages that the Feed missed, ``frames`` the last ones that came."""
+
+    venues: int
+    per_s: int
+    seconds: float
+    events: int = 0
+    lost: int = 0
+    is_whole: bool = False
+    p50: float = 0.0
+    p99: float = 0.0
+    p999: float = 0.0
+    by_venue_p99: dict[str, float] = field(default_factory=dict)
+    usable: list[str] = field(default_factory=list)
+
+
+def measure(
+    rates: Sequence[int], seconds: float, venues: Sequence[str] = VENUES, tell: Callable[[str], None] = print
+) -> Iterator[Latency]:
+    """Each rate (frames a second and venue) for so many seconds on all ``venues`` at once."""
+    for per_s in rates:
+        found = _at(per_s, seconds, venues)
+        tell(
+            f"latency {found.venues} x {per_s:>5}/s  p50 {found.p50:.2f}  p99 {found.p99:.2f}  p99.9 {found.p999:.2f}"
+            f" ms  lost {found.lost}{'' if found.is_whole else '  NOT every last frame came'}"
+        )
+        yield found
+
+
+def measure_all(rates: Sequence[int], seconds: float) -> list[Latency]:
+    """All venues at each rate, and one venue alone at the highest."""
+    return [*measure(rates, seconds), *measure(rates[-1:], seconds, ("lighter",))]
+
+
+def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:
+    count = int(per_s * seconds)
+    with ExitStack() as stack:
+        feeders = {
+            venue: stack.enter_context(Feeder(venue, {"book": encoded(venue, BOOKS[venue], count)}, per_s=per_s))
+            for venue in venues
+        }
+        system = stack.enter_context(System(fed(feeders)))
+        feed = stack.enter_context(Feed(system.run_dir.path, channels=["book"]))
+        ages = _follow(feed, venues, count, time.monotonic() + seconds + _MARGIN_S)
+        usable = [venue for venue in venues if feed.book(venue, "BTC-PERP").usable]
+    found = Latency(len(venues), per_s, seconds, usable=usable, lost=feed.lost)
+    found.is_whole = all(last == count for last, _ in ages.values())
+    # What came in the first second is the start's business.
+    skipped = int(per_s * _WARM_S)
+    by_venue = {venue: kept for venue, (_, all_ages) in ages.items() if (kept := all_ages[skipped:])}
+    every = [age for one in by_venue.values() for age in one]
+    found.events = len(every)
+    if every:
+        found.p50, found.p99, found.p999 = (percentile(every, part) for part in (0.5, 0.99, 0.999))
+        found.by_venue_p99 = {venue: percentile(one, 0.99) for venue, one in by_venue.items()}
+    return found
+
+
+def _follow(feed: Feed, venues: Sequence[str], count: int, until: float) -> dict[str, tuple[int, list[float]]]:
+    """By venue: the number of the last frame that came, and the ages (ms) of all when they were delivered."""
+    ages: dict[str, list[float]] = {venue: [] for venue in venues}
+    last = dict.fromkeys(venues, 0)
+    waiting = set(venues)
+    while waiting and time.monotonic() < until:
+        event = feed.poll(0.5)
+        if not isinstance(event, BookDelta | BookSnapshot) or "refresh" in event.flags:
+            continue
+        ages[event.venue].append((time.monotonic_ns() - event.recv_mono_ns) / _MS)
+        number = last[event.venue] = (event.exchange_ns or 0) // _MS - START_MS + 1
+        if number == count:
+            waiting.discard(event.venue)
+    return {venue: (last[venue], ages[venue]) for venue in venues}

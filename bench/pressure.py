@@ -1,0 +1,120 @@
+"""More than a core can carry: what becomes of a feed whose venue sends without end and whose consumer is too slow.
+
+A venue sends changes of a book and trades as fast as they are taken; the worker is busy all the time, and what it has
+not read waits in the kernel, as TCP has it. A consumer reads at a set pace that is below the feed's, so that its pipe
+runs full and loses messages. Afterwards everything must add up: every frame published, every message either received
+or known to be lost, the worker's own count of full pipes above zero, and the book whole and usable once more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.feeder import Feeder
+from bench.frames import encoded
+from bench.system import System, fed
+from ipc.events import Event, Heartbeat
+from ipc.feed import Feed, channel_of
+
+__all__ = ["Pressure", "measure"]
+
+_VENUE, _SYMBOL = "lighter", "BTC-PERP"
+_TOPICS = {channel: f"{channel}.{_VENUE}.{_SYMBOL}" for channel in ("book", "trade")}
+#: Frames a second of either stream that the size of the flood is reckoned by; a core carries about half as many.
+_RECKONED_PER_S = 20_000
+_CONSUMER_PER_S = 1_000
+_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Pressure:
+    """What came of it. ``is_accounted``: received and lost make up all that was published since the consumer joined."""
+
+    frames: int
+    published: dict[str, int]
+    carried_per_s: float
+    worker_cpu_share: float
+    received: int
+    lost: int
+    drops: int
+    is_accounted: bool
+    is_book_usable: bool
+    drifts: int
+
+
+def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
+    """Flood one venue with as many frames as it would take a core about twice ``seconds`` to carry."""
+    count = int(seconds * _RECKONED_PER_S)
+    streams = {"book": encoded(_VENUE, "delta", count), "trade": encoded(_VENUE, "trade", count)}
+    with Feeder(_VENUE, streams, burst=32) as feeder, System(fed({_VENUE: feeder})) as system:
+        system.wait_live()
+        with Feed(system.run_dir.path, venues=[_VENUE], channels=list(_TOPICS)) as feed:
+            cpu_s, start, sent = system.cpu_s(_VENUE), time.monotonic(), feeder.sent
+            consumer = _Consumer(feed)
+            while feeder.sent < 2 * count and time.monotonic() - start < _LIMIT_S:
+                consumer.take(1 / _CONSUMER_PER_S)
+            wall_s = time.monotonic() - start
+            share, carried = (system.cpu_s(_VENUE) - cpu_s) / wall_s, (feeder.sent - sent) / wall_s
+            consumer.catch_up()
+            book, told = feed.book(_VENUE, _SYMBOL), consumer.heartbeat
+            published = {channel: told.seqs.get(topic, 0) for channel, topic in _TOPICS.items()} if told else {}
+            found = Pressure(
+                frames=2 * count,
+                published=published,
+                carried_per_s=carried,
+                worker_cpu_share=share,
+                received=consumer.received,
+                lost=feed.lost,
+                drops=told.drops if told else 0,
+                is_accounted=consumer.received + feed.lost == consumer.expected(),
+                is_book_usable=book.usable,
+                drifts=book.drifts,
+            )
+    tell(
+        f"pressure {found.frames} frames, {carried:.0f}/s carried with {share:.0%} of a core; published {published}, "
+        f"received {found.received}, lost {found.lost} (worker: {found.drops} full pipes), "
+        f"accounted for: {found.is_accounted}, book usable: {found.is_book_usable}, drifts {found.drifts}"
+    )
+    return found
+
+
+class _Consumer:
+    """Reads, and counts what it was given by topic."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self.received = 0
+        self.heartbeat: Heartbeat | None = None
+        self._first: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+
+    def take(self, pause_s: float) -> None:
+        """One event, then do something else for a while."""
+        self._note(self._feed.poll(0.0))
+        time.sleep(pause_s)
+
+    def catch_up(self) -> None:
+        """Read to the end: until a heartbeat has nothing newer and the book is usable."""
+        until = time.monotonic() + _LIMIT_S
+        while time.monotonic() < until:
+            event = self._feed.poll(0.5)
+            self._note(event)
+            is_abreast = isinstance(event, Heartbeat) and all(
+                event.seqs.get(topic, 0) == self._last.get(topic, 0) for topic in _TOPICS.values()
+            )
+            if is_abreast and self._feed.book(_VENUE, _SYMBOL).usable:
+                return
+
+    def expected(self) -> int:
+        """How many messages there were from the first that came to the last."""
+        return sum(last - self._first[topic] + 1 for topic, last in self._last.items())
+
+    def _note(self, event: Event | None) -> None:
+        if isinstance(event, Heartbeat):
+            self.heartbeat = event
+        elif event is not None and event.epoch and (topic := _TOPICS.get(channel_of(event))):
+            self.received += 1
+            self._first.setdefault(topic, event.seq)
+            self._last[topic] = event.seq

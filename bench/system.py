@@ -1,0 +1,121 @@
+"""A whole system to measure: the real command line in a process of its own, and what is known of its children."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from bench.feeder import Feeder
+from bench.task import ROOT
+from ipc.rundir import RunDir
+from supervisor.status import pid_of, read_status
+
+__all__ = ["System", "fed", "wait_for"]
+
+_LIMIT_S = 30.0
+_LOOK_S = 0.005
+
+
+def wait_for(is_so: Callable[[], bool], what: str, limit_s: float = _LIMIT_S) -> float:
+    """Wait until something is so; the seconds that it took.
+
+    Raises:
+        RuntimeError: It did not come to be.
+    """
+    start = time.monotonic()
+    while not is_so():
+        if time.monotonic() - start > limit_s:
+            raise RuntimeError(f"not within {limit_s:g} s: {what}")
+        time.sleep(_LOOK_S)
+    return time.monotonic() - start
+
+
+def fed(feeders: Mapping[str, Feeder], markets: int = 1) -> str:
+    """The configuration of a system that reads these feeders."""
+    bases = ["BTC"] + [f"X{number:03d}" for number in range(1, markets)]
+    lines = ["[supervisor]", f"venues = {list(feeders)}", f"markets = {bases}".replace("'", '"')]
+    for venue, feeder in feeders.items():
+        lines += [f"[venues.{venue}]", f'ws_url = "{feeder.ws_url}"', f'rest_url = "{feeder.rest_url}"']
+    return "\n".join(lines).replace("'", '"')
+
+
+class System:
+    """``paraphina-supervisor start`` in a directory of its own; a context manager.
+
+    Args:
+        config: Text of its configuration file; without one it runs on the simulator.
+        arguments: Behind ``start``.
+    """
+
+    def __init__(self, config: str = "", *arguments: str) -> None:
+        self._path = Path(tempfile.mkdtemp(prefix="pb-", dir="/dev/shm"))
+        self.run_dir = RunDir(self._path / "run")
+        self._arguments = ["--run-dir", str(self.run_dir.path), *arguments]
+        if config:
+            (self._path / "config.toml").write_text(config, encoding="utf-8")
+            self._arguments += ["--config", str(self._path / "config.toml")]
+        else:
+            self._arguments.append("--sim")
+        self.started_ns = 0
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "supervisor", "start", *self._arguments]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self._path)}
+        self.started_ns = time.monotonic_ns()
+        with (self._path / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        """The parent."""
+        return self._process.pid
+
+    def status(self) -> dict[str, Any]:
+        """What ``status`` reads."""
+        return read_status(self.run_dir)
+
+    def wait_live(self, limit_s: float = _LIMIT_S) -> float:
+        """Wait until every venue is live; the seconds that it took."""
+
+        def is_live() -> bool:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the system ended: {(self._path / 'log').read_text(encoding='utf-8')[-800:]}")
+            venues = self.status()["venues"]
+            return bool(venues) and all(venue["state"] == "live" for venue in venues.values())
+
+        return wait_for(is_live, "every venue live", limit_s)
+
+    def process(self, name: str) -> psutil.Process:
+        """The process of a venue, or the gateway.
+
+        Raises:
+            RuntimeError: It has none.
+        """
+        pid = pid_of(self.status(), name)
+        if pid is None:
+            raise RuntimeError(f"{name} has no process")
+        return psutil.Process(pid)
+
+    def cpu_s(self, name: str) -> float:
+        """CPU time that a process has used so far."""
+        times = self.process(name).cpu_times()
+        return float(times.user + times.system)
