@@ -575,6 +575,17 @@ def test_changes_of_streams_in_a_recording_are_told(player):
     assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
 
 
+def test_market_that_is_not_in_a_recording_fails_alone(new_bench, recording, monkeypatch, events):
+    monkeypatch.setattr(worker, "Connection", Connection)
+    venue, folder = recording
+    bench = new_bench(venue, fixture_dir=folder, is_paced=False, bases=("BTC", "SOL"))
+    bench.worker._begin_fixture(folder)
+    assert events("market.missing")[0]["symbol"] == "SOL-PERP"
+    assert events("fixture.playing")[0]["records"] == 4
+    cell = bench.board.cell(3, 1, Stream.BOOK)
+    assert cell[CellWord.STATE] == code_of(StreamState.FAILED)
+
+
 def test_what_is_played_is_not_kept_in_a_black_box_again(player):
     assert {connection._tape for connection in player.connections} == {None}
 
