@@ -106,6 +106,8 @@ class Reconciler:
         self._lock = Lock()
         self._login: Login | None = None
         self._is_asked = False
+        #: Whether the next look comes early because an answer was overtaken.
+        self._is_second = False
         self._due_ns = 0
         self._renew_ns = 0
         self._answered_ns = 0
@@ -164,7 +166,9 @@ class Reconciler:
             self._answered_ns = time.monotonic_ns()
             self._statement.heard(self._answered_ns)
             self._statement.tell(StreamState.LIVE, None, None)
-            if not is_whole:
+            # Once: on a busy account every answer is overtaken, and the next regular look is never far.
+            self._is_second = not is_whole and not self._is_second
+            if self._is_second:
                 self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
 
     def _put_off(self, login: Login, why: End) -> None:
