@@ -204,6 +204,9 @@ class Recovery:
 
     def _look_for_book(self, route: Route) -> None:
         """A book that is not usable: try again, and give the connection up when it takes too long."""
+        if not self._subscriptions.is_asked(route.subscription):
+            route.unusable_since_ns = self._now  # the pace of the venue holds it back
+            return
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1

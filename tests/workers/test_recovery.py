@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from fake_venue import BTC, ETH, FakeVenue, delta, mark, snapshot, trade
@@ -161,6 +162,24 @@ def test_silence_on_one_stream_of_a_market_is_not_that_of_another():
     gaps = stage.wait(4)
     assert [stream for stream, _, event in stage.published if isinstance(event, Gap)] == [Stream.BOOK]
     assert len(gaps) == 1
+
+
+def test_book_whose_subscription_the_pace_holds_back_is_not_missed():
+    venue = FakeVenue(streams=BOOKS_ONLY)
+    venue.limits = replace(venue.limits, burst=1, messages_per_s=1 / 15)
+    stage = Stage(venue, (BTC, ETH))
+    stage.connect()
+    for second in range(14):
+        stage.say(snapshot(1 + second), Pong())
+        stage.wait(1)
+    assert stage.closing is None, "its limit is ten seconds"
+    assert messages(stage) == [JOIN]
+    stage.wait(1.2)
+    assert messages(stage) == [JOIN.replace(b"BTC", b"ETH")]
+    for second in range(12):
+        stage.say(snapshot(20 + second), Pong())
+        stage.wait(1)
+    assert stage.closing is Reason.NO_BOOK, "but once it was asked for, it is"
 
 
 # --- joining a stream to a fetched snapshot -----------------------------------------------------------------------
