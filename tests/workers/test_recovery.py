@@ -222,7 +222,7 @@ def test_snapshot_that_is_too_old_is_fetched_again_less_and_less_often(bridge):
         while not bridge.is_fetching():
             bridge.wait(0.05, every_s=0.05)
         pauses.append((bridge.now - answered_at) / NS)
-    assert pauses == [pytest.approx(pause, abs=0.11) for pause in (0.25, 0.5, 1, 2, 2, 2)]
+    assert pauses == [pytest.approx(pause, abs=0.11) for pause in (0.1, 0.2, 0.4, 0.8, 1.6, 2)]
     assert "book.not_joined" in bridge.notes()
     assert len(bridge.answer(snapshot(7))) == 2
 
