@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import hot_path, latency, memory, pressure, scaling, start
+from bench import hot_path, latency, memory, pressure, rivals, scaling, start
 from bench.report import tables
 from bench.task import ROOT
 from bench.verdict import machine
@@ -22,6 +22,7 @@ from bench.verdict import machine
 #: What each part does: (runs, frames or seconds …) of a quick run, and of a whole one.
 PARTS: dict[str, Callable[[bool], Any]] = {
     "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(5, 5000)),
+    "rivals": lambda quick: list(rivals.measure(1, 2000) if quick else rivals.measure(3, 5000)),
     "latency": lambda quick: (
         latency.measure_all((100, 1000), 3.0) if quick else latency.measure_all(latency.RATES, 10.0)
     ),

@@ -55,6 +55,21 @@ def _hot_path(cases: list[dict[str, Any]]) -> str:
     return _table(title, ["tempo", "venue", "frames", "ours", "ccxt.pro", "ccxt.pro / ours"], rows)
 
 
+def _rivals(cases: list[dict[str, Any]]) -> str:
+    rows: _Rows = [
+        (
+            case["tempo"],
+            case["venue"],
+            case["kind"],
+            case["rival"],
+            _ratio(case["ratio"]) if case["ratio"] else case["why"],
+        )
+        for case in cases
+    ]
+    title = "CPU a message beside nautilus_trader (Hyperliquid) and cryptofeed (aster as Binance futures)"
+    return _table(title, ["tempo", "venue", "frames", "rival", "rival / ours"], rows)
+
+
 def _latency(found: list[dict[str, Any]]) -> str:
     rows: _Rows = [
         (
@@ -124,6 +139,7 @@ def _start(found: dict[str, list[float]]) -> str:
 
 _PARTS: dict[str, Callable[[Any], str]] = {
     "hot_path": _hot_path,
+    "rivals": _rivals,
     "latency": _latency,
     "pressure": _pressure,
     "markets": _scaling,
