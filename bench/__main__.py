@@ -21,7 +21,7 @@ from bench.verdict import machine
 
 #: What each part does: (runs, frames or seconds …) of a quick run, and of a whole one.
 PARTS: dict[str, Callable[[bool], Any]] = {
-    "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(5, 5000)),
+    "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(3, 3000)),
     "rivals": lambda quick: list(rivals.measure(1, 2000) if quick else rivals.measure(3, 5000)),
     "latency": lambda quick: (
         latency.measure_all((100, 1000), 3.0) if quick else latency.measure_all(latency.RATES, 10.0)
@@ -40,7 +40,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 def main() -> None:
     """Measure, and write down what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of twenty; for a first impression")
+    parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour, for a first impression")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part only; may be given again")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="where the results go")
     options = parser.parse_args()

@@ -77,7 +77,12 @@ class Account:
         self.repeated = 0
         self._sequence = PublisherSequence()
         self._told: dict[tuple[str, str], None] = {}
-        self._fault: str | None = _NO_SNAPSHOT
+        #: Whether everything was told once in this life of the worker.
+        self._has_snapshot = False
+        #: Topics of which something was lost since they were last told whole.
+        self._torn: set[str] = set()
+        #: Topics that are being told whole, and whether something of that was lost.
+        self._retold: dict[str, bool] = {}
         self._beat_ns = now_ns
         self._is_silent = False
 
@@ -91,8 +96,10 @@ class Account:
         """Why it may be wrong."""
         if self._is_silent:
             return "heartbeat_lost"
-        if self._fault is not None:
-            return self._fault
+        if not self._has_snapshot:
+            return _NO_SNAPSHOT
+        if self._torn:
+            return _SEQ_GAP
         if self.state is not StreamState.LIVE:
             return str(self.reason_told or self.state or "no_snapshot")
         return None
@@ -113,13 +120,12 @@ class Account:
         if verdict in {Verdict.IGNORE, Verdict.ZOMBIE}:
             return [], False
         if verdict is Verdict.NEW_EPOCH:
-            self.state = self.reason_told = None
-            self._forget(_NO_SNAPSHOT)
-        has_missed = verdict is Verdict.GAP
-        if has_missed:
+            self._begin_life()
+        # Of a topic that was not heard of when everything was told, the first message is the first that there is.
+        is_first_lost = last is None and event.seq > 1 and self._has_snapshot
+        has_missed = verdict is Verdict.GAP or (verdict is Verdict.APPLY and is_first_lost)
+        if verdict is Verdict.GAP:
             self.lost += event.seq - (last or 0) - 1
-            if not isinstance(event, Heartbeat):
-                self._forget(_SEQ_GAP)
         match event:
             case Heartbeat():
                 return [event], self._beat(event, now_ns)
@@ -127,34 +133,66 @@ class Account:
                 self._take_status(event)
                 return [event], has_missed
             case AccountEvent():
+                self._note(topic, is_retold="refresh" in event.flags, has_missed=has_missed)
                 return ([event] if self._apply(event) else []), has_missed
             case _:
-                return [], has_missed
+                return [], False
+
+    def _note(self, topic: str, *, is_retold: bool, has_missed: bool) -> None:
+        """Keep account of what is whole: a topic that is retold without a loss is, once a heartbeat has counted it."""
+        if has_missed:
+            self._tear(topic)
+            if not is_retold:
+                self._retold.pop(topic, None)  # that was before the loss
+        if is_retold:
+            self._retold[topic] = self._retold.get(topic, True) and not has_missed
 
     def _beat(self, beat: Heartbeat, now_ns: int) -> bool:
+        """Heartbeats count all that was sent: what is missing now was lost, and nothing else was."""
         self._beat_ns = now_ns
         missed = self._sequence.missed_tail(beat.seqs)
         self.lost += sum(missed.values())
-        # Of a topic that was never heard the only message was lost.
-        is_unheard = any(self._sequence.last(topic) is None for topic in beat.seqs if topic.startswith(_PREFIXES))
-        if missed or (is_unheard and self._fault is None):
-            self._forget(_SEQ_GAP)
-        return self._fault == _SEQ_GAP
+        unheard = [topic for topic in beat.seqs if self._sequence.last(topic) is None] if self._has_snapshot else []
+        for topic in (*missed, *unheard):
+            if topic.startswith("status."):
+                self.state = self.reason_told = None  # it may have been worse news
+            elif topic.startswith(_PREFIXES):
+                self._retold[topic] = False
+                self._tear(topic)
+        self._torn.difference_update(topic for topic, is_whole in self._retold.items() if is_whole)
+        self._retold.clear()
+        return bool(self._torn or missed)
 
     def _take_status(self, event: Status) -> None:
-        """The worker answers a request with all it knows and this behind it; and it says "live" when it knows all."""
+        """The worker sends whoever joins all it knows, and this behind it; and it says "live" when it knows all."""
         self.state, self.reason_told = event.state, event.reason
-        is_answer = "refresh" in event.flags
-        if is_answer or (self._fault == _NO_SNAPSHOT and event.state is StreamState.LIVE):
-            self._fault = None
+        self._has_snapshot = self._has_snapshot or "refresh" in event.flags or event.state is StreamState.LIVE
 
-    def _forget(self, fault: str) -> None:
+    def _begin_life(self) -> None:
         """Nothing of the state is known any more; what was told once stays told."""
-        self._fault = fault
-        self.orders.clear()
-        self.positions.clear()
-        self.balances.clear()
-        self.margin = None
+        self.state = self.reason_told = None
+        self._has_snapshot = False
+        self._torn.clear()
+        self._retold.clear()
+        for channel in ACCOUNT_CHANNELS:
+            self._forget(channel)
+
+    def _tear(self, topic: str) -> None:
+        self._torn.add(topic)
+        self._forget(topic.partition(".")[0])
+
+    def _forget(self, channel: str) -> None:
+        match channel:
+            case "order":
+                self.orders.clear()
+            case "position":
+                self.positions.clear()
+            case "balance":
+                self.balances.clear()
+            case "margin":
+                self.margin = None
+            case _:
+                pass
 
     def _apply(self, event: AccountEvent) -> bool:
         """Whether the user is to be told of it."""

@@ -34,7 +34,8 @@ def shortest(text: str) -> str:
     Raises:
         ValueError: Not a finite decimal number, or one that no price, size or rate can be.
     """
-    digits = f"{_number(text):f}"
+    # Nearly every price is plain as it is; made a number first it costs thrice as much.
+    digits = text if _is_plain(text) else f"{_number(text):f}"
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return "0" if digits == "-0" else digits
@@ -74,6 +75,13 @@ def scale_rate(rate: str | None, divisor: int) -> str | None:
         ValueError: The rate is not a number.
     """
     return None if rate is None else plain(_number(rate) / divisor)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text of moderate length is digits, a point, digits, without leading zeros."""
+    whole, _, fraction = text.partition(".")
+    is_whole = whole.isdecimal() and (whole[0] != "0" or whole == "0")
+    return is_whole and fraction.isdecimal() and text.isascii() and len(text) <= _MAX_MAGNITUDE
 
 
 def _number(text: str) -> Decimal:

@@ -215,7 +215,7 @@ class HeartbeatBook(msgspec.Struct, gc=False):
     venue_seq: int | None
     usable: bool
     age_ms: int | None
-    #: CRC-32 of the ten best levels a side; None while unusable.
+    #: CRC-32 of the ten best levels a side; None while unusable, and in heartbeats that leave it out.
     crc32_top10: int | None
 
 

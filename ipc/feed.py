@@ -50,6 +50,8 @@ _CATCH_UP: Final = 50_000
 _PATIENCE_NS: Final = 50 * _MS
 #: Levels a side of the channel ``book20``.
 _DEEP: Final = 20
+_NOW: Final = int(zmq.DONTWAIT)
+_MORE: Final = int(zmq.RCVMORE)
 
 
 class BehindError(FeedError):
@@ -180,6 +182,10 @@ class Feed:
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
+        # What ``recv_multipart`` ends in; its own turns cost more than all the rest of a small message.
+        plain: Any = super(zmq.Socket, self._socket)
+        self._recv: Callable[[int], bytes] = plain.recv
+        self._get: Callable[[int], int] = plain.get
         self._subscription.open(self._socket)
 
     def __enter__(self) -> Self:
@@ -292,12 +298,14 @@ class Feed:
     def _receive(self) -> bool:
         """Take one message if there is one."""
         try:
-            parts = self._socket.recv_multipart(zmq.DONTWAIT)
+            parts = [self._recv(_NOW)]
+            while self._get(_MORE):
+                parts.append(self._recv(_NOW))
         except zmq.Again:
             return False
-        self._pending.extend(
-            event for event in self._mirror.take(parts, self._clock()) if self._subscription.wants(event)
-        )
+        for event in self._mirror.take(parts, self._clock()):
+            if self._subscription.wants(event):
+                self._pending.append(event)
         ask_for(self._socket, self._mirror)
         return True
 

@@ -15,8 +15,19 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import quote
 
-__all__ = ["EventLog", "FoldRepeats", "StderrHandler", "flush_repeats", "get_log", "hide", "setup"]
+__all__ = [
+    "EventLog",
+    "FoldRepeats",
+    "StderrHandler",
+    "flush_repeats",
+    "get_log",
+    "hide",
+    "prettied",
+    "setup",
+    "without_hidden",
+]
 
 #: POSIX: a write of at most this many bytes to a pipe that polls writable does not block.
 _PIPE_ATOMIC: Final = 4096
@@ -56,16 +67,35 @@ class EventLog:
         self._logger.exception(event, extra={"fields": fields})  # noqa: LOG004 - callers handle one
 
 
-#: Texts that no log line may show.
-_hidden: set[str] = set()
+#: Texts that nothing may show, those used last standing last.
+_hidden: dict[str, None] = {}
+_hidden_lock: Final = threading.Lock()
 #: Shorter ones are no secrets, and would tear holes into every line.
 _MIN_HIDDEN: Final = 6
+#: Tokens are renewed every few minutes; the oldest of so many have long expired.
+_MAX_HIDDEN: Final = 256
 
 
 def hide(secret: str) -> None:
-    """Never write this text into the log, from now on; a last line of defence behind not logging it."""
-    if len(secret) >= _MIN_HIDDEN:
-        _hidden.update((secret, json.dumps(secret)[1:-1]))
+    """Never show this text, from now on; a last line of defence behind not showing it.
+
+    It is forgotten when many others were hidden after it, so hide a secret whenever it is used.
+    """
+    if len(secret) < _MIN_HIDDEN:
+        return
+    with _hidden_lock:
+        for text in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+            _hidden.pop(text, None)
+            _hidden[text] = None
+        while len(_hidden) > _MAX_HIDDEN:
+            del _hidden[next(iter(_hidden))]
+
+
+def without_hidden(text: str) -> str:
+    """``text`` with every hidden one blotted out, the longest first: one may be part of another."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "(hidden)")
+    return text
 
 
 def get_log(name: str) -> EventLog:
@@ -87,6 +117,22 @@ class PrettyFormatter(logging.Formatter):
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
         return line if not record.exc_info else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def prettied(line: str) -> str:
+    """A line of :class:`JsonFormatter` as :class:`PrettyFormatter` would have written it; others as they are."""
+    try:
+        told = json.loads(line)
+        moment = float(told.pop("ts"))
+        head = f"{told.pop('level').upper():<7} {told.pop('event')}"
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return line
+    traceback = told.pop("traceback", None)
+    told.pop("logger", None)
+    clock = time.strftime("%H:%M:%S", time.localtime(moment))
+    fields = " ".join(f"{key}={value}" for key, value in told.items() if key != "pid")
+    pretty = f"{clock}.{int(moment % 1 * 1000):03d} {head} {fields}".rstrip()
+    return pretty if traceback is None else f"{pretty}\n{traceback}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -181,7 +227,7 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never blocks and never raises."""
         try:
-            text = _without_hidden(self.format(record))
+            text = without_hidden(self.format(record))
             if self.lost > self._told and self._write(f'{{"event": "log.lost", "lines": {self.lost - self._told}}}\n'):
                 self._told = self.lost
             if not self._write(text + "\n"):
@@ -199,12 +245,6 @@ class StderrHandler(logging.Handler):
             os.write(self._fd, data[start : start + _PIPE_ATOMIC])
         self._is_torn = False
         return True
-
-
-def _without_hidden(text: str) -> str:
-    for secret in tuple(_hidden):
-        text = text.replace(secret, "(hidden)")
-    return text
 
 
 _fold = FoldRepeats()

@@ -73,6 +73,8 @@ class Mirror:
         self.malformed = 0
         self.repeated = 0
         self._publishers = {venue: _Publisher(now_ns) for venue in (*venues, LIFECYCLE)}
+        #: By the first part of a message.
+        self._origins: dict[bytes, tuple[_Publisher, str, Topic]] = {}
         self._asked: dict[str, int] = {}
         self._asks: list[str] = []
         self._looked_ns = 0
@@ -84,15 +86,13 @@ class Mirror:
         self.look(now_ns)
         try:
             head, payload = parts
-            name = head.decode()
-            topic = Topic.parse(name)
+            origin = self._origins.get(head) or self._origin(head)
             event = decode(payload)
-            publisher = self._publishers[LIFECYCLE if topic.channel == LIFECYCLE else topic.venue]
         except (ValueError, KeyError, DecodeError) as error:
             self.malformed += 1
             log.warning("feed.malformed", error=str(error))
             return []
-        return [] if event is None else self._apply(publisher, name, topic, event, now_ns)
+        return [] if event is None else self._apply(*origin, event, now_ns)
 
     def asks(self) -> list[str]:
         """The topics whose snapshot is to be asked for now, once."""
@@ -152,15 +152,31 @@ class Mirror:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _origin(self, head: bytes) -> tuple[_Publisher, str, Topic]:
+        """Who publishes a topic, its text and its parts; looked up once a topic.
+
+        Raises:
+            ValueError: It is no topic.
+            KeyError: It is none of this subscription's venues.
+        """
+        name = head.decode()
+        topic = Topic.parse(name)
+        publisher = self._publishers[LIFECYCLE if topic.channel == LIFECYCLE else topic.venue]
+        self._origins[head] = origin = (publisher, name, topic)
+        return origin
+
     def _apply(self, publisher: _Publisher, name: str, topic: Topic, event: Event, now_ns: int) -> list[Event]:
         last = publisher.sequence.last(name)
         verdict = publisher.sequence.judge(name, event.epoch, event.seq, now_ns)
-        if verdict in {Verdict.IGNORE, Verdict.ZOMBIE}:
-            return []
-        if verdict is Verdict.NEW_EPOCH:
-            _forget(publisher)
-        missed = event.seq - (last or 0) - 1 if verdict is Verdict.GAP else 0
-        self.lost += missed
+        missed = 0
+        if verdict is not Verdict.APPLY:
+            if verdict is Verdict.NEW_EPOCH:
+                _forget(publisher)
+            elif verdict is Verdict.GAP:
+                missed = event.seq - (last or 0) - 1
+                self.lost += missed
+            else:
+                return []
         if isinstance(event, Heartbeat):
             return [*self._beat(publisher, topic.venue, event, now_ns), event]
         if isinstance(event, Lifecycle):
@@ -176,7 +192,9 @@ class Mirror:
         return [event]
 
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
-        book = publisher.books.setdefault(topic.symbol, BookReplica(topic.venue, topic.symbol))
+        book = publisher.books.get(topic.symbol)
+        if book is None:
+            book = publisher.books[topic.symbol] = BookReplica(topic.venue, topic.symbol)
         if isinstance(event, BookSnapshot):
             if not book.apply_snapshot(event):
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")

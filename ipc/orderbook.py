@@ -4,16 +4,17 @@ A level is identified by the numeric value of its price, never by its text (``82
 what is stored and handed out is the venue's text. Floats serve as identity only. They tell decimals of up to 15
 significant digits apart, which is checked where listings are read.
 
-A dict of levels by price beside a sorted list of the prices was the fastest of what was tried (12 µs for a message of
-20 changes on 1,000 levels a side; sorted containers 20 to 28, Decimal keys 33): the list is touched only when a level
-appears or goes, and the best price is its end. Feeds that send whole books never ask for the index, so it is built
-with the first delta.
+A dict of levels beside a sorted list of the prices was the fastest of what was tried (sorted containers cost twice as
+much, Decimal keys thrice): the list is touched only when a level appears or goes, and the best price is its end. The
+dict's keys are texts, because making a float of one costs as much as all else that a change of a level needs; so only a
+text that is new has to be read as a number. Feeds that send whole books never ask for the index, so it is built with
+the first delta.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from zlib import crc32
 
@@ -23,64 +24,80 @@ from ipc.events import Level
 __all__ = ["BadLevelError", "OrderBook"]
 
 _CHECKSUM_DEPTH = 10
+#: Whatever digits a size has, they come behind these in the order of text, unless all of them are zero.
+_ZEROS = "0" * 128
 
 
 class BadLevelError(ValueError):
     """A level's price or size is not a decimal number that a level can have."""
 
 
-def _price(level: Level) -> float:
+def _price(text: str) -> float:
     """The identity of a level.
 
     Raises:
         BadLevelError: The price is no positive finite number.
     """
     try:
-        price = float(level[0])
+        price = float(text)
     except ValueError as error:
-        raise BadLevelError(f"price {level[0]!r}") from error
+        raise BadLevelError(f"price {text!r}") from error
     if not 0.0 < price < inf:
-        raise BadLevelError(f"price {level[0]!r}")
+        raise BadLevelError(f"price {text!r}")
     return price
 
 
 class _BookSide:
-    """One side: levels by price, and the prices in ascending order."""
+    """One side: levels by the text that their price was first written in, those texts by price, prices ascending."""
 
-    __slots__ = ("levels", "prices")
+    __slots__ = ("levels", "prices", "texts")
 
     def __init__(self, levels: Sequence[Level]) -> None:
-        self.levels: dict[float, Level] = {}
+        self.levels: dict[str, Level] = {}
+        self.texts: dict[float, str] = {}
         self.prices: list[float] = []
         self.apply(levels)
 
     def apply(self, changes: Sequence[Level]) -> None:
         """Set and delete levels.
 
-        The tests stand in the loop, not in functions of their own: calls cost a third of the time per level.
+        The size's tests stand in the loop, not in a function of their own: calls cost a third of the time per level.
         """
-        levels, prices = self.levels, self.prices
+        levels = self.levels
         for level in changes:
             text, size = level
-            try:
-                price = float(text)
-            except ValueError as error:
-                raise BadLevelError(f"price {text!r}") from error
-            digits = size.strip("0.")
-            if not 0.0 < price < inf:
-                raise BadLevelError(f"price {text!r}")
-            if size.count(".") > 1:
+            digits = size.replace(".", "", 1)
+            if not digits.isdecimal():
                 raise BadLevelError(f"size {size!r}")
-            if digits:
-                if not digits.isdecimal() and not digits.replace(".", "", 1).isdecimal():
-                    raise BadLevelError(f"size {size!r}")
-                if price not in levels:
-                    insort(prices, price)
-                levels[price] = level
-            elif "0" not in size:
-                raise BadLevelError(f"size {size!r}")
-            elif levels.pop(price, None) is not None:
-                del prices[bisect_left(prices, price)]
+            if digits <= _ZEROS:
+                self._remove(_price(text))
+            elif text in levels:
+                levels[text] = level
+            else:
+                self._add(_price(text), level)
+
+    def at(self, price: float) -> Level | None:
+        """The level of a price."""
+        text = self.texts.get(price)
+        return None if text is None else self.levels[text]
+
+    def of(self, prices: Iterable[float]) -> list[Level]:
+        """The levels of prices that there are."""
+        levels, texts = self.levels, self.texts
+        return [levels[texts[price]] for price in prices]
+
+    def _add(self, price: float, level: Level) -> None:
+        text = self.texts.get(price)
+        if text is None:
+            text = self.texts[price] = level[0]
+            insort(self.prices, price)
+        self.levels[text] = level
+
+    def _remove(self, price: float) -> None:
+        text = self.texts.pop(price, None)
+        if text is not None:
+            del self.levels[text]
+            del self.prices[bisect_left(self.prices, price)]
 
 
 class OrderBook:
@@ -89,11 +106,13 @@ class OrderBook:
     Empty and one-sided books are legal. Whether a book may be used is its holder's business.
     """
 
-    __slots__ = ("_asks", "_bids", "_index")
+    __slots__ = ("_asks", "_bids", "_index", "_was_crossed")
 
     def __init__(self) -> None:
         self._bids: Sequence[Level] = ()
         self._asks: Sequence[Level] = ()
+        #: Whether the book was crossed when it was replaced.
+        self._was_crossed = False
         #: Both sides by price, once a delta asked for it; ``_bids`` and ``_asks`` are then out of date.
         self._index: tuple[_BookSide, _BookSide] | None = None
 
@@ -103,13 +122,11 @@ class OrderBook:
         Raises:
             BadLevelError: One of the two best levels is no level; the others are looked at when a delta comes.
         """
-        begins_empty = False
-        for side in (bids, asks):
-            if side:
-                _price(side[0])
-                begins_empty = begins_empty or is_zero(side[0][1])
+        bid = _price(bids[0][0]) if bids else 0.0
+        ask = _price(asks[0][0]) if asks else inf
         self._bids, self._asks, self._index = bids, asks, None
-        if begins_empty:
+        self._was_crossed = bid >= ask
+        if (bids and is_zero(bids[0][1])) or (asks and is_zero(asks[0][1])):
             self._indexed()  # which leaves out levels without a size
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> None:
@@ -133,10 +150,11 @@ class OrderBook:
     def clear(self) -> None:
         """Forget everything."""
         self._bids, self._asks, self._index = (), (), None
+        self._was_crossed = False
 
     def size_at(self, side: str, price: str) -> str | None:
         """The size of the level ``price`` on ``side`` (``bid`` or ``ask``); None when there is none."""
-        level = self._indexed()[side == "ask"].levels.get(_price((price, "")))
+        level = self._indexed()[side == "ask"].at(_price(price))
         return level[1] if level else None
 
     @property
@@ -145,7 +163,7 @@ class OrderBook:
         if self._index is None:
             return self._bids[0] if self._bids else None
         side = self._index[0]
-        return side.levels[side.prices[-1]] if side.prices else None
+        return side.at(side.prices[-1]) if side.prices else None
 
     @property
     def best_ask(self) -> Level | None:
@@ -153,17 +171,15 @@ class OrderBook:
         if self._index is None:
             return self._asks[0] if self._asks else None
         side = self._index[1]
-        return side.levels[side.prices[0]] if side.prices else None
+        return side.at(side.prices[0]) if side.prices else None
 
     @property
     def is_crossed(self) -> bool:
         """Whether the best bid reaches the best ask."""
-        if self._index is not None:
-            bids, asks = self._index[0].prices, self._index[1].prices
-            return bool(bids and asks and bids[-1] >= asks[0])
-        if not self._bids or not self._asks:
-            return False
-        return float(self._bids[0][0]) >= float(self._asks[0][0])
+        if self._index is None:
+            return self._was_crossed
+        bids, asks = self._index[0].prices, self._index[1].prices
+        return bool(bids and asks and bids[-1] >= asks[0])
 
     def bids(self, depth: int | None = None) -> list[Level]:
         """The best ``depth`` bids (all when None), best first."""
@@ -171,14 +187,14 @@ class OrderBook:
             return list(self._bids[:depth])
         side = self._index[0]
         start = 0 if depth is None else max(0, len(side.prices) - depth)
-        return [side.levels[price] for price in reversed(side.prices[start:])]
+        return side.of(reversed(side.prices[start:]))
 
     def asks(self, depth: int | None = None) -> list[Level]:
         """The best ``depth`` asks (all when None), best first."""
         if self._index is None:
             return list(self._asks[:depth])
         side = self._index[1]
-        return [side.levels[price] for price in side.prices[:depth]]
+        return side.of(side.prices[:depth])
 
     def crc32_top10(self) -> int:
         """CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals.

@@ -18,8 +18,9 @@ __all__ = ["FORMAT", "RawHeader", "RawKind", "RawRecord", "decode_line", "encode
 #: Version of the format.
 FORMAT: Final = 1
 
-#: A connection opened, a frame came, a message went, REST answered with a book, the connection closed.
-RawKind: TypeAlias = Literal["open", "in", "out", "rest", "close"]
+#: A connection opened, a frame came, a message went, REST answered with a book, the connection closed; and, so that a
+#: recording may begin anywhere, a book as it stood behind the session's last frame.
+RawKind: TypeAlias = Literal["open", "in", "out", "rest", "close", "book"]
 
 
 class RawHeader(msgspec.Struct, tag_field="raw", tag="header", kw_only=True):
@@ -45,7 +46,8 @@ class RawRecord(msgspec.Struct, tag_field="raw", tag="record", omit_defaults=Tru
         kind: What.
         session: To which session of the worker.
         mono_ns: When, monotonic; ``wall_ns``: when, by the wall clock.
-        text: The payload of a text frame, the URL of an ``open``, the reason of a ``close``, the body of a ``rest``.
+        text: The payload of a text frame, the URL of an ``open``, the reason of a ``close``, the body of a ``rest``,
+            the event ``book_snapshot`` of a ``book``.
         b64: The payload of a binary frame.
         symbol: Whose book REST gave, for which ``purpose``; ``reason`` when it gave none.
     """

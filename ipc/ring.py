@@ -24,7 +24,7 @@ _HEADER: Final = struct.Struct("<QQQQQ")
 _HALF_WORD, _FILL_WORD = 2, 3
 #: Of a record: length of the payload, kind, session, length of the note, monotonic and wall ns.
 _RECORD: Final = struct.Struct("<IBBHQQ")
-KINDS: Final = ("open", "in", "out", "rest", "close")
+KINDS: Final = ("open", "in", "out", "rest", "close", "book")
 #: Added to a kind's number: the payload is binary.
 BINARY: Final = 0x80
 
@@ -48,13 +48,16 @@ class Ring:
         path: The file; an older one is replaced.
         size: Bytes for records.
 
+    ``half`` is the room of one half, ``turns`` counts how often one was begun anew.
+
     Raises:
         OSError: There is no room for it.
     """
 
     def __init__(self, path: Path, size: int) -> None:
-        self._half = max(size // 2, 65_536)
-        total = _HEADER.size + 2 * self._half
+        self.half = max(size // 2, 65_536)
+        self.turns = 0
+        total = _HEADER.size + 2 * self.half
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
@@ -67,7 +70,7 @@ class Ring:
             os.close(file)
         self._bytes = memoryview(self._map)
         self._words = self._bytes[: _HEADER.size].cast("Q")
-        for word, value in enumerate((_MAGIC, self._half, 0, 0, 0)):
+        for word, value in enumerate((_MAGIC, self.half, 0, 0, 0)):
             self._words[word] = value
         self._active = 0
         self._fill = 0
@@ -79,12 +82,12 @@ class Ring:
         """Append a record; ``kind`` is its place in :data:`KINDS`, plus :data:`BINARY`. Too large ones are cut."""
         length, noted = len(payload), len(note)
         needed = _RECORD.size + noted + length
-        if needed > self._half:
-            length = self._half - _RECORD.size - noted
-            payload, needed = payload[:length], self._half
-        if self._fill + needed > self._half:
+        if needed > self.half:
+            length = self.half - _RECORD.size - noted
+            payload, needed = payload[:length], self.half
+        if self._fill + needed > self.half:
             self._turn_over()
-        at = _HEADER.size + self._active * self._half + self._fill
+        at = _HEADER.size + self._active * self.half + self._fill
         _RECORD.pack_into(self._map, at, length, kind, session, noted, mono_ns, wall_ns)
         at += _RECORD.size
         if noted:
@@ -106,6 +109,7 @@ class Ring:
 
     def _turn_over(self) -> None:
         """Begin the other half anew: first empty it, then make it the one in use."""
+        self.turns += 1
         self._active = 1 - self._active
         self._fill = 0
         self._words[_FILL_WORD + self._active] = 0

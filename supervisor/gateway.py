@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +27,7 @@ from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
 from supervisor.children import Inherited
+from supervisor.logfile import rotate
 
 __all__ = ["Gateway"]
 
@@ -33,6 +35,7 @@ log = get_log(__name__)
 
 _TICK_S: Final = 0.1
 _JOIN_S: Final = 0.15
+_HOUSEKEEPING_NS: Final = 5_000_000_000
 
 
 class _Told(msgspec.Struct):
@@ -66,14 +69,23 @@ class Gateway:
         before: What the gateway before this one left on the board.
         stop: Set to end it.
         network: Where its feed listens on TCP; None has it on the run directory's socket alone.
+        log_file: The system's log, to be kept small; None when it is not ours.
     """
 
     def __init__(
-        self, run_dir: RunDir, row: Row, before: Inherited, stop: threading.Event, network: Network | None = None
+        self,
+        run_dir: RunDir,
+        row: Row,
+        before: Inherited,
+        stop: threading.Event,
+        network: Network | None = None,
+        log_file: Path | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._row = row
         self._stop = stop
+        self._log_file = log_file
+        self._next_housekeeping_ns = 0
         self._parent = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
         row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
@@ -95,6 +107,7 @@ class Gateway:
             row[WorkerWord.FIRST_FRESH] = row[WorkerWord.FIRST_FRESH] or now
             row[WorkerWord.LAST_FRESH] = now
             row.add(WorkerWord.MAIN_LOOPS)
+            self._keep_house(now)
             try:
                 packet = self._control.receive()
             except TimeoutError:
@@ -107,6 +120,12 @@ class Gateway:
                 with self._publisher.turn:
                     pass  # joiners are let in
         self._publisher.close()
+
+    def _keep_house(self, now: int) -> None:
+        if now >= self._next_housekeeping_ns:
+            self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
+            if self._log_file is not None:
+                rotate(self._log_file)
 
     def _wait_for_subscribers(self) -> None:
         """Subscribers of the gateway before are back within some milliseconds; what they missed is for them."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 from ipc.board import Board, WorkerWord
@@ -107,6 +108,8 @@ class System:
     simulation: Simulation | None = None
     #: Reads the configuration again; None when it cannot change.
     reread: Callable[[], Config] | None = None
+    #: Its log, when it runs in the background.
+    log_file: Path | None = None
 
     @property
     def pid(self) -> int:
@@ -159,7 +162,8 @@ class System:
             from supervisor.gateway import Gateway
 
             scrub_environment()
-            Gateway(self.run_dir, board.worker(_SLOTS[name]), before, stop, self.config.network).run()
+            row = board.worker(_SLOTS[name])
+            Gateway(self.run_dir, row, before, stop, self.config.network, self.log_file).run()
             return
         from workers.worker import Worker
 
@@ -174,6 +178,7 @@ class System:
         return {
             "version": program_version(),
             "pid": self.pid,
+            "log": None if self.log_file is None else str(self.log_file),
             "started_wall_ns": time.time_ns(),
             "venues": {name: self._describe_venue(venue) for name, venue in self.config.venues.items()},
             "gateway": {"slot": _SLOTS[GATEWAY], "feed": self.run_dir.feed("lifecycle"), "http": None},

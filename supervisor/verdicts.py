@@ -21,6 +21,7 @@ _FRUITLESS: Final = 2
 _MAIN_NS: Final = 10 * _NS
 _CONNECTING, _BACKOFF = code_of(Phase.CONNECTING), code_of(Phase.BACKOFF)
 _RESOLVING, _SUBSCRIBED = code_of(Phase.RESOLVING), code_of(Phase.SUBSCRIBED)
+_REPLAYING = code_of(Phase.REPLAYING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,10 @@ def _is_stale_for_good(sessions: Sequence[Row], now_ns: int) -> bool:
 
 
 def _is_busy_as_planned(sessions: Sequence[Row], now_ns: int) -> bool:
-    """Whether some session connects, waits or resolves, each within its own time."""
+    """Whether some session connects, waits or resolves, each within its own time, or plays what may hold no book."""
     for session in sessions:
         phase, planned = session[SessionWord.PHASE], session[SessionWord.NEXT_ACTION]
-        if phase in {_CONNECTING, _RESOLVING}:
+        if phase in {_CONNECTING, _RESOLVING, _REPLAYING}:
             return True
         if phase == _BACKOFF and now_ns - planned <= _OVERDUE_NS:
             return True

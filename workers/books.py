@@ -151,6 +151,15 @@ class BookKeeper:
         self._buffer.clear()
         return usable
 
+    def lose_to_silence(self) -> None:
+        """Nothing that could be applied came on a connection that lives.
+
+        When its frames were left out for being old, its clock was set back: one connection is one server. So time
+        begins anew with the next snapshot.
+        """
+        self.lose("resync")
+        self.exchange_ns = None
+
     def snapshot(self, cause: Cause) -> BookSnapshot | None:
         """The book as it stands, for a joiner; None while it is not usable."""
         if not self.usable:
@@ -177,16 +186,12 @@ class BookKeeper:
         )
 
     def crc32_top10(self) -> int:
-        """Checksum of the ten best levels a side."""
-        return self._book.crc32_top10()
+        """Checksum of the ten best levels a side.
 
-    def is_whole(self) -> bool:
-        """Whether its best levels are levels."""
-        try:
-            self._book.crc32_top10()
-        except BadLevelError:
-            return False
-        return True
+        Raises:
+            BadLevelError: One of them is no level.
+        """
+        return self._book.crc32_top10()
 
     @property
     def is_crossed_by_venue(self) -> bool:

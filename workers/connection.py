@@ -28,7 +28,7 @@ from workers.dial import ConnectError
 from workers.frames import BINARY, PING, PONG
 from workers.reports import Reporter
 from workers.routes import Route
-from workers.session import Session
+from workers.session import Session, cause_after
 from workers.settings import WorkerSettings
 from workers.tape import Tape
 from workers.transport import ClosedError, Transport, WebSocketTransport
@@ -45,9 +45,9 @@ _TICK_S: Final = 0.1
 _TURN_DEADLINE_NS: Final = _NS
 #: A planned end is followed by the next connection at once, spread over this long.
 _PLANNED_SPREAD_S: Final = 0.25
+#: A venue that has had enough messages is left in peace for so long, unless it names a time.
+_PENALTY_S: Final = 15.0
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
-#: Ends after which the next snapshot is a resync.
-_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
 
 #: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
 TransportFactory = Callable[[str, Sequence[str], Cutter, int], Transport]
@@ -93,6 +93,7 @@ class Connection:
     ) -> None:
         self.session = session
         self.name = session.connection.name
+        self._carries_books = session.carries_books
         self.cutter = Cutter()
         self.row = board.session(settings.slot, number)
         self._settings = settings
@@ -133,6 +134,21 @@ class Connection:
             book.recv_mono_ns = route.applied_ns or route.fetched_ns
             book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
+
+    def tell_books(self, tape: Tape) -> None:
+        """Tell the tape the books as they stand; within a turn."""
+        mono_ns = self.row[SessionWord.LAST_WS_RX]
+        wall_ns = time.time_ns() - (time.monotonic_ns() - mono_ns)
+        for route in self.session.book_routes:
+            book = self.session.refresh(route) if self.is_open() else None
+            if book is not None:
+                tape.book(self._number, book, mono_ns, wall_ns)
+
+    def report(self) -> None:
+        """Tell which streams changed, and do nothing else that the session asks for: a recording says what was done."""
+        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
+        if changes:
+            self._reports.changed(changes, attempt=1, backoff_s=None)
 
     def deliver(self, fetched: Fetched) -> None:
         """Hand over what REST answered; any thread may."""
@@ -246,11 +262,17 @@ class Connection:
 
     def _converse(self, transport: Transport) -> tuple[Reason, str]:
         """Turn after turn, until the session or the worker has enough of it."""
-        while not self.stop.is_set():
+        close = self._speak_first(transport)
+        while close is None and not self.stop.is_set():
             close = self.turn(transport)
-            if close is not None:
-                return close.reason, close.text
-        return Reason.REQUESTED, "the worker stops"
+        return (close.reason, close.text) if close is not None else (Reason.REQUESTED, "the worker stops")
+
+    def _speak_first(self, transport: Transport) -> Close | None:
+        """Subscribe at once: many a venue says nothing before, and a turn begins with listening."""
+        now, wall = time.monotonic_ns(), time.time_ns()
+        with self._publisher.turn:
+            self.publish(self.session.tick(now), 0, wall)
+        return self._obey(transport)
 
     def turn(self, transport: Transport) -> Close | None:
         """The hot path: what the socket holds, through decoding and continuity, to the subscribers.
@@ -261,14 +283,14 @@ class Connection:
         Raises:
             ClosedError: The connection ended.
         """
-        row, session, tape = self.row, self.session, self._tape
-        row[SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
+        words, at, session, tape = self._words, self.row.at, self.session, self._tape
+        words[at + SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
         frames = transport.receive()
         now, wall = time.monotonic_ns(), time.time_ns()
         with self._publisher.turn:
             if frames:
-                row[SessionWord.LAST_WS_RX] = now
-                row.add(SessionWord.FRAMES, len(frames))
+                words[at + SessionWord.LAST_WS_RX] = now
+                words[at + SessionWord.FRAMES] += len(frames)
                 for opcode, payload in frames:
                     if opcode <= BINARY:
                         if tape is not None:
@@ -283,7 +305,9 @@ class Connection:
                 if tape is not None:
                     tape.answered(self._number, done.route.symbol, done.purpose, done.reason, done.body)
                 self.publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
-            self.publish(session.tick(now), 0, wall)
+            due = session.tick(now)
+            if due:
+                self.publish(due, 0, wall)
         return self._obey(transport) if session.todo else None
 
     def publish(self, publications: list[Publication], now: int, wall: int) -> None:
@@ -291,7 +315,7 @@ class Connection:
 
         Within a turn.
         """
-        words, send = self._words, self._publisher.send
+        words, send, is_fresh = self._words, self._publisher.send, False
         for route, event in publications:
             at = route.at
             if now:
@@ -309,7 +333,9 @@ class Connection:
                 words[at + 1] = now  # LAST_PARSED
                 if sent:
                     words[at + 2] = time.monotonic_ns()  # LAST_PUBLISHED
-                self._note_fresh(route, now)
+                is_fresh = is_fresh or route.is_trusted or not self._carries_books
+        if is_fresh:
+            self._note_fresh(now)
 
     def _send_plain(self, route: Route, event: Event) -> bool:
         """Single values are kept for joiners; trades are not."""
@@ -320,14 +346,13 @@ class Connection:
             return self._publisher.send_latest(route.feed, event.phase, event)  # type: ignore[attr-defined]
         return self._publisher.send(route.feed, event)
 
-    def _note_fresh(self, route: Route, now: int) -> None:
+    def _note_fresh(self, now: int) -> None:
         """A run is healthy by its books; by anything at all where there are none."""
-        if route.is_trusted or not self.session.carries_books:
-            row = self.row
-            if not row[SessionWord.FIRST_FRESH]:
-                row[SessionWord.FIRST_FRESH] = now
-                row[SessionWord.FRUITLESS] = 0
-            row[SessionWord.LAST_FRESH] = now
+        words, at = self._words, self.row.at
+        if not words[at + SessionWord.FIRST_FRESH]:
+            words[at + SessionWord.FIRST_FRESH] = now
+            words[at + SessionWord.FRUITLESS] = 0
+        words[at + SessionWord.LAST_FRESH] = now
 
     # --- what the session asks for ------------------------------------------------------------------------------------
 
@@ -369,11 +394,11 @@ class Connection:
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)
-        if was_open and not row[SessionWord.FIRST_FRESH]:
+        if was_open and not row[SessionWord.FIRST_FRESH] and reason is not Reason.RATE_LIMITED:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
-        self._cause = "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
+        self._cause = cause_after(reason)
         wall = time.time_ns()
         with self._publisher.turn:
             if self._tape is not None and was_open:
@@ -388,15 +413,26 @@ class Connection:
             text=text,
         )
 
+    def _healthy_ns(self) -> int:
+        """How long the run that ends was healthy: while its books were fresh.
+
+        Trades may be rare and rates come once an hour: without books a connection is healthy while the venue is heard.
+        """
+        row = self.row
+        if self._carries_books:
+            return row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        return row[SessionWord.LAST_WS_RX] - row[SessionWord.OPENED]
+
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
-        healthy_ns = row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
+        healthy_ns = self._healthy_ns()
         if reason in _PLANNED and row[SessionWord.FIRST_FRESH]:
             delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
         else:
             if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:
                 log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
-            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or 0.0)
+            least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
+            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or least_s)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
         changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]

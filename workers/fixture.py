@@ -1,25 +1,30 @@
 """Fixture mode: recorded frames through the same decoders and session brain as live ones. No sockets, no watchdogs.
 
-The brain is told the recorded times, and between records the passing of time in steps of 50 ms; nothing depends on
-when or how fast the recording is played. So one recording always gives the same events, apart from their stamps.
+The brain is told the recorded times, and the passing of time behind every read of a socket and in steps of 50 ms
+between them; nothing depends on when or how fast the recording is played. So one recording always gives the same
+events, apart from their stamps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from ipc.codec import decode
 from ipc.errors import ConfigError, DecodeError
+from ipc.events import BookSnapshot, Cause
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
 from workers.actions import Publication
-from workers.session import Session
+from workers.session import Session, cause_after
 from workers.venues.venue import Listing, Venue
 
 __all__ = ["Fixture", "Player", "load"]
@@ -79,8 +84,10 @@ class Player:
         venue: The venue.
         fixture: The recording.
         sessions: The brains, by name.
-        publish: Takes what a session publishes, with the record's times; a record's own events stamp freshness.
-        is_paced: Whether the recorded timing is kept.
+        publish: Takes what a session publishes, and whether a frame caused it, which stamps freshness; within a turn.
+        settle: Takes what waits in a session's ``todo``; behind the turn.
+        turn: Gives a turn, in which the sessions change their books: nobody is to see a book ahead of its topic.
+        is_paced: Whether the recorded timing is kept; the sessions are then told the times of now.
         stop: Asked before every record.
     """
 
@@ -90,7 +97,9 @@ class Player:
         fixture: Fixture,
         sessions: Sequence[Session],
         publish: Callable[[Session, list[Publication], bool], None],
+        settle: Callable[[Session], None],
         *,
+        turn: Callable[[], AbstractContextManager[object]],
         is_paced: bool,
         stop: Callable[[], bool],
     ) -> None:
@@ -98,28 +107,31 @@ class Player:
         self._fixture = fixture
         self._sessions = {session.connection.name: session for session in sessions}
         self._publish = publish
+        self._settle = settle
+        self._turn = turn
         self._is_paced = is_paced
         self._stop = stop
         self._open: set[str] = set()
+        #: What the next connection of a session is for, by the end of its last one.
+        self._causes: dict[str, Cause] = {}
 
     def run(self) -> int:
         """Play to the end, or until told to stop; how many records were played."""
-        started_ns, first_ns = time.monotonic_ns(), self._fixture.records[0].mono_ns
-        now_ns = first_ns
+        now_ns = self._fixture.records[0].mono_ns
+        # Of what is recorded only the distances matter.
+        shift_ns = time.monotonic_ns() - now_ns if self._is_paced else 0
+        now_ns += shift_ns
         played = 0
-        for record in self._fixture.records:
-            while now_ns + _TICK_NS < record.mono_ns:
+        for mono_ns, together in groupby(self._fixture.records, key=lambda record: record.mono_ns):
+            while now_ns + _TICK_NS < mono_ns + shift_ns:
                 now_ns += _TICK_NS
-                self._tick(now_ns)
-                if self._wait(started_ns + now_ns - first_ns):
+                if self._wait(now_ns):
                     return played
-            if self._wait(started_ns + record.mono_ns - first_ns):
+                self._step((), now_ns)
+            now_ns = mono_ns + shift_ns
+            if self._wait(now_ns):
                 return played
-            now_ns = record.mono_ns
-            session = self._sessions.get(record.session)
-            if session is not None:
-                self._play(session, record)
-                played += 1
+            played += self._step(together, now_ns)
         return played
 
     def _wait(self, due_ns: int) -> bool:
@@ -128,31 +140,77 @@ class Player:
             time.sleep(min(left_ns / _NS, 0.1))
         return self._stop()
 
-    def _tick(self, now_ns: int) -> None:
-        for name in self._open:
-            session = self._sessions[name]
-            self._publish(session, session.tick(now_ns), False)
-            session.todo.take()
+    def _step(self, records: Iterable[RawRecord], now_ns: int) -> int:
+        """What happened at one time, which is what one read of a socket gave, and then the time itself."""
+        played = 0
+        with self._turn():
+            for record in records:
+                session = self._sessions.get(record.session)
+                if session is not None:
+                    self._play(session, record, now_ns)
+                    played += 1
+            for name, session in self._sessions.items():
+                if name in self._open:
+                    self._publish(session, session.tick(now_ns), False)
+        for session in self._sessions.values():
+            if session.todo:
+                self._settle(session)
+        return played
 
-    def _play(self, session: Session, record: RawRecord) -> None:
-        now_ns, name = record.mono_ns, record.session
+    def _play(self, session: Session, record: RawRecord, now_ns: int) -> None:
+        if record.kind in {"in", "rest", "book"} and record.session not in self._open:
+            self._join(session, now_ns)
         match record.kind:
             case "open":
-                session.connecting(now_ns)
-                session.opened(now_ns)
-                self._open.add(name)
+                self._close(session, Reason.CRASH, now_ns)  # of a connection whose end nobody lived to tell
+                self._open_session(session, now_ns)
             case "in":
                 self._publish(session, session.received(record.is_binary, record.payload, now_ns), True)
             case "rest":
-                self._publish(session, self._fetched(session, record), False)
+                self._publish(session, self._fetched(session, record, now_ns), False)
+            case "book":
+                self._take_over(session, record, now_ns)
             case "close":
-                self._publish(session, session.closed(_reason(record.text), now_ns), False)
-                self._open.discard(name)
+                self._close(session, _reason(record.text), now_ns)
             case "out":
                 pass  # what was said then; the brain says its own again, to nobody
-        session.todo.take()
 
-    def _fetched(self, session: Session, record: RawRecord) -> list[Publication]:
+    def _open_session(self, session: Session, now_ns: int) -> None:
+        name = session.connection.name
+        session.connecting(now_ns)
+        session.opened(now_ns, self._causes.get(name, "subscribe"))
+        self._open.add(name)
+
+    def _join(self, session: Session, now_ns: int) -> None:
+        """The recording begins when the connection is open already, and its history of trades is over."""
+        self._open_session(session, now_ns)
+        for route in session.routes:
+            route.is_backlog_due = False
+
+    def _take_over(self, session: Session, record: RawRecord, now_ns: int) -> None:
+        """The book as it stood, which is news where the recording begins, or goes on after a pause."""
+        try:
+            book = decode(record.payload)
+        except DecodeError:
+            return
+        if not isinstance(book, BookSnapshot):
+            return
+        holds = session.holds(book)
+        if holds is False:
+            # What was followed is not what went on: between the two there is a piece that nobody recorded.
+            self._close(session, Reason.CRASH, now_ns)
+            self._join(session, now_ns)
+        if not holds:
+            self._publish(session, session.take_over(book, now_ns), True)
+
+    def _close(self, session: Session, reason: Reason, now_ns: int) -> None:
+        name = session.connection.name
+        if name in self._open:
+            self._open.discard(name)
+            self._causes[name] = cause_after(reason)
+            self._publish(session, session.closed(reason, now_ns), False)
+
+    def _fetched(self, session: Session, record: RawRecord, now_ns: int) -> list[Publication]:
         route = next((one for one in session.book_routes if one.symbol == record.symbol), None)
         if route is None or record.purpose is None:
             return []
@@ -160,12 +218,12 @@ class Player:
         route.is_fetching = True
         purpose: Any = record.purpose
         if record.reason:
-            return session.fetched(route, purpose, None, _reason(record.reason), record.mono_ns)
+            return session.fetched(route, purpose, None, _reason(record.reason), now_ns)
         try:
             book = self._venue.parse_book(record.payload, route.listing)
         except DecodeError:
-            return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, record.mono_ns)
-        return session.fetched(route, purpose, book, None, record.mono_ns)
+            return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
+        return session.fetched(route, purpose, book, None, now_ns)
 
 
 def _reason(text: str | None) -> Reason:

@@ -25,7 +25,7 @@ _MAX_DIGITS = 15
 
 
 class _Cache(msgspec.Struct):
-    """What was asked for, and what of it the venue lists."""
+    """What was asked for, and what the venue lists."""
 
     bases: list[str]
     listings: list[Listing]
@@ -77,9 +77,8 @@ def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
 
 
 def save(path: Path, listings: Sequence[Listing], bases: Sequence[str]) -> None:
-    """Remember the configured markets; a full disk costs the cache and nothing else."""
-    wanted = [listing for listing in listings if listing.base in set(bases)]
+    """Remember a venue's list, all of it: an account may hold any market. A full disk costs the cache and no more."""
     try:
-        replace_file(path, msgspec.json.encode(_Cache(list(bases), wanted)))
+        replace_file(path, msgspec.json.encode(_Cache(list(bases), list(listings))))
     except OSError as error:
         log.warning("markets.cache_failed", path=str(path), error=str(error))

@@ -184,7 +184,7 @@ class Recovery:
         silent_ns = self._now - max(route.applied_ns, self._opened_ns)
         cadence_s = self._continuity.silence_s.get(route.stream)
         if cadence_s is not None and silent_ns > cadence_s * _NS:
-            keeper.lose("resync")
+            keeper.lose_to_silence()
             broken = Broken(Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms")
             self.broke(route, broken, self._now, out)
         elif silent_ns > route.quiet_limit_ns:

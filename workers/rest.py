@@ -6,6 +6,7 @@ against the deadline, and headers that drip are cut by the watchdog. Nothing is 
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -36,6 +37,7 @@ _HEADERS: Final = {
     "Accept": "application/json",
     "Content-Type": "application/json",
 }
+_QUERY: Final = re.compile(r"\?[\w.%-]+=[^\s'\")]*")
 _TOO_MANY: Final = frozenset({418, 429})
 _PENALTY_S: Final = 10.0
 
@@ -56,7 +58,8 @@ class RestError(ParaphinaError):
         retry_after_s: float | None = None,
         body: bytes = b"",
     ) -> None:
-        super().__init__(what)
+        # A library's words may repeat the URL, and the query of a private call holds who asks and a signature.
+        super().__init__(_QUERY.sub("?…", what))
         self.reason = reason
         self.status = status
         self.retry_after_s = retry_after_s

@@ -8,6 +8,7 @@ back is the business of :mod:`workers.recovery`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation, Mark, Trade
@@ -34,7 +35,7 @@ from workers.venues.venue import (
     Venue,
 )
 
-__all__ = ["Session"]
+__all__ = ["Session", "cause_after"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -42,6 +43,8 @@ _MS: Final = 1_000_000
 _BOOK20_DEPTH: Final = 20
 _BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _TICK_NS: Final = 50 * _MS
+#: Routes that one tick looks at; looking at a thousand takes most of a millisecond.
+_LOOK_AT_ONCE: Final = 100
 #: Malformed frames in a row after which the connection is given up.
 _MAX_MALFORMED: Final = 10
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
@@ -51,6 +54,13 @@ _MUTE_MIN_NS: Final = 30 * _NS
 _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
 _ROTATE_AT: Final = 0.955
+#: Ends after which the next snapshot is a resync.
+_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
+
+
+def cause_after(reason: Reason) -> Cause:
+    """What the first snapshots of a connection are for, by the reason for which the one before it ended."""
+    return "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
 
 
 class Session:
@@ -78,6 +88,9 @@ class Session:
         self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
         self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
         self.routes = _routes(venue, connection, listings, policy)
+        #: The routes to look at, tick after tick: of many, a quarter at a time, so that no tick holds the feed up.
+        shares = 1 if len(self.routes) <= _LOOK_AT_ONCE else 4
+        self._looks = cycle([self.routes[share::shares] for share in range(shares)])
         self._books = self._by_symbol(Stream.BOOK)
         self._books20 = self._by_symbol(Stream.BOOK20)
         self._plain = {
@@ -189,7 +202,7 @@ class Session:
         self._keep_alive()
         for subscription in self._subscriptions.overdue(now_ns):
             self.todo.note("ws.unanswered", subscription=subscription.key)
-        self._recovery.look(self.routes, now_ns, out)
+        self._recovery.look(next(self._looks), now_ns, out)
         self._look_at_age()
         self.todo.send(*self._subscriptions.sends(now_ns))
         return out
@@ -233,6 +246,22 @@ class Session:
         """The book of a route for joiners; None while it is unusable (its first snapshot is then the answer)."""
         return route.keeper.snapshot("refresh") if route.keeper is not None and route.is_trusted else None
 
+    def holds(self, book: BookSnapshot) -> bool | None:
+        """Whether a recorded book is the one at hand; None when there is none at hand."""
+        routes = self._books20 if book.depth == _BOOK20_DEPTH else self._books
+        route = routes.get(str(book.symbol))
+        if route is None or route.keeper is None or not route.is_trusted:
+            return None
+        return route.keeper.venue_seq == book.venue_seq and route.keeper.equals(book)
+
+    def take_over(self, book: BookSnapshot, now_ns: int) -> list[Publication]:
+        """A recording tells what the book was before it began; what to publish because of it."""
+        self._now = now_ns
+        book.flags = ()
+        out: list[Publication] = []
+        self._on_snapshot(book, out)
+        return out
+
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def _on_delta(self, event: BookDelta, out: list[Publication]) -> None:
@@ -253,7 +282,12 @@ class Session:
         if route is None or route.keeper is None:
             self.unrouted += 1
             return
-        self._took(route, route.keeper.on_snapshot(event), out)
+        outcome = route.keeper.on_snapshot(event)
+        if outcome is event and route.is_trusted and route.keeper.usable and route.state is StreamState.LIVE:
+            route.applied_ns = self._now
+            out.append((route, event))
+            return
+        self._took(route, outcome, out)
 
     def _on_relative(self, event: RelativeDelta, out: list[Publication]) -> None:
         route = self._books.get(str(event.listing.symbol))

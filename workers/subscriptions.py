@@ -37,6 +37,10 @@ class SubscriptionState(Enum):
     POISONED = "poisoned"
 
 
+#: Nothing is to be sent or to come.
+_SETTLED: Final = frozenset({SubscriptionState.ACTIVE, SubscriptionState.REFUSED, SubscriptionState.POISONED})
+
+
 class _Entry:
     __slots__ = ("since_ns", "state", "subscription")
 
@@ -44,10 +48,6 @@ class _Entry:
         self.subscription = subscription
         self.state = SubscriptionState.WAITING
         self.since_ns = 0
-
-    def to(self, state: SubscriptionState, now_ns: int) -> None:
-        self.state = state
-        self.since_ns = now_ns
 
 
 class Subscriptions:
@@ -62,34 +62,36 @@ class Subscriptions:
         self._entries = {subscription.key: _Entry(subscription) for subscription in connection.subscriptions}
         self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
         self._in_url = connection.in_url
-        self._limits = limits
+        #: One for all connections, one after the other: venues count the messages of an address.
         self._bucket = Bucket(limits.burst, limits.messages_per_s)
         self._outbox: deque[bytes] = deque()
+        #: Those of which something is still to be sent or to come; there may be a thousand that are active.
+        self._pending = dict(self._entries)
         self._is_open = False
         self._deaths = 0
 
     def opened(self, now_ns: int) -> None:
         """The connection is open: everything that is not poisoned is to be subscribed."""
-        self._bucket = Bucket(self._limits.burst, self._limits.messages_per_s)
         self._outbox.clear()
+        self._pending.clear()
         self._is_open = True
         for entry in self._entries.values():
             if entry.state is SubscriptionState.POISONED and now_ns - entry.since_ns < _POISONED_NS:
                 continue
             implicit = self._in_url or entry.subscription.subscribe is None
-            entry.to(SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
+            self._to(entry, SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
 
     def closed(self, now_ns: int) -> list[Subscription]:
         """The connection is gone; the subscriptions that are thereby known to be poison."""
         if not self._is_open:
             return []
-        unanswered = [entry for entry in self._entries.values() if entry.state is SubscriptionState.SENT]
+        unanswered = [entry for entry in self._pending.values() if entry.state is SubscriptionState.SENT]
         is_careful = self._deaths >= _CAREFUL_AFTER
         self._deaths = self._deaths + 1 if unanswered else 0
         self._is_open = False
         if not is_careful or len(unanswered) != 1:
             return []
-        unanswered[0].to(SubscriptionState.POISONED, now_ns)
+        self._to(unanswered[0], SubscriptionState.POISONED, now_ns)
         return [unanswered[0].subscription]
 
     def post(self, message: bytes) -> None:
@@ -104,7 +106,7 @@ class Subscriptions:
         for entry in self._due(now_ns):
             if not self._bucket.take(1, now_ns):
                 break
-            entry.to(SubscriptionState.SENT, now_ns)
+            self._to(entry, SubscriptionState.SENT, now_ns)
             messages.append(entry.subscription.subscribe or b"")
         return messages
 
@@ -114,14 +116,14 @@ class Subscriptions:
             return False
         entry = self._entries[subscription.key]
         if entry.state is SubscriptionState.ACTIVE:
-            entry.to(SubscriptionState.LEAVING, now_ns)
+            self._to(entry, SubscriptionState.LEAVING, now_ns)
             self._outbox.append(subscription.unsubscribe)
         return True
 
     def retry(self, subscription: Subscription, now_ns: int) -> None:
         """Ask once more for what was refused or poison."""
         if subscription.subscribe is not None:
-            self._entries[subscription.key].to(SubscriptionState.WAITING, now_ns)
+            self._to(self._entries[subscription.key], SubscriptionState.WAITING, now_ns)
 
     def answered(self, key: str, now_ns: int) -> Subscription | None:
         """The venue confirmed what was asked last of ``key``; the subscription when it is thereby active."""
@@ -129,22 +131,22 @@ class Subscriptions:
         if entry is None:
             return None
         if entry.state is SubscriptionState.LEAVING:
-            entry.to(SubscriptionState.WAITING, now_ns)
+            self._to(entry, SubscriptionState.WAITING, now_ns)
             return None
-        entry.to(SubscriptionState.ACTIVE, now_ns)
+        self._to(entry, SubscriptionState.ACTIVE, now_ns)
         return entry.subscription
 
     def refused(self, key: str, now_ns: int) -> None:
         """The venue refused ``key``: it is not asked for again on this connection, unless it is tried once more."""
         entry = self._entry(key)
         if entry is not None:
-            entry.to(SubscriptionState.REFUSED, now_ns)
+            self._to(entry, SubscriptionState.REFUSED, now_ns)
 
     def left(self, key: str, now_ns: int) -> None:
         """The venue confirmed that ``key`` is unsubscribed; it is subscribed again."""
         entry = self._entry(key)
         if entry is not None and entry.state is SubscriptionState.LEAVING:
-            entry.to(SubscriptionState.WAITING, now_ns)
+            self._to(entry, SubscriptionState.WAITING, now_ns)
 
     def find(self, key: str | None) -> Subscription | None:
         """The subscription behind a key or alias."""
@@ -155,22 +157,30 @@ class Subscriptions:
         """Subscriptions without an answer for too long; they will be sent again."""
         late = [
             entry
-            for entry in self._entries.values()
+            for entry in self._pending.values()
             if entry.state is SubscriptionState.SENT and now_ns - entry.since_ns > _ANSWER_NS
         ]
         for entry in late:
-            entry.to(SubscriptionState.WAITING, now_ns)
+            self._to(entry, SubscriptionState.WAITING, now_ns)
         return [entry.subscription for entry in late]
 
     def _due(self, now_ns: int) -> Iterable[_Entry]:
-        for entry in self._entries.values():
+        for entry in self._pending.values():
             if entry.state is SubscriptionState.LEAVING and now_ns - entry.since_ns > _LEAVE_NS:
-                entry.to(SubscriptionState.WAITING, now_ns)
-        waiting = [entry for entry in self._entries.values() if entry.state is SubscriptionState.WAITING]
+                self._to(entry, SubscriptionState.WAITING, now_ns)
+        waiting = [entry for entry in self._pending.values() if entry.state is SubscriptionState.WAITING]
         if self._deaths >= _CAREFUL_AFTER:
-            is_busy = any(entry.state is SubscriptionState.SENT for entry in self._entries.values())
+            is_busy = any(entry.state is SubscriptionState.SENT for entry in self._pending.values())
             return [] if is_busy else waiting[:1]
         return waiting
+
+    def _to(self, entry: _Entry, state: SubscriptionState, now_ns: int) -> None:
+        entry.state = state
+        entry.since_ns = now_ns
+        if state in _SETTLED:
+            self._pending.pop(entry.subscription.key, None)
+        else:
+            self._pending[entry.subscription.key] = entry
 
     def _entry(self, key: str) -> _Entry | None:
         return self._entries.get(self._aliases.get(key, key))

@@ -1,7 +1,9 @@
 """The tape: every frame of a worker's public sessions, kept for a while and told to whoever records.
 
-Into the black box (:mod:`ipc.ring`) goes everything, always; onto the raw endpoint only while somebody listens. When
-something went wrong, the black box is saved under its reason a moment later, so that what followed is on it as well.
+Into the black box (:mod:`ipc.ring`) goes everything, always; onto the raw endpoint only while somebody listens. Both
+begin in the middle of a conversation, so they are told the books as they stand: when somebody joins, and when a half of
+the black box is begun anew. When something went wrong, the black box is saved under its reason a moment later, so that
+what followed is on it as well.
 Account sessions have no tape: what is secret is never kept.
 """
 
@@ -16,6 +18,8 @@ from typing import Any, Final
 import msgspec
 import zmq
 
+from ipc.codec import encode
+from ipc.events import BookSnapshot
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawKind, encode_line, make
@@ -31,11 +35,15 @@ log = get_log(__name__)
 #: Ending of a saved black box.
 SUFFIX: Final = ".blackbox"
 _NS: Final = 1_000_000_000
-_OPEN, _IN, _OUT, _REST, _CLOSE = range(len(KINDS))
+_OPEN, _IN, _OUT, _REST, _CLOSE, _BOOK = range(len(KINDS))
+#: Of a half of the black box, for the books that it begins with.
+_BOOKS_SHARE: Final = 2
 #: After something went wrong, before the black box is saved.
 _AFTERMATH_NS: Final = _NS
 #: Between two savings.
 _PAUSE_NS: Final = 10 * _NS
+#: Raw records are not numbered, so none should be lost: room for what a recorder takes its time for.
+_SEND_HWM: Final = 10_000
 _NOT_WORTH_KEEPING: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL})
 
 
@@ -71,9 +79,14 @@ class Tape:
         self._wanted: tuple[Reason, int] | None = None
         self._saved_ns = -_PAUSE_NS
         self._listeners = 0
+        #: What the books of this moment are told for: somebody joined; there is so much room in the black box.
+        self._is_joined = False
+        self._room = 0
+        self._turns = 0
         self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
         self._socket.bind(run_dir.raw(venue))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:
@@ -137,27 +150,43 @@ class Tape:
 
     # --- the main thread, within a turn -----------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """See whether anybody listens."""
+    def look(self) -> bool:
+        """See whether anybody listens; whether the books as they stand are to be told now, within this turn."""
+        self._is_joined = False
         with contextlib.suppress(zmq.Again):
             while True:
                 message = self._socket.recv(zmq.DONTWAIT)
                 joins = message[:1] == b"\x01"
                 self._listeners = max(0, self._listeners + (1 if joins else -1))
                 if joins:
+                    self._is_joined = True
                     self._tell_header()
+        ring = self._ring
+        has_turned = ring is not None and ring.turns != self._turns
+        if ring is not None and has_turned:
+            self._turns, self._room = ring.turns, ring.half // _BOOKS_SHARE
+        return self._is_joined or has_turned
+
+    def book(self, session: int, book: BookSnapshot, mono_ns: int, wall_ns: int) -> None:
+        """A book as it stands behind the frame that was read at that time; what there is no room for is left out."""
+        payload = encode(book)
+        if self._ring is not None and len(payload) <= self._room:
+            self._room -= len(payload)
+            self._ring.put(_BOOK, session, mono_ns, wall_ns, payload)
+        if self._is_joined:
+            self._tell("book", session, mono_ns, wall_ns, payload)
 
     def want(self, reason: Reason) -> None:
-        """Something went wrong: the black box is to be saved."""
+        """Something went wrong: the black box is to be saved, later when one was saved just now."""
         if self._wanted is None:
-            self._wanted = (reason, time.monotonic_ns() + _AFTERMATH_NS)
+            self._wanted = (reason, max(time.monotonic_ns() + _AFTERMATH_NS, self._saved_ns + _PAUSE_NS))
 
     def due(self, now_ns: int) -> tuple[Reason, bytes] | None:
         """The black box, when it is time to save it."""
         if self._wanted is None or self._ring is None or now_ns < self._wanted[1]:
             return None
         (reason, _), self._wanted = self._wanted, None
-        if self._directory is None or now_ns - self._saved_ns < _PAUSE_NS:
+        if self._directory is None:
             return None
         self._saved_ns = now_ns
         return reason, self._ring.snapshot()

@@ -64,9 +64,9 @@ class ThreadKeeper:
         kept.start()
 
     def release(self, name: str, timeout_s: float) -> bool:
-        """Stop keeping a thread that was told to end; whether it did within ``timeout_s``."""
-        kept = self._kept.pop(name)
-        if kept.thread is None:
+        """Stop keeping a thread that was told to end, if there is one; whether it did within ``timeout_s``."""
+        kept = self._kept.pop(name, None)
+        if kept is None or kept.thread is None:
             return True
         kept.thread.join(timeout_s)
         return not kept.thread.is_alive()

@@ -45,6 +45,12 @@ class Watched:
     cutter: Cutter
     #: Whether it is a REST lane, of which only the deadline counts.
     is_lane: bool = False
+    #: It may be silent for at least so long, ns, whatever the limit: nothing need come but what answers its pings.
+    may_be_silent_ns: int = 0
+
+    def read_ns(self, limits: Limits) -> int:
+        """How long it may be silent, ns."""
+        return max(limits.read_ns, self.may_be_silent_ns)
 
 
 def anchor_ns(session: Row, books: Sequence[Row]) -> int:
@@ -71,7 +77,7 @@ def judge(watched: Watched, now_ns: int, limits: Limits, *, venue_flows: bool) -
     if is_judged and now_ns - anchor_ns(row, watched.books) > limits.stale_ns:
         return Reason.STALE_WATCHDOG
     heard = max(row[SessionWord.LAST_WS_RX], row[SessionWord.OPENED])
-    return Reason.READ_TIMEOUT if heard and now_ns - heard > limits.read_ns else None
+    return Reason.READ_TIMEOUT if heard and now_ns - heard > watched.read_ns(limits) else None
 
 
 class Watchdog:
@@ -148,7 +154,7 @@ class Watchdog:
             return
         self._worker.add(WorkerWord.CUTS)
         watched.row[SessionWord.CUT] = now
-        limit_ms = (self._limits.stale_ns if reason is Reason.STALE_WATCHDOG else self._limits.read_ns) // _MS
+        limit_ms = (self._limits.stale_ns if reason is Reason.STALE_WATCHDOG else watched.read_ns(self._limits)) // _MS
         stream = "book" if watched.books else watched.name
         text = None
         if reason is Reason.STALE_WATCHDOG:

@@ -22,6 +22,7 @@ from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
 from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
+from ipc.orderbook import BadLevelError
 from ipc.publisher import Publisher
 from ipc.remote import Listener
 from ipc.rundir import RunDir, replace_file
@@ -58,11 +59,15 @@ _MS: Final = 1_000_000
 _LOOP_S: Final = 0.1
 _HEARTBEAT_NS: Final = _NS
 _HOUSEKEEPING_NS: Final = _NS
+#: Books whose checksum goes into one heartbeat: it takes up to 30 µs a book, for which the whole feed waits.
+_CHECKED_AT_ONCE: Final = 64
 #: Session numbers of the REST lanes; connections come behind them.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
 _REST_SHARE: Final = 0.75
 _JOIN_S: Final = 1.0
+#: Before a fixture is played.
+_AUDIENCE_S: Final = 0.5
 #: A socket that is away for this long is stood in for by REST, and how often.
 _REST_BOOK_AFTER_NS: Final = 3 * _NS
 _REST_BOOK_EVERY_NS: Final = 5 * _NS
@@ -112,6 +117,7 @@ class Worker:
         tick_s = settings.watchdog_tick_ms / 1000
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
+        self._is_account_followed = False
         self._connections: list[Connection] = []
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
@@ -119,6 +125,8 @@ class Worker:
         self._outage = OutageJudge()
         self._next_heartbeat_ns = 0
         self._next_housekeeping_ns = 0
+        #: Place of the first book whose checksum the next heartbeat carries.
+        self._next_checked = 0
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -142,8 +150,6 @@ class Worker:
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
             self._take_listings(cached)
-        for name, run in self._account.threads() if self._account is not None else ():
-            keep(name, run, wanted)
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
 
@@ -163,27 +169,30 @@ class Worker:
         resolved = markets.resolve(fixture.listings, self._settings.bases)
         self._resolved = resolved
         self._tell_instruments(resolved)
-        self._connections = self._make_connections(resolved.listings, fixture.options)
+        self._connections = self._make_connections(resolved.listings, fixture.options, None)
         for connection in self._connections:
             connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
         self._describe(resolved.listings)
         by_session = {connection.session: connection for connection in self._connections}
 
         def publish(session: Session, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
-            with self._publisher.turn:
-                now = time.monotonic_ns() if is_caused else 0
-                by_session[session].publish(publications, now, time.time_ns())
+            now = time.monotonic_ns() if is_caused else 0
+            by_session[session].publish(publications, now, time.time_ns())
 
         player = Player(
             self._venue,
             fixture,
             list(by_session),
             publish,
+            lambda session: by_session[session].report(),
+            turn=lambda: self._publisher.turn,
             is_paced=self._settings.is_paced,
             stop=self._stop.is_set,
         )
 
         def play() -> None:
+            # Subscribers that are there already get in before the first event.
+            self._stop.wait(_AUDIENCE_S)
             played = player.run()
             log.info("fixture.played", venue=self._settings.venue, records=played)
             self._stop.wait()
@@ -210,7 +219,9 @@ class Worker:
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
-            self._tape.look()
+            if self._tape.look():
+                for connection in self._connections:
+                    connection.tell_books(self._tape)
             blackbox = self._tape.due(now)
         if blackbox is not None:
             self._tape.save(*blackbox)
@@ -271,14 +282,14 @@ class Worker:
 
     def _beat(self, now: int) -> None:
         """The heartbeat; within a turn, so that it is in step with every topic and book."""
-        self._cut_bad_books()
+        checksums = self._checksums()
         beat = Heartbeat(
             self._settings.venue,
             None,
             None,
             None,
             self._publisher.last_seqs(),
-            {route.symbol: heartbeat_book(route, now) for route in self._book_routes()},
+            {route.symbol: heartbeat_book(route, now, checksums.get(route)) for route in self._book_routes()},
             self._publisher.drops,
             self._words[WorkerWord.RSS_BYTES],
         )
@@ -287,14 +298,24 @@ class Worker:
         if self._account is not None:
             self._account.statement.beat()
 
-    def _cut_bad_books(self) -> None:
-        """A whole book is looked at no deeper than its best levels when it comes; a bad one ends its connection."""
-        for connection in self._connections:
-            for route in connection.session.book_routes:
-                if route.is_trusted and route.keeper is not None and not route.keeper.is_whole():
-                    log.error("book.bad_level", venue=self._settings.venue, symbol=route.symbol)
-                    route.is_trusted = False
-                    connection.cutter.cut(Reason.PARSE_ERRORS)
+    def _checksums(self) -> dict[Route, int]:
+        """The checksums of usable books, of many the next part of them.
+
+        A whole book is looked at no deeper than its best levels when it comes; one that proves bad here ends its
+        connection.
+        """
+        usable = [(c, route) for c in self._connections for route in c.session.book_routes if route.is_trusted]
+        start = self._next_checked if self._next_checked < len(usable) else 0
+        self._next_checked = start + _CHECKED_AT_ONCE
+        checksums = {}
+        for connection, route in usable[start : self._next_checked]:
+            try:
+                checksums[route] = route.keeper.crc32_top10() if route.keeper is not None else 0
+            except BadLevelError:
+                log.error("book.bad_level", venue=self._settings.venue, symbol=route.symbol)
+                route.is_trusted = False
+                connection.cutter.cut(Reason.PARSE_ERRORS)
+        return checksums
 
     # --- markets ----------------------------------------------------------------------------------------------------
 
@@ -307,14 +328,24 @@ class Worker:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._poll.poll_for(resolved.listings, len(resolved.missing))
-        if self._account is not None:
-            self._account.take_listings(resolved.listings)
+        self._follow_account(resolved, listings)
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
                 self._tell_missing(base, reason)
+
+    def _follow_account(self, resolved: markets.Resolved, listings: list[Listing]) -> None:
+        """An account may trade in any market of the venue, and begins when it can name them all."""
+        account = self._account
+        if account is None:
+            return
+        account.take_listings(resolved.listings, listings)
+        if not self._is_account_followed:
+            self._is_account_followed = True
+            for name, run in account.threads():
+                self._threads.keep(name, run, self._is_wanted)
 
     def _tell_instruments(self, resolved: markets.Resolved) -> None:
         venue = self._settings.venue
@@ -345,7 +376,7 @@ class Worker:
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Make the connections for these markets, in place of the ones there are."""
         self._disconnect(Reason.CONFIG_CHANGED)
-        self._connections = self._make_connections(listings, self._settings.options)
+        self._connections = self._make_connections(listings, self._settings.options, self._tape)
         self._watch()
         self._describe(listings)
         with self._publisher.turn:
@@ -355,7 +386,9 @@ class Worker:
             is_wanted = partial(_is_not_set, connection.stop)
             self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
-    def _make_connections(self, listings: Sequence[Listing], options: Mapping[str, str]) -> list[Connection]:
+    def _make_connections(
+        self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None
+    ) -> list[Connection]:
         settings = self._settings
         plans = self._venue.connections(listings, settings.ws_url, options)
         if len(plans) > ACCOUNT_SESSION - _FIRST_CONNECTION:
@@ -370,7 +403,7 @@ class Worker:
                 self._publisher,
                 self._fetch.ask,
                 threading.Event(),
-                self._tape,
+                tape,
             )
             for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
         ]
@@ -451,16 +484,15 @@ class Worker:
         log.info("worker.stopped", venue=self._settings.venue)
 
 
-def heartbeat_book(route: Route, now: int) -> HeartbeatBook:
+def heartbeat_book(route: Route, now: int, checksum: int | None) -> HeartbeatBook:
     """What a heartbeat says of a book; within a turn."""
     keeper = route.keeper
-    usable = route.is_trusted and keeper is not None
     return HeartbeatBook(
         route.feed.seq,
         keeper.venue_seq if keeper is not None else None,
-        usable,
+        route.is_trusted and keeper is not None,
         (now - route.applied_ns) // _MS if route.applied_ns else None,
-        keeper.crc32_top10() if usable and keeper is not None else None,
+        checksum,
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "InvalidUtf8",
     "ReorderDelta",
     "Stall",
+    "StallArgs",
     "WrongSchema",
 ]
 
@@ -34,16 +35,31 @@ _SILENCE_S = 2.5
 _NO_SCHEMA = 99
 
 
-class Stall(Fault[StreamArgs]):
+class StallArgs(StreamArgs, frozen=True, kw_only=True):
+    """Parameters of ``stall``."""
+
+    only_open: Annotated[bool, Meta(description="spare those who connect after it began")] = False
+
+
+class Stall(Fault[StallArgs]):
     """All streams, or one, fall silent; sockets stay open, and acknowledgements, pings and REST go on."""
 
     name: ClassVar[str] = "stall"
-    parameters = StreamArgs
+    parameters = StallArgs
+
+    def __init__(self, venue: Venue, args: StallArgs, finish: Callable[[], None]) -> None:
+        super().__init__(venue, args, finish)
+        self._struck: frozenset[Session] | None = None
+
+    def begin(self) -> None:
+        """Remember who is there."""
+        if self.args.only_open:
+            self._struck = frozenset(self.venue.sessions)
 
     def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
         """Lose what is concerned."""
-        del session
-        return [] if self.args.hits(parcel) else frames
+        is_struck = self._struck is None or session in self._struck
+        return [] if is_struck and self.args.hits(parcel) else frames
 
 
 class CountArgs(Args, frozen=True, kw_only=True):

@@ -275,6 +275,14 @@ class Hyperliquid(Venue):
         """An entry."""
         return shapes.entry(market, price, size)
 
+    def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
+        """The new bid takes the place of the worst: no frame has more levels than its subscription shows."""
+        longer = msgspec.json.decode(super().with_bid(market, frame, price, size).payload)
+        bids = longer["data"]["levels"][0]
+        if len(bids) > 1:
+            bids.pop()
+        return self.text(longer)
+
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``tid``."""
         return str(shapes.trade_id(market, trade))

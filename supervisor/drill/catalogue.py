@@ -24,6 +24,7 @@ class Conditions:
         ping_s: Between two pings of ours, and ``pong_s`` for the answer.
         first_s: The first delay of sessions and processes.
         beat_s: Silence of the watchdog at which a worker counts as wedged.
+        connect_s: For name, TCP, TLS and upgrade together.
     """
 
     stale_s: float = 10.0
@@ -31,6 +32,7 @@ class Conditions:
     pong_s: float = 10.0
     first_s: float = 1.0
     beat_s: float = 2.0
+    connect_s: float = 15.0
 
 
 #: Time for what a machine with two busy cores adds to every step, s.
@@ -49,6 +51,7 @@ class Drill:
         takes_s: From the fault to the first fresh book, at most, before slack.
         arguments: For the simulator: the fault's parameters under given conditions.
         fault: The simulator's name of it, when that is another.
+        needs_tls: Whether it can be done only where TLS is spoken.
         venues: Where it applies; empty for all.
         venue_effects: Where it leads to something else.
     """
@@ -60,6 +63,7 @@ class Drill:
     takes_s: Callable[[Conditions], float]
     arguments: Callable[[Conditions], Mapping[str, Any]] = lambda _: {}
     fault: str = ""
+    needs_tls: bool = False
     venues: tuple[str, ...] = ()
     venue_effects: Mapping[str, Effect] = field(default_factory=dict)
 
@@ -97,6 +101,11 @@ def _reconnect(of: Conditions) -> float:
     return of.first_s
 
 
+def _second_try(extra_s: float) -> Callable[[Conditions], float]:
+    """The first connection fails after ``extra_s``, and the second delay is twice the first."""
+    return lambda of: 3.0 * of.first_s + extra_s
+
+
 def _resync(_: Conditions) -> float:
     return 3.5
 
@@ -109,9 +118,23 @@ def _process(name: str, text: str, takes_s: Callable[[Conditions], float]) -> Dr
     return Drill(name, "process", "restart", text, takes_s)
 
 
+def _certificate(name: str, text: str) -> Drill:
+    return Drill(
+        name,
+        "network",
+        "reconnect",
+        text,
+        _second_try(0.5),
+        lambda of: {"cut": True, "duration_s": of.first_s + 0.5},
+        needs_tls=True,
+    )
+
+
 _EXTENDED_RECONNECTS: Final[Mapping[str, Effect]] = {"extended": "reconnect"}
 #: Hyperliquid's next frame is a whole book, so one bad frame harms nothing; aster skips what it has seen.
 _HARMLESS_WHOLE: Final[Mapping[str, Effect]] = {"hyperliquid": "none", **_EXTENDED_RECONNECTS}
+#: Hyperliquid's frames have no numbers and are put in order by their times.
+_BY_TIME_RESYNCS: Final[Mapping[str, Effect]] = {"hyperliquid": "resync"}
 
 DRILLS: Final[dict[str, Drill]] = {
     drill.name: drill
@@ -150,9 +173,19 @@ DRILLS: Final[dict[str, Drill]] = {
             "network",
             "reconnect",
             "closed, and connections refused for a while",
-            lambda of: 3.0 * of.first_s + 0.5,
-            _for(0.5),
+            _second_try(0.5),
+            lambda of: {"duration_s": of.first_s + 0.5},
         ),
+        Drill(
+            "tls_hang",
+            "network",
+            "reconnect",
+            "cut, and the next handshake is never answered",
+            lambda of: 3.0 * of.first_s + of.connect_s,
+            lambda of: {"cut": True, "duration_s": of.first_s + of.connect_s + 0.3},
+        ),
+        _certificate("tls_bad_certificate", "cut, and the next certificate is of an unknown authority"),
+        _certificate("tls_expired", "cut, and the next certificate has expired"),
         Drill(
             "huge_frame",
             "network",
@@ -201,11 +234,19 @@ DRILLS: Final[dict[str, Drill]] = {
             "network",
             "reconnect",
             "SBE of another schema for a while",
-            lambda of: 3.0 * of.first_s + 0.5,
+            _second_try(0.5),
             _for(0.5),
             venues=("paradex",),
         ),
-        Drill("clock_skew", "network", "none", "the venue's clock is wrong", _resync, _for(2.0)),
+        Drill(
+            "clock_skew",
+            "network",
+            "none",
+            "the venue's clock is wrong for a while",
+            _resync,
+            _for(1.0),
+            venue_effects=_BY_TIME_RESYNCS,
+        ),
         Drill("rest_error", "network", "none", "REST answers 503", _resync, _for(2.0)),
         Drill("rest_slow", "network", "none", "REST drips", _resync, _for(2.0)),
         Drill("rest_malformed", "network", "none", "REST answers rubbish", _resync, _for(2.0)),

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,11 +28,11 @@ _GONE_LIMIT_S: Final = 1.0
 _START_LIMIT_S: Final = 15.0
 _MS: Final = 1_000_000
 
-SHORTENED: Final = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0)
+SHORTENED: Final = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, connect_s=3.0)
 
 
 class TrainingGround:
-    """Starts a simulated system and ends it; a context manager.
+    """Starts a simulated system and ends it; a context manager. Where trustme is installed its venues speak TLS.
 
     Args:
         venues: Which venues.
@@ -42,8 +44,7 @@ class TrainingGround:
         self._path = Path(tempfile.mkdtemp(prefix="paraphina-drill-", dir="/dev/shm"))
         self.run_dir = RunDir(self._path / "run")
         self._process: subprocess.Popen[bytes] | None = None
-        delay_s = SHORTENED.first_s if first_restart == "backoff" else 0.0
-        self.conditions = Conditions(SHORTENED.stale_s, SHORTENED.ping_s, SHORTENED.pong_s, delay_s)
+        self.conditions = SHORTENED if first_restart == "backoff" else replace(SHORTENED, first_s=0.0)
         (self._path / "config.toml").write_text(_settings(venues, self.conditions, first_restart))
 
     def __enter__(self) -> Self:
@@ -71,7 +72,8 @@ class TrainingGround:
             ParaphinaError: It did not go live.
         """
         started = time.monotonic()
-        arguments = ["start", "--sim", "--run-dir", str(self.run_dir.path), "--config", str(self._path / "config.toml")]
+        sim = ["--sim", "--sim-tls"] if find_spec("trustme") else ["--sim"]
+        arguments = ["start", *sim, "--run-dir", str(self.run_dir.path), "--config", str(self._path / "config.toml")]
         with (self._path / "log").open("ab") as log_file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "supervisor", *arguments, "--venues", ",".join(self._venues)],
@@ -88,7 +90,7 @@ class TrainingGround:
 
     def ground(self) -> Ground:
         """This system as a place for drills."""
-        return Ground(self.run_dir, self.run_dir.describe()["simulator"]["admin"], self.conditions)
+        return Ground.of(self.run_dir, self.conditions)
 
     def kill_parent(self) -> Attempt:
         """Kill the parent: everything must be gone at once, and the next start must work."""
@@ -117,10 +119,11 @@ class TrainingGround:
         )
 
     def _is_live(self) -> bool:
+        """Whether every venue of this process is live; what its predecessor left says nothing."""
         with contextlib.suppress(ParaphinaError):
-            venues = read_status(self.run_dir)["venues"]
-            is_new = self._process is not None and read_status(self.run_dir)["supervisor"]["pid"] == self._process.pid
-            return is_new and bool(venues) and all(venue["state"] == "live" for venue in venues.values())
+            state = read_status(self.run_dir)
+            is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
+            return is_ours and all(venue["state"] == "live" for venue in state["venues"].values())
         return False
 
 
@@ -151,7 +154,7 @@ def _settings(venues: list[str], of: Conditions, first_restart: str) -> str:
             f"stale_ms = {int(of.stale_s * 1000)}",
             f"ping_interval_ms = {int(of.ping_s * 1000)}",
             f"pong_timeout_ms = {int(of.pong_s * 1000)}",
-            "connect_timeout_ms = 3000",
+            f"connect_timeout_ms = {int(of.connect_s * 1000)}",
             "read_timeout_ms = 5000",
             "funding_poll_ms = 1000",
         ]

@@ -14,6 +14,7 @@ from ipc.control import Request, ask
 from ipc.errors import ParaphinaError
 from ipc.events import BookSnapshot, Event, Gap, Lifecycle, Status
 from ipc.feed import Feed
+from ipc.health import Reason
 from ipc.rundir import RunDir
 from supervisor.drill.catalogue import Conditions, Drill
 
@@ -25,6 +26,8 @@ _MS: Final = 1_000_000
 #: run in between counts as healthy.
 _SETTLE_S: Final = 1.2
 _SETTLE_WITHIN_S: Final = 60.0
+#: Snapshots that are not the stream's own: a joiner's, and REST's while the socket is away.
+_STAND_INS: Final = frozenset({"refresh", "rest"})
 #: How long a fault without effect is watched for one.
 _WATCH_S: Final = 1.5
 #: After the limit, to tell "late" from "never".
@@ -34,11 +37,38 @@ _NOTICED_STATES: Final = frozenset({"resync", "stale", "backoff", "quiet", "conn
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where drills are held: a running system, the address of its simulator (None: it has none), its limits."""
+    """Where drills are held.
+
+    Attributes:
+        run_dir: Of a running system.
+        admin: The address of its simulator; None: it has none.
+        conditions: Its limits.
+        has_tls: Whether its simulator speaks TLS.
+    """
 
     run_dir: RunDir
     admin: str | None
     conditions: Conditions
+    has_tls: bool = False
+
+    @classmethod
+    def of(cls, run_dir: RunDir, conditions: Conditions) -> Ground:
+        """The system that runs in a directory."""
+        simulator = run_dir.describe()["simulator"]
+        if simulator is None:
+            return cls(run_dir, None, conditions)
+        has_tls = all(urls["ws"].startswith("wss:") for urls in simulator["venues"].values())
+        return cls(run_dir, simulator["admin"], conditions, has_tls)
+
+    def hinders(self, drill: Drill, venue: str) -> str | None:
+        """Why a drill cannot be done here; None when it can."""
+        if not drill.applies_to(venue):
+            return "there is no such fault there"
+        if drill.kind == "network" and self.admin is None:
+            return "only a simulator can do this"
+        if drill.needs_tls and not self.has_tls:
+            return "the simulated venues do not speak TLS; that takes trustme"
+        return None
 
     def inject(self, drill: Drill, venue: str) -> None:
         """Make it happen.
@@ -70,13 +100,17 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one fault led to; durations in ms from the fault, None for what did not come."""
+    """What one fault led to; durations in ms from the fault, None for what did not come.
+
+    ``reason`` is the word in which it was reported.
+    """
 
     result: Literal["ok", "missed"]
     detected_ms: float | None
     recovered_ms: float | None
     fresh_ms: float | None
     note: str = ""
+    reason: Reason | None = None
 
 
 class _Watch:
@@ -91,6 +125,7 @@ class _Watch:
         self.detected_ns: int | None = None
         self.recovered_ns: int | None = None
         self.fresh_ns: int | None = None
+        self.reason: Reason | None = None
 
     def is_well(self) -> bool:
         return all(self._feed.book(self._venue, symbol).usable for symbol in self._symbols)
@@ -105,8 +140,9 @@ class _Watch:
         now = time.monotonic_ns()
         if event.recv_mono_ns < self.since_ns:
             return
-        if self.detected_ns is None and self._is_notice(event):
+        if self.detected_ns is None and isinstance(event, Lifecycle | Gap | Status) and self._is_notice(event):
             self.detected_ns = event.recv_mono_ns if isinstance(event, Lifecycle) else now
+            self.reason = event.reason
         if self.detected_ns is None:
             return
         if self.recovered_ns is None and self._is_return(event):
@@ -114,17 +150,17 @@ class _Watch:
         if self.recovered_ns is not None and self.fresh_ns is None and self.is_well():
             self.fresh_ns = now
 
-    def _is_notice(self, event: Event) -> bool:
+    def _is_notice(self, event: Lifecycle | Gap | Status) -> bool:
         if isinstance(event, Lifecycle):
             return event.event in {"exited", "killing"}
         if self._is_restart:
             return False
-        return isinstance(event, Gap) or (isinstance(event, Status) and event.state in _NOTICED_STATES)
+        return isinstance(event, Gap) or event.state in _NOTICED_STATES
 
     def _is_return(self, event: Event) -> bool:
         if self._is_restart:
             return isinstance(event, Lifecycle) and event.event == "started"
-        return isinstance(event, BookSnapshot)
+        return isinstance(event, BookSnapshot) and not _STAND_INS.intersection(event.flags)
 
     def ms(self, at_ns: int | None) -> float | None:
         return None if at_ns is None else round((at_ns - self.since_ns) / _MS, 1)
@@ -155,10 +191,12 @@ def _recovered(watch: _Watch, limit_s: float) -> Attempt:
     _until(watch, lambda: watch.fresh_ns is not None, limit_s + _OVERTIME_S)
     times = (watch.ms(watch.detected_ns), watch.ms(watch.recovered_ns), watch.ms(watch.fresh_ns))
     if watch.fresh_ns is None:
-        return Attempt("missed", *times, note="not noticed" if watch.detected_ns is None else "not fresh again")
+        note = "not noticed" if watch.detected_ns is None else "not fresh again"
+        return Attempt("missed", *times, note, watch.reason)
     if watch.drifts():
-        return Attempt("missed", *times, note="a book differed from the worker's")
-    return Attempt("ok" if watch.fresh_ns - watch.since_ns <= limit_s * _NS else "missed", *times)
+        return Attempt("missed", *times, "a book differed from the worker's", watch.reason)
+    is_ok = watch.fresh_ns - watch.since_ns <= limit_s * _NS
+    return Attempt("ok" if is_ok else "missed", *times, reason=watch.reason)
 
 
 def _unaffected(watch: _Watch) -> Attempt:

@@ -53,7 +53,8 @@ def read_blackbox(path: Path) -> RawRecording:
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except DecodeError as error:
-        raise UsageError(f"not a black box: {error.what}", where=str(path)) from error
+        advice = "workers save theirs as *.blackbox; where, says: paraphina-supervisor config show"
+        raise UsageError("not a black box", where=str(path), advice=advice) from error
     return RawRecording(header, records)
 
 

@@ -367,6 +367,8 @@ class RawCheck:
         report.first_ns = report.first_ns or record.wall_ns
         report.last_ns = record.wall_ns
         report.epochs += record.kind == "open"
+        if record.kind == "book":
+            return  # it has the time of the frame that it stands behind
         last_ns = self._mono_ns.get(record.session, 0)
         if record.mono_ns < last_ns:
             back_ms = (last_ns - record.mono_ns) / _MS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 import msgspec
@@ -58,5 +59,18 @@ def rehearse(recording: RawRecording, bases: Sequence[str] | None = None) -> lis
 
     records = tuple(sorted(recording.records, key=lambda record: record.mono_ns))
     fixture = Fixture(tuple(listings), header.options, records)
-    Player(venue, fixture, sessions, publish, is_paced=False, stop=lambda: False).run()
+    Player(
+        venue,
+        fixture,
+        sessions,
+        publish,
+        _nobody_does_it,
+        turn=nullcontext,
+        is_paced=False,
+        stop=lambda: False,
+    ).run()
     return said
+
+
+def _nobody_does_it(session: Session) -> None:
+    session.todo.take()

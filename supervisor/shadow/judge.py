@@ -25,6 +25,10 @@ _FIRST_DELAY_S: Final = 1.0
 _P95_MS: Final = 1000.0
 _P99_MS: Final = 3000.0
 _STABLE_S: Final = 60.0
+#: A venue none of whose books had an event for so long is silent; however short limits are, some books come only twice
+#: a second.
+_SILENT_S: Final = 10.0
+_LEAST_SILENT_S: Final = 1.0
 _NOT_CRASHES: Final = frozenset({"requested", "config_changed", "drill"})
 
 
@@ -145,11 +149,27 @@ def _ages(values: Iterable[int]) -> dict[str, float | None]:
     }
 
 
-def _state(row: dict[str, Any], venue: str) -> str:
+def _state(run: Run, row: dict[str, Any], venue: str) -> str:
+    """The system's word, and where that is ``live`` what the consumer has to say to it."""
     if row["supervisor"] not in {"running", "draining"}:
         return "down"
     of = row["venues"][venue]
-    return "outage" if of.get("outage") else str(of.get("state", "down"))
+    if of.get("outage"):
+        return "outage"
+    state = str(of.get("state", "down"))
+    if state != "live":
+        return state
+    if not of.get("usable", True):
+        return "unusable"
+    silent_ms = max(_SILENT_S / run.meta["compress"], _LEAST_SILENT_S) * 1000
+    return "silent" if _youngest_ms(run, row, venue) > silent_ms else "live"
+
+
+def _youngest_ms(run: Run, row: dict[str, Any], venue: str) -> float:
+    """How long ago the last event of any book of a venue came; without any, since the run began."""
+    since_start_ms = (row["mono_ns"] - run.meta["started_mono_ns"]) / _MS
+    last = row["venues"][venue]["ages_ms"][-len(run.meta["venues"][venue]) :]
+    return min((age if age >= 0 else since_start_ms for age in last), default=0.0)
 
 
 def _spans(run: Run, venue: str) -> list[tuple[str, float]]:
@@ -157,7 +177,7 @@ def _spans(run: Run, venue: str) -> list[tuple[str, float]]:
     spans: list[tuple[str, float]] = []
     before = run.meta["started_mono_ns"]
     for row in run.seconds:
-        state, seconds = _state(row, venue), (row["mono_ns"] - before) / _NS
+        state, seconds = _state(run, row, venue), (row["mono_ns"] - before) / _NS
         before = row["mono_ns"]
         if spans and spans[-1][0] == state:
             spans[-1] = (state, spans[-1][1] + seconds)
@@ -210,16 +230,22 @@ def _crashes(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _late_resets(run: Run, venue: str) -> int:
     """Reconnects after a long stable run that did not begin with the first delay."""
-    stable_ns = _STABLE_S / run.meta["compress"] * _NS
-    last_end: dict[str, int] = {}
+    longest_ns = 2 * _STABLE_S / run.meta["compress"] * _NS
+    started_ns = run.meta["started_mono_ns"]
+    #: Since when each stream of each market delivers; None while it does not. At the beginning all may.
+    live_ns: dict[tuple[str, str | None], int | None] = {}
     late = 0
     for row in run.events:
         event = row["event"]
-        if event["venue"] != venue or event["kind"] != "status" or event["backoff_s"] is None:
+        if event["venue"] != venue or event["kind"] != "status":
             continue
-        stable_for_ns = row["mono_ns"] - last_end.get(event["stream"], run.meta["started_mono_ns"])
-        last_end[event["stream"]] = row["mono_ns"]
-        late += stable_for_ns > 2 * stable_ns and event["backoff_s"] > _FIRST_DELAY_S
+        keys = [(event["stream"], symbol) for symbol in event["ages_ms"] or (event["symbol"],)]
+        if event["backoff_s"] is not None:
+            lived_ns = [row["mono_ns"] - since for key in keys if (since := live_ns.get(key, started_ns)) is not None]
+            late += max(lived_ns, default=0) > longest_ns and event["backoff_s"] > _FIRST_DELAY_S
+            live_ns.update(dict.fromkeys(keys))
+        elif event["state"] == "live":
+            live_ns.update({key: row["mono_ns"] for key in keys if live_ns.get(key, started_ns) is None})
     return late
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, Status
 from ipc.feed import Feed
+from ipc.replica import BookReplica
 from ipc.rundir import RunDir
 from supervisor.status import read_status
 
@@ -128,6 +129,9 @@ class Recorder:
         self._arrived.clear()
         return ages
 
+    def _books(self, venue: str) -> list[BookReplica]:
+        return [self._feed.book(venue, symbol) for symbol in self._venues[venue]]
+
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def _write_line(self) -> None:
@@ -148,6 +152,7 @@ class Recorder:
             line["venues"][venue] = {
                 "ages_ms": [age for sample in samples for age in sample[venue]],
                 "tick_ages_ms": [age for sample in samples for age in sample[f"{venue}/tick"]],
+                "usable": all(book.usable for book in self._books(venue)),
                 "funding_age_ms": (now - self._funding_ns[venue]) // _MS if self._funding_ns[venue] else None,
                 "crossed": self._crossed[venue],
                 **({} if of is None else _board_part(of)),

@@ -17,6 +17,8 @@ _COLOURS: Final = {
     "killing": "#b03060",
     "unkillable": "#600020",
     "failed": "#600020",
+    "unusable": "#d9482b",
+    "silent": "#a02c5a",
     "outage": "#7a7a7a",
     "stopped": "#bbbbbb",
     "down": "#222222",

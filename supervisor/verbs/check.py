@@ -16,7 +16,7 @@ from supervisor.verbs.options import run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
-    from supervisor.config import Config
+    from supervisor.config import Config, VenueConfig
 
 __all__ = ["check"]
 
@@ -31,14 +31,14 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     """Look whether a system could run here; a line for each thing, exit code 1 when one of them is not well.
 
     With --live (or --sim) each venue's answers are looked into, and its feed is watched for a while in a system of its
-    own: does the continuity rule that we rely on still hold?
+    own: does the continuity rule that we rely on still hold, and does the venue accept the account's credentials?
     """
     from ipc.rundir import RunDir, default_path
     from supervisor.config import load
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
     directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
-    findings = [*_look_at_machine(), *_look_at_directory(directory)]
+    findings = [*_look_at_machine(), *_look_at_directory(directory), *_look_at_accounts(config)]
     if live:
         findings += list(_look_at_venues(config))
     if live or sim:
@@ -77,6 +77,32 @@ def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
     yield f"run directory {directory.path}", None
     pid = holder_of(directory.lock)
     yield "no other supervisor in it", None if pid is None else f"pid {pid} runs there"
+
+
+def _look_at_accounts(config: Config) -> Iterator[tuple[str, str | None]]:
+    """Whether the credentials of each account are there and can be some; nobody is asked whether they are accepted."""
+    for name, of in config.venues.items():
+        if of.account is not None:
+            yield f"{name} account {of.account} has credentials", _problem_with_credentials(of)
+
+
+def _problem_with_credentials(of: VenueConfig) -> str | None:
+    """What logging in fails with before it asks anybody."""
+    import time
+
+    from workers.accounts import account_side
+    from workers.accounts.end import FAILURES, end_of
+    from workers.accounts.secrets import Secrets, missing
+
+    side = account_side(of.name, of.options)
+    secrets = Secrets(side.secrets, os.environ)
+    if not side.is_configured(secrets):
+        return missing(of.name)
+    try:
+        next(side.login(secrets, of.ws_url, {}, time.time_ns()), None)
+    except FAILURES as error:
+        return end_of(error, side.secrets).text
+    return None
 
 
 def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
@@ -157,3 +183,18 @@ def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str,
         told += [] if updates[name] else ["no book update at all"]
         rule = VENUES[name].continuity.rule.value
         yield f"{name} keeps its rule ({rule}) over {updates[name]} updates in {seconds:g} s", ", ".join(told) or None
+    yield from _watch_accounts(config, run_dir)
+
+
+def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | None]]:
+    """Whether the accounts are followed by now; if not, why."""
+    from ipc.rundir import RunDir
+    from supervisor.status import read_status
+
+    followed = [venue for venue in config.venues.values() if venue.account is not None]
+    status = read_status(RunDir(run_dir))["venues"] if followed else {}
+    for venue in followed:
+        told = status.get(venue.name, {}).get("streams", {}).get("account", {})
+        words = [str(told[key]) for key in ("state", "reason", "says") if told.get(key)]
+        problem = None if told.get("state") == "live" else ": ".join(words) or "nothing is known of it"
+        yield f"{venue.name} accepts the credentials of account {venue.account}", problem

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.options import json_option, open_run_dir
+from supervisor.verbs.options import json_option, open_run_dir, require_running
 
 if TYPE_CHECKING:
     from supervisor.drill.catalogue import Drill
@@ -51,8 +51,8 @@ def drill(
 
     if is_list:
         for one in DRILLS.values():
-            click.echo(f"{one.name:<16} {one.kind:<8} {one.effect:<10} {one.text}")
-        click.echo(f"{PARENT:<16} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
+            click.echo(f"{one.name:<19} {one.kind:<8} {one.effect:<10} {one.text}")
+        click.echo(f"{PARENT:<19} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
         return 0
     names = [*DRILLS, PARENT] if is_all else list(faults)
     if not names:
@@ -89,11 +89,11 @@ def _open_ground(
         return
     directory = open_run_dir(run_dir)
     described = directory.describe()
-    simulator = described["simulator"]
-    if simulator is None and not live:
+    if described["simulator"] is None and not live:
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
+    require_running(directory)
     there = {name: of["symbols"] for name, of in described["venues"].items() if not venues or name in wanted}
-    yield Ground(directory, simulator["admin"] if simulator else None, _conditions(directory)), there, None
+    yield Ground.of(directory, _conditions(directory)), there, None
 
 
 def _conditions(directory: Any) -> Any:
@@ -115,7 +115,7 @@ def _drill_venues(
         for one in drills:
             row = _drill_one(ground, one, venue, markets[venue], rounds)
             if show and sys.stderr.isatty():
-                click.echo(f"{venue:<12} {one.name:<16} {row['result']}", err=True)
+                click.echo(f"{venue:<12} {one.name:<19} {row['result']}", err=True)
             rows.append(row)
         return rows
 
@@ -127,10 +127,9 @@ def _drill_one(ground: Ground, one: Drill, venue: str, symbols: list[str], round
     from supervisor.drill.measure import attempt
 
     limit_ms = round(one.limit_s(ground.conditions) * 1000)
-    if not one.applies_to(venue):
-        return _row(venue, one.name, [], limit_ms, "there is no such fault there")
-    if one.kind == "network" and ground.admin is None:
-        return _row(venue, one.name, [], limit_ms, "only a simulator can do this")
+    hindrance = ground.hinders(one, venue)
+    if hindrance is not None:
+        return _row(venue, one.name, [], limit_ms, hindrance)
     return _row(venue, one.name, [attempt(ground, one, venue, symbols) for _ in range(rounds)], limit_ms)
 
 
@@ -154,6 +153,7 @@ def _row(venue: str, fault: str, attempts: list[Attempt], limit_ms: int, note: s
         "fresh_ms": {"p50": _quantile(fresh, 0.5), "p99": _quantile(fresh, 0.99)},
         "limit_ms": limit_ms,
         "result": "skipped" if not attempts else "missed" if missed else "ok",
+        "reason": next((one.reason for one in attempts if one.reason is not None), None),
         "note": note or (missed or attempts)[0].note,
     }
 
@@ -174,13 +174,13 @@ def _as_json(rows: list[dict[str, Any]]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> str:
     numbers = f"{'detected':>9} {'recovered':>10} {'fresh p50':>10} {'p99':>8} {'limit':>7}"
-    lines = [f"{'venue':<12} {'fault':<16} {'n':>3} {numbers}  result (ms from the fault)"]
+    lines = [f"{'venue':<12} {'fault':<19} {'n':>3} {numbers}  {'result':<8} {'reason':<16} (ms from the fault)"]
     for row in rows:
         shown = [row["detected_ms"], row["recovered_ms"], row["fresh_ms"]["p50"], row["fresh_ms"]["p99"]]
         detected, recovered, p50, p99 = ("-" if value is None else f"{value:.0f}" for value in shown)
-        note = f"  {row['note']}" if row["note"] else ""
-        lines.append(
-            f"{row['venue']:<12} {row['fault']:<16} {row['n']:>3} {detected:>9} {recovered:>10} {p50:>10} {p99:>8} "
-            f"{row['limit_ms']:>7}  {row['result']}{note}"
+        line = (
+            f"{row['venue']:<12} {row['fault']:<19} {row['n']:>3} {detected:>9} {recovered:>10} {p50:>10} {p99:>8} "
+            f"{row['limit_ms']:>7}  {row['result']:<8} {row['reason'] or '-':<16} {row['note']}"
         )
+        lines.append(line.rstrip())
     return "\n".join(lines)

@@ -113,13 +113,13 @@ def _text(one: dict[str, Any]) -> str:
             f"  {_clock(one['first_wall_ns'])}, {seconds:,.1f} s, sessions {', '.join(one['sessions'])}: {kinds}"
         )
     if one["bad_lines"]:
-        lines.append(f"  {one['bad_lines']:,} lines are no records and are left out")
+        lines.append(f"  bad lines left out: {one['bad_lines']:,}")
     if one["problem"] is not None:
         return "\n".join([*lines, f"  NOT PLAYABLE: {one['problem']}"])
     events = ", ".join(f"{count:,} {channel}" for channel, count in sorted(one["events"].items()))
     lines.append(f"  played, it gives {events or 'no event'}")
     for symbol, book in one["books"].items():
-        told = ", ".join(f"{count:,} {what}" for what, count in book.items())
+        told = ", ".join(f"{count:,} {what if count != 1 else what[:-1]}" for what, count in book.items())
         lines.append(f"  {symbol} book: {told if book['snapshots'] else 'never whole in this recording'}")
     return "\n".join(lines)
 

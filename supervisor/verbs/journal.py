@@ -16,7 +16,7 @@ from ipc.errors import UsageError
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
-    from supervisor.journal.findings import Report
+    from supervisor.journal.findings import Report, TopicReport
 
 __all__ = ["convert", "replay", "verify"]
 
@@ -77,9 +77,9 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
         done = parquet.convert(source, out, advance)
     click.echo(f"{done.events:,} events in {done.files} files, in {out}")
     if done.unknown:
-        click.echo(f"{done.unknown:,} events are of a newer schema and were left out", err=True)
+        click.echo(f"events of a newer schema left out: {done.unknown:,}", err=True)
     if done.bad:
-        click.echo(f"{done.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+        click.echo(f"bad lines left out: {done.bad:,}; see: verify {source}", err=True)
     return int(done.bad > 0)
 
 
@@ -113,7 +113,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
         performance.close()
     click.echo(f"{performance.said:,} events, {performance.drops:,} times a subscriber was too far behind")
     if performance.bad:
-        click.echo(f"{performance.bad:,} lines are no events and were left out; see: verify {source}", err=True)
+        click.echo(f"bad lines left out: {performance.bad:,}; see: verify {source}", err=True)
     return int(performance.bad > 0)
 
 
@@ -147,8 +147,7 @@ def _text(report: Report) -> str:
     """For people: what is there, then what is wrong."""
     lines = [f"{report.files} file{'s' * (report.files != 1)}, {report.size / _MB:,.1f} MB, {report.lines:,} lines"]
     for venue, topics in sorted(report.topics.items()):
-        events, lost = (sum(getattr(topic, name) for topic in topics.values()) for name in ("events", "lost"))
-        lines.append(f"  {venue:<12} {events:>12,} in {len(topics)} topics" + (f"   LOST {lost:,}" if lost else ""))
+        lines.append(_venue(venue, topics))
     shown: dict[str, int] = {}
     for finding in (*report.notes, *report.problems):
         shown[finding.kind] = shown.get(finding.kind, 0) + 1
@@ -158,6 +157,21 @@ def _text(report: Report) -> str:
             lines.append(f"… {report.counts[finding.kind] - _SHOWN:,} more of {finding.kind}")
     lines.append("whole and right" if report.ok else f"NOT WELL: {_counted(report)}")
     return "\n".join(lines)
+
+
+def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
+    """What there is of a venue; its raw frames stand by themselves."""
+    of_events = [topic for name, topic in topics.items() if name != "raw"]
+    parts = [f"  {venue:<12}"]
+    if of_events:
+        count = f"{len(of_events)} topic{'s' * (len(of_events) != 1)}"
+        parts.append(f"{sum(topic.events for topic in of_events):>12,} events in {count}")
+    if "raw" in topics:
+        parts.append(f"{topics['raw'].events:>12,} raw")
+    lost = sum(topic.lost for topic in of_events)
+    if lost:
+        parts.append(f"LOST {lost:,}")
+    return "  ".join(parts)
 
 
 def _counted(report: Report) -> str:

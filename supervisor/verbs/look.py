@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipc.errors import FeedError, NotRunningError, UsageError
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from ipc.errors import FeedError, UsageError
+from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ipc.accounts import AccountFeed
     from ipc.events import Event
     from ipc.feed import Feed
     from ipc.replica import BookReplica
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["book", "funding", "tail"]
 
 _FIRST_S: Final = 5.0
+#: How long one feed is waited for before the other one is looked at.
+_TURN_S: Final = 0.02
 
 
 @click.command()
@@ -29,30 +36,56 @@ _FIRST_S: Final = 5.0
 def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: str | None) -> int:
     """Print events as they come.
 
-    A PREFIX selects topics: `book.`, `trade.lighter`, `funding.aster.BTC-PERP`; without one, everything is shown.
+    A PREFIX selects topics: `book.`, `trade.lighter`, `funding.aster.BTC-PERP`; without one, all that is public is
+    shown. What concerns the desk's own accounts is shown when it is asked for: `order.`, `fill.lighter`, `position.`,
+    `balance.`, `margin.`, `payment.`.
     """
     from ipc.codec import encode
-    from ipc.feed import Feed
-    from ipc.topics import CHANNELS
+    from ipc.topics import ACCOUNT_CHANNELS, CHANNELS
 
     wanted = prefixes or tuple(f"{channel}." for channel in CHANNELS)
     channels = sorted({prefix.split(".", 1)[0] for prefix in wanted})
-    unknown = [channel for channel in channels if channel not in CHANNELS]
+    unknown = [channel for channel in channels if channel not in (*CHANNELS, *ACCOUNT_CHANNELS)]
     if unknown:
-        raise UsageError(f"no channel {unknown[0]!r}", advice=f"channels are {', '.join(CHANNELS)}")
-    _check_running(run_dir)
+        advice = f"channels are {', '.join(CHANNELS)}; of accounts: {', '.join(ACCOUNT_CHANNELS)}"
+        raise UsageError(f"no channel {unknown[0]!r}", advice=advice)
+    require_running(open_run_dir(run_dir))
     shown = 0
-    with Feed(open_run_dir(run_dir).path, channels=channels) as feed:
-        for event in feed:
-            topic = _topic_of(event)
-            if not topic.startswith(wanted):
-                continue
-            click.echo(encode(event) if as_json else _line(topic, event))
-            sys.stdout.flush()
-            shown += 1
-            if count is not None and shown >= count:
-                break
+    for event in _events(open_run_dir(run_dir).path, channels):
+        topic = _topic_of(event)
+        if not topic.startswith(wanted):
+            continue
+        click.echo(encode(event) if as_json else _line(topic, event))
+        sys.stdout.flush()
+        shown += 1
+        if count is not None and shown >= count:
+            break
     return 0
+
+
+def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
+    """Events of these channels for ever; those of accounts come from endpoints of their own."""
+    from ipc.accounts import AccountFeed
+    from ipc.events import AccountEvent
+    from ipc.feed import Feed
+    from ipc.topics import ACCOUNT_CHANNELS, CHANNELS
+
+    with contextlib.ExitStack() as stack:
+        feeds: list[Feed | AccountFeed] = []
+        public = [channel for channel in channels if channel in CHANNELS]
+        private = [channel for channel in channels if channel in ACCOUNT_CHANNELS]
+        if public:
+            feeds.append(stack.enter_context(Feed(run_dir, channels=public)))
+        if private:
+            feeds.append(stack.enter_context(AccountFeed(run_dir)))
+        is_quiet = False
+        while True:
+            events = [feed.poll(_TURN_S if is_quiet and feed is feeds[0] else 0.0) for feed in feeds]
+            is_quiet = not any(events)
+            for feed, event in zip(feeds, events, strict=True):
+                # Both kinds of feed tell how they are; here that is the public one's to tell.
+                if event is not None and (isinstance(feed, Feed) or isinstance(event, AccountEvent)):
+                    yield event
 
 
 @click.command()
@@ -93,7 +126,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     from ipc.events import Funding
     from ipc.feed import Feed
 
-    _check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
     described = directory.describe()["venues"]
     wanted = {(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]}
@@ -119,20 +152,8 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     return 0
 
 
-def _check_running(run_dir: str | None) -> None:
-    from supervisor.lock import holder_of
-
-    directory = open_run_dir(run_dir)
-    if holder_of(directory.lock) is None:
-        raise NotRunningError(
-            "no supervisor is running here",
-            where=str(directory.path),
-            advice="start one with: paraphina-supervisor start",
-        )
-
-
 def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
-    _check_running(run_dir)
+    require_running(open_run_dir(run_dir))
     venues = open_run_dir(run_dir).describe()["venues"]
     if venue not in venues:
         raise UsageError(f"no venue {venue!r} here", advice=f"there are {', '.join(venues)}")
@@ -141,10 +162,12 @@ def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
 
 
 def _topic_of(event: Event) -> str:
-    from ipc.events import BookDelta, BookSnapshot, Gap, Heartbeat, Status
+    from ipc.events import AccountEvent, BookDelta, BookSnapshot, Gap, Heartbeat, Status
     from ipc.topics import topic_of
 
     kind = type(event)
+    if isinstance(event, AccountEvent):
+        return topic_of(kind.__name__.lower(), event.venue, event.account)
     if kind in {BookSnapshot, BookDelta, Gap}:
         # A feed of 20 levels has a channel of its own; a book by REST, of as many levels, stands in for the usual one.
         is_full = isinstance(event, BookSnapshot) and event.depth == 20 and "rest" not in event.flags

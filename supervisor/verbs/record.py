@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,8 @@ def record(
     from supervisor.journal.write import Limits
     from supervisor.system import program_version
 
+    wanted = _wanted(venues)
+    _make(Path(out))
     directory = open_run_dir(run_dir)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +62,7 @@ def record(
     recorder = Recorder(
         directory,
         Path(out),
-        venues=_wanted(venues),
+        venues=wanted,
         raw=raw,
         limits=Limits(int(rotate_mb * _MB), rotate_every),
         version=program_version(),
@@ -75,6 +79,20 @@ def record(
         )
     click.echo(_as_json(tally) if as_json else _text(tally, out))
     return int(any(tally.lost.values()) or tally.malformed > 0)
+
+
+def _make(out: Path) -> None:
+    """A place that cannot be written is a mistake to be told at once, and not when the first event comes."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return  # the recorder tells it in its own words
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=str(out), advice="name a directory with --out"
+        ) from error
 
 
 def _wanted(venues: str | None) -> list[str]:

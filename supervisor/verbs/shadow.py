@@ -11,8 +11,7 @@ from typing import Any
 
 import click
 
-from ipc.errors import NotRunningError
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
 from supervisor.verbs.start import Duration
 
 __all__ = ["report", "shadow"]
@@ -30,16 +29,10 @@ def shadow(duration: float, directory: str, compress: float, run_dir: str | None
 
     What was recorded is reported also when the run is interrupted.
     """
-    from supervisor.lock import holder_of
     from supervisor.shadow.record import Recorder
 
     system = open_run_dir(run_dir)
-    if holder_of(system.lock) is None:
-        raise NotRunningError(
-            "no supervisor is running here",
-            where=str(system.path),
-            advice="start one with: paraphina-supervisor start",
-        )
+    require_running(system)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))

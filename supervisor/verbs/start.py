@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["start"]
 
 #: Rotated when it is this large.
-_LOG_BYTES: Final = 50 * 1024 * 1024
 _READY_S: Final = 30.0
 
 
@@ -112,15 +111,18 @@ def _run(
     for_s: float | None,
     say: Callable[[str], None],
     ready: Callable[[], None] | None,
+    log_file: Path | None = None,
 ) -> int:
-    """Supervise in this process."""
+    """Supervise in this process; ``log_file`` is where its standard error goes, if it is ours to keep small."""
     from ipc import log
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
+    from workers.accounts.memory import protect
     from workers.dial import tls_context
 
     config = read()
+    protect()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
     if simulation is None or simulation.settings.tls:
@@ -129,7 +131,7 @@ def _run(
     def reread() -> Config:
         return _redirected(read(), simulation)
 
-    system = System(_redirected(config, simulation), directory, simulation, reread)
+    system = System(_redirected(config, simulation), directory, simulation, reread, log_file)
     parent = Parent(system, directory, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
     return parent.run(for_s, ready)
@@ -186,6 +188,8 @@ def _detach(
     for_s: float | None,
 ) -> int:
     """Fork, and come back when everything runs, or with what went wrong."""
+    from supervisor.logfile import log_path
+
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -194,8 +198,9 @@ def _detach(
     os.close(reader)
     code = 1
     try:
-        _leave_terminal()
-        code = _run(read, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0))
+        log = log_path(os.environ)
+        _leave_terminal(log)
+        code = _run(read, directory, simulated, for_s, lambda _line: None, lambda: _report(writer, "ok", 0), log)
     except ParaphinaError as error:
         _report(writer, str(error), error.exit_code)
         code = error.exit_code
@@ -209,16 +214,18 @@ def _detach(
 
 def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
     """Wait for the background process to say that everything was forked, or why not."""
+    from supervisor.logfile import log_path
+
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     said = os.read(reader, 65_536).decode().strip() if poll.poll(_READY_S * 1000) else ""
     code, _, text = said.partition(" ")
     if text != "ok":
         kind = UsageError if code == "2" else ParaphinaError
-        error = kind(text or "it ended before everything ran", advice=f"see its log, {_log_path()}")
+        error = kind(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error
-    click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {_log_path()}")
+    click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {log_path(os.environ)}")
     return 0
 
 
@@ -228,20 +235,12 @@ def _report(writer: int, text: str, code: int) -> None:
         os.close(writer)
 
 
-def _log_path() -> Path:
-    from supervisor.config import state_path
-
-    return state_path(os.environ) / "log"
-
-
-def _leave_terminal() -> None:
+def _leave_terminal(log: Path) -> None:
     """A session of its own, standard input from nowhere, output into the log."""
+    from supervisor.logfile import open_log
+
     os.setsid()
-    path = _log_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        path.replace(path.with_suffix(".1"))
-    log_file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log_file = open_log(log)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log_file, 1)

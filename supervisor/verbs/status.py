@@ -111,6 +111,7 @@ def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
     age = f"{stream['age_ms'] / 1000:.1f} s" if stream["age_ms"] is not None else "-"
     limit = f"{stream['limit_ms'] / 1000:.0f} s" if stream["limit_ms"] else "none"
     why = f"  last reason {stream['reason']}" if stream["reason"] else ""
+    why += f": {stream['says']}" if stream.get("says") else ""
     reconnects = f"  reconnects {stream['reconnects']}" if stream["reconnects"] else ""
     troubled = [f"{symbol} {of['state']}" for symbol, of in stream["markets"].items() if of["state"] != stream["state"]]
     others = f"  ({', '.join(troubled)})" if troubled else ""

@@ -34,6 +34,8 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     from supervisor.config import load
     from supervisor.lock import InstanceLock
     from supervisor.system import System, worker_settings
+    from workers.accounts.memory import protect
+    from workers.accounts.secrets import scrub_environment
     from workers.venues import VENUES
     from workers.worker import Worker
 
@@ -49,6 +51,8 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
     directory.prepare()
     InstanceLock(directory.lock)
+    protect()
+    scrub_environment(keep=venue)
     log.setup(config.log_level)
     board = Board.create(directory.board, time.time_ns())
     settings = replace(worker_settings(config, config.venues[venue], directory), has_parent=False)

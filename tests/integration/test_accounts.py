@@ -308,7 +308,9 @@ def untouched(desk: Desk) -> Iterator[None]:
         yield
         wait_for(lambda: all(listener.book(venue, "BTC-PERP")[0] is None for venue in VENUES))
         assert listener.of(Gap) == []
-        assert [one.state for one in listener.of(Status) if one.state not in {"live", "subscribed", "quiet"}] == []
+        changes = [one for one in listener.of(Status) if "refresh" not in one.flags]
+        unwell = [one for one in changes if one.state not in {"live", "subscribed", "quiet"}]
+        assert [(one.venue, one.stream, one.symbol, one.state) for one in unwell] == []
         assert {one.epoch for one in listener.of(Heartbeat, "lighter")} == {desk.venue("lighter")["epoch"]}
     assert desk.public() == before
 
@@ -345,6 +347,20 @@ def test_whoever_joins_is_told_everything(desk: Desk) -> None:
     desk.let_live(0)
     with Reader(desk) as joiner:
         wait_equal(desk, joiner, timeout_s=15)
+
+
+def test_tail_shows_what_the_accounts_hold(desk: Desk) -> None:
+    """Accounts that stand still: each venue has one margin to tell of, and more than one of the rest."""
+
+    def tail(count: int, *prefixes: str) -> list[dict[str, Any]]:
+        arguments = (*prefixes, "--json", "--count", str(count), "--run-dir", str(desk.run_dir.path))
+        return [json.loads(line) for line in printed(desk, "tail", *arguments).splitlines()]
+
+    margins = tail(5, "margin.")
+    assert {one["venue"] for one in margins} == set(VENUES)
+    shown = tail(4, "order.lighter", "fill.lighter", "balance.lighter.desk")
+    assert {one["kind"] for one in shown} <= {"order", "fill", "balance"}
+    assert {one["account"] for one in (*margins, *shown)} == {"desk"}
 
 
 def test_every_venue_has_an_endpoint_and_two_sessions_of_its_own(desk: Desk) -> None:
@@ -484,18 +500,7 @@ def test_wrong_credentials_are_told_with_one_clear_reason(refused: Desk, venue: 
     assert WRONG[venue] in told["says"]
 
 
-@pytest.mark.parametrize(
-    "venue",
-    [
-        pytest.param(
-            venue,
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason="refused at the upgrade it backs off")
-            if venue == "extended"
-            else (),
-        )
-        for venue in VENUES
-    ],
-)
+@pytest.mark.parametrize("venue", VENUES)
 def test_wrong_credentials_need_a_person(refused: Desk, venue: str) -> None:
     assert failed(refused, venue)["state"] == "failed"
     assert refused.log("account.state", venue=venue, level="error")
@@ -511,6 +516,54 @@ def test_consumers_of_an_account_that_cannot_be_read_are_told_why(refused: Desk)
     with Reader(refused) as consumer:
         for venue in VENUES:
             wait_for(lambda venue=venue: consumer.reason(venue) == "auth_failed", what=f"{venue} is told as refused")
+
+
+def test_status_says_in_words_what_is_wrong(refused: Desk) -> None:
+    for venue in VENUES:
+        failed(refused, venue)
+    text = printed(refused, "status", "--run-dir", str(refused.run_dir.path)).decode()
+    told = [line for line in text.splitlines() if line.startswith("  account ")]
+    assert len(told) == len(VENUES)
+    for venue, line in zip(VENUES, told, strict=True):
+        assert "auth_failed" in line
+        assert WRONG[venue] in line or "connecting" in line
+
+
+def checked(desk: Desk, *arguments: str, **env: str) -> dict[str, str]:
+    """What ``check`` finds of each account's credentials: empty when they are well, by venue."""
+    found = {}
+    for line in printed(desk, "check", "--config", str(desk.path / "config.toml"), *arguments, env=env).splitlines():
+        words, _, problem = line.decode()[5:].partition(": ")
+        if "credentials" in words:
+            assert line.startswith(b"FAIL" if problem else b"ok"), line
+            found[words.split()[0]] = problem
+    return found
+
+
+def test_check_tells_wrong_credentials(refused: Desk) -> None:
+    told = checked(refused, "--sim", "--for", "3")
+    for venue in VENUES:
+        assert "auth_failed" in told[venue]
+        assert WRONG[venue] in told[venue]
+
+
+def test_check_tells_expired_credentials_and_those_that_are_accepted(refused: Desk) -> None:
+    hour_ago = time.time() - 3600
+    right = {
+        "HL_VAULT_ADDRESS": HYPERLIQUID_ADDRESS,
+        "ASTER_API_KEY": ASTER_KEY,
+        "ASTER_API_SECRET": ASTER_SECRET,
+        "EXTENDED_API_KEY": EXTENDED_KEY,
+        "LIGHTER_ACCOUNT_INDEX": str(LIGHTER_ACCOUNT),
+    }
+    expired = {
+        "LIGHTER_AUTH_TOKEN": TokenDesk(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(hour_ago)),
+        "PARADEX_JWT": JwtDesk(SEED).issue(PARADEX_ACCOUNT, hour_ago, 300),
+    }
+    told = checked(refused, "--sim", "--for", "3", **(without_secrets() | right | expired))
+    assert "LIGHTER_AUTH_TOKEN has expired" in told["lighter"]
+    assert "the JWT is invalid or has expired" in told["paradex"]
+    assert [told[venue] for venue in ("hyperliquid", "aster", "extended")] == [""] * 3
 
 
 def test_a_system_with_a_wrong_credential_is_degraded(refused: Desk) -> None:
@@ -533,6 +586,14 @@ def test_missing_credentials_are_told_by_their_names(bare: Desk, venue: str) -> 
     assert (told["state"], told["reason"]) == ("failed", "auth_failed")
     assert told["says"].startswith("no credentials; set ")
     assert NAMES[venue][0] in told["says"]
+
+
+def test_check_tells_missing_credentials_without_asking_anybody(bare: Desk) -> None:
+    told = checked(bare)
+    assert set(told) == set(VENUES) - {"paradex"}
+    for venue, problem in told.items():
+        assert problem.startswith("no credentials; set ")
+        assert NAMES[venue][0] in problem
 
 
 def test_without_a_name_there_is_no_account_at_all(bare: Desk) -> None:
@@ -573,10 +634,15 @@ def files(path: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file() and not file.is_symlink()}
 
 
-def printed(desk: Desk, *arguments: str, code: str = "from supervisor.cli import main; main()") -> bytes:
+def printed(
+    desk: Desk,
+    *arguments: str,
+    code: str = "from supervisor.cli import main; main()",
+    env: Mapping[str, str] | None = None,
+) -> bytes:
     """What a verb prints, with the environment and the directory of the system."""
     command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=desk.env)
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={**desk.env, **(env or {})})
     assert done.stdout or done.stderr, arguments
     return done.stdout + done.stderr
 
@@ -594,6 +660,8 @@ def shown(desk: Desk) -> dict[str, bytes]:
     record = "from supervisor.verbs.record import record; record()"
     kept, report = desk.path / "state" / "journal", desk.path / "state" / "report"
     signalled = [process.pid for process in desk.descendants()]
+    assert desk.process is not None
+    parent = desk.process.pid
     for pid in signalled:
         os.kill(pid, signal.SIGUSR1)  # stack dumps into the log
     found = {
@@ -601,12 +669,14 @@ def shown(desk: Desk) -> dict[str, bytes]:
         "config show --json": printed(desk, "config", "show", "--config", text, "--json"),
         "config validate": printed(desk, "config", "validate", "--config", text),
         "check": printed(desk, "check", "--config", text, "--run-dir", run_dir),
+        "tail": printed(desk, "tail", "order.", "fill.", "status.", "--count", "50", "--run-dir", run_dir),
         "status": printed(desk, "status", "--run-dir", run_dir),
         "status --json": printed(desk, "status", "--json", "--run-dir", run_dir),
         "shadow": printed(desk, "shadow", "--duration", "2", "--report", str(report), "--run-dir", run_dir),
         "record": printed(desk, "--out", str(kept), "--raw", "--for", "2", "--run-dir", run_dir, code=record),
         "pages": pages(desk),
         "events": published(desk),
+        "environments": b"\n".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in (parent, *signalled)),
         "arguments": b"\n".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in signalled),
         "log": (desk.path / "log").read_bytes(),
         "output": (desk.path / "out").read_bytes(),

@@ -54,6 +54,7 @@ def second(at_s: float, venues: Sequence[str] = ("lighter",), **changes: Any) ->
         "outage": False,
         "ages_ms": [50, 60, 70, 80],
         "tick_ages_ms": [0, 0, 0, 0],
+        "usable": True,
         "funding_age_ms": 900,
         "crossed": 0,
         "restarts": 0,
@@ -178,11 +179,33 @@ def test_the_limit_is_shortened_with_the_systems_limits() -> None:
     assert missed(a_run(seconds, compress=60)) == [STALE]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="staleness is read off the system's own word alone")
 def test_a_venue_that_calls_itself_live_without_data_is_stale() -> None:
     """Three minutes of silence in six hours are under one per cent, so the ages do not show them."""
     silence = [second(at, ages_ms=[1000 * (at - 10_000)]) for at in range(10_001, 10_181)]
     assert missed(a_run([*well(10_000), *silence, *[second(at) for at in range(10_181, 21_600)]])) == [STALE]
+
+
+def test_a_venue_that_calls_itself_live_and_has_no_usable_book_is_stale() -> None:
+    seconds = [second(at, usable=not 20 < at < 150) for at in range(1, 200)]
+    assert missed(a_run(seconds)) == [STALE]
+    assert judge(a_run(seconds))["venues"]["lighter"]["states"] == [("live", 20.0), ("unusable", 129.0), ("live", 50.0)]
+
+
+def test_a_venue_whose_books_never_come_is_stale() -> None:
+    run = a_run(well(200, ages_ms=[-1]))
+    assert STALE in missed(run)
+    assert judge(run)["venues"]["lighter"]["longest_stale_s"] == 190
+
+
+def test_one_quiet_market_makes_no_silent_venue() -> None:
+    run = a_run([second(at, ages_ms=[1000 * at, 50]) for at in range(1, 200)])
+    run.meta["venues"]["lighter"].append("ETH-PERP")
+    assert judge(run)["venues"]["lighter"]["stale_s"] == 0
+
+
+def test_what_a_venue_in_outage_does_not_send_is_not_held_against_it() -> None:
+    run = a_run([second(at, ages_ms=[1000 * at], state="stale", outage=True) for at in range(1, 200)])
+    assert STALE not in missed(run)
 
 
 @pytest.mark.parametrize(("first_s", "is_missed"), [(60, False), (61, True), (None, True)])
@@ -200,11 +223,12 @@ def test_funding_must_come_within_a_minute(first_s: int | None, *, is_missed: bo
         ([(150, 1.0)], 0),
         ([(150, 2.0)], 1),
         ([(150, 1.0), (155, 2.0), (165, 4.0)], 0),
-        ([(150, 1.0), (300, 4.0)], 1),
+        ([(150, 1.0), (151, None), (300, 4.0)], 1),
+        ([(150, 1.0), (300, 4.0)], 0),
         ([(30, 2.0)], 0),
         ([(150, None)], 0),
     ],
-    ids=["first delay", "grown delay", "a series", "after a long run", "after a short run", "no end"],
+    ids=["first delay", "grown delay", "a series", "after a long run", "never back", "after a short run", "no end"],
 )
 def test_a_reconnect_after_a_stable_run_begins_with_a_second(
     ends: list[tuple[float, float | None]], count: int
@@ -538,7 +562,10 @@ def test_a_system_whose_watchdog_never_cuts_fails_visibly(tmp_path: Path) -> Non
     assert code == 1
     assert "Success criteria **NOT met**" in text
     assert "**missed** by lighter" in text
-    assert not json.loads((tmp_path / "report.json").read_text())["ok"]
+    result = json.loads((tmp_path / "report.json").read_text())
+    assert not result["ok"]
+    assert STALE in [row["criterion"] for row in result["criteria"] if not row["ok"]]
+    assert "silent" in [state for state, _ in result["venues"]["lighter"]["states"]], "though it calls itself live"
 
 
 @pytest.mark.integration

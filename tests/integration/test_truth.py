@@ -236,9 +236,6 @@ def test_a_consumer_that_loses_messages_knows_it_and_comes_back_to_the_truth() -
 
 
 @pytest.mark.integration
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="the frame has six levels, so it is taken for one of book20"
-)
 def test_a_crossed_fast_book_of_hyperliquid_is_noticed() -> None:
     with System("--venues", "hyperliquid") as system, TruthChecker(system, venues=["hyperliquid"]) as consumer:
         system.wait_live(["hyperliquid"])
@@ -248,9 +245,6 @@ def test_a_crossed_fast_book_of_hyperliquid_is_noticed() -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="frames older than the last one are refused until the connection ends"
-)
 def test_a_venue_clock_that_is_set_back_costs_one_resync_of_the_book() -> None:
     with System("--venues", "hyperliquid") as system, TruthChecker(system, venues=["hyperliquid"]) as consumer:
         system.wait_live(["hyperliquid"])

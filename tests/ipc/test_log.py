@@ -395,7 +395,7 @@ def test_odd_record_never_raises_into_the_program(pipe, root, write: Callable[[]
 
 @pytest.fixture
 def hidden(monkeypatch) -> None:
-    monkeypatch.setattr(log_module, "_hidden", set())
+    monkeypatch.setattr(log_module, "_hidden", {})
 
 
 def test_hidden_text_is_never_written(pipe, hidden) -> None:
@@ -424,6 +424,20 @@ def test_hidden_text_is_not_written_escaped_either(pipe, hidden, secret: str) ->
     hide(secret)
     emit(handler_on(pipe), record("signed", key=secret))
     assert secret not in pipe.lines()[0]["key"]
+
+
+def test_hidden_text_is_not_written_as_part_of_a_url(pipe, hidden) -> None:
+    hide("a/secret+token=")
+    emit(handler_on(pipe), record("called", url="http://x/?auth=a%2Fsecret%2Btoken%3D"))
+    assert b"secret" not in pipe.read()
+
+
+def test_a_secret_in_use_stays_hidden_however_many_come(pipe, hidden) -> None:
+    for number in range(1000):
+        hide(f"token-{number}")
+        hide("0xSECRET1")
+    emit(handler_on(pipe), record("signed", key="0xSECRET1"))
+    assert b"SECRET1" not in pipe.read()
 
 
 # --- setup --------------------------------------------------------------------------------------------------------

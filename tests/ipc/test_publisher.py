@@ -462,6 +462,7 @@ def break_socket(publisher: Publisher, monkeypatch) -> Callable[..., BrokenSocke
     def put(*errors: zmq.ZMQError | None) -> BrokenSocket:
         broken = BrokenSocket(*errors)
         monkeypatch.setattr(publisher, "_socket", broken)
+        monkeypatch.setattr(publisher, "_send", broken.send)
         monkeypatch.setattr(publisher, "_next_look_ns", 2**63)
         return broken
 

@@ -43,7 +43,7 @@ def test_layout_is_as_readers_know_it(ring: Ring, path: Path) -> None:
     assert len(content) == HEADER + 2 * HALF
     assert content[HEADER : HEADER + FRAME] == struct.pack("<IBBHQQ", 3, 1, 7, 3, 11, 22)
     assert content[HEADER + FRAME : HEADER + FRAME + 6] == b"BTCabc"
-    assert KINDS == ("open", "in", "out", "rest", "close")
+    assert KINDS == ("open", "in", "out", "rest", "close", "book")
 
 
 def test_new_ring_is_empty_private_and_alone(ring: Ring, path: Path) -> None:

@@ -119,6 +119,16 @@ def test_a_stall_concerns_those_who_connect_meanwhile(stage, books):
     assert follower.book.frames == 0
 
 
+def test_a_stall_can_spare_those_who_connect_after_it_began(stage, books):
+    before = Follower(stage, books)
+    stage.fault("stall", only_open=True)
+    before.take()
+    after = Follower(stage, books)
+    stage.run(7)
+    assert [parcel for parcel in before.client.raw() if b"pong" not in parcel.payload] == []
+    assert after.client.raw()
+
+
 def test_acknowledgements_and_pongs_go_on_in_a_stall(new_stage):
     stage = new_stage("hyperliquid")
     client = stage.connect("/ws")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 
 import pytest
@@ -26,6 +27,14 @@ class Echo(asyncio.Protocol):
 
     def data_received(self, data):
         self.transport.write(data)
+
+
+class Stepwise(asyncio.Protocol):
+    """Says whether its frames leave at once, whatever the other side has acknowledged."""
+
+    def connection_made(self, transport):
+        sock = transport.get_extra_info("socket")
+        transport.write(bytes([sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
 
 
 class Stranger:
@@ -73,11 +82,11 @@ def secure(trust):
     return contexts(SimSettings(ports={}, admin_port=9, venues=(), tls=True, ca_path=trust))
 
 
-def play(port, story, tls=None):
+def play(port, story, tls=None, speaker=Echo):
     """Let a story happen at an open gate."""
 
     async def tell():
-        gate = Gate(Echo, HOST, port, tls or {})
+        gate = Gate(speaker, HOST, port, tls or {})
         gate.open()
         try:
             await story(gate)
@@ -93,6 +102,16 @@ def test_whoever_connects_is_served(port):
             assert await is_served(port)
 
     play(port, story)
+
+
+def test_frames_do_not_wait_for_the_acknowledgement_of_the_last_one(port):
+    async def story(_):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        assert await asyncio.wait_for(reader.read(1), PATIENCE_S) != b"\0"
+        writer.close()
+        await writer.wait_closed()
+
+    play(port, story, speaker=Stepwise)
 
 
 def test_a_shut_gate_refuses_newcomers_and_keeps_those_inside(port):

@@ -236,8 +236,8 @@ def test_the_simulator_keeps_no_secret(run_dir, board, monkeypatch, environ):
 def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, started, signals):
     before = Inherited(epoch=9, published=12)
     System(configured(), run_dir).run_child(GATEWAY, board, 2, before)
-    kind, directory, row, inherited, _, network = started[0]
-    assert network is None
+    kind, directory, row, inherited, _, network, log_file = started[0]
+    assert (network, log_file) == (None, None)
     assert (kind, directory, inherited) == ("Gateway", run_dir, before)
     assert row.at == board.worker(5).at
 

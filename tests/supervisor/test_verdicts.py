@@ -185,8 +185,13 @@ def test_the_grace_of_a_start_is_bounded(age_ns, reason, sessions):
 
 @pytest.mark.parametrize(
     "busy",
-    [session(Phase.CONNECTING), session(Phase.RESOLVING), session(Phase.BACKOFF, NEXT_ACTION=NOW + 30 * S)],
-    ids=["connecting", "resolving", "backing off"],
+    [
+        session(Phase.CONNECTING),
+        session(Phase.RESOLVING),
+        session(Phase.BACKOFF, NEXT_ACTION=NOW + 30 * S),
+        session(Phase.REPLAYING),
+    ],
+    ids=["connecting", "resolving", "backing off", "playing"],
 )
 def test_a_late_start_is_spared_while_it_is_busy_as_planned(busy):
     assert verdict(newborn(600 * S), session(), busy) is None

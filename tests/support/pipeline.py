@@ -254,7 +254,7 @@ class Pipeline:
     def _beat(self) -> None:
         for route in self._books():
             route.feed = _Feed(self._seqs.get(topic_of("book", self._venue.name, route.symbol), 0))
-        books = {route.symbol: heartbeat_book(route, self.now_ns) for route in self._books()}
+        books = {route.symbol: heartbeat_book(route, self.now_ns, _checksum(route)) for route in self._books()}
         beat = Heartbeat(self._venue.name, None, None, None, dict(self._seqs), books, 0, 0)
         self._send(f"heartbeat.{self._venue.name}", beat)
 
@@ -279,6 +279,10 @@ class Pipeline:
         self.lines = [Line(Session(self._venue, line.session.connection, listings, policy)) for line in self.lines]
         self._epoch += 1
         self._seqs.clear()
+
+
+def _checksum(route: Route) -> int | None:
+    return route.keeper.crc32_top10() if route.is_trusted and route.keeper is not None else None
 
 
 @dataclass

@@ -15,6 +15,8 @@ from workers.accounts.account import Steps
 from workers.accounts.secrets import Secrets
 from workers.venues.venue import Request
 
+#: When requests are sent.
+NOW_NS = 1_790_000_123_456_000_000
 #: Anything that JSON can hold; numbers as large as they may be told.
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -52,7 +54,7 @@ def drive(steps: Steps[Any], answers: Mapping[str, Any]) -> Course:
     body: bytes | None = None
     try:
         while True:
-            request = next(steps) if body is None else steps.send(body)
+            request = (next(steps) if body is None else steps.send(body)).made_at(NOW_NS)
             course.requests.append(request)
             answer = left[urlsplit(request.path).path].pop(0)
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

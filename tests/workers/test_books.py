@@ -10,6 +10,7 @@ from replicas import Replica, histories, levels_of
 
 from ipc.events import BookDelta, BookSnapshot
 from ipc.health import Reason
+from ipc.orderbook import BadLevelError
 from workers.books import BookKeeper, Broken
 from workers.venues.venue import Continuity, RelativeDelta, Resync, Rule
 
@@ -106,6 +107,16 @@ def test_server_that_stays_behind_is_not_refused_for_ever(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=1000))
     snapshots.lose()
     assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
+
+
+def test_server_that_sets_its_clock_back_is_believed_after_a_silence(snapshots):
+    snapshots.on_snapshot(snapshot(None, ns=2000))
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
+    snapshots.lose_to_silence()
+    event = snapshots.on_snapshot(snapshot(None, ns=1001))
+    assert event is not None
+    assert event.cause == "resync"
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None, "and older ones are left out as before"
 
 
 def test_order_of_time_is_no_matter_where_frames_are_numbered(chain):
@@ -516,9 +527,10 @@ def test_bad_level_deep_in_a_snapshot_breaks_the_book_before_anybody_trusts_it(c
 @pytest.mark.parametrize("level", [("x", "1"), ("99", "x")])
 def test_feed_of_whole_books_is_looked_at_deeper_when_it_is_asked_for(snapshots, level):
     snapshots.on_snapshot(snapshot(None, [("100", "1"), ("99", "1")]))
-    assert snapshots.is_whole()
+    assert snapshots.crc32_top10()
     snapshots.on_snapshot(snapshot(None, [("100", "1"), level]))
-    assert not snapshots.is_whole()
+    with pytest.raises(BadLevelError):
+        snapshots.crc32_top10()
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

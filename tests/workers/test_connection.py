@@ -484,6 +484,35 @@ def test_tape_takes_the_answers_of_rest(new_line):
     assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.told
 
 
+def test_tape_is_told_the_books_behind_the_last_frame(line):
+    tape = FakeTape(line.publisher)
+    line.connection._begin()
+    line.connection._opened()
+    line.turn(snapshot(1))
+    line.turn(delta(2, 1, bids=[("99", "5")]))
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    name, number, book, mono_ns, _ = next(told for told in tape.told if told[2].symbol == "BTC-PERP")
+    assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
+    assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
+
+
+def test_tape_is_told_no_book_that_nobody_may_trust(line):
+    tape = FakeTape(line.publisher)
+    line.connection._begin()
+    line.connection._opened()
+    line.turn(snapshot(1))
+    line.turn(delta(9, 8))
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    assert [told[2].symbol for told in tape.told] == ["ETH-PERP"]
+    tape.told.clear()
+    line.connection._ended(Reason.SERVER_CLOSE, "gone")
+    with line.publisher.turn:
+        line.connection.tell_books(tape)
+    assert tape.told == []
+
+
 # --- beginning ----------------------------------------------------------------------------------------------------
 
 
@@ -600,15 +629,44 @@ def test_healthy_threshold_is_a_setting(new_line, events):
     assert [fields["delay_s"] for fields in events("ws.backoff")] == [1, 2, 1]
 
 
-def test_long_run_without_fresh_data_earns_no_reset(new_line, events):
-    line = new_line()
+@pytest.mark.parametrize(
+    ("streams", "delays_s"),
+    [
+        pytest.param({Stream.BOOK: None}, [1, 2, 4], id="books must be fresh"),
+        pytest.param({Stream.FUNDING: None}, [1, 2, 1], id="without books it is enough to be heard"),
+    ],
+)
+def test_long_run_with_nothing_but_pongs(new_line, events, streams, delays_s):
+    line = new_line(venue=FakeVenue(streams=streams))
 
     def pongs():
         line.clock.advance(100)
         return line.frame(Pong())
 
     line.run(refused(), refused(), FakeTransport(pongs))
+    assert [fields["delay_s"] for fields in events("ws.backoff")] == delays_s
+
+
+def test_silent_run_without_books_earns_no_reset(new_line, events):
+    line = new_line(venue=FakeVenue(streams={Stream.FUNDING: None}))
+
+    def silence():
+        line.clock.advance(100)
+        return []
+
+    line.run(refused(), refused(), FakeTransport(silence))
     assert [fields["delay_s"] for fields in events("ws.backoff")] == [1, 2, 4]
+
+
+def test_subscriptions_go_out_before_anything_is_heard(new_line):
+    """Aster and paradex say nothing until they are asked; a turn that listened first would cost its whole patience."""
+    line = new_line()
+    transport = FakeTransport()
+    heard = []
+    receive = transport.receive
+    transport.receive = lambda: heard.append(list(transport.sent)) or receive()
+    line.run(transport)
+    assert len(heard[0]) == len(line.session.connection.subscriptions)
 
 
 def test_venue_that_asks_to_wait_longer_is_waited_for(new_line, events):
@@ -786,6 +844,13 @@ def test_ended_sessions_are_counted_and_failed_attempts_are_not(new_line):
     line.run(refused(), FakeTransport(), FakeTransport(), refused())
     assert line.row[SessionWord.RECONNECTS] == 2
     assert line.cell()[CellWord.RECONNECTS] == line.cell(Stream.MARK, 1)[CellWord.RECONNECTS] == 2
+
+
+def test_venue_that_has_had_enough_messages_is_left_in_peace_and_blames_no_worker(new_line, events):
+    line = new_line()
+    line.run(FakeTransport(line.frame(Refused("too many", None, Reason.RATE_LIMITED, fatal=True))))
+    assert [fields["delay_s"] for fields in events("ws.backoff")] == [15]
+    assert line.row[SessionWord.FRUITLESS] == 0
 
 
 def test_connections_without_a_usable_book_are_counted_until_one_has_one(new_line):

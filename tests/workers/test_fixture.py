@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from fake_venue import BTC, ETH, FakeVenue, delta, snapshot
+from fake_venue import BTC, ETH, FakeVenue, delta, snapshot, trade
 
+from ipc.codec import encode
 from ipc.errors import ConfigError
-from ipc.events import BookDelta, BookSnapshot, Gap
-from ipc.health import Reason, Stream
+from ipc.events import BookDelta, BookSnapshot, Gap, Trade
+from ipc.health import Reason, Stream, StreamState
 from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
+from workers.actions import Changed
 from workers.fixture import Fixture, Player, load
 from workers.recovery import Policy
 from workers.session import Session
@@ -94,7 +96,8 @@ class Stand:
     """Plays records into a session, and keeps what comes of it."""
 
     def __init__(self, venue, *records, listings=(BTC,), is_paced=False):
-        self.heard, self.is_stopped = [], False
+        self.heard, self.settled = [], []
+        self.is_stopped = self.has_turn = False
         plan = venue.connections(listings, "ws://x", {})[0]
         policy = Policy(stale_ns=10 * NS, ping_ns=20 * NS, pong_ns=10 * NS)
         self.session = Session(venue, plan, listings, policy)
@@ -103,13 +106,27 @@ class Stand:
             Fixture(tuple(listings), {}, records),
             [self.session],
             self._publish,
+            self._settle,
+            turn=lambda: self,
             is_paced=is_paced,
             stop=lambda: self.is_stopped,
         )
 
     def _publish(self, session, publications, is_caused):
         assert session is self.session
+        assert self.has_turn
         self.heard += [(event, is_caused) for _, event in publications if event is not None]
+
+    def __enter__(self):
+        assert not self.has_turn
+        self.has_turn = True
+
+    def __exit__(self, *_):
+        self.has_turn = False
+
+    def _settle(self, session):
+        assert not self.has_turn
+        self.settled += session.todo.take()
 
     def play(self):
         self.played = self.player.run()
@@ -130,6 +147,14 @@ def test_recorded_frames_go_through_the_decoder_and_the_brain(venue):
     assert stand.played == 5
 
 
+def test_what_a_session_asks_for_and_which_streams_changed_is_told_behind_the_turn(venue):
+    stand = Stand(venue, record("open", 0), record("in", 1, venue.frame(snapshot(1))), record("close", 2))
+    stand.play()
+    changes = [action.route.state for action in stand.settled if isinstance(action, Changed)]
+    assert StreamState.BACKOFF in changes
+    assert not stand.session.todo
+
+
 def test_end_of_a_recorded_connection_is_a_gap_with_its_reason(venue):
     frame = venue.frame(snapshot(1))
     for text, reason in ((b"read_timeout", Reason.READ_TIMEOUT), (b"", Reason.SERVER_CLOSE)):
@@ -146,6 +171,63 @@ def test_time_passes_between_records_as_it_did():
     stand = Stand(venue, record("open", 0), record("in", 1, frame), record("in", 20, frame))
     assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
     assert stand.heard[1][1] is False
+
+
+@pytest.mark.parametrize("begins_open", [True, False])
+def test_recording_that_begins_with_an_open_connection_is_played_in_the_same_time(begins_open):
+    continuity = Continuity(Rule.SNAPSHOTS, Resync.RESUBSCRIBE, silence_s={Stream.BOOK: 3.0})
+    venue = FakeVenue(streams={Stream.BOOK: None}, continuity=continuity)
+    records = [record("in", 1, venue.frame(snapshot(None))), record("in", 20, venue.frame(snapshot(None)))]
+    stand = Stand(venue, *([] if begins_open else [record("open", 0)]), *records)
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
+
+
+@pytest.mark.parametrize(("begins_open", "flags"), [(True, ()), (False, ("backlog",))])
+def test_trades_in_the_middle_of_a_connection_are_no_backlog(begins_open, flags):
+    venue = FakeVenue(streams={Stream.TRADE: None}, replays_trades=True)
+    frame = record("in", 1, venue.frame(trade("1")))
+    stand = Stand(venue, *([] if begins_open else [record("open", 0)]), frame)
+    assert stand.play() == [Trade]
+    assert stand.heard[0][0].flags == flags
+
+
+def book_record(seconds, book):
+    return record("book", seconds, encode(book))
+
+
+def test_book_that_a_recording_begins_with_is_followed(venue):
+    stand = Stand(venue, book_record(1, snapshot(7)), record("in", 1, venue.frame(delta(8, 7))))
+    assert stand.play() == [BookSnapshot, BookDelta]
+    assert stand.heard[0][0].flags == ()
+    assert stand.heard[0][0].cause == "subscribe"
+
+
+def test_book_that_is_held_already_is_no_news(venue):
+    frames = [record("in", number, venue.frame(one)) for number, one in ((1, snapshot(1)), (2, delta(2, 1)))]
+    stand = Stand(venue, record("open", 0), *frames, book_record(2, snapshot(2)))
+    assert stand.play() == [BookSnapshot, BookDelta]
+
+
+def test_book_that_is_another_than_the_held_one_ends_what_was_followed(venue):
+    frames = [record("in", 1, venue.frame(snapshot(1))), record("in", 9, venue.frame(delta(71, 70)))]
+    stand = Stand(venue, record("open", 0), frames[0], book_record(9, snapshot(70)), frames[1])
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot, BookDelta]
+    assert stand.heard[1][0].reason is Reason.CRASH
+
+
+@pytest.mark.parametrize("payload", [b"nonsense", encode(trade("1")), encode(snapshot(1, symbol="DOGE-PERP"))])
+def test_book_that_is_none_is_left_out(venue, payload):
+    stand = Stand(venue, record("book", 1, payload), record("in", 1, venue.frame(snapshot(1))))
+    assert stand.play() == [BookSnapshot]
+
+
+def test_connection_that_opens_anew_without_an_end_is_lost(venue):
+    frame = venue.frame(snapshot(1))
+    records = [record("open", 0), record("in", 1, frame), record("open", 9), record("in", 10, frame)]
+    stand = Stand(venue, *records)
+    assert stand.play() == [BookSnapshot, Gap, BookSnapshot]
+    assert stand.heard[1][0].reason is Reason.CRASH
+    assert stand.heard[2][0].cause == "subscribe"
 
 
 def test_recorded_answer_of_rest_is_joined_to_the_stream():

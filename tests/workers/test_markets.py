@@ -72,10 +72,10 @@ def test_listing_comes_back_from_the_cache_as_it_was(cache, wire, tick, multipli
     assert load(cache, ("SOL",))[0].symbol == "SOL-PERP"
 
 
-def test_only_configured_markets_are_remembered(tmp_path):
+def test_markets_that_are_not_configured_are_remembered_for_whoever_holds_them(tmp_path):
     path = tmp_path / "cache"
     save(path, [BTC, ETH, listed("SOL")], ("ETH",))
-    assert load(path, ("ETH",)) == [ETH]
+    assert load(path, ("ETH",)) == [BTC, ETH, listed("SOL")]
 
 
 def test_cache_that_lacks_a_configured_market_is_not_used(tmp_path):
@@ -87,7 +87,7 @@ def test_cache_that_lacks_a_configured_market_is_not_used(tmp_path):
 def test_restart_while_rest_is_away_subscribes_though_one_market_is_unknown_to_the_venue(tmp_path):
     path, bases = tmp_path / "cache", ("BTC", "NOPE")
     save(path, [BTC, ETH], bases)
-    assert load(path, bases) == [BTC]
+    assert load(path, bases) == [BTC, ETH]
 
 
 def test_missing_cache_is_no_fault(tmp_path, events):

@@ -139,6 +139,20 @@ def test_silence_of_a_feed_with_a_cadence_is_a_lost_frame():
     assert event.cause == "resync"
 
 
+def test_clock_that_is_set_back_costs_one_resync():
+    stage = staged(Rule.SNAPSHOTS, Resync.RESUBSCRIBE, listings=(BTC,), silence_s={Stream.BOOK: 3.0})
+    stage.say(snapshot(None, ns=30 * NS))
+    gaps = []
+    for second in range(4):
+        gaps += [event for event in stage.say(snapshot(None, ns=second * NS)) if isinstance(event, Gap)]
+        gaps += [event for event in stage.wait(1) if isinstance(event, Gap)]
+    assert [gap.action for gap in gaps] == ["resubscribe"]
+    (event,) = stage.say(snapshot(None, ns=5 * NS))
+    assert event.cause == "resync"
+    assert stage.say(snapshot(None, ns=6 * NS))
+    assert stage.closing is None
+
+
 def test_silence_on_one_stream_of_a_market_is_not_that_of_another():
     silence = {Stream.BOOK: 3.0}
     streams = {Stream.BOOK: None, Stream.BOOK20: 5.0}

@@ -183,6 +183,13 @@ def test_error_status_has_its_word_and_the_beginning_of_its_body(new_client, sta
     assert len(peer.requests) == 1
 
 
+@pytest.mark.parametrize("text", ["for url: /v1/key?signature=ab12&user=0xab (Caused by nothing)", "'/a?user=0xab'"])
+def test_query_of_a_call_is_not_repeated(text):
+    told = RestError(Reason.CONNECT_FAILED, text).what
+    assert "ab" not in told.replace("Caused by", "")
+    assert "?…" in told
+
+
 def test_redirect_is_not_followed(new_client):
     with HttpPeer(reply(b"moved", 301, ("Location", "/elsewhere"))) as peer:
         error = failure(new_client(peer.url))

@@ -59,13 +59,17 @@ def test_messages_keep_the_venues_pace():
     assert dialogue.sends(NOW + NS // 2) == [MARK.subscribe]
 
 
-def test_pace_begins_anew_with_each_connection():
-    dialogue = talk(BOOK, limits=Limits(burst=1, messages_per_s=0.01, rest_weight_per_min=1))
-    for _ in range(3):
-        dialogue.opened(NOW)
-        assert dialogue.sends(NOW) == [BOOK.subscribe]
-        dialogue.answered(BOOK.key, NOW)
-        dialogue.closed(NOW)
+def test_pace_is_kept_over_connections():
+    """Venues count the messages of an address, whatever connection they come on."""
+    dialogue = talk(BOOK, limits=Limits(burst=2, messages_per_s=0.1, rest_weight_per_min=1))
+    sent = []
+    for second in range(20):
+        now = NOW + second * NS
+        dialogue.opened(now)
+        sent += dialogue.sends(now)
+        dialogue.answered(BOOK.key, now)
+        dialogue.closed(now)
+    assert sent == [BOOK.subscribe] * 3
 
 
 def test_posted_messages_go_first_and_at_the_same_pace():

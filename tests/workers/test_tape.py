@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 import zmq
-from fake_venue import BTC
+from fake_venue import BTC, snapshot
 
+from ipc.codec import decode
 from ipc.health import Reason
 from ipc.raw import RawHeader, RawRecord, decode_line
 from ipc.ring import read_ring
@@ -193,6 +194,46 @@ def test_telling_ends_with_the_last_listener(tape, context):
         assert tape._listeners == 0
 
 
+def test_who_joins_is_told_the_books_as_they_stand(tape, listener):
+    assert not tape.look()
+    tape.book(MAIN, snapshot(6), 4, 5)
+    listener.connect("inproc://lighter.raw")
+    assert tape.look()
+    tape.book(MAIN, snapshot(7), 5, 6)
+    header, book = heard(listener)
+    assert isinstance(header, RawHeader)
+    assert (book.kind, book.session, book.mono_ns, book.wall_ns) == ("book", "main", 5, 6)
+    assert decode(book.payload) == snapshot(7)
+    assert not tape.look()
+    tape.book(MAIN, snapshot(8), 6, 7)
+    assert heard(listener) == []
+
+
+def turn_over(tape):
+    tape.frame(MAIN, TEXT, b"x" * 90_000, 5, 6)
+    tape.frame(MAIN, TEXT, b"y" * 20_000, 6, 7)
+
+
+def test_a_half_of_the_black_box_begins_with_the_books(tape, run_dir):
+    turn_over(tape)
+    assert tape.look()
+    tape.book(MAIN, snapshot(7), 6, 7)
+    assert not tape.look()
+    book = kept(run_dir)[-1]
+    assert (book.kind, book.session, book.mono_ns, decode(book.payload)) == ("book", MAIN, 6, snapshot(7))
+
+
+def test_books_leave_room_for_frames_in_the_black_box(tape, run_dir):
+    turn_over(tape)
+    assert tape.look()
+    deep = snapshot(7, bids=[(str(price), "1") for price in range(3_000)])
+    for number in range(9):
+        tape.book(MAIN, deep, 6 + number, 7)
+    books = [one for one in kept(run_dir) if one.kind == "book"]
+    assert 0 < sum(len(one.payload) for one in books) <= 50_000
+    assert len(kept(run_dir)) == 2 + len(books)
+
+
 def test_session_that_has_no_name_is_told_by_its_number(tape, listener):
     listener.connect("inproc://lighter.raw")
     tape.look()
@@ -245,6 +286,19 @@ def test_boxes_are_saved_at_most_every_ten_seconds(tape, clock):
         count += save_due(tape, clock)
         clock.advance(0.1)
     assert count == 3
+
+
+def test_trouble_soon_after_a_box_was_saved_is_saved_when_its_time_comes(tape, clock, saved):
+    tape.want(Reason.SEQ_GAP)
+    clock.advance(1)
+    assert save_due(tape, clock)
+    clock.advance(3)
+    tape.want(Reason.CROSSED_BOOK)
+    clock.advance(6.9)
+    assert not save_due(tape, clock)
+    clock.advance(0.1)
+    assert save_due(tape, clock)
+    assert {path.name.split("-")[-1] for path in saved.iterdir()} == {f"seq_gap{SUFFIX}", f"crossed_book{SUFFIX}"}
 
 
 def test_oldest_boxes_go(tape, clock, saved):

@@ -79,6 +79,25 @@ class FakeTape:
         self.is_closed = True
 
 
+class FakeAccount:
+    """Keeps what it is told, and that it was run."""
+
+    watched = ()
+
+    def __init__(self):
+        self.listings, self.runs, self.over = [], [], threading.Event()
+
+    def take_listings(self, followed, listed):
+        self.listings.append((followed, listed))
+
+    def threads(self):
+        return (("account", self._run),)
+
+    def _run(self):
+        self.runs.append("account")
+        self.over.wait()
+
+
 class NoClient:
     """REST that never answers."""
 
@@ -291,6 +310,18 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
     assert bench.worker._tape.is_closed
 
 
+def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
+    account, unfollowed = FakeAccount(), Listing("SOL", "2", "SOL")
+    monkeypatch.setattr(bench.worker, "_account", account)
+    assert account.runs == []
+    bench.take(BTC, ETH, unfollowed)
+    bench.take(BTC, ETH, unfollowed)
+    wait_until(lambda: account.runs)
+    assert account.runs == ["account"]
+    assert account.listings == [((BTC, ETH), [BTC, ETH, unfollowed])] * 2
+    account.over.set()
+
+
 def test_watchdog_watches_lanes_and_the_books_of_every_connection(bench, board):
     bench.take(BTC, ETH)
     watched = bench.worker._watchdog._watched
@@ -340,6 +371,18 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     assert (missing.usable, missing.venue_seq, missing.age_ms, missing.crc32_top10) == (False, None, None, None)
     assert beat.seqs["instrument.lighter.BTC-PERP"] == 1
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
+
+
+def test_of_many_books_each_has_its_checksum_told_in_turn(bench, clock, monkeypatch):
+    monkeypatch.setattr("workers.worker._CHECKED_AT_ONCE", 1)
+    bench.take(BTC, ETH)
+    for symbol in ("BTC-PERP", "ETH-PERP"):
+        bench.make_usable(symbol, clock.now_ns)
+    for _ in range(4):
+        bench.worker._look()
+        clock.advance(1.0)
+    told = [[symbol for symbol, book in beat.books.items() if book.crc32_top10 is not None] for beat in bench.beats()]
+    assert told == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
 
 
 def test_book_with_a_level_that_is_none_ends_its_connection(bench, clock, events):
@@ -504,6 +547,21 @@ def test_watchdog_is_off_in_fixture_mode_and_the_main_thread_beats_in_its_place(
     assert player.worker._watchdog._watched == ()
     assert {connection.row[SessionWord.PHASE] for connection in player.connections} == {code_of(Phase.REPLAYING)}
     assert events("ws.cut") == []
+
+
+def test_worker_that_played_a_recording_ends_cleanly(player, monkeypatch):
+    monkeypatch.setattr(worker.time, "sleep", lambda _: None)
+    player.worker._stop.set()
+    player.worker._end()
+    assert player.worker._connections == []
+
+
+def test_changes_of_streams_in_a_recording_are_told(player):
+    assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
+
+
+def test_what_is_played_is_not_kept_in_a_black_box_again(player):
+    assert {connection._tape for connection in player.connections} == {None}
 
 
 def test_books_of_a_recording_are_usable(player):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final, TypeAlias, TypeVar
 
 from ipc.events import AccountEvent
 from ipc.health import Reason
@@ -27,6 +27,7 @@ __all__ = [
     "Renewal",
     "Snapshot",
     "Steps",
+    "pinging_often",
     "without_calls",
 ]
 
@@ -34,6 +35,14 @@ T = TypeVar("T")
 
 #: A course of REST calls: yields requests, is sent bodies, returns its result.
 Steps: TypeAlias = Generator[Request, bytes, T]
+
+
+_PING_S: Final = 15.0
+
+
+def pinging_often(keepalive: Keepalive) -> Keepalive:
+    """A venue's keepalive for an account: it may be quiet for hours, so pings alone tell that a connection lives."""
+    return replace(keepalive, interval_s=min(keepalive.interval_s, _PING_S))
 
 
 def without_calls(result: T) -> Steps[T]:
@@ -89,11 +98,12 @@ class Snapshot:
 
     ``events`` hold all open orders, what the venue tells of orders that closed of late, all positions, balances, margin
     and the fills that were asked for. ``open_orders`` lists all orders that are open, by id: what is not among them is
-    open no more.
+    open no more. Where ``has_all_balances``, the same holds for assets.
     """
 
     events: tuple[AccountEvent, ...]
     open_orders: frozenset[str]
+    has_all_balances: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,17 @@ from ipc.decimals import is_zero, plain, shortest
 from ipc.errors import DecodeError
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position, Side
 from ipc.health import Reason
-from workers.accounts.account import AccountItem, AccountSide, Expired, Login, LoginError, Renewal, Snapshot, Steps
+from workers.accounts.account import (
+    AccountItem,
+    AccountSide,
+    Expired,
+    Login,
+    LoginError,
+    Renewal,
+    Snapshot,
+    Steps,
+    pinging_often,
+)
 from workers.accounts.aster_signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, signer_of
 from workers.accounts.secrets import Secrets
 from workers.venues.aster import Aster
@@ -219,7 +229,7 @@ class AsterAccount(AccountSide):
 
     venue: ClassVar[str] = "aster"
     secrets: ClassVar[tuple[str, ...]] = (*HMAC_SECRETS, *WALLET_SECRETS)
-    keepalive: ClassVar[Keepalive] = _VENUE.keepalive
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """Either way of signing will do."""
@@ -233,12 +243,12 @@ class AsterAccount(AccountSide):
         now_wall_ns: int,
     ) -> Steps[Login]:
         """A listenKey is the address of the stream; nothing is subscribed."""
-        key = yield from _listen_key(signer_of(secrets, now_wall_ns))
+        key = yield from _listen_key(signer_of(secrets))
         return Login(f"{ws_url}/ws/{key}", renew_at_ns=now_wall_ns + _RENEW_NS, token=key)
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> Steps[Renewal]:
         """Asking again keeps the key alive; if it was gone already, the answer is a new one."""
-        key = yield from _listen_key(signer_of(secrets, now_wall_ns))
+        key = yield from _listen_key(signer_of(secrets))
         url = login.url.removesuffix(login.token) + key
         renewed = Login(url, renew_at_ns=now_wall_ns + _RENEW_NS, token=key)
         return Renewal(renewed, must_reconnect=key != login.token)
@@ -265,7 +275,7 @@ class AsterAccount(AccountSide):
         now_wall_ns: int,
     ) -> Steps[Snapshot]:
         """Orders and fills are told by market: those followed, those with open orders and those traded since."""
-        signer = signer_of(secrets, now_wall_ns)
+        signer = signer_of(secrets)
         body = yield signer.request("openOrders", weight=40)
         open_rows = _answered(_orders, body, "openOrders")
         body = yield signer.request("positionRisk", weight=5)

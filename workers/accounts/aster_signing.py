@@ -15,7 +15,7 @@ import importlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 from urllib.parse import urlencode
 
@@ -29,8 +29,7 @@ __all__ = ["HMAC_SECRETS", "WALLET_SECRETS", "Signer", "can_sign", "signer_of"]
 HMAC_SECRETS: Final = ("ASTER_API_KEY", "ASTER_API_SECRET")
 WALLET_SECRETS: Final = ("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY")
 
-#: For how long after its time a request is accepted, ms. The most that there is: a course of calls has one time for
-#: all of them.
+#: For how long after its time a request is accepted, ms; the most that there is, for clocks that are a little off.
 _WINDOW_MS: Final = 60_000
 #: What wallets sign for: a chain, and nothing deployed there.
 _DOMAIN: Final = {
@@ -44,7 +43,7 @@ _KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Signer(ABC):
-    """Makes the requests of one course of calls, all of them as of one time."""
+    """Makes the requests of one course of calls; each is signed as of the time at which it is sent."""
 
     #: The paths of the calls whose version differs from that of the rest.
     paths: ClassVar[Mapping[str, str]]
@@ -52,12 +51,17 @@ class Signer(ABC):
     def request(
         self, call: str, parameters: Mapping[str, str | int] | None = None, *, method: str = "GET", weight: int = 1
     ) -> Request:
-        """A signed request; everything that is signed stands in the query."""
-        query = self._signed(parameters or {})
-        return Request(f"{self.paths[call]}?{query}", method=method, weight=weight, headers=self._headers())
+        """A request; everything that is signed stands in the query."""
+        bare = Request(self.paths[call], method=method, weight=weight, headers=self._headers())
+
+        def sign(now_wall_ns: int) -> Request:
+            return replace(bare, path=f"{bare.path}?{self._signed(parameters or {}, now_wall_ns)}")
+
+        return replace(bare, sign=sign)
 
     @abstractmethod
-    def _signed(self, parameters: Mapping[str, str | int]) -> str: ...
+    def _signed(self, parameters: Mapping[str, str | int], now_wall_ns: int) -> str:
+        """The query with its signature."""
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -78,10 +82,10 @@ class _KeySigner(Signer):
     }
     key: str = field(repr=False)
     secret: str = field(repr=False)
-    now_ms: int
 
-    def _signed(self, parameters: Mapping[str, str | int]) -> str:
-        query = urlencode({**parameters, "recvWindow": _WINDOW_MS, "timestamp": self.now_ms})
+    def _signed(self, parameters: Mapping[str, str | int], now_wall_ns: int) -> str:
+        now_ms = now_wall_ns // 1_000_000
+        query = urlencode({**parameters, "recvWindow": _WINDOW_MS, "timestamp": now_ms})
         signature = hmac.new(self.secret.encode(), query.encode(), hashlib.sha256)
         return f"{query}&signature={signature.hexdigest()}"
 
@@ -102,14 +106,14 @@ class _WalletSigner(Signer):
         "balance": "/fapi/v3/balance",
         "account": "/fapi/v3/accountWithJoinMargin",
     }
-    user: str
-    signer: str
+    user: str = field(repr=False)
+    signer: str = field(repr=False)
     private_key: str = field(repr=False)
-    nonce: int
+    _nonce: int = 0
 
-    def _signed(self, parameters: Mapping[str, str | int]) -> str:
-        self.nonce += 1
-        query = urlencode({**parameters, "nonce": self.nonce, "user": self.user, "signer": self.signer})
+    def _signed(self, parameters: Mapping[str, str | int], now_wall_ns: int) -> str:
+        self._nonce = max(self._nonce + 1, now_wall_ns // 1000)
+        query = urlencode({**parameters, "nonce": self._nonce, "user": self.user, "signer": self.signer})
         return f"{query}&signature={_typed_signature(query, self.private_key)}"
 
 
@@ -140,16 +144,16 @@ def can_sign(secrets: Secrets) -> bool:
     return secrets.has(*HMAC_SECRETS) or secrets.has(*WALLET_SECRETS)
 
 
-def signer_of(secrets: Secrets, now_wall_ns: int) -> Signer:
-    """Who signs the calls of a course that begins now. Whoever has both uses the wallet: it is the venue's newer way.
+def signer_of(secrets: Secrets) -> Signer:
+    """Who signs the calls of a course. Whoever has both uses the wallet: it is the venue's newer way.
 
     Raises:
         LoginError: The key can be none.
     """
     if secrets.has(*WALLET_SECRETS):
         user, signer, private_key = map(secrets.get, WALLET_SECRETS)
-        return _WalletSigner(user, signer, private_key, now_wall_ns // 1000)
+        return _WalletSigner(user, signer, private_key)
     key, secret = map(secrets.get, HMAC_SECRETS)
     if not _KEY_FORM.fullmatch(key):
         raise LoginError("ASTER_API_KEY is no API key: it has characters that none has")
-    return _KeySigner(key, secret, now_wall_ns // 1_000_000)
+    return _KeySigner(key, secret)

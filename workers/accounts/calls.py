@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from ipc.errors import DecodeError
@@ -15,13 +17,21 @@ __all__ = ["Caller"]
 T = TypeVar("T")
 
 _DEADLINE_S: Final = 10.0
+#: How long a course waits at most for our own budget, before one call.
+_PATIENCE_S: Final = 15.0
 
 
 class Caller:
-    """Makes the calls of one thread."""
+    """Makes the calls of one thread.
 
-    def __init__(self, client: RestClient) -> None:
+    Args:
+        client: Does them.
+        wait: Waits for some seconds; gives something true when there is nothing to wait for any more.
+    """
+
+    def __init__(self, client: RestClient, wait: Callable[[float], object] = time.sleep) -> None:
         self._client = client
+        self._wait = wait
 
     def drive(self, steps: Steps[T]) -> T:
         """Make the calls that a course asks for, one after the other; its result.
@@ -44,7 +54,7 @@ class Caller:
     def _step(self, steps: Steps[T], request: Request) -> Request:
         """One call; a refusal goes into the course as well, which knows the venue's words for it."""
         try:
-            body = self._client.call(request, _DEADLINE_S)
+            body = self._call(request)
         except RestError as error:
             if not _is_refusal(error):
                 raise
@@ -56,6 +66,21 @@ class Caller:
                 raise LoginError(error.what) from error
             raise
         return steps.send(body)
+
+    def _call(self, request: Request) -> bytes:
+        """One call, when our own budget allows it: a course that was given up there would never come to its end."""
+        while True:
+            try:
+                return self._client.call(request.made_at(time.time_ns()), _DEADLINE_S)
+            except RestError as error:
+                if not _is_over_budget(error) or self._wait(error.retry_after_s or 0.0):
+                    raise
+
+
+def _is_over_budget(error: RestError) -> bool:
+    """Whether nobody was asked, for a while that can be waited for."""
+    is_ours = error.status is None and error.reason is Reason.RATE_LIMITED
+    return is_ours and (error.retry_after_s or 0.0) <= _PATIENCE_S
 
 
 def _is_refusal(error: RestError) -> bool:

@@ -28,6 +28,7 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    pinging_often,
     without_calls,
 )
 from workers.accounts.secrets import Secrets
@@ -176,7 +177,7 @@ class ExtendedAccount(AccountSide):
 
     venue: ClassVar[str] = "extended"
     secrets: ClassVar[tuple[str, ...]] = (_KEY,)
-    keepalive: ClassVar[Keepalive] = _VENUE.keepalive
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """The key names its account."""
@@ -234,7 +235,9 @@ class ExtendedAccount(AccountSide):
         ]
         body = yield _request("/user/balance", login.token)
         events += _balance_events(_told(_balances, body, "balance"), None, account, snapshot=True)
-        return Snapshot(tuple(events), frozenset(order.order_id for order in open_orders))
+        # The balance is that of the collateral; what else is held, the stream alone tells.
+        open_ids = frozenset(order.order_id for order in open_orders)
+        return Snapshot(tuple(events), open_ids, has_all_balances=False)
 
 
 # --- frames -------------------------------------------------------------------------------------------------------

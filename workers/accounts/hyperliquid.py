@@ -24,6 +24,7 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    pinging_often,
     without_calls,
 )
 from workers.accounts.secrets import NAMES, Secrets
@@ -189,7 +190,7 @@ class HyperliquidAccount(AccountSide):
 
     venue: ClassVar[str] = "hyperliquid"
     secrets: ClassVar[tuple[str, ...]] = NAMES["hyperliquid"]
-    keepalive: ClassVar[Keepalive] = Keepalive(interval_s=15.0, ping=b'{"method":"ping"}')
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """An address is all it takes."""
@@ -259,9 +260,10 @@ class HyperliquidAccount(AccountSide):
         body = yield _info("frontendOpenOrders", login.token, 20)
         open_rows = parsed(_rest_orders, body, "frontendOpenOrders")
         body = yield _info("historicalOrders", login.token, 20)
-        # The newest state of an order comes first, and the last one told stands.
-        history = parsed(_updates, body, "historicalOrders")
-        events += [_updated(row, markets, account, snapshot=True) for row in reversed(history)]
+        # The newest state of an order comes first, and the last one told stands. What is open, the other list says: the
+        # two are not of one moment.
+        history = [_updated(row, markets, account, snapshot=True) for row in parsed(_updates, body, "historicalOrders")]
+        events += [order for order in reversed(history) if order.status not in {"open", "untriggered"}]
         events += [_open(row, markets, account) for row in open_rows]
         body = yield _info("clearinghouseState", login.token, 2)
         events += _state_events(parsed(_rest_state, body, "clearinghouseState"), markets, account, snapshot=True)
@@ -465,6 +467,8 @@ def _balances(state: _SpotState, account: str, *, snapshot: bool = False) -> Ite
 
 
 def _refused(text: str) -> Refused:
+    """A refusal; the venue's text repeats what was asked for, and so the address."""
+    text = _ADDRESS_FORM.sub("(address)", text)
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return Refused(text, reason=None)
     return Refused(text, reason=Reason.RATE_LIMITED if text.startswith("Cannot") else Reason.SUBSCRIBE_ERROR)

@@ -28,6 +28,7 @@ from workers.accounts.account import (
     Renewal,
     Snapshot,
     Steps,
+    pinging_often,
     without_calls,
 )
 from workers.accounts.lighter_token import SECRETS, has_token, index_of, token_of
@@ -229,7 +230,7 @@ class LighterAccount(AccountSide):
 
     venue: ClassVar[str] = "lighter"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = _VENUE.keepalive
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """An index, and a token or what makes one."""

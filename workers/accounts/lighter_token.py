@@ -103,7 +103,8 @@ def _made(secrets: Secrets, index: int, url: str, now_wall_ns: int) -> str:
     try:
         sdk = importlib.import_module("lighter.signer_client")
     except ImportError:
-        advice = f"pip install 'paraphina-supervisor[private]', or use {_TOKEN}"
+        # Its own dependencies clash with ours.
+        advice = f"install it into an environment of its own and let {_TOKEN}_COMMAND call it there, or use {_TOKEN}"
         raise LoginError(f"making a token needs lighter-sdk ({advice})") from None
     key_index = _number(secrets, _KEY_INDEX)
     private_key = secrets.get(_PRIVATE_KEY).removeprefix("0x")

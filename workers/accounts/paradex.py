@@ -22,7 +22,16 @@ from ipc.errors import DecodeError
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
 from ipc.health import Reason
 from workers.accounts import paradex_sbe as sbe
-from workers.accounts.account import AccountItem, AccountSide, LoggedIn, Login, Renewal, Snapshot, Steps
+from workers.accounts.account import (
+    AccountItem,
+    AccountSide,
+    LoggedIn,
+    Login,
+    Renewal,
+    Snapshot,
+    Steps,
+    pinging_often,
+)
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
 from workers.accounts.secrets import Secrets
 from workers.venues.paradex import Paradex
@@ -171,7 +180,7 @@ class ParadexAccount(AccountSide):
 
     venue: ClassVar[str] = "paradex"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = _VENUE.keepalive
+    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
 
     def __init__(self, encoding: str = "sbe") -> None:
         self._query = "" if encoding == "json" else _SBE_QUERY

@@ -82,7 +82,8 @@ def refusal(body: bytes, what: str) -> LoginError | None:
     code = told.error.upper()
     if any(word in code for word in _CREDENTIALS):
         # Its text could repeat the credentials.
-        return LoginError(f"{what}: {told.error[:40]}: check {_JWT}, or {_ACCOUNT} and {_PRIVATE_KEY}")
+        said = "the JWT is invalid or has expired" if "TOKEN" in code or "JWT" in code else "the login is refused"
+        return LoginError(f"{what}: {told.error[:40]}: {said}: check {_JWT}, or {_ACCOUNT} and {_PRIVATE_KEY}")
     reason = Reason.RATE_LIMITED if "RATE" in code or "TOO_MANY" in code else Reason.REFUSED
     return LoginError(f"{what}: {told.error}: {told.message}", reason)
 

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from threading import Event
+from threading import Event, Lock
 from typing import Final, Protocol
 
 import msgspec
 
 from ipc.board import Row, SessionWord
-from ipc.errors import ConfigError, DecodeError
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.log import get_log, hide
 from ipc.rundir import RunDir, replace_file
-from workers.accounts.account import AccountSide, Login, LoginError
+from workers.accounts.account import AccountSide, Login
 from workers.accounts.calls import Caller
+from workers.accounts.end import FAILURES, End, end_of
 from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
 from workers.backoff import POLL_INIT, Backoff
-from workers.rest import RestError
 from workers.venues.venue import Markets
 
 __all__ = ["Reconciler", "StreamHandle"]
@@ -101,7 +100,12 @@ class Reconciler:
         self._period_ns = int(period_s * _NS)
         self._stop = stop
         self._backoff = Backoff(POLL_INIT)
+        #: After a failure nobody's wish brings the next look forward.
+        self._held_until_ns = 0
+        #: Logins change only under it: what came of one never touches the connection of the next.
+        self._lock = Lock()
         self._login: Login | None = None
+        self._is_asked = False
         self._due_ns = 0
         self._renew_ns = 0
         self._answered_ns = 0
@@ -109,18 +113,19 @@ class Reconciler:
 
     def logged_in(self, login: Login) -> None:
         """A login was accepted: look at everything now. Any thread may say so."""
-        self._due_ns = 0
-        self._renew_ns = 0
-        self._answered_ns = time.monotonic_ns()
-        self._login = login
+        with self._lock:
+            self._login = login
+            self._due_ns = self._renew_ns = self._held_until_ns = 0
+            self._answered_ns = time.monotonic_ns()
 
     def logged_out(self) -> None:
         """There is no login. Any thread may say so."""
-        self._login = None
+        with self._lock:
+            self._login = None
 
     def ask(self) -> None:
-        """Something may have been missed: look at everything now. Any thread may say so."""
-        self._due_ns = 0
+        """Something may have been missed: look at everything as soon as may be. Any thread may say so."""
+        self._is_asked = True
 
     def run(self) -> None:
         """Look and renew, for ever."""
@@ -131,7 +136,7 @@ class Reconciler:
                 now = time.monotonic_ns()
                 if login.renew_at_ns is not None and time.time_ns() >= login.renew_at_ns and now >= self._renew_ns:
                     self._renew(login)
-                elif now >= self._due_ns:
+                elif now >= self._due_ns or (self._is_asked and now >= self._held_until_ns):
                     self._reconcile(login)
             self._stop.wait(_TICK_S)
 
@@ -141,43 +146,44 @@ class Reconciler:
         asked_wall_ns = time.time_ns()
         since_ns = self._reconciled_wall_ns - _OVERLAP_NS if self._reconciled_wall_ns else asked_wall_ns - _FIRST_NS
         asked_at = self._statement.asked()
+        self._is_asked = False
         self._due_ns = time.monotonic_ns() + self._period_ns
         steps = self._side.snapshot(login, self._secrets, self._markets(), self._alias, since_ns // _MS, asked_wall_ns)
         try:
             snapshot = self._caller.drive(steps)
-        except LoginError as error:
-            self._end(error.reason, error.what)
+        except FAILURES as error:
+            if (told := self._failed(login, error)) is not None:
+                self._put_off(login, told, getattr(error, "retry_after_s", None))
             return
-        except ConfigError as error:
-            self._end(Reason.AUTH_FAILED, "; ".join(error.problems))
-            return
-        except (RestError, DecodeError) as error:
-            self._failed(error)
-            return
-        self._backoff.reset()
-        if not self._statement.answered(snapshot, asked_at):
-            self._due_ns = time.monotonic_ns() + min(_SOON_NS, self._period_ns)
-        self._answered_ns = time.monotonic_ns()
-        self._statement.heard(self._answered_ns)
-        if self._login is login:
-            self._statement.tell(StreamState.LIVE, None, None)
+        is_whole = self._statement.answered(snapshot, asked_at)
         self._remember(asked_wall_ns)
+        with self._lock:
+            if self._login is not login:
+                return
+            self._backoff.reset()
+            self._answered_ns = time.monotonic_ns()
+            self._statement.heard(self._answered_ns)
+            self._statement.tell(StreamState.LIVE, None, None)
+            if not is_whole:
+                self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
 
-    def _failed(self, error: RestError | DecodeError) -> None:
-        reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
-        asked_s = error.retry_after_s if isinstance(error, RestError) else None
-        delay_ns = max(self._backoff.failed(0), int((asked_s or 0.0) * _NS))
-        now = time.monotonic_ns()
-        self._due_ns = now + min(delay_ns, max(self._period_ns, int((asked_s or 0.0) * _NS)))
-        log.warning(
-            "account.unreconciled",
-            venue=self._side.venue,
-            reason=reason,
-            error=error.what,
-            retry_in_s=round((self._due_ns - now) / _NS, 1),
-        )
-        if now - self._answered_ns > _STALE_PERIODS * self._period_ns:
-            self._statement.tell(StreamState.STALE, reason, error.what)
+    def _put_off(self, login: Login, why: End, asked_s: float | None) -> None:
+        """Look again later; what failed with an earlier login delays nothing of this one's."""
+        with self._lock:
+            if self._login is not login:
+                return
+            now, venue_ns = time.monotonic_ns(), int((asked_s or 0.0) * _NS)
+            delay_ns = max(min(self._backoff.failed(0), self._period_ns), venue_ns)
+            self._due_ns = self._held_until_ns = now + delay_ns
+            log.warning(
+                "account.unreconciled",
+                venue=self._side.venue,
+                reason=why.reason,
+                error=why.text,
+                retry_in_s=round(delay_ns / _NS, 1),
+            )
+            if now - self._answered_ns > _STALE_PERIODS * self._period_ns:
+                self._statement.tell(StreamState.STALE, why.reason, why.text)
 
     # --- the login --------------------------------------------------------------------------------------------------
 
@@ -185,30 +191,34 @@ class Reconciler:
         self._renew_ns = time.monotonic_ns() + _RENEW_AGAIN_NS
         try:
             renewal = self._caller.drive(self._side.renew(login, self._secrets, time.time_ns()))
-        except LoginError as error:
-            self._end(error.reason, error.what)
-            return
-        except ConfigError as error:
-            self._end(Reason.AUTH_FAILED, "; ".join(error.problems))
-            return
-        except (RestError, DecodeError) as error:
-            log.warning("account.unrenewed", venue=self._side.venue, error=error.what)
+        except FAILURES as error:
+            if (told := self._failed(login, error)) is not None:
+                log.warning("account.unrenewed", venue=self._side.venue, reason=told.reason, error=told.text)
             return
         hide(renewal.login.token)
         log.info("account.renewed", venue=self._side.venue)
-        if self._login is not login or self.stream is None:
-            return
-        if renewal.must_reconnect:
-            self.stream.end(Reason.ROTATION, "the login is renewed")
-            return
-        self._login = renewal.login
-        for message in renewal.messages:
-            self.stream.send(message)
+        with self._lock:
+            if self._login is not login or self.stream is None:
+                return
+            if renewal.must_reconnect:
+                self._login = None
+                self.stream.end(Reason.ROTATION, "the login is renewed")
+                return
+            self._login = renewal.login
+            for message in renewal.messages:
+                self.stream.send(message)
 
-    def _end(self, reason: Reason, text: str) -> None:
-        self._login = None
-        if self.stream is not None:
-            self.stream.end(reason, text)
+    def _failed(self, login: Login, error: Exception) -> End | None:
+        """What failed, if it may pass; refused credentials end the connection that was made with them."""
+        told = end_of(error, self._side.secrets)
+        if not told.is_refused:
+            return told
+        with self._lock:
+            if self._login is login:
+                self._login = None
+                if self.stream is not None:
+                    self.stream.end(told.reason, told.text)
+        return None
 
     # --- over restarts ----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -27,7 +27,7 @@ from workers.accounts.stream import AccountStream
 from workers.cut import Cutter
 from workers.rest import RestBudget, RestClient
 from workers.settings import WorkerSettings
-from workers.venues.venue import Listing, Markets, Venue
+from workers.venues.venue import Keepalive, Listing, Markets, Venue
 from workers.watchdog import Watched
 
 __all__ = ["SESSION_NAMES", "AccountRunner"]
@@ -35,6 +35,9 @@ __all__ = ["SESSION_NAMES", "AccountRunner"]
 log = get_log(__name__)
 
 _MS: Final = 1_000_000
+_NS: Final = 1_000_000_000
+#: Between two looks of whoever reads the socket, and some more.
+_TICK_S: Final = 1.0
 #: Of the venue's REST limit; the public side has most of it.
 _REST_SHARE: Final = 0.2
 #: What the account's two rows on the board are called.
@@ -42,11 +45,12 @@ SESSION_NAMES: Final = ("account", "account_rest")
 
 
 class _Named(Markets):
-    """The markets that are followed, and of any other what its name says."""
+    """The markets that are followed; any other that the venue lists, or what its name says, can be named as well."""
 
-    def __init__(self, venue: Venue, known: dict[str, Listing]) -> None:
+    def __init__(self, venue: Venue, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
         self._venue = venue
-        self._known = known
+        self._followed = {listing.wire: listing for listing in followed}
+        self._known = {listing.wire: listing for listing in listed} | self._followed
 
     def get(self, wire: str, /) -> Listing | None:
         """The listing behind a wire name."""
@@ -54,7 +58,7 @@ class _Named(Markets):
 
     def __iter__(self) -> Iterator[str]:
         """The wire names of the markets that are followed."""
-        return iter(self._known)
+        return iter(self._followed)
 
 
 class AccountRunner:
@@ -85,7 +89,7 @@ class AccountRunner:
         assert settings.account is not None  # noqa: S101 - whoever makes one has an account
         self._venue = venue
         self._alias = settings.account
-        self._markets = _Named(venue, {})
+        self._markets = _Named(venue, (), ())
         run_dir = RunDir(Path(settings.run_dir))
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
@@ -99,7 +103,10 @@ class AccountRunner:
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
         cutters = (Cutter(), Cutter())
         callers = [
-            Caller(RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)))
+            Caller(
+                RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)),
+                stop.wait,
+            )
             for cutter, row in zip(cutters, rows, strict=True)
         ]
         period_s = settings.account_period_ms / 1000
@@ -123,7 +130,7 @@ class AccountRunner:
         self.reconciler.stream = self.stream
         self._cutters = cutters
         self.watched = (
-            Watched(SESSION_NAMES[0], rows[0], (), cutters[0]),
+            Watched(SESSION_NAMES[0], rows[0], (), cutters[0], may_be_silent_ns=_may_be_silent_ns(side.keepalive)),
             Watched(SESSION_NAMES[1], rows[1], (), cutters[1], is_lane=True),
         )
 
@@ -131,9 +138,9 @@ class AccountRunner:
         """The markets that are known now."""
         return self._markets
 
-    def take_listings(self, listings: tuple[Listing, ...]) -> None:
-        """These markets are followed from now on."""
-        self._markets = _Named(self._venue, {listing.wire: listing for listing in listings})
+    def take_listings(self, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
+        """These markets are followed from now on, of all that are listed."""
+        self._markets = _Named(self._venue, followed, listed)
 
     def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         """What is to be kept running, by name."""
@@ -151,3 +158,8 @@ class AccountRunner:
             replace_file(self._description, msgspec.json.encode(text))
         except OSError as error:
             log.warning("account.undescribed", venue=self._venue.name, error=str(error))
+
+
+def _may_be_silent_ns(keepalive: Keepalive) -> int:
+    """How long a connection may be silent on which nothing happens: its pings and their answers keep it."""
+    return int((keepalive.interval_s + keepalive.pong_within_s + _TICK_S) * _NS)

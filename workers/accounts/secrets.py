@@ -18,20 +18,22 @@ from typing import Final
 from ipc.errors import ConfigError
 from ipc.log import hide
 
-__all__ = ["NAMES", "Secrets", "scrub_environment"]
+__all__ = ["NAMES", "WAYS", "Secrets", "environment_names", "missing", "scrub_environment"]
 
+#: What suffices to log in, by venue: each of these sets of secrets.
+WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "hyperliquid": (("HL_VAULT_ADDRESS",),),
+    "aster": (("ASTER_API_KEY", "ASTER_API_SECRET"), ("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY")),
+    "extended": (("EXTENDED_API_KEY",),),
+    "lighter": (
+        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_AUTH_TOKEN"),
+        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_API_KEY_INDEX", "LIGHTER_API_PRIVATE_KEY_HEX"),
+    ),
+    "paradex": (("PARADEX_JWT",), ("PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY")),
+}
 #: What each venue's private side may ask for.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "hyperliquid": ("HL_VAULT_ADDRESS",),
-    "aster": ("ASTER_API_KEY", "ASTER_API_SECRET", "ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY"),
-    "extended": ("EXTENDED_API_KEY",),
-    "lighter": (
-        "LIGHTER_ACCOUNT_INDEX",
-        "LIGHTER_AUTH_TOKEN",
-        "LIGHTER_API_KEY_INDEX",
-        "LIGHTER_API_PRIVATE_KEY_HEX",
-    ),
-    "paradex": ("PARADEX_JWT", "PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY"),
+    venue: tuple(dict.fromkeys(name for way in ways for name in way)) for venue, ways in WAYS.items()
 }
 _FORMS: Final = ("", "_FILE", "_COMMAND")
 
@@ -75,6 +77,12 @@ class Secrets:
         return value
 
 
+def missing(venue: str) -> str:
+    """What to do about an account without enough to log in with."""
+    ways = ", or ".join(" with ".join(way) for way in WAYS[venue])
+    return f"no credentials; set {ways} (each may be …_FILE or …_COMMAND; see docs/accounts.md)"
+
+
 def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
     if environ.get(name):
         value = environ[name]
@@ -109,7 +117,13 @@ def _run(name: str, command: str) -> str:
 
 def scrub_environment(environ: MutableMapping[str, str] = os.environ, keep: str | None = None) -> None:
     """Take the secrets of all venues but one out of this process's environment: it has no business with them."""
-    for venue, names in NAMES.items():
-        for name in names if venue != keep else ():
-            for form in _FORMS:
-                environ.pop(name + form, None)
+    kept = frozenset(environment_names(keep)) if keep is not None else frozenset()
+    for name in environment_names():
+        if name not in kept:
+            environ.pop(name, None)
+
+
+def environment_names(venue: str | None = None) -> tuple[str, ...]:
+    """The variables that secrets of one venue, or of all, are given by."""
+    venues = NAMES if venue is None else (venue,)
+    return tuple(name + form for one in venues for name in NAMES[one] for form in _FORMS)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ipc.board import CellWord, Row
-from ipc.events import AccountEvent, Fill, Heartbeat, Order, Payment, Position, Status
+from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState, code_of
-from ipc.log import get_log
+from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.account import AllPositions, Snapshot
@@ -81,7 +81,10 @@ class Statement:
                 if ledger.take(event, asked_at):
                     self._send(event)
             ended = ledger.closed_unseen(snapshot.open_orders, asked_at)
-            missed: list[Order | Position] = [*ended, *ledger.flat_positions(listed, asked_at)]
+            missed: list[Order | Position | Balance] = [*ended, *ledger.flat_positions(listed, asked_at)]
+            if snapshot.has_all_balances:
+                assets = [event.asset for event in snapshot.events if isinstance(event, Balance)]
+                missed += ledger.empty_balances(assets, asked_at)
             for event in missed:
                 event.snapshot = True
                 if ledger.take(event, asked_at):
@@ -97,8 +100,9 @@ class Statement:
         attempt: int = 0,
         backoff_s: float | None = None,
     ) -> None:
-        """The account's stream has another state; ``says`` is the reason in words, without a secret."""
+        """The account's stream has another state; ``says`` is the reason in words, of which secrets are blotted out."""
         now = time.monotonic_ns()
+        says = None if says is None else without_hidden(says)
         with self._publisher.turn:
             previous, self._state = self._state, state
             if (previous, self._reason, self._says) == (state, reason, says):

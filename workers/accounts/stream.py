@@ -13,20 +13,18 @@ from threading import Event
 from typing import Final
 
 from ipc.board import Row, SessionWord
-from ipc.errors import ConfigError, DecodeError
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.log import hide
 from workers.accounts.account import AccountSide, Login, LoginError
 from workers.accounts.calls import Caller
+from workers.accounts.end import FAILURES, End, end_of
 from workers.accounts.reconciler import Reconciler
-from workers.accounts.secrets import Secrets
+from workers.accounts.secrets import Secrets, missing
 from workers.accounts.statement import Statement
-from workers.accounts.talk import End, Talk
+from workers.accounts.talk import Talk
 from workers.backoff import Backoff, BackoffPolicy
 from workers.cut import Cutter
-from workers.dial import ConnectError
-from workers.rest import RestError
-from workers.transport import ClosedError, Transport, WebSocketTransport
+from workers.transport import Transport, WebSocketTransport
 from workers.venues.venue import Markets
 
 __all__ = ["AccountStream"]
@@ -38,6 +36,8 @@ _MAX_MESSAGE: Final = 16 * 1024 * 1024
 #: A refused credential is tried again after this many first delays, and seldom enough not to be banned for it.
 _AUTH_FACTOR: Final = 30.0
 _AUTH_CAP: Final = 300.0
+#: A login that expires sooner is not made anew without a pause.
+_ROTATES_AFTER_NS: Final = 10 * _NS
 
 
 class AccountStream:
@@ -121,14 +121,8 @@ class AccountStream:
             login = self._log_in()
             transport = self._open(login)
             return self._converse(transport, login)
-        except LoginError as error:
-            return End(error.reason, error.what, is_refused=error.reason is Reason.AUTH_FAILED)
-        except ConfigError as error:
-            return End(Reason.AUTH_FAILED, "; ".join(error.problems), is_refused=True)
-        except (ConnectError, ClosedError, RestError) as error:
-            return End(error.reason, error.what)
-        except DecodeError as error:
-            return End(Reason.PARSE_ERRORS, error.what)
+        except FAILURES as error:
+            return end_of(error, self._side.secrets)
         finally:
             if transport is not None:
                 transport.close()
@@ -153,7 +147,7 @@ class AccountStream:
             LoginError: The credentials are missing, or the venue refuses them.
         """
         if not self._side.is_configured(self._secrets):
-            raise LoginError(f"no credentials; set {' or '.join(self._side.secrets)} (or …_FILE), see docs/accounts.md")
+            raise LoginError(missing(self._side.venue))
         login = self._caller.drive(self._side.login(self._secrets, self._ws_url, self._markets(), time.time_ns()))
         hide(login.token)
         return login
@@ -202,18 +196,20 @@ class AccountStream:
         row = self._row
         row[SessionWord.LAST_REASON] = code_of(end.reason)
         row.add(SessionWord.RECONNECTS, int(row[SessionWord.OPENED] != 0))
-        healthy_ns = time.monotonic_ns() - self._up_ns if self._up_ns else 0
-        if self._up_ns:
-            self._auth_backoff.reset()
-        if end.reason is Reason.ROTATION:
-            delay_s = 0.0
-        elif end.is_refused:
-            delay_s = self._auth_backoff.failed(0) / _NS
-        else:
-            delay_s = self._backoff.failed(healthy_ns) / _NS
+        delay_s = self._delay_s(end)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
         state = StreamState.FAILED if end.is_refused else StreamState.BACKOFF
-        attempt = (self._auth_backoff if end.is_refused else self._backoff).failures
+        attempt = self._backoff_of(end).failures
         self._statement.tell(state, end.reason, end.text, attempt=attempt, backoff_s=round(delay_s, 3))
         self._stop.wait(delay_s)
+
+    def _delay_s(self, end: End) -> float:
+        """How long to wait; an accepted login proves itself by lasting, for it may be refused a moment later."""
+        healthy_ns = time.monotonic_ns() - self._up_ns if self._up_ns else 0
+        if end.reason is Reason.ROTATION and healthy_ns >= _ROTATES_AFTER_NS:
+            return 0.0
+        return self._backoff_of(end).failed(healthy_ns) / _NS
+
+    def _backoff_of(self, end: End) -> Backoff:
+        return self._auth_backoff if end.is_refused else self._backoff

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from ipc.board import Row, SessionWord
@@ -13,13 +12,14 @@ from ipc.events import AccountEvent
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
 from workers.accounts.account import AccountSide, AllPositions, Expired, LoggedIn, Login
+from workers.accounts.end import End
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.statement import Statement
 from workers.frames import BINARY, PING, PONG
 from workers.transport import Transport
 from workers.venues.venue import Markets, Ping, Pong, Refused
 
-__all__ = ["End", "Talk"]
+__all__ = ["Talk"]
 
 log = get_log(__name__)
 
@@ -27,15 +27,6 @@ _NS: Final = 1_000_000_000
 _CONFIRM_NS: Final = 10 * _NS
 #: Malformed frames in a row that end a connection.
 _MALFORMED: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Why a connection ends, in a word and in words, and whether it is that the venue refuses the credentials."""
-
-    reason: Reason
-    text: str
-    is_refused: bool = False
 
 
 class Talk:
@@ -129,11 +120,9 @@ class Talk:
                 self._pong_due_ns = 0
             case Expired(text):
                 return End(Reason.ROTATION, f"the login expired: {text}")
-            case Refused(text, _, Reason.AUTH_FAILED, _):
-                return End(Reason.AUTH_FAILED, text, is_refused=True)
             case Refused(text, _, Reason() as reason, fatal):
                 log.warning("account.refused", venue=self._side.venue, reason=reason, text=text)
-                return End(reason, text) if fatal else None
+                return End(reason, text) if fatal or reason is Reason.AUTH_FAILED else None
             case _:
                 pass
         return None

@@ -399,7 +399,8 @@ def _decode_error(frame: _ErrorFrame, markets: Markets) -> list[Item]:  # noqa: 
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return [Refused(text, _key_in(text), reason=None)]
     if text.startswith("Cannot"):
-        return [Refused(text, reason=Reason.RATE_LIMITED)]
+        # Over the pace nothing is heard any more, pings neither; other limits leave what there is alone.
+        return [Refused(text, reason=Reason.RATE_LIMITED, fatal=text.startswith("Cannot send"))]
     return [Refused(text, _key_in(text))]
 
 

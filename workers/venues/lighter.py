@@ -224,7 +224,7 @@ class Lighter(Venue):
     # The server closes what has sent it no message for two minutes; WebSocket's own ping frames may not count.
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
     # 200 messages a minute, of which answers to the server's pings need some.
-    limits: ClassVar[Limits] = Limits(burst=40, messages_per_s=3.0, rest_weight_per_min=60)
+    limits: ClassVar[Limits] = Limits(burst=50, messages_per_s=2.5, rest_weight_per_min=60)
     # REST lists single orders, 250 a side at most: enough to compare the best levels with, not to show a book.
     has_rest_book: ClassVar[bool] = False
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
@@ -476,11 +476,10 @@ def _stats_events(listing: Listing, stats: _Stats, time_ms: int | None) -> list[
 
 def _refused(error: _Error) -> Refused:
     found = _CHANNEL.search(error.message)
-    return Refused(
-        f"{error.code} {error.message}",
-        f"{found[1]}:{found[2]}" if found else None,
-        _REASONS.get(error.code, Reason.SUBSCRIBE_ERROR),
-    )
+    reason = _REASONS.get(error.code, Reason.SUBSCRIBE_ERROR)
+    key = f"{found[1]}:{found[2]}" if found else None
+    # Over the pace nothing is heard any more, pings neither.
+    return Refused(f"{error.code} {error.message}", key, reason, fatal=reason is Reason.RATE_LIMITED)
 
 
 _DECODERS: Final[dict[str, Callable[[_Frame, Markets], list[Item]]]] = {

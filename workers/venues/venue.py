@@ -303,14 +303,20 @@ Item: TypeAlias = Event | Control
 class Request:
     """A REST request: ``path`` goes behind the venue's base URL; ``weight`` counts against the venue's budget.
 
-    ``headers`` may hold secrets, so a request is never shown whole.
+    ``path`` may hold a signature in its query and ``headers`` may hold secrets, so a request is never shown whole.
+    ``sign`` makes of it what is sent at a wall-clock time, ns, where the venue takes none that was signed long ago.
     """
 
-    path: str
+    path: str = field(repr=False)
     method: str = "GET"
     body: bytes | None = field(default=None, repr=False)
     weight: int = 1
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    sign: Callable[[int], Request] | None = field(default=None, repr=False, compare=False)
+
+    def made_at(self, now_wall_ns: int) -> Request:
+        """What is sent now."""
+        return self if self.sign is None else self.sign(now_wall_ns)
 
 
 @dataclass(frozen=True, slots=True)

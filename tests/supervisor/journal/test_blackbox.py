@@ -7,7 +7,7 @@ from ipc.raw import encode_line
 from ipc.ring import BINARY, KINDS, Ring
 from supervisor.journal.blackbox import read_blackbox, read_recordings, write_fixture
 
-OPEN, IN, OUT, REST, CLOSE = range(len(KINDS))
+OPEN, IN, OUT, REST, CLOSE, BOOK = range(len(KINDS))
 
 
 @pytest.fixture

@@ -386,6 +386,11 @@ def test_a_session_never_goes_back_in_time_and_sessions_may(raw_script):
     assert kinds(look_at_raw(raw_script)) == ["time_order"]
 
 
+def test_a_book_for_a_joiner_has_the_time_of_the_frame_that_it_stands_behind(raw_script):
+    raw_script.frame({}).frame({}).add("book", b"{}", after_ns=-5).frame({}, after_ns=5)
+    assert look_at_raw(raw_script).ok
+
+
 def test_a_bad_raw_line_is_told(raw_script):
     check = RawCheck("lighter")
     check.begin_file("raw", raw_script.head)

@@ -87,7 +87,6 @@ def test_what_cannot_be_played_is_refused(raw_script, new_raw_script):
 # --- what the player owes to the live session -------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="the player opens every connection as if it were the first")
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [("seq_gap", "resync"), ("crossed_book", "resync"), ("parse_errors", "resync"), ("rotation", "rotation")],
@@ -116,20 +115,17 @@ class Hyperliquid:
         return script
 
 
-@pytest.mark.xfail(strict=True, reason="time passes only where nothing was recorded for 50 ms")
 def test_a_mute_book_is_noticed_while_others_flow(raw_script):
     script = Hyperliquid.write(raw_script)
     gaps = [(topic, event.reason) for topic, event in played(script) if isinstance(event, Gap)]
     assert gaps == [("book.hyperliquid.BTC-PERP", "seq_gap")]
 
 
-@pytest.mark.xfail(strict=True, reason="a connection that opens anew without having closed is not taken for lost")
 def test_a_worker_that_died_loses_its_books(opened):
     opened.add("open", b"ws://x").book("subscribed", 0, 20, BIDS, ASKS)
     assert [kind for kind, _ in books(opened)] == ["BookSnapshot", "Gap", "BookSnapshot"]
 
 
-@pytest.mark.xfail(strict=True, reason="a body that was cut for the black box ends the play")
 def test_a_cut_answer_of_rest_is_no_book(raw_script):
     raw_script.venue = raw_script.head.venue = "aster"
     for row in raw_script.head.listings:
@@ -138,7 +134,6 @@ def test_a_cut_answer_of_rest_is_no_book(raw_script):
     assert played(raw_script) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a reason of another version ends the play")
 def test_a_reason_that_is_not_known_is_as_good_as_none(opened):
     opened.add("close", b"sunspots")
     assert [kind for kind, _ in books(opened)] == ["BookSnapshot", "Gap"]

@@ -9,7 +9,7 @@ import time
 import pytest
 import zmq
 
-from ipc.events import Bbo, BookSnapshot, Funding, Heartbeat, Status, Trade
+from ipc.events import Balance, Bbo, BookSnapshot, Funding, Heartbeat, Position, Status, Trade
 from ipc.health import Reason, Stream, StreamState
 from ipc.publisher import Publisher
 from ipc.topics import Topic
@@ -35,11 +35,12 @@ def funding_of(venue, symbol, phase="predicted", rate="0.0001"):
 class Worker:
     """Publishes what the test gives it, to whoever comes; beats ten times a second."""
 
-    def __init__(self, run_dir, venue="lighter"):
+    def __init__(self, run_dir, venue="lighter", *, account=False):
         self.venue = venue
         self._ends = threading.Event()
         self._context = zmq.Context()
-        self._publisher = Publisher(self._context, run_dir.feed(venue), time.time_ns())
+        endpoint = run_dir.account(venue) if account else run_dir.feed(venue)
+        self._publisher = Publisher(self._context, endpoint, time.time_ns())
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -206,6 +207,45 @@ def test_several_prefixes_are_all_shown(cli, worker):
     worker.give("trade", "BTC-PERP", trade())
     lines = cli("tail", "trade.", "bbo.", "--count", "2").out.splitlines()
     assert sorted(line.split(".")[0] for line in lines) == ["bbo", "trade"]
+
+
+@pytest.fixture
+def account(run_dir, system):
+    described = json.loads(run_dir.description.read_text())
+    described["venues"]["lighter"]["account"] = run_dir.account("lighter")
+    run_dir.description.write_text(json.dumps(described))
+    worker = Worker(run_dir, account=True)
+    worker.give(
+        "position", "desk", Position("lighter", "BTC-PERP", "1", None, "desk", "2", "9", None, None, None, None)
+    )
+    worker.give("balance", "desk", Balance("lighter", None, None, None, "desk", "USDC", "10", None))
+    yield worker
+    worker.close()
+
+
+def test_what_an_account_holds_is_shown_when_it_is_asked_for(cli, worker, account):
+    line = cli("tail", "position.", "--count", "1").out
+    assert line.split()[0] == "position.lighter.desk"
+    assert "size=2" in line
+    shown = json.loads(cli("tail", "balance.lighter", "--count", "1", "--json").out)
+    assert (shown["kind"], shown["asset"], shown["total"]) == ("balance", "USDC", "10")
+
+
+def test_accounts_and_markets_are_shown_together(cli, worker, account):
+    worker.give("trade", "BTC-PERP", trade())
+    lines = cli("tail", "trade.", "position.", "balance.", "--count", "3").out.splitlines()
+    assert sorted(line.split(".")[0] for line in lines) == ["balance", "position", "trade"]
+
+
+def test_without_a_prefix_accounts_are_not_shown(cli, worker, account):
+    worker.give("trade", "BTC-PERP", trade())
+    assert "desk" not in cli("tail", "--count", "20").out
+
+
+def test_an_account_that_is_not_followed_cannot_be_shown(cli, worker):
+    ran = cli("tail", "order.", "--count", "1")
+    assert ran.code != 0
+    assert "[venues.X] account" in ran.err
 
 
 def test_hyperliquids_deep_book_has_a_topic_of_its_own(cli, system, run_dir):

@@ -259,16 +259,7 @@ def test_a_log_that_cannot_be_written_is_told_without_a_traceback(command, run_d
     assert "/proc/none" in ran.err
 
 
-def test_the_log_is_where_the_state_of_a_user_is(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert module._log_path() == tmp_path / "paraphina" / "log"
-    monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setenv("HOME", "/home/desk")
-    assert str(module._log_path()) == "/home/desk/.local/state/paraphina/log"
-
-
-def left_terminal(forking, monkeypatch, tmp_path, before=None):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+def left_terminal(forking, tmp_path, before=None):
     log = tmp_path / "paraphina" / "log"
     if before is not None:
         log.parent.mkdir()
@@ -278,7 +269,7 @@ def left_terminal(forking, monkeypatch, tmp_path, before=None):
         # The scenario leads its process group, and only another process may found a session.
         pid = os.fork()
         if pid == 0:
-            module._leave_terminal()
+            module._leave_terminal(log)
             os.write(1, b"out ")
             os.write(2, b"err")
             os._exit(0 if os.getsid(0) == os.getpid() and os.read(0, 1) == b"" else 1)
@@ -288,22 +279,15 @@ def left_terminal(forking, monkeypatch, tmp_path, before=None):
     return log
 
 
-def test_the_background_has_a_session_no_input_and_a_log(forking, monkeypatch, tmp_path):
-    log = left_terminal(forking, monkeypatch, tmp_path)
+def test_the_background_has_a_session_no_input_and_a_log(forking, tmp_path):
+    log = left_terminal(forking, tmp_path)
     assert log.read_bytes() == b"out err"
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_log_goes_on(forking, monkeypatch, tmp_path):
-    assert left_terminal(forking, monkeypatch, tmp_path, b"before ").read_bytes() == b"before out err"
-
-
-def test_a_large_log_is_rotated(forking, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "_LOG_BYTES", 5)
-    log = left_terminal(forking, monkeypatch, tmp_path, b"before ")
-    assert log.read_bytes() == b"out err"
-    assert log.with_suffix(".1").read_bytes() == b"before "
+def test_the_log_goes_on(forking, tmp_path):
+    assert left_terminal(forking, tmp_path, b"before ").read_bytes() == b"before out err"
 
 
 def test_an_error_of_the_parent_reaches_the_foreground(command, run_dir):

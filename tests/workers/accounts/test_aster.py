@@ -216,12 +216,17 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
 def test_a_wallet_signs_with_nonces_that_no_two_requests_share(monkeypatch: pytest.MonkeyPatch) -> None:
     signed: list[str] = []
     monkeypatch.setattr(aster_signing, "_typed_signature", lambda text, _key: signed.append(text) or f"0x{len(signed)}")
-    signer = signer_of(secrets_of(WALLET_SECRETS, **WALLET), NS)
-    paths = [signer.request("userTrades", {"symbol": "BTCUSDT"}).path for _ in range(2)]
+    signer = signer_of(secrets_of(WALLET_SECRETS, **WALLET))
+    paths = [signer.request("userTrades", {"symbol": "BTCUSDT"}).made_at(NS).path for _ in range(2)]
     user = WALLET["ASTER_USER"]
-    assert signed[0] == f"symbol=BTCUSDT&nonce={NS // 1000 + 1}&user={user}&signer={user}"
-    assert signed[1] == f"symbol=BTCUSDT&nonce={NS // 1000 + 2}&user={user}&signer={user}"
+    assert signed[0] == f"symbol=BTCUSDT&nonce={NS // 1000}&user={user}&signer={user}"
+    assert signed[1] == f"symbol=BTCUSDT&nonce={NS // 1000 + 1}&user={user}&signer={user}"
     assert paths[1] == f"/fapi/v3/userTrades?{signed[1]}&signature=0x2"
+
+
+def test_a_call_that_has_to_wait_is_signed_when_it_is_sent() -> None:
+    request = signer_of(secrets_of(SIDE.secrets, **KEYS)).request("balance")
+    assert f"timestamp={MS + 90_000}&" in request.made_at(NS + 90 * 10**9).path
 
 
 def test_a_wallet_goes_before_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +244,7 @@ def test_a_wallet_without_its_library_says_what_to_install(monkeypatch: pytest.M
 
     monkeypatch.setattr(aster_signing.importlib, "import_module", missing)
     with pytest.raises(LoginError, match=r"eth-account.*\[private\]"):
-        signer_of(secrets_of(WALLET_SECRETS, **WALLET), NS).request("balance")
+        signer_of(secrets_of(WALLET_SECRETS, **WALLET)).request("balance").made_at(NS)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("eth_account") is None, reason="eth-account is not installed")
@@ -602,9 +607,9 @@ def test_an_error_in_place_of_an_answer(path: str) -> None:
 
 
 def test_secrets_are_never_shown() -> None:
-    shown = repr(login({"listenKey": LISTEN_KEY}).result) + repr(signer_of(secrets_of(SIDE.secrets, **KEYS), NS))
+    shown = repr(login({"listenKey": LISTEN_KEY}).result) + repr(signer_of(secrets_of(SIDE.secrets, **KEYS)))
     shown += "".join(map(repr, snapshot(answers()).requests))
     assert KEY not in shown
     assert SECRET not in shown
     assert LISTEN_KEY not in shown
-    assert WALLET["ASTER_SIGNER_KEY"] not in repr(signer_of(secrets_of(WALLET_SECRETS, **WALLET), NS))
+    assert WALLET["ASTER_SIGNER_KEY"] not in repr(signer_of(secrets_of(WALLET_SECRETS, **WALLET)))

@@ -114,6 +114,44 @@ def test_a_course_is_ended_whatever_ends_it(error: Exception) -> None:
     assert course.is_over
 
 
+def over_budget(wait_s: float) -> RestError:
+    return RestError(Reason.RATE_LIMITED, "over the budget", retry_after_s=wait_s)
+
+
+def test_a_course_waits_for_our_own_budget() -> None:
+    waits: list[float] = []
+    course, client = Course(), FakeClient(over_budget(2.0), over_budget(0.5), b"1", b"2")
+    assert Caller(client, waits.append).drive(course.steps()) == "done"  # type: ignore[arg-type]
+    assert waits == [2.0, 0.5]
+    assert [request.path for request in client.requests] == ["/one", "/one", "/one", "/two"]
+
+
+@pytest.mark.parametrize("error", [over_budget(300.0), refusal(429, Reason.RATE_LIMITED)])
+def test_a_course_does_not_wait_for_a_venue_that_has_had_enough(error: RestError) -> None:
+    def wait(_seconds: float) -> None:
+        raise AssertionError("it waits")
+
+    with pytest.raises(RestError) as caught:
+        Caller(FakeClient(error), wait).drive(Course().steps())  # type: ignore[arg-type]
+    assert caught.value is error
+
+
+def test_a_course_that_waits_ends_when_the_worker_does() -> None:
+    with pytest.raises(RestError):
+        Caller(FakeClient(over_budget(2.0)), lambda _seconds: True).drive(Course().steps())  # type: ignore[arg-type]
+
+
+def test_a_call_is_signed_each_time_that_it_is_tried() -> None:
+    def steps() -> Steps[None]:
+        yield Request("/bare", sign=lambda now_wall_ns: Request(f"/signed?{now_wall_ns}"))
+
+    client = FakeClient(over_budget(0.0), b"1")
+    Caller(client, lambda _seconds: None).drive(steps())  # type: ignore[arg-type]
+    first, second = (request.path for request in client.requests)
+    assert first.startswith("/signed?")
+    assert first != second
+
+
 def test_every_call_has_a_deadline() -> None:
     deadlines: list[float] = []
 

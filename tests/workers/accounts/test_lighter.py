@@ -283,7 +283,7 @@ def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
         raise ImportError(name)
 
     monkeypatch.setattr(lighter_token.importlib, "import_module", missing)
-    with pytest.raises(LoginError, match=r"lighter-sdk.*\[private\]"):
+    with pytest.raises(LoginError, match=r"lighter-sdk.*LIGHTER_AUTH_TOKEN_COMMAND"):
         login(NS, **KEYS)
 
 

@@ -56,7 +56,7 @@ def messages(venue: str, file: str) -> list[Any]:
 
 def decoded(venue: str, file: str) -> list[tuple[Any, list[AccountItem]]]:
     """Every frame of a file with its items; no market is followed."""
-    side = account_side(venue)
+    side = account_side(venue, {})
     frames = messages(venue, file)
     return [(one, side.decode(memoryview(json.dumps(one).encode()), False, {}, "desk")) for one in frames]
 
@@ -129,7 +129,7 @@ def test_a_recorded_lighter_position_is_named_by_its_text() -> None:
 
 
 def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
-    side = account_side("aster")
+    side = account_side("aster", {})
     secrets = secrets_of(side.secrets, ASTER_API_KEY="key", ASTER_API_SECRET="secret")
     steps = side.snapshot(Login("wss://x"), secrets, {}, "desk", 0, 1_790_000_000_000_000_000)
     told = {
@@ -149,7 +149,7 @@ def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
     ("venue", "file"), [("aster", "rest_error"), ("extended", "rest_errors"), ("paradex", "rest_error")]
 )
 def test_recorded_errors_are_refusals(venue: str, file: str) -> None:
-    side = account_side(venue)
+    side = account_side(venue, {})
     environ = {"ASTER_API_KEY": "key", "ASTER_API_SECRET": "secret"} if venue == "aster" else {}
     for message in messages(venue, file):
         steps = side.snapshot(Login("wss://x"), secrets_of(side.secrets, **environ), {}, "desk", 0, 1)

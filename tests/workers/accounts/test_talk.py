@@ -27,7 +27,8 @@ from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.health import Reason
 from workers.accounts import statement
 from workers.accounts.account import AllPositions, Expired, LoggedIn
-from workers.accounts.talk import End, Talk
+from workers.accounts.end import End
+from workers.accounts.talk import Talk
 from workers.frames import BINARY, PING, PONG, TEXT
 from workers.transport import ClosedError
 from workers.venues.venue import Keepalive, Ping, Pong, Refused
@@ -178,13 +179,11 @@ def test_what_comes_behind_the_frame_that_ends_it_is_left(new: Any) -> None:
 
 
 def test_an_expired_login_is_made_anew(new: Any) -> None:
-    assert new().say(Expired("an hour is over")) == End(
-        Reason.ROTATION, "the login expired: an hour is over", is_refused=False
-    )
+    assert new().say(Expired("an hour is over")) == End(Reason.ROTATION, "the login expired: an hour is over")
 
 
 def test_refused_credentials_end_it_as_such(new: Any) -> None:
-    assert new().say(Refused("no", reason=Reason.AUTH_FAILED)) == End(Reason.AUTH_FAILED, "no", is_refused=True)
+    assert new().say(Refused("no", reason=Reason.AUTH_FAILED)) == End(Reason.AUTH_FAILED, "no")
 
 
 def test_another_refusal_ends_it_only_when_the_venue_says_so(new: Any, events: Any) -> None:

@@ -244,7 +244,7 @@ def test_greeting_that_is_no_json_carries_nothing() -> None:
     ],
 )
 def test_errors_quote_their_subscription(text: str, key: str | None, reason: Reason | None) -> None:
-    assert decode({"channel": "error", "data": text}) == [Refused(text, key, reason)]
+    assert decode({"channel": "error", "data": text}) == [Refused(text, key, reason, fatal="per minute" in text)]
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ def test_control_frames(frame: dict[str, Any], items: list[Item]) -> None:
 )
 def test_errors_name_what_the_text_names(code: int, message: str, key: str | None, reason: Reason | None) -> None:
     (item,) = decode({"error": {"code": code, "message": message}})
-    assert item == Refused(f"{code} {message}", key, reason)
+    assert item == Refused(f"{code} {message}", key, reason, fatal=reason is Reason.RATE_LIMITED)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""The log of a system in the background: one file that all its processes append to, kept from growing for ever."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ipc.log import get_log
+from supervisor.config import state_path
+
+__all__ = ["LIMIT_BYTES", "log_path", "open_log", "rotate"]
+
+log = get_log(__name__)
+
+LIMIT_BYTES: Final = 50 * 1024 * 1024
+
+
+def log_path(environ: Mapping[str, str]) -> Path:
+    """Where it is."""
+    return state_path(environ) / "log"
+
+
+def open_log(path: Path) -> int:
+    """A descriptor to write it with; it is made if need be, for its owner alone.
+
+    Raises:
+        OSError: It cannot be.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
+    """Once it has more than ``limit`` bytes, keep them as ``<path>.1`` and begin anew; whether it did.
+
+    Its writers inherited the open file and cannot be told of another one, so it is copied and cut. They append, and go
+    on at its beginning; what they write between copy and cut is lost. On a full disk the copy is given up, so that the
+    log never takes more than twice the limit.
+    """
+    try:
+        if path.stat().st_size <= limit:
+            return False
+        kept = path.with_name(f"{path.name}.1")
+        try:
+            with path.open("rb") as old, open(kept, "wb", opener=_private) as copy:
+                shutil.copyfileobj(old, copy, 1024 * 1024)
+        except OSError as error:
+            kept.unlink(missing_ok=True)
+            log.warning("log.not_kept", path=str(path), error=str(error))
+        os.truncate(path, 0)
+    except OSError as error:
+        log.warning("log.not_rotated", path=str(path), error=str(error))
+        return False
+    return True
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,96 @@
+"""``logs``: the log of a system in the background."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import click
+
+from ipc.errors import NotRunningError, UsageError
+from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+
+__all__ = ["logs"]
+
+_POLL_S: Final = 0.25
+
+
+@click.command()
+@click.option(
+    "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="The last so many lines."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
+@click.option("--venue", metavar="VENUE", help="Only what concerns this venue.")
+@json_option
+@run_dir_option
+def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: str | None) -> int:
+    """Show the log of a system in the background (`start --detach`).
+
+    One in the foreground writes its log to its own standard error.
+    """
+    path = _path(run_dir)
+    wanted = partial(_is_about, venue)
+    try:
+        with path.open("rb") as file:
+            for line in deque(filter(wanted, _lines(file)), maxlen=lines):
+                _show(line, as_json=as_json)
+            if follow:
+                for line in filter(wanted, _following(file)):
+                    _show(line, as_json=as_json)
+    except OSError as error:
+        raise NotRunningError(f"its log cannot be read: {error.strerror}", where=str(path)) from error
+    return 0
+
+
+def _path(run_dir: str | None) -> Path:
+    described = open_run_dir(run_dir).describe()
+    path = described.get("log")
+    if path is None:
+        raise UsageError(
+            f"the system with pid {described.get('pid')} writes its log to its own standard error",
+            advice="look there, or start it with --detach",
+        )
+    return Path(path)
+
+
+def _is_about(venue: str | None, line: str) -> bool:
+    if venue is None:
+        return True
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(told, dict) and venue in {told.get("venue"), told.get("name")}
+
+
+def _show(line: str, *, as_json: bool) -> None:
+    from ipc.log import prettied
+
+    sys.stdout.write(f"{line if as_json else prettied(line)}\n")
+    sys.stdout.flush()
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    for line in file:
+        yield line.decode("utf-8", "replace").rstrip("\n")
+
+
+def _following(file: BinaryIO) -> Iterator[str]:
+    """The lines that are still to come, for ever; when the log is begun anew, from its beginning."""
+    rest = b""
+    while True:
+        if os.fstat(file.fileno()).st_size < file.tell():
+            file.seek(0)
+            rest = b""
+        *whole, rest = (rest + file.read()).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+        if not whole:
+            time.sleep(_POLL_S)

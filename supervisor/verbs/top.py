@@ -1,0 +1,156 @@
+"""``top``: what a desk looks at first: the best prices of every market on every venue, and how each feed is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ipc.errors import UsageError
+from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ipc.feed import Feed
+    from ipc.mirror import Top
+
+__all__ = ["top"]
+
+_FIRST_S: Final = 5.0
+_REDRAW_S: Final = 0.5
+_MB: Final = 1_048_576
+
+
+@click.command()
+@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this market; may be repeated.")
+@click.option("--once", is_flag=True, help="Show it once and end.")
+@json_option
+@run_dir_option
+def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None) -> int:
+    """The best bid and offer of every market on all venues with their ages, and how each venue's feed is.
+
+    Redrawn twice a second until interrupted; once, when the output is no terminal. Prices of a book that may be wrong
+    are not shown, but why.
+    """
+    from ipc.feed import Feed
+
+    require_running(open_run_dir(run_dir))
+    directory = open_run_dir(run_dir)
+    described = directory.describe()["venues"]
+    wanted = [(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]]
+    for unknown in set(symbols) - {symbol for _, symbol in wanted}:
+        known = ", ".join(sorted({symbol for _, symbol in wanted}))
+        raise UsageError(f"no venue has {unknown!r} here", advice=f"there are {known}")
+    wanted = [market for market in wanted if not symbols or market[1] in symbols]
+    shown = list(dict.fromkeys(symbol for _, symbol in wanted))
+    once = once or as_json or not sys.stdout.isatty()
+    with Feed(directory.path, symbols=shown or None, channels=["book"]) as feed:
+        feed.wait_live(wanted, _FIRST_S)
+        if not once:
+            _redraw(feed, shown, run_dir)
+        tops = {symbol: feed.top(symbol) for symbol in shown}
+        if as_json:
+            click.echo(_as_json(tops))
+        else:
+            _print(_screen(tops, _venues(run_dir), {}))
+    return 0
+
+
+def _redraw(feed: Feed, symbols: Sequence[str], run_dir: str | None) -> None:
+    """Until interrupted."""
+    from rich.live import Live
+
+    counted: dict[str, int] = {}
+    since = time.monotonic()
+    with Live(auto_refresh=False, screen=True) as live:
+        while True:
+            due = since + _REDRAW_S
+            while (left := due - time.monotonic()) > 0:
+                event = feed.poll(left)
+                if event is not None:
+                    counted[event.venue] = counted.get(event.venue, 0) + 1
+            seconds, since = time.monotonic() - since, time.monotonic()
+            rates = {venue: count / seconds for venue, count in counted.items()}
+            counted.clear()
+            tops = {symbol: feed.top(symbol) for symbol in symbols}
+            live.update(_screen(tops, _venues(run_dir), rates), refresh=True)
+
+
+def _venues(run_dir: str | None) -> Mapping[str, Any]:
+    from supervisor.status import read_status
+
+    venues: Mapping[str, Any] = read_status(open_run_dir(run_dir))["venues"]
+    return venues
+
+
+def _screen(tops: Mapping[str, Sequence[Top]], venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
+    from rich.console import Group
+
+    return Group(_prices(tops), "", _feeds(venues, rates))
+
+
+def _prices(tops: Mapping[str, Sequence[Top]]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("market", "venue", box=None, pad_edge=False)
+    for name in ("bid size", "bid", "ask", "ask size", "age ms"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for symbol, venues in tops.items():
+        bids = [float(each.bid[0]) for each in venues if each.bid]
+        asks = [float(each.ask[0]) for each in venues if each.ask]
+        for place, each in enumerate(sorted(venues, key=lambda of: of.venue)):
+            table.add_row(symbol if place == 0 else "", *_price_row(each, max(bids, default=0), min(asks, default=0)))
+    return table
+
+
+def _price_row(each: Top, best_bid: float, best_ask: float) -> list[str]:
+    """One venue's; the best of all venues stands out."""
+    age = "-" if each.age_ms is None else f"{each.age_ms:.0f}"
+    if each.reason is not None:
+        return [each.venue, "", "", "", "", age, f"[red]{each.reason}[/]"]
+    bid, bid_size = each.bid or ("-", "")
+    ask, ask_size = each.ask or ("-", "")
+    bid = f"[bold green]{bid}[/]" if each.bid and float(bid) == best_bid else bid
+    ask = f"[bold green]{ask}[/]" if each.ask and float(ask) == best_ask else ask
+    return [each.venue, bid_size, bid, ask, ask_size, age, ""]
+
+
+def _feeds(venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
+    from rich.table import Table
+
+    table = Table("feed", "state", box=None, pad_edge=False)
+    for name in ("books", "updates/s", "restarts", "reconnects", "drops", "memory MB"):
+        table.add_column(name, justify="right")
+    for name, venue in venues.items():
+        state = venue["state"]
+        colour = "green" if state == "live" else "red"
+        reconnects = max((stream["reconnects"] for stream in venue["streams"].values()), default=0)
+        table.add_row(
+            name,
+            f"[{colour}]{state}[/]" + (" [red]OUTAGE[/]" if venue["outage"] else ""),
+            f"{venue['books']['usable']}/{venue['books']['wanted']}",
+            f"{rates[name]:.0f}" if name in rates else "-",
+            str(venue["restarts"]),
+            str(reconnects),
+            str(venue["drops"]),
+            f"{venue['rss_bytes'] / _MB:.0f}" if venue["rss_bytes"] else "-",
+        )
+    return table
+
+
+def _print(screen: RenderableType) -> None:
+    from rich.console import Console
+
+    # A pipe has no width of its own, and a cut price is a wrong price.
+    Console(width=None if sys.stdout.isatty() else 120).print(screen)
+
+
+def _as_json(tops: Mapping[str, Sequence[Top]]) -> str:
+    import json
+
+    return json.dumps({symbol: [each._asdict() for each in venues] for symbol, venues in tops.items()})

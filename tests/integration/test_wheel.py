@@ -1,0 +1,49 @@
+"""The program as users install it: a wheel in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"ipc", "simulator", "supervisor", "workers"}
+
+
+def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Away from the source, which must not be imported instead."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | env
+    done = subprocess.run(command, cwd="/", env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, ROOT)
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def test_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    assert not [name for name in names if "test" in name.rsplit("/", 1)[-1]]
+
+
+def test_installed_wheel_runs_the_simulated_system(wheel, tmp_path):
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
+    program = tmp_path / "env" / "bin" / "paraphina-supervisor"
+    ran = run(program, "start", "--sim", "--for", "4", PARAPHINA_RUN_DIR=str(tmp_path / "run"))
+    assert "all 5 venues are live" in ran.stdout

@@ -1,0 +1,48 @@
+"""Why a connection to an account ends: one word, one text, whoever it was that failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.errors import ConfigError, DecodeError
+from ipc.health import Reason
+from workers.accounts.account import LoginError
+from workers.dial import ConnectError
+from workers.rest import RestError
+from workers.transport import ClosedError
+
+__all__ = ["FAILURES", "End", "end_of"]
+
+#: What logging in, conversing and asking may fail with.
+FAILURES: Final = (LoginError, ConfigError, ConnectError, ClosedError, RestError, DecodeError)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Why a connection ends, in a word and in words."""
+
+    reason: Reason
+    text: str
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the venue refuses the credentials, or there are none: whoever says so."""
+        return self.reason is Reason.AUTH_FAILED
+
+
+def end_of(error: Exception, secrets: tuple[str, ...]) -> End:
+    """What one of :data:`FAILURES` means; ``secrets`` are the names of those to look at when they are refused."""
+    match error:
+        case ConfigError():
+            return End(Reason.AUTH_FAILED, "; ".join(error.problems))
+        case DecodeError():
+            return End(Reason.PARSE_ERRORS, error.what)
+        case ConnectError(reason=Reason.AUTH_FAILED) | RestError(reason=Reason.AUTH_FAILED):
+            # HTTP's words say neither what was refused nor what to look at.
+            advice = f"check {' or '.join(secrets)}"
+            return End(error.reason, f"the venue does not accept the credentials: {error.what}; {advice}")
+        case LoginError() | ConnectError() | ClosedError() | RestError():
+            return End(error.reason, error.what)
+        case _:
+            raise TypeError(f"no failure of an account's: {error!r}") from error
