@@ -40,7 +40,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 def main() -> None:
     """Measure, and write down what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour, for a first impression")
+    parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part only; may be given again")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="where the results go")
     options = parser.parse_args()

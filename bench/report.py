@@ -76,13 +76,14 @@ def _latency(found: list[dict[str, Any]]) -> str:
             f"{one['venues']} x {one['per_s']}/s",
             one["events"],
             *(f"{one[name]:.2f}" for name in ("p50", "p99", "p999")),
+            f"{one['bare'][1]:.2f}, {one['bare'][2]:.2f}",
             one["lost"],
             "yes" if one["is_whole"] else "no",
         )
         for one in found
     ]
     title = "Frame read to Feed delivering, ms (aim: p99 of 1 at 5 x 1000/s; no loss at 1 x 5000/s)"
-    return _table(title, ["rate", "events", "p50", "p99", "p99.9", "lost", "all came"], rows)
+    return _table(title, ["rate", "events", "p50", "p99", "p99.9", "bare message p99, p99.9", "lost", "all came"], rows)
 
 
 def _pressure(found: dict[str, Any]) -> str:
