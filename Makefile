@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint unit integration soak docs clean
+.PHONY: demo test bench lint unit integration soak docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -12,6 +12,9 @@ test: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not soak" --cov --cov-report=term:skip-covered
+
+bench: .venv/benched
+	$(BIN)/python -m bench $(BENCH)
 
 lint: .venv/tested
 	$(BIN)/ruff check .
@@ -37,6 +40,10 @@ soak: .venv/tested
 
 .venv/tested: .venv/installed pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+.venv/benched: .venv/installed pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
 docs: .venv/installed

@@ -14,14 +14,15 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import hot_path, latency, memory, pressure, scaling, start
+from bench import hot_path, latency, memory, pressure, rivals, scaling, start
 from bench.report import tables
 from bench.task import ROOT
 from bench.verdict import machine
 
 #: What each part does: (runs, frames or seconds …) of a quick run, and of a whole one.
 PARTS: dict[str, Callable[[bool], Any]] = {
-    "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(5, 5000)),
+    "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(3, 3000)),
+    "rivals": lambda quick: list(rivals.measure(1, 2000) if quick else rivals.measure(3, 5000)),
     "latency": lambda quick: (
         latency.measure_all((100, 1000), 3.0) if quick else latency.measure_all(latency.RATES, 10.0)
     ),
@@ -39,7 +40,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 def main() -> None:
     """Measure, and write down what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("--quick", action="store_true", help="two minutes instead of twenty; for a first impression")
+    parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part only; may be given again")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", help="where the results go")
     options = parser.parse_args()

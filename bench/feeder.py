@@ -31,7 +31,7 @@ __all__ = ["Feeder"]
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 #: Between two rounds of what must be repeated.
-_REPEAT_S = 15.0
+_REPEAT_S = 1.0
 #: After the first frame.
 _BREATH_S = 0.2
 _PR_SET_PDEATHSIG = 1
@@ -207,6 +207,7 @@ class _Client:
         pause_s, burst, sent = self.script.pause_s, self.script.burst, self.script.sent
         with suppress(OSError):
             self._send(chunks[0])
+            sent.value += 1
             time.sleep(_BREATH_S)
             due = time.monotonic()
             for chunk in chunks[1:]:

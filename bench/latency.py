@@ -2,16 +2,19 @@
 
 Five workers are fed by a feeder each, at a set number of book frames a second; one Feed in this process reads all of
 them and keeps its books. Both ends use the monotonic clock of this machine. What is behind counts: nothing is left out,
-and a feed that falls behind shows in its highest percentiles.
+and a feed that falls behind shows in its highest percentiles. Beside each rate stands what :mod:`bench.control` found
+meanwhile: how late a bare message is on this machine.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from bench.control import Control
 from bench.feeder import Feeder
 from bench.frames import START_MS, VENUES, encoded
 from bench.system import System, fed
@@ -46,6 +49,8 @@ class Latency:
     p999: float = 0.0
     by_venue_p99: dict[str, float] = field(default_factory=dict)
     usable: list[str] = field(default_factory=list)
+    #: p50, p99 and p99.9 of a bare message between two idle processes meanwhile.
+    bare: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def measure(
@@ -54,9 +59,10 @@ def measure(
     """Each rate (frames a second and venue) for so many seconds on all ``venues`` at once."""
     for per_s in rates:
         found = _at(per_s, seconds, venues)
+        ending = "" if found.is_whole else "  NOT every last frame came"
         tell(
-            f"latency {found.venues} x {per_s:>5}/s  p50 {found.p50:.2f}  p99 {found.p99:.2f}  p99.9 {found.p999:.2f}"
-            f" ms  lost {found.lost}{'' if found.is_whole else '  NOT every last frame came'}"
+            f"latency {found.venues} x {per_s}/s  p50 {found.p50:.2f}  p99 {found.p99:.2f}  p99.9 {found.p999:.2f} ms"
+            f" (bare message p99 {found.bare[1]:.2f})  lost {found.lost}{ending}"
         )
         yield found
 
@@ -74,10 +80,12 @@ def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:
             for venue in venues
         }
         system = stack.enter_context(System(fed(feeders)))
-        feed = stack.enter_context(Feed(system.run_dir.path, channels=["book"]))
-        ages = _follow(feed, venues, count, time.monotonic() + seconds + _MARGIN_S)
-        usable = [venue for venue in venues if feed.book(venue, "BTC-PERP").usable]
-    found = Latency(len(venues), per_s, seconds, usable=usable, lost=feed.lost)
+        place = stack.enter_context(tempfile.TemporaryDirectory(prefix="pb-", dir="/dev/shm"))
+        control = Control(f"ipc://{place}/bare")
+        with control, Feed(system.run_dir.path, channels=["book"]) as feed:
+            ages = _follow(feed, venues, count, time.monotonic() + seconds + _MARGIN_S)
+            usable = [venue for venue in venues if feed.book(venue, "BTC-PERP").usable]
+    found = Latency(len(venues), per_s, seconds, usable=usable, lost=feed.lost, bare=control.late)
     found.is_whole = all(last == count for last, _ in ages.values())
     # What came in the first second is the start's business.
     skipped = int(per_s * _WARM_S)

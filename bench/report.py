@@ -55,19 +55,35 @@ def _hot_path(cases: list[dict[str, Any]]) -> str:
     return _table(title, ["tempo", "venue", "frames", "ours", "ccxt.pro", "ccxt.pro / ours"], rows)
 
 
+def _rivals(cases: list[dict[str, Any]]) -> str:
+    rows: _Rows = [
+        (
+            case["tempo"],
+            case["venue"],
+            case["kind"],
+            case["rival"],
+            _ratio(case["ratio"]) if case["ratio"] else case["why"],
+        )
+        for case in cases
+    ]
+    title = "CPU a message beside nautilus_trader (Hyperliquid) and cryptofeed (aster as Binance futures)"
+    return _table(title, ["tempo", "venue", "frames", "rival", "rival / ours"], rows)
+
+
 def _latency(found: list[dict[str, Any]]) -> str:
     rows: _Rows = [
         (
             f"{one['venues']} x {one['per_s']}/s",
             one["events"],
             *(f"{one[name]:.2f}" for name in ("p50", "p99", "p999")),
+            f"{one['bare'][1]:.2f}, {one['bare'][2]:.2f}",
             one["lost"],
             "yes" if one["is_whole"] else "no",
         )
         for one in found
     ]
     title = "Frame read to Feed delivering, ms (aim: p99 of 1 at 5 x 1000/s; no loss at 1 x 5000/s)"
-    return _table(title, ["rate", "events", "p50", "p99", "p99.9", "lost", "all came"], rows)
+    return _table(title, ["rate", "events", "p50", "p99", "p99.9", "bare message p99, p99.9", "lost", "all came"], rows)
 
 
 def _pressure(found: dict[str, Any]) -> str:
@@ -124,6 +140,7 @@ def _start(found: dict[str, list[float]]) -> str:
 
 _PARTS: dict[str, Callable[[Any], str]] = {
     "hot_path": _hot_path,
+    "rivals": _rivals,
     "latency": _latency,
     "pressure": _pressure,
     "markets": _scaling,

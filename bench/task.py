@@ -84,7 +84,10 @@ def ask(python: str | Path, module: str, task: Task) -> Outcome:
         RuntimeError: It failed, or did not handle every frame.
     """
     command = [str(python), "-m", module, json.dumps(asdict(task))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{module} on {task.venue} {task.kind}: not done within {_LIMIT_S:g} s") from None
     if done.returncode:
         raise RuntimeError(f"{module} failed on {task.venue} {task.kind}: {done.stderr.strip()[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
