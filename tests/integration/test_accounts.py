@@ -398,6 +398,21 @@ def test_what_was_lost_is_found_by_the_next_look(desk: Desk, reader: Reader) -> 
     wait_equal(desk, reader, FREQUENT)
 
 
+def test_a_stream_that_tells_nothing_any_more_is_made_anew(desk: Desk, reader: Reader) -> None:
+    """Where looks are frequent: it stays open and answers pings, but every message is lost."""
+    desk.let_live(0)
+    before = desk.venue("extended")["sessions"]["account"]["reconnects"]
+    desk.fault("extended", "lose_private", count=10_000)
+    deadline = time.monotonic() + 40
+    while desk.venue("extended")["sessions"]["account"]["reconnects"] == before:
+        assert time.monotonic() < deadline
+        desk.do("extended", "market", symbol="BTC-PERP")
+        time.sleep(1)
+    desk.fault("extended", "clear")
+    assert desk.log("account.state", venue="extended", reason="seq_gap")
+    wait_equal(desk, reader, ["extended"])
+
+
 def test_what_was_lost_and_what_happened_meanwhile_is_found_when_it_connects_anew(desk: Desk, reader: Reader) -> None:
     desk.let_live(0)
     for venue in VENUES:
