@@ -46,7 +46,7 @@ OPEN = {"open", "untriggered"}
 SEED = 1
 HOURS_S = 8 * 3600
 #: Where looks by REST are cheap they are frequent; elsewhere the venue's budget allows few.
-PERIODS_MS = {"aster": 4000, "extended": 4000, "paradex": 4000, "hyperliquid": 60_000, "lighter": 60_000}
+PERIODS_MS = {"aster": 4000, "extended": 2500, "paradex": 2500, "hyperliquid": 60_000, "lighter": 60_000}
 FREQUENT = tuple(venue for venue, period_ms in PERIODS_MS.items() if period_ms < 10_000)
 WITH_LOGIN = tuple(venue for venue in VENUES if venue != "hyperliquid")
 _FORMS = ("", "_FILE", "_COMMAND")
@@ -128,7 +128,7 @@ class Desk(System):
             told = self.venue(venue)
             streams = {name: one["reconnects"] for name, one in told["streams"].items() if name != "account"}
             sessions = {n: one["reconnects"] for n, one in told["sessions"].items() if not n.startswith("account")}
-            venues[venue] = (told["pid"], told["restarts"], told["state"], streams, sessions)
+            venues[venue] = (told["pid"], told["restarts"], streams, sessions)
         return venues
 
 
@@ -312,6 +312,7 @@ def untouched(desk: Desk) -> Iterator[None]:
         unwell = [one for one in changes if one.state not in {"live", "subscribed", "quiet"}]
         assert [(one.venue, one.stream, one.symbol, one.state) for one in unwell] == []
         assert {one.epoch for one in listener.of(Heartbeat, "lighter")} == {desk.venue("lighter")["epoch"]}
+    desk.wait_live()
     assert desk.public() == before
 
 

@@ -157,8 +157,11 @@ class Reconciler:
         asked_wall_ns = time.time_ns()
         since_ns = self._reconciled_wall_ns - _OVERLAP_NS if self._reconciled_wall_ns else asked_wall_ns - _FIRST_NS
         asked_at = self._statement.asked()
-        self._is_asked = False
-        self._due_ns = time.monotonic_ns() + self._period_ns
+        with self._lock:
+            if self._login is not login:
+                return
+            self._is_asked = False
+            self._due_ns = time.monotonic_ns() + self._period_ns
         steps = self._side.snapshot(login, self._secrets, self._markets(), self._alias, since_ns // _MS, asked_wall_ns)
         try:
             snapshot = self._caller.drive(steps)
