@@ -31,7 +31,8 @@ class Ledger:
     """One account's state.
 
     ``pushes`` counts what the stream told. ``repeated`` counts fills and payments that came again, ``outdated`` states
-    that were older than what was known, ``contested`` answers that a push overtook.
+    that were older than what was known, ``contested`` answers that a push overtook. ``unpushed`` are the fills that
+    REST told of and the stream has not: it is late, or deaf.
     """
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class Ledger:
         self.repeated = 0
         self.outdated = 0
         self.contested = 0
+        self.unpushed: set[str] = set()
         self._fills: dict[str, None] = {}
         self._payments: dict[str, None] = {}
         self._orders: dict[str, Order] = {}
@@ -55,7 +57,7 @@ class Ledger:
             asked_at: For an answer: :attr:`pushes` when it was asked for. None for a push.
         """
         if isinstance(event, Fill):
-            return self._take_once(event.fill_id, self._fills)
+            return self._take_fill(event.fill_id, is_pushed=asked_at is None)
         if isinstance(event, Payment):
             return self._take_once(event.payment_id, self._payments)
         key = _key(event)
@@ -106,6 +108,14 @@ class Ledger:
     def open_orders(self) -> list[Order]:
         """The orders that are open as far as is known."""
         return [order for order in self._orders.values() if order.status in _OPEN]
+
+    def _take_fill(self, fill_id: str, *, is_pushed: bool) -> bool:
+        is_new = self._take_once(fill_id, self._fills)
+        if is_pushed:
+            self.unpushed.discard(fill_id)
+        elif is_new:
+            self.unpushed.add(fill_id)
+        return is_new
 
     def _take_once(self, event_id: str, known: dict[str, None]) -> bool:
         if event_id in known:

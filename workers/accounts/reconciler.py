@@ -40,6 +40,8 @@ _SOON_NS: Final = 5 * _NS
 _RENEW_AGAIN_NS: Final = 10 * _NS
 #: Without an answer for so many periods the account is stale.
 _STALE_PERIODS: Final = 3
+#: A stream that missed fills before so many looks in a row tells nothing; one may be missed in many ways.
+_DEAF_LOOKS: Final = 2
 
 
 class StreamHandle(Protocol):
@@ -106,6 +108,9 @@ class Reconciler:
         self._lock = Lock()
         self._login: Login | None = None
         self._is_asked = False
+        #: Looks with this login that were answered, and how many of the last ones found what the stream missed.
+        self._looks = 0
+        self._deaf_looks = 0
         #: Whether the next look comes early because an answer was overtaken.
         self._is_second = False
         self._due_ns = 0
@@ -118,6 +123,7 @@ class Reconciler:
         with self._lock:
             self._login = login
             self._due_ns = self._renew_ns = self._held_until_ns = 0
+            self._looks = self._deaf_looks = 0
             self._answered_ns = time.monotonic_ns()
 
     def logged_out(self) -> None:
@@ -145,11 +151,17 @@ class Reconciler:
     # --- the whole account ------------------------------------------------------------------------------------------
 
     def _reconcile(self, login: Login) -> None:
+        if self._is_deaf():
+            self._end(login, End(Reason.SEQ_GAP, "the stream does not tell of fills that there are"))
+            return
         asked_wall_ns = time.time_ns()
         since_ns = self._reconciled_wall_ns - _OVERLAP_NS if self._reconciled_wall_ns else asked_wall_ns - _FIRST_NS
         asked_at = self._statement.asked()
-        self._is_asked = False
-        self._due_ns = time.monotonic_ns() + self._period_ns
+        with self._lock:
+            if self._login is not login:
+                return
+            self._is_asked = False
+            self._due_ns = time.monotonic_ns() + self._period_ns
         steps = self._side.snapshot(login, self._secrets, self._markets(), self._alias, since_ns // _MS, asked_wall_ns)
         try:
             snapshot = self._caller.drive(steps)
@@ -163,6 +175,7 @@ class Reconciler:
             if self._login is not login:
                 return
             self._backoff.reset()
+            self._looks += 1
             self._answered_ns = time.monotonic_ns()
             self._statement.heard(self._answered_ns)
             self._statement.tell(StreamState.LIVE, None, None)
@@ -170,6 +183,15 @@ class Reconciler:
             self._is_second = not is_whole and not self._is_second
             if self._is_second:
                 self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
+
+    def _is_deaf(self) -> bool:
+        """Whether the stream, open as it is, has not told of fills that two looks in a row have found.
+
+        The first look finds what was before it.
+        """
+        missed = self._statement.unpushed()
+        self._deaf_looks = self._deaf_looks + 1 if missed and self._looks > 1 else 0
+        return self._deaf_looks >= _DEAF_LOOKS
 
     def _put_off(self, login: Login, why: End) -> None:
         """Look again later; what failed with an earlier login delays nothing of this one's."""
@@ -217,12 +239,16 @@ class Reconciler:
         told = end_of(error, self._side.secrets)
         if not told.is_refused:
             return told
+        self._end(login, told)
+        return None
+
+    def _end(self, login: Login, why: End) -> None:
+        """End the connection that was made with a login, if it is there still."""
         with self._lock:
             if self._login is login:
                 self._login = None
                 if self.stream is not None:
-                    self.stream.end(told.reason, told.text)
-        return None
+                    self.stream.end(why.reason, why.text)
 
     # --- over restarts ----------------------------------------------------------------------------------------------
 

@@ -91,6 +91,13 @@ class Statement:
                     self._send(event)
         return ledger.contested == contested
 
+    def unpushed(self) -> int:
+        """How many fills REST told of since this was last asked, of which the stream has not told by now."""
+        with self._publisher.turn:
+            count = len(self.ledger.unpushed)
+            self.ledger.unpushed.clear()
+        return count
+
     def tell(
         self,
         state: StreamState,

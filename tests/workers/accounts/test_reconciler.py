@@ -182,6 +182,38 @@ def test_a_busy_account_is_not_asked_for_all_the_time(new: Any) -> None:
     assert looking.pauses == [5, 60, 5, 60, 5, 60, 5]
 
 
+def told_of(*fill_ids: str) -> list[Snapshot]:
+    """What looks find, one after the other; the last one nothing more."""
+    return [*(Snapshot((fill(fill_id),), frozenset()) for fill_id in fill_ids), NOTHING]
+
+
+def test_a_stream_that_tells_nothing_is_made_anew(new: Any) -> None:
+    """It is open and answers pings, but fills are found by REST alone."""
+    looking = new(snapshots=told_of("before", "a", "b", "c"))
+    looking.log_in()
+    looking.run(2.5 * MINUTE)
+    assert looking.stream.ends == []
+    looking.run(MINUTE)
+    assert [reason for reason, _ in looking.stream.ends] == [Reason.SEQ_GAP]
+
+
+def test_a_stream_that_missed_something_once_goes_on(new: Any) -> None:
+    looking = new(snapshots=told_of("before", "a"))
+    looking.log_in()
+    looking.run(10 * MINUTE)
+    assert looking.stream.ends == []
+
+
+def test_a_stream_that_is_later_than_rest_goes_on(new: Any) -> None:
+    looking = new(snapshots=told_of("before", "a", "b", "c", "d"))
+    looking.log_in()
+    for fill_id in ("before", "a", "b", "c", "d"):
+        looking.run(MINUTE / 2)
+        looking.told.statement.pushed([fill(fill_id)])
+        looking.run(MINUTE / 2)
+    assert looking.stream.ends == []
+
+
 def test_what_the_answer_holds_is_told_and_heard(new: Any, clock: FakeClock) -> None:
     looking = new(snapshots=[Snapshot((order(), fill()), frozenset({"1"}))])
     looking.log_in()
