@@ -27,7 +27,7 @@ def plain(number: Decimal | int) -> str:
     return shortest(str(number))
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def shortest(text: str) -> str:
     """Decimal text in its shortest plain form: ``82653.0`` gives ``82653``, ``1e-7`` gives ``0.0000001``.
 

@@ -118,7 +118,7 @@ def decode(payload: bytes | memoryview) -> Message | None:
         raise DecodeError(f"malformed SBE frame of {len(payload)} bytes: {error}") from error
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def fixed_text(units: int) -> str:
     """An integer of 1e-8 units as the shortest plain decimal. Cached: prices and sizes repeat (a sixth of the time).
 

@@ -104,7 +104,7 @@ def test_text_of_any_number_is_exact(units: int) -> None:
 
 
 def test_cache_of_texts_is_bounded() -> None:
-    assert fixed_text.cache_info().maxsize == 65_536
+    assert fixed_text.cache_info().maxsize == 16_384
 
 
 # --- round trips --------------------------------------------------------------------------------------------------

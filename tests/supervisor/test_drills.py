@@ -1,0 +1,69 @@
+"""The catalogue of drills: arithmetic, and what can be done where."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ipc.control import ProcessFault
+from ipc.rundir import RunDir
+from simulator.faults import FAULTS
+from supervisor.drill.catalogue import DRILLS, Conditions
+from supervisor.drill.measure import Ground
+from workers.venues import VENUES
+
+CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=1.0, connect_s=3.0)
+SLACK_S = 1.5
+
+
+def ground(tmp_path, admin="http://127.0.0.1:9", **more):
+    return Ground(RunDir(tmp_path), admin, CONDITIONS, **more)
+
+
+@pytest.mark.parametrize("drill", DRILLS.values(), ids=lambda drill: drill.name)
+def test_every_drill_is_something_that_can_be_done(drill):
+    if drill.kind == "process":
+        assert drill.name in ProcessFault.__args__
+        return
+    fault = FAULTS[drill.fault or drill.name]
+    assert drill.needs_tls is fault.needs_tls
+    msgspec.convert(dict(drill.arguments(CONDITIONS)), fault.parameters)
+
+
+@pytest.mark.parametrize("drill", DRILLS.values(), ids=lambda drill: drill.name)
+def test_no_drill_is_over_before_its_fault(drill):
+    lasts_s = drill.arguments(CONDITIONS).get("duration_s", 0.0)
+    assert drill.limit_s(CONDITIONS) > lasts_s or drill.effect == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "lasts_s", "limit_s"),
+    [("tls_hang", 4.3, 6.0), ("tls_bad_certificate", 1.5, 3.5), ("tls_expired", 1.5, 3.5), ("refuse", 1.5, 3.5)],
+)
+def test_what_fails_once_is_over_after_the_second_delay(name, lasts_s, limit_s):
+    drill = DRILLS[name]
+    assert drill.arguments(CONDITIONS)["duration_s"] == pytest.approx(lasts_s)
+    assert drill.limit_s(CONDITIONS) == pytest.approx(limit_s + SLACK_S)
+
+
+def test_every_drill_has_an_effect_on_every_venue():
+    for drill in DRILLS.values():
+        assert {drill.effect_on(venue) for venue in VENUES} <= {"restart", "reconnect", "resync", "none"}
+        assert set(drill.venue_effects) <= set(VENUES)
+
+
+@pytest.mark.parametrize(
+    ("name", "admin", "has_tls", "why"),
+    [
+        ("kill", None, False, None),
+        ("close", None, False, "only a simulator"),
+        ("close", "http://x", False, None),
+        ("tls_expired", "http://x", False, "do not speak TLS"),
+        ("tls_expired", "http://x", True, None),
+        ("tls_hang", "http://x", False, None),
+        ("wrong_schema", "http://x", True, "no such fault there"),
+    ],
+)
+def test_what_hinders_a_drill_is_said(tmp_path, name, admin, has_tls, why):
+    hindrance = ground(tmp_path, admin, has_tls=has_tls).hinders(DRILLS[name], "lighter")
+    assert hindrance is None if why is None else why in hindrance
