@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint unit integration docs clean
+.PHONY: demo test bench lint unit integration soak docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -26,6 +26,10 @@ unit: .venv/tested
 
 integration: .venv/tested
 	$(BIN)/pytest -m integration
+
+# Long runs; PARAPHINA_SOAK_S says how many seconds each may take (an hour).
+soak: .venv/tested
+	$(BIN)/pytest -m soak tests/soak tests/integration/test_pipeline.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

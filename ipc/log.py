@@ -72,6 +72,8 @@ _hidden: dict[str, None] = {}
 _hidden_lock: Final = threading.Lock()
 #: Shorter ones are no secrets, and would tear holes into every line.
 _MIN_HIDDEN: Final = 6
+#: Nor are numbers of fewer digits, such as those of accounts; lines are full of numbers, and times are some of them.
+_MIN_DIGITS: Final = 12
 #: Tokens are renewed every few minutes; the oldest of so many have long expired.
 _MAX_HIDDEN: Final = 256
 
@@ -81,7 +83,7 @@ def hide(secret: str) -> None:
 
     It is forgotten when many others were hidden after it, so hide a secret whenever it is used.
     """
-    if len(secret) < _MIN_HIDDEN:
+    if len(secret) < (_MIN_DIGITS if secret.isdecimal() else _MIN_HIDDEN):
         return
     with _hidden_lock:
         for text in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):

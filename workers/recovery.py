@@ -25,7 +25,7 @@ _MS: Final = 1_000_000
 #: A resync without a snapshot for this long is tried again.
 RESYNC_RETRY_NS: Final = 5 * _NS
 #: Between two fetches of one book, when the first could not be joined to the stream: doubling up to a cap.
-_REFETCH_PAUSE_NS: Final = 250 * _MS
+_REFETCH_PAUSE_NS: Final = 100 * _MS
 _REFETCH_CAP_NS: Final = 2 * _NS
 #: A stream to be joined is given so long to show its first change before its snapshot is fetched all the same.
 FIRST_CHANGE_NS: Final = 300 * _MS
@@ -204,6 +204,9 @@ class Recovery:
 
     def _look_for_book(self, route: Route) -> None:
         """A book that is not usable: try again, and give the connection up when it takes too long."""
+        if not self._subscriptions.is_asked(route.subscription):
+            route.unusable_since_ns = self._now  # the pace of the venue holds it back
+            return
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1

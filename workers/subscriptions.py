@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
+from ipc.health import Stream
 from workers.budget import Bucket
 from workers.venues.venue import Connection, Limits, Subscription
 
@@ -42,12 +43,14 @@ _SETTLED: Final = frozenset({SubscriptionState.ACTIVE, SubscriptionState.REFUSED
 
 
 class _Entry:
-    __slots__ = ("since_ns", "state", "subscription")
+    __slots__ = ("is_asked", "since_ns", "state", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self.state = SubscriptionState.WAITING
         self.since_ns = 0
+        #: Whether it was asked for on this connection.
+        self.is_asked = False
 
 
 class Subscriptions:
@@ -59,7 +62,9 @@ class Subscriptions:
     """
 
     def __init__(self, connection: Connection, limits: Limits) -> None:
-        self._entries = {subscription.key: _Entry(subscription) for subscription in connection.subscriptions}
+        # Where the pace lets only some go out at once, books come first: by them a venue is judged.
+        in_order = sorted(connection.subscriptions, key=lambda subscription: Stream.BOOK not in subscription.streams)
+        self._entries = {subscription.key: _Entry(subscription) for subscription in in_order}
         self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
         self._in_url = connection.in_url
         #: One for all connections, one after the other: venues count the messages of an address.
@@ -78,7 +83,7 @@ class Subscriptions:
         for entry in self._entries.values():
             if entry.state is SubscriptionState.POISONED and now_ns - entry.since_ns < _POISONED_NS:
                 continue
-            implicit = self._in_url or entry.subscription.subscribe is None
+            implicit = entry.is_asked = self._in_url or entry.subscription.subscribe is None
             self._to(entry, SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
 
     def closed(self, now_ns: int) -> list[Subscription]:
@@ -107,8 +112,13 @@ class Subscriptions:
             if not self._bucket.take(1, now_ns):
                 break
             self._to(entry, SubscriptionState.SENT, now_ns)
+            entry.is_asked = True
             messages.append(entry.subscription.subscribe or b"")
         return messages
+
+    def is_asked(self, subscription: Subscription) -> bool:
+        """Whether a subscription was asked for on this connection; before, nothing can come of it."""
+        return self._entries[subscription.key].is_asked
 
     def resubscribe(self, subscription: Subscription, now_ns: int) -> bool:
         """Leave and join again, unless joining is under way; False when the venue has no messages for that."""

@@ -173,6 +173,9 @@ class Worker:
         for connection in self._connections:
             connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
         self._describe(resolved.listings)
+        for base, reason in resolved.missing.items():
+            self._tell_missing(base, reason)
+        log.info("fixture.playing", venue=self._settings.venue, path=directory, records=len(fixture.records))
         by_session = {connection.session: connection for connection in self._connections}
 
         def publish(session: Session, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001

@@ -14,6 +14,7 @@ from supervisor.journal.format import SUFFIX, Header, decode_header
 __all__ = ["EventFile", "Lines", "RawFile", "find"]
 
 _BUFFER: Final = 1024 * 1024
+_END: Final = ord("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Lines:
         self.number = self.torn = 0
         with self._path.open("rb", buffering=_BUFFER) as file:
             for line in file:
-                if not line.endswith(b"\n"):
+                if line[-1] != _END:
                     self.torn = len(line)
                     return
                 self.number += 1

@@ -77,6 +77,8 @@ def _event_tasks(files: Sequence[EventFile], shares: int) -> list[_Task]:
     """Looks that share the publishers of a journal, about as much work for each; the first has what is left."""
     if not files:
         return []
+    if shares == 1:
+        return [_Task(files)]
     parts = _parts(_sample(max(files, key=lambda file: file.size).path), shares)
     others = frozenset(publisher for part in parts[1:] for publisher in part)
     return [_Task(files, others=others), *(_Task(files, own=part) for part in parts[1:])]

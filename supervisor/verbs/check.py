@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from supervisor.config import Config, VenueConfig
 
 __all__ = ["check"]
+
+#: How long accounts may take beyond the watch, s, and what they are then.
+_SETTLE_S: Final = 15.0
+_SETTLED: Final = frozenset({"live", "failed"})
 
 
 @click.command()
@@ -187,14 +191,25 @@ def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str,
 
 
 def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | None]]:
-    """Whether the accounts are followed by now; if not, why."""
+    """Whether the venues accept the credentials of the accounts; if not, why."""
+    import time
+
+    followed = {venue.name: venue.account for venue in config.venues.values() if venue.account is not None}
+    deadline = time.monotonic() + _SETTLE_S
+    while not all(one.get("state") in _SETTLED for one in _accounts(run_dir, followed)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    for (name, account), told in zip(followed.items(), _accounts(run_dir, followed), strict=True):
+        words = [str(told[key]) for key in ("state", "reason", "says") if told.get(key)]
+        problem = None if told.get("state") == "live" else ": ".join(words) or "nothing is known of it"
+        yield f"{name} accepts the credentials of account {account}", problem
+
+
+def _accounts(run_dir: Path, venues: Iterable[str]) -> list[Mapping[str, object]]:
+    """What the status says of the account streams of these venues."""
     from ipc.rundir import RunDir
     from supervisor.status import read_status
 
-    followed = [venue for venue in config.venues.values() if venue.account is not None]
-    status = read_status(RunDir(run_dir))["venues"] if followed else {}
-    for venue in followed:
-        told = status.get(venue.name, {}).get("streams", {}).get("account", {})
-        words = [str(told[key]) for key in ("state", "reason", "says") if told.get(key)]
-        problem = None if told.get("state") == "live" else ": ".join(words) or "nothing is known of it"
-        yield f"{venue.name} accepts the credentials of account {venue.account}", problem
+    told = read_status(RunDir(run_dir))["venues"]
+    return [told.get(name, {}).get("streams", {}).get("account", {}) for name in venues]

@@ -125,6 +125,8 @@ def _text(tally: Tally, out: str) -> str:
         lines.append(f"  {venue:<12} {events:>12,}{raw}{lost}")
     if tally.malformed:
         lines.append(f"  {tally.malformed:,} messages were no events")
+    if tally.raw:
+        lines.append(f"play the raw frames with: ROADMAP_B_FIXTURE_DIR={out} paraphina-supervisor start")
     return "\n".join(lines)
 
 

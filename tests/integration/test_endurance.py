@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 _MIB = 2**20
 RESTARTS = 600
 ROUNDS = 8
-IDLE_S = 20.0
+IDLE_S = 8.0
 
 
 @pytest.fixture

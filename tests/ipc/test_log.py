@@ -419,6 +419,12 @@ def test_text_too_short_to_be_a_secret_is_not_hidden(pipe, hidden) -> None:
     assert pipe.lines()[0]["key"] == "12345"
 
 
+def test_number_of_an_account_tears_no_holes_into_other_numbers(pipe, hidden) -> None:
+    hide("123456")
+    emit(handler_on(pipe), record("told", seq=91234567, key="123456"))
+    assert pipe.lines()[0]["seq"] == 91234567
+
+
 @pytest.mark.parametrize("secret", ['pass"word', "back\\slash", "pässword", "two\nlines"])
 def test_hidden_text_is_not_written_escaped_either(pipe, hidden, secret: str) -> None:
     hide(secret)

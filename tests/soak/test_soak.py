@@ -56,7 +56,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
 def blows_on(venue: str, chance: random.Random) -> Iterator[list[Drill]]:
     """A plan without an end: mostly one fault at a time, at times two together."""
-    drills = drills_on(venue)
+    drills = drills_on(venue, has_tls=True)
     while True:
         time.sleep(chance.uniform(0.0, PAUSE_S.get(venue, 2.0)))
         yield chance.sample(drills, 2 if chance.random() < 0.2 else 1)
@@ -70,7 +70,7 @@ def test_an_hour_of_random_faults_and_no_consumer_trusts_a_wrong_book(say: Say) 
     times: dict[str, list[float]] = {}
     compared: Counter[tuple[str, str]] = Counter()
     with (
-        System(config=SETTINGS) as system,
+        System("--sim-tls", config=SETTINGS) as system,
         TruthChecker(system) as steady,
         TruthChecker(system, nap_s=(5.0, 10.0), poll_s=0.1) as slow,
     ):

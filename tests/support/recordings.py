@@ -68,8 +68,11 @@ class Recorder:
         return self.code
 
     def wait_for_events(self) -> None:
-        """Until something stands in the journal."""
-        wait_for(lambda: any(path.stat().st_size > 10_000 for path in self.out.glob("events-*")), what="a journal")
+        """Until something of everything stands in the journal, a heartbeat of each venue among it."""
+        wait_for(
+            lambda: any(b'"heartbeat.' in path.read_bytes() for path in self.out.glob("events-*")), what="a journal"
+        )
+        time.sleep(1.1)
 
 
 class Loudspeakers:

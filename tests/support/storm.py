@@ -24,7 +24,7 @@ from supervisor.drill.measure import Ground
 __all__ = ["CONDITIONS", "SETTINGS", "Blow", "Storm", "drills_on", "joining"]
 
 #: Limits so short that every fault shows soon.
-CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=0.2)
+CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=0.2, connect_s=3.0)
 SETTINGS = """
 [supervisor]
 tick_ms = 100
@@ -78,7 +78,7 @@ class Storm:
         self._system = system
         self._witness = witness
         self._conditions = conditions
-        self._ground = Ground(system.run_dir, system.run_dir.describe()["simulator"]["admin"], conditions)
+        self._ground = Ground.of(system.run_dir, conditions)
 
     def run(
         self, plans: Mapping[str, Iterable[Sequence[Drill]]], goes_on: Callable[[], bool] = lambda: True
@@ -129,9 +129,13 @@ class Storm:
                 self._ground.inject(drill, venue)
 
 
-def drills_on(venue: str, *, without: Sequence[str] = ()) -> list[Drill]:
+def drills_on(venue: str, *, without: Sequence[str] = (), has_tls: bool = False) -> list[Drill]:
     """Every drill that there is on a venue, but for some."""
-    return [drill for drill in DRILLS.values() if drill.applies_to(venue) and drill.name not in without]
+    return [
+        drill
+        for drill in DRILLS.values()
+        if drill.applies_to(venue) and drill.name not in without and (has_tls or not drill.needs_tls)
+    ]
 
 
 @contextmanager

@@ -365,6 +365,7 @@ def test_refresh_of_a_book_that_only_rest_gave_does_not_look_ages_old(new_line, 
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
     line.connection._begin()
     line.connection._opened()
+    line.turn()
     clock.advance(1)
     line.turn()
     line.connection.deliver(Fetched(line.fetches[0].route, "bridge", snapshot(7), None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from fake_venue import BTC, ETH, FakeVenue, delta, mark, snapshot, trade
@@ -163,6 +164,24 @@ def test_silence_on_one_stream_of_a_market_is_not_that_of_another():
     assert len(gaps) == 1
 
 
+def test_book_whose_subscription_the_pace_holds_back_is_not_missed():
+    venue = FakeVenue(streams=BOOKS_ONLY)
+    venue.limits = replace(venue.limits, burst=1, messages_per_s=1 / 15)
+    stage = Stage(venue, (BTC, ETH))
+    stage.connect()
+    for second in range(14):
+        stage.say(snapshot(1 + second), Pong())
+        stage.wait(1)
+    assert stage.closing is None, "its limit is ten seconds"
+    assert messages(stage) == [JOIN]
+    stage.wait(1.2)
+    assert messages(stage) == [JOIN.replace(b"BTC", b"ETH")]
+    for second in range(12):
+        stage.say(snapshot(20 + second), Pong())
+        stage.wait(1)
+    assert stage.closing is Reason.NO_BOOK, "but once it was asked for, it is"
+
+
 # --- joining a stream to a fetched snapshot -----------------------------------------------------------------------
 
 
@@ -203,7 +222,7 @@ def test_snapshot_that_is_too_old_is_fetched_again_less_and_less_often(bridge):
         while not bridge.is_fetching():
             bridge.wait(0.05, every_s=0.05)
         pauses.append((bridge.now - answered_at) / NS)
-    assert pauses == [pytest.approx(pause, abs=0.11) for pause in (0.25, 0.5, 1, 2, 2, 2)]
+    assert pauses == [pytest.approx(pause, abs=0.11) for pause in (0.1, 0.2, 0.4, 0.8, 1.6, 2)]
     assert "book.not_joined" in bridge.notes()
     assert len(bridge.answer(snapshot(7))) == 2
 

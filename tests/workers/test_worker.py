@@ -40,6 +40,7 @@ class FakeConnection:
         self.away_since_ns = 0
         self.ended, self.hurries, self.runs = None, 0, 0
         self.is_stubborn = False
+        self.told = []
         for route in session.book_routes:
             route.feed = publisher.topic(f"{route.stream}.{settings.venue}.{route.symbol}")
 
@@ -54,6 +55,9 @@ class FakeConnection:
     def hurry(self):
         self.hurries += 1
 
+    def tell_books(self, tape):
+        self.told.append(tape)
+
 
 class FakeTape:
     """Keeps what it is told to keep."""
@@ -61,12 +65,14 @@ class FakeTape:
     def __init__(self, *_):
         self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
         self.blackbox = None
+        self.wants_books = False
 
     def describe(self, sessions, listings, options):
         self.described.append((sessions, [listing.base for listing in listings], options))
 
     def look(self):
         self.looks += 1
+        return self.wants_books
 
     def due(self, _now_ns):
         blackbox, self.blackbox = self.blackbox, None
@@ -447,6 +453,15 @@ def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     assert done == ["hang"]
 
 
+def test_books_are_told_to_the_tape_when_it_wants_them(bench):
+    bench.worker._take_listings([BTC, ETH])
+    bench.worker._look()
+    assert [connection.told for connection in bench.connections] == [[]]
+    bench.worker._tape.wants_books = True
+    bench.worker._look()
+    assert [connection.told for connection in bench.connections] == [[bench.worker._tape]]
+
+
 def test_black_box_is_saved_when_it_is_due(bench):
     bench.worker._tape.blackbox = (Reason.SEQ_GAP, b"ring")
     for _ in range(3):
@@ -558,6 +573,17 @@ def test_worker_that_played_a_recording_ends_cleanly(player, monkeypatch):
 
 def test_changes_of_streams_in_a_recording_are_told(player):
     assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
+
+
+def test_market_that_is_not_in_a_recording_fails_alone(new_bench, recording, monkeypatch, events):
+    monkeypatch.setattr(worker, "Connection", Connection)
+    venue, folder = recording
+    bench = new_bench(venue, fixture_dir=folder, is_paced=False, bases=("BTC", "SOL"))
+    bench.worker._begin_fixture(folder)
+    assert events("market.missing")[0]["symbol"] == "SOL-PERP"
+    assert events("fixture.playing")[0]["records"] == 4
+    cell = bench.board.cell(3, 1, Stream.BOOK)
+    assert cell[CellWord.STATE] == code_of(StreamState.FAILED)
 
 
 def test_what_is_played_is_not_kept_in_a_black_box_again(player):

@@ -20,10 +20,11 @@ FAILURES: Final = (LoginError, ConfigError, ConnectError, ClosedError, RestError
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Why a connection ends, in a word and in words."""
+    """Why a connection ends, in a word and in words, and how long the venue asks to wait, s."""
 
     reason: Reason
     text: str
+    wait_s: float = 0.0
 
     @property
     def is_refused(self) -> bool:
@@ -43,6 +44,6 @@ def end_of(error: Exception, secrets: tuple[str, ...]) -> End:
             advice = f"check {' or '.join(secrets)}"
             return End(error.reason, f"the venue does not accept the credentials: {error.what}; {advice}")
         case LoginError() | ConnectError() | ClosedError() | RestError():
-            return End(error.reason, error.what)
+            return End(error.reason, error.what, getattr(error, "retry_after_s", None) or 0.0)
         case _:
             raise TypeError(f"no failure of an account's: {error!r}") from error

@@ -234,7 +234,7 @@ class ExtendedAccount(AccountSide):
             _position(row, None, markets, account, snapshot=True) for row in _told(_positions, body, "positions")
         ]
         body = yield _request("/user/balance", login.token)
-        events += _balance_events(_told(_balances, body, "balance"), None, account, snapshot=True)
+        events += _balance_told(body, account)
         # The balance is that of the collateral; what else is held, the stream alone tells.
         open_ids = frozenset(order.order_id for order in open_orders)
         return Snapshot(tuple(events), open_ids, has_all_balances=False)
@@ -411,6 +411,16 @@ def _answered(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, what: str)
 def _told(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, what: str) -> T:
     data, _ = _answered(decoder, body, what)
     return data
+
+
+def _balance_told(body: bytes, account: str) -> list[AccountEvent]:
+    """What the answer to balance tells; an account without money has none that could be found."""
+    try:
+        return _balance_events(_told(_balances, body, "balance"), None, account, snapshot=True)
+    except LoginError as error:
+        if error.reason is Reason.REFUSED and "not found" in error.what.lower():
+            return []
+        raise
 
 
 def _fills_since(key: str, markets: Markets, account: str, since_ms: int) -> Steps[list[AccountEvent]]:

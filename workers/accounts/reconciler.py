@@ -106,6 +106,8 @@ class Reconciler:
         self._lock = Lock()
         self._login: Login | None = None
         self._is_asked = False
+        #: Whether the next look comes early because an answer was overtaken.
+        self._is_second = False
         self._due_ns = 0
         self._renew_ns = 0
         self._answered_ns = 0
@@ -153,7 +155,7 @@ class Reconciler:
             snapshot = self._caller.drive(steps)
         except FAILURES as error:
             if (told := self._failed(login, error)) is not None:
-                self._put_off(login, told, getattr(error, "retry_after_s", None))
+                self._put_off(login, told)
             return
         is_whole = self._statement.answered(snapshot, asked_at)
         self._remember(asked_wall_ns)
@@ -164,16 +166,18 @@ class Reconciler:
             self._answered_ns = time.monotonic_ns()
             self._statement.heard(self._answered_ns)
             self._statement.tell(StreamState.LIVE, None, None)
-            if not is_whole:
+            # Once: on a busy account every answer is overtaken, and the next regular look is never far.
+            self._is_second = not is_whole and not self._is_second
+            if self._is_second:
                 self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
 
-    def _put_off(self, login: Login, why: End, asked_s: float | None) -> None:
+    def _put_off(self, login: Login, why: End) -> None:
         """Look again later; what failed with an earlier login delays nothing of this one's."""
         with self._lock:
             if self._login is not login:
                 return
-            now, venue_ns = time.monotonic_ns(), int((asked_s or 0.0) * _NS)
-            delay_ns = max(min(self._backoff.failed(0), self._period_ns), venue_ns)
+            now = time.monotonic_ns()
+            delay_ns = max(min(self._backoff.failed(0), self._period_ns), int(why.wait_s * _NS))
             self._due_ns = self._held_until_ns = now + delay_ns
             log.warning(
                 "account.unreconciled",

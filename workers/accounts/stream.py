@@ -136,9 +136,11 @@ class AccountStream:
         for word in (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.NEXT_ACTION):
             row[word] = 0
         row[SessionWord.CONNECT_START] = now
-        row[SessionWord.ATTEMPT] = self._backoff.failures + 1
+        row[SessionWord.ATTEMPT] = self._backoff.failures + self._auth_backoff.failures + 1
         row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
-        self._statement.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
+        # Refused credentials are refused until they are accepted, and told once, however often they are tried.
+        if self._statement.state is not StreamState.FAILED:
+            self._statement.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
     def _log_in(self) -> Login:
         """What a connection takes.
@@ -209,7 +211,7 @@ class AccountStream:
         healthy_ns = time.monotonic_ns() - self._up_ns if self._up_ns else 0
         if end.reason is Reason.ROTATION and healthy_ns >= _ROTATES_AFTER_NS:
             return 0.0
-        return self._backoff_of(end).failed(healthy_ns) / _NS
+        return max(self._backoff_of(end).failed(healthy_ns) / _NS, end.wait_s)
 
     def _backoff_of(self, end: End) -> Backoff:
         return self._auth_backoff if end.is_refused else self._backoff

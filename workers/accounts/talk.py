@@ -120,9 +120,9 @@ class Talk:
                 self._pong_due_ns = 0
             case Expired(text):
                 return End(Reason.ROTATION, f"the login expired: {text}")
-            case Refused(text, _, Reason() as reason, fatal):
-                log.warning("account.refused", venue=self._side.venue, reason=reason, text=text)
-                return End(reason, text) if fatal or reason is Reason.AUTH_FAILED else None
+            case Refused(text, _, Reason() as reason, _):
+                # Whatever it was, it was needed: a connection without it would tell of a part as if it were all.
+                return End(reason, text)
             case _:
                 pass
         return None

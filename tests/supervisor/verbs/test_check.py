@@ -13,6 +13,7 @@ from ipc.health import Reason
 from supervisor.config import load
 from supervisor.verbs import check
 from workers import rest
+from workers.accounts.secrets import environment_names
 from workers.rest import RestError
 from workers.venues import VENUES
 
@@ -193,3 +194,63 @@ def test_gaps_drift_and_silence_are_told(watched):
         "lighter": (1, "2 gaps (seq_gap), 1 books differed"),
         "paradex": (0, "no book update at all"),
     }
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def account_of(cli, monkeypatch):
+    """What is found of Lighter's account with these secrets."""
+    for name in environment_names():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PARAPHINA_LIGHTER_ACCOUNT", "desk")
+
+    def look(**secrets):
+        for name, value in secrets.items():
+            monkeypatch.setenv(name, value)
+        ran = cli("check")
+        ((verdict, line),) = [one for one in lines(ran) if "account" in one[1]]
+        assert ran.code == (0 if verdict == "ok" else 1)
+        return line.removeprefix("lighter account desk has credentials")
+
+    return look
+
+
+def test_credentials_that_are_there(account_of):
+    assert account_of(LIGHTER_ACCOUNT_INDEX="7", LIGHTER_AUTH_TOKEN="9999999999:7:2:ab") == ""
+
+
+def test_credentials_that_are_missing(account_of):
+    assert account_of().startswith(": no credentials; set LIGHTER_ACCOUNT_INDEX with LIGHTER_AUTH_TOKEN")
+
+
+def test_credentials_that_have_expired(account_of):
+    told = account_of(LIGHTER_ACCOUNT_INDEX="7", LIGHTER_AUTH_TOKEN="1700000000:7:2:ab")
+    assert told == ": LIGHTER_AUTH_TOKEN has expired: make a new one"
+
+
+def test_a_file_of_credentials_that_others_can_read(account_of, tmp_path):
+    path = tmp_path / "token"
+    path.write_text("9999999999:7:2:ab")
+    path.chmod(0o644)
+    assert "must be yours alone; do: chmod 600" in account_of(
+        LIGHTER_ACCOUNT_INDEX="7", LIGHTER_AUTH_TOKEN_FILE=str(path)
+    )
+
+
+def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
+    looks = [
+        {"state": "subscribed"},
+        {"state": "failed", "reason": "auth_failed", "says": "the token is not valid"},
+    ]
+
+    def status(_):
+        told = looks.pop(0) if len(looks) > 1 else looks[0]
+        return {"venues": {"lighter": {"streams": {"account": told}}}}
+
+    monkeypatch.setattr("supervisor.status.read_status", status)
+    config = load(None, {}, {"supervisor.venues": "lighter", "venues.lighter.account": "desk"})
+    ((what, problem),) = check._watch_accounts(config, run_dir.path)
+    assert what == "lighter accepts the credentials of account desk"
+    assert problem == "failed: auth_failed: the token is not valid"

@@ -15,6 +15,7 @@ from ipc.publisher import Publisher
 from ipc.topics import Topic
 from supervisor.journal import record as module
 from supervisor.journal.write import RotatingFile, WriteError
+from supervisor.verbs.record import _text
 
 pytestmark = pytest.mark.usefixtures("signals")
 
@@ -66,6 +67,15 @@ def test_it_tells_what_it_recorded_and_where(cli, worker, tmp_path):
     assert venue.split()[0] == "lighter"
     assert "LOST" not in ran.out
     assert ran.err == ""
+
+
+def test_raw_frames_come_with_the_way_to_play_them(tmp_path):
+    tally = module.Tally(events={"lighter": 3}, lost={"lighter": 0}, raw={"lighter": 1_234}, files=2, size=2_000_000)
+    assert _text(tally, "tape").splitlines() == [
+        "3 events, 0 lost, 2.0 MB in 2 files, in tape",
+        "  lighter                 3   raw      1,234",
+        "play the raw frames with: ROADMAP_B_FIXTURE_DIR=tape paraphina-supervisor start",
+    ]
 
 
 def test_programs_get_an_object(cli, worker, tmp_path):

@@ -335,6 +335,13 @@ def test_an_account_without_anything() -> None:
     assert [type(event) for event in course.result.events] == [Balance, Margin]
 
 
+def test_an_account_without_money_has_no_balance_that_is_found() -> None:
+    refused = {"status": "ERROR", "error": {"code": 1404, "message": "Balance not found"}}
+    course = snapshot(answers(**{"/user/balance": refused}))
+    assert not {Balance, Margin} & {type(event) for event in course.result.events}
+    assert course.result.open_orders
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -172,6 +172,16 @@ def test_an_answer_that_a_push_overtook_is_asked_for_again_soon(new: Any) -> Non
     assert [event.size for event in looking.told.of("position")] == ["2", "0"]
 
 
+def test_a_busy_account_is_not_asked_for_all_the_time(new: Any) -> None:
+    """A push overtakes every answer."""
+    sizes = itertools.count(2)
+    looking = new(snapshots=[Snapshot((position("1"),), frozenset({"none"}))])
+    looking.answers = [lambda: looking.told.statement.pushed([position(str(next(sizes)))]) or b"{}"]
+    looking.log_in()
+    looking.run(4 * MINUTE)
+    assert looking.pauses == [5, 60, 5, 60, 5, 60, 5]
+
+
 def test_what_the_answer_holds_is_told_and_heard(new: Any, clock: FakeClock) -> None:
     looking = new(snapshots=[Snapshot((order(), fill()), frozenset({"1"}))])
     looking.log_in()

@@ -399,13 +399,19 @@ def test_the_stream_is_heard_of_on_the_board(life: Life, clock: FakeClock) -> No
     assert life.told.cell[CellWord.LAST_PARSED] == clock.now_ns
 
 
+def test_a_venue_that_asks_to_wait_is_left_alone(life: Life) -> None:
+    life.connections = [ConnectError(Reason.RATE_LIMITED, "status 429", retry_after_s=50.0)]
+    life.run(60)
+    assert life.waits == [50, 50]
+
+
 # --- credentials that are refused elsewhere, logins that do not last --------------------------------------------------
 
 
 def test_credentials_that_the_upgrade_refuses_are_tried_again_seldom(life: Life) -> None:
     life.connections = [ConnectError(Reason.AUTH_FAILED, "the upgrade was refused with status 401")]
     life.run(1000)
-    assert set(life.states) == {("connecting", None), ("failed", "auth_failed")}
+    assert life.states == [("connecting", None), ("failed", "auth_failed")], "told once"
     assert life.waits == [30, 60, 120, 240, 300, 300]
 
 
