@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint unit integration soak docs clean
+.PHONY: demo test bench lint unit coverage integration soak docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -11,7 +11,7 @@ test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not soak" --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -m "not soak" --numprocesses 2 --dist loadfile
 
 bench: .venv/benched
 	$(BIN)/python -m bench $(BENCH)
@@ -23,6 +23,10 @@ lint: .venv/tested
 
 unit: .venv/tested
 	$(BIN)/pytest -m "not integration and not soak"
+
+# Of the unit tests; child processes are not counted.
+coverage: .venv/tested
+	$(BIN)/pytest -m "not integration and not soak" --cov --cov-report=term:skip-covered
 
 integration: .venv/tested
 	$(BIN)/pytest -m integration
