@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import importlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 from urllib.parse import urlencode
 
+from workers.accounts import signers
 from workers.accounts.account import LoginError
 from workers.accounts.secrets import Secrets
 from workers.venues.venue import Request
@@ -124,8 +124,8 @@ def _typed_signature(text: str, private_key: str) -> str:
         LoginError: There is no library to sign with, or the key is none.
     """
     try:
-        library = importlib.import_module("eth_account")
-        messages = importlib.import_module("eth_account.messages")
+        library = signers.load("eth_account")
+        messages = signers.load("eth_account.messages")
     except ImportError:
         advice = "pip install 'paraphina-supervisor[private]', or use ASTER_API_KEY and ASTER_API_SECRET"
         raise LoginError(f"signing with a wallet needs eth-account ({advice})") from None

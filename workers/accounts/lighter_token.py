@@ -8,10 +8,10 @@ Source: Lighter, API documentation (API keys, auth tokens, WebSocket account cha
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, field
 from typing import Final
 
+from workers.accounts import signers
 from workers.accounts.account import LoginError
 from workers.accounts.secrets import Secrets
 
@@ -101,7 +101,7 @@ def _made(secrets: Secrets, index: int, url: str, now_wall_ns: int) -> str:
         LoginError: There is no signer, or it does not take the key.
     """
     try:
-        sdk = importlib.import_module("lighter.signer_client")
+        sdk = signers.load("lighter.signer_client")
     except ImportError:
         # Its own dependencies clash with ours.
         advice = f"install it into an environment of its own and let {_TOKEN}_COMMAND call it there, or use {_TOKEN}"

@@ -5,7 +5,6 @@ Source: Paradex, REST API documentation (authentication) and its Python SDK for 
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ipc.health import Reason
+from workers.accounts import signers
 from workers.accounts.account import LoginError, Steps
 from workers.accounts.secrets import Secrets
 from workers.venues.venue import Request, parsed
@@ -128,8 +128,8 @@ def _signature(message: Mapping[str, Any], address: str, private_key: str) -> st
         LoginError: There is no library to sign with, or the key is none.
     """
     try:
-        typed_data = importlib.import_module("starknet_py.utils.typed_data")
-        signing = importlib.import_module("starknet_py.hash.utils")
+        typed_data = signers.load("starknet_py.utils.typed_data")
+        signing = signers.load("starknet_py.hash.utils")
     except ImportError:
         advice = f"pip install 'paraphina-supervisor[private]', or use {_JWT}"
         raise LoginError(f"signing with a Stark key needs starknet-py ({advice})") from None

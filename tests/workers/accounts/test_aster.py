@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason
-from workers.accounts import aster_signing
+from workers.accounts import aster_signing, signers
 from workers.accounts.account import Expired, LoginError
 from workers.accounts.aster import AsterAccount
 from workers.accounts.aster_signing import WALLET_SECRETS, signer_of
@@ -242,7 +242,7 @@ def test_a_wallet_without_its_library_says_what_to_install(monkeypatch: pytest.M
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(aster_signing.importlib, "import_module", missing)
+    monkeypatch.setattr(signers, "load", missing)
     with pytest.raises(LoginError, match=r"eth-account.*\[private\]"):
         signer_of(secrets_of(WALLET_SECRETS, **WALLET)).request("balance").made_at(NS)
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
-from workers.accounts import lighter_token
+from workers.accounts import signers
 from workers.accounts.account import LoginError, Renewal
 from workers.accounts.lighter import LighterAccount
 from workers.accounts.lighter_token import SECRETS, token_of
@@ -258,7 +258,7 @@ class FakeSigner:
 
 def install(monkeypatch: pytest.MonkeyPatch, signer: FakeSigner) -> None:
     sdk = types.SimpleNamespace(get_signer=lambda: signer, decode_and_free=lambda pointer: pointer)
-    monkeypatch.setattr(lighter_token.importlib, "import_module", lambda _name: sdk)
+    monkeypatch.setattr(signers, "load", lambda _name: sdk)
 
 
 def test_a_key_makes_a_token_of_less_than_eight_hours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +282,7 @@ def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(lighter_token.importlib, "import_module", missing)
+    monkeypatch.setattr(signers, "load", missing)
     with pytest.raises(LoginError, match=r"lighter-sdk.*LIGHTER_AUTH_TOKEN_COMMAND"):
         login(NS, **KEYS)
 

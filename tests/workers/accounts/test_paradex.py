@@ -16,7 +16,7 @@ from paradex_frames import FILL, FRAMES, MS, NULL, ORDER, POSITION, frame, order
 from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
-from workers.accounts import paradex_auth
+from workers.accounts import paradex_auth, signers
 from workers.accounts.account import LoggedIn, LoginError
 from workers.accounts.paradex import ParadexAccount
 from workers.accounts.paradex_auth import SECRETS
@@ -262,13 +262,13 @@ def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(paradex_auth.importlib, "import_module", missing)
+    monkeypatch.setattr(signers, "load", missing)
     with pytest.raises(LoginError, match=r"starknet-py.*\[private\]"):
         login(**KEYS)
 
 
 def test_a_key_that_is_none_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paradex_auth.importlib, "import_module", lambda _name: types.SimpleNamespace())
+    monkeypatch.setattr(signers, "load", lambda _name: types.SimpleNamespace())
     with pytest.raises(LoginError, match="PARADEX_PRIVATE_KEY") as refused:
         login(**KEYS)
     assert "planted" not in str(refused.value)
@@ -279,7 +279,7 @@ def test_a_key_that_is_none_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -
 def test_a_stark_signature_verifies() -> None:
     address, key = "0x4638e3041366aa71720be63e32e53e1223316c7f0d56f7aa617542ed1e7512b", "0x1234567"
     message = paradex_auth._message("PRIVATE_SN_PARACLEAR_MAINNET", 1_700_000_000, 1_700_000_300)
-    utils = importlib.import_module("starknet_py.hash.utils")
+    utils = signers.load("starknet_py.hash.utils")
     r, s = map(int, json.loads(paradex_auth._signature(message, address, key)))
     # The hash was computed by another library, too.
     digest = 0x589B6E9DC3DA211AB672C1AEAF9A7FBAC76984AE042345001EBD1B58858D242
