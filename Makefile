@@ -7,12 +7,12 @@ BIN := .venv/bin
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
 
-# Two files of tests at a time, the long ones of whole systems first.
+# Three files of tests at a time, for most of them wait, the long ones of whole systems first.
 test: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not soak" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+	$(BIN)/pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 bench: .venv/benched
 	$(BIN)/python -m bench $(BENCH)
