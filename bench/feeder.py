@@ -25,6 +25,7 @@ from typing import Self
 from bench.dialogue import Answer, answer, greeting
 from bench.frames import websocket_frame
 from bench.rest import rest_answer
+from simulator.settings import PATHS
 
 __all__ = ["Feeder"]
 
@@ -35,14 +36,6 @@ _REPEAT_S = 1.0
 #: After the first frame.
 _BREATH_S = 0.2
 _PR_SET_PDEATHSIG = 1
-#: What stands behind host and port in each venue's base URLs.
-_PATHS = {
-    "hyperliquid": ("/ws", ""),
-    "aster": ("", ""),
-    "extended": ("/stream.extended.exchange/v1", "/api/v1"),
-    "lighter": ("/stream", "/api/v1"),
-    "paradex": ("/v1", "/v1"),
-}
 
 
 class Feeder:
@@ -71,7 +64,7 @@ class Feeder:
     ) -> None:
         self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2)]
         ws, rest = (listener.getsockname()[1] for listener in self._listeners)
-        ws_path, rest_path = _PATHS[venue]
+        ws_path, rest_path = PATHS[venue]
         self.ws_url = f"ws://127.0.0.1:{ws}{ws_path}"
         self.rest_url = f"http://127.0.0.1:{rest}{rest_path}"
         self._sent = multiprocessing.RawValue(ctypes.c_uint64, 0)

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 
 from ipc.errors import UsageError
 
-__all__ = ["VENUES", "SimPorts", "SimSettings", "VenuePorts", "VenueUrls", "admin_url", "endpoints", "pick_ports"]
+__all__ = [
+    "PATHS",
+    "VENUES",
+    "SimPorts",
+    "SimSettings",
+    "VenuePorts",
+    "VenueUrls",
+    "admin_url",
+    "endpoints",
+    "pick_ports",
+]
 
 #: The venues that can be simulated.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
@@ -108,7 +118,7 @@ class SimSettings:
 
 
 #: Paths that stand behind host and port in a venue's base URLs: WebSocket, REST.
-_PATHS = {
+PATHS = {
     "hyperliquid": ("/ws", ""),
     "aster": ("", ""),
     "extended": ("/stream.extended.exchange/v1", "/api/v1"),
@@ -122,7 +132,7 @@ def endpoints(settings: SimSettings) -> dict[str, VenueUrls]:
     urls = {}
     secure = "s" if settings.tls else ""
     for venue in settings.venues:
-        ports, (ws, rest) = settings.ports[venue], _PATHS[venue]
+        ports, (ws, rest) = settings.ports[venue], PATHS[venue]
         urls[venue] = VenueUrls(
             ws=f"ws{secure}://{settings.host}:{ports.ws}{ws}", rest=f"http{secure}://{settings.host}:{ports.rest}{rest}"
         )
