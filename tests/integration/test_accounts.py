@@ -676,6 +676,8 @@ def shown(desk: Desk) -> dict[str, bytes]:
     record = "from supervisor.verbs.record import record; record()"
     kept, report = desk.path / "state" / "journal", desk.path / "state" / "report"
     signalled = [process.pid for process in desk.descendants()]
+    # Heartbeats too, for accounts that are refused have nothing more to tell after their first statuses.
+    told = ("order.", "fill.", "status.", "heartbeat.")
     assert desk.process is not None
     parent = desk.process.pid
     for pid in signalled:
@@ -685,7 +687,7 @@ def shown(desk: Desk) -> dict[str, bytes]:
         "config show --json": printed(desk, "config", "show", "--config", text, "--json"),
         "config validate": printed(desk, "config", "validate", "--config", text),
         "check": printed(desk, "check", "--config", text, "--run-dir", run_dir),
-        "tail": printed(desk, "tail", "order.", "fill.", "status.", "--count", "50", "--run-dir", run_dir),
+        "tail": printed(desk, "tail", *told, "--count", "50", "--run-dir", run_dir),
         "status": printed(desk, "status", "--run-dir", run_dir),
         "status --json": printed(desk, "status", "--json", "--run-dir", run_dir),
         "shadow": printed(desk, "shadow", "--duration", "2", "--report", str(report), "--run-dir", run_dir),
