@@ -48,6 +48,7 @@ class Feeder:
         per_s: Frames a second and connection; None writes as fast as they are taken.
         markets: How many markets it lists.
         after: Subscriptions of a stream on a connection before its frames begin.
+        at_once: Frames that are not paced, the first ones.
 
     ``sent`` counts frames.
     """
@@ -61,6 +62,7 @@ class Feeder:
         per_s: float | None = None,
         markets: int = 1,
         after: int = 1,
+        at_once: int = 1,
     ) -> None:
         self._listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2)]
         ws, rest = (listener.getsockname()[1] for listener in self._listeners)
@@ -69,7 +71,7 @@ class Feeder:
         self.rest_url = f"http://127.0.0.1:{rest}{rest_path}"
         self._sent = multiprocessing.RawValue(ctypes.c_uint64, 0)
         chunks = {name: [b"".join(part) for part in _parts(frames, burst)] for name, frames in streams.items()}
-        script = _Script(venue, chunks, burst, burst / per_s if per_s else 0.0, markets, after, self._sent)
+        script = _Script(venue, chunks, burst, burst / per_s if per_s else 0.0, markets, after, at_once, self._sent)
         self._process = multiprocessing.get_context("fork").Process(
             target=_serve, args=(*self._listeners, script, os.getpid()), daemon=True
         )
@@ -106,6 +108,7 @@ class _Script:
     pause_s: float
     markets: int
     after: int
+    at_once: int
     sent: ctypes.c_uint64
 
 
@@ -197,7 +200,7 @@ class _Client:
 
     def _feed(self, chunks: Sequence[bytes]) -> None:
         """Send in time; what is late is sent at once."""
-        pause_s, burst, sent = self.script.pause_s, self.script.burst, self.script.sent
+        pause_s, burst, sent, at_once = self.script.pause_s, self.script.burst, self.script.sent, self.script.at_once
         with suppress(OSError):
             self._send(chunks[0])
             sent.value += 1
@@ -206,7 +209,9 @@ class _Client:
             for chunk in chunks[1:]:
                 self._send(chunk)
                 sent.value += burst
-                if pause_s:
+                if sent.value <= at_once:
+                    due = time.monotonic()
+                elif pause_s:
                     due += pause_s
                     early_s = due - time.monotonic()
                     if early_s > 0:

@@ -30,6 +30,8 @@ _CARRIED = {"aster": 40, "lighter": 125}
 MARKETS = (1, 10, 200)
 SUBSCRIBERS = (0, 1, 10, 50)
 _PER_S = 1000.0
+#: Frames of each market before the clock runs: books that are still filling cost more, however many there are.
+_WARM = 100
 _SETTLE_S = 2.0
 
 
@@ -51,9 +53,11 @@ def measure_markets(
         possible = sorted({min(size, _CARRIED.get(venue, size)) for size in sizes})
 
         def at(markets: int, venue: str = venue) -> float:
-            streams = {"book": encoded(venue, BOOKS[venue], frames + markets, markets)}
-            with Feeder(venue, streams, per_s=_PER_S, markets=markets) as feeder:
-                task = Task(venue, BOOKS[venue], frames + markets, feeder.ws_url, feeder.rest_url, markets=markets)
+            count = _WARM * markets + frames
+            streams = {"book": encoded(venue, BOOKS[venue], count, markets)}
+            with Feeder(venue, streams, per_s=_PER_S, markets=markets, at_once=_WARM * markets) as feeder:
+                urls = feeder.ws_url, feeder.rest_url
+                task = Task(venue, BOOKS[venue], count, *urls, markets=markets, warm=_WARM)
                 return ask(sys.executable, "bench.ours", task).us_per_frame
 
         yield _grown("markets", venue, possible, runs, at, tell)

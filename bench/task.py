@@ -19,7 +19,7 @@ _LIMIT_S = 120.0
 
 @dataclass(frozen=True)
 class Task:
-    """Read ``frames`` frames of a venue's stream and measure the CPU time from the first one that was handled.
+    """Read ``frames`` frames of a venue's stream and measure the CPU time from the first ones that were handled.
 
     Attributes:
         venue: The venue.
@@ -30,6 +30,7 @@ class Task:
         endpoint: Where to publish, for those that do; empty for a place of the program's own.
         subscribers: To wait for before the connection is made.
         markets: How many markets the frames are about, in turn.
+        warm: Frames of each market that are handled before the clock runs.
     """
 
     venue: str
@@ -40,6 +41,7 @@ class Task:
     endpoint: str = ""
     subscribers: int = 0
     markets: int = 1
+    warm: int = 1
 
     @classmethod
     def of_command_line(cls) -> Task:
