@@ -57,7 +57,7 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
                 consumer.take(1 / _CONSUMER_PER_S)
             wall_s = time.monotonic() - start
             share, carried = (system.cpu_s(_VENUE) - cpu_s) / wall_s, (feeder.sent - sent) / wall_s
-            consumer.catch_up()
+            consumer.catch_up(count)
             book, told = feed.book(_VENUE, _SYMBOL), consumer.heartbeat
             published = {channel: told.seqs.get(topic, 0) for channel, topic in _TOPICS.items()} if told else {}
             found = Pressure(
@@ -81,7 +81,7 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
 
 
 class _Consumer:
-    """Reads, and counts what it was given by topic."""
+    """Reads, and counts what it was given by channel: full pipes lose heartbeats as well."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -95,26 +95,33 @@ class _Consumer:
         self._note(self._feed.poll(0.0))
         time.sleep(pause_s)
 
-    def catch_up(self) -> None:
-        """Read to the end: until a heartbeat has nothing newer and the book is usable."""
+    def catch_up(self, count: int) -> None:
+        """Read to the end: until a heartbeat, which comes behind all that it counts, counts the whole flood.
+
+        The book must be usable again as well.
+        """
         until = time.monotonic() + _LIMIT_S
         while time.monotonic() < until:
             event = self._feed.poll(0.5)
             self._note(event)
-            is_abreast = isinstance(event, Heartbeat) and all(
-                event.seqs.get(topic, 0) == self._last.get(topic, 0) for topic in _TOPICS.values()
+            is_told = isinstance(event, Heartbeat) and all(
+                event.seqs.get(topic, 0) >= count for topic in _TOPICS.values()
             )
-            if is_abreast and self._feed.book(_VENUE, _SYMBOL).usable:
+            if is_told and self._feed.book(_VENUE, _SYMBOL).usable:
                 return
 
     def expected(self) -> int:
-        """How many messages there were from the first that came to the last."""
-        return sum(last - self._first[topic] + 1 for topic, last in self._last.items())
+        """How many messages there were from the first that came to the last that came or was counted."""
+        return sum(last - self._first[name] + 1 for name, last in self._last.items())
 
     def _note(self, event: Event | None) -> None:
+        if event is None or not event.epoch:
+            return
         if isinstance(event, Heartbeat):
             self.heartbeat = event
-        elif event is not None and event.epoch and (topic := _TOPICS.get(channel_of(event))):
-            self.received += 1
-            self._first.setdefault(topic, event.seq)
-            self._last[topic] = event.seq
+            counted = (_TOPICS | {"status": f"status.{_VENUE}"}).items()
+            self._last.update((name, event.seqs[topic]) for name, topic in counted if name in self._last)
+        name = channel_of(event)
+        self.received += 1
+        self._first.setdefault(name, event.seq)
+        self._last[name] = event.seq
