@@ -391,7 +391,8 @@ class Parent:
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
             return
-        difference = compare(self._system.config, system.config)
+        before = self._system.config
+        difference = compare(before, system.config)
         log.info(
             "supervisor.reloaded",
             added=",".join(difference.added),
@@ -409,6 +410,8 @@ class Parent:
                 child = self._children[name] = self._make_child(name)
             self._handle_event(child, Event.START)
         self._rollout.add(difference.changed)
+        if system.config.network != before.network:
+            self._handle_event(self._children[GATEWAY], Event.RESTART, Reason.CONFIG_CHANGED)
         self._describe()
 
     def _roll(self, now: int) -> None:
