@@ -39,7 +39,7 @@ def compare(old: Config, new: Config) -> Difference:
 def _shared(config: Config) -> tuple[object, ...]:
     """What every worker is told alike."""
     blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
-    return config.backoff, config.watchdog_tick_ms, config.network, blackbox
+    return config.backoff, config.watchdog_tick_ms, config.network, blackbox, config.fixture_speed
 
 
 @dataclass(slots=True)

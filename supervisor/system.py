@@ -78,6 +78,7 @@ def worker_settings(
         last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
         fixture_dir=venue.fixture_dir,
+        is_paced=config.fixture_speed != "max",
         blackbox_kb=config.blackbox_kb,
         blackbox_dir=config.blackbox_dir,
         blackbox_keep=config.blackbox_keep,

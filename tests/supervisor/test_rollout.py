@@ -49,6 +49,7 @@ def test_a_venues_markets_and_address_change_it():
         {"health__healthy_threshold_ms": "1"},
         {"supervisor__blackbox_kb": "2"},
         {"supervisor__blackbox_keep": "3"},
+        {"supervisor__fixture_speed": "max"},
         {"feeds__tcp": "127.0.0.1"},
     ],
 )

@@ -74,11 +74,16 @@ def test_a_worker_is_told_what_was_configured(run_dir):
     assert told.options == {"encoding": "sbe"}
     assert (told.ws_url, told.rest_url) == (config.venues["paradex"].ws_url, config.venues["paradex"].rest_url)
     assert (told.generation, told.last_epoch, told.last_reason) == (3, 77, Reason.CRASH)
-    assert (told.has_parent, told.fixture_dir) == (True, "/recorded")
+    assert (told.has_parent, told.fixture_dir, told.is_paced) == (True, "/recorded", True)
     assert (told.account, told.account_period_ms) == ("desk", 60_000)
     assert (told.blackbox_kb, told.blackbox_dir, told.blackbox_keep) == (1024, "/boxes", 20)
     assert told.backoff == config.backoff
     assert told.backoff.healthy_s == 0.005
+
+
+def test_a_worker_is_told_to_play_as_fast_as_it_can(run_dir):
+    config = load(None, {"PARAPHINA_FIXTURE_SPEED": "max"}, {})
+    assert not worker_settings(config, config.venues["lighter"], run_dir).is_paced
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
