@@ -24,6 +24,7 @@ from ipc.rundir import RunDir, replace_file
 from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
+from supervisor.logfile import reopen
 from supervisor.machine import Action, Event, Life, Step
 from supervisor.reactor import Reactor
 from supervisor.reports import Reports
@@ -96,6 +97,7 @@ class Parent:
             self._reactor.on_signal(number, self._stop)
         self._reactor.on_signal(signal.SIGHUP, self._reload)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
+        self._reactor.on_signal(signal.SIGUSR2, self._reopen_log)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
         simulator = self._children.get(SIMULATOR)
@@ -431,6 +433,17 @@ class Parent:
         states = {name: child.life.state.value for name, child in self._children.items()}
         log.info("supervisor.dump", **states)
         faulthandler.dump_traceback(file=sys.stderr)
+
+    def _reopen_log(self) -> None:
+        """USR2: the log was moved away, and all processes go on in a new one; nothing where it is not ours."""
+        path = self._system.log_file
+        if path is None:
+            return
+        reopen(path)
+        for child in self._children.values():
+            if child.child is not None:
+                child.child.signal(signal.SIGUSR2)
+        log.info("log.reopened", path=str(path))
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

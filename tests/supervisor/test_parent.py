@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -639,6 +640,25 @@ def test_a_new_memory_limit_takes_effect(world):
     world.signal_at(10, signal.SIGHUP)
     world.run(60)
     assert len(world.lives("lighter")) == 2
+
+
+# --- a log that was moved away ----------------------------------------------------------------------------------------
+
+
+def test_a_log_that_was_moved_away_is_opened_anew_by_all(world, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr("supervisor.parent.reopen", opened.append)
+    world.parent._system = replace(world.system, log_file=tmp_path / "log")
+    world.signal_at(10, signal.SIGUSR2)
+    assert world.run(20) == 0
+    assert opened == [tmp_path / "log"]
+    assert all((10, signal.SIGUSR2) in child.signals for child in world.children)
+
+
+def test_a_log_that_is_not_ours_is_left_to_whoever_keeps_it(world):
+    world.signal_at(10, signal.SIGUSR2)
+    assert world.run(20) == 0
+    assert not any(number == signal.SIGUSR2 for child in world.children for _, number in child.signals)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
