@@ -6,6 +6,7 @@ It is single-threaded, opens no network connection and no ZeroMQ socket. What ea
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
 from supervisor.logfile import reopen
 from supervisor.machine import Action, Event, Life, Step
+from supervisor.notify import Notifier
 from supervisor.reactor import Reactor
 from supervisor.reports import Reports
 from supervisor.rollout import Rollout, compare
@@ -46,6 +48,8 @@ _SELF_STALL_NS: Final = _NS
 _SIMULATOR_NS: Final = 5 * _NS
 _LOOK_NS: Final = 10 * _MS
 _STOP_BUDGET_NS: Final = 5 * _NS
+#: A system some of whose venues are not live by then is ready all the same.
+_READY_NS: Final = 60 * _NS
 #: A death this long after a drill is not the drill's.
 _DRILL_NS: Final = 60 * _NS
 _DRILL_SIGNALS: Final = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
@@ -74,6 +78,7 @@ class Parent:
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
         self._reports = Reports(self._control.tell)
+        self._notifier = Notifier(os.environ)
         self._rollout = Rollout()
         self._limits = _limits(system)
         self._children = {name: self._make_child(name) for name in system.slots}
@@ -109,6 +114,7 @@ class Parent:
         self._tick()
         self._reactor.run()
         self._control.close()
+        self._notifier.close()
         self._reactor.close()
         self._run_dir.control.unlink(missing_ok=True)
         log.info("supervisor.stopped", exit_code=self._exit_code)
@@ -166,6 +172,8 @@ class Parent:
             self._roll(now)
         self._control.flush()
         self._announce_live(now)
+        if self._notifier.is_wanted:
+            self._notify(now)
 
     def _look_at_self(self, now: int) -> None:
         """A parent that was stopped must not take its own absence for everybody else's."""
@@ -219,6 +227,14 @@ class Parent:
             self._announce(f"all {len(workers)} venues are live after {(now - self._started_ns) / _NS:.1f} s")
             for line in self._system.hints():
                 self._announce(line)
+
+    def _notify(self, now: int) -> None:
+        """What systemd is told when all have been looked at."""
+        workers = self._workers()
+        if self._live_announced or now - self._started_ns > _READY_NS:
+            self._notifier.ready()
+        others = [f", {child.name} {child.life.state}" for child in workers if child.life.state is not WorkerState.LIVE]
+        self._notifier.looked(f"{len(workers) - len(others)}/{len(workers)} live{''.join(others)}", now)
 
     def _workers(self) -> list[Supervised]:
         return [child for child in self._children.values() if child.name not in {GATEWAY, SIMULATOR}]
@@ -388,11 +404,17 @@ class Parent:
         """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
         if self._is_draining:
             return
+        self._notifier.reloading(time.monotonic_ns())
         try:
             system = self._system.reloaded()
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
-            return
+        else:
+            self._take_over(system)
+        self._notifier.reloaded()
+
+    def _take_over(self, system: System) -> None:
+        """Roll a new configuration out."""
         before = self._system.config
         difference = compare(before, system.config)
         log.info(
@@ -459,6 +481,7 @@ class Parent:
         self._is_draining = True
         self._header[HeaderWord.PARENT_DRAINING] = 1
         log.info("supervisor.stopping")
+        self._notifier.stopping()
         for child in self._children.values():
             if child.name != SIMULATOR:
                 self._handle_event(child, Event.STOP, Reason.REQUESTED)
