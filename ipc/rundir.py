@@ -71,7 +71,7 @@ class RunDir:
         if longest > _MAX_SOCKET_PATH:
             excess = longest - _MAX_SOCKET_PATH
             raise self._error(
-                f"its path is {excess} bytes too long for Unix sockets",
+                f"has a path that is {excess} bytes too long for Unix sockets",
                 "choose a shorter one with --run-dir",
             )
 

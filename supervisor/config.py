@@ -72,7 +72,7 @@ def _venues(raw: object) -> tuple[str, ...]:
     names = _names(raw)
     unknown = [name for name in names if name not in VENUES]
     if unknown:
-        raise ValueError(f"venues are {', '.join(VENUES)}; not {_close(unknown[0], VENUES)}")
+        raise ValueError(f"names of venues, and there is no {_close(unknown[0], VENUES)}")
     if not names:
         raise ValueError("at least one venue")
     return tuple(name for name in VENUES if name in names)
@@ -154,6 +154,7 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "backoff_cap_ms": _Key(30_000, _whole(1, 3_600_000)),
     "jitter": _Key(0.1, _share),
     "fixture_dir": _Key(None, _directory, "ROADMAP_B_FIXTURE_DIR"),
+    "fixture_speed": _Key("recorded", _one_of("recorded", "max"), "PARAPHINA_FIXTURE_SPEED"),
     "blackbox_kb": _Key(1024, _whole(0, 1_048_576)),
     "blackbox_dir": _Key(None, _path, "PARAPHINA_BLACKBOX_DIR"),
     "blackbox_keep": _Key(20, _whole(1, 10_000)),
@@ -231,6 +232,7 @@ class Config:
     blackbox_kb: int
     blackbox_dir: str
     blackbox_keep: int
+    fixture_speed: str
     backoff: BackoffPolicy
     #: Where feeds listen on TCP; None has them on the run directory's sockets alone.
     network: Network | None
@@ -282,6 +284,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["blackbox_kb"],
         supervisor["blackbox_dir"] or str(state_path(environ) / "blackbox"),
         supervisor["blackbox_keep"],
+        supervisor["fixture_speed"],
         policy,
         Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"]) if feeds["tcp"] else None,
         tuple(reader.settings),

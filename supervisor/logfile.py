@@ -11,7 +11,7 @@ from typing import Final
 from ipc.log import get_log
 from supervisor.config import state_path
 
-__all__ = ["LIMIT_BYTES", "log_path", "open_log", "rotate"]
+__all__ = ["LIMIT_BYTES", "log_path", "open_log", "reopen", "rotate"]
 
 log = get_log(__name__)
 
@@ -36,8 +36,8 @@ def open_log(path: Path) -> int:
 def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
     """Once it has more than ``limit`` bytes, keep them as ``<path>.1`` and begin anew; whether it did.
 
-    Its writers inherited the open file and cannot be told of another one, so it is copied and cut. They append, and go
-    on at its beginning; what they write between copy and cut is lost. On a full disk the copy is given up, so that the
+    Its writers inherited the open file, so it is copied and cut, and nobody need be told. They append, and go on at its
+    beginning; what they write between copy and cut is lost. On a full disk the copy is given up, so that the
     log never takes more than twice the limit.
     """
     try:
@@ -55,6 +55,18 @@ def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
         log.warning("log.not_rotated", path=str(path), error=str(error))
         return False
     return True
+
+
+def reopen(path: Path) -> None:
+    """Let this process's output go to the file that has this name by now: somebody has moved the old one away."""
+    try:
+        descriptor = open_log(path)
+    except OSError as error:
+        log.warning("log.not_reopened", path=str(path), error=str(error))
+        return
+    for output in (1, 2):
+        os.dup2(descriptor, output)
+    os.close(descriptor)
 
 
 def _private(path: str, flags: int) -> int:

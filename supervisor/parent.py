@@ -6,6 +6,7 @@ It is single-threaded, opens no network connection and no ZeroMQ socket. What ea
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -24,7 +25,9 @@ from ipc.rundir import RunDir, replace_file
 from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
+from supervisor.logfile import reopen
 from supervisor.machine import Action, Event, Life, Step
+from supervisor.notify import Notifier
 from supervisor.reactor import Reactor
 from supervisor.reports import Reports
 from supervisor.rollout import Rollout, compare
@@ -45,6 +48,8 @@ _SELF_STALL_NS: Final = _NS
 _SIMULATOR_NS: Final = 5 * _NS
 _LOOK_NS: Final = 10 * _MS
 _STOP_BUDGET_NS: Final = 5 * _NS
+#: A system some of whose venues are not live by then is ready all the same.
+_READY_NS: Final = 60 * _NS
 #: A death this long after a drill is not the drill's.
 _DRILL_NS: Final = 60 * _NS
 _DRILL_SIGNALS: Final = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop": signal.SIGSTOP}
@@ -73,6 +78,7 @@ class Parent:
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
         self._reports = Reports(self._control.tell)
+        self._notifier = Notifier(os.environ)
         self._rollout = Rollout()
         self._limits = _limits(system)
         self._children = {name: self._make_child(name) for name in system.slots}
@@ -96,6 +102,7 @@ class Parent:
             self._reactor.on_signal(number, self._stop)
         self._reactor.on_signal(signal.SIGHUP, self._reload)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
+        self._reactor.on_signal(signal.SIGUSR2, self._reopen_log)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
         simulator = self._children.get(SIMULATOR)
@@ -107,6 +114,7 @@ class Parent:
         self._tick()
         self._reactor.run()
         self._control.close()
+        self._notifier.close()
         self._reactor.close()
         self._run_dir.control.unlink(missing_ok=True)
         log.info("supervisor.stopped", exit_code=self._exit_code)
@@ -164,6 +172,8 @@ class Parent:
             self._roll(now)
         self._control.flush()
         self._announce_live(now)
+        if self._notifier.is_wanted:
+            self._notify(now)
 
     def _look_at_self(self, now: int) -> None:
         """A parent that was stopped must not take its own absence for everybody else's."""
@@ -217,6 +227,14 @@ class Parent:
             self._announce(f"all {len(workers)} venues are live after {(now - self._started_ns) / _NS:.1f} s")
             for line in self._system.hints():
                 self._announce(line)
+
+    def _notify(self, now: int) -> None:
+        """What systemd is told when all have been looked at."""
+        workers = self._workers()
+        if self._live_announced or now - self._started_ns > _READY_NS:
+            self._notifier.ready()
+        others = [f", {child.name} {child.life.state}" for child in workers if child.life.state is not WorkerState.LIVE]
+        self._notifier.looked(f"{len(workers) - len(others)}/{len(workers)} live{''.join(others)}", now)
 
     def _workers(self) -> list[Supervised]:
         return [child for child in self._children.values() if child.name not in {GATEWAY, SIMULATOR}]
@@ -386,12 +404,19 @@ class Parent:
         """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
         if self._is_draining:
             return
+        self._notifier.reloading(time.monotonic_ns())
         try:
             system = self._system.reloaded()
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
-            return
-        difference = compare(self._system.config, system.config)
+        else:
+            self._take_over(system)
+        self._notifier.reloaded()
+
+    def _take_over(self, system: System) -> None:
+        """Roll a new configuration out."""
+        before = self._system.config
+        difference = compare(before, system.config)
         log.info(
             "supervisor.reloaded",
             added=",".join(difference.added),
@@ -409,6 +434,8 @@ class Parent:
                 child = self._children[name] = self._make_child(name)
             self._handle_event(child, Event.START)
         self._rollout.add(difference.changed)
+        if system.config.network != before.network:
+            self._handle_event(self._children[GATEWAY], Event.RESTART, Reason.CONFIG_CHANGED)
         self._describe()
 
     def _roll(self, now: int) -> None:
@@ -429,6 +456,17 @@ class Parent:
         log.info("supervisor.dump", **states)
         faulthandler.dump_traceback(file=sys.stderr)
 
+    def _reopen_log(self) -> None:
+        """USR2: the log was moved away, and all processes go on in a new one; nothing where it is not ours."""
+        path = self._system.log_file
+        if path is None:
+            return
+        reopen(path)
+        for child in self._children.values():
+            if child.child is not None:
+                child.child.signal(signal.SIGUSR2)
+        log.info("log.reopened", path=str(path))
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
@@ -443,6 +481,7 @@ class Parent:
         self._is_draining = True
         self._header[HeaderWord.PARENT_DRAINING] = 1
         log.info("supervisor.stopping")
+        self._notifier.stopping()
         for child in self._children.values():
             if child.name != SIMULATOR:
                 self._handle_event(child, Event.STOP, Reason.REQUESTED)

@@ -20,6 +20,7 @@ from simulator.settings import SimSettings
 from simulator.tls import Contexts
 from supervisor.children import Inherited
 from supervisor.config import Config, VenueConfig
+from supervisor.logfile import reopen
 from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -78,6 +79,7 @@ def worker_settings(
         last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
         fixture_dir=venue.fixture_dir,
+        is_paced=config.fixture_speed != "max",
         blackbox_kb=config.blackbox_kb,
         blackbox_dir=config.blackbox_dir,
         blackbox_keep=config.blackbox_keep,
@@ -144,6 +146,9 @@ class System:
 
     def run_child(self, name: str, board: Board, generation: int, before: Inherited) -> None:
         """What a child does; called in the child."""
+        path = self.log_file
+        if path is not None:
+            signal.signal(signal.SIGUSR2, lambda *_: reopen(path))
         if name == SIMULATOR:
             from simulator.main import run
 

@@ -53,7 +53,7 @@ def condemn(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLi
         return Reason.MEMORY
     if worker[WorkerWord.OUTAGE_SINCE]:
         return None  # the venue is down: no restart mends that
-    if _is_stale_for_good(sessions, now_ns):
+    if _is_stale_for_good(sessions, now_ns, has_book=worker[WorkerWord.BOOKS_USABLE] > 0):
         return Reason.STALE_WORKER
     is_late = now_ns - _began_ns(worker, sessions) > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
     return Reason.START_TIMEOUT if is_late and not _is_busy_as_planned(sessions, now_ns) else None
@@ -80,10 +80,14 @@ def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: Verdic
     return any(deadline and now_ns - deadline > limits.deadline_ns for deadline in deadlines)
 
 
-def _is_stale_for_good(sessions: Sequence[Row], now_ns: int) -> bool:
-    """A session that connects and subscribes again and again without fresh data, or forgot what it had planned."""
+def _is_stale_for_good(sessions: Sequence[Row], now_ns: int, *, has_book: bool) -> bool:
+    """A session that connects and subscribes again and again without fresh data, or forgot what it had planned.
+
+    Beside sessions that deliver, one without data is left to go on by itself: a restart would cost their markets too.
+    """
     for session in sessions:
-        if session[SessionWord.PHASE] == _SUBSCRIBED and session[SessionWord.FRUITLESS] >= _FRUITLESS:
+        is_subscribed = session[SessionWord.PHASE] == _SUBSCRIBED
+        if is_subscribed and session[SessionWord.FRUITLESS] >= _FRUITLESS and not has_book:
             return True
         planned = session[SessionWord.NEXT_ACTION]
         if session[SessionWord.PHASE] == _BACKOFF and planned and now_ns - planned > _OVERDUE_NS:

@@ -87,7 +87,7 @@ class Player:
         publish: Takes what a session publishes, and whether a frame caused it, which stamps freshness; within a turn.
         settle: Takes what waits in a session's ``todo``; behind the turn.
         turn: Gives a turn, in which the sessions change their books: nobody is to see a book ahead of its topic.
-        is_paced: Whether the recorded timing is kept; the sessions are then told the times of now.
+        is_paced: Whether the recorded timing is kept; if not, the end of the recording is taken for now.
         stop: Asked before every record.
     """
 
@@ -117,10 +117,11 @@ class Player:
 
     def run(self) -> int:
         """Play to the end, or until told to stop; how many records were played."""
-        now_ns = self._fixture.records[0].mono_ns
-        # Of what is recorded only the distances matter.
-        shift_ns = time.monotonic_ns() - now_ns if self._is_paced else 0
-        now_ns += shift_ns
+        first_ns, last_ns = self._fixture.records[0].mono_ns, self._fixture.records[-1].mono_ns
+        now_ns = time.monotonic_ns()
+        # Of what is recorded only the distances matter: it begins now or, played at once, has just come to its end.
+        shift_ns = now_ns - first_ns if self._is_paced else max(now_ns - last_ns, 1 - first_ns)
+        now_ns = first_ns + shift_ns
         played = 0
         for mono_ns, together in groupby(self._fixture.records, key=lambda record: record.mono_ns):
             while now_ns + _TICK_NS < mono_ns + shift_ns:

@@ -34,8 +34,10 @@ _COMPARE_PAUSE_NS: Final = _NS
 #: Aster: a book without an applied event for 2 s is fetched anew, at most every 7 s.
 _SOFT_AFTER_NS: Final = 2 * _NS
 _SOFT_COOLDOWN_NS: Final = 7 * _NS
-#: A market that failed alone is tried again this often.
+#: A market that the venue refused is tried again this often.
 _FAILED_RETRY_NS: Final = 600 * _NS
+#: And one that was only without a book for too long: soon after its venue can tell it again, it must be live.
+_GIVEN_UP_RETRY_NS: Final = 60 * _NS
 #: A quiet market's limit doubles up to this.
 _QUIET_CAP_NS: Final = 60 * _NS
 #: Over so many of its limits a book may be silent while there is no budget to look what is the matter.
@@ -151,7 +153,7 @@ class Recovery:
 
     def fail(self, route: Route, reason: Reason, now_ns: int) -> None:
         """A stream cannot be had; it is tried again now and then, alone."""
-        route.retry_ns = now_ns + _FAILED_RETRY_NS
+        route.retry_ns = now_ns + (_GIVEN_UP_RETRY_NS if reason is Reason.NO_BOOK else _FAILED_RETRY_NS)
         self._todo.change(route, StreamState.FAILED, reason)
 
     def gap(
@@ -220,11 +222,14 @@ class Recovery:
 
     def _look_at_failed(self, route: Route) -> None:
         """A stream that the venue refuses, or that never had a book, is tried again now and then."""
-        if self._now >= route.retry_ns:
-            route.retry_ns = self._now + _FAILED_RETRY_NS
+        if self._now < route.retry_ns:
+            return
+        is_refused = route.reason is not Reason.NO_BOOK
+        if is_refused:
             self._subscriptions.retry(route.subscription, self._now)
-            if route.keeper is not None:
-                self._resync(route)
+        if route.keeper is not None:
+            self._resync(route)
+        route.retry_ns = self._now + (_FAILED_RETRY_NS if is_refused else _GIVEN_UP_RETRY_NS)
 
     def _look_at_stream(self, route: Route) -> None:
         """A stream that has a cadence: mute for ten of them, it is subscribed anew."""

@@ -86,9 +86,15 @@ class Subscriptions:
             implicit = entry.is_asked = self._in_url or entry.subscription.subscribe is None
             self._to(entry, SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
 
-    def closed(self, now_ns: int) -> list[Subscription]:
-        """The connection is gone; the subscriptions that are thereby known to be poison."""
+    def closed(self, now_ns: int, *, by_venue: bool = True) -> list[Subscription]:
+        """The connection is gone; the subscriptions that are thereby known to be poison.
+
+        Of one that we ended ourselves (not ``by_venue``), however often, nothing is learnt.
+        """
         if not self._is_open:
+            return []
+        if not by_venue:
+            self._is_open = False
             return []
         unanswered = [entry for entry in self._pending.values() if entry.state is SubscriptionState.SENT]
         is_careful = self._deaths >= _CAREFUL_AFTER

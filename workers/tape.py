@@ -44,7 +44,7 @@ _AFTERMATH_NS: Final = _NS
 _PAUSE_NS: Final = 10 * _NS
 #: Raw records are not numbered, so none should be lost: room for what a recorder takes its time for.
 _SEND_HWM: Final = 10_000
-_NOT_WORTH_KEEPING: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL})
+_NOT_WORTH_KEEPING: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL, Reason.ROTATION})
 
 
 class Tape:
@@ -178,7 +178,7 @@ class Tape:
 
     def want(self, reason: Reason) -> None:
         """Something went wrong: the black box is to be saved, later when one was saved just now."""
-        if self._wanted is None:
+        if self._wanted is None and reason not in _NOT_WORTH_KEEPING:
             self._wanted = (reason, max(time.monotonic_ns() + _AFTERMATH_NS, self._saved_ns + _PAUSE_NS))
 
     def due(self, now_ns: int) -> tuple[Reason, bytes] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor import logfile
-from supervisor.logfile import log_path, open_log, rotate
+from supervisor.logfile import log_path, open_log, reopen, rotate
 
 
 @pytest.fixture
@@ -76,3 +76,10 @@ def test_a_full_disk_costs_the_copy_and_not_the_limit(log, writer, monkeypatch):
 def test_one_that_is_gone_is_not_made(log):
     assert not rotate(log, 5)
     assert not log.exists()
+
+
+def test_one_that_cannot_be_made_anew_leaves_the_output_where_it_was(tmp_path, capfd):
+    (tmp_path / "in the way").touch()
+    reopen(tmp_path / "in the way" / "log")
+    os.write(2, b"still heard")
+    assert "still heard" in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -596,6 +597,15 @@ def test_only_what_changed_is_restarted(new_world):
     assert [len(world.lives(name)) for name in ("lighter", "paradex", "gateway")] == [2, 1, 1]
 
 
+def test_the_gateway_listens_where_the_feeds_now_do(new_world):
+    world = new_world(supervisor__venues="lighter")
+    world.at(9, lambda: world.flags.update({"feeds.tcp": "127.0.0.1"}))
+    world.signal_at(10, signal.SIGHUP)
+    world.run(60)
+    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
+    assert world.lives("gateway")[0].died_s == 10
+
+
 def test_a_venue_is_added_and_another_removed(new_world):
     world = new_world(supervisor__venues="lighter")
     world.at(9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
@@ -630,6 +640,25 @@ def test_a_new_memory_limit_takes_effect(world):
     world.signal_at(10, signal.SIGHUP)
     world.run(60)
     assert len(world.lives("lighter")) == 2
+
+
+# --- a log that was moved away ----------------------------------------------------------------------------------------
+
+
+def test_a_log_that_was_moved_away_is_opened_anew_by_all(world, monkeypatch, tmp_path):
+    opened = []
+    monkeypatch.setattr("supervisor.parent.reopen", opened.append)
+    world.parent._system = replace(world.system, log_file=tmp_path / "log")
+    world.signal_at(10, signal.SIGUSR2)
+    assert world.run(20) == 0
+    assert opened == [tmp_path / "log"]
+    assert all((10, signal.SIGUSR2) in child.signals for child in world.children)
+
+
+def test_a_log_that_is_not_ours_is_left_to_whoever_keeps_it(world):
+    world.signal_at(10, signal.SIGUSR2)
+    assert world.run(20) == 0
+    assert not any(number == signal.SIGUSR2 for child in world.children for _, number in child.signals)
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

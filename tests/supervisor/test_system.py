@@ -17,6 +17,7 @@ from simulator.settings import SimSettings, VenuePorts
 from supervisor import system as module
 from supervisor.children import Inherited
 from supervisor.config import load
+from supervisor.logfile import open_log
 from supervisor.system import GATEWAY, SIMULATOR, Simulation, System, program_version, worker_settings
 
 BEFORE = Inherited(epoch=77, reason=Reason.CRASH)
@@ -74,11 +75,16 @@ def test_a_worker_is_told_what_was_configured(run_dir):
     assert told.options == {"encoding": "sbe"}
     assert (told.ws_url, told.rest_url) == (config.venues["paradex"].ws_url, config.venues["paradex"].rest_url)
     assert (told.generation, told.last_epoch, told.last_reason) == (3, 77, Reason.CRASH)
-    assert (told.has_parent, told.fixture_dir) == (True, "/recorded")
+    assert (told.has_parent, told.fixture_dir, told.is_paced) == (True, "/recorded", True)
     assert (told.account, told.account_period_ms) == ("desk", 60_000)
     assert (told.blackbox_kb, told.blackbox_dir, told.blackbox_keep) == (1024, "/boxes", 20)
     assert told.backoff == config.backoff
     assert told.backoff.healthy_s == 0.005
+
+
+def test_a_worker_is_told_to_play_as_fast_as_it_can(run_dir):
+    config = load(None, {"PARAPHINA_FIXTURE_SPEED": "max"}, {})
+    assert not worker_settings(config, config.venues["lighter"], run_dir).is_paced
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
@@ -249,6 +255,22 @@ def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
         return started[0][-1].is_set()
 
     assert forking.in_fork(scenario) is True
+
+
+def test_a_child_goes_on_in_a_log_that_was_made_anew(run_dir, board, started, forking, tmp_path):
+    log = tmp_path / "log"
+
+    def scenario():
+        os.dup2(open_log(log), 2)
+        System(configured(), run_dir, log_file=log).run_child("aster", board, 1, Inherited())
+        os.write(2, b"before")
+        log.rename(tmp_path / "log.moved")
+        os.kill(os.getpid(), signal.SIGUSR2)
+        os.write(2, b"after")
+
+    forking.in_fork(scenario)
+    assert (tmp_path / "log.moved").read_bytes() == b"before"
+    assert log.read_bytes() == b"after"
 
 
 def test_the_simulators_child_says_when_it_listens(run_dir, board, monkeypatch):

@@ -143,6 +143,12 @@ def test_subscribed_without_fresh_data_through_two_reconnects(fruitless, reason)
     assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(), session(FRUITLESS=fruitless)) is reason
 
 
+def test_a_fruitless_connection_beside_one_that_delivers_is_left_to_itself():
+    """A restart would cost the markets that flow, and then again, for as long as the venue withholds the other."""
+    of = worker(LAST_FRESH=NOW - 90 * S, BOOKS_WANTED=2, BOOKS_USABLE=1)
+    assert verdict(of, session(), session(FRUITLESS=9)) is None
+
+
 @pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.BACKOFF, Phase.RESOLVING, Phase.REPLAYING])
 def test_fruitless_but_busy_as_planned_is_spared(phase):
     assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(phase, FRUITLESS=5, NEXT_ACTION=NOW + S)) is None

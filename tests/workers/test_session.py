@@ -539,6 +539,16 @@ def test_subscription_that_kills_its_connection_fails_alone():
     assert stage.route(symbol=ETH_SYMBOL).state is StreamState.CONNECTING
 
 
+@pytest.mark.parametrize("reason", [Reason.NO_BOOK, Reason.STALE_WATCHDOG, Reason.PONG_TIMEOUT, Reason.ROTATION])
+def test_connections_that_we_end_ourselves_find_no_poison(reason):
+    stage = Stage()
+    for _ in range(4):
+        connect_without_btc(stage)
+        stage.end(reason)
+    assert (stage.route().state, stage.route().reason) == (StreamState.BACKOFF, reason)
+    assert "ws.poisoned" not in stage.notes()
+
+
 def test_poison_is_left_out_of_the_next_connection():
     stage = Stage()
     find_poison(stage)

@@ -279,6 +279,12 @@ def test_of_several_troubles_the_first_names_the_box(tape, clock, saved):
     assert [path.name.split("-")[-1] for path in saved.iterdir()] == [f"seq_gap{SUFFIX}"]
 
 
+def test_a_planned_end_of_a_connection_is_no_trouble(tape, clock):
+    tape.want(Reason.ROTATION)
+    clock.advance(1)
+    assert not save_due(tape, clock)
+
+
 def test_boxes_are_saved_at_most_every_ten_seconds(tape, clock):
     count = 0
     for _ in range(300):

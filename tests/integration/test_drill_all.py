@@ -1,0 +1,46 @@
+"""``drill --all``: every fault on every venue, each within its limit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from supervisor.drill.catalogue import DRILLS, PARENT
+from workers.venues import VENUES
+
+pytestmark = pytest.mark.integration
+
+#: A round takes two and a half minutes: the venues are drilled side by side.
+TIMEOUT_S = 300
+
+
+def drill(*arguments: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "supervisor", "drill", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert done.returncode in {0, 1}, done.stderr
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    assert done.returncode == any(row["result"] == "missed" for row in rows)
+    return rows
+
+
+def again(row: dict[str, Any]) -> dict[str, Any]:
+    """The drill of a row by itself: what was missed beside other tests must be kept alone."""
+    venues = () if row["venue"] == "all" else ("--venues", row["venue"])
+    (second,) = drill(row["fault"], *venues)
+    return second
+
+
+def test_every_fault_on_every_venue_is_over_within_its_limit() -> None:
+    rows = drill("--all")
+    assert {(row["venue"], row["fault"]) for row in rows} == {(v, f) for v in VENUES for f in DRILLS} | {
+        ("all", PARENT)
+    }
+    skipped = {(row["venue"], row["fault"]) for row in rows if row["result"] == "skipped"}
+    assert skipped == {(v, f) for v in VENUES for f, drill in DRILLS.items() if not drill.applies_to(v)}
+    missed = [row for row in rows if row["result"] == "missed"]
+    assert len(missed) <= 5, missed
+    assert not [second for row in missed if (second := again(row))["result"] != "ok"]
