@@ -229,7 +229,7 @@ class Session:
         for route in self.routes:
             if not _is_poison(route):
                 self.todo.change(route, StreamState.BACKOFF, reason)
-        for subscription in self._subscriptions.closed(now_ns):
+        for subscription in self._subscriptions.closed(now_ns, by_server=reason is Reason.SERVER_CLOSE):
             self._poisoned(subscription)
         return out
 

@@ -73,6 +73,7 @@ class Subscriptions:
         #: Those of which something is still to be sent or to come; there may be a thousand that are active.
         self._pending = dict(self._entries)
         self._is_open = False
+        self._is_answered = False
         self._deaths = 0
 
     def opened(self, now_ns: int) -> None:
@@ -80,24 +81,35 @@ class Subscriptions:
         self._outbox.clear()
         self._pending.clear()
         self._is_open = True
+        self._is_answered = False
         for entry in self._entries.values():
             if entry.state is SubscriptionState.POISONED and now_ns - entry.since_ns < _POISONED_NS:
                 continue
             implicit = entry.is_asked = self._in_url or entry.subscription.subscribe is None
             self._to(entry, SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
 
-    def closed(self, now_ns: int) -> list[Subscription]:
-        """The connection is gone; the subscriptions that are thereby known to be poison."""
+    def closed(self, now_ns: int, *, by_server: bool = True) -> list[Subscription]:
+        """The connection is gone; the subscriptions that are thereby known to be poison.
+
+        One is known by the answers to others: a venue that is down also ends connections before it answers anything,
+        and what was asked for first is then as innocent as the rest.
+        """
         if not self._is_open:
+            return []
+        self._is_open = False
+        if not by_server:
             return []
         unanswered = [entry for entry in self._pending.values() if entry.state is SubscriptionState.SENT]
         is_careful = self._deaths >= _CAREFUL_AFTER
         self._deaths = self._deaths + 1 if unanswered else 0
-        self._is_open = False
         if not is_careful or len(unanswered) != 1:
             return []
-        self._to(unanswered[0], SubscriptionState.POISONED, now_ns)
-        return [unanswered[0].subscription]
+        suspect = unanswered[0]
+        if not self._is_answered:
+            self._ask_last(suspect)
+            return []
+        self._to(suspect, SubscriptionState.POISONED, now_ns)
+        return [suspect.subscription]
 
     def post(self, message: bytes) -> None:
         """Queue another message for the same pace."""
@@ -140,6 +152,7 @@ class Subscriptions:
         entry = self._entry(key)
         if entry is None:
             return None
+        self._is_answered = True
         if entry.state is SubscriptionState.LEAVING:
             self._to(entry, SubscriptionState.WAITING, now_ns)
             return None
@@ -150,6 +163,7 @@ class Subscriptions:
         """The venue refused ``key``: it is not asked for again on this connection, unless it is tried once more."""
         entry = self._entry(key)
         if entry is not None:
+            self._is_answered = True
             self._to(entry, SubscriptionState.REFUSED, now_ns)
 
     def left(self, key: str, now_ns: int) -> None:
@@ -183,6 +197,11 @@ class Subscriptions:
             is_busy = any(entry.state is SubscriptionState.SENT for entry in self._pending.values())
             return [] if is_busy else waiting[:1]
         return waiting
+
+    def _ask_last(self, entry: _Entry) -> None:
+        """On later connections the others come first, and their answers tell whether the venue is there at all."""
+        key = entry.subscription.key
+        self._entries[key] = self._entries.pop(key)
 
     def _to(self, entry: _Entry, state: SubscriptionState, now_ns: int) -> None:
         entry.state = state

@@ -257,9 +257,58 @@ def test_subscription_that_was_alone_unanswered_when_the_connection_died_is_pois
     assert dialogue.sends(NOW) == [MARK.subscribe]
 
 
-def test_poison_is_tried_again_after_ten_minutes():
+def test_venue_that_answers_nothing_poisons_no_subscription():
+    """Gateways in front of a venue that is down accept connections, and end them before anything is answered."""
+    dialogue = talk(*ALL)
+    for second in range(20):
+        assert die(dialogue, NOW + second * NS) == []
+    dialogue.opened(NOW + 20 * NS)
+    sent = []
+    for _ in ALL:
+        sent += dialogue.sends(NOW + 20 * NS)
+        for one in ALL:
+            if one.subscribe in sent:
+                dialogue.answered(one.key, NOW + 20 * NS)
+    assert sorted(sent) == sorted(one.subscribe for one in ALL)
+
+
+def test_poison_that_is_asked_for_first_is_found_by_the_answers_to_others():
+    dialogue = careful_talk()
+    assert die(dialogue, NOW) == []  # nothing was answered, so that the venue may be down
+    dialogue.opened(NOW)
+    for one in (TRADES, MARK):
+        assert dialogue.sends(NOW) == [one.subscribe]
+        dialogue.answered(one.key, NOW)
+    assert dialogue.sends(NOW) == [BOOK.subscribe]
+    assert keys(dialogue.closed(NOW)) == [BOOK.key]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_refusal_of_another_subscription_is_an_answer_as_well(is_refused):
     dialogue = careful_talk()
     dialogue.opened(NOW)
+    dialogue.sends(NOW)
+    (dialogue.refused if is_refused else dialogue.answered)(BOOK.key, NOW)
+    dialogue.sends(NOW)
+    assert keys(dialogue.closed(NOW)) == [TRADES.key]
+
+
+def test_connection_that_we_end_ourselves_tells_nothing_of_poison():
+    dialogue = careful_talk()
+    dialogue.opened(NOW)
+    dialogue.sends(NOW)
+    dialogue.answered(BOOK.key, NOW)
+    dialogue.sends(NOW)
+    assert dialogue.closed(NOW, by_server=False) == []
+
+
+def test_poison_is_tried_again_after_ten_minutes():
+    dialogue = careful_talk()
+    die(dialogue, NOW)
+    dialogue.opened(NOW)
+    for one in (TRADES, MARK):
+        dialogue.sends(NOW)
+        dialogue.answered(one.key, NOW)
     dialogue.sends(NOW)
     assert keys(dialogue.closed(NOW)) == [BOOK.key]
     for age_s, is_asked in ((599, False), (600, True)):
