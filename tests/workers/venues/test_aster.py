@@ -794,3 +794,37 @@ def test_rest_book_joins_the_stream_by_its_last_update_id():
 def test_wrong_answer_is_no_book(answer: bytes):
     with pytest.raises(DecodeError, match="malformed answer to depth"):
         ASTER.parse_book(answer, BTC)
+
+
+# --- being asked to wait ------------------------------------------------------------------------------------------
+
+#: Twenty seconds into a minute.
+NOW_MS = 1_760_000_000_000
+MINUTE_LEFT_S = 40.0
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "wait_s"),
+    [
+        (429, "Too many requests; current limit is 2400 requests per minute.", MINUTE_LEFT_S),
+        (418, f"Way too many requests; IP banned until {NOW_MS + 600_000}.", 600.0),
+        (429, f"Way too many requests; IP banned until {NOW_MS + 600_000}.", 600.0),
+        (418, "I'm a teapot", 120.0),
+        (418, f"IP banned until {NOW_MS - 5}", 1.0),
+        (503, "Service unavailable", None),
+        (400, "Invalid symbol.", None),
+    ],
+)
+def test_over_the_limit_it_waits_for_the_next_minute_and_banned_until_the_ban_ends(status, text, wait_s):
+    """Asking on over the limit is what leads to the ban, and asking on during a ban what makes it longer."""
+    assert ASTER.retry_after_s(status, body({"code": -1003, "msg": text}), NOW_MS) == wait_s
+
+
+def test_ban_until_an_absurd_moment_is_looked_at_again_after_an_hour():
+    text = "IP banned until 9999999999999"
+    assert ASTER.retry_after_s(418, body({"code": -1003, "msg": text}), NOW_MS) == 3600.0
+
+
+@pytest.mark.parametrize("page", [b"", b"<html>418</html>"])
+def test_ban_by_a_page_without_an_error_is_a_ban_as_well(page):
+    assert ASTER.retry_after_s(418, page, NOW_MS) == 120.0
