@@ -172,6 +172,9 @@ class PollLane(_Lane):
         try:
             bodies = [self._call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
             listings = self._venue.parse_listings(bodies)
+            if not listings:
+                # Every market would be given up for it.
+                raise DecodeError("the venue's list of markets is empty")
         except (RestError, DecodeError) as error:
             self._list_failed(error)
             return

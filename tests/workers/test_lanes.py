@@ -164,6 +164,15 @@ def test_list_that_cannot_be_read_is_retried_too(polling, client, events):
     assert polling.found == [["BTC"]]
 
 
+def test_list_without_any_market_is_no_list(polling, client, events):
+    """A venue in maintenance may answer so; its markets are not given up for that."""
+    client.answers[MARKETS] = failing(3, b'["BTC"]', b"[]")
+    polling.run(60)
+    assert client.pauses(MARKETS) == [5, 10, 20]
+    assert {fields["reason"] for fields in events("markets.unresolved")} == {Reason.PARSE_ERRORS}
+    assert polling.found == [["BTC"]]
+
+
 def test_venue_that_asks_to_wait_longer_is_waited_for(polling, client):
     limited = RestError(Reason.RATE_LIMITED, "HTTP 429", status=429, retry_after_s=33.0)
     client.answers[MARKETS] = failing(2, b'["BTC"]', limited)
