@@ -203,14 +203,17 @@ class Recovery:
         )
 
     def _look_for_book(self, route: Route) -> None:
-        """A book that is not usable: try again, and give the connection up when it takes too long."""
+        """A book that is not usable: try again, and give the connection up when it takes too long.
+
+        A market that does not trade may have none, and then waits alone from the first.
+        """
         if not self._subscriptions.is_asked(route.subscription):
             route.unusable_since_ns = self._now  # the pace of the venue holds it back
             return
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1
-            if route.no_book_ends <= _NO_BOOK_ENDS:
+            if route.no_book_ends <= _NO_BOOK_ENDS and route.listing.status == "active":
                 self._todo.close(Reason.NO_BOOK, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
             else:
                 self._todo.note("book.given_up", symbol=route.symbol, reason=Reason.NO_BOOK)

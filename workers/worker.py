@@ -335,6 +335,8 @@ class Worker:
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
+        else:
+            self._relist(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
                 self._tell_missing(base, reason)
@@ -388,6 +390,15 @@ class Worker:
         for connection in self._connections:
             is_wanted = partial(_is_not_set, connection.stop)
             self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
+
+    def _relist(self, listings: tuple[Listing, ...]) -> None:
+        """Markets halt and trade again on the connections that there are; what was given up is then tried at once."""
+        listed = {one.symbol: one for one in listings}
+        for connection in self._connections:
+            for route in connection.session.routes:
+                before, route.listing = route.listing, listed[route.symbol]
+                if route.state is StreamState.FAILED and before.status != route.listing.status == "active":
+                    route.retry_ns = 0
 
     def _make_connections(
         self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None

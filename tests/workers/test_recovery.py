@@ -522,6 +522,16 @@ def test_after_three_ends_a_market_without_a_book_fails_alone(chain):
     assert "book.given_up" in chain.notes()
 
 
+def test_halted_market_without_a_book_fails_alone_at_once():
+    """It may have none while it does not trade; the others on its connection lose nothing for it."""
+    halted = replace(BTC, status="halted")
+    stage = staged(Rule.CHAIN, Resync.RESUBSCRIBE, listings=(halted, ETH))
+    keep_eth_fresh(stage, 15)
+    assert stage.closing is None
+    assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.NO_BOOK)
+    assert stage.route(symbol=ETH_SYMBOL).state is StreamState.LIVE
+
+
 def test_market_that_failed_alone_is_tried_again_after_ten_minutes(chain):
     end_for_want_of_a_book(chain, 3)
     chain.reconnect()

@@ -428,6 +428,24 @@ def test_halted_market_is_not_waited_for(bench, clock):
     assert bench.words[WorkerWord.FIRST_FRESH] == clock.now_ns
 
 
+def test_market_that_halts_or_trades_again_meanwhile_is_waited_for_accordingly(bench, clock):
+    bench.take(BTC, ETH)
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    for status, wanted in (("active", 2), ("halted", 1), ("active", 2)):
+        bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
+        bench.worker._look()
+        assert bench.words[WorkerWord.BOOKS_WANTED] == wanted
+
+
+@pytest.mark.parametrize(("status", "retry_ns"), [("active", 0), ("halted", 77)])
+def test_market_that_was_given_up_is_tried_at_once_when_it_trades_again(bench, status, retry_ns):
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
+    route = bench.route("ETH-PERP")
+    route.state, route.retry_ns = StreamState.FAILED, 77
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
+    assert route.retry_ns == retry_ns
+
+
 def test_counters_of_the_publisher_and_the_threads_are_on_the_board(bench):
     bench.publisher.drops, bench.publisher.published = 4, 500
     bench.worker._threads.restarts = 2
