@@ -15,6 +15,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation
 from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
 from workers.books import BookKeeper, Broken, Outcome
+from workers.budget import Bucket
 from workers.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
 from workers.routes import Route
 from workers.subscriptions import Subscriptions
@@ -71,11 +72,20 @@ class Session:
         connection: What the connection carries.
         listings: The markets it is about.
         policy: The settings.
+        pace: Of the messages to the venue, shared by the sessions of a worker and used within a turn; None for one of
+            its own.
 
     ``malformed`` counts frames that could not be decoded, ``unrouted`` events of markets that are not followed.
     """
 
-    def __init__(self, venue: Venue, connection: Connection, listings: Sequence[Listing], policy: Policy) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        connection: Connection,
+        listings: Sequence[Listing],
+        policy: Policy,
+        pace: Bucket | None = None,
+    ) -> None:
         self.connection = connection
         self.todo = Todo()
         self.malformed = 0
@@ -83,7 +93,8 @@ class Session:
         self._venue = venue
         self._policy = policy
         self._markets = {listing.wire: listing for listing in listings}
-        self._subscriptions = Subscriptions(connection, venue.limits)
+        pace = pace or Bucket(venue.limits.burst, venue.limits.messages_per_s)
+        self._subscriptions = Subscriptions(connection, pace)
         self._is_bridged = venue.continuity.rule is Rule.BRIDGE
         self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
         self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
@@ -381,7 +392,9 @@ class Session:
         self._pong_due_ns = 0
 
     def _on_ping(self, item: Ping, out: list[Publication]) -> None:  # noqa: ARG002
-        self.todo.send(item.reply)
+        # Answers count for the venue as all messages do.
+        self._subscriptions.post(item.reply)
+        self.todo.send(*self._subscriptions.sends(self._now))
 
     def _on_refused(self, item: Refused, out: list[Publication]) -> None:  # noqa: ARG002
         subscription = self._subscriptions.find(item.key)

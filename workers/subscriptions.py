@@ -12,7 +12,7 @@ from typing import Final
 
 from ipc.health import Stream
 from workers.budget import Bucket
-from workers.venues.venue import Connection, Limits, Subscription
+from workers.venues.venue import Connection, Subscription
 
 __all__ = ["SubscriptionState", "Subscriptions"]
 
@@ -58,17 +58,16 @@ class Subscriptions:
 
     Args:
         connection: Whose they are.
-        limits: The venue's pace.
+        pace: Of the messages to the venue; shared where it counts those of an address, over connections and their ends.
     """
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(self, connection: Connection, pace: Bucket) -> None:
         # Where the pace lets only some go out at once, books come first: by them a venue is judged.
         in_order = sorted(connection.subscriptions, key=lambda subscription: Stream.BOOK not in subscription.streams)
         self._entries = {subscription.key: _Entry(subscription) for subscription in in_order}
         self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
         self._in_url = connection.in_url
-        #: One for all connections, one after the other: venues count the messages of an address.
-        self._bucket = Bucket(limits.burst, limits.messages_per_s)
+        self._bucket = pace
         self._outbox: deque[bytes] = deque()
         #: Those of which something is still to be sent or to come; there may be a thousand that are active.
         self._pending = dict(self._entries)

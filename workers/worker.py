@@ -32,6 +32,7 @@ from workers import markets
 from workers.accounts import account_side
 from workers.accounts.runner import SESSION_NAMES, AccountRunner
 from workers.actions import Fetch, Publication
+from workers.budget import Bucket
 from workers.connection import Connection
 from workers.fixture import Player
 from workers.fixture import load as load_fixture
@@ -109,6 +110,8 @@ class Worker:
         self._reports = Reporter(settings.venue, board, self._publisher)
         self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
         self._threads = ThreadKeeper(settings.venue, settings.backoff)
+        #: Of messages to the venue, which counts those of an address.
+        self._pace = Bucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
         budget = RestBudget(self._venue.limits.rest_weight_per_min * _REST_SHARE)
         self._poll = PollLane(self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop)
         self._fetch = FetchLane(self._venue, settings, _FETCH, board, budget, stop)
@@ -410,7 +413,7 @@ class Worker:
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             Connection(
-                Session(self._venue, plan, listings, self._policy()),
+                Session(self._venue, plan, listings, self._policy(), self._pace),
                 settings,
                 number,
                 self._board,

@@ -6,6 +6,7 @@ import pytest
 from fake_venue import subscription
 
 from ipc.health import Stream
+from workers.budget import Bucket
 from workers.subscriptions import Subscriptions
 from workers.venues.venue import Connection, Limits, Subscription
 
@@ -17,7 +18,11 @@ FAST = Limits(burst=100, messages_per_s=100, rest_weight_per_min=1)
 
 
 def talk(*subscriptions, limits=FAST, in_url=False):
-    return Subscriptions(Connection("main", "ws://venue.test", subscriptions, in_url=in_url), limits)
+    return Subscriptions(Connection("main", "ws://venue.test", subscriptions, in_url=in_url), pace_of(limits))
+
+
+def pace_of(limits):
+    return Bucket(limits.burst, limits.messages_per_s)
 
 
 @pytest.fixture
@@ -70,6 +75,16 @@ def test_pace_is_kept_over_connections():
         dialogue.answered(BOOK.key, now)
         dialogue.closed(now)
     assert sent == [BOOK.subscribe] * 3
+
+
+def test_connections_that_share_a_pace_keep_it_together():
+    pace = pace_of(Limits(burst=2, messages_per_s=2, rest_weight_per_min=1))
+    one, other = (Subscriptions(Connection(name, "ws://venue.test", ALL), pace) for name in ("main", "main.2"))
+    for dialogue in (one, other):
+        dialogue.opened(NOW)
+    assert len(one.sends(NOW)) == 2
+    assert other.sends(NOW) == []
+    assert len(other.sends(NOW + NS)) == 2
 
 
 def test_posted_messages_go_first_and_at_the_same_pace():
