@@ -404,7 +404,8 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
 
 
 def _side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
-    return (price, size) if price and size else (None, None)
+    """Price and size of a side of the ticker; an empty one may be written with zeros."""
+    return (price, size) if price and size and not is_zero(size) else (None, None)
 
 
 def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001

@@ -202,9 +202,10 @@ def test_book_ticker():
     ]
 
 
-@pytest.mark.parametrize("missing", ["", None])
-def test_missing_side_of_book_ticker_is_none_for_price_and_size(missing: str | None):
-    (bbo,) = decode({**TICKER, "b": missing, "B": "0.000"})
+@pytest.mark.parametrize(("price", "size"), [("", ""), (None, None), ("", "1.5"), ("0.0", "0.000"), ("0", "0")])
+def test_missing_side_of_book_ticker_is_none_for_price_and_size(price: str | None, size: str | None):
+    """An empty side is none, and never a bid of zero."""
+    (bbo,) = decode({**TICKER, "b": price, "B": size})
     assert isinstance(bbo, Bbo)
     assert (bbo.bid_price, bbo.bid_size, bbo.ask_price, bbo.ask_size) == (None, None, "64000.2", "1.5")
 
