@@ -155,6 +155,18 @@ class Session:
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
+    def relist(self, listings: Sequence[Listing]) -> None:
+        """The venue's list says something new of the same markets; one that trades again is tried at once.
+
+        Any thread may call it within a turn.
+        """
+        self._markets = {listing.wire: listing for listing in listings}
+        listed = {listing.symbol: listing for listing in listings}
+        for route in self.routes:
+            before, route.listing = route.listing, listed[route.symbol]
+            if route.state is StreamState.FAILED and before.status != route.listing.status == "active":
+                route.retry_ns = 0
+
     def connecting(self, now_ns: int) -> None:
         """An attempt to connect begins: nothing of the last connection is fresh any more."""
         self._now = now_ns

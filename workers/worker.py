@@ -338,7 +338,7 @@ class Worker:
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
-        else:
+        elif before.listings != resolved.listings:
             self._relist(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
@@ -386,22 +386,23 @@ class Worker:
         self._disconnect(Reason.CONFIG_CHANGED)
         self._connections = self._make_connections(listings, self._settings.options, self._tape)
         self._watch()
-        self._describe(listings)
-        with self._publisher.turn:
-            names = ["poll", "fetch", *(connection.name for connection in self._connections)]
-            self._tape.describe(names, listings, dict(self._settings.options))
+        self._tell_listings(listings)
         for connection in self._connections:
             is_wanted = partial(_is_not_set, connection.stop)
             self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
     def _relist(self, listings: tuple[Listing, ...]) -> None:
-        """Markets halt and trade again on the connections that there are; what was given up is then tried at once."""
-        listed = {one.symbol: one for one in listings}
-        for connection in self._connections:
-            for route in connection.session.routes:
-                before, route.listing = route.listing, listed[route.symbol]
-                if route.state is StreamState.FAILED and before.status != route.listing.status == "active":
-                    route.retry_ns = 0
+        """Markets halt, trade again and change their terms on the connections that there are."""
+        with self._publisher.turn:
+            for connection in self._connections:
+                connection.session.relist(listings)
+        self._tell_listings(listings)
+
+    def _tell_listings(self, listings: tuple[Listing, ...]) -> None:
+        self._describe(listings)
+        with self._publisher.turn:
+            names = ["poll", "fetch", *(connection.name for connection in self._connections)]
+            self._tape.describe(names, listings, dict(self._settings.options))
 
     def _make_connections(
         self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None
@@ -515,7 +516,7 @@ def heartbeat_book(route: Route, now: int, checksum: int | None) -> HeartbeatBoo
 
 def _identity(listings: tuple[Listing, ...]) -> list[tuple[object, ...]]:
     """What of a market a connection depends on; a change of the rest only concerns consumers."""
-    return [(one.wire, one.base, one.funding_interval_s) for one in listings]
+    return [(one.wire, one.base) for one in listings]
 
 
 def _is_not_set(event: threading.Event) -> bool:

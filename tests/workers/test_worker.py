@@ -244,6 +244,18 @@ def test_change_that_only_concerns_consumers_is_told_and_leaves_the_connections_
     assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].status == "halted"
 
 
+def test_funding_interval_that_changes_drops_no_book(bench):
+    """Venues shorten it when markets are wild, which is no time to be without books."""
+    hourly, often = (Listing("BTC", "1", "BTC-USD", funding_interval_s=hours * 3600) for hours in (8, 4))
+    bench.take(hourly, ETH)
+    (connection,) = bench.connections
+    bench.take(often, ETH)
+    assert bench.connections == [connection]
+    assert bench.route("BTC-PERP").listing is often
+    assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].funding_interval_s == 4 * 3600
+    assert len(bench.worker._tape.described) == 2
+
+
 def test_market_that_appears_is_connected_anew_with_the_others(bench):
     bench.take(BTC)
     (before,) = bench.connections

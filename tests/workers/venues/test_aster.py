@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
+from workers.recovery import Policy
+from workers.session import Session
 from workers.venues.aster import Aster
 from workers.venues.venue import (
     Ack,
@@ -795,6 +798,19 @@ def test_rest_book_joins_the_stream_by_its_last_update_id():
 def test_wrong_answer_is_no_book(answer: bytes):
     with pytest.raises(DecodeError, match="malformed answer to depth"):
         ASTER.parse_book(answer, BTC)
+
+
+def test_interval_that_changes_while_connected_is_that_of_the_next_frame():
+    (plan,) = ASTER.connections([BTC], ASTER.ws_url, {})
+    session = Session(ASTER, plan, [BTC], Policy(10**10, 10**10, 10**10))
+    session.opened(MS)
+    frame = body(combined("btcusdt@markPrice@1s", MARK))
+    intervals = []
+    for listing in (BTC, replace(BTC, funding_interval_s=14_400)):
+        session.relist([listing])
+        told = [event for _, event in session.received(False, frame, 2 * MS)]
+        intervals += [event.interval_s for event in told if isinstance(event, Funding)]
+    assert intervals == [28_800, 14_400]
 
 
 # --- being asked to wait ------------------------------------------------------------------------------------------
