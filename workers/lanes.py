@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,7 +96,8 @@ class _Schedule:
     poll: Poll
     period_s: float
     due_ns: int
-    ok_ns: int
+    #: When each of its markets was last told of; at first, when it began to be asked for.
+    told_ns: dict[str, int]
     backoff: Backoff = field(default_factory=lambda: Backoff(POLL_INIT))
 
 
@@ -141,7 +142,8 @@ class PollLane(_Lane):
         self._listings = tuple(listings)
         period_s = max(_MIN_POLL_S, self._settings.funding_poll_ms / 1000)
         self._schedules = [
-            _Schedule(poll, poll.period_s or period_s, now, now) for poll in self._venue.polls(self._listings)
+            _Schedule(poll, poll.period_s or period_s, now, dict.fromkeys(poll.symbols, now))
+            for poll in self._venue.polls(self._listings)
         ]
         for poll in self._schedules:
             for symbol in poll.poll.symbols:
@@ -219,12 +221,10 @@ class PollLane(_Lane):
             return
         now = time.monotonic_ns()
         schedule.backoff.reset()
-        schedule.ok_ns = now
         schedule.due_ns = max(schedule.due_ns + int(schedule.period_s * _NS), now)
         self._publish(events, recv_ns, now)
-        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
-            for symbol in poll.symbols:
-                self._stamp(symbol, now, StreamState.LIVE, None)
+        told = {str(event.symbol) for event in events if isinstance(event, Funding)}
+        self._judge(schedule, now, told, Reason.UNKNOWN_MARKET)
 
     def _publish(self, events: list[Event], recv_ns: int, now: int) -> None:
         venue = self._settings.venue
@@ -258,10 +258,23 @@ class PollLane(_Lane):
             error=error.what,
             retry_in_s=round(delay_s, 1),
         )
-        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
-            limit_s = max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s)
-            is_stale = now - schedule.ok_ns > limit_s * _NS
-            for symbol in poll.symbols:
+        self._judge(schedule, now, frozenset(), reason)
+
+    def _judge(self, schedule: _Schedule, now: int, told: Collection[str], reason: Reason) -> None:
+        """The markets that were ``told`` of are live; the others are stale after a while, for ``reason``.
+
+        An answer need not tell of every market that it was asked for.
+        """
+        poll = schedule.poll
+        if poll.stream is not Stream.FUNDING_POLL or poll.period_s is not None:
+            return
+        limit_ns = int(max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s) * _NS)
+        for symbol in poll.symbols:
+            if symbol in told:
+                schedule.told_ns[symbol] = now
+                self._stamp(symbol, now, StreamState.LIVE, None)
+            else:
+                is_stale = now - schedule.told_ns[symbol] > limit_ns
                 self._stamp(symbol, 0, StreamState.STALE if is_stale else None, reason)
 
     def _stamp(self, symbol: str, now: int, state: StreamState | None, reason: Reason | None) -> None:

@@ -294,6 +294,22 @@ def test_poll_that_fails_for_half_a_minute_is_stale_and_live_when_it_answers(pol
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
 
 
+def test_market_that_the_answer_leaves_out_is_not_kept_live_by_the_others(polling, client):
+    polling.run(5)
+    client.answers[FUNDING_PATH] = b'{"ETH-PERP": "-0.0002"}'
+    polling.run(60)
+    told, untold = polling.cell(1), polling.cell(0)
+    assert told[CellWord.STATE] == code_of(StreamState.LIVE)
+    assert (untold[CellWord.STATE], untold[CellWord.REASON]) == (
+        code_of(StreamState.STALE),
+        code_of(Reason.UNKNOWN_MARKET),
+    )
+    assert told[CellWord.LAST_PUBLISHED] - untold[CellWord.LAST_PUBLISHED] >= 50 * NS
+    client.answers[FUNDING_PATH] = RATES
+    polling.run(20)
+    assert untold[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
 class ManyPolls(FakeVenue):
     """Besides funding it is asked for open interest, at a pace of its own."""
 
