@@ -44,6 +44,8 @@ _STALE_MIN_S: Final = 30.0
 #: Markets that the venue does not list are looked for again this often; known ones are refreshed hourly.
 _UNKNOWN_AGAIN_S: Final = 600.0
 _KNOWN_AGAIN_S: Final = 3600.0
+#: A poll that is refused so may ask for a market that is gone; Extended's one request for all markets is.
+_GONE: Final = frozenset({400, 404})
 #: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
 _LOOKING_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
@@ -130,6 +132,8 @@ class PollLane(_Lane):
         self._schedules: list[_Schedule] = []
         self._listings: tuple[Listing, ...] = ()
         self._list_due_ns = 0
+        #: When the list was last read.
+        self._listed_ns = 0
         self._is_initialised = False
 
     def poll_for(self, listings: Sequence[Listing], missing: int) -> None:
@@ -184,7 +188,8 @@ class PollLane(_Lane):
         self._worker[WorkerWord.RESOLVE_FAILED] = 0
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self.row[SessionWord.NEXT_ACTION] = 0
-        self._list_due_ns = time.monotonic_ns() + int(_KNOWN_AGAIN_S * _NS)
+        self._listed_ns = time.monotonic_ns()
+        self._list_due_ns = self._listed_ns + int(_KNOWN_AGAIN_S * _NS)
         self._found(listings)
 
     def _list_failed(self, error: RestError | DecodeError) -> None:
@@ -247,6 +252,8 @@ class PollLane(_Lane):
         asked_s = error.retry_after_s if isinstance(error, RestError) else None
         delay_s = max(schedule.backoff.failed(0) / _NS, asked_s or 0.0)
         schedule.due_ns = now + int(delay_s * _NS)
+        if isinstance(error, RestError) and error.status in _GONE:
+            self._list_due_ns = min(self._list_due_ns, self._listed_ns + int(_UNKNOWN_AGAIN_S * _NS))
         reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
         poll = schedule.poll
         log.warning(

@@ -209,6 +209,16 @@ def test_list_is_read_again_hourly_and_sooner_while_a_market_is_missing(polling,
     assert set(client.pauses(MARKETS)) == {again_s}
 
 
+@pytest.mark.parametrize(("status", "again_s"), [(404, 600), (400, 600), (429, 3600), (503, 3600), (None, 3600)])
+def test_list_is_read_again_sooner_while_a_poll_is_refused_as_for_a_market_that_is_gone(
+    polling, client, status, again_s
+):
+    """Where one request asks for all markets, one that the venue dropped is in the way of the others."""
+    client.answers[FUNDING_PATH] = RestError(Reason.REFUSED, "no", status=status)
+    polling.run(7300)
+    assert set(client.pauses(MARKETS)) == {again_s}
+
+
 @pytest.mark.parametrize(("configured_ms", "period_s"), [(10_000, 10), (2_000, 2), (500, 0.5), (100, 0.5), (0, 0.5)])
 def test_funding_is_polled_at_the_configured_interval_and_at_least_every_half_second(
     new_polling, client, configured_ms, period_s
