@@ -51,6 +51,8 @@ _MAX_MALFORMED: Final = 10
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
 _MUTE_CADENCES: Final = 10
 _MUTE_MIN_NS: Final = 30 * _NS
+#: A venue's history of trades comes so soon after a subscription.
+_BACKLOG_NS: Final = 10 * _NS
 #: Hyperliquid's ordinary book comes every 5 s.
 _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
@@ -337,6 +339,8 @@ class Session:
         if route.state is not StreamState.LIVE:
             self.todo.change(route, StreamState.LIVE, route.reason)
         route.applied_ns = self._now
+        if route.is_backlog_due and self._is_backlog_over(route):
+            route.is_backlog_due = False
         if route.is_backlog_due:
             event.flags = ("backlog",)
             self._backlogs.append(route)
@@ -344,6 +348,10 @@ class Session:
             out.append((route, None))
             return
         out.append((route, event))
+
+    def _is_backlog_over(self, route: Route) -> bool:
+        """Whether history would have come by now; a market without any shows that by nothing else."""
+        return self._now - self._subscriptions.since_ns(route.subscription) > _BACKLOG_NS
 
     def _end_backlogs(self) -> None:
         """A venue's history of trades is one frame."""

@@ -131,6 +131,10 @@ class Subscriptions:
         """Whether a subscription was asked for on this connection; before, nothing can come of it."""
         return self._entries[subscription.key].is_asked
 
+    def since_ns(self, subscription: Subscription) -> int:
+        """When a subscription came into the state that it is in."""
+        return self._entries[subscription.key].since_ns
+
     def resubscribe(self, subscription: Subscription, now_ns: int) -> bool:
         """Leave and join again, unless joining is under way; False when the venue has no messages for that."""
         if subscription.unsubscribe is None:
