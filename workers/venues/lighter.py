@@ -150,7 +150,7 @@ class _AnyFrame(msgspec.Struct):
 
 class _Market(msgspec.Struct):
     symbol: str
-    market_id: int
+    market_id: int | str
     #: Missing in old rows.
     market_type: str | None = None
     status: str = "active"
@@ -164,7 +164,7 @@ class _Markets(msgspec.Struct):
 
 
 class _Prediction(msgspec.Struct):
-    market_id: int
+    market_id: int | str
     exchange: str
     rate: Decimal | None
 

@@ -498,6 +498,19 @@ def test_old_rows_with_texts_for_numbers_are_listed() -> None:
     assert (listing.tick, listing.lot) == ("1", "0.00001")
 
 
+@pytest.mark.parametrize("market_id", [1, "1"])
+def test_numbers_may_be_written_as_text(market_id: int | str) -> None:
+    """As the documentation's examples have them."""
+    row = market("BTC", 1, supported_size_decimals="5", supported_price_decimals="1") | {"market_id": market_id}
+    (listing,) = listings(row).values()
+    assert (listing.wire, listing.market_id, listing.tick) == ("1", "1", "0.1")
+    rates = {"code": 200, "funding_rates": [{"market_id": market_id, "exchange": "lighter", "rate": "0.000096"}]}
+    predicted, _ = VENUE.polls([listing])
+    (event,) = predicted.parse(json.dumps(rates).encode())
+    assert isinstance(event, Funding)
+    assert event.rate_8h == "0.000096000000"
+
+
 def test_lighter_one_of_the_two_lists_is_asked_for() -> None:
     assert VENUE.listing_requests() == (Request("/orderBooks"),)
 
