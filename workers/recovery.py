@@ -142,6 +142,7 @@ class Recovery:
         if keeper is None or not route.is_fetching:
             return
         route.is_fetching = False
+        route.is_limited = book is None and reason is Reason.RATE_LIMITED
         if purpose == "compare":
             self._compared(route, keeper, book, reason)
         elif book is None:
@@ -207,8 +208,11 @@ class Recovery:
 
         A market that does not trade may have none, and then waits alone from the first.
         """
-        if not self._subscriptions.is_asked(route.subscription):
-            route.unusable_since_ns = self._now  # the pace of the venue holds it back
+        is_asked = self._subscriptions.is_asked(route.subscription)
+        route.is_held_back = not is_asked or route.is_limited
+        if route.is_held_back:
+            route.unusable_since_ns = self._now
+        if not is_asked:
             return
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
@@ -245,6 +249,7 @@ class Recovery:
 
     def _publish(self, route: Route, event: BookSnapshot | BookDelta, out: list[Publication]) -> None:
         is_crossed = "crossed_by_venue" in event.flags
+        route.is_held_back = route.is_limited = False
         route.is_trusted = not is_crossed
         if not is_crossed:
             route.unusable_since_ns = 0

@@ -45,6 +45,10 @@ class Route:
     is_fetching: bool = False
     #: Fetches in a row that gave no book that could be joined.
     fetch_failures: int = 0
+    #: Whether REST gave no book because that was over the venue's limit.
+    is_limited: bool = False
+    #: Whether the book waits for what the venue allows, in messages or in requests.
+    is_held_back: bool = False
     #: When it was last asked for by REST to be shown while the connection is away.
     shown_ns: int = 0
     #: The limit, doubled each time REST confirmed that the market is only quiet.

@@ -155,6 +155,11 @@ class Session:
         """Whether freshness of books judges this connection."""
         return bool(self._books)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether REST gave no book because that was over the venue's limit."""
+        return any(route.is_limited for route in self.book_routes)
+
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def relist(self, listings: Sequence[Listing]) -> None:
@@ -246,6 +251,7 @@ class Session:
         self._now = now_ns
         out: list[Publication] = []
         for route in self.book_routes:
+            route.is_held_back = route.is_limited = False
             if route.is_trusted:
                 self._recovery.gap(route, Broken(reason), "session", "reconnect", out)
             if route.keeper is not None and self._opened_ns:

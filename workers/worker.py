@@ -251,6 +251,8 @@ class Worker:
         words = self._words
         words[WorkerWord.BOOKS_WANTED] = len(routes)
         words[WorkerWord.BOOKS_USABLE] = usable
+        if any(route.is_held_back for route in routes):
+            words[WorkerWord.HELD_BACK] = now
         newest = max((route.applied_ns for route in routes), default=0)
         if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
             words[WorkerWord.FIRST_FRESH] = words[WorkerWord.FIRST_FRESH] or now

@@ -440,6 +440,19 @@ def test_halted_market_is_not_waited_for(bench, clock):
     assert bench.words[WorkerWord.FIRST_FRESH] == clock.now_ns
 
 
+def test_board_tells_when_a_book_last_waited_for_what_the_venue_allows(bench, clock):
+    bench.take(BTC, ETH)
+    bench.worker._look()
+    assert bench.words[WorkerWord.HELD_BACK] == 0
+    bench.route("ETH-PERP").is_held_back = True
+    bench.worker._look()
+    held_ns = clock.now_ns
+    bench.route("ETH-PERP").is_held_back = False
+    clock.advance(5)
+    bench.worker._look()
+    assert bench.words[WorkerWord.HELD_BACK] == held_ns
+
+
 def test_market_that_halts_or_trades_again_meanwhile_is_waited_for_accordingly(bench, clock):
     bench.take(BTC, ETH)
     bench.make_usable("BTC-PERP", clock.now_ns)
