@@ -322,6 +322,7 @@ class FetchLane(_Lane):
 
     def ask(self, fetch: Fetch, connection: Connection) -> None:
         """Queue a fetch; the answer goes to the connection. Any thread may."""
+        fetch.route.is_queued = fetch.purpose != "rest"
         self._jobs.put((fetch, connection))
 
     def run(self) -> None:
@@ -332,6 +333,10 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
+            if fetch.purpose != "rest":
+                fetch.route.is_queued = False
+                if not _is_wanted(fetch, connection):
+                    continue
             try:
                 fetched = self._fetched(fetch)
             except Exception:
@@ -358,3 +363,11 @@ class FetchLane(_Lane):
             )
             return Fetched(fetch.route, fetch.purpose, None, reason)
         return Fetched(fetch.route, fetch.purpose, book, None, body)
+
+
+def _is_wanted(fetch: Fetch, connection: Connection) -> bool:
+    """Whether an answer would be taken: not by a connection that is gone, and no second one.
+
+    Where many books wait, connections end and ask again meanwhile; the first of their questions serves them.
+    """
+    return fetch.route.is_fetching and connection.is_open()

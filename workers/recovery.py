@@ -209,7 +209,7 @@ class Recovery:
         A market that does not trade may have none, and then waits alone from the first.
         """
         is_asked = self._subscriptions.is_asked(route.subscription)
-        route.is_held_back = not is_asked or route.is_limited
+        route.is_held_back = not is_asked or route.is_limited or route.is_queued
         if route.is_held_back:
             route.unusable_since_ns = self._now
         if not is_asked:

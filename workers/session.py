@@ -157,8 +157,8 @@ class Session:
 
     @property
     def is_limited(self) -> bool:
-        """Whether REST gave no book because that was over the venue's limit."""
-        return any(route.is_limited for route in self.book_routes)
+        """Whether REST gave no book because that was over the venue's limit, or is not yet asked for it."""
+        return any(route.is_limited or route.is_queued for route in self.book_routes)
 
     # --- what happens -----------------------------------------------------------------------------------------------
 

@@ -435,9 +435,14 @@ class Receiver:
 
     def __init__(self, stop, count):
         self.given, self.shown = [], []
+        self.is_there = True
         self._stop, self._count = stop, count
 
+    def is_open(self):
+        return self.is_there
+
     def deliver(self, fetched):
+        fetched.route.is_fetching = False
         self.given.append(fetched)
         self._end()
 
@@ -462,8 +467,8 @@ def fetching(board, client, clock, stop):
     return FetchLane(venue, settings(), 1, board, RestBudget(1e6), stop)
 
 
-def route_of(listing=BTC):
-    return Route(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None)
+def route_of(listing=BTC, *, is_fetching=True):
+    return Route(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None, is_fetching=is_fetching)
 
 
 def test_fetched_book_is_delivered_to_whoever_asked(fetching, stop):
@@ -525,6 +530,34 @@ def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetc
     with contextlib.suppress(KeyError):
         fetching.run()
     assert [fetched.book for fetched in receiver.given] == [None]
+
+
+def test_book_is_asked_for_once_however_often_it_is_wanted(fetching, client, stop):
+    """A connection that ends while its questions wait asks them again; the first answer serves it."""
+    receiver, again = Receiver(stop, 2), route_of()
+    for route in (again, again, again, route_of()):
+        fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(client.calls) == 2
+
+
+def test_nothing_is_asked_for_a_connection_that_is_gone(fetching, client, stop):
+    gone, receiver = Receiver(stop, 1), Receiver(stop, 1)
+    gone.is_there = False
+    for connection in (gone, receiver):
+        fetching.ask(Fetch(route_of(), "bridge"), connection)
+    fetching.run()
+    assert (len(gone.given), len(receiver.given), len(client.calls)) == (0, 1, 1)
+
+
+def test_question_that_waits_for_others_is_known_to_wait(fetching, client, stop):
+    receiver, route = Receiver(stop, 1), route_of()
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    assert route.is_queued
+    client.answers["/book/BTC-PERP"] = lambda: seen.append(route.is_queued) or b"71"
+    seen = []
+    fetching.run()
+    assert seen == [False]
 
 
 def test_lane_without_work_ends_when_the_worker_stops(fetching, stop):

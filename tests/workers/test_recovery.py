@@ -224,6 +224,16 @@ def test_book_that_the_limit_of_rest_holds_back_is_not_missed(bridge):
     assert bridge.closing is Reason.NO_BOOK, "but one that REST does not answer for is"
 
 
+def test_book_that_rest_is_not_yet_asked_for_is_not_missed(bridge):
+    """Where many books begin at once, REST is asked for one after the other."""
+    bridge.route().is_queued = True
+    for _ in range(30):
+        bridge.say(Pong())
+        bridge.wait(1)
+    assert bridge.closing is None
+    assert bridge.session.is_limited
+
+
 def test_book_that_came_is_held_back_no_more(bridge):
     answer_for(bridge, 5, Reason.RATE_LIMITED)
     bridge.wait(3)
