@@ -112,6 +112,8 @@ class WorkerWord:
     RESOLVE_FAILED = 36
     PUBLISHED = 37
     NEXT_ACTION = 38
+    #: When a book last had to wait for what the venue allows, ns: it is asked for as soon as that may be.
+    HELD_BACK = 39
     # the watchdog thread
     BEAT = 48
     #: When it last saw the main thread move, ns.

@@ -60,9 +60,9 @@ def condemn(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLi
 
 
 def _began_ns(worker: Row, sessions: Sequence[Row]) -> int:
-    """Since when a worker could have become live: a venue that answers late has its time from then on."""
+    """Since when a worker could have become live: a venue that answers late, or seldom, has its time from then on."""
     opened = max((session[SessionWord.OPENED] for session in sessions), default=0)
-    return max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], opened)
+    return max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], worker[WorkerWord.HELD_BACK], opened)
 
 
 def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> bool:

@@ -394,7 +394,8 @@ class Connection:
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)
-        if was_open and not row[SessionWord.FIRST_FRESH] and reason is not Reason.RATE_LIMITED:
+        is_limited = reason is Reason.RATE_LIMITED or self.session.is_limited
+        if was_open and not row[SessionWord.FIRST_FRESH] and not is_limited:
             row.add(SessionWord.FRUITLESS)
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -44,6 +44,8 @@ _STALE_MIN_S: Final = 30.0
 #: Markets that the venue does not list are looked for again this often; known ones are refreshed hourly.
 _UNKNOWN_AGAIN_S: Final = 600.0
 _KNOWN_AGAIN_S: Final = 3600.0
+#: A poll that is refused so may ask for a market that is gone; Extended's one request for all markets is.
+_GONE: Final = frozenset({400, 404})
 #: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
 _LOOKING_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
@@ -96,7 +98,8 @@ class _Schedule:
     poll: Poll
     period_s: float
     due_ns: int
-    ok_ns: int
+    #: When each of its markets was last told of; at first, when it began to be asked for.
+    told_ns: dict[str, int]
     backoff: Backoff = field(default_factory=lambda: Backoff(POLL_INIT))
 
 
@@ -129,6 +132,8 @@ class PollLane(_Lane):
         self._schedules: list[_Schedule] = []
         self._listings: tuple[Listing, ...] = ()
         self._list_due_ns = 0
+        #: When the list was last read.
+        self._listed_ns = 0
         self._is_initialised = False
 
     def poll_for(self, listings: Sequence[Listing], missing: int) -> None:
@@ -141,7 +146,8 @@ class PollLane(_Lane):
         self._listings = tuple(listings)
         period_s = max(_MIN_POLL_S, self._settings.funding_poll_ms / 1000)
         self._schedules = [
-            _Schedule(poll, poll.period_s or period_s, now, now) for poll in self._venue.polls(self._listings)
+            _Schedule(poll, poll.period_s or period_s, now, dict.fromkeys(poll.symbols, now))
+            for poll in self._venue.polls(self._listings)
         ]
         for poll in self._schedules:
             for symbol in poll.poll.symbols:
@@ -172,6 +178,9 @@ class PollLane(_Lane):
         try:
             bodies = [self._call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
             listings = self._venue.parse_listings(bodies)
+            if not listings:
+                # Every market would be given up for it.
+                raise DecodeError("the venue's list of markets is empty")
         except (RestError, DecodeError) as error:
             self._list_failed(error)
             return
@@ -179,7 +188,8 @@ class PollLane(_Lane):
         self._worker[WorkerWord.RESOLVE_FAILED] = 0
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self.row[SessionWord.NEXT_ACTION] = 0
-        self._list_due_ns = time.monotonic_ns() + int(_KNOWN_AGAIN_S * _NS)
+        self._listed_ns = time.monotonic_ns()
+        self._list_due_ns = self._listed_ns + int(_KNOWN_AGAIN_S * _NS)
         self._found(listings)
 
     def _list_failed(self, error: RestError | DecodeError) -> None:
@@ -216,12 +226,10 @@ class PollLane(_Lane):
             return
         now = time.monotonic_ns()
         schedule.backoff.reset()
-        schedule.ok_ns = now
         schedule.due_ns = max(schedule.due_ns + int(schedule.period_s * _NS), now)
         self._publish(events, recv_ns, now)
-        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
-            for symbol in poll.symbols:
-                self._stamp(symbol, now, StreamState.LIVE, None)
+        told = {str(event.symbol) for event in events if isinstance(event, Funding)}
+        self._judge(schedule, now, told, Reason.UNKNOWN_MARKET)
 
     def _publish(self, events: list[Event], recv_ns: int, now: int) -> None:
         venue = self._settings.venue
@@ -244,6 +252,8 @@ class PollLane(_Lane):
         asked_s = error.retry_after_s if isinstance(error, RestError) else None
         delay_s = max(schedule.backoff.failed(0) / _NS, asked_s or 0.0)
         schedule.due_ns = now + int(delay_s * _NS)
+        if isinstance(error, RestError) and error.status in _GONE:
+            self._list_due_ns = min(self._list_due_ns, self._listed_ns + int(_UNKNOWN_AGAIN_S * _NS))
         reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
         poll = schedule.poll
         log.warning(
@@ -255,10 +265,23 @@ class PollLane(_Lane):
             error=error.what,
             retry_in_s=round(delay_s, 1),
         )
-        if poll.stream is Stream.FUNDING_POLL and poll.period_s is None:
-            limit_s = max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s)
-            is_stale = now - schedule.ok_ns > limit_s * _NS
-            for symbol in poll.symbols:
+        self._judge(schedule, now, frozenset(), reason)
+
+    def _judge(self, schedule: _Schedule, now: int, told: Collection[str], reason: Reason) -> None:
+        """The markets that were ``told`` of are live; the others are stale after a while, for ``reason``.
+
+        An answer need not tell of every market that it was asked for.
+        """
+        poll = schedule.poll
+        if poll.stream is not Stream.FUNDING_POLL or poll.period_s is not None:
+            return
+        limit_ns = int(max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s) * _NS)
+        for symbol in poll.symbols:
+            if symbol in told:
+                schedule.told_ns[symbol] = now
+                self._stamp(symbol, now, StreamState.LIVE, None)
+            else:
+                is_stale = now - schedule.told_ns[symbol] > limit_ns
                 self._stamp(symbol, 0, StreamState.STALE if is_stale else None, reason)
 
     def _stamp(self, symbol: str, now: int, state: StreamState | None, reason: Reason | None) -> None:
@@ -299,6 +322,7 @@ class FetchLane(_Lane):
 
     def ask(self, fetch: Fetch, connection: Connection) -> None:
         """Queue a fetch; the answer goes to the connection. Any thread may."""
+        fetch.route.is_queued = fetch.purpose != "rest"
         self._jobs.put((fetch, connection))
 
     def run(self) -> None:
@@ -309,6 +333,10 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
+            if fetch.purpose != "rest":
+                fetch.route.is_queued = False
+                if not _is_wanted(fetch, connection):
+                    continue
             try:
                 fetched = self._fetched(fetch)
             except Exception:
@@ -335,3 +363,11 @@ class FetchLane(_Lane):
             )
             return Fetched(fetch.route, fetch.purpose, None, reason)
         return Fetched(fetch.route, fetch.purpose, book, None, body)
+
+
+def _is_wanted(fetch: Fetch, connection: Connection) -> bool:
+    """Whether an answer would be taken: not by a connection that is gone, and no second one.
+
+    Where many books wait, connections end and ask again meanwhile; the first of their questions serves them.
+    """
+    return fetch.route.is_fetching and connection.is_open()

@@ -144,6 +144,7 @@ class Recovery:
         if keeper is None or not route.is_fetching:
             return
         route.is_fetching = False
+        route.is_limited = book is None and reason is Reason.RATE_LIMITED
         if purpose == "compare":
             self._compared(route, keeper, book, reason)
         elif book is None:
@@ -205,14 +206,20 @@ class Recovery:
         )
 
     def _look_for_book(self, route: Route) -> None:
-        """A book that is not usable: try again, and give the connection up when it takes too long."""
-        if not self._subscriptions.is_asked(route.subscription):
-            route.unusable_since_ns = self._now  # the pace of the venue holds it back
+        """A book that is not usable: try again, and give the connection up when it takes too long.
+
+        A market that does not trade may have none, and then waits alone from the first.
+        """
+        is_asked = self._subscriptions.is_asked(route.subscription)
+        route.is_held_back = not is_asked or route.is_limited or route.is_queued
+        if route.is_held_back:
+            route.unusable_since_ns = self._now
+        if not is_asked:
             return
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1
-            if route.no_book_ends <= _NO_BOOK_ENDS:
+            if route.no_book_ends <= _NO_BOOK_ENDS and route.listing.status == "active":
                 self._todo.close(Reason.NO_BOOK, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
             else:
                 self._todo.note("book.given_up", symbol=route.symbol, reason=Reason.NO_BOOK)
@@ -247,6 +254,7 @@ class Recovery:
 
     def _publish(self, route: Route, event: BookSnapshot | BookDelta, out: list[Publication]) -> None:
         is_crossed = "crossed_by_venue" in event.flags
+        route.is_held_back = route.is_limited = False
         route.is_trusted = not is_crossed
         if not is_crossed:
             route.unusable_since_ns = 0

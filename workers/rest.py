@@ -190,7 +190,8 @@ class RestClient:
         status = response.status_code
         if 200 <= status < 300:
             return body
-        wait_s = retry_after_s(response.headers.get("Retry-After")) or self._venue.retry_after_s(status, body)
+        wait_s = retry_after_s(response.headers.get("Retry-After"))
+        wait_s = wait_s or self._venue.retry_after_s(status, body, time.time_ns() // 1_000_000)
         if status in _TOO_MANY:
             self._budget.penalise(wait_s or _PENALTY_S)
             raise RestError(Reason.RATE_LIMITED, f"HTTP {status}", status=status, retry_after_s=wait_s or _PENALTY_S)

@@ -45,6 +45,12 @@ class Route:
     is_fetching: bool = False
     #: Fetches in a row that gave no book that could be joined.
     fetch_failures: int = 0
+    #: Whether REST gave no book because that was over the venue's limit.
+    is_limited: bool = False
+    #: Whether the question to REST still waits for those of other books; written by who asks and who answers.
+    is_queued: bool = False
+    #: Whether the book waits for what the venue allows, in messages or in requests, or for REST to be asked.
+    is_held_back: bool = False
     #: When it was last asked for by REST to be shown while the connection is away.
     shown_ns: int = 0
     #: The limit, doubled each time REST confirmed that the market is only quiet.

@@ -15,6 +15,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation
 from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
 from workers.books import BookKeeper, Broken, Outcome
+from workers.budget import Bucket
 from workers.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
 from workers.routes import Route
 from workers.subscriptions import Subscriptions
@@ -50,6 +51,8 @@ _MAX_MALFORMED: Final = 10
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
 _MUTE_CADENCES: Final = 10
 _MUTE_MIN_NS: Final = 30 * _NS
+#: A venue's history of trades comes so soon after a subscription.
+_BACKLOG_NS: Final = 10 * _NS
 #: Hyperliquid's ordinary book comes every 5 s.
 _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
@@ -71,11 +74,20 @@ class Session:
         connection: What the connection carries.
         listings: The markets it is about.
         policy: The settings.
+        pace: Of the messages to the venue, shared by the sessions of a worker and used within a turn; None for one of
+            its own.
 
     ``malformed`` counts frames that could not be decoded, ``unrouted`` events of markets that are not followed.
     """
 
-    def __init__(self, venue: Venue, connection: Connection, listings: Sequence[Listing], policy: Policy) -> None:
+    def __init__(
+        self,
+        venue: Venue,
+        connection: Connection,
+        listings: Sequence[Listing],
+        policy: Policy,
+        pace: Bucket | None = None,
+    ) -> None:
         self.connection = connection
         self.todo = Todo()
         self.malformed = 0
@@ -83,7 +95,8 @@ class Session:
         self._venue = venue
         self._policy = policy
         self._markets = {listing.wire: listing for listing in listings}
-        self._subscriptions = Subscriptions(connection, venue.limits)
+        pace = pace or Bucket(venue.limits.burst, venue.limits.messages_per_s)
+        self._subscriptions = Subscriptions(connection, pace)
         self._is_bridged = venue.continuity.rule is Rule.BRIDGE
         self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
         self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
@@ -142,7 +155,24 @@ class Session:
         """Whether freshness of books judges this connection."""
         return bool(self._books)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether REST gave no book because that was over the venue's limit, or is not yet asked for it."""
+        return any(route.is_limited or route.is_queued for route in self.book_routes)
+
     # --- what happens -----------------------------------------------------------------------------------------------
+
+    def relist(self, listings: Sequence[Listing]) -> None:
+        """The venue's list says something new of the same markets; one that trades again is tried at once.
+
+        Any thread may call it within a turn.
+        """
+        self._markets = {listing.wire: listing for listing in listings}
+        listed = {listing.symbol: listing for listing in listings}
+        for route in self.routes:
+            before, route.listing = route.listing, listed[route.symbol]
+            if route.state is StreamState.FAILED and before.status != route.listing.status == "active":
+                route.retry_ns = 0
 
     def connecting(self, now_ns: int) -> None:
         """An attempt to connect begins: nothing of the last connection is fresh any more."""
@@ -221,6 +251,7 @@ class Session:
         self._now = now_ns
         out: list[Publication] = []
         for route in self.book_routes:
+            route.is_held_back = route.is_limited = False
             if route.is_trusted:
                 self._recovery.gap(route, Broken(reason), "session", "reconnect", out)
             if route.keeper is not None and self._opened_ns:
@@ -229,7 +260,7 @@ class Session:
         for route in self.routes:
             if not _is_poison(route):
                 self.todo.change(route, StreamState.BACKOFF, reason)
-        for subscription in self._subscriptions.closed(now_ns, by_venue=reason is Reason.SERVER_CLOSE):
+        for subscription in self._subscriptions.closed(now_ns, by_server=reason is Reason.SERVER_CLOSE):
             self._poisoned(subscription)
         return out
 
@@ -314,6 +345,8 @@ class Session:
         if route.state is not StreamState.LIVE:
             self.todo.change(route, StreamState.LIVE, route.reason)
         route.applied_ns = self._now
+        if route.is_backlog_due and self._is_backlog_over(route):
+            route.is_backlog_due = False
         if route.is_backlog_due:
             event.flags = ("backlog",)
             self._backlogs.append(route)
@@ -321,6 +354,10 @@ class Session:
             out.append((route, None))
             return
         out.append((route, event))
+
+    def _is_backlog_over(self, route: Route) -> bool:
+        """Whether history would have come by now; a market without any shows that by nothing else."""
+        return self._now - self._subscriptions.since_ns(route.subscription) > _BACKLOG_NS
 
     def _end_backlogs(self) -> None:
         """A venue's history of trades is one frame."""
@@ -381,7 +418,9 @@ class Session:
         self._pong_due_ns = 0
 
     def _on_ping(self, item: Ping, out: list[Publication]) -> None:  # noqa: ARG002
-        self.todo.send(item.reply)
+        # Answers count for the venue as all messages do.
+        self._subscriptions.post(item.reply)
+        self.todo.send(*self._subscriptions.sends(self._now))
 
     def _on_refused(self, item: Refused, out: list[Publication]) -> None:  # noqa: ARG002
         subscription = self._subscriptions.find(item.key)

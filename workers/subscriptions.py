@@ -12,7 +12,7 @@ from typing import Final
 
 from ipc.health import Stream
 from workers.budget import Bucket
-from workers.venues.venue import Connection, Limits, Subscription
+from workers.venues.venue import Connection, Subscription
 
 __all__ = ["SubscriptionState", "Subscriptions"]
 
@@ -58,21 +58,21 @@ class Subscriptions:
 
     Args:
         connection: Whose they are.
-        limits: The venue's pace.
+        pace: Of the messages to the venue; shared where it counts those of an address, over connections and their ends.
     """
 
-    def __init__(self, connection: Connection, limits: Limits) -> None:
+    def __init__(self, connection: Connection, pace: Bucket) -> None:
         # Where the pace lets only some go out at once, books come first: by them a venue is judged.
         in_order = sorted(connection.subscriptions, key=lambda subscription: Stream.BOOK not in subscription.streams)
         self._entries = {subscription.key: _Entry(subscription) for subscription in in_order}
         self._aliases = {s.alias: s.key for s in connection.subscriptions if s.alias is not None}
         self._in_url = connection.in_url
-        #: One for all connections, one after the other: venues count the messages of an address.
-        self._bucket = Bucket(limits.burst, limits.messages_per_s)
+        self._bucket = pace
         self._outbox: deque[bytes] = deque()
         #: Those of which something is still to be sent or to come; there may be a thousand that are active.
         self._pending = dict(self._entries)
         self._is_open = False
+        self._is_answered = False
         self._deaths = 0
 
     def opened(self, now_ns: int) -> None:
@@ -80,30 +80,35 @@ class Subscriptions:
         self._outbox.clear()
         self._pending.clear()
         self._is_open = True
+        self._is_answered = False
         for entry in self._entries.values():
             if entry.state is SubscriptionState.POISONED and now_ns - entry.since_ns < _POISONED_NS:
                 continue
             implicit = entry.is_asked = self._in_url or entry.subscription.subscribe is None
             self._to(entry, SubscriptionState.ACTIVE if implicit else SubscriptionState.WAITING, now_ns)
 
-    def closed(self, now_ns: int, *, by_venue: bool = True) -> list[Subscription]:
+    def closed(self, now_ns: int, *, by_server: bool = True) -> list[Subscription]:
         """The connection is gone; the subscriptions that are thereby known to be poison.
 
-        Of one that we ended ourselves (not ``by_venue``), however often, nothing is learnt.
+        One is known by the answers to others: a venue that is down also ends connections before it answers anything,
+        and what was asked for first is then as innocent as the rest.
         """
         if not self._is_open:
             return []
-        if not by_venue:
-            self._is_open = False
+        self._is_open = False
+        if not by_server:
             return []
         unanswered = [entry for entry in self._pending.values() if entry.state is SubscriptionState.SENT]
         is_careful = self._deaths >= _CAREFUL_AFTER
         self._deaths = self._deaths + 1 if unanswered else 0
-        self._is_open = False
         if not is_careful or len(unanswered) != 1:
             return []
-        self._to(unanswered[0], SubscriptionState.POISONED, now_ns)
-        return [unanswered[0].subscription]
+        suspect = unanswered[0]
+        if not self._is_answered:
+            self._ask_last(suspect)
+            return []
+        self._to(suspect, SubscriptionState.POISONED, now_ns)
+        return [suspect.subscription]
 
     def post(self, message: bytes) -> None:
         """Queue another message for the same pace."""
@@ -126,6 +131,10 @@ class Subscriptions:
         """Whether a subscription was asked for on this connection; before, nothing can come of it."""
         return self._entries[subscription.key].is_asked
 
+    def since_ns(self, subscription: Subscription) -> int:
+        """When a subscription came into the state that it is in."""
+        return self._entries[subscription.key].since_ns
+
     def resubscribe(self, subscription: Subscription, now_ns: int) -> bool:
         """Leave and join again, unless joining is under way; False when the venue has no messages for that."""
         if subscription.unsubscribe is None:
@@ -146,6 +155,7 @@ class Subscriptions:
         entry = self._entry(key)
         if entry is None:
             return None
+        self._is_answered = True
         if entry.state is SubscriptionState.LEAVING:
             self._to(entry, SubscriptionState.WAITING, now_ns)
             return None
@@ -156,6 +166,7 @@ class Subscriptions:
         """The venue refused ``key``: it is not asked for again on this connection, unless it is tried once more."""
         entry = self._entry(key)
         if entry is not None:
+            self._is_answered = True
             self._to(entry, SubscriptionState.REFUSED, now_ns)
 
     def left(self, key: str, now_ns: int) -> None:
@@ -189,6 +200,11 @@ class Subscriptions:
             is_busy = any(entry.state is SubscriptionState.SENT for entry in self._pending.values())
             return [] if is_busy else waiting[:1]
         return waiting
+
+    def _ask_last(self, entry: _Entry) -> None:
+        """On later connections the others come first, and their answers tell whether the venue is there at all."""
+        key = entry.subscription.key
+        self._entries[key] = self._entries.pop(key)
 
     def _to(self, entry: _Entry, state: SubscriptionState, now_ns: int) -> None:
         entry.state = state

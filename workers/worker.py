@@ -32,6 +32,7 @@ from workers import markets
 from workers.accounts import account_side
 from workers.accounts.runner import SESSION_NAMES, AccountRunner
 from workers.actions import Fetch, Publication
+from workers.budget import Bucket
 from workers.connection import Connection
 from workers.fixture import Player
 from workers.fixture import load as load_fixture
@@ -109,6 +110,8 @@ class Worker:
         self._reports = Reporter(settings.venue, board, self._publisher)
         self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
         self._threads = ThreadKeeper(settings.venue, settings.backoff)
+        #: Of messages to the venue, which counts those of an address.
+        self._pace = Bucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
         budget = RestBudget(self._venue.limits.rest_weight_per_min * _REST_SHARE)
         self._poll = PollLane(self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop)
         self._fetch = FetchLane(self._venue, settings, _FETCH, board, budget, stop)
@@ -248,6 +251,8 @@ class Worker:
         words = self._words
         words[WorkerWord.BOOKS_WANTED] = len(routes)
         words[WorkerWord.BOOKS_USABLE] = usable
+        if any(route.is_held_back for route in routes):
+            words[WorkerWord.HELD_BACK] = now
         newest = max((route.applied_ns for route in routes), default=0)
         if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
             words[WorkerWord.FIRST_FRESH] = words[WorkerWord.FIRST_FRESH] or now
@@ -335,6 +340,8 @@ class Worker:
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
+        elif before.listings != resolved.listings:
+            self._relist(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
                 self._tell_missing(base, reason)
@@ -381,13 +388,23 @@ class Worker:
         self._disconnect(Reason.CONFIG_CHANGED)
         self._connections = self._make_connections(listings, self._settings.options, self._tape)
         self._watch()
+        self._tell_listings(listings)
+        for connection in self._connections:
+            is_wanted = partial(_is_not_set, connection.stop)
+            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
+
+    def _relist(self, listings: tuple[Listing, ...]) -> None:
+        """Markets halt, trade again and change their terms on the connections that there are."""
+        with self._publisher.turn:
+            for connection in self._connections:
+                connection.session.relist(listings)
+        self._tell_listings(listings)
+
+    def _tell_listings(self, listings: tuple[Listing, ...]) -> None:
         self._describe(listings)
         with self._publisher.turn:
             names = ["poll", "fetch", *(connection.name for connection in self._connections)]
             self._tape.describe(names, listings, dict(self._settings.options))
-        for connection in self._connections:
-            is_wanted = partial(_is_not_set, connection.stop)
-            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
     def _make_connections(
         self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None
@@ -399,7 +416,7 @@ class Worker:
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             Connection(
-                Session(self._venue, plan, listings, self._policy()),
+                Session(self._venue, plan, listings, self._policy(), self._pace),
                 settings,
                 number,
                 self._board,
@@ -501,7 +518,7 @@ def heartbeat_book(route: Route, now: int, checksum: int | None) -> HeartbeatBoo
 
 def _identity(listings: tuple[Listing, ...]) -> list[tuple[object, ...]]:
     """What of a market a connection depends on; a change of the rest only concerns consumers."""
-    return [(one.wire, one.base, one.funding_interval_s) for one in listings]
+    return [(one.wire, one.base) for one in listings]
 
 
 def _is_not_set(event: threading.Event) -> bool:

@@ -76,6 +76,7 @@ WORKER_WORDS = {
     "LAST_FRESH": 34,
     "RESOLVING": 35,
     "RESOLVE_FAILED": 36,
+    "HELD_BACK": 39,
     "PUBLISHED": 37,
     "NEXT_ACTION": 38,
     "BEAT": 48,

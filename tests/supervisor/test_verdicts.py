@@ -181,6 +181,7 @@ def test_a_venue_that_answers_late_has_its_time_from_then_on(age_ns, reason):
     of = newborn(300 * S)
     assert verdict(of, session(), session(OPENED=NOW - 200 * S), session(OPENED=NOW - age_ns)) is reason
     assert verdict(newborn(300 * S, RESOLVING=NOW - age_ns), session()) is reason
+    assert verdict(newborn(300 * S, HELD_BACK=NOW - age_ns), session()) is reason
 
 
 @pytest.mark.parametrize(("age_ns", "reason"), [(30 * S, None), (30 * S + 1, Reason.START_TIMEOUT)])

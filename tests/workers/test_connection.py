@@ -854,6 +854,19 @@ def test_venue_that_has_had_enough_messages_is_left_in_peace_and_blames_no_worke
     assert line.row[SessionWord.FRUITLESS] == 0
 
 
+def test_connection_whose_book_the_limit_of_rest_held_back_blames_no_worker(new_line):
+    line = new_line()
+    opened = line.session.opened
+
+    def limited(*args):
+        opened(*args)
+        line.session.book_routes[0].is_limited = True
+
+    line.session.opened = limited
+    line.run(FakeTransport(), FakeTransport())
+    assert line.row[SessionWord.FRUITLESS] == 0
+
+
 def test_connections_without_a_usable_book_are_counted_until_one_has_one(new_line):
     line = new_line()
     counts = []

@@ -164,6 +164,15 @@ def test_list_that_cannot_be_read_is_retried_too(polling, client, events):
     assert polling.found == [["BTC"]]
 
 
+def test_list_without_any_market_is_no_list(polling, client, events):
+    """A venue in maintenance may answer so; its markets are not given up for that."""
+    client.answers[MARKETS] = failing(3, b'["BTC"]', b"[]")
+    polling.run(60)
+    assert client.pauses(MARKETS) == [5, 10, 20]
+    assert {fields["reason"] for fields in events("markets.unresolved")} == {Reason.PARSE_ERRORS}
+    assert polling.found == [["BTC"]]
+
+
 def test_venue_that_asks_to_wait_longer_is_waited_for(polling, client):
     limited = RestError(Reason.RATE_LIMITED, "HTTP 429", status=429, retry_after_s=33.0)
     client.answers[MARKETS] = failing(2, b'["BTC"]', limited)
@@ -196,6 +205,16 @@ def test_next_trouble_with_the_list_begins_at_five_seconds_again(polling, client
 @pytest.mark.parametrize(("missing", "again_s"), [(0, 3600), (1, 600)])
 def test_list_is_read_again_hourly_and_sooner_while_a_market_is_missing(polling, client, missing, again_s):
     polling.missing = missing
+    polling.run(7300)
+    assert set(client.pauses(MARKETS)) == {again_s}
+
+
+@pytest.mark.parametrize(("status", "again_s"), [(404, 600), (400, 600), (429, 3600), (503, 3600), (None, 3600)])
+def test_list_is_read_again_sooner_while_a_poll_is_refused_as_for_a_market_that_is_gone(
+    polling, client, status, again_s
+):
+    """Where one request asks for all markets, one that the venue dropped is in the way of the others."""
+    client.answers[FUNDING_PATH] = RestError(Reason.REFUSED, "no", status=status)
     polling.run(7300)
     assert set(client.pauses(MARKETS)) == {again_s}
 
@@ -283,6 +302,22 @@ def test_poll_that_fails_for_half_a_minute_is_stale_and_live_when_it_answers(pol
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.STALE)
     polling.run(60)
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
+def test_market_that_the_answer_leaves_out_is_not_kept_live_by_the_others(polling, client):
+    polling.run(5)
+    client.answers[FUNDING_PATH] = b'{"ETH-PERP": "-0.0002"}'
+    polling.run(60)
+    told, untold = polling.cell(1), polling.cell(0)
+    assert told[CellWord.STATE] == code_of(StreamState.LIVE)
+    assert (untold[CellWord.STATE], untold[CellWord.REASON]) == (
+        code_of(StreamState.STALE),
+        code_of(Reason.UNKNOWN_MARKET),
+    )
+    assert told[CellWord.LAST_PUBLISHED] - untold[CellWord.LAST_PUBLISHED] >= 50 * NS
+    client.answers[FUNDING_PATH] = RATES
+    polling.run(20)
+    assert untold[CellWord.STATE] == code_of(StreamState.LIVE)
 
 
 class ManyPolls(FakeVenue):
@@ -400,9 +435,14 @@ class Receiver:
 
     def __init__(self, stop, count):
         self.given, self.shown = [], []
+        self.is_there = True
         self._stop, self._count = stop, count
 
+    def is_open(self):
+        return self.is_there
+
     def deliver(self, fetched):
+        fetched.route.is_fetching = False
         self.given.append(fetched)
         self._end()
 
@@ -427,8 +467,8 @@ def fetching(board, client, clock, stop):
     return FetchLane(venue, settings(), 1, board, RestBudget(1e6), stop)
 
 
-def route_of(listing=BTC):
-    return Route(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None)
+def route_of(listing=BTC, *, is_fetching=True):
+    return Route(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None, is_fetching=is_fetching)
 
 
 def test_fetched_book_is_delivered_to_whoever_asked(fetching, stop):
@@ -490,6 +530,34 @@ def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetc
     with contextlib.suppress(KeyError):
         fetching.run()
     assert [fetched.book for fetched in receiver.given] == [None]
+
+
+def test_book_is_asked_for_once_however_often_it_is_wanted(fetching, client, stop):
+    """A connection that ends while its questions wait asks them again; the first answer serves it."""
+    receiver, again = Receiver(stop, 2), route_of()
+    for route in (again, again, again, route_of()):
+        fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(client.calls) == 2
+
+
+def test_nothing_is_asked_for_a_connection_that_is_gone(fetching, client, stop):
+    gone, receiver = Receiver(stop, 1), Receiver(stop, 1)
+    gone.is_there = False
+    for connection in (gone, receiver):
+        fetching.ask(Fetch(route_of(), "bridge"), connection)
+    fetching.run()
+    assert (len(gone.given), len(receiver.given), len(client.calls)) == (0, 1, 1)
+
+
+def test_question_that_waits_for_others_is_known_to_wait(fetching, client, stop):
+    receiver, route = Receiver(stop, 1), route_of()
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    assert route.is_queued
+    client.answers["/book/BTC-PERP"] = lambda: seen.append(route.is_queued) or b"71"
+    seen = []
+    fetching.run()
+    assert seen == [False]
 
 
 def test_lane_without_work_ends_when_the_worker_stops(fetching, stop):

@@ -174,7 +174,9 @@ def test_book_whose_subscription_the_pace_holds_back_is_not_missed():
         stage.wait(1)
     assert stage.closing is None, "its limit is ten seconds"
     assert messages(stage) == [JOIN]
+    assert stage.route(symbol=ETH_SYMBOL).is_held_back
     stage.wait(1.2)
+    assert not stage.route(symbol=ETH_SYMBOL).is_held_back
     assert messages(stage) == [JOIN.replace(b"BTC", b"ETH")]
     for second in range(12):
         stage.say(snapshot(20 + second), Pong())
@@ -197,6 +199,47 @@ def test_snapshot_of_a_market_without_changes_is_fetched_all_the_same(bridge):
     assert fetches(bridge) == []
     bridge.wait(0.2)
     assert fetches(bridge) == [("BTC-PERP", "bridge")]
+
+
+def answer_for(stage, seconds, reason):
+    """For so long every fetch fails."""
+    end = stage.now + round(seconds * NS)
+    while stage.now < end and stage.closing is None:
+        stage.say(Pong())
+        stage.wait(0.5)
+        if any(isinstance(action, Fetch) for action in stage.actions):
+            stage.answer(None, reason)
+
+
+def test_book_that_the_limit_of_rest_holds_back_is_not_missed(bridge):
+    """A new connection would have to wait for it as well, and so would a new worker."""
+    answer_for(bridge, 60, Reason.RATE_LIMITED)
+    assert bridge.closing is None
+    assert bridge.session.is_limited
+    assert bridge.route().is_held_back
+    answer_for(bridge, 9, Reason.READ_TIMEOUT)
+    assert bridge.closing is None
+    assert not bridge.session.is_limited
+    answer_for(bridge, 3, Reason.READ_TIMEOUT)
+    assert bridge.closing is Reason.NO_BOOK, "but one that REST does not answer for is"
+
+
+def test_book_that_rest_is_not_yet_asked_for_is_not_missed(bridge):
+    """Where many books begin at once, REST is asked for one after the other."""
+    bridge.route().is_queued = True
+    for _ in range(30):
+        bridge.say(Pong())
+        bridge.wait(1)
+    assert bridge.closing is None
+    assert bridge.session.is_limited
+
+
+def test_book_that_came_is_held_back_no_more(bridge):
+    answer_for(bridge, 5, Reason.RATE_LIMITED)
+    bridge.wait(3)
+    bridge.answer(snapshot(1))
+    assert not bridge.session.is_limited
+    assert not bridge.route().is_held_back
 
 
 def test_fetched_snapshot_and_waiting_changes_are_published_in_their_order(bridge):
@@ -520,6 +563,16 @@ def test_after_three_ends_a_market_without_a_book_fails_alone(chain):
         assert (chain.route().state, chain.route().reason) == (StreamState.FAILED, Reason.NO_BOOK)
         assert chain.route(symbol=ETH_SYMBOL).state is StreamState.LIVE
     assert "book.given_up" in chain.notes()
+
+
+def test_halted_market_without_a_book_fails_alone_at_once():
+    """It may have none while it does not trade; the others on its connection lose nothing for it."""
+    halted = replace(BTC, status="halted")
+    stage = staged(Rule.CHAIN, Resync.RESUBSCRIBE, listings=(halted, ETH))
+    keep_eth_fresh(stage, 15)
+    assert stage.closing is None
+    assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.NO_BOOK)
+    assert stage.route(symbol=ETH_SYMBOL).state is StreamState.LIVE
 
 
 def test_market_that_failed_alone_is_tried_again_every_minute(chain):

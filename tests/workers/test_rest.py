@@ -30,7 +30,9 @@ SOON_S = 1.0
 class PatientVenue(FakeVenue):
     """Says in its error bodies how long to wait."""
 
-    def retry_after_s(self, status, body):  # noqa: ARG002 - the interface of a venue
+    def retry_after_s(self, status, body, now_ms):  # noqa: ARG002 - the interface of a venue
+        if body.startswith(b"until "):
+            return (int(body[6:]) - now_ms) / 1000
         return 30.0 if b"wait 30" in body else None
 
 
@@ -221,6 +223,12 @@ def test_venue_that_asks_to_wait_is_asked_nothing_until_then(new_client, clock, 
         clock.advance(0.6)
         failure(client)
         assert len(peer.requests) == 2
+
+
+def test_moment_until_which_a_venue_asks_to_wait_is_one_of_the_wall_clock(new_client):
+    until = f"until {time.time_ns() // 1_000_000 + 900_000}".encode()
+    with HttpPeer(reply(until, 418)) as peer:
+        assert failure(new_client(peer.url)).retry_after_s == pytest.approx(900, abs=60)
 
 
 def test_wish_to_wait_with_another_status_is_told_and_closes_nothing(new_client, clock):

@@ -271,6 +271,28 @@ def test_first_frame_of_trades_after_a_subscription_is_flagged_as_history():
     assert [event.flags for event in stage.say(trade("5"))] == [()]
 
 
+def test_first_trade_of_a_quiet_market_is_not_taken_for_history():
+    """A history without trades is an empty frame that names no market, or none at all."""
+    stage = Stage(FakeVenue(replays_trades=True))
+    stage.connect()
+    stage.say()
+    stage.wait(9)
+    assert [event.flags for event in stage.say(trade("1"))] == [("backlog",)]
+    stage.wait(2)
+    assert [event.flags for event in stage.say(trade("1", symbol=ETH_SYMBOL))] == [()]
+
+
+def test_history_of_a_late_subscription_is_history():
+    stage = Stage(FakeVenue(replays_trades=True))
+    stage.is_obliging = False
+    stage.connect()
+    stage.wait(9)
+    for subscription in stage.plan.subscriptions:
+        stage.say(Ack(subscription.key))
+    stage.wait(5)
+    assert [event.flags for event in stage.say(trade("1"))] == [("backlog",)]
+
+
 def test_live_trade_after_a_history_of_known_trades_is_not_flagged():
     stage = Stage(FakeVenue(replays_trades=True))
     stage.connect()

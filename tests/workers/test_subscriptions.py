@@ -6,6 +6,7 @@ import pytest
 from fake_venue import subscription
 
 from ipc.health import Stream
+from workers.budget import Bucket
 from workers.subscriptions import Subscriptions
 from workers.venues.venue import Connection, Limits, Subscription
 
@@ -17,7 +18,11 @@ FAST = Limits(burst=100, messages_per_s=100, rest_weight_per_min=1)
 
 
 def talk(*subscriptions, limits=FAST, in_url=False):
-    return Subscriptions(Connection("main", "ws://venue.test", subscriptions, in_url=in_url), limits)
+    return Subscriptions(Connection("main", "ws://venue.test", subscriptions, in_url=in_url), pace_of(limits))
+
+
+def pace_of(limits):
+    return Bucket(limits.burst, limits.messages_per_s)
 
 
 @pytest.fixture
@@ -70,6 +75,16 @@ def test_pace_is_kept_over_connections():
         dialogue.answered(BOOK.key, now)
         dialogue.closed(now)
     assert sent == [BOOK.subscribe] * 3
+
+
+def test_connections_that_share_a_pace_keep_it_together():
+    pace = pace_of(Limits(burst=2, messages_per_s=2, rest_weight_per_min=1))
+    one, other = (Subscriptions(Connection(name, "ws://venue.test", ALL), pace) for name in ("main", "main.2"))
+    for dialogue in (one, other):
+        dialogue.opened(NOW)
+    assert len(one.sends(NOW)) == 2
+    assert other.sends(NOW) == []
+    assert len(other.sends(NOW + NS)) == 2
 
 
 def test_posted_messages_go_first_and_at_the_same_pace():
@@ -257,9 +272,58 @@ def test_subscription_that_was_alone_unanswered_when_the_connection_died_is_pois
     assert dialogue.sends(NOW) == [MARK.subscribe]
 
 
-def test_poison_is_tried_again_after_ten_minutes():
+def test_venue_that_answers_nothing_poisons_no_subscription():
+    """Gateways in front of a venue that is down accept connections, and end them before anything is answered."""
+    dialogue = talk(*ALL)
+    for second in range(20):
+        assert die(dialogue, NOW + second * NS) == []
+    dialogue.opened(NOW + 20 * NS)
+    sent = []
+    for _ in ALL:
+        sent += dialogue.sends(NOW + 20 * NS)
+        for one in ALL:
+            if one.subscribe in sent:
+                dialogue.answered(one.key, NOW + 20 * NS)
+    assert sorted(sent) == sorted(one.subscribe for one in ALL)
+
+
+def test_poison_that_is_asked_for_first_is_found_by_the_answers_to_others():
+    dialogue = careful_talk()
+    assert die(dialogue, NOW) == []  # nothing was answered, so that the venue may be down
+    dialogue.opened(NOW)
+    for one in (TRADES, MARK):
+        assert dialogue.sends(NOW) == [one.subscribe]
+        dialogue.answered(one.key, NOW)
+    assert dialogue.sends(NOW) == [BOOK.subscribe]
+    assert keys(dialogue.closed(NOW)) == [BOOK.key]
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_refusal_of_another_subscription_is_an_answer_as_well(is_refused):
     dialogue = careful_talk()
     dialogue.opened(NOW)
+    dialogue.sends(NOW)
+    (dialogue.refused if is_refused else dialogue.answered)(BOOK.key, NOW)
+    dialogue.sends(NOW)
+    assert keys(dialogue.closed(NOW)) == [TRADES.key]
+
+
+def test_connection_that_we_end_ourselves_tells_nothing_of_poison():
+    dialogue = careful_talk()
+    dialogue.opened(NOW)
+    dialogue.sends(NOW)
+    dialogue.answered(BOOK.key, NOW)
+    dialogue.sends(NOW)
+    assert dialogue.closed(NOW, by_server=False) == []
+
+
+def test_poison_is_tried_again_after_ten_minutes():
+    dialogue = careful_talk()
+    die(dialogue, NOW)
+    dialogue.opened(NOW)
+    for one in (TRADES, MARK):
+        dialogue.sends(NOW)
+        dialogue.answered(one.key, NOW)
     dialogue.sends(NOW)
     assert keys(dialogue.closed(NOW)) == [BOOK.key]
     for age_s, is_asked in ((599, False), (600, True)):

@@ -244,6 +244,18 @@ def test_change_that_only_concerns_consumers_is_told_and_leaves_the_connections_
     assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].status == "halted"
 
 
+def test_funding_interval_that_changes_drops_no_book(bench):
+    """Venues shorten it when markets are wild, which is no time to be without books."""
+    hourly, often = (Listing("BTC", "1", "BTC-USD", funding_interval_s=hours * 3600) for hours in (8, 4))
+    bench.take(hourly, ETH)
+    (connection,) = bench.connections
+    bench.take(often, ETH)
+    assert bench.connections == [connection]
+    assert bench.route("BTC-PERP").listing is often
+    assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].funding_interval_s == 4 * 3600
+    assert len(bench.worker._tape.described) == 2
+
+
 def test_market_that_appears_is_connected_anew_with_the_others(bench):
     bench.take(BTC)
     (before,) = bench.connections
@@ -426,6 +438,37 @@ def test_halted_market_is_not_waited_for(bench, clock):
     bench.worker._look()
     assert bench.words[WorkerWord.BOOKS_WANTED] == 1
     assert bench.words[WorkerWord.FIRST_FRESH] == clock.now_ns
+
+
+def test_board_tells_when_a_book_last_waited_for_what_the_venue_allows(bench, clock):
+    bench.take(BTC, ETH)
+    bench.worker._look()
+    assert bench.words[WorkerWord.HELD_BACK] == 0
+    bench.route("ETH-PERP").is_held_back = True
+    bench.worker._look()
+    held_ns = clock.now_ns
+    bench.route("ETH-PERP").is_held_back = False
+    clock.advance(5)
+    bench.worker._look()
+    assert bench.words[WorkerWord.HELD_BACK] == held_ns
+
+
+def test_market_that_halts_or_trades_again_meanwhile_is_waited_for_accordingly(bench, clock):
+    bench.take(BTC, ETH)
+    bench.make_usable("BTC-PERP", clock.now_ns)
+    for status, wanted in (("active", 2), ("halted", 1), ("active", 2)):
+        bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
+        bench.worker._look()
+        assert bench.words[WorkerWord.BOOKS_WANTED] == wanted
+
+
+@pytest.mark.parametrize(("status", "retry_ns"), [("active", 0), ("halted", 77)])
+def test_market_that_was_given_up_is_tried_at_once_when_it_trades_again(bench, status, retry_ns):
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
+    route = bench.route("ETH-PERP")
+    route.state, route.retry_ns = StreamState.FAILED, 77
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
+    assert route.retry_ns == retry_ns
 
 
 def test_counters_of_the_publisher_and_the_threads_are_on_the_board(bench):

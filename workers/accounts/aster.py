@@ -417,7 +417,8 @@ def _change_events(frame: _AccountUpdate, markets: Markets, account: str) -> Ite
 
 def _payment(row: _PushedBalance, listing: Listing | None, at_ns: int | None, account: str) -> Payment:
     symbol, venue_symbol = (listing.symbol, listing.venue_symbol) if listing else (None, None)
-    payment_id = f"{(at_ns or 0) // _NS_PER_MS}:{venue_symbol or ''}:{row.asset}"
+    # The venue gives no id. What is paid for several cross positions comes at one moment, and no frame says for which.
+    payment_id = f"{(at_ns or 0) // _NS_PER_MS}:{venue_symbol or ''}:{row.asset}:{row.change}:{row.wallet}"
     return Payment("aster", symbol, venue_symbol, at_ns, account, payment_id, row.asset, row.change or "0", "funding")
 
 

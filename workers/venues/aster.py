@@ -2,13 +2,11 @@
 
 Source of the rules: Aster's futures API documentation (V3: WebSocket market streams, "How to manage a local order book
 correctly", market data endpoints, limits), and recorded frames where the two differ.
-
-An address that goes on over the limit is banned, and error -1003 says until which moment; the time to wait follows only
-with a clock, so that the poller's own pause has to do.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Final, Literal, TypeAlias
@@ -57,6 +55,12 @@ _MARKETS_PER_CONNECTION: Final = 40
 _UNSUBSCRIBE: Final = 1000
 _OPEN_INTEREST_PERIOD_S: Final = 30.0
 _SETTLED_PERIOD_S: Final = 600.0
+#: Weight is counted by the minute. Who goes on over the limit is banned: for two minutes at first, days at last.
+_MINUTE_MS: Final = 60_000
+_SHORTEST_BAN_S: Final = 120.0
+#: A ban is heeded for so long at once: a moment that is wrong must not silence a worker for ever.
+_LONGEST_WAIT_S: Final = 3600.0
+_BANNED_UNTIL: Final = re.compile(rb"banned until (\d{13})")
 _STATUS: Final[Mapping[str, str]] = {"TRADING": "active", "SETTLING": "delisted", "CLOSE": "delisted"}
 _STREAMS: Final[Mapping[str, tuple[Stream, ...]]] = {
     "depth@100ms": (Stream.BOOK,),
@@ -299,6 +303,14 @@ class Aster(Venue):
             "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, _REST_DEPTH, book.lastUpdateId
         )
 
+    def retry_after_s(self, status: int, body: bytes, now_ms: int) -> float | None:
+        """Until a ban ends, which only error -1003 says in its text; over the limit, until the next minute."""
+        if found := _BANNED_UNTIL.search(body):
+            return min(max(1.0, (int(found[1]) - now_ms) / 1000), _LONGEST_WAIT_S)
+        if status == 418:
+            return _SHORTEST_BAN_S
+        return max(1.0, (_MINUTE_MS - now_ms % _MINUTE_MS) / 1000) if status == 429 else None
+
 
 # --- frames -------------------------------------------------------------------------------------------------------
 
@@ -392,7 +404,8 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
 
 
 def _side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
-    return (price, size) if price and size else (None, None)
+    """Price and size of a side of the ticker; an empty one may be written with zeros."""
+    return (price, size) if price and size and not is_zero(size) else (None, None)
 
 
 def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001

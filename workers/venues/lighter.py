@@ -150,7 +150,7 @@ class _AnyFrame(msgspec.Struct):
 
 class _Market(msgspec.Struct):
     symbol: str
-    market_id: int
+    market_id: int | str
     #: Missing in old rows.
     market_type: str | None = None
     status: str = "active"
@@ -164,7 +164,7 @@ class _Markets(msgspec.Struct):
 
 
 class _Prediction(msgspec.Struct):
-    market_id: int
+    market_id: int | str
     exchange: str
     rate: Decimal | None
 
@@ -223,8 +223,8 @@ class Lighter(Venue):
     }
     # The server closes what has sent it no message for two minutes; WebSocket's own ping frames may not count.
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
-    # 200 messages a minute, of which answers to the server's pings need some.
-    limits: ClassVar[Limits] = Limits(burst=50, messages_per_s=2.5, rest_weight_per_min=60)
+    # An address may send 200 messages a minute, those about its account among them, and have 50 in flight.
+    limits: ClassVar[Limits] = Limits(burst=40, messages_per_s=2.4, rest_weight_per_min=60)
     # REST lists single orders, 250 a side at most: enough to compare the best levels with, not to show a book.
     has_rest_book: ClassVar[bool] = False
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)

@@ -409,8 +409,8 @@ class Venue(ABC):
             DecodeError: The body is not a book.
         """
 
-    def retry_after_s(self, status: int, body: bytes) -> float | None:  # noqa: ARG002
-        """How long the venue's own error body asks to wait, s; None when it does not say."""
+    def retry_after_s(self, status: int, body: bytes, now_ms: int) -> float | None:  # noqa: ARG002
+        """How long to wait after an error, s, at a wall-clock time; None when neither its body nor a rule says."""
         return None
 
 

@@ -21,6 +21,7 @@ from workers.accounts import aster_signing, signers
 from workers.accounts.account import Expired, LoginError
 from workers.accounts.aster import AsterAccount
 from workers.accounts.aster_signing import WALLET_SECRETS, signer_of
+from workers.accounts.ledger import Ledger
 from workers.venues.venue import Listing, Refused
 
 SIDE = AsterAccount()
@@ -441,9 +442,20 @@ def test_the_one_side_that_is_held_is_told_as_it_is() -> None:
 def test_funding_is_a_payment_of_the_asset_and_names_an_isolated_market() -> None:
     balance_, payment = decode(changed("FUNDING_FEE", B=[balance(bc="-1.5")]))
     assert isinstance(balance_, Balance)
-    assert payment == Payment("aster", None, None, NS, "desk", f"{MS}::USDT", "USDT", "-1.5", "funding")
+    payment_id = f"{MS}::USDT:-1.5:1000.50000000"
+    assert payment == Payment("aster", None, None, NS, "desk", payment_id, "USDT", "-1.5", "funding")
     *_, isolated = decode(changed("FUNDING_FEE", B=[balance(bc="0.25")], P=[leg()]))
-    assert isolated == Payment(*HEAD, NS, "desk", f"{MS}:BTCUSDT:USDT", "USDT", "0.25", "funding")
+    payment_id = f"{MS}:BTCUSDT:USDT:0.25:1000.50000000"
+    assert isolated == Payment(*HEAD, NS, "desk", payment_id, "USDT", "0.25", "funding")
+
+
+def test_payments_for_two_cross_positions_at_one_moment_are_two() -> None:
+    """They come in a frame each, and neither says for which market it is."""
+    paid = [("-1.5", "999.00000000"), ("-1.5", "997.50000000"), ("0.25", "997.75000000")]
+    frames = [changed("FUNDING_FEE", B=[balance(bc=change, wb=wallet)]) for change, wallet in paid]
+    ledger = Ledger()
+    told = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.take(item)]
+    assert [payment.amount for payment in told] == ["-1.5", "-1.5", "0.25"]
 
 
 def test_only_funding_is_a_payment() -> None:

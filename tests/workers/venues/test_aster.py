@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
+from workers.recovery import Policy
+from workers.session import Session
 from workers.venues.aster import Aster
 from workers.venues.venue import (
     Ack,
@@ -202,9 +205,10 @@ def test_book_ticker():
     ]
 
 
-@pytest.mark.parametrize("missing", ["", None])
-def test_missing_side_of_book_ticker_is_none_for_price_and_size(missing: str | None):
-    (bbo,) = decode({**TICKER, "b": missing, "B": "0.000"})
+@pytest.mark.parametrize(("price", "size"), [("", ""), (None, None), ("", "1.5"), ("0.0", "0.000"), ("0", "0")])
+def test_missing_side_of_book_ticker_is_none_for_price_and_size(price: str | None, size: str | None):
+    """An empty side is none, and never a bid of zero."""
+    (bbo,) = decode({**TICKER, "b": price, "B": size})
     assert isinstance(bbo, Bbo)
     assert (bbo.bid_price, bbo.bid_size, bbo.ask_price, bbo.ask_size) == (None, None, "64000.2", "1.5")
 
@@ -794,3 +798,50 @@ def test_rest_book_joins_the_stream_by_its_last_update_id():
 def test_wrong_answer_is_no_book(answer: bytes):
     with pytest.raises(DecodeError, match="malformed answer to depth"):
         ASTER.parse_book(answer, BTC)
+
+
+def test_interval_that_changes_while_connected_is_that_of_the_next_frame():
+    (plan,) = ASTER.connections([BTC], ASTER.ws_url, {})
+    session = Session(ASTER, plan, [BTC], Policy(10**10, 10**10, 10**10))
+    session.opened(MS)
+    frame = body(combined("btcusdt@markPrice@1s", MARK))
+    intervals = []
+    for listing in (BTC, replace(BTC, funding_interval_s=14_400)):
+        session.relist([listing])
+        told = [event for _, event in session.received(False, frame, 2 * MS)]
+        intervals += [event.interval_s for event in told if isinstance(event, Funding)]
+    assert intervals == [28_800, 14_400]
+
+
+# --- being asked to wait ------------------------------------------------------------------------------------------
+
+#: Twenty seconds into a minute.
+NOW_MS = 1_760_000_000_000
+MINUTE_LEFT_S = 40.0
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "wait_s"),
+    [
+        (429, "Too many requests; current limit is 2400 requests per minute.", MINUTE_LEFT_S),
+        (418, f"Way too many requests; IP banned until {NOW_MS + 600_000}.", 600.0),
+        (429, f"Way too many requests; IP banned until {NOW_MS + 600_000}.", 600.0),
+        (418, "I'm a teapot", 120.0),
+        (418, f"IP banned until {NOW_MS - 5}", 1.0),
+        (503, "Service unavailable", None),
+        (400, "Invalid symbol.", None),
+    ],
+)
+def test_over_the_limit_it_waits_for_the_next_minute_and_banned_until_the_ban_ends(status, text, wait_s):
+    """Asking on over the limit is what leads to the ban, and asking on during a ban what makes it longer."""
+    assert ASTER.retry_after_s(status, body({"code": -1003, "msg": text}), NOW_MS) == wait_s
+
+
+def test_ban_until_an_absurd_moment_is_looked_at_again_after_an_hour():
+    text = "IP banned until 9999999999999"
+    assert ASTER.retry_after_s(418, body({"code": -1003, "msg": text}), NOW_MS) == 3600.0
+
+
+@pytest.mark.parametrize("page", [b"", b"<html>418</html>"])
+def test_ban_by_a_page_without_an_error_is_a_ban_as_well(page):
+    assert ASTER.retry_after_s(418, page, NOW_MS) == 120.0
