@@ -52,6 +52,8 @@ class _Publisher:
     def __init__(self, now_ns: int) -> None:
         self.sequence = PublisherSequence()
         self.heartbeat_ns = now_ns
+        #: The last death of a worker that the parent told of.
+        self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
         self.latest: dict[tuple[str, str], Event] = {}
         self.trades: dict[str, SeenTrades] = {}
@@ -198,6 +200,8 @@ class Mirror:
         if isinstance(event, BookSnapshot):
             if not book.apply_snapshot(event):
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
+            if publisher.exited is not None and _is_left_behind(event, publisher.exited):
+                book.void(WORKER_EXITED)
             return
         if isinstance(event, Gap):
             book.apply_gap(event)
@@ -248,6 +252,7 @@ class Mirror:
         publisher = self._publishers.get(event.venue)
         if event.event != "exited" or publisher is None:
             return
+        publisher.exited = event
         for book in publisher.books.values():
             if book.recv_mono_ns < event.recv_mono_ns:  # else the next worker has already sent it anew
                 book.void(WORKER_EXITED)
@@ -270,6 +275,16 @@ def _forget(publisher: _Publisher) -> None:
     publisher.latest.clear()
     for book in publisher.books.values():
         book.void(NO_SNAPSHOT)
+
+
+def _is_left_behind(snapshot: BookSnapshot, exited: Lifecycle) -> bool:
+    """Whether the worker that sent a snapshot is dead: the news of its end may overtake its last messages.
+
+    By both clocks: the wall clock may be set back, and the monotonic one begins anew when a machine that is read over
+    TCP is booted. What is replayed is old by both.
+    """
+    is_older = snapshot.recv_mono_ns < exited.recv_mono_ns and snapshot.recv_ns < exited.recv_ns
+    return is_older and "replay" not in snapshot.flags
 
 
 def _judge_silence(publisher: _Publisher, now_ns: int) -> None:
