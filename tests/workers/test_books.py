@@ -533,6 +533,16 @@ def test_feed_of_whole_books_is_looked_at_deeper_when_it_is_asked_for(snapshots,
         snapshots.crc32_top10()
 
 
+@pytest.mark.parametrize("level", [("x", "1"), ("100", "x")])
+def test_fetched_book_with_a_bad_level_equals_nothing_and_is_no_error(chain, bridge, level):
+    chain.on_snapshot(snapshot(1))
+    assert not chain.equals(snapshot(1, [level]))
+    bridge.on_fetched(snapshot(1))
+    bridge.on_delta(delta(2, 1))
+    assert bridge.on_fetched(snapshot(2, [level])).reason is Reason.PARSE_ERRORS
+    assert not bridge.usable
+
+
 # --- comparing ----------------------------------------------------------------------------------------------------
 
 

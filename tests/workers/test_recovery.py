@@ -454,6 +454,12 @@ def test_market_that_rest_does_not_answer_for_counts_as_mute(chain):
     assert messages(chain) == [LEAVE, JOIN]
 
 
+def test_answer_with_a_level_that_is_none_is_another_book_and_no_error(chain):
+    keep_eth_fresh(chain, 10.5)
+    assert chain.answer(snapshot(1, [("100", "x")])) == []
+    assert chain.route().state is StreamState.STALE
+
+
 def test_without_budget_to_look_a_silent_market_is_left_for_three_limits(chain):
     asked = 0
     while chain.route().state is StreamState.LIVE:
