@@ -219,6 +219,7 @@ class BookKeeper:
             self._book.replace(event.bids, event.asks)
             if has_deltas:
                 self._book.index()  # the first delta would do it; so a bad level is found before anybody trusts it
+                event.bids, event.asks = self._book.bids(), self._book.asks()  # without doubles and empty levels
         except ValueError as error:
             return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
         self._has_book = self._has_applied = True
