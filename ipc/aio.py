@@ -33,7 +33,10 @@ _LOOK_MS: Final = 200
 
 
 class AsyncFeed:
-    """A subscription in an event loop; an asynchronous context manager. Arguments as of :class:`ipc.feed.Feed`."""
+    """A subscription in an event loop; an asynchronous context manager.
+
+    Arguments as of :class:`ipc.feed.Feed`, without those for slow consumers.
+    """
 
     def __init__(
         self,
