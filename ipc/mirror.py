@@ -32,6 +32,7 @@ _ASK_NS: Final = 1_500_000_000
 #: Between two looks for venues that have gone silent.
 _LOOK_NS: Final = 100_000_000
 _NS: Final = 1_000_000_000
+_HEARTBEAT_LOST: Final = "heartbeat_lost"
 #: Faults that only a snapshot ends, and that the worker does not know of.
 _OWN_FAULTS: Final = frozenset({NO_SNAPSHOT, "seq_gap", "bad_level", "drift"})
 
@@ -52,6 +53,8 @@ class _Publisher:
     def __init__(self, now_ns: int) -> None:
         self.sequence = PublisherSequence()
         self.heartbeat_ns = now_ns
+        #: Whether the heartbeat is lost; every book says so as well.
+        self.is_silent = False
         #: The last death of a worker that the parent told of.
         self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
@@ -118,11 +121,8 @@ class Mirror:
             FeedError: The venue is not subscribed.
         """
         publisher = self._publisher(venue)
-        book = publisher.books.get(symbol)
-        if book is None:
-            book = publisher.books[symbol] = BookReplica(venue, symbol)
         _judge_silence(publisher, now_ns)
-        return book
+        return publisher.books.get(symbol) or _new_book(publisher, venue, symbol)
 
     def books(self, now_ns: int) -> list[BookReplica]:
         """Every book heard of so far."""
@@ -194,9 +194,7 @@ class Mirror:
         return [event]
 
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
-        book = publisher.books.get(topic.symbol)
-        if book is None:
-            book = publisher.books[topic.symbol] = BookReplica(topic.venue, topic.symbol)
+        book = publisher.books.get(topic.symbol) or _new_book(publisher, topic.venue, topic.symbol)
         if isinstance(event, BookSnapshot):
             if not book.apply_snapshot(event):
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
@@ -287,7 +285,17 @@ def _is_left_behind(snapshot: BookSnapshot, exited: Lifecycle) -> bool:
     return is_older and "replay" not in snapshot.flags
 
 
+def _new_book(publisher: _Publisher, venue: str, symbol: str) -> BookReplica:
+    book = publisher.books[symbol] = BookReplica(venue, symbol)
+    book.silence = _HEARTBEAT_LOST if publisher.is_silent else None
+    return book
+
+
 def _judge_silence(publisher: _Publisher, now_ns: int) -> None:
-    lost = now_ns - publisher.heartbeat_ns > HEARTBEAT_LOST_S * _NS
+    """Hide or show every book of a venue; asked for with each look at a book, so it walks them only when it changed."""
+    is_silent = now_ns - publisher.heartbeat_ns > HEARTBEAT_LOST_S * _NS
+    if is_silent is publisher.is_silent:
+        return
+    publisher.is_silent = is_silent
     for book in publisher.books.values():
-        book.silence = "heartbeat_lost" if lost else None
+        book.silence = _HEARTBEAT_LOST if is_silent else None

@@ -342,6 +342,18 @@ def test_silence_of_three_seconds_hides_books_and_a_heartbeat_shows_them_again(w
     assert book_of(wire).drifts == 0
 
 
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_book_that_is_first_heard_of_during_a_silence_is_hidden_too(wire: Wire, *, is_asked_for: bool) -> None:
+    wire.now_ns += int(HEARTBEAT_LOST_S * SECOND) + 1
+    if is_asked_for:
+        assert wire.mirror.book("lighter", "ETH-PERP", wire.now_ns).reason == "heartbeat_lost"
+    wire.send("book", BookSnapshot("lighter", "ETH-PERP", "2", None, BIDS, ASKS, None, None), "ETH-PERP")
+    (eth,) = [book for book in wire.mirror.books(wire.now_ns) if book.symbol == "ETH-PERP"]
+    assert eth.reason == "heartbeat_lost"
+    wire.beat()
+    assert eth.usable
+
+
 def test_silence_of_one_venue_hides_no_book_of_another(wire: Wire) -> None:
     other = Wire(wire.mirror, "aster")
     other.snapshot()
