@@ -276,8 +276,8 @@ class AccountFeed:
         for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, _RECONNECT_MS), (zmq.RCVHWM, 0)):
             self._socket.setsockopt(option, value)
         self._socket.subscribe(b"")
-        if remote is not None and remote.keys is not None:
-            remote.keys.apply(self._socket)
+        if remote is not None:
+            remote.apply(self._socket)
         for name in names:
             endpoint = directory.account(name) if remote is None else remote.endpoint(name, account=True)
             self._socket.connect(endpoint)

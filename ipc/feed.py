@@ -109,8 +109,8 @@ class Subscription:
         for prefix in self.prefixes:
             socket.subscribe(prefix.encode())
         remote = self._remote
-        if remote is not None and remote.keys is not None:
-            remote.keys.apply(socket)
+        if remote is not None:
+            remote.apply(socket)
         lifecycle = self.run_dir.feed(LIFECYCLE) if remote is None else remote.endpoint(LIFECYCLE)
         for endpoint in (*self.endpoints.values(), lifecycle):
             socket.connect(endpoint)
