@@ -1,4 +1,4 @@
-"""A book without our library: pyzmq and the standard library, and every rule that a reader must keep.
+"""A book without our library: pyzmq and the standard library, and every rule that a reader of books must keep.
 
     python examples/plain_consumer.py RUN_DIR lighter BTC-PERP
 
@@ -8,6 +8,8 @@ It prints the best bid and offer whenever they may be traded on.
 import json
 import sys
 import time
+import zlib
+from decimal import Decimal
 
 import zmq
 
@@ -19,6 +21,10 @@ for prefix in (topic, f"heartbeat.{venue}", f"status.{venue}"):
     socket.subscribe(prefix.encode())
 socket.connect(f"ipc://{run_dir}/{venue}.feed")
 
+epoch, last, usable = 0, 0, False  # of the topic
+bids: dict[float, tuple[str, str]] = {}  # a level is its value, never its text
+asks: dict[float, tuple[str, str]] = {}
+
 
 def ask() -> None:
     """Ask for a snapshot: the worker answers every subscription, also one that was there already."""
@@ -26,10 +32,20 @@ def ask() -> None:
     socket.unsubscribe(topic.encode())
 
 
-epoch, last, usable = 0, 0, False  # of the topic
-bids: dict[float, tuple[str, str]] = {}  # a level is its value, never its text
-asks: dict[float, tuple[str, str]] = {}
-heard = time.monotonic()
+def shortest(number: str) -> str:
+    """The shortest plain decimal."""
+    text = f"{Decimal(number):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def checksum() -> int:
+    """Of the ten best levels a side."""
+    best = ([bids[p] for p in sorted(bids, reverse=True)[:10]], [asks[p] for p in sorted(asks)[:10]])
+    b, a = (",".join(f"{shortest(p)}:{shortest(q)}" for p, q in side) for side in best)
+    return zlib.crc32(f"b:{b};a:{a}".encode())
+
+
+heard = alive = time.monotonic()  # the last heartbeat, and the last message, of this life of the worker
 while True:
     if time.monotonic() - heard > 3:  # no heartbeat: no book may be used
         usable = False
@@ -37,15 +53,19 @@ while True:
         continue
     name, payload = socket.recv_multipart()
     event = json.loads(payload)
-    if event["epoch"] < epoch:
+    if event["epoch"] < epoch and time.monotonic() - alive < 5:
         continue  # a publisher that should be dead
-    if event["epoch"] > epoch:
+    if event["epoch"] != epoch:
         epoch, last, usable = event["epoch"], 0, False  # the worker started anew
+    alive = time.monotonic()
     if event["kind"] == "heartbeat":
         heard = time.monotonic()
         if event["seqs"].get(topic, 0) > last:  # the tail was lost
             last, usable = event["seqs"][topic], False
-        if not usable and event["books"].get(symbol, {}).get("usable"):
+        theirs = event["books"].get(symbol)
+        if usable and theirs and theirs["seq"] == last:
+            usable = theirs["usable"] and theirs["crc32_top10"] in (None, checksum())  # else the book is wrong
+        if not usable and theirs and theirs["usable"]:
             ask()
     if name.decode() != topic or event["seq"] <= last:
         continue

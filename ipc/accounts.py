@@ -110,7 +110,7 @@ class Account:
         return {order_id: order for order_id, order in self.orders.items() if order.status in _OPEN}
 
     def judge_silence(self, now_ns: int) -> None:
-        """To be called before it is looked at."""
+        """To be called before it is looked at; a feed does so whenever it is polled."""
         self._is_silent = now_ns - self._beat_ns > _HEARTBEAT_LOST_NS
 
     def take(self, topic: str, event: Event, now_ns: int) -> tuple[list[Event], bool]:
@@ -276,8 +276,8 @@ class AccountFeed:
         for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, _RECONNECT_MS), (zmq.RCVHWM, 0)):
             self._socket.setsockopt(option, value)
         self._socket.subscribe(b"")
-        if remote is not None and remote.keys is not None:
-            remote.keys.apply(self._socket)
+        if remote is not None:
+            remote.apply(self._socket)
         for name in names:
             endpoint = directory.account(name) if remote is None else remote.endpoint(name, account=True)
             self._socket.connect(endpoint)
@@ -304,11 +304,13 @@ class AccountFeed:
     def poll(self, timeout_s: float = 0.0) -> Event | None:
         """The next event, or None when none came within ``timeout_s``."""
         deadline = self._clock() + int(timeout_s * _NS)
+        self._look()
         while not self._pending:
             if self._receive():
                 continue
             left_ns = deadline - self._clock()
             if left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS)):
+                self._look()
                 return None
         return self._pending.popleft()
 
@@ -323,6 +325,12 @@ class AccountFeed:
         account = self._accounts[venue]
         account.judge_silence(self._clock())
         return account
+
+    def _look(self) -> None:
+        """Hide accounts that have gone silent, also those that a consumer holds."""
+        now = self._clock()
+        for account in self._accounts.values():
+            account.judge_silence(now)
 
     def _receive(self) -> bool:
         try:

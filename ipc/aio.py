@@ -21,7 +21,7 @@ from typing import Final, Self
 import zmq.asyncio
 
 from ipc.events import Event
-from ipc.feed import PUBLIC_CHANNELS, Subscription, ask_for
+from ipc.feed import PUBLIC_CHANNELS, Subscription
 from ipc.mirror import Mirror, Top
 from ipc.remote import Remote
 from ipc.replica import BookReplica
@@ -33,7 +33,10 @@ _LOOK_MS: Final = 200
 
 
 class AsyncFeed:
-    """A subscription in an event loop; an asynchronous context manager. Arguments as of :class:`ipc.feed.Feed`."""
+    """A subscription in an event loop; an asynchronous context manager.
+
+    Arguments as of :class:`ipc.feed.Feed`, without those for slow consumers.
+    """
 
     def __init__(
         self,
@@ -80,7 +83,7 @@ class AsyncFeed:
             parts = await self._received()
             events = self._mirror.take(parts, self._clock())
             self._pending.extend(event for event in events if self._subscription.wants(event))
-            ask_for(self._socket, self._mirror)
+            self._subscription.ask(self._socket, self._mirror)
         return self._pending.popleft()
 
     async def _received(self) -> list[bytes]:

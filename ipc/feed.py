@@ -92,6 +92,7 @@ class Subscription:
         else:
             self.endpoints = {name: remote.endpoint(name) for name in (VENUES if venues is None else venues)}
         self.prefixes = _prefixes(tuple(self.endpoints), channels, symbols)
+        self._books = tuple(prefix for prefix in self.prefixes if prefix.startswith("book."))
         self.tells_lifecycle = LIFECYCLE in channels
 
     def open(self, socket: zmq.Socket[Any]) -> None:
@@ -108,22 +109,25 @@ class Subscription:
         for prefix in self.prefixes:
             socket.subscribe(prefix.encode())
         remote = self._remote
-        if remote is not None and remote.keys is not None:
-            remote.keys.apply(socket)
+        if remote is not None:
+            remote.apply(socket)
         lifecycle = self.run_dir.feed(LIFECYCLE) if remote is None else remote.endpoint(LIFECYCLE)
         for endpoint in (*self.endpoints.values(), lifecycle):
             socket.connect(endpoint)
 
+    def ask(self, socket: zmq.Socket[Any], mirror: Mirror) -> None:
+        """Ask for the snapshots that are needed: a worker answers every subscription, also one that was there already.
+
+        What is not subscribed is not asked for: a snapshot without the changes behind it would be a wrong book.
+        """
+        for name in mirror.asks():
+            if name.startswith(self._books):
+                socket.subscribe(name.encode())
+                socket.unsubscribe(name.encode())
+
     def wants(self, event: Event) -> bool:
         """Whether an event is for the user; what happens to processes is listened to in any case."""
         return self.tells_lifecycle or not isinstance(event, Lifecycle)
-
-
-def ask_for(socket: zmq.Socket[Any], mirror: Mirror) -> None:
-    """Ask for the snapshots that are needed: a worker answers every subscription, also one that was there already."""
-    for name in mirror.asks():
-        socket.subscribe(name.encode())
-        socket.unsubscribe(name.encode())
 
 
 def conflate(events: Iterable[Event]) -> list[Event]:
@@ -306,7 +310,7 @@ class Feed:
         for event in self._mirror.take(parts, self._clock()):
             if self._subscription.wants(event):
                 self._pending.append(event)
-        ask_for(self._socket, self._mirror)
+        self._subscription.ask(self._socket, self._mirror)
         return True
 
     def _mind_age(self, event: Event) -> None:

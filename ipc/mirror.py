@@ -32,6 +32,7 @@ _ASK_NS: Final = 1_500_000_000
 #: Between two looks for venues that have gone silent.
 _LOOK_NS: Final = 100_000_000
 _NS: Final = 1_000_000_000
+_HEARTBEAT_LOST: Final = "heartbeat_lost"
 #: Faults that only a snapshot ends, and that the worker does not know of.
 _OWN_FAULTS: Final = frozenset({NO_SNAPSHOT, "seq_gap", "bad_level", "drift"})
 
@@ -52,6 +53,10 @@ class _Publisher:
     def __init__(self, now_ns: int) -> None:
         self.sequence = PublisherSequence()
         self.heartbeat_ns = now_ns
+        #: Whether the heartbeat is lost; every book says so as well.
+        self.is_silent = False
+        #: The last death of a worker that the parent told of.
+        self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
         self.latest: dict[tuple[str, str], Event] = {}
         self.trades: dict[str, SeenTrades] = {}
@@ -116,11 +121,8 @@ class Mirror:
             FeedError: The venue is not subscribed.
         """
         publisher = self._publisher(venue)
-        book = publisher.books.get(symbol)
-        if book is None:
-            book = publisher.books[symbol] = BookReplica(venue, symbol)
         _judge_silence(publisher, now_ns)
-        return book
+        return publisher.books.get(symbol) or _new_book(publisher, venue, symbol)
 
     def books(self, now_ns: int) -> list[BookReplica]:
         """Every book heard of so far."""
@@ -192,12 +194,12 @@ class Mirror:
         return [event]
 
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
-        book = publisher.books.get(topic.symbol)
-        if book is None:
-            book = publisher.books[topic.symbol] = BookReplica(topic.venue, topic.symbol)
+        book = publisher.books.get(topic.symbol) or _new_book(publisher, topic.venue, topic.symbol)
         if isinstance(event, BookSnapshot):
             if not book.apply_snapshot(event):
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
+            if publisher.exited is not None and _is_left_behind(event, publisher.exited):
+                book.void(WORKER_EXITED)
             return
         if isinstance(event, Gap):
             book.apply_gap(event)
@@ -248,6 +250,7 @@ class Mirror:
         publisher = self._publishers.get(event.venue)
         if event.event != "exited" or publisher is None:
             return
+        publisher.exited = event
         for book in publisher.books.values():
             if book.recv_mono_ns < event.recv_mono_ns:  # else the next worker has already sent it anew
                 book.void(WORKER_EXITED)
@@ -272,7 +275,27 @@ def _forget(publisher: _Publisher) -> None:
         book.void(NO_SNAPSHOT)
 
 
+def _is_left_behind(snapshot: BookSnapshot, exited: Lifecycle) -> bool:
+    """Whether the worker that sent a snapshot is dead: the news of its end may overtake its last messages.
+
+    By both clocks: the wall clock may be set back, and the monotonic one begins anew when a machine that is read over
+    TCP is booted. What is replayed is old by both.
+    """
+    is_older = snapshot.recv_mono_ns < exited.recv_mono_ns and snapshot.recv_ns < exited.recv_ns
+    return is_older and "replay" not in snapshot.flags
+
+
+def _new_book(publisher: _Publisher, venue: str, symbol: str) -> BookReplica:
+    book = publisher.books[symbol] = BookReplica(venue, symbol)
+    book.silence = _HEARTBEAT_LOST if publisher.is_silent else None
+    return book
+
+
 def _judge_silence(publisher: _Publisher, now_ns: int) -> None:
-    lost = now_ns - publisher.heartbeat_ns > HEARTBEAT_LOST_S * _NS
+    """Hide or show every book of a venue; asked for with each look at a book, so it walks them only when it changed."""
+    is_silent = now_ns - publisher.heartbeat_ns > HEARTBEAT_LOST_S * _NS
+    if is_silent is publisher.is_silent:
+        return
+    publisher.is_silent = is_silent
     for book in publisher.books.values():
-        book.silence = "heartbeat_lost" if lost else None
+        book.silence = _HEARTBEAT_LOST if is_silent else None

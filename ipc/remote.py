@@ -107,6 +107,12 @@ class Remote:
         """The ZeroMQ endpoint of a venue's feed, or of its account's."""
         return f"tcp://{_bracketed(self.host)}:{port_of(name, self.port, account=account)}"
 
+    def apply(self, socket: zmq.Socket[Any]) -> None:
+        """Make the connections from now on as this system asks for: with keys, and by IPv6 where its address is one."""
+        socket.ipv6 = _is_ipv6(self.host)
+        if self.keys is not None:
+            self.keys.apply(socket)
+
 
 class Listener:
     """Lets a process's feeds listen on TCP.
@@ -148,6 +154,7 @@ class Listener:
         if self._keys is not None:
             socket.curve_publickey, socket.curve_secretkey = self._keys
             socket.curve_server = True
+        socket.ipv6 = _is_ipv6(self._network.host)
         endpoint = Remote(self._network.host, self._network.port).endpoint(name, account=account)
         try:
             socket.bind(endpoint)
@@ -160,8 +167,13 @@ class Listener:
             self._authenticator.stop()
 
 
+def _is_ipv6(host: str) -> bool:
+    """Whether an address is one of IPv6. Only then is ZeroMQ told so: it would look a name up in IPv6 alone."""
+    return ":" in host
+
+
 def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    return f"[{host}]" if _is_ipv6(host) else host
 
 
 def server_keys(directory: Path) -> tuple[bytes, bytes]:

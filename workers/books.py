@@ -179,11 +179,14 @@ class BookKeeper:
         return event
 
     def equals(self, other: BookSnapshot) -> bool:
-        """Whether the best levels of another copy of this book are the same, by value."""
+        """Whether the best levels of another copy of this book are the same, by value; what is no level equals none."""
         depth = min(_COMPARED_DEPTH, self._depth or _COMPARED_DEPTH)
-        return _values(self._book.bids(depth)) == _values(other.bids[:depth]) and (
-            _values(self._book.asks(depth)) == _values(other.asks[:depth])
-        )
+        try:
+            return _values(self._book.bids(depth)) == _values(other.bids[:depth]) and (
+                _values(self._book.asks(depth)) == _values(other.asks[:depth])
+            )
+        except ValueError:
+            return False
 
     def crc32_top10(self) -> int:
         """Checksum of the ten best levels a side.
@@ -216,6 +219,7 @@ class BookKeeper:
             self._book.replace(event.bids, event.asks)
             if has_deltas:
                 self._book.index()  # the first delta would do it; so a bad level is found before anybody trusts it
+                event.bids, event.asks = self._book.bids(), self._book.asks()  # without doubles and empty levels
         except ValueError as error:
             return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
         self._has_book = self._has_applied = True

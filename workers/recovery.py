@@ -268,6 +268,8 @@ class Recovery:
             case Resync.REFETCH if broken is not None and self._now - route.fetched_ns < _REFETCH_CAP_NS:
                 self._fetch_later(route)  # the last join did not hold
             case Resync.REFETCH:
+                if broken is not None:
+                    route.fetch_failures = 0  # the last join held: what failed before it is past
                 self._todo.fetch(route, "bridge", self._now)
             case Resync.RESUBSCRIBE:
                 self._subscriptions.resubscribe(route.subscription, self._now)

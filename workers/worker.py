@@ -310,7 +310,7 @@ class Worker:
         """The checksums of usable books, of many the next part of them.
 
         A whole book is looked at no deeper than its best levels when it comes; one that proves bad here ends its
-        connection.
+        connection, and that end tells consumers that they have lost it.
         """
         usable = [(c, route) for c in self._connections for route in c.session.book_routes if route.is_trusted]
         start = self._next_checked if self._next_checked < len(usable) else 0
@@ -321,7 +321,6 @@ class Worker:
                 checksums[route] = route.keeper.crc32_top10() if route.keeper is not None else 0
             except BadLevelError:
                 log.error("book.bad_level", venue=self._settings.venue, symbol=route.symbol)
-                route.is_trusted = False
                 connection.cutter.cut(Reason.PARSE_ERRORS)
         return checksums
 

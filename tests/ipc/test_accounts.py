@@ -535,6 +535,20 @@ def test_feed_joins_late_follows_and_mends_what_it_missed(publisher: Publisher, 
     assert {type(event) for event in got} >= {Status, Position, Order}
 
 
+def test_account_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(
+    publisher: Publisher, open_feed, until, clock
+) -> None:
+    keep(publisher, "status", "account", status(StreamState.LIVE))
+    feed = open_feed(clock=clock)
+    account = feed.account("lighter")
+    until(lambda: account.usable, lambda: (beat(publisher), feed.poll()))
+    until(lambda: feed.poll(0.2) is None)
+    clock.advance(3.1)
+    assert feed.poll() is None
+    assert account.reason == "heartbeat_lost"
+    until(lambda: account.usable, lambda: (beat(publisher), feed.poll()))
+
+
 def test_iteration_gives_events_for_ever(publisher: Publisher, open_feed, until) -> None:
     feed = open_feed()
     keep(publisher, "order", "1", order("1"))

@@ -26,7 +26,7 @@ from ipc.events import (
     Status,
     Trade,
 )
-from ipc.feed import BehindError, Feed, ask_for, conflate
+from ipc.feed import BehindError, Feed, conflate
 from ipc.health import Reason, Stream, StreamState
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
@@ -499,8 +499,26 @@ def test_asking_leaves_the_subscription_as_it_was(short_dir, context, open_feed,
         assert len(joined) == 4
         for _ in range(2):
             feed._mirror._asks.append(TOPIC)
-            ask_for(feed._socket, feed._mirror)
+            feed._subscription.ask(feed._socket, feed._mirror)
             assert [listener.recv() for _ in told] == told
+        assert not listener.poll(50)
+
+
+@pytest.mark.parametrize("options", [{"channels": ["trade"]}, {"channels": ["book"], "symbols": ["ETH-PERP"]}])
+def test_book_that_is_not_subscribed_is_not_asked_for(short_dir, context, open_feed, options) -> None:
+    """The worker would send it to all who are, again and again; and here it would stand still."""
+    with context.socket(zmq.XPUB) as listener:
+        listener.setsockopt(zmq.XPUB_VERBOSER, 1)
+        listener.setsockopt(zmq.RCVTIMEO, 10_000)
+        listener.bind(RunDir(short_dir).feed("lighter"))
+        feed = open_feed(**options)
+        assert len({listener.recv() for _ in range(4)}) == 4
+        assert not feed.book(*BTC).usable
+        books = {"BTC-PERP": HeartbeatBook(1, None, usable=True, age_ms=0, crc32_top10=None)}
+        beat = Heartbeat("lighter", None, None, None, {TOPIC: 1}, books, 0, 0)
+        beat.epoch, beat.seq = 1, 1
+        listener.send_multipart([b"heartbeat.lighter", encode(beat)])
+        assert isinstance(feed.poll(10.0), Heartbeat)
         assert not listener.poll(50)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.codec import encode
+from ipc.codec import decode, encode
 from ipc.decimals import shortest
 from ipc.errors import BookUnusableError, FeedError
 from ipc.events import (
@@ -32,6 +32,8 @@ BIDS: list[Level] = [("99", "1"), ("98", "2")]
 ASKS: list[Level] = [("100", "1"), ("101", "2")]
 MS = 1_000_000
 SECOND = 1_000 * MS
+#: The wall clock less the monotonic one.
+WALL_NS = 1_700_000_000 * SECOND
 
 
 class Wire:
@@ -51,6 +53,7 @@ class Wire:
         self.seqs[topic] = self.seqs.get(topic, 0) + 1
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         event.recv_mono_ns = event.recv_mono_ns or self.now_ns
+        event.recv_ns = event.recv_ns or event.recv_mono_ns + WALL_NS
         return [] if lost else self.mirror.take([topic.encode(), encode(event)], self.now_ns)
 
     def snapshot(
@@ -339,6 +342,18 @@ def test_silence_of_three_seconds_hides_books_and_a_heartbeat_shows_them_again(w
     assert book_of(wire).drifts == 0
 
 
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_book_that_is_first_heard_of_during_a_silence_is_hidden_too(wire: Wire, *, is_asked_for: bool) -> None:
+    wire.now_ns += int(HEARTBEAT_LOST_S * SECOND) + 1
+    if is_asked_for:
+        assert wire.mirror.book("lighter", "ETH-PERP", wire.now_ns).reason == "heartbeat_lost"
+    wire.send("book", BookSnapshot("lighter", "ETH-PERP", "2", None, BIDS, ASKS, None, None), "ETH-PERP")
+    (eth,) = [book for book in wire.mirror.books(wire.now_ns) if book.symbol == "ETH-PERP"]
+    assert eth.reason == "heartbeat_lost"
+    wire.beat()
+    assert eth.usable
+
+
 def test_silence_of_one_venue_hides_no_book_of_another(wire: Wire) -> None:
     other = Wire(wire.mirror, "aster")
     other.snapshot()
@@ -359,7 +374,7 @@ def test_book_that_a_consumer_holds_hides_while_other_venues_talk(wire: Wire) ->
 
 def told(process: str, event: str, mono_ns: int) -> Lifecycle:
     made = Lifecycle(process, None, None, None, event, None, 1, 1, None, None, None, 0, 0, None)
-    made.recv_mono_ns = mono_ns
+    made.recv_mono_ns, made.recv_ns = mono_ns, mono_ns + WALL_NS
     return made
 
 
@@ -379,6 +394,7 @@ def test_books_of_a_worker_that_exited_are_void_at_once(wire: Wire, gateway: Wir
     assert kinds(tell(gateway, told("lighter", "exited", wire.now_ns + 1))) == [Lifecycle]
     assert book_of(wire).reason == WORKER_EXITED
     wire.restart()
+    wire.now_ns += SECOND
     wire.snapshot()
     assert book_of(wire).usable
 
@@ -389,6 +405,36 @@ def test_exit_that_is_told_late_does_not_void_what_the_next_worker_has_sent(wire
     wire.now_ns += SECOND
     wire.snapshot()
     tell(gateway, told("lighter", "exited", exit_ns))
+    assert book_of(wire).usable
+
+
+def test_what_a_dead_worker_sent_before_its_exit_and_is_read_behind_it_shows_no_book(wire: Wire, gateway: Wire) -> None:
+    sent_ns, wire.now_ns = wire.now_ns, wire.now_ns + SECOND
+    tell(gateway, told("lighter", "exited", sent_ns + 1))
+    left_behind = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
+    left_behind.recv_mono_ns = sent_ns
+    wire.send("book", left_behind)
+    wire.beat()
+    assert book_of(wire).reason == WORKER_EXITED
+
+
+@pytest.mark.parametrize("change", ["boot", "clock set back", "replay"])
+def test_time_that_goes_back_after_an_exit_does_not_make_the_living_dead(
+    wire: Wire, gateway: Wire, change: str
+) -> None:
+    """The clocks of a snapshot are those of the machine that is read, and of a recording those of its time."""
+    exit_ns = wire.now_ns + SECOND
+    tell(gateway, told("lighter", "exited", exit_ns))
+    wire.restart()
+    snapshot = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
+    match change:
+        case "boot":
+            snapshot.recv_mono_ns, snapshot.recv_ns = SECOND, exit_ns + WALL_NS + SECOND
+        case "clock set back":
+            snapshot.recv_mono_ns, snapshot.recv_ns = exit_ns + SECOND, WALL_NS
+        case _:
+            snapshot.recv_mono_ns, snapshot.recv_ns, snapshot.flags = SECOND, WALL_NS, ("replay",)
+    wire.send("book", snapshot)
     assert book_of(wire).usable
 
 
@@ -604,3 +650,101 @@ def assert_never_wrong(wire: HonestWire) -> None:
         true = wire.history[sequence.epoch, seq]
         assert true is not None
         assert [plainly(side) for side in shown] == [plainly(side) for side in true]
+
+
+# --- lives, deaths and late messages ------------------------------------------------------------------------------
+
+acts = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["change", "snapshot"]), levels),
+        st.tuples(st.sampled_from(["refresh", "gap", "beat", "die", "wait"]), st.just([])),
+    ),
+    max_size=40,
+)
+
+
+class Lives:
+    """The lives of a worker, each with a pipe of its own, and the gateway's; the mirror reads them when it is told to.
+
+    A pipe keeps its order, and nothing keeps the order between pipes: what a dead worker left in its pipe may be read
+    behind the news of its death, and between the messages of the next.
+    """
+
+    def __init__(self, mirror: Mirror, draw) -> None:
+        self.mirror = mirror
+        self.draw = draw
+        self.pipes: dict[str, list[list[bytes]]] = {}
+        self.exits_told = 0
+        self.wire = HonestWire(self, lambda: draw(st.integers(0, 5)) == 0)  # type: ignore[arg-type]
+        self.wire.now_ns = SECOND
+        self.deaths = 0
+
+    def take(self, parts: list[bytes], now_ns: int) -> list[Event]:  # noqa: ARG002
+        """What the worker sends waits in the pipe of its life."""
+        self.pipes.setdefault(f"life {self.wire.epoch}", []).append(parts)
+        return []
+
+    def die(self) -> None:
+        """The parent sees it, and another worker starts."""
+        self.wire.now_ns += MS
+        self.deaths += 1
+        exited = told("lighter", "exited", self.wire.now_ns)
+        exited.epoch, exited.seq = 50, self.deaths
+        self.pipes.setdefault("gateway", []).append([b"lifecycle.lighter", encode(exited)])
+        self.wire.restart()
+        self.wire.now_ns += MS
+
+    def read_one(self, name: str) -> None:
+        """The mirror reads the next message of a pipe."""
+        head, payload = self.pipes[name].pop(0)
+        event = decode(payload)
+        assert event is not None
+        self.mirror.take([head, payload], self.wire.now_ns)
+        if isinstance(event, Lifecycle):
+            self.exits_told = event.recv_mono_ns
+
+    def do(self, what: str, bids: list[Level]) -> None:
+        self.wire.now_ns += MS
+        match what:
+            case "die":
+                self.die()
+            case "wait":
+                self.wire.now_ns += SECOND
+            case _:
+                self.wire.do(what, bids)
+        while waiting := [name for name, pipe in self.pipes.items() if pipe]:
+            name = self.draw(st.sampled_from([*waiting, ""]))
+            if not name:
+                break
+            self.read_one(name)
+            self.assert_never_wrong()
+
+    def assert_never_wrong(self) -> None:
+        book = self.mirror.book("lighter", "BTC-PERP", self.wire.now_ns)
+        if not book.usable:
+            return
+        sequence = self.mirror._publishers["lighter"].sequence
+        true = self.wire.history[sequence.epoch, sequence.last(TOPIC) or 0]
+        assert true is not None
+        assert [plainly(book.bids()), plainly(book.asks())] == [plainly(side) for side in true]
+        assert book.recv_mono_ns > self.exits_told
+
+
+@settings(max_examples=300)
+@given(acts=acts, data=st.data())
+def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be_dead(acts, data) -> None:
+    mirror = Mirror(["lighter"], SECOND)
+    lives = Lives(mirror, data.draw)
+    for what, bids in acts:
+        lives.do(what, bids)
+    for name in ("gateway", *sorted(lives.pipes)):
+        while lives.pipes.get(name):
+            lives.read_one(name)
+            lives.assert_never_wrong()
+    lives.wire.draw_loss = lambda: False
+    lives.wire.do("snapshot", [("5", "1")])
+    lives.wire.beat()
+    for _ in range(2):
+        lives.read_one(f"life {lives.wire.epoch}")
+    assert mirror.book("lighter", "BTC-PERP", lives.wire.now_ns).usable
+    lives.assert_never_wrong()

@@ -128,6 +128,33 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path):
         context.term()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_feed_is_read_by_either_version_of_the_internet_protocol(tmp_path, host):
+    if host == "::1" and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    network = Network(host, free_port())
+    context = zmq.Context()
+    publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
+    publisher.listen(Listener(context, network), "lighter")
+    with context.socket(zmq.SUB) as reader:
+        reader.linger = 0
+        Remote(host, network.port).apply(reader)
+        reader.connect(Remote(host, network.port).endpoint("lighter"))
+        reader.subscribe(b"")
+        assert publisher._socket.poll(10_000), "the subscription arrives"
+    publisher.close()
+    context.term()
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def test_every_feed_and_account_has_a_port_of_its_own():
     ports = [port_of(name, 5600, account=account) for account in (False, True) for name in (*VENUES, "lifecycle")]
     assert sorted(ports) == list(range(5600, 5612))

@@ -10,7 +10,7 @@ from replicas import Replica, histories, levels_of
 
 from ipc.events import BookDelta, BookSnapshot
 from ipc.health import Reason
-from ipc.orderbook import BadLevelError
+from ipc.orderbook import BadLevelError, OrderBook
 from workers.books import BookKeeper, Broken
 from workers.venues.venue import Continuity, RelativeDelta, Resync, Rule
 
@@ -117,6 +117,17 @@ def test_server_that_sets_its_clock_back_is_believed_after_a_silence(snapshots):
     assert event is not None
     assert event.cause == "resync"
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None, "and older ones are left out as before"
+
+
+@pytest.mark.parametrize("level", [("99", "0"), ("99", "0.000"), ("100.0", "1")], ids=["empty", "zeros", "double"])
+def test_snapshot_is_published_as_it_is_held(chain, level):
+    """Else a reader who keeps what it is sent would show an empty level, and find a drift that is none."""
+    event = chain.on_snapshot(snapshot(1, [("100", "1"), level, ("98", "1")], [("101", "1"), ("102", "0")]))
+    reader = OrderBook()
+    reader.replace(event.bids, event.asks)
+    assert reader.crc32_top10() == chain.crc32_top10()
+    assert [price for price, _ in event.bids] in (["100", "98"], ["100.0", "98"])
+    assert event.asks == [("101", "1")]
 
 
 def test_order_of_time_is_no_matter_where_frames_are_numbered(chain):
@@ -531,6 +542,16 @@ def test_feed_of_whole_books_is_looked_at_deeper_when_it_is_asked_for(snapshots,
     snapshots.on_snapshot(snapshot(None, [("100", "1"), level]))
     with pytest.raises(BadLevelError):
         snapshots.crc32_top10()
+
+
+@pytest.mark.parametrize("level", [("x", "1"), ("100", "x")])
+def test_fetched_book_with_a_bad_level_equals_nothing_and_is_no_error(chain, bridge, level):
+    chain.on_snapshot(snapshot(1))
+    assert not chain.equals(snapshot(1, [level]))
+    bridge.on_fetched(snapshot(1))
+    bridge.on_delta(delta(2, 1))
+    assert bridge.on_fetched(snapshot(2, [level])).reason is Reason.PARSE_ERRORS
+    assert not bridge.usable
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

@@ -270,6 +270,28 @@ def test_snapshot_that_is_too_old_is_fetched_again_less_and_less_often(bridge):
     assert len(bridge.answer(snapshot(7))) == 2
 
 
+def pause(stage):
+    """Time until REST is asked for a book, s."""
+    began = stage.now
+    while not stage.is_fetching() and stage.closing is None:
+        stage.wait(0.05, every_s=0.05)
+    return (stage.now - began) / NS
+
+
+def test_failures_before_a_join_that_held_do_not_slow_the_next_down(joined):
+    joined.say(delta(30, 25))
+    for _ in range(6):
+        joined.answer(snapshot(12))
+        pause(joined)
+    joined.answer(snapshot(27))
+    for seq in range(31, 40):
+        joined.wait(1)
+        joined.say(delta(seq, seq - 1), Pong())
+    joined.say(delta(60, 55))
+    joined.answer(snapshot(41))
+    assert pause(joined) == pytest.approx(0.1, abs=0.06)
+
+
 def test_failed_fetch_is_repeated_less_and_less_often(bridge):
     bridge.say(delta(10, 5))
     count = 0
@@ -495,6 +517,12 @@ def test_market_that_rest_does_not_answer_for_counts_as_mute(chain):
     chain.answer(None, Reason.READ_TIMEOUT)
     chain.wait(0.1)
     assert messages(chain) == [LEAVE, JOIN]
+
+
+def test_answer_with_a_level_that_is_none_is_another_book_and_no_error(chain):
+    keep_eth_fresh(chain, 10.5)
+    assert chain.answer(snapshot(1, [("100", "x")])) == []
+    assert chain.route().state is StreamState.STALE
 
 
 def test_without_budget_to_look_a_silent_market_is_left_for_three_limits(chain):
