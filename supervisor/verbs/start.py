@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-#: Rotated when it is this large.
+#: How long the background may take to fork everything.
 _READY_S: Final = 30.0
 
 
@@ -134,7 +134,11 @@ def _run(
     system = System(_redirected(config, simulation), directory, simulation, reread, log_file)
     parent = Parent(system, directory, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
-    return parent.run(for_s, ready)
+    try:
+        return parent.run(for_s, ready)
+    except Exception:
+        log.get_log(__name__).exception("supervisor.crashed")
+        raise
 
 
 def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulation:

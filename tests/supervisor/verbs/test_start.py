@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 
@@ -298,3 +299,27 @@ def test_an_error_of_the_parent_reaches_the_foreground(command, run_dir):
     assert ran.code in {1, 4}
     assert "the board cannot be made" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_crash_in_the_background_is_in_the_log(forking, monkeypatch, run_dir, tmp_path):
+    class Crashing:
+        def __init__(self, *_):
+            pass
+
+        def run(self, _for_s, ready):
+            ready()
+            raise OSError("a fault of the parent")
+
+    monkeypatch.setattr(parent_module, "Parent", Crashing)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PARAPHINA_RUN_DIR", str(run_dir.path))
+
+    def scenario():
+        module.start.main(["--detach"], standalone_mode=False)
+        _, status = os.wait()
+        return os.waitstatus_to_exitcode(status)
+
+    assert forking.in_fork(scenario) == 1
+    told = json.loads((tmp_path / "paraphina" / "log").read_text().splitlines()[-1])
+    assert told["event"] == "supervisor.crashed"
+    assert "a fault of the parent" in told["traceback"]
