@@ -6,6 +6,7 @@ It is single-threaded, opens no network connection and no ZeroMQ socket. What ea
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import time
@@ -13,14 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-import msgspec
-
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import ProcessFault, Reply, Request
 from ipc.errors import ParaphinaError, UsageError
 from ipc.health import Misdeed, Reason, WorkerState, code_of
 from ipc.log import get_log
-from ipc.rundir import RunDir, replace_file
+from ipc.rundir import RunDir
 from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
@@ -91,10 +90,10 @@ class Parent:
             for_s: Stop after so long; None goes on for ever.
             ready: Called when everything has been forked once.
         """
-        self._describe()
+        self._run_dir.write_description(self._system.describe())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._reactor.on_signal(number, self._stop)
-        self._reactor.on_signal(signal.SIGHUP, self._reload)
+        self._reactor.on_signal(signal.SIGHUP, self._hang_up)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
@@ -128,26 +127,26 @@ class Parent:
             ready()
 
     def _make_child(self, name: str) -> Supervised:
-        policy = self._system.config.backoff
-        if name in {GATEWAY, SIMULATOR}:
-            policy = BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
         slot = self._system.slots[name]
         return Supervised(
             name,
             slot,
             self._board.worker(slot),
-            Life(Backoff(policy)),
+            Life(Backoff(self._policy_of(name))),
             partial(self._run_child, name),
             markets=len(self._system.markets_of(name)),
             is_judged=name != SIMULATOR,
         )
 
+    def _policy_of(self, name: str) -> BackoffPolicy:
+        policy = self._system.config.backoff
+        if name in {GATEWAY, SIMULATOR}:
+            return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
+        return policy
+
     def _run_child(self, name: str, generation: int, before: Inherited) -> None:
         """In the child: what the system says that it is."""
         self._system.run_child(name, self._board, generation, before)
-
-    def _describe(self) -> None:
-        replace_file(self._run_dir.description, msgspec.json.encode(self._system.describe()))
 
     # --- the round --------------------------------------------------------------------------------------------------
 
@@ -219,7 +218,7 @@ class Parent:
                 self._announce(line)
 
     def _workers(self) -> list[Supervised]:
-        return [child for child in self._children.values() if child.name not in {GATEWAY, SIMULATOR}]
+        return [self._children[name] for name in self._system.config.venues]
 
     # --- events and actions -----------------------------------------------------------------------------------------
 
@@ -366,8 +365,8 @@ class Parent:
     def _named(self, target: str | None) -> list[Supervised]:
         if target is None:
             return self._workers()
-        if target not in self._children:
-            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._children)}")
+        if target not in self._system.slots:  # one that was taken out is still a child, and nobody's to start
+            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._system.slots)}")
         return [self._children[target]]
 
     def _drill(self, child: Supervised, fault: ProcessFault) -> None:
@@ -382,16 +381,27 @@ class Parent:
         else:
             child.row[WorkerWord.MISDEED] = code_of(Misdeed(fault))
 
+    def _hang_up(self) -> None:
+        """HUP: as asked over the control socket, only that nobody waits for the answer."""
+        with contextlib.suppress(ParaphinaError):
+            self._reload()
+
     def _reload(self) -> None:
-        """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
+        """Read the configuration again and roll out what changed; a mistake in it changes nothing.
+
+        Raises:
+            ParaphinaError: It cannot be taken over.
+        """
         if self._is_draining:
             return
+        old = self._system.config
         try:
             system = self._system.reloaded()
+            self._run_dir.write_description(system.describe())
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
-            return
-        difference = compare(self._system.config, system.config)
+            raise
+        difference = compare(old, system.config)
         log.info(
             "supervisor.reloaded",
             added=",".join(difference.added),
@@ -409,7 +419,10 @@ class Parent:
                 child = self._children[name] = self._make_child(name)
             self._handle_event(child, Event.START)
         self._rollout.add(difference.changed)
-        self._describe()
+        if old.network != system.config.network:
+            self._rollout.add([GATEWAY])
+        # What no retry could mend may be mended now, and need not stand in the configuration.
+        self._rollout.add(name for name in system.slots if self._children[name].life.state is WorkerState.FAILED)
 
     def _roll(self, now: int) -> None:
         """The next worker takes its new settings when the one before it is up."""
@@ -418,7 +431,7 @@ class Parent:
         if name is None:
             return
         child = self._children[name]
-        child.life.backoff.policy = self._system.config.backoff
+        child.life.backoff.policy = self._policy_of(name)
         self._handle_event(child, Event.RESTART, Reason.CONFIG_CHANGED)
 
     def _dump(self) -> None:

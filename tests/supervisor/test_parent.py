@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from itertools import pairwise
 
@@ -14,6 +16,7 @@ from supervisor.system import Simulation
 
 S = 1_000_000_000
 USR1, TERM, KILL = signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL
+LATER = {"PARAPHINA_LIGHTER_STALE_MS": "5000"}
 VENUES = ["hyperliquid", "aster", "extended", "lighter", "paradex"]
 
 
@@ -622,6 +625,59 @@ def test_a_configuration_with_a_mistake_changes_nothing(world, logged):
     assert world.run(60) == 0
     assert len(world.children) == 2
     assert "PARAPHINA_LIGHTER_STALE_MS" in logged("supervisor.reload_refused")[0]["error"]
+
+
+def test_a_removed_venue_is_no_longer_anybodys_to_restart(new_world):
+    """Its worker would not even find its settings."""
+    world = new_world(supervisor__venues="lighter,paradex")
+    world.at(9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
+    world.signal_at(10, signal.SIGHUP)
+    world.ask_at(20, "restart")
+    world.ask_at(21, "restart", "lighter")
+    world.ask_at(22, "drill", "lighter")
+    world.run(60)
+    assert starts(world) == [0]
+    assert [reply.ok for reply in world.replies] == [True, False, False]
+    assert "there are paradex, gateway" in world.replies[1].advice
+
+
+def test_a_hang_up_gives_a_failed_worker_another_try(world):
+    """What was wrong may be outside the file: keys, a recording, a secret."""
+    world.at(10, lambda: world.the("lighter").die(78))
+    world.signal_at(20, signal.SIGHUP)
+    world.run(60)
+    assert starts(world) == [0, 20]
+
+
+@pytest.mark.parametrize("key", ["feeds.tcp", "feeds.tcp_port"])
+def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
+    world = new_world(supervisor__venues="lighter", feeds__tcp="127.0.0.1")
+    value = {"feeds.tcp": "127.0.0.2", "feeds.tcp_port": 5700}[key]
+    world.at(9, lambda: world.flags.update({key: value}))
+    world.signal_at(10, signal.SIGHUP)
+    world.run(60)
+    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
+    assert world.parent._children["gateway"].life.backoff.policy.healthy_s == 0
+
+
+def test_a_refused_reload_is_told_to_whoever_asked(world):
+    world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "soon"}))
+    world.ask_at(10, "reload")
+    world.run(20)
+    (reply,) = world.replies
+    assert not reply.ok
+    assert "PARAPHINA_LIGHTER_STALE_MS" in reply.error
+
+
+def test_a_reload_on_a_full_disk_changes_nothing_and_ends_nothing(world, logged, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.at(9, lambda: (monkeypatch.setattr("ipc.rundir.replace_file", full), world.environ.update(LATER)))
+    world.signal_at(10, signal.SIGHUP)
+    assert world.run(60) == 0
+    assert starts(world) == [0]
+    assert "No space left on device" in logged("supervisor.reload_refused")[0]["error"]
 
 
 def test_a_new_memory_limit_takes_effect(world):
