@@ -246,8 +246,11 @@ class Parent:
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
         last = life.deaths[-1].reason if life.deaths else None
-        # Kept until a fork succeeds: the board is cleared before.
-        child.before = child.before or Inherited(row[WorkerWord.EPOCH], last, row[WorkerWord.PUBLISHED])
+        # The board is cleared before the fork, and one that dies at once writes nothing on it.
+        before = child.before
+        child.before = Inherited(
+            max(before.epoch, row[WorkerWord.EPOCH]), last, max(before.published, row[WorkerWord.PUBLISHED])
+        )
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets
@@ -262,7 +265,6 @@ class Parent:
             self._reports.fork_failed(child, error.what)
             self._arm_restart(child)
             return
-        child.before = None
         self._header.add(HeaderWord.FORKS)
         self._reactor.watch(child.child.pidfd, partial(self._exited, child))
         self._reports.forked(child)

@@ -560,6 +560,21 @@ def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
     assert (world.the("lighter").before.epoch, world.the("gateway").before.published) == (1000, 17)
 
 
+def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_inherited(world):
+    """Its words were cleared for it. Were the wall clock set back, the next epoch would not be above the last."""
+    world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
+
+    def stillborn(child):
+        if child.generation in {2, 3}:
+            child.die(None, KILL)
+
+    world.born = stillborn
+    world.at(10, lambda: [child.die() for child in world.living()])
+    world.run(60)
+    assert [child.before.epoch for child in world.lives("lighter")] == [0, 1000, 1000, 1000]
+    assert [child.before.published for child in world.lives("gateway")] == [0, 17, 17, 17]
+
+
 # --- a new configuration ----------------------------------------------------------------------------------------------
 
 
