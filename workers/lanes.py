@@ -67,6 +67,8 @@ class _Lane:
         self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
         #: Since when the venue's REST interface does not answer this lane; 0 while it does.
         self.unanswered_since_ns = 0
+        #: When it last did.
+        self.answered_ns = 0
 
     def _announce(self, deadline_ns: int) -> None:
         self.row[SessionWord.DEADLINE] = deadline_ns
@@ -81,12 +83,16 @@ class _Lane:
             body = self._client.call(request, deadline_s)
         except RestError as error:
             if error.status is not None and error.status < _SERVER_ERROR:
-                self.unanswered_since_ns = 0
+                self._answered()
             elif error.status is not None or error.reason not in _NOT_THE_VENUE:
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
             raise
-        self.unanswered_since_ns = 0
+        self._answered()
         return body
+
+    def _answered(self) -> None:
+        self.unanswered_since_ns = 0
+        self.answered_ns = time.monotonic_ns()
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ from workers.fixture import Player
 from workers.fixture import load as load_fixture
 from workers.lanes import FetchLane, PollLane
 from workers.misdeeds import MISDEEDS
-from workers.outage import OutageJudge
+from workers.outage import OutageJudge, unanswered_since_ns
 from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestBudget
@@ -255,7 +255,8 @@ class Worker:
 
     def _judge_outage(self, now: int) -> None:
         """Tell a venue that is down from a fault of ours, once each way."""
-        unanswered = max(self._poll.unanswered_since_ns, self._fetch.unanswered_since_ns)
+        lanes = (self._poll, self._fetch)
+        unanswered = unanswered_since_ns(*((lane.unanswered_since_ns, lane.answered_ns) for lane in lanes))
         has_book = self._words[WorkerWord.BOOKS_USABLE] > 0
         if not self._outage.judge(now, has_book=has_book, unanswered_since_ns=unanswered):
             return

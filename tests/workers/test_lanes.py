@@ -386,10 +386,11 @@ def test_silence_of_a_venue_counts_from_its_first_unanswered_call(polling, clien
     assert polling.lane.unanswered_since_ns == 0
 
 
-def test_refusal_is_an_answer(polling, client):
-    client.answers[MARKETS] = failing(1, RestError(Reason.REFUSED, "HTTP 404", status=404))
-    polling.run(10)
-    assert polling.lane.unanswered_since_ns == 0
+def test_refusal_is_an_answer(polling, client, clock):
+    client.answers[MARKETS] = RestError(Reason.REFUSED, "HTTP 404", status=404)
+    began = clock.now_ns
+    polling.run(1)
+    assert (polling.lane.unanswered_since_ns, polling.lane.answered_ns) == (0, began)
 
 
 # --- the fetch lane -----------------------------------------------------------------------------------------------

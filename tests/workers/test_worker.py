@@ -493,6 +493,17 @@ def test_outage_is_told_once_each_way_and_ends_the_waiting(bench, clock, events)
     assert [event.reason for event in bench.publisher.of("status.lighter")] == [Reason.OUTAGE] * 2
 
 
+def test_venue_that_answers_polls_is_not_down_though_a_book_could_not_be_fetched(bench, clock, events):
+    """Nobody asks for that book again while the socket is open and mute, and in an outage the parent mends nothing."""
+    bench.take(BTC, ETH)
+    bench.worker._fetch.unanswered_since_ns = clock.now_ns
+    for _ in range(20):
+        clock.advance(1)
+        bench.worker._poll.answered_ns = clock.now_ns
+        bench.worker._look()
+    assert events("venue.outage") == []
+
+
 def test_usable_book_is_no_outage(bench, clock, events):
     bench.take(BTC, ETH)
     bench.worker._poll.unanswered_since_ns = clock.now_ns
