@@ -302,10 +302,14 @@ class FetchLane(_Lane):
         self._looking = RestBudget(venue.limits.rest_weight_per_min * _LOOKING_SHARE)
         self._stop = stop
         self._jobs: queue.SimpleQueue[tuple[Fetch, Connection]] = queue.SimpleQueue()
+        #: What waits in the queue: asked for again meanwhile, it waits once.
+        self._waiting: set[Fetch] = set()
 
     def ask(self, fetch: Fetch, connection: Connection) -> None:
         """Queue a fetch; the answer goes to the connection. Any thread may."""
-        self._jobs.put((fetch, connection))
+        if fetch not in self._waiting:
+            self._waiting.add(fetch)
+            self._jobs.put((fetch, connection))
 
     def run(self) -> None:
         """Fetch, for ever."""
@@ -315,6 +319,9 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
+            self._waiting.discard(fetch)
+            if fetch.purpose == "rest" and connection.is_open():
+                continue  # the socket came back while this waited
             try:
                 fetched = self._fetched(fetch)
             except Exception:

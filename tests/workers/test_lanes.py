@@ -400,8 +400,11 @@ class Receiver:
     """Stands for the connection that asked: keeps what it is given, and stops the lane after ``count`` of it."""
 
     def __init__(self, stop, count):
-        self.given, self.shown = [], []
+        self.given, self.shown, self.opened = [], [], False
         self._stop, self._count = stop, count
+
+    def is_open(self):
+        return self.opened
 
     def deliver(self, fetched):
         self.given.append(fetched)
@@ -482,6 +485,31 @@ def test_book_to_show_is_shown_when_there_is_one(fetching, client, stop):
     fetching.run()
     assert receiver.shown == [("BTC-PERP", 71)]
     assert [fetched.purpose for fetched in receiver.given] == ["bridge"]
+
+
+def test_what_waits_already_is_not_asked_for_twice(fetching, client, stop):
+    """Of a REST interface that hangs books are asked for faster than calls time out, for as long as it hangs."""
+    route, receiver = route_of(), Receiver(stop, 2)
+    for _ in range(100):
+        fetching.ask(Fetch(route, "bridge"), receiver)
+        fetching.ask(Fetch(route, "rest"), receiver)
+    fetching.run()
+    assert (len(receiver.given), len(receiver.shown), len(client.calls)) == (1, 1, 2)
+    stop.clear()
+    receiver.given.clear()
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(receiver.given) == 1, "what was answered can be asked for again"
+
+
+def test_book_to_show_is_not_fetched_once_the_socket_is_back(fetching, client, stop):
+    receiver, route = Receiver(stop, 1), route_of()
+    receiver.opened = True
+    fetching.ask(Fetch(route, "rest"), receiver)
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(client.calls) == 1
+    assert receiver.shown == []
 
 
 def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetching, client, stop):
