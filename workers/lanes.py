@@ -159,6 +159,10 @@ class PollLane(_Lane):
             names = [f"{listing.symbol}={listing.market_id or listing.venue_symbol}" for listing in self._listings]
             log.info("funding.initialised", venue=self._settings.venue, markets=",".join(names))
 
+    def read_list(self) -> None:
+        """Read the venue's list as soon as may be."""
+        self._list_due_ns = 0
+
     def run(self) -> None:
         """Resolve and poll, for ever."""
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED if self._listings else Phase.RESOLVING)

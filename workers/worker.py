@@ -150,6 +150,7 @@ class Worker:
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
             self._take_listings(cached)
+            self._poll.read_list()  # nobody knows how old the remembered one is
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
 

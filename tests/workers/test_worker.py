@@ -316,6 +316,21 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
     assert bench.worker._tape.is_closed
 
 
+def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monkeypatch):
+    """It may be a week old: markets have been delisted since, or changed their numbers."""
+    markets.save(tmp_path / "lighter.markets.json", [BTC, ETH], ("BTC", "ETH"))
+    bench = new_bench()
+    asked = []
+    monkeypatch.setattr(bench.worker._poll._client, "call", lambda request, _: asked.append(request.path) or b'["BTC"]')
+    bench.worker._begin_live()
+    (cached,) = bench.connections
+    wait_until(lambda: asked)
+    wait_until(lambda: bench.worker._found_listings)
+    bench.worker._look()
+    assert cached.ended is Reason.CONFIG_CHANGED
+    assert [str(route.symbol) for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+
+
 def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
     account, unfollowed = FakeAccount(), Listing("SOL", "2", "SOL")
     monkeypatch.setattr(bench.worker, "_account", account)
