@@ -112,6 +112,8 @@ class WorkerWord:
     RESOLVE_FAILED = 36
     PUBLISHED = 37
     NEXT_ACTION = 38
+    #: When the venue's list of markets, or a remembered one, was last taken.
+    RESOLVED = 39
     # the watchdog thread
     BEAT = 48
     #: When it last saw the main thread move, ns.

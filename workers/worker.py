@@ -332,6 +332,7 @@ class Worker:
     def _take_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
+        self._words[WorkerWord.RESOLVED] = time.monotonic_ns()
         self._poll.poll_for(resolved.listings, len(resolved.missing))
         self._follow_account(resolved, listings)
         self._tell_instruments(resolved)
@@ -381,7 +382,7 @@ class Worker:
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Make the connections for these markets, in place of the ones there are."""
         self._disconnect(Reason.CONFIG_CHANGED)
-        self._connections = self._make_connections(listings, self._settings.options, self._tape)
+        self._connections = self._make_connections(listings, self._settings.options, self._tape) if listings else []
         self._watch()
         self._describe(listings)
         with self._publisher.turn:

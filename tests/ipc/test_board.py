@@ -78,6 +78,7 @@ WORKER_WORDS = {
     "RESOLVE_FAILED": 36,
     "PUBLISHED": 37,
     "NEXT_ACTION": 38,
+    "RESOLVED": 39,
     "BEAT": 48,
     "MAIN_SEEN": 49,
     "CUTS": 50,

@@ -223,6 +223,15 @@ def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, boar
     assert len(events("market.missing")) == 1
 
 
+def test_venue_that_lists_none_of_the_markets_is_not_connected_to(bench, events):
+    bench.take(Listing("SOL", "2", "SOL"))
+    bench.worker._look()
+    assert bench.connections == []
+    assert len(events("market.missing")) == 2
+    assert bench.words[WorkerWord.RESOLVED] != 0
+    assert bench.words[WorkerWord.BOOKS_WANTED] == 0
+
+
 def test_delisted_market_is_named_so(bench, events):
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="delisted"))
     assert events("market.missing")[0]["reason"] is Reason.DELISTED
