@@ -65,6 +65,7 @@ _CHECKED_AT_ONCE: Final = 64
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
 _REST_SHARE: Final = 0.75
+#: For all sessions together to end in: a worker that is told to stop has two seconds.
 _JOIN_S: Final = 1.0
 #: Before a fixture is played.
 _AUDIENCE_S: Final = 0.5
@@ -428,8 +429,10 @@ class Worker:
     def _disconnect(self, reason: Reason) -> None:
         for connection in self._connections:
             connection.end(reason)
+        deadline = time.monotonic() + _JOIN_S
         for connection in self._connections:
-            if not self._threads.release(f"session {connection.name}", _JOIN_S):
+            left_s = max(0.0, deadline - time.monotonic())
+            if not self._threads.release(f"session {connection.name}", left_s):
                 log.error("session.unstoppable", venue=self._settings.venue, session=connection.name)
             connection.row.zero()
         self._connections = []

@@ -281,6 +281,23 @@ def test_connection_that_does_not_end_is_told(bench, events, monkeypatch):
     connection.stop.set()
 
 
+def test_connections_that_do_not_end_are_waited_for_together(new_bench, clock, monkeypatch):
+    """The resolver cannot be interrupted: with a second for each, a worker of many sockets outlived its grace."""
+
+    class Wide(FakeVenue):
+        def connections(self, _listings, ws_url, _options):
+            return tuple(Plan(f"book.{number}", ws_url, ()) for number in range(20))
+
+    bench = new_bench(Wide())
+    bench.take(BTC, ETH)
+    monkeypatch.setattr(worker, "_JOIN_S", 1.0)
+    began = clock.now_ns
+    with monkeypatch.context() as stubborn:
+        stubborn.setattr(bench.worker._threads, "release", lambda _name, timeout_s: clock.advance(timeout_s))
+        bench.worker._disconnect(Reason.REQUESTED)
+    assert clock.now_ns - began <= 1.01 * NS
+
+
 def test_more_connections_than_the_board_can_show_are_not_made(new_bench, events):
     class Wide(FakeVenue):
         def connections(self, _listings, ws_url, _options):
