@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -95,7 +95,9 @@ class Parent:
             self._reactor.on_signal(number, self._stop)
         self._reactor.on_signal(signal.SIGHUP, self._hang_up)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        # Elsewhere USR2 has the log reopened; ours needs no such thing, and nobody shall lose every venue by it.
+        for number in (signal.SIGPIPE, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         prepare()
         simulator = self._children.get(SIMULATOR)
         if simulator is not None:
@@ -437,12 +439,9 @@ class Parent:
         self._handle_event(child, Event.RESTART, Reason.CONFIG_CHANGED)
 
     def _dump(self) -> None:
-        """USR1: what there is to know of this process, to stderr."""
-        import faulthandler  # noqa: PLC0415 - only for this
-
+        """USR1: what there is to know of this process, to the log, which waits for no reader."""
         states = {name: child.life.state.value for name, child in self._children.items()}
-        log.info("supervisor.dump", **states)
-        faulthandler.dump_traceback(file=sys.stderr)
+        log.info("supervisor.dump", **states, stack="".join(traceback.format_stack()))
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

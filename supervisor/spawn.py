@@ -167,11 +167,11 @@ def _child(target: Callable[[], None], name: str, parent: int) -> None:
 
 def _enter(parent: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    # The terminal's interrupt and the request to reload are the parent's to act on, and a closed pipe is an error like
-    # others.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+    # The terminal's interrupt and the request to reload are the parent's to act on, a closed pipe is an error like
+    # others, and no log needs to be reopened.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
