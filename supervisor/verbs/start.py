@@ -115,6 +115,7 @@ def _run(
 ) -> int:
     """Supervise in this process; ``log_file`` is where its standard error goes, if it is ours to keep small."""
     from ipc import log
+    from supervisor.lock import refuse_second
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
@@ -122,6 +123,7 @@ def _run(
     from workers.dial import tls_context
 
     config = read()
+    refuse_second(directory.lock)  # a simulation's authority is written next, and another may be trusting its own
     protect()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)

@@ -133,6 +133,14 @@ def test_a_wrong_configuration_is_a_line_a_mistake(cli, tmp_path):
     assert ran.out == ""
 
 
+def test_a_second_instance_leaves_the_authority_that_the_first_is_trusted_by(command, run_dir, held_lock):
+    (run_dir.path / "sim-ca.pem").write_text("of the first")
+    ran = command("start", "--sim", "--sim-tls")
+    assert ran.code == 2
+    assert f"(pid {held_lock})" in ran.err
+    assert (run_dir.path / "sim-ca.pem").read_text() == "of the first"
+
+
 def test_a_second_instance_is_refused(command, run_dir, held_lock):
     for options in ([], ["--sim"], ["--detach"]):
         ran = command("start", *options, env={"XDG_STATE_HOME": str(run_dir.path.parent)})
