@@ -261,3 +261,23 @@ def test_without_a_parent_it_does_not_start(run_dir, row, forking):
             Gateway(run_dir, row, Inherited(), threading.Event())
 
     forking.in_fork(scenario)
+
+
+def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row, monkeypatch):
+    """It would be taken for wedged, killed, and begin the same copy again, for ever."""
+    beats = []
+
+    def rotate(_path, progress):
+        for _ in range(3):
+            row[WorkerWord.BEAT] = 0
+            progress()
+            beats.append(row[WorkerWord.BEAT])
+
+    monkeypatch.setattr("supervisor.gateway.rotate", rotate)
+    gateway = Gateway(run_dir, row, Inherited(), threading.Event(), None, run_dir.path / "log")
+    gateway._keep_house(time.monotonic_ns())
+    assert len(beats) == 3
+    assert all(beats)
+    gateway._publisher.close()
+    gateway._control.close()
+    gateway._context.term()
