@@ -122,9 +122,9 @@ class Parent:
         if simulator is not None and not simulator.row[WorkerWord.FIRST_FRESH] and now < deadline_ns:
             self._reactor.at(now + _LOOK_NS, partial(self._start_children, deadline_ns, ready))
             return
-        for child in self._children.values():
-            if child is not simulator:
-                self._handle_event(child, Event.START)
+        for name in self._system.slots:
+            if name != SIMULATOR:
+                self._handle_event(self._children[name], Event.START)
         if ready is not None:
             ready()
 

@@ -878,6 +878,15 @@ def test_stop_while_waiting_for_the_simulator_starts_nothing(simulated_world):
     assert simulated_world.lives("lighter") == []
 
 
+def test_a_venue_that_is_taken_out_while_the_simulator_comes_up_is_not_started(new_world):
+    world = new_world(simulated("lighter", "paradex"), supervisor__venues="lighter,paradex")
+    late_listener(world, 2)
+    world.at(0.9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
+    world.signal_at(1, signal.SIGHUP)
+    world.run(20)
+    assert [len(world.lives(name)) for name in ("lighter", "paradex")] == [0, 1]
+
+
 def test_a_simulator_that_dies_at_once_backs_off_too(simulated_world):
     simulated_world.born = lambda of: of.name == "simulator" and of.die()
     simulated_world.run(6)
