@@ -142,6 +142,9 @@ class Gateway:
         except (ValueError, RecursionError) as error:
             log.error("gateway.not_understood", error=str(error))
             return
+        lost = told.number - self._row[WorkerWord.PUBLISHED] - 1
+        if lost > 0:  # away for longer than the parent remembers, or not understood
+            log.warning("gateway.events_lost", lost=lost)
         event = Lifecycle(
             told.process,
             None,

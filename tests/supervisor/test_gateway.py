@@ -229,6 +229,16 @@ def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear,
     assert [record.getMessage() for record in caplog.records].count("gateway.not_understood") == 2
 
 
+def test_events_that_it_was_not_told_of_are_counted_in_the_log(parent, start, hear, caplog):
+    """It was away for longer than the parent remembers; its feed goes on without a gap, so nobody else can tell."""
+    for number in range(600):
+        parent.tell(uptime_s=float(number))
+    start()
+    hear()
+    (lost,) = [record.fields for record in caplog.records if record.getMessage() == "gateway.events_lost"]
+    assert lost == {"lost": 100}
+
+
 def test_it_beats_though_nothing_happens(start, row, until):
     start()
     first = until(lambda: row[WorkerWord.BEAT])
