@@ -114,6 +114,8 @@ class WorkerWord:
     NEXT_ACTION = 38
     #: When a book last had to wait for what the venue allows, ns: it is asked for as soon as that may be.
     HELD_BACK = 39
+    #: When the venue's list of markets, or a remembered one, was last taken.
+    RESOLVED = 40
     # the watchdog thread
     BEAT = 48
     #: When it last saw the main thread move, ns.

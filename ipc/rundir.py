@@ -144,6 +144,17 @@ class RunDir:
         """The venue's market list as it was last seen."""
         return self.path / f"{venue}.markets.json"
 
+    def write_description(self, described: Mapping[str, Any]) -> None:
+        """Put ``described`` into :attr:`description`.
+
+        Raises:
+            RunDirError: It cannot be written; what was there stands.
+        """
+        try:
+            replace_file(self.description, msgspec.json.encode(described))
+        except OSError as error:
+            raise self._error(f"takes no description: {error.strerror}", "make room, or choose another") from error
+
     def describe(self) -> dict[str, Any]:
         """What the parent wrote into :attr:`description`.
 

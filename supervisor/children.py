@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ipc.board import Row
@@ -96,8 +96,8 @@ class Supervised:
     markets: int = 0
     is_judged: bool = True
     child: Child | None = None
-    #: What the next generation takes over, while its fork has not succeeded.
-    before: Inherited | None = None
+    #: What the last generation took over; the next takes over no less.
+    before: Inherited = field(default_factory=Inherited)
     ladder: Ladder | None = None
     #: Since when it is stale, while it is.
     stale_since_ns: int = 0

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
@@ -94,6 +96,12 @@ def _url(*schemes: str) -> Check:
     def check(raw: object) -> str:
         if not isinstance(raw, str) or not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"a URL that starts with {' or '.join(schemes)}")
+        try:
+            host, _ = urlsplit(raw).hostname, urlsplit(raw).port
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError("a URL with a host, and with a port from 0 to 65535 if any")
         return raw.rstrip("/")
 
     return check
@@ -116,8 +124,9 @@ def _alias(raw: object) -> str:
 def _directory(raw: object) -> str:
     """One that is misspelt would silently mean to connect to the venues."""
     path = _path(raw)
-    if not Path(path).is_dir():
-        raise ValueError("a directory that exists")
+    # Path.is_dir() raises where there is a name that is too long, or a directory on the way that is closed to us.
+    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):  # noqa: PTH112
+        raise ValueError("a directory that exists and can be read")
     return path
 
 

@@ -101,13 +101,8 @@ class Gateway:
         self._wait_for_subscribers()
         self._control.send(Request("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
-            now = time.monotonic_ns()
-            row = self._row
-            row[WorkerWord.BEAT] = now
-            row[WorkerWord.FIRST_FRESH] = row[WorkerWord.FIRST_FRESH] or now
-            row[WorkerWord.LAST_FRESH] = now
-            row.add(WorkerWord.MAIN_LOOPS)
-            self._keep_house(now)
+            self._beat()
+            self._keep_house(time.monotonic_ns())
             try:
                 packet = self._control.receive()
             except TimeoutError:
@@ -121,11 +116,18 @@ class Gateway:
                     pass  # joiners are let in
         self._publisher.close()
 
+    def _beat(self) -> None:
+        row, now = self._row, time.monotonic_ns()
+        row[WorkerWord.BEAT] = now
+        row[WorkerWord.FIRST_FRESH] = row[WorkerWord.FIRST_FRESH] or now
+        row[WorkerWord.LAST_FRESH] = now
+        row.add(WorkerWord.MAIN_LOOPS)
+
     def _keep_house(self, now: int) -> None:
         if now >= self._next_housekeeping_ns:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             if self._log_file is not None:
-                rotate(self._log_file)
+                rotate(self._log_file, progress=self._beat)
 
     def _wait_for_subscribers(self) -> None:
         """Subscribers of the gateway before are back within some milliseconds; what they missed is for them."""
@@ -140,6 +142,9 @@ class Gateway:
         except (ValueError, RecursionError) as error:
             log.error("gateway.not_understood", error=str(error))
             return
+        lost = told.number - self._row[WorkerWord.PUBLISHED] - 1
+        if lost > 0:  # away for longer than the parent remembers, or not understood
+            log.warning("gateway.events_lost", lost=lost)
         event = Lifecycle(
             told.process,
             None,

@@ -16,7 +16,7 @@ from typing import Final
 
 from ipc.errors import AlreadyRunningError, RunDirError
 
-__all__ = ["InstanceLock", "holder_of"]
+__all__ = ["InstanceLock", "holder_of", "refuse_second"]
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
 _FLOCK: Final = "hhqqi4x"
@@ -39,15 +39,29 @@ class InstanceLock:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._file)
-            pid = holder_of(path)
-            raise AlreadyRunningError(
-                f"a supervisor is already running here (pid {pid})",
-                where=str(path.parent),
-                advice="stop it with `paraphina-supervisor stop`, or choose another --run-dir",
-            ) from error
+            raise _already_running(path, holder_of(path)) from error
         with contextlib.suppress(OSError):  # a full disk is no reason not to start: the kernel knows the holder
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+
+def refuse_second(path: Path) -> None:
+    """See to it that nobody holds the lock, before anything is written where it counts; the lock itself comes later.
+
+    Raises:
+        AlreadyRunningError: Another supervisor holds it.
+    """
+    pid = holder_of(path)
+    if pid is not None:
+        raise _already_running(path, pid)
+
+
+def _already_running(path: Path, pid: int | None) -> AlreadyRunningError:
+    return AlreadyRunningError(
+        f"a supervisor is already running here (pid {pid})",
+        where=str(path.parent),
+        advice="stop it with `paraphina-supervisor stop`, or choose another --run-dir",
+    )
 
 
 def holder_of(path: Path) -> int | None:

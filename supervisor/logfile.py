@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ __all__ = ["LIMIT_BYTES", "log_path", "open_log", "reopen", "rotate"]
 log = get_log(__name__)
 
 LIMIT_BYTES: Final = 50 * 1024 * 1024
+_PIECE: Final = 1024 * 1024
 
 
 def log_path(environ: Mapping[str, str]) -> Path:
@@ -33,8 +33,10 @@ def open_log(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
+def rotate(path: Path, limit: int = LIMIT_BYTES, progress: Callable[[], None] = lambda: None) -> bool:
     """Once it has more than ``limit`` bytes, keep them as ``<path>.1`` and begin anew; whether it did.
+
+    A slow disk may take long: ``progress`` is called after every piece.
 
     Its writers inherited the open file, so it is copied and cut, and nobody need be told. They append, and go on at its
     beginning; what they write between copy and cut is lost. On a full disk the copy is given up, so that the
@@ -46,7 +48,9 @@ def rotate(path: Path, limit: int = LIMIT_BYTES) -> bool:
         kept = path.with_name(f"{path.name}.1")
         try:
             with path.open("rb") as old, open(kept, "wb", opener=_private) as copy:
-                shutil.copyfileobj(old, copy, 1024 * 1024)
+                while piece := old.read(_PIECE):
+                    copy.write(piece)
+                    progress()
         except OSError as error:
             kept.unlink(missing_ok=True)
             log.warning("log.not_kept", path=str(path), error=str(error))

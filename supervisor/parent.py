@@ -6,22 +6,21 @@ It is single-threaded, opens no network connection and no ZeroMQ socket. What ea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import Final
-
-import msgspec
 
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import ProcessFault, Reply, Request
 from ipc.errors import ParaphinaError, UsageError
 from ipc.health import Misdeed, Reason, WorkerState, code_of
 from ipc.log import get_log
-from ipc.rundir import RunDir, replace_file
+from ipc.rundir import RunDir
 from supervisor.children import Inherited, Ladder, Supervised
 from supervisor.control import ControlServer
 from supervisor.lock import InstanceLock
@@ -97,10 +96,10 @@ class Parent:
             for_s: Stop after so long; None goes on for ever.
             ready: Called when everything has been forked once.
         """
-        self._describe()
+        self._run_dir.write_description(self._system.describe())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._reactor.on_signal(number, self._stop)
-        self._reactor.on_signal(signal.SIGHUP, self._reload)
+        self._reactor.on_signal(signal.SIGHUP, self._hang_up)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
         self._reactor.on_signal(signal.SIGUSR2, self._reopen_log)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -129,33 +128,33 @@ class Parent:
         if simulator is not None and not simulator.row[WorkerWord.FIRST_FRESH] and now < deadline_ns:
             self._reactor.at(now + _LOOK_NS, partial(self._start_children, deadline_ns, ready))
             return
-        for child in self._children.values():
-            if child is not simulator:
-                self._handle_event(child, Event.START)
+        for name in self._system.slots:
+            if name != SIMULATOR:
+                self._handle_event(self._children[name], Event.START)
         if ready is not None:
             ready()
 
     def _make_child(self, name: str) -> Supervised:
-        policy = self._system.config.backoff
-        if name in {GATEWAY, SIMULATOR}:
-            policy = BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
         slot = self._system.slots[name]
         return Supervised(
             name,
             slot,
             self._board.worker(slot),
-            Life(Backoff(policy)),
+            Life(Backoff(self._policy_of(name))),
             partial(self._run_child, name),
             markets=len(self._system.markets_of(name)),
             is_judged=name != SIMULATOR,
         )
 
+    def _policy_of(self, name: str) -> BackoffPolicy:
+        policy = self._system.config.backoff
+        if name in {GATEWAY, SIMULATOR}:
+            return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
+        return policy
+
     def _run_child(self, name: str, generation: int, before: Inherited) -> None:
         """In the child: what the system says that it is."""
         self._system.run_child(name, self._board, generation, before)
-
-    def _describe(self) -> None:
-        replace_file(self._run_dir.description, msgspec.json.encode(self._system.describe()))
 
     # --- the round --------------------------------------------------------------------------------------------------
 
@@ -237,7 +236,7 @@ class Parent:
         self._notifier.looked(f"{len(workers) - len(others)}/{len(workers)} live{''.join(others)}", now)
 
     def _workers(self) -> list[Supervised]:
-        return [child for child in self._children.values() if child.name not in {GATEWAY, SIMULATOR}]
+        return [self._children[name] for name in self._system.config.venues]
 
     # --- events and actions -----------------------------------------------------------------------------------------
 
@@ -265,8 +264,11 @@ class Parent:
     def _fork(self, child: Supervised) -> None:
         life, row = child.life, child.row
         last = life.deaths[-1].reason if life.deaths else None
-        # Kept until a fork succeeds: the board is cleared before.
-        child.before = child.before or Inherited(row[WorkerWord.EPOCH], last, row[WorkerWord.PUBLISHED])
+        # The board is cleared before the fork, and one that dies at once writes nothing on it.
+        before = child.before
+        child.before = Inherited(
+            max(before.epoch, row[WorkerWord.EPOCH]), last, max(before.published, row[WorkerWord.PUBLISHED])
+        )
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets
@@ -281,7 +283,6 @@ class Parent:
             self._reports.fork_failed(child, error.what)
             self._arm_restart(child)
             return
-        child.before = None
         self._header.add(HeaderWord.FORKS)
         self._reactor.watch(child.child.pidfd, partial(self._exited, child))
         self._reports.forked(child)
@@ -384,8 +385,8 @@ class Parent:
     def _named(self, target: str | None) -> list[Supervised]:
         if target is None:
             return self._workers()
-        if target not in self._children:
-            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._children)}")
+        if target not in self._system.slots:  # one that was taken out is still a child, and nobody's to start
+            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._system.slots)}")
         return [self._children[target]]
 
     def _drill(self, child: Supervised, fault: ProcessFault) -> None:
@@ -400,18 +401,30 @@ class Parent:
         else:
             child.row[WorkerWord.MISDEED] = code_of(Misdeed(fault))
 
+    def _hang_up(self) -> None:
+        """HUP: as asked over the control socket, only that nobody waits for the answer."""
+        with contextlib.suppress(ParaphinaError):
+            self._reload()
+
     def _reload(self) -> None:
-        """HUP: read the configuration again and roll out what changed; a mistake in it changes nothing."""
+        """Read the configuration again and roll out what changed; a mistake in it changes nothing.
+
+        Raises:
+            ParaphinaError: It cannot be taken over.
+        """
         if self._is_draining:
             return
         self._notifier.reloading(time.monotonic_ns())
         try:
             system = self._system.reloaded()
+            self._run_dir.write_description(system.describe())
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
+            raise
         else:
             self._take_over(system)
-        self._notifier.reloaded()
+        finally:
+            self._notifier.reloaded()
 
     def _take_over(self, system: System) -> None:
         """Roll a new configuration out."""
@@ -435,8 +448,9 @@ class Parent:
             self._handle_event(child, Event.START)
         self._rollout.add(difference.changed)
         if system.config.network != before.network:
-            self._handle_event(self._children[GATEWAY], Event.RESTART, Reason.CONFIG_CHANGED)
-        self._describe()
+            self._rollout.add([GATEWAY])
+        # What no retry could mend may be mended now, and need not stand in the configuration.
+        self._rollout.add(name for name in system.slots if self._children[name].life.state is WorkerState.FAILED)
 
     def _roll(self, now: int) -> None:
         """The next worker takes its new settings when the one before it is up."""
@@ -445,16 +459,13 @@ class Parent:
         if name is None:
             return
         child = self._children[name]
-        child.life.backoff.policy = self._system.config.backoff
+        child.life.backoff.policy = self._policy_of(name)
         self._handle_event(child, Event.RESTART, Reason.CONFIG_CHANGED)
 
     def _dump(self) -> None:
-        """USR1: what there is to know of this process, to stderr."""
-        import faulthandler  # noqa: PLC0415 - only for this
-
+        """USR1: what there is to know of this process, to the log, which waits for no reader."""
         states = {name: child.life.state.value for name, child in self._children.items()}
-        log.info("supervisor.dump", **states)
-        faulthandler.dump_traceback(file=sys.stderr)
+        log.info("supervisor.dump", **states, stack="".join(traceback.format_stack()))
 
     def _reopen_log(self) -> None:
         """USR2: the log was moved away, and all processes go on in a new one; nothing where it is not ours."""

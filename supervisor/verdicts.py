@@ -51,12 +51,17 @@ def condemn(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLi
         return Reason.WEDGED
     if limits.memory_bytes and worker[WorkerWord.RSS_BYTES] > limits.memory_bytes:
         return Reason.MEMORY
-    if worker[WorkerWord.OUTAGE_SINCE]:
-        return None  # the venue is down: no restart mends that
+    if worker[WorkerWord.OUTAGE_SINCE] or _wants_no_book(worker):
+        return None  # no restart mends that
     if _is_stale_for_good(sessions, now_ns, has_book=worker[WorkerWord.BOOKS_USABLE] > 0):
         return Reason.STALE_WORKER
     is_late = now_ns - _began_ns(worker, sessions) > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
     return Reason.START_TIMEOUT if is_late and not _is_busy_as_planned(sessions, now_ns) else None
+
+
+def _wants_no_book(worker: Row) -> bool:
+    """Whether the venue lists none of the markets, or all of them are halted; the worker looks again by itself."""
+    return worker[WorkerWord.RESOLVED] != 0 and not worker[WorkerWord.BOOKS_WANTED]
 
 
 def _began_ns(worker: Row, sessions: Sequence[Row]) -> int:

@@ -105,6 +105,9 @@ class Connection:
         self._number = number
         #: Ends a wait between two connections early.
         self._wake = threading.Event()
+        self._may_hurry = True
+        #: Whether the last connection was made at once, after a planned end.
+        self._is_after_planned = False
         self._open_transport = open_transport or self._dial
         self._inbox: deque[Fetched] = deque()
         self._backoff = Backoff(settings.backoff)
@@ -161,8 +164,12 @@ class Connection:
         self.cutter.cut(reason)
 
     def hurry(self) -> None:
-        """Try again now instead of at the planned time: the venue has been heard of again."""
-        self._wake.set()
+        """Try again now instead of at the planned time: the venue has been heard of again.
+
+        One that has had too many requests is left in peace all the same.
+        """
+        if self._may_hurry:
+            self._wake.set()
 
     def is_open(self) -> bool:
         """Whether the socket is there and subscribed."""
@@ -207,6 +214,7 @@ class Connection:
             # A fault of ours: consumers are told before this thread dies of it and is started again.
             self._over(transport, Reason.CRASH, "the session crashed")
             self.row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
+            self._tell_wait(None)
             raise
         self._over(transport, reason, text)
         return reason, wait_s
@@ -395,8 +403,8 @@ class Connection:
         row.add(SessionWord.RECONNECTS, was_open)
         row[SessionWord.LAST_REASON] = code_of(reason)
         is_limited = reason is Reason.RATE_LIMITED or self.session.is_limited
-        if was_open and not row[SessionWord.FIRST_FRESH] and not is_limited:
-            row.add(SessionWord.FRUITLESS)
+        if was_open and not is_limited:
+            row[SessionWord.FRUITLESS] = 0 if self._has_delivered(reason) else row[SessionWord.FRUITLESS] + 1
         for route in self.session.routes:
             self._words[route.at + CellWord.RECONNECTS] += was_open
         self._cause = cause_after(reason)
@@ -414,6 +422,17 @@ class Connection:
             text=text,
         )
 
+    def _has_delivered(self, reason: Reason) -> bool:
+        """Whether the run that ends was of use: a usable book; where there are none, a venue that is heard.
+
+        For streams without a cadence nothing is wrong when nothing comes; one that has a cadence and is mute ends its
+        session as stale.
+        """
+        row = self.row
+        if self._carries_books or reason is Reason.STALE_WATCHDOG:
+            return row[SessionWord.FIRST_FRESH] != 0
+        return row[SessionWord.LAST_WS_RX] > row[SessionWord.OPENED]
+
     def _healthy_ns(self) -> int:
         """How long the run that ends was healthy: while its books were fresh.
 
@@ -426,19 +445,31 @@ class Connection:
 
     def _wait(self, reason: Reason, asked_s: float | None) -> None:
         row = self.row
-        healthy_ns = self._healthy_ns()
-        if reason in _PLANNED and row[SessionWord.FIRST_FRESH]:
-            delay_s = random.uniform(0.0, _PLANNED_SPREAD_S)
-        else:
-            if self._backoff.is_healthy(healthy_ns) and self._backoff.failures:
-                log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
-            least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
-            delay_s = max(self._backoff.failed(healthy_ns) / _NS, asked_s or least_s)
+        delay_s = self._delay_s(reason, asked_s)
         row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
-        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
-        self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
+        self._tell_wait(delay_s)
         log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
+        self._may_hurry = reason is not Reason.RATE_LIMITED
         self._wake.clear()
         if not self.stop.is_set():
             self._wake.wait(delay_s)
+
+    def _delay_s(self, reason: Reason, asked_s: float | None) -> float:
+        """How long to wait after an end; what the run earned is taken into account."""
+        backoff, healthy_ns = self._backoff, self._healthy_ns()
+        is_healthy = backoff.is_healthy(healthy_ns)
+        if is_healthy and backoff.failures:
+            log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
+        is_planned = reason in _PLANNED and self.row[SessionWord.FIRST_FRESH] != 0
+        is_repeated, self._is_after_planned = self._is_after_planned and not is_healthy, is_planned
+        if is_planned and not is_repeated:
+            if is_healthy:
+                backoff.reset()
+            return random.uniform(0.0, _PLANNED_SPREAD_S)
+        least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
+        return max(backoff.failed(healthy_ns) / _NS, asked_s or least_s)
+
+    def _tell_wait(self, delay_s: float | None) -> None:
+        changes = [action for action in self.session.todo.take() if isinstance(action, Changed)]
+        self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)

@@ -114,31 +114,41 @@ def dial(url: str, cutter: Cutter, deadline_ns: int, resolver: Resolver = resolv
     host, port, secure = host_and_port(url)
     addresses = resolver(host, port, _left_s(deadline_ns))
     failure: OSError | None = None
-    for family, address in addresses:
+    for number, (family, address) in enumerate(addresses):
         try:
-            sock = _connect(family, address, cutter, deadline_ns)
+            # Each has its share of the time: one that swallows what it is sent does not hide those behind it.
+            sock = _connect(family, address, cutter, _left_s(deadline_ns) / (len(addresses) - number))
         except OSError as error:
             cutter.close()
             failure = error
-            if cutter.reason is not None or isinstance(error, TimeoutError):
+            if cutter.reason is not None:
                 break
             continue
-        return _secure(sock, host, cutter, deadline_ns) if secure else sock
+        return _secure(sock, host, cutter, deadline_ns) if secure else _timed(sock, cutter, deadline_ns)
     raise _connect_error(failure, f"{host}:{port}", cutter) from failure
 
 
-def _connect(family: int, address: SocketAddress, cutter: Cutter, deadline_ns: int) -> socket.socket:
-    left_s = _left_s(deadline_ns)
+def _connect(family: int, address: SocketAddress, cutter: Cutter, timeout_s: float) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.settimeout(left_s)
+        sock.settimeout(timeout_s)
         cutter.publish(sock)
     except OSError:
         sock.close()
         raise
     sock.connect(address)
+    return sock
+
+
+def _timed(sock: socket.socket, cutter: Cutter, deadline_ns: int) -> socket.socket:
+    """Give a connected socket all the time that is left."""
+    try:
+        sock.settimeout(_left_s(deadline_ns))
+    except ConnectError:
+        cutter.close()
+        raise
     return sock
 
 

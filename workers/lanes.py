@@ -69,6 +69,8 @@ class _Lane:
         self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
         #: Since when the venue's REST interface does not answer this lane; 0 while it does.
         self.unanswered_since_ns = 0
+        #: When it last did.
+        self.answered_ns = 0
 
     def _announce(self, deadline_ns: int) -> None:
         self.row[SessionWord.DEADLINE] = deadline_ns
@@ -83,12 +85,16 @@ class _Lane:
             body = self._client.call(request, deadline_s)
         except RestError as error:
             if error.status is not None and error.status < _SERVER_ERROR:
-                self.unanswered_since_ns = 0
+                self._answered()
             elif error.status is not None or error.reason not in _NOT_THE_VENUE:
                 self.unanswered_since_ns = self.unanswered_since_ns or time.monotonic_ns()
             raise
-        self.unanswered_since_ns = 0
+        self._answered()
         return body
+
+    def _answered(self) -> None:
+        self.unanswered_since_ns = 0
+        self.answered_ns = time.monotonic_ns()
 
 
 @dataclass(slots=True)
@@ -158,6 +164,10 @@ class PollLane(_Lane):
             self._is_initialised = True
             names = [f"{listing.symbol}={listing.market_id or listing.venue_symbol}" for listing in self._listings]
             log.info("funding.initialised", venue=self._settings.venue, markets=",".join(names))
+
+    def read_list(self) -> None:
+        """Read the venue's list as soon as may be."""
+        self._list_due_ns = 0
 
     def run(self) -> None:
         """Resolve and poll, for ever."""
@@ -319,10 +329,16 @@ class FetchLane(_Lane):
         self._looking = RestBudget(venue.limits.rest_weight_per_min * _LOOKING_SHARE)
         self._stop = stop
         self._jobs: queue.SimpleQueue[tuple[Fetch, Connection]] = queue.SimpleQueue()
+        #: What waits in the queue: asked for again meanwhile, it waits once.
+        self._waiting: set[Fetch] = set()
 
     def ask(self, fetch: Fetch, connection: Connection) -> None:
         """Queue a fetch; the answer goes to the connection. Any thread may."""
-        fetch.route.is_queued = fetch.purpose != "rest"
+        if fetch in self._waiting:
+            return
+        self._waiting.add(fetch)
+        if fetch.purpose != "rest":
+            fetch.route.is_queued = True
         self._jobs.put((fetch, connection))
 
     def run(self) -> None:
@@ -333,10 +349,11 @@ class FetchLane(_Lane):
                 fetch, connection = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
                 continue
+            self._waiting.discard(fetch)
             if fetch.purpose != "rest":
                 fetch.route.is_queued = False
-                if not _is_wanted(fetch, connection):
-                    continue
+            if not _is_wanted(fetch, connection):
+                continue
             try:
                 fetched = self._fetched(fetch)
             except Exception:
@@ -368,6 +385,9 @@ class FetchLane(_Lane):
 def _is_wanted(fetch: Fetch, connection: Connection) -> bool:
     """Whether an answer would be taken: not by a connection that is gone, and no second one.
 
-    Where many books wait, connections end and ask again meanwhile; the first of their questions serves them.
+    Where many books wait, connections end and ask again meanwhile; the first of their questions serves them. A book to
+    show while the connection is away is not wanted once it is back.
     """
+    if fetch.purpose == "rest":
+        return not connection.is_open()
     return fetch.route.is_fetching and connection.is_open()

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["OutageJudge"]
+__all__ = ["OutageJudge", "unanswered_since_ns"]
 
 _NS: Final = 1_000_000_000
 #: Both sides must have been dead for this long.
 _DEAD_NS: Final = 5 * _NS
+
+
+def unanswered_since_ns(*lanes: tuple[int, int]) -> int:
+    """Since when a venue's REST interface answers nobody; 0 while it answers.
+
+    Args:
+        lanes: Of each, since when its calls fail (0 when the last one did not), and when one was last answered. Where
+            one lane is answered after another began to fail, a path of the interface is broken and not the venue.
+    """
+    answered_ns = max(answered for _, answered in lanes)
+    return max((since for since, _ in lanes if since > answered_ns), default=0)
 
 
 class OutageJudge:

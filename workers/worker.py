@@ -38,7 +38,7 @@ from workers.fixture import Player
 from workers.fixture import load as load_fixture
 from workers.lanes import FetchLane, PollLane
 from workers.misdeeds import MISDEEDS
-from workers.outage import OutageJudge
+from workers.outage import OutageJudge, unanswered_since_ns
 from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestBudget
@@ -66,6 +66,7 @@ _CHECKED_AT_ONCE: Final = 64
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
 _REST_SHARE: Final = 0.75
+#: For all sessions together to end in: a worker that is told to stop has two seconds.
 _JOIN_S: Final = 1.0
 #: Before a fixture is played.
 _AUDIENCE_S: Final = 0.5
@@ -153,6 +154,7 @@ class Worker:
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
             self._take_listings(cached)
+            self._poll.read_list()  # nobody knows how old the remembered one is
         keep("poll", self._poll.run, wanted)
         keep("fetch", self._fetch.run, wanted)
 
@@ -260,7 +262,8 @@ class Worker:
 
     def _judge_outage(self, now: int) -> None:
         """Tell a venue that is down from a fault of ours, once each way."""
-        unanswered = max(self._poll.unanswered_since_ns, self._fetch.unanswered_since_ns)
+        lanes = (self._poll, self._fetch)
+        unanswered = unanswered_since_ns(*((lane.unanswered_since_ns, lane.answered_ns) for lane in lanes))
         has_book = self._words[WorkerWord.BOOKS_USABLE] > 0
         if not self._outage.judge(now, has_book=has_book, unanswered_since_ns=unanswered):
             return
@@ -334,6 +337,7 @@ class Worker:
     def _take_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
+        self._words[WorkerWord.RESOLVED] = time.monotonic_ns()
         self._poll.poll_for(resolved.listings, len(resolved.missing))
         self._follow_account(resolved, listings)
         self._tell_instruments(resolved)
@@ -385,7 +389,7 @@ class Worker:
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Make the connections for these markets, in place of the ones there are."""
         self._disconnect(Reason.CONFIG_CHANGED)
-        self._connections = self._make_connections(listings, self._settings.options, self._tape)
+        self._connections = self._make_connections(listings, self._settings.options, self._tape) if listings else []
         self._watch()
         self._tell_listings(listings)
         for connection in self._connections:
@@ -441,8 +445,10 @@ class Worker:
     def _disconnect(self, reason: Reason) -> None:
         for connection in self._connections:
             connection.end(reason)
+        deadline = time.monotonic() + _JOIN_S
         for connection in self._connections:
-            if not self._threads.release(f"session {connection.name}", _JOIN_S):
+            left_s = max(0.0, deadline - time.monotonic())
+            if not self._threads.release(f"session {connection.name}", left_s):
                 log.error("session.unstoppable", venue=self._settings.venue, session=connection.name)
             connection.row.zero()
         self._connections = []

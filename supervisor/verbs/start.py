@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-#: Rotated when it is this large.
+#: How long the background may take to fork everything.
 _READY_S: Final = 30.0
 
 
@@ -115,6 +115,7 @@ def _run(
 ) -> int:
     """Supervise in this process; ``log_file`` is where its standard error goes, if it is ours to keep small."""
     from ipc import log
+    from supervisor.lock import refuse_second
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
@@ -122,6 +123,7 @@ def _run(
     from workers.dial import tls_context
 
     config = read()
+    refuse_second(directory.lock)  # a simulation's authority is written next, and another may be trusting its own
     protect()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
@@ -134,7 +136,11 @@ def _run(
     system = System(_redirected(config, simulation), directory, simulation, reread, log_file)
     parent = Parent(system, directory, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
-    return parent.run(for_s, ready)
+    try:
+        return parent.run(for_s, ready)
+    except Exception:
+        log.get_log(__name__).exception("supervisor.crashed")
+        raise
 
 
 def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulation:

@@ -26,11 +26,9 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     """Run one VENUE in the foreground, with a board of its own and no parent to restart it."""
     from dataclasses import replace
 
-    import msgspec
-
     from ipc import log
     from ipc.board import Board
-    from ipc.rundir import RunDir, default_path, replace_file
+    from ipc.rundir import RunDir, default_path
     from supervisor.config import load
     from supervisor.lock import InstanceLock
     from supervisor.system import System, worker_settings
@@ -56,7 +54,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     log.setup(config.log_level)
     board = Board.create(directory.board, time.time_ns())
     settings = replace(worker_settings(config, config.venues[venue], directory), has_parent=False)
-    replace_file(directory.description, msgspec.json.encode(System(config, directory).describe()))
+    directory.write_description(System(config, directory).describe())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -159,6 +159,12 @@ def test_a_directory_of_fixtures_that_does_not_exist_is_a_mistake(tmp_path):
     mistakes(None, {"ROADMAP_B_FIXTURE_DIR": str(tmp_path / "typo")})
 
 
+def test_a_directory_that_cannot_even_be_looked_for_is_a_mistake_and_no_crash():
+    """A running supervisor reads this when it is told to reload."""
+    (problem,) = mistakes(None, {"ROADMAP_B_FIXTURE_DIR": "/" + "x" * 300})
+    assert "a directory that exists and can be read" in problem
+
+
 def test_the_directory_for_all_fixtures_shows_as_a_source(tmp_path):
     (tmp_path / "lighter").mkdir()
     sources = [of.source for of in load(None, {"ROADMAP_B_FIXTURE_DIR": str(tmp_path)}, {}).settings]
@@ -314,6 +320,9 @@ def test_a_key_that_resembles_none_gets_the_list(write):
         ("venues.hyperliquid", "stale_ms = -1", "a whole number from 100"),
         ("venues.hyperliquid", 'rest_url = "example.org"', "a URL that starts with http or https"),
         ("venues.hyperliquid", "rest_url = 5", "a URL that starts with http or https"),
+        ("venues.hyperliquid", 'ws_url = "wss://"', "a URL with a host"),
+        ("venues.hyperliquid", 'ws_url = "wss://example.org:stream"', "a URL with a host, and with a port from 0"),
+        ("venues.hyperliquid", 'rest_url = "http://[::1"', "a URL with a host"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(write, section, line, wanted):

@@ -229,6 +229,16 @@ def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear,
     assert [record.getMessage() for record in caplog.records].count("gateway.not_understood") == 2
 
 
+def test_events_that_it_was_not_told_of_are_counted_in_the_log(parent, start, hear, caplog):
+    """It was away for longer than the parent remembers; its feed goes on without a gap, so nobody else can tell."""
+    for number in range(600):
+        parent.tell(uptime_s=float(number))
+    start()
+    hear()
+    (lost,) = [record.fields for record in caplog.records if record.getMessage() == "gateway.events_lost"]
+    assert lost == {"lost": 100}
+
+
 def test_it_beats_though_nothing_happens(start, row, until):
     start()
     first = until(lambda: row[WorkerWord.BEAT])
@@ -261,3 +271,23 @@ def test_without_a_parent_it_does_not_start(run_dir, row, forking):
             Gateway(run_dir, row, Inherited(), threading.Event())
 
     forking.in_fork(scenario)
+
+
+def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row, monkeypatch):
+    """It would be taken for wedged, killed, and begin the same copy again, for ever."""
+    beats = []
+
+    def rotate(_path, progress):
+        for _ in range(3):
+            row[WorkerWord.BEAT] = 0
+            progress()
+            beats.append(row[WorkerWord.BEAT])
+
+    monkeypatch.setattr("supervisor.gateway.rotate", rotate)
+    gateway = Gateway(run_dir, row, Inherited(), threading.Event(), None, run_dir.path / "log")
+    gateway._keep_house(time.monotonic_ns())
+    assert len(beats) == 3
+    assert all(beats)
+    gateway._publisher.close()
+    gateway._control.close()
+    gateway._context.term()

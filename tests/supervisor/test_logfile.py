@@ -55,6 +55,15 @@ def test_a_large_one_is_begun_anew_and_its_writers_go_on_in_it(log, writer):
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
+def test_each_piece_of_the_copy_is_told(log, writer, monkeypatch):
+    monkeypatch.setattr(logfile, "_PIECE", 4)
+    os.write(writer, b"before all")
+    pieces = []
+    assert rotate(log, 5, lambda: pieces.append(log.stat().st_size))
+    assert pieces == [10, 10, 10]
+    assert log.with_name("log.1").read_bytes() == b"before all"
+
+
 def test_only_the_last_one_is_kept(log, writer):
     for text in (b"first!", b"second"):
         os.write(writer, text)
@@ -62,13 +71,12 @@ def test_only_the_last_one_is_kept(log, writer):
     assert log.with_name("log.1").read_bytes() == b"second"
 
 
-def test_a_full_disk_costs_the_copy_and_not_the_limit(log, writer, monkeypatch):
-    def full(*_):
+def test_a_full_disk_costs_the_copy_and_not_the_limit(log, writer):
+    def full():
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(logfile.shutil, "copyfileobj", full)
     os.write(writer, b"before")
-    assert rotate(log, 5)
+    assert rotate(log, 5, full)
     assert log.read_bytes() == b""
     assert not log.with_name("log.1").exists()
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import signal
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
+from ipc import log
 from ipc.board import HeaderWord, SessionWord, WorkerWord
 from ipc.health import Misdeed, Phase, Reason, WorkerState, code_of, word_of
 from simulator.settings import SimSettings, VenuePorts
@@ -15,6 +20,7 @@ from supervisor.system import Simulation
 
 S = 1_000_000_000
 USR1, TERM, KILL = signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL
+LATER = {"PARAPHINA_LIGHTER_STALE_MS": "5000"}
 VENUES = ["hyperliquid", "aster", "extended", "lighter", "paradex"]
 
 
@@ -558,6 +564,21 @@ def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
     assert (world.the("lighter").before.epoch, world.the("gateway").before.published) == (1000, 17)
 
 
+def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_inherited(world):
+    """Its words were cleared for it. Were the wall clock set back, the next epoch would not be above the last."""
+    world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
+
+    def stillborn(child):
+        if child.generation in {2, 3}:
+            child.die(None, KILL)
+
+    world.born = stillborn
+    world.at(10, lambda: [child.die() for child in world.living()])
+    world.run(60)
+    assert [child.before.epoch for child in world.lives("lighter")] == [0, 1000, 1000, 1000]
+    assert [child.before.published for child in world.lives("gateway")] == [0, 17, 17, 17]
+
+
 # --- a new configuration ----------------------------------------------------------------------------------------------
 
 
@@ -632,6 +653,59 @@ def test_a_configuration_with_a_mistake_changes_nothing(world, logged):
     assert world.run(60) == 0
     assert len(world.children) == 2
     assert "PARAPHINA_LIGHTER_STALE_MS" in logged("supervisor.reload_refused")[0]["error"]
+
+
+def test_a_removed_venue_is_no_longer_anybodys_to_restart(new_world):
+    """Its worker would not even find its settings."""
+    world = new_world(supervisor__venues="lighter,paradex")
+    world.at(9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
+    world.signal_at(10, signal.SIGHUP)
+    world.ask_at(20, "restart")
+    world.ask_at(21, "restart", "lighter")
+    world.ask_at(22, "drill", "lighter")
+    world.run(60)
+    assert starts(world) == [0]
+    assert [reply.ok for reply in world.replies] == [True, False, False]
+    assert "there are paradex, gateway" in world.replies[1].advice
+
+
+def test_a_hang_up_gives_a_failed_worker_another_try(world):
+    """What was wrong may be outside the file: keys, a recording, a secret."""
+    world.at(10, lambda: world.the("lighter").die(78))
+    world.signal_at(20, signal.SIGHUP)
+    world.run(60)
+    assert starts(world) == [0, 20]
+
+
+@pytest.mark.parametrize("key", ["feeds.tcp", "feeds.tcp_port"])
+def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
+    world = new_world(supervisor__venues="lighter", feeds__tcp="127.0.0.1")
+    value = {"feeds.tcp": "127.0.0.2", "feeds.tcp_port": 5700}[key]
+    world.at(9, lambda: world.flags.update({key: value}))
+    world.signal_at(10, signal.SIGHUP)
+    world.run(60)
+    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
+    assert world.parent._children["gateway"].life.backoff.policy.healthy_s == 0
+
+
+def test_a_refused_reload_is_told_to_whoever_asked(world):
+    world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "soon"}))
+    world.ask_at(10, "reload")
+    world.run(20)
+    (reply,) = world.replies
+    assert not reply.ok
+    assert "PARAPHINA_LIGHTER_STALE_MS" in reply.error
+
+
+def test_a_reload_on_a_full_disk_changes_nothing_and_ends_nothing(world, logged, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    world.at(9, lambda: (monkeypatch.setattr("ipc.rundir.replace_file", full), world.environ.update(LATER)))
+    world.signal_at(10, signal.SIGHUP)
+    assert world.run(60) == 0
+    assert starts(world) == [0]
+    assert "No space left on device" in logged("supervisor.reload_refused")[0]["error"]
 
 
 def test_a_new_memory_limit_takes_effect(world):
@@ -742,11 +816,30 @@ def test_a_reload_during_the_end_starts_nothing(world):
     assert world.lives("paradex") == []
 
 
-def test_the_dump_signal_tells_and_ends_nothing(world, logged, capfd):
+def test_the_dump_signal_tells_and_ends_nothing(world, logged):
     world.signal_at(10, USR1)
     assert world.run(20) == 0
-    assert logged("supervisor.dump")[0]["lighter"] == "live"
-    assert "most recent call first" in capfd.readouterr().err
+    (dumped,) = logged("supervisor.dump")
+    assert dumped["lighter"] == "live"
+    assert "in _dump" in dumped["stack"]
+
+
+def test_the_dump_signal_does_not_wait_for_a_reader_that_stands_still(world, forking):
+    def scenario():
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, b"x" * 4096):
+                pass
+        os.set_blocking(writer, True)
+        os.dup2(writer, 2)
+        sys.stderr = sys.__stderr__
+        log.setup("info", pretty=False)
+        world.signal_at(10, USR1)
+        return world.run(20), reader
+
+    code, _ = forking.in_fork(scenario, 15)
+    assert code == 0
 
 
 # --- with the simulator -----------------------------------------------------------------------------------------------
@@ -806,6 +899,15 @@ def test_stop_while_waiting_for_the_simulator_starts_nothing(simulated_world):
     simulated_world.signal_at(1, TERM)
     assert simulated_world.run(1000) == 0
     assert simulated_world.lives("lighter") == []
+
+
+def test_a_venue_that_is_taken_out_while_the_simulator_comes_up_is_not_started(new_world):
+    world = new_world(simulated("lighter", "paradex"), supervisor__venues="lighter,paradex")
+    late_listener(world, 2)
+    world.at(0.9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
+    world.signal_at(1, signal.SIGHUP)
+    world.run(20)
+    assert [len(world.lives(name)) for name in ("lighter", "paradex")] == [0, 1]
 
 
 def test_a_simulator_that_dies_at_once_backs_off_too(simulated_world):

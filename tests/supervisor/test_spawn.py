@@ -8,7 +8,9 @@ import gc
 import json
 import os
 import random
+import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -358,6 +360,36 @@ def test_a_child_that_cannot_be_watched_does_not_live_on(in_fork, forking):
     assert in_fork(scenario) == ""
 
 
+def test_no_room_for_descriptors_is_an_error_too_and_leaves_none(in_fork, ended, forking):
+    """Whatever the fork lacks a descriptor for: the look at the threads, a pipe, the second pipe, the pidfd."""
+
+    def scenario():
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        gc.collect()  # what earlier tests left
+        while os.open(os.devnull, os.O_RDONLY) < max(forking.descriptors()):
+            pass  # the free numbers below the limit are to be those above all that is open
+        before = forking.descriptors()
+        outcomes = []
+        for free in range(8):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(before) + 1 + free, hard))
+            try:
+                child = spawn("lighter", lambda: None)
+            except ForkError as error:
+                outcomes.append("Too many open files" in str(error))
+                child = None
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            if child is not None:
+                ended(child)
+            gc.collect()
+            assert forking.descriptors() <= before, f"with {free} free"
+        assert Path("/proc/thread-self/children").read_text() == ""
+        return outcomes
+
+    outcomes = in_fork(scenario)
+    assert len(outcomes) >= 3
+    assert all(outcomes)
+
+
 # --- as the parent holds it -------------------------------------------------------------------------------------------
 
 
@@ -488,3 +520,18 @@ def test_prepare_moves_what_exists_out_of_the_collectors_sight(in_fork):
         return gc.get_freeze_count() > 1000
 
     assert in_fork(scenario) is True
+
+
+def test_a_parent_that_fails_ends_with_its_children_instead_of_waiting_for_them(forking):
+    """multiprocess joins at exit: a parent without its loop would stay for ever, with the lock and of no use."""
+    program = """
+import os, time
+from supervisor.spawn import prepare, spawn
+prepare()
+print(spawn("child", lambda: time.sleep(600)).pid, flush=True)
+raise OSError("a fault of the parent")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "a fault of the parent" in done.stderr
+    assert forking.has_ended(int(done.stdout))

@@ -212,6 +212,18 @@ def test_a_late_start_in_an_outage_is_spared():
     assert verdict(newborn(600 * S, OUTAGE_SINCE=NOW - S)) is None
 
 
+@pytest.mark.parametrize(("wanted", "reason"), [(0, None), (1, Reason.START_TIMEOUT)])
+def test_a_worker_that_no_market_of_can_have_a_book_is_not_restarted_for_it(wanted, reason):
+    """Misspelt, delisted or halted, all of them: a restart finds the same list."""
+    assert verdict(newborn(600 * S, RESOLVED=NOW - 599 * S, BOOKS_WANTED=wanted), session()) is reason
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [(0, None), (1, Reason.STALE_WORKER)])
+def test_no_fresh_data_is_expected_of_halted_markets(wanted, reason):
+    of = worker(LAST_FRESH=NOW - 600 * S, RESOLVED=NOW - 9 * S, BOOKS_WANTED=wanted)
+    assert verdict(of, session(FRUITLESS=5)) is reason
+
+
 def test_one_that_was_fresh_once_has_started():
     assert verdict(worker(FORKED=NOW - 600 * S, LAST_FRESH=NOW - 500 * S), session()) is None
 

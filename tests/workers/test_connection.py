@@ -687,6 +687,32 @@ def test_planned_end_is_followed_by_the_next_connection_at_once(new_line, events
     assert delays[3] == 4
 
 
+def test_healthy_run_that_ends_as_planned_earns_the_first_delay_again(new_line, events):
+    """A day of fresh data counts whatever ended it."""
+    line = new_line()
+
+    def later():
+        line.clock.advance(60)
+        return line.frame(snapshot(2), Shutdown(0))
+
+    planned = FakeTransport(line.frame(snapshot(1)), later)
+    line.run(*[refused() for _ in range(4)], planned, refused(), refused())
+    delays = [fields["delay_s"] for fields in events("ws.backoff")]
+    assert delays[:4] == [1, 2, 4, 8]
+    assert delays[4] <= 0.25
+    assert delays[5:] == [1, 2]
+    assert len(events("ws.backoff_reset")) == 1
+
+
+def test_planned_ends_in_a_row_are_not_followed_at_once_for_ever(new_line, events):
+    """A venue that gives a book and then sends everybody away would be dialled several times a second."""
+    line = new_line()
+    line.run(*[FakeTransport(line.frame(snapshot(1)), line.frame(Shutdown(0))) for _ in range(5)])
+    delays = [fields["delay_s"] for fields in events("ws.backoff")]
+    assert delays[0] <= 0.25
+    assert delays[1:] == [1, 2, 4, 8]
+
+
 def test_venue_that_announces_its_shutdown_to_every_newcomer_is_not_hammered(new_line, events):
     line = new_line()
     line.run(*[FakeTransport(line.frame(Shutdown(0))) for _ in range(4)])
@@ -735,6 +761,21 @@ def test_wait_is_cut_short_when_the_venue_is_heard_of_again(new_line):
     runner.join(10)
     assert not runner.is_alive()
     assert len(line.opened) == 2
+
+
+def test_venue_that_has_had_enough_is_waited_for_though_it_is_heard_of_again(new_line):
+    line = new_line()
+    hurried = []
+
+    class HurriedWhileWaiting(FakeStop):
+        def wait(self, timeout=None):
+            line.connection.hurry()
+            hurried.append(self.is_set())
+            return super().wait(timeout)
+
+    line.connection._wake = HurriedWhileWaiting(line.clock)
+    line.run(ConnectError(Reason.RATE_LIMITED, "429", retry_after_s=60.0), refused())
+    assert hurried == [False, True]
 
 
 def test_end_stops_the_wait_and_cuts_the_socket(new_line):
@@ -824,6 +865,20 @@ def test_connection_whose_session_crashed_does_not_count_as_open(new_line, monke
     assert not line.connection.is_open()
 
 
+def test_streams_of_a_crashed_session_do_not_show_as_live(new_line, monkeypatch):
+    """Its thread is started again only after a while."""
+    line = new_line()
+    transport = FakeTransport(line.frame(snapshot(1)), lambda: monkeypatch.setattr(line.venue, "decode", None))
+    transport.steps.append([(TEXT, b"x")])
+    line.transports = [transport]
+    with pytest.raises(TypeError):
+        line.connection.run()
+    cell = line.cell()
+    assert (cell[CellWord.STATE], cell[CellWord.REASON]) == (code_of(StreamState.BACKOFF), code_of(Reason.CRASH))
+    told = line.publisher.of("status.lighter")[-1]
+    assert (told.state, told.reason, told.backoff_s) == (StreamState.BACKOFF, Reason.CRASH, None)
+
+
 def test_every_end_has_a_reason_in_the_log_and_on_the_board(new_line, events):
     line = new_line()
     line.run(
@@ -876,6 +931,43 @@ def test_connections_without_a_usable_book_are_counted_until_one_has_one(new_lin
         raise refused()
 
     line.run(FakeTransport(), FakeTransport(line.frame(mark())), count, FakeTransport(line.frame(snapshot(1))), count)
+    assert counts == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("end", "count"),
+    [
+        pytest.param(None, 0, id="rates come once an hour, and trades when somebody trades"),
+        pytest.param(Close(Reason.STALE_WATCHDOG, "mark is mute"), 3, id="a stream with a cadence is mute"),
+    ],
+)
+def test_connections_without_books_are_fruitless_only_when_nothing_is_heard_or_a_stream_is_mute(new_line, end, count):
+    line = new_line(venue=FakeVenue(streams={Stream.FUNDING: None}))
+
+    def pong():
+        line.clock.advance(20)
+        if end is not None:
+            line.session.todo.close(end.reason, end.text)
+        return line.frame(Pong())
+
+    line.run(*[FakeTransport(pong) for _ in range(3)])
+    assert line.row[SessionWord.FRUITLESS] == count
+
+
+def test_connection_without_books_that_is_heard_again_is_no_longer_fruitless(new_line):
+    line = new_line(venue=FakeVenue(streams={Stream.FUNDING: None}))
+
+    def pong():
+        line.clock.advance(20)
+        return line.frame(Pong())
+
+    counts = []
+
+    def count(_cutter):
+        counts.append(line.row[SessionWord.FRUITLESS])
+        raise refused()
+
+    line.run(FakeTransport(), FakeTransport(), count, FakeTransport(pong), count)
     assert counts == [2, 0]
 
 

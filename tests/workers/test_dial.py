@@ -216,12 +216,30 @@ def test_address_that_answers_nothing_ends_by_the_deadline(cutter):
         assert 0.15 < time.monotonic() - began < 10
 
 
-def test_address_that_timed_out_is_the_last_one(cutter):
-    """There is no time left for another."""
+def test_address_that_answers_nothing_does_not_hide_the_next_one(cutter):
+    """IPv6 that leads nowhere stands before IPv4 at every attempt."""
     with BlackHole() as hole, RawPeer(stay) as peer:
-        error = failure("ws://venue.test", cutter, within(0.1), at(hole.port, peer.port))
+        sock = dial("ws://venue.test", cutter, within(4), at(hole.port, hole.port, peer.port))
+        assert sock.getpeername()[1] == peer.port
+        assert 0 < sock.gettimeout() <= 4 / 3 + 0.1
+        cutter.close()
+
+
+def test_addresses_that_answer_nothing_end_by_the_deadline_together(cutter):
+    with BlackHole() as hole:
+        began = time.monotonic()
+        error = failure("ws://venue.test", cutter, within(0.4), at(hole.port, hole.port))
         assert error.reason is Reason.CONNECT_TIMEOUT
-        assert not peer.accepted
+        assert 0.3 < time.monotonic() - began < 10
+
+
+def test_deadline_that_passes_as_the_connection_is_made_leaves_no_socket(cutter, use_up):
+    deadline_ns = within(60)
+    with RawPeer(stay) as peer:
+        connect = cutter.publish
+        cutter.publish = lambda sock: (connect(sock), use_up(deadline_ns))
+        assert failure(peer.url(), cutter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
+    assert cutter._socket is None
 
 
 def test_nothing_is_tried_after_the_deadline(cutter):

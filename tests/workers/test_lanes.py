@@ -421,10 +421,11 @@ def test_silence_of_a_venue_counts_from_its_first_unanswered_call(polling, clien
     assert polling.lane.unanswered_since_ns == 0
 
 
-def test_refusal_is_an_answer(polling, client):
-    client.answers[MARKETS] = failing(1, RestError(Reason.REFUSED, "HTTP 404", status=404))
-    polling.run(10)
-    assert polling.lane.unanswered_since_ns == 0
+def test_refusal_is_an_answer(polling, client, clock):
+    client.answers[MARKETS] = RestError(Reason.REFUSED, "HTTP 404", status=404)
+    began = clock.now_ns
+    polling.run(1)
+    assert (polling.lane.unanswered_since_ns, polling.lane.answered_ns) == (0, began)
 
 
 # --- the fetch lane -----------------------------------------------------------------------------------------------
@@ -514,13 +515,40 @@ def test_book_that_a_stream_waits_for_is_not_held_up_by_looking(fetching, stop):
 
 
 def test_book_to_show_is_shown_when_there_is_one(fetching, client, stop):
-    receiver = Receiver(stop, 2)
+    away, receiver = Receiver(stop, 2), Receiver(stop, 1)
+    away.is_there = False
     client.answers["/book/ETH-PERP"] = timeout()
-    for listing, purpose in ((BTC, "rest"), (ETH, "rest"), (BTC, "bridge")):
-        fetching.ask(Fetch(route_of(listing), purpose), receiver)
+    for listing in (BTC, ETH):
+        fetching.ask(Fetch(route_of(listing), "rest"), away)
+    fetching.ask(Fetch(route_of(), "bridge"), receiver)
     fetching.run()
-    assert receiver.shown == [("BTC-PERP", 71)]
+    assert away.shown == [("BTC-PERP", 71)]
     assert [fetched.purpose for fetched in receiver.given] == ["bridge"]
+
+
+def test_what_waits_already_is_not_asked_for_twice(fetching, client, stop):
+    """Of a REST interface that hangs books are asked for faster than calls time out, for as long as it hangs."""
+    route, away, receiver = route_of(), Receiver(stop, 2), Receiver(stop, 1)
+    away.is_there = False
+    for _ in range(100):
+        fetching.ask(Fetch(route, "rest"), away)
+        fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert (len(receiver.given), len(away.shown), len(client.calls)) == (1, 1, 2)
+    stop.clear()
+    receiver.given.clear()
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(receiver.given) == 1, "what was answered can be asked for again"
+
+
+def test_book_to_show_is_not_fetched_once_the_socket_is_back(fetching, client, stop):
+    receiver, route = Receiver(stop, 1), route_of()
+    fetching.ask(Fetch(route, "rest"), receiver)
+    fetching.ask(Fetch(route, "bridge"), receiver)
+    fetching.run()
+    assert len(client.calls) == 1
+    assert receiver.shown == []
 
 
 def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetching, client, stop):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.outage import OutageJudge
+from workers.outage import OutageJudge, unanswered_since_ns
 
 NS = 1_000_000_000
 NOW = 1_000 * NS
@@ -79,3 +79,18 @@ def test_venue_is_never_called_down_while_a_side_of_it_is_heard(looks):
         unanswered = 0 if answers else unanswered or at(second)
         judge.judge(at(second), has_book=has_book, unanswered_since_ns=unanswered)
         assert not (judge.since_ns and (has_book or answers))
+
+
+@pytest.mark.parametrize(
+    ("poll", "fetch", "since"),
+    [
+        pytest.param((0, 50), (0, 0), 0, id="all is well"),
+        pytest.param((60, 50), (0, 0), 60, id="the only lane that asks fails"),
+        pytest.param((60, 50), (62, 40), 62, id="both fail"),
+        pytest.param((0, 70), (60, 0), 0, id="books fail, polls are answered"),
+        pytest.param((60, 0), (0, 70), 0, id="polls fail, books are answered"),
+        pytest.param((75, 70), (60, 0), 75, id="books failed before, now polls do as well"),
+    ],
+)
+def test_venue_that_answers_one_lane_after_another_began_to_fail_is_not_down(poll, fetch, since):
+    assert unanswered_since_ns(poll, fetch) == since

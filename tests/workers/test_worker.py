@@ -223,6 +223,15 @@ def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, boar
     assert len(events("market.missing")) == 1
 
 
+def test_venue_that_lists_none_of_the_markets_is_not_connected_to(bench, events):
+    bench.take(Listing("SOL", "2", "SOL"))
+    bench.worker._look()
+    assert bench.connections == []
+    assert len(events("market.missing")) == 2
+    assert bench.words[WorkerWord.RESOLVED] != 0
+    assert bench.words[WorkerWord.BOOKS_WANTED] == 0
+
+
 def test_delisted_market_is_named_so(bench, events):
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="delisted"))
     assert events("market.missing")[0]["reason"] is Reason.DELISTED
@@ -284,6 +293,23 @@ def test_connection_that_does_not_end_is_told(bench, events, monkeypatch):
     connection.stop.set()
 
 
+def test_connections_that_do_not_end_are_waited_for_together(new_bench, clock, monkeypatch):
+    """The resolver cannot be interrupted: with a second for each, a worker of many sockets outlived its grace."""
+
+    class Wide(FakeVenue):
+        def connections(self, _listings, ws_url, _options):
+            return tuple(Plan(f"book.{number}", ws_url, ()) for number in range(20))
+
+    bench = new_bench(Wide())
+    bench.take(BTC, ETH)
+    monkeypatch.setattr(worker, "_JOIN_S", 1.0)
+    began = clock.now_ns
+    with monkeypatch.context() as stubborn:
+        stubborn.setattr(bench.worker._threads, "release", lambda _name, timeout_s: clock.advance(timeout_s))
+        bench.worker._disconnect(Reason.REQUESTED)
+    assert clock.now_ns - began <= 1.01 * NS
+
+
 def test_more_connections_than_the_board_can_show_are_not_made(new_bench, events):
     class Wide(FakeVenue):
         def connections(self, _listings, ws_url, _options):
@@ -326,6 +352,21 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
     assert connection.ended is Reason.REQUESTED
     assert bench.publisher.of("status.lighter")[-1].state is StreamState.OFF
     assert bench.worker._tape.is_closed
+
+
+def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monkeypatch):
+    """It may be a week old: markets have been delisted since, or changed their numbers."""
+    markets.save(tmp_path / "lighter.markets.json", [BTC, ETH], ("BTC", "ETH"))
+    bench = new_bench()
+    asked = []
+    monkeypatch.setattr(bench.worker._poll._client, "call", lambda request, _: asked.append(request.path) or b'["BTC"]')
+    bench.worker._begin_live()
+    (cached,) = bench.connections
+    wait_until(lambda: asked)
+    wait_until(lambda: bench.worker._found_listings)
+    bench.worker._look()
+    assert cached.ended is Reason.CONFIG_CHANGED
+    assert [str(route.symbol) for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
 
 
 def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
@@ -536,6 +577,17 @@ def test_outage_is_told_once_each_way_and_ends_the_waiting(bench, clock, events)
     assert bench.words[WorkerWord.OUTAGE_SINCE] == 0
     assert connection.hurries == 1
     assert [event.reason for event in bench.publisher.of("status.lighter")] == [Reason.OUTAGE] * 2
+
+
+def test_venue_that_answers_polls_is_not_down_though_a_book_could_not_be_fetched(bench, clock, events):
+    """Nobody asks for that book again while the socket is open and mute, and in an outage the parent mends nothing."""
+    bench.take(BTC, ETH)
+    bench.worker._fetch.unanswered_since_ns = clock.now_ns
+    for _ in range(20):
+        clock.advance(1)
+        bench.worker._poll.answered_ns = clock.now_ns
+        bench.worker._look()
+    assert events("venue.outage") == []
 
 
 def test_usable_book_is_no_outage(bench, clock, events):

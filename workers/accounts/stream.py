@@ -210,6 +210,8 @@ class AccountStream:
         """How long to wait; an accepted login proves itself by lasting, for it may be refused a moment later."""
         healthy_ns = time.monotonic_ns() - self._up_ns if self._up_ns else 0
         if end.reason is Reason.ROTATION and healthy_ns >= _ROTATES_AFTER_NS:
+            if self._backoff.is_healthy(healthy_ns):
+                self._backoff.reset()
             return 0.0
         return max(self._backoff_of(end).failed(healthy_ns) / _NS, end.wait_s)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 
@@ -130,6 +131,14 @@ def test_a_wrong_configuration_is_a_line_a_mistake(cli, tmp_path):
     assert ran.code == 2
     assert len(ran.err.splitlines()) == 3
     assert ran.out == ""
+
+
+def test_a_second_instance_leaves_the_authority_that_the_first_is_trusted_by(command, run_dir, held_lock):
+    (run_dir.path / "sim-ca.pem").write_text("of the first")
+    ran = command("start", "--sim", "--sim-tls")
+    assert ran.code == 2
+    assert f"(pid {held_lock})" in ran.err
+    assert (run_dir.path / "sim-ca.pem").read_text() == "of the first"
 
 
 def test_a_second_instance_is_refused(command, run_dir, held_lock):
@@ -298,3 +307,27 @@ def test_an_error_of_the_parent_reaches_the_foreground(command, run_dir):
     assert ran.code in {1, 4}
     assert "the board cannot be made" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_crash_in_the_background_is_in_the_log(forking, monkeypatch, run_dir, tmp_path):
+    class Crashing:
+        def __init__(self, *_):
+            pass
+
+        def run(self, _for_s, ready):
+            ready()
+            raise OSError("a fault of the parent")
+
+    monkeypatch.setattr(parent_module, "Parent", Crashing)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("PARAPHINA_RUN_DIR", str(run_dir.path))
+
+    def scenario():
+        module.start.main(["--detach"], standalone_mode=False)
+        _, status = os.wait()
+        return os.waitstatus_to_exitcode(status)
+
+    assert forking.in_fork(scenario) == 1
+    told = json.loads((tmp_path / "paraphina" / "log").read_text().splitlines()[-1])
+    assert told["event"] == "supervisor.crashed"
+    assert "a fault of the parent" in told["traceback"]

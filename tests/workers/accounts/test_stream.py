@@ -383,6 +383,19 @@ def test_it_ends_a_connection_when_it_is_told_to(life: Life) -> None:
     assert life.says == ["the login is renewed"]
 
 
+def test_a_long_login_that_is_renewed_earns_the_first_delay_again(life: Life) -> None:
+    def wish() -> list[Any]:
+        life.stream.end(Reason.ROTATION, "the login is renewed")
+        life.clock.advance(0.2)
+        return []
+
+    refused = ConnectError(Reason.REFUSED, "nobody there")
+    renewed = FakeTransport(*[life.tick((PONG, b""))] * 350, wish, life.tick())
+    life.connections = [refused, refused, refused, renewed, refused, life.lasting(9)]
+    life.run(80)
+    assert life.waits == [1, 2, 4, 0, 1]
+
+
 def test_a_wish_for_an_earlier_connection_is_dropped(life: Life) -> None:
     life.stream.end(Reason.AUTH_FAILED, "of long ago")
     life.stream.send(b"of long ago")
