@@ -38,7 +38,8 @@ def compare(old: Config, new: Config) -> Difference:
 
 def _shared(config: Config) -> tuple[object, ...]:
     """What every worker is told alike."""
-    return config.backoff, config.watchdog_tick_ms, config.network, config.blackbox_kb, config.blackbox_dir
+    blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
+    return config.backoff, config.watchdog_tick_ms, config.network, blackbox
 
 
 @dataclass(slots=True)

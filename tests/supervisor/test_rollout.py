@@ -42,7 +42,13 @@ def test_a_venues_markets_and_address_change_it():
 
 
 @pytest.mark.parametrize(
-    "flags", [{"health__watchdog_tick_ms": "100"}, {"supervisor__jitter": "0"}, {"health__healthy_threshold_ms": "1"}]
+    "flags",
+    [
+        {"health__watchdog_tick_ms": "100"},
+        {"supervisor__jitter": "0"},
+        {"health__healthy_threshold_ms": "1"},
+        {"supervisor__blackbox_keep": "3"},
+    ],
 )
 def test_what_every_worker_is_told_changes_all_of_them(flags):
     assert compare(configured(), configured(**flags)).changed == tuple(configured().venues)
