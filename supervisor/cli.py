@@ -122,7 +122,7 @@ def _refused(error: OSError) -> ParaphinaError:
     if error.errno not in _NO_ROOM:
         raise error
     _discard_output()
-    return UnknownStateError(f"nothing can be written: {error.strerror}", where="standard output")
+    return UnknownStateError(f"the output cannot be written: {error.strerror}")
 
 
 def _discard_output() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.options import json_option, open_run_dir, require_running
+from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, require_running
 
 if TYPE_CHECKING:
     from supervisor.drill.catalogue import Drill
@@ -83,6 +83,7 @@ def _open_ground(
     if unknown:
         raise UsageError(f"unknown venue {unknown[0]!r}", where="--venues", advice=f"venues are {', '.join(VENUES)}")
     if run_dir is None:
+        end_as_interrupted()
         with TrainingGround(wanted, "immediate" if immediate else "backoff") as training:
             described = training.run_dir.describe()["venues"]
             yield training.ground(), {name: described[name]["symbols"] for name in wanted}, training

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
-from supervisor.verbs.options import run_dir_option
+from supervisor.verbs.options import FiniteRange, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -49,7 +49,7 @@ class Duration(click.ParamType[float]):
 @click.command()
 @click.option("--sim", is_flag=True, help="Use the built-in simulated venues: no internet, no keys.")
 @click.option(
-    "--sim-rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
+    "--sim-rate", type=FiniteRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
 )
 @click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
 @click.option("--sim-tls", is_flag=True, help="Let the simulated venues speak TLS, as the real ones do.")

@@ -104,6 +104,11 @@ def test_an_unknown_verb_is_a_usage_error(cli):
         ("config",),
         ("config", "explode"),
         ("sim", "--pace", "0"),
+        ("sim", "--pace", "nan"),
+        ("start", "--sim", "--sim-rate", "nan"),
+        ("record", "--out", "x", "--rotate-mb", "inf"),
+        ("record", "--out", "x", "--rotate-mb", "nan"),
+        ("shadow", "--duration", "1", "--report", "x", "--compress", "nan"),
         ("--nonsense",),
     ],
     ids=" ".join,
@@ -203,7 +208,7 @@ def test_an_output_without_room_is_one_line():
         done = subprocess.run(
             [sys.executable, "-m", "supervisor", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
-    wanted = "paraphina-supervisor: standard output: nothing can be written: No space left on device\n"
+    wanted = "paraphina-supervisor: the output cannot be written: No space left on device\n"
     assert (done.returncode, done.stderr) == (4, wanted)
 
 
