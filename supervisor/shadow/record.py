@@ -18,7 +18,7 @@ from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, 
 from ipc.feed import Feed
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir
-from supervisor.status import read_status
+from supervisor.status import read_status, symbols_of
 
 __all__ = ["FILE", "Recorder"]
 
@@ -46,8 +46,8 @@ class Recorder:
 
     def __init__(self, run_dir: RunDir, directory: Path, compress: float = 1.0) -> None:
         self._run_dir = run_dir
-        self._described = run_dir.describe()
-        self._venues: dict[str, list[str]] = {name: of["symbols"] for name, of in self._described["venues"].items()}
+        described = run_dir.describe()
+        self._venues = symbols_of(run_dir)
         directory.mkdir(parents=True, exist_ok=True)
         self._file = _new(directory / FILE)
         self._feed = Feed(run_dir.path, channels=("book", "funding", "lifecycle"))
@@ -59,12 +59,12 @@ class Recorder:
         self._write(
             {
                 "type": "meta",
-                "version": self._described["version"],
+                "version": described.get("version"),
                 "venues": self._venues,
                 "compress": compress,
                 "started_wall_ns": time.time_ns(),
                 "started_mono_ns": time.monotonic_ns(),
-                "is_simulated": self._described["simulator"] is not None,
+                "is_simulated": described.get("simulator") is not None,
             }
         )
 

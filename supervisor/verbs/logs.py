@@ -48,7 +48,7 @@ def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: st
 
 def _known(name: str | None, described: Mapping[str, Any]) -> str | None:
     """A venue or another process of this system; any name would do to find nothing."""
-    names = [*described.get("venues", ()), "gateway", "simulator"]
+    names = [*(described.get("venues") or ()), "gateway", "simulator"]
     if name is not None and name not in names:
         raise UsageError(f"no process {name!r} here", where="--venue", advice=f"there are {', '.join(names)}")
     return name
@@ -56,7 +56,7 @@ def _known(name: str | None, described: Mapping[str, Any]) -> str | None:
 
 def _open(described: Mapping[str, Any]) -> BinaryIO:
     path = described.get("log")
-    if path is None:
+    if not isinstance(path, str):
         raise UsageError(
             f"the system with pid {described.get('pid')} writes its log to its own standard error",
             advice="look there, or start it with --detach",

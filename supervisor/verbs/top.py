@@ -37,11 +37,11 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     are not shown, but why.
     """
     from ipc.feed import Feed
+    from supervisor.status import symbols_of
 
-    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
-    described = directory.describe()["venues"]
-    wanted = [(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]]
+    require_running(directory)
+    wanted = [(name, symbol) for name, of in symbols_of(directory).items() for symbol in of]
     for unknown in set(symbols) - {symbol for _, symbol in wanted}:
         known = ", ".join(sorted({symbol for _, symbol in wanted}))
         raise UsageError(f"no venue has {unknown!r} here", advice=f"there are {known}")

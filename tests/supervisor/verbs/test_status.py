@@ -89,8 +89,14 @@ def test_pid_of_one_that_does_not_run(cli, system, held_lock):
 
 def test_pid_of_a_stranger(cli, system, held_lock):
     ran = cli("status", "--pid", "binance")
-    assert ran.code == 4
+    assert ran.code == 2
     assert "there are lighter, paradex, gateway, simulator" in ran.err
+
+
+def test_pid_of_one_where_nothing_ever_ran(cli):
+    ran = cli("status", "--pid", "lighter")
+    assert (ran.code, ran.out) == (3, "")
+    assert "lighter is not running" in ran.err
 
 
 def test_watch_goes_on_until_it_is_interrupted(cli, system, held_lock, monkeypatch):
