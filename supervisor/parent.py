@@ -398,6 +398,7 @@ class Parent:
             removed=",".join(difference.removed),
             changed=",".join(difference.changed),
         )
+        has_moved = self._system.config.network != system.config.network
         self._system = system
         self._limits = _limits(system)
         for name in difference.removed:
@@ -409,6 +410,8 @@ class Parent:
                 child = self._children[name] = self._make_child(name)
             self._handle_event(child, Event.START)
         self._rollout.add(difference.changed)
+        if has_moved:
+            self._rollout.add([GATEWAY])
         self._describe()
 
     def _roll(self, now: int) -> None:
