@@ -89,7 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and turn every error of ours into one line (or one a mistake) and its exit code."""
     _open_standard_streams()
     try:
-        code = paraphina_supervisor.main(args=arguments, prog_name="paraphina-supervisor", standalone_mode=False)
+        code = paraphina_supervisor.main(
+            args=arguments,
+            prog_name="paraphina-supervisor",
+            standalone_mode=False,
+            color=False if os.environ.get("NO_COLOR") else None,  # no-color.org; click leaves it to us
+        )
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
