@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 
-from ipc.errors import NotRunningError, ParaphinaError, UsageError
+from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
 
 __all__ = [
     "MAX_PACKET",
@@ -90,6 +90,7 @@ class ControlClient:
 
     Raises:
         NotRunningError: Nobody listens there.
+        UnknownStateError: It is somebody else's.
         ParaphinaError: Somebody does, and takes no more callers.
     """
 
@@ -104,6 +105,13 @@ class ControlClient:
                 "the supervisor does not answer: too many wait for it already",
                 where=str(path),
                 advice="look at it with: paraphina-supervisor status",
+            ) from error
+        except PermissionError as error:
+            self._socket.close()
+            raise UnknownStateError(
+                f"the supervisor cannot be asked: {error.strerror}",
+                where=str(path),
+                advice="ask as the user who runs it",
             ) from error
         except OSError as error:
             self._socket.close()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
-from ipc.errors import ConfigError, ParaphinaError
+from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
 
 __all__ = ["main"]
 
@@ -41,6 +42,9 @@ _VERBS: Final = {
     "worker": ("supervisor.verbs.worker", "Run one venue in the foreground, without a parent."),
 }
 
+#: What a write answers when there is no room for it.
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
 
 class _Verbs(click.Group):
     """A group that knows its verbs by name and imports the one that is called."""
@@ -63,8 +67,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -84,8 +87,14 @@ def paraphina_supervisor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and turn every error of ours into one line (or one a mistake) and its exit code."""
+    _open_standard_streams()
     try:
-        code = paraphina_supervisor.main(args=arguments, prog_name="paraphina-supervisor", standalone_mode=False)
+        code = paraphina_supervisor.main(
+            args=arguments,
+            prog_name="paraphina-supervisor",
+            standalone_mode=False,
+            color=False if os.environ.get("NO_COLOR") else None,  # no-color.org; click leaves it to us
+        )
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -96,6 +105,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
             click.echo(f"paraphina-supervisor: {problem}", err=True)
         sys.exit(error.exit_code)
     except ParaphinaError as error:
-        click.echo(f"paraphina-supervisor: {error}", err=True)
-        sys.exit(error.exit_code)
+        _leave(error)
+    except OSError as error:
+        _leave(_refused(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave(error: ParaphinaError) -> NoReturn:
+    click.echo(f"paraphina-supervisor: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+def _refused(error: OSError) -> ParaphinaError:
+    """What the operating system refused, where it is the user's to mend: a path that was named, or the output.
+
+    Raises:
+        OSError: It is neither, and so a mistake of ours.
+    """
+    if error.filename is not None:
+        return UsageError(f"cannot be used: {error.strerror}", where=os.fsdecode(error.filename))
+    if error.errno not in _NO_ROOM:
+        raise error
+    _discard_output()
+    return UnknownStateError(f"the output cannot be written: {error.strerror}")
+
+
+def _discard_output() -> None:
+    """Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_standard_streams() -> None:
+    """Whoever started us may have closed them; a socket or file that got one of their numbers would be written to."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the program runs
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

@@ -74,7 +74,7 @@ def _venues(raw: object) -> tuple[str, ...]:
     names = _names(raw)
     unknown = [name for name in names if name not in VENUES]
     if unknown:
-        raise ValueError(f"names of venues, and there is no {_close(unknown[0], VENUES)}")
+        raise ValueError(f"names of venues, not {_close(unknown[0], VENUES)}")
     if not names:
         raise ValueError("at least one venue")
     return tuple(name for name in VENUES if name in names)
@@ -94,17 +94,20 @@ def _markets(raw: object) -> tuple[str, ...]:
 
 def _url(*schemes: str) -> Check:
     def check(raw: object) -> str:
-        if not isinstance(raw, str) or not raw.startswith(tuple(f"{scheme}://" for scheme in schemes)):
-            raise ValueError(f"a URL that starts with {' or '.join(schemes)}")
-        try:
-            host, _ = urlsplit(raw).hostname, urlsplit(raw).port
-        except ValueError:
-            host = None
-        if not host:
-            raise ValueError("a URL with a host, and with a port from 0 to 65535 if any")
+        if not isinstance(raw, str) or not _is_url(raw, schemes):
+            raise ValueError(f"a URL that starts with {' or '.join(schemes)} and names a host")
         return raw.rstrip("/")
 
     return check
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    """Whether a connection could be tried: a worker that cannot take its address apart would crash for ever."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not _SPACE.search(text)
+    except ValueError:
+        return False
 
 
 def _host(raw: object) -> str:
@@ -131,8 +134,9 @@ def _directory(raw: object) -> str:
 
 
 def _path(raw: object) -> str:
-    if not isinstance(raw, str) or not raw:
-        raise ValueError("a path")
+    # What is not printable (a zero byte, bytes that are no UTF-8) could stand in no socket's name and no description.
+    if not isinstance(raw, str) or not raw or not raw.isprintable():
+        raise ValueError("a path of printable characters")
     return raw
 
 
@@ -152,6 +156,7 @@ class _Key:
 _MAX_MARKETS: Final = 256
 #: How alike (difflib's ratio) an unknown variable must be to a known one to be taken for a typing error.
 _NEAR_MISS: Final = 0.9
+_SPACE: Final = re.compile(r"\s")
 _ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
 _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), _venues, "PARAPHINA_VENUES"),
@@ -345,7 +350,7 @@ class _Reader:
             return tomllib.loads(Path(self._path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError([f"{self._path}: cannot be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # TOML's and UTF-8's, numbers of thousands of digits, nesting
             raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
 
     def _check_sections(self) -> None:
@@ -375,7 +380,8 @@ class _Reader:
 
     def finish(self) -> None:
         """Raise when there were mistakes."""
-        words = tuple(f"PARAPHINA_{venue.env}_" for venue in VENUES.values())
+        words = tuple(f"PARAPHINA_{word}_" for venue in VENUES.values() for word in (venue.env, venue.name.upper()))
+        words += tuple(f"{venue.name.upper()}_FIXTURE_DIR" for venue in VENUES.values())
         for name in self._environ:
             if name in self._known_variables:
                 continue

@@ -14,7 +14,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from ipc.errors import AlreadyRunningError, RunDirError
+from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
 
 __all__ = ["InstanceLock", "holder_of", "refuse_second"]
 
@@ -65,9 +65,19 @@ def _already_running(path: Path, pid: int | None) -> AlreadyRunningError:
 
 
 def holder_of(path: Path) -> int | None:
-    """The pid of the process that holds the lock; None when nobody does. Not for the holder itself."""
+    """The pid of the process that holds the lock; None when nobody does. Not for the holder itself.
+
+    Raises:
+        UnknownStateError: It is somebody else's, and so is what runs there.
+    """
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise UnknownStateError(
+            f"whether a supervisor is running cannot be told: {error.strerror}",
+            where=str(path),
+            advice="ask as the user who runs it",
+        ) from error
     except OSError:
         return None
     try:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
-from ipc.errors import BoardError, NotRunningError, UnknownStateError
+from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
 
-__all__ = ["EXIT_DEGRADED", "EXIT_NOT_RUNNING", "EXIT_OK", "exit_code_of", "pid_of", "read_status"]
+__all__ = ["EXIT_DEGRADED", "EXIT_NOT_RUNNING", "EXIT_OK", "exit_code_of", "pid_of", "read_status", "symbols_of"]
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
@@ -62,11 +62,29 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     try:
         return _read(run_dir, described, board, pid)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnknownStateError(
-            f"its description is of another version: {error!r}",
-            where=str(run_dir.description),
-            advice="use the program that wrote it",
-        ) from error
+        raise _other_version(run_dir, error) from error
+
+
+def symbols_of(run_dir: RunDir) -> dict[str, list[str]]:
+    """The symbols of each venue that the system follows.
+
+    Raises:
+        NotRunningError: No supervisor ever ran here.
+        UnknownStateError: What is there cannot be read.
+    """
+    described = run_dir.describe()
+    try:
+        return {name: [*map(str, venue["symbols"])] for name, venue in described["venues"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _other_version(run_dir, error) from error
+
+
+def _other_version(run_dir: RunDir, error: Exception) -> UnknownStateError:
+    return UnknownStateError(
+        f"its description is of another version: {error!r}",
+        where=str(run_dir.description),
+        advice="use the program that wrote it",
+    )
 
 
 def exit_code_of(status: Mapping[str, Any]) -> int:
@@ -264,10 +282,10 @@ def pid_of(status: Mapping[str, Any], name: str) -> int | None:
     """The pid of a venue's worker, the gateway or the simulator; None when it does not run.
 
     Raises:
-        UnknownStateError: There is no such process.
+        UsageError: There is no such process.
     """
     processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
     if name not in processes:
-        raise UnknownStateError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
+        raise UsageError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
     pid = processes[name].get("pid")
     return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None  # noqa: PTH110 - pathlib costs start-up time

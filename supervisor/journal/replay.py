@@ -337,7 +337,8 @@ class Replay:
             voice = self._add_voice(publisher)
             self._describe()
         now_ns = time.monotonic_ns()
-        due_ns = self._pace.due_ns(event.recv_mono_ns, now_ns)
+        # What is only told once more was received at any time before the recording began: it keeps nobody waiting.
+        due_ns = self._pace.due_ns(0 if "refresh" in event.flags else event.recv_mono_ns, now_ns)
         if due_ns > now_ns:
             self._idle((due_ns - now_ns) / _NS, stop)
         elif now_ns >= self._next_beat_ns:

@@ -9,15 +9,16 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from ipc.errors import UnknownStateError, UsageError
 from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, Status
 from ipc.feed import Feed
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir
-from supervisor.status import read_status
+from supervisor.status import read_status, symbols_of
 
 __all__ = ["FILE", "Recorder"]
 
@@ -37,14 +38,18 @@ class Recorder:
         run_dir: The system's directory.
         directory: Where the record goes.
         compress: By how much the system's limits are shortened; the criteria are shortened with them.
+
+    Raises:
+        UsageError: Another run is recorded there; it would be lost.
+        OSError: It cannot be written there.
     """
 
     def __init__(self, run_dir: RunDir, directory: Path, compress: float = 1.0) -> None:
         self._run_dir = run_dir
-        self._described = run_dir.describe()
-        self._venues: dict[str, list[str]] = {name: of["symbols"] for name, of in self._described["venues"].items()}
+        described = run_dir.describe()
+        self._venues = symbols_of(run_dir)
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = (directory / FILE).open("wb")
+        self._file = _new(directory / FILE)
         self._feed = Feed(run_dir.path, channels=("book", "funding", "lifecycle"))
         self._applied_ns = {(venue, symbol): 0 for venue, symbols in self._venues.items() for symbol in symbols}
         self._funding_ns = dict.fromkeys(self._venues, 0)
@@ -54,12 +59,12 @@ class Recorder:
         self._write(
             {
                 "type": "meta",
-                "version": self._described["version"],
+                "version": described.get("version"),
                 "venues": self._venues,
                 "compress": compress,
                 "started_wall_ns": time.time_ns(),
                 "started_mono_ns": time.monotonic_ns(),
-                "is_simulated": self._described["simulator"] is not None,
+                "is_simulated": described.get("simulator") is not None,
             }
         )
 
@@ -136,7 +141,7 @@ class Recorder:
 
     def _write_line(self) -> None:
         now = time.monotonic_ns()
-        state = read_status(self._run_dir)
+        state = _status(self._run_dir)
         samples, self._ages = self._ages, []
         line: dict[str, Any] = {
             "type": "second",
@@ -162,6 +167,21 @@ class Recorder:
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
+
+
+def _new(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileExistsError as error:
+        raise UsageError("a run is recorded here already", where=str(path), advice="name another directory") from error
+
+
+def _status(run_dir: RunDir) -> dict[str, Any]:
+    """How the system is; one that cannot be told, as while it gives way to another version, is no end of the run."""
+    try:
+        return read_status(run_dir)
+    except UnknownStateError:
+        return {"supervisor": {"state": "unknown"}, "venues": {}}
 
 
 def _board_part(of: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import ParaphinaError
-from supervisor.verbs.options import run_dir_option
+from supervisor.verbs.options import end_as_interrupted, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     if live:
         findings += list(_look_at_venues(config))
     if live or sim:
+        end_as_interrupted()
         findings += list(_watch_venues(config, config_path, for_s, sim=sim))
     for what, problem in findings:
         click.echo(f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}")

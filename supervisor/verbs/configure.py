@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from supervisor.verbs.options import json_option
+
+if TYPE_CHECKING:
+    from supervisor.config import Config
 
 __all__ = ["config"]
 
@@ -27,15 +32,37 @@ def show(path: str | None, as_json: bool) -> int:
 
     from supervisor.config import load
 
-    settings = load(path, os.environ, {}).settings
+    loaded = load(path, os.environ, {})
+    unset = _where_unset(loaded)
+    settings = [
+        setting if setting.value is not None else replace(setting, value=unset.get(setting.key))
+        for setting in loaded.settings
+    ]
     if as_json:
         click.echo(msgspec.json.encode({s.key: {"value": s.value, "source": s.source} for s in settings}))
         return 0
     width = max(len(setting.key) for setting in settings)
     for setting in settings:
         value = ",".join(setting.value) if isinstance(setting.value, tuple) else setting.value
-        click.echo(f"{setting.key:<{width}}  {value!s:<24}  {setting.source}")
+        click.echo(f"{setting.key:<{width}}  {'-' if value is None else value!s:<24}  {setting.source}")
     return 0
+
+
+def _where_unset(loaded: Config) -> dict[str, Any]:
+    """What holds where nothing was set and the default is not one value for all: a venue's own, or a place."""
+    from ipc.rundir import default_path
+    from workers.venues import VENUES
+
+    found: dict[str, Any] = {
+        "supervisor.run_dir": str(default_path(os.environ)),
+        "supervisor.blackbox_dir": loaded.blackbox_dir,
+    }
+    for name, of in loaded.venues.items():
+        keepalive = VENUES[name].keepalive
+        found |= {f"venues.{name}.{key}": getattr(of, key) for key in ("markets", "fixture_dir", "ws_url", "rest_url")}
+        found[f"venues.{name}.ping_interval_ms"] = round(keepalive.interval_s * 1000)
+        found[f"venues.{name}.pong_timeout_ms"] = round(keepalive.pong_within_s * 1000)
+    return found
 
 
 @config.command()

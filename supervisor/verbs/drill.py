@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.options import json_option, open_run_dir, require_running
+from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, require_running
 
 if TYPE_CHECKING:
     from supervisor.drill.catalogue import Drill
@@ -76,6 +76,7 @@ def _open_ground(
     """The system to drill, the symbols of each of its venues, and the training ground if it is one."""
     from supervisor.drill.ground import TrainingGround
     from supervisor.drill.measure import Ground
+    from supervisor.status import symbols_of
     from workers.venues import VENUES
 
     wanted = [name.strip() for name in venues.split(",")] if venues else list(VENUES)
@@ -83,16 +84,15 @@ def _open_ground(
     if unknown:
         raise UsageError(f"unknown venue {unknown[0]!r}", where="--venues", advice=f"venues are {', '.join(VENUES)}")
     if run_dir is None:
+        end_as_interrupted()
         with TrainingGround(wanted, "immediate" if immediate else "backoff") as training:
-            described = training.run_dir.describe()["venues"]
-            yield training.ground(), {name: described[name]["symbols"] for name in wanted}, training
+            yield training.ground(), symbols_of(training.run_dir), training
         return
     directory = open_run_dir(run_dir)
-    described = directory.describe()
-    if described["simulator"] is None and not live:
+    if directory.describe().get("simulator") is None and not live:
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
-    there = {name: of["symbols"] for name, of in described["venues"].items() if not venues or name in wanted}
+    there = {name: of for name, of in symbols_of(directory).items() if not venues or name in wanted}
     yield Ground.of(directory, _conditions(directory)), there, None
 
 

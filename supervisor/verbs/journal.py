@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.options import json_option
+from supervisor.verbs.options import end_as_interrupted, json_option
 
 if TYPE_CHECKING:
     from supervisor.journal.findings import Report, TopicReport
@@ -72,7 +72,7 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
     """
     from supervisor.journal import parquet
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleaned up, as after an interrupt
+    end_as_interrupted()
     with _progress("converting") as advance:
         done = parquet.convert(source, out, advance)
     click.echo(f"{done.events:,} events in {done.files} files, in {out}")

@@ -7,10 +7,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import click
 
@@ -35,29 +35,36 @@ def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: st
 
     One in the foreground writes its log to its own standard error.
     """
-    path = _path(run_dir)
-    wanted = partial(_is_about, venue)
-    try:
-        with path.open("rb") as file:
-            for line in deque(filter(wanted, _lines(file)), maxlen=lines):
+    described = open_run_dir(run_dir).describe()
+    wanted = partial(_is_about, _known(venue, described))
+    with _open(described) as file:
+        for line in deque(filter(wanted, _lines(file)), maxlen=lines):
+            _show(line, as_json=as_json)
+        if follow:
+            for line in filter(wanted, _following(file)):
                 _show(line, as_json=as_json)
-            if follow:
-                for line in filter(wanted, _following(file)):
-                    _show(line, as_json=as_json)
-    except OSError as error:
-        raise NotRunningError(f"its log cannot be read: {error.strerror}", where=str(path)) from error
     return 0
 
 
-def _path(run_dir: str | None) -> Path:
-    described = open_run_dir(run_dir).describe()
+def _known(name: str | None, described: Mapping[str, Any]) -> str | None:
+    """A venue or another process of this system; any name would do to find nothing."""
+    names = [*(described.get("venues") or ()), "gateway", "simulator"]
+    if name is not None and name not in names:
+        raise UsageError(f"no process {name!r} here", where="--venue", advice=f"there are {', '.join(names)}")
+    return name
+
+
+def _open(described: Mapping[str, Any]) -> BinaryIO:
     path = described.get("log")
-    if path is None:
+    if not isinstance(path, str):
         raise UsageError(
             f"the system with pid {described.get('pid')} writes its log to its own standard error",
             advice="look there, or start it with --detach",
         )
-    return Path(path)
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise NotRunningError(f"its log cannot be read: {error.strerror}", where=path) from error
 
 
 def _is_about(venue: str | None, line: str) -> bool:

@@ -49,6 +49,7 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
     if unknown:
         advice = f"channels are {', '.join(CHANNELS)}; of accounts: {', '.join(ACCOUNT_CHANNELS)}"
         raise UsageError(f"no channel {unknown[0]!r}", advice=advice)
+    _check_prefixes(prefixes)
     require_running(open_run_dir(run_dir))
     shown = 0
     for event in _events(open_run_dir(run_dir).path, channels):
@@ -61,6 +62,18 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
         if count is not None and shown >= count:
             break
     return 0
+
+
+def _check_prefixes(prefixes: Sequence[str]) -> None:
+    """What no topic can begin with would be waited for in silence."""
+    from ipc.topics import VENUES
+
+    names = (*VENUES, "gateway", "simulator")
+    for prefix in prefixes:
+        _, _, rest = prefix.partition(".")
+        venue, dot, _ = rest.partition(".")
+        if not any(name == venue if dot else name.startswith(venue) for name in names):
+            raise UsageError(f"no venue {venue!r}", where=prefix, advice=f"venues are {', '.join(VENUES)}")
 
 
 def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
@@ -125,11 +138,11 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     from ipc.codec import encode
     from ipc.events import Funding
     from ipc.feed import Feed
+    from supervisor.status import symbols_of
 
-    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
-    described = directory.describe()["venues"]
-    wanted = {(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]}
+    require_running(directory)
+    wanted = {(name, symbol) for name, of in symbols_of(directory).items() for symbol in of}
     rates: dict[tuple[str, str], Funding] = {}
     with Feed(directory.path, channels=["funding"]) as feed:
         deadline = time.monotonic() + _FIRST_S
@@ -153,12 +166,15 @@ def funding(as_json: bool, run_dir: str | None) -> int:
 
 
 def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
-    require_running(open_run_dir(run_dir))
-    venues = open_run_dir(run_dir).describe()["venues"]
+    from supervisor.status import symbols_of
+
+    directory = open_run_dir(run_dir)
+    require_running(directory)
+    venues = symbols_of(directory)
     if venue not in venues:
         raise UsageError(f"no venue {venue!r} here", advice=f"there are {', '.join(venues)}")
-    if symbol not in venues[venue]["symbols"]:
-        raise UsageError(f"{venue} has no {symbol!r} here", advice=f"there are {', '.join(venues[venue]['symbols'])}")
+    if symbol not in venues[venue]:
+        raise UsageError(f"{venue} has no {symbol!r} here", advice=f"there are {', '.join(venues[venue])}")
 
 
 def _topic_of(event: Event) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ipc.errors import NotRunningError
 from ipc.rundir import RunDir, default_path
 
-__all__ = ["json_option", "open_run_dir", "require_running", "run_dir_option"]
+__all__ = ["FiniteRange", "end_as_interrupted", "json_option", "open_run_dir", "require_running", "run_dir_option"]
 
 run_dir_option = click.option(
     "--run-dir",
@@ -21,9 +24,27 @@ run_dir_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
 
 
+class FiniteRange(click.FloatRange):
+    """A number within bounds; ``nan``, which is within any for click, and ``inf`` are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number to work with", param, ctx)
+        return number
+
+
 def open_run_dir(path: str | None) -> RunDir:
     """The run directory that a user means."""
     return RunDir(Path(path) if path else default_path(os.environ))
+
+
+def end_as_interrupted() -> None:
+    """TERM and a terminal that closes do as Ctrl-C does, so that a system started for the purpose is ended as well."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)
 
 
 def require_running(directory: RunDir) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import NotRunningError, UsageError
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MB: Final = 1_000_000
 @click.option("--raw", is_flag=True, help="Record the venues' own frames as well, as fixtures, into DIR/<venue>.")
 @click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
 @click.option("--venues", metavar="A,B", help="Only these venues.")
-@click.option("--rotate-mb", type=click.FloatRange(0.01), default=256, show_default=True, help="Largest file, MB.")
+@click.option("--rotate-mb", type=FiniteRange(0.01), default=256, show_default=True, help="Largest file, MB.")
 @click.option("--rotate-every", type=Duration(), default="1h", show_default=True, help="Longest time in one file.")
 @json_option
 @run_dir_option

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from ipc.errors import UsageError
+from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, require_running, run_dir_option
 from supervisor.verbs.start import Duration
 
 __all__ = ["report", "shadow"]
@@ -20,9 +21,7 @@ __all__ = ["report", "shadow"]
 @click.command()
 @click.option("--duration", type=Duration(), required=True, metavar="DURATION", help="How long: 90, 20m, 24h.")
 @click.option("--report", "directory", required=True, metavar="DIR", help="Where the record and the report go.")
-@click.option(
-    "--compress", type=click.FloatRange(min=1), default=1.0, help="The system's limits are shortened by so much."
-)
+@click.option("--compress", type=FiniteRange(min=1), default=1.0, help="The system's limits are shortened by so much.")
 @run_dir_option
 def shadow(duration: float, directory: str, compress: float, run_dir: str | None) -> int:
     """Watch a running system and report on it; exit code 1 when a success criterion is missed.
@@ -52,13 +51,30 @@ def report(directory: str, compare: str | None, as_json: bool) -> int:
     return _report(Path(directory), Path(compare) if compare else None, as_json=as_json)
 
 
+def _judged(directory: Path) -> dict[str, Any]:
+    """The verdict on the run recorded there.
+
+    Raises:
+        UsageError: There is none, or not in this program's form.
+    """
+    from supervisor.shadow.judge import judge, read
+
+    try:
+        return judge(read(directory))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"its record is of another version, or was changed: {error!r}",
+            where=str(directory),
+            advice="use the program that recorded it",
+        ) from error
+
+
 def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
     import msgspec
 
-    from supervisor.shadow.judge import judge, read
     from supervisor.shadow.render import compare_text, markdown, picture
 
-    result = judge(read(directory))
+    result = _judged(directory)
     text = markdown(result)
     outputs: dict[str, str | bytes] = {
         "report.md": text,
@@ -67,7 +83,7 @@ def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
     }
     shown: Any = msgspec.json.encode(result).decode() if as_json else text
     if earlier is not None:
-        before = judge(read(earlier))
+        before = _judged(earlier)
         shown = compare_text(before, result)
         outputs["comparison.md"] = shown
         if as_json:

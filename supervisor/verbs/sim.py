@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from supervisor.verbs.options import FiniteRange
+
 __all__ = ["sim"]
 
 
 @click.command()
 @click.option("--venues", metavar="A,B", help="Only these venues.")
 @click.option("--markets", metavar="BTC,ETH", default="BTC,ETH", show_default=True, help="Base assets.")
-@click.option("--rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames/s and venue.")
+@click.option("--rate", type=FiniteRange(1, 1000), default=50.0, show_default=True, help="Frames/s and venue.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same market.")
-@click.option("--pace", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Shortens keep-alives.")
+@click.option("--pace", type=FiniteRange(min=0.001), default=1.0, show_default=True, help="Shortens keep-alives.")
 @click.option("--tls", is_flag=True, help="Speak TLS, as the real venues do.")
 @click.option(
     "--ca-path",

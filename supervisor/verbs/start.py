@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
-from supervisor.verbs.options import run_dir_option
+from supervisor.verbs.options import FiniteRange, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -49,7 +49,7 @@ class Duration(click.ParamType[float]):
 @click.command()
 @click.option("--sim", is_flag=True, help="Use the built-in simulated venues: no internet, no keys.")
 @click.option(
-    "--sim-rate", type=click.FloatRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
+    "--sim-rate", type=FiniteRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
 )
 @click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
 @click.option("--sim-tls", is_flag=True, help="Let the simulated venues speak TLS, as the real ones do.")
@@ -227,8 +227,9 @@ def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
     said = os.read(reader, 65_536).decode().strip() if poll.poll(_READY_S * 1000) else ""
     code, _, text = said.partition(" ")
     if text != "ok":
-        kind = UsageError if code == "2" else ParaphinaError
-        error = kind(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
+        if code == str(UsageError.exit_code):
+            raise UsageError(text)
+        error = ParaphinaError(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error
     click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {log_path(os.environ)}")
@@ -246,7 +247,14 @@ def _leave_terminal(log: Path) -> None:
     from supervisor.logfile import open_log
 
     os.setsid()
-    log_file = open_log(log)
+    try:
+        log_file = open_log(log)
+    except OSError as error:
+        raise UsageError(
+            f"the log cannot be written: {error.strerror}",
+            where=str(log),
+            advice="name a directory of yours in XDG_STATE_HOME",
+        ) from error
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(log_file, 1)

@@ -45,7 +45,8 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
     """
     directory = open_run_dir(run_dir)
     if pid_name is not None:
-        pid = pid_of(read_status(directory), pid_name)
+        state = read_status(directory)
+        pid = None if state["supervisor"]["state"] == "none" else pid_of(state, pid_name)
         if pid is None:
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
         click.echo(pid)

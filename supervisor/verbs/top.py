@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -37,17 +38,17 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     are not shown, but why.
     """
     from ipc.feed import Feed
+    from supervisor.status import symbols_of
 
-    require_running(open_run_dir(run_dir))
     directory = open_run_dir(run_dir)
-    described = directory.describe()["venues"]
-    wanted = [(name, symbol) for name, venue in described.items() for symbol in venue["symbols"]]
+    require_running(directory)
+    wanted = [(name, symbol) for name, of in symbols_of(directory).items() for symbol in of]
     for unknown in set(symbols) - {symbol for _, symbol in wanted}:
         known = ", ".join(sorted({symbol for _, symbol in wanted}))
         raise UsageError(f"no venue has {unknown!r} here", advice=f"there are {known}")
     wanted = [market for market in wanted if not symbols or market[1] in symbols]
     shown = list(dict.fromkeys(symbol for _, symbol in wanted))
-    once = once or as_json or not sys.stdout.isatty()
+    once = once or as_json or not _can_redraw()
     with Feed(directory.path, symbols=shown or None, channels=["book"]) as feed:
         feed.wait_live(wanted, _FIRST_S)
         if not once:
@@ -58,6 +59,11 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
         else:
             _print(_screen(tops, _venues(run_dir), {}))
     return 0
+
+
+def _can_redraw() -> bool:
+    """On a terminal without control sequences nothing would be shown, for ever."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
 def _redraw(feed: Feed, symbols: Sequence[str], run_dir: str | None) -> None:

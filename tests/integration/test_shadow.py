@@ -19,11 +19,12 @@ import msgspec
 import pytest
 from systems import System, paraphina
 
-from ipc.errors import UsageError
+from ipc.errors import BoardError, UsageError
 from ipc.events import Event, Gap, Lifecycle, Status
 from ipc.health import Reason, Stream, StreamState
+from ipc.rundir import RunDir
 from supervisor.shadow.judge import Run, judge, quantile, read
-from supervisor.shadow.record import FILE
+from supervisor.shadow.record import FILE, Recorder
 from supervisor.shadow.render import compare_text, markdown, picture
 
 NS = 1_000_000_000
@@ -578,3 +579,59 @@ def test_without_a_system_or_a_record_there_is_nothing_to_report(tmp_path: Path)
     done = paraphina("report", str(tmp_path))
     assert done.returncode == 2
     assert b"no shadow run was recorded here" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"type": "meta"}, {"type": "second"}],
+        [{"type": "end"}],
+        [meta(), {"type": "second", "mono_ns": 1}],
+        [meta(compress=None), *well(2)],  # type: ignore[arg-type]
+    ],
+    ids=["no venues", "no end", "no second", "no number"],
+)
+def test_a_record_of_another_form_is_one_error(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    write(tmp_path, rows)
+    done = paraphina("report", str(tmp_path))
+    assert done.returncode == 2
+    assert b"its record is of another version, or was changed" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> RunDir:
+    """The run directory of a system without a venue that is not running."""
+    (tmp_path / "run").mkdir()
+    run_dir = RunDir(tmp_path / "run")
+    run_dir.description.write_text(json.dumps({"version": "9.9", "venues": {}, "simulator": None}))
+    return run_dir
+
+
+def test_a_second_run_does_not_take_the_place_of_the_first(tmp_path: Path, described: RunDir) -> None:
+    Recorder(described, tmp_path / "report").close()
+    recorded = (tmp_path / "report" / FILE).read_bytes()
+    with pytest.raises(UsageError, match="a run is recorded here already"):
+        Recorder(described, tmp_path / "report")
+    assert (tmp_path / "report" / FILE).read_bytes() == recorded
+
+
+def test_a_system_that_cannot_be_told_for_a_while_is_no_end_of_the_run(
+    tmp_path: Path, described: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_status(_: RunDir) -> dict[str, Any]:
+        raise BoardError("not a board of this version")
+
+    monkeypatch.setattr("supervisor.shadow.record.read_status", read_status)
+    recorder = Recorder(described, tmp_path / "report")
+    recorder.run(1.2, lambda: False, lambda _: None)
+    recorder.close()
+    run = read(tmp_path / "report")
+    assert [row["supervisor"] for row in run.seconds] == ["unknown"]
+    assert run.is_complete
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path, described: RunDir) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        Recorder(described, tmp_path / "file")

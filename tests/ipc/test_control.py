@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ipc.control import MAX_PACKET, ControlClient, Reply, Request, ask, decode_reply, decode_request
-from ipc.errors import NotRunningError, ParaphinaError, UsageError
+from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
 
 #: Long enough for any answer that comes, short enough to wait for one that does not.
 SHORT_S = 0.05
@@ -155,6 +155,15 @@ def test_nobody_listening_is_not_running(path: Path) -> None:
         ask(path, Request("ping"))
     assert caught.value.where == str(path.parent)
     assert "start" in caught.value.advice
+
+
+def test_somebody_elses_supervisor_is_not_called_absent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("ipc.control.socket.socket.connect", refuse)
+    with pytest.raises(UnknownStateError, match="ask as the user who runs it"):
+        ask(path, Request("ping"))
 
 
 def test_socket_that_a_dead_parent_left_is_not_running(path: Path) -> None:

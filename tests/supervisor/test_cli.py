@@ -104,6 +104,11 @@ def test_an_unknown_verb_is_a_usage_error(cli):
         ("config",),
         ("config", "explode"),
         ("sim", "--pace", "0"),
+        ("sim", "--pace", "nan"),
+        ("start", "--sim", "--sim-rate", "nan"),
+        ("record", "--out", "x", "--rotate-mb", "inf"),
+        ("record", "--out", "x", "--rotate-mb", "nan"),
+        ("shadow", "--duration", "1", "--report", "x", "--compress", "nan"),
         ("--nonsense",),
     ],
     ids=" ".join,
@@ -196,6 +201,42 @@ def test_a_reader_that_left_is_no_traceback():
 
 def test_a_reader_that_left_is_no_failure():
     assert broken_pipe(["schema"]).returncode == 0
+
+
+def test_an_output_without_room_is_one_line():
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor", "schema"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    wanted = "paraphina-supervisor: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (4, wanted)
+
+
+def test_streams_that_were_closed_are_opened_to_nowhere(tmp_path):
+    """A journal, lock or socket that took the number of one would be written to."""
+    program = """
+import os
+from supervisor import cli
+cli._open_standard_streams()
+print("nobody reads this", flush=True)
+taken = os.open("taken", os.O_RDWR | os.O_CREAT)
+os.write(taken, b"number %d" % taken)
+"""
+    closed = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    subprocess.run(["/bin/sh", "-c", closed, sys.executable, program], cwd=tmp_path, timeout=60, check=True)
+    assert (tmp_path / "taken").read_text() == "number 3"
+
+
+def test_what_the_system_refuses_names_the_file(cli, verb):
+    verb(raises(PermissionError(13, "Permission denied", "/root/x")))
+    ran = cli("start")
+    assert (ran.code, ran.err) == (2, "paraphina-supervisor: /root/x: cannot be used: Permission denied\n")
+
+
+def test_an_error_that_is_nobodys_mistake_keeps_its_traceback(cli, verb):
+    verb(raises(ConnectionResetError(104, "Connection reset by peer")))
+    with pytest.raises(ConnectionResetError):
+        cli("start")
 
 
 def test_the_module_can_be_run():

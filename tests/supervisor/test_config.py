@@ -269,7 +269,7 @@ def test_all_mistakes_are_told_at_once(write):
         f"{path}:venues.lihgter: unknown venue 'lihgter'; did you mean 'lighter'?",
         f"{path}:supervisor.runn_dir: unknown key 'runn_dir'; did you mean 'run_dir'?",
         f"{path}:supervisor.tick_ms: 'fast' will not do; it takes a whole number from 20 to 10000",
-        "--venues: 'binance' will not do; it takes names of venues, and there is no 'binance'; known are",
+        "--venues: 'binance' will not do; it takes names of venues, not 'binance'",
         "environment:PARAPHINA_ASTER_STALE_MS: 'soon' will not do; it takes a whole number from 100 to 3600000",
         f"{path}:venues.lighter.stale_ms: True will not do; it takes a whole number from 100 to 3600000",
         f"{path}:venues.lighter.ws_url: 'ftp://example.org' will not do; it takes a URL that starts with ws or wss",
@@ -399,3 +399,49 @@ def test_variables_of_others_are_left_alone():
 def test_a_misspelt_common_variable_is_a_mistake():
     (mistake,) = mistakes(None, {"PARAPHINA_WS_HEALTHY_TRESHOLD_MS": "1000"})
     assert "PARAPHINA_WS_HEALTHY_THRESHOLD_MS" in mistake
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["wss://", "wss://:443/x", "wss://[::1", "wss://host:99999", "wss://host:port/x", "wss://ho st", "wss://host:0"],
+)
+def test_an_address_that_cannot_be_one_is_a_mistake_and_no_crash_of_a_worker(url):
+    (mistake,) = mistakes(None, {}, {"venues.lighter.ws_url": url})
+    assert "a URL that starts with ws or wss and names a host" in mistake
+
+
+@pytest.mark.parametrize("path", ["a\0b", "/run/\udcff", "a\nb"], ids=["zero byte", "no UTF-8", "line end"])
+def test_a_path_that_cannot_be_written_down_is_a_mistake(path):
+    (mistake,) = mistakes(None, {}, {"supervisor.run_dir": path})
+    assert mistake.startswith("--run-dir: ")
+    assert mistake.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text", [f"[supervisor]\ntick_ms = {'9' * 5000}\n", f"a = {'[' * 20_000}"], ids=["digits", "nesting"]
+)
+def test_what_the_parser_of_toml_gives_up_on_is_a_mistake(write, text):
+    (mistake,) = mistakes(write(text))
+    assert ": not a TOML file: " in mistake
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PARAPHINA_HYPERLIQUID_STALE_MS", "PARAPHINA_HL_STALE_MS"),
+        ("PARAPHINA_HYPERLIQUID_FUNDING_POLL_MS", "PARAPHINA_HL_FUNDING_POLL_MS"),
+        ("HYPERLIQUID_FIXTURE_DIR", "HL_FIXTURE_DIR"),
+    ],
+)
+def test_hyperliquid_spelt_out_in_a_variable_is_not_silently_nothing(variable, meant):
+    assert mistakes(None, {variable: "9000"}) == [
+        f"environment:{variable}: unknown variable {variable!r}; did you mean {meant!r}?"
+    ]
+
+
+def test_an_unknown_venue_is_told_with_the_known_ones_once():
+    (mistake,) = mistakes(None, {}, {"supervisor.venues": "lighter,xyz"})
+    assert mistake == (
+        "--venues: 'lighter,xyz' will not do; it takes names of venues, "
+        "not 'xyz'; known are aster, extended, hyperliquid, lighter, paradex"
+    )

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ipc.errors import AlreadyRunningError, RunDirError
+from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
 from supervisor.lock import InstanceLock, holder_of
 
 
@@ -24,6 +24,16 @@ def test_nobody_holds_a_file_that_is_only_there(run_dir):
 
 def test_the_holder_is_known_by_its_pid(run_dir, held_lock):
     assert holder_of(run_dir.lock) == held_lock
+
+
+def test_a_directory_of_somebody_else_is_not_called_free(run_dir, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("supervisor.lock.os.open", refuse)
+    with pytest.raises(UnknownStateError, match="ask as the user who runs it") as refused:
+        holder_of(run_dir.lock)
+    assert refused.value.exit_code == 4
 
 
 def test_a_second_holder_is_refused_and_told_of_the_first(run_dir, held_lock):

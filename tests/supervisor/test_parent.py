@@ -610,6 +610,14 @@ def test_changed_workers_are_restarted_one_after_the_other(new_world):
     assert len(world.lives("gateway")) == 1
 
 
+def test_the_gateway_moves_with_the_feeds(new_world):
+    world = new_world(supervisor__venues="lighter")
+    world.at(9, lambda: world.environ.update({"PARAPHINA_FEEDS_TCP": "127.0.0.1"}))
+    world.signal_at(10, signal.SIGHUP)
+    world.run(60)
+    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
+
+
 def test_only_what_changed_is_restarted(new_world):
     world = new_world(supervisor__venues="lighter,paradex")
     world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "5000"}))

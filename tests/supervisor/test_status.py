@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from ipc.errors import BoardError, UnknownStateError
+from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, StreamState, WorkerState
 from supervisor import status as module
-from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
 
 S = 1_000_000_000
@@ -395,7 +395,7 @@ def test_pid_that_is_gone_is_none(system, read):
 
 
 def test_pid_of_nobody_names_those_that_are(read):
-    with pytest.raises(UnknownStateError, match=r"no process 'binance' here .*lighter, paradex, gateway, simulator"):
+    with pytest.raises(UsageError, match=r"no process 'binance' here .*lighter, paradex, gateway, simulator"):
         pid_of(read(), "binance")
 
 
@@ -473,3 +473,19 @@ def test_a_dead_system_says_so(read, holder):
 
 def test_never_started_is_one_line(run_dir):
     assert render(read_status(run_dir)) == "supervisor: never started here"
+
+
+# --- what it follows --------------------------------------------------------------------------------------------------
+
+
+def test_the_symbols_of_each_venue(system, run_dir):
+    assert symbols_of(run_dir)["lighter"] == run_dir.describe()["venues"]["lighter"]["symbols"]
+
+
+@pytest.mark.parametrize(
+    "described", ["{}", '{"venues":[]}', '{"venues":null}', '{"venues":{"lighter":{}}}', '{"venues":{"lighter":3}}']
+)
+def test_a_description_of_another_version_is_told(run_dir, described):
+    run_dir.description.write_text(described)
+    with pytest.raises(UnknownStateError, match="its description is of another version"):
+        symbols_of(run_dir)

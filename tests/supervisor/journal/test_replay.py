@@ -268,6 +268,22 @@ def test_the_timing_of_the_recording_is_kept(stage, script, say, monkeypatch):
     assert naps == pytest.approx([0.0, 0.005, 0.010, 0.015, 0.0])
 
 
+def test_what_was_received_long_before_the_recording_keeps_nobody_waiting(stage, script, say, monkeypatch):
+    """A journal begins with what joiners are told once more: instruments of the start, a mark of a minute ago."""
+    naps = []
+    monkeypatch.setattr(Replay, "_idle", lambda _self, seconds, _stop: naps.append(seconds))
+    now = time.monotonic_ns()
+    monkeypatch.setattr(module.time, "monotonic_ns", lambda: now)
+    for number, hours in enumerate((20, 1)):
+        old = say.trade(number)
+        old.flags, old.recv_mono_ns = ("refresh",), say.MONO_NS - hours * 3600 * say.SECOND
+        script.say("trade", old)
+    script.say("trade", say.trade(2)).say("trade", say.trade(3))
+    with stage(speed=1.0) as (replay, _, _):
+        replay.run(lambda: False, lambda _: None)
+    assert sum(naps) == pytest.approx(0.01)
+
+
 def test_a_replay_can_be_stopped(stage, script, say):
     for number in range(50):
         script.say("trade", say.trade(number))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+import time
 from importlib import metadata
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from ipc.events import BookSnapshot, Gap
@@ -254,3 +258,20 @@ def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
     ((what, problem),) = check._watch_accounts(config, run_dir.path)
     assert what == "lighter accepts the credentials of account desk"
     assert problem == "failed: auth_failed: the token is not valid"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("verb", [("check", "--sim"), ("drill", "stall", "--venues", "lighter")], ids=lambda v: v[0])
+def test_a_system_of_its_own_is_ended_when_it_is_told_to_end(run_dir, number, verb):
+    arguments = [*verb, "--run-dir", str(run_dir.path)] if verb[0] == "check" else list(verb)
+    process = subprocess.Popen([sys.executable, "-m", "supervisor", *arguments], stdout=subprocess.DEVNULL)
+    try:
+        while not (started := psutil.Process(process.pid).children()) or not started[0].children():
+            time.sleep(0.02)
+        process.send_signal(number)
+        assert process.wait(30) == 130
+        assert not started[0].is_running()
+    finally:
+        process.kill()
+        process.wait()

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from supervisor.config import load
+from workers.venues import VENUES
 
 
 @pytest.fixture
@@ -32,6 +33,25 @@ def test_show_for_programs(cli, file):
     shown = json.loads(cli("config", "show", "--json", "--config", file).out)
     assert shown["supervisor.markets"] == {"value": ["SOL"], "source": f"{file}:supervisor.markets"}
     assert shown["supervisor.jitter"] == {"value": 0.1, "source": "default"}
+
+
+def test_what_nobody_set_is_shown_as_it_holds(cli, file, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("PARAPHINA_RUN_DIR", raising=False)
+    shown = json.loads(cli("config", "show", "--json", "--config", file).out)
+    wanted = {
+        "supervisor.run_dir": f"{tmp_path}/paraphina",
+        "supervisor.blackbox_dir": f"{tmp_path}/paraphina/blackbox",
+        "venues.lighter.markets": ["SOL"],
+        "venues.lighter.ws_url": VENUES["lighter"].ws_url,
+        "venues.lighter.rest_url": VENUES["lighter"].rest_url,
+        "venues.hyperliquid.ping_interval_ms": VENUES["hyperliquid"].keepalive.interval_s * 1000,
+    }
+    assert {key: shown[key] for key in wanted} == {
+        key: {"value": value, "source": "default"} for key, value in wanted.items()
+    }
+    assert shown["feeds.tcp"] == {"value": None, "source": "default"}
 
 
 def test_the_file_may_come_from_the_environment(cli, file, monkeypatch):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -20,7 +22,7 @@ def line(event, **fields):
 def log(run_dir, tmp_path):
     path = tmp_path / "log"
     path.write_text("".join(f"{text}\n" for text in (line("ws.connected", venue="aster"), line("a.b", n=1), "bare")))
-    run_dir.description.write_text(json.dumps({"pid": 7, "log": str(path)}))
+    run_dir.description.write_text(json.dumps({"pid": 7, "log": str(path), "venues": {"aster": {}, "lighter": {}}}))
     return path
 
 
@@ -44,6 +46,21 @@ def test_only_the_last_lines(cli, log):
 
 def test_only_one_venue(cli, log):
     assert cli("logs", "--venue", "aster", "--json").out == line("ws.connected", venue="aster") + "\n"
+
+
+def test_a_venue_that_is_none_is_refused_and_not_waited_for(cli, log):
+    ran = cli("logs", "--venue", "astre", "--follow")
+    assert (ran.code, ran.out) == (2, "")
+    assert "no process 'astre' here (there are aster, lighter, gateway, simulator)" in ran.err
+
+
+def test_a_reader_that_left_says_nothing_about_the_log(log, run_dir):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ["logs", "--run-dir", str(run_dir.path)]
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run([sys.executable, "-m", "supervisor", *arguments], stdout=output, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_traceback_stands_below_its_line(cli, log):

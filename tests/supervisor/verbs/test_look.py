@@ -108,6 +108,21 @@ def test_an_unknown_channel(cli, system):
     assert ran.err.startswith("paraphina-supervisor: no channel 'books' (channels are book, book20, bbo, trade")
 
 
+@pytest.mark.parametrize("prefix", ["trade.ligther", "trade.light.BTC-PERP", "status.binance", "lifecycle.nobody"])
+def test_a_prefix_that_no_topic_has_is_refused_and_not_waited_for(cli, system, prefix):
+    ran = cli("tail", prefix)
+    assert ran.code == 2
+    assert f"{prefix}: no venue " in ran.err
+
+
+@pytest.mark.parametrize("arguments", [("book", "lighter", "BTC-PERP"), ("funding",), ("top",)], ids=lambda a: a[0])
+def test_a_description_of_another_version_is_one_error(cli, run_dir, held_lock, arguments):
+    run_dir.description.write_text("{}")
+    ran = cli(*arguments)
+    assert (ran.code, ran.out) == (4, "")
+    assert "its description is of another version" in ran.err
+
+
 def test_a_book_that_does_not_come_says_why(cli, worker, monkeypatch):
     monkeypatch.setattr(look, "_FIRST_S", 0.3)
     ran = cli("book", "lighter", "BTC-PERP")

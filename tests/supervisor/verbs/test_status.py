@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -74,6 +76,18 @@ def test_piped_text_has_no_colours(cli, system, held_lock):
     assert "\x1b" not in cli("status").out
 
 
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_no_color_is_heeded_on_a_terminal(system, held_lock, run_dir, no_color, is_coloured):
+    master, slave = os.openpty()
+    try:
+        env = {**os.environ, "NO_COLOR": no_color, "PARAPHINA_RUN_DIR": str(run_dir.path)}
+        subprocess.run([sys.executable, "-m", "supervisor", "status"], stdout=slave, env=env, timeout=60, check=True)
+        assert (b"\x1b[" in os.read(master, 65_536)) is is_coloured
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_pid_of_one(cli, system, held_lock):
     system.process("lighter", PID=os.getpid())
     ran = cli("status", "--pid", "lighter")
@@ -89,8 +103,14 @@ def test_pid_of_one_that_does_not_run(cli, system, held_lock):
 
 def test_pid_of_a_stranger(cli, system, held_lock):
     ran = cli("status", "--pid", "binance")
-    assert ran.code == 4
+    assert ran.code == 2
     assert "there are lighter, paradex, gateway, simulator" in ran.err
+
+
+def test_pid_of_one_where_nothing_ever_ran(cli):
+    ran = cli("status", "--pid", "lighter")
+    assert (ran.code, ran.out) == (3, "")
+    assert "lighter is not running" in ran.err
 
 
 def test_watch_goes_on_until_it_is_interrupted(cli, system, held_lock, monkeypatch):

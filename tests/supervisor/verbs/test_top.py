@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -50,6 +51,13 @@ def test_each_feed_says_how_it_is():
     assert shown(rates={"lighter": 31.6})[-1][3] == "32"
     away = {**VENUE, "state": "backoff", "outage": True, "rss_bytes": None}
     assert shown({"lighter": away})[-1] == ["lighter", "backoff", "OUTAGE", "1/2", "-", "3", "5", "4", "-"]
+
+
+@pytest.mark.parametrize(("term", "can"), [("xterm", True), ("dumb", False), ("unknown", False)])
+def test_a_terminal_that_cannot_redraw_is_shown_it_once(monkeypatch, term, can):
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr(top.sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    assert top._can_redraw() is can
 
 
 def test_nothing_runs(cli):
