@@ -40,6 +40,8 @@ _HEADERS: Final = {
 _QUERY: Final = re.compile(r"\?[\w.%-]+=[^\s'\")]*")
 _TOO_MANY: Final = frozenset({418, 429})
 _PENALTY_S: Final = 10.0
+#: Of a budget, what may be asked at once.
+_AT_ONCE: Final = 1 / 3
 
 
 class RestError(ParaphinaError):
@@ -67,15 +69,17 @@ class RestError(ParaphinaError):
 
 
 class RestBudget:
-    """What one process may ask of a venue: weight per minute, and nothing at all while the venue asks to wait.
+    """What one process may ask of a venue: ``weight_per_min``, and nothing at all while the venue asks to wait.
 
-    Shared by the threads of a worker.
+    A third of it may be asked at once, the rest as the minute goes by, so that no minute has more. The threads of a
+    worker share it.
     """
 
     def __init__(self, weight_per_min: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._bucket = Bucket(weight_per_min, weight_per_min / 60)
+        at_once = weight_per_min * _AT_ONCE
+        self._bucket = Bucket(at_once, (weight_per_min - at_once) / 60)
         self._closed_until_ns = 0
 
     def take(self, weight: float) -> float:

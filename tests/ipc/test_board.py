@@ -79,7 +79,7 @@ WORKER_WORDS = {
     "HELD_BACK": 39,
     "PUBLISHED": 37,
     "NEXT_ACTION": 38,
-    "RESOLVED": 39,
+    "RESOLVED": 40,
     "BEAT": 48,
     "MAIN_SEEN": 49,
     "CUTS": 50,

@@ -320,9 +320,9 @@ def test_a_key_that_resembles_none_gets_the_list(write):
         ("venues.hyperliquid", "stale_ms = -1", "a whole number from 100"),
         ("venues.hyperliquid", 'rest_url = "example.org"', "a URL that starts with http or https"),
         ("venues.hyperliquid", "rest_url = 5", "a URL that starts with http or https"),
-        ("venues.hyperliquid", 'ws_url = "wss://"', "a URL with a host"),
-        ("venues.hyperliquid", 'ws_url = "wss://example.org:stream"', "a URL with a host, and with a port from 0"),
-        ("venues.hyperliquid", 'rest_url = "http://[::1"', "a URL with a host"),
+        ("venues.hyperliquid", 'ws_url = "wss://"', "names a host"),
+        ("venues.hyperliquid", 'ws_url = "wss://example.org:stream"', "names a host"),
+        ("venues.hyperliquid", 'rest_url = "http://[::1"', "names a host"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(write, section, line, wanted):

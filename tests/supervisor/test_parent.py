@@ -610,29 +610,12 @@ def test_changed_workers_are_restarted_one_after_the_other(new_world):
     assert len(world.lives("gateway")) == 1
 
 
-def test_the_gateway_moves_with_the_feeds(new_world):
-    world = new_world(supervisor__venues="lighter")
-    world.at(9, lambda: world.environ.update({"PARAPHINA_FEEDS_TCP": "127.0.0.1"}))
-    world.signal_at(10, signal.SIGHUP)
-    world.run(60)
-    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
-
-
 def test_only_what_changed_is_restarted(new_world):
     world = new_world(supervisor__venues="lighter,paradex")
     world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "5000"}))
     world.ask_at(10, "reload")
     world.run(60)
     assert [len(world.lives(name)) for name in ("lighter", "paradex", "gateway")] == [2, 1, 1]
-
-
-def test_the_gateway_listens_where_the_feeds_now_do(new_world):
-    world = new_world(supervisor__venues="lighter")
-    world.at(9, lambda: world.flags.update({"feeds.tcp": "127.0.0.1"}))
-    world.signal_at(10, signal.SIGHUP)
-    world.run(60)
-    assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
-    assert world.lives("gateway")[0].died_s == 10
 
 
 def test_a_venue_is_added_and_another_removed(new_world):

@@ -464,7 +464,7 @@ def stop():
 @pytest.fixture
 def fetching(board, client, clock, stop):
     client.answers["/book/BTC-PERP"] = b"71"
-    venue = FakeVenue(limits=Limits(9, 9, rest_weight_per_min=100))
+    venue = FakeVenue(limits=Limits(9, 9, rest_weight_per_min=300))
     return FetchLane(venue, settings(), 1, board, RestBudget(1e6), stop)
 
 
@@ -500,7 +500,7 @@ def test_looking_costs_at_most_a_quarter_of_the_venues_limit(fetching, client, s
     for _ in range(8):
         fetching.ask(Fetch(route_of(), purpose), receiver)
     fetching.run()
-    # A book weighs 5; a quarter of 100 is 25.
+    # A book weighs 5; a quarter of 300 is 75, of which a third may go at once.
     assert [fetched.reason for fetched in receiver.given] == [None] * 5 + [Reason.RATE_LIMITED] * 3
     assert len(client.calls) == 5
 
@@ -537,6 +537,7 @@ def test_what_waits_already_is_not_asked_for_twice(fetching, client, stop):
     assert (len(receiver.given), len(away.shown), len(client.calls)) == (1, 1, 2)
     stop.clear()
     receiver.given.clear()
+    route.is_fetching = True
     fetching.ask(Fetch(route, "bridge"), receiver)
     fetching.run()
     assert len(receiver.given) == 1, "what was answered can be asked for again"

@@ -258,8 +258,8 @@ def test_venue_that_asks_to_wait_is_heard_even_when_the_body_never_comes(new_cli
 
 def test_request_over_the_budget_is_not_sent(new_client, clock):
     with HttpPeer(reply()) as peer:
-        client = new_client(peer.url, RestBudget(60, clock.monotonic_ns))
-        client.call(Request("/a", weight=50), 10)
+        client = new_client(peer.url, RestBudget(90, clock.monotonic_ns))
+        client.call(Request("/a", weight=20), 10)
         error = failure(client, Request("/b", weight=20))
         assert error.reason is Reason.RATE_LIMITED
         assert error.retry_after_s == pytest.approx(10.0)
@@ -269,7 +269,7 @@ def test_request_over_the_budget_is_not_sent(new_client, clock):
 
 
 def test_budget_is_empty_after_a_penalty(clock):
-    budget = RestBudget(60, clock.monotonic_ns)
+    budget = RestBudget(90, clock.monotonic_ns)
     assert budget.take(1) == 0
     budget.penalise(5)
     assert budget.take(1) == pytest.approx(5)
@@ -279,22 +279,33 @@ def test_budget_is_empty_after_a_penalty(clock):
     assert budget.take(1) == pytest.approx(1)
 
 
-def test_longer_of_two_penalties_holds(clock):
+def test_no_minute_has_more_than_the_budget(clock):
     budget = RestBudget(60, clock.monotonic_ns)
+    granted = []
+    for second in range(180):
+        granted += [second] * sum(budget.take(1) == 0 for _ in range(60))
+        clock.advance(1)
+    assert granted.count(0) == 20, "a third at once"
+    assert max(sum(first <= second < first + 60 for second in granted) for first in range(120)) <= 60
+    assert 38 <= sum(second >= 120 for second in granted) <= 41
+
+
+def test_longer_of_two_penalties_holds(clock):
+    budget = RestBudget(90, clock.monotonic_ns)
     budget.penalise(30)
     budget.penalise(5)
     assert budget.take(1) == pytest.approx(30)
 
 
 def test_refused_request_is_never_told_to_wait_for_nothing(clock):
-    budget = RestBudget(60, clock.monotonic_ns)
-    assert budget.take(60) == 0
+    budget = RestBudget(90, clock.monotonic_ns)
+    assert budget.take(30) == 0
     clock.advance(0.9999999)
     assert budget.take(1) >= 0.001
 
 
 def test_budget_is_shared_by_threads():
-    budget = RestBudget(1000, FakeClock().monotonic_ns)
+    budget = RestBudget(3000, FakeClock().monotonic_ns)
     granted = []
 
     def ask():
