@@ -29,13 +29,6 @@ BTC = ("lighter", "BTC-PERP")
 PATIENCE_S = 30.0
 
 
-def node_modules() -> str | None:
-    """Where Node finds its ZeroMQ here; None where it does not."""
-    places = (os.environ.get("NODE_PATH", ""), str(ROOT / "node_modules"))
-    found = (place for place in places if place and (Path(place) / "zeromq").exists())
-    return next(found, None) if shutil.which("node") else None
-
-
 class Worker:
     """A worker of one book, which is what joiners and those who ask are sent while it ``answers``."""
 
@@ -124,11 +117,8 @@ def reader(request, run_dir):
     if request.param.endswith(".py"):
         command = [sys.executable, str(source)]
     else:
-        modules = node_modules()
-        if modules is None:
-            pytest.skip("needs Node and its package zeromq (NODE_PATH)")
         shutil.copy(source, run_dir)
-        (run_dir / "node_modules").symlink_to(modules)
+        (run_dir / "node_modules").symlink_to(request.getfixturevalue("node_modules"))
         command = ["node", str(run_dir / source.name)]
     reader = Reader(command, run_dir)
     yield reader
