@@ -133,6 +133,7 @@ class Reports:
             failures=child.life.backoff.failures,
             reasons=",".join(death.reason for death in recent),
             uptimes_s=",".join(f"{death.uptime_ns / _NS:.1f}" for death in recent),
+            within_s=round((recent[-1].at_ns - recent[0].at_ns) / _NS, 1) if recent else None,
             next_try_in_s=self._delay_s(child),
         )
 

@@ -178,6 +178,7 @@ def test_a_crash_loop_is_one_line_per_longest_delay(reports, child, logged):
     assert (level, fields["failures"]) == ("ERROR", 91)
     assert fields["reasons"] == ",".join(["crash"] * 5)
     assert fields["uptimes_s"] == ",".join(["0.0"] * 5)
+    assert fields["within_s"] == 4.0
     assert child.row[WorkerWord.CRASH_LOOP] == 1
 
 
