@@ -29,7 +29,7 @@ from ipc.events import AccountEvent, Balance, Event, Fill, Heartbeat, Margin, Or
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
 from ipc.remote import Remote
-from ipc.rundir import RunDir, default_path
+from ipc.rundir import RunDir, run_dir_of
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import ACCOUNT_CHANNELS, VENUES
 
@@ -239,7 +239,7 @@ class AccountFeed:
     """A subscription to the accounts of one or more venues; a context manager, for one thread.
 
     Args:
-        run_dir: The system's run directory; None takes the default one.
+        run_dir: The system's run directory; None takes the one that the environment names, else the default one.
         venues: Whose accounts; None takes all that are followed.
         remote: A system that is reached over TCP; None reads the run directory of one on this machine.
         context: A ZeroMQ context to share; None makes one.
@@ -260,7 +260,7 @@ class AccountFeed:
     ) -> None:
         self.malformed = 0
         self._clock = clock
-        directory = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
+        directory = run_dir_of(run_dir, os.environ)
         names = tuple(venues) if venues is not None else _followed(directory) if remote is None else VENUES
         if not names:
             raise FeedError(

@@ -30,7 +30,7 @@ from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle
 from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
 from ipc.remote import Remote
 from ipc.replica import BookReplica
-from ipc.rundir import RunDir, default_path
+from ipc.rundir import RunDir, run_dir_of
 from ipc.topics import CHANNELS, VENUES, topic_of
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
@@ -70,7 +70,7 @@ class Subscription:
     """Where to connect and what to subscribe; shared by the feeds with and without asyncio.
 
     Args:
-        run_dir: The system's run directory; None takes the default one.
+        run_dir: The system's run directory; None takes the one that the environment names, else the default one.
         venues: Which venues; None takes all.
         channels: Which channels.
         symbols: Which symbols; None takes all.
@@ -85,7 +85,7 @@ class Subscription:
         symbols: Sequence[str] | None,
         remote: Remote | None = None,
     ) -> None:
-        self.run_dir = RunDir(Path(run_dir) if run_dir else default_path(os.environ))
+        self.run_dir = run_dir_of(run_dir, os.environ)
         self._remote = remote
         if remote is None:
             self.endpoints = _endpoints(self.run_dir, venues)
@@ -148,7 +148,7 @@ class Feed:
     """A subscription to one or more venues of a running system; a context manager.
 
     Args:
-        run_dir: The system's run directory; None takes the default one.
+        run_dir: The system's run directory; None takes the one that the environment names, else the default one.
         venues: Which venues; None takes all.
         channels: Which channels; ``heartbeat`` and ``status`` are always there. What happens to processes is always
             listened to as well, and told with the channel ``lifecycle``.

@@ -17,7 +17,7 @@ import msgspec
 
 from ipc.errors import NotRunningError, RunDirError, UnknownStateError
 
-__all__ = ["RunDir", "default_path", "replace_file"]
+__all__ = ["RunDir", "default_path", "replace_file", "run_dir_of"]
 
 #: Linux: sun_path is 108 bytes with its final zero.
 _MAX_SOCKET_PATH: Final = 107
@@ -29,6 +29,12 @@ def default_path(environ: Mapping[str, str]) -> Path:
     """``$XDG_RUNTIME_DIR/paraphina``, else ``/dev/shm/paraphina-<uid>``."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     return Path(runtime) / "paraphina" if runtime else Path(f"/dev/shm/paraphina-{os.getuid()}")  # noqa: S108
+
+
+def run_dir_of(path: str | Path | None, environ: Mapping[str, str]) -> RunDir:
+    """The run directory at ``path``, else at ``$PARAPHINA_RUN_DIR``, else the default one."""
+    path = path or environ.get("PARAPHINA_RUN_DIR")
+    return RunDir(Path(path) if path else default_path(environ))
 
 
 def replace_file(path: Path, data: bytes) -> None:

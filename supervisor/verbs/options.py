@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import click
 
 from ipc.errors import NotRunningError
-from ipc.rundir import RunDir, default_path
+from ipc.rundir import RunDir, run_dir_of
 
 __all__ = ["FiniteRange", "end_as_interrupted", "json_option", "open_run_dir", "require_running", "run_dir_option"]
 
@@ -37,7 +36,7 @@ class FiniteRange(click.FloatRange):
 
 def open_run_dir(path: str | None) -> RunDir:
     """The run directory that a user means."""
-    return RunDir(Path(path) if path else default_path(os.environ))
+    return run_dir_of(path, os.environ)
 
 
 def end_as_interrupted() -> None:

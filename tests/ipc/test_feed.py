@@ -376,12 +376,19 @@ def test_description_of_another_shape_falls_back_to_the_usual_endpoints(
 
 
 def test_feed_reads_the_default_run_directory_with_a_context_of_its_own(short_dir: Path, monkeypatch) -> None:
+    monkeypatch.delenv("PARAPHINA_RUN_DIR", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_dir))
     with Feed() as feed:
         assert feed.run_dir.path == short_dir / "paraphina"
         assert feed.poll() is None
         context = feed._context
     assert context.closed
+
+
+def test_feed_reads_the_run_directory_that_the_environment_names(short_dir: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PARAPHINA_RUN_DIR", str(short_dir))
+    with Feed() as feed:
+        assert feed.run_dir.path == short_dir
 
 
 def test_closing_a_feed_leaves_a_shared_context_open(feed: Feed, context: zmq.Context) -> None:

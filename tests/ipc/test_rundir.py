@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from ipc.errors import NotRunningError, RunDirError, UnknownStateError
-from ipc.rundir import RunDir, default_path, replace_file
+from ipc.rundir import RunDir, default_path, replace_file, run_dir_of
 
 
 def test_default_is_the_users_runtime_directory() -> None:
     assert default_path({"XDG_RUNTIME_DIR": "/run/user/7"}) == Path("/run/user/7/paraphina")
+
+
+def test_run_dir_that_is_named_goes_before_that_of_the_environment_and_that_before_the_default():
+    environ = {"XDG_RUNTIME_DIR": "/run/user/7", "PARAPHINA_RUN_DIR": "/run/desk"}
+    assert run_dir_of("/run/other", environ).path == Path("/run/other")
+    assert run_dir_of(None, environ).path == Path("/run/desk")
+    assert run_dir_of(None, environ | {"PARAPHINA_RUN_DIR": ""}).path == Path("/run/user/7/paraphina")
 
 
 @pytest.mark.parametrize("environ", [{}, {"XDG_RUNTIME_DIR": ""}])
