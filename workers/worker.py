@@ -419,7 +419,7 @@ class Worker:
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             Connection(
-                Session(self._venue, plan, listings, self._policy(), self._pace),
+                Session(self._venue, plan, listings, self._policy(number), self._pace),
                 settings,
                 number,
                 self._board,
@@ -431,7 +431,7 @@ class Worker:
             for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
         ]
 
-    def _policy(self) -> Policy:
+    def _policy(self, number: int) -> Policy:
         settings, keepalive = self._settings, self._venue.keepalive
         ping_ms, pong_ms = settings.ping_interval_ms, settings.pong_timeout_ms
         return Policy(
@@ -439,7 +439,7 @@ class Worker:
             ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
             pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
             venue_flows=self._watchdog.venue_flows,
-            stagger=settings.slot / 8,
+            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8,
         )
 
     def _disconnect(self, reason: Reason) -> None:

@@ -321,6 +321,18 @@ def test_more_connections_than_the_board_can_show_are_not_made(new_bench, events
     assert events("worker.too_many_connections")[0]["wanted"] == 40
 
 
+def test_connections_of_a_worker_are_not_renewed_together(new_bench):
+    class Wide(FakeVenue):
+        def connections(self, _listings, ws_url, _options):
+            return tuple(Plan(f"book.{number}", ws_url, ()) for number in range(5))
+
+    bench = new_bench(Wide())
+    bench.take(BTC, ETH)
+    staggers = [connection.session._policy.stagger for connection in bench.connections]
+    assert len(set(staggers)) == 5
+    assert all(0 <= stagger < 1 for stagger in staggers)
+
+
 def test_full_disk_leaves_the_worker_undescribed_and_running(bench, events, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
