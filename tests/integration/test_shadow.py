@@ -510,7 +510,6 @@ def test_a_run_with_a_kill_and_a_stall_meets_the_criteria_and_is_reported(watche
     lighter, paradex = result["venues"]["lighter"], result["venues"]["paradex"]
     assert lighter["crashes"] == {"count": 1, "recovered": 1, "reasons": {"killed": 1}}
     assert lighter["restarts"] == 1
-    assert paradex["reconnects"] >= 1
     assert paradex["gaps"].get("stale_watchdog") == 2, "one for each book"
     assert paradex["ages_ms"]["max"] > 1000, "the stall shows in the true ages"
     assert result["venues"]["aster"]["reconnects"] == 0
