@@ -67,6 +67,8 @@ class BookKeeper:
         self._crossings = 0
         #: Whether this connection gave a book that could be applied.
         self._has_applied = False
+        #: Whether the last frame was left out for being old.
+        self._is_refusing = False
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -74,6 +76,7 @@ class BookKeeper:
         """A whole book from the stream."""
         if self._rule is Rule.SNAPSHOTS and self._is_regression(event):
             self.ignored += 1
+            self._is_refusing = True
             return None
         event.cause = self.cause
         return self._take(event)
@@ -143,10 +146,10 @@ class BookKeeper:
     def lose(self, cause: Cause = "subscribe") -> bool:
         """The connection is gone, or a resync begins: wait for a snapshot. Whether the book had been usable."""
         usable = self.usable
-        if not self._has_applied:
-            # Two servers may disagree on the time; the one that answers now is not refused for ever.
+        if self._is_refusing or not self._has_applied:
+            # A clock was set back, or two servers disagree; the one that answers now is not refused for ever.
             self.exchange_ns = None
-        self._has_applied = False
+        self._has_applied = self._is_refusing = False
         self._lose(cause)
         self._buffer.clear()
         return usable
@@ -223,6 +226,7 @@ class BookKeeper:
         except ValueError as error:
             return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
         self._has_book = self._has_applied = True
+        self._is_refusing = False
         self._depth = event.depth
         self._venue_symbol = event.venue_symbol
         self.venue_seq = event.venue_seq

@@ -109,6 +109,22 @@ def test_server_that_stays_behind_is_not_refused_for_ever(snapshots):
     assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
 
 
+def test_server_whose_frames_were_refused_to_the_end_is_believed_on_the_next_connection(snapshots):
+    """Its clock was set back, and something else ended the connection before the silence was noticed."""
+    snapshots.on_snapshot(snapshot(None, ns=2000))
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
+    snapshots.lose()
+    assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
+
+
+def test_one_frame_out_of_order_does_not_end_the_order_of_time(snapshots):
+    snapshots.on_snapshot(snapshot(None, ns=2000))
+    assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
+    snapshots.on_snapshot(snapshot(None, ns=2001))
+    snapshots.lose()
+    assert snapshots.on_snapshot(snapshot(None, ns=2000)) is None
+
+
 def test_server_that_sets_its_clock_back_is_believed_after_a_silence(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=2000))
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
