@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import ParaphinaError
-from supervisor.verbs.options import end_as_interrupted, run_dir_option
+from supervisor.verbs.options import configured_run_dir, end_as_interrupted, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -37,11 +37,10 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     With --live (or --sim) each venue's answers are looked into, and its feed is watched for a while in a system of its
     own: does the continuity rule that we rely on still hold, and does the venue accept the account's credentials?
     """
-    from ipc.rundir import RunDir, default_path
     from supervisor.config import load
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
-    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
+    directory = configured_run_dir(config.run_dir)
     findings = [*_look_at_machine(), *_look_at_directory(directory), *_look_at_accounts(config)]
     if live:
         findings += list(_look_at_venues(config))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +13,15 @@ import click
 from ipc.errors import NotRunningError
 from ipc.rundir import RunDir, run_dir_of
 
-__all__ = ["FiniteRange", "end_as_interrupted", "json_option", "open_run_dir", "require_running", "run_dir_option"]
+__all__ = [
+    "FiniteRange",
+    "configured_run_dir",
+    "end_as_interrupted",
+    "json_option",
+    "open_run_dir",
+    "require_running",
+    "run_dir_option",
+]
 
 run_dir_option = click.option(
     "--run-dir",
@@ -37,6 +46,11 @@ class FiniteRange(click.FloatRange):
 def open_run_dir(path: str | None) -> RunDir:
     """The run directory that a user means."""
     return run_dir_of(path, os.environ)
+
+
+def configured_run_dir(path: str | None) -> RunDir:
+    """The run directory of a configuration, which holds wherever its processes go."""
+    return run_dir_of(Path(path).absolute() if path else None, os.environ)
 
 
 def end_as_interrupted() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
-from supervisor.verbs.options import FiniteRange, run_dir_option
+from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -73,7 +73,6 @@ def start(
 
     TERM and INT stop it in order; a second one at once.
     """
-    from ipc.rundir import RunDir, default_path
     from supervisor.config import load
 
     flags: dict[str, object] = {}
@@ -86,7 +85,7 @@ def start(
         return load(config_path, os.environ, flags)
 
     config = read()
-    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
+    directory = configured_run_dir(config.run_dir)
     directory.prepare()
     if sim_tls and not sim:
         raise UsageError("there are no simulated venues", where="--sim-tls", advice="it goes with --sim")

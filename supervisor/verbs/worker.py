@@ -6,12 +6,11 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import click
 
 from ipc.errors import UsageError
-from supervisor.verbs.options import run_dir_option
+from supervisor.verbs.options import configured_run_dir, run_dir_option
 
 __all__ = ["worker"]
 
@@ -28,7 +27,6 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
 
     from ipc import log
     from ipc.board import Board
-    from ipc.rundir import RunDir, default_path
     from supervisor.config import load
     from supervisor.lock import InstanceLock
     from supervisor.system import System, worker_settings
@@ -46,7 +44,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
         if url is not None:
             flags[f"venues.{venue}.{key}"] = url
     config = load(config_path, os.environ, flags)
-    directory = RunDir(Path(config.run_dir).absolute() if config.run_dir else default_path(os.environ))
+    directory = configured_run_dir(config.run_dir)
     directory.prepare()
     InstanceLock(directory.lock)
     protect()
