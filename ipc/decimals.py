@@ -1,12 +1,22 @@
-"""Decimal text: prices, sizes and rates as this project carries them, without a float on the way."""
+"""Decimal text: prices, sizes and rates as this project carries them, without a float on the way.
+
+The one place that says what a decimal is: ASCII digits with at most one point, a minus before them where the quantity
+may be negative, an exponent behind them. Whitespace, ``+``, underscores, digits of other scripts, ``NaN`` and
+``Infinity``, all of which :class:`decimal.Decimal` and :func:`float` accept, are no decimals.
+"""
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localcontext
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["difference", "is_zero", "plain", "rate_per_8h", "scale_rate", "shortest"]
+__all__ = ["difference", "is_zero", "number", "plain", "plain_text", "rate_per_8h", "scale_rate", "shortest"]
+
+_DECIMAL: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
+#: Characters of a decimal text at most; the longest number of moderate size needs about sixty.
+_MAX_LENGTH: Final = 128
 
 _EIGHT_HOURS_S: Final = 28_800
 #: Decimal exponent beyond which a number is taken for rubbish.
@@ -17,14 +27,38 @@ _ZERO: Final = Decimal(0)
 _EXACT: Final = Context(prec=2 * _MAX_MAGNITUDE + 40)
 
 
-def is_zero(size: str) -> bool:
-    """Whether decimal text has the value zero: ``0``, ``0.000``, ``.0``."""
-    return not size.strip("0.")
+def is_zero(text: str) -> bool:
+    """Tell whether decimal text has the value zero: ``0``, ``0.000``, ``.0``, ``-0.0``, ``0E-8``.
+
+    Raises:
+        ValueError: Not a decimal; the empty text is none.
+    """
+    digits = text.replace(".", "", 1)
+    if digits.isdecimal() and digits.isascii():
+        return not digits.strip("0")
+    return not number(text)
 
 
-def plain(number: Decimal | int) -> str:
-    """A number as the shortest plain decimal, without an exponent."""
-    return shortest(str(number))
+def plain_text(text: str) -> str:
+    """Return decimal text as it is, but for an exponent, which is written out, and the sign of a zero, which goes.
+
+    Raises:
+        ValueError: Not a decimal, or one that no price, size or rate can be.
+    """
+    digits = text.replace(".", "", 1)
+    if digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_MAGNITUDE:
+        return text
+    value = number(text)
+    return text if value and "e" not in text and "E" not in text else f"{value:f}"
+
+
+def plain(value: Decimal | int) -> str:
+    """Return a number as the shortest plain decimal, without an exponent.
+
+    Raises:
+        ValueError: It is not finite, or of a size that no price, size or rate can have.
+    """
+    return shortest(str(value))
 
 
 @lru_cache(maxsize=16_384)
@@ -35,7 +69,7 @@ def shortest(text: str) -> str:
         ValueError: Not a finite decimal number, or one that no price, size or rate can be.
     """
     # Nearly every price is plain as it is; made a number first it costs thrice as much.
-    digits = text if _is_plain(text) else f"{_number(text):f}"
+    digits = text if _is_plain(text) else f"{number(text):f}"
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
     return "0" if digits == "-0" else digits
@@ -48,7 +82,7 @@ def difference(minuend: str, subtrahend: str) -> str:
         ValueError: One of them is not a number.
     """
     with localcontext(_EXACT):
-        return plain(_number(minuend) - _number(subtrahend))
+        return plain(number(minuend) - number(subtrahend))
 
 
 @lru_cache(maxsize=4096)
@@ -60,7 +94,7 @@ def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
     """
     if rate is None or not interval_s:
         return None
-    per_8h = _number(rate) * _EIGHT_HOURS_S / interval_s
+    per_8h = number(rate) * _EIGHT_HOURS_S / interval_s
     try:
         rounded = per_8h.quantize(_TWELVE_PLACES, ROUND_HALF_EVEN)
         return f"{rounded or abs(rounded):f}"
@@ -74,7 +108,7 @@ def scale_rate(rate: str | None, divisor: int) -> str | None:
     Raises:
         ValueError: The rate is not a number.
     """
-    return None if rate is None else plain(_number(rate) / divisor)
+    return None if rate is None else plain(number(rate) / divisor)
 
 
 def _is_plain(text: str) -> bool:
@@ -84,12 +118,15 @@ def _is_plain(text: str) -> bool:
     return is_whole and fraction.isdecimal() and text.isascii() and len(text) <= _MAX_MAGNITUDE
 
 
-def _number(text: str) -> Decimal:
-    """The number in a text that comes from outside; one of absurd size would cost memory and is refused."""
-    try:
-        number = Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(f"not a decimal number: {text!r}") from error
-    if not number.is_finite() or (number and abs(number.adjusted()) > _MAX_MAGNITUDE):
-        raise ValueError(f"not a number of this world: {text[:40]!r}")
-    return number or _ZERO  # a zero may have any exponent
+def number(text: str) -> Decimal:
+    """Return the number in a text that comes from outside.
+
+    Raises:
+        ValueError: Not a decimal; or so long, large or small that it would cost memory to write out.
+    """
+    if len(text) > _MAX_LENGTH or not _DECIMAL.fullmatch(text):
+        raise ValueError(f"not a decimal number: {text[:40]!r}")
+    value = Decimal(text)
+    if value and abs(value.adjusted()) > _MAX_MAGNITUDE:
+        raise ValueError(f"a number out of range: {text[:40]!r}")
+    return value or _ZERO  # a zero may have any exponent

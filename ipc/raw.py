@@ -7,7 +7,7 @@ One record is one thing that happened to one session. In a file it is one JSON o
 from __future__ import annotations
 
 import base64
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -110,7 +110,7 @@ def decode_line(line: bytes) -> RawHeader | RawRecord:
         DecodeError: It is none.
     """
     try:
-        record = cast("RawHeader | RawRecord", _decoder.decode(line))
+        record = _decoder.decode(line)
         if isinstance(record, RawRecord) and record.b64 is not None:
             base64.b64decode(record.b64, validate=True)
     except (ValueError, RecursionError) as error:

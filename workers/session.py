@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any, Final
 
+from ipc.checks import checked
 from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
@@ -18,6 +19,7 @@ from workers.books import BookKeeper, Broken, Outcome
 from workers.budget import Bucket
 from workers.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
 from workers.routes import Route
+from workers.rows import InvalidRow
 from workers.subscriptions import Subscriptions
 from workers.venues.venue import (
     Ack,
@@ -77,7 +79,8 @@ class Session:
         pace: Of the messages to the venue, shared by the sessions of a worker and used within a turn; None for one of
             its own.
 
-    ``malformed`` counts frames that could not be decoded, ``unrouted`` events of markets that are not followed.
+    ``malformed`` counts frames that could not be decoded, ``invalid_rows`` rows that were left out of frames,
+    ``unrouted`` events of markets that are not followed.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Session:
         self.connection = connection
         self.todo = Todo()
         self.malformed = 0
+        self.invalid_rows = 0
         self.unrouted = 0
         self._venue = venue
         self._policy = policy
@@ -129,6 +133,7 @@ class Session:
             Ping: self._on_ping,
             Refused: self._on_refused,
             Shutdown: self._on_shutdown,
+            InvalidRow: self._on_invalid_row,
         }
         self._now = 0
         self._next_tick_ns = 0
@@ -332,6 +337,8 @@ class Session:
         if route is None:
             self.unrouted += 1
             return
+        if not self._is_valid(event):
+            return
         route.applied_ns = self._now
         if route.state is not StreamState.LIVE:
             self.todo.change(route, StreamState.LIVE, route.reason)
@@ -341,6 +348,8 @@ class Session:
         route = self._plain[type(event)].get(event.symbol)  # type: ignore[arg-type]
         if route is None:
             self.unrouted += 1
+            return
+        if not self._is_valid(event):
             return
         if route.state is not StreamState.LIVE:
             self.todo.change(route, StreamState.LIVE, route.reason)
@@ -354,6 +363,15 @@ class Session:
             out.append((route, None))
             return
         out.append((route, event))
+
+    def _is_valid(self, event: Bbo | Mark | Funding | Trade | Liquidation) -> bool:
+        """Check an event's numbers; an event with an invalid one is left out and reported, its neighbours are not."""
+        try:
+            checked(event)
+        except ValueError as error:
+            self._report_invalid(InvalidRow(f"{type(event).__name__.lower()} {event.symbol}", str(error)))
+            return False
+        return True
 
     def _is_backlog_over(self, route: Route) -> bool:
         """Whether history would have come by now; a market without any shows that by nothing else."""
@@ -387,6 +405,13 @@ class Session:
             if route.is_trusted:
                 self._recovery.gap(route, broken, "session", "reconnect", out)
         self.todo.close(Reason.SEQ_GAP, f"frame {item.seq} came after {last}")
+
+    def _on_invalid_row(self, item: InvalidRow, out: list[Publication]) -> None:  # noqa: ARG002
+        self._report_invalid(item)
+
+    def _report_invalid(self, row: InvalidRow) -> None:
+        self.invalid_rows += 1
+        self.todo.note("ws.invalid_row", what=row.what, error=row.error)
 
     def _on_malformed(self, error: Exception, payload: memoryview | bytes) -> None:
         self.malformed += 1

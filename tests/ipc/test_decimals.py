@@ -17,7 +17,7 @@ numbers = st.decimals(min_value=Decimal("-1e20"), max_value=Decimal("1e20"), pla
 spellings = st.builds(
     lambda number, spell: spell(number),
     numbers,
-    st.sampled_from([str, lambda n: f"{n:f}", lambda n: f"{n:f}000", lambda n: f"{n:E}", lambda n: f"{n:+f}"]),
+    st.sampled_from([str, lambda n: f"{n:f}", lambda n: f"{n:f}000", lambda n: f"{n:E}", lambda n: f"{n:e}"]),
 )
 sizes = st.decimals(min_value=Decimal("-1e12"), max_value=Decimal("1e12"), places=10).map(str)
 rates = st.decimals(min_value=Decimal(-1), max_value=Decimal(1), places=14)
@@ -63,7 +63,28 @@ def test_shortest_of_what_venues_write(text: str, short: str) -> None:
     assert shortest(text) == short
 
 
-@pytest.mark.parametrize("text", ["", "abc", "NaN", "sNaN", "Infinity", "-inf", "1,5", "0x10", "1.2.3", "--1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "abc",
+        "NaN",
+        "sNaN",
+        "Infinity",
+        "-inf",
+        "1,5",
+        "0x10",
+        "1.2.3",
+        "--1",
+        "1_00",
+        " 100 ",
+        "+100",
+        "١٠٠",
+        "1e",
+        "5\n",
+    ],
+)
 def test_what_is_no_number_is_refused(text: str) -> None:
     for refuse in (shortest, lambda rate: rate_per_8h(rate, 3600), lambda rate: scale_rate(rate, 100)):
         with pytest.raises(ValueError):
@@ -72,7 +93,7 @@ def test_what_is_no_number_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1e31", "1e-31", "-1e999999", "1e-999999"])
 def test_number_of_absurd_size_is_refused_before_it_costs_memory(text: str) -> None:
-    with pytest.raises(ValueError, match="not a number of this world"):
+    with pytest.raises(ValueError, match="out of range"):
         shortest(text)
 
 

@@ -21,6 +21,7 @@ from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Instrument, Level
 from ipc.health import Reason, Stream
 from ipc.topics import symbol_of
+from workers.rows import InvalidRow
 
 __all__ = [
     "Ack",
@@ -291,7 +292,7 @@ class RelativeDelta:
     prev_venue_seq: int | None
 
 
-Control: TypeAlias = Ack | Unsubscribed | Pong | Ping | Refused | Shutdown | FrameSeq | RelativeDelta
+Control: TypeAlias = Ack | Unsubscribed | Pong | Ping | Refused | Shutdown | FrameSeq | RelativeDelta | InvalidRow
 #: What a frame decodes to, in its order. Frames that carry nothing for us decode to nothing.
 Item: TypeAlias = Event | Control
 

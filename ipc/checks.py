@@ -1,0 +1,68 @@
+"""What an event's decimals must be before it is published: the one rule for all venues, public and private.
+
+Levels of books are checked by :mod:`ipc.orderbook`, which must look at each of them anyway.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ipc.decimals import number, plain_text
+from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, Mark, Order, Payment, Position, Trade
+
+__all__ = ["checked"]
+
+#: The decimals of an event: which must be above zero, which may be zero but not negative, which may have a sign.
+#: All may be None where the schema allows it.
+_FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]] = {
+    Trade: (("price", "size"), (), ()),
+    Liquidation: (("price", "size"), (), ()),
+    Bbo: (("bid_price", "ask_price", "bid_size", "ask_size"), (), ()),
+    Mark: (("mark_price", "index_price"), ("open_interest", "open_interest_notional"), ()),
+    Funding: ((), (), ("rate", "rate_native", "rate_8h")),
+    Fill: (("price", "size"), (), ("fee",)),
+    Order: (("price",), ("size", "filled"), ()),
+    Position: (("entry_price", "mark_price"), ("liquidation_price",), ("size", "unrealised_pnl")),
+    Balance: ((), (), ("total", "available")),
+    Margin: ((), (), ("equity", "available", "initial_margin", "maintenance_margin")),
+    Payment: ((), (), ("amount", "rate")),
+}
+_INT64: Final = 1 << 63
+
+
+def checked(event: Event) -> Event:
+    """Return the event with plain decimals; ``exchange_ns`` outside int64 becomes None.
+
+    Raises:
+        ValueError: A field is not a decimal, or has a value that it cannot have; it names the field.
+    """
+    if event.exchange_ns is not None and not 0 < event.exchange_ns < _INT64:
+        event.exchange_ns = None
+    above_zero, not_negative, signed = _FIELDS.get(type(event), ((), (), ()))
+    for name in above_zero:
+        if (text := getattr(event, name)) is not None:
+            _check(event, name, text, is_zero_allowed=False)
+    for name in not_negative:
+        if (text := getattr(event, name)) is not None:
+            _check(event, name, text, is_zero_allowed=True)
+    for name in signed:
+        if (text := getattr(event, name)) is not None:
+            _set_plain(event, name, text)
+    return event
+
+
+def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:
+    digits = text.replace(".", "", 1)
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 30 and (is_zero_allowed or digits.strip("0")):
+        return  # what nearly every value is
+    _set_plain(event, name, text)
+    value = number(text)
+    if value < 0 or (not value and not is_zero_allowed):
+        raise ValueError(f"{name} {text[:40]!r}: {'negative' if value < 0 else 'zero'}")
+
+
+def _set_plain(event: Any, name: str, text: str) -> None:
+    try:
+        setattr(event, name, plain_text(text))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
