@@ -16,8 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from ipc.errors import NotRunningError, RunDirError, UnknownStateError
+from ipc.health import Reason, StreamState
 
-__all__ = ["RunDir", "default_path", "replace_file", "run_dir_of"]
+__all__ = ["AccountWords", "RunDir", "default_path", "replace_file", "run_dir_of"]
 
 #: Linux: sun_path is 108 bytes with its final zero.
 _MAX_SOCKET_PATH: Final = 107
@@ -48,6 +49,24 @@ def replace_file(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class AccountWords(msgspec.Struct, frozen=True):
+    """The state of an account's stream with its reason and text: one file, so that no reader sees one without the rest.
+
+    Attributes:
+        account: The account's alias.
+        state: None before the worker has published any.
+        reason: The last one; it stays when the stream is live again.
+        since_ns: Since when this holds, monotonic; 0 with a state of None.
+        says: The reason in words, without secrets; None when there is nothing to explain.
+    """
+
+    account: str | None = None
+    state: StreamState | None = None
+    reason: Reason | None = None
+    since_ns: int = 0
+    says: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +203,12 @@ class RunDir:
         except (FileNotFoundError, UnknownStateError):
             return {}
 
-    def account_words(self, venue: str) -> dict[str, Any]:
-        """What a worker wrote of its account; empty when there is none."""
+    def account_words(self, venue: str) -> AccountWords:
+        """Return what a worker wrote of its account; without a name when it wrote nothing that can be read."""
         try:
-            return self._read(self.account_description(venue))
-        except (FileNotFoundError, UnknownStateError):
-            return {}
+            return msgspec.json.decode(self.account_description(venue).read_bytes(), type=AccountWords)
+        except (OSError, ValueError, RecursionError):
+            return AccountWords()
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

@@ -210,12 +210,21 @@ def _venue(
 def _account(
     run_dir: RunDir, name: str, described: Mapping[str, Any], board: Board, now: int, *, is_running: bool
 ) -> dict[str, Any]:
-    """The account's stream, where one is followed: it has no markets, and its reason stands in words as well."""
+    """Return the account's stream, where one is followed: it has no markets, and a text that goes with its reason.
+
+    State, reason and text come from one file. The board's stamp is read before the file, which is written first: a
+    file that is older than the stamp could not be replaced (a full disk), and its text belongs to something else.
+    """
     if Stream.ACCOUNT not in described["streams"]:
         return {}
+    since_ns = board.cell(described["slot"], 0, Stream.ACCOUNT)[CellWord.SINCE]
     stream = _stream(board, described["slot"], Stream.ACCOUNT, ["account"], now, is_running=is_running)
     words = run_dir.account_words(name)
-    return {"account": {**stream, "markets": {}, "account": words.get("account"), "says": words.get("says")}}
+    says = None
+    if words.state is not None and words.since_ns >= since_ns > 0:
+        says, stream["reason"] = words.says, _text(words.reason)
+        stream["state"] = str(words.state) if is_running else stream["state"]
+    return {"account": {**stream, "markets": {}, "account": words.account, "says": says}}
 
 
 def _session(row: Row, now: int) -> dict[str, Any]:

@@ -1,8 +1,13 @@
-"""What all tests share: property tests do not judge speed, for the cores they run on are shared and noisy."""
+"""What all tests share: property tests do not judge speed, for the cores they run on are shared and noisy,
+and no test depends on how the run was started.
+"""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
+from inherited import reset_signals
 
 settings.register_profile("noisy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("noisy_machine")
+
+reset_signals()

@@ -13,6 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def _faults_are_undone(request):
+    """Whatever a test does to a system that it shares with others, and however it ends, they find none of it."""
+    shared = [request.getfixturevalue(name) for name in ("system", "sim", "desk") if name in request.fixturenames]
+    yield
+    for system in shared:
+        system.mend()
+
+
 @pytest.fixture(scope="session")
 def node_modules(tmp_path_factory):
     """A directory with Node's ZeroMQ: the one that is there, else one that npm fills."""

@@ -4,10 +4,12 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ipc.errors import NotRunningError, RunDirError, UnknownStateError
-from ipc.rundir import RunDir, default_path, replace_file, run_dir_of
+from ipc.health import Reason, StreamState
+from ipc.rundir import AccountWords, RunDir, default_path, replace_file, run_dir_of
 
 
 def test_default_is_the_users_runtime_directory() -> None:
@@ -252,11 +254,12 @@ def test_worker_says_of_itself_what_it_wrote(tmp_path: Path) -> None:
 
 
 def test_worker_says_of_its_account_what_it_wrote(tmp_path: Path) -> None:
-    assert RunDir(tmp_path).account_words("aster") == {}
-    replace_file(RunDir(tmp_path).account_description("aster"), b'{"account": "desk"}')
-    assert RunDir(tmp_path).account_words("aster") == {"account": "desk"}
+    assert RunDir(tmp_path).account_words("aster") == AccountWords()
+    words = AccountWords("desk", StreamState.FAILED, Reason.AUTH_FAILED, 5, "the key is unknown")
+    replace_file(RunDir(tmp_path).account_description("aster"), msgspec.json.encode(words))
+    assert RunDir(tmp_path).account_words("aster") == words
     replace_file(RunDir(tmp_path).account_description("aster"), b"{")
-    assert RunDir(tmp_path).account_words("aster") == {}
+    assert RunDir(tmp_path).account_words("aster") == AccountWords()
 
 
 def test_worker_that_wrote_nothing_or_rubbish_says_nothing(tmp_path: Path) -> None:

@@ -130,6 +130,12 @@ class SimulatorProcess:
         """End all faults of a venue."""
         self.fault(venue, "clear")
 
+    def mend(self) -> None:
+        """End all faults, and let the markets move."""
+        for venue in self.urls:
+            self.clear(venue)
+        self.resume()
+
     def activity(self, venue: str, symbol: str, factor: float) -> None:
         """Make a market busier or quieter."""
         assert self.ask(f"/activity/{venue}/{symbol}", {"factor": factor})[0] == 200

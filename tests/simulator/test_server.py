@@ -48,8 +48,7 @@ MARKS = ("depthUpdate", "SNAPSHOT", "DELTA", "/order_book")
 @pytest.fixture(autouse=True)
 def _without_faults(sim):
     yield
-    for venue in VENUES:
-        sim.clear(venue)
+    sim.mend()
 
 
 def dial(sim, venue, path=""):
@@ -327,8 +326,7 @@ def test_a_wrong_order_is_answered_with_advice(sim):
 def secure(secure_sim):
     """The simulator that speaks TLS, without faults afterwards."""
     yield secure_sim
-    for venue in VENUES:
-        secure_sim.clear(venue)
+    secure_sim.mend()
 
 
 @contextlib.contextmanager

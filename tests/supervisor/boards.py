@@ -12,11 +12,15 @@ from ipc.rundir import RunDir
 __all__ = ["NOW", "WrittenSystem"]
 
 S = 1_000_000_000
-MS = 1_000_000
 #: The moment at which status is read.
 NOW = 5_000 * S
 _STREAMS = ("book", "trade", "mark", "funding_poll")
 _SLOTS = {"lighter": 3, "paradex": 4, "gateway": 5, "simulator": 6}
+
+
+def ago(seconds: float) -> int:
+    """The moment so long before :data:`NOW`, ns; just after the boot where the machine is younger than that."""
+    return max(1, NOW - round(seconds * S))
 
 
 class WrittenSystem:
@@ -34,11 +38,11 @@ class WrittenSystem:
             "simulator": None,
         }
         self.board = Board.create(run_dir.board, 1)
-        self.header(PARENT_PID=4711, PARENT_STARTED=NOW - 1000 * S, PARENT_BEAT=NOW - 100 * MS, FORKS=3)
+        self.header(PARENT_PID=4711, PARENT_STARTED=ago(1000), PARENT_BEAT=ago(0.1), FORKS=3)
         for name in ("lighter", "paradex", "gateway"):
-            self.process(name, WorkerState.LIVE, PID=5000 + _SLOTS[name], STATE_SINCE=NOW - 990 * S, GENERATION=1)
+            self.process(name, WorkerState.LIVE, PID=5000 + _SLOTS[name], STATE_SINCE=ago(990), GENERATION=1)
         for name in ("lighter", "paradex"):
-            self.process(name, FORKED=NOW - 999 * S, FIRST_FRESH=NOW - 998 * S, BOOKS_WANTED=2, BOOKS_USABLE=2)
+            self.process(name, FORKED=ago(999), FIRST_FRESH=ago(998), BOOKS_WANTED=2, BOOKS_USABLE=2)
             for stream in _STREAMS:
                 for symbol in symbols:
                     self.cell(name, stream, symbol, StreamState.LIVE, age_ms=50, limit_ms=10_000)
@@ -100,12 +104,12 @@ class WrittenSystem:
         row = self.board.cell(_SLOTS[venue], self.symbols.index(symbol), Stream(stream))
         given = {
             CellWord.STATE: None if state is None else code_of(state),
-            CellWord.LAST_PARSED: None if age_ms is None else NOW - age_ms * MS,
-            CellWord.LAST_PUBLISHED: None if age_ms is None else NOW - age_ms * MS,
+            CellWord.LAST_PARSED: None if age_ms is None else ago(age_ms / 1000),
+            CellWord.LAST_PUBLISHED: None if age_ms is None else ago(age_ms / 1000),
             CellWord.LIMIT_MS: limit_ms,
             CellWord.REASON: None if reason is None else code_of(reason),
             CellWord.RECONNECTS: reconnects,
-            CellWord.SINCE: None if since_ms is None else NOW - since_ms * MS,
+            CellWord.SINCE: None if since_ms is None else ago(since_ms / 1000),
         }
         for word, value in given.items():
             if value is not None:

@@ -7,10 +7,13 @@ import os
 from types import SimpleNamespace
 
 import click
+import msgspec
 import pytest
 
+from ipc.board import CellWord
 from ipc.errors import BoardError, UnknownStateError, UsageError
-from ipc.health import Phase, Reason, StreamState, WorkerState
+from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
+from ipc.rundir import AccountWords
 from supervisor import status as module
 from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
@@ -130,6 +133,46 @@ def test_the_next_start(read, system, now, in_s, expected):
     system.process("lighter", WorkerState.BACKOFF, NEXT_START=now + in_s * S, PID=0)
     venue = read()["venues"]["lighter"]
     assert (venue["state"], venue["next_start_in_s"], venue["pid"]) == ("backoff", expected, None)
+
+
+@pytest.fixture
+def account(system, run_dir, now):
+    """The account of lighter: what stands on the board, and what in its file."""
+    system.described["venues"]["lighter"]["streams"].append("account")
+    system.describe()
+    cell = system.board.cell(system.described["venues"]["lighter"]["slot"], 0, Stream.ACCOUNT)
+
+    def write(state, reason, words, *, late_ns=0):
+        cell[CellWord.STATE], cell[CellWord.REASON] = code_of(state), code_of(reason)
+        cell[CellWord.SINCE] = now - 5 * S
+        told = AccountWords("desk", *words[:2], now - 5 * S - late_ns, *words[2:])
+        run_dir.account_description("lighter").write_bytes(msgspec.json.encode(told))
+
+    return write
+
+
+def of_account(read):
+    told = read()["venues"]["lighter"]["streams"]["account"]
+    return told["account"], told["state"], told["reason"], told["says"]
+
+
+def test_an_accounts_state_comes_with_the_reason_and_the_text_that_belong_to_it(read, account):
+    refused = (StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
+    account(StreamState.LIVE, Reason.SERVER_CLOSE, refused, late_ns=-1)  # the board is about to follow
+    assert of_account(read) == ("desk", "failed", "auth_failed", "the token has expired")
+    account(StreamState.FAILED, Reason.AUTH_FAILED, refused)
+    assert of_account(read) == ("desk", "failed", "auth_failed", "the token has expired")
+
+
+def test_a_text_that_could_not_be_replaced_is_not_shown_beside_another_reason(read, account):
+    account(StreamState.BACKOFF, Reason.SERVER_CLOSE, (StreamState.FAILED, Reason.AUTH_FAILED, "expired"), late_ns=1)
+    assert of_account(read) == ("desk", "backoff", "server_close", None)
+
+
+def test_an_account_of_a_system_that_is_over_is_off(read, account, holder):
+    account(StreamState.LIVE, Reason.AUTH_FAILED, (StreamState.LIVE, Reason.AUTH_FAILED, None))
+    holder.pid = None
+    assert of_account(read) == ("desk", "off", "auth_failed", None)
 
 
 def test_sessions_by_their_names(read, system, run_dir, now):

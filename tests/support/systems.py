@@ -153,6 +153,14 @@ class System:
         """Inject a fault."""
         self.admin(f"/fault/{venue}", {"fault": name, **arguments})
 
+    def mend(self) -> None:
+        """End all faults, and let the markets move."""
+        simulated = self.run_dir.describe()["simulator"]
+        for venue in simulated["venues"] if simulated else ():
+            self.fault(venue, "clear")
+        if simulated:
+            self.admin("/resume", {})
+
     def truth(self, venue: str, symbol: str) -> dict[str, Any]:
         """What the market really is."""
         return self.admin(f"/truth/{venue}/{symbol}")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 from fake_publisher import FakePublisher
@@ -13,6 +14,7 @@ from ipc.board import Board
 from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason, Stream
+from ipc.rundir import AccountWords
 from workers.accounts.account import AccountSide, Login, Renewal, Snapshot
 from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
@@ -210,8 +212,14 @@ class Told:
     def __init__(self, board: Board) -> None:
         self.publisher = FakePublisher()
         self.cell = board.cell(SLOT, 0, Stream.ACCOUNT)
-        self.described: list[str | None] = []
-        self.statement = Statement(VENUE, ALIAS, self.publisher, self.cell, self.described.append)
+        self.words: list[AccountWords] = []
+        self.statement = Statement(VENUE, ALIAS, self.publisher, self.cell, self.words.append)
+
+    @property
+    def described(self) -> list[str | None]:
+        """The texts that stood beside the states, each once."""
+        texts = [None, *(words.says for words in self.words)]
+        return [text for before, text in pairwise(texts) if text != before]
 
     @property
     def sent(self) -> list[Any]:

@@ -17,7 +17,7 @@ from ipc.health import Reason, Stream
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.remote import Listener
-from ipc.rundir import RunDir, replace_file
+from ipc.rundir import AccountWords, RunDir, replace_file
 from workers.accounts.account import AccountSide
 from workers.accounts.calls import Caller
 from workers.accounts.reconciler import Reconciler
@@ -98,7 +98,7 @@ class AccountRunner:
             publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe)
-        self._describe(None)
+        self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
         cutters = (Cutter(), Cutter())
@@ -151,11 +151,10 @@ class AccountRunner:
         for cutter in self._cutters:
             cutter.cut(Reason.REQUESTED)
 
-    def _describe(self, says: str | None) -> None:
-        """Write down what is text; the board has only words."""
-        text = {"account": self._alias, "says": says}
+    def _describe(self, words: AccountWords) -> None:
+        """Replace the account's description: state, reason and text in one file, for a reader needs all three."""
         try:
-            replace_file(self._description, msgspec.json.encode(text))
+            replace_file(self._description, msgspec.json.encode(words))
         except OSError as error:
             log.warning("account.undescribed", venue=self._venue.name, error=str(error))
 

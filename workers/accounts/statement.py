@@ -12,6 +12,7 @@ from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, P
 from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
+from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.account import AllPositions, Snapshot
 from workers.accounts.ledger import Ledger
@@ -34,14 +35,14 @@ class Statement:
         alias: What it is called.
         publisher: The account's feed, apart from the venue's public one.
         cell: Its stream on the board.
-        describe: Writes down what its state is in words.
+        describe: Publish the state with its reason and text where ``status`` reads them.
     """
 
     def __init__(
-        self, venue: str, alias: str, publisher: Publisher, cell: Row, describe: Callable[[str | None], None]
+        self, venue: str, alias: str, publisher: Publisher, cell: Row, describe: Callable[[AccountWords], None]
     ) -> None:
         self.ledger = Ledger()
-        self._venue = venue
+        self._venue, self._alias = venue, alias
         self._publisher = publisher
         self._cell = cell
         self._describe = describe
@@ -50,6 +51,7 @@ class Statement:
         self._heartbeat = publisher.topic(Topic("heartbeat", venue, ""))
         self._state: StreamState | None = None
         self._reason: Reason | None = None
+        self._last_reason: Reason | None = None
         self._says: str | None = None
 
     @property
@@ -114,7 +116,10 @@ class Statement:
             previous, self._state = self._state, state
             if (previous, self._reason, self._says) == (state, reason, says):
                 return
-            self._reason = reason
+            self._reason, self._says = reason, says
+            self._last_reason = reason or self._last_reason
+            # Before the board: whoever read the stamp there finds words that are at least as new.
+            self._describe(AccountWords(self._alias, state, self._last_reason, now, says))
             self._cell[CellWord.STATE] = code_of(state)
             if reason is not None:
                 self._cell[CellWord.REASON] = code_of(reason)
@@ -136,9 +141,6 @@ class Statement:
             )
             self._stamp(event)
             self._publisher.send_latest(self._status, Stream.ACCOUNT, event)
-        if says != self._says:
-            self._says = says
-            self._describe(says)
         tell = log.error if state is StreamState.FAILED else log.info
         tell("account.state", venue=self._venue, state=state, reason=reason, text=says, attempt=attempt or None)
 

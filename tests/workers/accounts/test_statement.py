@@ -14,6 +14,7 @@ from ipc.board import Board, CellWord
 from ipc.events import Heartbeat, Status
 from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import hide
+from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS
 from workers.accounts import statement as module
 from workers.accounts.account import AllPositions, Snapshot
@@ -172,6 +173,21 @@ def test_a_state_is_told_to_subscribers_the_board_and_in_words(told: Told, clock
     assert told.statement.state is StreamState.BACKOFF
 
 
+def test_no_reader_sees_a_state_without_its_text(told: Told, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words are written before the board is, so whoever reads the board first finds words that go with it."""
+    seen: list[tuple[AccountWords, int]] = []
+    describe = lambda words: seen.append((words, told.cell[CellWord.SINCE]))  # noqa: E731
+    monkeypatch.setattr(told.statement, "_describe", describe)
+    told.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
+    first = clock.now_ns
+    clock.advance(1)
+    told.statement.tell(StreamState.LIVE, None, None)
+    assert seen == [
+        (AccountWords(ALIAS, StreamState.FAILED, Reason.AUTH_FAILED, first, "the token has expired"), 0),
+        (AccountWords(ALIAS, StreamState.LIVE, Reason.AUTH_FAILED, clock.now_ns, None), first),
+    ]
+
+
 def test_a_state_that_lasts_is_told_once(told: Told) -> None:
     for _ in range(3):
         told.statement.tell(StreamState.LIVE, None, None)
@@ -216,7 +232,7 @@ def test_hearing_something_stamps_the_board(told: Told) -> None:
 def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(told: Told) -> None:
     hide("planted-user-91c4")
     told.statement.tell(StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4")
-    assert "planted-user-91c4" not in str(told.described)
+    assert "planted-user-91c4" not in str(told.words)
 
 
 # --- the heartbeat ------------------------------------------------------------------------------------------------
