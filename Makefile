@@ -1,8 +1,10 @@
 # Two commands do everything: `make demo` and `make test`. Both install into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+PARAPHINA_SHADOW ?= 3h
+PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
-.PHONY: demo test bench lint unit coverage integration soak docs clean
+.PHONY: demo test bench lint unit coverage integration soak soak-shadow docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -35,6 +37,10 @@ integration: .venv/tested
 # Long runs; PARAPHINA_SOAK_S says how many seconds each may take (an hour).
 soak: .venv/tested
 	$(BIN)/pytest -m soak tests/soak tests/integration/test_pipeline.py
+
+# Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
+soak-shadow: .venv/tested
+	PYTHONPATH=.:tests/support $(BIN)/python -m shadowed --duration $(PARAPHINA_SHADOW) --report $(PARAPHINA_SHADOW_REPORT)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
