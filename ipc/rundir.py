@@ -137,6 +137,10 @@ class RunDir:
         """What a venue's worker remembers of its account over restarts."""
         return self.path / f"{venue}.account.memory"
 
+    def account_published(self, venue: str, alias: str) -> Path:
+        """Which fills and payments of an account a venue's workers have published."""
+        return self.path / f"{venue}.account.{alias}.published"
+
     def account_description(self, venue: str) -> Path:
         """What a venue's worker says of its account in text."""
         return self.path / f"{venue}.account.json"

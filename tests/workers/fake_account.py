@@ -205,6 +205,9 @@ class FakeReconciler:
     def ask(self):
         self.heard.append("ask")
 
+    def ask_later(self):
+        self.heard.append("ask later")
+
 
 class Told:
     """A statement, with what was told through it: ``sent`` to subscribers, ``described`` in words."""

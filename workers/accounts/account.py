@@ -7,27 +7,34 @@ bodies of the answers, so that they stay free of sockets; whoever drives them do
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final, TypeAlias, TypeVar
+from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 
-from ipc.events import AccountEvent
+from ipc.events import AccountEvent, Position
 from ipc.health import Reason
 from workers.accounts.secrets import Secrets
+from workers.rows import InvalidRow
 from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, Request
 
 __all__ = [
     "AccountItem",
     "AccountSide",
     "AllPositions",
+    "Covers",
     "Expired",
+    "Leg",
+    "LegName",
     "LoggedIn",
     "Login",
     "LoginError",
     "Renewal",
     "Snapshot",
     "Steps",
+    "everything",
+    "nothing",
     "pinging_often",
+    "unless_invalid",
     "without_calls",
 ]
 
@@ -92,18 +99,58 @@ class Renewal:
     messages: tuple[bytes, ...] = field(default=(), repr=False)
 
 
+#: Tells whether a list is complete for a market (by the venue's name) or for an asset. Only then does it mean anything
+#: that something is not listed.
+Covers: TypeAlias = Callable[[str | None], bool]
+
+
+def everything(name: str | None) -> bool:  # noqa: ARG001
+    """Cover all markets or assets."""
+    return True
+
+
+def nothing(name: str | None) -> bool:  # noqa: ARG001
+    """Cover no market or asset: the list is a part, and nobody knows of what."""
+    return False
+
+
+def unless_invalid(rows: Iterable[object]) -> Covers:
+    """Return what a list covers: everything, or nothing when a row of it was left out as invalid."""
+    return nothing if any(isinstance(row, InvalidRow) for row in rows) else everything
+
+
+#: ``both`` is the position of an account that has one a market.
+LegName: TypeAlias = Literal["both", "long", "short"]
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One leg of a market's position, where an account may be long and short at once; its size has a sign."""
+
+    name: LegName
+    position: Position
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The account as the venue tells it on request.
+    """Return value of :meth:`AccountSide.snapshot`: the account as the venue describes it on request.
 
-    ``events`` hold all open orders, what the venue tells of orders that closed of late, all positions, balances, margin
-    and the fills that were asked for. ``open_orders`` lists all orders that are open, by id: what is not among them is
-    open no more. Where ``has_all_balances``, the same holds for assets.
+    Attributes:
+        events: Open orders, orders that closed of late, positions or their legs, balances, margin, and the fills and
+            payments that were asked for.
+        open_orders: Ids of all orders that are open in the markets that ``orders_of`` covers.
+        invalid: Rows of the answers that were left out.
+        orders_of: Where an order that is not in ``open_orders`` is open no more.
+        positions_of: Where a position, or a leg, that is not in ``events`` is flat.
+        balances_of: Which assets are held no more when they are not in ``events``.
     """
 
-    events: tuple[AccountEvent, ...]
+    events: tuple[AccountEvent | Leg, ...]
     open_orders: frozenset[str]
-    has_all_balances: bool = True
+    invalid: tuple[InvalidRow, ...] = ()
+    orders_of: Covers = everything
+    positions_of: Covers = everything
+    balances_of: Covers = everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +167,14 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class AllPositions:
-    """The positions before this in the frame are all there are; by the venue's names."""
+    """The positions before this in the frame are all that there are in the markets that ``of`` covers."""
 
     venue_symbols: frozenset[str | None]
+    of: Covers = everything
 
 
 #: What a private frame decodes to.
-AccountItem: TypeAlias = AccountEvent | AllPositions | LoggedIn | Expired | Refused | Ping | Pong
+AccountItem: TypeAlias = AccountEvent | Leg | AllPositions | InvalidRow | LoggedIn | Expired | Refused | Ping | Pong
 
 
 class AccountSide(ABC):
@@ -160,7 +208,10 @@ class AccountSide(ABC):
 
     @abstractmethod
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
-        """What a private frame holds; stateless.
+        """Return what a private frame holds; stateless.
+
+        A row that is invalid, or another account's, is an ``InvalidRow`` in its place and costs its neighbours nothing.
+        Decimals need no check here: that of all events is made in one place, before the ledger.
 
         Raises:
             DecodeError: The frame does not have the documented shape.
@@ -170,7 +221,9 @@ class AccountSide(ABC):
     def snapshot(
         self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> Steps[Snapshot]:
-        """The account's orders, positions, balances and margin as they are, and its fills since ``since_ms``.
+        """Return the account's orders, positions, balances and margin as they are, and its fills since ``since_ms``.
+
+        Rows are validated one by one, as in :meth:`decode`. A list with an invalid row covers nothing.
 
         Raises:
             LoginError: The venue refuses the credentials.

@@ -28,6 +28,7 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    nothing,
     pinging_often,
     without_calls,
 )
@@ -237,7 +238,7 @@ class ExtendedAccount(AccountSide):
         events += _balance_told(body, account)
         # The balance is that of the collateral; what else is held, the stream alone tells.
         open_ids = frozenset(order.order_id for order in open_orders)
-        return Snapshot(tuple(events), open_ids, has_all_balances=False)
+        return Snapshot(tuple(events), open_ids, balances_of=nothing)
 
 
 # --- frames -------------------------------------------------------------------------------------------------------

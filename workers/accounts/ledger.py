@@ -1,100 +1,151 @@
-"""What is known of an account, so that every fill is told once and no older state after a newer one. Pure.
+"""What is known of an account, so that every fill is published once and no older state after a newer one. Pure.
 
-Two sources tell of an account: the stream pushes changes, and REST answers with everything now and then. An answer can
-be older than a push that came while it was under way; :attr:`Ledger.pushes`, read before asking, tells that.
+Two sources describe an account: the stream pushes changes, and REST answers with everything now and then. An answer may
+be older than a push that came while it was under way, which :attr:`Ledger.pushes`, read before the request, shows.
+
+One rule decides between them, see :meth:`Ledger._wins`: an answer replaces whatever was pushed before it was requested,
+whatever the times of the two say (a venue may stamp a position with its last trade); it never replaces what was pushed
+since. Between pushes the venue's times decide, and the later arrival where these are equal or missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from decimal import Decimal, localcontext
 from typing import Final, TypeAlias
 
 import msgspec
 
-from ipc.decimals import is_zero, shortest
+from ipc.decimals import is_zero, number, plain, shortest
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position
+from workers.accounts.account import Covers, Leg, LegName, everything, nothing
 
-__all__ = ["Ledger"]
+__all__ = ["Ledger", "OnceKey", "once_key"]
 
 #: Ids of fills and payments, and orders, that are remembered; the oldest go.
 _REMEMBERED: Final = 100_000
 _OPEN: Final = frozenset({"open", "untriggered"})
-#: What an event is the state of: a kind, and which of it.
-_Key: TypeAlias = tuple[str, str | None]
+#: Digits enough for a sum of any two decimals that an event may have.
+_EXACT: Final = 100
+#: What an event is the state of: a kind, which of it, and which leg of that.
+_Key: TypeAlias = tuple[str, str | None, str]
+#: What is published once: the channel, and which of it.
+OnceKey: TypeAlias = tuple[str, str]
 #: Stamps and marks that make no difference between two states.
 _NO_DIFFERENCE: Final = frozenset(
     {"snapshot", "exchange_ns", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "flags"}
 )
+_OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
+_OTHER_LEG: Final[dict[LegName, LegName]] = {"long": "short", "short": "long"}
 
 
 class Ledger:
     """One account's state.
 
-    ``pushes`` counts what the stream told. ``repeated`` counts fills and payments that came again, ``outdated`` states
-    that were older than what was known, ``contested`` answers that a push overtook. ``unpushed`` are the fills that
-    REST told of and the stream has not: it is late, or deaf.
+    Args:
+        published: Fills and payments that were published before this life of the worker, oldest first.
+
+    Attributes:
+        pushes: Number of states that the stream pushed.
+        repeated: Number of fills and payments that came again.
+        outdated: Number of states that were older than what was known.
+        contested: Number of answers that a push overtook.
+        unpushed: Fills that REST told of and the stream has not: it is late, or deaf.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, published: Iterable[OnceKey] = ()) -> None:
         self.pushes = 0
         self.repeated = 0
         self.outdated = 0
         self.contested = 0
         self.unpushed: set[str] = set()
-        self._fills: dict[str, None] = {}
-        self._payments: dict[str, None] = {}
+        #: By channel and id; the value tells whether it was published in an earlier life and not seen in this one.
+        self._once: dict[str, dict[str, bool]] = {"fill": {}, "payment": {}}
+        for channel, event_id in published:
+            self._once[channel][event_id] = True
         self._orders: dict[str, Order] = {}
         self._states: dict[_Key, AccountEvent] = {}
+        #: By the venue's name of the market.
+        self._legs: dict[str | None, dict[LegName, Position]] = {}
+        #: Where the last list of positions was complete: a leg that was never heard of is flat there.
+        self._legs_of: Covers = nothing
         self._pushed: dict[_Key, int] = {}
-        #: The newest time of anything told, ns; what is told without a time does not make an older one new again.
+        #: The newest time of any state, ns; a state without a time does not make an older one new again.
         self._newest_ns: dict[_Key, int] = {}
 
-    def take(self, event: AccountEvent, asked_at: int | None = None) -> bool:
-        """Whether an event says something new; it is then known.
+    def take(self, item: AccountEvent | Leg, asked_at: int | None = None) -> AccountEvent | None:
+        """Note an event, and return what is new for the account's subscribers.
 
         Args:
-            event: What was told.
-            asked_at: For an answer: :attr:`pushes` when it was asked for. None for a push.
+            item: What came; its decimals are valid.
+            asked_at: For an answer: :attr:`pushes` when it was requested. None for a push.
+
+        Returns:
+            The event to publish: the one that came, or the net position that a leg leads to. None when it says nothing
+            new.
         """
-        if isinstance(event, Fill):
-            return self._take_fill(event.fill_id, is_pushed=asked_at is None)
-        if isinstance(event, Payment):
-            return self._take_once(event.payment_id, self._payments)
-        key = _key(event)
-        if asked_at is None:
-            self.pushes += 1
-            self._pushed[key] = self.pushes
-        elif self._pushed.get(key, 0) > asked_at:
-            self.contested += 1
+        if isinstance(item, Fill | Payment):
+            return self._take_once(item, is_pushed=asked_at is None)
+        item = Leg("both", item) if isinstance(item, Position) else item
+        state = item.position if isinstance(item, Leg) else item
+        key = _key(item)
+        if not self._wins(key, state, asked_at):
+            return None
+        if isinstance(item, Leg):
+            return self._take_leg(item)
+        if isinstance(item, Order):
+            return self._take_order(item, is_listed=asked_at is not None)
+        return self._take_state(key, item)
+
+    def is_from_earlier_life(self, event: AccountEvent) -> bool:
+        """Tell once of a fill or payment, which came again, that it was published before the worker's start."""
+        if not isinstance(event, Fill | Payment):
             return False
-        if isinstance(event, Order):
-            return self._take_order(key, event, is_listed=asked_at is not None)
-        return self._take_state(key, event)
+        channel, event_id = once_key(event)
+        is_earlier = self._once[channel].get(event_id, False)
+        if is_earlier:
+            self._once[channel][event_id] = False
+        return is_earlier
 
-    def closed_unseen(self, open_orders: Iterable[str], asked_at: int) -> list[Order]:
-        """Orders that were open when REST was asked and that it did not list: how they ended was missed.
+    def published(self) -> list[OnceKey]:
+        """Return the fills and payments that are known, oldest first."""
+        return [(channel, event_id) for channel, known in self._once.items() for event_id in known]
 
-        They are told as ``filled`` when the fills say so, else as ``closed``. Should the venue list one after all, it
-        opens again.
+    def closed_unseen(self, open_orders: Iterable[str], asked_at: int, covers: Covers = everything) -> list[Order]:
+        """Return the orders that were open when REST was asked and that its list lacks: how they ended was missed.
+
+        They are ``filled`` when the fills say so, else ``closed``. Should the venue list one after all, it opens again.
+
+        Args:
+            open_orders: Ids of the orders that are listed.
+            asked_at: :attr:`pushes` when the list was requested.
+            covers: Where the list is complete.
         """
         listed = frozenset(open_orders)
-        missing = [order for order in self.open_orders() if order.order_id not in listed]
+        missing = [order for order in self.open_orders() if order.order_id not in listed and covers(order.venue_symbol)]
         return [_presumed(order) for order in missing if self._is_untouched(order, asked_at)]
 
-    def flat_positions(self, listed: Iterable[str | None], asked_at: int | None = None) -> list[Position]:
-        """Positions that were held and are not among all that the venue ``listed``, by its names for their markets."""
-        symbols = frozenset(listed)
-        held = [state for state in self._states.values() if isinstance(state, Position) and not is_zero(state.size)]
-        return [
-            msgspec.structs.replace(
-                position, size="0", entry_price=None, unrealised_pnl=None, liquidation_price=None, exchange_ns=None
-            )
-            for position in held
-            if position.venue_symbol not in symbols and self._is_untouched(position, asked_at)
-        ]
+    def flat_positions(
+        self, listed: Collection[tuple[str | None, LegName]], asked_at: int | None = None, covers: Covers = everything
+    ) -> list[Leg]:
+        """Return the legs that a list lacks where it is complete, with a size of zero.
 
-    def empty_balances(self, listed: Iterable[str], asked_at: int) -> list[Balance]:
-        """What was held of assets that are not among all that the venue ``listed``."""
+        Args:
+            listed: Market, by the venue's name, and leg of each position that is listed.
+            asked_at: :attr:`pushes` when the list was requested; None for a list that was pushed.
+            covers: Where the list is complete.
+        """
+        self._legs_of = covers
+        missing = [
+            Leg(name, _flat(position, is_listed=asked_at is not None))
+            for symbol, legs in self._legs.items()
+            for name, position in self._wanted(legs)
+            if (symbol, name) not in listed and covers(symbol)
+        ]
+        return [leg for leg in missing if self._is_untouched(leg, asked_at)]
+
+    def empty_balances(self, listed: Iterable[str], asked_at: int, covers: Covers = everything) -> list[Balance]:
+        """Return what was held of assets that are not ``listed`` where the list is complete, with a total of zero."""
         assets = frozenset(listed)
         held = [state for state in self._states.values() if isinstance(state, Balance) and not is_zero(state.total)]
         return [
@@ -102,47 +153,74 @@ class Ledger:
                 balance, total="0", available=None if balance.available is None else "0", exchange_ns=None
             )
             for balance in held
-            if balance.asset not in assets and self._is_untouched(balance, asked_at)
+            if balance.asset not in assets and covers(balance.asset) and self._is_untouched(balance, asked_at)
         ]
 
     def open_orders(self) -> list[Order]:
-        """The orders that are open as far as is known."""
+        """Return the orders that are open as far as is known."""
         return [order for order in self._orders.values() if order.status in _OPEN]
 
-    def _take_fill(self, fill_id: str, *, is_pushed: bool) -> bool:
-        is_new = self._take_once(fill_id, self._fills)
+    # --- what comes once --------------------------------------------------------------------------------------------
+
+    def _take_once(self, event: Fill | Payment, *, is_pushed: bool) -> AccountEvent | None:
+        channel, event_id = once_key(event)
+        known = self._once[channel]
+        is_new = event_id not in known
+        if isinstance(event, Fill):
+            self._note_source(event_id, is_pushed=is_pushed, is_new=is_new)
+        if not is_new:
+            self.repeated += 1
+            return None
+        if isinstance(event, Fill) and f"{event.fill_id}:{_OTHER_SIDE[event.side]}" in known:
+            event.fill_id = event_id  # we traded with ourselves: two fills of one id
+        known[event_id] = False
+        if len(known) > _REMEMBERED:
+            del known[next(iter(known))]
+        return event
+
+    def _note_source(self, fill_id: str, *, is_pushed: bool, is_new: bool) -> None:
         if is_pushed:
             self.unpushed.discard(fill_id)
         elif is_new:
             self.unpushed.add(fill_id)
-        return is_new
 
-    def _take_once(self, event_id: str, known: dict[str, None]) -> bool:
-        if event_id in known:
-            self.repeated += 1
+    # --- states -----------------------------------------------------------------------------------------------------
+
+    def _wins(self, key: _Key, state: AccountEvent, asked_at: int | None) -> bool:
+        """Tell whether a state replaces what is known of its key: the one rule between pushes and answers.
+
+        A state that wins leaves its time behind, which later pushes are compared with.
+        """
+        newest_ns = self._newest_ns.get(key, 0)
+        at_ns = state.exchange_ns or 0
+        if asked_at is None:
+            self.pushes += 1
+            if at_ns and at_ns < newest_ns:
+                self.outdated += 1
+                return False
+            self._pushed[key] = self.pushes
+        elif self._pushed.get(key, 0) > asked_at:
+            self.contested += 1
             return False
-        known[event_id] = None
-        if len(known) > _REMEMBERED:
-            del known[next(iter(known))]
+        if at_ns:
+            self._newest_ns[key] = max(newest_ns, at_ns)
         return True
 
-    def _is_untouched(self, event: AccountEvent, asked_at: int | None) -> bool:
-        """Whether nothing was pushed of it since REST was asked; for the list of a push that does not matter."""
-        return asked_at is None or self._pushed.get(_key(event), 0) <= asked_at
+    def _is_untouched(self, item: AccountEvent | Leg, asked_at: int | None) -> bool:
+        """Tell whether nothing of it was pushed since REST was asked; for the list of a push that does not matter."""
+        return asked_at is None or self._pushed.get(_key(item), 0) <= asked_at
 
-    def _take_order(self, key: _Key, order: Order, *, is_listed: bool) -> bool:
+    def _take_order(self, order: Order, *, is_listed: bool) -> Order | None:
         known = self._orders.get(order.order_id)
-        opens_again = known is not None and known.status not in _OPEN and order.status in _OPEN
-        may_open = is_listed and known is not None and _is_presumed(known)
-        if (opens_again and not may_open) or self._is_older(key, order):
+        if known is not None and _is_undone(order, known, is_listed=is_listed):
             self.outdated += 1
-            return False
+            return None
         if known is not None and _alike(order, known):
-            return False
+            return None
         self._orders[order.order_id] = order
         if len(self._orders) > _REMEMBERED:
             self._forget_closed()
-        return True
+        return order
 
     def _forget_closed(self) -> None:
         closed = next((one for one in self._orders.values() if one.status not in _OPEN), None)
@@ -151,38 +229,51 @@ class Ledger:
             for known in (self._pushed, self._newest_ns):
                 known.pop(_key(closed), None)
 
-    def _take_state(self, key: _Key, event: AccountEvent) -> bool:
-        if self._is_older(key, event):
-            self.outdated += 1
-            return False
+    def _take_state(self, key: _Key, event: AccountEvent) -> AccountEvent | None:
         known = self._states.get(key)
         if known is not None and _alike(event, known):
-            return False
+            return None
         self._states[key] = event
-        return True
+        return event
 
-    def _is_older(self, key: _Key, event: AccountEvent) -> bool:
-        """Whether a state comes from before what is known; if not, its time is."""
-        if not event.exchange_ns:
-            return False
-        newest_ns = self._newest_ns.get(key, 0)
-        self._newest_ns[key] = max(newest_ns, event.exchange_ns)
-        return event.exchange_ns < newest_ns
+    # --- positions --------------------------------------------------------------------------------------------------
+
+    def _take_leg(self, leg: Leg) -> AccountEvent | None:
+        """Note a leg, and return the net position of its market unless a leg of it is unknown, or nothing changed."""
+        symbol = leg.position.venue_symbol
+        legs = self._legs.setdefault(symbol, {})
+        legs[leg.name] = leg.position
+        if _unheard(legs) and not self._legs_of(symbol):
+            return None
+        return self._take_state(("net", symbol, ""), _net(legs, leg.position))
+
+    @staticmethod
+    def _wanted(legs: dict[LegName, Position]) -> list[tuple[LegName, Position]]:
+        """Return the legs that a complete list must name: those that are held, and one that was never heard of."""
+        held = [(name, position) for name, position in legs.items() if not is_zero(position.size)]
+        return held + [(name, next(iter(legs.values()))) for name in _unheard(legs)]
 
 
-def _key(event: AccountEvent) -> _Key:
-    """What an event is the state of."""
-    match event:
+def once_key(event: Fill | Payment) -> OnceKey:
+    """Return the key of what is published once; a fill's has its side, because a self trade is two fills of one id."""
+    if isinstance(event, Fill):
+        return "fill", f"{event.fill_id}:{event.side}"
+    return "payment", event.payment_id
+
+
+def _key(item: AccountEvent | Leg) -> _Key:
+    """Return what an event is the state of."""
+    match item:
+        case Leg(name, position):
+            return "position", position.venue_symbol, name
         case Order():
-            return "order", event.order_id
-        case Position():
-            return "position", event.venue_symbol
+            return "order", item.order_id, ""
         case Balance():
-            return "balance", event.asset
+            return "balance", item.asset, ""
         case Margin():
-            return "margin", None
+            return "margin", None, ""
         case _:
-            return type(event).__name__, event.venue_symbol
+            return type(item).__name__, item.venue_symbol, ""
 
 
 def _alike(one: AccountEvent, other: AccountEvent) -> bool:
@@ -193,11 +284,59 @@ def _content(event: AccountEvent) -> dict[str, object]:
     return {key: value for key, value in msgspec.structs.asdict(event).items() if key not in _NO_DIFFERENCE}
 
 
+def _is_undone(order: Order, known: Order, *, is_listed: bool) -> bool:
+    """Tell whether a state would undo what cannot be undone, and so is the older one.
+
+    A closed order does not open, unless a list has one that was merely presumed closed. Of two pushes that the venue
+    stamped alike the one that has more filled is the newer.
+    """
+    if known.status not in _OPEN and order.status in _OPEN:
+        return not (is_listed and _is_presumed(known))
+    is_same_time = not is_listed and order.exchange_ns is not None and order.exchange_ns == known.exchange_ns
+    return is_same_time and number(order.filled) < number(known.filled)
+
+
 def _presumed(order: Order) -> Order:
-    """How an order ended that the venue lists no more; the venue has said no word of it."""
+    """Return how an order ended that the venue lists no more; the venue has said no word of it."""
     status = "filled" if shortest(order.filled) == shortest(order.size) else "closed"
     return msgspec.structs.replace(order, status=status, venue_status="", snapshot=True, exchange_ns=None)
 
 
 def _is_presumed(order: Order) -> bool:
     return not order.venue_status
+
+
+def _unheard(legs: dict[LegName, Position]) -> list[LegName]:
+    """Return the counterpart that was never heard of, where a market is held long and short apart."""
+    return [other for name, other in _OTHER_LEG.items() if name in legs and other not in legs]
+
+
+def _flat(position: Position, *, is_listed: bool) -> Position:
+    return msgspec.structs.replace(
+        position,
+        size="0",
+        entry_price=None,
+        unrealised_pnl=None,
+        liquidation_price=None,
+        exchange_ns=None,
+        snapshot=is_listed,
+    )
+
+
+def _net(legs: dict[LegName, Position], latest: Position) -> Position:
+    """Return the sum of a market's legs, with the time of the one that changed last."""
+    held = [position for position in legs.values() if not is_zero(position.size)]
+    shown = held[0] if len(held) == 1 else latest
+    net = msgspec.structs.replace(shown, exchange_ns=latest.exchange_ns, snapshot=latest.snapshot)
+    if len(held) > 1:
+        pnls = [position.unrealised_pnl for position in held if position.unrealised_pnl is not None]
+        net.size = _total(position.size for position in held)
+        net.unrealised_pnl = _total(pnls) if len(pnls) == len(held) else None
+        net.margin_mode = held[0].margin_mode if len({position.margin_mode for position in held}) == 1 else None
+        net.entry_price = net.liquidation_price = None
+    return net
+
+
+def _total(texts: Iterable[str]) -> str:
+    with localcontext(prec=_EXACT):
+        return plain(sum((number(text) for text in texts), Decimal(0)))

@@ -37,6 +37,8 @@ _OVERLAP_NS: Final = 300 * _NS
 _FIRST_NS: Final = 86_400 * _NS
 #: An answer that was overtaken by a push is asked for again soon.
 _SOON_NS: Final = 5 * _NS
+#: At least so long after an answer a row that could not be read brings the next one forward: it may be in each frame.
+_LATER_NS: Final = 15 * _NS
 _RENEW_AGAIN_NS: Final = 10 * _NS
 #: Without an answer for so many periods the account is stale.
 _STALE_PERIODS: Final = 3
@@ -134,6 +136,11 @@ class Reconciler:
     def ask(self) -> None:
         """Something may have been missed: look at everything as soon as may be. Any thread may say so."""
         self._is_asked = True
+
+    def ask_later(self) -> None:
+        """Look at everything before the period is over; a row of the stream was left out. Any thread may call it."""
+        with self._lock:
+            self._due_ns = min(self._due_ns, max(self._held_until_ns, self._answered_ns + _LATER_NS))
 
     def run(self) -> None:
         """Look and renew, for ever."""

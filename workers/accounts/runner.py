@@ -20,6 +20,7 @@ from ipc.remote import Listener
 from ipc.rundir import AccountWords, RunDir, replace_file
 from workers.accounts.account import AccountSide
 from workers.accounts.calls import Caller
+from workers.accounts.published import Published
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
@@ -97,7 +98,8 @@ class AccountRunner:
         if listener is not None and listener.is_encrypted:
             publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
-        self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe)
+        published = Published(run_dir.account_published(settings.venue, self._alias), settings.venue)
+        self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe, published)
         self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]

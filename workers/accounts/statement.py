@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ipc.board import CellWord, Row
+from ipc.checks import checked
 from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
-from workers.accounts.account import AllPositions, Snapshot
-from workers.accounts.ledger import Ledger
+from workers.accounts.account import AllPositions, Leg, LegName, Snapshot
+from workers.accounts.ledger import Ledger, OnceKey, once_key
+from workers.accounts.published import Published
+from workers.accounts.words import without_values
+from workers.rows import InvalidRow
 
 __all__ = ["Statement"]
 
@@ -25,6 +29,7 @@ _MS: Final = 1_000_000
 #: Fills, payments and closed orders that whoever joins is told of.
 _RECENT: Final = 500
 _OPEN: Final = frozenset({"open", "untriggered"})
+_LEGS: Final[tuple[LegName, ...]] = ("both", "long", "short")
 
 
 class Statement:
@@ -36,16 +41,29 @@ class Statement:
         publisher: The account's feed, apart from the venue's public one.
         cell: Its stream on the board.
         describe: Publish the state with its reason and text where ``status`` reads them.
+        published: Remembers over restarts which fills and payments were published; None remembers nothing.
+
+    Attributes:
+        invalid_rows: Number of rows of frames and answers that were left out, because they are invalid or another
+            account's.
     """
 
     def __init__(
-        self, venue: str, alias: str, publisher: Publisher, cell: Row, describe: Callable[[AccountWords], None]
+        self,
+        venue: str,
+        alias: str,
+        publisher: Publisher,
+        cell: Row,
+        describe: Callable[[AccountWords], None],
+        published: Published | None = None,
     ) -> None:
-        self.ledger = Ledger()
+        self.ledger = Ledger(() if published is None else published.load())
+        self.invalid_rows = 0
         self._venue, self._alias = venue, alias
         self._publisher = publisher
         self._cell = cell
         self._describe = describe
+        self._published = published
         self._feeds = {channel: publisher.topic(Topic(channel, venue, alias)) for channel in ACCOUNT_CHANNELS}
         self._status = publisher.topic(Topic("status", venue, ""))
         self._heartbeat = publisher.topic(Topic("heartbeat", venue, ""))
@@ -53,44 +71,52 @@ class Statement:
         self._reason: Reason | None = None
         self._last_reason: Reason | None = None
         self._says: str | None = None
+        #: What was published in this turn and must be remembered.
+        self._new: list[OnceKey] = []
 
     @property
     def state(self) -> StreamState | None:
         """What was told last."""
         return self._state
 
-    def pushed(self, items: Iterable[AccountEvent | AllPositions]) -> None:
-        """The stream told something."""
+    def pushed(self, items: Iterable[AccountEvent | Leg | AllPositions | InvalidRow]) -> int:
+        """Publish what the stream pushed; return how many rows were left out."""
+        before = self.invalid_rows
         with self._publisher.turn:
             for item in items:
-                flat: Sequence[AccountEvent]
-                flat = self.ledger.flat_positions(item.venue_symbols) if isinstance(item, AllPositions) else (item,)
-                for event in flat:
-                    if self.ledger.take(event):
-                        self._send(event)
+                match item:
+                    case InvalidRow():
+                        self._report(item)
+                    case AllPositions(symbols, covers):
+                        listed = {(symbol, leg) for symbol in symbols for leg in _LEGS}
+                        self._take_all(self.ledger.flat_positions(listed, None, covers), None)
+                    case _:
+                        self._take(item, None)
+            self._remember()
+        return self.invalid_rows - before
 
     def asked(self) -> int:
         """To be read before REST is asked, and handed to :meth:`answered`."""
         return self.ledger.pushes
 
     def answered(self, snapshot: Snapshot, asked_at: int) -> bool:
-        """REST told everything; whether no push overtook any of it."""
+        """Publish what is new in an answer; return whether no push overtook any of it."""
         ledger = self.ledger
         contested = ledger.contested
-        listed = [event.venue_symbol for event in snapshot.events if isinstance(event, Position)]
+        # An event whose decimals are invalid is listed all the same.
+        assets = [event.asset for event in snapshot.events if isinstance(event, Balance)]
+        legs = {leg for event in snapshot.events if (leg := _leg_of(event)) is not None}
         with self._publisher.turn:
-            for event in snapshot.events:
-                if ledger.take(event, asked_at):
-                    self._send(event)
-            ended = ledger.closed_unseen(snapshot.open_orders, asked_at)
-            missed: list[Order | Position | Balance] = [*ended, *ledger.flat_positions(listed, asked_at)]
-            if snapshot.has_all_balances:
-                assets = [event.asset for event in snapshot.events if isinstance(event, Balance)]
-                missed += ledger.empty_balances(assets, asked_at)
-            for event in missed:
-                event.snapshot = True
-                if ledger.take(event, asked_at):
-                    self._send(event)
+            for row in snapshot.invalid:
+                self._report(row)
+            self._take_all(snapshot.events, asked_at)
+            self._take_all(ledger.closed_unseen(snapshot.open_orders, asked_at, snapshot.orders_of), asked_at)
+            self._take_all(ledger.flat_positions(legs, asked_at, snapshot.positions_of), asked_at)
+            empty = ledger.empty_balances(assets, asked_at, snapshot.balances_of)
+            for balance in empty:
+                balance.snapshot = True
+            self._take_all(empty, asked_at)
+            self._remember()
         return ledger.contested == contested
 
     def unpushed(self) -> int:
@@ -162,18 +188,67 @@ class Statement:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _take_all(self, items: Iterable[AccountEvent | Leg], asked_at: int | None) -> None:
+        for item in items:
+            self._take(item, asked_at)
+
+    def _take(self, item: AccountEvent | Leg, asked_at: int | None) -> None:
+        """Check, note and publish: the one way of an event, whoever sent it."""
+        event = item.position if isinstance(item, Leg) else item
+        try:
+            checked(event)
+        except ValueError as error:
+            self._report(InvalidRow(type(event).__name__.lower(), str(error)))
+            return
+        new = self.ledger.take(item, asked_at)
+        if new is not None:
+            self._send(new)
+        elif self.ledger.is_from_earlier_life(event):
+            self._keep(self._feeds[_channel(event)], event)
+
+    def _report(self, row: InvalidRow) -> None:
+        self.invalid_rows += 1
+        error = without_values(row.error)
+        log.warning("account.invalid_row", venue=self._venue, of=row.what, error=error, total=self.invalid_rows)
+
     def _send(self, event: AccountEvent) -> None:
-        feed = self._feeds[type(event).__name__.lower()]
-        self._stamp(event)
+        feed = self._feeds[_channel(event)]
         event.flags = ()
-        key = _key(event)
-        self._publisher.send_latest(feed, key, event)
-        if len(feed.latest) > _RECENT:
-            _forget_oldest(feed)
+        self._stamp(event)
+        is_sent = self._publisher.send_latest(feed, _key(event), event)
+        if is_sent and isinstance(event, Fill | Payment):
+            self._new.append(once_key(event))
+        _bound(feed)
+
+    def _keep(self, feed: TopicFeed, event: AccountEvent) -> None:
+        """Have those who join later sent what an earlier life of the worker has published."""
+        self._stamp(event)
+        feed.latest[_key(event)] = event
+        _bound(feed)
+
+    def _remember(self) -> None:
+        if self._published is not None:
+            self._published.add(self._new, self.ledger.published)
+        self._new.clear()
 
     @staticmethod
     def _stamp(event: AccountEvent | Status | Heartbeat) -> None:
         event.recv_ns, event.recv_mono_ns = time.time_ns(), time.monotonic_ns()
+
+
+def _channel(event: AccountEvent) -> str:
+    return type(event).__name__.lower()
+
+
+def _leg_of(item: AccountEvent | Leg) -> tuple[str | None, LegName] | None:
+    """Return the market and the leg that an item of an answer lists."""
+    match item:
+        case Leg(name, position):
+            return position.venue_symbol, name
+        case Position():
+            return item.venue_symbol, "both"
+        case _:
+            return None
 
 
 def _key(event: AccountEvent) -> str:
@@ -190,8 +265,10 @@ def _key(event: AccountEvent) -> str:
             return getattr(event, "asset", "")
 
 
-def _forget_oldest(feed: TopicFeed) -> None:
-    """Joiners are not told of the oldest any more; an open order is told whatever its age."""
+def _bound(feed: TopicFeed) -> None:
+    """Those who join are not sent the oldest any more; an open order is sent whatever its age."""
+    if len(feed.latest) <= _RECENT:
+        return
     oldest = next((key for key, event in feed.latest.items() if getattr(event, "status", "") not in _OPEN), None)
     if oldest is not None:
         del feed.latest[oldest]

@@ -11,11 +11,13 @@ from ipc.errors import DecodeError
 from ipc.events import AccountEvent
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
-from workers.accounts.account import AccountSide, AllPositions, Expired, LoggedIn, Login
+from workers.accounts.account import AccountSide, AllPositions, Expired, Leg, LoggedIn, Login
 from workers.accounts.end import End
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.statement import Statement
+from workers.accounts.words import without_values
 from workers.frames import BINARY, PING, PONG
+from workers.rows import InvalidRow
 from workers.transport import Transport
 from workers.venues.venue import Markets, Ping, Pong, Refused
 
@@ -104,9 +106,9 @@ class Talk:
         except DecodeError as error:
             return self._take_malformed(error)
         self._malformed = 0
-        told = [item for item in items if isinstance(item, AccountEvent | AllPositions)]
-        if told:
-            self._statement.pushed(told)
+        told = [item for item in items if isinstance(item, AccountEvent | Leg | AllPositions | InvalidRow)]
+        if told and self._statement.pushed(told):
+            self._reconciler.ask_later()  # what the row said, REST may tell
         ends = (self._obey(item) for item in items)
         return next((end for end in ends if end is not None), None)
 
@@ -137,9 +139,10 @@ class Talk:
     def _take_malformed(self, error: DecodeError) -> End | None:
         """What it said is unknown, so everything is asked for."""
         self._malformed += 1
-        log.warning("account.malformed", venue=self._side.venue, error=error.what)
+        text = without_values(error.what)
+        log.warning("account.malformed", venue=self._side.venue, error=text)
         self._reconciler.ask()
-        return End(Reason.PARSE_ERRORS, error.what) if self._malformed >= _MALFORMED else None
+        return End(Reason.PARSE_ERRORS, text) if self._malformed >= _MALFORMED else None
 
     def _mind(self, now: int) -> End | None:
         keepalive = self._side.keepalive

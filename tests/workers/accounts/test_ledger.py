@@ -32,11 +32,9 @@ def ledger() -> Ledger:
 
 @pytest.mark.parametrize("make", [fill, payment])
 def test_what_happened_once_is_new_once_whoever_tells_it(ledger: Ledger, make: Any) -> None:
-    assert [ledger.take(make("a")), ledger.take(make("a")), ledger.take(make("a"), ledger.pushes)] == [
-        True,
-        False,
-        False,
-    ]
+    assert ledger.take(make("a")) == make("a")
+    assert ledger.take(make("a")) is None
+    assert ledger.take(make("a"), ledger.pushes) is None
     assert ledger.take(make("b"), ledger.pushes)
     assert ledger.repeated == 2
 
@@ -50,7 +48,7 @@ def test_the_oldest_ids_are_forgotten(ledger: Ledger, monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "_REMEMBERED", 3)
     for number in range(4):
         ledger.take(fill(str(number)))
-    assert [ledger.take(fill(number)) for number in "3210"] == [False, False, False, True]
+    assert [bool(ledger.take(fill(number))) for number in "3210"] == [False, False, False, True]
 
 
 def test_an_answer_that_a_push_of_another_thing_overtook_is_not_contested(ledger: Ledger) -> None:
@@ -89,11 +87,43 @@ def test_a_state_that_differs_by_its_stamps_alone_is_not_new(ledger: Ledger, old
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
-def test_an_older_state_is_dropped_and_counted(ledger: Ledger, older: Any, newer: Any) -> None:
+def test_an_older_push_is_dropped_and_counted(ledger: Ledger, older: Any, newer: Any) -> None:
     ledger.take(newer)
     assert not ledger.take(older)
-    assert not ledger.take(copy_of(older), ledger.pushes)
-    assert ledger.outdated == 2
+    assert ledger.outdated == 1
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_an_answer_replaces_what_was_pushed_before_it_was_requested_whatever_its_time(
+    ledger: Ledger, older: Any, newer: Any
+) -> None:
+    ledger.take(newer)
+    assert ledger.take(copy_of(older, snapshot=True), ledger.pushes)
+    assert not ledger.take(copy_of(older)), "a push is compared with the newest time of all"
+    assert ledger.take(copy_of(newer))
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_an_older_push_that_comes_after_the_request_does_not_contest_the_answer(
+    ledger: Ledger, older: Any, newer: Any
+) -> None:
+    ledger.take(newer)
+    asked_at = ledger.pushes
+    ledger.take(older)
+    assert not ledger.take(copy_of(newer), asked_at)
+    assert ledger.contested == 0
+
+
+@pytest.mark.parametrize(("older", "newer"), STATES)
+def test_of_two_pushes_with_one_time_the_later_stands(ledger: Ledger, older: Any, newer: Any) -> None:
+    ledger.take(copy_of(older, exchange_ns=6))
+    assert ledger.take(newer)
+
+
+def test_of_two_pushes_of_an_order_with_one_time_the_one_that_is_filled_more_stands(ledger: Ledger) -> None:
+    ledger.take(order(filled="1", ns=6))
+    assert not ledger.take(order(filled="0.5", ns=6))
+    assert ledger.take(order(filled="1.5", ns=6))
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
@@ -178,7 +208,8 @@ def test_a_position_that_is_not_listed_is_flat(ledger: Ledger) -> None:
     ledger.take(position("1", market="BTC", ns=5))
     ledger.take(position("-1", market="ETH"))
     ledger.take(position("0.00", market="SOL"))
-    (flat,) = ledger.flat_positions(["ETH-USD"])
+    (leg,) = ledger.flat_positions([("ETH-USD", "both")])
+    flat = leg.position
     assert (flat.symbol, flat.venue_symbol, flat.size) == ("BTC-PERP", "BTC-USD", "0")
     assert (flat.entry_price, flat.unrealised_pnl, flat.liquidation_price, flat.exchange_ns) == (None,) * 4
 
@@ -187,7 +218,7 @@ def test_a_position_that_was_pushed_since_asking_is_not_flat(ledger: Ledger) -> 
     ledger.take(position("1", market="BTC"))
     asked_at = ledger.pushes
     ledger.take(position("1", market="ETH"))
-    assert [flat.venue_symbol for flat in ledger.flat_positions([], asked_at)] == ["BTC-USD"]
+    assert [leg.position.venue_symbol for leg in ledger.flat_positions([], asked_at)] == ["BTC-USD"]
     assert len(ledger.flat_positions([])) == 2
 
 

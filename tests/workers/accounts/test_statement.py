@@ -17,7 +17,7 @@ from ipc.log import hide
 from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS
 from workers.accounts import statement as module
-from workers.accounts.account import AllPositions, Snapshot
+from workers.accounts.account import AllPositions, Snapshot, nothing
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_balance_that_is_not_listed_is_gone(told: Told) -> None:
 
 def test_balances_stand_where_the_answer_does_not_list_all_of_them(told: Told) -> None:
     told.statement.pushed([balance("5", asset="HYPE")])
-    told.statement.answered(Snapshot((balance("7"),), frozenset(), has_all_balances=False), told.statement.asked())
+    told.statement.answered(Snapshot((balance("7"),), frozenset(), balances_of=nothing), told.statement.asked())
     assert [one.asset for one in told.of("balance")] == ["HYPE", "USDC"]
 
 
