@@ -322,13 +322,16 @@ class Margin(AccountEvent, tag="margin", gc=False):
     initial_margin: str | None
     maintenance_margin: str | None
     snapshot: bool = False
+    #: Why ``equity`` is None although the venue gives a number.
+    equity_note: str | None = None
 
 
 class Payment(AccountEvent, tag="payment", gc=False):
     """Money that came or went without a fill; ``payment_id`` is unique within venue and account, and comes once."""
 
     payment_id: str
-    asset: str
+    #: None where the venue does not say what was paid in.
+    asset: str | None
     #: Positive: received.
     amount: str
     #: ``funding``, or the venue's own word.

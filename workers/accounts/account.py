@@ -170,7 +170,7 @@ class AllPositions:
     """The positions before this in the frame are all that there are in the markets that ``of`` covers."""
 
     venue_symbols: frozenset[str | None]
-    of: Covers = everything
+    of: Covers = field(default=everything, compare=False)
 
 
 #: What a private frame decodes to.

@@ -7,15 +7,17 @@ the two differ.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
-from ipc.decimals import difference
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position
+from ipc.events import AccountEvent, Fill, Margin, Order, Position
 from ipc.health import Reason
+from workers.accounts import hyperliquid_rows as rows
 from workers.accounts.account import (
     AccountItem,
     AccountSide,
@@ -25,11 +27,14 @@ from workers.accounts.account import (
     Snapshot,
     Steps,
     pinging_often,
+    unless_invalid,
     without_calls,
 )
+from workers.accounts.hyperliquid_rows import CORE, dex_of
 from workers.accounts.secrets import NAMES, Secrets
+from workers.rows import InvalidRow, split_rows
 from workers.venues.hyperliquid import Hyperliquid
-from workers.venues.venue import Keepalive, Listing, Markets, Pong, Refused, Request, parsed
+from workers.venues.venue import Keepalive, Markets, Pong, Refused, Request, parsed
 
 __all__ = ["HyperliquidAccount"]
 
@@ -43,126 +48,55 @@ _SUBSCRIPTIONS: Final = ("orderUpdates", "userFills", "userFundings", "userEvent
 #: Rows that an answer to ``userFillsByTime`` holds at most.
 _PAGE: Final = 2000
 _PAGES: Final = 50
-_SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"B": "buy", "A": "sell"}
+_DEX_FORM: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+#: Exchanges of builders that a look asks for at most: each costs 22 of the 1200 that a minute allows.
+_DEXES: Final = 50
+#: States of orders that are not over.
+_ALIVE: Final = frozenset({"open", "untriggered"})
 _VENUE: Final = Hyperliquid()
 
 
-class _Order(msgspec.Struct):
-    coin: str
-    side: Literal["A", "B"]
-    limitPx: str  # noqa: N815 - the venue's names
-    sz: str
-    oid: int
-    timestamp: int
-    origSz: str | None = None  # noqa: N815
-    cloid: str | None = None
-    orderType: str = ""  # noqa: N815
-    isTrigger: bool = False  # noqa: N815
-    reduceOnly: bool = False  # noqa: N815
-
-
-class _OrderUpdate(msgspec.Struct):
-    order: _Order
-    status: str
-    statusTimestamp: int | None = None  # noqa: N815
-
-
-class _Fill(msgspec.Struct):
-    coin: str
-    px: str
-    sz: str
-    side: Literal["A", "B"]
-    time: int
-    oid: int
-    tid: int
-    crossed: bool | None = None
-    fee: str | None = None
-    feeToken: str | None = None  # noqa: N815
-    liquidation: Any = None
-
-
-class _Leverage(msgspec.Struct):
-    type: str = ""
-
-
-class _Position(msgspec.Struct):
-    coin: str
-    szi: str
-    entryPx: str | None = None  # noqa: N815
-    unrealizedPnl: str | None = None  # noqa: N815
-    liquidationPx: str | None = None  # noqa: N815
-    leverage: _Leverage = msgspec.field(default_factory=_Leverage)
-
-
-class _AssetPosition(msgspec.Struct):
-    position: _Position
-
-
-class _MarginSummary(msgspec.Struct):
-    accountValue: str  # noqa: N815
-    totalMarginUsed: str | None = None  # noqa: N815
-
-
 class _State(msgspec.Struct):
-    marginSummary: _MarginSummary  # noqa: N815
-    assetPositions: list[_AssetPosition]  # noqa: N815
-    crossMaintenanceMarginUsed: str | None = None  # noqa: N815
-    withdrawable: str | None = None
+    marginSummary: msgspec.Raw  # noqa: N815 - the venue's names
+    assetPositions: list[msgspec.Raw]  # noqa: N815
     time: int | None = None
 
 
-class _SpotBalance(msgspec.Struct):
-    coin: str
-    total: str
-    hold: str = "0"
-
-
 class _SpotState(msgspec.Struct):
-    balances: list[_SpotBalance]
+    balances: list[msgspec.Raw]
 
 
 class _Fills(msgspec.Struct):
-    fills: list[_Fill]
+    fills: list[msgspec.Raw]
+    user: str | None = None
     isSnapshot: bool = False  # noqa: N815
 
 
-class _Funding(msgspec.Struct):
-    time: int
-    coin: str
-    usdc: str
-    fundingRate: str | None = None  # noqa: N815
-
-
 class _Fundings(msgspec.Struct):
-    fundings: list[_Funding]
+    fundings: list[msgspec.Raw]
     isSnapshot: bool = False  # noqa: N815
 
 
 class _UserEvent(msgspec.Struct):
-    fills: list[_Fill] | None = None
-    funding: _Funding | None = None
-
-
-class _Delta(msgspec.Struct):
-    coin: str
-    usdc: str
-    fundingRate: str | None = None  # noqa: N815
-
-
-class _FundingRow(msgspec.Struct):
-    """A payment as REST tells it."""
-
-    time: int
-    delta: _Delta
+    fills: list[msgspec.Raw] | None = None
+    funding: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _StateOf(msgspec.Struct):
-    clearinghouseState: _State  # noqa: N815
-    dex: str = ""
+    clearinghouseState: msgspec.Raw  # noqa: N815
+    dex: str = CORE
 
 
 class _SpotStateOf(msgspec.Struct):
     spotState: _SpotState  # noqa: N815
+
+
+class _Dex(msgspec.Struct):
+    name: str
+
+
+class _Role(msgspec.Struct):
+    role: str
 
 
 class _Frame(msgspec.Struct):
@@ -171,18 +105,54 @@ class _Frame(msgspec.Struct):
 
 
 _frames: Final = msgspec.json.Decoder(_Frame)
-_updates: Final = msgspec.json.Decoder(list[_OrderUpdate])
+_raw_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _fills: Final = msgspec.json.Decoder(_Fills)
 _fundings: Final = msgspec.json.Decoder(_Fundings)
 _user_events: Final = msgspec.json.Decoder(_UserEvent)
-_states: Final = msgspec.json.Decoder(_StateOf)
+_states_of: Final = msgspec.json.Decoder(_StateOf)
 _spot_states: Final = msgspec.json.Decoder(_SpotStateOf)
 _texts: Final = msgspec.json.Decoder(str)
-_rest_state: Final = msgspec.json.Decoder(_State)
+_states: Final = msgspec.json.Decoder(_State)
 _rest_spot: Final = msgspec.json.Decoder(_SpotState)
-_rest_orders: Final = msgspec.json.Decoder(list[_Order])
-_rest_fills: Final = msgspec.json.Decoder(list[_Fill])
-_rest_fundings: Final = msgspec.json.Decoder(list[_FundingRow])
+_dexes: Final = msgspec.json.Decoder(list[_Dex | None])
+_roles: Final = msgspec.json.Decoder(_Role)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dexes:
+    """Covers the markets of some exchanges, but for a few."""
+
+    names: frozenset[str]
+    without: frozenset[str | None] = frozenset()
+
+    def __call__(self, coin: str | None) -> bool:
+        """See :data:`workers.accounts.account.Covers`."""
+        return coin is not None and dex_of(coin) in self.names and coin not in self.without
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the answers of one look hold so far; ``orders_of`` and ``positions_of`` are exchanges with whole lists."""
+
+    address: str
+    markets: Markets
+    account: str
+    events: list[AccountEvent] = field(default_factory=list)
+    invalid: list[InvalidRow] = field(default_factory=list)
+    open_orders: set[str] = field(default_factory=set)
+    orders_of: set[str] = field(default_factory=set)
+    positions_of: set[str] = field(default_factory=set)
+
+    def note(self, items: Iterable[AccountEvent | InvalidRow]) -> bool:
+        """Keep what rows became; return whether all of them were valid."""
+        events, invalid = split_rows(items)
+        self.events += events
+        self.invalid += invalid
+        return not invalid
+
+    def is_empty(self) -> bool:
+        """Tell whether the venue shows nothing but zeros."""
+        return not self.invalid and all(isinstance(event, Margin) and event.equity is None for event in self.events)
 
 
 class HyperliquidAccount(AccountSide):
@@ -220,20 +190,23 @@ class HyperliquidAccount(AccountSide):
         frame = _parsed(_frames, payload, "frame")
         match frame.channel:
             case "orderUpdates":
-                return [_updated(row, markets, account) for row in _parsed(_updates, frame.data, "orderUpdates")]
+                updates = _parsed(_raw_rows, frame.data, "orderUpdates")
+                return [*rows.updates(updates, "orderUpdates", markets, account)]
             case "userFills":
                 told = _parsed(_fills, frame.data, "userFills")
-                return [_filled(row, markets, account, snapshot=told.isSnapshot) for row in told.fills]
+                fills = rows.fills(told.fills, "userFills", markets, account, told.user, snapshot=told.isSnapshot)
+                return [*fills]
             case "user":
                 return _user_items(_parsed(_user_events, frame.data, "user"), markets, account)
             case "userFundings":
                 paid = _parsed(_fundings, frame.data, "userFundings")
-                return [_paid(row, markets, account, snapshot=paid.isSnapshot) for row in paid.fundings]
+                return [*rows.payments(paid.fundings, "userFundings", markets, account, snapshot=paid.isSnapshot)]
             case "clearinghouseState":
-                told_state = _parsed(_states, frame.data, "clearinghouseState")
-                return _state_items(told_state.clearinghouseState, markets, account) if not told_state.dex else []
+                state = _parsed(_states_of, frame.data, "clearinghouseState")
+                return _state_items(state.clearinghouseState, state.dex, markets, account)
             case "spotState":
-                return list(_balances(_parsed(_spot_states, frame.data, "spotState").spotState, account))
+                spot = _parsed(_spot_states, frame.data, "spotState").spotState
+                return [*rows.balances(spot.balances, "spotState", account, snapshot=False)]
             case "pong":
                 return [Pong()]
             case "error":
@@ -250,43 +223,32 @@ class HyperliquidAccount(AccountSide):
         since_ms: int,
         now_wall_ns: int,  # noqa: ARG002
     ) -> Steps[Snapshot]:
-        """Fills first: an order that they fill is then asked for after them."""
-        events: list[AccountEvent] = []
-        events += yield from self._fills_since(login.token, markets, account, since_ms)
-        body = yield _info("userFunding", login.token, 20, startTime=since_ms)
-        for paid in parsed(_rest_fundings, body, "userFunding"):
-            row = _Funding(paid.time, paid.delta.coin, paid.delta.usdc, paid.delta.fundingRate)
-            events.append(_paid(row, markets, account, snapshot=True))
-        body = yield _info("frontendOpenOrders", login.token, 20)
-        open_rows = parsed(_rest_orders, body, "frontendOpenOrders")
-        body = yield _info("historicalOrders", login.token, 20)
-        # The newest state of an order comes first, and the last one told stands. What is open, the other list says: the
-        # two are not of one moment.
-        history = [_updated(row, markets, account, snapshot=True) for row in parsed(_updates, body, "historicalOrders")]
-        events += [order for order in reversed(history) if order.status not in {"open", "untriggered"}]
-        events += [_open(row, markets, account) for row in open_rows]
-        body = yield _info("clearinghouseState", login.token, 2)
-        events += _state_events(parsed(_rest_state, body, "clearinghouseState"), markets, account, snapshot=True)
-        body = yield _info("spotClearinghouseState", login.token, 2)
-        events += _balances(parsed(_rest_spot, body, "spotClearinghouseState"), account, snapshot=True)
-        return Snapshot(tuple(events), frozenset(str(row.oid) for row in open_rows))
-
-    def _fills_since(self, address: str, markets: Markets, account: str, since_ms: int) -> Steps[list[AccountEvent]]:
-        """Pages begin at the time of the last row: rows of one block share it."""
-        events: dict[str, AccountEvent] = {}
-        for _ in range(_PAGES):
-            body = yield _info("userFillsByTime", address, 20, startTime=since_ms)
-            rows = parsed(_rest_fills, body, "userFillsByTime")
-            fills = [_filled(row, markets, account, snapshot=True) for row in rows]
-            events |= {fill.fill_id: fill for fill in fills}
-            last_ms = max((row.time for row in rows), default=since_ms)
-            if len(rows) < _PAGE or last_ms == since_ms:
-                break
-            since_ms = last_ms
-        return list(events.values())
+        """Fills first: an order that they fill is then asked for after them. Each exchange has lists of its own."""
+        look = _Look(login.token, markets, account)
+        yield from _look_at_fills(look, since_ms)
+        yield from _look_at_payments(look, since_ms)
+        history = yield from _look_at_history(look)
+        names = yield from _dex_names(look)
+        seen = {dex_of(event.venue_symbol or "") for event in (*look.events, *history)}
+        for dex in sorted({CORE, *names, *seen}):
+            yield from _look_at_dex(look, dex)
+        body = yield _info("spotClearinghouseState", look.address, 2)
+        spot = parsed(_rest_spot, body, "spotClearinghouseState")
+        balances = rows.balances(spot.balances, "spotClearinghouseState", account, snapshot=True)
+        look.note(balances)
+        if not history and look.is_empty():
+            yield from _check_role(look.address)
+        return Snapshot(
+            tuple(look.events),
+            frozenset(look.open_orders),
+            tuple(look.invalid),
+            orders_of=_Dexes(frozenset(look.orders_of), _doubtful(history, look.open_orders)),
+            positions_of=_Dexes(frozenset(look.positions_of)),
+            balances_of=unless_invalid(balances),
+        )
 
 
-def _info(kind: str, address: str, weight: int, **more: int) -> Request:
+def _info(kind: str, address: str, weight: int, **more: int | str) -> Request:
     return Request(
         "/info", method="POST", body=msgspec.json.encode({"type": kind, "user": address, **more}), weight=weight
     )
@@ -299,171 +261,144 @@ def _parsed(decoder: msgspec.json.Decoder[T], data: bytes | memoryview | msgspec
         raise DecodeError(f"malformed {what}: {error}") from error
 
 
-def _listing(coin: str, markets: Markets) -> Listing:
-    return markets.get(coin) or _VENUE.offline_listing(coin)
+# --- looks --------------------------------------------------------------------------------------------------------
 
 
-def _status(word: str) -> Literal["open", "filled", "canceled", "rejected", "closed"]:
-    """The set of words is open: what ends like a known one means the like."""
-    if word in {"open", "triggered"}:
-        return "open"
-    if word == "filled":
-        return "filled"
-    if word.lower().endswith(("canceled", "cancel")):
-        return "canceled"
-    return "rejected" if word.lower().endswith("rejected") else "closed"
+def _look_at_fills(look: _Look, since_ms: int) -> Steps[None]:
+    """Pages begin at the time of the last row: rows of one block share it."""
+    known: dict[tuple[str, str], Fill] = {}
+    for _ in range(_PAGES):
+        body = yield _info("userFillsByTime", look.address, 20, startTime=since_ms)
+        page = parsed(_raw_rows, body, "userFillsByTime")
+        items = rows.fills(page, "userFillsByTime", look.markets, look.account, look.address, snapshot=True)
+        fills, invalid = split_rows(items)
+        look.invalid += invalid
+        known |= {(fill.fill_id, fill.side): fill for fill in fills}
+        last_ms = max(((fill.exchange_ns or 0) // _NS_PER_MS for fill in fills), default=since_ms)
+        if len(page) < _PAGE or last_ms <= since_ms:
+            break
+        since_ms = last_ms
+    look.events += known.values()
 
 
-def _updated(row: _OrderUpdate, markets: Markets, account: str, *, snapshot: bool = False) -> Order:
-    at_ms = row.statusTimestamp or row.order.timestamp
-    status = _status(row.status)
-    if status == "open" and row.order.isTrigger and row.status != "triggered":
-        return _order(row.order, markets, account, "untriggered", row.status, at_ms, snapshot=snapshot)
-    return _order(row.order, markets, account, status, row.status, at_ms, snapshot=snapshot)
+def _look_at_payments(look: _Look, since_ms: int) -> Steps[None]:
+    body = yield _info("userFunding", look.address, 20, startTime=since_ms)
+    page = parsed(_raw_rows, body, "userFunding")
+    look.note(rows.paid_by_rest(page, "userFunding", look.markets, look.account))
 
 
-def _open(row: _Order, markets: Markets, account: str) -> Order:
-    """A row of the list of open orders; it does not say when it came to be as it is."""
-    return _order(row, markets, account, "untriggered" if row.isTrigger else "open", "open", None, snapshot=True)
+def _look_at_history(look: _Look) -> Steps[list[Order]]:
+    """Note how orders ended; return all that is told of orders, newest first.
+
+    The last event of an order stands, so they are noted oldest first. What is open, the lists of open orders say.
+    """
+    body = yield _info("historicalOrders", look.address, 20)
+    page = parsed(_raw_rows, body, "historicalOrders")
+    items = rows.updates(page, "historicalOrders", look.markets, look.account, snapshot=True)
+    history, invalid = split_rows(items)
+    look.invalid += invalid
+    look.events += [order for order in reversed(history) if order.status not in _ALIVE]
+    return history
 
 
-def _order(
-    row: _Order,
-    markets: Markets,
-    account: str,
-    status: Literal["open", "untriggered", "filled", "canceled", "rejected", "closed"],
-    venue_status: str,
-    at_ms: int | None,
-    *,
-    snapshot: bool,
-) -> Order:
-    listing = _listing(row.coin, markets)
-    size = row.origSz or row.sz
+def _doubtful(history: Iterable[Order], listed: set[str]) -> frozenset[str | None]:
+    """Return the markets of orders that history calls open and no list has: the answers are not of one moment."""
+    newest: dict[str, Order] = {}
+    for order in history:
+        newest.setdefault(order.order_id, order)
+    alive = (order for order in newest.values() if order.status in _ALIVE and order.order_id not in listed)
+    return frozenset(order.venue_symbol for order in alive)
+
+
+def _dex_names(look: _Look) -> Steps[list[str]]:
+    """Return the names of the builders' exchanges; none where they are not told, then their lists cover nothing."""
+    body = yield Request("/info", method="POST", body=msgspec.json.encode({"type": "perpDexs"}), weight=20)
     try:
-        filled = difference(size, row.sz)
-    except ValueError as error:
-        raise DecodeError(f"malformed order: {error}") from error
-    return Order(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        at_ms * _NS_PER_MS if at_ms else None,
-        account,
-        str(row.oid),
-        row.cloid,
-        _SIDES[row.side],
-        row.limitPx,
-        size,
-        filled,
-        status,
-        venue_status,
-        row.orderType,
-        row.reduceOnly,
-        snapshot,
-    )
+        names = [dex.name for dex in parsed(_dexes, body, "perpDexs") if dex is not None]
+    except DecodeError as error:
+        look.invalid.append(InvalidRow("perpDexs", error.what))
+        return []
+    return [name for name in names if _DEX_FORM.fullmatch(name)][:_DEXES]
 
 
-def _filled(row: _Fill, markets: Markets, account: str, *, snapshot: bool) -> Fill:
-    listing = _listing(row.coin, markets)
-    # Conversions of dust have no id of their own.
-    fill_id = str(row.tid) if row.tid else f"{row.oid}:{row.time}"
-    liquidity: Literal["maker", "taker"] | None = None
-    if row.crossed is not None:
-        liquidity = "taker" if row.crossed else "maker"
-    return Fill(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        row.time * _NS_PER_MS,
-        account,
-        fill_id,
-        str(row.oid),
-        _SIDES[row.side],
-        row.px,
-        row.sz,
-        row.fee,
-        row.feeToken,
-        liquidity,
-        "trade" if row.liquidation is None else "liquidation",
-        snapshot,
-    )
+def _look_at_dex(look: _Look, dex: str) -> Steps[None]:
+    """Open orders, positions and, of the venue's own exchange, margin.
+
+    Raises:
+        DecodeError: An answer of the venue's own exchange is not what it should be; that of a builder's is left out.
+    """
+    where = {"dex": dex} if dex else {}
+    body = yield _info("frontendOpenOrders", look.address, 20, **where)
+    with _tolerating(look, dex):
+        page = parsed(_raw_rows, body, "frontendOpenOrders")
+        items = rows.open_orders(page, "frontendOpenOrders", look.markets, look.account)
+        look.open_orders |= {order.order_id for order in split_rows(items)[0]}
+        if look.note(items):
+            look.orders_of.add(dex)
+    body = yield _info("clearinghouseState", look.address, 2, **where)
+    with _tolerating(look, dex):
+        state = parsed(_states, body, "clearinghouseState")
+        if look.note(_positions(state, look.markets, look.account, snapshot=True)):
+            look.positions_of.add(dex)
+        if dex == CORE:
+            look.note(rows.margins([msgspec.Raw(body)], "clearinghouseState", look.account, snapshot=True))
+
+
+@contextmanager
+def _tolerating(look: _Look, dex: str) -> Iterator[None]:
+    """Leave an answer of a builder's exchange out when it cannot be read; the venue's own exchange must be readable."""
+    try:
+        yield
+    except DecodeError as error:
+        if dex == CORE:
+            raise
+        look.invalid.append(InvalidRow(f"answer of {dex}", error.what))
+
+
+def _check_role(address: str) -> Steps[None]:
+    """Find out why the venue shows nothing of an address.
+
+    Raises:
+        LoginError: It is that of an API wallet.
+    """
+    body = yield _info("userRole", address, 60)
+    try:
+        role = parsed(_roles, body, "userRole").role
+    except DecodeError:
+        return
+    if role == "agent":
+        raise LoginError(
+            f"{_ADDRESS} is the address of an API wallet (agent), of which the venue shows an empty account: "
+            "give the address of the account that it acts for"
+        )
+
+
+# --- frames to items ----------------------------------------------------------------------------------------------
 
 
 def _user_items(event: _UserEvent, markets: Markets, account: str) -> list[AccountItem]:
-    items: list[AccountItem] = [_filled(row, markets, account, snapshot=False) for row in event.fills or ()]
-    if event.funding is not None:
-        items.append(_paid(event.funding, markets, account, snapshot=False))
+    paid = [event.funding] if bytes(event.funding) != b"null" else []
+    return [
+        *rows.fills(event.fills or (), "user", markets, account, None, snapshot=False),
+        *rows.payments(paid, "user", markets, account, snapshot=False),
+    ]
+
+
+def _state_items(raw: msgspec.Raw, dex: str, markets: Markets, account: str) -> list[AccountItem]:
+    """Return what a state holds; that of a builder's exchange has a margin of its own, which is not the account's."""
+    state = _parsed(_states, raw, "clearinghouseState")
+    positions = _positions(state, markets, account, snapshot=False)
+    items: list[AccountItem] = [*positions]
+    if dex == CORE:
+        items += rows.margins([raw], "clearinghouseState", account, snapshot=False)
+    valid, invalid = split_rows(positions)
+    if not invalid:
+        items.append(AllPositions(frozenset(one.venue_symbol for one in valid), _Dexes(frozenset({dex}))))
     return items
 
 
-def _paid(row: _Funding, markets: Markets, account: str, *, snapshot: bool) -> Payment:
-    listing = _listing(row.coin, markets)
-    return Payment(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        row.time * _NS_PER_MS,
-        account,
-        f"{row.time}:{row.coin}",
-        "USDC",
-        row.usdc,
-        "funding",
-        row.fundingRate,
-        snapshot,
-    )
-
-
-def _state_items(state: _State, markets: Markets, account: str) -> list[AccountItem]:
-    everywhere = AllPositions(frozenset(row.position.coin for row in state.assetPositions))
-    return [*_state_events(state, markets, account, snapshot=False), everywhere]
-
-
-def _state_events(state: _State, markets: Markets, account: str, *, snapshot: bool) -> list[AccountEvent]:
-    at_ns = state.time * _NS_PER_MS if state.time else None
-    events: list[AccountEvent] = [
-        _position(row.position, at_ns, markets, account, snapshot=snapshot) for row in state.assetPositions
-    ]
-    margin = Margin(
-        "hyperliquid",
-        None,
-        None,
-        at_ns,
-        account,
-        state.marginSummary.accountValue,
-        state.withdrawable,
-        state.marginSummary.totalMarginUsed,
-        state.crossMaintenanceMarginUsed,
-        snapshot,
-    )
-    return [*events, margin]
-
-
-def _position(row: _Position, at_ns: int | None, markets: Markets, account: str, *, snapshot: bool) -> Position:
-    listing = _listing(row.coin, markets)
-    mode: dict[str, Literal["cross", "isolated"]] = {"cross": "cross", "isolated": "isolated"}
-    return Position(
-        "hyperliquid",
-        listing.symbol,
-        row.coin,
-        at_ns,
-        account,
-        row.szi,
-        row.entryPx,
-        None,
-        row.unrealizedPnl,
-        row.liquidationPx,
-        mode.get(row.leverage.type),
-        snapshot,
-    )
-
-
-def _balances(state: _SpotState, account: str, *, snapshot: bool = False) -> Iterable[Balance]:
-    for row in state.balances:
-        try:
-            available = difference(row.total, row.hold)
-        except ValueError as error:
-            raise DecodeError(f"malformed balance: {error}") from error
-        yield Balance("hyperliquid", None, None, None, account, row.coin, row.total, available, snapshot)
+def _positions(state: _State, markets: Markets, account: str, *, snapshot: bool) -> list[Position | InvalidRow]:
+    return rows.positions(state.assetPositions, "clearinghouseState", state.time, markets, account, snapshot=snapshot)
 
 
 def _refused(text: str) -> Refused:

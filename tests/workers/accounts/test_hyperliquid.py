@@ -17,6 +17,7 @@ from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason
 from workers.accounts.account import AllPositions, LoginError
 from workers.accounts.hyperliquid import HyperliquidAccount
+from workers.rows import InvalidRow
 from workers.venues.venue import Listing, Pong, Refused
 
 SIDE = HyperliquidAccount()
@@ -142,8 +143,9 @@ class Info:
         self.answers: dict[str, Any] = {
             "userFillsByTime": [[trade()]],
             "userFunding": [[{"time": MS, "hash": "0x0", "delta": {"type": "funding", **funding()}}]],
-            "frontendOpenOrders": [[order(isTrigger=False, orderType="Limit", reduceOnly=False)]],
             "historicalOrders": [[update(), update("canceled", oid=5)]],
+            "perpDexs": [[None]],
+            "frontendOpenOrders": [[order(isTrigger=False, orderType="Limit", reduceOnly=False)]],
             "clearinghouseState": [state(held())],
             "spotClearinghouseState": [{"balances": [spot()]}],
         } | changes
@@ -160,11 +162,16 @@ class Info:
                 assert LOWER not in repr(request)
                 query = json.loads(request.body or b"")
                 self.asked.append(query | {"weight": request.weight})
-                answers = self.answers[query["type"]]
-                answer = answers.pop(0)
+                dex = query.get("dex")
+                answer = self.answers[query["type"]].pop(0) if not dex else self._of_dex(query["type"], dex)
                 request = steps.send(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
         except StopIteration as end:
             return end.value
+
+    def _of_dex(self, kind: str, dex: str) -> Any:
+        """A builder's exchange holds nothing unless a test says so."""
+        nothing = [[] if kind == "frontendOpenOrders" else state()]
+        return self.answers.get(f"{kind} {dex}", nothing)[0]
 
     def kinds(self) -> list[str]:
         return [query["type"] for query in self.asked]
@@ -262,7 +269,9 @@ def test_several_orders_in_one_frame_keep_their_order() -> None:
         ("scheduledCancel", "canceled"),
         ("rejected", "rejected"),
         ("perpMarginRejected", "rejected"),
-        ("aNewWord", "closed"),
+        ("reduceOnlyRejected", "rejected"),
+        ("accepted", "open"),
+        ("aNewWord", "open"),
     ],
 )
 def test_states_of_orders(word: str, status: str) -> None:
@@ -350,8 +359,11 @@ def test_an_account_without_positions_ends_them_all() -> None:
     assert everything == AllPositions(frozenset())
 
 
-def test_the_state_of_another_exchange_is_not_taken_for_ours() -> None:
-    assert decode(told_state(dex="xyz")) == []
+def test_the_state_of_a_builders_exchange_has_positions_and_ends_no_others() -> None:
+    position, everything = decode(told_state(held(coin="xyz:TSLA"), dex="xyz"))
+    assert (position.symbol, position.venue_symbol, position.size) == (None, "xyz:TSLA", "-0.5")
+    assert everything == AllPositions(frozenset({"xyz:TSLA"}))
+    assert [everything.of(coin) for coin in ("xyz:GOLD", "BTC", "flx:GOLD", None)] == [True, False, False, False]
 
 
 def test_a_balance_is_available_but_for_what_is_on_hold() -> None:
@@ -418,20 +430,44 @@ def test_an_error_does_not_repeat_the_address() -> None:
         b"{}",
         b'{"channel":5}',
         b'{"channel":"orderUpdates","data":{}}',
-        b'{"channel":"orderUpdates","data":[{"order":{}}]}',
         b'{"channel":"userFills","data":[]}',
         b'{"channel":"clearinghouseState","data":{"clearinghouseState":{}}}',
         b'{"channel":"error","data":5}',
         b'{"channel":"user"',
         b'{"channel":"\xff"}',
         b'{"channel":"user","data":' + b"[" * 100_000,
-        json.dumps(frame("orderUpdates", [update(sz="many")])).encode(),
-        json.dumps(frame("spotState", {"spotState": {"balances": [spot(hold="x")]}})).encode(),
     ],
 )
 def test_malformed_frames_are_refused(body: bytes) -> None:
     with pytest.raises(DecodeError):
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
+
+
+@pytest.mark.parametrize(
+    ("message", "valid"),
+    [
+        (frame("orderUpdates", [{"order": {}}, update(), update(sz="many"), update(side="C")]), [Order]),
+        (frame("orderUpdates", [update(oid="5"), update(oid=6)]), [Order]),
+        (frame("userFills", {"user": LOWER, "fills": [trade(), 5, trade(px=[]), trade(tid=2)]}), [Fill, Fill]),
+        (frame("user", {"fills": [trade(side="X"), trade()], "funding": {"coin": 5}}), [Fill]),
+        (frame("userFundings", {"fundings": [funding(time="now"), funding()]}), [Payment]),
+        (frame("spotState", {"spotState": {"balances": [spot(hold="x"), spot()]}}), [Balance]),
+        (told_state(held(szi=None), held(coin="ETH")), [Position, Margin]),
+    ],
+)
+def test_an_invalid_row_costs_itself_alone(message: Any, valid: list[type]) -> None:
+    items = decode(message)
+    invalid = [item for item in items if isinstance(item, InvalidRow)]
+    assert [type(item) for item in items if not isinstance(item, InvalidRow)] == valid
+    assert invalid
+    assert {row.what for row in invalid} == {message["channel"]}
+
+
+def test_numbers_may_be_written_as_numbers() -> None:
+    body = json.dumps(frame("userFills", {"fills": [trade(px=81000.5, sz=2, fee=1e-7)]})).encode()
+    (event,) = SIDE.decode(body, False, MARKETS, "desk")
+    assert isinstance(event, Fill)
+    assert (event.price, event.size, event.fee) == ("81000.5", "2", "1e-07")
 
 
 @given(gone_wrong(FRAMES))
@@ -448,8 +484,8 @@ def test_the_whole_account() -> None:
     info = Info()
     told = info.drive()
     assert info.kinds() == list(info.answers)
-    assert all(query["user"] == LOWER for query in info.asked)
-    assert [query["weight"] for query in info.asked] == [20, 20, 20, 20, 2, 2]
+    assert all(query["user"] == LOWER for query in info.asked if query["type"] != "perpDexs")
+    assert [query["weight"] for query in info.asked] == [20, 20, 20, 20, 20, 2, 2]
     assert told.open_orders == {"300000000017"}
     kinds = [type(event) for event in told.events]
     assert kinds == [Fill, Payment, Order, Order, Position, Margin, Balance]
@@ -481,7 +517,7 @@ def test_the_newest_state_of_an_order_stands_last() -> None:
 def test_fills_and_payments_are_asked_for_from_a_time_on() -> None:
     info = Info()
     info.drive(since_ms=MS - 5)
-    assert [query.get("startTime") for query in info.asked] == [MS - 5, MS - 5, None, None, None, None]
+    assert [query.get("startTime") for query in info.asked] == [MS - 5, MS - 5, None, None, None, None, None]
 
 
 def test_fills_are_asked_for_page_by_page_each_from_the_last_time_of_the_one_before() -> None:
@@ -504,14 +540,14 @@ def test_a_page_that_is_of_one_time_is_not_asked_for_for_ever() -> None:
 
 def test_an_account_without_anything() -> None:
     nothing: dict[str, Any] = {kind: [[]] for kind in Info().answers}
-    nothing |= {"clearinghouseState": [state()], "spotClearinghouseState": [{"balances": []}]}
+    nothing |= {"clearinghouseState": [state()], "spotClearinghouseState": [{"balances": []}], "perpDexs": [[None]]}
     told = Info(**nothing).drive()
     assert told.open_orders == frozenset()
     assert [type(event) for event in told.events] == [Margin]
 
 
-@pytest.mark.parametrize("kind", list(Info().answers))
-@pytest.mark.parametrize("answer", [b"<html>", b"", b"null", b'"Failed to deserialize the JSON body"', b"{}", b"[5]"])
+@pytest.mark.parametrize("kind", [kind for kind in Info().answers if kind != "perpDexs"])
+@pytest.mark.parametrize("answer", [b"<html>", b"", b"null", b'"Failed to deserialize the JSON body"', b"{}"])
 def test_an_answer_that_is_none_does_not_pass_for_an_empty_one(kind: str, answer: bytes) -> None:
     with pytest.raises(DecodeError) as refused:
         Info(**{kind: [answer]}).drive()
@@ -522,6 +558,165 @@ def test_an_order_that_the_list_of_open_ones_does_not_hold_is_not_told_as_open()
     told = Info(frontendOpenOrders=[[]], historicalOrders=[[update("open")]]).drive()
     opened = {event.order_id for event in told.events if isinstance(event, Order) and event.status == "open"}
     assert opened == told.open_orders
+
+
+def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_of_absence() -> None:
+    told = Info(
+        userFillsByTime=[[5, trade()]],
+        userFunding=[[{"time": MS, "delta": {}}]],
+        frontendOpenOrders=[[order(oid=7), {"coin": "ETH"}]],
+        clearinghouseState=[state(held(), held(szi="many"), {})],
+        spotClearinghouseState=[{"balances": [spot(), spot(total=None)]}],
+    ).drive()
+    assert [row.what for row in told.invalid] == [
+        "userFillsByTime",
+        "userFunding",
+        "frontendOpenOrders",
+        "clearinghouseState",
+        "spotClearinghouseState",
+    ]
+    assert told.open_orders == {"7"}
+    assert [covers("BTC") for covers in (told.orders_of, told.positions_of, told.balances_of)] == [False] * 3
+
+
+def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts() -> None:
+    info = Info(
+        **{
+            "perpDexs": [[None, {"name": "xyz", "fullName": "XYZ"}, {"name": "no name"}]],
+            "frontendOpenOrders xyz": [[order(coin="xyz:TSLA", oid=8)]],
+            "clearinghouseState xyz": [state(held(coin="xyz:TSLA"))],
+        }
+    )
+    told = info.drive()
+    assert told.open_orders == {"300000000017", "8"}
+    held_in = [event.venue_symbol for event in told.events if isinstance(event, Position)]
+    assert held_in == ["BTC", "xyz:TSLA"]
+    assert sum(isinstance(event, Margin) for event in told.events) == 1, "that of the venue's own exchange"
+    for covers in (told.orders_of, told.positions_of):
+        assert [covers(coin) for coin in ("BTC", "@107", "xyz:GOLD", "flx:GOLD", None)] == [
+            True,
+            True,
+            True,
+            False,
+            False,
+        ]
+
+
+@pytest.mark.parametrize("names", [b"null", b"{}", b"<html>", b"Failed to deserialize the JSON body"])
+def test_without_the_names_of_the_exchanges_those_that_are_seen_are_asked_for(names: bytes) -> None:
+    info = Info(
+        **{
+            "perpDexs": [names],
+            "historicalOrders": [[update("canceled", coin="flx:GOLD", oid=5)]],
+        }
+    )
+    told = info.drive()
+    assert [told.orders_of(coin) for coin in ("BTC", "flx:GOLD", "xyz:TSLA")] == [True, True, False]
+    assert [row.what for row in told.invalid] == ["perpDexs"]
+
+
+def test_an_exchange_whose_lists_cannot_be_read_costs_the_others_nothing() -> None:
+    told = Info(
+        **{
+            "perpDexs": [[None, {"name": "xyz"}]],
+            "frontendOpenOrders xyz": [b"null"],
+            "clearinghouseState xyz": [state(held(coin="xyz:TSLA"))],
+        }
+    ).drive()
+    assert [told.orders_of(coin) for coin in ("BTC", "xyz:TSLA")] == [True, False]
+    assert told.positions_of("xyz:TSLA")
+
+
+@pytest.mark.parametrize("answer", [{"role": "agent", "data": {"user": LOWER}}])
+def test_an_api_wallet_is_named_as_what_an_empty_account_is(answer: Any) -> None:
+    with pytest.raises(LoginError) as refused:
+        Info(**empty(userRole=[answer])).drive()
+    assert refused.value.reason is Reason.AUTH_FAILED
+    assert "API wallet" in refused.value.what
+    assert LOWER not in refused.value.what
+
+
+@pytest.mark.parametrize("answer", [{"role": "user"}, {"role": "missing"}, b"Failed to deserialize", b"null"])
+def test_any_other_empty_account_is_one(answer: Any) -> None:
+    info = Info(**empty(userRole=[answer]))
+    told = info.drive()
+    assert [type(event) for event in told.events] == [Margin]
+    assert info.asked[-1]["weight"] == 60
+
+
+def empty(**changes: Any) -> dict[str, Any]:
+    lists: dict[str, Any] = {kind: [[]] for kind in Info().answers}
+    summary = {"accountValue": "0.0", "totalMarginUsed": "0.0"}
+    states = {"clearinghouseState": [state(marginSummary=summary)], "spotClearinghouseState": [{"balances": []}]}
+    return lists | states | {"perpDexs": [[None]]} | changes
+
+
+# --- what the kinds of fills, payments and equity are -------------------------------------------------------------
+
+THEIRS = {"liquidatedUser": "0x" + "cd" * 20, "markPx": "1", "method": "backstop"}
+OURS = THEIRS | {"liquidatedUser": ADDRESS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fill_type"),
+    [
+        ({"dir": "Auto-Deleveraging"}, "adl"),
+        ({"dir": "Auto-Deleveraging", "liquidation": THEIRS}, "adl"),
+        ({"dir": "Settlement"}, "settlement"),
+        ({"dir": "Settlement", "liquidation": OURS}, "settlement"),
+        ({"dir": "Liquidated Isolated Long"}, "liquidation"),
+        ({"dir": "Liquidated Cross Short", "liquidation": OURS}, "liquidation"),
+        ({"dir": "Open Long", "crossed": False, "liquidation": THEIRS}, "trade"),
+        ({"dir": "Close Long", "crossed": True, "liquidation": OURS}, "liquidation"),
+        ({"dir": "Long > Short"}, "trade"),
+        ({"dir": "Buy"}, "trade"),
+        ({"dir": "Spot Dust Conversion"}, "Spot Dust Conversion"),
+        ({"dir": "A New Word", "liquidation": OURS}, "A New Word"),
+    ],
+)
+def test_what_a_fill_is_its_direction_decides(changes: dict[str, Any], fill_type: str) -> None:
+    (named,) = decode(frame("userFills", {"user": LOWER, "fills": [trade(**changes)]}))
+    (bare,) = decode(frame("user", {"fills": [trade(**changes)]}))
+    (rest,) = [one for one in Info(userFillsByTime=[[trade(**changes)]]).drive().events if isinstance(one, Fill)]
+    assert [one.fill_type for one in (named, bare, rest)] == [fill_type] * 3
+
+
+@pytest.mark.parametrize(("coin", "asset"), [("BTC", "USDC"), ("flx:GOLD", None), ("xyz:TSLA", None)])
+def test_a_payment_of_a_builders_exchange_is_not_called_one_in_usdc(coin: str, asset: str | None) -> None:
+    (pushed,) = decode(frame("userFundings", {"fundings": [funding(coin=coin)]}))
+    (with_user,) = decode(frame("user", {"funding": funding(coin=coin)}))
+    row = {"time": MS, "hash": "0x0", "delta": {"type": "funding", **funding(coin=coin)}}
+    (rest,) = [one for one in Info(userFunding=[[row]]).drive().events if isinstance(one, Payment)]
+    assert [one.asset for one in (pushed, with_user, rest)] == [asset] * 3
+    assert len({one.payment_id for one in (pushed, with_user, rest)}) == 1
+
+
+def test_an_equity_of_zero_is_none_with_a_note() -> None:
+    empty_state = state(marginSummary={"accountValue": "0.0", "totalMarginUsed": "0.0"}, withdrawable="0.0")
+    pushed, _ = decode(frame("clearinghouseState", {"user": LOWER, "clearinghouseState": empty_state}))
+    told = Info(clearinghouseState=[empty_state]).drive()
+    (asked,) = [event for event in told.events if isinstance(event, Margin)]
+    for margin in (pushed, asked):
+        assert (margin.equity, margin.available, margin.initial_margin) == (None, None, "0.0")
+        assert "spot" in (margin.equity_note or "")
+    assert [event.total for event in told.events if isinstance(event, Balance)] == ["250.75"]
+
+
+def test_an_order_that_waits_is_known_by_its_type_where_the_mark_is_missing() -> None:
+    rows = [update(orderType="Stop Market"), update(triggerPx="79000.0"), update(triggerPx="0.0", orderType="Limit")]
+    events = decode(frame("orderUpdates", rows))
+    assert [event.status for event in events] == ["untriggered", "untriggered", "open"]
+
+
+def test_an_order_that_closes_whatever_there_is_has_no_price_and_is_not_filled() -> None:
+    whole = update(isTrigger=True, isPositionTpsl=True, sz="0.0", origSz="0.0", limitPx="0.0")
+    (event,) = decode(frame("orderUpdates", [whole]))
+    assert (event.status, event.price, event.size, event.filled) == ("untriggered", None, "0.0", "0")
+
+
+def test_what_is_filled_decides_before_the_word() -> None:
+    events = decode(frame("orderUpdates", [update("aNewWord", sz="0.0"), update("canceled", sz="0")]))
+    assert [event.status for event in events] == ["filled", "filled"]
 
 
 # --- recorded messages --------------------------------------------------------------------------------------------
