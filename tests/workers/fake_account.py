@@ -16,6 +16,7 @@ from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason, Stream
 from ipc.rundir import AccountWords
 from workers.accounts.account import AccountSide, Login, Renewal, Snapshot
+from workers.accounts.published import Published
 from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
 from workers.frames import TEXT
@@ -212,11 +213,11 @@ class FakeReconciler:
 class Told:
     """A statement, with what was told through it: ``sent`` to subscribers, ``described`` in words."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, published: Published | None = None) -> None:
         self.publisher = FakePublisher()
         self.cell = board.cell(SLOT, 0, Stream.ACCOUNT)
         self.words: list[AccountWords] = []
-        self.statement = Statement(VENUE, ALIAS, self.publisher, self.cell, self.words.append)
+        self.statement = Statement(VENUE, ALIAS, self.publisher, self.cell, self.words.append, published)
 
     @property
     def described(self) -> list[str | None]:

@@ -10,37 +10,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import field
 
-from ipc.decimals import is_zero, plain, shortest
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position, Side
+from ipc.events import AccountEvent, Order
 from ipc.health import Reason
+from workers.accounts import aster_rows as rows
 from workers.accounts.account import (
     AccountItem,
     AccountSide,
     Expired,
+    Leg,
     Login,
     LoginError,
     Renewal,
     Snapshot,
     Steps,
     pinging_often,
+    unless_invalid,
 )
+from workers.accounts.aster_rows import Changes, OrderRow, PositionRow, TradeRow
 from workers.accounts.aster_signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, signer_of
+from workers.accounts.rows import rows_of
 from workers.accounts.secrets import Secrets
+from workers.rows import InvalidRow, split_rows
 from workers.venues.aster import Aster
-from workers.venues.venue import Keepalive, Listing, Markets, Refused, parsed
+from workers.venues.fields import ns_of_ms
+from workers.venues.venue import Keepalive, Markets, Refused, parsed
 
 __all__ = ["AsterAccount"]
 
 T = TypeVar("T")
-
-_Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
 
 _NS_PER_MS: Final = 1_000_000
 _DAY_MS: Final = 86_400_000
@@ -53,17 +56,8 @@ _CLOSED_ORDERS: Final = 100
 _PAGES: Final = 50
 #: What a URL can hold as it is.
 _LISTEN_KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
-_SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
-_STATUS: Final[Mapping[str, _Status]] = {
-    "FILLED": "filled",
-    "CANCELED": "canceled",
-    "REJECTED": "rejected",
-    "EXPIRED": "expired",
-    "EXPIRED_IN_MATCH": "expired",
-}
-#: Types of orders that wait for a price. Once it is reached, an order's type is what it became.
-_CONDITIONAL: Final = frozenset({"STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"})
-_EXECUTIONS: Final = frozenset({"TRADE", "CALCULATED"})
+#: States of orders that are not over.
+_ALIVE: Final = frozenset({"open", "untriggered"})
 #: What error codes mean that have to do with the credentials, in our words: the venue's could repeat them.
 _REFUSALS: Final[Mapping[int | str | None, str]] = {
     -1021: "the time of the request is off: check this machine's clock",
@@ -73,62 +67,25 @@ _REFUSALS: Final[Mapping[int | str | None, str]] = {
     -1125: "the listenKey is gone",
     -4225: "the nonce is off: check this machine's clock",
 }
+#: What the venue says, among other things with the same code, when a wallet may not act for an account.
+_NO_AGENT: Final = re.compile(r"no agent", re.IGNORECASE)
+_NO_WALLET: Final = (
+    "ASTER_SIGNER is no API wallet of ASTER_USER: the one is the wallet's address, the other that of the account"
+)
 _VENUE: Final = Aster()
 
 
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-class _Execution(msgspec.Struct):
-    symbol: str = field(name="s")
-    client_id: str = field(name="c")
-    side: Literal["BUY", "SELL"] = field(name="S")
-    type: str = field(name="o")
-    size: str = field(name="q")
-    price: str = field(name="p")
-    execution: str = field(name="x")
-    status: str = field(name="X")
-    id: int = field(name="i")
-    filled: str = field(name="z")
-    last_size: str = field(name="l")
-    last_price: str = field(name="L")
-    trade_id: int = field(name="t")
-    time_ms: int = field(name="T")
-    fee: str | None = field(name="n", default=None)
-    fee_asset: str | None = field(name="N", default=None)
-    is_maker: bool = field(name="m", default=False)
-    reduce_only: bool = field(name="R", default=False)
-
-
 class _OrderUpdate(msgspec.Struct, tag_field="e", tag="ORDER_TRADE_UPDATE"):
-    order: _Execution = field(name="o")
-
-
-class _PushedBalance(msgspec.Struct):
-    asset: str = field(name="a")
-    wallet: str = field(name="wb")
-    #: Apart from profits and fees.
-    change: str | None = field(name="bc", default=None)
-
-
-class _PushedPosition(msgspec.Struct):
-    symbol: str = field(name="s")
-    amount: str = field(name="pa")
-    entry_price: str | None = field(name="ep", default=None)
-    unrealised_pnl: str | None = field(name="up", default=None)
-    margin_mode: str | None = field(name="mt", default=None)
-
-
-class _Changes(msgspec.Struct):
-    reason: str = field(name="m", default="")
-    balances: list[_PushedBalance] = field(name="B", default_factory=list)
-    positions: list[_PushedPosition] = field(name="P", default_factory=list)
+    order: msgspec.Raw = msgspec.field(name="o")
 
 
 class _AccountUpdate(msgspec.Struct, tag_field="e", tag="ACCOUNT_UPDATE"):
-    changes: _Changes = field(name="a")
-    matched_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    changes: Changes = msgspec.field(name="a")
+    matched_ms: int | None = msgspec.field(name="T", default=None)
+    pushed_ms: int | None = msgspec.field(name="E", default=None)
 
 
 class _KeyExpired(msgspec.Struct, tag_field="e", tag="listenKeyExpired"):
@@ -163,65 +120,26 @@ class _ListenKey(msgspec.Struct):
     listenKey: str  # noqa: N815 - the venue's names
 
 
-class _OrderRow(msgspec.Struct):
-    symbol: str
-    orderId: int  # noqa: N815
-    side: Literal["BUY", "SELL"]
-    status: str
-    type: str
-    price: str
-    origQty: str  # noqa: N815
-    executedQty: str  # noqa: N815
-    clientOrderId: str = ""  # noqa: N815
-    reduceOnly: bool = False  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
-
-
-class _TradeRow(msgspec.Struct):
-    symbol: str
-    id: int
-    orderId: int  # noqa: N815
-    side: Literal["BUY", "SELL"]
-    price: str
-    qty: str
-    commission: str | None = None
-    commissionAsset: str | None = None  # noqa: N815
-    maker: bool | None = None
-    time: int | None = None
-
-
-class _PositionRow(msgspec.Struct):
-    symbol: str
-    positionAmt: str  # noqa: N815
-    entryPrice: str | None = None  # noqa: N815
-    markPrice: str | None = None  # noqa: N815
-    unRealizedProfit: str | None = None  # noqa: N815
-    liquidationPrice: str | None = None  # noqa: N815
-    marginType: str | None = None  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
-
-
-class _BalanceRow(msgspec.Struct):
-    asset: str
-    balance: str
-    availableBalance: str | None = None  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
-
-
-class _Account(msgspec.Struct):
-    totalMarginBalance: str | None = None  # noqa: N815
-    availableBalance: str | None = None  # noqa: N815
-    totalInitialMargin: str | None = None  # noqa: N815
-    totalMaintMargin: str | None = None  # noqa: N815
-
-
 _errors: Final = msgspec.json.Decoder(_Error)
 _listen_keys: Final = msgspec.json.Decoder(_ListenKey)
-_orders: Final = msgspec.json.Decoder(list[_OrderRow])
-_trades: Final = msgspec.json.Decoder(list[_TradeRow])
-_positions: Final = msgspec.json.Decoder(list[_PositionRow])
-_balances: Final = msgspec.json.Decoder(list[_BalanceRow])
-_accounts: Final = msgspec.json.Decoder(_Account)
+_raw_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the answers of one look hold so far."""
+
+    signer: Signer
+    markets: Markets
+    account: str
+    invalid: list[InvalidRow] = field(default_factory=list)
+
+    def valid(self, items: Iterable[T | InvalidRow]) -> list[T]:
+        """Return what valid rows became, and keep the others for the report."""
+        found, invalid = split_rows(items)
+        self.invalid += invalid
+        return found
 
 
 class AsterAccount(AccountSide):
@@ -260,9 +178,9 @@ class AsterAccount(AccountSide):
         except (ValueError, RecursionError) as error:
             return _decode_other(payload, error)
         if isinstance(frame, _OrderUpdate):
-            return list(_execution_events(frame.order, markets, account))
+            return [*rows.executed(frame.order, "ORDER_TRADE_UPDATE", markets, account)]
         if isinstance(frame, _AccountUpdate):
-            return list(_change_events(frame, markets, account))
+            return _change_items(frame, markets, account)
         return [Expired("the listenKey has expired")]
 
     def snapshot(
@@ -275,30 +193,36 @@ class AsterAccount(AccountSide):
         now_wall_ns: int,
     ) -> Steps[Snapshot]:
         """Orders and fills are told by market: those followed, those with open orders and those traded since."""
-        signer = signer_of(secrets)
-        body = yield signer.request("openOrders", weight=40)
-        open_rows = _answered(_orders, body, "openOrders")
-        body = yield signer.request("positionRisk", weight=5)
-        risks = _answered(_positions, body, "positionRisk")
+        look = _Look(signer_of(secrets), markets, account)
+        body = yield look.signer.request("openOrders", weight=40)
+        open_rows = rows_of(_listed(body, "openOrders"), OrderRow, _itself, "openOrders")
+        body = yield look.signer.request("positionRisk", weight=5)
+        risk_rows = rows_of(_listed(body, "positionRisk"), PositionRow, _readable, "positionRisk")
+        listed, risks = look.valid(open_rows), look.valid(risk_rows)
+        opened = rows.orders(listed, "openOrders", markets, account)
+        held = rows.positions(risks, "positionRisk", markets, account)
         since_ms = max(since_ms, now_wall_ns // _NS_PER_MS - _SPAN_MS)
-        events: list[AccountEvent] = []
-        closed: list[AccountEvent] = []
-        for symbol in _symbols(markets, open_rows, risks, since_ms):
-            trades = yield from _trades_since(signer, symbol, since_ms)
-            body = yield signer.request("allOrders", {"symbol": symbol, "limit": _CLOSED_ORDERS}, weight=5)
-            rows = _answered(_orders, body, "allOrders")
-            clients = {row.orderId: row.clientOrderId for row in rows}
-            events += [_row_fill(row, clients.get(row.orderId, ""), markets, account) for row in trades]
-            orders = [_row_order(row, markets, account) for row in rows]
-            closed += [order for order in orders if order.status not in {"open", "untriggered"}]
-        events += [_row_order(row, markets, account) for row in open_rows]
+        events: list[AccountEvent | Leg] = []
+        closed: list[Order] = []
+        for symbol in _symbols(markets, listed, risks, since_ms):
+            closed += yield from _look_at_market(look, symbol, since_ms, events)
+        events += look.valid(opened)
         events += closed
-        events += _net(_row_position(row, markets, account) for row in risks if not is_zero(row.positionAmt))
-        body = yield signer.request("balance", weight=5)
-        events += [_row_balance(row, account) for row in _answered(_balances, body, "balance")]
-        body = yield signer.request("account", weight=5)
-        events.append(_margin(_answered(_accounts, body, "account"), account))
-        return Snapshot(tuple(events), frozenset(str(row.orderId) for row in open_rows))
+        events += look.valid(held)
+        body = yield look.signer.request("balance", weight=5)
+        balances = rows.balances(_listed(body, "balance"), "balance", account)
+        events += look.valid(balances)
+        body = yield look.signer.request("account", weight=5)
+        _answered(_objects, body, "account")
+        events += look.valid(rows.margins([msgspec.Raw(body)], "account", account))
+        return Snapshot(
+            tuple(events),
+            frozenset(str(row.orderId) for row in listed),
+            tuple(look.invalid),
+            orders_of=unless_invalid(open_rows),
+            positions_of=unless_invalid([*risk_rows, *held]),
+            balances_of=unless_invalid(balances),
+        )
 
 
 # --- frames to events ---------------------------------------------------------------------------------------------
@@ -319,157 +243,17 @@ def _decode_other(payload: bytes | memoryview, malformed: Exception) -> list[Acc
     return []
 
 
-def _ns(time_ms: int | None) -> int | None:
-    return time_ms * _NS_PER_MS if time_ms else None
-
-
-def _listing(symbol: str, markets: Markets) -> Listing:
-    return markets.get(symbol) or _VENUE.offline_listing(symbol)
-
-
-def _priced(price: str | None) -> str | None:
-    """A price, where zero stands for none."""
-    return price if price and not is_zero(price) else None
-
-
-def _status(word: str, order_type: str) -> _Status:
-    """A word that is new to us does not close an order: closed is final, and REST lists what is open."""
-    waits = word == "NEW" and order_type in _CONDITIONAL
-    return "untriggered" if waits else _STATUS.get(word, "open")
-
-
-def _fill_type(client_id: str) -> str:
-    """The venue's own orders are known by their client ids."""
-    if client_id.startswith("autoclose-"):
-        return "liquidation"
-    return "adl" if client_id == "adl_autoclose" else "trade"
-
-
-def _fill_id(symbol: str, trade_id: int) -> str:
-    """Trades are numbered market by market."""
-    return f"{symbol}:{trade_id}"
-
-
-def _margin_mode(text: str | None) -> Literal["cross", "isolated"] | None:
-    match text:
-        case "cross" | "isolated":
-            return text
-        case "crossed" | "CROSSED":
-            return "cross"
-        case "ISOLATED":
-            return "isolated"
-        case _:
-            return None
-
-
-def _execution_events(row: _Execution, markets: Markets, account: str) -> Iterable[AccountEvent]:
-    """The order as it is now, and the fill that made it so."""
-    listing, at_ns, side = _listing(row.symbol, markets), _ns(row.time_ms), _SIDES[row.side]
-    if row.execution in _EXECUTIONS and not is_zero(row.last_size):
-        yield Fill(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            at_ns,
-            account,
-            _fill_id(row.symbol, row.trade_id),
-            str(row.id),
-            side,
-            row.last_price,
-            row.last_size,
-            row.fee,
-            row.fee_asset,
-            "maker" if row.is_maker else "taker",
-            _fill_type(row.client_id),
-        )
-    yield Order(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        at_ns,
-        account,
-        str(row.id),
-        row.client_id or None,
-        side,
-        _priced(row.price),
-        row.size,
-        row.filled,
-        _status(row.status, row.type),
-        row.status,
-        row.type,
-        row.reduce_only,
-    )
-
-
-def _change_events(frame: _AccountUpdate, markets: Markets, account: str) -> Iterable[AccountEvent]:
-    """What changed of balances and positions, and the funding that was paid."""
-    at_ns, changes = _ns(frame.matched_ms or frame.pushed_ms), frame.changes
-    for balance in changes.balances:
-        yield Balance("aster", None, None, at_ns, account, balance.asset, balance.wallet, None)
-    yield from _net(_pushed_position(row, at_ns, markets, account) for row in changes.positions)
+def _change_items(frame: _AccountUpdate, markets: Markets, account: str) -> list[AccountItem]:
+    """Return what changed of balances and positions, and the funding that was paid."""
+    at_ns, changes, what = ns_of_ms(frame.matched_ms or frame.pushed_ms), frame.changes, "ACCOUNT_UPDATE"
+    items: list[AccountItem] = [*rows.changed_balances(changes, at_ns, what, account)]
+    items += rows.changed_positions(changes, at_ns, what, markets, account)
     if changes.reason == "FUNDING_FEE":
-        # Only that of an isolated position says which market it is for.
-        listing = _listing(changes.positions[0].symbol, markets) if changes.positions else None
-        for balance in changes.balances:
-            if balance.change and not is_zero(balance.change):
-                yield _payment(balance, listing, at_ns, account)
+        items += rows.payments(changes, at_ns, what, markets, account)
+    return items
 
 
-def _payment(row: _PushedBalance, listing: Listing | None, at_ns: int | None, account: str) -> Payment:
-    symbol, venue_symbol = (listing.symbol, listing.venue_symbol) if listing else (None, None)
-    # The venue gives no id. What is paid for several cross positions comes at one moment, and no frame says for which.
-    payment_id = f"{(at_ns or 0) // _NS_PER_MS}:{venue_symbol or ''}:{row.asset}:{row.change}:{row.wallet}"
-    return Payment("aster", symbol, venue_symbol, at_ns, account, payment_id, row.asset, row.change or "0", "funding")
-
-
-def _pushed_position(row: _PushedPosition, at_ns: int | None, markets: Markets, account: str) -> Position:
-    listing = _listing(row.symbol, markets)
-    return Position(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        at_ns,
-        account,
-        row.amount,
-        _priced(row.entry_price),
-        None,
-        row.unrealised_pnl,
-        None,
-        _margin_mode(row.margin_mode),
-    )
-
-
-def _net(legs: Iterable[Position]) -> list[Position]:
-    """One position a market: in hedge mode there is a long and a short one, of which only the sum is told."""
-    by_market: dict[str | None, list[Position]] = {}
-    for leg in legs:
-        by_market.setdefault(leg.venue_symbol, []).append(leg)
-    return [_sum(legs_of) for legs_of in by_market.values()]
-
-
-def _sum(legs: list[Position]) -> Position:
-    held = [leg for leg in legs if not is_zero(leg.size)]
-    if len(held) < 2:
-        return held[0] if held else legs[0]
-    pnls = [leg.unrealised_pnl for leg in held if leg.unrealised_pnl]
-    return msgspec.structs.replace(
-        held[0],
-        exchange_ns=max(leg.exchange_ns or 0 for leg in held) or None,
-        size=_total(leg.size for leg in held),
-        entry_price=None,
-        unrealised_pnl=_total(pnls) if len(pnls) == len(held) else None,
-        liquidation_price=None,
-    )
-
-
-def _total(texts: Iterable[str]) -> str:
-    try:
-        return plain(sum((Decimal(shortest(text)) for text in texts), Decimal(0)))
-    except ValueError as error:
-        raise DecodeError(f"malformed position: {error}") from error
-
-
-# --- answers to events --------------------------------------------------------------------------------------------
+# --- looks --------------------------------------------------------------------------------------------
 
 
 def _reason(code: int | str | None) -> Reason:
@@ -489,8 +273,15 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         refused = _errors.decode(body)
     except (ValueError, RecursionError):
         return parsed(decoder, body, what)
+    if _NO_AGENT.search(refused.msg):
+        raise LoginError(f"{refused.code}: {_NO_WALLET}")
     text = _REFUSALS.get(refused.code) or f"{what}: {refused.msg}"
     raise LoginError(f"{refused.code}: {text}", _reason(refused.code))
+
+
+def _listed(body: bytes, what: str) -> list[msgspec.Raw]:
+    """Return the rows of an answer, not decoded yet; see :func:`_answered`."""
+    return _answered(_raw_rows, body, what)
 
 
 def _listen_key(signer: Signer) -> Steps[str]:
@@ -501,110 +292,49 @@ def _listen_key(signer: Signer) -> Steps[str]:
     return key
 
 
-def _symbols(
-    markets: Markets, open_rows: Iterable[_OrderRow], risks: Iterable[_PositionRow], since_ms: int
-) -> list[str]:
-    """The markets in which there can be fills to ask for, sorted."""
+def _itself(row: T) -> T:
+    return row
+
+
+def _readable(row: PositionRow) -> PositionRow:
+    """Return the row.
+
+    Raises:
+        ValueError: The amount is not a decimal.
+    """
+    _ = row.is_held
+    return row
+
+
+def _symbols(markets: Markets, listed: Iterable[OrderRow], risks: Iterable[PositionRow], since_ms: int) -> list[str]:
+    """Return the markets in which there can be fills to ask for, sorted."""
     followed: Iterable[str] = markets if isinstance(markets, Iterable) else ()
-    traded = (row.symbol for row in risks if not is_zero(row.positionAmt) or (row.updateTime or 0) >= since_ms)
-    return sorted({*followed, *traded, *(row.symbol for row in open_rows)})
+    traded = (row.symbol for row in risks if row.is_held or (row.updateTime or 0) >= since_ms)
+    return sorted({*followed, *traded, *(row.symbol for row in listed)})
 
 
-def _trades_since(signer: Signer, symbol: str, since_ms: int) -> Steps[list[_TradeRow]]:
+def _look_at_market(look: _Look, symbol: str, since_ms: int, events: list[AccountEvent | Leg]) -> Steps[list[Order]]:
+    """Add the fills of a market to ``events``; return its orders that are over."""
+    trades = yield from _trades_since(look, symbol, since_ms)
+    body = yield look.signer.request("allOrders", {"symbol": symbol, "limit": _CLOSED_ORDERS}, weight=5)
+    found = look.valid(rows_of(_listed(body, "allOrders"), OrderRow, _itself, "allOrders"))
+    kinds = {row.orderId: rows.fill_type(row.clientOrderId, row.type, row.status) for row in found}
+    events += rows.fills(trades, kinds, look.markets, look.account)
+    orders = look.valid(rows.orders(found, "allOrders", look.markets, look.account))
+    return [order for order in orders if order.status not in _ALIVE]
+
+
+def _trades_since(look: _Look, symbol: str, since_ms: int) -> Steps[list[TradeRow]]:
     """Pages, oldest first: the first one from a time on, the others from a trade on."""
-    trades: dict[int, _TradeRow] = {}
+    trades: dict[tuple[int, str], TradeRow] = {}
     start = {"startTime": since_ms}
     for _ in range(_PAGES):
-        body = yield signer.request("userTrades", {"symbol": symbol, "limit": _FILLS, **start}, weight=5)
-        rows = _answered(_trades, body, "userTrades")
+        body = yield look.signer.request("userTrades", {"symbol": symbol, "limit": _FILLS, **start}, weight=5)
+        page = _listed(body, "userTrades")
+        found = look.valid(rows_of(page, TradeRow, _itself, "userTrades"))
         known = len(trades)
-        trades |= {row.id: row for row in rows}
-        if len(rows) < _FILLS or len(trades) == known:
+        trades |= {(row.id, row.side): row for row in found}
+        if len(page) < _FILLS or len(trades) == known:
             break
-        start = {"fromId": max(row.id for row in rows) + 1}
+        start = {"fromId": max(row.id for row in found) + 1}
     return list(trades.values())
-
-
-def _row_order(row: _OrderRow, markets: Markets, account: str) -> Order:
-    listing = _listing(row.symbol, markets)
-    return Order(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updateTime),
-        account,
-        str(row.orderId),
-        row.clientOrderId or None,
-        _SIDES[row.side],
-        _priced(row.price),
-        row.origQty,
-        row.executedQty,
-        _status(row.status, row.type),
-        row.status,
-        row.type,
-        row.reduceOnly,
-        snapshot=True,
-    )
-
-
-def _row_fill(row: _TradeRow, client_id: str, markets: Markets, account: str) -> Fill:
-    """A fill; what kind it is, the client id of its order tells."""
-    listing = _listing(row.symbol, markets)
-    liquidity: Literal["maker", "taker"] | None = None
-    if row.maker is not None:
-        liquidity = "maker" if row.maker else "taker"
-    return Fill(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.time),
-        account,
-        _fill_id(row.symbol, row.id),
-        str(row.orderId),
-        _SIDES[row.side],
-        row.price,
-        row.qty,
-        row.commission,
-        row.commissionAsset,
-        liquidity,
-        _fill_type(client_id),
-        snapshot=True,
-    )
-
-
-def _row_position(row: _PositionRow, markets: Markets, account: str) -> Position:
-    listing = _listing(row.symbol, markets)
-    return Position(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updateTime),
-        account,
-        row.positionAmt,
-        _priced(row.entryPrice),
-        _priced(row.markPrice),
-        row.unRealizedProfit,
-        _priced(row.liquidationPrice),
-        _margin_mode(row.marginType),
-        snapshot=True,
-    )
-
-
-def _row_balance(row: _BalanceRow, account: str) -> Balance:
-    at_ns = _ns(row.updateTime)
-    return Balance("aster", None, None, at_ns, account, row.asset, row.balance, row.availableBalance, snapshot=True)
-
-
-def _margin(row: _Account, account: str) -> Margin:
-    return Margin(
-        "aster",
-        None,
-        None,
-        None,
-        account,
-        row.totalMarginBalance,
-        row.availableBalance,
-        row.totalInitialMargin,
-        row.totalMaintMargin,
-        snapshot=True,
-    )

@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ipc.decimals import is_zero, number, plain, shortest
+from ipc.decimals import is_zero, number, shortest
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position
 from workers.accounts.account import Covers, Leg, LegName, everything, nothing
 
@@ -67,6 +67,8 @@ class Ledger:
         self._states: dict[_Key, AccountEvent] = {}
         #: By the venue's name of the market.
         self._legs: dict[str | None, dict[LegName, Position]] = {}
+        #: Markets of which a leg came since :meth:`nets` was called, and which position that was.
+        self._changed: dict[str | None, Position] = {}
         #: Where the last list of positions was complete: a leg that was never heard of is flat there.
         self._legs_of: Covers = nothing
         self._pushed: dict[_Key, int] = {}
@@ -81,21 +83,33 @@ class Ledger:
             asked_at: For an answer: :attr:`pushes` when it was requested. None for a push.
 
         Returns:
-            The event to publish: the one that came, or the net position that a leg leads to. None when it says nothing
-            new.
+            The event to publish: the one that came, or the net of its position. None when it says nothing new, and for
+            a leg: what legs lead to, :meth:`nets` returns when all that came together was taken.
         """
         if isinstance(item, Fill | Payment):
             return self._take_once(item, is_pushed=asked_at is None)
-        item = Leg("both", item) if isinstance(item, Position) else item
         state = item.position if isinstance(item, Leg) else item
         key = _key(item)
         if not self._wins(key, state, asked_at):
             return None
-        if isinstance(item, Leg):
-            return self._take_leg(item)
-        if isinstance(item, Order):
-            return self._take_order(item, is_listed=asked_at is not None)
-        return self._take_state(key, item)
+        match item:
+            case Leg(name, position):
+                self._legs.setdefault(position.venue_symbol, {})[name] = position
+                self._changed[position.venue_symbol] = position
+                return None
+            case Position():
+                self._legs.setdefault(item.venue_symbol, {})["both"] = item
+                return self._take_net(item)
+            case Order():
+                return self._take_order(item, is_listed=asked_at is not None)
+            case _:
+                return self._take_state(key, item)
+
+    def nets(self) -> list[AccountEvent]:
+        """Return the net positions that legs have changed since the last call; none while a leg is unknown."""
+        found = [self._take_net(position) for position in self._changed.values()]
+        self._changed.clear()
+        return [net for net in found if net is not None]
 
     def is_from_earlier_life(self, event: AccountEvent) -> bool:
         """Tell once of a fill or payment, which came again, that it was published before the worker's start."""
@@ -238,14 +252,13 @@ class Ledger:
 
     # --- positions --------------------------------------------------------------------------------------------------
 
-    def _take_leg(self, leg: Leg) -> AccountEvent | None:
-        """Note a leg, and return the net position of its market unless a leg of it is unknown, or nothing changed."""
-        symbol = leg.position.venue_symbol
-        legs = self._legs.setdefault(symbol, {})
-        legs[leg.name] = leg.position
+    def _take_net(self, latest: Position) -> AccountEvent | None:
+        """Return the net position of a market unless a leg of it is unknown, or nothing changed."""
+        symbol = latest.venue_symbol
+        legs = self._legs[symbol]
         if _unheard(legs) and not self._legs_of(symbol):
             return None
-        return self._take_state(("net", symbol, ""), _net(legs, leg.position))
+        return self._take_state(("net", symbol, ""), _net(legs, latest))
 
     @staticmethod
     def _wanted(legs: dict[LegName, Position]) -> list[tuple[LegName, Position]]:
@@ -266,6 +279,8 @@ def _key(item: AccountEvent | Leg) -> _Key:
     match item:
         case Leg(name, position):
             return "position", position.venue_symbol, name
+        case Position():
+            return "position", item.venue_symbol, "both"
         case Order():
             return "order", item.order_id, ""
         case Balance():
@@ -339,4 +354,4 @@ def _net(legs: dict[LegName, Position], latest: Position) -> Position:
 
 def _total(texts: Iterable[str]) -> str:
     with localcontext(prec=_EXACT):
-        return plain(sum((number(text) for text in texts), Decimal(0)))
+        return f"{sum((number(text) for text in texts), Decimal(0)).normalize():f}"

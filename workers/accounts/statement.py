@@ -92,7 +92,7 @@ class Statement:
                         self._take_all(self.ledger.flat_positions(listed, None, covers), None)
                     case _:
                         self._take(item, None)
-            self._remember()
+            self._end_batch()
         return self.invalid_rows - before
 
     def asked(self) -> int:
@@ -116,7 +116,7 @@ class Statement:
             for balance in empty:
                 balance.snapshot = True
             self._take_all(empty, asked_at)
-            self._remember()
+            self._end_batch()
         return ledger.contested == contested
 
     def unpushed(self) -> int:
@@ -226,7 +226,10 @@ class Statement:
         feed.latest[_key(event)] = event
         _bound(feed)
 
-    def _remember(self) -> None:
+    def _end_batch(self) -> None:
+        """Publish what legs lead to now that all have come, and remember what was published."""
+        for net in self.ledger.nets():
+            self._send(net)
         if self._published is not None:
             self._published.add(self._new, self.ledger.published)
         self._new.clear()

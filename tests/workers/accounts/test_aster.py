@@ -18,10 +18,11 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason
 from workers.accounts import aster_signing, signers
-from workers.accounts.account import Expired, LoginError
+from workers.accounts.account import Expired, Leg, LoginError
 from workers.accounts.aster import AsterAccount
 from workers.accounts.aster_signing import WALLET_SECRETS, signer_of
 from workers.accounts.ledger import Ledger
+from workers.rows import InvalidRow
 from workers.venues.venue import Listing, Refused
 
 SIDE = AsterAccount()
@@ -428,15 +429,29 @@ def test_a_flat_position_has_no_entry() -> None:
     assert (event.size, event.entry_price, event.margin_mode) == ("0", None, "isolated")
 
 
-def test_long_and_short_of_a_market_are_told_as_their_sum() -> None:
+def net_after(*items: Any) -> list[tuple[str | None, str]]:
+    """The positions that legs lead to."""
+    ledger = Ledger()
+    for item in items:
+        assert ledger.take(item) is None
+    return [(net.venue_symbol, net.size) for net in ledger.nets() if isinstance(net, Position)]
+
+
+def test_long_and_short_of_a_market_are_legs_whose_sum_counts() -> None:
     legs = [leg(pa="0", ep="0", ps="BOTH"), leg(pa="20", up="2.5", ps="LONG"), leg(pa="-10.5", up="-1", ps="SHORT")]
-    (event,) = decode(changed(P=legs))
-    assert (event.size, event.entry_price, event.unrealised_pnl) == ("9.5", None, "1.5")
+    items = decode(changed(P=legs))
+    assert [(item.name, item.position.size) for item in items] == [("both", "0"), ("long", "20"), ("short", "-10.5")]
+    assert net_after(*items) == [("BTCUSDT", "9.5")]
 
 
-def test_the_one_side_that_is_held_is_told_as_it_is() -> None:
-    (event,) = decode(changed(P=[leg(pa="0", ep="0", ps="BOTH"), leg(pa="20.000", ep="5.00", ps="LONG")]))
-    assert (event.size, event.entry_price) == ("20.000", "5.00")
+def test_one_leg_of_two_says_nothing_of_the_sum() -> None:
+    items = decode(changed(P=[leg(pa="0", ep="0", ps="BOTH"), leg(pa="20.000", ep="5.00", ps="LONG")]))
+    assert net_after(*items) == []
+
+
+def test_a_whole_position_beside_the_legs_of_another_market_is_whole() -> None:
+    items = decode(changed(P=[leg(pa="1", ps="LONG"), leg(pa="2", s="ETHUSDT")]))
+    assert [type(item) for item in items] == [Leg, Position]
 
 
 def test_funding_is_a_payment_of_the_asset_and_names_an_isolated_market() -> None:
@@ -498,15 +513,62 @@ def test_errors_on_the_stream() -> None:
         b"{}",
         b"5",
         b'{"e":"ORDER_TRADE_UPDATE"}',
-        b'{"e":"ACCOUNT_UPDATE","a":{"P":[{"s":"BTCUSDT"}]}}',
+        b'{"e":"ACCOUNT_UPDATE","a":{"P":{}}}',
         b"[" * 100_000,
         b'{"e":"\xff"}',
-        json.dumps(changed(P=[leg(pa="2"), leg(pa="two")])).encode(),
     ],
 )
 def test_malformed_frames_are_refused(body: bytes) -> None:
     with pytest.raises(DecodeError):
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
+
+
+@pytest.mark.parametrize(
+    ("message", "valid"),
+    [
+        (changed(B=[balance(wb=None), balance(), 5], P=[leg(), {"s": "BTCUSDT"}]), [Balance, Position]),
+        (changed(P=[leg(ep="zero"), leg(s="ETHUSDT"), leg(ps="NEITHER")]), [Position]),
+        (changed("FUNDING_FEE", B=[balance(bc="much"), balance(bc="1")]), [Balance, Balance, Payment]),
+        (update(p="free", x="TRADE", l="0.004", L="81000.5", t=7), [Fill]),
+        (update(x="TRADE", l="0.004", L="81000.5", t="seven"), [Order]),
+    ],
+)
+def test_an_invalid_row_costs_itself_alone(message: Any, valid: list[type]) -> None:
+    items = decode(message)
+    assert [type(item) for item in items if not isinstance(item, InvalidRow)] == valid
+    assert len(items) > len(valid) or message["a"]["m"] == "FUNDING_FEE"
+    assert {item.what for item in items if isinstance(item, InvalidRow)} <= {message["e"]}
+
+
+def test_numbers_may_be_written_as_numbers() -> None:
+    body = json.dumps(changed(B=[balance(wb=1000.5)], P=[leg(pa=-1, ep=81000.25, up=0)])).encode()
+    wallet, position = SIDE.decode(body, False, MARKETS, "desk")
+    assert isinstance(wallet, Balance)
+    assert isinstance(position, Position)
+    assert (wallet.total, position.size, position.entry_price) == ("1000.5", "-1", "81000.25")
+    fill, order = decode(update(x="TRADE", X="FILLED", l=0.01, z=0.01, q=0.01, L=81000, t=7, p=0))
+    assert (fill.price, fill.size, order.status, order.price) == ("81000", "0.01", "filled", None)
+
+
+@pytest.mark.parametrize("word", ["NEW_ADL", "NEW_INSURANCE", "CANCELED", "A_NEW_WORD"])
+def test_what_is_filled_decides_before_the_word(word: str) -> None:
+    (event,) = decode(update(X=word, z="0.010"))
+    assert (event.status, event.venue_status) == ("filled", word)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"c": "adl_autoclose_17"}, "adl"),
+        ({"c": "desk", "X": "NEW_ADL"}, "adl"),
+        ({"c": "desk", "X": "NEW_INSURANCE"}, "liquidation"),
+        ({"c": "desk", "o": "LIQUIDATION"}, "liquidation"),
+        ({"c": "settlement_autoclose-5"}, "settlement"),
+    ],
+)
+def test_the_venues_own_orders_are_known_by_state_and_type_too(changes: dict[str, Any], kind: str) -> None:
+    fill, _ = decode(update(**{"x": "CALCULATED", "l": "0.010", "L": "1", "t": 9, **changes}))
+    assert fill.fill_type == kind
 
 
 @given(gone_wrong(FRAMES))
@@ -605,7 +667,7 @@ def test_an_order_that_opened_meanwhile_is_left_to_the_stream() -> None:
 
 
 @pytest.mark.parametrize("path", list(answers()))
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[[]]", b'{"x":', b"7"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"x":', b"7", b"null"])
 def test_malformed_answers_are_refused(path: str, body: bytes) -> None:
     with pytest.raises(DecodeError):
         snapshot(answers(**{path: body}))
@@ -615,6 +677,65 @@ def test_malformed_answers_are_refused(path: str, body: bytes) -> None:
 def test_an_error_in_place_of_an_answer(path: str) -> None:
     with pytest.raises(LoginError, match="-1022") as refused:
         snapshot(answers(**{path: {"code": -1022, "msg": "Signature for this request is not valid."}}))
+    assert refused.value.reason is Reason.AUTH_FAILED
+
+
+def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_of_absence() -> None:
+    course = snapshot(
+        answers(
+            **{
+                "/fapi/v1/openOrders": (row(orderId=8), row(status=5)),
+                "/fapi/v2/positionRisk": (risk(), risk(positionAmt="many"), []),
+                "/fapi/v1/userTrades": (traded(7), 5),
+                "/fapi/v1/allOrders": (row(orderId=5, status="CANCELED"), row(price="free")),
+                "/fapi/v2/balance": ({"asset": "USDT"},),
+                "/fapi/v4/account": ACCOUNT | {"availableBalance": []},
+            }
+        )
+    )
+    told = course.result
+    assert [row.what for row in told.invalid] == [
+        "openOrders",
+        "positionRisk",
+        "positionRisk",
+        "userTrades",
+        "allOrders",
+        "balance",
+        "account",
+    ]
+    assert [type(event) for event in told.events] == [Fill, Order, Order, Position]
+    assert told.open_orders == {"8"}
+    assert [covers("BTCUSDT") for covers in (told.orders_of, told.positions_of, told.balances_of)] == [False] * 3
+    whole = snapshot(answers()).result
+    assert [covers("BTCUSDT") for covers in (whole.orders_of, whole.positions_of, whole.balances_of)] == [True] * 3
+
+
+def test_the_legs_of_a_hedged_market_are_told_apart_by_rest() -> None:
+    legs = (
+        risk(positionAmt="0", positionSide="BOTH"),
+        risk(positionAmt="20", positionSide="LONG"),
+        risk(positionAmt="-10", positionSide="SHORT", liquidationPrice="-5"),
+        risk(symbol="ETHUSDT", positionAmt="3"),
+    )
+    told = snapshot(answers(**{"/fapi/v2/positionRisk": legs})).result.events
+    held = [event for event in told if isinstance(event, Leg)]
+    assert [(one.name, one.position.size) for one in held] == [("long", "20"), ("short", "-10")]
+    assert held[1].position.liquidation_price is None
+    assert [event.venue_symbol for event in told if isinstance(event, Position)] == ["ETHUSDT"]
+
+
+def test_a_trade_with_ourselves_is_two_fills() -> None:
+    told = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
+    ledger = Ledger()
+    fills = [ledger.take(event) for event in told if isinstance(event, Fill)]
+    assert [fill.fill_id for fill in fills if isinstance(fill, Fill)] == ["BTCUSDT:7", "BTCUSDT:7:sell"]
+    pushed = [decode(update(x="TRADE", l="1", L="2", t=7, S=side))[0] for side in ("SELL", "BUY")]
+    assert [ledger.take(fill) for fill in pushed] == [None, None]
+
+
+def test_a_wallet_that_may_not_act_for_the_account_is_named() -> None:
+    with pytest.raises(LoginError, match="ASTER_USER") as refused:
+        login({"code": -1000, "msg": "No agent found"})
     assert refused.value.reason is Reason.AUTH_FAILED
 
 

@@ -604,12 +604,7 @@ def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts(
 
 @pytest.mark.parametrize("names", [b"null", b"{}", b"<html>", b"Failed to deserialize the JSON body"])
 def test_without_the_names_of_the_exchanges_those_that_are_seen_are_asked_for(names: bytes) -> None:
-    info = Info(
-        **{
-            "perpDexs": [names],
-            "historicalOrders": [[update("canceled", coin="flx:GOLD", oid=5)]],
-        }
-    )
+    info = Info(perpDexs=[names], historicalOrders=[[update("canceled", coin="flx:GOLD", oid=5)]])
     told = info.drive()
     assert [told.orders_of(coin) for coin in ("BTC", "flx:GOLD", "xyz:TSLA")] == [True, True, False]
     assert [row.what for row in told.invalid] == ["perpDexs"]

@@ -17,6 +17,7 @@ from courses import drive, secrets_of
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
 from workers.accounts import account_side
 from workers.accounts.account import AccountItem, Login, LoginError
+from workers.accounts.ledger import Ledger
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 FRAMES = {
     "aster": {
         # The position's three sides are told as their sum.
-        "ws_user_ACCOUNT_UPDATE": "Balance Balance Position",
+        "ws_user_ACCOUNT_UPDATE": "Balance Balance Leg Leg Leg",
         "ws_user_ORDER_TRADE_UPDATE": "Order",
         "ws_user_other": "Expired | - | - | -",
         "ws_ack": "- | - | -",
@@ -101,9 +102,18 @@ def test_recorded_numbers_are_told_as_they_were_written(venue: str, file: str) -
                 assert set(written(item)) <= texts, item
 
 
+def net_of(*legs: Any) -> Position:
+    ledger = Ledger()
+    for leg in legs:
+        ledger.take(leg)
+    (net,) = ledger.nets()
+    assert isinstance(net, Position)
+    return net
+
+
 def test_recorded_positions_in_hedge_mode_are_summed() -> None:
-    ((_, (*_, position)),) = decoded("aster", "ws_user_ACCOUNT_UPDATE")
-    assert isinstance(position, Position)
+    ((_, (*_, whole, long, short)),) = decoded("aster", "ws_user_ACCOUNT_UPDATE")
+    position = net_of(whole, long, short)
     assert (position.symbol, position.size, position.unrealised_pnl) == ("BTC-PERP", "10", "1427.056")
     assert (position.entry_price, position.margin_mode) == (None, "isolated")
 
@@ -140,7 +150,8 @@ def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
         "/fapi/v2/balance": messages("aster", "rest_balance"),
         "/fapi/v4/account": {},
     }
-    position, balance, _ = drive(steps, told).result.events
+    long, short, balance, _ = drive(steps, told).result.events
+    position = net_of(long, short)
     assert (position.size, position.unrealised_pnl, position.mark_price) == ("10", "1160.3671178", "6679.50671178")
     assert (balance.asset, balance.total, balance.available) == ("USDT", "122607.35137903", "23.72469206")
 
