@@ -60,6 +60,7 @@ class AccountWords(msgspec.Struct, frozen=True):
         reason: The last one; it stays when the stream is live again.
         since_ns: Since when this holds, monotonic; 0 with a state of None.
         says: The reason in words, without secrets; None when there is nothing to explain.
+        invalid_rows: Number of rows of frames and answers that were left out; not in the file when there were none.
     """
 
     account: str | None = None
@@ -67,6 +68,7 @@ class AccountWords(msgspec.Struct, frozen=True):
     reason: Reason | None = None
     since_ns: int = 0
     says: str | None = None
+    invalid_rows: int | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,7 +224,8 @@ def _account(
     if words.state is not None and words.since_ns >= since_ns > 0:
         says, stream["reason"] = words.says, _text(words.reason)
         stream["state"] = str(words.state) if is_running else stream["state"]
-    return {"account": {**stream, "markets": {}, "account": words.account, "says": says}}
+    told = {"account": words.account, "says": says, "invalid_rows": words.invalid_rows or 0}
+    return {"account": {**stream, "markets": {}, **told}}
 
 
 def _session(row: Row, now: int) -> dict[str, Any]:

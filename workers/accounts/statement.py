@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from msgspec import UNSET
+
 from ipc.board import CellWord, Row
 from ipc.checks import checked
 from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
@@ -71,6 +73,8 @@ class Statement:
         self._reason: Reason | None = None
         self._last_reason: Reason | None = None
         self._says: str | None = None
+        self._since_ns = 0
+        self._described_rows = 0
         #: What was published in this turn and must be remembered.
         self._new: list[OnceKey] = []
 
@@ -117,6 +121,8 @@ class Statement:
                 balance.snapshot = True
             self._take_all(empty, asked_at)
             self._end_batch()
+            if self.invalid_rows != self._described_rows:
+                self._describe(self._words())
         return ledger.contested == contested
 
     def unpushed(self) -> int:
@@ -145,7 +151,8 @@ class Statement:
             self._reason, self._says = reason, says
             self._last_reason = reason or self._last_reason
             # Before the board: whoever read the stamp there finds words that are at least as new.
-            self._describe(AccountWords(self._alias, state, self._last_reason, now, says))
+            self._since_ns = now
+            self._describe(self._words())
             self._cell[CellWord.STATE] = code_of(state)
             if reason is not None:
                 self._cell[CellWord.REASON] = code_of(reason)
@@ -205,6 +212,11 @@ class Statement:
             self._send(new)
         elif self.ledger.is_from_earlier_life(event):
             self._keep(self._feeds[_channel(event)], event)
+
+    def _words(self) -> AccountWords:
+        self._described_rows = self.invalid_rows
+        rows = self.invalid_rows or UNSET
+        return AccountWords(self._alias, self._state, self._last_reason, self._since_ns, self._says, rows)
 
     def _report(self, row: InvalidRow) -> None:
         self.invalid_rows += 1

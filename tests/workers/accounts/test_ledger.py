@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ipc.board import Board
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from workers.accounts import ledger as module
-from workers.accounts.account import AllPositions, Snapshot
+from workers.accounts.account import AllPositions, Leg, Snapshot, nothing
 from workers.accounts.ledger import Ledger
 
 OPEN = {"open", "untriggered"}
@@ -256,6 +256,104 @@ def test_a_late_push_does_not_bring_back_a_position_that_is_flat(ledger: Ledger)
     for flat in ledger.flat_positions([]):
         ledger.take(flat)
     assert not ledger.take(position("1", ns=5))
+
+
+# --- where a list is complete -------------------------------------------------------------------------------------
+
+
+def btc_alone(name: str | None) -> bool:
+    return name in {"BTC-USD", "USDC"}
+
+
+def test_absence_means_something_only_where_a_list_is_complete(ledger: Ledger) -> None:
+    other = copy_of(order("2"), venue_symbol="ETH-USD")
+    for state in (order("1"), other, position("1", market="BTC"), position("1", market="ETH")):
+        ledger.take(state)
+    for asset in ("USDC", "HYPE"):
+        ledger.take(balance("5", asset=asset))
+    asked_at = ledger.pushes
+    assert [one.order_id for one in ledger.closed_unseen([], asked_at, btc_alone)] == ["1"]
+    assert [leg.position.symbol for leg in ledger.flat_positions([], asked_at, btc_alone)] == ["BTC-PERP"]
+    assert [one.asset for one in ledger.empty_balances([], asked_at, btc_alone)] == ["USDC"]
+    assert ledger.closed_unseen([], asked_at, nothing) == []
+    assert ledger.flat_positions([], asked_at, nothing) == []
+    assert ledger.empty_balances([], asked_at, nothing) == []
+
+
+# --- legs ---------------------------------------------------------------------------------------------------------
+
+
+def leg(name: Any, size: str, **changes: Any) -> Leg:
+    return Leg(name, position(size, **changes))
+
+
+def net(ledger: Ledger, *legs: Leg) -> Any:
+    for one in legs:
+        assert ledger.take(one) is None
+    found = ledger.nets()
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_the_net_is_the_sum_of_the_legs_and_what_has_no_sum_is_unknown(ledger: Ledger) -> None:
+    told = net(ledger, leg("both", "0"), leg("long", "20.5", ns=5), leg("short", "-10", ns=6))
+    assert (told.size, told.unrealised_pnl, told.exchange_ns, told.margin_mode) == ("10.5", "2", 6, "cross")
+    assert (told.entry_price, told.liquidation_price) == (None, None)
+    assert net(ledger, leg("long", "20.5", ns=7)) is None, "nothing changed"
+    assert net(ledger, leg("long", "10", ns=8)).size == "0"
+
+
+def test_the_one_leg_that_is_held_is_shown_as_it_is(ledger: Ledger) -> None:
+    told = net(ledger, leg("long", "20.0", ns=5), leg("short", "0", ns=6))
+    assert (told.size, told.entry_price, told.exchange_ns) == ("20.0", "100", 6)
+
+
+@pytest.mark.parametrize("name", ["long", "short"])
+def test_a_net_is_not_guessed(ledger: Ledger, name: Any) -> None:
+    assert net(ledger, leg("both", "0"), leg(name, "5")) is None
+    (flat,) = ledger.flat_positions([("BTC-USD", name)], ledger.pushes)
+    assert (flat.name, flat.position.size) == ("short" if name == "long" else "long", "0")
+    ledger.take(flat, ledger.pushes)
+    assert [one.size for one in ledger.nets() if isinstance(one, Position)] == ["5"]
+
+
+def test_each_leg_is_judged_by_itself(ledger: Ledger) -> None:
+    net(ledger, leg("long", "20", ns=5), leg("short", "-10", ns=5))
+    asked_at = ledger.pushes
+    assert net(ledger, leg("long", "30", ns=6)).size == "20"
+    assert net(ledger, leg("short", "-10", ns=4)) is None, "older than that leg, not than the other"
+    ledger.take(leg("long", "20", ns=9), asked_at)
+    ledger.take(leg("short", "-15", ns=3), asked_at)
+    (told,) = ledger.nets()
+    assert isinstance(told, Position)
+    assert told.size == "15"
+    assert ledger.contested == 1
+
+
+def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
+    told = net(ledger, leg("long", "9" * 30), leg("short", "0." + "0" * 27 + "1"))
+    assert told.size == "9" * 30 + "." + "0" * 27 + "1"
+
+
+# --- fills of one id, and those of an earlier life ----------------------------------------------------------------
+
+
+def test_a_trade_with_ourselves_is_two_fills(ledger: Ledger) -> None:
+    sides = ["buy", "sell", "buy", "sell"]
+    told = [ledger.take(copy_of(fill("a"), side=side)) for side in sides]
+    assert [getattr(one, "fill_id", None) for one in told] == ["a", "a:sell", None, None]
+
+
+def test_what_was_published_in_an_earlier_life_is_not_new() -> None:
+    first = Ledger()
+    for event in (fill("a"), payment("p")):
+        first.take(event)
+    ledger = Ledger(first.published())
+    assert [ledger.take(event) for event in (fill("a"), payment("p"))] == [None, None]
+    assert [ledger.is_from_earlier_life(fill("a")) for _ in range(2)] == [True, False]
+    assert not ledger.is_from_earlier_life(fill("b"))
+    assert ledger.take(fill("b"), ledger.pushes)
+    assert ledger.unpushed == {"b:buy"}
 
 
 # --- any interleaving ---------------------------------------------------------------------------------------------

@@ -156,6 +156,25 @@ def test_what_may_be_missing_is_asked_for_at_once(looking: Looking) -> None:
     assert looking.seconds == [0, 10]
 
 
+def test_rows_that_were_left_out_bring_the_next_look_forward_and_no_more(looking: Looking) -> None:
+    looking.log_in()
+    looking.run(1)
+    for _ in range(80):
+        looking.reconciler.ask_later()
+        looking.run(1)
+    assert looking.seconds[0] == 0
+    assert looking.pauses[:4] == [15, 15, 15, 15]
+
+
+def test_rows_that_were_left_out_do_not_hurry_a_look_that_a_failure_put_off(looking: Looking) -> None:
+    looking.answers = [LATE]
+    looking.log_in()
+    for _ in range(20):
+        looking.reconciler.ask_later()
+        looking.run(1)
+    assert len(looking.seconds) <= 4
+
+
 def test_what_may_be_missing_while_it_asks_is_asked_for_again(looking: Looking) -> None:
     looking.answers = [lambda: looking.reconciler.ask() or b"{}", b"{}"]
     looking.log_in()

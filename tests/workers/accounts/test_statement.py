@@ -18,6 +18,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS
 from workers.accounts import statement as module
 from workers.accounts.account import AllPositions, Snapshot, nothing
+from workers.rows import InvalidRow
 
 
 @pytest.fixture
@@ -79,6 +80,43 @@ def test_what_the_stream_missed_is_told_when_rest_answers(told: Told) -> None:
     ]
     assert [(one.size, one.snapshot) for one in told.of("position")[1:]] == [("0", True)]
     assert [one.total for one in told.of("balance")] == ["4"]
+
+
+@pytest.mark.parametrize("wrong", ["abc", "", "NaN", "1_0", " 1"])
+def test_an_event_that_is_invalid_costs_itself_and_is_counted(told: Told, wrong: str, caplog: Any) -> None:
+    pushed = [fill("a"), order("9", filled=wrong), fill("b"), position(wrong), balance(wrong)]
+    with caplog.at_level(logging.WARNING):
+        assert told.statement.pushed(pushed) == 3
+    assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
+    assert [told.of(channel) for channel in ("order", "position", "balance")] == [[], [], []]
+    assert told.statement.invalid_rows == 3
+    fields = [record.fields for record in caplog.records if record.getMessage() == "account.invalid_row"]
+    assert [(one["of"], one["total"]) for one in fields] == [("order", 1), ("position", 2), ("balance", 3)]
+    assert all("'" not in one["error"] for one in fields), "values are private"
+
+
+def test_rows_that_were_left_out_are_counted_and_described_with_the_next_answer(told: Told) -> None:
+    told.statement.pushed([InvalidRow("trades", "another account's"), fill("a")])
+    snapshot = Snapshot((fill("b"),), frozenset(), (InvalidRow("orders", "px"),))
+    assert [words.invalid_rows for words in told.words] == []
+    told.statement.answered(snapshot, told.statement.asked())
+    assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
+    assert told.statement.invalid_rows == 2
+    told.statement.answered(Snapshot((), frozenset()), told.statement.asked())
+    assert [words.invalid_rows for words in told.words] == [2]
+
+
+def test_an_event_of_an_answer_that_is_invalid_is_listed_all_the_same(told: Told) -> None:
+    told.statement.pushed([position("1"), balance("5")])
+    answer(told, position("many"), balance("much"))
+    assert [one.size for one in told.of("position")] == ["1"]
+    assert [one.total for one in told.of("balance")] == ["5"]
+
+
+def test_decimals_are_plain_when_they_are_published(told: Told) -> None:
+    told.statement.pushed([balance("1E-7"), position("-0.0")])
+    assert [one.total for one in told.of("balance")] == ["0.0000001"]
+    assert [one.size for one in told.of("position")] == ["0"]
 
 
 def test_an_answer_that_a_push_overtook_does_not_undo_it(told: Told) -> None:

@@ -30,6 +30,7 @@ from workers.accounts.account import AllPositions, Expired, LoggedIn
 from workers.accounts.end import End
 from workers.accounts.talk import Talk
 from workers.frames import BINARY, PING, PONG, TEXT
+from workers.rows import InvalidRow
 from workers.transport import ClosedError
 from workers.venues.venue import Keepalive, Ping, Pong, Refused
 
@@ -111,6 +112,14 @@ def test_nothing_is_subscribed_before_the_login_is_confirmed(new: Any, clock: An
     assert one.told.states == [("subscribed", None)]
     assert one.reconciler.heard == [CONFIRMED]
     assert one.talk.confirmed_ns == clock.now_ns
+
+
+def test_a_row_that_was_left_out_is_asked_for_in_a_while_and_ends_nothing(new: Any) -> None:
+    one = new()
+    for _ in range(20):
+        assert one.say(InvalidRow("orders", "px"), fill()) is None
+    assert one.reconciler.heard[1:] == ["ask later"] * 20
+    assert len(one.told.of("fill")) == 1
 
 
 def test_a_second_confirmation_changes_nothing(new: Any) -> None:
