@@ -322,8 +322,6 @@ class Margin(AccountEvent, tag="margin", gc=False):
     initial_margin: str | None
     maintenance_margin: str | None
     snapshot: bool = False
-    #: Why ``equity`` is None although the venue gives a number.
-    equity_note: str | None = None
 
 
 class Payment(AccountEvent, tag="payment", gc=False):

@@ -143,6 +143,7 @@ class Snapshot:
         orders_of: Where an order that is not in ``open_orders`` is open no more.
         positions_of: Where a position, or a leg, that is not in ``events`` is flat.
         balances_of: Which assets are held no more when they are not in ``events``.
+        note: What an operator should know of it, in words: why something is not known.
     """
 
     events: tuple[AccountEvent | Leg, ...]
@@ -151,6 +152,7 @@ class Snapshot:
     orders_of: Covers = everything
     positions_of: Covers = everything
     balances_of: Covers = everything
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

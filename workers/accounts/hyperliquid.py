@@ -14,8 +14,9 @@ from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
+from ipc.decimals import is_zero
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Fill, Margin, Order, Position
+from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
 from workers.accounts import hyperliquid_rows as rows
 from workers.accounts.account import (
@@ -53,6 +54,10 @@ _DEX_FORM: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _DEXES: Final = 50
 #: States of orders that are not over.
 _ALIVE: Final = frozenset({"open", "untriggered"})
+_ZERO_EQUITY: Final = (
+    "equity is not known: the funds are in the spot balance (a unified or portfolio-margin account), "
+    "and the venue documents no rule for it"
+)
 _VENUE: Final = Hyperliquid()
 
 
@@ -150,6 +155,11 @@ class _Look:
         self.invalid += invalid
         return not invalid
 
+    def has_funds(self) -> bool:
+        """Tell whether there are funds in the spot balance alone, and the equity is none for that."""
+        is_unknown = any(isinstance(event, Margin) and event.equity is None for event in self.events)
+        return is_unknown and any(isinstance(event, Balance) and not is_zero(event.total) for event in self.events)
+
     def is_empty(self) -> bool:
         """Tell whether the venue shows nothing but zeros."""
         return not self.invalid and all(isinstance(event, Margin) and event.equity is None for event in self.events)
@@ -245,6 +255,7 @@ class HyperliquidAccount(AccountSide):
             orders_of=_Dexes(frozenset(look.orders_of), _doubtful(history, look.open_orders)),
             positions_of=_Dexes(frozenset(look.positions_of)),
             balances_of=unless_invalid(balances),
+            note=_ZERO_EQUITY if look.has_funds() else None,
         )
 
 

@@ -48,9 +48,6 @@ _FILL_TYPES: Final[Mapping[str, str]] = {"Auto-Deleveraging": "adl", "Settlement
 _LIQUIDATED: Final = "Liquidated"
 #: What it says of those that change a position or a balance in the market, liquidations among them; or it says nothing.
 _TRADES: Final = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long|Buy|Sell|")
-_ZERO_NOTE: Final = (
-    "the venue writes 0 also while the funds are in the spot balance (unified and portfolio-margin accounts)"
-)
 _VENUE: Final = Hyperliquid()
 
 
@@ -347,7 +344,6 @@ def _margin(row: _MarginState, account: str, *, snapshot: bool) -> Margin:
         row.marginSummary.totalMarginUsed,
         row.crossMaintenanceMarginUsed,
         snapshot,
-        None if is_known else _ZERO_NOTE,
     )
 
 

@@ -185,7 +185,7 @@ class Reconciler:
             self._looks += 1
             self._answered_ns = time.monotonic_ns()
             self._statement.heard(self._answered_ns)
-            self._statement.tell(StreamState.LIVE, None, None)
+            self._statement.tell(StreamState.LIVE, None, snapshot.note)
             # Once: on a busy account every answer is overtaken, and the next regular look is never far.
             self._is_second = not is_whole and not self._is_second
             if self._is_second:

@@ -686,15 +686,16 @@ def test_a_payment_of_a_builders_exchange_is_not_called_one_in_usdc(coin: str, a
     assert len({one.payment_id for one in (pushed, with_user, rest)}) == 1
 
 
-def test_an_equity_of_zero_is_none_with_a_note() -> None:
+def test_an_equity_of_zero_is_none_and_the_look_says_why() -> None:
     empty_state = state(marginSummary={"accountValue": "0.0", "totalMarginUsed": "0.0"}, withdrawable="0.0")
     pushed, _ = decode(frame("clearinghouseState", {"user": LOWER, "clearinghouseState": empty_state}))
     told = Info(clearinghouseState=[empty_state]).drive()
     (asked,) = [event for event in told.events if isinstance(event, Margin)]
     for margin in (pushed, asked):
         assert (margin.equity, margin.available, margin.initial_margin) == (None, None, "0.0")
-        assert "spot" in (margin.equity_note or "")
     assert [event.total for event in told.events if isinstance(event, Balance)] == ["250.75"]
+    assert "spot balance" in (told.note or "")
+    assert Info().drive().note is None
 
 
 def test_an_order_that_waits_is_known_by_its_type_where_the_mark_is_missing() -> None:
