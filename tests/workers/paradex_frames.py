@@ -19,18 +19,28 @@ def frame(template: int, block: bytes, *texts: str, version: int = 1, schema: in
     return struct.pack("<4H", len(block), template, schema, version) + block + b"".join(map(string, texts))
 
 
-def order_block(status: int = 3, side: int = 1, price: int = 8_100_050_000_000, flags: int = 1) -> bytes:
-    numbers = (price, NULL, 5_000_000, 3_000_000, NULL, US - 9000, US)
+def order_block(
+    status: int = 3,
+    side: int = 1,
+    price: int = 8_100_050_000_000,
+    flags: int = 1,
+    size: int = 5_000_000,
+    remaining: int = 3_000_000,
+    average: int = 8_100_000_000_000,
+) -> bytes:
+    numbers = (price, NULL, size, remaining, average, US - 9000, US)
     return struct.pack("<2q4B7q32s2q2B", US, 7, status, side, 1, 1, *numbers, ADDRESS, US, US, 0, flags)
 
 
-def fill_block(fee: int = -19_455) -> bytes:
-    numbers = (6_485_290_000_000, 1_000_000, fee, NULL, US)
-    return struct.pack("<2q3B5q32s2q", US, NULL, 1, 2, 1, *numbers, ADDRESS, 1, 2)
+def fill_block(
+    fee: int = -19_455, kind: int = 1, side: int = 2, liquidity: int = 1, price: int = 6_485_290_000_000
+) -> bytes:
+    numbers = (price, 1_000_000, fee, NULL, US)
+    return struct.pack("<2q3B5q32s2q", US, NULL, kind, side, liquidity, *numbers, ADDRESS, 1, 2)
 
 
-def position_block(side: int = 2, status: int = 1) -> bytes:
-    numbers = (10_000_000, 6_483_996_000_000, -239_677_214, 5, NULL, 7_000_000_000_000, 500_000_000, US)
+def position_block(side: int = 2, status: int = 1, size: int = 10_000_000) -> bytes:
+    numbers = (size, 6_483_996_000_000, -239_677_214, 5, NULL, 7_000_000_000_000, 500_000_000, US)
     return struct.pack("<2qB8q32s5qB", US, 7, side, *numbers, ADDRESS, 1, 2, 3, 4, 5, status)
 
 

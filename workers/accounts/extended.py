@@ -9,16 +9,15 @@ is asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
-from urllib.parse import quote
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import field
 
 from ipc.decimals import is_zero
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
+from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.health import Reason
 from workers.accounts.account import (
     AccountItem,
@@ -28,21 +27,25 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
+    everything,
     nothing,
     pinging_often,
     without_calls,
 )
+from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of, raw_rows, recent_page
+from workers.accounts.fields import NumberText, WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
+from workers.accounts.words import OrderStatus, above_zero, order_status, priced
+from workers.rows import InvalidRow, split_rows
 from workers.venues.extended import Extended
+from workers.venues.fields import ns_of_ms
 from workers.venues.venue import Keepalive, Listing, Markets, Refused, Request, parsed
 
 __all__ = ["ExtendedAccount"]
 
-T = TypeVar("T")
+E = TypeVar("E", Order, Position)
 
-_Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
-
-_NS_PER_MS: Final = 1_000_000
+_MS_PER_S: Final = 1000
 #: Times below this are seconds, as in examples of the documentation; in practice they are milliseconds.
 _SECONDS_BELOW: Final = 10**11
 _KEY: Final = "EXTENDED_API_KEY"
@@ -50,9 +53,12 @@ _KEY: Final = "EXTENDED_API_KEY"
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
 _FILLS: Final = 1000
 _CLOSED_ORDERS: Final = 100
-_PAGES: Final = 50
+_NULL: Final = msgspec.Raw(b"null")
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
-_STATUS: Final[Mapping[str, _Status]] = {
+_STATUS: Final[Mapping[str, OrderStatus]] = {
+    "NEW": "open",
+    "PARTIALLY_FILLED": "open",
+    "TRIGGERED": "open",
     "UNTRIGGERED": "untriggered",
     "FILLED": "filled",
     "CANCELLED": "canceled",
@@ -60,6 +66,8 @@ _STATUS: Final[Mapping[str, _Status]] = {
     "EXPIRED": "expired",
 }
 _FILL_TYPES: Final[Mapping[str, str]] = {"TRADE": "trade", "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
+#: Orders that are not in the book until their trigger makes orders of other types of them.
+_WAITING: Final = frozenset({"TPSL"})
 #: Types of frames that must hold a section of ours; the multiplexed stream writes ``ACCOUNT.`` before them.
 _TYPES: Final = frozenset({"ORDER", "TRADE", "POSITION", "BALANCE", "SPOT_BALANCE"})
 _VENUE: Final = Extended()
@@ -70,67 +78,68 @@ class _Order(msgspec.Struct):
     market: str
     side: Literal["BUY", "SELL"]
     status: str
-    size: str = field(name="qty")
-    type: str = ""
+    #: Zero or null for one that closes a whole position.
+    size: NumberText | None = field(name="qty", default=None)
+    type: str | None = None
     client_id: str | None = field(name="externalId", default=None)
-    price: str | None = None
-    filled: str | None = field(name="filledQty", default=None)
-    reduce_only: bool = field(name="reduceOnly", default=False)
-    updated: int | None = field(name="updatedTime", default=None)
+    price: NumberText | None = None
+    filled: NumberText | None = field(name="filledQty", default=None)
+    reduce_only: bool | None = field(name="reduceOnly", default=None)
+    updated: WholeNumber | None = field(name="updatedTime", default=None)
 
 
 class _Trade(msgspec.Struct):
     id: int | str
     market: str
     side: Literal["BUY", "SELL"]
-    price: str
-    size: str = field(name="qty")
+    price: NumberText
+    size: NumberText = field(name="qty")
     order_id: int | str | None = field(name="orderId", default=None)
-    fee: str | None = None
+    fee: NumberText | None = None
     is_taker: bool | None = field(name="isTaker", default=None)
     type: str = field(name="tradeType", default="TRADE")
-    created: int | None = field(name="createdTime", default=None)
+    created: WholeNumber | None = field(name="createdTime", default=None)
 
 
 class _Position(msgspec.Struct):
     market: str
     side: Literal["LONG", "SHORT"]
     #: Without a sign.
-    size: str
+    size: NumberText
     status: str | None = None
-    entry_price: str | None = field(name="openPrice", default=None)
-    mark_price: str | None = field(name="markPrice", default=None)
-    liquidation_price: str | None = field(name="liquidationPrice", default=None)
-    unrealised_pnl: str | None = field(name="unrealisedPnl", default=None)
-    updated: int | None = field(name="updatedAt", default=None)
+    entry_price: NumberText | None = field(name="openPrice", default=None)
+    mark_price: NumberText | None = field(name="markPrice", default=None)
+    liquidation_price: NumberText | None = field(name="liquidationPrice", default=None)
+    unrealised_pnl: NumberText | None = field(name="unrealisedPnl", default=None)
+    updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
 class _Balance(msgspec.Struct):
     asset: str = field(name="collateralName")
-    total: str = field(name="balance")
-    equity: str | None = None
-    for_trade: str | None = field(name="availableForTrade", default=None)
-    for_withdrawal: str | None = field(name="availableForWithdrawal", default=None)
-    initial_margin: str | None = field(name="initialMargin", default=None)
-    updated: int | None = field(name="updatedTime", default=None)
+    total: NumberText = field(name="balance")
+    equity: NumberText | None = None
+    for_trade: NumberText | None = field(name="availableForTrade", default=None)
+    for_withdrawal: NumberText | None = field(name="availableForWithdrawal", default=None)
+    initial_margin: NumberText | None = field(name="initialMargin", default=None)
+    updated: WholeNumber | None = field(name="updatedTime", default=None)
 
 
 class _SpotBalance(msgspec.Struct):
     asset: str
-    balance: str
-    available: str | None = field(name="availableToWithdraw", default=None)
-    updated: int | None = field(name="updatedAt", default=None)
+    balance: NumberText
+    available: NumberText | None = field(name="availableToWithdraw", default=None)
+    updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
 class _Sections(msgspec.Struct):
-    """What a frame tells: any of these, the others being absent or null."""
+    """What a frame tells: any of these, the others being absent or null; rows are validated one by one."""
 
-    orders: list[_Order] | None = None
-    trades: list[_Trade] | None = None
-    positions: list[_Position] | None = None
-    balance: _Balance | None = None
-    spot_balances: list[_SpotBalance] | None = field(name="spotBalances", default=None)
-    is_snapshot: bool = field(name="isSnapshot", default=False)
+    orders: msgspec.Raw = _NULL
+    trades: msgspec.Raw = _NULL
+    positions: msgspec.Raw = _NULL
+    balance: msgspec.Raw = _NULL
+    spot_balances: msgspec.Raw = field(name="spotBalances", default=_NULL)
+    is_snapshot: bool | None = field(name="isSnapshot", default=None)
 
 
 class _Frame(msgspec.Struct):
@@ -138,7 +147,7 @@ class _Frame(msgspec.Struct):
     data: _Sections | None = None
     #: A text; on the multiplexed stream an object with code and message.
     error: Any = None
-    pushed_ms: int | None = field(name="ts", default=None)
+    pushed_ms: WholeNumber | None = field(name="ts", default=None)
     jsonrpc: str | None = None
 
 
@@ -158,19 +167,22 @@ class _Pagination(msgspec.Struct):
     cursor: int | str | None = None
 
 
-class _Answer(msgspec.Struct, Generic[T]):
+class _Answer(msgspec.Struct):
     status: str
-    data: T | None = None
+    data: msgspec.Raw = _NULL
     error: _Error | None = None
     pagination: _Pagination | None = None
 
 
-_frames: Final = msgspec.json.Decoder(_Frame)
-_other: Final = msgspec.json.Decoder(_Other)
-_orders: Final = msgspec.json.Decoder(_Answer[list[_Order]])
-_trades: Final = msgspec.json.Decoder(_Answer[list[_Trade]])
-_positions: Final = msgspec.json.Decoder(_Answer[list[_Position]])
-_balances: Final = msgspec.json.Decoder(_Answer[_Balance])
+_frames: Final = json_decoder(_Frame)
+_other: Final = json_decoder(_Other)
+_order_rows: Final = json_decoder(_Order)
+_trade_rows: Final = json_decoder(_Trade)
+_position_rows: Final = json_decoder(_Position)
+_balance_rows: Final = json_decoder(_Balance)
+_spot_rows: Final = json_decoder(_SpotBalance)
+_answers: Final = json_decoder(_Answer)
+_lists: Final = json_decoder(list[msgspec.Raw])
 
 
 class ExtendedAccount(AccountSide):
@@ -221,24 +233,31 @@ class ExtendedAccount(AccountSide):
         now_wall_ns: int,  # noqa: ARG002
     ) -> Steps[Snapshot]:
         """Fills first: an order that they fill is then asked for after them."""
-        events: list[AccountEvent] = []
-        events += yield from _fills_since(login.token, markets, account, since_ms)
-        body = yield _request("/user/orders", login.token)
-        open_orders = [_order(row, markets, account, snapshot=True) for row in _told(_orders, body, "orders")]
-        body = yield _request(f"/user/orders/history?limit={_CLOSED_ORDERS}", login.token)
-        history = [_order(row, markets, account, snapshot=True) for row in _told(_orders, body, "orders/history")]
-        events += open_orders
-        # The newest come first, and the last one told stands.
-        events += [order for order in reversed(history) if order.status not in {"open", "untriggered"}]
-        body = yield _request("/user/positions", login.token)
-        events += [
-            _position(row, None, markets, account, snapshot=True) for row in _told(_positions, body, "positions")
-        ]
-        body = yield _request("/user/balance", login.token)
-        events += _balance_told(body, account)
-        # The balance is that of the collateral; what else is held, the stream alone tells.
-        open_ids = frozenset(order.order_id for order in open_orders)
-        return Snapshot(tuple(events), open_ids, balances_of=nothing)
+        key, naming = login.token, _Naming(markets, account, None, snapshot=True)
+        fills = yield from _fills_since(key, naming, since_ms)
+        opened = yield from _all_of("/user/orders", key, naming.orders)
+        # One page is enough: it tells how orders ended, and what ended is known from the open ones.
+        body = yield _request(f"/user/orders/history?limit={_CLOSED_ORDERS}", key)
+        closed, unclear = split_rows(naming.orders(_listed(body, "orders/history")[0]))
+        positions = yield from _all_of("/user/positions", key, naming.positions)
+        body = yield _request("/user/balance", key)
+        balance, unread = split_rows(_balance_told(body, naming))
+        return Snapshot(
+            (
+                *oldest_first(fills),
+                *opened.events,
+                # The newest come first, and the last one told stands.
+                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *positions.events,
+                *balance,
+            ),
+            frozenset(order.order_id for order in opened.events),
+            invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread),
+            orders_of=everything if opened.is_whole else nothing,
+            positions_of=everything if positions.is_whole else nothing,
+            # The balance is that of the collateral; what else is held, the stream alone tells.
+            balances_of=nothing,
+        )
 
 
 # --- frames -------------------------------------------------------------------------------------------------------
@@ -279,59 +298,94 @@ def _reason(code: Any, message: str) -> Reason:
     return Reason.REFUSED
 
 
+class _Naming(NamedTuple):
+    """What events are named by: the markets that are known, and the account's alias; and reads rows into them."""
+
+    markets: Markets
+    account: str
+    #: When a frame was sent: for rows without a time of their own.
+    pushed_ms: int | None
+    snapshot: bool
+
+    def listing(self, market: str) -> Listing:
+        return self.markets.get(market) or _VENUE.offline_listing(market)
+
+    def orders(self, rows: list[msgspec.Raw]) -> list[Order | InvalidRow]:
+        return events_of(rows, _order_rows.decode, lambda row: [_order(row, self)], "orders")
+
+    def fills(self, rows: list[msgspec.Raw]) -> list[Fill | InvalidRow]:
+        return events_of(rows, _trade_rows.decode, lambda row: [_fill(row, self)], "trades")
+
+    def positions(self, rows: list[msgspec.Raw]) -> list[Position | InvalidRow]:
+        return events_of(rows, _position_rows.decode, lambda row: [_position(row, self)], "positions")
+
+    def balance(self, rows: list[msgspec.Raw]) -> list[Balance | Margin | InvalidRow]:
+        return events_of(rows, _balance_rows.decode, lambda row: _balance_events(row, self), "balance")
+
+    def spot_balances(self, rows: list[msgspec.Raw]) -> list[Balance | InvalidRow]:
+        return events_of(rows, _spot_rows.decode, lambda row: [_spot_balance(row, self)], "spotBalances")
+
+
 def _items(data: _Sections, pushed_ms: int | None, markets: Markets, account: str) -> list[AccountItem]:
-    snapshot = data.is_snapshot
-    items: list[AccountItem] = [_order(row, markets, account, snapshot=snapshot) for row in data.orders or ()]
-    items += [_fill(row, markets, account, snapshot=snapshot) for row in data.trades or ()]
-    positions = [_position(row, pushed_ms, markets, account, snapshot=snapshot) for row in data.positions or ()]
-    items += positions
-    if snapshot and data.positions is not None:
-        items.append(AllPositions(frozenset(position.venue_symbol for position in positions)))
-    if data.balance is not None:
-        items += _balance_events(data.balance, pushed_ms, account, snapshot=snapshot)
-    items += [_spot_balance(row, pushed_ms, account, snapshot=snapshot) for row in data.spot_balances or ()]
-    return items
+    naming = _Naming(markets, account, pushed_ms, bool(data.is_snapshot))
+    positions = naming.positions(raw_rows(data.positions))
+    items: list[AccountItem] = [
+        *naming.orders(raw_rows(data.orders)),
+        *naming.fills(raw_rows(data.trades)),
+        *positions,
+    ]
+    if data.is_snapshot and not _is_null(data.positions):
+        items += _all_positions(positions)
+    balance = () if _is_null(data.balance) else (data.balance,)
+    return [*items, *naming.balance([*balance]), *naming.spot_balances(raw_rows(data.spot_balances))]
+
+
+def _is_null(section: msgspec.Raw) -> bool:
+    return bytes(section) == b"null"
+
+
+def _all_positions(items: list[Position | InvalidRow]) -> list[AllPositions]:
+    """Return the end of a list of all positions; none of a list that is not whole."""
+    positions, invalid = split_rows(items)
+    return [] if invalid else [AllPositions(frozenset(position.venue_symbol for position in positions))]
 
 
 # --- events -------------------------------------------------------------------------------------------------------
 
 
 def _ns(time: int | None) -> int | None:
-    if not time:
-        return None
-    return (time * 1000 if time < _SECONDS_BELOW else time) * _NS_PER_MS
+    """Return a time in ns; it is told in ms, in some examples of the documentation in s."""
+    return ns_of_ms(time * _MS_PER_S if time and time < _SECONDS_BELOW else time)
 
 
-def _listing(market: str, markets: Markets) -> Listing:
-    return markets.get(market) or _VENUE.offline_listing(market)
-
-
-def _order(row: _Order, markets: Markets, account: str, *, snapshot: bool) -> Order:
-    listing = _listing(row.market, markets)
+def _order(row: _Order, naming: _Naming) -> Order:
+    listing = naming.listing(row.market)
+    size, filled = row.size or "0", row.filled or "0"
+    # Once triggered, and filled in part, it is in the book.
+    waits = row.type in _WAITING and row.status == "NEW" and is_zero(filled)
     return Order(
         "extended",
         listing.symbol,
         listing.venue_symbol,
         _ns(row.updated),
-        account,
+        naming.account,
         str(row.id),
         row.client_id or None,
         _SIDES[row.side],
         # A market order is sent as one at the worst price that it may have.
-        None if row.type == "MARKET" else row.price or None,
-        row.size,
-        row.filled or "0",
-        # A word that is new to us does not close an order: closed is final, and REST lists what is open.
-        _STATUS.get(row.status, "open"),
+        None if row.type == "MARKET" else priced(row.price),
+        size,
+        filled,
+        order_status(_STATUS, row.status, size, filled, waits=waits),
         row.status,
-        row.type,
-        row.reduce_only,
-        snapshot,
+        row.type or "",
+        bool(row.reduce_only),
+        naming.snapshot,
     )
 
 
-def _fill(row: _Trade, markets: Markets, account: str, *, snapshot: bool) -> Fill:
-    listing = _listing(row.market, markets)
+def _fill(row: _Trade, naming: _Naming) -> Fill:
+    listing = naming.listing(row.market)
     liquidity: Literal["maker", "taker"] | None = None
     if row.is_taker is not None:
         liquidity = "taker" if row.is_taker else "maker"
@@ -340,51 +394,57 @@ def _fill(row: _Trade, markets: Markets, account: str, *, snapshot: bool) -> Fil
         listing.symbol,
         listing.venue_symbol,
         _ns(row.created),
-        account,
+        naming.account,
         str(row.id),
         None if row.order_id is None else str(row.order_id),
         _SIDES[row.side],
         row.price,
         row.size,
-        row.fee,
+        row.fee or None,
         listing.quote,
         liquidity,
-        _FILL_TYPES.get(row.type) or row.type.lower(),
-        snapshot,
+        _fill_type(row.type, liquidity),
+        naming.snapshot,
     )
 
 
-def _position(row: _Position, pushed_ms: int | None, markets: Markets, account: str, *, snapshot: bool) -> Position:
-    listing = _listing(row.market, markets)
+def _fill_type(word: str, liquidity: str | None) -> str:
+    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
+    return "trade" if word == "LIQUIDATION" and liquidity == "maker" else _FILL_TYPES.get(word) or word.lower()
+
+
+def _position(row: _Position, naming: _Naming) -> Position:
+    listing = naming.listing(row.market)
     size = "0" if row.status == "CLOSED" else row.size.removeprefix("-")
     is_held = not is_zero(size)
     return Position(
         "extended",
         listing.symbol,
         listing.venue_symbol,
-        _ns(row.updated or pushed_ms),
-        account,
+        _ns(row.updated or naming.pushed_ms),
+        naming.account,
         f"-{size}" if is_held and row.side == "SHORT" else size,
-        row.entry_price or None if is_held else None,
-        row.mark_price or None,
+        priced(row.entry_price) if is_held else None,
+        priced(row.mark_price),
         row.unrealised_pnl or None,
-        row.liquidation_price or None if is_held else None,
+        above_zero(row.liquidation_price) if is_held else None,
         None,
-        snapshot,
+        naming.snapshot,
     )
 
 
-def _balance_events(row: _Balance, pushed_ms: int | None, account: str, *, snapshot: bool) -> list[AccountEvent]:
-    at_ns = _ns(row.updated or pushed_ms)
+def _balance_events(row: _Balance, naming: _Naming) -> list[Balance | Margin]:
+    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
+    margin = (row.equity or None, row.for_trade or None, row.initial_margin or None, None)
     return [
-        Balance("extended", None, None, at_ns, account, row.asset, row.total, row.for_withdrawal, snapshot),
-        Margin("extended", None, None, at_ns, account, row.equity, row.for_trade, row.initial_margin, None, snapshot),
+        Balance(*head, row.asset, row.total, row.for_withdrawal or None, naming.snapshot),
+        Margin(*head, *margin, naming.snapshot),
     ]
 
 
-def _spot_balance(row: _SpotBalance, pushed_ms: int | None, account: str, *, snapshot: bool) -> Balance:
-    at_ns = _ns(row.updated or pushed_ms)
-    return Balance("extended", None, None, at_ns, account, row.asset, row.balance, row.available, snapshot)
+def _spot_balance(row: _SpotBalance, naming: _Naming) -> Balance:
+    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
+    return Balance(*head, row.asset, row.balance, row.available or None, naming.snapshot)
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -394,46 +454,66 @@ def _request(path: str, key: str) -> Request:
     return Request(path, headers=(("X-Api-Key", key),))
 
 
-def _answered(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, what: str) -> tuple[T, _Pagination]:
-    """What an answer holds, and where the next page begins.
+def _answered(body: bytes, what: str) -> tuple[msgspec.Raw, str | None]:
+    """Return what an answer holds, and where the next page begins.
 
     An answer that is well but empty is malformed: an empty list of open orders must be told as such.
+
+    Raises:
+        LoginError: It is an error of the venue's.
+        DecodeError: It is neither that nor an answer.
     """
-    answer = parsed(decoder, body, what)
+    answer = parsed(_answers, body, what)
     if answer.status != "OK":
         error = answer.error or _Error()
         reason = _reason(error.code, error.message)
         raise LoginError(_named(reason, f"{what}: {error.code}: {error.message}"), reason)
-    if answer.data is None:
+    if _is_null(answer.data):
         raise DecodeError(f"an answer to {what} without data")
-    return answer.data, answer.pagination or _Pagination()
+    cursor = None if answer.pagination is None else answer.pagination.cursor
+    return answer.data, None if cursor is None else str(cursor)
 
 
-def _told(decoder: msgspec.json.Decoder[_Answer[T]], body: bytes, what: str) -> T:
-    data, _ = _answered(decoder, body, what)
-    return data
+def _listed(body: bytes, what: str) -> tuple[list[msgspec.Raw], str | None]:
+    data, cursor = _answered(body, what)
+    return parsed(_lists, bytes(data), what), cursor
 
 
-def _balance_told(body: bytes, account: str) -> list[AccountEvent]:
+def _all_of(path: str, key: str, read_rows: Callable[[list[msgspec.Raw]], list[E | InvalidRow]]) -> Steps[Pages[E]]:
+    """All rows of a list; the documentation does not page these lists, yet where an answer says so there is more."""
+    what = path.removeprefix("/user/")
+
+    def read(body: bytes) -> Page[E]:
+        rows, cursor = _listed(body, what)
+        return page_of(read_rows(rows), cursor)
+
+    return all_pages(what, lambda cursor: _request(f"{path}?cursor={cursor}" if cursor else path, key), read)
+
+
+def _fills_since(key: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]:
+    """Pages, newest first, down to the first one that ends before ``since_ms``."""
+    path = f"/user/trades?limit={_FILLS}"
+
+    def read(body: bytes) -> Page[Fill]:
+        rows, cursor = _listed(body, "trades")
+        return recent_page(
+            rows,
+            _trade_rows.decode,
+            lambda row: [_fill(row, naming)],
+            "trades",
+            cursor=cursor,
+            time_of=lambda row: row.created,
+            since_ms=since_ms,
+        )
+
+    return all_pages("trades", lambda cursor: _request(f"{path}&cursor={cursor}" if cursor else path, key), read)
+
+
+def _balance_told(body: bytes, naming: _Naming) -> list[Balance | Margin | InvalidRow]:
     """What the answer to balance tells; an account without money has none that could be found."""
     try:
-        return _balance_events(_told(_balances, body, "balance"), None, account, snapshot=True)
+        return naming.balance([_answered(body, "balance")[0]])
     except LoginError as error:
         if error.reason is Reason.REFUSED and "not found" in error.what.lower():
             return []
         raise
-
-
-def _fills_since(key: str, markets: Markets, account: str, since_ms: int) -> Steps[list[AccountEvent]]:
-    """Pages, newest first, down to the first one that begins before ``since_ms``."""
-    events: list[AccountEvent] = []
-    cursor = ""
-    for _ in range(_PAGES):
-        body = yield _request(f"/user/trades?limit={_FILLS}{cursor}", key)
-        rows, page = _answered(_trades, body, "trades")
-        recent = [row for row in rows if (row.created or since_ms) >= since_ms]
-        events += [_fill(row, markets, account, snapshot=True) for row in recent]
-        if not rows or len(recent) < len(rows) or not page.cursor:
-            break
-        cursor = f"&cursor={quote(str(page.cursor))}"
-    return events[::-1]

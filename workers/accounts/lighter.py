@@ -8,16 +8,15 @@ SDK for the token in REST calls, and recorded frames where they differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
-from ipc.decimals import difference, is_zero, plain, shortest
+from ipc.decimals import difference, is_zero, number, plain
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
+from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.health import Reason
 from ipc.topics import base_of
 from workers.accounts.account import (
@@ -28,11 +27,18 @@ from workers.accounts.account import (
     Renewal,
     Snapshot,
     Steps,
+    everything,
+    nothing,
     pinging_often,
     without_calls,
 )
+from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of, raw_rows, recent_page
+from workers.accounts.fields import NumberText, WholeNumber, json_decoder
 from workers.accounts.lighter_token import SECRETS, has_token, index_of, token_of
 from workers.accounts.secrets import Secrets
+from workers.accounts.words import MarginMode, OrderStatus, above_zero, order_status, priced
+from workers.rows import InvalidRow, split_rows
+from workers.venues.fields import ns_of_ms, ns_of_us
 from workers.venues.lighter import Lighter
 from workers.venues.venue import Keepalive, Listing, Markets, Ping, Pong, Refused, Request, parsed, split_multiplier
 
@@ -40,10 +46,7 @@ __all__ = ["LighterAccount"]
 
 T = TypeVar("T")
 
-_Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
-
-_NS_PER_US: Final = 1000
-_NS_PER_MS: Final = 1_000_000
+_MS_PER_S: Final = 1000
 _NS_PER_S: Final = 1_000_000_000
 #: Times of orders below this are seconds, as in older answers of REST.
 _SECONDS_BELOW: Final = 10**11
@@ -54,7 +57,6 @@ _RENEW_AGAIN_NS: Final = 60 * _NS_PER_S
 _FEE_UNIT: Final = Decimal("1e-6")
 _FEE_ASSET: Final = "USDC"
 _ROWS: Final = 100
-_PAGES: Final = 50
 #: In a query, the id that stands for all markets.
 _ALL_MARKETS: Final = 255
 
@@ -69,16 +71,21 @@ _CHANNELS: Final = (
 _MAX_DIGITS: Final = 18
 _PONG: Final = b'{"type":"pong"}'
 _MARKET_ORDERS: Final = frozenset({"market", "stop-loss", "take-profit"})
-_STATUS: Final[Mapping[str, _Status]] = {
+_STATUS: Final[Mapping[str, OrderStatus]] = {
+    "in-progress": "open",
+    "open": "open",
     "pending": "untriggered",
     "filled": "filled",
+    "canceled": "canceled",
     "canceled-expired": "expired",
     "canceled-margin-not-allowed": "rejected",
     "canceled-position-not-allowed": "rejected",
     "canceled-invalid-balance": "rejected",
 }
+#: What an order can wait for: it is not in the book then.
+_WAITING: Final = frozenset({"mark-price", "parent-order", "twap"})
 _FILL_TYPES: Final[Mapping[str, str]] = {"deleverage": "adl", "market-settlement": "settlement"}
-_MARGIN_MODES: Final[Mapping[int, Literal["cross", "isolated"]]] = {0: "cross", 1: "isolated"}
+_MARGIN_MODES: Final[Mapping[int, MarginMode]] = {0: "cross", 1: "isolated"}
 #: What error codes mean that have to do with the token, in our words: the venue's could repeat it.
 _REFUSALS: Final[Mapping[int, str]] = {
     21109: "no token came with the request",
@@ -87,66 +94,75 @@ _REFUSALS: Final[Mapping[int, str]] = {
 }
 _HARMLESS: Final = frozenset({30002, 30003})
 _TOO_MANY: Final = frozenset({23000, 23001, 23002, 23003, 30009, 30010})
+#: Spot markets are numbered from here on.
+_FIRST_SPOT: Final = 2048
+_NULL: Final = msgspec.Raw(b"null")
 _VENUE: Final = Lighter()
 
 
 class _Order(msgspec.Struct):
-    order_index: int
-    market_index: int
-    initial_base_amount: str
-    filled_base_amount: str
-    price: str
+    order_index: WholeNumber
+    market_index: WholeNumber
+    initial_base_amount: NumberText
+    filled_base_amount: NumberText
+    price: NumberText
     is_ask: bool
     status: str
     type: str = ""
     order_id: str | None = None
     client_order_id: str | None = None
-    reduce_only: bool = False
-    timestamp: int | None = None
-    updated_at: int | None = None
+    owner_account_index: WholeNumber | None = None
+    reduce_only: bool | None = None
+    #: What a trigger order waits for.
+    trigger_status: str | None = None
+    timestamp: WholeNumber | None = None
+    updated_at: WholeNumber | None = None
     market_symbol: str | None = None
 
 
 class _Trade(msgspec.Struct):
-    trade_id: int
-    market_id: int
-    size: str
-    price: str
-    ask_id: int
-    bid_id: int
-    ask_account_id: int
-    bid_account_id: int
+    trade_id: WholeNumber
+    market_id: WholeNumber
+    size: NumberText
+    price: NumberText
+    ask_id: WholeNumber
+    bid_id: WholeNumber
+    ask_account_id: WholeNumber
+    bid_account_id: WholeNumber
     is_maker_ask: bool
     type: str = "trade"
     #: Left out when zero.
-    taker_fee: int = 0
-    maker_fee: int = 0
-    timestamp: int | None = None
-    transaction_time: int | None = None
+    taker_fee: WholeNumber | None = None
+    maker_fee: WholeNumber | None = None
+    timestamp: WholeNumber | None = None
+    transaction_time: WholeNumber | None = None
     market_symbol: str | None = None
 
 
 class _Position(msgspec.Struct):
-    market_id: int
+    market_id: WholeNumber
     #: 1 or -1; the amount has none.
-    sign: int
-    position: str
+    sign: WholeNumber
+    position: NumberText
     symbol: str | None = None
-    avg_entry_price: str | None = None
-    unrealized_pnl: str | None = None
-    liquidation_price: str | None = None
-    margin_mode: int | None = None
+    avg_entry_price: NumberText | None = None
+    unrealized_pnl: NumberText | None = None
+    liquidation_price: NumberText | None = None
+    margin_mode: WholeNumber | None = None
 
 
 class _Asset(msgspec.Struct):
     symbol: str
-    balance: str
-    locked_balance: str = "0"
+    #: What the spot side holds; :attr:`margin_balance` is apart from it.
+    balance: NumberText
+    locked_balance: NumberText | None = None
+    #: The collateral of the perpetual side.
+    margin_balance: NumberText | None = None
 
 
 class _Stats(msgspec.Struct):
-    portfolio_value: str | None = None
-    available_balance: str | None = None
+    portfolio_value: NumberText | None = None
+    available_balance: NumberText | None = None
 
 
 class _Error(msgspec.Struct):
@@ -154,17 +170,21 @@ class _Error(msgspec.Struct):
     message: str = ""
 
 
+#: Rows by market or by asset, or a list of them; a list that is empty stands for no markets.
+_Section: TypeAlias = dict[str, msgspec.Raw] | list[msgspec.Raw] | None
+
+
 class _Frame(msgspec.Struct):
-    """Any frame. What belongs to markets is told by market; a list that is empty stands for no markets."""
+    """Any frame; its rows are validated one by one."""
 
     type: str = ""
     channel: str = ""
-    orders: dict[str, list[_Order]] | list[_Order] | None = None
-    trades: dict[str, list[_Trade]] | list[_Trade] | None = None
-    positions: dict[str, _Position] | list[_Position] | None = None
-    assets: dict[str, _Asset] | list[_Asset] | None = None
-    stats: _Stats | None = None
-    timestamp: int | None = None
+    orders: _Section = None
+    trades: _Section = None
+    positions: _Section = None
+    assets: _Section = None
+    stats: msgspec.Raw = _NULL
+    timestamp: WholeNumber | None = None
     error: _Error | None = None
 
 
@@ -173,13 +193,13 @@ class _AnyFrame(msgspec.Struct):
 
 
 class _Account(msgspec.Struct):
-    index: int
-    positions: list[_Position]
-    assets: list[_Asset]
-    available_balance: str | None = None
-    total_asset_value: str | None = None
-    cross_initial_margin_requirement: str | None = None
-    cross_maintenance_margin_requirement: str | None = None
+    index: WholeNumber
+    positions: list[msgspec.Raw]
+    assets: list[msgspec.Raw]
+    available_balance: NumberText | None = None
+    total_asset_value: NumberText | None = None
+    cross_initial_margin_requirement: NumberText | None = None
+    cross_maintenance_margin_requirement: NumberText | None = None
 
 
 class _Accounts(msgspec.Struct):
@@ -189,21 +209,27 @@ class _Accounts(msgspec.Struct):
 
 class _Orders(msgspec.Struct):
     code: Literal[200]
-    orders: list[_Order]
+    orders: list[msgspec.Raw]
+    next_cursor: str | None = None
 
 
 class _Trades(msgspec.Struct):
     code: Literal[200]
-    trades: list[_Trade]
+    trades: list[msgspec.Raw]
     next_cursor: str | None = None
 
 
-_frames: Final = msgspec.json.Decoder(_Frame)
-_any_frame: Final = msgspec.json.Decoder(_AnyFrame)
-_errors: Final = msgspec.json.Decoder(_Error)
-_accounts: Final = msgspec.json.Decoder(_Accounts)
-_orders: Final = msgspec.json.Decoder(_Orders)
-_trades: Final = msgspec.json.Decoder(_Trades)
+_frames: Final = json_decoder(_Frame)
+_any_frame: Final = json_decoder(_AnyFrame)
+_errors: Final = json_decoder(_Error)
+_order_rows: Final = json_decoder(_Order)
+_trade_rows: Final = json_decoder(_Trade)
+_position_rows: Final = json_decoder(_Position)
+_asset_rows: Final = json_decoder(_Asset)
+_stats_rows: Final = json_decoder(_Stats)
+_accounts: Final = json_decoder(_Accounts)
+_orders: Final = json_decoder(_Orders)
+_trades: Final = json_decoder(_Trades)
 
 
 class _Naming(NamedTuple):
@@ -257,13 +283,13 @@ class LighterAccount(AccountSide):
             frame = _frames.decode(payload)
         except (ValueError, RecursionError) as error:
             return _decode_other(payload, error)
-        if frame.error is not None:
-            return [_refused(frame.error)]
+        if frame.type == "error" or frame.error is not None:
+            return [_refused(frame.error or parsed(_errors, bytes(payload), "error"))]
         kind, _, channel = frame.type.rpartition("/")
         decoder = _DECODERS.get(channel)
         if decoder is None:
             return _unknown(frame.type)
-        return list(decoder(frame, _Naming(markets, account, _account_of(frame), kind == "subscribed")))
+        return decoder(frame, _Naming(markets, account, _account_of(frame), kind == "subscribed"))
 
     def snapshot(
         self,
@@ -275,20 +301,33 @@ class LighterAccount(AccountSide):
         now_wall_ns: int,  # noqa: ARG002
     ) -> Steps[Snapshot]:
         """Fills first: an order that they fill is then asked for after them."""
-        index = index_of(secrets)
+        index, token = index_of(secrets), login.token
         naming = _Naming(markets, account, index, snapshot=True)
-        events = yield from _fills_since(login.token, naming, since_ms)
-        own = f"account_index={index}"
-        body = yield _request(f"/accountActiveOrders?{own}&market_id={_ALL_MARKETS}", login.token)
-        open_orders = [_order(row, naming) for row in _answered(_orders, body, "accountActiveOrders").orders]
-        body = yield _request(f"/accountInactiveOrders?{own}&limit={_ROWS}", login.token)
-        closed = [_order(row, naming) for row in _answered(_orders, body, "accountInactiveOrders").orders]
-        events += open_orders
-        # The newest come first, and the last one told stands.
-        events += [order for order in reversed(closed) if order.status not in {"open", "untriggered"}]
-        body = yield _request(f"/account?by=index&value={index}", login.token)
-        events += _account_events(_answered(_accounts, body, "account").accounts, naming)
-        return Snapshot(tuple(events), frozenset(order.order_id for order in open_orders))
+        fills = yield from _fills_since(token, naming, since_ms)
+        opened = yield from _active(token, naming)
+        # One page is enough: it tells how orders ended, and what ended is known from the open ones.
+        body = yield _request(f"/accountInactiveOrders?account_index={index}&limit={_ROWS}", token)
+        closed, unclear = split_rows(_inactive(body, naming))
+        body = yield _request(f"/account?by=index&value={index}", token)
+        found = _account_of_ours(body, naming)
+        positions, invalid = split_rows(_position_items(found.positions, None, naming, "positions"))
+        balances, unread = split_rows(_balance_items(found.assets, None, naming, "assets"))
+        return Snapshot(
+            (
+                *oldest_first(fills),
+                *opened.events,
+                # The newest come first, and the last one told stands.
+                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *(position for position in positions if not is_zero(position.size)),
+                *balances,
+                _margin(found, naming),
+            ),
+            frozenset(order.order_id for order in opened.events),
+            invalid=(*fills.invalid, *opened.invalid, *unclear, *invalid, *unread),
+            orders_of=everything if opened.is_whole else nothing,
+            positions_of=nothing if invalid else everything,
+            balances_of=nothing if unread else everything,
+        )
 
 
 # --- the login ----------------------------------------------------------------------------------------------------
@@ -346,44 +385,41 @@ def _reason(code: int, otherwise: Reason) -> Reason | None:
     return Reason.RATE_LIMITED if code in _TOO_MANY else otherwise
 
 
-def _rows(told: Mapping[str, list[T]] | list[T] | None) -> Iterable[T]:
-    """What is told by market, of all markets."""
-    if isinstance(told, Mapping):
-        return [row for rows in told.values() for row in rows]
-    return told or ()
+def _by_market(section: _Section) -> list[msgspec.Raw]:
+    """Return what is listed by market, of all markets."""
+    if isinstance(section, Mapping):
+        return [row for rows in section.values() for row in raw_rows(rows)]
+    return section or []
 
 
-def _each(told: Mapping[str, T] | list[T] | None) -> Iterable[T]:
-    return told.values() if isinstance(told, Mapping) else told or ()
+def _each(section: _Section) -> list[msgspec.Raw]:
+    return list(section.values()) if isinstance(section, Mapping) else section or []
 
 
-def _decode_orders(frame: _Frame, naming: _Naming) -> Iterable[AccountItem]:
-    return (_order(row, naming) for row in _rows(frame.orders))
+def _decode_orders(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+    return [*_order_items(_by_market(frame.orders), naming, "account_all_orders")]
 
 
-def _decode_trades(frame: _Frame, naming: _Naming) -> Iterable[AccountItem]:
-    return (_fill(row, naming) for row in _rows(frame.trades))
+def _decode_trades(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+    return [*_fill_items(_by_market(frame.trades), naming, "account_all_trades")]
 
 
-def _decode_positions(frame: _Frame, naming: _Naming) -> Iterable[AccountItem]:
-    at_ns = _at_ns(frame)
-    return (_position(row, at_ns, naming) for row in _each(frame.positions))
+def _decode_positions(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+    return [*_position_items(_each(frame.positions), ns_of_ms(frame.timestamp), naming, "account_all_positions")]
 
 
-def _decode_assets(frame: _Frame, naming: _Naming) -> Iterable[AccountItem]:
-    at_ns = _at_ns(frame)
-    return (_balance(row, at_ns, naming) for row in _each(frame.assets))
+def _decode_assets(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+    return [*_balance_items(_each(frame.assets), ns_of_ms(frame.timestamp), naming, "account_all_assets")]
 
 
-def _decode_stats(frame: _Frame, naming: _Naming) -> Iterable[AccountItem]:
-    if frame.stats is None:
+def _decode_stats(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+    if bytes(frame.stats) == b"null":
         raise DecodeError("no stats")
-    told, at_ns = frame.stats, _at_ns(frame)
-    margin = (told.portfolio_value or None, told.available_balance or None, None, None)
-    yield Margin("lighter", None, None, at_ns, naming.account, *margin, naming.snapshot)
+    at_ns = ns_of_ms(frame.timestamp)
+    return [*events_of([frame.stats], _stats_rows.decode, lambda row: [_stats(row, at_ns, naming)], "user_stats")]
 
 
-_DECODERS: Final[dict[str, Callable[[_Frame, _Naming], Iterable[AccountItem]]]] = {
+_DECODERS: Final[dict[str, Callable[[_Frame, _Naming], list[AccountItem]]]] = {
     "account_all_orders": _decode_orders,
     "account_all_trades": _decode_trades,
     "account_all_positions": _decode_positions,
@@ -400,28 +436,41 @@ _DECODERS: Final[dict[str, Callable[[_Frame, _Naming], Iterable[AccountItem]]]] 
 # --- events -------------------------------------------------------------------------------------------------------
 
 
-def _at_ns(frame: _Frame) -> int | None:
-    return frame.timestamp * _NS_PER_MS if frame.timestamp else None
+def _order_items(rows: list[msgspec.Raw], naming: _Naming, what: str) -> list[Order | InvalidRow]:
+    return events_of(rows, _order_rows.decode, lambda row: [_order(row, naming)], what)
+
+
+def _fill_items(rows: list[msgspec.Raw], naming: _Naming, what: str) -> list[Fill | InvalidRow]:
+    return events_of(rows, _trade_rows.decode, lambda row: _fills(row, naming), what)
+
+
+def _position_items(
+    rows: list[msgspec.Raw], at_ns: int | None, naming: _Naming, what: str
+) -> list[Position | InvalidRow]:
+    return events_of(rows, _position_rows.decode, lambda row: [_position(row, at_ns, naming)], what)
+
+
+def _balance_items(
+    rows: list[msgspec.Raw], at_ns: int | None, naming: _Naming, what: str
+) -> list[Balance | InvalidRow]:
+    return events_of(rows, _asset_rows.decode, lambda row: [_balance(row, at_ns, naming)], what)
 
 
 def _order_ns(time: int | None) -> int | None:
-    """When an order was changed; told in s or in ms."""
-    if not time:
-        return None
-    return time * (_NS_PER_S if time < _SECONDS_BELOW else _NS_PER_MS)
+    """Return when an order was changed, ns; it is told in s or in ms."""
+    return ns_of_ms(time * _MS_PER_S if time and time < _SECONDS_BELOW else time)
 
 
-def _priced(price: str | None) -> str | None:
-    """A price, where zero stands for none."""
-    return price if price and not is_zero(price) else None
-
-
-def _status(word: str) -> _Status:
-    """A word that is new to us does not close an order: closed is final, and REST lists what is open."""
-    return _STATUS.get(word) or ("canceled" if word.startswith("canceled") else "open")
+def _status(row: _Order) -> OrderStatus:
+    """Return an order's status: an order is canceled for whatever reason comes after that word."""
+    word = row.status if row.status in _STATUS else row.status.partition("-")[0]
+    waits = row.trigger_status in _WAITING
+    return order_status(_STATUS, word, row.initial_base_amount, row.filled_base_amount, waits=waits)
 
 
 def _order(row: _Order, naming: _Naming) -> Order:
+    if row.owner_account_index not in {None, naming.owner}:
+        raise DecodeError("an order of another account")
     listing = naming.listing(row.market_index, row.market_symbol)
     client_id = row.client_order_id or "0"
     return Order(
@@ -434,22 +483,32 @@ def _order(row: _Order, naming: _Naming) -> Order:
         None if client_id == "0" else client_id,
         "sell" if row.is_ask else "buy",
         # What a market order has is the worst price that it may have.
-        None if row.type in _MARKET_ORDERS else _priced(row.price),
+        None if row.type in _MARKET_ORDERS else priced(row.price),
         row.initial_base_amount,
         row.filled_base_amount,
-        _status(row.status),
+        _status(row),
         row.status,
         row.type,
-        row.reduce_only,
+        bool(row.reduce_only),
         naming.snapshot,
     )
 
 
-def _fill(row: _Trade, naming: _Naming) -> Fill:
-    """The account's side of a trade."""
-    if naming.owner not in {row.ask_account_id, row.bid_account_id}:
-        raise DecodeError(f"trade {row.trade_id} of other accounts")
-    is_ask = row.ask_account_id == naming.owner
+def _fills(row: _Trade, naming: _Naming) -> list[Fill]:
+    """Return the account's sides of a trade: one, or both where it traded with itself.
+
+    Raises:
+        DecodeError: It is a trade of other accounts.
+    """
+    asks = [
+        is_ask for is_ask, owner in ((True, row.ask_account_id), (False, row.bid_account_id)) if owner == naming.owner
+    ]
+    if not asks:
+        raise DecodeError("a trade of other accounts")
+    return [_fill(row, naming, is_ask=is_ask) for is_ask in asks]
+
+
+def _fill(row: _Trade, naming: _Naming, *, is_ask: bool) -> Fill:
     is_maker = is_ask == row.is_maker_ask
     side: Side = "sell" if is_ask else "buy"
     listing = naming.listing(row.market_id, row.market_symbol)
@@ -457,54 +516,63 @@ def _fill(row: _Trade, naming: _Naming) -> Fill:
         "lighter",
         listing.symbol,
         listing.venue_symbol,
-        row.transaction_time * _NS_PER_US if row.transaction_time else _order_ns(row.timestamp),
+        ns_of_us(row.transaction_time) or _order_ns(row.timestamp),
         naming.account,
         str(row.trade_id),
         str(row.ask_id if is_ask else row.bid_id),
         side,
         row.price,
         row.size,
-        _fee(row, row.maker_fee if is_maker else row.taker_fee),
-        _FEE_ASSET,
+        _fee(row, (row.maker_fee if is_maker else row.taker_fee) or 0),
+        # Which asset a fee on a spot market is paid in is not documented.
+        _FEE_ASSET if row.market_id < _FIRST_SPOT else None,
         "maker" if is_maker else "taker",
-        _FILL_TYPES.get(row.type) or row.type,
+        _fill_type(row.type, is_maker=is_maker),
         naming.snapshot,
     )
 
 
+def _fill_type(word: str, *, is_maker: bool) -> str:
+    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
+    return "trade" if word == "liquidation" and is_maker else _FILL_TYPES.get(word) or word
+
+
 def _fee(row: _Trade, rate: int) -> str:
-    """What a trade cost; the amount that is told with it is rounded, so it does not do for this."""
-    try:
-        return plain(Decimal(shortest(row.price)) * Decimal(shortest(row.size)) * rate * _FEE_UNIT)
-    except ValueError as error:
-        raise DecodeError(f"malformed trade: {error}") from error
+    """Return what a trade cost; the amount that is told with it is rounded, so it does not do for this."""
+    return plain(number(row.price) * number(row.size) * rate * _FEE_UNIT)
 
 
 def _position(row: _Position, at_ns: int | None, naming: _Naming) -> Position:
     listing = naming.listing(row.market_id, row.symbol)
-    is_held = not is_zero(row.position)
+    size = row.position.removeprefix("-")
+    is_held = not is_zero(size)
     return Position(
         "lighter",
         listing.symbol,
         listing.venue_symbol,
         at_ns,
         naming.account,
-        f"-{row.position}" if is_held and row.sign < 0 else row.position,
-        _priced(row.avg_entry_price) if is_held else None,
+        f"-{size}" if is_held and row.sign < 0 else size,
+        priced(row.avg_entry_price) if is_held else None,
         None,
         row.unrealized_pnl or None,
-        _priced(row.liquidation_price),
+        above_zero(row.liquidation_price) if is_held else None,
         None if row.margin_mode is None else _MARGIN_MODES.get(row.margin_mode),
         naming.snapshot,
     )
 
 
 def _balance(row: _Asset, at_ns: int | None, naming: _Naming) -> Balance:
-    try:
-        available = difference(row.balance, row.locked_balance)
-    except ValueError as error:
-        raise DecodeError(f"malformed balance: {error}") from error
-    return Balance("lighter", None, None, at_ns, naming.account, row.symbol, row.balance, available, naming.snapshot)
+    """Return what is held of an asset: on the spot side and, apart from that, as collateral."""
+    collateral = row.margin_balance or "0"
+    total = row.balance if is_zero(collateral) else plain(number(row.balance) + number(collateral))
+    available = difference(total, row.locked_balance or "0")
+    return Balance("lighter", None, None, at_ns, naming.account, row.symbol, total, available, naming.snapshot)
+
+
+def _stats(row: _Stats, at_ns: int | None, naming: _Naming) -> Margin:
+    margin = (row.portfolio_value or None, row.available_balance or None, None, None)
+    return Margin("lighter", None, None, at_ns, naming.account, *margin, naming.snapshot)
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -528,37 +596,62 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     raise LoginError(f"{error.code} {text}", _reason(error.code, Reason.REFUSED) or Reason.REFUSED)
 
 
-def _fills_since(token: str, naming: _Naming, since_ms: int) -> Steps[list[AccountEvent]]:
-    """Pages, newest first, down to the first one that begins before ``since_ms``."""
-    events: dict[str, AccountEvent] = {}
+def _fills_since(token: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]:
+    """Pages, newest first, down to the first one that ends before ``since_ms``."""
     query = f"/trades?account_index={naming.owner}&sort_by=timestamp&limit={_ROWS}"
-    cursor = ""
-    for _ in range(_PAGES):
-        body = yield _request(query + cursor, token)
+
+    def read(body: bytes) -> Page[Fill]:
         page = _answered(_trades, body, "trades")
-        recent = [row for row in page.trades if (row.timestamp or since_ms) >= since_ms]
-        events |= {str(row.trade_id): _fill(row, naming) for row in recent}
-        if not page.trades or len(recent) < len(page.trades) or not page.next_cursor:
-            break
-        cursor = f"&cursor={quote(page.next_cursor)}"
-    return list(events.values())[::-1]
+        return recent_page(
+            page.trades,
+            _trade_rows.decode,
+            lambda row: _fills(row, naming),
+            "trades",
+            cursor=page.next_cursor,
+            time_of=lambda row: row.timestamp,
+            since_ms=since_ms,
+        )
+
+    return all_pages("trades", lambda cursor: _request(_at(query, cursor), token), read)
 
 
-def _account_events(accounts: list[_Account], naming: _Naming) -> Iterable[AccountEvent]:
+def _active(token: str, naming: _Naming) -> Steps[Pages[Order]]:
+    query = f"/accountActiveOrders?account_index={naming.owner}&market_id={_ALL_MARKETS}"
+
+    def read(body: bytes) -> Page[Order]:
+        page = _answered(_orders, body, "accountActiveOrders")
+        return page_of(_order_items(page.orders, naming, "accountActiveOrders"), page.next_cursor)
+
+    return all_pages("accountActiveOrders", lambda cursor: _request(_at(query, cursor), token), read)
+
+
+def _inactive(body: bytes, naming: _Naming) -> list[Order | InvalidRow]:
+    rows = _answered(_orders, body, "accountInactiveOrders").orders
+    return _order_items(rows, naming, "accountInactiveOrders")
+
+
+def _at(query: str, cursor: str) -> str:
+    return f"{query}&cursor={cursor}" if cursor else query
+
+
+def _account_of_ours(body: bytes, naming: _Naming) -> _Account:
+    accounts = _answered(_accounts, body, "account").accounts
     found = next((one for one in accounts if one.index == naming.owner), None)
     if found is None:
         raise DecodeError(f"an answer to account without account {naming.owner}")
-    yield from (_position(row, None, naming) for row in found.positions if not is_zero(row.position))
-    yield from (_balance(row, None, naming) for row in found.assets)
-    yield Margin(
+    return found
+
+
+def _margin(row: _Account, naming: _Naming) -> Margin:
+    return Margin(
         "lighter",
         None,
         None,
         None,
         naming.account,
-        found.total_asset_value,
-        found.available_balance,
-        found.cross_initial_margin_requirement,
-        found.cross_maintenance_margin_requirement,
+        row.total_asset_value or None,
+        row.available_balance or None,
+        row.cross_initial_margin_requirement or None,
+        row.cross_maintenance_margin_requirement or None,
         naming.snapshot,
     )

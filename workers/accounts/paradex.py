@@ -11,9 +11,9 @@ A connection stays authorised when its JWT has expired; only REST needs a fresh 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,20 +30,26 @@ from workers.accounts.account import (
     Renewal,
     Snapshot,
     Steps,
+    everything,
+    nothing,
     pinging_often,
 )
+from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of
+from workers.accounts.fields import NumberText, WholeNumber, converted, json_decoder
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
 from workers.accounts.secrets import Secrets
+from workers.accounts.words import OrderStatus, above_zero, order_status, priced
+from workers.rows import InvalidRow, split_rows
+from workers.venues.fields import ns_of_ms
 from workers.venues.paradex import Paradex
 from workers.venues.venue import Keepalive, Listing, Markets, Refused, Request, parsed
 
 __all__ = ["ParadexAccount"]
 
 T = TypeVar("T")
+Row = TypeVar("Row")
+Event = TypeVar("Event", bound=AccountEvent)
 
-_Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
-
-_NS_PER_MS: Final = 1_000_000
 _DAY_MS: Final = 86_400_000
 #: A JWT lives for 5 minutes; it is renewed with two of them left.
 _RENEW_NS: Final = 180 * 1_000_000_000
@@ -51,12 +57,14 @@ _AUTH_ID: Final = 1
 _CHANNELS: Final = ("orders.ALL", "fills.ALL", "positions", "account", "balance_events")
 #: What asks for binary frames; versions above the server's are refused, and recorded frames carry this one.
 _SBE_QUERY: Final = "?sbeSchemaId=1&sbeSchemaVersion=1"
-_FILLS: Final = 1000
+_FILLS_A_PAGE: Final = 1000
 _CLOSED_ORDERS: Final = 100
 #: How long before the last look an order may have been placed that closed after it, as far as is asked for.
 _CLOSED_AGE_MS: Final = 7 * _DAY_MS
-_PAGES: Final = 50
 _SETTLEMENT_ASSET: Final = "USDC"
+_STATUS: Final[Mapping[str, OrderStatus]] = {"NEW": "open", "OPEN": "open", "UNTRIGGERED": "untriggered"}
+#: How types of orders begin that wait for a trigger.
+_TRIGGERED: Final = ("STOP", "TAKE_PROFIT")
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 _LIQUIDITY: Final[Mapping[str | None, Literal["maker", "taker"]]] = {"MAKER": "maker", "TAKER": "taker"}
 _FILL_TYPES: Final[Mapping[str, str]] = {"FILL": "trade", "SETTLE_MARKET": "settlement"}
@@ -75,64 +83,66 @@ class _Order(msgspec.Struct):
     id: str
     market: str
     side: Literal["BUY", "SELL"]
-    size: str
-    remaining_size: str
+    size: NumberText
+    remaining_size: NumberText
     status: str
-    type: str = ""
-    price: str | None = None
+    type: str | None = None
+    price: NumberText | None = None
+    #: Of what was filled; empty when nothing was.
+    average: NumberText | None = msgspec.field(name="avg_fill_price", default=None)
     client_id: str | None = None
     #: Empty while the order lives, and when it was filled.
     cancel_reason: str | None = None
     flags: list[str] | None = None
-    last_updated_at: int | None = None
+    last_updated_at: WholeNumber | None = None
 
 
 class _Fill(msgspec.Struct):
     id: str
     market: str
     side: Literal["BUY", "SELL"]
-    price: str
-    size: str
+    price: NumberText
+    size: NumberText
     order_id: str | None = None
-    fee: str | None = None
+    fee: NumberText | None = None
     fee_currency: str | None = None
     liquidity: str | None = None
     fill_type: str = "FILL"
-    created_at: int | None = None
+    created_at: WholeNumber | None = None
 
 
 class _Position(msgspec.Struct):
     market: str
     #: Signed as text, not so in binary frames.
-    size: str
+    size: NumberText
     side: str | None = None
     status: str | None = None
-    average_entry_price: str | None = None
-    mark_price: str | None = None
-    unrealized_pnl: str | None = None
-    liquidation_price: str | None = None
-    last_updated_at: int | None = None
+    average_entry_price: NumberText | None = None
+    mark_price: NumberText | None = None
+    unrealized_pnl: NumberText | None = None
+    liquidation_price: NumberText | None = None
+    last_updated_at: WholeNumber | None = None
 
 
 class _Account(msgspec.Struct):
-    account_value: str | None = None
-    free_collateral: str | None = None
-    initial_margin_requirement: str | None = None
-    maintenance_margin_requirement: str | None = None
-    updated_at: int | None = None
+    account_value: NumberText | None = None
+    free_collateral: NumberText | None = None
+    initial_margin_requirement: NumberText | None = None
+    maintenance_margin_requirement: NumberText | None = None
+    updated_at: WholeNumber | None = None
 
 
 class _BalanceEvent(msgspec.Struct):
     """What a fill or a payment made of the settlement asset."""
 
-    settlement_asset_balance_after: str | None = None
-    created_at: int | None = None
+    settlement_asset_balance_after: NumberText | None = None
+    created_at: WholeNumber | None = None
 
 
 class _Balance(msgspec.Struct):
     token: str
-    size: str
-    last_updated_at: int | None = None
+    size: NumberText
+    last_updated_at: WholeNumber | None = None
 
 
 class _Params(msgspec.Struct):
@@ -156,18 +166,15 @@ class _Frame(msgspec.Struct):
     error: _Error | None = None
 
 
-class _Page(msgspec.Struct, Generic[T]):
-    results: list[T]
+class _Page(msgspec.Struct):
+    results: list[msgspec.Raw]
     #: Where the next page begins; empty on the last one.
     next: str | None = None
 
 
-_frames: Final = msgspec.json.Decoder(_Frame)
-_orders: Final = msgspec.json.Decoder(_Page[_Order])
-_fills: Final = msgspec.json.Decoder(_Page[_Fill])
-_positions: Final = msgspec.json.Decoder(_Page[_Position])
-_balances: Final = msgspec.json.Decoder(_Page[_Balance])
-_accounts: Final = msgspec.json.Decoder(_Account)
+_frames: Final = json_decoder(_Frame)
+_pages: Final = json_decoder(_Page)
+_anything: Final = json_decoder(msgspec.Raw)
 
 
 class ParadexAccount(AccountSide):
@@ -224,22 +231,34 @@ class ParadexAccount(AccountSide):
     ) -> Steps[Snapshot]:
         """Fills first: an order that they fill is then asked for after them."""
         naming, jwt = _Naming(markets, account, snapshot=True), login.token
-        events = yield from _fills_since(jwt, naming, since_ms)
-        body = yield _request("/orders", jwt)
-        open_orders = [_order(row, naming) for row in _answered(_orders, body, "orders").results]
+        fills = yield from _all_of(
+            f"/fills?start_at={since_ms}&page_size={_FILLS_A_PAGE}", jwt, partial(_FILLS.items, naming)
+        )
+        opened = yield from _all_of("/orders", jwt, partial(_ORDERS.items, naming))
         placed_ms = max(0, since_ms - _CLOSED_AGE_MS)
+        # One page is enough: it tells how orders ended, and what ended is known from the open ones.
         body = yield _request(f"/orders-history?start_at={placed_ms}&page_size={_CLOSED_ORDERS}", jwt)
-        history = [_order(row, naming) for row in _answered(_orders, body, "orders-history").results]
-        events += open_orders
-        # The newest come first, and the last one told stands.
-        events += [order for order in reversed(history) if order.status not in {"open", "untriggered"}]
-        body = yield _request("/positions", jwt)
-        events += [_position(row, naming) for row in _answered(_positions, body, "positions").results]
+        closed, unclear = split_rows(_ORDERS.items(naming, _answered(_pages, body, "orders-history").results))
+        positions = yield from _all_of("/positions", jwt, partial(_POSITIONS.items, naming))
         body = yield _request("/account", jwt)
-        events.append(_margin(_answered(_accounts, body, "account"), naming))
-        body = yield _request("/balance", jwt)
-        events += [_balance(row, naming) for row in _answered(_balances, body, "balance").results]
-        return Snapshot(tuple(events), frozenset(order.order_id for order in open_orders))
+        margin, unread = split_rows(_ACCOUNT.items(naming, [_answered(_anything, body, "account")]))
+        balances = yield from _all_of("/balance", jwt, partial(_BALANCES.items, naming))
+        return Snapshot(
+            (
+                *oldest_first(fills),
+                *opened.events,
+                # The newest come first, and the last one told stands.
+                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *positions.events,
+                *margin,
+                *balances.events,
+            ),
+            frozenset(order.order_id for order in opened.events),
+            invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread, *balances.invalid),
+            orders_of=everything if opened.is_whole else nothing,
+            positions_of=everything if positions.is_whole else nothing,
+            balances_of=everything if balances.is_whole else nothing,
+        )
 
 
 def _login(url: str, jwt: str, now_wall_ns: int) -> Login:
@@ -279,7 +298,7 @@ def _decode_text(frame: _Frame, naming: _Naming) -> list[AccountItem]:
         if frame.params is None:
             raise DecodeError("a subscription frame without params")
         known = _CHANNEL.get(frame.params.channel.partition(".")[0])
-        return [] if known is None else known.items(msgspec.json.decode(frame.params.data, type=known.data), naming)
+        return [] if known is None else [*known.items(naming, [frame.params.data])]
     if frame.error is not None:
         return [_refused(frame.id, frame.error)]
     if frame.result is msgspec.UNSET and not frame.method:
@@ -293,8 +312,7 @@ def _decode_binary(payload: bytes | memoryview, naming: _Naming) -> list[Account
     told = sbe.decode(payload)
     if told is None:
         return []
-    known = _CHANNEL[told.channel]
-    return known.items(msgspec.convert(told.data, type=known.data), naming)
+    return [*_CHANNEL[told.channel].items(naming, [told.data])]
 
 
 def _refused(request_id: int | str | None, error: _Error) -> Refused:
@@ -318,20 +336,14 @@ def _reason(code: int, text: str) -> Reason | None:
 # --- events -------------------------------------------------------------------------------------------------------
 
 
-def _ns(time_ms: int | None) -> int | None:
-    return time_ms * _NS_PER_MS if time_ms else None
+def _status(row: _Order, filled: str) -> OrderStatus:
+    # Before it is accepted a trigger order is new, as any other; it waits all the same.
+    waits = row.status == "NEW" and (row.type or "").startswith(_TRIGGERED)
+    return order_status({**_STATUS, "CLOSED": _ended(row, filled)}, row.status, row.size, filled, waits=waits)
 
 
-def _priced(price: str | None) -> str | None:
-    """A price, where zero and empty text stand for none."""
-    return price if price and not is_zero(price) else None
-
-
-def _status(row: _Order, filled: str) -> _Status:
-    """How an order stands; closed ones say why only when they were not filled."""
-    if row.status != "CLOSED":
-        # A word that is new to us does not close an order: closed is final, and REST lists what is open.
-        return "untriggered" if row.status == "UNTRIGGERED" else "open"
+def _ended(row: _Order, filled: str) -> OrderStatus:
+    """Return how an order ended that is closed; the venue says why only when it was not filled."""
     reason = row.cancel_reason or ""
     if not reason:
         return "filled" if is_zero(row.remaining_size) else "closed"
@@ -340,27 +352,36 @@ def _status(row: _Order, filled: str) -> _Status:
     return "rejected" if reason in _REJECTIONS and is_zero(filled) else "canceled"
 
 
+def _filled(row: _Order) -> str:
+    """Return what was filled: what is gone of the size, but for orders of which nothing remains and nothing was filled.
+
+    Those are orders that are not accepted yet, and canceled ones that have no average price.
+    """
+    is_unfilled = bool(row.cancel_reason) and row.average is not None and not priced(row.average)
+    if is_unfilled or row.status in {"NEW", "UNTRIGGERED"}:
+        return "0"
+    return difference(row.size, row.remaining_size)
+
+
 def _order(row: _Order, naming: _Naming) -> Order:
     listing = naming.listing(row.market)
-    try:
-        filled = "0" if row.status in {"NEW", "UNTRIGGERED"} else difference(row.size, row.remaining_size)
-    except ValueError as error:
-        raise DecodeError(f"malformed order: {error}") from error
+    filled = _filled(row)
+    is_priced = not (row.type or "").endswith("MARKET")
     return Order(
         "paradex",
         listing.symbol,
         listing.venue_symbol,
-        _ns(row.last_updated_at),
+        ns_of_ms(row.last_updated_at),
         naming.account,
         row.id,
         row.client_id or None,
         _SIDES[row.side],
-        _priced(row.price),
+        priced(row.price) if is_priced else None,
         row.size,
         filled,
         _status(row, filled),
         f"{row.status} {row.cancel_reason}" if row.cancel_reason else row.status,
-        row.type,
+        row.type or "",
         "REDUCE_ONLY" in (row.flags or ()),
         naming.snapshot,
     )
@@ -372,7 +393,7 @@ def _fill(row: _Fill, naming: _Naming) -> Fill:
         "paradex",
         listing.symbol,
         listing.venue_symbol,
-        _ns(row.created_at),
+        ns_of_ms(row.created_at),
         naming.account,
         row.id,
         row.order_id or None,
@@ -382,9 +403,15 @@ def _fill(row: _Fill, naming: _Naming) -> Fill:
         row.fee or None,
         row.fee_currency or _SETTLEMENT_ASSET,
         _LIQUIDITY.get(row.liquidity),
-        _FILL_TYPES.get(row.fill_type) or row.fill_type.lower(),
+        _fill_type(row),
         naming.snapshot,
     )
+
+
+def _fill_type(row: _Fill) -> str:
+    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
+    is_of_others = row.fill_type == "LIQUIDATION" and row.liquidity == "MAKER"
+    return "trade" if is_of_others else _FILL_TYPES.get(row.fill_type) or row.fill_type.lower()
 
 
 def _position(row: _Position, naming: _Naming) -> Position:
@@ -396,13 +423,13 @@ def _position(row: _Position, naming: _Naming) -> Position:
         "paradex",
         listing.symbol,
         listing.venue_symbol,
-        _ns(row.last_updated_at),
+        ns_of_ms(row.last_updated_at),
         naming.account,
         f"-{size}" if is_unsigned_short else size,
-        _priced(row.average_entry_price) if is_held else None,
-        _priced(row.mark_price),
+        priced(row.average_entry_price) if is_held else None,
+        priced(row.mark_price),
         row.unrealized_pnl or None,
-        _priced(row.liquidation_price) if is_held else None,
+        above_zero(row.liquidation_price) if is_held else None,
         None,
         naming.snapshot,
     )
@@ -413,7 +440,7 @@ def _margin(row: _Account, naming: _Naming) -> Margin:
         "paradex",
         None,
         None,
-        _ns(row.updated_at),
+        ns_of_ms(row.updated_at),
         naming.account,
         row.account_value or None,
         row.free_collateral or None,
@@ -424,29 +451,52 @@ def _margin(row: _Account, naming: _Naming) -> Margin:
 
 
 def _balance(row: _Balance, naming: _Naming) -> Balance:
-    at_ns = _ns(row.last_updated_at)
+    at_ns = ns_of_ms(row.last_updated_at)
     return Balance("paradex", None, None, at_ns, naming.account, row.token, row.size, None, naming.snapshot)
 
 
-def _balance_event(row: _BalanceEvent, naming: _Naming) -> Iterable[AccountItem]:
+def _balance_event(row: _BalanceEvent, naming: _Naming) -> Iterable[Balance]:
     if row.settlement_asset_balance_after:
         yield _balance(_Balance(_SETTLEMENT_ASSET, row.settlement_asset_balance_after, row.created_at), naming)
 
 
-class _Channel(NamedTuple):
-    """What the data of a channel are, and what to make of them."""
+class _Kind(Generic[Row, Event]):
+    """A kind of rows: what they are, and what to make of one.
 
-    data: Any
-    items: Callable[[Any, _Naming], list[AccountItem]]
+    Args:
+        what: What they are called in reports.
+        row: Their type.
+        build: Makes a row's events.
+    """
 
+    def __init__(self, what: str, row: type[Row], build: Callable[[Row, _Naming], Iterable[Event]]) -> None:
+        self._what = what
+        self._row = row
+        self._decoder = json_decoder(row)
+        self._build = build
+
+    def items(self, naming: _Naming, rows: Sequence[msgspec.Raw | Mapping[str, object]]) -> list[Event | InvalidRow]:
+        """Read rows one by one: of text, or as read from a binary frame."""
+        return events_of(rows, self._parse, lambda row: self._build(row, naming), self._what)
+
+    def _parse(self, row: msgspec.Raw | Mapping[str, object]) -> Row:
+        return self._decoder.decode(row) if isinstance(row, msgspec.Raw) else converted(row, self._row)
+
+
+_ORDERS: Final = _Kind("orders", _Order, lambda row, naming: [_order(row, naming)])
+_FILLS: Final = _Kind("fills", _Fill, lambda row, naming: [_fill(row, naming)])
+_POSITIONS: Final = _Kind("positions", _Position, lambda row, naming: [_position(row, naming)])
+_ACCOUNT: Final = _Kind("account", _Account, lambda row, naming: [_margin(row, naming)])
+_BALANCES: Final = _Kind("balance", _Balance, lambda row, naming: [_balance(row, naming)])
+_BALANCE_EVENTS: Final = _Kind("balance_events", _BalanceEvent, _balance_event)
 
 #: By the first word of a channel's name.
-_CHANNEL: Final[Mapping[str, _Channel]] = {
-    "orders": _Channel(_Order, lambda row, naming: [_order(row, naming)]),
-    "fills": _Channel(_Fill, lambda row, naming: [_fill(row, naming)]),
-    "positions": _Channel(_Position, lambda row, naming: [_position(row, naming)]),
-    "account": _Channel(_Account, lambda row, naming: [_margin(row, naming)]),
-    "balance_events": _Channel(_BalanceEvent, lambda row, naming: list(_balance_event(row, naming))),
+_CHANNEL: Final[Mapping[str, _Kind[Any, Any]]] = {
+    "orders": _ORDERS,
+    "fills": _FILLS,
+    "positions": _POSITIONS,
+    "account": _ACCOUNT,
+    "balance_events": _BALANCE_EVENTS,
 }
 
 
@@ -470,15 +520,15 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     return parsed(decoder, body, what)
 
 
-def _fills_since(jwt: str, naming: _Naming, since_ms: int) -> Steps[list[AccountEvent]]:
-    """All pages from ``since_ms`` on, newest first."""
-    events: dict[str, AccountEvent] = {}
-    cursor = ""
-    for _ in range(_PAGES):
-        body = yield _request(f"/fills?start_at={since_ms}&page_size={_FILLS}{cursor}", jwt)
-        page = _answered(_fills, body, "fills")
-        events |= {row.id: _fill(row, naming) for row in page.results}
-        if not page.results or not page.next:
-            break
-        cursor = f"&cursor={quote(page.next)}"
-    return list(events.values())[::-1]
+def _all_of(
+    path: str, jwt: str, read_rows: Callable[[list[msgspec.Raw]], list[Event | InvalidRow]]
+) -> Steps[Pages[Event]]:
+    """All rows of a list, on all of its pages."""
+    what = path[1:].partition("?")[0]
+    mark = "&" if "?" in path else "?"
+
+    def read(body: bytes) -> Page[Event]:
+        page = _answered(_pages, body, what)
+        return page_of(read_rows(page.results), page.next)
+
+    return all_pages(what, lambda cursor: _request(f"{path}{mark}cursor={cursor}" if cursor else path, jwt), read)

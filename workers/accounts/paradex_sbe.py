@@ -23,9 +23,9 @@ _US_PER_MS: Final = 1000
 _HEADER: Final = Struct("<4H")  # block length, template, schema, version
 
 # Each block's fields as far as they are read; "x" are bytes passed over.
-#: Status, side, type, [time in force], price, [trigger price], size, open size, [average price, created], updated,
+#: Status, side, type, [time in force], price, [trigger price], size, open size, average price, [created], updated,
 #: [account, received, published, self-trade prevention], flags.
-_ORDER: Final = Struct("<16x3Bxq8x2q16xq49xB")
+_ORDER: Final = Struct("<16x3Bxq8x3q8xq49xB")
 #: Fill type, side, liquidity, price, size, fee, [realised profit], created, [account, underlying price, funding].
 _FILL: Final = Struct("<16x3B3q8xq48x")
 #: Side, size, entry price, unrealised profit, [realised profit], mark price, liquidation price, [leverage], updated,
@@ -51,7 +51,7 @@ _ORDER_TYPES: Final[Mapping[int, str]] = {
 _FILL_TYPES: Final[Mapping[int, str]] = {
     1: "FILL",
     2: "LIQUIDATION",
-    3: "UNWIND_TRANSFER",
+    3: "TRANSFER",
     4: "SETTLE_MARKET",
     5: "RPI",
     6: "BLOCK_TRADE",
@@ -116,15 +116,8 @@ def _ms(time_us: int) -> int | None:
     return time_us // _US_PER_MS if time_us > 0 else None
 
 
-def _named(names: Mapping[int, str], code: int, what: str) -> str:
-    name = names.get(code)
-    if name is None:
-        raise DecodeError(f"an SBE frame with {what} {code}")
-    return name
-
-
 def _read_order(block: tuple[int, ...], texts: list[str]) -> Told:
-    status, side, kind, price, size, size_open, updated_us, flags = block
+    status, side, kind, price, size, size_open, average, updated_us, flags = block
     return Told(
         "orders",
         {
@@ -132,12 +125,14 @@ def _read_order(block: tuple[int, ...], texts: list[str]) -> Told:
             "client_id": texts[1],
             "market": texts[2],
             "cancel_reason": texts[3],
-            "status": _named(_STATUS, status, "order status"),
-            "side": _named(_SIDES, side, "side"),
+            "status": _STATUS.get(status, str(status)),
+            "side": _SIDES.get(side),
             "type": _ORDER_TYPES.get(kind, ""),
             "price": _optional(price),
-            "size": fixed_text(size),
-            "remaining_size": fixed_text(size_open),
+            "size": _optional(size),
+            "remaining_size": _optional(size_open),
+            # As in JSON: empty, and not absent, while nothing is filled.
+            "avg_fill_price": _optional(average) or "",
             "last_updated_at": _ms(updated_us),
             "flags": ["REDUCE_ONLY"] if flags & _REDUCE_ONLY else [],
         },
@@ -155,10 +150,10 @@ def _read_fill(block: tuple[int, ...], texts: list[str]) -> Told:
             "market": texts[4],
             "fee_currency": texts[5] if len(texts) > 5 else None,
             "fill_type": _FILL_TYPES.get(kind, "UNKNOWN"),
-            "side": _named(_SIDES, side, "side"),
+            "side": _SIDES.get(side),
             "liquidity": _LIQUIDITY.get(liquidity),
-            "price": fixed_text(price),
-            "size": fixed_text(size),
+            "price": _optional(price),
+            "size": _optional(size),
             "fee": _optional(fee),
             "created_at": _ms(created_us),
         },
@@ -173,7 +168,7 @@ def _read_position(block: tuple[int, ...], texts: list[str]) -> Told:
             "market": texts[0],
             # A position of no size has no side.
             "side": _POSITION_SIDES.get(side),
-            "size": fixed_text(size),
+            "size": _optional(size),
             "average_entry_price": _optional(entry),
             "unrealized_pnl": _optional(unrealised),
             "mark_price": _optional(mark),

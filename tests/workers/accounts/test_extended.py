@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from courses import drive, gone_wrong, secrets_of
+from fake_account import Told
 from hypothesis import given, settings
 
 from ipc.errors import DecodeError
@@ -15,6 +16,7 @@ from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
 from workers.accounts.account import AllPositions, LoginError
 from workers.accounts.extended import ExtendedAccount
+from workers.rows import InvalidRow
 from workers.venues.venue import Listing, Refused
 
 SIDE = ExtendedAccount()
@@ -191,6 +193,47 @@ def test_states_of_orders(word: str, status: str) -> None:
     assert (event.status, event.venue_status) == (status, word)
 
 
+@pytest.mark.parametrize("word", ["NEW", "PARTIALLY_FILLED", "UNTRIGGERED", "CANCELLED", "EXPIRED", "A_NEW_WORD"])
+def test_an_order_that_is_filled_in_full_is_filled(word: str) -> None:
+    (event,) = decode(frame("ORDER", orders=[order(status=word, filledQty="0.5000")]))
+    assert (event.status, event.venue_status) == ("filled", word)
+
+
+@pytest.mark.parametrize("nothing", ["0", "0.000000", 0, None])
+def test_an_order_that_closes_a_position_waits_and_has_neither_size_nor_price(nothing: Any) -> None:
+    rows = [order(type="TPSL", status=word, qty=nothing, price=nothing) for word in ("NEW", "UNTRIGGERED", "TRIGGERED")]
+    events = decode(frame("ORDER", orders=rows))
+    assert [event.status for event in events] == ["untriggered", "untriggered", "open"]
+    assert {event.price for event in events} == {None}
+    assert {float(event.size) for event in events} == {0.0}
+
+
+def test_a_triggered_order_is_in_the_book() -> None:
+    rows = [order(type="CONDITIONAL", status=word) for word in ("UNTRIGGERED", "TRIGGERED", "NEW")]
+    rows.append(order(type="TPSL", filledQty="0.1"))
+    events = decode(frame("ORDER", orders=rows))
+    assert [event.status for event in events] == ["untriggered", "open", "open", "open"]
+
+
+def test_a_price_of_zero_is_none() -> None:
+    row = position(openPrice="0", markPrice="0.00", liquidationPrice="0", unrealisedPnl="")
+    (event,) = decode(frame("POSITION", positions=[row]))
+    assert (event.entry_price, event.mark_price, event.liquidation_price) == (None, None, None)
+    assert event.unrealised_pnl is None
+    (event,) = decode(frame("POSITION", positions=[position(liquidationPrice="-5.1")]))
+    assert event.liquidation_price is None
+
+
+def test_numbers_may_be_numbers() -> None:
+    row = order(qty=1, filledQty=0.25, price=81000.10, updatedTime=str(MS), reduceOnly=None, type=None)
+    (event,) = decode(frame("ORDER", orders=[row]))
+    assert (event.size, event.filled, event.price, event.exchange_ns) == ("1", "0.25", "81000.1", NS)
+    (fill,) = decode(frame("TRADE", trades=[trade(price=5, qty=0.5, fee=0, id="77")]))
+    assert (fill.fill_id, fill.price, fill.size, fill.fee) == ("77", "5", "0.5", "0")
+    body = b'{"type":"BALANCE","data":{"balance":{"collateralName":"USD","balance":63807.605956624996111}}}'
+    assert SIDE.decode(memoryview(body), False, MARKETS, "desk")[0].total == "63807.605956624996111"  # type: ignore[union-attr]
+
+
 def test_a_market_order_has_no_price() -> None:
     (event,) = decode(frame("ORDER", orders=[order(type="MARKET")]))
     assert event.price is None
@@ -214,14 +257,20 @@ def test_a_fill() -> None:
     ]
 
 
-def test_fills_that_are_no_trades() -> None:
-    rows = [trade(tradeType=word, isTaker=False) for word in ("LIQUIDATION", "DELEVERAGE", "OTHER")]
+@pytest.mark.parametrize(
+    ("word", "as_taker", "as_maker", "unknown"),
+    [
+        ("TRADE", "trade", "trade", "trade"),
+        ("LIQUIDATION", "liquidation", "trade", "liquidation"),
+        ("DELEVERAGE", "adl", "adl", "adl"),
+        ("OTHER", "other", "other", "other"),
+    ],
+)
+def test_types_of_fills(word: str, as_taker: str, as_maker: str, unknown: str) -> None:
+    rows = [trade(tradeType=word, isTaker=is_taker) for is_taker in (True, False, None)]
     events = decode(frame("TRADE", trades=rows))
-    assert [(event.fill_type, event.liquidity) for event in events] == [
-        ("liquidation", "maker"),
-        ("adl", "maker"),
-        ("other", "maker"),
-    ]
+    assert [event.fill_type for event in events] == [as_taker, as_maker, unknown]
+    assert [event.liquidity for event in events] == ["taker", "maker", None]
 
 
 def test_a_short_position_is_negative() -> None:
@@ -252,6 +301,34 @@ def test_a_state_that_is_whole_ends_positions_that_it_does_not_list() -> None:
     items = decode(frame("ACCOUNT.POSITION", positions=[position()], isSnapshot=True))
     assert items[0].snapshot
     assert items[1] == AllPositions(frozenset({"BTC-USD"}))
+
+
+def test_a_state_with_an_invalid_position_is_not_whole() -> None:
+    items = decode(frame("POSITION", positions=[position(), position(size="much")], isSnapshot=True))
+    assert [type(item) for item in items] == [Position, InvalidRow]
+
+
+SECTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "orders": (order(), "qty"),
+    "trades": (trade(), "market"),
+    "positions": (position(), "size"),
+    "spotBalances": ({"asset": "BTC", "balance": "0.5"}, "balance"),
+}
+
+
+@pytest.mark.parametrize("section", list(SECTIONS))
+def test_an_invalid_row_costs_itself_alone(section: str) -> None:
+    row, member = SECTIONS[section]
+    rows = [row, row | {member: True}, {}, None, 5, row]
+    (event,) = decode(frame("X", **{section: [row]}))
+    items = decode(frame("X", **{section: rows}))
+    assert [type(item) for item in items] == [type(event), *[InvalidRow] * 4, type(event)]
+    assert {item.what for item in items[1:5]} == {section}
+
+
+def test_an_invalid_section_costs_no_other() -> None:
+    items = decode(frame("ORDER", orders=[order()], positions={"x": 1}, balance=[], trades=None))
+    assert [type(item) for item in items] == [Order, InvalidRow, InvalidRow]
 
 
 def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
@@ -288,9 +365,9 @@ def test_an_error_about_the_key_does_not_repeat_what_the_venue_says() -> None:
         b"",
         b"[]",
         b"{}",
-        b'{"type":"ORDER","data":{"orders":[{}]}}',
+        b'{"type":"ORDER","data":5}',
         b'{"type":"ACCOUNT.TRADE","data":[1]}',
-        b'{"type":"OTHER","data":{"positions":[{"market":1}]}}',
+        b'{"type":"OTHER","data":{"positions":[],"isSnapshot":5}}',
         b"[" * 100_000,
         b'{"type":"\xff"}',
     ],
@@ -358,10 +435,110 @@ def test_an_answer_that_is_an_error(error: Any, reason: Reason) -> None:
     assert KEY not in refused.value.what
 
 
-@pytest.mark.parametrize("body", [b"<html>", ok(None), {"status": "OK"}, ok({"x": 1}), ok([{"id": 1}]), []])
+def test_open_orders_and_positions_are_those_of_all_pages() -> None:
+    orders = [ok([order(id=1)], 1), ok([order(id=2)], 2), ok([], 2)]
+    positions = [ok([position()], 7), ok([position(market="ETH-USD")])]
+    course = snapshot(answers(**{"/user/orders": orders, "/user/positions": positions}))
+    result = course.result
+    assert result.open_orders == {"1", "2"}
+    held = [event.venue_symbol for event in result.events if isinstance(event, Position)]
+    assert held == ["BTC-USD", "ETH-USD"]
+    assert (result.orders_of("X"), result.positions_of("X"), result.balances_of("X")) == (True, True, False)
+    assert [course.query(number).get("cursor") for number in (1, 2, 3)] == [None, "1", "2"]
+
+
+def test_a_list_that_never_ends_is_no_list_of_all() -> None:
+    course = snapshot(answers(**{"/user/orders": ok([order()], 1), "/user/positions": ok([position()], 1)}))
+    result = course.result
+    assert (result.orders_of("BTC-USD"), result.positions_of("BTC-USD")) == (False, False)
+    assert [row.what for row in result.invalid] == ["orders", "positions"]
+
+
+def test_an_error_on_the_second_page_is_no_answer() -> None:
+    for path in ("/user/orders", "/user/positions", "/user/trades"):
+        row = trade() if path == "/user/trades" else order() if path == "/user/orders" else position()
+        with pytest.raises(LoginError):
+            snapshot(answers(**{path: [ok([row], 1), {"status": "ERROR", "error": {"code": 1010, "message": "no"}}]}))
+
+
+@pytest.mark.parametrize("path", list(answers()))
+def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
+    """And a list that lacks it covers nothing."""
+    told = answers()
+    if path == "/user/balance":
+        told[path] = ok(BALANCE | {"balance": None})
+    else:
+        told[path]["data"].append({"id": 1})
+    result = snapshot(told).result
+    kinds = [Fill, Order, Order, Position] + ([] if path == "/user/balance" else [Balance, Margin])
+    assert [type(event) for event in result.events] == kinds
+    assert len(result.invalid) == 1
+    assert result.orders_of("BTC-USD") == (path != "/user/orders")
+    assert result.positions_of("BTC-USD") == (path != "/user/positions")
+
+
+@pytest.mark.parametrize("body", [b"<html>", ok(None), {"status": "OK"}, ok({"x": 1}), []])
 def test_a_list_of_orders_that_is_none_does_not_pass_for_an_empty_one(body: Any) -> None:
     with pytest.raises(DecodeError):
         snapshot(answers(**{"/user/orders": body if isinstance(body, bytes) else [body]}))
+
+
+# --- as subscribers see it ----------------------------------------------------------------------------------------
+
+
+def answered(account: Told, bodies: dict[str, Any]) -> None:
+    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+
+
+def test_an_invalid_row_is_counted_and_its_neighbours_are_published(account: Told) -> None:
+    rows = [trade(id=1), trade(id=2, qty="much"), trade(id=3, price="-5"), trade(id=4)]
+    account.statement.pushed(decode(frame("TRADE", trades=rows)))
+    assert [event.fill_id for event in account.of("fill")] == ["1", "4"]
+    assert account.statement.invalid_rows == 2
+
+
+def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+    rows = [trade(id=1, side="BUY"), trade(id=1, side="SELL", isTaker=False)]
+    account.statement.pushed(decode(frame("TRADE", trades=rows)))
+    answered(account, answers(**{"/user/trades": ok(rows)}))
+    fills = account.of("fill")
+    assert {(event.side, event.liquidity) for event in fills} == {("buy", "taker"), ("sell", "maker")}
+    assert len({event.fill_id for event in fills}) == len(fills) == 2
+
+
+@pytest.mark.parametrize("page", [ok([{"id": "?"}]), ok([order(id=2)], 1)])
+def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(frame("ORDER", orders=[order(id=1)])))
+    answered(account, answers(**{"/user/orders": page, "/user/orders/history": ok([])}))
+    assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
+    answered(account, answers(**{"/user/orders": ok([]), "/user/orders/history": ok([])}))
+    assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open", "closed"]
+
+
+@pytest.mark.parametrize("page", [ok([{"market": "?"}]), ok([position(market="ETH-USD")], 1)])
+def test_a_list_that_is_not_whole_flattens_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(frame("POSITION", positions=[position()])))
+    answered(account, answers(**{"/user/positions": page}))
+    account.statement.pushed(decode(frame("POSITION", positions=[{"market": "?"}], isSnapshot=True)))
+    assert [event.size for event in account.of("position") if event.symbol == "BTC-PERP"] == ["-0.10"]
+    answered(account, answers(**{"/user/positions": ok([])}))
+    assert [event.size for event in account.of("position") if event.symbol == "BTC-PERP"] == ["-0.10", "0"]
+
+
+def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+    late = MS + 60_000
+    account.statement.pushed(decode(frame("POSITION", positions=[position(size="0.20", updatedAt=late)])))
+    account.statement.pushed(decode(frame("BALANCE", balance=BALANCE | {"balance": "5", "updatedTime": late})))
+    answered(account, answers())
+    assert [event.size for event in account.of("position")] == ["-0.20", "-0.10"]
+    assert [event.total for event in account.of("balance")] == ["5", "1000.5"]
+
+
+def test_a_word_that_is_new_to_us_closes_nothing(account: Told) -> None:
+    words = (("NEW", "0"), ("A_NEW_WORD", "0"), ("PARTIALLY_FILLED", "0.2"), ("A_NEW_WORD", "0.5"))
+    for word, filled in words:
+        account.statement.pushed(decode(frame("ORDER", orders=[order(status=word, filledQty=filled)])))
+    assert [event.status for event in account.of("order")] == ["open", "open", "open", "filled"]
 
 
 def test_the_key_is_never_shown() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from courses import Course, drive, gone_wrong, secrets_of
+from fake_account import Told
 from hypothesis import given, settings
 
 from ipc.errors import DecodeError
@@ -19,6 +20,7 @@ from workers.accounts import signers
 from workers.accounts.account import LoginError, Renewal
 from workers.accounts.lighter import LighterAccount
 from workers.accounts.lighter_token import SECRETS, token_of
+from workers.rows import InvalidRow
 from workers.venues.lighter import Lighter
 from workers.venues.venue import Listing, Ping, Pong, Refused
 
@@ -330,11 +332,43 @@ def test_an_order() -> None:
         ("canceled-post-only", "canceled"),
         ("canceled-margin-not-allowed", "rejected"),
         ("canceled-expired", "expired"),
+        ("canceled-a-new-reason", "canceled"),
         ("a-new-word", "open"),
     ],
 )
 def test_states_of_orders(word: str, status: str) -> None:
     (event,) = decode(told("account_all_orders", orders={"7": [order(status=word)]}))
+    assert (event.status, event.venue_status) == (status, word)
+
+
+@pytest.mark.parametrize("word", ["open", "canceled", "canceled-expired", "pending", "a-new-word"])
+def test_an_order_that_is_filled_in_full_is_filled(word: str) -> None:
+    row = order(status=word, filled_base_amount="0.00500", trigger_status="mark-price")
+    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    assert (event.status, event.venue_status) == ("filled", word)
+
+
+def test_an_order_for_whatever_is_held_is_not_filled_by_its_size_of_zero() -> None:
+    row = order(initial_base_amount="0", filled_base_amount="0.0000", type="stop-loss", status="pending", price="0")
+    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    assert (event.status, event.size, event.price) == ("untriggered", "0", None)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "word", "status"),
+    [
+        ("mark-price", "open", "untriggered"),
+        ("parent-order", "in-progress", "untriggered"),
+        ("twap", "open", "untriggered"),
+        ("mark-price", "canceled", "canceled"),
+        ("ready", "open", "open"),
+        ("na", "open", "open"),
+        (None, "open", "open"),
+    ],
+)
+def test_an_order_that_waits_for_its_trigger_is_not_open(trigger: str | None, word: str, status: str) -> None:
+    row = order(type="take-profit-limit", trigger_status=trigger, status=word)
+    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
     assert (event.status, event.venue_status) == (status, word)
 
 
@@ -382,9 +416,52 @@ def test_fees_of_zero_are_left_out_and_told_as_zero() -> None:
     assert event.fee == "0"
 
 
-def test_a_trade_of_others_is_none_of_ours() -> None:
-    with pytest.raises(DecodeError, match="other accounts"):
-        decode(told("account_all_trades", trades={"7": [trade(bid_account_id=5)]}))
+def test_a_trade_of_others_costs_no_fill_of_ours() -> None:
+    rows = [trade(trade_id=1), trade(trade_id=2, bid_account_id=5), trade(trade_id=3)]
+    first, foreign, last = decode(told("account_all_trades", trades={"7": rows}))
+    assert (first.fill_id, last.fill_id) == ("1", "3")
+    assert foreign == InvalidRow("account_all_trades", "a trade of other accounts")
+
+
+def test_an_order_of_another_account_is_none_of_ours() -> None:
+    rows = [order(owner_account_index=5), order(owner_account_index=None), order()]
+    foreign, *ours = decode(told("account_all_orders", orders={"7": rows}))
+    assert foreign == InvalidRow("account_all_orders", "an order of another account")
+    assert [event.order_id for event in ours] == ["281476929510110"] * 2
+
+
+def test_a_trade_with_ourselves_is_two_fills() -> None:
+    bought, sold = sorted(
+        decode(told("account_all_trades", trades={"7": [trade(ask_account_id=1234)]})), key=lambda fill: fill.side
+    )
+    assert (bought.side, bought.liquidity, bought.order_id, bought.fee) == (
+        "buy",
+        "taker",
+        "562947905631053",
+        "2.1210466928",
+    )
+    assert (sold.side, sold.liquidity, sold.order_id, sold.fee) == ("sell", "maker", "281476929510102", "0.3030066704")
+
+
+@pytest.mark.parametrize(
+    ("word", "as_taker", "as_maker"),
+    [
+        ("trade", "trade", "trade"),
+        ("liquidation", "liquidation", "trade"),
+        ("deleverage", "adl", "adl"),
+        ("market-settlement", "settlement", "settlement"),
+        ("a-new-word", "a-new-word", "a-new-word"),
+    ],
+)
+def test_types_of_fills(word: str, as_taker: str, as_maker: str) -> None:
+    rows = [trade(type=word, is_maker_ask=is_maker_ask) for is_maker_ask in (True, False)]
+    events = decode(told("account_all_trades", trades={"7": rows}))
+    assert [event.fill_type for event in events] == [as_taker, as_maker]
+
+
+def test_what_a_fee_on_a_spot_market_is_paid_in_is_not_known() -> None:
+    (event,) = decode(told("account_all_trades", trades={"2048": [trade(market_id=2048)]}))
+    assert (event.fee, event.fee_asset) == ("2.1210466928", None)
 
 
 def test_the_first_frame_of_trades_holds_none() -> None:
@@ -411,6 +488,43 @@ def test_what_is_locked_is_not_available() -> None:
     assert decode(told("account_all_assets", assets={"1": ASSET}, timestamp=MS)) == [
         Balance(*NOWHERE, NS, "desk", "ETH", "7.1072", "6.1072")
     ]
+
+
+@pytest.mark.parametrize(
+    ("collateral", "total", "available"),
+    [
+        ("250.25", "6593.831906", "6296.831906"),
+        (0, "6343.581906", "6046.581906"),
+        ("0.000000", "6343.581906", "6046.581906"),
+        (None, "6343.581906", "6046.581906"),
+        (-0.5, "6343.081906", "6046.081906"),
+    ],
+)
+def test_the_collateral_is_part_of_what_is_held(collateral: Any, total: str, available: str) -> None:
+    row = {"symbol": "USDC", "asset_id": 3, "balance": "6343.581906", "locked_balance": "297.000000"}
+    (event,) = decode(told("account_all_assets", assets={"3": row | {"margin_balance": collateral}}))
+    assert (event.asset, event.total, event.available) == ("USDC", total, available)
+
+
+def test_numbers_may_be_numbers() -> None:
+    rows = [
+        order(initial_base_amount=5, filled_base_amount=2.0, price=81000.10, market_index="7", updated_at=str(MS)),
+        order(initial_base_amount=0.0000001, filled_base_amount=0),
+    ]
+    first, second = decode(told("account_all_orders", orders={"7": rows}))
+    assert (first.size, first.filled, first.price, first.exchange_ns) == ("5", "2.0", "81000.1", NS)
+    assert (second.size, second.filled) == ("1e-07", "0")
+    (fill,) = decode(
+        told("account_all_trades", trades={"7": [trade(price=5, size=0.5, trade_id="77", taker_fee=None)]})
+    )
+    assert (fill.fill_id, fill.price, fill.size, fill.fee) == ("77", "5", "0.5", "0")
+    body = b'{"type":"update/user_stats","channel":"user_stats:1","stats":{"portfolio_value":63807.605956624996111}}'
+    assert SIDE.decode(body, False, MARKETS, "desk")[0].equity == "63807.605956624996111"  # type: ignore[union-attr]
+
+
+def test_times_that_are_none_are_null() -> None:
+    rows = [trade(transaction_time=time, timestamp=time) for time in (0, -5, 2**70)]
+    assert [event.exchange_ns for event in decode(told("account_all_trades", trades={"7": rows}))] == [None] * 3
 
 
 def test_the_margin() -> None:
@@ -459,6 +573,45 @@ def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
     assert decode(message) == []
 
 
+def test_an_error_that_is_not_nested() -> None:
+    for code, message in ((21120, "expired"), (30009, "Too Many Websocket Messages!")):
+        flat = {"type": "error", "code": code, "message": message}
+        assert decode(flat) == decode({"error": {"code": code, "message": message}})
+    with pytest.raises(DecodeError):
+        decode({"type": "error"})
+
+
+ROWS: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "account_all_orders": ("orders", order, {"filled_base_amount": "much"}),
+    "account_all_trades": ("trades", trade, {"size": "much"}),
+    "account_all_positions": ("positions", position, {"position": "much"}),
+    "account_all_assets": ("assets", lambda: ASSET, {"locked_balance": "much"}),
+}
+
+
+@pytest.mark.parametrize("channel", list(ROWS))
+def test_an_invalid_row_costs_itself_alone(channel: str) -> None:
+    section, row, change = ROWS[channel]
+    rows = [row(), row() | change, {}, None, 5, row()]
+    (event,) = decode({**told(channel), section: [row()]})
+    items = decode({**told(channel), section: rows})
+    assert [type(item) for item in items] == [type(event), *[InvalidRow] * 4, type(event)]
+    assert (items[0], items[5]) == (event, event)
+    assert {item.what for item in items[1:5]} == {channel}
+
+
+def test_a_market_whose_rows_are_no_list_costs_no_other() -> None:
+    items = decode(told("account_all_orders", orders={"7": {"x": 1}, "8": None, "9": [order(market_index=9)]}))
+    assert [type(item) for item in items] == [InvalidRow, Order]
+
+
+def test_statistics_that_are_none_are_an_invalid_row() -> None:
+    several: list[Any] = [5, [], {"portfolio_value": True}]
+    for stats in several:
+        items = decode(told("user_stats", stats=stats))
+        assert [type(item) for item in items] == [InvalidRow]
+
+
 @pytest.mark.parametrize(
     ("code", "reason", "fatal"),
     [
@@ -484,12 +637,9 @@ def test_errors(code: int, reason: Reason | None, fatal: Any) -> None:
         b"",
         b"{}",
         b"[]",
-        b'{"type":"update/account_all_orders","orders":{"7":[{}]}}',
-        b'{"type":"update/account_all_positions","positions":[5]}',
+        b'{"type":"update/account_all_orders","orders":5}',
+        b'{"type":"update/account_all_positions","positions":"BTC"}',
         b'{"type":"update/user_stats"}',
-        b'{"type":"update/account_all_trades","channel":"account_all_trades:' + b"9" * 5000 + b'","trades":[{}]}',
-        json.dumps(told("account_all_assets", assets={"1": ASSET | {"locked_balance": "much"}})).encode(),
-        json.dumps(told("account_all_trades", trades={"7": [trade(size="much")]})).encode(),
         b"[" * 100_000,
         b'{"type":"\xff"}',
     ],
@@ -544,6 +694,67 @@ def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
     assert course.query(1)["cursor"] == "a&b"
 
 
+def test_a_row_that_is_out_of_order_does_not_end_the_pages() -> None:
+    pages = [
+        {"code": 200, "trades": [trade(trade_id=9), trade(trade_id=1, timestamp=MS - 5000), trade(trade_id=8)]},
+        {"code": 200, "trades": [trade(trade_id=7)]},
+    ]
+    pages[0]["next_cursor"] = "c"
+    course = snapshot(answers(**{"/trades": pages}))
+    assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["7", "8", "9"]
+
+
+def test_open_orders_are_those_of_all_pages() -> None:
+    pages = [
+        {"code": 200, "orders": [order(order_id="1")], "next_cursor": "c/1"},
+        {"code": 200, "orders": [order(order_id="2")], "next_cursor": ""},
+    ]
+    course = snapshot(answers(**{"/accountActiveOrders": pages}))
+    assert course.result.open_orders == {"1", "2"}
+    assert course.query(2) == {"account_index": "1234", "market_id": "255", "cursor": "c/1"}
+    assert course.result.orders_of("BTC")
+
+
+def test_a_list_that_never_ends_is_no_list_of_all() -> None:
+    page = {"code": 200, "orders": [order(order_id="1")], "next_cursor": "again"}
+    course = snapshot(answers(**{"/accountActiveOrders": page}))
+    assert course.paths().count("/accountActiveOrders") == 2
+    assert not course.result.orders_of("BTC")
+    assert [row.what for row in course.result.invalid] == ["accountActiveOrders"]
+
+
+def test_an_error_on_the_second_page_is_no_answer() -> None:
+    pages = [{"code": 200, "orders": [order()], "next_cursor": "c"}, {"code": 20001, "message": "no"}]
+    with pytest.raises(LoginError):
+        snapshot(answers(**{"/accountActiveOrders": pages}))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_list_with_an_invalid_row_covers_nothing(number: int) -> None:
+    """Whatever the row may have been, nothing is closed, flat or spent because it is missing."""
+    told = answers()
+    lists = (
+        told["/accountActiveOrders"]["orders"],
+        *(told["/account"]["accounts"][0][it] for it in ("positions", "assets")),
+    )
+    lists[number].append({"market_id": "?"})
+    result = snapshot(told).result
+    covered = [result.orders_of("BTC"), result.positions_of("BTC"), result.balances_of("USDC")]
+    assert covered == [number != at for at in range(3)]
+    assert len(result.invalid) == 1
+    assert [type(event) for event in result.events] == [Fill, Order, Order, Order, Position, Balance, Margin]
+
+
+@pytest.mark.parametrize(("path", "key"), [("/trades", "trades"), ("/accountInactiveOrders", "orders")])
+def test_an_invalid_row_of_history_costs_itself_alone(path: str, key: str) -> None:
+    told = answers()
+    told[path][key].insert(0, {})
+    result = snapshot(told).result
+    assert [type(event) for event in result.events] == [Fill, Order, Order, Order, Position, Balance, Margin]
+    assert len(result.invalid) == 1
+    assert result.orders_of("BTC")
+
+
 @pytest.mark.parametrize("path", list(answers()))
 @pytest.mark.parametrize(
     ("code", "reason"),
@@ -574,6 +785,87 @@ def test_an_answer_about_another_account_is_refused() -> None:
     body["accounts"][0]["index"] = 5
     with pytest.raises(DecodeError, match="1234"):
         snapshot(answers(**{"/account": body}))
+
+
+# --- as subscribers see it ----------------------------------------------------------------------------------------
+
+
+def answered(account: Told, bodies: dict[str, Any]) -> None:
+    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+
+
+def test_a_foreign_trade_is_counted_and_ours_are_published(account: Told) -> None:
+    rows = [trade(trade_id=1), trade(trade_id=2, bid_account_id=5)]
+    account.statement.pushed(decode(told("account_all_trades", trades={"7": rows})))
+    account.statement.pushed(decode(told("account_all_trades", trades={"7": [trade(trade_id=3)]})))
+    assert [event.fill_id for event in account.of("fill")] == ["1", "3"]
+    assert account.statement.invalid_rows == 1
+
+
+def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+    rows = [trade(trade_id=1, ask_account_id=1234)]
+    account.statement.pushed(decode(told("account_all_trades", trades={"7": rows})))
+    answered(account, answers(**{"/trades": {"code": 200, "trades": rows}}))
+    fills = account.of("fill")
+    assert {event.side for event in fills} == {"buy", "sell"}
+    assert len({event.fill_id for event in fills}) == len(fills) == 2
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"code": 200, "orders": [{"order_index": "?"}]},
+        {"code": 200, "orders": [order(order_id="2")], "next_cursor": "again"},
+    ],
+)
+def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(told("account_all_orders", orders={"7": [order()]})))
+    ended = {"code": 200, "orders": []}
+    answered(account, answers(**{"/accountActiveOrders": page, "/accountInactiveOrders": ended}))
+    assert [event.status for event in account.of("order") if event.order_id == order()["order_id"]] == ["open"]
+    answered(account, answers(**{"/accountActiveOrders": ended, "/accountInactiveOrders": ended}))
+    assert [event.status for event in account.of("order")][-1] == "closed"
+
+
+@pytest.mark.parametrize(("key", "channel"), [("positions", "position"), ("assets", "balance")])
+def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, key: str, channel: str) -> None:
+    answered(account, answers())
+    before = len(account.of(channel))
+    told = answers()
+    told["/account"]["accounts"][0][key] = [{"symbol": 5}]
+    answered(account, told)
+    assert len(account.of(channel)) == before
+    told["/account"]["accounts"][0][key] = []
+    answered(account, told)
+    assert len(account.of(channel)) == before + 1
+
+
+def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+    late = MS + 60_000
+    account.statement.pushed(decode(told("account_all_assets", assets={"1": ASSET | {"balance": "9"}}, timestamp=late)))
+    account.statement.pushed(decode(told("account_all_orders", orders={"7": [order(updated_at=late)]})))
+    row = order(filled_base_amount="0.0030", updated_at=MS)
+    answered(account, answers(**{"/accountActiveOrders": {"code": 200, "orders": [row]}}))
+    assert account.of("balance")[-1].total == "7.1072"
+    assert [event.filled for event in account.of("order") if event.order_id == row["order_id"]] == ["0.0020", "0.0030"]
+
+
+def test_a_stop_for_a_position_waits_until_its_trigger_and_has_no_price(account: Told) -> None:
+    row = order(type="stop-loss-limit", price="0.0", initial_base_amount="0", filled_base_amount="0")
+    for trigger, word in (("mark-price", "pending"), ("mark-price", "open"), ("ready", "open"), ("ready", "filled")):
+        rows = [row | {"trigger_status": trigger, "status": word}]
+        account.statement.pushed(decode(told("account_all_orders", orders={"7": rows})))
+    events = account.of("order")
+    assert [event.status for event in events] == ["untriggered", "untriggered", "open", "filled"]
+    assert {event.price for event in events} == {None}
+    assert account.statement.invalid_rows == 0
+
+
+def test_numbers_are_published_as_plain_decimals(account: Told) -> None:
+    rows = [order(initial_base_amount=0.0000001, filled_base_amount=0, price=1e22)]
+    account.statement.pushed(decode(told("account_all_orders", orders={"7": rows})))
+    (event,) = account.of("order")
+    assert (event.size, event.filled, event.price) == ("0.0000001", "0", "10000000000000000000000")
 
 
 def test_the_token_is_never_shown() -> None:

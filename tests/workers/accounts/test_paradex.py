@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from courses import Course, drive, gone_wrong, secrets_of
+from fake_account import Told
 from hypothesis import given, settings
-from paradex_frames import FILL, FRAMES, MS, NULL, ORDER, POSITION, frame, order_block, position_block
+from paradex_frames import FILL, FRAMES, MS, NULL, ORDER, POSITION, fill_block, frame, order_block, position_block
 
 from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position
@@ -20,6 +21,7 @@ from workers.accounts import paradex_auth, signers
 from workers.accounts.account import LoggedIn, LoginError
 from workers.accounts.paradex import ParadexAccount
 from workers.accounts.paradex_auth import SECRETS
+from workers.rows import InvalidRow
 from workers.venues.venue import Listing, Refused
 
 SIDE = ParadexAccount()
@@ -353,12 +355,50 @@ def test_an_order() -> None:
         ("CLOSED", "NOT_ENOUGH_MARGIN", "0.05", "rejected", "0"),
         ("CLOSED", "NOT_ENOUGH_MARGIN", "0.01", "canceled", "0.04"),
         ("CLOSED", "ORDER_EXPIRED", "0.05", "expired", "0"),
+        ("A_NEW_WORD", "", "0", "filled", "0.05"),
+        ("OPEN", "", "0.00", "filled", "0.05"),
+        ("CLOSED", "A_NEW_REASON", "0", "filled", "0.05"),
+        ("CLOSED", "A_NEW_REASON", "0.01", "canceled", "0.04"),
     ],
 )
 def test_states_of_orders(word: str, reason: str | None, remaining: str, status: str, filled: str) -> None:
     (event,) = decode(told("orders.ALL", order(status=word, cancel_reason=reason, remaining_size=remaining)))
     assert (event.status, event.filled) == (status, filled)
     assert event.venue_status == f"{word} {reason}".removesuffix(" None").rstrip()
+
+
+def test_a_canceled_order_of_which_nothing_remains_was_not_filled_without_an_average_price() -> None:
+    for average, status, filled in (("", "canceled", "0"), ("0", "canceled", "0"), ("81000", "filled", "0.05")):
+        row = order(status="CLOSED", cancel_reason="USER_CANCELED", remaining_size="0", avg_fill_price=average)
+        (event,) = decode(told("orders.ALL", row))
+        assert (event.status, event.filled) == (status, filled)
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "status"),
+    [
+        ("NEW", "STOP_LIMIT", "untriggered"),
+        ("NEW", "TAKE_PROFIT_MARKET", "untriggered"),
+        ("UNTRIGGERED", "STOP_LOSS_MARKET", "untriggered"),
+        ("OPEN", "STOP_LIMIT", "open"),
+        ("NEW", "LIMIT", "open"),
+        ("NEW", None, "open"),
+    ],
+)
+def test_an_order_that_waits_for_its_trigger_is_not_open(word: str, kind: str | None, status: str) -> None:
+    (event,) = decode(told("orders.ALL", order(status=word, type=kind)))
+    assert (event.status, event.venue_status) == (status, word)
+
+
+def test_an_order_that_closes_a_position_has_neither_size_nor_price() -> None:
+    row = order(status="UNTRIGGERED", type="STOP_LOSS_MARKET", size="0", remaining_size="0", price="0")
+    (event,) = decode(told("orders.ALL", row))
+    assert (event.status, event.size, event.filled, event.price) == ("untriggered", "0", "0", None)
+
+
+def test_an_order_at_the_market_has_no_price() -> None:
+    rows = [order(type=kind, price="90000") for kind in ("MARKET", "STOP_MARKET", "STOP_LIMIT")]
+    assert [decode(told("orders.ALL", row))[0].price for row in rows] == [None, None, "90000"]
 
 
 def test_an_order_without_price_client_id_or_flags() -> None:
@@ -384,9 +424,29 @@ def test_a_fill() -> None:
     ]
 
 
-def test_kinds_of_fills() -> None:
-    kinds = [decode(told("fills.ALL", fill(fill_type=word)))[0].fill_type for word in ("LIQUIDATION", "SETTLE_MARKET")]
-    assert kinds == ["liquidation", "settlement"]
+@pytest.mark.parametrize(
+    ("word", "as_taker", "as_maker"),
+    [
+        ("FILL", "trade", "trade"),
+        ("LIQUIDATION", "liquidation", "trade"),
+        ("SETTLE_MARKET", "settlement", "settlement"),
+        ("TRANSFER", "transfer", "transfer"),
+        ("A_NEW_WORD", "a_new_word", "a_new_word"),
+    ],
+)
+def test_types_of_fills(word: str, as_taker: str, as_maker: str) -> None:
+    rows = [fill(fill_type=word, liquidity=liquidity) for liquidity in ("TAKER", "MAKER")]
+    assert [decode(told("fills.ALL", row))[0].fill_type for row in rows] == [as_taker, as_maker]
+
+
+def test_numbers_may_be_numbers() -> None:
+    row = order(size=1, remaining_size=0.75, price=81000.10, last_updated_at=str(MS), type=None)
+    (event,) = decode(told("orders.ALL", row))
+    assert (event.size, event.filled, event.price, event.exchange_ns) == ("1", "0.25", "81000.1", NS)
+    (event,) = decode(told("fills.ALL", fill(price=5, size=0.5, fee=-1)))
+    assert (event.price, event.size, event.fee) == ("5", "0.5", "-1")
+    body = b'{"method":"subscription","params":{"channel":"account","data":{"account_value":63807.605956624996111}}}'
+    assert SIDE.decode(memoryview(body), False, MARKETS, "desk")[0].equity == "63807.605956624996111"  # type: ignore[union-attr]
 
 
 # --- positions, margin, balances ----------------------------------------------------------------------------------
@@ -449,6 +509,39 @@ def test_a_binary_market_order_that_was_canceled() -> None:
     assert (event.price, event.status, event.venue_status) == (None, "canceled", "CLOSED USER_CANCELED")
 
 
+def test_a_binary_fill_of_our_maker_order_against_a_liquidation_is_a_trade() -> None:
+    texts = ("1", "2", "", "t1", "BTC-USD-PERP")
+    events = [decode(frame(21, fill_block(kind=2, liquidity=code), *texts))[0] for code in (1, 2, 254)]
+    assert [event.fill_type for event in events] == ["trade", "liquidation", "liquidation"]
+
+
+def test_a_binary_order_of_which_nothing_remains() -> None:
+    texts = ("1", "", "BTC-USD-PERP", "USER_CANCELED")
+    blocks = [order_block(status=4, remaining=0, average=average) for average in (NULL, 8_100_000_000_000)]
+    assert [decode(frame(20, block, *texts))[0].status for block in blocks] == ["canceled", "filled"]
+
+
+def test_a_binary_order_whose_status_is_new_to_us_is_open() -> None:
+    (event,) = decode(frame(20, order_block(status=9), "1", "", "BTC-USD-PERP", ""))
+    assert (event.status, event.venue_status) == ("open", "9")
+
+
+@pytest.mark.parametrize(
+    ("template", "block", "texts"),
+    [
+        (20, order_block(side=254), ("1", "", "BTC-USD-PERP", "")),
+        (20, order_block(size=NULL), ("1", "", "BTC-USD-PERP", "")),
+        (21, fill_block(side=0), ("1", "2", "", "", "BTC-USD-PERP")),
+        (21, fill_block(price=NULL), ("1", "2", "", "", "BTC-USD-PERP")),
+        (22, position_block(size=NULL), ("BTC-USD-PERP", "")),
+    ],
+)
+def test_a_binary_frame_without_a_value_that_must_be_is_an_invalid_row(
+    template: int, block: bytes, texts: tuple[str, ...]
+) -> None:
+    assert [type(item) for item in decode(frame(template, block, *texts))] == [InvalidRow]
+
+
 def test_public_binary_frames_tell_nothing_of_an_account() -> None:
     assert decode(frame(40, bytes(16))) == []
 
@@ -471,9 +564,7 @@ def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
         b"{}",
         b"[]",
         b'{"method":"subscription"}',
-        b'{"method":"subscription","params":{"channel":"orders.ALL","data":{}}}',
-        json.dumps(told("orders.ALL", order(size="much"))).encode(),
-        json.dumps(told("fills.ALL", fill(side="BOTH"))).encode(),
+        b'{"method":"subscription","params":{"channel":5,"data":{}}}',
         b"[" * 100_000,
         b'{"method":"\xff"}',
     ],
@@ -509,6 +600,54 @@ def test_orders_that_closed_are_asked_for_from_long_before_the_last_look() -> No
     assert int(snapshot(answers()).query(2)["start_at"]) == MS - 1000 - 7 * 86_400_000
 
 
+def test_lists_are_those_of_all_pages() -> None:
+    orders = [{"next": "c", "results": [order(id="1")]}, {"next": None, "results": [order(id="2")]}]
+    positions = [
+        {"next": "c", "results": [position()]},
+        {"next": "", "results": [position(market="ETH-USD-PERP")]},
+    ]
+    course = snapshot(answers(**{"/orders": orders, "/positions": positions}))
+    result = course.result
+    assert result.open_orders == {"1", "2"}
+    held = [event.venue_symbol for event in result.events if isinstance(event, Position)]
+    assert held == ["BTC-USD-PERP", "ETH-USD-PERP"]
+    assert (result.orders_of("X"), result.positions_of("X"), result.balances_of("X")) == (True, True, True)
+    assert [course.query(number).get("cursor") for number in (1, 2)] == [None, "c"]
+
+
+@pytest.mark.parametrize("path", ["/orders", "/positions", "/balance"])
+def test_a_list_that_never_ends_is_no_list_of_all(path: str) -> None:
+    told = answers()
+    told[path]["next"] = "again"
+    result = snapshot(told).result
+    covered = {"/orders": result.orders_of, "/positions": result.positions_of, "/balance": result.balances_of}
+    assert {name: covers("X") for name, covers in covered.items()} == {name: name != path for name in covered}
+    assert [row.what for row in result.invalid] == [path[1:]]
+
+
+def test_an_error_on_the_second_page_is_no_answer() -> None:
+    for path, row in (("/fills", fill()), ("/orders", order()), ("/positions", position())):
+        pages = [{"next": "c", "results": [row]}, {"error": "INTERNAL", "message": "no", "data": None}]
+        with pytest.raises(LoginError):
+            snapshot(answers(**{path: pages}))
+
+
+@pytest.mark.parametrize("path", list(answers()))
+def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
+    """And a list that lacks it covers nothing."""
+    told = answers()
+    if path == "/account":
+        told[path] = ACCOUNT | {"account_value": True}
+    else:
+        told[path]["results"].append({"market": 5})
+    result = snapshot(told).result
+    kinds = [Fill, Order, Order, Order, Position, *([] if path == "/account" else [Margin]), Balance]
+    assert [type(event) for event in result.events] == kinds
+    assert len(result.invalid) == 1
+    covered = {"/orders": result.orders_of, "/positions": result.positions_of, "/balance": result.balances_of}
+    assert {name: covers("X") for name, covers in covered.items()} == {name: name != path for name in covered}
+
+
 def test_fills_are_asked_for_page_by_page() -> None:
     pages = [{"next": "a/b", "results": [fill(id="9"), fill(id="8")]}, {"next": "", "results": [fill(id="7")]}]
     course = snapshot(answers(**{"/fills": pages}))
@@ -526,10 +665,77 @@ def test_a_token_that_is_not_accepted_any_more(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in answers() if path != "/account"])
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"results":null}', b'{"results":[{}]}'])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"results":null}', b'{"results":5}'])
 def test_malformed_answers_are_refused(path: str, body: bytes) -> None:
     with pytest.raises(DecodeError):
         snapshot(answers(**{path: body}))
+
+
+# --- as subscribers see it ----------------------------------------------------------------------------------------
+
+
+def answered(account: Told, bodies: dict[str, Any]) -> None:
+    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+
+
+def test_an_invalid_row_is_counted_and_ends_nothing(account: Told) -> None:
+    rows = [fill(id="1"), fill(id="2", size="much"), fill(id="3", side="BOTH"), fill(id="4", price="-5"), fill(id="5")]
+    for row in rows:
+        account.statement.pushed(decode(told("fills.ALL", row)))
+    assert [event.fill_id for event in account.of("fill")] == ["1", "5"]
+    assert account.statement.invalid_rows == 3
+
+
+def test_an_invalid_binary_frame_is_counted(account: Told) -> None:
+    account.statement.pushed(decode(frame(20, order_block(side=254), "1", "", "BTC-USD-PERP", "")))
+    account.statement.pushed(decode(ORDER))
+    assert [event.order_id for event in account.of("order")] == ["171894"]
+    assert account.statement.invalid_rows == 1
+
+
+def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+    rows = [fill(id="1", side="BUY"), fill(id="1", side="SELL", liquidity="MAKER")]
+    for row in rows:
+        account.statement.pushed(decode(told("fills.ALL", row)))
+    answered(account, answers(**{"/fills": {"results": rows}}))
+    fills = account.of("fill")
+    assert {(event.side, event.liquidity) for event in fills} == {("buy", "taker"), ("sell", "maker")}
+    assert len({event.fill_id for event in fills}) == len(fills) == 2
+
+
+@pytest.mark.parametrize("page", [{"results": [{"id": 5}]}, {"results": [order(id="2")], "next": "again"}])
+def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(told("orders.ALL", order(id="1"))))
+    answered(account, answers(**{"/orders": page, "/orders-history": {"results": []}}))
+    assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
+    answered(account, answers(**{"/orders": {"results": []}, "/orders-history": {"results": []}}))
+    assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open", "closed"]
+
+
+@pytest.mark.parametrize("rows", [[{"market": 5}], [position(size="much")]])
+def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, rows: Any) -> None:
+    account.statement.pushed(decode(told("positions", position())))
+    answered(account, answers(**{"/positions": {"results": rows}}))
+    assert [event.size for event in account.of("position")] == ["-0.01"]
+    answered(account, answers(**{"/positions": {"results": []}}))
+    assert [event.size for event in account.of("position")] == ["-0.01", "0"]
+
+
+def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+    late = MS + 60_000
+    account.statement.pushed(decode(told("positions", position(size="-0.02", last_updated_at=late))))
+    event = BALANCE_EVENT | {"settlement_asset_balance_after": "5", "created_at": late}
+    account.statement.pushed(decode(told("balance_events", event)))
+    answered(account, answers())
+    assert [event.size for event in account.of("position")] == ["-0.02", "-0.01"]
+    assert [event.total for event in account.of("balance")] == ["5", "999.5"]
+
+
+def test_a_word_that_is_new_to_us_closes_nothing(account: Told) -> None:
+    words = (("NEW", "0.05"), ("A_NEW_WORD", "0.05"), ("OPEN", "0.03"), ("A_NEW_WORD", "0"))
+    for word, remaining in words:
+        account.statement.pushed(decode(told("orders.ALL", order(status=word, remaining_size=remaining))))
+    assert [event.status for event in account.of("order")] == ["open", "open", "open", "filled"]
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def test_an_order() -> None:
             "price": "81000.5",
             "size": "0.05",
             "remaining_size": "0.03",
+            "avg_fill_price": "81000",
             "last_updated_at": MS,
             "flags": ["REDUCE_ONLY"],
         },
@@ -123,10 +124,20 @@ def test_other_templates_tell_nothing_of_an_account(template: int) -> None:
     assert decode(frame(template, bytes(200), "x")) is None
 
 
-def test_a_side_or_a_state_that_is_none_is_refused() -> None:
-    for block in (order_block(side=254), order_block(status=9)):
-        with pytest.raises(DecodeError):
-            decode(frame(20, block, "1", "", "BTC-USD-PERP", ""))
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [(1, "FILL"), (2, "LIQUIDATION"), (3, "TRANSFER"), (4, "SETTLE_MARKET"), (5, "RPI"), (6, "BLOCK_TRADE")],
+)
+def test_types_of_fills(code: int, word: str) -> None:
+    told = decode(frame(21, fill_block(kind=code), "1", "2", "", "t1", "BTC-USD-PERP"))
+    assert told is not None
+    assert told.data["fill_type"] == word
+
+
+def test_what_has_no_value_or_no_word_is_told_as_such() -> None:
+    told = decode(frame(20, order_block(side=254, status=9, size=NULL), "1", "", "BTC-USD-PERP", ""))
+    assert told is not None
+    assert (told.data["side"], told.data["status"], told.data["size"]) == (None, "9", None)
 
 
 def test_a_flat_position_has_no_side() -> None:
