@@ -16,9 +16,10 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from ipc.decimals import is_zero, number, shortest
+from ipc.decimals import is_zero, number
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position
 from workers.accounts.account import Covers, Leg, LegName, everything, nothing
+from workers.accounts.words import order_status
 
 __all__ = ["Ledger", "OnceKey", "once_key"]
 
@@ -313,7 +314,7 @@ def _is_undone(order: Order, known: Order, *, is_listed: bool) -> bool:
 
 def _presumed(order: Order) -> Order:
     """Return how an order ended that the venue lists no more; the venue has said no word of it."""
-    status = "filled" if shortest(order.filled) == shortest(order.size) else "closed"
+    status = order_status({"": "closed"}, "", order.size, order.filled)
     return msgspec.structs.replace(order, status=status, venue_status="", snapshot=True, exchange_ns=None)
 
 

@@ -861,6 +861,14 @@ def test_a_stop_for_a_position_waits_until_its_trigger_and_has_no_price(account:
     assert account.statement.invalid_rows == 0
 
 
+def test_a_stop_for_a_position_that_is_listed_no_more_was_not_filled_by_its_size_of_zero(account: Told) -> None:
+    row = order(type="stop-loss", price="0.0", initial_base_amount="0", filled_base_amount="0", status="pending")
+    account.statement.pushed(decode(told("account_all_orders", orders={"7": [row]})))
+    nothing = {"code": 200, "orders": []}
+    answered(account, answers(**{"/accountActiveOrders": nothing, "/accountInactiveOrders": nothing}))
+    assert [event.status for event in account.of("order")] == ["untriggered", "closed"]
+
+
 def test_numbers_are_published_as_plain_decimals(account: Told) -> None:
     rows = [order(initial_base_amount=0.0000001, filled_base_amount=0, price=1e22)]
     account.statement.pushed(decode(told("account_all_orders", orders={"7": rows})))
