@@ -1,4 +1,4 @@
-"""Reading rows of an account's frames and answers one by one, and answers that come page by page."""
+"""Read rows of an account's frames and answers one by one, and lists page by page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Page(NamedTuple, Generic[Event]):
     Attributes:
         items: In the venue's order.
         cursor: Where the next page begins; None or empty where the venue names none.
-        is_last: Whether the rest is not wanted, or the venue has no more.
+        is_last: The rest is not wanted, or the venue has no more.
     """
 
     items: list[Event | InvalidRow]
@@ -47,7 +47,7 @@ class Pages(Generic[Event]):
     Attributes:
         events: In the venue's order.
         invalid: Rows that were left out.
-        is_whole: Whether every page was read and every row was valid: what is missing here is missing at the venue.
+        is_whole: Every page was read and every row was valid: what is missing here is missing at the venue.
     """
 
     events: list[Event]
@@ -56,7 +56,7 @@ class Pages(Generic[Event]):
 
 
 def raw_rows(section: msgspec.Raw) -> list[msgspec.Raw]:
-    """Return the rows of a list; none for null. What is no list is one row, which its parser will find invalid."""
+    """Return the rows of a list; none for null. A section of another type is one row, which is invalid as such."""
     try:
         return _lists.decode(section) or []
     except ValueError:
@@ -117,7 +117,7 @@ def recent_page(
 
 
 def oldest_first(fills: Pages[Fill]) -> list[Fill]:
-    """Return fills that came newest first; what two pages have in common once."""
+    """Return fills that came newest first in the order of their times, and those that two pages share once."""
     return list({(fill.fill_id, fill.side): fill for fill in fills.events}.values())[::-1]
 
 

@@ -35,7 +35,7 @@ from workers.accounts.account import (
 from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of, raw_rows, recent_page
 from workers.accounts.fields import NumberText, WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
-from workers.accounts.words import OrderStatus, above_zero, order_status, priced
+from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow, split_rows
 from workers.venues.extended import Extended
 from workers.venues.fields import ns_of_ms
@@ -132,7 +132,7 @@ class _SpotBalance(msgspec.Struct):
 
 
 class _Sections(msgspec.Struct):
-    """What a frame tells: any of these, the others being absent or null; rows are validated one by one."""
+    """A frame's content: any of these, the others being absent or null; rows are validated one by one."""
 
     orders: msgspec.Raw = _NULL
     trades: msgspec.Raw = _NULL
@@ -299,7 +299,7 @@ def _reason(code: Any, message: str) -> Reason:
 
 
 class _Naming(NamedTuple):
-    """What events are named by: the markets that are known, and the account's alias; and reads rows into them."""
+    """Names events by the markets that are known and the account's alias, and makes them of rows."""
 
     markets: Markets
     account: str
@@ -403,14 +403,9 @@ def _fill(row: _Trade, naming: _Naming) -> Fill:
         row.fee or None,
         listing.quote,
         liquidity,
-        _fill_type(row.type, liquidity),
+        fill_type(_FILL_TYPES, row.type, liquidity),
         naming.snapshot,
     )
-
-
-def _fill_type(word: str, liquidity: str | None) -> str:
-    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
-    return "trade" if word == "LIQUIDATION" and liquidity == "maker" else _FILL_TYPES.get(word) or word.lower()
 
 
 def _position(row: _Position, naming: _Naming) -> Position:
@@ -480,7 +475,7 @@ def _listed(body: bytes, what: str) -> tuple[list[msgspec.Raw], str | None]:
 
 
 def _all_of(path: str, key: str, read_rows: Callable[[list[msgspec.Raw]], list[E | InvalidRow]]) -> Steps[Pages[E]]:
-    """All rows of a list; the documentation does not page these lists, yet where an answer says so there is more."""
+    """Read all rows of a list; the documentation does not page these lists, yet an answer may name a further page."""
     what = path.removeprefix("/user/")
 
     def read(body: bytes) -> Page[E]:
@@ -491,7 +486,7 @@ def _all_of(path: str, key: str, read_rows: Callable[[list[msgspec.Raw]], list[E
 
 
 def _fills_since(key: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]:
-    """Pages, newest first, down to the first one that ends before ``since_ms``."""
+    """Read pages, newest first, down to the first one that ends before ``since_ms``."""
     path = f"/user/trades?limit={_FILLS}"
 
     def read(body: bytes) -> Page[Fill]:
@@ -510,7 +505,7 @@ def _fills_since(key: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]
 
 
 def _balance_told(body: bytes, naming: _Naming) -> list[Balance | Margin | InvalidRow]:
-    """What the answer to balance tells; an account without money has none that could be found."""
+    """Return what the answer to balance holds; an account without money has none that could be found."""
     try:
         return naming.balance([_answered(body, "balance")[0]])
     except LoginError as error:

@@ -36,7 +36,7 @@ from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_f
 from workers.accounts.fields import NumberText, WholeNumber, json_decoder
 from workers.accounts.lighter_token import SECRETS, has_token, index_of, token_of
 from workers.accounts.secrets import Secrets
-from workers.accounts.words import MarginMode, OrderStatus, above_zero, order_status, priced
+from workers.accounts.words import MarginMode, OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow, split_rows
 from workers.venues.fields import ns_of_ms, ns_of_us
 from workers.venues.lighter import Lighter
@@ -509,7 +509,7 @@ def _fills(row: _Trade, naming: _Naming) -> list[Fill]:
 
 
 def _fill(row: _Trade, naming: _Naming, *, is_ask: bool) -> Fill:
-    is_maker = is_ask == row.is_maker_ask
+    liquidity: Literal["maker", "taker"] = "maker" if is_ask == row.is_maker_ask else "taker"
     side: Side = "sell" if is_ask else "buy"
     listing = naming.listing(row.market_id, row.market_symbol)
     return Fill(
@@ -523,18 +523,13 @@ def _fill(row: _Trade, naming: _Naming, *, is_ask: bool) -> Fill:
         side,
         row.price,
         row.size,
-        _fee(row, (row.maker_fee if is_maker else row.taker_fee) or 0),
+        _fee(row, (row.maker_fee if liquidity == "maker" else row.taker_fee) or 0),
         # Which asset a fee on a spot market is paid in is not documented.
         _FEE_ASSET if row.market_id < _FIRST_SPOT else None,
-        "maker" if is_maker else "taker",
-        _fill_type(row.type, is_maker=is_maker),
+        liquidity,
+        fill_type(_FILL_TYPES, row.type, liquidity),
         naming.snapshot,
     )
-
-
-def _fill_type(word: str, *, is_maker: bool) -> str:
-    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
-    return "trade" if word == "liquidation" and is_maker else _FILL_TYPES.get(word) or word
 
 
 def _fee(row: _Trade, rate: int) -> str:
@@ -597,7 +592,7 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
 
 
 def _fills_since(token: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]:
-    """Pages, newest first, down to the first one that ends before ``since_ms``."""
+    """Read pages, newest first, down to the first one that ends before ``since_ms``."""
     query = f"/trades?account_index={naming.owner}&sort_by=timestamp&limit={_ROWS}"
 
     def read(body: bytes) -> Page[Fill]:

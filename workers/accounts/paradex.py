@@ -38,7 +38,7 @@ from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_f
 from workers.accounts.fields import NumberText, WholeNumber, converted, json_decoder
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
 from workers.accounts.secrets import Secrets
-from workers.accounts.words import OrderStatus, above_zero, order_status, priced
+from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow, split_rows
 from workers.venues.fields import ns_of_ms
 from workers.venues.paradex import Paradex
@@ -388,7 +388,7 @@ def _order(row: _Order, naming: _Naming) -> Order:
 
 
 def _fill(row: _Fill, naming: _Naming) -> Fill:
-    listing = naming.listing(row.market)
+    listing, liquidity = naming.listing(row.market), _LIQUIDITY.get(row.liquidity)
     return Fill(
         "paradex",
         listing.symbol,
@@ -402,16 +402,10 @@ def _fill(row: _Fill, naming: _Naming) -> Fill:
         row.size,
         row.fee or None,
         row.fee_currency or _SETTLEMENT_ASSET,
-        _LIQUIDITY.get(row.liquidity),
-        _fill_type(row),
+        liquidity,
+        fill_type(_FILL_TYPES, row.fill_type, liquidity),
         naming.snapshot,
     )
-
-
-def _fill_type(row: _Fill) -> str:
-    """Return a fill's type; the liquidated account is the taker, for its maker it is a trade like any other."""
-    is_of_others = row.fill_type == "LIQUIDATION" and row.liquidity == "MAKER"
-    return "trade" if is_of_others else _FILL_TYPES.get(row.fill_type) or row.fill_type.lower()
 
 
 def _position(row: _Position, naming: _Naming) -> Position:
@@ -461,7 +455,7 @@ def _balance_event(row: _BalanceEvent, naming: _Naming) -> Iterable[Balance]:
 
 
 class _Kind(Generic[Row, Event]):
-    """A kind of rows: what they are, and what to make of one.
+    """A kind of rows: their type, and how one becomes events.
 
     Args:
         what: What they are called in reports.
@@ -523,7 +517,7 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
 def _all_of(
     path: str, jwt: str, read_rows: Callable[[list[msgspec.Raw]], list[Event | InvalidRow]]
 ) -> Steps[Pages[Event]]:
-    """All rows of a list, on all of its pages."""
+    """Read all rows of a list, on all of its pages."""
     what = path[1:].partition("?")[0]
     mark = "&" if "?" in path else "?"
 

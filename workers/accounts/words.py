@@ -8,7 +8,16 @@ from typing import Final, Literal, TypeAlias
 
 from ipc.decimals import is_zero, number
 
-__all__ = ["MarginMode", "OrderStatus", "above_zero", "margin_mode", "order_status", "priced", "without_values"]
+__all__ = [
+    "MarginMode",
+    "OrderStatus",
+    "above_zero",
+    "fill_type",
+    "margin_mode",
+    "order_status",
+    "priced",
+    "without_values",
+]
 
 OrderStatus: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
 MarginMode: TypeAlias = Literal["cross", "isolated"]
@@ -40,6 +49,20 @@ def order_status(
         return "filled"
     status = table.get(word, "open")
     return "untriggered" if waits and status == "open" else status
+
+
+def fill_type(table: Mapping[str, str], word: str, liquidity: str | None) -> str:
+    """Return the type of a fill; a word that is not in the table stays the venue's, in lower case.
+
+    The liquidated account takes: for the maker of the same trade, whose order was hit, it is a trade like any other.
+
+    Args:
+        table: The venue's words.
+        word: The one that came.
+        liquidity: Of our side: ``maker``, ``taker``, or None where the venue does not say.
+    """
+    kind = table.get(word) or word.lower()
+    return "trade" if kind == "liquidation" and liquidity == "maker" else kind
 
 
 def priced(price: str | None) -> str | None:
