@@ -9,15 +9,14 @@ is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 from msgspec import field
 
-from ipc.decimals import is_zero
 from ipc.errors import DecodeError
-from ipc.events import Balance, Fill, Margin, Order, Position, Side
+from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
 from workers.accounts.account import (
     AccountItem,
@@ -32,103 +31,27 @@ from workers.accounts.account import (
     pinging_often,
     without_calls,
 )
-from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of, raw_rows, recent_page
-from workers.accounts.fields import NumberText, WholeNumber, json_decoder
+from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of, raw_rows
+from workers.accounts.extended_rows import Rows
+from workers.accounts.fields import WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
-from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow, split_rows
 from workers.venues.extended import Extended
-from workers.venues.fields import ns_of_ms
-from workers.venues.venue import Keepalive, Listing, Markets, Refused, Request, parsed
+from workers.venues.venue import Keepalive, Markets, Refused, Request, parsed
 
 __all__ = ["ExtendedAccount"]
 
 E = TypeVar("E", Order, Position)
 
-_MS_PER_S: Final = 1000
-#: Times below this are seconds, as in examples of the documentation; in practice they are milliseconds.
-_SECONDS_BELOW: Final = 10**11
 _KEY: Final = "EXTENDED_API_KEY"
 #: The firewall refuses clients that do not name themselves.
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
 _FILLS: Final = 1000
 _CLOSED_ORDERS: Final = 100
 _NULL: Final = msgspec.Raw(b"null")
-_SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
-_STATUS: Final[Mapping[str, OrderStatus]] = {
-    "NEW": "open",
-    "PARTIALLY_FILLED": "open",
-    "TRIGGERED": "open",
-    "UNTRIGGERED": "untriggered",
-    "FILLED": "filled",
-    "CANCELLED": "canceled",
-    "REJECTED": "rejected",
-    "EXPIRED": "expired",
-}
-_FILL_TYPES: Final[Mapping[str, str]] = {"TRADE": "trade", "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
-#: Orders that are not in the book until their trigger makes orders of other types of them.
-_WAITING: Final = frozenset({"TPSL"})
 #: Types of frames that must hold a section of ours; the multiplexed stream writes ``ACCOUNT.`` before them.
 _TYPES: Final = frozenset({"ORDER", "TRADE", "POSITION", "BALANCE", "SPOT_BALANCE"})
 _VENUE: Final = Extended()
-
-
-class _Order(msgspec.Struct):
-    id: int | str
-    market: str
-    side: Literal["BUY", "SELL"]
-    status: str
-    #: Zero or null for one that closes a whole position.
-    size: NumberText | None = field(name="qty", default=None)
-    type: str | None = None
-    client_id: str | None = field(name="externalId", default=None)
-    price: NumberText | None = None
-    filled: NumberText | None = field(name="filledQty", default=None)
-    reduce_only: bool | None = field(name="reduceOnly", default=None)
-    updated: WholeNumber | None = field(name="updatedTime", default=None)
-
-
-class _Trade(msgspec.Struct):
-    id: int | str
-    market: str
-    side: Literal["BUY", "SELL"]
-    price: NumberText
-    size: NumberText = field(name="qty")
-    order_id: int | str | None = field(name="orderId", default=None)
-    fee: NumberText | None = None
-    is_taker: bool | None = field(name="isTaker", default=None)
-    type: str = field(name="tradeType", default="TRADE")
-    created: WholeNumber | None = field(name="createdTime", default=None)
-
-
-class _Position(msgspec.Struct):
-    market: str
-    side: Literal["LONG", "SHORT"]
-    #: Without a sign.
-    size: NumberText
-    status: str | None = None
-    entry_price: NumberText | None = field(name="openPrice", default=None)
-    mark_price: NumberText | None = field(name="markPrice", default=None)
-    liquidation_price: NumberText | None = field(name="liquidationPrice", default=None)
-    unrealised_pnl: NumberText | None = field(name="unrealisedPnl", default=None)
-    updated: WholeNumber | None = field(name="updatedAt", default=None)
-
-
-class _Balance(msgspec.Struct):
-    asset: str = field(name="collateralName")
-    total: NumberText = field(name="balance")
-    equity: NumberText | None = None
-    for_trade: NumberText | None = field(name="availableForTrade", default=None)
-    for_withdrawal: NumberText | None = field(name="availableForWithdrawal", default=None)
-    initial_margin: NumberText | None = field(name="initialMargin", default=None)
-    updated: WholeNumber | None = field(name="updatedTime", default=None)
-
-
-class _SpotBalance(msgspec.Struct):
-    asset: str
-    balance: NumberText
-    available: NumberText | None = field(name="availableToWithdraw", default=None)
-    updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
 class _Sections(msgspec.Struct):
@@ -176,11 +99,6 @@ class _Answer(msgspec.Struct):
 
 _frames: Final = json_decoder(_Frame)
 _other: Final = json_decoder(_Other)
-_order_rows: Final = json_decoder(_Order)
-_trade_rows: Final = json_decoder(_Trade)
-_position_rows: Final = json_decoder(_Position)
-_balance_rows: Final = json_decoder(_Balance)
-_spot_rows: Final = json_decoder(_SpotBalance)
 _answers: Final = json_decoder(_Answer)
 _lists: Final = json_decoder(list[msgspec.Raw])
 
@@ -233,7 +151,7 @@ class ExtendedAccount(AccountSide):
         now_wall_ns: int,  # noqa: ARG002
     ) -> Steps[Snapshot]:
         """Fills first: an order that they fill is then asked for after them."""
-        key, naming = login.token, _Naming(markets, account, None, snapshot=True)
+        key, naming = login.token, Rows(markets, account, None, snapshot=True)
         fills = yield from _fills_since(key, naming, since_ms)
         opened = yield from _all_of("/user/orders", key, naming.orders)
         # One page is enough: it tells how orders ended, and what ended is known from the open ones.
@@ -298,36 +216,8 @@ def _reason(code: Any, message: str) -> Reason:
     return Reason.REFUSED
 
 
-class _Naming(NamedTuple):
-    """Names events by the markets that are known and the account's alias, and makes them of rows."""
-
-    markets: Markets
-    account: str
-    #: When a frame was sent: for rows without a time of their own.
-    pushed_ms: int | None
-    snapshot: bool
-
-    def listing(self, market: str) -> Listing:
-        return self.markets.get(market) or _VENUE.offline_listing(market)
-
-    def orders(self, rows: list[msgspec.Raw]) -> list[Order | InvalidRow]:
-        return events_of(rows, _order_rows.decode, lambda row: [_order(row, self)], "orders")
-
-    def fills(self, rows: list[msgspec.Raw]) -> list[Fill | InvalidRow]:
-        return events_of(rows, _trade_rows.decode, lambda row: [_fill(row, self)], "trades")
-
-    def positions(self, rows: list[msgspec.Raw]) -> list[Position | InvalidRow]:
-        return events_of(rows, _position_rows.decode, lambda row: [_position(row, self)], "positions")
-
-    def balance(self, rows: list[msgspec.Raw]) -> list[Balance | Margin | InvalidRow]:
-        return events_of(rows, _balance_rows.decode, lambda row: _balance_events(row, self), "balance")
-
-    def spot_balances(self, rows: list[msgspec.Raw]) -> list[Balance | InvalidRow]:
-        return events_of(rows, _spot_rows.decode, lambda row: [_spot_balance(row, self)], "spotBalances")
-
-
 def _items(data: _Sections, pushed_ms: int | None, markets: Markets, account: str) -> list[AccountItem]:
-    naming = _Naming(markets, account, pushed_ms, bool(data.is_snapshot))
+    naming = Rows(markets, account, pushed_ms, bool(data.is_snapshot))
     positions = naming.positions(raw_rows(data.positions))
     items: list[AccountItem] = [
         *naming.orders(raw_rows(data.orders)),
@@ -348,98 +238,6 @@ def _all_positions(items: list[Position | InvalidRow]) -> list[AllPositions]:
     """Return the end of a list of all positions; none of a list that is not whole."""
     positions, invalid = split_rows(items)
     return [] if invalid else [AllPositions(frozenset(position.venue_symbol for position in positions))]
-
-
-# --- events -------------------------------------------------------------------------------------------------------
-
-
-def _ns(time: int | None) -> int | None:
-    """Return a time in ns; it is told in ms, in some examples of the documentation in s."""
-    return ns_of_ms(time * _MS_PER_S if time and time < _SECONDS_BELOW else time)
-
-
-def _order(row: _Order, naming: _Naming) -> Order:
-    listing = naming.listing(row.market)
-    size, filled = row.size or "0", row.filled or "0"
-    # Once triggered, and filled in part, it is in the book.
-    waits = row.type in _WAITING and row.status == "NEW" and is_zero(filled)
-    return Order(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updated),
-        naming.account,
-        str(row.id),
-        row.client_id or None,
-        _SIDES[row.side],
-        # A market order is sent as one at the worst price that it may have.
-        None if row.type == "MARKET" else priced(row.price),
-        size,
-        filled,
-        order_status(_STATUS, row.status, size, filled, waits=waits),
-        row.status,
-        row.type or "",
-        bool(row.reduce_only),
-        naming.snapshot,
-    )
-
-
-def _fill(row: _Trade, naming: _Naming) -> Fill:
-    listing = naming.listing(row.market)
-    liquidity: Literal["maker", "taker"] | None = None
-    if row.is_taker is not None:
-        liquidity = "taker" if row.is_taker else "maker"
-    return Fill(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.created),
-        naming.account,
-        str(row.id),
-        None if row.order_id is None else str(row.order_id),
-        _SIDES[row.side],
-        row.price,
-        row.size,
-        row.fee or None,
-        listing.quote,
-        liquidity,
-        fill_type(_FILL_TYPES, row.type, liquidity),
-        naming.snapshot,
-    )
-
-
-def _position(row: _Position, naming: _Naming) -> Position:
-    listing = naming.listing(row.market)
-    size = "0" if row.status == "CLOSED" else row.size.removeprefix("-")
-    is_held = not is_zero(size)
-    return Position(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updated or naming.pushed_ms),
-        naming.account,
-        f"-{size}" if is_held and row.side == "SHORT" else size,
-        priced(row.entry_price) if is_held else None,
-        priced(row.mark_price),
-        row.unrealised_pnl or None,
-        above_zero(row.liquidation_price) if is_held else None,
-        None,
-        naming.snapshot,
-    )
-
-
-def _balance_events(row: _Balance, naming: _Naming) -> list[Balance | Margin]:
-    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    margin = (row.equity or None, row.for_trade or None, row.initial_margin or None, None)
-    return [
-        Balance(*head, row.asset, row.total, row.for_withdrawal or None, naming.snapshot),
-        Margin(*head, *margin, naming.snapshot),
-    ]
-
-
-def _spot_balance(row: _SpotBalance, naming: _Naming) -> Balance:
-    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    return Balance(*head, row.asset, row.balance, row.available or None, naming.snapshot)
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -485,26 +283,18 @@ def _all_of(path: str, key: str, read_rows: Callable[[list[msgspec.Raw]], list[E
     return all_pages(what, lambda cursor: _request(f"{path}?cursor={cursor}" if cursor else path, key), read)
 
 
-def _fills_since(key: str, naming: _Naming, since_ms: int) -> Steps[Pages[Fill]]:
+def _fills_since(key: str, naming: Rows, since_ms: int) -> Steps[Pages[Fill]]:
     """Read pages, newest first, down to the first one that ends before ``since_ms``."""
     path = f"/user/trades?limit={_FILLS}"
 
     def read(body: bytes) -> Page[Fill]:
         rows, cursor = _listed(body, "trades")
-        return recent_page(
-            rows,
-            _trade_rows.decode,
-            lambda row: [_fill(row, naming)],
-            "trades",
-            cursor=cursor,
-            time_of=lambda row: row.created,
-            since_ms=since_ms,
-        )
+        return naming.recent_fills(rows, cursor, since_ms)
 
     return all_pages("trades", lambda cursor: _request(f"{path}&cursor={cursor}" if cursor else path, key), read)
 
 
-def _balance_told(body: bytes, naming: _Naming) -> list[Balance | Margin | InvalidRow]:
+def _balance_told(body: bytes, naming: Rows) -> list[Balance | Margin | InvalidRow]:
     """Return what the answer to balance holds; an account without money has none that could be found."""
     try:
         return naming.balance([_answered(body, "balance")[0]])

@@ -61,8 +61,8 @@ class _Order(msgspec.Struct):
     is_ask: bool
     status: str
     type: str = ""
-    order_id: str | None = None
-    client_order_id: str | None = None
+    order_id: int | str | None = None
+    client_order_id: int | str | None = None
     owner_account_index: WholeNumber | None = None
     reduce_only: bool | None = None
     #: What a trigger order waits for.
@@ -212,14 +212,14 @@ def _order(row: _Order, naming: Naming) -> Order:
     if row.owner_account_index not in {None, naming.owner}:
         raise DecodeError("an order of another account")
     listing = naming.listing(row.market_index, row.market_symbol)
-    client_id = row.client_order_id or "0"
+    client_id = str(row.client_order_id or 0)
     return Order(
         "lighter",
         listing.symbol,
         listing.venue_symbol,
         _order_ns(row.updated_at or row.timestamp),
         naming.account,
-        row.order_id or str(row.order_index),
+        str(row.order_id or row.order_index),
         None if client_id == "0" else client_id,
         "sell" if row.is_ask else "buy",
         # What a market order has is the worst price that it may have.

@@ -11,15 +11,14 @@ A connection stays authorised when its JWT has expired; only REST needs a fresh 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
 
-from ipc.decimals import difference, is_zero
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
+from ipc.events import AccountEvent
 from ipc.health import Reason
 from workers.accounts import paradex_sbe as sbe
 from workers.accounts.account import (
@@ -34,20 +33,18 @@ from workers.accounts.account import (
     nothing,
     pinging_often,
 )
-from workers.accounts.answers import Page, Pages, all_pages, events_of, oldest_first, page_of
-from workers.accounts.fields import NumberText, WholeNumber, converted, json_decoder
+from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of
+from workers.accounts.fields import json_decoder
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
+from workers.accounts.paradex_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, Naming
 from workers.accounts.secrets import Secrets
-from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow, split_rows
-from workers.venues.fields import ns_of_ms
 from workers.venues.paradex import Paradex
-from workers.venues.venue import Keepalive, Listing, Markets, Refused, Request, parsed
+from workers.venues.venue import Keepalive, Markets, Refused, Request, parsed
 
 __all__ = ["ParadexAccount"]
 
 T = TypeVar("T")
-Row = TypeVar("Row")
 Event = TypeVar("Event", bound=AccountEvent)
 
 _DAY_MS: Final = 86_400_000
@@ -59,17 +56,8 @@ _CHANNELS: Final = ("orders.ALL", "fills.ALL", "positions", "account", "balance_
 _SBE_QUERY: Final = "?sbeSchemaId=1&sbeSchemaVersion=1"
 _FILLS_A_PAGE: Final = 1000
 _CLOSED_ORDERS: Final = 100
-#: How long before the last look an order may have been placed that closed after it, as far as is asked for.
+#: How long before the last poll an order may have been placed that closed after it, as far as is asked for.
 _CLOSED_AGE_MS: Final = 7 * _DAY_MS
-_SETTLEMENT_ASSET: Final = "USDC"
-_STATUS: Final[Mapping[str, OrderStatus]] = {"NEW": "open", "OPEN": "open", "UNTRIGGERED": "untriggered"}
-#: How types of orders begin that wait for a trigger.
-_TRIGGERED: Final = ("STOP", "TAKE_PROFIT")
-_SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
-_LIQUIDITY: Final[Mapping[str | None, Literal["maker", "taker"]]] = {"MAKER": "maker", "TAKER": "taker"}
-_FILL_TYPES: Final[Mapping[str, str]] = {"FILL": "trade", "SETTLE_MARKET": "settlement"}
-#: Why the venue ends an order at once.
-_REJECTIONS: Final = frozenset({"NOT_ENOUGH_MARGIN", "POST_ONLY_WOULD_CROSS"})
 #: What error codes mean that have to do with the JWT, in our words: the venue's could repeat it.
 _REFUSALS: Final[Mapping[int, str]] = {
     40110: "the JWT is malformed",
@@ -77,72 +65,6 @@ _REFUSALS: Final[Mapping[int, str]] = {
 }
 _GEO_BLOCKED: Final = 40112
 _VENUE: Final = Paradex()
-
-
-class _Order(msgspec.Struct):
-    id: str
-    market: str
-    side: Literal["BUY", "SELL"]
-    size: NumberText
-    remaining_size: NumberText
-    status: str
-    type: str | None = None
-    price: NumberText | None = None
-    #: Of what was filled; empty when nothing was.
-    average: NumberText | None = msgspec.field(name="avg_fill_price", default=None)
-    client_id: str | None = None
-    #: Empty while the order lives, and when it was filled.
-    cancel_reason: str | None = None
-    flags: list[str] | None = None
-    last_updated_at: WholeNumber | None = None
-
-
-class _Fill(msgspec.Struct):
-    id: str
-    market: str
-    side: Literal["BUY", "SELL"]
-    price: NumberText
-    size: NumberText
-    order_id: str | None = None
-    fee: NumberText | None = None
-    fee_currency: str | None = None
-    liquidity: str | None = None
-    fill_type: str = "FILL"
-    created_at: WholeNumber | None = None
-
-
-class _Position(msgspec.Struct):
-    market: str
-    #: Signed as text, not so in binary frames.
-    size: NumberText
-    side: str | None = None
-    status: str | None = None
-    average_entry_price: NumberText | None = None
-    mark_price: NumberText | None = None
-    unrealized_pnl: NumberText | None = None
-    liquidation_price: NumberText | None = None
-    last_updated_at: WholeNumber | None = None
-
-
-class _Account(msgspec.Struct):
-    account_value: NumberText | None = None
-    free_collateral: NumberText | None = None
-    initial_margin_requirement: NumberText | None = None
-    maintenance_margin_requirement: NumberText | None = None
-    updated_at: WholeNumber | None = None
-
-
-class _BalanceEvent(msgspec.Struct):
-    """What a fill or a payment made of the settlement asset."""
-
-    settlement_asset_balance_after: NumberText | None = None
-    created_at: WholeNumber | None = None
-
-
-class _Balance(msgspec.Struct):
-    token: str
-    size: NumberText
-    last_updated_at: WholeNumber | None = None
 
 
 class _Params(msgspec.Struct):
@@ -214,7 +136,7 @@ class ParadexAccount(AccountSide):
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """One frame in either encoding; see :meth:`AccountSide.decode`."""
-        naming = _Naming(markets, account, snapshot=False)
+        naming = Naming(markets, account, snapshot=False)
         try:
             return _decode_binary(payload, naming) if binary else _decode_text(_frames.decode(payload), naming)
         except (ValueError, RecursionError) as error:
@@ -230,19 +152,19 @@ class ParadexAccount(AccountSide):
         now_wall_ns: int,  # noqa: ARG002
     ) -> Steps[Snapshot]:
         """Fills first: an order that they fill is then asked for after them."""
-        naming, jwt = _Naming(markets, account, snapshot=True), login.token
+        naming, jwt = Naming(markets, account, snapshot=True), login.token
         fills = yield from _all_of(
-            f"/fills?start_at={since_ms}&page_size={_FILLS_A_PAGE}", jwt, partial(_FILLS.items, naming)
+            f"/fills?start_at={since_ms}&page_size={_FILLS_A_PAGE}", jwt, partial(FILLS.items, naming)
         )
-        opened = yield from _all_of("/orders", jwt, partial(_ORDERS.items, naming))
+        opened = yield from _all_of("/orders", jwt, partial(ORDERS.items, naming))
         placed_ms = max(0, since_ms - _CLOSED_AGE_MS)
         # One page is enough: it tells how orders ended, and what ended is known from the open ones.
         body = yield _request(f"/orders-history?start_at={placed_ms}&page_size={_CLOSED_ORDERS}", jwt)
-        closed, unclear = split_rows(_ORDERS.items(naming, _answered(_pages, body, "orders-history").results))
-        positions = yield from _all_of("/positions", jwt, partial(_POSITIONS.items, naming))
+        closed, unclear = split_rows(ORDERS.items(naming, _answered(_pages, body, "orders-history").results))
+        positions = yield from _all_of("/positions", jwt, partial(POSITIONS.items, naming))
         body = yield _request("/account", jwt)
-        margin, unread = split_rows(_ACCOUNT.items(naming, [_answered(_anything, body, "account")]))
-        balances = yield from _all_of("/balance", jwt, partial(_BALANCES.items, naming))
+        margin, unread = split_rows(ACCOUNT.items(naming, [_answered(_anything, body, "account")]))
+        balances = yield from _all_of("/balance", jwt, partial(BALANCES.items, naming))
         return Snapshot(
             (
                 *oldest_first(fills),
@@ -282,22 +204,11 @@ def _message(method: str, params: Mapping[str, str], request_id: int) -> bytes:
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-class _Naming(NamedTuple):
-    """What events are named by: the markets that are known, and the account's alias."""
-
-    markets: Markets
-    account: str
-    snapshot: bool
-
-    def listing(self, market: str) -> Listing:
-        return self.markets.get(market) or _VENUE.offline_listing(market)
-
-
-def _decode_text(frame: _Frame, naming: _Naming) -> list[AccountItem]:
+def _decode_text(frame: _Frame, naming: Naming) -> list[AccountItem]:
     if frame.method == "subscription":
         if frame.params is None:
             raise DecodeError("a subscription frame without params")
-        known = _CHANNEL.get(frame.params.channel.partition(".")[0])
+        known = CHANNELS.get(frame.params.channel.partition(".")[0])
         return [] if known is None else [*known.items(naming, [frame.params.data])]
     if frame.error is not None:
         return [_refused(frame.id, frame.error)]
@@ -308,11 +219,11 @@ def _decode_text(frame: _Frame, naming: _Naming) -> list[AccountItem]:
     return [LoggedIn()] if is_login else []
 
 
-def _decode_binary(payload: bytes | memoryview, naming: _Naming) -> list[AccountItem]:
+def _decode_binary(payload: bytes | memoryview, naming: Naming) -> list[AccountItem]:
     told = sbe.decode(payload)
     if told is None:
         return []
-    return [*_CHANNEL[told.channel].items(naming, [told.data])]
+    return [*CHANNELS[told.channel].items(naming, [told.data])]
 
 
 def _refused(request_id: int | str | None, error: _Error) -> Refused:
@@ -331,167 +242,6 @@ def _reason(code: int, text: str) -> Reason | None:
     if "already subscribed" in text or "not subscribed" in text:
         return None
     return Reason.RATE_LIMITED if "too many" in text or "rate limit" in text else Reason.SUBSCRIBE_ERROR
-
-
-# --- events -------------------------------------------------------------------------------------------------------
-
-
-def _status(row: _Order, filled: str) -> OrderStatus:
-    # Before it is accepted a trigger order is new, as any other; it waits all the same.
-    waits = row.status == "NEW" and (row.type or "").startswith(_TRIGGERED)
-    return order_status({**_STATUS, "CLOSED": _ended(row, filled)}, row.status, row.size, filled, waits=waits)
-
-
-def _ended(row: _Order, filled: str) -> OrderStatus:
-    """Return how an order ended that is closed; the venue says why only when it was not filled."""
-    reason = row.cancel_reason or ""
-    if not reason:
-        return "filled" if is_zero(row.remaining_size) else "closed"
-    if "EXPIRED" in reason:
-        return "expired"
-    return "rejected" if reason in _REJECTIONS and is_zero(filled) else "canceled"
-
-
-def _filled(row: _Order) -> str:
-    """Return what was filled: what is gone of the size, but for orders of which nothing remains and nothing was filled.
-
-    Those are orders that are not accepted yet, and canceled ones that have no average price.
-    """
-    is_unfilled = bool(row.cancel_reason) and row.average is not None and not priced(row.average)
-    if is_unfilled or row.status in {"NEW", "UNTRIGGERED"}:
-        return "0"
-    return difference(row.size, row.remaining_size)
-
-
-def _order(row: _Order, naming: _Naming) -> Order:
-    listing = naming.listing(row.market)
-    filled = _filled(row)
-    is_priced = not (row.type or "").endswith("MARKET")
-    return Order(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.last_updated_at),
-        naming.account,
-        row.id,
-        row.client_id or None,
-        _SIDES[row.side],
-        priced(row.price) if is_priced else None,
-        row.size,
-        filled,
-        _status(row, filled),
-        f"{row.status} {row.cancel_reason}" if row.cancel_reason else row.status,
-        row.type or "",
-        "REDUCE_ONLY" in (row.flags or ()),
-        naming.snapshot,
-    )
-
-
-def _fill(row: _Fill, naming: _Naming) -> Fill:
-    listing, liquidity = naming.listing(row.market), _LIQUIDITY.get(row.liquidity)
-    return Fill(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.created_at),
-        naming.account,
-        row.id,
-        row.order_id or None,
-        _SIDES[row.side],
-        row.price,
-        row.size,
-        row.fee or None,
-        row.fee_currency or _SETTLEMENT_ASSET,
-        liquidity,
-        fill_type(_FILL_TYPES, row.fill_type, liquidity),
-        naming.snapshot,
-    )
-
-
-def _position(row: _Position, naming: _Naming) -> Position:
-    listing = naming.listing(row.market)
-    size = "0" if row.status == "CLOSED" else row.size
-    is_held = not is_zero(size)
-    is_unsigned_short = is_held and row.side == "SHORT" and not size.startswith("-")
-    return Position(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.last_updated_at),
-        naming.account,
-        f"-{size}" if is_unsigned_short else size,
-        priced(row.average_entry_price) if is_held else None,
-        priced(row.mark_price),
-        row.unrealized_pnl or None,
-        above_zero(row.liquidation_price) if is_held else None,
-        None,
-        naming.snapshot,
-    )
-
-
-def _margin(row: _Account, naming: _Naming) -> Margin:
-    return Margin(
-        "paradex",
-        None,
-        None,
-        ns_of_ms(row.updated_at),
-        naming.account,
-        row.account_value or None,
-        row.free_collateral or None,
-        row.initial_margin_requirement or None,
-        row.maintenance_margin_requirement or None,
-        naming.snapshot,
-    )
-
-
-def _balance(row: _Balance, naming: _Naming) -> Balance:
-    at_ns = ns_of_ms(row.last_updated_at)
-    return Balance("paradex", None, None, at_ns, naming.account, row.token, row.size, None, naming.snapshot)
-
-
-def _balance_event(row: _BalanceEvent, naming: _Naming) -> Iterable[Balance]:
-    if row.settlement_asset_balance_after:
-        yield _balance(_Balance(_SETTLEMENT_ASSET, row.settlement_asset_balance_after, row.created_at), naming)
-
-
-class _Kind(Generic[Row, Event]):
-    """A kind of rows: their type, and how one becomes events.
-
-    Args:
-        what: What they are called in reports.
-        row: Their type.
-        build: Makes a row's events.
-    """
-
-    def __init__(self, what: str, row: type[Row], build: Callable[[Row, _Naming], Iterable[Event]]) -> None:
-        self._what = what
-        self._row = row
-        self._decoder = json_decoder(row)
-        self._build = build
-
-    def items(self, naming: _Naming, rows: Sequence[msgspec.Raw | Mapping[str, object]]) -> list[Event | InvalidRow]:
-        """Read rows one by one: of text, or as read from a binary frame."""
-        return events_of(rows, self._parse, lambda row: self._build(row, naming), self._what)
-
-    def _parse(self, row: msgspec.Raw | Mapping[str, object]) -> Row:
-        return self._decoder.decode(row) if isinstance(row, msgspec.Raw) else converted(row, self._row)
-
-
-_ORDERS: Final = _Kind("orders", _Order, lambda row, naming: [_order(row, naming)])
-_FILLS: Final = _Kind("fills", _Fill, lambda row, naming: [_fill(row, naming)])
-_POSITIONS: Final = _Kind("positions", _Position, lambda row, naming: [_position(row, naming)])
-_ACCOUNT: Final = _Kind("account", _Account, lambda row, naming: [_margin(row, naming)])
-_BALANCES: Final = _Kind("balance", _Balance, lambda row, naming: [_balance(row, naming)])
-_BALANCE_EVENTS: Final = _Kind("balance_events", _BalanceEvent, _balance_event)
-
-#: By the first word of a channel's name.
-_CHANNEL: Final[Mapping[str, _Kind[Any, Any]]] = {
-    "orders": _ORDERS,
-    "fills": _FILLS,
-    "positions": _POSITIONS,
-    "account": _ACCOUNT,
-    "balance_events": _BALANCE_EVENTS,
-}
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------

@@ -234,6 +234,13 @@ def test_numbers_may_be_numbers() -> None:
     assert SIDE.decode(memoryview(body), False, MARKETS, "desk")[0].total == "63807.605956624996111"  # type: ignore[union-attr]
 
 
+def test_ids_may_be_numbers_or_text() -> None:
+    rows = [order(id="77", externalId=-1771812132822291885), order(externalId=""), order(externalId=None)]
+    events = decode(frame("ORDER", orders=rows))
+    assert (events[0].order_id, events[0].client_id) == ("77", "-1771812132822291885")
+    assert [event.client_id for event in events[1:]] == [None, None]
+
+
 def test_a_market_order_has_no_price() -> None:
     (event,) = decode(frame("ORDER", orders=[order(type="MARKET")]))
     assert event.price is None

@@ -522,6 +522,12 @@ def test_numbers_may_be_numbers() -> None:
     assert SIDE.decode(body, False, MARKETS, "desk")[0].equity == "63807.605956624996111"  # type: ignore[union-attr]
 
 
+def test_ids_may_be_numbers() -> None:
+    row = order(order_id=2**63, client_order_id=42)
+    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    assert (event.order_id, event.client_id) == ("9223372036854775808", "42")
+
+
 def test_times_that_are_none_are_null() -> None:
     rows = [trade(transaction_time=time, timestamp=time) for time in (0, -5, 2**70)]
     assert [event.exchange_ns for event in decode(told("account_all_trades", trades={"7": rows}))] == [None] * 3

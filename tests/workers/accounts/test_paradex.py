@@ -396,6 +396,13 @@ def test_an_order_that_closes_a_position_has_neither_size_nor_price() -> None:
     assert (event.status, event.size, event.filled, event.price) == ("untriggered", "0", "0", None)
 
 
+def test_ids_may_be_numbers() -> None:
+    (event,) = decode(told("orders.ALL", order(id=77, client_id=5)))
+    assert (event.order_id, event.client_id) == ("77", "5")
+    (event,) = decode(told("fills.ALL", fill(id=1718947571560201703986670001, order_id="")))
+    assert (event.fill_id, event.order_id) == ("1718947571560201703986670001", None)
+
+
 def test_an_order_at_the_market_has_no_price() -> None:
     rows = [order(type=kind, price="90000") for kind in ("MARKET", "STOP_MARKET", "STOP_LIMIT")]
     assert [decode(told("orders.ALL", row))[0].price for row in rows] == [None, None, "90000"]
