@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position, Side
 from workers.accounts.account import Leg, LegName
-from workers.accounts.rows import Number, Row, rows_of
+from workers.accounts.rows import Number, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow, each_row
 from workers.venues.aster import Aster
@@ -63,7 +63,7 @@ _VENUE: Final = Aster()
 # --- rows of frames -----------------------------------------------------------------------------------------------
 
 
-class _Execution(Row):
+class _Execution(msgspec.Struct):
     symbol: str = field(name="s")
     client_id: str = field(name="c")
     side: Literal["BUY", "SELL"] = field(name="S")
@@ -77,7 +77,7 @@ class _Execution(Row):
     reduce_only: bool = field(name="R", default=False)
 
 
-class _Traded(Row):
+class _Traded(msgspec.Struct):
     """The fill in an execution."""
 
     symbol: str = field(name="s")
@@ -96,14 +96,14 @@ class _Traded(Row):
     is_maker: bool = field(name="m", default=False)
 
 
-class _PushedBalance(Row):
+class _PushedBalance(msgspec.Struct):
     asset: str = field(name="a")
     wallet: Number = field(name="wb")
     #: Apart from profits and fees.
     change: Number | None = field(name="bc", default=None)
 
 
-class _PushedPosition(Row):
+class _PushedPosition(msgspec.Struct):
     symbol: str = field(name="s")
     amount: Number = field(name="pa")
     entry_price: Number | None = field(name="ep", default=None)
@@ -123,7 +123,7 @@ class Changes(msgspec.Struct):
 # --- rows of answers ----------------------------------------------------------------------------------------------
 
 
-class OrderRow(Row):
+class OrderRow(msgspec.Struct):
     """An order by REST."""
 
     symbol: str
@@ -139,7 +139,7 @@ class OrderRow(Row):
     updateTime: int | None = None  # noqa: N815
 
 
-class TradeRow(Row):
+class TradeRow(msgspec.Struct):
     """A fill by REST."""
 
     symbol: str
@@ -154,7 +154,7 @@ class TradeRow(Row):
     time: int | None = None
 
 
-class PositionRow(Row):
+class PositionRow(msgspec.Struct):
     """A position, or a leg of one, by REST."""
 
     symbol: str
@@ -177,14 +177,14 @@ class PositionRow(Row):
         return not is_zero(self.positionAmt)
 
 
-class _BalanceRow(Row):
+class _BalanceRow(msgspec.Struct):
     asset: str
     balance: Number
     availableBalance: Number | None = None  # noqa: N815
     updateTime: int | None = None  # noqa: N815
 
 
-class _Account(Row):
+class _Account(msgspec.Struct):
     totalMarginBalance: Number | None = None  # noqa: N815
     availableBalance: Number | None = None  # noqa: N815
     totalInitialMargin: Number | None = None  # noqa: N815

@@ -33,7 +33,7 @@ from workers.accounts.account import (
 )
 from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of, raw_rows
 from workers.accounts.extended_rows import Rows
-from workers.accounts.fields import WholeNumber, json_decoder
+from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
 from workers.rows import InvalidRow, split_rows
 from workers.venues.extended import Extended

@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.fields import NumberText, WholeNumber, json_decoder
+from workers.accounts.rows import Number, WholeNumber, json_decoder
 from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.extended import Extended
@@ -50,11 +50,11 @@ class _Order(msgspec.Struct):
     side: Literal["BUY", "SELL"]
     status: str
     #: Zero or null for one that closes a whole position.
-    size: NumberText | None = field(name="qty", default=None)
+    size: Number | None = field(name="qty", default=None)
     type: str | None = None
     client_id: int | str | None = field(name="externalId", default=None)
-    price: NumberText | None = None
-    filled: NumberText | None = field(name="filledQty", default=None)
+    price: Number | None = None
+    filled: Number | None = field(name="filledQty", default=None)
     reduce_only: bool | None = field(name="reduceOnly", default=None)
     updated: WholeNumber | None = field(name="updatedTime", default=None)
 
@@ -63,10 +63,10 @@ class _Trade(msgspec.Struct):
     id: int | str
     market: str
     side: Literal["BUY", "SELL"]
-    price: NumberText
-    size: NumberText = field(name="qty")
+    price: Number
+    size: Number = field(name="qty")
     order_id: int | str | None = field(name="orderId", default=None)
-    fee: NumberText | None = None
+    fee: Number | None = None
     is_taker: bool | None = field(name="isTaker", default=None)
     type: str = field(name="tradeType", default="TRADE")
     created: WholeNumber | None = field(name="createdTime", default=None)
@@ -76,29 +76,29 @@ class _Position(msgspec.Struct):
     market: str
     side: Literal["LONG", "SHORT"]
     #: Without a sign.
-    size: NumberText
+    size: Number
     status: str | None = None
-    entry_price: NumberText | None = field(name="openPrice", default=None)
-    mark_price: NumberText | None = field(name="markPrice", default=None)
-    liquidation_price: NumberText | None = field(name="liquidationPrice", default=None)
-    unrealised_pnl: NumberText | None = field(name="unrealisedPnl", default=None)
+    entry_price: Number | None = field(name="openPrice", default=None)
+    mark_price: Number | None = field(name="markPrice", default=None)
+    liquidation_price: Number | None = field(name="liquidationPrice", default=None)
+    unrealised_pnl: Number | None = field(name="unrealisedPnl", default=None)
     updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
 class _Balance(msgspec.Struct):
     asset: str = field(name="collateralName")
-    total: NumberText = field(name="balance")
-    equity: NumberText | None = None
-    for_trade: NumberText | None = field(name="availableForTrade", default=None)
-    for_withdrawal: NumberText | None = field(name="availableForWithdrawal", default=None)
-    initial_margin: NumberText | None = field(name="initialMargin", default=None)
+    total: Number = field(name="balance")
+    equity: Number | None = None
+    for_trade: Number | None = field(name="availableForTrade", default=None)
+    for_withdrawal: Number | None = field(name="availableForWithdrawal", default=None)
+    initial_margin: Number | None = field(name="initialMargin", default=None)
     updated: WholeNumber | None = field(name="updatedTime", default=None)
 
 
 class _SpotBalance(msgspec.Struct):
     asset: str
-    balance: NumberText
-    available: NumberText | None = field(name="availableToWithdraw", default=None)
+    balance: Number
+    available: Number | None = field(name="availableToWithdraw", default=None)
     updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 

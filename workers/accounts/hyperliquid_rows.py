@@ -13,7 +13,7 @@ import msgspec
 
 from ipc.decimals import difference, is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
-from workers.accounts.rows import Number, Row, rows_of
+from workers.accounts.rows import Number, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms
@@ -51,7 +51,7 @@ _TRADES: Final = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Lon
 _VENUE: Final = Hyperliquid()
 
 
-class _Order(Row):
+class _Order(msgspec.Struct):
     coin: str
     side: Literal["A", "B"]
     limitPx: Number  # noqa: N815 - the venue's names
@@ -66,7 +66,7 @@ class _Order(Row):
     reduceOnly: bool = False  # noqa: N815
 
 
-class _OrderUpdate(Row):
+class _OrderUpdate(msgspec.Struct):
     order: _Order
     status: str
     statusTimestamp: int | None = None  # noqa: N815
@@ -76,7 +76,7 @@ class _Liquidation(msgspec.Struct):
     liquidatedUser: str | None = None  # noqa: N815
 
 
-class _Fill(Row):
+class _Fill(msgspec.Struct):
     coin: str
     px: Number
     sz: Number
@@ -95,7 +95,7 @@ class _Leverage(msgspec.Struct):
     type: str = ""
 
 
-class _Position(Row):
+class _Position(msgspec.Struct):
     coin: str
     szi: Number
     entryPx: Number | None = None  # noqa: N815
@@ -108,25 +108,25 @@ class _AssetPosition(msgspec.Struct):
     position: _Position
 
 
-class _Summary(Row):
+class _Summary(msgspec.Struct):
     accountValue: Number  # noqa: N815
     totalMarginUsed: Number | None = None  # noqa: N815
 
 
-class _MarginState(Row):
+class _MarginState(msgspec.Struct):
     marginSummary: _Summary  # noqa: N815
     crossMaintenanceMarginUsed: Number | None = None  # noqa: N815
     withdrawable: Number | None = None
     time: int | None = None
 
 
-class _SpotBalance(Row):
+class _SpotBalance(msgspec.Struct):
     coin: str
     total: Number
-    hold: Number = Number("0")
+    hold: Number = "0"
 
 
-class _Delta(Row):
+class _Delta(msgspec.Struct):
     coin: str
     usdc: Number
     fundingRate: Number | None = None  # noqa: N815

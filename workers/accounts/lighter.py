@@ -32,9 +32,9 @@ from workers.accounts.account import (
     without_calls,
 )
 from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of, raw_rows
-from workers.accounts.fields import WholeNumber, json_decoder
 from workers.accounts.lighter_rows import Naming
 from workers.accounts.lighter_token import SECRETS, has_token, index_of, token_of
+from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
 from workers.rows import InvalidRow, each_row, split_rows
 from workers.venues.fields import ns_of_ms

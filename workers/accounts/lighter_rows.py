@@ -16,7 +16,7 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.topics import base_of
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.fields import NumberText, WholeNumber, json_decoder
+from workers.accounts.rows import Number, WholeNumber, json_decoder
 from workers.accounts.words import MarginMode, OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms, ns_of_us
@@ -55,9 +55,9 @@ _VENUE: Final = Lighter()
 class _Order(msgspec.Struct):
     order_index: WholeNumber
     market_index: WholeNumber
-    initial_base_amount: NumberText
-    filled_base_amount: NumberText
-    price: NumberText
+    initial_base_amount: Number
+    filled_base_amount: Number
+    price: Number
     is_ask: bool
     status: str
     type: str = ""
@@ -75,8 +75,8 @@ class _Order(msgspec.Struct):
 class _Trade(msgspec.Struct):
     trade_id: WholeNumber
     market_id: WholeNumber
-    size: NumberText
-    price: NumberText
+    size: Number
+    price: Number
     ask_id: WholeNumber
     bid_id: WholeNumber
     ask_account_id: WholeNumber
@@ -95,35 +95,35 @@ class _Position(msgspec.Struct):
     market_id: WholeNumber
     #: 1 or -1; the amount has none.
     sign: WholeNumber
-    position: NumberText
+    position: Number
     symbol: str | None = None
-    avg_entry_price: NumberText | None = None
-    unrealized_pnl: NumberText | None = None
-    liquidation_price: NumberText | None = None
+    avg_entry_price: Number | None = None
+    unrealized_pnl: Number | None = None
+    liquidation_price: Number | None = None
     margin_mode: WholeNumber | None = None
 
 
 class _Asset(msgspec.Struct):
     symbol: str
     #: What the spot side holds; :attr:`margin_balance` is apart from it.
-    balance: NumberText
-    locked_balance: NumberText | None = None
+    balance: Number
+    locked_balance: Number | None = None
     #: The collateral of the perpetual side.
-    margin_balance: NumberText | None = None
+    margin_balance: Number | None = None
 
 
 class _Stats(msgspec.Struct):
-    portfolio_value: NumberText | None = None
-    available_balance: NumberText | None = None
+    portfolio_value: Number | None = None
+    available_balance: Number | None = None
 
 
 class _Summary(msgspec.Struct):
     """What REST says of the account's margin."""
 
-    available_balance: NumberText | None = None
-    total_asset_value: NumberText | None = None
-    cross_initial_margin_requirement: NumberText | None = None
-    cross_maintenance_margin_requirement: NumberText | None = None
+    available_balance: Number | None = None
+    total_asset_value: Number | None = None
+    cross_initial_margin_requirement: Number | None = None
+    cross_maintenance_margin_requirement: Number | None = None
 
 
 _order_rows: Final = json_decoder(_Order)

@@ -34,9 +34,9 @@ from workers.accounts.account import (
     pinging_often,
 )
 from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of
-from workers.accounts.fields import json_decoder
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
 from workers.accounts.paradex_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, Naming
+from workers.accounts.rows import json_decoder
 from workers.accounts.secrets import Secrets
 from workers.rows import InvalidRow, split_rows
 from workers.venues.paradex import Paradex

@@ -14,7 +14,7 @@ import msgspec
 from ipc.decimals import difference, is_zero
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
 from workers.accounts.answers import events_of
-from workers.accounts.fields import NumberText, WholeNumber, converted, json_decoder
+from workers.accounts.rows import Number, WholeNumber, converted, json_decoder
 from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms
@@ -42,13 +42,13 @@ class _Order(msgspec.Struct):
     id: int | str
     market: str
     side: Literal["BUY", "SELL"]
-    size: NumberText
-    remaining_size: NumberText
+    size: Number
+    remaining_size: Number
     status: str
     type: str | None = None
-    price: NumberText | None = None
+    price: Number | None = None
     #: Of what was filled; empty when nothing was.
-    average: NumberText | None = msgspec.field(name="avg_fill_price", default=None)
+    average: Number | None = msgspec.field(name="avg_fill_price", default=None)
     client_id: int | str | None = None
     #: Empty while the order lives, and when it was filled.
     cancel_reason: str | None = None
@@ -60,10 +60,10 @@ class _Fill(msgspec.Struct):
     id: int | str
     market: str
     side: Literal["BUY", "SELL"]
-    price: NumberText
-    size: NumberText
+    price: Number
+    size: Number
     order_id: int | str | None = None
-    fee: NumberText | None = None
+    fee: Number | None = None
     fee_currency: str | None = None
     liquidity: str | None = None
     fill_type: str = "FILL"
@@ -73,34 +73,34 @@ class _Fill(msgspec.Struct):
 class _Position(msgspec.Struct):
     market: str
     #: Signed as text, not so in binary frames.
-    size: NumberText
+    size: Number
     side: str | None = None
     status: str | None = None
-    average_entry_price: NumberText | None = None
-    mark_price: NumberText | None = None
-    unrealized_pnl: NumberText | None = None
-    liquidation_price: NumberText | None = None
+    average_entry_price: Number | None = None
+    mark_price: Number | None = None
+    unrealized_pnl: Number | None = None
+    liquidation_price: Number | None = None
     last_updated_at: WholeNumber | None = None
 
 
 class _Account(msgspec.Struct):
-    account_value: NumberText | None = None
-    free_collateral: NumberText | None = None
-    initial_margin_requirement: NumberText | None = None
-    maintenance_margin_requirement: NumberText | None = None
+    account_value: Number | None = None
+    free_collateral: Number | None = None
+    initial_margin_requirement: Number | None = None
+    maintenance_margin_requirement: Number | None = None
     updated_at: WholeNumber | None = None
 
 
 class _BalanceEvent(msgspec.Struct):
     """What a fill or a payment made of the settlement asset."""
 
-    settlement_asset_balance_after: NumberText | None = None
+    settlement_asset_balance_after: Number | None = None
     created_at: WholeNumber | None = None
 
 
 class _Balance(msgspec.Struct):
     token: str
-    size: NumberText
+    size: Number
     last_updated_at: WholeNumber | None = None
 
 

@@ -2,48 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final, TypeVar
+import re
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from ipc.errors import DecodeError
 from workers.rows import InvalidRow, each_row
 
-__all__ = ["Number", "Row", "row_of", "rows_of"]
+__all__ = ["Number", "WholeNumber", "converted", "json_decoder", "row_of", "rows_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: A whole number as text; no id or time has more digits.
+_WHOLE: Final = re.compile(r"-?[0-9]{1,40}(?:\.0*)?")
 
-class Number(str):
-    """Decimal text as the venue wrote it, as a JSON number or as text; whether it is a decimal is checked later."""
+if TYPE_CHECKING:
+    Number: TypeAlias = str
+    WholeNumber: TypeAlias = int
+else:
 
-    __slots__ = ()
+    class Number(ABC):  # noqa: B024 - it stands for its subclasses alone
+        """A field's type: text, which may be written as a JSON number; whether it is a decimal is checked later."""
+
+    class WholeNumber(ABC):  # noqa: B024
+        """A field's type: an integer, which the venue may write as text, or as a fraction of zero (``8.0``)."""
+
+    Number.register(str)
+    WholeNumber.register(int)
 
 
-class Row(msgspec.Struct):
-    """A row with fields of type :class:`Number`; these hold plain ``str`` once it is decoded, which can be encoded."""
+def json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return a decoder for a type with fields of :class:`Number` or :class:`WholeNumber`.
 
-    def __post_init__(self) -> None:
-        """Make text of the numbers."""
-        for name in self.__struct_fields__:
-            if type(value := getattr(self, name)) is Number:
-                setattr(self, name, str(value))
+    Fractions keep the digits that the venue wrote; none becomes a float.
+    """
+    return msgspec.json.Decoder(kind, dec_hook=_field, float_hook=str)
 
 
-#: A float would lose digits, so a number with a point or an exponent stays text.
-_any: Final = msgspec.json.Decoder(float_hook=str)
+def converted(members: Mapping[str, Any], kind: type[T]) -> T:
+    """Return a struct made of members as :func:`json_decoder` would decode them.
+
+    Raises:
+        ValidationError: A member is missing or of another type.
+    """
+    return msgspec.convert(members, kind, dec_hook=_field)
 
 
 def row_of(data: bytes | memoryview | msgspec.Raw, kind: type[T], what: str) -> T:
-    """Decode a row or an answer with fields of type :class:`Number`.
+    """Decode a row or an answer with fields of type :class:`Number` or :class:`WholeNumber`.
 
     Raises:
         DecodeError: It does not have the documented shape.
     """
     try:
-        return msgspec.convert(_any.decode(data), kind, dec_hook=_number)
+        return json_decoder(kind).decode(data)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"malformed {what}: {error}") from error
 
@@ -53,14 +69,19 @@ def rows_of(rows: Iterable[msgspec.Raw], kind: type[T], parse: Callable[[T], R],
 
     Args:
         rows: Not decoded yet.
-        kind: What a row is; with fields of type :class:`Number` it must be a :class:`Row`.
+        kind: What a row is.
         parse: May raise what :func:`workers.rows.each_row` allows.
         what: What the rows are called in the report: the venue's channel or call.
     """
-    return each_row(rows, lambda row: parse(row_of(row, kind, what)), what)
+    decoder = json_decoder(kind)
+    return each_row(rows, lambda row: parse(decoder.decode(row)), what)
 
 
-def _number(kind: type, value: Any) -> Any:
+def _field(kind: Any, value: Any) -> Any:
     if kind is Number and isinstance(value, str | int) and not isinstance(value, bool):
-        return Number(value)
-    raise ValueError(f"Expected `str | number`, got `{type(value).__name__}`")
+        return str(value)
+    if kind is WholeNumber and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is WholeNumber and isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    raise ValueError(f"expected a number, got {type(value).__name__}")

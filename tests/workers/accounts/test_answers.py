@@ -12,13 +12,13 @@ from fake_account import order
 
 from workers.accounts import answers as module
 from workers.accounts.answers import all_pages, page_of, raw_rows
-from workers.accounts.fields import NumberText, WholeNumber, converted, json_decoder
+from workers.accounts.rows import Number, WholeNumber, converted, json_decoder
 from workers.rows import InvalidRow
 from workers.venues.venue import Request
 
 
 class Row(msgspec.Struct):
-    number: NumberText | None = None
+    number: Number | None = None
     whole: WholeNumber | None = None
 
 

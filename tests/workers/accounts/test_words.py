@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from workers.accounts.rows import Number, Row, row_of
-from workers.accounts.words import above_zero, margin_mode, order_status, priced, without_values
+from workers.accounts.rows import Number, row_of
+from workers.accounts.words import above_zero, fill_type, margin_mode, order_status, priced, without_values
 
 TABLE: Any = {"DONE": "filled", "GONE": "canceled", "NO": "rejected", "LIVE": "open"}
 
@@ -53,6 +54,21 @@ def test_margin_modes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "liquidity", "kind"),
+    [
+        ("FORCED", "taker", "liquidation"),
+        ("FORCED", None, "liquidation"),
+        ("FORCED", "maker", "trade"),
+        ("LIQUIDATION", "maker", "trade"),
+        ("ADL", "maker", "adl"),
+        ("A_NEW_WORD", "maker", "a_new_word"),
+    ],
+)
+def test_a_liquidation_is_one_for_the_account_that_takes(word: str, liquidity: str | None, kind: str) -> None:
+    assert fill_type({"FORCED": "liquidation", "ADL": "adl"}, word, liquidity) == kind
+
+
+@pytest.mark.parametrize(
     ("error", "shown"),
     [
         ("price '81000.5': negative", "price …: negative"),
@@ -67,7 +83,7 @@ def test_the_values_in_an_error_are_not_shown(error: str, shown: str) -> None:
     assert without_values(error) == shown
 
 
-class Pair(Row):
+class Pair(msgspec.Struct):
     a: Number
     b: Number | None = None
 
@@ -76,7 +92,7 @@ def test_numbers_are_kept_to_the_last_digit_however_they_are_written() -> None:
     pair = row_of(b'{"a": 12345678901234567.123456789, "b": "0.10"}', Pair, "pairs")
     assert (pair.a, pair.b) == ("12345678901234567.123456789", "0.10")
     assert type(pair.a) is str
-    assert row_of(b'{"a": 7, "b": null}', Pair, "pairs") == Pair(Number("7"), None)
+    assert row_of(b'{"a": 7, "b": null}', Pair, "pairs") == Pair("7", None)
 
 
 @pytest.mark.parametrize("body", [b'{"a": true}', b'{"a": []}', b'{"a": null}', b"{}", b"5", b"[" * 100_000])
