@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import ClassVar, Final, TypeVar
 
 import msgspec
@@ -50,8 +51,10 @@ _SUBSCRIPTIONS: Final = ("orderUpdates", "userFills", "userFundings", "userEvent
 _PAGE: Final = 2000
 _PAGES: Final = 50
 _DEX_FORM: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-#: Exchanges of builders that a look asks for at most: each costs 22 of the 1200 that a minute allows.
+#: Exchanges of builders that a look asks for at most; the state of each costs 2 of the 1200 that a minute allows.
 _DEXES: Final = 50
+#: Exchanges that the account was not seen on whose open orders are asked for in one look.
+_IN_TURN: Final = 2
 #: States of orders that are not over.
 _ALIVE: Final = frozenset({"open", "untriggered"})
 _ZERO_EQUITY: Final = (
@@ -231,23 +234,22 @@ class HyperliquidAccount(AccountSide):
         markets: Markets,
         account: str,
         since_ms: int,
-        now_wall_ns: int,  # noqa: ARG002
+        now_wall_ns: int,
     ) -> Steps[Snapshot]:
-        """Fills first: an order that they fill is then asked for after them. Each exchange has lists of its own."""
+        """Fills before orders: one that they fill is then asked for after them. Each exchange has lists of its own."""
         look = _Look(login.token, markets, account)
-        yield from _look_at_fills(look, since_ms)
-        yield from _look_at_payments(look, since_ms)
-        history = yield from _look_at_history(look)
-        names = yield from _dex_names(look)
-        seen = {dex_of(event.venue_symbol or "") for event in (*look.events, *history)}
-        for dex in sorted({CORE, *names, *seen}):
-            yield from _look_at_dex(look, dex)
+        yield from _look_at_state(look, CORE)
         body = yield _info("spotClearinghouseState", look.address, 2)
         spot = parsed(_rest_spot, body, "spotClearinghouseState")
         balances = rows.balances(spot.balances, "spotClearinghouseState", account, snapshot=True)
         look.note(balances)
-        if not history and look.is_empty():
-            yield from _check_role(look.address)
+        if look.is_empty():
+            yield from _check_role(look.address)  # before the budget is spent
+        yield from _look_at_fills(look, since_ms)
+        yield from _look_at_payments(look, since_ms)
+        history = yield from _look_at_history(look)
+        yield from _look_at_open_orders(look, CORE)
+        yield from _look_at_builders(look, history, now_wall_ns)
         return Snapshot(
             tuple(look.events),
             frozenset(look.open_orders),
@@ -332,27 +334,60 @@ def _dex_names(look: _Look) -> Steps[list[str]]:
     return [name for name in names if _DEX_FORM.fullmatch(name)][:_DEXES]
 
 
-def _look_at_dex(look: _Look, dex: str) -> Steps[None]:
-    """Open orders, positions and, of the venue's own exchange, margin.
+def _look_at_builders(look: _Look, history: Iterable[Order], now_wall_ns: int) -> Steps[None]:
+    """Positions on every builder's exchange; open orders on those that the account is seen on, and some others in turn.
+
+    A list of open orders costs ten times as much as a state, and there are many exchanges.
+    """
+    seen = {dex_of(event.venue_symbol or "") for event in (*look.events, *history)} - {CORE}
+    names = yield from _dex_names(look)
+    for dex in sorted({*names, *seen}):
+        if (yield from _look_at_state(look, dex)):
+            seen.add(dex)
+    for dex in sorted(seen | _some({*names} - seen, now_wall_ns)):
+        yield from _look_at_open_orders(look, dex)
+
+
+def _some(dexes: Iterable[str], now_wall_ns: int) -> set[str]:
+    """Return a few of the exchanges, others at each time: after a while all of them had their turn."""
+    return set(sorted(dexes, key=lambda dex: sha256(f"{dex}:{now_wall_ns}".encode()).digest())[:_IN_TURN])
+
+
+def _look_at_state(look: _Look, dex: str) -> Steps[bool]:
+    """Note positions and, of the venue's own exchange, margin; return whether there is a position.
 
     Raises:
-        DecodeError: An answer of the venue's own exchange is not what it should be; that of a builder's is left out.
+        DecodeError: The answer of the venue's own exchange is not what it should be; that of a builder's is left out.
     """
-    where = {"dex": dex} if dex else {}
-    body = yield _info("frontendOpenOrders", look.address, 20, **where)
-    with _tolerating(look, dex):
-        page = parsed(_raw_rows, body, "frontendOpenOrders")
-        items = rows.open_orders(page, "frontendOpenOrders", look.markets, look.account)
-        look.open_orders |= {order.order_id for order in split_rows(items)[0]}
-        if look.note(items):
-            look.orders_of.add(dex)
-    body = yield _info("clearinghouseState", look.address, 2, **where)
+    body = yield _info("clearinghouseState", look.address, 2, **_where(dex))
     with _tolerating(look, dex):
         state = parsed(_states, body, "clearinghouseState")
         if look.note(_positions(state, look.markets, look.account, snapshot=True)):
             look.positions_of.add(dex)
         if dex == CORE:
             look.note(rows.margins([msgspec.Raw(body)], "clearinghouseState", look.account, snapshot=True))
+        return bool(state.assetPositions)
+    return False
+
+
+def _look_at_open_orders(look: _Look, dex: str) -> Steps[None]:
+    """Note open orders.
+
+    Raises:
+        DecodeError: As :func:`_look_at_state`.
+    """
+    body = yield _info("frontendOpenOrders", look.address, 20, **_where(dex))
+    with _tolerating(look, dex):
+        page = parsed(_raw_rows, body, "frontendOpenOrders")
+        items = rows.open_orders(page, "frontendOpenOrders", look.markets, look.account)
+        look.open_orders |= {order.order_id for order in split_rows(items)[0]}
+        if look.note(items):
+            look.orders_of.add(dex)
+
+
+def _where(dex: str) -> dict[str, str]:
+    """Return the member that names an exchange; the venue's own has no name."""
+    return {"dex": dex} if dex else {}
 
 
 @contextmanager

@@ -141,19 +141,19 @@ class Info:
 
     def __init__(self, **changes: Any) -> None:
         self.answers: dict[str, Any] = {
+            "clearinghouseState": [state(held())],
+            "spotClearinghouseState": [{"balances": [spot()]}],
             "userFillsByTime": [[trade()]],
             "userFunding": [[{"time": MS, "hash": "0x0", "delta": {"type": "funding", **funding()}}]],
             "historicalOrders": [[update(), update("canceled", oid=5)]],
-            "perpDexs": [[None]],
             "frontendOpenOrders": [[order(isTrigger=False, orderType="Limit", reduceOnly=False)]],
-            "clearinghouseState": [state(held())],
-            "spotClearinghouseState": [{"balances": [spot()]}],
+            "perpDexs": [[None]],
         } | changes
         self.asked: list[dict[str, Any]] = []
 
-    def drive(self, since_ms: int = MS - 1000) -> Any:
+    def drive(self, since_ms: int = MS - 1000, now_ns: int = NS) -> Any:
         login = drive(SIDE.login(address(), "wss://x/ws", MARKETS, NS), {}).result
-        steps = SIDE.snapshot(login, address(), MARKETS, "desk", since_ms, NS)
+        steps = SIDE.snapshot(login, address(), MARKETS, "desk", since_ms, now_ns)
         request = next(steps)
         try:
             while True:
@@ -485,10 +485,10 @@ def test_the_whole_account() -> None:
     told = info.drive()
     assert info.kinds() == list(info.answers)
     assert all(query["user"] == LOWER for query in info.asked if query["type"] != "perpDexs")
-    assert [query["weight"] for query in info.asked] == [20, 20, 20, 20, 20, 2, 2]
+    assert [query["weight"] for query in info.asked] == [2, 2, 20, 20, 20, 20, 20]
     assert told.open_orders == {"300000000017"}
     kinds = [type(event) for event in told.events]
-    assert kinds == [Fill, Payment, Order, Order, Position, Margin, Balance]
+    assert kinds == [Position, Margin, Balance, Fill, Payment, Order, Order]
     assert all(event.snapshot for event in told.events)
     orders = [(event.order_id, event.status) for event in told.events if isinstance(event, Order)]
     assert orders == [("5", "canceled"), ("300000000017", "open")]
@@ -517,7 +517,7 @@ def test_the_newest_state_of_an_order_stands_last() -> None:
 def test_fills_and_payments_are_asked_for_from_a_time_on() -> None:
     info = Info()
     info.drive(since_ms=MS - 5)
-    assert [query.get("startTime") for query in info.asked] == [MS - 5, MS - 5, None, None, None, None, None]
+    assert [query.get("startTime") for query in info.asked] == [None, None, MS - 5, MS - 5, None, None, None]
 
 
 def test_fills_are_asked_for_page_by_page_each_from_the_last_time_of_the_one_before() -> None:
@@ -526,7 +526,7 @@ def test_fills_are_asked_for_page_by_page_each_from_the_last_time_of_the_one_bef
     info = Info(userFillsByTime=[first, second])
     told = info.drive(since_ms=MS)
     assert info.kinds().count("userFillsByTime") == 2
-    assert info.asked[1]["startTime"] == MS + 2000
+    assert info.asked[3]["startTime"] == MS + 2000
     ids = [event.fill_id for event in told.events if isinstance(event, Fill)]
     assert ids == [str(number) for number in range(1, 2003)]
 
@@ -569,11 +569,11 @@ def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_
         spotClearinghouseState=[{"balances": [spot(), spot(total=None)]}],
     ).drive()
     assert [row.what for row in told.invalid] == [
+        "clearinghouseState",
+        "spotClearinghouseState",
         "userFillsByTime",
         "userFunding",
         "frontendOpenOrders",
-        "clearinghouseState",
-        "spotClearinghouseState",
     ]
     assert told.open_orders == {"7"}
     assert [covers("BTC") for covers in (told.orders_of, told.positions_of, told.balances_of)] == [False] * 3
@@ -600,6 +600,27 @@ def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts(
             False,
             False,
         ]
+
+
+def test_open_orders_are_asked_for_where_the_account_is_seen_and_elsewhere_in_turn() -> None:
+    names = [{"name": f"d{number}"} for number in range(10)]
+    asked = set()
+    for minute in range(40):
+        info = Info(
+            **{
+                "perpDexs": [[None, *names]],
+                "userFillsByTime": [[trade(coin="d1:A")]],
+                "clearinghouseState d2": [state(held(coin="d2:A"))],
+            }
+        )
+        told = info.drive(now_ns=NS + minute * 60 * 10**9)
+        of = [query.get("dex", "") for query in info.asked if query["type"] == "frontendOpenOrders"]
+        assert len(of) == 5
+        assert {"", "d1", "d2"} <= set(of)
+        assert all(told.orders_of(f"{dex}:B" if dex else "BTC") for dex in of)
+        assert all(told.positions_of(f"d{number}:B") for number in range(10))
+        asked.update(of)
+    assert asked == {"", *(name["name"] for name in names)}
 
 
 @pytest.mark.parametrize("names", [b"null", b"{}", b"<html>", b"Failed to deserialize the JSON body"])
@@ -636,7 +657,7 @@ def test_any_other_empty_account_is_one(answer: Any) -> None:
     info = Info(**empty(userRole=[answer]))
     told = info.drive()
     assert [type(event) for event in told.events] == [Margin]
-    assert info.asked[-1]["weight"] == 60
+    assert [query["weight"] for query in info.asked if query["type"] == "userRole"] == [60]
 
 
 def empty(**changes: Any) -> dict[str, Any]:
