@@ -246,10 +246,12 @@ def _decode_other(payload: bytes | memoryview, malformed: Exception) -> list[Acc
 def _change_items(frame: _AccountUpdate, markets: Markets, account: str) -> list[AccountItem]:
     """Return what changed of balances and positions, and the funding that was paid."""
     at_ns, changes, what = ns_of_ms(frame.matched_ms or frame.pushed_ms), frame.changes, "ACCOUNT_UPDATE"
-    items: list[AccountItem] = [*rows.changed_balances(changes, at_ns, what, account)]
+    balances = rows.changed_balances(changes, at_ns, what, account)
+    items: list[AccountItem] = [*balances]
     items += rows.changed_positions(changes, at_ns, what, markets, account)
     if changes.reason == "FUNDING_FEE":
-        items += rows.payments(changes, at_ns, what, markets, account)
+        readable = [raw for raw, one in zip(changes.balances, balances, strict=True) if not isinstance(one, InvalidRow)]
+        items += rows.payments(readable, changes, at_ns, what, markets, account)
     return items
 
 

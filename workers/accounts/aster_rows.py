@@ -283,15 +283,25 @@ def changed_positions(
 
 
 def payments(
-    changes: Changes, at_ns: int | None, what: str, markets: Markets, account: str
+    rows: Iterable[msgspec.Raw], changes: Changes, at_ns: int | None, what: str, markets: Markets, account: str
 ) -> list[Payment | InvalidRow]:
-    """Return the funding that was paid; only that of an isolated position says which market it is for."""
+    """Return the funding that was paid; only that of an isolated position says which market it is for.
+
+    Args:
+        rows: Those of the balances that could be read; the others were reported as such.
+        changes: The frame's.
+        at_ns: When.
+        what: What the rows are called in a report.
+        markets: The markets that are known.
+        account: The account's name.
+    """
     symbols = rows_of(changes.positions[:1], _PushedPosition, lambda row: row.symbol, what)
     named = [symbol for symbol in symbols if not isinstance(symbol, InvalidRow)]
     listing = _listing(named[0], markets) if named else None
-    paid = rows_of(changes.balances, _PushedBalance, lambda row: list(_paid(row, listing, at_ns, account)), what)
-    # Rows that cannot be read were reported as balances.
-    return [payment for found in paid if not isinstance(found, InvalidRow) for payment in found]
+    found: list[Payment | InvalidRow] = []
+    for paid in rows_of(rows, _PushedBalance, lambda row: list(_paid(row, listing, at_ns, account)), what):
+        found += [paid] if isinstance(paid, InvalidRow) else paid
+    return found
 
 
 def _paid(row: _PushedBalance, listing: Listing | None, at_ns: int | None, account: str) -> Iterator[Payment]:

@@ -301,7 +301,7 @@ def _look_at_payments(look: _Look, since_ms: int) -> Steps[None]:
 
 
 def _look_at_history(look: _Look) -> Steps[list[Order]]:
-    """Note how orders ended; return all that is told of orders, newest first.
+    """Note how orders ended; return all orders of the history, newest first.
 
     The last event of an order stands, so they are noted oldest first. What is open, the lists of open orders say.
     """

@@ -326,7 +326,7 @@ def _position(row: _Position, at_ns: int | None, markets: Markets, account: str,
 
 
 def margins(states: Iterable[msgspec.Raw], what: str, account: str, *, snapshot: bool) -> list[Margin | InvalidRow]:
-    """Return the margin that each state tells of."""
+    """Return the margin of each state."""
     return rows_of(states, _MarginState, lambda row: _margin(row, account, snapshot=snapshot), what)
 
 

@@ -317,6 +317,14 @@ def test_a_net_is_not_guessed(ledger: Ledger, name: Any) -> None:
     assert [one.size for one in ledger.nets() if isinstance(one, Position)] == ["5"]
 
 
+def test_a_leg_that_never_was_is_flat_only_where_the_last_list_was_complete(ledger: Ledger) -> None:
+    ledger.flat_positions([], ledger.pushes, nothing)
+    assert net(ledger, leg("long", "5")) is None
+    ledger.flat_positions([], ledger.pushes, btc_alone)
+    assert net(ledger, leg("long", "5", market="ETH")) is None
+    assert net(ledger, leg("long", "6")).size == "6"
+
+
 def test_each_leg_is_judged_by_itself(ledger: Ledger) -> None:
     net(ledger, leg("long", "20", ns=5), leg("short", "-10", ns=5))
     asked_at = ledger.pushes

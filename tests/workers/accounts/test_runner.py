@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock, FakeStop
-from fake_account import ALIAS, LOGIN, SLOT, FakeClient, FakeSide, FakeTransport, order
+from fake_account import ALIAS, LOGIN, SLOT, FakeClient, FakeSide, FakeTransport, fill, order
 from fake_publisher import FakePublisher
 from fake_venue import BTC, ETH, FakeVenue
 
@@ -59,6 +59,10 @@ class Bench:
         return AccountRunner(*own, self.board, "context", listener, 77, stop or Event())
 
     @property
+    def fills(self) -> list[Any]:
+        return [event for topic, event in self.publisher.sent if topic.startswith("fill.")]
+
+    @property
     def described(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((self.path / "lighter.account.json").read_text())
         return found
@@ -93,6 +97,13 @@ def test_it_has_two_threads_and_two_sessions_behind_the_public_ones(bench: Bench
         watched.row[SessionWord.FRAMES] = 5 + number
     rows = [bench.board.session(SLOT, ACCOUNT_SESSION + number) for number in (0, 1)]
     assert [row[SessionWord.FRAMES] for row in rows] == [5, 6]
+
+
+def test_what_was_published_is_not_published_by_the_next_life_of_the_same_account(bench: Bench) -> None:
+    for alias, published in ((ALIAS, 1), (ALIAS, 1), ("other", 2), (ALIAS, 2)):
+        made = bench.make(account=alias)
+        made.statement.pushed([fill("a", snapshot=True)])
+        assert len(bench.fills) == published
 
 
 def test_its_state_stands_in_the_accounts_cell(bench: Bench) -> None:

@@ -257,7 +257,7 @@ def test_quantity_decides_before_the_word(aster: Account, word: str, filled: str
 # --- fills and payments -------------------------------------------------------------------------------------------
 
 
-def test_a_forced_reduction_is_one_whoever_was_liquidated(hyperliquid: Account) -> None:
+def test_a_forced_reduction_is_adl_and_their_liquidation_is_our_trade(hyperliquid: Account) -> None:
     theirs = {"liquidatedUser": "0x" + 40 * "c", "markPx": "2500.0", "method": "backstop"}
     hyperliquid.push({"channel": "user", "data": {"fills": [hl_fill(4, dir="Auto-Deleveraging")]}})
     row = hl_fill(5, dir="Auto-Deleveraging", crossed=True, liquidation=theirs)
