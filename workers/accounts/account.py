@@ -140,6 +140,7 @@ class Snapshot:
             payments that were asked for.
         open_orders: Ids of all orders that are open in the markets that ``orders_of`` covers.
         invalid: Rows of the answers that were left out.
+        has_all_fills: Every fill since the requested time was read; otherwise the next look asks from the same time.
         orders_of: Where an order that is not in ``open_orders`` is open no more.
         positions_of: Where a position, or a leg, that is not in ``events`` is flat.
         balances_of: Which assets are held no more when they are not in ``events``.
@@ -149,6 +150,7 @@ class Snapshot:
     events: tuple[AccountEvent | Leg, ...]
     open_orders: frozenset[str]
     invalid: tuple[InvalidRow, ...] = ()
+    has_all_fills: bool = True
     orders_of: Covers = everything
     positions_of: Covers = everything
     balances_of: Covers = everything

@@ -48,11 +48,13 @@ class Pages(Generic[Event]):
         events: In the venue's order.
         invalid: Rows that were left out.
         is_whole: Every page was read and every row was valid: what is missing here is missing at the venue.
+        is_cut: The list ended before its last page.
     """
 
     events: list[Event]
     invalid: list[InvalidRow]
     is_whole: bool
+    is_cut: bool
 
 
 def raw_rows(section: msgspec.Raw) -> list[msgspec.Raw]:
@@ -148,4 +150,4 @@ def all_pages(
     events, invalid = split_rows(items)
     if not is_whole:
         invalid.append(InvalidRow(what, f"the list ends early, after {len(cursors)} pages"))
-    return Pages(events, invalid, is_whole=not invalid)
+    return Pages(events, invalid, is_whole=not invalid, is_cut=not is_whole)

@@ -171,6 +171,7 @@ class ExtendedAccount(AccountSide):
             ),
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread),
+            has_all_fills=not fills.is_cut,
             orders_of=everything if opened.is_whole else nothing,
             positions_of=everything if positions.is_whole else nothing,
             # The balance is that of the collateral; what else is held, the stream alone tells.

@@ -208,6 +208,7 @@ class LighterAccount(AccountSide):
             ),
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *invalid, *unread, *unseen),
+            has_all_fills=not fills.is_cut,
             orders_of=everything if opened.is_whole else nothing,
             positions_of=nothing if invalid else everything,
             balances_of=nothing if unread else everything,

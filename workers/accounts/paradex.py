@@ -177,6 +177,7 @@ class ParadexAccount(AccountSide):
             ),
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread, *balances.invalid),
+            has_all_fills=not fills.is_cut,
             orders_of=everything if opened.is_whole else nothing,
             positions_of=everything if positions.is_whole else nothing,
             balances_of=everything if balances.is_whole else nothing,

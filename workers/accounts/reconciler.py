@@ -177,7 +177,8 @@ class Reconciler:
                 self._put_off(login, told)
             return
         is_whole = self._statement.answered(snapshot, asked_at)
-        self._remember(asked_wall_ns)
+        if snapshot.has_all_fills:
+            self._remember(asked_wall_ns)
         with self._lock:
             if self._login is not login:
                 return

@@ -108,3 +108,4 @@ def test_a_list_of_too_many_pages_is_not_whole(monkeypatch: pytest.MonkeyPatch) 
     assert [event.order_id for event in result.events] == ["1", "2", "3"]
     assert not result.is_whole
     assert result.invalid == [InvalidRow("orders", "the list ends early, after 3 pages")]
+    assert result.is_cut

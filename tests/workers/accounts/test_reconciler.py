@@ -293,6 +293,13 @@ def test_a_look_that_failed_is_not_remembered(looking: Looking) -> None:
     assert looking.since_s[-1] == pytest.approx(300)
 
 
+def test_fills_of_a_list_that_was_cut_are_asked_for_again(looking: Looking) -> None:
+    looking.side.snapshots = [dataclasses.replace(NOTHING, has_all_fills=False), NOTHING, NOTHING]
+    looking.log_in()
+    looking.run(2.5 * MINUTE)
+    assert looking.since_s == pytest.approx([DAY, DAY - MINUTE, 300 - MINUTE], abs=1)
+
+
 def test_the_look_of_an_account_with_another_name_is_not_taken_for_its_own(looking: Looking) -> None:
     looking.log_in()
     looking.run(1)
