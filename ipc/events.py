@@ -246,7 +246,8 @@ class Instrument(Event, tag="instrument", gc=False):
     #: The venue's numeric or other id, as text.
     market_id: str | None
     funding_interval_s: int | None
-    status: Literal["active", "halted", "delisted"]
+    #: ``active``, ``halted``, ``delisted``, or the venue's own word where it is none of these for sure.
+    status: str
 
 
 class AccountEvent(Event, gc=False):

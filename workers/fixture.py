@@ -25,7 +25,7 @@ from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
 from workers.actions import Publication
 from workers.session import Session, cause_after
-from workers.venues.venue import Listing, Venue
+from workers.venues.venue import Listing, Venue, answered
 
 __all__ = ["Fixture", "Player", "load"]
 
@@ -221,7 +221,7 @@ class Player:
         if record.reason:
             return session.fetched(route, purpose, None, _reason(record.reason), now_ns)
         try:
-            book = self._venue.parse_book(record.payload, route.listing)
+            book = answered(self._venue.parse_book, record.payload, route.listing)
         except DecodeError:
             return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
         return session.fetched(route, purpose, book, None, now_ns)

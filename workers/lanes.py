@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from ipc.board import Board, CellWord, Row, SessionWord, WorkerWord
+from ipc.checks import checked
 from ipc.errors import DecodeError
 from ipc.events import Event, Funding, Mark
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
@@ -24,13 +25,18 @@ from workers.actions import Fetch
 from workers.backoff import POLL_INIT, Backoff
 from workers.connection import Connection, Fetched
 from workers.cut import Cutter
+from workers.intervals import FundingIntervals
+from workers.markets import nameless
 from workers.rest import RestBudget, RestClient, RestError
+from workers.rows import InvalidRow, each_row, split_rows
 from workers.settings import WorkerSettings
-from workers.venues.venue import Listing, Poll, Request, Venue
+from workers.venues.venue import Listing, Poll, Request, Venue, answered
 
 __all__ = ["FetchLane", "PollLane"]
 
 log = get_log(__name__)
+
+T = TypeVar("T")
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -49,6 +55,8 @@ _GONE: Final = frozenset({400, 404})
 #: Of the venue's limit, for all that is not needed to get a book: looking whether one is quiet or mute.
 _LOOKING_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
+#: Names that one line of the log shows.
+_SHOWN_NAMES: Final = 20
 #: Without an answer for these the venue may be well: our budget is spent, or nobody resolves names for us.
 _NOT_THE_VENUE: Final = frozenset({Reason.RATE_LIMITED, Reason.DNS_FAILED})
 #: From this HTTP status on it is the server that failed (RFC 9110 section 15.6).
@@ -64,6 +72,8 @@ class _Lane:
         self.name = name
         self.cutter = Cutter()
         self.row = board.session(settings.slot, number)
+        #: Rows that were left out of answers.
+        self.invalid_rows = 0
         self._venue = venue
         self._settings = settings
         self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
@@ -92,6 +102,26 @@ class _Lane:
         self._answered()
         return body
 
+    def _parsed(self, parse: Callable[..., T], *arguments: object) -> T:
+        """What a parser makes of an answer.
+
+        Raises:
+            DecodeError: The answer is not what it should be; a parser's own fault is logged with its traceback.
+        """
+        try:
+            return answered(parse, *arguments)
+        except DecodeError as error:
+            if error.__cause__ is not None and not isinstance(error.__cause__, ValueError | RecursionError):
+                log.exception("rest.parser_failed", venue=self._settings.venue, lane=self.name, error=error.what)
+            raise
+
+    def _report_invalid(self, what: str, rows: Sequence[InvalidRow]) -> None:
+        """Count and log the rows that were left out of an answer; of many the first says what is wrong."""
+        if rows:
+            self.invalid_rows += len(rows)
+            fields = {"venue": self._settings.venue, "answer": what, "rows": len(rows)}
+            log.warning("rest.invalid_row", **fields, what=rows[0].what, error=rows[0].error)
+
     def _answered(self) -> None:
         self.unanswered_since_ns = 0
         self.answered_ns = time.monotonic_ns()
@@ -115,6 +145,7 @@ class PollLane(_Lane):
     Args:
         found: Called with the venue's list each time it was read.
         stop: Set when the worker ends.
+        intervals: The worker's disproved funding intervals; None for some of its own.
     """
 
     def __init__(
@@ -127,8 +158,14 @@ class PollLane(_Lane):
         publisher: Publisher,
         found: Callable[[list[Listing]], None],
         stop: threading.Event,
+        intervals: FundingIntervals | None = None,
     ) -> None:
         super().__init__("poll", venue, settings, number, board, budget)
+        self._intervals = intervals or FundingIntervals()
+        #: Symbols of requests that the venue refused since the list was last read, as one for a market that is gone.
+        self.refused: set[str] = set()
+        #: Names of the listed markets that cannot be carried; each is reported once.
+        self._nameless: set[str] = set()
         self._board = board
         self._worker = board.worker(settings.slot)
         self._publisher = publisher
@@ -145,7 +182,8 @@ class PollLane(_Lane):
     def poll_for(self, listings: Sequence[Listing], missing: int) -> None:
         """These are the markets from now on; ``missing`` of the configured ones are looked for again."""
         now = time.monotonic_ns()
-        again_s = _UNKNOWN_AGAIN_S if missing else _KNOWN_AGAIN_S
+        self._intervals.looked_up({str(one.symbol): one.funding_interval_s for one in listings})
+        again_s = _UNKNOWN_AGAIN_S if missing or self._intervals.are_doubtful else _KNOWN_AGAIN_S
         self._list_due_ns = now + int(again_s * _NS)
         if tuple(listings) == self._listings and self._schedules:
             return
@@ -174,7 +212,7 @@ class PollLane(_Lane):
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED if self._listings else Phase.RESOLVING)
         while not self._stop.is_set():
             now = time.monotonic_ns()
-            if now >= self._list_due_ns:
+            if now >= self._list_due_ns or self._intervals.take_lookup():
                 self._read_list()
             for schedule in self._schedules:
                 if time.monotonic_ns() >= schedule.due_ns and not self._stop.is_set():
@@ -187,8 +225,8 @@ class PollLane(_Lane):
         self._worker[WorkerWord.RESOLVING] = time.monotonic_ns()
         try:
             bodies = [self._call(request, _LIST_DEADLINE_S) for request in self._venue.listing_requests()]
-            listings = self._venue.parse_listings(bodies)
-            if not listings:
+            listings, invalid = split_rows(self._parsed(self._venue.parse_listings, bodies))
+            if not any(listing.base for listing in listings):
                 # Every market would be given up for it.
                 raise DecodeError("the venue's list of markets is empty")
         except (RestError, DecodeError) as error:
@@ -200,7 +238,18 @@ class PollLane(_Lane):
         self.row[SessionWord.NEXT_ACTION] = 0
         self._listed_ns = time.monotonic_ns()
         self._list_due_ns = self._listed_ns + int(_KNOWN_AGAIN_S * _NS)
+        self._report_invalid("markets", invalid)
+        self._report_nameless(nameless(listings))
         self._found(listings)
+        self.refused.clear()
+
+    def _report_nameless(self, names: Sequence[str]) -> None:
+        """Log once the markets that are listed under names of which no symbol can be made."""
+        new = [name for name in names if name not in self._nameless]
+        if new:
+            self._nameless.update(new)
+            shown = ", ".join(map(repr, new[:_SHOWN_NAMES]))
+            log.warning("markets.nameless", venue=self._settings.venue, markets=len(new), names=shown)
 
     def _list_failed(self, error: RestError | DecodeError) -> None:
         asked_s = error.retry_after_s if isinstance(error, RestError) else None
@@ -230,16 +279,33 @@ class PollLane(_Lane):
         try:
             body = self._call(poll.request(time.time_ns() // _MS), _POLL_DEADLINE_S)
             recv_ns = time.time_ns()
-            events = poll.parse(body)
+            events, invalid = self._checked(self._parsed(poll.parse, body))
         except (RestError, DecodeError) as error:
             self._poll_failed(schedule, error)
             return
         now = time.monotonic_ns()
         schedule.backoff.reset()
         schedule.due_ns = max(schedule.due_ns + int(schedule.period_s * _NS), now)
+        self._report_invalid(poll.name, invalid)
         self._publish(events, recv_ns, now)
         told = {str(event.symbol) for event in events if isinstance(event, Funding)}
         self._judge(schedule, now, told, Reason.UNKNOWN_MARKET)
+
+    def _checked(self, items: Sequence[Event | InvalidRow]) -> tuple[list[Event], list[InvalidRow]]:
+        """The events of an answer, and its invalid rows, events with a value that no event can have among them.
+
+        Raises:
+            DecodeError: All of the answer is invalid.
+        """
+        found, invalid = split_rows(items)
+        events, wrong = split_rows(each_row(found, checked, "events"))
+        invalid += wrong
+        if invalid and not events:
+            raise DecodeError(f"no row could be read: {invalid[0].what}: {invalid[0].error}")
+        for event in events:
+            if isinstance(event, Funding):
+                self._intervals.check(event)
+        return events, invalid
 
     def _publish(self, events: list[Event], recv_ns: int, now: int) -> None:
         venue = self._settings.venue
@@ -263,6 +329,7 @@ class PollLane(_Lane):
         delay_s = max(schedule.backoff.failed(0) / _NS, asked_s or 0.0)
         schedule.due_ns = now + int(delay_s * _NS)
         if isinstance(error, RestError) and error.status in _GONE:
+            self.refused.update(schedule.poll.symbols)
             self._list_due_ns = min(self._list_due_ns, self._listed_ns + int(_UNKNOWN_AGAIN_S * _NS))
         reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
         poll = schedule.poll
@@ -372,7 +439,7 @@ class FetchLane(_Lane):
             return Fetched(fetch.route, fetch.purpose, None, Reason.RATE_LIMITED)
         try:
             body = self._call(request, _FETCH_DEADLINE_S)
-            book = self._venue.parse_book(body, listing)
+            book = self._parsed(self._venue.parse_book, body, listing)
         except (RestError, DecodeError) as error:
             reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
             log.warning(

@@ -5,7 +5,7 @@ The list is cached in the run directory, so that a restart while the venue's RES
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ipc.log import get_log
 from ipc.rundir import replace_file
 from workers.venues.venue import Listing
 
-__all__ = ["Resolved", "load", "resolve", "save"]
+__all__ = ["Resolved", "keep_missing", "load", "nameless", "resolve", "save"]
 
 log = get_log(__name__)
 
@@ -45,7 +45,7 @@ class Resolved:
 
 def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
     """Find the configured base assets in a venue's list."""
-    by_base = {listing.base: listing for listing in listings}
+    by_base = {listing.base: listing for listing in listings if listing.base is not None}
     missing: dict[str, Reason] = {}
     found: list[Listing] = []
     for base in bases:
@@ -57,6 +57,27 @@ def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
         else:
             found.append(listing)
     return Resolved(tuple(found), missing)
+
+
+def keep_missing(listings: Sequence[Listing], known: Sequence[Listing], refused: Collection[str]) -> list[Listing]:
+    """Return a venue's list, and behind it the known markets that are missing from it.
+
+    A list can end early, so a market is not given up for being missing; the list must say that it is delisted, or the
+    venue must have refused it as well, or have given its wire name to another market.
+
+    Args:
+        listings: The venue's list as it was read.
+        known: The markets that are followed.
+        refused: Symbols of the markets that the venue refused since.
+    """
+    listed, wires = {listing.base for listing in listings}, {listing.wire for listing in listings}
+    missing = [one for one in known if one.base not in listed and one.wire not in wires]
+    return [*listings, *(one for one in missing if one.symbol not in refused)]
+
+
+def nameless(listings: Sequence[Listing]) -> list[str]:
+    """Return the venue's names of the markets that cannot be carried, because no symbol can be made of their names."""
+    return [listing.venue_symbol for listing in listings if listing.base is None]
 
 
 def _is_exact(listing: Listing) -> bool:

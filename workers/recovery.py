@@ -219,7 +219,7 @@ class Recovery:
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1
-            if route.no_book_ends <= _NO_BOOK_ENDS and route.listing.status == "active":
+            if route.no_book_ends <= _NO_BOOK_ENDS and route.listing.is_trading:
                 self._todo.close(Reason.NO_BOOK, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
             else:
                 self._todo.note("book.given_up", symbol=route.symbol, reason=Reason.NO_BOOK)

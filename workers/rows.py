@@ -5,11 +5,13 @@ Levels of a book are not rows: a book with a hole is wrong, so one invalid level
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-__all__ = ["InvalidRow", "each_row", "split_rows"]
+from msgspec import Raw
+
+__all__ = ["InvalidRow", "each_row", "items_of_rows", "opens", "split_rows"]
 
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
@@ -48,6 +50,24 @@ def each_row(rows: Iterable[Row], parse: Callable[[Row], Parsed], what: str) -> 
         except _INVALID as error:
             found.append(InvalidRow(what, str(error)[:_SHOWN]))
     return found
+
+
+def items_of_rows(
+    rows: Iterable[Row] | None, parse: Callable[[Row], Sequence[Parsed]], what: str
+) -> list[Parsed | InvalidRow]:
+    """Parse rows one by one, each of which gives any number of items, none included; as :func:`each_row` otherwise."""
+    found: list[Parsed | InvalidRow] = []
+    for parsed in each_row(rows or (), parse, what):
+        if isinstance(parsed, InvalidRow):
+            found.append(parsed)
+        else:
+            found += parsed
+    return found
+
+
+def opens(raw: bytes | Raw, bracket: bytes) -> bool:
+    """Tell whether JSON, as msgspec leaves it in a ``Raw``, begins with ``[`` (a list) or ``{`` (an object)."""
+    return bytes(memoryview(raw)[:1]) == bracket
 
 
 def split_rows(items: Iterable[Parsed | InvalidRow]) -> tuple[list[Parsed], list[InvalidRow]]:

@@ -17,6 +17,7 @@ from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
 from workers.books import BookKeeper, Broken, Outcome
 from workers.budget import Bucket
+from workers.intervals import FundingIntervals
 from workers.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
 from workers.routes import Route
 from workers.rows import InvalidRow
@@ -25,6 +26,7 @@ from workers.venues.venue import (
     Ack,
     Connection,
     FrameSeq,
+    InvalidBook,
     Limits,
     Listing,
     Ping,
@@ -38,7 +40,7 @@ from workers.venues.venue import (
     Venue,
 )
 
-__all__ = ["Session", "cause_after"]
+__all__ = ["Session", "cause_after", "is_refused"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -78,6 +80,7 @@ class Session:
         policy: The settings.
         pace: Of the messages to the venue, shared by the sessions of a worker and used within a turn; None for one of
             its own.
+        intervals: The worker's disproved funding intervals; None for some of its own.
 
     ``malformed`` counts frames that could not be decoded, ``invalid_rows`` rows that were left out of frames,
     ``unrouted`` events of markets that are not followed.
@@ -90,6 +93,7 @@ class Session:
         listings: Sequence[Listing],
         policy: Policy,
         pace: Bucket | None = None,
+        intervals: FundingIntervals | None = None,
     ) -> None:
         self.connection = connection
         self.todo = Todo()
@@ -98,6 +102,7 @@ class Session:
         self.unrouted = 0
         self._venue = venue
         self._policy = policy
+        self._intervals = intervals or FundingIntervals()
         self._markets = {listing.wire: listing for listing in listings}
         pace = pace or Bucket(venue.limits.burst, venue.limits.messages_per_s)
         self._subscriptions = Subscriptions(connection, pace)
@@ -134,6 +139,7 @@ class Session:
             Refused: self._on_refused,
             Shutdown: self._on_shutdown,
             InvalidRow: self._on_invalid_row,
+            InvalidBook: self._on_invalid_book,
         }
         self._now = 0
         self._next_tick_ns = 0
@@ -176,7 +182,7 @@ class Session:
         listed = {listing.symbol: listing for listing in listings}
         for route in self.routes:
             before, route.listing = route.listing, listed[route.symbol]
-            if route.state is StreamState.FAILED and before.status != route.listing.status == "active":
+            if route.state is StreamState.FAILED and not before.is_trading and route.listing.is_trading:
                 route.retry_ns = 0
 
     def connecting(self, now_ns: int) -> None:
@@ -184,7 +190,7 @@ class Session:
         self._now = now_ns
         for route in self.routes:
             route.applied_ns = 0
-            if not _is_poison(route):
+            if not is_refused(route):
                 self.todo.change(route, StreamState.CONNECTING, route.reason)
 
     def opened(self, now_ns: int, cause: Cause = "subscribe") -> None:
@@ -199,7 +205,7 @@ class Session:
         self._recovery.opened(now_ns)
         for route in self.routes:
             route.unusable_since_ns = now_ns
-            if not _is_poison(route):
+            if not is_refused(route):
                 route.retry_ns = 0 if route.keeper is None else now_ns + self._first_look_ns
             route.is_fetching = False
             route.fetch_failures = 0
@@ -207,7 +213,7 @@ class Session:
             route.quiet_limit_ns = route.limit_ns or 0
             if route.keeper is not None:
                 route.keeper.cause = cause
-            if self.connection.in_url and not _is_poison(route):
+            if self.connection.in_url and not is_refused(route):
                 self.todo.change(route, StreamState.SUBSCRIBED, route.reason)
 
     def received(self, binary: bool, payload: memoryview | bytes, now_ns: int) -> list[Publication]:  # noqa: FBT001
@@ -216,10 +222,11 @@ class Session:
         out: list[Publication] = []
         try:
             items = self._venue.decode(payload, binary, self._markets)
-        except (ValueError, RecursionError) as error:
-            self._on_malformed(error, payload)
+        except Exception as error:
+            self._on_malformed(f"{type(error).__name__}: {error}", payload)
             return out
-        self._malformed_in_row = 0
+        if self._malformed_in_row and not any(type(item) is InvalidBook for item in items):
+            self._malformed_in_row = 0
         on = self._on
         for item in items:
             on[type(item)](item, out)
@@ -263,7 +270,7 @@ class Session:
                 route.keeper.lose()
         self._opened_ns = 0
         for route in self.routes:
-            if not _is_poison(route):
+            if not is_refused(route):
                 self.todo.change(route, StreamState.BACKOFF, reason)
         for subscription in self._subscriptions.closed(now_ns, by_server=reason is Reason.SERVER_CLOSE):
             self._poisoned(subscription)
@@ -371,6 +378,8 @@ class Session:
         except ValueError as error:
             self._report_invalid(InvalidRow(f"{type(event).__name__.lower()} {event.symbol}", str(error)))
             return False
+        if type(event) is Funding:
+            self._intervals.check(event)
         return True
 
     def _is_backlog_over(self, route: Route) -> bool:
@@ -413,10 +422,24 @@ class Session:
         self.invalid_rows += 1
         self.todo.note("ws.invalid_row", what=row.what, error=row.error)
 
-    def _on_malformed(self, error: Exception, payload: memoryview | bytes) -> None:
+    def _on_invalid_book(self, item: InvalidBook, out: list[Publication]) -> None:
+        """Lose the book, for a level that cannot be read is a hole in it; one that is waited for is waited for on."""
+        self._on_malformed(item.error, f"{item.stream} {item.listing.symbol}".encode())
+        routes = self._books20 if item.stream is Stream.BOOK20 else self._books
+        route = routes.get(str(item.listing.symbol))
+        if route is None or route.keeper is None:
+            self.unrouted += 1
+            return
+        route.keeper.lose("resync")
+        if route.is_trusted:
+            self._recovery.broke(route, Broken(Reason.PARSE_ERRORS, "decimal levels", item.error[:200]), self._now, out)
+        else:
+            out.append((route, None))
+
+    def _on_malformed(self, error: str, payload: memoryview | bytes) -> None:
         self.malformed += 1
         self._malformed_in_row += 1
-        self.todo.note("ws.malformed", error=str(error)[:200], head=bytes(payload[:80]).decode("utf-8", "replace"))
+        self.todo.note("ws.malformed", error=error[:200], head=bytes(payload[:80]).decode("utf-8", "replace"))
         if self._malformed_in_row >= _MAX_MALFORMED:
             self.todo.close(Reason.PARSE_ERRORS, f"{self._malformed_in_row} malformed frames in a row")
 
@@ -495,7 +518,7 @@ class Session:
         return {route.symbol: route for route in self.routes if route.stream is stream}
 
 
-def _is_poison(route: Route) -> bool:
+def is_refused(route: Route) -> bool:
     """Whether a market was found to kill its connections, or is not known to the venue."""
     return route.state is StreamState.FAILED and route.reason is Reason.UNKNOWN_MARKET
 

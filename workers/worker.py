@@ -36,6 +36,7 @@ from workers.budget import Bucket
 from workers.connection import Connection
 from workers.fixture import Player
 from workers.fixture import load as load_fixture
+from workers.intervals import FundingIntervals
 from workers.lanes import FetchLane, PollLane
 from workers.misdeeds import MISDEEDS
 from workers.outage import OutageJudge, unanswered_since_ns
@@ -43,7 +44,7 @@ from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestBudget
 from workers.routes import Route
-from workers.session import Session
+from workers.session import Session, is_refused
 from workers.settings import WorkerSettings
 from workers.tape import Tape, save_left_behind
 from workers.threads import ThreadKeeper
@@ -114,7 +115,10 @@ class Worker:
         #: Of messages to the venue, which counts those of an address.
         self._pace = Bucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
         budget = RestBudget(self._venue.limits.rest_weight_per_min * _REST_SHARE)
-        self._poll = PollLane(self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop)
+        self._intervals = FundingIntervals()
+        self._poll = PollLane(
+            self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop, self._intervals
+        )
         self._fetch = FetchLane(self._venue, settings, _FETCH, board, budget, stop)
         limits = Limits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
         parent_pid = os.getppid() if settings.has_parent else None
@@ -125,6 +129,8 @@ class Worker:
         self._connections: list[Connection] = []
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
+        #: Followed markets that the venue's last list left out.
+        self._kept = 0
         self._process = psutil.Process()
         self._outage = OutageJudge()
         self._next_heartbeat_ns = 0
@@ -248,7 +254,7 @@ class Worker:
 
     def _count_books(self, now: int) -> None:
         """How many books should be usable and are; when all of them were, first and last."""
-        routes = [route for route in self._book_routes() if route.listing.status == "active"]
+        routes = [route for route in self._book_routes() if route.listing.is_trading]
         usable = sum(route.is_trusted for route in routes)
         words = self._words
         words[WorkerWord.BOOKS_WANTED] = len(routes)
@@ -331,14 +337,27 @@ class Worker:
 
     def _found(self, listings: list[Listing]) -> None:
         """The poll lane read the venue's list; the main thread takes it from here."""
+        listings = self._with_missing(listings)
         markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
         self._found_listings = listings
+
+    def _with_missing(self, listings: list[Listing]) -> list[Listing]:
+        """A venue's list, with the followed markets that it leaves out, unless the venue refuses them as well."""
+        routes = [route for connection in self._connections for route in connection.session.routes]
+        refused = {route.symbol for route in routes if is_refused(route)} | self._poll.refused
+        known = () if self._resolved is None else self._resolved.listings
+        found = markets.keep_missing(listings, known, refused)
+        if kept := found[len(listings) :]:
+            names = ",".join(str(one.symbol) for one in kept)
+            log.warning("markets.kept", venue=self._settings.venue, markets=names)
+        self._kept = len(kept)
+        return found
 
     def _take_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._words[WorkerWord.RESOLVED] = time.monotonic_ns()
-        self._poll.poll_for(resolved.listings, len(resolved.missing))
+        self._poll.poll_for(resolved.listings, len(resolved.missing) + self._kept)
         self._follow_account(resolved, listings)
         self._tell_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
@@ -419,7 +438,7 @@ class Worker:
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             Connection(
-                Session(self._venue, plan, listings, self._policy(number), self._pace),
+                Session(self._venue, plan, listings, self._policy(number), self._pace, self._intervals),
                 settings,
                 number,
                 self._board,

@@ -184,6 +184,8 @@ class HyperliquidSession(Session):
     def _send_book(self, wanted: Wanted, market: Market) -> None:
         levels = self._told[wanted] = self._levels(wanted, market)
         data = {"coin": wanted.coin, "time": self.venue.block_ms(), "levels": levels}
+        if wanted.fast:
+            data["fast"] = True
         frame = self.venue.text({"channel": "l2Book", "data": data})
         self.push(Parcel("book" if wanted.fast else "book20", market.listing.symbol, "snapshot", frame))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,6 +17,7 @@ from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
     from supervisor.config import Config, VenueConfig
+    from workers.rows import InvalidRow
 
 __all__ = ["check"]
 
@@ -115,23 +116,35 @@ def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     from workers import markets
     from workers.cut import Cutter
     from workers.rest import RestBudget, RestClient, RestError
+    from workers.rows import split_rows
     from workers.venues import VENUES
+    from workers.venues.venue import answered
 
     for name, of in config.venues.items():
         venue = VENUES[name]
         client = RestClient(venue, of.rest_url, RestBudget(venue.limits.rest_weight_per_min), Cutter(), lambda _: None)
         try:
             bodies = [client.call(request, 20.0) for request in venue.listing_requests()]
-            resolved = markets.resolve(venue.parse_listings(bodies), of.markets)
+            listings, invalid = split_rows(answered(venue.parse_listings, bodies))
+            resolved = markets.resolve(listings, of.markets)
             yield f"{name} lists {len(resolved.listings)} of {len(of.markets)} markets", _missing(resolved.missing)
+            yield from _left_out(name, markets.nameless(listings), invalid)
             for listing in resolved.listings:
-                book = venue.parse_book(client.call(venue.book_request(listing), 10.0), listing)
+                book = answered(venue.parse_book, client.call(venue.book_request(listing), 10.0), listing)
                 is_whole = bool(book.bids and book.asks)
                 yield f"{name} book {listing.symbol}", None if is_whole else "a side is empty"
         except (RestError, DecodeError) as error:
             yield f"{name} at {of.rest_url}", str(error)
         finally:
             client.close()
+
+
+def _left_out(name: str, nameless: Sequence[str], invalid: Sequence[InvalidRow]) -> Iterator[tuple[str, str | None]]:
+    """What stands in a venue's list and cannot be carried; no fault of this system, so it fails nothing."""
+    if nameless:
+        yield f"{name} lists markets whose names cannot be carried: {', '.join(map(repr, nameless))}", None
+    if invalid:
+        yield f"{name} lists {len(invalid)} rows that cannot be read, the first: {invalid[0].error}", None
 
 
 def _missing(missing: Mapping[str, object]) -> str | None:

@@ -13,6 +13,7 @@ import click
 from ipc.errors import DecodeError, UsageError
 
 if TYPE_CHECKING:
+    from ipc.events import Event
     from workers.venues.venue import Item, Venue
 
 __all__ = ["decode"]
@@ -28,8 +29,8 @@ _STAMPS: Final = frozenset({"epoch", "seq", "recv_ns", "recv_mono_ns", "publish_
 def decode(venue: str, file: BinaryIO) -> int:
     """Turn raw frames of FILE (or standard input) into normalised events, one JSON object a line.
 
-    One frame a line; binary frames as `base64:…`. Each frame is taken by itself. Lines that cannot be decoded are
-    reported on standard error with their number, and the exit code is then 1.
+    One frame a line; binary frames as `base64:…`. Each frame is taken by itself. Lines that cannot be decoded, and rows
+    of a line that cannot, are reported on standard error with the line's number, and the exit code is then 1.
     """
     from workers.venues import VENUES
 
@@ -40,13 +41,16 @@ def decode(venue: str, file: BinaryIO) -> int:
         frame = line.strip()
         if not frame:
             continue
+        problems: list[str] = []
         try:
-            for text in _decoded(VENUES[venue], frame):
+            for text in _decoded(VENUES[venue], frame, problems):
                 sys.stdout.write(text + "\n")
-        except (ValueError, RecursionError) as error:
+        except Exception as error:
+            problems.append(error.what if isinstance(error, DecodeError) else str(error))
+        if problems:
             bad += 1
             sys.stdout.flush()
-            what = error.what if isinstance(error, DecodeError) else str(error)
+        for what in problems:
             click.echo(f"line {number}: {what}", err=True)
     sys.stdout.flush()
     return 1 if bad else 0
@@ -62,8 +66,8 @@ class _Offline:
         return self._venue.offline_listing(wire)
 
 
-def _decoded(venue: Venue, frame: bytes) -> Iterator[str]:
-    """The events of one frame as JSON; all of them or an error, so that no half of a frame is printed.
+def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> Iterator[str]:
+    """The events of one frame as JSON; what is invalid in it goes to ``problems``.
 
     Raises:
         ValueError: The frame cannot be decoded.
@@ -74,19 +78,53 @@ def _decoded(venue: Venue, frame: bytes) -> Iterator[str]:
             frame = base64.b64decode(frame[len(_BASE64) :], validate=True)
         except binascii.Error as error:
             raise DecodeError(f"not base64: {error}") from error
-    items = venue.decode(frame, is_binary, _Offline(venue))
-    return iter([text for text in map(_as_json, items) if text is not None])
+    texts: list[str] = []
+    for item in venue.decode(frame, is_binary, _Offline(venue)):
+        try:
+            texts += _as_json(item)
+        except ValueError as error:
+            problems.append(error.what if isinstance(error, DecodeError) else str(error))
+    return iter(texts)
 
 
-def _as_json(item: Item) -> str | None:
+def _as_json(item: Item) -> list[str]:
+    """The event as one JSON text; nothing for what is no event.
+
+    Raises:
+        ValueError: It is invalid, or has a value that no event can have.
+    """
     import msgspec
 
+    from ipc.checks import checked
     from ipc.events import Event
-    from workers.venues.venue import RelativeDelta
+    from workers.rows import InvalidRow
+    from workers.venues.venue import InvalidBook, RelativeDelta
 
     if isinstance(item, RelativeDelta):
         raise DecodeError("a level says only how much it changed, not its size; that takes the book it belongs to")
+    if isinstance(item, InvalidRow):
+        raise DecodeError(f"{item.what}: {item.error}")
+    if isinstance(item, InvalidBook):
+        raise DecodeError(f"{item.stream} of {item.listing.venue_symbol}: {item.error}")
     if not isinstance(item, Event):
-        return None
-    fields = msgspec.to_builtins(item)
-    return msgspec.json.encode({key: value for key, value in fields.items() if key not in _STAMPS}).decode()
+        return []
+    _check_levels(item)
+    fields = msgspec.to_builtins(checked(item))
+    return [msgspec.json.encode({key: value for key, value in fields.items() if key not in _STAMPS}).decode()]
+
+
+def _check_levels(event: Event) -> None:
+    """Check what a book would check of the levels.
+
+    Raises:
+        ValueError: One of them is no level.
+    """
+    from ipc.events import BookDelta, BookSnapshot
+    from ipc.orderbook import OrderBook
+
+    book = OrderBook()
+    if isinstance(event, BookSnapshot):
+        book.replace(event.bids, event.asks)
+        book.index()
+    elif isinstance(event, BookDelta):
+        book.apply(event.bids, event.asks)

@@ -367,7 +367,7 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
 
 
 def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monkeypatch):
-    """It may be a week old: markets have been delisted since, or changed their numbers."""
+    """It may be a week old: markets may have changed their numbers. One that is missing may be so by mistake."""
     markets.save(tmp_path / "lighter.markets.json", [BTC, ETH], ("BTC", "ETH"))
     bench = new_bench()
     asked = []
@@ -378,7 +378,43 @@ def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monk
     wait_until(lambda: bench.worker._found_listings)
     bench.worker._look()
     assert cached.ended is Reason.CONFIG_CHANGED
-    assert [str(route.symbol) for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+    routes = bench.connections[0].session.book_routes
+    assert [(route.symbol, route.listing.wire) for route in routes] == [("BTC-PERP", "BTC-wire"), ("ETH-PERP", "2")]
+
+
+def test_market_that_is_missing_from_the_list_is_kept_until_the_venue_refuses_it(bench, events):
+    bench.take(BTC, ETH)
+    (connection,) = bench.connections
+    bench.worker._found([BTC])
+    bench.worker._look()
+    assert bench.connections == [connection]
+    assert events("markets.kept") == [{"venue": "lighter", "markets": "ETH-PERP"}]
+    assert [one.base for one in markets.load(bench.worker._run_dir.market_cache("lighter"), ("BTC", "ETH"))] == [
+        "BTC",
+        "ETH",
+    ]
+    route = next(one for one in connection.session.book_routes if one.symbol == "ETH-PERP")
+    route.state, route.reason = StreamState.FAILED, Reason.UNKNOWN_MARKET
+    bench.worker._found([BTC])
+    bench.worker._look()
+    assert [route.symbol for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+    assert [fields["symbol"] for fields in events("market.missing")] == ["ETH-PERP"]
+
+
+def test_refused_request_for_a_missing_market_gives_it_up(bench):
+    bench.take(BTC, ETH)
+    bench.worker._poll.refused.add("ETH-PERP")
+    bench.worker._found([BTC])
+    bench.worker._look()
+    assert [route.symbol for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+
+
+def test_status_that_is_not_known_stops_no_market(bench):
+    odd = Listing("ETH", "2", "ETH-USD", status="POST_ONLY")
+    bench.take(BTC, odd)
+    bench.worker._look()
+    assert bench.words[WorkerWord.BOOKS_WANTED] == 2
+    assert bench.publisher.of("instrument.lighter.ETH-PERP")[-1].status == "POST_ONLY"
 
 
 def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):

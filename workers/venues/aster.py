@@ -19,11 +19,15 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
+from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms
 from workers.venues.funding import funding
+from workers.venues.refusals import code_and_text, is_rate_limit
 from workers.venues.venue import (
     Ack,
     Connection,
     Continuity,
+    InvalidBook,
     Item,
     Keepalive,
     Limits,
@@ -45,9 +49,9 @@ from workers.venues.venue import (
 
 __all__ = ["Aster"]
 
-_NS_PER_MS: Final = 1_000_000
-_HOUR_S: Final = 3600
 _QUOTE: Final = "USDT"
+#: How the names of the venue's own markets for tests begin.
+_INTERNAL: Final = "TEST"
 _REST_DEPTH: Final = 1000
 #: A connection carries 200 streams; a market has five.
 _MARKETS_PER_CONNECTION: Final = 40
@@ -61,7 +65,12 @@ _SHORTEST_BAN_S: Final = 120.0
 #: A ban is heeded for so long at once: a moment that is wrong must not silence a worker for ever.
 _LONGEST_WAIT_S: Final = 3600.0
 _BANNED_UNTIL: Final = re.compile(rb"banned until (\d{13})")
-_STATUS: Final[Mapping[str, str]] = {"TRADING": "active", "SETTLING": "delisted", "CLOSE": "delisted"}
+#: The venue's statuses in our words; any other is published as it is.
+_STATUS: Final[Mapping[str, str]] = {
+    "TRADING": "active",
+    **dict.fromkeys(("PENDING_TRADING", "PRE_SETTLE", "HALT", "BREAK", "END_OF_DAY"), "halted"),
+    **dict.fromkeys(("SETTLING", "DELIVERING", "CLOSE", "DELISTED"), "delisted"),
+}
 _STREAMS: Final[Mapping[str, tuple[Stream, ...]]] = {
     "depth@100ms": (Stream.BOOK,),
     "bookTicker": (Stream.BBO,),
@@ -73,14 +82,14 @@ _STREAMS: Final[Mapping[str, tuple[Stream, ...]]] = {
 
 class _Depth(msgspec.Struct, tag_field="e", tag="depthUpdate", gc=False):
     symbol: str = field(name="s")
-    first: int = field(name="U")
-    last: int = field(name="u")
+    first: SequenceNumber = field(name="U")
+    last: SequenceNumber = field(name="u")
     #: ``last`` of the frame before. Between the two, numbers are missing as a rule.
-    previous: int = field(name="pu")
+    previous: SequenceNumber = field(name="pu")
     bids: list[Level] | None = field(name="b", default=None)
     asks: list[Level] | None = field(name="a", default=None)
-    matched_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    matched_ms: Number | None = field(name="T", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
@@ -89,18 +98,18 @@ class _Ticker(msgspec.Struct, tag_field="e", tag="bookTicker", gc=False):
     bid_size: str | None = field(name="B")
     ask_price: str | None = field(name="a")
     ask_size: str | None = field(name="A")
-    matched_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    matched_ms: Number | None = field(name="T", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     symbol: str = field(name="s")
-    id: int = field(name="a")
+    id: Id = field(name="a")
     price: str = field(name="p")
     size: str = field(name="q")
     is_buyer_maker: bool = field(name="m")
-    matched_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    matched_ms: Number | None = field(name="T", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 class _Mark(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
@@ -108,8 +117,8 @@ class _Mark(msgspec.Struct, tag_field="e", tag="markPriceUpdate", gc=False):
     mark: str | None = field(name="p")
     index: str | None = field(name="i", default=None)
     rate: str | UnsetType | None = field(name="r", default=UNSET)
-    next_funding_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    next_funding_ms: Number | None = field(name="T", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 class _Order(msgspec.Struct, gc=False):
@@ -117,12 +126,12 @@ class _Order(msgspec.Struct, gc=False):
     side: Literal["BUY", "SELL"] = field(name="S")
     average_price: str = field(name="ap")
     filled: str = field(name="z")
-    matched_ms: int = field(name="T")
+    matched_ms: Number = field(name="T")
 
 
 class _ForceOrder(msgspec.Struct, tag_field="e", tag="forceOrder", gc=False):
     order: _Order = field(name="o")
-    pushed_ms: int | None = field(name="E", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 _Payload: TypeAlias = _Depth | _Ticker | _Trade | _Mark | _ForceOrder
@@ -136,86 +145,90 @@ class _Combined(msgspec.Struct, gc=False):
     data: _Payloads
 
 
-class _Kind(msgspec.Struct):
+class _Head(msgspec.Struct):
+    """Enough of any payload to tell what it is about."""
+
     e: str = ""
-
-
-class _Error(msgspec.Struct):
-    code: int | str | None = None
-    msg: str = ""
+    s: str = ""
 
 
 class _Other(msgspec.Struct):
     """Enough of any frame to tell what it is."""
 
     e: str = ""
-    data: _Kind | list[_Kind] | None = None
+    stream: str = ""
+    data: msgspec.Raw | UnsetType = UNSET
     result: Any = UNSET
-    error: _Error | None = None
-    code: int | str | None = None
-    msg: str = ""
+    error: Any = None
+    code: Any = None
+    msg: Any = None
     id: int | str | None = None
 
 
 _combined: Final = msgspec.json.Decoder(_Combined)
 _raw: Final = msgspec.json.Decoder(_Payloads)
-_other: Final[msgspec.json.Decoder[_Other | list[_Kind]]] = msgspec.json.Decoder(_Other | list[_Kind])
+_payload: Final[msgspec.json.Decoder[_Payload]] = msgspec.json.Decoder(_Payload)
+_head: Final = msgspec.json.Decoder(_Head)
+_other: Final = msgspec.json.Decoder(_Other)
+_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_raw_answer: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 class _Filter(msgspec.Struct):
     filterType: str  # noqa: N815 - the venue's names
-    tickSize: str | None = None  # noqa: N815
-    stepSize: str | None = None  # noqa: N815
+    tickSize: Number | None = None  # noqa: N815
+    stepSize: Number | None = None  # noqa: N815
 
 
 class _Symbol(msgspec.Struct):
-    symbol: str
-    status: str
+    symbol: Text
+    status: Text
     contractType: str = ""  # noqa: N815
     marginAsset: str = ""  # noqa: N815
     filters: list[_Filter] = []
 
 
 class _ExchangeInfo(msgspec.Struct):
-    symbols: list[_Symbol]
+    symbols: list[msgspec.Raw]
 
 
 class _FundingInfo(msgspec.Struct):
     symbol: str
-    fundingIntervalHours: int | None = None  # noqa: N815
+    fundingIntervalHours: Number | None = None  # noqa: N815
 
 
 class _Premium(msgspec.Struct):
     symbol: str
     lastFundingRate: str | UnsetType | None = UNSET  # noqa: N815
-    nextFundingTime: int | None = None  # noqa: N815
-    time: int | None = None
+    nextFundingTime: Number | None = None  # noqa: N815
+    time: Number | None = None
 
 
 class _Settled(msgspec.Struct):
     symbol: str
     fundingRate: str | None  # noqa: N815
-    fundingTime: int  # noqa: N815
+    fundingTime: Number  # noqa: N815
 
 
 class _OpenInterest(msgspec.Struct):
     symbol: str
     openInterest: str | None  # noqa: N815
-    time: int | None = None
+    time: Number | None = None
 
 
 class _RestDepth(msgspec.Struct):
-    lastUpdateId: int  # noqa: N815
+    lastUpdateId: SequenceNumber  # noqa: N815
     bids: list[Level]
     asks: list[Level]
-    matched_ms: int | None = field(name="T", default=None)
-    pushed_ms: int | None = field(name="E", default=None)
+    matched_ms: Number | None = field(name="T", default=None)
+    pushed_ms: Number | None = field(name="E", default=None)
 
 
 _exchange_info: Final = msgspec.json.Decoder(_ExchangeInfo)
-_funding_info: Final = msgspec.json.Decoder(list[_FundingInfo])
-_premiums: Final[msgspec.json.Decoder[_Premium | list[_Premium]]] = msgspec.json.Decoder(_Premium | list[_Premium])
-_history: Final = msgspec.json.Decoder(list[_Settled])
+_symbol: Final = msgspec.json.Decoder(_Symbol)
+_funding_info: Final = msgspec.json.Decoder(_FundingInfo)
+_premium: Final = msgspec.json.Decoder(_Premium)
+_settled: Final = msgspec.json.Decoder(_Settled)
 _open_interest: Final = msgspec.json.Decoder(_OpenInterest)
 _rest_depth: Final = msgspec.json.Decoder(_RestDepth)
 
@@ -245,11 +258,12 @@ class Aster(Venue):
         """The symbols, and their funding intervals, which only a request of its own tells."""
         return Request("/fapi/v3/exchangeInfo"), Request("/fapi/v3/fundingInfo")
 
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The perpetuals that are margined in USDT."""
         symbols = parsed(_exchange_info, bodies[0], "exchangeInfo").symbols
-        hours = {row.symbol: row.fundingIntervalHours for row in parsed(_funding_info, bodies[1], "fundingInfo")}
-        return one_per_base([_listing(row, hours.get(row.symbol)) for row in symbols if _is_perpetual(row)])
+        funding_info = parsed(_rows, bodies[1], "fundingInfo")
+        intervals, invalid = split_rows(each_row(funding_info, _interval, "fundingInfo"))
+        return [*one_per_base(items_of_rows(symbols, partial(_listed, dict(intervals)), "symbols")), *invalid]
 
     def offline_listing(self, wire: str) -> Listing:
         """A contract quoted in USDT is named by its base; any other could be mistaken for it and is not named."""
@@ -270,9 +284,9 @@ class Aster(Venue):
         """One frame, combined or raw; see :meth:`Venue.decode`."""
         try:
             frame = _combined.decode(payload)
+            return _items(frame.data, frame.stream, markets)
         except (ValueError, RecursionError):
             return _decode_raw(bytes(payload), markets)
-        return _items(frame.data, frame.stream, markets)
 
     def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
         """Running rates of all markets in one request; open interest and settled rates market by market."""
@@ -298,7 +312,7 @@ class Aster(Venue):
             bids, asks = best_first(book.bids, book.asks)
         except ValueError as error:
             raise DecodeError(f"malformed answer to depth: {error}") from error
-        time_ns = _ns(book.matched_ms or book.pushed_ms)
+        time_ns = ns_of_ms(book.matched_ms or book.pushed_ms)
         return BookSnapshot(
             "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, _REST_DEPTH, book.lastUpdateId
         )
@@ -317,38 +331,55 @@ class Aster(Venue):
 
 def _decode_raw(payload: bytes, markets: Markets) -> list[Item]:
     try:
-        data = _raw.decode(payload)
-    except (ValueError, RecursionError) as error:
-        return _decode_other(payload, error)
-    return _items(data, "", markets)
+        return _items(_raw.decode(payload), "", markets)
+    except (ValueError, RecursionError):
+        return _decode_other(payload, markets)
 
 
-def _decode_other(payload: bytes, malformed: Exception) -> list[Item]:
+def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
     """A frame without public data of ours: a reply, an error, another kind of stream, or a malformed one."""
     try:
+        if opens(payload.lstrip(), b"["):
+            return _decode_rows(_rows.decode(payload), "", markets)
         frame = _other.decode(payload)
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"not an Aster frame: {error}") from error
-    if isinstance(frame, _Other):
-        refusal = frame.error or frame
-        if refusal.code is not None:
-            return [_refused(refusal.code, refusal.msg, frame.id)]
+        if frame.data is not UNSET:
+            rows = _rows.decode(frame.data) if opens(frame.data, b"[") else [frame.data]
+            return _decode_rows(rows, frame.stream, markets)
+        if frame.error is not None or frame.code is not None:
+            return [_refused(frame)]
         if frame.result is not UNSET:
             return _decode_result(frame)
-    kinds = _kinds(frame)
-    if not all(kinds):
+        return _decode_rows([msgspec.Raw(payload)], "", markets)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not an Aster frame: {error}") from error
+
+
+def _decode_rows(rows: list[msgspec.Raw], stream: str, markets: Markets) -> list[Item]:
+    """Payloads one by one; what is wrong with the only one of a frame is wrong with the frame."""
+    items = items_of_rows(rows, partial(_decode_row, stream, markets), stream or "frame")
+    if len(rows) == 1 and items and isinstance(items[0], InvalidRow):
+        raise DecodeError(items[0].error)
+    return items
+
+
+def _decode_row(stream: str, markets: Markets, row: msgspec.Raw) -> list[Item]:
+    """One payload, which may be of another kind of stream; a book that cannot be read is an invalid book.
+
+    Raises:
+        ValueError: It cannot be read, and is none of a followed book.
+    """
+    head = _head.decode(row)
+    if not head.e:
         raise DecodeError("a frame without an event type")
-    if known := kinds & _KNOWN:
-        raise DecodeError(f"malformed {', '.join(known)} frame: {malformed}") from malformed
-    return []
-
-
-def _kinds(frame: _Other | list[_Kind]) -> set[str]:
-    """The event types that a frame holds; an empty one where one is missing."""
-    if isinstance(frame, _Other):
-        data = frame.data
-        frame = data if isinstance(data, list) else [data or _Kind(frame.e)]
-    return {one.e for one in frame}
+    if head.e not in _KNOWN:
+        return []
+    try:
+        return _items(_payload.decode(row), stream, markets)
+    except (ValueError, RecursionError) as error:
+        listing = markets.get(head.s) if head.e == "depthUpdate" else None
+        if listing is not None:
+            return [InvalidBook(listing, Stream.BOOK, str(error))]
+        raise DecodeError(f"malformed {head.e} frame: {error}") from error
 
 
 def _decode_result(frame: _Other) -> list[Item]:
@@ -359,9 +390,11 @@ def _decode_result(frame: _Other) -> list[Item]:
     return [Unsubscribed(_alias(frame.id)) if is_unsubscribe else Ack(_alias(frame.id))]
 
 
-def _refused(code: int | str | None, text: str, request_id: int | str | None) -> Refused:
-    key = None if request_id is None else _alias(request_id)
-    return Refused(f"{code}: {text}", key, _REASONS.get(code, Reason.SUBSCRIBE_ERROR))
+def _refused(frame: _Other) -> Refused:
+    code, text = code_and_text({"code": frame.code, "msg": frame.msg, "error": frame.error})
+    key = None if frame.id is None else _alias(frame.id)
+    usual = Reason.RATE_LIMITED if is_rate_limit(text) else Reason.SUBSCRIBE_ERROR
+    return Refused(f"{code}: {text}", key, _REASONS.get(code, usual))
 
 
 def _items(data: _Payloads, stream: str, markets: Markets) -> list[Item]:
@@ -384,7 +417,7 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
     # Only the stream's name tells whole books of a few levels from changes.
     depth = _partial_depth(stream)
     bids, asks = frame.bids or [], frame.asks or []
-    time_ns = _ns(frame.matched_ms or frame.pushed_ms)
+    time_ns = ns_of_ms(frame.matched_ms or frame.pushed_ms)
     if depth is not None:
         bids, asks = best_first(bids, asks)
         return [BookSnapshot("aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, depth, frame.last)]
@@ -417,7 +450,7 @@ def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:
             "aster",
             listing.symbol,
             listing.venue_symbol,
-            _ns(frame.matched_ms or frame.pushed_ms),
+            ns_of_ms(frame.matched_ms or frame.pushed_ms),
             *_side(frame.bid_price, frame.bid_size),
             *_side(frame.ask_price, frame.ask_size),
         )
@@ -433,7 +466,7 @@ def _decode_trade(frame: _Trade, stream: str, markets: Markets) -> list[Item]:  
             "aster",
             listing.symbol,
             listing.venue_symbol,
-            _ns(frame.matched_ms or frame.pushed_ms),
+            ns_of_ms(frame.matched_ms or frame.pushed_ms),
             frame.price,
             frame.size,
             "sell" if frame.is_buyer_maker else "buy",
@@ -446,7 +479,7 @@ def _decode_mark(frame: _Mark, stream: str, markets: Markets) -> list[Item]:  # 
     listing = markets.get(frame.symbol)
     if listing is None:
         return []
-    time_ns, index = _ns(frame.pushed_ms), frame.index or None
+    time_ns, index = ns_of_ms(frame.pushed_ms), frame.index or None
     items: list[Item] = [
         Mark(
             "aster",
@@ -461,7 +494,7 @@ def _decode_mark(frame: _Mark, stream: str, markets: Markets) -> list[Item]:  # 
         )
     ]
     if frame.rate is not UNSET:
-        items.append(_funding(listing, frame.rate, time_ns, _ns(frame.next_funding_ms), "predicted", "ws"))
+        items.append(_funding(listing, frame.rate, time_ns, ns_of_ms(frame.next_funding_ms), "predicted", "ws"))
     return items
 
 
@@ -475,7 +508,7 @@ def _decode_liquidation(frame: _ForceOrder, stream: str, markets: Markets) -> li
             "aster",
             listing.symbol,
             listing.venue_symbol,
-            _ns(order.matched_ms or frame.pushed_ms),
+            ns_of_ms(order.matched_ms or frame.pushed_ms),
             order.average_price,
             order.filled,
             "sell" if order.side == "SELL" else "buy",
@@ -494,10 +527,6 @@ _DECODERS: Final[dict[type, Callable[[Any, str, Markets], list[Item]]]] = {
 }
 _KNOWN: Final = frozenset({"depthUpdate", "bookTicker", "aggTrade", "markPriceUpdate", "forceOrder"})
 _REASONS: Final[Mapping[int | str | None, Reason]] = {-1003: Reason.RATE_LIMITED, -1121: Reason.UNKNOWN_MARKET}
-
-
-def _ns(time_ms: int | None) -> int | None:
-    return time_ms * _NS_PER_MS if time_ms else None
 
 
 def _funding(
@@ -559,38 +588,57 @@ def _subscription(index: int, listing: Listing, stream: str, streams: tuple[Stre
 
 def _base_text(wire: str) -> str:
     """The base in a contract's name, empty for contracts that are not quoted in USDT and for internal ones."""
-    return "" if wire.startswith("TEST") or not wire.endswith(_QUOTE) else wire.removesuffix(_QUOTE)
+    return "" if wire.startswith(_INTERNAL) or not wire.endswith(_QUOTE) else wire.removesuffix(_QUOTE)
 
 
 def _is_perpetual(row: _Symbol) -> bool:
     return row.contractType in {"", "PERPETUAL"} and row.marginAsset == _QUOTE
 
 
-def _listing(row: _Symbol, interval_hours: int | None) -> Listing:
+def _interval(row: msgspec.Raw) -> tuple[str, int | None]:
+    """A symbol and its funding interval, s."""
+    info = _funding_info.decode(row)
+    return info.symbol, interval_s_of(info.fundingIntervalHours)
+
+
+def _listed(intervals: Mapping[str, int | None], raw: msgspec.Raw) -> list[Listing]:
+    """The market of a row, if it is a perpetual margined in USDT and none of the venue's own for tests."""
+    row = _symbol.decode(raw)
+    if not _is_perpetual(row) or row.symbol.startswith(_INTERNAL):
+        return []
     base, multiplier = split_multiplier(_base_text(row.symbol))
     filters = {one.filterType: one for one in row.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
-    return Listing(
-        base_of(base),
-        wire=row.symbol,
-        venue_symbol=row.symbol,
-        tick=price.tickSize if price else None,
-        lot=lot.stepSize if lot else None,
-        multiplier=multiplier,
-        quote=_QUOTE,
-        funding_interval_s=interval_hours * _HOUR_S if interval_hours else None,
-        status=_STATUS.get(row.status, "halted"),
-    )
-
-
-def _parse_premiums(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
-    rows = parsed(_premiums, body, "premiumIndex")
-    # Despite its name, lastFundingRate is the rate of the running interval.
     return [
-        _funding(listing, row.lastFundingRate, _ns(row.time), _ns(row.nextFundingTime), "predicted", "rest")
-        for row in (rows if isinstance(rows, list) else [rows])
-        if row.lastFundingRate is not UNSET and (listing := markets.get(row.symbol)) is not None
+        Listing(
+            base_of(base),
+            wire=row.symbol,
+            venue_symbol=row.symbol,
+            tick=increment(price.tickSize) if price else None,
+            lot=increment(lot.stepSize) if lot else None,
+            multiplier=multiplier,
+            quote=_QUOTE,
+            funding_interval_s=intervals.get(row.symbol),
+            status=_STATUS.get(row.status, row.status),
+        )
     ]
+
+
+def _parse_premiums(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
+    """The rates of all symbols, or that of one, which comes without a list around it."""
+    answer = parsed(_raw_answer, body, "premiumIndex")
+    rows = _rows.decode(answer) if opens(answer, b"[") else [answer]
+    return items_of_rows(rows, partial(_running, markets), "premiumIndex")
+
+
+def _running(markets: Mapping[str, Listing], raw: msgspec.Raw) -> list[Event]:
+    row = _premium.decode(raw)
+    listing = markets.get(row.symbol)
+    if listing is None or row.lastFundingRate is UNSET:
+        return []
+    # Despite its name, lastFundingRate is the rate of the running interval.
+    times = ns_of_ms(row.time), ns_of_ms(row.nextFundingTime)
+    return [_funding(listing, row.lastFundingRate, *times, "predicted", "rest")]
 
 
 def _open_interest_poll(listing: Listing) -> Poll:
@@ -606,13 +654,13 @@ def _open_interest_poll(listing: Listing) -> Poll:
     )
 
 
-def _parse_open_interest(listing: Listing, body: bytes) -> list[Event]:
+def _parse_open_interest(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     row = parsed(_open_interest, body, "openInterest")
     if row.symbol != listing.wire:
         raise DecodeError(f"openInterest answered for {row.symbol}, not {listing.wire}")
     open_interest = row.openInterest or None
     return [
-        Mark("aster", listing.symbol, listing.venue_symbol, _ns(row.time), None, None, None, open_interest, None),
+        Mark("aster", listing.symbol, listing.venue_symbol, ns_of_ms(row.time), None, None, None, open_interest, None),
     ]
 
 
@@ -628,8 +676,15 @@ def _settled_poll(listing: Listing) -> Poll:
     )
 
 
-def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
-    rows = [row for row in parsed(_history, body, "fundingRate") if row.symbol == listing.wire]
-    newest = sorted(rows, key=lambda row: row.fundingTime)[-1:]
-    return [_funding(listing, row.fundingRate, _ns(row.fundingTime), None, "settled", "rest") for row in newest]
+    rows = parsed(_rows, body, "fundingRate")
+    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "fundingRate"))
+    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+
+
+def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
+    row = _settled.decode(raw)
+    if row.symbol != listing.wire:
+        raise DecodeError(f"a row about {row.symbol} in an answer about {listing.wire}")
+    return _funding(listing, row.fundingRate, ns_of_ms(row.fundingTime), None, "settled", "rest")

@@ -20,11 +20,15 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
+from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms
 from workers.venues.funding import funding
+from workers.venues.refusals import code_and_text, is_rate_limit
 from workers.venues.venue import (
     Connection,
     Continuity,
     FrameSeq,
+    InvalidBook,
     Item,
     Keepalive,
     Limits,
@@ -46,14 +50,14 @@ from workers.venues.venue import (
 
 __all__ = ["Extended"]
 
-_NS_PER_MS: Final = 1_000_000
 _HOUR_S: Final = 3600
 _HOUR_MS: Final = 3_600_000
 _SETTLED_PERIOD_S: Final = 600.0
 #: Up to here every market has sockets of its own; beyond it one socket a stream carries all markets of the venue.
 _OWN_SOCKETS: Final = 5
-#: Funding times below this are seconds, as in one example of the documentation; in practice they are milliseconds.
-_SECONDS_BELOW: Final = 10**11
+#: Funding times that would lie before 1973 are seconds, as in one example of the documentation; in practice they are
+#: milliseconds.
+_SECONDS_BELOW_NS: Final = 10**17
 #: The firewall refuses clients that do not name themselves.
 _HEADERS: Final = ("User-Agent: paraphina-supervisor",)
 _SUFFIX: Final = "-USD"
@@ -68,8 +72,15 @@ _SHARED: Final = (
     ("index", Stream.MARK, "/prices/index{}"),
     ("funding", Stream.FUNDING, "/funding{}"),
 )
-#: A market that only lets positions be reduced still trades.
-_STATUS: Final[Mapping[str, str]] = {"ACTIVE": "active", "REDUCE_ONLY": "active", "DELISTED": "delisted"}
+#: The venue's statuses in our words; any other is published as it is. A market that only lets positions be reduced
+#: still trades.
+_STATUS: Final[Mapping[str, str]] = {
+    "ACTIVE": "active",
+    "REDUCE_ONLY": "active",
+    "PRELISTED": "halted",
+    "DISABLED": "halted",
+    "DELISTED": "delisted",
+}
 _TRADE_TYPES: Final[Mapping[str, str]] = {"TRADE": "trade", "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
 
 
@@ -92,28 +103,30 @@ class _Data(msgspec.Struct, gc=False):
     depth: str | None = field(name="d", default=None)
     price: str | UnsetType | None = field(name="p", default=UNSET)
     #: Of a price; 0 in recorded frames.
-    time_ms: int | None = field(name="ts", default=None)
+    time_ms: Number | None = field(name="ts", default=None)
     rate: str | UnsetType | None = field(name="f", default=UNSET)
-    funding_time: int | None = field(name="T", default=None)
+    funding_time: Number | None = field(name="T", default=None)
 
 
 class _Trade(msgspec.Struct, gc=False):
     market: str = field(name="m")
-    id: int | str = field(name="i")
+    id: Id = field(name="i")
     side: Literal["BUY", "SELL"] = field(name="S")
     price: str = field(name="p")
     size: str = field(name="q")
     type: str = field(name="tT", default="TRADE")
-    matched_ms: int | None = field(name="T", default=None)
+    matched_ms: Number | None = field(name="T", default=None)
 
 
 class _Frame(msgspec.Struct, gc=False):
     type: str | None = None
     data: _Data | list[_Trade] | None = None
-    #: A text; on the multiplexed stream an object with code and message.
+    #: A text; on the multiplexed stream an object with code and message. Some errors have the two beside their type.
     error: Any = None
-    pushed_ms: int | None = field(name="ts", default=None)
-    seq: int | None = None
+    code: Any = None
+    message: Any = None
+    pushed_ms: Number | None = field(name="ts", default=None)
+    seq: SequenceNumber | None = None
     #: The next two only on the multiplexed stream: in data frames, and in replies.
     subscription: str | None = None
     jsonrpc: str | None = None
@@ -121,15 +134,30 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _Other(msgspec.Struct):
-    """Enough of any frame to tell what it is."""
+    """Enough of any frame to tell what it is; its data by itself."""
 
     type: str | None = None
-    data: Any = None
-    seq: int | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    pushed_ms: Number | None = field(name="ts", default=None)
+    seq: SequenceNumber | None = None
+    subscription: str | None = None
+
+
+class _Head(msgspec.Struct):
+    """Enough of a frame's data, or of a row of it, to tell what it is about."""
+
+    market: Any = field(name="m", default=None)
+    type: Any = field(name="t", default=None)
+    trade_type: Any = field(name="tT", default=None)
+    depth: Any = field(name="d", default=None)
+    rate: msgspec.Raw | UnsetType = field(name="f", default=UNSET)
 
 
 _frames: Final = msgspec.json.Decoder(_Frame)
 _other: Final = msgspec.json.Decoder(_Other)
+_head: Final = msgspec.json.Decoder(_Head)
+_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_trade: Final = msgspec.json.Decoder(_Trade)
 
 
 class _Stats(msgspec.Struct):
@@ -137,30 +165,34 @@ class _Stats(msgspec.Struct):
     indexPrice: str | None = None  # noqa: N815
     fundingRate: str | UnsetType | None = UNSET  # noqa: N815
     #: Not a rate: when the running one is applied, ms.
-    nextFundingRate: int | None = None  # noqa: N815
+    nextFundingRate: Number | None = None  # noqa: N815
     #: In the collateral.
     openInterest: str | None = None  # noqa: N815
     openInterestBase: str | None = None  # noqa: N815
 
 
 class _Trading(msgspec.Struct):
-    minPriceChange: str | None = None  # noqa: N815
-    minOrderSizeChange: str | None = None  # noqa: N815
+    minPriceChange: Number | None = None  # noqa: N815
+    minOrderSizeChange: Number | None = None  # noqa: N815
 
 
 class _Market(msgspec.Struct):
-    name: str
+    name: Text
     active: bool = True
-    status: str | None = None
+    status: Text | None = None
     type: str | None = None
-    collateral: str = field(name="collateralAssetName", default="USD")
+    collateral: Text = field(name="collateralAssetName", default="USD")
     trading: _Trading | None = field(name="tradingConfig", default=None)
+
+
+class _MarketStats(msgspec.Struct):
+    name: str
     stats: _Stats | None = field(name="marketStats", default=None)
 
 
 class _Settled(msgspec.Struct):
     market: str = field(name="m")
-    time: int = field(name="T")
+    time: Number = field(name="T")
     rate: str | None = field(name="f")
 
 
@@ -175,16 +207,11 @@ class _RestBook(msgspec.Struct):
     ask: list[_RestLevel] | None
 
 
-class _Markets(msgspec.Struct):
+class _Rows(msgspec.Struct):
     """An answer; one without ``OK`` is an error even with HTTP status 200."""
 
     status: Literal["OK"]
-    data: list[_Market]
-
-
-class _History(msgspec.Struct):
-    status: Literal["OK"]
-    data: list[_Settled]
+    data: list[msgspec.Raw]
 
 
 class _BookAnswer(msgspec.Struct):
@@ -192,8 +219,10 @@ class _BookAnswer(msgspec.Struct):
     data: _RestBook
 
 
-_markets: Final = msgspec.json.Decoder(_Markets)
-_history: Final = msgspec.json.Decoder(_History)
+_answer: Final = msgspec.json.Decoder(_Rows)
+_market: Final = msgspec.json.Decoder(_Market)
+_market_stats: Final = msgspec.json.Decoder(_MarketStats)
+_settled: Final = msgspec.json.Decoder(_Settled)
 _rest_book: Final = msgspec.json.Decoder(_BookAnswer)
 
 
@@ -221,10 +250,9 @@ class Extended(Venue):
         """All markets."""
         return (Request("/info/markets"),)
 
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The perpetuals; a row of before there were spot markets has no type."""
-        rows = parsed(_markets, bodies[0], "markets").data
-        return one_per_base([_listing(row) for row in rows if row.type in {None, "PERPETUAL"}])
+        return one_per_base(items_of_rows(parsed(_answer, bodies[0], "markets").data, _listed, "markets"))
 
     def offline_listing(self, wire: str) -> Listing:
         """A market's name says all but its steps."""
@@ -254,19 +282,9 @@ class Extended(Venue):
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: ARG002, FBT001
         """One frame of either stream version; see :meth:`Venue.decode`."""
         try:
-            frame = _frames.decode(payload)
+            return _decode_frame(_frames.decode(payload), markets)
         except (ValueError, RecursionError) as error:
-            return _decode_other(bytes(payload), error)
-        items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
-        if frame.error is not None:
-            items.append(_refused(frame))
-        elif isinstance(frame.data, list):
-            items += _trades(frame, frame.data, markets)
-        elif frame.data is not None:
-            items += _decode_data(frame, frame.data, markets)
-        elif frame.type in _DECODERS or (frame.type is None and frame.seq is None and frame.jsonrpc is None):
-            raise DecodeError(f"a {frame.type or 'nameless'} frame without data")
-        return items
+            return _decode_other(bytes(payload), markets, error)
 
     def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
         """One request gives running rates, prices and open interest of all markets; settled rates go by market."""
@@ -297,41 +315,73 @@ class Extended(Venue):
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_other(payload: bytes, malformed: Exception) -> list[Item]:
-    """A frame that is no public data of ours, as candles are; or a malformed one."""
+def _decode_frame(frame: _Frame, markets: Markets) -> list[Item]:
+    items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
+    if frame.error is not None or frame.type == "error":
+        items.append(_refused(frame))
+    elif isinstance(frame.data, list):
+        items += _trades(frame.pushed_ms, frame.data, markets)
+    elif frame.data is not None:
+        items += _decode_data(frame, frame.data, markets)
+    elif frame.type in _DECODERS or (frame.type is None and frame.seq is None and frame.jsonrpc is None):
+        raise DecodeError(f"a {frame.type or 'nameless'} frame without data")
+    return items
+
+
+def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> list[Item]:
+    """A frame that is no public data of ours, as candles are; or one with an invalid row or book; or a malformed one.
+
+    Its number counts whatever it holds, so that what is wrong with it costs no other market its book.
+    """
     try:
         frame = _other.decode(payload)
+        items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
+        if opens(frame.data, b"["):
+            return items + items_of_rows(_rows.decode(frame.data), partial(_trade_row, frame, markets), "trades")
+        head = _head.decode(frame.data) if opens(frame.data, b"{") else _Head()
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not an Extended frame: {error}") from error
-    if _is_ours(frame.type, frame.data):
-        raise DecodeError(f"malformed {frame.type or 'nameless'} frame: {malformed}") from malformed
-    return [] if frame.seq is None else [FrameSeq(frame.seq)]
+    kind = frame.type or head.type
+    if not isinstance(kind, str) or kind not in _DECODERS:
+        if head.rate is UNSET:
+            if isinstance(malformed, DecodeError) and not items:
+                raise malformed
+            return items
+        kind = "funding"
+    listing = markets.get(head.market) if isinstance(head.market, str) else None
+    if kind in _BOOKS and listing is not None and not _is_bbo(frame.subscription, head.depth):
+        return [*items, InvalidBook(listing, Stream.BOOK, str(malformed))]
+    if not items:
+        raise DecodeError(f"malformed {kind} frame: {malformed}") from malformed
+    return [*items, InvalidRow(kind, str(malformed))]
 
 
-def _is_ours(kind: str | None, data: Any) -> bool:
-    """Whether a frame should have been one of the known ones; candles are lists too, but name no market."""
-    if isinstance(data, list):
-        return any(isinstance(row, dict) and ("m" in row or "tT" in row) for row in data)
-    return kind in _DECODERS or (isinstance(data, dict) and "f" in data)
+def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]:
+    """A trade, or a row of another kind: a candle's names no market."""
+    head = _head.decode(row)
+    if head.market is None and head.trade_type is None:
+        return []
+    return _trades(frame.pushed_ms, [_trade.decode(row)], markets)
 
 
 def _refused(frame: _Frame) -> Refused:
-    error = frame.error
+    error = frame.error if frame.error is not None else {"code": frame.code, "message": frame.message}
+    code, text = code_and_text(error)
     key = None if frame.id is None else f"id:{frame.id}"
-    if not isinstance(error, dict):
-        return Refused(str(error), key)
-    code = error.get("code")
-    reason = Reason.UNKNOWN_MARKET if code in (1001, "NOT_FOUND") else Reason.SUBSCRIBE_ERROR
-    return Refused(f"{code}: {error.get('message')}", key, reason)
+    if code in (1001, 404, "NOT_FOUND"):
+        return Refused(f"{code}: {text}", key, Reason.UNKNOWN_MARKET)
+    is_limit = code == 429 or is_rate_limit(text)
+    reason = Reason.RATE_LIMITED if is_limit else Reason.SUBSCRIBE_ERROR
+    return Refused(text if code is None else f"{code}: {text}", key, reason)
 
 
-def _trades(frame: _Frame, rows: list[_Trade], markets: Markets) -> list[Event]:
+def _trades(pushed_ms: Number | None, rows: list[_Trade], markets: Markets) -> list[Event]:
     return [
         Trade(
             "extended",
             listing.symbol,
             listing.venue_symbol,
-            _ns(row.matched_ms or frame.pushed_ms),
+            ns_of_ms(row.matched_ms or pushed_ms),
             row.price,
             row.size,
             "buy" if row.side == "BUY" else "sell",
@@ -359,17 +409,22 @@ def _decode_data(frame: _Frame, data: _Data, markets: Markets) -> list[Item]:
 def _decode_snapshot(frame: _Frame, data: _Data, listing: Listing) -> Item:
     bids = [(level.price, level.size) for level in data.bids or ()]
     asks = [(level.price, level.size) for level in data.asks or ()]
-    time_ns = _ns(frame.pushed_ms)
-    if data.depth == "1" or (frame.subscription or "").startswith("orderbooks.1."):
+    time_ns = ns_of_ms(frame.pushed_ms)
+    if _is_bbo(frame.subscription, data.depth):
         best_bid, best_ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
         return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *best_bid, *best_ask)
     bids, asks = best_first(bids, asks)
     return BookSnapshot("extended", listing.symbol, listing.venue_symbol, time_ns, bids, asks, None, frame.seq)
 
 
+def _is_bbo(subscription: str | None, depth: Any) -> bool:
+    """Whether a frame of levels is of the stream of best prices."""
+    return depth == "1" or (subscription or "").startswith("orderbooks.1.")
+
+
 def _decode_delta(frame: _Frame, data: _Data, listing: Listing) -> Item:
     bids, asks = data.bids or [], data.asks or []
-    time_ns, seq = _ns(frame.pushed_ms), frame.seq
+    time_ns, seq = ns_of_ms(frame.pushed_ms), frame.seq
     previous = None if seq is None else seq - 1
     absolute_bids, absolute_asks = _absolute(bids), _absolute(asks)
     if absolute_bids is None or absolute_asks is None:
@@ -390,18 +445,18 @@ def _relative(side: list[_Level]) -> list[tuple[str, str | None, str]]:
 
 
 def _decode_mark(frame: _Frame, data: _Data, listing: Listing) -> Item:
-    time_ns = _ns(data.time_ms or frame.pushed_ms)
+    time_ns = ns_of_ms(data.time_ms or frame.pushed_ms)
     return Mark("extended", listing.symbol, listing.venue_symbol, time_ns, _price(data), None, None, None, None)
 
 
 def _decode_index(frame: _Frame, data: _Data, listing: Listing) -> Item:
-    time_ns, price = _ns(data.time_ms or frame.pushed_ms), _price(data)
+    time_ns, price = ns_of_ms(data.time_ms or frame.pushed_ms), _price(data)
     kind: Literal["index"] | None = "index" if price else None
     return Mark("extended", listing.symbol, listing.venue_symbol, time_ns, None, price, kind, None, None)
 
 
 def _decode_funding(frame: _Frame, data: _Data, listing: Listing) -> Item:
-    exchange_ns = _funding_ns(data.funding_time) or _ns(frame.pushed_ms)
+    exchange_ns = _funding_ns(data.funding_time) or ns_of_ms(frame.pushed_ms)
     return _funding(listing, data.rate, exchange_ns, None, "settled", "ws")
 
 
@@ -413,18 +468,20 @@ _DECODERS: Final[Mapping[str | None, Callable[[_Frame, _Data, Listing], Item]]] 
 }
 
 
+#: Frames of levels.
+_BOOKS: Final = frozenset({"SNAPSHOT", "DELTA"})
+
+
 def _price(data: _Data) -> str | None:
     if data.price is UNSET:
         raise DecodeError("a price frame without a price")
     return data.price or None
 
 
-def _ns(time_ms: int | None) -> int | None:
-    return time_ms * _NS_PER_MS if time_ms else None
-
-
-def _funding_ns(time: int | None) -> int | None:
-    return _ns(time * 1000 if time and time < _SECONDS_BELOW else time)
+def _funding_ns(time: Number | None) -> int | None:
+    """A time of funding, which one example of the documentation writes in seconds, as ns."""
+    time_ns = ns_of_ms(time)
+    return time_ns * 1000 if time_ns and time_ns < _SECONDS_BELOW_NS else time_ns
 
 
 def _funding(
@@ -467,33 +524,43 @@ def _split(name: str) -> tuple[str | None, int]:
     return base_of(base), multiplier
 
 
-def _listing(row: _Market) -> Listing:
+def _listed(raw: msgspec.Raw) -> list[Listing]:
+    """The market of a row, if it is a perpetual."""
+    row = _market.decode(raw)
+    if row.type not in {None, "PERPETUAL"}:
+        return []
     base, multiplier = _split(row.name)
     trading = row.trading or _Trading()
     status = row.status or ("ACTIVE" if row.active else "DISABLED")
-    return Listing(
-        base,
-        wire=row.name,
-        venue_symbol=row.name,
-        tick=trading.minPriceChange,
-        lot=trading.minOrderSizeChange,
-        multiplier=multiplier,
-        quote=row.collateral,
-        funding_interval_s=_HOUR_S,
-        status=_STATUS.get(status, "halted"),
-    )
+    return [
+        Listing(
+            base,
+            wire=row.name,
+            venue_symbol=row.name,
+            tick=increment(trading.minPriceChange),
+            lot=increment(trading.minOrderSizeChange),
+            multiplier=multiplier,
+            quote=row.collateral,
+            funding_interval_s=_HOUR_S,
+            status=_STATUS.get(status, status),
+        )
+    ]
 
 
-def _parse_stats(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
-    events: list[Event] = []
-    for row in parsed(_markets, body, "markets").data:
-        listing, stats = markets.get(row.name), row.stats
-        if listing is None or stats is None:
-            continue
-        if stats.fundingRate is not UNSET:
-            events.append(_funding(listing, stats.fundingRate, None, _ns(stats.nextFundingRate), "predicted", "rest"))
-        events.append(_mark(listing, stats))
-    return events
+def _parse_stats(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
+    return items_of_rows(parsed(_answer, body, "markets").data, partial(_stats_events, markets), "markets")
+
+
+def _stats_events(markets: Mapping[str, Listing], raw: msgspec.Raw) -> list[Event]:
+    row = _market_stats.decode(raw)
+    listing, stats = markets.get(row.name), row.stats
+    if listing is None or stats is None:
+        return []
+    mark = _mark(listing, stats)
+    if stats.fundingRate is UNSET:
+        return [mark]
+    next_ns = ns_of_ms(stats.nextFundingRate)
+    return [_funding(listing, stats.fundingRate, None, next_ns, "predicted", "rest"), mark]
 
 
 def _mark(listing: Listing, stats: _Stats) -> Mark:
@@ -527,8 +594,15 @@ def _history_request(wire: str, now_ms: int) -> Request:
     return Request(f"/info/{wire}/funding?startTime={since_ms}&endTime={now_ms}&limit=1")
 
 
-def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
+def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
-    rows = [row for row in parsed(_history, body, "funding").data if row.market == listing.wire]
-    newest = sorted(rows, key=lambda row: row.time)[-1:]
-    return [_funding(listing, row.rate, _funding_ns(row.time), None, "settled", "rest") for row in newest]
+    rows = parsed(_answer, body, "funding").data
+    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "funding"))
+    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+
+
+def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
+    row = _settled.decode(raw)
+    if row.market != listing.wire:
+        raise DecodeError(f"a row about {row.market} in an answer about {listing.wire}")
+    return _funding(listing, row.rate, _funding_ns(row.time), None, "settled", "rest")

@@ -1,28 +1,140 @@
-"""Numbers as venues send them, each with its range, checked before anything is computed with them."""
+"""Numbers and names as venues send them, each with its range, checked before anything is computed or named with them.
+
+A venue may write one number as an integer, as a fraction or as text (``8``, ``8.0``, ``"8"``); the types here accept
+every spelling, the functions give one value or raise ValueError.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from decimal import Decimal
+from typing import Annotated, Final, TypeAlias
 
-__all__ = ["ns_of_ms", "ns_of_us"]
+from msgspec import Meta
+
+from ipc.decimals import number, plain, plain_text
+
+__all__ = [
+    "Id",
+    "Number",
+    "SequenceNumber",
+    "Text",
+    "as_int",
+    "digits_of",
+    "increment",
+    "interval_s_of",
+    "ns_of_ms",
+    "ns_of_us",
+    "step",
+]
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1000
 _MAX_NS: Final = (1 << 63) - 1
+_HOUR_S: Final = 3600
+#: No venue pays funding less often; the longest period seen is a day.
+_MAX_INTERVAL_S: Final = 30 * 24 * _HOUR_S
+#: More decimals than any price or size step has.
+_MAX_DECIMALS: Final = 18
+#: Digits of a market's number at most.
+_MAX_DIGITS: Final = 9
+
+#: A number in any of JSON's spellings.
+Number: TypeAlias = int | float | str
+#: A venue's sequence number: what an int64 holds; -1 stands for none in some first frames.
+SequenceNumber: TypeAlias = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
+#: A short text: an id, a venue's word.
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+#: The id of a trade, which consumers get as text.
+Id: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | Text
 
 
-def ns_of_ms(time_ms: int | None) -> int | None:
-    """Return milliseconds since 1970 as ns; None for None, 0, negative times and times beyond int64."""
+def ns_of_ms(time_ms: Number | None) -> int | None:
+    """Return milliseconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
+
+    Raises:
+        ValueError: A text that is no number.
+    """
     return _ns(time_ms, _NS_PER_MS)
 
 
-def ns_of_us(time_us: int | None) -> int | None:
-    """Return microseconds since 1970 as ns; None for None, 0, negative times and times beyond int64."""
+def ns_of_us(time_us: Number | None) -> int | None:
+    """Return microseconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
+
+    Raises:
+        ValueError: A text that is no number.
+    """
     return _ns(time_us, _NS_PER_US)
 
 
-def _ns(time: int | None, unit_ns: int) -> int | None:
+def as_int(value: Number, least: int, most: int) -> int:
+    """Return a whole number between ``least`` and ``most``, however it is written.
+
+    Raises:
+        ValueError: Not a number, a fraction, or out of range.
+    """
+    exact = _exact(value)
+    if exact != exact.to_integral_value() or not least <= exact <= most:
+        raise ValueError(f"not a whole number from {least} to {most}: {str(value)[:40]!r}")
+    return int(exact)
+
+
+def step(decimals: Number | None) -> str | None:
+    """Return ten to the power of minus ``decimals`` as plain text; None for None.
+
+    Raises:
+        ValueError: Not a whole number from 0 to 18.
+    """
+    return None if decimals is None else plain(Decimal(1).scaleb(-as_int(decimals, 0, _MAX_DECIMALS)))
+
+
+def increment(text: Number | None) -> str | None:
+    """Return a price or size step as plain text; None for None and an empty text.
+
+    Raises:
+        ValueError: Not a number above zero.
+    """
+    if text is None or text == "":
+        return None
+    if number(str(text)) <= 0:
+        raise ValueError(f"not a step: {str(text)[:40]!r}")
+    return plain_text(str(text))
+
+
+def interval_s_of(hours: Number | None) -> int | None:
+    """Return a funding interval in s; None for None, an empty text and 0, which venues write for none.
+
+    Raises:
+        ValueError: Not a number, negative, shorter than a second or longer than 30 days.
+    """
+    if hours is None or hours == "":
+        return None
+    exact = _exact(hours)
+    if not exact:
+        return None
+    seconds = round(exact * _HOUR_S)
+    if not 1 <= seconds <= _MAX_INTERVAL_S:
+        raise ValueError(f"not a funding interval in hours: {str(hours)[:40]!r}")
+    return seconds
+
+
+def digits_of(market_id: int | str) -> str:
+    """Return a market's number as text of digits, as it goes into channels and URLs.
+
+    Raises:
+        ValueError: Not a whole number of at most nine digits.
+    """
+    text = str(market_id)
+    if not (text.isdecimal() and text.isascii() and len(text) <= _MAX_DIGITS):
+        raise ValueError(f"not a market's number: {text[:40]!r}")
+    return text
+
+
+def _exact(value: Number) -> Decimal:
+    return number(value if isinstance(value, str) else str(value))
+
+
+def _ns(time: Number | None, unit_ns: int) -> int | None:
     if not time:
         return None
-    time_ns = time * unit_ns
+    time_ns = time * unit_ns if type(time) is int else int(_exact(time) * unit_ns)
     return time_ns if 0 < time_ns <= _MAX_NS else None

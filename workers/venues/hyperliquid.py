@@ -7,6 +7,7 @@ perpetuals info endpoint), and recorded frames where the two differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
@@ -16,11 +17,15 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
+from workers.venues.fields import Id, Number, Text, interval_s_of, ns_of_ms, step
 from workers.venues.funding import funding
+from workers.venues.refusals import code_and_text
 from workers.venues.venue import (
     Ack,
     Connection,
     Continuity,
+    InvalidBook,
     Item,
     Keepalive,
     Limits,
@@ -35,15 +40,15 @@ from workers.venues.venue import (
     Subscription,
     Unsubscribed,
     Venue,
+    one_per_base,
     parsed,
     split_multiplier,
 )
 
 __all__ = ["Hyperliquid"]
 
-_NS_PER_MS: Final = 1_000_000
 _HOUR_S: Final = 3600
-#: Levels a side: of the fast book, and of the ordinary one (since July 2026 every 5 s).
+#: Levels a side at most: of the fast book, and of the ordinary one (since July 2026 every 5 s).
 _FAST_DEPTH: Final = 5
 _FULL_DEPTH: Final = 20
 #: Some servers greet with this bare text, which is no JSON.
@@ -60,14 +65,14 @@ class _Level(msgspec.Struct, gc=False):
 
 class _L2Book(msgspec.Struct, gc=False):
     coin: str
-    time: int
+    time: Number
     levels: tuple[list[_Level], list[_Level]]
     fast: bool | None = None
 
 
 class _Bbo(msgspec.Struct, gc=False):
     coin: str
-    time: int
+    time: Number
     bbo: tuple[_Level | None, _Level | None]
 
 
@@ -76,8 +81,8 @@ class _Trade(msgspec.Struct, gc=False):
     side: Literal["A", "B"]
     px: str
     sz: str
-    time: int
-    tid: int
+    time: Number
+    tid: Id
 
 
 class _Context(msgspec.Struct, gc=False):
@@ -117,6 +122,21 @@ class _TradesFrame(msgspec.Struct, tag_field="channel", tag="trades", gc=False):
     data: list[_Trade]
 
 
+class _TradeRows(msgspec.Struct):
+    data: list[msgspec.Raw]
+
+
+class _BookHead(msgspec.Struct):
+    """What a book frame is about, read where its levels cannot be."""
+
+    coin: str
+    fast: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _BookHeadFrame(msgspec.Struct):
+    data: _BookHead
+
+
 class _ContextFrame(msgspec.Struct, tag_field="channel", tag="activeAssetCtx", gc=False):
     data: _AssetContext
 
@@ -130,7 +150,7 @@ class _PongFrame(msgspec.Struct, tag_field="channel", tag="pong", gc=False):
 
 
 class _ErrorFrame(msgspec.Struct, tag_field="channel", tag="error", gc=False):
-    data: str
+    data: Any = None
 
 
 class _AnyFrame(msgspec.Struct):
@@ -140,36 +160,43 @@ class _AnyFrame(msgspec.Struct):
 _Frame: TypeAlias = _L2BookFrame | _BboFrame | _TradesFrame | _ContextFrame | _ResponseFrame | _PongFrame | _ErrorFrame
 _frames: Final = msgspec.json.Decoder(_Frame)
 _any_frame: Final = msgspec.json.Decoder(_AnyFrame)
+_trade_rows: Final = msgspec.json.Decoder(_TradeRows)
+_trade_row: Final = msgspec.json.Decoder(_Trade)
+_book_head: Final = msgspec.json.Decoder(_BookHeadFrame)
 _KNOWN: Final = frozenset(
     {"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"},
 )
 
 
 class _Asset(msgspec.Struct):
-    name: str
-    szDecimals: int  # noqa: N815
+    name: Text
+    szDecimals: Number  # noqa: N815
     isDelisted: bool | None = None  # noqa: N815
 
 
 class _Meta(msgspec.Struct):
-    universe: list[_Asset]
+    universe: list[msgspec.Raw]
 
 
 class _Prediction(msgspec.Struct):
     fundingRate: str | None = None  # noqa: N815
-    nextFundingTime: int | None = None  # noqa: N815
-    fundingIntervalHours: int | None = None  # noqa: N815
+    nextFundingTime: Number | None = None  # noqa: N815
+    fundingIntervalHours: Number | None = None  # noqa: N815
 
 
 class _Settled(msgspec.Struct):
     coin: str
     fundingRate: str | None  # noqa: N815
-    time: int
+    time: Number
 
 
 _meta: Final = msgspec.json.Decoder(_Meta)
-_predictions: Final = msgspec.json.Decoder(list[tuple[str, list[tuple[str, _Prediction | None]]]])
-_history: Final = msgspec.json.Decoder(list[_Settled])
+_asset: Final = msgspec.json.Decoder(_Asset)
+_rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
+#: A coin and the rates of it on several venues, of which only our own is read.
+_rates: Final = msgspec.json.Decoder(tuple[str, list[tuple[str, msgspec.Raw]]])
+_prediction: Final[msgspec.json.Decoder[_Prediction | None]] = msgspec.json.Decoder(_Prediction | None)
+_settled: Final = msgspec.json.Decoder(_Settled)
 _rest_book: Final = msgspec.json.Decoder(_L2Book)
 
 
@@ -200,18 +227,14 @@ class Hyperliquid(Venue):
         """``meta`` of the core dex."""
         return (_info(b'{"type":"meta"}', weight=20),)
 
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The universe; a name's position in it is its asset id."""
         universe = parsed(_meta, bodies[0], "meta").universe
-        return [
-            listing
-            for index, asset in enumerate(universe)
-            if (listing := _listing(asset.name, index, asset.szDecimals, delisted=bool(asset.isDelisted))).base
-        ]
+        return one_per_base(each_row(enumerate(universe), _listed, "universe"))
 
     def offline_listing(self, wire: str) -> Listing:
         """A core coin's name says all; builder, spot and outcome markets are not named."""
-        return _listing(wire, None, None, delisted=False)
+        return _listing(wire)
 
     def connections(
         self,
@@ -237,7 +260,7 @@ class Hyperliquid(Venue):
         try:
             frame = _frames.decode(payload)
         except (ValueError, RecursionError):
-            return _decode_other(bytes(payload))
+            return _decode_other(bytes(payload), markets)
         return _DECODERS[type(frame)](frame, markets)
 
     def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
@@ -274,12 +297,16 @@ class Hyperliquid(Venue):
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_other(payload: bytes) -> list[Item]:
+def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
     """A frame that is no public data of ours: the greeting, channels of other kinds, or a malformed one."""
     if payload.startswith(_GREETING):
         return []
     try:
         channel = _any_frame.decode(payload).channel
+        if channel == "trades":
+            return _decode_trade_rows(_trade_rows.decode(payload).data, markets)
+        if channel == "l2Book":
+            return _decode_invalid_book(payload, markets)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not a Hyperliquid frame: {error}") from error
     if channel in _KNOWN:
@@ -290,9 +317,22 @@ def _decode_other(payload: bytes) -> list[Item]:
     return []
 
 
-def _ns(time_ms: int | None) -> int | None:
-    """Milliseconds as ns; 0 is no time."""
-    return time_ms * _NS_PER_MS if time_ms else None
+def _decode_invalid_book(payload: bytes, markets: Markets) -> list[Item]:
+    """A book of which something cannot be read, but not its market; the raised error says what."""
+    head = _book_head.decode(payload).data
+    listing = markets.get(head.coin)
+    if listing is None:
+        return []
+    try:
+        _frames.decode(payload)
+    except (ValueError, RecursionError) as error:
+        stream = Stream.BOOK if bytes(head.fast) == b"true" else Stream.BOOK20
+        return [InvalidBook(listing, stream, str(error))]
+    return []
+
+
+def _decode_trade_rows(rows: list[msgspec.Raw], markets: Markets) -> list[Item]:
+    return [*items_of_rows(rows, lambda row: _trades([_trade_row.decode(row)], markets), "trades")]
 
 
 def _levels(side: list[_Level]) -> list[Level]:
@@ -305,7 +345,7 @@ def _snapshot(listing: Listing, book: _L2Book, depth: int) -> BookSnapshot:
         "hyperliquid",
         listing.symbol,
         listing.venue_symbol,
-        _ns(book.time),
+        ns_of_ms(book.time),
         _levels(bids),
         _levels(asks),
         depth,
@@ -318,11 +358,9 @@ def _decode_book(frame: _L2BookFrame, markets: Markets) -> list[Item]:
     listing = markets.get(book.coin)
     if listing is None:
         return []
-    fast = book.fast
-    if fast is None:
-        # Both subscriptions share channel and coin; only a fast frame always has at most five levels a side.
-        fast = len(book.levels[0]) <= _FAST_DEPTH and len(book.levels[1]) <= _FAST_DEPTH
-    return [_snapshot(listing, book, _FAST_DEPTH if fast else _FULL_DEPTH)]
+    # Both subscriptions share channel and coin. Fast frames say so; their number of levels tells nothing, for the
+    # ordinary book of a thin market has as few.
+    return [_snapshot(listing, book, _FAST_DEPTH if book.fast else _FULL_DEPTH)]
 
 
 def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
@@ -336,7 +374,7 @@ def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
             "hyperliquid",
             listing.symbol,
             listing.venue_symbol,
-            _ns(data.time),
+            ns_of_ms(data.time),
             bid.px if bid else None,
             bid.sz if bid else None,
             ask.px if ask else None,
@@ -346,19 +384,23 @@ def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
 
 
 def _decode_trades(frame: _TradesFrame, markets: Markets) -> list[Item]:
+    return [*_trades(frame.data, markets)]
+
+
+def _trades(rows: list[_Trade], markets: Markets) -> list[Trade]:
     # The hash is no key: it is all zeros for system fills. tid is unique across markets.
     return [
         Trade(
             "hyperliquid",
             listing.symbol,
             listing.venue_symbol,
-            _ns(row.time),
+            ns_of_ms(row.time),
             row.px,
             row.sz,
             _SIDES[row.side],
             str(row.tid),
         )
-        for row in frame.data
+        for row in rows
         if (listing := markets.get(row.coin)) is not None
     ]
 
@@ -395,7 +437,7 @@ def _decode_pong(frame: _PongFrame, markets: Markets) -> list[Item]:  # noqa: AR
 
 
 def _decode_error(frame: _ErrorFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
-    text = frame.data
+    _, text = code_and_text(frame.data)
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return [Refused(text, _key_in(text), reason=None)]
     if text.startswith("Cannot"):
@@ -450,28 +492,29 @@ def _info(body: bytes, weight: int) -> Request:
     return Request("/info", "POST", body, weight)
 
 
-def _listing(name: str, index: int | None, size_decimals: int | None, *, delisted: bool) -> Listing:
-    base, multiplier = split_multiplier(name)
-    lot = None if size_decimals is None else f"{10**-size_decimals:.{size_decimals}f}"
-    return Listing(
-        base_of(base),
-        wire=name,
-        venue_symbol=name,
-        market_id=None if index is None else str(index),
+def _listed(row: tuple[int, msgspec.Raw]) -> Listing:
+    """The row of the universe at a position."""
+    index, asset = row[0], _asset.decode(row[1])
+    listing = _listing(asset.name)
+    return replace(
+        listing,
+        market_id=str(index),
         # No tick is published: five significant digits and 6 - szDecimals decimals, so it moves with the price.
-        lot=lot,
-        multiplier=multiplier,
-        quote="USDC",
-        funding_interval_s=_HOUR_S,
-        status="delisted" if delisted else "active",
+        lot=step(asset.szDecimals),
+        status="delisted" if asset.isDelisted else "active",
     )
+
+
+def _listing(name: str) -> Listing:
+    base, multiplier = split_multiplier(name)
+    return Listing(base_of(base), name, name, multiplier=multiplier, quote="USDC", funding_interval_s=_HOUR_S)
 
 
 def _funding(
     listing: Listing,
     native: str | None,
-    exchange_ms: int | None,
-    next_ms: int | None,
+    exchange_ms: Number | None,
+    next_ms: Number | None,
     phase: Literal["predicted", "settled"],
     source: Literal["ws", "rest"],
     interval_s: int = _HOUR_S,
@@ -481,25 +524,27 @@ def _funding(
         listing,
         native,
         interval_s,
-        exchange_ns=_ns(exchange_ms),
-        next_ns=_ns(next_ms),
+        exchange_ns=ns_of_ms(exchange_ms),
+        next_ns=ns_of_ms(next_ms),
         phase=phase,
         settled_at="oracle",
         source=source,
     )
 
 
-def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
-    rows = parsed(_predictions, body, "predictedFundings")
-    events: list[Event] = []
-    for coin, venues in rows:
-        own = dict(venues).get("HlPerp")
-        if own is not None and (listing := markets.get(coin)) is not None:
-            interval_s = (own.fundingIntervalHours or 1) * _HOUR_S
-            events.append(
-                _funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", "rest", interval_s)
-            )
-    return events
+def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
+    rows = parsed(_rows, body, "predictedFundings")
+    return items_of_rows(rows, partial(_predicted, markets), "predictedFundings")
+
+
+def _predicted(markets: Mapping[str, Listing], row: msgspec.Raw) -> list[Event]:
+    coin, venues = _rates.decode(row)
+    listing, raw = markets.get(coin), dict(venues).get("HlPerp")
+    own = None if listing is None or raw is None else _prediction.decode(raw)
+    if listing is None or own is None:
+        return []
+    interval_s = interval_s_of(own.fundingIntervalHours) or _HOUR_S
+    return [_funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", "rest", interval_s)]
 
 
 def _history_request(coin: str, now_ms: int) -> Request:
@@ -507,6 +552,16 @@ def _history_request(coin: str, now_ms: int) -> Request:
     return _info(msgspec.json.encode({"type": "fundingHistory", "coin": coin, "startTime": since_ms}), weight=21)
 
 
-def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
-    rows = parsed(_history, body, "fundingHistory")
-    return [_funding(listing, row.fundingRate, row.time, None, "settled", "rest") for row in rows[-1:]]
+def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
+    """The newest payment, which comes last; a new market has none."""
+    rows = parsed(_rows, body, "fundingHistory")
+    items = each_row(rows, partial(_payment, listing), "fundingHistory")
+    payments, invalid = split_rows(items)
+    return [*payments[-1:], *invalid]
+
+
+def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
+    row = _settled.decode(raw)
+    if row.coin != listing.wire:
+        raise DecodeError(f"a row about {row.coin} in an answer about {listing.wire}")
+    return _funding(listing, row.fundingRate, row.time, None, "settled", "rest")

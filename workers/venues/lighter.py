@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import partial
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -19,11 +19,25 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
+from workers.venues.fields import (
+    Id,
+    Number,
+    SequenceNumber,
+    Text,
+    as_int,
+    digits_of,
+    ns_of_ms,
+    ns_of_us,
+    step,
+)
 from workers.venues.funding import Unit, funding
+from workers.venues.refusals import code_and_text, is_rate_limit
 from workers.venues.venue import (
     Ack,
     Connection,
     Continuity,
+    InvalidBook,
     Item,
     Keepalive,
     Limits,
@@ -48,22 +62,23 @@ from workers.venues.venue import (
 
 __all__ = ["Lighter"]
 
-_NS_PER_US: Final = 1000
-_NS_PER_MS: Final = 1_000_000
-_NS_PER_S: Final = 1_000_000_000
 _HOUR_S: Final = 3600
-_HOUR_MS: Final = 3_600_000
+_HOUR_NS: Final = 3600 * 1_000_000_000
 #: A connection may hold 500 subscriptions, and a market needs four.
 _MARKETS_PER_CONNECTION: Final = 125
 #: The most orders a side that REST gives.
 _REST_ORDERS: Final = 250
 _SETTLED_PERIOD_S: Final = 600.0
+#: The last second since 1970 that fits an int64 of ns.
+_LAST_S: Final = 9_223_372_036
 _PING: Final = b'{"type":"ping"}'
 _PONG: Final = b'{"type":"pong"}'
 #: The venue's words for kinds of trades that have a name of ours.
 _TRADE_TYPES: Final = {"trade": "trade", "deleverage": "adl", "market-settlement": "settlement"}
+#: The venue's statuses in our words; any other is published as it is.
+_STATUS: Final = {"active": "active", "inactive": "halted"}
 #: What error codes mean for us; a code that is not listed is a failed subscription.
-_REASONS: Final[dict[int, Reason | None]] = {
+_REASONS: Final[dict[int | str | None, Reason | None]] = {
     30002: None,  # not subscribed
     30003: None,  # already subscribed: data goes on
     30005: Reason.UNKNOWN_MARKET,
@@ -87,28 +102,28 @@ class _Level(msgspec.Struct, gc=False):
 
 
 class _Book(msgspec.Struct, gc=False):
-    nonce: int
+    nonce: SequenceNumber
     asks: list[_Level] | None = None
     bids: list[_Level] | None = None
-    begin_nonce: int | None = None
-    last_updated_at: int | None = None
+    begin_nonce: SequenceNumber | None = None
+    last_updated_at: Number | None = None
 
 
 class _Ticker(msgspec.Struct, gc=False):
     s: str | None = None
     a: _Level | None = None
     b: _Level | None = None
-    last_updated_at: int | None = None
+    last_updated_at: Number | None = None
 
 
 class _Trade(msgspec.Struct, gc=False):
-    trade_id: int
+    trade_id: Id
     size: str
     price: str
     is_maker_ask: bool
     type: str = "trade"
-    timestamp: int | None = None
-    transaction_time: int | None = None
+    timestamp: Number | None = None
+    transaction_time: Number | None = None
 
 
 class _Stats(msgspec.Struct, gc=False):
@@ -117,11 +132,6 @@ class _Stats(msgspec.Struct, gc=False):
     mark_price: str | None = None
     open_interest: str | None = None
     current_funding_rate: str | msgspec.UnsetType | None = msgspec.UNSET
-
-
-class _Error(msgspec.Struct, gc=False):
-    code: int
-    message: str = ""
 
 
 _NO_STATS: Final = msgspec.Raw(b"null")
@@ -138,29 +148,37 @@ class _Frame(msgspec.Struct, gc=False):
     market_stats: msgspec.Raw = _NO_STATS
     trades: list[_Trade] | None = None
     liquidation_trades: list[_Trade] | None = None
-    last_updated_at: int | None = None
-    timestamp: int | None = None
+    last_updated_at: Number | None = None
+    timestamp: Number | None = None
     close_in_ms: int = 0
-    error: _Error | None = None
+    #: An object with code and message. Some errors have the two beside their type instead.
+    error: Any = None
+    code: Any = None
+    message: Any = None
 
 
 class _AnyFrame(msgspec.Struct):
+    """What any frame is about, and its rows, if it has such."""
+
     type: str = ""
+    channel: str = ""
+    trades: msgspec.Raw = _NO_STATS
+    liquidation_trades: msgspec.Raw = _NO_STATS
 
 
 class _Market(msgspec.Struct):
-    symbol: str
+    symbol: Text
     market_id: int | str
     #: Missing in old rows.
     market_type: str | None = None
-    status: str = "active"
-    supported_size_decimals: int | str | None = None
-    supported_price_decimals: int | str | None = None
+    status: Text = "active"
+    supported_size_decimals: Number | None = None
+    supported_price_decimals: Number | None = None
 
 
 class _Markets(msgspec.Struct):
     code: Literal[200]
-    order_books: list[_Market] | None
+    order_books: list[msgspec.Raw] | None
 
 
 class _Prediction(msgspec.Struct):
@@ -171,11 +189,11 @@ class _Prediction(msgspec.Struct):
 
 class _Predictions(msgspec.Struct):
     code: Literal[200]
-    funding_rates: list[_Prediction] | None
+    funding_rates: list[msgspec.Raw] | None
 
 
 class _Payment(msgspec.Struct):
-    timestamp: int
+    timestamp: Number
     rate: str | None
     #: Who paid: the rate itself has no sign.
     direction: Literal["long", "short"]
@@ -183,7 +201,7 @@ class _Payment(msgspec.Struct):
 
 class _Payments(msgspec.Struct):
     code: Literal[200]
-    fundings: list[_Payment] | None
+    fundings: list[msgspec.Raw] | None
 
 
 class _Order(msgspec.Struct):
@@ -199,11 +217,16 @@ class _Orders(msgspec.Struct):
 
 _frames: Final = msgspec.json.Decoder(_Frame)
 _any_frame: Final = msgspec.json.Decoder(_AnyFrame)
+_trade_rows: Final[msgspec.json.Decoder[list[msgspec.Raw] | None]] = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_trade_row: Final = msgspec.json.Decoder(_Trade)
 _one_stats: Final = msgspec.json.Decoder(_Stats)
-_all_stats: Final = msgspec.json.Decoder(dict[str, _Stats])
+_all_stats: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _markets: Final = msgspec.json.Decoder(_Markets)
+_market: Final = msgspec.json.Decoder(_Market)
 _predictions: Final = msgspec.json.Decoder(_Predictions)
+_prediction: Final = msgspec.json.Decoder(_Prediction)
 _payments: Final = msgspec.json.Decoder(_Payments)
+_payment: Final = msgspec.json.Decoder(_Payment)
 _orders: Final = msgspec.json.Decoder(_Orders)
 
 
@@ -233,10 +256,10 @@ class Lighter(Venue):
         """``orderBooks``, the light one of the two lists."""
         return (Request("/orderBooks"),)
 
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The perpetuals; the ids differ between hosts, so they are looked up at each start."""
-        rows = parsed(_markets, bodies[0], "orderBooks").order_books or []
-        return one_per_base([_listed(row) for row in rows if _is_perpetual(row)])
+        rows = parsed(_markets, bodies[0], "orderBooks").order_books
+        return one_per_base(items_of_rows(rows, _listed, "order_books"))
 
     def offline_listing(self, wire: str) -> Listing:
         """A market id says nothing of its market."""
@@ -267,17 +290,14 @@ class Lighter(Venue):
         """One frame; see :meth:`Venue.decode`."""
         try:
             frame = _frames.decode(payload)
-        except (ValueError, RecursionError) as error:
-            return _decode_other(payload, error)
-        if frame.error is not None:
-            return [_refused(frame.error)]
-        decoder = _DECODERS.get(frame.type)
-        if decoder is None:
-            return _unknown(frame.type)
-        try:
+            if frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type):
+                return [_refused(frame)]
+            decoder = _DECODERS.get(frame.type)
+            if decoder is None:
+                return _unknown(frame.type)
             items = decoder(frame, markets)
         except (ValueError, RecursionError) as error:
-            raise DecodeError(f"malformed {frame.type} frame: {error}") from error
+            return _decode_other(bytes(payload), markets, error)
         # There is no acknowledgement beside the first data frame.
         return [Ack(frame.channel), *items] if frame.type.startswith("subscribed/") else items
 
@@ -323,15 +343,24 @@ class Lighter(Venue):
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_other(payload: bytes | memoryview, error: Exception) -> list[Item]:
-    """A frame that is not shaped as ours: of another type, or malformed."""
+def _decode_other(payload: bytes, markets: Markets, error: Exception) -> list[Item]:
+    """A frame that is not shaped as ours: of another type, with an invalid row or book, or malformed."""
     try:
-        kind = _any_frame.decode(payload).type
+        frame = _any_frame.decode(payload)
+        decoder = _ROWS.get(frame.type.partition("/")[2]) if frame.type in _DECODERS else None
+        items = None if decoder is None else decoder(frame, markets, error)
     except (ValueError, RecursionError) as noise:
         raise DecodeError(f"not a Lighter frame: {noise}") from noise
-    if kind in _DECODERS:
-        raise DecodeError(f"malformed {kind} frame: {error}") from error
-    return _unknown(kind)
+    if items is not None:
+        return [Ack(frame.channel), *items] if frame.type.startswith("subscribed/") else items
+    if frame.type in _DECODERS:
+        raise DecodeError(f"malformed {frame.type} frame: {error}") from error
+    return _unknown(frame.type)
+
+
+def _invalid_book(frame: _AnyFrame, markets: Markets, error: Exception) -> list[Item]:
+    listing = markets.get(_wire(frame.channel))
+    return [] if listing is None else [InvalidBook(listing, Stream.BOOK, str(error))]
 
 
 def _unknown(kind: str) -> list[Item]:
@@ -341,17 +370,15 @@ def _unknown(kind: str) -> list[Item]:
     return []
 
 
-def _ns(time_us: int | None, time_ms: int | None) -> int | None:
+def _ns(time_us: Number | None, time_ms: Number | None) -> int | None:
     """The first of two times that is given, µs before ms; 0 is not a time."""
-    if time_us:
-        return time_us * _NS_PER_US
-    return time_ms * _NS_PER_MS if time_ms else None
+    return ns_of_us(time_us) or ns_of_ms(time_ms)
 
 
-def _wire(frame: _Frame) -> str:
-    wire = frame.channel.partition(":")[2]
+def _wire(channel: str) -> str:
+    wire = channel.partition(":")[2]
     if not wire:
-        raise DecodeError(f"no market in channel {frame.channel!r}")
+        raise DecodeError(f"no market in channel {channel!r}")
     return wire
 
 
@@ -365,7 +392,7 @@ def _levels(side: list[_Level] | None) -> list[Level]:
 
 
 def _decode_snapshot(frame: _Frame, markets: Markets) -> list[Item]:
-    book, listing = _book(frame), markets.get(_wire(frame))
+    book, listing = _book(frame), markets.get(_wire(frame.channel))
     if listing is None:
         return []
     # The order of levels is not promised.
@@ -377,7 +404,7 @@ def _decode_snapshot(frame: _Frame, markets: Markets) -> list[Item]:
 
 
 def _decode_delta(frame: _Frame, markets: Markets) -> list[Item]:
-    book, listing = _book(frame), markets.get(_wire(frame))
+    book, listing = _book(frame), markets.get(_wire(frame.channel))
     if listing is None:
         return []
     return [
@@ -401,7 +428,7 @@ def _book(frame: _Frame) -> _Book:
 
 
 def _decode_ticker(frame: _Frame, markets: Markets) -> list[Item]:
-    ticker, listing = frame.ticker, markets.get(_wire(frame))
+    ticker, listing = frame.ticker, markets.get(_wire(frame.channel))
     if ticker is None:
         raise DecodeError("no ticker")
     if listing is None:
@@ -419,12 +446,25 @@ def _side(level: _Level | None) -> tuple[str | None, str | None]:
 
 
 def _decode_trades(frame: _Frame, markets: Markets) -> list[Item]:
-    listing = markets.get(_wire(frame))
+    listing = markets.get(_wire(frame.channel))
     if listing is None:
         return []
-    # The first frame repeats recent trades.
-    flags: tuple[Flag, ...] = ("backlog",) if frame.type == "subscribed/trade" else ()
+    flags = _trade_flags(frame.type)
     return [_trade(listing, row, flags) for rows in (frame.trades, frame.liquidation_trades) for row in rows or ()]
+
+
+def _decode_trade_rows(frame: _AnyFrame, markets: Markets, error: Exception) -> list[Item]:  # noqa: ARG001
+    listing = markets.get(_wire(frame.channel))
+    if listing is None:
+        return []
+    flags = _trade_flags(frame.type)
+    rows = [*(_trade_rows.decode(frame.trades) or ()), *(_trade_rows.decode(frame.liquidation_trades) or ())]
+    return [*each_row(rows, lambda row: _trade(listing, _trade_row.decode(row), flags), "trades")]
+
+
+def _trade_flags(kind: str) -> tuple[Flag, ...]:
+    """The first frame repeats recent trades."""
+    return ("backlog",) if kind == "subscribed/trade" else ()
 
 
 def _trade(listing: Listing, row: _Trade, flags: tuple[Flag, ...]) -> Trade:
@@ -443,18 +483,21 @@ def _trade(listing: Listing, row: _Trade, flags: tuple[Flag, ...]) -> Trade:
 
 
 def _decode_stats(frame: _Frame, markets: Markets) -> list[Item]:
-    wire, body = _wire(frame), frame.market_stats
-    by_wire = _all_stats.decode(body) if wire == "all" else {wire: _one_stats.decode(body)}
-    return [
-        event
-        for market, stats in by_wire.items()
-        if (listing := markets.get(market)) is not None
-        for event in _stats_events(_named(listing, stats.symbol), stats, frame.timestamp)
-    ]
+    wire, body = _wire(frame.channel), frame.market_stats
+    if wire != "all":
+        return _market_stats(frame, markets, (wire, body))
+    return items_of_rows(_all_stats.decode(body).items(), partial(_market_stats, frame, markets), "market_stats")
 
 
-def _stats_events(listing: Listing, stats: _Stats, time_ms: int | None) -> list[Item]:
-    exchange_ns = _ns(None, time_ms)
+def _market_stats(frame: _Frame, markets: Markets, row: tuple[str, msgspec.Raw]) -> list[Item]:
+    listing = markets.get(row[0])
+    if listing is None:
+        return []
+    stats = _one_stats.decode(row[1])
+    return _stats_events(_named(listing, stats.symbol), stats, ns_of_ms(frame.timestamp))
+
+
+def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> list[Item]:
     mark = Mark(
         "lighter",
         listing.symbol,
@@ -470,18 +513,25 @@ def _stats_events(listing: Listing, stats: _Stats, time_ms: int | None) -> list[
     native = stats.current_funding_rate
     if native is msgspec.UNSET:
         return [mark]
-    next_ns = (time_ms // _HOUR_MS + 1) * _HOUR_MS * _NS_PER_MS if time_ms else None
+    next_ns = (exchange_ns // _HOUR_NS + 1) * _HOUR_NS if exchange_ns else None
     return [mark, _funding(listing, native or None, "percent_per_hour", exchange_ns, next_ns, "predicted", "ws")]
 
 
-def _refused(error: _Error) -> Refused:
-    found = _CHANNEL.search(error.message)
-    reason = _REASONS.get(error.code, Reason.SUBSCRIBE_ERROR)
+def _refused(frame: _Frame) -> Refused:
+    code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
+    found = _CHANNEL.search(text)
+    usual = Reason.RATE_LIMITED if is_rate_limit(text) else Reason.SUBSCRIBE_ERROR
+    reason = _REASONS.get(code, usual)
     key = f"{found[1]}:{found[2]}" if found else None
     # Over the pace nothing is heard any more, pings neither.
-    return Refused(f"{error.code} {error.message}", key, reason, fatal=reason is Reason.RATE_LIMITED)
+    return Refused(f"{code} {text}", key, reason, fatal=reason is Reason.RATE_LIMITED)
 
 
+#: How frames are read of which something is invalid, by the channel's name in their type.
+_ROWS: Final[dict[str, Callable[[_AnyFrame, Markets, Exception], list[Item]]]] = {
+    "order_book": _invalid_book,
+    "trade": _decode_trade_rows,
+}
 _DECODERS: Final[dict[str, Callable[[_Frame, Markets], list[Item]]]] = {
     "update/order_book": _decode_delta,
     "subscribed/order_book": _decode_snapshot,
@@ -529,15 +579,14 @@ def _is_perpetual(market: _Market) -> bool:
     return market.market_type == "perp" if market.market_type is not None else "/" not in market.symbol
 
 
-def _listed(market: _Market) -> Listing:
-    return _listing(
-        market.symbol,
-        market.symbol,
-        str(market.market_id),
-        tick=_step(market.supported_price_decimals),
-        lot=_step(market.supported_size_decimals),
-        status="active" if market.status == "active" else "halted",
-    )
+def _listed(raw: msgspec.Raw) -> list[Listing]:
+    """The market of a row, if it is a perpetual."""
+    market = _market.decode(raw)
+    if not _is_perpetual(market):
+        return []
+    tick, lot = step(market.supported_price_decimals), step(market.supported_size_decimals)
+    status = _STATUS.get(market.status, market.status)
+    return [_listing(market.symbol, market.symbol, digits_of(market.market_id), tick, lot, status)]
 
 
 def _listing(
@@ -563,16 +612,6 @@ def _listing(
     )
 
 
-def _step(decimals: int | str | None) -> str | None:
-    """Ten to the power of minus ``decimals``, as plain text."""
-    if decimals is None:
-        return None
-    try:
-        return plain(Decimal(1).scaleb(-int(decimals)))
-    except (ValueError, InvalidOperation) as error:
-        raise DecodeError(f"not a number of decimals: {decimals!r}") from error
-
-
 def _funding(
     listing: Listing,
     native: str | None,
@@ -596,22 +635,19 @@ def _funding(
     )
 
 
-def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event]:
+def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
     """The rows of this venue; those of other exchanges stand among them."""
-    rows = parsed(_predictions, body, "funding-rates").funding_rates or []
-    return [
-        _funding(
-            listing,
-            None if row.rate is None else plain(row.rate),
-            "fraction_per_8h",
-            None,
-            None,
-            "predicted",
-            "rest",
-        )
-        for row in rows
-        if row.exchange == "lighter" and (listing := markets.get(str(row.market_id))) is not None
-    ]
+    rows = parsed(_predictions, body, "funding-rates").funding_rates
+    return items_of_rows(rows, partial(_predicted, markets), "funding_rates")
+
+
+def _predicted(markets: Mapping[str, Listing], raw: msgspec.Raw) -> list[Event]:
+    row = _prediction.decode(raw)
+    listing = markets.get(str(row.market_id)) if row.exchange == "lighter" else None
+    if listing is None:
+        return []
+    native = None if row.rate is None else plain(row.rate)
+    return [_funding(listing, native, "fraction_per_8h", None, None, "predicted", "rest")]
 
 
 def _payments_request(wire: str, now_ms: int) -> Request:
@@ -620,13 +656,18 @@ def _payments_request(wire: str, now_ms: int) -> Request:
     return Request(f"/fundings?market_id={wire}&resolution=1h&{span}")
 
 
-def _parse_settled(listing: Listing, body: bytes) -> list[Event]:
-    rows = parsed(_payments, body, "fundings").fundings
-    if not rows:
-        return []
-    last = max(rows, key=lambda row: row.timestamp)
-    native = f"-{last.rate}" if last.rate and last.direction == "short" else last.rate or None
-    return [_funding(listing, native, "percent_per_hour", last.timestamp * _NS_PER_S, None, "settled", "rest")]
+def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
+    """The newest payment; a new market has none."""
+    rows = parsed(_payments, body, "fundings").fundings or []
+    payments, invalid = split_rows(each_row(rows, partial(_settled, listing), "fundings"))
+    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+
+
+def _settled(listing: Listing, raw: msgspec.Raw) -> Event:
+    row = _payment.decode(raw)
+    native = f"-{row.rate}" if row.rate and row.direction == "short" else row.rate or None
+    paid_ns = ns_of_us(as_int(row.timestamp, 0, _LAST_S) * 1_000_000)
+    return _funding(listing, native, "percent_per_hour", paid_ns, None, "settled", "rest")
 
 
 def _by_price(orders: list[_Order]) -> list[Level]:

@@ -19,12 +19,25 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
+from workers.rows import InvalidRow, items_of_rows
 from workers.venues import paradex_sbe as sbe
+from workers.venues.fields import (
+    Id,
+    Number,
+    SequenceNumber,
+    Text,
+    increment,
+    interval_s_of,
+    ns_of_ms,
+    ns_of_us,
+)
 from workers.venues.funding import funding
+from workers.venues.refusals import code_and_text, is_rate_limit
 from workers.venues.venue import (
     Ack,
     Connection,
     Continuity,
+    InvalidBook,
     Item,
     Keepalive,
     Limits,
@@ -46,11 +59,8 @@ from workers.venues.venue import (
 
 __all__ = ["Paradex"]
 
-_NS_PER_US: Final = 1000
-_NS_PER_MS: Final = 1_000_000
-_HOUR_S: Final = 3600
-#: The funding period of a market that states none.
-_USUAL_INTERVAL_S: Final = 8 * _HOUR_S
+#: The funding period of a market that states none, s.
+_USUAL_INTERVAL_S: Final = 28_800
 _REST_DEPTH: Final = 20
 #: Added to a subscription's request id for the request that ends it: replies to the two look alike.
 _UNSUBSCRIBE: Final = 1_000_000
@@ -69,6 +79,7 @@ _SBE_TRADE_TYPES: Final = {
     4: "SETTLE_MARKET",
     5: "RPI",
     6: "BLOCK_TRADE",
+    **dict.fromkeys((254, 255), "UNKNOWN"),
 }
 #: The number of levels a side in the name of a channel of whole books.
 _DEPTH: Final = re.compile(r"\.(?:snapshot|interactive)@(\d+)")
@@ -82,12 +93,12 @@ class _Level(msgspec.Struct, gc=False):
 
 class _Book(msgspec.Struct, gc=False):
     market: str
-    seq_no: int
+    seq_no: SequenceNumber
     update_type: Literal["s", "d"]
     inserts: list[_Level] | None = None
     updates: list[_Level] | None = None
     deletes: list[_Level] | None = None
-    last_updated_at: int | None = None
+    last_updated_at: Number | None = None
 
 
 class _Bbo(msgspec.Struct, gc=False):
@@ -96,18 +107,18 @@ class _Bbo(msgspec.Struct, gc=False):
     bid_size: str | None = None
     ask: str | None = None
     ask_size: str | None = None
-    last_updated_at: int | None = None
+    last_updated_at: Number | None = None
 
 
 class _Trade(msgspec.Struct, gc=False):
     #: Up to 28 digits.
-    id: str
+    id: Id
     market: str
     side: Literal["BUY", "SELL"]
     size: str
     price: str
     trade_type: str = "FILL"
-    created_at: int | None = None
+    created_at: Number | None = None
 
 
 class _Summary(msgspec.Struct, gc=False):
@@ -116,14 +127,14 @@ class _Summary(msgspec.Struct, gc=False):
     #: The spot index.
     underlying_price: str | None = None
     open_interest: str | None = None
-    created_at: int | None = None
+    created_at: Number | None = None
 
 
 class _FundingData(msgspec.Struct, gc=False):
     market: str
     funding_rate: str | msgspec.UnsetType | None = msgspec.UNSET
-    funding_period_hours: int | str | None = None
-    created_at: int | None = None
+    funding_period_hours: Number | None = None
+    created_at: Number | None = None
 
 
 class _Params(msgspec.Struct, gc=False):
@@ -131,10 +142,10 @@ class _Params(msgspec.Struct, gc=False):
     data: msgspec.Raw
 
 
-class _Error(msgspec.Struct, gc=False):
-    code: int
-    message: str = ""
-    data: Any = None
+class _BookHead(msgspec.Struct):
+    """What a book is about, read where its levels cannot be."""
+
+    market: str
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -144,42 +155,41 @@ class _Frame(msgspec.Struct, gc=False):
     method: str = ""
     params: _Params | None = None
     result: Any = msgspec.UNSET
-    error: _Error | None = None
+    error: Any = None
+    code: Any = None
+    message: Any = None
 
 
 class _Market(msgspec.Struct):
-    symbol: str
+    symbol: Text
     asset_kind: str | None = None
-    price_tick_size: str | None = None
-    order_size_increment: str | None = None
-    #: Text in some rows.
-    funding_period_hours: int | str | None = None
+    price_tick_size: Number | None = None
+    order_size_increment: Number | None = None
+    #: A number with fractions by the venue's specification; text in some rows.
+    funding_period_hours: Number | None = None
 
 
-class _Markets(msgspec.Struct):
-    results: list[_Market] | None
-
-
-class _FundingPage(msgspec.Struct):
-    results: list[_FundingData] | None
+class _Rows(msgspec.Struct):
+    results: list[msgspec.Raw] | None
 
 
 class _RestBook(msgspec.Struct):
     market: str
-    seq_no: int
+    seq_no: SequenceNumber
     bids: list[Level] | None = None
     asks: list[Level] | None = None
-    last_updated_at: int | None = None
+    last_updated_at: Number | None = None
 
 
 _frames: Final = msgspec.json.Decoder(_Frame)
 _books: Final = msgspec.json.Decoder(_Book)
+_book_head: Final = msgspec.json.Decoder(_BookHead)
 _bbos: Final = msgspec.json.Decoder(_Bbo)
 _trades: Final = msgspec.json.Decoder(_Trade)
 _summaries: Final = msgspec.json.Decoder(_Summary)
 _fundings: Final = msgspec.json.Decoder(_FundingData)
-_market_list: Final = msgspec.json.Decoder(_Markets)
-_funding_page: Final = msgspec.json.Decoder(_FundingPage)
+_answer: Final = msgspec.json.Decoder(_Rows)
+_market: Final = msgspec.json.Decoder(_Market)
 _rest_book: Final = msgspec.json.Decoder(_RestBook)
 
 
@@ -206,10 +216,9 @@ class Paradex(Venue):
         """The list of all markets, options among them."""
         return (Request("/markets"),)
 
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The perpetuals; one that is delisted is simply no longer in the list."""
-        rows = parsed(_market_list, bodies[0], "markets").results or []
-        return one_per_base([_listed(row) for row in rows if row.asset_kind in {"PERP", None}])
+        return one_per_base(items_of_rows(parsed(_answer, bodies[0], "markets").results, _listed, "markets"))
 
     def offline_listing(self, wire: str) -> Listing:
         """A perpetual's name says all; options are not named."""
@@ -254,7 +263,7 @@ class Paradex(Venue):
         """Levels as the venue gives them."""
         book = parsed(_rest_book, body, "orderbook")
         _check_market(book.market, listing)
-        exchange_ns = _from_ms(book.last_updated_at)
+        exchange_ns = ns_of_ms(book.last_updated_at)
         try:
             return _snapshot(listing, exchange_ns, book.bids or [], book.asks or [], _REST_DEPTH, book.seq_no)
         except ValueError as error:
@@ -270,8 +279,8 @@ def _decode_text(frame: _Frame, markets: Markets) -> list[Item]:
             raise DecodeError("a subscription frame without params")
         decoder = _DECODERS.get(frame.params.channel.partition(".")[0])
         return decoder(frame.params, markets) if decoder else []
-    if frame.error is not None:
-        return [_refused(frame.id, frame.error)]
+    if frame.error is not None or frame.code is not None:
+        return [_refused(frame)]
     if frame.result is msgspec.UNSET and not frame.method:
         raise DecodeError("a frame that is neither data nor a reply")
     return _decode_reply(frame.id, frame.result)
@@ -290,14 +299,13 @@ def _alias(request_id: int) -> str:
     return f"id:{request_id % _UNSUBSCRIBE}"
 
 
-def _refused(request_id: int | str | None, error: _Error) -> Refused:
-    detail = f": {error.data}" if error.data else ""
-    text = f"{error.code} {error.message}{detail}"
-    key = _alias(request_id) if isinstance(request_id, int) else None
-    return Refused(text, key, _reason(error.code, text.lower()), fatal=error.code == _GEO_BLOCKED)
+def _refused(frame: _Frame) -> Refused:
+    code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
+    key = _alias(frame.id) if isinstance(frame.id, int) else None
+    return Refused(f"{code} {text}", key, _reason(code, text.lower()), fatal=code == _GEO_BLOCKED)
 
 
-def _reason(code: int, text: str) -> Reason | None:
+def _reason(code: int | str | None, text: str) -> Reason | None:
     """What an error means for us. Codes are coarse, so the text has to tell."""
     if code in _AUTH_CODES:
         return Reason.AUTH_FAILED
@@ -305,17 +313,24 @@ def _reason(code: int, text: str) -> Reason | None:
         return Reason.REFUSED
     if "already subscribed" in text or "not subscribed" in text:
         return None
-    if "too many" in text or "rate limit" in text:
+    if is_rate_limit(text):
         return Reason.RATE_LIMITED
     return Reason.UNKNOWN_MARKET if "market" in text else Reason.SUBSCRIBE_ERROR
 
 
 def _decode_book(params: _Params, markets: Markets) -> list[Item]:
-    book = _books.decode(params.data)
+    try:
+        return _book_items(params, _books.decode(params.data), markets)
+    except (ValueError, RecursionError) as error:
+        listing = markets.get(_book_head.decode(params.data).market)
+        return [] if listing is None else [InvalidBook(listing, Stream.BOOK, str(error))]
+
+
+def _book_items(params: _Params, book: _Book, markets: Markets) -> list[Item]:
     listing = markets.get(book.market)
     if listing is None:
         return []
-    exchange_ns = _from_ms(book.last_updated_at)
+    exchange_ns = ns_of_ms(book.last_updated_at)
     if book.update_type == "s":
         depth = _DEPTH.search(params.channel)
         bids, asks = _sides(book.inserts or [])
@@ -337,7 +352,7 @@ def _decode_bbo(params: _Params, markets: Markets) -> list[Item]:
     listing = markets.get(row.market)
     if listing is None:
         return []
-    return [_bbo(listing, _from_ms(row.last_updated_at), row.bid, row.bid_size, row.ask, row.ask_size)]
+    return [_bbo(listing, ns_of_ms(row.last_updated_at), row.bid, row.bid_size, row.ask, row.ask_size)]
 
 
 def _decode_trade(params: _Params, markets: Markets) -> list[Item]:
@@ -345,8 +360,8 @@ def _decode_trade(params: _Params, markets: Markets) -> list[Item]:
     listing = markets.get(row.market)
     if listing is None:
         return []
-    side, exchange_ns = _SIDES[row.side], _from_ms(row.created_at)
-    return [_trade(listing, exchange_ns, row.price, row.size, side, row.id, row.trade_type)]
+    side, exchange_ns = _SIDES[row.side], ns_of_ms(row.created_at)
+    return [_trade(listing, exchange_ns, row.price, row.size, side, str(row.id), row.trade_type)]
 
 
 def _decode_summary(params: _Params, markets: Markets) -> list[Item]:
@@ -354,7 +369,7 @@ def _decode_summary(params: _Params, markets: Markets) -> list[Item]:
     listing = markets.get(row.symbol)
     if listing is None:
         return []
-    return [_mark(listing, _from_ms(row.created_at), row.mark_price, row.underlying_price, row.open_interest)]
+    return [_mark(listing, ns_of_ms(row.created_at), row.mark_price, row.underlying_price, row.open_interest)]
 
 
 def _decode_funding(params: _Params, markets: Markets) -> list[Item]:
@@ -362,7 +377,7 @@ def _decode_funding(params: _Params, markets: Markets) -> list[Item]:
     listing = markets.get(row.market)
     if listing is None or row.funding_rate is msgspec.UNSET:
         return []
-    exchange_ns = _from_ms(row.created_at)
+    exchange_ns = ns_of_ms(row.created_at)
     return [_funding(listing, exchange_ns, row.funding_rate, row.funding_period_hours, "ws")]
 
 
@@ -379,45 +394,49 @@ _DECODERS: Final[dict[str, Callable[[_Params, Markets], list[Item]]]] = {
 
 
 def _decode_binary(payload: bytes | memoryview, markets: Markets) -> list[Item]:
-    message = sbe.decode(payload)
+    try:
+        message = sbe.decode(payload)
+    except sbe.InvalidBookError as error:
+        listing = markets.get(error.market)
+        return [] if listing is None else [InvalidBook(listing, Stream.BOOK, error.what)]
     listing = None if message is None else markets.get(message.market)
     return [] if listing is None else [_EVENTS[type(message)](message, listing)]
 
 
-def _book_event(book: sbe.Book, listing: Listing) -> Event:
-    exchange_ns = _from_us(book.ts_us)
+def _book_event(book: sbe.Book, listing: Listing) -> Item:
+    exchange_ns = ns_of_us(book.ts_us)
     if book.package == 1:
         return _delta(listing, exchange_ns, book.bids, book.asks, book.seq)
     if book.package == 0:
         return _snapshot(listing, exchange_ns, book.bids, book.asks, None, book.seq)
-    raise DecodeError(f"a book of package type {book.package}")
+    return InvalidBook(listing, Stream.BOOK, f"a book of package type {book.package}")
 
 
 def _bbo_event(row: sbe.Bbo, listing: Listing) -> Event:
-    return _bbo(listing, _from_us(row.ts_us), row.bid_price, row.bid_size, row.ask_price, row.ask_size)
+    return _bbo(listing, ns_of_us(row.ts_us), row.bid_price, row.bid_size, row.ask_price, row.ask_size)
 
 
 def _trade_event(row: sbe.Trade, listing: Listing) -> Event:
     side = _SBE_SIDES.get(row.side)
     if side is None:
         raise DecodeError(f"a trade of side {row.side}")
-    exchange_ns = _from_us(row.created_us) or _from_us(row.ts_us)
+    exchange_ns = ns_of_us(row.created_us) or ns_of_us(row.ts_us)
     # The id in the block is cut to 64 bits, so it is none.
     trade_id = row.trade_id or f"{row.seq}:{row.price}:{row.size}"
-    trade_type = _SBE_TRADE_TYPES.get(row.trade_type, "UNKNOWN")
+    trade_type = _SBE_TRADE_TYPES.get(row.trade_type) or str(row.trade_type)
     return _trade(listing, exchange_ns, row.price, row.size, side, trade_id, trade_type)
 
 
 def _mark_event(row: sbe.MarketSummary, listing: Listing) -> Event:
-    return _mark(listing, _from_us(row.ts_us), row.mark_price, row.index_price, row.open_interest)
+    return _mark(listing, ns_of_us(row.ts_us), row.mark_price, row.index_price, row.open_interest)
 
 
 def _funding_event(row: sbe.FundingData, listing: Listing) -> Event:
-    exchange_ns = _from_us(row.created_us) or _from_us(row.ts_us)
+    exchange_ns = ns_of_us(row.created_us) or ns_of_us(row.ts_us)
     return _funding(listing, exchange_ns, row.rate, row.period_hours, "ws")
 
 
-_EVENTS: Final[dict[type, Callable[[Any, Listing], Event]]] = {
+_EVENTS: Final[dict[type, Callable[[Any, Listing], Item]]] = {
     sbe.Book: _book_event,
     sbe.Bbo: _bbo_event,
     sbe.Trade: _trade_event,
@@ -427,15 +446,6 @@ _EVENTS: Final[dict[type, Callable[[Any, Listing], Event]]] = {
 
 
 # --- events -------------------------------------------------------------------------------------------------------
-
-
-def _from_us(time_us: int) -> int | None:
-    """Neither 0 nor the null value is a time."""
-    return time_us * _NS_PER_US if time_us > 0 else None
-
-
-def _from_ms(time_ms: int | None) -> int | None:
-    return time_ms * _NS_PER_MS if time_ms else None
 
 
 def _snapshot(
@@ -500,7 +510,7 @@ def _funding(
     listing: Listing,
     exchange_ns: int | None,
     native: str | None,
-    period_hours: int | str | None,
+    period_hours: Number | None,
     source: Literal["ws", "rest"],
 ) -> Funding:
     """The rate of one whole period. It accrues every second, so that there is no next payment."""
@@ -508,22 +518,13 @@ def _funding(
         "paradex",
         listing,
         native,
-        _interval_s(period_hours) or listing.funding_interval_s or _USUAL_INTERVAL_S,
+        interval_s_of(period_hours) or listing.funding_interval_s or _USUAL_INTERVAL_S,
         exchange_ns=exchange_ns,
         next_ns=None,
         phase="predicted",
         settled_at="usdc_oracle_adjusted",
         source=source,
     )
-
-
-def _interval_s(period_hours: int | str | None) -> int | None:
-    """A funding period in s; 0 hours is what old rows have for none."""
-    try:
-        hours = int(period_hours or 0)
-    except ValueError as error:
-        raise DecodeError(f"not a number of hours: {period_hours!r}") from error
-    return hours * _HOUR_S if hours > 0 else None
 
 
 # --- subscriptions ------------------------------------------------------------------------------------------------
@@ -557,9 +558,14 @@ def _request(method: str, channel: str, request_id: int) -> bytes:
 # --- REST ---------------------------------------------------------------------------------------------------------
 
 
-def _listed(market: _Market) -> Listing:
-    interval_s = _interval_s(market.funding_period_hours)
-    return _listing(market.symbol, market.price_tick_size, market.order_size_increment, interval_s)
+def _listed(raw: msgspec.Raw) -> list[Listing]:
+    """The market of a row, if it is a perpetual."""
+    market = _market.decode(raw)
+    # A row of before there were other kinds has none.
+    if market.asset_kind != "PERP" and (market.asset_kind is not None or not market.symbol.endswith("-PERP")):
+        return []
+    tick, lot = increment(market.price_tick_size), increment(market.order_size_increment)
+    return [_listing(market.symbol, tick, lot, interval_s_of(market.funding_period_hours))]
 
 
 def _listing(wire: str, tick: str | None = None, lot: str | None = None, interval_s: int | None = None) -> Listing:
@@ -571,8 +577,8 @@ def _listing(wire: str, tick: str | None = None, lot: str | None = None, interva
         None if base is None else base_of(base),
         wire=wire,
         venue_symbol=wire,
-        tick=tick or None,
-        lot=lot or None,
+        tick=tick,
+        lot=lot,
         multiplier=multiplier,
         quote=rest[0] if perpetual else "USD",
         funding_interval_s=interval_s,
@@ -583,14 +589,18 @@ def _funding_request(wire: str, now_ms: int) -> Request:  # noqa: ARG001 - the n
     return Request(f"/funding/data?market={wire}&page_size=1")
 
 
-def _parse_funding(listing: Listing, body: bytes) -> list[Event]:
+def _parse_funding(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest observation, which comes first."""
-    rows = parsed(_funding_page, body, "funding/data").results
-    if not rows or rows[0].funding_rate is msgspec.UNSET:
+    rows = parsed(_answer, body, "funding/data").results or []
+    return items_of_rows(rows[:1], partial(_observation, listing), "funding/data")
+
+
+def _observation(listing: Listing, raw: msgspec.Raw) -> list[Event]:
+    row = _fundings.decode(raw)
+    _check_market(row.market, listing)
+    if row.funding_rate is msgspec.UNSET:
         return []
-    newest = rows[0]
-    _check_market(newest.market, listing)
-    return [_funding(listing, _from_ms(newest.created_at), rows[0].funding_rate, newest.funding_period_hours, "rest")]
+    return [_funding(listing, ns_of_ms(row.created_at), row.funding_rate, row.funding_period_hours, "rest")]
 
 
 def _check_market(market: str, listing: Listing) -> None:

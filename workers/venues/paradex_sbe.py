@@ -9,7 +9,7 @@ Source: Paradex, WebSocket documentation, binary encoding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
@@ -20,12 +20,23 @@ import msgspec
 from ipc.errors import DecodeError
 from ipc.events import Level
 
-__all__ = ["Bbo", "Book", "FundingData", "MarketSummary", "Message", "Trade", "decode", "fixed_text"]
+__all__ = [
+    "Bbo",
+    "Book",
+    "FundingData",
+    "InvalidBookError",
+    "MarketSummary",
+    "Message",
+    "Trade",
+    "decode",
+    "fixed_text",
+]
 
 _SCHEMA_ID: Final = 1
 #: Prices, sizes and rates are integers of this many units to one.
 _SCALE: Final = 100_000_000
 _NULL: Final = -(2**63)
+_NULL_HOURS: Final = -(2**15)
 #: From this version on a trade ends with its full id.
 _TRADE_ID_VERSION: Final = 2
 
@@ -99,6 +110,14 @@ class FundingData(msgspec.Struct, gc=False):
     period_hours: int
 
 
+class InvalidBookError(DecodeError):
+    """A level of a book has no price or no size; ``market`` is the book's."""
+
+    def __init__(self, market: str, what: str) -> None:
+        super().__init__(what)
+        self.market = market
+
+
 Message: TypeAlias = Trade | Bbo | Book | MarketSummary | FundingData
 
 
@@ -106,6 +125,7 @@ def decode(payload: bytes | memoryview) -> Message | None:
     """The message in a frame; None for templates that carry no public market data.
 
     Raises:
+        InvalidBookError: A level of a book cannot be read.
         DecodeError: The frame is shorter than it declares, or of another schema.
     """
     try:
@@ -160,10 +180,13 @@ def _read_bbo(payload: bytes | memoryview, end: int, version: int) -> Bbo:  # no
 
 def _read_book(payload: bytes | memoryview, end: int, version: int) -> Book:  # noqa: ARG001
     ts_us, seq, package = _block(_BOOK, _BOOK_BYTES, payload, end)
-    bids, end = _levels(payload, end)
-    asks, end = _levels(payload, end)
+    bids, end = _entries(payload, end)
+    asks, end = _entries(payload, end)
     market, _ = _string(payload, end)
-    return Book(market, ts_us, seq, package, bids, asks)
+    try:
+        return Book(market, ts_us, seq, package, _levels(bids), _levels(asks))
+    except DecodeError as error:
+        raise InvalidBookError(market, error.what) from error
 
 
 def _read_summary(payload: bytes | memoryview, end: int, version: int) -> MarketSummary:  # noqa: ARG001
@@ -175,7 +198,9 @@ def _read_summary(payload: bytes | memoryview, end: int, version: int) -> Market
 def _read_funding(payload: bytes | memoryview, end: int, version: int) -> FundingData:  # noqa: ARG001
     ts_us, _, rate, _, created_us, _, _, period_hours = _block(_FUNDING, _FUNDING.size, payload, end)
     market, _ = _string(payload, end)
-    return FundingData(market, ts_us, created_us, _optional_text(rate), period_hours)
+    return FundingData(
+        market, ts_us, created_us, _optional_text(rate), 0 if period_hours == _NULL_HOURS else period_hours
+    )
 
 
 _READERS: Final[dict[int, Callable[[bytes | memoryview, int, int], Message]]] = {
@@ -194,22 +219,24 @@ def _block(layout: Struct, least_bytes: int, payload: bytes | memoryview, end: i
     return layout.unpack_from(payload, _HEADER.size)
 
 
-def _levels(payload: bytes | memoryview, start: int) -> tuple[list[Level], int]:
-    """The levels of the group at ``start``, and where the group ends."""
+def _levels(entries: Iterable[tuple[int, int]]) -> list[Level]:
+    return [(fixed_text(price), fixed_text(size)) for price, size in entries]
+
+
+def _entries(payload: bytes | memoryview, start: int) -> tuple[Iterable[tuple[int, int]], int]:
+    """The levels of the group at ``start``, as numbers, and where the group ends."""
     entry_bytes, count = _GROUP.unpack_from(payload, start)
     first = start + _GROUP.size
     if not count:  # as in most frames
-        return [], first
+        return (), first
     end = first + entry_bytes * count
     if entry_bytes < _ENTRY.size:
         raise DecodeError(f"an SBE level of {entry_bytes} bytes instead of at least {_ENTRY.size}")
     if end > len(payload):
         raise DecodeError(f"an SBE frame of {len(payload)} bytes that declares at least {end}")
     if entry_bytes == _ENTRY.size:
-        entries = _ENTRY.iter_unpack(payload[first:end])
-    else:
-        entries = (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes))
-    return [(fixed_text(price), fixed_text(size)) for price, size in entries], end
+        return _ENTRY.iter_unpack(payload[first:end]), end
+    return (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes)), end
 
 
 def _string(payload: bytes | memoryview, start: int) -> tuple[str, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -21,7 +21,7 @@ from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Instrument, Level
 from ipc.health import Reason, Stream
 from ipc.topics import symbol_of
-from workers.rows import InvalidRow
+from workers.rows import InvalidRow, split_rows
 
 __all__ = [
     "Ack",
@@ -29,6 +29,7 @@ __all__ = [
     "Continuity",
     "Control",
     "FrameSeq",
+    "InvalidBook",
     "Item",
     "Keepalive",
     "Limits",
@@ -46,6 +47,7 @@ __all__ = [
     "Subscription",
     "Unsubscribed",
     "Venue",
+    "answered",
     "best_first",
     "one_per_base",
     "parsed",
@@ -55,6 +57,9 @@ __all__ = [
 T = TypeVar("T")
 
 _MULTIPLIER = re.compile(r"(k|1000000|10000|1000|1M)(?=[A-Z])")
+_NOT_TRADING = frozenset({"halted", "delisted"})
+#: What goes into URLs and subscriptions as it is.
+_WIRE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 _UNITS = {"k": 1000, "1000": 1000, "10000": 10_000, "1000000": 1_000_000, "1M": 1_000_000}
 
 
@@ -72,7 +77,8 @@ class Listing:
     """A market as its venue lists it.
 
     ``wire`` is how frames name the market (Lighter: the market id); ``venue_symbol`` is the venue's name for people.
-    ``base`` is None only for a market that cannot be named offline. The rest is as in :class:`ipc.events.Instrument`.
+    ``base`` is None for a market that cannot be named: offline, or because its name does not fit symbols and topics.
+    The rest is as in :class:`ipc.events.Instrument`.
     """
 
     base: str | None
@@ -85,13 +91,19 @@ class Listing:
     multiplier: int = 1
     quote: str = "USD"
     funding_interval_s: int | None = None
-    #: ``active``, ``halted`` (listed, not trading now) or ``delisted`` (gone for good).
+    #: ``active``, ``halted`` (listed, not trading now), ``delisted`` (gone for good), or the venue's word where it is
+    #: not known which of these it means.
     status: str = "active"
     #: Ours, ``BTC-PERP``; made from ``base``.
     symbol: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbol", None if self.base is None else symbol_of(self.base))
+
+    @property
+    def is_trading(self) -> bool:
+        """Tell whether the market should have a book; a status that is not known stops no market."""
+        return self.status not in _NOT_TRADING
 
     def instrument(self, venue: str) -> Instrument:
         """The event that tells consumers of this market."""
@@ -107,7 +119,7 @@ class Listing:
             self.quote,
             self.market_id,
             self.funding_interval_s,
-            self.status,  # type: ignore[arg-type]
+            self.status,
         )
 
 
@@ -292,7 +304,21 @@ class RelativeDelta:
     prev_venue_seq: int | None
 
 
-Control: TypeAlias = Ack | Unsubscribed | Pong | Ping | Refused | Shutdown | FrameSeq | RelativeDelta | InvalidRow
+@dataclass(frozen=True, slots=True)
+class InvalidBook:
+    """A frame of one market's book that cannot be decoded.
+
+    A level that cannot be read is no row that could be left out: the book is lost with it. ``stream`` is the book's.
+    """
+
+    listing: Listing
+    stream: Stream
+    error: str
+
+
+Control: TypeAlias = (
+    Ack | Unsubscribed | Pong | Ping | Refused | Shutdown | FrameSeq | RelativeDelta | InvalidRow | InvalidBook
+)
 #: What a frame decodes to, in its order. Frames that carry nothing for us decode to nothing.
 Item: TypeAlias = Event | Control
 
@@ -324,15 +350,15 @@ class Request:
 class Poll:
     """A REST request that is repeated for ever.
 
-    ``request(now_ms)`` makes it for a wall-clock time. ``parse(body)`` gives the events of one answer and raises
-    :class:`ipc.errors.DecodeError` when the body is not what it should be. ``period_s`` None means the configured
-    funding period. ``symbols`` are the markets that it answers for.
+    ``request(now_ms)`` makes it for a wall-clock time. ``parse(body)`` gives the events of one answer and its invalid
+    rows, and raises :class:`ipc.errors.DecodeError` when the body is not what it should be. ``period_s`` None means the
+    configured funding period. ``symbols`` are the markets that it answers for.
     """
 
     name: str
     stream: Stream
     request: Callable[[int], Request]
-    parse: Callable[[bytes], list[Event]]
+    parse: Callable[[bytes], Sequence[Event | InvalidRow]]
     symbols: tuple[str, ...]
     period_s: float | None = None
 
@@ -367,8 +393,10 @@ class Venue(ABC):
         """The requests whose answers together list the venue's markets."""
 
     @abstractmethod
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing]:
+    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
         """The perpetuals that the venue lists, one a base (where it has several, the one a desk means).
+
+        Among them are those that cannot be named (``base`` None), and the rows that cannot be read.
 
         Raises:
             DecodeError: A body is not a market list.
@@ -427,13 +455,37 @@ def parsed(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         raise DecodeError(f"malformed answer to {what}: {error}") from error
 
 
-def one_per_base(listings: Sequence[Listing]) -> list[Listing]:
-    """The contract that each base stands for: not delisted, then of the fewest units, then trading now."""
-    chosen: dict[str, Listing] = {}
-    for listing in sorted(listings, key=lambda one: (one.status == "delisted", one.multiplier, one.status != "active")):
-        if listing.base is not None:
-            chosen.setdefault(listing.base, listing)
-    return list(chosen.values())
+def answered(parse: Callable[..., T], *arguments: object) -> T:
+    """Call a venue's parser of a REST answer; whatever it raises becomes one error, with its cause.
+
+    Raises:
+        DecodeError: The answer is not what it should be, or the parser has a fault.
+    """
+    try:
+        return parse(*arguments)
+    except DecodeError:
+        raise
+    except Exception as error:
+        raise DecodeError(f"{type(error).__name__} in an answer: {error}") from error
+
+
+def one_per_base(rows: Sequence[Listing | InvalidRow]) -> list[Listing | InvalidRow]:
+    """Choose the contract that each base stands for: not delisted, then of the fewest units, then trading now.
+
+    Behind them come the markets that cannot be named, by their base or in a URL, with ``base`` None, and invalid rows.
+    """
+    listings, invalid = split_rows(rows)
+    named: list[Listing] = []
+    nameless: list[Listing | InvalidRow] = []
+    for listing in listings:
+        if listing.base is not None and _WIRE.fullmatch(listing.wire):
+            named.append(listing)
+        else:
+            nameless.append(replace(listing, base=None))
+    chosen: dict[str | None, Listing] = {}
+    for listing in sorted(named, key=lambda one: (one.status == "delisted", one.multiplier, not one.is_trading)):
+        chosen.setdefault(listing.base, listing)
+    return [*chosen.values(), *nameless, *invalid]
 
 
 def best_first(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level]]:

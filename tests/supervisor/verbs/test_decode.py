@@ -286,12 +286,23 @@ def test_base64_with_something_else_in_it_is_reported_and_not_cleaned(run):
     assert ran.err.startswith("line 1: not base64")
 
 
-def test_an_unfinished_frame_is_not_half_printed(run):
-    """The second of its two trades is bad, so there is none."""
+def test_an_invalid_row_is_reported_and_its_neighbours_are_printed(run):
     good = json.loads(GOOD["hyperliquid"][0][0])
-    good["data"].append({**good["data"][0], "side": "sideways"})
+    row = good["data"][0]
+    good["data"] = [row, {**row, "side": "sideways"}, {**row, "px": "-5"}, {**row, "tid": 12}]
     ran = run("hyperliquid", json.dumps(good))
+    assert ran.code == 1
+    assert [json.loads(line)["trade_id"] for line in ran.out.splitlines()] == ["11", "12"]
+    assert [line[:15] for line in ran.err.splitlines()] == ["line 1: trades:", "line 1: price '"]
+
+
+@pytest.mark.parametrize("price", ["abc", "", None, 5, "-1", "0"])
+def test_a_book_with_an_invalid_level_is_reported_and_not_printed(run, price):
+    levels = [[{"px": "64000.0", "sz": "1", "n": 1}, {"px": price, "sz": "1", "n": 1}], []]
+    frame = {"channel": "l2Book", "data": {"coin": "BTC", "time": T_MS, "levels": levels}}
+    ran = run("hyperliquid", json.dumps(frame))
     assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("line 1: ")
 
 
 def test_a_relative_level_is_reported_and_not_guessed(run):

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from invalid import error_of
 
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Mark, Trade
 from ipc.health import Reason, Stream
+from workers.rows import split_rows
 from workers.venues.paradex import Paradex
 from workers.venues.venue import (
     Ack,
     Continuity,
+    InvalidBook,
     Item,
     Keepalive,
     Listing,
@@ -126,9 +129,10 @@ def test_binary_delta_without_levels_still_advances_the_chain() -> None:
     assert decode_binary(sbe_book(1, group(), group())) == [BookDelta(*HEAD, TS * 1000, [], [], 41, 40)]
 
 
-def test_book_of_unknown_package_type_is_malformed() -> None:
-    with pytest.raises(DecodeError, match="package type 2"):
-        decode_binary(sbe_book(2, group(), group()))
+def test_book_of_unknown_package_type_is_invalid() -> None:
+    (item,) = decode_binary(sbe_book(2, group(), group()))
+    assert isinstance(item, InvalidBook)
+    assert "package type 2" in item.error
 
 
 @pytest.mark.parametrize("absent", [0, NULL])
@@ -473,12 +477,10 @@ def test_other_templates_carry_nothing() -> None:
         json_book("x"),
         json_book("s", inserts=[level("BUY", "rubbish", "1")]),
         json_book("d", inserts=[["BUY", "1", "1"]]),
-        reply(1, error="text"),
     ],
 )
-def test_frames_of_the_wrong_shape_are_malformed(frame: Any) -> None:
-    with pytest.raises(DecodeError):
-        decode(frame)
+def test_frames_of_the_wrong_shape_are_errors(frame: Any) -> None:
+    assert error_of(decode, frame)
 
 
 @pytest.mark.parametrize("noise", [b"", b"not json", b'{"id":1', b'{"method":"\xff"}', b"[" * 5000])
@@ -530,7 +532,9 @@ def market(symbol: str, **changes: Any) -> dict[str, Any]:
 
 
 def listings(*rows: dict[str, Any]) -> list[Listing]:
-    return VENUE.parse_listings([json.dumps({"results": rows}).encode()])
+    listed, invalid = split_rows(VENUE.parse_listings([json.dumps({"results": rows}).encode()]))
+    assert invalid == []
+    return listed
 
 
 def test_perpetuals_are_listed_with_their_steps_and_period() -> None:
@@ -580,9 +584,8 @@ def test_period_that_is_not_listed_is_none(hours: Any) -> None:
     "body",
     [b"", b"{}", b"<html>", b'{"error":"NOT_FOUND","message":"x","data":null}', b'{"results":[{"asset_kind":"PERP"}]}'],
 )
-def test_wrong_market_list_is_malformed(body: bytes) -> None:
-    with pytest.raises(DecodeError):
-        VENUE.parse_listings([body])
+def test_wrong_market_list_is_an_error(body: bytes) -> None:
+    assert error_of(VENUE.parse_listings, [body])
 
 
 @pytest.mark.parametrize(
@@ -702,9 +705,8 @@ def test_no_observation_is_no_event(body: bytes) -> None:
         funding_page({"market": "BTC-USD-PERP", "funding_rate": "x"}),
     ],
 )
-def test_wrong_answers_to_polls_are_malformed(body: bytes) -> None:
-    with pytest.raises(DecodeError):
-        VENUE.polls([BTC])[0].parse(body)
+def test_wrong_answers_to_polls_are_errors(body: bytes) -> None:
+    assert error_of(VENUE.polls([BTC])[0].parse, body)
 
 
 def rest_book(**changes: Any) -> bytes:

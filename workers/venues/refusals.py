@@ -1,0 +1,41 @@
+"""Errors that venues send, in every shape in which they come: nested or flat, with a number, a text, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["code_and_text", "is_rate_limit"]
+
+_TEXTS: Final = ("message", "msg", "error", "data")
+_SHOWN: Final = 300
+
+
+def code_and_text(error: Any) -> tuple[int | str | None, str]:
+    """Return the code of an error and its text.
+
+    Args:
+        error: As JSON decodes: a text; an object with ``code`` and ``message`` (or ``msg``), which may be nested under
+            ``error``; anything else. A code of digits counts as a number, whether it is written as text or not.
+    """
+    if not isinstance(error, Mapping):
+        return None, "" if error is None else str(error)[:_SHOWN]
+    nested, code = error.get("error"), _code(error.get("code"))
+    if isinstance(nested, Mapping):
+        inner_code, text = code_and_text(nested)
+        return (inner_code if code is None else code), text
+    texts = [text for text in map(error.get, _TEXTS) if isinstance(text, str) and text]
+    return code, (": ".join(texts) or str(dict(error)))[:_SHOWN]
+
+
+def is_rate_limit(text: str) -> bool:
+    """Tell whether an error's text says that too much was asked for; for errors without a code that says so."""
+    words = text.lower()
+    return "too many" in words or "rate limit" in words
+
+
+def _code(value: Any) -> int | str | None:
+    if isinstance(value, str):
+        digits = value.removeprefix("-")
+        return int(value) if digits.isdecimal() and digits.isascii() and len(digits) < 10 else value[:_SHOWN]
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
