@@ -24,6 +24,10 @@ _MAX_BUFFERED: Final = 5000
 #: Crossed snapshots in a row after which the crossing is taken for the venue's own.
 _VENUE_CROSSES: Final = 2
 _COMPARED_DEPTH: Final = 10
+#: Two times of a venue's that are further apart than this are in order.
+_TIME_SLACK_NS: Final = 1_000_000_000
+#: Old changes in a row, without one that could be applied, that a fetched snapshot can be ahead of its stream.
+_MAX_OLD: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,12 @@ class BookKeeper:
         #: With a fetched snapshot: no delta has joined it yet.
         self._is_unbridged = False
         self._buffer: deque[BookDelta] = deque(maxlen=_MAX_BUFFERED)
+        #: With a fetched snapshot: its number, and that of the first change that the stream sent before reaching it.
+        self._fetched_seq = 0
+        self._first_seq: int | None = None
+        #: Changes left out for being old since the book was last changed, and the book's number then.
+        self._old_in_row = 0
+        self._old_since: int | None = None
         self._crossings = 0
         #: Whether this connection gave a book that could be applied.
         self._has_applied = False
@@ -87,8 +97,7 @@ class BookKeeper:
             self._keep_for_later(event)
             return None
         if self._rule is Rule.BRIDGE and event.venue_seq is not None and event.venue_seq <= (self.venue_seq or 0):
-            self.ignored += 1
-            return None
+            return self._on_old_delta(event, event.venue_seq)
         if not self._follows(event):
             self._lose("resync")
             self._keep_for_later(event)
@@ -124,8 +133,10 @@ class BookKeeper:
         None means that the stream has moved past it, or that it confirms what is held. A snapshot too old to join gives
         Broken, after which another must be fetched.
         """
+        newest = self._buffer[-1] if self._buffer else None
         if self._has_book:
-            if (event.venue_seq or 0) < (self.venue_seq or 0) or self._is_confirmed_by(event):
+            is_older = (event.venue_seq or 0) < (self.venue_seq or 0) and not _is_later(event, self.exchange_ns)
+            if is_older or self._is_confirmed_by(event):
                 return None
             # The stream stands still while the book has moved on: what is held is wrong.
             self._lose("resync")
@@ -133,6 +144,11 @@ class BookKeeper:
         if waiting and not _joins(waiting[0], event.venue_seq):
             self._buffer = deque(waiting, maxlen=_MAX_BUFFERED)
             return Broken(Reason.SEQ_GAP, waiting[0].prev_venue_seq, event.venue_seq)
+        if newest is not None and not waiting and _is_later(newest, event.exchange_ns):
+            # The stream's numbers restarted since the snapshot was made.
+            return Broken(Reason.SEQ_GAP, newest.venue_seq, event.venue_seq)
+        self._fetched_seq = event.venue_seq or 0
+        self._first_seq = _number(self._buffer[0]) if self._buffer else None
         self._buffer.clear()
         event.cause = self.cause
         taken = self._take(event)
@@ -205,6 +221,25 @@ class BookKeeper:
         return self._has_book and not self.usable
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _on_old_delta(self, event: BookDelta, seq: int) -> Outcome:
+        """A change that the book should hold already: left out, unless it proves that the venue's numbers restarted.
+
+        A fetched snapshot may be ahead of its stream, and a frame may come twice. Neither is later than the book, lies
+        before the stream's first change, or goes on and on without reaching the book.
+        """
+        if self._old_since != self.venue_seq:
+            self._old_since, self._old_in_row = self.venue_seq, 0
+        self._old_in_row += 1
+        if self._first_seq is None:
+            self._first_seq = _number(event) if self._is_unbridged else self._fetched_seq
+        is_later = seq != self.venue_seq and _is_later(event, self.exchange_ns)
+        if seq < (self._first_seq or 0) or is_later or self._old_in_row > _MAX_OLD:
+            self._lose("resync")
+            self._keep_for_later(event)
+            return Broken(Reason.SEQ_GAP, self.venue_seq, seq)
+        self.ignored += 1
+        return None
 
     def _is_confirmed_by(self, event: BookSnapshot) -> bool:
         """Whether a fetched snapshot has our number and our levels."""
@@ -307,6 +342,8 @@ class BookKeeper:
 
     def _keep_for_later(self, event: BookDelta) -> None:
         if self._rule is Rule.BRIDGE:
+            if self._buffer and (event.venue_seq or 0) < (self._buffer[-1].venue_seq or 0):
+                self._buffer.clear()  # the venue's numbers restarted
             self._buffer.append(event)
         else:
             self.ignored += 1
@@ -320,6 +357,13 @@ class BookKeeper:
     def _touch(self) -> str:
         bid, ask = self._book.best_bid, self._book.best_ask
         return f"{bid[0] if bid else None} >= {ask[0] if ask else None}"
+
+
+def _is_later(event: BookSnapshot | BookDelta, exchange_ns: int | None) -> bool:
+    """Whether an event's time lies clearly behind another one; False when one of the two is not known."""
+    return (
+        None not in {event.exchange_ns, exchange_ns} and (event.exchange_ns or 0) > (exchange_ns or 0) + _TIME_SLACK_NS
+    )
 
 
 def _joins(delta: BookDelta, snapshot_seq: int | None) -> bool:

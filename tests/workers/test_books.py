@@ -336,6 +336,71 @@ def test_change_that_broke_the_book_waits_for_the_next_snapshot(bridge):
     assert fetched.cause == "resync"
 
 
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize("has_times", [True, False])
+def test_numbers_that_restart_from_a_low_one_lose_the_book(bridge, has_times):
+    ns = iter(range(100 * SECOND, 10**13, 60 * SECOND)) if has_times else iter(lambda: None, 0)
+    bridge.on_delta(delta(995, 990, ns=next(ns)))
+    bridge.on_fetched(snapshot(1000, ns=next(ns)))
+    bridge.on_delta(delta(1005, 1000, ns=next(ns)))
+    assert bridge.usable
+    assert bridge.on_delta(delta(6, 4, ns=next(ns))) == Broken(Reason.SEQ_GAP, 1005, 6)
+    assert held(bridge) is None
+    assert bridge.on_delta(delta(9, 6, ns=next(ns))) is None
+    joined = bridge.on_fetched(snapshot(7, ns=next(ns)))
+    assert [event.venue_seq for event in joined] == [7, 9]
+    assert bridge.usable
+
+
+def test_numbers_that_restart_before_the_stream_reached_the_snapshot_lose_the_book(bridge):
+    bridge.on_fetched(snapshot(1000))
+    assert bridge.on_delta(delta(990, 985)) is None
+    assert bridge.on_delta(delta(6, 4)) == Broken(Reason.SEQ_GAP, 1000, 6)
+
+
+def test_stream_that_was_restarted_since_its_snapshot_never_reaches_it(bridge):
+    """Without times only that it goes on and on tells so."""
+    bridge.on_fetched(snapshot(1000))
+    outcomes = [bridge.on_delta(delta(seq, seq - 1)) for seq in range(5, 60)]
+    assert [one for one in outcomes if one is not None] == [Broken(Reason.SEQ_GAP, 1000, 55)]
+
+
+def test_later_change_with_a_lower_number_loses_the_book(bridge):
+    bridge.on_fetched(snapshot(1000, ns=100 * SECOND))
+    assert bridge.on_delta(delta(900, 899, ns=99 * SECOND)) is None
+    assert bridge.on_delta(delta(901, 900, ns=160 * SECOND)) == Broken(Reason.SEQ_GAP, 1000, 901)
+
+
+def test_restart_among_the_waiting_changes_drops_those_before_it(bridge):
+    for one in (delta(995, 990), delta(6, 4), delta(9, 6)):
+        bridge.on_delta(one)
+    assert [event.venue_seq for event in bridge.on_fetched(snapshot(5))] == [5, 6, 9]
+
+
+def test_snapshot_from_before_the_restart_is_fetched_again(bridge):
+    bridge.on_delta(delta(6, 4, ns=160 * SECOND))
+    assert bridge.on_fetched(snapshot(1000, ns=100 * SECOND)) == Broken(Reason.SEQ_GAP, 6, 1000)
+    assert not bridge.usable
+
+
+def test_snapshot_with_a_lower_number_and_a_later_time_replaces_the_book(bridge):
+    bridge.on_fetched(snapshot(1000, ns=100 * SECOND))
+    (event,) = bridge.on_fetched(snapshot(7, bids=[("50", "1")], ns=160 * SECOND))
+    assert event.venue_seq == 7
+    assert held(bridge) == book([("50", "1")], [("101", "1")])
+
+
+def test_change_that_comes_twice_is_left_out(bridge):
+    bridge.on_fetched(snapshot(100, ns=10 * SECOND))
+    bridge.on_delta(delta(105, 100, ns=11 * SECOND))
+    bridge.on_delta(delta(109, 105, ns=20 * SECOND))
+    for one in (delta(109, 105, ns=20 * SECOND), delta(105, 100, ns=11 * SECOND)):
+        assert bridge.on_delta(one) is None
+    assert bridge.usable
+
+
 def test_snapshot_older_than_the_book_changes_nothing(bridge):
     bridge.on_fetched(snapshot(105))
     bridge.on_delta(delta(110, 100, [("99", "7")]))
