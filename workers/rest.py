@@ -1,16 +1,19 @@
 """REST with a deadline for the whole call, a budget per venue, and respect for a venue that asks to wait.
 
-requests' timeouts are per socket operation, so a body that drips takes for ever: the body is read piece by piece
-against the deadline, and headers that drip are cut by the watchdog. Nothing is retried here; whoever asks decides.
+requests' timeouts are per socket operation, so an answer that drips would take for ever: each read of the socket, for
+headers and body alike, has what is left until the deadline. Nothing is retried here; the caller decides.
 """
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable
+from http.client import HTTPResponse
 from typing import Any, Final
 
 import requests
@@ -36,10 +39,14 @@ _HEADERS: Final = {
     "User-Agent": "paraphina-supervisor",
     "Accept": "application/json",
     "Content-Type": "application/json",
+    # The one encoding that is unpacked here, within a limit.
+    "Accept-Encoding": "gzip",
 }
 _QUERY: Final = re.compile(r"\?[\w.%-]+=[^\s'\")]*")
 _TOO_MANY: Final = frozenset({418, 429})
 _PENALTY_S: Final = 10.0
+#: Statuses whose answers have no body (RFC 9110 section 6.4.1).
+_WITHOUT_BODY: Final = frozenset({204, 205, 304})
 #: Of a budget, what may be asked at once.
 _AT_ONCE: Final = 1 / 3
 
@@ -127,7 +134,7 @@ class RestClient:
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.headers.update(_HEADERS)
-        adapter = _adapter(self._dial, resolver, cutter)
+        adapter = _adapter(self._dial, resolver, cutter, lambda: self._deadline_ns)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -145,8 +152,8 @@ class RestClient:
         self._announce(self._deadline_ns)
         try:
             with self._send(request, deadline_s) as response:
-                body = self._read(response) if response.status_code not in _TOO_MANY else self._read_some(response)
-                return self._checked(response, body)
+                is_ok = 200 <= response.status_code < 300
+                return self._checked(response, self._read(response) if is_ok else self._read_some(response))
         except ConnectError as error:
             raise RestError(error.reason, str(error)) from error
         except (requests.RequestException, HTTPError, OSError) as error:
@@ -170,21 +177,26 @@ class RestClient:
         )
 
     def _read(self, response: requests.Response) -> bytes:
-        body = bytearray()
-        while True:
-            piece = response.raw.read1(_PIECE, decode_content=True)
+        """The body, unpacked.
+
+        Raises:
+            RestError: It does not end in time, is cut off, or too long.
+        """
+        raw, body = response.raw, bytearray()
+        while piece := raw.read1(_PIECE, decode_content=False):
             body += piece
-            if not piece:
-                return bytes(body)
             if time.monotonic_ns() > self._deadline_ns:
                 raise RestError(Reason.READ_TIMEOUT, "the answer did not end in time", status=response.status_code)
             if len(body) > _MAX_BODY:
-                raise RestError(
-                    Reason.PARSE_ERRORS, f"an answer of over {_MAX_BODY} bytes", status=response.status_code
-                )
+                raise _too_long(response.status_code)
+        if self._cutter.reason is not None:
+            raise RestError(self._cutter.reason, "the call was cut")
+        if raw.length_remaining or (not body and _is_without_length(response)):
+            raise RestError(Reason.CONNECT_FAILED, f"the answer was cut off after {len(body)} bytes")
+        return _unpacked(bytes(body), response)
 
     def _read_some(self, response: requests.Response) -> bytes:
-        """The body of a refusal that is heeded also when its body does not come."""
+        """The body of a refusal, whose status says enough where its body does not come."""
         try:
             return self._read(response)
         except (RestError, HTTPError, OSError):
@@ -222,13 +234,24 @@ class RestClient:
         return dial(url, self._cutter, self._deadline_ns, resolver)
 
 
-def _adapter(dialler: Callable[[str, Resolver], socket.socket], resolver: Resolver, cutter: Cutter) -> HTTPAdapter:
-    """An adapter whose connections are dialled by us, and whose sockets the watchdog can cut.
+def _adapter(
+    dialler: Callable[[str, Resolver], socket.socket], resolver: Resolver, cutter: Cutter, deadline: Callable[[], int]
+) -> HTTPAdapter:
+    """An adapter whose connections are dialled by us, whose sockets the watchdog can cut, and whose reads have an end.
 
-    urllib3 finds its connection class on the pool class, and the pool class by scheme on the manager.
+    urllib3 finds its connection class on the pool class, and the pool class by scheme on the manager; http.client finds
+    the class of answers on the connection.
     """
 
+    class Timed(HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            self.fp.close()
+            self.fp = io.BufferedReader(_TimedSocket(sock, deadline))
+
     class Plain(HTTPConnection):
+        response_class = Timed
+
         def _new_conn(self) -> socket.socket:
             return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
 
@@ -237,6 +260,8 @@ def _adapter(dialler: Callable[[str, Resolver], socket.socket], resolver: Resolv
             super().request(*args, **kwargs)
 
     class Secure(HTTPSConnection):
+        response_class = Timed
+
         def connect(self) -> None:
             # Our own TLS, as on the WebSocket side: one context, one deadline, one word for each failure, and a
             # handshake that can be cut.
@@ -266,3 +291,60 @@ def _republish(connection: HTTPConnection, cutter: Cutter) -> None:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+def _is_without_length(response: requests.Response) -> bool:
+    """Whether only the end of the connection ends the body, so that none and one that was cut off look alike."""
+    has_none = response.status_code in _WITHOUT_BODY
+    return not has_none and not {"Content-Length", "Transfer-Encoding"} & set(response.headers)
+
+
+def _unpacked(body: bytes, response: requests.Response) -> bytes:
+    """The body without its content encoding.
+
+    Raises:
+        RestError: It is encoded otherwise than was asked for, cut off, or too long when unpacked.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise RestError(Reason.PARSE_ERRORS, f"an answer encoded as {encoding[:40]!r}", status=response.status_code)
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, _MAX_BODY + 1)
+    except zlib.error as error:
+        raise RestError(Reason.CONNECT_FAILED, f"the answer is no gzip: {error}") from error
+    if len(unpacked) > _MAX_BODY:
+        raise _too_long(response.status_code)
+    if not unpacker.eof:
+        raise RestError(Reason.CONNECT_FAILED, "the packed answer was cut off")
+    return unpacked
+
+
+def _too_long(status: int) -> RestError:
+    return RestError(Reason.PARSE_ERRORS, f"an answer of over {_MAX_BODY} bytes", status=status)
+
+
+class _TimedSocket(io.RawIOBase):
+    """The reading side of a socket of which every read has what is left until the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Callable[[], int]) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        # Holds the socket open as long as the answer is read, as HTTPResponse expects of its file.
+        self._file = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = (self._deadline() - time.monotonic_ns()) / _NS
+        if left_s <= 0:
+            raise TimeoutError("the answer did not end in time")
+        self._sock.settimeout(left_s)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

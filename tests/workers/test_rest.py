@@ -362,6 +362,31 @@ def test_chunks_that_drip_end_by_the_deadline(new_client):
         assert failure(new_client(peer.url("http")), deadline_s=SOON_S).reason is Reason.READ_TIMEOUT
 
 
+def test_headers_that_drip_end_by_the_deadline(new_client):
+    def script(sock, over):
+        read_head(sock)
+        drip(sock, head(*["X-Padding: y"] * 1000), over)
+
+    with RawPeer(script) as peer:
+        began = time.monotonic()
+        error = failure(new_client(peer.url("http")), deadline_s=SOON_S)
+        assert error.reason is Reason.READ_TIMEOUT
+        assert 0.9 * SOON_S < time.monotonic() - began < 20
+
+
+def test_headers_that_drip_on_a_kept_connection_end_by_the_deadline(new_client):
+    def script(sock, over):
+        read_head(sock)
+        sock.sendall(head("Content-Length: 2") + b"ok")
+        read_head(sock)
+        drip(sock, head(*["X-Padding: y"] * 1000), over)
+
+    with RawPeer(script) as peer:
+        client = new_client(peer.url("http"))
+        assert client.call(GET, 10) == b"ok"
+        assert failure(client, deadline_s=SOON_S).reason is Reason.READ_TIMEOUT
+
+
 def test_headers_that_drip_end_by_the_cut(new_client, cutter):
     def script(sock, over):
         read_head(sock)
@@ -447,6 +472,10 @@ def broken(answer):
     [
         b"",
         b"rubbish\r\n\r\n",
+        head("Content-Length: 100"),
+        head("Content-Length: 100", "Connection: close"),
+        head("Transfer-Encoding: chunked"),
+        head(),
         head("Content-Length: 100") + b"short",
         head("Transfer-Encoding: chunked") + b"5\r\nhel",
         head("Transfer-Encoding: chunked") + b"zz\r\nhello\r\n",
@@ -458,6 +487,38 @@ def test_answer_that_is_broken_or_cut_off_is_connect_failed(new_client, answer):
         error = failure(new_client(peer.url("http")))
     assert error.reason is Reason.CONNECT_FAILED
     assert error.status is None
+
+
+def test_packed_body_that_is_cut_off_is_no_answer(new_client):
+    body = gzip.compress(b'{"a": 1}')[:-9]
+    with HttpPeer(reply(body, 200, ("Content-Encoding", "gzip"))) as peer:
+        assert failure(new_client(peer.url)).reason is Reason.CONNECT_FAILED
+
+
+def test_empty_body_that_is_whole_is_an_answer(new_client):
+    with HttpPeer(reply(b"")) as peer:
+        assert new_client(peer.url).call(GET, 10) == b""
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 100", "Content-Length: 0", "Transfer-Encoding: chunked"])
+def test_status_of_an_error_counts_though_its_body_is_missing(new_client, length):
+    answer = head(length).replace(b"200 OK", b"404 Not Found")
+    with RawPeer(broken(answer)) as peer:
+        error = failure(new_client(peer.url("http")))
+    assert (error.reason, error.status, error.body) == (Reason.REFUSED, 404, b"")
+
+
+def test_body_that_grows_without_bound_when_unpacked_is_given_up(new_client, monkeypatch):
+    monkeypatch.setattr(rest, "_MAX_BODY", 100_000)
+    bomb = gzip.compress(b"x" * 10_000_000)
+    with HttpPeer(reply(bomb, 200, ("Content-Encoding", "gzip"))) as peer:
+        assert failure(new_client(peer.url)).reason is Reason.PARSE_ERRORS
+
+
+@pytest.mark.parametrize("encoding", ["gzip, gzip", "deflate", "br"])
+def test_encoding_that_was_not_asked_for_is_no_answer(new_client, encoding):
+    with HttpPeer(reply(gzip.compress(b"{}"), 200, ("Content-Encoding", encoding))) as peer:
+        assert failure(new_client(peer.url)).reason is Reason.PARSE_ERRORS
 
 
 def test_body_without_a_length_ends_with_the_connection(new_client):
