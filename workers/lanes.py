@@ -289,7 +289,7 @@ class PollLane(_Lane):
         self._report_invalid(poll.name, invalid)
         self._publish(events, recv_ns, now)
         told = {str(event.symbol) for event in events if isinstance(event, Funding)}
-        self._judge(schedule, now, told, Reason.UNKNOWN_MARKET)
+        self._judge(schedule, now, told, Reason.PARSE_ERRORS if invalid else Reason.UNKNOWN_MARKET)
 
     def _checked(self, items: Sequence[Event | InvalidRow]) -> tuple[list[Event], list[InvalidRow]]:
         """The events of an answer, and its invalid rows, events with a value that no event can have among them.

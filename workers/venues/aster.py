@@ -22,7 +22,7 @@ from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
 from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms
 from workers.venues.funding import funding
-from workers.venues.refusals import code_and_text, is_rate_limit
+from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -393,8 +393,7 @@ def _decode_result(frame: _Other) -> list[Item]:
 def _refused(frame: _Other) -> Refused:
     code, text = code_and_text({"code": frame.code, "msg": frame.msg, "error": frame.error})
     key = None if frame.id is None else _alias(frame.id)
-    usual = Reason.RATE_LIMITED if is_rate_limit(text) else Reason.SUBSCRIBE_ERROR
-    return Refused(f"{code}: {text}", key, _REASONS.get(code, usual))
+    return Refused(f"{code}: {text}", key, _REASONS.get(code, usual_reason(code, text)))
 
 
 def _items(data: _Payloads, stream: str, markets: Markets) -> list[Item]:

@@ -23,7 +23,7 @@ from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
 from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms
 from workers.venues.funding import funding
-from workers.venues.refusals import code_and_text, is_rate_limit
+from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Connection,
     Continuity,
@@ -368,10 +368,7 @@ def _refused(frame: _Frame) -> Refused:
     error = frame.error if frame.error is not None else {"code": frame.code, "message": frame.message}
     code, text = code_and_text(error)
     key = None if frame.id is None else f"id:{frame.id}"
-    if code in (1001, 404, "NOT_FOUND"):
-        return Refused(f"{code}: {text}", key, Reason.UNKNOWN_MARKET)
-    is_limit = code == 429 or is_rate_limit(text)
-    reason = Reason.RATE_LIMITED if is_limit else Reason.SUBSCRIBE_ERROR
+    reason = Reason.UNKNOWN_MARKET if code in (1001, "NOT_FOUND") else usual_reason(code, text)
     return Refused(text if code is None else f"{code}: {text}", key, reason)
 
 

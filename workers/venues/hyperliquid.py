@@ -259,9 +259,9 @@ class Hyperliquid(Venue):
         """One frame; see :meth:`Venue.decode`."""
         try:
             frame = _frames.decode(payload)
-        except (ValueError, RecursionError):
-            return _decode_other(bytes(payload), markets)
-        return _DECODERS[type(frame)](frame, markets)
+            return _DECODERS[type(frame)](frame, markets)
+        except (ValueError, RecursionError) as error:
+            return _decode_other(bytes(payload), markets, error)
 
     def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
         """Predicted rates of all coins in one request; the settled ones coin by coin, seldom."""
@@ -297,8 +297,8 @@ class Hyperliquid(Venue):
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
-    """A frame that is no public data of ours: the greeting, channels of other kinds, or a malformed one."""
+def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> list[Item]:
+    """A frame that is not shaped as ours: the greeting, of another channel, with an invalid row or book, or malformed."""
     if payload.startswith(_GREETING):
         return []
     try:
@@ -306,29 +306,19 @@ def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
         if channel == "trades":
             return _decode_trade_rows(_trade_rows.decode(payload).data, markets)
         if channel == "l2Book":
-            return _decode_invalid_book(payload, markets)
+            return _invalid_book(_book_head.decode(payload).data, markets, malformed)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not a Hyperliquid frame: {error}") from error
     if channel in _KNOWN:
-        try:
-            _frames.decode(payload)
-        except (ValueError, RecursionError) as error:
-            raise DecodeError(f"malformed {channel} frame: {error}") from error
+        raise DecodeError(f"malformed {channel} frame: {malformed}") from malformed
     return []
 
 
-def _decode_invalid_book(payload: bytes, markets: Markets) -> list[Item]:
-    """A book of which something cannot be read, but not its market; the raised error says what."""
-    head = _book_head.decode(payload).data
+def _invalid_book(head: _BookHead, markets: Markets, malformed: Exception) -> list[Item]:
+    """A book of which something cannot be read, but not its market."""
     listing = markets.get(head.coin)
-    if listing is None:
-        return []
-    try:
-        _frames.decode(payload)
-    except (ValueError, RecursionError) as error:
-        stream = Stream.BOOK if bytes(head.fast) == b"true" else Stream.BOOK20
-        return [InvalidBook(listing, stream, str(error))]
-    return []
+    stream = Stream.BOOK if bytes(head.fast) == b"true" else Stream.BOOK20
+    return [] if listing is None else [InvalidBook(listing, stream, str(malformed))]
 
 
 def _decode_trade_rows(rows: list[msgspec.Raw], markets: Markets) -> list[Item]:

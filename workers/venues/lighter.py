@@ -32,7 +32,7 @@ from workers.venues.fields import (
     step,
 )
 from workers.venues.funding import Unit, funding
-from workers.venues.refusals import code_and_text, is_rate_limit
+from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -520,8 +520,7 @@ def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> l
 def _refused(frame: _Frame) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
     found = _CHANNEL.search(text)
-    usual = Reason.RATE_LIMITED if is_rate_limit(text) else Reason.SUBSCRIBE_ERROR
-    reason = _REASONS.get(code, usual)
+    reason = _REASONS.get(code, usual_reason(code, text))
     key = f"{found[1]}:{found[2]}" if found else None
     # Over the pace nothing is heard any more, pings neither.
     return Refused(f"{code} {text}", key, reason, fatal=reason is Reason.RATE_LIMITED)

@@ -32,7 +32,7 @@ from workers.venues.fields import (
     ns_of_us,
 )
 from workers.venues.funding import funding
-from workers.venues.refusals import code_and_text, is_rate_limit
+from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -313,9 +313,8 @@ def _reason(code: int | str | None, text: str) -> Reason | None:
         return Reason.REFUSED
     if "already subscribed" in text or "not subscribed" in text:
         return None
-    if is_rate_limit(text):
-        return Reason.RATE_LIMITED
-    return Reason.UNKNOWN_MARKET if "market" in text else Reason.SUBSCRIBE_ERROR
+    reason = usual_reason(code, text)
+    return Reason.UNKNOWN_MARKET if reason is Reason.SUBSCRIBE_ERROR and "market" in text else reason
 
 
 def _decode_book(params: _Params, markets: Markets) -> list[Item]:

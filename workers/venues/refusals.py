@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["code_and_text", "is_rate_limit"]
+from ipc.health import Reason
+
+__all__ = ["code_and_text", "usual_reason"]
 
 _TEXTS: Final = ("message", "msg", "error", "data")
 _SHOWN: Final = 300
@@ -20,7 +22,7 @@ def code_and_text(error: Any) -> tuple[int | str | None, str]:
     """
     if not isinstance(error, Mapping):
         return None, "" if error is None else str(error)[:_SHOWN]
-    nested, code = error.get("error"), _code(error.get("code"))
+    nested, code = error.get("error"), _code(error.get("code", error.get("status")))
     if isinstance(nested, Mapping):
         inner_code, text = code_and_text(nested)
         return (inner_code if code is None else code), text
@@ -28,10 +30,12 @@ def code_and_text(error: Any) -> tuple[int | str | None, str]:
     return code, (": ".join(texts) or str(dict(error)))[:_SHOWN]
 
 
-def is_rate_limit(text: str) -> bool:
-    """Tell whether an error's text says that too much was asked for; for errors without a code that says so."""
+def usual_reason(code: int | str | None, text: str) -> Reason:
+    """Return what an error means whose code is none of the venue's own: by HTTP's codes, else by its words."""
     words = text.lower()
-    return "too many" in words or "rate limit" in words
+    if code in (418, 429) or "too many" in words or "rate limit" in words:
+        return Reason.RATE_LIMITED
+    return Reason.UNKNOWN_MARKET if code == 404 else Reason.SUBSCRIBE_ERROR
 
 
 def _code(value: Any) -> int | str | None:
