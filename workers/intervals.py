@@ -26,10 +26,11 @@ class FundingIntervals:
     """
 
     def __init__(self) -> None:
-        #: Next payment by symbol, ns.
+        #: Next payment by symbol, ns, and the interval that was last said of it, s.
         self._next_ns: dict[str, int] = {}
-        #: Wrong interval by symbol, s.
-        self._disproved: dict[str, int] = {}
+        self._said_s: dict[str, int] = {}
+        #: Symbols with an interval, s, that is wrong for them.
+        self._disproved: set[tuple[str, int]] = set()
         self._is_lookup_due = False
 
     def check(self, event: Funding) -> None:
@@ -37,9 +38,10 @@ class FundingIntervals:
         symbol, interval_s = str(event.symbol), event.interval_s
         if interval_s is None:
             return
+        self._said_s[symbol] = interval_s
         if event.next_funding_ns is not None:
-            self._judge(symbol, interval_s, event.next_funding_ns, event.exchange_ns)
-        if self._disproved.get(symbol) == interval_s:
+            self._judge((symbol, interval_s), event.next_funding_ns, event.exchange_ns)
+        if (symbol, interval_s) in self._disproved:
             event.interval_s = event.rate_8h = None
 
     def take_lookup(self) -> bool:
@@ -49,22 +51,16 @@ class FundingIntervals:
 
     @property
     def are_doubtful(self) -> bool:
-        """Whether a market's interval is not known for being disproved; the list may still say the old one."""
-        return bool(self._disproved)
+        """Whether the venue still says an interval that is disproved."""
+        return any(self._said_s.get(symbol) == interval_s for symbol, interval_s in tuple(self._disproved))
 
-    def looked_up(self, intervals_s: dict[str, int | None]) -> None:
-        """Forget what is disproved of markets of which the list now says another interval."""
-        for symbol, interval_s in list(self._disproved.items()):
-            if intervals_s.get(symbol) != interval_s:
-                self._disproved.pop(symbol, None)
-
-    def _judge(self, symbol: str, interval_s: int, next_ns: int, now_ns: int | None) -> None:
-        interval_ns = interval_s * _NS
+    def _judge(self, said: tuple[str, int], next_ns: int, now_ns: int | None) -> None:
+        symbol, interval_ns = said[0], said[1] * _NS
         step_ns = abs(next_ns - self._next_ns.get(symbol, next_ns))
         self._next_ns[symbol] = next_ns
         is_too_far = now_ns is not None and next_ns - now_ns > interval_ns + _SLACK_NS
         if is_too_far or _SLACK_NS < step_ns % interval_ns < interval_ns - _SLACK_NS:
-            self._is_lookup_due |= self._disproved.get(symbol) != interval_s
-            self._disproved[symbol] = interval_s
-        elif abs(step_ns - interval_ns) <= _SLACK_NS and self._disproved.get(symbol) == interval_s:
-            del self._disproved[symbol]
+            self._is_lookup_due |= said not in self._disproved
+            self._disproved.add(said)
+        elif abs(step_ns - interval_ns) <= _SLACK_NS:
+            self._disproved.discard(said)

@@ -182,7 +182,6 @@ class PollLane(_Lane):
     def poll_for(self, listings: Sequence[Listing], missing: int) -> None:
         """These are the markets from now on; ``missing`` of the configured ones are looked for again."""
         now = time.monotonic_ns()
-        self._intervals.looked_up({str(one.symbol): one.funding_interval_s for one in listings})
         again_s = _UNKNOWN_AGAIN_S if missing or self._intervals.are_doubtful else _KNOWN_AGAIN_S
         self._list_due_ns = now + int(again_s * _NS)
         if tuple(listings) == self._listings and self._schedules:

@@ -48,9 +48,8 @@ def test_shorter_step_disproves_the_interval_until_it_is_looked_up(intervals):
     assert shown(intervals, rate(EIGHT + 4 * HOUR_S, EIGHT + 2)) is None
     assert intervals.are_doubtful
     assert (intervals.take_lookup(), intervals.take_lookup()) == (True, False)
-    intervals.looked_up({"BTC-PERP": 4 * HOUR_S})
-    assert not intervals.are_doubtful
     assert shown(intervals, rate(EIGHT + 4 * HOUR_S, EIGHT + 20, hours=4)) == 4
+    assert not intervals.are_doubtful
 
 
 def test_payment_further_away_than_the_interval_disproves_it(intervals):
@@ -62,9 +61,10 @@ def test_payment_further_away_than_the_interval_disproves_it(intervals):
 def test_list_that_still_says_the_wrong_interval_changes_nothing(intervals):
     shown(intervals, rate(EIGHT))
     shown(intervals, rate(EIGHT + HOUR_S))
-    intervals.looked_up({"BTC-PERP": 8 * HOUR_S})
+    assert intervals.take_lookup()
     assert shown(intervals, rate(EIGHT + HOUR_S)) is None
     assert intervals.are_doubtful
+    assert not intervals.take_lookup()
 
 
 def test_step_of_just_the_interval_proves_it_again(intervals):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
 
 import pytest
@@ -13,13 +14,15 @@ from fake_venue import BTC, ETH, FUNDING_PATH, FakeVenue, mark, subscription
 
 from ipc.board import Board, CellWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
+from ipc.topics import base_of
 from workers import lanes
 from workers.actions import Fetch
 from workers.lanes import FetchLane, PollLane
 from workers.rest import RestBudget, RestError
 from workers.routes import Route
+from workers.rows import InvalidRow
 from workers.settings import WorkerSettings
-from workers.venues.venue import Limits, Poll, Request
+from workers.venues.venue import Limits, Listing, Poll, Request
 
 NS = 1_000_000_000
 MARKETS = "/markets"
@@ -318,6 +321,109 @@ def test_market_that_the_answer_leaves_out_is_not_kept_live_by_the_others(pollin
     client.answers[FUNDING_PATH] = RATES
     polling.run(20)
     assert untold[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
+class RowsVenue(FakeVenue):
+    """Its answers are lists of what they hold: rates by market, or errors."""
+
+    def parse_funding(self, body):
+        rows = json.loads(body)
+        return [InvalidRow("rates", row) if isinstance(row, str) else rate for row in rows for rate in self._rates(row)]
+
+    def _rates(self, row):
+        return [None] if isinstance(row, str) else super().parse_funding(json.dumps(row))
+
+    def parse_listings(self, bodies):
+        rows = json.loads(bodies[0])
+        return [InvalidRow("markets", row[1:]) if row[0] == "!" else Listing(base_of(row), row, row) for row in rows]
+
+
+@pytest.fixture
+def rows(new_polling, client):
+    client.answers[FUNDING_PATH] = b'[{"BTC-PERP": "0.1"}, "no text", {"ETH-PERP": "0.2"}]'
+    return new_polling(venue=RowsVenue())
+
+
+def test_invalid_row_of_an_answer_is_counted_and_logged_and_the_others_are_published(rows, events):
+    rows.run(1)
+    assert [event.rate for event in rows.publisher.of(FUNDING)] == ["0.1"]
+    (told,) = events("rest.invalid_row")
+    assert told == {"venue": "lighter", "answer": "funding", "rows": 1, "what": "rates", "error": "no text"}
+    assert rows.lane.invalid_rows == 1
+    assert rows.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
+def test_event_with_a_value_that_it_cannot_have_is_an_invalid_row(rows, client, events):
+    client.answers[FUNDING_PATH] = b'[{"BTC-PERP": "1_0", "ETH-PERP": "1E-7"}]'
+    rows.run(1)
+    assert rows.publisher.of(FUNDING) == []
+    assert [event.rate for event in rows.publisher.of("funding.lighter.ETH-PERP")] == ["0.0000001"]
+    assert "not a decimal" in events("rest.invalid_row")[0]["error"]
+
+
+def test_answer_of_which_no_row_can_be_read_is_a_failure(rows, client, events):
+    client.answers[FUNDING_PATH] = b'["no text"]'
+    rows.run(1)
+    (told,) = events("poll.failed")
+    assert (told["reason"], told["error"]) == (Reason.PARSE_ERRORS, "no row could be read: rates: no text")
+
+
+def test_invalid_rows_of_the_list_leave_the_other_markets(rows, client, events):
+    client.answers[MARKETS] = b'["BTC", "!no name", "ETH"]'
+    rows.run(1)
+    assert rows.found == [["BTC", "ETH"]]
+    assert events("rest.invalid_row")[0]["error"] == "no name"
+
+
+def test_list_of_which_no_market_can_be_read_is_no_list(rows, client, events):
+    client.answers[MARKETS] = failing(1, b'["BTC"]', b'["!no name", "b.t.c"]')
+    rows.run(10)
+    assert events("markets.unresolved")[0]["reason"] is Reason.PARSE_ERRORS
+    assert rows.found == [["BTC"]]
+
+
+def test_market_whose_name_cannot_be_carried_is_logged_once(rows, client, events):
+    client.answers[MARKETS] = '["BTC", "币安", "a b"]'.encode()
+    rows.run(8000)
+    (told,) = events("markets.nameless")
+    assert told == {"venue": "lighter", "markets": 2, "names": "'币安', 'a b'"}
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, OverflowError, MemoryError, ZeroDivisionError])
+@pytest.mark.parametrize(
+    ("parser", "told"), [("parse_listings", "markets.unresolved"), ("parse_funding", "poll.failed")]
+)
+def test_fault_of_a_parser_is_one_reason_and_a_retry(new_polling, events, monkeypatch, parser, told, error):
+    def parse(*_):
+        raise error("why")
+
+    venue = FakeVenue()
+    monkeypatch.setattr(venue, parser, parse)
+    polling = new_polling(venue=venue)
+    polling.run(20)
+    assert {fields["reason"] for fields in events(told)} == {Reason.PARSE_ERRORS}
+    assert len(events(told)) > 1
+    assert error.__name__ in events("rest.parser_failed")[0]["error"]
+
+
+def test_disproved_funding_interval_is_not_published_and_the_list_is_read(new_polling, client, clock):
+    hour = 3600 * NS
+
+    class Aging(FakeVenue):
+        def parse_funding(self, body):
+            events = super().parse_funding(body)
+            for event in events:
+                event.interval_s, event.rate_8h = 28_800, "0.1"
+                event.next_funding_ns = 8 * hour if clock.now_ns - began < 60 * NS else 12 * hour
+            return events
+
+    began = clock.now_ns
+    polling = new_polling(venue=Aging())
+    polling.run(100)
+    told = [event.interval_s for event in polling.publisher.of(FUNDING)]
+    assert told[0] == 28_800
+    assert told[-1] is None
+    assert len(client.seconds(MARKETS)) == 2
 
 
 class ManyPolls(FakeVenue):

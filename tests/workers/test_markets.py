@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ipc.health import Reason
 from workers import markets
-from workers.markets import Resolved, load, resolve, save
+from workers.markets import Resolved, keep_missing, load, nameless, resolve, save
 from workers.venues.venue import Listing
 
 
@@ -18,6 +18,24 @@ def listed(base, **changes):
 
 
 # --- resolving ----------------------------------------------------------------------------------------------------
+
+
+def test_market_that_is_missing_from_a_list_is_kept_behind_it():
+    eth, sol = Listing("ETH", "2", "ETH"), Listing("SOL", "9", "SOL")
+    assert keep_missing([sol], [BTC, eth, sol], ()) == [sol, BTC, eth]
+    assert keep_missing([sol], [BTC, eth], {"ETH-PERP"}) == [sol, BTC]
+    gone = Listing("ETH", "2", "ETH", status="delisted")
+    assert keep_missing([BTC, gone], [BTC, eth], ()) == [BTC, gone]
+
+
+def test_market_whose_wire_name_another_has_now_is_not_kept():
+    assert keep_missing([Listing("SOL", BTC.wire, "SOL")], [BTC], ()) == [Listing("SOL", BTC.wire, "SOL")]
+
+
+def test_markets_that_cannot_be_named_are_told_and_never_found():
+    odd = Listing(None, "odd", "odd name")
+    assert nameless([BTC, odd]) == ["odd name"]
+    assert resolve([odd, BTC], ("BTC",)) == Resolved((BTC,), {})
 
 
 def test_configured_markets_are_found_in_their_order():

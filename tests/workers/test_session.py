@@ -14,13 +14,15 @@ from stage import NS, Stage
 
 from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Gap, Liquidation, Mark
 from ipc.health import Reason, Stream, StreamState
-from workers.actions import Changed, Close, Fetch, SendPing
+from workers.actions import Changed, Close, Fetch, Note, SendPing
 from workers.venues.venue import (
     Ack,
     Continuity,
     FrameSeq,
+    InvalidBook,
     Keepalive,
     Limits,
+    Listing,
     Ping,
     Pong,
     Refused,
@@ -452,6 +454,78 @@ def test_malformed_frames_of_the_last_connection_do_not_count(live):
     live.reconnect()
     live.say_rubbish(9)
     assert live.closing is None
+
+
+def test_book_that_cannot_be_read_is_lost_at_once_and_alone(live):
+    first, event, second = live.say(trade("1"), InvalidBook(BTC, Stream.BOOK, "Expected `str`"), trade("2"))
+    assert isinstance(event, Gap)
+    assert (event.reason, event.symbol, event.scope) == (Reason.PARSE_ERRORS, "BTC-PERP", "book")
+    assert (first.trade_id, second.trade_id, live.session.malformed) == ("1", "2", 1)
+    assert (live.route().is_trusted, live.route(symbol=ETH_SYMBOL).is_trusted) == (False, True)
+    assert live.say(delta(2, 1)) == []
+    (again,) = live.say(snapshot(5))
+    assert (again.cause, live.route().is_trusted) == ("resync", True)
+
+
+def test_book_that_cannot_be_read_while_it_is_waited_for_asks_for_nothing_more(live):
+    live.say(InvalidBook(BTC, Stream.BOOK, "x"))
+    live.actions.clear()
+    assert live.say(InvalidBook(BTC, Stream.BOOK, "x")) == []
+    assert live.sent() == []
+
+
+def test_connection_whose_books_all_fail_ends_for_parse_errors(live):
+    live.say(InvalidBook(BTC, Stream.BOOK, "x"))  # for which it is subscribed again, and answered
+    for _ in range(10):
+        assert live.closing is None
+        live.say(InvalidBook(BTC, Stream.BOOK, "x"))
+    assert live.closing is Reason.PARSE_ERRORS
+
+
+def test_books_that_fail_now_and_then_end_no_connection(live):
+    for _ in range(20):
+        live.say(InvalidBook(BTC, Stream.BOOK, "x"))
+        live.say(snapshot(1, symbol=ETH_SYMBOL))
+    assert live.closing is None
+
+
+def test_book_on_a_numbered_connection_that_cannot_be_read_ends_it():
+    stage = Stage(FakeVenue(continuity=NUMBERED))
+    stage.connect()
+    stage.say(FrameSeq(1), snapshot(1))
+    (event,) = stage.say(FrameSeq(2), InvalidBook(BTC, Stream.BOOK, "x"))
+    assert isinstance(event, Gap)
+    assert (event.reason, stage.closing) == (Reason.PARSE_ERRORS, Reason.PARSE_ERRORS)
+
+
+def test_invalid_book_of_a_market_that_is_not_followed_is_counted(live):
+    live.say(InvalidBook(Listing("SOL", "9", "SOL"), Stream.BOOK, "x"))
+    assert live.session.unrouted == 1
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, OverflowError, AttributeError, MemoryError])
+def test_fault_of_a_parser_costs_its_frame_and_not_the_thread(live, monkeypatch, error):
+    def decode(*_):
+        raise error("why")
+
+    monkeypatch.setattr(live.venue, "decode", decode)
+    live.say_rubbish()
+    (note,) = live.take(Note)
+    assert (note.event, note.fields["error"][: len(error.__name__)]) == ("ws.malformed", error.__name__)
+
+
+def test_disproved_funding_interval_is_not_published(live):
+    def rate(next_ns):
+        unit, eight_hours = "fraction_per_interval", 28_800
+        return Funding(
+            "lighter", "BTC-PERP", "BTC", None, "0.1", "0.1", unit, eight_hours, "0.1", next_ns, "predicted", "mark"
+        )
+
+    stage = Stage(FakeVenue(streams={Stream.BOOK: None, Stream.FUNDING: 1.0}))
+    stage.connect()
+    stage.say(rate(100 * 3600 * NS))
+    (event,) = stage.say(rate(104 * 3600 * NS))
+    assert (event.interval_s, event.rate_8h, event.rate) == (None, None, "0.1")
 
 
 def test_malformed_frame_is_noted_with_its_head(live):

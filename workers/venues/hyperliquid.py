@@ -298,7 +298,7 @@ class Hyperliquid(Venue):
 
 
 def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> list[Item]:
-    """A frame that is not shaped as ours: the greeting, of another channel, with an invalid row or book, or malformed."""
+    """The greeting, a frame of another channel, one with an invalid row or book, or a malformed one."""
     if payload.startswith(_GREETING):
         return []
     try:

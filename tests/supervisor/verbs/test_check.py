@@ -120,6 +120,16 @@ def test_a_venue_that_lists_and_has_books(hyperliquid):
     )
 
 
+def test_what_a_list_holds_that_cannot_be_carried_is_told_once_and_fails_nothing(hyperliquid):
+    rows = b'[{"name":"a\\u001b[2J","szDecimals":1},{"name":"SOL","szDecimals":-1},{"name":"BTC"'
+    code, found = hyperliquid(META.replace(b'[{"name":"BTC"', rows), BOOK)
+    assert code == 0
+    assert found[1:3] == [
+        ("ok", "hyperliquid lists markets whose names cannot be carried: 'a\\x1b[2J'"),
+        ("ok", "hyperliquid lists 1 rows that cannot be read, the first: not a whole number from 0 to 18: '-1'"),
+    ]
+
+
 def test_a_venue_without_our_market(hyperliquid):
     code, found = hyperliquid(META.replace(b"BTC", b"XYZ"))
     assert (code, found) == (1, [("FAIL", "hyperliquid lists 0 of 1 markets: BTC: unknown_market")])

@@ -77,12 +77,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(
-    ("venue", "change"), [(venue, change) for venue, changes in WRONG.items() for change in changes]
-)
+@pytest.mark.parametrize(("venue", "change"), [(venue, one) for venue, rows in WRONG.items() for one in rows])
 def test_invalid_trade_leaves_its_neighbours(venue: str, change: dict[str, Any]) -> None:
     trade = TRADES[venue]
-    items = decode(venue, TRADE_FRAMES[venue](trade(1), trade(2, **change), trade("3")))
+    items = decode(venue, TRADE_FRAMES[venue](trade(1), trade(2) | change, trade("3")))
     assert shown(items, "trade_id") == ["1", None, "3"]
 
 
