@@ -20,7 +20,7 @@ from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
 from workers.venues.fields import Id, Number, Text, interval_s_of, ns_of_ms, step
 from workers.venues.funding import funding
-from workers.venues.refusals import code_and_text
+from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
     Connection,
@@ -427,13 +427,13 @@ def _decode_pong(frame: _PongFrame, markets: Markets) -> list[Item]:  # noqa: AR
 
 
 def _decode_error(frame: _ErrorFrame, markets: Markets) -> list[Item]:  # noqa: ARG001
-    _, text = code_and_text(frame.data)
+    code, text = code_and_text(frame.data)
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return [Refused(text, _key_in(text), reason=None)]
     if text.startswith("Cannot"):
         # Over the pace nothing is heard any more, pings neither; other limits leave what there is alone.
         return [Refused(text, reason=Reason.RATE_LIMITED, fatal=text.startswith("Cannot send"))]
-    return [Refused(text, _key_in(text))]
+    return [Refused(text, _key_in(text), usual_reason(code, text))]
 
 
 _DECODERS: Final[dict[type, Callable[[Any, Markets], list[Item]]]] = {

@@ -13,7 +13,10 @@ from invalid import error_of
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookSnapshot, Event, Funding, Mark, Trade
 from ipc.health import Reason, Stream
+from workers.actions import Send
+from workers.recovery import Policy
 from workers.rows import split_rows
+from workers.session import Session
 from workers.venues.hyperliquid import Hyperliquid
 from workers.venues.venue import Ack, Item, Keepalive, Listing, Markets, Pong, Refused, Request, Rule, Unsubscribed
 
@@ -24,6 +27,7 @@ MARKETS = {listing.wire: listing for listing in (BTC, PEPE)}
 HEAD = ("hyperliquid", "BTC-PERP", "BTC")
 MS = 1_790_000_123_456
 NS = MS * 1_000_000
+SECOND = 1_000_000_000
 
 
 class Offline:
@@ -88,6 +92,26 @@ def test_depth_is_that_of_the_deeper_side() -> None:
     (event,) = decode(book_frame([level("81000.0", "1.0")], asks))
     assert isinstance(event, BookSnapshot)
     assert event.depth == 20
+
+
+def test_book20_of_a_thin_market_arrives_and_is_not_subscribed_again() -> None:
+    policy = Policy(stale_ns=10 * SECOND, ping_ns=30 * SECOND, pong_ns=10 * SECOND)
+    session = Session(VENUE, VENUE.connections([BTC], "ws://venue", {})[0], [BTC], policy)
+    session.connecting(NS)
+    session.opened(NS)
+    thin = ([level("81000.0", "1")], [level("81001.0", "1"), level("81002.0", "1")])
+    ordinary, fast = (json.dumps(book_frame(*thin, **more)).encode() for more in ({}, {"fast": True}))
+    depths: list[int | None] = []
+    sent: list[bytes] = []
+    for number in range(120):  # a minute, in halves of a second
+        now = NS + number * SECOND // 2
+        published = [] if number % 10 else session.received(False, ordinary, now)
+        published += session.received(False, fast, now) + session.tick(now)
+        session.ponged()
+        depths += [event.depth for _, event in published if isinstance(event, BookSnapshot)]
+        sent += [action.message for action in session.todo.take() if isinstance(action, Send)]
+    assert (depths.count(20), depths.count(5)) == (12, 120)
+    assert not [message for message in sent if b"unsubscribe" in message]
 
 
 def test_empty_book_of_a_delisted_coin_is_a_book() -> None:
