@@ -60,6 +60,7 @@ soak-shadow: .venv/tested
 docs: .venv/installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
 	$(BIN)/python -c "from supervisor.machine import page; print(page(), end='')" > docs/states.md
+	$(BIN)/python -m workers.pages docs/venues
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage dist build

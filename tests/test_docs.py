@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from ipc.codec import json_schema
-from ipc.health import Reason
+from ipc.health import Reason, Stream
 from ipc.orderbook import OrderBook
 from ipc.topics import CHANNELS, VENUES
 from supervisor import cli, machine
+from workers import books, pages, recovery
+from workers.venues import VENUES as REGISTRY
+from workers.venues import aster, extended, hyperliquid, lighter, paradex
+from workers.venues.hyperliquid import Hyperliquid
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -47,6 +51,52 @@ def test_every_public_channel_is_explained_to_consumers():
 @pytest.mark.parametrize("venue", VENUES)
 def test_every_venue_has_its_page(venue):
     assert (ROOT / f"docs/venues/{venue}.md").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_numbers_in_the_page_of_a_venue_are_those_of_its_code(venue):
+    page = (ROOT / f"docs/venues/{venue}.md").read_text()
+    assert page == pages.with_numbers(page, REGISTRY[venue]), "run: make docs"
+
+
+def minutes(seconds):
+    return f"{seconds / 60:g} min"
+
+
+#: What the prose of the pages says in numbers, and the code decides; each with its words.
+SAID = {
+    "hyperliquid": [
+        f"`l2Book` with `fast`: {hyperliquid._FAST_DEPTH} levels",
+        f"`l2Book`: {hyperliquid._FULL_DEPTH} levels",
+        f"silent for {Hyperliquid.continuity.silence_s[Stream.BOOK]:g} s",
+        f"(`book20`: {Hyperliquid.continuity.silence_s[Stream.BOOK20]:g} s)",
+        f"gives {hyperliquid._FULL_DEPTH} levels",
+        f"a coin every {minutes(hyperliquid._SETTLED_PERIOD_S)}utes",
+    ],
+    "aster": [
+        f"{aster._MARKETS_PER_CONNECTION} markets a connection",
+        f"REST snapshot of {aster._REST_DEPTH} levels",
+        f"open interest {aster._OPEN_INTEREST_PERIOD_S:g} s, settled rates {minutes(aster._SETTLED_PERIOD_S)}",
+        f"change for {recovery._SOFT_AFTER_NS / 1e9:g} s",
+        f"or {books._MAX_OLD}\nold changes",
+    ],
+    "extended": [f"up to {extended._OWN_SOCKETS} markets", f"settled rates {minutes(extended._SETTLED_PERIOD_S)}"],
+    "lighter": [
+        f"one for {lighter._MARKETS_PER_CONNECTION} markets",
+        f"at most {lighter._REST_ORDERS} a side",
+        f"a market every {minutes(lighter._SETTLED_PERIOD_S)}utes",
+    ],
+    "paradex": [
+        f"gives {paradex._REST_DEPTH} levels",
+        f"({paradex._USUAL_INTERVAL_S // 3600} h as a rule",
+        f"schema {paradex.sbe._SCHEMA_ID}, version {paradex._SBE_QUERY[-1]}",
+    ],
+}
+
+
+@pytest.mark.parametrize(("venue", "words"), [(venue, words) for venue, all_of in SAID.items() for words in all_of])
+def test_prose_of_a_venue_says_what_its_code_does(venue, words):
+    assert words in (ROOT / f"docs/venues/{venue}.md").read_text()
 
 
 def test_every_verb_is_in_the_readme_or_in_the_pages():

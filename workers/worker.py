@@ -52,7 +52,7 @@ from workers.venues import VENUES
 from workers.venues.venue import Listing
 from workers.watchdog import Limits, Watchdog, Watched
 
-__all__ = ["Worker", "heartbeat_book"]
+__all__ = ["REST_SHARE", "Worker", "heartbeat_book"]
 
 log = get_log(__name__)
 
@@ -66,7 +66,7 @@ _CHECKED_AT_ONCE: Final = 64
 #: Session numbers of the REST lanes; connections come behind them.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
-_REST_SHARE: Final = 0.75
+REST_SHARE: Final = 0.75
 #: For all sessions together to end in: a worker that is told to stop has two seconds.
 _JOIN_S: Final = 1.0
 #: Before a fixture is played.
@@ -114,7 +114,7 @@ class Worker:
         self._threads = ThreadKeeper(settings.venue, settings.backoff)
         #: Of messages to the venue, which counts those of an address.
         self._pace = Bucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
-        budget = RestBudget(self._venue.limits.rest_weight_per_min * _REST_SHARE)
+        budget = RestBudget(self._venue.limits.rest_weight_per_min * REST_SHARE)
         self._intervals = FundingIntervals()
         self._poll = PollLane(
             self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop, self._intervals
