@@ -322,7 +322,7 @@ def _invalid_book(head: _BookHead, markets: Markets, malformed: Exception) -> li
 
 
 def _decode_trade_rows(rows: list[msgspec.Raw], markets: Markets) -> list[Item]:
-    return [*items_of_rows(rows, lambda row: _trades([_trade_row.decode(row)], markets), "trades")]
+    return items_of_rows(rows, lambda row: _trades([_trade_row.decode(row)], markets), "trades")
 
 
 def _levels(side: list[_Level]) -> list[Level]:
@@ -374,10 +374,10 @@ def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
 
 
 def _decode_trades(frame: _TradesFrame, markets: Markets) -> list[Item]:
-    return [*_trades(frame.data, markets)]
+    return _trades(frame.data, markets)
 
 
-def _trades(rows: list[_Trade], markets: Markets) -> list[Trade]:
+def _trades(rows: list[_Trade], markets: Markets) -> list[Item]:
     # The hash is no key: it is all zeros for system fills. tid is unique across markets.
     return [
         Trade(

@@ -372,7 +372,7 @@ def _unknown(kind: str) -> list[Item]:
 
 def _ns(time_us: Number | None, time_ms: Number | None) -> int | None:
     """The first of two times that is given, µs before ms; 0 is not a time."""
-    return ns_of_us(time_us) or ns_of_ms(time_ms)
+    return ns_of_us(time_us) if time_us else ns_of_ms(time_ms)
 
 
 def _wire(channel: str) -> str:

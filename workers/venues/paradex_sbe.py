@@ -9,7 +9,7 @@ Source: Paradex, WebSocket documentation, binary encoding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
@@ -180,13 +180,14 @@ def _read_bbo(payload: bytes | memoryview, end: int, version: int) -> Bbo:  # no
 
 def _read_book(payload: bytes | memoryview, end: int, version: int) -> Book:  # noqa: ARG001
     ts_us, seq, package = _block(_BOOK, _BOOK_BYTES, payload, end)
-    bids, end = _entries(payload, end)
-    asks, end = _entries(payload, end)
-    market, _ = _string(payload, end)
     try:
-        return Book(market, ts_us, seq, package, _levels(bids), _levels(asks))
+        bids, asks_at = _levels(payload, end)
+        asks, market_at = _levels(payload, asks_at)
     except DecodeError as error:
+        market, _ = _string(payload, _group_end(payload, _group_end(payload, end)))
         raise InvalidBookError(market, error.what) from error
+    market, _ = _string(payload, market_at)
+    return Book(market, ts_us, seq, package, bids, asks)
 
 
 def _read_summary(payload: bytes | memoryview, end: int, version: int) -> MarketSummary:  # noqa: ARG001
@@ -219,24 +220,28 @@ def _block(layout: Struct, least_bytes: int, payload: bytes | memoryview, end: i
     return layout.unpack_from(payload, _HEADER.size)
 
 
-def _levels(entries: Iterable[tuple[int, int]]) -> list[Level]:
-    return [(fixed_text(price), fixed_text(size)) for price, size in entries]
-
-
-def _entries(payload: bytes | memoryview, start: int) -> tuple[Iterable[tuple[int, int]], int]:
-    """The levels of the group at ``start``, as numbers, and where the group ends."""
+def _levels(payload: bytes | memoryview, start: int) -> tuple[list[Level], int]:
+    """The levels of the group at ``start``, and where the group ends."""
     entry_bytes, count = _GROUP.unpack_from(payload, start)
     first = start + _GROUP.size
     if not count:  # as in most frames
-        return (), first
+        return [], first
     end = first + entry_bytes * count
     if entry_bytes < _ENTRY.size:
         raise DecodeError(f"an SBE level of {entry_bytes} bytes instead of at least {_ENTRY.size}")
     if end > len(payload):
         raise DecodeError(f"an SBE frame of {len(payload)} bytes that declares at least {end}")
     if entry_bytes == _ENTRY.size:
-        return _ENTRY.iter_unpack(payload[first:end]), end
-    return (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes)), end
+        entries = _ENTRY.iter_unpack(payload[first:end])
+    else:
+        entries = (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes))
+    return [(fixed_text(price), fixed_text(size)) for price, size in entries], end
+
+
+def _group_end(payload: bytes | memoryview, start: int) -> int:
+    """Where the group at ``start`` ends, whatever it holds."""
+    entry_bytes, count = _GROUP.unpack_from(payload, start)
+    return int(start + _GROUP.size + entry_bytes * count)
 
 
 def _string(payload: bytes | memoryview, start: int) -> tuple[str, int]:
