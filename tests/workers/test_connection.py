@@ -843,7 +843,9 @@ def test_gap_is_the_first_thing_consumers_hear_of_an_end(new_line):
 
 def test_session_that_crashes_tells_its_gaps_and_is_seen_to_have_crashed(new_line, events, monkeypatch):
     line = new_line()
-    transport = FakeTransport(line.frame(snapshot(1)), lambda: monkeypatch.setattr(line.venue, "decode", None))
+    transport = FakeTransport(
+        line.frame(snapshot(1)), lambda: monkeypatch.setattr(line.connection.session, "received", None)
+    )
     transport.steps.append([(TEXT, b"x")])
     line.transports = [transport]
     with pytest.raises(TypeError):
@@ -858,7 +860,7 @@ def test_session_that_crashes_tells_its_gaps_and_is_seen_to_have_crashed(new_lin
 
 def test_connection_whose_session_crashed_does_not_count_as_open(new_line, monkeypatch):
     line = new_line()
-    monkeypatch.setattr(line.venue, "decode", None)
+    monkeypatch.setattr(line.connection.session, "received", None)
     line.transports = [FakeTransport([(TEXT, b"x")])]
     with pytest.raises(TypeError):
         line.connection.run()
@@ -868,7 +870,9 @@ def test_connection_whose_session_crashed_does_not_count_as_open(new_line, monke
 def test_streams_of_a_crashed_session_do_not_show_as_live(new_line, monkeypatch):
     """Its thread is started again only after a while."""
     line = new_line()
-    transport = FakeTransport(line.frame(snapshot(1)), lambda: monkeypatch.setattr(line.venue, "decode", None))
+    transport = FakeTransport(
+        line.frame(snapshot(1)), lambda: monkeypatch.setattr(line.connection.session, "received", None)
+    )
     transport.steps.append([(TEXT, b"x")])
     line.transports = [transport]
     with pytest.raises(TypeError):

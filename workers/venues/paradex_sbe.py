@@ -184,10 +184,18 @@ def _read_book(payload: bytes | memoryview, end: int, version: int) -> Book:  # 
         bids, asks_at = _levels(payload, end)
         asks, market_at = _levels(payload, asks_at)
     except DecodeError as error:
-        market, _ = _string(payload, _group_end(payload, _group_end(payload, end)))
-        raise InvalidBookError(market, error.what) from error
+        raise _named(error, payload, end) from error
     market, _ = _string(payload, market_at)
     return Book(market, ts_us, seq, package, bids, asks)
+
+
+def _named(error: DecodeError, payload: bytes | memoryview, groups_at: int) -> DecodeError:
+    """The error with the market's name, which stands behind the levels, where the frame is long enough to hold it."""
+    try:
+        market, _ = _string(payload, _group_end(payload, _group_end(payload, groups_at)))
+    except (DecodeError, StructError):
+        return error
+    return InvalidBookError(market, error.what)
 
 
 def _read_summary(payload: bytes | memoryview, end: int, version: int) -> MarketSummary:  # noqa: ARG001

@@ -266,7 +266,7 @@ def test_greeting_that_is_no_json_carries_nothing() -> None:
         ("Cannot send more than 2000 messages per minute.", None, Reason.RATE_LIMITED),
         ('Invalid subscription {"type":"bbo","coin":"BTC"}', "bbo:BTC", Reason.SUBSCRIBE_ERROR),
         ("Error parsing JSON into valid websocket request: {rubbish", None, Reason.SUBSCRIBE_ERROR),
-        ("too many pending post requests id=1234", None, Reason.SUBSCRIBE_ERROR),
+        ("too many pending post requests id=1234", None, Reason.RATE_LIMITED),
     ],
 )
 def test_errors_quote_their_subscription(text: str, key: str | None, reason: Reason | None) -> None:

@@ -129,6 +129,14 @@ def test_binary_delta_without_levels_still_advances_the_chain() -> None:
     assert decode_binary(sbe_book(1, group(), group())) == [BookDelta(*HEAD, TS * 1000, [], [], 41, 40)]
 
 
+def test_binary_book_with_a_level_that_is_null_is_invalid() -> None:
+    null = struct.pack("<HHqq", 16, 1, NULL, 1)
+    for package in (0, 1):
+        (item,) = decode_binary(sbe_book(package, group((81000, 1)), null))
+        assert isinstance(item, InvalidBook)
+        assert (item.listing.symbol, item.stream) == ("BTC-PERP", Stream.BOOK)
+
+
 def test_book_of_unknown_package_type_is_invalid() -> None:
     (item,) = decode_binary(sbe_book(2, group(), group()))
     assert isinstance(item, InvalidBook)
