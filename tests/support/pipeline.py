@@ -25,6 +25,7 @@ from workers import markets
 from workers.actions import Close, Fetch, Send, SendPing
 from workers.recovery import Policy
 from workers.routes import Route
+from workers.rows import split_rows
 from workers.session import Session
 from workers.venues import VENUES
 from workers.venues.venue import Request
@@ -82,7 +83,7 @@ class Pipeline:
         self._venue = VENUES[venue]
         ws_url, self._rest = PATHS[venue]
         bodies = [self._ask(request) for request in self._venue.listing_requests()]
-        listings = markets.resolve(self._venue.parse_listings(bodies), BASES).listings
+        listings = markets.resolve(split_rows(self._venue.parse_listings(bodies))[0], BASES).listings
         assert len(listings) == len(BASES)
         policy = Policy(stale_ns=10 * NS, ping_ns=30 * NS, pong_ns=10 * NS)
         plans = self._venue.connections(listings, ws_url, {"encoding": encoding})

@@ -291,6 +291,8 @@ class Hyperliquid(Venue):
     def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
         """The same shape as the stream's frames."""
         book = parsed(_rest_book, body, "l2Book")
+        if book.coin != listing.wire:
+            raise DecodeError(f"l2Book answered for {book.coin}, not {listing.wire}")
         return _snapshot(listing, book, _FULL_DEPTH)
 
 

@@ -474,6 +474,12 @@ def test_book_by_rest_has_twenty_levels() -> None:
     assert VENUE.book_request(BTC) == Request("/info", "POST", b'{"type":"l2Book","coin":"BTC"}', 2)
 
 
+def test_book_of_another_coin_is_no_answer() -> None:
+    body = json.dumps(book_frame([], [], coin="ETH")["data"]).encode()
+    with pytest.raises(DecodeError, match="ETH"):
+        VENUE.parse_book(body, BTC)
+
+
 @pytest.mark.parametrize("body", [b"null", b"{}", b"<html>", b'"Failed to deserialize the JSON body"'])
 def test_wrong_book_is_malformed(body: bytes) -> None:
     with pytest.raises(DecodeError):
