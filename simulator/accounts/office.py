@@ -168,10 +168,13 @@ class Office(ABC):
     def push(self, key: Hashable, make: Callable[[], Iterable[Frame]], kind: Kind = "data") -> None:
         """Send the same frames to all who have subscribed to ``key``; without any, they are not even made."""
         sessions = self.venue.subscriptions.to(key)
-        frames = list(make()) if sessions else []
-        for session in sessions:
-            for frame in frames:
-                deliver(session, frame, kind)
+        if not sessions:
+            return
+        with self.venue.failures.guard(STREAM):
+            frames = list(make())
+            for session in sessions:
+                for frame in frames:
+                    deliver(session, frame, kind)
 
     def _beat(self) -> None:
         if self.venue.is_paused or not self.is_running:
@@ -179,7 +182,8 @@ class Office(ABC):
         self._credit = min(self._credit + self.rate * _BEAT_S, _MOST_AT_ONCE)
         while self._credit >= 1:
             self._credit -= 1
-            self.tell(self.script.act(self.venue.now_ms()))
+            with self.venue.failures.guard(STREAM):
+                self.tell(self.script.act(self.venue.now_ms()))
 
     def _begin_funding(self, period_s: float) -> None:
         self.venue.schedule.every(period_s, self._pay_funding)
@@ -187,7 +191,8 @@ class Office(ABC):
 
     def _pay_funding(self) -> None:
         if self.is_running and not self.venue.is_paused:
-            self.tell(self.account.pay_funding(self.venue.now_ms()))
+            with self.venue.failures.guard(STREAM):
+                self.tell(self.account.pay_funding(self.venue.now_ms()))
 
     def _named(self, order_id: str | None) -> Order | None:
         """The order that lives under this id; None for no id."""

@@ -19,7 +19,7 @@ from simulator.rest import Request, Response, plain
 from simulator.schedule import Job, Schedule
 from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import hyperliquid_info as shapes
 from simulator.venues.hyperliquid_account import USER_DEFAULTS, HyperliquidOffice, is_address
 from simulator.wire import Frame, Refusal, Upgrade, Wire
@@ -182,10 +182,13 @@ class HyperliquidSession(Session):
         return shapes.book(market, 0, depth, wanted.digits, wanted.mantissa)["levels"]
 
     def _send_book(self, wanted: Wanted, market: Market) -> None:
-        levels = self._told[wanted] = self._levels(wanted, market)
-        data = {"coin": wanted.coin, "time": self.venue.block_ms(), "levels": levels}
-        frame = self.venue.text({"channel": "l2Book", "data": data})
-        self.push(Parcel("book" if wanted.fast else "book20", market.listing.symbol, "snapshot", frame))
+        stream, symbol = "book" if wanted.fast else "book20", market.listing.symbol
+        with self.venue.failures.guard(stream, symbol):
+            levels = self._told[wanted] = self._levels(wanted, market)
+            data = {"coin": wanted.coin, "time": self.venue.block_ms(), "levels": levels}
+            # Only fast frames are marked: an ordinary one of a thin market has as few levels.
+            marked = {**data, "fast": True} if wanted.fast else data
+            self.push(Parcel(stream, symbol, "snapshot", self.venue.text({"channel": "l2Book", "data": marked})))
 
     def _post(self, number: int, query: dict[str, Any]) -> None:
         payload = {"type": query.get("type"), "data": self.venue.info.answer(query)}
@@ -275,6 +278,10 @@ class Hyperliquid(Venue):
         """An entry."""
         return shapes.entry(market, price, size)
 
+    def bids_in(self, message: Any) -> Levels:
+        """Entries."""
+        return Levels(message["data"]["levels"][0], "px", "sz")
+
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
         """The new bid takes the place of the worst: no frame has more levels than its subscription shows."""
         longer = msgspec.json.decode(super().with_bid(market, frame, price, size).payload)
@@ -306,8 +313,9 @@ class Hyperliquid(Venue):
 
     def tell_mids(self, session: Session) -> None:
         """Send the middles of all books."""
-        frame = self.text({"channel": "allMids", "data": {"mids": self.info.all_mids({})}})
-        session.push(Parcel("other", "", "data", frame))
+        with self.failures.guard("other"):
+            frame = self.text({"channel": "allMids", "data": {"mids": self.info.all_mids({})}})
+            session.push(Parcel("other", "", "data", frame))
 
     def _trades(self, market: Market, trades: Sequence[Trade]) -> Frame:
         return self.text({"channel": "trades", "data": shapes.trade_rows(market, trades)})
