@@ -50,6 +50,8 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     accounts.ReorderPrivate,
     accounts.ExpireCredentials,
     accounts.RefuseCredentials,
+    accounts.HedgeLegs,
+    accounts.BuilderOrders,
     receptions.TlsHang,
     receptions.TlsBadCertificate,
     receptions.TlsExpired,

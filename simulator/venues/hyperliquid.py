@@ -7,6 +7,7 @@ abrupt end after an unknown coin as observed on the live venue.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,6 +35,7 @@ _MOST_CHANNELS, _MOST_USERS = 1000, 15
 _DIGITS: tuple[Any, ...] = (None, 2, 3, 4, 5)
 _MANTISSAS: tuple[Any, ...] = (1, 2, 5)
 
+_BUILT = Contract("TSLA", Decimal(400), activity=0.05)
 #: Size decimals by the power of ten of the price.
 _SIZE_PLACES = {0: 1, 1: 2, 2: 2, 3: 4}
 
@@ -47,11 +49,18 @@ class Wanted(NamedTuple):
     mantissa: int | None = None
     fast: bool = False
     user: str = ""
+    dex: str = ""
 
     def echo(self) -> dict[str, Any]:
         """As the venue repeats it."""
         if self.user:
-            return {"type": self.type, "user": self.user, **USER_DEFAULTS[self.type]}
+            defaults = USER_DEFAULTS[self.type]
+            return {
+                "type": self.type,
+                "user": self.user,
+                **defaults,
+                **({"dex": self.dex} if "dex" in defaults else {}),
+            }
         if self.type == "allMids":
             return {"type": self.type, "dex": ""}
         plain_echo: dict[str, Any] = {"type": self.type, "coin": self.coin}
@@ -70,8 +79,8 @@ def parse_wanted(subscription: dict[str, Any]) -> Wanted | None:
     if kind == "allMids":
         return Wanted("allMids")
     if kind in USER_DEFAULTS:
-        user = subscription.get("user")
-        return Wanted(kind, user=user.lower()) if is_address(user) else None
+        user, dex = subscription.get("user"), subscription.get("dex", "") if "dex" in USER_DEFAULTS[kind] else ""
+        return Wanted(kind, user=user.lower(), dex=dex) if is_address(user) and isinstance(dex, str) else None
     if not isinstance(coin, str) or kind not in {"l2Book", "bbo", "trades", "activeAssetCtx"}:
         return None
     if kind != "l2Book":
@@ -166,7 +175,7 @@ class HyperliquidSession(Session):
     def _tell_first(self, wanted: Wanted) -> None:
         market = self.venue.find(wanted.coin)
         if wanted.user:
-            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user):
+            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user, wanted.dex):
                 self.push(parcel)
         elif market is None:
             self.venue.tell_mids(self)
@@ -221,13 +230,13 @@ class Hyperliquid(Venue):
         self._seconds = 0
 
     def listings(self) -> list[Listing]:
-        """Perpetuals on a grid of five significant digits, and two spot pairs."""
+        """Perpetuals on a grid of five significant digits, one of a builder among them, and two spot pairs."""
         perps = [_list(contract, max_places=6) for contract in contracts(self.settings.bases)]
         spots = [
             _list(Contract(base, contracts([base])[0].price, activity=0.05), max_places=8, name=name)
             for base, name in (("PURR", "PURR/USDC"), ("HYPE", "@1"))
         ]
-        return perps + spots
+        return [*perps, _list(_BUILT, max_places=6, name=shapes.BUILT), *spots]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> Session | Refusal:
         """Everything is served on one path."""
@@ -239,7 +248,7 @@ class Hyperliquid(Venue):
 
     def is_spot(self, market: Market) -> bool:
         """Whether a market is no perpetual."""
-        return not market.listing.symbol.endswith("-PERP")
+        return not market.listing.symbol.endswith("-PERP") and not shapes.dex_of(market)
 
     def block_ms(self) -> int:
         """The time of the last block, which is behind the clock."""
@@ -294,9 +303,9 @@ class Hyperliquid(Venue):
         """``tid``."""
         return str(shapes.trade_id(market, trade))
 
-    def wanted_by(self, kind: str, user: str) -> Wanted:
+    def wanted_by(self, kind: str, user: str, dex: str = "") -> Wanted:
         """A subscription to a user's channel."""
-        return Wanted(kind, user=user)
+        return Wanted(kind, user=user, dex=dex)
 
     def users(self) -> set[str]:
         """The addresses that somebody follows."""
