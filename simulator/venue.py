@@ -36,6 +36,7 @@ __all__ = ["Hook", "Levels", "Listener", "Port", "Reception", "Traffic", "Venue"
 
 #: The text of the first price in a book frame, in any of the shapes that venues have.
 _FIRST_PRICE = re.compile(rb'((?:"(?:p|px|price)":|\[\[)")[^"]*')
+_RESTARTS = 10
 _MOST_STEPS_A_SECOND = 1000.0
 _FEWEST_STEPS_A_SECOND = 0.5
 #: A market that steps more often than this does several steps at a time.
@@ -180,6 +181,7 @@ class Venue(ABC):
         self.book_sent_ns: dict[str, int] = {}
         self.listeners: dict[Port, Listener] = {}
         self.is_paused = False
+        self._restarts = count()
         self._activity: dict[str, float] = {}
         self._credit: dict[str, float] = {}
         now = schedule.wall_ms()
@@ -368,6 +370,10 @@ class Venue(ABC):
 
     def restart_ids(self) -> None:  # noqa: B027 - not every venue has numbers
         """Number updates from the beginning again, as after a restart of the engine, where they have numbers."""
+
+    def restarted(self, span: int) -> int:
+        """Where ids begin after a restart: each time ``span`` lower, so that none comes twice within ten restarts."""
+        return span * (_RESTARTS - next(self._restarts) % _RESTARTS)
 
     def first_live(self) -> Market:
         """The first market that is traded."""

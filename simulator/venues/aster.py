@@ -293,7 +293,7 @@ class Aster(Venue):
 
     def restart_ids(self) -> None:
         """All markets share the counter."""
-        self._last_id = 1_000
+        self._last_id = self.restarted(10**9)
         for symbol in self._ids:
             self._ids[symbol] = self._next_ids()[1]
             self._past[symbol].clear()

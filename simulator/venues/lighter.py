@@ -237,7 +237,7 @@ class Lighter(Venue):
 
     def restart_ids(self) -> None:
         """All nonces come from the engine."""
-        self._engine = self._random.randrange(10**3)
+        self._engine = self.restarted(10**9)
         self._nonces = {symbol: self._next_nonce() for symbol in self._nonces}
         self._sent_nonces = dict(self._nonces)
 

@@ -201,7 +201,7 @@ class Paradex(Venue):
 
     def restart_ids(self) -> None:
         """Each market has a counter of its own."""
-        self._seqs = dict.fromkeys(self._seqs, 1_000)
+        self._seqs = dict.fromkeys(self._seqs, self.restarted(10**6))
 
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``id``."""
