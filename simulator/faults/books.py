@@ -18,7 +18,7 @@ from simulator.session import Parcel, Session
 from simulator.venue import Levels, Venue
 from simulator.wire import Frame
 
-__all__ = ["BadBook", "Exponents", "MuteBook", "RestartIds", "ThinMarket"]
+__all__ = ["BadBook", "Exponents", "Flaw", "MuteBook", "RestartIds", "ThinMarket"]
 
 Flaw: TypeAlias = Literal["unsorted", "doubled", "zero_size", "negative", "not_decimal"]
 
