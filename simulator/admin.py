@@ -12,6 +12,7 @@
 ``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends those of the venue
 ``GET /faults``                 what can be ordered, what is at work
 ``GET /stats``                  connections, subscriptions, frames, requests
+``GET /errors``                 by venue: frames and answers that the simulator failed to make, with counts
 ============================== ==================================================================================
 """
 
@@ -49,6 +50,7 @@ class Admin:
             ("POST", "/fault/{venue}", self._fault),
             ("GET", "/faults", lambda _: self._desk.describe()),
             ("GET", "/stats", self._stats),
+            ("GET", "/errors", lambda _: {name: one.failures.describe() for name, one in venues.items()}),
         ):
             self._routes.add(method, path, _checked(answer))
 

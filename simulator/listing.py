@@ -27,6 +27,9 @@ _PRICES = {
 #: Worth so little that venues quote a thousand of them.
 _BY_THE_THOUSAND = frozenset({"PEPE", "BONK", "SHIB", "FLOKI"})
 
+#: Traded so little that a side of their books has a handful of levels.
+_THIN = frozenset({"BLAST"})
+
 #: Listed on every venue beside what was asked for: a contract of 1000 units, and one that is traded no more.
 _THOUSANDS, _DELISTED = "PEPE", "MATIC"
 
@@ -39,6 +42,7 @@ class Contract:
         price: What one contract unit (``multiplier`` units of the base) is worth, in the quote.
         live: False when it was delisted.
         activity: How busy its market is; 1 is normal.
+        is_thin: Whether its book has only a few levels a side.
     """
 
     base: str
@@ -46,6 +50,7 @@ class Contract:
     multiplier: int = 1
     live: bool = True
     activity: float = 1.0
+    is_thin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ def contracts(bases: Iterable[str]) -> list[Contract]:
 
 def _contract(base: str, *, live: bool = True, activity: float = 1.0) -> Contract:
     multiplier = 1000 if base in _BY_THE_THOUSAND else 1
-    return Contract(base, _price_of(base) * multiplier, multiplier, live, activity)
+    return Contract(base, _price_of(base) * multiplier, multiplier, live, activity, base in _THIN)
 
 
 def _price_of(base: str) -> Decimal:

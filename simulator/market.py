@@ -22,7 +22,8 @@ Aggressor = Literal["buy", "sell"]
 BUY: Aggressor = "buy"
 SELL: Aggressor = "sell"
 
-_FEWEST, _MOST = 60, 100
+#: Fewest and most levels of a side, and of one of a thin market.
+_LEVELS, _THIN_LEVELS = (60, 100), (2, 5)
 #: How many levels a step touches; one of these at random.
 _TOUCHES = (0, 0, 1, 1, 2, 2, 3, 5)
 #: What an order is worth, in the quote; one of these at random, times 0.01 to 1.
@@ -152,10 +153,12 @@ class Market:
         open_interest: Lots, one-sided.
         volume: Lots traded in 24 hours.
         opening: Price 24 hours ago; ``high`` and ``low`` since.
+        is_thin: Whether a side of the book has a handful of levels; holds from the next step.
     """
 
     def __init__(self, listing: Listing, seed: object, now_ms: int) -> None:
         self.listing = listing
+        self.is_thin = listing.contract.is_thin
         self.bids = Ladder(is_bid=True)
         self.asks = Ladder(is_bid=False)
         self.trades: deque[Trade] = deque(maxlen=500)
@@ -248,6 +251,8 @@ class Market:
     def _churn(self, ladder: Ladder) -> None:
         """Let a level change, vanish or appear; most often near the touch, at times far from it."""
         chance = self._random.random()
+        if chance < 0.65 and not ladder.levels:
+            return  # in a thin market
         if chance < 0.45:
             ladder.put(self._some_price(ladder), self._order_size())
         elif chance < 0.65:
@@ -269,10 +274,11 @@ class Market:
         if best is None or abs(best[0] - near) > 2 * self._reach:
             ladder.put(near + away * self._random.randint(0, self._reach), self._order_size())
         prices = ladder.prices()
-        for price in prices[_MOST:]:
+        fewest, most = _THIN_LEVELS if self.is_thin else _LEVELS
+        for price in prices[most:]:
             ladder.put(price, 0)
         edge = prices[-1]
-        for _ in range(_FEWEST - len(prices)):
+        for _ in range(fewest - len(prices)):
             edge += away * self._random.randint(1, 3 * self._gap)
             ladder.put(edge, self._order_size())
 

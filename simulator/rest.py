@@ -59,13 +59,16 @@ class Response:
     """A response.
 
     Attributes:
-        drip_s: Over how many seconds the body is stretched.
+        drip_s: Over how many seconds the body is stretched; with ``drips_headers`` the headers instead.
+        is_cut: Whether the connection ends behind the headers.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     drip_s: float = 0.0
+    drips_headers: bool = False
+    is_cut: bool = False
 
     def with_headers(self, **headers: str) -> Response:
         """The same with more headers; ``_`` in a name stands for ``-``."""
@@ -154,8 +157,9 @@ async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyn
         return False
     request = replace(request, body=await reader.readexactly(length))
     is_last = request.headers.get("connection", "").lower() == "close"
-    await _write(writer, await _safely(handler, request), is_last=is_last)
-    return not is_last
+    response = await _safely(handler, request)
+    await _write(writer, response, is_last=is_last)
+    return not is_last and not response.is_cut
 
 
 async def _safely(handler: Handler, request: Request) -> Response:
@@ -188,17 +192,17 @@ async def _write(writer: asyncio.StreamWriter, response: Response, *, is_last: b
     headers = {"Content-Length": str(len(response.body)), **response.headers}
     headers["Connection"] = "close" if is_last else "keep-alive"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    writer.write(f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1"))
-    await _write_body(writer, response)
+    head = f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
+    await _write_part(writer, head, response.drip_s if response.drips_headers else 0.0)
+    if not response.is_cut:
+        await _write_part(writer, response.body, 0.0 if response.drips_headers else response.drip_s)
 
 
-async def _write_body(writer: asyncio.StreamWriter, response: Response) -> None:
-    if not response.drip_s:
-        writer.write(response.body)
+async def _write_part(writer: asyncio.StreamWriter, data: bytes, drip_s: float) -> None:
+    """Write bytes, stretched over ``drip_s`` seconds."""
+    portion = max(1, len(data) // _DRIPS) if drip_s else max(1, len(data))
+    for start in range(0, len(data), portion):
+        writer.write(data[start : start + portion])
         await writer.drain()
-        return
-    portion = max(1, len(response.body) // _DRIPS)
-    for start in range(0, len(response.body), portion):
-        writer.write(response.body[start : start + portion])
-        await writer.drain()
-        await asyncio.sleep(response.drip_s / _DRIPS)
+        if drip_s:
+            await asyncio.sleep(drip_s / _DRIPS)

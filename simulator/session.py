@@ -119,12 +119,14 @@ class Session(ABC):
         self.venue.sessions[self] = None
         self.venue.accepted += 1
         self.wire.mute_pongs = self.venue.mutes_pings
-        self.begin()
+        with self.venue.failures.guard("welcome"):
+            self.begin()
 
     def on_text(self, text: bytes) -> None:
         """Take a message from the client."""
         self.last_heard_s = self.venue.schedule.mono_s()
-        self.hear(text)
+        with self.venue.failures.guard("request"):
+            self.hear(text)
 
     def on_ping(self) -> None:  # noqa: B027 - to most venues it is no sign of life
         """A ping frame came."""

@@ -14,11 +14,12 @@ from enum import Enum, auto
 from functools import partial
 from http import HTTPStatus
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from simulator.decimals import shortest
+from simulator.failures import Failures
 from simulator.limits import Allowance
 from simulator.listing import Listing
 from simulator.market import Market, Step, Trade
@@ -31,14 +32,32 @@ from simulator.wire import Frame, Refusal, Socket, Upgrade, Wire
 if TYPE_CHECKING:
     from simulator.accounts.office import Office
 
-__all__ = ["Hook", "Listener", "Port", "Reception", "Traffic", "Venue"]
+__all__ = ["Hook", "Levels", "Listener", "Port", "Reception", "Traffic", "Venue"]
 
 #: The text of the first price in a book frame, in any of the shapes that venues have.
 _FIRST_PRICE = re.compile(rb'((?:"(?:p|px|price)":|\[\[)")[^"]*')
+_RESTARTS = 10
 _MOST_STEPS_A_SECOND = 1000.0
 _FEWEST_STEPS_A_SECOND = 0.5
 #: A market that steps more often than this does several steps at a time.
 _SHORTEST_BEAT_S = 0.005
+
+
+class Levels(NamedTuple):
+    """The levels of one side of a book frame, to be changed in place, and how the venue writes them.
+
+    Attributes:
+        rows: Best first.
+        price: The key of a level's price; ``size`` likewise.
+        zero: Stands for nothing; ``negative`` for less than nothing, and ``none`` is no number at all.
+    """
+
+    rows: list[Any]
+    price: Any
+    size: Any
+    zero: Any = "0"
+    negative: Any = "-5"
+    none: Any = "NaN"
 
 
 class Hook(Protocol):
@@ -125,9 +144,11 @@ class Venue(ABC):
         withdrawn: Symbols that were delisted (by fault): they stay listed, and their streams are silent.
         skew_ms: How far the venue's clock is ahead (by fault).
         mutes_pings: Whether pings stay unanswered (by fault).
+        has_flat_errors: Whether errors have their code at the top level (by fault), where both shapes occur.
         listeners: Its ports; none where it is not served.
         office: Keeps the account that the venue serves.
         frames: Frames sent so far.
+        failures: Frames and answers that could not be made.
         book_sent_ns: Wall clock of the last book frame by symbol.
     """
 
@@ -137,6 +158,8 @@ class Venue(ABC):
     has_deltas: ClassVar[bool] = True
     #: What stands before the first bid of a book frame.
     bids_open: ClassVar[bytes]
+    #: How the path of the REST book ends with which clients begin; empty where streams begin with one.
+    first_book: ClassVar[str] = ""
     office: Office
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
@@ -152,10 +175,13 @@ class Venue(ABC):
         self.withdrawn: set[str] = set()
         self.skew_ms = 0
         self.mutes_pings = False
+        self.has_flat_errors = False
         self.frames = 0
+        self.failures = Failures(self.name)
         self.book_sent_ns: dict[str, int] = {}
         self.listeners: dict[Port, Listener] = {}
         self.is_paused = False
+        self._restarts = count()
         self._activity: dict[str, float] = {}
         self._credit: dict[str, float] = {}
         now = schedule.wall_ms()
@@ -198,6 +224,10 @@ class Venue(ABC):
         """A bid as it stands in a book frame."""
 
     @abstractmethod
+    def bids_in(self, message: Any) -> Levels:
+        """The bids of a message that tells a book."""
+
+    @abstractmethod
     def trade_id(self, market: Market, trade: Trade) -> str:
         """The id under which a trade is told."""
 
@@ -230,7 +260,9 @@ class Venue(ABC):
             if early is not None:
                 self.routes.count(request)
                 return early
-        response = self.routes.answer(request) or self.not_found(request)
+        response = self.failure(500)
+        with self.failures.guard("rest"):
+            response = self.routes.answer(request) or self.not_found(request)
         for hook in self.hooks:
             response = hook.after_answer(request, response)
         return response
@@ -309,7 +341,9 @@ class Venue(ABC):
     def publish(self, key: Hashable, stream: str, market: Market, kind: Kind, make: Callable[[], Frame]) -> None:
         """Send the same frame to all who have subscribed to ``key``; without any, it is not even made."""
         sessions = self.subscriptions.to(key)
-        if sessions:
+        if not sessions:
+            return
+        with self.failures.guard(stream, market.listing.symbol):
             parcel = Parcel(stream, market.listing.symbol, kind, make())
             for session in sessions:
                 session.push(parcel)
@@ -327,6 +361,23 @@ class Venue(ABC):
         """A book frame with rubbish for the first price; None when it has no level."""
         payload, count = _FIRST_PRICE.subn(rb"\1rubbish", frame.payload, count=1)
         return replace(frame, payload=payload) if count else None
+
+    def edit_bids(self, frame: Frame, edit: Callable[[Levels], None]) -> Frame:
+        """A book frame, or the body of a REST book, with other bids."""
+        message = msgspec.json.decode(frame.payload)
+        edit(self.bids_in(message))
+        return self.text(message)
+
+    def restart_ids(self) -> None:  # noqa: B027 - not every venue has numbers
+        """Number updates from the beginning again, as after a restart of the engine, where they have numbers."""
+
+    def restarted(self, span: int) -> int:
+        """Where ids begin after a restart: each time ``span`` lower, so that none comes twice within ten restarts."""
+        return span * (_RESTARTS - next(self._restarts) % _RESTARTS)
+
+    def first_live(self) -> Market:
+        """The first market that is traded."""
+        return next(market for market in self.markets.values() if self.is_live(market))
 
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
         """A book frame with one more bid, before the others."""

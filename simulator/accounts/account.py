@@ -165,9 +165,14 @@ class Account:
 
     def margin(self) -> Margin:
         """The margin, all positions together."""
-        unrealised = sum(self.unrealised(position) for position in self.held())
-        exposure = sum(abs(self.worth(position)) for position in self.held())
-        equity = self.wallet + unrealised
+        return self.margin_of(self.held(), self.wallet)
+
+    def margin_of(self, positions: Iterable[Position], wallet: int) -> Margin:
+        """The margin of some positions that are kept by a part of the money."""
+        held = list(positions)
+        unrealised = sum(self.unrealised(position) for position in held)
+        exposure = sum(abs(self.worth(position)) for position in held)
+        equity = wallet + unrealised
         initial = ratio(exposure * self.terms.initial_e6, 10**6)
         maintenance = ratio(exposure * self.terms.maintenance_e6, 10**6)
         return Margin(equity, max(0, equity - initial), initial, maintenance, unrealised)

@@ -22,6 +22,7 @@ __all__ = [
     "ASTER_USER",
     "EXTENDED_KEY",
     "HYPERLIQUID_ADDRESS",
+    "HYPERLIQUID_AGENT",
     "LIGHTER_ACCOUNT",
     "LIGHTER_KEY_INDEX",
     "PARADEX_ACCOUNT",
@@ -35,6 +36,8 @@ __all__ = [
 
 #: ``HL_VAULT_ADDRESS``. Any other address is that of an empty account.
 HYPERLIQUID_ADDRESS: Final = "0x00000000000000000000000000000000000051e0"
+#: The address of an API wallet of that account: it signs, and has an account of its own, which is empty.
+HYPERLIQUID_AGENT: Final = "0x00000000000000000000000000000000000a9e17"
 #: ``LIGHTER_ACCOUNT_INDEX`` and ``LIGHTER_API_KEY_INDEX``; tokens come from the admin API.
 LIGHTER_ACCOUNT: Final = 1234
 LIGHTER_KEY_INDEX: Final = 2

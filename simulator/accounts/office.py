@@ -15,9 +15,10 @@ import msgspec
 from ipc.errors import UsageError
 from simulator.accounts.account import Account
 from simulator.accounts.money import PLACES, amount, rounded
-from simulator.accounts.records import Fill, Funding, Order, Outcome, Position, Terms
+from simulator.accounts.records import Fill, Funding, Margin, Order, Outcome, Position, Terms
 from simulator.accounts.script import ACTIONS, Command, Script
 from simulator.decimals import shortest
+from simulator.market import Market
 from simulator.session import Kind, Parcel, Session
 from simulator.wire import Frame
 
@@ -52,10 +53,8 @@ class Office(ABC):
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
         now = venue.now_ms()
-        perpetuals = [market for market in venue.markets.values() if market.listing.symbol.endswith("-PERP")]
-        traded = [market for market in perpetuals if market.listing.contract.live]
         begin = now - _HISTORY * _HISTORY_GAP_MS
-        self.account = Account(traded, self.terms, amount(_MONEY), begin)
+        self.account = Account(self.traded(), self.terms, amount(_MONEY), begin)
         self.script = Script(self.account, f"{venue.settings.seed}:{venue.name}")
         for number in range(1, _HISTORY):
             self.script.act(begin + number * _HISTORY_GAP_MS)
@@ -81,6 +80,21 @@ class Office(ABC):
     @abstractmethod
     def tell(self, outcome: Outcome) -> None:
         """Tell subscribers what came of an action."""
+
+    def traded(self) -> list[Market]:
+        """The markets of the account."""
+        perpetuals = [market for market in self.venue.markets.values() if market.listing.symbol.endswith("-PERP")]
+        return [market for market in perpetuals if market.listing.contract.live]
+
+    def margin(self) -> Margin:
+        """The margin as the venue tells it."""
+        return self.account.margin()
+
+    def hedge(self, *, is_hedged: bool) -> None:  # noqa: B027 - most venues have one position a market
+        """Let the account hold both sides of each market beside its position, or that alone."""
+
+    def trade_on_builder(self, *, is_wanted: bool) -> None:  # noqa: B027 - most venues have no builders
+        """Let the account trade on a builder's market alone, or on the others."""
 
     def expire(self) -> None:  # noqa: B027 - not every venue hands out credentials
         """Let all credentials that were handed out expire now, where there are such."""
@@ -145,7 +159,7 @@ class Office(ABC):
 
         Sizes are in contracts; a position's price has as many decimals as the venue tells.
         """
-        account, margin = self.account, self.account.margin()
+        account, margin = self.account, self.margin()
         return {
             "orders": [self._order_truth(order) for order in [*account.closed, *account.orders.values()]],
             "fills": [self._fill_truth(fill) for fill in account.fills],
@@ -168,10 +182,13 @@ class Office(ABC):
     def push(self, key: Hashable, make: Callable[[], Iterable[Frame]], kind: Kind = "data") -> None:
         """Send the same frames to all who have subscribed to ``key``; without any, they are not even made."""
         sessions = self.venue.subscriptions.to(key)
-        frames = list(make()) if sessions else []
-        for session in sessions:
-            for frame in frames:
-                deliver(session, frame, kind)
+        if not sessions:
+            return
+        with self.venue.failures.guard(STREAM):
+            frames = list(make())
+            for session in sessions:
+                for frame in frames:
+                    deliver(session, frame, kind)
 
     def _beat(self) -> None:
         if self.venue.is_paused or not self.is_running:
@@ -179,7 +196,8 @@ class Office(ABC):
         self._credit = min(self._credit + self.rate * _BEAT_S, _MOST_AT_ONCE)
         while self._credit >= 1:
             self._credit -= 1
-            self.tell(self.script.act(self.venue.now_ms()))
+            with self.venue.failures.guard(STREAM):
+                self.tell(self.script.act(self.venue.now_ms()))
 
     def _begin_funding(self, period_s: float) -> None:
         self.venue.schedule.every(period_s, self._pay_funding)
@@ -187,7 +205,8 @@ class Office(ABC):
 
     def _pay_funding(self) -> None:
         if self.is_running and not self.venue.is_paused:
-            self.tell(self.account.pay_funding(self.venue.now_ms()))
+            with self.venue.failures.guard(STREAM):
+                self.tell(self.account.pay_funding(self.venue.now_ms()))
 
     def _named(self, order_id: str | None) -> Order | None:
         """The order that lives under this id; None for no id."""

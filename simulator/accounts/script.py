@@ -97,6 +97,8 @@ class Script:
         self._account = account
         self._random = random.Random(f"{seed}:account")
         self._acts = 0
+        #: The only market where things happen; None: all but those of builders.
+        self.focus: str | None = None
         self._handlers: dict[Action, Callable[[Command, Order | None, int], Outcome]] = {
             "place": self._place,
             "stop": self._stop,
@@ -227,11 +229,13 @@ class Script:
 
     def _some_market(self, command: Command) -> Market:
         positions = self._account.positions
-        if command.symbol is None:
-            return self._random.choice(list(positions.values())).market
-        if command.symbol not in positions:
-            raise UsageError(f"no market {command.symbol!r}", where="symbol", advice=", ".join(positions))
-        return positions[command.symbol].market
+        symbol = command.symbol or self.focus
+        if symbol is None:
+            usual = [one.market for name, one in positions.items() if name.endswith("-PERP")]
+            return self._random.choice(usual)
+        if symbol not in positions:
+            raise UsageError(f"no market {symbol!r}", where="symbol", advice=", ".join(positions))
+        return positions[symbol].market
 
     def _some_side(self, market: Market) -> Aggressor:
         position = self._account.positions[market.listing.symbol]

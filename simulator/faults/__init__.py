@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults import accounts, catalogue, feed, receptions, requests, sockets
+from simulator.faults import accounts, books, catalogue, feed, receptions, requests, rows, sockets
 from simulator.faults.fault import Fault
 
 __all__ = ["FAULTS"]
@@ -32,6 +32,16 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     requests.RestSlow,
     requests.RestMalformed,
     requests.HttpHtml,
+    requests.RestCut,
+    books.MuteBook,
+    books.BadBook,
+    books.Exponents,
+    books.RestartIds,
+    books.ThinMarket,
+    rows.InvalidRow,
+    rows.UnknownStatus,
+    rows.FractionalInterval,
+    rows.FlatErrors,
     catalogue.UnknownMarket,
     catalogue.Delist,
     catalogue.ClockSkew,
@@ -40,6 +50,8 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     accounts.ReorderPrivate,
     accounts.ExpireCredentials,
     accounts.RefuseCredentials,
+    accounts.HedgeLegs,
+    accounts.BuilderOrders,
     receptions.TlsHang,
     receptions.TlsBadCertificate,
     receptions.TlsExpired,

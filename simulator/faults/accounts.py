@@ -10,7 +10,15 @@ from simulator.faults.feed import CountArgs, FrameFault
 from simulator.session import Parcel, Session
 from simulator.wire import Frame
 
-__all__ = ["ExpireCredentials", "LosePrivate", "RefuseCredentials", "ReorderPrivate", "RepeatPrivate"]
+__all__ = [
+    "BuilderOrders",
+    "ExpireCredentials",
+    "HedgeLegs",
+    "LosePrivate",
+    "RefuseCredentials",
+    "ReorderPrivate",
+    "RepeatPrivate",
+]
 
 
 class PrivateFault(FrameFault[CountArgs]):
@@ -81,3 +89,34 @@ class RefuseCredentials(Fault[Args]):
     def end(self) -> None:
         """Accept again, unless another fault wants otherwise."""
         self.venue.office.refuses = any(isinstance(hook, RefuseCredentials) for hook in self.venue.hooks)
+
+
+class HedgeLegs(Fault[Args]):
+    """The account holds both sides of each market; a push tells the leg that changed, and a payment names one leg."""
+
+    name: ClassVar[str] = "hedge_legs"
+    venues: ClassVar[tuple[str, ...]] = ("aster",)
+
+    def begin(self) -> None:
+        """Open both sides."""
+        self.venue.office.hedge(is_hedged=True)
+
+    def end(self) -> None:
+        """Close what is beside the position, unless another fault wants otherwise."""
+        self.venue.office.hedge(is_hedged=any(isinstance(hook, HedgeLegs) for hook in self.venue.hooks))
+
+
+class BuilderOrders(Fault[Args]):
+    """The account trades on a builder's market, whose orders and positions are told to those who name its dex."""
+
+    name: ClassVar[str] = "builder_orders"
+    venues: ClassVar[tuple[str, ...]] = ("hyperliquid",)
+
+    def begin(self) -> None:
+        """Trade there."""
+        self.venue.office.trade_on_builder(is_wanted=True)
+
+    def end(self) -> None:
+        """Trade on the core dex, unless another fault wants otherwise."""
+        is_wanted = any(isinstance(hook, BuilderOrders) for hook in self.venue.hooks)
+        self.venue.office.trade_on_builder(is_wanted=is_wanted)

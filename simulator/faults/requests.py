@@ -10,7 +10,7 @@ from msgspec import Meta
 from simulator.faults.fault import Args, Fault
 from simulator.rest import Request, Response, html
 
-__all__ = ["HttpHtml", "RestError", "RestMalformed", "RestSlow"]
+__all__ = ["HttpHtml", "RestCut", "RestError", "RestMalformed", "RestSlow"]
 
 
 class PathArgs(Args, frozen=True, kw_only=True):
@@ -23,6 +23,7 @@ class RestErrorArgs(PathArgs, frozen=True, kw_only=True):
     """Parameters of ``rest_error``."""
 
     status: Annotated[Literal[400, 401, 403, 404, 418, 429, 500, 502, 503, 504], Meta(description="HTTP status")] = 503
+    empty: Annotated[bool, Meta(description="the answer has no body")] = False
     retry_after: Annotated[int, Meta(ge=0, description="seconds in the Retry-After header of 429 and 418")] = 1
 
 
@@ -37,6 +38,8 @@ class RestError(Fault[RestErrorArgs]):
         if not request.path.startswith(self.args.path):
             return None
         response = self.venue.failure(self.args.status)
+        if self.args.empty:
+            response = Response(self.args.status)
         if self.args.status in {418, 429}:
             return response.with_headers(Retry_After=str(self.args.retry_after))
         return response
@@ -69,15 +72,29 @@ class RestMalformed(Fault[PathArgs]):
 class RestSlowArgs(PathArgs, frozen=True, kw_only=True):
     """Parameters of ``rest_slow``."""
 
-    seconds: Annotated[float, Meta(gt=0, description="over which a body is stretched")] = 10.0
+    seconds: Annotated[float, Meta(gt=0, description="over which it is stretched")] = 10.0
+    part: Annotated[Literal["body", "headers"], Meta(description="what is stretched")] = "body"
 
 
 class RestSlow(Fault[RestSlowArgs]):
-    """REST bodies trickle in."""
+    """REST bodies, or headers, trickle in."""
 
     name: ClassVar[str] = "rest_slow"
     parameters = RestSlowArgs
 
     def after_answer(self, request: Request, response: Response) -> Response:
-        """Stretch the body."""
-        return replace(response, drip_s=self.args.seconds) if request.path.startswith(self.args.path) else response
+        """Stretch it."""
+        if not request.path.startswith(self.args.path):
+            return response
+        return replace(response, drip_s=self.args.seconds, drips_headers=self.args.part == "headers")
+
+
+class RestCut(Fault[PathArgs]):
+    """The connection ends behind the headers of a REST answer, which promise a body."""
+
+    name: ClassVar[str] = "rest_cut"
+    parameters = PathArgs
+
+    def after_answer(self, request: Request, response: Response) -> Response:
+        """Cut it."""
+        return replace(response, is_cut=True) if request.path.startswith(self.args.path) else response

@@ -19,7 +19,7 @@ from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
 from simulator.session import Kind, Parcel, Session, decoded
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import aster_shapes as shapes
 from simulator.venues.aster_account import AsterOffice
 from simulator.venues.aster_rest import Rest
@@ -68,6 +68,12 @@ class DepthStream:
         """Let an event pass that nobody wants to hear."""
         self._batch.take()
         self._first, self._previous = None, self._last
+
+    def restart(self, update_id: int) -> None:
+        """Go on with other ids; changes that wait keep their place."""
+        self._last = self._previous = update_id
+        if self._first is not None:
+            self._first, self._previous = update_id, update_id - 1
 
     def event(self, now_ms: int) -> dict[str, Any] | None:
         """What changed since the last event, or None."""
@@ -191,6 +197,7 @@ class Aster(Venue):
     #: The difference stream at 100 ms and the mark by the clock; the touch and each trade as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
     bids_open: ClassVar[bytes] = b'"b":['
+    first_book: ClassVar[str] = "/depth"
     office: AsterOffice
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
@@ -279,6 +286,20 @@ class Aster(Venue):
         """A pair."""
         return shapes.level(market, price, size)
 
+    def bids_in(self, message: Any) -> Levels:
+        """Pairs, of an event or over REST."""
+        event = message.get("data", message)
+        return Levels(event["bids"] if "bids" in event else event["b"], 0, 1)
+
+    def restart_ids(self) -> None:
+        """All markets share the counter."""
+        self._last_id = self.restarted(10**9)
+        for symbol in self._ids:
+            self._ids[symbol] = self._next_ids()[1]
+            self._past[symbol].clear()
+        for stream in self._depths.values():
+            stream.restart(self._ids[stream.market.listing.symbol])
+
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``a``."""
         return str(shapes.agg_trade(market, trade)["a"])
@@ -338,10 +359,11 @@ class Aster(Venue):
             if not sessions:
                 stream.skip()
                 continue
-            event = stream.event(self.now_ms())
-            for session in sessions if event else ():
-                frame = self.framed(session, name, event)
-                session.push(Parcel("book", stream.market.listing.symbol, stream.kind, frame))
+            symbol = stream.market.listing.symbol
+            with self.failures.guard("book", symbol):
+                event = stream.event(self.now_ms())
+                for session in sessions if event else ():
+                    session.push(Parcel("book", symbol, stream.kind, self.framed(session, name, event)))
         if speed == _SPEEDS["100ms"]:
             self._remember()
 
@@ -366,7 +388,9 @@ class Aster(Venue):
     def _tell(self, stream: str, word: str, symbol: str, make: Callable[[], Any]) -> None:
         """Send an event to the subscribers of a stream; without any, it is not even made."""
         sessions = self.subscriptions.to(stream)
-        if sessions:
+        if not sessions:
+            return
+        with self.failures.guard(word, symbol):
             event = make()
             for session in sessions:
                 session.push(Parcel(word, symbol, "data", self.framed(session, stream, event)))

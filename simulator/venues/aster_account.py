@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["AsterOffice"]
 
 _KEY_LASTS_S = 3600
+#: Lots that a hedged account holds on either side of each market, beside what its net position needs.
+_HEDGED_LOTS = 5
 _FIRST_ORDER, _FIRST_FILL = 8_000_000_000, 400_000_000
 
 
@@ -45,6 +47,9 @@ class AsterOffice(Office):
         super().__init__(venue)
         self._keys = ListenKeys(f"{venue.settings.seed}:{venue.name}", venue.lasting(_KEY_LASTS_S))
         self._expiry: Job | None = None
+        self._is_hedged = False
+        #: Lots of each leg as they were told last.
+        self._told_legs: dict[tuple[str, str], int] = {}
         AccountRest(venue, self)
 
     def order_id(self, order: Order) -> str:
@@ -88,9 +93,39 @@ class AsterOffice(Office):
         if outcome.fills:
             self._tell(key, self._account_event("ORDER", now, outcome.moved))
         for funding in outcome.fundings:
-            self._tell(key, self._account_event("FUNDING_FEE", now, change=funding.payment))
+            # A payment for cross positions names none; of a hedged one it names the leg that is paid for.
+            event = self._account_event("FUNDING_FEE", now, change=funding.payment)
+            if self._is_hedged:
+                event["a"]["P"] = [self._position_event(funding.position, "LONG", self.legs(funding.position)["LONG"])]
+            self._tell(key, event)
         if outcome.deposit is not None:
             self._tell(key, self._account_event("DEPOSIT", now, change=outcome.deposit.money))
+
+    def hedge(self, *, is_hedged: bool) -> None:
+        """Tell of all legs; from then on only of those that change."""
+        gone = dict.fromkeys(("LONG", "SHORT"), 0) if self._is_hedged and not is_hedged else {}
+        self._is_hedged = is_hedged
+        self._told_legs.clear()
+        key, now = self._keys.current(self.venue.schedule.mono_s()), self.venue.now_ms()
+        if key is None:
+            return
+        event = self._account_event("ADJUSTMENT", now)
+        event["a"]["P"] = [
+            self._position_event(position, side, lots)
+            for position in self.account.positions.values()
+            for side, lots in {**self.legs(position), **gone}.items()
+        ]
+        self._tell(key, event)
+
+    def legs(self, position: Position) -> dict[str, int]:
+        """Lots by the side of a leg: one leg, or, of a hedged account, both sides, whose sum is the position."""
+        if not self._is_hedged:
+            return {"BOTH": position.size}
+        return {
+            "BOTH": 0,
+            "LONG": max(position.size, 0) + _HEDGED_LOTS,
+            "SHORT": min(position.size, 0) - _HEDGED_LOTS,
+        }
 
     def open_key(self) -> str:
         """The key to the stream, good for the whole time from now on."""
@@ -160,21 +195,30 @@ class AsterOffice(Office):
         wallet = money_text(self.account.wallet)
         balance = {"a": self.terms.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
         account: dict[str, Any] = {"m": why, "B": [balance]}
-        rows = [self._position_event(self.account.positions[market.listing.symbol]) for market in moved]
+        rows = [row for market in moved for row in self._moved_legs(self.account.positions[market.listing.symbol])]
         if rows:
             account["P"] = rows
         return {"e": "ACCOUNT_UPDATE", "E": now, "T": now, "a": account}
 
-    def _position_event(self, position: Position) -> dict[str, Any]:
+    def _moved_legs(self, position: Position) -> list[dict[str, Any]]:
+        """The position; of a hedged account only the leg that changed."""
+        symbol, rows = position.market.listing.symbol, []
+        for side, lots in self.legs(position).items():
+            if not self._is_hedged or self._told_legs.get((symbol, side)) != lots:
+                rows.append(self._position_event(position, side, lots))
+        return rows
+
+    def _position_event(self, position: Position, side: str, lots: int) -> dict[str, Any]:
+        self._told_legs[position.market.listing.symbol, side] = lots
         return {
             "s": position.market.listing.name,
-            "pa": size_text(position.market, position.size),
+            "pa": size_text(position.market, lots),
             "ep": entry_text(position),
             "cr": money_text(position.realised),
             "up": money_text(self.account.unrealised(position)),
             "mt": "cross",
             "iw": "0.00000000",
-            "ps": "BOTH",
+            "ps": side,
             "ma": self.terms.quote,
         }
 

@@ -267,14 +267,15 @@ class AccountRest:
         }
 
     def _position_risk(self, request: Request) -> Any:
-        """A row for each symbol, also where nothing is held."""
-        return [self._risk_row(one) for one in self._account.positions.values() if _concerns(request, one.market)]
+        """A row for each symbol and leg, also where nothing is held."""
+        found = [one for one in self._account.positions.values() if _concerns(request, one.market)]
+        return [self._risk_row(one, *leg) for one in found for leg in self._office.legs(one).items()]
 
-    def _risk_row(self, position: Position) -> dict[str, Any]:
+    def _risk_row(self, position: Position, side: str, lots: int) -> dict[str, Any]:
         market, liquidation = position.market, self._account.liquidation_e8(position)
         return {
             "symbol": market.listing.name,
-            "positionAmt": size_text(market, position.size),
+            "positionAmt": size_text(market, lots),
             "entryPrice": entry_text(position),
             "markPrice": padded(self._account.marks_e8[market.listing.symbol], 8),
             "unRealizedProfit": money_text(self._account.unrealised(position)),
@@ -284,7 +285,7 @@ class AccountRest:
             "marginType": "cross",
             "isolatedMargin": "0.00000000",
             "isAutoAddMargin": "false",
-            "positionSide": "BOTH",
+            "positionSide": side,
             "updateTime": position.updated_ms,
         }
 
@@ -315,10 +316,14 @@ class AccountRest:
             "availableBalance": sums["availableBalance"],
             "maxWithdrawAmount": sums["maxWithdrawAmount"],
             "assets": [asset],
-            "positions": [self._account_position(position) for position in self._account.positions.values()],
+            "positions": [
+                self._account_position(position, *leg)
+                for position in self._account.positions.values()
+                for leg in self._office.legs(position).items()
+            ],
         }
 
-    def _account_position(self, position: Position) -> dict[str, Any]:
+    def _account_position(self, position: Position, side: str, lots: int) -> dict[str, Any]:
         worth = abs(self._account.worth(position))
         initial = money_text(ratio(worth * self._office.terms.initial_e6, 10**6))
         return {
@@ -332,8 +337,8 @@ class AccountRest:
             "isolated": False,
             "entryPrice": entry_text(position),
             "maxNotional": "20000000",
-            "positionSide": "BOTH",
-            "positionAmt": size_text(position.market, position.size),
+            "positionSide": side,
+            "positionAmt": size_text(position.market, lots),
             "updateTime": position.updated_ms,
         }
 

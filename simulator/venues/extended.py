@@ -18,7 +18,7 @@ from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
 from simulator.session import Kind, Parcel, Session
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import extended_rest as shapes
 from simulator.venues.extended_account import ExtendedOffice
 from simulator.wire import Refusal, Upgrade, Wire
@@ -124,6 +124,10 @@ class ExtendedSession(Session):
     def hear(self, text: bytes) -> None:
         """Clients have nothing to say here."""
 
+    def restart(self) -> None:
+        """Count from the beginning again."""
+        self._seq = 0
+
     def tell(self, symbol: str, message: Message) -> None:
         """Send a message with the next sequence number, which is gone even if the frame gets lost."""
         self._seq += 1
@@ -226,6 +230,16 @@ class Extended(Venue):
         """A level that appears."""
         return shapes.delta_levels(market, [Change(price, 0, size)])[0]
 
+    def bids_in(self, message: Any) -> Levels:
+        """Levels of a snapshot."""
+        return Levels(message["data"]["b"], "p", "q")
+
+    def restart_ids(self) -> None:
+        """Each connection counts for itself."""
+        for session in self.sessions:
+            if isinstance(session, ExtendedSession):
+                session.restart()
+
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``i``."""
         return str(shapes.trade_id(market, trade))
@@ -239,8 +253,9 @@ class Extended(Venue):
             self.office.welcome(session)
             return
         for market in self._markets_of(channel):
-            for message in self._first_messages(channel.kind, market):
-                session.tell(market.listing.symbol, message)
+            with self.failures.guard(channel.kind, market.listing.symbol):
+                for message in self._first_messages(channel.kind, market):
+                    session.tell(market.listing.symbol, message)
 
     def account_sessions(self) -> list[ExtendedSession]:
         """The connections to the account."""
@@ -284,7 +299,8 @@ class Extended(Venue):
     def _tell(self, kind: str, market: Market, make: Callable[[], Message]) -> None:
         """Send a message to those who want this market or all; without any, it is not even made."""
         if self._listeners(kind, market):
-            self._pass_on(kind, market, make())
+            with self.failures.guard(kind, market.listing.symbol):
+                self._pass_on(kind, market, make())
 
     def _pass_on(self, kind: str, market: Market, message: Message) -> None:
         for session in self._listeners(kind, market):
@@ -300,9 +316,10 @@ class Extended(Venue):
             self._send_delta(feed)
 
     def _send_delta(self, feed: BookFeed) -> None:
-        message = feed.delta(self.now_ms())
-        if message is not None:
-            self._pass_on("book", feed.market, message)
+        with self.failures.guard("book", feed.market.listing.symbol):
+            message = feed.delta(self.now_ms())
+            if message is not None:
+                self._pass_on("book", feed.market, message)
 
     def _send_touches(self) -> None:
         moved, self._moved = self._moved, {}
@@ -314,8 +331,9 @@ class Extended(Venue):
         """Every minute, whole books."""
         for feed in self._feeds.values():
             self._send_delta(feed)
-            for message in feed.renew(self.now_ms()):
-                self._pass_on("book", feed.market, message)
+            with self.failures.guard("book", feed.market.listing.symbol):
+                for message in feed.renew(self.now_ms()):
+                    self._pass_on("book", feed.market, message)
 
     def _tell_funding(self) -> None:
         for market in self.listed():

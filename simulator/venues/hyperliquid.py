@@ -7,6 +7,7 @@ abrupt end after an unknown coin as observed on the live venue.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -19,7 +20,7 @@ from simulator.rest import Request, Response, plain
 from simulator.schedule import Job, Schedule
 from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import hyperliquid_info as shapes
 from simulator.venues.hyperliquid_account import USER_DEFAULTS, HyperliquidOffice, is_address
 from simulator.wire import Frame, Refusal, Upgrade, Wire
@@ -34,6 +35,7 @@ _MOST_CHANNELS, _MOST_USERS = 1000, 15
 _DIGITS: tuple[Any, ...] = (None, 2, 3, 4, 5)
 _MANTISSAS: tuple[Any, ...] = (1, 2, 5)
 
+_BUILT = Contract("TSLA", Decimal(400), activity=0.05)
 #: Size decimals by the power of ten of the price.
 _SIZE_PLACES = {0: 1, 1: 2, 2: 2, 3: 4}
 
@@ -47,11 +49,18 @@ class Wanted(NamedTuple):
     mantissa: int | None = None
     fast: bool = False
     user: str = ""
+    dex: str = ""
 
     def echo(self) -> dict[str, Any]:
         """As the venue repeats it."""
         if self.user:
-            return {"type": self.type, "user": self.user, **USER_DEFAULTS[self.type]}
+            defaults = USER_DEFAULTS[self.type]
+            return {
+                "type": self.type,
+                "user": self.user,
+                **defaults,
+                **({"dex": self.dex} if "dex" in defaults else {}),
+            }
         if self.type == "allMids":
             return {"type": self.type, "dex": ""}
         plain_echo: dict[str, Any] = {"type": self.type, "coin": self.coin}
@@ -70,8 +79,8 @@ def parse_wanted(subscription: dict[str, Any]) -> Wanted | None:
     if kind == "allMids":
         return Wanted("allMids")
     if kind in USER_DEFAULTS:
-        user = subscription.get("user")
-        return Wanted(kind, user=user.lower()) if is_address(user) else None
+        user, dex = subscription.get("user"), subscription.get("dex", "") if "dex" in USER_DEFAULTS[kind] else ""
+        return Wanted(kind, user=user.lower(), dex=dex) if is_address(user) and isinstance(dex, str) else None
     if not isinstance(coin, str) or kind not in {"l2Book", "bbo", "trades", "activeAssetCtx"}:
         return None
     if kind != "l2Book":
@@ -166,7 +175,7 @@ class HyperliquidSession(Session):
     def _tell_first(self, wanted: Wanted) -> None:
         market = self.venue.find(wanted.coin)
         if wanted.user:
-            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user):
+            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user, wanted.dex):
                 self.push(parcel)
         elif market is None:
             self.venue.tell_mids(self)
@@ -182,12 +191,13 @@ class HyperliquidSession(Session):
         return shapes.book(market, 0, depth, wanted.digits, wanted.mantissa)["levels"]
 
     def _send_book(self, wanted: Wanted, market: Market) -> None:
-        levels = self._told[wanted] = self._levels(wanted, market)
-        data = {"coin": wanted.coin, "time": self.venue.block_ms(), "levels": levels}
-        if wanted.fast:
-            data["fast"] = True
-        frame = self.venue.text({"channel": "l2Book", "data": data})
-        self.push(Parcel("book" if wanted.fast else "book20", market.listing.symbol, "snapshot", frame))
+        stream, symbol = "book" if wanted.fast else "book20", market.listing.symbol
+        with self.venue.failures.guard(stream, symbol):
+            levels = self._told[wanted] = self._levels(wanted, market)
+            data = {"coin": wanted.coin, "time": self.venue.block_ms(), "levels": levels}
+            # Only fast frames are marked: an ordinary one of a thin market has as few levels.
+            marked = {**data, "fast": True} if wanted.fast else data
+            self.push(Parcel(stream, symbol, "snapshot", self.venue.text({"channel": "l2Book", "data": marked})))
 
     def _post(self, number: int, query: dict[str, Any]) -> None:
         payload = {"type": query.get("type"), "data": self.venue.info.answer(query)}
@@ -220,13 +230,13 @@ class Hyperliquid(Venue):
         self._seconds = 0
 
     def listings(self) -> list[Listing]:
-        """Perpetuals on a grid of five significant digits, and two spot pairs."""
+        """Perpetuals on a grid of five significant digits, one of a builder among them, and two spot pairs."""
         perps = [_list(contract, max_places=6) for contract in contracts(self.settings.bases)]
         spots = [
             _list(Contract(base, contracts([base])[0].price, activity=0.05), max_places=8, name=name)
             for base, name in (("PURR", "PURR/USDC"), ("HYPE", "@1"))
         ]
-        return perps + spots
+        return [*perps, _list(_BUILT, max_places=6, name=shapes.BUILT), *spots]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> Session | Refusal:
         """Everything is served on one path."""
@@ -238,7 +248,7 @@ class Hyperliquid(Venue):
 
     def is_spot(self, market: Market) -> bool:
         """Whether a market is no perpetual."""
-        return not market.listing.symbol.endswith("-PERP")
+        return not market.listing.symbol.endswith("-PERP") and not shapes.dex_of(market)
 
     def block_ms(self) -> int:
         """The time of the last block, which is behind the clock."""
@@ -277,6 +287,10 @@ class Hyperliquid(Venue):
         """An entry."""
         return shapes.entry(market, price, size)
 
+    def bids_in(self, message: Any) -> Levels:
+        """Entries."""
+        return Levels(message["data"]["levels"][0], "px", "sz")
+
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
         """The new bid takes the place of the worst: no frame has more levels than its subscription shows."""
         longer = msgspec.json.decode(super().with_bid(market, frame, price, size).payload)
@@ -289,9 +303,9 @@ class Hyperliquid(Venue):
         """``tid``."""
         return str(shapes.trade_id(market, trade))
 
-    def wanted_by(self, kind: str, user: str) -> Wanted:
+    def wanted_by(self, kind: str, user: str, dex: str = "") -> Wanted:
         """A subscription to a user's channel."""
-        return Wanted(kind, user=user)
+        return Wanted(kind, user=user, dex=dex)
 
     def users(self) -> set[str]:
         """The addresses that somebody follows."""
@@ -308,8 +322,9 @@ class Hyperliquid(Venue):
 
     def tell_mids(self, session: Session) -> None:
         """Send the middles of all books."""
-        frame = self.text({"channel": "allMids", "data": {"mids": self.info.all_mids({})}})
-        session.push(Parcel("other", "", "data", frame))
+        with self.failures.guard("other"):
+            frame = self.text({"channel": "allMids", "data": {"mids": self.info.all_mids({})}})
+            session.push(Parcel("other", "", "data", frame))
 
     def _trades(self, market: Market, trades: Sequence[Trade]) -> Frame:
         return self.text({"channel": "trades", "data": shapes.trade_rows(market, trades)})

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeGuard
 
 from simulator.accounts.account import Account
-from simulator.accounts.credentials import HYPERLIQUID_ADDRESS
+from simulator.accounts.credentials import HYPERLIQUID_ADDRESS, HYPERLIQUID_AGENT
 from simulator.accounts.money import amount, ratio, rounded
 from simulator.accounts.office import STREAM, Office
-from simulator.accounts.records import Change, Fill, Funding, Order, Outcome, Position, Terms
+from simulator.accounts.records import Change, Fill, Funding, Margin, Order, Outcome, Position, Terms
 from simulator.decimals import pointed, shortest
-from simulator.market import BUY
+from simulator.market import BUY, Market
 from simulator.session import Parcel
+from simulator.venues.hyperliquid_info import BUILT, DEX, dex_of
 
 if TYPE_CHECKING:
     from simulator.venues.hyperliquid import Hyperliquid
@@ -36,6 +37,7 @@ USER_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "spotState": {"ignorePortfolioMargin": False},
 }
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_DEXES: Final = ("", DEX)
 _FIRST_ORDER = 300_000_000_000
 #: Odd, so that multiplying by it modulo 2^50 maps numbers one to one onto ids that look drawn.
 _SCATTER = 0x1D3F84A5B7C96E13
@@ -71,12 +73,15 @@ class HyperliquidOffice(Office):
         self.answers: dict[str, Callable[[Account, dict[str, Any]], Any]] = {
             "clearinghouseState": self._state,
             "spotClearinghouseState": self._spot_state,
-            "openOrders": lambda account, _: [_basic_order(self, order) for order in account.orders.values()],
-            "frontendOpenOrders": lambda account, _: [_full_order(self, order) for order in account.orders.values()],
+            "openOrders": lambda account, query: [_basic_order(self, order) for order in _orders(account, query)],
+            "frontendOpenOrders": lambda account, query: [
+                _full_order(self, order) for order in _orders(account, query)
+            ],
             "historicalOrders": self._historical_orders,
             "userFills": lambda account, _: self._fill_rows(account.fills)[::-1][:_MOST_FILLS],
             "userFillsByTime": self._fills_by_time,
             "userFunding": self._funding_by_time,
+            "userRole": lambda _, query: _role(query["user"]),
             "userRateLimit": lambda *_: {"cumVlm": "0.0", "nRequestsUsed": 1, "nRequestsCap": 10_000},
         }
 
@@ -96,6 +101,19 @@ class HyperliquidOffice(Office):
         """What is held on the spot side; perpetuals have margin only."""
         return [(asset, total, total) for asset, total in self.account.holdings.items()]
 
+    def traded(self) -> list[Market]:
+        """Also the builder's market, where nothing happens unless somebody wants it to."""
+        return [*super().traded(), self.venue.markets[BUILT]]
+
+    def margin(self) -> Margin:
+        """That of the core dex; each other has its own."""
+        held = [position for position in self.account.held() if not dex_of(position.market)]
+        return self.account.margin_of(held, self.account.wallet)
+
+    def trade_on_builder(self, *, is_wanted: bool) -> None:
+        """Let the script trade on the builder's market alone, or on the others."""
+        self.script.focus = BUILT if is_wanted else None
+
     def account_of(self, user: str) -> Account:
         """The account behind an address."""
         return self.account if user.lower() == HYPERLIQUID_ADDRESS else self._nobody
@@ -105,7 +123,7 @@ class HyperliquidOffice(Office):
         user = query.get("user")
         return self.answers[query["type"]](self.account_of(user), query) if isinstance(user, str) else None
 
-    def first_parcels(self, kind: str, user: str) -> list[Parcel]:
+    def first_parcels(self, kind: str, user: str, dex: str = "") -> list[Parcel]:
         """What a subscriber is told at once; some channels have no state."""
         account = self.account_of(user)
         data: dict[str, Any] | None = None
@@ -114,7 +132,7 @@ class HyperliquidOffice(Office):
         elif kind == "userFundings":
             data = {"isSnapshot": True, "user": user, "fundings": [_funding(row) for row in account.fundings]}
         elif kind in {"openOrders", "clearinghouseState", "spotState"}:
-            data = self._state_data(kind, user)
+            data = self._state_data(kind, user, dex)
         if data is None:
             return []
         return [Parcel(STREAM, "", "snapshot", self.venue.text({"channel": kind, "data": data}))]
@@ -139,10 +157,11 @@ class HyperliquidOffice(Office):
             for payment in payments:
                 self._tell("userEvents", "user", {"funding": payment})
         for kind in self._states_after(outcome):
-            self._tell(kind, kind, self._state_data(kind, HYPERLIQUID_ADDRESS))
+            for dex in _DEXES if "dex" in USER_DEFAULTS[kind] else ("",):
+                self._tell(kind, kind, self._state_data(kind, HYPERLIQUID_ADDRESS, dex), dex)
 
-    def _tell(self, kind: str, channel: str, data: Any) -> None:
-        key = self.venue.wanted_by(kind, HYPERLIQUID_ADDRESS)
+    def _tell(self, kind: str, channel: str, data: Any, dex: str = "") -> None:
+        key = self.venue.wanted_by(kind, HYPERLIQUID_ADDRESS, dex)
         self.push(key, lambda: [self.venue.text({"channel": channel, "data": data})])
 
     def _states_after(self, outcome: Outcome) -> list[str]:
@@ -152,13 +171,13 @@ class HyperliquidOffice(Office):
             return [*kinds, "spotState"]
         return [*kinds, "clearinghouseState"]
 
-    def _state_data(self, kind: str, user: str) -> dict[str, Any]:
-        account = self.account_of(user)
+    def _state_data(self, kind: str, user: str, dex: str) -> dict[str, Any]:
+        account, query = self.account_of(user), {"dex": dex}
         if kind == "spotState":
             return {"user": user, "spotState": self._spot_state(account, {})}
         if kind == "openOrders":
-            return {"dex": "", "user": user, "orders": [_full_order(self, one) for one in account.orders.values()]}
-        return {"dex": "", "user": user, "clearinghouseState": self._state(account, {})}
+            return {**query, "user": user, "orders": [_full_order(self, one) for one in _orders(account, query)]}
+        return {**query, "user": user, "clearinghouseState": self._state(account, query)}
 
     def _order_updates(self, changes: Iterable[Change]) -> list[dict[str, Any]]:
         return [
@@ -232,12 +251,15 @@ class HyperliquidOffice(Office):
         }
 
     def _state(self, account: Account, query: dict[str, Any]) -> dict[str, Any]:
-        del query
-        margin = account.margin()
+        """The positions of a dex, and their margin; the money is on the core one."""
+        dex = query.get("dex") or ""
+        held = [position for position in account.held() if dex_of(position.market) == dex]
+        wallet = 0 if dex else account.wallet
+        margin = account.margin_of(held, wallet)
         summary = {
             "accountValue": _money(margin.equity),
-            "totalNtlPos": _money(sum(abs(account.worth(position)) for position in account.held())),
-            "totalRawUsd": _money(account.wallet - sum(position.cost for position in account.held())),
+            "totalNtlPos": _money(sum(abs(account.worth(position)) for position in held)),
+            "totalRawUsd": _money(wallet - sum(position.cost for position in held)),
             "totalMarginUsed": _money(margin.initial),
         }
         return {
@@ -245,9 +267,7 @@ class HyperliquidOffice(Office):
             "crossMarginSummary": dict(summary),
             "crossMaintenanceMarginUsed": _money(margin.maintenance),
             "withdrawable": _money(margin.available),
-            "assetPositions": [
-                {"type": "oneWay", "position": _position(account, position)} for position in account.held()
-            ],
+            "assetPositions": [{"type": "oneWay", "position": _position(account, position)} for position in held],
             "time": self.venue.now_ms(),
         }
 
@@ -266,6 +286,18 @@ class HyperliquidOffice(Office):
                 for asset, total in account.holdings.items()
             ]
         }
+
+
+def _orders(account: Account, query: dict[str, Any]) -> list[Order]:
+    """The orders that live on a dex: the core one, unless another is asked for."""
+    return [order for order in account.orders.values() if dex_of(order.market) == (query.get("dex") or "")]
+
+
+def _role(user: str) -> dict[str, Any]:
+    """What an address is."""
+    if user.lower() == HYPERLIQUID_AGENT:
+        return {"role": "agent", "data": {"user": HYPERLIQUID_ADDRESS}}
+    return {"role": "user"}
 
 
 def _money(money: int) -> str:

@@ -20,10 +20,25 @@ from simulator.wire import Frame
 if TYPE_CHECKING:
     from simulator.venues.hyperliquid import Hyperliquid
 
-__all__ = ["BLOCK_LAG_MS", "GREETING", "Info", "asset_ctx", "book", "entry", "trade_id", "trade_rows"]
+__all__ = [
+    "BLOCK_LAG_MS",
+    "BUILT",
+    "DEX",
+    "GREETING",
+    "Info",
+    "asset_ctx",
+    "book",
+    "dex_of",
+    "entry",
+    "trade_id",
+    "trade_rows",
+]
 
 #: Times are those of blocks, which are behind the clock.
 BLOCK_LAG_MS = 650
+#: A dex of a builder, and the market that it has; every dex but the core one stands before the names of its markets.
+DEX = "xyz"
+BUILT = f"{DEX}:TSLA"
 _HOUR_MS = 3_600_000
 _DEEPEST = 20
 _MOST_ROWS = 500
@@ -33,6 +48,12 @@ _LIGHT = frozenset({"l2Book", "allMids", "exchangeStatus", "clearinghouseState",
 GREETING = Frame(b"Websocket connection established.")
 #: Odd, so that multiplying by it modulo 2^50 maps numbers one to one onto ids that look drawn.
 _SCATTER = 0x2545F4914F6CDD1D
+
+
+def dex_of(market: Market) -> str:
+    """The dex of a market; empty for the core one."""
+    dex, colon, _ = market.listing.name.partition(":")
+    return dex if colon else ""
 
 
 def entry(market: Market, price: int, size: int) -> dict[str, Any]:
@@ -134,9 +155,9 @@ class Info:
         self._weight: Allowance = venue.allowance(1200, 60)
         self._answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "meta": self._meta,
-            "allPerpMetas": lambda _: [self._meta({})],
+            "allPerpMetas": lambda _: [self._meta({}), self._meta({"dex": DEX})],
             "metaAndAssetCtxs": lambda query: [self._meta(query), self._contexts(query)],
-            "perpDexs": lambda _: [None],
+            "perpDexs": lambda _: [None, {"name": DEX, "fullName": "XYZ", "deployer": "0x" + 40 * "8"}],
             "spotMeta": self._spot_meta,
             "spotMetaAndAssetCtxs": lambda query: [self._spot_meta(query), self._spot_contexts()],
             "l2Book": self._book,
@@ -169,8 +190,9 @@ class Info:
             return None
 
     def _perps(self, query: dict[str, Any]) -> list[Market]:
-        """The universe of a dex, in its order; there is only the core one."""
-        return [] if query.get("dex") else [m for m in self._venue.listed() if not self._venue.is_spot(m)]
+        """The universe of a dex, in its order."""
+        dex = query.get("dex") or ""
+        return [m for m in self._venue.listed() if not self._venue.is_spot(m) and dex_of(m) == dex]
 
     def _meta(self, query: dict[str, Any]) -> dict[str, Any]:
         universe = []
@@ -232,9 +254,10 @@ class Info:
         return book(market, self._venue.block_ms(), digits=query.get("nSigFigs"), mantissa=query.get("mantissa"))
 
     def all_mids(self, query: dict[str, Any]) -> dict[str, str]:
-        """The middle of each book."""
-        del query
-        contexts = {m.listing.name: asset_ctx(m, is_live=True) for m in self._venue.listed() if self._venue.is_live(m)}
+        """The middle of each book of a dex; the core one includes the spot side."""
+        dex = query.get("dex") or ""
+        here = [m for m in self._venue.listed() if self._venue.is_live(m) and dex_of(m) == dex]
+        contexts = {m.listing.name: asset_ctx(m, is_live=True) for m in here}
         return {coin: ctx["midPx"] for coin, ctx in contexts.items() if ctx["midPx"] is not None}
 
     def _recent_trades(self, query: dict[str, Any]) -> list[dict[str, Any]] | None:

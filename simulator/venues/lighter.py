@@ -17,7 +17,7 @@ from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
 from simulator.session import Parcel, Session, decoded
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import lighter_rest as shapes
 from simulator.venues.lighter_account import PRIVATE, LighterOffice
 from simulator.wire import Frame, Refusal, Upgrade, Wire
@@ -130,7 +130,8 @@ class LighterSession(Session):
         return None
 
     def _error(self, code: int, message: str) -> None:
-        self.reply({"error": {"code": code, "message": message}})
+        error = {"code": code, "message": message}
+        self.reply({"type": "error", **error} if self.venue.has_flat_errors else {"error": error})
 
     def _end_when_idle(self) -> None:
         if self.venue.schedule.mono_s() - self.last_heard_s > self.venue.lasting(_IDLE_S):
@@ -213,7 +214,8 @@ class Lighter(Venue):
             key = f"market_stats:{number}"
             self.publish(key, "mark", market, "data", partial(self._stats, key, market, "update"))
         for session in self.subscriptions.to("market_stats:all"):
-            session.push(self._all_stats("update"))
+            with self.failures.guard("mark"):
+                session.push(self._all_stats("update"))
         self.office.end_expired()
 
     def flush(self) -> None:
@@ -228,6 +230,16 @@ class Lighter(Venue):
     def told_bid(self, market: Market, price: int, size: int) -> Any:
         """A level."""
         return shapes.level(market, price, size)
+
+    def bids_in(self, message: Any) -> Levels:
+        """Levels."""
+        return Levels(message["order_book"]["bids"], "price", "size")
+
+    def restart_ids(self) -> None:
+        """All nonces come from the engine."""
+        self._engine = self.restarted(10**9)
+        self._nonces = {symbol: self._next_nonce() for symbol in self._nonces}
+        self._sent_nonces = dict(self._nonces)
 
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``trade_id``."""
@@ -300,8 +312,9 @@ class Lighter(Venue):
         bids, asks = self._batches[symbol].take()
         for session in self.subscriptions.to(f"order_book:{self.id_of(market)}"):
             if isinstance(session, LighterSession):
-                frame = self._book(session, market, (bids, asks), begin)
-                session.push(Parcel("book", symbol, "delta", frame))
+                with self.failures.guard("book", symbol):
+                    frame = self._book(session, market, (bids, asks), begin)
+                    session.push(Parcel("book", symbol, "delta", frame))
 
     def _book(
         self, session: LighterSession, market: Market, changes: tuple[list[Change], list[Change]], begin: int

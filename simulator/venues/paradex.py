@@ -21,7 +21,7 @@ from simulator.rest import Request, Response, json
 from simulator.schedule import Schedule
 from simulator.session import Session
 from simulator.settings import SimSettings
-from simulator.venue import Traffic, Venue
+from simulator.venue import Levels, Traffic, Venue
 from simulator.venues import paradex_sbe as sbe
 from simulator.venues import paradex_shapes as shapes
 from simulator.venues.paradex_account import ParadexOffice
@@ -186,6 +186,22 @@ class Paradex(Venue):
             return super().with_bid(market, frame, price, size)
         payload = sbe.with_bid(frame.payload, *shapes.level_e8(market, price, size))
         return Frame(payload, is_binary=True)
+
+    def bids_in(self, message: Any) -> Levels:
+        """Levels that are inserted; the bids come first."""
+        return Levels(message["params"]["data"]["inserts"], "price", "size")
+
+    def edit_bids(self, frame: Frame, edit: Callable[[Levels], None]) -> Frame:
+        """A book frame with other bids."""
+        if not frame.is_binary:
+            return super().edit_bids(frame, edit)
+        bids = [list(level) for level in sbe.bids_of(frame.payload)]
+        edit(Levels(bids, 0, 1, zero=0, negative=-5 * 10**8, none=sbe.NULL))
+        return Frame(sbe.with_bids(frame.payload, bids), is_binary=True)
+
+    def restart_ids(self) -> None:
+        """Each market has a counter of its own."""
+        self._seqs = dict.fromkeys(self._seqs, self.restarted(10**6))
 
     def trade_id(self, market: Market, trade: Trade) -> str:
         """``id``."""

@@ -15,13 +15,16 @@ __all__ = [
     "NULL",
     "SCHEMA",
     "bbo",
+    "bids_of",
     "book",
     "clamp",
+    "fitting",
     "frame",
     "funding",
     "summary",
     "trade",
     "with_bid",
+    "with_bids",
     "without_first_price",
 ]
 
@@ -44,6 +47,11 @@ _MOST = 2**63 - 1
 def clamp(number: int) -> int:
     """A number as it fits into 64 bits; too large ones saturate."""
     return min(number, _MOST)
+
+
+def fitting(number: int) -> int:
+    """A number as it fits into 64 bits; one that does not is missing."""
+    return number if -_MOST <= number <= _MOST else NULL
 
 
 def frame(template: int, version: int, block: bytes, *texts: str) -> bytes:
@@ -131,14 +139,15 @@ def summary(version: int, time_us: int, seq: int, fields: Sequence[int], extras:
         version: Of the schema; it decides how many of ``extras`` are appended.
         time_us: When it was made.
         seq: A counter.
-        fields: The 25 numbers from ``mark`` to ``askSize``.
+        fields: The 25 numbers from ``mark`` to ``askSize``; one that does not fit, as the open interest of a market
+            that trades by the thousand may not, is missing.
         extras: ``forwardRate``, ``riskFreeRate``, ``fundingRatePrecise``, ``settlementTwapEstimate``.
         market: The venue's name.
     """
     numbers = (time_us, seq, *fields)
     if len(numbers) != _SUMMARY_FIELDS:
         raise ValueError(f"{len(fields)} fields, {_SUMMARY_FIELDS - 2} wanted")
-    numbers += tuple(extras[: _SUMMARY_EXTRAS[version]])
+    numbers = tuple(map(fitting, (*numbers, *extras[: _SUMMARY_EXTRAS[version]])))
     return _frame(4, version, struct.pack(f"<{len(numbers)}q", *numbers), _string(market))
 
 
@@ -171,7 +180,23 @@ def without_first_price(payload: bytes) -> bytes | None:
 
 def with_bid(payload: bytes, price: int, size: int) -> bytes:
     """A book frame with one more bid, before the others."""
-    start = _HEADER.size + _BOOK.size
-    length, count = _GROUP.unpack_from(payload, start)
-    first = start + _GROUP.size
-    return payload[:start] + _GROUP.pack(length, count + 1) + _LEVEL.pack(price, size) + payload[first:]
+    return with_bids(payload, [(price, size), *bids_of(payload)])
+
+
+def bids_of(payload: bytes) -> list[tuple[int, int]]:
+    """The bids of a book frame: price and size in 10^-8."""
+    first, end = _bids_span(payload)
+    return [(price, size) for price, size in _LEVEL.iter_unpack(payload[first + _GROUP.size : end])]
+
+
+def with_bids(payload: bytes, bids: Sequence[Sequence[int]]) -> bytes:
+    """A book frame with other bids."""
+    first, end = _bids_span(payload)
+    return payload[:first] + _group([(price, size) for price, size in bids]) + payload[end:]
+
+
+def _bids_span(payload: bytes) -> tuple[int, int]:
+    """Where the group of bids begins and ends."""
+    first = _HEADER.size + _BOOK.size
+    _, count = _GROUP.unpack_from(payload, first)
+    return first, first + _GROUP.size + count * _LEVEL.size

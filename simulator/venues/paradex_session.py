@@ -158,13 +158,15 @@ class ParadexSession(Session):
 
     def tell(self, channel: Channel, told: Told) -> None:
         """Send data in the encoding of this connection."""
-        if self.version is None:
-            params = {"channel": channel.name, "data": told.as_json()}
-            frame = self.venue.text({"jsonrpc": "2.0", "method": "subscription", "params": params})
-        else:
-            frame = Frame(told.as_sbe(self.version), is_binary=True)
-        word = WORDS.get(channel.topic, "other")
-        self.push(Parcel(word, told.market.listing.symbol, told.kind, frame))
+        word, symbol = WORDS.get(channel.topic, "other"), told.market.listing.symbol
+        with self.venue.failures.guard(word, symbol):
+            self.push(Parcel(word, symbol, told.kind, self._frame(channel, told)))
+
+    def _frame(self, channel: Channel, told: Told) -> Frame:
+        if self.version is not None:
+            return Frame(told.as_sbe(self.version), is_binary=True)
+        params = {"channel": channel.name, "data": told.as_json()}
+        return self.venue.text({"jsonrpc": "2.0", "method": "subscription", "params": params})
 
 
 def _method_of(request: Any) -> tuple[str, dict[str, Any]]:

@@ -35,6 +35,8 @@ class Conditions:
     connect_s: float = 15.0
 
 
+#: After this long a worker asks again for a book that did not come, s.
+_RESYNC_RETRY_S: Final = 5.0
 #: Time for what a machine with two busy cores adds to every step, s.
 _SLACK_S: Final = 1.5
 
@@ -110,6 +112,20 @@ def _resync(_: Conditions) -> float:
     return 3.5
 
 
+def _mute(of: Conditions) -> float:
+    """Noticed at the limit; then a subscription may be tried twice, with a pause between that no setting shortens."""
+    return 2.0 * of.stale_s + _RESYNC_RETRY_S + of.first_s
+
+
+def _while_mute(of: Conditions) -> Mapping[str, Any]:
+    return {"duration_s": of.stale_s + 1.0}
+
+
+def _two_books(of: Conditions) -> float:
+    """The first whole book is no good; the second is asked for after a pause, or by another connection."""
+    return _RESYNC_RETRY_S + 3.0 * of.first_s + _resync(of)
+
+
 def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any]]:
     return lambda _: {"duration_s": seconds, **more}
 
@@ -128,6 +144,23 @@ def _certificate(name: str, text: str) -> Drill:
         lambda of: {"cut": True, "duration_s": of.first_s + 0.5},
         needs_tls=True,
     )
+
+
+def _bad_book(name: str, flaw: str, text: str) -> Drill:
+    return Drill(
+        name,
+        "network",
+        "resync",
+        text,
+        _two_books,
+        lambda _: {"flaw": flaw},
+        "bad_book",
+        venue_effects=_EXTENDED_RECONNECTS,
+    )
+
+
+def _harmless(name: str, text: str, *, venues: tuple[str, ...] = (), fault: str = "", **arguments: Any) -> Drill:
+    return Drill(name, "network", "none", text, _resync, _for(2.0, **arguments), fault, venues=venues)
 
 
 _EXTENDED_RECONNECTS: Final[Mapping[str, Effect]] = {"extended": "reconnect"}
@@ -251,5 +284,43 @@ DRILLS: Final[dict[str, Drill]] = {
         Drill("rest_slow", "network", "none", "REST drips", _resync, _for(2.0)),
         Drill("rest_malformed", "network", "none", "REST answers rubbish", _resync, _for(2.0)),
         Drill("http_html", "network", "none", "REST answers with a web page", _resync, _for(2.0)),
+        Drill(
+            "mute_book",
+            "network",
+            "resync",
+            "one book falls silent, and REST disproves it",
+            _mute,
+            _while_mute,
+            venue_effects=_EXTENDED_RECONNECTS,
+        ),
+        _bad_book("unsorted_book", "unsorted", "a whole book with levels out of order"),
+        _bad_book("doubled_level", "doubled", "a whole book with a price twice, spelt otherwise"),
+        _bad_book("empty_level", "zero_size", "a whole book with a level of size zero"),
+        _bad_book("negative_level", "negative", "a whole book with a negative size"),
+        _bad_book("bad_number", "not_decimal", "a whole book with a price that is none, behind the touch"),
+        Drill(
+            "restart_ids",
+            "network",
+            "resync",
+            "ids of updates restart from a low number",
+            _two_books,
+            venues=("aster", "extended", "lighter", "paradex"),
+            venue_effects=_EXTENDED_RECONNECTS,
+        ),
+        _harmless("exponents", "prices and sizes written as 8.1E+4"),
+        _harmless("thin_market", "a market with a handful of levels"),
+        _harmless("invalid_row", "an invalid row among the valid ones"),
+        _harmless("unknown_status", "a market and orders in a state that is new"),
+        _harmless(
+            "fractional_interval",
+            "funding intervals as fractions and text",
+            venues=("hyperliquid", "aster", "paradex"),
+        ),
+        _harmless("flat_errors", "errors with their code at the top level", venues=("lighter",)),
+        _harmless("hedge_legs", "an account with both sides of a position", venues=("aster",)),
+        _harmless("builder_orders", "an account on a builder's market", venues=("hyperliquid",)),
+        _harmless("rest_404", "REST answers 404 without a body", fault="rest_error", status=404, empty=True),
+        _harmless("rest_headers", "REST headers drip", fault="rest_slow", part="headers"),
+        _harmless("rest_cut", "REST answers end before their body"),
     )
 }

@@ -262,7 +262,7 @@ def _orders(rows: Iterable[Mapping[str, Any]], statuses: set[str]) -> dict[str, 
 def _order(order: Order) -> tuple[Any, ...]:
     price = None if order.price is None else shortest(order.price)
     numbers = (price, shortest(order.size), shortest(order.filled))
-    return order.client_id, order.symbol, order.side, *numbers, order.status
+    return order.client_id, order.symbol or order.venue_symbol, order.side, *numbers, order.status
 
 
 def _closed_otherwise(rows: Iterable[Mapping[str, Any]], orders: Iterable[Order]) -> list[str]:
@@ -283,7 +283,7 @@ def _balances(truth: Mapping[str, Any]) -> dict[str, str]:
 
 def _fill(fill: Fill) -> tuple[Any, ...]:
     numbers = tuple(None if text is None else shortest(text) for text in (fill.price, fill.size, fill.fee))
-    return fill.symbol, fill.order_id, fill.side, *numbers, fill.fee_asset, fill.liquidity
+    return fill.symbol or fill.venue_symbol, fill.order_id, fill.side, *numbers, fill.fee_asset, fill.liquidity
 
 
 def true_fills(truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -391,6 +391,27 @@ def test_what_comes_twice_or_out_of_order_is_told_once_and_ends_in_the_truth(des
     wait_equal(desk, reader, FREQUENT)
     for venue in sorted(set(VENUES) - set(FREQUENT)):
         assert set(reader.fills(venue)) == set(true_fills(desk.account_truth(venue)))
+
+
+@pytest.mark.parametrize(
+    ("venue", "fault"),
+    [
+        ("aster", "hedge_legs"),
+        ("hyperliquid", "builder_orders"),
+        *((venue, fault) for venue in VENUES for fault in ("invalid_row", "unknown_status")),
+    ],
+)
+def test_an_account_is_known_while_it_is_told_in_parts_or_in_words_that_are_new(
+    desk: Desk, reader: Reader, venue: str, fault: str
+) -> None:
+    desk.fault(venue, fault)
+    desk.let_live(10.0, [venue])
+    time.sleep(4)
+    desk.let_live(0, [venue])
+    if fault == "hedge_legs":
+        desk.do(venue, "funding")
+    desk.fault(venue, "clear")
+    wait_equal(desk, reader, [venue], 90)
 
 
 def test_what_was_lost_is_found_by_the_next_look(desk: Desk, reader: Reader) -> None:

@@ -93,6 +93,16 @@ class FakeWire:
         self.drip_rate = bytes_per_s
 
 
+def assert_made(venue: Any) -> None:
+    """Fail a test in which the simulator could not make a frame, unless it says which ones it expects."""
+    unexpected = [row for row in venue.failures.describe() if row["symbol"] not in EXPECTED_FAILURES]
+    assert not unexpected
+
+
+#: Symbols of which frames may fail to be made.
+EXPECTED_FAILURES: set[str] = set()
+
+
 class Client:
     """A client of the stage's venue."""
 
@@ -103,6 +113,7 @@ class Client:
     def say(self, message: Any) -> None:
         """Send a message; a string goes out as it is."""
         self.session.on_text(message.encode() if isinstance(message, str) else msgspec.json.encode(message))
+        assert_made(self.session.venue)
 
     def raw(self) -> list[Frame]:
         """The frames since the last call."""
@@ -132,6 +143,7 @@ class Stage:
 
     def run(self, seconds: float) -> None:
         self.loop.advance(seconds)
+        assert_made(self.venue)
 
     def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | Refusal:
         """Connect; a client or a refusal."""

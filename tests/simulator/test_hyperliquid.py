@@ -227,8 +227,8 @@ def test_the_catalogue_names_the_delisted_coin_and_thousands(stage):
     assert len(meta["universe"]) == len(contexts)
     spot = info(stage, type="spotMeta")
     assert [pair["name"] for pair in spot["universe"]] == ["PURR/USDC", "@1"]
-    assert info(stage, type="perpDexs") == [None]
-    assert info(stage, type="allPerpMetas") == [meta]
+    assert info(stage, type="perpDexs")[0] is None
+    assert info(stage, type="allPerpMetas")[0] == meta
     contexts = info(stage, type="spotMetaAndAssetCtxs")[1]
     assert [ctx["coin"] for ctx in contexts] == ["PURR/USDC", "@1"]
 

@@ -110,3 +110,40 @@ def test_a_body_can_be_stretched():
     body, seconds = asyncio.run(timed())
     assert body == b"x" * 100
     assert seconds > 0.15
+
+
+@pytest.mark.integration
+def test_headers_can_be_stretched():
+    async def slow(request):
+        del request
+        return Response(200, b"body", drip_s=0.2, drips_headers=True)
+
+    async def timed():
+        begin = asyncio.get_running_loop().time()
+        answers, _ = await _talk(slow, b"GET / HTTP/1.1\r\n\r\n")
+        return answers[0][1], asyncio.get_running_loop().time() - begin
+
+    body, seconds = asyncio.run(timed())
+    assert body == b"body"
+    assert seconds > 0.15
+
+
+@pytest.mark.integration
+def test_an_answer_can_end_behind_its_headers():
+    async def cut(request):
+        del request
+        return Response(200, b"body", is_cut=True)
+
+    async def ask():
+        server = await asyncio.get_running_loop().create_server(speaker(cut), "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        told = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        server.close()
+        await server.wait_closed()
+        return told
+
+    told = asyncio.run(ask())
+    assert b"Content-Length: 4\r\n" in told
+    assert told.endswith(b"\r\n\r\n")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import msgspec
 import pytest
 
 from ipc.control import ProcessFault
 from ipc.rundir import RunDir
 from simulator.faults import FAULTS
+from simulator.faults.books import Flaw
 from supervisor.drill.catalogue import DRILLS, Conditions
 from supervisor.drill.measure import Ground
 from workers.venues import VENUES
@@ -44,6 +48,55 @@ def test_what_fails_once_is_over_after_the_second_delay(name, lasts_s, limit_s):
     drill = DRILLS[name]
     assert drill.arguments(CONDITIONS)["duration_s"] == pytest.approx(lasts_s)
     assert drill.limit_s(CONDITIONS) == pytest.approx(limit_s + SLACK_S)
+
+
+HARMLESS = {
+    "exponents",
+    "thin_market",
+    "invalid_row",
+    "unknown_status",
+    "fractional_interval",
+    "flat_errors",
+    "hedge_legs",
+    "builder_orders",
+    "rest_404",
+    "rest_headers",
+    "rest_cut",
+}
+WRONG_BOOKS = {"unsorted_book", "doubled_level", "empty_level", "negative_level", "bad_number", "mute_book"}
+
+
+def test_what_costs_no_book_must_have_no_effect_and_a_wrong_book_must_be_noticed():
+    assert {DRILLS[name].effect_on(venue) for name in HARMLESS for venue in VENUES} == {"none"}
+    for name in (*WRONG_BOOKS, "restart_ids"):
+        assert DRILLS[name].effect_on("lighter") == "resync"
+        assert DRILLS[name].effect_on("extended") == "reconnect"
+    assert all(DRILLS[name].applies_to(venue) for name in WRONG_BOOKS for venue in VENUES)
+
+
+def test_every_flaw_of_a_book_has_its_drill():
+    drilled = {drill.arguments(CONDITIONS).get("flaw") for drill in DRILLS.values() if drill.fault == "bad_book"}
+    assert drilled == set(get_args(Flaw))
+
+
+def test_every_fault_of_the_simulator_that_works_alone_is_drilled():
+    """What is left out wants a market, strikes accounts alone, or is part of another drill."""
+    drilled = {drill.fault or drill.name for drill in DRILLS.values() if drill.kind == "network"}
+    assert set(FAULTS) - drilled == {
+        "delist",
+        "expire_credentials",
+        "lose_private",
+        "refuse_credentials",
+        "reorder_private",
+        "repeat_private",
+        "unknown_market",
+        "upgrade_error",
+    }
+
+
+def test_every_drill_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "drills.md").read_text()
+    assert [name for name in DRILLS if f"`{name}`" not in page] == []
 
 
 def test_every_drill_has_an_effect_on_every_venue():

@@ -37,6 +37,8 @@ _SCHEMA_ID: Final = 1
 _SCALE: Final = 100_000_000
 _NULL: Final = -(2**63)
 _NULL_HOURS: Final = -(2**15)
+#: Stands for a number that is too large for the field, such as the open interest of kPEPE.
+_SATURATED: Final = 2**63 - 1
 #: From this version on a trade ends with its full id.
 _TRADE_ID_VERSION: Final = 2
 
@@ -153,7 +155,7 @@ def fixed_text(units: int) -> str:
 
 
 def _optional_text(units: int) -> str | None:
-    return None if units == _NULL else fixed_text(units)
+    return None if units in {_NULL, _SATURATED} else fixed_text(units)
 
 
 def _read_trade(payload: bytes | memoryview, end: int, version: int) -> Trade:

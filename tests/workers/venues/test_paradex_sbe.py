@@ -13,11 +13,12 @@ from ipc.errors import DecodeError
 from workers.venues.paradex_sbe import Bbo, Book, FundingData, MarketSummary, Trade, decode, fixed_text
 
 NULL = -(2**63)
+SATURATED = 2**63 - 1
 MARKET = "BTC-USD-PERP"
 TS = 1_790_000_123_456_789
 
 I64 = st.integers(-(2**63) + 1, 2**63 - 1)
-OPTIONAL = st.one_of(st.just(NULL), I64)
+OPTIONAL = st.one_of(st.just(NULL), st.just(SATURATED), I64)
 LEVELS = st.lists(st.tuples(I64, I64), max_size=30)
 NAMES = st.text(max_size=60)
 
@@ -29,7 +30,7 @@ def text(units: int) -> str:
 
 
 def optional(units: int) -> str | None:
-    return None if units == NULL else text(units)
+    return None if units in {NULL, SATURATED} else text(units)
 
 
 def string(value: str) -> bytes:
@@ -145,6 +146,14 @@ def test_trades(side, price, size, kind) -> None:
 def test_market_summaries_of_every_version(fields: int) -> None:
     payload = frame(4, summary_block(NULL, 500_000_000, 150_000_000, fields), string(MARKET))
     assert decode(payload) == MarketSummary(MARKET, TS, None, "5", "1.5")
+
+
+@pytest.mark.parametrize(
+    ("units", "told"), [(NULL, None), (SATURATED, None), (SATURATED - 1, "92233720368.54775806"), (0, "0")]
+)
+def test_an_open_interest_that_is_missing_or_overflows_is_null_and_the_rest_is_told(units, told) -> None:
+    payload = frame(4, summary_block(973_000, 974_000, units, 28), string("kPEPE-USD-PERP"))
+    assert decode(payload) == MarketSummary("kPEPE-USD-PERP", TS, "0.00973", "0.00974", told)
 
 
 @pytest.mark.parametrize("appended", [b"", struct.pack("<q", 5)])
