@@ -20,6 +20,7 @@ from typing import Final, Self
 
 import zmq.asyncio
 
+from ipc.clocks import Suspension
 from ipc.events import Event
 from ipc.feed import PUBLIC_CHANNELS, Subscription
 from ipc.mirror import Mirror, Top
@@ -47,10 +48,12 @@ class AsyncFeed:
         symbols: Sequence[str] | None = None,
         remote: Remote | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        boot_clock: Callable[[], int] | None = None,
     ) -> None:
         self._clock = clock
+        self._suspension = Suspension(clock, boot_clock)
         self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
-        self._mirror = Mirror(self._subscription.endpoints, clock())
+        self._mirror = Mirror(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
         self._pending: deque[Event] = deque()
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -81,15 +84,22 @@ class AsyncFeed:
         """The next event."""
         while not self._pending:
             parts = await self._received()
-            events = self._mirror.take(parts, self._clock())
+            events = self._mirror.take(parts, self._now())
             self._pending.extend(event for event in events if self._subscription.wants(event))
             self._subscription.ask(self._socket, self._mirror)
         return self._pending.popleft()
 
+    def _now(self) -> int:
+        """Return the monotonic time, having noticed a suspension of the machine."""
+        now = self._clock()
+        if self._suspension.is_over(now):
+            self._mirror.resumed(now, time.time_ns())
+        return now
+
     async def _received(self) -> list[bytes]:
         """The next message; silence is noticed meanwhile."""
         while True:
-            self._mirror.look(self._clock())
+            self._mirror.look(self._now())
             if await self._socket.poll(_LOOK_MS):
                 return await self._socket.recv_multipart()
 
@@ -108,11 +118,11 @@ class AsyncFeed:
 
     def book(self, venue: str, symbol: str) -> BookReplica:
         """The book of a market; see :meth:`ipc.feed.Feed.book`."""
-        return self._mirror.book(venue, symbol, self._clock())
+        return self._mirror.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:
         """Every book heard of so far."""
-        return self._mirror.books(self._clock())
+        return self._mirror.books(self._now())
 
     def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
         """The last event of a channel other than ``book``."""
@@ -120,4 +130,4 @@ class AsyncFeed:
 
     def top(self, symbol: str) -> list[Top]:
         """The best bid and offer of a symbol on every venue; see :meth:`ipc.feed.Feed.top`."""
-        return self._mirror.top(symbol, self._clock())
+        return self._mirror.top(symbol, self._now())

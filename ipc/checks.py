@@ -10,7 +10,7 @@ from typing import Any, Final
 from ipc.decimals import number, plain_text
 from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, Mark, Order, Payment, Position, Trade
 
-__all__ = ["checked"]
+__all__ = ["checked", "valid_ns"]
 
 #: The decimals of an event: which must be above zero, which may be zero but not negative, which may have a sign.
 #: All may be None where the schema allows it.
@@ -36,8 +36,7 @@ def checked(event: Event) -> Event:
     Raises:
         ValueError: A field is not a decimal, or has a value that it cannot have; it names the field.
     """
-    if event.exchange_ns is not None and not 0 < event.exchange_ns < _INT64:
-        event.exchange_ns = None
+    event.exchange_ns = valid_ns(event.exchange_ns)
     above_zero, not_negative, signed = _FIELDS.get(type(event), ((), (), ()))
     for name in above_zero:
         if (text := getattr(event, name)) is not None:
@@ -49,6 +48,11 @@ def checked(event: Event) -> Event:
         if (text := getattr(event, name)) is not None:
             _set_plain(event, name, text)
     return event
+
+
+def valid_ns(time_ns: int | None) -> int | None:
+    """Return a venue's time in ns since 1970; None for None, 0, negative times and times beyond int64."""
+    return time_ns if time_ns is not None and 0 < time_ns < _INT64 else None
 
 
 def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:

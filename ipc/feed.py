@@ -25,6 +25,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 import zmq
 
+from ipc.clocks import Suspension
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
@@ -87,6 +88,7 @@ class Subscription:
     ) -> None:
         self.run_dir = run_dir_of(run_dir, os.environ)
         self._remote = remote
+        self.is_remote = remote is not None
         if remote is None:
             self.endpoints = _endpoints(self.run_dir, venues)
         else:
@@ -158,6 +160,8 @@ class Feed:
         behind: What to do when it is older: ``ignore``, ``conflate`` or ``raise``.
         context: A ZeroMQ context to share; None makes one.
         clock: Monotonic clock, ns.
+        boot_clock: Clock of the time since boot, ns, that goes on while the machine is suspended; None takes the
+            machine's where ``clock`` is.
 
     ``conflated`` counts the events left out because the consumer was behind.
     """
@@ -174,13 +178,15 @@ class Feed:
         behind: Behind = "ignore",
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
+        boot_clock: Callable[[], int] | None = None,
     ) -> None:
         self.conflated = 0
         self._clock = clock
+        self._suspension = Suspension(clock, boot_clock)
         self._max_age_ms = max_age_ms
         self._behind = behind
         self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
-        self._mirror = Mirror(self._subscription.endpoints, clock())
+        self._mirror = Mirror(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
         self._pending: deque[Event] = deque()
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
         self._own_context = context is None
@@ -236,14 +242,14 @@ class Feed:
         Raises:
             BehindError: It is too old, and ``behind`` says ``raise``.
         """
-        now = self._clock()
+        now = self._now()
         deadline = now + int(timeout_s * _NS)
         self._mirror.look(now)
         while not self._pending:
             has_come = self._receive()
             left_ns = deadline - self._clock()
             if not has_come and (left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS))):
-                self._mirror.look(self._clock())
+                self._mirror.look(self._now())
                 return None
             if has_come and left_ns < -_PATIENCE_NS:
                 return None
@@ -283,11 +289,11 @@ class Feed:
         Raises:
             FeedError: The venue is not part of this feed.
         """
-        return self._mirror.book(venue, symbol, self._clock())
+        return self._mirror.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:
         """Every book heard of so far."""
-        return self._mirror.books(self._clock())
+        return self._mirror.books(self._now())
 
     def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
         """The last event of a channel other than ``book``; None before the first."""
@@ -295,9 +301,16 @@ class Feed:
 
     def top(self, symbol: str) -> list[Top]:
         """The best bid and offer of a symbol on every venue that has it, with their ages; unusable books say why."""
-        return self._mirror.top(symbol, self._clock())
+        return self._mirror.top(symbol, self._now())
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _now(self) -> int:
+        """Return the monotonic time, having noticed a suspension of the machine."""
+        now = self._clock()
+        if self._suspension.is_over(now):
+            self._mirror.resumed(now, time.time_ns())
+        return now
 
     def _receive(self) -> bool:
         """Take one message if there is one."""
@@ -307,7 +320,7 @@ class Feed:
                 parts.append(self._recv(_NOW))
         except zmq.Again:
             return False
-        for event in self._mirror.take(parts, self._clock()):
+        for event in self._mirror.take(parts, self._now()):
             if self._subscription.wants(event):
                 self._pending.append(event)
         self._subscription.ask(self._socket, self._mirror)

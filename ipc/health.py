@@ -110,6 +110,7 @@ class Reason(StrEnum):
     PIPE_FULL = "pipe_full"
     DRILL = "drill"
     REQUESTED = "requested"
+    VENUE_DISAGREES = "venue_disagrees"
 
 
 Word = TypeVar("Word", bound=StrEnum)

@@ -14,7 +14,7 @@ from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
 from ipc.log import get_log
-from ipc.replica import NO_SNAPSHOT, WORKER_EXITED, BookReplica
+from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
 from ipc.trades import SeenTrades
@@ -34,7 +34,7 @@ _LOOK_NS: Final = 100_000_000
 _NS: Final = 1_000_000_000
 _HEARTBEAT_LOST: Final = "heartbeat_lost"
 #: Faults that only a snapshot ends, and that the worker does not know of.
-_OWN_FAULTS: Final = frozenset({NO_SNAPSHOT, "seq_gap", "bad_level", "drift"})
+_OWN_FAULTS: Final = frozenset({NO_SNAPSHOT, SUSPENDED, BAD_LEVEL, "seq_gap", "drift"})
 
 
 class Top(NamedTuple):
@@ -68,12 +68,13 @@ class Mirror:
     Args:
         venues: The venues whose feeds are subscribed.
         now_ns: Monotonic.
+        is_remote: Whether the system runs on another machine, whose monotonic clock is another one.
 
     ``lost`` counts messages that never arrived, ``malformed`` those that could not be read, ``repeated`` trades that
     came again after a restart and were left out.
     """
 
-    def __init__(self, venues: Iterable[str], now_ns: int) -> None:
+    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False) -> None:
         self.lost = 0
         self.malformed = 0
         self.repeated = 0
@@ -83,6 +84,9 @@ class Mirror:
         self._asked: dict[str, int] = {}
         self._asks: list[str] = []
         self._looked_ns = 0
+        self._is_remote = is_remote
+        #: When the machine was last found to have been suspended, by the clock that its events are judged by.
+        self._resumed_ns = 0
 
     # --- what comes -------------------------------------------------------------------------------------------------
 
@@ -111,6 +115,17 @@ class Mirror:
         self._looked_ns = now_ns
         for publisher in self._publishers.values():
             _judge_silence(publisher, now_ns)
+
+    def resumed(self, now_ns: int, now_wall_ns: int) -> None:
+        """The machine was suspended: no book is usable before a snapshot of what was read since.
+
+        What is still in the pipes is from before, and so is what a worker of this machine holds until it reads its
+        venue's next frame.
+        """
+        self._resumed_ns = now_wall_ns if self._is_remote else now_ns
+        for publisher in self._publishers.values():
+            for book in publisher.books.values():
+                book.void(SUSPENDED)
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
@@ -200,6 +215,10 @@ class Mirror:
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
             if publisher.exited is not None and _is_left_behind(event, publisher.exited):
                 book.void(WORKER_EXITED)
+            elif self._is_from_before(event):
+                book.void(SUSPENDED)
+            if book.fault == BAD_LEVEL:
+                self._ask(str(topic), now_ns)
             return
         if isinstance(event, Gap):
             book.apply_gap(event)
@@ -208,6 +227,11 @@ class Mirror:
             book.apply_delta(event)
         if book.fault in _OWN_FAULTS:
             self._ask(str(topic), now_ns)
+
+    def _is_from_before(self, event: BookSnapshot) -> bool:
+        """Whether what a snapshot shows was read before the machine was resumed; a recording is old in any case."""
+        read_ns = event.recv_ns if self._is_remote else event.recv_mono_ns
+        return 0 < read_ns <= self._resumed_ns and "replay" not in event.flags
 
     def _is_new_trade(self, publisher: _Publisher, symbol: str, event: Trade) -> bool:
         """Trades are known by their ids, also across restarts of the worker."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from ipc.decimals import shortest
 from ipc.errors import BookUnusableError
 from ipc.events import BookDelta, BookSnapshot, Gap, HeartbeatBook, Level
 from ipc.orderbook import BadLevelError, OrderBook
 
-__all__ = ["NO_SNAPSHOT", "WORKER_EXITED", "BookReplica"]
+__all__ = ["BAD_LEVEL", "NO_SNAPSHOT", "SUSPENDED", "WORKER_EXITED", "BookReplica"]
 
 #: Why a book that never had a snapshot is unusable.
 NO_SNAPSHOT = "no_snapshot"
 #: Why the books of a dead worker are.
 WORKER_EXITED = "worker_exited"
+
+#: Why a book is whose last event was invalid.
+BAD_LEVEL = "bad_level"
+#: Why every book is after the consumer's machine was suspended.
+SUSPENDED = "suspended"
 
 _MS = 1_000_000
 
@@ -21,8 +25,9 @@ class BookReplica:
     """One market's book as it was received.
 
     ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
-    ``worker_exited``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``, ``rest`` (a
-    picture of some seconds ago, for the eye only: see :meth:`indicative`), or the reason of the worker's gap.
+    ``worker_exited``, ``suspended``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``,
+    ``rest`` (a picture of some seconds ago, for the eye only: see :meth:`indicative`), or the reason of the worker's
+    gap.
     ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
     ``drifts`` counts proven differences from the worker's book.
     """
@@ -102,11 +107,11 @@ class BookReplica:
         """Take a whole book; False when it shows that ours had drifted from the worker's."""
         drifted = False
         try:
-            drifted = self.fault is None and "refresh" in event.flags and not self._equals(event)
+            drifted = self.fault is None and "refresh" in event.flags and not self._book.equals(event.bids, event.asks)
             self.drifts += drifted
             self._book.replace(event.bids, event.asks)
         except ValueError:
-            self.fault = "bad_level"
+            self.fault = BAD_LEVEL
             return not drifted
         self._note(event)
         held_back = next((flag for flag in ("rest", "crossed_by_venue") if flag in event.flags), None)
@@ -120,7 +125,7 @@ class BookReplica:
         try:
             self._book.apply(event.bids, event.asks)
         except BadLevelError:
-            self.fault = "bad_level"
+            self.fault = BAD_LEVEL
             return
         self._note(event)
         if self._book.is_crossed:
@@ -132,14 +137,8 @@ class BookReplica:
 
     def agrees_with(self, beat: HeartbeatBook) -> bool:
         """Compare with what the worker says of its book at the same seq; a difference voids ours."""
-        if self.fault is not None:
+        if self.fault is not None or (beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}):
             return True
-        try:
-            if beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}:
-                return True
-        except BadLevelError:
-            self.fault = "bad_level"
-            return False
         self.fault = "drift"
         self.drifts += 1
         return False
@@ -154,10 +153,3 @@ class BookReplica:
         if reason is not None:
             raise BookUnusableError(self.venue, self.symbol, reason)
         return self._book
-
-    def _equals(self, event: BookSnapshot) -> bool:
-        return _values(self._book.bids()) == _values(event.bids) and _values(self._book.asks()) == _values(event.asks)
-
-
-def _values(levels: list[Level]) -> list[tuple[str, str]]:
-    return [(shortest(price), shortest(size)) for price, size in levels]

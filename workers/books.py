@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, TypeAlias
 
-from ipc.decimals import plain, shortest
+from ipc.checks import valid_ns
+from ipc.decimals import number, plain
 from ipc.events import BookDelta, BookSnapshot, Cause, Level
 from ipc.health import Reason
 from ipc.orderbook import BadLevelError, OrderBook
@@ -28,6 +29,7 @@ _COMPARED_DEPTH: Final = 10
 _TIME_SLACK_NS: Final = 1_000_000_000
 #: Old changes in a row, without one that could be applied, that a fetched snapshot can be ahead of its stream.
 _MAX_OLD: Final = 50
+_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class BookKeeper:
             bids = [self._absolute("bid", *level) for level in event.bids]
             asks = [self._absolute("ask", *level) for level in event.asks]
         except (ArithmeticError, ValueError) as error:
-            return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
+            return self._break(Reason.PARSE_ERRORS, "valid levels", str(error))
         delta = BookDelta(
             self.venue,
             self.symbol,
@@ -198,21 +200,25 @@ class BookKeeper:
         return event
 
     def equals(self, other: BookSnapshot) -> bool:
-        """Whether the best levels of another copy of this book are the same, by value; what is no level equals none."""
-        depth = min(_COMPARED_DEPTH, self._depth or _COMPARED_DEPTH)
+        """Tell whether the best levels of another copy of this book are the same, by value.
+
+        What either copy does not show is not compared; what is no level equals none.
+        """
+        depth = min(_COMPARED_DEPTH, self._depth or _COMPARED_DEPTH, other.depth or _COMPARED_DEPTH)
         try:
-            return _values(self._book.bids(depth)) == _values(other.bids[:depth]) and (
-                _values(self._book.asks(depth)) == _values(other.asks[:depth])
-            )
+            return self._book.equals(other.bids, other.asks, depth)
         except ValueError:
             return False
 
-    def crc32_top10(self) -> int:
-        """Checksum of the ten best levels a side.
+    def is_disproved_by(self, other: BookSnapshot) -> bool:
+        """Tell whether a valid book that was asked for after the last change shows that this one is wrong.
 
-        Raises:
-            BadLevelError: One of them is no level.
+        One that is older than what is held shows nothing: REST can lag behind the stream.
         """
+        return not self._is_older(other) and not self.equals(other)
+
+    def crc32_top10(self) -> int:
+        """Checksum of the ten best levels a side."""
         return self._book.crc32_top10()
 
     @property
@@ -249,23 +255,27 @@ class BookKeeper:
         self.drifts += not confirmed
         return confirmed
 
+    def _is_older(self, other: BookSnapshot) -> bool:
+        """Numbers of REST are those of the stream only where the two are joined; times are compared in ms."""
+        if self._rule is Rule.BRIDGE:
+            return (other.venue_seq or 0) < (self.venue_seq or 0)
+        if other.exchange_ns is None or self.exchange_ns is None:
+            return False
+        return other.exchange_ns // _MS < self.exchange_ns // _MS
+
     def _take(self, event: BookSnapshot) -> Outcome:
-        has_deltas = self._rule is not Rule.SNAPSHOTS
+        is_drift = self._has_book and self._rule is not Rule.SNAPSHOTS and not self.equals(event)
         try:
-            if self._has_book and has_deltas:
-                self.drifts += not self.equals(event)
-            self._book.replace(event.bids, event.asks)
-            if has_deltas:
-                self._book.index()  # the first delta would do it; so a bad level is found before anybody trusts it
-                event.bids, event.asks = self._book.bids(), self._book.asks()  # without doubles and empty levels
-        except ValueError as error:
-            return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
+            event.bids, event.asks = self._book.replace(event.bids, event.asks)  # type: ignore[assignment]
+        except BadLevelError as error:
+            return self._break(Reason.PARSE_ERRORS, "valid levels", str(error))
+        self.drifts += is_drift
         self._has_book = self._has_applied = True
         self._is_refusing = False
         self._depth = event.depth
         self._venue_symbol = event.venue_symbol
         self.venue_seq = event.venue_seq
-        self.exchange_ns = event.exchange_ns
+        self.exchange_ns = event.exchange_ns = valid_ns(event.exchange_ns)
         if self._book.is_crossed:
             return self._on_crossed_snapshot(event)
         self._crossings = 0
@@ -284,11 +294,11 @@ class BookKeeper:
 
     def _apply(self, event: BookDelta) -> Outcome:
         try:
-            self._book.apply(event.bids, event.asks)
+            event.bids, event.asks = self._book.apply(event.bids, event.asks)  # type: ignore[assignment]
         except BadLevelError as error:
-            return self._break(Reason.PARSE_ERRORS, "decimal levels", str(error))
+            return self._break(Reason.PARSE_ERRORS, "valid levels", str(error))
         self.venue_seq = event.venue_seq
-        self.exchange_ns = event.exchange_ns
+        self.exchange_ns = event.exchange_ns = valid_ns(event.exchange_ns)
         self._is_unbridged = False
         if self._book.is_crossed:
             if self.is_crossed_by_venue:
@@ -351,7 +361,7 @@ class BookKeeper:
     def _absolute(self, side: str, price: str, size: str | None, change: str) -> Level:
         if size is not None:
             return (price, size)
-        held = Decimal(self._book.size_at(side, price) or 0) + Decimal(change)
+        held = Decimal(self._book.size_at(side, price) or 0) + number(change)
         return (price, plain(max(held, Decimal(0))))
 
     def _touch(self) -> str:
@@ -380,7 +390,3 @@ def _joins(delta: BookDelta, snapshot_seq: int | None) -> bool:
 
 def _number(event: BookDelta) -> int | None:
     return event.venue_seq if event.prev_venue_seq is None else event.prev_venue_seq
-
-
-def _values(levels: list[Level]) -> list[tuple[str, str]]:
-    return [(shortest(price), shortest(size)) for price, size in levels]

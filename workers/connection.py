@@ -181,7 +181,10 @@ class Connection:
         with self._publisher.turn:
             if self.is_open() or self.stop.is_set():
                 return
-            self.publish(self.session.rest_book(route, book), 0, wall)
+            shown = self.session.rest_book(route, book)
+            if not shown:
+                return
+            self.publish(shown, 0, wall)
             previous, route.state = route.state, StreamState.REST
         if previous is not StreamState.REST:
             self._reports.changed([Changed(route, previous)], attempt=self._backoff.failures, backoff_s=None)

@@ -216,7 +216,8 @@ class Player:
         if route is None or record.purpose is None:
             return []
         # The brain asked at about this time as well; the answer must not depend on which of the two was first.
-        route.is_fetching = True
+        if not route.is_fetching:
+            route.is_fetching, route.fetched_ns = True, now_ns
         purpose: Any = record.purpose
         if record.reason:
             return session.fetched(route, purpose, None, _reason(record.reason), now_ns)

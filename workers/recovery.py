@@ -6,17 +6,18 @@ told what happened and when, and puts what must be done into the session's :clas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from ipc.events import BookDelta, BookSnapshot, Gap, GapAction
 from ipc.health import Reason, Stream, StreamState
+from ipc.orderbook import BadLevelError, OrderBook
 from workers.actions import Publication, Purpose, Todo
 from workers.books import BookKeeper, Broken
 from workers.routes import Route
 from workers.subscriptions import Subscriptions
-from workers.venues.venue import Resync, Venue
+from workers.venues.venue import Resync, Rule, Venue
 
 __all__ = ["Policy", "Recovery"]
 
@@ -74,14 +75,18 @@ class Recovery:
         policy: The session's settings.
         subscriptions: Through which a stream is subscribed anew.
         todo: Where wishes go.
+        routes: All of the connection.
     """
 
-    def __init__(self, venue: Venue, policy: Policy, subscriptions: Subscriptions, todo: Todo) -> None:
+    def __init__(
+        self, venue: Venue, policy: Policy, subscriptions: Subscriptions, todo: Todo, routes: Sequence[Route]
+    ) -> None:
         self._venue = venue
         self._continuity = venue.continuity
         self._policy = policy
         self._subscriptions = subscriptions
         self._todo = todo
+        self._books = [route for route in routes if route.keeper is not None]
         self._now = 0
         self._opened_ns = 0
 
@@ -121,13 +126,17 @@ class Recovery:
     def broke(self, route: Route, broken: Broken, now_ns: int, out: list[Publication]) -> None:
         """A book is lost: say so, and begin to get it back."""
         self._now = now_ns
-        route.unusable_since_ns = route.unusable_since_ns or now_ns
-        if route.is_trusted:
-            self.gap(route, broken, "book", _ACTIONS[self._continuity.resync], out)
-        else:
+        was_trusted = self._lost(route, broken, out)
+        if not was_trusted:
             out.append((route, None))
-        self._todo.change(route, StreamState.RESYNC, broken.reason)
-        self._resync(route, broken)
+        if broken.reason is not Reason.PARSE_ERRORS:
+            self._resync(route, broken)
+        elif was_trusted or now_ns >= route.retry_ns:
+            self._resync_invalid(route, broken)
+
+    def has_trusted_book(self) -> bool:
+        """Tell whether any book of the connection is usable."""
+        return any(route.is_trusted for route in self._books)
 
     def fetched(
         self,
@@ -138,19 +147,30 @@ class Recovery:
         now_ns: int,
         out: list[Publication],
     ) -> None:
-        """REST answered, or ``book`` is None and ``reason`` says why not."""
+        """REST answered, or ``book`` is None and ``reason`` says why not; an invalid book is no answer."""
         self._now = now_ns
         keeper = route.keeper
         if keeper is None or not route.is_fetching:
             return
         route.is_fetching = False
+        if book is not None and not self.is_valid(book):
+            book, reason = None, Reason.PARSE_ERRORS
         route.is_limited = book is None and reason is Reason.RATE_LIMITED
         if purpose == "compare":
-            self._compared(route, keeper, book, reason)
+            self._compared(route, keeper, book, reason, out)
         elif book is None:
             self._fetch_later(route)
-        else:
-            self._join(route, keeper, book, purpose, out)
+        elif not route.is_trusted or not _has_moved(route):
+            self._join(route, keeper, book, out)
+
+    def is_valid(self, book: BookSnapshot) -> bool:
+        """Check a book that REST gave, and report an invalid one; a valid one has plain decimals thereafter."""
+        try:
+            book.bids, book.asks = OrderBook().replace(book.bids, book.asks)  # type: ignore[assignment]
+        except BadLevelError as error:
+            self._todo.note("book.invalid", symbol=book.symbol, source="rest", error=str(error))
+            return False
+        return True
 
     def fail(self, route: Route, reason: Reason, now_ns: int) -> None:
         """A stream cannot be had; it is tried again now and then, alone."""
@@ -219,11 +239,14 @@ class Recovery:
         missing_ns = self._now - (route.unusable_since_ns or self._now)
         if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
             route.no_book_ends += 1
-            if route.no_book_ends <= _NO_BOOK_ENDS and route.listing.is_trading:
-                self._todo.close(Reason.NO_BOOK, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
-            else:
-                self._todo.note("book.given_up", symbol=route.symbol, reason=Reason.NO_BOOK)
+            is_invalid = route.reason is Reason.PARSE_ERRORS
+            is_hopeless = route.no_book_ends > _NO_BOOK_ENDS or not route.listing.is_trading
+            if is_hopeless or (is_invalid and self.has_trusted_book()):
+                self._todo.note("book.given_up", symbol=route.symbol, reason=route.reason or Reason.NO_BOOK)
                 self.fail(route, Reason.NO_BOOK, self._now)
+            else:
+                reason = Reason.PARSE_ERRORS if is_invalid else Reason.NO_BOOK
+                self._todo.close(reason, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
         elif self._now >= route.retry_ns and not route.is_fetching:
             self._resync(route)
 
@@ -262,6 +285,27 @@ class Recovery:
         self._todo.change(route, StreamState.LIVE, Reason.CROSSED_BOOK if is_crossed else route.reason)
         out.append((route, event))
 
+    def _lost(self, route: Route, broken: Broken, out: list[Publication]) -> bool:
+        """Tell that a book is lost; return whether it was trusted."""
+        route.unusable_since_ns = route.unusable_since_ns or self._now
+        was_trusted = route.is_trusted
+        if was_trusted:
+            self.gap(route, broken, "book", _ACTIONS[self._continuity.resync], out)
+        self._todo.change(route, StreamState.RESYNC, broken.reason)
+        return was_trusted
+
+    def _resync_invalid(self, route: Route, broken: Broken) -> None:
+        """Get a valid book instead of an invalid one, which may well be followed by others.
+
+        The next frame of a feed of whole books is one, and no other book is given up for it.
+        """
+        if self._continuity.rule is Rule.SNAPSHOTS or (
+            self._continuity.resync is Resync.RECONNECT and self.has_trusted_book()
+        ):
+            route.retry_ns = self._now + RESYNC_RETRY_NS
+        else:
+            self._resync(route, broken)
+
     def _resync(self, route: Route, broken: Broken | None = None) -> None:
         route.retry_ns = self._now + RESYNC_RETRY_NS
         match self._continuity.resync:
@@ -279,10 +323,12 @@ class Recovery:
                     text = f"{route.symbol}: {broken.expected} expected, {broken.got} came"
                     self._todo.close(broken.reason, text)
 
-    def _join(
-        self, route: Route, keeper: BookKeeper, book: BookSnapshot, purpose: Purpose, out: list[Publication]
-    ) -> None:
-        """A fetched book is to join the stream."""
+    def _join(self, route: Route, keeper: BookKeeper, book: BookSnapshot, out: list[Publication]) -> None:
+        """Join a fetched book to the stream.
+
+        If the stream stood still meanwhile and the book differs, that is proof that the held one is wrong.
+        """
+        reason = Reason.VENUE_DISAGREES if keeper.is_disproved_by(book) else Reason.SOFT_RESYNC
         joined = keeper.on_fetched(book)
         if isinstance(joined, Broken):
             self._fetch_later(route)
@@ -295,7 +341,6 @@ class Recovery:
         if joined is None:
             return
         if route.is_trusted:
-            reason = Reason.SOFT_RESYNC if purpose == "soft" else Reason.SEQ_GAP
             self.gap(route, Broken(reason, None, book.venue_seq), "book", "resync", out)
             self._todo.change(route, StreamState.RESYNC, reason)
         for event in joined:
@@ -306,8 +351,17 @@ class Recovery:
         route.retry_ns = self._now + min(_REFETCH_PAUSE_NS << min(route.fetch_failures, 8), _REFETCH_CAP_NS)
         route.fetch_failures += 1
 
-    def _compared(self, route: Route, keeper: BookKeeper, book: BookSnapshot | None, reason: Reason | None) -> None:
-        """REST told whether a silent book is quiet or mute."""
+    def _compared(
+        self,
+        route: Route,
+        keeper: BookKeeper,
+        book: BookSnapshot | None,
+        reason: Reason | None,
+        out: list[Publication],
+    ) -> None:
+        """REST told whether a silent book is quiet, wrong, or mute."""
+        if not route.is_trusted:
+            return  # lost meanwhile, and being got back
         silent_ns = self._now - max(route.applied_ns, self._opened_ns)
         limit_ns = route.quiet_limit_ns
         if silent_ns <= limit_ns or (reason is Reason.RATE_LIMITED and silent_ns < _INCONCLUSIVE * limit_ns):
@@ -316,17 +370,37 @@ class Recovery:
             route.quiet_limit_ns = min(2 * limit_ns, max(_QUIET_CAP_NS, limit_ns))
             self._todo.change(route, StreamState.QUIET, route.reason)
             return
+        if book is not None and not _has_moved(route) and keeper.is_disproved_by(book):
+            reason = Reason.VENUE_DISAGREES
+            keeper.lose("resync")
+            self._lost(route, Broken(reason, keeper.venue_seq, book.venue_seq), out)
+            route.retry_ns = self._now + RESYNC_RETRY_NS if self._continuity.resync is Resync.RESUBSCRIBE else 0
+        self._on_mute(route, silent_ns, reason)
+
+    def _on_mute(self, route: Route, silent_ns: int, reason: Reason | None) -> None:
+        """Subscribe a mute book anew; reconnect when that was done already, or is not possible."""
         self._todo.note("book.mute", symbol=route.symbol, silent_ms=silent_ns // _MS, reason=reason)
-        is_second = route.state is StreamState.STALE
-        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
+        is_second = _is_resubscribed(route)
+        route.resubscribed_ns = self._now
+        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG if route.is_trusted else reason)
         if is_second or not self._subscriptions.resubscribe(route.subscription, self._now):
             text = f"{route.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
             self._todo.close(Reason.STALE_WATCHDOG, text)
 
 
+def _has_moved(route: Route) -> bool:
+    """Tell whether a frame was applied since the answer at hand was asked for, which then shows nothing."""
+    return route.applied_ns >= route.fetched_ns
+
+
+def _is_resubscribed(route: Route) -> bool:
+    """Tell whether a mute book was subscribed anew and has been mute since."""
+    return route.resubscribed_ns > route.applied_ns
+
+
 def _compare_pause_ns(route: Route) -> int:
     """Between two looks at a silent book: a resubscription is given its time, and the longest quiet is asked rarely."""
-    if route.state is StreamState.STALE:
+    if _is_resubscribed(route):
         return RESYNC_RETRY_NS
     is_longest = route.state is StreamState.QUIET and route.quiet_limit_ns >= _QUIET_CAP_NS
     return route.quiet_limit_ns if is_longest else _COMPARE_PAUSE_NS

@@ -53,6 +53,8 @@ class Route:
     is_held_back: bool = False
     #: When it was last asked for by REST to be shown while the connection is away.
     shown_ns: int = 0
+    #: When it was last subscribed anew for being mute.
+    resubscribed_ns: int = 0
     #: The limit, doubled each time REST confirmed that the market is only quiet.
     quiet_limit_ns: int = 0
     #: Connections in a row that ended for want of this one book.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from typing import Any, Final
 
-from ipc.checks import checked
+from ipc.checks import checked, valid_ns
 from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream, StreamState
 from workers.actions import Publication, Purpose, Todo
@@ -50,8 +50,8 @@ _BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _TICK_NS: Final = 50 * _MS
 #: Routes that one tick looks at; looking at a thousand takes most of a millisecond.
 _LOOK_AT_ONCE: Final = 100
-#: Malformed frames in a row after which the connection is given up.
-_MAX_MALFORMED: Final = 10
+#: Malformed frames and invalid books in a row after which the connection is given up.
+_MAX_FAILED: Final = 10
 #: A stream with a cadence is mute after ten of them, and not before half a minute.
 _MUTE_CADENCES: Final = 10
 _MUTE_MIN_NS: Final = 30 * _NS
@@ -62,7 +62,7 @@ _BOOK20_MIN_NS: Final = 20 * _NS
 #: A connection is renewed when it is this much of its venue's age limit old.
 _ROTATE_AT: Final = 0.955
 #: Ends after which the next snapshot is a resync.
-_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS})
+_RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS, Reason.VENUE_DISAGREES})
 
 
 def cause_after(reason: Reason) -> Cause:
@@ -108,8 +108,8 @@ class Session:
         self._subscriptions = Subscriptions(connection, pace)
         self._is_bridged = venue.continuity.rule is Rule.BRIDGE
         self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
-        self._recovery = Recovery(venue, policy, self._subscriptions, self.todo)
         self.routes = _routes(venue, connection, listings, policy)
+        self._recovery = Recovery(venue, policy, self._subscriptions, self.todo, self.routes)
         #: The routes to look at, tick after tick: of many, a quarter at a time, so that no tick holds the feed up.
         shares = 1 if len(self.routes) <= _LOOK_AT_ONCE else 4
         self._looks = cycle([self.routes[share::shares] for share in range(shares)])
@@ -145,7 +145,9 @@ class Session:
         self._next_tick_ns = 0
         self._opened_ns = 0
         self._last_seq: int | None = None
-        self._malformed_in_row = 0
+        #: Frames in a row that could not be decoded or made a book invalid, and whether the frame at hand did.
+        self._failed_in_row = 0
+        self._has_failed = False
         self._next_ping_ns = 0
         self._pong_due_ns = 0
         #: Routes whose history of trades is in the frame at hand.
@@ -198,7 +200,7 @@ class Session:
         self._now = self._opened_ns = now_ns
         self._next_tick_ns = 0
         self._last_seq = None
-        self._malformed_in_row = 0
+        self._failed_in_row = 0
         self._next_ping_ns = now_ns + self._policy.ping_ns
         self._pong_due_ns = 0
         self._subscriptions.opened(now_ns)
@@ -225,11 +227,14 @@ class Session:
         except Exception as error:
             self._on_malformed(f"{type(error).__name__}: {error}", payload)
             return out
-        if self._malformed_in_row and not any(type(item) is InvalidBook for item in items):
-            self._malformed_in_row = 0
+        self._has_failed = False
         on = self._on
         for item in items:
             on[type(item)](item, out)
+        if self._has_failed:
+            self._on_failed()
+        else:
+            self._failed_in_row = 0
         if self._backlogs:
             self._end_backlogs()
         return out
@@ -279,8 +284,12 @@ class Session:
     def rest_book(self, route: Route, book: BookSnapshot) -> list[Publication]:
         """A book by REST while the connection is away: marked so, and never joined to the stream.
 
-        Any thread may call it within a turn; a connection that is open by then keeps it out.
+        An invalid one is left out. Any thread may call it within a turn; a connection that is open by then keeps it
+        out.
         """
+        if not self._recovery.is_valid(book):
+            return []
+        book.exchange_ns = valid_ns(book.exchange_ns)
         book.cause = "rest"
         book.flags = ("rest",)
         return [(route, book)]
@@ -399,6 +408,9 @@ class Session:
             if self._is_bridged and not route.is_trusted:
                 self._recovery.buffered(route, self._now)
         elif isinstance(outcome, Broken):
+            if outcome.reason is Reason.PARSE_ERRORS:
+                self._has_failed = True
+                self.todo.note("book.invalid", symbol=route.symbol, source="ws", error=str(outcome.got))
             self._recovery.broke(route, outcome, self._now, out)
         else:
             self._recovery.applied(route, outcome, self._now, out)
@@ -423,25 +435,29 @@ class Session:
         self.todo.note("ws.invalid_row", what=row.what, error=row.error)
 
     def _on_invalid_book(self, item: InvalidBook, out: list[Publication]) -> None:
-        """Lose the book, for a level that cannot be read is a hole in it; one that is waited for is waited for on."""
-        self._on_malformed(item.error, f"{item.stream} {item.listing.symbol}".encode())
+        """Lose the book: a level that cannot be read is a hole in it."""
+        self.malformed += 1
+        self._has_failed = True
         routes = self._books20 if item.stream is Stream.BOOK20 else self._books
         route = routes.get(str(item.listing.symbol))
         if route is None or route.keeper is None:
             self.unrouted += 1
             return
         route.keeper.lose("resync")
-        if route.is_trusted:
-            self._recovery.broke(route, Broken(Reason.PARSE_ERRORS, "decimal levels", item.error[:200]), self._now, out)
-        else:
-            out.append((route, None))
+        self._took(route, Broken(Reason.PARSE_ERRORS, "valid levels", item.error[:200]), out)
 
     def _on_malformed(self, error: str, payload: memoryview | bytes) -> None:
         self.malformed += 1
-        self._malformed_in_row += 1
+        self._failed_in_row += 1
         self.todo.note("ws.malformed", error=error[:200], head=bytes(payload[:80]).decode("utf-8", "replace"))
-        if self._malformed_in_row >= _MAX_MALFORMED:
-            self.todo.close(Reason.PARSE_ERRORS, f"{self._malformed_in_row} malformed frames in a row")
+        if self._failed_in_row >= _MAX_FAILED:
+            self.todo.close(Reason.PARSE_ERRORS, f"{self._failed_in_row} malformed or invalid frames in a row")
+
+    def _on_failed(self) -> None:
+        """A frame made a book invalid; it takes another book that is usable to go on when that is all that comes."""
+        self._failed_in_row += 1
+        if self._failed_in_row >= _MAX_FAILED and not self._recovery.has_trusted_book():
+            self.todo.close(Reason.PARSE_ERRORS, f"{self._failed_in_row} malformed or invalid frames in a row")
 
     # --- control ----------------------------------------------------------------------------------------------------
 

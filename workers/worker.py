@@ -22,7 +22,6 @@ from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
 from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
-from ipc.orderbook import BadLevelError
 from ipc.publisher import Publisher
 from ipc.remote import Listener
 from ipc.rundir import RunDir, replace_file
@@ -316,22 +315,16 @@ class Worker:
             self._account.statement.beat()
 
     def _checksums(self) -> dict[Route, int]:
-        """The checksums of usable books, of many the next part of them.
-
-        A whole book is looked at no deeper than its best levels when it comes; one that proves bad here ends its
-        connection, and that end tells consumers that they have lost it.
-        """
-        usable = [(c, route) for c in self._connections for route in c.session.book_routes if route.is_trusted]
+        """Return the checksums of usable books, of many the next part of them."""
+        usable = [
+            (route, route.keeper)
+            for connection in self._connections
+            for route in connection.session.book_routes
+            if route.is_trusted and route.keeper is not None
+        ]
         start = self._next_checked if self._next_checked < len(usable) else 0
         self._next_checked = start + _CHECKED_AT_ONCE
-        checksums = {}
-        for connection, route in usable[start : self._next_checked]:
-            try:
-                checksums[route] = route.keeper.crc32_top10() if route.keeper is not None else 0
-            except BadLevelError:
-                log.error("book.bad_level", venue=self._settings.venue, symbol=route.symbol)
-                connection.cutter.cut(Reason.PARSE_ERRORS)
-        return checksums
+        return {route: keeper.crc32_top10() for route, keeper in usable[start : self._next_checked]}
 
     # --- markets ----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from ipc.errors import DecodeError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat
 from ipc.orderbook import BadLevelError, OrderBook
 from ipc.raw import RawHeader, RawRecord, decode_line
-from ipc.replica import NO_SNAPSHOT, BookReplica
+from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, BookReplica
 from ipc.topics import BOOK_CHANNELS, Topic, topic_of
 from supervisor.journal.findings import Report, TopicReport
 from supervisor.journal.format import Header, publisher_of
@@ -267,19 +267,15 @@ class EventsCheck:
             topic.report.snapshots += 1
             if not book.apply_snapshot(event):
                 self._problem("drift", topic.name, f"the refresh at seq {event.seq} is another book than was made")
-            bad = _bad_level(event)
-            if bad is not None:
-                book.void("bad_level")
-                self._problem("bad_level", topic.name, f"seq {event.seq}: {bad}")
-            elif book.fault == "crossed_book":
+            if book.fault in {BAD_LEVEL, "crossed_book"}:
                 self._fault(topic, book, event)
         elif type(event) is Gap:
             topic.report.gaps += 1
             book.apply_gap(event)
 
-    def _fault(self, topic: _Topic, book: BookReplica, event: Event) -> None:
-        if book.fault == "bad_level":
-            self._problem("bad_level", topic.name, f"seq {event.seq} has a level that is none")
+    def _fault(self, topic: _Topic, book: BookReplica, event: BookSnapshot | BookDelta) -> None:
+        if book.fault == BAD_LEVEL:
+            self._problem("bad_level", topic.name, f"seq {event.seq}: {_bad_level(event)}")
             return
         bids, asks = book.indicative(1)
         self._problem("crossed_book", topic.name, f"seq {event.seq}: bid {bids[0][0]}, ask {asks[0][0]}")
@@ -303,13 +299,14 @@ class EventsCheck:
         self.report.problem(kind, self._file, self._line, topic, text)
 
 
-def _bad_level(event: BookSnapshot) -> str | None:
-    """The first level of a snapshot that is none; a replica looks at the best ones only."""
+def _bad_level(event: BookSnapshot | BookDelta) -> str:
+    """Say what is wrong with the levels of an event that a replica refused."""
+    book = OrderBook()
     try:
-        OrderBook().apply(event.bids, event.asks)
+        (book.replace if isinstance(event, BookSnapshot) else book.apply)(event.bids, event.asks)
     except BadLevelError as error:
         return str(error)
-    return None
+    return "a level that is none"
 
 
 class RawCheck:

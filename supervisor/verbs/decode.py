@@ -114,7 +114,7 @@ def _as_json(item: Item) -> list[str]:
 
 
 def _check_levels(event: Event) -> None:
-    """Check what a book would check of the levels.
+    """Check what a book would check of the levels, which have plain decimals thereafter.
 
     Raises:
         ValueError: One of them is no level.
@@ -122,9 +122,7 @@ def _check_levels(event: Event) -> None:
     from ipc.events import BookDelta, BookSnapshot
     from ipc.orderbook import OrderBook
 
-    book = OrderBook()
     if isinstance(event, BookSnapshot):
-        book.replace(event.bids, event.asks)
-        book.index()
+        event.bids, event.asks = OrderBook().replace(event.bids, event.asks)  # type: ignore[assignment]
     elif isinstance(event, BookDelta):
-        book.apply(event.bids, event.asks)
+        event.bids, event.asks = OrderBook().apply(event.bids, event.asks)  # type: ignore[assignment]

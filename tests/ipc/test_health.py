@@ -78,6 +78,7 @@ REASONS = {
     "pipe_full": 33,
     "drill": 34,
     "requested": 35,
+    "venue_disagrees": 36,
 }
 LISTS = [
     (Stream, STREAMS),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -162,8 +162,8 @@ def test_book_is_crossed_when_its_bid_reaches_its_ask_by_value(bid: str, ask: st
 
 # --- levels that are none -----------------------------------------------------------------------------------------
 
-BAD_PRICES = ["", "abc", "0", "0.0", "-1", "nan", "inf", "-inf", "1,5", "1e999"]
-BAD_SIZES = ["", "abc", "-1", "-0.5", "nan", "inf", "1e5", "1,5", "1.2.3", " 1", "+1", "0x1"]
+BAD_PRICES = ["", "abc", "0", "0.0", "0E-8", "-1", "nan", "inf", "-inf", "1,5", "1e999", " 1", "+1", "1_0", "٣", "-0"]
+BAD_SIZES = ["", "abc", "-1", "-0.5", "nan", "inf", "1e", "1e5.0", "1,5", "1.2.3", " 1", "1 ", "+1", "0x1", "1_0", "٣"]
 
 
 @pytest.mark.parametrize("price", BAD_PRICES)
@@ -199,28 +199,114 @@ def test_snapshot_that_was_refused_leaves_the_book_as_it_was() -> None:
     assert (book.bids(), book.asks()) == ([("1", "1")], [("2", "1")])
 
 
-def test_deeper_level_of_a_snapshot_is_looked_at_when_a_delta_comes() -> None:
-    book = book_of([("2", "1"), ("x", "1")], [])
-    with pytest.raises(BadLevelError):
-        book.apply([], [("3", "1")])
-
-
 def test_price_to_look_up_must_be_one() -> None:
     with pytest.raises(BadLevelError):
         OrderBook().size_at("bid", "x")
 
 
-def test_checksum_of_a_book_with_a_bad_deeper_level_names_the_level() -> None:
-    with pytest.raises(BadLevelError):
-        book_of([("2", "1"), ("x", "1")], []).crc32_top10()
+@pytest.mark.parametrize("depth", [1, 3, 12])
+@pytest.mark.parametrize("size", [*BAD_SIZES, "0", "0.00", "0E-8", "-0"])
+def test_snapshot_with_a_size_that_is_none_is_refused_at_any_depth(depth: int, size: str) -> None:
+    better = [(str(50 - number), "1") for number in range(depth)]
+    for side in ([*better, ("9", size)], []), ([], [*reversed(better), ("60", size)]):
+        with pytest.raises(BadLevelError, match="size"):
+            OrderBook().replace(*side)
 
 
-@pytest.mark.parametrize("change", [([], []), ([("1", "5")], [])])
-def test_empty_level_in_a_snapshot_is_no_level(change: tuple[list[Level], list[Level]]) -> None:
-    book = book_of([("3", "0.0"), ("2", "1")], [])
-    before = book.best_bid
-    book.apply(*change)
-    assert before == book.best_bid == ("2", "1")
+@pytest.mark.parametrize("price", BAD_PRICES)
+def test_snapshot_with_a_price_that_is_none_is_refused_at_any_depth(price: str) -> None:
+    for side in ([("3", "1"), ("2", "1"), (price, "1")], []), ([], [("2", "1"), (price, "1"), ("3", "1")]):
+        with pytest.raises(BadLevelError, match="price"):
+            OrderBook().replace(*side)
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks"),
+    [
+        (["50", "200", "100"], []),
+        ([], ["300", "101", "150"]),
+        (["100", "100"], []),
+        (["100", "100.0"], []),
+        (["100", "1E2"], []),
+        ([], ["100", "100.00"]),
+        (["100"], ["101", "103", "102"]),
+    ],
+)
+def test_snapshot_that_is_not_strictly_best_first_is_refused(bids: list[str], asks: list[str]) -> None:
+    with pytest.raises(BadLevelError, match="order"):
+        OrderBook().replace([(price, "1") for price in bids], [(price, "1") for price in asks])
+
+
+def test_order_is_that_of_values_not_of_texts() -> None:
+    book = book_of([("100", "1"), ("99.5", "1"), ("9", "1")], [("100.5", "1"), ("101", "1"), ("1000", "1")])
+    assert not book.is_crossed
+
+
+def test_exponents_are_written_out_in_whole_books_and_changes() -> None:
+    book = OrderBook()
+    assert book.replace([("1.5E1", "1E-7"), ("14", "2")], [("16", "1")]) == (
+        [("15", "0.0000001"), ("14", "2")],
+        [("16", "1")],
+    )
+    assert book.apply([("1.4e1", "0E-8"), ("13", "1.0e1")], []) == ([("14", "0"), ("13", "10")], [])
+    assert book.bids() == [("15", "0.0000001"), ("13", "10")]
+    assert book.size_at("bid", "1.3e1") == "10"
+
+
+def test_what_is_plain_is_handed_back_as_it_came() -> None:
+    bids: list[Level] = [("82653.0", "1.500"), ("82652", ".5")]
+    book = OrderBook()
+    assert book.replace(bids, [])[0] is bids
+    assert book.apply(bids, [])[0] is bids
+
+
+NO_NUMBERS = ["0", "0.0", "0E-8", "-1", "NaN", "", "1_0", " 1", "+1", "٣", "a"]
+NUMBERS = st.sampled_from(["1", "1.0", "2", "02", "3.50", "1e1", "10", "9.99", *NO_NUMBERS])
+SIDES = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=4)
+
+
+def naive_value(text: str) -> Decimal | None:
+    """What a text is worth by the plainest reading of the rule; None when it is no decimal."""
+    body = text.removeprefix("-")
+    mantissa, marker, exponent = body.lower().partition("e")
+    digits = mantissa.replace(".", "", 1)
+    is_decimal = bool(digits) and set(digits) <= set("0123456789")
+    has_exponent = bool(exponent.lstrip("-")) and set(exponent.lstrip("-")) <= set("0123456789")
+    return Decimal(text) if is_decimal and has_exponent == bool(marker) else None
+
+
+def is_valid_side(levels: list[Level], *, descending: bool) -> bool:
+    values = [(naive_value(price), naive_value(size)) for price, size in levels]
+    if any(price is None or size is None or price <= 0 or size <= 0 for price, size in values):
+        return False
+    prices = [price for price, _ in values]
+    return prices == sorted(set(prices), reverse=descending)
+
+
+def in_order(levels: list[Level], *, descending: bool) -> list[Level]:
+    """Levels as chance seldom gives them: best first, each price once."""
+    by_value = {value: level for level in levels if (value := naive_value(level[0]))}
+    return [by_value[value] for value in sorted(by_value, reverse=descending)]
+
+
+@given(SIDES, SIDES, st.booleans())
+def test_whole_book_is_taken_exactly_when_the_naive_rule_holds(
+    bids: list[Level],
+    asks: list[Level],
+    is_ordered: bool,  # noqa: FBT001
+) -> None:
+    if is_ordered:
+        bids, asks = in_order(bids, descending=True), in_order(asks, descending=False)
+    book = OrderBook()
+    if not (is_valid_side(bids, descending=True) and is_valid_side(asks, descending=False)):
+        with pytest.raises(BadLevelError):
+            book.replace(bids, asks)
+        return
+    kept = book.replace(bids, asks)
+    for side, levels in zip(kept, (bids, asks), strict=True):
+        assert [(Decimal(p), Decimal(q)) for p, q in side] == [(Decimal(p), Decimal(q)) for p, q in levels]
+        assert not any("e" in text.lower() for level in side for text in level)
+    assert book.equals(bids, asks)
 
 
 # --- checksum -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -388,7 +389,7 @@ def test_soft_resync_that_confirms_the_book_says_nothing(joined):
 def test_soft_resync_that_finds_another_book_tells_the_gap_first(joined):
     joined.wait(2.5)
     gap, event = joined.answer(snapshot(50, [("99", "1")]))
-    assert (gap.reason, gap.action) == (Reason.SOFT_RESYNC, "resync")
+    assert (gap.reason, gap.action) == (Reason.VENUE_DISAGREES, "resync")
     assert (event.cause, event.venue_seq) == ("resync", 50)
     assert joined.route().state is StreamState.LIVE
     assert isinstance(joined.say(delta(60, 40))[0], BookDelta)
@@ -469,18 +470,97 @@ def test_data_end_the_quiet_and_the_longer_limit(chain):
     assert chain.route().quiet_limit_ns == 10 * NS
 
 
-def test_mute_market_is_resubscribed_then_reconnected(chain):
+@pytest.mark.parametrize("book", [None, snapshot(1, [("100", "x")])], ids=["refused", "invalid"])
+def test_mute_market_is_resubscribed_then_reconnected(chain, book):
     keep_eth_fresh(chain, 10.5)
-    chain.answer(snapshot(1, [("90", "1")]))
+    assert chain.answer(copy(book), None if book else Reason.REFUSED) == [], "which proves nothing"
+    assert chain.route().is_trusted
     chain.wait(0.1)
     assert messages(chain) == [LEAVE, JOIN]
-    assert chain.notes() == ["book.mute"]
+    assert "book.mute" in chain.notes()
     assert chain.route().state is StreamState.STALE
     assert chain.closing is None
     while not chain.is_fetching():
         keep_eth_fresh(chain, 0.5)
-    chain.answer(snapshot(1, [("90", "1")]))
+    chain.answer(copy(book), None if book else Reason.REFUSED)
     assert chain.closing is Reason.STALE_WATCHDOG
+
+
+def test_book_that_rest_disproves_is_lost_at_once_resubscribed_then_reconnected(chain):
+    keep_eth_fresh(chain, 10.5)
+    (gap,) = chain.answer(snapshot(1, [("90", "1")]))
+    assert (gap.reason, gap.action, gap.symbol) == (Reason.VENUE_DISAGREES, "resubscribe", "BTC-PERP")
+    assert not chain.route().is_trusted
+    assert not chain.route().keeper.usable
+    assert chain.route().reason is Reason.VENUE_DISAGREES
+    assert chain.route(symbol=ETH_SYMBOL).is_trusted
+    chain.wait(0.1)
+    assert messages(chain) == [LEAVE, JOIN]
+    assert chain.say(delta(2, 1)) == []
+    keep_eth_fresh(chain, 10.5)
+    assert chain.closing is Reason.NO_BOOK
+
+
+def test_book_that_was_disproved_is_usable_with_its_next_snapshot(chain):
+    keep_eth_fresh(chain, 10.5)
+    chain.answer(snapshot(1, [("90", "1")]))
+    (event,) = chain.say(snapshot(2, [("90", "1")]))
+    assert event.cause == "resync"
+    assert chain.route().is_trusted
+
+
+def test_answer_older_than_what_is_held_proves_nothing():
+    stage = staged(Rule.SNAPSHOTS, Resync.RESUBSCRIBE)
+    for symbol in ("BTC-PERP", ETH_SYMBOL):
+        stage.say(snapshot(None, ns=30 * NS, symbol=symbol))
+    keep_eth_fresh(stage, 10.5)
+    assert stage.answer(snapshot(None, [("90", "1")], ns=29 * NS)) == []
+    assert stage.route().is_trusted
+
+
+def test_answer_about_a_book_that_was_lost_meanwhile_is_left_out(chain):
+    keep_eth_fresh(chain, 10.5)
+    chain.say(delta(9, 8))
+    assert chain.answer(snapshot(1, [("90", "1")])) == []
+    assert "book.mute" not in chain.notes()
+
+
+def test_frame_since_the_question_makes_the_answer_prove_nothing(joined):
+    joined.wait(2.5)
+    joined.say(delta(20, 10))
+    assert joined.answer(snapshot(50, [("99", "1")])) == []
+    assert joined.route().is_trusted
+    assert joined.route().keeper.venue_seq == 20
+
+
+def test_invalid_answer_neither_joins_nor_breaks_a_stream(joined):
+    joined.wait(2.5)
+    assert joined.answer(snapshot(50, [("90", "1"), ("91", "1")])) == []
+    assert joined.route().is_trusted
+
+
+def test_disproved_bridged_book_is_fetched_again_and_its_mute_stream_ends(joined):
+    joined.wait(2.5)
+    joined.answer(None, Reason.READ_TIMEOUT)
+    joined.say(mark(symbol="BTC-PERP"))
+    while not any(purpose == "compare" for _, purpose in fetches(joined)):
+        joined.wait(0.5)
+        if (fetch := next((one for one in joined.actions if isinstance(one, Fetch)), None)) and fetch.purpose == "soft":
+            joined.answer(None, Reason.READ_TIMEOUT)
+    route = joined.route()
+    (gap,) = joined._collect(joined.session.fetched(route, "compare", snapshot(50, [("99", "1")]), None, joined.now))
+    assert gap.reason is Reason.VENUE_DISAGREES
+    joined.wait(0.2)
+    (event,) = joined.answer(snapshot(51, [("99", "1")]))
+    assert isinstance(event, BookSnapshot)
+    assert route.is_trusted
+    for number in range(60):
+        if joined.closing:
+            break
+        joined.wait(1)
+        if joined.is_fetching():
+            joined.answer(snapshot(60 + number, [(str(80 - number), "1")]))
+    assert joined.closing is Reason.STALE_WATCHDOG
 
 
 def test_resubscription_of_a_mute_market_is_given_its_time(chain):

@@ -475,6 +475,7 @@ def test_book_that_cannot_be_read_while_it_is_waited_for_asks_for_nothing_more(l
 
 
 def test_connection_whose_books_all_fail_ends_for_parse_errors(live):
+    live.say(InvalidBook(ETH, Stream.BOOK, "x"))
     live.say(InvalidBook(BTC, Stream.BOOK, "x"))  # for which it is subscribed again, and answered
     for _ in range(10):
         assert live.closing is None

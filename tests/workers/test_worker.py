@@ -492,20 +492,6 @@ def test_of_many_books_each_has_its_checksum_told_in_turn(bench, clock, monkeypa
     assert told == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
 
 
-def test_book_with_a_level_that_is_none_ends_its_connection_which_tells_the_gap(bench, clock, events):
-    bench.take(BTC, ETH)
-    bench.make_usable("BTC-PERP", clock.now_ns)
-    route = bench.route("BTC-PERP")
-    route.keeper._book.replace([("100", "1"), ("x", "1")], [])
-    bench.worker._look()
-    (connection,) = [one for one in bench.connections if route in one.session.book_routes]
-    assert connection.cutter.reason is Reason.PARSE_ERRORS
-    assert bench.beats()[-1].books["BTC-PERP"].crc32_top10 is None
-    ((told, gap),) = connection.session.closed(connection.cutter.reason, clock.now_ns)
-    assert (told, gap.reason) == (route, Reason.PARSE_ERRORS)
-    assert events("book.bad_level") == [{"venue": "lighter", "symbol": "BTC-PERP"}]
-
-
 def test_usable_books_are_counted_and_their_time_remembered(bench, clock):
     bench.take(BTC, ETH)
     words = bench.words

@@ -192,10 +192,15 @@ def test_a_book_behind_a_loss_is_not_judged_until_it_is_whole(script, say):
     assert kinds(look(script)) == ["seq_gap", "crossed_book"]
 
 
-@pytest.mark.parametrize("level", [("x", "1"), ("-1", "1"), ("99", ""), ("99", "1e3"), ("nan", "1")])
+@pytest.mark.parametrize("level", [("x", "1"), ("-1", "1"), ("99", ""), ("99", "1e"), ("nan", "1")])
 def test_a_level_that_is_none_is_told(new_script, say, level):
     assert kinds(look(new_script().everything().book(say.delta(bids=[level])))) == ["bad_level"]
     assert kinds(look(new_script().everything().book(say.snapshot([*say.BIDS, level])))) == ["bad_level"]
+
+
+def test_a_whole_book_out_of_order_is_told(script, say):
+    report = look(script.everything().book(say.snapshot([*reversed(say.BIDS), ("1", "1"), ("1.0", "1")])))
+    assert kinds(report) == ["bad_level"]
 
 
 def test_a_refresh_that_differs_is_drift(script, say):
