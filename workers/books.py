@@ -202,20 +202,21 @@ class BookKeeper:
     def equals(self, other: BookSnapshot) -> bool:
         """Tell whether the best levels of another copy of this book are the same, by value.
 
-        What either copy does not show is not compared; what is no level equals none.
+        What either copy does not show is not compared. One that shows nothing, and what is no level, equals none.
         """
-        depth = min(_COMPARED_DEPTH, self._depth or _COMPARED_DEPTH, other.depth or _COMPARED_DEPTH)
+        depths = [depth for depth in (_COMPARED_DEPTH, self._depth, other.depth) if depth is not None]
         try:
-            return self._book.equals(other.bids, other.asks, depth)
+            return min(depths) > 0 and self._book.equals(other.bids, other.asks, min(depths))
         except ValueError:
             return False
 
     def is_disproved_by(self, other: BookSnapshot) -> bool:
         """Tell whether a valid book that was asked for after the last change shows that this one is wrong.
 
-        One that is older than what is held shows nothing: REST can lag behind the stream.
+        One that is older than what is held proves nothing, for REST can lag behind the stream; nor does one without a
+        level that is known for sure.
         """
-        return not self._is_older(other) and not self.equals(other)
+        return other.depth != 0 and not self._is_older(other) and not self.equals(other)
 
     def crc32_top10(self) -> int:
         """Checksum of the ten best levels a side."""

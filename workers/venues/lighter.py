@@ -335,7 +335,7 @@ class Lighter(Venue):
             None,
             _complete(bids, orders.bids),
             _complete(asks, orders.asks),
-            _REST_ORDERS,
+            min(_known_depth(bids, orders.bids), _known_depth(asks, orders.asks)),
             None,
         )
 
@@ -684,3 +684,8 @@ def _by_price(orders: list[_Order]) -> list[Level]:
 def _complete(levels: list[Level], orders: list[_Order] | None) -> list[Level]:
     """``levels`` without the last one where the list of orders was cut, possibly in its midst."""
     return levels[:-1] or levels if orders and len(orders) == _REST_ORDERS else levels
+
+
+def _known_depth(levels: list[Level], orders: list[_Order] | None) -> int:
+    """How many levels of a side are known for sure: not the last one of a list that was cut, which may hold more."""
+    return len(levels) - 1 if orders and len(orders) == _REST_ORDERS else _REST_ORDERS

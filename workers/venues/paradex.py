@@ -265,7 +265,8 @@ class Paradex(Venue):
         _check_market(book.market, listing)
         exchange_ns = ns_of_ms(book.last_updated_at)
         try:
-            return _snapshot(listing, exchange_ns, book.bids or [], book.asks or [], _REST_DEPTH, book.seq_no)
+            bids, asks = best_first(book.bids or [], book.asks or [])
+            return _snapshot(listing, exchange_ns, bids, asks, _REST_DEPTH, book.seq_no)
         except ValueError as error:
             raise DecodeError(f"a book with a price that is no number: {error}") from error
 
@@ -332,7 +333,7 @@ def _book_items(params: _Params, book: _Book, markets: Markets) -> list[Item]:
     exchange_ns = ns_of_ms(book.last_updated_at)
     if book.update_type == "s":
         depth = _DEPTH.search(params.channel)
-        bids, asks = _sides(book.inserts or [])
+        bids, asks = best_first(*_sides(book.inserts or []))
         return [_snapshot(listing, exchange_ns, bids, asks, int(depth[1]) if depth else None, book.seq_no)]
     gone = [_Level(level.side, level.price, "0") for level in book.deletes or ()]
     return [_delta(listing, exchange_ns, *_sides([*(book.inserts or ()), *(book.updates or ()), *gone]), book.seq_no)]
@@ -450,7 +451,6 @@ _EVENTS: Final[dict[type, Callable[[Any, Listing], Item]]] = {
 def _snapshot(
     listing: Listing, exchange_ns: int | None, bids: list[Level], asks: list[Level], depth: int | None, seq: int
 ) -> BookSnapshot:
-    bids, asks = best_first(bids, asks)
     return BookSnapshot("paradex", listing.symbol, listing.venue_symbol, exchange_ns, bids, asks, depth, seq)
 
 

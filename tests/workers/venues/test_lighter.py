@@ -725,9 +725,9 @@ def test_resting_orders_add_up_by_price() -> None:
 def test_last_level_of_a_list_that_was_cut_is_left_out() -> None:
     cut = [order(f"{81000 + index}.0", "1") for index in range(250)]
     book = VENUE.parse_book(orders([], cut), BTC)
-    assert (len(book.asks), book.asks[-1]) == (249, ("81248.0", "1"))
+    assert (len(book.asks), book.asks[-1], book.depth) == (249, ("81248.0", "1"), 249)
     one_price = VENUE.parse_book(orders([order("81000.0", "1")] * 250, None), BTC)
-    assert one_price.bids == [("81000.0", "250")]
+    assert (one_price.bids, one_price.depth) == ([("81000.0", "250")], 0)
 
 
 def test_book_is_asked_for_by_id() -> None:

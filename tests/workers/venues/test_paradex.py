@@ -107,7 +107,7 @@ def sbe_bbo(bid_price: int, bid_size: int, ask_price: int, ask_size: int) -> byt
 
 
 def test_binary_snapshot_is_the_whole_book() -> None:
-    payload = sbe_book(0, group((80999.5, 1), (81000, 0.5)), group((81001, 2), (81001.5, 0.00001)))
+    payload = sbe_book(0, group((81000, 0.5), (80999.5, 1)), group((81001, 2), (81001.5, 0.00001)))
     assert decode_binary(payload) == [
         BookSnapshot(
             *HEAD,
