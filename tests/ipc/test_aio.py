@@ -74,6 +74,21 @@ def test_books_are_followed_and_events_awaited(short_dir, publisher, book, delta
     run(scenario)
 
 
+def test_suspension_of_the_machine_hides_every_book_at_once(short_dir, publisher, book) -> None:
+    slept_ns = 0
+
+    async def scenario() -> None:
+        nonlocal slept_ns
+        clocks = {"clock": lambda: 1, "boot_clock": lambda: 1 + slept_ns}
+        async with AsyncFeed(short_dir, venues=["lighter"], **clocks) as feed:
+            await within_turns(publisher, feed.next())
+            assert feed.book(*BTC).usable
+            slept_ns = 10**12
+            assert feed.book(*BTC).reason == "suspended"
+
+    run(scenario)
+
+
 def test_loss_is_a_gap_and_mended_by_asking(short_dir, publisher, book, delta_of) -> None:
     async def scenario() -> None:
         async with AsyncFeed(short_dir, venues=["lighter"]) as feed:

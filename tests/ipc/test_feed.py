@@ -285,6 +285,25 @@ def test_feed_waits_until_its_books_are_live(worker: Worker, open_feed, until) -
     assert {book.symbol for book in feed.books()} == {"BTC-PERP", "ETH-PERP"}
 
 
+def test_suspension_of_the_machine_hides_every_book_at_once(worker: Worker, open_feed, read, clock) -> None:
+    slept_ns = 0
+    feed = open_feed(boot_clock=lambda: clock() + slept_ns)
+    worker.snapshot()
+    held = feed.book(*BTC)
+    read(feed, lambda: held.usable, worker)
+    slept_ns = 3_600_000_000_000
+    assert feed.book(*BTC).reason == "suspended"
+    assert not held.usable
+    slept_ns += 1_000_000
+    worker.send("book", stamped(worker._whole("BTC-PERP"), clock() + 1))
+    read(feed, lambda: held.usable, worker)
+
+
+def stamped(event: Event, mono_ns: int) -> Event:
+    event.recv_mono_ns = mono_ns
+    return event
+
+
 def test_iteration_gives_events_for_ever(worker: Worker, open_feed, until) -> None:
     feed = open_feed(clock=feed_module.time.monotonic_ns)
     worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))

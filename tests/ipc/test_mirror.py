@@ -748,3 +748,89 @@ def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be
         lives.read_one(f"life {lives.wire.epoch}")
     assert mirror.book("lighter", "BTC-PERP", lives.wire.now_ns).usable
     lives.assert_never_wrong()
+
+
+# --- a machine that was suspended ---------------------------------------------------------------------------------
+
+
+def sleep(wire: Wire) -> None:
+    """The machine is suspended; the monotonic clock hardly moves."""
+    wire.now_ns += MS
+    wire.mirror.resumed(wire.now_ns, wire.now_ns + WALL_NS)
+    wire.now_ns += MS
+
+
+def test_suspension_makes_every_book_unusable_until_a_snapshot(wire: Wire) -> None:
+    held = book_of(wire)
+    sleep(wire)
+    assert (held.usable, held.reason) == (False, "suspended")
+    wire.change([("97", "1")])
+    assert held.reason == "suspended"
+    wire.snapshot()
+    assert held.usable
+
+
+def test_what_was_in_the_pipe_before_a_suspension_makes_no_book_usable(wire: Wire, mirror: Mirror) -> None:
+    sleep(wire)
+    read_ns = wire.now_ns - 10 * MS
+    for symbol in ("BTC-PERP", "ETH-PERP"):
+        old = BookSnapshot(wire.venue, symbol, "1", None, BIDS, ASKS, None, None)
+        old.recv_mono_ns = read_ns
+        wire.send("book", old, symbol)
+        assert mirror.book(wire.venue, symbol, wire.now_ns).reason == "suspended"
+    wire.change([("97", "1")])
+    assert mirror.asks() == [TOPIC]
+
+
+def test_refresh_of_what_a_worker_held_before_the_suspension_is_from_before(wire: Wire) -> None:
+    sleep(wire)
+    refresh = BookSnapshot(wire.venue, "BTC-PERP", "1", None, BIDS, ASKS, None, None)
+    refresh.flags, refresh.recv_mono_ns = ("refresh",), wire.now_ns - 3 * MS
+    wire.send("book", refresh)
+    assert book_of(wire).reason == "suspended"
+    wire.snapshot(BIDS, ASKS, "refresh")
+    assert book_of(wire).usable
+
+
+def test_heartbeat_after_a_suspension_asks_for_the_snapshots(wire: Wire) -> None:
+    wire.mirror.asks()
+    sleep(wire)
+    wire.beat()
+    assert wire.mirror.asks() == [TOPIC]
+
+
+def test_events_of_another_machine_are_judged_by_the_wall_clock() -> None:
+    mirror = Mirror(["lighter"], 1_000 * SECOND, is_remote=True)
+    wire = Wire(mirror)
+    wire.snapshot()
+    mirror.resumed(1_000 * SECOND, 5_000 * SECOND + WALL_NS)
+    wire.snapshot()
+    assert book_of(wire).reason == "suspended"
+    event = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
+    event.recv_mono_ns, event.recv_ns = 7, 5_001 * SECOND + WALL_NS
+    wire.send("book", event)
+    assert book_of(wire).usable
+
+
+# --- books that are none ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "bids",
+    [
+        [("98", "1"), ("99", "1")],
+        [("99", "1"), ("99.0", "1")],
+        [("99", "0")],
+        [("NaN", "1")],
+        [("99", "1_0")],
+        [("", "")],
+    ],
+)
+def test_invalid_snapshot_is_a_fault_that_asks_for_another(wire: Wire, bids: list[Level]) -> None:
+    wire.mirror.asks()
+    event = BookSnapshot(wire.venue, "BTC-PERP", "1", None, bids, ASKS, None, None)
+    assert kinds(wire.send("book", event)) == [BookSnapshot]
+    assert book_of(wire).reason == "bad_level"
+    assert wire.mirror.asks() == [TOPIC]
+    wire.snapshot()
+    assert book_of(wire).usable

@@ -536,6 +536,101 @@ def test_malformed_frame_is_noted_with_its_head(live):
     assert note.fields["head"] == "rubbish"
 
 
+WRONG = [("99", "1"), ("100", "1")]
+
+
+def whole_books(*listings):
+    stage = Stage(FakeVenue(continuity=WHOLE, streams={Stream.BOOK: None}), listings, ping_s=3600.0)
+    stage.connect()
+    for listing in listings:
+        stage.say(snapshot(None, symbol=listing.symbol))
+    stage.actions.clear()
+    return stage
+
+
+def test_invalid_book_is_a_gap_in_its_turn_and_the_next_valid_frame_the_resync():
+    stage = whole_books(BTC)
+    (gap,) = stage.say(snapshot(None, WRONG))
+    assert (gap.reason, gap.scope) == (Reason.PARSE_ERRORS, "book")
+    assert not stage.route().is_trusted
+    assert stage.say(snapshot(None, WRONG)) == [], "which is said once"
+    (event,) = stage.say(snapshot(None))
+    assert (event.cause, stage.route().state) == ("resync", StreamState.LIVE)
+    assert stage.sent() == [], "the next frame is a whole book anyway"
+    assert stage.closing is None
+
+
+def test_invalid_books_and_malformed_frames_in_a_row_end_the_connection():
+    stage = whole_books(BTC, ETH)
+    for symbol in ("BTC-PERP", ETH_SYMBOL) * 4:
+        stage.say(snapshot(None, WRONG, symbol=symbol))
+    stage.say_rubbish()
+    assert stage.closing is None
+    stage.say(snapshot(None, WRONG))
+    assert stage.closing is Reason.PARSE_ERRORS
+
+
+def test_valid_book_between_invalid_ones_begins_the_count_anew():
+    stage = whole_books(BTC)
+    for number in range(30):
+        stage.say(snapshot(None, *((WRONG,) if number % 9 else ())))
+    assert stage.closing is None
+
+
+def test_invalid_book_among_usable_ones_does_not_end_the_connection():
+    stage = whole_books(BTC, ETH)
+    for number in range(400):
+        stage.say(snapshot(None, WRONG))
+        if number % 20 == 0:
+            stage.say(snapshot(None, symbol=ETH_SYMBOL))
+        stage.wait(0.1)
+    assert stage.closing is None
+    assert stage.route(symbol=ETH_SYMBOL).is_trusted
+    assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.NO_BOOK)
+    stage.say(snapshot(None))
+    assert stage.route().state is StreamState.LIVE
+
+
+def test_connection_without_one_valid_book_ends_with_the_reason():
+    """Other events are no sign of a book."""
+    stage = Stage(listings=(BTC,))
+    stage.connect()
+    stage.say(snapshot(1, WRONG))
+    while not stage.closing:
+        stage.wait(0.5)
+        stage.say(mark())
+    assert stage.closing is Reason.PARSE_ERRORS
+
+
+def test_invalid_snapshots_are_not_answered_by_a_storm_of_subscriptions():
+    stage = Stage(listings=(BTC,))
+    stage.connect()
+    stage.say(snapshot(1))
+    stage.actions.clear()
+    for _ in range(9):
+        stage.wait(0.1)
+        stage.say(snapshot(1, WRONG))
+    assert stage.sent() == [b"-book.BTC-PERP", b"+book.BTC-PERP"]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_venue_that_must_be_reconnected_is_so_for_an_invalid_book_when_there_is_no_other(others):
+    stage = Stage(FakeVenue(continuity=NUMBERED, streams={Stream.BOOK: None}), (BTC, ETH)[: 1 + others])
+    stage.connect()
+    stage.say(snapshot(1))
+    if others:
+        stage.say(snapshot(1, symbol=ETH_SYMBOL))
+    (gap,) = stage.say(snapshot(2, WRONG))
+    assert gap.reason is Reason.PARSE_ERRORS
+    assert stage.closing is (None if others else Reason.PARSE_ERRORS)
+
+
+def test_invalid_book_by_rest_is_not_shown(live):
+    live.end()
+    assert live.session.rest_book(live.route(), snapshot(1, WRONG)) == []
+    assert live.session.rest_book(live.route(), snapshot(1, [("1E2", "1")]))[0][1].bids == [("100", "1")]
+
+
 def test_announced_shutdown_ends_the_connection(live):
     live.say(Shutdown(5000))
     assert live.closing is Reason.SERVER_SHUTDOWN

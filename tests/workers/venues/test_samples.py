@@ -20,6 +20,7 @@ from invalid import error_of
 
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Liquidation, Mark, Trade
+from ipc.orderbook import OrderBook
 from workers.venues.aster import Aster
 from workers.venues.extended import Extended
 from workers.venues.hyperliquid import Hyperliquid
@@ -217,6 +218,15 @@ def test_numbers_are_the_venues_own(venue: str, file: str) -> None:
 
 
 @pytest.mark.parametrize(("venue", "file"), FILES)
+def test_no_recorded_book_is_refused(venue: str, file: str) -> None:
+    for event in events(venue, file):
+        if isinstance(event, BookSnapshot):
+            assert OrderBook().replace(event.bids, event.asks) == (event.bids, event.asks)
+        elif isinstance(event, BookDelta):
+            assert OrderBook().apply(event.bids, event.asks) == (event.bids, event.asks)
+
+
+@pytest.mark.parametrize(("venue", "file"), FILES)
 def test_times_are_the_venues_own(venue: str, file: str) -> None:
     for payload, items in decoded(venue, file):
         times = {item.exchange_ns for item in items if isinstance(item, Event) and item.exchange_ns is not None}
@@ -397,6 +407,7 @@ def test_recorded_books_are_books(venue: str, file: str, wire: str, levels: tupl
     book = VENUES[venue].parse_book(bodies(venue, file)[0], VENUES[venue].offline_listing(wire))
     assert levels is None or (len(book.bids), len(book.asks)) == levels
     assert Decimal(book.bids[0][0]) < Decimal(book.asks[0][0])
+    assert OrderBook().replace(book.bids, book.asks) == (book.bids, book.asks)
 
 
 @pytest.mark.parametrize(
