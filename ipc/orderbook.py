@@ -101,7 +101,7 @@ def _check_side(levels: Iterable[Level], known: dict[str, float]) -> float:
         BadLevelError: It is not strictly in order, or a level is none.
         _OtherwiseWrittenError: A number is not written plainly.
     """
-    last = 0.0
+    last, zeros, most = 0.0, _ZEROS, _DIGITS
     for text, size in levels:
         price = known.get(text)
         if price is None:
@@ -110,11 +110,8 @@ def _check_side(levels: Iterable[Level], known: dict[str, float]) -> float:
             raise BadLevelError(f"price {text!r} is out of order or stands twice")
         last = price
         digits = size.replace(".", "", 1)
-        if digits.isdecimal() and digits.isascii() and len(digits) <= _DIGITS:
-            has_size = digits > _ZEROS
-        else:
-            has_size = _has_size(size)
-        if not has_size:
+        is_usual = digits > zeros and digits.isdecimal() and digits.isascii() and len(digits) <= most
+        if not is_usual and not _has_size(size):
             raise BadLevelError(f"size {size!r} in a whole book")
     return last
 
