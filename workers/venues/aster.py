@@ -308,13 +308,9 @@ class Aster(Venue):
     def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
         """The snapshot in an answer to ``depth``; ``venue_seq`` counts as the stream's ``u``."""
         book = parsed(_rest_depth, body, "depth")
-        try:
-            bids, asks = best_first(book.bids, book.asks)
-        except ValueError as error:
-            raise DecodeError(f"malformed answer to depth: {error}") from error
         time_ns = ns_of_ms(book.matched_ms or book.pushed_ms)
         return BookSnapshot(
-            "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, _REST_DEPTH, book.lastUpdateId
+            "aster", listing.symbol, listing.venue_symbol, time_ns, book.bids, book.asks, _REST_DEPTH, book.lastUpdateId
         )
 
     def retry_after_s(self, status: int, body: bytes, now_ms: int) -> float | None:

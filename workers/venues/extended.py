@@ -42,7 +42,6 @@ from workers.venues.venue import (
     Rule,
     Subscription,
     Venue,
-    best_first,
     one_per_base,
     parsed,
     split_multiplier,
@@ -305,10 +304,6 @@ class Extended(Venue):
             raise DecodeError(f"orderbook answered for {book.market}, not {listing.wire}")
         bids = [(level.price, level.qty) for level in book.bid or ()]
         asks = [(level.price, level.qty) for level in book.ask or ()]
-        try:
-            bids, asks = best_first(bids, asks)
-        except ValueError as error:
-            raise DecodeError(f"malformed answer to orderbook: {error}") from error
         return BookSnapshot("extended", listing.symbol, listing.venue_symbol, None, bids, asks, None, None)
 
 
@@ -410,7 +405,6 @@ def _decode_snapshot(frame: _Frame, data: _Data, listing: Listing) -> Item:
     if _is_bbo(frame.subscription, data.depth):
         best_bid, best_ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
         return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *best_bid, *best_ask)
-    bids, asks = best_first(bids, asks)
     return BookSnapshot("extended", listing.symbol, listing.venue_symbol, time_ns, bids, asks, None, frame.seq)
 
 

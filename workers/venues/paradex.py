@@ -51,7 +51,6 @@ from workers.venues.venue import (
     Subscription,
     Unsubscribed,
     Venue,
-    best_first,
     one_per_base,
     parsed,
     split_multiplier,
@@ -264,11 +263,7 @@ class Paradex(Venue):
         book = parsed(_rest_book, body, "orderbook")
         _check_market(book.market, listing)
         exchange_ns = ns_of_ms(book.last_updated_at)
-        try:
-            bids, asks = best_first(book.bids or [], book.asks or [])
-            return _snapshot(listing, exchange_ns, bids, asks, _REST_DEPTH, book.seq_no)
-        except ValueError as error:
-            raise DecodeError(f"a book with a price that is no number: {error}") from error
+        return _snapshot(listing, exchange_ns, book.bids or [], book.asks or [], _REST_DEPTH, book.seq_no)
 
 
 # --- text frames --------------------------------------------------------------------------------------------------
@@ -333,7 +328,7 @@ def _book_items(params: _Params, book: _Book, markets: Markets) -> list[Item]:
     exchange_ns = ns_of_ms(book.last_updated_at)
     if book.update_type == "s":
         depth = _DEPTH.search(params.channel)
-        bids, asks = best_first(*_sides(book.inserts or []))
+        bids, asks = _sides(book.inserts or [])
         return [_snapshot(listing, exchange_ns, bids, asks, int(depth[1]) if depth else None, book.seq_no)]
     gone = [_Level(level.side, level.price, "0") for level in book.deletes or ()]
     return [_delta(listing, exchange_ns, *_sides([*(book.inserts or ()), *(book.updates or ()), *gone]), book.seq_no)]

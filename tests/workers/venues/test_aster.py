@@ -777,7 +777,7 @@ def test_rest_book_joins_the_stream_by_its_last_update_id():
         "lastUpdateId": 9_000_000_200,
         "E": 1_760_000_000_020,
         "T": 1_760_000_000_010,
-        "bids": [["63999.9", "1"], ["64000.1", "0.250"]],
+        "bids": [["64000.1", "0.250"], ["63999.9", "1"]],
         "asks": [],
     }
     assert ASTER.parse_book(body(answer), BTC) == BookSnapshot(
@@ -794,7 +794,7 @@ def test_rest_book_joins_the_stream_by_its_last_update_id():
 
 @pytest.mark.parametrize(
     "answer",
-    [ERROR_BODY, b"<html></html>", b'{"bids":[],"asks":[]}', b'{"lastUpdateId":1,"bids":[["x","1"]],"asks":[]}'],
+    [ERROR_BODY, b"<html></html>", b'{"bids":[],"asks":[]}', b'{"lastUpdateId":1,"bids":[["x",1]],"asks":[]}'],
 )
 def test_wrong_answer_is_no_book(answer: bytes):
     with pytest.raises(DecodeError, match="malformed answer to depth"):

@@ -30,8 +30,8 @@ SNAPSHOT = {
     "data": {
         "t": "SNAPSHOT",
         "m": "BTC-USD",
-        "b": [{"q": "0.5", "p": "82000"}, {"q": "1.25", "p": "82001"}],
-        "a": [{"q": "2", "p": "82003"}, {"q": "0.1", "p": "82002.0"}],
+        "b": [{"q": "1.25", "p": "82001"}, {"q": "0.5", "p": "82000"}],
+        "a": [{"q": "0.1", "p": "82002.0"}, {"q": "2", "p": "82003"}],
         "d": "f",
     },
     "ts": TS,
@@ -198,11 +198,9 @@ def test_type_inside_the_data_does_where_the_outer_one_is_missing():
     assert decode(without(SNAPSHOT, "type")) == decode(SNAPSHOT)
 
 
-@pytest.mark.parametrize("level", [{"q": "1", "p": "cheap"}, {"q": 1, "p": "82000"}, {"p": "82000"}, "82000", None])
+@pytest.mark.parametrize("level", [{"q": 1, "p": "82000"}, {"p": "82000"}, "82000", None])
 @pytest.mark.parametrize("frame", ["SNAPSHOT", "DELTA"])
 def test_book_with_a_level_that_cannot_be_read_is_invalid_and_its_number_counts(frame: str, level: Any):
-    if (frame, level) == ("DELTA", {"q": "1", "p": "cheap"}):
-        return  # the sizes are not said, so the book has to judge the price
     seq, item = decode(about(SNAPSHOT if frame == "SNAPSHOT" else DELTA, b=[level]))
     assert isinstance(seq, FrameSeq)
     assert isinstance(item, InvalidBook)
@@ -769,7 +767,7 @@ def test_wrong_answer_is_no_market_list_and_no_book(answer: bytes):
 
 
 def book_answer(**changes: Any) -> bytes:
-    bids = [{"qty": "1", "price": "81999"}, {"qty": "14.46084", "price": "82000"}]
+    bids = [{"qty": "14.46084", "price": "82000"}, {"qty": "1", "price": "81999"}]
     book = {"market": "BTC-USD", "bid": bids, "ask": [{"qty": "0.1", "price": "82001"}], **changes}
     return body({"status": "OK", "data": book})
 
@@ -788,7 +786,7 @@ def test_rest_book_has_no_sequence_number():
     )
 
 
-@pytest.mark.parametrize("change", [{"market": "ETH-USD"}, {"bid": [{"price": "cheap", "qty": "1"}]}])
+@pytest.mark.parametrize("change", [{"market": "ETH-USD"}, {"bid": [{"price": 82000, "qty": "1"}]}])
 def test_rest_book_of_another_market_or_without_prices_is_a_decode_error(change: dict[str, Any]):
     with pytest.raises(DecodeError, match="orderbook"):
         EXTENDED.parse_book(book_answer(**change), BTC)

@@ -144,7 +144,7 @@ BOOKS = [
     ("paradex", paradex_book({"side": "BUY", "price": "81000"}), Stream.BOOK),
     ("paradex", paradex_book({"side": "HOLD", "price": "81000", "size": "1"}), Stream.BOOK),
     ("paradex", paradex_book({"side": "BUY", "price": "81000", "size": "1"}, "x"), Stream.BOOK),
-    ("paradex", paradex_book({"side": "BUY", "price": "cheap", "size": "1"}, "s"), Stream.BOOK),
+    ("paradex", paradex_book({"side": "BUY", "price": 81000, "size": "1"}, "s"), Stream.BOOK),
 ]
 
 

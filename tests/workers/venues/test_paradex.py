@@ -160,7 +160,7 @@ def level(side: str, price: str, size: str) -> dict[str, str]:
 
 
 def test_text_snapshot_is_made_of_its_inserts() -> None:
-    inserts = [level("BUY", "80999.5", "1"), level("SELL", "81001", "2"), level("BUY", "81000", "0.5")]
+    inserts = [level("BUY", "81000", "0.5"), level("SELL", "81001", "2"), level("BUY", "80999.5", "1")]
     assert decode(json_book("s", inserts=inserts, updates=[], deletes=[])) == [
         BookSnapshot(*HEAD, MS * 1_000_000, [("81000", "0.5"), ("80999.5", "1")], [("81001", "2")], None, 41)
     ]
@@ -483,7 +483,7 @@ def test_other_templates_carry_nothing() -> None:
         data("funding_data", market="BTC-USD-PERP", funding_rate="1e40"),
         data("funding_data", market="BTC-USD-PERP", funding_rate="1", funding_period_hours="x"),
         json_book("x"),
-        json_book("s", inserts=[level("BUY", "rubbish", "1")]),
+        json_book("s", inserts=[{"side": "BUY", "price": 1, "size": "1"}]),
         json_book("d", inserts=[["BUY", "1", "1"]]),
     ],
 )
@@ -722,13 +722,13 @@ def rest_book(**changes: Any) -> bytes:
         "market": "BTC-USD-PERP",
         "seq_no": 41,
         "last_updated_at": MS,
-        "asks": [["81001.5", "0.1"], ["81001", "2"]],
+        "asks": [["81001", "2"], ["81001.5", "0.1"]],
         "bids": [["81000", "0.5"]],
     }
     return json.dumps(book | changes).encode()
 
 
-def test_book_by_rest_is_best_first() -> None:
+def test_book_by_rest_is_as_the_venue_gives_it() -> None:
     assert VENUE.book_request(BTC) == Request("/orderbook/BTC-USD-PERP?depth=20")
     assert VENUE.parse_book(rest_book(), BTC) == BookSnapshot(
         *HEAD, MS * 1_000_000, [("81000", "0.5")], [("81001", "2"), ("81001.5", "0.1")], 20, 41
@@ -738,7 +738,7 @@ def test_book_by_rest_is_best_first() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b"null", rest_book(market="ETH-USD-PERP"), rest_book(bids=[["rubbish", "1"]]), rest_book(bids=[[1, 2]])],
+    [b"{}", b"null", rest_book(market="ETH-USD-PERP"), rest_book(bids=[["81000"]]), rest_book(bids=[[1, 2]])],
 )
 def test_wrong_book_is_malformed(body: bytes) -> None:
     with pytest.raises(DecodeError):
