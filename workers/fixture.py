@@ -106,6 +106,10 @@ class Stage:
         #: What the next connection of a session is for, by the end of its last one.
         self._causes: dict[str, Cause] = {}
 
+    def join(self, name: str, now_ns: int) -> None:
+        """Take a connection for one that has been open for a while: its history of trades is over."""
+        self._join(self._sessions[name], now_ns)
+
     def step(self, records: Iterable[RawRecord], now_ns: int) -> int:
         """What happened at one time, which is what one read of a socket gave, and then the time itself."""
         played = 0

@@ -33,9 +33,7 @@ _TOLD: Final = {
 class Reporter:
     """Publishes ``status`` events; one for many markets of a stream that change alike."""
 
-    def __init__(
-        self, venue: str, board: Board, publisher: Publisher, clock: Callable[[], int] | None = None
-    ) -> None:
+    def __init__(self, venue: str, board: Board, publisher: Publisher, clock: Callable[[], int] | None = None) -> None:
         self._venue = venue
         self._words = board.words
         self._publisher = publisher
