@@ -77,7 +77,7 @@ class AccountPart:
         self._desk = desk
         self._row = board.session(0, ACCOUNT_SESSION)
         cell = board.cell(0, 0, Stream.ACCOUNT)
-        self._statement = Statement(venue.name, spec.alias, feed, cell, lambda _says: None, clock.mono)
+        self._statement = Statement(venue.name, spec.alias, feed, cell, lambda _says: None, clock=clock.mono)
         self._markets = MarketLookup(venue, (), ())
         self._login = Login("")
         self._talk: Talk | None = None
@@ -113,7 +113,7 @@ class AccountPart:
             self._transport,
             login,
             self._statement,
-            self,
+            _Wishes(self._report),
             self._row,
             self._clock.mono,
         )
@@ -145,7 +145,7 @@ class AccountPart:
     # --- REST ---------------------------------------------------------------------------------------------------------
 
     def ask(self) -> None:
-        """Begin to ask REST for the whole account: at the worker's wish as well, when something may be missing."""
+        """Begin to ask REST for the whole account."""
         if self._look is not None and not self._look.is_over:
             return
         now_ns = self._clock.wall()
@@ -162,9 +162,6 @@ class AccountPart:
         if self._look is not None:
             self._look.give(answers)
 
-    def logged_in(self, login: Login) -> None:
-        """Take note of a login; the file says when REST is asked."""
-
     def _answered(self, snapshot: Snapshot, asked_at: int) -> None:
         is_whole = self._statement.answered(snapshot, asked_at)
         self._statement.heard(self._clock.mono())
@@ -175,6 +172,24 @@ class AccountPart:
         end: End = end_of(error, self._side.secrets)
         advice = {"advice": 'name them: "account": {"credentials": {…}}'} if isinstance(error, ConfigError) else {}
         self._report.add(on="rest", failed="account", reason=end.reason, text=end.text, **advice)
+
+
+class _Wishes:
+    """What the connection would have the worker ask REST; here the file says when that is."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def logged_in(self, login: Login) -> None:
+        """Take note of a login, after which a worker asks."""
+
+    def ask(self) -> None:
+        """Report the wish to ask at once."""
+        self._report.add(note="account.wants_rest", on="account")
+
+    def ask_later(self) -> None:
+        """Report the wish to ask soon."""
+        self.ask()
 
 
 class _Transport:

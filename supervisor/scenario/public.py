@@ -24,6 +24,7 @@ from workers.recovery import Policy
 from workers.reports import Reporter
 from workers.rest import RestError
 from workers.routes import Route
+from workers.rows import InvalidRow, split_rows
 from workers.session import Session
 from workers.venues.venue import Connection, Listing, Venue
 from workers.worker import heartbeat_book
@@ -193,10 +194,11 @@ class Public:
     def list_answered(self, bodies: Sequence[bytes]) -> None:
         """Take the venue's answers to the requests for its list."""
         try:
-            listings = self._venue.parse_listings(bodies)
+            listings, invalid = split_rows(self._venue.parse_listings(bodies))
         except DecodeError as error:
             self._report.add(note="markets.unresolved", error=error.what)
             return
+        self._report_invalid(invalid)
         self.list_markets(listings)
 
     def poll(self, name: str, answer: Answer) -> None:
@@ -215,11 +217,16 @@ class Public:
             self._report.add(note="poll.failed", poll=poll.name, reason=answer.reason)
             return
         try:
-            events = poll.parse(answer)
+            events, invalid = split_rows(poll.parse(answer))
         except DecodeError as error:
             self._report.add(note="poll.failed", poll=poll.name, reason=Reason.PARSE_ERRORS, error=error.what)
             return
+        self._report_invalid(invalid)
         self._publish_polled(events)
+
+    def _report_invalid(self, rows: Iterable[InvalidRow]) -> None:
+        for row in rows:
+            self._report.add(note="rest.invalid_row", what=row.what, error=row.error)
 
     def resend(self, topics: Iterable[str]) -> None:
         """Answer a consumer that asks for whole books."""
