@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, groupby
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -96,12 +98,24 @@ class _Player:
         steps = list(enumerate(self._scenario.steps))
         for _, group in groupby(steps, key=_Reads()):
             together = list(group)
-            with _at(f"{path}:steps[{together[0][0]}]"):
-                self._do([step for _, step in together], f"{path}:steps[{together[-1][0]}]")
+            self._try([step for _, step in together], f"{path}:steps[{together[0][0]}]")
         if self._scenario.expect is not None:
             self._judge(self._scenario.expect, self.report.lines, f"{path}:expect")
 
     # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _try(self, steps: list[Step], where: str) -> None:
+        """Do steps; a fault of ours that they meet is a finding, and what follows is played all the same."""
+        try:
+            with _at(where):
+                self._do(steps, where)
+        except UsageError:
+            raise
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            text = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            self.report.add(note="crash", error=text)
+            self.missed.append(f"{where}: a worker crashes: {text}")
 
     def _do(self, steps: list[Step], where: str) -> None:
         """Do one step, or several frames that one read of the sockets gives."""

@@ -137,6 +137,17 @@ def test_frames_before_there_are_markets(playing):
         playing({"on": "public", "text": "x"}, listings=None)
 
 
+def test_a_crash_is_a_finding_and_the_rest_is_played(playing, book, monkeypatch):
+    def fall(*_):
+        raise KeyError("a fault of ours")
+
+    monkeypatch.setattr("workers.venues.lighter.Lighter.decode", fall)
+    playing(book(*WHOLE), {"wait": 1}, {"expect": {"seen": [{"note": "crash"}]}})
+    (text,) = playing.missed
+    assert text.startswith("file.json:steps[0]: a worker crashes: KeyError: 'a fault of ours' (test_player.py:")
+    assert playing.lines[-1]["t"] <= 1
+
+
 # --- REST -----------------------------------------------------------------------------------------------------------
 
 
