@@ -16,6 +16,7 @@ __all__ = ["Hiding"]
 _PRIVATE: Final = (
     *("signature", "listenkey", "apikey", "secret", "jwt", "bearer", "authorization", "password", "passphrase"),
     *("privatekey", "cookie", "account", "user", "address", "wallet", "owner", "trader", "referral"),
+    *("notification", "pool"),
 )
 #: Names of which this is true when they are the whole name.
 _PRIVATE_WHOLE: Final = frozenset({"auth", "sig", "maker", "taker", "client", "vault"})
@@ -26,17 +27,16 @@ _MIN_KNOWN: Final = 6
 _MIN_DIGITS: Final = 12
 
 _SCALAR: Final = r'\\*"(?:[^"\\]|\\[^"])*?\\*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?'
-_MEMBER: Final = re.compile(
-    rf'(?P<head>\\*"(?P<name>[A-Za-z0-9_.\- ]+)\\*"\s*:\s*)(?P<value>{_SCALAR}|\[(?:\s*(?:{_SCALAR})\s*,?)*\s*\])'
-)
+_LIST: Final = rf"\[\s*(?:{_SCALAR})(?:\s*,\s*(?:{_SCALAR}))*\s*\]"
+_MEMBER: Final = re.compile(rf'(?P<head>\\*"(?P<name>[A-Za-z0-9_.\- ]+)\\*"\s*:\s*)(?P<value>{_SCALAR}|{_LIST})')
 _ONE: Final = re.compile(_SCALAR)
 _HEADER: Final = re.compile(
-    r"(?i)\b(?P<name>[a-z][a-z0-9-]*)(?P<head>:\s+(?:bearer\s+|basic\s+)?)(?P<value>[^\"'\\\r\n,]+)"
+    r"(?i)(?<![\w-])(?P<name>[a-z][a-z0-9-]*)(?P<head>:\s+(?:bearer\s+|basic\s+)?)(?P<value>[^\"'\\\r\n,]+)"
 )
-_QUERY: Final = re.compile(r"(?P<name>[A-Za-z0-9_-]+)(?P<head>=|%3[Dd])(?P<value>[^&\s\"'\\#;,]+)")
+_QUERY: Final = re.compile(r"(?<![\w-])(?P<name>[A-Za-z0-9_-]+)(?P<head>=|%3[Dd])(?P<value>[^&\s\"'\\#;,]+)")
+_CHANNEL: Final = re.compile(r"(?<![A-Za-z_])(?P<name>[A-Za-z_]+)(?P<head>[/:.])(?P<value>\d+|0x[0-9a-fA-F]+)")
 _PLACES: Final = (
     re.compile(r"(?P<head>://)(?P<value>[^/\s\"'\\@]+)(?=@)"),
-    re.compile(r"(?P<head>(?:account|user|notification|wallet)[A-Za-z_]*[/:.])(?P<value>\d+|0x[0-9a-fA-F]+)"),
     re.compile(r"(?P<head>by=(?:index|l1_address)&value=)(?P<value>[^&\s\"'\\]+)"),
 )
 _FORMS: Final = (
@@ -94,7 +94,7 @@ class Hiding:
             return found["name"] + found["head"] + stand_in(found["value"])
 
         text = _MEMBER.sub(member, text)
-        for pattern in (_HEADER, _QUERY):
+        for pattern in (_HEADER, _QUERY, _CHANNEL):
             text = pattern.sub(named, text)
         for pattern in _PLACES:
             text = pattern.sub(lambda found: found["head"] + stand_in(found["value"]), text)

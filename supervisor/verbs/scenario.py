@@ -20,7 +20,7 @@ __all__ = ["scenario"]
 @click.option("--expect", "is_test", is_flag=True, help="Compare with the files' expectations; print what was missed.")
 @json_option
 def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
-    r"""Play scenario files, and print what a consumer would see and what would be sent to the venue.
+    """Play scenario files, and print what a consumer would see and what would be sent to the venue.
 
     A scenario is a JSON file of what happens to one venue's connections: frames, REST answers, silence and time
     (docs/scenarios.md describes it). It is played through the session, books, account ledger and consumer of a running
@@ -28,9 +28,8 @@ def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
 
     `fixture from-blackbox --scenario` makes a scenario of a black box.
 
-    \b
-    Exit codes: 0 as expected (or nothing was compared); 1 an expectation was missed; 2 not a scenario, with the step
-    and the remedy.
+    Exit codes: 0 as expected, or nothing was compared; 1 an expectation was missed; 2 not a scenario, with the step and
+    the remedy.
     """
     from supervisor.scenario.form import load
     from supervisor.scenario.player import play

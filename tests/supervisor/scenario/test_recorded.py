@@ -182,3 +182,9 @@ def test_stand_ins_are_of_the_same_type_and_the_same_wherever_they_come():
     assert one["token"].startswith("hidden-")
     assert (other["ask_account_id"], other["owner"]) == (one["account_id"], one["user"])
     assert other["channel"] == f"account_all:{one['account_id']}"
+
+
+@pytest.mark.parametrize("unit", ["1", "a1", '"', "\\", '\\"', "[", "a=", "a: ", "account", "%3D", "0x", '"a": [1, '])
+def test_long_frames_take_no_long_time(unit):
+    text = '{"user": [' + unit * 20_000
+    assert len(Hiding().text(text)) > 0
