@@ -39,6 +39,9 @@ class LoginListener(Protocol):
     def ask(self) -> None:
         """Take note that something may have been missed."""
 
+    def ask_later(self) -> None:
+        """Take note that REST may tell what a row could not say."""
+
 
 class Talk:
     """One connection, from its opening to its end; ``confirmed_ns`` is when the venue accepted the login, 0 before.
