@@ -43,7 +43,8 @@ _NOWHERE: Final = frozenset({"wait", "now", "expect"})
 _REST: Final = frozenset({"ask", "answer", "answers", "refuse"})
 _SOCKET: Final = frozenset({"open", "close", "frame", "text", "base64", "book"})
 _ADVICE: Final = "the format is described in docs/scenarios.md"
-_NS: Final = 1_000_000_000
+#: Shorter would be played for ever.
+_LEAST_EVERY_S: Final = 0.001
 
 
 class Refusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -284,7 +285,7 @@ def _check_values(step: Step, action: str, where: str) -> None:
         if value is not None and not 0 <= value < 10**7:
             raise UsageError(f"{name} {value} is no number of seconds", where=where, advice="0 or more")
     if step.with_ or step.every is not None:
-        if action != "wait" or not step.every or not step.with_:
+        if action != "wait" or (step.every or 0) < _LEAST_EVERY_S or not step.with_:
             advice = '{"wait": 10, "every": 0.5, "with": [{"on": "public", "frame": …}]}'
             raise UsageError("what is repeated needs wait, every and with", where=where, advice=advice)
         for number, one in enumerate(step.with_):
