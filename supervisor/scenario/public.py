@@ -26,7 +26,7 @@ from workers.rest import RestError
 from workers.routes import Route
 from workers.rows import InvalidRow, split_rows
 from workers.session import Session
-from workers.venues.venue import Connection, Listing, Venue
+from workers.venues.venue import Connection, Listing, Venue, answered
 from workers.worker import heartbeat_book
 
 __all__ = ["Public", "message_of"]
@@ -194,7 +194,7 @@ class Public:
     def list_answered(self, bodies: Sequence[bytes]) -> None:
         """Take the venue's answers to the requests for its list."""
         try:
-            listings, invalid = split_rows(self._venue.parse_listings(bodies))
+            listings, invalid = split_rows(answered(self._venue.parse_listings, bodies))
         except DecodeError as error:
             self._report.add(note="markets.unresolved", error=error.what)
             return
@@ -217,7 +217,7 @@ class Public:
             self._report.add(note="poll.failed", poll=poll.name, reason=answer.reason)
             return
         try:
-            events, invalid = split_rows(poll.parse(answer))
+            events, invalid = split_rows(answered(poll.parse, answer))
         except DecodeError as error:
             self._report.add(note="poll.failed", poll=poll.name, reason=Reason.PARSE_ERRORS, error=error.what)
             return

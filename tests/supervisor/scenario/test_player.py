@@ -141,7 +141,7 @@ def test_a_crash_is_a_finding_and_the_rest_is_played(playing, book, monkeypatch)
     def fall(*_):
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr("workers.venues.lighter.Lighter.decode", fall)
+    monkeypatch.setattr("workers.books.BookKeeper.on_snapshot", fall)
     playing(book(*WHOLE), {"wait": 1}, {"expect": {"seen": [{"note": "crash"}]}})
     (text,) = playing.missed
     assert text.startswith("file.json:steps[0]: a worker crashes: KeyError: 'a fault of ours' (test_player.py:")
@@ -347,7 +347,7 @@ def test_single_answers_and_refusals_of_the_account(playing):
     playing(
         {"on": "account", "open": True},
         {"on": "rest", "ask": "account"},
-        {"on": "rest", "to": "userFillsByTime", "refuse": {"status": 500}},
+        {"on": "rest", "to": "POST", "refuse": {"status": 500}},
         venue="hyperliquid",
         listings=None,
         account=ACCOUNT,
