@@ -74,10 +74,21 @@ def _member(key: str, wanted: object, value: dict[str, Any], place: str) -> str 
     found = value[key]
     if key == "on" and isinstance(wanted, str) and str(found).startswith(f"{wanted}/"):
         return None
-    if key == "t" and isinstance(found, float):
-        low, high = wanted if isinstance(wanted, list) else (wanted - _ALIKE_S, wanted + _ALIKE_S)  # type: ignore[operator]
+    if key == "t" and (window := _window(wanted)) is not None and isinstance(found, float):
+        low, high = window
         return None if low <= found <= high else f"{place}: {_text(wanted)} expected, {found:g} came"
     return difference(wanted, found, place)
+
+
+def _window(wanted: object) -> tuple[float, float] | None:
+    """Return from when to when a time matches; None for what is neither a time nor a range."""
+    match wanted:
+        case [int() | float() as low, int() | float() as high]:
+            return low, high
+        case int() | float():
+            return wanted - _ALIKE_S, wanted + _ALIKE_S
+        case _:
+            return None
 
 
 def _is_number(value: object) -> bool:

@@ -39,6 +39,7 @@ def test_a_pattern_is_part_of_what_it_matches(pattern, value):
         ({"a": "1"}, {"a": 1}, 'a: "1" expected, 1 came'),
         ({"on": "pub"}, {"on": "public/main"}, 'on: "pub" expected, "public/main" came'),
         ({"t": 10}, {"t": 10.6}, "t: 10 expected, 10.6 came"),
+        ({"t": ["a", 1]}, {"t": 10.6}, 't: ["a", 1] expected, 10.6 came'),
     ],
 )
 def test_a_difference_names_its_place(pattern, value, text):
