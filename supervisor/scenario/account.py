@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from ipc.board import ACCOUNT_SESSION, Board
@@ -14,7 +15,7 @@ from supervisor.scenario.public import message_of
 from supervisor.scenario.rest import Course, Desk
 from supervisor.scenario.seen import Feed, Report
 from workers.accounts import account_side
-from workers.accounts.account import Login, Snapshot
+from workers.accounts.account import Login, Snapshot, Steps
 from workers.accounts.end import End, end_of
 from workers.accounts.runner import MarketLookup
 from workers.accounts.secrets import Secrets
@@ -99,8 +100,12 @@ class AccountPart:
         if not self._is_asked_for:
             self._open(Login(""))
             return
-        course = self._side.login(self._secrets, self._venue.ws_url, self._markets, self._clock.wall())
-        Course(course, self._desk, "login", self._open, self._failed).begin()
+        Course(self._log_in(), self._desk, "login", self._open, partial(self._failed, "login")).begin()
+
+    def _log_in(self) -> Steps[Login]:
+        """Log in; credentials that are none are a failure of the course, not of who begins it."""
+        url = self._venue.ws_url
+        return (yield from self._side.login(self._secrets, url, self._markets, self._clock.wall()))
 
     def _open(self, login: Login) -> None:
         self._login = login
@@ -152,7 +157,9 @@ class AccountPart:
         since_ms = (now_ns - _SINCE_NS) // 1_000_000
         steps = self._side.snapshot(self._login, self._secrets, self._markets, self._alias, since_ms, now_ns)
         asked_at = self._statement.asked()
-        self._look = Course(steps, self._desk, "account", lambda told: self._answered(told, asked_at), self._failed)
+        self._look = Course(
+            steps, self._desk, "account", lambda told: self._answered(told, asked_at), partial(self._failed, "account")
+        )
         self._look.begin()
 
     def answer(self, answers: Mapping[str, bytes]) -> None:
@@ -168,10 +175,10 @@ class AccountPart:
         self._statement.tell(StreamState.LIVE, None, None)
         self._report.add(on="rest", answered="account", **({} if is_whole else {"overtaken": True}))
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, what: str, error: Exception) -> None:
         end: End = end_of(error, self._side.secrets)
         advice = {"advice": 'name them: "account": {"credentials": {…}}'} if isinstance(error, ConfigError) else {}
-        self._report.add(on="rest", failed="account", reason=end.reason, text=end.text, **advice)
+        self._report.add(on="rest", failed=what, reason=end.reason, text=end.text, **advice)
 
 
 class _Wishes:

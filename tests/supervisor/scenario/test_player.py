@@ -364,6 +364,14 @@ def test_credentials_that_are_missing_or_unknown_are_named(playing):
         playing(venue="aster", listings=listings, account={"credentials": {"ASTER_API_KEY_COMMAND": "id"}})
 
 
+def test_credentials_that_are_none_are_refused_as_in_a_worker(playing):
+    account = {"credentials": {"HL_VAULT_ADDRESS": "0x12"}}
+    playing({"on": "account", "open": True}, venue="hyperliquid", listings=None, account=account)
+    (failed,) = [line for line in playing.lines if "failed" in line]
+    assert (failed["failed"], failed["reason"]) == ("login", "auth_failed")
+    assert "is no address" in failed["text"]
+
+
 def test_the_environments_credentials_are_not_used(playing, monkeypatch):
     monkeypatch.setenv("HL_VAULT_ADDRESS", "0x" + "99" * 20)
     playing({"on": "account", "open": True}, venue="hyperliquid", listings=None)
