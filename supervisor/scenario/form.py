@@ -43,7 +43,7 @@ _NOWHERE: Final = frozenset({"wait", "now", "expect"})
 _REST: Final = frozenset({"ask", "answer", "answers", "refuse"})
 _SOCKET: Final = frozenset({"open", "close", "frame", "text", "base64", "book"})
 _ADVICE: Final = "the format is described in docs/scenarios.md"
-#: Shorter would be played for ever.
+#: Shorter intervals would take too long to play.
 _LEAST_EVERY_S: Final = 0.001
 
 
