@@ -234,6 +234,16 @@ class Board:
         return board
 
     @classmethod
+    def in_memory(cls) -> Board:
+        """Make an empty board that no other process can attach to."""
+        file = os.memfd_create("board", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(file, _BYTES)
+            return cls(file, writable=True)
+        finally:
+            os.close(file)
+
+    @classmethod
     def attach(cls, path: Path, *, writable: bool = False) -> Board:
         """Map an existing board.
 

@@ -34,6 +34,7 @@ _VERBS: Final = {
     "convert": ("supervisor.verbs.journal", "Turn journals into Parquet."),
     "replay": ("supervisor.verbs.journal", "Publish journals again, in another run directory."),
     "fixture": ("supervisor.verbs.fixture", "Recordings of raw frames, to be played instead of a venue."),
+    "scenario": ("supervisor.verbs.scenario", "Play what happens to a venue's connections from a file."),
     "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
     "check": ("supervisor.verbs.check", "Look whether a system could run here."),
     "config": ("supervisor.verbs.configure", "Show or validate the configuration."),

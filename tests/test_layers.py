@@ -54,6 +54,7 @@ PURE = {
     "supervisor/machine.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
     "supervisor/verdicts.py": {"os", "time", "signal", "ipc.log"},
     "ipc/mirror.py": {"zmq", "time", "socket"},
+    "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 
 

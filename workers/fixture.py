@@ -27,7 +27,7 @@ from workers.actions import Publication
 from workers.session import Session, cause_after
 from workers.venues.venue import Listing, Venue, answered
 
-__all__ = ["Fixture", "Player", "load"]
+__all__ = ["Fixture", "Player", "Stage", "load"]
 
 log = get_log(__name__)
 
@@ -77,71 +77,40 @@ def _read(path: Path) -> Iterator[tuple[int, RawHeader | RawRecord]]:
                 log.warning("fixture.line_skipped", path=str(path), line=number, error=error.what)
 
 
-class Player:
-    """Plays a fixture into the sessions of a venue.
+class Stage:
+    """The sessions of a venue, without sockets: they are told what happened to them, and that time passes.
 
     Args:
         venue: The venue.
-        fixture: The recording.
         sessions: The brains, by name.
         publish: Takes what a session publishes, and whether a frame caused it, which stamps freshness; within a turn.
         settle: Takes what waits in a session's ``todo``; behind the turn.
         turn: Gives a turn, in which the sessions change their books: nobody is to see a book ahead of its topic.
-        is_paced: Whether the recorded timing is kept; if not, the end of the recording is taken for now.
-        stop: Asked before every record.
     """
 
     def __init__(
         self,
         venue: Venue,
-        fixture: Fixture,
         sessions: Sequence[Session],
         publish: Callable[[Session, list[Publication], bool], None],
         settle: Callable[[Session], None],
-        *,
         turn: Callable[[], AbstractContextManager[object]],
-        is_paced: bool,
-        stop: Callable[[], bool],
     ) -> None:
+        #: Names of the sessions whose connection is open.
+        self.open: set[str] = set()
         self._venue = venue
-        self._fixture = fixture
         self._sessions = {session.connection.name: session for session in sessions}
         self._publish = publish
         self._settle = settle
         self._turn = turn
-        self._is_paced = is_paced
-        self._stop = stop
-        self._open: set[str] = set()
         #: What the next connection of a session is for, by the end of its last one.
         self._causes: dict[str, Cause] = {}
 
-    def run(self) -> int:
-        """Play to the end, or until told to stop; how many records were played."""
-        first_ns, last_ns = self._fixture.records[0].mono_ns, self._fixture.records[-1].mono_ns
-        now_ns = time.monotonic_ns()
-        # Of what is recorded only the distances matter: it begins now or, played at once, has just come to its end.
-        shift_ns = now_ns - first_ns if self._is_paced else max(now_ns - last_ns, 1 - first_ns)
-        now_ns = first_ns + shift_ns
-        played = 0
-        for mono_ns, together in groupby(self._fixture.records, key=lambda record: record.mono_ns):
-            while now_ns + _TICK_NS < mono_ns + shift_ns:
-                now_ns += _TICK_NS
-                if self._wait(now_ns):
-                    return played
-                self._step((), now_ns)
-            now_ns = mono_ns + shift_ns
-            if self._wait(now_ns):
-                return played
-            played += self._step(together, now_ns)
-        return played
+    def join(self, name: str, now_ns: int) -> None:
+        """Take a connection for one that has been open for a while: its history of trades is over."""
+        self._join(self._sessions[name], now_ns)
 
-    def _wait(self, due_ns: int) -> bool:
-        """Keep the recorded timing, if that is asked for; whether to stop."""
-        while self._is_paced and not self._stop() and (left_ns := due_ns - time.monotonic_ns()) > 0:
-            time.sleep(min(left_ns / _NS, 0.1))
-        return self._stop()
-
-    def _step(self, records: Iterable[RawRecord], now_ns: int) -> int:
+    def step(self, records: Iterable[RawRecord], now_ns: int) -> int:
         """What happened at one time, which is what one read of a socket gave, and then the time itself."""
         played = 0
         with self._turn():
@@ -151,7 +120,7 @@ class Player:
                     self._play(session, record, now_ns)
                     played += 1
             for name, session in self._sessions.items():
-                if name in self._open:
+                if name in self.open:
                     self._publish(session, session.tick(now_ns), False)
         for session in self._sessions.values():
             if session.todo:
@@ -159,7 +128,7 @@ class Player:
         return played
 
     def _play(self, session: Session, record: RawRecord, now_ns: int) -> None:
-        if record.kind in {"in", "rest", "book"} and record.session not in self._open:
+        if record.kind in {"in", "rest", "book"} and record.session not in self.open:
             self._join(session, now_ns)
         match record.kind:
             case "open":
@@ -180,7 +149,7 @@ class Player:
         name = session.connection.name
         session.connecting(now_ns)
         session.opened(now_ns, self._causes.get(name, "subscribe"))
-        self._open.add(name)
+        self.open.add(name)
 
     def _join(self, session: Session, now_ns: int) -> None:
         """The recording begins when the connection is open already, and its history of trades is over."""
@@ -206,8 +175,8 @@ class Player:
 
     def _close(self, session: Session, reason: Reason, now_ns: int) -> None:
         name = session.connection.name
-        if name in self._open:
-            self._open.discard(name)
+        if name in self.open:
+            self.open.discard(name)
             self._causes[name] = cause_after(reason)
             self._publish(session, session.closed(reason, now_ns), False)
 
@@ -226,6 +195,49 @@ class Player:
         except DecodeError:
             return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
         return session.fetched(route, purpose, book, None, now_ns)
+
+
+class Player:
+    """Plays a fixture into the sessions of a venue.
+
+    Args:
+        fixture: The recording.
+        stage: The sessions.
+        is_paced: Whether the recorded timing is kept; if not, the end of the recording is taken for now.
+        stop: Asked before every record.
+    """
+
+    def __init__(self, fixture: Fixture, stage: Stage, *, is_paced: bool, stop: Callable[[], bool]) -> None:
+        self._fixture = fixture
+        self._stage = stage
+        self._is_paced = is_paced
+        self._stop = stop
+
+    def run(self) -> int:
+        """Play to the end, or until told to stop; how many records were played."""
+        first_ns, last_ns = self._fixture.records[0].mono_ns, self._fixture.records[-1].mono_ns
+        now_ns = time.monotonic_ns()
+        # Of what is recorded only the distances matter: it begins now or, played at once, has just come to its end.
+        shift_ns = now_ns - first_ns if self._is_paced else max(now_ns - last_ns, 1 - first_ns)
+        now_ns = first_ns + shift_ns
+        played = 0
+        for mono_ns, together in groupby(self._fixture.records, key=lambda record: record.mono_ns):
+            while now_ns + _TICK_NS < mono_ns + shift_ns:
+                now_ns += _TICK_NS
+                if self._wait(now_ns):
+                    return played
+                self._stage.step((), now_ns)
+            now_ns = mono_ns + shift_ns
+            if self._wait(now_ns):
+                return played
+            played += self._stage.step(together, now_ns)
+        return played
+
+    def _wait(self, due_ns: int) -> bool:
+        """Keep the recorded timing, if that is asked for; whether to stop."""
+        while self._is_paced and not self._stop() and (left_ns := due_ns - time.monotonic_ns()) > 0:
+            time.sleep(min(left_ns / _NS, 0.1))
+        return self._stop()
 
 
 def _reason(text: str | None) -> Reason:

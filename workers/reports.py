@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Final
 
@@ -33,16 +33,18 @@ _TOLD: Final = {
 class Reporter:
     """Publishes ``status`` events; one for many markets of a stream that change alike."""
 
-    def __init__(self, venue: str, board: Board, publisher: Publisher) -> None:
+    def __init__(self, venue: str, board: Board, publisher: Publisher, clock: Callable[[], int] | None = None) -> None:
         self._venue = venue
         self._words = board.words
         self._publisher = publisher
         self._feed = publisher.topic(Topic("status", venue, ""))
         self._pid = os.getpid()
+        #: Monotonic, ns.
+        self._clock = clock or time.monotonic_ns
 
     def changed(self, changes: Iterable[Changed], *, attempt: int, backoff_s: float | None) -> None:
         """Routes have other states; not within a turn."""
-        now = time.monotonic_ns()
+        now = self._clock()
         last = {change.route: change for change in changes}
         for change in last.values():
             self._mark(change.route, now)
@@ -93,7 +95,7 @@ class Reporter:
             self._venue, symbol, None, None, stream, state, previous, reason, attempt, backoff_s, self._pid, ages_ms
         )
         event.recv_ns = time.time_ns()
-        event.recv_mono_ns = time.monotonic_ns()
+        event.recv_mono_ns = self._clock()
         symbols: frozenset[str | None] = frozenset(ages_ms) or frozenset({symbol})
         for key in [key for key in self._feed.latest if key[0] is stream and key[1] <= symbols]:  # type: ignore[index]
             del self._feed.latest[key]

@@ -33,7 +33,7 @@ from workers.accounts.runner import SESSION_NAMES, AccountRunner
 from workers.actions import Fetch, Publication
 from workers.budget import Bucket
 from workers.connection import Connection
-from workers.fixture import Player
+from workers.fixture import Player, Stage
 from workers.fixture import load as load_fixture
 from workers.intervals import FundingIntervals
 from workers.lanes import FetchLane, PollLane
@@ -192,16 +192,14 @@ class Worker:
             now = time.monotonic_ns() if is_caused else 0
             by_session[session].publish(publications, now, time.time_ns())
 
-        player = Player(
+        stage = Stage(
             self._venue,
-            fixture,
             list(by_session),
             publish,
             lambda session: by_session[session].report(),
-            turn=lambda: self._publisher.turn,
-            is_paced=self._settings.is_paced,
-            stop=self._stop.is_set,
+            lambda: self._publisher.turn,
         )
+        player = Player(fixture, stage, is_paced=self._settings.is_paced, stop=self._stop.is_set)
 
         def play() -> None:
             # Subscribers that are there already get in before the first event.

@@ -14,7 +14,7 @@ from ipc.topics import topic_of
 from supervisor.journal.blackbox import RawRecording
 from workers import markets
 from workers.actions import Publication
-from workers.fixture import Fixture, Player
+from workers.fixture import Fixture, Player, Stage
 from workers.recovery import Policy
 from workers.session import Session
 from workers.venues import VENUES
@@ -59,16 +59,8 @@ def rehearse(recording: RawRecording, bases: Sequence[str] | None = None) -> lis
 
     records = tuple(sorted(recording.records, key=lambda record: record.mono_ns))
     fixture = Fixture(tuple(listings), header.options, records)
-    Player(
-        venue,
-        fixture,
-        sessions,
-        publish,
-        _nobody_does_it,
-        turn=nullcontext,
-        is_paced=False,
-        stop=lambda: False,
-    ).run()
+    stage = Stage(venue, sessions, publish, _nobody_does_it, nullcontext)
+    Player(fixture, stage, is_paced=False, stop=lambda: False).run()
     return said
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ipc.errors import UsageError
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
@@ -30,16 +31,51 @@ def fixture() -> None:
 
 @fixture.command("from-blackbox")
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the fixture goes.")
-def from_blackbox(path: Path, out: Path) -> int:
-    """Turn a saved black box into a fixture, in DIR/<venue>."""
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Where the fixture goes.")
+@click.option(
+    "--scenario",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Make a scenario of it instead, without private values.",
+)
+def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
+    """Turn a saved black box into a fixture, in DIR/<venue>, or into a scenario.
+
+    A scenario is one file that can be attached to a bug report: addresses of connections are left out, and
+    credentials, signatures, listen keys and account ids have stand-ins. FILE may be a raw recording of one venue, too.
+    """
+    if (out is None) is (scenario is None):
+        raise UsageError("say either where", where="--out, --scenario", advice="--out DIR, or --scenario FILE")
+    if scenario is not None:
+        return _to_scenario(path, scenario)
     from supervisor.journal.blackbox import read_blackbox, write_fixture
 
     recording = read_blackbox(path)
-    directory = write_fixture(recording, out)
+    directory = write_fixture(recording, Path(str(out)))
     venue = recording.header.venue
     click.echo(f"{len(recording.records):,} records of {venue} in {directory}; play them with")
     click.echo(f"  {_variable(venue)}={directory} paraphina-supervisor start --venues {venue}")
+    return 0
+
+
+def _to_scenario(path: Path, out: Path) -> int:
+    import os
+
+    from supervisor.journal.blackbox import read_recordings
+    from supervisor.scenario.recorded import scenario_of
+
+    recordings = read_recordings(path)
+    if len(recordings) > 1:
+        raise UsageError("recordings of several venues", where=str(path), advice="a scenario is of one; name its file")
+    text = scenario_of(recordings[0], os.environ)
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError("there is a file already", where=str(out), advice="name another") from None
+    click.echo(f"{len(recordings[0].records):,} records of {recordings[0].header.venue} in {out}; play them with")
+    click.echo(f"  paraphina-supervisor scenario {out}")
+    click.echo("Look through it before you show it to others.")
     return 0
 
 
@@ -84,7 +120,6 @@ def _describe(recording: RawRecording) -> dict[str, Any]:
 
 def _played(recording: RawRecording) -> dict[str, Any]:
     """What it gives: events by channel, and of each market's book how often it is whole, changed and lost."""
-    from ipc.errors import UsageError
     from ipc.events import BookDelta, BookSnapshot, Gap
     from ipc.topics import Topic
     from supervisor.journal.rehearsal import rehearse

@@ -13,7 +13,7 @@ from ipc.health import Reason, Stream, StreamState
 from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
 from workers.actions import Changed
-from workers.fixture import Fixture, Player, load
+from workers.fixture import Fixture, Player, Stage, load
 from workers.recovery import Policy
 from workers.session import Session
 from workers.venues.venue import Continuity, Listing, Resync, Rule
@@ -101,16 +101,9 @@ class Stand:
         plan = venue.connections(listings, "ws://x", {})[0]
         policy = Policy(stale_ns=10 * NS, ping_ns=20 * NS, pong_ns=10 * NS)
         self.session = Session(venue, plan, listings, policy)
-        self.player = Player(
-            venue,
-            Fixture(tuple(listings), {}, records),
-            [self.session],
-            self._publish,
-            self._settle,
-            turn=lambda: self,
-            is_paced=is_paced,
-            stop=lambda: self.is_stopped,
-        )
+        stage = Stage(venue, [self.session], self._publish, self._settle, lambda: self)
+        fixture = Fixture(tuple(listings), {}, records)
+        self.player = Player(fixture, stage, is_paced=is_paced, stop=lambda: self.is_stopped)
 
     def _publish(self, session, publications, is_caused):
         assert session is self.session

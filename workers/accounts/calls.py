@@ -12,7 +12,7 @@ from workers.accounts.account import LoginError, Steps
 from workers.rest import RestClient, RestError
 from workers.venues.venue import Request
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "advance"]
 
 T = TypeVar("T")
 
@@ -52,20 +52,11 @@ class Caller:
             steps.close()
 
     def _step(self, steps: Steps[T], request: Request) -> Request:
-        """One call; a refusal goes into the course as well, which knows the venue's words for it."""
         try:
-            body = self._call(request)
+            answer: bytes | RestError = self._call(request)
         except RestError as error:
-            if not _is_refusal(error):
-                raise
-            try:
-                return steps.send(error.body)
-            except DecodeError:
-                pass
-            if error.reason is Reason.AUTH_FAILED:
-                raise LoginError(error.what) from error
-            raise
-        return steps.send(body)
+            answer = error
+        return advance(steps, answer)
 
     def _call(self, request: Request) -> bytes:
         """One call, when our own budget allows it: a course that was given up there would never come to its end."""
@@ -75,6 +66,29 @@ class Caller:
             except RestError as error:
                 if not _is_over_budget(error) or self._wait(error.retry_after_s or 0.0):
                     raise
+
+
+def advance(steps: Steps[T], answer: bytes | RestError) -> Request:
+    """Hand a course the answer to its last request; return its next one.
+
+    A refusal goes into the course as well, which knows the venue's words for it.
+
+    Raises:
+        StopIteration: The course is over; its value is the result.
+        LoginError: The venue refuses the credentials.
+        RestError: The call failed otherwise.
+        DecodeError: The answer is not what it should be.
+    """
+    if not isinstance(answer, RestError):
+        return steps.send(answer)
+    if _is_refusal(answer):
+        try:
+            return steps.send(answer.body)
+        except DecodeError:
+            pass
+        if answer.reason is Reason.AUTH_FAILED:
+            raise LoginError(answer.what) from answer
+    raise answer
 
 
 def _is_over_budget(error: RestError) -> bool:

@@ -31,7 +31,7 @@ from workers.settings import WorkerSettings
 from workers.venues.venue import Keepalive, Listing, Markets, Venue
 from workers.watchdog import Watched
 
-__all__ = ["SESSION_NAMES", "AccountRunner"]
+__all__ = ["SESSION_NAMES", "AccountRunner", "MarketLookup"]
 
 log = get_log(__name__)
 
@@ -45,7 +45,7 @@ _REST_SHARE: Final = 0.2
 SESSION_NAMES: Final = ("account", "account_rest")
 
 
-class _Named(Markets):
+class MarketLookup(Markets):
     """The markets that are followed; any other that the venue lists, or what its name says, can be named as well."""
 
     def __init__(self, venue: Venue, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
@@ -90,7 +90,7 @@ class AccountRunner:
         assert settings.account is not None  # noqa: S101 - whoever makes one has an account
         self._venue = venue
         self._alias = settings.account
-        self._markets = _Named(venue, (), ())
+        self._markets = MarketLookup(venue, (), ())
         run_dir = RunDir(Path(settings.run_dir))
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
@@ -142,7 +142,7 @@ class AccountRunner:
 
     def take_listings(self, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
         """These markets are followed from now on, of all that are listed."""
-        self._markets = _Named(self._venue, followed, listed)
+        self._markets = MarketLookup(self._venue, followed, listed)
 
     def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         """What is to be kept running, by name."""

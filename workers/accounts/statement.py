@@ -44,6 +44,7 @@ class Statement:
         cell: Its stream on the board.
         describe: Publish the state with its reason and text where ``status`` reads them.
         published: Remembers over restarts which fills and payments were published; None remembers nothing.
+        clock: Monotonic, ns; the system's when None.
 
     Attributes:
         invalid_rows: Number of rows of frames and answers that were left out, because they are invalid or another
@@ -58,6 +59,7 @@ class Statement:
         cell: Row,
         describe: Callable[[AccountWords], None],
         published: Published | None = None,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self.ledger = Ledger(() if published is None else published.load())
         self.invalid_rows = 0
@@ -66,6 +68,7 @@ class Statement:
         self._cell = cell
         self._describe = describe
         self._published = published
+        self._clock = clock or time.monotonic_ns
         self._feeds = {channel: publisher.topic(Topic(channel, venue, alias)) for channel in ACCOUNT_CHANNELS}
         self._status = publisher.topic(Topic("status", venue, ""))
         self._heartbeat = publisher.topic(Topic("heartbeat", venue, ""))
@@ -142,7 +145,7 @@ class Statement:
         backoff_s: float | None = None,
     ) -> None:
         """The account's stream has another state; ``says`` is the reason in words, of which secrets are blotted out."""
-        now = time.monotonic_ns()
+        now = self._clock()
         says = None if says is None else without_hidden(says)
         with self._publisher.turn:
             previous, self._state = self._state, state

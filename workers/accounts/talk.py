@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from ipc.board import Row, SessionWord
 from ipc.errors import DecodeError
@@ -13,7 +13,6 @@ from ipc.health import Reason, StreamState
 from ipc.log import get_log
 from workers.accounts.account import AccountSide, AllPositions, Expired, Leg, LoggedIn, Login
 from workers.accounts.end import End
-from workers.accounts.reconciler import Reconciler
 from workers.accounts.statement import Statement
 from workers.accounts.words import without_values
 from workers.frames import BINARY, PING, PONG
@@ -21,7 +20,7 @@ from workers.rows import InvalidRow
 from workers.transport import Transport
 from workers.venues.venue import Markets, Ping, Pong, Refused
 
-__all__ = ["Talk"]
+__all__ = ["LoginListener", "Talk"]
 
 log = get_log(__name__)
 
@@ -29,6 +28,19 @@ _NS: Final = 1_000_000_000
 _CONFIRM_NS: Final = 10 * _NS
 #: Malformed frames in a row that end a connection.
 _MALFORMED: Final = 5
+
+
+class LoginListener(Protocol):
+    """What a connection tells whoever asks REST for the whole account."""
+
+    def logged_in(self, login: Login) -> None:
+        """Take note of a login that the venue accepted."""
+
+    def ask(self) -> None:
+        """Take note that something may have been missed."""
+
+    def ask_later(self) -> None:
+        """Take note that REST may tell what a row could not say."""
 
 
 class Talk:
@@ -54,7 +66,7 @@ class Talk:
         transport: Transport,
         login: Login,
         statement: Statement,
-        reconciler: Reconciler,
+        reconciler: LoginListener,
         row: Row,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:

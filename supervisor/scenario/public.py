@@ -1,0 +1,322 @@
+"""The public side of a scenario: a venue's sessions, its REST answers, and the feed that comes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from ipc.board import MARKETS, Board
+from ipc.errors import DecodeError, UsageError
+from ipc.events import Event, Funding, Heartbeat, Mark
+from ipc.health import Reason, Stream
+from ipc.raw import RawRecord
+from ipc.topics import Topic
+from supervisor.scenario.clock import NS, Clock
+from supervisor.scenario.form import Scenario
+from supervisor.scenario.rest import Answer, Desk
+from supervisor.scenario.seen import Feed, Report
+from workers import markets
+from workers.actions import Changed, Close, Fetch, Note, Publication, Send, SendPing
+from workers.fixture import Stage
+from workers.recovery import Policy
+from workers.reports import Reporter
+from workers.rest import RestError
+from workers.routes import Route
+from workers.rows import InvalidRow, split_rows
+from workers.session import Session
+from workers.venues.venue import Connection, Listing, Venue, answered
+from workers.worker import heartbeat_book
+
+__all__ = ["Public", "message_of"]
+
+_BEAT_NS: Final = NS
+
+
+class Public:
+    """A venue's public connections. They are made when its markets are known.
+
+    Args:
+        venue: The venue.
+        options: Its options.
+        scenario: The file, for its settings.
+        clock: The scenario's.
+        feed: Takes the events.
+        report: Takes what is sent, and what is noted.
+        desk: Takes requests for books.
+        board: Of this scenario alone.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        options: Mapping[str, str],
+        scenario: Scenario,
+        clock: Clock,
+        feed: Feed,
+        report: Report,
+        desk: Desk,
+        board: Board,
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self.listed: tuple[Listing, ...] = ()
+        self._venue = venue
+        self._options = options
+        self._scenario = scenario
+        self._clock = clock
+        self._feed = feed
+        self._report = report
+        self._desk = desk
+        self._board = board
+        self._reporter = Reporter(venue.name, board, feed, clock.mono)
+        self._stage = self._make_stage()
+        self._closing: list[tuple[Session, Close]] = []
+        self._heartbeat = feed.topic(Topic("heartbeat", venue.name, ""))
+        self._beat_ns = clock.mono()
+
+    # --- markets ----------------------------------------------------------------------------------------------------
+
+    def list_markets(self, listings: Sequence[Listing]) -> None:
+        """Take the venue's list: the first one makes the connections, later ones say what changed.
+
+        Raises:
+            UsageError: There are more markets than a worker follows.
+        """
+        self.listed = tuple(listings)
+        bases = self._scenario.markets or [str(one.base) for one in listings if one.base is not None]
+        resolved = markets.resolve(listings, bases)
+        for base, reason in resolved.missing.items():
+            self._report.add(note="market.missing", base=base, reason=reason)
+        if len(resolved.listings) > MARKETS:
+            what = f"{len(resolved.listings)} markets, and a worker follows {MARKETS}"
+            raise UsageError(what, where=self._scenario.path, advice='name some: "markets": ["BTC"]')
+        self._publish_instruments(resolved.listings)
+        if not self.sessions:
+            self._connect(resolved.listings)
+            return
+        symbols = {route.symbol for session in self.sessions.values() for route in session.routes}
+        known = [one for one in resolved.listings if str(one.symbol) in symbols]
+        if len(known) == len(symbols):
+            for session in self.sessions.values():
+                session.relist(known)
+
+    def _publish_instruments(self, listings: Iterable[Listing]) -> None:
+        name = self._venue.name
+        for listing in listings:
+            feed = self._feed.topic(Topic("instrument", name, str(listing.symbol)))
+            with self._feed.turn:
+                self._feed.send_latest(feed, "instrument", listing.instrument(name))
+
+    def _connect(self, listings: tuple[Listing, ...]) -> None:
+        settings, keepalive = self._scenario.settings, self._venue.keepalive
+        policy = Policy(
+            stale_ns=int(settings.stale_s * NS),
+            ping_ns=int((settings.ping_s or keepalive.interval_s) * NS),
+            pong_ns=int(keepalive.pong_within_s * NS),
+            venue_flows=lambda _now: settings.flows,
+        )
+        plans: tuple[Connection, ...] = ()
+        if listings:
+            plans = self._venue.connections(listings, self._venue.ws_url, self._options)
+        self.sessions = {plan.name: Session(self._venue, plan, listings, policy) for plan in plans}
+        places = {str(listing.symbol): place for place, listing in enumerate(listings)}
+        for session in self.sessions.values():
+            for route in session.routes:
+                route.at = self._board.cell(0, places[route.symbol], route.stream).at
+                route.feed = self._feed.topic(Topic(route.stream, self._venue.name, route.symbol))
+        self._stage = self._make_stage()
+
+    def _make_stage(self) -> Stage:
+        sessions = list(self.sessions.values())
+        return Stage(self._venue, sessions, self._publish, self._settle, lambda: self._feed.turn)
+
+    # --- what happens -----------------------------------------------------------------------------------------------
+
+    def play(self, *records: RawRecord) -> None:
+        """Have something happen to sessions, all at one time."""
+        self._stage.step(records, self._clock.mono())
+        while self._closing:
+            session, wish = self._closing.pop(0)
+            name = session.connection.name
+            if name in self._stage.open:
+                self._report.add(on=f"public/{name}", close=wish.reason, text=wish.text)
+                self._stage.step([self._record("close", name, wish.reason)], self._clock.mono())
+
+    def is_open(self, name: str) -> bool:
+        """Whether a connection is open."""
+        return name in self._stage.open
+
+    def open(self, name: str, *, is_midway: bool = False) -> None:
+        """Open a connection; ``is_midway`` when it has been open for a while, and its history is over."""
+        self._report.add(on=f"public/{name}", open=True)
+        if is_midway:
+            self._stage.join(name, self._clock.mono())
+            self.play()
+        else:
+            self.play(self._record("open", name))
+
+    def close(self, name: str, reason: Reason) -> None:
+        """End a connection, as the venue or the network does."""
+        self.play(self._record("close", name, reason))
+
+    def tick(self) -> None:
+        """Time passed."""
+        self.play()
+        if self._clock.mono() >= self._beat_ns:
+            self._beat_ns += _BEAT_NS
+            self._beat()
+
+    def recorded(self, symbol: str, purpose: str, answer: Answer) -> None:
+        """Give a recorded answer for a book, asked for or not.
+
+        Raises:
+            UsageError: No connection carries the book.
+        """
+        name = next(
+            (key for key, one in self.sessions.items() if any(r.symbol == symbol for r in one.book_routes)), None
+        )
+        if name is None:
+            raise UsageError(f"no book of {symbol!r} is followed", advice='say "to": "book BTC-PERP"')
+        self._desk.forget("book", symbol)
+        is_failed = isinstance(answer, RestError)
+        record = self._record(
+            "rest",
+            name,
+            "" if isinstance(answer, RestError) else answer.decode("utf-8", "replace"),
+            symbol=symbol,
+            purpose=purpose,
+            reason=str(answer.reason) if isinstance(answer, RestError) else None,
+        )
+        self._report.add(on="rest", answered=f"book {symbol} {purpose}", **({"failed": True} if is_failed else {}))
+        self.play(record)
+
+    def list_answered(self, bodies: Sequence[bytes]) -> None:
+        """Take the venue's answers to the requests for its list."""
+        try:
+            listings, invalid = split_rows(answered(self._venue.parse_listings, bodies))
+        except DecodeError as error:
+            self._report.add(note="markets.unresolved", error=error.what)
+            return
+        self._report_invalid(invalid)
+        self.list_markets(listings)
+
+    def poll(self, name: str, answer: Answer) -> None:
+        """Make a poll, and take its answer.
+
+        Raises:
+            UsageError: The venue has no such poll.
+        """
+        listings = {route.symbol: route.listing for one in self.sessions.values() for route in one.routes}
+        polls = {poll.name: poll for poll in self._venue.polls(tuple(listings.values()))}
+        poll = polls.get(name) or next((one for one in polls.values() if str(one.stream) == name), None)
+        if poll is None:
+            raise UsageError(f"no poll {name!r}", advice=f"say one of: {', '.join(f'poll {one}' for one in polls)}")
+        self._desk.show(poll.request(self._clock.wall() // 1_000_000), "poll", poll.name)
+        if isinstance(answer, RestError):
+            self._report.add(note="poll.failed", poll=poll.name, reason=answer.reason)
+            return
+        try:
+            events, invalid = split_rows(answered(poll.parse, answer))
+        except DecodeError as error:
+            self._report.add(note="poll.failed", poll=poll.name, reason=Reason.PARSE_ERRORS, error=error.what)
+            return
+        self._report_invalid(invalid)
+        self._publish_polled(events)
+
+    def _report_invalid(self, rows: Iterable[InvalidRow]) -> None:
+        for row in rows:
+            self._report.add(note="rest.invalid_row", what=row.what, error=row.error)
+
+    def resend(self, topics: Iterable[str]) -> None:
+        """Answer a consumer that asks for whole books."""
+        wanted = set(topics)
+        for session in self.sessions.values():
+            for route in session.book_routes:
+                if route.feed.name.decode() in wanted and (book := session.refresh(route)) is not None:
+                    with self._feed.turn:
+                        self._feed.send(route.feed, book)
+
+    # --- what the sessions want -------------------------------------------------------------------------------------
+
+    def _publish(self, _session: Session, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
+        for route, event in publications:
+            if event is not None:
+                self._feed.send(route.feed, event)
+
+    def _settle(self, session: Session) -> None:
+        on = f"public/{session.connection.name}"
+        todo = session.todo.take()
+        self._reporter.changed([one for one in todo if isinstance(one, Changed)], attempt=1, backoff_s=None)
+        for action in todo:
+            match action:
+                case Send(message):
+                    self._report.add(on=on, send=message_of(message))
+                    if message == self._venue.keepalive.ping:
+                        self._pong(session)
+                case SendPing():
+                    self._report.add(on=on, send="(ping)")
+                    self._pong(session)
+                case Close():
+                    self._closing.append((session, action))
+                case Fetch(route, purpose):
+                    self._fetch(session, route, purpose)
+                case Note(event, fields):
+                    self._report.add(note=event, on=on, **fields)
+                case _:
+                    pass
+
+    def _pong(self, session: Session) -> None:
+        if self._scenario.settings.pongs:
+            session.ponged()
+
+    def _fetch(self, session: Session, route: Route, purpose: str) -> None:
+        words = self._desk.show(self._venue.book_request(route.listing), "book", route.symbol, purpose)
+
+        def take(answer: Answer) -> None:
+            if self.is_open(session.connection.name):
+                self.recorded(route.symbol, purpose, answer)
+
+        self._desk.wait(words, take)
+
+    # --- the feed ---------------------------------------------------------------------------------------------------
+
+    def _publish_polled(self, events: Iterable[Event]) -> None:
+        for event in events:
+            is_mark = isinstance(event, Mark)
+            feed = self._feed.topic(Topic("mark" if is_mark else "funding", self._venue.name, str(event.symbol)))
+            event.flags = ("rest",)
+            if isinstance(event, Funding):
+                event.polled_ns = self._clock.wall()
+            with self._feed.turn:
+                self._feed.send_latest(feed, "rest" if is_mark else getattr(event, "phase", ""), event)
+
+    def _beat(self) -> None:
+        now = self._clock.mono()
+        routes = [route for one in self.sessions.values() for route in one.book_routes if route.stream is Stream.BOOK]
+        with self._feed.turn:
+            books = {route.symbol: heartbeat_book(route, now, _checksum(route)) for route in routes}
+            beat = Heartbeat(self._venue.name, None, None, None, self._feed.last_seqs(), books, 0, 0)
+            self._feed.send(self._heartbeat, beat)
+
+    def _record(self, kind: str, session: str, text: str = "", **more: str | None) -> RawRecord:
+        return RawRecord(
+            kind=kind,  # type: ignore[arg-type]
+            session=session,
+            mono_ns=self._clock.mono(),
+            wall_ns=self._clock.wall(),
+            text=text,
+            **more,
+        )
+
+
+def message_of(message: bytes) -> object:
+    """Return a message as JSON when it is some, else as text."""
+    try:
+        return msgspec.json.decode(message)
+    except ValueError:
+        return message.decode("utf-8", "replace")
+
+
+def _checksum(route: Route) -> int | None:
+    return route.keeper.crc32_top10() if route.keeper is not None and route.is_trusted else None

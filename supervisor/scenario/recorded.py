@@ -1,0 +1,148 @@
+"""Scenarios of what was recorded: a black box or a raw recording becomes a file that can be shown to others.
+
+Only what the venue sent and REST answered is taken over: what the worker sent it sends again when the file is played.
+Addresses of connections are left out, and private values have stand-ins (:mod:`supervisor.scenario.hiding`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from ipc.errors import UsageError
+from ipc.health import Reason
+from ipc.raw import RawRecord
+from supervisor.journal.blackbox import RawRecording
+from supervisor.scenario.clock import NS
+from supervisor.scenario.hiding import Hiding
+from workers.accounts.secrets import environment_names
+from workers.venues import VENUES
+from workers.venues.venue import Listing
+
+__all__ = ["scenario_of"]
+
+_LISTING_FIELDS: Final = frozenset(Listing.__dataclass_fields__) - {"symbol"}
+_REASONS: Final = frozenset(Reason)
+_PURPOSES: Final = frozenset({"bridge", "soft", "compare"})
+#: What an account does is nobody else's business: its sessions are never recorded, and never taken over.
+_ACCOUNT: Final = "account"
+#: A shorter value of the environment is no credential, and would tear holes into everything.
+_MIN_SECRET: Final = 6
+
+
+def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
+    """Return the content of a scenario file that plays a recording, one step a line.
+
+    Args:
+        recording: It names its markets.
+        environ: The environment: credentials in it are taken out wherever they are.
+
+    Raises:
+        UsageError: It does not name its markets, or its venue is not known.
+    """
+    header = recording.header
+    venue = VENUES.get(header.venue)
+    if venue is None or not header.listings or not recording.records:
+        what = "nothing recorded" if header.listings else "it does not name its markets"
+        raise UsageError(f"it cannot become a scenario: {what}", where=header.venue)
+    hiding = Hiding(_secrets(environ))
+    records = sorted(recording.records, key=lambda record: record.mono_ns)
+    head = {
+        "scenario": 1,
+        "about": f"Recorded from {header.venue}, {header.reason}, version {header.version or 'unknown'}.",
+        "venue": header.venue,
+        "now": _iso(records[0].wall_ns),
+        "options": {key: value for key, value in header.options.items() if value in venue.options.get(key, ())},
+        "listings": [{key: row[key] for key in row if key in _LISTING_FIELDS} for row in header.listings],
+    }
+    # Twice: what is private is known by its name in one place, and may be nameless in a place before it.
+    for _ in range(2):
+        steps = list(_steps(records, hiding))
+    lines = [f"{json.dumps(key)}: {hiding.text(json.dumps(value, ensure_ascii=False))}" for key, value in head.items()]
+    return "{\n" + ",\n".join(lines) + ',\n"steps": [\n' + ",\n".join(steps) + "\n]}\n"
+
+
+def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
+    for name in environment_names():
+        value = environ.get(name, "")
+        if len(value) >= _MIN_SECRET:
+            yield value
+
+
+def _iso(wall_ns: int) -> str | int:
+    return datetime.fromtimestamp(wall_ns / NS, UTC).isoformat(timespec="microseconds") if wall_ns > 0 else 0
+
+
+def _steps(records: Sequence[RawRecord], hiding: Hiding) -> Iterator[str]:
+    opened: set[str] = set()
+    first_ns = records[0].mono_ns
+    for record in records:
+        if _ACCOUNT in record.session.lower():
+            continue
+        at = {"at": round((record.mono_ns - first_ns) / NS, 9)}
+        on = f"public/{record.session}"
+        if record.kind not in {"open", "close", "out"} and record.session not in opened:
+            yield _line({**at, "on": on, "open": "midway"})
+        opened.add(record.session)
+        for step, raw in _step(record, on, hiding):
+            yield _line({**at, **step}, raw)
+
+
+def _step(record: RawRecord, on: str, hiding: Hiding) -> Iterable[tuple[dict[str, Any], dict[str, str]]]:
+    """Return what a record becomes: its step, and members of it that are JSON already."""
+    match record.kind:
+        case "open":
+            return [({"on": on, "open": True}, {})]
+        case "close":
+            return [({"on": on, "close": _reason(record.text)}, {})]
+        case "in":
+            return [_frame(record, on, hiding)]
+        case "book":
+            text = hiding.text(record.text or "")
+            return [({"on": on}, {"book": text})] if _is_json(text) else []
+        case "rest" if record.symbol and record.purpose in _PURPOSES:
+            return [_answer(record, hiding)]
+        case _:
+            return []
+
+
+def _frame(record: RawRecord, on: str, hiding: Hiding) -> tuple[dict[str, Any], dict[str, str]]:
+    if record.b64 is not None:
+        blotted = msgspec.to_builtins(hiding.binary(record.payload))  # msgspec writes bytes as base64
+        return {"on": on, "base64": blotted}, {}
+    text = hiding.text(record.text or "")
+    return ({"on": on}, {"frame": text}) if _is_json(text) else ({"on": on, "text": text}, {})
+
+
+def _answer(record: RawRecord, hiding: Hiding) -> tuple[dict[str, Any], dict[str, str]]:
+    step = {"on": "rest", "to": f"book {record.symbol}", "purpose": record.purpose}
+    if record.reason:
+        return {**step, "refuse": {"reason": _reason(record.reason)}}, {}
+    text = hiding.text(record.text or "")
+    if _is_json(text):
+        return step, {"answer": text}
+    return {**step, "refuse": {"reason": Reason.PARSE_ERRORS}}, {}
+
+
+def _reason(text: str | None) -> str:
+    """Return a recorded reason; a recording of another version may have words of its own."""
+    return text if text in _REASONS else Reason.SERVER_CLOSE
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text.encode())
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _line(step: dict[str, Any], raw: Mapping[str, str] | None = None) -> str:
+    """Return a step as JSON; what is JSON already stays as it was written, numbers and all."""
+    head = json.dumps(step, ensure_ascii=False)
+    more = "".join(f', "{key}": {text}' for key, text in (raw or {}).items())
+    return f"{head[:-1]}{more}}}"

@@ -1,0 +1,65 @@
+"""``scenario``: a file of frames, REST answers, silence and time, played without a system and without a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from supervisor.verbs.options import json_option
+
+if TYPE_CHECKING:
+    from supervisor.scenario.player import Played
+
+__all__ = ["scenario"]
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--expect", "is_test", is_flag=True, help="Compare with the files' expectations; print what was missed.")
+@json_option
+def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
+    """Play scenario files, and print what a consumer would see and what would be sent to the venue.
+
+    A scenario is a JSON file of what happens to one venue's connections: frames, REST answers, silence and time
+    (docs/scenarios.md describes it). It is played through the session, books, account ledger and consumer of a running
+    system, on a clock of its own: nothing is connected to, and an hour takes a moment.
+
+    `fixture from-blackbox --scenario` makes a scenario of a black box.
+
+    Exit codes: 0 as expected, or nothing was compared; 1 an expectation was missed; 2 not a scenario, with the step and
+    the remedy.
+    """
+    from supervisor.scenario.form import load
+    from supervisor.scenario.player import play
+
+    loaded = [load(path) for path in files]
+    missed = 0
+    for one in loaded:
+        played = play(one)
+        missed += len(played.missed)
+        _print(one.path, played, is_test=is_test, as_json=as_json, is_alone=len(loaded) == 1)
+    return int(is_test and missed > 0)
+
+
+def _print(path: str, played: Played, *, is_test: bool, as_json: bool, is_alone: bool) -> None:
+    import json
+
+    from supervisor.scenario.text import text_of
+
+    if as_json:
+        for line in played.lines:
+            click.echo(json.dumps({"file": path, **line}, ensure_ascii=False, default=str))
+        if is_test:
+            click.echo(json.dumps({"file": path, "ok": not played.missed, "missed": played.missed}, ensure_ascii=False))
+        return
+    if is_test:
+        click.echo(f"{path}: {'as expected' if not played.missed else f'{len(played.missed)} missed'}")
+        for text in played.missed:
+            click.echo(f"  {text}")
+        return
+    if not is_alone:
+        click.echo(f"{path}:")
+    for line in played.lines:
+        click.echo(text_of(line))
