@@ -1,10 +1,12 @@
 # Two commands do everything: `make demo` and `make test`. Both install into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+PARAPHINA_FUZZ_S ?= 1800
+PARAPHINA_FUZZ_SEED ?= $(shell date +%s)
 PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
-.PHONY: demo test bench lint unit coverage integration soak soak-shadow docs clean
+.PHONY: demo test bench lint unit coverage integration soak soak-faults soak-fuzz soak-shadow soak-updates docs clean
 
 demo: .venv/installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -36,7 +38,20 @@ integration: .venv/tested
 
 # Long runs; PARAPHINA_SOAK_S says how many seconds each may take (an hour).
 soak: .venv/tested
-	$(BIN)/pytest -m soak tests/soak tests/integration/test_pipeline.py
+	$(BIN)/pytest -m soak tests/soak
+
+# An hour of random faults under the eyes of consumers who know the truth.
+soak-faults: .venv/tested
+	$(BIN)/pytest -m soak tests/soak/test_soak.py -k random_faults
+
+# A million updates a venue with random faults, and the time from a gap to a consumer; figures are printed.
+soak-updates: .venv/tested
+	$(BIN)/pytest -m soak tests/soak/test_updates.py
+
+# The fuzzer for as long as PARAPHINA_FUZZ_S says, from a seed that is shown.
+soak-fuzz: .venv/tested
+	PARAPHINA_FUZZ_S=$(PARAPHINA_FUZZ_S) PARAPHINA_FUZZ_SEED=$(PARAPHINA_FUZZ_SEED) $(BIN)/pytest tests/fuzz
+
 
 # Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
 soak-shadow: .venv/tested

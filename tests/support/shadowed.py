@@ -139,6 +139,7 @@ class ShadowRun:
             names = names or chance.sample([*SIGNALS, *drills], len(SIGNALS) + len(drills))
             name = names.pop()
             try:
+                system.fault(venue, "clear")  # some faults have no end of their own
                 if name in SIGNALS:
                     os.kill(system.pid(venue), SIGNALS[name])
                 elif name in _LASTING:
