@@ -12,7 +12,17 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localco
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["difference", "is_zero", "number", "plain", "plain_text", "rate_per_8h", "scale_rate", "shortest"]
+__all__ = [
+    "OutOfRangeError",
+    "difference",
+    "is_zero",
+    "number",
+    "plain",
+    "plain_text",
+    "rate_per_8h",
+    "scale_rate",
+    "shortest",
+]
 
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 #: Characters of a decimal text at most; the longest number of moderate size needs about sixty.
@@ -25,6 +35,10 @@ _TWELVE_PLACES: Final = Decimal("1e-12")
 _ZERO: Final = Decimal(0)
 #: Enough digits for the difference of the largest and the smallest number.
 _EXACT: Final = Context(prec=2 * _MAX_MAGNITUDE + 40)
+
+
+class OutOfRangeError(ValueError):
+    """A decimal that is larger or smaller than any price, size, rate or time can be."""
 
 
 def is_zero(text: str) -> bool:
@@ -122,11 +136,12 @@ def number(text: str) -> Decimal:
     """Return the number in a text that comes from outside.
 
     Raises:
-        ValueError: Not a decimal; or so long, large or small that it would cost memory to write out.
+        OutOfRangeError: So large or small that it would cost memory to write out.
+        ValueError: Not a decimal.
     """
     if len(text) > _MAX_LENGTH or not _DECIMAL.fullmatch(text):
         raise ValueError(f"not a decimal number: {text[:40]!r}")
     value = Decimal(text)
     if value and abs(value.adjusted()) > _MAX_MAGNITUDE:
-        raise ValueError(f"a number out of range: {text[:40]!r}")
+        raise OutOfRangeError(f"a number out of range: {text[:40]!r}")
     return value or _ZERO  # a zero may have any exponent

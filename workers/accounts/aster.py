@@ -58,6 +58,8 @@ _PAGES: Final = 50
 _LISTEN_KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
 #: States of orders that are not over.
 _ALIVE: Final = frozenset({"open", "untriggered"})
+#: The code for a symbol that is none.
+_UNKNOWN_SYMBOL: Final = -1121
 #: What error codes mean that have to do with the credentials, in our words: the venue's could repeat them.
 _REFUSALS: Final[Mapping[int | str | None, str]] = {
     -1021: "the time of the request is off: check this machine's clock",
@@ -264,6 +266,13 @@ def _reason(code: int | str | None) -> Reason:
     return Reason.RATE_LIMITED if code == -1003 else Reason.REFUSED
 
 
+def _refusal(body: bytes) -> _Error | None:
+    try:
+        return _errors.decode(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
     """The answer in ``body``.
 
@@ -271,9 +280,8 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         LoginError: It is an error of the venue's.
         DecodeError: It is neither that nor what it should be.
     """
-    try:
-        refused = _errors.decode(body)
-    except (ValueError, RecursionError):
+    refused = _refusal(body)
+    if refused is None:
         return parsed(decoder, body, what)
     if _NO_AGENT.search(refused.msg):
         raise LoginError(f"{refused.code}: {_NO_WALLET}")
@@ -284,6 +292,18 @@ def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
 def _listed(body: bytes, what: str) -> list[msgspec.Raw]:
     """Return the rows of an answer, not decoded yet; see :func:`_answered`."""
     return _answered(_raw_rows, body, what)
+
+
+def _listed_of_market(look: _Look, body: bytes, what: str) -> list[msgspec.Raw]:
+    """Return the rows of an answer about one market; none, and a report, for a market that the venue does not know.
+
+    A row named it, and that row alone is wrong: it must not cost the look at all other markets.
+    """
+    refused = _refusal(body)
+    if refused is None or refused.code != _UNKNOWN_SYMBOL:
+        return _listed(body, what)
+    look.invalid.append(InvalidRow(what, "the venue does not know the market"))
+    return []
 
 
 def _listen_key(signer: Signer) -> Steps[str]:
@@ -319,7 +339,7 @@ def _look_at_market(look: _Look, symbol: str, since_ms: int, events: list[Accoun
     """Add the fills of a market to ``events``; return its orders that are over."""
     trades = yield from _trades_since(look, symbol, since_ms)
     body = yield look.signer.request("allOrders", {"symbol": symbol, "limit": _CLOSED_ORDERS}, weight=5)
-    found = look.valid(rows_of(_listed(body, "allOrders"), OrderRow, _itself, "allOrders"))
+    found = look.valid(rows_of(_listed_of_market(look, body, "allOrders"), OrderRow, _itself, "allOrders"))
     kinds = {row.orderId: rows.fill_type(row.clientOrderId, row.type, row.status) for row in found}
     events += rows.fills(trades, kinds, look.markets, look.account)
     orders = look.valid(rows.orders(found, "allOrders", look.markets, look.account))
@@ -332,7 +352,7 @@ def _trades_since(look: _Look, symbol: str, since_ms: int) -> Steps[list[TradeRo
     start = {"startTime": since_ms}
     for _ in range(_PAGES):
         body = yield look.signer.request("userTrades", {"symbol": symbol, "limit": _FILLS, **start}, weight=5)
-        page = _listed(body, "userTrades")
+        page = _listed_of_market(look, body, "userTrades")
         found = look.valid(rows_of(page, TradeRow, _itself, "userTrades"))
         known = len(trades)
         trades |= {(row.id, row.side): row for row in found}

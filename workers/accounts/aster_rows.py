@@ -7,7 +7,7 @@ they differ.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import field
@@ -120,13 +120,17 @@ class Changes(msgspec.Struct):
     positions: list[msgspec.Raw] = field(name="P", default_factory=list)
 
 
+#: A market's name in any script, as it may go into a request.
+Symbol: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^\w{1,64}$")]
+
+
 # --- rows of answers ----------------------------------------------------------------------------------------------
 
 
 class OrderRow(msgspec.Struct):
     """An order by REST."""
 
-    symbol: str
+    symbol: Symbol
     orderId: int  # noqa: N815 - the venue's names
     side: Literal["BUY", "SELL"]
     status: str
@@ -142,7 +146,7 @@ class OrderRow(msgspec.Struct):
 class TradeRow(msgspec.Struct):
     """A fill by REST."""
 
-    symbol: str
+    symbol: Symbol
     id: int
     orderId: int  # noqa: N815
     side: Literal["BUY", "SELL"]
@@ -157,7 +161,7 @@ class TradeRow(msgspec.Struct):
 class PositionRow(msgspec.Struct):
     """A position, or a leg of one, by REST."""
 
-    symbol: str
+    symbol: Symbol
     positionAmt: Number  # noqa: N815
     entryPrice: Number | None = None  # noqa: N815
     markPrice: Number | None = None  # noqa: N815

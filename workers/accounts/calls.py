@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from ipc.errors import DecodeError
+from ipc.errors import ConfigError, DecodeError
 from ipc.health import Reason
 from workers.accounts.account import LoginError, Steps
+from workers.accounts.words import fault_of
 from workers.rest import RestClient, RestError
 from workers.venues.venue import Request
 
@@ -42,7 +43,7 @@ class Caller:
             DecodeError: An answer is not what it should be.
         """
         try:
-            request = next(steps)
+            request = _send(steps, None)
             while True:
                 request = self._step(steps, request)
         except StopIteration as end:
@@ -80,15 +81,33 @@ def advance(steps: Steps[T], answer: bytes | RestError) -> Request:
         DecodeError: The answer is not what it should be.
     """
     if not isinstance(answer, RestError):
-        return steps.send(answer)
+        return _send(steps, answer)
     if _is_refusal(answer):
         try:
-            return steps.send(answer.body)
+            return _send(steps, answer.body)
         except DecodeError:
             pass
         if answer.reason is Reason.AUTH_FAILED:
             raise LoginError(answer.what) from answer
     raise answer
+
+
+def _send(steps: Steps[T], answer: bytes | None) -> Request:
+    """Hand a course an answer, None to begin it; a fault in its parsers is an answer that cannot be read.
+
+    Raises:
+        StopIteration: The course is over.
+        ConfigError: A credential cannot be used.
+        LoginError: The venue refuses the credentials.
+        RestError: The course gave up.
+        DecodeError: The answer is not what it should be.
+    """
+    try:
+        return steps.send(answer)  # type: ignore[arg-type]
+    except (StopIteration, ConfigError, LoginError, RestError, DecodeError):
+        raise
+    except Exception as error:
+        raise DecodeError(f"an answer cannot be read: {fault_of(error)}") from error
 
 
 def _is_over_budget(error: RestError) -> bool:

@@ -14,7 +14,7 @@ from ipc.log import get_log
 from workers.accounts.account import AccountSide, AllPositions, Expired, Leg, LoggedIn, Login
 from workers.accounts.end import End
 from workers.accounts.statement import Statement
-from workers.accounts.words import without_values
+from workers.accounts.words import fault_of, without_values
 from workers.frames import BINARY, PING, PONG
 from workers.rows import InvalidRow
 from workers.transport import Transport
@@ -116,7 +116,9 @@ class Talk:
         try:
             items = self._side.decode(payload, is_binary, self._markets(), self._alias)
         except DecodeError as error:
-            return self._take_malformed(error)
+            return self._take_malformed(error.what)
+        except Exception as error:  # a parser's fault costs this frame, not the thread
+            return self._take_malformed(f"a frame cannot be read: {fault_of(error)}")
         self._malformed = 0
         told = [item for item in items if isinstance(item, AccountEvent | Leg | AllPositions | InvalidRow)]
         if told and self._statement.pushed(told):
@@ -148,10 +150,10 @@ class Talk:
         self._statement.tell(StreamState.SUBSCRIBED, None, None)
         self._reconciler.logged_in(self._login)
 
-    def _take_malformed(self, error: DecodeError) -> End | None:
+    def _take_malformed(self, error: str) -> End | None:
         """What it said is unknown, so everything is asked for."""
         self._malformed += 1
-        text = without_values(error.what)
+        text = without_values(error)
         log.warning("account.malformed", venue=self._side.venue, error=text)
         self._reconciler.ask()
         return End(Reason.PARSE_ERRORS, text) if self._malformed >= _MALFORMED else None

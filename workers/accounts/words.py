@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from traceback import extract_tb
 from typing import Final, Literal, TypeAlias
 
 from ipc.decimals import is_zero, number
@@ -12,6 +14,7 @@ __all__ = [
     "MarginMode",
     "OrderStatus",
     "above_zero",
+    "fault_of",
     "fill_type",
     "margin_mode",
     "order_status",
@@ -91,3 +94,9 @@ def margin_mode(word: str | None) -> MarginMode | None:
 def without_values(error: str) -> str:
     """Return the text of an error without what it quotes: an account's values are private."""
     return _QUOTED.sub("…", error)
+
+
+def fault_of(error: Exception) -> str:
+    """Return which fault a parser has and where, without its message, which may quote private values."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"

@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
-from ipc.decimals import number, plain, plain_text
+from ipc.decimals import OutOfRangeError, number, plain, plain_text
 
 __all__ = [
     "Id",
@@ -142,5 +142,8 @@ def _exact(value: Number) -> Decimal:
 def _ns(time: Number | None, unit_ns: int) -> int | None:
     if not time:
         return None
-    time_ns = int(_exact(time) * unit_ns)
+    try:
+        time_ns = int(_exact(time) * unit_ns)
+    except OutOfRangeError:
+        return None
     return time_ns if 0 < time_ns <= _MAX_NS else None

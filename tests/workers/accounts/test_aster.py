@@ -628,6 +628,23 @@ def test_markets_are_asked_for_that_are_followed_or_held_or_traded_since_or_have
     assert asked == ["BTCUSDT", "HELDUSDT", "OPENUSDT", "TRADEDUSDT"]
 
 
+def test_a_row_of_a_market_that_the_venue_does_not_know_costs_no_other_markets_fills() -> None:
+    unknown = {"code": -1121, "msg": "Invalid symbol."}
+    held = (risk(), risk(symbol="+20"), risk(symbol="AUSDT"))
+    told = answers(**{"/fapi/v2/positionRisk": held, "/fapi/v1/userTrades": [unknown, [traded(7)]]})
+    told["/fapi/v1/allOrders"] = [unknown, [row(orderId=5, status="CANCELED", executedQty="0.001")]]
+    course = snapshot(told)
+    asked = [course.query(n)["symbol"] for n, path in enumerate(course.paths()) if path.endswith("userTrades")]
+    assert asked == ["AUSDT", "BTCUSDT"]
+    assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["BTCUSDT:7"]
+    assert len(course.result.invalid) == 3
+
+
+def test_a_market_may_have_a_name_in_any_script() -> None:
+    course = snapshot(answers(**{"/fapi/v2/positionRisk": (risk(symbol="\u5e01USDT"),)}))
+    assert not course.result.invalid
+
+
 def test_markets_that_cannot_be_listed_are_those_that_the_venue_tells_of() -> None:
     class Nameless:
         def get(self, _wire: str, /) -> None:

@@ -59,6 +59,15 @@ def test_a_course_without_a_call_has_a_result() -> None:
     assert Caller(FakeClient()).drive(steps()) == 5  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "fault", [KeyError("secret"), ValueError("secret"), OverflowError("secret"), TypeError("secret")]
+)
+def test_a_parsers_fault_is_an_answer_that_cannot_be_read(fault: Exception) -> None:
+    with pytest.raises(DecodeError, match=type(fault).__name__) as failed:
+        drive(Course(fault), b"1")
+    assert "secret" not in failed.value.what
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_refusal_goes_into_the_course_which_knows_the_venues_words(status: int) -> None:
     course = Course(LoginError("-1022: the signature is wrong"))

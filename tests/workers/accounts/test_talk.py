@@ -224,6 +224,16 @@ def test_a_malformed_frame_has_everything_asked_for(new: Any, events: Any) -> No
     assert events("account.malformed") == [{"venue": VENUE, "error": "not a frame of this venue"}]
 
 
+def test_a_parsers_fault_costs_its_frame_alone(new: Any, events: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = new()
+    monkeypatch.setattr(one.side, "decode", lambda *_: {}["planted"])
+    assert one.hear(RUBBISH) is None
+    assert one.reconciler.heard == [LOGIN, "ask"]
+    (told,) = events("account.malformed")
+    assert "KeyError in test_talk.py" in told["error"]
+    assert "planted" not in told["error"]
+
+
 def test_five_malformed_frames_in_a_row_end_it(new: Any) -> None:
     one = new()
     assert one.hear(*[RUBBISH] * 4) is None

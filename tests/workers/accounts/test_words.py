@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from workers.accounts.rows import Number, row_of
-from workers.accounts.words import above_zero, fill_type, margin_mode, order_status, priced, without_values
+from workers.accounts.words import above_zero, fault_of, fill_type, margin_mode, order_status, priced, without_values
 
 TABLE: Any = {"DONE": "filled", "GONE": "canceled", "NO": "rejected", "LIVE": "open"}
 
@@ -99,3 +99,12 @@ def test_numbers_are_kept_to_the_last_digit_however_they_are_written() -> None:
 def test_anything_else_is_no_number(body: bytes) -> None:
     with pytest.raises(ValueError, match="malformed pairs"):
         row_of(body, Pair, "pairs")
+
+
+def test_a_parsers_fault_is_named_without_what_it_read() -> None:
+    try:
+        int("1234 secret")
+    except ValueError as error:
+        fault = fault_of(error)
+    assert fault.startswith("ValueError in test_words.py, line ")
+    assert "secret" not in fault
