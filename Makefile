@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both install into .venv first.
+# Two commands do everything: `make demo` and `make test`. Both install the recorded versions into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 PARAPHINA_FUZZ_S ?= 1800
@@ -6,73 +6,77 @@ PARAPHINA_FUZZ_SEED ?= $(shell date +%s)
 PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
-.PHONY: demo test bench lint unit coverage integration soak soak-faults soak-fuzz soak-shadow soak-updates docs clean
+.PHONY: demo test test-versions update bench lint unit coverage integration docs clean
+.PHONY: soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed
 
-demo: .venv/installed
+demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
 
 # Three files of tests at a time, for most of them wait, the long ones of whole systems first.
-test: .venv/tested
+test: test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not soak" --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-bench: .venv/benched
+# The lowest and the newest versions, and every other Python on this machine, each in an environment below build/.
+test-versions:
+	@$(PYTHON) requirements/versions.py
+
+# Record the newest versions (requirements/), and see whether the suite accepts them.
+RECORD = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-annotate --custom-compile-command 'make update' --group build pyproject.toml
+update: test-installed
+	$(RECORD) --extra test --group record --output-file requirements/test.txt
+	$(RECORD) --constraints requirements/test.txt --output-file requirements/run.txt
+	$(RECORD) --extra test --resolution lowest-direct --output-file requirements/lowest.txt
+	$(MAKE) test
+	$(MAKE) test-versions
+
+bench: test-installed
 	$(BIN)/python -m bench $(BENCH)
 
-lint: .venv/tested
+lint: test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: .venv/tested
+unit: test-installed
 	$(BIN)/pytest -m "not integration and not soak"
 
 # Of the unit tests; child processes are not counted.
-coverage: .venv/tested
+coverage: test-installed
 	$(BIN)/pytest -m "not integration and not soak" --cov --cov-report=term:skip-covered
 
-integration: .venv/tested
+integration: test-installed
 	$(BIN)/pytest -m integration
 
 # Long runs; PARAPHINA_SOAK_S says how many seconds each may take (an hour).
-soak: .venv/tested
+soak: test-installed
 	$(BIN)/pytest -m soak tests/soak
 
 # An hour of random faults under the eyes of consumers who know the truth.
-soak-faults: .venv/tested
+soak-faults: test-installed
 	$(BIN)/pytest -m soak tests/soak/test_soak.py -k random_faults
 
 # A million updates a venue with random faults, and the time from a gap to a consumer; figures are printed.
-soak-updates: .venv/tested
+soak-updates: test-installed
 	$(BIN)/pytest -m soak tests/soak/test_updates.py
 
 # The fuzzer for as long as PARAPHINA_FUZZ_S says, from a seed that is shown.
-soak-fuzz: .venv/tested
+soak-fuzz: test-installed
 	PARAPHINA_FUZZ_S=$(PARAPHINA_FUZZ_S) PARAPHINA_FUZZ_SEED=$(PARAPHINA_FUZZ_SEED) $(BIN)/pytest tests/fuzz
 
 
 # Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
-soak-shadow: .venv/tested
+soak-shadow: test-installed
 	PYTHONPATH=.:tests/support $(BIN)/python -m shadowed --duration $(PARAPHINA_SHADOW) --report $(PARAPHINA_SHADOW_REPORT)
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv
+# Always asked, for only the environment itself can tell whether it is finished and still works.
+run-installed test-installed: %-installed:
+	@$(PYTHON) requirements/install.py $*
 
-.venv/installed: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	@touch $@
-
-.venv/tested: .venv/installed pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
-	@touch $@
-
-.venv/benched: .venv/installed pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	@touch $@
-
-docs: .venv/installed
+docs: run-installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
 	$(BIN)/python -c "from supervisor.machine import page; print(page(), end='')" > docs/states.md
 	$(BIN)/python -m workers.pages docs/venues

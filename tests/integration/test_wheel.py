@@ -28,7 +28,8 @@ def run(*command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, ROOT)
+    build = ["--no-deps", "--no-build-isolation"]
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", *build, "--wheel-dir", out, ROOT)
     (wheel,) = out.glob("*.whl")
     return wheel
 
@@ -43,7 +44,9 @@ def test_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel):
 def test_installed_wheel_runs_the_simulated_system(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     python = tmp_path / "env" / "bin" / "python"
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", wheel)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    run(*install, "--require-hashes", "--requirement", ROOT / "requirements/run.txt")
+    run(*install, "--no-deps", wheel)
     program = tmp_path / "env" / "bin" / "paraphina-supervisor"
     ran = run(program, "start", "--sim", "--for", "4", PARAPHINA_RUN_DIR=str(tmp_path / "run"))
     assert "all 5 venues are live" in ran.stdout
