@@ -65,7 +65,7 @@ _CHECKED_AT_ONCE: Final = 64
 #: Session numbers of the REST lanes; connections come behind them.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Of a venue's REST limit: other programs on this address ask as well.
-REST_SHARE: Final = 0.75
+REST_SHARE: Final = 0.6
 #: For all sessions together to end in: a worker that is told to stop has two seconds.
 _JOIN_S: Final = 1.0
 #: Before a fixture is played.

@@ -40,7 +40,7 @@ _NS: Final = 1_000_000_000
 #: Between two looks of whoever reads the socket, and some more.
 _TICK_S: Final = 1.0
 #: Of the venue's REST limit; the public side has most of it.
-_REST_SHARE: Final = 0.2
+_REST_SHARE: Final = 0.35
 #: What the account's two rows on the board are called.
 SESSION_NAMES: Final = ("account", "account_rest")
 

@@ -148,11 +148,11 @@ def test_it_is_told_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encryp
     assert bench.listening == [((listener, "lighter"), {"account": True})] * expected
 
 
-def test_it_has_a_fifth_of_the_venues_budget(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_has_its_part_of_the_venues_budget(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     budgets: list[float] = []
     monkeypatch.setattr(runner, "RestBudget", budgets.append)
     bench.make(venue=FakeVenue(limits=VenueLimits(1, 1.0, rest_weight_per_min=1000)))
-    assert budgets == [200]
+    assert budgets == [350]
 
 
 def test_only_its_own_secrets_are_looked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

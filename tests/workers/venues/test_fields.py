@@ -29,12 +29,12 @@ def test_time_in_every_spelling(time: Any) -> None:
     assert ns_of_us(time) == MS * 1000
 
 
-@pytest.mark.parametrize("time", [None, 0, "", "0", -1, -MS, 10**13, 10**18, 10**30, "9" * 25])
+@pytest.mark.parametrize("time", [None, 0, "", "0", -1, -MS, 10**13, 10**18, 10**30, "9" * 25, "1e40"])
 def test_time_that_is_none_or_outside_int64_is_unknown(time: Any) -> None:
     assert ns_of_ms(time) is None
 
 
-@pytest.mark.parametrize("time", ["soon", "1_0", " 1", "NaN", "1e40"])
+@pytest.mark.parametrize("time", ["soon", "1_0", " 1", "NaN"])
 def test_text_that_is_no_number_is_no_time(time: str) -> None:
     with pytest.raises(ValueError, match="number"):
         ns_of_ms(time)
