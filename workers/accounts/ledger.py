@@ -122,6 +122,12 @@ class Ledger:
             self._once[channel][event_id] = False
         return is_earlier
 
+    def is_second_side(self, fill: Fill) -> bool:
+        """Tell whether a fill that was taken is the later side of a trade with ourselves: two fills of one id."""
+        one, other = f"{fill.fill_id}:{fill.side}", f"{fill.fill_id}:{_OTHER_SIDE[fill.side]}"
+        known = self._once["fill"]
+        return other in known and next(event_id for event_id in known if event_id in {one, other}) == other
+
     def published(self) -> list[OnceKey]:
         """Return the fills and payments that are known, oldest first."""
         return [(channel, event_id) for channel, known in self._once.items() for event_id in known]
@@ -186,8 +192,6 @@ class Ledger:
         if not is_new:
             self.repeated += 1
             return None
-        if isinstance(event, Fill) and f"{event.fill_id}:{_OTHER_SIDE[event.side]}" in known:
-            event.fill_id = event_id  # we traded with ourselves: two fills of one id
         known[event_id] = False
         if len(known) > _REMEMBERED:
             del known[next(iter(known))]

@@ -230,16 +230,24 @@ class Statement:
         feed = self._feeds[_channel(event)]
         event.flags = ()
         self._stamp(event)
+        once = once_key(event) if isinstance(event, Fill | Payment) else None
+        self._name(event)
         is_sent = self._publisher.send_latest(feed, _key(event), event)
-        if is_sent and isinstance(event, Fill | Payment):
-            self._new.append(once_key(event))
+        if is_sent and once is not None:
+            self._new.append(once)
         _bound(feed)
 
     def _keep(self, feed: TopicFeed, event: AccountEvent) -> None:
         """Have those who join later sent what an earlier life of the worker has published."""
         self._stamp(event)
+        self._name(event)
         feed.latest[_key(event)] = event
         _bound(feed)
+
+    def _name(self, event: AccountEvent) -> None:
+        """Give the second side of a trade with ourselves an id of its own."""
+        if isinstance(event, Fill) and self.ledger.is_second_side(event):
+            event.fill_id = f"{event.fill_id}:{event.side}"
 
     def _end_batch(self) -> None:
         """Publish what legs lead to now that all have come, and remember what was published."""

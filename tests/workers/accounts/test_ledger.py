@@ -349,7 +349,9 @@ def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
 def test_a_trade_with_ourselves_is_two_fills(ledger: Ledger) -> None:
     sides = ["buy", "sell", "buy", "sell"]
     told = [ledger.take(copy_of(fill("a"), side=side)) for side in sides]
-    assert [getattr(one, "fill_id", None) for one in told] == ["a", "a:sell", None, None]
+    assert [one is not None for one in told] == [True, True, False, False]
+    assert [ledger.is_second_side(copy_of(fill("a"), side=side)) for side in ("buy", "sell")] == [False, True]
+    assert not ledger.is_second_side(fill("b"))
 
 
 def test_what_was_published_in_an_earlier_life_is_not_new() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fake_account import ALIAS, NS, VENUE, Told, balance, fill, margin, order, payment, position
 
@@ -18,6 +19,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS
 from workers.accounts import statement as module
 from workers.accounts.account import AllPositions, Snapshot, nothing
+from workers.accounts.published import Published
 from workers.rows import InvalidRow
 
 
@@ -50,6 +52,17 @@ def test_every_kind_goes_to_its_own_topic_with_its_stamps(told: Told, clock: Any
     for event in told.sent:
         assert (event.recv_ns, event.recv_mono_ns) == (clock.time_ns(), clock.monotonic_ns())
         assert (event.account, event.seq, event.flags) == (ALIAS, 1, ())
+
+
+def test_a_trade_with_ourselves_is_two_fills_once_over_restarts(board: Board, tmp_path: Path) -> None:
+    path = tmp_path / "published"
+    for expected in (["a", "b", "b:sell"], []):
+        life = Told(board, Published(path, VENUE))
+        life.statement.pushed([fill("a")])  # the file is written whole with the first, and appended to after that
+        life.statement.pushed([fill("b"), msgspec.structs.replace(fill("b"), side="sell")])
+        assert [one.fill_id for one in life.of("fill")] == expected
+        joined = life.publisher.latest(f"fill.{VENUE}.{ALIAS}")
+        assert [(one.fill_id, one.side) for one in joined] == [("a", "buy"), ("b", "buy"), ("b:sell", "sell")]
 
 
 def test_what_says_nothing_new_is_not_told(told: Told) -> None:
