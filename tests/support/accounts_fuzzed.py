@@ -15,7 +15,7 @@ from pipeline import PATHS
 from validity import faults_of_event
 
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent, Event, Fill
+from ipc.events import Event, Fill
 from simulator.accounts.credentials import (
     ASTER_KEY,
     ASTER_SECRET,
@@ -24,7 +24,7 @@ from simulator.accounts.credentials import (
     LIGHTER_ACCOUNT,
 )
 from workers.accounts import account_side
-from workers.accounts.account import AccountItem, AllPositions, Login, LoginError, Snapshot, Steps
+from workers.accounts.account import AccountItem, Login, LoginError, Snapshot, StatementItem, Steps
 from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
 from workers.rows import split_rows
@@ -195,9 +195,7 @@ class Told:
             return None
         except Exception as error:  # whatever it is, it would end the thread
             return f"decode: {type(error).__name__}: {error}"
-        return self._judged(
-            lambda: self.statement.pushed([item for item in items if isinstance(item, AccountEvent | AllPositions)])
-        )
+        return self._judged(lambda: self.statement.pushed([item for item in items if isinstance(item, StatementItem)]))
 
     def answer(self, snapshot: Snapshot) -> str | None:
         """REST told everything; what went wrong."""

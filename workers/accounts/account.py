@@ -30,6 +30,7 @@ __all__ = [
     "LoginError",
     "Renewal",
     "Snapshot",
+    "StatementItem",
     "Steps",
     "everything",
     "nothing",
@@ -171,14 +172,23 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class AllPositions:
-    """The positions before this in the frame are all that there are in the markets that ``of`` covers."""
+    """The positions before this in the frame are all that there are in the markets that ``of`` covers.
+
+    Attributes:
+        venue_symbols: Their markets.
+        of: Where the list is complete.
+        at_ns: The venue's time of the list, ns; None where it has none.
+    """
 
     venue_symbols: frozenset[str | None]
     of: Covers = field(default=everything, compare=False)
+    at_ns: int | None = None
 
 
+#: What a private frame says of the account.
+StatementItem: TypeAlias = AccountEvent | Leg | AllPositions | InvalidRow
 #: What a private frame decodes to.
-AccountItem: TypeAlias = AccountEvent | Leg | AllPositions | InvalidRow | LoggedIn | Expired | Refused | Ping | Pong
+AccountItem: TypeAlias = StatementItem | LoggedIn | Expired | Refused | Ping | Pong
 
 
 class AccountSide(ABC):

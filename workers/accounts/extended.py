@@ -37,6 +37,7 @@ from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
 from workers.rows import InvalidRow, split_rows
 from workers.venues.extended import Extended
+from workers.venues.fields import ns_of_ms
 from workers.venues.venue import Keepalive, Markets, Refused, Request, parsed
 
 __all__ = ["ExtendedAccount"]
@@ -226,7 +227,7 @@ def _items(data: _Sections, pushed_ms: int | None, markets: Markets, account: st
         *positions,
     ]
     if data.is_snapshot and not _is_null(data.positions):
-        items += _all_positions(positions)
+        items += _all_positions(positions, ns_of_ms(pushed_ms))
     balance = () if _is_null(data.balance) else (data.balance,)
     return [*items, *naming.balance([*balance]), *naming.spot_balances(raw_rows(data.spot_balances))]
 
@@ -235,10 +236,11 @@ def _is_null(section: msgspec.Raw) -> bool:
     return bytes(section) == b"null"
 
 
-def _all_positions(items: list[Position | InvalidRow]) -> list[AllPositions]:
+def _all_positions(items: list[Position | InvalidRow], at_ns: int | None) -> list[AllPositions]:
     """Return the end of a list of all positions; none of a list that is not whole."""
     positions, invalid = split_rows(items)
-    return [] if invalid else [AllPositions(frozenset(position.venue_symbol for position in positions))]
+    symbols = frozenset(position.venue_symbol for position in positions)
+    return [] if invalid else [AllPositions(symbols, at_ns=at_ns)]
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------

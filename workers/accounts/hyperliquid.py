@@ -35,6 +35,7 @@ from workers.accounts.account import (
 from workers.accounts.hyperliquid_rows import CORE, dex_of
 from workers.accounts.secrets import NAMES, Secrets
 from workers.rows import InvalidRow, split_rows
+from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid import Hyperliquid
 from workers.venues.venue import Keepalive, Markets, Pong, Refused, Request, parsed
 
@@ -439,7 +440,8 @@ def _state_items(raw: msgspec.Raw, dex: str, markets: Markets, account: str) -> 
         items += rows.margins([raw], "clearinghouseState", account, snapshot=False)
     valid, invalid = split_rows(positions)
     if not invalid:
-        items.append(AllPositions(frozenset(one.venue_symbol for one in valid), _Dexes(frozenset({dex}))))
+        symbols = frozenset(one.venue_symbol for one in valid)
+        items.append(AllPositions(symbols, _Dexes(frozenset({dex})), ns_of_ms(state.time)))
     return items
 
 

@@ -147,7 +147,11 @@ class Ledger:
         return [_presumed(order) for order in missing if self._is_untouched(order, asked_at)]
 
     def flat_positions(
-        self, listed: Collection[tuple[str | None, LegName]], asked_at: int | None = None, covers: Covers = everything
+        self,
+        listed: Collection[tuple[str | None, LegName]],
+        asked_at: int | None = None,
+        covers: Covers = everything,
+        at_ns: int | None = None,
     ) -> list[Leg]:
         """Return the legs that a list lacks where it is complete, with a size of zero.
 
@@ -155,10 +159,11 @@ class Ledger:
             listed: Market, by the venue's name, and leg of each position that is listed.
             asked_at: :attr:`pushes` when the list was requested; None for a list that was pushed.
             covers: Where the list is complete.
+            at_ns: The venue's time of the list, ns; a pushed list that is older than a position does not end it.
         """
         self._legs_of = covers
         missing = [
-            Leg(name, _flat(position, is_listed=asked_at is not None))
+            Leg(name, _flat(position, at_ns, is_listed=asked_at is not None))
             for symbol, legs in self._legs.items()
             for name, position in self._wanted(legs)
             if (symbol, name) not in listed and covers(symbol)
@@ -331,14 +336,14 @@ def _unheard(legs: dict[LegName, Position]) -> list[LegName]:
     return [other for name, other in _OTHER_LEG.items() if name in legs and other not in legs]
 
 
-def _flat(position: Position, *, is_listed: bool) -> Position:
+def _flat(position: Position, at_ns: int | None, *, is_listed: bool) -> Position:
     return msgspec.structs.replace(
         position,
         size="0",
         entry_price=None,
         unrealised_pnl=None,
         liquidation_price=None,
-        exchange_ns=None,
+        exchange_ns=at_ns,
         snapshot=is_listed,
     )
 

@@ -17,7 +17,7 @@ from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
-from workers.accounts.account import AllPositions, Leg, LegName, Snapshot
+from workers.accounts.account import AllPositions, Leg, LegName, Snapshot, StatementItem
 from workers.accounts.ledger import Ledger, OnceKey, once_key
 from workers.accounts.published import Published
 from workers.accounts.words import without_values
@@ -86,7 +86,7 @@ class Statement:
         """What was told last."""
         return self._state
 
-    def pushed(self, items: Iterable[AccountEvent | Leg | AllPositions | InvalidRow]) -> int:
+    def pushed(self, items: Iterable[StatementItem]) -> int:
         """Publish what the stream pushed; return how many rows were left out."""
         before = self.invalid_rows
         with self._publisher.turn:
@@ -94,9 +94,9 @@ class Statement:
                 match item:
                     case InvalidRow():
                         self._report(item)
-                    case AllPositions(symbols, covers):
+                    case AllPositions(symbols, covers, at_ns):
                         listed = {(symbol, leg) for symbol in symbols for leg in _LEGS}
-                        self._take_all(self.ledger.flat_positions(listed, None, covers), None)
+                        self._take_all(self.ledger.flat_positions(listed, None, covers, at_ns), None)
                     case _:
                         self._take(item, None)
             self._end_batch()

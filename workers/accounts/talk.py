@@ -8,15 +8,13 @@ from typing import Final, Protocol
 
 from ipc.board import Row, SessionWord
 from ipc.errors import DecodeError
-from ipc.events import AccountEvent
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
-from workers.accounts.account import AccountSide, AllPositions, Expired, Leg, LoggedIn, Login
+from workers.accounts.account import AccountSide, Expired, LoggedIn, Login, StatementItem
 from workers.accounts.end import End
 from workers.accounts.statement import Statement
 from workers.accounts.words import fault_of, without_values
 from workers.frames import BINARY, PING, PONG
-from workers.rows import InvalidRow
 from workers.transport import Transport
 from workers.venues.venue import Markets, Ping, Pong, Refused
 
@@ -120,7 +118,7 @@ class Talk:
         except Exception as error:  # a parser's fault costs this frame, not the thread
             return self._take_malformed(f"a frame cannot be read: {fault_of(error)}")
         self._malformed = 0
-        told = [item for item in items if isinstance(item, AccountEvent | Leg | AllPositions | InvalidRow)]
+        told = [item for item in items if isinstance(item, StatementItem)]
         if told and self._statement.pushed(told):
             self._reconciler.ask_later()  # what the row said, REST may tell
         ends = (self._obey(item) for item in items)

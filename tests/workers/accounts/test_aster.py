@@ -744,7 +744,10 @@ def test_a_trade_with_ourselves_is_two_fills() -> None:
     told = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
     ledger = Ledger()
     fills = [ledger.take(event) for event in told if isinstance(event, Fill)]
-    assert [fill.fill_id for fill in fills if isinstance(fill, Fill)] == ["BTCUSDT:7", "BTCUSDT:7:sell"]
+    assert [(fill.fill_id, fill.side) for fill in fills if isinstance(fill, Fill)] == [
+        ("BTCUSDT:7", "buy"),
+        ("BTCUSDT:7", "sell"),
+    ]
     pushed = [decode(update(x="TRADE", l="1", L="2", t=7, S=side))[0] for side in ("SELL", "BUY")]
     assert [ledger.take(fill) for fill in pushed] == [None, None]
 

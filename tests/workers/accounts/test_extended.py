@@ -307,7 +307,7 @@ def test_a_balance_is_what_is_held_and_the_margin() -> None:
 def test_a_state_that_is_whole_ends_positions_that_it_does_not_list() -> None:
     items = decode(frame("ACCOUNT.POSITION", positions=[position()], isSnapshot=True))
     assert items[0].snapshot
-    assert items[1] == AllPositions(frozenset({"BTC-USD"}))
+    assert items[1] == AllPositions(frozenset({"BTC-USD"}), at_ns=NS + 7_000_000)
 
 
 def test_a_state_with_an_invalid_position_is_not_whole() -> None:

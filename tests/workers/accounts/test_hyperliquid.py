@@ -349,20 +349,20 @@ def test_positions_and_margin() -> None:
         Position(*HEAD, NS, "desk", "-0.5", "80000.5", None, "-499.75", "95000.1", "cross"),
         Position("hyperliquid", "ETH-PERP", "ETH", NS, "desk", "2.0", "80000.5", None, "-499.75", None, "isolated"),
         Margin(*WHOLE, NS, "desk", "9000.5", "6975.5", "2025.0", "506.25"),
-        AllPositions(frozenset({"BTC", "ETH"})),
+        AllPositions(frozenset({"BTC", "ETH"}), at_ns=NS),
     ]
 
 
 def test_an_account_without_positions_ends_them_all() -> None:
     margin, everything = decode(told_state())
     assert isinstance(margin, Margin)
-    assert everything == AllPositions(frozenset())
+    assert everything == AllPositions(frozenset(), at_ns=NS)
 
 
 def test_the_state_of_a_builders_exchange_has_positions_and_ends_no_others() -> None:
     position, everything = decode(told_state(held(coin="xyz:TSLA"), dex="xyz"))
     assert (position.symbol, position.venue_symbol, position.size) == (None, "xyz:TSLA", "-0.5")
-    assert everything == AllPositions(frozenset({"xyz:TSLA"}))
+    assert everything == AllPositions(frozenset({"xyz:TSLA"}), at_ns=NS)
     assert [everything.of(coin) for coin in ("xyz:GOLD", "BTC", "flx:GOLD", None)] == [True, False, False, False]
 
 

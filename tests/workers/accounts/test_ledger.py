@@ -258,6 +258,14 @@ def test_a_late_push_does_not_bring_back_a_position_that_is_flat(ledger: Ledger)
     assert not ledger.take(position("1", ns=5))
 
 
+@pytest.mark.parametrize(("at_ns", "nets"), [(5, []), (6, [("0", 6)]), (7, [("0", 7)]), (None, [("0", None)])])
+def test_a_pushed_list_does_not_end_a_position_that_is_newer(ledger: Ledger, at_ns: int | None, nets: Any) -> None:
+    ledger.take(position("2", ns=6), ledger.pushes)
+    for flat in ledger.flat_positions([], at_ns=at_ns):
+        ledger.take(flat)
+    assert [(net.size, net.exchange_ns) for net in ledger.nets()] == nets
+
+
 # --- where a list is complete -------------------------------------------------------------------------------------
 
 
