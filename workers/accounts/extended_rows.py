@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.rows import Number, WholeNumber, json_decoder
+from workers.accounts.rows import Number, WholeNumber, json_decoder, ms_of
 from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.extended import Extended
@@ -24,9 +24,6 @@ from workers.venues.venue import Listing, Markets
 
 __all__ = ["Rows"]
 
-_MS_PER_S: Final = 1000
-#: Times below this are seconds, as in examples of the documentation; in practice they are milliseconds.
-_SECONDS_BELOW: Final = 10**11
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 _STATUS: Final[Mapping[str, OrderStatus]] = {
     "NEW": "open",
@@ -150,14 +147,14 @@ class Rows(NamedTuple):
             lambda row: [_fill(row, self)],
             "trades",
             cursor=cursor,
-            time_of=lambda row: row.created,
+            time_of=lambda row: ms_of(row.created),
             since_ms=since_ms,
         )
 
 
 def _ns(time: int | None) -> int | None:
     """Return a time in ns; it is told in ms, in some examples of the documentation in s."""
-    return ns_of_ms(time * _MS_PER_S if time and time < _SECONDS_BELOW else time)
+    return ns_of_ms(ms_of(time))
 
 
 def _order(row: _Order, naming: Rows) -> Order:

@@ -166,7 +166,10 @@ class _Look:
 
     def is_empty(self) -> bool:
         """Tell whether the venue shows nothing but zeros."""
-        return not self.invalid and all(isinstance(event, Margin) and event.equity is None for event in self.events)
+        return not self.invalid and all(
+            event.equity is None if isinstance(event, Margin) else isinstance(event, Balance) and is_zero(event.total)
+            for event in self.events
+        )
 
 
 class HyperliquidAccount(AccountSide):

@@ -121,7 +121,8 @@ class _Orders(msgspec.Struct):
 
 class _Trades(msgspec.Struct):
     code: Literal[200]
-    trades: list[msgspec.Raw]
+    #: Null where there are none.
+    trades: list[msgspec.Raw] | None
     next_cursor: str | None = None
 
 
@@ -344,7 +345,7 @@ def _fills_since(token: str, naming: Naming, since_ms: int) -> Steps[Pages[Fill]
 
     def read(body: bytes) -> Page[Fill]:
         page = _answered(_trades, body, "trades")
-        return rows.recent_fills(page.trades, naming, page.next_cursor, since_ms)
+        return rows.recent_fills(page.trades or [], naming, page.next_cursor, since_ms)
 
     return all_pages("trades", lambda cursor: _request(_at(query, cursor), token), read)
 

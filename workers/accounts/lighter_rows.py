@@ -16,7 +16,7 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.topics import base_of
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.rows import Number, WholeNumber, json_decoder
+from workers.accounts.rows import Number, WholeNumber, json_decoder, ms_of
 from workers.accounts.words import MarginMode, OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms, ns_of_us
@@ -25,9 +25,6 @@ from workers.venues.venue import Listing, Markets, split_multiplier
 
 __all__ = ["Naming", "balances", "fills", "margin", "orders", "positions", "recent_fills", "stats"]
 
-_MS_PER_S: Final = 1000
-#: Times of orders below this are seconds, as in older answers of REST.
-_SECONDS_BELOW: Final = 10**11
 #: Fees are given in units of this share of what was paid.
 _FEE_UNIT: Final = Decimal("1e-6")
 _FEE_ASSET: Final = "USDC"
@@ -171,7 +168,7 @@ def recent_fills(rows: list[msgspec.Raw], naming: Naming, cursor: str | None, si
         lambda row: _fills(row, naming),
         "trades",
         cursor=cursor,
-        time_of=lambda row: row.timestamp,
+        time_of=lambda row: ms_of(row.timestamp),
         since_ms=since_ms,
     )
 
@@ -196,9 +193,9 @@ def margin(row: msgspec.Raw, naming: Naming) -> list[Margin | InvalidRow]:
     return events_of([row], _summary_rows.decode, lambda row: [_margin(row, naming)], "account")
 
 
-def _order_ns(time: int | None) -> int | None:
-    """Return when an order was changed, ns; it is told in s or in ms."""
-    return ns_of_ms(time * _MS_PER_S if time and time < _SECONDS_BELOW else time)
+def _ns(time: int | None) -> int | None:
+    """Return a time in ns; it is told in ms, in older answers of REST in s."""
+    return ns_of_ms(ms_of(time))
 
 
 def _status(row: _Order) -> OrderStatus:
@@ -217,7 +214,7 @@ def _order(row: _Order, naming: Naming) -> Order:
         "lighter",
         listing.symbol,
         listing.venue_symbol,
-        _order_ns(row.updated_at or row.timestamp),
+        _ns(row.updated_at or row.timestamp),
         naming.account,
         str(row.order_id or row.order_index),
         None if client_id == "0" else client_id,
@@ -256,7 +253,7 @@ def _fill(row: _Trade, naming: Naming, *, is_ask: bool) -> Fill:
         "lighter",
         listing.symbol,
         listing.venue_symbol,
-        ns_of_us(row.transaction_time) or _order_ns(row.timestamp),
+        ns_of_us(row.transaction_time) or _ns(row.timestamp),
         naming.account,
         str(row.trade_id),
         str(row.ask_id if is_ask else row.bid_id),

@@ -12,13 +12,16 @@ import msgspec
 from ipc.errors import DecodeError
 from workers.rows import InvalidRow, each_row
 
-__all__ = ["Number", "WholeNumber", "converted", "json_decoder", "row_of", "rows_of"]
+__all__ = ["Number", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 #: A whole number as text; no id or time has more digits.
 _WHOLE: Final = re.compile(r"-?[0-9]{1,40}(?:\.0*)?")
+_MS_PER_S: Final = 1000
+#: Times below this are seconds: as milliseconds they would be before March 1973.
+_SECONDS_BELOW: Final = 10**11
 
 if TYPE_CHECKING:
     Number: TypeAlias = str
@@ -50,6 +53,11 @@ def converted(members: Mapping[str, Any], kind: type[T]) -> T:
         ValidationError: A member is missing or of another type.
     """
     return msgspec.convert(members, kind, dec_hook=_field)
+
+
+def ms_of(time: int | None) -> int | None:
+    """Return in ms a time that a venue writes in s here and in ms there; None for None."""
+    return time * _MS_PER_S if time is not None and time < _SECONDS_BELOW else time
 
 
 def row_of(data: bytes | memoryview | msgspec.Raw, kind: type[T], what: str) -> T:

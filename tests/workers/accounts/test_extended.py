@@ -412,6 +412,12 @@ def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
     assert course.paths().count("/user/trades") == 2
 
 
+def test_fills_whose_times_are_seconds_are_as_wanted_as_others() -> None:
+    rows = [trade(id=9, createdTime=MS // 1000), trade(id=8, createdTime=MS // 1000 - 5)]
+    course = snapshot(answers(**{"/user/trades": ok(rows)}))
+    assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["9"]
+
+
 def test_an_account_without_anything() -> None:
     nothing: dict[str, Any] = {path: ok([]) for path in answers()} | {"/user/balance": ok(BALANCE)}
     course = snapshot(nothing)

@@ -652,6 +652,12 @@ def test_an_api_wallet_is_named_as_what_an_empty_account_is(answer: Any) -> None
     assert LOWER not in refused.value.what
 
 
+def test_balances_of_zero_are_those_of_an_empty_account() -> None:
+    spot = {"balances": [{"coin": "USDC", "token": 0, "total": "0.0", "hold": "0.0", "entryNtl": "0.0"}]}
+    with pytest.raises(LoginError, match="API wallet"):
+        Info(**empty(spotClearinghouseState=[spot], userRole=[{"role": "agent"}])).drive()
+
+
 @pytest.mark.parametrize("answer", [{"role": "user"}, {"role": "missing"}, b"Failed to deserialize", b"null"])
 def test_any_other_empty_account_is_one(answer: Any) -> None:
     info = Info(**empty(userRole=[answer]))

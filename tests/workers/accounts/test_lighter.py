@@ -700,6 +700,20 @@ def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
     assert course.query(1)["cursor"] == "a&b"
 
 
+def test_fills_whose_times_are_seconds_are_as_wanted_as_others() -> None:
+    rows = [trade(trade_id=9, timestamp=MS // 1000), trade(trade_id=8, timestamp=MS // 1000 - 5)]
+    course = snapshot(answers(**{"/trades": {"code": 200, "trades": rows}}))
+    assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["9"]
+
+
+@pytest.mark.parametrize("page", [{"code": 200, "trades": None}, {"code": 200, "trades": []}])
+def test_an_account_without_fills(page: Any) -> None:
+    told = snapshot(answers(**{"/trades": page})).result
+    assert [event for event in told.events if isinstance(event, Fill)] == []
+    assert told.has_all_fills
+    assert told.open_orders
+
+
 def test_a_row_that_is_out_of_order_does_not_end_the_pages() -> None:
     pages = [
         {"code": 200, "trades": [trade(trade_id=9), trade(trade_id=1, timestamp=MS - 5000), trade(trade_id=8)]},
@@ -780,7 +794,7 @@ def test_an_error_in_place_of_an_answer(path: str, code: int, reason: Reason) ->
 
 
 @pytest.mark.parametrize("path", list(answers()))
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code":200}', b'{"code":200,"orders":null,"trades":null}'])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"code":200}', b'{"code":200,"orders":null}'])
 def test_malformed_answers_are_refused(path: str, body: bytes) -> None:
     with pytest.raises(DecodeError):
         snapshot(answers(**{path: body}))
