@@ -34,7 +34,7 @@ from workers.accounts.account import (
 )
 from workers.accounts.aster_rows import Changes, OrderRow, PositionRow, TradeRow
 from workers.accounts.aster_signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, signer_of
-from workers.accounts.rows import rows_of
+from workers.accounts.rows import WholeNumber, json_decoder, rows_of
 from workers.accounts.secrets import Secrets
 from workers.rows import InvalidRow, split_rows
 from workers.venues.aster import Aster
@@ -86,8 +86,8 @@ class _OrderUpdate(msgspec.Struct, tag_field="e", tag="ORDER_TRADE_UPDATE"):
 
 class _AccountUpdate(msgspec.Struct, tag_field="e", tag="ACCOUNT_UPDATE"):
     changes: Changes = msgspec.field(name="a")
-    matched_ms: int | None = msgspec.field(name="T", default=None)
-    pushed_ms: int | None = msgspec.field(name="E", default=None)
+    matched_ms: WholeNumber | None = msgspec.field(name="T", default=None)
+    pushed_ms: WholeNumber | None = msgspec.field(name="E", default=None)
 
 
 class _KeyExpired(msgspec.Struct, tag_field="e", tag="listenKeyExpired"):
@@ -106,7 +106,7 @@ class _Other(msgspec.Struct):
     result: Any = msgspec.UNSET
 
 
-_payloads: Final = msgspec.json.Decoder(_Payload)
+_payloads: Final[msgspec.json.Decoder[_Payload]] = json_decoder(_Payload)  # type: ignore[arg-type] # a union
 _other: Final = msgspec.json.Decoder(_Other)
 
 

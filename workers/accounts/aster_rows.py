@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position, Side
 from workers.accounts.account import Leg, LegName
-from workers.accounts.rows import Number, rows_of
+from workers.accounts.rows import Number, WholeNumber, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow, each_row
 from workers.venues.aster import Aster
@@ -71,9 +71,9 @@ class _Execution(msgspec.Struct):
     size: Number = field(name="q")
     price: Number = field(name="p")
     status: str = field(name="X")
-    id: int = field(name="i")
+    id: WholeNumber = field(name="i")
     filled: Number = field(name="z")
-    time_ms: int = field(name="T")
+    time_ms: WholeNumber = field(name="T")
     reduce_only: bool = field(name="R", default=False)
 
 
@@ -83,11 +83,11 @@ class _Traded(msgspec.Struct):
     symbol: str = field(name="s")
     side: Literal["BUY", "SELL"] = field(name="S")
     execution: str = field(name="x")
-    id: int = field(name="i")
+    id: WholeNumber = field(name="i")
     last_size: Number = field(name="l")
     last_price: Number = field(name="L")
-    trade_id: int = field(name="t")
-    time_ms: int = field(name="T")
+    trade_id: WholeNumber = field(name="t")
+    time_ms: WholeNumber = field(name="T")
     client_id: str = field(name="c", default="")
     type: str = field(name="o", default="")
     status: str = field(name="X", default="")
@@ -131,7 +131,7 @@ class OrderRow(msgspec.Struct):
     """An order by REST."""
 
     symbol: Symbol
-    orderId: int  # noqa: N815 - the venue's names
+    orderId: WholeNumber  # noqa: N815 - the venue's names
     side: Literal["BUY", "SELL"]
     status: str
     type: str
@@ -140,22 +140,22 @@ class OrderRow(msgspec.Struct):
     executedQty: Number  # noqa: N815
     clientOrderId: str = ""  # noqa: N815
     reduceOnly: bool = False  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
+    updateTime: WholeNumber | None = None  # noqa: N815
 
 
 class TradeRow(msgspec.Struct):
     """A fill by REST."""
 
     symbol: Symbol
-    id: int
-    orderId: int  # noqa: N815
+    id: WholeNumber
+    orderId: WholeNumber  # noqa: N815
     side: Literal["BUY", "SELL"]
     price: Number
     qty: Number
     commission: Number | None = None
     commissionAsset: str | None = None  # noqa: N815
     maker: bool | None = None
-    time: int | None = None
+    time: WholeNumber | None = None
 
 
 class PositionRow(msgspec.Struct):
@@ -169,7 +169,7 @@ class PositionRow(msgspec.Struct):
     liquidationPrice: Number | None = None  # noqa: N815
     marginType: str | None = None  # noqa: N815
     positionSide: Literal["BOTH", "LONG", "SHORT"] = "BOTH"  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
+    updateTime: WholeNumber | None = None  # noqa: N815
 
     @property
     def is_held(self) -> bool:
@@ -185,7 +185,7 @@ class _BalanceRow(msgspec.Struct):
     asset: str
     balance: Number
     availableBalance: Number | None = None  # noqa: N815
-    updateTime: int | None = None  # noqa: N815
+    updateTime: WholeNumber | None = None  # noqa: N815
 
 
 class _Account(msgspec.Struct):

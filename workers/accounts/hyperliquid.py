@@ -33,6 +33,7 @@ from workers.accounts.account import (
     without_calls,
 )
 from workers.accounts.hyperliquid_rows import CORE, dex_of
+from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import NAMES, Secrets
 from workers.rows import InvalidRow, split_rows
 from workers.venues.fields import ns_of_ms
@@ -68,7 +69,7 @@ _VENUE: Final = Hyperliquid()
 class _State(msgspec.Struct):
     marginSummary: msgspec.Raw  # noqa: N815 - the venue's names
     assetPositions: list[msgspec.Raw]  # noqa: N815
-    time: int | None = None
+    time: WholeNumber | None = None
 
 
 class _SpotState(msgspec.Struct):
@@ -121,7 +122,7 @@ _user_events: Final = msgspec.json.Decoder(_UserEvent)
 _states_of: Final = msgspec.json.Decoder(_StateOf)
 _spot_states: Final = msgspec.json.Decoder(_SpotStateOf)
 _texts: Final = msgspec.json.Decoder(str)
-_states: Final = msgspec.json.Decoder(_State)
+_states: Final = json_decoder(_State)
 _rest_spot: Final = msgspec.json.Decoder(_SpotState)
 _dexes: Final = msgspec.json.Decoder(list[_Dex | None])
 _roles: Final = msgspec.json.Decoder(_Role)

@@ -13,7 +13,7 @@ import msgspec
 
 from ipc.decimals import difference, is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
-from workers.accounts.rows import Number, rows_of
+from workers.accounts.rows import Number, WholeNumber, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms
@@ -56,8 +56,8 @@ class _Order(msgspec.Struct):
     side: Literal["A", "B"]
     limitPx: Number  # noqa: N815 - the venue's names
     sz: Number
-    oid: int
-    timestamp: int
+    oid: WholeNumber
+    timestamp: WholeNumber
     origSz: Number | None = None  # noqa: N815
     cloid: str | None = None
     orderType: str = ""  # noqa: N815
@@ -69,7 +69,7 @@ class _Order(msgspec.Struct):
 class _OrderUpdate(msgspec.Struct):
     order: _Order
     status: str
-    statusTimestamp: int | None = None  # noqa: N815
+    statusTimestamp: WholeNumber | None = None  # noqa: N815
 
 
 class _Liquidation(msgspec.Struct):
@@ -81,9 +81,9 @@ class _Fill(msgspec.Struct):
     px: Number
     sz: Number
     side: Literal["A", "B"]
-    time: int
-    oid: int
-    tid: int
+    time: WholeNumber
+    oid: WholeNumber
+    tid: WholeNumber
     dir: str = ""
     crossed: bool | None = None
     fee: Number | None = None
@@ -117,7 +117,7 @@ class _MarginState(msgspec.Struct):
     marginSummary: _Summary  # noqa: N815
     crossMaintenanceMarginUsed: Number | None = None  # noqa: N815
     withdrawable: Number | None = None
-    time: int | None = None
+    time: WholeNumber | None = None
 
 
 class _SpotBalance(msgspec.Struct):
@@ -135,13 +135,13 @@ class _Delta(msgspec.Struct):
 class _Funding(_Delta, kw_only=True):
     """A payment as the stream has it."""
 
-    time: int
+    time: WholeNumber
 
 
 class _FundingRow(msgspec.Struct):
     """A payment as REST has it."""
 
-    time: int
+    time: WholeNumber
     delta: _Delta
 
 

@@ -523,6 +523,13 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
 
+@pytest.mark.parametrize("write", [float, str])
+def test_ids_and_times_may_be_written_otherwise(write: Any) -> None:
+    fill, order = decode(update(x="TRADE", l="1", L="2", i=write(500_000_001), t=write(7), T=write(MS)))
+    assert (fill.order_id, fill.fill_id, fill.exchange_ns) == ("500000001", "BTCUSDT:7", NS)
+    assert order.order_id == "500000001"
+
+
 @pytest.mark.parametrize(
     ("message", "valid"),
     [

@@ -443,11 +443,20 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
 
+@pytest.mark.parametrize("write", [float, str])
+def test_ids_and_times_may_be_written_otherwise(write: Any) -> None:
+    ids = {"oid": write(300_000_000_017), "tid": write(987_654_321_012), "time": write(MS)}
+    (one,) = decode(frame("userFills", {"user": LOWER, "fills": [trade(**ids)]}))
+    assert (one.order_id, one.fill_id, one.exchange_ns) == ("300000000017", "987654321012", NS)
+    (event,) = decode(frame("orderUpdates", [update(oid=ids["oid"], timestamp=ids["time"])]))
+    assert event.order_id == "300000000017"
+
+
 @pytest.mark.parametrize(
     ("message", "valid"),
     [
         (frame("orderUpdates", [{"order": {}}, update(), update(sz="many"), update(side="C")]), [Order]),
-        (frame("orderUpdates", [update(oid="5"), update(oid=6)]), [Order]),
+        (frame("orderUpdates", [update(oid="five"), update(oid=6)]), [Order]),
         (frame("userFills", {"user": LOWER, "fills": [trade(), 5, trade(px=[]), trade(tid=2)]}), [Fill, Fill]),
         (frame("user", {"fills": [trade(side="X"), trade()], "funding": {"coin": 5}}), [Fill]),
         (frame("userFundings", {"fundings": [funding(time="now"), funding()]}), [Payment]),
