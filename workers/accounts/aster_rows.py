@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position, Side
 from workers.accounts.account import Leg, LegName
-from workers.accounts.rows import Number, WholeNumber, rows_of
+from workers.accounts.rows import Number, NumberOrNone, WholeNumber, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow, each_row
 from workers.venues.aster import Aster
@@ -91,7 +91,7 @@ class _Traded(msgspec.Struct):
     client_id: str = field(name="c", default="")
     type: str = field(name="o", default="")
     status: str = field(name="X", default="")
-    fee: Number | None = field(name="n", default=None)
+    fee: NumberOrNone = field(name="n", default=None)
     fee_asset: str | None = field(name="N", default=None)
     is_maker: bool = field(name="m", default=False)
 
@@ -100,14 +100,14 @@ class _PushedBalance(msgspec.Struct):
     asset: str = field(name="a")
     wallet: Number = field(name="wb")
     #: Apart from profits and fees.
-    change: Number | None = field(name="bc", default=None)
+    change: NumberOrNone = field(name="bc", default=None)
 
 
 class _PushedPosition(msgspec.Struct):
     symbol: str = field(name="s")
     amount: Number = field(name="pa")
-    entry_price: Number | None = field(name="ep", default=None)
-    unrealised_pnl: Number | None = field(name="up", default=None)
+    entry_price: NumberOrNone = field(name="ep", default=None)
+    unrealised_pnl: NumberOrNone = field(name="up", default=None)
     margin_mode: str | None = field(name="mt", default=None)
     leg: Literal["BOTH", "LONG", "SHORT"] = field(name="ps", default="BOTH")
 
@@ -152,7 +152,7 @@ class TradeRow(msgspec.Struct):
     side: Literal["BUY", "SELL"]
     price: Number
     qty: Number
-    commission: Number | None = None
+    commission: NumberOrNone = None
     commissionAsset: str | None = None  # noqa: N815
     maker: bool | None = None
     time: WholeNumber | None = None
@@ -163,10 +163,10 @@ class PositionRow(msgspec.Struct):
 
     symbol: Symbol
     positionAmt: Number  # noqa: N815
-    entryPrice: Number | None = None  # noqa: N815
-    markPrice: Number | None = None  # noqa: N815
-    unRealizedProfit: Number | None = None  # noqa: N815
-    liquidationPrice: Number | None = None  # noqa: N815
+    entryPrice: NumberOrNone = None  # noqa: N815
+    markPrice: NumberOrNone = None  # noqa: N815
+    unRealizedProfit: NumberOrNone = None  # noqa: N815
+    liquidationPrice: NumberOrNone = None  # noqa: N815
     marginType: str | None = None  # noqa: N815
     positionSide: Literal["BOTH", "LONG", "SHORT"] = "BOTH"  # noqa: N815
     updateTime: WholeNumber | None = None  # noqa: N815
@@ -184,15 +184,15 @@ class PositionRow(msgspec.Struct):
 class _BalanceRow(msgspec.Struct):
     asset: str
     balance: Number
-    availableBalance: Number | None = None  # noqa: N815
+    availableBalance: NumberOrNone = None  # noqa: N815
     updateTime: WholeNumber | None = None  # noqa: N815
 
 
 class _Account(msgspec.Struct):
-    totalMarginBalance: Number | None = None  # noqa: N815
-    availableBalance: Number | None = None  # noqa: N815
-    totalInitialMargin: Number | None = None  # noqa: N815
-    totalMaintMargin: Number | None = None  # noqa: N815
+    totalMarginBalance: NumberOrNone = None  # noqa: N815
+    availableBalance: NumberOrNone = None  # noqa: N815
+    totalInitialMargin: NumberOrNone = None  # noqa: N815
+    totalMaintMargin: NumberOrNone = None  # noqa: N815
 
 
 # --- frames to events ---------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.rows import Number, WholeNumber, json_decoder, ms_of
+from workers.accounts.rows import Number, NumberOrNone, WholeNumber, json_decoder, ms_of
 from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.extended import Extended
@@ -47,11 +47,11 @@ class _Order(msgspec.Struct):
     side: Literal["BUY", "SELL"]
     status: str
     #: Zero or null for one that closes a whole position.
-    size: Number | None = field(name="qty", default=None)
+    size: NumberOrNone = field(name="qty", default=None)
     type: str | None = None
     client_id: int | str | None = field(name="externalId", default=None)
-    price: Number | None = None
-    filled: Number | None = field(name="filledQty", default=None)
+    price: NumberOrNone = None
+    filled: NumberOrNone = field(name="filledQty", default=None)
     reduce_only: bool | None = field(name="reduceOnly", default=None)
     updated: WholeNumber | None = field(name="updatedTime", default=None)
 
@@ -63,7 +63,7 @@ class _Trade(msgspec.Struct):
     price: Number
     size: Number = field(name="qty")
     order_id: int | str | None = field(name="orderId", default=None)
-    fee: Number | None = None
+    fee: NumberOrNone = None
     is_taker: bool | None = field(name="isTaker", default=None)
     type: str = field(name="tradeType", default="TRADE")
     created: WholeNumber | None = field(name="createdTime", default=None)
@@ -75,27 +75,27 @@ class _Position(msgspec.Struct):
     #: Without a sign.
     size: Number
     status: str | None = None
-    entry_price: Number | None = field(name="openPrice", default=None)
-    mark_price: Number | None = field(name="markPrice", default=None)
-    liquidation_price: Number | None = field(name="liquidationPrice", default=None)
-    unrealised_pnl: Number | None = field(name="unrealisedPnl", default=None)
+    entry_price: NumberOrNone = field(name="openPrice", default=None)
+    mark_price: NumberOrNone = field(name="markPrice", default=None)
+    liquidation_price: NumberOrNone = field(name="liquidationPrice", default=None)
+    unrealised_pnl: NumberOrNone = field(name="unrealisedPnl", default=None)
     updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
 class _Balance(msgspec.Struct):
     asset: str = field(name="collateralName")
     total: Number = field(name="balance")
-    equity: Number | None = None
-    for_trade: Number | None = field(name="availableForTrade", default=None)
-    for_withdrawal: Number | None = field(name="availableForWithdrawal", default=None)
-    initial_margin: Number | None = field(name="initialMargin", default=None)
+    equity: NumberOrNone = None
+    for_trade: NumberOrNone = field(name="availableForTrade", default=None)
+    for_withdrawal: NumberOrNone = field(name="availableForWithdrawal", default=None)
+    initial_margin: NumberOrNone = field(name="initialMargin", default=None)
     updated: WholeNumber | None = field(name="updatedTime", default=None)
 
 
 class _SpotBalance(msgspec.Struct):
     asset: str
     balance: Number
-    available: Number | None = field(name="availableToWithdraw", default=None)
+    available: NumberOrNone = field(name="availableToWithdraw", default=None)
     updated: WholeNumber | None = field(name="updatedAt", default=None)
 
 
@@ -199,7 +199,7 @@ def _fill(row: _Trade, naming: Rows) -> Fill:
         _SIDES[row.side],
         row.price,
         row.size,
-        row.fee or None,
+        row.fee,
         listing.quote,
         liquidity,
         fill_type(_FILL_TYPES, row.type, liquidity),
@@ -220,7 +220,7 @@ def _position(row: _Position, naming: Rows) -> Position:
         f"-{size}" if is_held and row.side == "SHORT" else size,
         priced(row.entry_price) if is_held else None,
         priced(row.mark_price),
-        row.unrealised_pnl or None,
+        row.unrealised_pnl,
         above_zero(row.liquidation_price) if is_held else None,
         None,
         naming.snapshot,
@@ -229,13 +229,13 @@ def _position(row: _Position, naming: Rows) -> Position:
 
 def _balance_events(row: _Balance, naming: Rows) -> list[Balance | Margin]:
     head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    margin = (row.equity or None, row.for_trade or None, row.initial_margin or None, None)
+    margin = (row.equity, row.for_trade, row.initial_margin, None)
     return [
-        Balance(*head, row.asset, row.total, row.for_withdrawal or None, naming.snapshot),
+        Balance(*head, row.asset, row.total, row.for_withdrawal, naming.snapshot),
         Margin(*head, *margin, naming.snapshot),
     ]
 
 
 def _spot_balance(row: _SpotBalance, naming: Rows) -> Balance:
     head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    return Balance(*head, row.asset, row.balance, row.available or None, naming.snapshot)
+    return Balance(*head, row.asset, row.balance, row.available, naming.snapshot)

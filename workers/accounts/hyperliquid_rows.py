@@ -13,7 +13,7 @@ import msgspec
 
 from ipc.decimals import difference, is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
-from workers.accounts.rows import Number, WholeNumber, rows_of
+from workers.accounts.rows import Number, NumberOrNone, WholeNumber, rows_of
 from workers.accounts.words import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms
@@ -58,11 +58,11 @@ class _Order(msgspec.Struct):
     sz: Number
     oid: WholeNumber
     timestamp: WholeNumber
-    origSz: Number | None = None  # noqa: N815
+    origSz: NumberOrNone = None  # noqa: N815
     cloid: str | None = None
     orderType: str = ""  # noqa: N815
     isTrigger: bool | None = None  # noqa: N815
-    triggerPx: Number | None = None  # noqa: N815
+    triggerPx: NumberOrNone = None  # noqa: N815
     reduceOnly: bool = False  # noqa: N815
 
 
@@ -86,7 +86,7 @@ class _Fill(msgspec.Struct):
     tid: WholeNumber
     dir: str = ""
     crossed: bool | None = None
-    fee: Number | None = None
+    fee: NumberOrNone = None
     feeToken: str | None = None  # noqa: N815
     liquidation: _Liquidation | None = None
 
@@ -98,9 +98,9 @@ class _Leverage(msgspec.Struct):
 class _Position(msgspec.Struct):
     coin: str
     szi: Number
-    entryPx: Number | None = None  # noqa: N815
-    unrealizedPnl: Number | None = None  # noqa: N815
-    liquidationPx: Number | None = None  # noqa: N815
+    entryPx: NumberOrNone = None  # noqa: N815
+    unrealizedPnl: NumberOrNone = None  # noqa: N815
+    liquidationPx: NumberOrNone = None  # noqa: N815
     leverage: _Leverage = msgspec.field(default_factory=_Leverage)
 
 
@@ -110,13 +110,13 @@ class _AssetPosition(msgspec.Struct):
 
 class _Summary(msgspec.Struct):
     accountValue: Number  # noqa: N815
-    totalMarginUsed: Number | None = None  # noqa: N815
+    totalMarginUsed: NumberOrNone = None  # noqa: N815
 
 
 class _MarginState(msgspec.Struct):
     marginSummary: _Summary  # noqa: N815
-    crossMaintenanceMarginUsed: Number | None = None  # noqa: N815
-    withdrawable: Number | None = None
+    crossMaintenanceMarginUsed: NumberOrNone = None  # noqa: N815
+    withdrawable: NumberOrNone = None
     time: WholeNumber | None = None
 
 
@@ -129,7 +129,7 @@ class _SpotBalance(msgspec.Struct):
 class _Delta(msgspec.Struct):
     coin: str
     usdc: Number
-    fundingRate: Number | None = None  # noqa: N815
+    fundingRate: NumberOrNone = None  # noqa: N815
 
 
 class _Funding(_Delta, kw_only=True):

@@ -16,7 +16,7 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.topics import base_of
 from workers.accounts.answers import Page, events_of, recent_page
-from workers.accounts.rows import Number, WholeNumber, json_decoder, ms_of
+from workers.accounts.rows import Number, NumberOrNone, WholeNumber, json_decoder, ms_of
 from workers.accounts.words import MarginMode, OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms, ns_of_us
@@ -94,9 +94,9 @@ class _Position(msgspec.Struct):
     sign: WholeNumber
     position: Number
     symbol: str | None = None
-    avg_entry_price: Number | None = None
-    unrealized_pnl: Number | None = None
-    liquidation_price: Number | None = None
+    avg_entry_price: NumberOrNone = None
+    unrealized_pnl: NumberOrNone = None
+    liquidation_price: NumberOrNone = None
     margin_mode: WholeNumber | None = None
 
 
@@ -104,23 +104,23 @@ class _Asset(msgspec.Struct):
     symbol: str
     #: What the spot side holds; :attr:`margin_balance` is apart from it.
     balance: Number
-    locked_balance: Number | None = None
+    locked_balance: NumberOrNone = None
     #: The collateral of the perpetual side.
-    margin_balance: Number | None = None
+    margin_balance: NumberOrNone = None
 
 
 class _Stats(msgspec.Struct):
-    portfolio_value: Number | None = None
-    available_balance: Number | None = None
+    portfolio_value: NumberOrNone = None
+    available_balance: NumberOrNone = None
 
 
 class _Summary(msgspec.Struct):
     """What REST says of the account's margin."""
 
-    available_balance: Number | None = None
-    total_asset_value: Number | None = None
-    cross_initial_margin_requirement: Number | None = None
-    cross_maintenance_margin_requirement: Number | None = None
+    available_balance: NumberOrNone = None
+    total_asset_value: NumberOrNone = None
+    cross_initial_margin_requirement: NumberOrNone = None
+    cross_maintenance_margin_requirement: NumberOrNone = None
 
 
 _order_rows: Final = json_decoder(_Order)
@@ -287,7 +287,7 @@ def _position(row: _Position, at_ns: int | None, naming: Naming) -> Position:
         f"-{size}" if is_held and row.sign < 0 else size,
         priced(row.avg_entry_price) if is_held else None,
         None,
-        row.unrealized_pnl or None,
+        row.unrealized_pnl,
         above_zero(row.liquidation_price) if is_held else None,
         None if row.margin_mode is None else _MARGIN_MODES.get(row.margin_mode),
         naming.snapshot,
@@ -303,7 +303,7 @@ def _balance(row: _Asset, at_ns: int | None, naming: Naming) -> Balance:
 
 
 def _stats(row: _Stats, at_ns: int | None, naming: Naming) -> Margin:
-    margin = (row.portfolio_value or None, row.available_balance or None, None, None)
+    margin = (row.portfolio_value, row.available_balance, None, None)
     return Margin("lighter", None, None, at_ns, naming.account, *margin, naming.snapshot)
 
 
@@ -314,9 +314,9 @@ def _margin(row: _Summary, naming: Naming) -> Margin:
         None,
         None,
         naming.account,
-        row.total_asset_value or None,
-        row.available_balance or None,
-        row.cross_initial_margin_requirement or None,
-        row.cross_maintenance_margin_requirement or None,
+        row.total_asset_value,
+        row.available_balance,
+        row.cross_initial_margin_requirement,
+        row.cross_maintenance_margin_requirement,
         naming.snapshot,
     )

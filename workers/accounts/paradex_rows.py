@@ -14,7 +14,7 @@ import msgspec
 from ipc.decimals import difference, is_zero
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
 from workers.accounts.answers import events_of
-from workers.accounts.rows import Number, WholeNumber, converted, json_decoder
+from workers.accounts.rows import Number, NumberOrNone, WholeNumber, converted, json_decoder
 from workers.accounts.words import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.rows import InvalidRow
 from workers.venues.fields import ns_of_ms
@@ -46,7 +46,7 @@ class _Order(msgspec.Struct):
     remaining_size: Number
     status: str
     type: str | None = None
-    price: Number | None = None
+    price: NumberOrNone = None
     #: Of what was filled; empty when nothing was.
     average: Number | None = msgspec.field(name="avg_fill_price", default=None)
     client_id: int | str | None = None
@@ -63,7 +63,7 @@ class _Fill(msgspec.Struct):
     price: Number
     size: Number
     order_id: int | str | None = None
-    fee: Number | None = None
+    fee: NumberOrNone = None
     fee_currency: str | None = None
     liquidity: str | None = None
     fill_type: str = "FILL"
@@ -76,25 +76,25 @@ class _Position(msgspec.Struct):
     size: Number
     side: str | None = None
     status: str | None = None
-    average_entry_price: Number | None = None
-    mark_price: Number | None = None
-    unrealized_pnl: Number | None = None
-    liquidation_price: Number | None = None
+    average_entry_price: NumberOrNone = None
+    mark_price: NumberOrNone = None
+    unrealized_pnl: NumberOrNone = None
+    liquidation_price: NumberOrNone = None
     last_updated_at: WholeNumber | None = None
 
 
 class _Account(msgspec.Struct):
-    account_value: Number | None = None
-    free_collateral: Number | None = None
-    initial_margin_requirement: Number | None = None
-    maintenance_margin_requirement: Number | None = None
+    account_value: NumberOrNone = None
+    free_collateral: NumberOrNone = None
+    initial_margin_requirement: NumberOrNone = None
+    maintenance_margin_requirement: NumberOrNone = None
     updated_at: WholeNumber | None = None
 
 
 class _BalanceEvent(msgspec.Struct):
     """What a fill or a payment made of the settlement asset."""
 
-    settlement_asset_balance_after: Number | None = None
+    settlement_asset_balance_after: NumberOrNone = None
     created_at: WholeNumber | None = None
 
 
@@ -180,7 +180,7 @@ def _fill(row: _Fill, naming: Naming) -> Fill:
         _SIDES[row.side],
         row.price,
         row.size,
-        row.fee or None,
+        row.fee,
         row.fee_currency or _SETTLEMENT_ASSET,
         liquidity,
         fill_type(_FILL_TYPES, row.fill_type, liquidity),
@@ -202,7 +202,7 @@ def _position(row: _Position, naming: Naming) -> Position:
         f"-{size}" if is_unsigned_short else size,
         priced(row.average_entry_price) if is_held else None,
         priced(row.mark_price),
-        row.unrealized_pnl or None,
+        row.unrealized_pnl,
         above_zero(row.liquidation_price) if is_held else None,
         None,
         naming.snapshot,
@@ -216,10 +216,10 @@ def _margin(row: _Account, naming: Naming) -> Margin:
         None,
         ns_of_ms(row.updated_at),
         naming.account,
-        row.account_value or None,
-        row.free_collateral or None,
-        row.initial_margin_requirement or None,
-        row.maintenance_margin_requirement or None,
+        row.account_value,
+        row.free_collateral,
+        row.initial_margin_requirement,
+        row.maintenance_margin_requirement,
         naming.snapshot,
     )
 

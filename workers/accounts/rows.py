@@ -12,7 +12,7 @@ import msgspec
 from ipc.errors import DecodeError
 from workers.rows import InvalidRow, each_row
 
-__all__ = ["Number", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
+__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,16 +25,22 @@ _SECONDS_BELOW: Final = 10**11
 
 if TYPE_CHECKING:
     Number: TypeAlias = str
+    NumberOrNone: TypeAlias = str | None
     WholeNumber: TypeAlias = int
 else:
 
     class Number(ABC):  # noqa: B024 - it stands for its subclasses alone
         """A field's type: text, which may be written as a JSON number; whether it is a decimal is checked later."""
 
+    class NumberOrNone(ABC):  # noqa: B024
+        """A field's type: a :class:`Number`, or None where the venue writes null or an empty text for none."""
+
     class WholeNumber(ABC):  # noqa: B024
         """A field's type: an integer, which the venue may write as text, or as a fraction of zero (``8.0``)."""
 
     Number.register(str)
+    NumberOrNone.register(str)
+    NumberOrNone.register(type(None))
     WholeNumber.register(int)
 
 
@@ -86,7 +92,9 @@ def rows_of(rows: Iterable[msgspec.Raw], kind: type[T], parse: Callable[[T], R],
 
 
 def _field(kind: Any, value: Any) -> Any:
-    if kind is Number and isinstance(value, str | int) and not isinstance(value, bool):
+    if kind is NumberOrNone and (value is None or value == ""):
+        return None
+    if kind in {Number, NumberOrNone} and isinstance(value, str | int) and not isinstance(value, bool):
         return str(value)
     if kind is WholeNumber and isinstance(value, int) and not isinstance(value, bool):
         return value

@@ -523,6 +523,11 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
 
+def test_an_empty_text_in_place_of_a_number_is_none() -> None:
+    fill, _ = decode(update(x="TRADE", l="1", L="2", n=""))
+    assert fill.fee is None
+
+
 @pytest.mark.parametrize("write", [float, str])
 def test_ids_and_times_may_be_written_otherwise(write: Any) -> None:
     fill, order = decode(update(x="TRADE", l="1", L="2", i=write(500_000_001), t=write(7), T=write(MS)))

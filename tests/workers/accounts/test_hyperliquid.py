@@ -443,6 +443,13 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
 
+def test_an_empty_text_in_place_of_a_number_is_none() -> None:
+    (fill,) = decode(frame("userFills", {"user": LOWER, "fills": [trade(fee="")]}))
+    assert fill.fee is None
+    position, *_ = decode(told_state(held(unrealizedPnl="", entryPx="", liquidationPx="")))
+    assert (position.entry_price, position.unrealised_pnl, position.liquidation_price) == (None, None, None)
+
+
 @pytest.mark.parametrize("write", [float, str])
 def test_ids_and_times_may_be_written_otherwise(write: Any) -> None:
     ids = {"oid": write(300_000_000_017), "tid": write(987_654_321_012), "time": write(MS)}

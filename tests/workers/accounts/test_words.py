@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.accounts.rows import Number, row_of
+from workers.accounts.rows import Number, NumberOrNone, row_of
 from workers.accounts.words import above_zero, fault_of, fill_type, margin_mode, order_status, priced, without_values
 
 TABLE: Any = {"DONE": "filled", "GONE": "canceled", "NO": "rejected", "LIVE": "open"}
@@ -93,6 +93,26 @@ def test_numbers_are_kept_to_the_last_digit_however_they_are_written() -> None:
     assert (pair.a, pair.b) == ("12345678901234567.123456789", "0.10")
     assert type(pair.a) is str
     assert row_of(b'{"a": 7, "b": null}', Pair, "pairs") == Pair("7", None)
+
+
+class Perhaps(msgspec.Struct):
+    a: NumberOrNone = None
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"a": null}', b'{"a": ""}'])
+def test_null_and_the_empty_text_are_no_number_where_there_need_be_none(body: bytes) -> None:
+    assert row_of(body, Perhaps, "rows").a is None
+
+
+@pytest.mark.parametrize(("text", "number"), [(b'"0"', "0"), (b"1e-7", "1e-7"), (b"5", "5"), (b'"NaN"', "NaN")])
+def test_what_is_written_is_kept_where_there_need_be_none(text: bytes, number: str) -> None:
+    assert row_of(b'{"a": %b}' % text, Perhaps, "rows").a == number
+
+
+@pytest.mark.parametrize("text", [b"true", b"[]", b"{}"])
+def test_what_can_be_no_number_is_refused_where_there_need_be_none(text: bytes) -> None:
+    with pytest.raises(ValueError, match="malformed rows"):
+        row_of(b'{"a": %b}' % text, Perhaps, "rows")
 
 
 @pytest.mark.parametrize("body", [b'{"a": true}', b'{"a": []}', b'{"a": null}', b"{}", b"5", b"[" * 100_000])
