@@ -271,7 +271,8 @@ class Public:
             session.ponged()
 
     def _fetch(self, session: Session, route: Route, purpose: str) -> None:
-        words = self._desk.show(self._venue.book_request(route.listing), "book", route.symbol, purpose)
+        names = ("book", route.symbol, purpose)
+        words = self._desk.show(self._venue.book_request(route.listing), *names).union(names)
 
         def take(answer: Answer) -> None:
             if self.is_open(session.connection.name):

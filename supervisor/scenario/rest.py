@@ -32,15 +32,15 @@ _TOO_MANY: Final = frozenset({418, 429})
 _WORD: Final = re.compile(r"[^/?&\s]+")
 
 
-def words_of(request: Request, *names: str) -> frozenset[str]:
+def words_of(request: Request) -> frozenset[str]:
     """Return the words that an answer may name a request by.
 
-    These are ``names``, its method, its path whole and in its parts, and what its query and its JSON body say:
-    ``key=value``, and values that are text alone.
+    These are its method, its path whole and in its parts, and what its query and its JSON body say: ``key=value``, and
+    values that are text alone.
     """
     address = urlsplit(request.path)
     said = dict(parse_qsl(address.query)) | _said(request.body)
-    words = {*names, request.method, address.path, *_WORD.findall(address.path)}
+    words = {request.method, address.path, *_WORD.findall(address.path)}
     words |= {f"{key}={value}" for key, value in said.items()}
     return frozenset(words | {value for value in said.values() if isinstance(value, str)})
 
@@ -93,12 +93,12 @@ class Desk:
         return len(self._answers)
 
     def show(self, request: Request, *names: str) -> frozenset[str]:
-        """Report a request as it is sent now; return the words that an answer may name it by."""
+        """Report a request as it is sent now, and what it is for; return the words that an answer may name it by."""
         sent = request.made_at(self._clock.wall())
         line = {"on": "rest", "request": f"{sent.method} {shown(sent.path)}", "for": " ".join(names)}
         said = _said(sent.body)
         self._report.add(**line, **({"body": msgspec.json.decode(shown(msgspec.json.encode(said)))} if said else {}))
-        return words_of(sent, *names)
+        return words_of(sent)
 
     def wait(self, words: frozenset[str], take: Callable[[Answer], None]) -> None:
         """Have ``take`` called with the answer to a request: at once when the file had it before."""
@@ -150,7 +150,7 @@ class Course(Generic[T]):
         self._name = name
         self._done = done
         self._failed = failed
-        #: Bodies by words, for as many requests as they fit; the most words win.
+        #: Bodies by words of the requests alone, for as many as they fit; the most words win.
         self._answers: dict[frozenset[str], bytes] = {}
         #: What is asked and has no answer yet.
         self._words: frozenset[str] = frozenset()
@@ -183,7 +183,7 @@ class Course(Generic[T]):
             self._words = self._desk.show(request, self._name)
             answer = self._body()
             if answer is None:
-                self._desk.wait(self._words, self._run)
+                self._desk.wait(self._words | {self._name}, self._run)
                 return
 
     def _body(self) -> bytes | None:

@@ -392,3 +392,17 @@ def test_malformed_account_frames_end_the_connection(playing):
     assert (end["on"], end["close"]) == ("account", "parse_errors")
     playing(*steps[:2], {"expect": {"counts": {"malformed": 2}}}, venue="hyperliquid", listings=None)
     assert playing.missed == []
+
+
+def test_a_request_is_named_by_its_own_words_and_not_by_what_it_is_for(playing):
+    empty = {"next": None, "results": []}
+    told = {"account_value": "12", "free_collateral": "5"}
+    calls = ("fills", "orders", "orders-history", "positions", "balance")
+    playing(
+        {"on": "rest", "answers": {"account": told, **dict.fromkeys(calls, empty)}},
+        venue="paradex",
+        listings=None,
+        account={"alias": "desk", "credentials": {"PARADEX_JWT": "a.b.c"}},
+    )
+    assert [line["answered"] for line in playing.lines if "answered" in line] == ["account"]
+    assert [line["equity"] for line in playing.events("margin.paradex.desk")] == ["12"]
