@@ -47,7 +47,6 @@ _REMEMBERED: Final = 1_000_000
 _CLOSED_ORDERS: Final = 10_000
 _NO_SNAPSHOT: Final = "no_snapshot"
 _SEQ_GAP: Final = "seq_gap"
-_OPEN: Final = frozenset({"open", "untriggered"})
 _PREFIXES: Final = tuple(f"{channel}." for channel in ACCOUNT_CHANNELS)
 _RECONNECT_MS: Final = 10
 
@@ -107,7 +106,7 @@ class Account:
     @property
     def open_orders(self) -> dict[str, Order]:
         """The orders that are open, by id."""
-        return {order_id: order for order_id, order in self.orders.items() if order.status in _OPEN}
+        return {order_id: order for order_id, order in self.orders.items() if order.is_open}
 
     def judge_silence(self, now_ns: int) -> None:
         """To be called before it is looked at; a feed does so whenever it is polled."""
@@ -221,7 +220,7 @@ class Account:
         self.orders.pop(order.order_id, None)  # the newest stand last
         self.orders[order.order_id] = order
         if len(self.orders) > _CLOSED_ORDERS:
-            closed = next((key for key, one in self.orders.items() if one.status not in _OPEN), None)
+            closed = next((key for key, one in self.orders.items() if not one.is_open), None)
             if closed is not None:
                 del self.orders[closed]
 

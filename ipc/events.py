@@ -10,7 +10,7 @@ path); the stamps are filled in by the publisher.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -250,6 +250,10 @@ class Instrument(Event, tag="instrument", gc=False):
     status: str
 
 
+#: What an order is that is not over.
+_OPEN: Final = frozenset({"open", "untriggered"})
+
+
 class AccountEvent(Event, gc=False):
     """What concerns the desk's own account; only on the worker's account endpoint."""
 
@@ -275,6 +279,11 @@ class Order(AccountEvent, tag="order", gc=False):
     reduce_only: bool
     #: From the state that the venue told on request, not from a change that it pushed.
     snapshot: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether it is alive: in the book, or waiting for its trigger."""
+        return self.status in _OPEN
 
 
 class Fill(AccountEvent, tag="fill", gc=False):

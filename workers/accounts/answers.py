@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from ipc.events import AccountEvent, Fill
-from workers.accounts.account import Steps
+from ipc.events import AccountEvent, Fill, Order
+from workers.accounts.account import Covers, Steps, unless_invalid
 from workers.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Request
 
-__all__ = ["Page", "Pages", "all_pages", "events_of", "oldest_first", "page_of", "raw_rows", "recent_page"]
+__all__ = ["Page", "Pages", "all_pages", "ended", "events_of", "oldest_first", "page_of", "raw_rows", "recent_page"]
 
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
@@ -47,13 +47,13 @@ class Pages(Generic[Event]):
     Attributes:
         events: In the venue's order.
         invalid: Rows that were left out.
-        is_whole: Every page was read and every row was valid: what is missing here is missing at the venue.
+        covers: Everything when every page was read and every row was valid: what is missing is missing at the venue.
         is_cut: The list ended before its last page.
     """
 
     events: list[Event]
     invalid: list[InvalidRow]
-    is_whole: bool
+    covers: Covers
     is_cut: bool
 
 
@@ -123,6 +123,11 @@ def oldest_first(fills: Pages[Fill]) -> list[Fill]:
     return list({(fill.fill_id, fill.side): fill for fill in fills.events}.values())[::-1]
 
 
+def ended(newest_first: Sequence[Order]) -> list[Order]:
+    """Return the orders of a history that are over, oldest first: of several rows of an order the last told stands."""
+    return [order for order in reversed(newest_first) if not order.is_open]
+
+
 def all_pages(
     what: str, request: Callable[[str], Request], read: Callable[[bytes], Page[Event]]
 ) -> Steps[Pages[Event]]:
@@ -150,4 +155,4 @@ def all_pages(
     events, invalid = split_rows(items)
     if not is_whole:
         invalid.append(InvalidRow(what, f"the list ends early, after {len(cursors)} pages"))
-    return Pages(events, invalid, is_whole=not invalid, is_cut=not is_whole)
+    return Pages(events, invalid, unless_invalid(invalid), is_cut=not is_whole)

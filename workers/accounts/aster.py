@@ -56,8 +56,6 @@ _CLOSED_ORDERS: Final = 100
 _PAGES: Final = 50
 #: What a URL can hold as it is.
 _LISTEN_KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
-#: States of orders that are not over.
-_ALIVE: Final = frozenset({"open", "untriggered"})
 #: The code for a symbol that is none.
 _UNKNOWN_SYMBOL: Final = -1121
 #: What error codes mean that have to do with the credentials, in our words: the venue's could repeat them.
@@ -343,7 +341,7 @@ def _look_at_market(look: _Look, symbol: str, since_ms: int, events: list[Accoun
     kinds = {row.orderId: rows.fill_type(row.clientOrderId, row.type, row.status) for row in found}
     events += rows.fills(trades, kinds, look.markets, look.account)
     orders = look.valid(rows.orders(found, "allOrders", look.markets, look.account))
-    return [order for order in orders if order.status not in _ALIVE]
+    return [order for order in orders if not order.is_open]
 
 
 def _trades_since(look: _Look, symbol: str, since_ms: int) -> Steps[list[TradeRow]]:

@@ -26,12 +26,11 @@ from workers.accounts.account import (
     LoginError,
     Snapshot,
     Steps,
-    everything,
     nothing,
     pinging_often,
     without_calls,
 )
-from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of, raw_rows
+from workers.accounts.answers import Page, Pages, all_pages, ended, oldest_first, page_of, raw_rows
 from workers.accounts.extended_rows import Rows
 from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import Secrets
@@ -165,16 +164,15 @@ class ExtendedAccount(AccountSide):
             (
                 *oldest_first(fills),
                 *opened.events,
-                # The newest come first, and the last one told stands.
-                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *ended(closed),
                 *positions.events,
                 *balance,
             ),
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread),
             has_all_fills=not fills.is_cut,
-            orders_of=everything if opened.is_whole else nothing,
-            positions_of=everything if positions.is_whole else nothing,
+            orders_of=opened.covers,
+            positions_of=positions.covers,
             # The balance is that of the collateral; what else is held, the stream alone tells.
             balances_of=nothing,
         )

@@ -32,6 +32,7 @@ from workers.accounts.account import (
     unless_invalid,
     without_calls,
 )
+from workers.accounts.answers import ended
 from workers.accounts.hyperliquid_rows import CORE, dex_of
 from workers.accounts.rows import WholeNumber, json_decoder
 from workers.accounts.secrets import NAMES, Secrets
@@ -57,8 +58,6 @@ _DEX_FORM: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _DEXES: Final = 50
 #: Exchanges that the account was not seen on whose open orders are asked for in one look.
 _IN_TURN: Final = 2
-#: States of orders that are not over.
-_ALIVE: Final = frozenset({"open", "untriggered"})
 _ZERO_EQUITY: Final = (
     "equity is not known: the funds are in the spot balance (a unified or portfolio-margin account), "
     "and the venue documents no rule for it"
@@ -315,7 +314,7 @@ def _look_at_history(look: _Look) -> Steps[list[Order]]:
     items = rows.updates(page, "historicalOrders", look.markets, look.account, snapshot=True)
     history, invalid = split_rows(items)
     look.invalid += invalid
-    look.events += [order for order in reversed(history) if order.status not in _ALIVE]
+    look.events += ended(history)
     return history
 
 
@@ -324,7 +323,7 @@ def _doubtful(history: Iterable[Order], listed: set[str]) -> frozenset[str | Non
     newest: dict[str, Order] = {}
     for order in history:
         newest.setdefault(order.order_id, order)
-    alive = (order for order in newest.values() if order.status in _ALIVE and order.order_id not in listed)
+    alive = (order for order in newest.values() if order.is_open and order.order_id not in listed)
     return frozenset(order.venue_symbol for order in alive)
 
 

@@ -25,7 +25,6 @@ __all__ = ["Ledger", "OnceKey", "once_key"]
 
 #: Ids of fills and payments, and orders, that are remembered; the oldest go.
 _REMEMBERED: Final = 100_000
-_OPEN: Final = frozenset({"open", "untriggered"})
 #: Digits enough for a sum of any two decimals that an event may have.
 _EXACT: Final = 100
 #: What an event is the state of: a kind, which of it, and which leg of that.
@@ -184,7 +183,7 @@ class Ledger:
 
     def open_orders(self) -> list[Order]:
         """Return the orders that are open as far as is known."""
-        return [order for order in self._orders.values() if order.status in _OPEN]
+        return [order for order in self._orders.values() if order.is_open]
 
     # --- what comes once --------------------------------------------------------------------------------------------
 
@@ -247,7 +246,7 @@ class Ledger:
         return order
 
     def _forget_closed(self) -> None:
-        closed = next((one for one in self._orders.values() if one.status not in _OPEN), None)
+        closed = next((one for one in self._orders.values() if not one.is_open), None)
         if closed is not None:
             del self._orders[closed.order_id]
             for known in (self._pushed, self._newest_ns):
@@ -315,7 +314,7 @@ def _is_undone(order: Order, known: Order, *, is_listed: bool) -> bool:
     A closed order does not open, unless a list has one that was merely presumed closed. Of two pushes that the venue
     stamped alike the one that has more filled is the newer.
     """
-    if known.status not in _OPEN and order.status in _OPEN:
+    if order.is_open and not known.is_open:
         return not (is_listed and _is_presumed(known))
     is_same_time = not is_listed and order.exchange_ns is not None and order.exchange_ns == known.exchange_ns
     return is_same_time and number(order.filled) < number(known.filled)

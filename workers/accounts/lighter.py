@@ -26,12 +26,11 @@ from workers.accounts.account import (
     Renewal,
     Snapshot,
     Steps,
-    everything,
-    nothing,
     pinging_often,
+    unless_invalid,
     without_calls,
 )
-from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of, raw_rows
+from workers.accounts.answers import Page, Pages, all_pages, ended, oldest_first, page_of, raw_rows
 from workers.accounts.lighter_rows import Naming
 from workers.accounts.lighter_token import SECRETS, has_token, index_of, token_of
 from workers.accounts.rows import WholeNumber, json_decoder
@@ -201,8 +200,7 @@ class LighterAccount(AccountSide):
             (
                 *oldest_first(fills),
                 *opened.events,
-                # The newest come first, and the last one told stands.
-                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *ended(closed),
                 *(position for position in positions if not is_zero(position.size)),
                 *balances,
                 *margin,
@@ -210,9 +208,9 @@ class LighterAccount(AccountSide):
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *invalid, *unread, *unseen),
             has_all_fills=not fills.is_cut,
-            orders_of=everything if opened.is_whole else nothing,
-            positions_of=nothing if invalid else everything,
-            balances_of=nothing if unread else everything,
+            orders_of=opened.covers,
+            positions_of=unless_invalid(invalid),
+            balances_of=unless_invalid(unread),
         )
 
 

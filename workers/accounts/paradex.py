@@ -29,11 +29,9 @@ from workers.accounts.account import (
     Renewal,
     Snapshot,
     Steps,
-    everything,
-    nothing,
     pinging_often,
 )
-from workers.accounts.answers import Page, Pages, all_pages, oldest_first, page_of
+from workers.accounts.answers import Page, Pages, all_pages, ended, oldest_first, page_of
 from workers.accounts.paradex_auth import SECRETS, can_log_in, jwt_of, refusal
 from workers.accounts.paradex_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, Naming
 from workers.accounts.rows import json_decoder
@@ -169,8 +167,7 @@ class ParadexAccount(AccountSide):
             (
                 *oldest_first(fills),
                 *opened.events,
-                # The newest come first, and the last one told stands.
-                *(order for order in reversed(closed) if order.status not in {"open", "untriggered"}),
+                *ended(closed),
                 *positions.events,
                 *margin,
                 *balances.events,
@@ -178,9 +175,9 @@ class ParadexAccount(AccountSide):
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread, *balances.invalid),
             has_all_fills=not fills.is_cut,
-            orders_of=everything if opened.is_whole else nothing,
-            positions_of=everything if positions.is_whole else nothing,
-            balances_of=everything if balances.is_whole else nothing,
+            orders_of=opened.covers,
+            positions_of=positions.covers,
+            balances_of=balances.covers,
         )
 
 

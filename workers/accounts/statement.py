@@ -30,7 +30,6 @@ log = get_log(__name__)
 _MS: Final = 1_000_000
 #: Fills, payments and closed orders that whoever joins is told of.
 _RECENT: Final = 500
-_OPEN: Final = frozenset({"open", "untriggered"})
 _LEGS: Final[tuple[LegName, ...]] = ("both", "long", "short")
 
 
@@ -295,6 +294,6 @@ def _bound(feed: TopicFeed) -> None:
     """Those who join are not sent the oldest any more; an open order is sent whatever its age."""
     if len(feed.latest) <= _RECENT:
         return
-    oldest = next((key for key, event in feed.latest.items() if getattr(event, "status", "") not in _OPEN), None)
+    oldest = next((key for key, event in feed.latest.items() if not (isinstance(event, Order) and event.is_open)), None)
     if oldest is not None:
         del feed.latest[oldest]

@@ -95,7 +95,7 @@ def pages(answers: list[Any]) -> Any:
 def test_a_list_is_whole_when_its_last_page_was_read_and_every_row_valid(answers: Any, ids: str, is_whole: Any) -> None:
     course = pages(answers)
     assert "".join(event.order_id for event in course.result.events) == ids
-    assert course.result.is_whole == is_whole
+    assert course.result.covers("BTC") == is_whole
     assert bool(course.result.invalid) != is_whole
     assert [course.query(number) for number in range(len(answers))][1:] == [
         {"cursor": cursor} for _, cursor in answers[:-1]
@@ -106,6 +106,6 @@ def test_a_list_of_too_many_pages_is_not_whole(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_MOST_PAGES", 3)
     result = pages([([number], f"page {number}") for number in range(1, 9)]).result
     assert [event.order_id for event in result.events] == ["1", "2", "3"]
-    assert not result.is_whole
+    assert not result.covers("BTC")
     assert result.invalid == [InvalidRow("orders", "the list ends early, after 3 pages")]
     assert result.is_cut
