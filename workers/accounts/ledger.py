@@ -62,7 +62,7 @@ class Ledger:
         #: By channel and id; the value tells whether it was published in an earlier life and not seen in this one.
         self._once: dict[str, dict[str, bool]] = {"fill": {}, "payment": {}}
         for channel, event_id in published:
-            self._once[channel][event_id] = True
+            _remember(self._once[channel], event_id, is_earlier=True)
         self._orders: dict[str, Order] = {}
         self._states: dict[_Key, AccountEvent] = {}
         #: By the venue's name of the market.
@@ -196,9 +196,7 @@ class Ledger:
         if not is_new:
             self.repeated += 1
             return None
-        known[event_id] = False
-        if len(known) > _REMEMBERED:
-            del known[next(iter(known))]
+        _remember(known, event_id, is_earlier=False)
         return event
 
     def _note_source(self, fill_id: str, *, is_pushed: bool, is_new: bool) -> None:
@@ -274,6 +272,13 @@ class Ledger:
         """Return the legs that a complete list must name: those that are held, and one that was never heard of."""
         held = [(name, position) for name, position in legs.items() if not is_zero(position.size)]
         return held + [(name, next(iter(legs.values()))) for name in _unheard(legs)]
+
+
+def _remember(known: dict[str, bool], event_id: str, *, is_earlier: bool) -> None:
+    """Add an id to those that are known; the oldest goes when there are too many."""
+    known[event_id] = is_earlier
+    if len(known) > _REMEMBERED:
+        del known[next(iter(known))]
 
 
 def once_key(event: Fill | Payment) -> OnceKey:

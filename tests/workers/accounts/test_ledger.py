@@ -51,6 +51,12 @@ def test_the_oldest_ids_are_forgotten(ledger: Ledger, monkeypatch: pytest.Monkey
     assert [bool(ledger.take(fill(number))) for number in "3210"] == [False, False, False, True]
 
 
+def test_no_more_is_remembered_of_earlier_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    ledger = Ledger([("fill", f"{number}:buy") for number in range(5)])
+    assert ledger.published() == [("fill", "2:buy"), ("fill", "3:buy"), ("fill", "4:buy")]
+
+
 def test_an_answer_that_a_push_of_another_thing_overtook_is_not_contested(ledger: Ledger) -> None:
     asked_at = ledger.pushes
     ledger.take(fill("a"))
