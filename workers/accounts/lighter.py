@@ -49,8 +49,6 @@ _NS_PER_S: Final = 1_000_000_000
 _RENEW_BEFORE_NS: Final = 300 * _NS_PER_S
 _RENEW_AGAIN_NS: Final = 60 * _NS_PER_S
 _ROWS: Final = 100
-#: In a query, the id that stands for all markets.
-_ALL_MARKETS: Final = 255
 
 _CHANNELS: Final = (
     "account_all_orders",
@@ -349,7 +347,8 @@ def _fills_since(token: str, naming: Naming, since_ms: int) -> Steps[Pages[Fill]
 
 
 def _active(token: str, naming: Naming) -> Steps[Pages[Order]]:
-    query = f"/accountActiveOrders?account_index={naming.owner}&market_id={_ALL_MARKETS}"
+    """Read the open orders of all markets: a query that names none is for all of them, spot included."""
+    query = f"/accountActiveOrders?account_index={naming.owner}"
 
     def read(body: bytes) -> Page[Order]:
         page = _answered(_orders, body, "accountActiveOrders")

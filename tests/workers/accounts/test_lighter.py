@@ -680,7 +680,7 @@ def test_the_whole_account() -> None:
 def test_the_token_goes_in_a_header() -> None:
     course = snapshot(answers())
     assert {request.headers for request in course.requests} == {(("Authorization", TOKEN),)}
-    assert course.query(1) == {"account_index": "1234", "market_id": "255"}
+    assert course.query(1) == {"account_index": "1234"}
 
 
 def test_a_fill_by_rest_is_the_one_that_the_stream_told() -> None:
@@ -731,7 +731,7 @@ def test_open_orders_are_those_of_all_pages() -> None:
     ]
     course = snapshot(answers(**{"/accountActiveOrders": pages}))
     assert course.result.open_orders == {"1", "2"}
-    assert course.query(2) == {"account_index": "1234", "market_id": "255", "cursor": "c/1"}
+    assert course.query(2) == {"account_index": "1234", "cursor": "c/1"}
     assert course.result.orders_of("BTC")
 
 
