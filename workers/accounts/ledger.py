@@ -236,6 +236,9 @@ class Ledger:
         if known is not None and _is_undone(order, known, is_listed=is_listed):
             self.outdated += 1
             return None
+        if known is not None and not order.order_type:
+            # Some pushes leave out what kind of order it is; that does not change.
+            order.order_type, order.reduce_only = known.order_type, known.reduce_only
         if known is not None and _alike(order, known):
             return None
         self._orders[order.order_id] = order

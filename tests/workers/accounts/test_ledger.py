@@ -166,6 +166,14 @@ def test_a_closed_order_does_not_open_again(ledger: Ledger, status: str, told_ag
     assert ledger.open_orders() == []
 
 
+def test_what_kind_of_order_it_is_stays_known_where_a_push_leaves_it_out(ledger: Ledger) -> None:
+    ledger.take(copy_of(order("1"), order_type="Stop Market", reduce_only=True), ledger.pushes)
+    over = ledger.take(copy_of(order("1", "canceled"), order_type="", reduce_only=False))
+    assert isinstance(over, Order)
+    assert (over.status, over.order_type, over.reduce_only) == ("canceled", "Stop Market", True)
+    assert not ledger.take(copy_of(order("1", "canceled"), order_type=""))
+
+
 def test_an_untriggered_order_opens(ledger: Ledger) -> None:
     ledger.take(order(status="untriggered"))
     assert ledger.take(order(status="open"))
