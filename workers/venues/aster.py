@@ -20,7 +20,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liqu
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms
+from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms, side
 from workers.venues.funding import funding
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
@@ -431,11 +431,6 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
     ]
 
 
-def _side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
-    """Price and size of a side of the ticker; an empty one may be written with zeros."""
-    return (price, size) if price and size and not is_zero(size) else (None, None)
-
-
 def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
     listing = markets.get(frame.symbol)
     if listing is None:
@@ -446,8 +441,8 @@ def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:
             listing.symbol,
             listing.venue_symbol,
             ns_of_ms(frame.matched_ms or frame.pushed_ms),
-            *_side(frame.bid_price, frame.bid_size),
-            *_side(frame.ask_price, frame.ask_size),
+            *side(frame.bid_price, frame.bid_size),
+            *side(frame.ask_price, frame.ask_size),
         )
     ]
 

@@ -21,7 +21,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms
+from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms, side
 from workers.venues.funding import funding
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
@@ -403,9 +403,13 @@ def _decode_snapshot(frame: _Frame, data: _Data, listing: Listing) -> Item:
     asks = [(level.price, level.size) for level in data.asks or ()]
     time_ns = ns_of_ms(frame.pushed_ms)
     if _is_bbo(frame.subscription, data.depth):
-        best_bid, best_ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
-        return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *best_bid, *best_ask)
+        sides = *_best(bids), *_best(asks)
+        return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *sides)
     return BookSnapshot("extended", listing.symbol, listing.venue_symbol, time_ns, bids, asks, None, frame.seq)
+
+
+def _best(levels: list[Level]) -> tuple[str | None, str | None]:
+    return side(*levels[0]) if levels else (None, None)
 
 
 def _is_bbo(subscription: str | None, depth: Any) -> bool:

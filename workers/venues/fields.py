@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
-from ipc.decimals import OutOfRangeError, number, plain, plain_text
+from ipc.decimals import OutOfRangeError, is_zero, number, plain, plain_text
 
 __all__ = [
     "Id",
@@ -24,6 +24,7 @@ __all__ = [
     "interval_s_of",
     "ns_of_ms",
     "ns_of_us",
+    "side",
     "step",
 ]
 
@@ -82,6 +83,17 @@ def as_int(value: Number, least: int, most: int) -> int:
     if exact != exact.to_integral_value() or not least <= exact <= most:
         raise ValueError(f"not a whole number from {least} to {most}: {str(value)[:40]!r}")
     return int(exact)
+
+
+def side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
+    """Return price and size of one side of a best bid and offer; None and None for an empty side.
+
+    Venues write it as null, as empty texts or as zeros.
+
+    Raises:
+        ValueError: A size that is no number.
+    """
+    return (price, size) if price and size and not is_zero(size) else (None, None)
 
 
 def step(decimals: Number | None) -> str | None:

@@ -29,6 +29,7 @@ from workers.venues.fields import (
     digits_of,
     ns_of_ms,
     ns_of_us,
+    side,
     step,
 )
 from workers.venues.funding import Unit, funding
@@ -92,7 +93,7 @@ _REASONS: Final[dict[int | str | None, Reason | None]] = {
     21110: Reason.AUTH_FAILED,
     21120: Reason.AUTH_FAILED,
 }
-#: A channel within an error's text, written as in requests or as in replies.
+#: A channel of an error or within its text, written as in requests or as in replies.
 _CHANNEL: Final = re.compile(r"\b([a-z_]+)[:/](\d+|all)\b")
 
 
@@ -184,7 +185,8 @@ class _Markets(msgspec.Struct):
 class _Prediction(msgspec.Struct):
     market_id: int | str
     exchange: str
-    rate: Decimal | None
+    #: A number, whose digits are kept as they are; never kept beyond the answer.
+    rate: msgspec.Raw
 
 
 class _Predictions(msgspec.Struct):
@@ -441,8 +443,7 @@ def _decode_ticker(frame: _Frame, markets: Markets) -> list[Item]:
 
 
 def _side(level: _Level | None) -> tuple[str | None, str | None]:
-    """Price and size of a side of the ticker; one that is empty is given as empty texts."""
-    return (level.price, level.size) if level is not None and level.price and level.size else (None, None)
+    return (None, None) if level is None else side(level.price, level.size)
 
 
 def _decode_trades(frame: _Frame, markets: Markets) -> list[Item]:
@@ -519,7 +520,7 @@ def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> l
 
 def _refused(frame: _Frame) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
-    found = _CHANNEL.search(text)
+    found = _CHANNEL.search(frame.channel) or _CHANNEL.search(text)
     reason = _REASONS.get(code, usual_reason(code, text))
     key = f"{found[1]}:{found[2]}" if found else None
     # Over the pace nothing is heard any more, pings neither.
@@ -645,7 +646,8 @@ def _predicted(markets: Mapping[str, Listing], raw: msgspec.Raw) -> list[Event]:
     listing = markets.get(str(row.market_id)) if row.exchange == "lighter" else None
     if listing is None:
         return []
-    native = None if row.rate is None else plain(row.rate)
+    rate = bytes(row.rate).decode().strip('"')
+    native = None if rate in {"", "null"} else shortest(rate)
     return [_funding(listing, native, "fraction_per_8h", None, None, "predicted", "rest")]
 
 

@@ -30,6 +30,7 @@ from workers.venues.fields import (
     interval_s_of,
     ns_of_ms,
     ns_of_us,
+    side,
 )
 from workers.venues.funding import funding
 from workers.venues.refusals import code_and_text, usual_reason
@@ -462,10 +463,8 @@ def _bbo(
     ask_price: str | None,
     ask_size: str | None,
 ) -> Bbo:
-    """A side counts only with both its price and its size."""
-    bid = (bid_price, bid_size) if bid_price and bid_size else (None, None)
-    ask = (ask_price, ask_size) if ask_price and ask_size else (None, None)
-    return Bbo("paradex", listing.symbol, listing.venue_symbol, exchange_ns, *bid, *ask)
+    sides = *side(bid_price, bid_size), *side(ask_price, ask_size)
+    return Bbo("paradex", listing.symbol, listing.venue_symbol, exchange_ns, *sides)
 
 
 def _trade(

@@ -64,3 +64,11 @@ def test_channel_is_found_in_a_flat_error_as_in_a_nested_one() -> None:
         (refused,) = VENUES["lighter"].decode(json.dumps(frame).encode(), False, {})
         assert isinstance(refused, Refused)
         assert refused.key == "order_book:7"
+
+
+@pytest.mark.parametrize("channel", ["order_book:7", "order_book/7"])
+def test_channel_of_an_error_may_stand_beside_it(channel: str) -> None:
+    frame = {"type": "error", "channel": channel, "code": 30005, "message": "Invalid Channel"}
+    (refused,) = VENUES["lighter"].decode(json.dumps(frame).encode(), False, {})
+    assert isinstance(refused, Refused)
+    assert (refused.key, refused.reason) == ("order_book:7", UNKNOWN)
