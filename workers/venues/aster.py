@@ -338,11 +338,11 @@ def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
         if opens(payload.lstrip(), b"["):
             return _decode_rows(_rows.decode(payload), "", markets)
         frame = _other.decode(payload)
+        if frame.error is not None or frame.code is not None:
+            return [_refused(frame)]
         if frame.data is not UNSET:
             rows = _rows.decode(frame.data) if opens(frame.data, b"[") else [frame.data]
             return _decode_rows(rows, frame.stream, markets)
-        if frame.error is not None or frame.code is not None:
-            return [_refused(frame)]
         if frame.result is not UNSET:
             return _decode_result(frame)
         return _decode_rows([msgspec.Raw(payload)], "", markets)

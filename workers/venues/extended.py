@@ -133,13 +133,17 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _Other(msgspec.Struct):
-    """Enough of any frame to tell what it is; its data by itself."""
+    """Enough of any frame to tell what it is, also that it is an error; its data by itself."""
 
     type: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
+    error: Any = None
+    code: Any = None
+    message: Any = None
     pushed_ms: Number | None = field(name="ts", default=None)
     seq: SequenceNumber | None = None
     subscription: str | None = None
+    id: int | str | None = None
 
 
 class _Head(msgspec.Struct):
@@ -312,7 +316,7 @@ class Extended(Venue):
 
 def _decode_frame(frame: _Frame, markets: Markets) -> list[Item]:
     items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
-    if frame.error is not None or frame.type == "error":
+    if _is_error(frame):
         items.append(_refused(frame))
     elif isinstance(frame.data, list):
         items += _trades(frame.pushed_ms, frame.data, markets)
@@ -331,6 +335,8 @@ def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> lis
     try:
         frame = _other.decode(payload)
         items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
+        if _is_error(frame):
+            return [*items, _refused(frame)]
         if opens(frame.data, b"["):
             return items + items_of_rows(_rows.decode(frame.data), partial(_trade_row, frame, markets), "trades")
         head = _head.decode(frame.data) if opens(frame.data, b"{") else _Head()
@@ -359,7 +365,11 @@ def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]
     return _trades(frame.pushed_ms, [_trade.decode(row)], markets)
 
 
-def _refused(frame: _Frame) -> Refused:
+def _is_error(frame: _Frame | _Other) -> bool:
+    return frame.error is not None or frame.code is not None or frame.type == "error"
+
+
+def _refused(frame: _Frame | _Other) -> Refused:
     error = frame.error if frame.error is not None else {"code": frame.code, "message": frame.message}
     code, text = code_and_text(error)
     key = None if frame.id is None else f"id:{frame.id}"

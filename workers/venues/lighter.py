@@ -159,12 +159,15 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _AnyFrame(msgspec.Struct):
-    """What any frame is about, and its rows, if it has such."""
+    """What any frame is about, its rows, if it has such, and its error, if it is one."""
 
     type: str = ""
     channel: str = ""
     trades: msgspec.Raw = _NO_STATS
     liquidation_trades: msgspec.Raw = _NO_STATS
+    error: Any = None
+    code: Any = None
+    message: Any = None
 
 
 class _Market(msgspec.Struct):
@@ -292,7 +295,7 @@ class Lighter(Venue):
         """One frame; see :meth:`Venue.decode`."""
         try:
             frame = _frames.decode(payload)
-            if frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type):
+            if _is_error(frame):
                 return [_refused(frame)]
             decoder = _DECODERS.get(frame.type)
             if decoder is None:
@@ -349,6 +352,8 @@ def _decode_other(payload: bytes, markets: Markets, error: Exception) -> list[It
     """A frame that is not shaped as ours: of another type, with an invalid row or book, or malformed."""
     try:
         frame = _any_frame.decode(payload)
+        if _is_error(frame):
+            return [_refused(frame)]
         decoder = _ROWS.get(frame.type.partition("/")[2]) if frame.type in _DECODERS else None
         items = None if decoder is None else decoder(frame, markets, error)
     except (ValueError, RecursionError) as noise:
@@ -518,9 +523,13 @@ def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> l
     return [mark, _funding(listing, native or None, "percent_per_hour", exchange_ns, next_ns, "predicted", "ws")]
 
 
-def _refused(frame: _Frame) -> Refused:
+def _is_error(frame: _Frame | _AnyFrame) -> bool:
+    return frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type)
+
+
+def _refused(frame: _Frame | _AnyFrame) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
-    found = _CHANNEL.search(frame.channel) or _CHANNEL.search(text)
+    found = _CHANNEL.search(f"{frame.channel} {frame.message} {frame.error}")
     reason = _REASONS.get(code, usual_reason(code, text))
     key = f"{found[1]}:{found[2]}" if found else None
     # Over the pace nothing is heard any more, pings neither.
