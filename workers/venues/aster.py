@@ -21,7 +21,7 @@ from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
 from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms, side
-from workers.venues.funding import funding
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -669,8 +669,7 @@ def _settled_poll(listing: Listing) -> Poll:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
     rows = parsed(_rows, body, "fundingRate")
-    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "fundingRate"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "fundingRate")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

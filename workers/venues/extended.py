@@ -20,9 +20,9 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
+from workers.rows import InvalidRow, items_of_rows, opens
 from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms, side
-from workers.venues.funding import funding
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Connection,
@@ -117,9 +117,10 @@ class _Trade(msgspec.Struct, gc=False):
     matched_ms: Number | None = field(name="T", default=None)
 
 
-class _Frame(msgspec.Struct, gc=False):
+class _Envelope(msgspec.Struct, gc=False):
+    """What any frame may have beside its data."""
+
     type: str | None = None
-    data: _Data | list[_Trade] | None = None
     #: A text; on the multiplexed stream an object with code and message. Some errors have the two beside their type.
     error: Any = None
     code: Any = None
@@ -132,18 +133,14 @@ class _Frame(msgspec.Struct, gc=False):
     id: int | str | None = None
 
 
-class _Other(msgspec.Struct):
-    """Enough of any frame to tell what it is, also that it is an error; its data by itself."""
+class _Frame(_Envelope, gc=False):
+    data: _Data | list[_Trade] | None = None
 
-    type: str | None = None
+
+class _Other(_Envelope):
+    """A frame whose data is looked at by itself."""
+
     data: msgspec.Raw = msgspec.Raw(b"null")
-    error: Any = None
-    code: Any = None
-    message: Any = None
-    pushed_ms: Number | None = field(name="ts", default=None)
-    seq: SequenceNumber | None = None
-    subscription: str | None = None
-    id: int | str | None = None
 
 
 class _Head(msgspec.Struct):
@@ -365,11 +362,11 @@ def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]
     return _trades(frame.pushed_ms, [_trade.decode(row)], markets)
 
 
-def _is_error(frame: _Frame | _Other) -> bool:
+def _is_error(frame: _Envelope) -> bool:
     return frame.error is not None or frame.code is not None or frame.type == "error"
 
 
-def _refused(frame: _Frame | _Other) -> Refused:
+def _refused(frame: _Envelope) -> Refused:
     error = frame.error if frame.error is not None else {"code": frame.code, "message": frame.message}
     code, text = code_and_text(error)
     key = None if frame.id is None else f"id:{frame.id}"
@@ -602,8 +599,7 @@ def _history_request(wire: str, now_ms: int) -> Request:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
     rows = parsed(_answer, body, "funding").data
-    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "funding"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "funding")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

@@ -17,9 +17,9 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
+from workers.rows import InvalidRow, each_row, items_of_rows
 from workers.venues.fields import Id, Number, Text, interval_s_of, ns_of_ms, side, step
-from workers.venues.funding import funding
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -545,11 +545,9 @@ def _history_request(coin: str, now_ms: int) -> Request:
 
 
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
-    """The newest payment, which comes last; a new market has none."""
+    """The newest payment; a new market has none."""
     rows = parsed(_rows, body, "fundingHistory")
-    items = each_row(rows, partial(_payment, listing), "fundingHistory")
-    payments, invalid = split_rows(items)
-    return [*payments[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "fundingHistory")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

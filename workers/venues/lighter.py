@@ -19,7 +19,7 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
+from workers.rows import InvalidRow, each_row, items_of_rows
 from workers.venues.fields import (
     Id,
     Number,
@@ -32,7 +32,7 @@ from workers.venues.fields import (
     side,
     step,
 )
-from workers.venues.funding import Unit, funding
+from workers.venues.funding import Unit, funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -138,11 +138,20 @@ class _Stats(msgspec.Struct, gc=False):
 _NO_STATS: Final = msgspec.Raw(b"null")
 
 
-class _Frame(msgspec.Struct, gc=False):
-    """Any frame. One type for all: ``type`` comes last, so a union told apart by it would read each frame twice."""
+class _Envelope(msgspec.Struct, gc=False):
+    """What a frame is about, and its error, if it is one."""
 
     type: str = ""
     channel: str = ""
+    #: An object with code and message. Some errors have the two beside their type instead.
+    error: Any = None
+    code: Any = None
+    message: Any = None
+
+
+class _Frame(_Envelope, gc=False):
+    """Any frame. One type for all: ``type`` comes last, so a union told apart by it would read each frame twice."""
+
     order_book: _Book | None = None
     ticker: _Ticker | None = None
     #: An object, or with ``market_stats:all`` a map of them; never kept beyond the frame.
@@ -152,22 +161,13 @@ class _Frame(msgspec.Struct, gc=False):
     last_updated_at: Number | None = None
     timestamp: Number | None = None
     close_in_ms: int = 0
-    #: An object with code and message. Some errors have the two beside their type instead.
-    error: Any = None
-    code: Any = None
-    message: Any = None
 
 
-class _AnyFrame(msgspec.Struct):
-    """What any frame is about, its rows, if it has such, and its error, if it is one."""
+class _AnyFrame(_Envelope):
+    """A frame of which something cannot be read; its rows, if it has such, by themselves."""
 
-    type: str = ""
-    channel: str = ""
     trades: msgspec.Raw = _NO_STATS
     liquidation_trades: msgspec.Raw = _NO_STATS
-    error: Any = None
-    code: Any = None
-    message: Any = None
 
 
 class _Market(msgspec.Struct):
@@ -523,11 +523,11 @@ def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> l
     return [mark, _funding(listing, native or None, "percent_per_hour", exchange_ns, next_ns, "predicted", "ws")]
 
 
-def _is_error(frame: _Frame | _AnyFrame) -> bool:
+def _is_error(frame: _Envelope) -> bool:
     return frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type)
 
 
-def _refused(frame: _Frame | _AnyFrame) -> Refused:
+def _refused(frame: _Envelope) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
     found = _CHANNEL.search(f"{frame.channel} {frame.message} {frame.error}")
     reason = _REASONS.get(code, usual_reason(code, text))
@@ -669,8 +669,7 @@ def _payments_request(wire: str, now_ms: int) -> Request:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment; a new market has none."""
     rows = parsed(_payments, body, "fundings").fundings or []
-    payments, invalid = split_rows(each_row(rows, partial(_settled, listing), "fundings"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_settled, listing), "fundings")
 
 
 def _settled(listing: Listing, raw: msgspec.Raw) -> Event:
