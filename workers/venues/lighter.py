@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from ipc.decimals import plain, shortest
+from ipc.decimals import number, plain, shortest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
@@ -685,9 +685,12 @@ def _by_price(orders: list[_Order]) -> list[Level]:
     try:
         for order in orders:
             price, size = levels.get(shortest(order.price), (order.price, Decimal(0)))
-            levels[shortest(order.price)] = (price, size + Decimal(shortest(order.remaining_base_amount)))
+            remaining = number(order.remaining_base_amount)
+            if remaining <= 0:  # which others of its price would hide
+                raise ValueError(f"a size of {order.remaining_base_amount[:40]!r}")
+            levels[shortest(order.price)] = (price, size + remaining)
     except ValueError as error:
-        raise DecodeError(f"an order whose price or size is no number: {error}") from error
+        raise DecodeError(f"an order whose price or size is none: {error}") from error
     return [(price, plain(size)) for price, size in levels.values()]
 
 

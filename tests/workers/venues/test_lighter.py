@@ -736,7 +736,14 @@ def test_book_is_asked_for_by_id() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b'{"code":400,"asks":[],"bids":[]}', orders([order("NaN", "1")], []), orders([], [order("1", "x")])],
+    [
+        b"{}",
+        b'{"code":400,"asks":[],"bids":[]}',
+        orders([order("NaN", "1")], []),
+        orders([], [order("1", "x")]),
+        orders([order("1", "3"), order("1.0", "-1")], []),
+        orders([], [order("1", "3"), order("1", "0E-8")]),
+    ],
 )
 def test_wrong_book_is_malformed(body: bytes) -> None:
     with pytest.raises(DecodeError):
