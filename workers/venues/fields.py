@@ -23,11 +23,13 @@ __all__ = [
     "increment",
     "interval_s_of",
     "ns_of_ms",
+    "ns_of_s",
     "ns_of_us",
     "side",
     "step",
 ]
 
+_NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1000
 _MAX_NS: Final = (1 << 63) - 1
@@ -71,6 +73,15 @@ def ns_of_us(time_us: Number | None) -> int | None:
     if type(time_us) is int and 0 < time_us <= _MAX_US:
         return time_us * _NS_PER_US
     return _ns(time_us, _NS_PER_US)
+
+
+def ns_of_s(time_s: Number | None) -> int | None:
+    """Return seconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
+
+    Raises:
+        ValueError: A text that is no number.
+    """
+    return _ns(time_s, _NS_PER_S)
 
 
 def as_int(value: Number, least: int, most: int) -> int:

@@ -25,9 +25,9 @@ from workers.venues.fields import (
     Number,
     SequenceNumber,
     Text,
-    as_int,
     digits_of,
     ns_of_ms,
+    ns_of_s,
     ns_of_us,
     side,
     step,
@@ -70,8 +70,6 @@ _MARKETS_PER_CONNECTION: Final = 125
 #: The most orders a side that REST gives.
 _REST_ORDERS: Final = 250
 _SETTLED_PERIOD_S: Final = 600.0
-#: The last second since 1970 that fits an int64 of ns.
-_LAST_S: Final = 9_223_372_036
 _PING: Final = b'{"type":"ping"}'
 _PONG: Final = b'{"type":"pong"}'
 #: The venue's words for kinds of trades that have a name of ours.
@@ -675,8 +673,7 @@ def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
 def _settled(listing: Listing, raw: msgspec.Raw) -> Event:
     row = _payment.decode(raw)
     native = f"-{row.rate}" if row.rate and row.direction == "short" else row.rate or None
-    paid_ns = ns_of_us(as_int(row.timestamp, 0, _LAST_S) * 1_000_000)
-    return _funding(listing, native, "percent_per_hour", paid_ns, None, "settled", "rest")
+    return _funding(listing, native, "percent_per_hour", ns_of_s(row.timestamp), None, "settled", "rest")
 
 
 def _by_price(orders: list[_Order]) -> list[Level]:

@@ -19,7 +19,7 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, items_of_rows
+from workers.rows import InvalidRow, items_of_rows, split_rows
 from workers.venues import paradex_sbe as sbe
 from workers.venues.fields import (
     Id,
@@ -584,8 +584,9 @@ def _funding_request(wire: str, now_ms: int) -> Request:  # noqa: ARG001 - the n
 
 def _parse_funding(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest observation, which comes first."""
-    rows = parsed(_answer, body, "funding/data").results or []
-    return items_of_rows(rows[:1], partial(_observation, listing), "funding/data")
+    rows = parsed(_answer, body, "funding/data").results
+    events, invalid = split_rows(items_of_rows(rows, partial(_observation, listing), "funding/data"))
+    return [*events[:1], *invalid]
 
 
 def _observation(listing: Listing, raw: msgspec.Raw) -> list[Event]:

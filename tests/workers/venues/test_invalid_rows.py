@@ -273,7 +273,7 @@ def test_invalid_row_of_an_answer_leaves_the_others(venue: str, name: str, body:
                 "code": 200,
                 "fundings": [
                     {"timestamp": str(MS // 1000), "rate": "10", "direction": "long"},
-                    {"timestamp": 10**30, "rate": "10", "direction": "long"},
+                    {"timestamp": "soon", "rate": "10", "direction": "long"},
                 ],
             },
         ),
@@ -473,6 +473,12 @@ def test_rate_of_another_venue_that_cannot_be_read_leaves_ours(other: Any) -> No
     assert [
         one.rate for one in answer("hyperliquid", "predicted", [[coin, [other, *rates]]]) if isinstance(one, Funding)
     ] == ["0.0000125"]
+
+
+def test_newest_observation_that_cannot_be_read_leaves_the_one_before() -> None:
+    rows = [{"market": "BTC-USD-PERP", "funding_rate": rate, "funding_period_hours": 8} for rate in ("x", "0.1", "0.2")]
+    items = answer("paradex", "predicted.BTC-PERP", {"results": rows})
+    assert sorted(shown(items, "rate_native"), key=str) == ["0.1", None]
 
 
 @pytest.mark.parametrize("rate", ["1_0", " 1", "+1", "\u0661", "NaN", True, [1], {}, "0.1e999"])
