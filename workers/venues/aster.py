@@ -20,7 +20,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liqu
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms, side
+from workers.venues.fields import Id, Name, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms, side
 from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
@@ -181,7 +181,7 @@ class _Filter(msgspec.Struct):
 
 
 class _Symbol(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     status: Text
     contractType: str = ""  # noqa: N815
     marginAsset: str = ""  # noqa: N815

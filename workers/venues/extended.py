@@ -21,7 +21,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, items_of_rows, opens
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms, side
+from workers.venues.fields import Id, Name, Number, SequenceNumber, Text, increment, ns_of_ms, side
 from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
@@ -177,7 +177,7 @@ class _Trading(msgspec.Struct):
 
 
 class _Market(msgspec.Struct):
-    name: Text
+    name: Name
     active: bool = True
     status: Text | None = None
     type: str | None = None

@@ -15,6 +15,7 @@ from ipc.decimals import OutOfRangeError, is_zero, number, plain, plain_text
 
 __all__ = [
     "Id",
+    "Name",
     "Number",
     "SequenceNumber",
     "Text",
@@ -47,6 +48,8 @@ _MAX_DIGITS: Final = 9
 Number: TypeAlias = int | float | str
 #: A venue's sequence number: what an int64 holds; -1 stands for none in some first frames.
 SequenceNumber: TypeAlias = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
+#: A market's name in its venue's list. One that is too long for a symbol or a URL is no invalid row, but not carried.
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 #: A short text: an id, a venue's word.
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 #: The id of a trade, which consumers get as text.

@@ -18,7 +18,7 @@ from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Side, Tra
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows
-from workers.venues.fields import Id, Number, Text, interval_s_of, ns_of_ms, side, step
+from workers.venues.fields import Id, Name, Number, interval_s_of, ns_of_ms, side, step
 from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
@@ -169,7 +169,7 @@ _KNOWN: Final = frozenset(
 
 
 class _Asset(msgspec.Struct):
-    name: Text
+    name: Name
     szDecimals: Number  # noqa: N815
     isDelisted: bool | None = None  # noqa: N815
 

@@ -22,6 +22,7 @@ from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows
 from workers.venues.fields import (
     Id,
+    Name,
     Number,
     SequenceNumber,
     Text,
@@ -169,7 +170,7 @@ class _AnyFrame(_Envelope):
 
 
 class _Market(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     market_id: int | str
     #: Missing in old rows.
     market_type: str | None = None

@@ -23,9 +23,9 @@ from workers.rows import InvalidRow, items_of_rows, split_rows
 from workers.venues import paradex_sbe as sbe
 from workers.venues.fields import (
     Id,
+    Name,
     Number,
     SequenceNumber,
-    Text,
     increment,
     interval_s_of,
     ns_of_ms,
@@ -161,7 +161,7 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _Market(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     asset_kind: str | None = None
     price_tick_size: Number | None = None
     order_size_increment: Number | None = None

@@ -351,7 +351,7 @@ LISTS = {
 OUT_OF_RANGE = {
     "hyperliquid": [
         *({"szDecimals": decimals} for decimals in (-1, 19, 10**9, 0.5, "x", None)),
-        *({"name": name} for name in ("", 7, None, "X" * 100)),
+        *({"name": name} for name in ("", 7, None)),
     ],
     "aster": [
         *(
@@ -413,11 +413,11 @@ def test_row_that_is_no_market_at_all_leaves_the_others(venue: str, row: Any) ->
 
 
 @pytest.mark.parametrize("venue", LISTS)
-@pytest.mark.parametrize("base", ["币安", "b.t.c", "X" * 40, "A B", "A/B", "a\x1b[2J"])
+@pytest.mark.parametrize("base", ["币安", "b.t.c", "X" * 40, "X" * 200, "A B", "A/B", "a\x1b[2J"])
 def test_market_whose_name_cannot_be_carried_is_listed_without_one(venue: str, base: str) -> None:
     name = OTHER[venue].replace("ETH", base)
     found, invalid = listed(venue, LISTS[venue][1](), {**other(venue), "symbol": name, "name": name})
-    assert [(one.symbol, one.venue_symbol) for one in found] == [("BTC-PERP", found[0].venue_symbol), (None, name)]
+    assert [(one.symbol, one.venue_symbol) for one in found] == [("BTC-PERP", found[0].venue_symbol), (None, name[:64])]
     assert len(invalid) == (venue == "aster")
 
 
