@@ -339,19 +339,25 @@ def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> lis
         head = _head.decode(frame.data) if opens(frame.data, b"{") else _Head()
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not an Extended frame: {error}") from error
-    kind = frame.type or head.type
-    if not isinstance(kind, str) or kind not in _DECODERS:
-        if head.rate is UNSET:
-            if isinstance(malformed, DecodeError) and not items:
-                raise malformed
-            return items
-        kind = "funding"
+    kind = _kind(frame, head)
+    if kind is None:
+        if isinstance(malformed, DecodeError) and not items:
+            raise malformed
+        return items
     listing = markets.get(head.market) if isinstance(head.market, str) else None
     if kind in _BOOKS and listing is not None and not _is_bbo(frame.subscription, head.depth):
         return [*items, InvalidBook(listing, Stream.BOOK, str(malformed))]
     if not items:
         raise DecodeError(f"malformed {kind} frame: {malformed}") from malformed
     return [*items, InvalidRow(kind, str(malformed))]
+
+
+def _kind(frame: _Other, head: _Head) -> str | None:
+    """The kind of data, None for what is none of ours; frames of funding rates have no type."""
+    kind = frame.type or head.type
+    if isinstance(kind, str) and kind in _DECODERS:
+        return kind
+    return None if head.rate is UNSET else "funding"
 
 
 def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]:
