@@ -401,6 +401,8 @@ def _decode_binary(payload: bytes | memoryview, markets: Markets) -> list[Item]:
 
 def _book_event(book: sbe.Book, listing: Listing) -> Item:
     exchange_ns = ns_of_us(book.ts_us)
+    if book.seq < 0:
+        return InvalidBook(listing, Stream.BOOK, f"a book of number {book.seq}")
     if book.package == 1:
         return _delta(listing, exchange_ns, book.bids, book.asks, book.seq)
     if book.package == 0:
