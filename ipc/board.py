@@ -146,6 +146,8 @@ class SessionWord:
     #: Reconnects since a book of this session was last fresh.
     FRUITLESS = 14
     SEND_ERRORS = 15
+    #: Rows of frames and answers that were left out.
+    INVALID_ROWS = 16
     # the watchdog
     CUT = 20
     COUNT = 24

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ipc.decimals import number, plain_text
+from ipc.decimals import is_zero, number, plain_text
 from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, Mark, Order, Payment, Position, Trade
 
 __all__ = ["checked", "valid_ns"]
@@ -18,7 +18,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
     Trade: (("price", "size"), (), ()),
     Liquidation: (("price", "size"), (), ()),
     Bbo: (("bid_price", "ask_price", "bid_size", "ask_size"), (), ()),
-    Mark: (("mark_price", "index_price"), ("open_interest", "open_interest_notional"), ()),
+    Mark: ((), ("mark_price", "index_price", "open_interest", "open_interest_notional"), ()),
     Funding: ((), (), ("rate", "rate_native", "rate_8h")),
     Fill: (("size",), ("price",), ("fee",)),  # what loses a bet is settled at a price of zero
     Order: (("price",), ("size", "filled"), ()),
@@ -31,7 +31,7 @@ _INT64: Final = 1 << 63
 
 
 def checked(event: Event) -> Event:
-    """Return the event with plain decimals; ``exchange_ns`` outside int64 becomes None.
+    """Return the event with plain decimals; ``exchange_ns`` outside int64 and a mark's prices of zero become None.
 
     Raises:
         ValueError: A field is not a decimal, or has a value that it cannot have; it names the field.
@@ -47,12 +47,22 @@ def checked(event: Event) -> Event:
     for name in signed:
         if (text := getattr(event, name)) is not None:
             _set_plain(event, name, text)
+    if type(event) is Mark:
+        _drop_zero_prices(event)
     return event
 
 
 def valid_ns(time_ns: int | None) -> int | None:
     """Return a venue's time in ns since 1970; None for None, 0, negative times and times beyond int64."""
     return time_ns if time_ns is not None and 0 < time_ns < _INT64 else None
+
+
+def _drop_zero_prices(event: Mark) -> None:
+    """Take out prices of zero, which venues write where there is none: before a market opens, or without an index."""
+    if event.mark_price is not None and is_zero(event.mark_price):
+        event.mark_price = None
+    if event.index_price is not None and is_zero(event.index_price):
+        event.index_price = event.index_kind = None
 
 
 def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:

@@ -93,6 +93,7 @@ class Mirror:
     def take(self, parts: Sequence[bytes], now_ns: int) -> list[Event]:
         """A message came; what to tell the user. A loss found here is told as a :class:`Gap` of epoch 0 before it."""
         self.look(now_ns)
+        origin = None
         try:
             head, payload = parts
             origin = self._origins.get(head) or self._origin(head)
@@ -100,7 +101,7 @@ class Mirror:
         except (ValueError, KeyError, DecodeError) as error:
             self.malformed += 1
             log.warning("feed.malformed", error=str(error))
-            return []
+            return [] if origin is None else self._on_unreadable(*origin, now_ns)
         return [] if event is None else self._apply(*origin, event, now_ns)
 
     def asks(self) -> list[str]:
@@ -208,6 +209,13 @@ class Mirror:
         publisher.latest[topic.channel, topic.venue if topic.channel == LIFECYCLE else topic.symbol] = event
         return [event]
 
+    def _on_unreadable(self, publisher: _Publisher, name: str, topic: Topic, now_ns: int) -> list[Event]:
+        """A message cannot be read; a book is lost by it as by one that never came."""
+        if topic.channel != "book":
+            return []
+        self._ask(name, now_ns)
+        return self._void(publisher, topic, (publisher.sequence.last(name) or 0) + 1, "what cannot be read")
+
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
         book = publisher.books.get(topic.symbol) or _new_book(publisher, topic.venue, topic.symbol)
         if isinstance(event, BookSnapshot):
@@ -239,7 +247,7 @@ class Mirror:
         self.repeated += not is_new
         return is_new
 
-    def _void(self, publisher: _Publisher, topic: Topic, expected: int | None, got: int) -> list[Event]:
+    def _void(self, publisher: _Publisher, topic: Topic, expected: int | None, got: int | str) -> list[Event]:
         """A message of a book never came: the book is void, and that is told if it was trusted."""
         book = publisher.books.get(topic.symbol)
         if book is None:

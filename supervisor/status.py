@@ -185,7 +185,8 @@ def _venue(
     process = _process(row, now, is_running=is_running)
     fresh = row[WorkerWord.FIRST_FRESH]
     words = run_dir.describe_worker(name)
-    sessions = [*enumerate(words.get("sessions", ())), *enumerate(words.get("account_sessions", ()), ACCOUNT_SESSION)]
+    numbers = [*enumerate(words.get("sessions", ())), *enumerate(words.get("account_sessions", ()), ACCOUNT_SESSION)]
+    sessions = {session: _session(board.session(slot, number), now) for number, session in numbers}
     return {
         **process,
         "epoch": row[WorkerWord.EPOCH] or None,
@@ -197,7 +198,8 @@ def _venue(
         "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
         "resolve_failures": row[WorkerWord.RESOLVE_FAILED],
         "beat_age_ms": (now - row[WorkerWord.BEAT]) // _MS if row[WorkerWord.BEAT] and is_running else None,
-        "sessions": {session: _session(board.session(slot, number), now) for number, session in sessions},
+        "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
+        "sessions": sessions,
         "streams": {
             stream: _stream(board, slot, Stream(stream), described["symbols"], now, is_running=is_running)
             for stream in described["streams"]
@@ -237,6 +239,7 @@ def _session(row: Row, now: int) -> dict[str, Any]:
         "reason": _text(word_of(Reason, row[SessionWord.LAST_REASON])),
         "next_action_in_s": round((next_action - now) / _NS, 3) if next_action > now else None,
         "frames": row[SessionWord.FRAMES],
+        "invalid_rows": row[SessionWord.INVALID_ROWS],
         "silent_ms": (now - row[SessionWord.LAST_WS_RX]) // _MS if row[SessionWord.LAST_WS_RX] else None,
     }
 

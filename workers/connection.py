@@ -380,6 +380,7 @@ class Connection:
                 case Note():
                     if action.event == "ws.malformed" and self._tape is not None:
                         self._tape.want(Reason.PARSE_ERRORS)
+                    self.row[SessionWord.INVALID_ROWS] = self.session.invalid_rows
                     log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
                 case Fetch():
                     self._fetch(action, self)

@@ -72,8 +72,6 @@ class _Lane:
         self.name = name
         self.cutter = Cutter()
         self.row = board.session(settings.slot, number)
-        #: Rows that were left out of answers.
-        self.invalid_rows = 0
         self._venue = venue
         self._settings = settings
         self._client = RestClient(venue, settings.rest_url, budget, self.cutter, self._announce)
@@ -118,7 +116,7 @@ class _Lane:
     def _report_invalid(self, what: str, rows: Sequence[InvalidRow]) -> None:
         """Count and log the rows that were left out of an answer; of many the first says what is wrong."""
         if rows:
-            self.invalid_rows += len(rows)
+            self.row.add(SessionWord.INVALID_ROWS, len(rows))
             fields = {"venue": self._settings.venue, "answer": what, "rows": len(rows)}
             log.warning("rest.invalid_row", **fields, what=rows[0].what, error=rows[0].error)
 

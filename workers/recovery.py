@@ -153,7 +153,7 @@ class Recovery:
         if keeper is None or not route.is_fetching:
             return
         route.is_fetching = False
-        if book is not None and not self.is_valid(book):
+        if book is not None and not self.is_valid(book, may_be_crossed=not route.is_trusted):
             book, reason = None, Reason.PARSE_ERRORS
         route.is_limited = book is None and reason is Reason.RATE_LIMITED
         if purpose == "compare":
@@ -163,14 +163,22 @@ class Recovery:
         elif not route.is_trusted or not _has_moved(route):
             self._join(route, keeper, book, out)
 
-    def is_valid(self, book: BookSnapshot) -> bool:
-        """Check a book that REST gave, and report an invalid one; a valid one has plain decimals thereafter."""
+    def is_valid(self, book: BookSnapshot, *, may_be_crossed: bool = False) -> bool:
+        """Check a book that REST gave, and report an invalid one; a valid one has plain decimals thereafter.
+
+        A crossed book proves nothing against one that is held, and is not shown. Where none is held it may be taken:
+        the venue's own crossing shows by two of them.
+        """
+        whole, error = OrderBook(), None
         try:
-            book.bids, book.asks = OrderBook().replace(book.bids, book.asks)  # type: ignore[assignment]
-        except BadLevelError as error:
-            self._todo.note("book.invalid", symbol=book.symbol, source="rest", error=str(error))
-            return False
-        return True
+            book.bids, book.asks = whole.replace(book.bids, book.asks)  # type: ignore[assignment]
+            if whole.is_crossed and not may_be_crossed:
+                error = f"bid {book.bids[0][0]} reaches ask {book.asks[0][0]}"
+        except BadLevelError as bad:
+            error = str(bad)
+        if error is not None:
+            self._todo.note("book.invalid", symbol=book.symbol, source="rest", error=error)
+        return error is None
 
     def fail(self, route: Route, reason: Reason, now_ns: int) -> None:
         """A stream cannot be had; it is tried again now and then, alone."""

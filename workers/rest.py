@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.client import HTTPResponse
 from typing import Any, Final
 
@@ -131,7 +131,7 @@ class RestClient:
         self._cutter = cutter
         self._announce = announce
         self._deadline_ns = 0
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.headers.update(_HEADERS)
         adapter = _adapter(self._dial, resolver, cutter, lambda: self._deadline_ns)
@@ -156,7 +156,7 @@ class RestClient:
                 return self._checked(response, self._read(response) if is_ok else self._read_some(response))
         except ConnectError as error:
             raise RestError(error.reason, str(error)) from error
-        except (requests.RequestException, HTTPError, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise self._failed(error) from error
         finally:
             self._announce(0)
@@ -232,6 +232,13 @@ class RestClient:
 
     def _dial(self, url: str, resolver: Resolver) -> socket.socket:
         return dial(url, self._cutter, self._deadline_ns, resolver)
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: requests reads their URLs also when it does not follow them, and fails at a bad one."""
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[requests.Response]:
+        return iter(())
 
 
 def _adapter(

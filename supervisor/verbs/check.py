@@ -16,6 +16,7 @@ from supervisor.verbs.options import configured_run_dir, end_as_interrupted, run
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
+    from ipc.events import BookSnapshot
     from supervisor.config import Config, VenueConfig
     from workers.rows import InvalidRow
 
@@ -131,12 +132,24 @@ def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
             yield from _left_out(name, markets.nameless(listings), invalid)
             for listing in resolved.listings:
                 book = answered(venue.parse_book, client.call(venue.book_request(listing), 10.0), listing)
-                is_whole = bool(book.bids and book.asks)
-                yield f"{name} book {listing.symbol}", None if is_whole else "a side is empty"
+                yield f"{name} book {listing.symbol}", _problem_with_book(book)
         except (RestError, DecodeError) as error:
             yield f"{name} at {of.rest_url}", str(error)
         finally:
             client.close()
+
+
+def _problem_with_book(book: BookSnapshot) -> str | None:
+    from ipc.orderbook import BadLevelError, OrderBook
+
+    held = OrderBook()
+    try:
+        held.replace(book.bids, book.asks)
+    except BadLevelError as error:
+        return str(error)
+    if held.is_crossed:
+        return "it is crossed"
+    return None if held.best_bid and held.best_ask else "a side is empty"
 
 
 def _left_out(name: str, nameless: Sequence[str], invalid: Sequence[InvalidRow]) -> Iterator[tuple[str, str | None]]:

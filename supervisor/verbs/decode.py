@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
@@ -66,7 +65,7 @@ class _Offline:
         return self._venue.offline_listing(wire)
 
 
-def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> Iterator[str]:
+def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> list[str]:
     """The events of one frame as JSON; what is invalid in it goes to ``problems``.
 
     Raises:
@@ -84,7 +83,7 @@ def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> Iterator[str]:
             texts += _as_json(item)
         except ValueError as error:
             problems.append(error.what if isinstance(error, DecodeError) else str(error))
-    return iter(texts)
+    return texts
 
 
 def _as_json(item: Item) -> list[str]:

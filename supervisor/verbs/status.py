@@ -104,6 +104,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
         parts.append(f"last exit {last['reason']} ({how}, {last['ago_s']:.0f} s ago)")
     if venue["next_start_in_s"]:
         parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
+    if venue["invalid_rows"]:
+        parts.append(f"{venue['invalid_rows']} invalid rows left out")
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
 

@@ -102,6 +102,7 @@ SESSION_WORDS = {
     "LAST_FRESH": 13,
     "FRUITLESS": 14,
     "SEND_ERRORS": 15,
+    "INVALID_ROWS": 16,
     "CUT": 20,
     "COUNT": 24,
 }

@@ -44,10 +44,19 @@ def test_what_a_frame_did_not_carry_stays_unknown():
     assert checked(Bbo(*HEAD, None, None, "1", "1")).bid_price is None
 
 
-def test_open_interest_may_be_zero_and_a_mark_price_may_not():
+@pytest.mark.parametrize("zero", ["0", "0.000", "0E-8", "-0.0"])
+def test_price_of_zero_in_a_mark_is_none_and_leaves_the_other_price(zero):
+    without_index = checked(Mark(*HEAD, "1", zero, "oracle", None, None))
+    assert (without_index.mark_price, without_index.index_price, without_index.index_kind) == ("1", None, None)
+    without_mark = checked(Mark(*HEAD, zero, "1", "oracle", None, None))
+    assert (without_mark.mark_price, without_mark.index_price, without_mark.index_kind) == (None, "1", "oracle")
+
+
+def test_open_interest_may_be_zero_and_no_number_of_a_mark_negative():
     assert checked(Mark(*HEAD, "1", None, None, "0", "0.00")).open_interest == "0"
-    with pytest.raises(ValueError, match="mark_price"):
-        checked(Mark(*HEAD, "0", None, None, None, None))
+    for price in ("-1", "", "1_0", "NaN"):
+        with pytest.raises(ValueError, match="mark_price"):
+            checked(Mark(*HEAD, price, None, None, None, None))
     with pytest.raises(ValueError, match="open_interest"):
         checked(Mark(*HEAD, "1", None, None, "-1", None))
 

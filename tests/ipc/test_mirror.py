@@ -524,6 +524,14 @@ def test_top_shows_every_venue_that_has_the_symbol_with_ages_and_reasons(wire: W
 TRADE = encode(Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1"))
 
 
+def test_book_of_which_a_message_cannot_be_read_is_lost_at_once(wire: Wire) -> None:
+    (gap,) = wire.mirror.take([TOPIC.encode(), b'{"kind":"book_delta","bids":5}'], wire.now_ns)
+    assert isinstance(gap, Gap)
+    assert (gap.reason, gap.expected, gap.epoch) == (Reason.SEQ_GAP, 2, 0)
+    assert wire.mirror.book(*BTC, wire.now_ns).reason == "seq_gap"
+    assert wire.mirror.asks() == [TOPIC]
+
+
 @pytest.mark.parametrize(
     "parts",
     [

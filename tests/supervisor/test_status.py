@@ -191,6 +191,16 @@ def test_sessions_by_their_names(read, system, run_dir, now):
     assert sessions["poll"]["silent_ms"] is None
 
 
+def test_invalid_rows_of_all_sessions_are_added_up(system, read, run_dir):
+    run_dir.worker_description("lighter").write_text('{"sessions": ["poll", "fetch", "main"]}')
+    system.session("lighter", 0, Phase.SUBSCRIBED, INVALID_ROWS=2)
+    system.session("lighter", 2, Phase.SUBSCRIBED, INVALID_ROWS=3)
+    venue = read()["venues"]["lighter"]
+    assert [one["invalid_rows"] for one in venue["sessions"].values()] == [2, 0, 3]
+    assert venue["invalid_rows"] == 5
+    assert "5 invalid rows left out" in next(line for line in lines(read()) if line.startswith("lighter"))
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 

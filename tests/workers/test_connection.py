@@ -211,6 +211,13 @@ def test_malformed_frame_keeps_no_stream_fresh(line, events):
     assert events("ws.malformed")[0]["session"] == "main"
 
 
+def test_invalid_rows_are_counted_on_the_board(line, events):
+    line.turn(mark("1_0"), mark("100"))
+    line.turn(mark("-5"))
+    assert len(events("ws.invalid_row")) == 2
+    assert line.row[SessionWord.INVALID_ROWS] == 2
+
+
 def test_book_frame_that_is_left_out_counts_as_received_only(new_line):
     line = new_line()
     line.connection._begin()

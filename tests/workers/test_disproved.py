@@ -23,7 +23,12 @@ HELD = ([("60000.0", "1"), ("59999.5", "2")], [("60001.0", "1")])
 OTHER = ([("61500.0", "2")], [("61501.0", "2")])
 INVALID = ([("61500.0", "2"), ("61500.5", "2")], [("61501.0", "-1")])
 #: What no book holds; None is an answer that is none at all.
-USELESS = {"unordered_or_negative": INVALID, "not_a_number": ([("1_00", "1")], []), "refused": None}
+USELESS = {
+    "unordered_or_negative": INVALID,
+    "not_a_number": ([("1_00", "1")], []),
+    "crossed": ([("60001.5", "1")], HELD[1]),
+    "refused": None,
+}
 
 
 def pairs(levels):
@@ -253,6 +258,16 @@ def test_rest_book_that_is_none_proves_nothing(case, useless):
     assert market.answer(USELESS[useless], purpose) == []
     assert market.route.is_trusted
     assert market.route.keeper.usable
+
+
+@pytest.mark.parametrize("name", VENUES)
+@pytest.mark.parametrize("book", [INVALID, USELESS["crossed"]], ids=["invalid", "crossed"])
+def test_rest_book_that_is_none_is_not_shown_while_the_connection_is_away(name, book):
+    market = Market(name)
+    market.session.closed(Reason.SERVER_CLOSE, market.now)
+    bids, asks = book
+    snapshot = BookSnapshot(name, "BTC-PERP", WIRES[name], None, list(bids), list(asks), None, 7)
+    assert market.session.rest_book(market.route, snapshot) == []
 
 
 def test_rest_book_that_was_asked_for_before_a_frame_proves_nothing(case):

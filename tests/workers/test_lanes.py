@@ -349,7 +349,7 @@ def test_invalid_row_of_an_answer_is_counted_and_logged_and_the_others_are_publi
     assert [event.rate for event in rows.publisher.of(FUNDING)] == ["0.1"]
     (told,) = events("rest.invalid_row")
     assert told == {"venue": "lighter", "answer": "funding", "rows": 1, "what": "rates", "error": "no text"}
-    assert rows.lane.invalid_rows == 1
+    assert rows.lane.row[SessionWord.INVALID_ROWS] == 1
     assert rows.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
 
 

@@ -192,8 +192,9 @@ def test_query_of_a_call_is_not_repeated(text):
     assert "?…" in told
 
 
-def test_redirect_is_not_followed(new_client):
-    with HttpPeer(reply(b"moved", 301, ("Location", "/elsewhere"))) as peer:
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[::1", "http://x:port/", "\\\\", "http://\u0442\u2028/"])
+def test_redirect_is_not_followed_wherever_it_leads(new_client, location):
+    with HttpPeer(reply(b"moved", 301, ("Location", location.encode().decode("latin-1")))) as peer:
         error = failure(new_client(peer.url))
     assert (error.reason, error.status) == (Reason.REFUSED, 301)
     assert [path for _, path, _ in peer.requests] == [GET.path]

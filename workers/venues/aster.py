@@ -20,8 +20,8 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Liqu
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
 from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms
-from workers.venues.funding import funding
+from workers.venues.fields import Id, Name, Number, SequenceNumber, Text, increment, interval_s_of, ns_of_ms, side
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -181,7 +181,7 @@ class _Filter(msgspec.Struct):
 
 
 class _Symbol(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     status: Text
     contractType: str = ""  # noqa: N815
     marginAsset: str = ""  # noqa: N815
@@ -338,11 +338,11 @@ def _decode_other(payload: bytes, markets: Markets) -> list[Item]:
         if opens(payload.lstrip(), b"["):
             return _decode_rows(_rows.decode(payload), "", markets)
         frame = _other.decode(payload)
+        if frame.error is not None or frame.code is not None:
+            return [_refused(frame)]
         if frame.data is not UNSET:
             rows = _rows.decode(frame.data) if opens(frame.data, b"[") else [frame.data]
             return _decode_rows(rows, frame.stream, markets)
-        if frame.error is not None or frame.code is not None:
-            return [_refused(frame)]
         if frame.result is not UNSET:
             return _decode_result(frame)
         return _decode_rows([msgspec.Raw(payload)], "", markets)
@@ -431,11 +431,6 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
     ]
 
 
-def _side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
-    """Price and size of a side of the ticker; an empty one may be written with zeros."""
-    return (price, size) if price and size and not is_zero(size) else (None, None)
-
-
 def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:  # noqa: ARG001
     listing = markets.get(frame.symbol)
     if listing is None:
@@ -446,8 +441,8 @@ def _decode_ticker(frame: _Ticker, stream: str, markets: Markets) -> list[Item]:
             listing.symbol,
             listing.venue_symbol,
             ns_of_ms(frame.matched_ms or frame.pushed_ms),
-            *_side(frame.bid_price, frame.bid_size),
-            *_side(frame.ask_price, frame.ask_size),
+            *side(frame.bid_price, frame.bid_size),
+            *side(frame.ask_price, frame.ask_size),
         )
     ]
 
@@ -674,8 +669,7 @@ def _settled_poll(listing: Listing) -> Poll:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
     rows = parsed(_rows, body, "fundingRate")
-    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "fundingRate"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "fundingRate")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

@@ -20,9 +20,9 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
-from workers.venues.fields import Id, Number, SequenceNumber, Text, increment, ns_of_ms
-from workers.venues.funding import funding
+from workers.rows import InvalidRow, items_of_rows, opens
+from workers.venues.fields import Id, Name, Number, SequenceNumber, Text, increment, ns_of_ms, side
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Connection,
@@ -117,9 +117,10 @@ class _Trade(msgspec.Struct, gc=False):
     matched_ms: Number | None = field(name="T", default=None)
 
 
-class _Frame(msgspec.Struct, gc=False):
+class _Envelope(msgspec.Struct, gc=False):
+    """What any frame may have beside its data."""
+
     type: str | None = None
-    data: _Data | list[_Trade] | None = None
     #: A text; on the multiplexed stream an object with code and message. Some errors have the two beside their type.
     error: Any = None
     code: Any = None
@@ -132,14 +133,14 @@ class _Frame(msgspec.Struct, gc=False):
     id: int | str | None = None
 
 
-class _Other(msgspec.Struct):
-    """Enough of any frame to tell what it is; its data by itself."""
+class _Frame(_Envelope, gc=False):
+    data: _Data | list[_Trade] | None = None
 
-    type: str | None = None
+
+class _Other(_Envelope):
+    """A frame whose data is looked at by itself."""
+
     data: msgspec.Raw = msgspec.Raw(b"null")
-    pushed_ms: Number | None = field(name="ts", default=None)
-    seq: SequenceNumber | None = None
-    subscription: str | None = None
 
 
 class _Head(msgspec.Struct):
@@ -176,7 +177,7 @@ class _Trading(msgspec.Struct):
 
 
 class _Market(msgspec.Struct):
-    name: Text
+    name: Name
     active: bool = True
     status: Text | None = None
     type: str | None = None
@@ -312,7 +313,7 @@ class Extended(Venue):
 
 def _decode_frame(frame: _Frame, markets: Markets) -> list[Item]:
     items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
-    if frame.error is not None or frame.type == "error":
+    if _is_error(frame):
         items.append(_refused(frame))
     elif isinstance(frame.data, list):
         items += _trades(frame.pushed_ms, frame.data, markets)
@@ -331,24 +332,32 @@ def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> lis
     try:
         frame = _other.decode(payload)
         items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
+        if _is_error(frame):
+            return [*items, _refused(frame)]
         if opens(frame.data, b"["):
             return items + items_of_rows(_rows.decode(frame.data), partial(_trade_row, frame, markets), "trades")
         head = _head.decode(frame.data) if opens(frame.data, b"{") else _Head()
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"not an Extended frame: {error}") from error
-    kind = frame.type or head.type
-    if not isinstance(kind, str) or kind not in _DECODERS:
-        if head.rate is UNSET:
-            if isinstance(malformed, DecodeError) and not items:
-                raise malformed
-            return items
-        kind = "funding"
+    kind = _kind(frame, head)
+    if kind is None:
+        if isinstance(malformed, DecodeError) and not items:
+            raise malformed
+        return items
     listing = markets.get(head.market) if isinstance(head.market, str) else None
     if kind in _BOOKS and listing is not None and not _is_bbo(frame.subscription, head.depth):
         return [*items, InvalidBook(listing, Stream.BOOK, str(malformed))]
     if not items:
         raise DecodeError(f"malformed {kind} frame: {malformed}") from malformed
     return [*items, InvalidRow(kind, str(malformed))]
+
+
+def _kind(frame: _Other, head: _Head) -> str | None:
+    """The kind of data, None for what is none of ours; frames of funding rates have no type."""
+    kind = frame.type or head.type
+    if isinstance(kind, str) and kind in _DECODERS:
+        return kind
+    return None if head.rate is UNSET else "funding"
 
 
 def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]:
@@ -359,7 +368,11 @@ def _trade_row(frame: _Other, markets: Markets, row: msgspec.Raw) -> list[Event]
     return _trades(frame.pushed_ms, [_trade.decode(row)], markets)
 
 
-def _refused(frame: _Frame) -> Refused:
+def _is_error(frame: _Envelope) -> bool:
+    return frame.error is not None or frame.code is not None or frame.type == "error"
+
+
+def _refused(frame: _Envelope) -> Refused:
     error = frame.error if frame.error is not None else {"code": frame.code, "message": frame.message}
     code, text = code_and_text(error)
     key = None if frame.id is None else f"id:{frame.id}"
@@ -403,9 +416,13 @@ def _decode_snapshot(frame: _Frame, data: _Data, listing: Listing) -> Item:
     asks = [(level.price, level.size) for level in data.asks or ()]
     time_ns = ns_of_ms(frame.pushed_ms)
     if _is_bbo(frame.subscription, data.depth):
-        best_bid, best_ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
-        return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *best_bid, *best_ask)
+        sides = *_best(bids), *_best(asks)
+        return Bbo("extended", listing.symbol, listing.venue_symbol, time_ns, *sides)
     return BookSnapshot("extended", listing.symbol, listing.venue_symbol, time_ns, bids, asks, None, frame.seq)
+
+
+def _best(levels: list[Level]) -> tuple[str | None, str | None]:
+    return side(*levels[0]) if levels else (None, None)
 
 
 def _is_bbo(subscription: str | None, depth: Any) -> bool:
@@ -588,8 +605,7 @@ def _history_request(wire: str, now_ms: int) -> Request:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment of the answer; a new market has none."""
     rows = parsed(_answer, body, "funding").data
-    payments, invalid = split_rows(each_row(rows, partial(_payment, listing), "funding"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "funding")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

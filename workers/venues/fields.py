@@ -11,10 +11,11 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
-from ipc.decimals import OutOfRangeError, number, plain, plain_text
+from ipc.decimals import OutOfRangeError, is_zero, number, plain, plain_text
 
 __all__ = [
     "Id",
+    "Name",
     "Number",
     "SequenceNumber",
     "Text",
@@ -23,10 +24,13 @@ __all__ = [
     "increment",
     "interval_s_of",
     "ns_of_ms",
+    "ns_of_s",
     "ns_of_us",
+    "side",
     "step",
 ]
 
+_NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1000
 _MAX_NS: Final = (1 << 63) - 1
@@ -44,6 +48,8 @@ _MAX_DIGITS: Final = 9
 Number: TypeAlias = int | float | str
 #: A venue's sequence number: what an int64 holds; -1 stands for none in some first frames.
 SequenceNumber: TypeAlias = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
+#: A market's name in its venue's list. One that is too long for a symbol or a URL is no invalid row, but not carried.
+Name: TypeAlias = Annotated[str, Meta(min_length=1)]
 #: A short text: an id, a venue's word.
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 #: The id of a trade, which consumers get as text.
@@ -72,6 +78,15 @@ def ns_of_us(time_us: Number | None) -> int | None:
     return _ns(time_us, _NS_PER_US)
 
 
+def ns_of_s(time_s: Number | None) -> int | None:
+    """Return seconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
+
+    Raises:
+        ValueError: A text that is no number.
+    """
+    return _ns(time_s, _NS_PER_S)
+
+
 def as_int(value: Number, least: int, most: int) -> int:
     """Return a whole number between ``least`` and ``most``, however it is written.
 
@@ -82,6 +97,17 @@ def as_int(value: Number, least: int, most: int) -> int:
     if exact != exact.to_integral_value() or not least <= exact <= most:
         raise ValueError(f"not a whole number from {least} to {most}: {str(value)[:40]!r}")
     return int(exact)
+
+
+def side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
+    """Return price and size of one side of a best bid and offer; None and None for an empty side.
+
+    Venues write it as null, as empty texts or as zeros.
+
+    Raises:
+        ValueError: A size that is no number.
+    """
+    return (price, size) if price and size and not is_zero(size) else (None, None)
 
 
 def step(decimals: Number | None) -> str | None:

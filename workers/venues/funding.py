@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, TypeAlias
+
+from msgspec import Raw
 
 from ipc.decimals import rate_per_8h, scale_rate, shortest
 from ipc.errors import DecodeError
-from ipc.events import Funding
+from ipc.events import Event, Funding
+from workers.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Listing
 
-__all__ = ["Unit", "funding"]
+__all__ = ["Unit", "funding", "newest_payment"]
 
 #: What a venue's number means: a fraction for one funding interval, percent an hour, or a fraction for eight hours.
 Unit: TypeAlias = Literal["fraction_per_interval", "percent_per_hour", "fraction_per_8h"]
@@ -56,3 +60,9 @@ def funding(
         settled_at,
         source,
     )
+
+
+def newest_payment(rows: Iterable[Raw], parse: Callable[[Raw], Event], what: str) -> list[Event | InvalidRow]:
+    """Return the latest payment of an answer, if it has one, and its invalid rows; as :func:`each_row` otherwise."""
+    payments, invalid = split_rows(each_row(rows, parse, what))
+    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]

@@ -17,9 +17,9 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
-from workers.venues.fields import Id, Number, Text, interval_s_of, ns_of_ms, step
-from workers.venues.funding import funding
+from workers.rows import InvalidRow, each_row, items_of_rows
+from workers.venues.fields import Id, Name, Number, interval_s_of, ns_of_ms, side, step
+from workers.venues.funding import funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -169,7 +169,7 @@ _KNOWN: Final = frozenset(
 
 
 class _Asset(msgspec.Struct):
-    name: Text
+    name: Name
     szDecimals: Number  # noqa: N815
     isDelisted: bool | None = None  # noqa: N815
 
@@ -193,8 +193,9 @@ class _Settled(msgspec.Struct):
 _meta: Final = msgspec.json.Decoder(_Meta)
 _asset: Final = msgspec.json.Decoder(_Asset)
 _rows: Final = msgspec.json.Decoder(list[msgspec.Raw])
-#: A coin and the rates of it on several venues, of which only our own is read.
-_rates: Final = msgspec.json.Decoder(tuple[str, list[tuple[str, msgspec.Raw]]])
+#: A coin and the rates of it on several venues.
+_rates: Final = msgspec.json.Decoder(tuple[str, list[msgspec.Raw]])
+_venue: Final = msgspec.json.Decoder(tuple[str, msgspec.Raw])
 _prediction: Final[msgspec.json.Decoder[_Prediction | None]] = msgspec.json.Decoder(_Prediction | None)
 _settled: Final = msgspec.json.Decoder(_Settled)
 _rest_book: Final = msgspec.json.Decoder(_L2Book)
@@ -360,19 +361,12 @@ def _decode_bbo(frame: _BboFrame, markets: Markets) -> list[Item]:
     listing = markets.get(data.coin)
     if listing is None:
         return []
-    bid, ask = data.bbo
-    return [
-        Bbo(
-            "hyperliquid",
-            listing.symbol,
-            listing.venue_symbol,
-            ns_of_ms(data.time),
-            bid.px if bid else None,
-            bid.sz if bid else None,
-            ask.px if ask else None,
-            ask.sz if ask else None,
-        )
-    ]
+    bid, ask = map(_side, data.bbo)
+    return [Bbo("hyperliquid", listing.symbol, listing.venue_symbol, ns_of_ms(data.time), *bid, *ask)]
+
+
+def _side(level: _Level | None) -> tuple[str | None, str | None]:
+    return (None, None) if level is None else side(level.px, level.sz)
 
 
 def _decode_trades(frame: _TradesFrame, markets: Markets) -> list[Item]:
@@ -526,14 +520,20 @@ def _funding(
 
 def _parse_predicted(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
     rows = parsed(_rows, body, "predictedFundings")
-    return items_of_rows(rows, partial(_predicted, markets), "predictedFundings")
+    return items_of_rows(rows, partial(_predictions, markets), "predictedFundings")
 
 
-def _predicted(markets: Mapping[str, Listing], row: msgspec.Raw) -> list[Event]:
+def _predictions(markets: Mapping[str, Listing], row: msgspec.Raw) -> list[Event | InvalidRow]:
+    """The rate of a coin: of the venues in its row only our own is read."""
     coin, venues = _rates.decode(row)
-    listing, raw = markets.get(coin), dict(venues).get("HlPerp")
-    own = None if listing is None or raw is None else _prediction.decode(raw)
-    if listing is None or own is None:
+    listing = markets.get(coin)
+    return [] if listing is None else items_of_rows(venues, partial(_predicted, listing), "predictedFundings")
+
+
+def _predicted(listing: Listing, row: msgspec.Raw) -> list[Event]:
+    venue, raw = _venue.decode(row)
+    own = _prediction.decode(raw) if venue == "HlPerp" else None
+    if own is None:
         return []
     interval_s = interval_s_of(own.fundingIntervalHours) or _HOUR_S
     return [_funding(listing, own.fundingRate, None, own.nextFundingTime, "predicted", "rest", interval_s)]
@@ -545,11 +545,9 @@ def _history_request(coin: str, now_ms: int) -> Request:
 
 
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
-    """The newest payment, which comes last; a new market has none."""
+    """The newest payment; a new market has none."""
     rows = parsed(_rows, body, "fundingHistory")
-    items = each_row(rows, partial(_payment, listing), "fundingHistory")
-    payments, invalid = split_rows(items)
-    return [*payments[-1:], *invalid]
+    return newest_payment(rows, partial(_payment, listing), "fundingHistory")
 
 
 def _payment(listing: Listing, raw: msgspec.Raw) -> Event:

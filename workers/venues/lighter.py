@@ -14,24 +14,26 @@ from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
-from ipc.decimals import plain, shortest
+from ipc.decimals import number, plain, shortest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Flag, Funding, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, each_row, items_of_rows, split_rows
+from workers.rows import InvalidRow, each_row, items_of_rows
 from workers.venues.fields import (
     Id,
+    Name,
     Number,
     SequenceNumber,
     Text,
-    as_int,
     digits_of,
     ns_of_ms,
+    ns_of_s,
     ns_of_us,
+    side,
     step,
 )
-from workers.venues.funding import Unit, funding
+from workers.venues.funding import Unit, funding, newest_payment
 from workers.venues.refusals import code_and_text, usual_reason
 from workers.venues.venue import (
     Ack,
@@ -69,8 +71,6 @@ _MARKETS_PER_CONNECTION: Final = 125
 #: The most orders a side that REST gives.
 _REST_ORDERS: Final = 250
 _SETTLED_PERIOD_S: Final = 600.0
-#: The last second since 1970 that fits an int64 of ns.
-_LAST_S: Final = 9_223_372_036
 _PING: Final = b'{"type":"ping"}'
 _PONG: Final = b'{"type":"pong"}'
 #: The venue's words for kinds of trades that have a name of ours.
@@ -92,7 +92,7 @@ _REASONS: Final[dict[int | str | None, Reason | None]] = {
     21110: Reason.AUTH_FAILED,
     21120: Reason.AUTH_FAILED,
 }
-#: A channel within an error's text, written as in requests or as in replies.
+#: A channel of an error or within its text, written as in requests or as in replies.
 _CHANNEL: Final = re.compile(r"\b([a-z_]+)[:/](\d+|all)\b")
 
 
@@ -137,11 +137,20 @@ class _Stats(msgspec.Struct, gc=False):
 _NO_STATS: Final = msgspec.Raw(b"null")
 
 
-class _Frame(msgspec.Struct, gc=False):
-    """Any frame. One type for all: ``type`` comes last, so a union told apart by it would read each frame twice."""
+class _Envelope(msgspec.Struct, gc=False):
+    """What a frame is about, and its error, if it is one."""
 
     type: str = ""
     channel: str = ""
+    #: An object with code and message. Some errors have the two beside their type instead.
+    error: Any = None
+    code: Any = None
+    message: Any = None
+
+
+class _Frame(_Envelope, gc=False):
+    """Any frame. One type for all: ``type`` comes last, so a union told apart by it would read each frame twice."""
+
     order_book: _Book | None = None
     ticker: _Ticker | None = None
     #: An object, or with ``market_stats:all`` a map of them; never kept beyond the frame.
@@ -151,23 +160,17 @@ class _Frame(msgspec.Struct, gc=False):
     last_updated_at: Number | None = None
     timestamp: Number | None = None
     close_in_ms: int = 0
-    #: An object with code and message. Some errors have the two beside their type instead.
-    error: Any = None
-    code: Any = None
-    message: Any = None
 
 
-class _AnyFrame(msgspec.Struct):
-    """What any frame is about, and its rows, if it has such."""
+class _AnyFrame(_Envelope):
+    """A frame of which something cannot be read; its rows, if it has such, by themselves."""
 
-    type: str = ""
-    channel: str = ""
     trades: msgspec.Raw = _NO_STATS
     liquidation_trades: msgspec.Raw = _NO_STATS
 
 
 class _Market(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     market_id: int | str
     #: Missing in old rows.
     market_type: str | None = None
@@ -184,7 +187,8 @@ class _Markets(msgspec.Struct):
 class _Prediction(msgspec.Struct):
     market_id: int | str
     exchange: str
-    rate: Decimal | None
+    #: A number, whose digits are kept as they are; never kept beyond the answer.
+    rate: msgspec.Raw
 
 
 class _Predictions(msgspec.Struct):
@@ -290,7 +294,7 @@ class Lighter(Venue):
         """One frame; see :meth:`Venue.decode`."""
         try:
             frame = _frames.decode(payload)
-            if frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type):
+            if _is_error(frame):
                 return [_refused(frame)]
             decoder = _DECODERS.get(frame.type)
             if decoder is None:
@@ -347,6 +351,8 @@ def _decode_other(payload: bytes, markets: Markets, error: Exception) -> list[It
     """A frame that is not shaped as ours: of another type, with an invalid row or book, or malformed."""
     try:
         frame = _any_frame.decode(payload)
+        if _is_error(frame):
+            return [_refused(frame)]
         decoder = _ROWS.get(frame.type.partition("/")[2]) if frame.type in _DECODERS else None
         items = None if decoder is None else decoder(frame, markets, error)
     except (ValueError, RecursionError) as noise:
@@ -441,8 +447,7 @@ def _decode_ticker(frame: _Frame, markets: Markets) -> list[Item]:
 
 
 def _side(level: _Level | None) -> tuple[str | None, str | None]:
-    """Price and size of a side of the ticker; one that is empty is given as empty texts."""
-    return (level.price, level.size) if level is not None and level.price and level.size else (None, None)
+    return (None, None) if level is None else side(level.price, level.size)
 
 
 def _decode_trades(frame: _Frame, markets: Markets) -> list[Item]:
@@ -517,9 +522,13 @@ def _stats_events(listing: Listing, stats: _Stats, exchange_ns: int | None) -> l
     return [mark, _funding(listing, native or None, "percent_per_hour", exchange_ns, next_ns, "predicted", "ws")]
 
 
-def _refused(frame: _Frame) -> Refused:
+def _is_error(frame: _Envelope) -> bool:
+    return frame.error is not None or frame.type == "error" or (frame.code is not None and not frame.type)
+
+
+def _refused(frame: _Envelope) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
-    found = _CHANNEL.search(text)
+    found = _CHANNEL.search(f"{frame.channel} {frame.message} {frame.error}")
     reason = _REASONS.get(code, usual_reason(code, text))
     key = f"{found[1]}:{found[2]}" if found else None
     # Over the pace nothing is heard any more, pings neither.
@@ -645,7 +654,8 @@ def _predicted(markets: Mapping[str, Listing], raw: msgspec.Raw) -> list[Event]:
     listing = markets.get(str(row.market_id)) if row.exchange == "lighter" else None
     if listing is None:
         return []
-    native = None if row.rate is None else plain(row.rate)
+    rate = bytes(row.rate).decode().strip('"')
+    native = None if rate in {"", "null"} else shortest(rate)
     return [_funding(listing, native, "fraction_per_8h", None, None, "predicted", "rest")]
 
 
@@ -658,15 +668,13 @@ def _payments_request(wire: str, now_ms: int) -> Request:
 def _parse_settled(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest payment; a new market has none."""
     rows = parsed(_payments, body, "fundings").fundings or []
-    payments, invalid = split_rows(each_row(rows, partial(_settled, listing), "fundings"))
-    return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+    return newest_payment(rows, partial(_settled, listing), "fundings")
 
 
 def _settled(listing: Listing, raw: msgspec.Raw) -> Event:
     row = _payment.decode(raw)
     native = f"-{row.rate}" if row.rate and row.direction == "short" else row.rate or None
-    paid_ns = ns_of_us(as_int(row.timestamp, 0, _LAST_S) * 1_000_000)
-    return _funding(listing, native, "percent_per_hour", paid_ns, None, "settled", "rest")
+    return _funding(listing, native, "percent_per_hour", ns_of_s(row.timestamp), None, "settled", "rest")
 
 
 def _by_price(orders: list[_Order]) -> list[Level]:
@@ -675,9 +683,12 @@ def _by_price(orders: list[_Order]) -> list[Level]:
     try:
         for order in orders:
             price, size = levels.get(shortest(order.price), (order.price, Decimal(0)))
-            levels[shortest(order.price)] = (price, size + Decimal(shortest(order.remaining_base_amount)))
+            remaining = number(order.remaining_base_amount)
+            if remaining <= 0:  # which others of its price would hide
+                raise ValueError(f"a size of {order.remaining_base_amount[:40]!r}")
+            levels[shortest(order.price)] = (price, size + remaining)
     except ValueError as error:
-        raise DecodeError(f"an order whose price or size is no number: {error}") from error
+        raise DecodeError(f"an order whose price or size is none: {error}") from error
     return [(price, plain(size)) for price, size in levels.values()]
 
 

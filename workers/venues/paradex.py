@@ -19,17 +19,18 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Level, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from ipc.topics import base_of
-from workers.rows import InvalidRow, items_of_rows
+from workers.rows import InvalidRow, items_of_rows, split_rows
 from workers.venues import paradex_sbe as sbe
 from workers.venues.fields import (
     Id,
+    Name,
     Number,
     SequenceNumber,
-    Text,
     increment,
     interval_s_of,
     ns_of_ms,
     ns_of_us,
+    side,
 )
 from workers.venues.funding import funding
 from workers.venues.refusals import code_and_text, usual_reason
@@ -160,7 +161,7 @@ class _Frame(msgspec.Struct, gc=False):
 
 
 class _Market(msgspec.Struct):
-    symbol: Text
+    symbol: Name
     asset_kind: str | None = None
     price_tick_size: Number | None = None
     order_size_increment: Number | None = None
@@ -400,6 +401,8 @@ def _decode_binary(payload: bytes | memoryview, markets: Markets) -> list[Item]:
 
 def _book_event(book: sbe.Book, listing: Listing) -> Item:
     exchange_ns = ns_of_us(book.ts_us)
+    if book.seq < 0:
+        return InvalidBook(listing, Stream.BOOK, f"a book of number {book.seq}")
     if book.package == 1:
         return _delta(listing, exchange_ns, book.bids, book.asks, book.seq)
     if book.package == 0:
@@ -462,10 +465,8 @@ def _bbo(
     ask_price: str | None,
     ask_size: str | None,
 ) -> Bbo:
-    """A side counts only with both its price and its size."""
-    bid = (bid_price, bid_size) if bid_price and bid_size else (None, None)
-    ask = (ask_price, ask_size) if ask_price and ask_size else (None, None)
-    return Bbo("paradex", listing.symbol, listing.venue_symbol, exchange_ns, *bid, *ask)
+    sides = *side(bid_price, bid_size), *side(ask_price, ask_size)
+    return Bbo("paradex", listing.symbol, listing.venue_symbol, exchange_ns, *sides)
 
 
 def _trade(
@@ -585,8 +586,9 @@ def _funding_request(wire: str, now_ms: int) -> Request:  # noqa: ARG001 - the n
 
 def _parse_funding(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
     """The newest observation, which comes first."""
-    rows = parsed(_answer, body, "funding/data").results or []
-    return items_of_rows(rows[:1], partial(_observation, listing), "funding/data")
+    rows = parsed(_answer, body, "funding/data").results
+    events, invalid = split_rows(items_of_rows(rows, partial(_observation, listing), "funding/data"))
+    return [*events[:1], *invalid]
 
 
 def _observation(listing: Listing, raw: msgspec.Raw) -> list[Event]:

@@ -18,7 +18,7 @@ def code_and_text(error: Any) -> tuple[int | str | None, str]:
 
     Args:
         error: As JSON decodes: a text; an object with ``code`` and ``message`` (or ``msg``), which may be nested under
-            ``error``; anything else. A code of digits counts as a number, whether it is written as text or not.
+            ``error``; anything else. A code counts as a number however it is written (``429``, ``429.0``, ``"429"``).
     """
     if not isinstance(error, Mapping):
         return None, "" if error is None else str(error)[:_SHOWN]
@@ -42,4 +42,6 @@ def _code(value: Any) -> int | str | None:
     if isinstance(value, str):
         digits = value.removeprefix("-")
         return int(value) if digits.isdecimal() and digits.isascii() and len(digits) < 10 else value[:_SHOWN]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -60,6 +60,8 @@ _MULTIPLIER = re.compile(r"(k|1000000|10000|1000|1M)(?=[A-Z])")
 _NOT_TRADING = frozenset({"halted", "delisted"})
 #: What goes into URLs and subscriptions as it is.
 _WIRE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
+#: Characters that are shown of a name that cannot be carried.
+_SHOWN = 64
 _UNITS = {"k": 1000, "1000": 1000, "10000": 10_000, "1000000": 1_000_000, "1M": 1_000_000}
 
 
@@ -481,7 +483,7 @@ def one_per_base(rows: Sequence[Listing | InvalidRow]) -> list[Listing | Invalid
         if listing.base is not None and _WIRE.fullmatch(listing.wire):
             named.append(listing)
         else:
-            nameless.append(replace(listing, base=None))
+            nameless.append(replace(listing, base=None, venue_symbol=listing.venue_symbol[:_SHOWN]))
     chosen: dict[str | None, Listing] = {}
     for listing in sorted(named, key=lambda one: (one.status == "delisted", one.multiplier, not one.is_trading)):
         chosen.setdefault(listing.base, listing)

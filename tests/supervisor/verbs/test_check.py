@@ -121,11 +121,12 @@ def test_a_venue_that_lists_and_has_books(hyperliquid):
 
 
 def test_what_a_list_holds_that_cannot_be_carried_is_told_once_and_fails_nothing(hyperliquid):
-    rows = b'[{"name":"a\\u001b[2J","szDecimals":1},{"name":"SOL","szDecimals":-1},{"name":"BTC"'
+    rows = b'[{"name":"a\\u001b[2J","szDecimals":1},{"name":"SOL","szDecimals":-1},'
+    rows += b'{"name":"%b","szDecimals":1},{"name":"BTC"' % (b"N" * 200)
     code, found = hyperliquid(META.replace(b'[{"name":"BTC"', rows), BOOK)
     assert code == 0
     assert found[1:3] == [
-        ("ok", "hyperliquid lists markets whose names cannot be carried: 'a\\x1b[2J'"),
+        ("ok", "hyperliquid lists markets whose names cannot be carried: 'a\\x1b[2J', '" + "N" * 64 + "'"),
         ("ok", "hyperliquid lists 1 rows that cannot be read, the first: not a whole number from 0 to 18: '-1'"),
     ]
 
@@ -138,6 +139,22 @@ def test_a_venue_without_our_market(hyperliquid):
 def test_a_book_with_an_empty_side(hyperliquid):
     code, found = hyperliquid(META, ONE_SIDED)
     assert (code, found[1]) == (1, ("FAIL", "hyperliquid book BTC-PERP: a side is empty"))
+
+
+@pytest.mark.parametrize(
+    ("bids", "asks", "problem"),
+    [
+        (
+            '[{"px":"1","sz":"1"},{"px":"2","sz":"1"}]',
+            '[{"px":"3","sz":"1"}]',
+            "price '1' is out of order or stands twice",
+        ),
+        ('[{"px":"4","sz":"1"}]', '[{"px":"3","sz":"1"}]', "it is crossed"),
+    ],
+)
+def test_a_book_that_is_none(hyperliquid, bids, asks, problem):
+    code, found = hyperliquid(META, f'{{"coin":"BTC","time":1,"levels":[{bids},{asks}]}}'.encode())
+    assert (code, found[1]) == (1, ("FAIL", f"hyperliquid book BTC-PERP: {problem}"))
 
 
 def test_an_open_door_with_the_wrong_thing_behind_it(hyperliquid):

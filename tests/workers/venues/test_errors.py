@@ -27,7 +27,10 @@ LIMIT, UNKNOWN, OTHER = Reason.RATE_LIMITED, Reason.UNKNOWN_MARKET, Reason.SUBSC
         ("lighter", {"error": "text"}, OTHER),
         ("lighter", {"type": "error"}, OTHER),
         ("lighter", {"type": "error", "code": 30003, "message": "Already Subscribed to : trade:7"}, None),
+        ("lighter", {"type": "error", "code": 30009, "message": "slow down", "timestamp": []}, LIMIT),
+        ("lighter", {"error": {"code": 30005, "message": "Invalid Channel"}, "trades": "none"}, UNKNOWN),
         ("aster", {"code": -1003, "msg": "Too many requests", "id": 1}, LIMIT),
+        ("aster", {"error": {"code": -1121, "msg": "Invalid symbol."}, "data": None, "id": 1}, UNKNOWN),
         ("aster", {"code": "-1003", "msg": "slow down"}, LIMIT),
         ("aster", {"error": {"code": "-1121", "msg": "Invalid symbol."}, "id": 1}, UNKNOWN),
         ("aster", {"error": "Too many requests", "id": 1}, LIMIT),
@@ -38,6 +41,10 @@ LIMIT, UNKNOWN, OTHER = Reason.RATE_LIMITED, Reason.UNKNOWN_MARKET, Reason.SUBSC
         ("extended", {"type": "error", "code": 429, "message": ""}, LIMIT),
         ("extended", {"error": "too many subscriptions"}, LIMIT),
         ("extended", {"type": "error"}, OTHER),
+        ("extended", {"code": 1001, "message": "Market not found."}, UNKNOWN),
+        ("extended", {"code": 1001, "message": "Market not found.", "seq": 1, "data": {}}, UNKNOWN),
+        ("extended", {"error": {"code": 1001, "message": "Market not found."}, "data": "text"}, UNKNOWN),
+        ("extended", {"type": "error", "data": "Market not found."}, OTHER),
         ("paradex", {"id": 1, "error": {"code": -32600, "message": "invalid", "data": "no such market"}}, UNKNOWN),
         ("paradex", {"id": 1, "error": {"code": "40111", "message": "invalid bearer"}}, Reason.AUTH_FAILED),
         ("paradex", {"id": 1, "error": "too many requests"}, LIMIT),
@@ -64,3 +71,12 @@ def test_channel_is_found_in_a_flat_error_as_in_a_nested_one() -> None:
         (refused,) = VENUES["lighter"].decode(json.dumps(frame).encode(), False, {})
         assert isinstance(refused, Refused)
         assert refused.key == "order_book:7"
+
+
+@pytest.mark.parametrize("channel", ["order_book:7", "order_book/7"])
+def test_channel_of_an_error_may_stand_beside_its_text(channel: str) -> None:
+    error = {"channel": channel, "code": 30005, "message": "Invalid Channel"}
+    for frame in ({"type": "error", **error}, {"error": error}):
+        (refused,) = VENUES["lighter"].decode(json.dumps(frame).encode(), False, {})
+        assert isinstance(refused, Refused)
+        assert (refused.key, refused.reason) == ("order_book:7", UNKNOWN)

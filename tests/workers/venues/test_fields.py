@@ -16,6 +16,7 @@ from workers.venues.fields import (
     increment,
     interval_s_of,
     ns_of_ms,
+    ns_of_s,
     ns_of_us,
     step,
 )
@@ -27,11 +28,13 @@ MS = 1_790_000_123_456
 def test_time_in_every_spelling(time: Any) -> None:
     assert ns_of_ms(time) == MS * 1_000_000
     assert ns_of_us(time) == MS * 1000
+    assert ns_of_s(str(MS // 1000)) == MS // 1000 * 10**9
 
 
 @pytest.mark.parametrize("time", [None, 0, "", "0", -1, -MS, 10**13, 10**18, 10**30, "9" * 25, "1e40"])
 def test_time_that_is_none_or_outside_int64_is_unknown(time: Any) -> None:
     assert ns_of_ms(time) is None
+    assert ns_of_s(time) is None
 
 
 @pytest.mark.parametrize("time", ["soon", "1_0", " 1", "NaN"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ipc.errors import DecodeError
-from ipc.events import Event, Funding, Mark, Trade
+from ipc.events import Bbo, Event, Funding, Mark, Trade
 from ipc.health import Stream
 from workers.rows import InvalidRow, split_rows
 from workers.venues import VENUES
@@ -111,6 +111,33 @@ def test_invalid_statistics_of_one_market_leave_those_of_the_others() -> None:
 def test_payloads_of_other_kinds_are_no_invalid_rows() -> None:
     kline = {"e": "kline", "s": "BTCUSDT", "k": {}}
     assert shown(decode("aster", [aster_trade(1), kline, aster_trade(2)]), "trade_id") == ["1", "2"]
+
+
+def best_frame(venue: str, price: Any, size: Any) -> dict[str, Any]:
+    """The best bid as given, and a good best ask."""
+    match venue:
+        case "hyperliquid":
+            sides = [{"px": price, "sz": size, "n": 1}, {"px": "81001", "sz": "1", "n": 1}]
+            return {"channel": "bbo", "data": {"coin": "BTC", "time": MS, "bbo": sides}}
+        case "aster":
+            return {"e": "bookTicker", "s": "BTCUSDT", "b": price, "B": size, "a": "81001", "A": "1", "T": MS}
+        case "extended":
+            sides = {"b": [{"p": price, "q": size}], "a": [{"p": "81001", "q": "1"}]}
+            return {"type": "SNAPSHOT", "data": {"m": "BTC-USD", "d": "1", **sides}, "ts": MS, "seq": 1}
+        case "lighter":
+            ticker = {"s": "BTC", "b": {"price": price, "size": size}, "a": {"price": "81001", "size": "1"}}
+            return {"type": "update/ticker", "channel": "ticker:7", "ticker": ticker, "timestamp": MS}
+        case _:
+            best = {"market": "BTC-USD-PERP", "bid": price, "bid_size": size, "ask": "81001", "ask_size": "1"}
+            return {"method": "subscription", "params": {"channel": "bbo.BTC-USD-PERP", "data": best}}
+
+
+@pytest.mark.parametrize("venue", WIRES)
+@pytest.mark.parametrize(("price", "size"), [("", ""), ("0", "0"), ("81000", "0.000"), ("81000", "0E-8"), ("0", "-0")])
+def test_empty_side_of_the_best_prices_leaves_the_other(venue: str, price: str, size: str) -> None:
+    (best,) = [item for item in decode(venue, best_frame(venue, price, size)) if isinstance(item, Event)]
+    assert isinstance(best, Bbo)
+    assert (best.bid_price, best.bid_size, best.ask_price, best.ask_size) == (None, None, "81001", "1")
 
 
 # --- books --------------------------------------------------------------------------------------------------------
@@ -246,7 +273,7 @@ def test_invalid_row_of_an_answer_leaves_the_others(venue: str, name: str, body:
                 "code": 200,
                 "fundings": [
                     {"timestamp": str(MS // 1000), "rate": "10", "direction": "long"},
-                    {"timestamp": 10**30, "rate": "10", "direction": "long"},
+                    {"timestamp": "soon", "rate": "10", "direction": "long"},
                 ],
             },
         ),
@@ -324,7 +351,7 @@ LISTS = {
 OUT_OF_RANGE = {
     "hyperliquid": [
         *({"szDecimals": decimals} for decimals in (-1, 19, 10**9, 0.5, "x", None)),
-        *({"name": name} for name in ("", 7, None, "X" * 100)),
+        *({"name": name} for name in ("", 7, None)),
     ],
     "aster": [
         *(
@@ -386,11 +413,11 @@ def test_row_that_is_no_market_at_all_leaves_the_others(venue: str, row: Any) ->
 
 
 @pytest.mark.parametrize("venue", LISTS)
-@pytest.mark.parametrize("base", ["币安", "b.t.c", "X" * 40, "A B", "A/B", "a\x1b[2J"])
+@pytest.mark.parametrize("base", ["币安", "b.t.c", "X" * 40, "X" * 200, "A B", "A/B", "a\x1b[2J"])
 def test_market_whose_name_cannot_be_carried_is_listed_without_one(venue: str, base: str) -> None:
     name = OTHER[venue].replace("ETH", base)
     found, invalid = listed(venue, LISTS[venue][1](), {**other(venue), "symbol": name, "name": name})
-    assert [(one.symbol, one.venue_symbol) for one in found] == [("BTC-PERP", found[0].venue_symbol), (None, name)]
+    assert [(one.symbol, one.venue_symbol) for one in found] == [("BTC-PERP", found[0].venue_symbol), (None, name[:64])]
     assert len(invalid) == (venue == "aster")
 
 
@@ -438,6 +465,27 @@ def test_fraction_of_an_hour_between_payments() -> None:
     (rate,) = answer("hyperliquid", "predicted", [hyperliquid_rate("BTC", fundingIntervalHours=0.5)])
     assert isinstance(rate, Funding)
     assert (rate.interval_s, rate.rate_8h) == (1800, "0.000200000000")
+
+
+@pytest.mark.parametrize("other", [None, 5, ["BinPerp"], ["BinPerp", None, 1], [None, {}], {}])
+def test_rate_of_another_venue_that_cannot_be_read_leaves_ours(other: Any) -> None:
+    coin, rates = hyperliquid_rate("BTC")
+    assert [
+        one.rate for one in answer("hyperliquid", "predicted", [[coin, [other, *rates]]]) if isinstance(one, Funding)
+    ] == ["0.0000125"]
+
+
+def test_newest_observation_that_cannot_be_read_leaves_the_one_before() -> None:
+    rows = [{"market": "BTC-USD-PERP", "funding_rate": rate, "funding_period_hours": 8} for rate in ("x", "0.1", "0.2")]
+    items = answer("paradex", "predicted.BTC-PERP", {"results": rows})
+    assert sorted(shown(items, "rate_native"), key=str) == ["0.1", None]
+
+
+@pytest.mark.parametrize("rate", ["1_0", " 1", "+1", "\u0661", "NaN", True, [1], {}, "0.1e999"])
+def test_rate_of_lighter_is_a_decimal_however_it_is_written(rate: Any) -> None:
+    rows = [{"market_id": 7, "exchange": "lighter", "rate": one} for one in (rate, 1.2e-05, "1.2E-5")]
+    items = answer("lighter", "predicted", {"code": 200, "funding_rates": rows})
+    assert shown(items, "rate_native") == [None, "0.000012", "0.000012"]
 
 
 @pytest.mark.parametrize("venue", LISTS)

@@ -682,6 +682,14 @@ def test_last_payment_has_the_sign_of_its_direction() -> None:
     )
 
 
+@pytest.mark.parametrize("time", [0, -1, 10**10, "9" * 20])
+def test_payment_at_no_time_of_int64_has_no_time(time: Any) -> None:
+    row = {"timestamp": time, "value": "0.1", "rate": "0.0012", "direction": "long"}
+    (event,) = VENUE.polls([BTC])[1].parse(json.dumps({"code": 200, "fundings": [row]}).encode())
+    assert isinstance(event, Funding)
+    assert (event.exchange_ns, event.rate) == (None, "0.000012")
+
+
 def test_payments_are_asked_for_in_seconds() -> None:
     path = VENUE.polls([BTC])[1].request(1_790_000_000_999).path
     assert path.startswith("/fundings?market_id=7&resolution=1h&")
@@ -736,7 +744,14 @@ def test_book_is_asked_for_by_id() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b'{"code":400,"asks":[],"bids":[]}', orders([order("NaN", "1")], []), orders([], [order("1", "x")])],
+    [
+        b"{}",
+        b'{"code":400,"asks":[],"bids":[]}',
+        orders([order("NaN", "1")], []),
+        orders([], [order("1", "x")]),
+        orders([order("1", "3"), order("1.0", "-1")], []),
+        orders([], [order("1", "3"), order("1", "0E-8")]),
+    ],
 )
 def test_wrong_book_is_malformed(body: bytes) -> None:
     with pytest.raises(DecodeError):

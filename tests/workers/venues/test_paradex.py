@@ -82,8 +82,10 @@ def group(*levels: tuple[float, float]) -> bytes:
     return struct.pack("<HH", 16, len(levels)) + entries
 
 
-def sbe_book(package: int, bids: bytes, asks: bytes, market: str = "BTC-USD-PERP", ts: int = TS) -> bytes:
-    return binary(3, "qqB9q", (ts, 41, package, *[NULL] * 9), bids + asks + string(market))
+def sbe_book(
+    package: int, bids: bytes, asks: bytes, market: str = "BTC-USD-PERP", ts: int = TS, seq: int = 41
+) -> bytes:
+    return binary(3, "qqB9q", (ts, seq, package, *[NULL] * 9), bids + asks + string(market))
 
 
 def sbe_trade(side: int, kind: int, tail: bytes = b"", version: int = 1, created: int = TS - 5) -> bytes:
@@ -135,6 +137,12 @@ def test_binary_book_with_a_level_that_is_null_is_invalid() -> None:
         (item,) = decode_binary(sbe_book(package, group((81000, 1)), null))
         assert isinstance(item, InvalidBook)
         assert (item.listing.symbol, item.stream) == ("BTC-PERP", Stream.BOOK)
+
+
+@pytest.mark.parametrize("package", [0, 1])
+def test_binary_book_without_a_number_is_invalid(package: int) -> None:
+    (item,) = decode_binary(sbe_book(package, group((81000, 1)), group(), seq=NULL))
+    assert isinstance(item, InvalidBook)
 
 
 def test_book_of_unknown_package_type_is_invalid() -> None:

@@ -27,6 +27,8 @@ from workers.venues.refusals import code_and_text, usual_reason
         ({"status": 429, "error": "slow down"}, (429, "slow down")),
         (["odd"], (None, "['odd']")),
         (None, (None, "")),
+        ({"code": 429.0, "message": "x"}, (429, "x")),
+        ({"code": float("inf"), "message": "x"}, (None, "x")),
         ({"code": True, "message": "x"}, (None, "x")),
         ({"code": "9" * 5000, "message": "x" * 5000}, ("9" * 300, "x" * 300)),
     ],
