@@ -41,7 +41,7 @@ class Play:
     def __call__(self, *steps, venue="lighter", listings=(BTC,), **head):
         rows = {} if listings is None else {"listings": list(listings)}
         file = {"scenario": 1, "venue": venue, **rows, "steps": list(steps), **head}
-        played = play(parse(json.dumps(file).encode(), "file.json"))
+        played = play(parse(json.dumps(file).encode(), "file.json"), "file.json")
         self.lines, self.missed = played.lines, played.missed
         return self
 

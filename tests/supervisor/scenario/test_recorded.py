@@ -28,7 +28,7 @@ def recording(script):
 
 
 def played(script):
-    return play(parse(scenario_of(recording(script), {}).encode(), "recorded.json"))
+    return play(parse(scenario_of(recording(script), {}).encode(), "recorded.json"), "recorded.json")
 
 
 @pytest.fixture

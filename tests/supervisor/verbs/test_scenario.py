@@ -67,7 +67,7 @@ def test_a_missed_expectation_is_exit_code_1_and_says_what(cli, tmp_path):
     ("content", "what"),
     [
         ("{", "not a scenario: "),
-        ('{"scenario": 1, "venue": "lighter", "steps": [{"wait": "x"}]}', ":steps[0]: not a step: "),
+        ('{"scenario": 1, "venue": "lighter", "steps": [{"wait": "x"}]}', ":steps[0].wait: Expected "),
         ('{"scenario": 1, "venue": "nyse", "steps": []}', ":venue: unknown venue 'nyse' (venues are "),
         ('{"scenario": 1, "venue": "lighter", "steps": [{"on": "public", "text": ""}]}', ":steps[0]: 'public' is no"),
         (None, "cannot be read: "),
