@@ -126,6 +126,8 @@ PLACES = [
     {"text": json.dumps({"listenKey": "K3y-short", "account": 281474977, "sig": SIGNATURE})},
     {"type": "error", "text": "X-Api-Key: K3y-short"},
     {"nothing": "names K3y-short here"},
+    {"error": "account 281474977 and user #281474977 may not, nor 0badc0ffee/0badc0ffee+0badc0ffeeplanted=="},
+    {"uid": "planted", "email": "planted@venue.test", "ip": "planted", "mnemonic": "planted hunter2hunter2"},
 ]
 
 
