@@ -13,15 +13,13 @@ from typing import Any, Final
 
 import msgspec
 
-from ipc.errors import UsageError
 from ipc.health import Reason
 from ipc.raw import RawRecord
-from supervisor.journal.blackbox import RawRecording
+from supervisor.journal.blackbox import RawRecording, played_venue
 from supervisor.scenario.clock import NS
 from supervisor.scenario.form import LISTING_KEYS
 from supervisor.scenario.hiding import Hiding
 from workers.accounts.secrets import environment_names
-from workers.venues import VENUES
 
 __all__ = ["scenario_of"]
 
@@ -44,10 +42,7 @@ def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
         UsageError: It does not name its markets, or its venue is not known.
     """
     header = recording.header
-    venue = VENUES.get(header.venue)
-    if venue is None or not header.listings or not recording.records:
-        what = "nothing recorded" if header.listings else "it does not name its markets"
-        raise UsageError(f"it cannot become a scenario: {what}", where=header.venue)
+    venue = played_venue(recording)
     hiding = Hiding(_secrets(environ))
     records = sorted(recording.records, key=lambda record: record.mono_ns)
     head = {

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from written_journals import raw_script
 
 from supervisor.scenario.form import parse
 from supervisor.scenario.player import play
 
-
-def _journals() -> ModuleType:
-    unique = "supervisor_tests_journals"
-    if unique not in sys.modules:
-        path = Path(__file__).parents[1] / "journal/conftest.py"
-        spec = importlib.util.spec_from_file_location(unique, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[unique] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[unique]
-
-
-raw_script = _journals().raw_script
+__all__ = ["book", "playing", "raw_script", "rest_book"]
 
 BTC = {"base": "BTC", "wire": "1", "venue_symbol": "BTC", "market_id": "1"}
 ETH = {"base": "ETH", "wire": "0", "venue_symbol": "ETH", "market_id": "0"}

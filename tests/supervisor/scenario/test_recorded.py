@@ -84,7 +84,7 @@ def test_one_step_a_line(tape):
 
 @pytest.mark.parametrize("head", [RawHeader(venue="unheard", listings=[{}]), RawHeader(venue="lighter")])
 def test_what_cannot_become_one_is_said_so(raw_script, head):
-    with pytest.raises(UsageError, match="cannot become a scenario"):
+    with pytest.raises(UsageError, match="cannot be played"):
         scenario_of(RawRecording(head, raw_script.frame({}).records), {})
 
 
