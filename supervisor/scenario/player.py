@@ -38,7 +38,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a scenario gave: the lines of its report, and what was expected and did not come."""
+    """Lines of the report, and expectations that were missed."""
 
     lines: list[Line] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ def play(scenario: Scenario, path: str) -> Played:
         with _at(f"{path}:options"):
             options = _options(venue, scenario.options)
         player = _Player(Run(path, scenario, venue, options, clock, report, Desk(clock, report), board), context)
-        with _told(report):
+        with _logged_to(report):
             player.run()
         return Played(report.lines, player.missed)
     finally:
@@ -108,7 +108,7 @@ class _Player:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _try(self, steps: list[Step], where: str) -> None:
-        """Do steps; a fault of ours that they meet is a finding, and what follows is played all the same."""
+        """Do steps; an exception in the worker's code counts as missed, and what follows is played all the same."""
         try:
             with _at(where):
                 self._do(steps, where)
@@ -140,7 +140,7 @@ class _Player:
             case _ if step.kind == "account":
                 self._do_account(step)
             case _ if _is_public_frame(step):
-                self._public.frames([(self._session(one.on), *one.payload) for one in steps])
+                self._public.frames(self._session(step.on), [one.payload for one in steps])
             case _:
                 self._do_public(step)
         self._public.resend(self._consumer.mirror.asks())
@@ -220,14 +220,17 @@ class _Player:
         self._listed(is_first=is_first)
 
     def _listed(self, *, is_first: bool) -> None:
-        """Open what the file does not open itself, once there is something to open."""
+        """Open the connections of the venue's first list, but for those that the file opens itself."""
         self._account.list_markets(self._public.listed)
         for name in self._public.sessions if is_first else ():
             if self._is_open_from_the_start("public", f"public/{name}"):
                 self._public.open(name)
 
     def _is_open_from_the_start(self, *names: str, is_needed: bool = False) -> bool:
-        """Whether the first thing that the file says of a connection is another than that it opens."""
+        """Tell whether a connection is open before the first step: it is unless its own first step opens it.
+
+        One that ``is_needed`` is not open where no step names it.
+        """
         first = next((step for step in _flat(self._scenario.steps) if step.on in names), None)
         return not is_needed if first is None else first.open is None
 
@@ -238,7 +241,8 @@ class _Player:
         if name in names:
             return name
         advice = f"say {', '.join(f'public/{one}' for one in names[:8])}" if names else "list its markets before"
-        raise UsageError(f"{on!r} is no connection of this venue, or one of several", advice=advice)
+        what = "could be one of several" if on == "public" and names else "is no connection of this venue"
+        raise UsageError(f"{on!r} {what}", advice=advice)
 
     def _judge(self, expect: Expect, lines: list[Line], where: str) -> None:
         sessions = self._public.sessions.values()
@@ -255,17 +259,21 @@ class _Player:
 
 
 def _reads(steps: list[Step]) -> Iterator[tuple[int, list[Step]]]:
-    """Yield steps with the number of the first; frames with no time between them together, as one read gives them."""
+    """Yield steps with the number of the first; frames of a connection with no time between them come together."""
     together: list[Step] = []
     for number, step in enumerate(steps):
-        last = together[-1] if together else None
-        is_more = last is not None and _is_public_frame(last) and _is_public_frame(step)
-        if together and not (is_more and step.at in {None, last and last.at}):
+        if together and not _is_of_one_read(together[-1], step):
             yield number - len(together), together
             together = []
         together.append(step)
     if together:
         yield len(steps) - len(together), together
+
+
+def _is_of_one_read(last: Step, step: Step) -> bool:
+    """Tell whether one read of a public socket gives both."""
+    are_frames = _is_public_frame(last) and _is_public_frame(step)
+    return are_frames and last.on == step.on and step.at in {None, last.at}
 
 
 def _is_public_frame(step: Step) -> bool:
@@ -324,8 +332,8 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _told(report: Report) -> Iterator[None]:
-    """Have what the parts log reported, and nothing written anywhere else."""
+def _logged_to(report: Report) -> Iterator[None]:
+    """Report what the program logs instead of writing it."""
     root = logging.getLogger()
     handlers, root.handlers[:] = list(root.handlers), [_Notes(report)]
     try:

@@ -117,14 +117,12 @@ class Public:
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
-    def frames(self, frames: Iterable[tuple[str, bool, bytes]]) -> None:
-        """Take what one read of the sockets gives: connections, whether a frame is binary, and the frames."""
-        records = []
-        for name, is_binary, payload in frames:
-            if self.is_open(name):
-                records.append(self._record("in", name, payload, is_binary=is_binary))
-            else:
-                self._report.add(note="frame on a closed connection", on=f"public/{name}")
+    def frames(self, name: str, frames: Iterable[tuple[bool, bytes]]) -> None:
+        """Take what one read of a socket gives: frames, and whether each is binary."""
+        records = [self._record("in", name, payload, is_binary=is_binary) for is_binary, payload in frames]
+        if not self.is_open(name):
+            self._report.add(note="frame on a closed connection", on=f"public/{name}", frames=len(records))
+            records.clear()
         self._play(*records)
 
     def take_over(self, name: str, book: bytes) -> None:

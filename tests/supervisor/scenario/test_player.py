@@ -155,6 +155,12 @@ def test_a_recorded_book_that_is_none_is_named(playing, event):
         playing({"on": "public", "book": event})
 
 
+def test_a_wrong_connection_among_frames_is_named_with_its_step(playing):
+    frames = [{"on": "public", "text": "x"}, {"on": "public/main", "text": "x"}, {"on": "public/x", "text": "x"}]
+    with pytest.raises(UsageError, match=r"steps\[2\]: 'public/x' is no connection of this venue \(say public/main\)"):
+        playing(*frames)
+
+
 def test_frames_before_there_are_markets(playing):
     with pytest.raises(UsageError, match=r"steps\[0\]: 'public' is no connection.*list its markets before"):
         playing({"on": "public", "text": "x"}, listings=None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ipc.raw import encode_line
 from ipc.ring import KINDS, Ring
+from ipc.topics import VENUES
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "tests/scenarios").glob("*.json"))
@@ -99,6 +101,15 @@ def test_the_example_of_the_page_holds(cli, tmp_path):
     shown = page.split("```text\n")[1].split("```")[0].splitlines()
     printed = cli("scenario", path).out.splitlines()
     assert [line for line in shown if line not in printed] == []
+
+
+def test_the_listings_of_the_page_are_listings(cli, tmp_path):
+    page = (ROOT / "docs/scenarios.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| `(\{\"base\".*\})` \|$", page, re.MULTILINE)
+    assert {venue for venue, _ in rows} == set(VENUES)
+    for venue, listing in rows:
+        path = write(tmp_path, venue=venue, listings=[json.loads(listing)], name=f"{venue}.json")
+        assert "instrument." + venue + ".BTC-PERP" in cli("scenario", path).out
 
 
 # --- of black boxes ---------------------------------------------------------------------------------------------------
