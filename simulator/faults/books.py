@@ -204,12 +204,13 @@ class ThinMarket(Fault[OneMarketArgs]):
 
     def __init__(self, venue: Venue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
+        self.market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
 
     def begin(self) -> None:
         """Let levels go with the next step."""
-        self._market.is_thin = True
+        self.market.is_thin = True
 
     def end(self) -> None:
-        """Let them come back."""
-        self._market.is_thin = self._market.listing.contract.is_thin
+        """Let them come back, unless another fault wants otherwise."""
+        is_wanted = any(other.market is self.market for other in self.others)
+        self.market.is_thin = is_wanted or self.market.listing.contract.is_thin
