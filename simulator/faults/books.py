@@ -69,7 +69,7 @@ def _unsort(levels: Levels) -> None:
 
 
 def _double(levels: Levels) -> None:
-    """Repeat the best price, spelt otherwise where it is text."""
+    """Repeat the best price, spelt differently where it is text."""
     level = copy(levels.rows[0])
     price = level[levels.price]
     if isinstance(price, str):
@@ -89,7 +89,7 @@ def _garble(levels: Levels) -> None:
     levels.rows[1][levels.price] = levels.none
 
 
-#: Behind the touch, where nobody looks who only wants that.
+#: All behind the best level, which alone many clients look at.
 _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
     "unsorted": _unsort,
     "doubled": _double,
@@ -100,7 +100,7 @@ _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
 
 
 class BadBook(Fault[BadBookArgs]):
-    """The next whole book of each market has a wrong level; where changes are told, one is lost, so that it comes."""
+    """The next whole book of each market has a wrong level; where the venue sends changes, one is lost to cause it."""
 
     name: ClassVar[str] = "bad_book"
     parameters = BadBookArgs

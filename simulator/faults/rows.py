@@ -128,7 +128,7 @@ class IntervalArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``fractional_interval``."""
 
     hours: (
-        Annotated[float, Meta(gt=0, description="of every market; without it the true ones, spelt otherwise")] | None
+        Annotated[float, Meta(gt=0, description="of every market; without it the true ones, spelt differently")] | None
     ) = None
 
 
