@@ -122,8 +122,8 @@ def _while_mute(of: Conditions) -> Mapping[str, Any]:
 
 
 def _two_books(of: Conditions) -> float:
-    """The first whole book is no good; the second is asked for after a pause, or by another connection."""
-    return _RESYNC_RETRY_S + 3.0 * of.first_s + _resync(of)
+    """The first whole book is invalid; the next is asked for after a pause, or by a connection made at the stale limit."""
+    return max(_RESYNC_RETRY_S, of.stale_s) + 3.0 * of.first_s + _resync(of)
 
 
 def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any]]:
