@@ -122,7 +122,7 @@ def _while_mute(of: Conditions) -> Mapping[str, Any]:
 
 
 def _two_books(of: Conditions) -> float:
-    """The first whole book is invalid; the next is asked for after a pause, or by a connection made at the stale limit."""
+    """The first whole book is invalid; the next comes after a pause or, on a new connection, after the stale limit."""
     return max(_RESYNC_RETRY_S, of.stale_s) + 3.0 * of.first_s + _resync(of)
 
 

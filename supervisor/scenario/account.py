@@ -163,7 +163,11 @@ class AccountPart:
 
     def _failed(self, what: str, error: Exception) -> None:
         end: End = end_of(error, self._side.secrets)
-        advice = {"advice": 'name them: "account": {"credentials": {…}}'} if isinstance(error, ConfigError) else {}
+        advice = (
+            {"advice": 'the file may hold invented ones: "account": {"credentials": {…}}'}
+            if isinstance(error, ConfigError)
+            else {}
+        )
         self._report.add(on="rest", failed=what, reason=end.reason, text=end.text, **advice)
 
 

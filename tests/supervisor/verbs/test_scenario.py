@@ -41,6 +41,13 @@ def test_it_prints_what_is_seen_and_what_is_sent_with_times(cli, tmp_path):
     assert "\x1b" not in ran.out
 
 
+def test_a_failed_request_is_a_sentence(cli, tmp_path):
+    refuse = {"on": "rest", "refuse": {"status": 429, "body": {"code": 7}}}
+    ran = cli("scenario", write(tmp_path, {"on": "account", "open": True}, {"on": "rest", "ask": "account"}, refuse))
+    assert "     0.000  rest -> account failed: auth_failed: environment:LIGHTER_ACCOUNT_INDEX: not set" in ran.out
+    assert '(the file may hold invented ones: "account": {"credentials": {…}})' in ran.out
+
+
 def test_json_is_one_object_a_line(cli, tmp_path):
     path = write(tmp_path, expect={"counts": {"malformed": 1}})
     lines = [json.loads(line) for line in cli("scenario", "--json", path).out.splitlines()]
