@@ -14,7 +14,7 @@ from ipc.errors import UsageError
 from ipc.events import Event, Heartbeat
 from ipc.mirror import Mirror
 from ipc.publisher import Publisher, TopicFeed
-from ipc.topics import Topic
+from ipc.topics import CHANNELS, Topic
 from supervisor.scenario.clock import Clock
 
 __all__ = ["Consumer", "Feed", "Line", "Report"]
@@ -22,6 +22,8 @@ __all__ = ["Consumer", "Feed", "Line", "Report"]
 #: One line of the report: ``t`` and what happened.
 Line = dict[str, Any]
 
+#: Channels of which a consumer holds the last event.
+_LAST: Final = frozenset(CHANNELS) - {"book"}
 #: Stamps that say nothing in a scenario, whose clock is its own.
 _STAMPS: Final = frozenset({"schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "pid"})
 
@@ -123,9 +125,9 @@ class Consumer:
             UsageError: It is no topic of the venue.
         """
         wanted = Topic.parse(topic) if "." in topic else None
-        if wanted is None or wanted.venue != self._venue:
-            advice = f"say it as in the report: funding.{self._venue}.BTC-PERP"
-            raise UsageError(f"{topic!r} is no topic of this venue", advice=advice)
+        if wanted is None or wanted.venue != self._venue or wanted.channel not in _LAST:
+            advice = f'write mark.{self._venue}.BTC-PERP; books are in "books", an account in "account"'
+            raise UsageError(f"{topic!r} is no topic of this venue with a last event", advice=advice)
         event = self.mirror.latest(wanted.channel, self._venue, wanted.symbol)
         return None if event is None else fields_of(event)
 

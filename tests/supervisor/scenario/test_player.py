@@ -137,7 +137,7 @@ def test_an_unknown_venue_an_option_and_a_listing_are_named(playing):
 def test_times_that_are_over_and_topics_of_nobody_are_named(playing):
     with pytest.raises(UsageError, match=r"steps\[1\]: at 1 is over \(it is 5 s after the start by then\)"):
         playing({"wait": 5}, {"at": 1, "on": "public", "text": "x"})
-    for topic in ("funding", "funding.aster.BTC-PERP"):
+    for topic in ("funding", "funding.aster.BTC-PERP", "book.lighter.BTC-PERP", "order.lighter.desk"):
         with pytest.raises(UsageError, match=rf"steps\[0\]: '{topic}' is no topic of this venue"):
             playing({"expect": {"last": {topic: None}}})
     with pytest.raises(UsageError, match=r"file.json:expect: 'x' is no topic of this venue"):

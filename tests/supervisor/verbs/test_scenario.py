@@ -99,15 +99,23 @@ def test_no_file_at_all(cli):
     assert all(part in text for part in ("--expect", "--json", "docs/scenarios.md", "Exit codes"))
 
 
-def test_the_example_of_the_page_holds(cli, tmp_path):
+def test_what_the_page_shows_is_printed(cli, tmp_path):
     page = (ROOT / "docs/scenarios.md").read_text()
     path = tmp_path / "lost-update.json"
     path.write_text(page.split("```json\n")[1].split("```")[0])
-    ran = cli("scenario", "--expect", path)
-    assert (ran.out, ran.code) == (f"{path}: as expected\n", 0)
     shown = page.split("```text\n")[1].split("```")[0].splitlines()
     printed = cli("scenario", path).out.splitlines()
     assert [line for line in shown if line not in printed] == []
+
+
+def test_every_example_of_the_page_holds(cli, tmp_path):
+    page = (ROOT / "docs/scenarios.md").read_text()
+    paths = []
+    for number, example in enumerate(page.split("```json\n")[1:]):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(example.split("```")[0])
+    ran = cli("scenario", "--expect", *paths)
+    assert (ran.out, ran.code) == ("".join(f"{path}: as expected\n" for path in paths), 0)
 
 
 def test_the_listings_of_the_page_are_listings(cli, tmp_path):
