@@ -67,7 +67,6 @@ soak-updates: test-installed
 soak-fuzz: test-installed
 	PARAPHINA_FUZZ_S=$(PARAPHINA_FUZZ_S) PARAPHINA_FUZZ_SEED=$(PARAPHINA_FUZZ_SEED) $(BIN)/pytest tests/fuzz
 
-
 # Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
 soak-shadow: test-installed
 	PYTHONPATH=.:tests/support $(BIN)/python -m shadowed --duration $(PARAPHINA_SHADOW) --report $(PARAPHINA_SHADOW_REPORT)

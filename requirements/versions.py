@@ -176,11 +176,11 @@ def ask(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def report(trial: Trial) -> bool:
-    """Run a trial and print one line about it; return whether it is as it has to be."""
+    """Run a trial and print one line about it; return False if a required one failed."""
     began = time.monotonic()
     failure = run(trial)
     took = f"{time.monotonic() - began:4.0f} s"
-    word = "passed" if not failure else "FAILED" if trial.is_required else "failed, which only tells"
+    word = "passed" if not failure else "FAILED" if trial.is_required else "failed (reported only)"
     hint = f": {failure}\n{'':16}see {log_of(trial)}" if failure else ""
     print(f"{trial.name:16}Python {trial.python.name:8}{took}  {word}{hint}", flush=True)
     return not failure or not trial.is_required

@@ -88,7 +88,7 @@ class RefuseCredentials(Fault[Args]):
 
     def end(self) -> None:
         """Accept again, unless another fault wants otherwise."""
-        self.venue.office.refuses = any(isinstance(hook, RefuseCredentials) for hook in self.venue.hooks)
+        self.venue.office.refuses = bool(self.others)
 
 
 class HedgeLegs(Fault[Args]):
@@ -103,7 +103,7 @@ class HedgeLegs(Fault[Args]):
 
     def end(self) -> None:
         """Close what is beside the position, unless another fault wants otherwise."""
-        self.venue.office.hedge(is_hedged=any(isinstance(hook, HedgeLegs) for hook in self.venue.hooks))
+        self.venue.office.hedge(is_hedged=bool(self.others))
 
 
 class BuilderOrders(Fault[Args]):
@@ -118,5 +118,4 @@ class BuilderOrders(Fault[Args]):
 
     def end(self) -> None:
         """Trade on the core dex, unless another fault wants otherwise."""
-        is_wanted = any(isinstance(hook, BuilderOrders) for hook in self.venue.hooks)
-        self.venue.office.trade_on_builder(is_wanted=is_wanted)
+        self.venue.office.trade_on_builder(is_wanted=bool(self.others))

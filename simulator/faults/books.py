@@ -69,7 +69,7 @@ def _unsort(levels: Levels) -> None:
 
 
 def _double(levels: Levels) -> None:
-    """Repeat the best price, spelt otherwise where it is text."""
+    """Repeat the best price, spelt differently where it is text."""
     level = copy(levels.rows[0])
     price = level[levels.price]
     if isinstance(price, str):
@@ -89,7 +89,7 @@ def _garble(levels: Levels) -> None:
     levels.rows[1][levels.price] = levels.none
 
 
-#: Behind the touch, where nobody looks who only wants that.
+#: All behind the best level, which alone many clients look at.
 _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
     "unsorted": _unsort,
     "doubled": _double,
@@ -100,7 +100,7 @@ _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
 
 
 class BadBook(Fault[BadBookArgs]):
-    """The next whole book of each market has a wrong level; where changes are told, one is lost, so that it comes."""
+    """The next whole book of each market has a wrong level; where the venue sends changes, one is lost to cause it."""
 
     name: ClassVar[str] = "bad_book"
     parameters = BadBookArgs
@@ -204,12 +204,13 @@ class ThinMarket(Fault[OneMarketArgs]):
 
     def __init__(self, venue: Venue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
+        self.market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
 
     def begin(self) -> None:
         """Let levels go with the next step."""
-        self._market.is_thin = True
+        self.market.is_thin = True
 
     def end(self) -> None:
-        """Let them come back."""
-        self._market.is_thin = self._market.listing.contract.is_thin
+        """Let them come back, unless another fault wants otherwise."""
+        is_wanted = any(other.market is self.market for other in self.others)
+        self.market.is_thin = is_wanted or self.market.listing.contract.is_thin

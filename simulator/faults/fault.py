@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -58,6 +58,11 @@ class Fault(Generic[ArgsT]):
         self.venue = venue
         self.args = args
         self.finish = finish
+
+    @property
+    def others(self) -> list[Self]:
+        """The other faults of this kind that are at work at the venue; they want what this one's end would undo."""
+        return [hook for hook in self.venue.hooks if isinstance(hook, type(self)) and hook is not self]
 
     def begin(self) -> None:
         """Do what is done at once."""

@@ -128,7 +128,7 @@ class IntervalArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``fractional_interval``."""
 
     hours: (
-        Annotated[float, Meta(gt=0, description="of every market; without it the true ones, spelt otherwise")] | None
+        Annotated[float, Meta(gt=0, description="of every market; without it the true ones, spelt differently")] | None
     ) = None
 
 
@@ -172,11 +172,8 @@ class FlatErrors(Fault[Args]):
 
     def begin(self) -> None:
         """Shape them so."""
-        self._settle(is_flat=True)
+        self.venue.has_flat_errors = True
 
     def end(self) -> None:
-        """Shape them as usual."""
-        self._settle(is_flat=False)
-
-    def _settle(self, *, is_flat: bool) -> None:
-        self.venue.has_flat_errors = is_flat
+        """Shape them as usual, unless another fault wants otherwise."""
+        self.venue.has_flat_errors = bool(self.others)

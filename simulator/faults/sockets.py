@@ -65,7 +65,7 @@ class Refuse(Fault[Args]):
     def end(self) -> None:
         """Listen again, unless another fault wants otherwise."""
         listener = self.venue.listeners.get("ws")
-        if listener is not None and not any(isinstance(hook, Refuse) for hook in self.venue.hooks):
+        if listener is not None and not self.others:
             listener.open()
 
 

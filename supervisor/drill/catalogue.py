@@ -122,8 +122,8 @@ def _while_mute(of: Conditions) -> Mapping[str, Any]:
 
 
 def _two_books(of: Conditions) -> float:
-    """The first whole book is no good; the second is asked for after a pause, or by another connection."""
-    return _RESYNC_RETRY_S + 3.0 * of.first_s + _resync(of)
+    """The first whole book is invalid; the next comes after a pause or, on a new connection, after the stale limit."""
+    return max(_RESYNC_RETRY_S, of.stale_s) + 3.0 * of.first_s + _resync(of)
 
 
 def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any]]:
@@ -294,10 +294,10 @@ DRILLS: Final[dict[str, Drill]] = {
             venue_effects=_EXTENDED_RECONNECTS,
         ),
         _bad_book("unsorted_book", "unsorted", "a whole book with levels out of order"),
-        _bad_book("doubled_level", "doubled", "a whole book with a price twice, spelt otherwise"),
+        _bad_book("doubled_level", "doubled", "a whole book with a price twice, spelt differently"),
         _bad_book("empty_level", "zero_size", "a whole book with a level of size zero"),
         _bad_book("negative_level", "negative", "a whole book with a negative size"),
-        _bad_book("bad_number", "not_decimal", "a whole book with a price that is none, behind the touch"),
+        _bad_book("bad_number", "not_decimal", "a whole book with an invalid price behind the best one"),
         Drill(
             "restart_ids",
             "network",

@@ -16,8 +16,10 @@ from ipc.raw import RawHeader, RawRecord, decode_line, encode_line, make
 from ipc.ring import Entry, read_ring
 from supervisor.journal.format import SUFFIX, stamp_of
 from supervisor.journal.read import Lines, RawFile, find
+from workers.venues import VENUES
+from workers.venues.venue import Venue
 
-__all__ = ["BLACKBOX", "RawRecording", "read_blackbox", "read_recordings", "write_fixture"]
+__all__ = ["BLACKBOX", "RawRecording", "played_venue", "read_blackbox", "read_recordings", "write_fixture"]
 
 #: Ending of a saved black box.
 BLACKBOX: Final = ".blackbox"
@@ -36,6 +38,22 @@ class RawRecording:
     header: RawHeader
     records: list[RawRecord] = field(default_factory=list)
     bad: int = 0
+
+
+def played_venue(recording: RawRecording) -> Venue:
+    """Return the venue that can play a recording.
+
+    Raises:
+        UsageError: The recording is empty or does not name its markets, or its venue is not known.
+    """
+    header = recording.header
+    venue = VENUES.get(header.venue)
+    if venue is None:
+        raise UsageError("it cannot be played: unknown venue", where=header.venue)
+    if not header.listings or not recording.records:
+        what = "nothing recorded" if header.listings else "it does not name its markets"
+        raise UsageError(f"it cannot be played: {what}", where=header.venue)
+    return venue
 
 
 def read_blackbox(path: Path) -> RawRecording:

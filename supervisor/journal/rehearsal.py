@@ -8,16 +8,14 @@ from typing import Final
 
 import msgspec
 
-from ipc.errors import UsageError
 from ipc.events import Event
 from ipc.topics import topic_of
-from supervisor.journal.blackbox import RawRecording
+from supervisor.journal.blackbox import RawRecording, played_venue
 from workers import markets
 from workers.actions import Publication
 from workers.fixture import Fixture, Player, Stage
 from workers.recovery import Policy
 from workers.session import Session
-from workers.venues import VENUES
 from workers.venues.venue import Listing
 
 __all__ = ["rehearse"]
@@ -37,10 +35,7 @@ def rehearse(recording: RawRecording, bases: Sequence[str] | None = None) -> lis
         UsageError: It does not name its markets, or its venue is not known.
     """
     header = recording.header
-    venue = VENUES.get(header.venue)
-    if venue is None or not header.listings or not recording.records:
-        what = "nothing recorded" if header.listings else "it does not name its markets"
-        raise UsageError(f"it cannot be played: {what}", where=header.venue)
+    venue = played_venue(recording)
     listings = [msgspec.convert({**row, "symbol": None}, Listing) for row in header.listings]
     wanted = bases if bases is not None else [str(listing.base) for listing in listings]
     resolved = markets.resolve(listings, wanted).listings

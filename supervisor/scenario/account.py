@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from ipc.board import ACCOUNT_SESSION, Board
+from ipc.board import ACCOUNT_SESSION
 from ipc.errors import ConfigError, UsageError
 from ipc.health import Reason, Stream, StreamState
-from supervisor.scenario.clock import NS, Clock
+from supervisor.scenario.clock import NS
 from supervisor.scenario.form import AccountSpec
 from supervisor.scenario.public import message_of
-from supervisor.scenario.rest import Course, Desk
+from supervisor.scenario.rest import Course
+from supervisor.scenario.run import Run
 from supervisor.scenario.seen import Feed, Report
 from workers.accounts import account_side
 from workers.accounts.account import Login, Snapshot, Steps
@@ -22,7 +23,7 @@ from workers.accounts.secrets import Secrets
 from workers.accounts.statement import Statement
 from workers.accounts.talk import Talk
 from workers.frames import BINARY, PONG, TEXT, Frame
-from workers.venues.venue import Listing, Venue
+from workers.venues.venue import Listing
 
 __all__ = ["AccountPart"]
 
@@ -37,52 +38,37 @@ class AccountPart:
     The worker's clock of looks (after each login, then each minute) is not played: the file says when REST is asked.
 
     Args:
-        venue: The venue.
-        options: Of the venue.
-        spec: What the file says of the account.
-        clock: The scenario's.
+        run: The scenario.
         feed: The account's own.
-        report: Takes what is sent.
-        desk: Takes requests.
-        board: Of this scenario alone.
-        where: The file, for errors.
 
     Raises:
-        UsageError: The venue has no private side, or a credential that the file names.
+        UsageError: The venue does not know a credential that the file names.
     """
 
-    def __init__(
-        self,
-        venue: Venue,
-        options: Mapping[str, str],
-        spec: AccountSpec,
-        clock: Clock,
-        feed: Feed,
-        report: Report,
-        desk: Desk,
-        board: Board,
-        where: str,
-    ) -> None:
-        self._side = account_side(venue.name, options)
+    def __init__(self, run: Run, feed: Feed) -> None:
+        spec = run.scenario.account or AccountSpec()
+        venue, clock = run.venue, run.clock
+        self._side = account_side(venue.name, run.options)
         unknown = spec.credentials.keys() - set(self._side.secrets)
         if unknown:
             advice = f"{venue.name} has {', '.join(self._side.secrets)}"
-            raise UsageError(f"unknown credentials {', '.join(sorted(unknown))}", where=where, advice=advice)
+            raise UsageError(
+                f"unknown credentials {', '.join(sorted(unknown))}", where=f"{run.path}:account", advice=advice
+            )
         self._secrets = Secrets(self._side.secrets, spec.credentials)
         self._is_asked_for = bool(spec.credentials)
         self._venue = venue
         self._alias = spec.alias
         self._clock = clock
-        self._feed = feed
-        self._report = report
-        self._desk = desk
-        self._row = board.session(0, ACCOUNT_SESSION)
-        cell = board.cell(0, 0, Stream.ACCOUNT)
+        self._report = run.report
+        self._desk = run.desk
+        self._row = run.board.session(0, ACCOUNT_SESSION)
+        cell = run.board.cell(0, 0, Stream.ACCOUNT)
         self._statement = Statement(venue.name, spec.alias, feed, cell, lambda _says: None, clock=clock.mono)
         self._markets = MarketLookup(venue, (), ())
         self._login = Login("")
         self._talk: Talk | None = None
-        self._transport = _Transport(report, None)
+        self._transport = _Transport(run.report, None)
         self._look: Course[Snapshot] | None = None
         self._beat_ns = clock.mono()
 
@@ -177,7 +163,11 @@ class AccountPart:
 
     def _failed(self, what: str, error: Exception) -> None:
         end: End = end_of(error, self._side.secrets)
-        advice = {"advice": 'name them: "account": {"credentials": {…}}'} if isinstance(error, ConfigError) else {}
+        advice = (
+            {"advice": 'the file may hold invented ones: "account": {"credentials": {…}}'}
+            if isinstance(error, ConfigError)
+            else {}
+        )
         self._report.add(on="rest", failed=what, reason=end.reason, text=end.text, **advice)
 
 

@@ -6,54 +6,60 @@ format is described for users in ``docs/scenarios.md``.
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ipc.errors import UsageError
 from ipc.health import Reason
+from workers.venues.venue import Listing
 
-__all__ = ["ACTIONS", "AccountSpec", "Expect", "Only", "Refusal", "Scenario", "Settings", "Step", "load", "wall_ns_of"]
+__all__ = ["ACTIONS", "LISTING_KEYS", "AccountSpec", "Expect", "Scenario", "Step", "load", "parse", "wall_ns_of"]
 
-#: Version of the format.
-FORMAT: Final = 1
-#: What a step may do; each step does one of these.
-ACTIONS: Final = (
-    "open",
-    "close",
-    "frame",
-    "text",
-    "base64",
-    "book",
-    "ask",
-    "answer",
-    "answers",
-    "refuse",
-    "wait",
-    "now",
-    "expect",
-)
-#: Actions that happen to the clock or the reader, and so name no connection.
-_NOWHERE: Final = frozenset({"wait", "now", "expect"})
-#: Actions that only REST knows, and those that only sockets know.
-_REST: Final = frozenset({"ask", "answer", "answers", "refuse"})
-_SOCKET: Final = frozenset({"open", "close", "frame", "text", "base64", "book"})
+_REST: Final = ("rest",)
+_SOCKETS: Final = ("public", "account")
+_NOWHERE: Final = ("",)
+#: What a step may do, and on which connections; each step does one of these.
+ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "open": _SOCKETS,
+    "close": _SOCKETS,
+    "frame": _SOCKETS,
+    "text": _SOCKETS,
+    "base64": _SOCKETS,
+    "book": ("public",),
+    "ask": _REST,
+    "answer": _REST,
+    "answers": _REST,
+    "refuse": _REST,
+    "wait": _NOWHERE,
+    "now": _NOWHERE,
+    "expect": _NOWHERE,
+}
+#: What a listing may say; see :class:`workers.venues.venue.Listing`.
+LISTING_KEYS: Final = tuple(key for key in Listing.__dataclass_fields__ if key != "symbol")
 _ADVICE: Final = "the format is described in docs/scenarios.md"
-#: Shorter intervals would take too long to play.
-_LEAST_EVERY_S: Final = 0.001
+_PLACE: Final = re.compile(r" - at (?:`key` in )?`\$\.?(.+)`$")
+_BYTE: Final = re.compile(r"\(byte (\d+)\)$")
+
+#: A time, s; that of a step that is repeated has a least value, for shorter ones would take too long to play.
+Seconds = Annotated[float, Meta(ge=0, lt=10**7)]
+Interval = Annotated[float, Meta(ge=0.001, lt=10**7)]
+#: A wall-clock time: ISO 8601 or ns since 1970.
+Moment = datetime | Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class Refusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A REST request that fails: with an HTTP ``status`` and a ``body``, or without an answer, for a ``reason``."""
 
-    status: int | None = None
+    status: Annotated[int, Meta(ge=100, lt=1000)] | None = None
     reason: Reason | None = None
     body: msgspec.Raw = msgspec.Raw()
-    retry_after_s: float | None = None
+    retry_after_s: Seconds | None = None
 
 
 class Only(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -73,7 +79,7 @@ class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         books: A consumer's books, by symbol: ``usable``, ``reason``, ``bids``, ``asks``.
         last: A consumer's last event of a topic, by topic; null for none.
         account: A consumer's account: ``usable``, ``reason``, ``orders``, ``positions``, ``balances``, ``margin``.
-        counts: ``invalid_rows``, ``malformed``, ``unrouted``, ``lost``, ``unused_answers``.
+        counts: What was counted so far.
     """
 
     seen: list[dict[str, Any]] = []
@@ -82,14 +88,14 @@ class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     books: dict[str, dict[str, Any]] = {}
     last: dict[str, dict[str, Any] | None] = {}
     account: dict[str, Any] = {}
-    counts: dict[str, int] = {}
+    counts: dict[Literal["invalid_rows", "malformed", "unrouted", "lost", "unused_answers"], int] = {}
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Settings of the worker, and what else it finds: whether the venue answers pings, whether its other books flow."""
 
-    stale_s: float = 10.0
-    ping_s: float | None = None
+    stale_s: Interval = 10.0
+    ping_s: Interval | None = None
     pongs: bool = True
     flows: bool = True
 
@@ -114,13 +120,13 @@ class Step(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, renam
 
     on: str = ""
     line: Literal["a", "b"] = "a"
-    at: float | None = None
+    at: Seconds | None = None
     note: str = ""
     open: Literal[True, "midway"] | None = None
     close: Reason | None = None
     frame: msgspec.Raw = msgspec.Raw()
     text: str | None = None
-    base64: str | None = None
+    base64: bytes | None = None
     book: msgspec.Raw = msgspec.Raw()
     ask: Literal["account"] | None = None
     answer: msgspec.Raw = msgspec.Raw()
@@ -128,59 +134,54 @@ class Step(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, renam
     refuse: Refusal | None = None
     to: str = ""
     purpose: Literal["bridge", "soft", "compare"] | None = None
-    wait: float | None = None
-    every: float | None = None
+    wait: Seconds | None = None
+    every: Interval | None = None
     with_: list[Step] = []
-    now: str | int | None = None
+    now: Moment | None = None
     expect: Expect | None = None
+
+    @property
+    def actions(self) -> list[str]:
+        """Which of :data:`ACTIONS` it does; one, once it is checked."""
+        return [name for name in ACTIONS if _is_given(getattr(self, name))]
 
     @property
     def action(self) -> str:
         """Which of :data:`ACTIONS` it is."""
-        return _actions(self)[0]
+        return self.actions[0]
+
+    @property
+    def kind(self) -> str:
+        """The kind of connection: ``public``, ``account``, ``rest``; empty for none."""
+        return self.on.partition("/")[0]
 
     @property
     def payload(self) -> tuple[bool, bytes]:
         """The frame that it brings: whether it is binary, and its bytes."""
         if self.base64 is not None:
-            return True, base64.b64decode(self.base64)
+            return True, self.base64
         return False, bytes(self.frame) if self.text is None else self.text.encode()
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A file, its steps not yet looked at."""
-
-    scenario: Literal[1]
-    venue: str
-    steps: list[msgspec.Raw]
-    about: str = ""
-    now: str | int = "2026-01-01T00:00:00Z"
-    settings: Settings = Settings()
-    options: dict[str, str] = {}
-    listings: list[dict[str, Any]] | None = None
-    markets: list[str] | None = None
-    account: AccountSpec | None = None
-    expect: Expect | None = None
-
-
-class Scenario(msgspec.Struct):
+class Scenario(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A scenario file.
 
     Attributes:
-        path: Where it was read.
+        scenario: Version of the format.
         venue: Whose connections these are.
         steps: What happens, in order.
-        now_ns: The wall clock at the start.
+        about: For people.
+        now: The wall clock at the start.
         listings: The venue's markets, as :class:`workers.venues.venue.Listing` has them; None when REST answers.
         markets: The bases that are followed; None for all.
         expect: What must hold at the end, of all that came.
     """
 
-    path: str
+    scenario: Literal[1]
     venue: str
     steps: list[Step]
-    now_ns: int
     about: str = ""
+    now: Moment = datetime(2026, 1, 1, tzinfo=UTC)
     settings: Settings = Settings()
     options: dict[str, str] = {}
     listings: list[dict[str, Any]] | None = None
@@ -189,15 +190,14 @@ class Scenario(msgspec.Struct):
     expect: Expect | None = None
 
 
-_decoder: Final = msgspec.json.Decoder(_File)
-_step_decoder: Final = msgspec.json.Decoder(Step)
+_decoder: Final = msgspec.json.Decoder(Scenario)
 
 
 def load(path: Path) -> Scenario:
     """Read a scenario.
 
     Raises:
-        UsageError: It cannot be read, or says something that the format does not have; names the step.
+        UsageError: It cannot be read, or says something that the format does not have; names the place.
     """
     try:
         content = path.read_bytes()
@@ -209,49 +209,30 @@ def load(path: Path) -> Scenario:
 def parse(content: bytes, path: str) -> Scenario:
     """Take a scenario from the content of a file; see :func:`load`."""
     try:
-        file = _decoder.decode(content)
+        scenario = _decoder.decode(content)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"not a scenario: {error}", where=path, advice=_ADVICE) from error
-    steps = [_step(raw, f"{path}:steps[{number}]") for number, raw in enumerate(file.steps)]
-    return Scenario(
-        path=path,
-        steps=steps,
-        now_ns=wall_ns_of(file.now, f"{path}:now"),
-        **{name: getattr(file, name) for name in _COMMON},
-    )
+        raise _problem(str(error), content, path) from error
+    for number, step in enumerate(scenario.steps):
+        _check(step, f"{path}:steps[{number}]")
+    return scenario
 
 
-_COMMON: Final = ("venue", "about", "settings", "options", "listings", "markets", "account", "expect")
-
-
-def wall_ns_of(text: str | int, where: str) -> int:
-    """Return a wall-clock time, ns: of ISO 8601 text, or of ns as they are.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    if isinstance(text, int):
-        return text
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        advice = "write 2026-01-31T12:00:00Z, or ns since 1970"
-        raise UsageError(f"{text!r} is no time", where=where, advice=advice) from error
+def wall_ns_of(moment: Moment) -> int:
+    """Return a wall-clock time, ns since 1970; a time that names no zone is UTC."""
+    if isinstance(moment, int):
+        return moment
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     return round(moment.timestamp() * 1_000_000) * 1000
 
 
-def _step(raw: msgspec.Raw, where: str) -> Step:
-    try:
-        step = _step_decoder.decode(raw)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not a step: {error}", where=where, advice=_ADVICE) from error
-    _check(step, where)
-    return step
-
-
-def _actions(step: Step) -> list[str]:
-    return [name for name in ACTIONS if _is_given(getattr(step, name))]
+def _problem(text: str, content: bytes, path: str) -> UsageError:
+    """Return the error of a file that could not be decoded, at its key or, where it is no JSON, its line."""
+    if found := _PLACE.search(text):
+        return UsageError(text[: found.start()], where=f"{path}:{found[1]}", advice=_ADVICE)
+    if found := _BYTE.search(text):
+        line = content.count(b"\n", 0, int(found[1])) + 1
+        path = f"{path}:{line}"
+    return UsageError(f"not a scenario: {text}", where=path, advice=_ADVICE)
 
 
 def _is_given(value: object) -> bool:
@@ -260,40 +241,36 @@ def _is_given(value: object) -> bool:
 
 def _check(step: Step, where: str) -> None:
     """Look at what types do not tell: one action a step, on a connection that has such."""
-    found = _actions(step)
+    if (mistake := next(_mistakes(step), None)) is not None:
+        what, advice = mistake
+        raise UsageError(what, where=where, advice=advice)
+    for number, one in enumerate(step.with_):
+        _check(one, f"{where}.with[{number}]")
+
+
+def _mistakes(step: Step) -> Iterator[tuple[str, str]]:
+    """Say what is wrong with a step, and what to write instead; what follows the first mistake may not hold."""
+    found = step.actions
     if len(found) != 1:
         what = f"it does {' and '.join(found)} at once" if found else "it does nothing"
-        raise UsageError(what, where=where, advice=f"a step has exactly one of {', '.join(ACTIONS)}")
+        yield what, f"a step has exactly one of {', '.join(ACTIONS)}"
+    kinds = ACTIONS[found[0]]
+    if step.on not in kinds and not (step.kind == "public" and "public" in kinds):
+        yield f"{found[0]} on {step.on or 'no connection'!r}", _PLACES[kinds]
     if step.line != "a":
-        raise UsageError("line b is not played by this version", where=where, advice="leave line out, or say a")
-    action, on = found[0], step.on
-    kind = on.partition("/")[0]
-    if action in _NOWHERE:
-        if on:
-            raise UsageError(f"{action} happens on no connection", where=where, advice='leave "on" out')
-    elif action in _REST and kind != "rest":
-        raise UsageError(f"{action} on {on or 'no connection'!r}", where=where, advice='say "on": "rest"')
-    elif action in _SOCKET and kind not in {"public", "account"}:
-        advice = 'say "on": "public", the name of one as "public/<name>", or "on": "account"'
-        raise UsageError(f"{action} on {on or 'no connection'!r}", where=where, advice=advice)
-    _check_values(step, action, where)
-
-
-def _check_values(step: Step, action: str, where: str) -> None:
-    times = {"at": step.at, "wait": step.wait, "every": step.every}
-    for name, value in times.items():
-        if value is not None and not 0 <= value < 10**7:
-            raise UsageError(f"{name} {value} is no number of seconds", where=where, advice="0 or more")
-    if step.with_ or step.every is not None:
-        if action != "wait" or (step.every or 0) < _LEAST_EVERY_S or not step.with_:
-            advice = '{"wait": 10, "every": 0.5, "with": [{"on": "public", "frame": …}]}'
-            raise UsageError("what is repeated needs wait, every and with", where=where, advice=advice)
-        for number, one in enumerate(step.with_):
-            _check(one, f"{where}.with[{number}]")
-    if step.base64 is not None:
-        try:
-            base64.b64decode(step.base64, validate=True)
-        except binascii.Error as error:
-            raise UsageError(f"not base64: {error}", where=where) from error
+        yield "line b is not played by this version", "leave line out, or say a"
+    if (step.to or step.purpose) and kinds != _REST:
+        yield "to and purpose are of answers", "leave them out"
+    if (step.with_ or step.every is not None) and not (step.wait is not None and step.every and step.with_):
+        example = '{"wait": 10, "every": 0.5, "with": [{"on": "public", "frame": …}]}'
+        yield "what is repeated needs wait, every and with", example
     if step.refuse is not None and step.refuse.status is None and step.refuse.reason is None:
-        raise UsageError("refuse says neither status nor reason", where=where, advice='{"refuse": {"status": 429}}')
+        yield "refuse says neither status nor reason", '{"refuse": {"status": 429}}'
+
+
+_PLACES: Final = {
+    _REST: 'say "on": "rest"',
+    _SOCKETS: 'say "on": "public", the name of one as "public/<name>", or "on": "account"',
+    ("public",): 'say "on": "public", or the name of one as "public/<name>"',
+    _NOWHERE: 'leave "on" out',
+}

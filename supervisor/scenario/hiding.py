@@ -16,10 +16,10 @@ __all__ = ["Hiding"]
 _PRIVATE: Final = (
     *("signature", "listenkey", "apikey", "secret", "jwt", "bearer", "authorization", "password", "passphrase"),
     *("privatekey", "cookie", "account", "user", "address", "wallet", "owner", "trader", "referral"),
-    *("notification", "pool"),
+    *("notification", "pool", "email", "mnemonic"),
 )
 #: Names of which this is true when they are the whole name.
-_PRIVATE_WHOLE: Final = frozenset({"auth", "sig", "maker", "taker", "client", "vault"})
+_PRIVATE_WHOLE: Final = frozenset({"auth", "sig", "maker", "taker", "client", "vault", "uid", "ip"})
 #: A token may also be a coin; the name of one is short.
 _TOKEN_LENGTH: Final = 12
 #: What was found to be private is also taken out where nothing says so, unless it is too short to be told apart.
@@ -34,7 +34,7 @@ _HEADER: Final = re.compile(
     r"(?i)(?<![\w-])(?P<name>[a-z][a-z0-9-]*)(?P<head>:\s+(?:bearer\s+|basic\s+)?)(?P<value>[^\"'\\\r\n,]+)"
 )
 _QUERY: Final = re.compile(r"(?<![\w-])(?P<name>[A-Za-z0-9_-]+)(?P<head>=|%3[Dd])(?P<value>[^&\s\"'\\#;,]+)")
-_CHANNEL: Final = re.compile(r"(?<![A-Za-z_])(?P<name>[A-Za-z_]+)(?P<head>[/:.])(?P<value>\d+|0x[0-9a-fA-F]+)")
+_CHANNEL: Final = re.compile(r"(?<![A-Za-z_])(?P<name>[A-Za-z_]+)(?P<head>[/:.]|\s#?)(?P<value>\d+|0x[0-9a-fA-F]+)")
 _PLACES: Final = (
     re.compile(r"(?P<head>://)(?P<value>[^/\s\"'\\@]+)(?=@)"),
     re.compile(r"(?P<head>by=(?:index|l1_address)&value=)(?P<value>[^&\s\"'\\]+)"),
@@ -44,6 +44,7 @@ _FORMS: Final = (
     re.compile(r"\b0x[0-9a-fA-F]{38,}"),  # addresses, hashes and signatures of chains
     re.compile(r"\bro:\d+:[^\s\"\\]+"),  # Lighter's read-only tokens
     re.compile(r"\b\d{9,}:\d+:\d+:[0-9a-fA-F]{16,}"),  # and those that a key has signed
+    re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{30,}={1,2}(?![\w=])"),  # base64 with its padding
     re.compile(
         r"(?:(?<![\w+-])|(?<=%[23][DdFf]))(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[\w+-]{40,}={0,2}"
     ),  # keys of the other venues

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +17,13 @@ import zmq
 from ipc.board import Board
 from ipc.errors import UsageError
 from ipc.health import Reason
-from ipc.raw import RawRecord, make
 from supervisor.scenario.account import AccountPart
-from supervisor.scenario.clock import NS, Clock
+from supervisor.scenario.clock import Clock
 from supervisor.scenario.expect import missed
-from supervisor.scenario.form import AccountSpec, Expect, Scenario, Step, wall_ns_of
+from supervisor.scenario.form import LISTING_KEYS, Expect, Scenario, Step, wall_ns_of
 from supervisor.scenario.public import Public
-from supervisor.scenario.rest import Desk, answer_of
+from supervisor.scenario.rest import Answer, Desk, answer_of
+from supervisor.scenario.run import Run
 from supervisor.scenario.seen import Consumer, Feed, Line, Report
 from workers.venues import VENUES
 from workers.venues.venue import Listing, Venue
@@ -32,30 +32,43 @@ __all__ = ["Played", "play"]
 
 _TICK_NS: Final = 50_000_000
 _FRAMES: Final = frozenset({"frame", "text", "base64"})
-_numbers = count()
+#: Of times that are sums of fractions, s.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a scenario gave: the lines of its report, and what was expected and did not come."""
+    """Lines of the report, and expectations that were missed."""
 
     lines: list[Line] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
 
-def play(scenario: Scenario) -> Played:
+def play(scenario: Scenario, path: str) -> Played:
     """Play a scenario from its first step to its last.
+
+    Args:
+        scenario: What happens.
+        path: Its file, for errors.
 
     Raises:
         UsageError: The file asks for something that its venue does not have; names the step.
     """
+    venue = VENUES.get(scenario.venue)
+    if venue is None:
+        advice = f"venues are {', '.join(VENUES)}"
+        raise UsageError(f"unknown venue {scenario.venue!r}", where=f"{path}:venue", advice=advice)
+    clock = Clock(wall_ns_of(scenario.now))
+    report = Report(clock)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)
     board = Board.in_memory()
     try:
-        player = _Player(scenario, context, board)
-        with _told(player.report):
+        with _at(f"{path}:options"):
+            options = _options(venue, scenario.options)
+        player = _Player(Run(path, scenario, venue, options, clock, report, Desk(clock, report), board), context)
+        with _logged_to(report):
             player.run()
-        return Played(player.report.lines, player.missed)
+        return Played(report.lines, player.missed)
     finally:
         context.destroy(linger=0)
         board.close()
@@ -64,48 +77,38 @@ def play(scenario: Scenario) -> Played:
 class _Player:
     """One scenario while it is played; ``missed`` holds what was expected and did not come."""
 
-    def __init__(self, scenario: Scenario, context: zmq.Context[zmq.Socket[bytes]], board: Board) -> None:
-        venue = VENUES.get(scenario.venue)
-        if venue is None:
-            advice = f"venues are {', '.join(VENUES)}"
-            raise UsageError(f"unknown venue {scenario.venue!r}", where=f"{scenario.path}:venue", advice=advice)
+    def __init__(self, run: Run, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.missed: list[str] = []
-        self._scenario = scenario
-        self._venue = venue
-        self._clock = clock = Clock(scenario.now_ns)
-        self.report = report = Report(clock)
-        self._consumer = Consumer(venue.name, clock, report)
-        number = next(_numbers)
-        self._feed = Feed(context, f"public-{number}", clock, self._consumer.hear)
-        self._account_feed = Feed(context, f"account-{number}", clock, self._consumer.hear_account)
-        self._desk = desk = Desk(clock, report)
-        spec = scenario.account or AccountSpec()
-        where = f"{scenario.path}:account"
-        options = _options(venue, scenario)
-        self._public = Public(venue, options, scenario, clock, self._feed, report, desk, board)
-        self._account = AccountPart(venue, options, spec, clock, self._account_feed, report, desk, board, where)
+        self._path = run.path
+        self._scenario = run.scenario
+        self._clock = run.clock
+        self._report = run.report
+        self._desk = run.desk
+        self._venue = run.venue
+        self._consumer = consumer = Consumer(run.venue.name, run.clock, run.report)
+        self._public = Public(run, Feed(context, "public", run.clock, consumer.hear))
+        self._account = AccountPart(run, Feed(context, "account", run.clock, consumer.hear_account))
         #: Where the lines begin that the next expectation is about.
         self._from = 0
 
     def run(self) -> None:
         """Play every step, then look at what the file expects of the whole."""
-        path = self._scenario.path
-        with _at(f"{path}:listings"):
+        with _at(f"{self._path}:listings"):
             if self._scenario.listings is not None:
-                self._list([_listing(row) for row in self._scenario.listings])
+                self._public.list_markets([_listing(row) for row in self._scenario.listings])
+                self._listed(is_first=True)
         if self._is_open_from_the_start("account", is_needed=True):
             self._account.open()
-        steps = list(enumerate(self._scenario.steps))
-        for _, group in groupby(steps, key=_Reads()):
-            together = list(group)
-            self._try([step for _, step in together], f"{path}:steps[{together[0][0]}]")
+        for number, together in _reads(self._scenario.steps):
+            self._try(together, f"{self._path}:steps[{number}]")
         if self._scenario.expect is not None:
-            self._judge(self._scenario.expect, self.report.lines, f"{path}:expect")
+            with _at(f"{self._path}:expect"):
+                self._judge(self._scenario.expect, self._report.lines, f"{self._path}:expect")
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _try(self, steps: list[Step], where: str) -> None:
-        """Do steps; a fault of ours that they meet is a finding, and what follows is played all the same."""
+        """Do steps; an exception in the worker's code counts as missed, and what follows is played all the same."""
         try:
             with _at(where):
                 self._do(steps, where)
@@ -114,62 +117,57 @@ class _Player:
         except Exception as error:
             place = traceback.extract_tb(error.__traceback__)[-1]
             text = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-            self.report.add(note="crash", error=text)
+            self._report.add(note="crash", error=text)
             self.missed.append(f"{where}: a worker crashes: {text}")
 
     def _do(self, steps: list[Step], where: str) -> None:
         """Do one step, or several frames that one read of the sockets gives."""
         step = steps[0]
         if step.at is not None:
-            self._pass_until(self._clock.mono_at(step.at))
-        kind = step.on.partition("/")[0]
-        if step.wait is not None:
-            self._wait(step)
-        elif step.now is not None:
-            self._clock.set_wall(wall_ns_of(step.now, where))
-        elif step.expect is not None:
-            self._judge(step.expect, self.report.lines[self._from :], where)
-            self._from = len(self.report.lines)
-        elif kind == "rest":
-            self._rest(step)
-        elif kind == "account":
-            for one in steps:
-                self._do_account(one)
-        elif step.action in _FRAMES:
-            self._frames(steps)
-        else:
-            self._do_public(step)
+            if step.at < self._clock.t - _ROUNDING:
+                raise UsageError(f"at {step.at:g} is over", advice=f"it is {self._clock.t:g} s after the start by then")
+            self._pass_until(step.at)
+        match step.action:
+            case "wait":
+                self._wait(step, where)
+            case "now" if step.now is not None:
+                self._clock.set_wall(wall_ns_of(step.now))
+            case "expect" if step.expect is not None:
+                self._judge(step.expect, self._report.lines[self._from :], where)
+                self._from = len(self._report.lines)
+            case _ if step.kind == "rest":
+                self._rest(step)
+            case _ if step.kind == "account":
+                self._do_account(step)
+            case _ if _is_public_frame(step):
+                self._public.frames(self._session(step.on), [one.payload for one in steps])
+            case _:
+                self._do_public(step)
         self._public.resend(self._consumer.mirror.asks())
 
-    def _wait(self, step: Step) -> None:
-        end_ns = self._clock.mono() + round((step.wait or 0) * NS)
-        while step.every and self._clock.mono() + round(step.every * NS) <= end_ns:
-            self._pass_until(self._clock.mono() + round(step.every * NS))
-            for one in step.with_:
-                self._do([one], "with")
-        self._pass_until(end_ns)
+    def _wait(self, step: Step, where: str) -> None:
+        start, end = self._clock.t, self._clock.t + (step.wait or 0)
+        rounds = math.floor((step.wait or 0) / step.every + _ROUNDING) if step.every else 0
+        for number in range(1, rounds + 1):
+            self._pass_until(start + number * (step.every or 0))
+            for place, one in enumerate(step.with_):
+                with _at(f"{where}.with[{place}]"):
+                    self._do([one], f"{where}.with[{place}]")
+        self._pass_until(end)
 
-    def _pass_until(self, mono_ns: int) -> None:
-        while self._clock.mono() < mono_ns:
-            self._clock.move_to(min(mono_ns, self._clock.mono() + _TICK_NS))
+    def _pass_until(self, t: float) -> None:
+        """Let time pass until ``t`` seconds after the start."""
+        end_ns = self._clock.mono_at(t)
+        while self._clock.mono() < end_ns:
+            self._clock.move_to(min(end_ns, self._clock.mono() + _TICK_NS))
             self._public.tick()
             self._account.tick()
             self._consumer.look()
             self._public.resend(self._consumer.mirror.asks())
 
-    def _frames(self, steps: list[Step]) -> None:
-        records = []
-        for step in steps:
-            name = self._session(step.on)
-            if self._public.is_open(name):
-                records.append(self._record("in", name, *step.payload))
-            else:
-                self.report.add(note="frame on a closed connection", on=f"public/{name}")
-        self._public.play(*records)
-
     def _do_public(self, step: Step) -> None:
         if step.action == "book":
-            self._public.play(self._record("book", self._session(step.on), False, bytes(step.book)))
+            self._public.take_over(self._session(step.on), bytes(step.book))
             return
         names = list(self._public.sessions) if step.on == "public" else [self._session(step.on)]
         for name in names:
@@ -183,22 +181,24 @@ class _Player:
             self._account.open()
         elif step.close is not None:
             self._account.close(step.close)
-        elif step.action == "book":
-            raise UsageError("an account has no book", advice='say "on": "public"')
         elif self._account.is_open:
             is_binary, payload = step.payload
             self._account.frame(payload, is_binary=is_binary)
         else:
-            self.report.add(note="frame on a closed connection", on="account")
+            self._report.add(note="frame on a closed connection", on="account")
 
     def _rest(self, step: Step) -> None:
         what, _, rest = step.to.partition(" ")
         if step.ask is not None:
             self._account.ask()
         elif step.answers is not None:
-            self._answers({to: bytes(body) for to, body in step.answers.items()}, is_listed=what == "listings")
+            answers = {to: bytes(body) for to, body in step.answers.items()}
+            if what == "listings":
+                self._list(answers)
+            else:
+                self._account.answer(answers)
         elif what == "listings":
-            self._answers({"": bytes(step.answer)}, is_listed=True)
+            self._list({"": answer_of(step)})
         elif what == "poll":
             self._public.poll(rest, answer_of(step))
         elif step.purpose is not None:
@@ -206,10 +206,8 @@ class _Player:
         else:
             self._desk.give(step.to, answer_of(step))
 
-    def _answers(self, answers: dict[str, bytes], *, is_listed: bool) -> None:
-        if not is_listed:
-            self._account.answer(answers)
-            return
+    def _list(self, answers: Mapping[str, Answer]) -> None:
+        """Answer the requests for the venue's list."""
         bodies = []
         for request in self._venue.listing_requests():
             words = self._desk.show(request, "listings")
@@ -217,23 +215,22 @@ class _Player:
             if found is None:
                 raise UsageError(f"no answer for {request.method} {request.path}", advice="the venue asks for several")
             bodies.append(found)
-        before = self._public.sessions
+        is_first = not self._public.sessions
         self._public.list_answered(bodies)
-        self._listed(is_first=not before)
-
-    def _list(self, listings: list[Listing]) -> None:
-        self._public.list_markets(listings)
-        self._listed(is_first=True)
+        self._listed(is_first=is_first)
 
     def _listed(self, *, is_first: bool) -> None:
-        """Open what the file does not open itself, once there is something to open."""
+        """Open the connections of the venue's first list, but for those that the file opens itself."""
         self._account.list_markets(self._public.listed)
         for name in self._public.sessions if is_first else ():
             if self._is_open_from_the_start("public", f"public/{name}"):
                 self._public.open(name)
 
     def _is_open_from_the_start(self, *names: str, is_needed: bool = False) -> bool:
-        """Whether the first thing that the file says of a connection is another than that it opens."""
+        """Tell whether a connection is open before the first step: it is unless its own first step opens it.
+
+        One that ``is_needed`` is not open where no step names it.
+        """
         first = next((step for step in _flat(self._scenario.steps) if step.on in names), None)
         return not is_needed if first is None else first.open is None
 
@@ -244,14 +241,12 @@ class _Player:
         if name in names:
             return name
         advice = f"say {', '.join(f'public/{one}' for one in names[:8])}" if names else "list its markets before"
-        raise UsageError(f"{on!r} is no connection of this venue, or one of several", advice=advice)
-
-    def _record(self, kind: Any, name: str, is_binary: bool, payload: bytes) -> RawRecord:  # noqa: FBT001
-        return make(kind, name, self._clock.mono(), self._clock.wall(), payload, is_binary=is_binary)
+        what = "could be one of several" if on == "public" and names else "is no connection of this venue"
+        raise UsageError(f"{on!r} {what}", advice=advice)
 
     def _judge(self, expect: Expect, lines: list[Line], where: str) -> None:
         sessions = self._public.sessions.values()
-        notes = [line["note"] for line in self.report.lines if "note" in line]
+        notes = [line["note"] for line in self._report.lines if "note" in line]
         counts = {
             "invalid_rows": sum(str(note).endswith(".invalid_row") for note in notes),
             "malformed": sum(str(note).endswith(".malformed") for note in notes),
@@ -263,24 +258,26 @@ class _Player:
         self.missed += [f"{where} at {t:g} s: {text}" for text in missed(expect, lines, self._consumer, counts)]
 
 
-class _Reads:
-    """Groups frames of the public side that follow one another without time between them: one read gives them all."""
+def _reads(steps: list[Step]) -> Iterator[tuple[int, list[Step]]]:
+    """Yield steps with the number of the first; frames of a connection with no time between them come together."""
+    together: list[Step] = []
+    for number, step in enumerate(steps):
+        if together and not _is_of_one_read(together[-1], step):
+            yield number - len(together), together
+            together = []
+        together.append(step)
+    if together:
+        yield len(steps) - len(together), together
 
-    def __init__(self) -> None:
-        self._group = 0
-        self._last: Step | None = None
 
-    def __call__(self, numbered: tuple[int, Step]) -> int:
-        step, last = numbered[1], self._last
-        self._last = step
-        is_more = last is not None and _is_public_frame(last) and _is_public_frame(step)
-        if not is_more or (step.at is not None and last is not None and step.at != last.at):
-            self._group += 1
-        return self._group
+def _is_of_one_read(last: Step, step: Step) -> bool:
+    """Tell whether one read of a public socket gives both."""
+    are_frames = _is_public_frame(last) and _is_public_frame(step)
+    return are_frames and last.on == step.on and step.at in {None, last.at}
 
 
 def _is_public_frame(step: Step) -> bool:
-    return step.action in _FRAMES and step.on.partition("/")[0] == "public"
+    return step.action in _FRAMES and step.kind == "public"
 
 
 def _flat(steps: list[Step]) -> Iterator[Step]:
@@ -289,17 +286,20 @@ def _flat(steps: list[Step]) -> Iterator[Step]:
         yield from _flat(step.with_)
 
 
-def _options(venue: Venue, scenario: Scenario) -> dict[str, str]:
-    """Return the venue's options, those that the file does not name at their defaults."""
-    for key, value in scenario.options.items():
+def _options(venue: Venue, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the venue's options, those that are not given at their defaults."""
+    for key, value in given.items():
         if value not in venue.options.get(key, ()):
             known = "; ".join(f"{name}: {' or '.join(values)}" for name, values in venue.options.items()) or "none"
-            what = f"{venue.name} has no option {key} = {value}"
-            raise UsageError(what, where=f"{scenario.path}:options", advice=f"it has {known}")
-    return {key: scenario.options.get(key, values[0]) for key, values in venue.options.items()}
+            raise UsageError(f"{venue.name} has no option {key} = {value}", advice=f"it has {known}")
+    return {key: given.get(key, values[0]) for key, values in venue.options.items()}
 
 
 def _listing(row: dict[str, Any]) -> Listing:
+    if unknown := row.keys() - LISTING_KEYS:
+        raise UsageError(
+            f"unknown keys {', '.join(sorted(unknown))}", advice=f"a listing has {', '.join(LISTING_KEYS)}"
+        )
     try:
         return msgspec.convert({**row, "symbol": None}, Listing)
     except msgspec.ValidationError as error:
@@ -332,8 +332,8 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _told(report: Report) -> Iterator[None]:
-    """Have what the parts log reported, and nothing written anywhere else."""
+def _logged_to(report: Report) -> Iterator[None]:
+    """Report what the program logs instead of writing it."""
     root = logging.getLogger()
     handlers, root.handlers[:] = list(root.handlers), [_Notes(report)]
     try:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from ipc.board import MARKETS, Board
+from ipc.board import MARKETS
+from ipc.codec import decode
 from ipc.errors import DecodeError, UsageError
-from ipc.events import Event, Funding, Heartbeat, Mark
+from ipc.events import BookSnapshot, Event, Funding, Heartbeat, Mark
 from ipc.health import Reason, Stream
-from ipc.raw import RawRecord
+from ipc.raw import RawKind, RawRecord, make
 from ipc.topics import Topic
-from supervisor.scenario.clock import NS, Clock
-from supervisor.scenario.form import Scenario
-from supervisor.scenario.rest import Answer, Desk
-from supervisor.scenario.seen import Feed, Report
+from supervisor.scenario.clock import NS
+from supervisor.scenario.rest import Answer
+from supervisor.scenario.run import Run
+from supervisor.scenario.seen import Feed
 from workers import markets
 from workers.actions import Changed, Close, Fetch, Note, Publication, Send, SendPing
 from workers.fixture import Stage
@@ -26,7 +27,7 @@ from workers.rest import RestError
 from workers.routes import Route
 from workers.rows import InvalidRow, split_rows
 from workers.session import Session
-from workers.venues.venue import Connection, Listing, Venue, answered
+from workers.venues.venue import Connection, Listing, answered
 from workers.worker import heartbeat_book
 
 __all__ = ["Public", "message_of"]
@@ -38,42 +39,25 @@ class Public:
     """A venue's public connections. They are made when its markets are known.
 
     Args:
-        venue: The venue.
-        options: Its options.
-        scenario: The file, for its settings.
-        clock: The scenario's.
+        run: The scenario.
         feed: Takes the events.
-        report: Takes what is sent, and what is noted.
-        desk: Takes requests for books.
-        board: Of this scenario alone.
     """
 
-    def __init__(
-        self,
-        venue: Venue,
-        options: Mapping[str, str],
-        scenario: Scenario,
-        clock: Clock,
-        feed: Feed,
-        report: Report,
-        desk: Desk,
-        board: Board,
-    ) -> None:
+    def __init__(self, run: Run, feed: Feed) -> None:
         self.sessions: dict[str, Session] = {}
         self.listed: tuple[Listing, ...] = ()
-        self._venue = venue
-        self._options = options
-        self._scenario = scenario
-        self._clock = clock
+        self._run = run
+        self._venue = run.venue
+        self._scenario = run.scenario
+        self._clock = run.clock
         self._feed = feed
-        self._report = report
-        self._desk = desk
-        self._board = board
-        self._reporter = Reporter(venue.name, board, feed, clock.mono)
+        self._report = run.report
+        self._desk = run.desk
+        self._reporter = Reporter(run.venue.name, run.board, feed, run.clock.mono)
         self._stage = self._make_stage()
         self._closing: list[tuple[Session, Close]] = []
-        self._heartbeat = feed.topic(Topic("heartbeat", venue.name, ""))
-        self._beat_ns = clock.mono()
+        self._heartbeat = feed.topic(Topic("heartbeat", run.venue.name, ""))
+        self._beat_ns = run.clock.mono()
 
     # --- markets ----------------------------------------------------------------------------------------------------
 
@@ -90,7 +74,7 @@ class Public:
             self._report.add(note="market.missing", base=base, reason=reason)
         if len(resolved.listings) > MARKETS:
             what = f"{len(resolved.listings)} markets, and a worker follows {MARKETS}"
-            raise UsageError(what, where=self._scenario.path, advice='name some: "markets": ["BTC"]')
+            raise UsageError(what, where=self._run.path, advice='name some: "markets": ["BTC"]')
         self._publish_instruments(resolved.listings)
         if not self.sessions:
             self._connect(resolved.listings)
@@ -118,12 +102,12 @@ class Public:
         )
         plans: tuple[Connection, ...] = ()
         if listings:
-            plans = self._venue.connections(listings, self._venue.ws_url, self._options)
+            plans = self._venue.connections(listings, self._venue.ws_url, self._run.options)
         self.sessions = {plan.name: Session(self._venue, plan, listings, policy) for plan in plans}
         places = {str(listing.symbol): place for place, listing in enumerate(listings)}
         for session in self.sessions.values():
             for route in session.routes:
-                route.at = self._board.cell(0, places[route.symbol], route.stream).at
+                route.at = self._run.board.cell(0, places[route.symbol], route.stream).at
                 route.feed = self._feed.topic(Topic(route.stream, self._venue.name, route.symbol))
         self._stage = self._make_stage()
 
@@ -133,15 +117,27 @@ class Public:
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
-    def play(self, *records: RawRecord) -> None:
-        """Have something happen to sessions, all at one time."""
-        self._stage.step(records, self._clock.mono())
-        while self._closing:
-            session, wish = self._closing.pop(0)
-            name = session.connection.name
-            if name in self._stage.open:
-                self._report.add(on=f"public/{name}", close=wish.reason, text=wish.text)
-                self._stage.step([self._record("close", name, wish.reason)], self._clock.mono())
+    def frames(self, name: str, frames: Iterable[tuple[bool, bytes]]) -> None:
+        """Take what one read of a socket gives: frames, and whether each is binary."""
+        records = [self._record("in", name, payload, is_binary=is_binary) for is_binary, payload in frames]
+        if not self.is_open(name):
+            self._report.add(note="frame on a closed connection", on=f"public/{name}", frames=len(records))
+            records.clear()
+        self._play(*records)
+
+    def take_over(self, name: str, book: bytes) -> None:
+        """Take a book as it was when a recording began.
+
+        Raises:
+            UsageError: It is no event ``book_snapshot``.
+        """
+        try:
+            event = decode(book)
+        except DecodeError as error:
+            raise UsageError(f"not a book_snapshot: {error.what}") from error
+        if not isinstance(event, BookSnapshot):
+            raise UsageError("not a book_snapshot", advice='write the event: {"kind": "book_snapshot", "venue": …}')
+        self._play(self._record("book", name, book))
 
     def is_open(self, name: str) -> bool:
         """Whether a connection is open."""
@@ -152,17 +148,17 @@ class Public:
         self._report.add(on=f"public/{name}", open=True)
         if is_midway:
             self._stage.join(name, self._clock.mono())
-            self.play()
+            self._play()
         else:
-            self.play(self._record("open", name))
+            self._play(self._record("open", name))
 
     def close(self, name: str, reason: Reason) -> None:
         """End a connection, as the venue or the network does."""
-        self.play(self._record("close", name, reason))
+        self._play(self._record("close", name, reason.encode()))
 
     def tick(self) -> None:
         """Time passed."""
-        self.play()
+        self._play()
         if self._clock.mono() >= self._beat_ns:
             self._beat_ns += _BEAT_NS
             self._beat()
@@ -173,29 +169,26 @@ class Public:
         Raises:
             UsageError: No connection carries the book.
         """
-        name = next(
-            (key for key, one in self.sessions.items() if any(r.symbol == symbol for r in one.book_routes)), None
-        )
+        carrying = (key for key, one in self.sessions.items() if any(r.symbol == symbol for r in one.book_routes))
+        name = next(carrying, None)
         if name is None:
             raise UsageError(f"no book of {symbol!r} is followed", advice='say "to": "book BTC-PERP"')
         self._desk.forget("book", symbol)
-        is_failed = isinstance(answer, RestError)
-        record = self._record(
-            "rest",
-            name,
-            "" if isinstance(answer, RestError) else answer.decode("utf-8", "replace"),
-            symbol=symbol,
-            purpose=purpose,
-            reason=str(answer.reason) if isinstance(answer, RestError) else None,
-        )
-        self._report.add(on="rest", answered=f"book {symbol} {purpose}", **({"failed": True} if is_failed else {}))
-        self.play(record)
+        what = f"book {symbol} {purpose}"
+        if isinstance(answer, RestError):
+            self._report.add(on="rest", failed=what, reason=answer.reason, text=answer.what)
+            record = self._record("rest", name, symbol=symbol, purpose=purpose, reason=answer.reason)
+        else:
+            self._report.add(on="rest", answered=what)
+            record = self._record("rest", name, answer, symbol=symbol, purpose=purpose)
+        self._play(record)
 
-    def list_answered(self, bodies: Sequence[bytes]) -> None:
+    def list_answered(self, answers: Sequence[Answer]) -> None:
         """Take the venue's answers to the requests for its list."""
         try:
+            bodies = [_body(answer) for answer in answers]
             listings, invalid = split_rows(answered(self._venue.parse_listings, bodies))
-        except DecodeError as error:
+        except (RestError, DecodeError) as error:
             self._report.add(note="markets.unresolved", error=error.what)
             return
         self._report_invalid(invalid)
@@ -213,13 +206,11 @@ class Public:
         if poll is None:
             raise UsageError(f"no poll {name!r}", advice=f"say one of: {', '.join(f'poll {one}' for one in polls)}")
         self._desk.show(poll.request(self._clock.wall() // 1_000_000), "poll", poll.name)
-        if isinstance(answer, RestError):
-            self._report.add(note="poll.failed", poll=poll.name, reason=answer.reason)
-            return
         try:
-            events, invalid = split_rows(answered(poll.parse, answer))
-        except DecodeError as error:
-            self._report.add(note="poll.failed", poll=poll.name, reason=Reason.PARSE_ERRORS, error=error.what)
+            events, invalid = split_rows(answered(poll.parse, _body(answer)))
+        except (RestError, DecodeError) as error:
+            reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
+            self._report.add(note="poll.failed", poll=poll.name, reason=reason, error=error.what)
             return
         self._report_invalid(invalid)
         self._publish_polled(events)
@@ -236,6 +227,21 @@ class Public:
                 if route.feed.name.decode() in wanted and (book := session.refresh(route)) is not None:
                     with self._feed.turn:
                         self._feed.send(route.feed, book)
+
+    def _play(self, *records: RawRecord) -> None:
+        """Have something happen to sessions, all at one time; connections that they close end behind it."""
+        self._stage.step(records, self._clock.mono())
+        while self._closing:
+            session, wish = self._closing.pop(0)
+            name = session.connection.name
+            if self.is_open(name):
+                self._report.add(on=f"public/{name}", close=wish.reason, text=wish.text)
+                self._stage.step([self._record("close", name, wish.reason.encode())], self._clock.mono())
+
+    def _record(
+        self, kind: RawKind, name: str, payload: bytes = b"", *, is_binary: bool = False, **more: str | None
+    ) -> RawRecord:
+        return make(kind, name, self._clock.mono(), self._clock.wall(), payload, is_binary=is_binary, **more)
 
     # --- what the sessions want -------------------------------------------------------------------------------------
 
@@ -300,15 +306,11 @@ class Public:
             beat = Heartbeat(self._venue.name, None, None, None, self._feed.last_seqs(), books, 0, 0)
             self._feed.send(self._heartbeat, beat)
 
-    def _record(self, kind: str, session: str, text: str = "", **more: str | None) -> RawRecord:
-        return RawRecord(
-            kind=kind,  # type: ignore[arg-type]
-            session=session,
-            mono_ns=self._clock.mono(),
-            wall_ns=self._clock.wall(),
-            text=text,
-            **more,
-        )
+
+def _body(answer: Answer) -> bytes:
+    if isinstance(answer, RestError):
+        raise answer
+    return answer
 
 
 def message_of(message: bytes) -> object:

@@ -13,19 +13,16 @@ from typing import Any, Final
 
 import msgspec
 
-from ipc.errors import UsageError
 from ipc.health import Reason
 from ipc.raw import RawRecord
-from supervisor.journal.blackbox import RawRecording
+from supervisor.journal.blackbox import RawRecording, played_venue
 from supervisor.scenario.clock import NS
+from supervisor.scenario.form import LISTING_KEYS
 from supervisor.scenario.hiding import Hiding
 from workers.accounts.secrets import environment_names
-from workers.venues import VENUES
-from workers.venues.venue import Listing
 
 __all__ = ["scenario_of"]
 
-_LISTING_FIELDS: Final = frozenset(Listing.__dataclass_fields__) - {"symbol"}
 _REASONS: Final = frozenset(Reason)
 _PURPOSES: Final = frozenset({"bridge", "soft", "compare"})
 #: What an account does is nobody else's business: its sessions are never recorded, and never taken over.
@@ -45,10 +42,7 @@ def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
         UsageError: It does not name its markets, or its venue is not known.
     """
     header = recording.header
-    venue = VENUES.get(header.venue)
-    if venue is None or not header.listings or not recording.records:
-        what = "nothing recorded" if header.listings else "it does not name its markets"
-        raise UsageError(f"it cannot become a scenario: {what}", where=header.venue)
+    venue = played_venue(recording)
     hiding = Hiding(_secrets(environ))
     records = sorted(recording.records, key=lambda record: record.mono_ns)
     head = {
@@ -57,7 +51,7 @@ def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
         "venue": header.venue,
         "now": _iso(records[0].wall_ns),
         "options": {key: value for key, value in header.options.items() if value in venue.options.get(key, ())},
-        "listings": [{key: row[key] for key in row if key in _LISTING_FIELDS} for row in header.listings],
+        "listings": [{key: row[key] for key in row if key in LISTING_KEYS} for row in header.listings],
     }
     # Twice: what is private is known by its name in one place, and may be nameless in a place before it.
     for _ in range(2):

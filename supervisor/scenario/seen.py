@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -11,9 +10,11 @@ import zmq
 
 from ipc.accounts import Account
 from ipc.codec import decode, encode
+from ipc.errors import UsageError
 from ipc.events import Event, Heartbeat
 from ipc.mirror import Mirror
 from ipc.publisher import Publisher, TopicFeed
+from ipc.topics import CHANNELS, Topic
 from supervisor.scenario.clock import Clock
 
 __all__ = ["Consumer", "Feed", "Line", "Report"]
@@ -21,16 +22,17 @@ __all__ = ["Consumer", "Feed", "Line", "Report"]
 #: One line of the report: ``t`` and what happened.
 Line = dict[str, Any]
 
+#: Channels of which a consumer holds the last event.
+_LAST: Final = frozenset(CHANNELS) - {"book"}
 #: Stamps that say nothing in a scenario, whose clock is its own.
 _STAMPS: Final = frozenset({"schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "pid"})
 
 
 class Report:
-    """The lines of a report, in their order; ``counts`` counts what is not worth a line."""
+    """The lines of a report, in their order."""
 
     def __init__(self, clock: Clock) -> None:
         self.lines: list[Line] = []
-        self.counts: Counter[str] = Counter()
         self._clock = clock
 
     def add(self, **fields: Any) -> None:
@@ -117,9 +119,16 @@ class Consumer:
         return {"usable": book.usable, "reason": book.reason, "bids": _plain(bids), "asks": _plain(asks)}
 
     def last(self, topic: str) -> Line | None:
-        """Return the last event of a topic that is no book; None before the first."""
-        channel, _, symbol = topic.split(".", 2)
-        event = self.mirror.latest(channel, self._venue, symbol)
+        """Return the last event of a topic that is no book; None before the first.
+
+        Raises:
+            UsageError: It is no topic of the venue.
+        """
+        wanted = Topic.parse(topic) if "." in topic else None
+        if wanted is None or wanted.venue != self._venue or wanted.channel not in _LAST:
+            advice = f'write mark.{self._venue}.BTC-PERP; books are in "books", an account in "account"'
+            raise UsageError(f"{topic!r} is no topic of this venue with a last event", advice=advice)
+        event = self.mirror.latest(wanted.channel, self._venue, wanted.symbol)
         return None if event is None else fields_of(event)
 
     def account_state(self) -> Line:

@@ -47,9 +47,11 @@ def _traffic(line: Line, rest: dict[str, Any]) -> str:
         case {"answered": what}:
             extra = {key: value for key, value in rest.items() if key != "answered"}
             return f"-> {what} {_pairs(extra)}".rstrip()
+        case {"failed": what, "reason": reason, "text": text}:
+            advice = f" ({line['advice']})" if "advice" in line else ""
+            return f"-> {what} failed: {reason}: {_short(text)}".rstrip(" :") + advice
         case _:
-            reason = {"reason": line["reason"]} if "reason" in line else {}
-            return _pairs({**rest, **reason})
+            return _pairs(rest)
 
 
 def _fields(line: Line) -> str:

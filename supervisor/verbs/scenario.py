@@ -34,12 +34,12 @@ def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
     from supervisor.scenario.form import load
     from supervisor.scenario.player import play
 
-    loaded = [load(path) for path in files]
+    loaded = [(str(path), load(path)) for path in files]
     missed = 0
-    for one in loaded:
-        played = play(one)
+    for path, one in loaded:
+        played = play(one, path)
         missed += len(played.missed)
-        _print(one.path, played, is_test=is_test, as_json=as_json, is_alone=len(loaded) == 1)
+        _print(path, played, is_test=is_test, as_json=as_json, is_alone=len(loaded) == 1)
     return int(is_test and missed > 0)
 
 

@@ -17,8 +17,8 @@ from neighbours import is_json, judge_neighbours, several_rows
 
 from ipc.errors import DecodeError
 from ipc.events import Fill, Payment
+from ipc.topics import VENUES
 
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 PER_ROUND = 400
 
 

@@ -13,11 +13,12 @@ from mutations import Mutator
 from neighbours import judge_neighbours, several_rows
 
 from ipc.events import Trade
+from ipc.topics import VENUES
 from workers.venues.venue import Listing
 
 NS = 1_000_000_000
 
-PATHS = [(venue, "sbe") for venue in ("hyperliquid", "aster", "extended", "lighter", "paradex")] + [("paradex", "json")]
+PATHS = [(venue, "sbe") for venue in VENUES] + [("paradex", "json")]
 
 
 @pytest.mark.parametrize(("venue", "encoding"), PATHS)

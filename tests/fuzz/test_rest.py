@@ -16,11 +16,11 @@ from validity import faults_of_event
 
 from ipc.checks import checked
 from ipc.events import Event
+from ipc.topics import VENUES
 from workers.markets import resolve
 from workers.rows import split_rows
 from workers.venues.venue import Listing
 
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 PER_ROUND = 200
 
 

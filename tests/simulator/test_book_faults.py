@@ -306,6 +306,21 @@ def test_a_thin_market_has_a_handful_of_levels_until_the_fault_is_over(new_stage
     assert all(len(side) >= 60 for side in stage.book("BTC-PERP"))
 
 
+def test_of_two_faults_the_longer_one_lasts(new_stage):
+    stage = new_stage("lighter")
+    for name in ("thin_market", "flat_errors"):
+        stage.fault(name, duration_s=5)
+        stage.fault(name, duration_s=10)
+    stage.fault("thin_market", symbol="ETH-PERP", duration_s=5)
+    stage.run(7)
+    assert all(len(side) <= 5 for side in stage.book("BTC-PERP"))
+    assert all(len(side) >= 60 for side in stage.book("ETH-PERP"))
+    assert stage.venue.has_flat_errors
+    stage.run(5)
+    assert all(len(side) >= 60 for side in stage.book("BTC-PERP"))
+    assert not stage.venue.has_flat_errors
+
+
 def test_ordinary_frames_of_a_thin_market_are_not_marked_and_fast_ones_are(new_stage):
     stage = new_stage("hyperliquid", bases=("BTC", "BLAST"))
     assert all(1 <= len(side) <= 5 for side in stage.book("BLAST-PERP"))

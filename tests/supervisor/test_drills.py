@@ -50,6 +50,10 @@ def test_what_fails_once_is_over_after_the_second_delay(name, lasts_s, limit_s):
     assert drill.limit_s(CONDITIONS) == pytest.approx(limit_s + SLACK_S)
 
 
+def test_a_wrong_whole_book_may_last_until_the_stale_limit():
+    assert DRILLS["unsorted_book"].limit_s(Conditions(stale_s=10.0, first_s=1.0)) > 10.0 + 3.0
+
+
 HARMLESS = {
     "exponents",
     "thin_market",

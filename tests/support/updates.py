@@ -19,7 +19,6 @@ from systems import VENUES, System
 
 from ipc.errors import ParaphinaError, UsageError
 from ipc.events import Gap
-from simulator.faults import FAULTS
 
 __all__ = ["BOOK_FAULTS", "Followed", "GapWatch", "follow", "quantile", "upset"]
 
@@ -28,13 +27,9 @@ _LINKS: Final = Faults(
     drop=0.002, repeat=0.002, swap=0.002, disconnect_per_s=0.02, lose_message=0.002, restart_per_s=0.01
 )
 #: What the venue itself does wrong with one book, so that it shows in the very frame.
-BOOK_FAULTS: Final = tuple(
-    name
-    for name in (
-        *("drop_delta", "duplicate_delta", "reorder_delta", "corrupt_delta", "crossed_book", "garbage", "invalid_utf8"),
-        *("bad_book", "exponents", "restart_ids", "invalid_row"),
-    )
-    if name in FAULTS
+BOOK_FAULTS: Final = (
+    *("drop_delta", "duplicate_delta", "reorder_delta", "corrupt_delta", "crossed_book", "garbage", "invalid_utf8"),
+    *("bad_book", "exponents", "restart_ids", "invalid_row"),
 )
 #: Every book has another frame within this time.
 _NEXT_FRAME_S: Final = 0.6

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from written_journals import raw_script
 
 from supervisor.scenario.form import parse
 from supervisor.scenario.player import play
 
-
-def _journals() -> ModuleType:
-    unique = "supervisor_tests_journals"
-    if unique not in sys.modules:
-        path = Path(__file__).parents[1] / "journal/conftest.py"
-        spec = importlib.util.spec_from_file_location(unique, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[unique] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[unique]
-
-
-raw_script = _journals().raw_script
+__all__ = ["book", "playing", "raw_script", "rest_book"]
 
 BTC = {"base": "BTC", "wire": "1", "venue_symbol": "BTC", "market_id": "1"}
 ETH = {"base": "ETH", "wire": "0", "venue_symbol": "ETH", "market_id": "0"}
@@ -41,7 +25,7 @@ class Play:
     def __call__(self, *steps, venue="lighter", listings=(BTC,), **head):
         rows = {} if listings is None else {"listings": list(listings)}
         file = {"scenario": 1, "venue": venue, **rows, "steps": list(steps), **head}
-        played = play(parse(json.dumps(file).encode(), "file.json"))
+        played = play(parse(json.dumps(file).encode(), "file.json"), "file.json")
         self.lines, self.missed = played.lines, played.missed
         return self
 

@@ -45,12 +45,12 @@ def test_text_and_binary_frames():
         ({"frame": {}}, 'frame on \'no connection\' (say "on": "public"'),
         ({"on": "rest", "frame": {}}, "frame on 'rest'"),
         ({"on": "public", "answer": {}}, 'answer on \'public\' (say "on": "rest")'),
-        ({"on": "public", "wait": 1}, "wait happens on no connection"),
-        ({"on": "public", "close": "boredom"}, "Invalid enum value 'boredom'"),
-        ({"on": "public", "base64": "?"}, "not base64"),
-        ({"wait": -1}, "wait -1.0 is no number of seconds"),
-        ({"wait": 1, "every": 0, "with": [FRAME]}, "what is repeated needs wait, every and with"),
+        ({"on": "public", "wait": 1}, "wait on 'public' (leave \"on\" out)"),
+        ({"on": "account", "book": {}}, 'book on \'account\' (say "on": "public"'),
+        ({"on": "rest/x", "answer": {}}, "answer on 'rest/x'"),
         ({**FRAME, "every": 1}, "what is repeated needs wait, every and with"),
+        ({"wait": 1, "every": 1}, "what is repeated needs wait, every and with"),
+        ({**FRAME, "to": "book"}, "to and purpose are of answers"),
         ({"on": "rest", "refuse": {}}, "refuse says neither status nor reason"),
         ({**FRAME, "line": "b"}, "line b is not played by this version"),
     ],
@@ -62,11 +62,45 @@ def test_a_wrong_step_is_named_with_what_to_write_instead(step, what):
     assert "\n" not in text
 
 
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        ({"on": "public", "close": "boredom"}, "close: Invalid enum value 'boredom'"),
+        ({"on": "public", "open": False}, "open: Invalid enum value False"),
+        ({"on": "public", "base64": "?"}, "base64: Invalid base64"),
+        ({"on": "public", "base64": "é"}, "base64: Invalid base64"),
+        ({"wait": -1}, "wait: Expected `float` >= 0.0"),
+        ({"wait": 1e300}, "wait: Expected `float` < 10000000.0"),
+        ({"wait": "1"}, "wait: Expected `float | null`, got `str`"),
+        ({"wait": 1, "every": 0, "with": [FRAME]}, "every: Expected `float` >= 0.001"),
+        ({"wait": 1, "every": 1, "with": [{"wait": -1}]}, "with[0].wait: Expected `float` >= 0.0"),
+        ({"now": 10**26}, "now: "),
+        ({"now": -1}, "now: "),
+        ({"on": "rest", "refuse": {"status": "x"}}, "refuse.status: Expected `int | null`, got `str`"),
+        ({"expect": {"counts": {"foo": 1}}}, "expect.counts: Invalid enum value 'foo'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key(step, what):
+    text = problem(file(FRAME, step))
+    assert text.startswith(f"f.json:steps[1].{what}")
+    assert text.endswith(" (the format is described in docs/scenarios.md)")
+
+
+@pytest.mark.parametrize("settings", [{"stale_s": -1}, {"stale_s": 1e300}, {"ping_s": 0}, {"pongs": 1}])
+def test_a_wrong_setting_is_named(settings):
+    (key,) = settings
+    assert problem(file(settings=settings)).startswith(f"f.json:settings.{key}: Expected ")
+
+
+def test_what_is_no_json_is_named_with_its_line():
+    assert problem(b'{\n"scenario": 1,\n"venue": lighter}').startswith("f.json:3: not a scenario: JSON is malformed")
+
+
 def test_a_wrong_step_among_repeated_ones_is_named():
     assert "f.json:steps[0].with[1]: it does nothing" in problem(file({"wait": 1, "every": 1, "with": [FRAME, {}]}))
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"scenario": 1}', b"[" * 10_000])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"scenario": 1}', b"[" * 10_000])
 def test_what_is_no_scenario_is_said_so(content):
     assert problem(content).startswith("f.json: not a scenario: ")
 
@@ -87,10 +121,14 @@ def test_a_byte_order_mark_is_passed_over(tmp_path):
 
 
 def test_times():
-    assert wall_ns_of("1970-01-01T00:00:01Z", "f") == 1_000_000_000
-    assert wall_ns_of("1970-01-01T00:00:01.000002", "f") == 1_000_002_000
-    assert wall_ns_of(7, "f") == 7
-    assert "'noon' is no time (write 2026-01-31T12:00:00Z" in problem(file(now="noon"))
+    def now(text):
+        return wall_ns_of(parse(file(now=text), "f").now)
+
+    assert now("1970-01-01T00:00:01Z") == 1_000_000_000
+    assert now("1970-01-01T00:00:01.000002") == 1_000_002_000
+    assert now("1970-01-01T01:00:01+01:00") == 1_000_000_000
+    assert now(7) == 7
+    assert problem(file(now="noon")).startswith("f.json:now: Invalid RFC3339 encoded datetime")
 
 
 def test_every_action_is_described():

@@ -130,6 +130,35 @@ def test_an_unknown_venue_an_option_and_a_listing_are_named(playing):
         playing(venue="paradex", options={"encoding": "morse"})
     with pytest.raises(UsageError, match=r"file.json:listings: not a listing"):
         playing(listings=[{"base": "BTC"}])
+    with pytest.raises(UsageError, match=r"file.json:listings: unknown keys lott \(a listing has base, wire"):
+        playing(listings=[{"base": "BTC", "wire": "1", "venue_symbol": "BTC", "lott": "1"}])
+
+
+def test_times_that_are_over_and_topics_of_nobody_are_named(playing):
+    with pytest.raises(UsageError, match=r"steps\[1\]: at 1 is over \(it is 5 s after the start by then\)"):
+        playing({"wait": 5}, {"at": 1, "on": "public", "text": "x"})
+    for topic in ("funding", "funding.aster.BTC-PERP", "book.lighter.BTC-PERP", "order.lighter.desk"):
+        with pytest.raises(UsageError, match=rf"steps\[0\]: '{topic}' is no topic of this venue"):
+            playing({"expect": {"last": {topic: None}}})
+    with pytest.raises(UsageError, match=r"file.json:expect: 'x' is no topic of this venue"):
+        playing(expect={"last": {"x": None}})
+
+
+def test_a_wrong_repeated_step_is_named(playing):
+    with pytest.raises(UsageError, match=r"steps\[0\]\.with\[1\]: 'public/x' is no connection"):
+        playing({"wait": 1, "every": 1, "with": [{"wait": 0}, {"on": "public/x", "text": ""}]})
+
+
+@pytest.mark.parametrize("event", [5, {"a": 1}, {"kind": "trade"}])
+def test_a_recorded_book_that_is_none_is_named(playing, event):
+    with pytest.raises(UsageError, match=r"steps\[0\]: not a book_snapshot"):
+        playing({"on": "public", "book": event})
+
+
+def test_a_wrong_connection_among_frames_is_named_with_its_step(playing):
+    frames = [{"on": "public", "text": "x"}, {"on": "public/main", "text": "x"}, {"on": "public/x", "text": "x"}]
+    with pytest.raises(UsageError, match=r"steps\[2\]: 'public/x' is no connection of this venue \(say public/main\)"):
+        playing(*frames)
 
 
 def test_frames_before_there_are_markets(playing):
@@ -170,8 +199,8 @@ def test_an_answer_may_wait_for_its_request(playing, book, rest_book):
 
 def test_a_refused_answer(playing, book):
     playing(book(*WHOLE), {"wait": 12}, {"on": "rest", "refuse": {"status": 429}}, {"wait": 0.5})
-    (answered,) = [line for line in playing.lines if "answered" in line]
-    assert answered["failed"] is True
+    (failed,) = [line for line in playing.lines if "failed" in line]
+    assert (failed["failed"], failed["reason"]) == ("book BTC-PERP compare", "rate_limited")
     assert playing.usable() == [(0, "BTC-PERP", None)]
 
 
@@ -220,6 +249,12 @@ def test_markets_may_come_by_rest(playing):
     assert event["funding_interval_s"] == 28_800
     assert playing.requests() == ["listings"]
     assert [line["on"] for line in playing.lines if "open" in line] == ["public/main"]
+
+
+def test_a_refused_list_is_noted(playing):
+    playing({"on": "rest", "to": "listings", "refuse": {"status": 503}}, venue="paradex", listings=None)
+    (note,) = [line for line in playing.lines if "note" in line]
+    assert (note["note"], note["error"]) == ("markets.unresolved", "HTTP 503: ")
 
 
 def test_a_list_that_is_none_is_noted(playing):

@@ -28,7 +28,7 @@ def recording(script):
 
 
 def played(script):
-    return play(parse(scenario_of(recording(script), {}).encode(), "recorded.json"))
+    return play(parse(scenario_of(recording(script), {}).encode(), "recorded.json"), "recorded.json")
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_one_step_a_line(tape):
 
 @pytest.mark.parametrize("head", [RawHeader(venue="unheard", listings=[{}]), RawHeader(venue="lighter")])
 def test_what_cannot_become_one_is_said_so(raw_script, head):
-    with pytest.raises(UsageError, match="cannot become a scenario"):
+    with pytest.raises(UsageError, match="cannot be played"):
         scenario_of(RawRecording(head, raw_script.frame({}).records), {})
 
 
@@ -126,6 +126,8 @@ PLACES = [
     {"text": json.dumps({"listenKey": "K3y-short", "account": 281474977, "sig": SIGNATURE})},
     {"type": "error", "text": "X-Api-Key: K3y-short"},
     {"nothing": "names K3y-short here"},
+    {"error": "account 281474977 and user #281474977 may not, nor 0badc0ffee/0badc0ffee+0badc0ffeeplanted=="},
+    {"uid": "planted", "email": "planted@venue.test", "ip": "planted", "mnemonic": "planted hunter2hunter2"},
 ]
 
 

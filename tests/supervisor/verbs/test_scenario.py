@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from ipc.raw import encode_line
 from ipc.ring import KINDS, Ring
+from ipc.topics import VENUES
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "tests/scenarios").glob("*.json"))
@@ -39,6 +41,13 @@ def test_it_prints_what_is_seen_and_what_is_sent_with_times(cli, tmp_path):
     assert "\x1b" not in ran.out
 
 
+def test_a_failed_request_is_a_sentence(cli, tmp_path):
+    refuse = {"on": "rest", "refuse": {"status": 429, "body": {"code": 7}}}
+    ran = cli("scenario", write(tmp_path, {"on": "account", "open": True}, {"on": "rest", "ask": "account"}, refuse))
+    assert "     0.000  rest -> account failed: auth_failed: environment:LIGHTER_ACCOUNT_INDEX: not set" in ran.out
+    assert '(the file may hold invented ones: "account": {"credentials": {…}})' in ran.out
+
+
 def test_json_is_one_object_a_line(cli, tmp_path):
     path = write(tmp_path, expect={"counts": {"malformed": 1}})
     lines = [json.loads(line) for line in cli("scenario", "--json", path).out.splitlines()]
@@ -67,7 +76,7 @@ def test_a_missed_expectation_is_exit_code_1_and_says_what(cli, tmp_path):
     ("content", "what"),
     [
         ("{", "not a scenario: "),
-        ('{"scenario": 1, "venue": "lighter", "steps": [{"wait": "x"}]}', ":steps[0]: not a step: "),
+        ('{"scenario": 1, "venue": "lighter", "steps": [{"wait": "x"}]}', ":steps[0].wait: Expected "),
         ('{"scenario": 1, "venue": "nyse", "steps": []}', ":venue: unknown venue 'nyse' (venues are "),
         ('{"scenario": 1, "venue": "lighter", "steps": [{"on": "public", "text": ""}]}', ":steps[0]: 'public' is no"),
         (None, "cannot be read: "),
@@ -90,15 +99,32 @@ def test_no_file_at_all(cli):
     assert all(part in text for part in ("--expect", "--json", "docs/scenarios.md", "Exit codes"))
 
 
-def test_the_example_of_the_page_holds(cli, tmp_path):
+def test_what_the_page_shows_is_printed(cli, tmp_path):
     page = (ROOT / "docs/scenarios.md").read_text()
     path = tmp_path / "lost-update.json"
     path.write_text(page.split("```json\n")[1].split("```")[0])
-    ran = cli("scenario", "--expect", path)
-    assert (ran.out, ran.code) == (f"{path}: as expected\n", 0)
     shown = page.split("```text\n")[1].split("```")[0].splitlines()
     printed = cli("scenario", path).out.splitlines()
     assert [line for line in shown if line not in printed] == []
+
+
+def test_every_example_of_the_page_holds(cli, tmp_path):
+    page = (ROOT / "docs/scenarios.md").read_text()
+    paths = []
+    for number, example in enumerate(page.split("```json\n")[1:]):
+        paths.append(tmp_path / f"{number}.json")
+        paths[-1].write_text(example.split("```")[0])
+    ran = cli("scenario", "--expect", *paths)
+    assert (ran.out, ran.code) == ("".join(f"{path}: as expected\n" for path in paths), 0)
+
+
+def test_the_listings_of_the_page_are_listings(cli, tmp_path):
+    page = (ROOT / "docs/scenarios.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| `(\{\"base\".*\})` \|$", page, re.MULTILINE)
+    assert {venue for venue, _ in rows} == set(VENUES)
+    for venue, listing in rows:
+        path = write(tmp_path, venue=venue, listings=[json.loads(listing)], name=f"{venue}.json")
+        assert "instrument." + venue + ".BTC-PERP" in cli("scenario", path).out
 
 
 # --- of black boxes ---------------------------------------------------------------------------------------------------
