@@ -20,7 +20,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
     Bbo: (("bid_price", "ask_price", "bid_size", "ask_size"), (), ()),
     Mark: ((), ("mark_price", "index_price", "open_interest", "open_interest_notional"), ()),
     Funding: ((), (), ("rate", "rate_native", "rate_8h")),
-    Fill: (("size",), ("price",), ("fee",)),  # what loses a bet is settled at a price of zero
+    Fill: (("price", "size"), (), ("fee",)),
     Order: (("price",), ("size", "filled"), ()),
     Position: (("entry_price", "mark_price"), ("liquidation_price",), ("size", "unrealised_pnl")),
     Balance: ((), (), ("total", "available")),

@@ -72,10 +72,3 @@ def test_private_events_are_checked_alike():
     with pytest.raises(ValueError, match="total"):
         checked(Balance("aster", None, None, 1, "a", "USDC", "much", None))
     assert checked(Position(*HEAD, "a", "-2", None, None, "-1", "0", None)).size == "-2"
-
-
-def test_a_fill_may_have_a_price_of_zero_but_no_size_of_zero():
-    assert checked(Fill(*HEAD, "a", "1", None, "sell", "0.0", "3", "0", "USDC", None)).price == "0.0"
-    for price, size in (("-1", "1"), ("1", "0")):
-        with pytest.raises(ValueError):
-            checked(Fill(*HEAD, "a", "1", None, "sell", price, size, "0", "USDC", None))
