@@ -227,16 +227,19 @@ def test_two_children_do_not_draw_the_same_chance(in_fork, ended, tmp_path):
 # --- parent and child -------------------------------------------------------------------------------------------------
 
 
-def test_children_die_with_a_parent_that_is_killed(in_fork, forking):
+def test_children_die_with_a_parent_that_is_killed(in_fork, forking, tmp_path):
     """A grandparent kills the parent and sees the children go, though they ignore every signal that they can."""
 
     def deaf():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+        (tmp_path / str(os.getpid())).touch()
         time.sleep(60)
 
     def parent(writer):
         pids = [spawn(f"child {n}", deaf).pid for n in range(3)]
+        while len(list(tmp_path.iterdir())) < len(pids):
+            time.sleep(0.01)
         os.write(writer, json.dumps(pids).encode())
         time.sleep(60)
 
