@@ -122,7 +122,7 @@ class Step(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, renam
     line: Literal["a", "b"] = "a"
     at: Seconds | None = None
     note: str = ""
-    open: Literal[True, "midway"] | None = None
+    open: bool | Literal["midway"] | None = None
     close: Reason | None = None
     frame: msgspec.Raw = msgspec.Raw()
     text: str | None = None
@@ -257,6 +257,8 @@ def _mistakes(step: Step) -> Iterator[tuple[str, str]]:
     kinds = ACTIONS[found[0]]
     if step.on not in kinds and not (step.kind == "public" and "public" in kinds):
         yield f"{found[0]} on {step.on or 'no connection'!r}", _PLACES[kinds]
+    if step.open is False:
+        yield "open is false", 'say true, or "midway"'
     if step.line != "a":
         yield "line b is not played by this version", "leave line out, or say a"
     if (step.to or step.purpose) and kinds != _REST:
