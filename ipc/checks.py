@@ -5,6 +5,8 @@ Levels of books are checked by :mod:`ipc.orderbook`, which must look at each of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from ipc.decimals import is_zero, number, plain_text
@@ -27,6 +29,14 @@ _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
     Margin: ((), (), ("equity", "available", "initial_margin", "maintenance_margin")),
     Payment: ((), (), ("amount", "rate")),
 }
+#: The decimals of events that come often; all of them must be above zero.
+_TEXTS: Final[dict[type, Callable[[Event], tuple[str | None, ...]]]] = {
+    kind: attrgetter(*_FIELDS[kind][0]) for kind in (Trade, Liquidation, Bbo)
+}
+#: Digits of a number that is checked at once; what has more is read with care.
+_DIGITS: Final = 30
+#: Digits of a number above zero come behind these in the order of text.
+_ZEROS: Final = "0" * _DIGITS
 _INT64: Final = 1 << 63
 
 
@@ -37,6 +47,8 @@ def checked(event: Event) -> Event:
         ValueError: A field is not a decimal, or has a value that it cannot have; it names the field.
     """
     event.exchange_ns = valid_ns(event.exchange_ns)
+    if (texts := _TEXTS.get(type(event))) is not None and _are_usual(texts(event)):
+        return event
     above_zero, not_negative, signed = _FIELDS.get(type(event), ((), (), ()))
     for name in above_zero:
         if (text := getattr(event, name)) is not None:
@@ -65,9 +77,19 @@ def _drop_zero_prices(event: Mark) -> None:
         event.index_price = event.index_kind = None
 
 
+def _are_usual(texts: tuple[str | None, ...]) -> bool:
+    """Tell whether all are plain decimals above zero, or None; in one loop, which takes a third of single checks."""
+    for text in texts:
+        if text is not None:
+            digits = text.replace(".", "", 1)
+            if not (digits.isdecimal() and digits.isascii() and digits > _ZEROS and len(digits) <= _DIGITS):
+                return False
+    return True
+
+
 def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:
     digits = text.replace(".", "", 1)
-    if digits.isdecimal() and digits.isascii() and len(digits) <= 30 and (is_zero_allowed or digits.strip("0")):
+    if digits.isdecimal() and digits.isascii() and len(digits) <= _DIGITS and (is_zero_allowed or digits.strip("0")):
         return  # what nearly every value is
     _set_plain(event, name, text)
     value = number(text)
