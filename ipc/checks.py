@@ -9,7 +9,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
 
-from ipc.decimals import is_zero, number, plain_text
+from ipc.decimals import USUAL_DIGITS, ZEROS, is_zero, number, plain_text
 from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, Mark, Order, Payment, Position, Trade
 
 __all__ = ["checked", "valid_ns"]
@@ -33,10 +33,6 @@ _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
 _TEXTS: Final[dict[type, Callable[[Event], tuple[str | None, ...]]]] = {
     kind: attrgetter(*_FIELDS[kind][0]) for kind in (Trade, Liquidation, Bbo)
 }
-#: Digits of a number that is checked at once; what has more is read with care.
-_DIGITS: Final = 30
-#: Digits of a number above zero come behind these in the order of text.
-_ZEROS: Final = "0" * _DIGITS
 _INT64: Final = 1 << 63
 
 
@@ -82,14 +78,14 @@ def _are_usual(texts: tuple[str | None, ...]) -> bool:
     for text in texts:
         if text is not None:
             digits = text.replace(".", "", 1)
-            if not (digits.isdecimal() and digits.isascii() and digits > _ZEROS and len(digits) <= _DIGITS):
+            if not (digits.isdecimal() and digits.isascii() and digits > ZEROS and len(digits) <= USUAL_DIGITS):
                 return False
     return True
 
 
 def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:
     digits = text.replace(".", "", 1)
-    if digits.isdecimal() and digits.isascii() and len(digits) <= _DIGITS and (is_zero_allowed or digits.strip("0")):
+    if digits.isdecimal() and digits.isascii() and len(digits) <= USUAL_DIGITS and (is_zero_allowed or digits > ZEROS):
         return  # what nearly every value is
     _set_plain(event, name, text)
     value = number(text)

@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Final
 
 __all__ = [
+    "USUAL_DIGITS",
+    "ZEROS",
     "OutOfRangeError",
     "difference",
     "is_zero",
@@ -31,6 +33,10 @@ _MAX_LENGTH: Final = 128
 _EIGHT_HOURS_S: Final = 28_800
 #: Decimal exponent beyond which a number is taken for rubbish.
 _MAX_MAGNITUDE: Final = 30
+#: Digits of a number that hot loops judge at once; what has more is read with care.
+USUAL_DIGITS: Final = _MAX_MAGNITUDE
+#: The digits of a number above zero, of at most so many, come behind these in the order of text.
+ZEROS: Final = "0" * USUAL_DIGITS
 _TWELVE_PLACES: Final = Decimal("1e-12")
 _ZERO: Final = Decimal(0)
 #: Enough digits for the difference of the largest and the smallest number.

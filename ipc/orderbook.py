@@ -22,16 +22,12 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from zlib import crc32
 
-from ipc.decimals import is_zero, plain_text, shortest
+from ipc.decimals import USUAL_DIGITS, ZEROS, is_zero, plain_text, shortest
 from ipc.events import Level
 
 __all__ = ["BadLevelError", "OrderBook"]
 
 _CHECKSUM_DEPTH = 10
-#: Digits of a number that is read at once; what has more is read with care.
-_DIGITS = 30
-#: Whatever digits a size has, they come behind these in the order of text, unless all of them are zero.
-_ZEROS = "0" * _DIGITS
 #: Texts of prices that a book remembers beyond twice its levels.
 _SPARE = 512
 
@@ -101,7 +97,7 @@ def _check_side(levels: Iterable[Level], known: dict[str, float]) -> float:
         BadLevelError: It is not strictly in order, or a level is none.
         _OtherwiseWrittenError: A number is not written plainly.
     """
-    last, zeros, most = 0.0, _ZEROS, _DIGITS
+    last, zeros, most = 0.0, ZEROS, USUAL_DIGITS
     for text, size in levels:
         price = known.get(text)
         if price is None:
@@ -141,8 +137,8 @@ class _BookSide:
             if price is None:
                 price = known[text] = _price(text)
             digits = size.replace(".", "", 1)
-            if digits.isdecimal() and digits.isascii() and len(digits) <= _DIGITS:
-                has_size = digits > _ZEROS
+            if digits.isdecimal() and digits.isascii() and len(digits) <= USUAL_DIGITS:
+                has_size = digits > ZEROS
             else:
                 has_size = _has_size(size)
             if has_size:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
@@ -28,3 +29,15 @@ def _nothing_left_behind() -> Iterator[None]:
     assert process.children(recursive=True) == []
     assert process.num_threads() <= threads
     assert process.num_fds() <= descriptors
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Show progress and figures while the test runs."""
+
+    def show(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}")
+            sys.stdout.flush()
+
+    return show

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -40,18 +39,6 @@ NUMBERED = [market for market in MARKETS if market[0] in {"aster", "lighter", "p
 PAUSE_S = {"lighter": 6.0}
 
 Say = Callable[[str], None]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Show progress and figures while the test runs."""
-
-    def show(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{line}")
-            sys.stdout.flush()
-
-    return show
 
 
 def blows_on(venue: str, chance: random.Random) -> Iterator[list[Drill]]:

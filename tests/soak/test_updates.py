@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -26,18 +25,6 @@ SEED = int(os.environ.get("PARAPHINA_SOAK_SEED", "0")) or random.SystemRandom().
 P99_MS = 50.0
 
 Say = Callable[[str], None]
-
-
-@pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Show figures while the test runs."""
-
-    def show(line: str) -> None:
-        with capsys.disabled():
-            sys.stdout.write(f"\n{line}")
-            sys.stdout.flush()
-
-    return show
 
 
 @pytest.mark.parametrize("venue", ["hyperliquid", "aster", "extended", "lighter", "paradex"])

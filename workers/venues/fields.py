@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta
 
+from ipc.checks import valid_ns
 from ipc.decimals import OutOfRangeError, is_zero, number, plain, plain_text
 
 __all__ = [
@@ -172,4 +173,4 @@ def _ns(time: Number | None, unit_ns: int) -> int | None:
         time_ns = int(_exact(time) * unit_ns)
     except OutOfRangeError:
         return None
-    return time_ns if 0 < time_ns <= _MAX_NS else None
+    return valid_ns(time_ns)
