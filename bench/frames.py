@@ -72,25 +72,25 @@ def encoded(venue: str, kind: str, frames: int, markets: int = 1) -> list[bytes]
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
-class Book(NamedTuple):
+class BookFrames(NamedTuple):
     """Levels of both sides, best first: price and size; size zero deletes."""
 
     bids: list[tuple[str, str]]
     asks: list[tuple[str, str]]
 
 
-def whole_book(depth: int = BOOK_DEPTH, seed: int = 0) -> Book:
+def whole_book(depth: int = BOOK_DEPTH, seed: int = 0) -> BookFrames:
     """A book of ``depth`` levels a side."""
     return _book(random.Random(seed), range(1, depth + 1), gone=0)
 
 
-def _changes(count: int) -> Callable[[random.Random], Book]:
+def _changes(count: int) -> Callable[[random.Random], BookFrames]:
     return lambda dice: _book(
         dice, sorted(dice.sample(range(1, _NEAR + 1), count)), gone=dice.randint(0, 2 * count // 3)
     )
 
 
-def _book(dice: random.Random, places: Sequence[int], gone: int) -> Book:
+def _book(dice: random.Random, places: Sequence[int], gone: int) -> BookFrames:
     """Levels at so many half units from the middle, ``gone`` a side without size."""
     sizes = [[f"{dice.uniform(0.001, 9):.5f}" for _ in places] for _ in range(2)]
     for side in sizes:
@@ -98,11 +98,11 @@ def _book(dice: random.Random, places: Sequence[int], gone: int) -> Book:
             side[place] = "0.00000"
     bids = [(f"{_MIDDLE - place / 2:.1f}", size) for place, size in zip(places, sizes[0], strict=True)]
     asks = [(f"{_MIDDLE + place / 2:.1f}", size) for place, size in zip(places, sizes[1], strict=True)]
-    return Book(bids, asks)
+    return BookFrames(bids, asks)
 
 
 def _rendered(
-    render: Callable[[tuple[str, str]], object], make: Callable[[random.Random], Book], variants: int = _VARIANTS
+    render: Callable[[tuple[str, str]], object], make: Callable[[random.Random], BookFrames], variants: int = _VARIANTS
 ) -> list[Sides]:
     """Both sides of so many books as JSON text."""
     dice = random.Random(7)
@@ -114,7 +114,7 @@ def _text(levels: Iterator[object]) -> str:
     return json.dumps(list(levels), separators=(",", ":"))
 
 
-def _whole(depth: int) -> Callable[[random.Random], Book]:
+def _whole(depth: int) -> Callable[[random.Random], BookFrames]:
     return lambda dice: _book(dice, range(1, depth + 1), gone=0)
 
 
@@ -301,7 +301,7 @@ def _paradex_json(markets: int, *, is_delta: bool) -> Iterator[bytes]:
         ).encode()
 
 
-def _inserts(book: Book) -> str:
+def _inserts(book: BookFrames) -> str:
     sides = zip(("BUY", "SELL"), book, strict=True)
     return _text({"side": word, "price": price, "size": size} for word, side in sides for price, size in side)
 
@@ -315,7 +315,7 @@ def _paradex_trade(markets: int) -> Iterator[bytes]:
         yield struct.pack("<HHHH", len(fixed), 1, 1, 1) + fixed + names[n % markets]
 
 
-def _groups(book: Book) -> bytes:
+def _groups(book: BookFrames) -> bytes:
     return b"".join(
         struct.pack("<HH", 16, len(side)) + b"".join(struct.pack("<qq", *map(_sbe_units, level)) for level in side)
         for side in book

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from bench.control import Control
 from bench.feeder import Feeder
 from bench.frames import START_MS, VENUES, encoded
-from bench.system import System, fed
+from bench.system import BenchSystem, fed
 from bench.verdict import percentile
 from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
@@ -79,7 +79,7 @@ def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:
             venue: stack.enter_context(Feeder(venue, {"book": encoded(venue, BOOKS[venue], count)}, per_s=per_s))
             for venue in venues
         }
-        system = stack.enter_context(System(fed(feeders)))
+        system = stack.enter_context(BenchSystem(fed(feeders)))
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="pb-", dir="/dev/shm"))
         control = Control(f"ipc://{place}/bare")
         with control, Feed(system.run_dir.path, channels=["book"]) as feed:

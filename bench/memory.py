@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psutil
 
 from bench.frames import VENUES
-from bench.system import System
+from bench.system import BenchSystem
 
 __all__ = ["Memory", "measure"]
 
@@ -29,7 +29,7 @@ class Memory:
 
 def measure(seconds: float, tell: Callable[[str], None] = print) -> Memory:
     """A system of five venues with two markets each, on its simulator, which shares pages but is not counted."""
-    with System() as system:
+    with BenchSystem() as system:
         system.wait_live()
         time.sleep(seconds)
         parent = _pss(psutil.Process(system.pid))

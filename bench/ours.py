@@ -15,20 +15,20 @@ from typing import Any
 import zmq
 
 from bench.frames import ASTER_SNAPSHOT, base, whole_book, wire
-from bench.task import Outcome, Task, tell
+from bench.task import Task, TaskResult, tell
 from ipc.board import Board
 from ipc.events import BookSnapshot
 from ipc.health import Stream
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import RunDir
-from workers.actions import Fetch
-from workers.connection import Connection, Fetched
-from workers.recovery import Policy
-from workers.routes import Route
-from workers.session import Session
+from workers.net.connection import ConnectionThread, FetchedBook
+from workers.net.transport import ClosedError, WebSocketTransport
+from workers.protocol.actions import FetchBook
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
+from workers.protocol.streams import MarketStream
+from workers.recorder import FrameRecorder
 from workers.settings import WorkerSettings
-from workers.tape import Tape
-from workers.transport import ClosedError, WebSocketTransport
 from workers.venues import VENUES
 from workers.venues.venue import Listing
 
@@ -54,12 +54,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pb-", dir="/dev/shm") as directory:
         connection, routes = connect(task, RunDir(Path(directory)))
         if task.subscribers:
-            _let_in(connection, task.subscribers)
+            _accept_subscriptions(connection, task.subscribers)
         outcome = measure(task, connection, routes)
     tell(outcome)
 
 
-def connect(task: Task, run_dir: RunDir) -> tuple[Connection, list[Route]]:
+def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketStream]]:
     """The connection that carries the task's stream, and the stream's routes, market by market."""
     venue, stream = copy(VENUES[task.venue]), _STREAMS[task.kind]
     # At a venue's own pace a thousand subscriptions take half a minute, which is not what is measured.
@@ -69,26 +69,26 @@ def connect(task: Task, run_dir: RunDir) -> tuple[Connection, list[Route]]:
     context: zmq.Context[Any] = zmq.Context()
     publisher = Publisher(context, task.endpoint or run_dir.feed(task.venue), 1)
     board = Board.create(run_dir.path / "board", 1)
-    tape = Tape(task.venue, run_dir, None, 1024 * 1024, 1, context)
+    tape = FrameRecorder(task.venue, run_dir, None, 1024 * 1024, 1, context)
     bases = tuple(name for name, _ in names)
     settings = WorkerSettings(task.venue, 0, str(run_dir.path), "", bases, task.ws_url, "")
     encoding = "json" if task.kind.startswith("json") else "sbe"
     plans = venue.connections(listings, task.ws_url, {"encoding": encoding})
     plan = next(plan for plan in plans if any(stream in each.streams for each in plan.subscriptions))
-    session = Session(venue, plan, listings, Policy(10 * _NS, 60 * _NS, 60 * _NS))
-    connection = Connection(session, settings, 2, board, publisher, _fetch, threading.Event(), tape)
+    session = MarketSession(venue, plan, listings, Policy(10 * _NS, 60 * _NS, 60 * _NS))
+    connection = ConnectionThread(session, settings, 2, board, publisher, _fetch, threading.Event(), tape)
     routes = {route.listing.base: route for route in session.routes if route.stream is stream}
     return connection, [routes[name] for name in bases]
 
 
-def _fetch(action: Fetch, connection: Connection) -> None:
+def _fetch(action: FetchBook, connection: ConnectionThread) -> None:
     """What REST would answer to aster's bridge."""
     (bids, asks), listing = whole_book(), action.route.listing
     snapshot = BookSnapshot("aster", listing.symbol, listing.wire, None, bids, asks, 1000, ASTER_SNAPSHOT)
-    connection.deliver(Fetched(action.route, action.purpose, snapshot, None))
+    connection.deliver(FetchedBook(action.route, action.purpose, snapshot, None))
 
 
-def _let_in(connection: Connection, subscribers: int) -> None:
+def _accept_subscriptions(connection: ConnectionThread, subscribers: int) -> None:
     """Wait for subscribers to connect, and make their subscriptions effective."""
     time.sleep(_JOINED_S + 0.01 * subscribers)
     publisher = connection._publisher  # noqa: SLF001 - nothing else turns before there is a socket
@@ -98,7 +98,7 @@ def _let_in(connection: Connection, subscribers: int) -> None:
         time.sleep(0.01)
 
 
-def measure(task: Task, connection: Connection, routes: list[Route]) -> Outcome:
+def measure(task: Task, connection: ConnectionThread, routes: list[MarketStream]) -> TaskResult:
     """Turn until every frame has been published; the clock runs once every market is warm."""
     transport = WebSocketTransport(
         connection.session.connection.url,
@@ -122,7 +122,7 @@ def measure(task: Task, connection: Connection, routes: list[Route]) -> Outcome:
             turn(transport)
     thread, cpu, wall = time.thread_time() - thread, time.process_time() - cpu, time.perf_counter() - wall
     after = _count(feeds)
-    return Outcome(after - before, cpu, wall, after == task.frames + begins * len(feeds), thread)
+    return TaskResult(after - before, cpu, wall, after == task.frames + begins * len(feeds), thread)
 
 
 def _count(feeds: list[TopicFeed]) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bench.feeder import Feeder
 from bench.frames import encoded
-from bench.system import System, fed
+from bench.system import BenchSystem, fed
 from ipc.events import Event, Heartbeat
 from ipc.feed import Feed, channel_of
 
@@ -48,7 +48,7 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
     """Flood one venue with as many frames as it would take a core about twice ``seconds`` to carry."""
     count = int(seconds * _RECKONED_PER_S)
     streams = {"book": encoded(_VENUE, "delta", count), "trade": encoded(_VENUE, "trade", count)}
-    with Feeder(_VENUE, streams, burst=32) as feeder, System(fed({_VENUE: feeder})) as system:
+    with Feeder(_VENUE, streams, burst=32) as feeder, BenchSystem(fed({_VENUE: feeder})) as system:
         system.wait_live()
         with Feed(system.run_dir.path, venues=[_VENUE], channels=list(_TOPICS)) as feed:
             cpu_s, start, sent = system.cpu_s(_VENUE), time.monotonic(), feeder.sent

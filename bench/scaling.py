@@ -19,7 +19,7 @@ from bench.feeder import Feeder
 from bench.frames import VENUES, encoded
 from bench.latency import BOOKS
 from bench.subscribers import Subscribers
-from bench.system import System, fed
+from bench.system import BenchSystem, fed
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 
@@ -111,7 +111,7 @@ def _venues(venues: Sequence[str], seconds: float, per_s: int) -> dict[str, floa
             venue: stack.enter_context(Feeder(venue, {"book": encoded(venue, BOOKS[venue], count)}, per_s=per_s))
             for venue in venues
         }
-        system = stack.enter_context(System(fed(feeders)))
+        system = stack.enter_context(BenchSystem(fed(feeders)))
         system.wait_live()
         time.sleep(_SETTLE_S)
         before = {venue: (system.cpu_s(venue), feeders[venue].sent) for venue in venues}

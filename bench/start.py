@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.system import System
+from bench.system import BenchSystem
 from bench.task import ROOT
 from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
@@ -43,7 +43,7 @@ def measure(runs: int, tell: Callable[[str], None] = print) -> Start:
     status_ms: list[float] = []
     bare_ms: list[float] = []
     for _ in range(runs):
-        with System('[supervisor]\nfirst_restart = "immediate"', "--sim") as system:
+        with BenchSystem('[supervisor]\nfirst_restart = "immediate"', "--sim") as system:
             live_s.append(system.wait_live())
             restart_ms.append(_restart_s(system) * 1e3)
             for verb, found in (("--help", help_ms), ("status", status_ms)):
@@ -58,7 +58,7 @@ def measure(runs: int, tell: Callable[[str], None] = print) -> Start:
     return found_all
 
 
-def _restart_s(system: System) -> float:
+def _restart_s(system: BenchSystem) -> float:
     """Kill a worker whose book a consumer has, until the consumer may use that book again."""
     with Feed(system.run_dir.path, venues=[_VICTIM], channels=["book"], symbols=["BTC-PERP"]) as feed:
         epoch = _next_book(feed).epoch

@@ -19,7 +19,7 @@ from bench.task import ROOT
 from ipc.rundir import RunDir
 from supervisor.status import pid_of, read_status
 
-__all__ = ["System", "fed", "wait_for"]
+__all__ = ["BenchSystem", "fed", "wait_for"]
 
 _LIMIT_S = 30.0
 _LOOK_S = 0.005
@@ -48,7 +48,7 @@ def fed(feeders: Mapping[str, Feeder], markets: int = 1) -> str:
     return "\n".join(lines).replace("'", '"')
 
 
-class System:
+class BenchSystem:
     """``paraphina-supervisor start`` in a directory of its own; a context manager.
 
     Args:

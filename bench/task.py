@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "Outcome", "Task", "ask", "tell"]
+__all__ = ["ROOT", "Task", "TaskResult", "ask", "tell"]
 
 #: Where the packages are.
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +50,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What came of a task.
 
     Attributes:
@@ -73,13 +73,13 @@ class Outcome:
         return self.cpu_s / max(self.frames, 1) * 1e6
 
 
-def tell(outcome: Outcome) -> None:
+def tell(outcome: TaskResult) -> None:
     """Answer and end at once, whatever threads and sockets there still are."""
     print(json.dumps(asdict(outcome)), flush=True)
     os._exit(0)
 
 
-def ask(python: str | Path, module: str, task: Task) -> Outcome:
+def ask(python: str | Path, module: str, task: Task) -> TaskResult:
     """Run a measured program to its end.
 
     Raises:
@@ -93,7 +93,7 @@ def ask(python: str | Path, module: str, task: Task) -> Outcome:
     if done.returncode:
         raise RuntimeError(f"{module} failed on {task.venue} {task.kind}: {done.stderr.strip()[-800:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    outcome = Outcome(**found)
+    outcome = TaskResult(**found)
     if not outcome.is_complete:
         raise RuntimeError(f"{module} on {task.venue} {task.kind}: not every one of {task.frames} frames was handled")
     return outcome

@@ -10,7 +10,7 @@ from typing import Any
 import ccxt.pro
 
 from bench.frames import START_MS, wire
-from bench.task import Outcome, Task, tell
+from bench.task import Task, TaskResult, tell
 
 #: The unified symbol of the one market of the frames.
 SYMBOLS = {
@@ -81,7 +81,7 @@ async def follow(exchange: Any, symbol: str, kind: str) -> None:
             await exchange.watch_order_book(symbol)
 
 
-async def measure(task: Task) -> Outcome:
+async def measure(task: Task) -> TaskResult:
     """Follow the stream to its last frame; the clock runs from the first one on."""
     exchange = getattr(ccxt.pro, task.venue)({"enableRateLimit": False})
     if task.kind.startswith("json"):
@@ -99,7 +99,7 @@ async def measure(task: Task) -> Outcome:
     while handled < task.frames and not following.done() and time.monotonic() < until:
         await asyncio.sleep(_LOOK_S)
         handled = frames_handled(exchange, symbol, task.kind)
-    outcome = Outcome(
+    outcome = TaskResult(
         handled - before,
         time.process_time() - cpu,
         time.perf_counter() - wall,

@@ -17,7 +17,7 @@ from cryptofeed.symbols import Symbols
 from cryptofeed.types import OrderBook
 
 from bench.frames import ASTER_SNAPSHOT, whole_book
-from bench.task import Outcome, Task, tell
+from bench.task import Task, TaskResult, tell
 
 _SYMBOL = "BTC-USDT-PERP"
 _PATHS = {"trade": "btcusdt@aggTrade"}
@@ -35,7 +35,7 @@ def parser(took: Any) -> Any:
     return feed
 
 
-async def measure(task: Task) -> Outcome:
+async def measure(task: Task) -> TaskResult:
     """Take the stream to its last frame; the clock runs from the first one on."""
     came = 0
 
@@ -50,7 +50,7 @@ async def measure(task: Task) -> Outcome:
         before, wall, cpu = came, time.perf_counter(), time.process_time()
         while came < task.frames:
             await feed.message_handler(await asyncio.wait_for(socket.recv(), 10.0), None, time.time())
-    return Outcome(came - before, time.process_time() - cpu, time.perf_counter() - wall, came == task.frames)
+    return TaskResult(came - before, time.process_time() - cpu, time.perf_counter() - wall, came == task.frames)
 
 
 if __name__ == "__main__":

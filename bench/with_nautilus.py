@@ -9,7 +9,7 @@ from typing import Any
 from nautilus_trader.core import nautilus_pyo3 as core
 from nautilus_trader.model.data import capsule_to_data
 
-from bench.task import Outcome, Task, tell
+from bench.task import Task, TaskResult, tell
 
 _LIMIT_S = 60.0
 _LOOK_S = 0.02
@@ -35,7 +35,7 @@ def instrument() -> Any:
     )
 
 
-async def measure(task: Task) -> Outcome:
+async def measure(task: Task) -> TaskResult:
     """Take the stream to its last frame; the clock runs from the first one on."""
     market, came = instrument(), 0
 
@@ -56,7 +56,7 @@ async def measure(task: Task) -> Outcome:
     before, wall, cpu = came, time.perf_counter(), time.process_time()
     while came < task.frames and time.monotonic() < until:  # noqa: ASYNC110 - the same
         await asyncio.sleep(_LOOK_S)
-    return Outcome(came - before, time.process_time() - cpu, time.perf_counter() - wall, came == task.frames)
+    return TaskResult(came - before, time.process_time() - cpu, time.perf_counter() - wall, came == task.frames)
 
 
 if __name__ == "__main__":

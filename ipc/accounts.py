@@ -116,7 +116,7 @@ class Account:
         """A message came; what to tell the user, and whether to ask for everything anew."""
         last = self._sequence.last(topic)
         verdict = self._sequence.judge(topic, event.epoch, event.seq, now_ns)
-        if verdict in {Verdict.IGNORE, Verdict.ZOMBIE}:
+        if verdict in {Verdict.IGNORE, Verdict.STALE_EPOCH}:
             return [], False
         if verdict is Verdict.NEW_EPOCH:
             self._begin_life()

@@ -6,7 +6,7 @@
         async for event in feed:
             print(feed.top("BTC-PERP"))
 
-It keeps the same rules, and what it knows is kept by the same :mod:`ipc.mirror`.
+It keeps the same rules, and what it knows is kept by the same :mod:`ipc.feed_state`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import zmq.asyncio
 from ipc.clocks import Suspension
 from ipc.events import Event
 from ipc.feed import PUBLIC_CHANNELS, Subscription
-from ipc.mirror import Mirror, Top
+from ipc.feed_state import FeedState, Top
 from ipc.remote import Remote
 from ipc.replica import BookReplica
 
@@ -53,7 +53,7 @@ class AsyncFeed:
         self._clock = clock
         self._suspension = Suspension(clock, boot_clock)
         self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
-        self._mirror = Mirror(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
+        self._mirror = FeedState(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
         self._pending: deque[Event] = deque()
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.SUB)

@@ -92,8 +92,8 @@ class WorkerWord:
     CRASH_LOOP = 13
     STALE_NS = 14
     LIVE_AT = 15
-    #: What the worker shall do wrong, for practice: :class:`ipc.health.Misdeed`, 0 for nothing.
-    MISDEED = 16
+    #: What the worker shall do wrong, for practice: :class:`ipc.health.SelfFault`, 0 for nothing.
+    SELF_FAULT = 16
     # the worker's main thread
     EPOCH = 24
     BOOTED = 25
@@ -144,7 +144,7 @@ class SessionWord:
     FIRST_FRESH = 12
     LAST_FRESH = 13
     #: Reconnects since a book of this session was last fresh.
-    FRUITLESS = 14
+    FAILED_CYCLES = 14
     SEND_ERRORS = 15
     #: Rows of frames and answers that were left out.
     INVALID_ROWS = 16

@@ -17,9 +17,9 @@ from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, Usage
 __all__ = [
     "MAX_PACKET",
     "ControlClient",
+    "ControlReply",
+    "ControlRequest",
     "ProcessFault",
-    "Reply",
-    "Request",
     "Verb",
     "ask",
     "decode_reply",
@@ -34,7 +34,7 @@ Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow"
 ProcessFault: TypeAlias = Literal["kill", "segv", "stop", "exit", "hang", "memory"]
 
 
-class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What a client asks.
 
     ``restart`` and ``drill`` name a ``target`` (a worker; None for every one). A drill does ``fault`` to it and does
@@ -48,7 +48,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     after: int = 0
 
 
-class Reply(msgspec.Struct, omit_defaults=True):
+class ControlReply(msgspec.Struct, omit_defaults=True):
     """What the parent answers; ``error`` and ``advice`` when it did not do it."""
 
     ok: bool
@@ -57,11 +57,11 @@ class Reply(msgspec.Struct, omit_defaults=True):
     data: dict[str, Any] = {}
 
 
-_requests: Final = msgspec.json.Decoder(Request)
-_replies: Final = msgspec.json.Decoder(Reply)
+_requests: Final = msgspec.json.Decoder(ControlRequest)
+_replies: Final = msgspec.json.Decoder(ControlReply)
 
 
-def decode_request(packet: bytes) -> Request:
+def decode_request(packet: bytes) -> ControlRequest:
     """A request from its packet.
 
     Raises:
@@ -73,7 +73,7 @@ def decode_request(packet: bytes) -> Request:
         raise UsageError(f"not a control request: {error}") from error
 
 
-def decode_reply(packet: bytes) -> Reply:
+def decode_reply(packet: bytes) -> ControlReply:
     """A reply from its packet.
 
     Raises:
@@ -135,7 +135,7 @@ class ControlClient:
         """For a poll set."""
         return self._socket.fileno()
 
-    def send(self, request: Request) -> None:
+    def send(self, request: ControlRequest) -> None:
         """Send a request.
 
         Raises:
@@ -168,7 +168,7 @@ class ControlClient:
         return packet
 
 
-def ask(path: Path, request: Request, timeout_s: float = 5.0) -> Reply:
+def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
     """Send one request and wait for its reply.
 
     Raises:

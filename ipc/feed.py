@@ -9,7 +9,7 @@
                 print(book.best_bid, book.best_ask)
 
 A feed belongs to one thread. It survives restarts of workers and of the whole system, finds losses by sequence and by
-heartbeat, and asks for a snapshot where it needs one. What it knows is kept by :mod:`ipc.mirror`; the variant for
+heartbeat, and asks for a snapshot where it needs one. What it knows is kept by :mod:`ipc.feed_state`; the variant for
 asyncio is :mod:`ipc.aio`.
 """
 
@@ -28,7 +28,7 @@ import zmq
 from ipc.clocks import Suspension
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
-from ipc.mirror import HEARTBEAT_LOST_S, LIFECYCLE, Mirror, Top
+from ipc.feed_state import HEARTBEAT_LOST_S, LIFECYCLE, FeedState, Top
 from ipc.remote import Remote
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir, run_dir_of
@@ -117,7 +117,7 @@ class Subscription:
         for endpoint in (*self.endpoints.values(), lifecycle):
             socket.connect(endpoint)
 
-    def ask(self, socket: zmq.Socket[Any], mirror: Mirror) -> None:
+    def ask(self, socket: zmq.Socket[Any], mirror: FeedState) -> None:
         """Ask for the snapshots that are needed: a worker answers every subscription, also one that was there already.
 
         What is not subscribed is not asked for: a snapshot without the changes behind it would be a wrong book.
@@ -186,7 +186,7 @@ class Feed:
         self._max_age_ms = max_age_ms
         self._behind = behind
         self._subscription = Subscription(run_dir, venues, channels, symbols, remote)
-        self._mirror = Mirror(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
+        self._mirror = FeedState(self._subscription.endpoints, clock(), is_remote=self._subscription.is_remote)
         self._pending: deque[Event] = deque()
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
         self._own_context = context is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["Misdeed", "Phase", "Reason", "Stream", "StreamState", "WorkerState", "code_of", "word_of"]
+__all__ = ["Phase", "Reason", "SelfFault", "Stream", "StreamState", "WorkerState", "code_of", "word_of"]
 
 
 class Stream(StrEnum):
@@ -64,7 +64,7 @@ class Phase(StrEnum):
     REPLAYING = "replaying"
 
 
-class Misdeed(StrEnum):
+class SelfFault(StrEnum):
     """What a worker does wrong when it is told to, for practice."""
 
     HANG = "hang"
@@ -115,7 +115,7 @@ class Reason(StrEnum):
 
 Word = TypeVar("Word", bound=StrEnum)
 
-_LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, Misdeed, Reason)
+_LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, SelfFault, Reason)
 _WORDS: dict[type[StrEnum], list[StrEnum]] = {words: list(words) for words in _LISTS}
 #: By list first: words of two lists that are spelt alike are equal and would take each other's place.
 _CODES: dict[type[StrEnum], dict[StrEnum, int]] = {

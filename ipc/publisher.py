@@ -23,7 +23,7 @@ from ipc.codec import encode
 from ipc.errors import ParaphinaError
 from ipc.events import Event
 from ipc.log import get_log
-from ipc.remote import Listener
+from ipc.remote import FeedListener
 from ipc.topics import Topic
 
 __all__ = ["HIGH_WATER_MARK", "Publisher", "TopicFeed"]
@@ -131,7 +131,7 @@ class Publisher:
                 feed = self._topics[name] = TopicFeed(name)
             return feed
 
-    def listen(self, listener: Listener, name: str, *, account: bool = False) -> None:
+    def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
         """Publish over TCP as well.
 
         Raises:
@@ -217,10 +217,10 @@ class Publisher:
             self._joiner_seen = True
             return
         self._joiner_seen = False
-        if self._answer(self._let_in()):
+        if self._answer(self._accept_subscriptions()):
             self._next_look_ns = now_mono_ns + _ROUND_NS
 
-    def _let_in(self) -> tuple[bytes, ...]:
+    def _accept_subscriptions(self) -> tuple[bytes, ...]:
         """Make waiting subscriptions effective; the prefixes that they ask for."""
         prefixes = set()
         for _ in range(_AT_ONCE):

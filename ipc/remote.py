@@ -20,7 +20,7 @@ from zmq.auth.thread import ThreadAuthenticator
 from ipc.errors import ConfigError, UsageError
 from ipc.topics import VENUES
 
-__all__ = ["ClientKeys", "Listener", "Network", "Remote", "is_loopback", "load_client_keys"]
+__all__ = ["ClientKeys", "FeedListener", "Network", "Remote", "is_loopback", "load_client_keys"]
 
 _SERVER_KEY: Final = "server.key_secret"
 _CLIENTS: Final = "clients"
@@ -114,7 +114,7 @@ class Remote:
             self.keys.apply(socket)
 
 
-class Listener:
+class FeedListener:
     """Lets a process's feeds listen on TCP.
 
     Args:

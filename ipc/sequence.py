@@ -36,7 +36,7 @@ class Verdict(Enum):
     #: The publisher started anew: drop all state of the venue, then apply.
     NEW_EPOCH = "new_epoch"
     #: From a publisher of an older life.
-    ZOMBIE = "zombie"
+    STALE_EPOCH = "zombie"
 
 
 class PublisherSequence:
@@ -60,7 +60,7 @@ class PublisherSequence:
         if epoch != self.epoch:
             if epoch < self.epoch and now_mono_ns - self._heard_mono_ns < _ZOMBIE_NS:
                 self.zombies += 1
-                return Verdict.ZOMBIE
+                return Verdict.STALE_EPOCH
             self._last.clear()
             self.epoch = epoch
             self._heard_mono_ns = now_mono_ns

@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 
 from ipc.errors import UsageError
-from simulator.desk import Desk
-from simulator.rest import Request, Response, Routes, json
-from simulator.venue import Venue
+from simulator.fault_controller import FaultController
+from simulator.rest import HttpRequest, HttpResponse, Routes, json
+from simulator.venue import SimulatedVenue
 
 __all__ = ["Admin"]
 
@@ -34,7 +34,7 @@ __all__ = ["Admin"]
 class Admin:
     """The routes of the admin API."""
 
-    def __init__(self, venues: Mapping[str, Venue], desk: Desk) -> None:
+    def __init__(self, venues: Mapping[str, SimulatedVenue], desk: FaultController) -> None:
         self._venues = venues
         self._desk = desk
         self._routes = Routes()
@@ -54,67 +54,67 @@ class Admin:
         ):
             self._routes.add(method, path, _checked(answer))
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a request."""
         return self._routes.answer(request) or json({"error": "not found", "advice": ["see /faults, /stats"]}, 404)
 
-    def _truth(self, request: Request, venue: str, symbol: str) -> Any:
+    def _truth(self, request: HttpRequest, venue: str, symbol: str) -> Any:
         del request
         return self._market(venue, symbol).truth(symbol)
 
-    def _pause(self, request: Request) -> Any:
+    def _pause(self, request: HttpRequest) -> Any:
         del request
         for venue in self._venues.values():
             venue.pause()
         return {"ok": True}
 
-    def _resume(self, request: Request) -> Any:
+    def _resume(self, request: HttpRequest) -> Any:
         del request
         for venue in self._venues.values():
             venue.resume()
         return {"ok": True}
 
-    def _activity(self, request: Request, venue: str, symbol: str) -> Any:
+    def _activity(self, request: HttpRequest, venue: str, symbol: str) -> Any:
         factor = _body(request).get("factor")
         if not isinstance(factor, int | float) or factor < 0:
             raise UsageError("factor must be a number that is not negative", where="factor", advice="0, 0.1, 1, 10")
         self._market(venue, symbol).set_activity(symbol, float(factor))
         return {"ok": True}
 
-    def _account(self, request: Request, venue: str) -> Any:
+    def _account(self, request: HttpRequest, venue: str) -> Any:
         self._venue(venue).office.set_activity(_body(request))
         return {"ok": True}
 
-    def _do(self, request: Request, venue: str) -> Any:
+    def _do(self, request: HttpRequest, venue: str) -> Any:
         return {"ok": True, **self._venue(venue).office.do(_body(request))}
 
-    def _token(self, request: Request, venue: str) -> Any:
+    def _token(self, request: HttpRequest, venue: str) -> Any:
         return self._venue(venue).office.token(_body(request) if request.body else {})
 
-    def _fault(self, request: Request, venue: str) -> Any:
+    def _fault(self, request: HttpRequest, venue: str) -> Any:
         return {"ok": True, "id": self._desk.inject(venue, _body(request))}
 
-    def _stats(self, request: Request) -> Any:
+    def _stats(self, request: HttpRequest) -> Any:
         del request
         return {"venues": {name: _statistics(venue) for name, venue in self._venues.items()}}
 
-    def _venue(self, name: str) -> Venue:
+    def _venue(self, name: str) -> SimulatedVenue:
         found = self._venues.get(name)
         if found is None:
             raise UsageError(f"no venue {name!r}", where="venue", advice=", ".join(self._venues))
         return found
 
-    def _market(self, venue: str, symbol: str) -> Venue:
+    def _market(self, venue: str, symbol: str) -> SimulatedVenue:
         found = self._venue(venue)
         if symbol not in found.markets:
             raise UsageError(f"no market {symbol!r}", where="symbol", advice=", ".join(found.markets))
         return found
 
 
-def _checked(answer: Callable[..., Any]) -> Callable[..., Response]:
+def _checked(answer: Callable[..., Any]) -> Callable[..., HttpResponse]:
     """Turn an answer into a response, and a user's mistake into status 400."""
 
-    def respond(request: Request, **names: str) -> Response:
+    def respond(request: HttpRequest, **names: str) -> HttpResponse:
         try:
             return json(answer(request, **names))
         except UsageError as error:
@@ -123,7 +123,7 @@ def _checked(answer: Callable[..., Any]) -> Callable[..., Response]:
     return respond
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _body(request: HttpRequest) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(request.body)
     except (ValueError, RecursionError) as error:
@@ -133,7 +133,7 @@ def _body(request: Request) -> dict[str, Any]:
     return body
 
 
-def _statistics(venue: Venue) -> dict[str, Any]:
+def _statistics(venue: SimulatedVenue) -> dict[str, Any]:
     connections = [
         {
             "id": session.number,

@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from ipc.topics import symbol_of
 
-__all__ = ["Contract", "Listing", "contracts", "list_market"]
+__all__ = ["Contract", "SimulatedListing", "contracts", "list_market"]
 
 _PRICES = {
     "BTC": Decimal(80_000),
@@ -54,7 +54,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class SimulatedListing:
     """A market of a venue.
 
     Attributes:
@@ -95,7 +95,9 @@ def _price_of(base: str) -> Decimal:
     return Decimal(150 + hashed % 590).scaleb(hashed // 590 % 5 - 3)
 
 
-def list_market(contract: Contract, name: str, price_places: int, size_places: int, symbol: str = "") -> Listing:
+def list_market(
+    contract: Contract, name: str, price_places: int, size_places: int, symbol: str = ""
+) -> SimulatedListing:
     """A market for ``contract`` on a grid of so many decimal places."""
     price = int(contract.price.scaleb(price_places))
-    return Listing(symbol or symbol_of(contract.base), name, contract, price_places, size_places, price)
+    return SimulatedListing(symbol or symbol_of(contract.base), name, contract, price_places, size_places, price)

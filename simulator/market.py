@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from simulator.listing import Listing
+from simulator.listing import SimulatedListing
 
-__all__ = ["BUY", "SELL", "Batch", "Change", "Ladder", "Market", "Step", "Trade"]
+__all__ = ["BUY", "SELL", "Batch", "LevelChange", "Market", "MarketStep", "MarketTrade", "PriceLevels"]
 
 Aggressor = Literal["buy", "sell"]
 BUY: Aggressor = "buy"
@@ -33,7 +33,7 @@ _WARM_UP_GAP_MS = 250
 _HOUR_MS = 3_600_000
 
 
-class Change(NamedTuple):
+class LevelChange(NamedTuple):
     """A level whose size went from ``old`` to ``new`` lots; zero is absent."""
 
     price: int
@@ -41,7 +41,7 @@ class Change(NamedTuple):
     new: int
 
 
-class Trade(NamedTuple):
+class MarketTrade(NamedTuple):
     """A fill. Fills of one taker order share ``order``."""
 
     number: int
@@ -54,17 +54,17 @@ class Trade(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class MarketStep:
     """What one step of a market changed; all of it may be empty."""
 
     time_ms: int
-    bids: tuple[Change, ...]
-    asks: tuple[Change, ...]
-    trades: tuple[Trade, ...]
+    bids: tuple[LevelChange, ...]
+    asks: tuple[LevelChange, ...]
+    trades: tuple[MarketTrade, ...]
     touch_moved: bool
 
 
-class Ladder:
+class PriceLevels:
     """One side of a book: lots by price, and what changed since :meth:`take_changes`."""
 
     def __init__(self, *, is_bid: bool) -> None:
@@ -95,9 +95,9 @@ class Ladder:
         """The ``depth`` best levels (all of them when None), best first."""
         return [(price, self.levels[price]) for price in self.prices()[:depth]]
 
-    def take_changes(self) -> tuple[Change, ...]:
+    def take_changes(self) -> tuple[LevelChange, ...]:
         """The levels whose size is not what it was at the last call."""
-        found = (Change(price, old, self.levels.get(price, 0)) for price, old in self._before.items())
+        found = (LevelChange(price, old, self.levels.get(price, 0)) for price, old in self._before.items())
         changes = tuple(change for change in found if change.old != change.new)
         self._before.clear()
         return changes
@@ -107,21 +107,21 @@ class Batch:
     """The changes of several steps, merged: what a venue sends every so many milliseconds."""
 
     def __init__(self) -> None:
-        self._bids: dict[int, Change] = {}
-        self._asks: dict[int, Change] = {}
+        self._bids: dict[int, LevelChange] = {}
+        self._asks: dict[int, LevelChange] = {}
 
     def __bool__(self) -> bool:
         """Whether anything was touched since :meth:`take`."""
         return bool(self._bids or self._asks)
 
-    def add(self, step: Step) -> None:
+    def add(self, step: MarketStep) -> None:
         """Merge the changes of a step."""
         for pending, changes in ((self._bids, step.bids), (self._asks, step.asks)):
             for change in changes:
                 first = pending.get(change.price, change)
-                pending[change.price] = Change(change.price, first.old, change.new)
+                pending[change.price] = LevelChange(change.price, first.old, change.new)
 
-    def take(self, *, keep_unchanged: bool = False) -> tuple[list[Change], list[Change]]:
+    def take(self, *, keep_unchanged: bool = False) -> tuple[list[LevelChange], list[LevelChange]]:
         """Bids and asks that changed since the last call.
 
         Args:
@@ -156,12 +156,12 @@ class Market:
         is_thin: Whether a side of the book has a handful of levels; holds from the next step.
     """
 
-    def __init__(self, listing: Listing, seed: object, now_ms: int) -> None:
+    def __init__(self, listing: SimulatedListing, seed: object, now_ms: int) -> None:
         self.listing = listing
         self.is_thin = listing.contract.is_thin
-        self.bids = Ladder(is_bid=True)
-        self.asks = Ladder(is_bid=False)
-        self.trades: deque[Trade] = deque(maxlen=500)
+        self.bids = PriceLevels(is_bid=True)
+        self.asks = PriceLevels(is_bid=False)
+        self.trades: deque[MarketTrade] = deque(maxlen=500)
         self._seed = seed
         self._random = random.Random(f"{seed}:{listing.name}:book")
         self._mark_random = random.Random(f"{seed}:{listing.name}:mark")
@@ -178,9 +178,9 @@ class Market:
             self._warm_up(now_ms)
         self.reprice(now_ms)
 
-    def step(self, now_ms: int) -> Step:
+    def step(self, now_ms: int) -> MarketStep:
         """Let the market live on for a moment; a delisted one does nothing."""
-        trades: list[Trade] = []
+        trades: list[MarketTrade] = []
         if self.listing.contract.live:
             trades += self._drift(now_ms)
             for _ in range(self._random.choice(_TOUCHES)):
@@ -190,7 +190,7 @@ class Market:
         self._tally(trades)
         touch = (self.bids.best(), self.asks.best())
         moved, self._touch = touch != self._touch, touch
-        return Step(now_ms, self.bids.take_changes(), self.asks.take_changes(), tuple(trades), moved)
+        return MarketStep(now_ms, self.bids.take_changes(), self.asks.take_changes(), tuple(trades), moved)
 
     def reprice(self, now_ms: int) -> None:
         """Move mark, index, funding and open interest; call it about once a second."""
@@ -215,7 +215,7 @@ class Market:
         for left in range(_WARM_UP_STEPS, 0, -1):
             self.step(now_ms - left * _WARM_UP_GAP_MS)
 
-    def _drift(self, now_ms: int) -> list[Trade]:
+    def _drift(self, now_ms: int) -> list[MarketTrade]:
         """Move the fair price now and then; whatever stands in its way is traded."""
         if self._random.random() > 0.4:
             return self._nibble(now_ms) if self._random.random() < 0.2 else []
@@ -227,7 +227,7 @@ class Market:
         fills = [fill for fill in ladder.top() if (fill[0] <= self._fair) == (move > 0)]
         return self._take(ladder, side, fills, now_ms)
 
-    def _nibble(self, now_ms: int) -> list[Trade]:
+    def _nibble(self, now_ms: int) -> list[MarketTrade]:
         """A taker order that is no larger than the touch."""
         ladder, side = self._random.choice(((self.asks, BUY), (self.bids, SELL)))
         best = ladder.best()
@@ -235,7 +235,9 @@ class Market:
             return []
         return self._take(ladder, side, [(best[0], min(best[1], self._order_size()))], now_ms)
 
-    def _take(self, ladder: Ladder, side: Aggressor, fills: list[tuple[int, int]], now_ms: int) -> list[Trade]:
+    def _take(
+        self, ladder: PriceLevels, side: Aggressor, fills: list[tuple[int, int]], now_ms: int
+    ) -> list[MarketTrade]:
         """Fill one taker order, level by level."""
         if not fills:
             return []
@@ -245,10 +247,10 @@ class Market:
         for price, size in fills:
             ladder.put(price, ladder.levels[price] - size)
             self._fills += 1
-            trades.append(Trade(self._fills, self._orders, now_ms, price, size, side, is_liquidation))
+            trades.append(MarketTrade(self._fills, self._orders, now_ms, price, size, side, is_liquidation))
         return trades
 
-    def _churn(self, ladder: Ladder) -> None:
+    def _churn(self, ladder: PriceLevels) -> None:
         """Let a level change, vanish or appear; most often near the touch, at times far from it."""
         chance = self._random.random()
         if chance < 0.65 and not ladder.levels:
@@ -262,11 +264,11 @@ class Market:
             away = int(self._random.random() ** 2 * span)
             ladder.put(self._fair - away if ladder.is_bid else self._fair + 1 + away, self._order_size())
 
-    def _some_price(self, ladder: Ladder) -> int:
+    def _some_price(self, ladder: PriceLevels) -> int:
         prices = ladder.prices()
         return prices[int(self._random.random() ** 2 * len(prices))]
 
-    def _keep_depth(self, ladder: Ladder) -> None:
+    def _keep_depth(self, ladder: PriceLevels) -> None:
         """Keep the touch near the fair price and the number of levels in bounds."""
         away = -1 if ladder.is_bid else 1
         near = self._fair if ladder.is_bid else self._fair + 1
@@ -291,7 +293,7 @@ class Market:
         lots: int = worth * 10 ** (listing.price_places + listing.size_places) // listing.price
         return max(1, lots)
 
-    def _tally(self, trades: Iterable[Trade]) -> None:
+    def _tally(self, trades: Iterable[MarketTrade]) -> None:
         for trade in trades:
             self.trades.append(trade)
             self.volume += trade.size

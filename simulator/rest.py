@@ -20,7 +20,7 @@ import msgspec
 
 from ipc.log import get_log
 
-__all__ = ["Handler", "Request", "Response", "Routes", "html", "json", "plain", "speaker"]
+__all__ = ["Handler", "HttpRequest", "HttpResponse", "Routes", "html", "json", "plain", "speaker"]
 
 log = get_log(__name__)
 
@@ -30,7 +30,7 @@ _DRIPS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request; header names are in lower case, and ``target`` is path and query as they came."""
 
     method: str
@@ -55,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """A response.
 
     Attributes:
@@ -70,31 +70,31 @@ class Response:
     drips_headers: bool = False
     is_cut: bool = False
 
-    def with_headers(self, **headers: str) -> Response:
+    def with_headers(self, **headers: str) -> HttpResponse:
         """The same with more headers; ``_`` in a name stands for ``-``."""
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, headers={**self.headers, **more})
 
 
 #: Answers a request.
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
-def json(value: Any, status: int = 200) -> Response:
+def json(value: Any, status: int = 200) -> HttpResponse:
     """A JSON response."""
-    return Response(status, msgspec.json.encode(value), {"Content-Type": "application/json"})
+    return HttpResponse(status, msgspec.json.encode(value), {"Content-Type": "application/json"})
 
 
-def plain(text: str, status: int = 200) -> Response:
+def plain(text: str, status: int = 200) -> HttpResponse:
     """A text response."""
-    return Response(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
+    return HttpResponse(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
 
-def html(status: int) -> Response:
+def html(status: int) -> HttpResponse:
     """The kind of page that stands before an API and speaks for it when things go wrong."""
     phrase = HTTPStatus(status).phrase
     page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{status} {phrase}</h1></body></html>\n"
-    return Response(status, page.encode(), {"Content-Type": "text/html"})
+    return HttpResponse(status, page.encode(), {"Content-Type": "text/html"})
 
 
 class Routes:
@@ -108,15 +108,15 @@ class Routes:
     """
 
     def __init__(self) -> None:
-        self._routes: list[tuple[str, re.Pattern[str], str, Callable[..., Response]]] = []
+        self._routes: list[tuple[str, re.Pattern[str], str, Callable[..., HttpResponse]]] = []
         self.counts: Counter[str] = Counter()
 
-    def add(self, method: str, path: str, answer: Callable[..., Response]) -> None:
+    def add(self, method: str, path: str, answer: Callable[..., HttpResponse]) -> None:
         """Let ``answer`` serve ``method`` on ``path``; what was added first wins."""
         pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
         self._routes.append((method, pattern, path, answer))
 
-    def answer(self, request: Request) -> Response | None:
+    def answer(self, request: HttpRequest) -> HttpResponse | None:
         """The response, or None when no route matches."""
         self.count(request)
         for method, pattern, _, answer in self._routes:
@@ -125,7 +125,7 @@ class Routes:
                 return answer(request, **{name: unquote(text) for name, text in match.groupdict().items()})
         return None
 
-    def count(self, request: Request) -> None:
+    def count(self, request: HttpRequest) -> None:
         """Count a request."""
         routes = (path for _, pattern, path, _ in self._routes if pattern.fullmatch(request.path))
         self.counts[next(routes, "(unknown)")] += 1
@@ -162,7 +162,7 @@ async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyn
     return not is_last and not response.is_cut
 
 
-async def _safely(handler: Handler, request: Request) -> Response:
+async def _safely(handler: Handler, request: HttpRequest) -> HttpResponse:
     try:
         return await handler(request)
     except Exception:
@@ -170,7 +170,7 @@ async def _safely(handler: Handler, request: Request) -> Response:
         return plain("Internal Server Error", 500)
 
 
-def _parse(head: bytes) -> Request:
+def _parse(head: bytes) -> HttpRequest:
     """A request without its body.
 
     Raises:
@@ -181,10 +181,10 @@ def _parse(head: bytes) -> Request:
     pairs = (line.split(":", 1) for line in lines)
     headers = {name.strip().lower(): value.strip() for name, value in pairs}
     parts = urlsplit(target)
-    return Request(method, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, target=target)
+    return HttpRequest(method, parts.path, parse_qs(parts.query, keep_blank_values=True), headers, target=target)
 
 
-async def _write(writer: asyncio.StreamWriter, response: Response, *, is_last: bool) -> None:
+async def _write(writer: asyncio.StreamWriter, response: HttpResponse, *, is_last: bool) -> None:
     try:
         phrase = HTTPStatus(response.status).phrase
     except ValueError:

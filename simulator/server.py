@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from simulator import rest
 from simulator.admin import Admin
-from simulator.desk import Desk
-from simulator.gate import Gate
-from simulator.rest import Request, Response
+from simulator.fault_controller import FaultController
+from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
 from simulator.settings import SimSettings
+from simulator.tcp_port import TcpPort
 from simulator.tls import Contexts
-from simulator.venue import Venue
+from simulator.venue import SimulatedVenue
 from simulator.venues import VENUE_CLASSES
 from simulator.wire import Socket
 
@@ -30,17 +30,19 @@ class Simulation:
     """
 
     def __init__(self, settings: SimSettings, schedule: Schedule, contexts: Contexts) -> None:
-        self.venues: dict[str, Venue] = {name: VENUE_CLASSES[name](settings, schedule) for name in settings.venues}
-        self.desk = Desk(self.venues, schedule)
-        self._gates: list[Gate] = []
+        self.venues: dict[str, SimulatedVenue] = {
+            name: VENUE_CLASSES[name](settings, schedule) for name in settings.venues
+        }
+        self.desk = FaultController(self.venues, schedule)
+        self._gates: list[TcpPort] = []
         for name, venue in self.venues.items():
             ports = settings.ports[name]
-            ws = Gate(_socket_speaker(venue), settings.host, ports.ws, contexts)
-            http = Gate(_rest_speaker(venue.answer), settings.host, ports.rest, contexts)
+            ws = TcpPort(_socket_speaker(venue), settings.host, ports.ws, contexts)
+            http = TcpPort(_rest_speaker(venue.answer), settings.host, ports.rest, contexts)
             venue.listeners = {"ws": ws, "rest": http}
             self._gates += [ws, http]
         admin = Admin(self.venues, self.desk)
-        self._gates.append(Gate(_rest_speaker(admin.answer), settings.host, settings.admin_port, {}))
+        self._gates.append(TcpPort(_rest_speaker(admin.answer), settings.host, settings.admin_port, {}))
 
     def start(self) -> None:
         """Bind all ports, then let the markets live.
@@ -62,12 +64,12 @@ class Simulation:
                 session.wire.close(1001, "going away")
 
 
-def _socket_speaker(venue: Venue) -> Callable[[], asyncio.Protocol]:
+def _socket_speaker(venue: SimulatedVenue) -> Callable[[], asyncio.Protocol]:
     return lambda: Socket(venue.accept, venue.schedule)
 
 
-def _rest_speaker(answer: Callable[[Request], Response]) -> Callable[[], asyncio.Protocol]:
-    async def handler(request: Request) -> Response:
+def _rest_speaker(answer: Callable[[HttpRequest], HttpResponse]) -> Callable[[], asyncio.Protocol]:
+    async def handler(request: HttpRequest) -> HttpResponse:
         return answer(request)
 
     return rest.speaker(handler)

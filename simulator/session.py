@@ -16,9 +16,9 @@ from simulator.schedule import Job
 from simulator.wire import Frame, Upgrade, Wire
 
 if TYPE_CHECKING:
-    from simulator.venue import Venue
+    from simulator.venue import SimulatedVenue
 
-__all__ = ["Kind", "Parcel", "Session", "Subscriptions", "decoded"]
+__all__ = ["ClientSession", "ClientSubscriptions", "Kind", "OutgoingFrame", "decoded"]
 
 Kind = Literal["snapshot", "delta", "data"]
 
@@ -31,7 +31,7 @@ def decoded(text: bytes) -> Any:
         return None
 
 
-class Parcel(NamedTuple):
+class OutgoingFrame(NamedTuple):
     """A data frame on its way to one subscriber.
 
     ``stream`` is our word for the channel (``ipc.health.Stream``, or ``other``). Books and private channels are told
@@ -44,15 +44,15 @@ class Parcel(NamedTuple):
     frame: Frame
 
 
-class Subscriptions:
+class ClientSubscriptions:
     """Who has subscribed to what; keys are the venue's own, sessions are told apart by identity."""
 
     def __init__(self) -> None:
-        self._by_key: dict[Hashable, dict[Session, None]] = {}
-        self._by_session: dict[Session, dict[Hashable, None]] = {}
+        self._by_key: dict[Hashable, dict[ClientSession, None]] = {}
+        self._by_session: dict[ClientSession, dict[Hashable, None]] = {}
         self.total = 0
 
-    def add(self, session: Session, key: Hashable) -> bool:
+    def add(self, session: ClientSession, key: Hashable) -> bool:
         """Subscribe; False when that was so already."""
         if self.has(session, key):
             return False
@@ -61,7 +61,7 @@ class Subscriptions:
         self.total += 1
         return True
 
-    def remove(self, session: Session, key: Hashable) -> bool:
+    def remove(self, session: ClientSession, key: Hashable) -> bool:
         """Unsubscribe; False when there was nothing to undo."""
         if not self.has(session, key):
             return False
@@ -71,17 +71,17 @@ class Subscriptions:
         self.total -= 1
         return True
 
-    def has(self, session: Session, key: Hashable) -> bool:
+    def has(self, session: ClientSession, key: Hashable) -> bool:
         """Whether ``session`` has subscribed to ``key``."""
         return key in self._by_session.get(session, ())
 
-    def drop(self, session: Session) -> None:
+    def drop(self, session: ClientSession) -> None:
         """Forget a session."""
         for key in self.keys_of(session):
             self.remove(session, key)
         self._by_session.pop(session, None)
 
-    def keys_of(self, session: Session) -> list[Hashable]:
+    def keys_of(self, session: ClientSession) -> list[Hashable]:
         """What ``session`` has subscribed to, oldest first."""
         return list(self._by_session.get(session, ()))
 
@@ -89,12 +89,12 @@ class Subscriptions:
         """Everything that somebody has subscribed to."""
         return list(self._by_key)
 
-    def to(self, key: Hashable) -> list[Session]:
+    def to(self, key: Hashable) -> list[ClientSession]:
         """Who has subscribed to ``key``."""
         return list(self._by_key.get(key, ()))
 
 
-class Session(ABC):
+class ClientSession(ABC):
     """One client's connection to a venue.
 
     Attributes:
@@ -104,7 +104,7 @@ class Session(ABC):
         last_heard_s: Monotonic time of the last text message, or of the connect.
     """
 
-    def __init__(self, venue: Venue, wire: Wire, upgrade: Upgrade) -> None:
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade) -> None:
         self.venue = venue
         self.wire = wire
         self.upgrade = upgrade
@@ -163,23 +163,23 @@ class Session(ABC):
 
     def end_after(self, seconds: float, code: int, reason: str) -> None:
         """Close the connection when it is so old."""
-        self.keep(self.venue.schedule.once(self.venue.lasting(seconds), partial(self.wire.close, code, reason)))
+        self.keep(self.venue.schedule.once(self.venue.scaled(seconds), partial(self.wire.close, code, reason)))
 
     def demand_pongs(self, every_s: float, within_s: float) -> None:
         """Send ping frames, and close when one stays unanswered for too long."""
-        self.keep(self.venue.schedule.every(self.venue.lasting(every_s), partial(self._ping, within_s)))
+        self.keep(self.venue.schedule.every(self.venue.scaled(every_s), partial(self._ping, within_s)))
 
     def _ping(self, within_s: float) -> None:
         self.wire.ping(str(self.venue.now_ms()).encode())
         if self._pong_due is None:
             give_up = partial(self.wire.close, 1008, "Pong timeout")
-            self._pong_due = self.venue.schedule.once(self.venue.lasting(within_s), give_up)
+            self._pong_due = self.venue.schedule.once(self.venue.scaled(within_s), give_up)
 
     def reply(self, value: Any) -> None:
         """Send an acknowledgement, an error or another word about the session itself; faults leave it alone."""
         self.send(self.venue.text(value))
 
-    def push(self, parcel: Parcel) -> None:
+    def push(self, parcel: OutgoingFrame) -> None:
         """Send data, past the faults that are at work."""
         if parcel.symbol in self.venue.withdrawn:
             return

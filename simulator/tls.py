@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ipc.errors import UsageError
 from ipc.rundir import replace_file
 from simulator.settings import SimSettings
-from simulator.venue import Reception
+from simulator.venue import AcceptMode
 
 if TYPE_CHECKING:
     import trustme
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Contexts", "contexts"]
 
 #: How TLS is spoken, by how those who connect are received; empty where it is not.
-Contexts: TypeAlias = Mapping[Reception, ssl.SSLContext]
+Contexts: TypeAlias = Mapping[AcceptMode, ssl.SSLContext]
 
 _LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
@@ -51,9 +51,9 @@ def contexts(settings: SimSettings) -> Contexts:
     known, unknown = CA(), CA()
     _write(settings.ca_path, known.cert_pem.bytes())
     return {
-        Reception.WELL: _context(known.issue_cert(*names)),
-        Reception.UNKNOWN_AUTHORITY: _context(unknown.issue_cert(*names)),
-        Reception.EXPIRED: _context(known.issue_cert(*names, not_after=_LONG_AGO)),
+        AcceptMode.WELL: _context(known.issue_cert(*names)),
+        AcceptMode.UNKNOWN_AUTHORITY: _context(unknown.issue_cert(*names)),
+        AcceptMode.EXPIRED: _context(known.issue_cert(*names, not_after=_LONG_AGO)),
     }
 
 

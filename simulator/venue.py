@@ -21,18 +21,18 @@ import msgspec
 from simulator.decimals import shortest
 from simulator.failures import Failures
 from simulator.limits import Allowance
-from simulator.listing import Listing
-from simulator.market import Market, Step, Trade
-from simulator.rest import Request, Response, Routes, plain
+from simulator.listing import SimulatedListing
+from simulator.market import Market, MarketStep, MarketTrade
+from simulator.rest import HttpRequest, HttpResponse, Routes, plain
 from simulator.schedule import Schedule
-from simulator.session import Kind, Parcel, Session, Subscriptions
+from simulator.session import ClientSession, ClientSubscriptions, Kind, OutgoingFrame
 from simulator.settings import SimSettings
-from simulator.wire import Frame, Refusal, Socket, Upgrade, Wire
+from simulator.wire import Frame, Socket, Upgrade, UpgradeRefusal, Wire
 
 if TYPE_CHECKING:
-    from simulator.accounts.office import Office
+    from simulator.accounts.service import AccountService
 
-__all__ = ["Hook", "Levels", "Listener", "Port", "Reception", "Traffic", "Venue"]
+__all__ = ["AcceptMode", "Hook", "Levels", "Port", "SimulatedVenue", "Traffic", "VenueListener"]
 
 #: The text of the first price in a book frame, in any of the shapes that venues have.
 _FIRST_PRICE = re.compile(rb'((?:"(?:p|px|price)":|\[\[)")[^"]*')
@@ -63,20 +63,20 @@ class Levels(NamedTuple):
 class Hook(Protocol):
     """A fault, as seen from where frames, connections and requests pass."""
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """What goes out instead of ``frames``."""
 
-    def on_upgrade(self, upgrade: Upgrade) -> Refusal | None:
+    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
         """A refusal for someone who connects."""
 
-    def before_answer(self, request: Request) -> Response | None:
+    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
         """An answer in place of the venue's own."""
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """What goes out instead of ``response``."""
 
 
-class Reception(Enum):
+class AcceptMode(Enum):
     """How those who connect to a port are received."""
 
     WELL = auto()
@@ -91,14 +91,14 @@ class Reception(Enum):
 Port: TypeAlias = Literal["ws", "rest"]
 
 
-class Listener(Protocol):
+class VenueListener(Protocol):
     """A port of a venue.
 
     Attributes:
         reception: How those are received who connect from now on.
     """
 
-    reception: Reception
+    reception: AcceptMode
 
     def shut(self) -> None:
         """Refuse connections at the TCP level."""
@@ -130,7 +130,7 @@ class Traffic:
         return min(_MOST_STEPS_A_SECOND, max(_FEWEST_STEPS_A_SECOND, steps))
 
 
-class Venue(ABC):
+class SimulatedVenue(ABC):
     """A simulated venue: its markets and its clients.
 
     Attributes:
@@ -160,13 +160,13 @@ class Venue(ABC):
     bids_open: ClassVar[bytes]
     #: How the path of the REST book ends with which clients begin; empty where streams begin with one.
     first_book: ClassVar[str] = ""
-    office: Office
+    office: AccountService
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         self.settings = settings
         self.schedule = schedule
-        self.subscriptions = Subscriptions()
-        self.sessions: dict[Session, None] = {}
+        self.subscriptions = ClientSubscriptions()
+        self.sessions: dict[ClientSession, None] = {}
         self.numbers = count(1)
         self.accepted = 0
         self.routes = Routes()
@@ -179,7 +179,7 @@ class Venue(ABC):
         self.frames = 0
         self.failures = Failures(self.name)
         self.book_sent_ns: dict[str, int] = {}
-        self.listeners: dict[Port, Listener] = {}
+        self.listeners: dict[Port, VenueListener] = {}
         self.is_paused = False
         self._restarts = count()
         self._activity: dict[str, float] = {}
@@ -192,19 +192,19 @@ class Venue(ABC):
     # What a venue says of itself.
 
     @abstractmethod
-    def listings(self) -> list[Listing]:
+    def listings(self) -> list[SimulatedListing]:
         """The markets of this venue."""
 
     @abstractmethod
-    def connect(self, upgrade: Upgrade, wire: Wire) -> Session | Refusal:
+    def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
         """A session for a client that connects, unless its URL or headers are wrong."""
 
     @abstractmethod
-    def not_found(self, request: Request) -> Response:
+    def not_found(self, request: HttpRequest) -> HttpResponse:
         """The answer to a REST path that does not exist."""
 
     @abstractmethod
-    def on_step(self, market: Market, step: Step) -> None:
+    def on_step(self, market: Market, step: MarketStep) -> None:
         """Tell subscribers what a step changed, or remember it for their next batch."""
 
     @abstractmethod
@@ -228,7 +228,7 @@ class Venue(ABC):
         """The bids of a message that tells a book."""
 
     @abstractmethod
-    def trade_id(self, market: Market, trade: Trade) -> str:
+    def trade_id(self, market: Market, trade: MarketTrade) -> str:
         """The id under which a trade is told."""
 
     # What the server calls.
@@ -245,7 +245,7 @@ class Venue(ABC):
         self.schedule.every(1.0, self._second)
         self.office.start()
 
-    def accept(self, upgrade: Upgrade, socket: Socket) -> Session | Refusal:
+    def accept(self, upgrade: Upgrade, socket: Socket) -> ClientSession | UpgradeRefusal:
         """Decide about a client that connects."""
         for hook in self.hooks:
             refusal = hook.on_upgrade(upgrade)
@@ -253,7 +253,7 @@ class Venue(ABC):
                 return refusal
         return self.connect(upgrade, socket)
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a REST request."""
         for hook in self.hooks:
             early = hook.before_answer(request)
@@ -313,13 +313,13 @@ class Venue(ABC):
         """The venue's clock, in microseconds."""
         return self.schedule.wall_ns() // 1000 + self.skew_ms * 1000
 
-    def lasting(self, seconds: float) -> float:
+    def scaled(self, seconds: float) -> float:
         """How long a documented period takes at this pace."""
         return seconds / self.settings.pace
 
     def allowance(self, limit: int, window_s: float) -> Allowance:
         """A rate limit of this venue."""
-        return Allowance(limit, self.lasting(window_s), self.schedule.mono_s)
+        return Allowance(limit, self.scaled(window_s), self.schedule.mono_s)
 
     def find(self, name: str) -> Market | None:
         """The market that the venue calls ``name``."""
@@ -344,7 +344,7 @@ class Venue(ABC):
         if not sessions:
             return
         with self.failures.guard(stream, market.listing.symbol):
-            parcel = Parcel(stream, market.listing.symbol, kind, make())
+            parcel = OutgoingFrame(stream, market.listing.symbol, kind, make())
             for session in sessions:
                 session.push(parcel)
 
@@ -352,7 +352,7 @@ class Venue(ABC):
         """A text frame with JSON."""
         return Frame(msgspec.json.encode(value))
 
-    def garbage(self, session: Session) -> Frame:
+    def garbage(self, session: ClientSession) -> Frame:
         """A frame that no client of this venue can decode."""
         del session
         return Frame(b'\x01\x02 {"channel": ]]')
@@ -390,7 +390,7 @@ class Venue(ABC):
         """Tell clients of a restart, if the venue does such a thing; in how many seconds it comes."""
         return 0.0
 
-    def failure(self, status: int) -> Response:
+    def failure(self, status: int) -> HttpResponse:
         """How this venue says that a request failed with an HTTP status."""
         return plain(HTTPStatus(status).phrase, status)
 

@@ -21,7 +21,7 @@ from websockets.server import ServerProtocol
 
 from simulator.schedule import Job, Schedule
 
-__all__ = ["Accept", "Frame", "Refusal", "Socket", "Talker", "Upgrade", "Wire"]
+__all__ = ["Accept", "Frame", "Socket", "Upgrade", "UpgradeRefusal", "Wire", "WireHandler"]
 
 #: A client that leaves this much unread is disconnected.
 _MOST_UNREAD = 4 * 2**20
@@ -48,7 +48,7 @@ class Upgrade:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class UpgradeRefusal:
     """An upgrade that is answered with an HTTP status instead."""
 
     status: int
@@ -83,7 +83,7 @@ class Wire(Protocol):
         """Let bytes trickle at this speed; None lets what was held back go, and flow freely again."""
 
 
-class Talker(Protocol):
+class WireHandler(Protocol):
     """What a connection tells its session."""
 
     def on_open(self) -> None:
@@ -103,7 +103,7 @@ class Talker(Protocol):
 
 
 #: Decides about an upgrade: a session for the connection, or a refusal.
-Accept = Callable[[Upgrade, "Socket"], Talker | Refusal]
+Accept = Callable[[Upgrade, "Socket"], WireHandler | UpgradeRefusal]
 
 
 class Socket(asyncio.Protocol):
@@ -118,7 +118,7 @@ class Socket(asyncio.Protocol):
         self._schedule = schedule
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport | None = None
-        self._talker: Talker | None = None
+        self._talker: WireHandler | None = None
         self._partial: list[bytes] | None = None
         self._drip: _Drip | None = None
         self._ending: Job | None = None
@@ -218,13 +218,13 @@ class Socket(asyncio.Protocol):
         parts = urlsplit(request.path)
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         decided = self._accept(Upgrade(parts.path, parse_qs(parts.query), headers), self)
-        if isinstance(decided, Refusal):
+        if isinstance(decided, UpgradeRefusal):
             status = HTTPStatus(decided.status)
             self._protocol.send_response(self._protocol.reject(status, decided.text or f"{status.phrase}\n"))
         else:
             self._protocol.send_response(self._protocol.accept(request))
         self._write()
-        if isinstance(decided, Refusal) or self._protocol.state is not State.OPEN:
+        if isinstance(decided, UpgradeRefusal) or self._protocol.state is not State.OPEN:
             return
         self._talker = decided
         decided.on_open()
@@ -239,7 +239,7 @@ class Socket(asyncio.Protocol):
         elif frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
             self._hear_part(self._talker, frame)
 
-    def _hear_part(self, talker: Talker, frame: WireFrame) -> None:
+    def _hear_part(self, talker: WireHandler, frame: WireFrame) -> None:
         parts = [*(self._partial or []), bytes(frame.data)]
         self._partial = None if frame.fin else parts
         if frame.fin:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ipc.control import MAX_PACKET, Reply, Request, decode_request
+from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
 from ipc.errors import UsageError
 from ipc.log import get_log
 
@@ -44,7 +44,7 @@ class ControlServer:
     def __init__(
         self,
         path: Path,
-        handle: Callable[[Request], Reply],
+        handle: Callable[[ControlRequest], ControlReply],
         watch: Callable[[int, Callable[[], None] | None], None],
     ) -> None:
         self._handle = handle
@@ -117,7 +117,7 @@ class ControlServer:
                 return
             reply = self._handle(request)
         except UsageError as error:
-            reply = Reply(False, error.what, error.advice)
+            reply = ControlReply(False, error.what, error.advice)
         self._send(descriptor, msgspec.json.encode(reply))
 
     def _follow(self, descriptor: int, after: int) -> None:

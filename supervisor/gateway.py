@@ -16,17 +16,17 @@ import msgspec
 import zmq
 
 from ipc.board import Row, WorkerWord
-from ipc.control import ControlClient, Request
+from ipc.control import ControlClient, ControlRequest
 from ipc.errors import NotRunningError
 from ipc.events import Lifecycle
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.publisher import Publisher
-from ipc.remote import Listener, Network
+from ipc.remote import FeedListener, Network
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
-from supervisor.children import Inherited
+from supervisor.child import Handover
 from supervisor.logfile import rotate
 
 __all__ = ["Gateway"]
@@ -38,7 +38,7 @@ _JOIN_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000
 
 
-class _Told(msgspec.Struct):
+class _LifecycleMessage(msgspec.Struct):
     """What the parent tells its followers."""
 
     number: int
@@ -57,7 +57,7 @@ class _Told(msgspec.Struct):
     wall_ns: int
 
 
-_told: Final = msgspec.json.Decoder(_Told)
+_told: Final = msgspec.json.Decoder(_LifecycleMessage)
 
 
 class Gateway:
@@ -76,7 +76,7 @@ class Gateway:
         self,
         run_dir: RunDir,
         row: Row,
-        before: Inherited,
+        before: Handover,
         stop: threading.Event,
         network: Network | None = None,
         log_file: Path | None = None,
@@ -91,7 +91,7 @@ class Gateway:
         row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
         self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
         if network is not None:
-            self._publisher.listen(Listener(self._context, network), "lifecycle")
+            self._publisher.listen(FeedListener(self._context, network), "lifecycle")
         self._control = ControlClient(run_dir.control, _TICK_S)
         row[WorkerWord.PUBLISHED] = before.published
 
@@ -99,7 +99,7 @@ class Gateway:
         """Follow and publish until told to stop, or until the parent is gone."""
         log.info("gateway.started", pid=os.getpid())
         self._wait_for_subscribers()
-        self._control.send(Request("follow", after=self._row[WorkerWord.PUBLISHED]))
+        self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
             self._beat()
             self._keep_house(time.monotonic_ns())

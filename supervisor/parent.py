@@ -1,7 +1,7 @@
 """The parent: forks the children, watches pidfds and the board, restarts what must be, answers control requests.
 
 It is single-threaded, opens no network connection and no ZeroMQ socket. What each event means stands in
-:mod:`supervisor.machine`, what the board means in :mod:`supervisor.verdicts`; here they are brought together.
+:mod:`supervisor.lifecycle`, what the board means in :mod:`supervisor.kill_rules`; here they are brought together.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from functools import partial
 from typing import Final
 
 from ipc.board import Board, HeaderWord, WorkerWord
-from ipc.control import ProcessFault, Reply, Request
+from ipc.control import ControlReply, ControlRequest, ProcessFault
 from ipc.errors import ParaphinaError, UsageError
-from ipc.health import Misdeed, Reason, WorkerState, code_of
+from ipc.health import Reason, SelfFault, WorkerState, code_of
 from ipc.log import get_log
 from ipc.rundir import RunDir
-from supervisor.children import Inherited, Ladder, Supervised
+from supervisor.child import Handover, KillSequence, Supervised
 from supervisor.control import ControlServer
+from supervisor.kill_rules import VerdictLimits, is_fresh, is_stale, kill_reason_of
+from supervisor.lifecycle import Action, ChildEvent, ProcessLifecycle, Transition
+from supervisor.lifecycle_reporter import LifecycleReporter
 from supervisor.lock import InstanceLock
 from supervisor.logfile import reopen
-from supervisor.machine import Action, Event, Life, Step
 from supervisor.notify import Notifier
 from supervisor.reactor import Reactor
-from supervisor.reports import Reports
 from supervisor.rollout import Rollout, compare
 from supervisor.spawn import CONFIG_EXIT, ForkError, prepare, spawn
 from supervisor.system import GATEWAY, SIMULATOR, System
-from supervisor.verdicts import VerdictLimits, condemn, is_fresh, is_stale
 from workers.backoff import Backoff, BackoffPolicy
 
 __all__ = ["Parent"]
@@ -76,7 +76,7 @@ class Parent:
         self._header[HeaderWord.PARENT_STARTED] = self._started_ns = time.monotonic_ns()
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._handle, self._reactor.watch)
-        self._reports = Reports(self._control.tell)
+        self._reports = LifecycleReporter(self._control.tell)
         self._notifier = Notifier(os.environ)
         self._rollout = Rollout()
         self._limits = _limits(system)
@@ -106,7 +106,7 @@ class Parent:
         prepare()
         simulator = self._children.get(SIMULATOR)
         if simulator is not None:
-            self._handle_event(simulator, Event.START)
+            self._handle_event(simulator, ChildEvent.START)
         self._start_children(time.monotonic_ns() + _SIMULATOR_NS, ready)
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
@@ -130,7 +130,7 @@ class Parent:
             return
         for name in self._system.slots:
             if name != SIMULATOR:
-                self._handle_event(self._children[name], Event.START)
+                self._handle_event(self._children[name], ChildEvent.START)
         if ready is not None:
             ready()
 
@@ -140,7 +140,7 @@ class Parent:
             name,
             slot,
             self._board.worker(slot),
-            Life(Backoff(self._policy_of(name))),
+            ProcessLifecycle(Backoff(self._policy_of(name))),
             partial(self._run_child, name),
             markets=len(self._system.markets_of(name)),
             is_judged=name != SIMULATOR,
@@ -152,7 +152,7 @@ class Parent:
             return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
         return policy
 
-    def _run_child(self, name: str, generation: int, before: Inherited) -> None:
+    def _run_child(self, name: str, generation: int, before: Handover) -> None:
         """In the child: what the system says that it is."""
         self._system.run_child(name, self._board, generation, before)
 
@@ -189,30 +189,30 @@ class Parent:
         state = child.life.state
         if child.ladder is not None and child.child is not None:
             for number in child.ladder.due(now):
-                self._climb(child, number)
+                self._escalate(child, number)
         elif state is WorkerState.BACKOFF and child.life.next_start_ns and now >= child.life.next_start_ns:
-            self._handle_event(child, Event.START)
+            self._handle_event(child, ChildEvent.START)
         elif state in {WorkerState.STARTING, WorkerState.LIVE, WorkerState.STALE}:
             self._judge(child, now)
 
     def _judge(self, child: Supervised, now: int) -> None:
         if not child.is_judged:
             if child.row[WorkerWord.FIRST_FRESH]:
-                self._handle_event(child, Event.FRESH)
+                self._handle_event(child, ChildEvent.FRESH)
             return
         if is_fresh(child.row, now):
-            self._handle_event(child, Event.FRESH)
+            self._handle_event(child, ChildEvent.FRESH)
         elif is_stale(child.row, now):
-            self._handle_event(child, Event.STALE)
+            self._handle_event(child, ChildEvent.STALE)
         healthy_ns = child.row[WorkerWord.LAST_FRESH] - child.row[WorkerWord.FIRST_FRESH]
         if child.life.in_crash_loop and child.life.backoff.is_healthy(healthy_ns):
             child.life.in_crash_loop = False
             self._reports.crash_loop_over(child)
         if now < self._judge_from_ns:
             return
-        reason = condemn(child.row, list(self._board.sessions(child.slot)), now, self._limits)
+        reason = kill_reason_of(child.row, list(self._board.sessions(child.slot)), now, self._limits)
         if reason is not None:
-            self._handle_event(child, Event.CONDEMN, reason)
+            self._handle_event(child, ChildEvent.UNHEALTHY, reason)
 
     def _announce_live(self, now: int) -> None:
         """Say, once each, when a venue first delivers and when all do."""
@@ -240,13 +240,13 @@ class Parent:
 
     # --- events and actions -----------------------------------------------------------------------------------------
 
-    def _handle_event(self, child: Supervised, event: Event, reason: Reason | None = None) -> Step:
+    def _handle_event(self, child: Supervised, event: ChildEvent, reason: Reason | None = None) -> Transition:
         now = time.monotonic_ns()
         step = child.life.handle(event, now, reason)
         self._act(child, step, now, reason)
         return step
 
-    def _act(self, child: Supervised, step: Step, now: int, reason: Reason | None) -> None:
+    def _act(self, child: Supervised, step: Transition, now: int, reason: Reason | None) -> None:
         """Do what an event led to, and tell of it."""
         for action in step.actions:
             match action:
@@ -266,19 +266,19 @@ class Parent:
         last = life.deaths[-1].reason if life.deaths else None
         # The board is cleared before the fork, and one that dies at once writes nothing on it.
         before = child.before
-        child.before = Inherited(
+        child.before = Handover(
             max(before.epoch, row[WorkerWord.EPOCH]), last, max(before.published, row[WorkerWord.PUBLISHED])
         )
         markets = len(self._system.markets_of(child.name))
         self._board.clear_worker(child.slot, max(child.markets, markets))
         child.markets = markets
-        row[WorkerWord.MISDEED] = 0
+        row[WorkerWord.SELF_FAULT] = 0
         row[WorkerWord.FORKED] = time.monotonic_ns()
         row[WorkerWord.GENERATION] = life.generation
         try:
             child.child = spawn(child.name, partial(child.target, life.generation, child.before))
         except ForkError as error:
-            self._handle_event(child, Event.FORK_FAILED)
+            self._handle_event(child, ChildEvent.FORK_FAILED)
             life.schedule_after_failed_fork(time.monotonic_ns())
             self._reports.fork_failed(child, error.what)
             self._arm_restart(child)
@@ -291,26 +291,26 @@ class Parent:
         if child.child is None:
             return
         now = time.monotonic_ns()
-        child.ladder = Ladder.begin(reason, now, is_stopped=child.child.is_stopped())
+        child.ladder = KillSequence.begin(reason, now, is_stopped=child.child.is_stopped())
         self._reports.killing(child, reason)
         for number in child.ladder.due(now):
-            self._climb(child, number)
+            self._escalate(child, number)
 
-    def _climb(self, child: Supervised, number: int | None) -> None:
+    def _escalate(self, child: Supervised, number: int | None) -> None:
         assert child.child is not None  # noqa: S101 - a ladder stands only against a process
         if number is None:
-            self._handle_event(child, Event.SURVIVED)
+            self._handle_event(child, ChildEvent.KILL_TIMEOUT)
         elif number == signal.SIGKILL:
             child.child.kill_group()
         else:
             child.child.signal(number)
-        if child.ladder is not None and child.ladder.rungs:
-            self._reactor.at(child.ladder.rungs[0][0], partial(self._climb_on, child))
+        if child.ladder is not None and child.ladder.steps:
+            self._reactor.at(child.ladder.steps[0][0], partial(self._escalate_due, child))
 
-    def _climb_on(self, child: Supervised) -> None:
+    def _escalate_due(self, child: Supervised) -> None:
         if child.ladder is not None and child.child is not None:
             for number in child.ladder.due(time.monotonic_ns()):
-                self._climb(child, number)
+                self._escalate(child, number)
 
     def _exited(self, child: Supervised) -> None:
         """Its pidfd is readable: it is gone."""
@@ -328,8 +328,8 @@ class Parent:
         # well for as long as it lived.
         last_fresh_ns = row[WorkerWord.LAST_FRESH] if child.is_judged else now
         healthy_ns = last_fresh_ns - row[WorkerWord.FIRST_FRESH] if row[WorkerWord.FIRST_FRESH] else 0
-        event = Event.EXIT_CONFIG if code == CONFIG_EXIT else Event.EXIT
-        death = life.bury(reason, code, number, now, healthy_ns)
+        event = ChildEvent.EXIT_CONFIG if code == CONFIG_EXIT else ChildEvent.EXIT
+        death = life.record_exit(reason, code, number, now, healthy_ns)
         step = life.handle(event, now, reason)
         self._reports.exited(child, death, pid, expected=life.is_planned or life.is_drill or self._is_draining)
         self._act(child, step, now, reason)
@@ -355,13 +355,13 @@ class Parent:
 
         def start() -> None:
             if child.life.state is WorkerState.BACKOFF and child.life.next_start_ns == due and not self._is_draining:
-                self._handle_event(child, Event.START)
+                self._handle_event(child, ChildEvent.START)
 
         self._reactor.at(due, start)
 
     # --- what is asked ----------------------------------------------------------------------------------------------
 
-    def _handle(self, request: Request) -> Reply:
+    def _handle(self, request: ControlRequest) -> ControlReply:
         """Carry out a control request.
 
         Raises:
@@ -374,13 +374,13 @@ class Parent:
                 self._stop()
             case "restart":
                 for child in self._named(request.target):
-                    self._handle_event(child, Event.RESTART, Reason.REQUESTED)
+                    self._handle_event(child, ChildEvent.RESTART, Reason.REQUESTED)
             case "drill":
                 for child in self._named(request.target):
                     self._drill(child, request.fault or "kill")
             case "reload":
                 self._reload()
-        return Reply(True, data={"pid": self._system.pid})
+        return ControlReply(True, data={"pid": self._system.pid})
 
     def _named(self, target: str | None) -> list[Supervised]:
         if target is None:
@@ -399,7 +399,7 @@ class Parent:
         if fault in _DRILL_SIGNALS:
             child.child.signal(_DRILL_SIGNALS[fault])
         else:
-            child.row[WorkerWord.MISDEED] = code_of(Misdeed(fault))
+            child.row[WorkerWord.SELF_FAULT] = code_of(SelfFault(fault))
 
     def _hang_up(self) -> None:
         """HUP: as asked over the control socket, only that nobody waits for the answer."""
@@ -440,12 +440,12 @@ class Parent:
         self._limits = _limits(system)
         for name in difference.removed:
             self._rollout.forget(name)
-            self._handle_event(self._children[name], Event.STOP, Reason.CONFIG_CHANGED)
+            self._handle_event(self._children[name], ChildEvent.STOP, Reason.CONFIG_CHANGED)
         for name in difference.added:
             child = self._children.get(name)
             if child is None:
                 child = self._children[name] = self._make_child(name)
-            self._handle_event(child, Event.START)
+            self._handle_event(child, ChildEvent.START)
         self._rollout.add(difference.changed)
         if system.config.network != before.network:
             self._rollout.add([GATEWAY])
@@ -460,7 +460,7 @@ class Parent:
             return
         child = self._children[name]
         child.life.backoff.policy = self._policy_of(name)
-        self._handle_event(child, Event.RESTART, Reason.CONFIG_CHANGED)
+        self._handle_event(child, ChildEvent.RESTART, Reason.CONFIG_CHANGED)
 
     def _dump(self) -> None:
         """USR1: what there is to know of this process, to the log, which waits for no reader."""
@@ -487,7 +487,7 @@ class Parent:
             for child in self._children.values():
                 if child.ladder is not None:
                     child.ladder.hurry(now)
-                    self._climb_on(child)
+                    self._escalate_due(child)
             return
         self._is_draining = True
         self._header[HeaderWord.PARENT_DRAINING] = 1
@@ -495,7 +495,7 @@ class Parent:
         self._notifier.stopping()
         for child in self._children.values():
             if child.name != SIMULATOR:
-                self._handle_event(child, Event.STOP, Reason.REQUESTED)
+                self._handle_event(child, ChildEvent.STOP, Reason.REQUESTED)
         self._reactor.at(now + _STOP_BUDGET_NS, self._give_up)
         self._maybe_done()
 
@@ -505,7 +505,7 @@ class Parent:
         if not left:
             self._reactor.stop()
         elif [child.name for child in left] == [SIMULATOR]:
-            self._handle_event(left[0], Event.STOP, Reason.REQUESTED)
+            self._handle_event(left[0], ChildEvent.STOP, Reason.REQUESTED)
 
     def _give_up(self) -> None:
         left = [child.name for child in self._children.values() if child.child is not None]
@@ -520,7 +520,7 @@ def _limits(system: System) -> VerdictLimits:
     return VerdictLimits(start_ns=config.start_timeout_ms * _MS, memory_bytes=config.memory_limit_mb * 1024 * 1024)
 
 
-def _forget_drill(life: Life, generation: int) -> None:
+def _forget_drill(life: ProcessLifecycle, generation: int) -> None:
     """A drill that nobody died of excuses no later death."""
     if life.generation == generation:
         life.is_drill = False

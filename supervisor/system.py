@@ -18,14 +18,14 @@ from ipc.health import Stream
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
-from supervisor.children import Inherited
+from supervisor.child import Handover
 from supervisor.config import Config, VenueConfig
 from supervisor.logfile import reopen
 from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 
-__all__ = ["GATEWAY", "SIMULATOR", "Simulation", "System", "program_version", "worker_settings"]
+__all__ = ["GATEWAY", "SIMULATOR", "SimulatorPlan", "System", "program_version", "worker_settings"]
 
 GATEWAY: Final = "gateway"
 SIMULATOR: Final = "simulator"
@@ -53,7 +53,7 @@ def worker_settings(
     run_dir: RunDir,
     *,
     generation: int = 1,
-    before: Inherited | None = None,
+    before: Handover | None = None,
     has_parent: bool = True,
 ) -> WorkerSettings:
     """What the worker of a venue is told."""
@@ -90,7 +90,7 @@ def worker_settings(
 
 
 @dataclass(frozen=True, slots=True)
-class Simulation:
+class SimulatorPlan:
     """A simulator that runs as a child: its settings, and where it is found."""
 
     settings: SimSettings
@@ -107,7 +107,7 @@ class System:
 
     config: Config
     run_dir: RunDir
-    simulation: Simulation | None = None
+    simulation: SimulatorPlan | None = None
     #: Reads the configuration again; None when it cannot change.
     reread: Callable[[], Config] | None = None
     #: Its log, when it runs in the background.
@@ -144,7 +144,7 @@ class System:
             raise UsageError(f"{', '.join(sorted(strangers))} is not simulated here", advice="stop and start anew")
         return replace(self, config=config)
 
-    def run_child(self, name: str, board: Board, generation: int, before: Inherited) -> None:
+    def run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
         """What a child does; called in the child."""
         path = self.log_file
         if path is not None:

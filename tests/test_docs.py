@@ -12,11 +12,18 @@ from ipc.codec import json_schema
 from ipc.health import Reason, Stream
 from ipc.orderbook import OrderBook
 from ipc.topics import CHANNELS, VENUES
-from supervisor import cli, machine
-from workers import books, pages, recovery
+from supervisor import cli
+from supervisor import lifecycle as machine
+from workers import pages
+from workers.protocol import book_sync as books
+from workers.protocol import recovery
 from workers.venues import VENUES as REGISTRY
-from workers.venues import aster, extended, hyperliquid, lighter, paradex
-from workers.venues.hyperliquid import Hyperliquid
+from workers.venues.aster import market_data as aster
+from workers.venues.extended import market_data as extended
+from workers.venues.hyperliquid import market_data as hyperliquid
+from workers.venues.hyperliquid.market_data import Hyperliquid
+from workers.venues.lighter import market_data as lighter
+from workers.venues.paradex import market_data as paradex
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -48,12 +48,12 @@ def test_packages_import_downwards_only(package):
 
 PURE = {
     "workers/venues": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq", "logging", "ipc.log"},
-    "workers/session.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
-    "workers/recovery.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
-    "workers/books.py": {"socket", "time", "threading", "zmq"},
-    "supervisor/machine.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
-    "supervisor/verdicts.py": {"os", "time", "signal", "ipc.log"},
-    "ipc/mirror.py": {"zmq", "time", "socket"},
+    "workers/protocol/session.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
+    "workers/protocol/recovery.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
+    "workers/protocol/book_sync.py": {"socket", "time", "threading", "zmq"},
+    "supervisor/lifecycle.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
+    "supervisor/kill_rules.py": {"os", "time", "signal", "ipc.log"},
+    "ipc/feed_state.py": {"zmq", "time", "socket"},
     "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 

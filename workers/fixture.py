@@ -23,8 +23,8 @@ from ipc.events import BookSnapshot, Cause
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
-from workers.actions import Publication
-from workers.session import Session, cause_after
+from workers.protocol.actions import Publication
+from workers.protocol.session import MarketSession, cause_after
 from workers.venues.venue import Listing, Venue, answered
 
 __all__ = ["Fixture", "Player", "Stage", "load"]
@@ -91,9 +91,9 @@ class Stage:
     def __init__(
         self,
         venue: Venue,
-        sessions: Sequence[Session],
-        publish: Callable[[Session, list[Publication], bool], None],
-        settle: Callable[[Session], None],
+        sessions: Sequence[MarketSession],
+        publish: Callable[[MarketSession, list[Publication], bool], None],
+        settle: Callable[[MarketSession], None],
         turn: Callable[[], AbstractContextManager[object]],
     ) -> None:
         #: Names of the sessions whose connection is open.
@@ -127,7 +127,7 @@ class Stage:
                 self._settle(session)
         return played
 
-    def _play(self, session: Session, record: RawRecord, now_ns: int) -> None:
+    def _play(self, session: MarketSession, record: RawRecord, now_ns: int) -> None:
         if record.kind in {"in", "rest", "book"} and record.session not in self.open:
             self._join(session, now_ns)
         match record.kind:
@@ -145,19 +145,19 @@ class Stage:
             case "out":
                 pass  # what was said then; the brain says its own again, to nobody
 
-    def _open_session(self, session: Session, now_ns: int) -> None:
+    def _open_session(self, session: MarketSession, now_ns: int) -> None:
         name = session.connection.name
         session.connecting(now_ns)
         session.opened(now_ns, self._causes.get(name, "subscribe"))
         self.open.add(name)
 
-    def _join(self, session: Session, now_ns: int) -> None:
+    def _join(self, session: MarketSession, now_ns: int) -> None:
         """The recording begins when the connection is open already, and its history of trades is over."""
         self._open_session(session, now_ns)
         for route in session.routes:
             route.is_backlog_due = False
 
-    def _take_over(self, session: Session, record: RawRecord, now_ns: int) -> None:
+    def _take_over(self, session: MarketSession, record: RawRecord, now_ns: int) -> None:
         """The book as it stood, which is news where the recording begins, or goes on after a pause."""
         try:
             book = decode(record.payload)
@@ -173,14 +173,14 @@ class Stage:
         if not holds:
             self._publish(session, session.take_over(book, now_ns), True)
 
-    def _close(self, session: Session, reason: Reason, now_ns: int) -> None:
+    def _close(self, session: MarketSession, reason: Reason, now_ns: int) -> None:
         name = session.connection.name
         if name in self.open:
             self.open.discard(name)
             self._causes[name] = cause_after(reason)
             self._publish(session, session.closed(reason, now_ns), False)
 
-    def _fetched(self, session: Session, record: RawRecord, now_ns: int) -> list[Publication]:
+    def _fetched(self, session: MarketSession, record: RawRecord, now_ns: int) -> list[Publication]:
         route = next((one for one in session.book_routes if one.symbol == record.symbol), None)
         if route is None or record.purpose is None:
             return []

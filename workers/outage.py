@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["OutageJudge", "unanswered_since_ns"]
+__all__ = ["OutageDetector", "unanswered_since_ns"]
 
 _NS: Final = 1_000_000_000
 #: Both sides must have been dead for this long.
@@ -25,7 +25,7 @@ def unanswered_since_ns(*lanes: tuple[int, int]) -> int:
     return max((since for since, _ in lanes if since > answered_ns), default=0)
 
 
-class OutageJudge:
+class OutageDetector:
     """Remembers since when nothing is heard of a venue.
 
     ``since_ns`` is 0 while the venue is up.

@@ -12,7 +12,7 @@ from ipc.health import Reason
 from ipc.log import get_log
 from workers.backoff import Backoff, BackoffPolicy
 
-__all__ = ["ThreadKeeper"]
+__all__ = ["ThreadSupervisor"]
 
 log = get_log(__name__)
 
@@ -45,7 +45,7 @@ class _Kept:
             log.exception("thread.crashed", thread=self.name)
 
 
-class ThreadKeeper:
+class ThreadSupervisor:
     """Keeps a process's threads running; used by its main thread alone.
 
     ``restarts`` counts all that were started again.

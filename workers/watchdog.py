@@ -16,9 +16,9 @@ from typing import Final
 from ipc.board import CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 from ipc.log import get_log
-from workers.cut import Cutter
+from workers.net.interrupter import SocketInterrupter
 
-__all__ = ["Limits", "Watchdog", "Watched", "anchor_ns", "judge"]
+__all__ = ["Watchdog", "WatchdogLimits", "Watched", "anchor_ns", "judge"]
 
 log = get_log(__name__)
 
@@ -28,7 +28,7 @@ _SUBSCRIBED: Final = code_of(Phase.SUBSCRIBED)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WatchdogLimits:
     """When a session is to be cut, ns."""
 
     stale_ns: int
@@ -42,13 +42,13 @@ class Watched:
     name: str
     row: Row
     books: tuple[Row, ...]
-    cutter: Cutter
+    cutter: SocketInterrupter
     #: Whether it is a REST lane, of which only the deadline counts.
     is_lane: bool = False
     #: It may be silent for at least so long, ns, whatever the limit: nothing need come but what answers its pings.
     may_be_silent_ns: int = 0
 
-    def read_ns(self, limits: Limits) -> int:
+    def read_ns(self, limits: WatchdogLimits) -> int:
         """How long it may be silent, ns."""
         return max(limits.read_ns, self.may_be_silent_ns)
 
@@ -59,7 +59,7 @@ def anchor_ns(session: Row, books: Sequence[Row]) -> int:
     return max(fresh, session[SessionWord.CONNECT_START])
 
 
-def judge(watched: Watched, now_ns: int, limits: Limits, *, venue_flows: bool) -> Reason | None:
+def judge(watched: Watched, now_ns: int, limits: WatchdogLimits, *, venue_flows: bool) -> Reason | None:
     """Why a session must be cut now, if it must.
 
     A connection that carries one book of several is not stale while the venue's other books flow: its market may be
@@ -96,7 +96,7 @@ class Watchdog:
         self,
         venue: str,
         worker: Row,
-        limits: Limits,
+        limits: WatchdogLimits,
         tick_s: float,
         parent_pid: int | None,
         stop: threading.Event,

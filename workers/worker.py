@@ -20,36 +20,36 @@ import zmq
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.events import Heartbeat, HeartbeatBook
-from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of, word_of
+from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
-from ipc.remote import Listener
+from ipc.remote import FeedListener
 from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
 from workers.accounts import account_side
 from workers.accounts.runner import SESSION_NAMES, AccountRunner
-from workers.actions import Fetch, Publication
-from workers.budget import Bucket
-from workers.connection import Connection
 from workers.fixture import Player, Stage
 from workers.fixture import load as load_fixture
-from workers.intervals import FundingIntervals
-from workers.lanes import FetchLane, PollLane
-from workers.misdeeds import MISDEEDS
-from workers.outage import OutageJudge, unanswered_since_ns
-from workers.recovery import Policy
-from workers.reports import Reporter
-from workers.rest import RestBudget
-from workers.routes import Route
-from workers.session import Session, is_refused
+from workers.net.connection import ConnectionThread
+from workers.net.rest import RestBudget
+from workers.net.rest_threads import RestPoller, SnapshotFetcher
+from workers.outage import OutageDetector, unanswered_since_ns
+from workers.protocol.actions import FetchBook, Publication
+from workers.protocol.funding_intervals import FundingIntervals
+from workers.protocol.pacing import TokenBucket
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession, is_refused
+from workers.protocol.streams import MarketStream
+from workers.recorder import FrameRecorder, save_left_behind
+from workers.self_faults import SELF_FAULTS
 from workers.settings import WorkerSettings
-from workers.tape import Tape, save_left_behind
-from workers.threads import ThreadKeeper
+from workers.status import StatusPublisher
+from workers.threads import ThreadSupervisor
 from workers.venues import VENUES
 from workers.venues.venue import Listing
-from workers.watchdog import Limits, Watchdog, Watched
+from workers.watchdog import Watchdog, WatchdogLimits, Watched
 
 __all__ = ["REST_SHARE", "Worker", "heartbeat_book"]
 
@@ -96,7 +96,7 @@ class Worker:
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
         save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
-        self._tape = Tape(
+        self._tape = FrameRecorder(
             settings.venue,
             self._run_dir,
             directory,
@@ -105,33 +105,33 @@ class Worker:
             self._context,
         )
         self._publisher = Publisher(self._context, settings.feed, epoch)
-        self._listener = None if settings.network is None else Listener(self._context, settings.network)
+        self._listener = None if settings.network is None else FeedListener(self._context, settings.network)
         if self._listener is not None:
             self._publisher.listen(self._listener, settings.venue)
-        self._reports = Reporter(settings.venue, board, self._publisher)
+        self._reports = StatusPublisher(settings.venue, board, self._publisher)
         self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
-        self._threads = ThreadKeeper(settings.venue, settings.backoff)
+        self._threads = ThreadSupervisor(settings.venue, settings.backoff)
         #: Of messages to the venue, which counts those of an address.
-        self._pace = Bucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
+        self._pace = TokenBucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
         budget = RestBudget(self._venue.limits.rest_weight_per_min * REST_SHARE)
         self._intervals = FundingIntervals()
-        self._poll = PollLane(
+        self._poll = RestPoller(
             self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop, self._intervals
         )
-        self._fetch = FetchLane(self._venue, settings, _FETCH, board, budget, stop)
-        limits = Limits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
+        self._fetch = SnapshotFetcher(self._venue, settings, _FETCH, board, budget, stop)
+        limits = WatchdogLimits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
         parent_pid = os.getppid() if settings.has_parent else None
         tick_s = settings.watchdog_tick_ms / 1000
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
         self._is_account_followed = False
-        self._connections: list[Connection] = []
+        self._connections: list[ConnectionThread] = []
         self._resolved: markets.Resolved | None = None
         self._found_listings: list[Listing] | None = None
         #: Followed markets that the venue's last list left out.
         self._kept = 0
         self._process = psutil.Process()
-        self._outage = OutageJudge()
+        self._outage = OutageDetector()
         self._next_heartbeat_ns = 0
         self._next_housekeeping_ns = 0
         #: Place of the first book whose checksum the next heartbeat carries.
@@ -188,7 +188,7 @@ class Worker:
         log.info("fixture.playing", venue=self._settings.venue, path=directory, records=len(fixture.records))
         by_session = {connection.session: connection for connection in self._connections}
 
-        def publish(session: Session, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
+        def publish(session: MarketSession, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
             now = time.monotonic_ns() if is_caused else 0
             by_session[session].publish(publications, now, time.time_ns())
 
@@ -218,9 +218,9 @@ class Worker:
         words.add(WorkerWord.MAIN_LOOPS)
         if self._settings.fixture_dir is not None:
             words[WorkerWord.BEAT] = now  # there is no watchdog to do it
-        misdeed = word_of(Misdeed, words[WorkerWord.MISDEED])
-        if misdeed is not None:
-            MISDEEDS[misdeed]()
+        self_fault = word_of(SelfFault, words[WorkerWord.SELF_FAULT])
+        if self_fault is not None:
+            SELF_FAULTS[self_fault]()
         self._threads.look()
         found, self._found_listings = self._found_listings, None
         if found is not None:
@@ -246,17 +246,17 @@ class Worker:
         words[WorkerWord.PUBLISHED] = self._publisher.published
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
 
-    def _book_routes(self) -> list[Route]:
+    def _book_routes(self) -> list[MarketStream]:
         return [r for c in self._connections for r in c.session.book_routes if r.stream is Stream.BOOK]
 
     def _count_books(self, now: int) -> None:
         """How many books should be usable and are; when all of them were, first and last."""
         routes = [route for route in self._book_routes() if route.listing.is_trading]
-        usable = sum(route.is_trusted for route in routes)
+        usable = sum(route.is_published_valid for route in routes)
         words = self._words
         words[WorkerWord.BOOKS_WANTED] = len(routes)
         words[WorkerWord.BOOKS_USABLE] = usable
-        if any(route.is_held_back for route in routes):
+        if any(route.is_throttled for route in routes):
             words[WorkerWord.HELD_BACK] = now
         newest = max((route.applied_ns for route in routes), default=0)
         if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
@@ -290,9 +290,9 @@ class Worker:
             if away_ns < _REST_BOOK_AFTER_NS:
                 continue
             for route in connection.session.book_routes:
-                if route.stream is Stream.BOOK and now - route.shown_ns >= _REST_BOOK_EVERY_NS:
-                    route.shown_ns = now
-                    self._fetch.ask(Fetch(route, "rest"), connection)
+                if route.stream is Stream.BOOK and now - route.last_rest_book_ns >= _REST_BOOK_EVERY_NS:
+                    route.last_rest_book_ns = now
+                    self._fetch.ask(FetchBook(route, "rest"), connection)
 
     def _beat(self, now: int) -> None:
         """The heartbeat; within a turn, so that it is in step with every topic and book."""
@@ -312,13 +312,13 @@ class Worker:
         if self._account is not None:
             self._account.statement.beat()
 
-    def _checksums(self) -> dict[Route, int]:
+    def _checksums(self) -> dict[MarketStream, int]:
         """Return the checksums of usable books, of many the next part of them."""
         usable = [
             (route, route.keeper)
             for connection in self._connections
             for route in connection.session.book_routes
-            if route.is_trusted and route.keeper is not None
+            if route.is_published_valid and route.keeper is not None
         ]
         start = self._next_checked if self._next_checked < len(usable) else 0
         self._next_checked = start + _CHECKED_AT_ONCE
@@ -354,7 +354,7 @@ class Worker:
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
         elif before.listings != resolved.listings:
-            self._relist(resolved.listings)
+            self._update_listings(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
                 self._tell_missing(base, reason)
@@ -406,11 +406,11 @@ class Worker:
             is_wanted = partial(_is_not_set, connection.stop)
             self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
 
-    def _relist(self, listings: tuple[Listing, ...]) -> None:
+    def _update_listings(self, listings: tuple[Listing, ...]) -> None:
         """Markets halt, trade again and change their terms on the connections that there are."""
         with self._publisher.turn:
             for connection in self._connections:
-                connection.session.relist(listings)
+                connection.session.update_listings(listings)
         self._tell_listings(listings)
 
     def _tell_listings(self, listings: tuple[Listing, ...]) -> None:
@@ -420,16 +420,16 @@ class Worker:
             self._tape.describe(names, listings, dict(self._settings.options))
 
     def _make_connections(
-        self, listings: Sequence[Listing], options: Mapping[str, str], tape: Tape | None
-    ) -> list[Connection]:
+        self, listings: Sequence[Listing], options: Mapping[str, str], tape: FrameRecorder | None
+    ) -> list[ConnectionThread]:
         settings = self._settings
         plans = self._venue.connections(listings, settings.ws_url, options)
         if len(plans) > ACCOUNT_SESSION - _FIRST_CONNECTION:
             log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
-            Connection(
-                Session(self._venue, plan, listings, self._policy(number), self._pace, self._intervals),
+            ConnectionThread(
+                MarketSession(self._venue, plan, listings, self._policy(number), self._pace, self._intervals),
                 settings,
                 number,
                 self._board,
@@ -519,13 +519,13 @@ class Worker:
         log.info("worker.stopped", venue=self._settings.venue)
 
 
-def heartbeat_book(route: Route, now: int, checksum: int | None) -> HeartbeatBook:
+def heartbeat_book(route: MarketStream, now: int, checksum: int | None) -> HeartbeatBook:
     """What a heartbeat says of a book; within a turn."""
     keeper = route.keeper
     return HeartbeatBook(
         route.feed.seq,
         keeper.venue_seq if keeper is not None else None,
-        route.is_trusted and keeper is not None,
+        route.is_published_valid and keeper is not None,
         (now - route.applied_ns) // _MS if route.applied_ns else None,
         checksum,
     )

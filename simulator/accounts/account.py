@@ -14,22 +14,22 @@ from itertools import count
 
 from simulator.accounts.money import PLACES, cost_of, notional, ratio, rounded
 from simulator.accounts.records import (
+    AccountOutcome,
     Cause,
-    Change,
     Deposit,
     Draft,
-    Fill,
-    Funding,
-    Margin,
-    Order,
-    Outcome,
-    Position,
+    FillRecord,
+    FundingRecord,
+    MarginRecord,
+    OrderChange,
+    OrderRecord,
+    PositionRecord,
     Status,
     Terms,
 )
 from simulator.market import BUY, SELL, Market
 
-__all__ = ["Account"]
+__all__ = ["SimulatedAccount"]
 
 #: What is remembered, at most.
 _CLOSED_ORDERS, _FILLS, _FUNDINGS = 1000, 2000, 500
@@ -40,7 +40,7 @@ _TOUCH_LEVELS = 3
 _SLIPPAGE = 2
 
 
-class Account:
+class SimulatedAccount:
     """An account.
 
     Args:
@@ -60,11 +60,11 @@ class Account:
 
     def __init__(self, markets: Iterable[Market], terms: Terms, money: int, now_ms: int) -> None:
         self.terms = terms
-        self.orders: dict[int, Order] = {}
-        self.closed: deque[Order] = deque(maxlen=_CLOSED_ORDERS)
-        self.fills: deque[Fill] = deque(maxlen=_FILLS)
-        self.fundings: deque[Funding] = deque(maxlen=_FUNDINGS)
-        self.positions = {market.listing.symbol: Position(market) for market in markets}
+        self.orders: dict[int, OrderRecord] = {}
+        self.closed: deque[OrderRecord] = deque(maxlen=_CLOSED_ORDERS)
+        self.fills: deque[FillRecord] = deque(maxlen=_FILLS)
+        self.fundings: deque[FundingRecord] = deque(maxlen=_FUNDINGS)
+        self.positions = {market.listing.symbol: PositionRecord(market) for market in markets}
         self.wallet = money
         self.holdings = dict(terms.holdings)
         self.marks_e8: dict[str, int] = {}
@@ -73,12 +73,12 @@ class Account:
 
     # What can happen to it.
 
-    def place(self, draft: Draft, now_ms: int) -> Outcome:
+    def place(self, draft: Draft, now_ms: int) -> AccountOutcome:
         """Place an order, which waits."""
         status: Status = "open" if draft.trigger is None else "untriggered"
         return self._outcome(now_ms, [self._put(self._new(draft, status, now_ms))])
 
-    def take(self, draft: Draft, now_ms: int) -> Outcome:
+    def take(self, draft: Draft, now_ms: int) -> AccountOutcome:
         """Place an order at the market, which is filled at once."""
         if not self.terms.has_market_orders:
             draft = draft._replace(price=_beyond(draft))
@@ -88,26 +88,26 @@ class Account:
             changes.append(self._fill(changes[-1].order, price, size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes)
 
-    def refuse(self, draft: Draft, status: Status, now_ms: int) -> Outcome:
+    def refuse(self, draft: Draft, status: Status, now_ms: int) -> AccountOutcome:
         """Place an order that the venue does not accept."""
         order = replace(self._new(draft, status, now_ms), cause="margin")
         return self._outcome(now_ms, [self._put(order)])
 
-    def execute(self, number: int, size: int, now_ms: int) -> Outcome:
+    def execute(self, number: int, size: int, now_ms: int) -> AccountOutcome:
         """Fill ``size`` lots of an open order at its price."""
         order = self.orders[number]
         price = order.draft.price or order.market.listing.price
         return self._outcome(now_ms, [self._fill(order, price, min(size, order.remaining), now_ms, is_maker=True)])
 
-    def end(self, number: int, status: Status, cause: Cause, now_ms: int) -> Outcome:
+    def end(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
         """End an order that lives."""
         return self._outcome(now_ms, [self._end(self.orders[number], status, cause, now_ms)])
 
-    def trigger(self, number: int, now_ms: int) -> Outcome:
+    def trigger(self, number: int, now_ms: int) -> AccountOutcome:
         """Let an order that waited for its trigger become an open one."""
         return self._outcome(now_ms, [self._put(replace(self.orders[number], status="open", updated_ms=now_ms))])
 
-    def liquidate(self, symbol: str, now_ms: int) -> Outcome:
+    def liquidate(self, symbol: str, now_ms: int) -> AccountOutcome:
         """Close a position by force, after all orders of its market."""
         position = self.positions[symbol]
         waiting = [order for order in self.orders.values() if order.market is position.market]
@@ -121,7 +121,7 @@ class Account:
         changes.append(self._fill(changes[-1].order, price, draft.size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes, liquidated=position)
 
-    def pay_funding(self, now_ms: int) -> Outcome:
+    def pay_funding(self, now_ms: int) -> AccountOutcome:
         """Pay, or be paid, an hour's funding for each position: longs pay a positive rate."""
         payments = []
         for symbol, position in self.positions.items():
@@ -132,11 +132,11 @@ class Account:
                 payment = rounded(exact, self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
                 self.wallet += payment
                 self.positions[symbol] = replace(position, funding=position.funding + payment, updated_ms=now_ms)
-                payments.append(Funding(now_ms, self.positions[symbol], payment, market.funding_e12))
+                payments.append(FundingRecord(now_ms, self.positions[symbol], payment, market.funding_e12))
         self.fundings += payments
         return self._outcome(now_ms, fundings=tuple(payments))
 
-    def deposit(self, asset: str, money: int, now_ms: int) -> Outcome:
+    def deposit(self, asset: str, money: int, now_ms: int) -> AccountOutcome:
         """Take in money from outside: to the wallet, or to the holdings of an asset that is not traded with."""
         if asset in self.holdings:
             self.holdings[asset] += money
@@ -150,24 +150,24 @@ class Account:
         """What can be deposited."""
         return list(dict.fromkeys([self.terms.quote, *self.holdings]))
 
-    def held(self) -> list[Position]:
+    def held(self) -> list[PositionRecord]:
         """The positions that are not flat."""
         return [position for position in self.positions.values() if position.size]
 
-    def unrealised(self, position: Position) -> int:
+    def unrealised(self, position: PositionRecord) -> int:
         """What a position would make if it were closed at the mark."""
         return self.worth(position) - position.cost
 
-    def worth(self, position: Position) -> int:
+    def worth(self, position: PositionRecord) -> int:
         """A position at the mark; negative for a short."""
         mark = self.marks_e8[position.market.listing.symbol]
         return notional(position.market.listing, mark, position.size)
 
-    def margin(self) -> Margin:
+    def margin(self) -> MarginRecord:
         """The margin, all positions together."""
         return self.margin_of(self.held(), self.wallet)
 
-    def margin_of(self, positions: Iterable[Position], wallet: int) -> Margin:
+    def margin_of(self, positions: Iterable[PositionRecord], wallet: int) -> MarginRecord:
         """The margin of some positions that are kept by a part of the money."""
         held = list(positions)
         unrealised = sum(self.unrealised(position) for position in held)
@@ -175,9 +175,9 @@ class Account:
         equity = wallet + unrealised
         initial = ratio(exposure * self.terms.initial_e6, 10**6)
         maintenance = ratio(exposure * self.terms.maintenance_e6, 10**6)
-        return Margin(equity, max(0, equity - initial), initial, maintenance, unrealised)
+        return MarginRecord(equity, max(0, equity - initial), initial, maintenance, unrealised)
 
-    def liquidation_e8(self, position: Position) -> int | None:
+    def liquidation_e8(self, position: PositionRecord) -> int | None:
         """The mark at which the venue would close a position, in 10^-8; None when there is none."""
         cushion = self.margin().equity - self.margin().maintenance
         mark = self.marks_e8[position.market.listing.symbol]
@@ -188,44 +188,44 @@ class Account:
     def _outcome(
         self,
         now_ms: int,
-        changes: Iterable[Change] = (),
-        fundings: tuple[Funding, ...] = (),
+        changes: Iterable[OrderChange] = (),
+        fundings: tuple[FundingRecord, ...] = (),
         deposit: Deposit | None = None,
-        liquidated: Position | None = None,
-    ) -> Outcome:
+        liquidated: PositionRecord | None = None,
+    ) -> AccountOutcome:
         self._mark()
-        return Outcome(now_ms, tuple(changes), fundings, deposit, liquidated)
+        return AccountOutcome(now_ms, tuple(changes), fundings, deposit, liquidated)
 
     def _mark(self) -> None:
         for symbol, position in self.positions.items():
             self.marks_e8[symbol] = position.market.mark_e8
 
-    def _new(self, draft: Draft, status: Status, now_ms: int) -> Order:
+    def _new(self, draft: Draft, status: Status, now_ms: int) -> OrderRecord:
         """An order; every third one was given no number by the client."""
         number = next(self._numbers)
         client = None if number % 3 == 0 or draft.is_liquidation else number
-        return Order(number, draft, client, status, now_ms, now_ms)
+        return OrderRecord(number, draft, client, status, now_ms, now_ms)
 
-    def _put(self, order: Order, fill: Fill | None = None) -> Change:
+    def _put(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
         """Remember a new state of an order."""
         if order.is_live:
             self.orders[order.number] = order
         else:
             self.orders.pop(order.number, None)
             self.closed.append(order)
-        return Change(order, fill)
+        return OrderChange(order, fill)
 
-    def _end(self, order: Order, status: Status, cause: Cause, now_ms: int) -> Change:
+    def _end(self, order: OrderRecord, status: Status, cause: Cause, now_ms: int) -> OrderChange:
         return self._put(replace(order, status=status, cause=cause, updated_ms=now_ms))
 
-    def _fill(self, order: Order, price: int, size: int, now_ms: int, *, is_maker: bool) -> Change:
+    def _fill(self, order: OrderRecord, price: int, size: int, now_ms: int, *, is_maker: bool) -> OrderChange:
         position = self.positions[order.market.listing.symbol]
         cost = cost_of(order.market.listing, price, size)
         rate = self.terms.maker_e6 if is_maker else self.terms.taker_e6
         fee = rounded(ratio(cost * rate, 10**6), self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
         signed = size if order.draft.side == BUY else -size
         realised = position.gain(price, signed)
-        fill = Fill(next(self._numbers), order, now_ms, price, size, fee, is_maker, position.size, realised)
+        fill = FillRecord(next(self._numbers), order, now_ms, price, size, fee, is_maker, position.size, realised)
         self.fills.append(fill)
         self.wallet += realised - fee
         self.positions[order.market.listing.symbol] = position.after(fill)

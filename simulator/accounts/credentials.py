@@ -28,9 +28,9 @@ __all__ = [
     "PARADEX_ACCOUNT",
     "Denial",
     "DeniedError",
-    "JwtDesk",
+    "JwtIssuer",
     "ListenKeys",
-    "TokenDesk",
+    "TokenIssuer",
     "seal",
 ]
 
@@ -106,7 +106,7 @@ class Revocations:
         self._known.add(token)
 
 
-class TokenDesk:
+class TokenIssuer:
     """Lighter's tokens: ``{expiry}:{account}:{key index}:{seal}``, and ``ro:{account}:{single|all}:{expiry}:{seal}``.
 
     What the venue's own signer makes cannot be computed after here: any seal of that length is taken for good.
@@ -168,7 +168,7 @@ class TokenDesk:
         return hmac.compare_digest(sealed[8:].encode(), seal(self._secret, body + sealed[:8]).encode())
 
 
-class JwtDesk:
+class JwtIssuer:
     """Paradex's bearer tokens: JWTs, sealed with HS256 here, where the venue takes another algorithm.
 
     Args:

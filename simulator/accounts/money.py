@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from simulator.listing import Listing
+from simulator.listing import SimulatedListing
 
 __all__ = ["PLACES", "amount", "cost_of", "notional", "ratio", "rounded"]
 
@@ -20,13 +20,13 @@ def amount(units: int) -> int:
     return units * 10**PLACES
 
 
-def cost_of(listing: Listing, price: int, size: int) -> int:
+def cost_of(listing: SimulatedListing, price: int, size: int) -> int:
     """What ``size`` lots are worth at ``price`` ticks; negative for negative sizes."""
     cost: int = price * size * 10 ** (PLACES - listing.price_places - listing.size_places)
     return cost
 
 
-def notional(listing: Listing, price_e8: int, size: int) -> int:
+def notional(listing: SimulatedListing, price_e8: int, size: int) -> int:
     """What ``size`` lots are worth at a computed price; negative for negative sizes."""
     worth: int = price_e8 * size * 10 ** (PLACES - 8 - listing.size_places)
     return worth

@@ -10,16 +10,16 @@ from simulator.accounts.money import cost_of, notional, ratio
 from simulator.market import BUY, Aggressor, Market
 
 __all__ = [
+    "AccountOutcome",
     "Cause",
-    "Change",
     "Deposit",
     "Draft",
-    "Fill",
-    "Funding",
-    "Margin",
-    "Order",
-    "Outcome",
-    "Position",
+    "FillRecord",
+    "FundingRecord",
+    "MarginRecord",
+    "OrderChange",
+    "OrderRecord",
+    "PositionRecord",
     "Status",
     "Terms",
 ]
@@ -73,7 +73,7 @@ class Draft(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderRecord:
     """The state of an order.
 
     Attributes:
@@ -115,7 +115,7 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class FillRecord:
     """A fill.
 
     Attributes:
@@ -125,7 +125,7 @@ class Fill:
     """
 
     number: int
-    order: Order
+    order: OrderRecord
     time_ms: int
     price: int
     size: int
@@ -151,7 +151,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class PositionRecord:
     """A position; flat ones are kept.
 
     Attributes:
@@ -179,7 +179,7 @@ class Position:
         """The average entry price, in 10^-:attr:`entry_places`; 0 when flat."""
         return ratio(_price_e8(self.market, self.cost, self.size), 10 ** (8 - self.entry_places))
 
-    def after(self, fill: Fill) -> Position:
+    def after(self, fill: FillRecord) -> PositionRecord:
         """The position that a fill makes of it."""
         rest = self.size + fill.signed
         closed = min(abs(self.size), fill.size) if self.size * fill.signed < 0 else 0
@@ -205,11 +205,11 @@ class Position:
         return -(self.cost * closed // abs(self.size) + cost_of(self.market.listing, price, sign * closed))
 
 
-class Funding(NamedTuple):
+class FundingRecord(NamedTuple):
     """A funding payment: ``payment`` is negative when it was paid, ``rate_e12`` a fraction per hour in 10^-12."""
 
     time_ms: int
-    position: Position
+    position: PositionRecord
     payment: int
     rate_e12: int
 
@@ -221,14 +221,14 @@ class Deposit(NamedTuple):
     money: int
 
 
-class Change(NamedTuple):
+class OrderChange(NamedTuple):
     """A new state of an order, and the fill that led to it."""
 
-    order: Order
-    fill: Fill | None = None
+    order: OrderRecord
+    fill: FillRecord | None = None
 
 
-class Margin(NamedTuple):
+class MarginRecord(NamedTuple):
     """The account's margin."""
 
     equity: int
@@ -239,20 +239,20 @@ class Margin(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AccountOutcome:
     """What came of an action, in the order in which it happened.
 
     ``liquidated`` is the position that the venue closed, as it was.
     """
 
     time_ms: int
-    changes: tuple[Change, ...] = ()
-    fundings: tuple[Funding, ...] = ()
+    changes: tuple[OrderChange, ...] = ()
+    fundings: tuple[FundingRecord, ...] = ()
     deposit: Deposit | None = None
-    liquidated: Position | None = None
+    liquidated: PositionRecord | None = None
 
     @property
-    def fills(self) -> list[Fill]:
+    def fills(self) -> list[FillRecord]:
         """The fills among the changes."""
         return [change.fill for change in self.changes if change.fill is not None]
 

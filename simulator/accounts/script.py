@@ -14,9 +14,9 @@ from typing import Annotated, Final, Literal, TypeAlias, get_args
 from msgspec import Meta, Struct
 
 from ipc.errors import UsageError
-from simulator.accounts.account import Account
+from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import amount
-from simulator.accounts.records import Draft, Order, Outcome, Position
+from simulator.accounts.records import AccountOutcome, Draft, OrderRecord, PositionRecord
 from simulator.market import BUY, SELL, Aggressor, Market
 
 __all__ = ["ACTIONS", "Command", "Script"]
@@ -93,13 +93,13 @@ class Script:
         seed: Anything; the same seed and the same markets, the same life.
     """
 
-    def __init__(self, account: Account, seed: object) -> None:
+    def __init__(self, account: SimulatedAccount, seed: object) -> None:
         self._account = account
         self._random = random.Random(f"{seed}:account")
         self._acts = 0
         #: The only market where things happen; None: all but those of builders.
         self.focus: str | None = None
-        self._handlers: dict[Action, Callable[[Command, Order | None, int], Outcome]] = {
+        self._handlers: dict[Action, Callable[[Command, OrderRecord | None, int], AccountOutcome]] = {
             "place": self._place,
             "stop": self._stop,
             "market": self._market,
@@ -115,7 +115,7 @@ class Script:
             "deposit": self._deposit,
         }
 
-    def act(self, now_ms: int) -> Outcome:
+    def act(self, now_ms: int) -> AccountOutcome:
         """Let the next thing happen."""
         self._acts += 1
         action = self._choose()
@@ -126,7 +126,7 @@ class Script:
             # It makes no sense now; placing an order always does.
             return self.perform(Command(action="place"), None, now_ms)
 
-    def perform(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def perform(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         """Do what a command says; ``order`` is the one that it names, if it names one.
 
         Raises:
@@ -143,15 +143,15 @@ class Script:
 
     # Orders that are placed.
 
-    def _place(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _place(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         return self._account.place(self._draft(command), now_ms)
 
-    def _market(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _market(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         return self._account.take(self._draft(command)._replace(price=None), now_ms)
 
-    def _stop(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _stop(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         if "untriggered" not in self._account.terms.words:
             raise _impossible("orders with a trigger are not told apart at this venue")
@@ -161,7 +161,7 @@ class Script:
         sign = 1 if draft.side == BUY else -1
         return self._account.place(draft._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
 
-    def _reduce(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _reduce(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         position = self._position(command)
         side = SELL if position.size > 0 else BUY
@@ -169,7 +169,7 @@ class Script:
         size = min(draft.size, abs(position.size))
         return self._account.place(draft._replace(size=size, is_reduce_only=True), now_ms)
 
-    def _reject(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _reject(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         if self._account.terms.refused is None:
             raise _impossible("there are no orders at this venue that it did not accept")
@@ -177,35 +177,35 @@ class Script:
 
     # Orders that live.
 
-    def _fill(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _fill(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open")
         return self._account.execute(found.number, found.remaining, now_ms)
 
-    def _partial(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _partial(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open", least=2)
         size = self._random.randint(1, found.remaining - 1)
         if command.size is not None:
             size = _units(command.size, found.market.listing.size_places, "size")
         return self._account.execute(found.number, size, now_ms)
 
-    def _cancel(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _cancel(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open", "untriggered")
         return self._account.end(found.number, "canceled", command.by, now_ms)
 
-    def _expire(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _expire(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         if "expired" not in self._account.terms.words:
             raise _impossible("orders do not expire at this venue")
         found = self._order(command, order, "open", "untriggered")
         return self._account.end(found.number, "expired", "expiry", now_ms)
 
-    def _trigger(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _trigger(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.trigger(self._order(command, order, "untriggered").number, now_ms)
 
-    def _liquidate(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _liquidate(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         return self._account.liquidate(self._position(command).market.listing.symbol, now_ms)
 
-    def _deposit(self, command: Command, order: Order | None, now_ms: int) -> Outcome:
+    def _deposit(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         account = self._account
         asset = command.asset or account.terms.quote
@@ -257,7 +257,7 @@ class Script:
         lots: int = worth * 10 ** (listing.price_places + listing.size_places) // listing.price
         return max(2, lots)
 
-    def _order(self, command: Command, order: Order | None, *statuses: str, least: int = 1) -> Order:
+    def _order(self, command: Command, order: OrderRecord | None, *statuses: str, least: int = 1) -> OrderRecord:
         """The order that is named, or the oldest of the market that will do."""
         known = [order] if order is not None else list(self._account.orders.values())
         for one in known:
@@ -266,7 +266,7 @@ class Script:
                 return one
         raise _impossible(f"no order that is {' or '.join(statuses)}" + (" and can be split" if least > 1 else ""))
 
-    def _position(self, command: Command) -> Position:
+    def _position(self, command: Command) -> PositionRecord:
         """The largest position, or that of the market that is named."""
         held = [one for one in self._account.held() if command.symbol in {None, one.market.listing.symbol}]
         if not held:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults import accounts, books, catalogue, feed, receptions, requests, rows, sockets
+from simulator.faults import accept_modes as receptions
+from simulator.faults import accounts, books, catalogue, feed, requests, rows, sockets
 from simulator.faults.fault import Fault
 
 __all__ = ["FAULTS"]
@@ -12,15 +13,15 @@ __all__ = ["FAULTS"]
 _KINDS: tuple[type[Fault[Any]], ...] = (
     feed.Stall,
     feed.DropDelta,
-    sockets.Close,
+    sockets.CloseFault,
     sockets.Refuse,
     feed.Garbage,
-    requests.RestError,
+    requests.RestErrorFault,
     sockets.HalfOpen,
     sockets.NoPong,
-    sockets.SlowDrip,
+    sockets.SlowTrickle,
     sockets.UpgradeError,
-    sockets.Shutdown,
+    sockets.ShutdownFault,
     sockets.AgeCut,
     feed.DuplicateDelta,
     feed.ReorderDelta,
@@ -38,7 +39,7 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     books.Exponents,
     books.RestartIds,
     books.ThinMarket,
-    rows.InvalidRow,
+    rows.InvalidRowFault,
     rows.UnknownStatus,
     rows.FractionalInterval,
     rows.FlatErrors,

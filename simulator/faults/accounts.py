@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from simulator.accounts.office import STREAM
+from simulator.accounts.service import STREAM
 from simulator.faults.fault import Args, Fault
 from simulator.faults.feed import CountArgs, FrameFault
-from simulator.session import Parcel, Session
+from simulator.session import ClientSession, OutgoingFrame
 from simulator.wire import Frame
 
 __all__ = [
@@ -26,7 +26,7 @@ class PrivateFault(FrameFault[CountArgs]):
 
     parameters = CountArgs
 
-    def concerns(self, parcel: Parcel) -> bool:
+    def concerns(self, parcel: OutgoingFrame) -> bool:
         """Whether a frame tells of something that happened to the account."""
         return parcel.stream == STREAM and parcel.kind == "data"
 
@@ -36,7 +36,7 @@ class LosePrivate(PrivateFault):
 
     name: ClassVar[str] = "lose_private"
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Lose it."""
         del key, frames
         return []
@@ -47,7 +47,7 @@ class RepeatPrivate(PrivateFault):
 
     name: ClassVar[str] = "repeat_private"
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Say it again."""
         del key
         return frames + frames
@@ -59,7 +59,7 @@ class ReorderPrivate(PrivateFault):
     name: ClassVar[str] = "reorder_private"
     strikes: ClassVar[int] = 2
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Hold the first one until the second has gone."""
         return self.swap(key, frames)
 

@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault, StreamArgs
 from simulator.faults.feed import Count
-from simulator.rest import Request, Response
-from simulator.session import Parcel, Session
-from simulator.venue import Levels, Venue
+from simulator.rest import HttpRequest, HttpResponse
+from simulator.session import ClientSession, OutgoingFrame
+from simulator.venue import Levels, SimulatedVenue
 from simulator.wire import Frame
 
 __all__ = ["BadBook", "Exponents", "Flaw", "MuteBook", "RestartIds", "ThinMarket"]
@@ -37,12 +37,12 @@ class MuteBook(Fault[OneMarketArgs]):
     name: ClassVar[str] = "mute_book"
     parameters = OneMarketArgs
 
-    def __init__(self, venue: Venue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self._symbol = args.symbol or venue.first_live().listing.symbol
-        self._cured: set[Session] = set()
+        self._cured: set[ClientSession] = set()
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose what is told of the book, until its subscriber has asked for it once more.
 
         Where every frame is a whole book that shows in nothing, and where none is it is asked for over REST: there the
@@ -105,7 +105,7 @@ class BadBook(Fault[BadBookArgs]):
     name: ClassVar[str] = "bad_book"
     parameters = BadBookArgs
 
-    def __init__(self, venue: Venue, args: BadBookArgs, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: BadBookArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self._left: dict[str, int] = {}
         self._watch = venue.schedule.every(1.0, self._finish_when_spent)
@@ -114,7 +114,7 @@ class BadBook(Fault[BadBookArgs]):
         """Strike no more."""
         self._watch.cancel()
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Spoil a whole book, or lose the first change, so that one is asked for."""
         del session
         if parcel.stream != self.args.stream or self.args.symbol not in {None, parcel.symbol}:
@@ -125,7 +125,7 @@ class BadBook(Fault[BadBookArgs]):
             return [] if is_first else frames
         return [self._spoil(parcel.symbol, frame) for frame in frames]
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Spoil the book with which clients of the stream begin, if that is had over REST."""
         market = self.venue.find(request.param("symbol") or "")
         is_book = bool(self.venue.first_book) and request.path.endswith(self.venue.first_book)
@@ -159,7 +159,7 @@ class Exponents(Fault[StreamArgs]):
     name: ClassVar[str] = "exponents"
     parameters = StreamArgs
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Write them so; binary frames have no spelling."""
         del session
         if parcel.stream not in {"book", "book20", "bbo"} or not self.args.hits(parcel):
@@ -202,7 +202,7 @@ class ThinMarket(Fault[OneMarketArgs]):
     name: ClassVar[str] = "thin_market"
     parameters = OneMarketArgs
 
-    def __init__(self, venue: Venue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self.market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
 

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Meta, Struct
 
-from simulator.rest import Request, Response
-from simulator.session import Parcel, Session
-from simulator.venue import Venue
-from simulator.wire import Frame, Refusal, Upgrade
+from simulator.rest import HttpRequest, HttpResponse
+from simulator.session import ClientSession, OutgoingFrame
+from simulator.venue import SimulatedVenue
+from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
 __all__ = ["Args", "Duration", "Fault", "StreamArgs"]
 
@@ -29,7 +29,7 @@ class StreamArgs(Args, frozen=True, kw_only=True):
     stream: Annotated[str, Meta(description="only this stream: book, bbo, trade, mark, …")] | None = None
     symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
 
-    def hits(self, parcel: Parcel) -> bool:
+    def hits(self, parcel: OutgoingFrame) -> bool:
         """Whether the fault is about this data."""
         return self.stream in {None, parcel.stream} and self.symbol in {None, parcel.symbol}
 
@@ -54,7 +54,7 @@ class Fault(Generic[ArgsT]):
     #: Whether it can happen only where the venues speak TLS.
     needs_tls: ClassVar[bool] = False
 
-    def __init__(self, venue: Venue, args: ArgsT, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: ArgsT, finish: Callable[[], None]) -> None:
         self.venue = venue
         self.args = args
         self.finish = finish
@@ -70,22 +70,22 @@ class Fault(Generic[ArgsT]):
     def end(self) -> None:
         """Undo what can be undone."""
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """What goes out instead of ``frames``."""
         del session, parcel
         return frames
 
-    def on_upgrade(self, upgrade: Upgrade) -> Refusal | None:
+    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
         """A refusal for someone who connects."""
         del upgrade
         return None
 
-    def before_answer(self, request: Request) -> Response | None:
+    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
         """An answer in place of the venue's own."""
         del request
         return None
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """What goes out instead of ``response``."""
         del request
         return response

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Generic, TypeVar
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault, StreamArgs
-from simulator.session import Parcel, Session
-from simulator.venue import Venue
+from simulator.session import ClientSession, OutgoingFrame
+from simulator.venue import SimulatedVenue
 from simulator.wire import Frame
 
 __all__ = [
@@ -47,16 +47,16 @@ class Stall(Fault[StallArgs]):
     name: ClassVar[str] = "stall"
     parameters = StallArgs
 
-    def __init__(self, venue: Venue, args: StallArgs, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: StallArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._struck: frozenset[Session] | None = None
+        self._struck: frozenset[ClientSession] | None = None
 
     def begin(self) -> None:
         """Remember who is there."""
         if self.args.only_open:
             self._struck = frozenset(self.venue.sessions)
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose what is concerned."""
         is_struck = self._struck is None or session in self._struck
         return [] if is_struck and self.args.hits(parcel) else frames
@@ -77,17 +77,17 @@ class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
     #: How many frames it takes to do it once.
     strikes: ClassVar[int] = 1
 
-    def __init__(self, venue: Venue, args: CountArgsT, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: CountArgsT, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._left: dict[tuple[Session, str], int] = {}
-        self._held: dict[tuple[Session, str], list[Frame]] = {}
+        self._left: dict[tuple[ClientSession, str], int] = {}
+        self._held: dict[tuple[ClientSession, str], list[Frame]] = {}
         self._watch = venue.schedule.every(1.0, self._finish_when_spent)
 
     def end(self) -> None:
         """Strike no more."""
         self._watch.cancel()
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Strike, if it is this one's turn."""
         if not self.concerns(parcel):
             return frames
@@ -99,15 +99,15 @@ class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
         self._left[key] = left - 1
         return struck
 
-    def concerns(self, parcel: Parcel) -> bool:
+    def concerns(self, parcel: OutgoingFrame) -> bool:
         """Whether a frame is of the kind that is struck."""
         raise NotImplementedError
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame] | None:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
         """What goes out instead of a frame; None when this one will not do."""
         raise NotImplementedError
 
-    def swap(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def swap(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Hold every other frame until the next has gone."""
         if key not in self._held:
             self._held[key] = frames
@@ -131,7 +131,7 @@ class DeltaFault(FrameFault[DeltaArgs]):
 
     parameters = DeltaArgs
 
-    def concerns(self, parcel: Parcel) -> bool:
+    def concerns(self, parcel: OutgoingFrame) -> bool:
         """Whether a frame is such a delta."""
         is_delta = parcel.kind == "delta" if self.venue.has_deltas else parcel.stream == "book"
         return is_delta and self.args.symbol in {None, parcel.symbol}
@@ -147,13 +147,13 @@ class DropDelta(DeltaFault):
         if not self.venue.has_deltas:
             self.venue.schedule.once(_SILENCE_S * self.args.count, self.finish)
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose it."""
         if self.venue.has_deltas:
             return super().before_send(session, parcel, frames)
         return [] if self.concerns(parcel) else frames
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Lose it."""
         del key, frames
         return []
@@ -164,7 +164,7 @@ class DuplicateDelta(DeltaFault):
 
     name: ClassVar[str] = "duplicate_delta"
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Say it again."""
         del key
         return frames + frames
@@ -176,7 +176,7 @@ class ReorderDelta(DeltaFault):
     name: ClassVar[str] = "reorder_delta"
     strikes: ClassVar[int] = 2
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame]:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Hold the first one until the second has gone."""
         return self.swap(key, frames)
 
@@ -186,7 +186,7 @@ class CorruptDelta(DeltaFault):
 
     name: ClassVar[str] = "corrupt_delta"
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame] | None:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
         """Spoil it, if it has a level."""
         del key
         spoilt = [self.venue.corrupt(frame) for frame in frames]
@@ -198,7 +198,7 @@ class CrossedBook(DeltaFault):
 
     name: ClassVar[str] = "crossed_book"
 
-    def strike(self, key: tuple[Session, str], frames: list[Frame]) -> list[Frame] | None:
+    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
         """Add the bid, if there is an ask to cross."""
         market = self.venue.markets[key[1]]
         ask = market.asks.best()
@@ -260,7 +260,7 @@ class WrongSchema(Fault[StreamArgs]):
     venues: ClassVar[tuple[str, ...]] = ("paradex",)
     parameters = StreamArgs
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Change the schema in the header."""
         del session
         if not self.args.hits(parcel):

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault
-from simulator.rest import Request, Response, html
+from simulator.rest import HttpRequest, HttpResponse, html
 
-__all__ = ["HttpHtml", "RestCut", "RestError", "RestMalformed", "RestSlow"]
+__all__ = ["HttpHtml", "RestCut", "RestErrorFault", "RestMalformed", "RestSlow"]
 
 
 class PathArgs(Args, frozen=True, kw_only=True):
@@ -27,19 +27,19 @@ class RestErrorArgs(PathArgs, frozen=True, kw_only=True):
     retry_after: Annotated[int, Meta(ge=0, description="seconds in the Retry-After header of 429 and 418")] = 1
 
 
-class RestError(Fault[RestErrorArgs]):
+class RestErrorFault(Fault[RestErrorArgs]):
     """REST requests fail with an HTTP status, in the venue's own shape."""
 
     name: ClassVar[str] = "rest_error"
     parameters = RestErrorArgs
 
-    def before_answer(self, request: Request) -> Response | None:
+    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
         """Fail."""
         if not request.path.startswith(self.args.path):
             return None
         response = self.venue.failure(self.args.status)
         if self.args.empty:
-            response = Response(self.args.status)
+            response = HttpResponse(self.args.status)
         if self.args.status in {418, 429}:
             return response.with_headers(Retry_After=str(self.args.retry_after))
         return response
@@ -51,7 +51,7 @@ class HttpHtml(Fault[PathArgs]):
     name: ClassVar[str] = "http_html"
     parameters = PathArgs
 
-    def before_answer(self, request: Request) -> Response | None:
+    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
         """Fail."""
         return html(502) if request.path.startswith(self.args.path) else None
 
@@ -62,7 +62,7 @@ class RestMalformed(Fault[PathArgs]):
     name: ClassVar[str] = "rest_malformed"
     parameters = PathArgs
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Cut the body."""
         if not request.path.startswith(self.args.path):
             return response
@@ -82,7 +82,7 @@ class RestSlow(Fault[RestSlowArgs]):
     name: ClassVar[str] = "rest_slow"
     parameters = RestSlowArgs
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Stretch it."""
         if not request.path.startswith(self.args.path):
             return response
@@ -95,6 +95,6 @@ class RestCut(Fault[PathArgs]):
     name: ClassVar[str] = "rest_cut"
     parameters = PathArgs
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Cut it."""
         return replace(response, is_cut=True) if request.path.startswith(self.args.path) else response

@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault, StreamArgs
-from simulator.rest import Request, Response
-from simulator.session import Parcel, Session, decoded
-from simulator.venue import Venue
+from simulator.rest import HttpRequest, HttpResponse
+from simulator.session import ClientSession, OutgoingFrame, decoded
+from simulator.venue import SimulatedVenue
 from simulator.wire import Frame
 
-__all__ = ["FlatErrors", "FractionalInterval", "InvalidRow", "UnknownStatus"]
+__all__ = ["FlatErrors", "FractionalInterval", "InvalidRowFault", "UnknownStatus"]
 
 #: Levels of a book are not rows.
 _BOOKS: Final = frozenset({"book", "book20", "bbo"})
@@ -27,20 +27,20 @@ _BOOK_PATH: Final = re.compile(r"/(depth|orderBookOrders|orderbook|bbo)(/|$)")
 _RUBBISH: Final = "rubbish"
 
 
-class InvalidRow(Fault[StreamArgs]):
+class InvalidRowFault(Fault[StreamArgs]):
     """An invalid row stands among the valid ones of each list that is told: trades, fills, orders, markets, funding."""
 
     name: ClassVar[str] = "invalid_row"
     parameters = StreamArgs
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Put it between the rows of a frame, or before a frame that is a single trade."""
         del session
         if parcel.stream in _BOOKS or not self.args.hits(parcel):
             return frames
         return [told for frame in frames for told in self._spoilt(parcel, frame)]
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Put it between the rows of an answer; only when no stream or market was asked for."""
         is_confined = self.args.stream is not None or self.args.symbol is not None
         if is_confined or response.status != 200 or _is_book(request):
@@ -48,7 +48,7 @@ class InvalidRow(Fault[StreamArgs]):
         value = decoded(response.body)
         return replace(response, body=msgspec.json.encode(value)) if _add_invalid_rows(value) else response
 
-    def _spoilt(self, parcel: Parcel, frame: Frame) -> list[Frame]:
+    def _spoilt(self, parcel: OutgoingFrame, frame: Frame) -> list[Frame]:
         if frame.is_binary:
             return [frame]
         value = msgspec.json.decode(frame.payload)
@@ -58,7 +58,7 @@ class InvalidRow(Fault[StreamArgs]):
         return [frame] if spoilt is None else [spoilt, frame]
 
 
-def _is_book(request: Request) -> bool:
+def _is_book(request: HttpRequest) -> bool:
     """Whether a request is for a book; hyperliquid says in the body what is asked for."""
     query = decoded(request.body)
     return _BOOK_PATH.search(request.path) is not None or (isinstance(query, dict) and query.get("type") == "l2Book")
@@ -105,17 +105,17 @@ class UnknownStatus(Fault[StatusArgs]):
     name: ClassVar[str] = "unknown_status"
     parameters = StatusArgs
 
-    def __init__(self, venue: Venue, args: StatusArgs, finish: Any) -> None:
+    def __init__(self, venue: SimulatedVenue, args: StatusArgs, finish: Any) -> None:
         super().__init__(venue, args, finish)
         words = b"|".join(text for kind, text in _STATES.items() if args.of in {kind, "both"})
         self._pattern = re.compile(rb'"(status|X)":"(?:' + words + rb')"')
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Use the new word; binary frames have none."""
         del session, parcel
         return [frame if frame.is_binary else replace(frame, payload=self._renamed(frame.payload)) for frame in frames]
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Use the new word."""
         del request
         return replace(response, body=self._renamed(response.body))
@@ -144,12 +144,12 @@ class FractionalInterval(Fault[IntervalArgs]):
     parameters = IntervalArgs
     _pattern: ClassVar[re.Pattern[bytes]] = re.compile(rb'"(funding_period_hours|fundingIntervalHours)":"?([0-9]+)"?')
 
-    def before_send(self, session: Session, parcel: Parcel, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Write it so."""
         del session, parcel
         return [frame if frame.is_binary else replace(frame, payload=self._written(frame.payload)) for frame in frames]
 
-    def after_answer(self, request: Request, response: Response) -> Response:
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Write it so."""
         del request
         return replace(response, body=self._written(response.body))

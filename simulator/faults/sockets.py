@@ -8,11 +8,11 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault
-from simulator.session import Session
-from simulator.venue import Venue
-from simulator.wire import Refusal, Upgrade
+from simulator.session import ClientSession
+from simulator.venue import SimulatedVenue
+from simulator.wire import Upgrade, UpgradeRefusal
 
-__all__ = ["AgeCut", "Close", "HalfOpen", "NoPong", "Refuse", "Shutdown", "SlowDrip", "UpgradeError"]
+__all__ = ["AgeCut", "CloseFault", "HalfOpen", "NoPong", "Refuse", "ShutdownFault", "SlowTrickle", "UpgradeError"]
 
 #: RFC 6455, section 7.4: what may stand in a close frame.
 _SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
@@ -33,7 +33,7 @@ class CloseArgs(Args, frozen=True, kw_only=True):
             raise ValueError(f"{self.code} is no close code: 0, 1000-1003, 1007-1014 and 3000-4999 are")
 
 
-class Close(Fault[CloseArgs]):
+class CloseFault(Fault[CloseArgs]):
     """All sockets of the venue are closed; whoever connects again is served."""
 
     name: ClassVar[str] = "close"
@@ -81,10 +81,10 @@ class UpgradeError(Fault[UpgradeErrorArgs]):
     name: ClassVar[str] = "upgrade_error"
     parameters = UpgradeErrorArgs
 
-    def on_upgrade(self, upgrade: Upgrade) -> Refusal:
+    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal:
         """Refuse."""
         del upgrade
-        return Refusal(self.args.status)
+        return UpgradeRefusal(self.args.status)
 
 
 class HalfOpen(Fault[Args]):
@@ -92,9 +92,9 @@ class HalfOpen(Fault[Args]):
 
     name: ClassVar[str] = "half_open"
 
-    def __init__(self, venue: Venue, args: Args, finish: Callable[[], None]) -> None:
+    def __init__(self, venue: SimulatedVenue, args: Args, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._frozen: list[Session] = []
+        self._frozen: list[ClientSession] = []
 
     def begin(self) -> None:
         """Freeze them."""
@@ -127,17 +127,17 @@ class NoPong(Fault[Args]):
             session.wire.mute_pongs = is_muted
 
 
-class SlowDripArgs(Args, frozen=True, kw_only=True):
+class SlowTrickleArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``slow_drip``."""
 
     bytes_per_s: Annotated[float, Meta(gt=0, description="bytes a second and socket")] = 200.0
 
 
-class SlowDrip(Fault[SlowDripArgs]):
+class SlowTrickle(Fault[SlowTrickleArgs]):
     """What existing sockets are sent trickles in, a few bytes at a time."""
 
     name: ClassVar[str] = "slow_drip"
-    parameters = SlowDripArgs
+    parameters = SlowTrickleArgs
 
     def begin(self) -> None:
         """Turn the tap down."""
@@ -150,7 +150,7 @@ class SlowDrip(Fault[SlowDripArgs]):
             session.wire.drip(None)
 
 
-class Shutdown(Fault[Args]):
+class ShutdownFault(Fault[Args]):
     """The venue restarts: its announcement where it has one, then all sockets are closed with 1012."""
 
     name: ClassVar[str] = "shutdown"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from ipc.control import Request, ask
+from ipc.control import ControlRequest, ask
 from ipc.errors import ParaphinaError
 from ipc.events import BookSnapshot, Event, Gap, Lifecycle, Status
 from ipc.feed import Feed
@@ -18,7 +18,7 @@ from ipc.health import Reason
 from ipc.rundir import RunDir
 from supervisor.drill.catalogue import Conditions, Drill
 
-__all__ = ["Attempt", "Ground", "attempt"]
+__all__ = ["Attempt", "DrillTarget", "attempt"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -36,7 +36,7 @@ _NOTICED_STATES: Final = frozenset({"resync", "stale", "backoff", "quiet", "conn
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DrillTarget:
     """Where drills are held.
 
     Attributes:
@@ -52,7 +52,7 @@ class Ground:
     has_tls: bool = False
 
     @classmethod
-    def of(cls, run_dir: RunDir, conditions: Conditions) -> Ground:
+    def of(cls, run_dir: RunDir, conditions: Conditions) -> DrillTarget:
         """The system that runs in a directory."""
         simulator = run_dir.describe()["simulator"]
         if simulator is None:
@@ -77,7 +77,7 @@ class Ground:
             ParaphinaError: The system or its simulator refused.
         """
         if drill.kind == "process":
-            ask(self.run_dir.control, Request("drill", target=venue, fault=drill.name))  # type: ignore[arg-type]
+            ask(self.run_dir.control, ControlRequest("drill", target=venue, fault=drill.name))  # type: ignore[arg-type]
             return
         body = {"fault": drill.fault or drill.name, **drill.arguments(self.conditions)}
         self._post(f"/fault/{venue}", body)
@@ -166,7 +166,7 @@ class _Watch:
         return None if at_ns is None else round((at_ns - self.since_ns) / _MS, 1)
 
 
-def attempt(ground: Ground, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
+def attempt(ground: DrillTarget, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
     """Do a drill once on one venue, and measure.
 
     Raises:

@@ -1,7 +1,7 @@
 """Black boxes as fixtures: what a worker's ring holds, as the raw recording that fixture mode plays.
 
 Also reads raw recordings back, whichever of the two they are. What a recording gives when it is played says
-:mod:`supervisor.journal.rehearsal`.
+:mod:`supervisor.journal.offline_decode`.
 """
 
 from __future__ import annotations

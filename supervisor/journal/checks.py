@@ -17,7 +17,7 @@ from ipc.orderbook import BadLevelError, OrderBook
 from ipc.raw import RawHeader, RawRecord, decode_line
 from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, BookReplica
 from ipc.topics import BOOK_CHANNELS, Topic, topic_of
-from supervisor.journal.findings import Report, TopicReport
+from supervisor.journal.findings import TopicReport, VerifyReport
 from supervisor.journal.format import Header, publisher_of
 from supervisor.journal.format import topic_of as topic_in
 
@@ -86,7 +86,7 @@ class EventsCheck:
     """
 
     def __init__(self, owns: Callable[[str], bool] = lambda _: True, *, owns_rest: bool = True) -> None:
-        self.report = Report()
+        self.report = VerifyReport()
         self._owns = owns
         self._owns_rest = owns_rest
         self._recording: str | None = None
@@ -120,7 +120,7 @@ class EventsCheck:
         if torn and self._owns_rest:
             self.report.note("torn_line", self._file, self._line + 1, "", f"{torn} bytes without the end of the line")
 
-    def finish(self) -> Report:
+    def finish(self) -> VerifyReport:
         """There are no more files: what never came."""
         for topic in self._topics.values():
             if topic.book is not None and topic.report.events and not topic.report.snapshots:
@@ -317,7 +317,7 @@ class RawCheck:
     """
 
     def __init__(self, venue: str) -> None:
-        self.report = Report()
+        self.report = VerifyReport()
         self._venue = venue
         self._raw = TopicReport()
         self.report.topics[venue] = {"raw": self._raw}
@@ -351,7 +351,7 @@ class RawCheck:
         else:
             self._has_listings = self._has_listings or bool(item.listings)
 
-    def finish(self) -> Report:
+    def finish(self) -> VerifyReport:
         """There are no more files."""
         if not self._has_listings:
             self._file = ""

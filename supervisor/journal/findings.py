@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Finding", "Kind", "Report", "TopicReport", "merge"]
+__all__ = ["Finding", "Kind", "TopicReport", "VerifyReport", "merge"]
 
 #: Of one kind, so many are listed; all are counted.
 _LISTED: Final = 50
@@ -77,7 +77,7 @@ class TopicReport(msgspec.Struct):
     last_ns: int = 0
 
 
-class Report(msgspec.Struct):
+class VerifyReport(msgspec.Struct):
     """What was found.
 
     Attributes:
@@ -117,9 +117,9 @@ class Report(msgspec.Struct):
         return {"ok": self.ok, **msgspec.to_builtins(self)}
 
 
-def merge(reports: Iterable[Report]) -> Report:
+def merge(reports: Iterable[VerifyReport]) -> VerifyReport:
     """The reports of several looks, each at its own venues, as one."""
-    whole = Report()
+    whole = VerifyReport()
     for report in reports:
         whole.lines += report.lines
         for venue, topics in report.topics.items():

@@ -13,7 +13,7 @@ import msgspec
 
 from ipc.errors import DecodeError
 from ipc.events import SCHEMA
-from ipc.mirror import LIFECYCLE
+from ipc.feed_state import LIFECYCLE
 from ipc.topics import Topic
 
 __all__ = [

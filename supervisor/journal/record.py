@@ -19,15 +19,15 @@ import zmq
 
 from ipc.errors import NotRunningError, UnknownStateError
 from ipc.feed import Subscription
-from ipc.mirror import LIFECYCLE
+from ipc.feed_state import LIFECYCLE
 from ipc.raw import RawHeader, encode_line
 from ipc.rundir import RunDir
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import CHANNELS, VENUES, Topic
 from supervisor.journal.format import Header, Stamps, encode_header, prefix_of, publisher_of, stamp_of
-from supervisor.journal.write import Limits, RotatingFile
+from supervisor.journal.write import JournalLimits, RotatingFile
 
-__all__ = ["Recorder", "Tally"]
+__all__ = ["JournalRecorder", "Tally"]
 
 #: Messages are taken in bursts: waking up for every one of them costs three times as much.
 _NAP_S: Final = 0.01
@@ -72,7 +72,7 @@ class _Source:
     sequence: PublisherSequence
 
 
-class Recorder:
+class JournalRecorder:
     """Records one system; :meth:`run`, then :meth:`close`.
 
     Args:
@@ -91,7 +91,7 @@ class Recorder:
         *,
         venues: Iterable[str] = VENUES,
         raw: bool = False,
-        limits: Limits | None = None,
+        limits: JournalLimits | None = None,
         version: str = "",
     ) -> None:
         self.tally = Tally()
@@ -99,7 +99,7 @@ class Recorder:
         self._out = out
         self._venues = tuple(venues)
         self._version = version
-        self._limits = limits or Limits()
+        self._limits = limits or JournalLimits()
         self._recording = stamp_of(time.time_ns())
         self._events = RotatingFile(out, f"events-{self._recording}", self._header, self._limits)
         self._asked_in = 1

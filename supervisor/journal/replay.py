@@ -32,7 +32,7 @@ from ipc.events import (
     Mark,
     Status,
 )
-from ipc.mirror import LIFECYCLE
+from ipc.feed_state import LIFECYCLE
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
 from ipc.replica import NO_SNAPSHOT, BookReplica

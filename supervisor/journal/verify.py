@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.journal.checks import EventsCheck, RawCheck
-from supervisor.journal.findings import Report, merge
+from supervisor.journal.findings import VerifyReport, merge
 from supervisor.journal.format import publisher_of, topic_of
 from supervisor.journal.read import EventFile, Lines, RawFile, find
 
@@ -51,7 +51,9 @@ class _Task:
         return publisher not in self.others if self.own is None else publisher in self.own
 
 
-def verify(path: Path, progress: Callable[[float], None] = lambda _: None, processes: int | None = None) -> Report:
+def verify(
+    path: Path, progress: Callable[[float], None] = lambda _: None, processes: int | None = None
+) -> VerifyReport:
     """Look at the recording at a path, or at all those below a directory.
 
     Args:
@@ -116,7 +118,7 @@ def _venue_in(path: Path) -> str:
     return path.stem.split("-")[1]
 
 
-def _run(task: _Task, advance: Callable[[int], None]) -> Report:
+def _run(task: _Task, advance: Callable[[int], None]) -> VerifyReport:
     """One look from beginning to end; ``advance`` is told the bytes that were read."""
     check: Any = EventsCheck(task.owns, owns_rest=task.own is None) if task.venue is None else RawCheck(task.venue)
     for file in task.files:
@@ -133,11 +135,11 @@ def _run(task: _Task, advance: Callable[[int], None]) -> Report:
         check.end_file(lines.torn)
         check.report.lines += lines.number if task.own is None else 0  # once for each file
         advance(file.size - told)
-    report: Report = check.finish()
+    report: VerifyReport = check.finish()
     return report
 
 
-def _in_turn(tasks: Sequence[_Task], progress: Callable[[float], None]) -> list[Report]:
+def _in_turn(tasks: Sequence[_Task], progress: Callable[[float], None]) -> list[VerifyReport]:
     total = max(1, sum(task.size for task in tasks))
     done = 0
 
@@ -162,14 +164,14 @@ def _begin(shared: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _run_shared(number: int, task: _Task) -> Report:
+def _run_shared(number: int, task: _Task) -> VerifyReport:
     def advance(size: int) -> None:
         _shared[number] += size
 
     return _run(task, advance)
 
 
-def _in_parallel(tasks: Sequence[_Task], processes: int, progress: Callable[[float], None]) -> list[Report]:
+def _in_parallel(tasks: Sequence[_Task], processes: int, progress: Callable[[float], None]) -> list[VerifyReport]:
     context = multiprocessing.get_context("fork")
     total = max(1, sum(task.size for task in tasks))
     shared = context.Array("Q", len(tasks), lock=False)

@@ -17,7 +17,7 @@ from typing import Final
 from ipc.errors import ParaphinaError
 from supervisor.journal.format import SUFFIX
 
-__all__ = ["Limits", "RotatingFile", "WriteError"]
+__all__ = ["JournalLimits", "RotatingFile", "WriteError"]
 
 #: Lines are handed to the kernel in blocks of this size, or when :meth:`RotatingFile.flush` is called.
 _BLOCK: Final = 256 * 1024
@@ -35,7 +35,7 @@ class WriteError(ParaphinaError):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class JournalLimits:
     """When a file is ended and the next one begun."""
 
     max_bytes: int = 256 * 1024 * 1024
@@ -60,7 +60,7 @@ class RotatingFile:
         directory: Path,
         name: str,
         header: Callable[[int], bytes],
-        limits: Limits,
+        limits: JournalLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = 0

@@ -12,17 +12,17 @@ from ipc.health import Reason, Stream, StreamState
 from supervisor.scenario.clock import NS
 from supervisor.scenario.form import AccountSpec
 from supervisor.scenario.public import message_of
-from supervisor.scenario.rest import Course
-from supervisor.scenario.run import Run
-from supervisor.scenario.seen import Feed, Report
+from supervisor.scenario.rest import ScriptedFlow
+from supervisor.scenario.run import ScenarioRun
+from supervisor.scenario.seen import ObservedFeed, ScenarioReport
 from workers.accounts import account_side
-from workers.accounts.account import Login, Snapshot, Steps
-from workers.accounts.end import End, end_of
+from workers.accounts.close_reason import CloseReason, close_reason_of
+from workers.accounts.publisher import AccountPublisher
 from workers.accounts.runner import MarketLookup
 from workers.accounts.secrets import Secrets
-from workers.accounts.statement import Statement
-from workers.accounts.talk import Talk
-from workers.frames import BINARY, PONG, TEXT, Frame
+from workers.accounts.session import PrivateSession
+from workers.net.frames import BINARY, PONG, TEXT, Frame
+from workers.venues.account import Login, RestFlow, Snapshot
 from workers.venues.venue import Listing
 
 __all__ = ["AccountPart"]
@@ -45,7 +45,7 @@ class AccountPart:
         UsageError: The venue does not know a credential that the file names.
     """
 
-    def __init__(self, run: Run, feed: Feed) -> None:
+    def __init__(self, run: ScenarioRun, feed: ObservedFeed) -> None:
         spec = run.scenario.account or AccountSpec()
         venue, clock = run.venue, run.clock
         self._side = account_side(venue.name, run.options)
@@ -64,12 +64,12 @@ class AccountPart:
         self._desk = run.desk
         self._row = run.board.session(0, ACCOUNT_SESSION)
         cell = run.board.cell(0, 0, Stream.ACCOUNT)
-        self._statement = Statement(venue.name, spec.alias, feed, cell, lambda _says: None, clock=clock.mono)
+        self._statement = AccountPublisher(venue.name, spec.alias, feed, cell, lambda _says: None, clock=clock.mono)
         self._markets = MarketLookup(venue, (), ())
         self._login = Login("")
-        self._talk: Talk | None = None
+        self._talk: PrivateSession | None = None
         self._transport = _Transport(run.report, None)
-        self._look: Course[Snapshot] | None = None
+        self._look: ScriptedFlow[Snapshot] | None = None
         self._beat_ns = clock.mono()
 
     @property
@@ -86,9 +86,9 @@ class AccountPart:
         if not self._is_asked_for:
             self._open(Login(""))
             return
-        Course(self._log_in(), self._desk, "login", self._open, partial(self._failed, "login")).begin()
+        ScriptedFlow(self._log_in(), self._desk, "login", self._open, partial(self._failed, "login")).begin()
 
-    def _log_in(self) -> Steps[Login]:
+    def _log_in(self) -> RestFlow[Login]:
         """Log in; credentials that are none are a failure of the course, not of who begins it."""
         url = self._venue.ws_url
         return (yield from self._side.login(self._secrets, url, self._markets, self._clock.wall()))
@@ -97,7 +97,7 @@ class AccountPart:
         self._login = login
         self._report.add(on="account", open=True)
         self._transport = _Transport(self._report, self._side.keepalive.ping)
-        self._talk = Talk(
+        self._talk = PrivateSession(
             self._side,
             self._alias,
             lambda: self._markets,
@@ -143,7 +143,7 @@ class AccountPart:
         since_ms = (now_ns - _SINCE_NS) // 1_000_000
         steps = self._side.snapshot(self._login, self._secrets, self._markets, self._alias, since_ms, now_ns)
         asked_at = self._statement.asked()
-        self._look = Course(
+        self._look = ScriptedFlow(
             steps, self._desk, "account", lambda told: self._answered(told, asked_at), partial(self._failed, "account")
         )
         self._look.begin()
@@ -162,7 +162,7 @@ class AccountPart:
         self._report.add(on="rest", answered="account", **({} if is_whole else {"overtaken": True}))
 
     def _failed(self, what: str, error: Exception) -> None:
-        end: End = end_of(error, self._side.secrets)
+        end: CloseReason = close_reason_of(error, self._side.secrets)
         advice = (
             {"advice": 'the file may hold invented ones: "account": {"credentials": {…}}'}
             if isinstance(error, ConfigError)
@@ -174,7 +174,7 @@ class AccountPart:
 class _Wishes:
     """What the connection would have the worker ask REST; here the file says when that is."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ScenarioReport) -> None:
         self._report = report
 
     def logged_in(self, login: Login) -> None:
@@ -192,7 +192,7 @@ class _Wishes:
 class _Transport:
     """An open connection whose frames come from the file; it answers pings as a venue does."""
 
-    def __init__(self, report: Report, ping: bytes | None) -> None:
+    def __init__(self, report: ScenarioReport, ping: bytes | None) -> None:
         self.frames: list[Frame] = []
         self._report = report
         self._ping = ping

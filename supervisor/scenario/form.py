@@ -19,7 +19,17 @@ from ipc.errors import UsageError
 from ipc.health import Reason
 from workers.venues.venue import Listing
 
-__all__ = ["ACTIONS", "LISTING_KEYS", "AccountSpec", "Expect", "Scenario", "Step", "load", "parse", "wall_ns_of"]
+__all__ = [
+    "ACTIONS",
+    "LISTING_KEYS",
+    "AccountSpec",
+    "Expect",
+    "Scenario",
+    "ScenarioStep",
+    "load",
+    "parse",
+    "wall_ns_of",
+]
 
 _REST: Final = ("rest",)
 _SOCKETS: Final = ("public", "account")
@@ -53,7 +63,7 @@ Interval = Annotated[float, Meta(ge=0.001, lt=10**7)]
 Moment = datetime | Annotated[int, Meta(ge=0, lt=2**62)]
 
 
-class Refusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class ScriptedRefusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A REST request that fails: with an HTTP ``status`` and a ``body``, or without an answer, for a ``reason``."""
 
     status: Annotated[int, Meta(ge=100, lt=1000)] | None = None
@@ -107,7 +117,7 @@ class AccountSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     credentials: dict[str, str] = {}
 
 
-class Step(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename={"with_": "with"}):
+class ScenarioStep(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename={"with_": "with"}):
     """One thing that happens; see :data:`ACTIONS`.
 
     Attributes:
@@ -131,12 +141,12 @@ class Step(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, renam
     ask: Literal["account"] | None = None
     answer: msgspec.Raw = msgspec.Raw()
     answers: dict[str, msgspec.Raw] | None = None
-    refuse: Refusal | None = None
+    refuse: ScriptedRefusal | None = None
     to: str = ""
     purpose: Literal["bridge", "soft", "compare"] | None = None
     wait: Seconds | None = None
     every: Interval | None = None
-    with_: list[Step] = []
+    with_: list[ScenarioStep] = []
     now: Moment | None = None
     expect: Expect | None = None
 
@@ -179,7 +189,7 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     scenario: Literal[1]
     venue: str
-    steps: list[Step]
+    steps: list[ScenarioStep]
     about: str = ""
     now: Moment = datetime(2026, 1, 1, tzinfo=UTC)
     settings: Settings = Settings()
@@ -239,7 +249,7 @@ def _is_given(value: object) -> bool:
     return bool(bytes(value)) if isinstance(value, msgspec.Raw) else value is not None
 
 
-def _check(step: Step, where: str) -> None:
+def _check(step: ScenarioStep, where: str) -> None:
     """Look at what types do not tell: one action a step, on a connection that has such."""
     if (mistake := next(_mistakes(step), None)) is not None:
         what, advice = mistake
@@ -248,7 +258,7 @@ def _check(step: Step, where: str) -> None:
         _check(one, f"{where}.with[{number}]")
 
 
-def _mistakes(step: Step) -> Iterator[tuple[str, str]]:
+def _mistakes(step: ScenarioStep) -> Iterator[tuple[str, str]]:
     """Say what is wrong with a step, and what to write instead; what follows the first mistake may not hold."""
     found = step.actions
     if len(found) != 1:

@@ -20,11 +20,11 @@ from ipc.health import Reason
 from supervisor.scenario.account import AccountPart
 from supervisor.scenario.clock import Clock
 from supervisor.scenario.expect import missed
-from supervisor.scenario.form import LISTING_KEYS, Expect, Scenario, Step, wall_ns_of
+from supervisor.scenario.form import LISTING_KEYS, Expect, Scenario, ScenarioStep, wall_ns_of
 from supervisor.scenario.public import Public
-from supervisor.scenario.rest import Answer, Desk, answer_of
-from supervisor.scenario.run import Run
-from supervisor.scenario.seen import Consumer, Feed, Line, Report
+from supervisor.scenario.rest import Answer, ScriptedRest, answer_of
+from supervisor.scenario.run import ScenarioRun
+from supervisor.scenario.seen import Consumer, Line, ObservedFeed, ScenarioReport
 from workers.venues import VENUES
 from workers.venues.venue import Listing, Venue
 
@@ -59,13 +59,15 @@ def play(scenario: Scenario, path: str) -> Played:
         advice = f"venues are {', '.join(VENUES)}"
         raise UsageError(f"unknown venue {scenario.venue!r}", where=f"{path}:venue", advice=advice)
     clock = Clock(wall_ns_of(scenario.now))
-    report = Report(clock)
+    report = ScenarioReport(clock)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(0)
     board = Board.in_memory()
     try:
         with _at(f"{path}:options"):
             options = _options(venue, scenario.options)
-        player = _Player(Run(path, scenario, venue, options, clock, report, Desk(clock, report), board), context)
+        player = _Player(
+            ScenarioRun(path, scenario, venue, options, clock, report, ScriptedRest(clock, report), board), context
+        )
         with _logged_to(report):
             player.run()
         return Played(report.lines, player.missed)
@@ -77,7 +79,7 @@ def play(scenario: Scenario, path: str) -> Played:
 class _Player:
     """One scenario while it is played; ``missed`` holds what was expected and did not come."""
 
-    def __init__(self, run: Run, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(self, run: ScenarioRun, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.missed: list[str] = []
         self._path = run.path
         self._scenario = run.scenario
@@ -86,8 +88,8 @@ class _Player:
         self._desk = run.desk
         self._venue = run.venue
         self._consumer = consumer = Consumer(run.venue.name, run.clock, run.report)
-        self._public = Public(run, Feed(context, "public", run.clock, consumer.hear))
-        self._account = AccountPart(run, Feed(context, "account", run.clock, consumer.hear_account))
+        self._public = Public(run, ObservedFeed(context, "public", run.clock, consumer.hear))
+        self._account = AccountPart(run, ObservedFeed(context, "account", run.clock, consumer.hear_account))
         #: Where the lines begin that the next expectation is about.
         self._from = 0
 
@@ -107,7 +109,7 @@ class _Player:
 
     # --- steps --------------------------------------------------------------------------------------------------------
 
-    def _try(self, steps: list[Step], where: str) -> None:
+    def _try(self, steps: list[ScenarioStep], where: str) -> None:
         """Do steps; an exception in the worker's code counts as missed, and what follows is played all the same."""
         try:
             with _at(where):
@@ -120,7 +122,7 @@ class _Player:
             self._report.add(note="crash", error=text)
             self.missed.append(f"{where}: a worker crashes: {text}")
 
-    def _do(self, steps: list[Step], where: str) -> None:
+    def _do(self, steps: list[ScenarioStep], where: str) -> None:
         """Do one step, or several frames that one read of the sockets gives."""
         step = steps[0]
         if step.at is not None:
@@ -145,7 +147,7 @@ class _Player:
                 self._do_public(step)
         self._public.resend(self._consumer.mirror.asks())
 
-    def _wait(self, step: Step, where: str) -> None:
+    def _wait(self, step: ScenarioStep, where: str) -> None:
         start, end = self._clock.t, self._clock.t + (step.wait or 0)
         rounds = math.floor((step.wait or 0) / step.every + _ROUNDING) if step.every else 0
         for number in range(1, rounds + 1):
@@ -165,7 +167,7 @@ class _Player:
             self._consumer.look()
             self._public.resend(self._consumer.mirror.asks())
 
-    def _do_public(self, step: Step) -> None:
+    def _do_public(self, step: ScenarioStep) -> None:
         if step.action == "book":
             self._public.take_over(self._session(step.on), bytes(step.book))
             return
@@ -176,7 +178,7 @@ class _Player:
             else:
                 self._public.close(name, step.close or Reason.SERVER_CLOSE)
 
-    def _do_account(self, step: Step) -> None:
+    def _do_account(self, step: ScenarioStep) -> None:
         if step.open is not None:
             self._account.open()
         elif step.close is not None:
@@ -187,7 +189,7 @@ class _Player:
         else:
             self._report.add(note="frame on a closed connection", on="account")
 
-    def _rest(self, step: Step) -> None:
+    def _rest(self, step: ScenarioStep) -> None:
         what, _, rest = step.to.partition(" ")
         if step.ask is not None:
             self._account.ask()
@@ -258,9 +260,9 @@ class _Player:
         self.missed += [f"{where} at {t:g} s: {text}" for text in missed(expect, lines, self._consumer, counts)]
 
 
-def _reads(steps: list[Step]) -> Iterator[tuple[int, list[Step]]]:
+def _reads(steps: list[ScenarioStep]) -> Iterator[tuple[int, list[ScenarioStep]]]:
     """Yield steps with the number of the first; frames of a connection with no time between them come together."""
-    together: list[Step] = []
+    together: list[ScenarioStep] = []
     for number, step in enumerate(steps):
         if together and not _is_of_one_read(together[-1], step):
             yield number - len(together), together
@@ -270,17 +272,17 @@ def _reads(steps: list[Step]) -> Iterator[tuple[int, list[Step]]]:
         yield len(steps) - len(together), together
 
 
-def _is_of_one_read(last: Step, step: Step) -> bool:
+def _is_of_one_read(last: ScenarioStep, step: ScenarioStep) -> bool:
     """Tell whether one read of a public socket gives both."""
     are_frames = _is_public_frame(last) and _is_public_frame(step)
     return are_frames and last.on == step.on and step.at in {None, last.at}
 
 
-def _is_public_frame(step: Step) -> bool:
+def _is_public_frame(step: ScenarioStep) -> bool:
     return step.action in _FRAMES and step.kind == "public"
 
 
-def _flat(steps: list[Step]) -> Iterator[Step]:
+def _flat(steps: list[ScenarioStep]) -> Iterator[ScenarioStep]:
     for step in steps:
         yield step
         yield from _flat(step.with_)
@@ -321,7 +323,7 @@ def _at(where: str) -> Iterator[None]:
 class _Notes(logging.Handler):
     """Makes lines of the program's own log from WARNING up."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ScenarioReport) -> None:
         super().__init__(logging.WARNING)
         self._report = report
 
@@ -332,7 +334,7 @@ class _Notes(logging.Handler):
 
 
 @contextmanager
-def _logged_to(report: Report) -> Iterator[None]:
+def _logged_to(report: ScenarioReport) -> Iterator[None]:
     """Report what the program logs instead of writing it."""
     root = logging.getLogger()
     handlers, root.handlers[:] = list(root.handlers), [_Notes(report)]

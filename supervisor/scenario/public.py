@@ -16,18 +16,18 @@ from ipc.raw import RawKind, RawRecord, make
 from ipc.topics import Topic
 from supervisor.scenario.clock import NS
 from supervisor.scenario.rest import Answer
-from supervisor.scenario.run import Run
-from supervisor.scenario.seen import Feed
+from supervisor.scenario.run import ScenarioRun
+from supervisor.scenario.seen import ObservedFeed
 from workers import markets
-from workers.actions import Changed, Close, Fetch, Note, Publication, Send, SendPing
 from workers.fixture import Stage
-from workers.recovery import Policy
-from workers.reports import Reporter
-from workers.rest import RestError
-from workers.routes import Route
-from workers.rows import InvalidRow, split_rows
-from workers.session import Session
-from workers.venues.venue import Connection, Listing, answered
+from workers.net.rest import RestError
+from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, Publication, Send, SendPing, StateChanged
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
+from workers.protocol.streams import MarketStream
+from workers.status import StatusPublisher
+from workers.venues.rows import InvalidRow, split_rows
+from workers.venues.venue import ConnectionSpec, Listing, answered
 from workers.worker import heartbeat_book
 
 __all__ = ["Public", "message_of"]
@@ -43,8 +43,8 @@ class Public:
         feed: Takes the events.
     """
 
-    def __init__(self, run: Run, feed: Feed) -> None:
-        self.sessions: dict[str, Session] = {}
+    def __init__(self, run: ScenarioRun, feed: ObservedFeed) -> None:
+        self.sessions: dict[str, MarketSession] = {}
         self.listed: tuple[Listing, ...] = ()
         self._run = run
         self._venue = run.venue
@@ -53,9 +53,9 @@ class Public:
         self._feed = feed
         self._report = run.report
         self._desk = run.desk
-        self._reporter = Reporter(run.venue.name, run.board, feed, run.clock.mono)
+        self._reporter = StatusPublisher(run.venue.name, run.board, feed, run.clock.mono)
         self._stage = self._make_stage()
-        self._closing: list[tuple[Session, Close]] = []
+        self._closing: list[tuple[MarketSession, CloseConnection]] = []
         self._heartbeat = feed.topic(Topic("heartbeat", run.venue.name, ""))
         self._beat_ns = run.clock.mono()
 
@@ -83,7 +83,7 @@ class Public:
         known = [one for one in resolved.listings if str(one.symbol) in symbols]
         if len(known) == len(symbols):
             for session in self.sessions.values():
-                session.relist(known)
+                session.update_listings(known)
 
     def _publish_instruments(self, listings: Iterable[Listing]) -> None:
         name = self._venue.name
@@ -100,10 +100,10 @@ class Public:
             pong_ns=int(keepalive.pong_within_s * NS),
             venue_flows=lambda _now: settings.flows,
         )
-        plans: tuple[Connection, ...] = ()
+        plans: tuple[ConnectionSpec, ...] = ()
         if listings:
             plans = self._venue.connections(listings, self._venue.ws_url, self._run.options)
-        self.sessions = {plan.name: Session(self._venue, plan, listings, policy) for plan in plans}
+        self.sessions = {plan.name: MarketSession(self._venue, plan, listings, policy) for plan in plans}
         places = {str(listing.symbol): place for place, listing in enumerate(listings)}
         for session in self.sessions.values():
             for route in session.routes:
@@ -245,15 +245,15 @@ class Public:
 
     # --- what the sessions want -------------------------------------------------------------------------------------
 
-    def _publish(self, _session: Session, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
+    def _publish(self, _session: MarketSession, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
         for route, event in publications:
             if event is not None:
                 self._feed.send(route.feed, event)
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: MarketSession) -> None:
         on = f"public/{session.connection.name}"
         todo = session.todo.take()
-        self._reporter.changed([one for one in todo if isinstance(one, Changed)], attempt=1, backoff_s=None)
+        self._reporter.changed([one for one in todo if isinstance(one, StateChanged)], attempt=1, backoff_s=None)
         for action in todo:
             match action:
                 case Send(message):
@@ -263,20 +263,20 @@ class Public:
                 case SendPing():
                     self._report.add(on=on, send="(ping)")
                     self._pong(session)
-                case Close():
+                case CloseConnection():
                     self._closing.append((session, action))
-                case Fetch(route, purpose):
+                case FetchBook(route, purpose):
                     self._fetch(session, route, purpose)
-                case Note(event, fields):
+                case LogEvent(event, fields):
                     self._report.add(note=event, on=on, **fields)
                 case _:
                     pass
 
-    def _pong(self, session: Session) -> None:
+    def _pong(self, session: MarketSession) -> None:
         if self._scenario.settings.pongs:
             session.ponged()
 
-    def _fetch(self, session: Session, route: Route, purpose: str) -> None:
+    def _fetch(self, session: MarketSession, route: MarketStream, purpose: str) -> None:
         names = ("book", route.symbol, purpose)
         words = self._desk.show(self._venue.book_request(route.listing), *names).union(names)
 
@@ -321,5 +321,5 @@ def message_of(message: bytes) -> object:
         return message.decode("utf-8", "replace")
 
 
-def _checksum(route: Route) -> int | None:
-    return route.keeper.crc32_top10() if route.keeper is not None and route.is_trusted else None
+def _checksum(route: MarketStream) -> int | None:
+    return route.keeper.crc32_top10() if route.keeper is not None and route.is_published_valid else None

@@ -13,16 +13,16 @@ import msgspec
 from ipc.health import Reason
 from ipc.log import without_hidden
 from supervisor.scenario.clock import Clock
-from supervisor.scenario.form import Step
+from supervisor.scenario.form import ScenarioStep
 from supervisor.scenario.hiding import Hiding
-from supervisor.scenario.seen import Report
-from workers.accounts.account import Steps
-from workers.accounts.calls import advance
-from workers.accounts.end import FAILURES
-from workers.rest import RestError
-from workers.venues.venue import Request
+from supervisor.scenario.seen import ScenarioReport
+from workers.accounts.close_reason import FAILURES
+from workers.accounts.rest_flow import advance
+from workers.net.rest import RestError
+from workers.venues.account import RestFlow
+from workers.venues.venue import RestRequest
 
-__all__ = ["Answer", "Course", "Desk", "answer_of", "words_of"]
+__all__ = ["Answer", "ScriptedFlow", "ScriptedRest", "answer_of", "words_of"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ _TOO_MANY: Final = frozenset({418, 429})
 _WORD: Final = re.compile(r"[^/?&\s]+")
 
 
-def words_of(request: Request) -> frozenset[str]:
+def words_of(request: RestRequest) -> frozenset[str]:
     """Return the words that an answer may name a request by.
 
     These are its method, its path whole and in its parts, and what its query and its JSON body say: ``key=value``, and
@@ -53,7 +53,7 @@ def _said(body: bytes | None) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def answer_of(step: Step) -> Answer:
+def answer_of(step: ScenarioStep) -> Answer:
     """Return what a step of ``answer`` or ``refuse`` answers with."""
     refuse = step.refuse
     if refuse is None:
@@ -73,7 +73,7 @@ class _Waiting:
     take: Callable[[Answer], None]
 
 
-class Desk:
+class ScriptedRest:
     """Where requests and answers meet, the oldest first.
 
     Args:
@@ -81,7 +81,7 @@ class Desk:
         report: Takes a line for each request.
     """
 
-    def __init__(self, clock: Clock, report: Report) -> None:
+    def __init__(self, clock: Clock, report: ScenarioReport) -> None:
         self._clock = clock
         self._report = report
         self._waiting: list[_Waiting] = []
@@ -92,7 +92,7 @@ class Desk:
         """How many answers nobody has asked for."""
         return len(self._answers)
 
-    def show(self, request: Request, *names: str) -> frozenset[str]:
+    def show(self, request: RestRequest, *names: str) -> frozenset[str]:
         """Report a request as it is sent now, and what it is for; return the words that an answer may name it by."""
         sent = request.made_at(self._clock.wall())
         line = {"on": "rest", "request": f"{sent.method} {shown(sent.path)}", "for": " ".join(names)}
@@ -125,7 +125,7 @@ class Desk:
         self._waiting = [one for one in self._waiting if not wanted <= one.words]
 
 
-class Course(Generic[T]):
+class ScriptedFlow(Generic[T]):
     """A private side's course of REST calls, each of which waits for its answer while the scenario goes on.
 
     Args:
@@ -133,13 +133,13 @@ class Course(Generic[T]):
         desk: Where it asks.
         name: What it is for.
         done: Takes the result.
-        failed: Takes one of :data:`workers.accounts.end.FAILURES`.
+        failed: Takes one of :data:`workers.accounts.close_reason.FAILURES`.
     """
 
     def __init__(
         self,
-        steps: Steps[T],
-        desk: Desk,
+        steps: RestFlow[T],
+        desk: ScriptedRest,
         name: str,
         done: Callable[[T], None],
         failed: Callable[[Exception], None],

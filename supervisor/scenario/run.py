@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from ipc.board import Board
 from supervisor.scenario.clock import Clock
 from supervisor.scenario.form import Scenario
-from supervisor.scenario.rest import Desk
-from supervisor.scenario.seen import Report
+from supervisor.scenario.rest import ScriptedRest
+from supervisor.scenario.seen import ScenarioReport
 from workers.venues.venue import Venue
 
-__all__ = ["Run"]
+__all__ = ["ScenarioRun"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ScenarioRun:
     """One scenario while it is played.
 
     Attributes:
@@ -32,6 +32,6 @@ class Run:
     venue: Venue
     options: Mapping[str, str]
     clock: Clock
-    report: Report
-    desk: Desk
+    report: ScenarioReport
+    desk: ScriptedRest
     board: Board

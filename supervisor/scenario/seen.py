@@ -12,12 +12,12 @@ from ipc.accounts import Account
 from ipc.codec import decode, encode
 from ipc.errors import UsageError
 from ipc.events import Event, Heartbeat
-from ipc.mirror import Mirror
+from ipc.feed_state import FeedState
 from ipc.publisher import Publisher, TopicFeed
 from ipc.topics import CHANNELS, Topic
 from supervisor.scenario.clock import Clock
 
-__all__ = ["Consumer", "Feed", "Line", "Report"]
+__all__ = ["Consumer", "Line", "ObservedFeed", "ScenarioReport"]
 
 #: One line of the report: ``t`` and what happened.
 Line = dict[str, Any]
@@ -28,7 +28,7 @@ _LAST: Final = frozenset(CHANNELS) - {"book"}
 _STAMPS: Final = frozenset({"schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "pid"})
 
 
-class Report:
+class ScenarioReport:
     """The lines of a report, in their order."""
 
     def __init__(self, clock: Clock) -> None:
@@ -40,7 +40,7 @@ class Report:
         self.lines.append({"t": round(self._clock.t, 6), **msgspec.to_builtins(fields, enc_hook=str)})
 
 
-class Feed(Publisher):
+class ObservedFeed(Publisher):
     """A worker's feed whose messages go straight to a consumer, stamped with the scenario's time.
 
     Args:
@@ -74,8 +74,8 @@ class Consumer:
         report: Takes the lines.
     """
 
-    def __init__(self, venue: str, clock: Clock, report: Report) -> None:
-        self.mirror = Mirror((venue,), clock.mono())
+    def __init__(self, venue: str, clock: Clock, report: ScenarioReport) -> None:
+        self.mirror = FeedState((venue,), clock.mono())
         self.account = Account(venue, clock.mono())
         self._venue = venue
         self._clock = clock

@@ -13,7 +13,7 @@ import msgspec
 from ipc.errors import UsageError
 from supervisor.shadow.record import FILE
 
-__all__ = ["Run", "judge", "quantile", "read"]
+__all__ = ["ShadowRun", "judge", "quantile", "read"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -33,7 +33,7 @@ _NOT_CRASHES: Final = frozenset({"requested", "config_changed", "drill"})
 
 
 @dataclass(slots=True)
-class Run:
+class ShadowRun:
     """A record in memory.
 
     ``torn`` tells that its last line was cut off, ``is_complete`` that it came to its end.
@@ -46,7 +46,7 @@ class Run:
     is_complete: bool = False
 
 
-def read(directory: Path) -> Run:
+def read(directory: Path) -> ShadowRun:
     """Read the record of a shadow run, as far as it goes.
 
     Raises:
@@ -55,7 +55,7 @@ def read(directory: Path) -> Run:
     path = directory / FILE
     if not path.is_file():
         raise UsageError("no shadow run was recorded here", where=str(directory), advice="make one with `shadow`")
-    run = Run(meta={})
+    run = ShadowRun(meta={})
     with path.open("rb") as file:
         for line in file:
             try:
@@ -69,7 +69,7 @@ def read(directory: Path) -> Run:
     return run
 
 
-def _take(run: Run, row: dict[str, Any]) -> None:
+def _take(run: ShadowRun, row: dict[str, Any]) -> None:
     match row.get("type"):
         case "meta":
             run.meta = row
@@ -81,7 +81,7 @@ def _take(run: Run, row: dict[str, Any]) -> None:
             run.is_complete = not row["was_stopped"]
 
 
-def judge(run: Run) -> dict[str, Any]:
+def judge(run: ShadowRun) -> dict[str, Any]:
     """Figures by venue, and the verdict."""
     venues = {name: _figures(run, name) for name in run.meta["venues"]}
     criteria = _criteria(run, venues)
@@ -104,7 +104,7 @@ def judge(run: Run) -> dict[str, Any]:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def _figures(run: Run, venue: str) -> dict[str, Any]:
+def _figures(run: ShadowRun, venue: str) -> dict[str, Any]:
     seconds = [row["venues"][venue] for row in run.seconds]
     spans = _spans(run, venue)
     events = [row["event"] for row in run.events if row["event"]["venue"] == venue]
@@ -149,7 +149,7 @@ def _ages(values: Iterable[int]) -> dict[str, float | None]:
     }
 
 
-def _state(run: Run, row: dict[str, Any], venue: str) -> str:
+def _state(run: ShadowRun, row: dict[str, Any], venue: str) -> str:
     """The system's word, and where that is ``live`` what the consumer has to say to it."""
     if row["supervisor"] not in {"running", "draining"}:
         return "down"
@@ -165,14 +165,14 @@ def _state(run: Run, row: dict[str, Any], venue: str) -> str:
     return "silent" if _youngest_ms(run, row, venue) > silent_ms else "live"
 
 
-def _youngest_ms(run: Run, row: dict[str, Any], venue: str) -> float:
+def _youngest_ms(run: ShadowRun, row: dict[str, Any], venue: str) -> float:
     """How long ago the last event of any book of a venue came; without any, since the run began."""
     since_start_ms = (row["mono_ns"] - run.meta["started_mono_ns"]) / _MS
     last = row["venues"][venue]["ages_ms"][-len(run.meta["venues"][venue]) :]
     return min((age if age >= 0 else since_start_ms for age in last), default=0.0)
 
 
-def _spans(run: Run, venue: str) -> list[tuple[str, float]]:
+def _spans(run: ShadowRun, venue: str) -> list[tuple[str, float]]:
     """States in their order, each with how long it lasted, s."""
     spans: list[tuple[str, float]] = []
     before = run.meta["started_mono_ns"]
@@ -195,7 +195,7 @@ def _longest(spans: Sequence[tuple[str, float]]) -> float:
     return longest
 
 
-def _funding_first_s(run: Run, venue: str) -> float | None:
+def _funding_first_s(run: ShadowRun, venue: str) -> float | None:
     """From the beginning of the run to the first second with a fresh funding rate; None when none came."""
     for row in run.seconds:
         if row["venues"][venue]["funding_age_ms"] is not None:
@@ -228,7 +228,7 @@ def _crashes(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"count": len(deaths), "recovered": recovered, "reasons": dict(reasons)}
 
 
-def _late_resets(run: Run, venue: str) -> int:
+def _late_resets(run: ShadowRun, venue: str) -> int:
     """Reconnects after a long stable run that did not begin with the first delay."""
     longest_ns = 2 * _STABLE_S / run.meta["compress"] * _NS
     started_ns = run.meta["started_mono_ns"]
@@ -249,7 +249,7 @@ def _late_resets(run: Run, venue: str) -> int:
     return late
 
 
-def _memory(run: Run, venue: str) -> dict[str, float | None]:
+def _memory(run: ShadowRun, venue: str) -> dict[str, float | None]:
     """Resident memory at the beginning and the end, MB, and its slope by least squares, MB an hour."""
     points = [
         (row["mono_ns"] / _NS / 3600, row["venues"][venue]["rss_bytes"] / 1e6)
@@ -268,7 +268,7 @@ def _memory(run: Run, venue: str) -> dict[str, float | None]:
 # --- the verdict ------------------------------------------------------------------------------------------------------
 
 
-def _criteria(run: Run, venues: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _criteria(run: ShadowRun, venues: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     compress = run.meta["compress"]
     rows: list[dict[str, Any]] = []
 

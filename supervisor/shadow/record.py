@@ -20,7 +20,7 @@ from ipc.replica import BookReplica
 from ipc.rundir import RunDir
 from supervisor.status import read_status, symbols_of
 
-__all__ = ["FILE", "Recorder"]
+__all__ = ["FILE", "ShadowRecorder"]
 
 FILE: Final = "shadow.jsonl"
 #: The predecessor looked at its ages on this tick.
@@ -31,7 +31,7 @@ _MS: Final = 1_000_000
 _KEPT: Final = (Status, Gap, Lifecycle)
 
 
-class Recorder:
+class ShadowRecorder:
     """Watches one system; :meth:`run` until the time is over or ``stop()`` says so.
 
     Args:

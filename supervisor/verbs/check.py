@@ -18,7 +18,7 @@ from supervisor.verbs.start import Duration
 if TYPE_CHECKING:
     from ipc.events import BookSnapshot
     from supervisor.config import Config, VenueConfig
-    from workers.rows import InvalidRow
+    from workers.venues.rows import InvalidRow
 
 __all__ = ["check"]
 
@@ -97,7 +97,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
     import time
 
     from workers.accounts import account_side
-    from workers.accounts.end import FAILURES, end_of
+    from workers.accounts.close_reason import FAILURES, close_reason_of
     from workers.accounts.secrets import Secrets, missing
 
     side = account_side(of.name, of.options)
@@ -107,7 +107,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
     try:
         next(side.login(secrets, of.ws_url, {}, time.time_ns()), None)
     except FAILURES as error:
-        return end_of(error, side.secrets).text
+        return close_reason_of(error, side.secrets).text
     return None
 
 
@@ -115,15 +115,17 @@ def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     """Content, not merely an open door: the venue's list has our markets, and their books have two sides."""
     from ipc.errors import DecodeError
     from workers import markets
-    from workers.cut import Cutter
-    from workers.rest import RestBudget, RestClient, RestError
-    from workers.rows import split_rows
+    from workers.net.interrupter import SocketInterrupter
+    from workers.net.rest import RestBudget, RestClient, RestError
     from workers.venues import VENUES
+    from workers.venues.rows import split_rows
     from workers.venues.venue import answered
 
     for name, of in config.venues.items():
         venue = VENUES[name]
-        client = RestClient(venue, of.rest_url, RestBudget(venue.limits.rest_weight_per_min), Cutter(), lambda _: None)
+        client = RestClient(
+            venue, of.rest_url, RestBudget(venue.limits.rest_weight_per_min), SocketInterrupter(), lambda _: None
+        )
         try:
             bodies = [client.call(request, 20.0) for request in venue.listing_requests()]
             listings, invalid = split_rows(answered(venue.parse_listings, bodies))

@@ -96,7 +96,7 @@ def _as_json(item: Item) -> list[str]:
 
     from ipc.checks import checked
     from ipc.events import Event
-    from workers.rows import InvalidRow
+    from workers.venues.rows import InvalidRow
     from workers.venues.venue import InvalidBook, RelativeDelta
 
     if isinstance(item, RelativeDelta):

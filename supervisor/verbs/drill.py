@@ -15,8 +15,8 @@ from supervisor.verbs.options import end_as_interrupted, json_option, open_run_d
 
 if TYPE_CHECKING:
     from supervisor.drill.catalogue import Drill
-    from supervisor.drill.ground import TrainingGround
-    from supervisor.drill.measure import Attempt, Ground
+    from supervisor.drill.environment import DrillEnvironment
+    from supervisor.drill.measure import Attempt, DrillTarget
 
 __all__ = ["drill"]
 
@@ -72,10 +72,10 @@ def drill(
 @contextmanager
 def _open_ground(
     run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
-) -> Iterator[tuple[Ground, dict[str, list[str]], TrainingGround | None]]:
+) -> Iterator[tuple[DrillTarget, dict[str, list[str]], DrillEnvironment | None]]:
     """The system to drill, the symbols of each of its venues, and the training ground if it is one."""
-    from supervisor.drill.ground import TrainingGround
-    from supervisor.drill.measure import Ground
+    from supervisor.drill.environment import DrillEnvironment
+    from supervisor.drill.measure import DrillTarget
     from supervisor.status import symbols_of
     from workers.venues import VENUES
 
@@ -85,7 +85,7 @@ def _open_ground(
         raise UsageError(f"unknown venue {unknown[0]!r}", where="--venues", advice=f"venues are {', '.join(VENUES)}")
     if run_dir is None:
         end_as_interrupted()
-        with TrainingGround(wanted, "immediate" if immediate else "backoff") as training:
+        with DrillEnvironment(wanted, "immediate" if immediate else "backoff") as training:
             yield training.ground(), symbols_of(training.run_dir), training
         return
     directory = open_run_dir(run_dir)
@@ -93,7 +93,7 @@ def _open_ground(
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
     there = {name: of for name, of in symbols_of(directory).items() if not venues or name in wanted}
-    yield Ground.of(directory, _conditions(directory)), there, None
+    yield DrillTarget.of(directory, _conditions(directory)), there, None
 
 
 def _conditions(directory: Any) -> Any:
@@ -106,7 +106,7 @@ def _conditions(directory: Any) -> Any:
 
 
 def _drill_venues(
-    ground: Ground, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
+    ground: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
 ) -> list[dict[str, Any]]:
     """Every drill on every venue: a venue's one after the other, the venues side by side."""
 
@@ -123,7 +123,7 @@ def _drill_venues(
         return [row for rows in pool.map(run, markets) for row in rows]
 
 
-def _drill_one(ground: Ground, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
+def _drill_one(ground: DrillTarget, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
     from supervisor.drill.measure import attempt
 
     limit_ms = round(one.limit_s(ground.conditions) * 1000)
@@ -133,7 +133,7 @@ def _drill_one(ground: Ground, one: Drill, venue: str, symbols: list[str], round
     return _row(venue, one.name, [attempt(ground, one, venue, symbols) for _ in range(rounds)], limit_ms)
 
 
-def _drill_parent(training: TrainingGround | None, rounds: int) -> dict[str, Any]:
+def _drill_parent(training: DrillEnvironment | None, rounds: int) -> dict[str, Any]:
     from supervisor.drill.catalogue import PARENT
 
     if training is None:

@@ -122,10 +122,10 @@ def _played(recording: RawRecording) -> dict[str, Any]:
     """What it gives: events by channel, and of each market's book how often it is whole, changed and lost."""
     from ipc.events import BookDelta, BookSnapshot, Gap
     from ipc.topics import Topic
-    from supervisor.journal.rehearsal import rehearse
+    from supervisor.journal.offline_decode import offline_decode
 
     try:
-        said = [(Topic.parse(name), event) for name, event in rehearse(recording)]
+        said = [(Topic.parse(name), event) for name, event in offline_decode(recording)]
     except UsageError as error:
         return {"events": {}, "books": {}, "problem": error.what}
     books = {

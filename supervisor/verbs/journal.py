@@ -16,7 +16,7 @@ from ipc.errors import UsageError
 from supervisor.verbs.options import end_as_interrupted, json_option
 
 if TYPE_CHECKING:
-    from supervisor.journal.findings import Report, TopicReport
+    from supervisor.journal.findings import TopicReport, VerifyReport
 
 __all__ = ["convert", "replay", "verify"]
 
@@ -143,7 +143,7 @@ def _progress(what: str) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
-def _text(report: Report) -> str:
+def _text(report: VerifyReport) -> str:
     """For people: what is there, then what is wrong."""
     lines = [f"{report.files} file{'s' * (report.files != 1)}, {report.size / _MB:,.1f} MB, {report.lines:,} lines"]
     for venue, topics in sorted(report.topics.items()):
@@ -174,6 +174,6 @@ def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
     return "  ".join(parts)
 
 
-def _counted(report: Report) -> str:
+def _counted(report: VerifyReport) -> str:
     kinds = dict.fromkeys(finding.kind for finding in report.problems)
     return ", ".join(f"{report.counts[kind]:,} {kind}" for kind in kinds)

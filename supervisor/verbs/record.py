@@ -49,8 +49,8 @@ def record(
     It may be started before the system, and goes on while workers come and go; TERM and INT end it. Exit code 1 when
     something was lost on the way or the disk is full, 3 when nothing came at all.
     """
-    from supervisor.journal.record import Recorder
-    from supervisor.journal.write import Limits
+    from supervisor.journal.record import JournalRecorder
+    from supervisor.journal.write import JournalLimits
     from supervisor.system import program_version
 
     wanted = _wanted(venues)
@@ -59,12 +59,12 @@ def record(
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
-    recorder = Recorder(
+    recorder = JournalRecorder(
         directory,
         Path(out),
         venues=wanted,
         raw=raw,
-        limits=Limits(int(rotate_mb * _MB), rotate_every),
+        limits=JournalLimits(int(rotate_mb * _MB), rotate_every),
         version=program_version(),
     )
     try:

@@ -28,14 +28,14 @@ def shadow(duration: float, directory: str, compress: float, run_dir: str | None
 
     What was recorded is reported also when the run is interrupted.
     """
-    from supervisor.shadow.record import Recorder
+    from supervisor.shadow.record import ShadowRecorder
 
     system = open_run_dir(run_dir)
     require_running(system)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
-    recorder = Recorder(system, Path(directory), compress)
+    recorder = ShadowRecorder(system, Path(directory), compress)
     with _progress(duration) as advance:
         recorder.run(duration, lambda: bool(stopped), advance)
     recorder.close()

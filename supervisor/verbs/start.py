@@ -19,7 +19,7 @@ from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_op
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
     from supervisor.config import Config
-    from supervisor.system import Simulation
+    from supervisor.system import SimulatorPlan
 
 __all__ = ["start"]
 
@@ -106,7 +106,7 @@ def _say(line: str) -> None:
 def _run(
     read: Callable[[], Config],
     directory: RunDir,
-    simulated: Callable[[Config], Simulation] | None,
+    simulated: Callable[[Config], SimulatorPlan] | None,
     for_s: float | None,
     say: Callable[[str], None],
     ready: Callable[[], None] | None,
@@ -118,12 +118,12 @@ def _run(
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded here, so that no child needs to
-    from workers.accounts.memory import protect
-    from workers.dial import tls_context
+    from workers.accounts.process_hardening import harden_process
+    from workers.net.dial import tls_context
 
     config = read()
     refuse_second(directory.lock)  # a simulation's authority is written next, and another may be trusting its own
-    protect()
+    harden_process()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
     if simulation is None or simulation.settings.tls:
@@ -142,7 +142,7 @@ def _run(
         raise
 
 
-def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulation:
+def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> SimulatorPlan:
     """A simulator of the configured venues, on ports that are free.
 
     With a ``ca_path`` it speaks TLS, and this process and its children trust its authority and nobody else.
@@ -150,7 +150,7 @@ def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulat
     from simulator import main  # noqa: F401 - loaded here, so that the child needs not
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
     from simulator.tls import contexts
-    from supervisor.system import Simulation
+    from supervisor.system import SimulatorPlan
 
     ports = pick_ports(tuple(config.venues))
     settings = SimSettings(
@@ -167,10 +167,10 @@ def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulat
     if ca_path:
         os.environ["SSL_CERT_FILE"] = ca_path
     urls = {name: (url.ws, url.rest) for name, url in endpoints(settings).items()}
-    return Simulation(settings, admin_url(settings), urls, tls_contexts)
+    return SimulatorPlan(settings, admin_url(settings), urls, tls_contexts)
 
 
-def _redirected(config: Config, simulation: Simulation | None) -> Config:
+def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
     """The configuration with the simulator's addresses in place of the venues'."""
     from dataclasses import replace
 
@@ -189,7 +189,7 @@ def _redirected(config: Config, simulation: Simulation | None) -> Config:
 def _detach(
     read: Callable[[], Config],
     directory: RunDir,
-    simulated: Callable[[Config], Simulation] | None,
+    simulated: Callable[[Config], SimulatorPlan] | None,
     for_s: float | None,
 ) -> int:
     """Fork, and come back when everything runs, or with what went wrong."""

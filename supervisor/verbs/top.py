@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ipc.feed import Feed
-    from ipc.mirror import Top
+    from ipc.feed_state import Top
 
 __all__ = ["top"]
 

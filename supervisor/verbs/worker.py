@@ -30,7 +30,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     from supervisor.config import load
     from supervisor.lock import InstanceLock
     from supervisor.system import System, worker_settings
-    from workers.accounts.memory import protect
+    from workers.accounts.process_hardening import harden_process
     from workers.accounts.secrets import scrub_environment
     from workers.venues import VENUES
     from workers.worker import Worker
@@ -47,7 +47,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     directory = configured_run_dir(config.run_dir)
     directory.prepare()
     InstanceLock(directory.lock)
-    protect()
+    harden_process()
     scrub_environment(keep=venue)
     log.setup(config.log_level)
     board = Board.create(directory.board, time.time_ns())

@@ -18,7 +18,7 @@ from ipc.checks import checked
 from ipc.events import Event
 from ipc.topics import VENUES
 from workers.markets import resolve
-from workers.rows import split_rows
+from workers.venues.rows import split_rows
 from workers.venues.venue import Listing
 
 PER_ROUND = 200

@@ -35,8 +35,8 @@ from simulator.accounts.credentials import (
     LIGHTER_ACCOUNT,
     LIGHTER_KEY_INDEX,
     PARADEX_ACCOUNT,
-    JwtDesk,
-    TokenDesk,
+    JwtIssuer,
+    TokenIssuer,
 )
 from workers.accounts.secrets import NAMES
 
@@ -139,12 +139,12 @@ class Desk(System):
 
 def good_token() -> str:
     """A token of Lighter's, as its client makes it."""
-    return TokenDesk(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(time.time()) + HOURS_S + next(_more))
+    return TokenIssuer(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(time.time()) + HOURS_S + next(_more))
 
 
 def good_jwt() -> str:
     """A token of Paradex's that was got elsewhere."""
-    return JwtDesk(SEED).issue(PARADEX_ACCOUNT, time.time(), HOURS_S + next(_more))
+    return JwtIssuer(SEED).issue(PARADEX_ACCOUNT, time.time(), HOURS_S + next(_more))
 
 
 #: Makes every token another one.
@@ -612,8 +612,8 @@ def test_check_tells_expired_credentials_and_those_that_are_accepted(refused: De
         "LIGHTER_ACCOUNT_INDEX": str(LIGHTER_ACCOUNT),
     }
     expired = {
-        "LIGHTER_AUTH_TOKEN": TokenDesk(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(hour_ago)),
-        "PARADEX_JWT": JwtDesk(SEED).issue(PARADEX_ACCOUNT, hour_ago, 300),
+        "LIGHTER_AUTH_TOKEN": TokenIssuer(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(hour_ago)),
+        "PARADEX_JWT": JwtIssuer(SEED).issue(PARADEX_ACCOUNT, hour_ago, 300),
     }
     told = checked(refused, "--sim", "--for", "3", **(without_secrets() | right | expired))
     assert "LIGHTER_AUTH_TOKEN has expired" in told["lighter"]

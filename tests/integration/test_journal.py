@@ -22,7 +22,7 @@ from recordings import Loudspeakers, Recorder, essence, journal
 from systems import VENUES, Listener, System, paraphina, wait_for
 
 from ipc.rundir import RunDir
-from supervisor.journal.findings import Report
+from supervisor.journal.findings import VerifyReport
 from supervisor.journal.verify import verify
 
 pytestmark = pytest.mark.integration
@@ -67,13 +67,13 @@ def replay(source: Path, run_dir: RunDir, *arguments: str) -> Iterator[subproces
         process.communicate()
 
 
-def found(path: Path) -> Report:
+def found(path: Path) -> VerifyReport:
     report = verify(path, processes=1)
     assert report.problems == []
     return report
 
 
-def kinds(report: Report) -> set[str]:
+def kinds(report: VerifyReport) -> set[str]:
     return {note.kind for note in report.notes}
 
 

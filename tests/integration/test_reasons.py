@@ -15,7 +15,7 @@ import pytest
 from storm import SETTINGS
 from systems import Listener, System, wait_for
 
-from ipc.control import Request, ask
+from ipc.control import ControlRequest, ask
 from ipc.events import Gap, Lifecycle
 
 pytestmark = pytest.mark.integration
@@ -116,7 +116,7 @@ def test_death_of_a_worker(system: System, listener: Listener, reason: str) -> N
     wait_for(lambda: system.venue(VENUE)["state"] == "live")
     began, at = time.monotonic(), time.time()
     if reason == "drill":
-        ask(system.run_dir.control, Request("drill", target=VENUE, fault="kill"))
+        ask(system.run_dir.control, ControlRequest("drill", target=VENUE, fault="kill"))
     else:
         numbers = {"killed": signal.SIGKILL, "crash": signal.SIGSEGV, "wedged": signal.SIGSTOP}
         os.kill(system.pid(VENUE), numbers[reason])

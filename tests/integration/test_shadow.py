@@ -23,8 +23,8 @@ from ipc.errors import BoardError, UsageError
 from ipc.events import Event, Gap, Lifecycle, Status
 from ipc.health import Reason, Stream, StreamState
 from ipc.rundir import RunDir
-from supervisor.shadow.judge import Run, judge, quantile, read
-from supervisor.shadow.record import FILE, Recorder
+from supervisor.shadow.judge import ShadowRun, judge, quantile, read
+from supervisor.shadow.record import FILE, ShadowRecorder
 from supervisor.shadow.render import compare_text, markdown, picture
 
 NS = 1_000_000_000
@@ -88,15 +88,15 @@ def backoff(seconds: float | None, reason: Reason = Reason.SERVER_CLOSE, stream:
     return Status("lighter", None, None, None, stream, state, None, reason, 1, seconds, 1, {})
 
 
-def a_run(seconds: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]] = (), compress: float = 1.0) -> Run:
-    return Run(meta(tuple(seconds[0]["venues"]), compress), list(seconds), list(events), is_complete=True)
+def a_run(seconds: Sequence[dict[str, Any]], events: Sequence[dict[str, Any]] = (), compress: float = 1.0) -> ShadowRun:
+    return ShadowRun(meta(tuple(seconds[0]["venues"]), compress), list(seconds), list(events), is_complete=True)
 
 
 def well(count: int, **changes: Any) -> list[dict[str, Any]]:
     return [second(at, **changes) for at in range(1, count + 1)]
 
 
-def missed(run: Run) -> list[str]:
+def missed(run: ShadowRun) -> list[str]:
     """The criteria that a run does not meet."""
     result = judge(run)
     found = [row["criterion"] for row in result["criteria"] if not row["ok"]]
@@ -610,10 +610,10 @@ def described(tmp_path: Path) -> RunDir:
 
 
 def test_a_second_run_does_not_take_the_place_of_the_first(tmp_path: Path, described: RunDir) -> None:
-    Recorder(described, tmp_path / "report").close()
+    ShadowRecorder(described, tmp_path / "report").close()
     recorded = (tmp_path / "report" / FILE).read_bytes()
     with pytest.raises(UsageError, match="a run is recorded here already"):
-        Recorder(described, tmp_path / "report")
+        ShadowRecorder(described, tmp_path / "report")
     assert (tmp_path / "report" / FILE).read_bytes() == recorded
 
 
@@ -624,7 +624,7 @@ def test_a_system_that_cannot_be_told_for_a_while_is_no_end_of_the_run(
         raise BoardError("not a board of this version")
 
     monkeypatch.setattr("supervisor.shadow.record.read_status", read_status)
-    recorder = Recorder(described, tmp_path / "report")
+    recorder = ShadowRecorder(described, tmp_path / "report")
     recorder.run(1.2, lambda: False, lambda _: None)
     recorder.close()
     run = read(tmp_path / "report")
@@ -635,4 +635,4 @@ def test_a_system_that_cannot_be_told_for_a_while_is_no_end_of_the_run(
 def test_a_place_that_cannot_be_written_is_one_error(tmp_path: Path, described: RunDir) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
-        Recorder(described, tmp_path / "file")
+        ShadowRecorder(described, tmp_path / "file")

@@ -17,7 +17,7 @@ from ipc.errors import FeedError
 from ipc.events import Balance, Bbo, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState
 from ipc.publisher import Publisher
-from ipc.remote import Listener, Network, Remote
+from ipc.remote import FeedListener, Network, Remote
 from ipc.rundir import RunDir, replace_file
 from ipc.topics import Topic
 
@@ -599,7 +599,7 @@ def test_account_on_another_machine_is_read_over_tcp(
 ) -> None:
     directory, keys = curve if is_encrypted else (None, None)
     first = free_port - 9  # lighter's account has the tenth port of a system
-    listener = Listener(context, Network("127.0.0.1", first, str(directory) if directory else None))
+    listener = FeedListener(context, Network("127.0.0.1", first, str(directory) if directory else None))
     try:
         publisher.listen(listener, "lighter", account=True)
         keep(publisher, "order", "1", order("1"))

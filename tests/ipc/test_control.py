@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ipc.control import MAX_PACKET, ControlClient, Reply, Request, ask, decode_reply, decode_request
+from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, ask, decode_reply, decode_request
 from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
 
 #: Long enough for any answer that comes, short enough to wait for one that does not.
@@ -61,13 +61,13 @@ def answering(path: Path, answer: Callable[[bytes], bytes | None]) -> Iterator[l
 @pytest.mark.parametrize(
     ("request_", "packet"),
     [
-        (Request("ping"), b'{"verb":"ping"}'),
-        (Request("restart", target="lighter"), b'{"verb":"restart","target":"lighter"}'),
-        (Request("drill", "aster", "kill"), b'{"verb":"drill","target":"aster","fault":"kill"}'),
-        (Request("follow", after=7), b'{"verb":"follow","after":7}'),
+        (ControlRequest("ping"), b'{"verb":"ping"}'),
+        (ControlRequest("restart", target="lighter"), b'{"verb":"restart","target":"lighter"}'),
+        (ControlRequest("drill", "aster", "kill"), b'{"verb":"drill","target":"aster","fault":"kill"}'),
+        (ControlRequest("follow", after=7), b'{"verb":"follow","after":7}'),
     ],
 )
-def test_request_on_the_wire(request_: Request, packet: bytes) -> None:
+def test_request_on_the_wire(request_: ControlRequest, packet: bytes) -> None:
     assert msgspec.json.encode(request_) == packet
     assert decode_request(packet) == request_
 
@@ -107,23 +107,26 @@ def test_what_is_no_request_is_the_clients_mistake(packet: bytes) -> None:
 @pytest.mark.parametrize(
     ("reply", "packet"),
     [
-        (Reply(ok=True), b'{"ok":true}'),
-        (Reply(ok=True, data={"pid": 7}), b'{"ok":true,"data":{"pid":7}}'),
-        (Reply(False, "no such worker", "see status"), b'{"ok":false,"error":"no such worker","advice":"see status"}'),
+        (ControlReply(ok=True), b'{"ok":true}'),
+        (ControlReply(ok=True, data={"pid": 7}), b'{"ok":true,"data":{"pid":7}}'),
+        (
+            ControlReply(False, "no such worker", "see status"),
+            b'{"ok":false,"error":"no such worker","advice":"see status"}',
+        ),
     ],
 )
-def test_reply_on_the_wire(reply: Reply, packet: bytes) -> None:
+def test_reply_on_the_wire(reply: ControlReply, packet: bytes) -> None:
     assert msgspec.json.encode(reply) == packet
     assert decode_reply(packet) == reply
 
 
 def test_reply_of_a_newer_parent_is_understood() -> None:
-    assert decode_reply(b'{"ok":true,"more":[1]}') == Reply(ok=True)
+    assert decode_reply(b'{"ok":true,"more":[1]}') == ControlReply(ok=True)
 
 
 def test_replies_do_not_share_their_data() -> None:
-    Reply(ok=True).data["pid"] = 7
-    assert Reply(ok=True).data == {}
+    ControlReply(ok=True).data["pid"] = 7
+    assert ControlReply(ok=True).data == {}
 
 
 @pytest.mark.parametrize(
@@ -139,20 +142,20 @@ def test_what_is_no_reply_is_an_error_of_ours(packet: bytes) -> None:
 
 def test_question_is_one_packet_and_so_is_its_answer(path: Path) -> None:
     with answering(path, lambda _: b'{"ok":true,"data":{"pid":7}}') as asked:
-        assert ask(path, Request("ping")) == Reply(ok=True, data={"pid": 7})
+        assert ask(path, ControlRequest("ping")) == ControlReply(ok=True, data={"pid": 7})
     assert asked == [b'{"verb":"ping"}']
 
 
 def test_refusal_is_the_users_mistake_with_the_parents_words(path: Path) -> None:
     refusal = b'{"ok":false,"error":"no worker dydx","advice":"see status"}'
     with answering(path, lambda _: refusal), pytest.raises(UsageError) as caught:
-        ask(path, Request("restart", target="dydx"))
+        ask(path, ControlRequest("restart", target="dydx"))
     assert (caught.value.what, caught.value.advice) == ("no worker dydx", "see status")
 
 
 def test_nobody_listening_is_not_running(path: Path) -> None:
     with pytest.raises(NotRunningError, match="no supervisor is running here") as caught:
-        ask(path, Request("ping"))
+        ask(path, ControlRequest("ping"))
     assert caught.value.where == str(path.parent)
     assert "start" in caught.value.advice
 
@@ -163,7 +166,7 @@ def test_somebody_elses_supervisor_is_not_called_absent(path: Path, monkeypatch:
 
     monkeypatch.setattr("ipc.control.socket.socket.connect", refuse)
     with pytest.raises(UnknownStateError, match="ask as the user who runs it"):
-        ask(path, Request("ping"))
+        ask(path, ControlRequest("ping"))
 
 
 def test_socket_that_a_dead_parent_left_is_not_running(path: Path) -> None:
@@ -171,7 +174,7 @@ def test_socket_that_a_dead_parent_left_is_not_running(path: Path) -> None:
         pass
     assert path.exists()
     with pytest.raises(NotRunningError):
-        ask(path, Request("ping"))
+        ask(path, ControlRequest("ping"))
 
 
 def test_failed_connection_leaves_no_descriptor_open(path: Path) -> None:
@@ -183,7 +186,7 @@ def test_failed_connection_leaves_no_descriptor_open(path: Path) -> None:
 
 def test_silent_parent_is_reported_as_such_after_the_timeout(path: Path) -> None:
     with listening(path), pytest.raises(ParaphinaError, match=r"did not answer within 0\.05 s") as caught:
-        ask(path, Request("ping"), SHORT_S)
+        ask(path, ControlRequest("ping"), SHORT_S)
     assert not isinstance(caught.value, NotRunningError)
     assert caught.value.where == str(path)
     assert "status" in caught.value.advice
@@ -195,13 +198,13 @@ def test_parent_too_wedged_to_accept_is_not_taken_for_absent(path: Path) -> None
             for _ in range(4):
                 stack.enter_context(ControlClient(path, SHORT_S))
         with pytest.raises(ParaphinaError) as caught:
-            ask(path, Request("ping"), SHORT_S)
+            ask(path, ControlRequest("ping"), SHORT_S)
         assert not isinstance(caught.value, NotRunningError)
 
 
 def test_parent_that_hangs_up_is_gone(path: Path) -> None:
     with answering(path, lambda _: None), pytest.raises(NotRunningError, match="the supervisor is gone"):
-        ask(path, Request("ping"))
+        ask(path, ControlRequest("ping"))
 
 
 def test_parent_that_dies_while_asked_is_gone(path: Path) -> None:
@@ -209,14 +212,14 @@ def test_parent_that_dies_while_asked_is_gone(path: Path) -> None:
         accepted, _ = listener.accept()
         accepted.close()
         with pytest.raises(NotRunningError, match="the supervisor is gone"):
-            client.send(Request("ping"))
+            client.send(ControlRequest("ping"))
         with pytest.raises(NotRunningError, match="the supervisor is gone"):
             client.receive()
 
 
 def test_parent_that_drops_an_unread_question_is_gone(path: Path) -> None:
     with listening(path) as listener, ControlClient(path) as client:
-        client.send(Request("ping"))
+        client.send(ControlRequest("ping"))
         accepted, _ = listener.accept()
         accepted.close()
         with pytest.raises(NotRunningError, match="the supervisor is gone"):
@@ -224,21 +227,21 @@ def test_parent_that_drops_an_unread_question_is_gone(path: Path) -> None:
 
 
 def test_answer_longer_than_a_packet_may_be_is_no_reply(path: Path) -> None:
-    long = msgspec.json.encode(Reply(ok=True, data={"text": "x" * MAX_PACKET}))
+    long = msgspec.json.encode(ControlReply(ok=True, data={"text": "x" * MAX_PACKET}))
     with answering(path, lambda _: long), pytest.raises(ParaphinaError, match="not a control reply"):
-        ask(path, Request("ping"))
+        ask(path, ControlRequest("ping"))
 
 
 def test_answer_as_long_as_a_packet_may_be_is_read(path: Path) -> None:
-    frame = len(msgspec.json.encode(Reply(ok=True, data={"text": ""})))
-    long = Reply(ok=True, data={"text": "x" * (MAX_PACKET - frame)})
+    frame = len(msgspec.json.encode(ControlReply(ok=True, data={"text": ""})))
+    long = ControlReply(ok=True, data={"text": "x" * (MAX_PACKET - frame)})
     with answering(path, lambda _: msgspec.json.encode(long)):
-        assert ask(path, Request("ping")) == long
+        assert ask(path, ControlRequest("ping")) == long
 
 
 def test_question_too_long_to_send_is_the_users_mistake(path: Path) -> None:
     with listening(path), pytest.raises(UsageError):
-        ask(path, Request("restart", target="x" * 1_000_000), SHORT_S)
+        ask(path, ControlRequest("restart", target="x" * 1_000_000), SHORT_S)
 
 
 def test_client_reads_packet_by_packet_and_can_be_polled(path: Path) -> None:

@@ -30,7 +30,7 @@ from ipc.feed import BehindError, Feed, conflate
 from ipc.health import Reason, Stream, StreamState
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
-from ipc.remote import Listener, Network, Remote
+from ipc.remote import FeedListener, Network, Remote
 from ipc.replica import NO_SNAPSHOT
 from ipc.rundir import RunDir, replace_file
 from ipc.topics import Topic
@@ -950,7 +950,7 @@ def test_feed_of_another_machine_is_read_over_tcp(
 ) -> None:
     directory, keys = curve if is_encrypted else (None, None)
     first = free_port - LIGHTER_PORT
-    listener = Listener(context, Network("127.0.0.1", first, str(directory) if directory else None))
+    listener = FeedListener(context, Network("127.0.0.1", first, str(directory) if directory else None))
     try:
         worker.publisher.listen(listener, "lighter")
         feed = open_feed(remote=Remote("127.0.0.1", first, keys))

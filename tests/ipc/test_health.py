@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import pytest
 
-from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, WorkerState, code_of, word_of
+from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, WorkerState, code_of, word_of
 
 #: What the board holds for each word. A reader of another build reads these numbers: only ever append.
 STREAMS = {
@@ -85,7 +85,7 @@ LISTS = [
     (WorkerState, WORKER_STATES),
     (StreamState, STREAM_STATES),
     (Phase, PHASES),
-    (Misdeed, MISDEEDS),
+    (SelfFault, MISDEEDS),
     (Reason, REASONS),
 ]
 

@@ -13,7 +13,7 @@ from ipc.errors import ConfigError
 from ipc.events import Trade
 from ipc.feed import Feed
 from ipc.publisher import Publisher
-from ipc.remote import Listener, Network, Remote, is_loopback, load_client_keys, port_of
+from ipc.remote import FeedListener, Network, Remote, is_loopback, load_client_keys, port_of
 from ipc.topics import VENUES, Topic
 
 
@@ -42,7 +42,7 @@ class Published:
 
     def __init__(self, tmp_path, network):
         self._context = zmq.Context()
-        self._listener = Listener(self._context, network)
+        self._listener = FeedListener(self._context, network)
         self.publisher = Publisher(self._context, f"ipc://{tmp_path}/lighter.feed", 1)
         self.publisher.listen(self._listener, "lighter")
         self._feed = self.publisher.topic(Topic("trade", "lighter", "BTC-PERP"))
@@ -76,7 +76,7 @@ def test_on_loopback_no_keys_are_needed(tmp_path):
 def test_beyond_loopback_keys_are_needed():
     context = zmq.Context()
     with pytest.raises(ConfigError, match=r"192\.0\.2\.1 is not loopback"):
-        Listener(context, Network("192.0.2.1", 5600))
+        FeedListener(context, Network("192.0.2.1", 5600))
     context.term()
 
 
@@ -111,7 +111,7 @@ def test_a_directory_of_keys_that_is_incomplete_is_refused(keys, missing):
     path.rename(path.with_name("away"))
     context = zmq.Context()
     with pytest.raises(ConfigError, match=missing.replace(".", r"\.")):
-        Listener(context, Network("192.0.2.1", 5600, str(keys / "server")))
+        FeedListener(context, Network("192.0.2.1", 5600, str(keys / "server")))
     context.term()
 
 
@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path):
         context = zmq.Context()
         publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
         with pytest.raises(ConfigError, match="cannot be bound"):
-            publisher.listen(Listener(context, network), "lighter")
+            publisher.listen(FeedListener(context, network), "lighter")
         publisher.close()
         context.term()
 
@@ -135,7 +135,7 @@ def test_a_feed_is_read_by_either_version_of_the_internet_protocol(tmp_path, hos
     network = Network(host, free_port())
     context = zmq.Context()
     publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
-    publisher.listen(Listener(context, network), "lighter")
+    publisher.listen(FeedListener(context, network), "lighter")
     with context.socket(zmq.SUB) as reader:
         reader.linger = 0
         Remote(host, network.port).apply(reader)

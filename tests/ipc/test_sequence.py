@@ -51,7 +51,7 @@ class SequenceAgainstItsHistory(RuleBasedStateMachine):
         heard = self.believed[-1][3] if self.believed else 0
         if epoch < self.epoch and self.now - heard < 5 * SECOND:
             self.ignored_lives += 1
-            return Verdict.ZOMBIE
+            return Verdict.STALE_EPOCH
         known = self.highest(topic) if epoch == self.epoch else None
         is_new = epoch != self.epoch
         self.believed.append((epoch, topic, max(seq, known or 0), self.now))
@@ -129,14 +129,14 @@ def test_new_epoch_voids_every_topic(sequence: PublisherSequence) -> None:
 
 def test_zombie_is_ignored_and_counted_while_its_successor_is_heard(sequence: PublisherSequence) -> None:
     for second in range(2, 20):
-        assert sequence.judge(BOOK, 99, second, second * SECOND) is Verdict.ZOMBIE
+        assert sequence.judge(BOOK, 99, second, second * SECOND) is Verdict.STALE_EPOCH
         assert sequence.judge(BOOK, 100, 4 + second, second * SECOND) is Verdict.APPLY
     assert sequence.zombies == 18
     assert sequence.epoch == 100
 
 
 def test_zombie_is_adopted_when_nothing_else_was_heard_for_five_seconds(sequence: PublisherSequence) -> None:
-    assert sequence.judge(BOOK, 99, 7, 6 * SECOND - 1) is Verdict.ZOMBIE
+    assert sequence.judge(BOOK, 99, 7, 6 * SECOND - 1) is Verdict.STALE_EPOCH
     assert sequence.judge(BOOK, 99, 8, 6 * SECOND) is Verdict.NEW_EPOCH
     assert sequence.judge(BOOK, 99, 9, 6 * SECOND) is Verdict.APPLY
     assert sequence.epoch == 99
@@ -144,7 +144,7 @@ def test_zombie_is_adopted_when_nothing_else_was_heard_for_five_seconds(sequence
 
 def test_ignored_message_of_the_successor_is_a_sign_of_life_too(sequence: PublisherSequence) -> None:
     sequence.judge(BOOK, 100, 5, 4 * SECOND)
-    assert sequence.judge(BOOK, 99, 8, 8 * SECOND) is Verdict.ZOMBIE
+    assert sequence.judge(BOOK, 99, 8, 8 * SECOND) is Verdict.STALE_EPOCH
 
 
 def test_successor_that_speaks_again_takes_over_from_an_adopted_zombie(sequence: PublisherSequence) -> None:

@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from simulator.desk import Desk
-from simulator.rest import Request, Response
+from simulator.fault_controller import FaultController
+from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
-from simulator.session import Session
+from simulator.session import ClientSession
 from simulator.settings import SimSettings, VenuePorts
 from simulator.venues import VENUE_CLASSES
-from simulator.wire import Frame, Refusal, Upgrade
+from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
 __all__ = ["Client", "FakeLoop", "FakeWire", "Stage"]
 
@@ -106,7 +106,7 @@ EXPECTED_FAILURES: set[str] = set()
 class Client:
     """A client of the stage's venue."""
 
-    def __init__(self, wire: FakeWire, session: Session) -> None:
+    def __init__(self, wire: FakeWire, session: ClientSession) -> None:
         self.wire = wire
         self.session = session
 
@@ -137,7 +137,7 @@ class Stage:
         begin = self.loop.time()
         self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
         self.venue: Any = VENUE_CLASSES[name](settings, self.schedule)
-        self.desk = Desk({name: self.venue}, self.schedule)
+        self.desk = FaultController({name: self.venue}, self.schedule)
         if is_started:
             self.venue.start()
 
@@ -145,14 +145,14 @@ class Stage:
         self.loop.advance(seconds)
         assert_made(self.venue)
 
-    def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | Refusal:
+    def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | UpgradeRefusal:
         """Connect; a client or a refusal."""
         wire = FakeWire()
         upgrade = Upgrade(
             path, {name: [text] for name, text in query.items()}, {"user-agent": "test"} if headers is None else headers
         )
         session = self.venue.accept(upgrade, wire)
-        if isinstance(session, Refusal):
+        if isinstance(session, UpgradeRefusal):
             return session
         session.on_open()
         return Client(wire, session)
@@ -165,12 +165,14 @@ class Stage:
 
     def ask(
         self, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **query: str
-    ) -> Response:
+    ) -> HttpResponse:
         """A REST request; a body of bytes goes out as it is."""
         data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         target = f"{path}?{urlencode(query)}"
         parts = {name: [text] for name, text in query.items()}
-        return self.venue.answer(Request(method, path, parts, {"user-agent": "test", **(headers or {})}, data, target))
+        return self.venue.answer(
+            HttpRequest(method, path, parts, {"user-agent": "test", **(headers or {})}, data, target)
+        )
 
     def get(self, path: str, **query: str) -> Any:
         """The JSON of a REST request that must succeed."""

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.accounts.account import Account
+from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import PLACES, amount, cost_of, notional, ratio, rounded
-from simulator.accounts.records import Draft, Position, Terms
+from simulator.accounts.records import Draft, PositionRecord, Terms
 from simulator.listing import Contract, list_market
 from simulator.market import BUY, SELL, Market
 
@@ -26,7 +26,7 @@ BTC, ETH = market(), market("ETH", "2400", 2, 4)
 
 
 def new_account(terms=TERMS):
-    return Account([BTC, ETH], terms, amount(1000), NOW)
+    return SimulatedAccount([BTC, ETH], terms, amount(1000), NOW)
 
 
 TRADES = st.lists(
@@ -190,7 +190,7 @@ def test_the_price_of_liquidation_is_where_equity_meets_maintenance():
     margin = account.margin()
     lost = notional(ETH.listing, account.marks_e8["ETH-PERP"] - price, position.size)
     assert margin.equity - lost == pytest.approx(margin.maintenance, rel=1e-6)
-    assert account.liquidation_e8(Position(ETH)) is None
+    assert account.liquidation_e8(PositionRecord(ETH)) is None
 
 
 def test_deposits_go_to_the_wallet_or_to_what_is_held():

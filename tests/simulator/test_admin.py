@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from simulator.admin import Admin
-from simulator.rest import Request
+from simulator.rest import HttpRequest
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def ask(stage):
 
     def send(method, path, body=None):
         data = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        response = admin.answer(Request(method, path, body=data))
+        response = admin.answer(HttpRequest(method, path, body=data))
         return response.status, msgspec.json.decode(response.body)
 
     return send
@@ -137,7 +137,7 @@ def test_tokens(stage, ask, new_stage):
     assert ask("POST", "/account/lighter/token", {"lives_s": "x"})[0] == 400
     other = new_stage("extended")
     admin = Admin({"extended": other.venue}, other.desk)
-    assert admin.answer(Request("POST", "/account/extended/token", {}, {}, b"")).status == 400
+    assert admin.answer(HttpRequest("POST", "/account/extended/token", {}, {}, b"")).status == 400
 
 
 def test_statistics(stage, ask):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.accounts.credentials import Denial, DeniedError, JwtDesk, ListenKeys, TokenDesk, seal
+from simulator.accounts.credentials import Denial, DeniedError, JwtIssuer, ListenKeys, TokenIssuer, seal
 
 
 def denial(check, *arguments):
@@ -13,7 +13,7 @@ def denial(check, *arguments):
 
 @pytest.fixture
 def tokens():
-    return TokenDesk(1, 1234, 2)
+    return TokenIssuer(1, 1234, 2)
 
 
 def test_a_token_names_expiry_account_and_key_and_is_good_until_then(tokens):
@@ -58,7 +58,7 @@ def test_the_seal_of_the_venues_own_signer_is_taken_by_its_length(tokens):
 
 
 def test_revoking_concerns_tokens_that_are_known_and_no_later_ones(tokens):
-    issued, seen = tokens.issue(1000), TokenDesk(1, 1234, 2).issue(1001)
+    issued, seen = tokens.issue(1000), TokenIssuer(1, 1234, 2).issue(1001)
     tokens.check(seen, 0)
     tokens.revoke_all()
     assert denial(tokens.check, issued, 0) is Denial.EXPIRED
@@ -67,32 +67,32 @@ def test_revoking_concerns_tokens_that_are_known_and_no_later_ones(tokens):
 
 
 def test_a_desk_that_is_started_again_knows_its_tokens(tokens):
-    TokenDesk(1, 1234, 2).check(tokens.issue(1000), 0)
-    assert denial(TokenDesk(2, 1234, 2).check, tokens.issue(1000), 0) is Denial.INVALID
+    TokenIssuer(1, 1234, 2).check(tokens.issue(1000), 0)
+    assert denial(TokenIssuer(2, 1234, 2).check, tokens.issue(1000), 0) is Denial.INVALID
 
 
 @pytest.fixture
 def jwts():
-    return JwtDesk(1)
+    return JwtIssuer(1)
 
 
 def test_a_jwt_is_good_for_its_account_and_time(jwts):
     token = jwts.issue("0x1", 100.5, 10)
     assert token.count(".") == 2
     assert jwts.check(token, 110) == "0x1"
-    assert JwtDesk(1).check(token, 110) == "0x1"
+    assert JwtIssuer(1).check(token, 110) == "0x1"
     assert denial(jwts.check, token, 110.5) is Denial.EXPIRED
     assert token != jwts.issue("0x1", 100.5, 10)
 
 
 def test_bad_jwts(jwts):
     head, body, sealed = jwts.issue("0x1", 100, 10).split(".")
-    other = JwtDesk(1).issue("0x2", 100, 99).split(".")[1]
+    other = JwtIssuer(1).issue("0x2", 100, 99).split(".")[1]
     assert denial(jwts.check, None, 0) is Denial.MISSING
     assert denial(jwts.check, "x", 0) is Denial.MALFORMED
     assert denial(jwts.check, f"{head}.{body}.{sealed[:-2]}xx", 0) is Denial.INVALID
     assert denial(jwts.check, f"{head}.{other}.{sealed}", 0) is Denial.INVALID
-    assert denial(JwtDesk(2).check, f"{head}.{body}.{sealed}", 0) is Denial.INVALID
+    assert denial(JwtIssuer(2).check, f"{head}.{body}.{sealed}", 0) is Denial.INVALID
     assert denial(jwts.check, "a.b.é", 0) is Denial.INVALID
 
 

@@ -10,8 +10,8 @@ import pytest
 from ipc.errors import UsageError
 from simulator.faults import FAULTS
 from simulator.settings import VENUES
-from simulator.venue import Reception
-from simulator.wire import Refusal
+from simulator.venue import AcceptMode
+from simulator.wire import UpgradeRefusal
 
 WITH_DELTAS = ("aster", "extended", "lighter", "paradex")
 PATHS = {"hyperliquid": "/ws", "aster": "/ws/btcusdt@depth@100ms", "lighter": "/stream", "paradex": "/v1"}
@@ -311,7 +311,7 @@ def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
 class FakeListener:
     def __init__(self):
         self.is_open = True
-        self.reception = Reception.WELL
+        self.reception = AcceptMode.WELL
 
     def shut(self):
         self.is_open = False
@@ -347,9 +347,9 @@ def receptions(stage):
 @pytest.mark.parametrize(
     ("fault", "reception"),
     [
-        ("tls_hang", Reception.MUTE),
-        ("tls_bad_certificate", Reception.UNKNOWN_AUTHORITY),
-        ("tls_expired", Reception.EXPIRED),
+        ("tls_hang", AcceptMode.MUTE),
+        ("tls_bad_certificate", AcceptMode.UNKNOWN_AUTHORITY),
+        ("tls_expired", AcceptMode.EXPIRED),
     ],
 )
 def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, reception):
@@ -359,7 +359,7 @@ def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fa
     ports.run(1)
     assert follower.take() > 0
     ports.run(2)
-    assert receptions(ports) == [Reception.WELL, Reception.WELL]
+    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
     assert not follower.client.wire.is_aborted
 
 
@@ -367,8 +367,8 @@ def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fa
 def test_a_bad_reception_can_be_confined_to_a_port(ports, port, struck):
     ports.fault("tls_expired", port=port)
     received = receptions(ports)
-    assert received.pop(struck) is Reception.EXPIRED
-    assert received == [Reception.WELL]
+    assert received.pop(struck) is AcceptMode.EXPIRED
+    assert received == [AcceptMode.WELL]
 
 
 def test_a_bad_reception_can_drop_those_who_are_there(ports, books):
@@ -381,13 +381,13 @@ def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(
     ports.fault("tls_expired", duration_s=5)
     ports.fault("tls_hang", port="ws", duration_s=1)
     ports.fault("tls_bad_certificate", duration_s=3)
-    assert receptions(ports) == [Reception.UNKNOWN_AUTHORITY, Reception.UNKNOWN_AUTHORITY]
+    assert receptions(ports) == [AcceptMode.UNKNOWN_AUTHORITY, AcceptMode.UNKNOWN_AUTHORITY]
     ports.run(2)
-    assert receptions(ports) == [Reception.UNKNOWN_AUTHORITY, Reception.UNKNOWN_AUTHORITY]
+    assert receptions(ports) == [AcceptMode.UNKNOWN_AUTHORITY, AcceptMode.UNKNOWN_AUTHORITY]
     ports.run(2)
-    assert receptions(ports) == [Reception.EXPIRED, Reception.EXPIRED]
+    assert receptions(ports) == [AcceptMode.EXPIRED, AcceptMode.EXPIRED]
     ports.run(2)
-    assert receptions(ports) == [Reception.WELL, Reception.WELL]
+    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
 
 
 def test_without_tls_only_the_hang_can_be_had(stage):
@@ -398,12 +398,12 @@ def test_without_tls_only_the_hang_can_be_had(stage):
         assert refused.value.advice
     assert not stage.venue.hooks
     stage.fault("tls_hang")
-    assert receptions(stage) == [Reception.MUTE]
+    assert receptions(stage) == [AcceptMode.MUTE]
 
 
 def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
     stage.fault("upgrade_error", status=429, duration_s=2)
-    assert stage.knock(follower.client.session.upgrade.path) == Refusal(429)
+    assert stage.knock(follower.client.session.upgrade.path) == UpgradeRefusal(429)
     assert follower.client.wire.close_code is None
     stage.run(3)
     stage.connect(follower.client.session.upgrade.path)

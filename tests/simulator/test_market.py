@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.listing import contracts, list_market
-from simulator.market import Batch, Change, Ladder, Market, Step
+from simulator.market import Batch, LevelChange, Market, MarketStep, PriceLevels
 
 NOW = 1_790_858_096_000
 
@@ -95,7 +95,7 @@ def test_there_is_history_before_the_first_step():
 def test_a_delisted_market_is_empty_and_still():
     contract = next(c for c in contracts(["BTC"]) if not c.live)
     market = Market(list_market(contract, "MATIC", 4, 1), 1, NOW)
-    assert market.step(NOW) == Step(NOW, (), (), (), touch_moved=False)
+    assert market.step(NOW) == MarketStep(NOW, (), (), (), touch_moved=False)
     assert market.bids.best() is None
     assert market.mark_e8 > 0
 
@@ -111,19 +111,19 @@ def test_mark_stays_near_the_index_and_settled_funding_is_a_pure_function():
 
 def test_a_level_that_comes_and_goes_within_a_batch_is_left_out_unless_asked_for():
     batch = Batch()
-    for change in (Change(10, 0, 5), Change(10, 5, 0)):
-        batch.add(Step(NOW, (change,), (), (), touch_moved=True))
+    for change in (LevelChange(10, 0, 5), LevelChange(10, 5, 0)):
+        batch.add(MarketStep(NOW, (change,), (), (), touch_moved=True))
     assert batch
     assert batch.take() == ([], [])
     assert not batch
-    batch.add(Step(NOW, (Change(10, 0, 5),), (), (), touch_moved=True))
-    batch.add(Step(NOW, (Change(10, 5, 0),), (), (), touch_moved=True))
-    assert batch.take(keep_unchanged=True) == ([Change(10, 0, 0)], [])
+    batch.add(MarketStep(NOW, (LevelChange(10, 0, 5),), (), (), touch_moved=True))
+    batch.add(MarketStep(NOW, (LevelChange(10, 5, 0),), (), (), touch_moved=True))
+    assert batch.take(keep_unchanged=True) == ([LevelChange(10, 0, 0)], [])
 
 
 @pytest.mark.parametrize(("is_bid", "best"), [(True, 30), (False, 10)])
 def test_the_best_level_of_a_ladder(is_bid, best):
-    ladder = Ladder(is_bid=is_bid)
+    ladder = PriceLevels(is_bid=is_bid)
     for price in (10, 20, 30):
         ladder.put(price, price)
     assert ladder.best() == (best, best)

@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from simulator.rest import Request, Response, Routes, html, json, plain, speaker
+from simulator.rest import HttpRequest, HttpResponse, Routes, html, json, plain, speaker
 
 
 def test_a_route_gets_its_segments_and_is_counted():
     routes = Routes()
     routes.add("GET", "/book/{market}", lambda request, market: plain(f"{market} {request.param('depth')}"))
-    assert routes.answer(Request("GET", "/book/BTC%2FUSD", {"depth": ["5"]})).body == b"BTC/USD 5"
-    assert routes.answer(Request("POST", "/book/BTC")) is None
-    assert routes.answer(Request("GET", "/book")) is None
+    assert routes.answer(HttpRequest("GET", "/book/BTC%2FUSD", {"depth": ["5"]})).body == b"BTC/USD 5"
+    assert routes.answer(HttpRequest("POST", "/book/BTC")) is None
+    assert routes.answer(HttpRequest("GET", "/book")) is None
     assert routes.counts == {"/book/{market}": 2, "(unknown)": 1}
 
 
 def test_parameters():
-    request = Request("GET", "/", {"n": ["5", "6"], "x": ["y"]})
+    request = HttpRequest("GET", "/", {"n": ["5", "6"], "x": ["y"]})
     assert request.param("n") == "5"
     assert request.param("m") is None
     assert request.number("n", 1) == 5
@@ -27,7 +27,7 @@ def test_parameters():
 
 
 def test_responses():
-    assert json({"a": None}, 201) == Response(201, b'{"a":null}', {"Content-Type": "application/json"})
+    assert json({"a": None}, 201) == HttpResponse(201, b'{"a":null}', {"Content-Type": "application/json"})
     assert html(502).body.startswith(b"<html><head><title>502 Bad Gateway")
     assert plain("x").with_headers(Retry_After="1").headers["Retry-After"] == "1"
 
@@ -100,7 +100,7 @@ def test_a_handler_that_fails_is_status_500():
 def test_a_body_can_be_stretched():
     async def slow(request):
         del request
-        return Response(200, b"x" * 100, drip_s=0.2)
+        return HttpResponse(200, b"x" * 100, drip_s=0.2)
 
     async def timed():
         begin = asyncio.get_running_loop().time()
@@ -116,7 +116,7 @@ def test_a_body_can_be_stretched():
 def test_headers_can_be_stretched():
     async def slow(request):
         del request
-        return Response(200, b"body", drip_s=0.2, drips_headers=True)
+        return HttpResponse(200, b"body", drip_s=0.2, drips_headers=True)
 
     async def timed():
         begin = asyncio.get_running_loop().time()
@@ -132,7 +132,7 @@ def test_headers_can_be_stretched():
 def test_an_answer_can_end_behind_its_headers():
     async def cut(request):
         del request
-        return Response(200, b"body", is_cut=True)
+        return HttpResponse(200, b"body", is_cut=True)
 
     async def ask():
         server = await asyncio.get_running_loop().create_server(speaker(cut), "127.0.0.1", 0)

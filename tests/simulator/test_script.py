@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from ipc.errors import UsageError
-from simulator.accounts.account import Account
+from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import amount
 from simulator.accounts.records import Terms
 from simulator.accounts.script import Command, Script
@@ -23,7 +23,7 @@ def play(seed=1, terms=ALL):
         Market(list_market(Contract(base, Decimal(price)), base, places, 4), 1, NOW)
         for base, price, places in (("BTC", "80000", 1), ("ETH", "2400", 2))
     ]
-    account = Account(markets, terms, amount(100_000), NOW)
+    account = SimulatedAccount(markets, terms, amount(100_000), NOW)
     return account, Script(account, seed)
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.session import Subscriptions, decoded
+from simulator.session import ClientSubscriptions, decoded
 from simulator.settings import VENUES
 
 PATHS = {
@@ -50,7 +50,7 @@ def test_what_is_no_json_is_none():
 
 
 def test_subscriptions_know_both_ways():
-    subscriptions, first, second = Subscriptions(), object(), object()
+    subscriptions, first, second = ClientSubscriptions(), object(), object()
     assert subscriptions.add(first, "a")
     assert not subscriptions.add(first, "a")
     subscriptions.add(first, "b")

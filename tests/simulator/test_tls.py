@@ -8,7 +8,7 @@ import pytest
 from ipc.errors import UsageError
 from simulator.settings import SimSettings
 from simulator.tls import contexts
-from simulator.venue import Reception
+from simulator.venue import AcceptMode
 
 
 def make(path, **changes):
@@ -42,17 +42,17 @@ def test_a_plain_simulation_has_no_certificates(tmp_path):
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.7"])
 def test_whoever_knows_the_authority_trusts_the_server_by_each_of_its_names(ca_path, name):
-    shake_hands(contexts(make(ca_path, host="127.0.0.7"))[Reception.WELL], ca_path, name)
+    shake_hands(contexts(make(ca_path, host="127.0.0.7"))[AcceptMode.WELL], ca_path, name)
 
 
 def test_another_name_is_not_trusted(ca_path):
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        shake_hands(contexts(make(ca_path))[Reception.WELL], ca_path, "api.example.com")
+        shake_hands(contexts(make(ca_path))[AcceptMode.WELL], ca_path, "api.example.com")
 
 
 @pytest.mark.parametrize(
     ("reception", "complaint"),
-    [(Reception.UNKNOWN_AUTHORITY, "unable to get|self.signed|signature"), (Reception.EXPIRED, "has expired")],
+    [(AcceptMode.UNKNOWN_AUTHORITY, "unable to get|self.signed|signature"), (AcceptMode.EXPIRED, "has expired")],
 )
 def test_bad_certificates_are_bad_for_their_own_reason(ca_path, reception, complaint):
     with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
@@ -63,8 +63,8 @@ def test_every_simulation_has_an_authority_of_its_own(ca_path, tmp_path):
     first = contexts(make(ca_path))
     contexts(make(tmp_path / "other.pem"))
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(first[Reception.WELL], tmp_path / "other.pem")
-    shake_hands(first[Reception.WELL], ca_path)
+        shake_hands(first[AcceptMode.WELL], tmp_path / "other.pem")
+    shake_hands(first[AcceptMode.WELL], ca_path)
 
 
 def test_no_private_key_stays_in_a_file(ca_path, tmp_path, monkeypatch):

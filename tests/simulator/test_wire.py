@@ -6,7 +6,7 @@ from websockets.frames import Opcode
 from websockets.uri import parse_uri
 
 from simulator.schedule import Schedule
-from simulator.wire import Frame, Refusal, Socket
+from simulator.wire import Frame, Socket, UpgradeRefusal
 
 
 class FakeTransport:
@@ -113,7 +113,7 @@ def test_an_upgrade_reaches_the_venue_with_path_query_and_headers(peer):
 
 
 def test_a_refusal_is_an_http_status(fakes):
-    peer = Peer(fakes, Refusal(429))
+    peer = Peer(fakes, UpgradeRefusal(429))
     (response,) = peer.shake()
     assert response.status_code == 429
     assert peer.transport.is_closed

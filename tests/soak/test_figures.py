@@ -19,8 +19,8 @@ from systems import VENUES, Listener, System, wait_for
 
 from ipc.events import BookDelta, BookSnapshot, Lifecycle
 from supervisor.drill.catalogue import DRILLS, Conditions
-from supervisor.drill.ground import TrainingGround
-from supervisor.drill.measure import Ground, attempt
+from supervisor.drill.environment import DrillEnvironment
+from supervisor.drill.measure import DrillTarget, attempt
 
 pytestmark = pytest.mark.soak
 
@@ -55,7 +55,7 @@ def drilled(config: str, fault: str, rounds: int = ROUNDS, **conditions: float) 
     """One fault again and again, venue after venue: by venue the times to detect it and to all fresh books, ms."""
     with System(config=config) as system:
         system.wait_live()
-        ground = Ground.of(system.run_dir, Conditions(**conditions))
+        ground = DrillTarget.of(system.run_dir, Conditions(**conditions))
         times: dict[str, list[tuple[float, float]]] = {}
         for venue in VENUES:
             for _ in range(rounds):
@@ -143,7 +143,7 @@ def test_all_five_killed_at_once(say: Say, config: str, delay_ms: int) -> None:
 
 
 def test_parent_killed(say: Say) -> None:
-    with TrainingGround(list(VENUES)) as training:
+    with DrillEnvironment(list(VENUES)) as training:
         times = [training.kill_parent() for _ in range(ROUNDS)]
     assert all(one.result == "ok" for one in times)
     say("parent killed: nothing left", [one.detected_ms for one in times if one.detected_ms is not None], 50)

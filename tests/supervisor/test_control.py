@@ -11,7 +11,7 @@ import stat
 
 import pytest
 
-from ipc.control import MAX_PACKET, ControlClient, Reply, Request
+from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest
 from ipc.errors import NotRunningError, UsageError
 from supervisor.control import ControlServer
 
@@ -58,7 +58,7 @@ def server(run_dir, loop, asked):
         asked.append(request)
         if request.target == "nobody":
             raise UsageError("no process 'nobody' here", advice="there are lighter")
-        return Reply(True, data={"pid": 4711})
+        return ControlReply(True, data={"pid": 4711})
 
     server = ControlServer(run_dir.control, handle, loop.watch)
     yield server
@@ -85,7 +85,7 @@ def connect(run_dir, server, loop):
 def follow(connect, loop):
     def make(after=0):
         client = connect()
-        client.send(Request("follow", after=after))
+        client.send(ControlRequest("follow", after=after))
         loop.run()
         return client
 
@@ -128,16 +128,16 @@ def asked_raw(client, loop, packet):
 
 def test_a_request_is_passed_on_and_answered(connect, loop, asked):
     client = connect()
-    client.send(Request("restart", target="lighter"))
+    client.send(ControlRequest("restart", target="lighter"))
     loop.run()
     assert json.loads(client.receive()) == {"ok": True, "data": {"pid": 4711}}
-    assert asked == [Request("restart", target="lighter")]
+    assert asked == [ControlRequest("restart", target="lighter")]
 
 
 def test_a_client_may_ask_again(connect, loop, asked):
     client = connect()
     for _ in range(5):
-        client.send(Request("ping"))
+        client.send(ControlRequest("ping"))
         loop.run()
         assert json.loads(client.receive())["ok"]
     assert len(asked) == 5
@@ -145,7 +145,7 @@ def test_a_client_may_ask_again(connect, loop, asked):
 
 def test_a_refusal_names_the_remedy(connect, loop):
     client = connect()
-    client.send(Request("restart", target="nobody"))
+    client.send(ControlRequest("restart", target="nobody"))
     loop.run()
     reply = json.loads(client.receive())
     assert reply == {"ok": False, "error": "no process 'nobody' here", "advice": "there are lighter"}
@@ -184,7 +184,7 @@ def test_a_packet_over_the_limit_is_junk(connect, loop, asked):
 
 def test_a_client_that_leaves_before_its_reply_is_dropped(connect, loop, server):
     client = connect()
-    client.send(Request("ping"))
+    client.send(ControlRequest("ping"))
     client.close()
     loop.run()
     assert len(loop.readers) == 1, "only the listener is left"
@@ -192,7 +192,7 @@ def test_a_client_that_leaves_before_its_reply_is_dropped(connect, loop, server)
 
 def test_a_client_that_leaves_with_its_reply_unread_is_dropped(connect, loop):
     client = connect()
-    client.send(Request("ping"))
+    client.send(ControlRequest("ping"))
     loop.run()
     client.close()
     loop.run()
@@ -216,7 +216,7 @@ def test_the_socket_is_ours_alone(run_dir, server):
 def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, server):
     """The fixture's server stands for the dead one: its file is there, and nobody listens any more."""
     server.close()
-    again = ControlServer(run_dir.control, lambda _: Reply(True), loop.watch)
+    again = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
     assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
     again.close()
     loop.watch(server._listener.fileno(), None)
@@ -262,7 +262,7 @@ def test_more_than_the_limit_at_once_leaves_the_server_well(run_dir, server, loo
 def test_no_descriptor_left_for_a_client_does_not_end_the_parent(run_dir, forking):
     def scenario():
         loop = Loop()
-        server = ControlServer(run_dir.control, lambda _: Reply(True), loop.watch)
+        server = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.connect(str(run_dir.control))
         lowest = os.dup(0)
@@ -311,7 +311,7 @@ def test_follow_from_a_number(server, follow):
 def test_a_follower_that_left_before_it_was_served_is_dropped(server, connect, loop):
     tell(server, 3)
     client = connect()
-    client.send(Request("follow"))
+    client.send(ControlRequest("follow"))
     client.close()
     loop.run()
     tell(server)

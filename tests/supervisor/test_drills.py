@@ -13,7 +13,7 @@ from ipc.rundir import RunDir
 from simulator.faults import FAULTS
 from simulator.faults.books import Flaw
 from supervisor.drill.catalogue import DRILLS, Conditions
-from supervisor.drill.measure import Ground
+from supervisor.drill.measure import DrillTarget
 from workers.venues import VENUES
 
 CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=1.0, connect_s=3.0)
@@ -21,7 +21,7 @@ SLACK_S = 1.5
 
 
 def ground(tmp_path, admin="http://127.0.0.1:9", **more):
-    return Ground(RunDir(tmp_path), admin, CONDITIONS, **more)
+    return DrillTarget(RunDir(tmp_path), admin, CONDITIONS, **more)
 
 
 @pytest.mark.parametrize("drill", DRILLS.values(), ids=lambda drill: drill.name)

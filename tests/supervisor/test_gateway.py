@@ -12,10 +12,10 @@ import zmq
 
 from ipc.board import Row, WorkerWord
 from ipc.codec import decode
-from ipc.control import Reply
+from ipc.control import ControlReply
 from ipc.errors import NotRunningError
 from ipc.health import Reason
-from supervisor.children import Inherited
+from supervisor.child import Handover
 from supervisor.control import ControlServer
 from supervisor.gateway import Gateway
 
@@ -27,7 +27,7 @@ class ParentSide:
         self._readers = {}
         #: Done at each turn.
         self.also = []
-        self.server = ControlServer(path, lambda _: Reply(True), self._watch)
+        self.server = ControlServer(path, lambda _: ControlReply(True), self._watch)
 
     def _watch(self, descriptor, callback):
         if callback is None:
@@ -114,7 +114,7 @@ def start(run_dir, row, parent, until):
     running = []
 
     def start(before=None):
-        running.append(RunningGateway(run_dir, row, before or Inherited()))
+        running.append(RunningGateway(run_dir, row, before or Handover()))
         until(lambda: parent.server._followers)
         return running[-1]
 
@@ -204,7 +204,7 @@ def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, ro
     until(lambda: not parent.server._followers)
     parent.tell("exited")
     parent.tell("restarting")
-    before = Inherited(epoch=row[WorkerWord.EPOCH], published=row[WorkerWord.PUBLISHED])
+    before = Handover(epoch=row[WorkerWord.EPOCH], published=row[WorkerWord.PUBLISHED])
     assert before.published == 2
     start(before)
     parent.tell("started")
@@ -216,7 +216,7 @@ def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, ro
 
 def test_the_epoch_is_above_that_of_every_one_before(start, row):
     far_ahead = time.time_ns() + 10**18
-    start(Inherited(epoch=far_ahead))
+    start(Handover(epoch=far_ahead))
     assert row[WorkerWord.EPOCH] == far_ahead + 1
 
 
@@ -268,7 +268,7 @@ def test_it_ends_when_it_has_another_parent(start, monkeypatch):
 def test_without_a_parent_it_does_not_start(run_dir, row, forking):
     def scenario():
         with pytest.raises(NotRunningError):
-            Gateway(run_dir, row, Inherited(), threading.Event())
+            Gateway(run_dir, row, Handover(), threading.Event())
 
     forking.in_fork(scenario)
 
@@ -284,7 +284,7 @@ def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row,
             beats.append(row[WorkerWord.BEAT])
 
     monkeypatch.setattr("supervisor.gateway.rotate", rotate)
-    gateway = Gateway(run_dir, row, Inherited(), threading.Event(), None, run_dir.path / "log")
+    gateway = Gateway(run_dir, row, Handover(), threading.Event(), None, run_dir.path / "log")
     gateway._keep_house(time.monotonic_ns())
     assert len(beats) == 3
     assert all(beats)

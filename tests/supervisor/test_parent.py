@@ -14,9 +14,9 @@ import pytest
 
 from ipc import log
 from ipc.board import HeaderWord, SessionWord, WorkerWord
-from ipc.health import Misdeed, Phase, Reason, WorkerState, code_of, word_of
+from ipc.health import Phase, Reason, SelfFault, WorkerState, code_of, word_of
 from simulator.settings import SimSettings, VenuePorts
-from supervisor.system import Simulation
+from supervisor.system import SimulatorPlan
 
 S = 1_000_000_000
 USR1, TERM, KILL = signal.SIGUSR1, signal.SIGTERM, signal.SIGKILL
@@ -39,7 +39,7 @@ def logged(caplog):
 
 def simulated(*venues):
     ports = {name: VenuePorts(20_000 + 2 * n, 20_001 + 2 * n) for n, name in enumerate(venues)}
-    return Simulation(SimSettings(ports, 30_000, venues), "http://127.0.0.1:30000", dict.fromkeys(venues, ("", "")))
+    return SimulatorPlan(SimSettings(ports, 30_000, venues), "http://127.0.0.1:30000", dict.fromkeys(venues, ("", "")))
 
 
 def starts(world, name="lighter"):
@@ -360,7 +360,7 @@ def test_a_subscribed_one_without_data_through_two_reconnects_is_replaced(world,
         world.the("lighter").is_fresh = False
         session = world.board.session(3, 0)
         session[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
-        session[SessionWord.FRUITLESS] = 2
+        session[SessionWord.FAILED_CYCLES] = 2
 
     world.at(100, go_mute)
     world.run(150)
@@ -511,13 +511,13 @@ def test_a_drill_that_stops_it_is_found_by_the_verdicts(world, logged):
 
 @pytest.mark.parametrize("fault", ["exit", "hang", "memory"])
 def test_a_drill_of_what_only_the_process_can_do_is_told_on_the_board(world, fault):
-    looks, look = seen(lambda: word_of(Misdeed, world.row("lighter")[WorkerWord.MISDEED]))
+    looks, look = seen(lambda: word_of(SelfFault, world.row("lighter")[WorkerWord.SELF_FAULT]))
     world.ask_at(10, "drill", "lighter", fault)
     world.at(11, look)
     world.at(12, lambda: world.the("lighter").die(1))
     world.at(14, look)
     world.run(60)
-    assert looks == [Misdeed(fault), None], "and the next generation is not told"
+    assert looks == [SelfFault(fault), None], "and the next generation is not told"
     assert waits(world) == [1.0]
 
 

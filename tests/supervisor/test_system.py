@@ -15,12 +15,12 @@ from ipc.health import Reason
 from ipc.rundir import RunDir, default_path
 from simulator.settings import SimSettings, VenuePorts
 from supervisor import system as module
-from supervisor.children import Inherited
+from supervisor.child import Handover
 from supervisor.config import load
 from supervisor.logfile import open_log
-from supervisor.system import GATEWAY, SIMULATOR, Simulation, System, program_version, worker_settings
+from supervisor.system import GATEWAY, SIMULATOR, SimulatorPlan, System, program_version, worker_settings
 
-BEFORE = Inherited(epoch=77, reason=Reason.CRASH)
+BEFORE = Handover(epoch=77, reason=Reason.CRASH)
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 
@@ -31,7 +31,7 @@ def configured(**flags):
 def simulation(*venues):
     ports = {name: VenuePorts(20_000 + 2 * n, 20_001 + 2 * n) for n, name in enumerate(venues)}
     urls = {name: (f"ws://127.0.0.1/{name}", f"http://127.0.0.1/{name}") for name in venues}
-    return Simulation(SimSettings(ports, 30_000, tuple(venues)), "http://127.0.0.1:30000", urls)
+    return SimulatorPlan(SimSettings(ports, 30_000, tuple(venues)), "http://127.0.0.1:30000", urls)
 
 
 def test_the_children_in_the_order_of_their_start(run_dir):
@@ -222,25 +222,25 @@ def test_a_venues_child_is_a_worker(run_dir, board, started, signals):
 
 
 def test_a_worker_keeps_its_own_secrets_alone(run_dir, board, started, signals, environ):
-    System(configured(), run_dir).run_child("aster", board, 1, Inherited())
+    System(configured(), run_dir).run_child("aster", board, 1, Handover())
     assert environ == {"ASTER_API_SECRET": "a", "PATH": "/bin"}
 
 
 def test_the_gateway_keeps_no_secret(run_dir, board, started, signals, environ):
-    System(configured(), run_dir).run_child(GATEWAY, board, 1, Inherited())
+    System(configured(), run_dir).run_child(GATEWAY, board, 1, Handover())
     assert environ == {"PATH": "/bin"}
 
 
 def test_the_simulator_keeps_no_secret(run_dir, board, monkeypatch, environ):
     monkeypatch.setattr("simulator.main.run", lambda *_, **__: None)
     System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter")).run_child(
-        SIMULATOR, board, 1, Inherited()
+        SIMULATOR, board, 1, Handover()
     )
     assert environ == {"PATH": "/bin"}
 
 
 def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, started, signals):
-    before = Inherited(epoch=9, published=12)
+    before = Handover(epoch=9, published=12)
     System(configured(), run_dir).run_child(GATEWAY, board, 2, before)
     kind, directory, row, inherited, _, network, log_file = started[0]
     assert (network, log_file) == (None, None)
@@ -250,7 +250,7 @@ def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, start
 
 def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
     def scenario():
-        System(configured(), run_dir).run_child("aster", board, 1, Inherited())
+        System(configured(), run_dir).run_child("aster", board, 1, Handover())
         os.kill(os.getpid(), signal.SIGTERM)
         return started[0][-1].is_set()
 
@@ -262,7 +262,7 @@ def test_a_child_goes_on_in_a_log_that_was_made_anew(run_dir, board, started, fo
 
     def scenario():
         os.dup2(open_log(log), 2)
-        System(configured(), run_dir, log_file=log).run_child("aster", board, 1, Inherited())
+        System(configured(), run_dir, log_file=log).run_child("aster", board, 1, Handover())
         os.write(2, b"before")
         log.rename(tmp_path / "log.moved")
         os.kill(os.getpid(), signal.SIGUSR2)
@@ -282,6 +282,6 @@ def test_the_simulators_child_says_when_it_listens(run_dir, board, monkeypatch):
 
     monkeypatch.setattr("simulator.main.run", run)
     of = simulation("lighter")
-    System(configured(supervisor__venues="lighter"), run_dir, of).run_child(SIMULATOR, board, 1, Inherited())
+    System(configured(supervisor__venues="lighter"), run_dir, of).run_child(SIMULATOR, board, 1, Handover())
     assert seen == [(of.settings, of.tls_contexts, 0)]
     assert board.worker(6)[WorkerWord.FIRST_FRESH] > 0

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from ipc.board import Board, WorkerWord
-from ipc.control import ControlClient, Reply, Request, decode_reply
-from supervisor import parent, reactor, reports
+from ipc.control import ControlClient, ControlReply, ControlRequest, decode_reply
+from supervisor import lifecycle_reporter as reports
+from supervisor import parent, reactor
 from supervisor.config import load
 from supervisor.control import ControlServer
 from supervisor.spawn import ForkError
@@ -110,7 +111,7 @@ class World:
         self.oversleep_ns = 0
         self.told: list[dict[str, Any]] = []
         self.announced: list[str] = []
-        self.replies: list[Reply] = []
+        self.replies: list[ControlReply] = []
         self.run_dir = run_dir
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -228,7 +229,7 @@ class World:
         def send() -> None:
             client = ControlClient(self.run_dir.control)
             self._clients.append(client)
-            client.send(Request(verb, target, fault))
+            client.send(ControlRequest(verb, target, fault))
             self.at(self.now_s + 0.001, lambda: self.replies.append(decode_reply(client.receive())))
 
         self.at(when_s, send)

@@ -24,12 +24,12 @@ from simulator.accounts.credentials import (
     LIGHTER_ACCOUNT,
 )
 from workers.accounts import account_side
-from workers.accounts.account import AccountItem, Login, LoginError, Snapshot, StatementItem, Steps
+from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
-from workers.accounts.statement import Statement
-from workers.rows import split_rows
 from workers.venues import VENUES
-from workers.venues.venue import Listing, Request
+from workers.venues.account import AccountItem, Login, LoginError, RestFlow, Snapshot, StatementItem
+from workers.venues.rows import split_rows
+from workers.venues.venue import Listing, RestRequest
 
 __all__ = ["ALIAS", "Answers", "Life", "Told", "played"]
 
@@ -74,7 +74,7 @@ class Life:
         """The simulator's wall clock."""
         return int(self.stage.schedule.wall_ms()) * 1_000_000
 
-    def ask(self, request: Request) -> bytes:
+    def ask(self, request: RestRequest) -> bytes:
         """The simulator's answer to a private request."""
         request = request.made_at(self.now_ns())
         parts = urlsplit(PATHS[self.side.venue][1] + request.path)
@@ -88,7 +88,7 @@ class Life:
                 raise RefusedError(f"{request.method} {parts.path}: {response}", bytes(response.body))
             self.stage.run(60)  # its limit is a minute's
 
-    def snapshot(self) -> Steps[Snapshot]:
+    def snapshot(self) -> RestFlow[Snapshot]:
         """The course that asks for the whole account."""
         return self.side.snapshot(self.login, self.secrets, self.markets, ALIAS, 0, self.now_ns())
 
@@ -100,7 +100,7 @@ class Life:
         bodies = [self.ask(request) for request in self.venue_requests()]
         return [one for one in split_rows(self.venue.parse_listings(bodies))[0] if one.base in BASES]
 
-    def venue_requests(self) -> Iterable[Request]:
+    def venue_requests(self) -> Iterable[RestRequest]:
         """The public requests that list the markets."""
         return VENUES[self.side.venue].listing_requests()
 
@@ -125,7 +125,7 @@ class Life:
         return [(bytes(frame.payload), frame.is_binary) for frame in client.raw()]
 
 
-def played(steps: Generator[Request, bytes, Any], answer: Any) -> Any:
+def played(steps: Generator[RestRequest, bytes, Any], answer: Any) -> Any:
     """Run a course of calls to its end; ``answer(request)`` is the body of each."""
     try:
         request = next(steps)
@@ -184,7 +184,7 @@ class Told:
     def __init__(self, life: Life) -> None:
         self.sender = _Sender()
         words: dict[Any, int] = {}
-        self.statement = Statement(life.side.venue, ALIAS, self.sender, _Cell(words), lambda _: None)  # type: ignore[arg-type]
+        self.statement = AccountPublisher(life.side.venue, ALIAS, self.sender, _Cell(words), lambda _: None)  # type: ignore[arg-type]
         self._life = life
 
     def push(self, payload: bytes, *, binary: bool) -> str | None:
@@ -236,7 +236,7 @@ class Answers:
     def shown(self) -> str:
         return "\n".join(shown(body) for body in self.given)
 
-    def _answer(self, request: Request) -> bytes:
+    def _answer(self, request: RestRequest) -> bytes:
         assert len(self.given) < 400, "the course does not end"
         try:
             body = self._wrong(self._life.ask(request))

@@ -25,7 +25,7 @@ import psutil
 from ipc import log
 from ipc.board import Board, WorkerWord
 from ipc.rundir import RunDir
-from supervisor.children import Inherited
+from supervisor.child import Handover
 from supervisor.config import load
 from supervisor.parent import Parent
 from supervisor.system import GATEWAY, System
@@ -114,7 +114,7 @@ class ShortLived(System):
 
     __slots__ = ()
 
-    def run_child(self, name: str, board: Board, generation: int, before: Inherited) -> None:
+    def run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
         """What a child does; called in the child."""
         del before
         row = board.worker(self.slots[name])

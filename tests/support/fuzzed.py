@@ -24,11 +24,11 @@ from ipc.codec import encode
 from ipc.events import BookSnapshot, Event
 from ipc.health import Reason, Stream, StreamState
 from ipc.topics import topic_of
-from workers.actions import Fetch
-from workers.recovery import Policy
-from workers.session import Session
+from workers.protocol.actions import FetchBook
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
 from workers.venues import VENUES
-from workers.venues.venue import Listing, Request
+from workers.venues.venue import Listing, RestRequest
 
 __all__ = ["SEED", "FindingError", "FuzzedPipeline", "Pathfinder", "rounds", "sample_frames", "shown"]
 
@@ -165,7 +165,7 @@ class FuzzedPipeline(Pipeline):
         wrong = self._mutator.of_bytes(payload) if binary else self._mutator.frame(payload, tuple(self._recent))
         return replace(frame, payload=wrong, is_binary=binary)
 
-    def _fetched(self, line: Line, fetch: Fetch) -> None:
+    def _fetched(self, line: Line, fetch: FetchBook) -> None:
         body = self._ask(self._venue.book_request(fetch.route.listing))
         book, reason = None, None
         if self.dice.random() < 3 * self.chance:
@@ -223,15 +223,17 @@ class Pathfinder:
         self.venue = VENUES[name]
         self.listings = [route.listing for route in self._pipeline._books()]
 
-    def ask(self, request: Request) -> bytes:
+    def ask(self, request: RestRequest) -> bytes:
         """Return the simulator's answer."""
         return self._pipeline._ask(request)
 
-    def session(self) -> Session:
+    def session(self) -> MarketSession:
         """Return a new session of all markets' trades, which is open."""
         plans = self.venue.connections(self.listings, self.venue.ws_url, {})
         plan = next(plan for plan in plans if any(Stream.TRADE in one.streams for one in plan.subscriptions))
-        session = Session(self.venue, plan, self.listings, Policy(stale_ns=10**10, ping_ns=10**10, pong_ns=10**10))
+        session = MarketSession(
+            self.venue, plan, self.listings, Policy(stale_ns=10**10, ping_ns=10**10, pong_ns=10**10)
+        )
         session.connecting(1)
         session.opened(1)
         return session

@@ -18,17 +18,17 @@ from fakes import Client, Stage
 from ipc.codec import encode
 from ipc.decimals import shortest
 from ipc.events import Event, Heartbeat
+from ipc.feed_state import FeedState
 from ipc.health import Reason, Stream
-from ipc.mirror import Mirror
 from ipc.topics import topic_of
 from workers import markets
-from workers.actions import Close, Fetch, Send, SendPing
-from workers.recovery import Policy
-from workers.routes import Route
-from workers.rows import split_rows
-from workers.session import Session
+from workers.protocol.actions import CloseConnection, FetchBook, Send, SendPing
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
+from workers.protocol.streams import MarketStream
 from workers.venues import VENUES
-from workers.venues.venue import Request
+from workers.venues.rows import split_rows
+from workers.venues.venue import RestRequest
 from workers.worker import heartbeat_book
 
 NS = 1_000_000_000
@@ -61,10 +61,10 @@ class Faults:
 class Line:
     """One connection: its session, and the venue's end of it while it is open."""
 
-    session: Session
+    session: MarketSession
     client: Client | None = None
     retry_ns: int = 0
-    fetches: deque[tuple[int, Fetch]] = field(default_factory=deque)
+    fetches: deque[tuple[int, FetchBook]] = field(default_factory=deque)
 
 
 class Pipeline:
@@ -87,8 +87,8 @@ class Pipeline:
         assert len(listings) == len(BASES)
         policy = Policy(stale_ns=10 * NS, ping_ns=30 * NS, pong_ns=10 * NS)
         plans = self._venue.connections(listings, ws_url, {"encoding": encoding})
-        self.lines = [Line(Session(self._venue, plan, listings, policy)) for plan in plans]
-        self.mirror = Mirror([venue], self.now_ns)
+        self.lines = [Line(MarketSession(self._venue, plan, listings, policy)) for plan in plans]
+        self.mirror = FeedState([venue], self.now_ns)
         self._epoch = 1
         self._seqs: dict[str, int] = {}
         self._beat_ns = 0
@@ -209,25 +209,25 @@ class Pipeline:
         """Do what the session wants; whether the connection is still open."""
         for action in line.session.todo.take():
             match action:
-                case Close():
+                case CloseConnection():
                     self._close(line, action.reason)
                     return False
                 case Send() if line.client is not None:
                     line.client.say(action.message.decode())
                 case SendPing():
                     line.session.ponged()
-                case Fetch():
+                case FetchBook():
                     line.fetches.append((self.now_ns + round(self.dice.uniform(0.02, 0.3) * NS), action))
                 case _:
                     pass
         return True
 
-    def _fetched(self, line: Line, fetch: Fetch) -> None:
+    def _fetched(self, line: Line, fetch: FetchBook) -> None:
         body = self._ask(self._venue.book_request(fetch.route.listing))
         book = self._venue.parse_book(body, fetch.route.listing)
         self._publish(line.session.fetched(fetch.route, fetch.purpose, book, None, self.now_ns))
 
-    def _ask(self, request: Request) -> bytes:
+    def _ask(self, request: RestRequest) -> bytes:
         parts = urlsplit(self._rest + request.path)
         response = self.stage.ask(parts.path, request.method, body=_json(request.body), **dict(parse_qsl(parts.query)))
         assert response.status == 200, response
@@ -235,7 +235,7 @@ class Pipeline:
 
     # --- the way to the consumer --------------------------------------------------------------------------------------
 
-    def _publish(self, publications: list[tuple[Route, Event | None]]) -> None:
+    def _publish(self, publications: list[tuple[MarketStream, Event | None]]) -> None:
         for route, event in publications:
             if event is not None:
                 self._send(topic_of(route.stream, self._venue.name, route.symbol), event)
@@ -249,7 +249,7 @@ class Pipeline:
             self.mirror.take([topic.encode(), encode(event)], self.now_ns)
             self._to_ask += self.mirror.asks()
 
-    def _books(self) -> list[Route]:
+    def _books(self) -> list[MarketStream]:
         return [route for line in self.lines for route in line.session.book_routes if route.stream is Stream.BOOK]
 
     def _beat(self) -> None:
@@ -277,13 +277,15 @@ class Pipeline:
         listings = [route.listing for route in self._books()]
         listings = list(dict.fromkeys(listings))
         policy = Policy(stale_ns=10 * NS, ping_ns=30 * NS, pong_ns=10 * NS)
-        self.lines = [Line(Session(self._venue, line.session.connection, listings, policy)) for line in self.lines]
+        self.lines = [
+            Line(MarketSession(self._venue, line.session.connection, listings, policy)) for line in self.lines
+        ]
         self._epoch += 1
         self._seqs.clear()
 
 
-def _checksum(route: Route) -> int | None:
-    return route.keeper.crc32_top10() if route.is_trusted and route.keeper is not None else None
+def _checksum(route: MarketStream) -> int | None:
+    return route.keeper.crc32_top10() if route.is_published_valid and route.keeper is not None else None
 
 
 @dataclass

@@ -28,7 +28,7 @@ from truth import TruthChecker
 
 from ipc.errors import ParaphinaError
 from supervisor.drill.catalogue import Conditions
-from supervisor.drill.measure import Ground
+from supervisor.drill.measure import DrillTarget
 from supervisor.verbs.options import FiniteRange
 from supervisor.verbs.start import Duration
 
@@ -133,7 +133,7 @@ class ShadowRun:
         drills = {drill.name: drill for drill in drills_on(venue, without=_AS_SIGNALS)}
         every = 1 / self.compress
         limits = Conditions(stale_s=10 * every, ping_s=30 * every, pong_s=10 * every, connect_s=15 * every)
-        ground = Ground.of(system.run_dir, limits)
+        ground = DrillTarget.of(system.run_dir, limits)
         names: list[str] = []
         while not self._peace.wait(chance.uniform(*_PAUSE_S) * every):
             names = names or chance.sample([*SIGNALS, *drills], len(SIGNALS) + len(drills))

@@ -19,7 +19,7 @@ from truth import TruthChecker
 
 from ipc.errors import UsageError
 from supervisor.drill.catalogue import DRILLS, Conditions, Drill
-from supervisor.drill.measure import Ground
+from supervisor.drill.measure import DrillTarget
 
 __all__ = ["CONDITIONS", "SETTINGS", "Blow", "Storm", "drills_on", "joining"]
 
@@ -78,7 +78,7 @@ class Storm:
         self._system = system
         self._witness = witness
         self._conditions = conditions
-        self._ground = Ground.of(system.run_dir, conditions)
+        self._ground = DrillTarget.of(system.run_dir, conditions)
 
     def run(
         self, plans: Mapping[str, Iterable[Sequence[Drill]]], goes_on: Callable[[], bool] = lambda: True

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 from hypothesis import strategies as st
 
-from workers.accounts.account import Steps
 from workers.accounts.secrets import Secrets
-from workers.venues.venue import Request
+from workers.venues.account import RestFlow
+from workers.venues.venue import RestRequest
 
 #: When requests are sent.
 NOW_NS = 1_790_000_123_456_000_000
@@ -30,7 +30,7 @@ class Course:
     """What a course led to, and what it asked for on the way."""
 
     result: Any = None
-    requests: list[Request] = field(default_factory=list)
+    requests: list[RestRequest] = field(default_factory=list)
 
     def paths(self) -> list[str]:
         """The paths that were asked for, without their queries."""
@@ -41,7 +41,7 @@ class Course:
         return dict(parse_qsl(urlsplit(self.requests[number].path).query))
 
 
-def drive(steps: Steps[Any], answers: Mapping[str, Any]) -> Course:
+def drive(steps: RestFlow[Any], answers: Mapping[str, Any]) -> Course:
     """Run a course to its end.
 
     Args:

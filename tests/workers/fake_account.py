@@ -15,13 +15,13 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason, Stream
 from ipc.rundir import AccountWords
-from workers.accounts.account import AccountSide, Login, Renewal, Snapshot
-from workers.accounts.published import Published
+from workers.accounts.checkpoint import PublishedFills
+from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
-from workers.accounts.statement import Statement
-from workers.frames import TEXT
-from workers.transport import ClosedError
-from workers.venues.venue import Keepalive, Request
+from workers.net.frames import TEXT
+from workers.net.transport import ClosedError
+from workers.venues.account import Login, PrivateVenue, Renewal, Snapshot
+from workers.venues.venue import Keepalive, RestRequest
 
 __all__ = [
     "LOGIN",
@@ -78,7 +78,7 @@ def secrets(**values: str) -> Secrets:
     return Secrets(FakeSide.secrets, values or {"TEST_KEY": "planted-key"})
 
 
-class FakeSide(AccountSide):
+class FakeSide(PrivateVenue):
     """A private side whose courses lead to the next of ``logins``, ``renewals`` and ``snapshots``.
 
     The last of each stays, errors are raised. A snapshot takes ``calls`` requests of ``weight`` each, a login
@@ -114,12 +114,12 @@ class FakeSide(AccountSide):
         self.logins_asked += 1
         secrets.get("TEST_KEY")
         for _ in range(self.login_calls):
-            yield Request("/login", weight=self.weight)
+            yield RestRequest("/login", weight=self.weight)
         return _next(self.logins)
 
     def renew(self, login, secrets, now_wall_ns):
         self.renewals_asked += 1
-        yield Request("/renew", weight=self.weight)
+        yield RestRequest("/renew", weight=self.weight)
         return _next(self.renewals)
 
     def decode(self, payload, binary, markets, account):
@@ -132,7 +132,7 @@ class FakeSide(AccountSide):
         self.asked.append(since_ms)
         self.logged_in.append(login)
         for _ in range(self.calls):
-            yield Request("/account", weight=self.weight)
+            yield RestRequest("/account", weight=self.weight)
         return _next(self.snapshots)
 
 
@@ -148,7 +148,7 @@ class FakeClient:
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers) or [b"{}"]
-        self.requests: list[Request] = []
+        self.requests: list[RestRequest] = []
 
     def call(self, request, deadline_s):
         self.requests.append(request)
@@ -213,11 +213,11 @@ class FakeReconciler:
 class Told:
     """A statement, with what was told through it: ``sent`` to subscribers, ``described`` in words."""
 
-    def __init__(self, board: Board, published: Published | None = None) -> None:
+    def __init__(self, board: Board, published: PublishedFills | None = None) -> None:
         self.publisher = FakePublisher()
         self.cell = board.cell(SLOT, 0, Stream.ACCOUNT)
         self.words: list[AccountWords] = []
-        self.statement = Statement(VENUE, ALIAS, self.publisher, self.cell, self.words.append, published)
+        self.statement = AccountPublisher(VENUE, ALIAS, self.publisher, self.cell, self.words.append, published)
 
     @property
     def described(self) -> list[str | None]:

@@ -10,17 +10,17 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from ipc.health import Stream
 from workers.venues.venue import (
-    Connection,
+    ChannelSubscription,
+    ConnectionSpec,
     Continuity,
     Keepalive,
-    Limits,
     Listing,
     Poll,
-    Request,
+    RestRequest,
     Resync,
     Rule,
-    Subscription,
     Venue,
+    VenueLimits,
 )
 
 __all__ = ["BTC", "ETH", "FakeVenue", "bbo", "delta", "mark", "snapshot", "subscription", "trade"]
@@ -54,7 +54,9 @@ def subscription(symbol, *streams, can_leave=True, **changes):
     """A subscription with messages that say what they do: ``+book.BTC-PERP``."""
     key = f"{streams[0]}.{symbol}"
     leave = f"-{key}".encode() if can_leave else None
-    return Subscription(key, streams, symbol, **{"subscribe": f"+{key}".encode(), "unsubscribe": leave, **changes})
+    return ChannelSubscription(
+        key, streams, symbol, **{"subscribe": f"+{key}".encode(), "unsubscribe": leave, **changes}
+    )
 
 
 class FakeVenue(Venue):
@@ -69,7 +71,7 @@ class FakeVenue(Venue):
     rest_url = "http://venue.test"
     streams = MappingProxyType({Stream.BOOK: None, Stream.BBO: None, Stream.TRADE: None, Stream.MARK: 1.0})
     keepalive = Keepalive(20.0, b"ping", 10.0)
-    limits = Limits(burst=100, messages_per_s=100, rest_weight_per_min=1200)
+    limits = VenueLimits(burst=100, messages_per_s=100, rest_weight_per_min=1200)
     continuity = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
 
     def __init__(self, **attributes):
@@ -94,13 +96,13 @@ class FakeVenue(Venue):
             for listing in listings
             for stream in self.streams
         ]
-        return (Connection("main", f"{ws_url}/feed", tuple(subscriptions)),)
+        return (ConnectionSpec("main", f"{ws_url}/feed", tuple(subscriptions)),)
 
     def offline_listing(self, wire):
         return Listing(None, wire, wire)
 
     def listing_requests(self):
-        return (Request("/markets"),)
+        return (RestRequest("/markets"),)
 
     def parse_listings(self, bodies):
         try:
@@ -110,7 +112,7 @@ class FakeVenue(Venue):
 
     def polls(self, listings):
         symbols = tuple(listing.symbol for listing in listings)
-        return (Poll("funding", Stream.FUNDING_POLL, lambda _: Request(FUNDING_PATH), self.parse_funding, symbols),)
+        return (Poll("funding", Stream.FUNDING_POLL, lambda _: RestRequest(FUNDING_PATH), self.parse_funding, symbols),)
 
     def parse_funding(self, body):
         try:
@@ -123,7 +125,7 @@ class FakeVenue(Venue):
         ]
 
     def book_request(self, listing):
-        return Request(f"/book/{listing.symbol}", weight=5)
+        return RestRequest(f"/book/{listing.symbol}", weight=5)
 
     def parse_book(self, body, listing):
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ipc.errors import DecodeError
-from workers.rows import InvalidRow
+from workers.venues.rows import InvalidRow
 from workers.venues.venue import Ack, FrameSeq, InvalidBook
 
 __all__ = ["error_of"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fake_venue import BTC, ETH, FakeVenue
 
 from ipc.health import Reason, Stream
-from workers.actions import Changed, Close, Fetch, Note, Send
-from workers.recovery import Policy
-from workers.session import Session
+from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, Send, StateChanged
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
 from workers.venues.venue import Ack, Unsubscribed
 
 __all__ = ["Stage"]
@@ -38,7 +38,7 @@ class Stage:
             stagger=stagger,
         )
         self.plan = self.venue.connections(listings, self.venue.ws_url, {})[0]
-        self.session = Session(self.venue, self.plan, listings, policy)
+        self.session = MarketSession(self.venue, self.plan, listings, policy)
 
     # --- what happens ---
 
@@ -70,11 +70,11 @@ class Stage:
 
     def answer(self, book=None, reason=None):
         """REST answers the oldest fetch that is still waited for."""
-        fetch = self.take(Fetch)[0]
+        fetch = self.take(FetchBook)[0]
         return self._collect(self.session.fetched(fetch.route, fetch.purpose, book, reason, self.now))
 
     def end(self, reason=Reason.SERVER_CLOSE):
-        self.actions = [action for action in self.actions if not isinstance(action, Close)]
+        self.actions = [action for action in self.actions if not isinstance(action, CloseConnection)]
         return self._collect(self.session.closed(reason, self.now))
 
     def reconnect(self, reason=Reason.SERVER_CLOSE):
@@ -93,17 +93,17 @@ class Stage:
         return [action.message for action in self.take(Send)]
 
     def notes(self):
-        return [action.event for action in self.take(Note)]
+        return [action.event for action in self.take(LogEvent)]
 
     def states(self, route):
         """The states that a route was told to have, in their order."""
-        changed = [action for action in self.take(Changed) if action.route is route]
+        changed = [action for action in self.take(StateChanged) if action.route is route]
         return [action.previous for action in changed[1:]] + [route.state] if changed else []
 
     @property
     def closing(self):
         """Why the session wants to end; None when it does not."""
-        wishes = [action for action in self.actions if isinstance(action, Close)]
+        wishes = [action for action in self.actions if isinstance(action, CloseConnection)]
         return wishes[0].reason if wishes else None
 
     def route(self, stream=Stream.BOOK, symbol="BTC-PERP"):
@@ -111,7 +111,7 @@ class Stage:
 
     def is_fetching(self):
         """Whether REST was asked for a book and has not answered."""
-        return any(isinstance(action, Fetch) for action in self.actions)
+        return any(isinstance(action, FetchBook) for action in self.actions)
 
     def _collect(self, publications):
         todo = self.session.todo.take()

@@ -12,10 +12,10 @@ from ipc.events import BookDelta, BookSnapshot, Gap, Trade
 from ipc.health import Reason, Stream, StreamState
 from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
-from workers.actions import Changed
 from workers.fixture import Fixture, Player, Stage, load
-from workers.recovery import Policy
-from workers.session import Session
+from workers.protocol.actions import StateChanged
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
 from workers.venues.venue import Continuity, Listing, Resync, Rule
 
 NS = 1_000_000_000
@@ -100,7 +100,7 @@ class Stand:
         self.is_stopped = self.has_turn = False
         plan = venue.connections(listings, "ws://x", {})[0]
         policy = Policy(stale_ns=10 * NS, ping_ns=20 * NS, pong_ns=10 * NS)
-        self.session = Session(venue, plan, listings, policy)
+        self.session = MarketSession(venue, plan, listings, policy)
         stage = Stage(venue, [self.session], self._publish, self._settle, lambda: self)
         fixture = Fixture(tuple(listings), {}, records)
         self.player = Player(fixture, stage, is_paced=is_paced, stop=lambda: self.is_stopped)
@@ -143,7 +143,7 @@ def test_recorded_frames_go_through_the_decoder_and_the_brain(venue):
 def test_what_a_session_asks_for_and_which_streams_changed_is_told_behind_the_turn(venue):
     stand = Stand(venue, record("open", 0), record("in", 1, venue.frame(snapshot(1))), record("close", 2))
     stand.play()
-    changes = [action.route.state for action in stand.settled if isinstance(action, Changed)]
+    changes = [action.route.state for action in stand.settled if isinstance(action, StateChanged)]
     assert StreamState.BACKOFF in changes
     assert not stand.session.todo
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.outage import OutageJudge, unanswered_since_ns
+from workers.outage import OutageDetector, unanswered_since_ns
 
 NS = 1_000_000_000
 NOW = 1_000 * NS
@@ -14,7 +14,7 @@ NOW = 1_000 * NS
 
 @pytest.fixture
 def judge():
-    return OutageJudge()
+    return OutageDetector()
 
 
 def at(seconds):
@@ -74,7 +74,7 @@ def test_book_in_between_begins_the_count_anew(judge):
 
 @given(looks=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
 def test_venue_is_never_called_down_while_a_side_of_it_is_heard(looks):
-    judge, unanswered = OutageJudge(), 0
+    judge, unanswered = OutageDetector(), 0
     for second, (has_book, answers) in enumerate(looks):
         unanswered = 0 if answers else unanswered or at(second)
         judge.judge(at(second), has_book=has_book, unanswered_since_ns=unanswered)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from ipc.health import Stream
-from workers.recovery import Policy
-from workers.session import Session
+from workers.protocol.recovery import Policy
+from workers.protocol.session import MarketSession
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 from workers.venues.venue import Listing
@@ -41,7 +41,7 @@ def sessions_of(venue, stale_s):
     options = {key: allowed[0] for key, allowed in venue.options.items()}
     policy = Policy(stale_ns=stale_s * NS, ping_ns=NS, pong_ns=NS)
     plans = venue.connections((BTC,), "ws://x", options)
-    return [Session(venue, plan, (BTC,), policy) for plan in plans]
+    return [MarketSession(venue, plan, (BTC,), policy) for plan in plans]
 
 
 @pytest.mark.parametrize("name", VENUES)

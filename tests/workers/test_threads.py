@@ -10,7 +10,7 @@ from clocks import wait_until
 from ipc.health import Reason
 from workers import threads
 from workers.backoff import BackoffPolicy
-from workers.threads import ThreadKeeper
+from workers.threads import ThreadSupervisor
 
 EXACT = BackoffPolicy(jitter=0.0)
 
@@ -18,7 +18,7 @@ EXACT = BackoffPolicy(jitter=0.0)
 @pytest.fixture
 def keeper(clock, monkeypatch):
     monkeypatch.setattr(threads, "time", clock)
-    return ThreadKeeper("lighter", EXACT)
+    return ThreadSupervisor("lighter", EXACT)
 
 
 class Job:

@@ -12,13 +12,13 @@ from clocks import FakeStop
 from ipc.board import CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 from workers import watchdog as module
-from workers.cut import Cutter
-from workers.watchdog import Limits, Watchdog, Watched, anchor_ns, judge
+from workers.net.interrupter import SocketInterrupter
+from workers.watchdog import Watchdog, WatchdogLimits, Watched, anchor_ns, judge
 
 NS = 1_000_000_000
 MS = 1_000_000
 NOW = 10_000 * NS
-LIMITS = Limits(stale_ns=10 * NS, read_ns=30 * NS)
+LIMITS = WatchdogLimits(stale_ns=10 * NS, read_ns=30 * NS)
 
 
 def row(count):
@@ -47,7 +47,7 @@ def session(phase=Phase.SUBSCRIBED, *, connect_s=100.0, opened_s=99.0, heard_s=0
 
 
 def watched(words, *books, is_lane=False, name="main"):
-    return Watched(name, words, books, Cutter(), is_lane)
+    return Watched(name, words, books, SocketInterrupter(), is_lane)
 
 
 def verdict(words, *books, flows=True, is_lane=False):
@@ -190,7 +190,7 @@ def test_stale_session_is_cut_and_named(dog, worker, events):
 
 
 def test_cut_is_repeated_at_each_look_and_told_once(dog, worker, events):
-    class CountingCutter(Cutter):
+    class CountingCutter(SocketInterrupter):
         cuts = 0
 
         def cut(self, reason):

@@ -14,15 +14,17 @@ from fake_venue import BTC, ETH, FakeVenue, delta, snapshot
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.errors import ConfigError
 from ipc.events import Heartbeat, Instrument
-from ipc.health import Misdeed, Phase, Reason, Stream, StreamState, code_of
+from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of
 from ipc.raw import RawHeader, encode_line, make
-from workers import connection as connection_module
-from workers import lanes, markets, reports, worker
-from workers.connection import Connection
-from workers.cut import Cutter
-from workers.rest import RestError
+from workers import markets, worker
+from workers import status as reports
+from workers.net import connection as connection_module
+from workers.net import rest_threads as lanes
+from workers.net.connection import ConnectionThread
+from workers.net.interrupter import SocketInterrupter
+from workers.net.rest import RestError
 from workers.settings import WorkerSettings
-from workers.venues.venue import Connection as Plan
+from workers.venues.venue import ConnectionThread as Plan
 from workers.venues.venue import Listing
 
 NS = 1_000_000_000
@@ -34,7 +36,7 @@ class FakeConnection:
     def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape):
         self.session, self.number, self.stop = session, number, stop
         self.name = session.connection.name
-        self.cutter = Cutter()
+        self.cutter = SocketInterrupter()
         self.row = board.session(settings.slot, number)
         self.row[SessionWord.RECONNECTS] = 99
         self.away_since_ns = 0
@@ -144,7 +146,7 @@ class Bench:
     def make_usable(self, symbol, now):
         route = self.route(symbol)
         route.keeper.on_snapshot(snapshot(5, symbol=symbol))
-        route.is_trusted, route.applied_ns = True, now
+        route.is_published_valid, route.applied_ns = True, now
 
 
 @pytest.fixture
@@ -157,7 +159,7 @@ def board(tmp_path):
 @pytest.fixture
 def new_bench(board, tmp_path, clock, monkeypatch):
     benches = []
-    monkeypatch.setattr(worker, "Connection", FakeConnection)
+    monkeypatch.setattr(worker, "ConnectionThread", FakeConnection)
     monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
     monkeypatch.setattr(worker, "Tape", FakeTape)
     monkeypatch.setattr(worker, "_JOIN_S", 5.0)
@@ -521,10 +523,10 @@ def test_board_tells_when_a_book_last_waited_for_what_the_venue_allows(bench, cl
     bench.take(BTC, ETH)
     bench.worker._look()
     assert bench.words[WorkerWord.HELD_BACK] == 0
-    bench.route("ETH-PERP").is_held_back = True
+    bench.route("ETH-PERP").is_throttled = True
     bench.worker._look()
     held_ns = clock.now_ns
-    bench.route("ETH-PERP").is_held_back = False
+    bench.route("ETH-PERP").is_throttled = False
     clock.advance(5)
     bench.worker._look()
     assert bench.words[WorkerWord.HELD_BACK] == held_ns
@@ -566,9 +568,9 @@ def test_epoch_is_above_that_of_the_generation_before(new_bench, clock):
 
 def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     done = []
-    monkeypatch.setattr(worker, "MISDEEDS", {Misdeed.HANG: lambda: done.append("hang")})
+    monkeypatch.setattr(worker, "MISDEEDS", {SelfFault.HANG: lambda: done.append("hang")})
     bench.worker._look()
-    bench.words[WorkerWord.MISDEED] = code_of(Misdeed.HANG)
+    bench.words[WorkerWord.SELF_FAULT] = code_of(SelfFault.HANG)
     bench.worker._look()
     assert done == ["hang"]
 
@@ -671,7 +673,7 @@ def recording(tmp_path):
 @pytest.fixture
 def player(new_bench, recording, monkeypatch):
     """A worker that has played a recording."""
-    monkeypatch.setattr(worker, "Connection", Connection)
+    monkeypatch.setattr(worker, "ConnectionThread", ConnectionThread)
     venue, folder = recording
     bench = new_bench(venue, fixture_dir=folder, is_paced=False)
     bench.worker._begin_fixture(folder)
@@ -707,7 +709,7 @@ def test_changes_of_streams_in_a_recording_are_told(player):
 
 
 def test_market_that_is_not_in_a_recording_fails_alone(new_bench, recording, monkeypatch, events):
-    monkeypatch.setattr(worker, "Connection", Connection)
+    monkeypatch.setattr(worker, "ConnectionThread", ConnectionThread)
     venue, folder = recording
     bench = new_bench(venue, fixture_dir=folder, is_paced=False, bases=("BTC", "SOL"))
     bench.worker._begin_fixture(folder)

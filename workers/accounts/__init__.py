@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Final
 
-from workers.accounts.account import AccountSide
+from workers.venues.account import PrivateVenue
 
 __all__ = ["account_side"]
 
@@ -20,8 +20,8 @@ _SIDES: Final = {
 }
 
 
-def account_side(venue: str, options: Mapping[str, str]) -> AccountSide:
+def account_side(venue: str, options: Mapping[str, str]) -> PrivateVenue:
     """The private side of a venue; its settings are those of the public side."""
-    side = getattr(importlib.import_module(f"workers.accounts.{venue}"), _SIDES[venue])(**options)
-    assert isinstance(side, AccountSide)  # noqa: S101 - the table is ours
+    side = getattr(importlib.import_module(f"workers.venues.{venue}.account"), _SIDES[venue])(**options)
+    assert isinstance(side, PrivateVenue)  # noqa: S101 - the table is ours
     return side

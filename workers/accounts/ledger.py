@@ -18,8 +18,8 @@ import msgspec
 
 from ipc.decimals import is_zero, number
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Position
-from workers.accounts.account import Covers, Leg, LegName, everything, nothing
-from workers.accounts.words import order_status
+from workers.venues.account import Covers, Leg, LegName, everything, nothing
+from workers.venues.account_values import order_status
 
 __all__ = ["Ledger", "OnceKey", "once_key"]
 
@@ -57,8 +57,8 @@ class Ledger:
         self.pushes = 0
         self.repeated = 0
         self.outdated = 0
-        self.contested = 0
-        self.unpushed: set[str] = set()
+        self.overtaken = 0
+        self.missing_from_stream: set[str] = set()
         #: By channel and id; the value tells whether it was published in an earlier life and not seen in this one.
         self._once: dict[str, dict[str, bool]] = {"fill": {}, "payment": {}}
         for channel, event_id in published:
@@ -201,9 +201,9 @@ class Ledger:
 
     def _note_source(self, fill_id: str, *, is_pushed: bool, is_new: bool) -> None:
         if is_pushed:
-            self.unpushed.discard(fill_id)
+            self.missing_from_stream.discard(fill_id)
         elif is_new:
-            self.unpushed.add(fill_id)
+            self.missing_from_stream.add(fill_id)
 
     # --- states -----------------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Ledger:
                 return False
             self._pushed[key] = self.pushes
         elif self._pushed.get(key, 0) > asked_at:
-            self.contested += 1
+            self.overtaken += 1
             return False
         if at_ns:
             self._newest_ns[key] = max(newest_ns, at_ns)

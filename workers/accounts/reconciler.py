@@ -16,12 +16,12 @@ from ipc.board import Row, SessionWord
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.log import get_log, hide
 from ipc.rundir import RunDir, replace_file
-from workers.accounts.account import AccountSide, Login
-from workers.accounts.calls import Caller
-from workers.accounts.end import FAILURES, End, end_of
+from workers.accounts.close_reason import FAILURES, CloseReason, close_reason_of
+from workers.accounts.publisher import AccountPublisher
+from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets
-from workers.accounts.statement import Statement
 from workers.backoff import POLL_INIT, Backoff
+from workers.venues.account import Login, PrivateVenue
 from workers.venues.venue import Markets
 
 __all__ = ["Reconciler", "StreamHandle"]
@@ -81,12 +81,12 @@ class Reconciler:
 
     def __init__(
         self,
-        side: AccountSide,
+        side: PrivateVenue,
         secrets: Secrets,
         alias: str,
         markets: Callable[[], Markets],
-        statement: Statement,
-        caller: Caller,
+        statement: AccountPublisher,
+        caller: RestFlowRunner,
         row: Row,
         run_dir: RunDir,
         period_s: float,
@@ -158,8 +158,8 @@ class Reconciler:
     # --- the whole account ------------------------------------------------------------------------------------------
 
     def _reconcile(self, login: Login) -> None:
-        if self._is_deaf():
-            self._end(login, End(Reason.SEQ_GAP, "the stream does not tell of fills that there are"))
+        if self.stream_misses_fills():
+            self._end(login, CloseReason(Reason.SEQ_GAP, "the stream does not tell of fills that there are"))
             return
         asked_wall_ns = time.time_ns()
         since_ns = self._reconciled_wall_ns - _OVERLAP_NS if self._reconciled_wall_ns else asked_wall_ns - _FIRST_NS
@@ -192,16 +192,16 @@ class Reconciler:
             if self._is_second:
                 self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
 
-    def _is_deaf(self) -> bool:
+    def stream_misses_fills(self) -> bool:
         """Whether the stream, open as it is, has not told of fills that two looks in a row have found.
 
         The first look finds what was before it.
         """
-        missed = self._statement.unpushed()
+        missed = self._statement.missing_from_stream()
         self._deaf_looks = self._deaf_looks + 1 if missed and self._looks > 1 else 0
         return self._deaf_looks >= _DEAF_LOOKS
 
-    def _put_off(self, login: Login, why: End) -> None:
+    def _put_off(self, login: Login, why: CloseReason) -> None:
         """Look again later; what failed with an earlier login delays nothing of this one's."""
         with self._lock:
             if self._login is not login:
@@ -242,15 +242,15 @@ class Reconciler:
             for message in renewal.messages:
                 self.stream.send(message)
 
-    def _failed(self, login: Login, error: Exception) -> End | None:
+    def _failed(self, login: Login, error: Exception) -> CloseReason | None:
         """What failed, if it may pass; refused credentials end the connection that was made with them."""
-        told = end_of(error, self._side.secrets)
+        told = close_reason_of(error, self._side.secrets)
         if not told.is_refused:
             return told
         self._end(login, told)
         return None
 
-    def _end(self, login: Login, why: End) -> None:
+    def _end(self, login: Login, why: CloseReason) -> None:
         """End the connection that was made with a login, if it is there still."""
         with self._lock:
             if self._login is login:

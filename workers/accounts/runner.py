@@ -16,18 +16,18 @@ from ipc.board import ACCOUNT_SESSION, Board, SessionWord
 from ipc.health import Reason, Stream
 from ipc.log import get_log
 from ipc.publisher import Publisher
-from ipc.remote import Listener
+from ipc.remote import FeedListener
 from ipc.rundir import AccountWords, RunDir, replace_file
-from workers.accounts.account import AccountSide
-from workers.accounts.calls import Caller
-from workers.accounts.published import Published
+from workers.accounts.checkpoint import PublishedFills
+from workers.accounts.connection import AccountConnection
+from workers.accounts.publisher import AccountPublisher
 from workers.accounts.reconciler import Reconciler
+from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets
-from workers.accounts.statement import Statement
-from workers.accounts.stream import AccountStream
-from workers.cut import Cutter
-from workers.rest import RestBudget, RestClient
+from workers.net.interrupter import SocketInterrupter
+from workers.net.rest import RestBudget, RestClient
 from workers.settings import WorkerSettings
+from workers.venues.account import PrivateVenue
 from workers.venues.venue import Keepalive, Listing, Markets, Venue
 from workers.watchdog import Watched
 
@@ -78,12 +78,12 @@ class AccountRunner:
 
     def __init__(
         self,
-        side: AccountSide,
+        side: PrivateVenue,
         venue: Venue,
         settings: WorkerSettings,
         board: Board,
         context: zmq.Context[Any],
-        listener: Listener | None,
+        listener: FeedListener | None,
         epoch: int,
         stop: Event,
     ) -> None:
@@ -98,14 +98,14 @@ class AccountRunner:
         if listener is not None and listener.is_encrypted:
             publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
-        published = Published(run_dir.account_published(settings.venue, self._alias), settings.venue)
-        self.statement = Statement(settings.venue, self._alias, publisher, cell, self._describe, published)
+        published = PublishedFills(run_dir.account_published(settings.venue, self._alias), settings.venue)
+        self.statement = AccountPublisher(settings.venue, self._alias, publisher, cell, self._describe, published)
         self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
-        cutters = (Cutter(), Cutter())
+        cutters = (SocketInterrupter(), SocketInterrupter())
         callers = [
-            Caller(
+            RestFlowRunner(
                 RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)),
                 stop.wait,
             )
@@ -116,7 +116,7 @@ class AccountRunner:
         self.reconciler = Reconciler(
             *common, self.markets, self.statement, callers[1], rows[1], run_dir, period_s, stop
         )
-        self.stream = AccountStream(
+        self.stream = AccountConnection(
             *common,
             settings.ws_url,
             self.markets,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from workers.venues.aster import Aster
-from workers.venues.extended import Extended
-from workers.venues.hyperliquid import Hyperliquid
-from workers.venues.lighter import Lighter
-from workers.venues.paradex import Paradex
+from workers.venues.aster.market_data import Aster
+from workers.venues.extended.market_data import Extended
+from workers.venues.hyperliquid.market_data import Hyperliquid
+from workers.venues.lighter.market_data import Lighter
+from workers.venues.paradex.market_data import Paradex
 from workers.venues.venue import Venue
 
 __all__ = ["VENUES"]

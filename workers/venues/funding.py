@@ -10,7 +10,7 @@ from msgspec import Raw
 from ipc.decimals import rate_per_8h, scale_rate, shortest
 from ipc.errors import DecodeError
 from ipc.events import Event, Funding
-from workers.rows import InvalidRow, each_row, split_rows
+from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Listing
 
 __all__ = ["Unit", "funding", "newest_payment"]

@@ -21,18 +21,18 @@ from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Instrument, Level
 from ipc.health import Reason, Stream
 from ipc.topics import symbol_of
-from workers.rows import InvalidRow, split_rows
+from workers.venues.rows import InvalidRow, split_rows
 
 __all__ = [
     "Ack",
-    "Connection",
+    "ChannelSubscription",
+    "ConnectionSpec",
     "Continuity",
     "Control",
     "FrameSeq",
     "InvalidBook",
     "Item",
     "Keepalive",
-    "Limits",
     "Listing",
     "Markets",
     "Ping",
@@ -40,13 +40,13 @@ __all__ = [
     "Pong",
     "Refused",
     "RelativeDelta",
-    "Request",
+    "RestRequest",
     "Resync",
     "Rule",
-    "Shutdown",
-    "Subscription",
+    "ServerShutdown",
     "Unsubscribed",
     "Venue",
+    "VenueLimits",
     "answered",
     "best_first",
     "one_per_base",
@@ -136,7 +136,7 @@ class Markets(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class ChannelSubscription:
     """One thing that is subscribed on a connection.
 
     ``key`` is what an acknowledgement names; ``alias`` is its other name where replies carry only a request's id
@@ -153,7 +153,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionSpec:
     """A socket that a venue needs: where it leads and what it carries.
 
     ``name`` is unique within the venue (``main``, ``book.BTC-PERP``). With ``in_url`` the URL subscribes everything and
@@ -162,7 +162,7 @@ class Connection:
 
     name: str
     url: str
-    subscriptions: tuple[Subscription, ...]
+    subscriptions: tuple[ChannelSubscription, ...]
     headers: tuple[str, ...] = ()
     in_url: bool = False
 
@@ -181,7 +181,7 @@ class Keepalive:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class VenueLimits:
     """What a venue allows.
 
     At most ``burst`` client messages at once, refilled at ``messages_per_s``. ``rest_weight_per_min`` is the request
@@ -278,7 +278,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Shutdown:
+class ServerShutdown:
     """The venue announces that it will close the connection."""
 
     close_in_ms: int
@@ -319,7 +319,7 @@ class InvalidBook:
 
 
 Control: TypeAlias = (
-    Ack | Unsubscribed | Pong | Ping | Refused | Shutdown | FrameSeq | RelativeDelta | InvalidRow | InvalidBook
+    Ack | Unsubscribed | Pong | Ping | Refused | ServerShutdown | FrameSeq | RelativeDelta | InvalidRow | InvalidBook
 )
 #: What a frame decodes to, in its order. Frames that carry nothing for us decode to nothing.
 Item: TypeAlias = Event | Control
@@ -329,7 +329,7 @@ Item: TypeAlias = Event | Control
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RestRequest:
     """A REST request: ``path`` goes behind the venue's base URL; ``weight`` counts against the venue's budget.
 
     ``path`` may hold a signature in its query and ``headers`` may hold secrets, so a request is never shown whole.
@@ -341,9 +341,9 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     weight: int = 1
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    sign: Callable[[int], Request] | None = field(default=None, repr=False, compare=False)
+    sign: Callable[[int], RestRequest] | None = field(default=None, repr=False, compare=False)
 
-    def made_at(self, now_wall_ns: int) -> Request:
+    def made_at(self, now_wall_ns: int) -> RestRequest:
         """What is sent now."""
         return self if self.sign is None else self.sign(now_wall_ns)
 
@@ -359,7 +359,7 @@ class Poll:
 
     name: str
     stream: Stream
-    request: Callable[[int], Request]
+    request: Callable[[int], RestRequest]
     parse: Callable[[bytes], Sequence[Event | InvalidRow]]
     symbols: tuple[str, ...]
     period_s: float | None = None
@@ -381,7 +381,7 @@ class Venue(ABC):
     #: Every stream that the venue offers by WebSocket, with its usual time between frames in s (None: on change only).
     streams: ClassVar[Mapping[Stream, float | None]]
     keepalive: ClassVar[Keepalive]
-    limits: ClassVar[Limits]
+    limits: ClassVar[VenueLimits]
     continuity: ClassVar[Continuity]
     #: Whether :meth:`book_request` gives a book by price, whole enough to show while there is no stream.
     has_rest_book: ClassVar[bool] = True
@@ -391,7 +391,7 @@ class Venue(ABC):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def listing_requests(self) -> tuple[Request, ...]:
+    def listing_requests(self) -> tuple[RestRequest, ...]:
         """The requests whose answers together list the venue's markets."""
 
     @abstractmethod
@@ -411,7 +411,7 @@ class Venue(ABC):
     @abstractmethod
     def connections(
         self, listings: Sequence[Listing], ws_url: str, options: Mapping[str, str]
-    ) -> tuple[Connection, ...]:
+    ) -> tuple[ConnectionSpec, ...]:
         """The connections that carry every stream of ``listings``."""
 
     @abstractmethod
@@ -429,7 +429,7 @@ class Venue(ABC):
         """The REST requests to repeat: funding always, and what the WebSocket does not give."""
 
     @abstractmethod
-    def book_request(self, listing: Listing) -> Request:
+    def book_request(self, listing: Listing) -> RestRequest:
         """The request for a market's book."""
 
     @abstractmethod

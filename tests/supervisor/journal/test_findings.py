@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from supervisor.journal.findings import Finding, Report, TopicReport, merge
+from supervisor.journal.findings import Finding, TopicReport, VerifyReport, merge
 
 
 def test_findings_are_all_counted_and_the_first_are_listed():
-    report = Report()
+    report = VerifyReport()
     for number in range(60):
         report.problem("seq_gap", "f", number, "t", "lost")
     report.note("torn_line", "f", 9, "", "3 bytes")
@@ -14,7 +14,7 @@ def test_findings_are_all_counted_and_the_first_are_listed():
 
 
 def test_notes_are_no_problem():
-    report = Report()
+    report = VerifyReport()
     report.note("torn_line", "f", 9, "", "3 bytes")
     assert report.ok
 
@@ -25,7 +25,7 @@ def test_a_finding_says_where_what_and_how():
 
 
 def test_reports_of_several_looks_become_one():
-    first, second = Report(lines=5), Report(lines=0)
+    first, second = VerifyReport(lines=5), VerifyReport(lines=0)
     first.topics["lighter"] = {"book.lighter.BTC-PERP": TopicReport(events=3)}
     second.topics["aster"] = {"book.aster.BTC-PERP": TopicReport(events=2)}
     first.problem("bad_line", "f", 1, "", "x")

@@ -18,8 +18,8 @@ from ipc.sequence import Epochs
 from ipc.topics import Topic
 from supervisor.journal.format import prefix_of
 from supervisor.journal.read import EventFile, Lines, RawFile, find
-from supervisor.journal.record import Recorder
-from supervisor.journal.write import Limits, RotatingFile, WriteError
+from supervisor.journal.record import JournalRecorder
+from supervisor.journal.write import JournalLimits, RotatingFile, WriteError
 
 PATIENCE_S = 20.0
 
@@ -68,7 +68,9 @@ def recorder(run_dir, tmp_path):
     made = []
 
     def make(**options):
-        made.append(Recorder(run_dir, tmp_path / "out", **{"venues": ["lighter"], "version": "1.2.3", **options}))
+        made.append(
+            JournalRecorder(run_dir, tmp_path / "out", **{"venues": ["lighter"], "version": "1.2.3", **options})
+        )
         return made[-1]
 
     yield make
@@ -232,7 +234,7 @@ def test_lines_are_in_the_file_within_a_second(recorder, venue, tmp_path):
 
 
 def test_a_file_that_was_begun_gets_the_books_as_they_stand(recorder, venue, tmp_path, say):
-    publisher, one = venue(), recorder(limits=Limits(max_bytes=3000))
+    publisher, one = venue(), recorder(limits=JournalLimits(max_bytes=3000))
     feed = publisher.topic(Topic("book", "lighter", "BTC-PERP"))
     feed.snapshot = lambda: say.snapshot(cause="refresh", flags=("refresh",))
     join(one, publisher)
@@ -292,7 +294,7 @@ def test_raw_frames_are_recorded_as_a_fixture(recorder, venue, raw, raw_script, 
 
 
 def test_every_raw_file_begins_with_the_latest_header(recorder, raw, raw_script, tmp_path):
-    one = recorder(raw=True, limits=Limits(max_bytes=1500))
+    one = recorder(raw=True, limits=JournalLimits(max_bytes=1500))
     record_until(one, lambda: raw.poll(0))
     first, *_ = raw_script.bytes().splitlines(keepends=True)
     raw_script.head.reason = "another"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.journal.write import Limits, RotatingFile, WriteError
+from supervisor.journal.write import JournalLimits, RotatingFile, WriteError
 
 
 class Clock:
@@ -36,7 +36,7 @@ def clock():
 @pytest.fixture
 def new_file(tmp_path, clock):
     def make(directory=None, **limits):
-        return RotatingFile(directory or tmp_path / "out", "events", header, Limits(**limits), clock)
+        return RotatingFile(directory or tmp_path / "out", "events", header, JournalLimits(**limits), clock)
 
     return make
 
@@ -132,7 +132,7 @@ def test_a_full_disk_leaves_whole_lines_and_one_error(tmp_path_factory, room, li
         return written
 
     whole = [line.replace(b"\n", b" ") + b"\n" for line in lines]
-    file = RotatingFile(directory, "events", header, Limits())
+    file = RotatingFile(directory, "events", header, JournalLimits())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(os, "write", write)
         is_full = False

@@ -170,7 +170,7 @@ def test_a_crash_is_a_finding_and_the_rest_is_played(playing, book, monkeypatch)
     def fall(*_):
         raise KeyError("a fault of ours")
 
-    monkeypatch.setattr("workers.books.BookKeeper.on_snapshot", fall)
+    monkeypatch.setattr("workers.protocol.book_sync.BookSync.on_snapshot", fall)
     playing(book(*WHOLE), {"wait": 1}, {"expect": {"seen": [{"note": "crash"}]}})
     (text,) = playing.missed
     assert text.startswith("file.json:steps[0]: a worker crashes: KeyError: 'a fault of ours' (test_player.py:")

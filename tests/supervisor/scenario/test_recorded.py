@@ -13,7 +13,7 @@ from ipc.errors import UsageError
 from ipc.events import BookSnapshot
 from ipc.raw import RawHeader
 from supervisor.journal.blackbox import RawRecording
-from supervisor.journal.rehearsal import rehearse
+from supervisor.journal.offline_decode import offline_decode
 from supervisor.scenario.form import parse
 from supervisor.scenario.hiding import Hiding
 from supervisor.scenario.player import play
@@ -54,7 +54,7 @@ def tape(raw_script):
 def test_it_gives_the_events_that_the_recording_gives(tape):
     wanted = [
         (topic, event.__struct_config__.tag, getattr(event, "reason", None) or getattr(event, "cause", None))
-        for topic, event in rehearse(recording(tape))
+        for topic, event in offline_decode(recording(tape))
     ]
     lines = [line for line in played(tape).lines if line.get("topic") == TOPIC]
     assert [(line["topic"], line["kind"], line.get("reason") or line.get("cause")) for line in lines] == wanted

@@ -16,9 +16,9 @@ from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from supervisor.config import load
 from supervisor.verbs import check
-from workers import rest
 from workers.accounts.secrets import environment_names
-from workers.rest import RestError
+from workers.net import rest
+from workers.net.rest import RestError
 from workers.venues import VENUES
 
 META = b'{"universe":[{"name":"BTC","szDecimals":5,"maxLeverage":40}]}'

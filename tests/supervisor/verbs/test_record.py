@@ -97,7 +97,7 @@ def test_losses_are_told_and_are_no_success(cli, worker, tmp_path):
 def test_a_signal_is_a_good_end(cli, worker, tmp_path, monkeypatch, number):
     turns = []
 
-    class Signalled(module.Recorder):
+    class Signalled(module.JournalRecorder):
         def run(self, duration_s, stop, progress):
             def is_stopped():
                 turns.append(1)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from ipc.mirror import Top
+from ipc.feed_state import Top
 from supervisor.verbs import top
 
 VENUE = {

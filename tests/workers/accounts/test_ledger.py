@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ipc.board import Board
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from workers.accounts import ledger as module
-from workers.accounts.account import AllPositions, Leg, Snapshot, nothing
 from workers.accounts.ledger import Ledger
+from workers.venues.account import AllPositions, Leg, Snapshot, nothing
 
 OPEN = {"open", "untriggered"}
 CLOSED = ["filled", "canceled", "rejected", "expired", "closed"]
@@ -63,7 +63,7 @@ def test_an_answer_that_a_push_of_another_thing_overtook_is_not_contested(ledger
     ledger.take(balance("5"))
     assert ledger.take(balance("1", asset="ETH"), asked_at)
     assert ledger.take(fill("b"), asked_at)
-    assert ledger.contested == 0
+    assert ledger.overtaken == 0
 
 
 # --- states -------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_an_older_push_that_comes_after_the_request_does_not_contest_the_answer(
     asked_at = ledger.pushes
     ledger.take(older)
     assert not ledger.take(copy_of(newer), asked_at)
-    assert ledger.contested == 0
+    assert ledger.overtaken == 0
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
@@ -144,7 +144,7 @@ def test_an_answer_that_a_push_overtook_is_contested(ledger: Ledger, older: Any,
     ledger.take(newer)
     later = copy_of(older, exchange_ns=99)
     assert not ledger.take(later, asked_at)
-    assert ledger.contested == 1
+    assert ledger.overtaken == 1
     assert ledger.take(later, ledger.pushes)
 
 
@@ -357,7 +357,7 @@ def test_each_leg_is_judged_by_itself(ledger: Ledger) -> None:
     (told,) = ledger.nets()
     assert isinstance(told, Position)
     assert told.size == "15"
-    assert ledger.contested == 1
+    assert ledger.overtaken == 1
 
 
 def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
@@ -385,7 +385,7 @@ def test_what_was_published_in_an_earlier_life_is_not_new() -> None:
     assert [ledger.is_from_earlier_life(fill("a")) for _ in range(2)] == [True, False]
     assert not ledger.is_from_earlier_life(fill("b"))
     assert ledger.take(fill("b"), ledger.pushes)
-    assert ledger.unpushed == {"b:buy"}
+    assert ledger.missing_from_stream == {"b:buy"}
 
 
 # --- any interleaving ---------------------------------------------------------------------------------------------

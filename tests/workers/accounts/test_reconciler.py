@@ -18,12 +18,12 @@ from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.errors import ConfigError, DecodeError
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.rundir import RunDir
+from workers.accounts import publisher as statement
 from workers.accounts import reconciler as module
-from workers.accounts import statement
-from workers.accounts.account import LoginError, Renewal, Snapshot
-from workers.accounts.calls import Caller
 from workers.accounts.reconciler import Reconciler
-from workers.rest import RestBudget, RestError
+from workers.accounts.rest_flow import RestFlowRunner
+from workers.net.rest import RestBudget, RestError
+from workers.venues.account import LoginError, Renewal, Snapshot
 
 MINUTE, DAY = 60, 86_400
 FIVE_MINUTES_MS = 300_000
@@ -66,7 +66,7 @@ class Looking:
             alias,
             dict,
             self.told.statement,
-            Caller(self.client, FakeStop(self.clock).wait),  # type: ignore[arg-type]
+            RestFlowRunner(self.client, FakeStop(self.clock).wait),  # type: ignore[arg-type]
             self.row,
             RunDir(self.path),
             period_s,

@@ -16,16 +16,18 @@ from fake_venue import BTC, ETH, FakeVenue
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
-from workers.accounts import account_side, runner, statement, stream
-from workers.accounts.calls import Caller
+from workers.accounts import account_side, runner
+from workers.accounts import connection as stream
+from workers.accounts import publisher as statement
+from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.runner import AccountRunner
-from workers.frames import PONG
+from workers.net.frames import PONG
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
-from workers.venues.lighter import Lighter
-from workers.venues.venue import Limits as VenueLimits
+from workers.venues.lighter.market_data import Lighter
 from workers.venues.venue import Listing
-from workers.watchdog import Limits, Watchdog
+from workers.venues.venue import WatchdogLimits as VenueLimits
+from workers.watchdog import Watchdog, WatchdogLimits
 
 MS = 1_000_000
 
@@ -233,12 +235,12 @@ def test_a_quiet_account_is_not_cut(
     stop = FakeStop(clock, for_s=300)
     monkeypatch.setenv("TEST_KEY", "planted")
     made = bench.make(FakeSide(keepalive=keepalive), VENUES[venue], stop=stop)
-    limits = Limits(bench.settings.stale_ms * MS, read_timeout_ms * MS)
+    limits = WatchdogLimits(bench.settings.stale_ms * MS, read_timeout_ms * MS)
     watchdog = Watchdog("lighter", bench.board.worker(SLOT), limits, 0.2, None, Event(), clock.monotonic_ns)
     watchdog.watch(made.watched)
     monkeypatch.setattr(stream, "time", clock)
     monkeypatch.setattr(statement, "time", clock)
-    monkeypatch.setattr("workers.accounts.talk.Talk.__init__.__defaults__", (clock.monotonic_ns,))
+    monkeypatch.setattr("workers.accounts.session.PrivateSession.__init__.__defaults__", (clock.monotonic_ns,))
     monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.look))
     made.stream.run()
     assert made.watched[0].cutter.reason is None
@@ -252,7 +254,7 @@ def test_a_frame_becomes_an_event_and_joiners_are_sent_it(
     stop = FakeStop(clock, for_s=1)
     monkeypatch.setenv("TEST_KEY", "planted")
     made = bench.make(side, stop=stop)
-    made.stream._caller = Caller(FakeClient())
+    made.stream._caller = RestFlowRunner(FakeClient())
     transport = FakeTransport([side.frame(order("7"))], lambda: clock.advance(2))
     monkeypatch.setattr(stream, "time", clock)
     monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: transport)

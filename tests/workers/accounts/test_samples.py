@@ -16,8 +16,8 @@ from courses import drive, secrets_of
 
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
 from workers.accounts import account_side
-from workers.accounts.account import AccountItem, Login, LoginError
 from workers.accounts.ledger import Ledger
+from workers.venues.account import AccountItem, Login, LoginError
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(

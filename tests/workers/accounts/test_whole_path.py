@@ -12,10 +12,10 @@ from courses import secrets_of
 from fake_account import Told
 
 from ipc.board import Board
-from workers.accounts.account import AccountSide, Login
-from workers.accounts.aster import AsterAccount
-from workers.accounts.hyperliquid import HyperliquidAccount
-from workers.accounts.published import Published
+from workers.accounts.checkpoint import PublishedFills
+from workers.venues.account import Login, PrivateVenue
+from workers.venues.aster.account import AsterAccount
+from workers.venues.hyperliquid.account import HyperliquidAccount
 
 MS = 1_790_000_123_456
 ADDRESS = "0x" + 40 * "a"
@@ -25,8 +25,8 @@ ALIVE = {"open", "untriggered"}
 class Account:
     """One account of a venue: its frames and answers go the way that they go in a worker."""
 
-    def __init__(self, side: AccountSide, board: Board, path: Path | None = None) -> None:
-        published = None if path is None else Published(path, side.venue)
+    def __init__(self, side: PrivateVenue, board: Board, path: Path | None = None) -> None:
+        published = None if path is None else PublishedFills(path, side.venue)
         self.side, self.told = side, Told(board, published)
 
     def push(self, *frames: Any) -> None:
@@ -314,7 +314,7 @@ def test_what_was_published_is_not_published_after_a_restart_but_sent_to_those_w
     assert after.told.of("payment") == []
     topic = "fill.lighter.desk"
     assert sorted(one.fill_id for one in after.told.publisher.latest(topic)) == ["1", "2", "3"]
-    assert after.told.statement.unpushed() == 1, "the stream has not told of the third one"
+    assert after.told.statement.missing_from_stream() == 1, "the stream has not told of the third one"
 
 
 def test_a_self_trade_keeps_its_two_ids_over_a_restart(board: Board, tmp_path: Path) -> None:

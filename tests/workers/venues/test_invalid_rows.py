@@ -11,8 +11,8 @@ import pytest
 from ipc.errors import DecodeError
 from ipc.events import Bbo, Event, Funding, Mark, Trade
 from ipc.health import Stream
-from workers.rows import InvalidRow, split_rows
 from workers.venues import VENUES
+from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import InvalidBook, Item, Listing, Venue
 
 MS = 1_790_000_123_456

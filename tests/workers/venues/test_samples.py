@@ -21,11 +21,11 @@ from invalid import error_of
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Liquidation, Mark, Trade
 from ipc.orderbook import OrderBook
-from workers.venues.aster import Aster
-from workers.venues.extended import Extended
-from workers.venues.hyperliquid import Hyperliquid
-from workers.venues.lighter import Lighter
-from workers.venues.paradex import Paradex
+from workers.venues.aster.market_data import Aster
+from workers.venues.extended.market_data import Extended
+from workers.venues.hyperliquid.market_data import Hyperliquid
+from workers.venues.lighter.market_data import Lighter
+from workers.venues.paradex.market_data import Paradex
 from workers.venues.venue import FrameSeq, Item, Listing, Venue
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))

@@ -1,0 +1,369 @@
+"""Aster: the account over REST. Every call is signed, with the secret of an API key or by a wallet.
+
+Source: Aster, futures API documentation v1 (HMAC signatures) and v3 (a wallet's signatures, balances, positions);
+orders and trades have the members of the exchange whose protocol this is.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+from simulator.accounts.credentials import ASTER_KEY, ASTER_SECRET, ASTER_USER, seal
+from simulator.accounts.money import cost_of, ratio, rounded
+from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
+from simulator.decimals import padded, shortest
+from simulator.market import Market
+from simulator.rest import HttpRequest
+from simulator.venues.aster.messages import price_text, size_text
+from simulator.venues.aster.rest import AsterApiError, number_of
+
+if TYPE_CHECKING:
+    from simulator.venues.aster.account import AsterAccounts
+    from simulator.venues.aster.stream import SimulatedAster
+
+__all__ = ["AsterAccountRest", "entry_text", "kind_of", "money_text", "status_of"]
+
+_RECV_WINDOW_MS, _FUTURE_MS = 5000, 1000
+_NONCE_WINDOW_US = 10_000_000
+_MOST_NONCES = 100
+_MOST_ROWS = 1000
+_LEVERAGE = 20
+_WALLET_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
+_STATUS = {"open": "NEW", "filled": "FILLED", "canceled": "CANCELED", "expired": "EXPIRED"}
+
+
+def money_text(money: int) -> str:
+    """Money, eight decimals."""
+    return padded(rounded(money, 8), 8)
+
+
+def entry_text(position: PositionRecord) -> str:
+    """An average entry price, at least five decimals."""
+    return padded(position.entry(), position.entry_places, max(5, position.entry_places))
+
+
+def status_of(order: OrderRecord) -> str:
+    """The state of an order."""
+    return "PARTIALLY_FILLED" if order.status == "open" and order.filled else _STATUS[order.status]
+
+
+def kind_of(order: OrderRecord) -> str:
+    """The type of an order."""
+    if order.draft.is_liquidation:
+        return "LIQUIDATION"
+    return "MARKET" if order.draft.price is None else "LIMIT"
+
+
+class AsterAccountRest:
+    """The signed routes."""
+
+    def __init__(self, venue: SimulatedAster, office: AsterAccounts) -> None:
+        self._venue = venue
+        self._office = office
+        self._account = office.account
+        self._quote = office.terms.quote
+        self._nonces: list[int] = []
+        for method, path, weight, answer in (
+            ("POST", "listenKey", 1, lambda _: {"listenKey": office.open_key()}),
+            ("PUT", "listenKey", 1, self._extend_key),
+            ("DELETE", "listenKey", 1, self._close_key),
+            ("GET", "openOrders", 40, self._open_orders),
+            ("GET", "allOrders", 5, self._all_orders),
+            ("GET", "userTrades", 5, self._user_trades),
+            ("GET", "income", 30, self._income),
+            ("GET", "balance", 5, lambda _: [self._balance()]),
+            ("GET", "positionRisk", 5, self._position_risk),
+            ("GET", "account", 5, lambda _: self._summary()),
+            ("GET", "accountWithJoinMargin", 5, lambda _: self._summary()),
+        ):
+            for version in ("v1", "v2", "v3", "v4"):
+                signed = self._signed(answer, is_v3=version == "v3")
+                venue.rest.add(method, f"/fapi/{version}/{path}", weight, signed)
+
+    def _signed(self, answer: Callable[[HttpRequest], Any], *, is_v3: bool) -> Callable[[HttpRequest], Any]:
+        """Answer only those who sign."""
+
+        def respond(request: HttpRequest) -> Any:
+            params = dict(_params(request))
+            if self._office.refuses:
+                raise AsterApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+            if is_v3:
+                self._check_wallet(params)
+            else:
+                self._check_key(request, params)
+            return answer(request)
+
+        return respond
+
+    def _check_key(self, request: HttpRequest, params: dict[str, str]) -> None:
+        """Check an HMAC signature. The listen key needs the API key only.
+
+        Raises:
+            ApiError: Key, time or signature are wrong.
+        """
+        key = request.headers.get("x-mbx-apikey")
+        if not key:
+            raise AsterApiError(-2014, "API-key format invalid.", 401)
+        if key != ASTER_KEY:
+            raise AsterApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
+        if request.path.endswith("/listenKey") and "signature" not in params:
+            return
+        for name in ("timestamp", "signature"):
+            if name not in params:
+                text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
+                raise AsterApiError(-1102, text)
+        told, window = number_of(params, "timestamp", 0), number_of(params, "recvWindow", _RECV_WINDOW_MS)
+        late_ms = self._venue.now_ms() - told
+        if late_ms > window:
+            raise AsterApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
+        if late_ms < -_FUTURE_MS:
+            raise AsterApiError(-1021, "Timestamp for this request was 1000ms ahead of the server's time.")
+        if not hmac.compare_digest(seal(ASTER_SECRET, _signed_text(request)), params["signature"]):
+            raise AsterApiError(-1022, "Signature for this request is not valid.")
+
+    def _check_wallet(self, params: dict[str, str]) -> None:
+        """Check the form of a wallet's signature, and the nonce, which nobody may use twice.
+
+        Raises:
+            ApiError: They are wrong.
+        """
+        if params.get("user", "").lower() != ASTER_USER or params.get("signer", "").lower() != ASTER_USER:
+            raise AsterApiError(-1000, "No agent found")
+        nonce = number_of(params, "nonce", 0)
+        if abs(self._venue.now_us() - nonce) > _NONCE_WINDOW_US or nonce in self._nonces:
+            raise AsterApiError(-4225, "Nonce expired")
+        if not _WALLET_SIGNATURE.fullmatch(params.get("signature", "")):
+            raise AsterApiError(-1022, "Signature for this request is not valid.")
+        self._nonces = [*self._nonces, nonce][-_MOST_NONCES:]
+
+    def _extend_key(self, request: HttpRequest) -> Any:
+        del request
+        if not self._office.extend_key():
+            raise AsterApiError(-1125, "This listenKey does not exist.")
+        return {}
+
+    def _close_key(self, request: HttpRequest) -> Any:
+        del request
+        self._office.close_key()
+        return {}
+
+    def _open_orders(self, request: HttpRequest) -> Any:
+        return [self._order_row(order) for order in self._account.orders.values() if _concerns(request, order.market)]
+
+    def _all_orders(self, request: HttpRequest) -> Any:
+        """Orders of a symbol, oldest first; without a start only the last ones."""
+        self._venue.rest.market(request)
+        params = dict(_params(request))
+        first, last, limit = self._range(params)
+        known = sorted([*self._account.closed, *self._account.orders.values()], key=lambda order: order.number)
+        found = [o for o in known if _concerns(request, o.market) and first <= o.created_ms <= last]
+        if "orderId" in params:
+            least = number_of(params, "orderId", 0)
+            found = [order for order in found if int(self._office.order_id(order)) >= least]
+        has_start = "startTime" in params or "orderId" in params
+        return [self._order_row(order) for order in (found[:limit] if has_start else found[-limit:])]
+
+    def _user_trades(self, request: HttpRequest) -> Any:
+        """Fills of a symbol, oldest first; without a start only the last ones."""
+        self._venue.rest.market(request)
+        params = dict(_params(request))
+        first, last, limit = self._range(params)
+        found = [f for f in self._account.fills if _concerns(request, f.market) and first <= f.time_ms <= last]
+        if "fromId" in params:
+            least = number_of(params, "fromId", 0)
+            found = [fill for fill in found if self._office.trade_id(fill) >= least]
+        has_start = "startTime" in params or "fromId" in params
+        return [self._trade_row(fill) for fill in (found[:limit] if has_start else found[-limit:])]
+
+    def _range(self, params: dict[str, str]) -> tuple[int, int, int]:
+        """First and last time that are asked for, and how many rows."""
+        last = number_of(params, "endTime", self._venue.now_ms())
+        limit = min(number_of(params, "limit", 500), _MOST_ROWS)
+        return number_of(params, "startTime", 0), last, limit
+
+    def _order_row(self, order: OrderRecord) -> dict[str, Any]:
+        market, draft = order.market, order.draft
+        kind = kind_of(order)
+        return {
+            "orderId": int(self._office.order_id(order)),
+            "symbol": market.listing.name,
+            "status": status_of(order),
+            "clientOrderId": self._office.client_id(order),
+            "price": "0" if draft.price is None else price_text(market, draft.price),
+            "avgPrice": shortest(order.average_e8(), 8),
+            "origQty": size_text(market, draft.size),
+            "executedQty": size_text(market, order.filled),
+            "cumQuote": money_text(order.cost),
+            "timeInForce": "GTC",
+            "type": kind,
+            "reduceOnly": draft.is_reduce_only,
+            "closePosition": False,
+            "side": draft.side.upper(),
+            "positionSide": "BOTH",
+            "stopPrice": "0",
+            "workingType": "CONTRACT_PRICE",
+            "priceProtect": False,
+            "origType": kind,
+            "time": order.created_ms,
+            "updateTime": order.updated_ms,
+        }
+
+    def _trade_row(self, fill: FillRecord) -> dict[str, Any]:
+        return {
+            "symbol": fill.market.listing.name,
+            "id": self._office.trade_id(fill),
+            "orderId": int(self._office.order_id(fill.order)),
+            "side": fill.side.upper(),
+            "price": price_text(fill.market, fill.price),
+            "qty": size_text(fill.market, fill.size),
+            "realizedPnl": money_text(fill.realised),
+            "marginAsset": self._quote,
+            "quoteQty": money_text(cost_of(fill.market.listing, fill.price, fill.size)),
+            "commission": money_text(fill.fee),
+            "commissionAsset": self._quote,
+            "time": fill.time_ms,
+            "positionSide": "BOTH",
+            "buyer": fill.side == "buy",
+            "maker": fill.is_maker,
+        }
+
+    def _income(self, request: HttpRequest) -> Any:
+        """Payments for positions, by symbol: the stream names none."""
+        params = dict(_params(request))
+        if params.get("incomeType", "FUNDING_FEE") != "FUNDING_FEE":
+            return []
+        first, last, limit = self._range(params)
+        found = [f for f in self._account.fundings if first <= f.time_ms <= last]
+        return [self._income_row(funding) for funding in found if _concerns(request, funding.position.market)][-limit:]
+
+    def _income_row(self, funding: FundingRecord) -> dict[str, Any]:
+        return {
+            "symbol": funding.position.market.listing.name,
+            "incomeType": "FUNDING_FEE",
+            "income": money_text(funding.payment),
+            "asset": self._quote,
+            "info": "FUNDING_FEE",
+            "time": funding.time_ms,
+            "tranId": str(funding.time_ms * 1000 + funding.position.last_fill % 1000),
+            "tradeId": "",
+        }
+
+    def _balance(self) -> dict[str, Any]:
+        margin, wallet = self._account.margin(), money_text(self._account.wallet)
+        return {
+            "accountAlias": "SgsR",
+            "asset": self._quote,
+            "balance": wallet,
+            "crossWalletBalance": wallet,
+            "crossUnPnl": money_text(margin.unrealised),
+            "availableBalance": money_text(margin.available),
+            "maxWithdrawAmount": money_text(margin.available),
+            "marginAvailable": True,
+            "updateTime": self._venue.now_ms(),
+        }
+
+    def _position_risk(self, request: HttpRequest) -> Any:
+        """A row for each symbol and leg, also where nothing is held."""
+        found = [one for one in self._account.positions.values() if _concerns(request, one.market)]
+        return [self._risk_row(one, *leg) for one in found for leg in self._office.legs(one).items()]
+
+    def _risk_row(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
+        market, liquidation = position.market, self._account.liquidation_e8(position)
+        return {
+            "symbol": market.listing.name,
+            "positionAmt": size_text(market, lots),
+            "entryPrice": entry_text(position),
+            "markPrice": padded(self._account.marks_e8[market.listing.symbol], 8),
+            "unRealizedProfit": money_text(self._account.unrealised(position)),
+            "liquidationPrice": "0" if liquidation is None else shortest(liquidation, 8),
+            "leverage": str(_LEVERAGE),
+            "maxNotionalValue": "20000000",
+            "marginType": "cross",
+            "isolatedMargin": "0.00000000",
+            "isAutoAddMargin": "false",
+            "positionSide": side,
+            "updateTime": position.updated_ms,
+        }
+
+    def _summary(self) -> dict[str, Any]:
+        margin, wallet = self._account.margin(), money_text(self._account.wallet)
+        sums = {
+            "walletBalance": wallet,
+            "unrealizedProfit": money_text(margin.unrealised),
+            "marginBalance": money_text(margin.equity),
+            "maintMargin": money_text(margin.maintenance),
+            "initialMargin": money_text(margin.initial),
+            "positionInitialMargin": money_text(margin.initial),
+            "openOrderInitialMargin": "0.00000000",
+            "maxWithdrawAmount": money_text(margin.available),
+            "crossWalletBalance": wallet,
+            "crossUnPnl": money_text(margin.unrealised),
+            "availableBalance": money_text(margin.available),
+        }
+        totals = {_total(name): text for name, text in sums.items() if name not in _NO_TOTAL}
+        asset = {"asset": self._quote, **sums, "marginAvailable": True, "updateTime": self._venue.now_ms()}
+        return {
+            "feeTier": 0,
+            "canTrade": True,
+            "canDeposit": True,
+            "canWithdraw": True,
+            "updateTime": 0,
+            **totals,
+            "availableBalance": sums["availableBalance"],
+            "maxWithdrawAmount": sums["maxWithdrawAmount"],
+            "assets": [asset],
+            "positions": [
+                self._account_position(position, *leg)
+                for position in self._account.positions.values()
+                for leg in self._office.legs(position).items()
+            ],
+        }
+
+    def _account_position(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
+        worth = abs(self._account.worth(position))
+        initial = money_text(ratio(worth * self._office.terms.initial_e6, 10**6))
+        return {
+            "symbol": position.market.listing.name,
+            "initialMargin": initial,
+            "maintMargin": money_text(ratio(worth * self._office.terms.maintenance_e6, 10**6)),
+            "unrealizedProfit": money_text(self._account.unrealised(position)),
+            "positionInitialMargin": initial,
+            "openOrderInitialMargin": "0",
+            "leverage": str(_LEVERAGE),
+            "isolated": False,
+            "entryPrice": entry_text(position),
+            "maxNotional": "20000000",
+            "positionSide": side,
+            "positionAmt": size_text(position.market, lots),
+            "updateTime": position.updated_ms,
+        }
+
+
+#: Of the sums of an asset, those that the account has under the same name.
+_NO_TOTAL = frozenset({"maxWithdrawAmount", "availableBalance"})
+
+
+def _total(name: str) -> str:
+    """The sum over all assets."""
+    return "total" + name[0].upper() + name[1:]
+
+
+def _params(request: HttpRequest) -> list[tuple[str, str]]:
+    """The parameters, which may stand in the query and in the body."""
+    query = [(name, values[0]) for name, values in request.query.items()]
+    return query + parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
+
+
+def _signed_text(request: HttpRequest) -> str:
+    """What the signature is of: query and body as they came, one behind the other, without the signature itself."""
+    parts = (request.target.partition("?")[2], request.body.decode(errors="replace"))
+    return "".join("&".join(one for one in part.split("&") if not one.startswith("signature=")) for part in parts)
+
+
+def _concerns(request: HttpRequest, market: Market) -> bool:
+    """Whether a request is about a market: all, unless it names one."""
+    return dict(_params(request)).get("symbol") in {None, market.listing.name}

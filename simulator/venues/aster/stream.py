@@ -1,0 +1,407 @@
+"""Aster: its WebSocket side. Books are told as events whose ids form a chain for each stream.
+
+Source: Aster, futures API documentation v3, WebSocket market streams; ids between events are thinned as in recorded
+frames, and an unknown stream is acknowledged and stays silent as on the exchange whose protocol this is.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+from simulator.listing import Contract, SimulatedListing, contracts, list_market
+from simulator.market import Batch, Market, MarketStep, MarketTrade
+from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.schedule import Schedule
+from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
+from simulator.settings import SimSettings
+from simulator.venue import Levels, SimulatedVenue, Traffic
+from simulator.venues.aster import messages as shapes
+from simulator.venues.aster.account import AsterAccounts
+from simulator.venues.aster.rest import AsterRest
+from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
+
+__all__ = ["SimulatedAster"]
+
+_PING_S, _PONG_S = 300, 900
+_OLDEST_S = 24 * 3600
+_MOST_STREAMS = 200
+_SPEEDS = {None: 0.25, "500ms": 0.5, "100ms": 0.1}
+_DEPTH = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(?:@(500ms|100ms))?")
+_METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
+#: How far behind the live book a REST snapshot from a lagging server is.
+_LAG_S = 0.7
+
+
+class Past(NamedTuple):
+    """A book as it was."""
+
+    time_s: float
+    time_ms: int
+    update_id: int
+    bids: list[tuple[int, int]]
+    asks: list[tuple[int, int]]
+
+
+class DepthStream:
+    """The events of one depth stream of one market: differences, or the ``depth`` best levels."""
+
+    def __init__(self, market: Market, depth: int | None, update_id: int) -> None:
+        self.market = market
+        self.depth = depth
+        self.kind: Kind = "delta" if depth is None else "snapshot"
+        self._batch = Batch()
+        self._first: int | None = None
+        self._last = self._previous = update_id
+
+    def add(self, step: MarketStep, first: int, last: int) -> None:
+        """Take a step, with the ids that it got."""
+        self._batch.add(step)
+        self._first = first if self._first is None else self._first
+        self._last = last
+
+    def skip(self) -> None:
+        """Let an event pass that nobody wants to hear."""
+        self._batch.take()
+        self._first, self._previous = None, self._last
+
+    def restart(self, update_id: int) -> None:
+        """Go on with other ids; changes that wait keep their place."""
+        self._last = self._previous = update_id
+        if self._first is not None:
+            self._first, self._previous = update_id, update_id - 1
+
+    def event(self, now_ms: int) -> dict[str, Any] | None:
+        """What changed since the last event, or None."""
+        if self._first is None:
+            return None
+        bids, asks = self._levels()
+        event = {
+            "e": "depthUpdate",
+            "E": now_ms,
+            "T": now_ms - 3,
+            "s": self.market.listing.name,
+            "U": self._first,
+            "u": self._last,
+            "pu": self._previous,
+            "b": bids,
+            "a": asks,
+        }
+        self._first, self._previous = None, self._last
+        return event
+
+    def _levels(self) -> list[list[list[str]]]:
+        changed = self._batch.take(keep_unchanged=True)
+        sides = [[(change.price, change.new) for change in side] for side in changed]
+        if self.depth is not None:
+            sides = [self.market.bids.top(self.depth), self.market.asks.top(self.depth)]
+        return [[shapes.level(self.market, price, size) for price, size in side] for side in sides]
+
+
+class AsterSession(ClientSession):
+    """One connection."""
+
+    venue: SimulatedAster
+
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, streams: list[str]) -> None:
+        super().__init__(venue, wire, upgrade)
+        self.is_combined = upgrade.path == "/stream"
+        self._streams = streams
+        #: A second whatever the pace is, or a test would be refused what a client may do.
+        self._messages = self.venue.allowance(10, venue.settings.pace)
+
+    def begin(self) -> None:
+        """Subscribe to the streams of the URL; ping, and end after a day."""
+        for stream in self._streams:
+            self.venue.join(self, stream)
+        self.demand_pongs(_PING_S, _PONG_S)
+        self.end_after(_OLDEST_S, 1001, "connection is 24 hours old")
+
+    def on_ping(self) -> None:
+        """A ping is a message, too."""
+        self._count()
+
+    def hear(self, text: bytes) -> None:
+        """Act on a request."""
+        if not self._count():
+            return
+        match decoded(text):
+            case None:
+                self._error(3, "Invalid JSON: expected value at line 1 column 1")
+            case {"method": method, **rest}:
+                self._obey(method, rest.get("params"), rest.get("id"))
+            case _:
+                self._error(2, "Invalid request: missing field `method` at line 1 column 1")
+
+    def _count(self) -> bool:
+        """Take note of a message; too many of them end the connection."""
+        if self._messages.take():
+            return True
+        self.wire.close(1008, "Too many requests")
+        return False
+
+    def _obey(self, method: Any, params: Any, number: Any) -> None:
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+            self._error(2, "Invalid request: request ID must be an unsigned integer")
+        elif method not in _METHODS:
+            known = ", ".join(f"`{name}`" for name in _METHODS)
+            self._error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}")
+        elif method == "LIST_SUBSCRIPTIONS":
+            self.reply({"result": self.subscribed(), "id": number})
+        elif method in {"SET_PROPERTY", "GET_PROPERTY"}:
+            self._property(params, number, is_set=method == "SET_PROPERTY")
+        elif not isinstance(params, list) or not all(isinstance(param, str) for param in params):
+            self._error(2, "Invalid request: invalid type: params must be an array of strings")
+        else:
+            self._change(params, number, is_joining=method == "SUBSCRIBE")
+
+    def _change(self, streams: list[str], number: Any, *, is_joining: bool) -> None:
+        """Subscribe or unsubscribe; unknown streams are acknowledged like others."""
+        if is_joining and len({*self.subscribed(), *streams}) > _MOST_STREAMS:
+            self._error(2, "Invalid request: too many streams")
+            return
+        self.reply({"result": None, "id": number})
+        for stream in streams:
+            if is_joining:
+                self.venue.join(self, stream)
+            else:
+                self.venue.subscriptions.remove(self, stream)
+
+    def _property(self, params: Any, number: Any, *, is_set: bool) -> None:
+        if not isinstance(params, list) or not params or not isinstance(params[0], str):
+            self._error(2, "Invalid request: property name must be a string")
+        elif len(params) > (2 if is_set else 1):
+            self._error(2, "Invalid request: too many parameters")
+        elif params[0] != "combined":
+            self._error(0, "Unknown property")
+        elif not is_set:
+            self.reply({"result": self.is_combined, "id": number})
+        elif len(params) < 2 or not isinstance(params[1], bool):
+            self._error(1, "Invalid value type: expected Boolean")
+        else:
+            self.is_combined = params[1]
+            self.reply({"result": None, "id": number})
+
+    def _error(self, code: int, message: str) -> None:
+        self.reply({"code": code, "msg": message})
+
+
+class SimulatedAster(SimulatedVenue):
+    """The venue."""
+
+    name: ClassVar[str] = "aster"
+    #: The difference stream at 100 ms and the mark by the clock; the touch and each trade as they happen.
+    traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
+    bids_open: ClassVar[bytes] = b'"b":['
+    first_book: ClassVar[str] = "/depth"
+    office: AsterAccounts
+
+    def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
+        super().__init__(settings, schedule)
+        self._random = random.Random(f"{settings.seed}:aster:ids")
+        self._last_id = 183_522_000_000 + self._random.randrange(10**6)
+        self._ids = {symbol: self._next_ids()[1] for symbol in self.markets}
+        self._depths: dict[str, DepthStream] = {}
+        self._by_speed: dict[float, list[str]] = {speed: [] for speed in _SPEEDS.values()}
+        for name in [market.listing.name.lower() for market in self.markets.values() if market.listing.contract.live]:
+            for speed in ("@depth", "@depth@500ms", "@depth@100ms"):
+                self._open_depth(name + speed)
+        self._past: dict[str, deque[Past]] = {symbol: deque(maxlen=30) for symbol in self.markets}
+        self._asked: dict[str, int] = {}
+        self._forced: dict[str, int] = {}
+        self._seconds = 0
+        self.rest = AsterRest(self)
+        self.office = AsterAccounts(self)
+
+    def listings(self) -> list[SimulatedListing]:
+        """Perpetuals against USDT."""
+        return [_list(contract) for contract in contracts(self.settings.bases)]
+
+    def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
+        """Streams may stand in the path, or in the query of the combined form."""
+        root, _, rest = upgrade.path.lstrip("/").partition("/")
+        if root == "ws":
+            streams = [stream for stream in rest.split("/") if stream]
+        elif upgrade.path == "/stream":
+            streams = [stream for text in upgrade.query.get("streams", []) for stream in text.split("/") if stream]
+        else:
+            return UpgradeRefusal(404)
+        return UpgradeRefusal(400) if len(streams) > _MOST_STREAMS else AsterSession(self, wire, upgrade, streams)
+
+    def not_found(self, request: HttpRequest) -> HttpResponse:
+        """The gateway answers, not the API."""
+        del request
+        return self.rest.not_found()
+
+    def failure(self, status: int) -> HttpResponse:
+        """A code and a message."""
+        if status in {418, 429}:
+            return json({"code": -1003, "msg": "Too many requests."}, status)
+        return json({"code": -1001, "msg": "Internal error; unable to process your request."}, status)
+
+    def start(self) -> None:
+        """Let markets live and events go out."""
+        super().start()
+        for speed in self._by_speed:
+            self.schedule.every(speed, partial(self._send_depths, speed))
+
+    def on_step(self, market: Market, step: MarketStep) -> None:
+        """Give changes their ids; tell of the touch and of trades."""
+        symbol, stem = market.listing.symbol, market.listing.name.lower()
+        if step.bids or step.asks:
+            first, last = self._next_ids()
+            self._ids[symbol] = last
+            for stream in self._depths.values():
+                if stream.market is market:
+                    stream.add(step, first, last)
+        if step.touch_moved:
+            for key in (f"{stem}@bookTicker", "!bookTicker"):
+                self._tell(key, "bbo", symbol, lambda: shapes.book_ticker(market, self._ids[symbol], self.now_ms()))
+        for trade in step.trades:
+            self._tell_trade(market, stem, trade)
+
+    def on_second(self) -> None:
+        """Tell of marks and 24-hour numbers."""
+        self._seconds += 1
+        self._tell_of_each("markPrice", "mark", shapes.mark, "@1s")
+        if self._seconds % 3 == 0:
+            self._tell_of_each("markPrice", "mark", shapes.mark)
+        self._tell_of_each("ticker", "other", shapes.ticker_event)
+        self._tell_of_each("miniTicker", "other", shapes.mini_ticker_event)
+
+    def flush(self) -> None:
+        """Send the events that wait for their turn."""
+        for speed in self._by_speed:
+            self._send_depths(speed)
+
+    def book_seq(self, market: Market) -> int | None:
+        """The last update id."""
+        return self._ids[market.listing.symbol]
+
+    def told_bid(self, market: Market, price: int, size: int) -> Any:
+        """A pair."""
+        return shapes.level(market, price, size)
+
+    def bids_in(self, message: Any) -> Levels:
+        """Pairs, of an event or over REST."""
+        event = message.get("data", message)
+        return Levels(event["bids"] if "bids" in event else event["b"], 0, 1)
+
+    def restart_ids(self) -> None:
+        """All markets share the counter."""
+        self._last_id = self.restarted(10**9)
+        for symbol in self._ids:
+            self._ids[symbol] = self._next_ids()[1]
+            self._past[symbol].clear()
+        for stream in self._depths.values():
+            stream.restart(self._ids[stream.market.listing.symbol])
+
+    def trade_id(self, market: Market, trade: MarketTrade) -> str:
+        """``a``."""
+        return str(shapes.agg_trade(market, trade)["a"])
+
+    def join(self, session: AsterSession, stream: str) -> None:
+        """Subscribe a session to a stream, which may not exist."""
+        self.subscriptions.add(session, stream)
+        if stream not in self._depths:
+            self._open_depth(stream)
+
+    def _open_depth(self, stream: str) -> None:
+        """Begin to make the events of a depth stream, if it is one; they go on whether or not anybody listens."""
+        match = _DEPTH.fullmatch(stream)
+        market = self.find(match[1].upper()) if match else None
+        if match and market is not None:
+            depth = int(match[2]) if match[2] else None
+            self._depths[stream] = DepthStream(market, depth, self._ids[market.listing.symbol])
+            self._by_speed[_SPEEDS[match[3]]].append(stream)
+
+    def snapshot(self, market: Market) -> Past:
+        """The book for a REST request: most often the live one, at times that of the last event, or an older one.
+
+        So a client meets every case of joining a snapshot with the stream. A market that stands still looks the same
+        in all of them.
+        """
+        symbol = market.listing.symbol
+        turn = self._asked[symbol] = self._asked.get(symbol, 0) + 1
+        past, now_s = self._past[symbol], self.schedule.mono_s()
+        if turn % 5 == 2 and past:
+            return past[-1]
+        if turn % 5 == 4:
+            old = [one for one in past if one.time_s <= now_s - _LAG_S]
+            if old:
+                return old[-1]
+        return self._present(market)
+
+    def _present(self, market: Market) -> Past:
+        update_id = self._ids[market.listing.symbol]
+        return Past(self.schedule.mono_s(), self.now_ms(), update_id, market.bids.top(), market.asks.top())
+
+    def _remember(self) -> None:
+        """Keep the books as they are at the end of each 100 ms."""
+        for symbol, market in self.markets.items():
+            past = self._past[symbol]
+            if not past or past[-1].update_id != self._ids[symbol]:
+                past.append(self._present(market))
+
+    def _next_ids(self) -> tuple[int, int]:
+        """First and last id of a step; all markets share the counter, and most ids are never told."""
+        first = self._last_id + self._random.randint(1, 900)
+        self._last_id = first + self._random.choice((0, 0, 1, 3))
+        return first, self._last_id
+
+    def _send_depths(self, speed: float) -> None:
+        for name in self._by_speed[speed]:
+            stream, sessions = self._depths[name], self.subscriptions.to(name)
+            if not sessions:
+                stream.skip()
+                continue
+            symbol = stream.market.listing.symbol
+            with self.failures.guard("book", symbol):
+                event = stream.event(self.now_ms())
+                for session in sessions if event else ():
+                    session.push(OutgoingFrame("book", symbol, stream.kind, self.framed(session, name, event)))
+        if speed == _SPEEDS["100ms"]:
+            self._remember()
+
+    def _tell_trade(self, market: Market, stem: str, trade: MarketTrade) -> None:
+        now, symbol = self.now_ms(), market.listing.symbol
+        event = {"e": "aggTrade", "E": now, "s": market.listing.name, **shapes.agg_trade(market, trade)}
+        self._tell(f"{stem}@aggTrade", "trade", symbol, lambda: event)
+        self._tell(f"{stem}@tradepro", "trade", symbol, lambda: shapes.trade_pro(market, trade, now))
+        if trade.is_liquidation and self._forced.get(stem) != now // 1000:
+            self._forced[stem] = now // 1000
+            for key in (f"{stem}@forceOrder", "!forceOrder@arr"):
+                self._tell(key, "liquidation", symbol, lambda: shapes.force_order(market, trade, now))
+
+    def _tell_of_each(self, kind: str, word: str, shape: Callable[[Market, int], Any], speed: str = "") -> None:
+        """Send an event for each market, and an array of all to those who want that."""
+        now, live = self.now_ms(), [market for market in self.listed() if self.is_live(market)]
+        for market in live:
+            stream = f"{market.listing.name.lower()}@{kind}{speed}"
+            self._tell(stream, word, market.listing.symbol, partial(shape, market, now))
+        self._tell(f"!{kind}@arr{speed}", word, "", lambda: [shape(market, now) for market in live])
+
+    def _tell(self, stream: str, word: str, symbol: str, make: Callable[[], Any]) -> None:
+        """Send an event to the subscribers of a stream; without any, it is not even made."""
+        sessions = self.subscriptions.to(stream)
+        if not sessions:
+            return
+        with self.failures.guard(word, symbol):
+            event = make()
+            for session in sessions:
+                session.push(OutgoingFrame(word, symbol, "data", self.framed(session, stream, event)))
+
+    def framed(self, session: ClientSession, stream: str, event: Any) -> Frame:
+        """An event as this session wants it: bare, or wrapped with the name of its stream."""
+        is_wrapped = isinstance(session, AsterSession) and session.is_combined
+        return self.text({"stream": stream, "data": event} if is_wrapped else event)
+
+
+def _list(contract: Contract) -> SimulatedListing:
+    power = contract.price.adjusted()
+    name = f"{contract.multiplier}{contract.base}" if contract.multiplier > 1 else contract.base
+    return list_market(contract, f"{name}USDT", max(0, 5 - power), min(3, max(0, power)))

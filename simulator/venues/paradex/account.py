@@ -1,0 +1,313 @@
+"""Paradex: the account. A JWT is had for a signature, lives for minutes, and opens a session for as long as it stands.
+
+Source: Paradex, WebSocket documentation (authentication, private channels) and REST documentation (auth, orders, fills,
+positions, account, balances). Private channels start without a state.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ipc.errors import UsageError
+from simulator.accounts.credentials import PARADEX_ACCOUNT, Denial, DeniedError, JwtIssuer
+from simulator.accounts.records import AccountOutcome, FillRecord, FundingRecord, OrderChange, OrderRecord, Terms
+from simulator.accounts.service import AccountService, deliver
+from simulator.market import Market
+from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.venues.paradex.account_messages import ParadexAccountMessages
+from simulator.venues.paradex.session import ParadexChannel, ParadexSession
+from simulator.wire import Frame
+
+if TYPE_CHECKING:
+    from simulator.venues.paradex.stream import SimulatedParadex
+
+__all__ = ["ParadexAccounts"]
+
+_JWT_S = 300
+_MOST_PAGE = 100
+_SIGNATURE = re.compile(r'\s*\[\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*,\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*\]\s*')
+#: Topics of private channels; those of a market may be followed for all markets at once.
+_OF_MARKETS, _WHOLE = frozenset({"orders", "fills", "funding_payments"}), frozenset({"positions", "account"})
+#: Channels that exist, and of which only the first tells anything here.
+_OTHERS = frozenset({"balance_events", "tradebusts", "transaction", "transfers"})
+_TOKEN_ERRORS = {
+    Denial.MISSING: (40110, "malformed bearer token"),
+    Denial.MALFORMED: (40110, "malformed bearer token"),
+    Denial.INVALID: (40111, "invalid or expired bearer"),
+    Denial.EXPIRED: (40111, "invalid or expired bearer"),
+}
+
+
+class ParadexAccounts(AccountService):
+    """The account."""
+
+    venue: SimulatedParadex
+    terms: ClassVar[Terms] = Terms(
+        quote="USDC",
+        maker_e6=-50,
+        taker_e6=300,
+        fee_places=8,
+        told_places=8,
+        words=frozenset({"open", "untriggered", "filled", "canceled", "rejected"}),
+        refused="rejected",
+    )
+
+    def __init__(self, venue: SimulatedParadex) -> None:
+        super().__init__(venue)
+        self._jwts = JwtIssuer(venue.settings.seed)
+        self._shapes = ParadexAccountMessages(venue, self)
+        self._seqs = count(1)
+        venue.rest.add("POST", "auth", self._authenticate)
+        for path, answer in (
+            ("orders", self._open_orders),
+            ("orders-history", self._orders_history),
+            ("fills", self._fills),
+            ("positions", lambda _: {"results": [self._shapes.position_json(one) for one in self.account.held()]}),
+            ("account", lambda _: self._shapes.summary_json()),
+            ("balances", self._balances),
+            ("balance", self._balances),
+        ):
+            venue.rest.add("GET", path, self._authorised(answer))
+
+    def order_id(self, order: OrderRecord) -> str:
+        """28 digits that begin with the time."""
+        return self.numbered(order.number, order.created_ms)
+
+    def client_id(self, order: OrderRecord) -> str | None:
+        """What the client chose."""
+        return None if order.client is None else f"desk-{order.client}"
+
+    def fill_id(self, fill: FillRecord) -> str:
+        """28 digits that begin with the time."""
+        return self.numbered(fill.number, fill.time_ms)
+
+    def numbered(self, number: int, time_ms: int) -> str:
+        """An id; empty for no number."""
+        return f"{time_ms}{number:015d}" if number else ""
+
+    def next_seq(self) -> int:
+        """A number that only grows, without order."""
+        return self.venue.now_us() * 1000 + next(self._seqs) % 1000
+
+    def token(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Issue a JWT, as a good signature would; ``lives_s`` says for how long (5 minutes).
+
+        Raises:
+            UsageError: An argument makes no sense.
+        """
+        lives_s = order.get("lives_s", self.venue.scaled(_JWT_S))
+        if not isinstance(lives_s, int | float):
+            raise UsageError("lives_s is a number of seconds", where="token", advice="300")
+        return {"token": self._jwts.issue(PARADEX_ACCOUNT, self.venue.now_ms() / 1000, lives_s)}
+
+    def expire(self) -> None:
+        """Let all JWTs expire; sessions stay authorised."""
+        self._jwts.revoke_all()
+
+    def check(self, bearer: Any) -> tuple[int, str] | None:
+        """Check a bearer token; an error's code and text when it is not good."""
+        try:
+            self._check(bearer)
+        except DeniedError as error:
+            return _TOKEN_ERRORS[error.denial]
+        return None
+
+    def parse(self, name: str) -> ParadexChannel | None:
+        """A private channel from its name; None when it is none.
+
+        Raises:
+            ValueError: Its market does not exist.
+        """
+        topic, _, market = name.partition(".")
+        if topic in _WHOLE | _OTHERS and not market:
+            return ParadexChannel(name, topic, is_private=True)
+        if topic not in _OF_MARKETS:
+            return None
+        if market != "ALL" and self.venue.find(market) is None:
+            raise ValueError("invalid channel")
+        return ParadexChannel(name, topic, "" if market == "ALL" else market, is_private=True)
+
+    def tell(self, outcome: AccountOutcome) -> None:
+        """Orders and fills as they came about, then positions, the wallet and the summary."""
+        shapes = self._shapes
+        for change in outcome.changes:
+            self._tell_change(change)
+        for market in outcome.moved:
+            position = self.account.positions[market.listing.symbol]
+            self._tell(
+                [_whole("positions")],
+                partial(shapes.position_json, position),
+                partial(shapes.position_sbe, position=position),
+            )
+        self._tell_wallet(outcome)
+        if outcome.moved or outcome.deposit is not None:
+            self._tell([_whole("account")], shapes.summary_json, shapes.summary_sbe)
+
+    def _tell_change(self, change: OrderChange) -> None:
+        """An order that is taken on is told twice: as new, and as open."""
+        order, fill = change
+        market, shapes = order.market, self._shapes
+        if fill is not None:
+            self._tell(_of("fills", market), partial(shapes.fill_json, fill), partial(shapes.fill_sbe, fill=fill))
+        is_new = order.status == "open" and not order.filled and order.created_ms == order.updated_ms
+        for state in ("NEW", _state(order)) if is_new else (_state(order),):
+            self._tell(
+                _of("orders", market),
+                partial(shapes.order_json, order, state),
+                partial(shapes.order_sbe, order=order, state=state),
+            )
+
+    def _tell_wallet(self, outcome: AccountOutcome) -> None:
+        """What changed the wallet, one by one."""
+        causes: list[tuple[int, FillRecord | FundingRecord | None]] = [
+            (fill.realised - fill.fee, fill) for fill in outcome.fills
+        ]
+        causes += [(funding.payment, funding) for funding in outcome.fundings]
+        if outcome.deposit is not None:
+            causes.append((outcome.deposit.money, None))
+        before = self.account.wallet - sum(change for change, _ in causes)
+        for change, cause in causes:
+            event = partial(self._shapes.balance_event, before, before + change, cause)
+            self._tell([_whole("balance_events")], event)
+            if isinstance(cause, FundingRecord):
+                market = cause.position.market
+                self._tell(_of("funding_payments", market), partial(self._shapes.funding_json, cause))
+            before += change
+
+    def _tell(
+        self,
+        channels: Iterable[ParadexChannel],
+        as_json: Callable[[], Any],
+        as_sbe: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """Send data to all who follow one of the channels, as each connection wants it."""
+        as_json, as_sbe = cache(as_json), None if as_sbe is None else cache(as_sbe)
+        for channel in channels:
+            for session in self.venue.subscriptions.to(channel):
+                version = session.version if isinstance(session, ParadexSession) else None
+                if version is not None and as_sbe is not None:
+                    deliver(session, Frame(as_sbe(version), is_binary=True))
+                else:
+                    params = {"channel": channel.name, "data": as_json()}
+                    value = {"jsonrpc": "2.0", "method": "subscription", "params": params}
+                    deliver(session, self.venue.text(value))
+
+    # Who may ask.
+
+    def _check(self, bearer: Any) -> None:
+        """Accept a bearer token.
+
+        Raises:
+            DeniedError: It is not good.
+        """
+        if self.refuses:
+            raise DeniedError(Denial.INVALID)
+        self._jwts.check(bearer if isinstance(bearer, str) else None, self.venue.now_ms() / 1000)
+
+    def _authenticate(self, request: HttpRequest) -> HttpResponse:
+        """Give a JWT for a signature, which is not computed after."""
+        if self.refuses:
+            return self.venue.problem(401, "STARKNET_SIGNATURE_VERIFICATION_FAILED", "signature is not valid")
+        headers = {name: request.headers.get(f"paradex-{name}", "") for name in _AUTH_HEADERS}
+        if not all(headers.values()):
+            return self.venue.problem(400, "VALIDATION_ERROR", "missing headers")
+        if not _is_account(headers["starknet-account"]):
+            return self.venue.problem(400, "NOT_ONBOARDED", "User has never called /onboarding endpoint")
+        if not _SIGNATURE.fullmatch(headers["starknet-signature"]):
+            return self.venue.problem(401, "INVALID_STARKNET_SIGNATURE", "signature is not valid")
+        now_s = self.venue.now_ms() / 1000
+        if not headers["signature-expiration"].isdecimal() or int(headers["signature-expiration"]) <= now_s:
+            return self.venue.problem(401, "INVALID_SIGNATURE_EXPIRATION", "signature has expired")
+        return json({"jwt_token": self._jwts.issue(PARADEX_ACCOUNT, now_s, self.venue.scaled(_JWT_S))})
+
+    def _authorised(self, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
+        """Answer only those who come with a good token."""
+
+        def respond(request: HttpRequest) -> HttpResponse:
+            scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+            try:
+                self._check(bearer if scheme.lower() == "bearer" else None)
+            except DeniedError as error:
+                return self.venue.problem(401, "INVALID_TOKEN", f"bearer token is {error}")
+            return json(answer(request))
+
+        return respond
+
+    # What is told over REST.
+
+    def _open_orders(self, request: HttpRequest) -> dict[str, Any]:
+        orders = [order for order in self.account.orders.values() if _concerns(request, order.market)]
+        return {"results": [self._shapes.order_json(order, _state(order)) for order in orders]}
+
+    def _orders_history(self, request: HttpRequest) -> dict[str, Any]:
+        """All orders, newest first."""
+        known = sorted([*self.account.closed, *self.account.orders.values()], key=lambda order: -order.number)
+        found = [order for order in known if _concerns(request, order.market)]
+        return _page(request, found, _created, lambda order: self._shapes.order_json(order, _state(order)))
+
+    def _fills(self, request: HttpRequest) -> dict[str, Any]:
+        """Fills, newest first."""
+        found = [fill for fill in reversed(self.account.fills) if _concerns(request, fill.market)]
+        return _page(request, found, lambda fill: fill.time_ms, self._shapes.fill_json)
+
+    def _balances(self, request: HttpRequest) -> dict[str, Any]:
+        del request
+        row = self._shapes.balance_event(self.account.wallet, self.account.wallet, None)
+        size = row["settlement_asset_balance_after"]
+        return {"results": [{"token": self.terms.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}
+
+
+_AUTH_HEADERS = ("starknet-account", "starknet-signature", "timestamp", "signature-expiration")
+
+
+def _whole(topic: str) -> ParadexChannel:
+    return ParadexChannel(topic, topic, is_private=True)
+
+
+def _of(topic: str, market: Market) -> list[ParadexChannel]:
+    """The channels that cover a market."""
+    name = market.listing.name
+    return [
+        ParadexChannel(f"{topic}.{name}", topic, name, is_private=True),
+        ParadexChannel(f"{topic}.ALL", topic, is_private=True),
+    ]
+
+
+def _state(order: OrderRecord) -> str:
+    return {"open": "OPEN", "untriggered": "UNTRIGGERED"}.get(order.status, "CLOSED")
+
+
+def _created(order: OrderRecord) -> int:
+    return order.created_ms
+
+
+def _is_account(text: str) -> bool:
+    try:
+        return int(text, 16) == int(PARADEX_ACCOUNT, 16)
+    except ValueError:
+        return False
+
+
+def _concerns(request: HttpRequest, market: Market) -> bool:
+    return request.param("market") in {None, "", market.listing.name}
+
+
+def _page(
+    request: HttpRequest, found: list[Any], time_of: Callable[[Any], int], shape: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """A page of what happened in a range of time; ``next`` is the cursor of the following one.
+
+    Raises:
+        ValueError: A parameter is no number.
+    """
+    first, last = request.number("start_at", 0), request.number("end_at", 2**63)
+    inside = [one for one in found if first <= time_of(one) <= last]
+    start = request.number("cursor", 0)
+    size = max(1, min(request.number("page_size", _MOST_PAGE), _MOST_PAGE))
+    end = start + size
+    following = str(end) if len(inside) > end else None
+    return {"next": following, "prev": None, "results": [shape(one) for one in inside[start:end]]}

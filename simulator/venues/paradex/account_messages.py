@@ -1,0 +1,308 @@
+"""Paradex: the shapes of an account's orders, fills, positions, summary and balance events.
+
+JSON as on the stream and over REST; binary templates 20 to 23, which a binary connection gets instead. A position is
+told with its sign in JSON and without it in binary.
+
+Source: Paradex, WebSocket documentation (private channels, binary encoding, schema 1) and REST documentation.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any
+
+from simulator.accounts.credentials import PARADEX_ACCOUNT
+from simulator.accounts.money import PLACES, rounded
+from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
+from simulator.decimals import shortest
+from simulator.market import BUY
+from simulator.venues.paradex import sbe
+from simulator.venues.paradex.messages import level_e8
+
+if TYPE_CHECKING:
+    from simulator.venues.paradex.account import ParadexAccounts
+    from simulator.venues.paradex.stream import SimulatedParadex
+
+__all__ = ["ParadexAccountMessages"]
+
+_ORDER = struct.Struct("<qqBBBB5qqq32sqqBB")
+_FILL = struct.Struct("<qqBBBqqqqq32sqq")
+_POSITION = struct.Struct("<qqB8q32s5qB")
+_ACCOUNT = struct.Struct("<qqqqqqqqq32sqB")
+#: What version 2 appends to an order, a fill and an account: for clients to skip who know no better.
+_ORDER_2, _FILL_2, _ACCOUNT_2 = struct.Struct("<BB"), struct.Struct("<BQ"), struct.Struct("<q")
+_ADDRESS = int(PARADEX_ACCOUNT, 16).to_bytes(32, "big")
+_STATES = {"NEW": 1, "UNTRIGGERED": 2, "OPEN": 3, "CLOSED": 4}
+_KINDS = {"LIMIT": 1, "MARKET": 2, "STOP_LIMIT": 3}
+_LEVERAGE = 20
+#: Why an order was closed that was not filled.
+_REASONS = {
+    "user": "USER_CANCELED",
+    "venue": "SELF_TRADE",
+    "margin": "NOT_ENOUGH_MARGIN",
+    "liquidation": "LIQUIDATION",
+}
+
+
+class ParadexAccountMessages:
+    """The shapes, for one office."""
+
+    def __init__(self, venue: SimulatedParadex, office: ParadexAccounts) -> None:
+        self._venue = venue
+        self._office = office
+
+    def order_json(self, order: OrderRecord, state: str) -> dict[str, Any]:
+        """An order in a state of the venue's: ``NEW``, ``UNTRIGGERED``, ``OPEN`` or ``CLOSED``."""
+        draft, listing = order.draft, order.market.listing
+        return {
+            "account": PARADEX_ACCOUNT,
+            "avg_fill_price": shortest(order.average_e8(), 8) if order.filled else "",
+            "cancel_reason": _REASONS.get(order.cause, ""),
+            "client_id": self._office.client_id(order) or "",
+            "created_at": order.created_ms,
+            "flags": ["REDUCE_ONLY"] if draft.is_reduce_only else [],
+            "id": self._office.order_id(order),
+            "instruction": "IOC" if draft.price is None else "GTC",
+            "last_updated_at": order.updated_ms,
+            "market": listing.name,
+            "price": shortest(draft.price or 0, listing.price_places),
+            "published_at": self._venue.now_ms(),
+            "received_at": order.created_ms,
+            "remaining_size": shortest(order.remaining, listing.size_places),
+            "seq_no": self._office.next_seq(),
+            "side": draft.side.upper(),
+            "size": shortest(draft.size, listing.size_places),
+            "status": state,
+            "stp": "",
+            "timestamp": order.created_ms,
+            "trigger_price": shortest(draft.trigger or 0, listing.price_places),
+            "type": _kind(order),
+        }
+
+    def order_sbe(self, version: int, order: OrderRecord, state: str) -> bytes:
+        """Template 20."""
+        draft, market = order.draft, order.market
+        numbers = (
+            sbe.NULL if draft.price is None else level_e8(market, draft.price, 0)[0],
+            sbe.NULL if draft.trigger is None else level_e8(market, draft.trigger, 0)[0],
+            level_e8(market, 0, draft.size)[1],
+            level_e8(market, 0, order.remaining)[1],
+            order.average_e8() if order.filled else sbe.NULL,
+        )
+        words = (_STATES[state], _side(draft.side), _KINDS[_kind(order)], 2 if draft.price is None else 1)
+        block = _ORDER.pack(
+            self._venue.now_us(),
+            self._office.next_seq(),
+            *words,
+            *numbers,
+            order.created_ms * 1000,
+            order.updated_ms * 1000,
+            _ADDRESS,
+            order.created_ms * 1000,
+            self._venue.now_us(),
+            0,
+            int(draft.is_reduce_only),
+        )
+        more = _ORDER_2.pack(254, 254) if version >= 2 else b""
+        reason = _REASONS.get(order.cause, "")
+        client = self._office.client_id(order) or ""
+        return sbe.frame(20, version, block + more, self._office.order_id(order), client, market.listing.name, reason)
+
+    def fill_json(self, fill: FillRecord) -> dict[str, Any]:
+        """A fill; a negative fee is a rebate."""
+        listing = fill.market.listing
+        return {
+            "account": PARADEX_ACCOUNT,
+            "client_id": self._office.client_id(fill.order) or "",
+            "created_at": fill.time_ms,
+            "fee": shortest(fill.fee, PLACES),
+            "fee_currency": self._office.terms.quote,
+            "fill_type": "LIQUIDATION" if fill.order.draft.is_liquidation else "FILL",
+            "flags": [],
+            "id": self._office.fill_id(fill),
+            "liquidity": "MAKER" if fill.is_maker else "TAKER",
+            "market": listing.name,
+            "order_id": self._office.order_id(fill.order),
+            "price": shortest(fill.price, listing.price_places),
+            "realized_funding": "0",
+            "realized_pnl": _money(fill.realised),
+            "remaining_size": shortest(fill.order.remaining - fill.size, listing.size_places),
+            "side": fill.side.upper(),
+            "size": shortest(fill.size, listing.size_places),
+            "trade_id": self._office.fill_id(fill),
+            "underlying_price": shortest(fill.market.index_e8, 8),
+        }
+
+    def fill_sbe(self, version: int, fill: FillRecord) -> bytes:
+        """Template 21; the asset of the fee is told from version 2 on."""
+        price, size = level_e8(fill.market, fill.price, fill.size)
+        kind = 2 if fill.order.draft.is_liquidation else 1
+        block = _FILL.pack(
+            self._venue.now_us(),
+            self._office.next_seq(),
+            kind,
+            _side(fill.side),
+            1 if fill.is_maker else 2,
+            price,
+            size,
+            rounded(fill.fee, 8),
+            rounded(fill.realised, 8) if fill.realised else sbe.NULL,
+            fill.time_ms * 1000,
+            _ADDRESS,
+            fill.market.index_e8,
+            0,
+        )
+        number = self._office.fill_id(fill)
+        texts = [number, self._office.order_id(fill.order), self._office.client_id(fill.order) or "", number]
+        texts.append(fill.market.listing.name)
+        if version >= 2:
+            block += _FILL_2.pack(0, self._venue.book_seq(fill.market))
+            texts.append(self._office.terms.quote)
+        return sbe.frame(21, version, block, *texts)
+
+    def position_json(self, position: PositionRecord) -> dict[str, Any]:
+        """A position, also one that was closed."""
+        listing, account = position.market.listing, self._office.account
+        liquidation = account.liquidation_e8(position)
+        entry, cost = shortest(position.entry(), position.entry_places), _money(position.cost)
+        return {
+            "id": f"{PARADEX_ACCOUNT}-{listing.name}",
+            "account": PARADEX_ACCOUNT,
+            "market": listing.name,
+            "status": "OPEN" if position.size else "CLOSED",
+            "side": "LONG" if position.size >= 0 else "SHORT",
+            "size": shortest(position.size, listing.size_places),
+            "average_entry_price": entry,
+            "average_entry_price_usd": entry,
+            "average_exit_price": "",
+            "realized_positional_pnl": _money(position.realised),
+            "realized_positional_funding_pnl": _money(position.funding),
+            "unrealized_pnl": _money(account.unrealised(position)),
+            "unrealized_funding_pnl": "0",
+            "leverage": str(_LEVERAGE),
+            "cost": cost,
+            "cost_usd": cost,
+            "cached_funding_index": shortest(position.market.index_e8, 8),
+            "created_at": position.opened_ms,
+            "last_updated_at": position.updated_ms,
+            "last_fill_id": self._office.numbered(position.last_fill, position.updated_ms),
+            "seq_no": self._office.next_seq(),
+            "liquidation_price": "" if liquidation is None else shortest(liquidation, 8),
+        }
+
+    def position_sbe(self, version: int, position: PositionRecord) -> bytes:
+        """Template 22: the size without its sign, and no mark."""
+        account, market = self._office.account, position.market
+        entry_e8 = position.entry() * 10 ** (8 - position.entry_places)
+        liquidation, cost = account.liquidation_e8(position), rounded(position.cost, 8)
+        block = _POSITION.pack(
+            self._venue.now_us(),
+            self._office.next_seq(),
+            1 if position.size >= 0 else 2,
+            level_e8(market, 0, abs(position.size))[1],
+            entry_e8,
+            rounded(account.unrealised(position), 8),
+            rounded(position.realised, 8),
+            sbe.NULL,
+            sbe.NULL if liquidation is None else liquidation,
+            _LEVERAGE * 10**8,
+            position.updated_ms * 1000,
+            _ADDRESS,
+            entry_e8,
+            cost,
+            cost,
+            market.index_e8,
+            0,
+            1 if position.size else 2,
+        )
+        last = self._office.numbered(position.last_fill, position.updated_ms)
+        return sbe.frame(22, version, block, market.listing.name, last)
+
+    def summary_json(self) -> dict[str, Any]:
+        """Collateral and margin."""
+        margin = self._office.account.margin()
+        return {
+            "account": PARADEX_ACCOUNT,
+            "account_value": _money(margin.equity),
+            "free_collateral": _money(margin.available),
+            "initial_margin_requirement": _money(margin.initial),
+            "maintenance_margin_requirement": _money(margin.maintenance),
+            "margin_cushion": _money(margin.equity - margin.maintenance),
+            "seq_no": self._office.next_seq(),
+            "settlement_asset": self._office.terms.quote,
+            "status": "ACTIVE",
+            "total_collateral": _money(self._office.account.wallet),
+            "updated_at": self._venue.now_ms(),
+        }
+
+    def summary_sbe(self, version: int) -> bytes:
+        """Template 23."""
+        margin = self._office.account.margin()
+        block = _ACCOUNT.pack(
+            self._venue.now_us(),
+            self._office.next_seq(),
+            rounded(self._office.account.wallet, 8),
+            rounded(margin.available, 8),
+            rounded(margin.initial, 8),
+            rounded(margin.maintenance, 8),
+            rounded(margin.equity, 8),
+            sbe.NULL,
+            self._venue.now_us(),
+            _ADDRESS,
+            rounded(margin.equity - margin.maintenance, 8),
+            1,
+        )
+        more = _ACCOUNT_2.pack(0) if version >= 2 else b""
+        return sbe.frame(23, version, block + more, self._office.terms.quote)
+
+    def balance_event(self, before: int, after: int, cause: FillRecord | FundingRecord | None) -> dict[str, Any]:
+        """What changed the wallet: a fill, a payment for a position, or, without a cause, money from outside."""
+        event = {
+            "created_at": self._venue.now_ms(),
+            "fees": "0",
+            "fill_id": "",
+            "funding_index": "0",
+            "market": "",
+            "realized_funding": "0",
+            "realized_pnl": "0",
+            "settlement_asset_balance_after": _money(after),
+            "settlement_asset_balance_before": _money(before),
+            "settlement_asset_price": "1",
+            "status": "settled",
+            "type": "deposit",
+        }
+        if isinstance(cause, FundingRecord):
+            market = cause.position.market
+            event |= {"type": "funding", "market": market.listing.name, "realized_funding": _money(cause.payment)}
+        elif cause is not None:
+            event |= {"type": "trade", "market": cause.market.listing.name, "fill_id": self._office.fill_id(cause)}
+            event |= {"fees": shortest(cause.fee, PLACES), "realized_pnl": _money(cause.realised)}
+            event |= {"funding_index": shortest(cause.market.index_e8, 8)}
+        return event
+
+    def funding_json(self, funding: FundingRecord) -> dict[str, Any]:
+        """A payment for a position."""
+        market = funding.position.market
+        return {
+            "account": PARADEX_ACCOUNT,
+            "created_at": funding.time_ms,
+            "fill_id": "",
+            "id": f"{funding.time_ms}{sum(market.listing.name.encode()):015d}",
+            "index": shortest(market.index_e8, 8),
+            "market": market.listing.name,
+            "payment": _money(funding.payment),
+        }
+
+
+def _money(money: int) -> str:
+    return shortest(rounded(money, 8), 8)
+
+
+def _side(side: str) -> int:
+    return 1 if side == BUY else 2
+
+
+def _kind(order: OrderRecord) -> str:
+    if order.draft.trigger is not None:
+        return "STOP_LIMIT"
+    return "MARKET" if order.draft.price is None else "LIMIT"

@@ -1,0 +1,187 @@
+"""Paradex: one connection. Control is JSON-RPC in text frames; data is JSON or binary.
+
+Source: Paradex, WebSocket documentation (control messages, errors, keep-alive, binary encoding); an acknowledgement
+precedes the first data of its channel, as captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from simulator.market import Market
+from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
+from simulator.venue import SimulatedVenue
+from simulator.wire import Frame, Upgrade, Wire
+
+if TYPE_CHECKING:
+    from simulator.venues.paradex.stream import SimulatedParadex
+
+__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexSession"]
+
+_PING_S, _PONG_S = 55, 5
+_NODE = "73cf456f7cb78d59"
+#: Our words for the topics of channels.
+WORDS = {
+    "order_book": "book",
+    "bbo": "bbo",
+    "trades": "trade",
+    "markets_summary": "mark",
+    "funding_data": "funding",
+}
+
+
+class RpcError(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, code: int, message: str, data: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.data = data
+
+
+class ParadexChannel(NamedTuple):
+    """A channel: ``name`` as the client writes it, ``market`` empty for all, ``flavour`` of an order book."""
+
+    name: str
+    topic: str
+    market: str = ""
+    flavour: str = ""
+    is_private: bool = False
+
+    def __str__(self) -> str:
+        """As the client writes it."""
+        return self.name
+
+
+class ChannelMessage(NamedTuple):
+    """A piece of data in both encodings, each made when it is first needed."""
+
+    market: Market
+    as_json: Callable[[], Any]
+    as_sbe: Callable[[int], bytes]
+    kind: Kind = "data"
+
+
+class ParadexSession(ClientSession):
+    """One connection.
+
+    Attributes:
+        version: Of the binary schema; None when data is JSON.
+        shown: Sequence number of the last snapshot by channel.
+        is_authorised: Whether the client may follow the account; once so, it stays so.
+    """
+
+    venue: SimulatedParadex
+
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None) -> None:
+        super().__init__(venue, wire, upgrade)
+        self.version = version
+        self.shown: dict[ParadexChannel, int] = {}
+        self.is_authorised = False
+
+    def begin(self) -> None:
+        """Ping; the rest is up to the client."""
+        self.demand_pongs(_PING_S, _PONG_S)
+
+    def hear(self, text: bytes) -> None:
+        """Answer a request."""
+        came_us, request = self.venue.now_us(), decoded(text)
+        number = request.get("id", 0) if isinstance(request, dict) else 0
+        try:
+            method, params = _method_of(request)
+            if method == "auth":
+                self._authorise(params.get("bearer"))
+                self._answer(number, came_us, {"node_id": _NODE})
+                return
+            channel = self._obey(method, params)
+        except RpcError as error:
+            self._answer(number, came_us, error)
+            return
+        self._answer(number, came_us, {"channel": channel.name})
+        if method == "subscribe":
+            self.venue.welcome(self, channel)
+
+    def _authorise(self, bearer: Any) -> None:
+        """Let the client follow the account.
+
+        Raises:
+            RpcError: The token is not good.
+        """
+        problem = self.venue.office.check(bearer)
+        if problem is not None:
+            raise RpcError(*problem)
+        self.is_authorised = True
+
+    def _obey(self, method: str, params: dict[str, Any]) -> ParadexChannel:
+        """Subscribe or unsubscribe.
+
+        Raises:
+            RpcError: The request is wrong.
+        """
+        if not isinstance(params.get("channel"), str):
+            raise RpcError(-32602, "invalid params")
+        text, subscriptions = f"invalid {method} request", self.venue.subscriptions
+        try:
+            channel = self.venue.parse(params["channel"])
+        except ValueError as error:
+            raise RpcError(-32600, text, str(error)) from error
+        if channel.is_private and not self.is_authorised:
+            raise RpcError(40111, "invalid or expired bearer")
+        if method == "unsubscribe":
+            if not subscriptions.remove(self, channel):
+                raise RpcError(-32600, text, "not subscribed")
+        elif self._shares_a_book(channel):
+            raise RpcError(-32600, text, "order_book channels of one market cannot share an SBE session")
+        elif not subscriptions.add(self, channel):
+            raise RpcError(-32600, text, "already subscribed")
+        return channel
+
+    def _shares_a_book(self, channel: ParadexChannel) -> bool:
+        """Whether a binary connection already has another book of that market: frames name the market only."""
+        held = [key for key in self.venue.subscriptions.keys_of(self) if isinstance(key, ParadexChannel)]
+        books = [key for key in held if key.topic == channel.topic == "order_book" and key.market == channel.market]
+        return self.version is not None and any(key != channel for key in books)
+
+    def _answer(self, number: Any, came_us: int, result: dict[str, str] | RpcError) -> None:
+        left_us = self.venue.now_us()
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": number}
+        if isinstance(result, dict):
+            answer["result"] = result
+        else:
+            answer["error"] = {"code": result.code, "message": str(result)}
+            if result.data is not None:
+                answer["error"]["data"] = result.data
+        # Some servers write this time as text.
+        answer["usIn"] = came_us if self.number % 2 else str(came_us)
+        self.reply({**answer, "usDiff": left_us - came_us, "usOut": left_us})
+
+    def tell(self, channel: ParadexChannel, told: ChannelMessage) -> None:
+        """Send data in the encoding of this connection."""
+        word, symbol = WORDS.get(channel.topic, "other"), told.market.listing.symbol
+        with self.venue.failures.guard(word, symbol):
+            self.push(OutgoingFrame(word, symbol, told.kind, self._frame(channel, told)))
+
+    def _frame(self, channel: ParadexChannel, told: ChannelMessage) -> Frame:
+        if self.version is not None:
+            return Frame(told.as_sbe(self.version), is_binary=True)
+        params = {"channel": channel.name, "data": told.as_json()}
+        return self.venue.text({"jsonrpc": "2.0", "method": "subscription", "params": params})
+
+
+def _method_of(request: Any) -> tuple[str, dict[str, Any]]:
+    """The method of a request that the venue knows, and its parameters.
+
+    Raises:
+        RpcError: The request is wrong.
+    """
+    if request is None:
+        raise RpcError(-32700, "parse error")
+    if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
+        raise RpcError(-32600, "invalid request")
+    method, params = request.get("method"), request.get("params")
+    if method not in ("auth", "subscribe", "unsubscribe"):
+        raise RpcError(-32601, "method not found")
+    if not isinstance(params, dict):
+        raise RpcError(-32602, "invalid params")
+    return method, params

@@ -1,0 +1,334 @@
+"""Paradex: its channels and what is told on them, as JSON or binary, as each connection wants it.
+
+Source: Paradex, WebSocket documentation, channels and binary encoding; that misspelt channels stay silent and empty
+deltas are counted, as captured.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import msgspec
+
+from simulator.listing import Contract, SimulatedListing, contracts, list_market
+from simulator.market import LevelChange, Market, MarketStep, MarketTrade
+from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.schedule import Schedule
+from simulator.session import ClientSession
+from simulator.settings import SimSettings
+from simulator.venue import Levels, SimulatedVenue, Traffic
+from simulator.venues.paradex import messages as shapes
+from simulator.venues.paradex import sbe
+from simulator.venues.paradex.account import ParadexAccounts
+from simulator.venues.paradex.rest import ParadexRest
+from simulator.venues.paradex.session import WORDS, ChannelMessage, ParadexChannel, ParadexSession
+from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
+
+__all__ = ["SimulatedParadex"]
+
+_SNAPSHOT_DEPTH = 15
+_FUNDING_EVERY = 5
+_SNAPSHOT = re.compile(r"(snapshot|interactive)@15@(50|100|200|400)ms(@[0-9_]+)?")
+_OPTION = "BTC-USD-96000-C"
+_SILENT = frozenset({"markets", "funding_rate_comparison"})
+
+
+class SimulatedParadex(SimulatedVenue):
+    """The venue."""
+
+    name: ClassVar[str] = "paradex"
+    #: The summary and funding by the clock; deltas (also empty ones), the touch and trades as they happen.
+    traffic: ClassVar[Traffic] = Traffic(steady=1.2, batches=0, per_step=2.1)
+    bids_open: ClassVar[bytes] = b'"inserts":['
+    office: ParadexAccounts
+
+    def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
+        super().__init__(settings, schedule)
+        self._random = random.Random(f"{settings.seed}:paradex:empty")
+        self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
+        self._connects = (self.allowance(20, 1), self.allowance(600, 60))
+        self._seconds = 0
+        self.rest = ParadexRest(self)
+        self.office = ParadexAccounts(self)
+        option = self.markets[_OPTION]
+        for price in option.asks.prices():
+            option.asks.put(price, 0)
+
+    def listings(self) -> list[SimulatedListing]:
+        """Perpetuals, and an option whose book has bids only."""
+        perps = [_list(contract) for contract in contracts(self.settings.bases)]
+        worth = replace(contracts(["BTC"])[0], price=contracts(["BTC"])[0].price / 20, activity=0.0)
+        return [*perps, _list(worth, name=_OPTION)]
+
+    def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
+        """The query chooses the encoding."""
+        if upgrade.path != "/v1":
+            return UpgradeRefusal(404)
+        if not all(allowance.take() for allowance in self._connects):
+            return UpgradeRefusal(429)
+        schema, version = (upgrade.query.get(name, [None])[0] for name in ("sbeSchemaId", "sbeSchemaVersion"))
+        if schema is None and version is None:
+            return ParadexSession(self, wire, upgrade, None)
+        if schema != str(sbe.SCHEMA) or version is None or not version.isdecimal():
+            return UpgradeRefusal(400)
+        return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version))
+
+    def not_found(self, request: HttpRequest) -> HttpResponse:
+        """No such path."""
+        del request
+        return self.problem(404, "NOT_FOUND", "not found")
+
+    def failure(self, status: int) -> HttpResponse:
+        """An upper-case word."""
+        word = {429: "RATE_LIMIT_EXCEEDED", 503: "SERVICE_UNAVAILABLE"}.get(status, "INTERNAL_ERROR")
+        return self.problem(status, word, "request failed")
+
+    def problem(self, status: int, word: str, message: str) -> HttpResponse:
+        """An error as the venue shapes it."""
+        return json({"error": word, "message": message, "data": None}, status)
+
+    def start(self) -> None:
+        """Let markets live and top-15 snapshots go out."""
+        super().start()
+        for period_ms in (50, 100, 200, 400):
+            self.schedule.every(period_ms / 1000, partial(self._send_snapshots, period_ms))
+
+    def find(self, name: str) -> Market | None:
+        """The market of that name; one that was delisted is gone."""
+        market = super().find(name)
+        return market if market is not None and self.is_live(market) else None
+
+    def listed(self) -> list[Market]:
+        """The markets of the catalogue; those that were delisted are gone."""
+        return [market for market in super().listed() if self.is_live(market)]
+
+    def text(self, value: Any) -> Frame:
+        """Text frames end with a newline."""
+        return Frame(msgspec.json.encode(value) + b"\n")
+
+    def garbage(self, session: ClientSession) -> Frame:
+        """Binary noise behind a good header where data is binary."""
+        if isinstance(session, ParadexSession) and session.version is not None:
+            return Frame(sbe.book(session.version, 1, 1, ([(1, 1)], []), "", is_delta=True)[:60], is_binary=True)
+        return super().garbage(session)
+
+    def corrupt(self, frame: Frame) -> Frame | None:
+        """A book frame with rubbish, or null, for the first price."""
+        if not frame.is_binary:
+            return super().corrupt(frame)
+        payload = sbe.without_first_price(frame.payload)
+        return None if payload is None else Frame(payload, is_binary=True)
+
+    def is_option(self, market: Market) -> bool:
+        """Whether a market is no perpetual."""
+        return market.listing.name == _OPTION
+
+    def parse(self, name: str) -> ParadexChannel:
+        """A channel from its name.
+
+        Raises:
+            ValueError: The venue refuses it; the text says why.
+        """
+        private = self.office.parse(name)
+        if private is not None:
+            return private
+        topic, *rest = name.split(".")
+        if topic in _SILENT or (topic in {"markets_summary", "funding_data"} and not rest):
+            return ParadexChannel(name, topic)
+        if topic not in WORDS or not rest or not (rest[0] == "ALL" or self.find(rest[0])):
+            raise ValueError("invalid channel")
+        market = "" if rest[0] == "ALL" else rest[0]
+        if topic == "order_book":
+            return ParadexChannel(name, topic, market, _flavour(rest[1:]))
+        # A suffix that nobody knows is acknowledged, and silent.
+        known = rest[1:] == [] or (topic == "bbo" and rest[1:] == ["interactive"])
+        return ParadexChannel(name, topic if known else "other", market)
+
+    def on_step(self, market: Market, step: MarketStep) -> None:
+        """Tell of all there is, and now and then of nothing: an empty delta."""
+        self._send_delta(market, step.bids, step.asks)
+        if self._random.random() < 0.4:
+            self._send_delta(market, (), ())
+        if step.touch_moved:
+            self._tell(market, "bbo", partial(self._bbo, market))
+        for trade in step.trades:
+            self._tell(market, "trades", partial(self._trade, market, trade))
+
+    def on_second(self) -> None:
+        """Tell of prices, and every few seconds of funding."""
+        self._seconds += 1
+        for market in self.listed():
+            self._tell(market, "markets_summary", partial(self._summary, market))
+            if self._seconds % _FUNDING_EVERY == 0 and not self.is_option(market):
+                self._tell(market, "funding_data", partial(self._funding, market))
+
+    def flush(self) -> None:
+        """Send the snapshots that wait for their turn."""
+        for period_ms in (50, 100, 200, 400):
+            self._send_snapshots(period_ms)
+
+    def book_seq(self, market: Market) -> int:
+        """The counter of the market."""
+        return self._seqs[market.listing.symbol]
+
+    def told_bid(self, market: Market, price: int, size: int) -> Any:
+        """A level that is inserted."""
+        return shapes.level_json(market, "BUY", price, size)
+
+    def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
+        """A book frame with one more bid, before the others."""
+        if not frame.is_binary:
+            return super().with_bid(market, frame, price, size)
+        payload = sbe.with_bid(frame.payload, *shapes.level_e8(market, price, size))
+        return Frame(payload, is_binary=True)
+
+    def bids_in(self, message: Any) -> Levels:
+        """Levels that are inserted; the bids come first."""
+        return Levels(message["params"]["data"]["inserts"], "price", "size")
+
+    def edit_bids(self, frame: Frame, edit: Callable[[Levels], None]) -> Frame:
+        """A book frame with other bids."""
+        if not frame.is_binary:
+            return super().edit_bids(frame, edit)
+        bids = [list(level) for level in sbe.bids_of(frame.payload)]
+        edit(Levels(bids, 0, 1, zero=0, negative=-5 * 10**8, none=sbe.NULL))
+        return Frame(sbe.with_bids(frame.payload, bids), is_binary=True)
+
+    def restart_ids(self) -> None:
+        """Each market has a counter of its own."""
+        self._seqs = dict.fromkeys(self._seqs, self.restarted(10**6))
+
+    def trade_id(self, market: Market, trade: MarketTrade) -> str:
+        """``id``."""
+        return shapes.trade_id(market, trade)
+
+    def welcome(self, session: ParadexSession, channel: ParadexChannel) -> None:
+        """Say where things stand, right after the acknowledgement."""
+        makers: dict[str, Callable[[Market], ChannelMessage]] = {
+            "bbo": self._bbo,
+            "markets_summary": self._summary,
+            "funding_data": self._funding,
+            "order_book": partial(self._snapshot, channel),
+        }
+        if channel.topic in makers:
+            found = self.find(channel.market)
+            for market in self.listed() if found is None else [found]:
+                session.shown[channel] = self.book_seq(market)
+                session.tell(channel, makers[channel.topic](market))
+
+    def _tell(self, market: Market, topic: str, make: Callable[[], ChannelMessage]) -> None:
+        """Send data to all whose channel covers the market; without any, it is not even made."""
+        name = market.listing.name
+        channels = [
+            ParadexChannel(f"{topic}.{name}", topic, name),
+            ParadexChannel(f"{topic}.{name}.interactive", topic, name),
+            ParadexChannel(f"{topic}.ALL", topic),
+            ParadexChannel(topic, topic),
+        ]
+        self._pass_on(channels, make)
+
+    def _pass_on(self, channels: list[ParadexChannel], make: Callable[[], ChannelMessage]) -> None:
+        listeners = [(channel, session) for channel in channels for session in self.subscriptions.to(channel)]
+        told = make() if listeners else None
+        for channel, session in listeners:
+            if isinstance(session, ParadexSession) and told is not None:
+                session.tell(channel, told)
+
+    def _send_delta(self, market: Market, bids: tuple[LevelChange, ...], asks: tuple[LevelChange, ...]) -> None:
+        """Count, and tell: every frame counts, also those without levels and those that nobody wants."""
+        symbol, name = market.listing.symbol, market.listing.name
+        self._seqs[symbol] += 1
+        channels = [
+            ParadexChannel(f"order_book.{name}.{flavour}", "order_book", name, flavour)
+            for flavour in ("deltas", "interactive_deltas")
+        ]
+        self._pass_on(channels, partial(self._delta, market, bids, asks))
+
+    def _delta(self, market: Market, bids: tuple[LevelChange, ...], asks: tuple[LevelChange, ...]) -> ChannelMessage:
+        seq, now = self.book_seq(market), self.now_ms()
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.delta_json(market, seq, now, bids, asks)),
+            cache(lambda version: shapes.delta_sbe(market, version, seq, now, bids, asks)),
+            "delta",
+        )
+
+    def _snapshot(self, channel: ParadexChannel, market: Market) -> ChannelMessage:
+        seq, now = self.book_seq(market), self.now_ms()
+        depth = None if channel.flavour.endswith("deltas") else _SNAPSHOT_DEPTH
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.snapshot_json(market, seq, now, depth)),
+            cache(lambda version: shapes.snapshot_sbe(market, version, seq, now, depth)),
+            "snapshot",
+        )
+
+    def _send_snapshots(self, period_ms: int) -> None:
+        """Send the top of the books that moved since each client last saw it."""
+        wanted = f"@15@{period_ms}ms"
+        for channel in [key for key in self.subscriptions.active() if isinstance(key, ParadexChannel)]:
+            market = self.running(channel.market)
+            if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
+                continue
+            told = self._snapshot(channel, market)
+            for session in self.subscriptions.to(channel):
+                if isinstance(session, ParadexSession) and session.shown.get(channel) != self.book_seq(market):
+                    session.shown[channel] = self.book_seq(market)
+                    session.tell(channel, told)
+
+    def _bbo(self, market: Market) -> ChannelMessage:
+        seq, now = self.book_seq(market), self.now_ms()
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.bbo_json(market, seq, now)),
+            cache(lambda version: shapes.bbo_sbe(market, version, seq, now)),
+        )
+
+    def _trade(self, market: Market, trade: MarketTrade) -> ChannelMessage:
+        seq, now = self.book_seq(market), self.now_ms()
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.trade_json(market, trade)),
+            cache(lambda version: shapes.trade_sbe(market, version, seq, now, trade)),
+        )
+
+    def _summary(self, market: Market) -> ChannelMessage:
+        seq, now, is_option = self.book_seq(market), self.now_ms(), self.is_option(market)
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.summary_json(market, now, is_option=is_option)),
+            cache(lambda version: shapes.summary_sbe(market, version, seq, now, is_option=is_option)),
+        )
+
+    def _funding(self, market: Market) -> ChannelMessage:
+        seq, now = self.book_seq(market), self.now_ms()
+        return ChannelMessage(
+            market,
+            cache(lambda: shapes.funding_json(market, now)),
+            cache(lambda version: shapes.funding_sbe(market, version, seq, now)),
+        )
+
+
+def _flavour(rest: list[str]) -> str:
+    """The flavour of an order book.
+
+    Raises:
+        ValueError: There is no such one.
+    """
+    flavour = ".".join(rest)
+    if flavour in {"deltas", "interactive_deltas"} or _SNAPSHOT.fullmatch(flavour):
+        return flavour
+    if flavour.startswith(("deltas@", "interactive_deltas@")):
+        raise ValueError("no parameters expected for deltas topic.")
+    raise ValueError("invalid channel")
+
+
+def _list(contract: Contract, name: str = "") -> SimulatedListing:
+    power = contract.price.adjusted()
+    base = f"k{contract.base}" if contract.multiplier > 1 else contract.base
+    return list_market(contract, name or f"{base}-USD-PERP", max(0, 5 - power), max(0, power + 1), symbol=name)

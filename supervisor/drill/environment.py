@@ -1,0 +1,161 @@
+"""A simulated system for drills, with its limits shortened, in a directory of its own; and the drill of its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Self
+
+from ipc.errors import ParaphinaError
+from ipc.rundir import RunDir
+from supervisor.drill.catalogue import Conditions
+from supervisor.drill.measure import Attempt, DrillTarget
+from supervisor.status import read_status
+
+__all__ = ["DrillEnvironment"]
+
+_LIVE_WITHIN_S: Final = 60.0
+#: A killed parent must have left nothing behind after this long.
+_GONE_LIMIT_S: Final = 1.0
+_START_LIMIT_S: Final = 15.0
+_MS: Final = 1_000_000
+
+SHORTENED: Final = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, connect_s=3.0)
+
+
+class DrillEnvironment:
+    """Starts a simulated system and ends it; a context manager. Where trustme is installed its venues speak TLS.
+
+    Args:
+        venues: Which venues.
+        first_restart: ``backoff`` or ``immediate``.
+    """
+
+    def __init__(self, venues: list[str], first_restart: str = "backoff") -> None:
+        self._venues = venues
+        self._path = Path(tempfile.mkdtemp(prefix="paraphina-drill-", dir="/dev/shm"))
+        self.run_dir = RunDir(self._path / "run")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.conditions = SHORTENED if first_restart == "backoff" else replace(SHORTENED, first_s=0.0)
+        (self._path / "config.toml").write_text(_settings(venues, self.conditions, first_restart))
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    def start(self) -> float:
+        """Start the system and wait until every venue is live; how long that took, s.
+
+        Raises:
+            ParaphinaError: It did not go live.
+        """
+        started = time.monotonic()
+        sim = ["--sim", "--sim-tls"] if find_spec("trustme") else ["--sim"]
+        arguments = ["start", *sim, "--run-dir", str(self.run_dir.path), "--config", str(self._path / "config.toml")]
+        with (self._path / "log").open("ab") as log_file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "supervisor", *arguments, "--venues", ",".join(self._venues)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log_file,
+            )
+        while not self._is_live():
+            if time.monotonic() - started > _LIVE_WITHIN_S or self._process.poll() is not None:
+                tail = (self._path / "log").read_text(errors="replace")[-2000:]
+                raise ParaphinaError(f"the system to drill did not go live; its log ends with\n{tail}")
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    def ground(self) -> DrillTarget:
+        """This system as a place for drills."""
+        return DrillTarget.of(self.run_dir, self.conditions)
+
+    def kill_parent(self) -> Attempt:
+        """Kill the parent: everything must be gone at once, and the next start must work."""
+        assert self._process is not None  # noqa: S101 - it was started
+        state = read_status(self.run_dir)
+        pids = [of["pid"] for of in [*state["venues"].values(), state["gateway"], state["simulator"]] if of["pid"]]
+        killed = time.monotonic_ns()
+        self._process.send_signal(signal.SIGKILL)
+        gone_ms: float | None = None
+        while gone_ms is None and time.monotonic_ns() - killed < 10_000 * _MS:
+            if not any(_is_alive(pid) for pid in pids):
+                gone_ms = round((time.monotonic_ns() - killed) / _MS, 1)
+            time.sleep(0.001)
+        self._process.wait()
+        self._process = None
+        if gone_ms is None:
+            return Attempt("missed", None, None, None, "processes were left behind")
+        fresh_s = self.start()
+        is_ok = gone_ms <= _GONE_LIMIT_S * 1000 and fresh_s <= _START_LIMIT_S
+        return Attempt(
+            "ok" if is_ok else "missed",
+            gone_ms,
+            gone_ms,
+            round(fresh_s * 1000, 1),
+            "all processes gone, then live anew",
+        )
+
+    def _is_live(self) -> bool:
+        """Whether every venue of this process is live; what its predecessor left says nothing."""
+        with contextlib.suppress(ParaphinaError):
+            state = read_status(self.run_dir)
+            is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
+            return is_ours and all(venue["state"] == "live" for venue in state["venues"].values())
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - asked a thousand times a second
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except OSError:
+        return False
+
+
+def _settings(venues: list[str], of: Conditions, first_restart: str) -> str:
+    """A configuration under which every fault shows soon."""
+    lines = [
+        "[supervisor]",
+        "blackbox_kb = 0",
+        f'first_restart = "{first_restart}"',
+        "tick_ms = 100",
+        "[health]",
+        "healthy_threshold_ms = 100",
+        "watchdog_tick_ms = 100",
+        "memory_limit_mb = 512",
+    ]
+    for venue in venues:
+        lines += [
+            f"[venues.{venue}]",
+            f"stale_ms = {int(of.stale_s * 1000)}",
+            f"ping_interval_ms = {int(of.ping_s * 1000)}",
+            f"pong_timeout_ms = {int(of.pong_s * 1000)}",
+            f"connect_timeout_ms = {int(of.connect_s * 1000)}",
+            "read_timeout_ms = 5000",
+            "funding_poll_ms = 1000",
+        ]
+    return "\n".join(lines) + "\n"

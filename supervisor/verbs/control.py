@@ -1,0 +1,57 @@
+"""``stop`` and ``restart``: over the control socket, and past a parent that does not answer there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from typing import Final
+
+import click
+
+from ipc.control import ControlRequest, ask
+from ipc.errors import NotRunningError, ParaphinaError
+from supervisor.lock import holder_of
+from supervisor.verbs.options import open_run_dir, run_dir_option
+
+__all__ = ["restart", "stop"]
+
+_STOP_S: Final = 15.0
+
+
+@click.command()
+@run_dir_option
+def stop(run_dir: str | None) -> int:
+    """Stop a running system, and wait until it is gone."""
+    directory = open_run_dir(run_dir)
+    pid = holder_of(directory.lock)
+    if pid is None:
+        raise NotRunningError("no supervisor is running here", where=str(directory.path))
+    try:
+        ask(directory.control, ControlRequest("stop"))
+    except ParaphinaError:
+        # The socket is gone or nobody answers; the lock still tells whom to ask.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while holder_of(directory.lock) == pid:
+        if time.monotonic() > deadline:
+            raise ParaphinaError(
+                f"it is still running after {_STOP_S:g} s",
+                where=f"pid {pid}",
+                advice=f"look at its log, or end it with: kill -9 {pid}",
+            )
+        time.sleep(0.02)
+    click.echo("stopped")
+    return 0
+
+
+@click.command()
+@click.argument("venue", required=False)
+@run_dir_option
+def restart(venue: str | None, run_dir: str | None) -> int:
+    """Restart the worker of VENUE, or all workers; not counted as a failure."""
+    ask(open_run_dir(run_dir).control, ControlRequest("restart", target=venue))
+    click.echo(f"{venue or 'all workers'}: restarting")
+    return 0

@@ -1,0 +1,232 @@
+"""What the parent concludes from a worker's words."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipc.board import Row, SessionWord, WorkerWord
+from ipc.health import Phase, Reason, code_of
+from supervisor.kill_rules import VerdictLimits, is_fresh, is_stale, kill_reason_of
+
+S = 1_000_000_000
+MS = 1_000_000
+NOW = 1_000 * S
+LIMITS = VerdictLimits()
+
+
+def row_of(kind, words):
+    row = Row(memoryview(bytearray(kind.COUNT * 8)).cast("Q"), 0, kind.COUNT)
+    for word, value in words.items():
+        row[getattr(kind, word)] = value
+    return row
+
+
+def worker(**words):
+    """A worker that was forked a minute ago, beats, and was fresh a moment ago; changed by ``words``."""
+    healthy = {
+        "FORKED": NOW - 60 * S,
+        "BEAT": NOW - 100 * MS,
+        "FIRST_FRESH": NOW - 50 * S,
+        "LAST_FRESH": NOW - 100 * MS,
+    }
+    return row_of(WorkerWord, {**healthy, **words})
+
+
+def newborn(age_ns, **words):
+    """A worker that never was fresh."""
+    return worker(**{"FORKED": NOW - age_ns, "FIRST_FRESH": 0, "LAST_FRESH": 0, **words})
+
+
+def session(phase=Phase.SUBSCRIBED, **words):
+    return row_of(SessionWord, {"PHASE": code_of(phase), **words})
+
+
+def verdict(of, *sessions, limits=LIMITS):
+    return kill_reason_of(of, sessions, NOW, limits)
+
+
+# --- fresh and stale --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age_ns", "fresh"), [(0, True), (S, True), (S + 1, False), (10 * S, False)])
+def test_fresh_for_a_second_and_stale_from_then_on(age_ns, fresh):
+    of = worker(LAST_FRESH=NOW - age_ns)
+    assert is_fresh(of, NOW) is fresh
+    assert is_stale(of, NOW) is not fresh
+
+
+def test_never_fresh_is_not_fresh():
+    assert not is_fresh(newborn(0), NOW)
+    assert not is_fresh(worker(LAST_FRESH=0), S // 2), "also right after the machine's boot, when the clock is near 0"
+
+
+# --- nothing wrong ----------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_worker_is_left_alone():
+    assert verdict(worker(), session(), session(Phase.BACKOFF, NEXT_ACTION=NOW + S)) is None
+
+
+def test_a_stale_worker_is_left_to_its_own_watchdog_first():
+    assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(FAILED_CYCLES=1)) is None
+
+
+def test_a_gateway_without_sessions_is_judged_by_its_beat_alone():
+    assert verdict(worker()) is None
+    assert verdict(worker(BEAT=NOW - 3 * S)) is Reason.WEDGED
+
+
+# --- wedged -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age_ns", "reason"), [(2 * S, None), (2 * S + 1, Reason.WEDGED)])
+def test_wedged_without_a_beat_for_two_seconds(age_ns, reason):
+    assert verdict(worker(BEAT=NOW - age_ns), session()) is reason
+
+
+@pytest.mark.parametrize(("late_ns", "reason"), [(-S, None), (3 * S, None), (3 * S + 1, Reason.WEDGED)])
+def test_wedged_when_a_thread_is_three_seconds_over_its_deadline(late_ns, reason):
+    assert verdict(worker(), session(), session(DEADLINE=NOW - late_ns)) is reason
+
+
+def test_a_thread_that_does_not_block_has_no_deadline():
+    assert verdict(worker(), session(DEADLINE=0)) is None
+
+
+@pytest.mark.parametrize(("age_ns", "reason"), [(30 * S, None), (30 * S + 1, Reason.WEDGED)])
+def test_a_worker_that_never_beats_has_its_start_time(age_ns, reason):
+    assert verdict(newborn(age_ns, BEAT=0), session(Phase.CONNECTING)) is reason
+
+
+def test_the_limits_are_those_that_were_set():
+    limits = VerdictLimits(beat_ns=5 * S, deadline_ns=7 * S, start_ns=11 * S)
+    assert verdict(worker(BEAT=NOW - 5 * S), session(DEADLINE=NOW - 7 * S), limits=limits) is None
+    assert verdict(worker(BEAT=NOW - 5 * S - 1), limits=limits) is Reason.WEDGED
+    assert verdict(worker(), session(DEADLINE=NOW - 7 * S - 1), limits=limits) is Reason.WEDGED
+    assert verdict(newborn(11 * S, BEAT=0), limits=limits) is None
+    assert verdict(newborn(11 * S + 1, BEAT=0), limits=limits) is Reason.WEDGED
+
+
+def test_wedged_in_an_outage_is_still_wedged():
+    assert verdict(worker(BEAT=NOW - 3 * S, OUTAGE_SINCE=NOW - 60 * S)) is Reason.WEDGED
+
+
+def test_wedged_comes_before_memory():
+    limits = VerdictLimits(memory_bytes=1)
+    assert verdict(worker(BEAT=NOW - 3 * S, RSS_BYTES=2), limits=limits) is Reason.WEDGED
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rss", "reason"), [(999, None), (1000, None), (1001, Reason.MEMORY)])
+def test_memory_over_its_limit(rss, reason):
+    assert verdict(worker(RSS_BYTES=rss), session(), limits=VerdictLimits(memory_bytes=1000)) is reason
+
+
+def test_no_memory_limit_means_none():
+    assert verdict(worker(RSS_BYTES=1 << 50), session(), limits=VerdictLimits(memory_bytes=0)) is None
+
+
+def test_memory_in_an_outage_is_still_too_much():
+    limits = VerdictLimits(memory_bytes=1000)
+    assert verdict(worker(RSS_BYTES=1001, OUTAGE_SINCE=NOW - S), limits=limits) is Reason.MEMORY
+
+
+# --- stale for good ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fruitless", "reason"), [(0, None), (1, None), (2, Reason.STALE_WORKER), (9, Reason.STALE_WORKER)]
+)
+def test_subscribed_without_fresh_data_through_two_reconnects(fruitless, reason):
+    assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(), session(FAILED_CYCLES=fruitless)) is reason
+
+
+def test_a_fruitless_connection_beside_one_that_delivers_is_left_to_itself():
+    """A restart would cost the markets that flow, and then again, for as long as the venue withholds the other."""
+    of = worker(LAST_FRESH=NOW - 90 * S, BOOKS_WANTED=2, BOOKS_USABLE=1)
+    assert verdict(of, session(), session(FAILED_CYCLES=9)) is None
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECTING, Phase.BACKOFF, Phase.RESOLVING, Phase.REPLAYING])
+def test_fruitless_but_busy_as_planned_is_spared(phase):
+    assert verdict(worker(LAST_FRESH=NOW - 30 * S), session(phase, FAILED_CYCLES=5, NEXT_ACTION=NOW + S)) is None
+
+
+@pytest.mark.parametrize(("late_ns", "reason"), [(-S, None), (20 * S, None), (20 * S + 1, Reason.STALE_WORKER)])
+def test_a_planned_action_that_is_twenty_seconds_overdue(late_ns, reason):
+    assert verdict(worker(), session(Phase.BACKOFF, NEXT_ACTION=NOW - late_ns)) is reason
+
+
+def test_no_plan_is_not_overdue():
+    assert verdict(worker(), session(Phase.BACKOFF, NEXT_ACTION=0)) is None
+
+
+@pytest.mark.parametrize(
+    "sick",
+    [{"FAILED_CYCLES": 5}, {"phase": Phase.BACKOFF, "NEXT_ACTION": NOW - 60 * S}],
+    ids=["fruitless", "overdue"],
+)
+def test_an_outage_spares_what_no_restart_mends(sick):
+    assert verdict(worker(LAST_FRESH=NOW - 90 * S), session(**sick)) is Reason.STALE_WORKER
+    assert verdict(worker(LAST_FRESH=NOW - 90 * S, OUTAGE_SINCE=NOW - 60 * S), session(**sick)) is None
+
+
+# --- the start --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age_ns", "reason"), [(S, None), (30 * S, None), (30 * S + 1, Reason.START_TIMEOUT)])
+def test_a_venue_that_answers_late_has_its_time_from_then_on(age_ns, reason):
+    of = newborn(300 * S)
+    assert verdict(of, session(), session(OPENED=NOW - 200 * S), session(OPENED=NOW - age_ns)) is reason
+    assert verdict(newborn(300 * S, RESOLVING=NOW - age_ns), session()) is reason
+    assert verdict(newborn(300 * S, HELD_BACK=NOW - age_ns), session()) is reason
+
+
+@pytest.mark.parametrize(("age_ns", "reason"), [(30 * S, None), (30 * S + 1, Reason.START_TIMEOUT)])
+@pytest.mark.parametrize("sessions", [(), (session(),)], ids=["without sessions", "subscribed"])
+def test_the_grace_of_a_start_is_bounded(age_ns, reason, sessions):
+    assert verdict(newborn(age_ns), *sessions) is reason
+
+
+@pytest.mark.parametrize(
+    "busy",
+    [
+        session(Phase.CONNECTING),
+        session(Phase.RESOLVING),
+        session(Phase.BACKOFF, NEXT_ACTION=NOW + 30 * S),
+        session(Phase.REPLAYING),
+    ],
+    ids=["connecting", "resolving", "backing off", "playing"],
+)
+def test_a_late_start_is_spared_while_it_is_busy_as_planned(busy):
+    assert verdict(newborn(600 * S), session(), busy) is None
+
+
+def test_a_late_start_without_a_plan_is_not_busy():
+    assert verdict(newborn(31 * S), session(Phase.BACKOFF, NEXT_ACTION=0)) is Reason.START_TIMEOUT
+
+
+def test_a_late_start_in_an_outage_is_spared():
+    assert verdict(newborn(600 * S, OUTAGE_SINCE=NOW - S)) is None
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [(0, None), (1, Reason.START_TIMEOUT)])
+def test_a_worker_that_no_market_of_can_have_a_book_is_not_restarted_for_it(wanted, reason):
+    """Misspelt, delisted or halted, all of them: a restart finds the same list."""
+    assert verdict(newborn(600 * S, RESOLVED=NOW - 599 * S, BOOKS_WANTED=wanted), session()) is reason
+
+
+@pytest.mark.parametrize(("wanted", "reason"), [(0, None), (1, Reason.STALE_WORKER)])
+def test_no_fresh_data_is_expected_of_halted_markets(wanted, reason):
+    of = worker(LAST_FRESH=NOW - 600 * S, RESOLVED=NOW - 9 * S, BOOKS_WANTED=wanted)
+    assert verdict(of, session(FAILED_CYCLES=5)) is reason
+
+
+def test_one_that_was_fresh_once_has_started():
+    assert verdict(worker(FORKED=NOW - 600 * S, LAST_FRESH=NOW - 500 * S), session()) is None
+
+
+def test_connecting_longer_than_its_deadline_is_wedged_and_not_spared():
+    assert verdict(newborn(31 * S), session(Phase.CONNECTING, DEADLINE=NOW - 4 * S)) is Reason.WEDGED

@@ -1,0 +1,145 @@
+"""``stop`` and ``restart``, against a parent that the test plays."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+
+import pytest
+
+from ipc.control import ControlReply
+from ipc.errors import NotRunningError, UsageError
+from supervisor.control import ControlServer
+from supervisor.verbs import control as operate
+
+
+@pytest.fixture
+def control(run_dir):
+    """Answers on the control socket from a thread: ``control(handle)``; gives the requests that came."""
+    ends, asked = threading.Event(), []
+    servers = []
+
+    def serve(handle):
+        readers = {}
+
+        def watch(descriptor, callback):
+            readers.pop(descriptor, None) if callback is None else readers.update({descriptor: callback})
+
+        def answer(request):
+            asked.append(request)
+            return handle(request)
+
+        server = ControlServer(run_dir.control, answer, watch)
+
+        def loop():
+            while not ends.is_set():
+                for descriptor in select.select(list(readers), [], [], 0.01)[0]:
+                    readers.get(descriptor, lambda: None)()
+            server.close()
+
+        servers.append(threading.Thread(target=loop))
+        servers[-1].start()
+        return asked
+
+    yield serve
+    ends.set()
+    for server in servers:
+        server.join()
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_nothing_runs(cli, verb, run_dir):
+    ran = cli(verb)
+    assert ran.code == 3
+    assert ran.err.startswith(f"paraphina-supervisor: {run_dir.path}: no supervisor is running here")
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_a_directory_that_does_not_exist(cli, verb, run_dir):
+    ran = cli(verb, "--run-dir", run_dir.path / "missing")
+    assert ran.code == 3
+    assert "missing: no supervisor is running here" in ran.err
+
+
+def test_a_stale_control_socket_is_nobody(cli, run_dir):
+    ControlServer(run_dir.control, lambda _: ControlReply(True), lambda *_: None).close()
+    assert cli("restart").code == 3
+
+
+# --- stop -------------------------------------------------------------------------------------------------------------
+
+
+def test_stop_asks_and_waits_until_the_lock_is_free(cli, run_dir, held_lock, control):
+    def handle(_):
+        threading.Timer(0.2, lambda: os.kill(held_lock, signal.SIGKILL)).start()
+        return ControlReply(True)
+
+    asked = control(handle)
+    ran = cli("stop")
+    assert (ran.code, ran.out) == (0, "stopped\n")
+    assert [request.verb for request in asked] == ["stop"]
+
+
+def test_stop_sends_term_when_nobody_answers(cli, held_lock, start_holder):
+    ran = cli("stop")
+    assert (ran.code, ran.out) == (0, "stopped\n")
+
+
+def test_stop_sends_term_when_the_request_is_refused(cli, held_lock, control):
+    def handle(_):
+        raise UsageError("not now")
+
+    control(handle)
+    assert cli("stop").code == 0
+
+
+def test_stop_gives_up_on_one_that_does_not_end(cli, run_dir, held_lock, control, monkeypatch):
+    control(lambda _: ControlReply(True))
+    monkeypatch.setattr(operate, "_STOP_S", 0.1)
+    ran = cli("stop")
+    assert ran.code == 1
+    assert f"pid {held_lock}: it is still running after 0.1 s" in ran.err
+    assert f"kill -9 {held_lock}" in ran.err
+
+
+def test_stop_of_a_second_system_leaves_the_first_alone(cli, run_dir, held_lock):
+    assert cli("stop", "--run-dir", run_dir.path.parent / "other").code == 3
+    os.kill(held_lock, 0)
+
+
+def test_stop_of_one_that_dies_meanwhile_is_done(cli, start_holder, run_dir, monkeypatch):
+    holder = start_holder(run_dir.lock)
+
+    def dies_before_it_answers(*_):
+        holder.kill()
+        holder.wait()
+        raise NotRunningError("the supervisor is gone")
+
+    monkeypatch.setattr(operate, "ask", dies_before_it_answers)
+    ran = cli("stop")
+    assert (ran.code, ran.out) == (0, "stopped\n")
+
+
+# --- restart ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "said"), [(["lighter"], "lighter", "lighter"), ([], None, "all workers")]
+)
+def test_restart_asks_for_one_or_for_all(cli, control, arguments, target, said):
+    asked = control(lambda _: ControlReply(True))
+    ran = cli("restart", *arguments)
+    assert (ran.code, ran.out) == (0, f"{said}: restarting\n")
+    assert [(request.verb, request.target) for request in asked] == [("restart", target)]
+
+
+def test_restart_of_a_stranger_is_refused_with_the_known_ones(cli, control):
+    def handle(_):
+        raise UsageError("no process 'binance' here", advice="there are lighter, gateway")
+
+    control(handle)
+    ran = cli("restart", "binance")
+    assert ran.code == 2
+    assert ran.err == "paraphina-supervisor: no process 'binance' here (there are lighter, gateway)\n"

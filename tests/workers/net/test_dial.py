@@ -1,0 +1,367 @@
+"""Connecting: every way in which it can fail has its word, ends by the deadline and leaves no socket behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import ssl
+import threading
+import time
+import warnings
+from types import SimpleNamespace
+
+import pytest
+from peers import BlackHole, RawPeer, closed_port, server_context
+
+from ipc.health import Reason
+from workers.net import dial as dialling
+from workers.net.dial import ConnectError, dial, host_and_port, resolve, tls_context
+from workers.net.interrupter import SocketInterrupter
+
+NS = 1_000_000_000
+
+pytestmark = pytest.mark.usefixtures("no_descriptor_left")
+
+
+@pytest.fixture
+def cutter():
+    cutter = SocketInterrupter()
+    cutter.begin()
+    yield cutter
+    cutter.close()
+
+
+def within(seconds):
+    return time.monotonic_ns() + int(seconds * NS)
+
+
+def stay(_sock, over):
+    over.wait()
+
+
+def at(*ports):
+    """A resolver that knows these ports of 127.0.0.1 as the addresses of every host."""
+    return lambda _host, _port, _timeout_s: [(int(socket.AF_INET), ("127.0.0.1", port)) for port in ports]
+
+
+def failure(*args, **kwargs):
+    with pytest.raises(ConnectError) as caught:
+        dial(*args, **kwargs)
+    return caught.value
+
+
+# --- URLs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://venue.test/feed", ("venue.test", 80, False)),
+        ("wss://venue.test/feed?a=b", ("venue.test", 443, True)),
+        ("https://venue.test:8443", ("venue.test", 8443, True)),
+        ("http://[::1]:8080/x", ("::1", 8080, False)),
+        ("no url at all", ("", 0, False)),
+    ],
+)
+def test_host_port_and_tls_of_a_url(url, expected):
+    assert host_and_port(url) == expected
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+def test_numeric_addresses_need_no_look_up(monkeypatch):
+    monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a look-up was begun"))
+    assert resolve("127.0.0.1", 80, 0.0) == [(int(socket.AF_INET), ("127.0.0.1", 80))]
+    assert resolve("::1", 80, 0.0)[0][1][:2] == ("::1", 80)
+
+
+def test_names_are_looked_up_in_a_thread_of_their_own(monkeypatch):
+    looked_up_in = []
+
+    def look_up(host, port, **_):
+        looked_up_in.append(threading.current_thread())
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert resolve("venue.test", 443, 10.0) == [(int(socket.AF_INET), ("127.0.0.2", 443))]
+    assert looked_up_in[0] is not threading.current_thread()
+    assert looked_up_in[0].daemon
+
+
+def test_name_that_does_not_exist_is_dns_failed(monkeypatch):
+    def look_up(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(ConnectError, match=r"venue\.test: Name or service not known") as caught:
+        resolve("venue.test", 443, 10.0)
+    assert caught.value.reason is Reason.DNS_FAILED
+
+
+def test_resolver_that_hangs_is_abandoned_at_the_deadline(monkeypatch):
+    answer = threading.Event()
+
+    def look_up(*_, **__):
+        answer.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began = time.monotonic()
+    with pytest.raises(ConnectError, match="no answer") as caught:
+        resolve("venue.test", 443, 0.05)
+    assert caught.value.reason is Reason.DNS_FAILED
+    assert time.monotonic() - began < 5
+    abandoned = next(thread for thread in threading.enumerate() if thread.name == "dns venue.test")
+    answer.set()
+    abandoned.join(10)
+
+
+def test_resolver_that_hangs_holds_one_thread_however_often_it_is_asked(monkeypatch):
+    answer = threading.Event()
+    asked = []
+
+    def look_up(host, port, **_):
+        asked.append(host)
+        answer.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.2", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    for _ in range(3):
+        with pytest.raises(ConnectError, match="no answer"):
+            resolve("venue.test", 443, 0.01)
+    with pytest.raises(ConnectError, match="no answer"):
+        resolve("rest.venue.test", 443, 0.01)
+    assert asked == ["venue.test", "rest.venue.test"]
+    answer.set()
+    assert resolve("venue.test", 443, 10.0) == [(int(socket.AF_INET), ("127.0.0.2", 443))]
+    for thread in threading.enumerate():
+        if thread.name.startswith("dns "):
+            thread.join(10)
+
+
+def test_name_that_cannot_be_encoded_is_told_from_a_slow_resolver():
+    with pytest.raises(ConnectError, match="cannot resolve") as caught:
+        resolve("a..venue.test", 443, 10.0)
+    assert caught.value.reason is Reason.DNS_FAILED
+
+
+def test_numeric_address_of_an_unknown_interface_is_dns_failed():
+    with pytest.raises(ConnectError):
+        resolve("fe80::1%no_such_interface", 443, 1.0)
+
+
+def test_look_ups_are_bounded_by_the_environment():
+    assert "timeout" in os.environ["RES_OPTIONS"]
+
+
+def test_hanging_resolver_gets_the_time_that_is_left(cutter):
+    asked = []
+
+    def resolver(host, port, timeout_s):
+        asked.append((host, port))
+        assert 0 < timeout_s <= 5
+        raise ConnectError(Reason.DNS_FAILED, "no answer")
+
+    error = failure("wss://venue.test/feed", cutter, within(5), resolver)
+    assert error.reason is Reason.DNS_FAILED
+    assert asked == [("venue.test", 443)]
+
+
+# --- TCP ----------------------------------------------------------------------------------------------------------
+
+
+def test_connected_socket_is_without_delay_kept_alive_and_timed(cutter):
+    with RawPeer(stay) as peer:
+        sock = dial(peer.url(), cutter, within(5))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert 0 < sock.gettimeout() <= 5
+        cutter.close()
+
+
+def test_refused(cutter):
+    error = failure(f"ws://127.0.0.1:{closed_port()}", cutter, within(5))
+    assert error.reason is Reason.REFUSED
+
+
+def test_next_address_is_tried_after_a_refusal(cutter):
+    with RawPeer(stay) as peer:
+        sock = dial("ws://venue.test", cutter, within(5), at(closed_port(), peer.port))
+        assert sock.getpeername()[1] == peer.port
+        cutter.close()
+
+
+def test_last_refusal_is_told_when_all_addresses_refuse(cutter):
+    error = failure("ws://venue.test", cutter, within(5), at(closed_port(), closed_port()))
+    assert error.reason is Reason.REFUSED
+
+
+def test_host_without_addresses_is_connect_failed(cutter):
+    error = failure("ws://venue.test", cutter, within(5), at())
+    assert error.reason is Reason.CONNECT_FAILED
+
+
+def test_address_of_an_unknown_family_is_connect_failed(cutter):
+    error = failure("ws://venue.test", cutter, within(5), lambda *_: [(12_345, ("127.0.0.1", 1))])
+    assert error.reason is Reason.CONNECT_FAILED
+
+
+def test_address_that_answers_nothing_ends_by_the_deadline(cutter):
+    with BlackHole() as hole:
+        began = time.monotonic()
+        error = failure(f"ws://127.0.0.1:{hole.port}", cutter, within(0.2))
+        assert error.reason is Reason.CONNECT_TIMEOUT
+        assert 0.15 < time.monotonic() - began < 10
+
+
+def test_address_that_answers_nothing_does_not_hide_the_next_one(cutter):
+    """IPv6 that leads nowhere stands before IPv4 at every attempt."""
+    with BlackHole() as hole, RawPeer(stay) as peer:
+        sock = dial("ws://venue.test", cutter, within(4), at(hole.port, hole.port, peer.port))
+        assert sock.getpeername()[1] == peer.port
+        assert 0 < sock.gettimeout() <= 4 / 3 + 0.1
+        cutter.close()
+
+
+def test_addresses_that_answer_nothing_end_by_the_deadline_together(cutter):
+    with BlackHole() as hole:
+        began = time.monotonic()
+        error = failure("ws://venue.test", cutter, within(0.4), at(hole.port, hole.port))
+        assert error.reason is Reason.CONNECT_TIMEOUT
+        assert 0.3 < time.monotonic() - began < 10
+
+
+def test_deadline_that_passes_as_the_connection_is_made_leaves_no_socket(cutter, use_up):
+    deadline_ns = within(60)
+    with RawPeer(stay) as peer:
+        connect = cutter.publish
+        cutter.publish = lambda sock: (connect(sock), use_up(deadline_ns))
+        assert failure(peer.url(), cutter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
+    assert cutter._socket is None
+
+
+def test_nothing_is_tried_after_the_deadline(cutter):
+    def resolver(*_):
+        pytest.fail("it was resolved")
+
+    error = failure("ws://127.0.0.1:1", cutter, time.monotonic_ns() - 1, resolver)
+    assert error.reason is Reason.CONNECT_TIMEOUT
+
+
+@pytest.fixture
+def use_up(monkeypatch):
+    """Lets a deadline pass."""
+
+    def pass_over(deadline_ns):
+        monkeypatch.setattr(dialling, "time", SimpleNamespace(monotonic_ns=lambda: deadline_ns + 1))
+
+    return pass_over
+
+
+def test_resolver_that_used_up_the_time_leaves_no_socket(cutter, use_up):
+    deadline_ns = within(60)
+
+    def resolver(*_):
+        use_up(deadline_ns)
+        return [(int(socket.AF_INET), ("127.0.0.1", 1))]
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert failure("ws://venue.test", cutter, deadline_ns, resolver).reason is Reason.CONNECT_TIMEOUT
+        gc.collect()
+    assert not [warning for warning in caught if warning.category is ResourceWarning]
+
+
+def test_cut_before_the_socket_exists_ends_it(cutter):
+    def resolver(*_):
+        cutter.cut(Reason.REQUESTED)
+        return [(int(socket.AF_INET), ("127.0.0.1", 1))] * 2
+
+    error = failure("ws://venue.test", cutter, within(5), resolver)
+    assert error.reason is Reason.REQUESTED
+
+
+def test_cut_while_connecting_is_told_by_its_reason_and_ends_the_search(cutter):
+    with BlackHole() as hole, RawPeer(stay) as peer:
+        tried = []
+
+        def connect():
+            tried.append(failure("ws://venue.test", cutter, within(60), at(hole.port, peer.port)))
+
+        thread = threading.Thread(target=connect)
+        thread.start()
+        while thread.is_alive():
+            cutter.cut(Reason.STALE_WATCHDOG)
+            thread.join(0.01)
+        assert tried[0].reason is Reason.STALE_WATCHDOG
+        assert not peer.accepted
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------------
+
+
+def test_context_verifies_and_is_one_for_the_process(monkeypatch):
+    monkeypatch.setattr(dialling, "_context", None)
+    context = tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert tls_context() is context
+
+
+def test_trusted_certificate_is_accepted(cutter, certificate, monkeypatch):
+    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    with RawPeer(lambda sock, _: sock.sendall(b"hello"), tls=server_context(certificate)) as peer:
+        sock = dial(peer.url("wss", "localhost"), cutter, within(10), at(peer.port))
+        assert sock.recv(5) == b"hello"
+        cutter.close()
+
+
+def test_self_signed_certificate_is_tls_failed(cutter, certificate):
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        error = failure(peer.url("wss"), cutter, within(10))
+        assert error.reason is Reason.TLS_FAILED
+        assert "self-signed" in error.what
+
+
+def test_certificate_of_another_host_is_tls_failed(cutter, certificate, monkeypatch):
+    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        error = failure(peer.url("wss", "venue.test"), cutter, within(10), at(peer.port))
+        assert error.reason is Reason.TLS_FAILED
+
+
+def test_server_that_speaks_no_tls_is_tls_failed(cutter):
+    with RawPeer(lambda sock, _: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
+        assert failure(peer.url("wss"), cutter, within(10)).reason is Reason.TLS_FAILED
+
+
+def test_server_that_hangs_up_within_the_handshake_is_tls_failed(cutter):
+    with RawPeer(lambda sock, _: sock.recv(1)) as peer:
+        assert failure(peer.url("wss"), cutter, within(10)).reason is Reason.TLS_FAILED
+
+
+def test_handshake_that_hangs_ends_by_the_deadline(cutter):
+    with RawPeer(stay) as peer:
+        began = time.monotonic()
+        error = failure(peer.url("wss"), cutter, within(0.2))
+        assert error.reason is Reason.CONNECT_TIMEOUT
+        assert 0.15 < time.monotonic() - began < 10
+
+
+def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, monkeypatch, use_up):
+    cutter = SocketInterrupter()
+    deadline_ns = within(60)
+
+    class Slow:
+        def wrap_socket(self, sock, **options):
+            use_up(deadline_ns)
+            return ssl.create_default_context().wrap_socket(sock, **options)
+
+    monkeypatch.setattr(dialling, "_context", Slow())
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        assert failure(peer.url("wss"), cutter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
+        held = cutter._socket
+        cutter.close()
+    assert held is None

@@ -1,0 +1,104 @@
+"""Which fills and payments were published, over restarts of the worker: an append-only file in the run directory.
+
+It is written behind the sends of a turn, in one ``write``. A worker that is killed between the two publishes those
+events once more after its restart: repeating a fill is harmless, for its id is known; losing one is not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ipc.log import get_log
+from ipc.rundir import replace_file
+from workers.accounts.ledger import OnceKey
+
+__all__ = ["PublishedFills"]
+
+log = get_log(__name__)
+
+#: Lines that may follow one whole writing of the file before it is written whole again.
+_APPENDED: Final = 100_000
+_lines: Final = msgspec.json.Decoder(tuple[str, str])
+_CHANNELS: Final = frozenset({"fill", "payment"})
+
+
+class PublishedFills:
+    """The file of one account: a JSON line ``["fill", "<id>"]`` for each.
+
+    A file that is not as this process left it (cut short, removed, written by another) is written whole. A full disk
+    costs the memory and nothing else: the next write that succeeds is of the whole file.
+
+    Args:
+        path: The file.
+        venue: Whose account, for the log.
+    """
+
+    def __init__(self, path: Path, venue: str) -> None:
+        self._path = path
+        self._venue = venue
+        #: Its size as this process left it, bytes; -1 when it must be written whole.
+        self._size = -1
+        self._appended = 0
+
+    def load(self) -> list[OnceKey]:
+        """Return what was published in earlier lives, oldest first; a line that cannot be read is left out."""
+        try:
+            data = self._path.read_bytes()
+        except OSError:
+            return []
+        found = [key for line in data.splitlines() if (key := _parsed(line)) is not None]
+        if _encoded(found) == data:
+            self._size, self._appended = len(data), len(found)
+        return found
+
+    def add(self, keys: Iterable[OnceKey], known: Callable[[], Iterable[OnceKey]]) -> None:
+        """Keep what was just published.
+
+        Args:
+            keys: What is new.
+            known: Returns all that is to be kept, ``keys`` included; called when the file is written whole.
+        """
+        added = list(keys)
+        if not added:
+            return
+        try:
+            if self._size < 0 or self._appended > _APPENDED or not self._append(_encoded(added)):
+                self._rewrite(list(known()))
+            else:
+                self._appended += len(added)
+        except OSError as error:
+            self._size = -1
+            log.warning("account.unremembered", venue=self._venue, error=str(error))
+
+    def _append(self, data: bytes) -> bool:
+        """Append to the file; return False when it is not as it was left, or was not written whole."""
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size != self._size or os.write(descriptor, data) != len(data):
+                return False
+        finally:
+            os.close(descriptor)
+        self._size += len(data)
+        return True
+
+    def _rewrite(self, keys: list[OnceKey]) -> None:
+        data = _encoded(keys)
+        replace_file(self._path, data)
+        self._size, self._appended = len(data), 0
+
+
+def _encoded(keys: Iterable[OnceKey]) -> bytes:
+    return b"".join(msgspec.json.encode(key) + b"\n" for key in keys)
+
+
+def _parsed(line: bytes) -> OnceKey | None:
+    try:
+        key = _lines.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return key if key[0] in _CHANNELS else None

@@ -1,0 +1,360 @@
+"""REST with a deadline for the whole call, a budget per venue, and respect for a venue that asks to wait.
+
+requests' timeouts are per socket operation, so an answer that drips would take for ever: each read of the socket, for
+headers and body alike, has what is left until the deadline. Nothing is retried here; the caller decides.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from http.client import HTTPResponse
+from typing import Any, Final
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+
+from ipc.errors import ParaphinaError
+from ipc.health import Reason
+from workers.net.dial import ConnectError, Resolver, dial, resolve
+from workers.net.interrupter import SocketInterrupter
+from workers.net.transport import retry_after_s
+from workers.protocol.pacing import TokenBucket
+from workers.venues.venue import RestRequest, Venue
+
+__all__ = ["RestBudget", "RestClient", "RestError"]
+
+_NS: Final = 1_000_000_000
+_PIECE: Final = 65_536
+_MAX_BODY: Final = 32 * 1024 * 1024
+_HEADERS: Final = {
+    "User-Agent": "paraphina-supervisor",
+    "Accept": "application/json",
+    "Content-Type": "application/json",
+    # The one encoding that is unpacked here, within a limit.
+    "Accept-Encoding": "gzip",
+}
+_QUERY: Final = re.compile(r"\?[\w.%-]+=[^\s'\")]*")
+_TOO_MANY: Final = frozenset({418, 429})
+_PENALTY_S: Final = 10.0
+#: Statuses whose answers have no body (RFC 9110 section 6.4.1).
+_WITHOUT_BODY: Final = frozenset({204, 205, 304})
+#: Of a budget, what may be asked at once.
+_AT_ONCE: Final = 1 / 3
+
+
+class RestError(ParaphinaError):
+    """A call failed.
+
+    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` what the venue asks to wait, and
+    ``body`` what it said.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        what: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        body: bytes = b"",
+    ) -> None:
+        # A library's words may repeat the URL, and the query of a private call holds who asks and a signature.
+        super().__init__(_QUERY.sub("?…", what))
+        self.reason = reason
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.body = body
+
+
+class RestBudget:
+    """What one process may ask of a venue: ``weight_per_min``, and nothing at all while the venue asks to wait.
+
+    A third of it may be asked at once, the rest as the minute goes by, so that no minute has more. The threads of a
+    worker share it.
+    """
+
+    def __init__(self, weight_per_min: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        at_once = weight_per_min * _AT_ONCE
+        self._bucket = TokenBucket(at_once, (weight_per_min - at_once) / 60)
+        self._closed_until_ns = 0
+
+    def take(self, weight: float) -> float:
+        """Take ``weight`` and return 0, or return the seconds to wait before asking again."""
+        with self._lock:
+            now = self._clock()
+            if now < self._closed_until_ns:
+                return (self._closed_until_ns - now) / _NS
+            return 0.0 if self._bucket.take(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
+
+    def penalise(self, seconds: float) -> None:
+        """Ask nothing for ``seconds``."""
+        with self._lock:
+            self._closed_until_ns = max(self._closed_until_ns, self._clock() + int(seconds * _NS))
+            self._bucket.drain()
+
+
+class RestClient:
+    """Calls one venue's REST interface; for one thread.
+
+    Args:
+        venue: Whose error bodies are understood.
+        base_url: What paths are put behind.
+        budget: The worker's, shared.
+        cutter: Through which the watchdog ends a call.
+        announce: Told the deadline (monotonic ns) before each call that may block, and 0 after it.
+        resolver: Finds addresses.
+    """
+
+    def __init__(
+        self,
+        venue: Venue,
+        base_url: str,
+        budget: RestBudget,
+        cutter: SocketInterrupter,
+        announce: Callable[[int], None],
+        resolver: Resolver = resolve,
+    ) -> None:
+        self._venue = venue
+        self._base_url = base_url.rstrip("/")
+        self._budget = budget
+        self._cutter = cutter
+        self._announce = announce
+        self._deadline_ns = 0
+        self._session = _Session()
+        self._session.trust_env = False
+        self._session.headers.update(_HEADERS)
+        adapter = _adapter(self._dial, resolver, cutter, lambda: self._deadline_ns)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def call(self, request: RestRequest, deadline_s: float) -> bytes:
+        """The body of a successful answer.
+
+        Raises:
+            RestError: No answer in ``deadline_s`` seconds, an error status, or no budget for the request now.
+        """
+        wait_s = self._budget.take(request.weight)
+        if wait_s:
+            raise RestError(Reason.RATE_LIMITED, f"over the budget for {wait_s:.1f} s", retry_after_s=wait_s)
+        self._deadline_ns = time.monotonic_ns() + int(deadline_s * _NS)
+        self._cutter.begin()
+        self._announce(self._deadline_ns)
+        try:
+            with self._send(request, deadline_s) as response:
+                is_ok = 200 <= response.status_code < 300
+                return self._checked(response, self._read(response) if is_ok else self._read_some(response))
+        except ConnectError as error:
+            raise RestError(error.reason, str(error)) from error
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise self._failed(error) from error
+        finally:
+            self._announce(0)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._session.close()
+
+    def _send(self, request: RestRequest, deadline_s: float) -> requests.Response:
+        return self._session.request(
+            request.method,
+            self._base_url + request.path,
+            data=request.body,
+            headers=dict(request.headers),
+            timeout=deadline_s,
+            stream=True,
+            allow_redirects=False,
+        )
+
+    def _read(self, response: requests.Response) -> bytes:
+        """The body, unpacked.
+
+        Raises:
+            RestError: It does not end in time, is cut off, or too long.
+        """
+        raw, body = response.raw, bytearray()
+        while piece := raw.read1(_PIECE, decode_content=False):
+            body += piece
+            if time.monotonic_ns() > self._deadline_ns:
+                raise RestError(Reason.READ_TIMEOUT, "the answer did not end in time", status=response.status_code)
+            if len(body) > _MAX_BODY:
+                raise _too_long(response.status_code)
+        if self._cutter.reason is not None:
+            raise RestError(self._cutter.reason, "the call was cut")
+        if raw.length_remaining or (not body and _is_without_length(response)):
+            raise RestError(Reason.CONNECT_FAILED, f"the answer was cut off after {len(body)} bytes")
+        return _unpacked(bytes(body), response)
+
+    def _read_some(self, response: requests.Response) -> bytes:
+        """The body of a refusal, whose status says enough where its body does not come."""
+        try:
+            return self._read(response)
+        except (RestError, HTTPError, OSError):
+            return b""
+
+    def _checked(self, response: requests.Response, body: bytes) -> bytes:
+        status = response.status_code
+        if 200 <= status < 300:
+            return body
+        wait_s = retry_after_s(response.headers.get("Retry-After"))
+        wait_s = wait_s or self._venue.retry_after_s(status, body, time.time_ns() // 1_000_000)
+        if status in _TOO_MANY:
+            self._budget.penalise(wait_s or _PENALTY_S)
+            raise RestError(Reason.RATE_LIMITED, f"HTTP {status}", status=status, retry_after_s=wait_s or _PENALTY_S)
+        reason = Reason.AUTH_FAILED if status == 401 else Reason.REFUSED
+        text = body[:200].decode("utf-8", "replace")
+        raise RestError(reason, f"HTTP {status}: {text}", status=status, retry_after_s=wait_s, body=body)
+
+    def _failed(self, error: Exception) -> RestError:
+        """A library's error in our words; what was cut, or came from our own dialling, keeps its reason."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConnectError):
+                return RestError(cause.reason, str(cause))
+            cause = cause.__cause__ or cause.__context__
+        if self._cutter.reason is not None:
+            return RestError(self._cutter.reason, "the call was cut")
+        if isinstance(error, requests.Timeout | TimeoutError) or time.monotonic_ns() > self._deadline_ns:
+            return RestError(Reason.READ_TIMEOUT, "no answer in time")
+        if isinstance(error, requests.exceptions.SSLError):
+            return RestError(Reason.TLS_FAILED, f"TLS failed: {error}")
+        return RestError(Reason.CONNECT_FAILED, f"the call broke: {error}")
+
+    def _dial(self, url: str, resolver: Resolver) -> socket.socket:
+        return dial(url, self._cutter, self._deadline_ns, resolver)
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: requests reads their URLs also when it does not follow them, and fails at a bad one."""
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[requests.Response]:
+        return iter(())
+
+
+def _adapter(
+    dialler: Callable[[str, Resolver], socket.socket],
+    resolver: Resolver,
+    cutter: SocketInterrupter,
+    deadline: Callable[[], int],
+) -> HTTPAdapter:
+    """An adapter whose connections are dialled by us, whose sockets the watchdog can cut, and whose reads have an end.
+
+    urllib3 finds its connection class on the pool class, and the pool class by scheme on the manager; http.client finds
+    the class of answers on the connection.
+    """
+
+    class Timed(HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(sock, *args, **kwargs)
+            self.fp.close()
+            self.fp = io.BufferedReader(_TimedSocket(sock, deadline))
+
+    class Plain(HTTPConnection):
+        response_class = Timed
+
+        def _new_conn(self) -> socket.socket:
+            return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            _republish(self, cutter)
+            super().request(*args, **kwargs)
+
+    class Secure(HTTPSConnection):
+        response_class = Timed
+
+        def connect(self) -> None:
+            # Our own TLS, as on the WebSocket side: one context, one deadline, one word for each failure, and a
+            # handshake that can be cut.
+            self.sock = dialler(f"https://{_bracketed(self.host)}:{self.port}", resolver)
+            self.is_verified = True
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            _republish(self, cutter)
+            super().request(*args, **kwargs)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    return adapter
+
+
+def _republish(connection: HTTPConnection, cutter: SocketInterrupter) -> None:
+    """A connection that is used again, or has just been wrapped, is what this call blocks on."""
+    if connection.sock is not None:
+        cutter.publish(connection.sock)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _is_without_length(response: requests.Response) -> bool:
+    """Whether only the end of the connection ends the body, so that none and one that was cut off look alike."""
+    has_none = response.status_code in _WITHOUT_BODY
+    return not has_none and not {"Content-Length", "Transfer-Encoding"} & set(response.headers)
+
+
+def _unpacked(body: bytes, response: requests.Response) -> bytes:
+    """The body without its content encoding.
+
+    Raises:
+        RestError: It is encoded otherwise than was asked for, cut off, or too long when unpacked.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip"}:
+        raise RestError(Reason.PARSE_ERRORS, f"an answer encoded as {encoding[:40]!r}", status=response.status_code)
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        unpacked = unpacker.decompress(body, _MAX_BODY + 1)
+    except zlib.error as error:
+        raise RestError(Reason.CONNECT_FAILED, f"the answer is no gzip: {error}") from error
+    if len(unpacked) > _MAX_BODY:
+        raise _too_long(response.status_code)
+    if not unpacker.eof:
+        raise RestError(Reason.CONNECT_FAILED, "the packed answer was cut off")
+    return unpacked
+
+
+def _too_long(status: int) -> RestError:
+    return RestError(Reason.PARSE_ERRORS, f"an answer of over {_MAX_BODY} bytes", status=status)
+
+
+class _TimedSocket(io.RawIOBase):
+    """The reading side of a socket of which every read has what is left until the deadline."""
+
+    def __init__(self, sock: socket.socket, deadline: Callable[[], int]) -> None:
+        self._sock = sock
+        self._deadline = deadline
+        # Holds the socket open as long as the answer is read, as HTTPResponse expects of its file.
+        self._file = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = (self._deadline() - time.monotonic_ns()) / _NS
+        if left_s <= 0:
+            raise TimeoutError("the answer did not end in time")
+        self._sock.settimeout(left_s)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,206 @@
+"""One WebSocket connection, blocking: websocket-client does the handshake and sends, the bulk reader reads.
+
+Everything that can go wrong comes out as :class:`workers.net.dial.ConnectError` (it did not come to be) or
+:class:`ClosedError` (it ended), each with its reason. Only the thread that opened it may use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import websocket
+
+from ipc.errors import DecodeError, ParaphinaError
+from ipc.health import Reason
+from workers.net.dial import ConnectError, Resolver, dial, resolve
+from workers.net.frames import CLOSE, Frame, FrameReader
+from workers.net.interrupter import SocketInterrupter
+
+__all__ = ["ClosedError", "Transport", "WebSocketTransport", "retry_after_s"]
+
+_USER_AGENT: Final = "User-Agent: paraphina-supervisor"
+_RETRY_AFTER_CAP_S: Final = 300.0
+_REFUSALS: Final = {401: Reason.AUTH_FAILED, 418: Reason.RATE_LIMITED, 429: Reason.RATE_LIMITED}
+
+
+class ClosedError(ParaphinaError):
+    """The connection ended; ``reason`` is the word for it."""
+
+    def __init__(self, reason: Reason, what: str) -> None:
+        super().__init__(what)
+        self.reason = reason
+
+
+class Transport(Protocol):
+    """What a session needs of a connection."""
+
+    def receive(self) -> list[Frame]:
+        """Wait at most one tick; the frames that came. Views in it are good until the next call."""
+
+    def send(self, message: bytes) -> None:
+        """Send a text message."""
+
+    def ping(self) -> None:
+        """Send a ping frame."""
+
+    def pong(self, payload: bytes) -> None:
+        """Send a pong frame."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class WebSocketTransport:
+    """A connection that is open.
+
+    Args:
+        url: Where to, ``ws`` or ``wss``.
+        headers: HTTP headers of the upgrade, ``Name: value``.
+        cutter: Through which the watchdog ends it.
+        deadline_ns: By when it must be open, monotonic.
+        tick_s: How long :meth:`receive` waits at most.
+        max_message: Largest message that is taken, bytes.
+        resolver: Finds the addresses.
+
+    Raises:
+        ConnectError: It did not come to be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Sequence[str] = (),
+        cutter: SocketInterrupter,
+        deadline_ns: int,
+        tick_s: float,
+        max_message: int,
+        resolver: Resolver = resolve,
+    ) -> None:
+        self._cutter = cutter
+        self._reader = FrameReader(max_message)
+        sock = dial(url, cutter, deadline_ns, resolver)
+        try:
+            # With a socket of our own the library reads no proxy variables and takes no timeout; both are meant.
+            self._websocket = websocket.create_connection(
+                url,
+                socket=sock,
+                suppress_origin=True,
+                redirect_limit=0,
+                header=list(headers) or [_USER_AGENT],
+            )
+        except (websocket.WebSocketException, OSError, ValueError) as error:
+            cutter.close()
+            raise _upgrade_error(error, cutter) from error
+        self._socket: socket.socket = self._websocket.sock  # type: ignore[assignment]
+        self._socket.settimeout(tick_s)
+        self._goodbye: ClosedError | None = None
+
+    def receive(self) -> list[Frame]:
+        """Wait at most one tick; the frames that came, without the close frame, which ends the connection.
+
+        Raises:
+            ClosedError: The connection ended.
+        """
+        if self._goodbye is not None:
+            raise self._goodbye
+        try:
+            received = self._socket.recv_into(self._reader.space())
+        except TimeoutError:
+            return []
+        except OSError as error:
+            raise self._ended(f"the connection broke: {error}") from error
+        if not received:
+            within = " within a frame" if self._reader.is_within_frame else ""
+            raise self._ended(f"the server closed the connection{within}")
+        try:
+            frames = self._reader.frames(received)
+        except DecodeError as error:
+            raise ClosedError(Reason.PARSE_ERRORS, str(error)) from error
+        if frames and frames[-1][0] == CLOSE:
+            self._goodbye = self._ended(f"the server closed the connection: {_close_text(bytes(frames.pop()[1]))}")
+        return frames
+
+    def send(self, message: bytes) -> None:
+        """Send a text message.
+
+        Raises:
+            ClosedError: It could not be sent; half of it may be out, so the connection is of no more use.
+        """
+        self._send(lambda: self._websocket.send(message, websocket.ABNF.OPCODE_TEXT))
+
+    def ping(self) -> None:
+        """Send a ping frame.
+
+        Raises:
+            ClosedError: As :meth:`send`.
+        """
+        self._send(self._websocket.ping)
+
+    def pong(self, payload: bytes) -> None:
+        """Answer a ping frame.
+
+        Raises:
+            ClosedError: As :meth:`send`.
+        """
+        self._send(lambda: self._websocket.pong(payload))
+
+    def close(self) -> None:
+        """Say goodbye and close; never waits."""
+        with contextlib.suppress(websocket.WebSocketException, OSError):
+            self._socket.settimeout(0)
+            self._websocket.send_close()
+        self._cutter.close()
+
+    def _send(self, send: Callable[[], object]) -> None:
+        try:
+            send()
+        except (websocket.WebSocketException, OSError) as error:
+            raise self._ended(f"sending failed: {error}") from error
+
+    def _ended(self, what: str) -> ClosedError:
+        """The end of the connection: by the watchdog's reason if it was cut, else by the server."""
+        return ClosedError(self._cutter.reason or Reason.SERVER_CLOSE, what)
+
+
+def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float | None:
+    """The seconds that a Retry-After header asks for (RFC 9110 section 10.2.3: seconds or a date), capped.
+
+    None when there is none; rubbish counts as none.
+    """
+    if header is None:
+        return None
+    try:
+        asked = float(header)
+    except ValueError:
+        try:
+            when = email.utils.parsedate_to_datetime(header).timestamp()
+        except (ValueError, OverflowError):
+            return None
+        asked = when - (time.time() if now_wall_s is None else now_wall_s)
+    return min(max(asked, 0.0), _RETRY_AFTER_CAP_S) if asked == asked else None  # noqa: PLR0124 - "nan" is a float too
+
+
+def _upgrade_error(error: Exception, cutter: SocketInterrupter) -> ConnectError:
+    if cutter.reason is not None:
+        return ConnectError(cutter.reason, f"the upgrade was cut: {cutter.reason}")
+    if isinstance(error, websocket.WebSocketBadStatusException):
+        headers = error.resp_headers or {}
+        reason = _REFUSALS.get(error.status_code, Reason.REFUSED)
+        wait_s = retry_after_s(headers.get("retry-after"))
+        return ConnectError(reason, f"the upgrade was refused with status {error.status_code}", retry_after_s=wait_s)
+    if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
+        return ConnectError(Reason.CONNECT_TIMEOUT, "no answer to the upgrade in time")
+    return ConnectError(Reason.CONNECT_FAILED, f"the upgrade failed: {error}")
+
+
+def _close_text(payload: bytes) -> str:
+    if len(payload) < 2:
+        return "no status"
+    text = payload[2:].decode("utf-8", "replace")
+    return f"{int.from_bytes(payload[:2], 'big')} {text}".rstrip()

@@ -1,0 +1,111 @@
+"""Telling of state: a stream's change goes to the board, onto the bus and, where it matters, into the log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Final
+
+from ipc.board import Board, CellWord
+from ipc.events import Status
+from ipc.health import Reason, Stream, StreamState, code_of
+from ipc.log import get_log
+from ipc.publisher import Publisher
+from ipc.topics import Topic
+from workers.protocol.actions import StateChanged
+from workers.protocol.streams import MarketStream
+
+__all__ = ["StatusPublisher"]
+
+log = get_log(__name__)
+
+_MS: Final = 1_000_000
+_TOLD: Final = {
+    StreamState.STALE: "stream.stale",
+    StreamState.QUIET: "stream.quiet",
+    StreamState.RESYNC: "stream.resync",
+    StreamState.FAILED: "stream.failed",
+}
+
+
+class StatusPublisher:
+    """Publishes ``status`` events; one for many markets of a stream that change alike."""
+
+    def __init__(self, venue: str, board: Board, publisher: Publisher, clock: Callable[[], int] | None = None) -> None:
+        self._venue = venue
+        self._words = board.words
+        self._publisher = publisher
+        self._feed = publisher.topic(Topic("status", venue, ""))
+        self._pid = os.getpid()
+        #: Monotonic, ns.
+        self._clock = clock or time.monotonic_ns
+
+    def changed(self, changes: Iterable[StateChanged], *, attempt: int, backoff_s: float | None) -> None:
+        """Routes have other states; not within a turn."""
+        now = self._clock()
+        last = {change.route: change for change in changes}
+        for change in last.values():
+            self._mark(change.route, now)
+        alike = sorted(last.values(), key=_likeness)
+        with self._publisher.turn:
+            for _, group in groupby(alike, key=_likeness):
+                self._tell(list(group), now, attempt, backoff_s)
+
+    def _mark(self, route: MarketStream, now: int) -> None:
+        at = route.at
+        self._words[at + CellWord.STATE] = code_of(route.state)
+        self._words[at + CellWord.REASON] = code_of(route.reason)
+        self._words[at + CellWord.SINCE] = now
+
+    def _tell(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
+        first = group[0]
+        route = first.route
+        symbol = route.symbol if len(group) == 1 else None
+        self.publish(
+            route.stream,
+            route.state,
+            first.previous,
+            route.reason,
+            symbol=symbol,
+            attempt=attempt,
+            backoff_s=backoff_s,
+            ages_ms={c.route.symbol: _age_ms(c.route, now) for c in group},
+        )
+        told = _TOLD.get(route.state)
+        if told is not None:
+            names = ",".join(c.route.symbol for c in group)
+            log.warning(told, venue=self._venue, stream=route.stream, symbol=names, reason=route.reason)
+
+    def publish(
+        self,
+        stream: Stream,
+        state: StreamState,
+        previous: StreamState | None,
+        reason: Reason | None,
+        *,
+        symbol: str | None,
+        attempt: int,
+        backoff_s: float | None,
+        ages_ms: dict[str, int | None],
+    ) -> None:
+        """Send one status event; within a turn."""
+        event = Status(
+            self._venue, symbol, None, None, stream, state, previous, reason, attempt, backoff_s, self._pid, ages_ms
+        )
+        event.recv_ns = time.time_ns()
+        event.recv_mono_ns = self._clock()
+        symbols: frozenset[str | None] = frozenset(ages_ms) or frozenset({symbol})
+        for key in [key for key in self._feed.latest if key[0] is stream and key[1] <= symbols]:  # type: ignore[index]
+            del self._feed.latest[key]
+        self._publisher.send_latest(self._feed, (stream, symbols), event)
+
+
+def _likeness(change: StateChanged) -> tuple[str, str, str]:
+    route = change.route
+    return (route.stream, route.state, str(route.reason))
+
+
+def _age_ms(route: MarketStream, now: int) -> int | None:
+    return (now - route.applied_ns) // _MS if route.applied_ns else None

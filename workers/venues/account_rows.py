@@ -1,0 +1,103 @@
+"""Rows of an account's frames and answers: decoded one by one; a number may be written as a number or as text."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from ipc.errors import DecodeError
+from workers.venues.rows import InvalidRow, each_row
+
+__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: A whole number as text; no id or time has more digits.
+_WHOLE: Final = re.compile(r"-?[0-9]{1,40}(?:\.0*)?")
+_MS_PER_S: Final = 1000
+#: Times below this are seconds: as milliseconds they would be before March 1973.
+_SECONDS_BELOW: Final = 10**11
+
+if TYPE_CHECKING:
+    Number: TypeAlias = str
+    NumberOrNone: TypeAlias = str | None
+    WholeNumber: TypeAlias = int
+else:
+
+    class Number(ABC):  # noqa: B024 - it stands for its subclasses alone
+        """A field's type: text, which may be written as a JSON number; whether it is a decimal is checked later."""
+
+    class NumberOrNone(ABC):  # noqa: B024
+        """A field's type: a :class:`Number`, or None where the venue writes null or an empty text for none."""
+
+    class WholeNumber(ABC):  # noqa: B024
+        """A field's type: an integer, which the venue may write as text, or as a fraction of zero (``8.0``)."""
+
+    Number.register(str)
+    NumberOrNone.register(str)
+    NumberOrNone.register(type(None))
+    WholeNumber.register(int)
+
+
+def json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return a decoder for a type with fields of :class:`Number` or :class:`WholeNumber`.
+
+    Fractions keep the digits that the venue wrote; none becomes a float.
+    """
+    return msgspec.json.Decoder(kind, dec_hook=_field, float_hook=str)
+
+
+def converted(members: Mapping[str, Any], kind: type[T]) -> T:
+    """Return a struct made of members as :func:`json_decoder` would decode them.
+
+    Raises:
+        ValidationError: A member is missing or of another type.
+    """
+    return msgspec.convert(members, kind, dec_hook=_field)
+
+
+def ms_of(time: int | None) -> int | None:
+    """Return in ms a time that a venue writes in s here and in ms there; None for None."""
+    return time * _MS_PER_S if time is not None and time < _SECONDS_BELOW else time
+
+
+def row_of(data: bytes | memoryview | msgspec.Raw, kind: type[T], what: str) -> T:
+    """Decode a row or an answer with fields of type :class:`Number` or :class:`WholeNumber`.
+
+    Raises:
+        DecodeError: It does not have the documented shape.
+    """
+    try:
+        return json_decoder(kind).decode(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"malformed {what}: {error}") from error
+
+
+def rows_of(rows: Iterable[msgspec.Raw], kind: type[T], parse: Callable[[T], R], what: str) -> list[R | InvalidRow]:
+    """Decode rows one by one and make something of each; an invalid row becomes an ``InvalidRow`` in its place.
+
+    Args:
+        rows: Not decoded yet.
+        kind: What a row is.
+        parse: May raise what :func:`workers.venues.rows.each_row` allows.
+        what: What the rows are called in the report: the venue's channel or call.
+    """
+    decoder = json_decoder(kind)
+    return each_row(rows, lambda row: parse(decoder.decode(row)), what)
+
+
+def _field(kind: Any, value: Any) -> Any:
+    if kind is NumberOrNone and (value is None or value == ""):
+        return None
+    if kind in {Number, NumberOrNone} and isinstance(value, str | int) and not isinstance(value, bool):
+        return str(value)
+    if kind is WholeNumber and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind is WholeNumber and isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value.partition(".")[0])
+    raise ValueError(f"expected a number, got {type(value).__name__}")

@@ -1,0 +1,142 @@
+"""How a Paradex account gets its JWT: given ready-made, or asked for with a signature of the account's Stark key.
+
+Source: Paradex, REST API documentation (authentication) and its Python SDK for the message that is signed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from ipc.health import Reason
+from workers.accounts import signers
+from workers.accounts.secrets import Secrets
+from workers.venues.account import LoginError, RestFlow
+from workers.venues.venue import RestRequest, parsed
+
+__all__ = ["SECRETS", "can_log_in", "jwt_of", "refusal"]
+
+_JWT: Final = "PARADEX_JWT"
+_ACCOUNT: Final = "PARADEX_ACCOUNT"
+_PRIVATE_KEY: Final = "PARADEX_PRIVATE_KEY"
+#: What an account may be configured with.
+SECRETS: Final = (_JWT, _ACCOUNT, _PRIVATE_KEY)
+
+_NS_PER_S: Final = 1_000_000_000
+#: For how long a signature can be used, s. What it is used for lives for 5 minutes, whatever this is.
+_SIGNATURE_S: Final = 300
+_JWT_FORM: Final = re.compile(r"[A-Za-z0-9_.=-]+")
+_ADDRESS_FORM: Final = re.compile(r"0x[0-9a-fA-F]{1,64}")
+_CHAIN_MAINNET: Final = "PRIVATE_SN_PARACLEAR_MAINNET"
+_CHAIN_TESTNET: Final = "PRIVATE_SN_POTC_SEPOLIA"
+#: Words in the codes of errors that have to do with the credentials.
+_CREDENTIALS: Final = ("TOKEN", "SIGNATURE", "ONBOARD", "STARKNET_ADDRESS", "UNAUTHORIZED", "JWT")
+
+
+class _Answer(msgspec.Struct):
+    jwt_token: str
+
+
+class _Error(msgspec.Struct):
+    error: str
+    message: str | None = None
+
+
+_answers: Final = msgspec.json.Decoder(_Answer)
+_errors: Final = msgspec.json.Decoder(_Error)
+
+
+def can_log_in(secrets: Secrets) -> bool:
+    """Whether there is a JWT, or what gets one."""
+    return secrets.has(_JWT) or secrets.has(_ACCOUNT, _PRIVATE_KEY)
+
+
+def jwt_of(secrets: Secrets, ws_url: str, now_wall_ns: int) -> RestFlow[str]:
+    """A JWT; one that is given goes before a key, and is read anew each time.
+
+    Raises:
+        LoginError: It can be none, or the venue gives none.
+    """
+    if secrets.has(_JWT):
+        token, whence = secrets.get(_JWT), _JWT
+    else:
+        body = yield _auth_request(secrets, ws_url, now_wall_ns // _NS_PER_S)
+        refused = refusal(body, "auth")
+        if refused is not None:
+            raise refused
+        token, whence = parsed(_answers, body, "auth").jwt_token, "the answer to auth"
+    if not _JWT_FORM.fullmatch(token):
+        raise LoginError(f"{whence} is no JWT: it has characters that none has")
+    return token
+
+
+def refusal(body: bytes, what: str) -> LoginError | None:
+    """What is wrong when ``body`` is an error of the venue's; None when it is none."""
+    try:
+        told = _errors.decode(body)
+    except (ValueError, RecursionError):
+        return None
+    code = told.error.upper()
+    if any(word in code for word in _CREDENTIALS):
+        # Its text could repeat the credentials.
+        said = "the JWT is invalid or has expired" if "TOKEN" in code or "JWT" in code else "the login is refused"
+        return LoginError(f"{what}: {told.error[:40]}: {said}: check {_JWT}, or {_ACCOUNT} and {_PRIVATE_KEY}")
+    reason = Reason.RATE_LIMITED if "RATE" in code or "TOO_MANY" in code else Reason.REFUSED
+    return LoginError(f"{what}: {told.error}: {told.message}", reason)
+
+
+def _auth_request(secrets: Secrets, ws_url: str, now_s: int) -> RestRequest:
+    address = secrets.get(_ACCOUNT)
+    if not _ADDRESS_FORM.fullmatch(address):
+        raise LoginError(f"{_ACCOUNT} is no address: 0x and up to 64 hexadecimal digits are needed")
+    expiry_s = now_s + _SIGNATURE_S
+    chain = _CHAIN_TESTNET if "testnet" in ws_url else _CHAIN_MAINNET
+    signature = _signature(_message(chain, now_s, expiry_s), address, secrets.get(_PRIVATE_KEY))
+    headers = (
+        ("PARADEX-STARKNET-ACCOUNT", address),
+        ("PARADEX-STARKNET-SIGNATURE", signature),
+        ("PARADEX-TIMESTAMP", str(now_s)),
+        ("PARADEX-SIGNATURE-EXPIRATION", str(expiry_s)),
+    )
+    return RestRequest("/auth", method="POST", headers=headers)
+
+
+def _message(chain: str, now_s: int, expiry_s: int) -> Mapping[str, Any]:
+    """What is signed: the request itself, as Starknet's typed data."""
+
+    def fields(*names: str) -> list[dict[str, str]]:
+        return [{"name": name, "type": "felt"} for name in names]
+
+    return {
+        "domain": {"name": "Paradex", "chainId": hex(int.from_bytes(chain.encode(), "big")), "version": "1"},
+        "primaryType": "RestRequest",
+        "types": {
+            "StarkNetDomain": fields("name", "chainId", "version"),
+            "RestRequest": fields("method", "path", "body", "timestamp", "expiration"),
+        },
+        "message": {"method": "POST", "path": "/v1/auth", "body": "", "timestamp": now_s, "expiration": expiry_s},
+    }
+
+
+def _signature(message: Mapping[str, Any], address: str, private_key: str) -> str:
+    """The Stark signature of a message by an account, as its header has it.
+
+    Raises:
+        LoginError: There is no library to sign with, or the key is none.
+    """
+    try:
+        typed_data = signers.load("starknet_py.utils.typed_data")
+        signing = signers.load("starknet_py.hash.utils")
+    except ImportError:
+        advice = f"pip install 'paraphina-supervisor[private]', or use {_JWT}"
+        raise LoginError(f"signing with a Stark key needs starknet-py ({advice})") from None
+    try:
+        digest = typed_data.TypedData.from_dict(message).message_hash(int(address, 16))
+        r, s = signing.message_signature(digest, int(private_key, 16))
+    except Exception:
+        # The library's errors may hold the key.
+        raise LoginError(f"{_PRIVATE_KEY} is no Stark key") from None
+    return f'["{r}","{s}"]'
