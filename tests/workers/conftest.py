@@ -13,6 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
+from fake_account import Told
+
+from ipc.board import Board
 
 
 @pytest.fixture
@@ -64,3 +67,11 @@ def events(caplog):
         return [record.fields for record in caplog.records if record.getMessage() == name]
 
     return logged
+
+
+@pytest.fixture
+def account(tmp_path):
+    """An account that has published nothing yet, as its subscribers see it."""
+    board = Board.create(tmp_path / "account.board", 1)
+    yield Told(board)
+    board.close()

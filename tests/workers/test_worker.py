@@ -24,7 +24,7 @@ from workers.net.connection import ConnectionThread
 from workers.net.interrupter import SocketInterrupter
 from workers.net.rest import RestError
 from workers.settings import WorkerSettings
-from workers.venues.venue import ConnectionThread as Plan
+from workers.venues.venue import ConnectionSpec as Plan
 from workers.venues.venue import Listing
 
 NS = 1_000_000_000

@@ -15,9 +15,9 @@ NAMES = ("ASTER_API_SECRET", "PARADEX_JWT_FILE", "LIGHTER_AUTH_TOKEN_COMMAND")
 LOOK = """
 import ctypes, json, os, resource, subprocess, sys
 from pathlib import Path
-from workers.accounts.process_hardening import protect
+from workers.accounts.process_hardening import harden_process
 
-protect()
+harden_process()
 pid = os.fork()
 if pid:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))

@@ -25,8 +25,7 @@ from workers.net.frames import PONG
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 from workers.venues.lighter.market_data import Lighter
-from workers.venues.venue import Listing
-from workers.venues.venue import WatchdogLimits as VenueLimits
+from workers.venues.venue import Listing, VenueLimits
 from workers.watchdog import Watchdog, WatchdogLimits
 
 MS = 1_000_000
