@@ -161,7 +161,7 @@ def new_bench(board, tmp_path, clock, monkeypatch):
     benches = []
     monkeypatch.setattr(worker, "ConnectionThread", FakeConnection)
     monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
-    monkeypatch.setattr(worker, "Tape", FakeTape)
+    monkeypatch.setattr(worker, "FrameRecorder", FakeTape)
     monkeypatch.setattr(worker, "_JOIN_S", 5.0)
     monkeypatch.setattr(lanes, "RestClient", NoClient)
     for module in (worker, connection_module, lanes, reports):
@@ -568,7 +568,7 @@ def test_epoch_is_above_that_of_the_generation_before(new_bench, clock):
 
 def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     done = []
-    monkeypatch.setattr(worker, "MISDEEDS", {SelfFault.HANG: lambda: done.append("hang")})
+    monkeypatch.setattr(worker, "SELF_FAULTS", {SelfFault.HANG: lambda: done.append("hang")})
     bench.worker._look()
     bench.words[WorkerWord.SELF_FAULT] = code_of(SelfFault.HANG)
     bench.worker._look()

@@ -107,7 +107,7 @@ def test_a_signal_is_a_good_end(cli, worker, tmp_path, monkeypatch, number):
 
             super().run(duration_s, is_stopped, progress)
 
-    monkeypatch.setattr(module, "Recorder", Signalled)
+    monkeypatch.setattr(module, "JournalRecorder", Signalled)
     ran = cli("record", "--out", tmp_path)
     assert ran.code == 0
     assert "0 lost" in ran.out

@@ -230,7 +230,7 @@ def test_a_parsers_fault_costs_its_frame_alone(new: Any, events: Any, monkeypatc
     assert one.hear(RUBBISH) is None
     assert one.reconciler.heard == [LOGIN, "ask"]
     (told,) = events("account.malformed")
-    assert "KeyError in test_talk.py" in told["error"]
+    assert "KeyError in test_session.py" in told["error"]
     assert "planted" not in told["error"]
 
 

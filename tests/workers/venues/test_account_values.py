@@ -134,5 +134,5 @@ def test_a_parsers_fault_is_named_without_what_it_read() -> None:
         int("1234 secret")
     except ValueError as error:
         fault = fault_of(error)
-    assert fault.startswith("ValueError in test_words.py, line ")
+    assert fault.startswith("ValueError in test_account_values.py, line ")
     assert "secret" not in fault

@@ -112,10 +112,10 @@ def _message(chain: str, now_s: int, expiry_s: int) -> Mapping[str, Any]:
 
     return {
         "domain": {"name": "Paradex", "chainId": hex(int.from_bytes(chain.encode(), "big")), "version": "1"},
-        "primaryType": "RestRequest",
+        "primaryType": "Request",
         "types": {
             "StarkNetDomain": fields("name", "chainId", "version"),
-            "RestRequest": fields("method", "path", "body", "timestamp", "expiration"),
+            "Request": fields("method", "path", "body", "timestamp", "expiration"),
         },
         "message": {"method": "POST", "path": "/v1/auth", "body": "", "timestamp": now_s, "expiration": expiry_s},
     }
