@@ -1,1 +1,1 @@
-"""Drills: inject a fault into a running system and measure how long it takes to be noticed and to be over."""
+"""Drills: inject a fault into a running system and measure detection and recovery."""

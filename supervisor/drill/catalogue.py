@@ -1,4 +1,4 @@
-"""Which faults can be drilled, what each must lead to, and within which time. Pure data and arithmetic."""
+"""Catalogue of drills: each fault, its required effect and its time limit. Pure data and arithmetic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 __all__ = ["DRILLS", "PARENT", "Conditions", "Drill", "Effect"]
 
-#: What a fault leads to: another process, another connection, another snapshot, or nothing that a consumer notices.
+#: Effect of a fault: a new process, a new connection, a new snapshot, or nothing that a consumer notices.
 Effect: TypeAlias = Literal["restart", "reconnect", "resync", "none"]
 
 #: The drill of the parent itself.
@@ -17,13 +17,13 @@ PARENT: Final = "parent_kill"
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The settings under which a system is drilled, s.
+    """Settings of the drilled system, s.
 
     Attributes:
         stale_s: Age at which a book is stale.
-        ping_s: Between two pings of ours, and ``pong_s`` for the answer.
-        first_s: The first delay of sessions and processes.
-        beat_s: Silence of the watchdog at which a worker counts as wedged.
+        ping_s: Interval between our pings; ``pong_s`` is the limit for the answer.
+        first_s: First backoff delay of sessions and processes.
+        beat_s: Watchdog silence after which a worker counts as wedged.
         connect_s: For name, TCP, TLS and upgrade together.
     """
 
@@ -35,27 +35,27 @@ class Conditions:
     connect_s: float = 15.0
 
 
-#: After this long a worker asks again for a book that did not come, s.
+#: Delay before a worker requests a missing book again, s.
 _RESYNC_RETRY_S: Final = 5.0
-#: Time for what a machine with two busy cores adds to every step, s.
+#: Allowance for a machine with two busy cores, s.
 _SLACK_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One fault.
+    """One drill: a fault with its required effect and limit.
 
     Attributes:
-        name: What it is called on the command line.
-        kind: Done to the worker's process, or by the simulator on the network.
-        effect: What must come of it.
-        text: What it is, in one line.
-        takes_s: From the fault to the first fresh book, at most, before slack.
-        arguments: For the simulator: the fault's parameters under given conditions.
-        fault: The simulator's name of it, when that is another.
-        needs_tls: Whether it can be done only where TLS is spoken.
-        venues: Where it applies; empty for all.
-        venue_effects: Where it leads to something else.
+        name: Name on the command line.
+        kind: ``process`` (done to the worker) or ``network`` (done by the simulator).
+        effect: Required effect.
+        text: One-line description.
+        takes_s: Upper limit from the fault to the first fresh book, before the allowance.
+        arguments: Returns the simulator fault's parameters for given conditions.
+        fault: Simulator fault, when its name differs.
+        needs_tls: Whether it requires TLS.
+        venues: Venues it applies to; empty for all.
+        venue_effects: Effect per venue, where it differs.
     """
 
     name: str
@@ -70,15 +70,15 @@ class Drill:
     venue_effects: Mapping[str, Effect] = field(default_factory=dict)
 
     def effect_on(self, venue: str) -> Effect:
-        """What must come of it on a venue."""
+        """Return the required effect on a venue."""
         return self.venue_effects.get(venue, self.effect)
 
     def applies_to(self, venue: str) -> bool:
-        """Whether there is such a fault on a venue."""
+        """Return whether the drill applies to a venue."""
         return not self.venues or venue in self.venues
 
     def limit_s(self, conditions: Conditions) -> float:
-        """From the fault to the first fresh book, at most."""
+        """Return the limit from the fault to the first fresh book, s."""
         return self.takes_s(conditions) + _SLACK_S
 
 
@@ -95,7 +95,7 @@ def _stale(of: Conditions) -> float:
 
 
 def _while_stale(of: Conditions) -> Mapping[str, Any]:
-    """The fault lasts until the watchdog has cut, so that the next connection finds the venue well."""
+    """Keep the fault until the watchdog has closed the connection, so that the next one succeeds."""
     return {"duration_s": of.stale_s + 0.3}
 
 
@@ -104,7 +104,7 @@ def _reconnect(of: Conditions) -> float:
 
 
 def _second_try(extra_s: float) -> Callable[[Conditions], float]:
-    """The first connection fails after ``extra_s``, and the second delay is twice the first."""
+    """Allow for a first attempt that fails after ``extra_s``, and a doubled second delay."""
     return lambda of: 3.0 * of.first_s + extra_s
 
 
@@ -113,7 +113,7 @@ def _resync(_: Conditions) -> float:
 
 
 def _mute(of: Conditions) -> float:
-    """Noticed at the limit; then a subscription may be tried twice, with a pause between that no setting shortens."""
+    """Allow for the stale limit and two subscription attempts with a fixed pause between them."""
     return 2.0 * of.stale_s + _RESYNC_RETRY_S + of.first_s
 
 
@@ -122,7 +122,7 @@ def _while_mute(of: Conditions) -> Mapping[str, Any]:
 
 
 def _two_books(of: Conditions) -> float:
-    """The first whole book is invalid; the next comes after a pause or, on a new connection, after the stale limit."""
+    """Allow for an invalid first snapshot; the next follows a pause or, on a new connection, the stale limit."""
     return max(_RESYNC_RETRY_S, of.stale_s) + 3.0 * of.first_s + _resync(of)
 
 
@@ -164,9 +164,9 @@ def _harmless(name: str, text: str, *, venues: tuple[str, ...] = (), fault: str 
 
 
 _EXTENDED_RECONNECTS: Final[Mapping[str, Effect]] = {"extended": "reconnect"}
-#: Hyperliquid's next frame is a whole book, so one bad frame harms nothing; aster skips what it has seen.
+#: Hyperliquid's next frame is a whole book, so one bad frame does no harm; aster skips known updates.
 _HARMLESS_WHOLE: Final[Mapping[str, Effect]] = {"hyperliquid": "none", **_EXTENDED_RECONNECTS}
-#: Hyperliquid's frames have no numbers and are put in order by their times.
+#: Hyperliquid's frames have no sequence numbers and are ordered by time.
 _BY_TIME_RESYNCS: Final[Mapping[str, Effect]] = {"hyperliquid": "resync"}
 
 DRILLS: Final[dict[str, Drill]] = {

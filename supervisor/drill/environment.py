@@ -1,4 +1,4 @@
-"""A simulated system for drills, with its limits shortened, in a directory of its own; and the drill of its parent."""
+"""Simulated system for drills, with shortened limits, in a temporary directory; and the drill of its parent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from supervisor.status import read_status
 __all__ = ["DrillEnvironment"]
 
 _LIVE_WITHIN_S: Final = 60.0
-#: A killed parent must have left nothing behind after this long.
+#: Limit for all children to be gone after the parent is killed.
 _GONE_LIMIT_S: Final = 1.0
 _START_LIMIT_S: Final = 15.0
 _MS: Final = 1_000_000
@@ -32,10 +32,10 @@ SHORTENED: Final = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, connect_s=3.0
 
 
 class DrillEnvironment:
-    """Starts a simulated system and ends it; a context manager. Where trustme is installed its venues speak TLS.
+    """Context manager that runs a simulated system; its venues speak TLS where trustme is installed.
 
     Args:
-        venues: Which venues.
+        venues: Venues to run.
         first_restart: ``backoff`` or ``immediate``.
     """
 
@@ -66,7 +66,7 @@ class DrillEnvironment:
         shutil.rmtree(self._path, ignore_errors=True)
 
     def start(self) -> float:
-        """Start the system and wait until every venue is live; how long that took, s.
+        """Start the system, wait until every venue is live, and return how long that took, s.
 
         Raises:
             ParaphinaError: It did not go live.
@@ -89,12 +89,12 @@ class DrillEnvironment:
         return time.monotonic() - started
 
     def ground(self) -> DrillTarget:
-        """This system as a place for drills."""
+        """Return this system as a drill target."""
         return DrillTarget.of(self.run_dir, self.conditions)
 
     def kill_parent(self) -> Attempt:
-        """Kill the parent: everything must be gone at once, and the next start must work."""
-        assert self._process is not None  # noqa: S101 - it was started
+        """Kill the parent, check that all children go with it, and start again."""
+        assert self._process is not None  # noqa: S101 - set by start()
         state = read_status(self.run_dir)
         pids = [of["pid"] for of in [*state["venues"].values(), state["gateway"], state["simulator"]] if of["pid"]]
         killed = time.monotonic_ns()
@@ -119,7 +119,7 @@ class DrillEnvironment:
         )
 
     def _is_live(self) -> bool:
-        """Whether every venue of this process is live; what its predecessor left says nothing."""
+        """Return whether every venue of this parent is live; ignore what a predecessor left on the board."""
         with contextlib.suppress(ParaphinaError):
             state = read_status(self.run_dir)
             is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
@@ -128,16 +128,16 @@ class DrillEnvironment:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - asked a thousand times a second
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - called a thousand times a second
             return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
     except OSError:
         return False
 
 
 def _settings(venues: list[str], of: Conditions, first_restart: str) -> str:
-    """A configuration under which every fault shows soon."""
+    """Return a configuration with short limits."""
     lines = [
         "[supervisor]",
         "blackbox_kb = 0",

@@ -1,4 +1,4 @@
-"""One drill on one venue, as a consumer sees it: when it was noticed, when the venue was back and its book fresh."""
+"""Measurement of one drill on one venue, as a consumer sees it: detected, recovered, book fresh."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ __all__ = ["Attempt", "DrillTarget", "attempt"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: How long a venue must have been well before the next fault: longer than hyperliquid needs for two frames, so that the
+#: Healthy time required before the next fault: longer than hyperliquid needs for two frames, so that the
 #: run in between counts as healthy.
 _SETTLE_S: Final = 1.2
 _SETTLE_WITHIN_S: Final = 60.0
-#: Snapshots that are not the stream's own: a joiner's, and REST's while the socket is away.
+#: Snapshot causes that do not come from the stream: refresh for a late subscriber, and REST while disconnected.
 _STAND_INS: Final = frozenset({"refresh", "rest"})
-#: How long a fault without effect is watched for one.
+#: Observation time for faults that must have no effect.
 _WATCH_S: Final = 1.5
-#: After the limit, to tell "late" from "never".
+#: Extra wait after the limit, to distinguish late from never.
 _OVERTIME_S: Final = 20.0
 _NOTICED_STATES: Final = frozenset({"resync", "stale", "backoff", "quiet", "connecting"})
 
 
 @dataclass(frozen=True, slots=True)
 class DrillTarget:
-    """Where drills are held.
+    """Running system on which drills are run.
 
     Attributes:
-        run_dir: Of a running system.
-        admin: The address of its simulator; None: it has none.
-        conditions: Its limits.
+        run_dir: Its run directory.
+        admin: Address of its simulator's admin API; None without a simulator.
+        conditions: Its settings.
         has_tls: Whether its simulator speaks TLS.
     """
 
@@ -53,7 +53,7 @@ class DrillTarget:
 
     @classmethod
     def of(cls, run_dir: RunDir, conditions: Conditions) -> DrillTarget:
-        """The system that runs in a directory."""
+        """Return the system that runs in a directory."""
         simulator = run_dir.describe()["simulator"]
         if simulator is None:
             return cls(run_dir, None, conditions)
@@ -61,7 +61,7 @@ class DrillTarget:
         return cls(run_dir, simulator["admin"], conditions, has_tls)
 
     def hinders(self, drill: Drill, venue: str) -> str | None:
-        """Why a drill cannot be done here; None when it can."""
+        """Return why a drill cannot run here; None when it can."""
         if not drill.applies_to(venue):
             return "there is no such fault there"
         if drill.kind == "network" and self.admin is None:
@@ -71,7 +71,7 @@ class DrillTarget:
         return None
 
     def inject(self, drill: Drill, venue: str) -> None:
-        """Make it happen.
+        """Inject the fault.
 
         Raises:
             ParaphinaError: The system or its simulator refused.
@@ -83,12 +83,12 @@ class DrillTarget:
         self._post(f"/fault/{venue}", body)
 
     def calm(self, drill: Drill, venue: str) -> None:
-        """End what is left of it."""
+        """Clear the fault."""
         if drill.kind == "network":
             self._post(f"/fault/{venue}", {"fault": "clear"})
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
-        request = urllib.request.Request(f"{self.admin}{path}", data=json.dumps(body).encode())  # noqa: S310 - ours
+        request = urllib.request.Request(f"{self.admin}{path}", data=json.dumps(body).encode())  # noqa: S310 - loopback admin URL
         try:
             with urllib.request.urlopen(request, timeout=10):  # noqa: S310
                 pass
@@ -100,9 +100,9 @@ class DrillTarget:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What one fault led to; durations in ms from the fault, None for what did not come.
+    """Result of one drill; durations in ms from the fault, None for milestones not reached.
 
-    ``reason`` is the word in which it was reported.
+    ``reason`` is the reported reason.
     """
 
     result: Literal["ok", "missed"]
@@ -114,7 +114,7 @@ class Attempt:
 
 
 class _Watch:
-    """Follows one venue and notes the first time of each milestone after the fault."""
+    """Observer of one venue that records when each milestone is first reached after the fault."""
 
     def __init__(self, feed: Feed, venue: str, symbols: list[str], drill: Drill) -> None:
         self._feed = feed
@@ -167,7 +167,7 @@ class _Watch:
 
 
 def attempt(ground: DrillTarget, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
-    """Do a drill once on one venue, and measure.
+    """Run a drill once on one venue and measure it.
 
     Raises:
         ParaphinaError: The fault could not be injected.
@@ -200,7 +200,7 @@ def _recovered(watch: _Watch, limit_s: float) -> Attempt:
 
 
 def _unaffected(watch: _Watch) -> Attempt:
-    """It must leave every book usable, all the time."""
+    """Check that every book stays usable throughout."""
     was_hurt = _until(watch, lambda: not watch.is_well(), _WATCH_S)
     if was_hurt:
         return Attempt("missed", watch.ms(time.monotonic_ns()), None, None, "a book became unusable")
@@ -217,7 +217,7 @@ def _until(watch: _Watch, condition: Callable[[], bool], within_s: float) -> boo
 
 
 def _well_for(watch: _Watch, seconds: float) -> Callable[[], bool]:
-    """A condition: well without a break for so long."""
+    """Return a condition: healthy without interruption for this long."""
     since: list[float] = []
 
     def condition() -> bool:

@@ -1,1 +1,1 @@
-"""The verbs of the command line, a file for each family; imported only when they are used."""
+"""Command-line verbs, one module per family, imported only when used."""

@@ -1,4 +1,4 @@
-"""``check``: whether a system could run here, looked at before it is started."""
+"""``check``: preflight checks of machine, configuration, credentials and venues."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check"]
 
-#: How long accounts may take beyond the watch, s, and what they are then.
+#: Extra time for accounts to go live after the market-data watch, s, and the states that count as live.
 _SETTLE_S: Final = 15.0
 _SETTLED: Final = frozenset({"live", "failed"})
 
@@ -34,10 +34,10 @@ _SETTLED: Final = frozenset({"live", "failed"})
 @click.option("--for", "for_s", type=Duration(), default="60", show_default=True, help="How long to watch the venues.")
 @run_dir_option
 def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir: str | None) -> int:
-    """Look whether a system could run here; a line for each thing, exit code 1 when one of them is not well.
+    """Check whether a system can run here; one line per check, exit code 1 when a check fails.
 
-    With --live (or --sim) each venue's answers are looked into, and its feed is watched for a while in a system of its
-    own: does the continuity rule that we rely on still hold, and does the venue accept the account's credentials?
+    With --live (or --sim) each venue's REST answers are checked and its feed is watched in a temporary system: does the
+    continuity rule still hold, and does the venue accept the account's credentials?
     """
     from supervisor.config import load
 
@@ -86,14 +86,14 @@ def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
 
 
 def _look_at_accounts(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Whether the credentials of each account are there and can be some; nobody is asked whether they are accepted."""
+    """Check that each account's credentials exist and are well-formed, without contacting the venue."""
     for name, of in config.venues.items():
         if of.account is not None:
             yield f"{name} account {of.account} has credentials", _problem_with_credentials(of)
 
 
 def _problem_with_credentials(of: VenueConfig) -> str | None:
-    """What logging in fails with before it asks anybody."""
+    """Return why login fails before any request is sent; None when it does not."""
     import time
 
     from workers.accounts import account_side
@@ -112,7 +112,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
 
 
 def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
-    """Content, not merely an open door: the venue's list has our markets, and their books have two sides."""
+    """Check that each venue lists the configured markets and that their books have two sides."""
     from ipc.errors import DecodeError
     from workers import markets
     from workers.net.interrupter import SocketInterrupter
@@ -155,7 +155,7 @@ def _problem_with_book(book: BookSnapshot) -> str | None:
 
 
 def _left_out(name: str, nameless: Sequence[str], invalid: Sequence[InvalidRow]) -> Iterator[tuple[str, str | None]]:
-    """What stands in a venue's list and cannot be carried; no fault of this system, so it fails nothing."""
+    """Report listed markets that cannot be carried; this is informational and fails no check."""
     if nameless:
         yield f"{name} lists markets whose names cannot be carried: {', '.join(map(repr, nameless))}", None
     if invalid:
@@ -167,7 +167,7 @@ def _missing(missing: Mapping[str, object]) -> str | None:
 
 
 def _watch_venues(config: Config, path: str | None, seconds: float, *, sim: bool) -> Iterator[tuple[str, str | None]]:
-    """A minute of every venue through the real thing, in a directory of its own."""
+    """Run every venue for a minute in a temporary system and report the result."""
     import shutil
     import subprocess
     import tempfile
@@ -219,7 +219,7 @@ def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str,
 
 
 def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | None]]:
-    """Whether the venues accept the credentials of the accounts; if not, why."""
+    """Report whether the venues accept the accounts' credentials, and why not."""
     import time
 
     followed = {venue.name: venue.account for venue in config.venues.values() if venue.account is not None}
@@ -235,7 +235,7 @@ def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | 
 
 
 def _accounts(run_dir: Path, venues: Iterable[str]) -> list[Mapping[str, object]]:
-    """What the status says of the account streams of these venues."""
+    """Return the account entries in the status of these venues."""
     from ipc.rundir import RunDir
     from supervisor.status import read_status
 

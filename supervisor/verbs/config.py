@@ -1,4 +1,4 @@
-"""``config``: what the configuration says, and from where each value comes."""
+"""``config``: show and validate the configuration, with the source of each value."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def show(path: str | None, as_json: bool) -> int:
 
 
 def _where_unset(loaded: Config) -> dict[str, Any]:
-    """What holds where nothing was set and the default is not one value for all: a venue's own, or a place."""
+    """Describe the value of an unset key whose default depends on the venue or the system."""
     from ipc.rundir import default_path
     from workers.venues import VENUES
 
@@ -68,7 +68,7 @@ def _where_unset(loaded: Config) -> dict[str, Any]:
 @config.command()
 @_config_option
 def validate(path: str | None) -> int:
-    """Check the configuration; every mistake in one line."""
+    """Check the configuration and print each mistake on one line."""
     from supervisor.config import load
 
     load(path, os.environ, {})

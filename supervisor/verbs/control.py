@@ -1,4 +1,4 @@
-"""``stop`` and ``restart``: over the control socket, and past a parent that does not answer there."""
+"""``stop`` and ``restart``: over the control socket, or by signal when the parent does not answer there."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stop(run_dir: str | None) -> int:
     try:
         ask(directory.control, ControlRequest("stop"))
     except ParaphinaError:
-        # The socket is gone or nobody answers; the lock still tells whom to ask.
+        # The socket is gone or does not answer; the lock file still names the parent's pid.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S

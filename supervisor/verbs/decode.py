@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["decode"]
 
 _BASE64: Final = b"base64:"
-#: Stamps that only a running system can give.
+#: Fields that only a running system can fill.
 _STAMPS: Final = frozenset({"epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns"})
 
 
@@ -28,8 +28,8 @@ _STAMPS: Final = frozenset({"epoch", "seq", "recv_ns", "recv_mono_ns", "publish_
 def decode(venue: str, file: BinaryIO) -> int:
     """Turn raw frames of FILE (or standard input) into normalised events, one JSON object a line.
 
-    One frame a line; binary frames as `base64:…`. Each frame is taken by itself. Lines that cannot be decoded, and rows
-    of a line that cannot, are reported on standard error with the line's number, and the exit code is then 1.
+    One frame per line; binary frames as `base64:…`. Each frame is decoded independently. Lines or rows that cannot be
+    decoded are reported on standard error with their line number, and the exit code is then 1.
     """
     from workers.venues import VENUES
 
@@ -56,7 +56,7 @@ def decode(venue: str, file: BinaryIO) -> int:
 
 
 class _Offline:
-    """Every market is known by what its name says."""
+    """Market lookup that derives a listing from the market's name alone."""
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
@@ -66,7 +66,7 @@ class _Offline:
 
 
 def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> list[str]:
-    """The events of one frame as JSON; what is invalid in it goes to ``problems``.
+    """Return the events of one frame as JSON; append what is invalid in it to ``problems``.
 
     Raises:
         ValueError: The frame cannot be decoded.
@@ -87,10 +87,10 @@ def _decoded(venue: Venue, frame: bytes, problems: list[str]) -> list[str]:
 
 
 def _as_json(item: Item) -> list[str]:
-    """The event as one JSON text; nothing for what is no event.
+    """Return an event as JSON; None for items that are not events.
 
     Raises:
-        ValueError: It is invalid, or has a value that no event can have.
+        ValueError: It is invalid, or holds a value outside the event schema.
     """
     import msgspec
 
@@ -113,10 +113,10 @@ def _as_json(item: Item) -> list[str]:
 
 
 def _check_levels(event: Event) -> None:
-    """Check what a book would check of the levels, which have plain decimals thereafter.
+    """Validate levels as an order book would; afterwards they hold plain decimals.
 
     Raises:
-        ValueError: One of them is no level.
+        ValueError: A level is invalid.
     """
     from ipc.events import BookDelta, BookSnapshot
     from ipc.orderbook import OrderBook

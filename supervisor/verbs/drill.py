@@ -1,4 +1,4 @@
-"""``drill``: inject faults, measure, print the table."""
+"""``drill``: inject faults, measure recovery, print the table."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def drill(
 ) -> int:
     """Inject faults and measure how the system recovers; exit code 1 when a limit is missed.
 
-    Without --run-dir a simulated system with shortened limits is started for the purpose. Kills go through the control
-    socket and do not count towards backoff.
+    Without --run-dir, a simulated system with shortened limits is started. Kills go through the control socket and do
+    not count towards backoff.
     """
     from supervisor.drill.catalogue import DRILLS, PARENT
 
@@ -73,7 +73,7 @@ def drill(
 def _open_ground(
     run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
 ) -> Iterator[tuple[DrillTarget, dict[str, list[str]], DrillEnvironment | None]]:
-    """The system to drill, the symbols of each of its venues, and the training ground if it is one."""
+    """Open the system to drill; return it, its symbols by venue, and the environment that was started for it, if any."""
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
     from supervisor.status import symbols_of
@@ -97,7 +97,7 @@ def _open_ground(
 
 
 def _conditions(directory: Any) -> Any:
-    """The limits under which a running system works, as its board shows them."""
+    """Read a running system's limits from its board."""
     from supervisor.drill.catalogue import Conditions
     from supervisor.status import read_status
 
@@ -108,7 +108,7 @@ def _conditions(directory: Any) -> Any:
 def _drill_venues(
     ground: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
 ) -> list[dict[str, Any]]:
-    """Every drill on every venue: a venue's one after the other, the venues side by side."""
+    """Run every drill on every venue: sequentially within a venue, venues in parallel."""
 
     def run(venue: str) -> list[dict[str, Any]]:
         rows = []

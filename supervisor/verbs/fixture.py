@@ -1,4 +1,4 @@
-"""``fixture``: recordings of raw frames, to be played in place of a venue."""
+"""``fixture``: recordings of raw frames, played instead of a live venue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NS: Final = 1_000_000_000
 
 @click.group()
 def fixture() -> None:
-    """Recordings of raw frames, which workers play in place of their venue's.
+    """Manage recordings of raw frames, which a worker can play instead of connecting to its venue.
 
     A worker plays the directory that <V>_FIXTURE_DIR names (HL, ASTER, EXTENDED, LIGHTER, PARADEX), or the venue's
     part of ROADMAP_B_FIXTURE_DIR.
@@ -39,10 +39,10 @@ def fixture() -> None:
     help="Make a scenario of it instead, without private values.",
 )
 def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
-    """Turn a saved black box into a fixture, in DIR/<venue>, or into a scenario.
+    """Convert a saved black box into a fixture in DIR/<venue>, or into a scenario.
 
-    A scenario is one file that can be attached to a bug report: addresses of connections are left out, and
-    credentials, signatures, listen keys and account ids have stand-ins. FILE may be a raw recording of one venue, too.
+    A scenario is one file that can be attached to a bug report: connection addresses are removed, and credentials,
+    signatures, listen keys and account ids are replaced by placeholders. FILE may also be a raw recording of one venue.
     """
     if (out is None) is (scenario is None):
         raise UsageError("say either where", where="--out, --scenario", advice="--out DIR, or --scenario FILE")
@@ -83,9 +83,9 @@ def _to_scenario(path: Path, out: Path) -> int:
 @click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 @json_option
 def info(path: Path, as_json: bool) -> int:
-    """What is in a black box, a raw recording or a directory of them, and what it gives when it is played.
+    """Describe a black box, a raw recording or a directory of them, and the events that playing it produces.
 
-    Exit code 1 when one of them cannot be played.
+    Exit code 1 when a recording cannot be played.
     """
     import json
 
@@ -119,7 +119,7 @@ def _describe(recording: RawRecording) -> dict[str, Any]:
 
 
 def _played(recording: RawRecording) -> dict[str, Any]:
-    """What it gives: events by channel, and of each market's book how often it is whole, changed and lost."""
+    """Play a recording; count events by channel, and snapshots, deltas and gaps per book."""
     from ipc.events import BookDelta, BookSnapshot, Gap
     from ipc.topics import Topic
     from supervisor.journal.offline_decode import offline_decode

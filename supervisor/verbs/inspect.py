@@ -1,4 +1,4 @@
-"""``tail``, ``book`` and ``funding``: what a consumer sees, on a terminal."""
+"""``tail``, ``book`` and ``funding``: a consumer's view on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["book", "funding", "tail"]
 
 _FIRST_S: Final = 5.0
-#: How long one feed is waited for before the other one is looked at.
+#: Wait for one feed before polling the other.
 _TURN_S: Final = 0.02
 
 
@@ -36,9 +36,9 @@ _TURN_S: Final = 0.02
 def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: str | None) -> int:
     """Print events as they come.
 
-    A PREFIX selects topics: `book.`, `trade.lighter`, `funding.aster.BTC-PERP`; without one, all that is public is
-    shown. What concerns the desk's own accounts is shown when it is asked for: `order.`, `fill.lighter`, `position.`,
-    `balance.`, `margin.`, `payment.`.
+    A PREFIX selects topics: `book.`, `trade.lighter`, `funding.aster.BTC-PERP`; without one, all public topics are
+    shown. The desk's own account events are shown only on request: `order.`, `fill.lighter`, `position.`, `balance.`,
+    `margin.`, `payment.`.
     """
     from ipc.codec import encode
     from ipc.topics import ACCOUNT_CHANNELS, CHANNELS
@@ -65,7 +65,7 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
 
 
 def _check_prefixes(prefixes: Sequence[str]) -> None:
-    """What no topic can begin with would be waited for in silence."""
+    """Reject prefixes that no topic can match, which would otherwise print nothing."""
     from ipc.topics import VENUES
 
     names = (*VENUES, "gateway", "simulator")
@@ -77,7 +77,7 @@ def _check_prefixes(prefixes: Sequence[str]) -> None:
 
 
 def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
-    """Events of these channels for ever; those of accounts come from endpoints of their own."""
+    """Yield events of these channels until interrupted; account events come from separate endpoints."""
     from ipc.accounts import AccountFeed
     from ipc.events import AccountEvent
     from ipc.feed import Feed
@@ -96,7 +96,7 @@ def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
             events = [feed.poll(_TURN_S if is_quiet and feed is feeds[0] else 0.0) for feed in feeds]
             is_quiet = not any(events)
             for feed, event in zip(feeds, events, strict=True):
-                # Both kinds of feed tell how they are; here that is the public one's to tell.
+                # Both kinds of feed publish status events; only the public one's are shown here.
                 if event is not None and (isinstance(feed, Feed) or isinstance(event, AccountEvent)):
                     yield event
 
@@ -185,7 +185,7 @@ def _topic_of(event: Event) -> str:
     if isinstance(event, AccountEvent):
         return topic_of(kind.__name__.lower(), event.venue, event.account)
     if kind in {BookSnapshot, BookDelta, Gap}:
-        # A feed of 20 levels has a channel of its own; a book by REST, of as many levels, stands in for the usual one.
+        # A stream of 20 levels has its own channel; a REST book of as many levels replaces the ordinary one.
         is_full = isinstance(event, BookSnapshot) and event.depth == 20 and "rest" not in event.flags
         return topic_of("book20" if is_full else "book", event.venue, event.symbol)
     channel = kind.__name__.lower()
@@ -193,7 +193,7 @@ def _topic_of(event: Event) -> str:
 
 
 def _line(topic: str, event: Event) -> str:
-    """An event in one line, its fields in the schema's order, long lists cut."""
+    """Format an event on one line, fields in schema order, long lists cut."""
     import msgspec
 
     fields = msgspec.structs.asdict(event)

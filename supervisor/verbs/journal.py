@@ -1,4 +1,4 @@
-"""``verify``, ``convert`` and ``replay``: what can be done with a recording."""
+"""``verify``, ``convert`` and ``replay``: check, export and publish recordings."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["convert", "replay", "verify"]
 
 _MB: Final = 1_000_000
 _REDRAW_S: Final = 0.2
-#: Findings of one kind that are shown.
+#: Findings shown per kind.
 _SHOWN: Final = 10
 
 
 class Speed(click.ParamType[float]):
-    """How many times as fast, or ``max``."""
+    """Replay speed as a factor, or ``max``."""
 
     name = "speed"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The factor; infinity for ``max``."""
+        """Return the factor; infinity for ``max``."""
         try:
             factor = math.inf if value == "max" else float(value)
         except ValueError:
@@ -46,10 +46,10 @@ class Speed(click.ParamType[float]):
 @click.argument("path", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @json_option
 def verify(path: Path, as_json: bool) -> int:
-    """Look whether the recordings in FILE, or below DIR, are whole and right; exit code 1 when one is not.
+    """Check that the recordings in FILE or below DIR are complete and correct; exit code 1 otherwise.
 
-    Of events: sequence, epochs, time, books and their checksums, and whether every venue and channel came. Of raw
-    frames: lines, and time.
+    Events: sequence, epochs, time, books and their checksums, and whether every venue and channel is present. Raw
+    frames: lines and time.
     """
     import json
 
@@ -65,10 +65,10 @@ def verify(path: Path, as_json: bool) -> int:
 @click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @click.option("--to", "kind", type=click.Choice(["parquet"]), required=True, help="The format to convert to.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The directory to make.")
-def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there is only one kind
-    """Turn a journal into Parquet files, partitioned by date, venue and channel.
+def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there is only one format
+    """Convert a journal into Parquet files, partitioned by date, venue and channel.
 
-    Whole or not at all: DIR is there when everything is in it. Exit code 1 when lines had to be left out.
+    DIR appears only when complete. Exit code 1 when lines were skipped.
     """
     from supervisor.journal import parquet
 
@@ -88,9 +88,9 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
 @click.option("--run-dir", required=True, metavar="DIR", help="Where the feeds are bound; no system may run there.")
 @click.option("--speed", type=Speed(), default="1", show_default=True, help="Times as fast as recorded, or max.")
 def replay(source: Path, run_dir: str, speed: float) -> int:
-    """Publish a journal once more, on the same topics, in a run directory of its own; every event is flagged `replay`.
+    """Publish a journal again on the same topics, in a separate run directory; every event is flagged `replay`.
 
-    Consumers work as with a live system. TERM and INT end it. Exit code 1 when lines had to be left out.
+    Consumers work as with a live system. TERM and INT end the replay. Exit code 1 when lines were skipped.
     """
     from ipc.rundir import RunDir
     from supervisor.journal.read import EventFile, find
@@ -119,7 +119,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
+    """Show a progress bar when standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -129,7 +129,7 @@ def _progress(what: str) -> Iterator[Callable[[float], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
-    # It draws when it is told, not from a thread of its own: verifying forks.
+    # Refreshed explicitly, not from a thread: verifying forks.
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
         task = progress.add_task(what, total=1.0)
         due = 0.0
@@ -144,7 +144,7 @@ def _progress(what: str) -> Iterator[Callable[[float], None]]:
 
 
 def _text(report: VerifyReport) -> str:
-    """For people: what is there, then what is wrong."""
+    """Format the report as text: contents first, then problems."""
     lines = [f"{report.files} file{'s' * (report.files != 1)}, {report.size / _MB:,.1f} MB, {report.lines:,} lines"]
     for venue, topics in sorted(report.topics.items()):
         lines.append(_venue(venue, topics))
@@ -160,7 +160,7 @@ def _text(report: VerifyReport) -> str:
 
 
 def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
-    """What there is of a venue; its raw frames stand by themselves."""
+    """Format one venue's counts; raw frames are listed separately."""
     of_events = [topic for name, topic in topics.items() if name != "raw"]
     parts = [f"  {venue:<12}"]
     if of_events:

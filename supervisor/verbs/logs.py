@@ -1,4 +1,4 @@
-"""``logs``: the log of a system in the background."""
+"""``logs``: the log of a background system."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _POLL_S: Final = 0.25
 @json_option
 @run_dir_option
 def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: str | None) -> int:
-    """Show the log of a system in the background (`start --detach`).
+    """Show the log of a background system (`start --detach`).
 
-    One in the foreground writes its log to its own standard error.
+    A foreground system logs to its standard error.
     """
     described = open_run_dir(run_dir).describe()
     wanted = partial(_is_about, _known(venue, described))
@@ -47,7 +47,7 @@ def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: st
 
 
 def _known(name: str | None, described: Mapping[str, Any]) -> str | None:
-    """A venue or another process of this system; any name would do to find nothing."""
+    """Reject a name that is not a process of this system: it would match no line."""
     names = [*(described.get("venues") or ()), "gateway", "simulator"]
     if name is not None and name not in names:
         raise UsageError(f"no process {name!r} here", where="--venue", advice=f"there are {', '.join(names)}")
@@ -90,7 +90,7 @@ def _lines(file: BinaryIO) -> Iterator[str]:
 
 
 def _following(file: BinaryIO) -> Iterator[str]:
-    """The lines that are still to come, for ever; when the log is begun anew, from its beginning."""
+    """Yield lines as they are appended, until interrupted; start at the beginning of a rotated log."""
     rest = b""
     while True:
         if os.fstat(file.fileno()).st_size < file.tell():

@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options shared by several verbs."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 
 
 class FiniteRange(click.FloatRange):
-    """A number within bounds; ``nan``, which is within any for click, and ``inf`` are none."""
+    """Finite number within bounds; rejects ``inf`` and ``nan``, which click accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
+        """Return the number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value!r} is no number to work with", param, ctx)
@@ -44,27 +44,27 @@ class FiniteRange(click.FloatRange):
 
 
 def open_run_dir(path: str | None) -> RunDir:
-    """The run directory that a user means."""
+    """Return the run directory given by option, environment or default."""
     return run_dir_of(path, os.environ)
 
 
 def configured_run_dir(path: str | None) -> RunDir:
-    """The run directory of a configuration, which holds wherever its processes go."""
+    """Return the configured run directory as an absolute path."""
     return run_dir_of(Path(path).absolute() if path else None, os.environ)
 
 
 def end_as_interrupted() -> None:
-    """TERM and a terminal that closes do as Ctrl-C does, so that a system started for the purpose is ended as well."""
+    """Handle TERM and HUP like Ctrl-C, so that a temporary system is stopped as well."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, signal.default_int_handler)
 
 
 def require_running(directory: RunDir) -> None:
-    """Go on only where a supervisor is running.
+    """Refuse to continue unless a supervisor is running.
 
     Raises:
-        NotRunningError: None is.
+        NotRunningError: No supervisor runs there.
     """
     from supervisor.lock import holder_of
 

@@ -1,4 +1,4 @@
-"""``record``: keep what a running system's feeds say."""
+"""``record``: write a running system's feeds to a journal."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def record(
     as_json: bool,
     run_dir: str | None,
 ) -> int:
-    """Record what a running system's feeds send into a journal: JSON lines, one event each, as it was published.
+    """Record a running system's feeds into a journal: JSON lines, one event each, exactly as published.
 
-    It may be started before the system, and goes on while workers come and go; TERM and INT end it. Exit code 1 when
-    something was lost on the way or the disk is full, 3 when nothing came at all.
+    It may be started before the system and survives worker restarts; TERM and INT end it. Exit code 1 when events were
+    lost or the disk is full, 3 when no event arrived.
     """
     from supervisor.journal.record import JournalRecorder
     from supervisor.journal.write import JournalLimits
@@ -82,14 +82,14 @@ def record(
 
 
 def _make(out: Path) -> None:
-    """A place that cannot be written is a mistake to be told at once, and not when the first event comes."""
+    """Create the target now, so that an unwritable place fails at once and not at the first event."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            return  # the recorder tells it in its own words
+            return  # the recorder reports it
         raise UsageError(
             f"cannot be written: {error.strerror}", where=str(out), advice="name a directory with --out"
         ) from error
@@ -140,7 +140,7 @@ def _count(tally: Tally) -> str:
 
 @contextmanager
 def _progress(duration_s: float | None) -> Iterator[Callable[[Tally], None]]:
-    """A line that counts on a terminal, nothing elsewhere."""
+    """Show a running count when standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""``scenario``: a file of frames, REST answers, silence and time, played without a system and without a network."""
+"""``scenario``: play a file of frames, REST answers, silence and time, without a system or a network."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["scenario"]
 @click.option("--expect", "is_test", is_flag=True, help="Compare with the files' expectations; print what was missed.")
 @json_option
 def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
-    """Play scenario files, and print what a consumer would see and what would be sent to the venue.
+    """Play scenario files; print what a consumer would see and what would be sent to the venue.
 
     A scenario is a JSON file of what happens to one venue's connections: frames, REST answers, silence and time
-    (docs/scenarios.md describes it). It is played through the session, books, account ledger and consumer of a running
-    system, on a clock of its own: nothing is connected to, and an hour takes a moment.
+    (docs/scenarios.md). It is played through the session, books, account ledger and consumer code of a running system,
+    on a simulated clock: nothing connects, and an hour takes a moment.
 
-    `fixture from-blackbox --scenario` makes a scenario of a black box.
+    `fixture from-blackbox --scenario` makes a scenario from a black box.
 
-    Exit codes: 0 as expected, or nothing was compared; 1 an expectation was missed; 2 not a scenario, with the step and
-    the remedy.
+    Exit codes: 0 all expectations met, or none given; 1 an expectation was missed; 2 not a scenario (names the step and
+    the remedy).
     """
     from supervisor.scenario.form import load
     from supervisor.scenario.player import play

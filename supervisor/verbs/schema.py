@@ -1,4 +1,4 @@
-"""``schema``: the contract in the form that other languages' tools read."""
+"""``schema``: the event contract as JSON Schema, for other languages' tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``shadow`` and ``report``: a watched run, and its verdict."""
+"""``shadow`` and ``report``: watch a running system and judge the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["report", "shadow"]
 def shadow(duration: float, directory: str, compress: float, run_dir: str | None) -> int:
     """Watch a running system and report on it; exit code 1 when a success criterion is missed.
 
-    What was recorded is reported also when the run is interrupted.
+    An interrupted run is reported as far as it was recorded.
     """
     from supervisor.shadow.record import ShadowRecorder
 
@@ -52,10 +52,10 @@ def report(directory: str, compare: str | None, as_json: bool) -> int:
 
 
 def _judged(directory: Path) -> dict[str, Any]:
-    """The verdict on the run recorded there.
+    """Judge the run recorded in a directory.
 
     Raises:
-        UsageError: There is none, or not in this program's form.
+        UsageError: It holds no run, or a run in another format.
     """
     from supervisor.shadow.judge import judge, read
 
@@ -96,7 +96,7 @@ def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
 
 @contextmanager
 def _progress(duration_s: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar on a terminal, nothing elsewhere."""
+    """Show a progress bar when standard error is a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

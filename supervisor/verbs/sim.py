@@ -1,4 +1,4 @@
-"""``sim``: the simulated venues alone, for other clients."""
+"""``sim``: the simulated venues alone, for use with other clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``start``: the main job."""
+"""``start``: run the system in the foreground or background."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["start"]
 
-#: How long the background may take to fork everything.
+#: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
 
 
 class Duration(click.ParamType[float]):
-    """Seconds, or a number with ``s``, ``m`` or ``h`` behind it."""
+    """Duration in seconds, or a number followed by ``s``, ``m`` or ``h``."""
 
     name = "duration"
     _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The duration in seconds."""
+        """Return the duration in seconds."""
         text = str(value)
         unit = self._UNITS.get(text[-1:], 0.0)
         try:
@@ -71,7 +71,7 @@ def start(
 ) -> int:
     """Run the system: one process per venue, supervised.
 
-    TERM and INT stop it in order; a second one at once.
+    TERM and INT shut it down gracefully; a second signal stops it at once.
     """
     from supervisor.config import load
 
@@ -97,7 +97,7 @@ def start(
 
 
 def _say(line: str) -> None:
-    """A milestone for the terminal; a reader that has gone is no reason to stop."""
+    """Print a milestone; ignore a closed standard output."""
     with contextlib.suppress(OSError):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
@@ -112,17 +112,17 @@ def _run(
     ready: Callable[[], None] | None,
     log_file: Path | None = None,
 ) -> int:
-    """Supervise in this process; ``log_file`` is where its standard error goes, if it is ours to keep small."""
+    """Supervise in this process; ``log_file`` is the file that standard error goes to, when we rotate it."""
     from ipc import log
     from supervisor.lock import refuse_second
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
-    from workers import worker  # noqa: F401 - loaded here, so that no child needs to
+    from workers import worker  # noqa: F401 - loaded before the fork, so that no child has to
     from workers.accounts.process_hardening import harden_process
     from workers.net.dial import tls_context
 
     config = read()
-    refuse_second(directory.lock)  # a simulation's authority is written next, and another may be trusting its own
+    refuse_second(directory.lock)  # refuse before the CA file is written: a running simulation may be using it
     harden_process()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
@@ -143,11 +143,11 @@ def _run(
 
 
 def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> SimulatorPlan:
-    """A simulator of the configured venues, on ports that are free.
+    """Plan a simulator of the configured venues on free ports.
 
-    With a ``ca_path`` it speaks TLS, and this process and its children trust its authority and nobody else.
+    With a ``ca_path`` it speaks TLS, and this process and its children trust only its CA.
     """
-    from simulator import main  # noqa: F401 - loaded here, so that the child needs not
+    from simulator import main  # noqa: F401 - loaded before the fork, so that the child does not have to
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
     from simulator.tls import contexts
     from supervisor.system import SimulatorPlan
@@ -171,7 +171,7 @@ def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulat
 
 
 def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
-    """The configuration with the simulator's addresses in place of the venues'."""
+    """Replace the venues' addresses in the configuration by the simulator's."""
     from dataclasses import replace
 
     if simulation is None:
@@ -192,7 +192,7 @@ def _detach(
     simulated: Callable[[Config], SimulatorPlan] | None,
     for_s: float | None,
 ) -> int:
-    """Fork, and come back when everything runs, or with what went wrong."""
+    """Fork into the background; return when all children run, or report what failed."""
     from supervisor.logfile import log_path
 
     reader, writer = os.pipe()
@@ -218,7 +218,7 @@ def _detach(
 
 
 def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
-    """Wait for the background process to say that everything was forked, or why not."""
+    """Wait until the background process reports that all children are forked, or why not."""
     from supervisor.logfile import log_path
 
     poll = select.poll()
@@ -242,7 +242,7 @@ def _report(writer: int, text: str, code: int) -> None:
 
 
 def _leave_terminal(log: Path) -> None:
-    """A session of its own, standard input from nowhere, output into the log."""
+    """Start a new session with standard input from /dev/null and output to the log."""
     from supervisor.logfile import open_log
 
     os.setsid()

@@ -1,4 +1,4 @@
-"""``status``: how every stream is, and why."""
+"""``status``: the state of every stream, with reasons."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _COLOURS = {
 @click.option("--pid", "pid_name", metavar="PROCESS", help="Print the pid of one venue's worker, or of the gateway.")
 @run_dir_option
 def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None) -> int:
-    """How every stream is, and why.
+    """Show the state of every stream, with reasons.
 
-    Exit codes: 0 all is well, 1 a required stream is not live, 3 not running, 4 cannot be told.
+    Exit codes: 0 all live, 1 a required stream is not live, 3 not running, 4 unknown.
     """
     directory = open_run_dir(run_dir)
     if pid_name is not None:
@@ -68,7 +68,7 @@ def _as_json(state: Mapping[str, Any]) -> str:
 
 
 def render(state: Mapping[str, Any]) -> str:
-    """The state for people: a line a process, and a line a stream that says why."""
+    """Format the state as text: one line per process, and one per stream with its reason."""
     supervisor = state["supervisor"]
     if supervisor["state"] == "none":
         return "supervisor: never started here"

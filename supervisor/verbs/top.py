@@ -1,4 +1,4 @@
-"""``top``: what a desk looks at first: the best prices of every market on every venue, and how each feed is."""
+"""``top``: best prices of every market on every venue, and the state of each feed."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _MB: Final = 1_048_576
 @json_option
 @run_dir_option
 def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None) -> int:
-    """The best bid and offer of every market on all venues with their ages, and how each venue's feed is.
+    """Show the best bid and offer of every market on all venues with their ages, and the state of each feed.
 
-    Redrawn twice a second until interrupted; once, when the output is no terminal. Prices of a book that may be wrong
-    are not shown, but why.
+    Redrawn twice a second until interrupted; printed once when the output is not a terminal. An unusable book shows its
+    reason instead of prices.
     """
     from ipc.feed import Feed
     from supervisor.status import symbols_of
@@ -62,12 +62,12 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
 
 
 def _can_redraw() -> bool:
-    """On a terminal without control sequences nothing would be shown, for ever."""
+    """Return whether the terminal supports control sequences; without them nothing would appear."""
     return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
 def _redraw(feed: Feed, symbols: Sequence[str], run_dir: str | None) -> None:
-    """Until interrupted."""
+    """Redraw until interrupted."""
     from rich.live import Live
 
     counted: dict[str, int] = {}
@@ -115,7 +115,7 @@ def _prices(tops: Mapping[str, Sequence[Top]]) -> RenderableType:
 
 
 def _price_row(each: Top, best_bid: float, best_ask: float) -> list[str]:
-    """One venue's; the best of all venues stands out."""
+    """Format one venue's prices; highlight the best of all venues."""
     age = "-" if each.age_ms is None else f"{each.age_ms:.0f}"
     if each.reason is not None:
         return [each.venue, "", "", "", "", age, f"[red]{each.reason}[/]"]
@@ -152,7 +152,7 @@ def _feeds(venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableT
 def _print(screen: RenderableType) -> None:
     from rich.console import Console
 
-    # A pipe has no width of its own, and a cut price is a wrong price.
+    # A pipe has no width, and a truncated price is a wrong price.
     Console(width=None if sys.stdout.isatty() else 120).print(screen)
 
 

@@ -1,4 +1,4 @@
-"""``worker``: one venue without a parent, as a container runs it."""
+"""``worker``: one venue without a parent, for containers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["worker"]
 @click.option("--rest-url", metavar="URL", help="In place of the venue's REST address.")
 @run_dir_option
 def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: str | None, run_dir: str | None) -> int:
-    """Run one VENUE in the foreground, with a board of its own and no parent to restart it."""
+    """Run one VENUE in the foreground, with its own board and no parent to restart it."""
     from dataclasses import replace
 
     from ipc import log
