@@ -43,14 +43,14 @@ _SLACK_S: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """One drill: a fault with its required effect and limit.
+    """Drill: a fault with its required effect and limit.
 
     Attributes:
         name: Name on the command line.
         kind: ``process`` (done to the worker) or ``network`` (done by the simulator).
         effect: Required effect.
         text: One-line description.
-        takes_s: Upper limit from the fault to the first fresh book, before the allowance.
+        duration_s: Upper limit from the fault to the first fresh book, before the allowance.
         arguments: Returns the simulator fault's parameters for given conditions.
         fault: Simulator fault, when its name differs.
         needs_tls: Whether it requires TLS.
@@ -62,7 +62,7 @@ class Drill:
     kind: Literal["process", "network"]
     effect: Effect
     text: str
-    takes_s: Callable[[Conditions], float]
+    duration_s: Callable[[Conditions], float]
     arguments: Callable[[Conditions], Mapping[str, Any]] = lambda _: {}
     fault: str = ""
     needs_tls: bool = False
@@ -79,7 +79,7 @@ class Drill:
 
     def limit_s(self, conditions: Conditions) -> float:
         """Return the limit from the fault to the first fresh book, s."""
-        return self.takes_s(conditions) + _SLACK_S
+        return self.duration_s(conditions) + _SLACK_S
 
 
 def _restart(extra_s: float = 0.0) -> Callable[[Conditions], float]:
@@ -130,8 +130,8 @@ def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any
     return lambda _: {"duration_s": seconds, **more}
 
 
-def _process(name: str, text: str, takes_s: Callable[[Conditions], float]) -> Drill:
-    return Drill(name, "process", "restart", text, takes_s)
+def _process(name: str, text: str, duration_s: Callable[[Conditions], float]) -> Drill:
+    return Drill(name, "process", "restart", text, duration_s)
 
 
 def _certificate(name: str, text: str) -> Drill:
@@ -174,12 +174,12 @@ DRILLS: Final[dict[str, Drill]] = {
     for drill in (
         _process("kill", "SIGKILL", _restart()),
         _process("segv", "a segmentation fault", _restart()),
-        _process("exit", "leaves as if all were well", _restart()),
+        _process("exit", "exits with code 0", _restart()),
         _process("stop", "SIGSTOP", _wedge(0.3)),
-        _process("hang", "holds the interpreter lock for ever", _wedge(0.9)),
-        _process("memory", "grows without end", _restart(8.0)),
+        _process("hang", "holds the interpreter lock", _wedge(0.9)),
+        _process("memory", "grows without limit", _restart(8.0)),
         Drill("stall", "network", "reconnect", "sockets stay open, no data", _stale, _while_stale),
-        Drill("half_open", "network", "reconnect", "the peer is gone without a word", _stale, _while_stale),
+        Drill("half_open", "network", "reconnect", "the peer vanishes without closing", _stale, _while_stale),
         Drill("slow_drip", "network", "reconnect", "bytes trickle", _stale, _while_stale),
         Drill(
             "no_pong",

@@ -88,7 +88,7 @@ class DrillEnvironment:
             time.sleep(0.02)
         return time.monotonic() - started
 
-    def ground(self) -> DrillTarget:
+    def target(self) -> DrillTarget:
         """Return this system as a drill target."""
         return DrillTarget.of(self.run_dir, self.conditions)
 
@@ -115,7 +115,7 @@ class DrillEnvironment:
             gone_ms,
             gone_ms,
             round(fresh_s * 1000, 1),
-            "all processes gone, then live anew",
+            "all processes gone, then live again",
         )
 
     def _is_live(self) -> bool:

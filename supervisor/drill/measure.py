@@ -166,25 +166,25 @@ class _Watch:
         return None if at_ns is None else round((at_ns - self.since_ns) / _MS, 1)
 
 
-def attempt(ground: DrillTarget, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
+def attempt(target: DrillTarget, drill: Drill, venue: str, symbols: list[str]) -> Attempt:
     """Run a drill once on one venue and measure it.
 
     Raises:
         ParaphinaError: The fault could not be injected.
     """
     channels = ("book", "lifecycle")
-    with Feed(ground.run_dir.path, venues=[venue], channels=channels) as feed:
+    with Feed(target.run_dir.path, venues=[venue], channels=channels) as feed:
         watch = _Watch(feed, venue, symbols, drill)
         if not _until(watch, _well_for(watch, _SETTLE_S), _SETTLE_WITHIN_S):
             return Attempt("missed", None, None, None, "the venue was not well before the fault")
         watch.since_ns = time.monotonic_ns()
-        ground.inject(drill, venue)
+        target.inject(drill, venue)
         try:
             if drill.effect_on(venue) == "none":
                 return _unaffected(watch)
-            return _recovered(watch, drill.limit_s(ground.conditions))
+            return _recovered(watch, drill.limit_s(target.conditions))
         finally:
-            ground.calm(drill, venue)
+            target.calm(drill, venue)
 
 
 def _recovered(watch: _Watch, limit_s: float) -> Attempt:

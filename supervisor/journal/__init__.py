@@ -1,1 +1,1 @@
-"""Journals: what the feeds said, kept in files, checked, converted and said again."""
+"""Journals: recordings of the feeds; checking, conversion and replay."""

@@ -1,7 +1,6 @@
-"""Black boxes as fixtures: what a worker's ring holds, as the raw recording that fixture mode plays.
+"""Conversion of black boxes: a worker's ring buffer as the raw recording that fixture mode plays.
 
-Also reads raw recordings back, whichever of the two they are. What a recording gives when it is played says
-:mod:`supervisor.journal.offline_decode`.
+Also reads raw recordings of either form. :mod:`supervisor.journal.offline_decode` lists the events of a recording.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from workers.venues.venue import Venue
 
 __all__ = ["BLACKBOX", "RawRecording", "played_venue", "read_blackbox", "read_recordings", "write_fixture"]
 
-#: Ending of a saved black box.
+#: File suffix of a saved black box.
 BLACKBOX: Final = ".blackbox"
 
 
@@ -30,9 +29,9 @@ class RawRecording:
     """Raw records of one venue.
 
     Attributes:
-        header: The last one that names the markets, else the last.
-        records: In order.
-        bad: Lines that are none.
+        header: Last header that names the markets, else the last header.
+        records: Records in order.
+        bad: Invalid lines.
     """
 
     header: RawHeader
@@ -57,10 +56,10 @@ def played_venue(recording: RawRecording) -> Venue:
 
 
 def read_blackbox(path: Path) -> RawRecording:
-    """A saved black box.
+    """Read a saved black box.
 
     Raises:
-        UsageError: It is none, or cannot be read.
+        UsageError: It is not a black box, or cannot be read.
     """
     try:
         line, _, ring = path.read_bytes().partition(b"\n")
@@ -77,7 +76,7 @@ def read_blackbox(path: Path) -> RawRecording:
 
 
 def read_recordings(path: Path) -> list[RawRecording]:
-    """What is at a path: a black box, or the raw recordings of a file or below a directory, one for each venue.
+    """Read a black box, or the raw recordings in a file or below a directory, one per venue.
 
     Raises:
         UsageError: There is none.
@@ -97,10 +96,10 @@ def write_fixture(recording: RawRecording, out: Path) -> Path:
     """Write a raw recording as a fixture, ``<out>/<venue>/raw-<venue>-….jsonl``.
 
     Returns:
-        The venue's directory, which fixture mode is to be told.
+        The venue's directory, to be configured for fixture mode.
 
     Raises:
-        UsageError: There are recordings already, which would be played together with this one.
+        UsageError: The directory already holds recordings, which would be played together with this one.
         ParaphinaError: It cannot be written.
     """
     venue = recording.header.venue
@@ -120,9 +119,9 @@ def write_fixture(recording: RawRecording, out: Path) -> Path:
 
 
 def _record(entry: Entry, sessions: list[str]) -> RawRecord:
-    """A ring's entry as a raw record; sessions are numbered there and named here."""
+    """Convert a ring entry to a raw record; replace session numbers by names."""
     session = sessions[entry.session] if entry.session < len(sessions) else str(entry.session)
-    # A REST answer's note is `symbol purpose reason`; the reason is there when there is no book.
+    # A REST answer's note is `symbol purpose reason`; the reason is present when there is no book.
     words = dict(zip(("symbol", "purpose", "reason"), entry.note.split(), strict=False))
     return make(
         entry.kind,  # type: ignore[arg-type]

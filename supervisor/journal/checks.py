@@ -1,8 +1,8 @@
-"""The checks of recordings: order, time, books and checksums of events; lines and time of raw frames.
+"""Checks of recordings: order, time, books and checksums of events; lines and time of raw frames.
 
-Pure: a check is given lines with their places, and keeps a report. Which files there are, and who looks at them, is
-:mod:`supervisor.journal.verify`'s business. Books are rebuilt as a consumer would (:mod:`ipc.replica`), so what is
-wrong here would have been wrong for every consumer.
+Pure: a check receives lines with their positions and fills a report. :mod:`supervisor.journal.verify` finds the files
+and distributes the work. Books are rebuilt as a consumer does (:mod:`ipc.replica`), so an error here would have been an
+error for every consumer.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from supervisor.journal.format import topic_of as topic_in
 
 __all__ = ["EventsCheck", "RawCheck"]
 
-#: Threads of a worker stamp what they received before their turn to publish, so on a topic that two of them serve the
-#: later may be first. A book has one thread.
+#: A worker's threads stamp messages before they acquire the publisher, so on a topic with two writers receive times may
+#: be out of order. A book has one writer.
 _TURN_NS: Final = 1_000_000_000
-#: The wall clock, judged against the monotonic one, was set when it is this much off.
+#: Deviation of the wall clock from the monotonic clock that counts as a clock step.
 _STEP_NS: Final = 500_000_000
 _MS: Final = 1_000_000
-#: What a stream of the configuration is called on the feed.
+#: Channel names of configured streams.
 _CHANNELS: Final = {"funding_poll": "funding"}
 _ALWAYS: Final = ("heartbeat", "status", "instrument")
-#: Channels of which a quiet market, or a worker that plays a fixture, sends nothing.
+#: Channels that may be empty in a quiet market or while a fixture is played.
 _SILENT: Final = frozenset({"trade", "liquidation", "status"})
-#: Events that are sent once more, with the times of their first sending, or by another thread.
+#: Events that are republished with their original times, or by another thread.
 _REPEATS: Final = frozenset({"refresh", "rest"})
 
 
 class _Publisher:
-    """One life after the other of who sends: a worker, or the gateway."""
+    """Publisher (a worker or the gateway) across its epochs."""
 
     __slots__ = ("epoch", "offset_ns", "topics")
 
     def __init__(self) -> None:
         self.epoch = 0
-        #: Wall clock less monotonic clock; None before the first event.
+        #: Wall clock minus monotonic clock; None before the first event.
         self.offset_ns: int | None = None
         self.topics: list[_Topic] = []
 
 
 class _Topic:
-    """A topic as it was followed so far."""
+    """State of one topic."""
 
     __slots__ = ("book", "is_foreign", "mono_ns", "name", "parts", "publisher", "report", "seq", "slack_ns", "symbol")
 
@@ -69,7 +69,7 @@ class _Topic:
         self.book = BookReplica(parts.venue, parts.symbol) if has_book else None
 
     def begin_epoch(self) -> None:
-        """The publisher starts anew: nothing that was known holds."""
+        """Reset the state for a new epoch of the publisher."""
         self.seq = None
         self.mono_ns = 0
         if self.book is not None:
@@ -77,12 +77,11 @@ class _Topic:
 
 
 class EventsCheck:
-    """Looks at the events of some venues, file by file in the order of their writing.
+    """Check of the events of some venues, file by file in the order written.
 
     Args:
-        owns: Tells whether the events of a publisher (a venue, or ``lifecycle``) are to be looked at; the others' are
-            passed over.
-        owns_rest: Whether what belongs to no publisher is to be told here.
+        owns: Selects the publishers (venues, or ``lifecycle``) to check; events of others are skipped.
+        owns_rest: Whether to report problems that belong to no publisher.
     """
 
     def __init__(self, owns: Callable[[str], bool] = lambda _: True, *, owns_rest: bool = True) -> None:
@@ -101,7 +100,7 @@ class EventsCheck:
     # --- files ------------------------------------------------------------------------------------------------------
 
     def begin_file(self, name: str, header: Header | None) -> None:
-        """The lines that follow are those of this file."""
+        """Start a file; the next lines belong to it."""
         self._file, self._line = name, 0
         self._has_header = header is not None
         if header is None:
@@ -116,21 +115,21 @@ class EventsCheck:
         self._last_file = header.file
 
     def end_file(self, torn: int) -> None:
-        """The file is over; ``torn`` bytes of a line without an end follow."""
+        """End a file; ``torn`` bytes of an incomplete line remain."""
         if torn and self._owns_rest:
             self.report.note("torn_line", self._file, self._line + 1, "", f"{torn} bytes without the end of the line")
 
     def finish(self) -> VerifyReport:
-        """There are no more files: what never came."""
+        """Finish after the last file; report what never appeared."""
         for topic in self._topics.values():
             if topic.book is not None and topic.report.events and not topic.report.snapshots:
                 self.report.note("no_snapshot", "", 0, topic.name, "the book is never whole, so it was not checked")
         for venue, config in self._config.items():
             if self._owns(venue):
-                self._look_for_missing(venue, config)
+                self._report_missing(venue, config)
         return self.report
 
-    def _look_for_missing(self, venue: str, config: dict[str, Any]) -> None:
+    def _report_missing(self, venue: str, config: dict[str, Any]) -> None:
         seen = {Topic.parse(name).channel for name in self.report.topics.get(venue, ())}
         if not seen:
             self.report.problem("missing_venue", "", 0, venue, "nothing of it was recorded")
@@ -147,12 +146,12 @@ class EventsCheck:
 
     # --- lines ------------------------------------------------------------------------------------------------------
 
-    def take(self, line: bytes, number: int) -> None:
-        """Look at the next line."""
+    def check_line(self, line: bytes, number: int) -> None:
+        """Check the next line."""
         self._line = number
         if number == 1 and self._has_header:
             return
-        # Without the decoder: a line that is not ours costs a slice and a look-up. Rubbish finds no topic.
+        # No decoding yet: a line of another publisher costs a slice and a dictionary access. Garbage matches no topic.
         topic = self._topics.get(line[10 : line.find(b'"', 10)])
         if topic is None:
             topic = self._new_topic(line)
@@ -171,7 +170,7 @@ class EventsCheck:
             self._follow(topic, event)
 
     def _new_topic(self, line: bytes) -> _Topic | None:
-        """The topic of a line that is the first of its topic; None for what is none."""
+        """Register the topic of a line; return None when it names none."""
         try:
             name = topic_in(line)
             publisher = publisher_of(name)
@@ -192,7 +191,7 @@ class EventsCheck:
         return topic
 
     def _follow(self, topic: _Topic, event: Event) -> None:
-        """The place of an event in its topic and in time, then what it does to a book."""
+        """Check an event's position in its topic and in time, then apply it to the book."""
         publisher = topic.publisher
         if event.epoch != publisher.epoch and not self._begin_epoch(topic, event):
             return
@@ -231,16 +230,16 @@ class EventsCheck:
         return True
 
     def _on_break(self, topic: _Topic, last: int, seq: int) -> bool:
-        """The next seq is not the next one; whether the event is a new one."""
+        """Handle a sequence break; return whether the event is new."""
         if seq <= last:
             topic.seq = last
             self._problem("repeated", topic.name, f"seq {seq} after {last}")
             return False
-        self._lose(topic, seq - last - 1)
+        self._mark_lost(topic, seq - last - 1)
         self._problem("seq_gap", topic.name, f"{seq - last - 1} lost, seq {last + 1} to {seq - 1}")
         return True
 
-    def _lose(self, topic: _Topic, count: int) -> None:
+    def _mark_lost(self, topic: _Topic, count: int) -> None:
         topic.report.lost += count
         if topic.book is not None:
             topic.book.void("seq_gap")
@@ -284,7 +283,7 @@ class EventsCheck:
         for name, seq in beat.seqs.items():
             topic = self._topics.get(name.encode())
             if topic is not None and topic.seq is not None and topic.seq < seq:
-                self._lose(topic, seq - topic.seq)
+                self._mark_lost(topic, seq - topic.seq)
                 self._problem("lost_tail", name, f"{seq - topic.seq} lost, seq {topic.seq + 1} to {seq}")
                 topic.seq = seq
         for symbol, theirs in beat.books.items():
@@ -300,7 +299,7 @@ class EventsCheck:
 
 
 def _bad_level(event: BookSnapshot | BookDelta) -> str:
-    """Say what is wrong with the levels of an event that a replica refused."""
+    """Describe what is wrong with the levels of an event that a replica rejected."""
     book = OrderBook()
     try:
         (book.replace if isinstance(event, BookSnapshot) else book.apply)(event.bids, event.asks)
@@ -310,10 +309,10 @@ def _bad_level(event: BookSnapshot | BookDelta) -> str:
 
 
 class RawCheck:
-    """Looks at the raw frames of one venue, file by file.
+    """Check of the raw frames of one venue, file by file.
 
     Args:
-        venue: Whose they are.
+        venue: Their venue.
     """
 
     def __init__(self, venue: str) -> None:
@@ -327,17 +326,17 @@ class RawCheck:
         self._mono_ns: dict[str, int] = {}
 
     def begin_file(self, name: str, header: RawHeader | None) -> None:
-        """The lines that follow are those of this file, its header among them."""
+        """Start a file; the next lines, header included, belong to it."""
         self._file, self._line = name, 0
         self._has_listings = self._has_listings or (header is not None and bool(header.listings))
 
     def end_file(self, torn: int) -> None:
-        """The file is over; ``torn`` bytes of a line without an end follow."""
+        """End a file; ``torn`` bytes of an incomplete line remain."""
         if torn:
             self.report.note("torn_line", self._file, self._line + 1, "", f"{torn} bytes without the end of the line")
 
-    def take(self, line: bytes, number: int) -> None:
-        """Look at the next line."""
+    def check_line(self, line: bytes, number: int) -> None:
+        """Check the next line."""
         self._line = number
         try:
             item = decode_line(line)
@@ -352,7 +351,7 @@ class RawCheck:
             self._has_listings = self._has_listings or bool(item.listings)
 
     def finish(self) -> VerifyReport:
-        """There are no more files."""
+        """Finish after the last file."""
         if not self._has_listings:
             self._file = ""
             self._problem("no_listings", "no header names the markets")
@@ -365,7 +364,7 @@ class RawCheck:
         report.last_ns = record.wall_ns
         report.epochs += record.kind == "open"
         if record.kind == "book":
-            return  # it has the time of the frame that it stands behind
+            return  # it carries the time of the preceding frame
         last_ns = self._mono_ns.get(record.session, 0)
         if record.mono_ns < last_ns:
             back_ms = (last_ns - record.mono_ns) / _MS

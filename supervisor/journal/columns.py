@@ -1,7 +1,7 @@
-"""The columns of each channel, and events to Arrow arrays.
+"""Columns of each channel, and conversion of events to Arrow arrays.
 
-Decimal text is kept as it is in a column of the field's name; beside it, in ``<name>_dec``, stands the number, null
-where the text is none or does not fit ``decimal(38, 18)``. Price levels are lists of structs, in both ways as well.
+Decimal text is kept unchanged in a column of the field's name; ``<name>_dec`` holds the number, null where there is no
+text or it does not fit ``decimal(38, 18)``. Price levels are lists of structs, in both forms.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ipc.topics import BOOK_CHANNELS
 
 __all__ = ["CHANNELS", "Columns"]
 
-#: Digits of a decimal column, and those behind the point.
+#: Precision and scale of a decimal column.
 _DIGITS, _PLACES = 38, 18
-#: A column: its name, which is the event's field, and its kind.
+#: Column: name (the event's field) and kind.
 _Column: TypeAlias = tuple[str, str]
 _Arrays: TypeAlias = list[Any]
 
@@ -56,7 +56,7 @@ _TRADE: Final[tuple[_Column, ...]] = (
     ("trade_id", "text"),
     ("trade_type", "text"),
 )
-#: The columns of each channel behind those that all have; the names are the fields of its events.
+#: Columns of each channel after the common ones; names are the fields of its events.
 _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     **dict.fromkeys(BOOK_CHANNELS, _BOOK),
     "bbo": tuple((f"{side}_{what}", "decimal") for side in ("bid", "ask") for what in ("price", "size")),
@@ -117,14 +117,14 @@ _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
 }
 
 
-#: The channels that there are columns for.
+#: Channels with columns.
 CHANNELS: Final = frozenset(_COLUMNS)
-#: Stamps that an event has not where they are 0.
+#: Stamps for which 0 means absent.
 _ABSENT_AS_ZERO: Final = frozenset({"recv_ns", "recv_mono_ns"})
 
 
 class Columns:
-    """Makes tables of events.
+    """Converter of events to Arrow tables.
 
     Raises:
         UsageError: Parquet support is not installed.
@@ -169,19 +169,19 @@ class Columns:
         }
 
     def schema(self, channel: str) -> Any:
-        """The Arrow schema of a channel."""
+        """Return the Arrow schema of a channel."""
         fields = [(name + suffix, kind) for name, of in self._of(channel) for suffix, kind in self._types[of]]
         return self._arrow.schema(fields)
 
     def table(self, channel: str, events: Sequence[Event]) -> Any:
-        """Events of one channel as an Arrow table."""
+        """Convert events of one channel to an Arrow table."""
         arrays: _Arrays = []
         for name, kind in self._of(channel):
             arrays += self._builders[kind](_values(name, events))
         return self._arrow.Table.from_arrays(arrays, schema=self.schema(channel))
 
     def writer(self, channel: str, path: str) -> Any:
-        """A Parquet writer for a channel's tables."""
+        """Open a Parquet writer for a channel's tables."""
         return self._parquet.ParquetWriter(path, self.schema(channel), compression="zstd")
 
     def _of(self, channel: str) -> tuple[_Column, ...]:
@@ -204,7 +204,7 @@ class Columns:
             return [self._arrow.array(fitting, self._integer)]
 
     def _decimals(self, values: list[str | None]) -> _Arrays:
-        """The texts, and their numbers: all at once where all fit, which is the rule."""
+        """Return the texts and their numbers; convert in bulk where all fit, which is the usual case."""
         texts = self._arrow.array(values, self._text)
         try:
             return [texts, texts.cast(self._decimal)]
@@ -212,12 +212,12 @@ class Columns:
             return [texts, self._arrow.array([_number(value) for value in values], self._decimal)]
 
     def _levels(self, values: list[Sequence[Level] | None]) -> _Arrays:
-        """Lists of structs, from the flat prices and sizes of all levels."""
+        """Build lists of structs from the flat prices and sizes of all levels."""
         flat = [level for levels in values for level in levels or ()]
         ends: list[int | None] = [0]
         end = 0
         for levels in values:
-            # An offset of None makes the list that begins with it null.
+            # An offset of None makes the list that starts there null.
             ends[-1] = None if levels is None else end
             end += len(levels or ())
             ends.append(end)
@@ -240,7 +240,7 @@ def _row(symbol: str, book: HeartbeatBook) -> dict[str, Any]:
 
 
 def _values(name: str, events: Sequence[Event]) -> list[Any]:
-    """A field of every event; None for events of a kind that has it not."""
+    """Return a field of every event; None for events without it."""
     if name == "kind":
         return [event.__struct_config__.tag for event in events]
     values = [getattr(event, name, None) for event in events]
@@ -248,7 +248,7 @@ def _values(name: str, events: Sequence[Event]) -> list[Any]:
 
 
 def _number(text: str | None) -> Decimal | None:
-    """The number in a text, if it is one that a decimal column holds without loss."""
+    """Return the number in a text if a decimal column can hold it without loss."""
     try:
         number = Decimal(text or "")
     except InvalidOperation:

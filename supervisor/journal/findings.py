@@ -1,4 +1,4 @@
-"""What looking at recordings brings to light: problems, notes, and what there was, as plain data."""
+"""Results of checking recordings: problems, notes and contents, as plain data."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import msgspec
 
 __all__ = ["Finding", "Kind", "TopicReport", "VerifyReport", "merge"]
 
-#: Of one kind, so many are listed; all are counted.
+#: Findings listed per kind; all are counted.
 _LISTED: Final = 50
 
-#: What can be wrong with a recording.
+#: Kinds of problems.
 Problem: TypeAlias = Literal[
-    "bad_line",  # no event or record, or one that its topic does not fit
+    "bad_line",  # not an event or record, or it does not match its topic
     "seq_gap",  # events of a topic were lost
-    "lost_tail",  # a heartbeat counts events that are not there
-    "repeated",  # a seq that was there before
-    "epoch_order",  # an event of an older life of its publisher
-    "time_order",  # received before the one in front of it
-    "bad_level",  # a price level that is none
-    "crossed_book",  # a book that consumers would have used, with the best bid at or above the best ask
-    "drift",  # a refresh shows another book than the events before it make
-    "checksum",  # a heartbeat knows another book at the same seq
-    "missing_venue",  # the header names it, and nothing of it came
-    "missing_channel",  # the same of a channel that is never silent for long
-    "no_listings",  # raw frames without the markets that they are about, so they cannot be played
+    "lost_tail",  # a heartbeat counts events that are missing
+    "repeated",  # a seq seen before
+    "epoch_order",  # an event of an older epoch of its publisher
+    "time_order",  # received before the preceding event
+    "bad_level",  # an invalid price level
+    "crossed_book",  # a usable book with its best bid at or above its best ask
+    "drift",  # a refresh differs from the book that the preceding events make
+    "checksum",  # a heartbeat's checksum differs at the same seq
+    "missing_venue",  # named in the header, but without any event
+    "missing_channel",  # the same for a channel that is never silent for long
+    "no_listings",  # raw frames without their markets, which cannot be played
 ]
-#: What is worth knowing and no fault of the recording.
+#: Kinds of notes, which are not problems.
 Note: TypeAlias = Literal[
     "torn_line",  # the writer was killed, or is still writing
-    "missing_file",  # the number of a file in between
-    "clock_step",  # the wall clock was set
-    "silent_channel",  # nothing traded, perhaps
-    "no_snapshot",  # a book that cannot be rebuilt, because it never stands whole in here
-    "newer_kind",  # an event of a schema that this program does not know
+    "missing_file",  # a missing file number
+    "clock_step",  # the wall clock stepped
+    "silent_channel",  # possibly no trades
+    "no_snapshot",  # a book that cannot be rebuilt, because no snapshot of it was recorded
+    "newer_kind",  # an event of an unknown schema
 ]
 Kind: TypeAlias = Problem | Note
 
 
 class Finding(msgspec.Struct):
-    """One thing that was found: what, where (``file`` and ``line`` are empty when it is nowhere), and in words."""
+    """Finding: kind, place (``file`` and ``line`` empty when it has none), and text."""
 
     kind: Kind
     file: str
@@ -50,22 +50,22 @@ class Finding(msgspec.Struct):
     text: str
 
     def __str__(self) -> str:
-        """It in one line."""
+        """Format the finding on one line."""
         place = f"{self.file}:{self.line}: " if self.file else ""
         topic = f"{self.topic}: " if self.topic else ""
         return f"{place}{self.kind}: {topic}{self.text}"
 
 
 class TopicReport(msgspec.Struct):
-    """What there is of one topic, or of one venue's raw frames.
+    """Contents of one topic, or of one venue's raw frames.
 
     Attributes:
         events: Events, or raw records.
-        epochs: Lives of the publisher in which it was heard.
-        gaps: Times that the worker itself declared the book lost.
-        snapshots: Whole books.
-        lost: Events that are not there.
-        first_ns: Wall clock at which the first one was received; ``last_ns``: the last one.
+        epochs: Publisher epochs in which the topic appeared.
+        gaps: Gap events, published when the worker lost the book.
+        snapshots: Book snapshots.
+        lost: Missing events.
+        first_ns: Receive time of the first event, wall clock; ``last_ns``: of the last.
     """
 
     events: int = 0
@@ -78,12 +78,12 @@ class TopicReport(msgspec.Struct):
 
 
 class VerifyReport(msgspec.Struct):
-    """What was found.
+    """Report on checked recordings.
 
     Attributes:
-        topics: By venue, then by topic; raw frames stand under ``raw``.
-        counts: Findings by kind, all of them.
-        problems: The first of each kind; ``notes``: the same of what is no fault.
+        topics: By venue, then by topic; raw frames under ``raw``.
+        counts: Number of findings by kind.
+        problems: First findings of each kind; ``notes``: the same for notes.
     """
 
     files: int = 0
@@ -96,15 +96,15 @@ class VerifyReport(msgspec.Struct):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """True when there are no problems."""
         return not self.problems
 
     def problem(self, kind: Problem, file: str, line: int, topic: str, text: str) -> None:
-        """Something is wrong."""
+        """Add a problem."""
         self._add(self.problems, Finding(kind, file, line, topic, text))
 
     def note(self, kind: Note, file: str, line: int, topic: str, text: str) -> None:
-        """Something is worth knowing."""
+        """Add a note."""
         self._add(self.notes, Finding(kind, file, line, topic, text))
 
     def _add(self, findings: list[Finding], finding: Finding) -> None:
@@ -113,12 +113,12 @@ class VerifyReport(msgspec.Struct):
             findings.append(finding)
 
     def to_builtins(self) -> dict[str, Any]:
-        """For programs."""
+        """Return plain data for JSON."""
         return {"ok": self.ok, **msgspec.to_builtins(self)}
 
 
 def merge(reports: Iterable[VerifyReport]) -> VerifyReport:
-    """The reports of several looks, each at its own venues, as one."""
+    """Merge reports on disjoint sets of venues."""
     whole = VerifyReport()
     for report in reports:
         whole.lines += report.lines

@@ -1,7 +1,7 @@
-"""What a journal's lines are: a header, then one event a line as it was published, with its topic put in front.
+"""Journal format: a header, then one event per line as published, with its topic inserted first.
 
-An event is never decoded to be kept: its bytes are spliced, so a journal holds what consumers were sent. Names of
-files sort in the order in which they were written.
+Events are not decoded: their bytes are spliced, so a journal holds exactly what was published. File names sort in the
+order written.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _TOPIC: Final = b'{"topic":"'
 
 
 class Header(msgspec.Struct, kw_only=True):
-    """First line of a file.
+    """Header, the first line of a file.
 
     Attributes:
         journal: Version of the format.
         schema: Version of the events' schema.
-        version: Of the program that recorded.
-        recording: UTC stamp that the files of one recording share.
+        version: Version of the recording program.
+        recording: UTC stamp shared by the files of one recording.
         file: Number of the file within its recording, from 1.
-        created_wall_ns: When the file was begun, wall clock; ``created_mono_ns``: the same by the monotonic clock.
-        run_dir: Of the system that was recorded.
-        config: What the system said of each recorded venue: symbols, streams, addresses.
+        created_wall_ns: Creation time, wall clock; ``created_mono_ns``: monotonic clock.
+        run_dir: Run directory of the recorded system.
+        config: Description of each recorded venue: symbols, streams, addresses.
     """
 
     journal: int = FORMAT
@@ -61,7 +61,7 @@ class Header(msgspec.Struct, kw_only=True):
 
 
 class Stamps(msgspec.Struct, gc=False):
-    """The place of an event in its topic."""
+    """Position of an event in its topic."""
 
     epoch: int
     seq: int
@@ -82,15 +82,15 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def encode_header(header: Header) -> bytes:
-    """A header as a line, with its end."""
+    """Encode a header as a line with its newline."""
     return _encoder.encode(header) + b"\n"
 
 
 def decode_header(line: bytes) -> Header | None:
-    """The header in a line; None when the line is no header of a journal.
+    """Decode the header in a line; return None when it is not a journal header.
 
     Raises:
-        DecodeError: It is the header of a format that this program does not know.
+        DecodeError: The header names an unknown format version.
     """
     try:
         version = _marked.decode(line).journal
@@ -105,15 +105,15 @@ def decode_header(line: bytes) -> Header | None:
 
 
 def prefix_of(topic: bytes) -> bytes:
-    """What takes the place of an event's opening brace."""
+    """Return the text that replaces an event's opening brace."""
     return _TOPIC + topic + b'",'
 
 
 def topic_of(line: bytes) -> str:
-    """The topic of an event's line; it comes first, as it was written, unless another program wrote the line anew.
+    """Return the topic of an event's line; it comes first unless another program rewrote the line.
 
     Raises:
-        DecodeError: It has none.
+        DecodeError: The line has no topic.
     """
     start = len(_TOPIC)
     try:
@@ -125,15 +125,15 @@ def topic_of(line: bytes) -> str:
 
 
 def publisher_of(topic: str) -> str:
-    """Who sends a topic: its venue's worker, or the gateway, which is called ``lifecycle``.
+    """Return the publisher of a topic: its venue, or ``lifecycle`` for the gateway.
 
     Raises:
-        ValueError: It is no topic.
+        ValueError: The text is not a topic.
     """
     channel, venue, _ = Topic.parse(topic)
     return LIFECYCLE if channel == LIFECYCLE else venue
 
 
 def stamp_of(wall_ns: int) -> str:
-    """A time in a file's name: ``20260731T075432.123Z``."""
+    """Format a time for a file name: ``20260731T075432.123Z``."""
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(wall_ns // _NS))}.{wall_ns // 1_000_000 % 1000:03d}Z"

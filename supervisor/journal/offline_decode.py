@@ -1,4 +1,4 @@
-"""A rehearsal: what a raw recording gives when it is played, without a worker, a feed or the passing of time."""
+"""Offline decoding: the events of a raw recording, without a worker, a feed or elapsed time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _STALE_NS: Final = 10 * _NS
 
 
 def offline_decode(recording: RawRecording, bases: Sequence[str] | None = None) -> list[tuple[str, Event]]:
-    """The events of a recording with their topics, in order; their stamps are empty, but for the recorded time.
+    """Yield the events of a recording with their topics, in order; stamps other than the recorded time are empty.
 
     Args:
-        recording: It names its markets.
-        bases: The markets to follow; None for all that it names.
+        recording: Raw recording that names its markets.
+        bases: Markets to follow; None for all it names.
 
     Raises:
         UsageError: It does not name its markets, or its venue is not known.

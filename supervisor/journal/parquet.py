@@ -1,8 +1,7 @@
-"""Journals as Parquet files, partitioned by date, venue and channel.
+"""Conversion of journals to Parquet files, partitioned by date, venue and channel.
 
-A conversion is whole or not there: it is made in a directory beside the wanted one, which it becomes at the end. What
-the columns are is :mod:`supervisor.journal.columns`'s business, whether the events are right
-:mod:`supervisor.journal.verify`'s.
+A conversion is complete or absent: it is written to a temporary directory that is renamed at the end. The columns are
+defined in :mod:`supervisor.journal.columns`; :mod:`supervisor.journal.verify` checks the events.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from supervisor.journal.read import EventFile, Lines, find
 
 __all__ = ["Converted", "convert"]
 
-#: Rows of a partition that are kept before they become a row group, and price levels, whichever is reached first.
+#: Limits of a row group, in rows and in price levels, whichever is reached first.
 _ROWS: Final = 50_000
 _LEVELS: Final = 500_000
 _STRIDE: Final = 4096
@@ -35,13 +34,13 @@ _NS: Final = 1_000_000_000
 
 @dataclass(slots=True)
 class Converted:
-    """What became of a journal.
+    """Result of a conversion.
 
     Attributes:
         events: Rows written.
-        bad: Lines that are no events, which were left out.
-        unknown: Events of a newer schema, which were left out.
-        files: Parquet files.
+        bad: Invalid lines, skipped.
+        unknown: Events of a newer schema, skipped.
+        files: Parquet files written.
     """
 
     events: int = 0
@@ -56,11 +55,11 @@ def convert(source: Path, out: Path, progress: Callable[[float], None] = lambda 
     Args:
         source: A journal's file or directory.
         out: The directory to make.
-        progress: Told the done part, from 0 to 1.
+        progress: Receives the completed fraction, from 0 to 1.
 
     Raises:
-        UsageError: There is no journal, the directory is there already, or Parquet support is not installed.
-        ParaphinaError: It cannot be written; nothing is left behind.
+        UsageError: There is no journal, the directory exists, or Parquet support is not installed.
+        ParaphinaError: Writing failed; the temporary directory is removed.
     """
     files = [file for file in find(source) if isinstance(file, EventFile)]
     if not files:
@@ -80,7 +79,7 @@ def convert(source: Path, out: Path, progress: Callable[[float], None] = lambda 
 
 
 class _Place(NamedTuple):
-    """Where an event goes."""
+    """Partition key of an event."""
 
     date: str
     venue: str
@@ -88,7 +87,7 @@ class _Place(NamedTuple):
 
 
 class _Partition:
-    """One file in the making."""
+    """Partition that is being written."""
 
     def __init__(self, place: _Place, columns: Columns, directory: Path) -> None:
         self._channel = place.channel
@@ -100,7 +99,7 @@ class _Partition:
         self._levels = 0
 
     def add(self, event: Event) -> None:
-        """Keep an event, and write a row group when there are many."""
+        """Add an event; write a row group at the limit."""
         self._events.append(event)
         if isinstance(event, BookDelta | BookSnapshot):
             self._levels += len(event.bids) + len(event.asks)
@@ -108,18 +107,18 @@ class _Partition:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write the buffered row group."""
         events, self._events, self._levels = self._events, [], 0
         if events:
             self._writer.write_table(self._columns.table(self._channel, events))
 
     def close(self) -> None:
-        """End the file."""
+        """Close the file."""
         self._writer.close()
 
 
 class _Conversion:
-    """One conversion, into ``directory``."""
+    """Conversion into ``directory``."""
 
     def __init__(self, columns: Columns, directory: Path) -> None:
         self.done = Converted()
@@ -138,7 +137,7 @@ class _Conversion:
                 for line in lines:
                     read += len(line)
                     if lines.number > 1 or file.header is None:
-                        self._take(line)
+                        self._handle(line)
                     if not lines.number % _STRIDE:
                         progress(read / total)
             for partition in self._partitions.values():
@@ -146,7 +145,7 @@ class _Conversion:
         self.done.files = len(self._partitions)
         progress(1.0)
 
-    def _take(self, line: bytes) -> None:
+    def _handle(self, line: bytes) -> None:
         try:
             topic = Topic.parse(topic_of(line))
             event = decode(line)

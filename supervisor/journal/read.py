@@ -1,4 +1,4 @@
-"""Finding recordings and reading them up to their last whole line."""
+"""Discovery of recordings, and reading up to their last complete line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END: Final = ord("\n")
 
 @dataclass(frozen=True, slots=True)
 class EventFile:
-    """A file of events; ``header`` is None when its first line is none."""
+    """File of events; ``header`` is None when its first line is not a header."""
 
     path: Path
     size: int
@@ -28,7 +28,7 @@ class EventFile:
 
 @dataclass(frozen=True, slots=True)
 class RawFile:
-    """A file of raw frames; ``header`` is None when its first line is none."""
+    """File of raw frames; ``header`` is None when its first line is not a header."""
 
     path: Path
     size: int
@@ -36,10 +36,10 @@ class RawFile:
 
 
 class Lines:
-    """The whole lines of a file, as bytes; an iteration reads from the beginning.
+    """Complete lines of a file, as bytes; each iteration restarts at the beginning.
 
-    ``number`` is that of the line given last. ``torn`` is, after the last one, how many bytes of a line without an end
-    follow: what a killed writer leaves.
+    ``number`` is that of the last line yielded. ``torn``, after the last one, is the size of an incomplete line, as
+    a killed writer leaves it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,14 +59,14 @@ class Lines:
 
 
 def find(path: Path) -> list[EventFile | RawFile]:
-    """The recording at a path, or all those below a directory: events first, in the order of their writing.
+    """Find the recordings at a path or below a directory: events first, in the order written.
 
     Raises:
-        UsageError: There is none, or the file is something else.
+        UsageError: There is no recording, or the file is something else.
     """
     paths = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
     try:
-        found = [file for file in map(_look, paths) if file is not None]
+        found = [file for file in map(_identify, paths) if file is not None]
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=error.filename or str(path)) from error
     if not found:
@@ -75,8 +75,8 @@ def find(path: Path) -> list[EventFile | RawFile]:
     return sorted(found, key=_order)
 
 
-def _look(path: Path) -> EventFile | RawFile | None:
-    """What a file is, by its first line, or by its name when that is damaged; other files are left alone.
+def _identify(path: Path) -> EventFile | RawFile | None:
+    """Identify a file by its first line, or by its name when that is damaged; return None for other files.
 
     Raises:
         UsageError: It is a recording that this program cannot read.

@@ -1,7 +1,7 @@
-"""Recording a running system: everything that its feeds send, and its raw frames when they are asked for.
+"""Recorder of a running system: all events of its feeds, and raw frames on request.
 
-The recorder is a consumer like any other: a full disk, a slow one or the recorder's death costs no feed anything. It
-may be there before the system, and it stays when workers or the whole system come and go.
+The recorder is an ordinary consumer: a full or slow disk, or its death, does not affect the feeds. It may start before
+the system, and continues when workers or the whole system restart.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from supervisor.journal.write import JournalLimits, RotatingFile
 
 __all__ = ["JournalRecorder", "Tally"]
 
-#: Messages are taken in bursts: waking up for every one of them costs three times as much.
+#: Messages are read in bursts: waking up for each one costs three times as much.
 _NAP_S: Final = 0.01
 _FLUSH_S: Final = 0.5
-#: Messages taken from one socket in one go.
+#: Messages read from one socket per round.
 _BURST: Final = 20_000
-#: The raw endpoint numbers nothing, so here nothing may be lost: room for minutes.
+#: Raw records have no sequence numbers, so losses would go unnoticed: queue for minutes.
 _RAW_HWM: Final = 200_000
 _RECONNECT_MS: Final = 10
-#: Channels whose topics have a value that holds until the next one; a new file begins with them.
+#: Channels with a current value; a new file starts with the latest of each.
 _STATE_CHANNELS: Final = frozenset({"book", "book20", "mark", "funding", "instrument"})
 _RAW_HEADER: Final = b'{"raw":"header"'
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was recorded so far.
+    """Counts of a recording so far.
 
     Attributes:
-        events: By venue, and those of the gateway as ``lifecycle``.
-        lost: Events that never came, by the same.
+        events: Events by venue; the gateway's as ``lifecycle``.
+        lost: Missing events, by the same keys.
         raw: Raw records by venue.
-        malformed: Messages that are no events.
-        files: Files begun; ``size``: bytes in them.
+        malformed: Messages that are not events.
+        files: Files created; ``size``: their bytes.
     """
 
     events: dict[str, int] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Tally:
 
 @dataclass(slots=True)
 class _Source:
-    """One topic: what its lines begin with, and whose it is."""
+    """Topic with its line prefix and its publisher."""
 
     publisher: str
     name: str
@@ -73,15 +73,15 @@ class _Source:
 
 
 class JournalRecorder:
-    """Records one system; :meth:`run`, then :meth:`close`.
+    """Recorder of one system; call :meth:`run`, then :meth:`close`.
 
     Args:
         run_dir: The system's directory.
-        out: Where the files go; raw ones into ``<out>/<venue>``, which is then a fixture directory.
-        venues: Which venues.
+        out: Target directory; raw files go to ``<out>/<venue>``, which is then a fixture directory.
+        venues: Venues to record.
         raw: Whether to record raw frames as well.
-        limits: When a file is ended.
-        version: The program's, for the headers.
+        limits: Size and age at which a file is closed.
+        version: Program version, for the headers.
     """
 
     def __init__(
@@ -114,10 +114,10 @@ class JournalRecorder:
         self._raw_socket = self._open_raw() if raw else None
 
     def run(self, duration_s: float | None, stop: Callable[[], bool], progress: Callable[[Tally], None]) -> None:
-        """Record until the time is over (None: for ever) or ``stop()`` says so.
+        """Record for a duration (None: unlimited) or until ``stop()`` returns true.
 
         Raises:
-            WriteError: A file cannot be written; the recording is over.
+            WriteError: A file cannot be written; the recording ends.
         """
         began = time.monotonic()
         due = began + _FLUSH_S
@@ -125,18 +125,18 @@ class JournalRecorder:
             self._drain()
             if time.monotonic() >= due:
                 due = time.monotonic() + _FLUSH_S
-                self._look()
+                self._flush()
                 progress(self.tally)
             time.sleep(_NAP_S)
         self._drain()
-        self._look()
+        self._flush()
         progress(self.tally)
 
     def close(self) -> None:
-        """Leave the feeds and end the files.
+        """Unsubscribe and close the files.
 
         Raises:
-            WriteError: The end of a file cannot be written; the other files are ended all the same.
+            WriteError: The end of a file cannot be written; the other files are closed anyway.
         """
         for socket in (self._socket, self._raw_socket):
             if socket is not None:
@@ -149,19 +149,19 @@ class JournalRecorder:
     # --- events -----------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Take what has come."""
+        """Read all pending messages."""
         now = time.monotonic_ns()
         receive = self._socket.recv_multipart
         with contextlib.suppress(zmq.Again):
             for _ in range(_BURST):
-                self._take(receive(zmq.DONTWAIT), now)
+                self._handle(receive(zmq.DONTWAIT), now)
         if self._raw_socket is not None:
             with contextlib.suppress(zmq.Again):
                 for _ in range(_BURST):
-                    self._take_raw(self._raw_socket.recv_multipart(zmq.DONTWAIT))
+                    self._handle_raw(self._raw_socket.recv_multipart(zmq.DONTWAIT))
 
-    def _take(self, parts: list[bytes], now: int) -> None:
-        """Keep a message as it is; only its place in its topic is looked at."""
+    def _handle(self, parts: list[bytes], now: int) -> None:
+        """Write a message unchanged; only its position in its topic is checked."""
         try:
             topic, payload = parts
             source = self._sources.get(topic) or self._new_source(topic)
@@ -170,7 +170,7 @@ class JournalRecorder:
             self.tally.malformed += 1
             return
         if not payload.startswith(b"{") or b"\n" in payload:
-            self.tally.malformed += 1  # JSON that another program laid out would not stay one line
+            self.tally.malformed += 1  # JSON formatted by another program might span lines
             return
         sequence, name = source.sequence, source.name
         last = sequence.last(name)
@@ -205,8 +205,8 @@ class JournalRecorder:
             )
         )
 
-    def _look(self) -> None:
-        """Twice a second: what was written leaves, and a file that was begun gets the books as they stand."""
+    def _flush(self) -> None:
+        """Flush twice a second, and request snapshots for a new file."""
         for file in self._files():
             file.flush()
         self.tally.files = sum(file.number for file in self._files())
@@ -237,8 +237,8 @@ class JournalRecorder:
     def _raw_header(self, venue: str, _number: int) -> bytes:
         return self._raw_headers.get(venue) or encode_line(RawHeader(venue=venue, version=self._version))
 
-    def _take_raw(self, parts: list[bytes]) -> None:
-        """A worker tells its header to whoever joins, and whenever its sessions are others; a file begins with it."""
+    def _handle_raw(self, parts: list[bytes]) -> None:
+        """Write a raw record; a worker sends its header to new subscribers and when its sessions change."""
         topic, line = parts
         venue = topic.decode().removeprefix("raw.")
         file = self._raw.get(venue)

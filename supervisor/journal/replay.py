@@ -1,8 +1,8 @@
-"""Replaying a journal: the same events on the same topics, in another run directory, for consumers that notice nothing.
+"""Replay of a journal: the same events on the same topics, in another run directory, for unmodified consumers.
 
-What a live worker guarantees holds here as well, because it is made anew from the events: a fresh epoch for every life
-in the recording, sequences by :class:`ipc.publisher.Publisher`, heartbeats with the checksums of books that are kept
-meanwhile, and these books for whoever joins. What the recording lost stays lost: its place in the sequence is left out.
+A replay gives the guarantees of a live worker: a new epoch for every recorded epoch, sequence numbers from
+:class:`ipc.publisher.Publisher`, heartbeats with checksums of the rebuilt books, and snapshots for late subscribers.
+Events missing from the recording leave a gap in the sequence.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ __all__ = ["Pace", "Replay"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: Subscribers that are there already get in before the first event.
+#: Time for existing subscribers to connect before the first event.
 _JOIN_S: Final = 0.5
-#: After the last event: time for what is under way, and for a heartbeat that tells of it.
+#: Time after the last event for messages in flight and a final heartbeat.
 _LINGER_S: Final = 1.5
-#: Between two looks for joiners while there is nothing to say.
+#: Interval between checks for late subscribers while idle.
 _NAP_S: Final = 0.005
 _BEAT_NS: Final = _NS
 _STRIDE: Final = 256
-#: A recording whose monotonic clock goes back this far went on after a boot.
+#: A monotonic clock that steps back this far means a reboot during the recording.
 _BOOT_NS: Final = 60 * _NS
-#: At full speed a subscriber that is behind is waited for, so long.
+#: At full speed, wait this long for a slow subscriber.
 _PATIENCE_S: Final = 5.0
 _CHECKSUM_DEPTH: Final = 10
 
 
 class Pace:
-    """When to say what was received when, by the recorded monotonic clock.
+    """Pace of a replay by the recorded monotonic clock.
 
     Args:
-        speed: How many times as fast as recorded; infinity keeps no time.
+        speed: Factor relative to the recording; infinity for no pacing.
     """
 
     def __init__(self, speed: float) -> None:
@@ -75,11 +75,11 @@ class Pace:
         self._latest_ns = 0
 
     def restart(self) -> None:
-        """Another recording begins, with a clock that may be another."""
+        """Start another recording, whose clock may differ."""
         self._from_ns = None
 
     def due_ns(self, recv_mono_ns: int, now_ns: int) -> int:
-        """The monotonic time at which an event is due; what was received before the last one is due with it."""
+        """Return the monotonic time at which an event is due, at the earliest that of its predecessor."""
         if math.isinf(self._speed) or not recv_mono_ns:
             return now_ns
         if self._from_ns is None or recv_mono_ns < self._latest_ns - _BOOT_NS:
@@ -91,7 +91,7 @@ class Pace:
 
 
 class _PatientPublisher(Publisher):
-    """Waits for subscribers that are behind: at full speed everybody would be, and nobody is harmed by the wait."""
+    """Publisher that waits for slow subscribers: at full speed all would fall behind, and waiting does no harm."""
 
     def _send_past_full_pipe(self, feed: TopicFeed, payload: bytes) -> bool:
         deadline = time.monotonic() + _PATIENCE_S
@@ -107,7 +107,7 @@ class _PatientPublisher(Publisher):
 
 
 class _Topic:
-    """A topic: its feed, where it was in the recording, and its book if it has one."""
+    """Topic: its feed, its position in the recording, and its book if it has one."""
 
     def __init__(self, name: str, feed: TopicFeed) -> None:
         self.parts = Topic.parse(name)
@@ -117,24 +117,24 @@ class _Topic:
         self._last: BookSnapshot | None = None
         if self.parts.channel in BOOK_CHANNELS:
             self.book = BookReplica(self.parts.venue, self.parts.symbol)
-            feed.snapshot = self.whole
+            feed.snapshot = self.snapshot
 
     def begin_epoch(self) -> None:
-        """The publisher starts anew."""
+        """Reset the state for a new epoch."""
         self.seq = None
         self.feed.seq = 0
         self.feed.latest.clear()
         if self.book is not None:
             self.book.void(NO_SNAPSHOT)
 
-    def lose(self, count: int) -> None:
-        """Events are not in the recording: consumers are to see that as well."""
+    def skip(self, count: int) -> None:
+        """Skip sequence numbers of missing events, so that consumers notice the loss."""
         self.feed.seq += count
         if self.book is not None:
             self.book.void("seq_gap")
 
     def follow(self, event: Event) -> None:
-        """Keep the book."""
+        """Apply an event to the book."""
         if self.book is None:
             return
         if isinstance(event, BookSnapshot):
@@ -145,8 +145,8 @@ class _Topic:
         elif isinstance(event, Gap):
             self.book.apply_gap(event)
 
-    def whole(self) -> BookSnapshot | None:
-        """The book as it stands, for a joiner; None while it is not usable."""
+    def snapshot(self) -> BookSnapshot | None:
+        """Return the current book for a late subscriber; None while it is unusable."""
         book, last = self.book, self._last
         if book is None or last is None or book.fault is not None:
             return None
@@ -159,8 +159,8 @@ class _Topic:
         event.recv_ns, event.recv_mono_ns = last.recv_ns, book.recv_mono_ns
         return event
 
-    def beat(self, now_ns: int) -> HeartbeatBook | None:
-        """What a heartbeat says of the book; ``now_ns`` is where the recording is."""
+    def heartbeat(self, now_ns: int) -> HeartbeatBook | None:
+        """Return the heartbeat entry of the book; ``now_ns`` is the position in the recording."""
         book = self.book
         if book is None or self.parts.channel != BOOK_CHANNELS[0]:
             return None
@@ -171,24 +171,24 @@ class _Topic:
         return HeartbeatBook(self.feed.seq, book.venue_seq, usable, age_ms, top.crc32_top10() if usable else None)
 
 
-class _Voice:
-    """One publisher of the recording, saying its events once more."""
+class _ReplayedPublisher:
+    """Publisher of the recording that republishes its events."""
 
     def __init__(self, name: str, publisher: Publisher) -> None:
         self.name = name
         self.publisher = publisher
-        self.said = 0
+        self.published = 0
         self._epoch = 0
         self._now_ns = 0
         self._topics: dict[str, _Topic] = {}
-        self._beats = publisher.topic(Topic("heartbeat", name, ""))
+        self._heartbeats = publisher.topic(Topic("heartbeat", name, ""))
 
     def restart(self) -> None:
-        """Another recording begins; its epochs stand for themselves."""
+        """Start another recording with its own epochs."""
         self._epoch = 0
 
-    def say(self, name: str, event: Event) -> None:
-        """Publish an event of the recording; its heartbeats only tell what was lost."""
+    def publish(self, name: str, event: Event) -> None:
+        """Publish a recorded event; recorded heartbeats only reveal losses."""
         if event.epoch < self._epoch:
             return
         if event.epoch > self._epoch:
@@ -206,7 +206,7 @@ class _Voice:
         topic.seq = event.seq
         with self.publisher.turn:
             if event.seq > last + 1:
-                topic.lose(event.seq - last - 1)
+                topic.skip(event.seq - last - 1)
             topic.follow(event)
             event.flags = (*event.flags, "replay")
             key = _key(event)
@@ -214,50 +214,56 @@ class _Voice:
                 self.publisher.send(topic.feed, event)
             else:
                 self.publisher.send_latest(topic.feed, key, event)
-        self.said += 1
+        self.published += 1
 
-    def let_in(self) -> None:
-        """Let joiners in while there is nothing to say."""
+    def accept_subscribers(self) -> None:
+        """Accept late subscribers while idle."""
         with self.publisher.turn:
             pass
 
-    def beat(self, rss_bytes: int) -> None:
-        """A heartbeat of our own."""
+    def heartbeat(self, rss_bytes: int) -> None:
+        """Publish a heartbeat of the replay."""
         with self.publisher.turn:
-            books = {topic.parts.symbol: book for topic in self._topics.values() if (book := topic.beat(self._now_ns))}
+            books = {
+                topic.parts.symbol: book for topic in self._topics.values() if (book := topic.heartbeat(self._now_ns))
+            }
             seqs = self.publisher.last_seqs()
-            beat = Heartbeat(self.name, None, None, None, seqs, books, self.publisher.drops, rss_bytes)
-            beat.recv_ns, beat.recv_mono_ns, beat.flags = time.time_ns(), time.monotonic_ns(), ("replay",)
-            self.publisher.send(self._beats, beat)
+            heartbeat = Heartbeat(self.name, None, None, None, seqs, books, self.publisher.drops, rss_bytes)
+            heartbeat.recv_ns, heartbeat.recv_mono_ns, heartbeat.flags = (
+                time.time_ns(),
+                time.monotonic_ns(),
+                ("replay",),
+            )
+            self.publisher.send(self._heartbeats, heartbeat)
 
     def _begin_epoch(self, recorded: int) -> None:
         self._epoch = recorded
         self._now_ns = 0
         with self.publisher.turn:
             self.publisher.epoch = Epochs.following(self.publisher.epoch)
-            self._beats.seq = 0
+            self._heartbeats.seq = 0
             for topic in self._topics.values():
                 topic.begin_epoch()
 
-    def _note_losses(self, beat: Heartbeat) -> None:
+    def _note_losses(self, heartbeat: Heartbeat) -> None:
         with self.publisher.turn:
-            for name, seq in beat.seqs.items():
+            for name, seq in heartbeat.seqs.items():
                 topic = self._topics.get(name)
                 if topic is not None and topic.seq is not None and topic.seq < seq:
-                    topic.lose(seq - topic.seq)
+                    topic.skip(seq - topic.seq)
                     topic.seq = seq
 
 
 class Replay:
-    """A journal as a system: :meth:`run`, then :meth:`close`.
+    """Replay of a journal as a system; call :meth:`run`, then :meth:`close`.
 
     Args:
         files: The journal, in order.
-        run_dir: Where the feeds are bound; no system may run there.
-        speed: How many times as fast as recorded; infinity for as fast as subscribers take it.
-        version: The program's.
+        run_dir: Directory in which the feeds are bound; no system may run there.
+        speed: Factor relative to the recording; infinity for as fast as subscribers read.
+        version: Program version.
 
-    ``bad`` counts lines that are no events.
+    ``bad`` counts invalid lines.
 
     Raises:
         AlreadyRunningError: A system, or another replay, runs there.
@@ -273,28 +279,28 @@ class Replay:
         self._pace = Pace(speed)
         run_dir.prepare()
         self._lock = InstanceLock(run_dir.lock)
-        run_dir.board.unlink(missing_ok=True)  # of a system that was here before
+        run_dir.board.unlink(missing_ok=True)  # left by a previous system
         self._process = psutil.Process()
         self._context: zmq.Context[Any] = zmq.Context()
         self._config = {name: of for file in files if file.header for name, of in file.header.config.items()}
-        self._voices: dict[str, _Voice] = {}
+        self._sources: dict[str, _ReplayedPublisher] = {}
         self._next_beat_ns = 0
         for name in (*self._config, LIFECYCLE):
-            self._add_voice(name)
+            self._add_source(name)
         self._describe()
 
     @property
-    def said(self) -> int:
+    def published(self) -> int:
         """Events published, without heartbeats."""
-        return sum(voice.said for voice in self._voices.values())
+        return sum(source.published for source in self._sources.values())
 
     @property
     def drops(self) -> int:
-        """Times that a subscriber was too far behind."""
-        return sum(voice.publisher.drops for voice in self._voices.values())
+        """Events dropped because a subscriber was too slow."""
+        return sum(source.publisher.drops for source in self._sources.values())
 
     def run(self, stop: Callable[[], bool], progress: Callable[[float], None]) -> None:
-        """Say everything, or until ``stop()``; ``progress`` is told the done part, from 0 to 1."""
+        """Publish all events, or until ``stop()``; ``progress`` receives the completed fraction, from 0 to 1."""
         total, read = max(1, sum(file.size for file in self._files)), 0
         recording = None
         self._idle(_JOIN_S, stop)
@@ -306,7 +312,7 @@ class Replay:
             for line in lines:
                 read += len(line)
                 if lines.number > 1 or file.header is None:
-                    self._say(line, stop)
+                    self._publish_event(line, stop)
                 if not lines.number % _STRIDE:
                     progress(read / total)
                 if stop():
@@ -316,13 +322,13 @@ class Replay:
 
     def close(self) -> None:
         """Unbind the feeds."""
-        for voice in self._voices.values():
-            voice.publisher.close()
+        for source in self._sources.values():
+            source.publisher.close()
         self._context.term()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _say(self, line: bytes, stop: Callable[[], bool]) -> None:
+    def _publish_event(self, line: bytes, stop: Callable[[], bool]) -> None:
         try:
             name = topic_of(line)
             event = decode(line)
@@ -332,25 +338,25 @@ class Replay:
             return
         if event is None:
             return
-        voice = self._voices.get(publisher)
-        if voice is None:
-            voice = self._add_voice(publisher)
+        source = self._sources.get(publisher)
+        if source is None:
+            source = self._add_source(publisher)
             self._describe()
         now_ns = time.monotonic_ns()
-        # What is only told once more was received at any time before the recording began: it keeps nobody waiting.
+        # A republished event was received before the recording started: it is due at once.
         due_ns = self._pace.due_ns(0 if "refresh" in event.flags else event.recv_mono_ns, now_ns)
         if due_ns > now_ns:
             self._idle((due_ns - now_ns) / _NS, stop)
         elif now_ns >= self._next_beat_ns:
             self._beat(now_ns)
-        voice.say(name, event)
+        source.publish(name, event)
 
     def _idle(self, seconds: float, stop: Callable[[], bool]) -> None:
-        """Nothing to say for a while: let joiners in, and beat."""
+        """Accept late subscribers and publish heartbeats while no event is due."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not stop():
-            for voice in self._voices.values():
-                voice.let_in()
+            for source in self._sources.values():
+                source.accept_subscribers()
             now_ns = time.monotonic_ns()
             if now_ns >= self._next_beat_ns:
                 self._beat(now_ns)
@@ -359,28 +365,30 @@ class Replay:
     def _beat(self, now_ns: int) -> None:
         self._next_beat_ns = max(self._next_beat_ns + _BEAT_NS, now_ns)
         rss_bytes = self._process.memory_info().rss
-        for name, voice in self._voices.items():
+        for name, source in self._sources.items():
             if name != LIFECYCLE:
-                voice.beat(rss_bytes)
+                source.heartbeat(rss_bytes)
             else:
-                voice.let_in()
+                source.accept_subscribers()
 
     def _restart(self) -> None:
         self._pace.restart()
-        for voice in self._voices.values():
-            voice.restart()
+        for source in self._sources.values():
+            source.restart()
 
-    def _add_voice(self, name: str) -> _Voice:
+    def _add_source(self, name: str) -> _ReplayedPublisher:
         kind = _PatientPublisher if math.isinf(self._speed) else Publisher
-        voice = self._voices[name] = _Voice(name, kind(self._context, self._run_dir.feed(name), Epochs.following(0)))
-        return voice
+        source = self._sources[name] = _ReplayedPublisher(
+            name, kind(self._context, self._run_dir.feed(name), Epochs.following(0))
+        )
+        return source
 
     def _describe(self) -> None:
-        """What a system says of itself, for consumers that look there."""
+        """Return the system description for consumers."""
         nothing: dict[str, Any] = {"symbols": [], "streams": []}
         venues = {
             name: {**self._config.get(name, nothing), "feed": self._run_dir.feed(name), "account": None}
-            for name in self._voices
+            for name in self._sources
             if name != LIFECYCLE
         }
         described = {
@@ -396,7 +404,7 @@ class Replay:
 
 
 def _key(event: Event) -> Hashable | None:
-    """Under which key an event is kept for joiners; None for those that are not."""
+    """Return the key under which an event is kept for late subscribers; None for events that are not kept."""
     match event:
         case Mark():
             return "rest" if "rest" in event.flags else "ws"

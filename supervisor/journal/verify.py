@@ -1,7 +1,7 @@
-"""Verifying recordings: which files are looked at, by how many processes, and what came of it.
+"""Verification of recordings: finding the files, distributing the work over processes, merging the reports.
 
-Venues do not concern each other, so a large journal is read by several processes, each of which looks at the events of
-some venues and passes over the others'.
+Venues are independent, so a large journal is read by several processes, each of which checks some venues and skips the
+others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["verify"]
 
 #: Below this, processes cost more time than they save.
 _WORTH_IT: Final = 16 * 1024 * 1024
-#: Lines that are looked at to share the work.
+#: Lines sampled to distribute the work.
 _SAMPLED: Final = 20_000
 #: Lines between two reports of progress.
 _STRIDE: Final = 8192
@@ -36,7 +36,7 @@ _LOOK_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One look: at the raw frames of ``venue``, or at the events of ``own``, which is None for all but ``others``."""
+    """Task: check the raw frames of ``venue``, or the events of ``own`` (None: all but ``others``)."""
 
     files: Sequence[EventFile | RawFile]
     venue: str | None = None
@@ -54,12 +54,12 @@ class _Task:
 def verify(
     path: Path, progress: Callable[[float], None] = lambda _: None, processes: int | None = None
 ) -> VerifyReport:
-    """Look at the recording at a path, or at all those below a directory.
+    """Verify the recordings at a path or below a directory.
 
     Args:
         path: A file or a directory.
-        progress: Told the done part, from 0 to 1.
-        processes: How many to use; None decides by the size and the cores.
+        progress: Receives the completed fraction, from 0 to 1.
+        processes: Number of processes; None chooses by size and cores.
 
     Raises:
         UsageError: There is no recording.
@@ -76,7 +76,7 @@ def verify(
 
 
 def _event_tasks(files: Sequence[EventFile], shares: int) -> list[_Task]:
-    """Looks that share the publishers of a journal, about as much work for each; the first has what is left."""
+    """Split the publishers of a journal into tasks of similar size; the first also checks the remainder."""
     if not files:
         return []
     if shares == 1:
@@ -87,7 +87,7 @@ def _event_tasks(files: Sequence[EventFile], shares: int) -> list[_Task]:
 
 
 def _parts(sizes: Mapping[str, int], shares: int) -> list[frozenset[str]]:
-    """The publishers in parts of about the same size, the largest first to the part that has least."""
+    """Partition publishers into parts of similar size, assigning the largest first to the smallest part."""
     parts: list[set[str]] = [set() for _ in range(shares)]
     for publisher in sorted(sizes, key=lambda name: -sizes[name]):
         min(parts, key=lambda part: sum(sizes[name] for name in part)).add(publisher)
@@ -95,7 +95,7 @@ def _parts(sizes: Mapping[str, int], shares: int) -> list[frozenset[str]]:
 
 
 def _sample(path: Path) -> dict[str, int]:
-    """Bytes of each publisher in the first lines of a file."""
+    """Return the bytes per publisher in the first lines of a file."""
     sizes: dict[str, int] = {}
     lines = Lines(path)
     for line in itertools.islice(lines, _SAMPLED):
@@ -114,18 +114,18 @@ def _raw_tasks(files: Sequence[EventFile | RawFile]) -> list[_Task]:
 
 
 def _venue_in(path: Path) -> str:
-    """The venue in the name of a file, ``raw-<venue>-…``."""
+    """Return the venue in a file name ``raw-<venue>-…``."""
     return path.stem.split("-")[1]
 
 
 def _run(task: _Task, advance: Callable[[int], None]) -> VerifyReport:
-    """One look from beginning to end; ``advance`` is told the bytes that were read."""
+    """Run a task; ``advance`` receives the number of bytes read."""
     check: Any = EventsCheck(task.owns, owns_rest=task.own is None) if task.venue is None else RawCheck(task.venue)
     for file in task.files:
         lines = Lines(file.path)
         check.begin_file(str(file.path), file.header)
         read = told = 0
-        take = check.take
+        take = check.check_line
         for line in lines:
             take(line, lines.number)
             read += len(line)
@@ -153,12 +153,12 @@ def _in_turn(tasks: Sequence[_Task], progress: Callable[[float], None]) -> list[
 
 # --- several processes ------------------------------------------------------------------------------------------------
 
-#: In a process of the pool: bytes read so far, by the number of the look; shared with the parent.
+#: In a pool process: bytes read per task, shared with the parent.
 _shared: Any = None
 
 
 def _begin(shared: Any) -> None:
-    """A process of the pool starts; the terminal's interrupt is the parent's business."""
+    """Initialise a pool process; the parent handles the terminal's interrupt."""
     global _shared  # noqa: PLW0603 - how a pool hands shared memory to its processes
     _shared = shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)

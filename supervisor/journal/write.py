@@ -1,7 +1,7 @@
-"""Files that are written in lines, begun anew when they are large or old, and whole but for the last line.
+"""Line files with rotation by size and age; at most the last line can be incomplete.
 
-What a recording promises its readers is kept here: lines leave within a second, a killed writer costs at most the end
-of one line, and a full disk ends the recording with one error and files that end with a whole line.
+Guarantees of a recording: lines are flushed within a second, a killed writer loses at most the end of one line, and a
+full disk ends the recording with one error and files that end with a complete line.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from supervisor.journal.format import SUFFIX
 
 __all__ = ["JournalLimits", "RotatingFile", "WriteError"]
 
-#: Lines are handed to the kernel in blocks of this size, or when :meth:`RotatingFile.flush` is called.
+#: Block size of writes; :meth:`RotatingFile.flush` writes smaller blocks.
 _BLOCK: Final = 256 * 1024
 
 
 class WriteError(ParaphinaError):
-    """A file of the recording cannot be written: the disk is full, or worse."""
+    """Failure to write a file of the recording, such as a full disk."""
 
     def __init__(self, error: OSError, path: Path) -> None:
         super().__init__(
@@ -36,23 +36,23 @@ class WriteError(ParaphinaError):
 
 @dataclass(frozen=True, slots=True)
 class JournalLimits:
-    """When a file is ended and the next one begun."""
+    """Size and age at which a new file is started."""
 
     max_bytes: int = 256 * 1024 * 1024
     max_age_s: float = 3600.0
 
 
 class RotatingFile:
-    """Lines into ``<directory>/<name>-<number>.jsonl``, one file after the other.
+    """Writer of lines into numbered files ``<directory>/<name>-<number>.jsonl``.
 
     Args:
-        directory: Where the files go; made with the first line.
-        name: What the files are called.
-        header: Gives the first line of the file with a number.
-        limits: When the next file is begun.
+        directory: Target directory; created with the first line.
+        name: Prefix of file names.
+        header: Returns the first line of the file with a number.
+        limits: When to start the next file.
         clock: Monotonic, s.
 
-    ``number`` is that of the file at hand, 0 before the first line; ``size`` counts the bytes of all files.
+    ``number`` is the current file's number, 0 before the first line; ``size`` counts the bytes of all files.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class RotatingFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a file at hand; the next line begins one when there is none."""
+        """True while a file is open; the next line opens one otherwise."""
         return self._file is not None
 
     def write(self, line: bytes) -> None:
         """Add a line.
 
         Raises:
-            WriteError: The file cannot be written; nothing more can be added.
+            WriteError: The file cannot be written; no more lines can be added.
         """
         if self._file is None:
             self._begin()
@@ -96,7 +96,7 @@ class RotatingFile:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what waits to the kernel, and end the file when it is large or old.
+        """Flush buffered lines, and close the file when it is large or old.
 
         Raises:
             WriteError: As in :meth:`write`.
@@ -111,7 +111,7 @@ class RotatingFile:
             self._end()
 
     def close(self) -> None:
-        """Write what waits and end the file.
+        """Flush and close the file.
 
         Raises:
             WriteError: As in :meth:`write`.
@@ -135,7 +135,7 @@ class RotatingFile:
         self._waiting = len(self._lines[0])
 
     def _write(self, file: int, block: bytes) -> None:
-        """All of a block, or as many whole lines of it as there is room for, and an error."""
+        """Write a block; on a full disk keep as many complete lines as fit, then raise."""
         done = 0
         try:
             while done < len(block):

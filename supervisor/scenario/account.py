@@ -1,4 +1,4 @@
-"""The account of a scenario: its connection, the ledger and the feed behind it, and what REST answers of it."""
+"""Account side of a scenario: its connection, ledger, feed and REST answers."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ from workers.venues.venue import Listing
 __all__ = ["AccountPart"]
 
 _BEAT_NS: Final = NS
-#: How far back fills are asked for.
+#: Period of fills requested from REST.
 _SINCE_NS: Final = 86_400 * NS
 
 
 class AccountPart:
-    """An account's connection and what is known of it.
+    """Account connection and its state.
 
-    The worker's clock of looks (after each login, then each minute) is not played: the file says when REST is asked.
+    The worker's reconciliation schedule (after each login, then every minute) is not played: the file decides when REST
+    is polled.
 
     Args:
-        run: The scenario.
-        feed: The account's own.
+        run: Scenario being played.
+        feed: Feed of the account.
 
     Raises:
-        UsageError: The venue does not know a credential that the file names.
+        UsageError: The file names a credential that the venue does not use.
     """
 
     def __init__(self, run: ScenarioRun, feed: ObservedFeed) -> None:
@@ -56,40 +57,40 @@ class AccountPart:
                 f"unknown credentials {', '.join(sorted(unknown))}", where=f"{run.path}:account", advice=advice
             )
         self._secrets = Secrets(self._side.secrets, spec.credentials)
-        self._is_asked_for = bool(spec.credentials)
+        self._has_credentials = bool(spec.credentials)
         self._venue = venue
         self._alias = spec.alias
         self._clock = clock
         self._report = run.report
-        self._desk = run.desk
+        self._rest = run.rest
         self._row = run.board.session(0, ACCOUNT_SESSION)
         cell = run.board.cell(0, 0, Stream.ACCOUNT)
-        self._statement = AccountPublisher(venue.name, spec.alias, feed, cell, lambda _says: None, clock=clock.mono)
+        self._publisher = AccountPublisher(venue.name, spec.alias, feed, cell, lambda _detail: None, clock=clock.mono)
         self._markets = MarketLookup(venue, (), ())
         self._login = Login("")
-        self._talk: PrivateSession | None = None
+        self._session: PrivateSession | None = None
         self._transport = _Transport(run.report, None)
-        self._look: ScriptedFlow[Snapshot] | None = None
+        self._snapshot: ScriptedFlow[Snapshot] | None = None
         self._beat_ns = clock.mono()
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is open."""
-        return self._talk is not None
+        """True while the connection is open."""
+        return self._session is not None
 
     def list_markets(self, followed: tuple[Listing, ...]) -> None:
-        """Take the markets that can be named."""
+        """Set the markets that account rows may refer to."""
         self._markets = MarketLookup(self._venue, followed, followed)
 
     def open(self) -> None:
-        """Log in, which may take REST calls, and open the connection."""
-        if not self._is_asked_for:
+        """Log in, possibly over REST, and open the connection."""
+        if not self._has_credentials:
             self._open(Login(""))
             return
-        ScriptedFlow(self._log_in(), self._desk, "login", self._open, partial(self._failed, "login")).begin()
+        ScriptedFlow(self._log_in(), self._rest, "login", self._open, partial(self._failed, "login")).begin()
 
     def _log_in(self) -> RestFlow[Login]:
-        """Log in; credentials that are none are a failure of the course, not of who begins it."""
+        """Log in; malformed credentials fail the flow, not its caller."""
         url = self._venue.ws_url
         return (yield from self._side.login(self._secrets, url, self._markets, self._clock.wall()))
 
@@ -97,38 +98,38 @@ class AccountPart:
         self._login = login
         self._report.add(on="account", open=True)
         self._transport = _Transport(self._report, self._side.keepalive.ping)
-        self._talk = PrivateSession(
+        self._session = PrivateSession(
             self._side,
             self._alias,
             lambda: self._markets,
             self._transport,
             login,
-            self._statement,
-            _Wishes(self._report),
+            self._publisher,
+            _SnapshotRequests(self._report),
             self._row,
             self._clock.mono,
         )
-        self._talk.begin()
+        self._session.begin()
 
     def close(self, reason: Reason, text: str = "") -> None:
-        """End the connection."""
-        self._talk = None
-        self._statement.tell(StreamState.BACKOFF, reason, text or None)
+        """Close the connection."""
+        self._session = None
+        self._publisher.tell(StreamState.BACKOFF, reason, text or None)
 
     def frame(self, payload: bytes, *, is_binary: bool) -> None:
-        """Take a frame."""
+        """Process a frame."""
         self._transport.frames.append((BINARY if is_binary else TEXT, payload))
-        self._turn()
+        self._process()
 
     def tick(self) -> None:
-        """Time passed."""
-        self._turn()
+        """Run the timers."""
+        self._process()
         if self._clock.mono() >= self._beat_ns:
             self._beat_ns += _BEAT_NS
-            self._statement.beat()
+            self._publisher.beat()
 
-    def _turn(self) -> None:
-        end = self._talk.turn() if self._talk is not None else None
+    def _process(self) -> None:
+        end = self._session.turn() if self._session is not None else None
         if end is not None:
             self._report.add(on="account", close=end.reason, text=end.text)
             self.close(end.reason, end.text)
@@ -136,61 +137,65 @@ class AccountPart:
     # --- REST ---------------------------------------------------------------------------------------------------------
 
     def ask(self) -> None:
-        """Begin to ask REST for the whole account."""
-        if self._look is not None and not self._look.is_over:
+        """Start a REST snapshot of the account."""
+        if self._snapshot is not None and not self._snapshot.is_over:
             return
         now_ns = self._clock.wall()
         since_ms = (now_ns - _SINCE_NS) // 1_000_000
         steps = self._side.snapshot(self._login, self._secrets, self._markets, self._alias, since_ms, now_ns)
-        asked_at = self._statement.asked()
-        self._look = ScriptedFlow(
-            steps, self._desk, "account", lambda told: self._answered(told, asked_at), partial(self._failed, "account")
+        asked_at = self._publisher.asked()
+        self._snapshot = ScriptedFlow(
+            steps,
+            self._rest,
+            "account",
+            lambda snapshot: self._answered(snapshot, asked_at),
+            partial(self._failed, "account"),
         )
-        self._look.begin()
+        self._snapshot.begin()
 
     def answer(self, answers: Mapping[str, bytes]) -> None:
-        """Answer what is asked of the account; it is asked now when nothing waits."""
-        if self._look is None or self._look.is_over:
+        """Answer the pending account snapshot; start one when none is pending."""
+        if self._snapshot is None or self._snapshot.is_over:
             self.ask()
-        if self._look is not None:
-            self._look.give(answers)
+        if self._snapshot is not None:
+            self._snapshot.deliver(answers)
 
     def _answered(self, snapshot: Snapshot, asked_at: int) -> None:
-        is_whole = self._statement.answered(snapshot, asked_at)
-        self._statement.heard(self._clock.mono())
-        self._statement.tell(StreamState.LIVE, None, None)
+        is_whole = self._publisher.answered(snapshot, asked_at)
+        self._publisher.heard(self._clock.mono())
+        self._publisher.tell(StreamState.LIVE, None, None)
         self._report.add(on="rest", answered="account", **({} if is_whole else {"overtaken": True}))
 
     def _failed(self, what: str, error: Exception) -> None:
         end: CloseReason = close_reason_of(error, self._side.secrets)
         advice = (
-            {"advice": 'the file may hold invented ones: "account": {"credentials": {…}}'}
+            {"advice": 'the file may contain placeholder credentials: "account": {"credentials": {…}}'}
             if isinstance(error, ConfigError)
             else {}
         )
         self._report.add(on="rest", failed=what, reason=end.reason, text=end.text, **advice)
 
 
-class _Wishes:
-    """What the connection would have the worker ask REST; here the file says when that is."""
+class _SnapshotRequests:
+    """Snapshot requests of the connection, which are only reported: the file decides when REST is polled."""
 
     def __init__(self, report: ScenarioReport) -> None:
         self._report = report
 
     def logged_in(self, login: Login) -> None:
-        """Take note of a login, after which a worker asks."""
+        """Ignore a login, after which a worker would request a snapshot."""
 
     def ask(self) -> None:
-        """Report the wish to ask at once."""
+        """Report a request for an immediate snapshot."""
         self._report.add(note="account.wants_rest", on="account")
 
     def ask_later(self) -> None:
-        """Report the wish to ask soon."""
+        """Report a request for a snapshot soon."""
         self.ask()
 
 
 class _Transport:
-    """An open connection whose frames come from the file; it answers pings as a venue does."""
+    """Open transport whose frames come from the file; it answers pings as a venue does."""
 
     def __init__(self, report: ScenarioReport, ping: bytes | None) -> None:
         self.frames: list[Frame] = []
@@ -198,12 +203,12 @@ class _Transport:
         self._ping = ping
 
     def receive(self) -> list[Frame]:
-        """Return the frames that have come, without waiting."""
+        """Return the pending frames without waiting."""
         frames, self.frames = self.frames, []
         return frames
 
     def send(self, message: bytes) -> None:
-        """Report a message."""
+        """Report a sent message."""
         self._report.add(on="account", send=message_of(message))
         if message == self._ping:
             self.frames.append((PONG, b""))
@@ -217,4 +222,4 @@ class _Transport:
         """Report nothing: the library answers pings."""
 
     def close(self) -> None:
-        """End nothing."""
+        """Do nothing."""

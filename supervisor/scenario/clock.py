@@ -1,4 +1,4 @@
-"""The clock of a scenario: it moves when the player says so, and nothing waits for it."""
+"""Simulated clock of a scenario, advanced by the player."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["NS", "Clock"]
 
 NS: Final = 1_000_000_000
-#: Monotonic time of the start: any will do, but stamps take 0 for "never".
+#: Monotonic time of the start; not 0, which means "never" in stamps.
 _START: Final = 1_000 * NS
 
 
@@ -15,7 +15,7 @@ class Clock:
     """Monotonic and wall-clock time, ns.
 
     Args:
-        wall_ns: The wall clock at the start.
+        wall_ns: Wall clock at the start.
     """
 
     def __init__(self, wall_ns: int) -> None:
@@ -40,9 +40,9 @@ class Clock:
         return _START + round(t * NS)
 
     def move_to(self, mono_ns: int) -> None:
-        """Let time pass until then."""
+        """Advance to a monotonic time; never go back."""
         self._mono_ns = max(self._mono_ns, mono_ns)
 
     def set_wall(self, wall_ns: int) -> None:
-        """Set the wall clock; the monotonic one does not notice."""
+        """Set the wall clock; the monotonic clock is unaffected."""
         self._ahead_ns = wall_ns - self._mono_ns

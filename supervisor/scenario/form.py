@@ -1,7 +1,7 @@
-"""The format of scenario files: what a file may say, and how a mistake in one is reported.
+"""Format of scenario files, and the errors reported for invalid ones.
 
-A file is one JSON object. ``steps`` happen one after the other; each names the connection that it arrives on. The
-format is described for users in ``docs/scenarios.md``.
+A file is one JSON object. ``steps`` run in order; each names its connection. The
+format is documented in ``docs/scenarios.md``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 _REST: Final = ("rest",)
 _SOCKETS: Final = ("public", "account")
 _NOWHERE: Final = ("",)
-#: What a step may do, and on which connections; each step does one of these.
+#: Actions and the connections they apply to; each step has exactly one.
 ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "open": _SOCKETS,
     "close": _SOCKETS,
@@ -50,13 +50,13 @@ ACTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "now": _NOWHERE,
     "expect": _NOWHERE,
 }
-#: What a listing may say; see :class:`workers.venues.venue.Listing`.
+#: Keys of a listing; see :class:`workers.venues.venue.Listing`.
 LISTING_KEYS: Final = tuple(key for key in Listing.__dataclass_fields__ if key != "symbol")
 _ADVICE: Final = "the format is described in docs/scenarios.md"
 _PLACE: Final = re.compile(r" - at (?:`key` in )?`\$\.?(.+)`$")
 _BYTE: Final = re.compile(r"\(byte (\d+)\)$")
 
-#: A time, s; that of a step that is repeated has a least value, for shorter ones would take too long to play.
+#: Durations, s; repeated steps have a lower bound, since shorter intervals would take too long to play.
 Seconds = Annotated[float, Meta(ge=0, lt=10**7)]
 Interval = Annotated[float, Meta(ge=0.001, lt=10**7)]
 #: A wall-clock time: ISO 8601 or ns since 1970.
@@ -64,7 +64,7 @@ Moment = datetime | Annotated[int, Meta(ge=0, lt=2**62)]
 
 
 class ScriptedRefusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A REST request that fails: with an HTTP ``status`` and a ``body``, or without an answer, for a ``reason``."""
+    """REST request that fails: with an HTTP ``status`` and a ``body``, or without an answer, for a ``reason``."""
 
     status: Annotated[int, Meta(ge=100, lt=1000)] | None = None
     reason: Reason | None = None
@@ -73,23 +73,23 @@ class ScriptedRefusal(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
 
 
 class Only(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The lines that match ``of`` are those of ``are``, in this order, and no others."""
+    """Expectation that the lines matching ``of`` are exactly ``are``, in this order."""
 
     of: dict[str, Any]
     are: list[dict[str, Any]]
 
 
 class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What must hold.
+    """Expectations of a scenario or a step.
 
     Attributes:
-        seen: Patterns of lines that came in this order, others between them.
-        only: Lines that are exactly these.
-        never: Patterns of lines that did not come.
+        seen: Patterns of lines that appear in this order, with any others between them.
+        only: Exact lists of lines per pattern.
+        never: Patterns that no line matches.
         books: A consumer's books, by symbol: ``usable``, ``reason``, ``bids``, ``asks``.
         last: A consumer's last event of a topic, by topic; null for none.
         account: A consumer's account: ``usable``, ``reason``, ``orders``, ``positions``, ``balances``, ``margin``.
-        counts: What was counted so far.
+        counts: Counters so far.
     """
 
     seen: list[dict[str, Any]] = []
@@ -102,7 +102,7 @@ class Expect(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Settings of the worker, and what else it finds: whether the venue answers pings, whether its other books flow."""
+    """Settings of the worker and of its surroundings: whether the venue answers pings, whether its other books flow."""
 
     stale_s: Interval = 10.0
     ping_s: Interval | None = None
@@ -111,21 +111,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class AccountSpec(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The account: what it is called, and invented credentials for what cannot be asked without any."""
+    """Account: its alias, and placeholder credentials for requests that need some."""
 
     alias: str = "desk"
     credentials: dict[str, str] = {}
 
 
 class ScenarioStep(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, rename={"with_": "with"}):
-    """One thing that happens; see :data:`ACTIONS`.
+    """Step of a scenario; see :data:`ACTIONS`.
 
     Attributes:
         on: The connection: ``public``, ``public/<name>``, ``account``, ``rest``.
-        line: Which of a venue's lines it belongs to; this version plays ``a`` alone.
-        at: When, s from the start: time passes until then.
-        to: Which request an answer is for, in words; the oldest that waits when empty.
-        purpose: What a recorded book answer was for; given at once, asked for or not.
+        line: Line (``a`` or ``b``) of the venue; this version plays only ``a``.
+        at: Time from the start, s; the clock advances to it.
+        to: Words that select the request that an answer is for; the oldest pending one when empty.
+        purpose: Purpose of a recorded book answer, which is delivered at once, requested or not.
     """
 
     on: str = ""
@@ -152,39 +152,39 @@ class ScenarioStep(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
 
     @property
     def actions(self) -> list[str]:
-        """Which of :data:`ACTIONS` it does; one, once it is checked."""
+        """Names of the :data:`ACTIONS` given; exactly one after validation."""
         return [name for name in ACTIONS if _is_given(getattr(self, name))]
 
     @property
     def action(self) -> str:
-        """Which of :data:`ACTIONS` it is."""
+        """Name of the action."""
         return self.actions[0]
 
     @property
     def kind(self) -> str:
-        """The kind of connection: ``public``, ``account``, ``rest``; empty for none."""
+        """Kind of connection: ``public``, ``account``, ``rest``; empty for none."""
         return self.on.partition("/")[0]
 
     @property
     def payload(self) -> tuple[bool, bytes]:
-        """The frame that it brings: whether it is binary, and its bytes."""
+        """Frame of the step: whether it is binary, and its bytes."""
         if self.base64 is not None:
             return True, self.base64
         return False, bytes(self.frame) if self.text is None else self.text.encode()
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A scenario file.
+    """Scenario file.
 
     Attributes:
         scenario: Version of the format.
-        venue: Whose connections these are.
-        steps: What happens, in order.
-        about: For people.
-        now: The wall clock at the start.
-        listings: The venue's markets, as :class:`workers.venues.venue.Listing` has them; None when REST answers.
-        markets: The bases that are followed; None for all.
-        expect: What must hold at the end, of all that came.
+        venue: Venue of the connections.
+        steps: Steps, in order.
+        about: Description.
+        now: Wall clock at the start.
+        listings: Markets as :class:`workers.venues.venue.Listing` describes them; None when REST answers supply them.
+        markets: Base assets to follow; None for all.
+        expect: Expectations at the end.
     """
 
     scenario: Literal[1]
@@ -207,7 +207,7 @@ def load(path: Path) -> Scenario:
     """Read a scenario.
 
     Raises:
-        UsageError: It cannot be read, or says something that the format does not have; names the place.
+        UsageError: It cannot be read, or violates the format; the error names the place.
     """
     try:
         content = path.read_bytes()
@@ -217,7 +217,7 @@ def load(path: Path) -> Scenario:
 
 
 def parse(content: bytes, path: str) -> Scenario:
-    """Take a scenario from the content of a file; see :func:`load`."""
+    """Parse a scenario from the content of a file; see :func:`load`."""
     try:
         scenario = _decoder.decode(content)
     except (ValueError, RecursionError) as error:
@@ -250,7 +250,7 @@ def _is_given(value: object) -> bool:
 
 
 def _check(step: ScenarioStep, where: str) -> None:
-    """Look at what types do not tell: one action a step, on a connection that has such."""
+    """Check what types do not express: one action per step, on a matching connection."""
     if (mistake := next(_mistakes(step), None)) is not None:
         what, advice = mistake
         raise UsageError(what, where=where, advice=advice)
@@ -259,7 +259,7 @@ def _check(step: ScenarioStep, where: str) -> None:
 
 
 def _mistakes(step: ScenarioStep) -> Iterator[tuple[str, str]]:
-    """Say what is wrong with a step, and what to write instead; what follows the first mistake may not hold."""
+    """Yield the mistakes of a step with their remedies; those after the first may be consequences."""
     found = step.actions
     if len(found) != 1:
         what = f"it does {' and '.join(found)} at once" if found else "it does nothing"

@@ -1,7 +1,7 @@
-"""Takes out of recorded text what is nobody else's business: credentials, signatures, listen keys, who an account is.
+"""Removal of private values from recorded text: credentials, signatures, listen keys, account identities.
 
-Values are known by the names that they have, by the places where URLs and channels hold them, and by their form. Each
-becomes a stand-in of its type, the same one wherever it comes again; everything else stays byte for byte.
+Values are recognised by their names, by their places in URLs and channels, and by their form. Each is replaced by a
+placeholder of its type, the same one at every occurrence; everything else stays unchanged.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Final
 
 __all__ = ["Hiding"]
 
-#: Parts of names, letters and digits alone, whose values are credentials or say who somebody is.
+#: Parts of names (letters and digits only) whose values are credentials or identities.
 _PRIVATE: Final = (
     *("signature", "listenkey", "apikey", "secret", "jwt", "bearer", "authorization", "password", "passphrase"),
     *("privatekey", "cookie", "account", "user", "address", "wallet", "owner", "trader", "referral"),
     *("notification", "pool", "email", "mnemonic"),
 )
-#: Names of which this is true when they are the whole name.
+#: The same, for whole names.
 _PRIVATE_WHOLE: Final = frozenset({"auth", "sig", "maker", "taker", "client", "vault", "uid", "ip"})
-#: A token may also be a coin; the name of one is short.
+#: A token may also be a coin, whose name is short.
 _TOKEN_LENGTH: Final = 12
-#: What was found to be private is also taken out where nothing says so, unless it is too short to be told apart.
+#: Values found to be private are removed everywhere, unless they are too short to be distinctive.
 _MIN_KNOWN: Final = 6
 _MIN_DIGITS: Final = 12
 
@@ -43,7 +43,7 @@ _FORMS: Final = (
     re.compile(r"\beyJ[\w-]+\.[\w-]+\.?[\w-]*"),  # a JWT: RFC 7519
     re.compile(r"\b0x[0-9a-fA-F]{38,}"),  # addresses, hashes and signatures of chains
     re.compile(r"\bro:\d+:[^\s\"\\]+"),  # Lighter's read-only tokens
-    re.compile(r"\b\d{9,}:\d+:\d+:[0-9a-fA-F]{16,}"),  # and those that a key has signed
+    re.compile(r"\b\d{9,}:\d+:\d+:[0-9a-fA-F]{16,}"),  # and signed tokens
     re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{30,}={1,2}(?![\w=])"),  # base64 with its padding
     re.compile(
         r"(?:(?<![\w+-])|(?<=%[23][DdFf]))(?=[\w+-]*\d)(?=[\w+-]*[A-Za-z])[\w+-]{40,}={0,2}"
@@ -52,15 +52,15 @@ _FORMS: Final = (
 
 
 class Hiding:
-    """Stand-ins for private values, the same for all texts that one of these has looked at.
+    """Consistent placeholders for private values across texts.
 
     Args:
-        known: Values that are private wherever they are, such as the credentials of this machine.
+        known: Values that are always private, such as the credentials of this machine.
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._numbers: dict[str, int] = {}
-        #: What may not be anywhere, though no name or form tells it, the longest first: one may be part of another.
+        #: Private values to remove anywhere, longest first, since one may contain another.
         self._anywhere: list[str] = []
         for value in known:
             self._numbers.setdefault(value, len(self._numbers) + 1)
@@ -68,11 +68,11 @@ class Hiding:
         self._anywhere.sort(key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """Return ``text`` with stand-ins in place of private values."""
+        """Return ``text`` with private values replaced by placeholders."""
         return self._without(text, self._stand_in)
 
     def binary(self, payload: bytes) -> bytes:
-        """Return ``payload`` with text in it blotted out, in its place and length."""
+        """Return ``payload`` with private text overwritten in place, at the same length."""
 
         def blot(value: str) -> str:
             self._number(value)
@@ -122,16 +122,16 @@ class Hiding:
 
 
 def _is_telling(value: str) -> bool:
-    """Whether a value found by its name is to be taken out elsewhere as well; a plain word could be anything."""
+    """Return whether a value found by its name is distinctive enough to be removed everywhere."""
     if any(pattern.fullmatch(value) for pattern in _FORMS):
-        return False  # found everywhere as it is
+        return False  # recognised by its form everywhere
     if value.isdecimal():
         return len(value) >= _MIN_DIGITS
     return len(value) >= _MIN_KNOWN and any(character.isdecimal() for character in value)
 
 
 def _quoted(scalar: str, stand_in: Callable[[str], str]) -> str:
-    """Replace what is between the quotes of a scalar, however they are escaped."""
+    """Replace the content of a quoted scalar, however its quotes are escaped."""
     text = scalar.strip('\\"')
     if not text:
         return scalar
@@ -140,7 +140,7 @@ def _quoted(scalar: str, stand_in: Callable[[str], str]) -> str:
 
 
 def _is_private(name: str, value: str) -> bool:
-    """Whether what is called so says who somebody is, or lets others act for them."""
+    """Return whether values of this name identify someone or grant access."""
     plain = "".join(character for character in name.lower() if character.isalnum())
     if plain in _PRIVATE_WHOLE or any(part in plain for part in _PRIVATE):
         return True
@@ -148,5 +148,5 @@ def _is_private(name: str, value: str) -> bool:
 
 
 def _is_stand_in(value: str) -> bool:
-    """Whether a value is one of ours already: hexadecimal, and all zeros but for a small number at its end."""
+    """Return whether a value is a placeholder: hexadecimal zeros ending in a small number."""
     return value.startswith("0x") and len(value) >= 40 and value[2:-6].strip("0") == ""

@@ -1,4 +1,4 @@
-"""Plays a scenario: each step happens to the connection that it names, and between steps time passes."""
+"""Player of scenarios: each step is applied to its connection; the clock advances between steps."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = ["Played", "play"]
 
 _TICK_NS: Final = 50_000_000
 _FRAMES: Final = frozenset({"frame", "text", "base64"})
-#: Of times that are sums of fractions, s.
+#: Tolerance for times that are sums of fractions, s.
 _ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Lines of the report, and expectations that were missed."""
+    """Result: report lines and missed expectations."""
 
     lines: list[Line] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -48,11 +48,11 @@ def play(scenario: Scenario, path: str) -> Played:
     """Play a scenario from its first step to its last.
 
     Args:
-        scenario: What happens.
+        scenario: Scenario to play.
         path: Its file, for errors.
 
     Raises:
-        UsageError: The file asks for something that its venue does not have; names the step.
+        UsageError: The file uses something that its venue does not have; the error names the step.
     """
     venue = VENUES.get(scenario.venue)
     if venue is None:
@@ -77,7 +77,7 @@ def play(scenario: Scenario, path: str) -> Played:
 
 
 class _Player:
-    """One scenario while it is played; ``missed`` holds what was expected and did not come."""
+    """State of a scenario being played; ``missed`` holds unmet expectations."""
 
     def __init__(self, run: ScenarioRun, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         self.missed: list[str] = []
@@ -85,16 +85,16 @@ class _Player:
         self._scenario = run.scenario
         self._clock = run.clock
         self._report = run.report
-        self._desk = run.desk
+        self._rest = run.rest
         self._venue = run.venue
         self._consumer = consumer = Consumer(run.venue.name, run.clock, run.report)
-        self._public = Public(run, ObservedFeed(context, "public", run.clock, consumer.hear))
-        self._account = AccountPart(run, ObservedFeed(context, "account", run.clock, consumer.hear_account))
-        #: Where the lines begin that the next expectation is about.
+        self._public = Public(run, ObservedFeed(context, "public", run.clock, consumer.handle))
+        self._account = AccountPart(run, ObservedFeed(context, "account", run.clock, consumer.handle_account))
+        #: First report line that the next expectation covers.
         self._from = 0
 
     def run(self) -> None:
-        """Play every step, then look at what the file expects of the whole."""
+        """Play every step, then check the file's overall expectations."""
         with _at(f"{self._path}:listings"):
             if self._scenario.listings is not None:
                 self._public.list_markets([_listing(row) for row in self._scenario.listings])
@@ -110,7 +110,7 @@ class _Player:
     # --- steps --------------------------------------------------------------------------------------------------------
 
     def _try(self, steps: list[ScenarioStep], where: str) -> None:
-        """Do steps; an exception in the worker's code counts as missed, and what follows is played all the same."""
+        """Run steps; an exception in the worker's code counts as a missed expectation, and play continues."""
         try:
             with _at(where):
                 self._do(steps, where)
@@ -123,7 +123,7 @@ class _Player:
             self.missed.append(f"{where}: a worker crashes: {text}")
 
     def _do(self, steps: list[ScenarioStep], where: str) -> None:
-        """Do one step, or several frames that one read of the sockets gives."""
+        """Run one step, or several frames that arrive in one socket read."""
         step = steps[0]
         if step.at is not None:
             if step.at < self._clock.t - _ROUNDING:
@@ -138,14 +138,14 @@ class _Player:
                 self._judge(step.expect, self._report.lines[self._from :], where)
                 self._from = len(self._report.lines)
             case _ if step.kind == "rest":
-                self._rest(step)
+                self._handle_rest(step)
             case _ if step.kind == "account":
                 self._do_account(step)
             case _ if _is_public_frame(step):
                 self._public.frames(self._session(step.on), [one.payload for one in steps])
             case _:
                 self._do_public(step)
-        self._public.resend(self._consumer.mirror.asks())
+        self._public.resend(self._consumer.state.asks())
 
     def _wait(self, step: ScenarioStep, where: str) -> None:
         start, end = self._clock.t, self._clock.t + (step.wait or 0)
@@ -158,18 +158,18 @@ class _Player:
         self._pass_until(end)
 
     def _pass_until(self, t: float) -> None:
-        """Let time pass until ``t`` seconds after the start."""
+        """Advance the clock to ``t`` seconds after the start."""
         end_ns = self._clock.mono_at(t)
         while self._clock.mono() < end_ns:
             self._clock.move_to(min(end_ns, self._clock.mono() + _TICK_NS))
             self._public.tick()
             self._account.tick()
-            self._consumer.look()
-            self._public.resend(self._consumer.mirror.asks())
+            self._consumer.report_usability()
+            self._public.resend(self._consumer.state.asks())
 
     def _do_public(self, step: ScenarioStep) -> None:
         if step.action == "book":
-            self._public.take_over(self._session(step.on), bytes(step.book))
+            self._public.adopt(self._session(step.on), bytes(step.book))
             return
         names = list(self._public.sessions) if step.on == "public" else [self._session(step.on)]
         for name in names:
@@ -189,7 +189,7 @@ class _Player:
         else:
             self._report.add(note="frame on a closed connection", on="account")
 
-    def _rest(self, step: ScenarioStep) -> None:
+    def _handle_rest(self, step: ScenarioStep) -> None:
         what, _, rest = step.to.partition(" ")
         if step.ask is not None:
             self._account.ask()
@@ -206,13 +206,13 @@ class _Player:
         elif step.purpose is not None:
             self._public.recorded(rest, step.purpose, answer_of(step))
         else:
-            self._desk.give(step.to, answer_of(step))
+            self._rest.deliver(step.to, answer_of(step))
 
     def _list(self, answers: Mapping[str, Answer]) -> None:
-        """Answer the requests for the venue's list."""
+        """Answer the requests for the venue's market list."""
         bodies = []
         for request in self._venue.listing_requests():
-            words = self._desk.show(request, "listings")
+            words = self._rest.report(request, "listings")
             found = next((body for to, body in answers.items() if set(to.split()) <= words), None)
             if found is None:
                 raise UsageError(f"no answer for {request.method} {request.path}", advice="the venue asks for several")
@@ -222,22 +222,22 @@ class _Player:
         self._listed(is_first=is_first)
 
     def _listed(self, *, is_first: bool) -> None:
-        """Open the connections of the venue's first list, but for those that the file opens itself."""
+        """Open the connections of the first market list, except those that the file opens itself."""
         self._account.list_markets(self._public.listed)
         for name in self._public.sessions if is_first else ():
             if self._is_open_from_the_start("public", f"public/{name}"):
                 self._public.open(name)
 
     def _is_open_from_the_start(self, *names: str, is_needed: bool = False) -> bool:
-        """Tell whether a connection is open before the first step: it is unless its own first step opens it.
+        """Return whether a connection is open before the first step: unless its own first step opens it.
 
-        One that ``is_needed`` is not open where no step names it.
+        With ``is_needed``, a connection that no step names is closed.
         """
         first = next((step for step in _flat(self._scenario.steps) if step.on in names), None)
         return not is_needed if first is None else first.open is None
 
     def _session(self, on: str) -> str:
-        """Return which public connection a step means."""
+        """Return the public connection that a step refers to."""
         names = list(self._public.sessions)
         name = on.partition("/")[2] or (names[0] if len(names) == 1 else "")
         if name in names:
@@ -253,15 +253,15 @@ class _Player:
             "invalid_rows": sum(str(note).endswith(".invalid_row") for note in notes),
             "malformed": sum(str(note).endswith(".malformed") for note in notes),
             "unrouted": sum(session.unrouted for session in sessions),
-            "lost": self._consumer.mirror.lost + self._consumer.account.lost,
-            "unused_answers": self._desk.unused,
+            "lost": self._consumer.state.lost + self._consumer.account.lost,
+            "unused_answers": self._rest.unused,
         }
         t = round(self._clock.t, 3)
         self.missed += [f"{where} at {t:g} s: {text}" for text in missed(expect, lines, self._consumer, counts)]
 
 
 def _reads(steps: list[ScenarioStep]) -> Iterator[tuple[int, list[ScenarioStep]]]:
-    """Yield steps with the number of the first; frames of a connection with no time between them come together."""
+    """Yield groups of steps with the number of the first; simultaneous frames of a connection form one group."""
     together: list[ScenarioStep] = []
     for number, step in enumerate(steps):
         if together and not _is_of_one_read(together[-1], step):
@@ -273,7 +273,7 @@ def _reads(steps: list[ScenarioStep]) -> Iterator[tuple[int, list[ScenarioStep]]
 
 
 def _is_of_one_read(last: ScenarioStep, step: ScenarioStep) -> bool:
-    """Tell whether one read of a public socket gives both."""
+    """Return whether two steps belong to one socket read."""
     are_frames = _is_public_frame(last) and _is_public_frame(step)
     return are_frames and last.on == step.on and step.at in {None, last.at}
 
@@ -289,7 +289,7 @@ def _flat(steps: list[ScenarioStep]) -> Iterator[ScenarioStep]:
 
 
 def _options(venue: Venue, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the venue's options, those that are not given at their defaults."""
+    """Return the venue's options, with defaults for those not given."""
     for key, value in given.items():
         if value not in venue.options.get(key, ()):
             known = "; ".join(f"{name}: {' or '.join(values)}" for name, values in venue.options.items()) or "none"
@@ -311,7 +311,7 @@ def _listing(row: dict[str, Any]) -> Listing:
 
 @contextmanager
 def _at(where: str) -> Iterator[None]:
-    """Name the place of an error that does not name one."""
+    """Add the place to an error that names none."""
     try:
         yield
     except UsageError as error:
@@ -321,21 +321,21 @@ def _at(where: str) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Makes lines of the program's own log from WARNING up."""
+    """Log handler that turns records from WARNING up into report lines."""
 
     def __init__(self, report: ScenarioReport) -> None:
         super().__init__(logging.WARNING)
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Make a line of a record."""
+        """Add a log record to the report."""
         fields = {key: value for key, value in getattr(record, "fields", {}).items() if value is not None}
         self._report.add(**{**fields, "note": record.getMessage()})
 
 
 @contextmanager
 def _logged_to(report: ScenarioReport) -> Iterator[None]:
-    """Report what the program logs instead of writing it."""
+    """Redirect the program's log to the report."""
     root = logging.getLogger()
     handlers, root.handlers[:] = list(root.handlers), [_Notes(report)]
     try:

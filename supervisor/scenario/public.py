@@ -1,4 +1,4 @@
-"""The public side of a scenario: a venue's sessions, its REST answers, and the feed that comes of them."""
+"""Public side of a scenario: a venue's sessions, its REST answers and the resulting feed."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _BEAT_NS: Final = NS
 
 
 class Public:
-    """A venue's public connections. They are made when its markets are known.
+    """Public connections of a venue, created when its markets are known.
 
     Args:
-        run: The scenario.
-        feed: Takes the events.
+        run: Scenario being played.
+        feed: Receives the events.
     """
 
     def __init__(self, run: ScenarioRun, feed: ObservedFeed) -> None:
@@ -52,7 +52,7 @@ class Public:
         self._clock = run.clock
         self._feed = feed
         self._report = run.report
-        self._desk = run.desk
+        self._rest = run.rest
         self._reporter = StatusPublisher(run.venue.name, run.board, feed, run.clock.mono)
         self._stage = self._make_stage()
         self._closing: list[tuple[MarketSession, CloseConnection]] = []
@@ -62,7 +62,7 @@ class Public:
     # --- markets ----------------------------------------------------------------------------------------------------
 
     def list_markets(self, listings: Sequence[Listing]) -> None:
-        """Take the venue's list: the first one makes the connections, later ones say what changed.
+        """Apply the venue's market list: the first one creates the connections, later ones update them.
 
         Raises:
             UsageError: There are more markets than a worker follows.
@@ -115,21 +115,21 @@ class Public:
         sessions = list(self.sessions.values())
         return Stage(self._venue, sessions, self._publish, self._settle, lambda: self._feed.turn)
 
-    # --- what happens -----------------------------------------------------------------------------------------------
+    # --- inputs -----------------------------------------------------------------------------------------------
 
     def frames(self, name: str, frames: Iterable[tuple[bool, bytes]]) -> None:
-        """Take what one read of a socket gives: frames, and whether each is binary."""
+        """Process the frames of one socket read, each with its binary flag."""
         records = [self._record("in", name, payload, is_binary=is_binary) for is_binary, payload in frames]
         if not self.is_open(name):
             self._report.add(note="frame on a closed connection", on=f"public/{name}", frames=len(records))
             records.clear()
         self._play(*records)
 
-    def take_over(self, name: str, book: bytes) -> None:
-        """Take a book as it was when a recording began.
+    def adopt(self, name: str, book: bytes) -> None:
+        """Adopt a book as it was when a recording started.
 
         Raises:
-            UsageError: It is no event ``book_snapshot``.
+            UsageError: It is not a ``book_snapshot`` event.
         """
         try:
             event = decode(book)
@@ -140,11 +140,11 @@ class Public:
         self._play(self._record("book", name, book))
 
     def is_open(self, name: str) -> bool:
-        """Whether a connection is open."""
+        """Return whether a connection is open."""
         return name in self._stage.open
 
     def open(self, name: str, *, is_midway: bool = False) -> None:
-        """Open a connection; ``is_midway`` when it has been open for a while, and its history is over."""
+        """Open a connection; ``is_midway`` when it has been open for a while and its trade history has passed."""
         self._report.add(on=f"public/{name}", open=True)
         if is_midway:
             self._stage.join(name, self._clock.mono())
@@ -153,18 +153,18 @@ class Public:
             self._play(self._record("open", name))
 
     def close(self, name: str, reason: Reason) -> None:
-        """End a connection, as the venue or the network does."""
+        """Close a connection, as the venue or the network does."""
         self._play(self._record("close", name, reason.encode()))
 
     def tick(self) -> None:
-        """Time passed."""
+        """Run the timers."""
         self._play()
         if self._clock.mono() >= self._beat_ns:
             self._beat_ns += _BEAT_NS
             self._beat()
 
     def recorded(self, symbol: str, purpose: str, answer: Answer) -> None:
-        """Give a recorded answer for a book, asked for or not.
+        """Deliver a recorded book answer, requested or not.
 
         Raises:
             UsageError: No connection carries the book.
@@ -173,7 +173,7 @@ class Public:
         name = next(carrying, None)
         if name is None:
             raise UsageError(f"no book of {symbol!r} is followed", advice='say "to": "book BTC-PERP"')
-        self._desk.forget("book", symbol)
+        self._rest.forget("book", symbol)
         what = f"book {symbol} {purpose}"
         if isinstance(answer, RestError):
             self._report.add(on="rest", failed=what, reason=answer.reason, text=answer.what)
@@ -184,7 +184,7 @@ class Public:
         self._play(record)
 
     def list_answered(self, answers: Sequence[Answer]) -> None:
-        """Take the venue's answers to the requests for its list."""
+        """Process the venue's answers to the requests for its market list."""
         try:
             bodies = [_body(answer) for answer in answers]
             listings, invalid = split_rows(answered(self._venue.parse_listings, bodies))
@@ -195,7 +195,7 @@ class Public:
         self.list_markets(listings)
 
     def poll(self, name: str, answer: Answer) -> None:
-        """Make a poll, and take its answer.
+        """Run a poll and process its answer.
 
         Raises:
             UsageError: The venue has no such poll.
@@ -205,7 +205,7 @@ class Public:
         poll = polls.get(name) or next((one for one in polls.values() if str(one.stream) == name), None)
         if poll is None:
             raise UsageError(f"no poll {name!r}", advice=f"say one of: {', '.join(f'poll {one}' for one in polls)}")
-        self._desk.show(poll.request(self._clock.wall() // 1_000_000), "poll", poll.name)
+        self._rest.report(poll.request(self._clock.wall() // 1_000_000), "poll", poll.name)
         try:
             events, invalid = split_rows(answered(poll.parse, _body(answer)))
         except (RestError, DecodeError) as error:
@@ -220,7 +220,7 @@ class Public:
             self._report.add(note="rest.invalid_row", what=row.what, error=row.error)
 
     def resend(self, topics: Iterable[str]) -> None:
-        """Answer a consumer that asks for whole books."""
+        """Publish snapshots that a consumer requested."""
         wanted = set(topics)
         for session in self.sessions.values():
             for route in session.book_routes:
@@ -229,7 +229,7 @@ class Public:
                         self._feed.send(route.feed, book)
 
     def _play(self, *records: RawRecord) -> None:
-        """Have something happen to sessions, all at one time; connections that they close end behind it."""
+        """Run an action on sessions at one point in time, then close the connections that they closed."""
         self._stage.step(records, self._clock.mono())
         while self._closing:
             session, wish = self._closing.pop(0)
@@ -243,7 +243,7 @@ class Public:
     ) -> RawRecord:
         return make(kind, name, self._clock.mono(), self._clock.wall(), payload, is_binary=is_binary, **more)
 
-    # --- what the sessions want -------------------------------------------------------------------------------------
+    # --- actions of the sessions -------------------------------------------------------------------------------------
 
     def _publish(self, _session: MarketSession, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
         for route, event in publications:
@@ -278,13 +278,13 @@ class Public:
 
     def _fetch(self, session: MarketSession, route: MarketStream, purpose: str) -> None:
         names = ("book", route.symbol, purpose)
-        words = self._desk.show(self._venue.book_request(route.listing), *names).union(names)
+        words = self._rest.report(self._venue.book_request(route.listing), *names).union(names)
 
-        def take(answer: Answer) -> None:
+        def handle(answer: Answer) -> None:
             if self.is_open(session.connection.name):
                 self.recorded(route.symbol, purpose, answer)
 
-        self._desk.wait(words, take)
+        self._rest.wait(words, handle)
 
     # --- the feed ---------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ def _body(answer: Answer) -> bytes:
 
 
 def message_of(message: bytes) -> object:
-    """Return a message as JSON when it is some, else as text."""
+    """Return a message as JSON if it is valid JSON, else as text."""
     try:
         return msgspec.json.decode(message)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Scenarios of what was recorded: a black box or a raw recording becomes a file that can be shown to others.
+"""Conversion of recordings to scenarios: a black box or raw recording becomes a file that can be shared.
 
-Only what the venue sent and REST answered is taken over: what the worker sent it sends again when the file is played.
-Addresses of connections are left out, and private values have stand-ins (:mod:`supervisor.scenario.hiding`).
+Only the venue's frames and REST answers are kept: the worker sends its own messages again when the file is played.
+Connection addresses are removed, and private values are replaced by placeholders (:mod:`supervisor.scenario.hiding`).
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["scenario_of"]
 
 _REASONS: Final = frozenset(Reason)
 _PURPOSES: Final = frozenset({"bridge", "soft", "compare"})
-#: What an account does is nobody else's business: its sessions are never recorded, and never taken over.
+#: Account sessions are private: they are never recorded and never converted.
 _ACCOUNT: Final = "account"
-#: A shorter value of the environment is no credential, and would tear holes into everything.
+#: Shorter environment values are not credentials, and would match everywhere.
 _MIN_SECRET: Final = 6
 
 
@@ -35,8 +35,8 @@ def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
     """Return the content of a scenario file that plays a recording, one step a line.
 
     Args:
-        recording: It names its markets.
-        environ: The environment: credentials in it are taken out wherever they are.
+        recording: Raw recording that names its markets.
+        environ: Environment; credentials in it are removed from the file.
 
     Raises:
         UsageError: It does not name its markets, or its venue is not known.
@@ -53,7 +53,7 @@ def scenario_of(recording: RawRecording, environ: Mapping[str, str]) -> str:
         "options": {key: value for key, value in header.options.items() if value in venue.options.get(key, ())},
         "listings": [{key: row[key] for key in row if key in LISTING_KEYS} for row in header.listings],
     }
-    # Twice: what is private is known by its name in one place, and may be nameless in a place before it.
+    # Two passes: a value identified by name in one place may appear unnamed in an earlier place.
     for _ in range(2):
         steps = list(_steps(records, hiding))
     lines = [f"{json.dumps(key)}: {hiding.text(json.dumps(value, ensure_ascii=False))}" for key, value in head.items()]
@@ -87,7 +87,7 @@ def _steps(records: Sequence[RawRecord], hiding: Hiding) -> Iterator[str]:
 
 
 def _step(record: RawRecord, on: str, hiding: Hiding) -> Iterable[tuple[dict[str, Any], dict[str, str]]]:
-    """Return what a record becomes: its step, and members of it that are JSON already."""
+    """Convert a record to a step, with those of its members that are already JSON."""
     match record.kind:
         case "open":
             return [({"on": on, "open": True}, {})]
@@ -123,7 +123,7 @@ def _answer(record: RawRecord, hiding: Hiding) -> tuple[dict[str, Any], dict[str
 
 
 def _reason(text: str | None) -> str:
-    """Return a recorded reason; a recording of another version may have words of its own."""
+    """Return a recorded reason; recordings of other versions may use unknown ones."""
     return text if text in _REASONS else Reason.SERVER_CLOSE
 
 
@@ -136,7 +136,7 @@ def _is_json(text: str) -> bool:
 
 
 def _line(step: dict[str, Any], raw: Mapping[str, str] | None = None) -> str:
-    """Return a step as JSON; what is JSON already stays as it was written, numbers and all."""
+    """Encode a step as JSON; embed existing JSON unchanged, numbers included."""
     head = json.dumps(step, ensure_ascii=False)
     more = "".join(f', "{key}": {text}' for key, text in (raw or {}).items())
     return f"{head[:-1]}{more}}}"

@@ -1,4 +1,4 @@
-"""REST in a scenario: requests wait for the answers of the file, and answers for the requests that they are for."""
+"""REST in a scenario: requests wait for answers from the file, and answers wait for their requests."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ __all__ = ["Answer", "ScriptedFlow", "ScriptedRest", "answer_of", "words_of"]
 
 T = TypeVar("T")
 
-#: What a request gets: the body, or why there is none.
+#: Result of a request: the body, or the error.
 Answer = bytes | RestError
 _TOO_MANY: Final = frozenset({418, 429})
 _WORD: Final = re.compile(r"[^/?&\s]+")
 
 
 def words_of(request: RestRequest) -> frozenset[str]:
-    """Return the words that an answer may name a request by.
+    """Return the words by which an answer can select a request.
 
-    These are its method, its path whole and in its parts, and what its query and its JSON body say: ``key=value``, and
-    values that are text alone.
+    These are its method, its path (whole and in parts), and the contents of its query and JSON body: ``key=value``, and
+    text values alone.
     """
     address = urlsplit(request.path)
-    said = dict(parse_qsl(address.query)) | _said(request.body)
+    values = dict(parse_qsl(address.query)) | _values_of(request.body)
     words = {request.method, address.path, *_WORD.findall(address.path)}
-    words |= {f"{key}={value}" for key, value in said.items()}
-    return frozenset(words | {value for value in said.values() if isinstance(value, str)})
+    words |= {f"{key}={value}" for key, value in values.items()}
+    return frozenset(words | {value for value in values.values() if isinstance(value, str)})
 
 
-def _said(body: bytes | None) -> dict[str, Any]:
+def _values_of(body: bytes | None) -> dict[str, Any]:
     try:
-        said = msgspec.json.decode(body or b"{}")
+        values = msgspec.json.decode(body or b"{}")
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
 def answer_of(step: ScenarioStep) -> Answer:
-    """Return what a step of ``answer`` or ``refuse`` answers with."""
+    """Return the result that an ``answer`` or ``refuse`` step delivers."""
     refuse = step.refuse
     if refuse is None:
         return bytes(step.answer)
@@ -70,15 +70,15 @@ def answer_of(step: ScenarioStep) -> Answer:
 @dataclass
 class _Waiting:
     words: frozenset[str]
-    take: Callable[[Answer], None]
+    handle: Callable[[Answer], None]
 
 
 class ScriptedRest:
-    """Where requests and answers meet, the oldest first.
+    """Matching of requests and answers, oldest first.
 
     Args:
-        clock: The scenario's.
-        report: Takes a line for each request.
+        clock: Clock of the scenario.
+        report: Receives a line for each request.
     """
 
     def __init__(self, clock: Clock, report: ScenarioReport) -> None:
@@ -89,86 +89,88 @@ class ScriptedRest:
 
     @property
     def unused(self) -> int:
-        """How many answers nobody has asked for."""
+        """Number of answers without a request."""
         return len(self._answers)
 
-    def show(self, request: RestRequest, *names: str) -> frozenset[str]:
-        """Report a request as it is sent now, and what it is for; return the words that an answer may name it by."""
+    def report(self, request: RestRequest, *names: str) -> frozenset[str]:
+        """Report a request and its purpose; return the words by which an answer can select it."""
         sent = request.made_at(self._clock.wall())
-        line = {"on": "rest", "request": f"{sent.method} {shown(sent.path)}", "for": " ".join(names)}
-        said = _said(sent.body)
-        self._report.add(**line, **({"body": msgspec.json.decode(shown(msgspec.json.encode(said)))} if said else {}))
+        line = {"on": "rest", "request": f"{sent.method} {redacted(sent.path)}", "for": " ".join(names)}
+        values = _values_of(sent.body)
+        self._report.add(
+            **line, **({"body": msgspec.json.decode(redacted(msgspec.json.encode(values)))} if values else {})
+        )
         return words_of(sent)
 
-    def wait(self, words: frozenset[str], take: Callable[[Answer], None]) -> None:
-        """Have ``take`` called with the answer to a request: at once when the file had it before."""
+    def wait(self, words: frozenset[str], handle: Callable[[Answer], None]) -> None:
+        """Call ``handle`` with the answer to a request, at once if the file has supplied it."""
         for number, (wanted, answer) in enumerate(self._answers):
             if wanted <= words:
                 del self._answers[number]
-                take(answer)
+                handle(answer)
                 return
-        self._waiting.append(_Waiting(words, take))
+        self._waiting.append(_Waiting(words, handle))
 
-    def give(self, to: str, answer: Answer) -> None:
-        """Answer the oldest request that ``to`` names; keep the answer when none waits."""
+    def deliver(self, to: str, answer: Answer) -> None:
+        """Answer the oldest pending request that ``to`` selects; keep the answer when none is pending."""
         wanted = frozenset(to.split())
         for number, waiting in enumerate(self._waiting):
             if wanted <= waiting.words:
                 del self._waiting[number]
-                waiting.take(answer)
+                waiting.handle(answer)
                 return
         self._answers.append((wanted, answer))
 
     def forget(self, *words: str) -> None:
-        """Drop the requests that have these words: nobody waits for them any more."""
+        """Drop pending requests with these words."""
         wanted = frozenset(words)
         self._waiting = [one for one in self._waiting if not wanted <= one.words]
 
 
 class ScriptedFlow(Generic[T]):
-    """A private side's course of REST calls, each of which waits for its answer while the scenario goes on.
+    """REST flow of an account; each call waits for its answer while the scenario continues.
 
     Args:
-        steps: The course.
-        desk: Where it asks.
-        name: What it is for.
-        done: Takes the result.
-        failed: Takes one of :data:`workers.accounts.close_reason.FAILURES`.
+        steps: REST flow to run.
+        rest: Receives the requests.
+        name: Purpose of the flow.
+        done: Receives the result.
+        failed: Receives one of :data:`workers.accounts.close_reason.FAILURES`.
     """
 
     def __init__(
         self,
         steps: RestFlow[T],
-        desk: ScriptedRest,
+        rest: ScriptedRest,
         name: str,
         done: Callable[[T], None],
         failed: Callable[[Exception], None],
     ) -> None:
         self.is_over = False
         self._steps = steps
-        self._desk = desk
+        self._rest = rest
         self._name = name
         self._done = done
         self._failed = failed
-        #: Bodies by words of the requests alone, for as many as they fit; the most words win.
+        #: Reusable bodies by request words; the most specific match wins.
         self._answers: dict[frozenset[str], bytes] = {}
-        #: What is asked and has no answer yet.
+        #: Request that is pending.
         self._words: frozenset[str] = frozenset()
 
     def begin(self) -> None:
-        """Ask for the first thing."""
+        """Send the first request."""
         self._run(None)
 
-    def give(self, answers: Mapping[str, bytes]) -> None:
-        """Answer what is asked now and from now on."""
+    def deliver(self, answers: Mapping[str, bytes]) -> None:
+        """Answer the current request and matching later ones."""
         self._answers |= {frozenset(to.split()): body for to, body in answers.items()}
         body = self._body()
         if not self.is_over and body is not None:
-            self._desk.forget(self._name)
+            self._rest.forget(self._name)
             self._run(body)
 
     def _run(self, answer: Answer | None) -> None:
-        """Go on until something is asked that has no answer yet."""
+        """Continue until a request has no answer yet."""
         while True:
             try:
                 request = next(self._steps) if answer is None else advance(self._steps, answer)
@@ -180,10 +182,10 @@ class ScriptedFlow(Generic[T]):
                 self.is_over = True
                 self._failed(error)
                 return
-            self._words = self._desk.show(request, self._name)
+            self._words = self._rest.report(request, self._name)
             answer = self._body()
             if answer is None:
-                self._desk.wait(self._words | {self._name}, self._run)
+                self._rest.wait(self._words | {self._name}, self._run)
                 return
 
     def _body(self) -> bytes | None:
@@ -191,6 +193,6 @@ class ScriptedFlow(Generic[T]):
         return self._answers[max(fitting, key=len)] if fitting else None
 
 
-def shown(text: bytes | str) -> str:
-    """Return part of a request for the report, without credentials and signatures."""
+def redacted(text: bytes | str) -> str:
+    """Return the reportable part of a request, without credentials and signatures."""
     return Hiding().text(without_hidden(text if isinstance(text, str) else text.decode("utf-8", "replace")))

@@ -1,4 +1,4 @@
-"""What the parts of one scenario share while it is played."""
+"""Shared state of a scenario being played."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["ScenarioRun"]
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRun:
-    """One scenario while it is played.
+    """Scenario being played.
 
     Attributes:
         path: Its file, for errors.
-        options: The venue's, those that the file does not name at their defaults.
-        report: Takes what happens.
-        desk: Takes REST requests.
-        board: Of this scenario alone.
+        options: Venue options, with defaults for those the file does not set.
+        report: Receives report lines.
+        rest: Receives REST requests.
+        board: Private board of this scenario.
     """
 
     path: str
@@ -33,5 +33,5 @@ class ScenarioRun:
     options: Mapping[str, str]
     clock: Clock
     report: ScenarioReport
-    desk: ScriptedRest
+    rest: ScriptedRest
     board: Board

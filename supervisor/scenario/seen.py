@@ -1,4 +1,4 @@
-"""What comes of a scenario: the lines of its report, the feed, and a consumer that listens to it."""
+"""Outputs of a scenario: report lines, the feed, and a consumer of it."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from supervisor.scenario.clock import Clock
 
 __all__ = ["Consumer", "Line", "ObservedFeed", "ScenarioReport"]
 
-#: One line of the report: ``t`` and what happened.
+#: Line of the report: ``t`` and the event's fields.
 Line = dict[str, Any]
 
-#: Channels of which a consumer holds the last event.
+#: Channels whose last event a consumer keeps.
 _LAST: Final = frozenset(CHANNELS) - {"book"}
-#: Stamps that say nothing in a scenario, whose clock is its own.
+#: Stamps without meaning on a simulated clock.
 _STAMPS: Final = frozenset({"schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "pid"})
 
 
 class ScenarioReport:
-    """The lines of a report, in their order."""
+    """Report lines, in order."""
 
     def __init__(self, clock: Clock) -> None:
         self.lines: list[Line] = []
         self._clock = clock
 
     def add(self, **fields: Any) -> None:
-        """Note that something happened now."""
+        """Add a line at the current time."""
         self.lines.append({"t": round(self._clock.t, 6), **msgspec.to_builtins(fields, enc_hook=str)})
 
 
 class ObservedFeed(Publisher):
-    """A worker's feed whose messages go straight to a consumer, stamped with the scenario's time.
+    """Publisher that delivers messages directly to a consumer, stamped with the scenario's time.
 
     Args:
-        context: For a socket without subscribers, which the publisher is made with.
+        context: ZeroMQ context for the publisher's socket, which has no subscribers.
         name: Unique within the context.
-        clock: The scenario's.
-        deliver: Takes each message: topic and payload.
+        clock: Clock of the scenario.
+        deliver: Receives each message: topic and payload.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ObservedFeed(Publisher):
         self._deliver = deliver
 
     def send(self, feed: TopicFeed, event: Event) -> bool:
-        """Stamp, send and deliver an event; within a turn."""
+        """Stamp, send and deliver an event; the caller holds the publisher."""
         event.recv_ns, event.recv_mono_ns = self._scenario.wall(), self._scenario.mono()
         is_sent = super().send(feed, event)
         self._deliver(feed.name, encode(event))
@@ -66,73 +66,73 @@ class ObservedFeed(Publisher):
 
 
 class Consumer:
-    """A subscriber of the venue's feed and of its account's, which reports what a program would be given.
+    """Consumer of a venue's public and account feeds that reports what a program would receive.
 
     Args:
-        venue: Whose feeds.
-        clock: The scenario's.
-        report: Takes the lines.
+        venue: Venue of the feeds.
+        clock: Clock of the scenario.
+        report: Receives the lines.
     """
 
     def __init__(self, venue: str, clock: Clock, report: ScenarioReport) -> None:
-        self.mirror = FeedState((venue,), clock.mono())
+        self.state = FeedState((venue,), clock.mono())
         self.account = Account(venue, clock.mono())
         self._venue = venue
         self._clock = clock
         self._report = report
-        self._shown: dict[str, str | None] = {}
-        self._account_shown: str | None = "no_snapshot"
+        self._reported: dict[str, str | None] = {}
+        self._account_reported: str | None = "no_snapshot"
 
-    def hear(self, topic: bytes, payload: bytes) -> None:
-        """Take a message of the public feed."""
-        for event in self.mirror.take((topic, payload), self._clock.mono()):
-            self._tell(topic, event)
-        self.look()
+    def handle(self, topic: bytes, payload: bytes) -> None:
+        """Handle a message of the public feed."""
+        for event in self.state.take((topic, payload), self._clock.mono()):
+            self._report_event(topic, event)
+        self.report_usability()
 
-    def hear_account(self, topic: bytes, payload: bytes) -> None:
-        """Take a message of the account's feed."""
+    def handle_account(self, topic: bytes, payload: bytes) -> None:
+        """Handle a message of the account feed."""
         event = decode(payload)
         if event is None:
             return
         told, _ = self.account.take(topic.decode(), event, self._clock.mono())
         for one in told:
-            self._tell(topic, one)
-        self.look()
+            self._report_event(topic, one)
+        self.report_usability()
 
-    def look(self) -> None:
-        """Report books and accounts that became usable or unusable, for whatever reason."""
+    def report_usability(self) -> None:
+        """Report books and accounts that became usable or unusable."""
         now = self._clock.mono()
-        self.mirror.look(now)
-        for book in self.mirror.books(now):
-            if self._shown.get(book.symbol, "no_snapshot") != book.reason:
-                self._shown[book.symbol] = book.reason
+        self.state.look(now)
+        for book in self.state.books(now):
+            if self._reported.get(book.symbol, "no_snapshot") != book.reason:
+                self._reported[book.symbol] = book.reason
                 self._report.add(book=book.symbol, usable=book.usable, reason=book.reason)
         self.account.judge_silence(now)
-        if self.account.name is not None and self.account.reason != self._account_shown:
-            self._account_shown = self.account.reason
+        if self.account.name is not None and self.account.reason != self._account_reported:
+            self._account_reported = self.account.reason
             self._report.add(account=self.account.name, usable=self.account.usable, reason=self.account.reason)
 
     def book(self, symbol: str) -> Line:
-        """Return a book as a consumer has it; its levels whether usable or not."""
-        book = self.mirror.book(self._venue, symbol, self._clock.mono())
+        """Return a book as the consumer holds it, with its levels even when unusable."""
+        book = self.state.book(self._venue, symbol, self._clock.mono())
         bids, asks = book.indicative()
         return {"usable": book.usable, "reason": book.reason, "bids": _plain(bids), "asks": _plain(asks)}
 
     def last(self, topic: str) -> Line | None:
-        """Return the last event of a topic that is no book; None before the first.
+        """Return the last event of a non-book topic; None before the first.
 
         Raises:
-            UsageError: It is no topic of the venue.
+            UsageError: The venue has no such topic.
         """
         wanted = Topic.parse(topic) if "." in topic else None
         if wanted is None or wanted.venue != self._venue or wanted.channel not in _LAST:
             advice = f'write mark.{self._venue}.BTC-PERP; books are in "books", an account in "account"'
             raise UsageError(f"{topic!r} is no topic of this venue with a last event", advice=advice)
-        event = self.mirror.latest(wanted.channel, self._venue, wanted.symbol)
+        event = self.state.latest(wanted.channel, self._venue, wanted.symbol)
         return None if event is None else fields_of(event)
 
     def account_state(self) -> Line:
-        """Return the account as a consumer has it."""
+        """Return the account as the consumer holds it."""
         account = self.account
         margin = account.margin
         return {
@@ -144,13 +144,13 @@ class Consumer:
             "margin": None if margin is None else fields_of(margin),
         }
 
-    def _tell(self, topic: bytes, event: Event) -> None:
+    def _report_event(self, topic: bytes, event: Event) -> None:
         if not isinstance(event, Heartbeat):
             self._report.add(topic=topic.decode(), **fields_of(event))
 
 
 def fields_of(event: Event) -> Line:
-    """Return what an event says, without the stamps of a running system."""
+    """Return an event's fields without the stamps of a running system."""
     return {key: value for key, value in msgspec.json.decode(encode(event)).items() if key not in _STAMPS}
 
 

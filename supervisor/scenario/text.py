@@ -1,4 +1,4 @@
-"""The lines of a report for people: when, where, what."""
+"""Report lines as text: time, connection, event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supervisor.scenario.seen import Line
 __all__ = ["text_of"]
 
 _LEVELS: Final = 3
-#: Fields of an event that its topic says already, or that are rarely looked at.
+#: Fields that the topic already contains, or that are rarely useful.
 _SAID: Final = frozenset({"t", "topic", "kind", "venue", "symbol", "venue_symbol", "account", "exchange_ns", "ages_ms"})
 
 

@@ -1,1 +1,1 @@
-"""The shadow run: watch a running system for hours, then judge what was seen."""
+"""Shadow runs: watch a running system for hours, then judge the record."""

@@ -1,4 +1,4 @@
-"""Judging a shadow run: figures and a verdict per criterion, from its record alone. Pure."""
+"""Judgement of a shadow run: figures and a verdict per criterion, from its record alone. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ __all__ = ["ShadowRun", "judge", "quantile", "read"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: The criteria: no venue stale for longer, funding healthy within, the first delay of backoff, s.
+#: Criteria, s: longest stale time of a venue, time to the first healthy funding rate, first backoff delay.
 _STALE_S: Final = 120.0
 _FUNDING_S: Final = 60.0
 _FIRST_DELAY_S: Final = 1.0
-#: Ten times tighter than the predecessor's gate: ages in ms, not more reconnects for one reason.
+#: Ten times tighter than the predecessor's gate: ages in ms, and reconnects for one reason.
 _P95_MS: Final = 1000.0
 _P99_MS: Final = 3000.0
 _STABLE_S: Final = 60.0
-#: A venue none of whose books had an event for so long is silent; however short limits are, some books come only twice
-#: a second.
+#: A venue is silent when none of its books has had an event for this long; some books update only twice a second.
 _SILENT_S: Final = 10.0
 _LEAST_SILENT_S: Final = 1.0
 _NOT_CRASHES: Final = frozenset({"requested", "config_changed", "drill"})
@@ -34,9 +33,9 @@ _NOT_CRASHES: Final = frozenset({"requested", "config_changed", "drill"})
 
 @dataclass(slots=True)
 class ShadowRun:
-    """A record in memory.
+    """Record of a shadow run in memory.
 
-    ``torn`` tells that its last line was cut off, ``is_complete`` that it came to its end.
+    ``torn``: its last line is incomplete; ``is_complete``: the run reached its planned end.
     """
 
     meta: dict[str, Any]
@@ -47,10 +46,10 @@ class ShadowRun:
 
 
 def read(directory: Path) -> ShadowRun:
-    """Read the record of a shadow run, as far as it goes.
+    """Read the record of a shadow run, including an interrupted one.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is no record.
     """
     path = directory / FILE
     if not path.is_file():
@@ -63,13 +62,13 @@ def read(directory: Path) -> ShadowRun:
             except ValueError:
                 run.torn = True
                 break
-            _take(run, row)
+            _read_line(run, row)
     if not run.meta or not run.seconds:
         raise UsageError("the record of this shadow run is empty", where=str(path))
     return run
 
 
-def _take(run: ShadowRun, row: dict[str, Any]) -> None:
+def _read_line(run: ShadowRun, row: dict[str, Any]) -> None:
     match row.get("type"):
         case "meta":
             run.meta = row
@@ -82,7 +81,7 @@ def _take(run: ShadowRun, row: dict[str, Any]) -> None:
 
 
 def judge(run: ShadowRun) -> dict[str, Any]:
-    """Figures by venue, and the verdict."""
+    """Return figures per venue and the verdict."""
     venues = {name: _figures(run, name) for name in run.meta["venues"]}
     criteria = _criteria(run, venues)
     return {
@@ -133,7 +132,7 @@ def _figures(run: ShadowRun, venue: str) -> dict[str, Any]:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The value below which ``share`` of the ordered values lie; None of none."""
+    """Return the quantile ``share`` of ordered values; None when there are none."""
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
@@ -150,7 +149,7 @@ def _ages(values: Iterable[int]) -> dict[str, float | None]:
 
 
 def _state(run: ShadowRun, row: dict[str, Any], venue: str) -> str:
-    """The system's word, and where that is ``live`` what the consumer has to say to it."""
+    """Return the state that the system reports, corrected by the consumer's view where it is ``live``."""
     if row["supervisor"] not in {"running", "draining"}:
         return "down"
     of = row["venues"][venue]
@@ -166,14 +165,14 @@ def _state(run: ShadowRun, row: dict[str, Any], venue: str) -> str:
 
 
 def _youngest_ms(run: ShadowRun, row: dict[str, Any], venue: str) -> float:
-    """How long ago the last event of any book of a venue came; without any, since the run began."""
+    """Return the age of a venue's newest book event, ms; without one, the time since the run began."""
     since_start_ms = (row["mono_ns"] - run.meta["started_mono_ns"]) / _MS
     last = row["venues"][venue]["ages_ms"][-len(run.meta["venues"][venue]) :]
     return min((age if age >= 0 else since_start_ms for age in last), default=0.0)
 
 
 def _spans(run: ShadowRun, venue: str) -> list[tuple[str, float]]:
-    """States in their order, each with how long it lasted, s."""
+    """Return consecutive states, each with its duration, s."""
     spans: list[tuple[str, float]] = []
     before = run.meta["started_mono_ns"]
     for row in run.seconds:
@@ -187,7 +186,7 @@ def _spans(run: ShadowRun, venue: str) -> list[tuple[str, float]]:
 
 
 def _longest(spans: Sequence[tuple[str, float]]) -> float:
-    """The longest time without a break that a venue was neither live nor in outage."""
+    """Return the longest continuous time in which a venue was neither live nor in outage."""
     longest = current = 0.0
     for state, seconds in spans:
         current = 0.0 if state in {"live", "outage"} else current + seconds
@@ -196,7 +195,7 @@ def _longest(spans: Sequence[tuple[str, float]]) -> float:
 
 
 def _funding_first_s(run: ShadowRun, venue: str) -> float | None:
-    """From the beginning of the run to the first second with a fresh funding rate; None when none came."""
+    """Return the time to the first second with a fresh funding rate; None without one."""
     for row in run.seconds:
         if row["venues"][venue]["funding_age_ms"] is not None:
             return round(int(row["mono_ns"] - run.meta["started_mono_ns"]) / _NS, 1)
@@ -204,7 +203,7 @@ def _funding_first_s(run: ShadowRun, venue: str) -> float | None:
 
 
 def _reconnects(seconds: Sequence[dict[str, Any]]) -> int:
-    """Ended sessions, over all restarts of the worker (its counters start anew with it)."""
+    """Count ended sessions across worker restarts (a restart resets the board's counters)."""
     total = 0
     before: dict[str, int] = {}
     for second in seconds:
@@ -220,7 +219,7 @@ def _reconnect_reasons(events: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def _crashes(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Deaths that nobody asked for, by reason, and how many of them were followed by a live worker."""
+    """Count unplanned worker deaths by reason, and how many were followed by a live worker."""
     life = [event for event in events if event["kind"] == "lifecycle"]
     deaths = [index for index, e in enumerate(life) if e["event"] == "exited" and e["reason"] not in _NOT_CRASHES]
     recovered = sum(any(later["event"] == "live" for later in life[index:]) for index in deaths)
@@ -229,10 +228,10 @@ def _crashes(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _late_resets(run: ShadowRun, venue: str) -> int:
-    """Reconnects after a long stable run that did not begin with the first delay."""
+    """Count reconnects after a long stable run that did not start at the first backoff delay."""
     longest_ns = 2 * _STABLE_S / run.meta["compress"] * _NS
     started_ns = run.meta["started_mono_ns"]
-    #: Since when each stream of each market delivers; None while it does not. At the beginning all may.
+    #: Start of delivery per stream and market; None while it does not deliver.
     live_ns: dict[tuple[str, str | None], int | None] = {}
     late = 0
     for row in run.events:
@@ -250,7 +249,7 @@ def _late_resets(run: ShadowRun, venue: str) -> int:
 
 
 def _memory(run: ShadowRun, venue: str) -> dict[str, float | None]:
-    """Resident memory at the beginning and the end, MB, and its slope by least squares, MB an hour."""
+    """Return resident memory at start and end, MB, and its least-squares slope, MB per hour."""
     points = [
         (row["mono_ns"] / _NS / 3600, row["venues"][venue]["rss_bytes"] / 1e6)
         for row in run.seconds

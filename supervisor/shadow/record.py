@@ -1,6 +1,6 @@
-"""Recording a shadow run: what a consumer receives and what the board shows, a line a second, in one file.
+"""Recorder of a shadow run: what a consumer receives and what the board shows, one line per second.
 
-Every line stands by itself, so that an interrupted run is worth what it recorded. The recorder only listens.
+Every line is complete, so an interrupted run keeps its value. The recorder only listens.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from supervisor.status import read_status, symbols_of
 __all__ = ["FILE", "ShadowRecorder"]
 
 FILE: Final = "shadow.jsonl"
-#: The predecessor looked at its ages on this tick.
+#: Tick on which the predecessor sampled its ages.
 _TICK_S: Final = 0.25
 _SAMPLES_A_LINE: Final = 4
 _MS: Final = 1_000_000
-#: Channels of which every event is kept.
+#: Channels recorded event by event.
 _KEPT: Final = (Status, Gap, Lifecycle)
 
 
 class ShadowRecorder:
-    """Watches one system; :meth:`run` until the time is over or ``stop()`` says so.
+    """Recorder of one system; :meth:`run` ends after the duration or when ``stop()`` returns true.
 
     Args:
         run_dir: The system's directory.
-        directory: Where the record goes.
-        compress: By how much the system's limits are shortened; the criteria are shortened with them.
+        directory: Target of the record.
+        compress: Factor by which the system's limits, and with them the criteria, are shortened.
 
     Raises:
-        UsageError: Another run is recorded there; it would be lost.
-        OSError: It cannot be written there.
+        UsageError: The directory already holds another run.
+        OSError: The record cannot be written.
     """
 
     def __init__(self, run_dir: RunDir, directory: Path, compress: float = 1.0) -> None:
@@ -72,14 +72,14 @@ class ShadowRecorder:
         """Record for ``duration_s`` seconds.
 
         Args:
-            duration_s: How long.
-            stop: Asked every tick whether to end early.
-            progress: Told the seconds done, every second.
+            duration_s: Duration of the recording.
+            stop: Polled every tick; true ends the recording early.
+            progress: Receives the elapsed seconds, every second.
         """
         started = time.monotonic()
         due = started + _TICK_S
         while not stop() and time.monotonic() - started < duration_s:
-            # Not on the tick: feeds have cadences too, and would always be met at the same point of theirs.
+            # Off the tick: a feed with a cadence would otherwise always be sampled at the same phase.
             self._listen_until(due - random.uniform(0.0, _TICK_S))
             ages = self._true_ages()
             self._listen_until(due)
@@ -91,7 +91,7 @@ class ShadowRecorder:
         self._write({"type": "end", "was_stopped": stop(), "mono_ns": time.monotonic_ns()})
 
     def close(self) -> None:
-        """End recording."""
+        """Close the record."""
         self._feed.close()
         self._file.close()
 
@@ -101,9 +101,9 @@ class ShadowRecorder:
         while (left := due - time.monotonic()) > 0:
             event = self._feed.poll(left)
             if event is not None:
-                self._take(event)
+                self._handle(event)
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         key = (event.venue, str(event.symbol))
         if isinstance(event, BookDelta | BookSnapshot) and key in self._applied_ns:
             self._applied_ns[key] = event.recv_mono_ns
@@ -115,7 +115,7 @@ class ShadowRecorder:
             self._write({"type": "event", "mono_ns": time.monotonic_ns(), "event": msgspec.to_builtins(event)})
 
     def _true_ages(self) -> dict[str, list[int]]:
-        """The age of every book now, ms; -1 before its first event."""
+        """Return the age of every book, ms; -1 before its first event."""
         now = time.monotonic_ns()
         ages: dict[str, list[int]] = {venue: [] for venue in self._venues}
         for (venue, _), applied in self._applied_ns.items():
@@ -123,7 +123,7 @@ class ShadowRecorder:
         return ages
 
     def _tick_ages(self) -> dict[str, list[int]]:
-        """What the predecessor would have called the ages: 0 when anything arrived within the tick."""
+        """Return ages as the predecessor measured them: 0 when anything arrived within the tick."""
         true = self._true_ages()
         ages = {
             f"{venue}/tick": [
@@ -177,7 +177,7 @@ def _new(path: Path) -> BinaryIO:
 
 
 def _status(run_dir: RunDir) -> dict[str, Any]:
-    """How the system is; one that cannot be told, as while it gives way to another version, is no end of the run."""
+    """Read the system's status; an unknown status, for instance during an upgrade, does not end the run."""
     try:
         return read_status(run_dir)
     except UnknownStateError:
@@ -185,7 +185,7 @@ def _status(run_dir: RunDir) -> dict[str, Any]:
 
 
 def _board_part(of: dict[str, Any]) -> dict[str, Any]:
-    """What a second keeps of a venue's status."""
+    """Return the part of a venue's status that is recorded every second."""
     return {
         "state": of["state"],
         "outage": of["outage"],

@@ -1,4 +1,4 @@
-"""A judged shadow run for people: Markdown, a comparison of two, and a picture of the states over time. Pure."""
+"""Reports of a judged shadow run: Markdown, a comparison of two runs, and an SVG of states over time. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FONT: Final = 'font-family="sans-serif" font-size="13"'
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The report."""
+    """Return the report as Markdown."""
     verdict = "met" if result["ok"] else "NOT met"
     started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(result["started_wall_ns"] / 1e9))
     notes = [
@@ -101,7 +101,7 @@ def _venue_table(venues: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def compare_text(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Two runs side by side: before, after, change."""
+    """Compare two runs: before, after, change."""
     rows = ["# Before and after", "", "| venue | figure | before | after | change |", "|---|---|---|---|---|"]
     for venue in [name for name in before["venues"] if name in after["venues"]]:
         old, new = before["venues"][venue], after["venues"][venue]
@@ -129,7 +129,7 @@ _COMPARED: Final[Sequence[tuple[str, Callable[[dict[str, Any]], Any]]]] = (
 
 
 def picture(result: dict[str, Any]) -> str:
-    """Each venue's state over time, as SVG."""
+    """Draw each venue's state over time as SVG."""
     venues = result["venues"]
     total = max(result["duration_s"], 0.001)
     scale = (_WIDTH - _LEFT - 20) / total

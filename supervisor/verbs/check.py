@@ -43,9 +43,9 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
     directory = configured_run_dir(config.run_dir)
-    findings = [*_look_at_machine(), *_look_at_directory(directory), *_look_at_accounts(config)]
+    findings = [*_check_machine(), *_check_directory(directory), *_check_accounts(config)]
     if live:
-        findings += list(_look_at_venues(config))
+        findings += list(_check_venues(config))
     if live or sim:
         end_as_interrupted()
         findings += list(_watch_venues(config, config_path, for_s, sim=sim))
@@ -54,7 +54,7 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     return int(any(problem is not None for _, problem in findings))
 
 
-def _look_at_machine() -> Iterator[tuple[str, str | None]]:
+def _check_machine() -> Iterator[tuple[str, str | None]]:
     is_linux = sys.platform == "linux" and hasattr(os, "pidfd_open")
     yield "Linux with pidfds", None if is_linux else f"{sys.platform} has none; this program needs Linux 5.4 or newer"
     clash = [name for name in ("supervisor",) if _is_installed(name)]
@@ -70,7 +70,7 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
+def _check_directory(directory: object) -> Iterator[tuple[str, str | None]]:
     from ipc.rundir import RunDir
     from supervisor.lock import holder_of
 
@@ -85,7 +85,7 @@ def _look_at_directory(directory: object) -> Iterator[tuple[str, str | None]]:
     yield "no other supervisor in it", None if pid is None else f"pid {pid} runs there"
 
 
-def _look_at_accounts(config: Config) -> Iterator[tuple[str, str | None]]:
+def _check_accounts(config: Config) -> Iterator[tuple[str, str | None]]:
     """Check that each account's credentials exist and are well-formed, without contacting the venue."""
     for name, of in config.venues.items():
         if of.account is not None:
@@ -111,7 +111,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
     return None
 
 
-def _look_at_venues(config: Config) -> Iterator[tuple[str, str | None]]:
+def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     """Check that each venue lists the configured markets and that their books have two sides."""
     from ipc.errors import DecodeError
     from workers import markets

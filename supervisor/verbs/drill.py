@@ -60,9 +60,9 @@ def drill(
     unknown = [name for name in names if name not in DRILLS and name != PARENT]
     if unknown:
         raise UsageError(f"no fault {unknown[0]!r}", advice=f"there are {', '.join([*DRILLS, PARENT])}")
-    with _open_ground(run_dir, venues, immediate=immediate, live=live) as (ground, markets, training):
+    with _open_target(run_dir, venues, immediate=immediate, live=live) as (target, markets, training):
         chosen = [DRILLS[name] for name in names if name in DRILLS]
-        rows = _drill_venues(ground, markets, chosen, rounds, show=not as_json)
+        rows = _drill_venues(target, markets, chosen, rounds, show=not as_json)
         if PARENT in names:
             rows.append(_drill_parent(training, rounds))
     click.echo(_as_json(rows) if as_json else _table(rows))
@@ -70,10 +70,10 @@ def drill(
 
 
 @contextmanager
-def _open_ground(
+def _open_target(
     run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
 ) -> Iterator[tuple[DrillTarget, dict[str, list[str]], DrillEnvironment | None]]:
-    """Open the system to drill; return it, its symbols by venue, and the environment that was started for it, if any."""
+    """Open the system to drill; return it, its symbols by venue, and the environment started for it, if any."""
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
     from supervisor.status import symbols_of
@@ -86,7 +86,7 @@ def _open_ground(
     if run_dir is None:
         end_as_interrupted()
         with DrillEnvironment(wanted, "immediate" if immediate else "backoff") as training:
-            yield training.ground(), symbols_of(training.run_dir), training
+            yield training.target(), symbols_of(training.run_dir), training
         return
     directory = open_run_dir(run_dir)
     if directory.describe().get("simulator") is None and not live:
@@ -106,14 +106,14 @@ def _conditions(directory: Any) -> Any:
 
 
 def _drill_venues(
-    ground: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
+    target: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
 ) -> list[dict[str, Any]]:
     """Run every drill on every venue: sequentially within a venue, venues in parallel."""
 
     def run(venue: str) -> list[dict[str, Any]]:
         rows = []
         for one in drills:
-            row = _drill_one(ground, one, venue, markets[venue], rounds)
+            row = _drill_one(target, one, venue, markets[venue], rounds)
             if show and sys.stderr.isatty():
                 click.echo(f"{venue:<12} {one.name:<19} {row['result']}", err=True)
             rows.append(row)
@@ -123,14 +123,14 @@ def _drill_venues(
         return [row for rows in pool.map(run, markets) for row in rows]
 
 
-def _drill_one(ground: DrillTarget, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
+def _drill_one(target: DrillTarget, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
     from supervisor.drill.measure import attempt
 
-    limit_ms = round(one.limit_s(ground.conditions) * 1000)
-    hindrance = ground.hinders(one, venue)
+    limit_ms = round(one.limit_s(target.conditions) * 1000)
+    hindrance = target.hinders(one, venue)
     if hindrance is not None:
         return _row(venue, one.name, [], limit_ms, hindrance)
-    return _row(venue, one.name, [attempt(ground, one, venue, symbols) for _ in range(rounds)], limit_ms)
+    return _row(venue, one.name, [attempt(target, one, venue, symbols) for _ in range(rounds)], limit_ms)
 
 
 def _drill_parent(training: DrillEnvironment | None, rounds: int) -> dict[str, Any]:

@@ -154,8 +154,8 @@ def _text(one: dict[str, Any]) -> str:
     events = ", ".join(f"{count:,} {channel}" for channel, count in sorted(one["events"].items()))
     lines.append(f"  played, it gives {events or 'no event'}")
     for symbol, book in one["books"].items():
-        told = ", ".join(f"{count:,} {what if count != 1 else what[:-1]}" for what, count in book.items())
-        lines.append(f"  {symbol} book: {told if book['snapshots'] else 'never whole in this recording'}")
+        counts = ", ".join(f"{count:,} {what if count != 1 else what[:-1]}" for what, count in book.items())
+        lines.append(f"  {symbol} book: {counts if book['snapshots'] else 'no snapshot in this recording'}")
     return "\n".join(lines)
 
 

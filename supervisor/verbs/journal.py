@@ -111,7 +111,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
             performance.run(lambda: bool(stopped), advance)
     finally:
         performance.close()
-    click.echo(f"{performance.said:,} events, {performance.drops:,} times a subscriber was too far behind")
+    click.echo(f"{performance.published:,} events, {performance.drops:,} times a subscriber was too far behind")
     if performance.bad:
         click.echo(f"bad lines left out: {performance.bad:,}; see: verify {source}", err=True)
     return int(performance.bad > 0)

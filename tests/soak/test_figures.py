@@ -55,11 +55,11 @@ def drilled(config: str, fault: str, rounds: int = ROUNDS, **conditions: float) 
     """One fault again and again, venue after venue: by venue the times to detect it and to all fresh books, ms."""
     with System(config=config) as system:
         system.wait_live()
-        ground = DrillTarget.of(system.run_dir, Conditions(**conditions))
+        target = DrillTarget.of(system.run_dir, Conditions(**conditions))
         times: dict[str, list[tuple[float, float]]] = {}
         for venue in VENUES:
             for _ in range(rounds):
-                one = attempt(ground, DRILLS[fault], venue, SYMBOLS)
+                one = attempt(target, DRILLS[fault], venue, SYMBOLS)
                 assert one.result == "ok", (venue, one)
                 times.setdefault(venue, []).append((one.detected_ms or 0.0, one.fresh_ms or 0.0))
         return times

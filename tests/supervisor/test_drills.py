@@ -20,7 +20,7 @@ CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=1.0, connec
 SLACK_S = 1.5
 
 
-def ground(tmp_path, admin="http://127.0.0.1:9", **more):
+def target(tmp_path, admin="http://127.0.0.1:9", **more):
     return DrillTarget(RunDir(tmp_path), admin, CONDITIONS, **more)
 
 
@@ -122,5 +122,5 @@ def test_every_drill_has_an_effect_on_every_venue():
     ],
 )
 def test_what_hinders_a_drill_is_said(tmp_path, name, admin, has_tls, why):
-    hindrance = ground(tmp_path, admin, has_tls=has_tls).hinders(DRILLS[name], "lighter")
+    hindrance = target(tmp_path, admin, has_tls=has_tls).hinders(DRILLS[name], "lighter")
     assert hindrance is None if why is None else why in hindrance

@@ -133,7 +133,7 @@ class ShadowRun:
         drills = {drill.name: drill for drill in drills_on(venue, without=_AS_SIGNALS)}
         every = 1 / self.compress
         limits = Conditions(stale_s=10 * every, ping_s=30 * every, pong_s=10 * every, connect_s=15 * every)
-        ground = DrillTarget.of(system.run_dir, limits)
+        target = DrillTarget.of(system.run_dir, limits)
         names: list[str] = []
         while not self._peace.wait(chance.uniform(*_PAUSE_S) * every):
             names = names or chance.sample([*SIGNALS, *drills], len(SIGNALS) + len(drills))
@@ -145,7 +145,7 @@ class ShadowRun:
                 elif name in _LASTING:
                     system.fault(venue, name, **_LASTING[name])
                 else:
-                    ground.inject(drills[name], venue)
+                    target.inject(drills[name], venue)
             except (OSError, ParaphinaError, AssertionError):  # its worker is about to be replaced: the next one then
                 name = "missed"
             self.struck[venue][name] += 1

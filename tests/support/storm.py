@@ -119,7 +119,7 @@ class Storm:
     def _lasts_s(self, drills: Sequence[Drill]) -> float:
         """How long to wait at least; of several, none may still be under way when the venue is struck again."""
         if len(drills) > 1:
-            return max(drill.takes_s(self._conditions) for drill in drills)
+            return max(drill.duration_s(self._conditions) for drill in drills)
         return float(drills[0].arguments(self._conditions).get("duration_s", _STRIKE_S))
 
     def _inject(self, venue: str, drills: Sequence[Drill]) -> None:

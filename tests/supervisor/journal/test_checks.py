@@ -17,7 +17,7 @@ def look(*scripts, owns=lambda _: True):
         lines = script.bytes(number).splitlines(keepends=True)
         check.begin_file(f"file{number}", decode_header(lines[0]))
         for at, line in enumerate(lines, start=1):
-            check.take(line, at)
+            check.check_line(line, at)
         check.end_file(0)
     return check.finish()
 
@@ -281,7 +281,7 @@ def test_rubbish_never_stops_a_check(lines):
     check = EventsCheck()
     check.begin_file("f", None)
     for number, line in enumerate(lines, start=1):
-        check.take(line + b"\n", number)
+        check.check_line(line + b"\n", number)
     assert check.finish().counts.get("bad_line", 0) == len(lines)
 
 
@@ -317,7 +317,7 @@ def test_a_torn_line_is_noted(script):
     check = EventsCheck()
     check.begin_file("f", decode_header(script.header()))
     for number, line in enumerate(script.everything().bytes().splitlines(keepends=True), start=1):
-        check.take(line, number)
+        check.check_line(line, number)
     check.end_file(17)
     report = check.finish()
     assert report.ok
@@ -365,7 +365,7 @@ def look_at_raw(script, venue="lighter"):
     check = RawCheck(venue)
     check.begin_file("raw", None)
     for number, line in enumerate(script.bytes().splitlines(keepends=True), start=1):
-        check.take(line, number)
+        check.check_line(line, number)
     check.end_file(0)
     return check.finish()
 
@@ -399,7 +399,7 @@ def test_a_book_for_a_joiner_has_the_time_of_the_frame_that_it_stands_behind(raw
 def test_a_bad_raw_line_is_told(raw_script):
     check = RawCheck("lighter")
     check.begin_file("raw", raw_script.head)
-    check.take(b"hello\n", 4)
+    check.check_line(b"hello\n", 4)
     check.end_file(3)
     report = check.finish()
     assert [(f.kind, f.line) for f in report.problems] == [("bad_line", 4)]

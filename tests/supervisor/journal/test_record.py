@@ -304,7 +304,7 @@ def test_every_raw_file_begins_with_the_latest_header(recorder, raw, raw_script,
         count = one.tally.raw.get("lighter", 0)
         if line is record:
             record_until(one, lambda c=count: one.tally.raw.get("lighter", 0) > c)
-            one._look()
+            one._flush()
     one.close()
     contents = [file.path.read_bytes() for file in find(tmp_path / "out")]
     assert contents[0] == first + record + record

@@ -200,7 +200,7 @@ def test_what_the_recording_lost_is_lost_for_consumers(stage, script, say):
         assert feed.lost == 3 + 4
         assert not feed.book("lighter", "BTC-PERP").usable
         assert [gap.reason for gap in of(events, Gap)] == ["seq_gap"]
-        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].whole() is None
+        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
 
 
 def test_a_lost_tail_is_lost_as_well(stage, script):
@@ -221,7 +221,7 @@ def test_a_gap_in_the_recording_keeps_the_book_from_joiners(stage, script, say):
         consumer.play()
         assert feed.book("lighter", "BTC-PERP").reason == "seq_gap"
         topic = replay._voices["lighter"]._topics["book.lighter.BTC-PERP"]
-        assert topic.whole() is None
+        assert topic.snapshot() is None
         beat = topic.beat(0)
         assert (beat.usable, beat.crc32_top10) == (False, None)
 
@@ -233,7 +233,7 @@ def test_a_book_that_is_held_back_stays_so(stage, script, say, flag):
         consumer.join()
         consumer.play()
         assert feed.book("lighter", "BTC-PERP").reason == flag
-        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].whole() is None
+        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
 
 
 def test_a_repeat_or_a_zombie_in_the_recording_is_left_out(stage, script, say):
@@ -288,8 +288,8 @@ def test_a_replay_can_be_stopped(stage, script, say):
     for number in range(50):
         script.say("trade", say.trade(number))
     with stage() as (replay, _, _):
-        replay.run(lambda: replay.said >= 7, lambda _: None)
-        assert replay.said == 7
+        replay.run(lambda: replay.published >= 7, lambda _: None)
+        assert replay.published == 7
 
 
 def test_bad_lines_are_left_out_and_counted(stage, script, say):
@@ -338,7 +338,7 @@ def test_at_full_speed_subscribers_that_are_behind_are_waited_for(stage, script,
         trades = []
 
         def read_late():
-            while replay.said < count // 4:
+            while replay.published < count // 4:
                 time.sleep(0.005)
             deadline = time.monotonic() + PATIENCE_S
             while len(trades) < count and time.monotonic() < deadline:

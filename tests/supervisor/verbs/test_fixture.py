@@ -73,7 +73,7 @@ def test_it_tells_what_is_in_it_and_what_it_gives(cli, box, tape, tmp_path, of):
     assert lines[1] == "  2026-07-31 12:00:00Z, 0.1 s, sessions main: 3 in, 1 open"
     assert lines[2] == "  played, it gives 3 book"
     assert lines[3] == "  BTC-PERP book: 2 snapshots, 0 deltas, 1 gap"
-    assert lines[4] == "  ETH-PERP book: never whole in this recording"
+    assert lines[4] == "  ETH-PERP book: no snapshot in this recording"
 
 
 def test_programs_get_the_same(cli, box):

@@ -45,7 +45,7 @@ def test_a_failed_request_is_a_sentence(cli, tmp_path):
     refuse = {"on": "rest", "refuse": {"status": 429, "body": {"code": 7}}}
     ran = cli("scenario", write(tmp_path, {"on": "account", "open": True}, {"on": "rest", "ask": "account"}, refuse))
     assert "     0.000  rest -> account failed: auth_failed: environment:LIGHTER_ACCOUNT_INDEX: not set" in ran.out
-    assert '(the file may hold invented ones: "account": {"credentials": {…}})' in ran.out
+    assert '(the file may contain placeholder credentials: "account": {"credentials": {…}})' in ran.out
 
 
 def test_json_is_one_object_a_line(cli, tmp_path):
