@@ -62,7 +62,7 @@ def config(venues: Iterable[str] = VENUES) -> str:
 
 
 def without_secrets() -> dict[str, str]:
-    """Nothing that whoever runs these tests may have set."""
+    """Nothing that anyone who runs these tests may have set."""
     return {name + form: "" for names in NAMES.values() for name in names for form in _FORMS}
 
 
@@ -130,10 +130,10 @@ class Desk(System):
         """What must not change when something is wrong with an account."""
         venues = {}
         for venue in VENUES:
-            told = self.venue(venue)
-            streams = {name: one["reconnects"] for name, one in told["streams"].items() if name != "account"}
-            sessions = {n: one["reconnects"] for n, one in told["sessions"].items() if not n.startswith("account")}
-            venues[venue] = (told["pid"], told["restarts"], streams, sessions)
+            reported = self.venue(venue)
+            streams = {name: one["reconnects"] for name, one in reported["streams"].items() if name != "account"}
+            sessions = {n: one["reconnects"] for n, one in reported["sessions"].items() if not n.startswith("account")}
+            venues[venue] = (reported["pid"], reported["restarts"], streams, sessions)
         return venues
 
 
@@ -233,19 +233,19 @@ class Reader:
                 *_closed_otherwise(truth["orders"], account.orders.values()),
             ]
             margin = account.margin
-        told = {name: value for name in truth["margin"] if (value := getattr(margin, name, None)) is not None}
-        found += [f"margin {name}" for name, value in told.items() if shortest(value) != truth["margin"][name]]
-        return found + ([] if told else ["no margin"])
+        reported = {name: value for name in truth["margin"] if (value := getattr(margin, name, None)) is not None}
+        found += [f"margin {name}" for name, value in reported.items() if shortest(value) != truth["margin"][name]]
+        return found + ([] if reported else ["no margin"])
 
     def fills(self, venue: str) -> dict[str, Any]:
         """Every fill by its id.
 
         Raises:
-            AssertionError: One was told twice.
+            AssertionError: One was reported twice.
         """
         fills = self.of(Fill, venue)
         twice = [fill_id for fill_id, times in Counter(fill.fill_id for fill in fills).items() if times > 1]
-        assert twice == [], f"{venue} told fills twice"
+        assert twice == [], f"{venue} reported fills twice"
         return {fill.fill_id: _fill(fill) for fill in fills}
 
 
@@ -349,10 +349,10 @@ def test_consumers_know_what_the_venues_know(desk: Desk, reader: Reader) -> None
         assert all(event.account == "desk" for event in reader.of(Order, venue))
 
 
-def test_whoever_joins_is_told_everything(desk: Desk) -> None:
+def test_a_late_subscriber_is_sent_everything(desk: Desk) -> None:
     desk.let_live(0)
-    with Reader(desk) as joiner:
-        wait_equal(desk, joiner, timeout_s=15)
+    with Reader(desk) as late:
+        wait_equal(desk, late, timeout_s=15)
 
 
 def test_tail_shows_what_the_accounts_hold(desk: Desk) -> None:
@@ -373,11 +373,11 @@ def test_every_venue_has_an_endpoint_and_two_sessions_of_its_own(desk: Desk) -> 
     for venue in VENUES:
         assert (desk.run_dir.path / f"{venue}.account").is_socket()
         assert {"account", "account_rest"} <= set(desk.venue(venue)["sessions"])
-        told = desk.stream(venue)
-        assert (told["state"], told["account"], told["says"]) == ("live", "desk", None)
+        reported = desk.stream(venue)
+        assert (reported["state"], reported["account"], reported["says"]) == ("live", "desk", None)
 
 
-def test_what_comes_twice_or_out_of_order_is_told_once_and_ends_in_the_truth(desk: Desk, reader: Reader) -> None:
+def test_what_comes_twice_or_out_of_order_is_reported_once_and_ends_in_the_truth(desk: Desk, reader: Reader) -> None:
     desk.let_live(0)
     for fault in ("repeat_private", "reorder_private"):
         for venue in VENUES:
@@ -401,7 +401,7 @@ def test_what_comes_twice_or_out_of_order_is_told_once_and_ends_in_the_truth(des
         *((venue, fault) for venue in VENUES for fault in ("invalid_row", "unknown_status")),
     ],
 )
-def test_an_account_is_known_while_it_is_told_in_parts_or_in_words_that_are_new(
+def test_an_account_is_known_while_it_is_reported_in_parts_or_in_words_that_are_new(
     desk: Desk, reader: Reader, venue: str, fault: str
 ) -> None:
     desk.fault(venue, fault)
@@ -425,7 +425,7 @@ def test_what_was_lost_is_found_by_the_next_look(desk: Desk, reader: Reader) -> 
     wait_equal(desk, reader, FREQUENT)
 
 
-def test_a_stream_that_tells_nothing_any_more_is_made_anew(desk: Desk, reader: Reader) -> None:
+def test_a_stream_that_tells_nothing_any_more_is_made_again(desk: Desk, reader: Reader) -> None:
     """Where looks are frequent: it stays open and answers pings, but every message is lost."""
     desk.let_live(0)
     before = desk.venue("extended")["sessions"]["account"]["reconnects"]
@@ -440,7 +440,7 @@ def test_a_stream_that_tells_nothing_any_more_is_made_anew(desk: Desk, reader: R
     wait_equal(desk, reader, ["extended"])
 
 
-def test_what_was_lost_and_what_happened_meanwhile_is_found_when_it_connects_anew(desk: Desk, reader: Reader) -> None:
+def test_what_was_lost_and_what_happened_meanwhile_is_found_when_it_connects_again(desk: Desk, reader: Reader) -> None:
     desk.let_live(0)
     for venue in VENUES:
         desk.fault(venue, "lose_private", count=100)
@@ -476,13 +476,13 @@ def test_credentials_that_expire_are_named_and_those_that_replace_them_are_taken
         # Paradex notices it when it asks REST; there the connection outlives its token.
         desk.wait_state({"lighter": "failed", "paradex": "failed"})
         for venue, text in (("lighter", "the token has expired"), ("paradex", "the JWT is invalid or has expired")):
-            told = desk.stream(venue)
-            assert told["reason"] == "auth_failed"
-            assert text in told["says"]
+            reported = desk.stream(venue)
+            assert reported["reason"] == "auth_failed"
+            assert text in reported["says"]
         for venue in ("aster", "lighter", "paradex"):
             desk.do(venue, "market", symbol="BTC-PERP")
         renewed()
-        # Aster's key to the stream is made anew without anybody's help.
+        # Aster's key to the stream is rebuilt without anybody's help.
         wait_equal(desk, reader, ("aster", "lighter", "paradex"))
         desk.wait_state(dict.fromkeys(VENUES, "live"))
         assert desk.stream("lighter")["says"] is None
@@ -541,18 +541,18 @@ def failed(desk: Desk, venue: str) -> dict[str, Any]:
     """The stream of an account, once it has failed; it says why."""
 
     def look() -> dict[str, Any] | None:
-        told = desk.stream(venue)
-        return told if told["says"] is not None else None
+        reported = desk.stream(venue)
+        return reported if reported["says"] is not None else None
 
     found: dict[str, Any] = wait_for(look, what=f"{venue} says why")
     return found
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_wrong_credentials_are_told_with_one_clear_reason(refused: Desk, venue: str) -> None:
-    told = failed(refused, venue)
-    assert told["reason"] == "auth_failed"
-    assert WRONG[venue] in told["says"]
+def test_wrong_credentials_are_reported_with_one_clear_reason(refused: Desk, venue: str) -> None:
+    reported = failed(refused, venue)
+    assert reported["reason"] == "auth_failed"
+    assert WRONG[venue] in reported["says"]
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -567,19 +567,21 @@ def test_wrong_credentials_leave_the_public_feeds_alone(refused: Desk) -> None:
         wait_for(lambda: refused.venue("lighter")["sessions"]["account"]["attempt"] > tries + 1)
 
 
-def test_consumers_of_an_account_that_cannot_be_read_are_told_why(refused: Desk) -> None:
+def test_consumers_of_an_account_that_cannot_be_read_are_reported_why(refused: Desk) -> None:
     with Reader(refused) as consumer:
         for venue in VENUES:
-            wait_for(lambda venue=venue: consumer.reason(venue) == "auth_failed", what=f"{venue} is told as refused")
+            wait_for(
+                lambda venue=venue: consumer.reason(venue) == "auth_failed", what=f"{venue} is reported as refused"
+            )
 
 
 def test_status_says_in_words_what_is_wrong(refused: Desk) -> None:
     for venue in VENUES:
         failed(refused, venue)
     text = printed(refused, "status", "--run-dir", str(refused.run_dir.path)).decode()
-    told = [line for line in text.splitlines() if line.startswith("  account ")]
-    assert len(told) == len(VENUES)
-    for venue, line in zip(VENUES, told, strict=True):
+    reported = [line for line in text.splitlines() if line.startswith("  account ")]
+    assert len(reported) == len(VENUES)
+    for venue, line in zip(VENUES, reported, strict=True):
         assert "auth_failed" in line
         assert WRONG[venue] in line
 
@@ -596,10 +598,10 @@ def checked(desk: Desk, *arguments: str, **env: str) -> dict[str, str]:
 
 
 def test_check_tells_wrong_credentials(refused: Desk) -> None:
-    told = checked(refused, "--sim", "--for", "3")
+    reported = checked(refused, "--sim", "--for", "3")
     for venue in VENUES:
-        assert "auth_failed" in told[venue]
-        assert WRONG[venue] in told[venue]
+        assert "auth_failed" in reported[venue]
+        assert WRONG[venue] in reported[venue]
 
 
 def test_check_tells_expired_credentials_and_those_that_are_accepted(refused: Desk) -> None:
@@ -615,10 +617,10 @@ def test_check_tells_expired_credentials_and_those_that_are_accepted(refused: De
         "LIGHTER_AUTH_TOKEN": TokenIssuer(SEED, LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX).issue(int(hour_ago)),
         "PARADEX_JWT": JwtIssuer(SEED).issue(PARADEX_ACCOUNT, hour_ago, 300),
     }
-    told = checked(refused, "--sim", "--for", "3", **(without_secrets() | right | expired))
-    assert "LIGHTER_AUTH_TOKEN has expired" in told["lighter"]
-    assert "the JWT is invalid or has expired" in told["paradex"]
-    assert [told[venue] for venue in ("hyperliquid", "aster", "extended")] == [""] * 3
+    reported = checked(refused, "--sim", "--for", "3", **(without_secrets() | right | expired))
+    assert "LIGHTER_AUTH_TOKEN has expired" in reported["lighter"]
+    assert "the JWT is invalid or has expired" in reported["paradex"]
+    assert [reported[venue] for venue in ("hyperliquid", "aster", "extended")] == [""] * 3
 
 
 def test_a_system_with_a_wrong_credential_is_degraded(refused: Desk) -> None:
@@ -636,25 +638,25 @@ def bare() -> Iterator[Desk]:
 
 
 @pytest.mark.parametrize("venue", [venue for venue in VENUES if venue != "paradex"])
-def test_missing_credentials_are_told_by_their_names(bare: Desk, venue: str) -> None:
-    told = failed(bare, venue)
-    assert (told["state"], told["reason"]) == ("failed", "auth_failed")
-    assert told["says"].startswith("no credentials; set ")
-    assert NAMES[venue][0] in told["says"]
+def test_missing_credentials_are_reported_by_their_names(bare: Desk, venue: str) -> None:
+    reported = failed(bare, venue)
+    assert (reported["state"], reported["reason"]) == ("failed", "auth_failed")
+    assert reported["says"].startswith("no credentials; set ")
+    assert NAMES[venue][0] in reported["says"]
 
 
 def test_check_tells_missing_credentials_without_asking_anybody(bare: Desk) -> None:
-    told = checked(bare)
-    assert set(told) == set(VENUES) - {"paradex"}
-    for venue, problem in told.items():
+    reported = checked(bare)
+    assert set(reported) == set(VENUES) - {"paradex"}
+    for venue, problem in reported.items():
         assert problem.startswith("no credentials; set ")
         assert NAMES[venue][0] in problem
 
 
 def test_without_a_name_there_is_no_account_at_all(bare: Desk) -> None:
-    told = bare.venue("paradex")
-    assert "account" not in told["streams"]
-    assert not any(name.startswith("account") for name in told["sessions"])
+    reported = bare.venue("paradex")
+    assert "account" not in reported["streams"]
+    assert not any(name.startswith("account") for name in reported["sessions"])
     assert not list(bare.run_dir.path.glob("paradex.account*"))
     assert bare.run_dir.describe()["venues"]["paradex"]["account"] is None
     assert not bare.log("account.state", venue="paradex")
@@ -667,7 +669,7 @@ def test_without_a_name_there_is_no_account_at_all(bare: Desk) -> None:
 
 
 def published(desk: Desk, seconds: float = 1.5) -> bytes:
-    """All that whoever joins is sent on both endpoints of all venues."""
+    """All that a late subscriber is sent on both endpoints of all venues."""
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.LINGER, 0)
@@ -730,7 +732,7 @@ def shown(desk: Desk) -> dict[str, bytes]:
     kept, report = desk.path / "state" / "journal", desk.path / "state" / "report"
     signalled = [process.pid for process in desk.descendants()]
     # Heartbeats too, for accounts that are refused have nothing more to tell after their first statuses.
-    told = ("order.", "fill.", "status.", "heartbeat.")
+    reported = ("order.", "fill.", "status.", "heartbeat.")
     assert desk.process is not None
     parent = desk.process.pid
     for pid in signalled:
@@ -741,7 +743,7 @@ def shown(desk: Desk) -> dict[str, bytes]:
         "config show --json": printed(desk, "config", "show", "--config", text, "--json"),
         "config validate": printed(desk, "config", "validate", "--config", text),
         "check": printed(desk, "check", "--config", text, "--run-dir", run_dir),
-        "tail": printed(desk, "tail", *told, "--count", "50", "--run-dir", run_dir),
+        "tail": printed(desk, "tail", *reported, "--count", "50", "--run-dir", run_dir),
         "status": printed(desk, "status", "--run-dir", run_dir),
         "status --json": printed(desk, "status", "--json", "--run-dir", run_dir),
         "shadow": printed(desk, "shadow", "--duration", "2", "--report", str(report), "--run-dir", run_dir),
@@ -793,8 +795,8 @@ def test_no_secret_that_is_refused_is_shown_anywhere(refused: Desk) -> None:
 
 
 def test_no_secret_is_passed_to_processes_that_have_no_business_with_it(desk: Desk) -> None:
-    told = json.dumps(desk.run_dir.describe())
-    assert all(secret not in told for secret in desk.secrets if len(secret) > 5)
+    reported = json.dumps(desk.run_dir.describe())
+    assert all(secret not in reported for secret in desk.secrets if len(secret) > 5)
     for process in desk.descendants():
         arguments = of_process(process.pid, "cmdline")
         assert all(secret.encode() not in arguments for secret in desk.secrets if len(secret) > 5)

@@ -1,4 +1,4 @@
-"""What consumers get from a running system: joiners, crowds, other people's clients, other languages."""
+"""What consumers get from a running system: late subscribers, crowds, other people's clients, other languages."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ async def watched(system, venue, symbol):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_a_consumer_is_told_of_a_dropped_update(system, venue):
+def test_a_consumer_is_notified_of_a_dropped_update(system, venue):
     with Listener(system, venues=[venue], channels=["book"], symbols=["BTC-PERP"]) as listener:
         wait_for(lambda: listener.book(venue, "BTC-PERP")[0] is None)
         since = time.monotonic()

@@ -80,7 +80,7 @@ def _bound():
 def _answer(question):
     end = question.index(b"\0", 12) + 5
     kind = int.from_bytes(question[end - 4 : end - 2], "big")
-    # Only names to IPv4; whoever asks for IPv6 learns that there is none.
+    # Only names to IPv4; anyone who asks for IPv6 learns that there is none.
     record = struct.pack("!HHHIH4s", 0xC00C, _TYPE_A, 1, 1, 4, socket.inet_aton("127.0.0.1"))
     records = [record] if kind == _TYPE_A else []
     return question[:2] + struct.pack("!HHHHH", 0x8180, 1, len(records), 0, 0) + question[12:end] + b"".join(records)

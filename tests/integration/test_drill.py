@@ -54,7 +54,7 @@ def test_the_list_names_every_fault_and_what_must_come_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["earthquake"], "no fault 'earthquake'"),
         ([], "no fault named"),
@@ -62,12 +62,12 @@ def test_the_list_names_every_fault_and_what_must_come_of_it() -> None:
         (["kill", "--rounds", "0"], "--rounds"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(arguments: list[str], told: str) -> None:
+def test_what_makes_no_sense_is_a_usage_error(arguments: list[str], reported: str) -> None:
     done = paraphina("drill", *arguments)
     assert done.returncode == 2
     assert not done.stdout
     assert "Traceback" not in done.stderr.decode()
-    assert told in done.stderr.decode()
+    assert reported in done.stderr.decode()
 
 
 def test_a_directory_where_nothing_ever_ran_is_not_running(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_missed_limit_shows_in_its_row_and_in_the_exit_code(
     assert garbage["result"] == "ok"
 
 
-def test_the_drill_of_the_parent_leaves_nothing_and_starts_anew() -> None:
+def test_the_drill_of_the_parent_leaves_nothing_and_starts_again() -> None:
     code, (row,) = drill(PARENT, "--venues", "lighter,aster")
     assert_documented(row)
     assert (code, row["venue"], row["fault"], row["result"]) == (0, "all", PARENT, "ok")
@@ -162,7 +162,7 @@ def test_a_system_without_a_simulator_is_only_drilled_when_that_is_meant() -> No
         assert (code, row["result"], row["n"]) == (0, "skipped", 0), "only a simulator can do that"
 
 
-def test_a_dead_system_is_told_at_once() -> None:
+def test_a_dead_system_is_reported_at_once() -> None:
     with System("--venues", "lighter") as system:
         system.wait_live(["lighter"])
         assert system.process is not None

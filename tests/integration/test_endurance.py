@@ -1,4 +1,4 @@
-"""Restarts for ever: nothing grows in the parent, nothing is left behind, and watching costs next to nothing."""
+"""Restarts forever: nothing grows in the parent, nothing is left behind, and watching costs next to nothing."""
 
 from __future__ import annotations
 

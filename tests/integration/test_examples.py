@@ -30,7 +30,7 @@ PATIENCE_S = 30.0
 
 
 class Worker:
-    """A worker of one book, which is what joiners and those who ask are sent while it ``answers``."""
+    """A worker of one book, which is what late subscribers and those who ask are sent while it ``answers``."""
 
     def __init__(self, run_dir: Path, epoch: int) -> None:
         ticks = count(1)

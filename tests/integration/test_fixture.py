@@ -60,8 +60,8 @@ def play(recording: Path, out: Path, seconds: float, speed: str) -> Path:
 
 def length_s(recording: Path) -> float:
     """How long a recording is."""
-    told = json.loads(paraphina("fixture", "info", str(recording), "--json").stdout)
-    return max((one["last_wall_ns"] - one["first_wall_ns"]) / 1e9 for one in told)
+    reported = json.loads(paraphina("fixture", "info", str(recording), "--json").stdout)
+    return max((one["last_wall_ns"] - one["first_wall_ns"]) / 1e9 for one in reported)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_played_recording_gives_the_gaps_and_resyncs_of_the_live_system(
     rehearsed: Path, plays: tuple[Path, Path], venue: str
 ) -> None:
     live = story(journal(rehearsed), venue)
-    gaps = {reason for told in live.values() for what, reason in told if what == "gap"}
+    gaps = {reason for reported in live.values() for what, reason in reported if what == "gap"}
     assert {"seq_gap", "crossed_book", "server_close", "parse_errors"} <= gaps
     assert story(journal(plays[0]), venue) == live
 
@@ -86,14 +86,14 @@ def test_the_events_of_a_played_recording_are_those_of_the_live_system(
     rehearsed: Path, plays: tuple[Path, Path]
 ) -> None:
     def said(out: Path) -> dict[str, list[dict[str, Any]]]:
-        told = {}
+        reported = {}
         for name, events in journal(out).items():
             if name.split(".")[0] in {"book", "book20", "bbo", "trade", "mark", "liquidation"}:
                 # How long a book was silent, to the millisecond, stands in `got`.
                 of = [essence(one, REMADE | TIMES | {"got"}) for one in events if "rest" not in one.flags]
                 # Two connections feed one topic, and what came at once has no order.
-                told[name] = sorted(of, key=repr) if name.startswith("mark.extended.") else of
-        return told
+                reported[name] = sorted(of, key=repr) if name.startswith("mark.extended.") else of
+        return reported
 
     assert said(plays[0]) == said(rehearsed)
 
@@ -179,7 +179,7 @@ def test_what_went_wrong_is_in_a_black_box_under_its_reason_and_can_be_played(
 
 @pytest.mark.parametrize("venue", VENUES)
 def test_a_black_box_survives_the_kill_of_its_worker_and_is_played_by_another(tmp_path: Path, venue: str) -> None:
-    # A small one has begun anew before the kill, so that it begins in the middle of the conversation.
+    # A small one has restarted before the kill, so that it begins in the middle of the conversation.
     config = "[supervisor]\nblackbox_kb = 128\n"
     with System("--venues", venue, "--sim-rate", "200", config=config) as system:
         system.wait_live([venue])

@@ -1,4 +1,4 @@
-"""Each fault has one word, the same wherever it is told: in the log, on the bus, in the status, in the report."""
+"""Each fault has one word, the same wherever it is reported: in the log, on the bus, in the status, in the report."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def test_the_report_of_all_of_it(system: System, listener: Listener, reported: C
     wait_for(lambda: system.venue(VENUE)["state"] == "live")
     time.sleep(1.2)  # a second of the record
     figures = reported()
-    told = {str(gap.reason) for gap in listener.of(Gap, VENUE)}
-    assert told >= {*SESSIONS, *BOOKS}, "what the tests above have seen"
-    assert set(SESSIONS) <= set(figures["reconnect_reasons"]) <= told
+    reasons = {str(gap.reason) for gap in listener.of(Gap, VENUE)}
+    assert reasons >= {*SESSIONS, *BOOKS}, "what the tests above have seen"
+    assert set(SESSIONS) <= set(figures["reconnect_reasons"]) <= reasons
     assert {*SESSIONS, *BOOKS} <= set(figures["gaps"])
     assert set(figures["crashes"]["reasons"]) == {"killed", "crash", "wedged"}, "a drill is no crash"

@@ -325,13 +325,13 @@ def test_reasons_of_reconnects_and_gaps_are_counted() -> None:
     assert figures["gaps"] == {"stale_watchdog": 1}
 
 
-def test_memory_is_told_with_its_slope_by_the_hour() -> None:
+def test_memory_is_reported_with_its_slope_by_the_hour() -> None:
     seconds = [second(at, rss_bytes=40_000_000 + 1_000 * at) for at in range(1, 3601)]
     memory = judge(a_run(seconds))["venues"]["lighter"]["memory_mb"]
     assert memory == {"first": 40.0, "last": 43.6, "slope_per_h": 3.6}
 
 
-def test_a_worker_that_told_of_no_memory_has_no_slope() -> None:
+def test_a_worker_that_reported_no_memory_has_no_slope() -> None:
     memory = judge(a_run(well(3, rss_bytes=None)))["venues"]["lighter"]["memory_mb"]
     assert memory == {"first": None, "last": None, "slope_per_h": None}
 
@@ -411,7 +411,7 @@ def test_the_reports_tables_have_as_many_cells_in_every_row(bad: dict[str, Any])
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_a_run_without_a_single_figure_is_still_told() -> None:
+def test_a_run_without_a_single_figure_is_still_reported() -> None:
     empty = well(1, ages_ms=[-1], tick_ages_ms=[-1], funding_age_ms=None, rss_bytes=None, reconnects={})
     result = judge(a_run(empty))
     assert "- / - / - / -" in markdown(result)
@@ -450,7 +450,7 @@ def test_two_runs_are_set_side_by_side_with_their_change(bad: dict[str, Any]) ->
 
 #: Paradex' limit is short, so that a stall costs its ages little.
 #: The stall below outlasts that limit and the watchdog's pause of 0.2 s, and is over before the connection that it cost
-#: is made anew, also on a busy machine.
+#: is rebuilt, also on a busy machine.
 SETTINGS = "[supervisor]\nbackoff_base_ms = 500\n[venues.paradex]\nstale_ms = 1200\n"
 STALLED_S = 1.5
 WATCHED_S = 30
@@ -617,7 +617,7 @@ def test_a_second_run_does_not_take_the_place_of_the_first(tmp_path: Path, descr
     assert (tmp_path / "report" / FILE).read_bytes() == recorded
 
 
-def test_a_system_that_cannot_be_told_for_a_while_is_no_end_of_the_run(
+def test_a_system_that_is_unknown_for_a_while_is_no_end_of_the_run(
     tmp_path: Path, described: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_status(_: RunDir) -> dict[str, Any]:

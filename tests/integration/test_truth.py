@@ -29,7 +29,7 @@ ROUNDS = 3
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
-class Told:
+class Reported:
     """A consumer's book of lighter, and the examiner that watches it."""
 
     def __init__(self) -> None:
@@ -71,107 +71,107 @@ def gap() -> Gap:
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def reported() -> Reported:
+    return Reported()
 
 
-def test_a_book_that_is_right_passes_whatever_the_texts_of_its_levels(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.hears(delta(2, ("100.5", "3.0")))
-    told.truth(1, [["100.0", "1.0"], ["99", "2"]], [["101", "1"]])
-    told.truth(2, [["100.50", "3"], ["100", "1"], ["99", "2"]], [["101", "1"]])
-    assert told.kinds == []
-    assert told.examiner.compared == {("lighter", "BTC-PERP"): 2}
+def test_a_book_that_is_right_passes_whatever_the_texts_of_its_levels(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.hears(delta(2, ("100.5", "3.0")))
+    reported.truth(1, [["100.0", "1.0"], ["99", "2"]], [["101", "1"]])
+    reported.truth(2, [["100.50", "3"], ["100", "1"], ["99", "2"]], [["101", "1"]])
+    assert reported.kinds == []
+    assert reported.examiner.compared == {("lighter", "BTC-PERP"): 2}
 
 
-def test_a_wrong_size_is_found_when_the_truth_comes_later(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.truth(1, [["100", "1"], ["99", "2.5"]], [["101", "1"]])
-    assert told.kinds == ["differs_from_truth"]
-    (found,) = told.examiner.violations
+def test_a_wrong_size_is_found_when_the_truth_comes_later(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.truth(1, [["100", "1"], ["99", "2.5"]], [["101", "1"]])
+    assert reported.kinds == ["differs_from_truth"]
+    (found,) = reported.examiner.violations
     assert "('99', '2')" in found.detail
     assert "('99', '2.5')" in found.detail
-    assert "BookSnapshot BTC-PERP" in str(found), "what led to it is told as well"
+    assert "BookSnapshot BTC-PERP" in str(found), "what led to it is reported as well"
 
 
-def test_a_missing_level_is_found_when_the_truth_came_before(told: Told) -> None:
-    told.truth(2, [["100.5", "3"], ["100", "1"], ["99", "2"]], [["101", "1"]])
-    told.hears(snapshot(1))
-    told.hears(delta(2))
-    assert told.kinds == ["differs_from_truth"]
+def test_a_missing_level_is_found_when_the_truth_came_before(reported: Reported) -> None:
+    reported.truth(2, [["100.5", "3"], ["100", "1"], ["99", "2"]], [["101", "1"]])
+    reported.hears(snapshot(1))
+    reported.hears(delta(2))
+    assert reported.kinds == ["differs_from_truth"]
 
 
-def test_a_truth_of_a_number_that_was_never_held_is_not_compared(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.truth(7, [], [])
-    told.truth(None, [], [])
-    assert told.kinds == []
-    assert not told.examiner.compared
+def test_a_truth_of_a_number_that_was_never_held_is_not_compared(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.truth(7, [], [])
+    reported.truth(None, [], [])
+    assert reported.kinds == []
+    assert not reported.examiner.compared
 
 
-def test_an_unusable_book_is_not_compared(told: Told) -> None:
-    told.hears(snapshot(1, flags=("rest",)))
-    told.truth(1, [], [])
-    assert told.kinds == []
+def test_an_unusable_book_is_not_compared(reported: Reported) -> None:
+    reported.hears(snapshot(1, flags=("rest",)))
+    reported.truth(1, [], [])
+    assert reported.kinds == []
 
 
-def test_two_states_of_one_number_are_found(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.hears(snapshot(1, bid="100.5"))
-    assert told.kinds == ["two_states"]
-    told.examiner.forget()
-    told.hears(snapshot(1, bid="100.6"))
-    assert told.kinds == ["two_states"], "another life of the market may count anew"
+def test_two_states_of_one_number_are_found(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.hears(snapshot(1, bid="100.5"))
+    assert reported.kinds == ["two_states"]
+    reported.examiner.forget()
+    reported.hears(snapshot(1, bid="100.6"))
+    assert reported.kinds == ["two_states"], "another life of the market may count again"
 
 
-def test_a_book_that_is_usable_in_a_gap_is_found(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.hears(gap(), applied=False)
-    assert told.kinds == ["usable_in_gap"]
+def test_a_book_that_is_usable_in_a_gap_is_found(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.hears(gap(), applied=False)
+    assert reported.kinds == ["usable_in_gap"]
 
 
-def test_a_snapshot_ends_a_gap_and_one_by_rest_does_not(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.hears(gap())
-    told.hears(snapshot(4))
-    assert told.kinds == []
-    told.hears(gap())
-    told.hears(snapshot(6, flags=("rest",)))
-    assert told.kinds == [], "it is not usable"
-    told.book.fault = None
-    told.examiner.saw_book(told.book)
-    assert told.kinds == ["usable_in_gap"]
+def test_a_snapshot_ends_a_gap_and_one_by_rest_does_not(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.hears(gap())
+    reported.hears(snapshot(4))
+    assert reported.kinds == []
+    reported.hears(gap())
+    reported.hears(snapshot(6, flags=("rest",)))
+    assert reported.kinds == [], "it is not usable"
+    reported.book.fault = None
+    reported.examiner.saw_book(reported.book)
+    assert reported.kinds == ["usable_in_gap"]
 
 
-def test_a_book_of_a_former_life_of_the_worker_is_found(told: Told) -> None:
-    told.hears(snapshot(1), epoch=1)
-    told.hears(delta(2), epoch=2)
-    assert told.kinds == ["usable_in_gap"]
+def test_a_book_of_a_former_life_of_the_worker_is_found(reported: Reported) -> None:
+    reported.hears(snapshot(1), epoch=1)
+    reported.hears(delta(2), epoch=2)
+    assert reported.kinds == ["usable_in_gap"]
 
 
-def test_an_epoch_that_goes_back_is_found_and_the_gateways_is_its_own(told: Told) -> None:
-    told.hears(snapshot(1), epoch=5)
-    told.hears(Lifecycle("lighter", None, None, None, "started", None, 1, 1, None, None, None, 0, 0, None), epoch=3)
-    assert told.kinds == []
-    told.hears(snapshot(2), epoch=4)
-    assert told.kinds == ["epoch_went_back"]
+def test_an_epoch_that_goes_back_is_found_and_the_gateways_is_its_own(reported: Reported) -> None:
+    reported.hears(snapshot(1), epoch=5)
+    reported.hears(Lifecycle("lighter", None, None, None, "started", None, 1, 1, None, None, None, 0, 0, None), epoch=3)
+    assert reported.kinds == []
+    reported.hears(snapshot(2), epoch=4)
+    assert reported.kinds == ["epoch_went_back"]
 
 
-def test_a_crossed_book_is_found(told: Told) -> None:
-    told.hears(snapshot(1, bid="101.0"))
-    assert told.kinds == [], "a crossed snapshot is not usable"
-    told.book.fault = None
-    told.examiner.saw_event(snapshot(1))
-    told.examiner.saw_book(told.book)
-    assert told.kinds == ["crossed"]
+def test_a_crossed_book_is_found(reported: Reported) -> None:
+    reported.hears(snapshot(1, bid="101.0"))
+    assert reported.kinds == [], "a crossed snapshot is not usable"
+    reported.book.fault = None
+    reported.examiner.saw_event(snapshot(1))
+    reported.examiner.saw_book(reported.book)
+    assert reported.kinds == ["crossed"]
 
 
-def test_drift_is_found_once(told: Told) -> None:
-    told.hears(snapshot(1))
-    told.book.drifts = 1
-    told.hears(delta(2))
-    told.hears(delta(3))
-    assert told.kinds == ["drift"]
+def test_drift_is_found_once(reported: Reported) -> None:
+    reported.hears(snapshot(1))
+    reported.book.drifts = 1
+    reported.hears(delta(2))
+    reported.hears(delta(3))
+    assert reported.kinds == ["drift"]
 
 
 # --- the system -------------------------------------------------------------------------------------------------------
@@ -191,10 +191,10 @@ def test_no_consumer_trusts_a_wrong_book_while_everything_goes_wrong() -> None:
         compared: Counter[tuple[str, str]] = Counter()
 
         def join() -> None:
-            with TruthChecker(system, poll_s=0.05) as joiner:
+            with TruthChecker(system, poll_s=0.05) as late:
                 time.sleep(chance.uniform(0.5, 3.0))
-            found.extend(joiner.violations)
-            compared.update(joiner.compared)
+            found.extend(late.violations)
+            compared.update(late.compared)
 
         storm = Storm(system, steady)
         plans = {}
@@ -251,4 +251,4 @@ def test_a_venue_clock_that_is_set_back_costs_one_resync_of_the_book() -> None:
         time.sleep(1.5)
         system.fault("hyperliquid", "clear")
         wait_for(lambda: consumer.upsets("hyperliquid"), 5, what="silence is noticed")
-        wait_for(lambda: consumer.is_well("hyperliquid"), 5, what="and the subscription made anew")
+        wait_for(lambda: consumer.is_well("hyperliquid"), 5, what="and the subscription rebuilt")

@@ -19,7 +19,7 @@ PARTS = frozenset(
     anew bury climb condemn condemned contested cutter deaf desk drip fruitless ground hurry inherited joiner joiners keeper
     ladder ladders lane lanes lasting look looks mind misdeed misdeeds mirror obey office parcel poison poisoned reception
     rehearsal rehearse relist rung rungs survived take takes talk talker tape tell tells todo told unpushed whoever zombie
-    """.split()
+    """.split()  # noqa: SIM905 - a list to read
 )
 #: Whole names, without leading underscores.
 NAMES = frozenset(
@@ -27,7 +27,7 @@ NAMES = frozenset(
     AccountSide Broken Caller Course End Gate Ground Life Named Note Route Reporter Reports Statement Steps
     account_memory begin_turn course cut drive end_of end_turn held_back is_held_back is_trusted let_in lose no_book_ends
     protect says shown_ns stays_down turn void want
-    """.split()
+    """.split()  # noqa: SIM905 - a list to read
 )
 #: Words that no sentence uses.
 PROSE = re.compile(r"\b(anew|whoever|for ever|joiners?|poison(?:ed|s|ing)?|told)\b", re.IGNORECASE)
@@ -108,7 +108,7 @@ def main() -> None:
     for place in map(Path, sys.argv[1:]):
         for path in sorted(place.rglob("*.*")) if place.is_dir() else [place]:
             if path.suffix in {".py", ".md"}:
-                print(*findings(path, is_test=path.parts[0] == "tests"), sep="\n", end="\n")
+                sys.stdout.writelines(f"{line}\n" for line in findings(path, is_test=path.parts[0] == "tests"))
 
 
 if __name__ == "__main__":

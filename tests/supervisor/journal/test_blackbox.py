@@ -89,7 +89,7 @@ def test_a_fixture_is_not_mixed_with_another(box, tmp_path):
         write_fixture(recording, tmp_path / "out")
 
 
-def test_a_place_that_cannot_be_written_is_told(box, tmp_path):
+def test_a_place_that_cannot_be_written_is_reported(box, tmp_path):
     recording = read_blackbox(box((IN, 2, b"{}")))
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ParaphinaError, match="cannot be written"):

@@ -26,7 +26,7 @@ def kinds(report):
     return [finding.kind for finding in report.problems]
 
 
-def told(report, kind):
+def reported(report, kind):
     """Where a kind of finding was made, and its text."""
     return [(f.file, f.line, f.topic, f.text) for f in (*report.problems, *report.notes) if f.kind == kind]
 
@@ -50,7 +50,7 @@ def test_a_lost_event_is_a_gap_at_its_place(script, say):
     script.everything()
     script.say("trade", say.trade(5), seq=4)
     report = look(script)
-    assert told(report, "seq_gap") == [("file1", 13, "trade.lighter.BTC-PERP", "2 lost, seq 2 to 3")]
+    assert reported(report, "seq_gap") == [("file1", 13, "trade.lighter.BTC-PERP", "2 lost, seq 2 to 3")]
     assert report.topics["lighter"]["trade.lighter.BTC-PERP"].lost == 2
 
 
@@ -61,21 +61,21 @@ def test_a_topic_that_is_first_heard_late_lost_nothing(script, say):
     assert "seq_gap" not in look(script).counts
 
 
-def test_an_event_that_comes_again_is_told_and_not_counted_on(script, say):
+def test_an_event_that_comes_again_is_reported_and_not_counted_on(script, say):
     script.everything()
     script.say("trade", say.trade(1), seq=1).say("trade", say.trade(2), seq=2)
     report = look(script)
     assert kinds(report) == ["repeated"]
 
 
-def test_a_restart_begins_anew(script, say):
+def test_a_restart_begins_again(script, say):
     script.everything().restart().everything()
     report = look(script)
     assert report.counts == {}
     assert report.topics["lighter"][BOOK].epochs == 2
 
 
-def test_an_older_life_is_told(script, say):
+def test_an_older_life_is_reported(script, say):
     first = script.epoch()
     script.everything().restart().everything()
     script.say("trade", say.trade(7), seq=9, epoch=first)
@@ -95,7 +95,7 @@ def test_a_restart_of_one_venue_does_not_concern_another(new_script, say):
 def test_a_lost_tail_shows_in_the_heartbeat(script, say):
     script.everything().beat([("99.5", "3"), *say.BIDS], say.ASKS[:1], seqs={"trade.lighter.BTC-PERP": 5})
     report = look(script)
-    assert [text for *_, text in told(report, "lost_tail")] == ["4 lost, seq 2 to 5"]
+    assert [text for *_, text in reported(report, "lost_tail")] == ["4 lost, seq 2 to 5"]
     assert report.topics["lighter"]["trade.lighter.BTC-PERP"].lost == 4
 
 
@@ -153,7 +153,7 @@ def test_a_wall_clock_that_was_set_is_noted(script, say):
     following.recv_ns = event.recv_ns + say.SECOND // 100
     report = look(script.say("trade", following))
     assert report.ok
-    ((_, _, topic, text),) = told(report, "clock_step")
+    ((_, _, topic, text),) = reported(report, "clock_step")
     assert topic == "trade.lighter.BTC-PERP"
     assert text.startswith("the wall clock went +35")
 
@@ -166,13 +166,13 @@ def test_another_boot_is_another_time(new_script, say):
 # --- books ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_crossed_book_is_told(script, say):
+def test_a_crossed_book_is_reported(script, say):
     script.everything().book(say.delta(bids=[("100.5", "1")]))
     report = look(script)
-    assert [text for *_, text in told(report, "crossed_book")] == ["seq 4: bid 100.5, ask 100"]
+    assert [text for *_, text in reported(report, "crossed_book")] == ["seq 4: bid 100.5, ask 100"]
 
 
-def test_a_crossed_snapshot_is_told_unless_it_says_so_itself(script, say):
+def test_a_crossed_snapshot_is_reported_unless_it_says_so_itself(script, say):
     assert kinds(look(script.everything().book(say.snapshot([("101", "1")], say.ASKS)))) == ["crossed_book"]
     flagged = say.snapshot([("101", "1")], say.ASKS, flags=("crossed_by_venue",))
     assert kinds(look(script.book(flagged))) == ["crossed_book"]
@@ -193,12 +193,12 @@ def test_a_book_behind_a_loss_is_not_judged_until_it_is_whole(script, say):
 
 
 @pytest.mark.parametrize("level", [("x", "1"), ("-1", "1"), ("99", ""), ("99", "1e"), ("nan", "1")])
-def test_a_level_that_is_none_is_told(new_script, say, level):
+def test_a_level_that_is_none_is_reported(new_script, say, level):
     assert kinds(look(new_script().everything().book(say.delta(bids=[level])))) == ["bad_level"]
     assert kinds(look(new_script().everything().book(say.snapshot([*say.BIDS, level])))) == ["bad_level"]
 
 
-def test_a_whole_book_out_of_order_is_told(script, say):
+def test_a_whole_book_out_of_order_is_reported(script, say):
     report = look(script.everything().book(say.snapshot([*reversed(say.BIDS), ("1", "1"), ("1.0", "1")])))
     assert kinds(report) == ["bad_level"]
 
@@ -208,10 +208,10 @@ def test_a_refresh_that_differs_is_drift(script, say):
     assert kinds(report) == ["drift"]
 
 
-def test_a_checksum_that_differs_is_told(script, say):
+def test_a_checksum_that_differs_is_reported(script, say):
     report = look(script.everything().beat(say.BIDS, say.ASKS))
     assert kinds(report) == ["checksum"]
-    assert told(report, "checksum")[0][:3] == ("file1", 13, BOOK)
+    assert reported(report, "checksum")[0][:3] == ("file1", 13, BOOK)
 
 
 def test_a_checksum_of_another_moment_is_not_compared(script, say):
@@ -252,7 +252,7 @@ def test_the_twenty_levels_are_a_book_of_their_own(new_script, say):
         b"\xff\xfe\n",
     ],
 )
-def test_a_bad_line_is_told_with_its_place(script, line):
+def test_a_bad_line_is_reported_with_its_place(script, line):
     script.everything()
     script.lines.insert(3, line)
     report = look(script)
@@ -260,7 +260,7 @@ def test_a_bad_line_is_told_with_its_place(script, line):
     assert (report.problems[0].file, report.problems[0].line) == ("file1", 5)
 
 
-def test_an_event_under_the_topic_of_another_is_told(script, say):
+def test_an_event_under_the_topic_of_another_is_reported(script, say):
     script.everything().say("trade", say.trade(2))
     script.lines[-1] = script.lines[-1].replace(b'"topic":"trade.lighter', b'"topic":"trade.aster')
     script.say("trade", say.trade(3), seq=2)
@@ -380,7 +380,7 @@ def test_raw_frames_without_markets_cannot_be_played(new_raw_script):
     assert kinds(look_at_raw(new_raw_script(listings=False).frame({}))) == ["no_listings"]
 
 
-def test_raw_frames_of_another_venue_are_told(raw_script):
+def test_raw_frames_of_another_venue_are_reported(raw_script):
     assert kinds(look_at_raw(raw_script, "aster")) == ["bad_line", "no_listings"]
 
 
@@ -391,12 +391,12 @@ def test_a_session_never_goes_back_in_time_and_sessions_may(raw_script):
     assert kinds(look_at_raw(raw_script)) == ["time_order"]
 
 
-def test_a_book_for_a_joiner_has_the_time_of_the_frame_that_it_stands_behind(raw_script):
+def test_a_book_for_a_late_subscriber_has_the_time_of_the_frame_that_it_stands_behind(raw_script):
     raw_script.frame({}).frame({}).add("book", b"{}", after_ns=-5).frame({}, after_ns=5)
     assert look_at_raw(raw_script).ok
 
 
-def test_a_bad_raw_line_is_told(raw_script):
+def test_a_bad_raw_line_is_reported(raw_script):
     check = RawCheck("lighter")
     check.begin_file("raw", raw_script.head)
     check.check_line(b"hello\n", 4)

@@ -107,10 +107,10 @@ def test_a_conversion_that_breaks_off_leaves_nothing(tmp_path, script, say, monk
 def test_progress_ends_with_all(tmp_path, script, say):
     for number in range(5000):
         script.say("trade", say.trade(number))
-    told = []
-    convert(script.write(tmp_path), tmp_path / "out", told.append)
-    assert told == sorted(told)
-    assert 0 < told[0] < told[-1] == 1.0
+    reported = []
+    convert(script.write(tmp_path), tmp_path / "out", reported.append)
+    assert reported == sorted(reported)
+    assert 0 < reported[0] < reported[-1] == 1.0
 
 
 def test_a_full_disk_leaves_nothing_and_one_error(tmp_path, script, say):
@@ -122,9 +122,9 @@ def test_a_full_disk_leaves_nothing_and_one_error(tmp_path, script, say):
     try:
         for number in range(20_000):
             script.say("trade", say.trade(number * 7919, price=f"{number * 7919 % 1000}.{number}"))
-        with pytest.raises(ParaphinaError, match="No space left") as told:
+        with pytest.raises(ParaphinaError, match="No space left") as reported:
             convert(script.write(tmp_path), place / "out")
-        assert told.value.exit_code == 1
+        assert reported.value.exit_code == 1
         assert list(place.iterdir()) == []
     finally:
         subprocess.run(["/bin/umount", place], check=True)

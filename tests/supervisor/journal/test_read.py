@@ -16,7 +16,7 @@ def test_lines_are_numbered(tmp_path):
     assert lines.torn == 0
 
 
-def test_a_line_without_its_end_is_left_out_and_told(tmp_path):
+def test_a_line_without_its_end_is_left_out_and_reported(tmp_path):
     path = tmp_path / "some"
     path.write_bytes(b"one\ntwo")
     lines = Lines(path)
@@ -84,6 +84,6 @@ def test_what_is_no_recording_is_refused(tmp_path):
 def test_a_format_of_the_future_is_named(tmp_path):
     path = tmp_path / "events-1.jsonl"
     path.write_bytes(b'{"journal":9}\n')
-    with pytest.raises(UsageError, match="format 9") as told:
+    with pytest.raises(UsageError, match="format 9") as reported:
         find(tmp_path)
-    assert told.value.where == str(path)
+    assert reported.value.where == str(path)

@@ -93,7 +93,7 @@ def beat(publisher):
 
 @contextmanager
 def patience():
-    """Fails what waits for ever."""
+    """Fails what waits forever."""
     deadline = time.monotonic() + PATIENCE_S
 
     def still():

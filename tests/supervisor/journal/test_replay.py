@@ -1,4 +1,4 @@
-"""Replays to real subscribers: what a consumer is told, and that it holds the books of the recording."""
+"""Replays to real subscribers: what a consumer is reported, and that it holds the books of the recording."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def fields(event):
     return {name: value for name, value in kept.items() if name not in MADE_ANEW}
 
 
-def test_consumers_are_told_everything_once_more_and_hold_the_book(stage, script, say):
+def test_consumers_are_sent_everything_once_more_and_hold_the_book(stage, script, say):
     script.everything()
     recorded = [json.loads(line) for line in script.lines]
     with stage() as (_, feed, consumer):
@@ -152,7 +152,7 @@ def test_consumers_are_told_everything_once_more_and_hold_the_book(stage, script
         assert (feed.lost, book.drifts) == (0, 0)
 
 
-def test_heartbeats_are_made_anew_and_agree(stage, script, say):
+def test_heartbeats_are_made_again_and_agree(stage, script, say):
     script.everything()
     with stage() as (replay, _, consumer):
         consumer.join()
@@ -163,10 +163,10 @@ def test_heartbeats_are_made_anew_and_agree(stage, script, say):
         assert beat.flags == ("replay",)
         assert beat.seqs["book.lighter.BTC-PERP"] == beat.books["BTC-PERP"].seq == 3
         assert beat.books["BTC-PERP"].crc32_top10 == say.checksum([("99.5", "3"), *say.BIDS], say.ASKS[:1])
-        assert beat.epoch == replay._voices["lighter"].publisher.epoch != script.epoch()
+        assert beat.epoch == replay._sources["lighter"].publisher.epoch != script.epoch()
 
 
-def test_a_joiner_is_answered_with_the_book_as_it_stands(stage, script, run_dir, say):
+def test_a_late_subscriber_is_answered_with_the_book_as_it_stands(stage, script, run_dir, say):
     script.everything()
     with stage() as (replay, _, consumer):
         consumer.join()
@@ -200,7 +200,7 @@ def test_what_the_recording_lost_is_lost_for_consumers(stage, script, say):
         assert feed.lost == 3 + 4
         assert not feed.book("lighter", "BTC-PERP").usable
         assert [gap.reason for gap in of(events, Gap)] == ["seq_gap"]
-        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
+        assert replay._sources["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
 
 
 def test_a_lost_tail_is_lost_as_well(stage, script):
@@ -214,13 +214,13 @@ def test_a_lost_tail_is_lost_as_well(stage, script):
         assert not feed.book("lighter", "BTC-PERP").usable
 
 
-def test_a_gap_in_the_recording_keeps_the_book_from_joiners(stage, script, say):
+def test_a_gap_in_the_recording_keeps_the_book_from_late_subscribers(stage, script, say):
     script.everything().book(say.gap())
     with stage() as (replay, feed, consumer):
         consumer.join()
         consumer.play()
         assert feed.book("lighter", "BTC-PERP").reason == "seq_gap"
-        topic = replay._voices["lighter"]._topics["book.lighter.BTC-PERP"]
+        topic = replay._sources["lighter"]._topics["book.lighter.BTC-PERP"]
         assert topic.snapshot() is None
         beat = topic.beat(0)
         assert (beat.usable, beat.crc32_top10) == (False, None)
@@ -233,7 +233,7 @@ def test_a_book_that_is_held_back_stays_so(stage, script, say, flag):
         consumer.join()
         consumer.play()
         assert feed.book("lighter", "BTC-PERP").reason == flag
-        assert replay._voices["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
+        assert replay._sources["lighter"]._topics["book.lighter.BTC-PERP"].snapshot() is None
 
 
 def test_a_repeat_or_a_zombie_in_the_recording_is_left_out(stage, script, say):
@@ -246,7 +246,7 @@ def test_a_repeat_or_a_zombie_in_the_recording_is_left_out(stage, script, say):
         assert feed.lost == 0
 
 
-def test_lifecycle_is_told_by_the_gateway_s_feed(stage, script):
+def test_lifecycle_is_reported_by_the_gateway_s_feed(stage, script):
     script.everything()
     with stage() as (_, _, consumer):
         consumer.play()
@@ -269,7 +269,7 @@ def test_the_timing_of_the_recording_is_kept(stage, script, say, monkeypatch):
 
 
 def test_what_was_received_long_before_the_recording_keeps_nobody_waiting(stage, script, say, monkeypatch):
-    """A journal begins with what joiners are told once more: instruments of the start, a mark of a minute ago."""
+    """A journal begins with what late subscribers are sent again: instruments of the start, a mark of a minute ago."""
     naps = []
     monkeypatch.setattr(Replay, "_idle", lambda _self, seconds, _stop: naps.append(seconds))
     now = time.monotonic_ns()

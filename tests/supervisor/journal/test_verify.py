@@ -40,10 +40,10 @@ def test_one_file_can_be_looked_at_alone(tmp_path, script):
 def test_progress_goes_from_nothing_to_all(tmp_path, script, raw_script):
     script.everything().write(tmp_path)
     raw_script.frame({}).write(tmp_path / "lighter")
-    told = []
-    verify(tmp_path, told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1.0
+    reported = []
+    verify(tmp_path, reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 1.0
 
 
 def test_nothing_to_look_at_is_a_mistake(tmp_path):

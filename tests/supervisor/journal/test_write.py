@@ -107,12 +107,12 @@ def test_a_file_that_is_there_is_never_written_over(new_file, tmp_path):
     assert files(tmp_path / "out") == {"events-000001.jsonl": b"precious\n"}
 
 
-def test_a_place_that_cannot_be_made_is_told(new_file, tmp_path):
+def test_a_place_that_cannot_be_made_is_reported(new_file, tmp_path):
     (tmp_path / "out").write_bytes(b"a file")
-    with pytest.raises(WriteError) as told:
+    with pytest.raises(WriteError) as reported:
         new_file().write(b"one\n")
-    assert told.value.exit_code == 1
-    assert str(tmp_path / "out") in told.value.where
+    assert reported.value.exit_code == 1
+    assert str(tmp_path / "out") in reported.value.where
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

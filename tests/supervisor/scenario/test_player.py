@@ -30,7 +30,7 @@ def test_what_the_worker_says_first_is_a_subscription(playing):
     assert {"type": "subscribe", "channel": "order_book/1"} in playing.sends()
 
 
-def test_a_lost_update_makes_the_book_unusable_at_once_and_is_subscribed_anew(playing, book):
+def test_a_lost_update_makes_the_book_unusable_at_once_and_is_subscribed_again(playing, book):
     playing(book(*WHOLE), {"wait": 1}, book("update", 12, 13, [("98", "1")]), {"wait": 0.1})
     assert kinds(playing) == ["book_snapshot", "gap"]
     assert playing.usable() == [(0, "BTC-PERP", None), (1, "BTC-PERP", "seq_gap")]
@@ -431,10 +431,10 @@ def test_malformed_account_frames_end_the_connection(playing):
 
 def test_a_request_is_named_by_its_own_words_and_not_by_what_it_is_for(playing):
     empty = {"next": None, "results": []}
-    told = {"account_value": "12", "free_collateral": "5"}
+    reported = {"account_value": "12", "free_collateral": "5"}
     calls = ("fills", "orders", "orders-history", "positions", "balance")
     playing(
-        {"on": "rest", "answers": {"account": told, **dict.fromkeys(calls, empty)}},
+        {"on": "rest", "answers": {"account": reported, **dict.fromkeys(calls, empty)}},
         venue="paradex",
         listings=None,
         account={"alias": "desk", "credentials": {"PARADEX_JWT": "a.b.c"}},

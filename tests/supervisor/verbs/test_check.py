@@ -120,7 +120,7 @@ def test_a_venue_that_lists_and_has_books(hyperliquid):
     )
 
 
-def test_what_a_list_holds_that_cannot_be_carried_is_told_once_and_fails_nothing(hyperliquid):
+def test_what_a_list_holds_that_cannot_be_carried_is_reported_once_and_fails_nothing(hyperliquid):
     rows = b'[{"name":"a\\u001b[2J","szDecimals":1},{"name":"SOL","szDecimals":-1},'
     rows += b'{"name":"%b","szDecimals":1},{"name":"BTC"' % (b"N" * 200)
     code, found = hyperliquid(META.replace(b'[{"name":"BTC"', rows), BOOK)
@@ -218,7 +218,7 @@ def test_a_feed_without_gaps_keeps_its_rule(watched):
     assert found == {"lighter": (2, None), "paradex": (1, None)}
 
 
-def test_gaps_drift_and_silence_are_told(watched):
+def test_gaps_drift_and_silence_are_reported(watched):
     gap = Gap("lighter", "BTC-PERP", "BTC", None, "book", Reason.SEQ_GAP, 1, 3, "resync")
     found = found_of(watched, book_of("lighter"), gap, gap, drifts=1)
     assert found == {
@@ -257,8 +257,8 @@ def test_credentials_that_are_missing(account_of):
 
 
 def test_credentials_that_have_expired(account_of):
-    told = account_of(LIGHTER_ACCOUNT_INDEX="7", LIGHTER_AUTH_TOKEN="1700000000:7:2:ab")
-    assert told == ": LIGHTER_AUTH_TOKEN has expired: make a new one"
+    reported = account_of(LIGHTER_ACCOUNT_INDEX="7", LIGHTER_AUTH_TOKEN="1700000000:7:2:ab")
+    assert reported == ": LIGHTER_AUTH_TOKEN has expired: make a new one"
 
 
 def test_a_file_of_credentials_that_others_can_read(account_of, tmp_path):
@@ -277,8 +277,8 @@ def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
     ]
 
     def status(_):
-        told = looks.pop(0) if len(looks) > 1 else looks[0]
-        return {"venues": {"lighter": {"streams": {"account": told}}}}
+        reported = looks.pop(0) if len(looks) > 1 else looks[0]
+        return {"venues": {"lighter": {"streams": {"account": reported}}}}
 
     monkeypatch.setattr("supervisor.status.read_status", status)
     config = load(None, {}, {"supervisor.venues": "lighter", "venues.lighter.account": "desk"})
@@ -290,7 +290,7 @@ def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
 @pytest.mark.integration
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("verb", [("check", "--sim"), ("drill", "stall", "--venues", "lighter")], ids=lambda v: v[0])
-def test_a_system_of_its_own_is_ended_when_it_is_told_to_end(run_dir, number, verb):
+def test_a_system_of_its_own_is_ended_when_it_is_asked_to_end(run_dir, number, verb):
     arguments = [*verb, "--run-dir", str(run_dir.path)] if verb[0] == "check" else list(verb)
     process = subprocess.Popen([sys.executable, "-m", "supervisor", *arguments], stdout=subprocess.DEVNULL)
     try:

@@ -268,7 +268,7 @@ def test_windows_line_ends_and_no_line_end_at_the_end(run):
         "nan",
     ],
 )
-def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(run, venue, line):
+def test_a_bad_line_is_reported_with_its_number_and_the_rest_goes_on(run, venue, line):
     frame, kinds = GOOD[venue][0]
     ran = run(venue, b"\n".join([frame.encode(), b"", line, frame.encode()]))
     assert ran.code == 1

@@ -77,14 +77,19 @@ def test_it_tells_what_is_in_it_and_what_it_gives(cli, box, tape, tmp_path, of):
 
 
 def test_programs_get_the_same(cli, box):
-    (told,) = json.loads(cli("fixture", "info", box, "--json").out)
-    assert (told["venue"], told["reason"], told["sessions"], told["problem"]) == ("lighter", "seq_gap", ["main"], None)
-    assert told["records"] == {"open": 1, "in": 3}
-    assert told["books"]["BTC-PERP"] == {"snapshots": 2, "deltas": 0, "gaps": 1}
-    assert told["last_wall_ns"] - told["first_wall_ns"] == 60_000_000
+    (reported,) = json.loads(cli("fixture", "info", box, "--json").out)
+    assert (reported["venue"], reported["reason"], reported["sessions"], reported["problem"]) == (
+        "lighter",
+        "seq_gap",
+        ["main"],
+        None,
+    )
+    assert reported["records"] == {"open": 1, "in": 3}
+    assert reported["books"]["BTC-PERP"] == {"snapshots": 2, "deltas": 0, "gaps": 1}
+    assert reported["last_wall_ns"] - reported["first_wall_ns"] == 60_000_000
 
 
-def test_what_cannot_be_played_is_told_and_is_no_success(cli, raw_script, tmp_path):
+def test_what_cannot_be_played_is_reported_and_is_no_success(cli, raw_script, tmp_path):
     raw_script.head.listings = []
     path = raw_script.frame({}).write(tmp_path)
     path.write_bytes(path.read_bytes() + b"hello\n")

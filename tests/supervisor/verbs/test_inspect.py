@@ -33,7 +33,7 @@ def funding_of(venue, symbol, phase="predicted", rate="0.0001"):
 
 
 class Worker:
-    """Publishes what the test gives it, to whoever comes; beats ten times a second."""
+    """Publishes what the test gives it, to anyone who comes; beats ten times a second."""
 
     def __init__(self, run_dir, venue="lighter", *, account=False):
         self.venue = venue
@@ -45,11 +45,11 @@ class Worker:
         self._thread.start()
 
     def give(self, channel, symbol, event, key="last"):
-        """A joiner is sent this event."""
+        """A late subscriber is sent this event."""
         self._publisher.topic(Topic(channel, self.venue, symbol)).latest[key] = event
 
     def give_book(self, make, channel="book", symbol="BTC-PERP"):
-        """A joiner is sent the book that ``make`` makes."""
+        """A late subscriber is sent the book that ``make`` makes."""
         self._publisher.topic(Topic(channel, self.venue, symbol)).snapshot = make
 
     def _run(self):

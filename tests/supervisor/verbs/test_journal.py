@@ -59,16 +59,16 @@ def test_programs_get_the_findings(cli, tmp_path, script, say):
     path = script.everything().say("trade", say.trade(9), seq=5).write(tmp_path)
     ran = cli("verify", path, "--json")
     assert ran.code == 1
-    told = json.loads(ran.out)
-    assert (told["ok"], told["counts"], told["files"]) == (False, {"seq_gap": 1}, 1)
-    assert told["problems"][0] | {"text": ""} == {
+    reported = json.loads(ran.out)
+    assert (reported["ok"], reported["counts"], reported["files"]) == (False, {"seq_gap": 1}, 1)
+    assert reported["problems"][0] | {"text": ""} == {
         "kind": "seq_gap",
         "file": str(path),
         "line": 13,
         "topic": "trade.lighter.BTC-PERP",
         "text": "",
     }
-    assert told["topics"]["lighter"]["trade.lighter.BTC-PERP"]["lost"] == 3
+    assert reported["topics"]["lighter"]["trade.lighter.BTC-PERP"]["lost"] == 3
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_an_existing_directory_is_refused(cli, tmp_path, script):
     assert "is there already" in refusal(cli("convert", "--to", "parquet", path, "--out", tmp_path))
 
 
-def test_lines_that_are_left_out_are_told_and_are_no_success(cli, tmp_path, script):
+def test_lines_that_are_left_out_are_reported_and_are_no_success(cli, tmp_path, script):
     script.everything().lines.append(b'{"topic":"trade.lighter.BTC-PERP","kind":"trade"}\n')
     ran = cli("convert", "--to", "parquet", script.write(tmp_path), "--out", tmp_path / "parquet")
     assert ran.code == 1
@@ -150,7 +150,7 @@ def test_speeds_that_are_none_are_refused(cli, tmp_path, run_dir, script, speed)
     assert "is no speed; write 1, 0.5, 10 or max" in ran.err
 
 
-def test_bad_lines_are_told_and_are_no_success(cli, tmp_path, run_dir, script, quick):
+def test_bad_lines_are_reported_and_are_no_success(cli, tmp_path, run_dir, script, quick):
     script.everything().lines.append(b"hello\n")
     ran = cli("replay", script.write(tmp_path), "--run-dir", run_dir.path, "--speed", "max")
     assert ran.code == 1

@@ -87,7 +87,7 @@ def test_a_log_that_is_gone(cli, log):
     assert str(log) in ran.err
 
 
-def test_following_goes_on_where_the_log_is_begun_anew(log):
+def test_following_goes_on_where_the_log_is_begun_again(log):
     seen = []
 
     def follow():

@@ -79,13 +79,13 @@ def test_raw_frames_come_with_the_way_to_play_them(tmp_path):
 
 
 def test_programs_get_an_object(cli, worker, tmp_path):
-    told = json.loads(cli("record", "--out", tmp_path, "--for", "1", "--json").out)
-    assert told["events"]["lighter"] > 10
-    assert (told["lost"], told["malformed"], told["files"]) == ({"lighter": 0}, 0, 1)
-    assert told["size"] == sum(path.stat().st_size for path in tmp_path.glob("events-*"))
+    reported = json.loads(cli("record", "--out", tmp_path, "--for", "1", "--json").out)
+    assert reported["events"]["lighter"] > 10
+    assert (reported["lost"], reported["malformed"], reported["files"]) == ({"lighter": 0}, 0, 1)
+    assert reported["size"] == sum(path.stat().st_size for path in tmp_path.glob("events-*"))
 
 
-def test_losses_are_told_and_are_no_success(cli, worker, tmp_path):
+def test_losses_are_reported_and_are_no_success(cli, worker, tmp_path):
     worker.lose(7)
     ran = cli("record", "--out", tmp_path, "--for", "1")
     assert ran.code == 1

@@ -1,4 +1,4 @@
-"""``sim``: what it is told, and what it prints."""
+"""``sim``: what it is reported, and what it prints."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_the_exit_code_of_the_background_is_kept(run_dir):
     assert failed.value.exit_code == BoardError.exit_code
 
 
-def test_a_log_that_cannot_be_written_is_told_without_a_traceback(command, run_dir):
+def test_a_log_that_cannot_be_written_is_reported_without_a_traceback(command, run_dir):
     ran = command("start", "--sim", "--detach", "--for", "1", env={"XDG_STATE_HOME": "/proc/none"})
     assert ran.code == 2
     assert ran.err.startswith("paraphina-supervisor: /proc/none/paraphina/log: the log cannot be written: ")
@@ -333,6 +333,6 @@ def test_a_crash_in_the_background_is_in_the_log(forking, monkeypatch, run_dir, 
         return os.waitstatus_to_exitcode(status)
 
     assert forking.in_fork(scenario) == 1
-    told = json.loads((tmp_path / "paraphina" / "log").read_text().splitlines()[-1])
-    assert told["event"] == "supervisor.crashed"
-    assert "a fault of the parent" in told["traceback"]
+    reported = json.loads((tmp_path / "paraphina" / "log").read_text().splitlines()[-1])
+    assert reported["event"] == "supervisor.crashed"
+    assert "a fault of the parent" in reported["traceback"]
