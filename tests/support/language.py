@@ -16,17 +16,18 @@ from pathlib import Path
 #: Words that no part of a name is, split at underscores and capitals.
 PARTS = frozenset(
     """
-    anew bury climb condemn condemned contested cutter deaf desk drip fruitless ground hurry inherited joiner joiners keeper
-    ladder ladders lane lanes lasting look looks mind misdeed misdeeds mirror obey office parcel poison poisoned reception
-    rehearsal rehearse relist rung rungs survived take takes talk talker tape tell tells todo told unpushed whoever zombie
+    anew bury climb condemn condemned contested cutter deaf desk drip fruitless ground hurry inherited joiner
+    joiners keeper ladder ladders lane lanes lasting look looks mind misdeed misdeeds mirror obey office parcel
+    poison poisoned reception rehearsal rehearse relist rung rungs survived take takes talk talker tape tell
+    tells todo told unpushed whoever zombie
     """.split()  # noqa: SIM905 - a list to read
 )
 #: Whole names, without leading underscores.
 NAMES = frozenset(
     """
     AccountSide Broken Caller Course End Gate Ground Life Named Note Route Reporter Reports Statement Steps
-    account_memory begin_turn course cut drive end_of end_turn held_back is_held_back is_trusted let_in lose no_book_ends
-    protect says shown_ns stays_down turn void want
+    account_memory begin_turn course cut drive end_of end_turn held_back is_held_back is_trusted let_in lose
+    no_book_ends protect says shown_ns stays_down turn void want
     """.split()  # noqa: SIM905 - a list to read
 )
 #: Words that no sentence uses.
