@@ -222,7 +222,7 @@ def test_a_gap_in_the_recording_keeps_the_book_from_late_subscribers(stage, scri
         assert feed.book("lighter", "BTC-PERP").reason == "seq_gap"
         topic = replay._sources["lighter"]._topics["book.lighter.BTC-PERP"]
         assert topic.snapshot() is None
-        beat = topic.beat(0)
+        beat = topic.heartbeat(0)
         assert (beat.usable, beat.crc32_top10) == (False, None)
 
 
