@@ -7,7 +7,7 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-versions update bench lint unit coverage integration docs clean
-.PHONY: soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed
+.PHONY: mutants soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -47,6 +47,10 @@ unit: test-installed
 # Of the unit tests; child processes are not counted.
 coverage: test-installed
 	$(BIN)/pytest -m "not integration and not soak" --cov --cov-report=term:skip-covered
+
+# Changes in the core modules that no unit test notices; drawn with a fixed seed.
+mutants: test-installed
+	$(BIN)/python tests/support/mutants.py
 
 integration: test-installed
 	$(BIN)/pytest -m integration
