@@ -1,8 +1,8 @@
 """Mutation check: change one thing in a core module, run its tests, and list the changes that no test notices.
 
-Run from the project's root: ``python tests/support/mutants.py [--seed N] [--count N]``. Mutants are drawn with a fixed seed in equal
-shares from the modules below: constants, comparisons, removed calls, swapped enum members. The tree is copied; the checkout stays
-unchanged. The exit code is 1 when more than two of forty survive.
+Run from the project's root: ``python tests/support/mutants.py [--seed N] [--count N]``. Mutants are drawn with a fixed
+seed in equal shares from the modules below: constants, comparisons, removed calls, swapped enum members. The tree is
+copied; the checkout stays unchanged. The exit code is 1 when more than two of forty survive.
 """
 
 from __future__ import annotations
