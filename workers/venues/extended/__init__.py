@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Extended: market data, REST, accounts."""

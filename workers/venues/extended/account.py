@@ -33,17 +33,18 @@ from workers.venues.account import (
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.extended.account_rows import Rows
+from workers.venues.extended.credentials import LOGIN_METHODS
 from workers.venues.extended.market_data import Extended
 from workers.venues.fields import ns_of_ms
 from workers.venues.pagination import Page, Pages, all_pages, ended, oldest_first, page_of, raw_rows
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Refused, RestRequest, parsed
 
-__all__ = ["ExtendedAccount"]
+__all__ = ["PRIVATE_VENUE", "ExtendedAccount"]
 
 E = TypeVar("E", Order, Position)
 
-_KEY: Final = "EXTENDED_API_KEY"
+((_KEY,),) = LOGIN_METHODS
 #: The firewall refuses clients that do not name themselves.
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
 _FILLS: Final = 1000
@@ -303,3 +304,7 @@ def _balance_told(body: bytes, naming: Rows) -> list[Balance | Margin | InvalidR
         if error.reason is Reason.REFUSED and "not found" in error.what.lower():
             return []
         raise
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = ExtendedAccount

@@ -47,7 +47,7 @@ from workers.venues.venue import (
     split_multiplier,
 )
 
-__all__ = ["Extended"]
+__all__ = ["MARKET_DATA", "Extended"]
 
 _HOUR_S: Final = 3600
 _HOUR_MS: Final = 3_600_000
@@ -613,3 +613,7 @@ def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
     if row.market != listing.wire:
         raise DecodeError(f"a row about {row.market} in an answer about {listing.wire}")
     return _funding(listing, row.rate, _funding_ns(row.time), None, "settled", "rest")
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Extended()

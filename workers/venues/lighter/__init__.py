@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Lighter: market data, REST, accounts."""

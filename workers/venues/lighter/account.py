@@ -40,7 +40,7 @@ from workers.venues.pagination import Page, Pages, all_pages, ended, oldest_firs
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, RestRequest, parsed
 
-__all__ = ["LighterAccount"]
+__all__ = ["PRIVATE_VENUE", "LighterAccount"]
 
 T = TypeVar("T")
 
@@ -378,3 +378,7 @@ def _account_of_ours(body: bytes, naming: LighterNames) -> tuple[_Account, msgsp
     if ours is None:
         raise DecodeError(f"an answer to account without account {naming.owner}")
     return ours
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = LighterAccount

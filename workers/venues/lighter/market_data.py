@@ -62,7 +62,7 @@ from workers.venues.venue import (
     split_multiplier,
 )
 
-__all__ = ["Lighter"]
+__all__ = ["MARKET_DATA", "Lighter"]
 
 _HOUR_S: Final = 3600
 _HOUR_NS: Final = 3600 * 1_000_000_000
@@ -700,3 +700,7 @@ def _complete(levels: list[Level], orders: list[_Order] | None) -> list[Level]:
 def _known_depth(levels: list[Level], orders: list[_Order] | None) -> int:
     """How many levels of a side are known for sure: not the last one of a list that was cut, which may hold more."""
     return len(levels) - 1 if orders and len(orders) == _REST_ORDERS else _REST_ORDERS
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Lighter()

@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Paradex: market data, REST, accounts."""

@@ -40,7 +40,7 @@ from workers.venues.paradex.market_data import Paradex
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Refused, RestRequest, parsed
 
-__all__ = ["ParadexAccount"]
+__all__ = ["PRIVATE_VENUE", "ParadexAccount"]
 
 T = TypeVar("T")
 Event = TypeVar("Event", bound=AccountEvent)
@@ -274,3 +274,7 @@ def _all_of(
         return page_of(read_rows(page.results), page.next)
 
     return all_pages(what, lambda cursor: _request(f"{path}{mark}cursor={cursor}" if cursor else path, jwt), read)
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = ParadexAccount

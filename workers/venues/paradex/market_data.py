@@ -57,7 +57,7 @@ from workers.venues.venue import (
     split_multiplier,
 )
 
-__all__ = ["Paradex"]
+__all__ = ["MARKET_DATA", "Paradex"]
 
 #: The funding period of a market that states none, s.
 _USUAL_INTERVAL_S: Final = 28_800
@@ -602,3 +602,7 @@ def _observation(listing: Listing, raw: msgspec.Raw) -> list[Event]:
 def _check_market(market: str, listing: Listing) -> None:
     if market != listing.wire:
         raise DecodeError(f"an answer about {market} to a question about {listing.wire}")
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Paradex()
