@@ -29,7 +29,7 @@ from workers.venues.account import (
     Renewal,
     RestFlow,
     Snapshot,
-    pinging_often,
+    account_keepalive,
     unless_invalid,
 )
 from workers.venues.account_rows import WholeNumber, json_decoder, rows_of
@@ -147,7 +147,7 @@ class AsterAccount(PrivateVenue):
 
     venue: ClassVar[str] = "aster"
     secrets: ClassVar[tuple[str, ...]] = (*HMAC_SECRETS, *WALLET_SECRETS)
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """Either way of signing will do."""

@@ -28,16 +28,16 @@ from workers.venues.account import (
     PrivateVenue,
     RestFlow,
     Snapshot,
-    pinging_often,
+    account_keepalive,
+    no_requests,
     unless_invalid,
-    without_calls,
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid import account_rows as rows
 from workers.venues.hyperliquid.account_rows import CORE, dex_of
 from workers.venues.hyperliquid.market_data import Hyperliquid
-from workers.venues.pagination import ended
+from workers.venues.pagination import closed_orders
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Pong, Refused, RestRequest, parsed
 
@@ -177,7 +177,7 @@ class HyperliquidAccount(PrivateVenue):
 
     venue: ClassVar[str] = "hyperliquid"
     secrets: ClassVar[tuple[str, ...]] = NAMES["hyperliquid"]
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """An address is all it takes."""
@@ -198,7 +198,7 @@ class HyperliquidAccount(PrivateVenue):
             msgspec.json.encode({"method": "subscribe", "subscription": {"type": kind, "user": address}})
             for kind in _SUBSCRIPTIONS
         )
-        return without_calls(Login(ws_url, subscribe=subscribe, token=address))
+        return no_requests(Login(ws_url, subscribe=subscribe, token=address))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
         """One frame; see :meth:`PrivateVenue.decode`."""
@@ -314,7 +314,7 @@ def _look_at_history(look: _Look) -> RestFlow[list[Order]]:
     items = rows.updates(page, "historicalOrders", look.markets, look.account, snapshot=True)
     history, invalid = split_rows(items)
     look.invalid += invalid
-    look.events += ended(history)
+    look.events += closed_orders(history)
     return history
 
 
