@@ -12,7 +12,7 @@ import msgspec
 from ipc.errors import DecodeError
 from workers.venues.rows import InvalidRow, each_row
 
-__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
+__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "decoded", "json_decoder", "ms_of", "rows_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,14 +66,14 @@ def ms_of(time: int | None) -> int | None:
     return time * _MS_PER_S if time is not None and time < _SECONDS_BELOW else time
 
 
-def row_of(data: bytes | memoryview | msgspec.Raw, kind: type[T], what: str) -> T:
-    """Decode a row or an answer with fields of type :class:`Number` or :class:`WholeNumber`.
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes | memoryview | msgspec.Raw, what: str) -> T:
+    """Decode a frame, or a part of one.
 
     Raises:
         DecodeError: The data does not have the documented shape.
     """
     try:
-        return json_decoder(kind).decode(data)
+        return decoder.decode(data)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"malformed {what}: {error}") from error
 

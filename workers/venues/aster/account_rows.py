@@ -214,41 +214,41 @@ def _pushed_fill(row: _Traded, markets: Markets, account: str) -> Iterator[Fill]
         return
     listing = _listing(row.symbol, markets)
     yield Fill(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.time_ms),
-        account,
-        _fill_id(row.symbol, row.trade_id),
-        str(row.id),
-        _SIDES[row.side],
-        row.last_price,
-        row.last_size,
-        row.fee,
-        row.fee_asset,
-        "maker" if row.is_maker else "taker",
-        fill_type(row.client_id, row.type, row.status),
+        venue="aster",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.time_ms),
+        account=account,
+        fill_id=_fill_id(row.symbol, row.trade_id),
+        order_id=str(row.id),
+        side=_SIDES[row.side],
+        price=row.last_price,
+        size=row.last_size,
+        fee=row.fee,
+        fee_asset=row.fee_asset,
+        liquidity="maker" if row.is_maker else "taker",
+        fill_type=fill_type(row.client_id, row.type, row.status),
     )
 
 
 def _pushed_order(row: _Execution, markets: Markets, account: str) -> Order:
     listing = _listing(row.symbol, markets)
     return Order(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.time_ms),
-        account,
-        str(row.id),
-        row.client_id or None,
-        _SIDES[row.side],
-        priced(row.price),
-        row.size,
-        row.filled,
-        _status(row.status, row.type, row.size, row.filled),
-        row.status,
-        row.type,
-        row.reduce_only,
+        venue="aster",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.time_ms),
+        account=account,
+        order_id=str(row.id),
+        client_id=row.client_id or None,
+        side=_SIDES[row.side],
+        price=priced(row.price),
+        size=row.size,
+        filled=row.filled,
+        status=_status(row.status, row.type, row.size, row.filled),
+        venue_status=row.status,
+        order_type=row.type,
+        reduce_only=row.reduce_only,
     )
 
 
@@ -256,7 +256,16 @@ def changed_balances(changes: Changes, at_ns: int | None, what: str, account: st
     """Return the balances that changed."""
 
     def balance(row: _PushedBalance) -> Balance:
-        return Balance("aster", None, None, at_ns, account, row.asset, row.wallet, None)
+        return Balance(
+            venue="aster",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=at_ns,
+            account=account,
+            asset=row.asset,
+            total=row.wallet,
+            available=None,
+        )
 
     return rows_of(changes.balances, _PushedBalance, balance, what)
 
@@ -269,17 +278,17 @@ def changed_positions(
     def leg(row: _PushedPosition) -> Leg:
         listing = _listing(row.symbol, markets)
         position = Position(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            at_ns,
-            account,
-            row.amount,
-            priced(row.entry_price),
-            None,
-            row.unrealised_pnl,
-            None,
-            margin_mode(row.margin_mode),
+            venue="aster",
+            symbol=listing.symbol,
+            venue_symbol=listing.venue_symbol,
+            exchange_ns=at_ns,
+            account=account,
+            size=row.amount,
+            entry_price=priced(row.entry_price),
+            mark_price=None,
+            unrealised_pnl=row.unrealised_pnl,
+            liquidation_price=None,
+            margin_mode=margin_mode(row.margin_mode),
         )
         return Leg(_LEGS[row.leg], position)
 
@@ -314,7 +323,17 @@ def _paid(row: _PushedBalance, listing: Listing | None, at_ns: int | None, accou
     symbol, venue_symbol = (listing.symbol, listing.venue_symbol) if listing else (None, None)
     # The venue gives no id. What is paid for several cross positions comes at one moment, and no frame says for which.
     payment_id = f"{(at_ns or 0) // 1_000_000}:{venue_symbol or ''}:{row.asset}:{row.change}:{row.wallet}"
-    yield Payment("aster", symbol, venue_symbol, at_ns, account, payment_id, row.asset, row.change, "funding")
+    yield Payment(
+        venue="aster",
+        symbol=symbol,
+        venue_symbol=venue_symbol,
+        exchange_ns=at_ns,
+        account=account,
+        payment_id=payment_id,
+        asset=row.asset,
+        amount=row.change,
+        payment_type="funding",
+    )
 
 
 # --- answers to events --------------------------------------------------------------------------------------------
@@ -326,21 +345,21 @@ def orders(found: Iterable[OrderRow], what: str, markets: Markets, account: str)
     def order(row: OrderRow) -> Order:
         listing = _listing(row.symbol, markets)
         return Order(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            ns_of_ms(row.updateTime),
-            account,
-            str(row.orderId),
-            row.clientOrderId or None,
-            _SIDES[row.side],
-            priced(row.price),
-            row.origQty,
-            row.executedQty,
-            _status(row.status, row.type, row.origQty, row.executedQty),
-            row.status,
-            row.type,
-            row.reduceOnly,
+            venue="aster",
+            symbol=listing.symbol,
+            venue_symbol=listing.venue_symbol,
+            exchange_ns=ns_of_ms(row.updateTime),
+            account=account,
+            order_id=str(row.orderId),
+            client_id=row.clientOrderId or None,
+            side=_SIDES[row.side],
+            price=priced(row.price),
+            size=row.origQty,
+            filled=row.executedQty,
+            status=_status(row.status, row.type, row.origQty, row.executedQty),
+            venue_status=row.status,
+            order_type=row.type,
+            reduce_only=row.reduceOnly,
             snapshot=True,
         )
 
@@ -358,20 +377,20 @@ def _fill(row: TradeRow, kind: str, markets: Markets, account: str) -> Fill:
     if row.maker is not None:
         liquidity = "maker" if row.maker else "taker"
     return Fill(
-        "aster",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.time),
-        account,
-        _fill_id(row.symbol, row.id),
-        str(row.orderId),
-        _SIDES[row.side],
-        row.price,
-        row.qty,
-        row.commission,
-        row.commissionAsset,
-        liquidity,
-        kind,
+        venue="aster",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.time),
+        account=account,
+        fill_id=_fill_id(row.symbol, row.id),
+        order_id=str(row.orderId),
+        side=_SIDES[row.side],
+        price=row.price,
+        size=row.qty,
+        fee=row.commission,
+        fee_asset=row.commissionAsset,
+        liquidity=liquidity,
+        fill_type=kind,
         snapshot=True,
     )
 
@@ -384,17 +403,17 @@ def positions(
     def leg(row: PositionRow) -> Leg:
         listing = _listing(row.symbol, markets)
         position = Position(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            ns_of_ms(row.updateTime),
-            account,
-            row.positionAmt,
-            priced(row.entryPrice),
-            priced(row.markPrice),
-            row.unRealizedProfit,
-            above_zero(row.liquidationPrice),
-            margin_mode(row.marginType),
+            venue="aster",
+            symbol=listing.symbol,
+            venue_symbol=listing.venue_symbol,
+            exchange_ns=ns_of_ms(row.updateTime),
+            account=account,
+            size=row.positionAmt,
+            entry_price=priced(row.entryPrice),
+            mark_price=priced(row.markPrice),
+            unrealised_pnl=row.unRealizedProfit,
+            liquidation_price=above_zero(row.liquidationPrice),
+            margin_mode=margin_mode(row.marginType),
             snapshot=True,
         )
         return Leg(_LEGS[row.positionSide], position)
@@ -407,7 +426,17 @@ def balances(rows: Iterable[msgspec.Raw], what: str, account: str) -> list[Balan
 
     def balance(row: _BalanceRow) -> Balance:
         at_ns = ns_of_ms(row.updateTime)
-        return Balance("aster", None, None, at_ns, account, row.asset, row.balance, row.availableBalance, snapshot=True)
+        return Balance(
+            venue="aster",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=at_ns,
+            account=account,
+            asset=row.asset,
+            total=row.balance,
+            available=row.availableBalance,
+            snapshot=True,
+        )
 
     return rows_of(rows, _BalanceRow, balance, what)
 
@@ -417,15 +446,15 @@ def margins(rows: Iterable[msgspec.Raw], what: str, account: str) -> list[Margin
 
     def margin(row: _Account) -> Margin:
         return Margin(
-            "aster",
-            None,
-            None,
-            None,
-            account,
-            row.totalMarginBalance,
-            row.availableBalance,
-            row.totalInitialMargin,
-            row.totalMaintMargin,
+            venue="aster",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=None,
+            account=account,
+            equity=row.totalMarginBalance,
+            available=row.availableBalance,
+            initial_margin=row.totalInitialMargin,
+            maintenance_margin=row.totalMaintMargin,
             snapshot=True,
         )
 
