@@ -220,7 +220,7 @@ class Aster(Venue):
         return rest.retry_after_s(status, body, now_ms)
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
+# --- frames ---------------------------------------------------------------------------------------------------------
 
 
 def _decode_raw(payload: bytes, markets: Markets) -> list[Item]:
@@ -417,7 +417,7 @@ _KNOWN: Final = frozenset({"depthUpdate", "bookTicker", "aggTrade", "markPriceUp
 _REASONS: Final[Mapping[int | str | None, Reason]] = {-1003: Reason.RATE_LIMITED, -1121: Reason.UNKNOWN_MARKET}
 
 
-# --- subscriptions ------------------------------------------------------------------------------------------------
+# --- subscriptions --------------------------------------------------------------------------------------------------
 
 
 def _alias(request_id: int | str) -> str:
