@@ -9,7 +9,7 @@ from typing import Final
 from ipc.board import Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 
-__all__ = ["VerdictLimits", "kill_reason_of", "is_fresh", "is_stale"]
+__all__ = ["VerdictLimits", "is_fresh", "is_stale", "kill_reason_of"]
 
 _NS: Final = 1_000_000_000
 #: How long all books may be missing before a live worker is called stale (a resync takes less).

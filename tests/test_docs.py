@@ -18,7 +18,9 @@ from workers import pages
 from workers.protocol import book_sync as books
 from workers.protocol import recovery
 from workers.venues import VENUES as REGISTRY
+from workers.venues import funding
 from workers.venues.aster import market_data as aster
+from workers.venues.aster import rest as aster_rest
 from workers.venues.extended import market_data as extended
 from workers.venues.hyperliquid import market_data as hyperliquid
 from workers.venues.hyperliquid.market_data import Hyperliquid
@@ -74,16 +76,16 @@ def minutes(seconds):
 SAID = {
     "hyperliquid": [
         f"`l2Book` with `fast`: {hyperliquid._FAST_DEPTH} levels",
-        f"`l2Book`: {hyperliquid._FULL_DEPTH} levels",
+        f"`l2Book`: {hyperliquid.FULL_DEPTH} levels",
         f"silent for {Hyperliquid.continuity.silence_s[Stream.BOOK]:g} s",
         f"(`book20`: {Hyperliquid.continuity.silence_s[Stream.BOOK20]:g} s)",
-        f"gives {hyperliquid._FULL_DEPTH} levels",
-        f"a coin every {minutes(hyperliquid._SETTLED_PERIOD_S)}utes",
+        f"gives {hyperliquid.FULL_DEPTH} levels",
+        f"a coin every {minutes(funding.SETTLED_PERIOD_S)}utes",
     ],
     "aster": [
         f"{aster._MARKETS_PER_CONNECTION} markets a connection",
-        f"REST snapshot of {aster._REST_DEPTH} levels",
-        f"open interest {aster._OPEN_INTEREST_PERIOD_S:g} s, settled rates {minutes(aster._SETTLED_PERIOD_S)}",
+        f"REST snapshot of {aster_rest.REST_DEPTH} levels",
+        f"open interest {aster_rest.OPEN_INTEREST_PERIOD_S:g} s, settled rates {minutes(funding.SETTLED_PERIOD_S)}",
         f"change for {recovery._SOFT_AFTER_NS / 1e9:g} s",
         f"or {books._MAX_OLD}\nold changes",
     ],

@@ -25,7 +25,7 @@ from ipc.log import get_log
 from ipc.raw import RawHeader, RawRecord, decode_line
 from workers.protocol.actions import Publication
 from workers.protocol.session import MarketSession, cause_after
-from workers.venues.venue import Listing, Venue, answered
+from workers.venues.venue import Listing, Venue, parse_answer
 
 __all__ = ["Fixture", "Player", "Stage", "load"]
 
@@ -191,7 +191,7 @@ class Stage:
         if record.reason:
             return session.fetched(route, purpose, None, _reason(record.reason), now_ns)
         try:
-            book = answered(self._venue.parse_book, record.payload, route.listing)
+            book = parse_answer(self._venue.parse_book, record.payload, route.listing)
         except DecodeError:
             return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
         return session.fetched(route, purpose, book, None, now_ns)

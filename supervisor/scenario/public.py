@@ -27,7 +27,7 @@ from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import ConnectionSpec, Listing, answered
+from workers.venues.venue import ConnectionSpec, Listing, parse_answer
 from workers.worker import heartbeat_book
 
 __all__ = ["Public", "message_of"]
@@ -187,7 +187,7 @@ class Public:
         """Process the venue's answers to the requests for its market list."""
         try:
             bodies = [_body(answer) for answer in answers]
-            listings, invalid = split_rows(answered(self._venue.parse_listings, bodies))
+            listings, invalid = split_rows(parse_answer(self._venue.parse_listings, bodies))
         except (RestError, DecodeError) as error:
             self._report.add(note="markets.unresolved", error=error.what)
             return
@@ -207,7 +207,7 @@ class Public:
             raise UsageError(f"no poll {name!r}", advice=f"say one of: {', '.join(f'poll {one}' for one in polls)}")
         self._rest.report(poll.request(self._clock.wall() // 1_000_000), "poll", poll.name)
         try:
-            events, invalid = split_rows(answered(poll.parse, _body(answer)))
+            events, invalid = split_rows(parse_answer(poll.parse, _body(answer)))
         except (RestError, DecodeError) as error:
             reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
             self._report.add(note="poll.failed", poll=poll.name, reason=reason, error=error.what)

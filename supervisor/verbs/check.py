@@ -119,7 +119,7 @@ def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     from workers.net.rest import RestBudget, RestClient, RestError
     from workers.venues import VENUES
     from workers.venues.rows import split_rows
-    from workers.venues.venue import answered
+    from workers.venues.venue import parse_answer
 
     for name, of in config.venues.items():
         venue = VENUES[name]
@@ -128,12 +128,12 @@ def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
         )
         try:
             bodies = [client.call(request, 20.0) for request in venue.listing_requests()]
-            listings, invalid = split_rows(answered(venue.parse_listings, bodies))
+            listings, invalid = split_rows(parse_answer(venue.parse_listings, bodies))
             resolved = markets.resolve(listings, of.markets)
             yield f"{name} lists {len(resolved.listings)} of {len(of.markets)} markets", _missing(resolved.missing)
             yield from _left_out(name, markets.nameless(listings), invalid)
             for listing in resolved.listings:
-                book = answered(venue.parse_book, client.call(venue.book_request(listing), 10.0), listing)
+                book = parse_answer(venue.parse_book, client.call(venue.book_request(listing), 10.0), listing)
                 yield f"{name} book {listing.symbol}", _problem_with_book(book)
         except (RestError, DecodeError) as error:
             yield f"{name} at {of.rest_url}", str(error)

@@ -26,7 +26,7 @@ from simulator.accounts.credentials import (
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
 from workers.venues import VENUES, private_venue
-from workers.venues.account import AccountItem, Login, LoginError, RestFlow, Snapshot, StatementItem
+from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot
 from workers.venues.rows import split_rows
 from workers.venues.venue import Listing, RestRequest
 
@@ -194,7 +194,7 @@ class Told:
             return None
         except Exception as error:  # whatever it is, it would end the thread
             return f"decode: {type(error).__name__}: {error}"
-        return self._judged(lambda: self.statement.pushed([item for item in items if isinstance(item, StatementItem)]))
+        return self._judged(lambda: self.statement.pushed([item for item in items if isinstance(item, AccountData)]))
 
     def answer(self, snapshot: Snapshot) -> str | None:
         """REST told everything; what went wrong."""

@@ -19,7 +19,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.ledger import Ledger, OnceKey, once_key
-from workers.venues.account import AllPositions, Leg, LegName, Snapshot, StatementItem
+from workers.venues.account import AccountData, AllPositions, Leg, LegName, Snapshot
 from workers.venues.account_values import without_values
 from workers.venues.rows import InvalidRow
 
@@ -85,7 +85,7 @@ class AccountPublisher:
         """What was told last."""
         return self._state
 
-    def pushed(self, items: Iterable[StatementItem]) -> int:
+    def pushed(self, items: Iterable[AccountData]) -> int:
         """Publish what the stream pushed; return how many rows were left out."""
         before = self.invalid_rows
         with self._publisher.turn:

@@ -14,7 +14,7 @@ from workers.accounts.close_reason import CloseReason
 from workers.accounts.publisher import AccountPublisher
 from workers.net.frames import BINARY, PING, PONG
 from workers.net.transport import Transport
-from workers.venues.account import Expired, LoggedIn, Login, PrivateVenue, StatementItem
+from workers.venues.account import AccountData, Expired, LoggedIn, Login, PrivateVenue
 from workers.venues.account_values import fault_of, without_values
 from workers.venues.venue import Markets, Ping, Pong, Refused
 
@@ -118,7 +118,7 @@ class PrivateSession:
         except Exception as error:  # a parser's fault costs this frame, not the thread
             return self._take_malformed(f"a frame cannot be read: {fault_of(error)}")
         self._malformed = 0
-        told = [item for item in items if isinstance(item, StatementItem)]
+        told = [item for item in items if isinstance(item, AccountData)]
         if told and self._statement.pushed(told):
             self._reconciler.ask_later()  # what the row said, REST may tell
         ends = (self._obey(item) for item in items)

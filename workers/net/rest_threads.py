@@ -30,7 +30,7 @@ from workers.protocol.actions import FetchBook
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.settings import WorkerSettings
 from workers.venues.rows import InvalidRow, each_row, split_rows
-from workers.venues.venue import Listing, Poll, RestRequest, Venue, answered
+from workers.venues.venue import Listing, Poll, RestRequest, Venue, parse_answer
 
 __all__ = ["RestPoller", "SnapshotFetcher"]
 
@@ -107,7 +107,7 @@ class _RestThread:
             DecodeError: The answer is not what it should be; a parser's own fault is logged with its traceback.
         """
         try:
-            return answered(parse, *arguments)
+            return parse_answer(parse, *arguments)
         except DecodeError as error:
             if error.__cause__ is not None and not isinstance(error.__cause__, ValueError | RecursionError):
                 log.exception("rest.parser_failed", venue=self._settings.venue, lane=self.name, error=error.what)

@@ -1,7 +1,7 @@
-"""What a venue's private side is: data and pure functions, like its public side.
+"""Contract of a venue's private side: data and pure functions, like its public side.
 
-Login, renewal and reconciliation take REST calls. They are written as generators that yield requests and are sent the
-bodies of the answers, so that they stay free of sockets; whoever drives them does the calls.
+Login, renewal and snapshots need REST calls. They are generators that yield requests and receive the bodies of the
+answers, so they stay free of sockets; the caller performs the requests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from workers.venues.rows import InvalidRow
 from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, RestRequest
 
 __all__ = [
+    "AccountData",
     "AccountItem",
     "AllPositions",
     "Covers",
@@ -31,36 +32,38 @@ __all__ = [
     "Renewal",
     "RestFlow",
     "Snapshot",
-    "StatementItem",
+    "account_keepalive",
     "everything",
+    "no_requests",
     "nothing",
-    "pinging_often",
     "unless_invalid",
-    "without_calls",
 ]
 
 T = TypeVar("T")
 
-#: A course of REST calls: yields requests, is sent bodies, returns its result.
+#: Sequence of REST calls: yields requests, receives bodies, returns its result.
 RestFlow: TypeAlias = Generator[RestRequest, bytes, T]
 
-
+#: Longest time between pings on an account's connection, s.
 _PING_S: Final = 15.0
 
 
-def pinging_often(keepalive: Keepalive) -> Keepalive:
-    """A venue's keepalive for an account: it may be quiet for hours, so pings alone tell that a connection lives."""
+def account_keepalive(keepalive: Keepalive) -> Keepalive:
+    """Return a venue's keepalive for accounts: they may be quiet for hours, so only pings show that a connection works.
+
+    Pings go out every 15 s, or as often as on market data.
+    """
     return replace(keepalive, interval_s=min(keepalive.interval_s, _PING_S))
 
 
-def without_calls(result: T) -> RestFlow[T]:
-    """A course that needs no call."""
+def no_requests(result: T) -> RestFlow[T]:
+    """Return a flow without requests."""
     yield from ()
     return result
 
 
 class LoginError(Exception):
-    """The venue does not accept the credentials; ``reason`` is ``auth_failed`` unless it is something that passes."""
+    """Rejection of the credentials by the venue; ``reason`` is ``auth_failed`` unless the cause is temporary."""
 
     def __init__(self, what: str, reason: Reason = Reason.AUTH_FAILED) -> None:
         super().__init__(what)
@@ -70,16 +73,16 @@ class LoginError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a connection to an account takes; nothing of it is ever shown.
+    """Parameters of a connection to an account; all of them may be secret, so ``repr`` omits them.
 
     Attributes:
-        url: Where to connect.
+        url: WebSocket URL.
         headers: HTTP headers of the upgrade.
-        hello: Sent first; the venue answers with :class:`LoggedIn` where ``must_confirm``.
-        subscribe: Sent when logged in.
-        must_confirm: Whether the venue confirms the login.
-        renew_at_ns: When :meth:`PrivateVenue.renew` is due, wall clock; None when nothing expires.
-        token: What REST calls need; the venue's own business.
+        hello: Messages to send first; the venue answers with :class:`LoggedIn` where ``must_confirm``.
+        subscribe: Messages to send once logged in.
+        must_confirm: True when the venue confirms the login.
+        renew_at_ns: Time at which :meth:`PrivateVenue.renew` is due, wall clock; None when nothing expires.
+        token: Credential for REST calls; its meaning is the venue's.
     """
 
     url: str = field(repr=False)
@@ -93,15 +96,21 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What a renewal led to: another login to go on with; whether the connection must be made anew for it."""
+    """Result of a renewal: the login from now on.
+
+    Attributes:
+        login: Replaces the previous one.
+        must_reconnect: The new login needs a new connection.
+        messages: To send on the present connection.
+    """
 
     login: Login
     must_reconnect: bool = False
     messages: tuple[bytes, ...] = field(default=(), repr=False)
 
 
-#: Tells whether a list is complete for a market (by the venue's name) or for an asset. Only then does it mean anything
-#: that something is not listed.
+#: Returns whether a list is complete for a market (by the venue's name) or for an asset. Only then does absence from
+#: the list mean anything.
 Covers: TypeAlias = Callable[[str | None], bool]
 
 
@@ -111,22 +120,22 @@ def everything(name: str | None) -> bool:  # noqa: ARG001
 
 
 def nothing(name: str | None) -> bool:  # noqa: ARG001
-    """Cover no market or asset: the list is a part, and nobody knows of what."""
+    """Cover no market or asset: the list is incomplete in an unknown way."""
     return False
 
 
 def unless_invalid(rows: Iterable[object]) -> Covers:
-    """Return what a list covers: everything, or nothing when a row of it was left out as invalid."""
+    """Return the coverage of a list: everything, or nothing when a row was left out as invalid."""
     return nothing if any(isinstance(row, InvalidRow) for row in rows) else everything
 
 
-#: ``both`` is the position of an account that has one a market.
+#: ``both`` is the position of an account with one position per market.
 LegName: TypeAlias = Literal["both", "long", "short"]
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One leg of a market's position, where an account may be long and short at once; its size has a sign."""
+    """Leg of a market's position, where an account may be long and short at once; its size is signed."""
 
     name: LegName
     position: Position
@@ -134,18 +143,18 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Return value of :meth:`PrivateVenue.snapshot`: the account as the venue describes it on request.
+    """State of an account by REST, as :meth:`PrivateVenue.snapshot` returns it.
 
     Attributes:
-        events: Open orders, orders that closed of late, positions or their legs, balances, margin, and the fills and
-            payments that were asked for.
-        open_orders: Ids of all orders that are open in the markets that ``orders_of`` covers.
+        events: Open orders, recently closed orders, positions or their legs, balances, margin, and the requested fills
+            and payments.
+        open_orders: Ids of all open orders in the markets that ``orders_of`` covers.
         invalid: Rows of the answers that were left out.
-        has_all_fills: Every fill since the requested time was read; otherwise the next look asks from the same time.
-        orders_of: Where an order that is not in ``open_orders`` is open no more.
-        positions_of: Where a position, or a leg, that is not in ``events`` is flat.
-        balances_of: Which assets are held no more when they are not in ``events``.
-        note: What an operator should know of it, in words: why something is not known.
+        has_all_fills: Every fill since the requested time was read; otherwise the next snapshot requests the same time.
+        orders_of: Markets in which an order that is not in ``open_orders`` is closed.
+        positions_of: Markets in which a position, or a leg, that is not in ``events`` is flat.
+        balances_of: Assets whose balance is zero when it is not in ``events``.
+        note: Text for the operator: why something is unknown.
     """
 
     events: tuple[AccountEvent | Leg, ...]
@@ -160,24 +169,24 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """The venue accepted the login."""
+    """Confirmation of the login."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """What the login rests on has expired: log in anew."""
+    """Expiry of the login; a new login is needed."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class AllPositions:
-    """The positions before this in the frame are all that there are in the markets that ``of`` covers.
+    """End of a complete list: the preceding positions of the frame are all in the markets that ``of`` covers.
 
     Attributes:
-        venue_symbols: Their markets.
-        of: Where the list is complete.
-        at_ns: The venue's time of the list, ns; None where it has none.
+        venue_symbols: Markets of the listed positions.
+        of: Markets for which the list is complete.
+        at_ns: Time of the list at the venue, ns; None where it has none.
     """
 
     venue_symbols: frozenset[str | None]
@@ -185,47 +194,47 @@ class AllPositions:
     at_ns: int | None = None
 
 
-#: What a private frame says of the account.
-StatementItem: TypeAlias = AccountEvent | Leg | AllPositions | InvalidRow
-#: What a private frame decodes to.
-AccountItem: TypeAlias = StatementItem | LoggedIn | Expired | Refused | Ping | Pong
+#: Account data in a private frame.
+AccountData: TypeAlias = AccountEvent | Leg | AllPositions | InvalidRow
+#: Content of a private frame.
+AccountItem: TypeAlias = AccountData | LoggedIn | Expired | Refused | Ping | Pong
 
 
 class PrivateVenue(ABC):
-    """A venue's private side. Instances are stateless; one exists per venue."""
+    """Private side of a venue. Instances are stateless; one exists per venue."""
 
     venue: ClassVar[str]
-    #: Every secret that it may use.
+    #: Names of all secrets that it may use.
     secrets: ClassVar[tuple[str, ...]]
     keepalive: ClassVar[Keepalive]
 
     @abstractmethod
     def is_configured(self, secrets: Secrets) -> bool:
-        """Whether there is enough to log in with."""
+        """Return whether the secrets suffice to log in."""
 
     @abstractmethod
     def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
-        """Get what a connection takes.
+        """Obtain the parameters of a connection.
 
         Raises:
-            LoginError: The venue refuses the credentials.
-            DecodeError: An answer is not what it should be.
+            LoginError: The venue rejects the credentials.
+            DecodeError: An answer is malformed.
         """
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> RestFlow[Renewal]:
-        """Keep a login alive; called when ``login.renew_at_ns`` has come.
+        """Extend a login; called at ``login.renew_at_ns``.
 
         Raises:
-            LoginError: It cannot be kept alive.
+            LoginError: The login cannot be extended.
         """
         raise NotImplementedError
 
     @abstractmethod
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
-        """Return what a private frame holds; stateless.
+        """Return the content of a private frame; stateless.
 
-        A row that is invalid, or another account's, is an ``InvalidRow`` in its place and costs its neighbours nothing.
-        Decimals need no check here: that of all events is made in one place, before the ledger.
+        A row that is invalid, or of another account, becomes an ``InvalidRow`` in its place; the other rows are kept.
+        Decimals are not checked here but once for all events, before the ledger.
 
         Raises:
             DecodeError: The frame does not have the documented shape.
@@ -235,11 +244,11 @@ class PrivateVenue(ABC):
     def snapshot(
         self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
-        """Return the account's orders, positions, balances and margin as they are, and its fills since ``since_ms``.
+        """Return the account's orders, positions, balances and margin, and its fills since ``since_ms`` (wall clock).
 
         Rows are validated one by one, as in :meth:`decode`. A list with an invalid row covers nothing.
 
         Raises:
-            LoginError: The venue refuses the credentials.
-            DecodeError: An answer is not what it should be.
+            LoginError: The venue rejects the credentials.
+            DecodeError: An answer is malformed.
         """

@@ -1,4 +1,4 @@
-"""Rows of an account's frames and answers: decoded one by one; a number may be written as a number or as text."""
+"""Decoding of rows in account frames and answers, one by one; a number may arrive as a JSON number or as text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import msgspec
 from ipc.errors import DecodeError
 from workers.venues.rows import InvalidRow, each_row
 
-__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "json_decoder", "ms_of", "row_of", "rows_of"]
+__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "decoded", "json_decoder", "ms_of", "rows_of"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: A whole number as text; no id or time has more digits.
+#: Whole number as text; no id or time has more digits.
 _WHOLE: Final = re.compile(r"-?[0-9]{1,40}(?:\.0*)?")
 _MS_PER_S: Final = 1000
 #: Times below this are seconds: as milliseconds they would be before March 1973.
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 else:
 
     class Number(ABC):  # noqa: B024 - it stands for its subclasses alone
-        """A field's type: text, which may be written as a JSON number; whether it is a decimal is checked later."""
+        """Type of a decimal field: text, or a JSON number kept as text; checked to be a decimal later."""
 
     class NumberOrNone(ABC):  # noqa: B024
-        """A field's type: a :class:`Number`, or None where the venue writes null or an empty text for none."""
+        """Type of a field that is a :class:`Number`, or None where the venue writes null or an empty text."""
 
     class WholeNumber(ABC):  # noqa: B024
-        """A field's type: an integer, which the venue may write as text, or as a fraction of zero (``8.0``)."""
+        """Type of an integer field, which the venue may write as text or with a zero fraction (``8.0``)."""
 
     Number.register(str)
     NumberOrNone.register(str)
@@ -47,13 +47,13 @@ else:
 def json_decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
     """Return a decoder for a type with fields of :class:`Number` or :class:`WholeNumber`.
 
-    Fractions keep the digits that the venue wrote; none becomes a float.
+    Fractions keep the venue's digits; none becomes a float.
     """
     return msgspec.json.Decoder(kind, dec_hook=_field, float_hook=str)
 
 
 def converted(members: Mapping[str, Any], kind: type[T]) -> T:
-    """Return a struct made of members as :func:`json_decoder` would decode them.
+    """Convert decoded members to a struct as :func:`json_decoder` would.
 
     Raises:
         ValidationError: A member is missing or of another type.
@@ -62,30 +62,30 @@ def converted(members: Mapping[str, Any], kind: type[T]) -> T:
 
 
 def ms_of(time: int | None) -> int | None:
-    """Return in ms a time that a venue writes in s here and in ms there; None for None."""
+    """Return a time in ms that a venue writes partly in s, partly in ms; None for None."""
     return time * _MS_PER_S if time is not None and time < _SECONDS_BELOW else time
 
 
-def row_of(data: bytes | memoryview | msgspec.Raw, kind: type[T], what: str) -> T:
-    """Decode a row or an answer with fields of type :class:`Number` or :class:`WholeNumber`.
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes | memoryview | msgspec.Raw, what: str) -> T:
+    """Decode a frame, or a part of one.
 
     Raises:
-        DecodeError: It does not have the documented shape.
+        DecodeError: The data does not have the documented shape.
     """
     try:
-        return json_decoder(kind).decode(data)
+        return decoder.decode(data)
     except (ValueError, RecursionError) as error:
         raise DecodeError(f"malformed {what}: {error}") from error
 
 
 def rows_of(rows: Iterable[msgspec.Raw], kind: type[T], parse: Callable[[T], R], what: str) -> list[R | InvalidRow]:
-    """Decode rows one by one and make something of each; an invalid row becomes an ``InvalidRow`` in its place.
+    """Decode and parse rows one by one; an invalid row becomes an ``InvalidRow`` in its place.
 
     Args:
-        rows: Not decoded yet.
-        kind: What a row is.
+        rows: Raw rows.
+        kind: Type of a row.
         parse: May raise what :func:`workers.venues.rows.each_row` allows.
-        what: What the rows are called in the report: the venue's channel or call.
+        what: Name of the rows in reports: the venue's channel or call.
     """
     decoder = json_decoder(kind)
     return each_row(rows, lambda row: parse(decoder.decode(row)), what)

@@ -1,4 +1,4 @@
-"""What venues' words and numbers about orders and positions mean: the rules that all private sides share."""
+"""Interpretation of venues' words and numbers about orders and positions, shared by all private sides."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OrderStatus: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "r
 MarginMode: TypeAlias = Literal["cross", "isolated"]
 
 _MARGIN_MODES: Final[Mapping[str, MarginMode]] = {"cross": "cross", "crossed": "cross", "isolated": "isolated"}
-#: From the first quote to the last of its kind; to the end where it is not closed.
+#: From the first quote to the last of its kind; to the end where it is unclosed.
 _QUOTED: Final = re.compile(r"""(['"])(?:.*\1|.*)""", re.DOTALL)
 
 
@@ -35,15 +35,15 @@ def order_status(
 ) -> OrderStatus:
     """Return the state of an order.
 
-    The quantity decides before the venue's word: an order that is filled in full is ``filled``. A word that is not in
-    the table closes nothing, because closed is final: such an order stays open until a word that we know comes.
+    The quantity has precedence over the venue's word: an order that is filled in full is ``filled``. An unknown word
+    leaves an order open, because closed states are final.
 
     Args:
-        table: The venue's words.
-        word: The one that came.
-        size: As placed, decimal text; zero for orders that close whatever there is.
-        filled: Of it so far, decimal text.
-        waits: The order waits for a trigger price: open then means ``untriggered``.
+        table: State by the venue's word.
+        word: Word received.
+        size: Size as placed, decimal text; zero for orders that close a whole position.
+        filled: Filled size so far, decimal text.
+        waits: The order waits for a trigger price, so that open means ``untriggered``.
 
     Raises:
         ValueError: ``size`` or ``filled`` is not a decimal.
@@ -55,21 +55,21 @@ def order_status(
 
 
 def fill_type(table: Mapping[str, str], word: str, liquidity: str | None) -> str:
-    """Return the type of a fill; a word that is not in the table stays the venue's, in lower case.
+    """Return the type of a fill; an unknown word is kept, in lower case.
 
-    The liquidated account takes: for the maker of the same trade, whose order was hit, it is a trade like any other.
+    The liquidated account is the taker: for the maker of the same trade it is an ordinary trade.
 
     Args:
-        table: The venue's words.
-        word: The one that came.
-        liquidity: Of our side: ``maker``, ``taker``, or None where the venue does not say.
+        table: Type by the venue's word.
+        word: Word received.
+        liquidity: ``maker`` or ``taker`` of our side; None where the venue does not say.
     """
     kind = table.get(word) or word.lower()
     return "trade" if kind == "liquidation" and liquidity == "maker" else kind
 
 
 def priced(price: str | None) -> str | None:
-    """Return a price; None where the venue writes zero, or nothing, because there is none.
+    """Return a price; None where the venue writes zero or an empty text for no price.
 
     Raises:
         ValueError: Not a decimal.
@@ -78,7 +78,7 @@ def priced(price: str | None) -> str | None:
 
 
 def above_zero(price: str | None) -> str | None:
-    """Return a computed price, such as that of a liquidation; None where it is zero or below and is never reached.
+    """Return a computed price, such as a liquidation price; None where it is not above zero and thus never reached.
 
     Raises:
         ValueError: Not a decimal.
@@ -87,16 +87,16 @@ def above_zero(price: str | None) -> str | None:
 
 
 def margin_mode(word: str | None) -> MarginMode | None:
-    """Return the margin mode, however the venue spells it; None for an unknown one."""
+    """Return the margin mode for the venue's spelling; None for an unknown one."""
     return _MARGIN_MODES.get((word or "").lower())
 
 
 def without_values(error: str) -> str:
-    """Return the text of an error without what it quotes: an account's values are private."""
+    """Return an error text without its quoted parts: an account's values are private."""
     return _QUOTED.sub("…", error)
 
 
 def fault_of(error: Exception) -> str:
-    """Return which fault a parser has and where, without its message, which may quote private values."""
+    """Return type and place of an exception in a parser, without its message, which may quote private values."""
     frame = extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"

@@ -1,7 +1,7 @@
-"""Numbers and names as venues send them, each with its range, checked before anything is computed or named with them.
+"""Numbers and names as venues send them, with range checks.
 
-A venue may write one number as an integer, as a fraction or as text (``8``, ``8.0``, ``"8"``); the types here accept
-every spelling, the functions give one value or raise ValueError.
+A venue may write the same number as an integer, a fraction or text (``8``, ``8.0``, ``"8"``); the types accept every
+spelling, the functions return one value or raise ValueError.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ _MAX_NS: Final = (1 << 63) - 1
 _MAX_MS: Final = _MAX_NS // _NS_PER_MS
 _MAX_US: Final = _MAX_NS // _NS_PER_US
 _HOUR_S: Final = 3600
-#: No venue pays funding less often; the longest period seen is a day.
+#: Longest plausible funding interval; the longest seen is a day.
 _MAX_INTERVAL_S: Final = 30 * 24 * _HOUR_S
-#: More decimals than any price or size step has.
+#: Upper bound of the decimals in a price or size step.
 _MAX_DECIMALS: Final = 18
-#: Digits of a market's number at most.
+#: Longest market number, digits.
 _MAX_DIGITS: Final = 9
 
-#: A number in any of JSON's spellings.
+#: Number in any JSON spelling.
 Number: TypeAlias = int | float | str
-#: A venue's sequence number: what an int64 holds; -1 stands for none in some first frames.
+#: Sequence number of a venue, an int64; -1 means none in some first frames.
 SequenceNumber: TypeAlias = Annotated[int, Meta(ge=-1, le=(1 << 63) - 1)]
-#: A market's name in its venue's list. One that is too long for a symbol or a URL is no invalid row, but not carried.
+#: Market name in a venue's list. A name too long for a symbol or a URL is valid, but the market is not carried.
 Name: TypeAlias = Annotated[str, Meta(min_length=1)]
-#: A short text: an id, a venue's word.
+#: Short text: an id, a status.
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
-#: The id of a trade, which consumers get as text.
+#: Trade id; published as text.
 Id: TypeAlias = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | Text
 
 
@@ -61,9 +61,9 @@ def ns_of_ms(time_ms: Number | None) -> int | None:
     """Return milliseconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
 
     Raises:
-        ValueError: A text that is no number.
+        ValueError: The text is not a number.
     """
-    if type(time_ms) is int and 0 < time_ms <= _MAX_MS:  # what nearly every time is
+    if type(time_ms) is int and 0 < time_ms <= _MAX_MS:  # fast path: nearly every time
         return time_ms * _NS_PER_MS
     return _ns(time_ms, _NS_PER_MS)
 
@@ -72,7 +72,7 @@ def ns_of_us(time_us: Number | None) -> int | None:
     """Return microseconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
 
     Raises:
-        ValueError: A text that is no number.
+        ValueError: The text is not a number.
     """
     if type(time_us) is int and 0 < time_us <= _MAX_US:
         return time_us * _NS_PER_US
@@ -83,13 +83,13 @@ def ns_of_s(time_s: Number | None) -> int | None:
     """Return seconds since 1970 as ns; None for None, an empty text, 0, negative times and times beyond int64.
 
     Raises:
-        ValueError: A text that is no number.
+        ValueError: The text is not a number.
     """
     return _ns(time_s, _NS_PER_S)
 
 
 def as_int(value: Number, least: int, most: int) -> int:
-    """Return a whole number between ``least`` and ``most``, however it is written.
+    """Return a whole number between ``least`` and ``most``, in any spelling.
 
     Raises:
         ValueError: Not a number, a fraction, or out of range.
@@ -103,10 +103,10 @@ def as_int(value: Number, least: int, most: int) -> int:
 def side(price: str | None, size: str | None) -> tuple[str | None, str | None]:
     """Return price and size of one side of a best bid and offer; None and None for an empty side.
 
-    Venues write it as null, as empty texts or as zeros.
+    Venues write an empty side as null, as empty texts or as zeros.
 
     Raises:
-        ValueError: A size that is no number.
+        ValueError: The size is not a number.
     """
     return (price, size) if price and size and not is_zero(size) else (None, None)
 
@@ -134,7 +134,7 @@ def increment(text: Number | None) -> str | None:
 
 
 def interval_s_of(hours: Number | None) -> int | None:
-    """Return a funding interval in s; None for None, an empty text and 0, which venues write for none.
+    """Return a funding interval, given in hours, in s; None for None, an empty text and 0.
 
     Raises:
         ValueError: Not a number, negative, shorter than a second or longer than 30 days.
@@ -151,7 +151,7 @@ def interval_s_of(hours: Number | None) -> int | None:
 
 
 def digits_of(market_id: int | str) -> str:
-    """Return a market's number as text of digits, as it goes into channels and URLs.
+    """Return a market number as text of digits, for channels and URLs.
 
     Raises:
         ValueError: Not a whole number of at most nine digits.

@@ -1,25 +1,32 @@
-"""Funding rates of all venues as events: the one place where units and intervals become alike."""
+"""Funding rates of all venues as events: units and intervals are normalised here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 from msgspec import Raw
 
 from ipc.decimals import rate_per_8h, scale_rate, shortest
 from ipc.errors import DecodeError
 from ipc.events import Event, Funding
+from ipc.health import Stream
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, each_row, split_rows
-from workers.venues.venue import Listing
+from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = ["Unit", "funding", "newest_payment"]
+__all__ = ["SETTLED_PERIOD_S", "Unit", "funding", "newest_payment", "settled_poll"]
 
-#: What a venue's number means: a fraction for one funding interval, percent an hour, or a fraction for eight hours.
+#: Unit of a venue's rate: fraction per funding interval, percent per hour, or fraction per eight hours.
 Unit: TypeAlias = Literal["fraction_per_interval", "percent_per_hour", "fraction_per_8h"]
 
-#: What a number in that unit is divided by to be a fraction per interval; the last two units are hourly venues'.
+#: Divisor that turns a rate into a fraction per interval; the last two units belong to venues with hourly funding.
 _DIVISORS: Final[dict[Unit, int]] = {"fraction_per_interval": 1, "percent_per_hour": 100, "fraction_per_8h": 8}
+#: Time between requests for a market's settled rate, s.
+SETTLED_PERIOD_S: Final = 600.0
+_rows: Final = msgspec.json.Decoder(list[Raw])
 
 
 def funding(
@@ -35,7 +42,7 @@ def funding(
     source: Literal["ws", "rest"],
     unit: Unit = "fraction_per_interval",
 ) -> Funding:
-    """The event for a rate that the venue gave as ``native`` (empty or None: it gave none, which is not zero).
+    """Return the event for a rate that the venue wrote as ``native`` (empty or None: unknown, which is not zero).
 
     Raises:
         DecodeError: ``native`` is not a number.
@@ -63,6 +70,22 @@ def funding(
 
 
 def newest_payment(rows: Iterable[Raw], parse: Callable[[Raw], Event], what: str) -> list[Event | InvalidRow]:
-    """Return the latest payment of an answer, if it has one, and its invalid rows; as :func:`each_row` otherwise."""
+    """Return the latest payment in an answer, if there is one, and the invalid rows; see :func:`each_row`."""
     payments, invalid = split_rows(each_row(rows, parse, what))
     return [*sorted(payments, key=lambda event: event.exchange_ns or 0)[-1:], *invalid]
+
+
+def settled_poll(
+    listing: Listing,
+    request: Callable[[int], RestRequest],
+    parse_row: Callable[[Listing, Raw], Event],
+    what: str,
+) -> Poll:
+    """Return the poll for a market's newest settled rate, where answers are lists of rows; a new market has none."""
+
+    def parse(body: bytes) -> list[Event | InvalidRow]:
+        rows = parsed(_rows, body, what)
+        return newest_payment(rows, partial(parse_row, listing), what)
+
+    symbol = str(listing.symbol)
+    return Poll(f"settled.{symbol}", Stream.FUNDING_POLL, request, parse, (symbol,), period_s=SETTLED_PERIOD_S)

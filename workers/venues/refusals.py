@@ -1,4 +1,4 @@
-"""Errors that venues send, in every shape in which they come: nested or flat, with a number, a text, or neither."""
+"""Error messages of venues in any shape: nested or flat, with a number, a text, or neither."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def code_and_text(error: Any) -> tuple[int | str | None, str]:
     """Return the code of an error and its text.
 
     Args:
-        error: As JSON decodes: a text; an object with ``code`` and ``message`` (or ``msg``), which may be nested under
-            ``error``; anything else. A code counts as a number however it is written (``429``, ``429.0``, ``"429"``).
+        error: Decoded JSON: a text; an object with ``code`` and ``message`` (or ``msg``), which may be nested under
+            ``error``; anything else. A code in any spelling (``429``, ``429.0``, ``"429"``) is a number.
     """
     if not isinstance(error, Mapping):
         return None, "" if error is None else str(error)[:_SHOWN]
@@ -31,7 +31,7 @@ def code_and_text(error: Any) -> tuple[int | str | None, str]:
 
 
 def usual_reason(code: int | str | None, text: str) -> Reason:
-    """Return what an error means whose code is none of the venue's own: by HTTP's codes, else by its words."""
+    """Return the reason for an error without a venue-specific code: by HTTP status, else by its text."""
     words = text.lower()
     if code in (418, 429) or "too many" in words or "rate limit" in words:
         return Reason.RATE_LIMITED

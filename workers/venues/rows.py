@@ -1,6 +1,6 @@
-"""Rows of a frame or of a REST answer, validated one by one: an invalid row costs itself alone and is reported.
+"""Validation of the rows of a frame or REST answer one by one: only invalid rows are dropped, and they are reported.
 
-Levels of a book are not rows: a book with a hole is wrong, so one invalid level makes the whole book invalid.
+Levels of a book are not rows: a book with a missing level is wrong, so one invalid level makes the whole book invalid.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ __all__ = ["InvalidRow", "each_row", "items_of_rows", "opens", "split_rows"]
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
 
-#: What reading a value of the wrong type, range or form raises.
+#: Exceptions for a value of the wrong type, range or form.
 _INVALID: Final = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
 _SHOWN: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidRow:
-    """A row that was left out.
+    """Row that was left out.
 
     Attributes:
-        what: What kind of row, in the venue's words: ``trades``, ``account_all_trades``, ``markets``.
-        error: Why, without the row's own values where these may be private.
+        what: Kind of row, by the venue's name: ``trades``, ``account_all_trades``, ``markets``.
+        error: Cause, without the row's values where these may be private.
     """
 
     what: str
@@ -41,7 +41,7 @@ def each_row(rows: Iterable[Row], parse: Callable[[Row], Parsed], what: str) -> 
         rows: Usually of ``msgspec.Raw``, so that the type of each row is checked by ``parse`` alone.
         parse: Raises ValueError (DecodeError, msgspec's errors), TypeError, ArithmeticError or LookupError for a row
             that is invalid.
-        what: What the rows are called in the report.
+        what: Name of the rows in reports.
     """
     found: list[Parsed | InvalidRow] = []
     for row in rows:
@@ -55,7 +55,7 @@ def each_row(rows: Iterable[Row], parse: Callable[[Row], Parsed], what: str) -> 
 def items_of_rows(
     rows: Iterable[Row] | None, parse: Callable[[Row], Sequence[Parsed]], what: str
 ) -> list[Parsed | InvalidRow]:
-    """Parse rows one by one, each of which gives any number of items, none included; as :func:`each_row` otherwise."""
+    """Parse rows one by one as :func:`each_row` does, where a row yields any number of items, including none."""
     found: list[Parsed | InvalidRow] = []
     for parsed in each_row(rows or (), parse, what):
         if isinstance(parsed, InvalidRow):
@@ -66,7 +66,7 @@ def items_of_rows(
 
 
 def opens(raw: bytes | Raw, bracket: bytes) -> bool:
-    """Tell whether JSON, as msgspec leaves it in a ``Raw``, begins with ``[`` (a list) or ``{`` (an object)."""
+    """Return whether JSON in a ``Raw`` begins with ``[`` (a list) or ``{`` (an object)."""
     return bytes(memoryview(raw)[:1]) == bracket
 
 

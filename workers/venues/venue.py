@@ -1,27 +1,31 @@
-"""What a venue is: data and pure functions, without sockets, clocks or logging.
+"""Contract of a venue's public side: data and pure functions, without sockets, clocks or logging.
 
-A venue's file says where its markets are listed, which connections and subscriptions carry which streams, how a frame
-becomes events, which rule tells that a book update was lost, what keeps a connection alive, and which REST requests
-answer for funding and books. Everything that happens in time (connecting, pacing, resyncing, polling) is done for all
-venues alike by the session and its threads.
+To add a venue, subclass :class:`Venue` and supply:
+
+* its listings: the REST requests that list the markets, and their parser;
+* its connections: which sockets carry which subscriptions, and the keep-alive and message limits that apply;
+* its decoder: one frame in, events and control items out, each frame on its own;
+* its continuity rule: how a lost book update shows, and how to obtain a whole book again;
+* its polls: the REST requests for funding and for books.
+
+Connecting, pacing, recovering books and polling are the same for all venues and happen elsewhere.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol, TypeAlias, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 import msgspec
 
 from ipc.errors import DecodeError
-from ipc.events import BookSnapshot, Event, Instrument, Level
+from ipc.events import BookSnapshot, Event, Level
 from ipc.health import Reason, Stream
-from ipc.topics import symbol_of
-from workers.venues.rows import InvalidRow, split_rows
+from workers.venues.listing import Listing, Markets, one_per_base, split_multiplier
+from workers.venues.rows import InvalidRow
 
 __all__ = [
     "Ack",
@@ -47,89 +51,14 @@ __all__ = [
     "Unsubscribed",
     "Venue",
     "VenueLimits",
-    "answered",
     "best_first",
     "one_per_base",
+    "parse_answer",
     "parsed",
     "split_multiplier",
 ]
 
 T = TypeVar("T")
-
-_MULTIPLIER = re.compile(r"(k|1000000|10000|1000|1M)(?=[A-Z])")
-_NOT_TRADING = frozenset({"halted", "delisted"})
-#: What goes into URLs and subscriptions as it is.
-_WIRE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
-#: Characters that are shown of a name that cannot be carried.
-_SHOWN = 64
-_UNITS = {"k": 1000, "1000": 1000, "10000": 10_000, "1000000": 1_000_000, "1M": 1_000_000}
-
-
-def split_multiplier(name: str) -> tuple[str, int]:
-    """The base asset behind a contract of many units, and how many: ``kPEPE`` gives ``("PEPE", 1000)``."""
-    match = _MULTIPLIER.match(name)
-    return (name[match.end() :], _UNITS[match[1]]) if match else (name, 1)
-
-
-# --- markets ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A market as its venue lists it.
-
-    ``wire`` is how frames name the market (Lighter: the market id); ``venue_symbol`` is the venue's name for people.
-    ``base`` is None for a market that cannot be named: offline, or because its name does not fit symbols and topics.
-    The rest is as in :class:`ipc.events.Instrument`.
-    """
-
-    base: str | None
-    wire: str
-    venue_symbol: str
-    market_id: str | None = None
-    tick: str | None = None
-    lot: str | None = None
-    contract_size: str = "1"
-    multiplier: int = 1
-    quote: str = "USD"
-    funding_interval_s: int | None = None
-    #: ``active``, ``halted`` (listed, not trading now), ``delisted`` (gone for good), or the venue's word where it is
-    #: not known which of these it means.
-    status: str = "active"
-    #: Ours, ``BTC-PERP``; made from ``base``.
-    symbol: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "symbol", None if self.base is None else symbol_of(self.base))
-
-    @property
-    def is_trading(self) -> bool:
-        """Tell whether the market should have a book; a status that is not known stops no market."""
-        return self.status not in _NOT_TRADING
-
-    def instrument(self, venue: str) -> Instrument:
-        """The event that tells consumers of this market."""
-        return Instrument(
-            venue,
-            self.symbol,
-            self.venue_symbol,
-            None,
-            self.tick,
-            self.lot,
-            self.contract_size,
-            self.multiplier,
-            self.quote,
-            self.market_id,
-            self.funding_interval_s,
-            self.status,
-        )
-
-
-class Markets(Protocol):
-    """Listings by wire name: a dict of the subscribed ones when live, anything at all when decoding offline."""
-
-    def get(self, wire: str, /) -> Listing | None:
-        """The listing behind a wire name; None when it is not one of ours, whose data is then left out."""
 
 
 # --- connections --------------------------------------------------------------------------------------------------
@@ -137,11 +66,15 @@ class Markets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChannelSubscription:
-    """One thing that is subscribed on a connection.
+    """Channel subscribed on a connection.
 
-    ``key`` is what an acknowledgement names; ``alias`` is its other name where replies carry only a request's id
-    (``id:3``). ``symbol`` is None for a subscription to all markets. The messages are what is sent on the socket; None
-    where the venue has no such message (the URL subscribes).
+    Attributes:
+        key: Name of the subscription in acknowledgements.
+        streams: Streams that it carries.
+        symbol: None for a subscription to all markets.
+        subscribe: Message to send; None where the venue has none because the URL subscribes.
+        unsubscribe: Message to send; None likewise.
+        alias: Second name, where replies carry only a request id (``id:3``).
     """
 
     key: str
@@ -154,10 +87,14 @@ class ChannelSubscription:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSpec:
-    """A socket that a venue needs: where it leads and what it carries.
+    """Socket that a venue needs: its URL and its subscriptions.
 
-    ``name`` is unique within the venue (``main``, ``book.BTC-PERP``). With ``in_url`` the URL subscribes everything and
-    the subscriptions' messages serve only to subscribe one of them anew.
+    Attributes:
+        name: Unique within the venue (``main``, ``book.BTC-PERP``).
+        url: WebSocket URL.
+        subscriptions: Channels on this socket.
+        headers: HTTP headers of the upgrade.
+        in_url: The URL subscribes everything; the messages serve only to subscribe a single channel again.
     """
 
     name: str
@@ -169,10 +106,12 @@ class ConnectionSpec:
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """What a client must send so that the venue, and it itself, know the connection alive.
+    """Pings that keep a connection open and detect a half-open one.
 
-    ``ping`` is the venue's own ping message; None means a WebSocket ping frame. A ping goes out every ``interval_s``;
-    without an answer within ``pong_within_s`` the connection is taken for half open.
+    Attributes:
+        interval_s: Time between pings.
+        ping: Ping message of the venue; None for a WebSocket ping frame.
+        pong_within_s: Without an answer within this time, the connection counts as half open.
     """
 
     interval_s: float
@@ -182,11 +121,14 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True)
 class VenueLimits:
-    """What a venue allows.
+    """Limits that a venue enforces.
 
-    At most ``burst`` client messages at once, refilled at ``messages_per_s``. ``rest_weight_per_min`` is the request
-    budget of one IP. A connection is renewed before it is ``max_age_s`` old. A frame of more than ``max_frame_bytes``
-    is refused.
+    Attributes:
+        burst: Client messages allowed at once, per connection.
+        messages_per_s: Rate at which ``burst`` refills.
+        rest_weight_per_min: REST request weight allowed per minute and IP.
+        max_age_s: Age at which the venue closes a connection; it is renewed before.
+        max_frame_bytes: Larger frames are rejected.
     """
 
     burst: int
@@ -197,35 +139,38 @@ class VenueLimits:
 
 
 class Rule(Enum):
-    """How a lost book update shows."""
+    """Evidence of a lost book update."""
 
-    #: Every frame is the whole book; only its cadence shows a loss.
+    #: Every frame is a whole book; only silence shows a loss.
     SNAPSHOTS = "snapshots"
     #: A delta names the sequence number that it follows.
     CHAIN = "chain"
     #: As CHAIN, and the stream is joined to a snapshot fetched by REST.
     BRIDGE = "bridge"
-    #: Frames of a connection are numbered without a hole, whatever they carry.
+    #: Frames of a connection are numbered without gaps, whatever they carry.
     CONNECTION = "connection"
 
 
 class Resync(Enum):
-    """The cheapest means a venue has to give a whole book again."""
+    """Cheapest way to obtain a whole book again."""
 
-    #: Unsubscribe, wait for the answer, subscribe.
+    #: Unsubscribe, wait for the acknowledgement, subscribe.
     RESUBSCRIBE = "resubscribe"
-    #: Ask REST for a snapshot that joins the stream.
+    #: Fetch a REST snapshot that joins the stream.
     REFETCH = "refetch"
-    #: A new connection.
+    #: Open a new connection.
     RECONNECT = "reconnect"
 
 
 @dataclass(frozen=True, slots=True)
 class Continuity:
-    """The continuity rule of a venue's books.
+    """Continuity rule of a venue's books.
 
-    ``silence_s`` is, for feeds of whole books, how long one may be silent before a frame counts as lost; it is given by
-    stream. ``soft_resync`` asks for a fresh snapshot when a book stands still (only with ``Resync.REFETCH``).
+    Attributes:
+        rule: How a lost update shows.
+        resync: How to recover from it.
+        silence_s: For feeds of whole books: silence after which a frame counts as lost, by stream.
+        soft_resync: Fetch a fresh snapshot when a book stops changing (only with ``Resync.REFETCH``).
     """
 
     rule: Rule
@@ -234,41 +179,44 @@ class Continuity:
     soft_resync: bool = False
 
 
-# --- what a frame holds -------------------------------------------------------------------------------------------
+# --- decoded frames -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The venue accepted the subscription ``key``."""
+    """Confirmation of the subscription ``key``."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribed:
-    """The venue dropped the subscription ``key``."""
+    """Confirmation that the subscription ``key`` ended."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The answer to a ping message of ours."""
+    """Answer to our ping message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """The venue's ping message, and what to answer."""
+    """Ping message of the venue, with the reply to send."""
 
     reply: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The venue refused something.
+    """Error message of the venue.
 
-    ``key`` names the subscription when the frame tells it. ``reason`` is None for refusals that harm nothing
-    ("already subscribed"). ``fatal`` means that the connection is of no more use.
+    Attributes:
+        text: Error text.
+        key: Subscription that it concerns, where the frame names one.
+        reason: None for errors without effect ("already subscribed").
+        fatal: The connection is unusable.
     """
 
     text: str
@@ -279,21 +227,21 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ServerShutdown:
-    """The venue announces that it will close the connection."""
+    """Announcement that the venue will close the connection, in ms."""
 
     close_in_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSeq:
-    """The number of this frame on its connection (``Rule.CONNECTION``); comes before the frame's events."""
+    """Number of a frame on its connection (``Rule.CONNECTION``); precedes the frame's events."""
 
     seq: int
 
 
 @dataclass(frozen=True, slots=True)
 class RelativeDelta:
-    """A book change with levels whose new size the frame does not say, only by how much it changed.
+    """Book change that gives some levels only as a change of size.
 
     A level is (price, absolute size, change); the size is None where only the change is known.
     """
@@ -308,9 +256,9 @@ class RelativeDelta:
 
 @dataclass(frozen=True, slots=True)
 class InvalidBook:
-    """A frame of one market's book that cannot be decoded.
+    """Book frame of one market that cannot be decoded.
 
-    A level that cannot be read is no row that could be left out: the book is lost with it. ``stream`` is the book's.
+    A book with a level left out would be wrong, so one invalid level invalidates the whole book of ``stream``.
     """
 
     listing: Listing
@@ -321,7 +269,7 @@ class InvalidBook:
 Control: TypeAlias = (
     Ack | Unsubscribed | Pong | Ping | Refused | ServerShutdown | FrameSeq | RelativeDelta | InvalidRow | InvalidBook
 )
-#: What a frame decodes to, in its order. Frames that carry nothing for us decode to nothing.
+#: Content of a frame, in its order. A frame without relevant content decodes to an empty list.
 Item: TypeAlias = Event | Control
 
 
@@ -330,10 +278,17 @@ Item: TypeAlias = Event | Control
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """A REST request: ``path`` goes behind the venue's base URL; ``weight`` counts against the venue's budget.
+    """REST request.
 
-    ``path`` may hold a signature in its query and ``headers`` may hold secrets, so a request is never shown whole.
-    ``sign`` makes of it what is sent at a wall-clock time, ns, where the venue takes none that was signed long ago.
+    ``path`` may contain a signature and ``headers`` may contain secrets, so ``repr`` omits them.
+
+    Attributes:
+        path: Path and query, appended to the venue's base URL.
+        method: HTTP method.
+        body: HTTP body.
+        weight: Cost against ``VenueLimits.rest_weight_per_min``.
+        headers: HTTP headers.
+        sign: Returns the request signed for a wall-clock time, ns, where the venue rejects old signatures.
     """
 
     path: str = field(repr=False)
@@ -344,17 +299,21 @@ class RestRequest:
     sign: Callable[[int], RestRequest] | None = field(default=None, repr=False, compare=False)
 
     def made_at(self, now_wall_ns: int) -> RestRequest:
-        """What is sent now."""
+        """Return the request to send now, signed where needed."""
         return self if self.sign is None else self.sign(now_wall_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """A REST request that is repeated for ever.
+    """REST request that is repeated until the worker stops.
 
-    ``request(now_ms)`` makes it for a wall-clock time. ``parse(body)`` gives the events of one answer and its invalid
-    rows, and raises :class:`ipc.errors.DecodeError` when the body is not what it should be. ``period_s`` None means the
-    configured funding period. ``symbols`` are the markets that it answers for.
+    Attributes:
+        name: Unique within the venue.
+        stream: Stream that the answers belong to.
+        request: Returns the request for a wall-clock time, ms.
+        parse: Returns an answer's events and invalid rows; raises :class:`ipc.errors.DecodeError`.
+        symbols: Markets that an answer covers.
+        period_s: Time between requests; None for the configured funding period.
     """
 
     name: str
@@ -369,36 +328,36 @@ class Poll:
 
 
 class Venue(ABC):
-    """A venue's public side. Instances are stateless; one exists per venue."""
+    """Public side of a venue. Instances are stateless; one exists per venue."""
 
     #: Lower case, as in topics.
     name: ClassVar[str]
-    #: The venue's word in environment variables: ``PARAPHINA_<env>_STALE_MS``.
+    #: Name in environment variables: ``PARAPHINA_<env>_STALE_MS``.
     env: ClassVar[str]
-    #: Live base URLs; the simulator's have the same paths.
+    #: Live base URLs; the simulator serves the same paths.
     ws_url: ClassVar[str]
     rest_url: ClassVar[str]
-    #: Every stream that the venue offers by WebSocket, with its usual time between frames in s (None: on change only).
+    #: Streams offered by WebSocket, each with its usual time between frames in s (None: on change only).
     streams: ClassVar[Mapping[Stream, float | None]]
     keepalive: ClassVar[Keepalive]
     limits: ClassVar[VenueLimits]
     continuity: ClassVar[Continuity]
-    #: Whether :meth:`book_request` gives a book by price, whole enough to show while there is no stream.
+    #: True when :meth:`book_request` returns a book by price, complete enough to publish while there is no stream.
     has_rest_book: ClassVar[bool] = True
-    #: Whether the first frame of trades after a subscription is unmarked history.
+    #: True when the first frame of trades after a subscription is history that is not marked as such.
     replays_trades: ClassVar[bool] = False
-    #: Settings of this venue alone: key to allowed values, the first being the default.
+    #: Settings specific to this venue: key to allowed values, the default first.
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
     def listing_requests(self) -> tuple[RestRequest, ...]:
-        """The requests whose answers together list the venue's markets."""
+        """Return the requests whose answers together list the venue's markets."""
 
     @abstractmethod
     def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """The perpetuals that the venue lists, one a base (where it has several, the one a desk means).
+        """Return the perpetuals in the answers to :meth:`listing_requests`, one per base, and the invalid rows.
 
-        Among them are those that cannot be named (``base`` None), and the rows that cannot be read.
+        Markets without a symbol of ours (``base`` None) are included.
 
         Raises:
             DecodeError: A body is not a market list.
@@ -406,50 +365,56 @@ class Venue(ABC):
 
     @abstractmethod
     def offline_listing(self, wire: str) -> Listing:
-        """What can be said of a market from its wire name alone."""
+        """Return what a wire name alone says of its market."""
 
     @abstractmethod
     def connections(
         self, listings: Sequence[Listing], ws_url: str, options: Mapping[str, str]
     ) -> tuple[ConnectionSpec, ...]:
-        """The connections that carry every stream of ``listings``."""
+        """Return the connections that carry every stream of ``listings``."""
 
     @abstractmethod
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: FBT001
-        """What a frame holds; stateless, each frame by itself.
+        """Return the content of a frame; stateless.
 
-        Nothing of ``payload`` may be kept: it is a view of a buffer that is used again.
+        ``payload`` may be a view of a buffer that is reused: keep no reference to it.
 
         Raises:
-            DecodeError: The frame does not have the documented shape (or, as RecursionError or ValueError, is no JSON).
+            DecodeError: The frame does not have the documented shape (or RecursionError, ValueError: not JSON).
         """
 
     @abstractmethod
     def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """The REST requests to repeat: funding always, and what the WebSocket does not give."""
+        """Return the requests to repeat: funding always, and what the WebSocket does not carry."""
 
     @abstractmethod
     def book_request(self, listing: Listing) -> RestRequest:
-        """The request for a market's book."""
+        """Return the request for a market's book."""
 
     @abstractmethod
     def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """The book in an answer to :meth:`book_request`, aggregated by price, best first.
+        """Return the book in an answer to :meth:`book_request`, aggregated by price, best first.
 
         Raises:
             DecodeError: The body is not a book.
         """
 
     def retry_after_s(self, status: int, body: bytes, now_ms: int) -> float | None:  # noqa: ARG002
-        """How long to wait after an error, s, at a wall-clock time; None when neither its body nor a rule says."""
+        """Return how long to wait after an HTTP error, s; None when neither its body nor a rule says.
+
+        Args:
+            status: HTTP status.
+            body: Body of the answer.
+            now_ms: Wall-clock time.
+        """
         return None
 
 
 def parsed(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
-    """The answer ``body`` of a REST request, as ``decoder`` types it.
+    """Decode the answer to a REST request.
 
     Raises:
-        DecodeError: The body is something else; ``what`` names what was asked for.
+        DecodeError: The body has another shape; ``what`` names the request.
     """
     try:
         return decoder.decode(body)
@@ -457,11 +422,11 @@ def parsed(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
         raise DecodeError(f"malformed answer to {what}: {error}") from error
 
 
-def answered(parse: Callable[..., T], *arguments: object) -> T:
-    """Call a venue's parser of a REST answer; whatever it raises becomes one error, with its cause.
+def parse_answer(parse: Callable[..., T], *arguments: object) -> T:
+    """Call a venue's parser of a REST answer; convert whatever it raises into one error, with its cause.
 
     Raises:
-        DecodeError: The answer is not what it should be, or the parser has a fault.
+        DecodeError: The answer is malformed, or the parser has a fault.
     """
     try:
         return parse(*arguments)
@@ -471,27 +436,8 @@ def answered(parse: Callable[..., T], *arguments: object) -> T:
         raise DecodeError(f"{type(error).__name__} in an answer: {error}") from error
 
 
-def one_per_base(rows: Sequence[Listing | InvalidRow]) -> list[Listing | InvalidRow]:
-    """Choose the contract that each base stands for: not delisted, then of the fewest units, then trading now.
-
-    Behind them come the markets that cannot be named, by their base or in a URL, with ``base`` None, and invalid rows.
-    """
-    listings, invalid = split_rows(rows)
-    named: list[Listing] = []
-    nameless: list[Listing | InvalidRow] = []
-    for listing in listings:
-        if listing.base is not None and _WIRE.fullmatch(listing.wire):
-            named.append(listing)
-        else:
-            nameless.append(replace(listing, base=None, venue_symbol=listing.venue_symbol[:_SHOWN]))
-    chosen: dict[str | None, Listing] = {}
-    for listing in sorted(named, key=lambda one: (one.status == "delisted", one.multiplier, not one.is_trading)):
-        chosen.setdefault(listing.base, listing)
-    return [*chosen.values(), *nameless, *invalid]
-
-
 def best_first(bids: list[Level], asks: list[Level]) -> tuple[list[Level], list[Level]]:
-    """Both sides sorted best first, by value."""
+    """Sort both sides best first, by value, in place; return them."""
     bids.sort(key=lambda level: float(level[0]), reverse=True)
     asks.sort(key=lambda level: float(level[0]))
     return bids, asks

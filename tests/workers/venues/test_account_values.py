@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from workers.venues.account_rows import Number, NumberOrNone, row_of
+from workers.venues.account_rows import Number, NumberOrNone, decoded, json_decoder
 from workers.venues.account_values import (
     above_zero,
     fault_of,
@@ -97,10 +97,10 @@ class Pair(msgspec.Struct):
 
 
 def test_numbers_are_kept_to_the_last_digit_however_they_are_written() -> None:
-    pair = row_of(b'{"a": 12345678901234567.123456789, "b": "0.10"}', Pair, "pairs")
+    pair = decoded(json_decoder(Pair), b'{"a": 12345678901234567.123456789, "b": "0.10"}', "pairs")
     assert (pair.a, pair.b) == ("12345678901234567.123456789", "0.10")
     assert type(pair.a) is str
-    assert row_of(b'{"a": 7, "b": null}', Pair, "pairs") == Pair("7", None)
+    assert decoded(json_decoder(Pair), b'{"a": 7, "b": null}', "pairs") == Pair("7", None)
 
 
 class Perhaps(msgspec.Struct):
@@ -109,24 +109,24 @@ class Perhaps(msgspec.Struct):
 
 @pytest.mark.parametrize("body", [b"{}", b'{"a": null}', b'{"a": ""}'])
 def test_null_and_the_empty_text_are_no_number_where_there_need_be_none(body: bytes) -> None:
-    assert row_of(body, Perhaps, "rows").a is None
+    assert decoded(json_decoder(Perhaps), body, "rows").a is None
 
 
 @pytest.mark.parametrize(("text", "number"), [(b'"0"', "0"), (b"1e-7", "1e-7"), (b"5", "5"), (b'"NaN"', "NaN")])
 def test_what_is_written_is_kept_where_there_need_be_none(text: bytes, number: str) -> None:
-    assert row_of(b'{"a": %b}' % text, Perhaps, "rows").a == number
+    assert decoded(json_decoder(Perhaps), b'{"a": %b}' % text, "rows").a == number
 
 
 @pytest.mark.parametrize("text", [b"true", b"[]", b"{}"])
 def test_what_can_be_no_number_is_refused_where_there_need_be_none(text: bytes) -> None:
     with pytest.raises(ValueError, match="malformed rows"):
-        row_of(b'{"a": %b}' % text, Perhaps, "rows")
+        decoded(json_decoder(Perhaps), b'{"a": %b}' % text, "rows")
 
 
 @pytest.mark.parametrize("body", [b'{"a": true}', b'{"a": []}', b'{"a": null}', b"{}", b"5", b"[" * 100_000])
 def test_anything_else_is_no_number(body: bytes) -> None:
     with pytest.raises(ValueError, match="malformed pairs"):
-        row_of(body, Pair, "pairs")
+        decoded(json_decoder(Pair), body, "pairs")
 
 
 def test_a_parsers_fault_is_named_without_what_it_read() -> None:

@@ -1,7 +1,7 @@
-"""How calls to Aster are signed: with an API key and its secret, or with the private key of an API wallet.
+"""Signatures of calls to Aster: with an API key and its secret, or with the private key of an API wallet.
 
-V1 takes an HMAC-SHA256 of the query, V3 the EIP-712 signature of a wallet that acts for the account. The paths differ
-between the two; what the answers hold does not.
+V1 uses an HMAC-SHA256 of the query, V3 the EIP-712 signature of a wallet authorised by the account. Their paths differ;
+the answers do not.
 
 Source: Aster, futures API documentation V1 (signed endpoints, account endpoints) and V3 (authentication signature
 payload, nonce mechanism, account endpoints).
@@ -29,29 +29,29 @@ __all__ = ["HMAC_SECRETS", "WALLET_SECRETS", "Signer", "can_sign", "signer_of"]
 #: What it takes to sign in either way.
 HMAC_SECRETS, WALLET_SECRETS = LOGIN_METHODS
 
-#: For how long after its time a request is accepted, ms; the most that there is, for clocks that are a little off.
+#: Validity of a request after its timestamp, ms; the maximum, to tolerate clock differences.
 _WINDOW_MS: Final = 60_000
-#: What wallets sign for: a chain, and nothing deployed there.
+#: EIP-712 domain of the signatures: a chain without a deployed contract.
 _DOMAIN: Final = {
     "name": "AsterSignTransaction",
     "version": "1",
     "chainId": 1666,
     "verifyingContract": f"0x{0:040x}",
 }
-#: A header can carry anything of this form.
+#: Form of a key that is safe in a header.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Signer(ABC):
-    """Makes the requests of one course of calls; each is signed as of the time at which it is sent."""
+    """Source of signed requests for one flow of calls; each is signed when it is sent."""
 
-    #: The paths of the calls whose version differs from that of the rest.
+    #: Paths by call.
     paths: ClassVar[Mapping[str, str]]
 
     def request(
         self, call: str, parameters: Mapping[str, str | int] | None = None, *, method: str = "GET", weight: int = 1
     ) -> RestRequest:
-        """A request; everything that is signed stands in the query."""
+        """Return a request; all signed parameters are in its query."""
         bare = RestRequest(self.paths[call], method=method, weight=weight, headers=self._headers())
 
         def sign(now_wall_ns: int) -> RestRequest:
@@ -61,7 +61,7 @@ class Signer(ABC):
 
     @abstractmethod
     def _signed(self, parameters: Mapping[str, str | int], now_wall_ns: int) -> str:
-        """The query with its signature."""
+        """Return the query with its signature."""
 
     def _headers(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -69,7 +69,7 @@ class Signer(ABC):
 
 @dataclass(slots=True)
 class _KeySigner(Signer):
-    """V1: an API key in a header, and an HMAC of the query."""
+    """Signer for V1: an API key in a header, and an HMAC of the query."""
 
     paths: ClassVar[Mapping[str, str]] = {
         "listenKey": "/fapi/v1/listenKey",
@@ -95,7 +95,7 @@ class _KeySigner(Signer):
 
 @dataclass(slots=True)
 class _WalletSigner(Signer):
-    """V3: the query is signed as a typed message, with a nonce in microseconds that no two requests share."""
+    """Signer for V3: the query is signed as a typed message, with a unique nonce in microseconds."""
 
     paths: ClassVar[Mapping[str, str]] = {
         "listenKey": "/fapi/v3/listenKey",
@@ -118,10 +118,10 @@ class _WalletSigner(Signer):
 
 
 def _typed_signature(text: str, private_key: str) -> str:
-    """The EIP-712 signature of a text by an API wallet, in hexadecimal.
+    """Return the EIP-712 signature of a text by an API wallet, in hexadecimal.
 
     Raises:
-        LoginError: There is no library to sign with, or the key is none.
+        LoginError: The signing library is missing, or the key is invalid.
     """
     try:
         library = signers.load("eth_account")
@@ -140,15 +140,15 @@ def _typed_signature(text: str, private_key: str) -> str:
 
 
 def can_sign(secrets: Secrets) -> bool:
-    """Whether there is enough to sign with, in either way."""
+    """Return whether the secrets suffice for either method."""
     return secrets.has(*HMAC_SECRETS) or secrets.has(*WALLET_SECRETS)
 
 
 def signer_of(secrets: Secrets) -> Signer:
-    """Who signs the calls of a course. Whoever has both uses the wallet: it is the venue's newer way.
+    """Return the signer for a flow of calls; with secrets for both methods, the newer one, by wallet.
 
     Raises:
-        LoginError: The key can be none.
+        LoginError: The API key is malformed.
     """
     if secrets.has(*WALLET_SECRETS):
         user, signer, private_key = map(secrets.get, WALLET_SECRETS)

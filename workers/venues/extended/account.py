@@ -27,16 +27,16 @@ from workers.venues.account import (
     PrivateVenue,
     RestFlow,
     Snapshot,
+    account_keepalive,
+    no_requests,
     nothing,
-    pinging_often,
-    without_calls,
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.extended.account_rows import Rows
 from workers.venues.extended.credentials import LOGIN_METHODS
 from workers.venues.extended.market_data import Extended
 from workers.venues.fields import ns_of_ms
-from workers.venues.pagination import Page, Pages, all_pages, ended, oldest_first, page_of, raw_rows
+from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of, raw_rows
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Refused, RestRequest, parsed
 
@@ -109,7 +109,7 @@ class ExtendedAccount(PrivateVenue):
 
     venue: ClassVar[str] = "extended"
     secrets: ClassVar[tuple[str, ...]] = (_KEY,)
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """The key names its account."""
@@ -126,7 +126,7 @@ class ExtendedAccount(PrivateVenue):
         key = secrets.get(_KEY)
         if not (key.isascii() and key.isprintable()) or " " in key or not key:
             raise LoginError(f"{_KEY} is no API key: it has characters that no header can carry")
-        return without_calls(Login(f"{ws_url}/account", headers=(_USER_AGENT, f"X-Api-Key: {key}"), token=key))
+        return no_requests(Login(f"{ws_url}/account", headers=(_USER_AGENT, f"X-Api-Key: {key}"), token=key))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
         """One frame of either stream version; see :meth:`PrivateVenue.decode`."""
@@ -165,7 +165,7 @@ class ExtendedAccount(PrivateVenue):
             (
                 *oldest_first(fills),
                 *opened.events,
-                *ended(closed),
+                *closed_orders(closed),
                 *positions.events,
                 *balance,
             ),

@@ -1,4 +1,4 @@
-"""Hyperliquid's private side: no login, everything by the address of the account.
+"""Hyperliquid's private side: no login, all data by the address of the account.
 
 Source of the rules: Hyperliquid's API documentation (WebSocket subscriptions, info endpoint), and recorded frames where
 the two differ.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import ClassVar, Final, TypeVar
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -28,42 +28,39 @@ from workers.venues.account import (
     PrivateVenue,
     RestFlow,
     Snapshot,
-    pinging_often,
+    account_keepalive,
+    no_requests,
     unless_invalid,
-    without_calls,
 )
-from workers.venues.account_rows import WholeNumber, json_decoder
+from workers.venues.account_rows import WholeNumber, decoded, json_decoder
 from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid import account_rows as rows
 from workers.venues.hyperliquid.account_rows import CORE, dex_of
 from workers.venues.hyperliquid.credentials import LOGIN_METHODS
-from workers.venues.hyperliquid.market_data import Hyperliquid
-from workers.venues.pagination import ended
+from workers.venues.hyperliquid.rest import info_request
+from workers.venues.pagination import closed_orders
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Pong, Refused, RestRequest, parsed
 
 __all__ = ["PRIVATE_VENUE", "HyperliquidAccount"]
 
-T = TypeVar("T")
-
 _NS_PER_MS: Final = 1_000_000
 ((_ADDRESS,),) = LOGIN_METHODS
 _ADDRESS_FORM: Final = re.compile(r"0x[0-9a-fA-F]{40}")
-#: ``orderUpdates`` does not say whose they are, so one user a connection.
+#: ``orderUpdates`` does not name the user, so one user per connection.
 _SUBSCRIPTIONS: Final = ("orderUpdates", "userFills", "userFundings", "userEvents", "clearinghouseState", "spotState")
-#: Rows that an answer to ``userFillsByTime`` holds at most.
-_PAGE: Final = 2000
-_PAGES: Final = 50
+#: Most rows in an answer to ``userFillsByTime``.
+_PAGE_ROWS: Final = 2000
+_MAX_PAGES: Final = 50
 _DEX_FORM: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-#: Exchanges of builders that a look asks for at most; the state of each costs 2 of the 1200 that a minute allows.
-_DEXES: Final = 50
-#: Exchanges that the account was not seen on whose open orders are asked for in one look.
-_IN_TURN: Final = 2
+#: Most builders' exchanges queried per snapshot; the state of each costs 2 of the 1200 allowed per minute.
+_MAX_DEXES: Final = 50
+#: Exchanges without activity of the account whose open orders are queried per snapshot, in rotation.
+_ROTATED_DEXES: Final = 2
 _ZERO_EQUITY: Final = (
     "equity is not known: the funds are in the spot balance (a unified or portfolio-margin account), "
     "and the venue documents no rule for it"
 )
-_VENUE: Final = Hyperliquid()
 
 
 class _State(msgspec.Struct):
@@ -130,7 +127,7 @@ _roles: Final = msgspec.json.Decoder(_Role)
 
 @dataclass(frozen=True, slots=True)
 class _Dexes:
-    """Covers the markets of some exchanges, but for a few."""
+    """Coverage of the markets of some exchanges, except a few."""
 
     names: frozenset[str]
     without: frozenset[str | None] = frozenset()
@@ -141,8 +138,8 @@ class _Dexes:
 
 
 @dataclass(slots=True)
-class _Look:
-    """What the answers of one look hold so far; ``orders_of`` and ``positions_of`` are exchanges with whole lists."""
+class _AccountQuery:
+    """Content of the answers so far; ``orders_of`` and ``positions_of`` are the exchanges with complete lists."""
 
     address: str
     markets: Markets
@@ -153,20 +150,20 @@ class _Look:
     orders_of: set[str] = field(default_factory=set)
     positions_of: set[str] = field(default_factory=set)
 
-    def note(self, items: Iterable[AccountEvent | InvalidRow]) -> bool:
-        """Keep what rows became; return whether all of them were valid."""
+    def add(self, items: Iterable[AccountEvent | InvalidRow]) -> bool:
+        """Add parsed rows; return whether all of them were valid."""
         events, invalid = split_rows(items)
         self.events += events
         self.invalid += invalid
         return not invalid
 
-    def has_funds(self) -> bool:
-        """Tell whether there are funds in the spot balance alone, and the equity is none for that."""
+    def has_spot_funds_only(self) -> bool:
+        """Return whether the equity is unknown because the funds are in the spot balance."""
         is_unknown = any(isinstance(event, Margin) and event.equity is None for event in self.events)
         return is_unknown and any(isinstance(event, Balance) and not is_zero(event.total) for event in self.events)
 
     def is_empty(self) -> bool:
-        """Tell whether the venue shows nothing but zeros."""
+        """Return whether the venue reports only zeros."""
         return not self.invalid and all(
             event.equity is None if isinstance(event, Margin) else isinstance(event, Balance) and is_zero(event.total)
             for event in self.events
@@ -174,24 +171,24 @@ class _Look:
 
 
 class HyperliquidAccount(PrivateVenue):
-    """The account of an address: a user's, a sub-account's or a vault's."""
+    """Account of an address: a user, a sub-account or a vault."""
 
     venue: ClassVar[str] = "hyperliquid"
     secrets: ClassVar[tuple[str, ...]] = (_ADDRESS,)
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(Hyperliquid.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
-        """An address is all it takes."""
+        """Return whether there is an address; nothing else is needed."""
         return secrets.has(_ADDRESS)
 
     def login(
         self,
         secrets: Secrets,
         ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the address says all
+        markets: Markets,  # noqa: ARG002 - subscriptions are by address
         now_wall_ns: int,  # noqa: ARG002
     ) -> RestFlow[Login]:
-        """Subscriptions that name the address; there is nothing to sign."""
+        """Return subscriptions for the address; nothing needs a signature."""
         address = secrets.get(_ADDRESS).lower()
         if not _ADDRESS_FORM.fullmatch(address):
             raise LoginError(f"{_ADDRESS} is no address: 0x and 40 hexadecimal digits are needed")
@@ -199,36 +196,36 @@ class HyperliquidAccount(PrivateVenue):
             msgspec.json.encode({"method": "subscribe", "subscription": {"type": kind, "user": address}})
             for kind in _SUBSCRIPTIONS
         )
-        return without_calls(Login(ws_url, subscribe=subscribe, token=address))
+        return no_requests(Login(ws_url, subscribe=subscribe, token=address))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
-        """One frame; see :meth:`PrivateVenue.decode`."""
+        """Decode a frame; see :meth:`PrivateVenue.decode`."""
         if bytes(payload[:1]) != b"{":
             return []  # the greeting
-        frame = _parsed(_frames, payload, "frame")
+        frame = decoded(_frames, payload, "frame")
         match frame.channel:
             case "orderUpdates":
-                updates = _parsed(_raw_rows, frame.data, "orderUpdates")
+                updates = decoded(_raw_rows, frame.data, "orderUpdates")
                 return [*rows.updates(updates, "orderUpdates", markets, account)]
             case "userFills":
-                told = _parsed(_fills, frame.data, "userFills")
-                fills = rows.fills(told.fills, "userFills", markets, account, told.user, snapshot=told.isSnapshot)
+                pushed = decoded(_fills, frame.data, "userFills")
+                fills = rows.fills(pushed.fills, "userFills", markets, account, pushed.user, snapshot=pushed.isSnapshot)
                 return [*fills]
             case "user":
-                return _user_items(_parsed(_user_events, frame.data, "user"), markets, account)
+                return _user_items(decoded(_user_events, frame.data, "user"), markets, account)
             case "userFundings":
-                paid = _parsed(_fundings, frame.data, "userFundings")
+                paid = decoded(_fundings, frame.data, "userFundings")
                 return [*rows.payments(paid.fundings, "userFundings", markets, account, snapshot=paid.isSnapshot)]
             case "clearinghouseState":
-                state = _parsed(_states_of, frame.data, "clearinghouseState")
+                state = decoded(_states_of, frame.data, "clearinghouseState")
                 return _state_items(state.clearinghouseState, state.dex, markets, account)
             case "spotState":
-                spot = _parsed(_spot_states, frame.data, "spotState").spotState
+                spot = decoded(_spot_states, frame.data, "spotState").spotState
                 return [*rows.balances(spot.balances, "spotState", account, snapshot=False)]
             case "pong":
                 return [Pong()]
             case "error":
-                return [_refused(_parsed(_texts, frame.data, "error"))]
+                return [_refused(decoded(_texts, frame.data, "error"))]
             case _:
                 return []
 
@@ -241,86 +238,77 @@ class HyperliquidAccount(PrivateVenue):
         since_ms: int,
         now_wall_ns: int,
     ) -> RestFlow[Snapshot]:
-        """Fills before orders: one that they fill is then asked for after them. Each exchange has lists of its own."""
-        look = _Look(login.token, markets, account)
-        yield from _look_at_state(look, CORE)
-        body = yield _info("spotClearinghouseState", look.address, 2)
+        """Fetch fills before orders, so that the orders include their effect; lists are separate for each exchange."""
+        query = _AccountQuery(login.token, markets, account)
+        yield from _fetch_state(query, CORE)
+        body = yield _info("spotClearinghouseState", query.address, 2)
         spot = parsed(_rest_spot, body, "spotClearinghouseState")
         balances = rows.balances(spot.balances, "spotClearinghouseState", account, snapshot=True)
-        look.note(balances)
-        if look.is_empty():
-            yield from _check_role(look.address)  # before the budget is spent
-        yield from _look_at_fills(look, since_ms)
-        yield from _look_at_payments(look, since_ms)
-        history = yield from _look_at_history(look)
-        yield from _look_at_open_orders(look, CORE)
-        yield from _look_at_builders(look, history, now_wall_ns)
+        query.add(balances)
+        if query.is_empty():
+            yield from _check_role(query.address)  # before the budget is spent
+        yield from _fetch_fills(query, since_ms)
+        yield from _fetch_payments(query, since_ms)
+        history = yield from _fetch_history(query)
+        yield from _fetch_open_orders(query, CORE)
+        yield from _fetch_builder_dexes(query, history, now_wall_ns)
         return Snapshot(
-            tuple(look.events),
-            frozenset(look.open_orders),
-            tuple(look.invalid),
-            orders_of=_Dexes(frozenset(look.orders_of), _doubtful(history, look.open_orders)),
-            positions_of=_Dexes(frozenset(look.positions_of)),
+            tuple(query.events),
+            frozenset(query.open_orders),
+            tuple(query.invalid),
+            orders_of=_Dexes(frozenset(query.orders_of), _inconsistent_markets(history, query.open_orders)),
+            positions_of=_Dexes(frozenset(query.positions_of)),
             balances_of=unless_invalid(balances),
-            note=_ZERO_EQUITY if look.has_funds() else None,
+            note=_ZERO_EQUITY if query.has_spot_funds_only() else None,
         )
 
 
 def _info(kind: str, address: str, weight: int, **more: int | str) -> RestRequest:
-    return RestRequest(
-        "/info", method="POST", body=msgspec.json.encode({"type": kind, "user": address, **more}), weight=weight
-    )
+    return info_request(msgspec.json.encode({"type": kind, "user": address, **more}), weight)
 
 
-def _parsed(decoder: msgspec.json.Decoder[T], data: bytes | memoryview | msgspec.Raw, what: str) -> T:
-    try:
-        return decoder.decode(data)
-    except (ValueError, RecursionError) as error:
-        raise DecodeError(f"malformed {what}: {error}") from error
+# --- snapshot by REST -----------------------------------------------------------------------------------------------
 
 
-# --- looks --------------------------------------------------------------------------------------------------------
-
-
-def _look_at_fills(look: _Look, since_ms: int) -> RestFlow[None]:
-    """Pages begin at the time of the last row: rows of one block share it."""
+def _fetch_fills(query: _AccountQuery, since_ms: int) -> RestFlow[None]:
+    """Fetch fills; each page starts at the time of the previous last row, which rows of one block share."""
     known: dict[tuple[str, str], Fill] = {}
-    for _ in range(_PAGES):
-        body = yield _info("userFillsByTime", look.address, 20, startTime=since_ms)
+    for _ in range(_MAX_PAGES):
+        body = yield _info("userFillsByTime", query.address, 20, startTime=since_ms)
         page = parsed(_raw_rows, body, "userFillsByTime")
-        items = rows.fills(page, "userFillsByTime", look.markets, look.account, look.address, snapshot=True)
+        items = rows.fills(page, "userFillsByTime", query.markets, query.account, query.address, snapshot=True)
         fills, invalid = split_rows(items)
-        look.invalid += invalid
+        query.invalid += invalid
         known |= {(fill.fill_id, fill.side): fill for fill in fills}
         last_ms = max(((fill.exchange_ns or 0) // _NS_PER_MS for fill in fills), default=since_ms)
-        if len(page) < _PAGE or last_ms <= since_ms:
+        if len(page) < _PAGE_ROWS or last_ms <= since_ms:
             break
         since_ms = last_ms
-    look.events += known.values()
+    query.events += known.values()
 
 
-def _look_at_payments(look: _Look, since_ms: int) -> RestFlow[None]:
-    body = yield _info("userFunding", look.address, 20, startTime=since_ms)
+def _fetch_payments(query: _AccountQuery, since_ms: int) -> RestFlow[None]:
+    body = yield _info("userFunding", query.address, 20, startTime=since_ms)
     page = parsed(_raw_rows, body, "userFunding")
-    look.note(rows.paid_by_rest(page, "userFunding", look.markets, look.account))
+    query.add(rows.rest_payments(page, "userFunding", query.markets, query.account))
 
 
-def _look_at_history(look: _Look) -> RestFlow[list[Order]]:
-    """Note how orders ended; return all orders of the history, newest first.
+def _fetch_history(query: _AccountQuery) -> RestFlow[list[Order]]:
+    """Add the closed orders of the history; return the whole history, newest first.
 
-    The last event of an order stands, so they are noted oldest first. What is open, the lists of open orders say.
+    They are added oldest first, because the last event of an order counts. Open orders come from their own lists.
     """
-    body = yield _info("historicalOrders", look.address, 20)
+    body = yield _info("historicalOrders", query.address, 20)
     page = parsed(_raw_rows, body, "historicalOrders")
-    items = rows.updates(page, "historicalOrders", look.markets, look.account, snapshot=True)
+    items = rows.updates(page, "historicalOrders", query.markets, query.account, snapshot=True)
     history, invalid = split_rows(items)
-    look.invalid += invalid
-    look.events += ended(history)
+    query.invalid += invalid
+    query.events += closed_orders(history)
     return history
 
 
-def _doubtful(history: Iterable[Order], listed: set[str]) -> frozenset[str | None]:
-    """Return the markets of orders that history calls open and no list has: the answers are not of one moment."""
+def _inconsistent_markets(history: Iterable[Order], listed: set[str]) -> frozenset[str | None]:
+    """Return the markets of orders that are open in the history but in no list: the answers differ in time."""
     newest: dict[str, Order] = {}
     for order in history:
         newest.setdefault(order.order_id, order)
@@ -328,89 +316,89 @@ def _doubtful(history: Iterable[Order], listed: set[str]) -> frozenset[str | Non
     return frozenset(order.venue_symbol for order in alive)
 
 
-def _dex_names(look: _Look) -> RestFlow[list[str]]:
-    """Return the names of the builders' exchanges; none where they are not told, then their lists cover nothing."""
-    body = yield RestRequest("/info", method="POST", body=msgspec.json.encode({"type": "perpDexs"}), weight=20)
+def _dex_names(query: _AccountQuery) -> RestFlow[list[str]]:
+    """Return the names of the builders' exchanges; none, and no coverage of them, when the answer is malformed."""
+    body = yield info_request(b'{"type":"perpDexs"}', 20)
     try:
         names = [dex.name for dex in parsed(_dexes, body, "perpDexs") if dex is not None]
     except DecodeError as error:
-        look.invalid.append(InvalidRow("perpDexs", error.what))
+        query.invalid.append(InvalidRow("perpDexs", error.what))
         return []
-    return [name for name in names if _DEX_FORM.fullmatch(name)][:_DEXES]
+    return [name for name in names if _DEX_FORM.fullmatch(name)][:_MAX_DEXES]
 
 
-def _look_at_builders(look: _Look, history: Iterable[Order], now_wall_ns: int) -> RestFlow[None]:
-    """Positions on every builder's exchange; open orders on those that the account is seen on, and some others in turn.
+def _fetch_builder_dexes(query: _AccountQuery, history: Iterable[Order], now_wall_ns: int) -> RestFlow[None]:
+    """Fetch positions on all builders' exchanges, and open orders where the account is active and on a few others.
 
     A list of open orders costs ten times as much as a state, and there are many exchanges.
     """
-    seen = {dex_of(event.venue_symbol or "") for event in (*look.events, *history)} - {CORE}
-    names = yield from _dex_names(look)
-    for dex in sorted({*names, *seen}):
-        if (yield from _look_at_state(look, dex)):
-            seen.add(dex)
-    for dex in sorted(seen | _some({*names} - seen, now_wall_ns)):
-        yield from _look_at_open_orders(look, dex)
+    active = {dex_of(event.venue_symbol or "") for event in (*query.events, *history)} - {CORE}
+    names = yield from _dex_names(query)
+    for dex in sorted({*names, *active}):
+        if (yield from _fetch_state(query, dex)):
+            active.add(dex)
+    for dex in sorted(active | _rotated({*names} - active, now_wall_ns)):
+        yield from _fetch_open_orders(query, dex)
 
 
-def _some(dexes: Iterable[str], now_wall_ns: int) -> set[str]:
-    """Return a few of the exchanges, others at each time: after a while all of them had their turn."""
-    return set(sorted(dexes, key=lambda dex: sha256(f"{dex}:{now_wall_ns}".encode()).digest())[:_IN_TURN])
+def _rotated(dexes: Iterable[str], now_wall_ns: int) -> set[str]:
+    """Return a few of the exchanges, different ones at each time, so that all are covered after a while."""
+    return set(sorted(dexes, key=lambda dex: sha256(f"{dex}:{now_wall_ns}".encode()).digest())[:_ROTATED_DEXES])
 
 
-def _look_at_state(look: _Look, dex: str) -> RestFlow[bool]:
-    """Note positions and, of the venue's own exchange, margin; return whether there is a position.
+def _fetch_state(query: _AccountQuery, dex: str) -> RestFlow[bool]:
+    """Fetch positions and, for the venue's own exchange, margin; return whether there is a position.
 
     Raises:
-        DecodeError: The answer of the venue's own exchange is not what it should be; that of a builder's is left out.
+        DecodeError: The answer of the venue's own exchange is malformed; that of a builder's exchange is left out.
     """
-    body = yield _info("clearinghouseState", look.address, 2, **_where(dex))
-    with _tolerating(look, dex):
+    body = yield _info("clearinghouseState", query.address, 2, **_dex_member(dex))
+    with _skip_malformed(query, dex):
         state = parsed(_states, body, "clearinghouseState")
-        if look.note(_positions(state, look.markets, look.account, snapshot=True)):
-            look.positions_of.add(dex)
+        if query.add(_positions(state, query.markets, query.account, snapshot=True)):
+            query.positions_of.add(dex)
         if dex == CORE:
-            look.note(rows.margins([msgspec.Raw(body)], "clearinghouseState", look.account, snapshot=True))
+            query.add(rows.margins([msgspec.Raw(body)], "clearinghouseState", query.account, snapshot=True))
         return bool(state.assetPositions)
     return False
 
 
-def _look_at_open_orders(look: _Look, dex: str) -> RestFlow[None]:
-    """Note open orders.
+def _fetch_open_orders(query: _AccountQuery, dex: str) -> RestFlow[None]:
+    """Fetch open orders.
 
     Raises:
-        DecodeError: As :func:`_look_at_state`.
+        DecodeError: As :func:`_fetch_state`.
     """
-    body = yield _info("frontendOpenOrders", look.address, 20, **_where(dex))
-    with _tolerating(look, dex):
+    body = yield _info("frontendOpenOrders", query.address, 20, **_dex_member(dex))
+    with _skip_malformed(query, dex):
         page = parsed(_raw_rows, body, "frontendOpenOrders")
-        items = rows.open_orders(page, "frontendOpenOrders", look.markets, look.account)
-        look.open_orders |= {order.order_id for order in split_rows(items)[0]}
-        if look.note(items):
-            look.orders_of.add(dex)
+        items = rows.open_orders(page, "frontendOpenOrders", query.markets, query.account)
+        query.open_orders |= {order.order_id for order in split_rows(items)[0]}
+        if query.add(items):
+            query.orders_of.add(dex)
 
 
-def _where(dex: str) -> dict[str, str]:
-    """Return the member that names an exchange; the venue's own has no name."""
+def _dex_member(dex: str) -> dict[str, str]:
+    """Return the request member that names an exchange; the venue's own has no name."""
     return {"dex": dex} if dex else {}
 
 
 @contextmanager
-def _tolerating(look: _Look, dex: str) -> Iterator[None]:
-    """Leave an answer of a builder's exchange out when it cannot be read; the venue's own exchange must be readable."""
+def _skip_malformed(query: _AccountQuery, dex: str) -> Iterator[None]:
+    """Leave out a malformed answer of a builder's exchange; re-raise for the venue's own exchange."""
     try:
         yield
     except DecodeError as error:
         if dex == CORE:
             raise
-        look.invalid.append(InvalidRow(f"answer of {dex}", error.what))
+        query.invalid.append(InvalidRow(f"answer of {dex}", error.what))
 
 
 def _check_role(address: str) -> RestFlow[None]:
-    """Find out why the venue shows nothing of an address.
+    """Check why the venue shows an empty account.
 
     Raises:
-        LoginError: It is that of an API wallet.
+        LoginError: The address is that of an API wallet.
     """
     body = yield _info("userRole", address, 60)
     try:
@@ -424,7 +412,7 @@ def _check_role(address: str) -> RestFlow[None]:
         )
 
 
-# --- frames to items ----------------------------------------------------------------------------------------------
+# --- frames to items ------------------------------------------------------------------------------------------------
 
 
 def _user_items(event: _UserEvent, markets: Markets, account: str) -> list[AccountItem]:
@@ -436,8 +424,8 @@ def _user_items(event: _UserEvent, markets: Markets, account: str) -> list[Accou
 
 
 def _state_items(raw: msgspec.Raw, dex: str, markets: Markets, account: str) -> list[AccountItem]:
-    """Return what a state holds; that of a builder's exchange has a margin of its own, which is not the account's."""
-    state = _parsed(_states, raw, "clearinghouseState")
+    """Return the content of a state; the margin of a builder's exchange is left out, as it is not the account's."""
+    state = decoded(_states, raw, "clearinghouseState")
     positions = _positions(state, markets, account, snapshot=False)
     items: list[AccountItem] = [*positions]
     if dex == CORE:
@@ -454,7 +442,7 @@ def _positions(state: _State, markets: Markets, account: str, *, snapshot: bool)
 
 
 def _refused(text: str) -> Refused:
-    """A refusal; the venue's text repeats what was asked for, and so the address."""
+    """Return an error message without the address, which the venue's text repeats."""
     text = _ADDRESS_FORM.sub("(address)", text)
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return Refused(text, reason=None)

@@ -1,4 +1,4 @@
-"""Hyperliquid's private side: rows of frames and answers, and the events that they become.
+"""Rows of Hyperliquid's account frames and answers, and their conversion to events.
 
 Source: Hyperliquid, API documentation (WebSocket subscriptions, info endpoint), and recorded frames where they differ.
 """
@@ -16,9 +16,9 @@ from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, rows_of
 from workers.venues.account_values import OrderStatus, above_zero, margin_mode, order_status, priced
 from workers.venues.fields import ns_of_ms
-from workers.venues.hyperliquid.market_data import Hyperliquid
+from workers.venues.hyperliquid.rest import core_listing
+from workers.venues.listing import Listing, Markets
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Markets
 
 __all__ = [
     "CORE",
@@ -27,13 +27,13 @@ __all__ = [
     "fills",
     "margins",
     "open_orders",
-    "paid_by_rest",
     "payments",
     "positions",
+    "rest_payments",
     "updates",
 ]
 
-#: The venue's own exchange; those of builders have names.
+#: Name of the venue's own exchange; builders' exchanges have names.
 CORE: Final = ""
 _SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"B": "buy", "A": "sell"}
 _STATUS: Final[Mapping[str, OrderStatus]] = {
@@ -43,12 +43,11 @@ _STATUS: Final[Mapping[str, OrderStatus]] = {
     "canceled": "canceled",
     "rejected": "rejected",
 }
-#: What ``dir`` says of fills that are no trades.
+#: Fill types by ``dir``, for fills that are not trades.
 _FILL_TYPES: Final[Mapping[str, str]] = {"Auto-Deleveraging": "adl", "Settlement": "settlement"}
 _LIQUIDATED: Final = "Liquidated"
-#: What it says of those that change a position or a balance in the market, liquidations among them; or it says nothing.
-_TRADES: Final = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long|Buy|Sell|")
-_VENUE: Final = Hyperliquid()
+#: Values of ``dir`` for fills in the market, some liquidations included; it may be empty.
+_MARKET_FILLS: Final = re.compile(r"(Open|Close) (Long|Short)|Long > Short|Short > Long|Buy|Sell|")
 
 
 class _Order(msgspec.Struct):
@@ -133,31 +132,31 @@ class _Delta(msgspec.Struct):
 
 
 class _Funding(_Delta, kw_only=True):
-    """A payment as the stream has it."""
+    """Payment in a frame."""
 
     time: WholeNumber
 
 
 class _FundingRow(msgspec.Struct):
-    """A payment as REST has it."""
+    """Payment in a REST answer."""
 
     time: WholeNumber
     delta: _Delta
 
 
 def dex_of(coin: str) -> str:
-    """Return the exchange of a market: ``xyz:TSLA`` is of ``xyz``; spot and outcome markets are the venue's own."""
+    """Return the exchange of a market: ``xyz`` for ``xyz:TSLA``; spot and outcome markets are on the venue's own."""
     dex, colon, _ = coin.partition(":")
     return dex if colon else CORE
 
 
-# --- orders -------------------------------------------------------------------------------------------------------
+# --- orders ---------------------------------------------------------------------------------------------------------
 
 
 def updates(
     rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str, *, snapshot: bool = False
 ) -> list[Order | InvalidRow]:
-    """Return the orders of rows with a status."""
+    """Parse order rows with a status."""
 
     def order(row: _OrderUpdate) -> Order:
         return _order(
@@ -168,7 +167,7 @@ def updates(
 
 
 def open_orders(rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str) -> list[Order | InvalidRow]:
-    """Return the orders of the list of open ones; a row does not say when it came to be as it is."""
+    """Parse rows of open orders; they have no time of the last change."""
     return rows_of(rows, _Order, lambda row: _order(row, markets, account, "open", None, snapshot=True), what)
 
 
@@ -178,27 +177,27 @@ def _order(row: _Order, markets: Markets, account: str, word: str, at_ms: int | 
     filled = difference(size, row.sz)
     waits = word != "triggered" and _is_conditional(row)
     return Order(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(at_ms),
-        account,
-        str(row.oid),
-        row.cloid,
-        _SIDES[row.side],
-        priced(row.limitPx),
-        size,
-        filled,
-        order_status(_STATUS, _family(word), size, filled, waits=waits),
-        word,
-        row.orderType,
-        row.reduceOnly,
-        snapshot,
+        venue="hyperliquid",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(at_ms),
+        account=account,
+        order_id=str(row.oid),
+        client_id=row.cloid,
+        side=_SIDES[row.side],
+        price=priced(row.limitPx),
+        size=size,
+        filled=filled,
+        status=order_status(_STATUS, _family(word), size, filled, waits=waits),
+        venue_status=word,
+        order_type=row.orderType,
+        reduce_only=row.reduceOnly,
+        snapshot=snapshot,
     )
 
 
 def _family(word: str) -> str:
-    """Return the word that a status varies: ``marginCanceled``, ``scheduledCancel``, ``perpMarginRejected``."""
+    """Return the base of a status variant: ``marginCanceled``, ``scheduledCancel``, ``perpMarginRejected``."""
     lower = word.lower()
     if lower.endswith(("canceled", "cancel")):
         return "canceled"
@@ -206,59 +205,59 @@ def _family(word: str) -> str:
 
 
 def _is_conditional(row: _Order) -> bool:
-    """Tell whether an order waits for a price; pushes may leave the mark out, and have the type or the price."""
+    """Return whether an order waits for a price; pushes may omit the flag but have the type or the price."""
     if row.isTrigger is not None:
         return row.isTrigger
     return row.orderType.startswith(("Stop", "Take Profit")) or priced(row.triggerPx) is not None
 
 
-# --- fills and payments -------------------------------------------------------------------------------------------
+# --- fills and payments ---------------------------------------------------------------------------------------------
 
 
 def fills(
     rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str, user: str | None, *, snapshot: bool
 ) -> list[Fill | InvalidRow]:
-    """Return the fills of rows; ``user`` is the account's address, None where a frame does not say whose they are."""
+    """Parse fills; ``user`` is the account's address, None where a frame does not name it."""
     return rows_of(rows, _Fill, lambda row: _fill(row, markets, account, user, snapshot=snapshot), what)
 
 
 def _fill(row: _Fill, markets: Markets, account: str, user: str | None, *, snapshot: bool) -> Fill:
     listing = _listing(row.coin, markets)
-    # Conversions of dust have no id of their own.
+    # Dust conversions have no trade id.
     fill_id = str(row.tid) if row.tid else f"{row.oid}:{row.time}"
     liquidity: Literal["maker", "taker"] | None = None
     if row.crossed is not None:
         liquidity = "taker" if row.crossed else "maker"
     return Fill(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.time),
-        account,
-        fill_id,
-        str(row.oid),
-        _SIDES[row.side],
-        row.px,
-        row.sz,
-        row.fee,
-        row.feeToken,
-        liquidity,
-        _fill_type(row, user),
-        snapshot,
+        venue="hyperliquid",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.time),
+        account=account,
+        fill_id=fill_id,
+        order_id=str(row.oid),
+        side=_SIDES[row.side],
+        price=row.px,
+        size=row.sz,
+        fee=row.fee,
+        fee_asset=row.feeToken,
+        liquidity=liquidity,
+        fill_type=_fill_type(row, user),
+        snapshot=snapshot,
     )
 
 
 def _fill_type(row: _Fill, user: str | None) -> str:
-    """Return what kind of fill it is: ``dir`` decides, and ``liquidation`` only for what ``dir`` calls a trade."""
+    """Return the type of a fill: by ``dir``, and by ``liquidation`` only where ``dir`` says trade."""
     if row.dir.startswith(_LIQUIDATED):
         return "liquidation"
-    if not _TRADES.fullmatch(row.dir):
+    if not _MARKET_FILLS.fullmatch(row.dir):
         return _FILL_TYPES.get(row.dir, row.dir)
-    return "liquidation" if row.liquidation is not None and _is_ours(row, row.liquidation, user) else "trade"
+    return "liquidation" if row.liquidation is not None and _is_liquidated(row, row.liquidation, user) else "trade"
 
 
-def _is_ours(row: _Fill, liquidation: _Liquidation, user: str | None) -> bool:
-    """Tell whether it is we who are liquidated, not the other side; who is liquidated takes from the book."""
+def _is_liquidated(row: _Fill, liquidation: _Liquidation, user: str | None) -> bool:
+    """Return whether this account is liquidated, not the other side; the liquidated side is the taker."""
     if user is not None and liquidation.liquidatedUser is not None:
         return user.lower() == liquidation.liquidatedUser.lower()
     return row.crossed is not False
@@ -267,40 +266,40 @@ def _is_ours(row: _Fill, liquidation: _Liquidation, user: str | None) -> bool:
 def payments(
     rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str, *, snapshot: bool
 ) -> list[Payment | InvalidRow]:
-    """Return the payments of rows as the stream has them."""
+    """Parse payments in a frame."""
     return rows_of(rows, _Funding, lambda row: _paid(row, row.time, markets, account, snapshot=snapshot), what)
 
 
-def paid_by_rest(rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str) -> list[Payment | InvalidRow]:
-    """Return the payments of rows as REST has them."""
+def rest_payments(rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str) -> list[Payment | InvalidRow]:
+    """Parse payments in a REST answer."""
     return rows_of(rows, _FundingRow, lambda row: _paid(row.delta, row.time, markets, account, snapshot=True), what)
 
 
 def _paid(row: _Delta, time_ms: int, markets: Markets, account: str, *, snapshot: bool) -> Payment:
     listing = _listing(row.coin, markets)
     return Payment(
-        "hyperliquid",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(time_ms),
-        account,
-        f"{time_ms}:{row.coin}",
-        # The member is called usdc whatever is paid in; a builder's exchange has a collateral of its choice.
-        "USDC" if dex_of(row.coin) == CORE else None,
-        row.usdc,
-        "funding",
-        row.fundingRate,
-        snapshot,
+        venue="hyperliquid",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(time_ms),
+        account=account,
+        payment_id=f"{time_ms}:{row.coin}",
+        # The member is called usdc for any asset; a builder's exchange chooses its collateral.
+        asset="USDC" if dex_of(row.coin) == CORE else None,
+        amount=row.usdc,
+        payment_type="funding",
+        rate=row.fundingRate,
+        snapshot=snapshot,
     )
 
 
-# --- what is held -------------------------------------------------------------------------------------------------
+# --- positions, margin, balances ------------------------------------------------------------------------------------
 
 
 def positions(
     rows: Iterable[msgspec.Raw], what: str, at_ms: int | None, markets: Markets, account: str, *, snapshot: bool
 ) -> list[Position | InvalidRow]:
-    """Return the positions of a state."""
+    """Parse the positions of a state."""
 
     def position(row: _AssetPosition) -> Position:
         return _position(row.position, ns_of_ms(at_ms), markets, account, snapshot=snapshot)
@@ -310,52 +309,62 @@ def positions(
 
 def _position(row: _Position, at_ns: int | None, markets: Markets, account: str, *, snapshot: bool) -> Position:
     return Position(
-        "hyperliquid",
-        _listing(row.coin, markets).symbol,
-        row.coin,
-        at_ns,
-        account,
-        row.szi,
-        priced(row.entryPx),
-        None,
-        row.unrealizedPnl,
-        above_zero(row.liquidationPx),
-        margin_mode(row.leverage.type),
-        snapshot,
+        venue="hyperliquid",
+        symbol=_listing(row.coin, markets).symbol,
+        venue_symbol=row.coin,
+        exchange_ns=at_ns,
+        account=account,
+        size=row.szi,
+        entry_price=priced(row.entryPx),
+        mark_price=None,
+        unrealised_pnl=row.unrealizedPnl,
+        liquidation_price=above_zero(row.liquidationPx),
+        margin_mode=margin_mode(row.leverage.type),
+        snapshot=snapshot,
     )
 
 
 def margins(states: Iterable[msgspec.Raw], what: str, account: str, *, snapshot: bool) -> list[Margin | InvalidRow]:
-    """Return the margin of each state."""
+    """Parse the margin of each state."""
     return rows_of(states, _MarginState, lambda row: _margin(row, account, snapshot=snapshot), what)
 
 
 def _margin(row: _MarginState, account: str, *, snapshot: bool) -> Margin:
-    """Return the margin of the venue's own exchange; where it writes 0, there may be funds in the spot balance."""
+    """Return the margin of the venue's own exchange; 0 means unknown, as the funds may be in the spot balance."""
     is_known = not is_zero(row.marginSummary.accountValue)
     return Margin(
-        "hyperliquid",
-        None,
-        None,
-        ns_of_ms(row.time),
-        account,
-        row.marginSummary.accountValue if is_known else None,
-        row.withdrawable if is_known else None,
-        row.marginSummary.totalMarginUsed,
-        row.crossMaintenanceMarginUsed,
-        snapshot,
+        venue="hyperliquid",
+        symbol=None,
+        venue_symbol=None,
+        exchange_ns=ns_of_ms(row.time),
+        account=account,
+        equity=row.marginSummary.accountValue if is_known else None,
+        available=row.withdrawable if is_known else None,
+        initial_margin=row.marginSummary.totalMarginUsed,
+        maintenance_margin=row.crossMaintenanceMarginUsed,
+        snapshot=snapshot,
     )
 
 
 def balances(rows: Iterable[msgspec.Raw], what: str, account: str, *, snapshot: bool) -> list[Balance | InvalidRow]:
-    """Return the balances of the spot side; what is on hold is not available."""
+    """Parse spot balances; amounts on hold are not available."""
 
     def balance(row: _SpotBalance) -> Balance:
         available = difference(row.total, row.hold)
-        return Balance("hyperliquid", None, None, None, account, row.coin, row.total, available, snapshot)
+        return Balance(
+            venue="hyperliquid",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=None,
+            account=account,
+            asset=row.coin,
+            total=row.total,
+            available=available,
+            snapshot=snapshot,
+        )
 
     return rows_of(rows, _SpotBalance, balance, what)
 
 
 def _listing(coin: str, markets: Markets) -> Listing:
-    return markets.get(coin) or _VENUE.offline_listing(coin)
+    return markets.get(coin) or core_listing(coin)

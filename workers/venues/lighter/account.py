@@ -26,9 +26,9 @@ from workers.venues.account import (
     Renewal,
     RestFlow,
     Snapshot,
-    pinging_often,
+    account_keepalive,
+    no_requests,
     unless_invalid,
-    without_calls,
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.fields import ns_of_ms
@@ -36,7 +36,7 @@ from workers.venues.lighter import account_rows as rows
 from workers.venues.lighter.account_rows import LighterNames
 from workers.venues.lighter.market_data import Lighter
 from workers.venues.lighter.token import SECRETS, has_token, index_of, token_of
-from workers.venues.pagination import Page, Pages, all_pages, ended, oldest_first, page_of, raw_rows
+from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of, raw_rows
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, RestRequest, parsed
 
@@ -137,7 +137,7 @@ class LighterAccount(PrivateVenue):
 
     venue: ClassVar[str] = "lighter"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
         """An index, and a token or what makes one."""
@@ -151,12 +151,12 @@ class LighterAccount(PrivateVenue):
         now_wall_ns: int,
     ) -> RestFlow[Login]:
         """Subscriptions that carry the token; the venue does not confirm it apart from them."""
-        return without_calls(_login(secrets, ws_url, now_wall_ns))
+        return no_requests(_login(secrets, ws_url, now_wall_ns))
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> RestFlow[Renewal]:
         """Another token, if there is one by now: a subscription keeps the token that it was made with."""
         renewed = _login(secrets, login.url, now_wall_ns)
-        return without_calls(Renewal(renewed, must_reconnect=renewed.token != login.token))
+        return no_requests(Renewal(renewed, must_reconnect=renewed.token != login.token))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
         """One frame; see :meth:`PrivateVenue.decode`."""
@@ -198,7 +198,7 @@ class LighterAccount(PrivateVenue):
             (
                 *oldest_first(fills),
                 *opened.events,
-                *ended(closed),
+                *closed_orders(closed),
                 *(position for position in positions if not is_zero(position.size)),
                 *balances,
                 *margin,

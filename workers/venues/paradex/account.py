@@ -29,10 +29,10 @@ from workers.venues.account import (
     Renewal,
     RestFlow,
     Snapshot,
-    pinging_often,
+    account_keepalive,
 )
 from workers.venues.account_rows import json_decoder
-from workers.venues.pagination import Page, Pages, all_pages, ended, oldest_first, page_of
+from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of
 from workers.venues.paradex import account_sbe as sbe
 from workers.venues.paradex.account_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, ParadexNames
 from workers.venues.paradex.auth import SECRETS, can_log_in, jwt_of, refusal
@@ -107,7 +107,7 @@ class ParadexAccount(PrivateVenue):
 
     venue: ClassVar[str] = "paradex"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = pinging_often(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def __init__(self, encoding: str = "sbe") -> None:
         self._query = "" if encoding == "json" else _SBE_QUERY
@@ -167,7 +167,7 @@ class ParadexAccount(PrivateVenue):
             (
                 *oldest_first(fills),
                 *opened.events,
-                *ended(closed),
+                *closed_orders(closed),
                 *positions.events,
                 *margin,
                 *balances.events,
