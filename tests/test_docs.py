@@ -22,6 +22,7 @@ from workers.venues import funding
 from workers.venues.aster import market_data as aster
 from workers.venues.aster import rest as aster_rest
 from workers.venues.extended import market_data as extended
+from workers.venues.funding import SETTLED_PERIOD_S
 from workers.venues.hyperliquid import market_data as hyperliquid
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.lighter import market_data as lighter
@@ -89,16 +90,16 @@ SAID = {
         f"change for {recovery._SOFT_AFTER_NS / 1e9:g} s",
         f"or {books._MAX_OLD}\nold changes",
     ],
-    "extended": [f"up to {extended._OWN_SOCKETS} markets", f"settled rates {minutes(extended._SETTLED_PERIOD_S)}"],
+    "extended": [f"up to {extended._MAX_SOCKETS_PER_STREAM} markets", f"settled rates {minutes(SETTLED_PERIOD_S)}"],
     "lighter": [
         f"one for {lighter._MARKETS_PER_CONNECTION} markets",
-        f"at most {lighter._REST_ORDERS} a side",
-        f"a market every {minutes(lighter._SETTLED_PERIOD_S)}utes",
+        f"at most {lighter.rest.REST_ORDERS} a side",
+        f"a market every {minutes(SETTLED_PERIOD_S)}utes",
     ],
     "paradex": [
-        f"gives {paradex._REST_DEPTH} levels",
-        f"({paradex._USUAL_INTERVAL_S // 3600} h as a rule",
-        f"schema {paradex.sbe._SCHEMA_ID}, version {paradex._SBE_QUERY[-1]}",
+        f"gives {paradex.rest.REST_DEPTH} levels",
+        f"({paradex.rest.DEFAULT_INTERVAL_S // 3600} h as a rule",
+        f"schema {paradex.sbe.SCHEMA_ID}, version {paradex.sbe.QUERY[-1]}",
     ],
 }
 

@@ -1,1 +1,4 @@
-"""Extended: market data, REST, accounts."""
+"""Extended: perpetuals on Starknet, with a stream per connection chosen by its URL, and accounts by API key.
+
+The public side is in ``market_data`` (WebSocket) and ``rest``, the private side in ``account`` and ``account_rows``.
+"""

@@ -1,4 +1,4 @@
-"""Rows of Extended's account stream and answers, and the events that they become.
+"""Rows of Extended's account stream and answers, and their events.
 
 Source of the rules: Extended's API documentation (account updates stream, private REST API), and recorded frames where
 the two differ.
@@ -16,13 +16,13 @@ from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, json_decoder, ms_of
 from workers.venues.account_values import OrderStatus, above_zero, fill_type, order_status, priced
-from workers.venues.extended.market_data import Extended
+from workers.venues.extended.rest import listing_of_name
 from workers.venues.fields import ns_of_ms
+from workers.venues.listing import Listing, Markets
 from workers.venues.pagination import Page, events_of, recent_page
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Markets
 
-__all__ = ["Rows"]
+__all__ = ["ExtendedRowParser"]
 
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 _STATUS: Final[Mapping[str, OrderStatus]] = {
@@ -36,9 +36,8 @@ _STATUS: Final[Mapping[str, OrderStatus]] = {
     "EXPIRED": "expired",
 }
 _FILL_TYPES: Final[Mapping[str, str]] = {"TRADE": "trade", "LIQUIDATION": "liquidation", "DELEVERAGE": "adl"}
-#: Orders that are not in the book until their trigger makes orders of other types of them.
-_WAITING: Final = frozenset({"TPSL"})
-_VENUE: Final = Extended()
+#: Types of orders that stay out of the book until triggered.
+_TRIGGER_TYPES: Final = frozenset({"TPSL"})
 
 
 class _Order(msgspec.Struct):
@@ -46,7 +45,7 @@ class _Order(msgspec.Struct):
     market: str
     side: Literal["BUY", "SELL"]
     status: str
-    #: Zero or null for one that closes a whole position.
+    #: Zero or null for an order that closes a whole position.
     size: NumberOrNone = field(name="qty", default=None)
     type: str | None = None
     client_id: int | str | None = field(name="externalId", default=None)
@@ -72,7 +71,7 @@ class _Trade(msgspec.Struct):
 class _Position(msgspec.Struct):
     market: str
     side: Literal["LONG", "SHORT"]
-    #: Without a sign.
+    #: Unsigned.
     size: Number
     status: str | None = None
     entry_price: NumberOrNone = field(name="openPrice", default=None)
@@ -106,18 +105,18 @@ _balance_rows: Final = json_decoder(_Balance)
 _spot_rows: Final = json_decoder(_SpotBalance)
 
 
-class Rows(NamedTuple):
-    """Makes events of rows, one by one; names them by the markets that are known and the account's alias."""
+class ExtendedRowParser(NamedTuple):
+    """Parser of rows, one by one; names events by the known markets and the account's alias."""
 
     markets: Markets
     account: str
-    #: When a frame was sent: for rows without a time of their own.
+    #: Time of the frame, ms, for rows without a time.
     pushed_ms: int | None
     snapshot: bool
 
     def listing(self, market: str) -> Listing:
-        """Return a market, also one that is not followed."""
-        return self.markets.get(market) or _VENUE.offline_listing(market)
+        """Return the listing of a market, subscribed or not."""
+        return self.markets.get(market) or listing_of_name(market)
 
     def orders(self, rows: list[msgspec.Raw]) -> list[Order | InvalidRow]:
         """Return orders."""
@@ -128,19 +127,19 @@ class Rows(NamedTuple):
         return events_of(rows, _trade_rows.decode, lambda row: [_fill(row, self)], "trades")
 
     def positions(self, rows: list[msgspec.Raw]) -> list[Position | InvalidRow]:
-        """Return positions; one of no size is flat."""
+        """Return positions; one of size zero is flat."""
         return events_of(rows, _position_rows.decode, lambda row: [_position(row, self)], "positions")
 
     def balance(self, rows: list[msgspec.Raw]) -> list[Balance | Margin | InvalidRow]:
-        """Return the balance of the collateral and the margin."""
+        """Return the balance of the collateral, and the margin."""
         return events_of(rows, _balance_rows.decode, lambda row: _balance_events(row, self), "balance")
 
     def spot_balances(self, rows: list[msgspec.Raw]) -> list[Balance | InvalidRow]:
-        """Return what is held of other assets."""
+        """Return the balances of other assets."""
         return events_of(rows, _spot_rows.decode, lambda row: [_spot_balance(row, self)], "spotBalances")
 
     def recent_fills(self, rows: list[msgspec.Raw], cursor: str | None, since_ms: int) -> Page[Fill]:
-        """Return a page of fills, newest first, of those that are not older than ``since_ms``."""
+        """Return a page of fills, newest first, without those older than ``since_ms``."""
         return recent_page(
             rows,
             _trade_rows.decode,
@@ -152,90 +151,115 @@ class Rows(NamedTuple):
         )
 
 
-def _ns(time: int | None) -> int | None:
-    """Return a time in ns; it is told in ms, in some examples of the documentation in s."""
-    return ns_of_ms(ms_of(time))
-
-
-def _order(row: _Order, naming: Rows) -> Order:
-    listing = naming.listing(row.market)
+def _order(row: _Order, parser: ExtendedRowParser) -> Order:
+    listing = parser.listing(row.market)
     size, filled = row.size or "0", row.filled or "0"
-    # Once triggered, and filled in part, it is in the book.
-    waits = row.type in _WAITING and row.status == "NEW" and is_zero(filled)
+    # A partly filled order was triggered and is in the book.
+    waits = row.type in _TRIGGER_TYPES and row.status == "NEW" and is_zero(filled)
     return Order(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updated),
-        naming.account,
-        str(row.id),
-        None if row.client_id in {None, ""} else str(row.client_id),
-        _SIDES[row.side],
-        # A market order is sent as one at the worst price that it may have.
-        None if row.type == "MARKET" else priced(row.price),
-        size,
-        filled,
-        order_status(_STATUS, row.status, size, filled, waits=waits),
-        row.status,
-        row.type or "",
-        bool(row.reduce_only),
-        naming.snapshot,
+        venue="extended",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(ms_of(row.updated)),
+        account=parser.account,
+        order_id=str(row.id),
+        client_id=None if row.client_id in {None, ""} else str(row.client_id),
+        side=_SIDES[row.side],
+        # The price of a market order is its worst acceptable one.
+        price=None if row.type == "MARKET" else priced(row.price),
+        size=size,
+        filled=filled,
+        status=order_status(_STATUS, row.status, size, filled, waits=waits),
+        venue_status=row.status,
+        order_type=row.type or "",
+        reduce_only=bool(row.reduce_only),
+        snapshot=parser.snapshot,
     )
 
 
-def _fill(row: _Trade, naming: Rows) -> Fill:
-    listing = naming.listing(row.market)
+def _fill(row: _Trade, parser: ExtendedRowParser) -> Fill:
+    listing = parser.listing(row.market)
     liquidity: Literal["maker", "taker"] | None = None
     if row.is_taker is not None:
         liquidity = "taker" if row.is_taker else "maker"
     return Fill(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.created),
-        naming.account,
-        str(row.id),
-        None if row.order_id is None else str(row.order_id),
-        _SIDES[row.side],
-        row.price,
-        row.size,
-        row.fee,
-        listing.quote,
-        liquidity,
-        fill_type(_FILL_TYPES, row.type, liquidity),
-        naming.snapshot,
+        venue="extended",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(ms_of(row.created)),
+        account=parser.account,
+        fill_id=str(row.id),
+        order_id=None if row.order_id is None else str(row.order_id),
+        side=_SIDES[row.side],
+        price=row.price,
+        size=row.size,
+        fee=row.fee,
+        fee_asset=listing.quote,
+        liquidity=liquidity,
+        fill_type=fill_type(_FILL_TYPES, row.type, liquidity),
+        snapshot=parser.snapshot,
     )
 
 
-def _position(row: _Position, naming: Rows) -> Position:
-    listing = naming.listing(row.market)
+def _position(row: _Position, parser: ExtendedRowParser) -> Position:
+    listing = parser.listing(row.market)
     size = "0" if row.status == "CLOSED" else row.size.removeprefix("-")
     is_held = not is_zero(size)
     return Position(
-        "extended",
-        listing.symbol,
-        listing.venue_symbol,
-        _ns(row.updated or naming.pushed_ms),
-        naming.account,
-        f"-{size}" if is_held and row.side == "SHORT" else size,
-        priced(row.entry_price) if is_held else None,
-        priced(row.mark_price),
-        row.unrealised_pnl,
-        above_zero(row.liquidation_price) if is_held else None,
-        None,
-        naming.snapshot,
+        venue="extended",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(ms_of(row.updated or parser.pushed_ms)),
+        account=parser.account,
+        size=f"-{size}" if is_held and row.side == "SHORT" else size,
+        entry_price=priced(row.entry_price) if is_held else None,
+        mark_price=priced(row.mark_price),
+        unrealised_pnl=row.unrealised_pnl,
+        liquidation_price=above_zero(row.liquidation_price) if is_held else None,
+        margin_mode=None,
+        snapshot=parser.snapshot,
     )
 
 
-def _balance_events(row: _Balance, naming: Rows) -> list[Balance | Margin]:
-    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    margin = (row.equity, row.for_trade, row.initial_margin, None)
+def _balance_events(row: _Balance, parser: ExtendedRowParser) -> list[Balance | Margin]:
+    at_ns = ns_of_ms(ms_of(row.updated or parser.pushed_ms))
     return [
-        Balance(*head, row.asset, row.total, row.for_withdrawal, naming.snapshot),
-        Margin(*head, *margin, naming.snapshot),
+        Balance(
+            venue="extended",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=at_ns,
+            account=parser.account,
+            asset=row.asset,
+            total=row.total,
+            available=row.for_withdrawal,
+            snapshot=parser.snapshot,
+        ),
+        Margin(
+            venue="extended",
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=at_ns,
+            account=parser.account,
+            equity=row.equity,
+            available=row.for_trade,
+            initial_margin=row.initial_margin,
+            maintenance_margin=None,
+            snapshot=parser.snapshot,
+        ),
     ]
 
 
-def _spot_balance(row: _SpotBalance, naming: Rows) -> Balance:
-    head = ("extended", None, None, _ns(row.updated or naming.pushed_ms), naming.account)
-    return Balance(*head, row.asset, row.balance, row.available, naming.snapshot)
+def _spot_balance(row: _SpotBalance, parser: ExtendedRowParser) -> Balance:
+    at_ns = ns_of_ms(ms_of(row.updated or parser.pushed_ms))
+    return Balance(
+        venue="extended",
+        symbol=None,
+        venue_symbol=None,
+        exchange_ns=at_ns,
+        account=parser.account,
+        asset=row.asset,
+        total=row.balance,
+        available=row.available,
+        snapshot=parser.snapshot,
+    )

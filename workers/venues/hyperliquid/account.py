@@ -37,6 +37,7 @@ from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid import account_rows as rows
 from workers.venues.hyperliquid.account_rows import CORE, dex_of
 from workers.venues.hyperliquid.credentials import LOGIN_METHODS
+from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.hyperliquid.rest import info_request
 from workers.venues.pagination import closed_orders
 from workers.venues.rows import InvalidRow, split_rows

@@ -1,6 +1,6 @@
-"""Lighter's private side: channels of an account on the public stream, opened with a token.
+"""Lighter's private side: account channels on the public stream, each subscribed with a token.
 
-Where the token comes from is in :mod:`workers.venues.lighter.token`.
+The token is made or read in :mod:`workers.venues.lighter.token`.
 
 Source of the rules: Lighter's API documentation (WebSocket account channels, account data, data structures), its Python
 SDK for the token in REST calls, and recorded frames where they differ.
@@ -33,21 +33,24 @@ from workers.venues.account import (
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.fields import ns_of_ms
 from workers.venues.lighter import account_rows as rows
-from workers.venues.lighter.account_rows import LighterNames
+from workers.venues.lighter.account_rows import LighterContext
+from workers.venues.lighter.errors import ERROR_REASONS, TOKEN_ERRORS
 from workers.venues.lighter.market_data import Lighter
-from workers.venues.lighter.token import SECRETS, has_token, index_of, token_of
+from workers.venues.lighter.token import SECRETS, can_get_token, index_of, token_of
+from workers.venues.listing import Markets
 from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of, raw_rows
 from workers.venues.rows import InvalidRow, each_row, split_rows
-from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, RestRequest, parsed
+from workers.venues.venue import Keepalive, Ping, Pong, Refused, RestRequest, parsed
 
 __all__ = ["PRIVATE_VENUE", "LighterAccount"]
 
 T = TypeVar("T")
 
 _NS_PER_S: Final = 1_000_000_000
-#: A token is renewed this long before its end, or this long from now when it is nearer to it already.
+#: Renew a token this long before it expires, or after the second time when less is left.
 _RENEW_BEFORE_NS: Final = 300 * _NS_PER_S
 _RENEW_AGAIN_NS: Final = 60 * _NS_PER_S
+#: Rows per page.
 _ROWS: Final = 100
 
 _CHANNELS: Final = (
@@ -57,19 +60,10 @@ _CHANNELS: Final = (
     "account_all_assets",
     "user_stats",
 )
-#: More digits than an account's number has.
+#: Longest account index.
 _MAX_DIGITS: Final = 18
 _PONG: Final = b'{"type":"pong"}'
-#: What error codes mean that have to do with the token, in our words: the venue's could repeat it.
-_REFUSALS: Final[Mapping[int, str]] = {
-    21109: "no token came with the request",
-    21110: "the token is not valid",
-    21120: "the token has expired",
-}
-_HARMLESS: Final = frozenset({30002, 30003})
-_TOO_MANY: Final = frozenset({23000, 23001, 23002, 23003, 30009, 30010})
 _NULL: Final = msgspec.Raw(b"null")
-_VENUE: Final = Lighter()
 
 
 class _Error(msgspec.Struct):
@@ -77,12 +71,12 @@ class _Error(msgspec.Struct):
     message: str = ""
 
 
-#: Rows by market or by asset, or a list of them; a list that is empty stands for no markets.
+#: Rows by market or by asset, or a list of rows; an empty list stands for no markets.
 _Section: TypeAlias = dict[str, msgspec.Raw] | list[msgspec.Raw] | None
 
 
 class _Frame(msgspec.Struct):
-    """Any frame; its rows are validated one by one."""
+    """Frame of any type; its rows are validated one by one."""
 
     type: str = ""
     channel: str = ""
@@ -118,13 +112,13 @@ class _Orders(msgspec.Struct):
 
 class _Trades(msgspec.Struct):
     code: Literal[200]
-    #: Null where there are none.
+    #: Null when there are none.
     trades: list[msgspec.Raw] | None
     next_cursor: str | None = None
 
 
 _frames: Final = json_decoder(_Frame)
-_any_frame: Final = json_decoder(_AnyFrame)
+_any_frames: Final = json_decoder(_AnyFrame)
 _errors: Final = json_decoder(_Error)
 _accounts: Final = json_decoder(_Accounts)
 _account_rows: Final = json_decoder(_Account)
@@ -133,44 +127,44 @@ _trades: Final = json_decoder(_Trades)
 
 
 class LighterAccount(PrivateVenue):
-    """An account or sub-account, by its index."""
+    """Private side of a Lighter account or sub-account, identified by its index."""
 
     venue: ClassVar[str] = "lighter"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(Lighter.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
-        """An index, and a token or what makes one."""
-        return has_token(secrets)
+        """Return whether there is an index, and a token or the keys to make one."""
+        return can_get_token(secrets)
 
     def login(
         self,
         secrets: Secrets,
         ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the channels are of all of them
+        markets: Markets,  # noqa: ARG002 - the channels cover all markets
         now_wall_ns: int,
     ) -> RestFlow[Login]:
-        """Subscriptions that carry the token; the venue does not confirm it apart from them."""
+        """Return the login: subscriptions carry the token, which the venue does not confirm separately."""
         return no_requests(_login(secrets, ws_url, now_wall_ns))
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> RestFlow[Renewal]:
-        """Another token, if there is one by now: a subscription keeps the token that it was made with."""
+        """Return a login with a new token where there is one; subscriptions keep the token that they were made with."""
         renewed = _login(secrets, login.url, now_wall_ns)
         return no_requests(Renewal(renewed, must_reconnect=renewed.token != login.token))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
-        """One frame; see :meth:`PrivateVenue.decode`."""
+        """Decode a frame; see :meth:`PrivateVenue.decode`."""
         try:
             frame = _frames.decode(payload)
         except (ValueError, RecursionError) as error:
-            return _decode_other(payload, error)
+            return _decode_irregular(payload, error)
         if frame.type == "error" or frame.error is not None:
-            return [_refused(frame.error or parsed(_errors, bytes(payload), "error"))]
+            return [_error_item(frame.error or parsed(_errors, bytes(payload), "error"))]
         kind, _, channel = frame.type.rpartition("/")
         decoder = _DECODERS.get(channel)
         if decoder is None:
-            return _unknown(frame.type)
-        return decoder(frame, LighterNames(markets, account, _account_of(frame), kind == "subscribed"))
+            return _ignore_type(frame.type)
+        return decoder(frame, LighterContext(markets, account, _account_index(frame), kind == "subscribed"))
 
     def snapshot(
         self,
@@ -181,19 +175,19 @@ class LighterAccount(PrivateVenue):
         since_ms: int,
         now_wall_ns: int,  # noqa: ARG002
     ) -> RestFlow[Snapshot]:
-        """Fills first: an order that they fill is then asked for after them."""
+        """Request fills before orders, so that an order's state includes every fill read."""
         index, token = index_of(secrets), login.token
-        naming = LighterNames(markets, account, index, snapshot=True)
-        fills = yield from _fills_since(token, naming, since_ms)
-        opened = yield from _active(token, naming)
-        # One page is enough: it tells how orders ended, and what ended is known from the open ones.
+        context = LighterContext(markets, account, index, snapshot=True)
+        fills = yield from _fetch_fills(token, context, since_ms)
+        opened = yield from _fetch_open_orders(token, context)
+        # One page suffices: it gives final states, while the open orders show which orders ended.
         body = yield _request(f"/accountInactiveOrders?account_index={index}&limit={_ROWS}", token)
-        closed, unclear = split_rows(_inactive(body, naming))
+        closed, unclear = split_rows(_parse_closed_orders(body, context))
         body = yield _request(f"/account?by=index&value={index}", token)
-        found, row = _account_of_ours(body, naming)
-        margin, unseen = split_rows(rows.margin(row, naming))
-        positions, invalid = split_rows(rows.positions(found.positions, None, naming, "positions"))
-        balances, unread = split_rows(rows.balances(found.assets, None, naming, "assets"))
+        found, row = _find_account(body, context)
+        margin, unseen = split_rows(rows.margin(row, context))
+        positions, invalid = split_rows(rows.positions(found.positions, None, context, "positions"))
+        balances, unread = split_rows(rows.balances(found.assets, None, context, "assets"))
         return Snapshot(
             (
                 *oldest_first(fills),
@@ -229,78 +223,72 @@ def _login(secrets: Secrets, url: str, now_wall_ns: int) -> Login:
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_other(payload: bytes | memoryview, error: Exception) -> list[AccountItem]:
-    """A frame that is not shaped as ours: of another type, or malformed."""
+def _decode_irregular(payload: bytes | memoryview, error: Exception) -> list[AccountItem]:
+    """Decode a frame of another shape: of another type, or malformed."""
     try:
-        kind = _any_frame.decode(payload).type
+        kind = _any_frames.decode(payload).type
     except (ValueError, RecursionError) as noise:
         raise DecodeError(f"not a Lighter frame: {noise}") from noise
     if kind.rpartition("/")[2] in _DECODERS:
         raise DecodeError(f"malformed {kind} frame: {error}") from error
-    return _unknown(kind)
+    return _ignore_type(kind)
 
 
-def _unknown(kind: str) -> list[AccountItem]:
-    """Frames of other types carry nothing for us; one without a type is no frame of Lighter's."""
+def _ignore_type(kind: str) -> list[AccountItem]:
+    """Ignore frames of other types; reject one without a type."""
     if not kind:
         raise DecodeError("a frame without a type")
     return []
 
 
-def _account_of(frame: _Frame) -> int:
-    """The account that a channel is of: ``account_all_trades:1234``; 0 for frames that are of none."""
+def _account_index(frame: _Frame) -> int:
+    """Return the account of a channel such as ``account_all_trades:1234``; 0 where there is none."""
     number = frame.channel.rpartition(":")[2][:_MAX_DIGITS]
     return int(number) if number.isascii() and number.isdecimal() else 0
 
 
-def _refused(error: _Error) -> Refused:
-    reason = _reason(error.code, Reason.SUBSCRIBE_ERROR)
-    text = f"{error.code} {_REFUSALS.get(error.code, error.message)}"
+def _error_item(error: _Error) -> Refused:
+    reason = ERROR_REASONS.get(error.code, Reason.SUBSCRIBE_ERROR)
+    text = f"{error.code} {TOKEN_ERRORS.get(error.code, error.message)}"
     return Refused(text, reason=reason, fatal=reason is Reason.AUTH_FAILED)
 
 
-def _reason(code: int, otherwise: Reason) -> Reason | None:
-    if code in _REFUSALS:
-        return Reason.AUTH_FAILED
-    if code in _HARMLESS:
-        return None
-    return Reason.RATE_LIMITED if code in _TOO_MANY else otherwise
-
-
-def _by_market(section: _Section) -> list[msgspec.Raw]:
-    """Return what is listed by market, of all markets."""
+def _rows_by_market(section: _Section) -> list[msgspec.Raw]:
+    """Return the rows of all markets."""
     if isinstance(section, Mapping):
         return [row for listed in section.values() for row in raw_rows(listed)]
     return section or []
 
 
-def _each(section: _Section) -> list[msgspec.Raw]:
+def _section_rows(section: _Section) -> list[msgspec.Raw]:
     return list(section.values()) if isinstance(section, Mapping) else section or []
 
 
-def _decode_orders(frame: _Frame, naming: LighterNames) -> list[AccountItem]:
-    return [*rows.orders(_by_market(frame.orders), naming, "account_all_orders")]
+def _decode_orders(frame: _Frame, context: LighterContext) -> list[AccountItem]:
+    return [*rows.orders(_rows_by_market(frame.orders), context, "account_all_orders")]
 
 
-def _decode_trades(frame: _Frame, naming: LighterNames) -> list[AccountItem]:
-    return [*rows.fills(_by_market(frame.trades), naming, "account_all_trades")]
+def _decode_trades(frame: _Frame, context: LighterContext) -> list[AccountItem]:
+    return [*rows.fills(_rows_by_market(frame.trades), context, "account_all_trades")]
 
 
-def _decode_positions(frame: _Frame, naming: LighterNames) -> list[AccountItem]:
-    return [*rows.positions(_each(frame.positions), ns_of_ms(frame.timestamp), naming, "account_all_positions")]
+def _decode_positions(frame: _Frame, context: LighterContext) -> list[AccountItem]:
+    return [
+        *rows.positions(_section_rows(frame.positions), ns_of_ms(frame.timestamp), context, "account_all_positions")
+    ]
 
 
-def _decode_assets(frame: _Frame, naming: LighterNames) -> list[AccountItem]:
-    return [*rows.balances(_each(frame.assets), ns_of_ms(frame.timestamp), naming, "account_all_assets")]
+def _decode_assets(frame: _Frame, context: LighterContext) -> list[AccountItem]:
+    return [*rows.balances(_section_rows(frame.assets), ns_of_ms(frame.timestamp), context, "account_all_assets")]
 
 
-def _decode_stats(frame: _Frame, naming: LighterNames) -> list[AccountItem]:
+def _decode_stats(frame: _Frame, context: LighterContext) -> list[AccountItem]:
     if bytes(frame.stats) == b"null":
         raise DecodeError("no stats")
-    return [*rows.stats(frame.stats, ns_of_ms(frame.timestamp), naming)]
+    return [*rows.stats(frame.stats, ns_of_ms(frame.timestamp), context)]
 
 
-_DECODERS: Final[dict[str, Callable[[_Frame, LighterNames], list[AccountItem]]]] = {
+_DECODERS: Final[dict[str, Callable[[_Frame, LighterContext], list[AccountItem]]]] = {
     "account_all_orders": _decode_orders,
     "account_all_trades": _decode_trades,
     "account_all_positions": _decode_positions,
@@ -321,62 +309,62 @@ def _request(path: str, token: str) -> RestRequest:
     return RestRequest(path, headers=(("Authorization", token),))
 
 
-def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
-    """The answer in ``body``.
+def _parse_answer(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+    """Return the answer in ``body``.
 
     Raises:
-        LoginError: It is an error of the venue's.
-        DecodeError: It is neither that nor what it should be.
+        LoginError: The answer is an error of the venue.
+        DecodeError: The answer is malformed.
     """
     error = parsed(_errors, body, what)
     if error.code == 200:
         return parsed(decoder, body, what)
-    text = _REFUSALS.get(error.code) or f"{what}: {error.message}"
-    raise LoginError(f"{error.code} {text}", _reason(error.code, Reason.REFUSED) or Reason.REFUSED)
+    text = TOKEN_ERRORS.get(error.code) or f"{what}: {error.message}"
+    raise LoginError(f"{error.code} {text}", ERROR_REASONS.get(error.code) or Reason.REFUSED)
 
 
-def _fills_since(token: str, naming: LighterNames, since_ms: int) -> RestFlow[Pages[Fill]]:
-    """Read pages, newest first, down to the first one that ends before ``since_ms``."""
-    query = f"/trades?account_index={naming.owner}&sort_by=timestamp&limit={_ROWS}"
+def _fetch_fills(token: str, context: LighterContext, since_ms: int) -> RestFlow[Pages[Fill]]:
+    """Read pages of fills, newest first, down to the first one that ends before ``since_ms``."""
+    query = f"/trades?account_index={context.owner}&sort_by=timestamp&limit={_ROWS}"
 
     def read(body: bytes) -> Page[Fill]:
-        page = _answered(_trades, body, "trades")
-        return rows.recent_fills(page.trades or [], naming, page.next_cursor, since_ms)
+        page = _parse_answer(_trades, body, "trades")
+        return rows.recent_fills(page.trades or [], context, page.next_cursor, since_ms)
 
-    return all_pages("trades", lambda cursor: _request(_at(query, cursor), token), read)
+    return all_pages("trades", lambda cursor: _request(_with_cursor(query, cursor), token), read)
 
 
-def _active(token: str, naming: LighterNames) -> RestFlow[Pages[Order]]:
-    """Read the open orders of all markets: a query that names none is for all of them, spot included."""
-    query = f"/accountActiveOrders?account_index={naming.owner}"
+def _fetch_open_orders(token: str, context: LighterContext) -> RestFlow[Pages[Order]]:
+    """Read the open orders of all markets, spot included: a query without a market covers all."""
+    query = f"/accountActiveOrders?account_index={context.owner}"
 
     def read(body: bytes) -> Page[Order]:
-        page = _answered(_orders, body, "accountActiveOrders")
-        return page_of(rows.orders(page.orders, naming, "accountActiveOrders"), page.next_cursor)
+        page = _parse_answer(_orders, body, "accountActiveOrders")
+        return page_of(rows.orders(page.orders, context, "accountActiveOrders"), page.next_cursor)
 
-    return all_pages("accountActiveOrders", lambda cursor: _request(_at(query, cursor), token), read)
-
-
-def _inactive(body: bytes, naming: LighterNames) -> list[Order | InvalidRow]:
-    page = _answered(_orders, body, "accountInactiveOrders")
-    return rows.orders(page.orders, naming, "accountInactiveOrders")
+    return all_pages("accountActiveOrders", lambda cursor: _request(_with_cursor(query, cursor), token), read)
 
 
-def _at(query: str, cursor: str) -> str:
+def _parse_closed_orders(body: bytes, context: LighterContext) -> list[Order | InvalidRow]:
+    page = _parse_answer(_orders, body, "accountInactiveOrders")
+    return rows.orders(page.orders, context, "accountInactiveOrders")
+
+
+def _with_cursor(query: str, cursor: str) -> str:
     return f"{query}&cursor={cursor}" if cursor else query
 
 
-def _account_of_ours(body: bytes, naming: LighterNames) -> tuple[_Account, msgspec.Raw]:
-    """Return the account among those of an answer, and the row that it was.
+def _find_account(body: bytes, context: LighterContext) -> tuple[_Account, msgspec.Raw]:
+    """Return the account among those of an answer, and its row.
 
     Raises:
-        DecodeError: It is not there, or malformed.
+        DecodeError: The account is absent or malformed.
     """
-    found = _answered(_accounts, body, "account").accounts
+    found = _parse_answer(_accounts, body, "account").accounts
     read, _ = split_rows(each_row(found, lambda row: (_account_rows.decode(row), row), "account"))
-    ours = next((one for one in read if one[0].index == naming.owner), None)
+    ours = next((pair for pair in read if pair[0].index == context.owner), None)
     if ours is None:
-        raise DecodeError(f"an answer to account without account {naming.owner}")
+        raise DecodeError(f"an answer to account without account {context.owner}")
     return ours
 
 

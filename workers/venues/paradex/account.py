@@ -1,12 +1,12 @@
-"""Paradex's private side: a JWT, told once to each connection, and channels of the account, as text or binary.
+"""Paradex's private side: a JWT sent once per connection, and account channels as text or binary.
 
-Where the JWT comes from is in :mod:`workers.venues.paradex.auth`, the layout of binary frames in
+The JWT comes from :mod:`workers.venues.paradex.auth`; the layout of binary frames is in
 :mod:`workers.venues.paradex.account_sbe`.
 
 Source of the rules: Paradex's API documentation (WebSocket authentication and private channels, private REST API), and
 recorded frames where they differ.
 
-A connection stays authorised when its JWT has expired; only REST needs a fresh one.
+A connection stays authorised after its JWT expires; only REST needs a new one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ from workers.venues.account import (
     account_keepalive,
 )
 from workers.venues.account_rows import json_decoder
+from workers.venues.listing import Markets
 from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of
-from workers.venues.paradex import account_sbe as sbe
-from workers.venues.paradex.account_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, ParadexNames
-from workers.venues.paradex.auth import SECRETS, can_log_in, jwt_of, refusal
+from workers.venues.paradex import account_sbe
+from workers.venues.paradex.account_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, ParadexContext
+from workers.venues.paradex.auth import SECRETS, can_get_jwt, error_of, jwt_of
+from workers.venues.paradex.errors import GEO_BLOCKED, JWT_ERRORS, account_reason
 from workers.venues.paradex.market_data import Paradex
+from workers.venues.paradex.sbe import QUERY
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import Keepalive, Markets, Refused, RestRequest, parsed
+from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
 __all__ = ["PRIVATE_VENUE", "ParadexAccount"]
 
@@ -46,23 +49,14 @@ T = TypeVar("T")
 Event = TypeVar("Event", bound=AccountEvent)
 
 _DAY_MS: Final = 86_400_000
-#: A JWT lives for 5 minutes; it is renewed with two of them left.
+#: A JWT is valid for 5 minutes; renew it 2 minutes before its expiry.
 _RENEW_NS: Final = 180 * 1_000_000_000
 _AUTH_ID: Final = 1
 _CHANNELS: Final = ("orders.ALL", "fills.ALL", "positions", "account", "balance_events")
-#: What asks for binary frames; versions above the server's are refused, and recorded frames carry this one.
-_SBE_QUERY: Final = "?sbeSchemaId=1&sbeSchemaVersion=1"
 _FILLS_A_PAGE: Final = 1000
 _CLOSED_ORDERS: Final = 100
-#: How long before the last poll an order may have been placed that closed after it, as far as is asked for.
+#: Age up to which orders that closed since the last poll are requested, ms.
 _CLOSED_AGE_MS: Final = 7 * _DAY_MS
-#: What error codes mean that have to do with the JWT, in our words: the venue's could repeat it.
-_REFUSALS: Final[Mapping[int, str]] = {
-    40110: "the JWT is malformed",
-    40111: "the JWT is invalid or has expired",
-}
-_GEO_BLOCKED: Final = 40112
-_VENUE: Final = Paradex()
 
 
 class _Params(msgspec.Struct):
@@ -77,7 +71,7 @@ class _Error(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
-    """A text frame: data with its ``method``, or the reply to a request with its ``id``."""
+    """Text frame: data with its ``method``, or the reply to a request with its ``id``."""
 
     id: int | str | None = None
     method: str = ""
@@ -88,7 +82,7 @@ class _Frame(msgspec.Struct):
 
 class _Page(msgspec.Struct):
     results: list[msgspec.Raw]
-    #: Where the next page begins; empty on the last one.
+    #: Cursor of the next page; empty on the last one.
     next: str | None = None
 
 
@@ -98,45 +92,45 @@ _anything: Final = json_decoder(msgspec.Raw)
 
 
 class ParadexAccount(PrivateVenue):
-    """An account by its JWT, or by its address and Stark key.
+    """Private side of a Paradex account, identified by a JWT, or by its address and Stark key.
 
     Args:
-        encoding: ``sbe`` asks for binary frames, without which the venue refuses connections; ``json`` does not. Both
-            are understood, whatever comes.
+        encoding: ``sbe`` requests binary frames, without which the venue refuses connections; ``json`` does not. Either
+            encoding is decoded in both cases.
     """
 
     venue: ClassVar[str] = "paradex"
     secrets: ClassVar[tuple[str, ...]] = SECRETS
-    keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
+    keepalive: ClassVar[Keepalive] = account_keepalive(Paradex.keepalive)
 
     def __init__(self, encoding: str = "sbe") -> None:
-        self._query = "" if encoding == "json" else _SBE_QUERY
+        self._query = "" if encoding == "json" else QUERY
 
     def is_configured(self, secrets: Secrets) -> bool:
-        """A JWT, or what gets one."""
-        return can_log_in(secrets)
+        """Return whether there is a JWT, or the keys to get one."""
+        return can_get_jwt(secrets)
 
     def login(
         self,
         secrets: Secrets,
         ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the channels are of all of them
+        markets: Markets,  # noqa: ARG002 - the channels cover all markets
         now_wall_ns: int,
     ) -> RestFlow[Login]:
-        """The JWT is the first thing said; the venue confirms it, and then channels may be subscribed."""
+        """Return the login: the JWT is the first message, and channels may be subscribed once it is confirmed."""
         jwt = yield from jwt_of(secrets, ws_url, now_wall_ns)
         return _login(ws_url + self._query, jwt, now_wall_ns)
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> RestFlow[Renewal]:
-        """Another JWT for REST; the connection needs none."""
+        """Return a login with a new JWT for REST; the connection needs none."""
         jwt = yield from jwt_of(secrets, login.url, now_wall_ns)
         return Renewal(_login(login.url, jwt, now_wall_ns))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
-        """One frame in either encoding; see :meth:`PrivateVenue.decode`."""
-        naming = ParadexNames(markets, account, snapshot=False)
+        """Decode a frame in either encoding; see :meth:`PrivateVenue.decode`."""
+        context = ParadexContext(markets, account, snapshot=False)
         try:
-            return _decode_binary(payload, naming) if binary else _decode_text(_frames.decode(payload), naming)
+            return _decode_binary(payload, context) if binary else _decode_text(_frames.decode(payload), context)
         except (ValueError, RecursionError) as error:
             raise DecodeError(f"malformed Paradex frame: {error}") from error
 
@@ -149,20 +143,20 @@ class ParadexAccount(PrivateVenue):
         since_ms: int,
         now_wall_ns: int,  # noqa: ARG002
     ) -> RestFlow[Snapshot]:
-        """Fills first: an order that they fill is then asked for after them."""
-        naming, jwt = ParadexNames(markets, account, snapshot=True), login.token
-        fills = yield from _all_of(
-            f"/fills?start_at={since_ms}&page_size={_FILLS_A_PAGE}", jwt, partial(FILLS.items, naming)
+        """Request fills before orders, so that an order's state includes every fill read."""
+        context, jwt = ParadexContext(markets, account, snapshot=True), login.token
+        fills = yield from _fetch_all(
+            f"/fills?start_at={since_ms}&page_size={_FILLS_A_PAGE}", jwt, partial(FILLS.items, context)
         )
-        opened = yield from _all_of("/orders", jwt, partial(ORDERS.items, naming))
+        opened = yield from _fetch_all("/orders", jwt, partial(ORDERS.items, context))
         placed_ms = max(0, since_ms - _CLOSED_AGE_MS)
-        # One page is enough: it tells how orders ended, and what ended is known from the open ones.
+        # One page suffices: it gives final states, while the open orders show which orders ended.
         body = yield _request(f"/orders-history?start_at={placed_ms}&page_size={_CLOSED_ORDERS}", jwt)
-        closed, unclear = split_rows(ORDERS.items(naming, _answered(_pages, body, "orders-history").results))
-        positions = yield from _all_of("/positions", jwt, partial(POSITIONS.items, naming))
+        closed, unclear = split_rows(ORDERS.items(context, _parse_answer(_pages, body, "orders-history").results))
+        positions = yield from _fetch_all("/positions", jwt, partial(POSITIONS.items, context))
         body = yield _request("/account", jwt)
-        margin, unread = split_rows(ACCOUNT.items(naming, [_answered(_anything, body, "account")]))
-        balances = yield from _all_of("/balance", jwt, partial(BALANCES.items, naming))
+        margin, unread = split_rows(ACCOUNT.items(context, [_parse_answer(_anything, body, "account")]))
+        balances = yield from _fetch_all("/balance", jwt, partial(BALANCES.items, context))
         return Snapshot(
             (
                 *oldest_first(fills),
@@ -202,44 +196,35 @@ def _message(method: str, params: Mapping[str, str], request_id: int) -> bytes:
 # --- frames -------------------------------------------------------------------------------------------------------
 
 
-def _decode_text(frame: _Frame, naming: ParadexNames) -> list[AccountItem]:
+def _decode_text(frame: _Frame, context: ParadexContext) -> list[AccountItem]:
     if frame.method == "subscription":
         if frame.params is None:
             raise DecodeError("a subscription frame without params")
         known = CHANNELS.get(frame.params.channel.partition(".")[0])
-        return [] if known is None else [*known.items(naming, [frame.params.data])]
+        return [] if known is None else [*known.items(context, [frame.params.data])]
     if frame.error is not None:
-        return [_refused(frame.id, frame.error)]
+        return [_error_item(frame.id, frame.error)]
     if frame.result is msgspec.UNSET and not frame.method:
         raise DecodeError("a frame that is neither data nor a reply")
-    # Only the reply to the JWT names a node of the venue's.
+    # Only the reply to the login names a node of the venue.
     is_login = frame.id == _AUTH_ID or (isinstance(frame.result, dict) and "node_id" in frame.result)
     return [LoggedIn()] if is_login else []
 
 
-def _decode_binary(payload: bytes | memoryview, naming: ParadexNames) -> list[AccountItem]:
-    told = sbe.decode(payload)
-    if told is None:
+def _decode_binary(payload: bytes | memoryview, context: ParadexContext) -> list[AccountItem]:
+    message = account_sbe.decode(payload)
+    if message is None:
         return []
-    return [*CHANNELS[told.channel].items(naming, [told.data])]
+    return [*CHANNELS[message.channel].items(context, [message.data])]
 
 
-def _refused(request_id: int | str | None, error: _Error) -> Refused:
-    if error.code in _REFUSALS or request_id == _AUTH_ID:
-        text = _REFUSALS.get(error.code, "the venue does not take the JWT")
+def _error_item(request_id: int | str | None, error: _Error) -> Refused:
+    if error.code in JWT_ERRORS or request_id == _AUTH_ID:
+        text = JWT_ERRORS.get(error.code, "the venue rejects the JWT")
         return Refused(f"{error.code} {text}", reason=Reason.AUTH_FAILED, fatal=True)
     detail = f": {error.data}" if error.data else ""
     text = f"{error.code} {error.message}{detail}"
-    return Refused(text, reason=_reason(error.code, text.lower()), fatal=error.code == _GEO_BLOCKED)
-
-
-def _reason(code: int, text: str) -> Reason | None:
-    """What an error means for us. Codes are coarse, so the text has to tell."""
-    if code == _GEO_BLOCKED:
-        return Reason.REFUSED
-    if "already subscribed" in text or "not subscribed" in text:
-        return None
-    return Reason.RATE_LIMITED if "too many" in text or "rate limit" in text else Reason.SUBSCRIBE_ERROR
+    return Refused(text, reason=account_reason(error.code, text.lower()), fatal=error.code == GEO_BLOCKED)
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -249,31 +234,31 @@ def _request(path: str, jwt: str) -> RestRequest:
     return RestRequest(path, headers=(("Authorization", f"Bearer {jwt}"),))
 
 
-def _answered(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
-    """The answer in ``body``.
+def _parse_answer(decoder: msgspec.json.Decoder[T], body: bytes, what: str) -> T:
+    """Return the answer in ``body``.
 
     Raises:
-        LoginError: It is an error of the venue's.
-        DecodeError: It is neither that nor what it should be.
+        LoginError: The answer is an error of the venue.
+        DecodeError: The answer is malformed.
     """
-    refused = refusal(body, what)
-    if refused is not None:
-        raise refused
+    error = error_of(body, what)
+    if error is not None:
+        raise error
     return parsed(decoder, body, what)
 
 
-def _all_of(
+def _fetch_all(
     path: str, jwt: str, read_rows: Callable[[list[msgspec.Raw]], list[Event | InvalidRow]]
 ) -> RestFlow[Pages[Event]]:
     """Read all rows of a list, on all of its pages."""
     what = path[1:].partition("?")[0]
-    mark = "&" if "?" in path else "?"
+    separator = "&" if "?" in path else "?"
 
     def read(body: bytes) -> Page[Event]:
-        page = _answered(_pages, body, what)
+        page = _parse_answer(_pages, body, what)
         return page_of(read_rows(page.results), page.next)
 
-    return all_pages(what, lambda cursor: _request(f"{path}{mark}cursor={cursor}" if cursor else path, jwt), read)
+    return all_pages(what, lambda cursor: _request(f"{path}{separator}cursor={cursor}" if cursor else path, jwt), read)
 
 
 #: For the registry of venues.

@@ -1,4 +1,4 @@
-"""Rows of Paradex's account channels and answers, in text or as read from binary frames, and the events they become.
+"""Rows of Paradex's account channels and answers, from text or binary frames, and their events.
 
 Source of the rules: Paradex's API documentation (private channels, private REST API), and recorded frames where they
 differ.
@@ -16,26 +16,25 @@ from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Sid
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, converted, json_decoder
 from workers.venues.account_values import OrderStatus, above_zero, fill_type, order_status, priced
 from workers.venues.fields import ns_of_ms
+from workers.venues.listing import Listing, Markets
 from workers.venues.pagination import events_of
-from workers.venues.paradex.market_data import Paradex
+from workers.venues.paradex.rest import market_listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Markets
 
-__all__ = ["ACCOUNT", "BALANCES", "CHANNELS", "FILLS", "ORDERS", "POSITIONS", "Kind", "ParadexNames"]
+__all__ = ["ACCOUNT", "BALANCES", "CHANNELS", "FILLS", "ORDERS", "POSITIONS", "ParadexContext", "RowType"]
 
 Row = TypeVar("Row")
 Event = TypeVar("Event", bound=AccountEvent)
 
 _SETTLEMENT_ASSET: Final = "USDC"
 _STATUS: Final[Mapping[str, OrderStatus]] = {"NEW": "open", "OPEN": "open", "UNTRIGGERED": "untriggered"}
-#: How types of orders begin that wait for a trigger.
-_TRIGGERED: Final = ("STOP", "TAKE_PROFIT")
+#: Prefixes of types of trigger orders.
+_TRIGGER_TYPES: Final = ("STOP", "TAKE_PROFIT")
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 _LIQUIDITY: Final[Mapping[str | None, Literal["maker", "taker"]]] = {"MAKER": "maker", "TAKER": "taker"}
 _FILL_TYPES: Final[Mapping[str, str]] = {"FILL": "trade", "SETTLE_MARKET": "settlement"}
-#: Why the venue ends an order at once.
+#: Cancel reasons that are rejections.
 _REJECTIONS: Final = frozenset({"NOT_ENOUGH_MARGIN", "POST_ONLY_WOULD_CROSS"})
-_VENUE: Final = Paradex()
 
 
 class _Order(msgspec.Struct):
@@ -47,10 +46,10 @@ class _Order(msgspec.Struct):
     status: str
     type: str | None = None
     price: NumberOrNone = None
-    #: Of what was filled; empty when nothing was.
+    #: Average price of fills; empty when there are none.
     average: Number | None = msgspec.field(name="avg_fill_price", default=None)
     client_id: int | str | None = None
-    #: Empty while the order lives, and when it was filled.
+    #: Empty while the order is open, and when it was filled.
     cancel_reason: str | None = None
     flags: list[str] | None = None
     last_updated_at: WholeNumber | None = None
@@ -72,7 +71,7 @@ class _Fill(msgspec.Struct):
 
 class _Position(msgspec.Struct):
     market: str
-    #: Signed as text, not so in binary frames.
+    #: Signed in text, unsigned in binary frames.
     size: Number
     side: str | None = None
     status: str | None = None
@@ -92,7 +91,7 @@ class _Account(msgspec.Struct):
 
 
 class _BalanceEvent(msgspec.Struct):
-    """What a fill or a payment made of the settlement asset."""
+    """Effect of a fill or a payment on the settlement asset."""
 
     settlement_asset_balance_after: NumberOrNone = None
     created_at: WholeNumber | None = None
@@ -104,26 +103,26 @@ class _Balance(msgspec.Struct):
     last_updated_at: WholeNumber | None = None
 
 
-class ParadexNames(NamedTuple):
-    """What events are named by: the markets that are known, and the account's alias."""
+class ParadexContext(NamedTuple):
+    """Context of an account's rows: the known markets and the account's alias."""
 
     markets: Markets
     account: str
     snapshot: bool
 
     def listing(self, market: str) -> Listing:
-        """Return a market, also one that is not followed."""
-        return self.markets.get(market) or _VENUE.offline_listing(market)
+        """Return the listing of a market, subscribed or not."""
+        return self.markets.get(market) or market_listing(market)
 
 
 def _status(row: _Order, filled: str) -> OrderStatus:
-    # Before it is accepted a trigger order is new, as any other; it waits all the same.
-    waits = row.status == "NEW" and (row.type or "").startswith(_TRIGGERED)
-    return order_status({**_STATUS, "CLOSED": _ended(row, filled)}, row.status, row.size, filled, waits=waits)
+    # A trigger order is NEW until accepted, yet it waits for its trigger already.
+    waits = row.status == "NEW" and (row.type or "").startswith(_TRIGGER_TYPES)
+    return order_status({**_STATUS, "CLOSED": _closed_status(row, filled)}, row.status, row.size, filled, waits=waits)
 
 
-def _ended(row: _Order, filled: str) -> OrderStatus:
-    """Return how an order ended that is closed; the venue says why only when it was not filled."""
+def _closed_status(row: _Order, filled: str) -> OrderStatus:
+    """Return the final status of a closed order; the venue gives a reason only when it was not filled."""
     reason = row.cancel_reason or ""
     if not reason:
         return "filled" if is_zero(row.remaining_size) else "closed"
@@ -133,9 +132,9 @@ def _ended(row: _Order, filled: str) -> OrderStatus:
 
 
 def _filled(row: _Order) -> str:
-    """Return what was filled: what is gone of the size, but for orders of which nothing remains and nothing was filled.
+    """Return the filled size: the size less what remains, except for orders with no remainder and no fill.
 
-    Those are orders that are not accepted yet, and canceled ones that have no average price.
+    Those are orders that are not accepted yet, and canceled ones without an average price.
     """
     is_unfilled = bool(row.cancel_reason) and row.average is not None and not priced(row.average)
     if is_unfilled or row.status in {"NEW", "UNTRIGGERED"}:
@@ -143,131 +142,141 @@ def _filled(row: _Order) -> str:
     return difference(row.size, row.remaining_size)
 
 
-def _order(row: _Order, naming: ParadexNames) -> Order:
-    listing = naming.listing(row.market)
+def _order(row: _Order, context: ParadexContext) -> Order:
+    listing = context.listing(row.market)
     filled = _filled(row)
     is_priced = not (row.type or "").endswith("MARKET")
     return Order(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.last_updated_at),
-        naming.account,
-        str(row.id),
-        None if row.client_id in {None, ""} else str(row.client_id),
-        _SIDES[row.side],
-        priced(row.price) if is_priced else None,
-        row.size,
-        filled,
-        _status(row, filled),
-        f"{row.status} {row.cancel_reason}" if row.cancel_reason else row.status,
-        row.type or "",
-        "REDUCE_ONLY" in (row.flags or ()),
-        naming.snapshot,
+        venue="paradex",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.last_updated_at),
+        account=context.account,
+        order_id=str(row.id),
+        client_id=None if row.client_id in {None, ""} else str(row.client_id),
+        side=_SIDES[row.side],
+        price=priced(row.price) if is_priced else None,
+        size=row.size,
+        filled=filled,
+        status=_status(row, filled),
+        venue_status=f"{row.status} {row.cancel_reason}" if row.cancel_reason else row.status,
+        order_type=row.type or "",
+        reduce_only="REDUCE_ONLY" in (row.flags or ()),
+        snapshot=context.snapshot,
     )
 
 
-def _fill(row: _Fill, naming: ParadexNames) -> Fill:
-    listing, liquidity = naming.listing(row.market), _LIQUIDITY.get(row.liquidity)
+def _fill(row: _Fill, context: ParadexContext) -> Fill:
+    listing, liquidity = context.listing(row.market), _LIQUIDITY.get(row.liquidity)
     return Fill(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.created_at),
-        naming.account,
-        str(row.id),
-        None if row.order_id in {None, ""} else str(row.order_id),
-        _SIDES[row.side],
-        row.price,
-        row.size,
-        row.fee,
-        row.fee_currency or _SETTLEMENT_ASSET,
-        liquidity,
-        fill_type(_FILL_TYPES, row.fill_type, liquidity),
-        naming.snapshot,
+        venue="paradex",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.created_at),
+        account=context.account,
+        fill_id=str(row.id),
+        order_id=None if row.order_id in {None, ""} else str(row.order_id),
+        side=_SIDES[row.side],
+        price=row.price,
+        size=row.size,
+        fee=row.fee,
+        fee_asset=row.fee_currency or _SETTLEMENT_ASSET,
+        liquidity=liquidity,
+        fill_type=fill_type(_FILL_TYPES, row.fill_type, liquidity),
+        snapshot=context.snapshot,
     )
 
 
-def _position(row: _Position, naming: ParadexNames) -> Position:
-    listing = naming.listing(row.market)
+def _position(row: _Position, context: ParadexContext) -> Position:
+    listing = context.listing(row.market)
     size = "0" if row.status == "CLOSED" else row.size
     is_held = not is_zero(size)
     is_unsigned_short = is_held and row.side == "SHORT" and not size.startswith("-")
     return Position(
-        "paradex",
-        listing.symbol,
-        listing.venue_symbol,
-        ns_of_ms(row.last_updated_at),
-        naming.account,
-        f"-{size}" if is_unsigned_short else size,
-        priced(row.average_entry_price) if is_held else None,
-        priced(row.mark_price),
-        row.unrealized_pnl,
-        above_zero(row.liquidation_price) if is_held else None,
-        None,
-        naming.snapshot,
+        venue="paradex",
+        symbol=listing.symbol,
+        venue_symbol=listing.venue_symbol,
+        exchange_ns=ns_of_ms(row.last_updated_at),
+        account=context.account,
+        size=f"-{size}" if is_unsigned_short else size,
+        entry_price=priced(row.average_entry_price) if is_held else None,
+        mark_price=priced(row.mark_price),
+        unrealised_pnl=row.unrealized_pnl,
+        liquidation_price=above_zero(row.liquidation_price) if is_held else None,
+        margin_mode=None,
+        snapshot=context.snapshot,
     )
 
 
-def _margin(row: _Account, naming: ParadexNames) -> Margin:
+def _margin(row: _Account, context: ParadexContext) -> Margin:
     return Margin(
-        "paradex",
-        None,
-        None,
-        ns_of_ms(row.updated_at),
-        naming.account,
-        row.account_value,
-        row.free_collateral,
-        row.initial_margin_requirement,
-        row.maintenance_margin_requirement,
-        naming.snapshot,
+        venue="paradex",
+        symbol=None,
+        venue_symbol=None,
+        exchange_ns=ns_of_ms(row.updated_at),
+        account=context.account,
+        equity=row.account_value,
+        available=row.free_collateral,
+        initial_margin=row.initial_margin_requirement,
+        maintenance_margin=row.maintenance_margin_requirement,
+        snapshot=context.snapshot,
     )
 
 
-def _balance(row: _Balance, naming: ParadexNames) -> Balance:
+def _balance(row: _Balance, context: ParadexContext) -> Balance:
     at_ns = ns_of_ms(row.last_updated_at)
-    return Balance("paradex", None, None, at_ns, naming.account, row.token, row.size, None, naming.snapshot)
+    return Balance(
+        venue="paradex",
+        symbol=None,
+        venue_symbol=None,
+        exchange_ns=at_ns,
+        account=context.account,
+        asset=row.token,
+        total=row.size,
+        available=None,
+        snapshot=context.snapshot,
+    )
 
 
-def _balance_event(row: _BalanceEvent, naming: ParadexNames) -> Iterable[Balance]:
+def _balance_event(row: _BalanceEvent, context: ParadexContext) -> Iterable[Balance]:
     if row.settlement_asset_balance_after:
-        yield _balance(_Balance(_SETTLEMENT_ASSET, row.settlement_asset_balance_after, row.created_at), naming)
+        yield _balance(_Balance(_SETTLEMENT_ASSET, row.settlement_asset_balance_after, row.created_at), context)
 
 
-class Kind(Generic[Row, Event]):
-    """A kind of rows: their type, and how one becomes events.
+class RowType(Generic[Row, Event]):
+    """Type of rows, and the conversion of one into events.
 
     Args:
-        what: What they are called in reports.
-        row: Their type.
-        build: Makes a row's events.
+        what: Name in reports.
+        row: Struct of a row.
+        build: Returns a row's events.
     """
 
-    def __init__(self, what: str, row: type[Row], build: Callable[[Row, ParadexNames], Iterable[Event]]) -> None:
+    def __init__(self, what: str, row: type[Row], build: Callable[[Row, ParadexContext], Iterable[Event]]) -> None:
         self._what = what
         self._row = row
         self._decoder = json_decoder(row)
         self._build = build
 
     def items(
-        self, naming: ParadexNames, rows: Sequence[msgspec.Raw | Mapping[str, object]]
+        self, context: ParadexContext, rows: Sequence[msgspec.Raw | Mapping[str, object]]
     ) -> list[Event | InvalidRow]:
-        """Read rows one by one: of text, or as read from a binary frame."""
-        return events_of(rows, self._parse, lambda row: self._build(row, naming), self._what)
+        """Parse rows one by one, of text or from a binary frame."""
+        return events_of(rows, self._parse, lambda row: self._build(row, context), self._what)
 
     def _parse(self, row: msgspec.Raw | Mapping[str, object]) -> Row:
         return self._decoder.decode(row) if isinstance(row, msgspec.Raw) else converted(row, self._row)
 
 
-ORDERS: Final = Kind("orders", _Order, lambda row, naming: [_order(row, naming)])
-FILLS: Final = Kind("fills", _Fill, lambda row, naming: [_fill(row, naming)])
-POSITIONS: Final = Kind("positions", _Position, lambda row, naming: [_position(row, naming)])
-ACCOUNT: Final = Kind("account", _Account, lambda row, naming: [_margin(row, naming)])
-BALANCES: Final = Kind("balance", _Balance, lambda row, naming: [_balance(row, naming)])
-_BALANCE_EVENTS: Final = Kind("balance_events", _BalanceEvent, _balance_event)
+ORDERS: Final = RowType("orders", _Order, lambda row, context: [_order(row, context)])
+FILLS: Final = RowType("fills", _Fill, lambda row, context: [_fill(row, context)])
+POSITIONS: Final = RowType("positions", _Position, lambda row, context: [_position(row, context)])
+ACCOUNT: Final = RowType("account", _Account, lambda row, context: [_margin(row, context)])
+BALANCES: Final = RowType("balance", _Balance, lambda row, context: [_balance(row, context)])
+_BALANCE_EVENTS: Final = RowType("balance_events", _BalanceEvent, _balance_event)
 
-#: By the first word of a channel's name.
-CHANNELS: Final[Mapping[str, Kind[Any, Any]]] = {
+#: Row types by the first word of a channel's name.
+CHANNELS: Final[Mapping[str, RowType[Any, Any]]] = {
     "orders": ORDERS,
     "fills": FILLS,
     "positions": POSITIONS,

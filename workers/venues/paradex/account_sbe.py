@@ -1,6 +1,6 @@
-"""Paradex's private binary frames (Simple Binary Encoding, schema 1), as its JSON channels would tell the same.
+"""Decoder of Paradex's private binary frames (Simple Binary Encoding, schema 1) into the data of its JSON channels.
 
-The layout of the public ones is in :mod:`workers.venues.paradex.sbe`, with the rules that hold for both.
+The layout of public frames, with the rules common to both, is in :mod:`workers.venues.paradex.sbe`.
 
 Source: Paradex, WebSocket documentation, binary encoding (templates 20 to 23).
 """
@@ -13,16 +13,13 @@ from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import Final, NamedTuple, TypeAlias
 
 from ipc.errors import DecodeError
-from workers.venues.paradex.sbe import fixed_text
+from workers.venues.paradex.sbe import HEADER, NULL, SCHEMA_ID, fixed_text, schema_error, string_at
 
 __all__ = ["AccountMessage", "decode"]
 
-_SCHEMA_ID: Final = 1
-_NULL: Final = -(2**63)
 _US_PER_MS: Final = 1000
-_HEADER: Final = Struct("<4H")  # block length, template, schema, version
 
-# Each block's fields as far as they are read; "x" are bytes passed over.
+# Fields of each block up to the last one that is read; "x" and [brackets] are skipped.
 #: Status, side, type, [time in force], price, [trigger price], size, open size, average price, [created], updated,
 #: [account, received, published, self-trade prevention], flags.
 _ORDER: Final = Struct("<16x3Bxq8x3q8xq49xB")
@@ -62,57 +59,54 @@ _REDUCE_ONLY: Final = 1
 
 
 class AccountMessage(NamedTuple):
-    """What a frame tells: the JSON channel that would tell the same, and the data as it would."""
+    """Content of a frame: the equivalent JSON channel, and the data in its form."""
 
     channel: str
     data: dict[str, object]
 
 
-#: The fixed fields and the strings of a frame.
+#: Converts the fixed fields and the strings of a frame.
 _Reader: TypeAlias = Callable[[tuple[int, ...], list[str]], AccountMessage]
 
 
 def decode(payload: bytes | memoryview) -> AccountMessage | None:
-    """What a private frame tells; None for templates that tell nothing of an account.
+    """Return the content of a private frame; None for templates without account data.
 
     Raises:
-        DecodeError: The frame is shorter than it declares, of another schema, or lacks a number that must be.
+        DecodeError: The frame is shorter than it declares, of another schema, or lacks a required number.
     """
     try:
-        block_bytes, template, schema, _ = _HEADER.unpack_from(payload)
-        if schema != _SCHEMA_ID:
-            raise DecodeError(f"a frame of SBE schema {schema} instead of {_SCHEMA_ID}")
+        block_bytes, template, schema, _ = HEADER.unpack_from(payload)
+        if schema != SCHEMA_ID:
+            raise schema_error(schema)
         known = _TEMPLATES.get(template)
         if known is None:
             return None
         layout, strings, reader = known
         if block_bytes < layout.size:
             raise DecodeError(f"an SBE block of {block_bytes} bytes instead of at least {layout.size}")
-        return reader(layout.unpack_from(payload, _HEADER.size), _strings(payload, _HEADER.size + block_bytes, strings))
+        return reader(layout.unpack_from(payload, HEADER.size), _strings(payload, HEADER.size + block_bytes, strings))
     except (StructError, UnicodeDecodeError) as error:
         raise DecodeError(f"malformed SBE frame of {len(payload)} bytes: {error}") from error
 
 
 def _strings(payload: bytes | memoryview, start: int, least: int) -> list[str]:
-    """All strings from ``start`` on; later versions append some."""
+    """Return all strings from ``start`` on; later versions append some."""
     found: list[str] = []
     while start < len(payload):
-        end = start + 1 + payload[start]
-        if end > len(payload):
-            raise DecodeError(f"an SBE frame of {len(payload)} bytes that declares at least {end}")
-        found.append(str(payload[start + 1 : end], "utf-8"))
-        start = end
+        text, start = string_at(payload, start)
+        found.append(text)
     if len(found) < least:
         raise DecodeError(f"an SBE frame with {len(found)} texts instead of at least {least}")
     return found
 
 
-def _optional(units: int) -> str | None:
-    return None if units == _NULL else fixed_text(units)
+def _optional_text(units: int) -> str | None:
+    return None if units == NULL else fixed_text(units)
 
 
 def _ms(time_us: int) -> int | None:
-    """A time as JSON and REST have it, so that states from all of them can be put in order."""
+    """Return a time in ms, as in JSON and REST, so that states from all sources are comparable."""
     return time_us // _US_PER_MS if time_us > 0 else None
 
 
@@ -128,11 +122,11 @@ def _read_order(block: tuple[int, ...], texts: list[str]) -> AccountMessage:
             "status": _STATUS.get(status, str(status)),
             "side": _SIDES.get(side),
             "type": _ORDER_TYPES.get(kind, ""),
-            "price": _optional(price),
-            "size": _optional(size),
-            "remaining_size": _optional(size_open),
-            # As in JSON: empty, and not absent, while nothing is filled.
-            "avg_fill_price": _optional(average) or "",
+            "price": _optional_text(price),
+            "size": _optional_text(size),
+            "remaining_size": _optional_text(size_open),
+            # As in JSON: empty, not absent, while nothing is filled.
+            "avg_fill_price": _optional_text(average) or "",
             "last_updated_at": _ms(updated_us),
             "flags": ["REDUCE_ONLY"] if flags & _REDUCE_ONLY else [],
         },
@@ -152,9 +146,9 @@ def _read_fill(block: tuple[int, ...], texts: list[str]) -> AccountMessage:
             "fill_type": _FILL_TYPES.get(kind, "UNKNOWN"),
             "side": _SIDES.get(side),
             "liquidity": _LIQUIDITY.get(liquidity),
-            "price": _optional(price),
-            "size": _optional(size),
-            "fee": _optional(fee),
+            "price": _optional_text(price),
+            "size": _optional_text(size),
+            "fee": _optional_text(fee),
             "created_at": _ms(created_us),
         },
     )
@@ -166,13 +160,13 @@ def _read_position(block: tuple[int, ...], texts: list[str]) -> AccountMessage:
         "positions",
         {
             "market": texts[0],
-            # A position of no size has no side.
+            # A position of size zero has no side.
             "side": _POSITION_SIDES.get(side),
-            "size": _optional(size),
-            "average_entry_price": _optional(entry),
-            "unrealized_pnl": _optional(unrealised),
-            "mark_price": _optional(mark),
-            "liquidation_price": _optional(liquidation),
+            "size": _optional_text(size),
+            "average_entry_price": _optional_text(entry),
+            "unrealized_pnl": _optional_text(unrealised),
+            "mark_price": _optional_text(mark),
+            "liquidation_price": _optional_text(liquidation),
             "last_updated_at": _ms(updated_us),
             "status": _POSITION_STATUS.get(status),
         },
@@ -184,16 +178,16 @@ def _read_account(block: tuple[int, ...], texts: list[str]) -> AccountMessage:  
     return AccountMessage(
         "account",
         {
-            "account_value": _optional(value),
-            "free_collateral": _optional(free),
-            "initial_margin_requirement": _optional(initial),
-            "maintenance_margin_requirement": _optional(maintenance),
+            "account_value": _optional_text(value),
+            "free_collateral": _optional_text(free),
+            "initial_margin_requirement": _optional_text(initial),
+            "maintenance_margin_requirement": _optional_text(maintenance),
             "updated_at": _ms(updated_us),
         },
     )
 
 
-#: By template: the block, the number of strings in the first version, and what to make of them.
+#: By template: block, number of strings in the first version, converter.
 _TEMPLATES: Final[Mapping[int, tuple[Struct, int, _Reader]]] = {
     20: (_ORDER, 4, _read_order),
     21: (_FILL, 5, _read_fill),

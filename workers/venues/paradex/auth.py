@@ -1,6 +1,6 @@
-"""How a Paradex account gets its JWT: given ready-made, or asked for with a signature of the account's Stark key.
+"""JWT of a Paradex account: configured, or requested with a signature of the account's Stark key.
 
-Source: Paradex, REST API documentation (authentication) and its Python SDK for the message that is signed.
+Source: Paradex, REST API documentation (authentication) and its Python SDK for the signed message.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from workers.venues.account import LoginError, RestFlow
 from workers.venues.paradex.credentials import LOGIN_METHODS
 from workers.venues.venue import RestRequest, parsed
 
-__all__ = ["SECRETS", "can_log_in", "jwt_of", "refusal"]
+__all__ = ["SECRETS", "can_get_jwt", "error_of", "jwt_of"]
 
 (_JWT,), (_ACCOUNT, _PRIVATE_KEY) = LOGIN_METHODS
-#: What an account may be configured with.
+#: Names of all secrets that an account may use.
 SECRETS: Final = (_JWT, _ACCOUNT, _PRIVATE_KEY)
 
 _NS_PER_S: Final = 1_000_000_000
-#: For how long a signature can be used, s. What it is used for lives for 5 minutes, whatever this is.
+#: Validity of a signature, s. A JWT is valid for 5 minutes in any case.
 _SIGNATURE_S: Final = 300
 _JWT_FORM: Final = re.compile(r"[A-Za-z0-9_.=-]+")
 _ADDRESS_FORM: Final = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _CHAIN_MAINNET: Final = "PRIVATE_SN_PARACLEAR_MAINNET"
 _CHAIN_TESTNET: Final = "PRIVATE_SN_POTC_SEPOLIA"
-#: Words in the codes of errors that have to do with the credentials.
+#: Words in error codes that concern the credentials.
 _CREDENTIALS: Final = ("TOKEN", "SIGNATURE", "ONBOARD", "STARKNET_ADDRESS", "UNAUTHORIZED", "JWT")
 
 
@@ -48,49 +48,49 @@ _answers: Final = msgspec.json.Decoder(_Answer)
 _errors: Final = msgspec.json.Decoder(_Error)
 
 
-def can_log_in(secrets: Secrets) -> bool:
-    """Whether there is a JWT, or what gets one."""
+def can_get_jwt(secrets: Secrets) -> bool:
+    """Return whether there is a JWT, or the keys to get one."""
     return secrets.has(_JWT) or secrets.has(_ACCOUNT, _PRIVATE_KEY)
 
 
 def jwt_of(secrets: Secrets, ws_url: str, now_wall_ns: int) -> RestFlow[str]:
-    """A JWT; one that is given goes before a key, and is read anew each time.
+    """Return a JWT; a configured one takes precedence over a key and is read on each call.
 
     Raises:
-        LoginError: It can be none, or the venue gives none.
+        LoginError: The JWT is malformed, or the venue grants none.
     """
     if secrets.has(_JWT):
-        token, whence = secrets.get(_JWT), _JWT
+        token, origin = secrets.get(_JWT), _JWT
     else:
         body = yield _auth_request(secrets, ws_url, now_wall_ns // _NS_PER_S)
-        refused = refusal(body, "auth")
-        if refused is not None:
-            raise refused
-        token, whence = parsed(_answers, body, "auth").jwt_token, "the answer to auth"
+        error = error_of(body, "auth")
+        if error is not None:
+            raise error
+        token, origin = parsed(_answers, body, "auth").jwt_token, "the answer to auth"
     if not _JWT_FORM.fullmatch(token):
-        raise LoginError(f"{whence} is no JWT: it has characters that none has")
+        raise LoginError(f"{origin} is not a JWT: it has characters that a JWT cannot have")
     return token
 
 
-def refusal(body: bytes, what: str) -> LoginError | None:
-    """What is wrong when ``body`` is an error of the venue's; None when it is none."""
+def error_of(body: bytes, what: str) -> LoginError | None:
+    """Return the error in the answer ``body``; None when it is not an error."""
     try:
-        told = _errors.decode(body)
+        error = _errors.decode(body)
     except (ValueError, RecursionError):
         return None
-    code = told.error.upper()
+    code = error.error.upper()
     if any(word in code for word in _CREDENTIALS):
-        # Its text could repeat the credentials.
-        said = "the JWT is invalid or has expired" if "TOKEN" in code or "JWT" in code else "the login is refused"
-        return LoginError(f"{what}: {told.error[:40]}: {said}: check {_JWT}, or {_ACCOUNT} and {_PRIVATE_KEY}")
+        # The venue's text could repeat the credentials.
+        cause = "the JWT is invalid or has expired" if "TOKEN" in code or "JWT" in code else "the login is rejected"
+        return LoginError(f"{what}: {error.error[:40]}: {cause}: check {_JWT}, or {_ACCOUNT} and {_PRIVATE_KEY}")
     reason = Reason.RATE_LIMITED if "RATE" in code or "TOO_MANY" in code else Reason.REFUSED
-    return LoginError(f"{what}: {told.error}: {told.message}", reason)
+    return LoginError(f"{what}: {error.error}: {error.message}", reason)
 
 
 def _auth_request(secrets: Secrets, ws_url: str, now_s: int) -> RestRequest:
     address = secrets.get(_ACCOUNT)
     if not _ADDRESS_FORM.fullmatch(address):
-        raise LoginError(f"{_ACCOUNT} is no address: 0x and up to 64 hexadecimal digits are needed")
+        raise LoginError(f"{_ACCOUNT} is not an address: expected 0x and up to 64 hexadecimal digits")
     expiry_s = now_s + _SIGNATURE_S
     chain = _CHAIN_TESTNET if "testnet" in ws_url else _CHAIN_MAINNET
     signature = _signature(_message(chain, now_s, expiry_s), address, secrets.get(_PRIVATE_KEY))
@@ -104,7 +104,7 @@ def _auth_request(secrets: Secrets, ws_url: str, now_s: int) -> RestRequest:
 
 
 def _message(chain: str, now_s: int, expiry_s: int) -> Mapping[str, Any]:
-    """What is signed: the request itself, as Starknet's typed data."""
+    """Return the message to sign: the request itself, as Starknet's typed data."""
 
     def fields(*names: str) -> list[dict[str, str]]:
         return [{"name": name, "type": "felt"} for name in names]
@@ -121,10 +121,10 @@ def _message(chain: str, now_s: int, expiry_s: int) -> Mapping[str, Any]:
 
 
 def _signature(message: Mapping[str, Any], address: str, private_key: str) -> str:
-    """The Stark signature of a message by an account, as its header has it.
+    """Return the Stark signature of a message, as its header has it.
 
     Raises:
-        LoginError: There is no library to sign with, or the key is none.
+        LoginError: There is no library to sign with, or the key is invalid.
     """
     try:
         typed_data = signers.load("starknet_py.utils.typed_data")
@@ -136,6 +136,6 @@ def _signature(message: Mapping[str, Any], address: str, private_key: str) -> st
         digest = typed_data.TypedData.from_dict(message).message_hash(int(address, 16))
         r, s = signing.message_signature(digest, int(private_key, 16))
     except Exception:
-        # The library's errors may hold the key.
-        raise LoginError(f"{_PRIVATE_KEY} is no Stark key") from None
+        # The library's errors may contain the key.
+        raise LoginError(f"{_PRIVATE_KEY} is not a Stark key") from None
     return f'["{r}","{s}"]'

@@ -1,8 +1,8 @@
-"""Paradex's binary frames (Simple Binary Encoding, schema 1): bytes in, plain records out.
+"""Decoder of Paradex's binary market data (Simple Binary Encoding, schema 1): bytes in, plain records out.
 
-Knows layout and scale, nothing of markets or events. Frames are little-endian: a header, a fixed block, groups,
-strings. Later versions of the schema append fields to a block or a group's entries, so both are skipped by the length
-that stands on the wire, never by what is known here.
+It handles layout and scale, not markets or events. Frames are little-endian: a header, a fixed block, groups, strings.
+Later versions of the schema append fields to blocks and group entries, so both are skipped by the length in the frame,
+not by the known one.
 
 Source: Paradex, WebSocket documentation, binary encoding.
 """
@@ -21,6 +21,10 @@ from ipc.errors import DecodeError
 from ipc.events import Level
 
 __all__ = [
+    "HEADER",
+    "NULL",
+    "QUERY",
+    "SCHEMA_ID",
     "FundingData",
     "InvalidBookError",
     "MarketSummary",
@@ -30,22 +34,27 @@ __all__ = [
     "SbeTrade",
     "decode",
     "fixed_text",
+    "schema_error",
+    "string_at",
 ]
 
-_SCHEMA_ID: Final = 1
-#: Prices, sizes and rates are integers of this many units to one.
+SCHEMA_ID: Final = 1
+#: Requests binary frames. The server rejects versions above its own; recorded frames carry version 1.
+QUERY: Final = f"?sbeSchemaId={SCHEMA_ID}&sbeSchemaVersion=1"
+#: Units per one of prices, sizes and rates, which are integers.
 _SCALE: Final = 100_000_000
-_NULL: Final = -(2**63)
+#: Null value of prices, sizes and rates.
+NULL: Final = -(2**63)
 _NULL_HOURS: Final = -(2**15)
-#: Stands for a number that is too large for the field, such as the open interest of kPEPE.
+#: Value of a number that exceeds its field, such as the open interest of kPEPE.
 _SATURATED: Final = 2**63 - 1
-#: From this version on a trade ends with its full id.
+#: First version in which a trade ends with its full id.
 _TRADE_ID_VERSION: Final = 2
 
-_HEADER: Final = Struct("<4H")  # block length, template, schema, version
+HEADER: Final = Struct("<4H")  # block length, template, schema, version
 _GROUP: Final = Struct("<2H")  # length of an entry, number of entries
 _ENTRY: Final = Struct("<2q")  # price, size
-# The first fields of each block, as far as they are read, and the least that a block holds.
+# First fields of each block, up to the last one that is read, and the minimum size of a block.
 _TRADE: Final = Struct("<3qB3qB")
 _BBO: Final = Struct("<6q")
 _BOOK: Final = Struct("<2qB")
@@ -56,7 +65,7 @@ _FUNDING: Final = Struct("<7qh")
 
 
 class SbeTrade(msgspec.Struct, gc=False):
-    """Template 1. Codes of ``side``: 1 buy, 2 sell; of ``trade_type``: see the documentation's enumeration."""
+    """Template 1. ``side``: 1 buy, 2 sell; ``trade_type``: see the documentation's enumeration."""
 
     market: str
     ts_us: int
@@ -66,12 +75,12 @@ class SbeTrade(msgspec.Struct, gc=False):
     price: str
     size: str
     trade_type: int
-    #: Empty before version 2, and where the venue leaves it out.
+    #: Empty before version 2, and where the venue omits it.
     trade_id: str
 
 
 class SbeBbo(msgspec.Struct, gc=False):
-    """Template 2; None is a side that is empty."""
+    """Template 2; None for an empty side."""
 
     market: str
     ts_us: int
@@ -82,7 +91,7 @@ class SbeBbo(msgspec.Struct, gc=False):
 
 
 class SbeBook(msgspec.Struct, gc=False):
-    """Template 3. Codes of ``package``: 0 the whole book, 1 changes."""
+    """Template 3. ``package``: 0 whole book, 1 changes."""
 
     market: str
     ts_us: int
@@ -93,7 +102,7 @@ class SbeBook(msgspec.Struct, gc=False):
 
 
 class MarketSummary(msgspec.Struct, gc=False):
-    """Template 4, the fields that are no derivation of others."""
+    """Template 4, without the fields that derive from others."""
 
     market: str
     ts_us: int
@@ -103,7 +112,7 @@ class MarketSummary(msgspec.Struct, gc=False):
 
 
 class FundingData(msgspec.Struct, gc=False):
-    """Template 5. ``period_hours`` is 0 where the venue does not say."""
+    """Template 5. ``period_hours`` is 0 where the venue gives none."""
 
     market: str
     ts_us: int
@@ -113,7 +122,7 @@ class FundingData(msgspec.Struct, gc=False):
 
 
 class InvalidBookError(DecodeError):
-    """A level of a book has no price or no size; ``market`` is the book's."""
+    """Level of a book without a price or a size; ``market`` is the book's."""
 
     def __init__(self, market: str, what: str) -> None:
         super().__init__(what)
@@ -124,30 +133,35 @@ Message: TypeAlias = SbeTrade | SbeBbo | SbeBook | MarketSummary | FundingData
 
 
 def decode(payload: bytes | memoryview) -> Message | None:
-    """The message in a frame; None for templates that carry no public market data.
+    """Return the message in a frame; None for templates without public market data.
 
     Raises:
         InvalidBookError: A level of a book cannot be read.
         DecodeError: The frame is shorter than it declares, or of another schema.
     """
     try:
-        block_bytes, template, schema, version = _HEADER.unpack_from(payload)
-        if schema != _SCHEMA_ID:
-            raise DecodeError(f"a frame of SBE schema {schema} instead of {_SCHEMA_ID}")
+        block_bytes, template, schema, version = HEADER.unpack_from(payload)
+        if schema != SCHEMA_ID:
+            raise schema_error(schema)
         reader = _READERS.get(template)
-        return reader(payload, _HEADER.size + block_bytes, version) if reader else None
+        return reader(payload, HEADER.size + block_bytes, version) if reader else None
     except (StructError, UnicodeDecodeError) as error:
         raise DecodeError(f"malformed SBE frame of {len(payload)} bytes: {error}") from error
 
 
+def schema_error(schema: int) -> DecodeError:
+    """Return the error for a frame of another schema."""
+    return DecodeError(f"a frame of SBE schema {schema} instead of {SCHEMA_ID}")
+
+
 @lru_cache(maxsize=16_384)
 def fixed_text(units: int) -> str:
-    """An integer of 1e-8 units as the shortest plain decimal. Cached: prices and sizes repeat (a sixth of the time).
+    """Return an integer of 1e-8 units as the shortest plain decimal; cached, because prices and sizes repeat.
 
     Raises:
-        DecodeError: The null value, where a number has to stand.
+        DecodeError: The value is null, where a number is required.
     """
-    if units == _NULL:
+    if units == NULL:
         raise DecodeError("an SBE level without a price or a size")
     whole, fraction = divmod(abs(units), _SCALE)
     sign = "-" if units < 0 else ""
@@ -155,21 +169,21 @@ def fixed_text(units: int) -> str:
 
 
 def _optional_text(units: int) -> str | None:
-    return None if units in {_NULL, _SATURATED} else fixed_text(units)
+    return None if units in {NULL, _SATURATED} else fixed_text(units)
 
 
 def _read_trade(payload: bytes | memoryview, end: int, version: int) -> SbeTrade:
     ts_us, seq, _, side, price, size, created_us, trade_type = _block(_TRADE, _TRADE.size, payload, end)
-    market, end = _string(payload, end)
+    market, end = string_at(payload, end)
     trade_id = ""
     if version >= _TRADE_ID_VERSION and end < len(payload):
-        trade_id, _ = _string(payload, end)
+        trade_id, _ = string_at(payload, end)
     return SbeTrade(market, ts_us, created_us, seq, side, fixed_text(price), fixed_text(size), trade_type, trade_id)
 
 
 def _read_bbo(payload: bytes | memoryview, end: int, version: int) -> SbeBbo:  # noqa: ARG001
     ts_us, _, bid_price, bid_size, ask_price, ask_size = _block(_BBO, _BBO.size, payload, end)
-    market, _ = _string(payload, end)
+    market, _ = string_at(payload, end)
     return SbeBbo(
         market,
         ts_us,
@@ -186,15 +200,15 @@ def _read_book(payload: bytes | memoryview, end: int, version: int) -> SbeBook: 
         bids, asks_at = _levels(payload, end)
         asks, market_at = _levels(payload, asks_at)
     except DecodeError as error:
-        raise _named(error, payload, end) from error
-    market, _ = _string(payload, market_at)
+        raise _with_market(error, payload, end) from error
+    market, _ = string_at(payload, market_at)
     return SbeBook(market, ts_us, seq, package, bids, asks)
 
 
-def _named(error: DecodeError, payload: bytes | memoryview, groups_at: int) -> DecodeError:
-    """The error with the market's name, which stands behind the levels, where the frame is long enough to hold it."""
+def _with_market(error: DecodeError, payload: bytes | memoryview, groups_at: int) -> DecodeError:
+    """Return the error with the market, which follows the levels, where the frame is long enough."""
     try:
-        market, _ = _string(payload, _group_end(payload, _group_end(payload, groups_at)))
+        market, _ = string_at(payload, _group_end(payload, _group_end(payload, groups_at)))
     except (DecodeError, StructError):
         return error
     return InvalidBookError(market, error.what)
@@ -202,13 +216,13 @@ def _named(error: DecodeError, payload: bytes | memoryview, groups_at: int) -> D
 
 def _read_summary(payload: bytes | memoryview, end: int, version: int) -> MarketSummary:  # noqa: ARG001
     ts_us, _, mark, index, _, _, open_interest = _block(_SUMMARY, _SUMMARY_BYTES, payload, end)
-    market, _ = _string(payload, end)
+    market, _ = string_at(payload, end)
     return MarketSummary(market, ts_us, _optional_text(mark), _optional_text(index), _optional_text(open_interest))
 
 
 def _read_funding(payload: bytes | memoryview, end: int, version: int) -> FundingData:  # noqa: ARG001
     ts_us, _, rate, _, created_us, _, _, period_hours = _block(_FUNDING, _FUNDING.size, payload, end)
-    market, _ = _string(payload, end)
+    market, _ = string_at(payload, end)
     return FundingData(
         market, ts_us, created_us, _optional_text(rate), 0 if period_hours == _NULL_HOURS else period_hours
     )
@@ -224,14 +238,14 @@ _READERS: Final[dict[int, Callable[[bytes | memoryview, int, int], Message]]] = 
 
 
 def _block(layout: Struct, least_bytes: int, payload: bytes | memoryview, end: int) -> tuple[int, ...]:
-    """The first fields of the block that ends at ``end``."""
-    if end - _HEADER.size < least_bytes:
-        raise DecodeError(f"an SBE block of {end - _HEADER.size} bytes instead of at least {least_bytes}")
-    return layout.unpack_from(payload, _HEADER.size)
+    """Return the first fields of the block that ends at ``end``."""
+    if end - HEADER.size < least_bytes:
+        raise DecodeError(f"an SBE block of {end - HEADER.size} bytes instead of at least {least_bytes}")
+    return layout.unpack_from(payload, HEADER.size)
 
 
 def _levels(payload: bytes | memoryview, start: int) -> tuple[list[Level], int]:
-    """The levels of the group at ``start``, and where the group ends."""
+    """Return the levels of the group at ``start``, and the offset of its end."""
     entry_bytes, count = _GROUP.unpack_from(payload, start)
     first = start + _GROUP.size
     if not count:  # as in most frames
@@ -244,18 +258,18 @@ def _levels(payload: bytes | memoryview, start: int) -> tuple[list[Level], int]:
     if entry_bytes == _ENTRY.size:
         entries = _ENTRY.iter_unpack(payload[first:end])
     else:
-        entries = (_ENTRY.unpack_from(payload, at) for at in range(first, end, entry_bytes))
+        entries = (_ENTRY.unpack_from(payload, offset) for offset in range(first, end, entry_bytes))
     return [(fixed_text(price), fixed_text(size)) for price, size in entries], end
 
 
 def _group_end(payload: bytes | memoryview, start: int) -> int:
-    """Where the group at ``start`` ends, whatever it holds."""
+    """Return the offset of the end of the group at ``start``, whatever its content."""
     entry_bytes, count = _GROUP.unpack_from(payload, start)
     return int(start + _GROUP.size + entry_bytes * count)
 
 
-def _string(payload: bytes | memoryview, start: int) -> tuple[str, int]:
-    """The string at ``start``, and where it ends."""
+def string_at(payload: bytes | memoryview, start: int) -> tuple[str, int]:
+    """Return the string at ``start``, and the offset of its end."""
     if start >= len(payload):
         raise DecodeError(f"an SBE frame that ends after {len(payload)} bytes, before its text")
     first = start + 1
