@@ -39,7 +39,7 @@ class Admin:
         self._desk = desk
         self._routes = Routes()
         for method, path, answer in (
-            ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).office.truth()),
+            ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).accounts.truth()),
             ("GET", "/truth/{venue}/{symbol}", self._truth),
             ("POST", "/pause", self._pause),
             ("POST", "/resume", self._resume),
@@ -82,14 +82,14 @@ class Admin:
         return {"ok": True}
 
     def _account(self, request: HttpRequest, venue: str) -> Any:
-        self._venue(venue).office.set_activity(_body(request))
+        self._venue(venue).accounts.set_activity(_body(request))
         return {"ok": True}
 
     def _do(self, request: HttpRequest, venue: str) -> Any:
-        return {"ok": True, **self._venue(venue).office.do(_body(request))}
+        return {"ok": True, **self._venue(venue).accounts.do(_body(request))}
 
     def _token(self, request: HttpRequest, venue: str) -> Any:
-        return self._venue(venue).office.token(_body(request) if request.body else {})
+        return self._venue(venue).accounts.token(_body(request) if request.body else {})
 
     def _fault(self, request: HttpRequest, venue: str) -> Any:
         return {"ok": True, "id": self._desk.inject(venue, _body(request))}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Allowance"]
+__all__ = ["RateLimit"]
 
 
-class Allowance:
+class RateLimit:
     """At most ``limit`` units within any ``window_s`` seconds.
 
     Args:
@@ -24,7 +24,7 @@ class Allowance:
         self._spent: deque[tuple[float, int]] = deque()
         self.used = 0
 
-    def take(self, units: int = 1) -> bool:
+    def acquire(self, units: int = 1) -> bool:
         """Take ``units``; False, and nothing taken, when that would be more than the limit."""
         self._forget()
         if self.used + units > self.limit:

@@ -65,7 +65,7 @@ class MarketStep:
 
 
 class PriceLevels:
-    """One side of a book: lots by price, and what changed since :meth:`take_changes`."""
+    """One side of a book: lots by price, and what changed since :meth:`drain_changes`."""
 
     def __init__(self, *, is_bid: bool) -> None:
         self.is_bid = is_bid
@@ -95,7 +95,7 @@ class PriceLevels:
         """The ``depth`` best levels (all of them when None), best first."""
         return [(price, self.levels[price]) for price in self.prices()[:depth]]
 
-    def take_changes(self) -> tuple[LevelChange, ...]:
+    def drain_changes(self) -> tuple[LevelChange, ...]:
         """The levels whose size is not what it was at the last call."""
         found = (LevelChange(price, old, self.levels.get(price, 0)) for price, old in self._before.items())
         changes = tuple(change for change in found if change.old != change.new)
@@ -111,7 +111,7 @@ class Batch:
         self._asks: dict[int, LevelChange] = {}
 
     def __bool__(self) -> bool:
-        """Whether anything was touched since :meth:`take`."""
+        """Whether anything was touched since :meth:`drain`."""
         return bool(self._bids or self._asks)
 
     def add(self, step: MarketStep) -> None:
@@ -121,7 +121,7 @@ class Batch:
                 first = pending.get(change.price, change)
                 pending[change.price] = LevelChange(change.price, first.old, change.new)
 
-    def take(self, *, keep_unchanged: bool = False) -> tuple[list[LevelChange], list[LevelChange]]:
+    def drain(self, *, keep_unchanged: bool = False) -> tuple[list[LevelChange], list[LevelChange]]:
         """Bids and asks that changed since the last call.
 
         Args:
@@ -190,7 +190,7 @@ class Market:
         self._tally(trades)
         touch = (self.bids.best(), self.asks.best())
         moved, self._touch = touch != self._touch, touch
-        return MarketStep(now_ms, self.bids.take_changes(), self.asks.take_changes(), tuple(trades), moved)
+        return MarketStep(now_ms, self.bids.drain_changes(), self.asks.drain_changes(), tuple(trades), moved)
 
     def reprice(self, now_ms: int) -> None:
         """Move mark, index, funding and open interest; call it about once a second."""

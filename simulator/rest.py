@@ -26,7 +26,7 @@ log = get_log(__name__)
 
 _MOST_HEAD = 64 * 1024
 _MOST_BODY = 4 * 2**20
-_DRIPS = 20
+_TRICKLE_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +59,15 @@ class HttpResponse:
     """A response.
 
     Attributes:
-        drip_s: Over how many seconds the body is stretched; with ``drips_headers`` the headers instead.
+        trickle_s: Over how many seconds the body is stretched; with ``trickles_headers`` the headers instead.
         is_cut: Whether the connection ends behind the headers.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    drip_s: float = 0.0
-    drips_headers: bool = False
+    trickle_s: float = 0.0
+    trickles_headers: bool = False
     is_cut: bool = False
 
     def with_headers(self, **headers: str) -> HttpResponse:
@@ -193,16 +193,16 @@ async def _write(writer: asyncio.StreamWriter, response: HttpResponse, *, is_las
     headers["Connection"] = "close" if is_last else "keep-alive"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
-    await _write_part(writer, head, response.drip_s if response.drips_headers else 0.0)
+    await _write_part(writer, head, response.trickle_s if response.trickles_headers else 0.0)
     if not response.is_cut:
-        await _write_part(writer, response.body, 0.0 if response.drips_headers else response.drip_s)
+        await _write_part(writer, response.body, 0.0 if response.trickles_headers else response.trickle_s)
 
 
-async def _write_part(writer: asyncio.StreamWriter, data: bytes, drip_s: float) -> None:
-    """Write bytes, stretched over ``drip_s`` seconds."""
-    portion = max(1, len(data) // _DRIPS) if drip_s else max(1, len(data))
+async def _write_part(writer: asyncio.StreamWriter, data: bytes, trickle_s: float) -> None:
+    """Write bytes, stretched over ``trickle_s`` seconds."""
+    portion = max(1, len(data) // _TRICKLE_PARTS) if trickle_s else max(1, len(data))
     for start in range(0, len(data), portion):
         writer.write(data[start : start + portion])
         await writer.drain()
-        if drip_s:
-            await asyncio.sleep(drip_s / _DRIPS)
+        if trickle_s:
+            await asyncio.sleep(trickle_s / _TRICKLE_PARTS)

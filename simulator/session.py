@@ -101,7 +101,7 @@ class ClientSession(ABC):
         number: Counts the connections of the venue.
         frames: Frames sent.
         last_data_s: Monotonic time of the last frame that was no acknowledgement, or of the connect.
-        last_heard_s: Monotonic time of the last text message, or of the connect.
+        last_received_s: Monotonic time of the last text message, or of the connect.
     """
 
     def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade) -> None:
@@ -110,7 +110,7 @@ class ClientSession(ABC):
         self.upgrade = upgrade
         self.number = next(venue.numbers)
         self.frames = 0
-        self.last_data_s = self.last_heard_s = venue.schedule.mono_s()
+        self.last_data_s = self.last_received_s = venue.schedule.mono_s()
         self._jobs: list[Job] = []
         self._pong_due: Job | None = None
 
@@ -124,9 +124,9 @@ class ClientSession(ABC):
 
     def on_text(self, text: bytes) -> None:
         """Take a message from the client."""
-        self.last_heard_s = self.venue.schedule.mono_s()
+        self.last_received_s = self.venue.schedule.mono_s()
         with self.venue.failures.guard("request"):
-            self.hear(text)
+            self.receive(text)
 
     def on_ping(self) -> None:  # noqa: B027 - to most venues it is no sign of life
         """A ping frame came."""
@@ -150,24 +150,24 @@ class ClientSession(ABC):
         """Say what the venue says first, and start its keep-alive."""
 
     @abstractmethod
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Act on a message of the client."""
 
     def subscribed(self) -> list[str]:
         """What the client has subscribed to, in words."""
         return [str(key) for key in self.venue.subscriptions.keys_of(self)]
 
-    def keep(self, job: Job) -> None:
+    def add_job(self, job: Job) -> None:
         """Let a job end with the session."""
         self._jobs.append(job)
 
-    def end_after(self, seconds: float, code: int, reason: str) -> None:
+    def close_after(self, seconds: float, code: int, reason: str) -> None:
         """Close the connection when it is so old."""
-        self.keep(self.venue.schedule.once(self.venue.scaled(seconds), partial(self.wire.close, code, reason)))
+        self.add_job(self.venue.schedule.once(self.venue.scaled(seconds), partial(self.wire.close, code, reason)))
 
-    def demand_pongs(self, every_s: float, within_s: float) -> None:
+    def require_pongs(self, every_s: float, within_s: float) -> None:
         """Send ping frames, and close when one stays unanswered for too long."""
-        self.keep(self.venue.schedule.every(self.venue.scaled(every_s), partial(self._ping, within_s)))
+        self.add_job(self.venue.schedule.every(self.venue.scaled(every_s), partial(self._ping, within_s)))
 
     def _ping(self, within_s: float) -> None:
         self.wire.ping(str(self.venue.now_ms()).encode())
@@ -179,18 +179,18 @@ class ClientSession(ABC):
         """Send an acknowledgement, an error or another word about the session itself; faults leave it alone."""
         self.send(self.venue.text(value))
 
-    def push(self, parcel: OutgoingFrame) -> None:
+    def push(self, outgoing: OutgoingFrame) -> None:
         """Send data, past the faults that are at work."""
-        if parcel.symbol in self.venue.withdrawn:
+        if outgoing.symbol in self.venue.delisted:
             return
-        frames = [parcel.frame]
+        frames = [outgoing.frame]
         for hook in self.venue.hooks:
-            frames = hook.before_send(self, parcel, frames)
+            frames = hook.before_send(self, outgoing, frames)
         for frame in frames:
             self.last_data_s = self.venue.schedule.mono_s()
             self.send(frame)
-        if frames and parcel.symbol and parcel.kind != "data":
-            self.venue.book_sent_ns[parcel.symbol] = self.venue.schedule.wall_ns()
+        if frames and outgoing.symbol and outgoing.kind != "data":
+            self.venue.book_sent_ns[outgoing.symbol] = self.venue.schedule.wall_ns()
 
     def send(self, frame: Frame) -> None:
         """Send a frame as it is."""

@@ -24,17 +24,17 @@ class TcpPort:
     """A port that listens, and can be shut and opened again.
 
     Attributes:
-        reception: How those are received who connect from now on.
+        accept_mode: How those are received who connect from now on.
 
     Args:
         speaker: Makes the protocol for a connection.
         host: Address to bind.
         port: Port to bind.
-        contexts: How TLS is spoken in each kind of reception; empty for plain TCP.
+        contexts: How TLS is spoken in each kind of accept_mode; empty for plain TCP.
     """
 
     def __init__(self, speaker: Callable[[], asyncio.Protocol], host: str, port: int, contexts: Contexts) -> None:
-        self.reception = AcceptMode.WELL
+        self.accept_mode = AcceptMode.NORMAL
         self._speaker = speaker
         self._address = (host, port)
         self._contexts = contexts
@@ -76,14 +76,14 @@ class TcpPort:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
             return  # it is gone already; or there is no descriptor left, and it waits in the kernel's queue
-        task = asyncio.get_running_loop().create_task(self._admit(connection, self.reception))
+        task = asyncio.get_running_loop().create_task(self._admit(connection, self.accept_mode))
         self._admitting.add(task)
         task.add_done_callback(self._admitting.discard)
 
-    async def _admit(self, connection: socket.socket, reception: AcceptMode) -> None:
+    async def _admit(self, connection: socket.socket, accept_mode: AcceptMode) -> None:
         """Hand a connection over once TLS, if it is spoken, stands; a handshake that fails ends it."""
         # asyncio's own Protocol takes what comes, says nothing, and leaves when the other side does.
-        speaker = asyncio.Protocol if reception is AcceptMode.MUTE else self._speaker
-        context = self._contexts.get(reception)
+        speaker = asyncio.Protocol if accept_mode is AcceptMode.SILENT else self._speaker
+        context = self._contexts.get(accept_mode)
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().connect_accepted_socket(speaker, connection, ssl=context)

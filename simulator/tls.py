@@ -51,7 +51,7 @@ def contexts(settings: SimSettings) -> Contexts:
     known, unknown = CA(), CA()
     _write(settings.ca_path, known.cert_pem.bytes())
     return {
-        AcceptMode.WELL: _context(known.issue_cert(*names)),
+        AcceptMode.NORMAL: _context(known.issue_cert(*names)),
         AcceptMode.UNKNOWN_AUTHORITY: _context(unknown.issue_cert(*names)),
         AcceptMode.EXPIRED: _context(known.issue_cert(*names, not_after=_LONG_AGO)),
     }

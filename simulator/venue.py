@@ -20,7 +20,7 @@ import msgspec
 
 from simulator.decimals import shortest
 from simulator.failures import Failures
-from simulator.limits import Allowance
+from simulator.limits import RateLimit
 from simulator.listing import SimulatedListing
 from simulator.market import Market, MarketStep, MarketTrade
 from simulator.rest import HttpRequest, HttpResponse, Routes, plain
@@ -63,7 +63,7 @@ class Levels(NamedTuple):
 class Hook(Protocol):
     """A fault, as seen from where frames, connections and requests pass."""
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """What goes out instead of ``frames``."""
 
     def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
@@ -79,9 +79,9 @@ class Hook(Protocol):
 class AcceptMode(Enum):
     """How those who connect to a port are received."""
 
-    WELL = auto()
+    NORMAL = auto()
     #: They are accepted in TCP, and hear nothing more.
-    MUTE = auto()
+    SILENT = auto()
     #: In TLS they are shown a certificate of an authority that nobody knows.
     UNKNOWN_AUTHORITY = auto()
     #: In TLS they are shown a certificate that has expired.
@@ -95,10 +95,10 @@ class VenueListener(Protocol):
     """A port of a venue.
 
     Attributes:
-        reception: How those are received who connect from now on.
+        accept_mode: How those are received who connect from now on.
     """
 
-    reception: AcceptMode
+    accept_mode: AcceptMode
 
     def shut(self) -> None:
         """Refuse connections at the TCP level."""
@@ -141,12 +141,12 @@ class SimulatedVenue(ABC):
         routes: Of the REST side.
         hooks: Faults at work.
         hidden: Symbols that are listed no more (by fault).
-        withdrawn: Symbols that were delisted (by fault): they stay listed, and their streams are silent.
+        delisted: Symbols that were delisted (by fault): they stay listed, and their streams are silent.
         skew_ms: How far the venue's clock is ahead (by fault).
         mutes_pings: Whether pings stay unanswered (by fault).
         has_flat_errors: Whether errors have their code at the top level (by fault), where both shapes occur.
         listeners: Its ports; none where it is not served.
-        office: Keeps the account that the venue serves.
+        accounts: Keeps the account that the venue serves.
         frames: Frames sent so far.
         failures: Frames and answers that could not be made.
         book_sent_ns: Wall clock of the last book frame by symbol.
@@ -160,7 +160,7 @@ class SimulatedVenue(ABC):
     bids_open: ClassVar[bytes]
     #: How the path of the REST book ends with which clients begin; empty where streams begin with one.
     first_book: ClassVar[str] = ""
-    office: AccountService
+    accounts: AccountService
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         self.settings = settings
@@ -172,7 +172,7 @@ class SimulatedVenue(ABC):
         self.routes = Routes()
         self.hooks: list[Hook] = []
         self.hidden: set[str] = set()
-        self.withdrawn: set[str] = set()
+        self.delisted: set[str] = set()
         self.skew_ms = 0
         self.mutes_pings = False
         self.has_flat_errors = False
@@ -220,7 +220,7 @@ class SimulatedVenue(ABC):
         """The sequence number of a subscriber that has the book up to date; None if each has its own."""
 
     @abstractmethod
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A bid as it stands in a book frame."""
 
     @abstractmethod
@@ -243,7 +243,7 @@ class SimulatedVenue(ABC):
             self._activity.setdefault(market.listing.symbol, market.listing.contract.activity)
             self.schedule.every(period_s, partial(self._beat, market, steps * period_s))
         self.schedule.every(1.0, self._second)
-        self.office.start()
+        self.accounts.start()
 
     def accept(self, upgrade: Upgrade, socket: Socket) -> ClientSession | UpgradeRefusal:
         """Decide about a client that connects."""
@@ -317,16 +317,16 @@ class SimulatedVenue(ABC):
         """How long a documented period takes at this pace."""
         return seconds / self.settings.pace
 
-    def allowance(self, limit: int, window_s: float) -> Allowance:
+    def rate_limit(self, limit: int, window_s: float) -> RateLimit:
         """A rate limit of this venue."""
-        return Allowance(limit, self.scaled(window_s), self.schedule.mono_s)
+        return RateLimit(limit, self.scaled(window_s), self.schedule.mono_s)
 
     def find(self, name: str) -> Market | None:
         """The market that the venue calls ``name``."""
         market = self._by_name.get(name)
         return None if market is None or market.listing.symbol in self.hidden else market
 
-    def running(self, name: str) -> Market | None:
+    def find_even_hidden(self, name: str) -> Market | None:
         """The market that the venue calls ``name``, also when nobody new can subscribe to it."""
         return self._by_name.get(name)
 
@@ -336,7 +336,7 @@ class SimulatedVenue(ABC):
 
     def is_live(self, market: Market) -> bool:
         """Whether a market is traded."""
-        return market.listing.contract.live and market.listing.symbol not in self.withdrawn
+        return market.listing.contract.live and market.listing.symbol not in self.delisted
 
     def publish(self, key: Hashable, stream: str, market: Market, kind: Kind, make: Callable[[], Frame]) -> None:
         """Send the same frame to all who have subscribed to ``key``; without any, it is not even made."""
@@ -344,9 +344,9 @@ class SimulatedVenue(ABC):
         if not sessions:
             return
         with self.failures.guard(stream, market.listing.symbol):
-            parcel = OutgoingFrame(stream, market.listing.symbol, kind, make())
+            outgoing = OutgoingFrame(stream, market.listing.symbol, kind, make())
             for session in sessions:
-                session.push(parcel)
+                session.push(outgoing)
 
     def text(self, value: Any) -> Frame:
         """A text frame with JSON."""
@@ -371,7 +371,7 @@ class SimulatedVenue(ABC):
     def restart_ids(self) -> None:  # noqa: B027 - not every venue has numbers
         """Number updates from the beginning again, as after a restart of the engine, where they have numbers."""
 
-    def restarted(self, span: int) -> int:
+    def restarted_id(self, span: int) -> int:
         """Where ids begin after a restart: each time ``span`` lower, so that none comes twice within ten restarts."""
         return span * (_RESTARTS - next(self._restarts) % _RESTARTS)
 
@@ -382,7 +382,7 @@ class SimulatedVenue(ABC):
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
         """A book frame with one more bid, before the others."""
         before, mark, after = frame.payload.partition(self.bids_open)
-        level = msgspec.json.encode(self.told_bid(market, price, size))
+        level = msgspec.json.encode(self.bid_row(market, price, size))
         comma = b"" if after.startswith(b"]") else b","
         return replace(frame, payload=before + mark + level + comma + after)
 
@@ -408,7 +408,7 @@ class SimulatedVenue(ABC):
     def _beat(self, market: Market, steps: float) -> None:
         """Do so many steps, times the market's activity; fractions are saved."""
         symbol = market.listing.symbol
-        if self.is_paused or symbol in self.withdrawn:
+        if self.is_paused or symbol in self.delisted:
             return
         credit = self._credit.get(symbol, 0.0) + steps * self._activity[symbol]
         while credit >= 1:

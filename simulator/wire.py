@@ -26,7 +26,7 @@ __all__ = ["Accept", "Frame", "Socket", "Upgrade", "UpgradeRefusal", "Wire", "Wi
 #: A client that leaves this much unread is disconnected.
 _MOST_UNREAD = 4 * 2**20
 _CLOSE_TIMEOUT_S = 5.0
-_DRIP_TICK_S = 0.05
+_TRICKLE_TICK_S = 0.05
 _PONG_BYTE = b"\x8a"
 
 
@@ -79,7 +79,7 @@ class Wire(Protocol):
     def freeze(self) -> None:
         """Neither read nor write any more, but keep the TCP connection: a half-open socket."""
 
-    def drip(self, bytes_per_s: float | None) -> None:
+    def trickle(self, bytes_per_s: float | None) -> None:
         """Let bytes trickle at this speed; None lets what was held back go, and flow freely again."""
 
 
@@ -120,7 +120,7 @@ class Socket(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._talker: WireHandler | None = None
         self._partial: list[bytes] | None = None
-        self._drip: _Drip | None = None
+        self._trickle: _Trickle | None = None
         self._ending: Job | None = None
         self._is_frozen = False
         self.mute_pongs = False
@@ -151,8 +151,8 @@ class Socket(asyncio.Protocol):
         """The TCP connection is gone."""
         del exc
         self._transport = None
-        if self._drip is not None:
-            self._drip.stop()
+        if self._trickle is not None:
+            self._trickle.stop()
         if self._ending is not None:
             self._ending.cancel()
         if self._talker is not None:
@@ -177,7 +177,7 @@ class Socket(asyncio.Protocol):
     def unread(self) -> int:
         """Bytes that the client has not taken yet, beyond what the kernel holds."""
         held = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return held + (0 if self._drip is None else self._drip.held)
+        return held + (0 if self._trickle is None else self._trickle.held)
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping frame."""
@@ -205,14 +205,14 @@ class Socket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.pause_reading()
 
-    def drip(self, bytes_per_s: float | None) -> None:
+    def trickle(self, bytes_per_s: float | None) -> None:
         """Let bytes trickle at this speed; None lets what was held back go, and flow freely again."""
-        if self._drip is not None:
-            self._drip.stop()
-            self._write_now(self._drip.take_all())
-            self._drip = None
+        if self._trickle is not None:
+            self._trickle.stop()
+            self._write_now(self._trickle.take_all())
+            self._trickle = None
         if bytes_per_s is not None:
-            self._drip = _Drip(self._schedule, bytes_per_s, self._write_now)
+            self._trickle = _Trickle(self._schedule, bytes_per_s, self._write_now)
 
     def _answer(self, request: Request) -> None:
         parts = urlsplit(request.path)
@@ -252,21 +252,21 @@ class Socket(asyncio.Protocol):
             if not data:
                 self._transport.close()
             elif not (self.mute_pongs and data.startswith(_PONG_BYTE)):
-                self._write_now(data) if self._drip is None else self._drip.add(data)
+                self._write_now(data) if self._trickle is None else self._trickle.add(data)
 
     def _write_now(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
 
-class _Drip:
+class _Trickle:
     """Bytes that trickle out, a few every tick."""
 
     def __init__(self, schedule: Schedule, bytes_per_s: float, write: Callable[[bytes], None]) -> None:
         self._held = bytearray()
-        self._portion = max(1, int(bytes_per_s * _DRIP_TICK_S))
+        self._portion = max(1, int(bytes_per_s * _TRICKLE_TICK_S))
         self._write = write
-        self._job: Job = schedule.every(_DRIP_TICK_S, self._let_go)
+        self._job: Job = schedule.every(_TRICKLE_TICK_S, self._let_go)
 
     @property
     def held(self) -> int:

@@ -15,17 +15,17 @@ from itertools import count
 from simulator.accounts.money import PLACES, cost_of, notional, ratio, rounded
 from simulator.accounts.records import (
     AccountOutcome,
+    AccountRules,
     Cause,
     Deposit,
-    Draft,
     FillRecord,
     FundingRecord,
     MarginRecord,
     OrderChange,
     OrderRecord,
+    OrderSpec,
     PositionRecord,
     Status,
-    Terms,
 )
 from simulator.market import BUY, SELL, Market
 
@@ -45,7 +45,7 @@ class SimulatedAccount:
 
     Args:
         markets: Where it may trade.
-        terms: What the venue grants.
+        rules: What the venue grants.
         money: What it begins with.
         now_ms: Wall clock.
 
@@ -58,48 +58,48 @@ class SimulatedAccount:
         marks_e8: Mark prices at the last action, by symbol.
     """
 
-    def __init__(self, markets: Iterable[Market], terms: Terms, money: int, now_ms: int) -> None:
-        self.terms = terms
+    def __init__(self, markets: Iterable[Market], rules: AccountRules, money: int, now_ms: int) -> None:
+        self.rules = rules
         self.orders: dict[int, OrderRecord] = {}
         self.closed: deque[OrderRecord] = deque(maxlen=_CLOSED_ORDERS)
         self.fills: deque[FillRecord] = deque(maxlen=_FILLS)
         self.fundings: deque[FundingRecord] = deque(maxlen=_FUNDINGS)
         self.positions = {market.listing.symbol: PositionRecord(market) for market in markets}
         self.wallet = money
-        self.holdings = dict(terms.holdings)
+        self.holdings = dict(rules.holdings)
         self.marks_e8: dict[str, int] = {}
         self._numbers = count(max(1, now_ms - _EPOCH_MS))
         self._mark()
 
     # What can happen to it.
 
-    def place(self, draft: Draft, now_ms: int) -> AccountOutcome:
+    def place(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
         """Place an order, which waits."""
-        status: Status = "open" if draft.trigger is None else "untriggered"
-        return self._outcome(now_ms, [self._put(self._new(draft, status, now_ms))])
+        status: Status = "open" if spec.trigger is None else "untriggered"
+        return self._outcome(now_ms, [self._put(self._new(spec, status, now_ms))])
 
-    def take(self, draft: Draft, now_ms: int) -> AccountOutcome:
+    def place_market(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
         """Place an order at the market, which is filled at once."""
-        if not self.terms.has_market_orders:
-            draft = draft._replace(price=_beyond(draft))
-        order = self._new(draft, "open", now_ms)
+        if not self.rules.has_market_orders:
+            spec = spec._replace(price=_beyond(spec))
+        order = self._new(spec, "open", now_ms)
         changes = [self._put(order)]
-        for price, size in _at_touch(draft):
+        for price, size in _at_touch(spec):
             changes.append(self._fill(changes[-1].order, price, size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes)
 
-    def refuse(self, draft: Draft, status: Status, now_ms: int) -> AccountOutcome:
+    def place_rejected(self, spec: OrderSpec, status: Status, now_ms: int) -> AccountOutcome:
         """Place an order that the venue does not accept."""
-        order = replace(self._new(draft, status, now_ms), cause="margin")
+        order = replace(self._new(spec, status, now_ms), cause="margin")
         return self._outcome(now_ms, [self._put(order)])
 
     def execute(self, number: int, size: int, now_ms: int) -> AccountOutcome:
         """Fill ``size`` lots of an open order at its price."""
         order = self.orders[number]
-        price = order.draft.price or order.market.listing.price
+        price = order.spec.price or order.market.listing.price
         return self._outcome(now_ms, [self._fill(order, price, min(size, order.remaining), now_ms, is_maker=True)])
 
-    def end(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
+    def close_order(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
         """End an order that lives."""
         return self._outcome(now_ms, [self._end(self.orders[number], status, cause, now_ms)])
 
@@ -113,12 +113,12 @@ class SimulatedAccount:
         waiting = [order for order in self.orders.values() if order.market is position.market]
         changes = [self._end(order, "canceled", "liquidation", now_ms) for order in waiting]
         side = SELL if position.size > 0 else BUY
-        draft = Draft(position.market, side, abs(position.size), is_liquidation=True)
-        if not self.terms.has_market_orders:
-            draft = draft._replace(price=_beyond(draft))
-        changes.append(self._put(self._new(draft, "open", now_ms)))
+        spec = OrderSpec(position.market, side, abs(position.size), is_liquidation=True)
+        if not self.rules.has_market_orders:
+            spec = spec._replace(price=_beyond(spec))
+        changes.append(self._put(self._new(spec, "open", now_ms)))
         price = max(1, position.market.mark_e8 // 10 ** (8 - position.market.listing.price_places))
-        changes.append(self._fill(changes[-1].order, price, draft.size, now_ms, is_maker=False))
+        changes.append(self._fill(changes[-1].order, price, spec.size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes, liquidated=position)
 
     def pay_funding(self, now_ms: int) -> AccountOutcome:
@@ -129,7 +129,7 @@ class SimulatedAccount:
                 market = position.market
                 worth = notional(market.listing, market.index_e8, position.size)
                 exact = -ratio(worth * market.funding_e12, 10**12)
-                payment = rounded(exact, self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
+                payment = rounded(exact, self.rules.fee_places) * 10 ** (PLACES - self.rules.fee_places)
                 self.wallet += payment
                 self.positions[symbol] = replace(position, funding=position.funding + payment, updated_ms=now_ms)
                 payments.append(FundingRecord(now_ms, self.positions[symbol], payment, market.funding_e12))
@@ -148,7 +148,7 @@ class SimulatedAccount:
 
     def assets(self) -> list[str]:
         """What can be deposited."""
-        return list(dict.fromkeys([self.terms.quote, *self.holdings]))
+        return list(dict.fromkeys([self.rules.quote, *self.holdings]))
 
     def held(self) -> list[PositionRecord]:
         """The positions that are not flat."""
@@ -173,8 +173,8 @@ class SimulatedAccount:
         unrealised = sum(self.unrealised(position) for position in held)
         exposure = sum(abs(self.worth(position)) for position in held)
         equity = wallet + unrealised
-        initial = ratio(exposure * self.terms.initial_e6, 10**6)
-        maintenance = ratio(exposure * self.terms.maintenance_e6, 10**6)
+        initial = ratio(exposure * self.rules.initial_e6, 10**6)
+        maintenance = ratio(exposure * self.rules.maintenance_e6, 10**6)
         return MarginRecord(equity, max(0, equity - initial), initial, maintenance, unrealised)
 
     def liquidation_e8(self, position: PositionRecord) -> int | None:
@@ -200,11 +200,11 @@ class SimulatedAccount:
         for symbol, position in self.positions.items():
             self.marks_e8[symbol] = position.market.mark_e8
 
-    def _new(self, draft: Draft, status: Status, now_ms: int) -> OrderRecord:
+    def _new(self, spec: OrderSpec, status: Status, now_ms: int) -> OrderRecord:
         """An order; every third one was given no number by the client."""
         number = next(self._numbers)
-        client = None if number % 3 == 0 or draft.is_liquidation else number
-        return OrderRecord(number, draft, client, status, now_ms, now_ms)
+        client = None if number % 3 == 0 or spec.is_liquidation else number
+        return OrderRecord(number, spec, client, status, now_ms, now_ms)
 
     def _put(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
         """Remember a new state of an order."""
@@ -221,9 +221,9 @@ class SimulatedAccount:
     def _fill(self, order: OrderRecord, price: int, size: int, now_ms: int, *, is_maker: bool) -> OrderChange:
         position = self.positions[order.market.listing.symbol]
         cost = cost_of(order.market.listing, price, size)
-        rate = self.terms.maker_e6 if is_maker else self.terms.taker_e6
-        fee = rounded(ratio(cost * rate, 10**6), self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
-        signed = size if order.draft.side == BUY else -size
+        rate = self.rules.maker_e6 if is_maker else self.rules.taker_e6
+        fee = rounded(ratio(cost * rate, 10**6), self.rules.fee_places) * 10 ** (PLACES - self.rules.fee_places)
+        signed = size if order.spec.side == BUY else -size
         realised = position.gain(price, signed)
         fill = FillRecord(next(self._numbers), order, now_ms, price, size, fee, is_maker, position.size, realised)
         self.fills.append(fill)
@@ -243,17 +243,17 @@ class SimulatedAccount:
         )
 
 
-def _beyond(draft: Draft) -> int:
+def _beyond(spec: OrderSpec) -> int:
     """A limit that surely trades."""
-    touch, _ = _ladder(draft)[0]
+    touch, _ = _ladder(spec)[0]
     away = max(1, touch * _SLIPPAGE // 100)
-    return touch + away if draft.side == BUY else max(1, touch - away)
+    return touch + away if spec.side == BUY else max(1, touch - away)
 
 
-def _at_touch(draft: Draft) -> list[tuple[int, int]]:
+def _at_touch(spec: OrderSpec) -> list[tuple[int, int]]:
     """Prices and sizes at which an order at the market is filled; the last level takes all that is left."""
-    left, found = draft.size, []
-    levels = _ladder(draft)
+    left, found = spec.size, []
+    levels = _ladder(spec)
     for price, size in levels:
         part = left if price == levels[-1][0] else min(left, size)
         if part:
@@ -262,7 +262,7 @@ def _at_touch(draft: Draft) -> list[tuple[int, int]]:
     return found
 
 
-def _ladder(draft: Draft) -> list[tuple[int, int]]:
+def _ladder(spec: OrderSpec) -> list[tuple[int, int]]:
     """The best levels of the side that an order takes from."""
-    ladder = draft.market.asks if draft.side == BUY else draft.market.bids
-    return ladder.top(_TOUCH_LEVELS) or [(draft.market.listing.price, draft.size)]
+    ladder = spec.market.asks if spec.side == BUY else spec.market.bids
+    return ladder.top(_TOUCH_LEVELS) or [(spec.market.listing.price, spec.size)]

@@ -1,4 +1,4 @@
-"""What an account consists of: terms, orders, fills, positions, and what came of an action. Data only."""
+"""What an account consists of: rules, orders, fills, positions, and what came of an action. Data only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
     "AccountOutcome",
     "Cause",
     "Deposit",
-    "Draft",
+    "OrderSpec",
     "FillRecord",
     "FundingRecord",
     "MarginRecord",
@@ -21,7 +21,7 @@ __all__ = [
     "OrderRecord",
     "PositionRecord",
     "Status",
-    "Terms",
+    "AccountRules",
 ]
 
 Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired"]
@@ -32,14 +32,14 @@ _LIVE = ("open", "untriggered")
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AccountRules:
     """What a venue grants an account.
 
     Attributes:
         quote: The asset of all money.
         maker_e6: Fee of a maker, in millionths of what is traded; negative is a rebate. ``taker_e6`` likewise.
         fee_places: Decimals to which a fee is rounded.
-        told_places: Decimals with which the venue tells money.
+        money_places: Decimals with which the venue tells money.
         initial_e6: Margin to open a position, in millionths of its worth. ``maintenance_e6`` likewise, to keep it.
         words: The order states that this venue has.
         refused: The state of an order that the venue does not accept; None where there never is such an order.
@@ -51,16 +51,16 @@ class Terms:
     maker_e6: int
     taker_e6: int
     fee_places: int = 6
-    told_places: int = 6
+    money_places: int = 6
     initial_e6: int = 50_000
     maintenance_e6: int = 25_000
-    words: frozenset[Status] = frozenset({"open", "filled", "canceled"})
-    refused: Status | None = None
+    statuses: frozenset[Status] = frozenset({"open", "filled", "canceled"})
+    rejected_status: Status | None = None
     has_market_orders: bool = True
     holdings: Mapping[str, int] = field(default_factory=dict)
 
 
-class Draft(NamedTuple):
+class OrderSpec(NamedTuple):
     """An order to be placed; without a price it is one at the market, with a trigger it waits."""
 
     market: Market
@@ -84,7 +84,7 @@ class OrderRecord:
     """
 
     number: int
-    draft: Draft
+    spec: OrderSpec
     client: int | None
     status: Status
     created_ms: int
@@ -97,12 +97,12 @@ class OrderRecord:
     @property
     def market(self) -> Market:
         """Where it stands."""
-        return self.draft.market
+        return self.spec.market
 
     @property
     def remaining(self) -> int:
         """Lots that are not filled."""
-        return self.draft.size - self.filled
+        return self.spec.size - self.filled
 
     @property
     def is_live(self) -> bool:
@@ -142,7 +142,7 @@ class FillRecord:
     @property
     def side(self) -> Aggressor:
         """Bought or sold."""
-        return self.order.draft.side
+        return self.order.spec.side
 
     @property
     def signed(self) -> int:

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from ipc.errors import UsageError
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import amount
-from simulator.accounts.records import AccountOutcome, Draft, OrderRecord, PositionRecord
+from simulator.accounts.records import AccountOutcome, OrderRecord, OrderSpec, PositionRecord
 from simulator.market import BUY, SELL, Aggressor, Market
 
 __all__ = ["ACTIONS", "Command", "Script"]
@@ -145,35 +145,35 @@ class Script:
 
     def _place(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        return self._account.place(self._draft(command), now_ms)
+        return self._account.place(self._spec(command), now_ms)
 
     def _market(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        return self._account.take(self._draft(command)._replace(price=None), now_ms)
+        return self._account.place_market(self._spec(command)._replace(price=None), now_ms)
 
     def _stop(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        if "untriggered" not in self._account.terms.words:
+        if "untriggered" not in self._account.rules.statuses:
             raise _impossible("orders with a trigger are not told apart at this venue")
-        draft = self._draft(command)
-        price = draft.price or draft.market.listing.price
+        spec = self._spec(command)
+        price = spec.price or spec.market.listing.price
         away = max(1, price // 100)
-        sign = 1 if draft.side == BUY else -1
-        return self._account.place(draft._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
+        sign = 1 if spec.side == BUY else -1
+        return self._account.place(spec._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
 
     def _reduce(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         position = self._position(command)
         side = SELL if position.size > 0 else BUY
-        draft = self._draft(command, position.market, side)
-        size = min(draft.size, abs(position.size))
-        return self._account.place(draft._replace(size=size, is_reduce_only=True), now_ms)
+        spec = self._spec(command, position.market, side)
+        size = min(spec.size, abs(position.size))
+        return self._account.place(spec._replace(size=size, is_reduce_only=True), now_ms)
 
     def _reject(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        if self._account.terms.refused is None:
+        if self._account.rules.rejected_status is None:
             raise _impossible("there are no orders at this venue that it did not accept")
-        return self._account.refuse(self._draft(command), self._account.terms.refused, now_ms)
+        return self._account.place_rejected(self._spec(command), self._account.rules.rejected_status, now_ms)
 
     # Orders that live.
 
@@ -190,13 +190,13 @@ class Script:
 
     def _cancel(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open", "untriggered")
-        return self._account.end(found.number, "canceled", command.by, now_ms)
+        return self._account.close_order(found.number, "canceled", command.by, now_ms)
 
     def _expire(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        if "expired" not in self._account.terms.words:
+        if "expired" not in self._account.rules.statuses:
             raise _impossible("orders do not expire at this venue")
         found = self._order(command, order, "open", "untriggered")
-        return self._account.end(found.number, "expired", "expiry", now_ms)
+        return self._account.close_order(found.number, "expired", "expiry", now_ms)
 
     def _trigger(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.trigger(self._order(command, order, "untriggered").number, now_ms)
@@ -208,7 +208,7 @@ class Script:
     def _deposit(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         account = self._account
-        asset = command.asset or account.terms.quote
+        asset = command.asset or account.rules.quote
         if asset not in account.assets():
             raise UsageError(f"no asset {asset!r}", where="asset", advice=", ".join(account.assets()))
         money = amount(_DEPOSIT) if command.size is None else _units(command.size, 8, "size") * 10**6
@@ -216,7 +216,7 @@ class Script:
 
     # What is chosen where the command says nothing.
 
-    def _draft(self, command: Command, market: Market | None = None, side: Aggressor | None = None) -> Draft:
+    def _spec(self, command: Command, market: Market | None = None, side: Aggressor | None = None) -> OrderSpec:
         market = market or self._some_market(command)
         side = side or command.side or self._some_side(market)
         listing = market.listing
@@ -225,7 +225,7 @@ class Script:
             price = _units(command.price, listing.price_places, "price")
         if command.size is not None:
             size = _units(command.size, listing.size_places, "size")
-        return Draft(market, side, size, price, is_reduce_only=command.reduce_only)
+        return OrderSpec(market, side, size, price, is_reduce_only=command.reduce_only)
 
     def _some_market(self, command: Command) -> Market:
         positions = self._account.positions

@@ -17,12 +17,12 @@ from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import PLACES, amount, rounded
 from simulator.accounts.records import (
     AccountOutcome,
+    AccountRules,
     FillRecord,
     FundingRecord,
     MarginRecord,
     OrderRecord,
     PositionRecord,
-    Terms,
 )
 from simulator.accounts.script import ACTIONS, Command, Script
 from simulator.decimals import shortest
@@ -47,7 +47,7 @@ _HISTORY, _HISTORY_GAP_MS = 25, 60_000
 
 
 class AccountService(ABC):
-    """A venue's office for the account that it serves.
+    """A venue's accounts for the account that it serves.
 
     Attributes:
         account: The account.
@@ -56,17 +56,17 @@ class AccountService(ABC):
         is_running: Whether it does.
     """
 
-    terms: ClassVar[Terms]
+    rules: ClassVar[AccountRules]
 
     def __init__(self, venue: SimulatedVenue) -> None:
         self.venue = venue
         now = venue.now_ms()
         begin = now - _HISTORY * _HISTORY_GAP_MS
-        self.account = SimulatedAccount(self.traded(), self.terms, amount(_MONEY), begin)
+        self.account = SimulatedAccount(self.traded(), self.rules, amount(_MONEY), begin)
         self.script = Script(self.account, f"{venue.settings.seed}:{venue.name}")
         for number in range(1, _HISTORY):
             self.script.act(begin + number * _HISTORY_GAP_MS)
-        self.refuses = False
+        self.refuses_logins = False
         self.rate = _RATE
         self.is_running = True
         self._credit = 0.0
@@ -86,7 +86,7 @@ class AccountService(ABC):
         """A fill's id, as the venue writes it."""
 
     @abstractmethod
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Tell subscribers what came of an action."""
 
     def traded(self) -> list[Market]:
@@ -118,7 +118,7 @@ class AccountService(ABC):
 
     def balances(self) -> list[tuple[str, int, int | None]]:
         """Asset, total, and what of it is available, as the venue tells it."""
-        return [(self.terms.quote, self.account.wallet, self.account.margin().available)]
+        return [(self.rules.quote, self.account.wallet, self.account.margin().available)]
 
     # What the venue and the admin API call.
 
@@ -155,7 +155,7 @@ class AccountService(ABC):
         except msgspec.ValidationError as error:
             raise UsageError(str(error), where="action", advice=", ".join(ACTIONS)) from error
         outcome = self.script.perform(command, self._named(command.order_id), self.venue.now_ms())
-        self.tell(outcome)
+        self.publish(outcome)
         return {
             "orders": [self._order_truth(change.order) for change in outcome.changes],
             "fills": [self._fill_truth(fill) for fill in outcome.fills],
@@ -205,7 +205,7 @@ class AccountService(ABC):
         while self._credit >= 1:
             self._credit -= 1
             with self.venue.failures.guard(STREAM):
-                self.tell(self.script.act(self.venue.now_ms()))
+                self.publish(self.script.act(self.venue.now_ms()))
 
     def _begin_funding(self, period_s: float) -> None:
         self.venue.schedule.every(period_s, self._pay_funding)
@@ -214,7 +214,7 @@ class AccountService(ABC):
     def _pay_funding(self) -> None:
         if self.is_running and not self.venue.is_paused:
             with self.venue.failures.guard(STREAM):
-                self.tell(self.account.pay_funding(self.venue.now_ms()))
+                self.publish(self.account.pay_funding(self.venue.now_ms()))
 
     def _named(self, order_id: str | None) -> OrderRecord | None:
         """The order that lives under this id; None for no id."""
@@ -226,17 +226,17 @@ class AccountService(ABC):
         return ids[order_id]
 
     def _told(self, money: int) -> str:
-        return shortest(rounded(money, self.terms.told_places), self.terms.told_places)
+        return shortest(rounded(money, self.rules.money_places), self.rules.money_places)
 
     def _order_truth(self, order: OrderRecord) -> dict[str, Any]:
-        draft, listing = order.draft, order.market.listing
+        spec, listing = order.spec, order.market.listing
         return {
             "order_id": self.order_id(order),
             "client_id": self.client_id(order),
             "symbol": listing.symbol,
-            "side": draft.side,
-            "price": None if draft.price is None else shortest(draft.price, listing.price_places),
-            "size": shortest(draft.size, listing.size_places),
+            "side": spec.side,
+            "price": None if spec.price is None else shortest(spec.price, listing.price_places),
+            "size": shortest(spec.size, listing.size_places),
             "filled": shortest(order.filled, listing.size_places),
             "status": order.status,
         }
@@ -251,7 +251,7 @@ class AccountService(ABC):
             "price": shortest(fill.price, listing.price_places),
             "size": shortest(fill.size, listing.size_places),
             "fee": shortest(fill.fee, PLACES),
-            "fee_asset": self.terms.quote,
+            "fee_asset": self.rules.quote,
             "liquidity": "maker" if fill.is_maker else "taker",
         }
 
@@ -259,7 +259,7 @@ class AccountService(ABC):
         return {
             "time_ms": funding.time_ms,
             "symbol": funding.position.market.listing.symbol,
-            "asset": self.terms.quote,
+            "asset": self.rules.quote,
             "amount": shortest(funding.payment, PLACES),
         }
 

@@ -23,7 +23,7 @@ class BadReception(Fault[ReceptionArgs]):
     """Those who connect while it lasts are received badly; connections that stand go on."""
 
     parameters = ReceptionArgs
-    reception: ClassVar[AcceptMode]
+    accept_mode: ClassVar[AcceptMode]
 
     def begin(self) -> None:
         """Receive newcomers so."""
@@ -40,15 +40,15 @@ class BadReception(Fault[ReceptionArgs]):
         """On each port, the youngest of these faults that are at work decides."""
         for port, listener in self.venue.listeners.items():
             bad = [hook for hook in self.venue.hooks if isinstance(hook, BadReception)]
-            here = [fault.reception for fault in bad if fault.args.port in {port, "both"}]
-            listener.reception = here[-1] if here else AcceptMode.WELL
+            here = [fault.accept_mode for fault in bad if fault.args.port in {port, "both"}]
+            listener.accept_mode = here[-1] if here else AcceptMode.NORMAL
 
 
 class TlsHang(BadReception):
     """New connections are accepted in TCP and hear nothing more: no TLS handshake, nor anything else without TLS."""
 
     name: ClassVar[str] = "tls_hang"
-    reception = AcceptMode.MUTE
+    accept_mode = AcceptMode.SILENT
 
 
 class TlsBadCertificate(BadReception):
@@ -56,7 +56,7 @@ class TlsBadCertificate(BadReception):
 
     name: ClassVar[str] = "tls_bad_certificate"
     needs_tls: ClassVar[bool] = True
-    reception = AcceptMode.UNKNOWN_AUTHORITY
+    accept_mode = AcceptMode.UNKNOWN_AUTHORITY
 
 
 class TlsExpired(BadReception):
@@ -64,4 +64,4 @@ class TlsExpired(BadReception):
 
     name: ClassVar[str] = "tls_expired"
     needs_tls: ClassVar[bool] = True
-    reception = AcceptMode.EXPIRED
+    accept_mode = AcceptMode.EXPIRED

@@ -26,9 +26,9 @@ class PrivateFault(FrameFault[CountArgs]):
 
     parameters = CountArgs
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
+    def concerns(self, outgoing: OutgoingFrame) -> bool:
         """Whether a frame tells of something that happened to the account."""
-        return parcel.stream == STREAM and parcel.kind == "data"
+        return outgoing.stream == STREAM and outgoing.kind == "data"
 
 
 class LosePrivate(PrivateFault):
@@ -72,7 +72,7 @@ class ExpireCredentials(Fault[Args]):
 
     def begin(self) -> None:
         """Let them expire."""
-        self.venue.office.expire()
+        self.venue.accounts.expire()
         self.finish()
 
 
@@ -84,11 +84,11 @@ class RefuseCredentials(Fault[Args]):
 
     def begin(self) -> None:
         """Refuse."""
-        self.venue.office.refuses = True
+        self.venue.accounts.refuses_logins = True
 
     def end(self) -> None:
         """Accept again, unless another fault wants otherwise."""
-        self.venue.office.refuses = bool(self.others)
+        self.venue.accounts.refuses_logins = bool(self.others)
 
 
 class HedgeLegs(Fault[Args]):
@@ -99,11 +99,11 @@ class HedgeLegs(Fault[Args]):
 
     def begin(self) -> None:
         """Open both sides."""
-        self.venue.office.hedge(is_hedged=True)
+        self.venue.accounts.hedge(is_hedged=True)
 
     def end(self) -> None:
         """Close what is beside the position, unless another fault wants otherwise."""
-        self.venue.office.hedge(is_hedged=bool(self.others))
+        self.venue.accounts.hedge(is_hedged=bool(self.others))
 
 
 class BuilderOrders(Fault[Args]):
@@ -114,8 +114,8 @@ class BuilderOrders(Fault[Args]):
 
     def begin(self) -> None:
         """Trade there."""
-        self.venue.office.trade_on_builder(is_wanted=True)
+        self.venue.accounts.trade_on_builder(is_wanted=True)
 
     def end(self) -> None:
         """Trade on the core dex, unless another fault wants otherwise."""
-        self.venue.office.trade_on_builder(is_wanted=bool(self.others))
+        self.venue.accounts.trade_on_builder(is_wanted=bool(self.others))

@@ -42,15 +42,15 @@ class MuteBook(Fault[OneMarketArgs]):
         self._symbol = args.symbol or venue.first_live().listing.symbol
         self._cured: set[ClientSession] = set()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose what is told of the book, until its subscriber has asked for it once more.
 
         Where every frame is a whole book that shows in nothing, and where none is it is asked for over REST: there the
         silence lasts as long as the fault.
         """
-        if (parcel.stream, parcel.symbol) != ("book", self._symbol):
+        if (outgoing.stream, outgoing.symbol) != ("book", self._symbol):
             return frames
-        if self.venue.has_deltas and parcel.kind == "snapshot":
+        if self.venue.has_deltas and outgoing.kind == "snapshot":
             self._cured.add(session)
         return frames if session in self._cured else []
 
@@ -114,16 +114,16 @@ class BadBook(Fault[BadBookArgs]):
         """Strike no more."""
         self._watch.cancel()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Spoil a whole book, or lose the first change, so that one is asked for."""
         del session
-        if parcel.stream != self.args.stream or self.args.symbol not in {None, parcel.symbol}:
+        if outgoing.stream != self.args.stream or self.args.symbol not in {None, outgoing.symbol}:
             return frames
-        if parcel.kind == "delta":
-            is_first = parcel.symbol not in self._left
-            self._left.setdefault(parcel.symbol, self.args.count)
+        if outgoing.kind == "delta":
+            is_first = outgoing.symbol not in self._left
+            self._left.setdefault(outgoing.symbol, self.args.count)
             return [] if is_first else frames
-        return [self._spoil(parcel.symbol, frame) for frame in frames]
+        return [self._spoil(outgoing.symbol, frame) for frame in frames]
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Spoil the book with which clients of the stream begin, if that is had over REST."""
@@ -159,10 +159,10 @@ class Exponents(Fault[StreamArgs]):
     name: ClassVar[str] = "exponents"
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Write them so; binary frames have no spelling."""
         del session
-        if parcel.stream not in {"book", "book20", "bbo"} or not self.args.hits(parcel):
+        if outgoing.stream not in {"book", "book20", "bbo"} or not self.args.hits(outgoing):
             return frames
         return [frame if frame.is_binary else self._written(frame) for frame in frames]
 

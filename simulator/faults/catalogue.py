@@ -40,11 +40,11 @@ class Delist(Fault[MarketArgs]):
 
     def begin(self) -> None:
         """Withdraw it."""
-        self.venue.withdrawn.add(self.args.symbol)
+        self.venue.delisted.add(self.args.symbol)
 
     def end(self) -> None:
         """Bring it back."""
-        self.venue.withdrawn.discard(self.args.symbol)
+        self.venue.delisted.discard(self.args.symbol)
 
 
 class ClockSkewArgs(Args, frozen=True, kw_only=True):

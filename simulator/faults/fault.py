@@ -29,9 +29,9 @@ class StreamArgs(Args, frozen=True, kw_only=True):
     stream: Annotated[str, Meta(description="only this stream: book, bbo, trade, mark, …")] | None = None
     symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
 
-    def hits(self, parcel: OutgoingFrame) -> bool:
+    def hits(self, outgoing: OutgoingFrame) -> bool:
         """Whether the fault is about this data."""
-        return self.stream in {None, parcel.stream} and self.symbol in {None, parcel.symbol}
+        return self.stream in {None, outgoing.stream} and self.symbol in {None, outgoing.symbol}
 
 
 ArgsT = TypeVar("ArgsT", bound=Args)
@@ -70,9 +70,9 @@ class Fault(Generic[ArgsT]):
     def end(self) -> None:
         """Undo what can be undone."""
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """What goes out instead of ``frames``."""
-        del session, parcel
+        del session, outgoing
         return frames
 
     def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:

@@ -56,10 +56,10 @@ class Stall(Fault[StallArgs]):
         if self.args.only_open:
             self._struck = frozenset(self.venue.sessions)
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose what is concerned."""
         is_struck = self._struck is None or session in self._struck
-        return [] if is_struck and self.args.hits(parcel) else frames
+        return [] if is_struck and self.args.hits(outgoing) else frames
 
 
 class CountArgs(Args, frozen=True, kw_only=True):
@@ -87,11 +87,11 @@ class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
         """Strike no more."""
         self._watch.cancel()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Strike, if it is this one's turn."""
-        if not self.concerns(parcel):
+        if not self.concerns(outgoing):
             return frames
-        key = (session, parcel.symbol)
+        key = (session, outgoing.symbol)
         left = self._left.setdefault(key, self.args.count * self.strikes)
         struck = self.strike(key, frames) if left else None
         if struck is None:
@@ -99,7 +99,7 @@ class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
         self._left[key] = left - 1
         return struck
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
+    def concerns(self, outgoing: OutgoingFrame) -> bool:
         """Whether a frame is of the kind that is struck."""
         raise NotImplementedError
 
@@ -131,10 +131,10 @@ class DeltaFault(FrameFault[DeltaArgs]):
 
     parameters = DeltaArgs
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
+    def concerns(self, outgoing: OutgoingFrame) -> bool:
         """Whether a frame is such a delta."""
-        is_delta = parcel.kind == "delta" if self.venue.has_deltas else parcel.stream == "book"
-        return is_delta and self.args.symbol in {None, parcel.symbol}
+        is_delta = outgoing.kind == "delta" if self.venue.has_deltas else outgoing.stream == "book"
+        return is_delta and self.args.symbol in {None, outgoing.symbol}
 
 
 class DropDelta(DeltaFault):
@@ -147,11 +147,11 @@ class DropDelta(DeltaFault):
         if not self.venue.has_deltas:
             self.venue.schedule.once(_SILENCE_S * self.args.count, self.finish)
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Lose it."""
         if self.venue.has_deltas:
-            return super().before_send(session, parcel, frames)
-        return [] if self.concerns(parcel) else frames
+            return super().before_send(session, outgoing, frames)
+        return [] if self.concerns(outgoing) else frames
 
     def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Lose it."""
@@ -260,10 +260,10 @@ class WrongSchema(Fault[StreamArgs]):
     venues: ClassVar[tuple[str, ...]] = ("paradex",)
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Change the schema in the header."""
         del session
-        if not self.args.hits(parcel):
+        if not self.args.hits(outgoing):
             return frames
         return [_with_schema(frame, _NO_SCHEMA) if frame.is_binary else frame for frame in frames]
 

@@ -86,7 +86,7 @@ class RestSlow(Fault[RestSlowArgs]):
         """Stretch it."""
         if not request.path.startswith(self.args.path):
             return response
-        return replace(response, drip_s=self.args.seconds, drips_headers=self.args.part == "headers")
+        return replace(response, trickle_s=self.args.seconds, trickles_headers=self.args.part == "headers")
 
 
 class RestCut(Fault[PathArgs]):

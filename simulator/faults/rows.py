@@ -33,12 +33,12 @@ class InvalidRowFault(Fault[StreamArgs]):
     name: ClassVar[str] = "invalid_row"
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Put it between the rows of a frame, or before a frame that is a single trade."""
         del session
-        if parcel.stream in _BOOKS or not self.args.hits(parcel):
+        if outgoing.stream in _BOOKS or not self.args.hits(outgoing):
             return frames
-        return [told for frame in frames for told in self._spoilt(parcel, frame)]
+        return [told for frame in frames for told in self._spoilt(outgoing, frame)]
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Put it between the rows of an answer; only when no stream or market was asked for."""
@@ -48,13 +48,13 @@ class InvalidRowFault(Fault[StreamArgs]):
         value = decoded(response.body)
         return replace(response, body=msgspec.json.encode(value)) if _add_invalid_rows(value) else response
 
-    def _spoilt(self, parcel: OutgoingFrame, frame: Frame) -> list[Frame]:
+    def _spoilt(self, outgoing: OutgoingFrame, frame: Frame) -> list[Frame]:
         if frame.is_binary:
             return [frame]
         value = msgspec.json.decode(frame.payload)
         if _add_invalid_rows(value):
             return [self.venue.text(value)]
-        spoilt = self.venue.corrupt(frame) if parcel.stream == "trade" else None
+        spoilt = self.venue.corrupt(frame) if outgoing.stream == "trade" else None
         return [frame] if spoilt is None else [spoilt, frame]
 
 
@@ -110,9 +110,9 @@ class UnknownStatus(Fault[StatusArgs]):
         words = b"|".join(text for kind, text in _STATES.items() if args.of in {kind, "both"})
         self._pattern = re.compile(rb'"(status|X)":"(?:' + words + rb')"')
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Use the new word; binary frames have none."""
-        del session, parcel
+        del session, outgoing
         return [frame if frame.is_binary else replace(frame, payload=self._renamed(frame.payload)) for frame in frames]
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
@@ -144,9 +144,9 @@ class FractionalInterval(Fault[IntervalArgs]):
     parameters = IntervalArgs
     _pattern: ClassVar[re.Pattern[bytes]] = re.compile(rb'"(funding_period_hours|fundingIntervalHours)":"?([0-9]+)"?')
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Write it so."""
-        del session, parcel
+        del session, outgoing
         return [frame if frame.is_binary else replace(frame, payload=self._written(frame.payload)) for frame in frames]
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:

@@ -142,12 +142,12 @@ class SlowTrickle(Fault[SlowTrickleArgs]):
     def begin(self) -> None:
         """Turn the tap down."""
         for session in self.venue.sessions:
-            session.wire.drip(self.args.bytes_per_s)
+            session.wire.trickle(self.args.bytes_per_s)
 
     def end(self) -> None:
         """Open it."""
         for session in list(self.venue.sessions):
-            session.wire.drip(None)
+            session.wire.trickle(None)
 
 
 class ShutdownFault(Fault[Args]):

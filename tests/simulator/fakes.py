@@ -89,7 +89,7 @@ class FakeWire:
     def freeze(self) -> None:
         self.is_frozen = True
 
-    def drip(self, bytes_per_s: float | None) -> None:
+    def trickle(self, bytes_per_s: float | None) -> None:
         self.drip_rate = bytes_per_s
 
 

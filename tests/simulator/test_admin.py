@@ -76,7 +76,7 @@ def test_a_bad_order_is_status_400_with_advice(ask, body):
 def test_the_truth_of_the_account(stage, ask):
     status, truth = ask("GET", "/truth/lighter/account")
     assert status == 200
-    assert truth == stage.venue.office.truth()
+    assert truth == stage.venue.accounts.truth()
     assert set(truth) == {"orders", "fills", "payments", "positions", "balances", "margin"}
     assert set(truth["orders"][0]) == {
         "order_id",

@@ -499,7 +499,7 @@ def test_answers_that_are_cut_or_drip(new_stage):
     stage.desk.clear(stage.venue)
     stage.fault("rest_slow", part="headers", seconds=3)
     answer = stage.ask("/v1/markets")
-    assert (answer.drip_s, answer.drips_headers) == (3, True)
+    assert (answer.trickle_s, answer.trickles_headers) == (3, True)
 
 
 def test_binary_bids_are_edited_and_nothing_else(new_stage, books):

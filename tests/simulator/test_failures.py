@@ -88,7 +88,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_connection(new_stage, fake
     monkeypatch.setattr(fakes, "EXPECTED_FAILURES", {""})
     stage = new_stage("lighter")
     client = stage.connect("/stream")
-    monkeypatch.setattr(stage.venue, "first_parcels", lambda *_: 1 / 0)
+    monkeypatch.setattr(stage.venue, "first_frames", lambda *_: 1 / 0)
     client.say({"type": "subscribe", "channel": "order_book/1"})
     client.raw()
     client.say({"type": "ping"})

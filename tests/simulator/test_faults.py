@@ -125,7 +125,7 @@ def test_a_stall_can_spare_those_who_connect_after_it_began(stage, books):
     before.take()
     after = Follower(stage, books)
     stage.run(7)
-    assert [parcel for parcel in before.client.raw() if b"pong" not in parcel.payload] == []
+    assert [outgoing for outgoing in before.client.raw() if b"pong" not in outgoing.payload] == []
     assert after.client.raw()
 
 
@@ -311,7 +311,7 @@ def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
 class FakeListener:
     def __init__(self):
         self.is_open = True
-        self.reception = AcceptMode.WELL
+        self.accept_mode = AcceptMode.NORMAL
 
     def shut(self):
         self.is_open = False
@@ -341,25 +341,25 @@ def ports(new_stage):
 
 
 def receptions(stage):
-    return [listener.reception for listener in stage.venue.listeners.values()]
+    return [listener.accept_mode for listener in stage.venue.listeners.values()]
 
 
 @pytest.mark.parametrize(
-    ("fault", "reception"),
+    ("fault", "accept_mode"),
     [
-        ("tls_hang", AcceptMode.MUTE),
+        ("tls_hang", AcceptMode.SILENT),
         ("tls_bad_certificate", AcceptMode.UNKNOWN_AUTHORITY),
         ("tls_expired", AcceptMode.EXPIRED),
     ],
 )
-def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, reception):
+def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, accept_mode):
     follower = Follower(ports, books)
     ports.fault(fault, duration_s=2)
-    assert receptions(ports) == [reception, reception]
+    assert receptions(ports) == [accept_mode, accept_mode]
     ports.run(1)
     assert follower.take() > 0
     ports.run(2)
-    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
+    assert receptions(ports) == [AcceptMode.NORMAL, AcceptMode.NORMAL]
     assert not follower.client.wire.is_aborted
 
 
@@ -368,7 +368,7 @@ def test_a_bad_reception_can_be_confined_to_a_port(ports, port, struck):
     ports.fault("tls_expired", port=port)
     received = receptions(ports)
     assert received.pop(struck) is AcceptMode.EXPIRED
-    assert received == [AcceptMode.WELL]
+    assert received == [AcceptMode.NORMAL]
 
 
 def test_a_bad_reception_can_drop_those_who_are_there(ports, books):
@@ -387,7 +387,7 @@ def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(
     ports.run(2)
     assert receptions(ports) == [AcceptMode.EXPIRED, AcceptMode.EXPIRED]
     ports.run(2)
-    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
+    assert receptions(ports) == [AcceptMode.NORMAL, AcceptMode.NORMAL]
 
 
 def test_without_tls_only_the_hang_can_be_had(stage):
@@ -398,7 +398,7 @@ def test_without_tls_only_the_hang_can_be_had(stage):
         assert refused.value.advice
     assert not stage.venue.hooks
     stage.fault("tls_hang")
-    assert receptions(stage) == [AcceptMode.MUTE]
+    assert receptions(stage) == [AcceptMode.SILENT]
 
 
 def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
@@ -482,7 +482,7 @@ def test_rest_faults_can_be_confined_to_a_path(new_stage):
 def test_slow_and_broken_and_foreign_bodies(stage):
     whole = request(stage).body
     stage.fault("rest_slow", seconds=5)
-    assert request(stage).drip_s == 5
+    assert request(stage).trickle_s == 5
     stage.desk.clear(stage.venue)
     stage.fault("rest_malformed")
     cut = request(stage)

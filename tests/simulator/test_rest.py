@@ -100,7 +100,7 @@ def test_a_handler_that_fails_is_status_500():
 def test_a_body_can_be_stretched():
     async def slow(request):
         del request
-        return HttpResponse(200, b"x" * 100, drip_s=0.2)
+        return HttpResponse(200, b"x" * 100, trickle_s=0.2)
 
     async def timed():
         begin = asyncio.get_running_loop().time()
@@ -116,7 +116,7 @@ def test_a_body_can_be_stretched():
 def test_headers_can_be_stretched():
     async def slow(request):
         del request
-        return HttpResponse(200, b"body", drip_s=0.2, drips_headers=True)
+        return HttpResponse(200, b"body", trickle_s=0.2, trickles_headers=True)
 
     async def timed():
         begin = asyncio.get_running_loop().time()

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from simulator.accounts.credentials import ListenKeys
 from simulator.accounts.money import ratio
-from simulator.accounts.records import AccountOutcome, FillRecord, OrderChange, OrderRecord, PositionRecord, Terms
+from simulator.accounts.records import (
+    AccountOutcome,
+    AccountRules,
+    FillRecord,
+    OrderChange,
+    OrderRecord,
+    PositionRecord,
+)
 from simulator.accounts.service import AccountService, deliver
 from simulator.decimals import padded, shortest
 from simulator.market import Market
@@ -34,13 +41,13 @@ class AsterAccounts(AccountService):
     """The account."""
 
     venue: SimulatedAster
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDT",
         maker_e6=100,
         taker_e6=350,
         fee_places=8,
-        told_places=8,
-        words=frozenset({"open", "filled", "canceled", "expired"}),
+        money_places=8,
+        statuses=frozenset({"open", "filled", "canceled", "expired"}),
     )
 
     def __init__(self, venue: SimulatedAster) -> None:
@@ -58,7 +65,7 @@ class AsterAccounts(AccountService):
 
     def client_id(self, order: OrderRecord) -> str | None:
         """The client's, or the one that the venue gives: all orders have one."""
-        if order.draft.is_liquidation:
+        if order.spec.is_liquidation:
             return f"autoclose-{order.created_ms}{order.number % 1000:03d}"
         return f"web_{order.number:020x}" if order.client is None else f"x-desk-{order.client}"
 
@@ -79,7 +86,7 @@ class AsterAccounts(AccountService):
             event = {"e": "listenKeyExpired", "E": self.venue.now_ms()}
             session.send(self.venue.framed(session, key or "", event))
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders, then what they and the payments did to balance and positions."""
         key = self._keys.current(self.venue.schedule.mono_s())
         if key is None:
@@ -158,16 +165,16 @@ class AsterAccounts(AccountService):
 
     def _order_event(self, change: OrderChange) -> dict[str, Any]:
         order, fill = change
-        market, draft = order.market, order.draft
+        market, spec = order.market, order.spec
         kind = kind_of(order)
         event: dict[str, Any] = {
             "s": market.listing.name,
             "c": self.client_id(order),
-            "S": draft.side.upper(),
+            "S": spec.side.upper(),
             "o": kind,
-            "f": "IOC" if draft.is_liquidation else "GTC",
-            "q": size_text(market, draft.size),
-            "p": "0" if draft.price is None else price_text(market, draft.price),
+            "f": "IOC" if spec.is_liquidation else "GTC",
+            "q": size_text(market, spec.size),
+            "p": "0" if spec.price is None else price_text(market, spec.price),
             "ap": shortest(order.average_e8(), 8),
             "sp": "0",
             "x": _execution(change),
@@ -181,19 +188,19 @@ class AsterAccounts(AccountService):
             "b": "0",
             "a": "0",
             "m": fill is not None and fill.is_maker,
-            "R": draft.is_reduce_only,
+            "R": spec.is_reduce_only,
             "wt": "CONTRACT_PRICE",
             "ot": kind,
             "ps": "BOTH",
             "cp": False,
             "rp": "0" if fill is None else money_text(fill.realised),
         }
-        return event if fill is None else {**event, "N": self.terms.quote, "n": money_text(fill.fee)}
+        return event if fill is None else {**event, "N": self.rules.quote, "n": money_text(fill.fee)}
 
     def _account_event(self, why: str, now: int, moved: Iterable[Market] = (), change: int = 0) -> dict[str, Any]:
         """Balance and changed positions; a payment for all positions names none."""
         wallet = money_text(self.account.wallet)
-        balance = {"a": self.terms.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
+        balance = {"a": self.rules.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
         account: dict[str, Any] = {"m": why, "B": [balance]}
         rows = [row for market in moved for row in self._moved_legs(self.account.positions[market.listing.symbol])]
         if rows:
@@ -219,13 +226,13 @@ class AsterAccounts(AccountService):
             "mt": "cross",
             "iw": "0.00000000",
             "ps": side,
-            "ma": self.terms.quote,
+            "ma": self.rules.quote,
         }
 
     def _margin_call(self, position: PositionRecord, now: int) -> dict[str, Any]:
         """A warning, told before a liquidation."""
         market = position.market
-        maintenance = ratio(abs(self.account.worth(position)) * self.terms.maintenance_e6, 10**6)
+        maintenance = ratio(abs(self.account.worth(position)) * self.rules.maintenance_e6, 10**6)
         row = {
             "s": market.listing.name,
             "ps": "BOTH",
@@ -242,5 +249,5 @@ class AsterAccounts(AccountService):
 def _execution(change: OrderChange) -> str:
     """What happened to an order, in one word."""
     if change.fill is not None:
-        return "CALCULATED" if change.order.draft.is_liquidation else "TRADE"
+        return "CALCULATED" if change.order.spec.is_liquidation else "TRADE"
     return status_of(change.order)

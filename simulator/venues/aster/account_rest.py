@@ -53,22 +53,22 @@ def status_of(order: OrderRecord) -> str:
 
 def kind_of(order: OrderRecord) -> str:
     """The type of an order."""
-    if order.draft.is_liquidation:
+    if order.spec.is_liquidation:
         return "LIQUIDATION"
-    return "MARKET" if order.draft.price is None else "LIMIT"
+    return "MARKET" if order.spec.price is None else "LIMIT"
 
 
 class AsterAccountRest:
     """The signed routes."""
 
-    def __init__(self, venue: SimulatedAster, office: AsterAccounts) -> None:
+    def __init__(self, venue: SimulatedAster, accounts: AsterAccounts) -> None:
         self._venue = venue
-        self._office = office
-        self._account = office.account
-        self._quote = office.terms.quote
+        self._accounts = accounts
+        self._account = accounts.account
+        self._quote = accounts.rules.quote
         self._nonces: list[int] = []
         for method, path, weight, answer in (
-            ("POST", "listenKey", 1, lambda _: {"listenKey": office.open_key()}),
+            ("POST", "listenKey", 1, lambda _: {"listenKey": accounts.open_key()}),
             ("PUT", "listenKey", 1, self._extend_key),
             ("DELETE", "listenKey", 1, self._close_key),
             ("GET", "openOrders", 40, self._open_orders),
@@ -89,7 +89,7 @@ class AsterAccountRest:
 
         def respond(request: HttpRequest) -> Any:
             params = dict(_params(request))
-            if self._office.refuses:
+            if self._accounts.refuses_logins:
                 raise AsterApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
             if is_v3:
                 self._check_wallet(params)
@@ -142,13 +142,13 @@ class AsterAccountRest:
 
     def _extend_key(self, request: HttpRequest) -> Any:
         del request
-        if not self._office.extend_key():
+        if not self._accounts.extend_key():
             raise AsterApiError(-1125, "This listenKey does not exist.")
         return {}
 
     def _close_key(self, request: HttpRequest) -> Any:
         del request
-        self._office.close_key()
+        self._accounts.close_key()
         return {}
 
     def _open_orders(self, request: HttpRequest) -> Any:
@@ -163,7 +163,7 @@ class AsterAccountRest:
         found = [o for o in known if _concerns(request, o.market) and first <= o.created_ms <= last]
         if "orderId" in params:
             least = number_of(params, "orderId", 0)
-            found = [order for order in found if int(self._office.order_id(order)) >= least]
+            found = [order for order in found if int(self._accounts.order_id(order)) >= least]
         has_start = "startTime" in params or "orderId" in params
         return [self._order_row(order) for order in (found[:limit] if has_start else found[-limit:])]
 
@@ -175,7 +175,7 @@ class AsterAccountRest:
         found = [f for f in self._account.fills if _concerns(request, f.market) and first <= f.time_ms <= last]
         if "fromId" in params:
             least = number_of(params, "fromId", 0)
-            found = [fill for fill in found if self._office.trade_id(fill) >= least]
+            found = [fill for fill in found if self._accounts.trade_id(fill) >= least]
         has_start = "startTime" in params or "fromId" in params
         return [self._trade_row(fill) for fill in (found[:limit] if has_start else found[-limit:])]
 
@@ -186,23 +186,23 @@ class AsterAccountRest:
         return number_of(params, "startTime", 0), last, limit
 
     def _order_row(self, order: OrderRecord) -> dict[str, Any]:
-        market, draft = order.market, order.draft
+        market, spec = order.market, order.spec
         kind = kind_of(order)
         return {
-            "orderId": int(self._office.order_id(order)),
+            "orderId": int(self._accounts.order_id(order)),
             "symbol": market.listing.name,
             "status": status_of(order),
-            "clientOrderId": self._office.client_id(order),
-            "price": "0" if draft.price is None else price_text(market, draft.price),
+            "clientOrderId": self._accounts.client_id(order),
+            "price": "0" if spec.price is None else price_text(market, spec.price),
             "avgPrice": shortest(order.average_e8(), 8),
-            "origQty": size_text(market, draft.size),
+            "origQty": size_text(market, spec.size),
             "executedQty": size_text(market, order.filled),
             "cumQuote": money_text(order.cost),
             "timeInForce": "GTC",
             "type": kind,
-            "reduceOnly": draft.is_reduce_only,
+            "reduceOnly": spec.is_reduce_only,
             "closePosition": False,
-            "side": draft.side.upper(),
+            "side": spec.side.upper(),
             "positionSide": "BOTH",
             "stopPrice": "0",
             "workingType": "CONTRACT_PRICE",
@@ -215,8 +215,8 @@ class AsterAccountRest:
     def _trade_row(self, fill: FillRecord) -> dict[str, Any]:
         return {
             "symbol": fill.market.listing.name,
-            "id": self._office.trade_id(fill),
-            "orderId": int(self._office.order_id(fill.order)),
+            "id": self._accounts.trade_id(fill),
+            "orderId": int(self._accounts.order_id(fill.order)),
             "side": fill.side.upper(),
             "price": price_text(fill.market, fill.price),
             "qty": size_text(fill.market, fill.size),
@@ -269,7 +269,7 @@ class AsterAccountRest:
     def _position_risk(self, request: HttpRequest) -> Any:
         """A row for each symbol and leg, also where nothing is held."""
         found = [one for one in self._account.positions.values() if _concerns(request, one.market)]
-        return [self._risk_row(one, *leg) for one in found for leg in self._office.legs(one).items()]
+        return [self._risk_row(one, *leg) for one in found for leg in self._accounts.legs(one).items()]
 
     def _risk_row(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
         market, liquidation = position.market, self._account.liquidation_e8(position)
@@ -319,17 +319,17 @@ class AsterAccountRest:
             "positions": [
                 self._account_position(position, *leg)
                 for position in self._account.positions.values()
-                for leg in self._office.legs(position).items()
+                for leg in self._accounts.legs(position).items()
             ],
         }
 
     def _account_position(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
         worth = abs(self._account.worth(position))
-        initial = money_text(ratio(worth * self._office.terms.initial_e6, 10**6))
+        initial = money_text(ratio(worth * self._accounts.rules.initial_e6, 10**6))
         return {
             "symbol": position.market.listing.name,
             "initialMargin": initial,
-            "maintMargin": money_text(ratio(worth * self._office.terms.maintenance_e6, 10**6)),
+            "maintMargin": money_text(ratio(worth * self._accounts.rules.maintenance_e6, 10**6)),
             "unrealizedProfit": money_text(self._account.unrealised(position)),
             "positionInitialMargin": initial,
             "openOrderInitialMargin": "0",

@@ -51,7 +51,7 @@ class AsterRest:
 
     def __init__(self, venue: SimulatedAster) -> None:
         self._venue = venue
-        self._weight = venue.allowance(_WEIGHT_LIMIT, 60)
+        self._weight = venue.rate_limit(_WEIGHT_LIMIT, 60)
         self._refused = 0
         self._banned_until_s = 0.0
         for path, weight, answer in (
@@ -98,7 +98,7 @@ class AsterRest:
     def _refuse(self, weight: int) -> HttpResponse | None:
         """429 over the limit, and 418 for those who do not listen."""
         now_s = self._venue.schedule.mono_s()
-        if now_s >= self._banned_until_s and self._weight.take(weight):
+        if now_s >= self._banned_until_s and self._weight.acquire(weight):
             self._refused = 0
             return None
         self._refused += 1

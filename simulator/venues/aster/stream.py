@@ -66,7 +66,7 @@ class DepthStream:
 
     def skip(self) -> None:
         """Let an event pass that nobody wants to hear."""
-        self._batch.take()
+        self._batch.drain()
         self._first, self._previous = None, self._last
 
     def restart(self, update_id: int) -> None:
@@ -95,7 +95,7 @@ class DepthStream:
         return event
 
     def _levels(self) -> list[list[list[str]]]:
-        changed = self._batch.take(keep_unchanged=True)
+        changed = self._batch.drain(keep_unchanged=True)
         sides = [[(change.price, change.new) for change in side] for side in changed]
         if self.depth is not None:
             sides = [self.market.bids.top(self.depth), self.market.asks.top(self.depth)]
@@ -112,20 +112,20 @@ class AsterSession(ClientSession):
         self.is_combined = upgrade.path == "/stream"
         self._streams = streams
         #: A second whatever the pace is, or a test would be refused what a client may do.
-        self._messages = self.venue.allowance(10, venue.settings.pace)
+        self._messages = self.venue.rate_limit(10, venue.settings.pace)
 
     def begin(self) -> None:
         """Subscribe to the streams of the URL; ping, and end after a day."""
         for stream in self._streams:
             self.venue.join(self, stream)
-        self.demand_pongs(_PING_S, _PONG_S)
-        self.end_after(_OLDEST_S, 1001, "connection is 24 hours old")
+        self.require_pongs(_PING_S, _PONG_S)
+        self.close_after(_OLDEST_S, 1001, "connection is 24 hours old")
 
     def on_ping(self) -> None:
         """A ping is a message, too."""
         self._count()
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Act on a request."""
         if not self._count():
             return
@@ -139,7 +139,7 @@ class AsterSession(ClientSession):
 
     def _count(self) -> bool:
         """Take note of a message; too many of them end the connection."""
-        if self._messages.take():
+        if self._messages.acquire():
             return True
         self.wire.close(1008, "Too many requests")
         return False
@@ -198,7 +198,7 @@ class SimulatedAster(SimulatedVenue):
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
     bids_open: ClassVar[bytes] = b'"b":['
     first_book: ClassVar[str] = "/depth"
-    office: AsterAccounts
+    accounts: AsterAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -215,7 +215,7 @@ class SimulatedAster(SimulatedVenue):
         self._forced: dict[str, int] = {}
         self._seconds = 0
         self.rest = AsterRest(self)
-        self.office = AsterAccounts(self)
+        self.accounts = AsterAccounts(self)
 
     def listings(self) -> list[SimulatedListing]:
         """Perpetuals against USDT."""
@@ -282,7 +282,7 @@ class SimulatedAster(SimulatedVenue):
         """The last update id."""
         return self._ids[market.listing.symbol]
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A pair."""
         return shapes.level(market, price, size)
 
@@ -293,7 +293,7 @@ class SimulatedAster(SimulatedVenue):
 
     def restart_ids(self) -> None:
         """All markets share the counter."""
-        self._last_id = self.restarted(10**9)
+        self._last_id = self.restarted_id(10**9)
         for symbol in self._ids:
             self._ids[symbol] = self._next_ids()[1]
             self._past[symbol].clear()

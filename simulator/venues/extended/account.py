@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from simulator.accounts.credentials import EXTENDED_KEY
 from simulator.accounts.money import amount, cost_of, ratio, rounded
-from simulator.accounts.records import AccountOutcome, FillRecord, OrderRecord, PositionRecord, Terms
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, OrderRecord, PositionRecord
 from simulator.accounts.service import AccountService
 from simulator.decimals import padded, shortest
 from simulator.market import Market
@@ -41,12 +41,12 @@ class ExtendedAccounts(AccountService):
     """The account."""
 
     venue: SimulatedExtended
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USD",
         maker_e6=0,
         taker_e6=250,
-        words=frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"}),
-        refused="rejected",
+        statuses=frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"}),
+        rejected_status="rejected",
         holdings={"BTC": amount(1) // 2},
     )
 
@@ -81,7 +81,7 @@ class ExtendedAccounts(AccountService):
 
     def is_known(self, caller: Upgrade | HttpRequest) -> bool:
         """Whether somebody comes with the API key."""
-        return not self.refuses and caller.headers.get("x-api-key") == EXTENDED_KEY
+        return not self.refuses_logins and caller.headers.get("x-api-key") == EXTENDED_KEY
 
     def welcome(self, session: ExtendedSession) -> None:
         """Say where things stand."""
@@ -93,7 +93,7 @@ class ExtendedAccounts(AccountService):
         ):
             session.tell("", self._message(word, data)._replace(kind="snapshot"))
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders, trades, positions, and the balance that they led to."""
         for change in outcome.changes:
             self._tell("ORDER", {"orders": [self._order_row(change.order)]})
@@ -141,35 +141,35 @@ class ExtendedAccounts(AccountService):
     # Shapes.
 
     def _order_row(self, order: OrderRecord) -> dict[str, Any]:
-        draft, listing = order.draft, order.market.listing
-        kind = "CONDITIONAL" if draft.trigger is not None else "MARKET" if draft.price is None else "LIMIT"
+        spec, listing = order.spec, order.market.listing
+        kind = "CONDITIONAL" if spec.trigger is not None else "MARKET" if spec.price is None else "LIMIT"
         row: dict[str, Any] = {
             "id": int(self.order_id(order)),
             "accountId": _ACCOUNT,
             "externalId": self.client_id(order),
             "market": listing.name,
             "type": kind,
-            "side": draft.side.upper(),
+            "side": spec.side.upper(),
             "status": _status(order),
-            "price": padded(draft.price or listing.price, listing.price_places, listing.price_places + 2),
+            "price": padded(spec.price or listing.price, listing.price_places, listing.price_places + 2),
             "averagePrice": padded(order.average_e8(), 8) if order.filled else "0",
-            "qty": padded(draft.size, listing.size_places),
+            "qty": padded(spec.size, listing.size_places),
             "filledQty": padded(order.filled, listing.size_places),
             "payedFee": _money(order.fees),
-            "reduceOnly": draft.is_reduce_only,
+            "reduceOnly": spec.is_reduce_only,
             "postOnly": False,
             "createdTime": order.created_ms,
             "updatedTime": order.updated_ms,
-            "timeInForce": "IOC" if draft.price is None else "GTT",
+            "timeInForce": "IOC" if spec.price is None else "GTT",
             "expireTime": order.created_ms + 90 * 24 * 3_600_000,
         }
         if order.cause in _REASONS:
             row["statusReason"] = _REASONS[order.cause]
-        if draft.trigger is not None:
+        if spec.trigger is not None:
             row["trigger"] = {
-                "triggerPrice": shortest(draft.trigger, listing.price_places),
+                "triggerPrice": shortest(spec.trigger, listing.price_places),
                 "triggerPriceType": "MARK",
-                "triggerPriceDirection": "UP" if draft.side == "buy" else "DOWN",
+                "triggerPriceDirection": "UP" if spec.side == "buy" else "DOWN",
                 "executionPriceType": "LIMIT",
             }
         return row
@@ -187,7 +187,7 @@ class ExtendedAccounts(AccountService):
             "qty": padded(fill.size, listing.size_places, 16),
             "value": _money(cost_of(listing, fill.price, fill.size)),
             "fee": _money(fill.fee),
-            "tradeType": "LIQUIDATION" if fill.order.draft.is_liquidation else "TRADE",
+            "tradeType": "LIQUIDATION" if fill.order.spec.is_liquidation else "TRADE",
             "isTaker": not fill.is_maker,
             "createdTime": fill.time_ms,
         }
@@ -227,7 +227,7 @@ class ExtendedAccounts(AccountService):
         margin = self.account.margin()
         used = ratio(margin.maintenance * 10_000, max(1, margin.equity))
         return {
-            "collateralName": self.terms.quote,
+            "collateralName": self.rules.quote,
             "balance": _money(self.account.wallet),
             "equity": _money(margin.equity),
             "availableForTrade": _money(margin.available),
@@ -265,7 +265,7 @@ def _money(money: int) -> str:
 def _status(order: OrderRecord) -> str:
     if order.status == "open" and order.filled:
         return "PARTIALLY_FILLED"
-    if order.status == "open" and order.draft.trigger is not None:
+    if order.status == "open" and order.spec.trigger is not None:
         return "TRIGGERED"
     return _STATUS[order.status]
 

@@ -85,7 +85,7 @@ class ExtendedRest:
 
     def __init__(self, venue: SimulatedExtended) -> None:
         self._venue = venue
-        self._allowance = venue.allowance(1000, 60)
+        self._rate_limit = venue.rate_limit(1000, 60)
         for path, answer in (
             ("info/markets", self._markets),
             ("info/assets", self._assets),
@@ -107,7 +107,7 @@ class ExtendedRest:
         def respond(request: HttpRequest, **names: str) -> HttpResponse:
             if not request.headers.get("user-agent"):
                 return html(403)
-            if not self._allowance.take():
+            if not self._rate_limit.acquire():
                 return self._venue.failure(429)
             try:
                 return answer(request, **names)

@@ -90,7 +90,7 @@ class BookFeed:
     def delta(self, now_ms: int) -> Message | None:
         """What changed since the last one; an empty one after a while without changes, else None."""
         self._quiet += 1
-        bids, asks = self.batch.take()
+        bids, asks = self.batch.drain()
         if not bids and not asks and self._quiet < _QUIET_BATCHES:
             return None
         self._quiet = 0
@@ -117,11 +117,11 @@ class ExtendedSession(ClientSession):
 
     def begin(self) -> None:
         """Start the stream; ping."""
-        self.demand_pongs(_PING_S, _PONG_S)
+        self.require_pongs(_PING_S, _PONG_S)
         self.venue.welcome(self, self._channel)
         self.venue.subscriptions.add(self, self._channel)
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Clients have nothing to say here."""
 
     def restart(self) -> None:
@@ -148,7 +148,7 @@ class SimulatedExtended(SimulatedVenue):
     #: Mark and index by the clock, books in batches, the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=2.0, batches=1 / _BATCH_S, per_step=0.69)
     bids_open: ClassVar[bytes] = b'"b":['
-    office: ExtendedAccounts
+    accounts: ExtendedAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -157,7 +157,7 @@ class SimulatedExtended(SimulatedVenue):
         self._moved: dict[str, None] = {}
         self._welcomed = 0
         self.rest = shapes.ExtendedRest(self)
-        self.office = ExtendedAccounts(self)
+        self.accounts = ExtendedAccounts(self)
 
     def listings(self) -> list[SimulatedListing]:
         """Perpetuals against USD, and one spot market."""
@@ -170,7 +170,7 @@ class SimulatedExtended(SimulatedVenue):
         if not upgrade.headers.get("user-agent"):
             return UpgradeRefusal(403)
         if upgrade.path == _ROOT + _ACCOUNT.kind:
-            is_known = self.office.is_known(upgrade)
+            is_known = self.accounts.is_known(upgrade)
             return ExtendedSession(self, wire, upgrade, _ACCOUNT) if is_known else UpgradeRefusal(401)
         channel = self._channel(upgrade)
         return UpgradeRefusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel)
@@ -226,7 +226,7 @@ class SimulatedExtended(SimulatedVenue):
         del market
         return None
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A level that appears."""
         return shapes.delta_levels(market, [LevelChange(price, 0, size)])[0]
 
@@ -250,7 +250,7 @@ class SimulatedExtended(SimulatedVenue):
         Every other book starts with the last minutely snapshot and the deltas since, the rest with a fresh one.
         """
         if channel == _ACCOUNT:
-            self.office.welcome(session)
+            self.accounts.welcome(session)
             return
         for market in self._markets_of(channel):
             with self.failures.guard(channel.kind, market.listing.symbol):

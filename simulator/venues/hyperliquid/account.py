@@ -16,13 +16,13 @@ from simulator.accounts.credentials import HYPERLIQUID_ADDRESS, HYPERLIQUID_AGEN
 from simulator.accounts.money import amount, ratio, rounded
 from simulator.accounts.records import (
     AccountOutcome,
+    AccountRules,
     FillRecord,
     FundingRecord,
     MarginRecord,
     OrderChange,
     OrderRecord,
     PositionRecord,
-    Terms,
 )
 from simulator.accounts.service import STREAM, AccountService
 from simulator.decimals import pointed, shortest
@@ -66,19 +66,19 @@ class HyperliquidAccounts(AccountService):
     """The accounts: that of the simulation, and an empty one for every other address."""
 
     venue: SimulatedHyperliquid
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=150,
         taker_e6=450,
-        words=frozenset({"open", "filled", "canceled", "rejected"}),
-        refused="rejected",
+        statuses=frozenset({"open", "filled", "canceled", "rejected"}),
+        rejected_status="rejected",
         has_market_orders=False,
         holdings={"USDC": amount(2_500), "HYPE": amount(27) // 2},
     )
 
     def __init__(self, venue: SimulatedHyperliquid) -> None:
         super().__init__(venue)
-        self._nobody = SimulatedAccount([], Terms(quote="USDC", maker_e6=0, taker_e6=0), 0, venue.now_ms())
+        self._nobody = SimulatedAccount([], AccountRules(quote="USDC", maker_e6=0, taker_e6=0), 0, venue.now_ms())
         self.answers: dict[str, Callable[[SimulatedAccount, dict[str, Any]], Any]] = {
             "clearinghouseState": self._state,
             "spotClearinghouseState": self._spot_state,
@@ -132,7 +132,7 @@ class HyperliquidAccounts(AccountService):
         user = query.get("user")
         return self.answers[query["type"]](self.account_of(user), query) if isinstance(user, str) else None
 
-    def first_parcels(self, kind: str, user: str, dex: str = "") -> list[OutgoingFrame]:
+    def first_frames(self, kind: str, user: str, dex: str = "") -> list[OutgoingFrame]:
         """What a subscriber is told at once; some channels have no state."""
         account = self.account_of(user)
         data: dict[str, Any] | None = None
@@ -146,7 +146,7 @@ class HyperliquidAccounts(AccountService):
             return []
         return [OutgoingFrame(STREAM, "", "snapshot", self.venue.text({"channel": kind, "data": data}))]
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders first, then fills and payments, then the states that they led to."""
         if outcome.changes:
             self._tell("orderUpdates", "orderUpdates", self._order_updates(outcome.changes))
@@ -240,12 +240,12 @@ class HyperliquidAccounts(AccountService):
             "crossed": not fill.is_maker,
             "fee": _money(fill.fee),
             "tid": int(self.fill_id(fill)),
-            "feeToken": self.terms.quote,
+            "feeToken": self.rules.quote,
             "twapId": None,
         }
         if self.client_id(fill.order) is not None:
             row["cloid"] = self.client_id(fill.order)
-        if fill.order.draft.is_liquidation:
+        if fill.order.spec.is_liquidation:
             mark = pointed(fill.price, listing.price_places)
             row["liquidation"] = {"liquidatedUser": HYPERLIQUID_ADDRESS, "markPx": mark, "method": "market"}
         return row
@@ -319,32 +319,32 @@ def _status(order: OrderRecord) -> str:
     return _ENDED.get(order.cause, order.status)
 
 
-def _basic_order(office: HyperliquidAccounts, order: OrderRecord) -> dict[str, Any]:
+def _basic_order(accounts: HyperliquidAccounts, order: OrderRecord) -> dict[str, Any]:
     """An order; ``sz`` is what is left of ``origSz``."""
-    draft, listing = order.draft, order.market.listing
+    spec, listing = order.spec, order.market.listing
     row: dict[str, Any] = {
         "coin": listing.name,
-        "side": "B" if draft.side == BUY else "A",
-        "limitPx": pointed(draft.price or 0, listing.price_places),
+        "side": "B" if spec.side == BUY else "A",
+        "limitPx": pointed(spec.price or 0, listing.price_places),
         "sz": pointed(order.remaining, listing.size_places),
-        "oid": int(office.order_id(order)),
+        "oid": int(accounts.order_id(order)),
         "timestamp": order.created_ms,
-        "origSz": pointed(draft.size, listing.size_places),
+        "origSz": pointed(spec.size, listing.size_places),
     }
-    cloid = office.client_id(order)
+    cloid = accounts.client_id(order)
     return row if cloid is None else {**row, "cloid": cloid}
 
 
-def _full_order(office: HyperliquidAccounts, order: OrderRecord) -> dict[str, Any]:
+def _full_order(accounts: HyperliquidAccounts, order: OrderRecord) -> dict[str, Any]:
     """An order with what the front end shows."""
     return {
-        **_basic_order(office, order),
-        "cloid": office.client_id(order),
+        **_basic_order(accounts, order),
+        "cloid": accounts.client_id(order),
         "children": [],
         "isPositionTpsl": False,
         "isTrigger": False,
         "orderType": "Limit",
-        "reduceOnly": order.draft.is_reduce_only,
+        "reduceOnly": order.spec.is_reduce_only,
         "tif": "Gtc",
         "triggerCondition": "N/A",
         "triggerPx": "0.0",

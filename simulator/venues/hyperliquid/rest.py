@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from simulator.decimals import padded, pointed, shortest
-from simulator.limits import Allowance
+from simulator.limits import RateLimit
 from simulator.market import Market, MarketTrade
 from simulator.rest import HttpRequest, HttpResponse, json, plain
 from simulator.session import decoded
@@ -152,7 +152,7 @@ class Info:
 
     def __init__(self, venue: SimulatedHyperliquid) -> None:
         self._venue = venue
-        self._weight: Allowance = venue.allowance(1200, 60)
+        self._weight: RateLimit = venue.rate_limit(1200, 60)
         self._answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "meta": self._meta,
             "allPerpMetas": lambda _: [self._meta({}), self._meta({"dex": DEX})],
@@ -166,7 +166,7 @@ class Info:
             "fundingHistory": self._funding_history,
             "predictedFundings": self._predicted_fundings,
             "exchangeStatus": lambda _: {"time": self._venue.now_ms(), "specialStatuses": None},
-            **dict.fromkeys(venue.office.answers, venue.office.answer),
+            **dict.fromkeys(venue.accounts.answers, venue.accounts.answer),
         }
 
     def serve(self, request: HttpRequest) -> HttpResponse:
@@ -176,7 +176,7 @@ class Info:
         if not isinstance(kind, str) or kind not in self._answers:
             return plain("Failed to deserialize the JSON body into the target type", 422)
         self._venue.routes.counts[f"/info {kind}"] += 1
-        if not self._weight.take(2 if kind in _LIGHT else 20):
+        if not self._weight.acquire(2 if kind in _LIGHT else 20):
             return json(None, 429)
         answer = self.answer(query)
         return json(answer, 500 if answer is None and kind != "l2Book" else 200)

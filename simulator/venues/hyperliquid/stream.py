@@ -105,11 +105,11 @@ class HyperliquidSession(ClientSession):
         """Greet in plain text, and watch for silence of our own."""
         if self.venue.settings.greeting:
             self.send(shapes.GREETING)
-        self.keep(self.venue.schedule.every(self.venue.scaled(1), self._end_when_silent))
+        self.add_job(self.venue.schedule.every(self.venue.scaled(1), self._end_when_silent))
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Act on a request."""
-        if not self.venue.messages.take():
+        if not self.venue.messages.acquire():
             self._error("Cannot send more than 2000 messages per minute.")
             return
         match decoded(text):
@@ -136,7 +136,7 @@ class HyperliquidSession(ClientSession):
     def catch_up(self) -> None:
         """Send the books that changed since they were last sent."""
         for wanted in self._books:
-            market = self.venue.running(wanted.coin)
+            market = self.venue.find_even_hidden(wanted.coin)
             if market is not None and self._levels(wanted, market) != self._told.get(wanted):
                 self._send_book(wanted, market)
 
@@ -175,8 +175,8 @@ class HyperliquidSession(ClientSession):
     def _tell_first(self, wanted: Wanted) -> None:
         market = self.venue.find(wanted.coin)
         if wanted.user:
-            for parcel in self.venue.office.first_parcels(wanted.type, wanted.user, wanted.dex):
-                self.push(parcel)
+            for outgoing in self.venue.accounts.first_frames(wanted.type, wanted.user, wanted.dex):
+                self.push(outgoing)
         elif market is None:
             self.venue.tell_mids(self)
         elif wanted.type == "l2Book":
@@ -219,12 +219,12 @@ class SimulatedHyperliquid(SimulatedVenue):
     traffic: ClassVar[Traffic] = Traffic(steady=3.2, batches=0, per_step=0.68)
     has_deltas: ClassVar[bool] = False
     bids_open: ClassVar[bytes] = b'"levels":[['
-    office: HyperliquidAccounts
+    accounts: HyperliquidAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
-        self.office = HyperliquidAccounts(self)
-        self.messages = self.allowance(2000, 60)
+        self.accounts = HyperliquidAccounts(self)
+        self.messages = self.rate_limit(2000, 60)
         self.info = shapes.Info(self)
         self.routes.add("POST", "/info", self.info.serve)
         self._seconds = 0
@@ -283,7 +283,7 @@ class SimulatedHyperliquid(SimulatedVenue):
         del market
         return None
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """An entry."""
         return shapes.entry(market, price, size)
 

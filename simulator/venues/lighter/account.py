@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ipc.errors import UsageError
 from simulator.accounts.credentials import LIGHTER_ACCOUNT, LIGHTER_KEY_INDEX, Denial, DeniedError, TokenIssuer
 from simulator.accounts.money import amount
-from simulator.accounts.records import AccountOutcome, FillRecord, OrderRecord, Terms
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, OrderRecord
 from simulator.accounts.service import STREAM, AccountService
 from simulator.market import Market
 from simulator.rest import HttpRequest
@@ -53,14 +53,14 @@ class LighterAccounts(AccountService):
     """The account."""
 
     venue: SimulatedLighter
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=28,
         taker_e6=196,
         # Fees are told as rates, so what is charged has all decimals that come of them.
         fee_places=14,
-        words=frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"}),
-        refused="rejected",
+        statuses=frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"}),
+        rejected_status="rejected",
         holdings={"USDC": amount(6_343), "ETH": amount(3) // 2},
     )
 
@@ -143,12 +143,12 @@ class LighterAccounts(AccountService):
             self._check_token(token)
         return ":".join([name, *rest])
 
-    def first_parcels(self, key: str) -> list[OutgoingFrame]:
+    def first_frames(self, key: str) -> list[OutgoingFrame]:
         """Where things stand, for a new subscriber; of trades there are only the volumes."""
         value = {"channel": key, **self._state(key), "type": f"subscribed/{key.partition(':')[0]}"}
         return [OutgoingFrame(STREAM, "", "snapshot", self.venue.text(value))]
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders, trades, and then the states that they led to."""
         shapes = self._shapes
         if outcome.changes:
@@ -200,7 +200,7 @@ class LighterAccounts(AccountService):
 
     def _check_token(self, token: Any) -> None:
         try:
-            if self.refuses:
+            if self.refuses_logins:
                 raise DeniedError(Denial.INVALID)
             self._tokens.check(token if isinstance(token, str) else None, self.venue.now_ms() / 1000)
         except DeniedError as error:

@@ -133,7 +133,7 @@ class LighterRest:
 
     def __init__(self, venue: SimulatedLighter) -> None:
         self._venue = venue
-        self._allowance = venue.allowance(60, 60)
+        self._rate_limit = venue.rate_limit(60, 60)
         for path, answer in (
             ("orderBooks", self._order_books),
             ("orderBookDetails", self._order_book_details),
@@ -153,7 +153,7 @@ class LighterRest:
 
     def _limited(self, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
         def respond(request: HttpRequest) -> HttpResponse:
-            if not self._allowance.take():
+            if not self._rate_limit.acquire():
                 return self._venue.failure(429)
             try:
                 return json({"code": 200, **answer(request)})

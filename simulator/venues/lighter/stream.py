@@ -52,14 +52,14 @@ class LighterSession(ClientSession):
         """Introduce ourselves; ping in words, and watch whether the client says anything."""
         self.reply({"session_id": str(uuid.uuid4()), "type": "connected"})
         schedule = self.venue.schedule
-        self.keep(schedule.every(self.venue.scaled(_PING_S), lambda: self.reply({"type": "ping"})))
-        self.keep(schedule.every(self.venue.scaled(1), self._end_when_idle))
+        self.add_job(schedule.every(self.venue.scaled(_PING_S), lambda: self.reply({"type": "ping"})))
+        self.add_job(schedule.every(self.venue.scaled(1), self._end_when_idle))
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Act on a message."""
-        if not self.venue.messages.take():
+        if not self.venue.messages.acquire():
             self._error(30009, "Too Many Websocket Messages!")
-        elif not self.venue.in_flight.take():
+        elif not self.venue.in_flight.acquire():
             self._error(30010, "Too Many Inflight Messages!")
         else:
             self._obey(decoded(text))
@@ -91,10 +91,10 @@ class LighterSession(ClientSession):
         elif len(self.venue.subscriptions.keys_of(self)) >= _MOST_CHANNELS:
             self._error(23001, "Too Many Subscriptions!")
         else:
-            for parcel in self.venue.first_parcels(self, key):
-                self.push(parcel)
+            for outgoing in self.venue.first_frames(self, key):
+                self.push(outgoing)
             self.venue.subscriptions.add(self, key)
-            if self.venue.office.wants_token(key):
+            if self.venue.accounts.wants_token(key):
                 self.tokens[key] = str(token)
 
     def _unsubscribe(self, channel: str) -> None:
@@ -111,7 +111,7 @@ class LighterSession(ClientSession):
     def _checked(self, channel: str, token: Any = None) -> str | None:
         """A channel as the venue writes it (with a colon), or None after an error."""
         try:
-            private = self.venue.office.check(channel, token)
+            private = self.venue.accounts.check(channel, token)
         except shapes.LighterApiError as error:
             self._error(error.code, str(error))
             return None
@@ -134,7 +134,7 @@ class LighterSession(ClientSession):
         self.reply({"type": "error", **error} if self.venue.has_flat_errors else {"error": error})
 
     def _end_when_idle(self) -> None:
-        if self.venue.schedule.mono_s() - self.last_heard_s > self.venue.scaled(_IDLE_S):
+        if self.venue.schedule.mono_s() - self.last_received_s > self.venue.scaled(_IDLE_S):
             self.wire.close(1000, "idle")
 
 
@@ -144,14 +144,14 @@ class SimulatedLighter(SimulatedVenue):
     name: ClassVar[str] = "lighter"
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=1 / _BATCH_S, per_step=0.68)
     bids_open: ClassVar[bytes] = b'"bids":['
-    office: LighterAccounts
+    accounts: LighterAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
-        self.messages = self.allowance(200, 60)
+        self.messages = self.rate_limit(200, 60)
         #: Nothing takes time here: what comes within a moment counts as in flight together.
-        self.in_flight = self.allowance(_MOST_IN_FLIGHT, _FLIGHT_S * settings.pace)
-        self._connects = self.allowance(255, 60)
+        self.in_flight = self.rate_limit(_MOST_IN_FLIGHT, _FLIGHT_S * settings.pace)
+        self._connects = self.rate_limit(255, 60)
         self._random = random.Random(f"{settings.seed}:lighter:engine")
         self._engine = 23_189_369_000 + self._random.randrange(10**6)
         live = [symbol for symbol, market in self.markets.items() if market.listing.contract.live]
@@ -161,7 +161,7 @@ class SimulatedLighter(SimulatedVenue):
         self._offsets = dict.fromkeys(self.markets, 0)
         self._ids = self._number()
         self.rest = shapes.LighterRest(self)
-        self.office = LighterAccounts(self)
+        self.accounts = LighterAccounts(self)
 
     def listings(self) -> list[SimulatedListing]:
         """Perpetuals, and one spot pair."""
@@ -173,7 +173,7 @@ class SimulatedLighter(SimulatedVenue):
         """Everything is served on one path."""
         if upgrade.path != "/stream":
             return UpgradeRefusal(404)
-        if len(self.sessions) >= _MOST_CONNECTIONS or not self._connects.take():
+        if len(self.sessions) >= _MOST_CONNECTIONS or not self._connects.acquire():
             return UpgradeRefusal(429)
         return LighterSession(self, wire, upgrade)
 
@@ -216,7 +216,7 @@ class SimulatedLighter(SimulatedVenue):
         for session in self.subscriptions.to("market_stats:all"):
             with self.failures.guard("mark"):
                 session.push(self._all_stats("update"))
-        self.office.end_expired()
+        self.accounts.end_expired()
 
     def flush(self) -> None:
         """Send the batches."""
@@ -227,7 +227,7 @@ class SimulatedLighter(SimulatedVenue):
         """The nonce that a subscriber holds after the next batch."""
         return self._nonces.get(market.listing.symbol, 0)
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A level."""
         return shapes.level(market, price, size)
 
@@ -237,7 +237,7 @@ class SimulatedLighter(SimulatedVenue):
 
     def restart_ids(self) -> None:
         """All nonces come from the engine."""
-        self._engine = self.restarted(10**9)
+        self._engine = self.restarted_id(10**9)
         self._nonces = {symbol: self._next_nonce() for symbol in self._nonces}
         self._sent_nonces = dict(self._nonces)
 
@@ -265,11 +265,11 @@ class SimulatedLighter(SimulatedVenue):
         """``perp`` or ``spot``."""
         return "perp" if market.listing.symbol.endswith("-PERP") else "spot"
 
-    def first_parcels(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
+    def first_frames(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
         """The frames that answer a subscription: where things stand."""
         name, _, target = key.partition(":")
         if name not in _CHANNELS:
-            return self.office.first_parcels(key)
+            return self.accounts.first_frames(key)
         market = self.find_id(target)
         if market is None:
             return [self._all_stats("subscribed")]
@@ -309,7 +309,7 @@ class SimulatedLighter(SimulatedVenue):
             return
         self._sent_nonces[symbol] = nonce
         self._offsets[symbol] += self._random.randint(1, 3)
-        bids, asks = self._batches[symbol].take()
+        bids, asks = self._batches[symbol].drain()
         for session in self.subscriptions.to(f"order_book:{self.id_of(market)}"):
             if isinstance(session, LighterSession):
                 with self.failures.guard("book", symbol):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ipc.errors import UsageError
 from simulator.accounts.credentials import PARADEX_ACCOUNT, Denial, DeniedError, JwtIssuer
-from simulator.accounts.records import AccountOutcome, FillRecord, FundingRecord, OrderChange, OrderRecord, Terms
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, FundingRecord, OrderChange, OrderRecord
 from simulator.accounts.service import AccountService, deliver
 from simulator.market import Market
 from simulator.rest import HttpRequest, HttpResponse, json
@@ -46,14 +46,14 @@ class ParadexAccounts(AccountService):
     """The account."""
 
     venue: SimulatedParadex
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=-50,
         taker_e6=300,
         fee_places=8,
-        told_places=8,
-        words=frozenset({"open", "untriggered", "filled", "canceled", "rejected"}),
-        refused="rejected",
+        money_places=8,
+        statuses=frozenset({"open", "untriggered", "filled", "canceled", "rejected"}),
+        rejected_status="rejected",
     )
 
     def __init__(self, venue: SimulatedParadex) -> None:
@@ -131,7 +131,7 @@ class ParadexAccounts(AccountService):
             raise ValueError("invalid channel")
         return ParadexChannel(name, topic, "" if market == "ALL" else market, is_private=True)
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders and fills as they came about, then positions, the wallet and the summary."""
         shapes = self._shapes
         for change in outcome.changes:
@@ -204,13 +204,13 @@ class ParadexAccounts(AccountService):
         Raises:
             DeniedError: It is not good.
         """
-        if self.refuses:
+        if self.refuses_logins:
             raise DeniedError(Denial.INVALID)
         self._jwts.check(bearer if isinstance(bearer, str) else None, self.venue.now_ms() / 1000)
 
     def _authenticate(self, request: HttpRequest) -> HttpResponse:
         """Give a JWT for a signature, which is not computed after."""
-        if self.refuses:
+        if self.refuses_logins:
             return self.venue.problem(401, "STARKNET_SIGNATURE_VERIFICATION_FAILED", "signature is not valid")
         headers = {name: request.headers.get(f"paradex-{name}", "") for name in _AUTH_HEADERS}
         if not all(headers.values()):
@@ -258,7 +258,7 @@ class ParadexAccounts(AccountService):
         del request
         row = self._shapes.balance_event(self.account.wallet, self.account.wallet, None)
         size = row["settlement_asset_balance_after"]
-        return {"results": [{"token": self.terms.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}
+        return {"results": [{"token": self.rules.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}
 
 
 _AUTH_HEADERS = ("starknet-account", "starknet-signature", "timestamp", "signature-expiration")

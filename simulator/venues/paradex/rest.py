@@ -37,7 +37,7 @@ class ParadexRest:
 
     def __init__(self, venue: SimulatedParadex) -> None:
         self._venue = venue
-        self._allowance = venue.allowance(1500, 60)
+        self._rate_limit = venue.rate_limit(1500, 60)
         for path, answer in (
             ("system/state", lambda _: json({"status": "ok"})),
             ("system/time", lambda _: json({"server_time": str(venue.now_ms())})),
@@ -58,7 +58,7 @@ class ParadexRest:
 
     def _checked(self, answer: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         def respond(request: HttpRequest, **names: str) -> HttpResponse:
-            if not self._allowance.take():
+            if not self._rate_limit.acquire():
                 return self._venue.failure(429)
             try:
                 return answer(request, **names)

@@ -82,9 +82,9 @@ class ParadexSession(ClientSession):
 
     def begin(self) -> None:
         """Ping; the rest is up to the client."""
-        self.demand_pongs(_PING_S, _PONG_S)
+        self.require_pongs(_PING_S, _PONG_S)
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Answer a request."""
         came_us, request = self.venue.now_us(), decoded(text)
         number = request.get("id", 0) if isinstance(request, dict) else 0
@@ -108,7 +108,7 @@ class ParadexSession(ClientSession):
         Raises:
             RpcError: The token is not good.
         """
-        problem = self.venue.office.check(bearer)
+        problem = self.venue.accounts.check(bearer)
         if problem is not None:
             raise RpcError(*problem)
         self.is_authorised = True

@@ -45,16 +45,16 @@ class SimulatedParadex(SimulatedVenue):
     #: The summary and funding by the clock; deltas (also empty ones), the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.2, batches=0, per_step=2.1)
     bids_open: ClassVar[bytes] = b'"inserts":['
-    office: ParadexAccounts
+    accounts: ParadexAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:paradex:empty")
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
-        self._connects = (self.allowance(20, 1), self.allowance(600, 60))
+        self._connects = (self.rate_limit(20, 1), self.rate_limit(600, 60))
         self._seconds = 0
         self.rest = ParadexRest(self)
-        self.office = ParadexAccounts(self)
+        self.accounts = ParadexAccounts(self)
         option = self.markets[_OPTION]
         for price in option.asks.prices():
             option.asks.put(price, 0)
@@ -69,7 +69,7 @@ class SimulatedParadex(SimulatedVenue):
         """The query chooses the encoding."""
         if upgrade.path != "/v1":
             return UpgradeRefusal(404)
-        if not all(allowance.take() for allowance in self._connects):
+        if not all(limit.acquire() for limit in self._connects):
             return UpgradeRefusal(429)
         schema, version = (upgrade.query.get(name, [None])[0] for name in ("sbeSchemaId", "sbeSchemaVersion"))
         if schema is None and version is None:
@@ -134,7 +134,7 @@ class SimulatedParadex(SimulatedVenue):
         Raises:
             ValueError: The venue refuses it; the text says why.
         """
-        private = self.office.parse(name)
+        private = self.accounts.parse(name)
         if private is not None:
             return private
         topic, *rest = name.split(".")
@@ -176,7 +176,7 @@ class SimulatedParadex(SimulatedVenue):
         """The counter of the market."""
         return self._seqs[market.listing.symbol]
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A level that is inserted."""
         return shapes.level_json(market, "BUY", price, size)
 
@@ -201,7 +201,7 @@ class SimulatedParadex(SimulatedVenue):
 
     def restart_ids(self) -> None:
         """Each market has a counter of its own."""
-        self._seqs = dict.fromkeys(self._seqs, self.restarted(10**6))
+        self._seqs = dict.fromkeys(self._seqs, self.restarted_id(10**6))
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
         """``id``."""
@@ -272,7 +272,7 @@ class SimulatedParadex(SimulatedVenue):
         """Send the top of the books that moved since each client last saw it."""
         wanted = f"@15@{period_ms}ms"
         for channel in [key for key in self.subscriptions.active() if isinstance(key, ParadexChannel)]:
-            market = self.running(channel.market)
+            market = self.find_even_hidden(channel.market)
             if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
                 continue
             told = self._snapshot(channel, market)
