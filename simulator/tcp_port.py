@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable
 
 from ipc.errors import ParaphinaError
+from simulator.listener import AcceptMode
 from simulator.tls import Contexts
-from simulator.venue import AcceptMode
 
 __all__ = ["TcpPort"]
 

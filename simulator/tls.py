@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ipc.errors import UsageError
 from ipc.rundir import replace_file
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings
-from simulator.venue import AcceptMode
 
 if TYPE_CHECKING:
     import trustme

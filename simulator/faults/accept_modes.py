@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault
-from simulator.venue import AcceptMode
+from simulator.listener import AcceptMode
 
 __all__ = ["TlsBadCertificate", "TlsExpired", "TlsHang"]
 

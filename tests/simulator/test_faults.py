@@ -9,8 +9,8 @@ import pytest
 
 from ipc.errors import UsageError
 from simulator.faults import FAULTS
+from simulator.listener import AcceptMode
 from simulator.settings import VENUES
-from simulator.venue import AcceptMode
 from simulator.wire import UpgradeRefusal
 
 WITH_DELTAS = ("aster", "extended", "lighter", "paradex")
