@@ -11,7 +11,7 @@ Port: TypeAlias = Literal["ws", "rest"]
 
 
 class AcceptMode(Enum):
-    """How a port treats new connections."""
+    """Treatment of new connections by a port."""
 
     NORMAL = auto()
     #: Accept in TCP, then never send a byte.

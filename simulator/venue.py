@@ -153,7 +153,7 @@ class SimulatedVenue(VenueState, ABC):
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
         """Return the id under which a trade is published."""
 
-    def restart_ids(self) -> None:  # noqa: B027 - not every venue numbers its updates
+    def restart_ids(self) -> None:
         """Restart the numbers of updates from a low number, as after a restart of the engine."""
 
     def announce_shutdown(self) -> float:
