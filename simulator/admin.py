@@ -1,18 +1,18 @@
-"""The admin API: the truth to compare with, faults, pausing, activity and statistics. JSON over HTTP, on loopback.
+"""Admin API, JSON over HTTP: true state of venues and accounts, faults, pausing, activity and statistics.
 
 ============================== ==================================================================================
 ``GET /truth/{venue}/account``  the account: orders, fills, positions, balances, margin
 ``GET /truth/{venue}/{symbol}`` whole book, last trades and sequence number of a market
-``POST /pause``                 bring all subscribers up to date, then hold the markets still
+``POST /pause``                 bring all subscribers up to date, then stop the markets
 ``POST /resume``                let the markets move again
-``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: make a market busier or quieter; 1 is normal, 0 is still
-``POST /account/{venue}``       ``{"rate": 0.5, "run": true}``: actions a second of the account's script, or its rest
-``POST /account/{venue}/do``    ``{"action": "fill", ...}``: let something happen to the account now
-``POST /account/{venue}/token`` issue a token, which the client of some venues makes itself
-``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends those of the venue
-``GET /faults``                 what can be ordered, what is at work
+``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: set a market's activity; 1 is normal, 0 is still
+``POST /account/{venue}``       ``{"rate": 0.5, "run": true}``: actions per second of the account's script, on or off
+``POST /account/{venue}/do``    ``{"action": "fill", ...}``: perform an action of the account now
+``POST /account/{venue}/token`` issue a token that a live client would sign itself
+``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends all of the venue
+``GET /faults``                 available and active faults
 ``GET /stats``                  connections, subscriptions, frames, requests
-``GET /errors``                 by venue: frames and answers that the simulator failed to make, with counts
+``GET /errors``                 by venue: frames and responses that the simulator failed to build, with counts
 ============================== ==================================================================================
 """
 
@@ -32,11 +32,11 @@ __all__ = ["Admin"]
 
 
 class Admin:
-    """The routes of the admin API."""
+    """Routes of the admin API."""
 
-    def __init__(self, venues: Mapping[str, SimulatedVenue], desk: FaultController) -> None:
+    def __init__(self, venues: Mapping[str, SimulatedVenue], controller: FaultController) -> None:
         self._venues = venues
-        self._desk = desk
+        self._controller = controller
         self._routes = Routes()
         for method, path, answer in (
             ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).accounts.truth()),
@@ -48,7 +48,7 @@ class Admin:
             ("POST", "/account/{venue}/do", self._do),
             ("POST", "/account/{venue}/token", self._token),
             ("POST", "/fault/{venue}", self._fault),
-            ("GET", "/faults", lambda _: self._desk.describe()),
+            ("GET", "/faults", lambda _: self._controller.describe()),
             ("GET", "/stats", self._stats),
             ("GET", "/errors", lambda _: {name: one.failures.describe() for name, one in venues.items()}),
         ):
@@ -92,7 +92,7 @@ class Admin:
         return self._venue(venue).accounts.token(_body(request) if request.body else {})
 
     def _fault(self, request: HttpRequest, venue: str) -> Any:
-        return {"ok": True, "id": self._desk.inject(venue, _body(request))}
+        return {"ok": True, "id": self._controller.inject(venue, _body(request))}
 
     def _stats(self, request: HttpRequest) -> Any:
         del request
@@ -112,7 +112,7 @@ class Admin:
 
 
 def _checked(answer: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Turn an answer into a response, and a user's mistake into status 400."""
+    """Convert results to responses, and usage errors to status 400."""
 
     def respond(request: HttpRequest, **names: str) -> HttpResponse:
         try:
@@ -127,9 +127,9 @@ def _body(request: HttpRequest) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(request.body)
     except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no JSON", where="body", advice='{"fault": "stall"}') from error
+        raise UsageError("the body is not JSON", where="body", advice='{"fault": "stall"}') from error
     if not isinstance(body, dict):
-        raise UsageError("the body is no JSON object", where="body", advice='{"fault": "stall"}')
+        raise UsageError("the body is not a JSON object", where="body", advice='{"fault": "stall"}')
     return body
 
 

@@ -1,4 +1,4 @@
-"""Rate limits as venues keep them: so many units in a sliding window."""
+"""Rate limits of venues: units in a sliding window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["RateLimit"]
 
 
 class RateLimit:
-    """At most ``limit`` units within any ``window_s`` seconds.
+    """Limit of ``limit`` units within any ``window_s`` seconds.
 
     Args:
         limit: Units.
@@ -22,18 +22,19 @@ class RateLimit:
         self.window_s = window_s
         self._clock = clock
         self._spent: deque[tuple[float, int]] = deque()
+        #: Units within the current window.
         self.used = 0
 
     def acquire(self, units: int = 1) -> bool:
-        """Take ``units``; False, and nothing taken, when that would be more than the limit."""
-        self._forget()
+        """Use ``units``; return False, and use none, if that would exceed the limit."""
+        self._expire()
         if self.used + units > self.limit:
             return False
         self._spent.append((self._clock(), units))
         self.used += units
         return True
 
-    def _forget(self) -> None:
+    def _expire(self) -> None:
         horizon = self._clock() - self.window_s
         while self._spent and self._spent[0][0] <= horizon:
             self.used -= self._spent.popleft()[1]

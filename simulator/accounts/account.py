@@ -1,8 +1,8 @@
-"""One trading account: its orders, fills, positions and money.
+"""Trading account: orders, fills, positions and money.
 
-Pure: no I/O, no clock, no chance. Every action returns what came of it, for the venue to tell. Orders do not meet the
-market's book: whoever plays the account says when they are filled. Positions are marked whenever something happens to
-the account, so that what was told last is what is true.
+Pure: no I/O, no clock, no randomness. Every action returns its outcome, which the venue publishes. Orders do not enter
+the market's book: the script decides when they are filled. Positions are marked on every action, so that the last
+published state is the true one.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from simulator.market import BUY, SELL, Market
 
 __all__ = ["SimulatedAccount"]
 
-#: What is remembered, at most.
+#: Maximum length of each history.
 _CLOSED_ORDERS, _FILLS, _FUNDINGS = 1000, 2000, 500
-#: Numbers begin with the milliseconds since 2026, so that a venue that is started again does not repeat them.
+#: Numbers start from the milliseconds since 2026, so that a restarted venue does not repeat them.
 _EPOCH_MS = 1_767_225_600_000
 _TOUCH_LEVELS = 3
-#: How far beyond the touch the limit of an order lies that stands for one at the market, in hundredths.
+#: Distance from the touch, in percent, of a limit that replaces a market order.
 _SLIPPAGE = 2
 
 
 class SimulatedAccount:
-    """An account.
+    """Account of a simulated venue.
 
     Args:
-        markets: Where it may trade.
-        rules: What the venue grants.
-        money: What it begins with.
+        markets: Markets that it may trade.
+        rules: Rules of the venue.
+        money: Initial wallet balance.
         now_ms: Wall clock.
 
     Attributes:
-        orders: Those that live, by number, oldest first.
-        closed: The last that ended, oldest first.
-        positions: By symbol; every market has one.
-        wallet: Money, without what positions have made so far.
-        holdings: Of other assets.
+        orders: Live orders by number, oldest first.
+        closed: Recently closed orders, oldest first.
+        positions: Position by symbol, one for every market.
+        wallet: Wallet balance, without unrealised profit.
+        holdings: Balances of other assets.
         marks_e8: Mark prices at the last action, by symbol.
     """
 
@@ -71,27 +71,27 @@ class SimulatedAccount:
         self._numbers = count(max(1, now_ms - _EPOCH_MS))
         self._mark()
 
-    # What can happen to it.
+    # Actions.
 
     def place(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
-        """Place an order, which waits."""
+        """Place a limit or stop order."""
         status: Status = "open" if spec.trigger is None else "untriggered"
-        return self._outcome(now_ms, [self._put(self._new(spec, status, now_ms))])
+        return self._outcome(now_ms, [self._store(self._create(spec, status, now_ms))])
 
     def place_market(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
-        """Place an order at the market, which is filled at once."""
+        """Place a market order and fill it at once."""
         if not self.rules.has_market_orders:
-            spec = spec._replace(price=_beyond(spec))
-        order = self._new(spec, "open", now_ms)
-        changes = [self._put(order)]
-        for price, size in _at_touch(spec):
+            spec = spec._replace(price=_aggressive_limit(spec))
+        order = self._create(spec, "open", now_ms)
+        changes = [self._store(order)]
+        for price, size in _market_fills(spec):
             changes.append(self._fill(changes[-1].order, price, size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes)
 
     def place_rejected(self, spec: OrderSpec, status: Status, now_ms: int) -> AccountOutcome:
-        """Place an order that the venue does not accept."""
-        order = replace(self._new(spec, status, now_ms), cause="margin")
-        return self._outcome(now_ms, [self._put(order)])
+        """Place an order that the venue rejects."""
+        order = replace(self._create(spec, status, now_ms), cause="margin")
+        return self._outcome(now_ms, [self._store(order)])
 
     def execute(self, number: int, size: int, now_ms: int) -> AccountOutcome:
         """Fill ``size`` lots of an open order at its price."""
@@ -100,29 +100,29 @@ class SimulatedAccount:
         return self._outcome(now_ms, [self._fill(order, price, min(size, order.remaining), now_ms, is_maker=True)])
 
     def close_order(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
-        """End an order that lives."""
-        return self._outcome(now_ms, [self._end(self.orders[number], status, cause, now_ms)])
+        """Close a live order."""
+        return self._outcome(now_ms, [self._close(self.orders[number], status, cause, now_ms)])
 
     def trigger(self, number: int, now_ms: int) -> AccountOutcome:
-        """Let an order that waited for its trigger become an open one."""
-        return self._outcome(now_ms, [self._put(replace(self.orders[number], status="open", updated_ms=now_ms))])
+        """Turn an untriggered order into an open one."""
+        return self._outcome(now_ms, [self._store(replace(self.orders[number], status="open", updated_ms=now_ms))])
 
     def liquidate(self, symbol: str, now_ms: int) -> AccountOutcome:
-        """Close a position by force, after all orders of its market."""
+        """Cancel all orders of a market, then close its position by liquidation."""
         position = self.positions[symbol]
-        waiting = [order for order in self.orders.values() if order.market is position.market]
-        changes = [self._end(order, "canceled", "liquidation", now_ms) for order in waiting]
+        live = [order for order in self.orders.values() if order.market is position.market]
+        changes = [self._close(order, "canceled", "liquidation", now_ms) for order in live]
         side = SELL if position.size > 0 else BUY
         spec = OrderSpec(position.market, side, abs(position.size), is_liquidation=True)
         if not self.rules.has_market_orders:
-            spec = spec._replace(price=_beyond(spec))
-        changes.append(self._put(self._new(spec, "open", now_ms)))
+            spec = spec._replace(price=_aggressive_limit(spec))
+        changes.append(self._store(self._create(spec, "open", now_ms)))
         price = max(1, position.market.mark_e8 // 10 ** (8 - position.market.listing.price_places))
         changes.append(self._fill(changes[-1].order, price, spec.size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes, liquidated=position)
 
     def pay_funding(self, now_ms: int) -> AccountOutcome:
-        """Pay, or be paid, an hour's funding for each position: longs pay a positive rate."""
+        """Settle one hour of funding for each position: longs pay a positive rate."""
         payments = []
         for symbol, position in self.positions.items():
             if position.size:
@@ -137,38 +137,38 @@ class SimulatedAccount:
         return self._outcome(now_ms, fundings=tuple(payments))
 
     def deposit(self, asset: str, money: int, now_ms: int) -> AccountOutcome:
-        """Take in money from outside: to the wallet, or to the holdings of an asset that is not traded with."""
+        """Deposit money to the wallet, or to the holdings of another asset."""
         if asset in self.holdings:
             self.holdings[asset] += money
         else:
             self.wallet += money
         return self._outcome(now_ms, deposit=Deposit(asset, money))
 
-    # What it comes to.
+    # State.
 
     def assets(self) -> list[str]:
-        """What can be deposited."""
+        """Return the assets that can be deposited."""
         return list(dict.fromkeys([self.rules.quote, *self.holdings]))
 
     def held(self) -> list[PositionRecord]:
-        """The positions that are not flat."""
+        """Return the positions that are not flat."""
         return [position for position in self.positions.values() if position.size]
 
     def unrealised(self, position: PositionRecord) -> int:
-        """What a position would make if it were closed at the mark."""
+        """Return the unrealised profit of a position at the mark."""
         return self.worth(position) - position.cost
 
     def worth(self, position: PositionRecord) -> int:
-        """A position at the mark; negative for a short."""
+        """Return the value of a position at the mark; negative for a short."""
         mark = self.marks_e8[position.market.listing.symbol]
         return notional(position.market.listing, mark, position.size)
 
     def margin(self) -> MarginRecord:
-        """The margin, all positions together."""
+        """Return the margin of all positions."""
         return self.margin_of(self.held(), self.wallet)
 
     def margin_of(self, positions: Iterable[PositionRecord], wallet: int) -> MarginRecord:
-        """The margin of some positions that are kept by a part of the money."""
+        """Return the margin of some positions backed by part of the money."""
         held = list(positions)
         unrealised = sum(self.unrealised(position) for position in held)
         exposure = sum(abs(self.worth(position)) for position in held)
@@ -178,7 +178,7 @@ class SimulatedAccount:
         return MarginRecord(equity, max(0, equity - initial), initial, maintenance, unrealised)
 
     def liquidation_e8(self, position: PositionRecord) -> int | None:
-        """The mark at which the venue would close a position, in 10^-8; None when there is none."""
+        """Return the mark price that triggers liquidation, in 10^-8; None if there is none."""
         cushion = self.margin().equity - self.margin().maintenance
         mark = self.marks_e8[position.market.listing.symbol]
         lot = notional(position.market.listing, 10**8, position.size)
@@ -200,14 +200,14 @@ class SimulatedAccount:
         for symbol, position in self.positions.items():
             self.marks_e8[symbol] = position.market.mark_e8
 
-    def _new(self, spec: OrderSpec, status: Status, now_ms: int) -> OrderRecord:
-        """An order; every third one was given no number by the client."""
+    def _create(self, spec: OrderSpec, status: Status, now_ms: int) -> OrderRecord:
+        """Create an order; every third one has no client number."""
         number = next(self._numbers)
         client = None if number % 3 == 0 or spec.is_liquidation else number
         return OrderRecord(number, spec, client, status, now_ms, now_ms)
 
-    def _put(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
-        """Remember a new state of an order."""
+    def _store(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
+        """Store a new state of an order."""
         if order.is_live:
             self.orders[order.number] = order
         else:
@@ -215,8 +215,8 @@ class SimulatedAccount:
             self.closed.append(order)
         return OrderChange(order, fill)
 
-    def _end(self, order: OrderRecord, status: Status, cause: Cause, now_ms: int) -> OrderChange:
-        return self._put(replace(order, status=status, cause=cause, updated_ms=now_ms))
+    def _close(self, order: OrderRecord, status: Status, cause: Cause, now_ms: int) -> OrderChange:
+        return self._store(replace(order, status=status, cause=cause, updated_ms=now_ms))
 
     def _fill(self, order: OrderRecord, price: int, size: int, now_ms: int, *, is_maker: bool) -> OrderChange:
         position = self.positions[order.market.listing.symbol]
@@ -230,7 +230,7 @@ class SimulatedAccount:
         self.wallet += realised - fee
         self.positions[order.market.listing.symbol] = position.after(fill)
         filled: Status = "filled" if size == order.remaining else "open"
-        return self._put(
+        return self._store(
             replace(
                 order,
                 status=filled,
@@ -243,17 +243,17 @@ class SimulatedAccount:
         )
 
 
-def _beyond(spec: OrderSpec) -> int:
-    """A limit that surely trades."""
-    touch, _ = _ladder(spec)[0]
+def _aggressive_limit(spec: OrderSpec) -> int:
+    """Return a limit far enough beyond the touch to trade."""
+    touch, _ = _opposite_levels(spec)[0]
     away = max(1, touch * _SLIPPAGE // 100)
     return touch + away if spec.side == BUY else max(1, touch - away)
 
 
-def _at_touch(spec: OrderSpec) -> list[tuple[int, int]]:
-    """Prices and sizes at which an order at the market is filled; the last level takes all that is left."""
+def _market_fills(spec: OrderSpec) -> list[tuple[int, int]]:
+    """Return prices and sizes of a market order's fills; the last level fills the rest."""
     left, found = spec.size, []
-    levels = _ladder(spec)
+    levels = _opposite_levels(spec)
     for price, size in levels:
         part = left if price == levels[-1][0] else min(left, size)
         if part:
@@ -262,7 +262,7 @@ def _at_touch(spec: OrderSpec) -> list[tuple[int, int]]:
     return found
 
 
-def _ladder(spec: OrderSpec) -> list[tuple[int, int]]:
-    """The best levels of the side that an order takes from."""
-    ladder = spec.market.asks if spec.side == BUY else spec.market.bids
-    return ladder.top(_TOUCH_LEVELS) or [(spec.market.listing.price, spec.size)]
+def _opposite_levels(spec: OrderSpec) -> list[tuple[int, int]]:
+    """Return the best levels of the side that an order trades against."""
+    side = spec.market.asks if spec.side == BUY else spec.market.bids
+    return side.top(_TOUCH_LEVELS) or [(spec.market.listing.price, spec.size)]

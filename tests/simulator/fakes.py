@@ -137,7 +137,7 @@ class Stage:
         begin = self.loop.time()
         self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
         self.venue: Any = VENUE_BUILDERS[name](settings, self.schedule)
-        self.desk = FaultController({name: self.venue}, self.schedule)
+        self.controller = FaultController({name: self.venue}, self.schedule)
         if is_started:
             self.venue.start()
 
@@ -181,7 +181,7 @@ class Stage:
         return msgspec.json.decode(response.body)
 
     def fault(self, name: str, **arguments: Any) -> int:
-        return self.desk.inject(self.venue.name, {"fault": name, **arguments})
+        return self.controller.inject(self.venue.name, {"fault": name, **arguments})
 
     def book(self, symbol: str) -> tuple[dict[float, float], dict[float, float]]:
         """The true book: sizes by price."""

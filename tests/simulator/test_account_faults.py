@@ -41,7 +41,7 @@ def test_lost_messages_are_missed_and_rest_makes_up_for_them(accounts, stage, re
     assert reader.take() == 0
     missed = {fill["fill_id"] for fill in done["fills"]}
     assert missed.isdisjoint(reader.fills)
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     accounts.do({"action": "market", "symbol": "ETH-PERP"})
     assert reader.take() > 0
     reader.read()
@@ -62,7 +62,7 @@ def test_each_subscriber_loses_as_many_messages_as_asked_for(accounts, stage, re
     accounts.do({"action": "place", "symbol": "BTC-PERP"})
     assert [len(payloads(one.client)) for one in both] == counts
     stage.run(1.5)
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
 
 
 def test_repeated_messages_come_twice(accounts, stage, reader):
@@ -242,7 +242,7 @@ def test_parameters_are_checked(stage):
 def test_all_of_them_are_in_the_table(stage):
     names = ("lose_private", "repeat_private", "reorder_private", "expire_credentials", "refuse_credentials")
     assert set(names) <= set(FAULTS)
-    described = stage.desk.describe()["faults"]
+    described = stage.controller.describe()["faults"]
     assert all(described[name]["description"].endswith(".") for name in names)
     assert len({described[one]["description"] for one in names}) == len(names)
     assert all(FAULTS[a] is not FAULTS[b] for a, b in itertools.combinations(names, 2))

@@ -108,7 +108,7 @@ def test_failures_are_logged_once_and_then_by_powers_of_ten_and_told_by_the_admi
     assert [record.fields["count"] for record in caplog.records] == [1, 10, 100]
     stage = new_stage("paradex")
     monkeypatch.setattr(stage.venue, "failures", failures)
-    told = Admin({"paradex": stage.venue}, stage.desk).answer(HttpRequest("GET", "/errors"))
+    told = Admin({"paradex": stage.venue}, stage.controller).answer(HttpRequest("GET", "/errors"))
     row = {"what": "mark", "symbol": "PEPE-PERP", "error": "OverflowError", "count": 120, "last": "119"}
     assert msgspec.json.decode(told.body) == {"paradex": [row]}
 

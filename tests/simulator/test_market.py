@@ -25,10 +25,10 @@ def test_a_book_never_crosses_and_keeps_its_depth(seed, grid):
     market = make(*grid, seed=seed)
     for n in range(300):
         market.step(NOW + n)
-        assert max(market.bids.levels) < min(market.asks.levels)
-        assert min(*market.bids.levels.values(), *market.asks.levels.values()) > 0
-        assert 55 <= len(market.bids.levels) <= 101
-        assert min(market.bids.levels) > 0
+        assert max(market.bids.sizes) < min(market.asks.sizes)
+        assert min(*market.bids.sizes.values(), *market.asks.sizes.values()) > 0
+        assert 55 <= len(market.bids.sizes) <= 101
+        assert min(market.bids.sizes) > 0
 
 
 @settings(max_examples=25, deadline=None)
@@ -36,7 +36,7 @@ def test_a_book_never_crosses_and_keeps_its_depth(seed, grid):
 def test_changes_applied_to_a_naive_book_give_the_model(seed, batch_sizes):
     market, batch = make(seed=seed), Batch()
     market.bids.drain_changes(), market.asks.drain_changes()
-    bids, asks = dict(market.bids.levels), dict(market.asks.levels)
+    bids, asks = dict(market.bids.sizes), dict(market.asks.sizes)
     for count in batch_sizes:
         for step in run(market, count):
             batch.add(step)
@@ -46,14 +46,14 @@ def test_changes_applied_to_a_naive_book_give_the_model(seed, batch_sizes):
                 book[change.price] = change.new
                 if not change.new:
                     del book[change.price]
-    assert bids == market.bids.levels
-    assert asks == market.asks.levels
+    assert bids == market.bids.sizes
+    assert asks == market.asks.sizes
 
 
 def test_the_same_seed_gives_the_same_market():
     first, second = make(seed="x"), make(seed="x")
     assert run(first, 200) == run(second, 200)
-    assert first.bids.levels == second.bids.levels
+    assert first.bids.sizes == second.bids.sizes
 
 
 def test_another_seed_gives_another_market():

@@ -216,7 +216,7 @@ def test_an_invalid_fill_stands_among_the_valid_ones(hyperliquid):
     hyperliquid.venue.accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.01"})
     (data,) = told(fills, "userFills")
     assert {"rubbish", "BTC"} == {row["coin"] for row in data["fills"]}
-    hyperliquid.desk.clear(hyperliquid.venue)
+    hyperliquid.controller.clear(hyperliquid.venue)
     hyperliquid.fault("invalid_row")
     rows = info(hyperliquid, "userFillsByTime", user=ADDRESS, startTime=0)
     assert sum(row["coin"] == "rubbish" for row in rows) == 1

@@ -9,10 +9,10 @@ import ssl
 import pytest
 
 from ipc.errors import ParaphinaError
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings, pick_ports
 from simulator.tcp_port import TcpPort
 from simulator.tls import contexts
-from simulator.venue import AcceptMode
 
 pytestmark = pytest.mark.integration
 

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from ipc.errors import UsageError
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings
 from simulator.tls import contexts
-from simulator.venue import AcceptMode
 
 
 def make(path, **changes):

@@ -109,6 +109,8 @@ class HyperliquidStream(Protocol):
 class HyperliquidSession(ClientSession):
     """One connection."""
 
+    venue: SimulatedVenue
+
     def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: HyperliquidStream) -> None:
         super().__init__(venue, wire, upgrade)
         self._stream = stream

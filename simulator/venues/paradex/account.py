@@ -43,6 +43,7 @@ _TOKEN_ERRORS = {
 class ParadexAccounts(AccountService):
     """The account."""
 
+    venue: SimulatedVenue
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=-50,
@@ -56,7 +57,7 @@ class ParadexAccounts(AccountService):
     def __init__(self, venue: SimulatedVenue) -> None:
         super().__init__(venue)
         self._jwts = JwtIssuer(venue.settings.seed)
-        self._messages = ParadexAccountMessages(self)
+        self._messages = ParadexAccountMessages(venue, self)
 
     def routes(self) -> list[tuple[str, str, Callable[[HttpRequest], HttpResponse]]]:
         """Return method, path and handler of the account's REST routes."""

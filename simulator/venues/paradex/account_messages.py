@@ -18,6 +18,7 @@ from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, P
 from simulator.accounts.service import AccountService
 from simulator.decimals import shortest
 from simulator.market import BUY
+from simulator.venue import SimulatedVenue
 from simulator.venues.paradex import sbe
 from simulator.venues.paradex.messages import level_e8
 
@@ -45,8 +46,8 @@ _REASONS = {
 class ParadexAccountMessages:
     """The shapes, for one accounts."""
 
-    def __init__(self, accounts: AccountService) -> None:
-        self._venue = accounts.venue
+    def __init__(self, venue: SimulatedVenue, accounts: AccountService) -> None:
+        self._venue = venue
         self._accounts = accounts
         self._seqs = count(1)
 
