@@ -14,7 +14,7 @@ from simulator.settings import SimSettings
 from simulator.tcp_port import TcpPort
 from simulator.tls import Contexts
 from simulator.venue import SimulatedVenue
-from simulator.venues import VENUE_CLASSES
+from simulator.venues import VENUE_BUILDERS
 from simulator.wire import Socket
 
 __all__ = ["Simulation"]
@@ -31,7 +31,7 @@ class Simulation:
 
     def __init__(self, settings: SimSettings, schedule: Schedule, contexts: Contexts) -> None:
         self.venues: dict[str, SimulatedVenue] = {
-            name: VENUE_CLASSES[name](settings, schedule) for name in settings.venues
+            name: VENUE_BUILDERS[name](settings, schedule) for name in settings.venues
         }
         self.faults = FaultController(self.venues, schedule)
         self._ports: list[TcpPort] = []

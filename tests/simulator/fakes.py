@@ -15,7 +15,7 @@ from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
 from simulator.session import ClientSession
 from simulator.settings import SimSettings, VenuePorts
-from simulator.venues import VENUE_CLASSES
+from simulator.venues import VENUE_BUILDERS
 from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
 __all__ = ["Client", "FakeLoop", "FakeWire", "Stage"]
@@ -136,7 +136,7 @@ class Stage:
         self.loop = FakeLoop()
         begin = self.loop.time()
         self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
-        self.venue: Any = VENUE_CLASSES[name](settings, self.schedule)
+        self.venue: Any = VENUE_BUILDERS[name](settings, self.schedule)
         self.controller = FaultController({name: self.venue}, self.schedule)
         if is_started:
             self.venue.start()

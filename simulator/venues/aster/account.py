@@ -7,7 +7,7 @@ positions names no symbol.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from simulator.accounts.credentials import ListenKeys
 from simulator.accounts.money import ratio
@@ -23,11 +23,10 @@ from simulator.accounts.service import AccountService, deliver
 from simulator.decimals import padded, shortest
 from simulator.market import Market
 from simulator.schedule import Job
-from simulator.venues.aster.account_rest import AsterAccountRest, entry_text, kind_of, money_text, status_of
+from simulator.venue import SimulatedVenue
+from simulator.venues.aster.account_messages import entry_text, execution_of, kind_of, money_text, status_of
 from simulator.venues.aster.messages import price_text, size_text
-
-if TYPE_CHECKING:
-    from simulator.venues.aster.stream import SimulatedAster
+from simulator.venues.aster.session import framed
 
 __all__ = ["AsterAccounts"]
 
@@ -40,7 +39,6 @@ _FIRST_ORDER, _FIRST_FILL = 8_000_000_000, 400_000_000
 class AsterAccounts(AccountService):
     """The account."""
 
-    venue: SimulatedAster
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USDT",
         maker_e6=100,
@@ -50,14 +48,13 @@ class AsterAccounts(AccountService):
         statuses=frozenset({"open", "filled", "canceled", "expired"}),
     )
 
-    def __init__(self, venue: SimulatedAster) -> None:
+    def __init__(self, venue: SimulatedVenue) -> None:
         super().__init__(venue)
         self._keys = ListenKeys(f"{venue.settings.seed}:{venue.name}", venue.scaled(_KEY_LASTS_S))
         self._expiry: Job | None = None
         self._is_hedged = False
         #: Lots of each leg as they were told last.
         self._told_legs: dict[tuple[str, str], int] = {}
-        AsterAccountRest(venue, self)
 
     def order_id(self, order: OrderRecord) -> str:
         """``orderId``."""
@@ -84,7 +81,7 @@ class AsterAccounts(AccountService):
             self._expiry.cancel()
         for session in self.venue.subscriptions.to(key) if key else ():
             event = {"e": "listenKeyExpired", "E": self.venue.now_ms()}
-            session.send(self.venue.framed(session, key or "", event))
+            session.send(framed(session, key or "", event))
 
     def publish(self, outcome: AccountOutcome) -> None:
         """Orders, then what they and the payments did to balance and positions."""
@@ -161,7 +158,7 @@ class AsterAccounts(AccountService):
 
     def _tell(self, key: str, event: dict[str, Any]) -> None:
         for session in self.venue.subscriptions.to(key):
-            deliver(session, self.venue.framed(session, key, event))
+            deliver(session, framed(session, key, event))
 
     def _order_event(self, change: OrderChange) -> dict[str, Any]:
         order, fill = change
@@ -177,7 +174,7 @@ class AsterAccounts(AccountService):
             "p": "0" if spec.price is None else price_text(market, spec.price),
             "ap": shortest(order.average_e8(), 8),
             "sp": "0",
-            "x": _execution(change),
+            "x": execution_of(change),
             "X": status_of(order),
             "i": int(self.order_id(order)),
             "l": "0" if fill is None else size_text(market, fill.size),
@@ -244,10 +241,3 @@ class AsterAccounts(AccountService):
             "mm": money_text(maintenance),
         }
         return {"e": "MARGIN_CALL", "E": now, "cw": money_text(self.account.wallet), "p": [row]}
-
-
-def _execution(change: OrderChange) -> str:
-    """What happened to an order, in one word."""
-    if change.fill is not None:
-        return "CALCULATED" if change.order.spec.is_liquidation else "TRADE"
-    return status_of(change.order)

@@ -9,23 +9,22 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from simulator.accounts.credentials import ASTER_KEY, ASTER_SECRET, ASTER_USER, seal
-from simulator.accounts.money import cost_of, ratio, rounded
+from simulator.accounts.money import cost_of, ratio
 from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
 from simulator.decimals import padded, shortest
 from simulator.market import Market
 from simulator.rest import HttpRequest
+from simulator.venue import SimulatedVenue
+from simulator.venues.aster.account import AsterAccounts
+from simulator.venues.aster.account_messages import entry_text, kind_of, money_text, status_of
 from simulator.venues.aster.messages import price_text, size_text
-from simulator.venues.aster.rest import AsterApiError, number_of
+from simulator.venues.aster.rest import AsterApiError, AsterRest, number_of
 
-if TYPE_CHECKING:
-    from simulator.venues.aster.account import AsterAccounts
-    from simulator.venues.aster.stream import SimulatedAster
-
-__all__ = ["AsterAccountRest", "entry_text", "kind_of", "money_text", "status_of"]
+__all__ = ["AsterAccountRest"]
 
 _RECV_WINDOW_MS, _FUTURE_MS = 5000, 1000
 _NONCE_WINDOW_US = 10_000_000
@@ -33,36 +32,14 @@ _MOST_NONCES = 100
 _MOST_ROWS = 1000
 _LEVERAGE = 20
 _WALLET_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
-_STATUS = {"open": "NEW", "filled": "FILLED", "canceled": "CANCELED", "expired": "EXPIRED"}
-
-
-def money_text(money: int) -> str:
-    """Money, eight decimals."""
-    return padded(rounded(money, 8), 8)
-
-
-def entry_text(position: PositionRecord) -> str:
-    """An average entry price, at least five decimals."""
-    return padded(position.entry(), position.entry_places, max(5, position.entry_places))
-
-
-def status_of(order: OrderRecord) -> str:
-    """The state of an order."""
-    return "PARTIALLY_FILLED" if order.status == "open" and order.filled else _STATUS[order.status]
-
-
-def kind_of(order: OrderRecord) -> str:
-    """The type of an order."""
-    if order.spec.is_liquidation:
-        return "LIQUIDATION"
-    return "MARKET" if order.spec.price is None else "LIMIT"
 
 
 class AsterAccountRest:
     """The signed routes."""
 
-    def __init__(self, venue: SimulatedAster, accounts: AsterAccounts) -> None:
+    def __init__(self, venue: SimulatedVenue, accounts: AsterAccounts, rest: AsterRest) -> None:
         self._venue = venue
+        self._rest = rest
         self._accounts = accounts
         self._account = accounts.account
         self._quote = accounts.rules.quote
@@ -82,7 +59,7 @@ class AsterAccountRest:
         ):
             for version in ("v1", "v2", "v3", "v4"):
                 signed = self._signed(answer, is_v3=version == "v3")
-                venue.rest.add(method, f"/fapi/{version}/{path}", weight, signed)
+                rest.add(method, f"/fapi/{version}/{path}", weight, signed)
 
     def _signed(self, answer: Callable[[HttpRequest], Any], *, is_v3: bool) -> Callable[[HttpRequest], Any]:
         """Answer only those who sign."""
@@ -156,7 +133,7 @@ class AsterAccountRest:
 
     def _all_orders(self, request: HttpRequest) -> Any:
         """Orders of a symbol, oldest first; without a start only the last ones."""
-        self._venue.rest.market(request)
+        self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
         known = sorted([*self._account.closed, *self._account.orders.values()], key=lambda order: order.number)
@@ -169,7 +146,7 @@ class AsterAccountRest:
 
     def _user_trades(self, request: HttpRequest) -> Any:
         """Fills of a symbol, oldest first; without a start only the last ones."""
-        self._venue.rest.market(request)
+        self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
         found = [f for f in self._account.fills if _concerns(request, f.market) and first <= f.time_ms <= last]

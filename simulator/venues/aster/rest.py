@@ -6,11 +6,11 @@ Source: Aster, futures API documentation v3; ``openInterest`` is not documented 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator.decimals import padded
 from simulator.market import Market
-from simulator.rest import HttpRequest, HttpResponse, html, json
+from simulator.rest import HttpRequest, HttpResponse, json
 from simulator.venues.aster.messages import (
     HOUR_MS,
     agg_trade,
@@ -23,9 +23,7 @@ from simulator.venues.aster.messages import (
     size_text,
     ticker,
 )
-
-if TYPE_CHECKING:
-    from simulator.venues.aster.stream import SimulatedAster
+from simulator.venues.aster.stream import SimulatedAster
 
 __all__ = ["AsterApiError", "AsterRest", "number_of"]
 
@@ -77,10 +75,6 @@ class AsterRest:
     def add(self, method: str, path: str, weight: Any, answer: Callable[[HttpRequest], Any]) -> None:
         """Serve a path; a request costs ``weight``, or what that makes of it."""
         self._venue.routes.add(method, path, self._weighed(weight, answer))
-
-    def not_found(self) -> HttpResponse:
-        """The gateway's answer to a path that does not exist."""
-        return html(404)
 
     def _weighed(self, weight: Any, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
         def respond(request: HttpRequest) -> HttpResponse:

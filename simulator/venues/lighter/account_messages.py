@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator.accounts.credentials import LIGHTER_ACCOUNT
 from simulator.accounts.money import cost_of, ratio, rounded
 from simulator.accounts.records import FillRecord, OrderRecord, PositionRecord
+from simulator.accounts.service import AccountService
 from simulator.decimals import padded
 from simulator.market import BUY, Market
-
-if TYPE_CHECKING:
-    from simulator.venues.lighter.account import LighterAccounts
+from simulator.venues.lighter.markets import LighterMarkets
 
 __all__ = ["FIRST_NONCE", "FIRST_ORDER", "LighterAccountMessages", "money_text"]
 
@@ -30,14 +29,15 @@ _ENDED = {"margin": "-margin-not-allowed", "liquidation": "-liquidation", "venue
 class LighterAccountMessages:
     """The shapes, for one accounts."""
 
-    def __init__(self, accounts: LighterAccounts) -> None:
+    def __init__(self, accounts: AccountService, markets: LighterMarkets) -> None:
         self._accounts = accounts
+        self._markets = markets
 
     def by_market(self, things: Iterable[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Rows by market id."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for thing in things:
-            rows.setdefault(str(self._accounts.venue.id_of(thing.market)), []).append(shape(thing))
+            rows.setdefault(str(self._markets.id_of(thing.market)), []).append(shape(thing))
         return rows
 
     def order_row(self, order: OrderRecord) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class LighterAccountMessages:
             "client_order_index": int(client),
             "order_id": number,
             "client_order_id": client,
-            "market_index": self._accounts.venue.id_of(order.market),
+            "market_index": self._markets.id_of(order.market),
             "owner_account_index": LIGHTER_ACCOUNT,
             "initial_base_amount": padded(spec.size, places),
             "price": padded(price, listing.price_places),
@@ -97,7 +97,7 @@ class LighterAccountMessages:
             "trade_id_str": self._accounts.fill_id(fill),
             "tx_hash": hashlib.sha256(self._accounts.fill_id(fill).encode()).hexdigest()[:16],
             "type": "liquidation" if fill.order.spec.is_liquidation else "trade",
-            "market_id": self._accounts.venue.id_of(fill.market),
+            "market_id": self._markets.id_of(fill.market),
             "size": padded(fill.size, listing.size_places),
             "price": padded(fill.price, listing.price_places),
             "usd_amount": money_text(cost_of(listing, fill.price, fill.size)),
@@ -132,7 +132,7 @@ class LighterAccountMessages:
         here = [order for order in orders if order.market is position.market]
         liquidation = self._accounts.account.liquidation_e8(position)
         return {
-            "market_id": self._accounts.venue.id_of(position.market),
+            "market_id": self._markets.id_of(position.market),
             "symbol": listing.name,
             "initial_margin_fraction": padded(self._accounts.rules.initial_e6 // 100, 2),
             "open_order_count": len(here),

@@ -9,21 +9,20 @@ Source: Paradex, WebSocket documentation (private channels, binary encoding, sch
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 
 from simulator.accounts.credentials import PARADEX_ACCOUNT
 from simulator.accounts.money import PLACES, rounded
 from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
+from simulator.accounts.service import AccountService
 from simulator.decimals import shortest
 from simulator.market import BUY
+from simulator.venue import SimulatedVenue
 from simulator.venues.paradex import sbe
 from simulator.venues.paradex.messages import level_e8
 
-if TYPE_CHECKING:
-    from simulator.venues.paradex.account import ParadexAccounts
-    from simulator.venues.paradex.stream import SimulatedParadex
-
-__all__ = ["ParadexAccountMessages"]
+__all__ = ["ParadexAccountMessages", "id_text"]
 
 _ORDER = struct.Struct("<qqBBBB5qqq32sqqBB")
 _FILL = struct.Struct("<qqBBBqqqqq32sqq")
@@ -47,9 +46,10 @@ _REASONS = {
 class ParadexAccountMessages:
     """The shapes, for one accounts."""
 
-    def __init__(self, venue: SimulatedParadex, accounts: ParadexAccounts) -> None:
+    def __init__(self, venue: SimulatedVenue, accounts: AccountService) -> None:
         self._venue = venue
         self._accounts = accounts
+        self._seqs = count(1)
 
     def order_json(self, order: OrderRecord, state: str) -> dict[str, Any]:
         """An order in a state of the venue's: ``NEW``, ``UNTRIGGERED``, ``OPEN`` or ``CLOSED``."""
@@ -69,7 +69,7 @@ class ParadexAccountMessages:
             "published_at": self._venue.now_ms(),
             "received_at": order.created_ms,
             "remaining_size": shortest(order.remaining, listing.size_places),
-            "seq_no": self._accounts.next_seq(),
+            "seq_no": self._next_seq(),
             "side": spec.side.upper(),
             "size": shortest(spec.size, listing.size_places),
             "status": state,
@@ -92,7 +92,7 @@ class ParadexAccountMessages:
         words = (_STATES[state], _side(spec.side), _KINDS[_kind(order)], 2 if spec.price is None else 1)
         block = _ORDER.pack(
             self._venue.now_us(),
-            self._accounts.next_seq(),
+            self._next_seq(),
             *words,
             *numbers,
             order.created_ms * 1000,
@@ -139,7 +139,7 @@ class ParadexAccountMessages:
         kind = 2 if fill.order.spec.is_liquidation else 1
         block = _FILL.pack(
             self._venue.now_us(),
-            self._accounts.next_seq(),
+            self._next_seq(),
             kind,
             _side(fill.side),
             1 if fill.is_maker else 2,
@@ -185,8 +185,8 @@ class ParadexAccountMessages:
             "cached_funding_index": shortest(position.market.index_e8, 8),
             "created_at": position.opened_ms,
             "last_updated_at": position.updated_ms,
-            "last_fill_id": self._accounts.numbered(position.last_fill, position.updated_ms),
-            "seq_no": self._accounts.next_seq(),
+            "last_fill_id": id_text(position.last_fill, position.updated_ms),
+            "seq_no": self._next_seq(),
             "liquidation_price": "" if liquidation is None else shortest(liquidation, 8),
         }
 
@@ -197,7 +197,7 @@ class ParadexAccountMessages:
         liquidation, cost = account.liquidation_e8(position), rounded(position.cost, 8)
         block = _POSITION.pack(
             self._venue.now_us(),
-            self._accounts.next_seq(),
+            self._next_seq(),
             1 if position.size >= 0 else 2,
             level_e8(market, 0, abs(position.size))[1],
             entry_e8,
@@ -215,7 +215,7 @@ class ParadexAccountMessages:
             0,
             1 if position.size else 2,
         )
-        last = self._accounts.numbered(position.last_fill, position.updated_ms)
+        last = id_text(position.last_fill, position.updated_ms)
         return sbe.frame(22, version, block, market.listing.name, last)
 
     def summary_json(self) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class ParadexAccountMessages:
             "initial_margin_requirement": _money(margin.initial),
             "maintenance_margin_requirement": _money(margin.maintenance),
             "margin_cushion": _money(margin.equity - margin.maintenance),
-            "seq_no": self._accounts.next_seq(),
+            "seq_no": self._next_seq(),
             "settlement_asset": self._accounts.rules.quote,
             "status": "ACTIVE",
             "total_collateral": _money(self._accounts.account.wallet),
@@ -240,7 +240,7 @@ class ParadexAccountMessages:
         margin = self._accounts.account.margin()
         block = _ACCOUNT.pack(
             self._venue.now_us(),
-            self._accounts.next_seq(),
+            self._next_seq(),
             rounded(self._accounts.account.wallet, 8),
             rounded(margin.available, 8),
             rounded(margin.initial, 8),
@@ -280,6 +280,10 @@ class ParadexAccountMessages:
             event |= {"funding_index": shortest(cause.market.index_e8, 8)}
         return event
 
+    def _next_seq(self) -> int:
+        """Return a growing number; the last three digits are not in order."""
+        return self._venue.now_us() * 1000 + next(self._seqs) % 1000
+
     def funding_json(self, funding: FundingRecord) -> dict[str, Any]:
         """A payment for a position."""
         market = funding.position.market
@@ -292,6 +296,11 @@ class ParadexAccountMessages:
             "market": market.listing.name,
             "payment": _money(funding.payment),
         }
+
+
+def id_text(number: int, time_ms: int) -> str:
+    """Return an id: 28 digits that begin with the time; empty for number 0."""
+    return f"{time_ms}{number:015d}" if number else ""
 
 
 def _money(money: int) -> str:
