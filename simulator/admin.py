@@ -41,15 +41,15 @@ class Admin:
         for method, path, answer in (
             ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).accounts.truth()),
             ("GET", "/truth/{venue}/{symbol}", self._truth),
-            ("POST", "/pause", self._pause),
-            ("POST", "/resume", self._resume),
+            ("POST", "/pause", lambda _: self._each(SimulatedVenue.pause)),
+            ("POST", "/resume", lambda _: self._each(SimulatedVenue.resume)),
             ("POST", "/activity/{venue}/{symbol}", self._activity),
             ("POST", "/account/{venue}", self._account),
             ("POST", "/account/{venue}/do", self._do),
             ("POST", "/account/{venue}/token", self._token),
             ("POST", "/fault/{venue}", self._fault),
             ("GET", "/faults", lambda _: self._controller.describe()),
-            ("GET", "/stats", self._stats),
+            ("GET", "/stats", lambda _: {"venues": {name: _statistics(venue) for name, venue in venues.items()}}),
             ("GET", "/errors", lambda _: {name: one.failures.describe() for name, one in venues.items()}),
         ):
             self._routes.add(method, path, _checked(answer))
@@ -62,16 +62,9 @@ class Admin:
         del request
         return self._market(venue, symbol).truth(symbol)
 
-    def _pause(self, request: HttpRequest) -> Any:
-        del request
+    def _each(self, action: Callable[[SimulatedVenue], None]) -> Any:
         for venue in self._venues.values():
-            venue.pause()
-        return {"ok": True}
-
-    def _resume(self, request: HttpRequest) -> Any:
-        del request
-        for venue in self._venues.values():
-            venue.resume()
+            action(venue)
         return {"ok": True}
 
     def _activity(self, request: HttpRequest, venue: str, symbol: str) -> Any:
@@ -93,10 +86,6 @@ class Admin:
 
     def _fault(self, request: HttpRequest, venue: str) -> Any:
         return {"ok": True, "id": self._controller.inject(venue, _body(request))}
-
-    def _stats(self, request: HttpRequest) -> Any:
-        del request
-        return {"venues": {name: _statistics(venue) for name, venue in self._venues.items()}}
 
     def _venue(self, name: str) -> SimulatedVenue:
         found = self._venues.get(name)

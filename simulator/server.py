@@ -60,8 +60,7 @@ class Simulation:
         for port in self._ports:
             port.shut()
         for venue in self.venues.values():
-            for session in list(venue.sessions):
-                session.wire.close(1001, "going away")
+            venue.close_all(1001, "going away")
 
 
 def _websocket_factory(venue: SimulatedVenue) -> Callable[[], asyncio.Protocol]:

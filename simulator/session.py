@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -98,20 +98,28 @@ class ClientSubscriptions:
         return list(self._by_key.get(key, ()))
 
 
-class FaultHook(Protocol):
-    """Active fault, as called for every frame, connection and request."""
+class FaultHook:
+    """Hooks of an active fault, called for every frame, connection and request; by default they change nothing."""
 
     def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Return the frames to send instead of ``frames``."""
+        del session, outgoing
+        return frames
 
     def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
         """Return a refusal for a client that connects, or None."""
+        del upgrade
+        return None
 
     def before_answer(self, request: HttpRequest) -> HttpResponse | None:
         """Return a response that replaces the venue's own, or None."""
+        del request
+        return None
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Return the response to send instead of ``response``."""
+        del request
+        return response
 
 
 class VenueState:
@@ -174,6 +182,16 @@ class VenueState:
     def text(self, value: Any) -> Frame:
         """Encode a value as a JSON text frame."""
         return Frame(msgspec.json.encode(value))
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Close all connections."""
+        for session in list(self.sessions):
+            session.wire.close(code, reason)
+
+    def abort_all(self) -> None:
+        """Drop all connections without a close frame."""
+        for session in list(self.sessions):
+            session.wire.abort()
 
     def publish(self, key: Hashable, stream: str, market: Market, kind: Kind, make: Callable[[], Frame]) -> None:
         """Send one frame to all subscribers of ``key``; build it only if there are any."""

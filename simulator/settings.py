@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ipc.errors import UsageError
+from ipc.topics import VENUES
 
 __all__ = [
     "PATHS",
@@ -24,9 +25,6 @@ __all__ = [
     "endpoints",
     "pick_ports",
 ]
-
-#: The venues that can be simulated.
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 #: Below Linux's ephemeral range (32768 and up): while a port is closed, the system cannot assign it to an outgoing
 #: connection, and no client can connect to itself.

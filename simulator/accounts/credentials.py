@@ -78,25 +78,21 @@ def seal(secret: str, text: str) -> str:
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
-class Revocations:
+class TokenRegistry:
     """Known tokens, and those that were revoked before their expiry."""
 
     def __init__(self) -> None:
+        self._numbers = count(1)
         self._known: set[str] = set()
         self._revoked: set[str] = set()
-
-    def add(self, token: str) -> str:
-        """Register a token and return it."""
-        self._known.add(token)
-        return token
 
     def revoke_all(self) -> None:
         """Revoke all known tokens."""
         self._revoked |= self._known
         self._known.clear()
 
-    def check(self, token: str) -> None:
-        """Register a valid token.
+    def _register(self, token: str) -> str:
+        """Register a valid token and return it.
 
         Raises:
             DeniedError: The token is revoked.
@@ -104,9 +100,10 @@ class Revocations:
         if token in self._revoked:
             raise DeniedError(Denial.EXPIRED)
         self._known.add(token)
+        return token
 
 
-class TokenIssuer:
+class TokenIssuer(TokenRegistry):
     """Issuer of Lighter's tokens.
 
     Formats: ``{expiry}:{account}:{key index}:{seal}``, and ``ro:{account}:{single|all}:{expiry}:{seal}`` (read-only).
@@ -120,11 +117,10 @@ class TokenIssuer:
     """
 
     def __init__(self, seed: object, account: int, key_index: int) -> None:
+        super().__init__()
         self._secret = f"{seed}:token"
         self._account = str(account)
         self._key_index = str(key_index)
-        self._numbers = count(1)
-        self._revocations = Revocations()
 
     def issue(self, expiry_s: int, *, is_read_only: bool = False) -> str:
         """Issue a token that is valid until ``expiry_s`` (wall clock)."""
@@ -133,11 +129,7 @@ class TokenIssuer:
         else:
             body = f"{expiry_s}:{self._account}:{self._key_index}"
         salt = f"{next(self._numbers):08x}"
-        return self._revocations.add(f"{body}:{salt}{seal(self._secret, body + salt)}")
-
-    def revoke_all(self) -> None:
-        """Revoke all known tokens."""
-        self._revocations.revoke_all()
+        return self._register(f"{body}:{salt}{seal(self._secret, body + salt)}")
 
     def check(self, token: str | None, now_s: float) -> None:
         """Verify a token.
@@ -153,7 +145,7 @@ class TokenIssuer:
             raise DeniedError(Denial.INVALID)
         if expiry <= now_s:
             raise DeniedError(Denial.EXPIRED)
-        self._revocations.check(token)
+        self._register(token)
 
     def _expiry(self, body: str) -> int | None:
         """Return the expiry that a token of this account states; None if malformed."""
@@ -170,7 +162,7 @@ class TokenIssuer:
         return hmac.compare_digest(sealed[8:].encode(), seal(self._secret, body + sealed[:8]).encode())
 
 
-class JwtIssuer:
+class JwtIssuer(TokenRegistry):
     """Issuer of Paradex' bearer tokens: JWTs, signed with HS256 instead of the venue's algorithm.
 
     Args:
@@ -178,20 +170,15 @@ class JwtIssuer:
     """
 
     def __init__(self, seed: object) -> None:
+        super().__init__()
         self._secret = f"{seed}:jwt".encode()
-        self._numbers = count(1)
-        self._revocations = Revocations()
 
     def issue(self, account: str, now_s: float, lifetime_s: float) -> str:
         """Issue a token for an account."""
         claims = {"iss": "simulator", "sub": account, "iat": int(now_s), "exp": now_s + lifetime_s}
         parts = [{"alg": "HS256", "typ": "JWT"}, {**claims, "jti": str(next(self._numbers))}]
         text = ".".join(_encoded(msgspec.json.encode(part)) for part in parts)
-        return self._revocations.add(f"{text}.{self._seal(text)}")
-
-    def revoke_all(self) -> None:
-        """Revoke all known tokens."""
-        self._revocations.revoke_all()
+        return self._register(f"{text}.{self._seal(text)}")
 
     def check(self, token: str | None, now_s: float) -> str:
         """Verify a token and return its account.
@@ -209,7 +196,7 @@ class JwtIssuer:
         claims = _claims(text)
         if claims["exp"] <= now_s:
             raise DeniedError(Denial.EXPIRED)
-        self._revocations.check(token)
+        self._register(token)
         return str(claims["sub"])
 
     def _seal(self, text: str) -> str:

@@ -31,8 +31,7 @@ class AcceptFault(Fault[AcceptArgs]):
         """Apply the accept mode, and drop existing connections on request."""
         self._apply()
         if self.args.reconnect:
-            for session in list(self.venue.sessions):
-                session.wire.abort()
+            self.venue.abort_all()
 
     def end(self) -> None:
         """Restore the previous accept mode."""

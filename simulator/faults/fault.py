@@ -7,12 +7,10 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Meta, Struct
 
-from simulator.rest import HttpRequest, HttpResponse
-from simulator.session import ClientSession, OutgoingFrame
+from simulator.session import FaultHook, OutgoingFrame
 from simulator.venue import SimulatedVenue
-from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
-__all__ = ["Args", "Duration", "Fault", "StreamArgs"]
+__all__ = ["Args", "ArgsT", "Duration", "Fault", "StreamArgs"]
 
 Duration = Annotated[float, Meta(gt=0, description="seconds; default: until cleared")]
 
@@ -37,7 +35,7 @@ class StreamArgs(Args, frozen=True, kw_only=True):
 ArgsT = TypeVar("ArgsT", bound=Args)
 
 
-class Fault(Generic[ArgsT]):
+class Fault(FaultHook, Generic[ArgsT]):
     """Injected failure of one venue; the first line of a subclass's docstring is its description in the admin API.
 
     Attributes:
@@ -69,23 +67,3 @@ class Fault(Generic[ArgsT]):
 
     def end(self) -> None:
         """Undo the fault where possible."""
-
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Return the frames to send instead of ``frames``."""
-        del session, outgoing
-        return frames
-
-    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
-        """Return a refusal for a client that connects, or None."""
-        del upgrade
-        return None
-
-    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Return a response that replaces the venue's own, or None."""
-        del request
-        return None
-
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Return the response to send instead of ``response``."""
-        del request
-        return response

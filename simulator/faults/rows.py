@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import cycle
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Generic, Literal
 
 import msgspec
 from msgspec import Meta
 
-from simulator.faults.fault import Args, Fault, StreamArgs
+from simulator.faults.fault import Args, ArgsT, Fault, StreamArgs
 from simulator.rest import HttpRequest, HttpResponse
 from simulator.session import ClientSession, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
@@ -88,6 +88,24 @@ def _invalid(value: Any) -> Any:
     return value if value is None or isinstance(value, bool) else _RUBBISH
 
 
+class RewriteFault(Fault[ArgsT], Generic[ArgsT]):
+    """Base of faults that rewrite the text of frames and responses."""
+
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Rewrite text frames; binary frames have no notation."""
+        del session, outgoing
+        return [frame if frame.is_binary else replace(frame, payload=self.rewrite(frame.payload)) for frame in frames]
+
+    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """Rewrite the body."""
+        del request
+        return replace(response, body=self.rewrite(response.body))
+
+    def rewrite(self, text: bytes) -> bytes:
+        """Return the text to send instead of ``text``."""
+        raise NotImplementedError
+
+
 class StatusArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``unknown_status``."""
 
@@ -99,7 +117,7 @@ _STATES: Final = {"markets": b"TRADING|ACTIVE|active", "orders": b"NEW|OPEN|open
 _UNKNOWN_STATE: Final = b"IN_REVIEW"
 
 
-class UnknownStatus(Fault[StatusArgs]):
+class UnknownStatus(RewriteFault[StatusArgs]):
     """Live markets and open orders have an unknown state."""
 
     name: ClassVar[str] = "unknown_status"
@@ -110,20 +128,8 @@ class UnknownStatus(Fault[StatusArgs]):
         words = b"|".join(text for kind, text in _STATES.items() if args.of in {kind, "both"})
         self._pattern = re.compile(rb'"(status|X)":"(?:' + words + rb')"')
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Replace the state in text frames."""
-        del session, outgoing
-        return [
-            frame if frame.is_binary else replace(frame, payload=self._with_unknown_state(frame.payload))
-            for frame in frames
-        ]
-
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Replace the state."""
-        del request
-        return replace(response, body=self._with_unknown_state(response.body))
-
-    def _with_unknown_state(self, text: bytes) -> bytes:
+    def rewrite(self, text: bytes) -> bytes:
+        """Replace the states."""
         return self._pattern.sub(rb'"\1":"' + _UNKNOWN_STATE + b'"', text)
 
 
@@ -139,7 +145,7 @@ class IntervalArgs(Args, frozen=True, kw_only=True):
 _NOTATIONS: Final = (b"%s.0", b'"%s.0"', b'"%s"')
 
 
-class FractionalInterval(Fault[IntervalArgs]):
+class FractionalInterval(RewriteFault[IntervalArgs]):
     """Funding intervals in hours are fractions or text: 8.0, "8", 0.5."""
 
     name: ClassVar[str] = "fractional_interval"
@@ -147,19 +153,8 @@ class FractionalInterval(Fault[IntervalArgs]):
     parameters = IntervalArgs
     _pattern: ClassVar[re.Pattern[bytes]] = re.compile(rb'"(funding_period_hours|fundingIntervalHours)":"?([0-9]+)"?')
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Rewrite the intervals."""
-        del session, outgoing
-        return [
-            frame if frame.is_binary else replace(frame, payload=self._rewritten(frame.payload)) for frame in frames
-        ]
-
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Rewrite the intervals."""
-        del request
-        return replace(response, body=self._rewritten(response.body))
-
-    def _rewritten(self, text: bytes) -> bytes:
+    def rewrite(self, text: bytes) -> bytes:
+        """Replace the intervals."""
         notations = cycle(_NOTATIONS)
 
         def write(match: re.Match[bytes]) -> bytes:

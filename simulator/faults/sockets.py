@@ -41,11 +41,10 @@ class CloseFault(Fault[CloseArgs]):
 
     def begin(self) -> None:
         """Close the sockets."""
-        for session in list(self.venue.sessions):
-            if self.args.code:
-                session.wire.close(self.args.code, "closed by the server")
-            else:
-                session.wire.abort()
+        if self.args.code:
+            self.venue.close_all(self.args.code, "closed by the server")
+        else:
+            self.venue.abort_all()
         self.finish()
 
 
@@ -59,8 +58,7 @@ class Refuse(Fault[Args]):
         listener = self.venue.listeners.get("ws")
         if listener is not None:
             listener.shut()
-        for session in list(self.venue.sessions):
-            session.wire.close(1001, "going away")
+        self.venue.close_all(1001, "going away")
 
     def end(self) -> None:
         """Open the port, unless another such fault is active."""
@@ -160,8 +158,7 @@ class ShutdownFault(Fault[Args]):
         self.venue.schedule.once(self.venue.announce_shutdown(), self._close)
 
     def _close(self) -> None:
-        for session in list(self.venue.sessions):
-            session.wire.close(1012, "service restart")
+        self.venue.close_all(1012, "service restart")
         self.finish()
 
 
@@ -172,6 +169,5 @@ class AgeCut(Fault[Args]):
 
     def begin(self) -> None:
         """Close the sockets."""
-        for session in list(self.venue.sessions):
-            session.wire.close(1001, "connection is too old")
+        self.venue.close_all(1001, "connection is too old")
         self.finish()
