@@ -1,18 +1,18 @@
-"""The admin API: the truth to compare with, faults, pausing, activity and statistics. JSON over HTTP, on loopback.
+"""Admin API, JSON over HTTP: true state of venues and accounts, faults, pausing, activity and statistics.
 
 ============================== ==================================================================================
 ``GET /truth/{venue}/account``  the account: orders, fills, positions, balances, margin
 ``GET /truth/{venue}/{symbol}`` whole book, last trades and sequence number of a market
-``POST /pause``                 bring all subscribers up to date, then hold the markets still
+``POST /pause``                 bring all subscribers up to date, then stop the markets
 ``POST /resume``                let the markets move again
-``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: make a market busier or quieter; 1 is normal, 0 is still
-``POST /account/{venue}``       ``{"rate": 0.5, "run": true}``: actions a second of the account's script, or its rest
-``POST /account/{venue}/do``    ``{"action": "fill", ...}``: let something happen to the account now
-``POST /account/{venue}/token`` issue a token, which the client of some venues makes itself
-``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends those of the venue
-``GET /faults``                 what can be ordered, what is at work
+``POST /activity/{venue}/{symbol}`` ``{"factor": 0}``: set a market's activity; 1 is normal, 0 is still
+``POST /account/{venue}``       ``{"rate": 0.5, "run": true}``: actions per second of the account's script, on or off
+``POST /account/{venue}/do``    ``{"action": "fill", ...}``: perform an action of the account now
+``POST /account/{venue}/token`` issue a token that a live client would sign itself
+``POST /fault/{venue}``         ``{"fault": name, ...}``: start a fault; ``{"fault": "clear"}`` ends all of the venue
+``GET /faults``                 available and active faults
 ``GET /stats``                  connections, subscriptions, frames, requests
-``GET /errors``                 by venue: frames and answers that the simulator failed to make, with counts
+``GET /errors``                 by venue: frames and responses that the simulator failed to build, with counts
 ============================== ==================================================================================
 """
 
@@ -32,24 +32,24 @@ __all__ = ["Admin"]
 
 
 class Admin:
-    """The routes of the admin API."""
+    """Routes of the admin API."""
 
-    def __init__(self, venues: Mapping[str, SimulatedVenue], desk: FaultController) -> None:
+    def __init__(self, venues: Mapping[str, SimulatedVenue], controller: FaultController) -> None:
         self._venues = venues
-        self._desk = desk
+        self._controller = controller
         self._routes = Routes()
         for method, path, answer in (
-            ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).office.truth()),
+            ("GET", "/truth/{venue}/account", lambda _, venue: self._venue(venue).accounts.truth()),
             ("GET", "/truth/{venue}/{symbol}", self._truth),
-            ("POST", "/pause", self._pause),
-            ("POST", "/resume", self._resume),
+            ("POST", "/pause", lambda _: self._each(SimulatedVenue.pause)),
+            ("POST", "/resume", lambda _: self._each(SimulatedVenue.resume)),
             ("POST", "/activity/{venue}/{symbol}", self._activity),
             ("POST", "/account/{venue}", self._account),
             ("POST", "/account/{venue}/do", self._do),
             ("POST", "/account/{venue}/token", self._token),
             ("POST", "/fault/{venue}", self._fault),
-            ("GET", "/faults", lambda _: self._desk.describe()),
-            ("GET", "/stats", self._stats),
+            ("GET", "/faults", lambda _: self._controller.describe()),
+            ("GET", "/stats", lambda _: {"venues": {name: _statistics(venue) for name, venue in venues.items()}}),
             ("GET", "/errors", lambda _: {name: one.failures.describe() for name, one in venues.items()}),
         ):
             self._routes.add(method, path, _checked(answer))
@@ -62,16 +62,9 @@ class Admin:
         del request
         return self._market(venue, symbol).truth(symbol)
 
-    def _pause(self, request: HttpRequest) -> Any:
-        del request
+    def _each(self, action: Callable[[SimulatedVenue], None]) -> Any:
         for venue in self._venues.values():
-            venue.pause()
-        return {"ok": True}
-
-    def _resume(self, request: HttpRequest) -> Any:
-        del request
-        for venue in self._venues.values():
-            venue.resume()
+            action(venue)
         return {"ok": True}
 
     def _activity(self, request: HttpRequest, venue: str, symbol: str) -> Any:
@@ -82,21 +75,17 @@ class Admin:
         return {"ok": True}
 
     def _account(self, request: HttpRequest, venue: str) -> Any:
-        self._venue(venue).office.set_activity(_body(request))
+        self._venue(venue).accounts.set_activity(_body(request))
         return {"ok": True}
 
     def _do(self, request: HttpRequest, venue: str) -> Any:
-        return {"ok": True, **self._venue(venue).office.do(_body(request))}
+        return {"ok": True, **self._venue(venue).accounts.do(_body(request))}
 
     def _token(self, request: HttpRequest, venue: str) -> Any:
-        return self._venue(venue).office.token(_body(request) if request.body else {})
+        return self._venue(venue).accounts.token(_body(request) if request.body else {})
 
     def _fault(self, request: HttpRequest, venue: str) -> Any:
-        return {"ok": True, "id": self._desk.inject(venue, _body(request))}
-
-    def _stats(self, request: HttpRequest) -> Any:
-        del request
-        return {"venues": {name: _statistics(venue) for name, venue in self._venues.items()}}
+        return {"ok": True, "id": self._controller.inject(venue, _body(request))}
 
     def _venue(self, name: str) -> SimulatedVenue:
         found = self._venues.get(name)
@@ -112,7 +101,7 @@ class Admin:
 
 
 def _checked(answer: Callable[..., Any]) -> Callable[..., HttpResponse]:
-    """Turn an answer into a response, and a user's mistake into status 400."""
+    """Convert results to responses, and usage errors to status 400."""
 
     def respond(request: HttpRequest, **names: str) -> HttpResponse:
         try:
@@ -127,9 +116,9 @@ def _body(request: HttpRequest) -> dict[str, Any]:
     try:
         body = msgspec.json.decode(request.body)
     except (ValueError, RecursionError) as error:
-        raise UsageError("the body is no JSON", where="body", advice='{"fault": "stall"}') from error
+        raise UsageError("the body is not JSON", where="body", advice='{"fault": "stall"}') from error
     if not isinstance(body, dict):
-        raise UsageError("the body is no JSON object", where="body", advice='{"fault": "stall"}')
+        raise UsageError("the body is not a JSON object", where="body", advice='{"fault": "stall"}')
     return body
 
 

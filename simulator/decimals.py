@@ -1,4 +1,4 @@
-"""Numbers as venues write them: integers of 10^-places units to decimal text, never through a float."""
+"""Decimal text of integers in units of 10^-places, without floats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["padded", "pointed", "shortest"]
 
 @lru_cache(maxsize=65_536)
 def padded(units: int, places: int, width: int | None = None) -> str:
-    """``units`` times 10^-``places`` with exactly ``width`` digits after the point (``places`` when None).
+    """Format ``units`` times 10^-``places`` with exactly ``width`` digits after the point (``places`` when None).
 
     ``padded(1250, 3)`` is ``1.250``, ``padded(8, 0, 1)`` is ``8.0``; ``width`` is not smaller than ``places``.
     """
@@ -21,12 +21,12 @@ def padded(units: int, places: int, width: int | None = None) -> str:
 
 @lru_cache(maxsize=65_536)
 def shortest(units: int, places: int) -> str:
-    """``units`` times 10^-``places`` without trailing zeros: ``shortest(1250, 3)`` is ``1.25``."""
+    """Format ``units`` times 10^-``places`` without trailing zeros: ``shortest(1250, 3)`` is ``1.25``."""
     text = padded(units, places)
     return text.rstrip("0").rstrip(".") if places else text
 
 
 def pointed(units: int, places: int) -> str:
-    """As :func:`shortest`, but never without a point: ``pointed(80, 0)`` is ``80.0``."""
+    """Format as :func:`shortest`, but always with a point: ``pointed(80, 0)`` is ``80.0``."""
     text = shortest(units, places)
     return text if "." in text else text + ".0"

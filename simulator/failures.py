@@ -1,7 +1,7 @@
-"""Frames and answers that the simulator itself failed to make: counted, logged, and left out.
+"""Frames and responses that the simulator failed to build: counted, logged, and skipped.
 
-A market whose name, id or size does not fit a wire format costs its own frames and nothing else: a connection that
-ended for it would look like a fault of the venue.
+A market whose name, id or size does not fit a wire format loses its own frames and nothing else: a closed connection
+would look like a fault of the venue.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ __all__ = ["Failures"]
 
 log = get_log(__name__)
 
-#: Kinds that are counted apart; the rest are counted together.
-_MOST_KINDS: Final = 500
+#: Kinds with their own counter; all others share one.
+_MAX_KINDS: Final = 500
 _OTHERS: Final = ("(others)", "", "")
 
 
 class Failures:
-    """What one venue failed to make.
+    """Failures of one venue.
 
     Attributes:
-        counts: By what was to be made, the market (empty for all), and the exception's type.
+        counts: By what was to be built, the market (empty for all), and the type of the exception.
     """
 
     def __init__(self, venue: str) -> None:
@@ -36,28 +36,28 @@ class Failures:
 
     @contextmanager
     def guard(self, what: str, symbol: str = "") -> Iterator[None]:
-        """Leave out what raises an exception in this block.
+        """Suppress and count any exception of this block.
 
-        The first failure of a kind is logged with its traceback, then each tenth, hundredth, and so on.
+        Log the first failure of a kind with its traceback, then the tenth, the hundredth, and so on.
 
         Args:
-            what: What is made, in the words of a stream: ``book``, ``mark``; or ``request``.
-            symbol: Of which market.
+            what: Stream that is built, as ``book`` or ``mark``; or ``request``.
+            symbol: Its market.
         """
         try:
             yield
         except Exception as error:
-            self._note((what, symbol, type(error).__name__), error)
+            self._record((what, symbol, type(error).__name__), error)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return a row for each kind: what, symbol, error, count, and the text of the last one."""
+        """Return one row per kind: what, symbol, error, count, and the text of the last error."""
         return [
             {"what": what, "symbol": symbol, "error": error, "count": count, "last": self._last[what, symbol, error]}
             for (what, symbol, error), count in self.counts.items()
         ]
 
-    def _note(self, kind: tuple[str, str, str], error: Exception) -> None:
-        if kind not in self.counts and len(self.counts) >= _MOST_KINDS:
+    def _record(self, kind: tuple[str, str, str], error: Exception) -> None:
+        if kind not in self.counts and len(self.counts) >= _MAX_KINDS:
             kind = _OTHERS
         self.counts[kind] += 1
         self._last[kind] = str(error)

@@ -1,4 +1,4 @@
-"""Where faults are ordered: checks what is asked for, starts it, ends it in time, and knows what is at work."""
+"""Fault controller: validates requests, starts and ends faults, and lists active ones."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class _Active:
     number: int
     venue: SimulatedVenue
     fault: Fault[Any]
-    order: dict[str, Any]
+    request: dict[str, Any]
     since_s: float
     timer: Job | None = field(default=None)
 
 
 class FaultController:
-    """The faults of a simulation."""
+    """Faults of a simulation."""
 
     def __init__(self, venues: Mapping[str, SimulatedVenue], schedule: Schedule) -> None:
         self._venues = venues
@@ -41,29 +41,29 @@ class FaultController:
         self._numbers = count(1)
         self._active: dict[int, _Active] = {}
 
-    def inject(self, venue_name: str, order: Any) -> int:
-        """Start a fault at a venue, or end all of that venue's faults when its name is ``clear``.
+    def inject(self, venue_name: str, request: Any) -> int:
+        """Start a fault at a venue; the name ``clear`` ends all of the venue's faults.
 
         Args:
-            venue_name: One of the simulated venues.
-            order: ``fault`` and the parameters of that fault.
+            venue_name: Simulated venue.
+            request: ``fault`` and its parameters.
 
         Returns:
-            The number of the fault; 0 for ``clear``.
+            Number of the fault; 0 for ``clear``.
 
         Raises:
-            UsageError: No such venue or fault, or wrong parameters; the advice lists what is possible.
+            UsageError: Unknown venue or fault, or invalid parameters; the advice lists valid ones.
         """
         venue = self._venues.get(venue_name)
         if venue is None:
             raise UsageError(f"no venue {venue_name!r}", where="venue", advice=", ".join(self._venues))
-        if not isinstance(order, dict) or order.get("fault") not in {*FAULTS, "clear"}:
-            named = order.get("fault") if isinstance(order, dict) else order
+        if not isinstance(request, dict) or request.get("fault") not in {*FAULTS, "clear"}:
+            named = request.get("fault") if isinstance(request, dict) else request
             raise UsageError(f"no fault {named!r}", where="fault", advice=", ".join([*FAULTS, "clear"]))
-        if order["fault"] == "clear":
+        if request["fault"] == "clear":
             self.clear(venue)
             return 0
-        return self._start(venue, order)
+        return self._start(venue, request)
 
     def clear(self, venue: SimulatedVenue) -> None:
         """End all faults of a venue."""
@@ -71,29 +71,29 @@ class FaultController:
             self._end(active.number)
 
     def describe(self) -> dict[str, Any]:
-        """What can be ordered and what is at work."""
+        """Return available and active faults."""
         faults = {
             name: {"description": _summary(fault), "parameters": _schema(fault)} for name, fault in FAULTS.items()
         }
         now = self._schedule.mono_s()
         active = [
-            {"id": one.number, "venue": one.venue.name, **one.order, "age_s": round(now - one.since_s, 3)}
+            {"id": one.number, "venue": one.venue.name, **one.request, "age_s": round(now - one.since_s, 3)}
             for one in self._active.values()
         ]
         return {"faults": faults, "active": active}
 
-    def _start(self, venue: SimulatedVenue, order: dict[str, Any]) -> int:
-        kind, number = FAULTS[order["fault"]], next(self._numbers)
+    def _start(self, venue: SimulatedVenue, request: dict[str, Any]) -> int:
+        kind, number = FAULTS[request["fault"]], next(self._numbers)
         if kind.venues and venue.name not in kind.venues:
             raise UsageError(f"no {kind.name} at {venue.name}", where="venue", advice=", ".join(kind.venues))
         if kind.needs_tls and not venue.settings.tls:
             raise UsageError(
-                f"{kind.name} needs TLS, which this simulator does not speak",
+                f"{kind.name} needs TLS, which is off in this simulator",
                 where="fault",
                 advice="start the simulator with TLS",
             )
-        args = _arguments(kind, venue, order)
-        active = _Active(number, venue, kind(venue, args, lambda: self._end(number)), order, self._schedule.mono_s())
+        args = _arguments(kind, venue, request)
+        active = _Active(number, venue, kind(venue, args, lambda: self._end(number)), request, self._schedule.mono_s())
         self._active[number] = active
         venue.hooks.append(active.fault)
         log.info("sim.fault", venue=venue.name, fault=kind.name, id=number)
@@ -113,8 +113,8 @@ class FaultController:
         log.info("sim.fault_over", venue=active.venue.name, fault=active.fault.name, id=number)
 
 
-def _arguments(kind: type[Fault[Any]], venue: SimulatedVenue, order: dict[str, Any]) -> Any:
-    given = {name: value for name, value in order.items() if name != "fault"}
+def _arguments(kind: type[Fault[Any]], venue: SimulatedVenue, request: dict[str, Any]) -> Any:
+    given = {name: value for name, value in request.items() if name != "fault"}
     try:
         args = msgspec.convert(given, kind.parameters)
     except msgspec.ValidationError as error:
@@ -132,7 +132,7 @@ def _summary(kind: type[Fault[Any]]) -> str:
 
 
 def _schema(kind: type[Fault[Any]]) -> dict[str, Any]:
-    """The parameters of a fault as JSON Schema properties."""
+    """Return the parameters of a fault as JSON Schema properties."""
     definitions = msgspec.json.schema(kind.parameters)["$defs"]
     properties: dict[str, Any] = definitions[kind.parameters.__name__]["properties"]
     return properties

@@ -1,15 +1,15 @@
-"""Rate limits as venues keep them: so many units in a sliding window."""
+"""Rate limits of venues: units in a sliding window."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Allowance"]
+__all__ = ["RateLimit"]
 
 
-class Allowance:
-    """At most ``limit`` units within any ``window_s`` seconds.
+class RateLimit:
+    """Limit of ``limit`` units within any ``window_s`` seconds.
 
     Args:
         limit: Units.
@@ -22,18 +22,19 @@ class Allowance:
         self.window_s = window_s
         self._clock = clock
         self._spent: deque[tuple[float, int]] = deque()
+        #: Units within the current window.
         self.used = 0
 
-    def take(self, units: int = 1) -> bool:
-        """Take ``units``; False, and nothing taken, when that would be more than the limit."""
-        self._forget()
+    def acquire(self, units: int = 1) -> bool:
+        """Use ``units``; return False, and use none, if that would exceed the limit."""
+        self._expire()
         if self.used + units > self.limit:
             return False
         self._spent.append((self._clock(), units))
         self.used += units
         return True
 
-    def _forget(self) -> None:
+    def _expire(self) -> None:
         horizon = self._clock() - self.window_s
         while self._spent and self._spent[0][0] <= horizon:
             self.used -= self._spent.popleft()[1]

@@ -1,6 +1,6 @@
-"""What is listed: the underlyings, what they are worth, and the shape that their contracts share on every venue.
+"""Listings: underlyings, their prices, and the properties that their contracts share on every venue.
 
-How a venue names a market, and how fine its prices and sizes are, stands with the venue.
+Market names and decimal places are defined by each venue.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _PRICES = {
     "FLOKI": Decimal("0.0000847"),
 }
 
-#: Worth so little that venues quote a thousand of them.
+#: Low-priced; venues quote them per thousand units.
 _BY_THE_THOUSAND = frozenset({"PEPE", "BONK", "SHIB", "FLOKI"})
 
-#: Traded so little that a side of their books has a handful of levels.
+#: Illiquid: each side of the book has a handful of levels.
 _THIN = frozenset({"BLAST"})
 
-#: Listed on every venue beside what was asked for: a contract of 1000 units, and one that is traded no more.
+#: Listed on every venue beside the configured ones: a contract of 1000 units, and a delisted one.
 _THOUSANDS, _DELISTED = "PEPE", "MATIC"
 
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A perpetual as every venue lists it.
+    """Perpetual as every venue lists it.
 
     Attributes:
-        price: What one contract unit (``multiplier`` units of the base) is worth, in the quote.
-        live: False when it was delisted.
-        activity: How busy its market is; 1 is normal.
-        is_thin: Whether its book has only a few levels a side.
+        price: Value of one contract unit (``multiplier`` units of the base), in the quote.
+        live: False if delisted.
+        activity: Factor of the market's activity; 1 is normal.
+        is_thin: Whether its book has only a few levels per side.
     """
 
     base: str
@@ -55,10 +55,10 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedListing:
-    """A market of a venue.
+    """Market of a venue.
 
     Attributes:
-        symbol: Ours, ``BTC-PERP``; the venue's own name for what is no perpetual.
+        symbol: The project's symbol, ``BTC-PERP``; the venue's own name for other kinds of markets.
         name: The venue's name.
         price: Reference price, in units of 10^-``price_places``; one unit is the tick.
         size_places: A size unit is 10^-``size_places`` contracts.
@@ -73,7 +73,7 @@ class SimulatedListing:
 
 
 def contracts(bases: Iterable[str]) -> list[Contract]:
-    """The perpetuals that a venue lists when ``bases`` are traded on it."""
+    """Return the perpetuals that a venue lists, given the configured ``bases``."""
     wanted = list(dict.fromkeys(bases))
     listed = [_contract(base) for base in wanted]
     if _THOUSANDS not in wanted:
@@ -98,6 +98,6 @@ def _price_of(base: str) -> Decimal:
 def list_market(
     contract: Contract, name: str, price_places: int, size_places: int, symbol: str = ""
 ) -> SimulatedListing:
-    """A market for ``contract`` on a grid of so many decimal places."""
+    """Return a market for ``contract`` with these decimal places."""
     price = int(contract.price.scaleb(price_places))
     return SimulatedListing(symbol or symbol_of(contract.base), name, contract, price_places, size_places, price)

@@ -1,4 +1,4 @@
-"""The entry point of the simulator's process."""
+"""Entry point of the simulator process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["run"]
 
 log = get_log(__name__)
 
-#: Time for close frames to leave.
-_FAREWELL_S = 0.1
+#: Time to send close frames.
+_CLOSE_DELAY_S = 0.1
 
 
 def run(settings: SimSettings, ready: Callable[[], None] | None = None, tls_contexts: Contexts | None = None) -> None:
@@ -25,12 +25,12 @@ def run(settings: SimSettings, ready: Callable[[], None] | None = None, tls_cont
 
     Args:
         settings: What to simulate.
-        ready: Called once, when all ports listen.
-        tls_contexts: What :func:`simulator.tls.contexts` made of the same settings, so that a simulator that is started
-            again is trusted as before; None makes them now.
+        ready: Called once, when all ports are listening.
+        tls_contexts: Result of :func:`simulator.tls.contexts` for the same settings, so that clients still trust a
+            restarted simulator; None creates them now.
 
     Raises:
-        UsageError: TLS cannot be spoken here.
+        UsageError: TLS is not available.
         ParaphinaError: A port cannot be bound.
     """
     asyncio.run(_serve(settings, ready, contexts(settings) if tls_contexts is None else tls_contexts))
@@ -47,5 +47,5 @@ async def _serve(settings: SimSettings, ready: Callable[[], None] | None, tls_co
         ready()
     await stopped.wait()
     simulation.stop()
-    await asyncio.sleep(_FAREWELL_S)
+    await asyncio.sleep(_CLOSE_DELAY_S)
     log.info("sim.stopped")

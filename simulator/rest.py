@@ -1,7 +1,6 @@
-"""The REST side of a venue, and the admin API: a small HTTP/1.1 server and a table of routes.
+"""HTTP/1.1 server and route table of the venues' REST APIs and the admin API.
 
-It reads requests and writes responses; what they mean is the routes' business. One connection carries any number of
-requests, as clients that keep a pool expect.
+Connections are kept alive, as clients with a connection pool expect.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ import msgspec
 
 from ipc.log import get_log
 
-__all__ = ["Handler", "HttpRequest", "HttpResponse", "Routes", "html", "json", "plain", "speaker"]
+__all__ = ["Handler", "HttpRequest", "HttpResponse", "Routes", "html", "json", "plain", "protocol_factory"]
 
 log = get_log(__name__)
 
-_MOST_HEAD = 64 * 1024
-_MOST_BODY = 4 * 2**20
-_DRIPS = 20
+_MAX_HEAD = 64 * 1024
+_MAX_BODY = 4 * 2**20
+_TRICKLE_PARTS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request; header names are in lower case, and ``target`` is path and query as they came."""
+    """HTTP request; header names are in lower case, ``target`` is the raw path and query."""
 
     method: str
     path: str
@@ -41,14 +40,14 @@ class HttpRequest:
     target: str = ""
 
     def param(self, name: str) -> str | None:
-        """The first value of a query parameter."""
+        """Return the first value of a query parameter."""
         return self.query.get(name, [None])[0]
 
     def number(self, name: str, default: int) -> int:
-        """A query parameter as an integer.
+        """Return a query parameter as an integer.
 
         Raises:
-            ValueError: It is there, but no integer.
+            ValueError: Present, but not an integer.
         """
         text = self.param(name)
         return default if text is None else int(text)
@@ -56,55 +55,55 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response.
+    """HTTP response.
 
     Attributes:
-        drip_s: Over how many seconds the body is stretched; with ``drips_headers`` the headers instead.
-        is_cut: Whether the connection ends behind the headers.
+        trickle_s: Seconds over which the body is written; with ``trickles_headers``, the headers.
+        is_cut: Whether the connection closes after the headers.
     """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    drip_s: float = 0.0
-    drips_headers: bool = False
+    trickle_s: float = 0.0
+    trickles_headers: bool = False
     is_cut: bool = False
 
     def with_headers(self, **headers: str) -> HttpResponse:
-        """The same with more headers; ``_`` in a name stands for ``-``."""
+        """Return the response with more headers; ``_`` in a name becomes ``-``."""
         more = {name.replace("_", "-"): value for name, value in headers.items()}
         return replace(self, headers={**self.headers, **more})
 
 
-#: Answers a request.
+#: Returns the response to a request.
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 def json(value: Any, status: int = 200) -> HttpResponse:
-    """A JSON response."""
+    """Return a JSON response."""
     return HttpResponse(status, msgspec.json.encode(value), {"Content-Type": "application/json"})
 
 
 def plain(text: str, status: int = 200) -> HttpResponse:
-    """A text response."""
+    """Return a text response."""
     return HttpResponse(status, text.encode(), {"Content-Type": "text/plain; charset=utf-8"})
 
 
 def html(status: int) -> HttpResponse:
-    """The kind of page that stands before an API and speaks for it when things go wrong."""
+    """Return an HTML error page, as a gateway in front of an API sends it."""
     phrase = HTTPStatus(status).phrase
     page = f"<html><head><title>{status} {phrase}</title></head><body><h1>{status} {phrase}</h1></body></html>\n"
     return HttpResponse(status, page.encode(), {"Content-Type": "text/html"})
 
 
 class Routes:
-    """Which function answers which request.
+    """Route table: functions by method and path.
 
-    A path like ``/orderbook/{market}`` matches one segment for each name in braces; the function gets the request and
-    those segments by name.
+    In a path like ``/orderbook/{market}``, each name in braces matches one segment and is passed to the function as a
+    keyword argument.
 
     Attributes:
-        counts: Requests by path as it was registered, or ``(unknown)``.
+        counts: Requests by registered path, or ``(unknown)``.
     """
 
     def __init__(self) -> None:
@@ -112,12 +111,12 @@ class Routes:
         self.counts: Counter[str] = Counter()
 
     def add(self, method: str, path: str, answer: Callable[..., HttpResponse]) -> None:
-        """Let ``answer`` serve ``method`` on ``path``; what was added first wins."""
+        """Serve ``method`` on ``path`` with ``answer``; the route that was added first wins."""
         pattern = re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", path))
         self._routes.append((method, pattern, path, answer))
 
     def answer(self, request: HttpRequest) -> HttpResponse | None:
-        """The response, or None when no route matches."""
+        """Return the response, or None if no route matches."""
         self.count(request)
         for method, pattern, _, answer in self._routes:
             match = pattern.fullmatch(request.path)
@@ -131,20 +130,20 @@ class Routes:
         self.counts[next(routes, "(unknown)")] += 1
 
 
-def speaker(handler: Handler) -> Callable[[], asyncio.Protocol]:
-    """What makes the protocol of a connection on which ``handler`` answers; to be called within the event loop."""
+def protocol_factory(handler: Handler) -> Callable[[], asyncio.Protocol]:
+    """Return a factory of connections served by ``handler``; call it within the event loop."""
 
-    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             while await _exchange(handler, reader, writer):
                 pass
         writer.close()
 
-    return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=_MOST_HEAD), talk)
+    return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=_MAX_HEAD), serve)
 
 
 async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """One request and its response; whether the connection stays."""
+    """Serve one request; return whether the connection stays open."""
     head = await reader.readuntil(b"\r\n\r\n")
     try:
         request = _parse(head)
@@ -152,7 +151,7 @@ async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyn
     except ValueError:
         await _write(writer, plain("Bad Request", 400), is_last=True)
         return False
-    if length > _MOST_BODY or "transfer-encoding" in request.headers:
+    if length > _MAX_BODY or "transfer-encoding" in request.headers:
         await _write(writer, plain("Length Required", 411), is_last=True)
         return False
     request = replace(request, body=await reader.readexactly(length))
@@ -171,10 +170,10 @@ async def _safely(handler: Handler, request: HttpRequest) -> HttpResponse:
 
 
 def _parse(head: bytes) -> HttpRequest:
-    """A request without its body.
+    """Parse the head of a request.
 
     Raises:
-        ValueError: The head is no HTTP request.
+        ValueError: Not an HTTP request.
     """
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     method, target, _ = first.split(" ")
@@ -193,16 +192,16 @@ async def _write(writer: asyncio.StreamWriter, response: HttpResponse, *, is_las
     headers["Connection"] = "close" if is_last else "keep-alive"
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     head = f"HTTP/1.1 {response.status} {phrase}\r\n{lines}\r\n".encode("latin-1")
-    await _write_part(writer, head, response.drip_s if response.drips_headers else 0.0)
+    await _write_part(writer, head, response.trickle_s if response.trickles_headers else 0.0)
     if not response.is_cut:
-        await _write_part(writer, response.body, 0.0 if response.drips_headers else response.drip_s)
+        await _write_part(writer, response.body, 0.0 if response.trickles_headers else response.trickle_s)
 
 
-async def _write_part(writer: asyncio.StreamWriter, data: bytes, drip_s: float) -> None:
-    """Write bytes, stretched over ``drip_s`` seconds."""
-    portion = max(1, len(data) // _DRIPS) if drip_s else max(1, len(data))
+async def _write_part(writer: asyncio.StreamWriter, data: bytes, trickle_s: float) -> None:
+    """Write bytes, spread over ``trickle_s`` seconds."""
+    portion = max(1, len(data) // _TRICKLE_PARTS) if trickle_s else max(1, len(data))
     for start in range(0, len(data), portion):
         writer.write(data[start : start + portion])
         await writer.drain()
-        if drip_s:
-            await asyncio.sleep(drip_s / _DRIPS)
+        if trickle_s:
+            await asyncio.sleep(trickle_s / _TRICKLE_PARTS)

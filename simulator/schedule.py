@@ -1,6 +1,6 @@
-"""Time in the simulation: what the clocks say, and what is to be done when.
+"""Time in the simulation: clocks and timed jobs.
 
-All waiting goes through a :class:`Schedule`, so that a test can put a loop of its own below it and let hours pass.
+All waiting goes through a :class:`Schedule`, so that tests can run it on a fake loop and skip hours.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ __all__ = ["Job", "Loop", "Schedule"]
 
 
 class Handle(Protocol):
-    """Something that is going to happen."""
+    """Scheduled callback."""
 
     def cancel(self) -> None:
-        """Keep it from happening."""
+        """Cancel the callback."""
 
 
 class Loop(Protocol):
-    """What a schedule needs of an event loop; asyncio's loops have it."""
+    """Part of an asyncio event loop that a schedule needs."""
 
     def time(self) -> float:
-        """Monotonic seconds."""
+        """Return monotonic seconds."""
 
     def call_at(self, when: float, callback: Callable[[], None], /) -> Handle:
         """Call ``callback`` at the monotonic time ``when``."""
 
 
 class Job:
-    """An action that is due later, or again and again, until it is cancelled."""
+    """Action that runs once later, or periodically, until cancelled."""
 
     def __init__(self, loop: Loop, period_s: float | None, action: Callable[[], None]) -> None:
         self._loop = loop
@@ -40,7 +40,7 @@ class Job:
         self._handle: Handle | None = None
 
     def arm(self, delay_s: float) -> Job:
-        """Run in ``delay_s`` seconds instead of when it was due before."""
+        """Run in ``delay_s`` seconds, replacing the current due time."""
         self.cancel()
         self._due = self._loop.time() + delay_s
         self._handle = self._loop.call_at(self._due, self._run)
@@ -55,31 +55,31 @@ class Job:
     def _run(self) -> None:
         self._handle = None
         if self._period_s is not None:
-            # Beats that were missed are left out: a machine that stood still does not answer with a burst.
+            # Missed periods are skipped: a machine that was suspended does not catch up in a burst.
             self._due = max(self._due + self._period_s, self._loop.time())
             self._handle = self._loop.call_at(self._due, self._run)
         self._action()
 
 
 class Schedule:
-    """The clocks of a simulation and its jobs."""
+    """Clocks and jobs of a simulation."""
 
     def __init__(self, loop: Loop, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._loop = loop
         self.wall_ns = wall_ns
 
     def wall_ms(self) -> int:
-        """Milliseconds since the epoch."""
+        """Return milliseconds since the epoch."""
         return self.wall_ns() // 1_000_000
 
     def mono_s(self) -> float:
-        """Monotonic seconds."""
+        """Return monotonic seconds."""
         return self._loop.time()
 
     def every(self, period_s: float, action: Callable[[], None]) -> Job:
-        """Do ``action`` every ``period_s`` seconds, first in ``period_s`` seconds."""
+        """Run ``action`` every ``period_s`` seconds, first in ``period_s`` seconds."""
         return Job(self._loop, period_s, action).arm(period_s)
 
     def once(self, delay_s: float, action: Callable[[], None]) -> Job:
-        """Do ``action`` in ``delay_s`` seconds."""
+        """Run ``action`` once in ``delay_s`` seconds."""
         return Job(self._loop, None, action).arm(delay_s)

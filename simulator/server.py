@@ -1,4 +1,4 @@
-"""A simulation as it runs: the venues, their ports, and the admin API, all in one event loop."""
+"""Running simulation: venues, ports and admin API in one event loop."""
 
 from __future__ import annotations
 
@@ -14,62 +14,61 @@ from simulator.settings import SimSettings
 from simulator.tcp_port import TcpPort
 from simulator.tls import Contexts
 from simulator.venue import SimulatedVenue
-from simulator.venues import VENUE_CLASSES
+from simulator.venues import VENUE_BUILDERS
 from simulator.wire import Socket
 
 __all__ = ["Simulation"]
 
 
 class Simulation:
-    """Venues on loopback.
+    """Venues, served on TCP ports.
 
     Args:
         settings: What to simulate.
-        schedule: The time.
-        contexts: How the venues speak TLS; empty when they do not.
+        schedule: Clocks and jobs.
+        contexts: TLS contexts of the venues; empty without TLS.
     """
 
     def __init__(self, settings: SimSettings, schedule: Schedule, contexts: Contexts) -> None:
         self.venues: dict[str, SimulatedVenue] = {
-            name: VENUE_CLASSES[name](settings, schedule) for name in settings.venues
+            name: VENUE_BUILDERS[name](settings, schedule) for name in settings.venues
         }
-        self.desk = FaultController(self.venues, schedule)
-        self._gates: list[TcpPort] = []
+        self.faults = FaultController(self.venues, schedule)
+        self._ports: list[TcpPort] = []
         for name, venue in self.venues.items():
             ports = settings.ports[name]
-            ws = TcpPort(_socket_speaker(venue), settings.host, ports.ws, contexts)
-            http = TcpPort(_rest_speaker(venue.answer), settings.host, ports.rest, contexts)
+            ws = TcpPort(_websocket_factory(venue), settings.host, ports.ws, contexts)
+            http = TcpPort(_rest_factory(venue.answer), settings.host, ports.rest, contexts)
             venue.listeners = {"ws": ws, "rest": http}
-            self._gates += [ws, http]
-        admin = Admin(self.venues, self.desk)
-        self._gates.append(TcpPort(_rest_speaker(admin.answer), settings.host, settings.admin_port, {}))
+            self._ports += [ws, http]
+        admin = Admin(self.venues, self.faults)
+        self._ports.append(TcpPort(_rest_factory(admin.answer), settings.host, settings.admin_port, {}))
 
     def start(self) -> None:
-        """Bind all ports, then let the markets live.
+        """Bind all ports, then start the venues.
 
         Raises:
             ParaphinaError: A port cannot be bound.
         """
-        for gate in self._gates:
-            gate.open()
+        for port in self._ports:
+            port.open()
         for venue in self.venues.values():
             venue.start()
 
     def stop(self) -> None:
-        """Close the ports and drop all clients."""
-        for gate in self._gates:
-            gate.shut()
+        """Close the ports and disconnect all clients."""
+        for port in self._ports:
+            port.shut()
         for venue in self.venues.values():
-            for session in list(venue.sessions):
-                session.wire.close(1001, "going away")
+            venue.close_all(1001, "going away")
 
 
-def _socket_speaker(venue: SimulatedVenue) -> Callable[[], asyncio.Protocol]:
+def _websocket_factory(venue: SimulatedVenue) -> Callable[[], asyncio.Protocol]:
     return lambda: Socket(venue.accept, venue.schedule)
 
 
-def _rest_speaker(answer: Callable[[HttpRequest], HttpResponse]) -> Callable[[], asyncio.Protocol]:
+def _rest_factory(answer: Callable[[HttpRequest], HttpResponse]) -> Callable[[], asyncio.Protocol]:
     async def handler(request: HttpRequest) -> HttpResponse:
         return answer(request)
 
-    return rest.speaker(handler)
+    return rest.protocol_factory(handler)

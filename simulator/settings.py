@@ -1,6 +1,6 @@
-"""What a simulation is made of: venues, markets, speed, seed and the addresses where it is served.
+"""Settings of a simulation: venues, markets, speed, seed, ports and URLs.
 
-Pure data and pure functions, apart from :func:`pick_ports`, which asks the system for free ports.
+Pure data and functions, except :func:`pick_ports`, which asks the system for free ports.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = [
     "pick_ports",
 ]
 
-#: Below Linux's ephemeral range (32768 and up): a port that is closed for a while is neither given to an outgoing
-#: connection nor met by a client that happens to connect to itself.
+#: Below Linux's ephemeral range (32768 and up): while a port is closed, the system cannot assign it to an outgoing
+#: connection, and no client can connect to itself.
 _PORTS = range(20_000, 32_000)
 
 _BASE = re.compile(r"[A-Z0-9]{1,20}")
@@ -35,7 +35,7 @@ _BASE = re.compile(r"[A-Z0-9]{1,20}")
 
 @dataclass(frozen=True, slots=True)
 class VenuePorts:
-    """The TCP ports of one venue."""
+    """TCP ports of one venue."""
 
     ws: int
     rest: int
@@ -43,7 +43,7 @@ class VenuePorts:
 
 @dataclass(frozen=True, slots=True)
 class VenueUrls:
-    """The URLs that a client uses instead of a venue's live ones."""
+    """Base URLs that replace a venue's live ones."""
 
     ws: str
     rest: str
@@ -51,7 +51,7 @@ class VenueUrls:
 
 @dataclass(frozen=True, slots=True)
 class SimPorts:
-    """The TCP ports of a simulation."""
+    """TCP ports of a simulation."""
 
     venues: Mapping[str, VenuePorts]
     admin: int
@@ -59,25 +59,24 @@ class SimPorts:
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """A simulation.
+    """Settings of a simulation.
 
     Attributes:
-        ports: Ports by venue; every venue of ``venues`` has some.
+        ports: Ports by venue; required for every venue of ``venues``.
         admin_port: Port of the admin API.
-        venues: The venues that are served.
-        bases: Underlyings of the perpetuals that are traded on each venue.
-        rate: About how many frames a second a client sees that subscribes to everything of one venue (1 to 1000).
-            Each venue has channels that go by the clock, so the least is 3 to 7; extended, which only batches, reaches
-            about 550.
-        seed: Same seed and same bases, same market.
+        venues: Venues to serve.
+        bases: Underlyings of the perpetuals on each venue.
+        rate: Approximate frames per second of a client that subscribes to everything of one venue (1 to 1000).
+            Channels with a fixed cadence set a minimum of 3 to 7; extended, which only batches, reaches about 550.
+        seed: Same seed and same bases give the same market.
         host: Address to bind.
-        pace: Divides every keep-alive, age and rate-limit period (not the cadence of data), so that tests need not
-            wait for them.
+        pace: Divisor of every keep-alive, age and rate-limit period (not of the cadence of data), which makes tests
+            faster.
         greeting: Whether hyperliquid sends its text greeting.
-        sbe_version: Highest version of the binary schema that paradex speaks (0 to 3).
-        tls: Whether the venues speak TLS; the admin API never does.
-        ca_path: Where the certificate of the authority is written, which is another one in every simulation; clients
-            that are to trust it name this file in ``SSL_CERT_FILE``.
+        sbe_version: Highest supported version of paradex' binary schema (0 to 3).
+        tls: Whether the venues use TLS; the admin API never does.
+        ca_path: File for the certificate of the authority, which is new in every simulation; clients trust it by
+            naming this file in ``SSL_CERT_FILE``.
     """
 
     ports: Mapping[str, VenuePorts]
@@ -94,10 +93,10 @@ class SimSettings:
     ca_path: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be simulated.
+        """Reject invalid settings.
 
         Raises:
-            UsageError: Unknown venue, bad base, or a number out of its range.
+            UsageError: Unknown venue, invalid base, or a number out of range.
         """
         for venue in self.venues:
             if venue not in VENUES:
@@ -106,16 +105,18 @@ class SimSettings:
                 raise UsageError(f"no ports for {venue}", where="simulator", advice="see pick_ports")
         for base in self.bases:
             if not _BASE.fullmatch(base):
-                raise UsageError(f"{base!r} is no base", where="simulator", advice="capitals and digits, as BTC")
+                raise UsageError(
+                    f"{base!r} is no base", where="simulator", advice="upper-case letters and digits, as BTC"
+                )
         if not 1 <= self.rate <= 1000:
             raise UsageError(f"rate {self.rate} is out of range", where="simulator", advice="1 to 1000 frames a second")
         if self.pace <= 0 or not 0 <= self.sbe_version <= 3:
             raise UsageError("pace must be positive and sbe_version 0 to 3", where="simulator")
         if self.tls and not self.ca_path:
-            raise UsageError("no place for the certificate", where="simulator", advice="TLS needs a ca_path")
+            raise UsageError("no file for the certificate", where="simulator", advice="TLS needs a ca_path")
 
 
-#: Paths that stand behind host and port in a venue's base URLs: WebSocket, REST.
+#: Paths of a venue's base URLs, after host and port: WebSocket, REST.
 PATHS = {
     "hyperliquid": ("/ws", ""),
     "aster": ("", ""),
@@ -126,7 +127,7 @@ PATHS = {
 
 
 def endpoints(settings: SimSettings) -> dict[str, VenueUrls]:
-    """The base URLs of each venue; what comes behind them is as on the live venue."""
+    """Return the base URLs of each venue; paths below them are those of the live venue."""
     urls = {}
     secure = "s" if settings.tls else ""
     for venue in settings.venues:
@@ -138,20 +139,19 @@ def endpoints(settings: SimSettings) -> dict[str, VenueUrls]:
 
 
 def admin_url(settings: SimSettings) -> str:
-    """The base URL of the admin API."""
+    """Return the base URL of the admin API."""
     return f"http://{settings.host}:{settings.admin_port}"
 
 
 def pick_ports(venues: Iterable[str] = VENUES, host: str = "127.0.0.1") -> SimPorts:
-    """Free ports for ``venues`` and the admin API; nothing keeps others from taking them before they are bound.
+    """Return free ports for ``venues`` and the admin API; other programs may still bind them first.
 
     Raises:
         UsageError: There are not enough free ports.
     """
     wanted = tuple(venues)
-    free = _free_ports(2 * len(wanted) + 1, host)
-    pairs = {venue: VenuePorts(free[2 * i], free[2 * i + 1]) for i, venue in enumerate(wanted)}
-    return SimPorts(pairs, free[-1])
+    free = iter(_free_ports(2 * len(wanted) + 1, host))
+    return SimPorts({venue: VenuePorts(ws=next(free), rest=next(free)) for venue in wanted}, admin=next(free))
 
 
 def _free_ports(count: int, host: str) -> list[int]:

@@ -1,7 +1,7 @@
-"""A TCP port of the simulation: whoever connects is given to the protocol behind it, or received badly on purpose.
+"""TCP port of the simulation: hands connections to their protocol, or accepts them in a faulty way on request.
 
-How a connection is received is settled when it is accepted: a change concerns those who come after it, and connections
-that stand go on. What is spoken on them is the business of :mod:`simulator.wire` and :mod:`simulator.rest`.
+The accept mode is read when a connection is accepted: a change affects later connections only.
+:mod:`simulator.wire` and :mod:`simulator.rest` implement the protocols.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import socket
 from collections.abc import Callable
 
 from ipc.errors import ParaphinaError
+from simulator.listener import AcceptMode
 from simulator.tls import Contexts
-from simulator.venue import AcceptMode
 
 __all__ = ["TcpPort"]
 
@@ -21,28 +21,30 @@ _BACKLOG = 100
 
 
 class TcpPort:
-    """A port that listens, and can be shut and opened again.
+    """Listening port that can be shut and opened again.
 
     Attributes:
-        reception: How those are received who connect from now on.
+        accept_mode: How new connections are treated.
 
     Args:
-        speaker: Makes the protocol for a connection.
+        protocol_factory: Creates the protocol of a connection.
         host: Address to bind.
         port: Port to bind.
-        contexts: How TLS is spoken in each kind of reception; empty for plain TCP.
+        contexts: TLS context by accept mode; empty for plain TCP.
     """
 
-    def __init__(self, speaker: Callable[[], asyncio.Protocol], host: str, port: int, contexts: Contexts) -> None:
-        self.reception = AcceptMode.WELL
-        self._speaker = speaker
+    def __init__(
+        self, protocol_factory: Callable[[], asyncio.Protocol], host: str, port: int, contexts: Contexts
+    ) -> None:
+        self.accept_mode = AcceptMode.NORMAL
+        self._protocol_factory = protocol_factory
         self._address = (host, port)
         self._contexts = contexts
         self._listening: socket.socket | None = None
-        self._admitting: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Listen, unless it does already.
+        """Listen, unless already listening.
 
         Raises:
             ParaphinaError: The port cannot be bound.
@@ -62,7 +64,7 @@ class TcpPort:
         asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)
 
     def shut(self) -> None:
-        """Refuse connections at the TCP level; those that stand go on."""
+        """Refuse connections at the TCP level; established ones continue."""
         listening, self._listening = self._listening, None
         if listening is not None:
             asyncio.get_running_loop().remove_reader(listening)
@@ -71,19 +73,19 @@ class TcpPort:
     def _accept(self, listening: socket.socket) -> None:
         try:
             connection, _ = listening.accept()
-            # asyncio does this only for sockets of its own making. Without it a frame waits until the last one is
-            # acknowledged, which the other side delays by 40 ms.
+            # asyncio sets this only on sockets that it creates. Without it a frame waits for the acknowledgement of
+            # the previous one, which the peer delays by up to 40 ms.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
-            return  # it is gone already; or there is no descriptor left, and it waits in the kernel's queue
-        task = asyncio.get_running_loop().create_task(self._admit(connection, self.reception))
-        self._admitting.add(task)
-        task.add_done_callback(self._admitting.discard)
+            return  # already closed; or out of file descriptors, and it waits in the kernel's queue
+        task = asyncio.get_running_loop().create_task(self._hand_over(connection, self.accept_mode))
+        self._handshakes.add(task)
+        task.add_done_callback(self._handshakes.discard)
 
-    async def _admit(self, connection: socket.socket, reception: AcceptMode) -> None:
-        """Hand a connection over once TLS, if it is spoken, stands; a handshake that fails ends it."""
-        # asyncio's own Protocol takes what comes, says nothing, and leaves when the other side does.
-        speaker = asyncio.Protocol if reception is AcceptMode.MUTE else self._speaker
-        context = self._contexts.get(reception)
+    async def _hand_over(self, connection: socket.socket, accept_mode: AcceptMode) -> None:
+        """Hand a connection to its protocol, after the TLS handshake if TLS is on; a failed handshake closes it."""
+        # asyncio's base Protocol ignores all data, sends nothing, and closes when the peer does.
+        factory = asyncio.Protocol if accept_mode is AcceptMode.SILENT else self._protocol_factory
+        context = self._contexts.get(accept_mode)
         with contextlib.suppress(OSError):
-            await asyncio.get_running_loop().connect_accepted_socket(speaker, connection, ssl=context)
+            await asyncio.get_running_loop().connect_accepted_socket(factory, connection, ssl=context)

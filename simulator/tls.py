@@ -1,7 +1,7 @@
-"""The certificates of a simulation: an authority that lives as long as it does, and what a server shows.
+"""Certificates of a simulation: a temporary authority, and the certificates that its servers present.
 
-Its private keys are never kept in a file. Clients trust it by the certificate that is written to ``ca_path``; with
-OpenSSL it is enough to name that file in ``SSL_CERT_FILE``.
+Private keys are never written to a file. Clients trust the authority through the certificate at ``ca_path``; OpenSSL
+clients name that file in ``SSL_CERT_FILE``.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ipc.errors import UsageError
 from ipc.rundir import replace_file
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings
-from simulator.venue import AcceptMode
 
 if TYPE_CHECKING:
     import trustme
 
 __all__ = ["Contexts", "contexts"]
 
-#: How TLS is spoken, by how those who connect are received; empty where it is not.
+#: TLS context by accept mode; empty without TLS.
 Contexts: TypeAlias = Mapping[AcceptMode, ssl.SSLContext]
 
 _LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
 
 def contexts(settings: SimSettings) -> Contexts:
-    """Make an authority, write its certificate to ``ca_path``, and issue what the servers show.
+    """Create an authority, write its certificate to ``ca_path``, and issue the servers' certificates.
 
-    Made once and passed to every process that serves these settings, one after the other, they let a simulator that is
-    started again be trusted as before.
+    Create them once and pass them to each successive process with these settings: clients then still trust a restarted
+    simulator.
 
     Raises:
         UsageError: trustme is not installed, or the file cannot be written.
@@ -51,7 +51,7 @@ def contexts(settings: SimSettings) -> Contexts:
     known, unknown = CA(), CA()
     _write(settings.ca_path, known.cert_pem.bytes())
     return {
-        AcceptMode.WELL: _context(known.issue_cert(*names)),
+        AcceptMode.NORMAL: _context(known.issue_cert(*names)),
         AcceptMode.UNKNOWN_AUTHORITY: _context(unknown.issue_cert(*names)),
         AcceptMode.EXPIRED: _context(known.issue_cert(*names, not_after=_LONG_AGO)),
     }
@@ -70,5 +70,5 @@ def _write(path: str, certificate: bytes) -> None:
         raise UsageError(
             f"the authority's certificate cannot be written: {error.strerror}",
             where=path,
-            advice="name a file in a directory that exists and is yours",
+            advice="name a file in an existing directory that you can write to",
         ) from error

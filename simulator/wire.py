@@ -1,7 +1,7 @@
-"""The WebSocket side of a connection: bytes of one TCP socket to messages for a session, and back.
+"""WebSocket layer of a connection: bytes of one TCP socket to messages for a session, and back.
 
-The rules of RFC 6455 are kept by ``websockets``' protocol object, which does no I/O. What is said on the connection is
-the session's business, and what goes wrong on purpose is switched on here by faults.
+``websockets``' sans-I/O protocol object enforces RFC 6455. The session handles the messages; faults switch on frozen,
+slow or pong-less behaviour here.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from simulator.schedule import Job, Schedule
 
 __all__ = ["Accept", "Frame", "Socket", "Upgrade", "UpgradeRefusal", "Wire", "WireHandler"]
 
-#: A client that leaves this much unread is disconnected.
-_MOST_UNREAD = 4 * 2**20
+#: Unread bytes at which a client is disconnected.
+_MAX_UNREAD = 4 * 2**20
 _CLOSE_TIMEOUT_S = 5.0
-_DRIP_TICK_S = 0.05
+_TRICKLE_TICK_S = 0.05
 _PONG_BYTE = b"\x8a"
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A message to a client; ``payload`` of a text frame is UTF-8, unless a fault wants otherwise."""
+    """Message to a client; ``payload`` of a text frame is UTF-8, unless a fault corrupts it."""
 
     payload: bytes
     is_binary: bool = False
@@ -40,7 +40,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What a client asks for when it connects; header names are in lower case."""
+    """Upgrade request of a client; header names are in lower case."""
 
     path: str
     query: dict[str, list[str]]
@@ -49,14 +49,14 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeRefusal:
-    """An upgrade that is answered with an HTTP status instead."""
+    """Refusal of an upgrade with an HTTP status."""
 
     status: int
     text: str = ""
 
 
 class Wire(Protocol):
-    """What a session, or a fault, can do to a connection.
+    """Connection as sessions and faults control it.
 
     Attributes:
         mute_pongs: Whether ping frames stay unanswered.
@@ -77,37 +77,37 @@ class Wire(Protocol):
         """End the connection without a close frame."""
 
     def freeze(self) -> None:
-        """Neither read nor write any more, but keep the TCP connection: a half-open socket."""
+        """Stop reading and writing but keep the TCP connection: a half-open socket."""
 
-    def drip(self, bytes_per_s: float | None) -> None:
-        """Let bytes trickle at this speed; None lets what was held back go, and flow freely again."""
+    def trickle(self, bytes_per_s: float | None) -> None:
+        """Limit the write rate; None writes all held bytes and removes the limit."""
 
 
 class WireHandler(Protocol):
-    """What a connection tells its session."""
+    """Callbacks of a connection, implemented by sessions."""
 
     def on_open(self) -> None:
-        """The upgrade was answered; the session may speak."""
+        """Handle the completed upgrade; the session may send from now on."""
 
     def on_text(self, text: bytes) -> None:
-        """A text message arrived, complete."""
+        """Handle a complete text message."""
 
     def on_ping(self) -> None:
-        """A ping frame arrived; it is being answered."""
+        """Handle a ping frame, which is answered already."""
 
     def on_pong(self) -> None:
-        """A pong frame arrived."""
+        """Handle a pong frame."""
 
     def on_gone(self) -> None:
-        """The connection is over; nothing more can be sent."""
+        """Handle the end of the connection; nothing more can be sent."""
 
 
-#: Decides about an upgrade: a session for the connection, or a refusal.
+#: Returns a session for an upgrade, or a refusal.
 Accept = Callable[[Upgrade, "Socket"], WireHandler | UpgradeRefusal]
 
 
 class Socket(asyncio.Protocol):
-    """One WebSocket connection of the server's side.
+    """Server side of a WebSocket connection.
 
     Attributes:
         mute_pongs: Whether ping frames stay unanswered.
@@ -118,53 +118,55 @@ class Socket(asyncio.Protocol):
         self._schedule = schedule
         self._protocol = ServerProtocol()
         self._transport: asyncio.Transport | None = None
-        self._talker: WireHandler | None = None
+        self._handler: WireHandler | None = None
+        #: Fragments of an incomplete message.
         self._partial: list[bytes] | None = None
-        self._drip: _Drip | None = None
-        self._ending: Job | None = None
+        self._trickle: _Trickle | None = None
+        #: Drops the TCP connection if the closing handshake stays unanswered.
+        self._close_timeout: Job | None = None
         self._is_frozen = False
         self.mute_pongs = False
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected."""
+        """Handle a new TCP connection."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes arrived."""
+        """Handle received bytes."""
         self._protocol.receive_data(data)
         self._write()
         for event in self._protocol.events_received():
             if isinstance(event, Request):
                 self._answer(event)
             elif isinstance(event, WireFrame):
-                self._hear(event)
+                self._receive(event)
 
     def eof_received(self) -> bool:
-        """The client will send no more."""
+        """Handle the end of the client's stream."""
         self._protocol.receive_eof()
         self._write()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection is gone."""
+        """Handle the loss of the TCP connection."""
         del exc
         self._transport = None
-        if self._drip is not None:
-            self._drip.stop()
-        if self._ending is not None:
-            self._ending.cancel()
-        if self._talker is not None:
-            self._talker.on_gone()
+        if self._trickle is not None:
+            self._trickle.stop()
+        if self._close_timeout is not None:
+            self._close_timeout.cancel()
+        if self._handler is not None:
+            self._handler.on_gone()
 
-    # What sessions call.
+    # Called by sessions.
 
     def send(self, frame: Frame) -> None:
-        """Send a message; a client that reads too slowly is cut off instead."""
+        """Send a message; disconnect a client that reads too slowly."""
         if self._protocol.state is not State.OPEN or self._transport is None or self._is_frozen:
             return
-        if self.unread > _MOST_UNREAD:
+        if self.unread > _MAX_UNREAD:
             self.abort()
             return
         if frame.is_binary:
@@ -175,9 +177,9 @@ class Socket(asyncio.Protocol):
 
     @property
     def unread(self) -> int:
-        """Bytes that the client has not taken yet, beyond what the kernel holds."""
+        """Return bytes that the client has not read yet, without those in kernel buffers."""
         held = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return held + (0 if self._drip is None else self._drip.held)
+        return held + (0 if self._trickle is None else self._trickle.held)
 
     def ping(self, payload: bytes = b"") -> None:
         """Send a ping frame."""
@@ -186,64 +188,64 @@ class Socket(asyncio.Protocol):
             self._write()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Start the closing handshake; the TCP connection ends soon, whatever the client does."""
+        """Start the closing handshake; drop the TCP connection if the client does not answer."""
         if self._protocol.state is State.OPEN and not self._is_frozen:
             self._protocol.send_close(code, reason)
             self._write()
-            self._ending = self._schedule.once(_CLOSE_TIMEOUT_S, self.abort)
+            self._close_timeout = self._schedule.once(_CLOSE_TIMEOUT_S, self.abort)
 
     def abort(self) -> None:
-        """Drop the TCP connection at once: the client sees no close frame."""
+        """Drop the TCP connection at once, without a close frame."""
         if self._transport is not None:
             self._transport.abort()
 
-    # What faults call.
+    # Called by faults.
 
     def freeze(self) -> None:
-        """Neither read nor write any more, but keep the TCP connection: a half-open socket."""
+        """Stop reading and writing but keep the TCP connection: a half-open socket."""
         self._is_frozen = True
         if self._transport is not None:
             self._transport.pause_reading()
 
-    def drip(self, bytes_per_s: float | None) -> None:
-        """Let bytes trickle at this speed; None lets what was held back go, and flow freely again."""
-        if self._drip is not None:
-            self._drip.stop()
-            self._write_now(self._drip.take_all())
-            self._drip = None
+    def trickle(self, bytes_per_s: float | None) -> None:
+        """Limit the write rate; None writes all held bytes and removes the limit."""
+        if self._trickle is not None:
+            self._trickle.stop()
+            self._write_now(self._trickle.drain())
+            self._trickle = None
         if bytes_per_s is not None:
-            self._drip = _Drip(self._schedule, bytes_per_s, self._write_now)
+            self._trickle = _Trickle(self._schedule, bytes_per_s, self._write_now)
 
     def _answer(self, request: Request) -> None:
         parts = urlsplit(request.path)
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        decided = self._accept(Upgrade(parts.path, parse_qs(parts.query), headers), self)
-        if isinstance(decided, UpgradeRefusal):
-            status = HTTPStatus(decided.status)
-            self._protocol.send_response(self._protocol.reject(status, decided.text or f"{status.phrase}\n"))
+        decision = self._accept(Upgrade(parts.path, parse_qs(parts.query), headers), self)
+        if isinstance(decision, UpgradeRefusal):
+            status = HTTPStatus(decision.status)
+            self._protocol.send_response(self._protocol.reject(status, decision.text or f"{status.phrase}\n"))
         else:
             self._protocol.send_response(self._protocol.accept(request))
         self._write()
-        if isinstance(decided, UpgradeRefusal) or self._protocol.state is not State.OPEN:
+        if isinstance(decision, UpgradeRefusal) or self._protocol.state is not State.OPEN:
             return
-        self._talker = decided
-        decided.on_open()
+        self._handler = decision
+        decision.on_open()
 
-    def _hear(self, frame: WireFrame) -> None:
-        if self._talker is None:
+    def _receive(self, frame: WireFrame) -> None:
+        if self._handler is None:
             return
         if frame.opcode is Opcode.PING:
-            self._talker.on_ping()
+            self._handler.on_ping()
         elif frame.opcode is Opcode.PONG:
-            self._talker.on_pong()
+            self._handler.on_pong()
         elif frame.opcode in {Opcode.TEXT, Opcode.BINARY, Opcode.CONT}:
-            self._hear_part(self._talker, frame)
+            self._receive_data(self._handler, frame)
 
-    def _hear_part(self, talker: WireHandler, frame: WireFrame) -> None:
+    def _receive_data(self, handler: WireHandler, frame: WireFrame) -> None:
         parts = [*(self._partial or []), bytes(frame.data)]
         self._partial = None if frame.fin else parts
         if frame.fin:
-            talker.on_text(b"".join(parts))
+            handler.on_text(b"".join(parts))
 
     def _write(self) -> None:
         for data in self._protocol.data_to_send():
@@ -252,42 +254,42 @@ class Socket(asyncio.Protocol):
             if not data:
                 self._transport.close()
             elif not (self.mute_pongs and data.startswith(_PONG_BYTE)):
-                self._write_now(data) if self._drip is None else self._drip.add(data)
+                self._write_now(data) if self._trickle is None else self._trickle.add(data)
 
     def _write_now(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
 
-class _Drip:
-    """Bytes that trickle out, a few every tick."""
+class _Trickle:
+    """Write buffer that is emptied at a limited rate."""
 
     def __init__(self, schedule: Schedule, bytes_per_s: float, write: Callable[[bytes], None]) -> None:
         self._held = bytearray()
-        self._portion = max(1, int(bytes_per_s * _DRIP_TICK_S))
+        self._portion = max(1, int(bytes_per_s * _TRICKLE_TICK_S))
         self._write = write
-        self._job: Job = schedule.every(_DRIP_TICK_S, self._let_go)
+        self._job: Job = schedule.every(_TRICKLE_TICK_S, self._write_portion)
 
     @property
     def held(self) -> int:
-        """Bytes held back."""
+        """Return the number of held bytes."""
         return len(self._held)
 
     def add(self, data: bytes) -> None:
-        """Queue bytes."""
+        """Append bytes."""
         self._held += data
 
-    def take_all(self) -> bytes:
-        """Everything that is held, which is forgotten."""
+    def drain(self) -> bytes:
+        """Return all held bytes and clear the buffer."""
         data = bytes(self._held)
         self._held.clear()
         return data
 
     def stop(self) -> None:
-        """Let nothing go any more."""
+        """Stop writing."""
         self._job.cancel()
 
-    def _let_go(self) -> None:
+    def _write_portion(self) -> None:
         portion = bytes(self._held[: self._portion])
         del self._held[: self._portion]
         if portion:

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,6 +52,31 @@ def test_packages_import_downwards_only(package):
         if name.split(".")[0] in forbidden
     ]
     assert found == []
+
+
+def import_graph(packages):
+    """Return by module the modules that it imports, wherever in the file: also for type checking and in functions.
+
+    A package stands for its ``__init__``. Neither names in strings count, nor that ``import a.b`` runs ``a`` first.
+    """
+    files = {path.relative_to(ROOT).with_suffix(""): path for package in packages for path in modules(package)}
+    paths = {".".join(place.parts).removesuffix(".__init__"): path for place, path in files.items()}
+    graph = {}
+    for name, path in paths.items():
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        members = [(node.module, f"{node.module}.{alias.name}") for node in nodes for alias in node.names]
+        found = {member if member in paths else module for module, member in members}
+        graph[name] = ({*imported(path)} - {module for module, _ in members} | found) & paths.keys() - {name}
+    return graph
+
+
+def test_no_import_circle_anywhere():
+    graph = import_graph(("ipc", "workers", "supervisor", "simulator", "bench"))
+    assert "simulator.venue" in graph["simulator.server"]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
 
 
 PURE = {

@@ -1,8 +1,8 @@
-"""One trading account: its orders, fills, positions and money.
+"""Trading account: orders, fills, positions and money.
 
-Pure: no I/O, no clock, no chance. Every action returns what came of it, for the venue to tell. Orders do not meet the
-market's book: whoever plays the account says when they are filled. Positions are marked whenever something happens to
-the account, so that what was told last is what is true.
+Pure: no I/O, no clock, no randomness. Every action returns its outcome, which the venue publishes. Orders do not enter
+the market's book: the script decides when they are filled. Positions are marked on every action, so that the last
+published state is the true one.
 """
 
 from __future__ import annotations
@@ -15,121 +15,121 @@ from itertools import count
 from simulator.accounts.money import PLACES, cost_of, notional, ratio, rounded
 from simulator.accounts.records import (
     AccountOutcome,
+    AccountRules,
     Cause,
     Deposit,
-    Draft,
     FillRecord,
     FundingRecord,
     MarginRecord,
     OrderChange,
     OrderRecord,
+    OrderSpec,
     PositionRecord,
     Status,
-    Terms,
 )
 from simulator.market import BUY, SELL, Market
 
 __all__ = ["SimulatedAccount"]
 
-#: What is remembered, at most.
+#: Maximum length of each history.
 _CLOSED_ORDERS, _FILLS, _FUNDINGS = 1000, 2000, 500
-#: Numbers begin with the milliseconds since 2026, so that a venue that is started again does not repeat them.
+#: Numbers start from the milliseconds since 2026, so that a restarted venue does not repeat them.
 _EPOCH_MS = 1_767_225_600_000
 _TOUCH_LEVELS = 3
-#: How far beyond the touch the limit of an order lies that stands for one at the market, in hundredths.
+#: Distance from the touch, in percent, of a limit that replaces a market order.
 _SLIPPAGE = 2
 
 
 class SimulatedAccount:
-    """An account.
+    """Account of a simulated venue.
 
     Args:
-        markets: Where it may trade.
-        terms: What the venue grants.
-        money: What it begins with.
+        markets: Markets that it may trade.
+        rules: Rules of the venue.
+        money: Initial wallet balance.
         now_ms: Wall clock.
 
     Attributes:
-        orders: Those that live, by number, oldest first.
-        closed: The last that ended, oldest first.
-        positions: By symbol; every market has one.
-        wallet: Money, without what positions have made so far.
-        holdings: Of other assets.
+        orders: Live orders by number, oldest first.
+        closed: Recently closed orders, oldest first.
+        positions: Position by symbol, one for every market.
+        wallet: Wallet balance, without unrealised profit.
+        holdings: Balances of other assets.
         marks_e8: Mark prices at the last action, by symbol.
     """
 
-    def __init__(self, markets: Iterable[Market], terms: Terms, money: int, now_ms: int) -> None:
-        self.terms = terms
+    def __init__(self, markets: Iterable[Market], rules: AccountRules, money: int, now_ms: int) -> None:
+        self.rules = rules
         self.orders: dict[int, OrderRecord] = {}
         self.closed: deque[OrderRecord] = deque(maxlen=_CLOSED_ORDERS)
         self.fills: deque[FillRecord] = deque(maxlen=_FILLS)
         self.fundings: deque[FundingRecord] = deque(maxlen=_FUNDINGS)
         self.positions = {market.listing.symbol: PositionRecord(market) for market in markets}
         self.wallet = money
-        self.holdings = dict(terms.holdings)
+        self.holdings = dict(rules.holdings)
         self.marks_e8: dict[str, int] = {}
         self._numbers = count(max(1, now_ms - _EPOCH_MS))
         self._mark()
 
-    # What can happen to it.
+    # Actions.
 
-    def place(self, draft: Draft, now_ms: int) -> AccountOutcome:
-        """Place an order, which waits."""
-        status: Status = "open" if draft.trigger is None else "untriggered"
-        return self._outcome(now_ms, [self._put(self._new(draft, status, now_ms))])
+    def place(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
+        """Place a limit or stop order."""
+        status: Status = "open" if spec.trigger is None else "untriggered"
+        return self._outcome(now_ms, [self._store(self._create(spec, status, now_ms))])
 
-    def take(self, draft: Draft, now_ms: int) -> AccountOutcome:
-        """Place an order at the market, which is filled at once."""
-        if not self.terms.has_market_orders:
-            draft = draft._replace(price=_beyond(draft))
-        order = self._new(draft, "open", now_ms)
-        changes = [self._put(order)]
-        for price, size in _at_touch(draft):
+    def place_market(self, spec: OrderSpec, now_ms: int) -> AccountOutcome:
+        """Place a market order and fill it at once."""
+        if not self.rules.has_market_orders:
+            spec = spec._replace(price=_aggressive_limit(spec))
+        order = self._create(spec, "open", now_ms)
+        changes = [self._store(order)]
+        for price, size in _market_fills(spec):
             changes.append(self._fill(changes[-1].order, price, size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes)
 
-    def refuse(self, draft: Draft, status: Status, now_ms: int) -> AccountOutcome:
-        """Place an order that the venue does not accept."""
-        order = replace(self._new(draft, status, now_ms), cause="margin")
-        return self._outcome(now_ms, [self._put(order)])
+    def place_rejected(self, spec: OrderSpec, status: Status, now_ms: int) -> AccountOutcome:
+        """Place an order that the venue rejects."""
+        order = replace(self._create(spec, status, now_ms), cause="margin")
+        return self._outcome(now_ms, [self._store(order)])
 
     def execute(self, number: int, size: int, now_ms: int) -> AccountOutcome:
         """Fill ``size`` lots of an open order at its price."""
         order = self.orders[number]
-        price = order.draft.price or order.market.listing.price
+        price = order.spec.price or order.market.listing.price
         return self._outcome(now_ms, [self._fill(order, price, min(size, order.remaining), now_ms, is_maker=True)])
 
-    def end(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
-        """End an order that lives."""
-        return self._outcome(now_ms, [self._end(self.orders[number], status, cause, now_ms)])
+    def close_order(self, number: int, status: Status, cause: Cause, now_ms: int) -> AccountOutcome:
+        """Close a live order."""
+        return self._outcome(now_ms, [self._close(self.orders[number], status, cause, now_ms)])
 
     def trigger(self, number: int, now_ms: int) -> AccountOutcome:
-        """Let an order that waited for its trigger become an open one."""
-        return self._outcome(now_ms, [self._put(replace(self.orders[number], status="open", updated_ms=now_ms))])
+        """Turn an untriggered order into an open one."""
+        return self._outcome(now_ms, [self._store(replace(self.orders[number], status="open", updated_ms=now_ms))])
 
     def liquidate(self, symbol: str, now_ms: int) -> AccountOutcome:
-        """Close a position by force, after all orders of its market."""
+        """Cancel all orders of a market, then close its position by liquidation."""
         position = self.positions[symbol]
-        waiting = [order for order in self.orders.values() if order.market is position.market]
-        changes = [self._end(order, "canceled", "liquidation", now_ms) for order in waiting]
+        live = [order for order in self.orders.values() if order.market is position.market]
+        changes = [self._close(order, "canceled", "liquidation", now_ms) for order in live]
         side = SELL if position.size > 0 else BUY
-        draft = Draft(position.market, side, abs(position.size), is_liquidation=True)
-        if not self.terms.has_market_orders:
-            draft = draft._replace(price=_beyond(draft))
-        changes.append(self._put(self._new(draft, "open", now_ms)))
+        spec = OrderSpec(position.market, side, abs(position.size), is_liquidation=True)
+        if not self.rules.has_market_orders:
+            spec = spec._replace(price=_aggressive_limit(spec))
+        changes.append(self._store(self._create(spec, "open", now_ms)))
         price = max(1, position.market.mark_e8 // 10 ** (8 - position.market.listing.price_places))
-        changes.append(self._fill(changes[-1].order, price, draft.size, now_ms, is_maker=False))
+        changes.append(self._fill(changes[-1].order, price, spec.size, now_ms, is_maker=False))
         return self._outcome(now_ms, changes, liquidated=position)
 
     def pay_funding(self, now_ms: int) -> AccountOutcome:
-        """Pay, or be paid, an hour's funding for each position: longs pay a positive rate."""
+        """Settle one hour of funding for each position: longs pay a positive rate."""
         payments = []
         for symbol, position in self.positions.items():
             if position.size:
                 market = position.market
                 worth = notional(market.listing, market.index_e8, position.size)
                 exact = -ratio(worth * market.funding_e12, 10**12)
-                payment = rounded(exact, self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
+                payment = rounded(exact, self.rules.fee_places) * 10 ** (PLACES - self.rules.fee_places)
                 self.wallet += payment
                 self.positions[symbol] = replace(position, funding=position.funding + payment, updated_ms=now_ms)
                 payments.append(FundingRecord(now_ms, self.positions[symbol], payment, market.funding_e12))
@@ -137,48 +137,48 @@ class SimulatedAccount:
         return self._outcome(now_ms, fundings=tuple(payments))
 
     def deposit(self, asset: str, money: int, now_ms: int) -> AccountOutcome:
-        """Take in money from outside: to the wallet, or to the holdings of an asset that is not traded with."""
+        """Deposit money to the wallet, or to the holdings of another asset."""
         if asset in self.holdings:
             self.holdings[asset] += money
         else:
             self.wallet += money
         return self._outcome(now_ms, deposit=Deposit(asset, money))
 
-    # What it comes to.
+    # State.
 
     def assets(self) -> list[str]:
-        """What can be deposited."""
-        return list(dict.fromkeys([self.terms.quote, *self.holdings]))
+        """Return the assets that can be deposited."""
+        return list(dict.fromkeys([self.rules.quote, *self.holdings]))
 
     def held(self) -> list[PositionRecord]:
-        """The positions that are not flat."""
+        """Return the positions that are not flat."""
         return [position for position in self.positions.values() if position.size]
 
     def unrealised(self, position: PositionRecord) -> int:
-        """What a position would make if it were closed at the mark."""
+        """Return the unrealised profit of a position at the mark."""
         return self.worth(position) - position.cost
 
     def worth(self, position: PositionRecord) -> int:
-        """A position at the mark; negative for a short."""
+        """Return the value of a position at the mark; negative for a short."""
         mark = self.marks_e8[position.market.listing.symbol]
         return notional(position.market.listing, mark, position.size)
 
     def margin(self) -> MarginRecord:
-        """The margin, all positions together."""
+        """Return the margin of all positions."""
         return self.margin_of(self.held(), self.wallet)
 
     def margin_of(self, positions: Iterable[PositionRecord], wallet: int) -> MarginRecord:
-        """The margin of some positions that are kept by a part of the money."""
+        """Return the margin of some positions backed by part of the money."""
         held = list(positions)
         unrealised = sum(self.unrealised(position) for position in held)
         exposure = sum(abs(self.worth(position)) for position in held)
         equity = wallet + unrealised
-        initial = ratio(exposure * self.terms.initial_e6, 10**6)
-        maintenance = ratio(exposure * self.terms.maintenance_e6, 10**6)
+        initial = ratio(exposure * self.rules.initial_e6, 10**6)
+        maintenance = ratio(exposure * self.rules.maintenance_e6, 10**6)
         return MarginRecord(equity, max(0, equity - initial), initial, maintenance, unrealised)
 
     def liquidation_e8(self, position: PositionRecord) -> int | None:
-        """The mark at which the venue would close a position, in 10^-8; None when there is none."""
+        """Return the mark price that triggers liquidation, in 10^-8; None if there is none."""
         cushion = self.margin().equity - self.margin().maintenance
         mark = self.marks_e8[position.market.listing.symbol]
         lot = notional(position.market.listing, 10**8, position.size)
@@ -200,14 +200,14 @@ class SimulatedAccount:
         for symbol, position in self.positions.items():
             self.marks_e8[symbol] = position.market.mark_e8
 
-    def _new(self, draft: Draft, status: Status, now_ms: int) -> OrderRecord:
-        """An order; every third one was given no number by the client."""
+    def _create(self, spec: OrderSpec, status: Status, now_ms: int) -> OrderRecord:
+        """Create an order; every third one has no client number."""
         number = next(self._numbers)
-        client = None if number % 3 == 0 or draft.is_liquidation else number
-        return OrderRecord(number, draft, client, status, now_ms, now_ms)
+        client = None if number % 3 == 0 or spec.is_liquidation else number
+        return OrderRecord(number, spec, client, status, now_ms, now_ms)
 
-    def _put(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
-        """Remember a new state of an order."""
+    def _store(self, order: OrderRecord, fill: FillRecord | None = None) -> OrderChange:
+        """Store a new state of an order."""
         if order.is_live:
             self.orders[order.number] = order
         else:
@@ -215,22 +215,22 @@ class SimulatedAccount:
             self.closed.append(order)
         return OrderChange(order, fill)
 
-    def _end(self, order: OrderRecord, status: Status, cause: Cause, now_ms: int) -> OrderChange:
-        return self._put(replace(order, status=status, cause=cause, updated_ms=now_ms))
+    def _close(self, order: OrderRecord, status: Status, cause: Cause, now_ms: int) -> OrderChange:
+        return self._store(replace(order, status=status, cause=cause, updated_ms=now_ms))
 
     def _fill(self, order: OrderRecord, price: int, size: int, now_ms: int, *, is_maker: bool) -> OrderChange:
         position = self.positions[order.market.listing.symbol]
         cost = cost_of(order.market.listing, price, size)
-        rate = self.terms.maker_e6 if is_maker else self.terms.taker_e6
-        fee = rounded(ratio(cost * rate, 10**6), self.terms.fee_places) * 10 ** (PLACES - self.terms.fee_places)
-        signed = size if order.draft.side == BUY else -size
+        rate = self.rules.maker_e6 if is_maker else self.rules.taker_e6
+        fee = rounded(ratio(cost * rate, 10**6), self.rules.fee_places) * 10 ** (PLACES - self.rules.fee_places)
+        signed = size if order.spec.side == BUY else -size
         realised = position.gain(price, signed)
         fill = FillRecord(next(self._numbers), order, now_ms, price, size, fee, is_maker, position.size, realised)
         self.fills.append(fill)
         self.wallet += realised - fee
         self.positions[order.market.listing.symbol] = position.after(fill)
         filled: Status = "filled" if size == order.remaining else "open"
-        return self._put(
+        return self._store(
             replace(
                 order,
                 status=filled,
@@ -243,17 +243,17 @@ class SimulatedAccount:
         )
 
 
-def _beyond(draft: Draft) -> int:
-    """A limit that surely trades."""
-    touch, _ = _ladder(draft)[0]
+def _aggressive_limit(spec: OrderSpec) -> int:
+    """Return a limit far enough beyond the touch to trade."""
+    touch, _ = _opposite_levels(spec)[0]
     away = max(1, touch * _SLIPPAGE // 100)
-    return touch + away if draft.side == BUY else max(1, touch - away)
+    return touch + away if spec.side == BUY else max(1, touch - away)
 
 
-def _at_touch(draft: Draft) -> list[tuple[int, int]]:
-    """Prices and sizes at which an order at the market is filled; the last level takes all that is left."""
-    left, found = draft.size, []
-    levels = _ladder(draft)
+def _market_fills(spec: OrderSpec) -> list[tuple[int, int]]:
+    """Return prices and sizes of a market order's fills; the last level fills the rest."""
+    left, found = spec.size, []
+    levels = _opposite_levels(spec)
     for price, size in levels:
         part = left if price == levels[-1][0] else min(left, size)
         if part:
@@ -262,7 +262,7 @@ def _at_touch(draft: Draft) -> list[tuple[int, int]]:
     return found
 
 
-def _ladder(draft: Draft) -> list[tuple[int, int]]:
-    """The best levels of the side that an order takes from."""
-    ladder = draft.market.asks if draft.side == BUY else draft.market.bids
-    return ladder.top(_TOUCH_LEVELS) or [(draft.market.listing.price, draft.size)]
+def _opposite_levels(spec: OrderSpec) -> list[tuple[int, int]]:
+    """Return the best levels of the side that an order trades against."""
+    side = spec.market.asks if spec.side == BUY else spec.market.bids
+    return side.top(_TOUCH_LEVELS) or [(spec.market.listing.price, spec.size)]

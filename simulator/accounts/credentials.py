@@ -1,7 +1,7 @@
-"""The credentials that simulated venues accept, and the tokens that they hand out and check.
+"""Credentials that simulated venues accept, and the tokens that they issue and verify.
 
-The names and keys below are those of the one account that each venue serves. They are public, and good for nothing
-but a simulator. Tokens are sealed with a key made from the seed, so that a simulator that is started again knows them.
+The names and keys below belong to the single account of each venue. They are public and work only with a simulator.
+Tokens are signed with a key derived from the seed, so that a restarted simulator still accepts them.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ __all__ = [
     "seal",
 ]
 
-#: ``HL_VAULT_ADDRESS``. Any other address is that of an empty account.
+#: ``HL_VAULT_ADDRESS``. Any other address belongs to an empty account.
 HYPERLIQUID_ADDRESS: Final = "0x00000000000000000000000000000000000051e0"
-#: The address of an API wallet of that account: it signs, and has an account of its own, which is empty.
+#: Address of an API wallet of that account: it signs, and its own account is empty.
 HYPERLIQUID_AGENT: Final = "0x00000000000000000000000000000000000a9e17"
 #: ``LIGHTER_ACCOUNT_INDEX`` and ``LIGHTER_API_KEY_INDEX``; tokens come from the admin API.
 LIGHTER_ACCOUNT: Final = 1234
 LIGHTER_KEY_INDEX: Final = 2
 #: ``ASTER_API_KEY`` and ``ASTER_API_SECRET``.
 ASTER_KEY: Final = "sim-key"
-ASTER_SECRET: Final = "sim-secret"  # noqa: S105 - it is meant to be known
-#: ``ASTER_USER`` and ``ASTER_SIGNER``: the address of the private key 1. Signatures are not computed after.
+ASTER_SECRET: Final = "sim-secret"  # noqa: S105 - public on purpose
+#: ``ASTER_USER`` and ``ASTER_SIGNER``: the address of the private key 1. Signatures are not verified.
 ASTER_USER: Final = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
-#: ``PARADEX_ACCOUNT``. Signatures are not computed after.
+#: ``PARADEX_ACCOUNT``. Signatures are not verified.
 PARADEX_ACCOUNT: Final = "0x51e0"
 #: ``EXTENDED_API_KEY``.
 EXTENDED_KEY: Final = "sim-api-key"
 
 _RO = "ro"
-#: The length of a signature by Lighter's own signer, in hexadecimal digits.
+#: Length of a signature of Lighter's own signer, in hexadecimal digits.
 _SIGNED_DIGITS = 160
 
 
 class Denial(Enum):
-    """Why credentials are not accepted."""
+    """Reason to reject credentials."""
 
     MISSING = auto()
     MALFORMED = auto()
@@ -66,7 +66,7 @@ class Denial(Enum):
 
 
 class DeniedError(Exception):
-    """Credentials are not accepted."""
+    """Raised for rejected credentials."""
 
     def __init__(self, denial: Denial) -> None:
         super().__init__(denial.name.lower())
@@ -74,74 +74,68 @@ class DeniedError(Exception):
 
 
 def seal(secret: str, text: str) -> str:
-    """HMAC-SHA256 in hexadecimal digits."""
+    """Return the HMAC-SHA256 in hexadecimal digits."""
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
-class Revocations:
-    """Tokens that were handed out or seen, and those of them that were made to expire before their time."""
+class TokenRegistry:
+    """Known tokens, and those that were revoked before their expiry."""
 
     def __init__(self) -> None:
+        self._numbers = count(1)
         self._known: set[str] = set()
         self._revoked: set[str] = set()
 
-    def note(self, token: str) -> str:
-        """Remember a token, which is returned."""
-        self._known.add(token)
-        return token
-
     def revoke_all(self) -> None:
-        """Let every token expire that is known."""
+        """Revoke all known tokens."""
         self._revoked |= self._known
         self._known.clear()
 
-    def check(self, token: str) -> None:
-        """Remember a good token.
+    def _register(self, token: str) -> str:
+        """Register a valid token and return it.
 
         Raises:
-            DeniedError: It was made to expire.
+            DeniedError: The token is revoked.
         """
         if token in self._revoked:
             raise DeniedError(Denial.EXPIRED)
         self._known.add(token)
+        return token
 
 
-class TokenIssuer:
-    """Lighter's tokens: ``{expiry}:{account}:{key index}:{seal}``, and ``ro:{account}:{single|all}:{expiry}:{seal}``.
+class TokenIssuer(TokenRegistry):
+    """Issuer of Lighter's tokens.
 
-    What the venue's own signer makes cannot be computed after here: any seal of that length is taken for good.
+    Formats: ``{expiry}:{account}:{key index}:{seal}``, and ``ro:{account}:{single|all}:{expiry}:{seal}`` (read-only).
+
+    Signatures of the venue's own signer cannot be verified here: any of the right length is accepted.
 
     Args:
-        seed: Makes the key.
-        account: The account that is served.
-        key_index: Its API key.
+        seed: Seed of the signing key.
+        account: Account of the venue.
+        key_index: Index of its API key.
     """
 
     def __init__(self, seed: object, account: int, key_index: int) -> None:
+        super().__init__()
         self._secret = f"{seed}:token"
         self._account = str(account)
         self._key_index = str(key_index)
-        self._numbers = count(1)
-        self._revocations = Revocations()
 
     def issue(self, expiry_s: int, *, is_read_only: bool = False) -> str:
-        """A token that is good until ``expiry_s`` (wall clock)."""
+        """Issue a token that is valid until ``expiry_s`` (wall clock)."""
         if is_read_only:
             body = f"{_RO}:{self._account}:single:{expiry_s}"
         else:
             body = f"{expiry_s}:{self._account}:{self._key_index}"
         salt = f"{next(self._numbers):08x}"
-        return self._revocations.note(f"{body}:{salt}{seal(self._secret, body + salt)}")
-
-    def revoke_all(self) -> None:
-        """Let every token expire that is known."""
-        self._revocations.revoke_all()
+        return self._register(f"{body}:{salt}{seal(self._secret, body + salt)}")
 
     def check(self, token: str | None, now_s: float) -> None:
-        """Accept a token.
+        """Verify a token.
 
         Raises:
-            DeniedError: It is missing, not of the account, badly sealed, or expired.
+            DeniedError: Missing, of another account, badly signed, or expired.
         """
         if not token:
             raise DeniedError(Denial.MISSING)
@@ -151,10 +145,10 @@ class TokenIssuer:
             raise DeniedError(Denial.INVALID)
         if expiry <= now_s:
             raise DeniedError(Denial.EXPIRED)
-        self._revocations.check(token)
+        self._register(token)
 
     def _expiry(self, body: str) -> int | None:
-        """When a token of this account expires, by its own words; None when they make no sense."""
+        """Return the expiry that a token of this account states; None if malformed."""
         match body.split(":"):
             case ["ro", account, "single" | "all", expiry] if account == self._account and expiry.isdecimal():
                 return int(expiry)
@@ -168,34 +162,29 @@ class TokenIssuer:
         return hmac.compare_digest(sealed[8:].encode(), seal(self._secret, body + sealed[:8]).encode())
 
 
-class JwtIssuer:
-    """Paradex's bearer tokens: JWTs, sealed with HS256 here, where the venue takes another algorithm.
+class JwtIssuer(TokenRegistry):
+    """Issuer of Paradex' bearer tokens: JWTs, signed with HS256 instead of the venue's algorithm.
 
     Args:
-        seed: Makes the key.
+        seed: Seed of the signing key.
     """
 
     def __init__(self, seed: object) -> None:
+        super().__init__()
         self._secret = f"{seed}:jwt".encode()
-        self._numbers = count(1)
-        self._revocations = Revocations()
 
-    def issue(self, account: str, now_s: float, lasts_s: float) -> str:
-        """A token for an account."""
-        claims = {"iss": "simulator", "sub": account, "iat": int(now_s), "exp": now_s + lasts_s}
+    def issue(self, account: str, now_s: float, lifetime_s: float) -> str:
+        """Issue a token for an account."""
+        claims = {"iss": "simulator", "sub": account, "iat": int(now_s), "exp": now_s + lifetime_s}
         parts = [{"alg": "HS256", "typ": "JWT"}, {**claims, "jti": str(next(self._numbers))}]
         text = ".".join(_encoded(msgspec.json.encode(part)) for part in parts)
-        return self._revocations.note(f"{text}.{self._seal(text)}")
-
-    def revoke_all(self) -> None:
-        """Let every token expire that is known."""
-        self._revocations.revoke_all()
+        return self._register(f"{text}.{self._seal(text)}")
 
     def check(self, token: str | None, now_s: float) -> str:
-        """The account that a token is for.
+        """Verify a token and return its account.
 
         Raises:
-            DeniedError: It is missing, no token, badly sealed, or expired.
+            DeniedError: Missing, malformed, badly signed, or expired.
         """
         if not token:
             raise DeniedError(Denial.MISSING)
@@ -207,7 +196,7 @@ class JwtIssuer:
         claims = _claims(text)
         if claims["exp"] <= now_s:
             raise DeniedError(Denial.EXPIRED)
-        self._revocations.check(token)
+        self._register(token)
         return str(claims["sub"])
 
     def _seal(self, text: str) -> str:
@@ -215,40 +204,40 @@ class JwtIssuer:
 
 
 class ListenKeys:
-    """Aster's key to the user data stream: there is at most one, which is good for a while.
+    """Issuer of Aster's listen key: at most one at a time, valid for a limited period.
 
     Args:
-        seed: Makes the keys.
-        lasts_s: For how long a key is good.
+        seed: Seed of the keys.
+        lifetime_s: Validity of a key.
     """
 
-    def __init__(self, seed: object, lasts_s: float) -> None:
+    def __init__(self, seed: object, lifetime_s: float) -> None:
         self._seed = seed
-        self._lasts_s = lasts_s
+        self._lifetime_s = lifetime_s
         self._numbers = count(1)
         self._until_s = 0.0
         self._key = ""
 
     def current(self, now_s: float) -> str | None:
-        """The key that is good now."""
+        """Return the key if it is valid now."""
         return self._key if self._key and now_s < self._until_s else None
 
     def open(self, now_s: float) -> str:
-        """The key, another one if there is none that is good; it is good for the whole time from now on."""
+        """Return the valid key, or create one; its validity restarts now."""
         if self.current(now_s) is None:
             self._key = hashlib.sha256(f"{self._seed}:{next(self._numbers)}".encode()).hexdigest()
-        self._until_s = now_s + self._lasts_s
+        self._until_s = now_s + self._lifetime_s
         return self._key
 
     def extend(self, now_s: float) -> bool:
-        """Let the key be good for the whole time again; False when there is none."""
+        """Restart the validity of the key; return False if there is none."""
         if self.current(now_s) is None:
             return False
-        self._until_s = now_s + self._lasts_s
+        self._until_s = now_s + self._lifetime_s
         return True
 
     def drop(self) -> str | None:
-        """Let the key be good no more; which one that was."""
+        """Invalidate the key and return it."""
         dropped, self._key = self._key or None, ""
         return dropped
 
@@ -258,10 +247,10 @@ def _encoded(data: bytes) -> str:
 
 
 def _claims(text: str) -> dict[str, Any]:
-    """What a token whose seal is good claims.
+    """Return the claims of a token with a valid signature.
 
     Raises:
-        DeniedError: It is no token all the same.
+        DeniedError: Malformed all the same.
     """
     body = text.partition(".")[2]
     try:

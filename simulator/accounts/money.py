@@ -1,6 +1,6 @@
-"""Money of simulated accounts: integers of 10^-14 of the quote, so that nothing is ever lost to rounding.
+"""Money of simulated accounts: integers of 10^-14 of the quote, which avoids rounding losses.
 
-Prices come in ticks and sizes in lots of a listing, or, for what is computed (marks, indexes), in 10^-8 of the quote.
+Prices are ticks and sizes lots of a listing; computed prices (marks, indexes) are in 10^-8 of the quote.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ PLACES: Final = 14
 
 
 def amount(units: int) -> int:
-    """Whole units of the quote as money."""
+    """Convert whole units of the quote to money."""
     return units * 10**PLACES
 
 
 def cost_of(listing: SimulatedListing, price: int, size: int) -> int:
-    """What ``size`` lots are worth at ``price`` ticks; negative for negative sizes."""
+    """Return the value of ``size`` lots at ``price`` ticks; negative for negative sizes."""
     cost: int = price * size * 10 ** (PLACES - listing.price_places - listing.size_places)
     return cost
 
 
 def notional(listing: SimulatedListing, price_e8: int, size: int) -> int:
-    """What ``size`` lots are worth at a computed price; negative for negative sizes."""
-    worth: int = price_e8 * size * 10 ** (PLACES - 8 - listing.size_places)
-    return worth
+    """Return the value of ``size`` lots at a computed price; negative for negative sizes."""
+    value: int = price_e8 * size * 10 ** (PLACES - 8 - listing.size_places)
+    return value
 
 
 def ratio(numerator: int, denominator: int) -> int:
-    """A quotient, rounded to the nearest integer, halves away from zero; the denominator is positive."""
+    """Divide and round to the nearest integer, halves away from zero; ``denominator`` is positive."""
     sign = -1 if numerator < 0 else 1
     return sign * ((2 * abs(numerator) + denominator) // (2 * denominator))
 
 
 def rounded(money: int, places: int) -> int:
-    """Money in units of 10^-``places``, as a venue tells it."""
+    """Round money to units of 10^-``places``, as a venue reports it."""
     return ratio(money, 10 ** (PLACES - places))

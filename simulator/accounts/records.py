@@ -1,4 +1,4 @@
-"""What an account consists of: terms, orders, fills, positions, and what came of an action. Data only."""
+"""Data of an account: rules, orders, fills, positions, and the outcome of an action."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from simulator.market import BUY, Aggressor, Market
 
 __all__ = [
     "AccountOutcome",
+    "AccountRules",
     "Cause",
     "Deposit",
-    "Draft",
     "FillRecord",
     "FundingRecord",
     "MarginRecord",
     "OrderChange",
     "OrderRecord",
+    "OrderSpec",
     "PositionRecord",
     "Status",
-    "Terms",
 ]
 
 Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired"]
-#: Why an order ended otherwise than by being filled; empty while it lives.
+#: Why an order ended without being filled; empty while it is live.
 Cause: TypeAlias = Literal["", "user", "venue", "margin", "liquidation", "expiry"]
 
 _LIVE = ("open", "untriggered")
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What a venue grants an account.
+class AccountRules:
+    """Rules of a venue for its account.
 
     Attributes:
-        quote: The asset of all money.
-        maker_e6: Fee of a maker, in millionths of what is traded; negative is a rebate. ``taker_e6`` likewise.
-        fee_places: Decimals to which a fee is rounded.
-        told_places: Decimals with which the venue tells money.
-        initial_e6: Margin to open a position, in millionths of its worth. ``maintenance_e6`` likewise, to keep it.
-        words: The order states that this venue has.
-        refused: The state of an order that the venue does not accept; None where there never is such an order.
-        has_market_orders: Whether orders without a price exist; else a limit far beyond the touch takes their place.
-        holdings: Money of other kinds, by asset, which is not traded.
+        quote: Asset of all money.
+        maker_e6: Maker fee, in millionths of the traded value; negative is a rebate. ``taker_e6`` likewise.
+        fee_places: Decimals to which fees are rounded.
+        money_places: Decimals in which the venue reports money.
+        initial_e6: Initial margin, in millionths of a position's value. ``maintenance_e6`` likewise.
+        statuses: Order states of this venue.
+        rejected_status: State of a rejected order; None if the venue has no rejected orders.
+        has_market_orders: Whether orders without a price exist; otherwise a limit far beyond the touch replaces them.
+        holdings: Money in other assets, which is not traded.
     """
 
     quote: str
     maker_e6: int
     taker_e6: int
     fee_places: int = 6
-    told_places: int = 6
+    money_places: int = 6
     initial_e6: int = 50_000
     maintenance_e6: int = 25_000
-    words: frozenset[Status] = frozenset({"open", "filled", "canceled"})
-    refused: Status | None = None
+    statuses: frozenset[Status] = frozenset({"open", "filled", "canceled"})
+    rejected_status: Status | None = None
     has_market_orders: bool = True
     holdings: Mapping[str, int] = field(default_factory=dict)
 
 
-class Draft(NamedTuple):
-    """An order to be placed; without a price it is one at the market, with a trigger it waits."""
+class OrderSpec(NamedTuple):
+    """Order to place: a market order without ``price``, a stop order with ``trigger``."""
 
     market: Market
     side: Aggressor
@@ -74,17 +74,17 @@ class Draft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OrderRecord:
-    """The state of an order.
+    """State of an order.
 
     Attributes:
-        number: Counts orders and fills of this account.
-        client: The number that the client gave it; None when it gave none.
-        cost: What its fills were worth.
-        fees: What was paid for them.
+        number: Number among the orders and fills of this account.
+        client: Number given by the client; None without one.
+        cost: Value of its fills.
+        fees: Fees of its fills.
     """
 
     number: int
-    draft: Draft
+    spec: OrderSpec
     client: int | None
     status: Status
     created_ms: int
@@ -96,32 +96,32 @@ class OrderRecord:
 
     @property
     def market(self) -> Market:
-        """Where it stands."""
-        return self.draft.market
+        """Return its market."""
+        return self.spec.market
 
     @property
     def remaining(self) -> int:
-        """Lots that are not filled."""
-        return self.draft.size - self.filled
+        """Return the unfilled lots."""
+        return self.spec.size - self.filled
 
     @property
     def is_live(self) -> bool:
-        """Whether it can still be filled."""
+        """Return whether it can still be filled."""
         return self.status in _LIVE
 
     def average_e8(self) -> int:
-        """The average price of its fills, in 10^-8; 0 without any."""
+        """Return the average price of its fills, in 10^-8; 0 without fills."""
         return _price_e8(self.market, self.cost, self.filled)
 
 
 @dataclass(frozen=True, slots=True)
 class FillRecord:
-    """A fill.
+    """Fill of an order.
 
     Attributes:
-        order: The order's state before it.
-        before: The position before it, in lots.
-        realised: What it made, without the fee.
+        order: State of the order before the fill.
+        before: Position before the fill, in lots.
+        realised: Realised profit, without the fee.
     """
 
     number: int
@@ -136,28 +136,28 @@ class FillRecord:
 
     @property
     def market(self) -> Market:
-        """Where it happened."""
+        """Return its market."""
         return self.order.market
 
     @property
     def side(self) -> Aggressor:
-        """Bought or sold."""
-        return self.order.draft.side
+        """Return the side of its order."""
+        return self.order.spec.side
 
     @property
     def signed(self) -> int:
-        """Lots, negative when sold."""
+        """Return the lots, negative if sold."""
         return self.size if self.side == BUY else -self.size
 
 
 @dataclass(frozen=True, slots=True)
 class PositionRecord:
-    """A position; flat ones are kept.
+    """Position in a market, possibly flat.
 
     Attributes:
         size: Lots, negative for a short.
-        cost: What it was bought for; negative for a short.
-        realised: What was made in this market, without fees; ``funding`` likewise (negative: paid).
+        cost: Entry value; negative for a short.
+        realised: Realised profit in this market, without fees; ``funding`` likewise (negative: paid).
         last_fill: Number of the last fill; 0 before the first.
     """
 
@@ -172,15 +172,15 @@ class PositionRecord:
 
     @property
     def entry_places(self) -> int:
-        """Decimals of the average entry price: one more than the tick has."""
+        """Return the decimals of the average entry price: one more than the tick has."""
         return min(8, self.market.listing.price_places + 1)
 
     def entry(self) -> int:
-        """The average entry price, in 10^-:attr:`entry_places`; 0 when flat."""
+        """Return the average entry price, in 10^-:attr:`entry_places`; 0 when flat."""
         return ratio(_price_e8(self.market, self.cost, self.size), 10 ** (8 - self.entry_places))
 
     def after(self, fill: FillRecord) -> PositionRecord:
-        """The position that a fill makes of it."""
+        """Return the position after a fill."""
         rest = self.size + fill.signed
         closed = min(abs(self.size), fill.size) if self.size * fill.signed < 0 else 0
         opened = fill.size - closed
@@ -197,7 +197,7 @@ class PositionRecord:
         )
 
     def gain(self, price: int, signed: int) -> int:
-        """What a fill of ``signed`` lots at ``price`` ticks makes."""
+        """Return the profit that a fill of ``signed`` lots at ``price`` ticks realises."""
         if self.size * signed >= 0:
             return 0
         closed = min(abs(self.size), abs(signed))
@@ -206,7 +206,7 @@ class PositionRecord:
 
 
 class FundingRecord(NamedTuple):
-    """A funding payment: ``payment`` is negative when it was paid, ``rate_e12`` a fraction per hour in 10^-12."""
+    """Funding payment: ``payment`` is negative if paid, ``rate_e12`` a fraction per hour in 10^-12."""
 
     time_ms: int
     position: PositionRecord
@@ -215,21 +215,21 @@ class FundingRecord(NamedTuple):
 
 
 class Deposit(NamedTuple):
-    """Money that came from outside."""
+    """Deposit of money."""
 
     asset: str
     money: int
 
 
 class OrderChange(NamedTuple):
-    """A new state of an order, and the fill that led to it."""
+    """New state of an order, and the fill that caused it."""
 
     order: OrderRecord
     fill: FillRecord | None = None
 
 
 class MarginRecord(NamedTuple):
-    """The account's margin."""
+    """Margin of an account."""
 
     equity: int
     available: int
@@ -240,10 +240,7 @@ class MarginRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AccountOutcome:
-    """What came of an action, in the order in which it happened.
-
-    ``liquidated`` is the position that the venue closed, as it was.
-    """
+    """Outcome of an action, in order of events; ``liquidated`` is the closed position as it was before."""
 
     time_ms: int
     changes: tuple[OrderChange, ...] = ()
@@ -253,16 +250,16 @@ class AccountOutcome:
 
     @property
     def fills(self) -> list[FillRecord]:
-        """The fills among the changes."""
+        """Return the fills among the changes."""
         return [change.fill for change in self.changes if change.fill is not None]
 
     @property
     def moved(self) -> list[Market]:
-        """The markets where the position changed, or was paid for."""
+        """Return the markets whose position changed or paid funding."""
         found = [fill.market for fill in self.fills] + [funding.position.market for funding in self.fundings]
         return list(dict.fromkeys(found))
 
 
 def _price_e8(market: Market, cost: int, size: int) -> int:
-    """The price at which ``size`` lots cost ``cost``, in 10^-8; 0 without lots."""
+    """Return the price at which ``size`` lots cost ``cost``, in 10^-8; 0 without lots."""
     return abs(ratio(cost * 10**8, abs(notional(market.listing, 10**8, size)))) if size else 0

@@ -1,7 +1,7 @@
-"""The life of an account: what happens to it next, by chance from a seed, or as somebody orders.
+"""Script of an account: random actions from a seed, and commands of the admin API.
 
-It knows what makes sense (nothing is filled that is not open, exposure stays in bounds, a liquidation comes once); the
-account itself does what it is told.
+The script ensures that actions are plausible (only open orders are filled, exposure is bounded, there is one
+liquidation); the account itself does not check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from ipc.errors import UsageError
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import amount
-from simulator.accounts.records import AccountOutcome, Draft, OrderRecord, PositionRecord
+from simulator.accounts.records import AccountOutcome, OrderRecord, OrderSpec, PositionRecord
 from simulator.market import BUY, SELL, Aggressor, Market
 
 __all__ = ["ACTIONS", "Command", "Script"]
@@ -38,8 +38,8 @@ Action: TypeAlias = Literal[
 ]
 ACTIONS: Final[tuple[str, ...]] = get_args(Action)
 
-#: How often an action is chosen, in parts.
-_CHANCES: Final[dict[Action, int]] = {
+#: Relative weights of random actions.
+_WEIGHTS: Final[dict[Action, int]] = {
     "place": 30,
     "stop": 3,
     "market": 12,
@@ -52,26 +52,27 @@ _CHANCES: Final[dict[Action, int]] = {
     "trigger": 3,
     "deposit": 1,
 }
-_MOST_OPEN = 6
-#: Of cancels, so many in ten are the venue's doing.
+_MAX_OPEN = 6
+#: Cancels by the venue, out of ten.
 _VENUE_CANCELS = 2
-#: Beyond this worth, in the quote, a position is only reduced.
-_MOST_EXPOSURE = 20_000
+#: Value of a position, in the quote, from which it is only reduced.
+_MAX_EXPOSURE = 20_000
+#: Action that is a liquidation.
 _LIQUIDATION_AT = 60
 _DEPOSIT = 250
-_ORDERS_WORTH = (60, 150, 400, 900, 1_500)
+_ORDER_VALUES = (60, 150, 400, 900, 1_500)
 
 
 class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to happen; what is left out is chosen by chance.
+    """Action to perform; missing values are chosen at random.
 
     Attributes:
-        symbol: Which market, as ``BTC-PERP``.
-        price: In the quote; of a stop it is the limit.
+        symbol: Market, as ``BTC-PERP``.
+        price: In the quote; the limit of a stop order.
         size: In contracts.
-        order_id: Which order, as the venue calls it; else the oldest that will do.
+        order_id: Order, by the venue's id; otherwise the oldest suitable one.
         by: Who cancels.
-        asset: What is deposited; ``size`` says how much.
+        asset: Asset to deposit; ``size`` is the amount.
     """
 
     action: Action
@@ -86,18 +87,19 @@ class Command(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Script:
-    """Plays an account.
+    """Player of an account.
 
     Args:
-        account: The account, which nobody else plays.
-        seed: Anything; the same seed and the same markets, the same life.
+        account: Account, which has no other player.
+        seed: Any object; the same seed and the same markets give the same actions.
     """
 
     def __init__(self, account: SimulatedAccount, seed: object) -> None:
         self._account = account
         self._random = random.Random(f"{seed}:account")
+        #: Random actions so far.
         self._acts = 0
-        #: The only market where things happen; None: all but those of builders.
+        #: Only market to trade; None: all except those of builders.
         self.focus: str | None = None
         self._handlers: dict[Action, Callable[[Command, OrderRecord | None, int], AccountOutcome]] = {
             "place": self._place,
@@ -116,66 +118,66 @@ class Script:
         }
 
     def act(self, now_ms: int) -> AccountOutcome:
-        """Let the next thing happen."""
+        """Perform the next random action."""
         self._acts += 1
         action = self._choose()
         by: Literal["user", "venue"] = "venue" if self._random.randrange(10) < _VENUE_CANCELS else "user"
         try:
             return self.perform(Command(action=action, by=by), None, now_ms)
         except UsageError:
-            # It makes no sense now; placing an order always does.
+            # Not possible now; placing an order always is.
             return self.perform(Command(action="place"), None, now_ms)
 
     def perform(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        """Do what a command says; ``order`` is the one that it names, if it names one.
+        """Perform a command; ``order`` is the order that it names, if any.
 
         Raises:
-            UsageError: It makes no sense at this venue or at this moment.
+            UsageError: Not possible at this venue or at this moment.
         """
         return self._handlers[command.action](command, order, now_ms)
 
     def _choose(self) -> Action:
         if self._acts == _LIQUIDATION_AT:
             return "liquidate"
-        if len(self._account.orders) >= _MOST_OPEN:
+        if len(self._account.orders) >= _MAX_OPEN:
             return self._random.choice(("fill", "partial", "cancel"))
-        return self._random.choices(list(_CHANCES), list(_CHANCES.values()))[0]
+        return self._random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
 
-    # Orders that are placed.
+    # New orders.
 
     def _place(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        return self._account.place(self._draft(command), now_ms)
+        return self._account.place(self._spec(command), now_ms)
 
     def _market(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        return self._account.take(self._draft(command)._replace(price=None), now_ms)
+        return self._account.place_market(self._spec(command)._replace(price=None), now_ms)
 
     def _stop(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        if "untriggered" not in self._account.terms.words:
-            raise _impossible("orders with a trigger are not told apart at this venue")
-        draft = self._draft(command)
-        price = draft.price or draft.market.listing.price
+        if "untriggered" not in self._account.rules.statuses:
+            raise _impossible("this venue does not report untriggered orders")
+        spec = self._spec(command)
+        price = spec.price or spec.market.listing.price
         away = max(1, price // 100)
-        sign = 1 if draft.side == BUY else -1
-        return self._account.place(draft._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
+        sign = 1 if spec.side == BUY else -1
+        return self._account.place(spec._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
 
     def _reduce(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         position = self._position(command)
         side = SELL if position.size > 0 else BUY
-        draft = self._draft(command, position.market, side)
-        size = min(draft.size, abs(position.size))
-        return self._account.place(draft._replace(size=size, is_reduce_only=True), now_ms)
+        spec = self._spec(command, position.market, side)
+        size = min(spec.size, abs(position.size))
+        return self._account.place(spec._replace(size=size, is_reduce_only=True), now_ms)
 
     def _reject(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
-        if self._account.terms.refused is None:
-            raise _impossible("there are no orders at this venue that it did not accept")
-        return self._account.refuse(self._draft(command), self._account.terms.refused, now_ms)
+        if self._account.rules.rejected_status is None:
+            raise _impossible("this venue does not report rejected orders")
+        return self._account.place_rejected(self._spec(command), self._account.rules.rejected_status, now_ms)
 
-    # Orders that live.
+    # Live orders.
 
     def _fill(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open")
@@ -190,13 +192,13 @@ class Script:
 
     def _cancel(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         found = self._order(command, order, "open", "untriggered")
-        return self._account.end(found.number, "canceled", command.by, now_ms)
+        return self._account.close_order(found.number, "canceled", command.by, now_ms)
 
     def _expire(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        if "expired" not in self._account.terms.words:
+        if "expired" not in self._account.rules.statuses:
             raise _impossible("orders do not expire at this venue")
         found = self._order(command, order, "open", "untriggered")
-        return self._account.end(found.number, "expired", "expiry", now_ms)
+        return self._account.close_order(found.number, "expired", "expiry", now_ms)
 
     def _trigger(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.trigger(self._order(command, order, "untriggered").number, now_ms)
@@ -208,26 +210,26 @@ class Script:
     def _deposit(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         del order
         account = self._account
-        asset = command.asset or account.terms.quote
+        asset = command.asset or account.rules.quote
         if asset not in account.assets():
             raise UsageError(f"no asset {asset!r}", where="asset", advice=", ".join(account.assets()))
         money = amount(_DEPOSIT) if command.size is None else _units(command.size, 8, "size") * 10**6
         return account.deposit(asset, money, now_ms)
 
-    # What is chosen where the command says nothing.
+    # Defaults for values that the command omits.
 
-    def _draft(self, command: Command, market: Market | None = None, side: Aggressor | None = None) -> Draft:
-        market = market or self._some_market(command)
-        side = side or command.side or self._some_side(market)
+    def _spec(self, command: Command, market: Market | None = None, side: Aggressor | None = None) -> OrderSpec:
+        market = market or self._choose_market(command)
+        side = side or command.side or self._choose_side(market)
         listing = market.listing
-        price, size = self._some_price(market, side), self._some_size(market)
+        price, size = self._choose_price(market, side), self._choose_size(market)
         if command.price is not None:
             price = _units(command.price, listing.price_places, "price")
         if command.size is not None:
             size = _units(command.size, listing.size_places, "size")
-        return Draft(market, side, size, price, is_reduce_only=command.reduce_only)
+        return OrderSpec(market, side, size, price, is_reduce_only=command.reduce_only)
 
-    def _some_market(self, command: Command) -> Market:
+    def _choose_market(self, command: Command) -> Market:
         positions = self._account.positions
         symbol = command.symbol or self.focus
         if symbol is None:
@@ -237,37 +239,37 @@ class Script:
             raise UsageError(f"no market {symbol!r}", where="symbol", advice=", ".join(positions))
         return positions[symbol].market
 
-    def _some_side(self, market: Market) -> Aggressor:
+    def _choose_side(self, market: Market) -> Aggressor:
         position = self._account.positions[market.listing.symbol]
-        if abs(self._account.worth(position)) > amount(_MOST_EXPOSURE):
+        if abs(self._account.worth(position)) > amount(_MAX_EXPOSURE):
             return SELL if position.size > 0 else BUY
         return self._random.choice((BUY, SELL))
 
-    def _some_price(self, market: Market, side: Aggressor) -> int:
-        """At the touch, or a little away from it."""
+    def _choose_price(self, market: Market, side: Aggressor) -> int:
+        """Choose a price at the touch or slightly away from it."""
         best = (market.bids if side == BUY else market.asks).best()
         price = market.listing.price if best is None else best[0]
         away = self._random.randint(0, max(1, price // 20_000))
         return max(1, price - away if side == BUY else price + away)
 
-    def _some_size(self, market: Market) -> int:
-        """At least two lots, so that there can be a part of it."""
+    def _choose_size(self, market: Market) -> int:
+        """Choose a size of at least two lots, so that it can be filled in parts."""
         listing = market.listing
-        worth = self._random.choice(_ORDERS_WORTH)
-        lots: int = worth * 10 ** (listing.price_places + listing.size_places) // listing.price
+        value = self._random.choice(_ORDER_VALUES)
+        lots: int = value * 10 ** (listing.price_places + listing.size_places) // listing.price
         return max(2, lots)
 
     def _order(self, command: Command, order: OrderRecord | None, *statuses: str, least: int = 1) -> OrderRecord:
-        """The order that is named, or the oldest of the market that will do."""
+        """Return the named order, or the oldest suitable one of the market."""
         known = [order] if order is not None else list(self._account.orders.values())
         for one in known:
             is_here = command.symbol in {None, one.market.listing.symbol}
             if one.status in statuses and one.remaining >= least and is_here:
                 return one
-        raise _impossible(f"no order that is {' or '.join(statuses)}" + (" and can be split" if least > 1 else ""))
+        raise _impossible(f"no order that is {' or '.join(statuses)}" + (" and divisible" if least > 1 else ""))
 
     def _position(self, command: Command) -> PositionRecord:
-        """The largest position, or that of the market that is named."""
+        """Return the position of the named market, or the largest one."""
         held = [one for one in self._account.held() if command.symbol in {None, one.market.listing.symbol}]
         if not held:
             raise _impossible("no position")
@@ -279,16 +281,16 @@ def _impossible(what: str) -> UsageError:
 
 
 def _units(text: str, places: int, where: str) -> int:
-    """A positive decimal in units of 10^-``places``.
+    """Parse a positive decimal into units of 10^-``places``.
 
     Raises:
-        UsageError: It is none, or finer than that.
+        UsageError: Not a positive decimal, or too many decimals.
     """
     try:
         units = Decimal(text).scaleb(places)
         is_whole = units == units.to_integral_value()
     except InvalidOperation:
-        raise UsageError(f"{text!r} is no decimal", where=where, advice="digits with at most one point") from None
+        raise UsageError(f"{text!r} is not a decimal", where=where, advice="digits with at most one point") from None
     if not is_whole or units <= 0:
-        raise UsageError(f"{text!r} is not a positive multiple of the grid", where=where, advice=f"{places} decimals")
+        raise UsageError(f"{text!r} is not a positive multiple of the step", where=where, advice=f"{places} decimals")
     return int(units)

@@ -1,11 +1,10 @@
-"""Faults that can be injected, by name."""
+"""Registry of the faults that can be injected, by name."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from simulator.faults import accept_modes as receptions
-from simulator.faults import accounts, books, catalogue, feed, requests, rows, sockets
+from simulator.faults import accept_modes, accounts, books, catalogue, feed, requests, rows, sockets
 from simulator.faults.fault import Fault
 
 __all__ = ["FAULTS"]
@@ -53,10 +52,10 @@ _KINDS: tuple[type[Fault[Any]], ...] = (
     accounts.RefuseCredentials,
     accounts.HedgeLegs,
     accounts.BuilderOrders,
-    receptions.TlsHang,
-    receptions.TlsBadCertificate,
-    receptions.TlsExpired,
+    accept_modes.TlsHang,
+    accept_modes.TlsBadCertificate,
+    accept_modes.TlsExpired,
 )
 
-#: To add a fault: its class, and a line above.
+#: To add a fault, add its class above.
 FAULTS: dict[str, type[Fault[Any]]] = {kind.name: kind for kind in _KINDS}

@@ -1,67 +1,68 @@
-"""Faults of those who connect: TLS that never answers, or shows a certificate that nobody should trust."""
+"""Faults of new connections: TLS that never answers, or presents an invalid certificate."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from simulator.faults.fault import Args, Fault
-from simulator.venue import AcceptMode
+from simulator.listener import AcceptMode
 
 __all__ = ["TlsBadCertificate", "TlsExpired", "TlsHang"]
 
 
-class ReceptionArgs(Args, frozen=True, kw_only=True):
-    """Parameters of faults that strike those who connect."""
+class AcceptArgs(Args, frozen=True, kw_only=True):
+    """Parameters of faults of new connections."""
 
-    port: Annotated[Literal["ws", "rest", "both"], Meta(description="only those who connect here")] = "both"
-    cut: Annotated[bool, Meta(description="drop existing WebSocket connections, so that all connect anew")] = False
+    port: Annotated[Literal["ws", "rest", "both"], Meta(description="only connections to this port")] = "both"
+    reconnect: Annotated[bool, Meta(description="drop existing WebSocket connections, so that all reconnect")] = field(
+        default=False, name="cut"
+    )
 
 
-class BadReception(Fault[ReceptionArgs]):
-    """Those who connect while it lasts are received badly; connections that stand go on."""
+class AcceptFault(Fault[AcceptArgs]):
+    """Base of faults that accept new connections in a faulty way; established ones continue."""
 
-    parameters = ReceptionArgs
-    reception: ClassVar[AcceptMode]
+    parameters = AcceptArgs
+    accept_mode: ClassVar[AcceptMode]
 
     def begin(self) -> None:
-        """Receive newcomers so."""
-        self._settle()
-        if self.args.cut:
-            for session in list(self.venue.sessions):
-                session.wire.abort()
+        """Apply the accept mode, and drop existing connections on request."""
+        self._apply()
+        if self.args.reconnect:
+            self.venue.abort_all()
 
     def end(self) -> None:
-        """Receive them as before."""
-        self._settle()
+        """Restore the previous accept mode."""
+        self._apply()
 
-    def _settle(self) -> None:
-        """On each port, the youngest of these faults that are at work decides."""
+    def _apply(self) -> None:
+        """Set each port to the mode of the latest active fault."""
         for port, listener in self.venue.listeners.items():
-            bad = [hook for hook in self.venue.hooks if isinstance(hook, BadReception)]
-            here = [fault.reception for fault in bad if fault.args.port in {port, "both"}]
-            listener.reception = here[-1] if here else AcceptMode.WELL
+            active = [hook for hook in self.venue.hooks if isinstance(hook, AcceptFault)]
+            modes = [fault.accept_mode for fault in active if fault.args.port in {port, "both"}]
+            listener.accept_mode = modes[-1] if modes else AcceptMode.NORMAL
 
 
-class TlsHang(BadReception):
-    """New connections are accepted in TCP and hear nothing more: no TLS handshake, nor anything else without TLS."""
+class TlsHang(AcceptFault):
+    """New connections are accepted in TCP but never get a byte: no TLS handshake, no response."""
 
     name: ClassVar[str] = "tls_hang"
-    reception = AcceptMode.MUTE
+    accept_mode = AcceptMode.SILENT
 
 
-class TlsBadCertificate(BadReception):
-    """New connections are shown a certificate of an authority that nobody knows."""
+class TlsBadCertificate(AcceptFault):
+    """New connections get a TLS certificate of an unknown authority."""
 
     name: ClassVar[str] = "tls_bad_certificate"
     needs_tls: ClassVar[bool] = True
-    reception = AcceptMode.UNKNOWN_AUTHORITY
+    accept_mode = AcceptMode.UNKNOWN_AUTHORITY
 
 
-class TlsExpired(BadReception):
-    """New connections are shown a certificate that has expired."""
+class TlsExpired(AcceptFault):
+    """New connections get an expired TLS certificate."""
 
     name: ClassVar[str] = "tls_expired"
     needs_tls: ClassVar[bool] = True
-    reception = AcceptMode.EXPIRED
+    accept_mode = AcceptMode.EXPIRED

@@ -1,4 +1,4 @@
-"""Faults of accounts: private messages lost, repeated or out of order, credentials that expire or are refused."""
+"""Faults of accounts: private messages lost, repeated or reordered, credentials expired or refused."""
 
 from __future__ import annotations
 
@@ -22,100 +22,100 @@ __all__ = [
 
 
 class PrivateFault(FrameFault[CountArgs]):
-    """Strikes what subscribers are told of an account, but not the states with which channels start."""
+    """Base of faults that hit private updates, but not the snapshots at the start of channels."""
 
     parameters = CountArgs
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
-        """Whether a frame tells of something that happened to the account."""
-        return parcel.stream == STREAM and parcel.kind == "data"
+    def matches(self, outgoing: OutgoingFrame) -> bool:
+        """Return whether a frame is a private update."""
+        return outgoing.stream == STREAM and outgoing.kind == "data"
 
 
 class LosePrivate(PrivateFault):
-    """The next private messages of each subscriber are lost on their way."""
+    """Each subscriber loses its next private messages."""
 
     name: ClassVar[str] = "lose_private"
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Lose it."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Drop the frames."""
         del key, frames
         return []
 
 
 class RepeatPrivate(PrivateFault):
-    """The next private messages of each subscriber come twice."""
+    """Each subscriber gets its next private messages twice."""
 
     name: ClassVar[str] = "repeat_private"
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Say it again."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Send the frames twice."""
         del key
         return frames + frames
 
 
 class ReorderPrivate(PrivateFault):
-    """The next private messages of each subscriber come in pairs, the second one first."""
+    """Each subscriber gets its next private messages in swapped pairs."""
 
     name: ClassVar[str] = "reorder_private"
-    strikes: ClassVar[int] = 2
+    frames_per_change: ClassVar[int] = 2
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Hold the first one until the second has gone."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Hold the first frame back until the second is sent."""
         return self.swap(key, frames)
 
 
 class ExpireCredentials(Fault[Args]):
-    """Tokens and listen keys that were handed out expire now; sockets stay open."""
+    """Issued tokens and listen keys expire now; sockets stay open."""
 
     name: ClassVar[str] = "expire_credentials"
     venues: ClassVar[tuple[str, ...]] = ("aster", "lighter", "paradex")
 
     def begin(self) -> None:
-        """Let them expire."""
-        self.venue.office.expire()
+        """Expire them."""
+        self.venue.accounts.expire()
         self.finish()
 
 
 class RefuseCredentials(Fault[Args]):
-    """Nobody can log in, whatever the credentials; who is in stays in."""
+    """Every login is refused, whatever the credentials; existing sessions continue."""
 
     name: ClassVar[str] = "refuse_credentials"
     venues: ClassVar[tuple[str, ...]] = ("aster", "extended", "lighter", "paradex")
 
     def begin(self) -> None:
-        """Refuse."""
-        self.venue.office.refuses = True
+        """Refuse logins."""
+        self.venue.accounts.refuses_logins = True
 
     def end(self) -> None:
-        """Accept again, unless another fault wants otherwise."""
-        self.venue.office.refuses = bool(self.others)
+        """Accept logins again, unless another such fault is active."""
+        self.venue.accounts.refuses_logins = bool(self.others)
 
 
 class HedgeLegs(Fault[Args]):
-    """The account holds both sides of each market; a push tells the leg that changed, and a payment names one leg."""
+    """Account in hedge mode: updates contain only the changed leg, and a payment names one leg."""
 
     name: ClassVar[str] = "hedge_legs"
     venues: ClassVar[tuple[str, ...]] = ("aster",)
 
     def begin(self) -> None:
-        """Open both sides."""
-        self.venue.office.hedge(is_hedged=True)
+        """Switch hedge mode on."""
+        self.venue.accounts.hedge(is_hedged=True)
 
     def end(self) -> None:
-        """Close what is beside the position, unless another fault wants otherwise."""
-        self.venue.office.hedge(is_hedged=bool(self.others))
+        """Switch hedge mode off, unless another such fault is active."""
+        self.venue.accounts.hedge(is_hedged=bool(self.others))
 
 
 class BuilderOrders(Fault[Args]):
-    """The account trades on a builder's market, whose orders and positions are told to those who name its dex."""
+    """Account trades on a builder's market, whose orders and positions are sent only to clients that name its dex."""
 
     name: ClassVar[str] = "builder_orders"
     venues: ClassVar[tuple[str, ...]] = ("hyperliquid",)
 
     def begin(self) -> None:
-        """Trade there."""
-        self.venue.office.trade_on_builder(is_wanted=True)
+        """Trade on the builder's market."""
+        self.venue.accounts.trade_on_builder(is_wanted=True)
 
     def end(self) -> None:
-        """Trade on the core dex, unless another fault wants otherwise."""
-        self.venue.office.trade_on_builder(is_wanted=bool(self.others))
+        """Trade on the core dex, unless another such fault is active."""
+        self.venue.accounts.trade_on_builder(is_wanted=bool(self.others))

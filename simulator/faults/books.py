@@ -1,4 +1,4 @@
-"""Faults of books: one that falls mute, whole books with wrong levels, ids that restart, a market that runs thin."""
+"""Faults of books: a silent book, invalid levels, exponents, ids that restart, a thin market."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ Flaw: TypeAlias = Literal["unsorted", "doubled", "zero_size", "negative", "not_d
 class OneMarketArgs(Args, frozen=True, kw_only=True):
     """Parameters of a fault of one market."""
 
-    symbol: (
-        Annotated[str, Meta(description="which market, as BTC-PERP; without it the first that is traded")] | None
-    ) = None
+    symbol: Annotated[str, Meta(description="market, as BTC-PERP; default: the first live one")] | None = None
 
 
 class MuteBook(Fault[OneMarketArgs]):
-    """The book of one market falls silent until a whole one is asked for; the market moves on, and REST tells it."""
+    """Book stream of one market is silent until a snapshot is requested; the market moves on, visible over REST."""
 
     name: ClassVar[str] = "mute_book"
     parameters = OneMarketArgs
@@ -40,27 +38,26 @@ class MuteBook(Fault[OneMarketArgs]):
     def __init__(self, venue: SimulatedVenue, args: OneMarketArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self._symbol = args.symbol or venue.first_live().listing.symbol
-        self._cured: set[ClientSession] = set()
+        self._recovered: set[ClientSession] = set()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Lose what is told of the book, until its subscriber has asked for it once more.
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Drop book frames until their subscriber gets a new snapshot.
 
-        Where every frame is a whole book that shows in nothing, and where none is it is asked for over REST: there the
-        silence lasts as long as the fault.
+        Where every frame is a snapshot, or snapshots come from REST, the silence lasts as long as the fault.
         """
-        if (parcel.stream, parcel.symbol) != ("book", self._symbol):
+        if (outgoing.stream, outgoing.symbol) != ("book", self._symbol):
             return frames
-        if self.venue.has_deltas and parcel.kind == "snapshot":
-            self._cured.add(session)
-        return frames if session in self._cured else []
+        if self.venue.has_deltas and outgoing.kind == "snapshot":
+            self._recovered.add(session)
+        return frames if session in self._recovered else []
 
 
 class BadBookArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``bad_book``."""
 
-    stream: Annotated[Literal["book", "book20"], Meta(description="which book")] = "book"
+    stream: Annotated[Literal["book", "book20"], Meta(description="book channel")] = "book"
     symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
-    flaw: Annotated[Flaw, Meta(description="what is wrong with the bids")] = "unsorted"
+    flaw: Annotated[Flaw, Meta(description="error in the bids")] = "unsorted"
     count: Count = 1
 
 
@@ -69,7 +66,7 @@ def _unsort(levels: Levels) -> None:
 
 
 def _double(levels: Levels) -> None:
-    """Repeat the best price, spelt differently where it is text."""
+    """Repeat the best price, in another notation if it is text."""
     level = copy(levels.rows[0])
     price = level[levels.price]
     if isinstance(price, str):
@@ -89,7 +86,7 @@ def _garble(levels: Levels) -> None:
     levels.rows[1][levels.price] = levels.none
 
 
-#: All behind the best level, which alone many clients look at.
+#: All below the best level, since many clients check only that one.
 _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
     "unsorted": _unsort,
     "doubled": _double,
@@ -100,7 +97,7 @@ _FLAWS: Final[Mapping[Flaw, Callable[[Levels], None]]] = {
 
 
 class BadBook(Fault[BadBookArgs]):
-    """The next whole book of each market has a wrong level; where the venue sends changes, one is lost to cause it."""
+    """Next snapshot of each market has an invalid level; where the venue sends deltas, one is lost to trigger it."""
 
     name: ClassVar[str] = "bad_book"
     parameters = BadBookArgs
@@ -108,25 +105,25 @@ class BadBook(Fault[BadBookArgs]):
     def __init__(self, venue: SimulatedVenue, args: BadBookArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
         self._left: dict[str, int] = {}
-        self._watch = venue.schedule.every(1.0, self._finish_when_spent)
+        self._completion_check = venue.schedule.every(1.0, self._finish_when_spent)
 
     def end(self) -> None:
-        """Strike no more."""
-        self._watch.cancel()
+        """Stop checking for completion."""
+        self._completion_check.cancel()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Spoil a whole book, or lose the first change, so that one is asked for."""
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Corrupt a snapshot; drop the first delta so that clients request one."""
         del session
-        if parcel.stream != self.args.stream or self.args.symbol not in {None, parcel.symbol}:
+        if outgoing.stream != self.args.stream or self.args.symbol not in {None, outgoing.symbol}:
             return frames
-        if parcel.kind == "delta":
-            is_first = parcel.symbol not in self._left
-            self._left.setdefault(parcel.symbol, self.args.count)
+        if outgoing.kind == "delta":
+            is_first = outgoing.symbol not in self._left
+            self._left.setdefault(outgoing.symbol, self.args.count)
             return [] if is_first else frames
-        return [self._spoil(parcel.symbol, frame) for frame in frames]
+        return [self._corrupt(outgoing.symbol, frame) for frame in frames]
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Spoil the book with which clients of the stream begin, if that is had over REST."""
+        """Corrupt the REST book that clients of the stream start from."""
         market = self.venue.find(request.param("symbol") or "")
         is_book = bool(self.venue.first_book) and request.path.endswith(self.venue.first_book)
         if not is_book or market is None or response.status != 200:
@@ -134,15 +131,15 @@ class BadBook(Fault[BadBookArgs]):
         symbol = market.listing.symbol
         if symbol not in self._left:
             return response
-        return replace(response, body=self._spoil(symbol, Frame(response.body)).payload)
+        return replace(response, body=self._corrupt(symbol, Frame(response.body)).payload)
 
-    def _spoil(self, symbol: str, frame: Frame) -> Frame:
+    def _corrupt(self, symbol: str, frame: Frame) -> Frame:
         left = self._left.setdefault(symbol, self.args.count)
         if not left:
             return frame
 
         def edit(levels: Levels) -> None:
-            if len(levels.rows) > 1:  # a thin book may have one, which must do for the next
+            if len(levels.rows) > 1:  # a thin book may have one; wait for the next
                 self._left[symbol] = left - 1
                 _FLAWS[self.args.flaw](levels)
 
@@ -154,29 +151,29 @@ class BadBook(Fault[BadBookArgs]):
 
 
 class Exponents(Fault[StreamArgs]):
-    """Prices and sizes of books are written with exponents, as 8.1E+4 and 1E-7, which are good numbers."""
+    """Prices and sizes of books have exponents, as 8.1E+4 and 1E-7, which are valid numbers."""
 
     name: ClassVar[str] = "exponents"
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Write them so; binary frames have no spelling."""
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Rewrite text frames; binary frames have no notation."""
         del session
-        if parcel.stream not in {"book", "book20", "bbo"} or not self.args.hits(parcel):
+        if outgoing.stream not in {"book", "book20", "bbo"} or not self.args.applies_to(outgoing):
             return frames
-        return [frame if frame.is_binary else self._written(frame) for frame in frames]
+        return [frame if frame.is_binary else self._rewritten(frame) for frame in frames]
 
-    def _written(self, frame: Frame) -> Frame:
+    def _rewritten(self, frame: Frame) -> Frame:
         return self.venue.text(_with_exponents(msgspec.json.decode(frame.payload)))
 
 
-#: Text that is a number in book frames, but no price or size.
-_NO_NUMBERS: Final = frozenset({"channel", "m", "d", "s", "n", "coin", "market", "symbol"})
+#: Numeric text fields of book frames that are not prices or sizes.
+_OTHER_FIELDS: Final = frozenset({"channel", "m", "d", "s", "n", "coin", "market", "symbol"})
 
 
 def _with_exponents(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: one if name in _NO_NUMBERS else _with_exponents(one) for name, one in value.items()}
+        return {name: one if name in _OTHER_FIELDS else _with_exponents(one) for name, one in value.items()}
     if isinstance(value, list):
         return [_with_exponents(one) for one in value]
     if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
@@ -185,19 +182,19 @@ def _with_exponents(value: Any) -> Any:
 
 
 class RestartIds(Fault[Args]):
-    """The ids of book updates restart from a low number, as after a restart of the engine; connections stay."""
+    """Ids of book updates restart from a low number, as after a restart of the engine; connections stay."""
 
     name: ClassVar[str] = "restart_ids"
     venues: ClassVar[tuple[str, ...]] = ("aster", "extended", "lighter", "paradex")
 
     def begin(self) -> None:
-        """Restart them."""
+        """Restart the ids."""
         self.venue.restart_ids()
         self.finish()
 
 
 class ThinMarket(Fault[OneMarketArgs]):
-    """A market runs thin: a side of its book has two to five levels, on the stream, over REST and in truth."""
+    """Thin market: each side of its book really has two to five levels, on the stream and over REST."""
 
     name: ClassVar[str] = "thin_market"
     parameters = OneMarketArgs
@@ -207,10 +204,10 @@ class ThinMarket(Fault[OneMarketArgs]):
         self.market = venue.first_live() if args.symbol is None else venue.markets[args.symbol]
 
     def begin(self) -> None:
-        """Let levels go with the next step."""
+        """Remove levels at the next step."""
         self.market.is_thin = True
 
     def end(self) -> None:
-        """Let them come back, unless another fault wants otherwise."""
-        is_wanted = any(other.market is self.market for other in self.others)
-        self.market.is_thin = is_wanted or self.market.listing.contract.is_thin
+        """Restore the levels, unless another such fault is active."""
+        is_still_thin = any(other.market is self.market for other in self.others)
+        self.market.is_thin = is_still_thin or self.market.listing.contract.is_thin

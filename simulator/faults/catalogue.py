@@ -1,4 +1,4 @@
-"""Faults of what a venue says of its markets and of the time."""
+"""Faults of the catalogue and of the venue's clock."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ __all__ = ["ClockSkew", "Delist", "UnknownMarket"]
 
 
 class MarketArgs(Args, frozen=True, kw_only=True):
-    """Parameters of faults that strike one market."""
+    """Parameters of faults of one market."""
 
-    symbol: Annotated[str, Meta(description="which market, as BTC-PERP")]
+    symbol: Annotated[str, Meta(description="market, as BTC-PERP")]
 
 
 class UnknownMarket(Fault[MarketArgs]):
-    """A market vanishes from the catalogue, and nobody can subscribe to it; its books and trades go on."""
+    """Market disappears from the catalogue and refuses new subscriptions; existing streams continue."""
 
     name: ClassVar[str] = "unknown_market"
     parameters = MarketArgs
 
     def begin(self) -> None:
-        """Hide it."""
+        """Hide the market."""
         self.venue.hidden.add(self.args.symbol)
 
     def end(self) -> None:
-        """Show it again."""
+        """Show the market again."""
         self.venue.hidden.discard(self.args.symbol)
 
 
 class Delist(Fault[MarketArgs]):
-    """A market is delisted: the catalogue says so, and its streams are silent."""
+    """Delisted market: marked in the catalogue, and its streams are silent."""
 
     name: ClassVar[str] = "delist"
     parameters = MarketArgs
 
     def begin(self) -> None:
-        """Withdraw it."""
-        self.venue.withdrawn.add(self.args.symbol)
+        """Delist the market."""
+        self.venue.delisted.add(self.args.symbol)
 
     def end(self) -> None:
-        """Bring it back."""
-        self.venue.withdrawn.discard(self.args.symbol)
+        """List the market again."""
+        self.venue.delisted.discard(self.args.symbol)
 
 
 class ClockSkewArgs(Args, frozen=True, kw_only=True):
@@ -54,15 +54,15 @@ class ClockSkewArgs(Args, frozen=True, kw_only=True):
 
 
 class ClockSkew(Fault[ClockSkewArgs]):
-    """The venue's clock is wrong, and so are all of its timestamps."""
+    """Wrong clock of the venue, and therefore wrong timestamps."""
 
     name: ClassVar[str] = "clock_skew"
     parameters = ClockSkewArgs
 
     def begin(self) -> None:
-        """Set it wrong."""
+        """Set the clock wrong."""
         self.venue.skew_ms = int(self.args.seconds * 1000)
 
     def end(self) -> None:
-        """Set it right."""
+        """Set the clock right."""
         self.venue.skew_ms = 0

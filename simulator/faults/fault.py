@@ -1,4 +1,4 @@
-"""What a fault is: a name, parameters, a beginning, an end, and hooks where frames and requests pass."""
+"""Base class of faults: name, parameters, begin and end, and hooks for frames, connections and requests."""
 
 from __future__ import annotations
 
@@ -7,51 +7,49 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Meta, Struct
 
-from simulator.rest import HttpRequest, HttpResponse
-from simulator.session import ClientSession, OutgoingFrame
+from simulator.session import FaultHook, OutgoingFrame
 from simulator.venue import SimulatedVenue
-from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
-__all__ = ["Args", "Duration", "Fault", "StreamArgs"]
+__all__ = ["Args", "ArgsT", "Duration", "Fault", "StreamArgs"]
 
-Duration = Annotated[float, Meta(gt=0, description="seconds; without it until cleared")]
+Duration = Annotated[float, Meta(gt=0, description="seconds; default: until cleared")]
 
 
 class Args(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The parameters that every fault has."""
+    """Parameters of every fault."""
 
     duration_s: Duration | None = None
 
 
 class StreamArgs(Args, frozen=True, kw_only=True):
-    """Parameters of a fault that can be confined to some data."""
+    """Parameters of a fault that can be limited to some data."""
 
     stream: Annotated[str, Meta(description="only this stream: book, bbo, trade, mark, …")] | None = None
     symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
 
-    def hits(self, parcel: OutgoingFrame) -> bool:
-        """Whether the fault is about this data."""
-        return self.stream in {None, parcel.stream} and self.symbol in {None, parcel.symbol}
+    def applies_to(self, outgoing: OutgoingFrame) -> bool:
+        """Return whether the fault applies to a frame."""
+        return self.stream in {None, outgoing.stream} and self.symbol in {None, outgoing.symbol}
 
 
 ArgsT = TypeVar("ArgsT", bound=Args)
 
 
-class Fault(Generic[ArgsT]):
-    """Something that goes wrong on purpose at one venue; the first line of a subclass's docstring describes it.
+class Fault(FaultHook, Generic[ArgsT]):
+    """Injected failure of one venue; the first line of a subclass's docstring is its description in the admin API.
 
     Attributes:
-        parameters: The type of ``args``.
-        venue: Where it happens.
-        args: What was asked for.
-        finish: To be called when the fault is over before its time.
+        parameters: Type of ``args``.
+        venue: Affected venue.
+        args: Parameters of this injection.
+        finish: Ends the fault before its duration.
     """
 
     name: ClassVar[str]
     parameters: ClassVar[type[Args]] = Args
-    #: The venues where it can happen; empty: all.
+    #: Supported venues; empty: all.
     venues: ClassVar[tuple[str, ...]] = ()
-    #: Whether it can happen only where the venues speak TLS.
+    #: Whether it requires venues with TLS.
     needs_tls: ClassVar[bool] = False
 
     def __init__(self, venue: SimulatedVenue, args: ArgsT, finish: Callable[[], None]) -> None:
@@ -61,31 +59,11 @@ class Fault(Generic[ArgsT]):
 
     @property
     def others(self) -> list[Self]:
-        """The other faults of this kind that are at work at the venue; they want what this one's end would undo."""
+        """Return the venue's other active faults of this kind, which this one's end must not undo."""
         return [hook for hook in self.venue.hooks if isinstance(hook, type(self)) and hook is not self]
 
     def begin(self) -> None:
-        """Do what is done at once."""
+        """Start the fault."""
 
     def end(self) -> None:
-        """Undo what can be undone."""
-
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """What goes out instead of ``frames``."""
-        del session, parcel
-        return frames
-
-    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
-        """A refusal for someone who connects."""
-        del upgrade
-        return None
-
-    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
-        """An answer in place of the venue's own."""
-        del request
-        return None
-
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """What goes out instead of ``response``."""
-        del request
-        return response
+        """Undo the fault where possible."""

@@ -1,4 +1,4 @@
-"""Faults of the data: frames that are lost, that are rubbish, that come twice or out of order."""
+"""Faults of data frames: lost, corrupted, repeated or reordered."""
 
 from __future__ import annotations
 
@@ -28,42 +28,42 @@ __all__ = [
     "WrongSchema",
 ]
 
-Count = Annotated[int, Meta(ge=1, description="how many, for each subscriber")]
+Count = Annotated[int, Meta(ge=1, description="number per subscriber")]
 
-#: Where books are snapshots, losing a delta is a silence that lasts longer than the cadence.
+#: Where books are sent as snapshots, a lost delta is a silence longer than the cadence.
 _SILENCE_S = 2.5
-_NO_SCHEMA = 99
+_UNKNOWN_SCHEMA = 99
 
 
 class StallArgs(StreamArgs, frozen=True, kw_only=True):
     """Parameters of ``stall``."""
 
-    only_open: Annotated[bool, Meta(description="spare those who connect after it began")] = False
+    only_open: Annotated[bool, Meta(description="spare later connections")] = False
 
 
 class Stall(Fault[StallArgs]):
-    """All streams, or one, fall silent; sockets stay open, and acknowledgements, pings and REST go on."""
+    """Silent streams, all or one; sockets, acknowledgements, pings and REST continue."""
 
     name: ClassVar[str] = "stall"
     parameters = StallArgs
 
     def __init__(self, venue: SimulatedVenue, args: StallArgs, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
-        self._struck: frozenset[ClientSession] | None = None
+        self._affected: frozenset[ClientSession] | None = None
 
     def begin(self) -> None:
-        """Remember who is there."""
+        """Record the existing connections."""
         if self.args.only_open:
-            self._struck = frozenset(self.venue.sessions)
+            self._affected = frozenset(self.venue.sessions)
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Lose what is concerned."""
-        is_struck = self._struck is None or session in self._struck
-        return [] if is_struck and self.args.hits(parcel) else frames
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Drop frames of affected streams."""
+        is_affected = self._affected is None or session in self._affected
+        return [] if is_affected and self.args.applies_to(outgoing) else frames
 
 
 class CountArgs(Args, frozen=True, kw_only=True):
-    """Parameters of faults that strike, or send, a number of frames."""
+    """Parameters of faults that change, or send, a number of frames."""
 
     count: Count = 1
 
@@ -72,43 +72,45 @@ CountArgsT = TypeVar("CountArgsT", bound=CountArgs)
 
 
 class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
-    """Strikes the next frames of a kind of each subscriber and market, and is over when all have had theirs."""
+    """Base of faults that change the next frames of each subscriber and market, then end."""
 
-    #: How many frames it takes to do it once.
-    strikes: ClassVar[int] = 1
+    #: Frames consumed by one change.
+    frames_per_change: ClassVar[int] = 1
 
     def __init__(self, venue: SimulatedVenue, args: CountArgsT, finish: Callable[[], None]) -> None:
         super().__init__(venue, args, finish)
+        #: Frames still to change.
         self._left: dict[tuple[ClientSession, str], int] = {}
+        #: Frames held back by :meth:`swap`.
         self._held: dict[tuple[ClientSession, str], list[Frame]] = {}
-        self._watch = venue.schedule.every(1.0, self._finish_when_spent)
+        self._completion_check = venue.schedule.every(1.0, self._finish_when_spent)
 
     def end(self) -> None:
-        """Strike no more."""
-        self._watch.cancel()
+        """Stop checking for completion."""
+        self._completion_check.cancel()
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Strike, if it is this one's turn."""
-        if not self.concerns(parcel):
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Apply the fault to a frame if any are left to change."""
+        if not self.matches(outgoing):
             return frames
-        key = (session, parcel.symbol)
-        left = self._left.setdefault(key, self.args.count * self.strikes)
-        struck = self.strike(key, frames) if left else None
-        if struck is None:
+        key = (session, outgoing.symbol)
+        left = self._left.setdefault(key, self.args.count * self.frames_per_change)
+        replacement = self.change(key, frames) if left else None
+        if replacement is None:
             return frames
         self._left[key] = left - 1
-        return struck
+        return replacement
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
-        """Whether a frame is of the kind that is struck."""
+    def matches(self, outgoing: OutgoingFrame) -> bool:
+        """Return whether the fault applies to this kind of frame."""
         raise NotImplementedError
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
-        """What goes out instead of a frame; None when this one will not do."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
+        """Return the frames to send instead; None if this frame is not suitable."""
         raise NotImplementedError
 
     def swap(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Hold every other frame until the next has gone."""
+        """Hold back every other frame until the next is sent."""
         if key not in self._held:
             self._held[key] = frames
             return []
@@ -121,98 +123,98 @@ class FrameFault(Fault[CountArgsT], Generic[CountArgsT]):
 
 
 class DeltaArgs(CountArgs, frozen=True, kw_only=True):
-    """Parameters of the faults that strike a number of book deltas."""
+    """Parameters of faults that change a number of book deltas."""
 
     symbol: Annotated[str, Meta(description="only this market, as BTC-PERP")] | None = None
 
 
 class DeltaFault(FrameFault[DeltaArgs]):
-    """Strikes book deltas; where books are told in snapshots, the frames of the book take their place."""
+    """Base of faults of book deltas; where books are sent as snapshots, of book frames."""
 
     parameters = DeltaArgs
 
-    def concerns(self, parcel: OutgoingFrame) -> bool:
-        """Whether a frame is such a delta."""
-        is_delta = parcel.kind == "delta" if self.venue.has_deltas else parcel.stream == "book"
-        return is_delta and self.args.symbol in {None, parcel.symbol}
+    def matches(self, outgoing: OutgoingFrame) -> bool:
+        """Return whether a frame is such a delta."""
+        is_delta = outgoing.kind == "delta" if self.venue.has_deltas else outgoing.stream == "book"
+        return is_delta and self.args.symbol in {None, outgoing.symbol}
 
 
 class DropDelta(DeltaFault):
-    """The next book deltas of each subscriber are lost on their way; without deltas, the book is silent for a while."""
+    """Each subscriber loses its next book deltas; without deltas, the book is silent for a while."""
 
     name: ClassVar[str] = "drop_delta"
 
     def begin(self) -> None:
-        """Where there are no deltas, be silent for a while instead."""
+        """Schedule the end of the silence where there are no deltas."""
         if not self.venue.has_deltas:
             self.venue.schedule.once(_SILENCE_S * self.args.count, self.finish)
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
-        """Lose it."""
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+        """Drop the frames."""
         if self.venue.has_deltas:
-            return super().before_send(session, parcel, frames)
-        return [] if self.concerns(parcel) else frames
+            return super().before_send(session, outgoing, frames)
+        return [] if self.matches(outgoing) else frames
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Lose it."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Drop the frames."""
         del key, frames
         return []
 
 
 class DuplicateDelta(DeltaFault):
-    """The next book deltas of each subscriber come twice."""
+    """Each subscriber gets its next book deltas twice."""
 
     name: ClassVar[str] = "duplicate_delta"
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Say it again."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Send the frames twice."""
         del key
         return frames + frames
 
 
 class ReorderDelta(DeltaFault):
-    """The next book deltas of each subscriber come in pairs, the second one first."""
+    """Each subscriber gets its next book deltas in swapped pairs."""
 
     name: ClassVar[str] = "reorder_delta"
-    strikes: ClassVar[int] = 2
+    frames_per_change: ClassVar[int] = 2
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
-        """Hold the first one until the second has gone."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+        """Hold the first frame back until the second is sent."""
         return self.swap(key, frames)
 
 
 class CorruptDelta(DeltaFault):
-    """A level in the next book deltas of each subscriber has rubbish for a price."""
+    """Each subscriber's next book deltas have an invalid price."""
 
     name: ClassVar[str] = "corrupt_delta"
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
-        """Spoil it, if it has a level."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
+        """Corrupt the frames if they have levels."""
         del key
-        spoilt = [self.venue.corrupt(frame) for frame in frames]
-        return None if None in spoilt else [frame for frame in spoilt if frame is not None]
+        corrupted = [self.venue.corrupt(frame) for frame in frames]
+        return None if None in corrupted else [frame for frame in corrupted if frame is not None]
 
 
 class CrossedBook(DeltaFault):
-    """The next book deltas of each subscriber tell of a bid above the best ask, which the venue's own book has not."""
+    """Each subscriber's next book deltas have a bid above the best ask, which the true book does not have."""
 
     name: ClassVar[str] = "crossed_book"
 
-    def strike(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
-        """Add the bid, if there is an ask to cross."""
+    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
+        """Add the bid if there is an ask to cross."""
         market = self.venue.markets[key[1]]
         ask = market.asks.best()
         return None if ask is None else [self.venue.with_bid(market, frame, ask[0] + 5, ask[1]) for frame in frames]
 
 
 class Garbage(Fault[CountArgs]):
-    """Every subscriber gets frames that cannot be decoded."""
+    """Every client gets frames that cannot be decoded."""
 
     name: ClassVar[str] = "garbage"
     parameters = CountArgs
 
     def begin(self) -> None:
-        """Send them."""
+        """Send the frames."""
         for session in list(self.venue.sessions):
             for _ in range(self.args.count):
                 session.send(self.venue.garbage(session))
@@ -220,19 +222,19 @@ class Garbage(Fault[CountArgs]):
 
 
 class OneFrameArgs(Args, frozen=True, kw_only=True):
-    """Parameters of faults that send a frame to every subscriber."""
+    """Parameters of faults that send a frame to every client."""
 
     size: Annotated[int, Meta(ge=0, le=64 * 2**20, description="bytes of payload")] = 20 * 2**20
 
 
 class HugeFrame(Fault[OneFrameArgs]):
-    """Every subscriber gets one text frame that is far too large."""
+    """Every client gets one text frame that is far too large."""
 
     name: ClassVar[str] = "huge_frame"
     parameters = OneFrameArgs
 
     def begin(self) -> None:
-        """Send it."""
+        """Send the frame."""
         frame = Frame(b'"' + b"x" * self.args.size + b'"')
         for session in list(self.venue.sessions):
             session.send(frame)
@@ -240,13 +242,13 @@ class HugeFrame(Fault[OneFrameArgs]):
 
 
 class InvalidUtf8(Fault[CountArgs]):
-    """Every subscriber gets text frames that are no UTF-8."""
+    """Every client gets text frames that are not UTF-8."""
 
     name: ClassVar[str] = "invalid_utf8"
     parameters = CountArgs
 
     def begin(self) -> None:
-        """Send them."""
+        """Send the frames."""
         for session in list(self.venue.sessions):
             for _ in range(self.args.count):
                 session.send(Frame(b'{"channel":"\xff\xfe"}'))
@@ -254,20 +256,20 @@ class InvalidUtf8(Fault[CountArgs]):
 
 
 class WrongSchema(Fault[StreamArgs]):
-    """Binary frames name a schema that nobody knows."""
+    """Binary frames have an unknown schema id."""
 
     name: ClassVar[str] = "wrong_schema"
     venues: ClassVar[tuple[str, ...]] = ("paradex",)
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, parcel: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Change the schema in the header."""
         del session
-        if not self.args.hits(parcel):
+        if not self.args.applies_to(outgoing):
             return frames
-        return [_with_schema(frame, _NO_SCHEMA) if frame.is_binary else frame for frame in frames]
+        return [_with_schema(frame, _UNKNOWN_SCHEMA) if frame.is_binary else frame for frame in frames]
 
 
 def _with_schema(frame: Frame, schema: int) -> Frame:
-    """A binary frame with another schema id, which are its bytes 4 and 5."""
+    """Return a binary frame with another schema id (bytes 4 and 5)."""
     return Frame(frame.payload[:4] + schema.to_bytes(2, "little") + frame.payload[6:], is_binary=True)

@@ -1,4 +1,4 @@
-"""Faults of the REST side."""
+"""Faults of REST requests."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ __all__ = ["HttpHtml", "RestCut", "RestErrorFault", "RestMalformed", "RestSlow"]
 
 
 class PathArgs(Args, frozen=True, kw_only=True):
-    """Parameters of a fault that can be confined to some paths."""
+    """Parameters of a fault that can be limited to some paths."""
 
-    path: Annotated[str, Meta(description="only paths that begin so")] = "/"
+    path: Annotated[str, Meta(description="prefix of affected paths")] = "/"
 
 
 class RestErrorArgs(PathArgs, frozen=True, kw_only=True):
     """Parameters of ``rest_error``."""
 
     status: Annotated[Literal[400, 401, 403, 404, 418, 429, 500, 502, 503, 504], Meta(description="HTTP status")] = 503
-    empty: Annotated[bool, Meta(description="the answer has no body")] = False
+    empty: Annotated[bool, Meta(description="response without body")] = False
     retry_after: Annotated[int, Meta(ge=0, description="seconds in the Retry-After header of 429 and 418")] = 1
 
 
 class RestErrorFault(Fault[RestErrorArgs]):
-    """REST requests fail with an HTTP status, in the venue's own shape."""
+    """REST requests fail with an HTTP status, in the venue's own format."""
 
     name: ClassVar[str] = "rest_error"
     parameters = RestErrorArgs
 
     def before_answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Fail."""
+        """Return the error response."""
         if not request.path.startswith(self.args.path):
             return None
         response = self.venue.failure(self.args.status)
@@ -46,24 +46,24 @@ class RestErrorFault(Fault[RestErrorArgs]):
 
 
 class HttpHtml(Fault[PathArgs]):
-    """REST requests are answered by the gateway: status 502 and a page of HTML."""
+    """REST requests get status 502 and an HTML page of the gateway."""
 
     name: ClassVar[str] = "http_html"
     parameters = PathArgs
 
     def before_answer(self, request: HttpRequest) -> HttpResponse | None:
-        """Fail."""
+        """Return the error response."""
         return html(502) if request.path.startswith(self.args.path) else None
 
 
 class RestMalformed(Fault[PathArgs]):
-    """REST bodies break off in the middle, though status and length say that all is well."""
+    """REST bodies are truncated, with status and length that look valid."""
 
     name: ClassVar[str] = "rest_malformed"
     parameters = PathArgs
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Cut the body."""
+        """Truncate the body."""
         if not request.path.startswith(self.args.path):
             return response
         return replace(response, body=response.body[: len(response.body) * 2 // 3])
@@ -72,29 +72,29 @@ class RestMalformed(Fault[PathArgs]):
 class RestSlowArgs(PathArgs, frozen=True, kw_only=True):
     """Parameters of ``rest_slow``."""
 
-    seconds: Annotated[float, Meta(gt=0, description="over which it is stretched")] = 10.0
-    part: Annotated[Literal["body", "headers"], Meta(description="what is stretched")] = "body"
+    seconds: Annotated[float, Meta(gt=0, description="time to send it")] = 10.0
+    part: Annotated[Literal["body", "headers"], Meta(description="slow part")] = "body"
 
 
 class RestSlow(Fault[RestSlowArgs]):
-    """REST bodies, or headers, trickle in."""
+    """REST bodies, or headers, arrive slowly."""
 
     name: ClassVar[str] = "rest_slow"
     parameters = RestSlowArgs
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Stretch it."""
+        """Slow the response down."""
         if not request.path.startswith(self.args.path):
             return response
-        return replace(response, drip_s=self.args.seconds, drips_headers=self.args.part == "headers")
+        return replace(response, trickle_s=self.args.seconds, trickles_headers=self.args.part == "headers")
 
 
 class RestCut(Fault[PathArgs]):
-    """The connection ends behind the headers of a REST answer, which promise a body."""
+    """Connection closes after the headers of a REST response, without the promised body."""
 
     name: ClassVar[str] = "rest_cut"
     parameters = PathArgs
 
     def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """Cut it."""
+        """Cut the response after its headers."""
         return replace(response, is_cut=True) if request.path.startswith(self.args.path) else response

@@ -1,4 +1,4 @@
-"""Faults of the connections: sockets that end, refuse, freeze, trickle or do not answer."""
+"""Faults of connections: closed, refused, frozen, slow or without pongs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simulator.wire import Upgrade, UpgradeRefusal
 
 __all__ = ["AgeCut", "CloseFault", "HalfOpen", "NoPong", "Refuse", "ShutdownFault", "SlowTrickle", "UpgradeError"]
 
-#: RFC 6455, section 7.4: what may stand in a close frame.
+#: RFC 6455, section 7.4: valid codes of a close frame.
 _SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 
@@ -24,46 +24,44 @@ class CloseArgs(Args, frozen=True, kw_only=True):
     code: Annotated[int, Meta(description="close code; 0 drops the TCP connection without a close frame")] = 1001
 
     def __post_init__(self) -> None:
-        """Refuse codes that cannot be sent.
+        """Reject codes that cannot be sent.
 
         Raises:
-            ValueError: Such a code.
+            ValueError: Invalid close code.
         """
         if self.code and self.code not in _SENDABLE:
-            raise ValueError(f"{self.code} is no close code: 0, 1000-1003, 1007-1014 and 3000-4999 are")
+            raise ValueError(f"{self.code} is not a close code: use 0, 1000-1003, 1007-1014 or 3000-4999")
 
 
 class CloseFault(Fault[CloseArgs]):
-    """All sockets of the venue are closed; whoever connects again is served."""
+    """Closed sockets, all of the venue; clients can reconnect."""
 
     name: ClassVar[str] = "close"
     parameters = CloseArgs
 
     def begin(self) -> None:
-        """Close them."""
-        for session in list(self.venue.sessions):
-            if self.args.code:
-                session.wire.close(self.args.code, "closed by the server")
-            else:
-                session.wire.abort()
+        """Close the sockets."""
+        if self.args.code:
+            self.venue.close_all(self.args.code, "closed by the server")
+        else:
+            self.venue.abort_all()
         self.finish()
 
 
 class Refuse(Fault[Args]):
-    """All sockets of the venue are closed, and nobody can connect: the port does not listen."""
+    """Closed sockets and a closed port: no client can connect."""
 
     name: ClassVar[str] = "refuse"
 
     def begin(self) -> None:
-        """Shut the port."""
+        """Close the port and all sockets."""
         listener = self.venue.listeners.get("ws")
         if listener is not None:
             listener.shut()
-        for session in list(self.venue.sessions):
-            session.wire.close(1001, "going away")
+        self.venue.close_all(1001, "going away")
 
     def end(self) -> None:
-        """Listen again, unless another fault wants otherwise."""
+        """Open the port, unless another such fault is active."""
         listener = self.venue.listeners.get("ws")
         if listener is not None and not self.others:
             listener.open()
@@ -76,19 +74,19 @@ class UpgradeErrorArgs(Args, frozen=True, kw_only=True):
 
 
 class UpgradeError(Fault[UpgradeErrorArgs]):
-    """Whoever connects gets an HTTP status instead of a WebSocket; existing sockets go on."""
+    """New connections get an HTTP status instead of a WebSocket; existing ones continue."""
 
     name: ClassVar[str] = "upgrade_error"
     parameters = UpgradeErrorArgs
 
     def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal:
-        """Refuse."""
+        """Return the refusal."""
         del upgrade
         return UpgradeRefusal(self.args.status)
 
 
 class HalfOpen(Fault[Args]):
-    """Existing sockets stay open in TCP, but nothing is read, written or answered on them; new ones are served."""
+    """Existing sockets stay open in TCP without any reads or writes; new ones work."""
 
     name: ClassVar[str] = "half_open"
 
@@ -97,28 +95,28 @@ class HalfOpen(Fault[Args]):
         self._frozen: list[ClientSession] = []
 
     def begin(self) -> None:
-        """Freeze them."""
+        """Freeze the sockets."""
         self._frozen = list(self.venue.sessions)
         for session in self._frozen:
             session.wire.freeze()
 
     def end(self) -> None:
-        """Reset them: what was half-open does not come back."""
+        """Reset the frozen sockets."""
         for session in self._frozen:
             session.wire.abort()
 
 
 class NoPong(Fault[Args]):
-    """Pings stay unanswered, ping frames and those in words; data goes on."""
+    """Pings stay unanswered, frames and messages; data continues."""
 
     name: ClassVar[str] = "no_pong"
 
     def begin(self) -> None:
-        """Fall silent."""
+        """Stop answering pings."""
         self._set(is_muted=True)
 
     def end(self) -> None:
-        """Answer again."""
+        """Answer pings again."""
         self._set(is_muted=False)
 
     def _set(self, *, is_muted: bool) -> None:
@@ -130,48 +128,46 @@ class NoPong(Fault[Args]):
 class SlowTrickleArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``slow_drip``."""
 
-    bytes_per_s: Annotated[float, Meta(gt=0, description="bytes a second and socket")] = 200.0
+    bytes_per_s: Annotated[float, Meta(gt=0, description="bytes per second and socket")] = 200.0
 
 
 class SlowTrickle(Fault[SlowTrickleArgs]):
-    """What existing sockets are sent trickles in, a few bytes at a time."""
+    """Existing sockets receive a few bytes at a time."""
 
     name: ClassVar[str] = "slow_drip"
     parameters = SlowTrickleArgs
 
     def begin(self) -> None:
-        """Turn the tap down."""
+        """Limit the write rate."""
         for session in self.venue.sessions:
-            session.wire.drip(self.args.bytes_per_s)
+            session.wire.trickle(self.args.bytes_per_s)
 
     def end(self) -> None:
-        """Open it."""
+        """Remove the limit."""
         for session in list(self.venue.sessions):
-            session.wire.drip(None)
+            session.wire.trickle(None)
 
 
 class ShutdownFault(Fault[Args]):
-    """The venue restarts: its announcement where it has one, then all sockets are closed with 1012."""
+    """Restart of the venue: its announcement, if it has one, then close code 1012 on all sockets."""
 
     name: ClassVar[str] = "shutdown"
 
     def begin(self) -> None:
-        """Announce, and close."""
+        """Announce the restart and schedule the close."""
         self.venue.schedule.once(self.venue.announce_shutdown(), self._close)
 
     def _close(self) -> None:
-        for session in list(self.venue.sessions):
-            session.wire.close(1012, "service restart")
+        self.venue.close_all(1012, "service restart")
         self.finish()
 
 
 class AgeCut(Fault[Args]):
-    """All sockets are closed as if they had reached the age at which the venue cuts them."""
+    """Closed sockets, as at the maximum age of a connection."""
 
     name: ClassVar[str] = "age_cut"
 
     def begin(self) -> None:
-        """Cut them."""
-        for session in list(self.venue.sessions):
-            session.wire.close(1001, "connection is too old")
+        """Close the sockets."""
+        self.venue.close_all(1001, "connection is too old")
         self.finish()

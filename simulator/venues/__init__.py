@@ -1,18 +1,19 @@
-"""The venues that can be simulated, by name."""
+"""Simulated venues: a folder per venue, whose ``build`` module makes the venue from its parts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+from typing import TypeAlias
+
+from ipc.topics import VENUES
+from simulator.schedule import Schedule
+from simulator.settings import SimSettings
 from simulator.venue import SimulatedVenue
-from simulator.venues.aster.stream import SimulatedAster
-from simulator.venues.extended.stream import SimulatedExtended
-from simulator.venues.hyperliquid.stream import SimulatedHyperliquid
-from simulator.venues.lighter.stream import SimulatedLighter
-from simulator.venues.paradex.stream import SimulatedParadex
 
-__all__ = ["VENUE_CLASSES"]
+__all__ = ["VENUE_BUILDERS", "VenueBuilder"]
 
-#: To add a venue: its file here, and a line in this table.
-VENUE_CLASSES: dict[str, type[SimulatedVenue]] = {
-    venue.name: venue
-    for venue in (SimulatedHyperliquid, SimulatedAster, SimulatedExtended, SimulatedLighter, SimulatedParadex)
-}
+VenueBuilder: TypeAlias = Callable[[SimSettings, Schedule], SimulatedVenue]
+
+#: ``simulator.venues.<name>.build.build`` by venue.
+VENUE_BUILDERS: dict[str, VenueBuilder] = {name: import_module(f"{__name__}.{name}.build").build for name in VENUES}

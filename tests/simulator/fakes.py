@@ -15,7 +15,7 @@ from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
 from simulator.session import ClientSession
 from simulator.settings import SimSettings, VenuePorts
-from simulator.venues import VENUE_CLASSES
+from simulator.venues import VENUE_BUILDERS
 from simulator.wire import Frame, Upgrade, UpgradeRefusal
 
 __all__ = ["Client", "FakeLoop", "FakeWire", "Stage"]
@@ -89,7 +89,7 @@ class FakeWire:
     def freeze(self) -> None:
         self.is_frozen = True
 
-    def drip(self, bytes_per_s: float | None) -> None:
+    def trickle(self, bytes_per_s: float | None) -> None:
         self.drip_rate = bytes_per_s
 
 
@@ -136,8 +136,8 @@ class Stage:
         self.loop = FakeLoop()
         begin = self.loop.time()
         self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
-        self.venue: Any = VENUE_CLASSES[name](settings, self.schedule)
-        self.desk = FaultController({name: self.venue}, self.schedule)
+        self.venue: Any = VENUE_BUILDERS[name](settings, self.schedule)
+        self.controller = FaultController({name: self.venue}, self.schedule)
         if is_started:
             self.venue.start()
 
@@ -181,7 +181,7 @@ class Stage:
         return msgspec.json.decode(response.body)
 
     def fault(self, name: str, **arguments: Any) -> int:
-        return self.desk.inject(self.venue.name, {"fault": name, **arguments})
+        return self.controller.inject(self.venue.name, {"fault": name, **arguments})
 
     def book(self, symbol: str) -> tuple[dict[float, float], dict[float, float]]:
         """The true book: sizes by price."""

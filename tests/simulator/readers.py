@@ -26,7 +26,7 @@ class Reader:
 
     def __init__(self, stage: Any) -> None:
         self.stage = stage
-        self.office = stage.venue.office
+        self.accounts = stage.venue.accounts
         self.orders: dict[str, tuple[str, Decimal]] = {}
         self.fills: dict[str, tuple[str, Decimal, Decimal, str]] = {}
         self.positions: dict[str, tuple[Decimal, Decimal]] = {}
@@ -174,7 +174,7 @@ class LighterReader(Reader):
     token = ""
 
     def log_in(self) -> Reader:
-        self.token = self.office.token({})["token"]
+        self.token = self.accounts.token({})["token"]
         self.client = self.stage.connect("/stream")
         for name in ("account_all_orders", "account_all_trades", "account_all_positions"):
             self.client.say({"type": "subscribe", "channel": f"{name}/1234", "auth": self.token})
@@ -226,7 +226,7 @@ class ParadexReader(Reader):
     jwt = ""
 
     def log_in(self) -> Reader:
-        self.jwt = self.office.token({})["token"]
+        self.jwt = self.accounts.token({})["token"]
         self.client = self.stage.connect("/v1")
         self.rpc("auth", bearer=self.jwt)
         for channel in ("orders.ALL", "fills.ALL", "positions", "account", "balance_events"):

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import PLACES, amount, cost_of, notional, ratio, rounded
-from simulator.accounts.records import Draft, PositionRecord, Terms
+from simulator.accounts.records import AccountRules, OrderSpec, PositionRecord
 from simulator.listing import Contract, list_market
 from simulator.market import BUY, SELL, Market
 
 NOW = 1_790_000_000_000
-TERMS = Terms(quote="USDC", maker_e6=-50, taker_e6=450, holdings={"HYPE": 0})
+TERMS = AccountRules(quote="USDC", maker_e6=-50, taker_e6=450, holdings={"HYPE": 0})
 
 
 def market(base="BTC", price="80000", price_places=1, size_places=5):
@@ -25,8 +25,8 @@ def market(base="BTC", price="80000", price_places=1, size_places=5):
 BTC, ETH = market(), market("ETH", "2400", 2, 4)
 
 
-def new_account(terms=TERMS):
-    return SimulatedAccount([BTC, ETH], terms, amount(1000), NOW)
+def new_account(rules=TERMS):
+    return SimulatedAccount([BTC, ETH], rules, amount(1000), NOW)
 
 
 TRADES = st.lists(
@@ -44,7 +44,7 @@ TRADES = st.lists(
 def trade(account, one):
     """Fill an order at a price of the test's choice, as a maker, or in part and then in full."""
     where, side, size, price, in_parts = one
-    number = account.place(Draft(where, side, size, price), NOW).changes[0].order.number
+    number = account.place(OrderSpec(where, side, size, price), NOW).changes[0].order.number
     if in_parts and size > 1:
         account.execute(number, size // 2, NOW)
         size -= size // 2
@@ -101,9 +101,9 @@ def test_orders_are_worth_what_their_fills_are(trades):
         trade(account, one)
     for order in account.closed:
         fills = [fill for fill in account.fills if fill.order.number == order.number]
-        assert order.filled == sum(fill.size for fill in fills) == order.draft.size
+        assert order.filled == sum(fill.size for fill in fills) == order.spec.size
         assert order.fees == sum(fill.fee for fill in fills)
-        assert order.average_e8() == pytest.approx(order.draft.price * 10 ** (8 - order.market.listing.price_places))
+        assert order.average_e8() == pytest.approx(order.spec.price * 10 ** (8 - order.market.listing.price_places))
     assert not account.orders
 
 
@@ -138,7 +138,7 @@ def test_makers_and_takers_pay_by_the_terms():
     account = new_account()
     trade(account, (ETH, BUY, 10_000, 240_000, False))
     assert account.fills[-1].fee == rounded(-amount(2400) * 50 // 10**6, 6) * 10 ** (PLACES - 6)
-    fill = account.take(Draft(ETH, BUY, 10_000), NOW).fills[0]
+    fill = account.place_market(OrderSpec(ETH, BUY, 10_000), NOW).fills[0]
     worth = cost_of(ETH.listing, fill.price, fill.size)
     assert fill.fee == rounded(ratio(worth * 450, 10**6), 6) * 10 ** (PLACES - 6)
     assert not fill.is_maker
@@ -146,18 +146,18 @@ def test_makers_and_takers_pay_by_the_terms():
 
 def test_an_order_at_the_market_walks_the_book_and_is_filled_whatever_its_size():
     best = ETH.asks.top(3)
-    outcome = new_account().take(Draft(ETH, BUY, best[0][1] + best[1][1] + 10**9), NOW)
+    outcome = new_account().place_market(OrderSpec(ETH, BUY, best[0][1] + best[1][1] + 10**9), NOW)
     assert [fill.price for fill in outcome.fills] == [price for price, _ in best]
     assert outcome.changes[-1].order.status == "filled"
     assert [change.order.status for change in outcome.changes] == ["open", "open", "open", "filled"]
 
 
 def test_where_there_are_no_orders_without_a_price_a_limit_far_beyond_takes_their_place():
-    account = new_account(Terms(quote="USDC", maker_e6=0, taker_e6=0, has_market_orders=False))
+    account = new_account(AccountRules(quote="USDC", maker_e6=0, taker_e6=0, has_market_orders=False))
     for side in (BUY, SELL):
-        order = account.take(Draft(ETH, side, 10), NOW).changes[0].order
+        order = account.place_market(OrderSpec(ETH, side, 10), NOW).changes[0].order
         best = (ETH.asks if side == BUY else ETH.bids).best()[0]
-        assert (order.draft.price - best) * (1 if side == BUY else -1) > best // 100
+        assert (order.spec.price - best) * (1 if side == BUY else -1) > best // 100
 
 
 def test_funding_is_paid_by_longs_when_the_rate_is_positive():
@@ -173,8 +173,8 @@ def test_funding_is_paid_by_longs_when_the_rate_is_positive():
 def test_a_liquidation_is_told_as_the_position_was():
     account = new_account()
     trade(account, (ETH, BUY, 10_000, 240_000, False))
-    account.place(Draft(ETH, BUY, 5, 239_000), NOW)
-    account.place(Draft(BTC, BUY, 5, 799_000), NOW)
+    account.place(OrderSpec(ETH, BUY, 5, 239_000), NOW)
+    account.place(OrderSpec(BTC, BUY, 5, 799_000), NOW)
     outcome = account.liquidate("ETH-PERP", NOW)
     assert outcome.liquidated.size == 10_000
     assert [change.order.cause for change in outcome.changes] == ["liquidation", "", ""]
@@ -183,7 +183,7 @@ def test_a_liquidation_is_told_as_the_position_was():
 
 
 def test_the_price_of_liquidation_is_where_equity_meets_maintenance():
-    account = new_account(Terms(quote="USDC", maker_e6=0, taker_e6=0))
+    account = new_account(AccountRules(quote="USDC", maker_e6=0, taker_e6=0))
     trade(account, (ETH, BUY, 50_000, 240_000, False))
     position = account.positions["ETH-PERP"]
     price = account.liquidation_e8(position)

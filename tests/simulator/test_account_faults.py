@@ -15,13 +15,13 @@ from simulator.settings import VENUES
 @pytest.fixture(params=VENUES)
 def stage(request, new_stage):
     stage = new_stage(request.param, rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
-def office(stage):
-    return stage.venue.office
+def accounts(stage):
+    return stage.venue.accounts
 
 
 @pytest.fixture
@@ -35,53 +35,53 @@ def payloads(client):
     return [frame.payload for frame in client.raw()]
 
 
-def test_lost_messages_are_missed_and_rest_makes_up_for_them(office, stage, reader, readers):
+def test_lost_messages_are_missed_and_rest_makes_up_for_them(accounts, stage, reader, readers):
     stage.fault("lose_private", count=30)
-    done = office.do({"action": "market", "symbol": "BTC-PERP"})
+    done = accounts.do({"action": "market", "symbol": "BTC-PERP"})
     assert reader.take() == 0
     missed = {fill["fill_id"] for fill in done["fills"]}
     assert missed.isdisjoint(reader.fills)
-    stage.desk.clear(stage.venue)
-    office.do({"action": "market", "symbol": "ETH-PERP"})
+    stage.controller.clear(stage.venue)
+    accounts.do({"action": "market", "symbol": "ETH-PERP"})
     assert reader.take() > 0
     reader.read()
-    assert reader.fills == readers.trades(office.truth())
-    assert reader.positions == readers.held(stage, office.truth())
+    assert reader.fills == readers.trades(accounts.truth())
+    assert reader.positions == readers.held(stage, accounts.truth())
 
 
-def test_each_subscriber_loses_as_many_messages_as_asked_for(office, stage, readers):
+def test_each_subscriber_loses_as_many_messages_as_asked_for(accounts, stage, readers):
     both = [readers.READERS[stage.venue.name](stage).log_in() for _ in range(2)]
     for one in both:
         one.take()
-    office.do({"action": "place", "symbol": "BTC-PERP"})
+    accounts.do({"action": "place", "symbol": "BTC-PERP"})
     counts = [len(payloads(one.client)) for one in both]
     assert counts[0] == counts[1] > 0
     stage.fault("lose_private", count=counts[0])
-    office.do({"action": "place", "symbol": "BTC-PERP"})
+    accounts.do({"action": "place", "symbol": "BTC-PERP"})
     assert [len(payloads(one.client)) for one in both] == [0, 0]
-    office.do({"action": "place", "symbol": "BTC-PERP"})
+    accounts.do({"action": "place", "symbol": "BTC-PERP"})
     assert [len(payloads(one.client)) for one in both] == counts
     stage.run(1.5)
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
 
 
-def test_repeated_messages_come_twice(office, stage, reader):
+def test_repeated_messages_come_twice(accounts, stage, reader):
     stage.fault("repeat_private", count=100)
-    office.do({"action": "market", "symbol": "BTC-PERP"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
     told = payloads(reader.client)
     assert told[::2] == told[1::2]
     assert len(told) >= 4
 
 
-def test_reordered_messages_come_in_pairs_the_second_one_first(office, stage, reader, new_stage, readers):
+def test_reordered_messages_come_in_pairs_the_second_one_first(accounts, stage, reader, new_stage, readers):
     calm = new_stage(stage.venue.name, rate=1)
-    calm.venue.office.set_activity({"run": False})
+    calm.venue.accounts.set_activity({"run": False})
     other = readers.READERS[stage.venue.name](calm).log_in()
     other.take()
     stage.fault("reorder_private", count=1)
     order = {"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.01"}
-    office.do(order)
-    calm.venue.office.do(order)
+    accounts.do(order)
+    calm.venue.accounts.do(order)
     swapped, straight = payloads(reader.client), payloads(other.client)
     assert swapped[:2] == straight[1::-1]
     assert swapped[2:] == straight[2:]
@@ -122,18 +122,18 @@ def test_public_data_is_not_struck(stage):
     assert len(client.raw()) >= 3
 
 
-def test_a_stall_of_the_account_leaves_the_markets_alone(office, stage, reader):
+def test_a_stall_of_the_account_leaves_the_markets_alone(accounts, stage, reader):
     stage.fault("stall", stream="account", duration_s=5)
-    office.do({"action": "market"})
+    accounts.do({"action": "market"})
     assert reader.take() == 0
     stage.run(6)
-    office.do({"action": "market"})
+    accounts.do({"action": "market"})
     assert reader.take() > 0
 
 
-def test_a_stall_of_a_market_leaves_the_account_alone(office, stage, reader):
+def test_a_stall_of_a_market_leaves_the_account_alone(accounts, stage, reader):
     stage.fault("stall", symbol="BTC-PERP")
-    office.do({"action": "market", "symbol": "BTC-PERP"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
     assert reader.take() > 0
 
 
@@ -161,7 +161,7 @@ CODES = {"aster": -2015, "extended": 401, "lighter": 21110, "paradex": 40111}
 @pytest.mark.parametrize("name", CODES)
 def test_refused_credentials_keep_newcomers_out_for_a_while(new_stage, readers, name):
     stage = new_stage(name, rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     insider = readers.READERS[name](stage).log_in()
     insider.take()
     stage.fault("refuse_credentials", duration_s=5)
@@ -175,7 +175,7 @@ def test_refused_credentials_keep_newcomers_out_for_a_while(new_stage, readers, 
         "paradex": ("orders", {}),
     }[name]
     assert insider.ask(path, **query).status in {400, 401}
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     assert insider.take() > 0
     stage.run(3)
     assert log_in(stage, readers) is None
@@ -184,13 +184,13 @@ def test_refused_credentials_keep_newcomers_out_for_a_while(new_stage, readers, 
 
 def test_expired_listen_keys_are_told_and_the_socket_stays(new_stage, readers):
     stage = new_stage("aster", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["aster"](stage).log_in()
     stage.fault("lose_private")
     stage.fault("expire_credentials")
     reader.take()
     assert reader.errors == ["listenKeyExpired"]
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     assert reader.take() == 0
     assert reader.client.wire.close_code is None
     assert log_in(stage, readers) is None
@@ -198,13 +198,13 @@ def test_expired_listen_keys_are_told_and_the_socket_stays(new_stage, readers):
 
 def test_expired_tokens_end_lighters_channels_with_an_error(new_stage, readers):
     stage = new_stage("lighter", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["lighter"](stage).log_in()
     reader.take()
     stage.fault("expire_credentials")
     reader.take()
     assert reader.errors == [21120]
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     assert reader.take() == 0
     response = reader.ask("accountActiveOrders", account_index="1234", market_id="255")
     assert msgspec.json.decode(response.body)["code"] == 21120
@@ -213,11 +213,11 @@ def test_expired_tokens_end_lighters_channels_with_an_error(new_stage, readers):
 
 def test_expired_jwts_leave_paradex_sessions_alone(new_stage, readers):
     stage = new_stage("paradex", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["paradex"](stage).log_in()
     reader.take()
     stage.fault("expire_credentials")
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     assert reader.take() > 0
     assert reader.ask("orders").status == 401
     reader.rpc("auth", bearer=reader.jwt)
@@ -242,7 +242,7 @@ def test_parameters_are_checked(stage):
 def test_all_of_them_are_in_the_table(stage):
     names = ("lose_private", "repeat_private", "reorder_private", "expire_credentials", "refuse_credentials")
     assert set(names) <= set(FAULTS)
-    described = stage.desk.describe()["faults"]
+    described = stage.controller.describe()["faults"]
     assert all(described[name]["description"].endswith(".") for name in names)
     assert len({described[one]["description"] for one in names}) == len(names)
     assert all(FAULTS[a] is not FAULTS[b] for a, b in itertools.combinations(names, 2))

@@ -47,14 +47,14 @@ def lived(new_stage: Any, readers: Any, name: str, **settings: Any) -> tuple[Any
     stage = new_stage(name, rate=1, **settings)
     reader = readers.READERS[name](stage).log_in()
     messages = reader.client.heard()
-    stage.venue.office.set_activity({"rate": 10})
+    stage.venue.accounts.set_activity({"rate": 10})
     for _ in range(10):
         stage.run(3)
         messages += reader.client.heard()
-    stage.venue.office.set_activity({"run": False})
-    stage.venue.office.do({"action": "market", "symbol": "BTC-PERP"})
-    stage.venue.office.do({"action": "funding"})
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.set_activity({"run": False})
+    stage.venue.accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    stage.venue.accounts.do({"action": "funding"})
+    stage.venue.accounts.do({"action": "place"})
     return reader, messages + reader.client.heard()
 
 
@@ -133,8 +133,8 @@ def test_lighter_messages(new_stage, readers):
         ("account_orders/1", reader.token),
     ):
         reader.client.say({"type": "subscribe", "channel": f"{channel}/1234", "auth": token})
-    reader.office.do({"action": "place", "symbol": "BTC-PERP"})
-    reader.office.do({"action": "deposit"})
+    reader.accounts.do({"action": "place", "symbol": "BTC-PERP"})
+    reader.accounts.do({"action": "deposit"})
     messages += reader.client.heard()
     for sample in samples("lighter/ws_account.json"):
         same = [message for message in messages if message["type"] == sample["type"]]

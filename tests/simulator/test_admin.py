@@ -14,7 +14,7 @@ def stage(new_stage):
 
 @pytest.fixture
 def ask(stage):
-    admin = Admin({"lighter": stage.venue}, stage.desk)
+    admin = Admin({"lighter": stage.venue}, stage.controller)
 
     def send(method, path, body=None):
         data = b"" if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
@@ -76,7 +76,7 @@ def test_a_bad_order_is_status_400_with_advice(ask, body):
 def test_the_truth_of_the_account(stage, ask):
     status, truth = ask("GET", "/truth/lighter/account")
     assert status == 200
-    assert truth == stage.venue.office.truth()
+    assert truth == stage.venue.accounts.truth()
     assert set(truth) == {"orders", "fills", "payments", "positions", "balances", "margin"}
     assert set(truth["orders"][0]) == {
         "order_id",
@@ -136,7 +136,7 @@ def test_tokens(stage, ask, new_stage):
     assert ask("POST", "/account/lighter/token", {"lives_s": 60, "read_only": True})[1]["token"].startswith("ro:")
     assert ask("POST", "/account/lighter/token", {"lives_s": "x"})[0] == 400
     other = new_stage("extended")
-    admin = Admin({"extended": other.venue}, other.desk)
+    admin = Admin({"extended": other.venue}, other.controller)
     assert admin.answer(HttpRequest("POST", "/account/extended/token", {}, {}, b"")).status == 400
 
 

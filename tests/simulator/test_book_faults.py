@@ -171,7 +171,7 @@ def test_a_bad_book_is_over_when_all_had_theirs(new_stage):
     stage.fault("bad_book", stream="book", count=3)
     flaws = [(market, flaw_of(bids)) for market, _, bids in listener.heard(4)]
     assert flaws.count(("BTC", "unsorted")) == flaws.count(("ETH", "unsorted")) == 3
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
 
 
 # exponents
@@ -457,7 +457,7 @@ def test_funding_intervals_are_written_in_every_way(new_stage):
     told = [row["funding_period_hours"] for row in stage.get("/v1/markets")["results"]]
     assert {float(hours) for hours in told} == {8.0}
     assert {type(hours) for hours in told} == {str, float}
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     stage.fault("fractional_interval", hours=0.5)
     assert {row["funding_period_hours"] for row in stage.get("/v1/markets")["results"]} == {0.5}
 
@@ -496,10 +496,10 @@ def test_answers_that_are_cut_or_drip(new_stage):
     stage = new_stage("paradex")
     stage.fault("rest_cut")
     assert stage.ask("/v1/markets").is_cut
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     stage.fault("rest_slow", part="headers", seconds=3)
     answer = stage.ask("/v1/markets")
-    assert (answer.drip_s, answer.drips_headers) == (3, True)
+    assert (answer.trickle_s, answer.trickles_headers) == (3, True)
 
 
 def test_binary_bids_are_edited_and_nothing_else(new_stage, books):

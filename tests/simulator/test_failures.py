@@ -88,7 +88,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_connection(new_stage, fake
     monkeypatch.setattr(fakes, "EXPECTED_FAILURES", {""})
     stage = new_stage("lighter")
     client = stage.connect("/stream")
-    monkeypatch.setattr(stage.venue, "first_parcels", lambda *_: 1 / 0)
+    monkeypatch.setattr(stage.venue, "first_frames", lambda *_: 1 / 0)
     client.say({"type": "subscribe", "channel": "order_book/1"})
     client.raw()
     client.say({"type": "ping"})
@@ -108,7 +108,7 @@ def test_failures_are_logged_once_and_then_by_powers_of_ten_and_told_by_the_admi
     assert [record.fields["count"] for record in caplog.records] == [1, 10, 100]
     stage = new_stage("paradex")
     monkeypatch.setattr(stage.venue, "failures", failures)
-    told = Admin({"paradex": stage.venue}, stage.desk).answer(HttpRequest("GET", "/errors"))
+    told = Admin({"paradex": stage.venue}, stage.controller).answer(HttpRequest("GET", "/errors"))
     row = {"what": "mark", "symbol": "PEPE-PERP", "error": "OverflowError", "count": 120, "last": "119"}
     assert msgspec.json.decode(told.body) == {"paradex": [row]}
 

@@ -9,8 +9,8 @@ import pytest
 
 from ipc.errors import UsageError
 from simulator.faults import FAULTS
+from simulator.listener import AcceptMode
 from simulator.settings import VENUES
-from simulator.venue import AcceptMode
 from simulator.wire import UpgradeRefusal
 
 WITH_DELTAS = ("aster", "extended", "lighter", "paradex")
@@ -125,7 +125,7 @@ def test_a_stall_can_spare_those_who_connect_after_it_began(stage, books):
     before.take()
     after = Follower(stage, books)
     stage.run(7)
-    assert [parcel for parcel in before.client.raw() if b"pong" not in parcel.payload] == []
+    assert [outgoing for outgoing in before.client.raw() if b"pong" not in outgoing.payload] == []
     assert after.client.raw()
 
 
@@ -153,7 +153,7 @@ def test_a_stall_of_one_stream_or_market_leaves_the_others(new_stage):
     number = stage.fault("stall", stream="book", symbol="BTC-PERP")
     assert number > 0
     assert channels() == {"ticker:1", "order_book:0"}
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     stage.fault("stall", stream="bbo")
     assert channels() == {"order_book:1", "order_book:0"}
 
@@ -186,7 +186,7 @@ def test_each_subscriber_loses_as_many_deltas_as_asked_for_and_then_no_more(new_
         assert all(after["begin_nonce"] == before["nonce"] for before, after in itertools.pairwise(chain))
     assert nonces[0] == nonces[1]
     assert len(untouched.client.raw()) > 10
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
 
 
 def test_where_there_are_no_deltas_the_book_is_silent_for_a_while(new_stage, books):
@@ -299,7 +299,7 @@ def test_close_closes_all_sockets(stage, follower, arguments, code):
     other = stage.connect(follower.client.session.upgrade.path)
     stage.fault("close", **arguments)
     assert follower.client.wire.close_code == other.wire.close_code == code
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
 
 
 def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
@@ -311,7 +311,7 @@ def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
 class FakeListener:
     def __init__(self):
         self.is_open = True
-        self.reception = AcceptMode.WELL
+        self.accept_mode = AcceptMode.NORMAL
 
     def shut(self):
         self.is_open = False
@@ -341,25 +341,25 @@ def ports(new_stage):
 
 
 def receptions(stage):
-    return [listener.reception for listener in stage.venue.listeners.values()]
+    return [listener.accept_mode for listener in stage.venue.listeners.values()]
 
 
 @pytest.mark.parametrize(
-    ("fault", "reception"),
+    ("fault", "accept_mode"),
     [
-        ("tls_hang", AcceptMode.MUTE),
+        ("tls_hang", AcceptMode.SILENT),
         ("tls_bad_certificate", AcceptMode.UNKNOWN_AUTHORITY),
         ("tls_expired", AcceptMode.EXPIRED),
     ],
 )
-def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, reception):
+def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, accept_mode):
     follower = Follower(ports, books)
     ports.fault(fault, duration_s=2)
-    assert receptions(ports) == [reception, reception]
+    assert receptions(ports) == [accept_mode, accept_mode]
     ports.run(1)
     assert follower.take() > 0
     ports.run(2)
-    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
+    assert receptions(ports) == [AcceptMode.NORMAL, AcceptMode.NORMAL]
     assert not follower.client.wire.is_aborted
 
 
@@ -368,7 +368,7 @@ def test_a_bad_reception_can_be_confined_to_a_port(ports, port, struck):
     ports.fault("tls_expired", port=port)
     received = receptions(ports)
     assert received.pop(struck) is AcceptMode.EXPIRED
-    assert received == [AcceptMode.WELL]
+    assert received == [AcceptMode.NORMAL]
 
 
 def test_a_bad_reception_can_drop_those_who_are_there(ports, books):
@@ -387,7 +387,7 @@ def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(
     ports.run(2)
     assert receptions(ports) == [AcceptMode.EXPIRED, AcceptMode.EXPIRED]
     ports.run(2)
-    assert receptions(ports) == [AcceptMode.WELL, AcceptMode.WELL]
+    assert receptions(ports) == [AcceptMode.NORMAL, AcceptMode.NORMAL]
 
 
 def test_without_tls_only_the_hang_can_be_had(stage):
@@ -398,7 +398,7 @@ def test_without_tls_only_the_hang_can_be_had(stage):
         assert refused.value.advice
     assert not stage.venue.hooks
     stage.fault("tls_hang")
-    assert receptions(stage) == [AcceptMode.MUTE]
+    assert receptions(stage) == [AcceptMode.SILENT]
 
 
 def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
@@ -414,7 +414,7 @@ def test_half_open_freezes_those_who_are_there_and_resets_them_in_the_end(stage,
     newcomer = stage.connect(follower.client.session.upgrade.path)
     assert follower.client.wire.is_frozen
     assert not newcomer.wire.is_frozen
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     assert follower.client.wire.is_aborted
     assert not newcomer.wire.is_aborted
 
@@ -482,13 +482,13 @@ def test_rest_faults_can_be_confined_to_a_path(new_stage):
 def test_slow_and_broken_and_foreign_bodies(stage):
     whole = request(stage).body
     stage.fault("rest_slow", seconds=5)
-    assert request(stage).drip_s == 5
-    stage.desk.clear(stage.venue)
+    assert request(stage).trickle_s == 5
+    stage.controller.clear(stage.venue)
     stage.fault("rest_malformed")
     cut = request(stage)
     assert cut.status == 200
     assert len(cut.body) < len(whole)
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     stage.fault("http_html")
     page = request(stage)
     assert page.status == 502
@@ -506,7 +506,7 @@ def test_a_market_vanishes(stage, follower):
     assert b'"' + name.encode() + b'"' not in request(stage).body
     stage.run(2)
     assert follower.take() > 0
-    stage.desk.clear(stage.venue)
+    stage.controller.clear(stage.venue)
     assert stage.venue.find(name) is not None
 
 
@@ -532,7 +532,7 @@ def test_all_times_of_a_venue_are_off(stage):
 
 
 def test_every_fault_has_a_description_and_described_parameters(new_stage):
-    faults = new_stage("lighter").desk.describe()["faults"]
+    faults = new_stage("lighter").controller.describe()["faults"]
     assert set(faults) == set(FAULTS)
     for fault in faults.values():
         assert fault["description"]
@@ -558,9 +558,9 @@ def test_every_fault_has_a_description_and_described_parameters(new_stage):
 def test_a_wrong_order_is_refused_with_advice(new_stage, venue, order, advice):
     stage = new_stage("lighter")
     with pytest.raises(UsageError) as refused:
-        stage.desk.inject(venue, order)
+        stage.controller.inject(venue, order)
     assert advice in refused.value.advice
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
     assert not stage.venue.hooks
 
 
@@ -569,14 +569,14 @@ def test_what_is_at_work_is_listed_until_it_is_cleared(new_stage):
     number = stage.fault("stall", symbol="BTC-PERP")
     stage.fault("rest_error", duration_s=1)
     stage.run(0.5)
-    listed = stage.desk.describe()["active"]
+    listed = stage.controller.describe()["active"]
     assert [fault["fault"] for fault in listed] == ["stall", "rest_error"]
     assert listed[0]["id"] == number
     assert listed[0]["age_s"] == 0.5
     stage.run(1)
-    assert len(stage.desk.describe()["active"]) == 1
+    assert len(stage.controller.describe()["active"]) == 1
     assert stage.fault("clear") == 0
-    assert not stage.desk.describe()["active"]
+    assert not stage.controller.describe()["active"]
     assert not stage.venue.hooks
 
 

@@ -25,35 +25,35 @@ def test_a_book_never_crosses_and_keeps_its_depth(seed, grid):
     market = make(*grid, seed=seed)
     for n in range(300):
         market.step(NOW + n)
-        assert max(market.bids.levels) < min(market.asks.levels)
-        assert min(*market.bids.levels.values(), *market.asks.levels.values()) > 0
-        assert 55 <= len(market.bids.levels) <= 101
-        assert min(market.bids.levels) > 0
+        assert max(market.bids.sizes) < min(market.asks.sizes)
+        assert min(*market.bids.sizes.values(), *market.asks.sizes.values()) > 0
+        assert 55 <= len(market.bids.sizes) <= 101
+        assert min(market.bids.sizes) > 0
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(), st.lists(st.integers(1, 9), max_size=40))
 def test_changes_applied_to_a_naive_book_give_the_model(seed, batch_sizes):
     market, batch = make(seed=seed), Batch()
-    market.bids.take_changes(), market.asks.take_changes()
-    bids, asks = dict(market.bids.levels), dict(market.asks.levels)
+    market.bids.drain_changes(), market.asks.drain_changes()
+    bids, asks = dict(market.bids.sizes), dict(market.asks.sizes)
     for count in batch_sizes:
         for step in run(market, count):
             batch.add(step)
-        for book, changes in zip((bids, asks), batch.take(), strict=True):
+        for book, changes in zip((bids, asks), batch.drain(), strict=True):
             for change in changes:
                 assert book.get(change.price, 0) == change.old
                 book[change.price] = change.new
                 if not change.new:
                     del book[change.price]
-    assert bids == market.bids.levels
-    assert asks == market.asks.levels
+    assert bids == market.bids.sizes
+    assert asks == market.asks.sizes
 
 
 def test_the_same_seed_gives_the_same_market():
     first, second = make(seed="x"), make(seed="x")
     assert run(first, 200) == run(second, 200)
-    assert first.bids.levels == second.bids.levels
+    assert first.bids.sizes == second.bids.sizes
 
 
 def test_another_seed_gives_another_market():
@@ -114,11 +114,11 @@ def test_a_level_that_comes_and_goes_within_a_batch_is_left_out_unless_asked_for
     for change in (LevelChange(10, 0, 5), LevelChange(10, 5, 0)):
         batch.add(MarketStep(NOW, (change,), (), (), touch_moved=True))
     assert batch
-    assert batch.take() == ([], [])
+    assert batch.drain() == ([], [])
     assert not batch
     batch.add(MarketStep(NOW, (LevelChange(10, 0, 5),), (), (), touch_moved=True))
     batch.add(MarketStep(NOW, (LevelChange(10, 5, 0),), (), (), touch_moved=True))
-    assert batch.take(keep_unchanged=True) == ([LevelChange(10, 0, 0)], [])
+    assert batch.drain(keep_unchanged=True) == ([LevelChange(10, 0, 0)], [])
 
 
 @pytest.mark.parametrize(("is_bid", "best"), [(True, 30), (False, 10)])
@@ -130,4 +130,4 @@ def test_the_best_level_of_a_ladder(is_bid, best):
     assert ladder.top(1) == [(best, best)]
     ladder.put(best, 0)
     assert ladder.prices()[0] == 20
-    assert {change.price for change in ladder.take_changes()} == {10, 20, 30} - {best}
+    assert {change.price for change in ladder.drain_changes()} == {10, 20, 30} - {best}

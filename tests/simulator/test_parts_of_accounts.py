@@ -19,14 +19,14 @@ BUILT = "xyz:TSLA"
 @pytest.fixture
 def hyperliquid(new_stage):
     stage = new_stage("hyperliquid", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
 def aster(new_stage):
     stage = new_stage("aster", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
@@ -73,20 +73,22 @@ def test_a_builders_market_has_a_book(hyperliquid):
 @pytest.mark.parametrize("kind", ["openOrders", "frontendOpenOrders"])
 def test_open_orders_of_a_builders_market_are_told_only_if_its_dex_is_named(hyperliquid, kind):
     updates, fills = follow(hyperliquid, "orderUpdates"), follow(hyperliquid, "userFills")
-    order = hyperliquid.venue.office.do({"action": "place", "symbol": BUILT, "price": "401", "size": "2"})["orders"][0]
+    order = hyperliquid.venue.accounts.do({"action": "place", "symbol": BUILT, "price": "401", "size": "2"})["orders"][
+        0
+    ]
     number = int(order["order_id"])
     assert number not in [row["oid"] for row in info(hyperliquid, kind, user=ADDRESS)]
     assert [row["oid"] for row in info(hyperliquid, kind, user=ADDRESS, dex="xyz")] == [number]
     history = info(hyperliquid, "historicalOrders", user=ADDRESS)
     assert number in [row["order"]["oid"] for row in history]
     assert [row["order"]["coin"] for data in told(updates, "orderUpdates") for row in data] == [BUILT]
-    hyperliquid.venue.office.do({"action": "fill", "order_id": order["order_id"]})
+    hyperliquid.venue.accounts.do({"action": "fill", "order_id": order["order_id"]})
     assert [row["coin"] for row in told(fills, "userFills")[-1]["fills"]] == [BUILT]
 
 
 def test_positions_and_margin_are_those_of_one_dex(hyperliquid):
     before = info(hyperliquid, "clearinghouseState", user=ADDRESS)
-    hyperliquid.venue.office.do({"action": "market", "symbol": BUILT, "side": "buy", "size": "2"})
+    hyperliquid.venue.accounts.do({"action": "market", "symbol": BUILT, "side": "buy", "size": "2"})
     core = info(hyperliquid, "clearinghouseState", user=ADDRESS)
     built = info(hyperliquid, "clearinghouseState", user=ADDRESS, dex="xyz")
     coins = [row["position"]["coin"] for row in core["assetPositions"]]
@@ -94,7 +96,7 @@ def test_positions_and_margin_are_those_of_one_dex(hyperliquid):
     (position,) = [row["position"] for row in built["assetPositions"]]
     assert (position["coin"], position["szi"]) == (BUILT, "2.0")
     assert float(built["marginSummary"]["totalNtlPos"]) == pytest.approx(800, rel=0.1)
-    truth = hyperliquid.venue.office.truth()
+    truth = hyperliquid.venue.accounts.truth()
     assert float(truth["margin"]["equity"]) == float(core["marginSummary"]["accountValue"])
     assert [row for row in truth["positions"] if row["symbol"] == BUILT] == [
         {"symbol": BUILT, "size": "2", "entry_price": truth["positions"][-1]["entry_price"]}
@@ -107,7 +109,7 @@ def test_states_on_the_stream_are_those_of_one_dex(hyperliquid):
         message["data"]["subscription"]["dex"] for client in (core, built) for message in client.heard()[:1]
     ]
     assert acknowledged == ["", "xyz"]
-    hyperliquid.venue.office.do({"action": "place", "symbol": BUILT})
+    hyperliquid.venue.accounts.do({"action": "place", "symbol": BUILT})
     (data,) = told(built, "openOrders")
     assert data["dex"] == "xyz"
     assert [row["coin"] for row in data["orders"]] == [BUILT]
@@ -115,18 +117,18 @@ def test_states_on_the_stream_are_those_of_one_dex(hyperliquid):
 
 
 def test_the_account_trades_there_while_the_fault_lasts(hyperliquid):
-    office = hyperliquid.venue.office
+    accounts = hyperliquid.venue.accounts
     assert all(
-        order.market.listing.name != BUILT for order in [*office.account.closed, *office.account.orders.values()]
+        order.market.listing.name != BUILT for order in [*accounts.account.closed, *accounts.account.orders.values()]
     )
     hyperliquid.fault("builder_orders", duration_s=30)
-    office.set_activity({"run": True, "rate": 5})
+    accounts.set_activity({"run": True, "rate": 5})
     hyperliquid.run(29)
-    assert sum(order.market.listing.name == BUILT for order in office.account.closed) > 3
+    assert sum(order.market.listing.name == BUILT for order in accounts.account.closed) > 3
     hyperliquid.run(2)
-    last = max(office.account.orders, default=0)
+    last = max(accounts.account.orders, default=0)
     hyperliquid.run(20)
-    later = [order for number, order in office.account.orders.items() if number > last]
+    later = [order for number, order in accounts.account.orders.items() if number > last]
     assert all(order.market.listing.name != BUILT for order in later)
 
 
@@ -151,12 +153,12 @@ def legs(rows, symbol="BTCUSDT", names=("s", "ps", "pa")):
 
 
 def listen(stage):
-    return stage.connect(f"/ws/{stage.venue.office.open_key()}")
+    return stage.connect(f"/ws/{stage.venue.accounts.open_key()}")
 
 
 def test_both_sides_are_told_at_first_and_then_only_the_one_that_changed(aster):
-    office, client = aster.venue.office, listen(aster)
-    net = float(next(row["size"] for row in office.truth()["positions"] if row["symbol"] == "BTC-PERP"))
+    accounts, client = aster.venue.accounts, listen(aster)
+    net = float(next(row["size"] for row in accounts.truth()["positions"] if row["symbol"] == "BTC-PERP"))
     aster.fault("hedge_legs")
     (event,) = client.heard()
     first = legs(event["a"]["P"])
@@ -165,23 +167,23 @@ def test_both_sides_are_told_at_first_and_then_only_the_one_that_changed(aster):
     assert first["SHORT"] < 0 < first["LONG"]
     assert sum(first.values()) == pytest.approx(net)
     side = "buy" if net >= 0 else "sell"
-    office.do({"action": "market", "symbol": "BTC-PERP", "side": side, "size": "0.002"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP", "side": side, "size": "0.002"})
     account = [event for event in client.heard() if event["e"] == "ACCOUNT_UPDATE"]
     moved = legs(account[-1]["a"]["P"])
     assert list(moved) == ["LONG" if side == "buy" else "SHORT"]
     rows = legs(get(aster, "/fapi/v2/positionRisk"), names=("symbol", "positionSide", "positionAmt"))
     assert rows == {**first, **moved}
-    total = next(float(row["size"]) for row in office.truth()["positions"] if row["symbol"] == "BTC-PERP")
+    total = next(float(row["size"]) for row in accounts.truth()["positions"] if row["symbol"] == "BTC-PERP")
     assert sum(rows.values()) == pytest.approx(total)
 
 
 def test_a_payment_of_a_hedged_account_names_one_leg(aster):
     client = listen(aster)
-    aster.venue.office.do({"action": "funding"})
+    aster.venue.accounts.do({"action": "funding"})
     assert all("P" not in event["a"] for event in client.heard())
     aster.fault("hedge_legs")
     client.heard()
-    payments = aster.venue.office.do({"action": "funding"})["payments"]
+    payments = aster.venue.accounts.do({"action": "funding"})["payments"]
     events = client.heard()
     assert [event["a"]["m"] for event in events] == ["FUNDING_FEE"] * len(payments)
     assert all([row["ps"] for row in event["a"]["P"]] == ["LONG"] for event in events)
@@ -211,10 +213,10 @@ def test_an_invalid_fill_stands_among_the_valid_ones(hyperliquid):
     fills = follow(hyperliquid, "userFills")
     fills.heard()
     hyperliquid.fault("invalid_row", stream="account")
-    hyperliquid.venue.office.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.01"})
+    hyperliquid.venue.accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.01"})
     (data,) = told(fills, "userFills")
     assert {"rubbish", "BTC"} == {row["coin"] for row in data["fills"]}
-    hyperliquid.desk.clear(hyperliquid.venue)
+    hyperliquid.controller.clear(hyperliquid.venue)
     hyperliquid.fault("invalid_row")
     rows = info(hyperliquid, "userFillsByTime", user=ADDRESS, startTime=0)
     assert sum(row["coin"] == "rubbish" for row in rows) == 1
@@ -223,8 +225,8 @@ def test_an_invalid_fill_stands_among_the_valid_ones(hyperliquid):
 def test_open_orders_are_in_a_state_that_nobody_knows_and_filled_ones_are_filled(aster):
     client = listen(aster)
     aster.fault("unknown_status", of="orders")
-    order = aster.venue.office.do({"action": "place", "symbol": "BTC-PERP"})["orders"][0]
-    aster.venue.office.do({"action": "fill", "order_id": order["order_id"]})
+    order = aster.venue.accounts.do({"action": "place", "symbol": "BTC-PERP"})["orders"][0]
+    aster.venue.accounts.do({"action": "fill", "order_id": order["order_id"]})
     states = [event["o"]["X"] for event in client.heard() if event["e"] == "ORDER_TRADE_UPDATE"]
     assert states == ["IN_REVIEW", "FILLED"]
     assert {row["status"] for row in get(aster, "/fapi/v1/openOrders")} == {"IN_REVIEW"}

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from simulator.rest import HttpRequest, HttpResponse, Routes, html, json, plain, speaker
+from simulator.rest import HttpRequest, HttpResponse, Routes, html, json, plain, protocol_factory
 
 
 def test_a_route_gets_its_segments_and_is_counted():
@@ -34,7 +34,7 @@ def test_responses():
 
 async def _talk(handler, *pieces):
     """What a server answers to bytes, until it closes or has said as much as there were pieces."""
-    server = await asyncio.get_running_loop().create_server(speaker(handler), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(protocol_factory(handler), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answers = []
@@ -100,7 +100,7 @@ def test_a_handler_that_fails_is_status_500():
 def test_a_body_can_be_stretched():
     async def slow(request):
         del request
-        return HttpResponse(200, b"x" * 100, drip_s=0.2)
+        return HttpResponse(200, b"x" * 100, trickle_s=0.2)
 
     async def timed():
         begin = asyncio.get_running_loop().time()
@@ -116,7 +116,7 @@ def test_a_body_can_be_stretched():
 def test_headers_can_be_stretched():
     async def slow(request):
         del request
-        return HttpResponse(200, b"body", drip_s=0.2, drips_headers=True)
+        return HttpResponse(200, b"body", trickle_s=0.2, trickles_headers=True)
 
     async def timed():
         begin = asyncio.get_running_loop().time()
@@ -135,7 +135,7 @@ def test_an_answer_can_end_behind_its_headers():
         return HttpResponse(200, b"body", is_cut=True)
 
     async def ask():
-        server = await asyncio.get_running_loop().create_server(speaker(cut), "127.0.0.1", 0)
+        server = await asyncio.get_running_loop().create_server(protocol_factory(cut), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         told = await asyncio.wait_for(reader.read(), 10)

@@ -8,22 +8,22 @@ import pytest
 from ipc.errors import UsageError
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.money import amount
-from simulator.accounts.records import Terms
+from simulator.accounts.records import AccountRules
 from simulator.accounts.script import Command, Script
 from simulator.listing import Contract, list_market
 from simulator.market import Market
 
 NOW = 1_790_000_000_000
 WORDS = frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"})
-ALL = Terms(quote="USDC", maker_e6=100, taker_e6=300, words=WORDS, refused="rejected")
+ALL = AccountRules(quote="USDC", maker_e6=100, taker_e6=300, statuses=WORDS, rejected_status="rejected")
 
 
-def play(seed=1, terms=ALL):
+def play(seed=1, rules=ALL):
     markets = [
         Market(list_market(Contract(base, Decimal(price)), base, places, 4), 1, NOW)
         for base, price, places in (("BTC", "80000", 1), ("ETH", "2400", 2))
     ]
-    account = SimulatedAccount(markets, terms, amount(100_000), NOW)
+    account = SimulatedAccount(markets, rules, amount(100_000), NOW)
     return account, Script(account, seed)
 
 
@@ -34,17 +34,17 @@ def test_a_life_has_everything_and_one_liquidation():
     assert set(endings) == {"filled", "canceled", "rejected", "expired"}
     assert {order.cause for order in account.closed} == {"", "user", "venue", "margin", "liquidation", "expiry"}
     assert sum(outcome.liquidated is not None for outcome in outcomes) == 1
-    assert any(order.draft.is_reduce_only for order in account.closed)
-    assert any(fill.size < fill.order.draft.size for fill in account.fills)
+    assert any(order.spec.is_reduce_only for order in account.closed)
+    assert any(fill.size < fill.order.spec.size for fill in account.fills)
     assert any(outcome.deposit for outcome in outcomes)
 
 
 def test_a_life_without_what_the_venue_does_not_have():
-    terms = Terms(quote="USDC", maker_e6=100, taker_e6=300)
-    account, script = play(terms=terms)
+    rules = AccountRules(quote="USDC", maker_e6=100, taker_e6=300)
+    account, script = play(rules=rules)
     for number in range(300):
         script.act(NOW + number * 1000)
-    assert {order.status for order in [*account.closed, *account.orders.values()]} == terms.words
+    assert {order.status for order in [*account.closed, *account.orders.values()]} == rules.statuses
 
 
 def test_orders_and_exposure_stay_in_bounds():
@@ -71,7 +71,7 @@ def test_a_stop_waits_until_it_is_triggered():
     account, script = play()
     (change,) = script.perform(Command(action="stop", symbol="ETH-PERP", side="buy"), None, NOW).changes
     assert change.order.status == "untriggered"
-    assert change.order.draft.trigger > account.positions["ETH-PERP"].market.asks.best()[0]
+    assert change.order.spec.trigger > account.positions["ETH-PERP"].market.asks.best()[0]
     with pytest.raises(UsageError, match="no order that is open"):
         script.perform(Command(action="fill"), None, NOW)
     assert script.perform(Command(action="trigger"), None, NOW).changes[0].order.status == "open"
@@ -81,13 +81,13 @@ def test_a_stop_waits_until_it_is_triggered():
 def test_what_was_asked_for_is_what_is_placed():
     _, script = play()
     command = Command(action="place", symbol="ETH-PERP", side="sell", price="2500.25", size="0.0123", reduce_only=True)
-    draft = script.perform(command, None, NOW).changes[0].order.draft
-    assert (draft.side, draft.price, draft.size, draft.is_reduce_only) == ("sell", 250_025, 123, True)
+    spec = script.perform(command, None, NOW).changes[0].order.spec
+    assert (spec.side, spec.price, spec.size, spec.is_reduce_only) == ("sell", 250_025, 123, True)
 
 
 @pytest.mark.parametrize("action", ["stop", "reject", "expire"])
 def test_what_a_venue_does_not_have_is_refused(action):
-    _, script = play(terms=Terms(quote="USDC", maker_e6=0, taker_e6=0))
+    _, script = play(rules=AccountRules(quote="USDC", maker_e6=0, taker_e6=0))
     script.perform(Command(action="place"), None, NOW)
     with pytest.raises(UsageError, match="venue"):
         script.perform(Command(action=action), None, NOW)

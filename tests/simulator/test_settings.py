@@ -3,9 +3,15 @@ from __future__ import annotations
 import pytest
 
 from ipc.errors import UsageError
-from simulator.settings import VENUES, SimPorts, SimSettings, VenuePorts, admin_url, endpoints, pick_ports
+from simulator.settings import SimPorts, SimSettings, VenuePorts, admin_url, endpoints, pick_ports
 
-PORTS = {venue: VenuePorts(20_000 + n, 21_000 + n) for n, venue in enumerate(VENUES)}
+PORTS = {
+    "hyperliquid": VenuePorts(ws=20_000, rest=21_000),
+    "aster": VenuePorts(ws=20_001, rest=21_001),
+    "extended": VenuePorts(ws=20_002, rest=21_002),
+    "lighter": VenuePorts(ws=20_003, rest=21_003),
+    "paradex": VenuePorts(ws=20_004, rest=21_004),
+}
 
 
 def make(**changes):

@@ -9,10 +9,10 @@ import ssl
 import pytest
 
 from ipc.errors import ParaphinaError
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings, pick_ports
 from simulator.tcp_port import TcpPort
 from simulator.tls import contexts
-from simulator.venue import AcceptMode
 
 pytestmark = pytest.mark.integration
 
@@ -135,11 +135,11 @@ def test_the_mute_are_accepted_and_never_answered_not_even_afterwards(port):
     async def story(gate):
         inside = await connect(port)
         assert await inside.hears_its_echo()
-        gate.reception = AcceptMode.MUTE
+        gate.accept_mode = AcceptMode.SILENT
         outside = await connect(port)
         assert not await outside.hears_its_echo(0.3)
         assert await inside.hears_its_echo()
-        gate.reception = AcceptMode.WELL
+        gate.accept_mode = AcceptMode.NORMAL
         assert await is_served(port)
         assert not await outside.hears_its_echo(0.3)
         await inside.leave()
@@ -150,24 +150,24 @@ def test_the_mute_are_accepted_and_never_answered_not_even_afterwards(port):
 
 def test_a_hanging_handshake_hangs(port, secure, trust):
     async def story(gate):
-        gate.reception = AcceptMode.MUTE
+        gate.accept_mode = AcceptMode.SILENT
         with pytest.raises(TimeoutError):
             await connect(port, trust, 0.5)
-        gate.reception = AcceptMode.WELL
+        gate.accept_mode = AcceptMode.NORMAL
         assert await is_served(port, trust)
 
     play(port, story, secure)
 
 
-@pytest.mark.parametrize("reception", [AcceptMode.UNKNOWN_AUTHORITY, AcceptMode.EXPIRED])
-def test_a_bad_certificate_is_shown_to_newcomers_only(port, secure, trust, reception):
+@pytest.mark.parametrize("accept_mode", [AcceptMode.UNKNOWN_AUTHORITY, AcceptMode.EXPIRED])
+def test_a_bad_certificate_is_shown_to_newcomers_only(port, secure, trust, accept_mode):
     async def story(gate):
         inside = await connect(port, trust)
-        gate.reception = reception
+        gate.accept_mode = accept_mode
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(port, trust)
         assert await inside.hears_its_echo()
-        gate.reception = AcceptMode.WELL
+        gate.accept_mode = AcceptMode.NORMAL
         assert await is_served(port, trust)
         await inside.leave()
 

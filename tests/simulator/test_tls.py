@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from ipc.errors import UsageError
+from simulator.listener import AcceptMode
 from simulator.settings import SimSettings
 from simulator.tls import contexts
-from simulator.venue import AcceptMode
 
 
 def make(path, **changes):
@@ -42,29 +42,29 @@ def test_a_plain_simulation_has_no_certificates(tmp_path):
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.7"])
 def test_whoever_knows_the_authority_trusts_the_server_by_each_of_its_names(ca_path, name):
-    shake_hands(contexts(make(ca_path, host="127.0.0.7"))[AcceptMode.WELL], ca_path, name)
+    shake_hands(contexts(make(ca_path, host="127.0.0.7"))[AcceptMode.NORMAL], ca_path, name)
 
 
 def test_another_name_is_not_trusted(ca_path):
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        shake_hands(contexts(make(ca_path))[AcceptMode.WELL], ca_path, "api.example.com")
+        shake_hands(contexts(make(ca_path))[AcceptMode.NORMAL], ca_path, "api.example.com")
 
 
 @pytest.mark.parametrize(
-    ("reception", "complaint"),
+    ("accept_mode", "complaint"),
     [(AcceptMode.UNKNOWN_AUTHORITY, "unable to get|self.signed|signature"), (AcceptMode.EXPIRED, "has expired")],
 )
-def test_bad_certificates_are_bad_for_their_own_reason(ca_path, reception, complaint):
+def test_bad_certificates_are_bad_for_their_own_reason(ca_path, accept_mode, complaint):
     with pytest.raises(ssl.SSLCertVerificationError, match=complaint):
-        shake_hands(contexts(make(ca_path))[reception], ca_path)
+        shake_hands(contexts(make(ca_path))[accept_mode], ca_path)
 
 
 def test_every_simulation_has_an_authority_of_its_own(ca_path, tmp_path):
     first = contexts(make(ca_path))
     contexts(make(tmp_path / "other.pem"))
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_hands(first[AcceptMode.WELL], tmp_path / "other.pem")
-    shake_hands(first[AcceptMode.WELL], ca_path)
+        shake_hands(first[AcceptMode.NORMAL], tmp_path / "other.pem")
+    shake_hands(first[AcceptMode.NORMAL], ca_path)
 
 
 def test_no_private_key_stays_in_a_file(ca_path, tmp_path, monkeypatch):

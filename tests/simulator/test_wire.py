@@ -215,12 +215,12 @@ def test_a_frozen_socket_neither_reads_nor_writes_nor_ends(peer):
 
 
 def test_bytes_trickle_and_flow_again(peer):
-    peer.socket.drip(100.0)
+    peer.socket.trickle(100.0)
     peer.socket.send(Frame(b"x" * 50))
     assert not peer.transport.sent
     peer.loop.advance(0.11)
     assert len(peer.transport.sent) == 10
-    peer.socket.drip(None)
+    peer.socket.trickle(None)
     assert peer.frames() == [(Opcode.TEXT, b"x" * 50)]
     peer.socket.send(Frame(b"y"))
     assert peer.frames() == [(Opcode.TEXT, b"y")]

@@ -54,7 +54,7 @@ class Life:
         self.side = private_venue(name, {})
         self.venue = VENUES[name]
         self.markets = {listing.wire: listing for listing in self._listings()}
-        token = self.stage.venue.office.token({})["token"] if name in _WITH_TOKENS else ""
+        token = self.stage.venue.accounts.token({})["token"] if name in _WITH_TOKENS else ""
         given = {
             "HL_VAULT_ADDRESS": HYPERLIQUID_ADDRESS,
             "ASTER_API_KEY": ASTER_KEY,
@@ -114,12 +114,12 @@ class Life:
         return client
 
     def _lived(self, client: Client) -> list[tuple[bytes, bool]]:
-        office = self.stage.venue.office
-        office.set_activity({"rate": 10})
+        accounts = self.stage.venue.accounts
+        accounts.set_activity({"rate": 10})
         self.stage.run(20)
-        office.set_activity({"run": False})
+        accounts.set_activity({"run": False})
         for action in ({"action": "market", "symbol": "BTC-PERP"}, {"action": "funding"}, {"action": "place"}):
-            office.do(action)
+            accounts.do(action)
         self.stage.run(1)
         return [(bytes(frame.payload), frame.is_binary) for frame in client.raw()]
 

@@ -7,20 +7,26 @@ positions names no symbol.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from simulator.accounts.credentials import ListenKeys
 from simulator.accounts.money import ratio
-from simulator.accounts.records import AccountOutcome, FillRecord, OrderChange, OrderRecord, PositionRecord, Terms
+from simulator.accounts.records import (
+    AccountOutcome,
+    AccountRules,
+    FillRecord,
+    OrderChange,
+    OrderRecord,
+    PositionRecord,
+)
 from simulator.accounts.service import AccountService, deliver
 from simulator.decimals import padded, shortest
 from simulator.market import Market
 from simulator.schedule import Job
-from simulator.venues.aster.account_rest import AsterAccountRest, entry_text, kind_of, money_text, status_of
+from simulator.venue import SimulatedVenue
+from simulator.venues.aster.account_messages import entry_text, execution_of, kind_of, money_text, status_of
 from simulator.venues.aster.messages import price_text, size_text
-
-if TYPE_CHECKING:
-    from simulator.venues.aster.stream import SimulatedAster
+from simulator.venues.aster.session import framed
 
 __all__ = ["AsterAccounts"]
 
@@ -33,24 +39,22 @@ _FIRST_ORDER, _FIRST_FILL = 8_000_000_000, 400_000_000
 class AsterAccounts(AccountService):
     """The account."""
 
-    venue: SimulatedAster
-    terms: ClassVar[Terms] = Terms(
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDT",
         maker_e6=100,
         taker_e6=350,
         fee_places=8,
-        told_places=8,
-        words=frozenset({"open", "filled", "canceled", "expired"}),
+        money_places=8,
+        statuses=frozenset({"open", "filled", "canceled", "expired"}),
     )
 
-    def __init__(self, venue: SimulatedAster) -> None:
+    def __init__(self, venue: SimulatedVenue) -> None:
         super().__init__(venue)
         self._keys = ListenKeys(f"{venue.settings.seed}:{venue.name}", venue.scaled(_KEY_LASTS_S))
         self._expiry: Job | None = None
         self._is_hedged = False
         #: Lots of each leg as they were told last.
         self._told_legs: dict[tuple[str, str], int] = {}
-        AsterAccountRest(venue, self)
 
     def order_id(self, order: OrderRecord) -> str:
         """``orderId``."""
@@ -58,7 +62,7 @@ class AsterAccounts(AccountService):
 
     def client_id(self, order: OrderRecord) -> str | None:
         """The client's, or the one that the venue gives: all orders have one."""
-        if order.draft.is_liquidation:
+        if order.spec.is_liquidation:
             return f"autoclose-{order.created_ms}{order.number % 1000:03d}"
         return f"web_{order.number:020x}" if order.client is None else f"x-desk-{order.client}"
 
@@ -77,9 +81,9 @@ class AsterAccounts(AccountService):
             self._expiry.cancel()
         for session in self.venue.subscriptions.to(key) if key else ():
             event = {"e": "listenKeyExpired", "E": self.venue.now_ms()}
-            session.send(self.venue.framed(session, key or "", event))
+            session.send(framed(session, key or "", event))
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders, then what they and the payments did to balance and positions."""
         key = self._keys.current(self.venue.schedule.mono_s())
         if key is None:
@@ -154,23 +158,23 @@ class AsterAccounts(AccountService):
 
     def _tell(self, key: str, event: dict[str, Any]) -> None:
         for session in self.venue.subscriptions.to(key):
-            deliver(session, self.venue.framed(session, key, event))
+            deliver(session, framed(session, key, event))
 
     def _order_event(self, change: OrderChange) -> dict[str, Any]:
         order, fill = change
-        market, draft = order.market, order.draft
+        market, spec = order.market, order.spec
         kind = kind_of(order)
         event: dict[str, Any] = {
             "s": market.listing.name,
             "c": self.client_id(order),
-            "S": draft.side.upper(),
+            "S": spec.side.upper(),
             "o": kind,
-            "f": "IOC" if draft.is_liquidation else "GTC",
-            "q": size_text(market, draft.size),
-            "p": "0" if draft.price is None else price_text(market, draft.price),
+            "f": "IOC" if spec.is_liquidation else "GTC",
+            "q": size_text(market, spec.size),
+            "p": "0" if spec.price is None else price_text(market, spec.price),
             "ap": shortest(order.average_e8(), 8),
             "sp": "0",
-            "x": _execution(change),
+            "x": execution_of(change),
             "X": status_of(order),
             "i": int(self.order_id(order)),
             "l": "0" if fill is None else size_text(market, fill.size),
@@ -181,19 +185,19 @@ class AsterAccounts(AccountService):
             "b": "0",
             "a": "0",
             "m": fill is not None and fill.is_maker,
-            "R": draft.is_reduce_only,
+            "R": spec.is_reduce_only,
             "wt": "CONTRACT_PRICE",
             "ot": kind,
             "ps": "BOTH",
             "cp": False,
             "rp": "0" if fill is None else money_text(fill.realised),
         }
-        return event if fill is None else {**event, "N": self.terms.quote, "n": money_text(fill.fee)}
+        return event if fill is None else {**event, "N": self.rules.quote, "n": money_text(fill.fee)}
 
     def _account_event(self, why: str, now: int, moved: Iterable[Market] = (), change: int = 0) -> dict[str, Any]:
         """Balance and changed positions; a payment for all positions names none."""
         wallet = money_text(self.account.wallet)
-        balance = {"a": self.terms.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
+        balance = {"a": self.rules.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
         account: dict[str, Any] = {"m": why, "B": [balance]}
         rows = [row for market in moved for row in self._moved_legs(self.account.positions[market.listing.symbol])]
         if rows:
@@ -219,13 +223,13 @@ class AsterAccounts(AccountService):
             "mt": "cross",
             "iw": "0.00000000",
             "ps": side,
-            "ma": self.terms.quote,
+            "ma": self.rules.quote,
         }
 
     def _margin_call(self, position: PositionRecord, now: int) -> dict[str, Any]:
         """A warning, told before a liquidation."""
         market = position.market
-        maintenance = ratio(abs(self.account.worth(position)) * self.terms.maintenance_e6, 10**6)
+        maintenance = ratio(abs(self.account.worth(position)) * self.rules.maintenance_e6, 10**6)
         row = {
             "s": market.listing.name,
             "ps": "BOTH",
@@ -237,10 +241,3 @@ class AsterAccounts(AccountService):
             "mm": money_text(maintenance),
         }
         return {"e": "MARGIN_CALL", "E": now, "cw": money_text(self.account.wallet), "p": [row]}
-
-
-def _execution(change: OrderChange) -> str:
-    """What happened to an order, in one word."""
-    if change.fill is not None:
-        return "CALCULATED" if change.order.draft.is_liquidation else "TRADE"
-    return status_of(change.order)

@@ -9,23 +9,22 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 from simulator.accounts.credentials import ASTER_KEY, ASTER_SECRET, ASTER_USER, seal
-from simulator.accounts.money import cost_of, ratio, rounded
+from simulator.accounts.money import cost_of, ratio
 from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
 from simulator.decimals import padded, shortest
 from simulator.market import Market
 from simulator.rest import HttpRequest
+from simulator.venue import SimulatedVenue
+from simulator.venues.aster.account import AsterAccounts
+from simulator.venues.aster.account_messages import entry_text, kind_of, money_text, status_of
 from simulator.venues.aster.messages import price_text, size_text
-from simulator.venues.aster.rest import AsterApiError, number_of
+from simulator.venues.aster.rest import AsterApiError, AsterRest, number_of
 
-if TYPE_CHECKING:
-    from simulator.venues.aster.account import AsterAccounts
-    from simulator.venues.aster.stream import SimulatedAster
-
-__all__ = ["AsterAccountRest", "entry_text", "kind_of", "money_text", "status_of"]
+__all__ = ["AsterAccountRest"]
 
 _RECV_WINDOW_MS, _FUTURE_MS = 5000, 1000
 _NONCE_WINDOW_US = 10_000_000
@@ -33,42 +32,20 @@ _MOST_NONCES = 100
 _MOST_ROWS = 1000
 _LEVERAGE = 20
 _WALLET_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
-_STATUS = {"open": "NEW", "filled": "FILLED", "canceled": "CANCELED", "expired": "EXPIRED"}
-
-
-def money_text(money: int) -> str:
-    """Money, eight decimals."""
-    return padded(rounded(money, 8), 8)
-
-
-def entry_text(position: PositionRecord) -> str:
-    """An average entry price, at least five decimals."""
-    return padded(position.entry(), position.entry_places, max(5, position.entry_places))
-
-
-def status_of(order: OrderRecord) -> str:
-    """The state of an order."""
-    return "PARTIALLY_FILLED" if order.status == "open" and order.filled else _STATUS[order.status]
-
-
-def kind_of(order: OrderRecord) -> str:
-    """The type of an order."""
-    if order.draft.is_liquidation:
-        return "LIQUIDATION"
-    return "MARKET" if order.draft.price is None else "LIMIT"
 
 
 class AsterAccountRest:
     """The signed routes."""
 
-    def __init__(self, venue: SimulatedAster, office: AsterAccounts) -> None:
+    def __init__(self, venue: SimulatedVenue, accounts: AsterAccounts, rest: AsterRest) -> None:
         self._venue = venue
-        self._office = office
-        self._account = office.account
-        self._quote = office.terms.quote
+        self._rest = rest
+        self._accounts = accounts
+        self._account = accounts.account
+        self._quote = accounts.rules.quote
         self._nonces: list[int] = []
         for method, path, weight, answer in (
-            ("POST", "listenKey", 1, lambda _: {"listenKey": office.open_key()}),
+            ("POST", "listenKey", 1, lambda _: {"listenKey": accounts.open_key()}),
             ("PUT", "listenKey", 1, self._extend_key),
             ("DELETE", "listenKey", 1, self._close_key),
             ("GET", "openOrders", 40, self._open_orders),
@@ -82,14 +59,14 @@ class AsterAccountRest:
         ):
             for version in ("v1", "v2", "v3", "v4"):
                 signed = self._signed(answer, is_v3=version == "v3")
-                venue.rest.add(method, f"/fapi/{version}/{path}", weight, signed)
+                rest.add(method, f"/fapi/{version}/{path}", weight, signed)
 
     def _signed(self, answer: Callable[[HttpRequest], Any], *, is_v3: bool) -> Callable[[HttpRequest], Any]:
         """Answer only those who sign."""
 
         def respond(request: HttpRequest) -> Any:
             params = dict(_params(request))
-            if self._office.refuses:
+            if self._accounts.refuses_logins:
                 raise AsterApiError(-2015, "Invalid API-key, IP, or permissions for action.", 401)
             if is_v3:
                 self._check_wallet(params)
@@ -142,13 +119,13 @@ class AsterAccountRest:
 
     def _extend_key(self, request: HttpRequest) -> Any:
         del request
-        if not self._office.extend_key():
+        if not self._accounts.extend_key():
             raise AsterApiError(-1125, "This listenKey does not exist.")
         return {}
 
     def _close_key(self, request: HttpRequest) -> Any:
         del request
-        self._office.close_key()
+        self._accounts.close_key()
         return {}
 
     def _open_orders(self, request: HttpRequest) -> Any:
@@ -156,26 +133,26 @@ class AsterAccountRest:
 
     def _all_orders(self, request: HttpRequest) -> Any:
         """Orders of a symbol, oldest first; without a start only the last ones."""
-        self._venue.rest.market(request)
+        self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
         known = sorted([*self._account.closed, *self._account.orders.values()], key=lambda order: order.number)
         found = [o for o in known if _concerns(request, o.market) and first <= o.created_ms <= last]
         if "orderId" in params:
             least = number_of(params, "orderId", 0)
-            found = [order for order in found if int(self._office.order_id(order)) >= least]
+            found = [order for order in found if int(self._accounts.order_id(order)) >= least]
         has_start = "startTime" in params or "orderId" in params
         return [self._order_row(order) for order in (found[:limit] if has_start else found[-limit:])]
 
     def _user_trades(self, request: HttpRequest) -> Any:
         """Fills of a symbol, oldest first; without a start only the last ones."""
-        self._venue.rest.market(request)
+        self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
         found = [f for f in self._account.fills if _concerns(request, f.market) and first <= f.time_ms <= last]
         if "fromId" in params:
             least = number_of(params, "fromId", 0)
-            found = [fill for fill in found if self._office.trade_id(fill) >= least]
+            found = [fill for fill in found if self._accounts.trade_id(fill) >= least]
         has_start = "startTime" in params or "fromId" in params
         return [self._trade_row(fill) for fill in (found[:limit] if has_start else found[-limit:])]
 
@@ -186,23 +163,23 @@ class AsterAccountRest:
         return number_of(params, "startTime", 0), last, limit
 
     def _order_row(self, order: OrderRecord) -> dict[str, Any]:
-        market, draft = order.market, order.draft
+        market, spec = order.market, order.spec
         kind = kind_of(order)
         return {
-            "orderId": int(self._office.order_id(order)),
+            "orderId": int(self._accounts.order_id(order)),
             "symbol": market.listing.name,
             "status": status_of(order),
-            "clientOrderId": self._office.client_id(order),
-            "price": "0" if draft.price is None else price_text(market, draft.price),
+            "clientOrderId": self._accounts.client_id(order),
+            "price": "0" if spec.price is None else price_text(market, spec.price),
             "avgPrice": shortest(order.average_e8(), 8),
-            "origQty": size_text(market, draft.size),
+            "origQty": size_text(market, spec.size),
             "executedQty": size_text(market, order.filled),
             "cumQuote": money_text(order.cost),
             "timeInForce": "GTC",
             "type": kind,
-            "reduceOnly": draft.is_reduce_only,
+            "reduceOnly": spec.is_reduce_only,
             "closePosition": False,
-            "side": draft.side.upper(),
+            "side": spec.side.upper(),
             "positionSide": "BOTH",
             "stopPrice": "0",
             "workingType": "CONTRACT_PRICE",
@@ -215,8 +192,8 @@ class AsterAccountRest:
     def _trade_row(self, fill: FillRecord) -> dict[str, Any]:
         return {
             "symbol": fill.market.listing.name,
-            "id": self._office.trade_id(fill),
-            "orderId": int(self._office.order_id(fill.order)),
+            "id": self._accounts.trade_id(fill),
+            "orderId": int(self._accounts.order_id(fill.order)),
             "side": fill.side.upper(),
             "price": price_text(fill.market, fill.price),
             "qty": size_text(fill.market, fill.size),
@@ -269,7 +246,7 @@ class AsterAccountRest:
     def _position_risk(self, request: HttpRequest) -> Any:
         """A row for each symbol and leg, also where nothing is held."""
         found = [one for one in self._account.positions.values() if _concerns(request, one.market)]
-        return [self._risk_row(one, *leg) for one in found for leg in self._office.legs(one).items()]
+        return [self._risk_row(one, *leg) for one in found for leg in self._accounts.legs(one).items()]
 
     def _risk_row(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
         market, liquidation = position.market, self._account.liquidation_e8(position)
@@ -319,17 +296,17 @@ class AsterAccountRest:
             "positions": [
                 self._account_position(position, *leg)
                 for position in self._account.positions.values()
-                for leg in self._office.legs(position).items()
+                for leg in self._accounts.legs(position).items()
             ],
         }
 
     def _account_position(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
         worth = abs(self._account.worth(position))
-        initial = money_text(ratio(worth * self._office.terms.initial_e6, 10**6))
+        initial = money_text(ratio(worth * self._accounts.rules.initial_e6, 10**6))
         return {
             "symbol": position.market.listing.name,
             "initialMargin": initial,
-            "maintMargin": money_text(ratio(worth * self._office.terms.maintenance_e6, 10**6)),
+            "maintMargin": money_text(ratio(worth * self._accounts.rules.maintenance_e6, 10**6)),
             "unrealizedProfit": money_text(self._account.unrealised(position)),
             "positionInitialMargin": initial,
             "openOrderInitialMargin": "0",

@@ -6,11 +6,11 @@ Source: Aster, futures API documentation v3; ``openInterest`` is not documented 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator.decimals import padded
 from simulator.market import Market
-from simulator.rest import HttpRequest, HttpResponse, html, json
+from simulator.rest import HttpRequest, HttpResponse, json
 from simulator.venues.aster.messages import (
     HOUR_MS,
     agg_trade,
@@ -23,9 +23,7 @@ from simulator.venues.aster.messages import (
     size_text,
     ticker,
 )
-
-if TYPE_CHECKING:
-    from simulator.venues.aster.stream import SimulatedAster
+from simulator.venues.aster.stream import SimulatedAster
 
 __all__ = ["AsterApiError", "AsterRest", "number_of"]
 
@@ -51,7 +49,7 @@ class AsterRest:
 
     def __init__(self, venue: SimulatedAster) -> None:
         self._venue = venue
-        self._weight = venue.allowance(_WEIGHT_LIMIT, 60)
+        self._weight = venue.rate_limit(_WEIGHT_LIMIT, 60)
         self._refused = 0
         self._banned_until_s = 0.0
         for path, weight, answer in (
@@ -78,10 +76,6 @@ class AsterRest:
         """Serve a path; a request costs ``weight``, or what that makes of it."""
         self._venue.routes.add(method, path, self._weighed(weight, answer))
 
-    def not_found(self) -> HttpResponse:
-        """The gateway's answer to a path that does not exist."""
-        return html(404)
-
     def _weighed(self, weight: Any, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
         def respond(request: HttpRequest) -> HttpResponse:
             refusal = self._refuse(weight(request) if callable(weight) else weight)
@@ -98,7 +92,7 @@ class AsterRest:
     def _refuse(self, weight: int) -> HttpResponse | None:
         """429 over the limit, and 418 for those who do not listen."""
         now_s = self._venue.schedule.mono_s()
-        if now_s >= self._banned_until_s and self._weight.take(weight):
+        if now_s >= self._banned_until_s and self._weight.acquire(weight):
             self._refused = 0
             return None
         self._refused += 1

@@ -15,24 +15,20 @@ from typing import Any, ClassVar, NamedTuple
 
 from simulator.listing import Contract, SimulatedListing, contracts, list_market
 from simulator.market import Batch, Market, MarketStep, MarketTrade
-from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.rest import HttpRequest, HttpResponse, html, json
 from simulator.schedule import Schedule
-from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
+from simulator.session import ClientSession, Kind, OutgoingFrame
 from simulator.settings import SimSettings
 from simulator.venue import Levels, SimulatedVenue, Traffic
-from simulator.venues.aster import messages as shapes
+from simulator.venues.aster import messages
 from simulator.venues.aster.account import AsterAccounts
-from simulator.venues.aster.rest import AsterRest
-from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
+from simulator.venues.aster.session import MOST_STREAMS, AsterSession, framed
+from simulator.wire import Upgrade, UpgradeRefusal, Wire
 
 __all__ = ["SimulatedAster"]
 
-_PING_S, _PONG_S = 300, 900
-_OLDEST_S = 24 * 3600
-_MOST_STREAMS = 200
 _SPEEDS = {None: 0.25, "500ms": 0.5, "100ms": 0.1}
 _DEPTH = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(?:@(500ms|100ms))?")
-_METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 #: How far behind the live book a REST snapshot from a lagging server is.
 _LAG_S = 0.7
 
@@ -66,7 +62,7 @@ class DepthStream:
 
     def skip(self) -> None:
         """Let an event pass that nobody wants to hear."""
-        self._batch.take()
+        self._batch.drain()
         self._first, self._previous = None, self._last
 
     def restart(self, update_id: int) -> None:
@@ -95,99 +91,11 @@ class DepthStream:
         return event
 
     def _levels(self) -> list[list[list[str]]]:
-        changed = self._batch.take(keep_unchanged=True)
+        changed = self._batch.drain(keep_unchanged=True)
         sides = [[(change.price, change.new) for change in side] for side in changed]
         if self.depth is not None:
             sides = [self.market.bids.top(self.depth), self.market.asks.top(self.depth)]
-        return [[shapes.level(self.market, price, size) for price, size in side] for side in sides]
-
-
-class AsterSession(ClientSession):
-    """One connection."""
-
-    venue: SimulatedAster
-
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, streams: list[str]) -> None:
-        super().__init__(venue, wire, upgrade)
-        self.is_combined = upgrade.path == "/stream"
-        self._streams = streams
-        #: A second whatever the pace is, or a test would be refused what a client may do.
-        self._messages = self.venue.allowance(10, venue.settings.pace)
-
-    def begin(self) -> None:
-        """Subscribe to the streams of the URL; ping, and end after a day."""
-        for stream in self._streams:
-            self.venue.join(self, stream)
-        self.demand_pongs(_PING_S, _PONG_S)
-        self.end_after(_OLDEST_S, 1001, "connection is 24 hours old")
-
-    def on_ping(self) -> None:
-        """A ping is a message, too."""
-        self._count()
-
-    def hear(self, text: bytes) -> None:
-        """Act on a request."""
-        if not self._count():
-            return
-        match decoded(text):
-            case None:
-                self._error(3, "Invalid JSON: expected value at line 1 column 1")
-            case {"method": method, **rest}:
-                self._obey(method, rest.get("params"), rest.get("id"))
-            case _:
-                self._error(2, "Invalid request: missing field `method` at line 1 column 1")
-
-    def _count(self) -> bool:
-        """Take note of a message; too many of them end the connection."""
-        if self._messages.take():
-            return True
-        self.wire.close(1008, "Too many requests")
-        return False
-
-    def _obey(self, method: Any, params: Any, number: Any) -> None:
-        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
-            self._error(2, "Invalid request: request ID must be an unsigned integer")
-        elif method not in _METHODS:
-            known = ", ".join(f"`{name}`" for name in _METHODS)
-            self._error(2, f"Invalid request: unknown variant `{method}`, expected one of {known}")
-        elif method == "LIST_SUBSCRIPTIONS":
-            self.reply({"result": self.subscribed(), "id": number})
-        elif method in {"SET_PROPERTY", "GET_PROPERTY"}:
-            self._property(params, number, is_set=method == "SET_PROPERTY")
-        elif not isinstance(params, list) or not all(isinstance(param, str) for param in params):
-            self._error(2, "Invalid request: invalid type: params must be an array of strings")
-        else:
-            self._change(params, number, is_joining=method == "SUBSCRIBE")
-
-    def _change(self, streams: list[str], number: Any, *, is_joining: bool) -> None:
-        """Subscribe or unsubscribe; unknown streams are acknowledged like others."""
-        if is_joining and len({*self.subscribed(), *streams}) > _MOST_STREAMS:
-            self._error(2, "Invalid request: too many streams")
-            return
-        self.reply({"result": None, "id": number})
-        for stream in streams:
-            if is_joining:
-                self.venue.join(self, stream)
-            else:
-                self.venue.subscriptions.remove(self, stream)
-
-    def _property(self, params: Any, number: Any, *, is_set: bool) -> None:
-        if not isinstance(params, list) or not params or not isinstance(params[0], str):
-            self._error(2, "Invalid request: property name must be a string")
-        elif len(params) > (2 if is_set else 1):
-            self._error(2, "Invalid request: too many parameters")
-        elif params[0] != "combined":
-            self._error(0, "Unknown property")
-        elif not is_set:
-            self.reply({"result": self.is_combined, "id": number})
-        elif len(params) < 2 or not isinstance(params[1], bool):
-            self._error(1, "Invalid value type: expected Boolean")
-        else:
-            self.is_combined = params[1]
-            self.reply({"result": None, "id": number})
-
-    def _error(self, code: int, message: str) -> None:
-        self.reply({"code": code, "msg": message})
+        return [[messages.level(self.market, price, size) for price, size in side] for side in sides]
 
 
 class SimulatedAster(SimulatedVenue):
@@ -198,7 +106,7 @@ class SimulatedAster(SimulatedVenue):
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
     bids_open: ClassVar[bytes] = b'"b":['
     first_book: ClassVar[str] = "/depth"
-    office: AsterAccounts
+    accounts: AsterAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -214,8 +122,6 @@ class SimulatedAster(SimulatedVenue):
         self._asked: dict[str, int] = {}
         self._forced: dict[str, int] = {}
         self._seconds = 0
-        self.rest = AsterRest(self)
-        self.office = AsterAccounts(self)
 
     def listings(self) -> list[SimulatedListing]:
         """Perpetuals against USDT."""
@@ -230,12 +136,16 @@ class SimulatedAster(SimulatedVenue):
             streams = [stream for text in upgrade.query.get("streams", []) for stream in text.split("/") if stream]
         else:
             return UpgradeRefusal(404)
-        return UpgradeRefusal(400) if len(streams) > _MOST_STREAMS else AsterSession(self, wire, upgrade, streams)
+        return (
+            UpgradeRefusal(400)
+            if len(streams) > MOST_STREAMS
+            else AsterSession(self, wire, upgrade, streams, self.join)
+        )
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
         """The gateway answers, not the API."""
         del request
-        return self.rest.not_found()
+        return html(404)
 
     def failure(self, status: int) -> HttpResponse:
         """A code and a message."""
@@ -260,18 +170,18 @@ class SimulatedAster(SimulatedVenue):
                     stream.add(step, first, last)
         if step.touch_moved:
             for key in (f"{stem}@bookTicker", "!bookTicker"):
-                self._tell(key, "bbo", symbol, lambda: shapes.book_ticker(market, self._ids[symbol], self.now_ms()))
+                self._tell(key, "bbo", symbol, lambda: messages.book_ticker(market, self._ids[symbol], self.now_ms()))
         for trade in step.trades:
             self._tell_trade(market, stem, trade)
 
     def on_second(self) -> None:
         """Tell of marks and 24-hour numbers."""
         self._seconds += 1
-        self._tell_of_each("markPrice", "mark", shapes.mark, "@1s")
+        self._tell_of_each("markPrice", "mark", messages.mark, "@1s")
         if self._seconds % 3 == 0:
-            self._tell_of_each("markPrice", "mark", shapes.mark)
-        self._tell_of_each("ticker", "other", shapes.ticker_event)
-        self._tell_of_each("miniTicker", "other", shapes.mini_ticker_event)
+            self._tell_of_each("markPrice", "mark", messages.mark)
+        self._tell_of_each("ticker", "other", messages.ticker_event)
+        self._tell_of_each("miniTicker", "other", messages.mini_ticker_event)
 
     def flush(self) -> None:
         """Send the events that wait for their turn."""
@@ -282,9 +192,9 @@ class SimulatedAster(SimulatedVenue):
         """The last update id."""
         return self._ids[market.listing.symbol]
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A pair."""
-        return shapes.level(market, price, size)
+        return messages.level(market, price, size)
 
     def bids_in(self, message: Any) -> Levels:
         """Pairs, of an event or over REST."""
@@ -293,7 +203,7 @@ class SimulatedAster(SimulatedVenue):
 
     def restart_ids(self) -> None:
         """All markets share the counter."""
-        self._last_id = self.restarted(10**9)
+        self._last_id = self.restarted_id(10**9)
         for symbol in self._ids:
             self._ids[symbol] = self._next_ids()[1]
             self._past[symbol].clear()
@@ -302,9 +212,9 @@ class SimulatedAster(SimulatedVenue):
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
         """``a``."""
-        return str(shapes.agg_trade(market, trade)["a"])
+        return str(messages.agg_trade(market, trade)["a"])
 
-    def join(self, session: AsterSession, stream: str) -> None:
+    def join(self, session: ClientSession, stream: str) -> None:
         """Subscribe a session to a stream, which may not exist."""
         self.subscriptions.add(session, stream)
         if stream not in self._depths:
@@ -363,27 +273,27 @@ class SimulatedAster(SimulatedVenue):
             with self.failures.guard("book", symbol):
                 event = stream.event(self.now_ms())
                 for session in sessions if event else ():
-                    session.push(OutgoingFrame("book", symbol, stream.kind, self.framed(session, name, event)))
+                    session.push(OutgoingFrame("book", symbol, stream.kind, framed(session, name, event)))
         if speed == _SPEEDS["100ms"]:
             self._remember()
 
     def _tell_trade(self, market: Market, stem: str, trade: MarketTrade) -> None:
         now, symbol = self.now_ms(), market.listing.symbol
-        event = {"e": "aggTrade", "E": now, "s": market.listing.name, **shapes.agg_trade(market, trade)}
+        event = {"e": "aggTrade", "E": now, "s": market.listing.name, **messages.agg_trade(market, trade)}
         self._tell(f"{stem}@aggTrade", "trade", symbol, lambda: event)
-        self._tell(f"{stem}@tradepro", "trade", symbol, lambda: shapes.trade_pro(market, trade, now))
+        self._tell(f"{stem}@tradepro", "trade", symbol, lambda: messages.trade_pro(market, trade, now))
         if trade.is_liquidation and self._forced.get(stem) != now // 1000:
             self._forced[stem] = now // 1000
             for key in (f"{stem}@forceOrder", "!forceOrder@arr"):
-                self._tell(key, "liquidation", symbol, lambda: shapes.force_order(market, trade, now))
+                self._tell(key, "liquidation", symbol, lambda: messages.force_order(market, trade, now))
 
-    def _tell_of_each(self, kind: str, word: str, shape: Callable[[Market, int], Any], speed: str = "") -> None:
+    def _tell_of_each(self, kind: str, word: str, row_of: Callable[[Market, int], Any], speed: str = "") -> None:
         """Send an event for each market, and an array of all to those who want that."""
         now, live = self.now_ms(), [market for market in self.listed() if self.is_live(market)]
         for market in live:
             stream = f"{market.listing.name.lower()}@{kind}{speed}"
-            self._tell(stream, word, market.listing.symbol, partial(shape, market, now))
-        self._tell(f"!{kind}@arr{speed}", word, "", lambda: [shape(market, now) for market in live])
+            self._tell(stream, word, market.listing.symbol, partial(row_of, market, now))
+        self._tell(f"!{kind}@arr{speed}", word, "", lambda: [row_of(market, now) for market in live])
 
     def _tell(self, stream: str, word: str, symbol: str, make: Callable[[], Any]) -> None:
         """Send an event to the subscribers of a stream; without any, it is not even made."""
@@ -393,12 +303,7 @@ class SimulatedAster(SimulatedVenue):
         with self.failures.guard(word, symbol):
             event = make()
             for session in sessions:
-                session.push(OutgoingFrame(word, symbol, "data", self.framed(session, stream, event)))
-
-    def framed(self, session: ClientSession, stream: str, event: Any) -> Frame:
-        """An event as this session wants it: bare, or wrapped with the name of its stream."""
-        is_wrapped = isinstance(session, AsterSession) and session.is_combined
-        return self.text({"stream": stream, "data": event} if is_wrapped else event)
+                session.push(OutgoingFrame(word, symbol, "data", framed(session, stream, event)))
 
 
 def _list(contract: Contract) -> SimulatedListing:

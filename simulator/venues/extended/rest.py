@@ -1,141 +1,88 @@
-"""Extended: the shapes of its data, and its REST side (``/api/v1``).
+"""Extended: REST (``/api/v1``).
 
-Source: Extended, API documentation, public REST API and streams; number formats and members as in captures of 2026.
+Source: Extended, API documentation, public REST API; number formats and members as in captures of 2026.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from simulator.decimals import padded, pointed, shortest
-from simulator.market import LevelChange, Market, MarketTrade
-from simulator.rest import HttpRequest, HttpResponse, html, json
+from simulator.decimals import padded, shortest
+from simulator.market import Market
+from simulator.rest import HttpRequest, HttpResponse, html
+from simulator.venue import SimulatedVenue
+from simulator.venues.extended.account import ExtendedAccounts
+from simulator.venues.extended.messages import (
+    fine_price,
+    funding_row,
+    is_spot,
+    ok,
+    price_text,
+    problem,
+    size_text,
+    trade_row,
+)
 
-if TYPE_CHECKING:
-    from simulator.venues.extended.stream import SimulatedExtended
-
-__all__ = ["ExtendedRest", "delta_levels", "fine_price", "funding_row", "snapshot_levels", "trade_id", "trade_row"]
+__all__ = ["ExtendedRest"]
 
 _HOUR_MS = 3_600_000
-_FIRST_TRADE = 2_104_498_657_000_000_000
 _MOST_TRADES, _MOST_FUNDINGS, _MOST_INTERESTS = 50, 10_000, 300
 
 
-def _price(market: Market, price: int, *, is_pointed: bool = False) -> str:
-    """A price; the venue does not always write it alike: ``82653`` and ``82653.0`` are one level."""
-    places = market.listing.price_places
-    return pointed(price, places) if is_pointed else shortest(price, places)
-
-
-def _size(market: Market, size: int) -> str:
-    """A size, at times padded."""
-    places = market.listing.size_places
-    return padded(size, places) if size and size % 3 == 0 else shortest(size, places)
-
-
-def snapshot_levels(market: Market, levels: Iterable[tuple[int, int]]) -> list[dict[str, str]]:
-    """Levels with their sizes."""
-    return [{"q": _size(market, size), "p": _price(market, price)} for price, size in levels]
-
-
-def delta_levels(market: Market, changes: Iterable[LevelChange]) -> list[dict[str, str]]:
-    """Levels with the change of their sizes (``q``) and with what they are now (``c``)."""
-    return [
-        {
-            "q": shortest(change.new - change.old, market.listing.size_places),
-            "p": _price(market, change.price, is_pointed=change.price % 4 == 0),
-            "c": _size(market, change.new),
-        }
-        for change in changes
-    ]
-
-
-def trade_id(market: Market, trade: MarketTrade) -> int:
-    """More than 2^53, and unique over all markets."""
-    return _FIRST_TRADE + trade.number * 4096 + sum(market.listing.name.encode()) % 4096
-
-
-def trade_row(market: Market, trade: MarketTrade) -> dict[str, Any]:
-    """A trade."""
-    return {
-        "i": trade_id(market, trade),
-        "m": market.listing.name,
-        "S": trade.side.upper(),
-        "tT": "LIQUIDATION" if trade.is_liquidation else "TRADE",
-        "T": trade.time_ms,
-        "p": _price(market, trade.price),
-        "q": padded(trade.size, market.listing.size_places),
-    }
-
-
-def fine_price(price_e8: int) -> str:
-    """A mark or index price, with the many digits of a computed number."""
-    return shortest(price_e8 * 10_000 + price_e8 % 9_973, 12)
-
-
-def funding_row(market: Market, hour: int) -> dict[str, Any]:
-    """The rate that was applied at an hour: a fraction, hourly."""
-    rate = shortest(market.settled_funding_e12(hour) // 10**6, 6)
-    return {"m": market.listing.name, "T": hour * _HOUR_MS + 1_028, "f": rate}
-
-
 class ExtendedRest:
-    """The REST routes."""
+    """REST routes of the venue."""
 
-    def __init__(self, venue: SimulatedExtended) -> None:
+    def __init__(self, venue: SimulatedVenue, accounts: ExtendedAccounts) -> None:
         self._venue = venue
-        self._allowance = venue.allowance(1000, 60)
+        self._rate_limit = venue.rate_limit(1000, 60)
         for path, answer in (
             ("info/markets", self._markets),
             ("info/assets", self._assets),
-            ("info/markets/{market}/stats", self._of(self._stats)),
-            ("info/markets/{market}/orderbook", self._of(self._order_book)),
-            ("info/markets/{market}/trades", self._of(self._trades)),
-            ("info/{market}/funding", self._of(self._funding)),
-            ("info/{market}/open-interests", self._of(self._open_interests)),
+            ("info/markets/{market}/stats", self._of_market(self._stats)),
+            ("info/markets/{market}/orderbook", self._of_market(self._order_book)),
+            ("info/markets/{market}/trades", self._of_market(self._trades)),
+            ("info/{market}/funding", self._of_market(self._funding)),
+            ("info/{market}/open-interests", self._of_market(self._open_interests)),
+            *accounts.routes(),
         ):
-            self.add(path, answer)
-
-    def add(self, path: str, answer: Callable[..., HttpResponse]) -> None:
-        """Serve a path; the answer may raise ``ValueError`` for a wrong parameter."""
-        self._venue.routes.add("GET", f"/api/v1/{path}", self._checked(answer))
+            venue.routes.add("GET", f"/api/v1/{path}", self._checked(answer))
 
     def _checked(self, answer: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        """Refuse those without a user agent and those who ask too often."""
+        """Require a user agent and enforce the rate limit; the answer may raise a ValueError for a bad parameter."""
 
         def respond(request: HttpRequest, **names: str) -> HttpResponse:
             if not request.headers.get("user-agent"):
                 return html(403)
-            if not self._allowance.take():
+            if not self._rate_limit.acquire():
                 return self._venue.failure(429)
             try:
                 return answer(request, **names)
             except ValueError:
-                return self._venue.problem(400, 1000, "Invalid request.")
+                return problem(400, 1000, "Invalid request.")
 
         return respond
 
-    def _of(self, shape: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
+    def _of_market(self, answer: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
         def respond(request: HttpRequest, market: str) -> HttpResponse:
             found = self._venue.find(market)
-            return self._venue.problem(404, 1001, "Market not found.") if found is None else shape(request, found)
+            return problem(404, 1001, "Market not found.") if found is None else answer(request, found)
 
         return respond
 
     def _markets(self, request: HttpRequest) -> HttpResponse:
         wanted = request.query.get("market")
         if wanted and any(self._venue.find(name) is None for name in wanted):
-            return self._venue.problem(404, 1001, "Market not found.")
+            return problem(404, 1001, "Market not found.")
         listed = [market for market in self._venue.listed() if not wanted or market.listing.name in wanted]
-        return _ok([self._specification(market) for market in listed])
+        return ok([self._specification(market) for market in listed])
 
     def _specification(self, market: Market) -> dict[str, Any]:
         listing, is_live = market.listing, self._venue.is_live(market)
         return {
             "name": listing.name,
             "uiName": listing.name,
-            "type": "SPOT" if self._venue.is_spot(market) else "PERPETUAL",
+            "type": "SPOT" if is_spot(market) else "PERPETUAL",
             "category": "Crypto",
             "assetName": listing.name.removesuffix("-USD"),
             "assetPrecision": listing.size_places,
@@ -171,7 +118,7 @@ class ExtendedRest:
         }
 
     def _statistics(self, market: Market) -> dict[str, Any]:
-        """24-hour numbers; ``nextFundingRate`` is a time, whatever its name says."""
+        """Return 24-hour numbers; ``nextFundingRate`` is a time despite its name."""
         listing, now = market.listing, self._venue.now_ms()
         bid, ask = market.bids.best() or (0, 0), market.asks.best() or (0, 0)
         last = market.trades[-1].price if market.trades else market.opening
@@ -182,11 +129,11 @@ class ExtendedRest:
             "dailyVolumeBase": padded(market.volume, listing.size_places),
             "dailyPriceChange": shortest(last - market.opening, listing.price_places),
             "dailyPriceChangePercentage": padded((last - market.opening) * 10_000 // market.opening, 4),
-            "dailyLow": _price(market, market.low),
-            "dailyHigh": _price(market, market.high),
-            "lastPrice": _price(market, last),
-            "askPrice": _price(market, ask[0]),
-            "bidPrice": _price(market, bid[0]),
+            "dailyLow": price_text(market, market.low),
+            "dailyHigh": price_text(market, market.high),
+            "lastPrice": price_text(market, last),
+            "askPrice": price_text(market, ask[0]),
+            "bidPrice": price_text(market, bid[0]),
             "markPrice": fine_price(market.mark_e8),
             "indexPrice": fine_price(market.index_e8),
             "fundingRate": shortest(market.funding_e12 // 10**6, 6),
@@ -198,19 +145,19 @@ class ExtendedRest:
 
     def _stats(self, request: HttpRequest, market: Market) -> HttpResponse:
         del request
-        return _ok(self._statistics(market))
+        return ok(self._statistics(market))
 
     def _order_book(self, request: HttpRequest, market: Market) -> HttpResponse:
         del request
         sides = [
-            [{"qty": _size(market, size), "price": _price(market, price)} for price, size in ladder.top()]
+            [{"qty": size_text(market, size), "price": price_text(market, price)} for price, size in ladder.top()]
             for ladder in (market.bids, market.asks)
         ]
-        return _ok({"market": market.listing.name, "bid": sides[0], "ask": sides[1]})
+        return ok({"market": market.listing.name, "bid": sides[0], "ask": sides[1]})
 
     def _trades(self, request: HttpRequest, market: Market) -> HttpResponse:
         del request
-        return _ok([trade_row(market, trade) for trade in list(market.trades)[-_MOST_TRADES:][::-1]])
+        return ok([trade_row(market, trade) for trade in list(market.trades)[-_MOST_TRADES:][::-1]])
 
     def _funding(self, request: HttpRequest, market: Market) -> HttpResponse:
         now = self._venue.now_ms()
@@ -221,7 +168,7 @@ class ExtendedRest:
         hours = range(last, max(first, last - limit + 1) - 1, -1)
         rows = [funding_row(market, hour) for hour in hours]
         cursor = rows[-1]["T"] - 1 if rows else end
-        return _ok(rows, pagination={"cursor": cursor, "count": len(rows)})
+        return ok(rows, pagination={"cursor": cursor, "count": len(rows)})
 
     def _open_interests(self, request: HttpRequest, market: Market) -> HttpResponse:
         period = 24 * _HOUR_MS if request.param("interval") == "P1D" else _HOUR_MS
@@ -231,18 +178,14 @@ class ExtendedRest:
         first = max(-(-request.number("startTime", 0) // period), last - count + 1)
         worth = market.open_interest * market.mark_e8 // 10**market.listing.size_places
         row = {"i": padded(worth, 8, 16), "I": padded(market.open_interest, market.listing.size_places, 16)}
-        return _ok([{**row, "t": number * period} for number in range(last, first - 1, -1)])
+        return ok([{**row, "t": number * period} for number in range(last, first - 1, -1)])
 
     def _assets(self, request: HttpRequest) -> HttpResponse:
         del request
         names = {"USD": 6} | {m.listing.name.removesuffix("-USD"): m.listing.size_places for m in self._venue.listed()}
-        return _ok(
+        return ok(
             [
                 {"id": number, "name": name, "symbol": name, "precision": precision, "isActive": True}
                 for number, (name, precision) in enumerate(names.items(), start=1)
             ]
         )
-
-
-def _ok(data: Any, **more: Any) -> HttpResponse:
-    return json({"status": "OK", "data": data, **more})

@@ -1,35 +1,36 @@
-"""Extended: its WebSocket side, version 1. One stream per connection, chosen by the URL; nothing is acknowledged.
+"""Extended: published streams, version 1. Every connection is one stream, selected by its URL.
 
-Source: Extended, API documentation, public WebSocket streams; the start with an aged snapshot, empty deltas and prices
-that are not written alike are as captured.
+Source: Extended, API documentation, public WebSocket streams; the start with an old snapshot, empty deltas and prices
+in several formats as captured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import msgspec
 
 from simulator.listing import Contract, SimulatedListing, contracts, list_market
 from simulator.market import Batch, LevelChange, Market, MarketStep, MarketTrade
-from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
-from simulator.session import ClientSession, Kind, OutgoingFrame
+from simulator.session import ClientSession, Kind
 from simulator.settings import SimSettings
 from simulator.venue import Levels, SimulatedVenue, Traffic
-from simulator.venues.extended import rest as shapes
+from simulator.venues.extended import messages
 from simulator.venues.extended.account import ExtendedAccounts
+from simulator.venues.extended.messages import ExtendedMessage
+from simulator.venues.extended.session import ACCOUNT_CHANNEL, ExtendedChannel, ExtendedSession
 from simulator.wire import Upgrade, UpgradeRefusal, Wire
 
 __all__ = ["SimulatedExtended"]
 
 _ROOT = "/stream.extended.exchange/v1/"
-_PING_S, _PONG_S = 15, 10
 _BATCH_S, _TOUCH_S = 0.1, 0.01
 _SNAPSHOT_S, _FUNDING_S = 60, 60
-#: A book without changes says so after this many batches.
+#: An unchanged book sends an empty delta after this many batches.
 _QUIET_BATCHES = 10
 _REPLAYED_TRADES = 5
 _HOUR_MS = 3_600_000
@@ -42,113 +43,53 @@ _PATHS = {
 }
 
 
-class ExtendedChannel(NamedTuple):
-    """What a connection is for: ``symbol`` is empty when it is for all markets."""
-
-    kind: str
-    symbol: str
-
-    def __str__(self) -> str:
-        """In words."""
-        return f"{self.kind}/{self.symbol or 'all'}"
-
-
-_ACCOUNT = ExtendedChannel("account", "")
-
-
-class Message(NamedTuple):
-    """A frame without the sequence number, which is each connection's own."""
-
-    type: str | None
-    data: msgspec.Raw
-    ts: int
-    kind: Kind = "data"
-    more: tuple[tuple[str, Any], ...] = ()
-
-
 class BookFeed:
-    """The book of one market as it is told: a snapshot now and then, and the deltas since."""
+    """Published book of one market: the last periodic snapshot, and the deltas since."""
 
     def __init__(self, market: Market, now_ms: int) -> None:
         self.market = market
         self.batch = Batch()
-        self.since_snapshot: list[Message] = [self.snapshot(now_ms)]
+        self.since_snapshot: list[ExtendedMessage] = [self.snapshot(now_ms)]
         self._quiet = 0
 
-    def snapshot(self, now_ms: int, depth: int | None = None) -> Message:
-        """The whole book, or its best levels."""
+    def snapshot(self, now_ms: int, depth: int | None = None) -> ExtendedMessage:
+        """Return the complete book, or its best levels."""
         market = self.market
-        bids, asks = (shapes.snapshot_levels(market, side.top(depth)) for side in (market.bids, market.asks))
+        bids, asks = (messages.snapshot_levels(market, side.top(depth)) for side in (market.bids, market.asks))
         return self._message("SNAPSHOT", bids, asks, now_ms, "f" if depth is None else str(depth))
 
-    def renew(self, now_ms: int) -> list[Message]:
-        """The frames of a new minute: an empty delta and a snapshot, from which newcomers start now."""
+    def renew(self, now_ms: int) -> list[ExtendedMessage]:
+        """Return the frames of a new minute: an empty delta and a snapshot, where new subscribers start from now on."""
         snapshot = self.snapshot(now_ms)
         self.since_snapshot = [snapshot]
         return [self._message("DELTA", [], [], now_ms), snapshot]
 
-    def delta(self, now_ms: int) -> Message | None:
-        """What changed since the last one; an empty one after a while without changes, else None."""
+    def delta(self, now_ms: int) -> ExtendedMessage | None:
+        """Return the changes since the last delta; an empty delta after a while without changes, else None."""
         self._quiet += 1
-        bids, asks = self.batch.take()
+        bids, asks = self.batch.drain()
         if not bids and not asks and self._quiet < _QUIET_BATCHES:
             return None
         self._quiet = 0
-        changed = shapes.delta_levels(self.market, bids), shapes.delta_levels(self.market, asks)
+        changed = messages.delta_levels(self.market, bids), messages.delta_levels(self.market, asks)
         message = self._message("DELTA", *changed, now_ms)
         self.since_snapshot.append(message)
         return message
 
-    def _message(self, word: str, bids: list[Any], asks: list[Any], now_ms: int, depth: str = "f") -> Message:
+    def _message(self, word: str, bids: list[Any], asks: list[Any], now_ms: int, depth: str = "f") -> ExtendedMessage:
         data = {"t": word, "m": self.market.listing.name, "b": bids, "a": asks, "d": depth}
         kind: Kind = "delta" if word == "DELTA" else "snapshot"
-        return Message(word, msgspec.Raw(msgspec.json.encode(data)), now_ms, kind)
-
-
-class ExtendedSession(ClientSession):
-    """One connection, hence one stream."""
-
-    venue: SimulatedExtended
-
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, channel: ExtendedChannel) -> None:
-        super().__init__(venue, wire, upgrade)
-        self._channel = channel
-        self._seq = 0
-
-    def begin(self) -> None:
-        """Start the stream; ping."""
-        self.demand_pongs(_PING_S, _PONG_S)
-        self.venue.welcome(self, self._channel)
-        self.venue.subscriptions.add(self, self._channel)
-
-    def hear(self, text: bytes) -> None:
-        """Clients have nothing to say here."""
-
-    def restart(self) -> None:
-        """Count from the beginning again."""
-        self._seq = 0
-
-    def tell(self, symbol: str, message: Message) -> None:
-        """Send a message with the next sequence number, which is gone even if the frame gets lost."""
-        self._seq += 1
-        value: dict[str, Any] = {} if message.type is None else {"type": message.type}
-        value |= {"data": message.data, "ts": message.ts, "seq": self._seq, **dict(message.more)}
-        word = _WORDS.get(self._channel.kind, self._channel.kind)
-        self.push(OutgoingFrame(word, symbol, message.kind, self.venue.text(value)))
-
-
-#: Our words for channels that have others.
-_WORDS = {"touch": "bbo", "index": "mark"}
+        return ExtendedMessage(word, msgspec.Raw(msgspec.json.encode(data)), now_ms, kind)
 
 
 class SimulatedExtended(SimulatedVenue):
-    """The venue."""
+    """Simulated Extended."""
 
     name: ClassVar[str] = "extended"
-    #: Mark and index by the clock, books in batches, the touch and trades as they happen.
+    #: Mark and index by timer, books in batches, the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=2.0, batches=1 / _BATCH_S, per_step=0.69)
     bids_open: ClassVar[bytes] = b'"b":['
-    office: ExtendedAccounts
+    accounts: ExtendedAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
@@ -156,131 +97,119 @@ class SimulatedExtended(SimulatedVenue):
         self._feeds = {symbol: BookFeed(market, now) for symbol, market in self.markets.items()}
         self._moved: dict[str, None] = {}
         self._welcomed = 0
-        self.rest = shapes.ExtendedRest(self)
-        self.office = ExtendedAccounts(self)
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals against USD, and one spot market."""
+        """Return the perpetuals against USD, and one spot market."""
         perps = [_list(contract) for contract in contracts(self.settings.bases)]
         spot = _list(Contract("ETH", contracts(["ETH"])[0].price, activity=0.05), name="ETHSPOT-USD")
         return [*perps, spot]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """The path is the subscription."""
+        """Accept a connection, whose path is its subscription."""
         if not upgrade.headers.get("user-agent"):
             return UpgradeRefusal(403)
-        if upgrade.path == _ROOT + _ACCOUNT.kind:
-            is_known = self.office.is_known(upgrade)
-            return ExtendedSession(self, wire, upgrade, _ACCOUNT) if is_known else UpgradeRefusal(401)
+        if upgrade.path == _ROOT + ACCOUNT_CHANNEL.kind:
+            is_known = self.accounts.is_known(upgrade)
+            return (
+                ExtendedSession(self, wire, upgrade, ACCOUNT_CHANNEL, self.welcome) if is_known else UpgradeRefusal(401)
+            )
         channel = self._channel(upgrade)
-        return UpgradeRefusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel)
+        return UpgradeRefusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel, self.welcome)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """No such path."""
+        """Return the response to an unknown path."""
         del request
-        return self.problem(404, 404, "Not found.")
+        return messages.problem(404, 404, "Not found.")
 
     def failure(self, status: int) -> HttpResponse:
-        """The envelope of errors."""
-        return self.problem(status, 1010 if status == 503 else status, "Request failed.")
-
-    def problem(self, status: int, code: int, message: str) -> HttpResponse:
-        """An error in the venue's envelope."""
-        return json({"status": "ERROR", "error": {"code": code, "message": message}}, status)
+        """Return an error in the venue's envelope."""
+        return messages.problem(status, 1010 if status == 503 else status, "Request failed.")
 
     def start(self) -> None:
-        """Let markets live and batches go out."""
+        """Start the markets and the periodic messages."""
         super().start()
         self.schedule.every(_BATCH_S, self._send_deltas)
         self.schedule.every(_TOUCH_S, self._send_touches)
         self.schedule.every(self.scaled(_SNAPSHOT_S), self._renew)
-        self.schedule.every(self.scaled(_FUNDING_S), self._tell_funding)
-
-    def is_spot(self, market: Market) -> bool:
-        """Whether a market is no perpetual."""
-        return not market.listing.symbol.endswith("-PERP")
+        self.schedule.every(self.scaled(_FUNDING_S), self._publish_funding)
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Put changes into the batch; tell of trades."""
+        """Add changes to the batch; publish trades."""
         symbol = market.listing.symbol
         self._feeds[symbol].batch.add(step)
         if step.touch_moved:
             self._moved[symbol] = None
         if step.trades:
-            self._tell("trade", market, partial(self._trades, market, list(step.trades)))
+            self._publish("trade", market, partial(self._trades, market, list(step.trades)))
 
     def on_second(self) -> None:
-        """Tell of mark and index."""
+        """Publish mark and index."""
         for market in self.listed():
-            if self.is_live(market) and not self.is_spot(market):
-                self._tell("mark", market, partial(self._mark, market))
-                self._tell("index", market, partial(self._index, market))
+            if self.is_live(market) and not messages.is_spot(market):
+                self._publish("mark", market, partial(self._mark, market))
+                self._publish("index", market, partial(self._index, market))
 
     def flush(self) -> None:
-        """Send what waits for its turn."""
+        """Publish pending deltas and touches."""
         self._send_deltas()
         self._send_touches()
 
     def book_seq(self, market: Market) -> int | None:
-        """Each connection counts its own frames."""
+        """Return None: each connection counts its own frames."""
         del market
         return None
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
-        """A level that appears."""
-        return shapes.delta_levels(market, [LevelChange(price, 0, size)])[0]
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
+        """Return a new level."""
+        return messages.delta_levels(market, [LevelChange(price, 0, size)])[0]
 
     def bids_in(self, message: Any) -> Levels:
-        """Levels of a snapshot."""
+        """Return the bids of a snapshot."""
         return Levels(message["data"]["b"], "p", "q")
 
     def restart_ids(self) -> None:
-        """Each connection counts for itself."""
+        """Restart the sequence numbers of each connection."""
         for session in self.sessions:
             if isinstance(session, ExtendedSession):
                 session.restart()
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``i``."""
-        return str(shapes.trade_id(market, trade))
+        """Return ``i``."""
+        return str(messages.trade_id(market, trade))
 
     def welcome(self, session: ExtendedSession, channel: ExtendedChannel) -> None:
-        """Say where things stand: the account, or the markets of a channel.
+        """Send the current state: the account, or the markets of a channel.
 
-        Every other book starts with the last minutely snapshot and the deltas since, the rest with a fresh one.
+        Every other book starts with the last periodic snapshot and the deltas since, the rest with a new snapshot.
         """
-        if channel == _ACCOUNT:
-            self.office.welcome(session)
+        if channel == ACCOUNT_CHANNEL:
+            self.accounts.welcome(session)
             return
         for market in self._markets_of(channel):
             with self.failures.guard(channel.kind, market.listing.symbol):
                 for message in self._first_messages(channel.kind, market):
-                    session.tell(market.listing.symbol, message)
+                    session.publish(market.listing.symbol, message)
 
-    def account_sessions(self) -> list[ExtendedSession]:
-        """The connections to the account."""
-        return [one for one in self.subscriptions.to(_ACCOUNT) if isinstance(one, ExtendedSession)]
-
-    def _first_messages(self, kind: str, market: Market) -> list[Message]:
+    def _first_messages(self, kind: str, market: Market) -> list[ExtendedMessage]:
         if kind == "book":
             return self._first_book(market)
         if kind == "touch":
             return [self._feeds[market.listing.symbol].snapshot(self.now_ms(), 1)]
-        if self.is_spot(market) or not self.is_live(market):
+        if messages.is_spot(market) or not self.is_live(market):
             return []
         makers = {"mark": self._mark, "index": self._index, "funding": self._funding}
         if kind in makers:
             return [makers[kind](market)]
         return [self._trades(market, list(market.trades)[-_REPLAYED_TRADES:])]
 
-    def _first_book(self, market: Market) -> list[Message]:
+    def _first_book(self, market: Market) -> list[ExtendedMessage]:
         feed = self._feeds[market.listing.symbol]
         self._send_delta(feed)
         self._welcomed += 1
         return list(feed.since_snapshot) if self._welcomed % 2 == 0 else [feed.snapshot(self.now_ms())]
 
     def _channel(self, upgrade: Upgrade) -> ExtendedChannel | None:
-        """The stream that a URL names, or None."""
+        """Return the channel that a URL selects; None for an unknown one."""
         path = upgrade.path.removeprefix(_ROOT)
         for root, kind in _PATHS.items():
             market = "" if path == root else path.removeprefix(f"{root}/")
@@ -296,18 +225,18 @@ class SimulatedExtended(SimulatedVenue):
     def _markets_of(self, channel: ExtendedChannel) -> list[Market]:
         return self.listed() if not channel.symbol else [self.markets[channel.symbol]]
 
-    def _tell(self, kind: str, market: Market, make: Callable[[], Message]) -> None:
-        """Send a message to those who want this market or all; without any, it is not even made."""
-        if self._listeners(kind, market):
+    def _publish(self, kind: str, market: Market, make: Callable[[], ExtendedMessage]) -> None:
+        """Publish a message to the subscribers of this market and of all markets; build it only if there are any."""
+        if self._subscribers(kind, market):
             with self.failures.guard(kind, market.listing.symbol):
-                self._pass_on(kind, market, make())
+                self._send(kind, market, make())
 
-    def _pass_on(self, kind: str, market: Market, message: Message) -> None:
-        for session in self._listeners(kind, market):
+    def _send(self, kind: str, market: Market, message: ExtendedMessage) -> None:
+        for session in self._subscribers(kind, market):
             if isinstance(session, ExtendedSession):
-                session.tell(market.listing.symbol, message)
+                session.publish(market.listing.symbol, message)
 
-    def _listeners(self, kind: str, market: Market) -> list[ClientSession]:
+    def _subscribers(self, kind: str, market: Market) -> list[ClientSession]:
         to = self.subscriptions.to
         return to(ExtendedChannel(kind, market.listing.symbol)) + to(ExtendedChannel(kind, ""))
 
@@ -319,43 +248,42 @@ class SimulatedExtended(SimulatedVenue):
         with self.failures.guard("book", feed.market.listing.symbol):
             message = feed.delta(self.now_ms())
             if message is not None:
-                self._pass_on("book", feed.market, message)
+                self._send("book", feed.market, message)
 
     def _send_touches(self) -> None:
         moved, self._moved = self._moved, {}
         for symbol in moved:
             feed = self._feeds[symbol]
-            self._tell("touch", feed.market, partial(feed.snapshot, self.now_ms(), 1))
+            self._publish("touch", feed.market, partial(feed.snapshot, self.now_ms(), 1))
 
     def _renew(self) -> None:
-        """Every minute, whole books."""
+        """Publish complete books."""
         for feed in self._feeds.values():
             self._send_delta(feed)
             with self.failures.guard("book", feed.market.listing.symbol):
                 for message in feed.renew(self.now_ms()):
-                    self._pass_on("book", feed.market, message)
+                    self._send("book", feed.market, message)
 
-    def _tell_funding(self) -> None:
+    def _publish_funding(self) -> None:
         for market in self.listed():
-            if self.is_live(market) and not self.is_spot(market):
-                self._tell("funding", market, partial(self._funding, market))
+            if self.is_live(market) and not messages.is_spot(market):
+                self._publish("funding", market, partial(self._funding, market))
 
-    def _trades(self, market: Market, trades: list[MarketTrade]) -> Message:
-        return self.message(None, [shapes.trade_row(market, trade) for trade in trades])
+    def _trades(self, market: Market, trades: list[MarketTrade]) -> ExtendedMessage:
+        return self._message(None, [messages.trade_row(market, trade) for trade in trades])
 
-    def _mark(self, market: Market) -> Message:
-        return self.message("MP", {"m": market.listing.name, "p": shapes.fine_price(market.mark_e8), "ts": 0})
+    def _mark(self, market: Market) -> ExtendedMessage:
+        return self._message("MP", {"m": market.listing.name, "p": messages.fine_price(market.mark_e8), "ts": 0})
 
-    def _index(self, market: Market) -> Message:
-        data = {"m": market.listing.name, "p": shapes.fine_price(market.index_e8), "ts": self.now_ms()}
-        return self.message("IP", data)._replace(more=(("sourceEventId", None),))
+    def _index(self, market: Market) -> ExtendedMessage:
+        data = {"m": market.listing.name, "p": messages.fine_price(market.index_e8), "ts": self.now_ms()}
+        return self._message("IP", data)._replace(more=(("sourceEventId", None),))
 
-    def _funding(self, market: Market) -> Message:
-        return self.message(None, shapes.funding_row(market, self.now_ms() // _HOUR_MS))
+    def _funding(self, market: Market) -> ExtendedMessage:
+        return self._message(None, messages.funding_row(market, self.now_ms() // _HOUR_MS))
 
-    def message(self, word: str | None, data: Any) -> Message:
-        """A message that is told as it is made."""
-        return Message(word, msgspec.Raw(msgspec.json.encode(data)), self.now_ms())
+    def _message(self, word: str | None, data: Any) -> ExtendedMessage:
+        return messages.message(word, data, self.now_ms())
 
 
 def _list(contract: Contract, name: str = "") -> SimulatedListing:

@@ -1,157 +1,51 @@
-"""Lighter: its WebSocket side. Books are told in batches that are chained by the nonces of the matching engine.
+"""Lighter: published channels. Books are sent in batches, chained by the nonces of the matching engine.
 
-Source: Lighter, API documentation, WebSocket reference and rate limits; error texts as captured.
+Source: Lighter, API documentation, WebSocket reference and rate limits.
 """
 
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from simulator.listing import Contract, SimulatedListing, contracts, list_market
+from simulator.listing import SimulatedListing
 from simulator.market import Batch, LevelChange, Market, MarketStep, MarketTrade
 from simulator.rest import HttpRequest, HttpResponse, json
 from simulator.schedule import Schedule
-from simulator.session import ClientSession, OutgoingFrame, decoded
+from simulator.session import ClientSession, OutgoingFrame
 from simulator.settings import SimSettings
 from simulator.venue import Levels, SimulatedVenue, Traffic
-from simulator.venues.lighter import rest as shapes
-from simulator.venues.lighter.account import PRIVATE, LighterAccounts
+from simulator.venues.lighter import messages
+from simulator.venues.lighter.account import LighterAccounts
+from simulator.venues.lighter.markets import LighterMarkets, lighter_listings
+from simulator.venues.lighter.session import LighterSession
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
 __all__ = ["SimulatedLighter"]
 
 _BATCH_S = 0.05
-_PING_S = 30
-_IDLE_S = 120
 _REPLAYED = 50
-_MOST_CHANNELS = 500
 _MOST_CONNECTIONS = 255
 _MOST_IN_FLIGHT, _FLIGHT_S = 50, 0.1
-_FIRST_SPOT = 2048
-#: Everyone knows these two; the rest come in the order of the settings.
-_KNOWN_IDS = {"ETH": 0, "BTC": 1}
 _CHANNELS = {"order_book": "book", "ticker": "bbo", "trade": "trade", "market_stats": "mark"}
 
 
-class LighterSession(ClientSession):
-    """One connection; ``tokens`` are what the client came into account channels with, by channel."""
-
-    venue: SimulatedLighter
-
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade) -> None:
-        super().__init__(venue, wire, upgrade)
-        self.tokens: dict[str, str] = {}
-        #: Offsets are counters of the server that one happens to be connected to.
-        self.offset_base = random.Random(f"offset:{self.number}").randrange(10**6, 10**7)
-
-    def begin(self) -> None:
-        """Introduce ourselves; ping in words, and watch whether the client says anything."""
-        self.reply({"session_id": str(uuid.uuid4()), "type": "connected"})
-        schedule = self.venue.schedule
-        self.keep(schedule.every(self.venue.scaled(_PING_S), lambda: self.reply({"type": "ping"})))
-        self.keep(schedule.every(self.venue.scaled(1), self._end_when_idle))
-
-    def hear(self, text: bytes) -> None:
-        """Act on a message."""
-        if not self.venue.messages.take():
-            self._error(30009, "Too Many Websocket Messages!")
-        elif not self.venue.in_flight.take():
-            self._error(30010, "Too Many Inflight Messages!")
-        else:
-            self._obey(decoded(text))
-
-    def _obey(self, message: Any) -> None:
-        match message:
-            case {"type": "subscribe", "channel": str(channel), **rest}:
-                self._subscribe(channel, rest.get("auth"))
-            case {"type": "unsubscribe", "channel": str(channel)}:
-                self._unsubscribe(channel)
-            case {"type": "ping"}:
-                if not self.venue.mutes_pings:
-                    self.reply({"type": "pong"})
-            case {"type": "pong"}:
-                pass
-            case {"type": "subscribe" | "unsubscribe"}:
-                self._error(30007, "Invalid Data")
-            case {"type": kind}:
-                self._error(30001, f"Invalid Type: {kind}")
-            case _:
-                self._error(30000, "Invalid JSON")
-
-    def _subscribe(self, channel: str, token: Any) -> None:
-        key = self._checked(channel, token)
-        if key is None:
-            return
-        if self.venue.subscriptions.has(self, key):
-            self._error(30003, f"Already Subscribed to : {key}")
-        elif len(self.venue.subscriptions.keys_of(self)) >= _MOST_CHANNELS:
-            self._error(23001, "Too Many Subscriptions!")
-        else:
-            for parcel in self.venue.first_parcels(self, key):
-                self.push(parcel)
-            self.venue.subscriptions.add(self, key)
-            if self.venue.office.wants_token(key):
-                self.tokens[key] = str(token)
-
-    def _unsubscribe(self, channel: str) -> None:
-        is_private = channel.startswith(PRIVATE)
-        key = channel.replace("/", ":") if is_private else self._checked(channel)
-        if key is None:
-            return
-        self.tokens.pop(key, None)
-        if self.venue.subscriptions.remove(self, key):
-            self.reply({"type": "unsubscribed", "channel": key})
-        else:
-            self._error(30002, f"Not Subscribed to : {key}")
-
-    def _checked(self, channel: str, token: Any = None) -> str | None:
-        """A channel as the venue writes it (with a colon), or None after an error."""
-        try:
-            private = self.venue.office.check(channel, token)
-        except shapes.LighterApiError as error:
-            self._error(error.code, str(error))
-            return None
-        except ValueError as error:
-            self._error(30005, f"Invalid Channel:  ({error})")
-            return None
-        if private is not None:
-            return private
-        name, _, target = channel.partition("/")
-        if name not in _CHANNELS:
-            self._error(30005, f"Invalid Channel: {channel}")
-        elif not (target == "all" and name == "market_stats") and self.venue.find_id(target) is None:
-            self._error(30005, "Invalid Channel:  (marketId)")
-        else:
-            return f"{name}:{target}"
-        return None
-
-    def _error(self, code: int, message: str) -> None:
-        error = {"code": code, "message": message}
-        self.reply({"type": "error", **error} if self.venue.has_flat_errors else {"error": error})
-
-    def _end_when_idle(self) -> None:
-        if self.venue.schedule.mono_s() - self.last_heard_s > self.venue.scaled(_IDLE_S):
-            self.wire.close(1000, "idle")
-
-
 class SimulatedLighter(SimulatedVenue):
-    """The venue."""
+    """Simulated Lighter."""
 
     name: ClassVar[str] = "lighter"
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=1 / _BATCH_S, per_step=0.68)
     bids_open: ClassVar[bytes] = b'"bids":['
-    office: LighterAccounts
+    accounts: LighterAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
-        self.messages = self.allowance(200, 60)
-        #: Nothing takes time here: what comes within a moment counts as in flight together.
-        self.in_flight = self.allowance(_MOST_IN_FLIGHT, _FLIGHT_S * settings.pace)
-        self._connects = self.allowance(255, 60)
+        self.messages = self.rate_limit(200, 60)
+        #: Messages are handled instantly, so those within this window count as in flight together.
+        self.in_flight = self.rate_limit(_MOST_IN_FLIGHT, _FLIGHT_S * settings.pace)
+        self._connects = self.rate_limit(255, 60)
         self._random = random.Random(f"{settings.seed}:lighter:engine")
         self._engine = 23_189_369_000 + self._random.randrange(10**6)
         live = [symbol for symbol, market in self.markets.items() if market.listing.contract.live]
@@ -159,47 +53,43 @@ class SimulatedLighter(SimulatedVenue):
         self._nonces = {symbol: self._next_nonce() for symbol in live}
         self._sent_nonces = dict(self._nonces)
         self._offsets = dict.fromkeys(self.markets, 0)
-        self._ids = self._number()
-        self.rest = shapes.LighterRest(self)
-        self.office = LighterAccounts(self)
+        self.catalogue = LighterMarkets(self)
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals, and one spot pair."""
-        perps = [_list(contract) for contract in contracts(self.settings.bases)]
-        spot = _list(Contract("ETH", contracts(["ETH"])[0].price, activity=0.05), name="ETH/USDC")
-        return [*perps, spot]
+        """Return the perpetuals, and one spot pair."""
+        return lighter_listings(self.settings.bases)
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """Everything is served on one path."""
+        """Accept connections on the one path, within the limits."""
         if upgrade.path != "/stream":
             return UpgradeRefusal(404)
-        if len(self.sessions) >= _MOST_CONNECTIONS or not self._connects.take():
+        if len(self.sessions) >= _MOST_CONNECTIONS or not self._connects.acquire():
             return UpgradeRefusal(429)
-        return LighterSession(self, wire, upgrade)
+        return LighterSession(self, wire, upgrade, self)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """No such path."""
+        """Return the response to an unknown path."""
         del request
         return json({"code": 404, "message": "not found"}, 404)
 
     def failure(self, status: int) -> HttpResponse:
-        """A code and a message."""
+        """Return an error with a code and a message."""
         return json({"code": 23000 if status == 429 else status, "message": "Too Many Requests!"}, status)
 
     def announce_shutdown(self) -> float:
-        """Say so, a second before."""
+        """Announce the shutdown, a second ahead."""
         for session in self.sessions:
             session.reply({"type": "shutdown", "close_in_ms": 1000})
         return 1.0
 
     def start(self) -> None:
-        """Let markets live, and batches go out."""
+        """Start the markets and the batches."""
         super().start()
         self.schedule.every(_BATCH_S, self.flush)
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Put changes into the batch; tell of the touch and of trades."""
-        symbol, number = market.listing.symbol, self.id_of(market)
+        """Add changes to the batch; publish the touch and trades."""
+        symbol, number = market.listing.symbol, self.catalogue.id_of(market)
         self._batches[symbol].add(step)
         self._nonces[symbol] = self._next_nonce()
         if step.touch_moved:
@@ -209,68 +99,71 @@ class SimulatedLighter(SimulatedVenue):
             self.publish(f"trade:{number}", "trade", market, "data", lambda: self._trades(market, trades, "update"))
 
     def on_second(self) -> None:
-        """Tell of marks and funding."""
-        for number, market in self._perps():
+        """Publish marks and funding; end channels whose token has expired."""
+        for number, market in self.catalogue.perpetuals():
             key = f"market_stats:{number}"
             self.publish(key, "mark", market, "data", partial(self._stats, key, market, "update"))
         for session in self.subscriptions.to("market_stats:all"):
             with self.failures.guard("mark"):
                 session.push(self._all_stats("update"))
-        self.office.end_expired()
+        self.accounts.end_expired()
 
     def flush(self) -> None:
-        """Send the batches."""
+        """Publish the batches."""
         for symbol in self._batches:
             self._flush_book(self.markets[symbol])
 
     def book_seq(self, market: Market) -> int | None:
-        """The nonce that a subscriber holds after the next batch."""
+        """Return the nonce that subscribers have after the next batch."""
         return self._nonces.get(market.listing.symbol, 0)
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
-        """A level."""
-        return shapes.level(market, price, size)
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
+        """Return a level."""
+        return messages.level(market, price, size)
 
     def bids_in(self, message: Any) -> Levels:
-        """Levels."""
+        """Return the bids of a message."""
         return Levels(message["order_book"]["bids"], "price", "size")
 
     def restart_ids(self) -> None:
-        """All nonces come from the engine."""
-        self._engine = self.restarted(10**9)
+        """Restart the engine's nonces."""
+        self._engine = self.restarted_id(10**9)
         self._nonces = {symbol: self._next_nonce() for symbol in self._nonces}
         self._sent_nonces = dict(self._nonces)
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``trade_id``."""
-        return str(shapes.trade_id(self.id_of(market), trade))
+        """Return ``trade_id``."""
+        return str(messages.trade_id(self.catalogue.id_of(market), trade))
 
-    def holders(self) -> list[LighterSession]:
-        """The connections that came into account channels with a token."""
-        return [session for session in self.sessions if isinstance(session, LighterSession) and session.tokens]
+    def key_of(self, channel: str, token: Any) -> str:
+        """Return a channel's key: its name with colons.
 
-    def numbered(self) -> list[tuple[int, Market]]:
-        """The catalogue with its market ids."""
-        return [(self._ids[market.listing.symbol], market) for market in self.listed()]
+        Raises:
+            LighterApiError: The token or the channel is not accepted.
+        """
+        try:
+            private = self.accounts.key_of(channel, token)
+        except ValueError as error:
+            raise messages.LighterApiError(30005, f"Invalid Channel:  ({error})") from error
+        if private is not None:
+            return private
+        name, _, target = channel.partition("/")
+        if name not in _CHANNELS:
+            raise messages.LighterApiError(30005, f"Invalid Channel: {channel}")
+        if not (target == "all" and name == "market_stats") and self.catalogue.find(target) is None:
+            raise messages.LighterApiError(30005, "Invalid Channel:  (marketId)")
+        return f"{name}:{target}"
 
-    def id_of(self, market: Market) -> int:
-        """A market's id."""
-        return self._ids[market.listing.symbol]
+    def requires_token(self, key: str) -> bool:
+        """Return whether a channel is private."""
+        return self.accounts.requires_token(key)
 
-    def find_id(self, text: str) -> Market | None:
-        """The market behind an id in text."""
-        return next((market for number, market in self.numbered() if str(number) == text), None)
-
-    def kind_of(self, market: Market) -> str:
-        """``perp`` or ``spot``."""
-        return "perp" if market.listing.symbol.endswith("-PERP") else "spot"
-
-    def first_parcels(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
-        """The frames that answer a subscription: where things stand."""
+    def first_frames(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
+        """Return the frames that answer a subscription, with the current state."""
         name, _, target = key.partition(":")
         if name not in _CHANNELS:
-            return self.office.first_parcels(key)
-        market = self.find_id(target)
+            return self.accounts.first_frames(key)
+        market = self.catalogue.find(target)
         if market is None:
             return [self._all_stats("subscribed")]
         symbol = market.listing.symbol
@@ -284,33 +177,21 @@ class SimulatedLighter(SimulatedVenue):
         }
         return [OutgoingFrame(_CHANNELS[name], symbol, "data", frames[name]())]
 
-    def _number(self) -> dict[str, int]:
-        """Market ids by symbol."""
-        free = iter(number for number in range(255) if number not in _KNOWN_IDS.values())
-        ids = {}
-        for symbol, market in self.markets.items():
-            if self.kind_of(market) == "spot":
-                ids[symbol] = _FIRST_SPOT
-            else:
-                known = _KNOWN_IDS.get(market.listing.name)
-                ids[symbol] = next(free) if known is None else known
-        return ids
-
     def _next_nonce(self) -> int:
-        """Another event of the engine, which serves all markets."""
+        """Return the nonce of the next event of the engine, which all markets share."""
         self._engine += self._random.randint(1, 120)
         return self._engine
 
     def _flush_book(self, market: Market) -> None:
-        """Send what changed since the last batch; the chain of nonces goes on whether or not anybody listens."""
+        """Publish the changes since the last batch; the chain of nonces advances even without subscribers."""
         symbol = market.listing.symbol
         begin, nonce = self._sent_nonces.get(symbol, 0), self._nonces.get(symbol, 0)
         if begin == nonce:
             return
         self._sent_nonces[symbol] = nonce
         self._offsets[symbol] += self._random.randint(1, 3)
-        bids, asks = self._batches[symbol].take()
-        for session in self.subscriptions.to(f"order_book:{self.id_of(market)}"):
+        bids, asks = self._batches[symbol].drain()
+        for session in self.subscriptions.to(f"order_book:{self.catalogue.id_of(market)}"):
             if isinstance(session, LighterSession):
                 with self.failures.guard("book", symbol):
                     frame = self._book(session, market, (bids, asks), begin)
@@ -319,11 +200,11 @@ class SimulatedLighter(SimulatedVenue):
     def _book(
         self, session: LighterSession, market: Market, changes: tuple[list[LevelChange], list[LevelChange]], begin: int
     ) -> Frame:
-        bids, asks = ([shapes.level(market, change.price, change.new) for change in side] for side in changes)
+        bids, asks = ([messages.level(market, change.price, change.new) for change in side] for side in changes)
         return self._book_frame(session, market, "update", bids, asks, begin)
 
     def _snapshot(self, session: LighterSession, market: Market) -> Frame:
-        bids, asks = ([shapes.level(market, *level) for level in side.top()] for side in (market.bids, market.asks))
+        bids, asks = ([messages.level(market, *level) for level in side.top()] for side in (market.bids, market.asks))
         return self._book_frame(session, market, "subscribed", bids, asks, 0)
 
     def _book_frame(
@@ -343,7 +224,7 @@ class SimulatedLighter(SimulatedVenue):
         }
         return self.text(
             {
-                "channel": f"order_book:{self.id_of(market)}",
+                "channel": f"order_book:{self.catalogue.id_of(market)}",
                 "last_updated_at": updated,
                 "offset": offset,
                 "order_book": book,
@@ -355,12 +236,12 @@ class SimulatedLighter(SimulatedVenue):
     def _ticker(self, market: Market, word: str) -> Frame:
         now = self.now_ms()
         ask, bid = (
-            shapes.level(market, *best) if best else {"price": "", "size": ""}
+            messages.level(market, *best) if best else {"price": "", "size": ""}
             for best in (market.asks.best(), market.bids.best())
         )
         return self.text(
             {
-                "channel": f"ticker:{self.id_of(market)}",
+                "channel": f"ticker:{self.catalogue.id_of(market)}",
                 "last_updated_at": now * 1000,
                 "nonce": self._nonces.get(market.listing.symbol, 0),
                 "ticker": {"s": market.listing.name, "a": ask, "b": bid, "last_updated_at": now * 1000},
@@ -370,9 +251,9 @@ class SimulatedLighter(SimulatedVenue):
         )
 
     def _trades(self, market: Market, trades: Sequence[MarketTrade], word: str) -> Frame:
-        """Trades, newest first; liquidations stand apart, and an empty list may be null."""
-        number = self.id_of(market)
-        rows = [shapes.trade_row(market, number, trade) for trade in reversed(trades)]
+        """Return trades, newest first; liquidations are listed apart, and an empty list may be null."""
+        number = self.catalogue.id_of(market)
+        rows = [messages.trade_row(market, number, trade) for trade in reversed(trades)]
         usual = [row for row in rows if row["type"] == "trade"]
         forced = [row for row in rows if row["type"] != "trade"]
         return self.text(
@@ -386,13 +267,13 @@ class SimulatedLighter(SimulatedVenue):
         )
 
     def _stats(self, key: str, market: Market, word: str) -> Frame:
-        stats = shapes.market_stats(market, self.id_of(market), self.now_ms())
+        stats = messages.market_stats(market, self.catalogue.id_of(market), self.now_ms())
         return self._stats_frame(key, stats, word)
 
     def _all_stats(self, word: str) -> OutgoingFrame:
         stats = {
-            str(number): shapes.market_stats(market, number, self.now_ms())
-            for number, market in self._perps()
+            str(number): messages.market_stats(market, number, self.now_ms())
+            for number, market in self.catalogue.perpetuals()
             if word == "subscribed" or self.is_live(market)
         }
         return OutgoingFrame("mark", "", "data", self._stats_frame("market_stats:all", stats, word))
@@ -400,12 +281,3 @@ class SimulatedLighter(SimulatedVenue):
     def _stats_frame(self, key: str, stats: dict[str, Any], word: str) -> Frame:
         value = {"channel": key, "market_stats": stats, "timestamp": self.now_ms(), "type": f"{word}/market_stats"}
         return self.text(value)
-
-    def _perps(self) -> list[tuple[int, Market]]:
-        return [(number, market) for number, market in self.numbered() if self.kind_of(market) == "perp"]
-
-
-def _list(contract: Contract, name: str = "") -> SimulatedListing:
-    power = contract.price.adjusted()
-    perp = f"{contract.multiplier}{contract.base}" if contract.multiplier > 1 else contract.base
-    return list_market(contract, name or perp, max(0, 5 - power), max(0, power + 1), symbol=name)

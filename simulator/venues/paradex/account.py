@@ -9,21 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ipc.errors import UsageError
 from simulator.accounts.credentials import PARADEX_ACCOUNT, Denial, DeniedError, JwtIssuer
-from simulator.accounts.records import AccountOutcome, FillRecord, FundingRecord, OrderChange, OrderRecord, Terms
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, FundingRecord, OrderChange, OrderRecord
 from simulator.accounts.service import AccountService, deliver
 from simulator.market import Market
 from simulator.rest import HttpRequest, HttpResponse, json
-from simulator.venues.paradex.account_messages import ParadexAccountMessages
+from simulator.venue import SimulatedVenue
+from simulator.venues.paradex.account_messages import ParadexAccountMessages, id_text
+from simulator.venues.paradex.messages import problem
 from simulator.venues.paradex.session import ParadexChannel, ParadexSession
 from simulator.wire import Frame
-
-if TYPE_CHECKING:
-    from simulator.venues.paradex.stream import SimulatedParadex
 
 __all__ = ["ParadexAccounts"]
 
@@ -45,37 +43,39 @@ _TOKEN_ERRORS = {
 class ParadexAccounts(AccountService):
     """The account."""
 
-    venue: SimulatedParadex
-    terms: ClassVar[Terms] = Terms(
+    venue: SimulatedVenue
+    rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=-50,
         taker_e6=300,
         fee_places=8,
-        told_places=8,
-        words=frozenset({"open", "untriggered", "filled", "canceled", "rejected"}),
-        refused="rejected",
+        money_places=8,
+        statuses=frozenset({"open", "untriggered", "filled", "canceled", "rejected"}),
+        rejected_status="rejected",
     )
 
-    def __init__(self, venue: SimulatedParadex) -> None:
+    def __init__(self, venue: SimulatedVenue) -> None:
         super().__init__(venue)
         self._jwts = JwtIssuer(venue.settings.seed)
-        self._shapes = ParadexAccountMessages(venue, self)
-        self._seqs = count(1)
-        venue.rest.add("POST", "auth", self._authenticate)
-        for path, answer in (
-            ("orders", self._open_orders),
-            ("orders-history", self._orders_history),
-            ("fills", self._fills),
-            ("positions", lambda _: {"results": [self._shapes.position_json(one) for one in self.account.held()]}),
-            ("account", lambda _: self._shapes.summary_json()),
-            ("balances", self._balances),
-            ("balance", self._balances),
-        ):
-            venue.rest.add("GET", path, self._authorised(answer))
+        self._messages = ParadexAccountMessages(venue, self)
+
+    def routes(self) -> list[tuple[str, str, Callable[[HttpRequest], HttpResponse]]]:
+        """Return method, path and handler of the account's REST routes."""
+        answers: dict[str, Callable[[HttpRequest], Any]] = {
+            "orders": self._open_orders,
+            "orders-history": self._orders_history,
+            "fills": self._fills,
+            "positions": lambda _: {"results": [self._messages.position_json(one) for one in self.account.held()]},
+            "account": lambda _: self._messages.summary_json(),
+            "balances": self._balances,
+            "balance": self._balances,
+        }
+        signed = [("GET", path, self._authorised(answer)) for path, answer in answers.items()]
+        return [("POST", "auth", self._authenticate), *signed]
 
     def order_id(self, order: OrderRecord) -> str:
         """28 digits that begin with the time."""
-        return self.numbered(order.number, order.created_ms)
+        return id_text(order.number, order.created_ms)
 
     def client_id(self, order: OrderRecord) -> str | None:
         """What the client chose."""
@@ -83,15 +83,7 @@ class ParadexAccounts(AccountService):
 
     def fill_id(self, fill: FillRecord) -> str:
         """28 digits that begin with the time."""
-        return self.numbered(fill.number, fill.time_ms)
-
-    def numbered(self, number: int, time_ms: int) -> str:
-        """An id; empty for no number."""
-        return f"{time_ms}{number:015d}" if number else ""
-
-    def next_seq(self) -> int:
-        """A number that only grows, without order."""
-        return self.venue.now_us() * 1000 + next(self._seqs) % 1000
+        return id_text(fill.number, fill.time_ms)
 
     def token(self, order: dict[str, Any]) -> dict[str, Any]:
         """Issue a JWT, as a good signature would; ``lives_s`` says for how long (5 minutes).
@@ -108,7 +100,7 @@ class ParadexAccounts(AccountService):
         """Let all JWTs expire; sessions stay authorised."""
         self._jwts.revoke_all()
 
-    def check(self, bearer: Any) -> tuple[int, str] | None:
+    def login_error(self, bearer: Any) -> tuple[int, str] | None:
         """Check a bearer token; an error's code and text when it is not good."""
         try:
             self._check(bearer)
@@ -131,37 +123,39 @@ class ParadexAccounts(AccountService):
             raise ValueError("invalid channel")
         return ParadexChannel(name, topic, "" if market == "ALL" else market, is_private=True)
 
-    def tell(self, outcome: AccountOutcome) -> None:
+    def publish(self, outcome: AccountOutcome) -> None:
         """Orders and fills as they came about, then positions, the wallet and the summary."""
-        shapes = self._shapes
+        messages = self._messages
         for change in outcome.changes:
-            self._tell_change(change)
+            self._publish_change(change)
         for market in outcome.moved:
             position = self.account.positions[market.listing.symbol]
-            self._tell(
+            self._publish(
                 [_whole("positions")],
-                partial(shapes.position_json, position),
-                partial(shapes.position_sbe, position=position),
+                partial(messages.position_json, position),
+                partial(messages.position_sbe, position=position),
             )
-        self._tell_wallet(outcome)
+        self._publish_wallet(outcome)
         if outcome.moved or outcome.deposit is not None:
-            self._tell([_whole("account")], shapes.summary_json, shapes.summary_sbe)
+            self._publish([_whole("account")], messages.summary_json, messages.summary_sbe)
 
-    def _tell_change(self, change: OrderChange) -> None:
+    def _publish_change(self, change: OrderChange) -> None:
         """An order that is taken on is told twice: as new, and as open."""
         order, fill = change
-        market, shapes = order.market, self._shapes
+        market, messages = order.market, self._messages
         if fill is not None:
-            self._tell(_of("fills", market), partial(shapes.fill_json, fill), partial(shapes.fill_sbe, fill=fill))
+            self._publish(
+                _of("fills", market), partial(messages.fill_json, fill), partial(messages.fill_sbe, fill=fill)
+            )
         is_new = order.status == "open" and not order.filled and order.created_ms == order.updated_ms
         for state in ("NEW", _state(order)) if is_new else (_state(order),):
-            self._tell(
+            self._publish(
                 _of("orders", market),
-                partial(shapes.order_json, order, state),
-                partial(shapes.order_sbe, order=order, state=state),
+                partial(messages.order_json, order, state),
+                partial(messages.order_sbe, order=order, state=state),
             )
 
-    def _tell_wallet(self, outcome: AccountOutcome) -> None:
+    def _publish_wallet(self, outcome: AccountOutcome) -> None:
         """What changed the wallet, one by one."""
         causes: list[tuple[int, FillRecord | FundingRecord | None]] = [
             (fill.realised - fill.fee, fill) for fill in outcome.fills
@@ -171,14 +165,14 @@ class ParadexAccounts(AccountService):
             causes.append((outcome.deposit.money, None))
         before = self.account.wallet - sum(change for change, _ in causes)
         for change, cause in causes:
-            event = partial(self._shapes.balance_event, before, before + change, cause)
-            self._tell([_whole("balance_events")], event)
+            event = partial(self._messages.balance_event, before, before + change, cause)
+            self._publish([_whole("balance_events")], event)
             if isinstance(cause, FundingRecord):
                 market = cause.position.market
-                self._tell(_of("funding_payments", market), partial(self._shapes.funding_json, cause))
+                self._publish(_of("funding_payments", market), partial(self._messages.funding_json, cause))
             before += change
 
-    def _tell(
+    def _publish(
         self,
         channels: Iterable[ParadexChannel],
         as_json: Callable[[], Any],
@@ -204,24 +198,24 @@ class ParadexAccounts(AccountService):
         Raises:
             DeniedError: It is not good.
         """
-        if self.refuses:
+        if self.refuses_logins:
             raise DeniedError(Denial.INVALID)
         self._jwts.check(bearer if isinstance(bearer, str) else None, self.venue.now_ms() / 1000)
 
     def _authenticate(self, request: HttpRequest) -> HttpResponse:
         """Give a JWT for a signature, which is not computed after."""
-        if self.refuses:
-            return self.venue.problem(401, "STARKNET_SIGNATURE_VERIFICATION_FAILED", "signature is not valid")
+        if self.refuses_logins:
+            return problem(401, "STARKNET_SIGNATURE_VERIFICATION_FAILED", "signature is not valid")
         headers = {name: request.headers.get(f"paradex-{name}", "") for name in _AUTH_HEADERS}
         if not all(headers.values()):
-            return self.venue.problem(400, "VALIDATION_ERROR", "missing headers")
+            return problem(400, "VALIDATION_ERROR", "missing headers")
         if not _is_account(headers["starknet-account"]):
-            return self.venue.problem(400, "NOT_ONBOARDED", "User has never called /onboarding endpoint")
+            return problem(400, "NOT_ONBOARDED", "User has never called /onboarding endpoint")
         if not _SIGNATURE.fullmatch(headers["starknet-signature"]):
-            return self.venue.problem(401, "INVALID_STARKNET_SIGNATURE", "signature is not valid")
+            return problem(401, "INVALID_STARKNET_SIGNATURE", "signature is not valid")
         now_s = self.venue.now_ms() / 1000
         if not headers["signature-expiration"].isdecimal() or int(headers["signature-expiration"]) <= now_s:
-            return self.venue.problem(401, "INVALID_SIGNATURE_EXPIRATION", "signature has expired")
+            return problem(401, "INVALID_SIGNATURE_EXPIRATION", "signature has expired")
         return json({"jwt_token": self._jwts.issue(PARADEX_ACCOUNT, now_s, self.venue.scaled(_JWT_S))})
 
     def _authorised(self, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
@@ -232,7 +226,7 @@ class ParadexAccounts(AccountService):
             try:
                 self._check(bearer if scheme.lower() == "bearer" else None)
             except DeniedError as error:
-                return self.venue.problem(401, "INVALID_TOKEN", f"bearer token is {error}")
+                return problem(401, "INVALID_TOKEN", f"bearer token is {error}")
             return json(answer(request))
 
         return respond
@@ -241,24 +235,24 @@ class ParadexAccounts(AccountService):
 
     def _open_orders(self, request: HttpRequest) -> dict[str, Any]:
         orders = [order for order in self.account.orders.values() if _concerns(request, order.market)]
-        return {"results": [self._shapes.order_json(order, _state(order)) for order in orders]}
+        return {"results": [self._messages.order_json(order, _state(order)) for order in orders]}
 
     def _orders_history(self, request: HttpRequest) -> dict[str, Any]:
         """All orders, newest first."""
         known = sorted([*self.account.closed, *self.account.orders.values()], key=lambda order: -order.number)
         found = [order for order in known if _concerns(request, order.market)]
-        return _page(request, found, _created, lambda order: self._shapes.order_json(order, _state(order)))
+        return _page(request, found, _created, lambda order: self._messages.order_json(order, _state(order)))
 
     def _fills(self, request: HttpRequest) -> dict[str, Any]:
         """Fills, newest first."""
         found = [fill for fill in reversed(self.account.fills) if _concerns(request, fill.market)]
-        return _page(request, found, lambda fill: fill.time_ms, self._shapes.fill_json)
+        return _page(request, found, lambda fill: fill.time_ms, self._messages.fill_json)
 
     def _balances(self, request: HttpRequest) -> dict[str, Any]:
         del request
-        row = self._shapes.balance_event(self.account.wallet, self.account.wallet, None)
+        row = self._messages.balance_event(self.account.wallet, self.account.wallet, None)
         size = row["settlement_asset_balance_after"]
-        return {"results": [{"token": self.terms.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}
+        return {"results": [{"token": self.rules.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}
 
 
 _AUTH_HEADERS = ("starknet-account", "starknet-signature", "timestamp", "signature-expiration")
@@ -297,7 +291,7 @@ def _concerns(request: HttpRequest, market: Market) -> bool:
 
 
 def _page(
-    request: HttpRequest, found: list[Any], time_of: Callable[[Any], int], shape: Callable[[Any], Any]
+    request: HttpRequest, found: list[Any], time_of: Callable[[Any], int], row_of: Callable[[Any], Any]
 ) -> dict[str, Any]:
     """A page of what happened in a range of time; ``next`` is the cursor of the following one.
 
@@ -310,4 +304,4 @@ def _page(
     size = max(1, min(request.number("page_size", _MOST_PAGE), _MOST_PAGE))
     end = start + size
     following = str(end) if len(inside) > end else None
-    return {"next": following, "prev": None, "results": [shape(one) for one in inside[start:end]]}
+    return {"next": following, "prev": None, "results": [row_of(one) for one in inside[start:end]]}

@@ -9,21 +9,20 @@ Source: Paradex, WebSocket documentation (private channels, binary encoding, sch
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from itertools import count
+from typing import Any
 
 from simulator.accounts.credentials import PARADEX_ACCOUNT
 from simulator.accounts.money import PLACES, rounded
 from simulator.accounts.records import FillRecord, FundingRecord, OrderRecord, PositionRecord
+from simulator.accounts.service import AccountService
 from simulator.decimals import shortest
 from simulator.market import BUY
+from simulator.venue import SimulatedVenue
 from simulator.venues.paradex import sbe
 from simulator.venues.paradex.messages import level_e8
 
-if TYPE_CHECKING:
-    from simulator.venues.paradex.account import ParadexAccounts
-    from simulator.venues.paradex.stream import SimulatedParadex
-
-__all__ = ["ParadexAccountMessages"]
+__all__ = ["ParadexAccountMessages", "id_text"]
 
 _ORDER = struct.Struct("<qqBBBB5qqq32sqqBB")
 _FILL = struct.Struct("<qqBBBqqqqq32sqq")
@@ -45,54 +44,55 @@ _REASONS = {
 
 
 class ParadexAccountMessages:
-    """The shapes, for one office."""
+    """The shapes, for one accounts."""
 
-    def __init__(self, venue: SimulatedParadex, office: ParadexAccounts) -> None:
+    def __init__(self, venue: SimulatedVenue, accounts: AccountService) -> None:
         self._venue = venue
-        self._office = office
+        self._accounts = accounts
+        self._seqs = count(1)
 
     def order_json(self, order: OrderRecord, state: str) -> dict[str, Any]:
         """An order in a state of the venue's: ``NEW``, ``UNTRIGGERED``, ``OPEN`` or ``CLOSED``."""
-        draft, listing = order.draft, order.market.listing
+        spec, listing = order.spec, order.market.listing
         return {
             "account": PARADEX_ACCOUNT,
             "avg_fill_price": shortest(order.average_e8(), 8) if order.filled else "",
             "cancel_reason": _REASONS.get(order.cause, ""),
-            "client_id": self._office.client_id(order) or "",
+            "client_id": self._accounts.client_id(order) or "",
             "created_at": order.created_ms,
-            "flags": ["REDUCE_ONLY"] if draft.is_reduce_only else [],
-            "id": self._office.order_id(order),
-            "instruction": "IOC" if draft.price is None else "GTC",
+            "flags": ["REDUCE_ONLY"] if spec.is_reduce_only else [],
+            "id": self._accounts.order_id(order),
+            "instruction": "IOC" if spec.price is None else "GTC",
             "last_updated_at": order.updated_ms,
             "market": listing.name,
-            "price": shortest(draft.price or 0, listing.price_places),
+            "price": shortest(spec.price or 0, listing.price_places),
             "published_at": self._venue.now_ms(),
             "received_at": order.created_ms,
             "remaining_size": shortest(order.remaining, listing.size_places),
-            "seq_no": self._office.next_seq(),
-            "side": draft.side.upper(),
-            "size": shortest(draft.size, listing.size_places),
+            "seq_no": self._next_seq(),
+            "side": spec.side.upper(),
+            "size": shortest(spec.size, listing.size_places),
             "status": state,
             "stp": "",
             "timestamp": order.created_ms,
-            "trigger_price": shortest(draft.trigger or 0, listing.price_places),
+            "trigger_price": shortest(spec.trigger or 0, listing.price_places),
             "type": _kind(order),
         }
 
     def order_sbe(self, version: int, order: OrderRecord, state: str) -> bytes:
         """Template 20."""
-        draft, market = order.draft, order.market
+        spec, market = order.spec, order.market
         numbers = (
-            sbe.NULL if draft.price is None else level_e8(market, draft.price, 0)[0],
-            sbe.NULL if draft.trigger is None else level_e8(market, draft.trigger, 0)[0],
-            level_e8(market, 0, draft.size)[1],
+            sbe.NULL if spec.price is None else level_e8(market, spec.price, 0)[0],
+            sbe.NULL if spec.trigger is None else level_e8(market, spec.trigger, 0)[0],
+            level_e8(market, 0, spec.size)[1],
             level_e8(market, 0, order.remaining)[1],
             order.average_e8() if order.filled else sbe.NULL,
         )
-        words = (_STATES[state], _side(draft.side), _KINDS[_kind(order)], 2 if draft.price is None else 1)
+        words = (_STATES[state], _side(spec.side), _KINDS[_kind(order)], 2 if spec.price is None else 1)
         block = _ORDER.pack(
             self._venue.now_us(),
-            self._office.next_seq(),
+            self._next_seq(),
             *words,
             *numbers,
             order.created_ms * 1000,
@@ -101,45 +101,45 @@ class ParadexAccountMessages:
             order.created_ms * 1000,
             self._venue.now_us(),
             0,
-            int(draft.is_reduce_only),
+            int(spec.is_reduce_only),
         )
         more = _ORDER_2.pack(254, 254) if version >= 2 else b""
         reason = _REASONS.get(order.cause, "")
-        client = self._office.client_id(order) or ""
-        return sbe.frame(20, version, block + more, self._office.order_id(order), client, market.listing.name, reason)
+        client = self._accounts.client_id(order) or ""
+        return sbe.frame(20, version, block + more, self._accounts.order_id(order), client, market.listing.name, reason)
 
     def fill_json(self, fill: FillRecord) -> dict[str, Any]:
         """A fill; a negative fee is a rebate."""
         listing = fill.market.listing
         return {
             "account": PARADEX_ACCOUNT,
-            "client_id": self._office.client_id(fill.order) or "",
+            "client_id": self._accounts.client_id(fill.order) or "",
             "created_at": fill.time_ms,
             "fee": shortest(fill.fee, PLACES),
-            "fee_currency": self._office.terms.quote,
-            "fill_type": "LIQUIDATION" if fill.order.draft.is_liquidation else "FILL",
+            "fee_currency": self._accounts.rules.quote,
+            "fill_type": "LIQUIDATION" if fill.order.spec.is_liquidation else "FILL",
             "flags": [],
-            "id": self._office.fill_id(fill),
+            "id": self._accounts.fill_id(fill),
             "liquidity": "MAKER" if fill.is_maker else "TAKER",
             "market": listing.name,
-            "order_id": self._office.order_id(fill.order),
+            "order_id": self._accounts.order_id(fill.order),
             "price": shortest(fill.price, listing.price_places),
             "realized_funding": "0",
             "realized_pnl": _money(fill.realised),
             "remaining_size": shortest(fill.order.remaining - fill.size, listing.size_places),
             "side": fill.side.upper(),
             "size": shortest(fill.size, listing.size_places),
-            "trade_id": self._office.fill_id(fill),
+            "trade_id": self._accounts.fill_id(fill),
             "underlying_price": shortest(fill.market.index_e8, 8),
         }
 
     def fill_sbe(self, version: int, fill: FillRecord) -> bytes:
         """Template 21; the asset of the fee is told from version 2 on."""
         price, size = level_e8(fill.market, fill.price, fill.size)
-        kind = 2 if fill.order.draft.is_liquidation else 1
+        kind = 2 if fill.order.spec.is_liquidation else 1
         block = _FILL.pack(
             self._venue.now_us(),
-            self._office.next_seq(),
+            self._next_seq(),
             kind,
             _side(fill.side),
             1 if fill.is_maker else 2,
@@ -152,17 +152,17 @@ class ParadexAccountMessages:
             fill.market.index_e8,
             0,
         )
-        number = self._office.fill_id(fill)
-        texts = [number, self._office.order_id(fill.order), self._office.client_id(fill.order) or "", number]
+        number = self._accounts.fill_id(fill)
+        texts = [number, self._accounts.order_id(fill.order), self._accounts.client_id(fill.order) or "", number]
         texts.append(fill.market.listing.name)
         if version >= 2:
             block += _FILL_2.pack(0, self._venue.book_seq(fill.market))
-            texts.append(self._office.terms.quote)
+            texts.append(self._accounts.rules.quote)
         return sbe.frame(21, version, block, *texts)
 
     def position_json(self, position: PositionRecord) -> dict[str, Any]:
         """A position, also one that was closed."""
-        listing, account = position.market.listing, self._office.account
+        listing, account = position.market.listing, self._accounts.account
         liquidation = account.liquidation_e8(position)
         entry, cost = shortest(position.entry(), position.entry_places), _money(position.cost)
         return {
@@ -185,19 +185,19 @@ class ParadexAccountMessages:
             "cached_funding_index": shortest(position.market.index_e8, 8),
             "created_at": position.opened_ms,
             "last_updated_at": position.updated_ms,
-            "last_fill_id": self._office.numbered(position.last_fill, position.updated_ms),
-            "seq_no": self._office.next_seq(),
+            "last_fill_id": id_text(position.last_fill, position.updated_ms),
+            "seq_no": self._next_seq(),
             "liquidation_price": "" if liquidation is None else shortest(liquidation, 8),
         }
 
     def position_sbe(self, version: int, position: PositionRecord) -> bytes:
         """Template 22: the size without its sign, and no mark."""
-        account, market = self._office.account, position.market
+        account, market = self._accounts.account, position.market
         entry_e8 = position.entry() * 10 ** (8 - position.entry_places)
         liquidation, cost = account.liquidation_e8(position), rounded(position.cost, 8)
         block = _POSITION.pack(
             self._venue.now_us(),
-            self._office.next_seq(),
+            self._next_seq(),
             1 if position.size >= 0 else 2,
             level_e8(market, 0, abs(position.size))[1],
             entry_e8,
@@ -215,12 +215,12 @@ class ParadexAccountMessages:
             0,
             1 if position.size else 2,
         )
-        last = self._office.numbered(position.last_fill, position.updated_ms)
+        last = id_text(position.last_fill, position.updated_ms)
         return sbe.frame(22, version, block, market.listing.name, last)
 
     def summary_json(self) -> dict[str, Any]:
         """Collateral and margin."""
-        margin = self._office.account.margin()
+        margin = self._accounts.account.margin()
         return {
             "account": PARADEX_ACCOUNT,
             "account_value": _money(margin.equity),
@@ -228,20 +228,20 @@ class ParadexAccountMessages:
             "initial_margin_requirement": _money(margin.initial),
             "maintenance_margin_requirement": _money(margin.maintenance),
             "margin_cushion": _money(margin.equity - margin.maintenance),
-            "seq_no": self._office.next_seq(),
-            "settlement_asset": self._office.terms.quote,
+            "seq_no": self._next_seq(),
+            "settlement_asset": self._accounts.rules.quote,
             "status": "ACTIVE",
-            "total_collateral": _money(self._office.account.wallet),
+            "total_collateral": _money(self._accounts.account.wallet),
             "updated_at": self._venue.now_ms(),
         }
 
     def summary_sbe(self, version: int) -> bytes:
         """Template 23."""
-        margin = self._office.account.margin()
+        margin = self._accounts.account.margin()
         block = _ACCOUNT.pack(
             self._venue.now_us(),
-            self._office.next_seq(),
-            rounded(self._office.account.wallet, 8),
+            self._next_seq(),
+            rounded(self._accounts.account.wallet, 8),
             rounded(margin.available, 8),
             rounded(margin.initial, 8),
             rounded(margin.maintenance, 8),
@@ -253,7 +253,7 @@ class ParadexAccountMessages:
             1,
         )
         more = _ACCOUNT_2.pack(0) if version >= 2 else b""
-        return sbe.frame(23, version, block + more, self._office.terms.quote)
+        return sbe.frame(23, version, block + more, self._accounts.rules.quote)
 
     def balance_event(self, before: int, after: int, cause: FillRecord | FundingRecord | None) -> dict[str, Any]:
         """What changed the wallet: a fill, a payment for a position, or, without a cause, money from outside."""
@@ -275,10 +275,14 @@ class ParadexAccountMessages:
             market = cause.position.market
             event |= {"type": "funding", "market": market.listing.name, "realized_funding": _money(cause.payment)}
         elif cause is not None:
-            event |= {"type": "trade", "market": cause.market.listing.name, "fill_id": self._office.fill_id(cause)}
+            event |= {"type": "trade", "market": cause.market.listing.name, "fill_id": self._accounts.fill_id(cause)}
             event |= {"fees": shortest(cause.fee, PLACES), "realized_pnl": _money(cause.realised)}
             event |= {"funding_index": shortest(cause.market.index_e8, 8)}
         return event
+
+    def _next_seq(self) -> int:
+        """Return a growing number; the last three digits are not in order."""
+        return self._venue.now_us() * 1000 + next(self._seqs) % 1000
 
     def funding_json(self, funding: FundingRecord) -> dict[str, Any]:
         """A payment for a position."""
@@ -294,6 +298,11 @@ class ParadexAccountMessages:
         }
 
 
+def id_text(number: int, time_ms: int) -> str:
+    """Return an id: 28 digits that begin with the time; empty for number 0."""
+    return f"{time_ms}{number:015d}" if number else ""
+
+
 def _money(money: int) -> str:
     return shortest(rounded(money, 8), 8)
 
@@ -303,6 +312,6 @@ def _side(side: str) -> int:
 
 
 def _kind(order: OrderRecord) -> str:
-    if order.draft.trigger is not None:
+    if order.spec.trigger is not None:
         return "STOP_LIMIT"
-    return "MARKET" if order.draft.price is None else "LIMIT"
+    return "MARKET" if order.spec.price is None else "LIMIT"

@@ -11,19 +11,23 @@ from typing import Any
 
 from simulator.decimals import shortest
 from simulator.market import LevelChange, Market, MarketTrade
+from simulator.rest import HttpResponse, json
 from simulator.venues.paradex import sbe
 
 __all__ = [
     "FUNDING_HOURS",
+    "OPTION",
     "bbo_json",
     "bbo_sbe",
     "delta_json",
     "delta_sbe",
     "funding_json",
     "funding_sbe",
+    "is_option",
     "level_e8",
     "level_json",
     "level_pair",
+    "problem",
     "snapshot_json",
     "snapshot_sbe",
     "summary_json",
@@ -34,9 +38,20 @@ __all__ = [
 ]
 
 FUNDING_HOURS = 8
+OPTION = "BTC-USD-96000-C"
 _INDEX_START_MS = 1_700_000_000_000
 
 Levels = Iterable[tuple[int, int]]
+
+
+def problem(status: int, word: str, text: str) -> HttpResponse:
+    """Return an error in the venue's envelope."""
+    return json({"error": word, "message": text, "data": None}, status)
+
+
+def is_option(market: Market) -> bool:
+    """Return whether a market is no perpetual."""
+    return market.listing.name == OPTION
 
 
 def _price(market: Market, price: int) -> str:
@@ -162,7 +177,7 @@ def _volume_usd_e8(market: Market) -> int:
     return worth
 
 
-def summary_json(market: Market, time_ms: int, *, is_option: bool) -> dict[str, Any]:
+def summary_json(market: Market, time_ms: int) -> dict[str, Any]:
     """Prices, open interest and funding; an option has no funding rate."""
     bid, ask = _touch(market)
     last = market.trades[-1].price if market.trades else None
@@ -180,19 +195,20 @@ def summary_json(market: Market, time_ms: int, *, is_option: bool) -> dict[str, 
         "created_at": time_ms,
         "underlying_price": shortest(market.index_e8, 8),
         "open_interest": _size(market, market.open_interest),
-        "funding_rate": "" if is_option else _rate(market.funding_e12),
+        "funding_rate": "" if is_option(market) else _rate(market.funding_e12),
         "price_change_rate_24h": change if last and time_ms % 5 else "",
         "future_funding_rate": _rate(market.funding_e12),
     }
 
 
-def summary_sbe(market: Market, version: int, seq: int, time_ms: int, *, is_option: bool) -> bytes:
+def summary_sbe(market: Market, version: int, seq: int, time_ms: int) -> bytes:
     """The same; total volume saturates, and what a perpetual does not have is null."""
     bid, ask = (level_e8(market, *best) if best else (sbe.NULL, sbe.NULL) for best in _touch(market))
     last = market.trades[-1].price if market.trades else None
     rate = market.funding_e12 * FUNDING_HOURS
-    funding = sbe.NULL if is_option else rate // 10**4
-    greeks = (sbe.NULL,) * 4 + (50_000_000 if is_option else 10**8,) + (sbe.NULL,) * 6
+    has_funding = not is_option(market)
+    funding = rate // 10**4 if has_funding else sbe.NULL
+    greeks = (sbe.NULL,) * 4 + (10**8 if has_funding else 50_000_000,) + (sbe.NULL,) * 6
     fields = (
         market.mark_e8,
         market.index_e8,
@@ -210,7 +226,7 @@ def summary_sbe(market: Market, version: int, seq: int, time_ms: int, *, is_opti
         bid[1],
         ask[1],
     )
-    extras = (sbe.NULL, sbe.NULL, sbe.NULL if is_option else rate, sbe.NULL)
+    extras = (sbe.NULL, sbe.NULL, rate if has_funding else sbe.NULL, sbe.NULL)
     return sbe.summary(version, time_ms * 1000, seq, fields, extras, market.listing.name)
 
 

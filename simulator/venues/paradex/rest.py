@@ -7,7 +7,7 @@ as strings.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simulator.decimals import shortest
 from simulator.market import Market
@@ -16,13 +16,13 @@ from simulator.venues.paradex.messages import (
     FUNDING_HOURS,
     bbo_json,
     funding_json,
+    is_option,
     level_pair,
+    problem,
     summary_json,
     trade_json,
 )
-
-if TYPE_CHECKING:
-    from simulator.venues.paradex.stream import SimulatedParadex
+from simulator.venues.paradex.stream import SimulatedParadex
 
 __all__ = ["ParadexRest"]
 
@@ -37,7 +37,7 @@ class ParadexRest:
 
     def __init__(self, venue: SimulatedParadex) -> None:
         self._venue = venue
-        self._allowance = venue.allowance(1500, 60)
+        self._rate_limit = venue.rate_limit(1500, 60)
         for path, answer in (
             ("system/state", lambda _: json({"status": "ok"})),
             ("system/time", lambda _: json({"server_time": str(venue.now_ms())})),
@@ -50,20 +50,18 @@ class ParadexRest:
             ("bbo/{market}", self._of(self._bbo)),
             ("bbo/{market}/interactive", self._of(self._bbo)),
         ):
-            self.add("GET", path, answer)
-
-    def add(self, method: str, path: str, answer: Callable[..., HttpResponse]) -> None:
-        """Serve a path; the answer may raise ``ValueError`` for a wrong parameter."""
-        self._venue.routes.add(method, f"/v1/{path}", self._checked(answer))
+            venue.routes.add("GET", f"/v1/{path}", self._checked(answer))
+        for method, path, answer in venue.accounts.routes():
+            venue.routes.add(method, f"/v1/{path}", self._checked(answer))
 
     def _checked(self, answer: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         def respond(request: HttpRequest, **names: str) -> HttpResponse:
-            if not self._allowance.take():
+            if not self._rate_limit.acquire():
                 return self._venue.failure(429)
             try:
                 return answer(request, **names)
             except ValueError:
-                return self._venue.problem(400, "VALIDATION_ERROR", "invalid parameter")
+                return problem(400, "VALIDATION_ERROR", "invalid parameter")
 
         return respond
 
@@ -77,7 +75,7 @@ class ParadexRest:
         return respond
 
     def _unknown(self) -> HttpResponse:
-        return self._venue.problem(400, "INVALID_MARKET", "market not found")
+        return problem(400, "INVALID_MARKET", "market not found")
 
     def _wanted(self, request: HttpRequest) -> list[Market] | None:
         """The markets that ``market`` chooses; None for one that does not exist."""
@@ -94,8 +92,8 @@ class ParadexRest:
         return json({"results": [self._specification(market) for market in wanted]})
 
     def _specification(self, market: Market) -> dict[str, Any]:
-        listing, is_option = market.listing, self._venue.is_option(market)
-        writes_text = is_option or listing.contract.multiplier > 1
+        listing, is_an_option = market.listing, is_option(market)
+        writes_text = is_an_option or listing.contract.multiplier > 1
         row: dict[str, Any] = {
             "symbol": listing.name,
             "base_currency": listing.name.split("-", maxsplit=1)[0],
@@ -106,7 +104,7 @@ class ParadexRest:
             "min_notional": "10",
             "open_at": 1_717_065_600_000,
             "expiry_at": "0" if writes_text else 0,
-            "asset_kind": "PERP_OPTION" if is_option else "PERP",
+            "asset_kind": "PERP_OPTION" if is_an_option else "PERP",
             "market_kind": "cross",
             "position_limit": "2000000",
             "price_bands_width": "0.05",
@@ -120,16 +118,16 @@ class ParadexRest:
             "max_funding_rate_change": "0.0005",
             "max_tob_spread": "0.2",
         }
-        return {**row, "strike_price": "96000", "option_type": "CALL"} if is_option else row
+        return {**row, "strike_price": "96000", "option_type": "CALL"} if is_an_option else row
 
     def _summary(self, request: HttpRequest) -> HttpResponse:
         if request.param("market") is None:
-            return self._venue.problem(400, "VALIDATION_ERROR", "market is required")
+            return problem(400, "VALIDATION_ERROR", "market is required")
         wanted = self._wanted(request)
         if wanted is None:
             return self._unknown()
         now = self._venue.now_ms()
-        rows = [summary_json(market, now, is_option=self._venue.is_option(market)) for market in wanted]
+        rows = [summary_json(market, now) for market in wanted]
         return json({"results": rows})
 
     def _trades(self, request: HttpRequest, market: Market) -> HttpResponse:

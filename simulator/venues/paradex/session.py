@@ -7,17 +7,14 @@ precedes the first data of its channel, as captured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from simulator.market import Market
 from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
 
-if TYPE_CHECKING:
-    from simulator.venues.paradex.stream import SimulatedParadex
-
-__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexSession"]
+__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexChannels", "ParadexSession"]
 
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
@@ -63,6 +60,23 @@ class ChannelMessage(NamedTuple):
     kind: Kind = "data"
 
 
+class ParadexChannels(Protocol):
+    """Channels of the venue, and who may subscribe to them."""
+
+    def parse(self, name: str) -> ParadexChannel:
+        """Return a channel from its name.
+
+        Raises:
+            ValueError: The venue rejects it; the text is the reason.
+        """
+
+    def login_error(self, bearer: Any) -> tuple[int, str] | None:
+        """Return code and text of the error for a bearer token; None for a valid one."""
+
+    def welcome(self, session: ParadexSession, channel: ParadexChannel) -> None:
+        """Send a new subscription its first data."""
+
+
 class ParadexSession(ClientSession):
     """One connection.
 
@@ -72,19 +86,20 @@ class ParadexSession(ClientSession):
         is_authorised: Whether the client may follow the account; once so, it stays so.
     """
 
-    venue: SimulatedParadex
-
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None) -> None:
+    def __init__(
+        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, channels: ParadexChannels
+    ) -> None:
         super().__init__(venue, wire, upgrade)
+        self._channels = channels
         self.version = version
         self.shown: dict[ParadexChannel, int] = {}
         self.is_authorised = False
 
     def begin(self) -> None:
         """Ping; the rest is up to the client."""
-        self.demand_pongs(_PING_S, _PONG_S)
+        self.require_pongs(_PING_S, _PONG_S)
 
-    def hear(self, text: bytes) -> None:
+    def receive(self, text: bytes) -> None:
         """Answer a request."""
         came_us, request = self.venue.now_us(), decoded(text)
         number = request.get("id", 0) if isinstance(request, dict) else 0
@@ -94,13 +109,13 @@ class ParadexSession(ClientSession):
                 self._authorise(params.get("bearer"))
                 self._answer(number, came_us, {"node_id": _NODE})
                 return
-            channel = self._obey(method, params)
+            channel = self._change(method, params)
         except RpcError as error:
             self._answer(number, came_us, error)
             return
         self._answer(number, came_us, {"channel": channel.name})
         if method == "subscribe":
-            self.venue.welcome(self, channel)
+            self._channels.welcome(self, channel)
 
     def _authorise(self, bearer: Any) -> None:
         """Let the client follow the account.
@@ -108,12 +123,12 @@ class ParadexSession(ClientSession):
         Raises:
             RpcError: The token is not good.
         """
-        problem = self.venue.office.check(bearer)
+        problem = self._channels.login_error(bearer)
         if problem is not None:
             raise RpcError(*problem)
         self.is_authorised = True
 
-    def _obey(self, method: str, params: dict[str, Any]) -> ParadexChannel:
+    def _change(self, method: str, params: dict[str, Any]) -> ParadexChannel:
         """Subscribe or unsubscribe.
 
         Raises:
@@ -123,7 +138,7 @@ class ParadexSession(ClientSession):
             raise RpcError(-32602, "invalid params")
         text, subscriptions = f"invalid {method} request", self.venue.subscriptions
         try:
-            channel = self.venue.parse(params["channel"])
+            channel = self._channels.parse(params["channel"])
         except ValueError as error:
             raise RpcError(-32600, text, str(error)) from error
         if channel.is_private and not self.is_authorised:
@@ -156,16 +171,16 @@ class ParadexSession(ClientSession):
         answer["usIn"] = came_us if self.number % 2 else str(came_us)
         self.reply({**answer, "usDiff": left_us - came_us, "usOut": left_us})
 
-    def tell(self, channel: ParadexChannel, told: ChannelMessage) -> None:
+    def publish(self, channel: ParadexChannel, message: ChannelMessage) -> None:
         """Send data in the encoding of this connection."""
-        word, symbol = WORDS.get(channel.topic, "other"), told.market.listing.symbol
+        word, symbol = WORDS.get(channel.topic, "other"), message.market.listing.symbol
         with self.venue.failures.guard(word, symbol):
-            self.push(OutgoingFrame(word, symbol, told.kind, self._frame(channel, told)))
+            self.push(OutgoingFrame(word, symbol, message.kind, self._frame(channel, message)))
 
-    def _frame(self, channel: ParadexChannel, told: ChannelMessage) -> Frame:
+    def _frame(self, channel: ParadexChannel, message: ChannelMessage) -> Frame:
         if self.version is not None:
-            return Frame(told.as_sbe(self.version), is_binary=True)
-        params = {"channel": channel.name, "data": told.as_json()}
+            return Frame(message.as_sbe(self.version), is_binary=True)
+        params = {"channel": channel.name, "data": message.as_json()}
         return self.venue.text({"jsonrpc": "2.0", "method": "subscription", "params": params})
 
 

@@ -17,15 +17,13 @@ import msgspec
 
 from simulator.listing import Contract, SimulatedListing, contracts, list_market
 from simulator.market import LevelChange, Market, MarketStep, MarketTrade
-from simulator.rest import HttpRequest, HttpResponse, json
+from simulator.rest import HttpRequest, HttpResponse
 from simulator.schedule import Schedule
 from simulator.session import ClientSession
 from simulator.settings import SimSettings
 from simulator.venue import Levels, SimulatedVenue, Traffic
-from simulator.venues.paradex import messages as shapes
-from simulator.venues.paradex import sbe
+from simulator.venues.paradex import messages, sbe
 from simulator.venues.paradex.account import ParadexAccounts
-from simulator.venues.paradex.rest import ParadexRest
 from simulator.venues.paradex.session import WORDS, ChannelMessage, ParadexChannel, ParadexSession
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
@@ -34,7 +32,6 @@ __all__ = ["SimulatedParadex"]
 _SNAPSHOT_DEPTH = 15
 _FUNDING_EVERY = 5
 _SNAPSHOT = re.compile(r"(snapshot|interactive)@15@(50|100|200|400)ms(@[0-9_]+)?")
-_OPTION = "BTC-USD-96000-C"
 _SILENT = frozenset({"markets", "funding_rate_comparison"})
 
 
@@ -45,17 +42,15 @@ class SimulatedParadex(SimulatedVenue):
     #: The summary and funding by the clock; deltas (also empty ones), the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.2, batches=0, per_step=2.1)
     bids_open: ClassVar[bytes] = b'"inserts":['
-    office: ParadexAccounts
+    accounts: ParadexAccounts
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:paradex:empty")
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
-        self._connects = (self.allowance(20, 1), self.allowance(600, 60))
+        self._connects = (self.rate_limit(20, 1), self.rate_limit(600, 60))
         self._seconds = 0
-        self.rest = ParadexRest(self)
-        self.office = ParadexAccounts(self)
-        option = self.markets[_OPTION]
+        option = self.markets[messages.OPTION]
         for price in option.asks.prices():
             option.asks.put(price, 0)
 
@@ -63,34 +58,30 @@ class SimulatedParadex(SimulatedVenue):
         """Perpetuals, and an option whose book has bids only."""
         perps = [_list(contract) for contract in contracts(self.settings.bases)]
         worth = replace(contracts(["BTC"])[0], price=contracts(["BTC"])[0].price / 20, activity=0.0)
-        return [*perps, _list(worth, name=_OPTION)]
+        return [*perps, _list(worth, name=messages.OPTION)]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
         """The query chooses the encoding."""
         if upgrade.path != "/v1":
             return UpgradeRefusal(404)
-        if not all(allowance.take() for allowance in self._connects):
+        if not all(limit.acquire() for limit in self._connects):
             return UpgradeRefusal(429)
         schema, version = (upgrade.query.get(name, [None])[0] for name in ("sbeSchemaId", "sbeSchemaVersion"))
         if schema is None and version is None:
-            return ParadexSession(self, wire, upgrade, None)
+            return ParadexSession(self, wire, upgrade, None, self)
         if schema != str(sbe.SCHEMA) or version is None or not version.isdecimal():
             return UpgradeRefusal(400)
-        return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version))
+        return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version), self)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
         """No such path."""
         del request
-        return self.problem(404, "NOT_FOUND", "not found")
+        return messages.problem(404, "NOT_FOUND", "not found")
 
     def failure(self, status: int) -> HttpResponse:
         """An upper-case word."""
         word = {429: "RATE_LIMIT_EXCEEDED", 503: "SERVICE_UNAVAILABLE"}.get(status, "INTERNAL_ERROR")
-        return self.problem(status, word, "request failed")
-
-    def problem(self, status: int, word: str, message: str) -> HttpResponse:
-        """An error as the venue shapes it."""
-        return json({"error": word, "message": message, "data": None}, status)
+        return messages.problem(status, word, "request failed")
 
     def start(self) -> None:
         """Let markets live and top-15 snapshots go out."""
@@ -124,17 +115,13 @@ class SimulatedParadex(SimulatedVenue):
         payload = sbe.without_first_price(frame.payload)
         return None if payload is None else Frame(payload, is_binary=True)
 
-    def is_option(self, market: Market) -> bool:
-        """Whether a market is no perpetual."""
-        return market.listing.name == _OPTION
-
     def parse(self, name: str) -> ParadexChannel:
         """A channel from its name.
 
         Raises:
             ValueError: The venue refuses it; the text says why.
         """
-        private = self.office.parse(name)
+        private = self.accounts.parse(name)
         if private is not None:
             return private
         topic, *rest = name.split(".")
@@ -149,23 +136,27 @@ class SimulatedParadex(SimulatedVenue):
         known = rest[1:] == [] or (topic == "bbo" and rest[1:] == ["interactive"])
         return ParadexChannel(name, topic if known else "other", market)
 
+    def login_error(self, bearer: Any) -> tuple[int, str] | None:
+        """Return code and text of the error for a bearer token; None for a valid one."""
+        return self.accounts.login_error(bearer)
+
     def on_step(self, market: Market, step: MarketStep) -> None:
         """Tell of all there is, and now and then of nothing: an empty delta."""
         self._send_delta(market, step.bids, step.asks)
         if self._random.random() < 0.4:
             self._send_delta(market, (), ())
         if step.touch_moved:
-            self._tell(market, "bbo", partial(self._bbo, market))
+            self._publish(market, "bbo", partial(self._bbo, market))
         for trade in step.trades:
-            self._tell(market, "trades", partial(self._trade, market, trade))
+            self._publish(market, "trades", partial(self._trade, market, trade))
 
     def on_second(self) -> None:
         """Tell of prices, and every few seconds of funding."""
         self._seconds += 1
         for market in self.listed():
-            self._tell(market, "markets_summary", partial(self._summary, market))
-            if self._seconds % _FUNDING_EVERY == 0 and not self.is_option(market):
-                self._tell(market, "funding_data", partial(self._funding, market))
+            self._publish(market, "markets_summary", partial(self._summary, market))
+            if self._seconds % _FUNDING_EVERY == 0 and not messages.is_option(market):
+                self._publish(market, "funding_data", partial(self._funding, market))
 
     def flush(self) -> None:
         """Send the snapshots that wait for their turn."""
@@ -176,15 +167,15 @@ class SimulatedParadex(SimulatedVenue):
         """The counter of the market."""
         return self._seqs[market.listing.symbol]
 
-    def told_bid(self, market: Market, price: int, size: int) -> Any:
+    def bid_row(self, market: Market, price: int, size: int) -> Any:
         """A level that is inserted."""
-        return shapes.level_json(market, "BUY", price, size)
+        return messages.level_json(market, "BUY", price, size)
 
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
         """A book frame with one more bid, before the others."""
         if not frame.is_binary:
             return super().with_bid(market, frame, price, size)
-        payload = sbe.with_bid(frame.payload, *shapes.level_e8(market, price, size))
+        payload = sbe.with_bid(frame.payload, *messages.level_e8(market, price, size))
         return Frame(payload, is_binary=True)
 
     def bids_in(self, message: Any) -> Levels:
@@ -201,11 +192,11 @@ class SimulatedParadex(SimulatedVenue):
 
     def restart_ids(self) -> None:
         """Each market has a counter of its own."""
-        self._seqs = dict.fromkeys(self._seqs, self.restarted(10**6))
+        self._seqs = dict.fromkeys(self._seqs, self.restarted_id(10**6))
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
         """``id``."""
-        return shapes.trade_id(market, trade)
+        return messages.trade_id(market, trade)
 
     def welcome(self, session: ParadexSession, channel: ParadexChannel) -> None:
         """Say where things stand, right after the acknowledgement."""
@@ -219,9 +210,9 @@ class SimulatedParadex(SimulatedVenue):
             found = self.find(channel.market)
             for market in self.listed() if found is None else [found]:
                 session.shown[channel] = self.book_seq(market)
-                session.tell(channel, makers[channel.topic](market))
+                session.publish(channel, makers[channel.topic](market))
 
-    def _tell(self, market: Market, topic: str, make: Callable[[], ChannelMessage]) -> None:
+    def _publish(self, market: Market, topic: str, make: Callable[[], ChannelMessage]) -> None:
         """Send data to all whose channel covers the market; without any, it is not even made."""
         name = market.listing.name
         channels = [
@@ -230,14 +221,14 @@ class SimulatedParadex(SimulatedVenue):
             ParadexChannel(f"{topic}.ALL", topic),
             ParadexChannel(topic, topic),
         ]
-        self._pass_on(channels, make)
+        self._send(channels, make)
 
-    def _pass_on(self, channels: list[ParadexChannel], make: Callable[[], ChannelMessage]) -> None:
+    def _send(self, channels: list[ParadexChannel], make: Callable[[], ChannelMessage]) -> None:
         listeners = [(channel, session) for channel in channels for session in self.subscriptions.to(channel)]
-        told = make() if listeners else None
+        message = make() if listeners else None
         for channel, session in listeners:
-            if isinstance(session, ParadexSession) and told is not None:
-                session.tell(channel, told)
+            if isinstance(session, ParadexSession) and message is not None:
+                session.publish(channel, message)
 
     def _send_delta(self, market: Market, bids: tuple[LevelChange, ...], asks: tuple[LevelChange, ...]) -> None:
         """Count, and tell: every frame counts, also those without levels and those that nobody wants."""
@@ -247,14 +238,14 @@ class SimulatedParadex(SimulatedVenue):
             ParadexChannel(f"order_book.{name}.{flavour}", "order_book", name, flavour)
             for flavour in ("deltas", "interactive_deltas")
         ]
-        self._pass_on(channels, partial(self._delta, market, bids, asks))
+        self._send(channels, partial(self._delta, market, bids, asks))
 
     def _delta(self, market: Market, bids: tuple[LevelChange, ...], asks: tuple[LevelChange, ...]) -> ChannelMessage:
         seq, now = self.book_seq(market), self.now_ms()
         return ChannelMessage(
             market,
-            cache(lambda: shapes.delta_json(market, seq, now, bids, asks)),
-            cache(lambda version: shapes.delta_sbe(market, version, seq, now, bids, asks)),
+            cache(lambda: messages.delta_json(market, seq, now, bids, asks)),
+            cache(lambda version: messages.delta_sbe(market, version, seq, now, bids, asks)),
             "delta",
         )
 
@@ -263,8 +254,8 @@ class SimulatedParadex(SimulatedVenue):
         depth = None if channel.flavour.endswith("deltas") else _SNAPSHOT_DEPTH
         return ChannelMessage(
             market,
-            cache(lambda: shapes.snapshot_json(market, seq, now, depth)),
-            cache(lambda version: shapes.snapshot_sbe(market, version, seq, now, depth)),
+            cache(lambda: messages.snapshot_json(market, seq, now, depth)),
+            cache(lambda version: messages.snapshot_sbe(market, version, seq, now, depth)),
             "snapshot",
         )
 
@@ -272,45 +263,45 @@ class SimulatedParadex(SimulatedVenue):
         """Send the top of the books that moved since each client last saw it."""
         wanted = f"@15@{period_ms}ms"
         for channel in [key for key in self.subscriptions.active() if isinstance(key, ParadexChannel)]:
-            market = self.running(channel.market)
+            market = self.find_even_hidden(channel.market)
             if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
                 continue
-            told = self._snapshot(channel, market)
+            message = self._snapshot(channel, market)
             for session in self.subscriptions.to(channel):
                 if isinstance(session, ParadexSession) and session.shown.get(channel) != self.book_seq(market):
                     session.shown[channel] = self.book_seq(market)
-                    session.tell(channel, told)
+                    session.publish(channel, message)
 
     def _bbo(self, market: Market) -> ChannelMessage:
         seq, now = self.book_seq(market), self.now_ms()
         return ChannelMessage(
             market,
-            cache(lambda: shapes.bbo_json(market, seq, now)),
-            cache(lambda version: shapes.bbo_sbe(market, version, seq, now)),
+            cache(lambda: messages.bbo_json(market, seq, now)),
+            cache(lambda version: messages.bbo_sbe(market, version, seq, now)),
         )
 
     def _trade(self, market: Market, trade: MarketTrade) -> ChannelMessage:
         seq, now = self.book_seq(market), self.now_ms()
         return ChannelMessage(
             market,
-            cache(lambda: shapes.trade_json(market, trade)),
-            cache(lambda version: shapes.trade_sbe(market, version, seq, now, trade)),
+            cache(lambda: messages.trade_json(market, trade)),
+            cache(lambda version: messages.trade_sbe(market, version, seq, now, trade)),
         )
 
     def _summary(self, market: Market) -> ChannelMessage:
-        seq, now, is_option = self.book_seq(market), self.now_ms(), self.is_option(market)
+        seq, now = self.book_seq(market), self.now_ms()
         return ChannelMessage(
             market,
-            cache(lambda: shapes.summary_json(market, now, is_option=is_option)),
-            cache(lambda version: shapes.summary_sbe(market, version, seq, now, is_option=is_option)),
+            cache(lambda: messages.summary_json(market, now)),
+            cache(lambda version: messages.summary_sbe(market, version, seq, now)),
         )
 
     def _funding(self, market: Market) -> ChannelMessage:
         seq, now = self.book_seq(market), self.now_ms()
         return ChannelMessage(
             market,
-            cache(lambda: shapes.funding_json(market, now)),
-            cache(lambda version: shapes.funding_sbe(market, version, seq, now)),
+            cache(lambda: messages.funding_json(market, now)),
+            cache(lambda version: messages.funding_sbe(market, version, seq, now)),
         )
 
 

@@ -18,16 +18,16 @@ def stage(request, new_stage):
 
 
 @pytest.fixture
-def office(stage):
-    stage.venue.office.set_activity({"rate": 5})
-    return stage.venue.office
+def accounts(stage):
+    stage.venue.accounts.set_activity({"rate": 5})
+    return stage.venue.accounts
 
 
 @pytest.fixture
 def still(stage):
-    """An office where nothing happens by itself."""
-    stage.venue.office.set_activity({"run": False})
-    return stage.venue.office
+    """An accounts where nothing happens by itself."""
+    stage.venue.accounts.set_activity({"run": False})
+    return stage.venue.accounts
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def reader(stage, readers):
     return readers.READERS[stage.venue.name](stage).log_in()
 
 
-def test_what_is_told_is_the_truth(stage, office, reader, readers):
-    known = set(readers.states(office.truth()))
+def test_what_is_told_is_the_truth(stage, accounts, reader, readers):
+    known = set(readers.states(accounts.truth()))
     for _ in range(12):
         stage.run(5)
         reader.take()
-    truth = office.truth()
+    truth = accounts.truth()
     told = {number: state for number, state in readers.states(truth).items() if number in reader.orders}
     assert told == reader.orders
     assert set(readers.states(truth)) - known <= set(reader.orders)
@@ -54,34 +54,34 @@ def test_what_is_told_is_the_truth(stage, office, reader, readers):
     assert {name: positions.get(name) for name in traded} == {name: reader.positions.get(name) for name in traded}
 
 
-def test_rest_tells_the_truth(stage, office, reader, readers):
+def test_rest_tells_the_truth(stage, accounts, reader, readers):
     stage.run(15)
     fresh = readers.READERS[stage.venue.name](stage)
     fresh.token, fresh.jwt = getattr(reader, "token", ""), getattr(reader, "jwt", "")
     fresh.read()
-    truth = office.truth()
+    truth = accounts.truth()
     assert fresh.orders == readers.states(truth)
     assert fresh.fills == readers.trades(truth)
     assert fresh.positions == readers.held(stage, truth)
     assert fresh.repeated == 0
 
 
-def test_orders_end_in_every_way_that_the_venue_has(stage, office):
+def test_orders_end_in_every_way_that_the_venue_has(stage, accounts):
     stage.run(120)
-    truth = office.truth()
+    truth = accounts.truth()
     endings = {row["status"] for row in truth["orders"]} - {"open", "untriggered"}
-    assert endings == set(office.terms.words) - {"open", "untriggered"} <= WORDS
+    assert endings == set(accounts.rules.statuses) - {"open", "untriggered"} <= WORDS
     assert {row["liquidity"] for row in truth["fills"]} == {"maker", "taker"}
 
 
-def test_some_orders_have_no_client_id_where_the_venue_gives_none_itself(stage, office):
-    without = [row for row in office.truth()["orders"] if row["client_id"] is None]
+def test_some_orders_have_no_client_id_where_the_venue_gives_none_itself(stage, accounts):
+    without = [row for row in accounts.truth()["orders"] if row["client_id"] is None]
     assert bool(without) == (stage.venue.name not in {"aster", "extended"})
 
 
-def test_numbers_of_the_truth_are_shortest_plain_decimals(office, stage):
+def test_numbers_of_the_truth_are_shortest_plain_decimals(accounts, stage):
     stage.run(20)
-    truth = office.truth()
+    truth = accounts.truth()
     texts = [row[name] for row in truth["fills"] for name in ("price", "size", "fee")]
     texts += [row["entry_price"] for row in truth["positions"]] + list(truth["margin"].values())
     texts += [row["total"] for row in truth["balances"]]
@@ -90,49 +90,49 @@ def test_numbers_of_the_truth_are_shortest_plain_decimals(office, stage):
         assert not ("." in text and text.endswith(("0", ".")))
 
 
-def test_nothing_happens_while_the_venue_is_paused_or_the_script_rests(stage, office):
+def test_nothing_happens_while_the_venue_is_paused_or_the_script_rests(stage, accounts):
     stage.venue.pause()
-    before = office.truth()
+    before = accounts.truth()
     stage.run(1600)  # past the hour
-    assert office.truth() == before
+    assert accounts.truth() == before
     stage.venue.resume()
-    office.set_activity({"run": False})
+    accounts.set_activity({"run": False})
     stage.run(60)
-    assert office.truth() == before
-    office.set_activity({"run": True, "rate": 1})
+    assert accounts.truth() == before
+    accounts.set_activity({"run": True, "rate": 1})
     stage.run(10)
-    assert office.truth() != before
+    assert accounts.truth() != before
 
 
-def test_the_pause_leaves_nobody_behind(stage, office, reader, readers):
+def test_the_pause_leaves_nobody_behind(stage, accounts, reader, readers):
     stage.run(20)
     stage.venue.pause()
     reader.take()
-    truth = office.truth()
+    truth = accounts.truth()
     assert set(reader.orders.items()) <= set(readers.states(truth).items())
     stage.run(5)
     assert not [m for m in reader.client.heard() if "order" in str(m).lower()]
 
 
-def test_the_rate_is_kept(stage, office):
-    numbers = office.account.orders.keys() | {order.number for order in office.account.closed}
-    office.set_activity({"rate": 10})
+def test_the_rate_is_kept(stage, accounts):
+    numbers = accounts.account.orders.keys() | {order.number for order in accounts.account.closed}
+    accounts.set_activity({"rate": 10})
     stage.run(30)
-    after = office.account.orders.keys() | {order.number for order in office.account.closed}
+    after = accounts.account.orders.keys() | {order.number for order in accounts.account.closed}
     assert 60 <= len(after - numbers) <= 300
 
 
 def test_the_same_seed_leads_the_same_life(new_stage, stage):
     other = new_stage(stage.venue.name, rate=1)
     for one in (stage, other):
-        one.venue.office.set_activity({"rate": 3})
+        one.venue.accounts.set_activity({"rate": 3})
         one.run(30)
-    assert stage.venue.office.truth() == other.venue.office.truth()
+    assert stage.venue.accounts.truth() == other.venue.accounts.truth()
 
 
 def test_another_seed_leads_another_life(new_stage, stage):
     other = new_stage(stage.venue.name, rate=1, seed=2)
-    assert stage.venue.office.truth()["fills"] != other.venue.office.truth()["fills"]
+    assert stage.venue.accounts.truth()["fills"] != other.venue.accounts.truth()["fills"]
 
 
 def test_ids_are_not_repeated_when_the_venue_is_started_again(stage, new_stage, fakes, monkeypatch):
@@ -140,8 +140,8 @@ def test_ids_are_not_repeated_when_the_venue_is_started_again(stage, new_stage, 
     monkeypatch.setattr(fakes, "_START_NS", fakes._START_NS + 60_000_000_000)
     again = new_stage(stage.venue.name, rate=1)
     # What it has done before it was started is another matter: its times lie before.
-    begun = {fill.number for fill in again.venue.office.account.fills}
-    assert begun.isdisjoint(fill.number for fill in stage.venue.office.account.fills)
+    begun = {fill.number for fill in again.venue.accounts.account.fills}
+    assert begun.isdisjoint(fill.number for fill in stage.venue.accounts.account.fills)
 
 
 # actions
@@ -220,10 +220,10 @@ def test_funding_moves_the_wallet(still):
 def test_funding_is_paid_every_hour_on_the_hour_scaled_by_pace(new_stage, stage):
     for pace, hours in ((1, 1), (60, 3)):
         one = new_stage(stage.venue.name, rate=1, pace=pace)
-        one.venue.office.do({"action": "market", "symbol": "BTC-PERP"})
-        one.venue.office.set_activity({"rate": 0})
+        one.venue.accounts.do({"action": "market", "symbol": "BTC-PERP"})
+        one.venue.accounts.set_activity({"rate": 0})
         one.run(hours * 3600 / pace)
-        times = {row["time_ms"] for row in one.venue.office.truth()["payments"]}
+        times = {row["time_ms"] for row in one.venue.accounts.truth()["payments"]}
         assert len(times) == hours
         assert all(time % (3_600_000 // pace) < 1000 for time in times)
 

@@ -14,13 +14,13 @@ USER = "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf"
 @pytest.fixture
 def stage(new_stage):
     stage = new_stage("aster", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
-def office(stage):
-    return stage.venue.office
+def accounts(stage):
+    return stage.venue.accounts
 
 
 def sign(query, secret=b"sim-secret"):
@@ -112,7 +112,7 @@ def test_wrong_wallets_nonces_and_signatures(stage):
 def brisk(new_stage):
     """A venue where a key lives for a minute instead of an hour."""
     stage = new_stage("aster", rate=1, pace=60)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
@@ -141,37 +141,37 @@ def test_without_a_key_there_is_nothing_to_extend(stage):
 
 
 def test_a_key_lives_for_an_hour_scaled_by_pace_and_its_socket_for_longer(brisk):
-    office = brisk.venue.office
+    accounts = brisk.venue.accounts
     client, key = listen(brisk)
     wait(brisk, client, 59)
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     assert client.heard()
     wait(brisk, client, 2)
     (event,) = client.heard()
     assert event["e"] == "listenKeyExpired"
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     wait(brisk, client, 60)
     assert client.heard() == []
     assert client.wire.close_code is None
     assert code(ask(brisk, "/fapi/v1/listenKey", "PUT")) == (400, -1125)
     fresh, other = listen(brisk)
     assert other != key
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     assert fresh.heard()
 
 
 def test_a_closed_key_is_silent(brisk):
     client, _ = listen(brisk)
     assert ask(brisk, "/fapi/v1/listenKey", "DELETE").status == 200
-    brisk.venue.office.do({"action": "place"})
+    brisk.venue.accounts.do({"action": "place"})
     wait(brisk, client, 61)
     assert client.heard() == []
 
 
-def test_the_stream_can_be_combined_with_others(stage, office):
+def test_the_stream_can_be_combined_with_others(stage, accounts):
     _, key = listen(stage)
     client = stage.connect("/stream", streams=key)
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     (message,) = client.heard()
     assert message["stream"] == key
     assert message["data"]["e"] == "ORDER_TRADE_UPDATE"
@@ -184,11 +184,11 @@ def orders(client):
     return [message["o"] for message in client.heard() if message["e"] == "ORDER_TRADE_UPDATE"]
 
 
-def test_the_life_of_an_order(stage, office):
+def test_the_life_of_an_order(stage, accounts):
     client, _ = listen(stage)
-    placed = office.do({"action": "place", "symbol": "ETH-PERP", "side": "buy", "size": "0.5"})["orders"][0]
-    office.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
-    office.do({"action": "fill", "order_id": placed["order_id"]})
+    placed = accounts.do({"action": "place", "symbol": "ETH-PERP", "side": "buy", "size": "0.5"})["orders"][0]
+    accounts.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
+    accounts.do({"action": "fill", "order_id": placed["order_id"]})
     told = orders(client)
     assert [(row["x"], row["X"]) for row in told] == [
         ("NEW", "NEW"),
@@ -204,17 +204,17 @@ def test_the_life_of_an_order(stage, office):
 
 
 @pytest.mark.parametrize(("order", "word"), [({"action": "cancel"}, "CANCELED"), ({"action": "expire"}, "EXPIRED")])
-def test_how_orders_end(stage, office, order, word):
-    office.do({"action": "place"})
+def test_how_orders_end(stage, accounts, order, word):
+    accounts.do({"action": "place"})
     client, _ = listen(stage)
-    office.do(order)
+    accounts.do(order)
     assert [(row["x"], row["X"]) for row in orders(client)] == [(word, word)]
 
 
-def test_a_liquidation_is_announced_and_has_a_client_id_of_its_own(stage, office):
-    office.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.5"})
+def test_a_liquidation_is_announced_and_has_a_client_id_of_its_own(stage, accounts):
+    accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.5"})
     client, _ = listen(stage)
-    office.do({"action": "liquidate", "symbol": "BTC-PERP"})
+    accounts.do({"action": "liquidate", "symbol": "BTC-PERP"})
     messages = client.heard()
     assert messages[0]["e"] == "MARGIN_CALL"
     last = [m["o"] for m in messages if m["e"] == "ORDER_TRADE_UPDATE"][-1]
@@ -223,13 +223,13 @@ def test_a_liquidation_is_announced_and_has_a_client_id_of_its_own(stage, office
     assert messages[-1]["a"]["P"][0]["pa"] == "0.000"
 
 
-def test_funding_changes_the_balance_and_names_no_symbol(stage, office):
+def test_funding_changes_the_balance_and_names_no_symbol(stage, accounts):
     for symbol in ("BTC-PERP", "ETH-PERP"):
-        office.do({"action": "market", "symbol": symbol, "side": "buy"})
+        accounts.do({"action": "market", "symbol": symbol, "side": "buy"})
     client, _ = listen(stage)
-    office.do({"action": "funding"})
+    accounts.do({"action": "funding"})
     events = [m["a"] for m in client.heard()]
-    payments = office.truth()["payments"]
+    payments = accounts.truth()["payments"]
     assert len(events) == len(payments) >= 2
     assert {event["m"] for event in events} == {"FUNDING_FEE"}
     assert all("P" not in event for event in events)
@@ -239,9 +239,9 @@ def test_funding_changes_the_balance_and_names_no_symbol(stage, office):
     assert get(stage, "/fapi/v1/income", incomeType="COMMISSION") == []
 
 
-def test_a_deposit_is_a_change_without_a_profit(stage, office):
+def test_a_deposit_is_a_change_without_a_profit(stage, accounts):
     client, _ = listen(stage)
-    office.do({"action": "deposit", "size": "12.5"})
+    accounts.do({"action": "deposit", "size": "12.5"})
     (event,) = client.heard()
     assert event["a"]["m"] == "DEPOSIT"
     assert event["a"]["B"][0]["bc"] == "12.50000000"
@@ -250,9 +250,9 @@ def test_a_deposit_is_a_change_without_a_profit(stage, office):
 # over REST
 
 
-def test_balances_positions_and_margin_are_those_of_the_truth(stage, office):
-    office.do({"action": "market", "symbol": "BTC-PERP"})
-    truth = office.truth()
+def test_balances_positions_and_margin_are_those_of_the_truth(stage, accounts):
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    truth = accounts.truth()
     (balance,) = get(stage, "/fapi/v1/balance")
     assert float(balance["balance"]) == float(truth["balances"][0]["total"])
     assert float(balance["availableBalance"]) == float(truth["balances"][0]["available"])
@@ -265,10 +265,10 @@ def test_balances_positions_and_margin_are_those_of_the_truth(stage, office):
     assert len(get(stage, "/fapi/v1/positionRisk", symbol="BTCUSDT")) == 1
 
 
-def test_trades_and_orders_are_told_by_symbol_and_range(stage, office):
-    office.set_activity({"run": True, "rate": 10})
+def test_trades_and_orders_are_told_by_symbol_and_range(stage, accounts):
+    accounts.set_activity({"run": True, "rate": 10})
     stage.run(30)
-    office.set_activity({"run": False})
+    accounts.set_activity({"run": False})
     for path, time, number in (("userTrades", "time", "id"), ("allOrders", "time", "orderId")):
         rows = get(stage, f"/fapi/v1/{path}", symbol="BTCUSDT", startTime="0", limit="1000")
         assert len(rows) > 20

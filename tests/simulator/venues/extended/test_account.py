@@ -10,13 +10,13 @@ KEY = {"user-agent": "test", "x-api-key": "sim-api-key"}
 @pytest.fixture
 def stage(new_stage):
     stage = new_stage("extended", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
-def office(stage):
-    return stage.venue.office
+def accounts(stage):
+    return stage.venue.accounts
 
 
 @pytest.fixture
@@ -48,17 +48,17 @@ def test_rest_wants_the_api_key(stage):
         get(stage, path)
 
 
-def test_the_stream_starts_with_the_whole_state(client, office):
+def test_the_stream_starts_with_the_whole_state(client, accounts):
     assert [message["type"] for message in client.first] == ["ORDER", "POSITION", "BALANCE"]
     assert [message["seq"] for message in client.first] == [1, 2, 3]
-    live = {row["order_id"] for row in office.truth()["orders"] if row["status"] in {"open", "untriggered"}}
+    live = {row["order_id"] for row in accounts.truth()["orders"] if row["status"] in {"open", "untriggered"}}
     assert {str(row["id"]) for row in client.first[0]["data"]["orders"]} == live
     balance = client.first[2]["data"]["balance"]
-    assert float(balance["equity"]) == float(office.truth()["margin"]["equity"])
+    assert float(balance["equity"]) == float(accounts.truth()["margin"]["equity"])
 
 
-def test_then_comes_what_changes_with_the_next_numbers(client, office):
-    office.do({"action": "market", "symbol": "BTC-PERP"})
+def test_then_comes_what_changes_with_the_next_numbers(client, accounts):
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
     messages = client.heard()
     assert [message["type"] for message in messages][-3:] == ["TRADE", "POSITION", "BALANCE"]
     assert {message["type"] for message in messages[:-3]} == {"ORDER"}
@@ -78,28 +78,28 @@ def test_then_comes_what_changes_with_the_next_numbers(client, office):
         ({"action": "stop"}, "UNTRIGGERED"),
     ],
 )
-def test_the_states_of_orders(client, office, order, word):
-    office.do({"action": "place", "symbol": "ETH-PERP"})
+def test_the_states_of_orders(client, accounts, order, word):
+    accounts.do({"action": "place", "symbol": "ETH-PERP"})
     client.heard()
-    office.do(order)
+    accounts.do(order)
     assert client.heard()[0]["data"]["orders"][0]["status"] == word
 
 
-def test_an_order_whose_trigger_was_reached_says_so(client, office):
-    office.do({"action": "stop"})
-    office.do({"action": "trigger"})
+def test_an_order_whose_trigger_was_reached_says_so(client, accounts):
+    accounts.do({"action": "stop"})
+    accounts.do({"action": "trigger"})
     row = client.heard()[-1]["data"]["orders"][0]
     assert row["status"] == "TRIGGERED"
     assert row["type"] == "CONDITIONAL"
     assert row["trigger"]["triggerPrice"]
 
 
-def test_positions_have_a_side_and_no_sign(client, office):
-    office.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
+def test_positions_have_a_side_and_no_sign(client, accounts):
+    accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
     (row,) = next(m["data"]["positions"] for m in client.heard() if m["type"] == "POSITION")
     assert row["side"] == "SHORT"
     assert not row["size"].startswith("-")
-    office.do({"action": "liquidate", "symbol": "ETH-PERP"})
+    accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})
     messages = client.heard()
     (row,) = next(m["data"]["positions"] for m in messages if m["type"] == "POSITION")
     assert float(row["size"]) == 0
@@ -107,31 +107,31 @@ def test_positions_have_a_side_and_no_sign(client, office):
     assert trade["tradeType"] == "LIQUIDATION"
 
 
-def test_ids_are_larger_than_doubles_can_hold(client, office):
-    office.do({"action": "market"})
+def test_ids_are_larger_than_doubles_can_hold(client, accounts):
+    accounts.do({"action": "market"})
     rows = [row for m in client.heard() for row in m["data"].get("orders", []) + m["data"].get("trades", [])]
     assert rows
     assert all(row["id"] > 2**53 for row in rows)
 
 
-def test_balances_over_rest(stage, office):
+def test_balances_over_rest(stage, accounts):
     data = get(stage, "balance")["data"]
-    truth = office.truth()
+    truth = accounts.truth()
     assert float(data["balance"]) == float(truth["balances"][0]["total"])
     assert float(data["availableForTrade"]) == float(truth["margin"]["available"])
     assert get(stage, "spot/balances")["data"][0]["asset"] == "BTC"
 
 
-def test_rest_can_be_confined_to_a_market(stage, office):
+def test_rest_can_be_confined_to_a_market(stage, accounts):
     for symbol in ("BTC-PERP", "ETH-PERP"):
-        office.do({"action": "market", "symbol": symbol})
-        office.do({"action": "place", "symbol": symbol})
+        accounts.do({"action": "market", "symbol": symbol})
+        accounts.do({"action": "place", "symbol": symbol})
     for path in ("orders", "orders/history", "trades", "positions"):
         assert {row["market"] for row in get(stage, path, market="ETH-USD")["data"]} == {"ETH-USD"}
 
 
-def test_history_pages_by_cursor(stage, office):
-    office.set_activity({"run": True, "rate": 20})
+def test_history_pages_by_cursor(stage, accounts):
+    accounts.set_activity({"run": True, "rate": 20})
     stage.run(20)
     rows, query = [], {}
     while True:
@@ -140,5 +140,5 @@ def test_history_pages_by_cursor(stage, office):
         if page["pagination"]["count"] < 40:
             break
         query = {"cursor": str(page["pagination"]["cursor"])}
-    assert [str(row["id"]) for row in rows] == [row["fill_id"] for row in office.truth()["fills"]][::-1]
+    assert [str(row["id"]) for row in rows] == [row["fill_id"] for row in accounts.truth()["fills"]][::-1]
     assert stage.ask("/api/v1/user/trades", headers=KEY, limit="many").status == 400

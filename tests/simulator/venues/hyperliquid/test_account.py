@@ -12,7 +12,7 @@ STRANGER = "0x" + 39 * "0" + "9"
 @pytest.fixture
 def stage(new_stage):
     stage = new_stage("hyperliquid", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
@@ -66,8 +66,8 @@ def test_some_channels_start_with_a_state_and_only_that_is_marked(stage, client)
     times = [row["time"] for row in starts["userFills"][0]["data"]["fills"]]
     assert times == sorted(times)
     assert len(times) > 3
-    stage.venue.office.do({"action": "market"})
-    stage.venue.office.do({"action": "funding"})
+    stage.venue.accounts.do({"action": "market"})
+    stage.venue.accounts.do({"action": "funding"})
     later = [message for message in client.heard() if message["channel"] in {"userFills", "userFundings"}]
     assert len(later) == 2
     assert all("isSnapshot" not in message["data"] for message in later)
@@ -76,7 +76,7 @@ def test_some_channels_start_with_a_state_and_only_that_is_marked(stage, client)
 
 def test_an_immediate_fill_is_told_as_open_and_filled_in_one_array(stage, client):
     subscribe(client, "orderUpdates")
-    stage.venue.office.do({"action": "market", "symbol": "ETH-PERP", "size": "0.01"})
+    stage.venue.accounts.do({"action": "market", "symbol": "ETH-PERP", "size": "0.01"})
     (message,) = client.heard()
     first, *_, last = message["data"]
     assert (first["status"], first["order"]["sz"], first["order"]["origSz"]) == ("open", "0.01", "0.01")
@@ -93,10 +93,10 @@ def test_an_immediate_fill_is_told_as_open_and_filled_in_one_array(stage, client
     ],
 )
 def test_how_orders_end(stage, client, order, word):
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     subscribe(client, "orderUpdates")
     subscribe(client, "userEvents")
-    stage.venue.office.do(order)
+    stage.venue.accounts.do(order)
     messages = client.heard()
     assert messages[0]["data"][-1]["status"] == word
     forced = [m["data"]["nonUserCancel"] for m in messages if m["channel"] == "user"]
@@ -104,9 +104,9 @@ def test_how_orders_end(stage, client, order, word):
 
 
 def test_a_liquidation_is_an_event_and_marks_its_fill(stage, client):
-    stage.venue.office.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.5"})
+    stage.venue.accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.5"})
     subscribe(client, "userEvents")
-    stage.venue.office.do({"action": "liquidate", "symbol": "BTC-PERP"})
+    stage.venue.accounts.do({"action": "liquidate", "symbol": "BTC-PERP"})
     events = [m["data"] for m in client.heard() if m["channel"] == "user" and "nonUserCancel" not in m["data"]]
     assert [next(iter(event)) for event in events] == ["liquidation", "fills"]
     assert set(events[0]["liquidation"]) == {
@@ -124,29 +124,29 @@ def test_a_liquidation_is_an_event_and_marks_its_fill(stage, client):
 def test_funding_is_told_one_by_one_and_as_a_list(stage, client):
     subscribe(client, "userEvents")
     subscribe(client, "userFundings")
-    stage.venue.office.do({"action": "market", "symbol": "BTC-PERP"})
-    stage.venue.office.do({"action": "market", "symbol": "ETH-PERP"})
+    stage.venue.accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    stage.venue.accounts.do({"action": "market", "symbol": "ETH-PERP"})
     client.heard()
-    stage.venue.office.do({"action": "funding"})
+    stage.venue.accounts.do({"action": "funding"})
     messages = client.heard()
     singles = [m["data"]["funding"] for m in messages if m["channel"] == "user"]
     (listed,) = [m["data"]["fundings"] for m in messages if m["channel"] == "userFundings"]
     assert singles == listed
     assert len(listed) >= 2
-    truth = stage.venue.office.truth()["payments"]
+    truth = stage.venue.accounts.truth()["payments"]
     assert [float(row["usdc"]) for row in listed] == [float(row["amount"]) for row in truth]
 
 
 def test_states_follow_what_changed_them(stage, client):
     for kind in ("clearinghouseState", "openOrders", "spotState"):
         subscribe(client, kind)
-    stage.venue.office.do({"action": "deposit"})
+    stage.venue.accounts.do({"action": "deposit"})
     assert [m["channel"] for m in client.heard()] == ["spotState"]
-    stage.venue.office.do({"action": "place"})
+    stage.venue.accounts.do({"action": "place"})
     told = {m["channel"]: m["data"] for m in client.heard()}
     assert set(told) == {"openOrders", "clearinghouseState"}
-    assert len(told["openOrders"]["orders"]) == len(stage.venue.office.account.orders)
-    margin = stage.venue.office.truth()["margin"]
+    assert len(told["openOrders"]["orders"]) == len(stage.venue.accounts.account.orders)
+    margin = stage.venue.accounts.truth()["margin"]
     state = told["clearinghouseState"]["clearinghouseState"]
     assert float(state["marginSummary"]["accountValue"]) == float(margin["equity"])
     assert float(state["withdrawable"]) == float(margin["available"])
@@ -158,7 +158,7 @@ def test_any_other_address_has_an_empty_account(stage, client):
     assert fills["data"] == {"isSnapshot": True, "user": STRANGER, "fills": []}
     _, state = subscribe(client, "clearinghouseState", STRANGER)
     assert state["data"]["clearinghouseState"]["assetPositions"] == []
-    stage.venue.office.do({"action": "market"})
+    stage.venue.accounts.do({"action": "market"})
     assert client.heard() == []
     assert info(stage, "frontendOpenOrders", user=STRANGER) == []
 
@@ -174,7 +174,7 @@ def test_no_more_than_fifteen_users_are_followed(client):
 def test_fills_over_rest_by_range_and_newest_first(stage):
     for _ in range(4):
         stage.run(1)
-        stage.venue.office.do({"action": "market"})
+        stage.venue.accounts.do({"action": "market"})
     rows = info(stage, "userFills")
     assert [row["tid"] for row in rows] == [row["tid"] for row in info(stage, "userFillsByTime", startTime=0)[::-1]]
     middle = rows[1]["time"]
@@ -185,8 +185,8 @@ def test_fills_over_rest_by_range_and_newest_first(stage):
 def test_history_over_rest_is_newest_first(stage):
     for _ in range(5):
         stage.run(1)
-        stage.venue.office.do({"action": "place"})
-        stage.venue.office.do({"action": "cancel"})
+        stage.venue.accounts.do({"action": "place"})
+        stage.venue.accounts.do({"action": "cancel"})
     rows = info(stage, "historicalOrders")
     times = [row["statusTimestamp"] for row in rows]
     assert times == sorted(times, reverse=True)
@@ -195,15 +195,15 @@ def test_history_over_rest_is_newest_first(stage):
 
 
 def test_other_queries(stage):
-    stage.venue.office.do({"action": "market", "symbol": "BTC-PERP"})
-    stage.venue.office.do({"action": "funding"})
+    stage.venue.accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    stage.venue.accounts.do({"action": "funding"})
     (row, *_) = info(stage, "userFunding", startTime=0)
     assert row["delta"]["type"] == "funding"
     assert row["hash"] == "0x" + 64 * "0"
     assert info(stage, "userRateLimit")["nRequestsCap"] > 0
     balances = info(stage, "spotClearinghouseState")["balances"]
     assert [float(row["total"]) for row in balances] == [
-        pytest.approx(float(row["total"]), abs=1e-6) for row in stage.venue.office.truth()["balances"]
+        pytest.approx(float(row["total"]), abs=1e-6) for row in stage.venue.accounts.truth()["balances"]
     ]
 
 
@@ -213,22 +213,22 @@ def test_a_query_that_lacks_something_is_null(stage, query):
 
 
 def test_trade_ids_are_unique_and_about_50_bits(stage):
-    office = stage.venue.office
+    accounts = stage.venue.accounts
     for _ in range(50):
-        office.do({"action": "market"})
-    ids = [int(office.fill_id(fill)) for fill in office.account.fills]
+        accounts.do({"action": "market"})
+    ids = [int(accounts.fill_id(fill)) for fill in accounts.account.fills]
     assert len(set(ids)) == len(ids)
     assert max(ids) < 2**50
     assert any(after < before for before, after in itertools.pairwise(ids))
 
 
 def test_what_a_fill_does_to_the_position_has_a_name(stage, client):
-    office = stage.venue.office
-    if office.account.positions["ETH-PERP"].size:
-        office.do({"action": "liquidate", "symbol": "ETH-PERP"})
+    accounts = stage.venue.accounts
+    if accounts.account.positions["ETH-PERP"].size:
+        accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})
     subscribe(client, "userFills")
     for side, size in (("buy", "0.2"), ("sell", "0.1"), ("sell", "0.3"), ("buy", "0.1"), ("buy", "0.4")):
-        placed = office.do({"action": "place", "symbol": "ETH-PERP", "side": side, "size": size})
-        office.do({"action": "fill", "order_id": placed["orders"][0]["order_id"]})
+        placed = accounts.do({"action": "place", "symbol": "ETH-PERP", "side": side, "size": size})
+        accounts.do({"action": "fill", "order_id": placed["orders"][0]["order_id"]})
     names = [row["dir"] for message in client.heard() for row in message["data"]["fills"]]
     assert names == ["Open Long", "Close Long", "Long > Short", "Close Short", "Short > Long"]

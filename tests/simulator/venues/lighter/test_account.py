@@ -11,13 +11,13 @@ CHANNELS = ("account_all_orders", "account_all_trades", "account_all_positions",
 @pytest.fixture
 def stage(new_stage):
     stage = new_stage("lighter", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
-def office(stage):
-    return stage.venue.office
+def accounts(stage):
+    return stage.venue.accounts
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def client(stage):
 
 
 @pytest.fixture
-def token(office):
-    return office.token({})["token"]
+def token(accounts):
+    return accounts.token({})["token"]
 
 
 def subscribe(client, channel, token=None):
@@ -69,40 +69,40 @@ def test_accounts_and_markets_that_do_not_exist(client, token):
         assert error(client, channel, token) == 30005
 
 
-def test_an_expired_token_is_refused(stage, client, office):
-    token = office.token({"lives_s": 10})["token"]
+def test_an_expired_token_is_refused(stage, client, accounts):
+    token = accounts.token({"lives_s": 10})["token"]
     stage.run(11)
     assert error(client, "account_all_orders/1234", token) == 21120
     assert ask(stage, "accountActiveOrders", token, account_index="1234", market_id="255")[1]["code"] == 21120
 
 
-def test_a_channel_ends_when_its_token_does(stage, client, office, token):
-    subscribe(client, "account_all_orders/1234", office.token({"lives_s": 10})["token"])
+def test_a_channel_ends_when_its_token_does(stage, client, accounts, token):
+    subscribe(client, "account_all_orders/1234", accounts.token({"lives_s": 10})["token"])
     subscribe(client, "account_all_trades/1234", token)
     stage.run(12)
     (message,) = [message for message in client.heard() if message != {"type": "ping"}]
     assert message["error"]["code"] == 21120
-    office.do({"action": "market"})
+    accounts.do({"action": "market"})
     assert [message["type"] for message in client.heard()] == ["update/account_all_trades"]
     assert subscribe(client, "account_all_orders/1234", token)[0]["type"] == "subscribed/account_all_orders"
 
 
-def test_a_token_for_reading_will_do(client, office):
-    token = office.token({"read_only": True})["token"]
+def test_a_token_for_reading_will_do(client, accounts):
+    token = accounts.token({"read_only": True})["token"]
     assert token.startswith("ro:1234:single:")
     assert subscribe(client, "account_all_orders/1234", token)[0]["type"] == "subscribed/account_all_orders"
 
 
 def test_tokens_live_for_eight_hours_scaled_by_pace(stage, new_stage):
     for one, hours in ((stage, 8), (new_stage("lighter", pace=480), 1 / 60)):
-        expiry = one.venue.office.token({})["expires_at"]
+        expiry = one.venue.accounts.token({})["expires_at"]
         assert expiry == pytest.approx(one.venue.now_ms() / 1000 + hours * 3600, abs=1)
 
 
 @pytest.mark.parametrize("order", [{"lives_s": "long"}, {"read_only": "yes"}])
-def test_a_bad_order_for_a_token_is_refused(office, order):
+def test_a_bad_order_for_a_token_is_refused(accounts, order):
     with pytest.raises(UsageError):
-        office.token(order)
+        accounts.token(order)
 
 
 def test_rest_wants_a_token_in_the_query_or_in_a_header(stage, token):
@@ -121,11 +121,11 @@ def test_rest_wants_a_token_in_the_query_or_in_a_header(stage, token):
 # what is told
 
 
-def test_unsubscribing(client, token, office):
+def test_unsubscribing(client, token, accounts):
     subscribe(client, "account_all_orders/1234", token)
     client.say({"type": "unsubscribe", "channel": "account_all_orders/1234"})
     assert client.heard() == [{"type": "unsubscribed", "channel": "account_all_orders:1234"}]
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     assert client.heard() == []
     client.say({"type": "unsubscribe", "channel": "account_all_orders/1234"})
     assert client.heard()[0]["error"]["code"] == 30002
@@ -133,10 +133,12 @@ def test_unsubscribing(client, token, office):
     assert error(client, "account_all_orders/1234", token) == 30003
 
 
-def test_channels_start_with_where_things_stand(client, token, office):
-    office.do({"action": "place", "symbol": "BTC-PERP"})
-    office.do({"action": "market", "symbol": "BTC-PERP"})
-    live = {str(order["order_id"]) for order in office.truth()["orders"] if order["status"] in {"open", "untriggered"}}
+def test_channels_start_with_where_things_stand(client, token, accounts):
+    accounts.do({"action": "place", "symbol": "BTC-PERP"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    live = {
+        str(order["order_id"]) for order in accounts.truth()["orders"] if order["status"] in {"open", "untriggered"}
+    }
     (frame,) = subscribe(client, "account_all_orders/1234", token)
     assert {row["order_id"] for rows in frame["orders"].values() for row in rows} == live
     (frame,) = subscribe(client, "account_all_trades/1234", token)
@@ -145,16 +147,16 @@ def test_channels_start_with_where_things_stand(client, token, office):
     assert "BTC" in {row["symbol"] for row in frame["positions"].values()}
     (frame,) = subscribe(client, "account_all_assets/1234", token)
     totals = {row["symbol"]: float(row["balance"]) for row in frame["assets"].values()}
-    assert totals == {row["asset"]: float(row["total"]) for row in office.truth()["balances"]}
+    assert totals == {row["asset"]: float(row["total"]) for row in accounts.truth()["balances"]}
     (frame,) = subscribe(client, "user_stats/1234")
-    assert float(frame["stats"]["portfolio_value"]) == float(office.truth()["margin"]["equity"])
+    assert float(frame["stats"]["portfolio_value"]) == float(accounts.truth()["margin"]["equity"])
 
 
-def test_orders_of_one_market(client, token, office):
+def test_orders_of_one_market(client, token, accounts):
     subscribe(client, "account_orders/1/1234", token)
-    office.do({"action": "place", "symbol": "ETH-PERP"})
+    accounts.do({"action": "place", "symbol": "ETH-PERP"})
     assert client.heard() == []
-    office.do({"action": "place", "symbol": "BTC-PERP"})
+    accounts.do({"action": "place", "symbol": "BTC-PERP"})
     (frame,) = client.heard()
     assert frame["channel"] == "account_orders:1:1234"
     assert frame["account"] == 1234
@@ -172,20 +174,20 @@ def test_orders_of_one_market(client, token, office):
         ({"action": "market"}, "filled"),
     ],
 )
-def test_the_states_of_orders(client, token, office, order, word):
-    office.do({"action": "place"})
+def test_the_states_of_orders(client, token, accounts, order, word):
+    accounts.do({"action": "place"})
     subscribe(client, "account_all_orders/1234", token)
-    office.do(order)
+    accounts.do(order)
     row = [row for rows in client.heard()[-1]["orders"].values() for row in rows][-1]
     assert row["status"] == word
     if word.startswith("canceled"):
         assert float(row["remaining_base_amount"]) == 0
 
 
-def test_a_trade_has_two_sides_and_ours_is_known_by_the_account(client, token, office):
+def test_a_trade_has_two_sides_and_ours_is_known_by_the_account(client, token, accounts):
     subscribe(client, "account_all_trades/1234", token)
     for side in ("buy", "sell"):
-        fill = office.do({"action": "market", "symbol": "ETH-PERP", "side": side, "size": "0.01"})["fills"][0]
+        fill = accounts.do({"action": "market", "symbol": "ETH-PERP", "side": side, "size": "0.01"})["fills"][0]
         (frame,) = client.heard()
         (row,) = frame["trades"]["0"]
         ours, theirs = ("bid", "ask") if side == "buy" else ("ask", "bid")
@@ -197,18 +199,18 @@ def test_a_trade_has_two_sides_and_ours_is_known_by_the_account(client, token, o
         assert float(row["price"]) * float(row["size"]) * rate == pytest.approx(float(fill["fee"]), rel=1e-12)
 
 
-def test_positions_have_their_sign_apart(client, token, office):
+def test_positions_have_their_sign_apart(client, token, accounts):
     subscribe(client, "account_all_positions/1234", token)
-    office.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "3"})
+    accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "3"})
     row = client.heard()[-1]["positions"]["0"]
     assert row["sign"] == -1
     assert not row["position"].startswith("-")
-    office.do({"action": "liquidate", "symbol": "ETH-PERP"})
+    accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})
     assert float(client.heard()[-1]["positions"]["0"]["position"]) == 0
 
 
-def test_rest_pages_are_bounded_and_newest_first(stage, office, token):
-    office.set_activity({"run": True, "rate": 20})
+def test_rest_pages_are_bounded_and_newest_first(stage, accounts, token):
+    accounts.set_activity({"run": True, "rate": 20})
     stage.run(30)
     own = {"account_index": "1234"}
     orders = ask(stage, "accountInactiveOrders", token, **own, limit="100")[1]["orders"]
@@ -222,10 +224,10 @@ def test_rest_pages_are_bounded_and_newest_first(stage, office, token):
     assert {row["market_id"] for row in here} == {1}
 
 
-def test_a_deposit_is_told_on_the_assets_and_everything_else_on_the_statistics(client, token, office):
+def test_a_deposit_is_told_on_the_assets_and_everything_else_on_the_statistics(client, token, accounts):
     subscribe(client, "account_all_assets/1234", token)
     subscribe(client, "user_stats/1234")
-    office.do({"action": "deposit"})
+    accounts.do({"action": "deposit"})
     assert [message["type"] for message in client.heard()] == ["update/account_all_assets"]
-    office.do({"action": "market"})
+    accounts.do({"action": "market"})
     assert [message["type"] for message in client.heard()] == ["update/user_stats"]

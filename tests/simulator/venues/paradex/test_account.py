@@ -15,13 +15,13 @@ NULL = -(2**63)
 @pytest.fixture
 def stage(new_stage):
     stage = new_stage("paradex", rate=1)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 @pytest.fixture
-def office(stage):
-    return stage.venue.office
+def accounts(stage):
+    return stage.venue.accounts
 
 
 def rpc(client, method, **params):
@@ -107,7 +107,7 @@ def test_a_token_lives_for_five_minutes_scaled_by_pace(new_stage):
         assert rpc(client, "auth", bearer=token)[0]["error"]["code"] == 40111
 
 
-def test_a_session_stays_authorised_when_the_token_has_expired(stage, office):
+def test_a_session_stays_authorised_when_the_token_has_expired(stage, accounts):
     client = follow(stage)
     stage.run(50)
     client.session.on_pong()
@@ -115,7 +115,7 @@ def test_a_session_stays_authorised_when_the_token_has_expired(stage, office):
         stage.run(54)
         client.session.on_pong()
     client.raw()
-    office.do({"action": "place"})
+    accounts.do({"action": "place"})
     assert client.heard()
     assert rpc(client, "subscribe", channel="orders.BTC-USD-PERP")[0]["result"]
 
@@ -143,10 +143,10 @@ def test_rest_wants_a_bearer(stage):
         assert get(stage, path).status == 200
 
 
-def test_the_admin_api_issues_tokens(stage, office):
-    assert get(stage, "orders", office.token({"lives_s": 1})["token"]).status == 200
+def test_the_admin_api_issues_tokens(stage, accounts):
+    assert get(stage, "orders", accounts.token({"lives_s": 1})["token"]).status == 200
     with pytest.raises(UsageError):
-        office.token({"lives_s": None})
+        accounts.token({"lives_s": None})
 
 
 # what is told
@@ -162,11 +162,11 @@ def test_private_channels_start_without_a_state(stage):
     assert client.heard() == []
 
 
-def test_the_life_of_an_order(stage, office):
+def test_the_life_of_an_order(stage, accounts):
     client = follow(stage, "orders.ALL")
-    placed = office.do({"action": "place", "symbol": "ETH-PERP", "size": "0.5"})["orders"][0]
-    office.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
-    office.do({"action": "fill", "order_id": placed["order_id"]})
+    placed = accounts.do({"action": "place", "symbol": "ETH-PERP", "size": "0.5"})["orders"][0]
+    accounts.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
+    accounts.do({"action": "fill", "order_id": placed["order_id"]})
     rows = told(client, "orders.ALL")
     assert [(row["status"], row["remaining_size"]) for row in rows] == [
         ("NEW", "0.5"),
@@ -187,68 +187,68 @@ def test_the_life_of_an_order(stage, office):
         ({"action": "stop"}, "UNTRIGGERED", ""),
     ],
 )
-def test_the_states_of_orders(stage, office, order, status, reason):
-    office.do({"action": "place"})
+def test_the_states_of_orders(stage, accounts, order, status, reason):
+    accounts.do({"action": "place"})
     client = follow(stage, "orders.ALL")
-    office.do(order)
+    accounts.do(order)
     (row,) = told(client, "orders.ALL")
     assert (row["status"], row["cancel_reason"]) == (status, reason)
 
 
-def test_channels_of_one_market(stage, office):
+def test_channels_of_one_market(stage, accounts):
     client = follow(stage, "orders.BTC-USD-PERP", "fills.BTC-USD-PERP")
-    office.do({"action": "market", "symbol": "ETH-PERP"})
+    accounts.do({"action": "market", "symbol": "ETH-PERP"})
     assert client.heard() == []
-    office.do({"action": "market", "symbol": "BTC-PERP", "size": "0.001"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP", "size": "0.001"})
     channels = {m["params"]["channel"] for m in client.heard()}
     assert channels == {"orders.BTC-USD-PERP", "fills.BTC-USD-PERP"}
 
 
-def test_makers_get_a_rebate(stage, office):
+def test_makers_get_a_rebate(stage, accounts):
     client = follow(stage, "fills.ALL")
-    order = office.do({"action": "place", "symbol": "ETH-PERP"})["orders"][0]["order_id"]
-    office.do({"action": "fill", "order_id": order})
+    order = accounts.do({"action": "place", "symbol": "ETH-PERP"})["orders"][0]["order_id"]
+    accounts.do({"action": "fill", "order_id": order})
     (row,) = told(client, "fills.ALL")
     assert row["liquidity"] == "MAKER"
     assert float(row["fee"]) < 0
 
 
-def test_a_short_position_is_negative_and_a_closed_one_is_told(stage, office):
+def test_a_short_position_is_negative_and_a_closed_one_is_told(stage, accounts):
     client = follow(stage, "positions")
-    office.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
-    office.do({"action": "liquidate", "symbol": "ETH-PERP"})
+    accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
+    accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})
     first, last = told(client, "positions")
     assert first["side"] == "SHORT"
     assert first["size"].startswith("-")
     assert (last["status"], last["size"]) == ("CLOSED", "0")
 
 
-def test_balance_events_chain_up_to_the_wallet(stage, office):
+def test_balance_events_chain_up_to_the_wallet(stage, accounts):
     client = follow(stage, "balance_events")
-    office.do({"action": "market", "symbol": "BTC-PERP", "size": "0.5"})
-    office.do({"action": "funding"})
-    office.do({"action": "deposit", "size": "10"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP", "size": "0.5"})
+    accounts.do({"action": "funding"})
+    accounts.do({"action": "deposit", "size": "10"})
     rows = told(client, "balance_events")
     assert {row["type"] for row in rows} == {"trade", "funding", "deposit"}
     for before, after in itertools.pairwise(rows):
         assert before["settlement_asset_balance_after"] == after["settlement_asset_balance_before"]
-    assert rows[-1]["settlement_asset_balance_after"] == office.truth()["balances"][0]["total"]
+    assert rows[-1]["settlement_asset_balance_after"] == accounts.truth()["balances"][0]["total"]
     assert rows[-1]["type"] == "deposit"
 
 
-def test_payments_for_positions_have_a_channel_of_their_own(stage, office):
+def test_payments_for_positions_have_a_channel_of_their_own(stage, accounts):
     client = follow(stage, "funding_payments.ALL")
-    office.do({"action": "market", "symbol": "BTC-PERP"})
-    payments = office.do({"action": "funding"})["payments"]
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
+    payments = accounts.do({"action": "funding"})["payments"]
     rows = told(client, "funding_payments.ALL")
     assert [float(row["payment"]) for row in rows] == [float(row["amount"]) for row in payments]
 
 
-def test_the_summary_is_the_margin(stage, office):
+def test_the_summary_is_the_margin(stage, accounts):
     client = follow(stage, "account")
-    office.do({"action": "market", "symbol": "BTC-PERP"})
+    accounts.do({"action": "market", "symbol": "BTC-PERP"})
     (row,) = told(client, "account")
-    margin = office.truth()["margin"]
+    margin = accounts.truth()["margin"]
     assert row["account_value"] == margin["equity"]
     assert row["free_collateral"] == margin["available"]
     assert row["initial_margin_requirement"] == margin["initial_margin"]
@@ -256,8 +256,8 @@ def test_the_summary_is_the_margin(stage, office):
     assert msgspec.json.decode(get(stage, "account").body)["account_value"] == margin["equity"]
 
 
-def test_history_pages_backwards_by_cursor(stage, office):
-    office.set_activity({"run": True, "rate": 20})
+def test_history_pages_backwards_by_cursor(stage, accounts):
+    accounts.set_activity({"run": True, "rate": 20})
     stage.run(20)
     rows, cursor = [], {}
     while True:
@@ -266,17 +266,17 @@ def test_history_pages_backwards_by_cursor(stage, office):
         if page["next"] is None:
             break
         cursor = {"cursor": page["next"]}
-    assert {row["id"] for row in rows} == {row["fill_id"] for row in office.truth()["fills"]}
+    assert {row["id"] for row in rows} == {row["fill_id"] for row in accounts.truth()["fills"]}
     assert [row["created_at"] for row in rows] == sorted((row["created_at"] for row in rows), reverse=True)
     middle = rows[20]["created_at"]
     assert all(row["created_at"] >= middle for row in results(stage, "fills", start_at=str(middle)))
     assert get(stage, "fills", page_size="many").status == 400
 
 
-def test_balances_by_token(stage, office):
+def test_balances_by_token(stage, accounts):
     (row,) = results(stage, "balances")
     assert row["token"] == "USDC"
-    assert row["size"] == office.truth()["balances"][0]["total"]
+    assert row["size"] == accounts.truth()["balances"][0]["total"]
 
 
 # binary
@@ -305,10 +305,10 @@ def number(block, offset):
     return struct.unpack_from("<q", block, offset - 8)[0]
 
 
-def test_binary_connections_get_binary_frames(stage, office):
+def test_binary_connections_get_binary_frames(stage, accounts):
     client = follow(stage, sbeSchemaId="1", sbeSchemaVersion="1")
     client.raw()
-    done = office.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "7"})
+    done = accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "7"})
     kinds = frames(client)
     assert {(template, len(block)) for template, _, block, _ in kinds} == {(20, 126), (21, 107), (22, 154), (23, 113)}
     order = next(one for one in kinds if one[0] == 20)
@@ -331,10 +331,10 @@ def test_binary_connections_get_binary_frames(stage, office):
     assert number(fill[2], 43) == round(float(done["fills"][0]["fee"]) * 1e8)
 
 
-def test_binary_positions_and_summary(stage, office):
+def test_binary_positions_and_summary(stage, accounts):
     client = follow(stage, sbeSchemaId="1", sbeSchemaVersion="1")
-    office.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "70"})
-    truth = office.truth()
+    accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "70"})
+    truth = accounts.truth()
     kinds = {template: (block, texts) for template, _, block, texts in frames(client)}
     (held,) = [row for row in truth["positions"] if row["symbol"] == "ETH-PERP"]
     block, texts = kinds[22]
@@ -352,15 +352,15 @@ def test_binary_positions_and_summary(stage, office):
 
 def test_later_versions_append_fields(new_stage):
     stage = new_stage("paradex", rate=1, sbe_version=2)
-    stage.venue.office.set_activity({"run": False})
+    stage.venue.accounts.set_activity({"run": False})
     client = follow(stage, sbeSchemaId="1", sbeSchemaVersion="2")
-    stage.venue.office.do({"action": "market", "symbol": "ETH-PERP"})
+    stage.venue.accounts.do({"action": "market", "symbol": "ETH-PERP"})
     kinds = frames(client)
     assert {(template, len(block)) for template, _, block, _ in kinds} == {(20, 128), (21, 116), (22, 154), (23, 121)}
     assert next(texts for template, _, _, texts in kinds if template == 21)[-1] == "USDC"
 
 
-def test_balance_events_are_words_on_binary_connections_too(stage, office):
+def test_balance_events_are_words_on_binary_connections_too(stage, accounts):
     client = follow(stage, "balance_events", sbeSchemaId="1", sbeSchemaVersion="1")
-    office.do({"action": "deposit"})
+    accounts.do({"action": "deposit"})
     assert told(client, "balance_events")
