@@ -151,9 +151,9 @@ def pick_ports(venues: Iterable[str] = VENUES, host: str = "127.0.0.1") -> SimPo
         UsageError: There are not enough free ports.
     """
     wanted = tuple(venues)
-    free = _free_ports(2 * len(wanted) + 1, host)
-    pairs = {venue: VenuePorts(free[2 * i], free[2 * i + 1]) for i, venue in enumerate(wanted)}
-    return SimPorts(pairs, free[-1])
+    free = iter(_free_ports(2 * len(wanted) + 1, host))
+    pairs = {venue: VenuePorts(next(free), next(free)) for venue in wanted}
+    return SimPorts(pairs, next(free))
 
 
 def _free_ports(count: int, host: str) -> list[int]:

@@ -449,7 +449,7 @@ class Worker:
             ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
             pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
             venue_flows=self._watchdog.venue_flows,
-            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8,
+            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8 % 1.0,
         )
 
     def _disconnect(self, reason: Reason) -> None:
