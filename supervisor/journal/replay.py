@@ -204,7 +204,7 @@ class _Voice:
         if event.seq <= last:
             return
         topic.seq = event.seq
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             if event.seq > last + 1:
                 topic.lose(event.seq - last - 1)
             topic.follow(event)
@@ -218,12 +218,12 @@ class _Voice:
 
     def let_in(self) -> None:
         """Let joiners in while there is nothing to say."""
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             pass
 
     def beat(self, rss_bytes: int) -> None:
         """A heartbeat of our own."""
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             books = {topic.parts.symbol: book for topic in self._topics.values() if (book := topic.beat(self._now_ns))}
             seqs = self.publisher.last_seqs()
             beat = Heartbeat(self.name, None, None, None, seqs, books, self.publisher.drops, rss_bytes)
@@ -233,14 +233,14 @@ class _Voice:
     def _begin_epoch(self, recorded: int) -> None:
         self._epoch = recorded
         self._now_ns = 0
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.publisher.epoch = Epochs.following(self.publisher.epoch)
             self._beats.seq = 0
             for topic in self._topics.values():
                 topic.begin_epoch()
 
     def _note_losses(self, beat: Heartbeat) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             for name, seq in beat.seqs.items():
                 topic = self._topics.get(name)
                 if topic is not None and topic.seq is not None and topic.seq < seq:

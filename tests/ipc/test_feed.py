@@ -57,13 +57,13 @@ class Worker:
         return self.publisher.topic(Topic(channel, self.venue, symbol))
 
     def turn(self) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             pass
 
     def send(self, channel: str, event: Event, symbol: str = "BTC-PERP", *, lost: bool = False) -> None:
         """Publish an event, or use its number up as if the network had lost it."""
         feed = self.feed(channel, symbol)
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             if lost:
                 feed.seq += 1
             else:
@@ -71,7 +71,7 @@ class Worker:
 
     def keep(self, channel: str, event: Event, symbol: str = "BTC-PERP") -> None:
         feed = self.feed(channel, symbol)
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.publisher.send_latest(feed, "ws", event)
 
     # --- books ---
@@ -112,7 +112,7 @@ class Worker:
 
     def beat(self, *, lost: bool = False) -> None:
         feed = self.feed("heartbeat", "")
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             books = {}
             for symbol, book in self.books.items():
                 usable = self.usable[symbol]
@@ -694,7 +694,7 @@ def test_lifecycle_comes_from_the_gateways_own_endpoint(open_worker, open_feed, 
     gateway = open_worker(epoch=9, venue="lifecycle")
     feed = open_feed(channels=["lifecycle"])
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "exited"))
     got = read(feed, lambda: feed.latest("lifecycle", "lighter", ""), gateway)
     assert [(event.venue, event.event) for event in got if isinstance(event, Lifecycle)] == [("lighter", "exited")]
@@ -706,7 +706,7 @@ def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open
     feed = open_feed(channels=["book", "lifecycle"])
     read(feed, lambda: feed.book(*BTC).usable, worker)
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "stale"))
     read(feed, lambda: feed.latest("lifecycle", "lighter", ""), gateway)
     assert feed.book(*BTC).usable
@@ -729,7 +729,7 @@ def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open
     ids=["one part", "three parts", "no JSON", "no event", "no text", "no topic", "no venue of this feed"],
 )
 def test_malformed_message_is_counted_and_stops_nothing(live: Feed, worker: Worker, read, logged, parts) -> None:
-    with worker.publisher.turn:
+    with worker.publisher.exclusive():
         worker.publisher._socket.send_multipart(parts)
     worker.trade(7)
     got = settle(live, worker, read)
@@ -740,7 +740,7 @@ def test_malformed_message_is_counted_and_stops_nothing(live: Feed, worker: Work
 
 
 def test_kind_of_a_newer_schema_is_passed_over(live: Feed, worker: Worker, read) -> None:
-    with worker.publisher.turn:
+    with worker.publisher.exclusive():
         worker.publisher._socket.send_multipart((b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":1,"seq":1}'))
     assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
     assert live.malformed == 0
@@ -931,7 +931,7 @@ def test_worker_that_the_parent_saw_die_takes_its_books_along(live: Feed, worker
     died = lifecycle("lighter", "exited")
     died.recv_mono_ns = clock.now_ns
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", died)
     got = read(live, lambda: live.book(*BTC).reason == "worker_exited", gateway)
     assert not [event for event in got if isinstance(event, Lifecycle)]
