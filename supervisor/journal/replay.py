@@ -125,13 +125,13 @@ class _Topic:
         self.feed.seq = 0
         self.feed.latest.clear()
         if self.book is not None:
-            self.book.void(NO_SNAPSHOT)
+            self.book.invalidate(NO_SNAPSHOT)
 
     def lose(self, count: int) -> None:
         """Events are not in the recording: consumers are to see that as well."""
         self.feed.seq += count
         if self.book is not None:
-            self.book.void("seq_gap")
+            self.book.invalidate("seq_gap")
 
     def follow(self, event: Event) -> None:
         """Keep the book."""

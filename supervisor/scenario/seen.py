@@ -85,7 +85,7 @@ class Consumer:
 
     def hear(self, topic: bytes, payload: bytes) -> None:
         """Take a message of the public feed."""
-        for event in self.mirror.take((topic, payload), self._clock.mono()):
+        for event in self.mirror.handle((topic, payload), self._clock.mono()):
             self._tell(topic, event)
         self.look()
 
@@ -94,7 +94,7 @@ class Consumer:
         event = decode(payload)
         if event is None:
             return
-        told, _ = self.account.take(topic.decode(), event, self._clock.mono())
+        told, _ = self.account.handle(topic.decode(), event, self._clock.mono())
         for one in told:
             self._tell(topic, one)
         self.look()
@@ -102,12 +102,12 @@ class Consumer:
     def look(self) -> None:
         """Report books and accounts that became usable or unusable, for whatever reason."""
         now = self._clock.mono()
-        self.mirror.look(now)
+        self.mirror.check_silence(now)
         for book in self.mirror.books(now):
             if self._shown.get(book.symbol, "no_snapshot") != book.reason:
                 self._shown[book.symbol] = book.reason
                 self._report.add(book=book.symbol, usable=book.usable, reason=book.reason)
-        self.account.judge_silence(now)
+        self.account.check_silence(now)
         if self.account.name is not None and self.account.reason != self._account_shown:
             self._account_shown = self.account.reason
             self._report.add(account=self.account.name, usable=self.account.usable, reason=self.account.reason)

@@ -77,7 +77,7 @@ class Wire:
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         if lost:
             return []
-        told, must_ask = self.account.take(topic, event, self.now_ns)
+        told, must_ask = self.account.handle(topic, event, self.now_ns)
         self.asked += must_ask
         return told
 
@@ -89,7 +89,7 @@ class Wire:
         self.epoch, self.seqs = self.epoch + 1, {}
 
     def looks(self) -> str | None:
-        self.account.judge_silence(self.now_ns)
+        self.account.check_silence(self.now_ns)
         return self.account.reason
 
 
@@ -403,7 +403,7 @@ class Worker:
         """The consumer takes a few messages; whenever a heartbeat has vouched for it, it must be right."""
         for _ in range(min(pick + 1, len(self.under_way))):
             topic, event, truth = self.under_way.pop(0)
-            _, must_ask = self.account.take(topic, event, 2 * SECOND)
+            _, must_ask = self.account.handle(topic, event, 2 * SECOND)
             self.is_asked = self.is_asked or must_ask
             if isinstance(event, Heartbeat) and self.account.usable:
                 assert self.knows() == truth

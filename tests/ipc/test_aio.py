@@ -172,7 +172,7 @@ def test_what_happens_to_processes_is_told_when_it_is_asked_for(
             async def read() -> list[type]:
                 kinds = []
                 while Mark not in kinds:
-                    if feed._mirror._publishers["lifecycle"].sequence.last("lifecycle.lighter"):
+                    if feed._state._publishers["lifecycle"].sequence.last("lifecycle.lighter"):
                         with publisher.exclusive():
                             publisher.send_latest(marks, "ws", Mark(*BTC, "1", None, "7", None, None, None, None))
                     with gateway.exclusive():
