@@ -93,7 +93,7 @@ def _accept_subscriptions(connection: ConnectionThread, subscribers: int) -> Non
     time.sleep(_JOINED_S + 0.01 * subscribers)
     publisher = connection._publisher  # noqa: SLF001 - nothing else turns before there is a socket
     for _ in range(3):
-        with publisher.turn:
+        with publisher.exclusive():
             pass
         time.sleep(0.01)
 

@@ -1,14 +1,15 @@
-"""The board: one mapped file of 64-bit words through which the processes of a system see each other.
+"""Shared board: one mapped file of 64-bit words in which the processes of a system publish their state.
 
-Every word has exactly one writer and is naturally aligned, so readers need no lock and never see half a value. Times
-are monotonic nanoseconds (comparable between processes of one boot); 0 means "never". Words of a list (states, reasons)
-are stored as :func:`ipc.health.code_of` gives them. What is text stands in the description files beside it.
+Every word has one writer at a time (:data:`OWNERS`) and is naturally aligned, so readers need no lock and never see
+half a value. Times are monotonic nanoseconds (comparable between processes of one boot); 0 means "never". Enumerated
+values (states, reasons) are stored as :func:`ipc.health.code_of` returns them. Text is kept in the description files.
 
-Layout, in words: a header, then for each worker slot a block of :class:`WorkerWord`, its sessions
-(:class:`SessionWord`) and its cells, one for each market and stream (:class:`CellWord`).
+Layout, in words: a header, then for each process a block of :class:`WorkerWord`, its sessions (:class:`SessionWord`)
+and its cells, one for each market and stream (:class:`CellWord`). The parent gives each process its slot, and
+``describe.json`` names it.
 
-The file is made under another name, its space reserved (a full disk is then an error and not a SIGBUS), and renamed
-into place; it is never truncated, because that kills every reader.
+The file is created under a temporary name, its space reserved (a full disk is then an error and not a SIGBUS), and
+renamed into place; it is never truncated, because that kills every reader.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -25,35 +27,38 @@ from ipc.health import Stream
 
 __all__ = [
     "ACCOUNT_SESSION",
+    "COUNTERS",
     "MARKETS",
+    "OWNERS",
+    "PROCESSES",
     "SESSIONS",
     "STREAMS",
-    "WORKERS",
     "Board",
     "CellWord",
     "HeaderWord",
+    "Owner",
     "Row",
     "SessionWord",
     "WorkerWord",
 ]
 
 _MAGIC: Final = int.from_bytes(b"paraphbd", "little")
-_VERSION: Final = 1
+_VERSION: Final = 2
 
-#: Worker slots: the venues, the gateway, the simulator, and room.
-WORKERS: Final = 8
-#: Sessions (sockets and REST lanes) a worker can show.
+#: Slots for processes: workers, the gateway, the simulator, and spare ones.
+PROCESSES: Final = 24
+#: Sessions (sockets and REST threads) of a process.
 SESSIONS: Final = 32
-#: From this session on they belong to the account, which no verdict about the public feed looks at.
+#: First session that belongs to the account; the kill rules for the public feed ignore these.
 ACCOUNT_SESSION: Final = 30
-#: Markets a worker can follow.
+#: Markets of a process.
 MARKETS: Final = 256
 #: Streams in the order of their cells.
 STREAMS: Final = tuple(Stream)
 
 
 class HeaderWord:
-    """Words of the header. All but the first four are the parent's."""
+    """Words of the header."""
 
     MAGIC = 0
     VERSION = 1
@@ -66,13 +71,13 @@ class HeaderWord:
     LOOP_GAP_MAX_NS = 8
     SELF_STALLS = 9
     FORKS = 10
-    #: When the parent last took itself for stalled: verdicts are postponed after it.
+    #: When the parent last detected a stall of its own loop; kill rules are suspended for a while after it.
     LAST_STALL = 11
     COUNT = 16
 
 
 class WorkerWord:
-    """Words of a worker's block, grouped by their one writer."""
+    """Words of a process, grouped by their owner."""
 
     # the parent
     GENERATION = 0
@@ -92,13 +97,13 @@ class WorkerWord:
     CRASH_LOOP = 13
     STALE_NS = 14
     LIVE_AT = 15
-    #: What the worker shall do wrong, for practice: :class:`ipc.health.SelfFault`, 0 for nothing.
+    #: Fault that the process is to inject into itself: :class:`ipc.health.SelfFault`, 0 for none.
     SELF_FAULT = 16
-    # the worker's main thread
+    # the main thread
     EPOCH = 24
     BOOTED = 25
     MAIN_LOOPS = 26
-    #: Markets that the venue lists and that should have a book, and how many of those books are usable.
+    #: Markets that the venue lists and that should have a book, and the number of those books that are usable.
     BOOKS_WANTED = 27
     BOOKS_USABLE = 28
     DROPS = 29
@@ -111,27 +116,27 @@ class WorkerWord:
     RESOLVING = 35
     RESOLVE_FAILED = 36
     PUBLISHED = 37
-    NEXT_ACTION = 38
-    #: When a book last had to wait for what the venue allows, ns: it is asked for as soon as that may be.
+    #: When a snapshot was last delayed by the venue's rate limit.
     HELD_BACK = 39
-    #: When the venue's list of markets, or a remembered one, was last taken.
+    #: When the list of markets, from the venue or from the cache, was last applied.
     RESOLVED = 40
     # the watchdog thread
     BEAT = 48
-    #: When it last saw the main thread move, ns.
+    #: When the watchdog last saw progress of the main thread.
     MAIN_SEEN = 49
     CUTS = 50
     COUNT = 64
 
 
 class SessionWord:
-    """Words of a session, written by the thread that owns it, except the last group."""
+    """Words of a session."""
 
+    # the thread that runs the session
     PHASE = 0
     CONNECT_START = 1
-    #: Before it blocks a thread writes by when it must be back; 0 while it does not block.
+    #: Time by which the thread must return from a blocking call, written before it; 0 while it does not block.
     DEADLINE = 2
-    #: When it will act by itself next (backoff, retry).
+    #: Time of the next scheduled attempt (backoff, retry).
     NEXT_ACTION = 3
     ATTEMPT = 4
     RECONNECTS = 5
@@ -139,14 +144,11 @@ class SessionWord:
     LAST_WS_RX = 7
     OPENED = 8
     FRAMES = 9
-    BYTES = 10
-    DECODE_ERRORS = 11
     FIRST_FRESH = 12
     LAST_FRESH = 13
     #: Reconnects since a book of this session was last fresh.
     FAILED_CYCLES = 14
-    SEND_ERRORS = 15
-    #: Rows of frames and answers that were left out.
+    #: Rows of frames and responses that were rejected.
     INVALID_ROWS = 16
     # the watchdog
     CUT = 20
@@ -154,7 +156,7 @@ class SessionWord:
 
 
 class CellWord:
-    """Words of one stream of one market; the session that carries it writes them, the last group the parent."""
+    """Words of one stream of one market."""
 
     LAST_DATA_RX = 0
     LAST_PARSED = 1
@@ -163,7 +165,7 @@ class CellWord:
     REASON = 4
     LIMIT_MS = 5
     RECONNECTS = 6
-    #: Number of the session that carries it, plus one.
+    #: Number of the session that carries the stream, plus 1.
     SESSION = 7
     GAPS = 8
     SINCE = 9
@@ -171,14 +173,56 @@ class CellWord:
 
 
 _CELLS: Final = MARKETS * len(STREAMS) * CellWord.COUNT
-_WORKER_SPAN: Final = WorkerWord.COUNT + SESSIONS * SessionWord.COUNT + _CELLS
-_WORDS: Final = HeaderWord.COUNT + WORKERS * _WORKER_SPAN
+_PROCESS_SPAN: Final = WorkerWord.COUNT + SESSIONS * SessionWord.COUNT + _CELLS
+_WORDS: Final = HeaderWord.COUNT + PROCESSES * _PROCESS_SPAN
 _BYTES: Final = _WORDS * 8
 _STREAM_INDEX: Final = {stream: index for index, stream in enumerate(STREAMS)}
 
 
+class Owner(StrEnum):
+    """Writers of board words."""
+
+    CREATOR = "creator of the file"
+    PARENT = "parent"
+    MAIN = "main thread of the process"
+    LISTINGS = "thread that fetches the list of markets"
+    WATCHDOG = "watchdog thread"
+    SESSION = "thread that runs the session"
+    STREAM = "thread whose session carries the stream; without one, the thread that finds out why"
+
+
+#: Owner of every word. A process without a watchdog writes those words from its main thread.
+OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
+    HeaderWord: {Owner.CREATOR: frozenset(range(4)), Owner.PARENT: frozenset(range(4, HeaderWord.COUNT))},
+    WorkerWord: {
+        Owner.PARENT: frozenset(range(WorkerWord.EPOCH)),
+        Owner.MAIN: frozenset(range(WorkerWord.EPOCH, WorkerWord.BEAT))
+        - {WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED},
+        Owner.LISTINGS: frozenset({WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED}),
+        Owner.WATCHDOG: frozenset(range(WorkerWord.BEAT, WorkerWord.COUNT)),
+    },
+    SessionWord: {
+        Owner.SESSION: frozenset(range(SessionWord.CUT)),
+        Owner.WATCHDOG: frozenset(range(SessionWord.CUT, SessionWord.COUNT)),
+    },
+    CellWord: {Owner.STREAM: frozenset(range(CellWord.COUNT))},
+}
+#: Counters by where they belong, under their public names. ``status`` shows all of them; add a word and a line here.
+COUNTERS: Final = {
+    "supervisor": {"self_stalls": HeaderWord.SELF_STALLS, "forks": HeaderWord.FORKS},
+    "process": {"restarts": WorkerWord.RESTARTS, "failures": WorkerWord.FAILURES},
+    "worker": {"drops": WorkerWord.DROPS, "resolve_failures": WorkerWord.RESOLVE_FAILED},
+    "session": {
+        "reconnects": SessionWord.RECONNECTS,
+        "frames": SessionWord.FRAMES,
+        "invalid_rows": SessionWord.INVALID_ROWS,
+    },
+    "stream": {"reconnects": CellWord.RECONNECTS, "gaps": CellWord.GAPS},
+}
+
+
 class Row:
-    """A run of words: ``row[CellWord.STATE]``. On hot paths use ``row.words`` and ``row.at`` directly."""
+    """Run of words: ``row[CellWord.STATE]``. On hot paths use ``row.words`` and ``row.at`` directly."""
 
     __slots__ = ("at", "count", "words")
 
@@ -194,8 +238,12 @@ class Row:
         self.words[self.at + word] = value
 
     def add(self, word: int, amount: int = 1) -> None:
-        """Count up; only its one writer may."""
+        """Add to a counter; only for its owner."""
         self.words[self.at + word] += amount
+
+    def counts(self, counters: Mapping[str, int]) -> dict[str, int]:
+        """Return the values of :data:`COUNTERS` by name."""
+        return {name: self.words[self.at + word] for name, word in counters.items()}
 
     def zero(self, first: int = 0, end: int | None = None) -> None:
         """Set a range of words to 0."""
@@ -204,7 +252,7 @@ class Row:
 
 
 class Board:
-    """A mapped board. Close it with :meth:`close`, or let the process end."""
+    """Mapped board; unmapped by :meth:`close` or at the end of the process."""
 
     def __init__(self, file: int, *, writable: bool) -> None:
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
@@ -214,10 +262,10 @@ class Board:
 
     @classmethod
     def create(cls, path: Path, created_wall_ns: int) -> Board:
-        """Make a new, empty board at ``path`` in place of an older one.
+        """Create an empty board at ``path`` in place of an older one.
 
         Raises:
-            BoardError: There is no room for it, or the directory is gone.
+            BoardError: There is no space for it, or the directory is missing.
         """
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
@@ -232,12 +280,12 @@ class Board:
                 os.close(file)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise BoardError(f"the board cannot be made: {error.strerror}", where=str(path)) from error
+            raise BoardError(f"the board cannot be created: {error.strerror}", where=str(path)) from error
         return board
 
     @classmethod
     def in_memory(cls) -> Board:
-        """Make an empty board that no other process can attach to."""
+        """Create an empty board that no other process can attach to."""
         file = os.memfd_create("board", os.MFD_CLOEXEC)
         try:
             os.ftruncate(file, _BYTES)
@@ -250,7 +298,7 @@ class Board:
         """Map an existing board.
 
         Raises:
-            BoardError: There is none, or it is of another version.
+            BoardError: There is none, or it has another version.
         """
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         try:
@@ -273,39 +321,39 @@ class Board:
             raise BoardError(
                 "not a board of this version",
                 where=str(path),
-                advice="use the program that wrote it, or start anew",
+                advice="use the program that wrote it, or restart the system",
             )
 
     def close(self) -> None:
-        """Unmap; every Row of this board is dead afterwards."""
+        """Unmap the board; its rows are invalid afterwards."""
         self.words.release()
         self._map.close()
 
     def worker(self, slot: int) -> Row:
-        """The block of a worker."""
-        return Row(self.words, HeaderWord.COUNT + slot * _WORKER_SPAN, WorkerWord.COUNT)
+        """Return the words of the process in a slot."""
+        return Row(self.words, HeaderWord.COUNT + slot * _PROCESS_SPAN, WorkerWord.COUNT)
 
     def session(self, slot: int, number: int) -> Row:
-        """The words of a worker's session."""
-        at = HeaderWord.COUNT + slot * _WORKER_SPAN + WorkerWord.COUNT + number * SessionWord.COUNT
+        """Return the words of a process's session."""
+        at = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT + number * SessionWord.COUNT
         return Row(self.words, at, SessionWord.COUNT)
 
     def sessions(self, slot: int) -> Iterator[Row]:
-        """The public sessions of a worker that were ever used."""
+        """Yield the public sessions of a process that have been used."""
         for number in range(ACCOUNT_SESSION):
             row = self.session(slot, number)
             if row[SessionWord.PHASE]:
                 yield row
 
     def cell(self, slot: int, market: int, stream: Stream) -> Row:
-        """The words of one stream of a worker's market."""
-        first = HeaderWord.COUNT + slot * _WORKER_SPAN + WorkerWord.COUNT + SESSIONS * SessionWord.COUNT
+        """Return the words of one stream of a process's market."""
+        first = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT + SESSIONS * SessionWord.COUNT
         index = market * len(STREAMS) + _STREAM_INDEX[stream]
         return Row(self.words, first + index * CellWord.COUNT, CellWord.COUNT)
 
     def clear_worker(self, slot: int, markets: int) -> None:
-        """Zero what a worker of ``markets`` markets writes; only once its old generation is reaped."""
+        """Zero the words that a process of ``markets`` markets writes; only after its last generation was reaped."""
         self.worker(slot).zero(WorkerWord.EPOCH)
-        begin = HeaderWord.COUNT + slot * _WORKER_SPAN + WorkerWord.COUNT
+        begin = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT
         span = SESSIONS * SessionWord.COUNT + markets * len(STREAMS) * CellWord.COUNT
         self.words[begin : begin + span] = memoryview(bytes(span * 8)).cast("Q")

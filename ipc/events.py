@@ -50,6 +50,8 @@ __all__ = [
 #: The version of this schema.
 SCHEMA = 1
 
+#: Levels a side of the channel ``book20``.
+_BOOK20_DEPTH: Final = 20
 #: A price level: price and size as the venue wrote them.
 Level: TypeAlias = tuple[str, str]
 #: The side of the aggressor.
@@ -92,7 +94,7 @@ class Event(_Stamps, gc=False):
 
 
 class BookSnapshot(Event, tag="book_snapshot", gc=False):
-    """The whole book: replaces what the consumer holds. Sides are best first."""
+    """Whole book that replaces the consumer's. Sides are best first."""
 
     bids: list[Level]
     asks: list[Level]
@@ -101,6 +103,11 @@ class BookSnapshot(Event, tag="book_snapshot", gc=False):
     #: The venue's sequence number of this state, where it has one.
     venue_seq: int | None
     cause: Cause = "subscribe"
+
+    @property
+    def channel(self) -> Literal["book", "book20"]:
+        """Channel that carries it. A book of 20 levels by REST replaces one of ``book``."""
+        return "book20" if self.depth == _BOOK20_DEPTH and "rest" not in self.flags else "book"
 
 
 class BookDelta(Event, tag="book_delta", gc=False):

@@ -1,13 +1,14 @@
-"""The publishing end of a feed: one XPUB socket, a sequence per topic, and an answer for whoever joins.
+"""Publisher of a feed: one XPUB socket, a sequence per topic, and snapshots for late subscribers.
 
-The socket is used by several threads of a worker under one lock. A thread takes it for a *turn*, in which it also
-changes its books: whoever has the turn sees every book at rest and in step with its topic. A turn begins by letting
-waiting joiners in and sending them the last values and the books that they ask for. With XPUB_MANUAL a subscription
-takes effect only when it is let in, so a joiner gets a snapshot before any delta, always.
+Several threads of a worker use the socket under one lock, :meth:`Publisher.exclusive`. A thread that holds it also
+changes its books, so every book is consistent with its topic whenever the lock is free. On acquisition the publisher
+accepts waiting subscriptions and sends the last values and books of their topics. With XPUB_MANUAL a subscription takes
+effect only when it is accepted, so a late subscriber always receives a snapshot before any delta.
 
-Joiners are let in together: after a refresh nobody is let in for a second, which keeps refreshes to one a book and
-second however many join. A full pipe of one subscriber neither blocks the worker nor costs the others anything; the
-episodes are counted here, and what was lost shows in the subscriber's sequence.
+Subscriptions are accepted in batches: after a batch that needed a snapshot of a book the publisher accepts no others
+for a second, which limits snapshots to one per book and second for any number of subscribers. A full pipe of one
+subscriber neither blocks the worker nor costs the others anything; the episodes are counted here, and the loss shows in
+that subscriber's sequence.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ log = get_log(__name__)
 
 #: Messages that a subscriber may be behind before it loses some.
 HIGH_WATER_MARK: Final = 10_000
-#: Between two looks for joiners; asking ZeroMQ costs 2 µs, which a busy feed should not pay for every frame.
-_LOOK_NS: Final = 5_000_000
-#: Between two rounds of snapshots for joiners.
+#: Between two checks for subscriptions: a check costs 2 µs, too much for every frame of a busy feed.
+_CHECK_NS: Final = 5_000_000
+#: Between two rounds of snapshots.
 _ROUND_NS: Final = 1_000_000_000
-#: Subscriptions let in at once: reading a thousand holds the feed up for some milliseconds.
-_AT_ONCE: Final = 1024
+#: Subscriptions accepted at once: a thousand delay the feed by some milliseconds.
+_BATCH: Final = 1024
 _SUBSCRIBE: Final = b"\x01"
 #: Combined once: joining two enum flags costs as much as sending.
 _MORE: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
@@ -45,10 +46,10 @@ _LAST: Final = int(zmq.DONTWAIT)
 
 
 class TopicFeed:
-    """One topic: its sequence, and what a joiner is sent.
+    """One topic: its sequence, and its state for late subscribers.
 
-    ``latest`` holds the topic's last events by key. ``snapshot`` gives the book of a book topic as it stands, or None
-    while it is unusable (its first snapshot is then the answer); it is called within a turn.
+    ``latest`` holds the topic's last events by key. ``snapshot`` returns the current book of a book topic, or None
+    while it is unusable (its next snapshot goes to all); it is called with exclusive access.
     """
 
     __slots__ = ("latest", "name", "seq", "snapshot")
@@ -60,28 +61,53 @@ class TopicFeed:
         self.snapshot: Callable[[], Event | None] | None = None
 
 
-class _Turn:
-    """The lock as a context manager of its own: a generator's costs 1 µs more for every turn."""
+class _ExclusiveAccess:
+    """Reentrant lock that accepts late subscribers when it is acquired.
 
-    __slots__ = ("_publisher",)
+    Args:
+        monotonic: Monotonic clock, ns.
+        check: Called with the time when a check for subscriptions is due; returns the time of the next one.
+    """
 
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
+    __slots__ = ("_check", "_lock", "_monotonic", "_next_check_ns")
+
+    def __init__(self, monotonic: Callable[[], int], check: Callable[[int], int]) -> None:
+        self._lock = threading.RLock()
+        self._monotonic = monotonic
+        self._check = check
+        self._next_check_ns = 0
 
     def __enter__(self) -> None:
-        self._publisher.begin_turn()
+        self._lock.acquire()
+        now_ns = self._monotonic()
+        if now_ns >= self._next_check_ns:
+            self._next_check_ns = now_ns + _CHECK_NS
+            try:
+                self._next_check_ns = self._check(now_ns)
+            except BaseException:
+                self._lock.release()
+                raise
 
     def __exit__(self, *_: object) -> None:
-        self._publisher.end_turn()
+        self._lock.release()
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Return the lock alone, for work that needs no check."""
+        return self._lock
+
+    def is_held(self) -> bool:
+        """Return whether the calling thread has exclusive access."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined] # noqa: SLF001 - as threading.Condition does
 
 
 class Publisher:
-    """A venue's feed.
+    """Publisher of one feed.
 
     Args:
-        context: This process's own ZeroMQ context (one that was inherited by fork loses messages silently).
-        endpoint: Where to bind.
-        epoch: This life of the publisher; above that of every earlier one.
+        context: ZeroMQ context of this process (one that was inherited by fork loses messages silently).
+        endpoint: Endpoint to bind.
+        epoch: Epoch of this publisher; above that of every earlier one.
         clock: Wall clock, ns.
         monotonic: Monotonic clock, ns.
         hwm: Messages that a subscriber may be behind.
@@ -104,15 +130,12 @@ class Publisher:
         self.errors = 0
         self.published = 0
         self._clock = clock
-        self._monotonic = monotonic
-        self._lock = threading.RLock()
         self._topics: dict[str, TopicFeed] = {}
-        #: ``with publisher.turn: ...``
-        self.turn = _Turn(self)
-        self._next_look_ns = 0
-        self._joiner_seen = False
+        self._access = _ExclusiveAccess(monotonic, self._check_subscriptions)
+        #: True after a check found subscriptions; the next one accepts them.
+        self._has_waiting = False
         self._socket = context.socket(zmq.XPUB)
-        #: What the socket's own ``send`` ends in; its options, none of them used here, cost half of it.
+        #: Unwrapped ``send``: the options of pyzmq's wrapper, all unused here, cost half of a call.
         self._send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
@@ -123,9 +146,9 @@ class Publisher:
             raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
 
     def topic(self, topic: Topic) -> TopicFeed:
-        """The feed of a topic; made at the first call."""
+        """Return the feed of a topic; create it at the first call."""
         name = str(topic)
-        with self._lock:
+        with self._access.lock:
             feed = self._topics.get(name)
             if feed is None:
                 feed = self._topics[name] = TopicFeed(name)
@@ -135,30 +158,23 @@ class Publisher:
         """Publish over TCP as well.
 
         Raises:
-            ConfigError: It cannot be.
+            ConfigError: The endpoint cannot be bound.
         """
         listener.bind(self._socket, name, account=account)
 
-    def begin_turn(self) -> None:
-        """Take the lock and let joiners in; prefer :attr:`turn`."""
-        self._lock.acquire()
-        now_mono_ns = self._monotonic()
-        if now_mono_ns >= self._next_look_ns:
-            try:
-                self._look(now_mono_ns)
-            except BaseException:
-                self._lock.release()
-                raise
+    def exclusive(self) -> _ExclusiveAccess:
+        """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""
+        return self._access
 
-    def end_turn(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
+    def assert_exclusive(self) -> None:
+        """Assert that the calling thread has exclusive access; not for every event, it costs 0.1 µs."""
+        assert self._access.is_held(), "exclusive access to the publisher is required"  # noqa: S101 - a programming error
 
     def send(self, feed: TopicFeed, event: Event) -> bool:
-        """Stamp and send an event; within a turn.
+        """Stamp and send an event; requires exclusive access.
 
         Returns:
-            Whether it was handed to ZeroMQ. When not, its seq is used up, so subscribers see the loss.
+            True when ZeroMQ accepted it. Otherwise its seq is used up, so subscribers see the loss.
         """
         feed.seq += 1
         event.epoch = self.epoch
@@ -178,22 +194,23 @@ class Publisher:
         return True
 
     def send_latest(self, feed: TopicFeed, key: Hashable, event: Event) -> bool:
-        """Send an event and keep it as the topic's last one of ``key``, for whoever joins later; within a turn."""
-        feed.latest.pop(key, None)  # the newest stand last
+        """Send an event and keep it as the last one of ``key`` for late subscribers; requires exclusive access."""
+        feed.latest.pop(key, None)  # keeps the newest last
         feed.latest[key] = event
         return self.send(feed, event)
 
     def last_seqs(self) -> dict[str, int]:
-        """The last seq of every topic that has sent; within a turn."""
+        """Return the last seq of every topic that has sent; requires exclusive access."""
+        self.assert_exclusive()
         return {name: feed.seq for name, feed in self._topics.items() if feed.seq}
 
     def close(self) -> None:
-        """Unbind; messages not yet sent are lost."""
-        with self._lock:
+        """Close the socket; messages not yet sent are lost."""
+        with self._access.lock:
             self._socket.close()
 
     def _send_past_full_pipe(self, feed: TopicFeed, payload: bytes) -> bool:
-        """With XPUB_NODROP a full pipe refuses the message to everyone; without, only to the one that is full."""
+        """Send without XPUB_NODROP: only the subscriber whose pipe is full loses the message."""
         self.drops += 1
         log.warning("publish.pipe_full", topic=feed.name.decode(), reason="pipe_full", episodes=self.drops)
         self._socket.setsockopt(zmq.XPUB_NODROP, 0)
@@ -208,37 +225,40 @@ class Publisher:
         self.published += 1
         return True
 
-    def _look(self, now_mono_ns: int) -> None:
-        """Let joiners in, one look after the first was seen: a subscriber's list comes in pieces."""
-        self._next_look_ns = now_mono_ns + _LOOK_NS
+    def _check_subscriptions(self, now_ns: int) -> int:
+        """Accept waiting subscriptions, one check after the first arrived: a subscriber's list comes in pieces.
+
+        Returns:
+            The time of the next check.
+        """
+        next_ns = now_ns + _CHECK_NS
         if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return
-        if not self._joiner_seen:
-            self._joiner_seen = True
-            return
-        self._joiner_seen = False
-        if self._answer(self._accept_subscriptions()):
-            self._next_look_ns = now_mono_ns + _ROUND_NS
+            return next_ns
+        self._has_waiting = not self._has_waiting
+        if not self._has_waiting and self._send_snapshots(self._accept_subscriptions()):
+            return now_ns + _ROUND_NS
+        return next_ns
 
     def _accept_subscriptions(self) -> tuple[bytes, ...]:
-        """Make waiting subscriptions effective; the prefixes that they ask for."""
+        """Apply waiting subscriptions and cancellations; return the new prefixes."""
         prefixes = set()
-        for _ in range(_AT_ONCE):
+        for _ in range(_BATCH):
             try:
                 message: bytes = self._socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 break
-            joins, prefix = message.startswith(_SUBSCRIBE), message[1:]
-            self._socket.setsockopt(zmq.SUBSCRIBE if joins else zmq.UNSUBSCRIBE, prefix)
-            if joins:
+            is_new, prefix = message.startswith(_SUBSCRIBE), message[1:]
+            self._socket.setsockopt(zmq.SUBSCRIBE if is_new else zmq.UNSUBSCRIBE, prefix)
+            if is_new:
                 prefixes.add(prefix)
         return tuple(prefixes)
 
-    def _answer(self, prefixes: tuple[bytes, ...]) -> bool:
-        """Send what is known of the topics asked for; whether a book was among it.
+    def _send_snapshots(self, prefixes: tuple[bytes, ...]) -> bool:
+        """Send the state of all topics with these prefixes; return whether it included a book.
 
-        The status comes last: whoever reads it has everything else.
+        The status comes last: a subscriber that has received it has everything else.
         """
+        self.assert_exclusive()
         books = 0
         wanted = [feed for feed in self._topics.values() if feed.name.startswith(prefixes)]
         for feed in sorted(wanted, key=_is_status):

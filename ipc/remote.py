@@ -18,7 +18,6 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from ipc.errors import ConfigError, UsageError
-from ipc.topics import VENUES
 
 __all__ = ["ClientKeys", "FeedListener", "Network", "Remote", "is_loopback", "load_client_keys"]
 
@@ -35,8 +34,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-#: What is behind a system's ports, in their order; accounts stand behind all feeds.
-_PORTS: Final = (*VENUES, "lifecycle")
+#: Offset of each feed's port from the first one. Consumers depend on these numbers: only add unused ones.
+_PORTS: Final = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
+#: Offset of a venue's account port from the port of its feed.
+_ACCOUNT_PORTS: Final = 6
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
@@ -47,7 +48,7 @@ def port_of(name: str, first: int, *, account: bool = False) -> int:
     """
     if name not in _PORTS:
         raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(_PORTS)}")
-    return first + _PORTS.index(name) + len(_PORTS) * account
+    return first + _PORTS[name] + _ACCOUNT_PORTS * account
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A consumer's copy of one book, which shows prices only while it is known to be right."""
+"""Consumer's copy of one book, which shows prices only while it is known to be right."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ from ipc.orderbook import BadLevelError, OrderBook
 
 __all__ = ["BAD_LEVEL", "NO_SNAPSHOT", "SUSPENDED", "WORKER_EXITED", "BookReplica"]
 
-#: Why a book that never had a snapshot is unusable.
+#: Fault of a book that has had no snapshot.
 NO_SNAPSHOT = "no_snapshot"
-#: Why the books of a dead worker are.
+#: Fault of the books of a worker that has exited.
 WORKER_EXITED = "worker_exited"
-
-#: Why a book is whose last event was invalid.
+#: Fault of a book whose last event was invalid.
 BAD_LEVEL = "bad_level"
-#: Why every book is after the consumer's machine was suspended.
+#: Fault of every book after the consumer's machine was suspended.
 SUSPENDED = "suspended"
 
 _MS = 1_000_000
 
 
 class BookReplica:
-    """One market's book as it was received.
+    """Received book of one market.
 
-    ``fault`` is None while the book is in step with its worker, else the rule that failed: ``no_snapshot``,
+    ``fault`` is None while the book matches its worker's, else the rule that failed: ``no_snapshot``,
     ``worker_exited``, ``suspended``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``,
-    ``rest`` (a picture of some seconds ago, for the eye only: see :meth:`indicative`), or the reason of the worker's
-    gap.
-    ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without voiding it.
+    ``rest`` (some seconds old, for display only: see :meth:`indicative`), or the reason of the worker's gap.
+    ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without invalidating it.
     ``drifts`` counts proven differences from the worker's book.
     """
 
@@ -38,21 +36,22 @@ class BookReplica:
         self.fault: str | None = NO_SNAPSHOT
         self.silence: str | None = None
         self.drifts = 0
-        #: The venue's sequence number of the last applied state.
+        #: Venue's sequence number of the last applied event.
         self.venue_seq: int | None = None
-        #: The worker's clocks at the last applied event: when its frame was read.
+        #: Monotonic time at which the worker read the frame of the last applied event, ns.
         self.recv_mono_ns = 0
+        #: Venue's time of the last applied event, ns.
         self.exchange_ns: int | None = None
         self._book = OrderBook()
 
     @property
     def usable(self) -> bool:
-        """Whether the book may be traded on."""
+        """True when the book may be traded on."""
         return self.fault is None and self.silence is None
 
     @property
     def reason(self) -> str | None:
-        """Why the book is unusable; None while it is usable."""
+        """Reason why the book is unusable; None while it is usable."""
         return self.silence or self.fault
 
     @property
@@ -60,7 +59,7 @@ class BookReplica:
         """Highest bid; None when there are no bids.
 
         Raises:
-            BookUnusableError: The book may not be used.
+            BookUnusableError: The book is not usable.
         """
         return self._checked().best_bid
 
@@ -69,42 +68,42 @@ class BookReplica:
         """Lowest ask; None when there are no asks.
 
         Raises:
-            BookUnusableError: The book may not be used.
+            BookUnusableError: The book is not usable.
         """
         return self._checked().best_ask
 
     def bids(self, depth: int | None = None) -> list[Level]:
-        """The best ``depth`` bids (all when None), best first.
+        """Return the best ``depth`` bids (all when None), best first.
 
         Raises:
-            BookUnusableError: The book may not be used.
+            BookUnusableError: The book is not usable.
         """
         return self._checked().bids(depth)
 
     def asks(self, depth: int | None = None) -> list[Level]:
-        """The best ``depth`` asks (all when None), best first.
+        """Return the best ``depth`` asks (all when None), best first.
 
         Raises:
-            BookUnusableError: The book may not be used.
+            BookUnusableError: The book is not usable.
         """
         return self._checked().asks(depth)
 
     def indicative(self, depth: int | None = None) -> tuple[list[Level], list[Level]]:
-        """Bids and asks as last received, usable or not: to look at, never to trade on."""
+        """Return bids and asks as last received, usable or not: for display, never for trading."""
         return self._book.bids(depth), self._book.asks(depth)
 
     def age_ms(self, now_mono_ns: int) -> float | None:
-        """Time since the frame of the last applied event was read; None before the first."""
+        """Return the time since the frame of the last applied event was read; None before the first."""
         return (now_mono_ns - self.recv_mono_ns) / _MS if self.recv_mono_ns else None
 
-    # --- what happens to it -------------------------------------------------------------------------------------
+    # --- changes ------------------------------------------------------------------------------------------------
 
-    def void(self, fault: str) -> None:
+    def invalidate(self, fault: str) -> None:
         """Make the book unusable until its next snapshot."""
         self.fault = fault
 
     def apply_snapshot(self, event: BookSnapshot) -> bool:
-        """Take a whole book; False when it shows that ours had drifted from the worker's."""
+        """Replace the book; return False when the snapshot proves that ours had drifted from the worker's."""
         drifted = False
         try:
             drifted = self.fault is None and "refresh" in event.flags and not self._book.equals(event.bids, event.asks)
@@ -113,9 +112,9 @@ class BookReplica:
         except ValueError:
             self.fault = BAD_LEVEL
             return not drifted
-        self._note(event)
-        held_back = next((flag for flag in ("rest", "crossed_by_venue") if flag in event.flags), None)
-        self.fault = held_back or ("crossed_book" if self._book.is_crossed else None)
+        self._stamp(event)
+        flagged = next((flag for flag in ("rest", "crossed_by_venue") if flag in event.flags), None)
+        self.fault = flagged or ("crossed_book" if self._book.is_crossed else None)
         return not drifted
 
     def apply_delta(self, event: BookDelta) -> None:
@@ -127,23 +126,23 @@ class BookReplica:
         except BadLevelError:
             self.fault = BAD_LEVEL
             return
-        self._note(event)
+        self._stamp(event)
         if self._book.is_crossed:
             self.fault = "crossed_book"
 
     def apply_gap(self, event: Gap) -> None:
-        """The worker lost the book."""
+        """Apply the loss of the book by the worker."""
         self.fault = str(event.reason)
 
     def agrees_with(self, beat: HeartbeatBook) -> bool:
-        """Compare with what the worker says of its book at the same seq; a difference voids ours."""
+        """Return False when the worker's book at the same seq differs; ours is then invalid."""
         if self.fault is not None or (beat.usable and beat.crc32_top10 in {None, self._book.crc32_top10()}):
             return True
         self.fault = "drift"
         self.drifts += 1
         return False
 
-    def _note(self, event: BookSnapshot | BookDelta) -> None:
+    def _stamp(self, event: BookSnapshot | BookDelta) -> None:
         self.venue_seq = event.venue_seq
         self.recv_mono_ns = event.recv_mono_ns
         self.exchange_ns = event.exchange_ns

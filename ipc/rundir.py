@@ -60,7 +60,7 @@ class AccountWords(msgspec.Struct, frozen=True):
         state: None before the worker has published any.
         reason: The last one; it stays when the stream is live again.
         since_ns: Since when this holds, monotonic; 0 with a state of None.
-        says: The reason in words, without secrets; None when there is nothing to explain.
+        detail: The reason in words, without secrets; None when there is nothing to explain.
         invalid_rows: Number of rows of frames and answers that were left out; not in the file when there were none.
     """
 
@@ -68,7 +68,7 @@ class AccountWords(msgspec.Struct, frozen=True):
     state: StreamState | None = None
     reason: Reason | None = None
     since_ns: int = 0
-    says: str | None = None
+    detail: str | None = None
     invalid_rows: int | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -1,7 +1,7 @@
-"""Order as a consumer sees it: (epoch, seq) per publisher and topic, and what a break in it means.
+"""Order of a publisher's messages: (epoch, seq) per topic, and the meaning of a break.
 
-A consumer applies ``last + 1``, ignores what is not newer, and takes anything else for a gap. A new epoch is a new life
-of the publisher: all that was known of it is void. A lower epoch is a publisher that should be dead.
+A consumer applies ``last + 1``, ignores what is not newer, and treats anything else as a gap. A new epoch means that
+the publisher restarted: its earlier state is invalid. A lower epoch comes from a publisher that should have exited.
 """
 
 from __future__ import annotations
@@ -11,62 +11,62 @@ from enum import Enum
 
 __all__ = ["Epochs", "PublisherSequence", "Verdict"]
 
-#: How long the adopted publisher must be silent before one of a lower epoch is believed.
-_ZOMBIE_NS = 5_000_000_000
+#: Accept a lower epoch only after the current publisher has been silent this long.
+_STALE_EPOCH_NS = 5_000_000_000
 
 
 class Epochs:
-    """Makes the epochs of one publisher: wall-clock ns, yet strictly increasing whatever the clock does."""
+    """Epochs of one publisher: wall-clock ns, strictly increasing even when the clock is set back."""
 
     @staticmethod
     def following(last: int, now_wall_ns: int | None = None) -> int:
-        """The epoch after ``last`` (0 when there was none)."""
+        """Return the epoch after ``last`` (0 for the first one)."""
         return max(last + 1, time.time_ns() if now_wall_ns is None else now_wall_ns)
 
 
 class Verdict(Enum):
-    """What to do with a message."""
+    """Treatment of a message."""
 
-    #: The next one.
+    #: Next in order.
     APPLY = "apply"
-    #: Not newer than what was applied.
+    #: Not newer than the last applied one.
     IGNORE = "ignore"
-    #: Something before it was lost.
+    #: A message before it was lost.
     GAP = "gap"
-    #: The publisher started anew: drop all state of the venue, then apply.
+    #: The publisher restarted: drop all state of the venue, then apply.
     NEW_EPOCH = "new_epoch"
-    #: From a publisher of an older life.
-    STALE_EPOCH = "zombie"
+    #: From a publisher that was replaced.
+    STALE_EPOCH = "stale_epoch"
 
 
 class PublisherSequence:
-    """The order of one publisher's messages, judged on receipt.
+    """Order of one publisher's messages, checked on receipt.
 
-    ``epoch`` is 0 until the first message. ``zombies`` counts what came from older lives.
+    ``epoch`` is 0 until the first message. ``stale`` counts messages of earlier epochs.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
-        self.zombies = 0
+        self.stale = 0
         self._last: dict[str, int] = {}
-        self._heard_mono_ns = 0
+        self._received_mono_ns = 0
 
     def judge(self, topic: str, epoch: int, seq: int, now_mono_ns: int) -> Verdict:
-        """Place a message, and remember it unless it is a zombie's or old.
+        """Return the treatment of a message; record it unless it is old or of an earlier epoch.
 
-        After a gap the sequence goes on from the message that showed it. The first message of a topic in an epoch is
-        never a gap: what came before it was not promised to this consumer.
+        After a gap the sequence continues from the message that revealed it. The first message of a topic in an epoch
+        is never a gap: earlier ones were sent before this consumer subscribed.
         """
         if epoch != self.epoch:
-            if epoch < self.epoch and now_mono_ns - self._heard_mono_ns < _ZOMBIE_NS:
-                self.zombies += 1
+            if epoch < self.epoch and now_mono_ns - self._received_mono_ns < _STALE_EPOCH_NS:
+                self.stale += 1
                 return Verdict.STALE_EPOCH
             self._last.clear()
             self.epoch = epoch
-            self._heard_mono_ns = now_mono_ns
+            self._received_mono_ns = now_mono_ns
             self._last[topic] = seq
             return Verdict.NEW_EPOCH
-        self._heard_mono_ns = now_mono_ns
+        self._received_mono_ns = now_mono_ns
         last = self._last.get(topic)
         if last is None or seq == last + 1:
             self._last[topic] = seq
@@ -77,14 +77,14 @@ class PublisherSequence:
         return Verdict.GAP
 
     def last(self, topic: str) -> int | None:
-        """The last seq of a topic in this epoch; None when it was not heard of."""
+        """Return the last seq of a topic in this epoch; None before its first message."""
         return self._last.get(topic)
 
     def missed_tail(self, seqs: dict[str, int]) -> dict[str, int]:
-        """The topics of which a heartbeat knows more than was received, and how much; they are moved up to it.
+        """Return the number of messages per topic that a heartbeat counts beyond those received; advance to its counts.
 
-        A heartbeat comes behind all that it counts, so what is missing then is lost. Topics never heard of are left
-        out: they may not be subscribed.
+        A heartbeat follows every message that it counts, so those missing by then are lost. Topics without a message
+        are left out: they may not be subscribed.
         """
         lost = {topic: seqs[topic] - last for topic, last in self._last.items() if seqs.get(topic, 0) > last}
         for topic in lost:

@@ -112,7 +112,7 @@ class Gateway:
             if packet is not None:
                 self._publish(packet)
             else:
-                with self._publisher.turn:
+                with self._publisher.exclusive():
                     pass  # joiners are let in
         self._publisher.close()
 
@@ -133,7 +133,7 @@ class Gateway:
         """Subscribers of the gateway before are back within some milliseconds; what they missed is for them."""
         deadline = time.monotonic() + _JOIN_S
         while time.monotonic() < deadline and not self._stop.wait(0.01):
-            with self._publisher.turn:
+            with self._publisher.exclusive():
                 pass
 
     def _publish(self, packet: bytes) -> None:
@@ -163,6 +163,6 @@ class Gateway:
         )
         event.recv_ns, event.recv_mono_ns = told.wall_ns, told.mono_ns
         feed = self._publisher.topic(Topic("lifecycle", told.process, ""))
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             self._publisher.send_latest(feed, "lifecycle", event)
         self._row[WorkerWord.PUBLISHED] = told.number

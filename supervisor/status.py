@@ -1,6 +1,6 @@
-"""The state of a system as its run directory shows it: read from the board, never asked of the parent.
+"""State of a system, read from its run directory: the board and the descriptions, never the parent.
 
-Light on imports, so that ``status`` answers at once, and right also when the parent is dead.
+Light on imports, so that ``status`` starts quickly; also correct when the parent is dead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
+from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
 from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
@@ -24,7 +24,7 @@ EXIT_NOT_RUNNING: Final = 3
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: From bad to good: a stream is what its worst market is.
+#: Stream states from bad to good: a stream shows the state of its worst market.
 _WORST_FIRST: Final = (
     StreamState.FAILED,
     StreamState.STALE,
@@ -38,15 +38,15 @@ _WORST_FIRST: Final = (
     StreamState.OFF,
 )
 _GOOD: Final = frozenset({"live", "quiet", "off", "subscribed"})
-#: Streams that make a system degraded when they are not well. Trades and bbo may be silent.
+#: Streams whose bad state degrades the system. Trades and bbo may be silent.
 _REQUIRED: Final = frozenset({"book", "mark", "funding", "funding_poll", "account"})
 
 
 def read_status(run_dir: RunDir) -> dict[str, Any]:
-    """The contract's ``status --json`` object.
+    """Return the object that ``status --json`` prints.
 
     Raises:
-        UnknownStateError: What is there cannot be read.
+        UnknownStateError: The run directory cannot be read.
     """
     try:
         described = run_dir.describe()
@@ -60,17 +60,17 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
             return _never_started()
         raise
     try:
-        return _read(run_dir, described, board, pid)
+        return _StatusReader(run_dir, described, board, pid).read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _other_version(run_dir, error) from error
 
 
 def symbols_of(run_dir: RunDir) -> dict[str, list[str]]:
-    """The symbols of each venue that the system follows.
+    """Return the symbols of each venue that the system follows.
 
     Raises:
-        NotRunningError: No supervisor ever ran here.
-        UnknownStateError: What is there cannot be read.
+        NotRunningError: No supervisor has run here.
+        UnknownStateError: The run directory cannot be read.
     """
     described = run_dir.describe()
     try:
@@ -88,7 +88,7 @@ def _other_version(run_dir: RunDir, error: Exception) -> UnknownStateError:
 
 
 def exit_code_of(status: Mapping[str, Any]) -> int:
-    """What ``status`` returns to the shell."""
+    """Return the exit code of ``status``."""
     if status["supervisor"]["state"] in {"dead", "none"}:
         return EXIT_NOT_RUNNING
     for venue in status["venues"].values():
@@ -110,181 +110,168 @@ def _never_started() -> dict[str, Any]:
     }
 
 
-def _read(run_dir: RunDir, described: Mapping[str, Any], board: Board, pid: int | None) -> dict[str, Any]:
-    now = time.monotonic_ns()
-    header = board.header
-    state = "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running"
-    supervisor = {
-        "state": state,
-        "pid": pid,
-        "uptime_s": round((now - header[HeaderWord.PARENT_STARTED]) / _NS, 3) if pid is not None else None,
-        "version": described["version"],
-        "run_dir": str(run_dir.path),
-        "beat_age_ms": (now - header[HeaderWord.PARENT_BEAT]) // _MS if pid is not None else None,
-        "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
-        "self_stalls": header[HeaderWord.SELF_STALLS],
-        "forks": header[HeaderWord.FORKS],
-    }
-    is_running = pid is not None
-    gateway = described["gateway"]
-    return {
-        "supervisor": supervisor,
-        "venues": {
-            name: _venue(run_dir, name, venue, board, now, is_running=is_running)
-            for name, venue in described["venues"].items()
-        },
-        "gateway": {**_process(board.worker(gateway["slot"]), now, is_running=is_running), "http": gateway["http"]},
-        "simulator": _simulator(described["simulator"], board, now, is_running=is_running),
-    }
+class _StatusReader:
+    """Reader of one board at one moment, with the descriptions beside it."""
 
+    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, pid: int | None) -> None:
+        self._run_dir = run_dir
+        self._described = described
+        self._board = board
+        self._pid = pid
+        self._now = time.monotonic_ns()
 
-def _simulator(
-    described: Mapping[str, Any] | None, board: Board, now: int, *, is_running: bool
-) -> dict[str, Any] | None:
-    if described is None:
-        return None
-    process = _process(board.worker(described["slot"]), now, is_running=is_running)
-    return {"admin": described["admin"], "venues": described["venues"], **process}
-
-
-def _process(row: Row, now: int, *, is_running: bool) -> dict[str, Any]:
-    state = word_of(WorkerState, row[WorkerWord.STATE]) if is_running else None
-    since = row[WorkerWord.STATE_SINCE]
-    next_start = row[WorkerWord.NEXT_START]
-    return {
-        "state": str(state or WorkerState.STOPPED),
-        "since_s": round((now - since) / _NS, 3) if since else None,
-        "pid": (row[WorkerWord.PID] or None) if is_running else None,
-        "generation": row[WorkerWord.GENERATION],
-        "restarts": row[WorkerWord.RESTARTS],
-        "failures": row[WorkerWord.FAILURES],
-        "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
-        "last_exit": _last_exit(row, now),
-        "next_start_in_s": round(max(0, next_start - now) / _NS, 3) if next_start and is_running else None,
-    }
-
-
-def _last_exit(row: Row, now: int) -> dict[str, Any] | None:
-    reason = word_of(Reason, row[WorkerWord.EXIT_REASON])
-    if reason is None:
-        return None
-    return {
-        "reason": str(reason),
-        "code": row[WorkerWord.EXIT_CODE] - 1 if row[WorkerWord.EXIT_CODE] else None,
-        "signal": row[WorkerWord.EXIT_SIGNAL] or None,
-        "uptime_s": round(row[WorkerWord.EXIT_UPTIME_NS] / _NS, 3),
-        "ago_s": round((now - row[WorkerWord.EXIT_AT]) / _NS, 3),
-    }
-
-
-def _venue(
-    run_dir: RunDir, name: str, described: Mapping[str, Any], board: Board, now: int, *, is_running: bool
-) -> dict[str, Any]:
-    slot = described["slot"]
-    row = board.worker(slot)
-    process = _process(row, now, is_running=is_running)
-    fresh = row[WorkerWord.FIRST_FRESH]
-    words = run_dir.describe_worker(name)
-    numbers = [*enumerate(words.get("sessions", ())), *enumerate(words.get("account_sessions", ()), ACCOUNT_SESSION)]
-    sessions = {session: _session(board.session(slot, number), now) for number, session in numbers}
-    return {
-        **process,
-        "epoch": row[WorkerWord.EPOCH] or None,
-        "feed": described["feed"],
-        "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
-        "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
-        "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
-        "drops": row[WorkerWord.DROPS],
-        "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
-        "resolve_failures": row[WorkerWord.RESOLVE_FAILED],
-        "beat_age_ms": (now - row[WorkerWord.BEAT]) // _MS if row[WorkerWord.BEAT] and is_running else None,
-        "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
-        "sessions": sessions,
-        "streams": {
-            stream: _stream(board, slot, Stream(stream), described["symbols"], now, is_running=is_running)
-            for stream in described["streams"]
-            if stream != Stream.ACCOUNT
+    def read(self) -> dict[str, Any]:
+        """Return the state of the whole system."""
+        described = self._described
+        simulator = described["simulator"]
+        return {
+            "supervisor": self._supervisor(),
+            "venues": {name: self._venue(name, venue) for name, venue in described["venues"].items()},
+            "gateway": {**self._process("gateway"), "http": described["gateway"]["http"]},
+            "simulator": None if simulator is None else {**simulator, **self._process("simulator")},
         }
-        | _account(run_dir, name, described, board, now, is_running=is_running),
-    }
 
+    def _slot(self, name: str) -> int:
+        return int(self._described["processes"][name]["slot"])
 
-def _account(
-    run_dir: RunDir, name: str, described: Mapping[str, Any], board: Board, now: int, *, is_running: bool
-) -> dict[str, Any]:
-    """Return the account's stream, where one is followed: it has no markets, and a text that goes with its reason.
+    def _supervisor(self) -> dict[str, Any]:
+        header = self._board.header
+        pid = self._pid
+        return {
+            "state": "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
+            "pid": pid,
+            "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
+            "version": self._described["version"],
+            "run_dir": str(self._run_dir.path),
+            "beat_age_ms": self._age_ms(header[HeaderWord.PARENT_BEAT]) if pid is not None else None,
+            "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
+            **header.counts(COUNTERS["supervisor"]),
+        }
 
-    State, reason and text come from one file. The board's stamp is read before the file, which is written first: a
-    file that is older than the stamp could not be replaced (a full disk), and its text belongs to something else.
-    """
-    if Stream.ACCOUNT not in described["streams"]:
-        return {}
-    since_ns = board.cell(described["slot"], 0, Stream.ACCOUNT)[CellWord.SINCE]
-    stream = _stream(board, described["slot"], Stream.ACCOUNT, ["account"], now, is_running=is_running)
-    words = run_dir.account_words(name)
-    says = None
-    if words.state is not None and words.since_ns >= since_ns > 0:
-        says, stream["reason"] = words.says, _text(words.reason)
-        stream["state"] = str(words.state) if is_running else stream["state"]
-    told = {"account": words.account, "says": says, "invalid_rows": words.invalid_rows or 0}
-    return {"account": {**stream, "markets": {}, **told}}
+    def _process(self, name: str) -> dict[str, Any]:
+        row = self._board.worker(self._slot(name))
+        is_running = self._pid is not None
+        state = word_of(WorkerState, row[WorkerWord.STATE]) if is_running else None
+        return {
+            "state": str(state or WorkerState.STOPPED),
+            "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
+            "pid": (row[WorkerWord.PID] or None) if is_running else None,
+            "generation": row[WorkerWord.GENERATION],
+            "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
+            "last_exit": self._last_exit(row),
+            "next_start_in_s": self._seconds_until(row[WorkerWord.NEXT_START]) if is_running else None,
+            **row.counts(COUNTERS["process"]),
+        }
 
+    def _last_exit(self, row: Row) -> dict[str, Any] | None:
+        reason = word_of(Reason, row[WorkerWord.EXIT_REASON])
+        if reason is None:
+            return None
+        return {
+            "reason": str(reason),
+            "code": row[WorkerWord.EXIT_CODE] - 1 if row[WorkerWord.EXIT_CODE] else None,
+            "signal": row[WorkerWord.EXIT_SIGNAL] or None,
+            "uptime_s": round(row[WorkerWord.EXIT_UPTIME_NS] / _NS, 3),
+            "ago_s": round((self._now - row[WorkerWord.EXIT_AT]) / _NS, 3),
+        }
 
-def _session(row: Row, now: int) -> dict[str, Any]:
-    next_action = row[SessionWord.NEXT_ACTION]
-    return {
-        "phase": str(word_of(Phase, row[SessionWord.PHASE]) or "none"),
-        "attempt": row[SessionWord.ATTEMPT],
-        "reconnects": row[SessionWord.RECONNECTS],
-        "reason": _text(word_of(Reason, row[SessionWord.LAST_REASON])),
-        "next_action_in_s": round((next_action - now) / _NS, 3) if next_action > now else None,
-        "frames": row[SessionWord.FRAMES],
-        "invalid_rows": row[SessionWord.INVALID_ROWS],
-        "silent_ms": (now - row[SessionWord.LAST_WS_RX]) // _MS if row[SessionWord.LAST_WS_RX] else None,
-    }
+    def _venue(self, name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+        slot = self._slot(name)
+        row = self._board.worker(slot)
+        fresh = row[WorkerWord.FIRST_FRESH]
+        sessions = self._sessions(name, slot)
+        return {
+            **self._process(name),
+            "epoch": row[WorkerWord.EPOCH] or None,
+            "feed": described["feed"],
+            "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
+            "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
+            "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
+            "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
+            "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if self._pid is not None else None,
+            **row.counts(COUNTERS["worker"]),
+            "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
+            "sessions": sessions,
+            "streams": {
+                stream: self._stream(slot, Stream(stream), described["symbols"])
+                for stream in described["streams"]
+                if stream != Stream.ACCOUNT
+            }
+            | (self._account(name, slot) if Stream.ACCOUNT in described["streams"] else {}),
+        }
 
+    def _account(self, name: str, slot: int) -> dict[str, Any]:
+        """Return the account's stream, which has no markets, with its reason in words.
 
-def _stream(
-    board: Board, slot: int, stream: Stream, symbols: list[str], now: int, *, is_running: bool
-) -> dict[str, Any]:
-    markets = {
-        symbol: _market(board.cell(slot, index, stream), now, is_running=is_running)
-        for index, symbol in enumerate(symbols)
-    }
-    rows = list(markets.values())
-    worst = min(rows, key=_badness)
-    last = min(rows, key=lambda market: (market["since_ms"] is None, market["since_ms"] or 0))
-    reasons = [market["reason"] for market in (worst, last, *rows) if market["reason"]]
-    return {
-        "state": worst["state"],
-        "reason": reasons[0] if reasons else None,
-        "age_ms": worst["age_ms"],
-        "limit_ms": worst["limit_ms"],
-        "reconnects": max(market["reconnects"] for market in rows),
-        "markets": markets,
-    }
+        State, reason and text come from one file. The board's time is read before the file, which is written first: a
+        file that is older than that time could not be replaced (a full disk), and its text belongs to another state.
+        """
+        since_ns = self._board.cell(slot, 0, Stream.ACCOUNT)[CellWord.SINCE]
+        stream = self._stream(slot, Stream.ACCOUNT, ["account"])
+        words = self._run_dir.account_words(name)
+        detail = None
+        if words.state is not None and words.since_ns >= since_ns > 0:
+            detail, stream["reason"] = words.detail, _text(words.reason)
+            stream["state"] = str(words.state) if self._pid is not None else stream["state"]
+        own = {"account": words.account, "detail": detail, "invalid_rows": words.invalid_rows or 0}
+        return {"account": {**stream, "markets": {}, **own}}
+
+    def _sessions(self, name: str, slot: int) -> dict[str, dict[str, Any]]:
+        described = self._run_dir.describe_worker(name)
+        public, private = described.get("sessions", ()), described.get("account_sessions", ())
+        numbers = [*enumerate(public), *enumerate(private, ACCOUNT_SESSION)]
+        return {session: self._session(self._board.session(slot, number)) for number, session in numbers}
+
+    def _session(self, row: Row) -> dict[str, Any]:
+        next_action = row[SessionWord.NEXT_ACTION]
+        return {
+            "phase": str(word_of(Phase, row[SessionWord.PHASE]) or "none"),
+            "attempt": row[SessionWord.ATTEMPT],
+            "reason": _text(word_of(Reason, row[SessionWord.LAST_REASON])),
+            "next_action_in_s": self._seconds_until(next_action) if next_action > self._now else None,
+            "silent_ms": self._age_ms(row[SessionWord.LAST_WS_RX]),
+            **row.counts(COUNTERS["session"]),
+        }
+
+    def _stream(self, slot: int, stream: Stream, symbols: list[str]) -> dict[str, Any]:
+        markets = {symbol: self._market(self._board.cell(slot, index, stream)) for index, symbol in enumerate(symbols)}
+        rows = list(markets.values())
+        worst = min(rows, key=_badness)
+        last = min(rows, key=lambda market: (market["since_ms"] is None, market["since_ms"] or 0))
+        reasons = [market["reason"] for market in (worst, last, *rows) if market["reason"]]
+        return {
+            "state": worst["state"],
+            "reason": reasons[0] if reasons else None,
+            "age_ms": worst["age_ms"],
+            "limit_ms": worst["limit_ms"],
+            "reconnects": max(market["reconnects"] for market in rows),
+            "markets": markets,
+        }
+
+    def _market(self, cell: Row) -> dict[str, Any]:
+        state = word_of(StreamState, cell[CellWord.STATE]) if self._pid is not None else None
+        return {
+            "state": str(state or StreamState.OFF),
+            "reason": _text(word_of(Reason, cell[CellWord.REASON])),
+            "age_ms": self._age_ms(max(cell[CellWord.LAST_PARSED], cell[CellWord.LAST_PUBLISHED])),
+            "limit_ms": cell[CellWord.LIMIT_MS] or None,
+            "since_ms": self._age_ms(cell[CellWord.SINCE]),
+            **cell.counts(COUNTERS["stream"]),
+        }
+
+    def _age_ms(self, at_ns: int) -> int | None:
+        return (self._now - at_ns) // _MS if at_ns else None
+
+    def _seconds_since(self, at_ns: int) -> float | None:
+        return round((self._now - at_ns) / _NS, 3) if at_ns else None
+
+    def _seconds_until(self, at_ns: int) -> float | None:
+        return round(max(0, at_ns - self._now) / _NS, 3) if at_ns else None
 
 
 def _badness(market: Mapping[str, Any]) -> tuple[int, float]:
-    """Sorts the worst first: by state, and among those alike by age."""
+    """Return a sort key that puts the worst market first: by state, then by age."""
     return _WORST_FIRST.index(StreamState(market["state"])), -(market["age_ms"] or 0)
-
-
-def _market(cell: Row, now: int, *, is_running: bool) -> dict[str, Any]:
-    newest = max(cell[CellWord.LAST_PARSED], cell[CellWord.LAST_PUBLISHED])
-    state = word_of(StreamState, cell[CellWord.STATE]) if is_running else None
-    since = cell[CellWord.SINCE]
-    age_ms = (now - newest) // _MS if newest else None
-    limit_ms = cell[CellWord.LIMIT_MS] or None
-    return {
-        "state": str(state or StreamState.OFF),
-        "reason": _text(word_of(Reason, cell[CellWord.REASON])),
-        "age_ms": age_ms,
-        "limit_ms": limit_ms,
-        "reconnects": cell[CellWord.RECONNECTS],
-        "gaps": cell[CellWord.GAPS],
-        "since_ms": (now - since) // _MS if since else None,
-    }
 
 
 def _text(word: Reason | None) -> str | None:
@@ -292,7 +279,7 @@ def _text(word: Reason | None) -> str | None:
 
 
 def pid_of(status: Mapping[str, Any], name: str) -> int | None:
-    """The pid of a venue's worker, the gateway or the simulator; None when it does not run.
+    """Return the pid of a venue's worker, the gateway or the simulator; None when it is not running.
 
     Raises:
         UsageError: There is no such process.

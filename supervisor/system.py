@@ -1,4 +1,4 @@
-"""What a system consists of: which children run what, at which addresses, in which slots of the board."""
+"""Composition of a system: its processes, their settings, addresses and board slots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from ipc.board import Board, WorkerWord
+from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import UsageError
 from ipc.health import Stream
 from ipc.rundir import RunDir, default_path
@@ -25,13 +25,24 @@ from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 
-__all__ = ["GATEWAY", "SIMULATOR", "SimulatorPlan", "System", "program_version", "worker_settings"]
+__all__ = ["GATEWAY", "SIMULATOR", "SimulatorPlan", "SlotTable", "System", "program_version", "worker_settings"]
 
 GATEWAY: Final = "gateway"
 SIMULATOR: Final = "simulator"
 _DISTRIBUTION: Final = "paraphina-supervisor"
-#: A venue has the same place on every board.
-_SLOTS: Final = {name: slot for slot, name in enumerate((*VENUES, GATEWAY, SIMULATOR))}
+
+
+class SlotTable:
+    """Board slots of processes: each name gets a free one at its first use and keeps it while the board exists."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> int:
+        slot = self._slots.setdefault(name, len(self._slots))
+        if slot >= PROCESSES:
+            raise UsageError(f"no board slot is left for {name!r}", advice=f"run at most {PROCESSES} processes")
+        return slot
 
 
 def _streams(venue: VenueConfig) -> tuple[Stream, ...]:
@@ -40,7 +51,7 @@ def _streams(venue: VenueConfig) -> tuple[Stream, ...]:
 
 
 def program_version() -> str:
-    """The version of this program."""
+    """Return the version of this program."""
     try:
         return version(_DISTRIBUTION)
     except PackageNotFoundError:
@@ -52,14 +63,15 @@ def worker_settings(
     venue: VenueConfig,
     run_dir: RunDir,
     *,
+    slot: int,
     generation: int = 1,
     before: Handover | None = None,
     has_parent: bool = True,
 ) -> WorkerSettings:
-    """What the worker of a venue is told."""
+    """Return the settings of a venue's worker."""
     return WorkerSettings(
         venue=venue.name,
-        slot=_SLOTS[venue.name],
+        slot=slot,
         run_dir=str(run_dir.path),
         feed=run_dir.feed(venue.name),
         bases=venue.markets,
@@ -91,61 +103,63 @@ def worker_settings(
 
 @dataclass(frozen=True, slots=True)
 class SimulatorPlan:
-    """A simulator that runs as a child: its settings, and where it is found."""
+    """Settings and addresses of a simulator that runs as a child process."""
 
     settings: SimSettings
     admin: str
     #: WebSocket and REST base URL by venue.
     urls: Mapping[str, tuple[str, str]]
-    #: How the venues speak TLS; made once, so that a simulator that is started again is trusted as before.
+    #: TLS contexts of the venues, created once: clients still trust a simulator that was restarted.
     tls_contexts: Contexts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One system: its configuration, its directory, and the simulator in place of the venues if there is one."""
+    """One system: its configuration, its run directory, and the simulator that replaces the venues, if any."""
 
     config: Config
     run_dir: RunDir
     simulation: SimulatorPlan | None = None
-    #: Reads the configuration again; None when it cannot change.
+    #: Loads the configuration again; None when it cannot change.
     reread: Callable[[], Config] | None = None
-    #: Its log, when it runs in the background.
+    #: Log file of a system that runs in the background.
     log_file: Path | None = None
+    #: Slots of all processes since the board was created, including those that a reload removed.
+    slot_table: SlotTable = field(default_factory=SlotTable)
 
     @property
     def pid(self) -> int:
-        """The parent's pid, when asked in the parent."""
+        """Pid of the current process, the parent's when read there."""
         return os.getpid()
 
     @property
     def slots(self) -> dict[str, int]:
-        """The children, in the order in which they are started, with their places on the board."""
+        """Board slots by process, in the order in which the processes are started."""
         names = ([SIMULATOR] if self.simulation is not None else []) + [*self.config.venues, GATEWAY]
-        return {name: _SLOTS[name] for name in names}
+        return {name: self.slot_table[name] for name in names}
 
     def markets_of(self, name: str) -> tuple[str, ...]:
-        """The base assets that a child follows; none for those that follow no market."""
+        """Return the base assets that a process follows; empty for the gateway and the simulator."""
         venue = self.config.venues.get(name)
         return venue.markets if venue is not None else ()
 
     def reloaded(self) -> System:
-        """This system with its configuration as it stands now.
+        """Return this system with the current configuration.
 
         Raises:
-            ConfigError: It has mistakes.
-            UsageError: It asks for what cannot be had without a new start.
+            ConfigError: The configuration is invalid.
+            UsageError: A change needs a restart of the system.
         """
         if self.reread is None:
             return self
         config = self.reread()
-        strangers = set(config.venues) - set(self.simulation.urls) if self.simulation is not None else set()
-        if strangers:
-            raise UsageError(f"{', '.join(sorted(strangers))} is not simulated here", advice="stop and start anew")
+        missing = set(config.venues) - set(self.simulation.urls) if self.simulation is not None else set()
+        if missing:
+            raise UsageError(f"{', '.join(sorted(missing))} is not simulated here", advice="stop and start the system")
         return replace(self, config=config)
 
     def run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
-        """What a child does; called in the child."""
+        """Run a child process; called in the child after the fork."""
         path = self.log_file
         if path is not None:
             signal.signal(signal.SIGUSR2, lambda *_: reopen(path))
@@ -153,8 +167,8 @@ class System:
             from simulator.main import run
 
             scrub_environment()
-            assert self.simulation is not None  # noqa: S101 - it would not be in the slots
-            row = board.worker(_SLOTS[name])
+            assert self.simulation is not None  # noqa: S101 - otherwise it has no process
+            row = board.worker(self.slot_table[name])
             run(
                 self.simulation.settings,
                 ready=lambda: row.__setitem__(WorkerWord.FIRST_FRESH, time.monotonic_ns()),
@@ -167,36 +181,42 @@ class System:
             from supervisor.gateway import Gateway
 
             scrub_environment()
-            row = board.worker(_SLOTS[name])
+            row = board.worker(self.slot_table[name])
             Gateway(self.run_dir, row, before, stop, self.config.network, self.log_file).run()
             return
         from workers.worker import Worker
 
         scrub_environment(keep=name)
         settings = worker_settings(
-            self.config, self.config.venues[name], self.run_dir, generation=generation, before=before
+            self.config,
+            self.config.venues[name],
+            self.run_dir,
+            slot=self.slot_table[name],
+            generation=generation,
+            before=before,
         )
         Worker(settings, board, stop).run()
 
     def describe(self) -> dict[str, Any]:
-        """The system in text, for readers that have only its run directory."""
+        """Return the description for readers that have only the run directory."""
         return {
             "version": program_version(),
             "pid": self.pid,
             "log": None if self.log_file is None else str(self.log_file),
             "started_wall_ns": time.time_ns(),
+            "processes": {name: {"slot": slot} for name, slot in self.slots.items()},
             "venues": {name: self._describe_venue(venue) for name, venue in self.config.venues.items()},
-            "gateway": {"slot": _SLOTS[GATEWAY], "feed": self.run_dir.feed("lifecycle"), "http": None},
+            "gateway": {"feed": self.run_dir.feed("lifecycle"), "http": None},
             "simulator": self._describe_simulator(),
         }
 
     def hints(self) -> list[str]:
-        """What to try next, for whoever has just started it."""
+        """Return lines that suggest what to try next."""
         name = next(iter(self.config.venues))
         symbol = f"{self.config.venues[name].markets[0]}-PERP"
         lines = [
             "in another terminal:",
-            "  paraphina-supervisor status --watch          how every stream is, and why",
+            "  paraphina-supervisor status --watch          state of every stream, with reasons",
             f"  paraphina-supervisor book {name} {symbol}   a live order book",
             "  paraphina-supervisor tail trade.             every trade on every venue",
             f"  kill -9 $(paraphina-supervisor status --pid {name})   then watch it come back",
@@ -205,12 +225,11 @@ class System:
 
     @property
     def run_dir_is_default(self) -> bool:
-        """Whether the verbs find this system without being told where it is."""
+        """True when the verbs find this system without ``--run-dir``."""
         return self.run_dir.path == default_path(os.environ)
 
     def _describe_venue(self, venue: VenueConfig) -> dict[str, Any]:
         return {
-            "slot": _SLOTS[venue.name],
             "feed": self.run_dir.feed(venue.name),
             "account": None if venue.account is None else self.run_dir.account(venue.name),
             "symbols": [f"{base}-PERP" for base in venue.markets],
@@ -223,4 +242,4 @@ class System:
         if self.simulation is None:
             return None
         urls = {name: {"ws": ws, "rest": rest} for name, (ws, rest) in self.simulation.urls.items()}
-        return {"slot": _SLOTS[SIMULATOR], "admin": self.simulation.admin, "venues": urls}
+        return {"admin": self.simulation.admin, "venues": urls}

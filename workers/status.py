@@ -49,7 +49,7 @@ class StatusPublisher:
         for change in last.values():
             self._mark(change.route, now)
         alike = sorted(last.values(), key=_likeness)
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for _, group in groupby(alike, key=_likeness):
                 self._tell(list(group), now, attempt, backoff_s)
 

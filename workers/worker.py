@@ -196,7 +196,7 @@ class Worker:
             list(by_session),
             publish,
             lambda session: by_session[session].report(),
-            lambda: self._publisher.turn,
+            self._publisher.exclusive,
         )
         player = Player(fixture, stage, is_paced=self._settings.is_paced, stop=self._stop.is_set)
 
@@ -225,7 +225,7 @@ class Worker:
         if found is not None:
             self._take_listings(found)
         self._count_books(now)
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             if now >= self._next_heartbeat_ns:
                 self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
                 self._beat(now)
@@ -372,7 +372,7 @@ class Worker:
     def _tell_instruments(self, resolved: markets.Resolved) -> None:
         venue = self._settings.venue
         feeds = [self._publisher.topic(Topic("instrument", venue, str(one.symbol))) for one in resolved.listings]
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for feed, listing in zip(feeds, resolved.listings, strict=True):
                 event = listing.instrument(venue)
                 event.recv_ns, event.recv_mono_ns = time.time_ns(), time.monotonic_ns()
@@ -388,7 +388,7 @@ class Worker:
 
     def _tell_books(self, state: StreamState, reason: Reason, symbol: str | None = None) -> None:
         """Publish the state of all books, or of one, where it is not a session's to tell."""
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             self._reports.publish(
                 Stream.BOOK, state, None, reason, symbol=symbol, attempt=0, backoff_s=None, ages_ms={}
             )
@@ -407,14 +407,14 @@ class Worker:
 
     def _update_listings(self, listings: tuple[Listing, ...]) -> None:
         """Markets halt, trade again and change their terms on the connections that there are."""
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for connection in self._connections:
                 connection.session.update_listings(listings)
         self._tell_listings(listings)
 
     def _tell_listings(self, listings: tuple[Listing, ...]) -> None:
         self._describe(listings)
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             names = ["poll", "fetch", *(connection.name for connection in self._connections)]
             self._tape.describe(names, listings, dict(self._settings.options))
 
@@ -448,7 +448,7 @@ class Worker:
             ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
             pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
             venue_flows=self._watchdog.venue_flows,
-            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8,
+            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8 % 1.0,
         )
 
     def _disconnect(self, reason: Reason) -> None:

@@ -73,7 +73,7 @@ class _Topic:
         self.seq = None
         self.mono_ns = 0
         if self.book is not None:
-            self.book.void(NO_SNAPSHOT)
+            self.book.invalidate(NO_SNAPSHOT)
 
 
 class EventsCheck:
@@ -242,7 +242,7 @@ class EventsCheck:
     def _mark_lost(self, topic: _Topic, count: int) -> None:
         topic.report.lost += count
         if topic.book is not None:
-            topic.book.void("seq_gap")
+            topic.book.invalidate("seq_gap")
 
     def _on_step(self, topic: _Topic, event: Event, offset_ns: int) -> None:
         publisher = topic.publisher

@@ -125,13 +125,13 @@ class _Topic:
         self.feed.seq = 0
         self.feed.latest.clear()
         if self.book is not None:
-            self.book.void(NO_SNAPSHOT)
+            self.book.invalidate(NO_SNAPSHOT)
 
     def skip(self, count: int) -> None:
         """Skip sequence numbers of missing events, so that consumers notice the loss."""
         self.feed.seq += count
         if self.book is not None:
-            self.book.void("seq_gap")
+            self.book.invalidate("seq_gap")
 
     def follow(self, event: Event) -> None:
         """Apply an event to the book."""
@@ -204,7 +204,7 @@ class _ReplayedPublisher:
         if event.seq <= last:
             return
         topic.seq = event.seq
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             if event.seq > last + 1:
                 topic.skip(event.seq - last - 1)
             topic.follow(event)
@@ -218,12 +218,12 @@ class _ReplayedPublisher:
 
     def accept_subscribers(self) -> None:
         """Accept late subscribers while idle."""
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             pass
 
     def heartbeat(self, rss_bytes: int) -> None:
         """Publish a heartbeat of the replay."""
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             books = {
                 topic.parts.symbol: book for topic in self._topics.values() if (book := topic.heartbeat(self._now_ns))
             }
@@ -239,14 +239,14 @@ class _ReplayedPublisher:
     def _begin_epoch(self, recorded: int) -> None:
         self._epoch = recorded
         self._now_ns = 0
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.publisher.epoch = Epochs.following(self.publisher.epoch)
             self._heartbeats.seq = 0
             for topic in self._topics.values():
                 topic.begin_epoch()
 
     def _note_losses(self, heartbeat: Heartbeat) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             for name, seq in heartbeat.seqs.items():
                 topic = self._topics.get(name)
                 if topic is not None and topic.seq is not None and topic.seq < seq:

@@ -145,7 +145,7 @@ class _Player:
                 self._public.frames(self._session(step.on), [one.payload for one in steps])
             case _:
                 self._do_public(step)
-        self._public.resend(self._consumer.state.asks())
+        self._public.resend(self._consumer.state.snapshot_requests())
 
     def _wait(self, step: ScenarioStep, where: str) -> None:
         start, end = self._clock.t, self._clock.t + (step.wait or 0)
@@ -165,7 +165,7 @@ class _Player:
             self._public.tick()
             self._account.tick()
             self._consumer.report_usability()
-            self._public.resend(self._consumer.state.asks())
+            self._public.resend(self._consumer.state.snapshot_requests())
 
     def _do_public(self, step: ScenarioStep) -> None:
         if step.action == "book":

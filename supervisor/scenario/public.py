@@ -89,7 +89,7 @@ class Public:
         name = self._venue.name
         for listing in listings:
             feed = self._feed.topic(Topic("instrument", name, str(listing.symbol)))
-            with self._feed.turn:
+            with self._feed.exclusive():
                 self._feed.send_latest(feed, "instrument", listing.instrument(name))
 
     def _connect(self, listings: tuple[Listing, ...]) -> None:
@@ -113,7 +113,7 @@ class Public:
 
     def _make_stage(self) -> Stage:
         sessions = list(self.sessions.values())
-        return Stage(self._venue, sessions, self._publish, self._settle, lambda: self._feed.turn)
+        return Stage(self._venue, sessions, self._publish, self._settle, self._feed.exclusive)
 
     # --- inputs -----------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class Public:
         for session in self.sessions.values():
             for route in session.book_routes:
                 if route.feed.name.decode() in wanted and (book := session.refresh(route)) is not None:
-                    with self._feed.turn:
+                    with self._feed.exclusive():
                         self._feed.send(route.feed, book)
 
     def _play(self, *records: RawRecord) -> None:
@@ -295,13 +295,13 @@ class Public:
             event.flags = ("rest",)
             if isinstance(event, Funding):
                 event.polled_ns = self._clock.wall()
-            with self._feed.turn:
+            with self._feed.exclusive():
                 self._feed.send_latest(feed, "rest" if is_mark else getattr(event, "phase", ""), event)
 
     def _beat(self) -> None:
         now = self._clock.mono()
         routes = [route for one in self.sessions.values() for route in one.book_routes if route.stream is Stream.BOOK]
-        with self._feed.turn:
+        with self._feed.exclusive():
             books = {route.symbol: heartbeat_book(route, now, _checksum(route)) for route in routes}
             beat = Heartbeat(self._venue.name, None, None, None, self._feed.last_seqs(), books, 0, 0)
             self._feed.send(self._heartbeat, beat)

@@ -85,7 +85,7 @@ class Consumer:
 
     def handle(self, topic: bytes, payload: bytes) -> None:
         """Handle a message of the public feed."""
-        for event in self.state.take((topic, payload), self._clock.mono()):
+        for event in self.state.handle((topic, payload), self._clock.mono()):
             self._report_event(topic, event)
         self.report_usability()
 
@@ -94,7 +94,7 @@ class Consumer:
         event = decode(payload)
         if event is None:
             return
-        told, _ = self.account.take(topic.decode(), event, self._clock.mono())
+        told, _ = self.account.handle(topic.decode(), event, self._clock.mono())
         for one in told:
             self._report_event(topic, one)
         self.report_usability()
@@ -102,12 +102,12 @@ class Consumer:
     def report_usability(self) -> None:
         """Report books and accounts that became usable or unusable."""
         now = self._clock.mono()
-        self.state.look(now)
+        self.state.check_silence(now)
         for book in self.state.books(now):
             if self._reported.get(book.symbol, "no_snapshot") != book.reason:
                 self._reported[book.symbol] = book.reason
                 self._report.add(book=book.symbol, usable=book.usable, reason=book.reason)
-        self.account.judge_silence(now)
+        self.account.check_silence(now)
         if self.account.name is not None and self.account.reason != self._account_reported:
             self._account_reported = self.account.reason
             self._report.add(account=self.account.name, usable=self.account.usable, reason=self.account.reason)

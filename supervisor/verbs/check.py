@@ -229,7 +229,7 @@ def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | 
             break
         time.sleep(0.1)
     for (name, account), told in zip(followed.items(), _accounts(run_dir, followed), strict=True):
-        words = [str(told[key]) for key in ("state", "reason", "says") if told.get(key)]
+        words = [str(told[key]) for key in ("state", "reason", "detail") if told.get(key)]
         problem = None if told.get("state") == "live" else ": ".join(words) or "nothing is known of it"
         yield f"{name} accepts the credentials of account {account}", problem
 

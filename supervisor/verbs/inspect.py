@@ -185,9 +185,7 @@ def _topic_of(event: Event) -> str:
     if isinstance(event, AccountEvent):
         return topic_of(kind.__name__.lower(), event.venue, event.account)
     if kind in {BookSnapshot, BookDelta, Gap}:
-        # A stream of 20 levels has its own channel; a REST book of as many levels replaces the ordinary one.
-        is_full = isinstance(event, BookSnapshot) and event.depth == 20 and "rest" not in event.flags
-        return topic_of("book20" if is_full else "book", event.venue, event.symbol)
+        return topic_of(event.channel if isinstance(event, BookSnapshot) else "book", event.venue, event.symbol)
     channel = kind.__name__.lower()
     return topic_of(channel, event.venue, None if kind in {Status, Heartbeat} else event.symbol)
 

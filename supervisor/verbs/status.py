@@ -113,7 +113,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
     age = f"{stream['age_ms'] / 1000:.1f} s" if stream["age_ms"] is not None else "-"
     limit = f"{stream['limit_ms'] / 1000:.0f} s" if stream["limit_ms"] else "none"
-    words = (stream["reason"] and f"last reason {stream['reason']}", stream.get("says"))
+    words = (stream["reason"] and f"last reason {stream['reason']}", stream.get("detail"))
     why = "  " + ": ".join(word for word in words if word) if any(words) else ""
     why += f"  ({stream['invalid_rows']} invalid rows left out)" if stream.get("invalid_rows") else ""
     reconnects = f"  reconnects {stream['reconnects']}" if stream["reconnects"] else ""

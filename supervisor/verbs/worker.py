@@ -23,8 +23,6 @@ __all__ = ["worker"]
 @run_dir_option
 def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: str | None, run_dir: str | None) -> int:
     """Run one VENUE in the foreground, with its own board and no parent to restart it."""
-    from dataclasses import replace
-
     from ipc import log
     from ipc.board import Board
     from supervisor.config import load
@@ -51,8 +49,9 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     scrub_environment(keep=venue)
     log.setup(config.log_level)
     board = Board.create(directory.board, time.time_ns())
-    settings = replace(worker_settings(config, config.venues[venue], directory), has_parent=False)
-    directory.write_description(System(config, directory).describe())
+    system = System(config, directory)
+    settings = worker_settings(config, config.venues[venue], directory, slot=system.slots[venue], has_parent=False)
+    directory.write_description(system.describe())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

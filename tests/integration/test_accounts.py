@@ -374,7 +374,7 @@ def test_every_venue_has_an_endpoint_and_two_sessions_of_its_own(desk: Desk) -> 
         assert (desk.run_dir.path / f"{venue}.account").is_socket()
         assert {"account", "account_rest"} <= set(desk.venue(venue)["sessions"])
         reported = desk.stream(venue)
-        assert (reported["state"], reported["account"], reported["says"]) == ("live", "desk", None)
+        assert (reported["state"], reported["account"], reported["detail"]) == ("live", "desk", None)
 
 
 def test_what_comes_twice_or_out_of_order_is_reported_once_and_ends_in_the_truth(desk: Desk, reader: Reader) -> None:
@@ -478,14 +478,14 @@ def test_credentials_that_expire_are_named_and_those_that_replace_them_are_taken
         for venue, text in (("lighter", "the token has expired"), ("paradex", "the JWT is invalid or has expired")):
             reported = desk.stream(venue)
             assert reported["reason"] == "auth_failed"
-            assert text in reported["says"]
+            assert text in reported["detail"]
         for venue in ("aster", "lighter", "paradex"):
             desk.do(venue, "market", symbol="BTC-PERP")
         renewed()
         # Aster's key to the stream is rebuilt without anybody's help.
         wait_equal(desk, reader, ("aster", "lighter", "paradex"))
         desk.wait_state(dict.fromkeys(VENUES, "live"))
-        assert desk.stream("lighter")["says"] is None
+        assert desk.stream("lighter")["detail"] is None
 
 
 def test_a_venue_that_refuses_for_a_while_is_tried_again(desk: Desk, reader: Reader) -> None:
@@ -542,7 +542,7 @@ def failed(desk: Desk, venue: str) -> dict[str, Any]:
 
     def look() -> dict[str, Any] | None:
         reported = desk.stream(venue)
-        return reported if reported["says"] is not None else None
+        return reported if reported["detail"] is not None else None
 
     found: dict[str, Any] = wait_for(look, what=f"{venue} says why")
     return found
@@ -552,7 +552,7 @@ def failed(desk: Desk, venue: str) -> dict[str, Any]:
 def test_wrong_credentials_are_reported_with_one_clear_reason(refused: Desk, venue: str) -> None:
     reported = failed(refused, venue)
     assert reported["reason"] == "auth_failed"
-    assert WRONG[venue] in reported["says"]
+    assert WRONG[venue] in reported["detail"]
 
 
 @pytest.mark.parametrize("venue", VENUES)
@@ -641,8 +641,8 @@ def bare() -> Iterator[Desk]:
 def test_missing_credentials_are_reported_by_their_names(bare: Desk, venue: str) -> None:
     reported = failed(bare, venue)
     assert (reported["state"], reported["reason"]) == ("failed", "auth_failed")
-    assert reported["says"].startswith("no credentials; set ")
-    assert NAMES[venue][0] in reported["says"]
+    assert reported["detail"].startswith("no credentials; set ")
+    assert NAMES[venue][0] in reported["detail"]
 
 
 def test_check_tells_missing_credentials_without_asking_anybody(bare: Desk) -> None:

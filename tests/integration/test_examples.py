@@ -51,11 +51,11 @@ class Worker:
 
     def change(self, price: str, size: str) -> None:
         self.book.apply([(price, size)], [])
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.publisher.send(self.feed, BookDelta(*BTC, "1", None, [(price, size)], [], None, None))
 
     def beat(self, *, usable: bool = True, error: int = 0) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             checksum = self.book.crc32_top10() + error
             books = {"BTC-PERP": HeartbeatBook(self.feed.seq, None, usable, 0, checksum)}
             beat = Heartbeat("lighter", None, None, None, self.publisher.last_seqs(), books, 0, 0)
@@ -86,7 +86,7 @@ class Reader:
         """The next best bid that it shows, while the worker goes on."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            with worker.publisher.turn:
+            with worker.publisher.exclusive():
                 pass
             try:
                 line = self.lines.get(timeout=0.05)

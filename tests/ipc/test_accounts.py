@@ -77,7 +77,7 @@ class Wire:
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         if lost:
             return []
-        told, must_ask = self.account.take(topic, event, self.now_ns)
+        told, must_ask = self.account.handle(topic, event, self.now_ns)
         self.asked += must_ask
         return told
 
@@ -89,7 +89,7 @@ class Wire:
         self.epoch, self.seqs = self.epoch + 1, {}
 
     def looks(self) -> str | None:
-        self.account.judge_silence(self.now_ns)
+        self.account.check_silence(self.now_ns)
         return self.account.reason
 
 
@@ -403,7 +403,7 @@ class Worker:
         """The consumer takes a few messages; whenever a heartbeat has vouched for it, it must be right."""
         for _ in range(min(pick + 1, len(self.under_way))):
             topic, event, truth = self.under_way.pop(0)
-            _, must_ask = self.account.take(topic, event, 2 * SECOND)
+            _, must_ask = self.account.handle(topic, event, 2 * SECOND)
             self.is_asked = self.is_asked or must_ask
             if isinstance(event, Heartbeat) and self.account.usable:
                 assert self.knows() == truth
@@ -495,7 +495,7 @@ def open_feed(short_dir: Path, context: zmq.Context) -> Iterator[Callable[..., A
 
 def keep(publisher: Publisher, channel: str, key: str, event: Event, *, lost: bool = False) -> None:
     feed = publisher.topic(Topic(channel, "lighter", "" if channel == "status" else "desk"))
-    with publisher.turn:
+    with publisher.exclusive():
         if lost:
             feed.latest[key] = event
             feed.seq += 1
@@ -505,7 +505,7 @@ def keep(publisher: Publisher, channel: str, key: str, event: Event, *, lost: bo
 
 def beat(publisher: Publisher) -> None:
     feed = publisher.topic(Topic("heartbeat", "lighter", ""))
-    with publisher.turn:
+    with publisher.exclusive():
         publisher.send(feed, Heartbeat("lighter", None, None, None, publisher.last_seqs(), {}, 0, 0))
 
 
@@ -552,7 +552,7 @@ def test_account_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(
 def test_iteration_gives_events_for_ever(publisher: Publisher, open_feed, until) -> None:
     feed = open_feed()
     keep(publisher, "order", "1", order("1"))
-    until(lambda: publisher.last_seqs()["order.lighter.desk"] > 1, lambda: beat(publisher))
+    until(lambda: publisher.topic(Topic("order", "lighter", "desk")).seq > 1, lambda: beat(publisher))
     assert isinstance(next(event for event in feed if not isinstance(event, Heartbeat)), Order)
 
 
@@ -569,7 +569,7 @@ def test_malformed_message_is_counted_and_told_to_nobody(publisher: Publisher, o
     until(lambda: feed.account("lighter").orders, lambda: (beat(publisher), feed.poll(0.01)))
     elsewhere = order("9")
     elsewhere.venue = "aster"
-    with publisher.turn:
+    with publisher.exclusive():
         for parts in (
             (b"order.lighter.desk",),
             (b"order.lighter.desk", b"{"),

@@ -35,7 +35,7 @@ def book(publisher: Publisher, snapshot_of) -> TopicFeed:
 
 
 def send(publisher: Publisher, feed: TopicFeed, event: Event) -> None:
-    with publisher.turn:
+    with publisher.exclusive():
         publisher.send(feed, event)
 
 
@@ -44,7 +44,7 @@ async def within_turns(publisher: Publisher, awaited: Awaitable[Any]) -> Any:
 
     async def go_on() -> None:
         while True:
-            with publisher.turn:
+            with publisher.exclusive():
                 pass
             await asyncio.sleep(0.001)
 
@@ -145,7 +145,7 @@ def test_events_are_not_lost_to_a_wait_that_timed_out(short_dir, publisher, book
 def test_last_values_are_known_and_other_venues_are_none_of_it(short_dir, publisher) -> None:
     async def scenario() -> None:
         marks = publisher.topic(Topic("mark", *BTC))
-        with publisher.turn:
+        with publisher.exclusive():
             publisher.send_latest(marks, "ws", Mark(*BTC, "1", None, "7", None, None, None, None))
         async with AsyncFeed(short_dir, venues=["lighter"], channels=["mark"]) as feed:
             event = await within_turns(publisher, feed.next())
@@ -165,17 +165,17 @@ def test_what_happens_to_processes_is_told_when_it_is_asked_for(
         gateway = open_publisher(RunDir(short_dir).feed("lifecycle"), monotonic=lambda: next(ticks) * 2_000_000_000)
         died = Lifecycle("lighter", None, None, None, "exited", None, 1, 1, None, None, None, 0, 0, None)
         lifecycle, marks = gateway.topic(Topic("lifecycle", "lighter", "")), publisher.topic(Topic("mark", *BTC))
-        with gateway.turn:
+        with gateway.exclusive():
             gateway.send_latest(lifecycle, "lifecycle", died)
         async with AsyncFeed(short_dir, venues=["lighter"], channels=channels) as feed:
 
             async def read() -> list[type]:
                 kinds = []
                 while Mark not in kinds:
-                    if feed._mirror._publishers["lifecycle"].sequence.last("lifecycle.lighter"):
-                        with publisher.turn:
+                    if feed._state._publishers["lifecycle"].sequence.last("lifecycle.lighter"):
+                        with publisher.exclusive():
                             publisher.send_latest(marks, "ws", Mark(*BTC, "1", None, "7", None, None, None, None))
-                    with gateway.turn:
+                    with gateway.exclusive():
                         pass
                     try:
                         kinds.append(type(await asyncio.wait_for(feed.next(), 0.02)))

@@ -15,9 +15,9 @@ import pytest
 from ipc.board import (
     ACCOUNT_SESSION,
     MARKETS,
+    PROCESSES,
     SESSIONS,
     STREAMS,
-    WORKERS,
     Board,
     CellWord,
     HeaderWord,
@@ -28,7 +28,7 @@ from ipc.errors import BoardError
 from ipc.health import Phase, Stream, code_of
 
 CREATED = 1_700_000_000_000_000_000
-SIZE = 1_822_848
+SIZE = 5_468_288
 #: Word numbers as readers of any build know them. Reuse none; a change of these needs a new version of the board.
 HEADER_WORDS = {
     "MAGIC": 0,
@@ -78,7 +78,6 @@ WORKER_WORDS = {
     "RESOLVE_FAILED": 36,
     "HELD_BACK": 39,
     "PUBLISHED": 37,
-    "NEXT_ACTION": 38,
     "RESOLVED": 40,
     "BEAT": 48,
     "MAIN_SEEN": 49,
@@ -96,12 +95,9 @@ SESSION_WORDS = {
     "LAST_WS_RX": 7,
     "OPENED": 8,
     "FRAMES": 9,
-    "BYTES": 10,
-    "DECODE_ERRORS": 11,
     "FIRST_FRESH": 12,
     "LAST_FRESH": 13,
     "FAILED_CYCLES": 14,
-    "SEND_ERRORS": 15,
     "INVALID_ROWS": 16,
     "CUT": 20,
     "COUNT": 24,
@@ -163,7 +159,7 @@ def test_words_keep_their_numbers(words: type, numbers: dict[str, int]) -> None:
 
 
 def test_board_has_room_for_as_much_as_it_always_had() -> None:
-    assert (WORKERS, SESSIONS, MARKETS) == (8, 32, 256)
+    assert (PROCESSES, SESSIONS, MARKETS) == (24, 32, 256)
     assert [str(stream) for stream in STREAMS] == [str(stream) for stream in Stream]
     assert len(STREAMS) == 9
 
@@ -171,7 +167,7 @@ def test_board_has_room_for_as_much_as_it_always_had() -> None:
 def test_new_file_is_a_header_and_zeros(board: Board, path: Path) -> None:
     content = path.read_bytes()
     assert content[:8] == b"paraphbd"
-    assert struct.unpack_from("<QQQ", content, 8) == (1, SIZE, CREATED)
+    assert struct.unpack_from("<QQQ", content, 8) == (2, SIZE, CREATED)
     assert len(content) == SIZE
     assert not any(content[32:])
 
@@ -185,13 +181,13 @@ def test_file_is_for_its_owner_alone(board: Board, path: Path) -> None:
     [
         (lambda board: (board.header, HeaderWord.PARENT_PID), 4),
         (lambda board: (board.worker(0), WorkerWord.GENERATION), 16),
-        (lambda board: (board.worker(7), WorkerWord.CUTS), 16 + 7 * 28_480 + 50),
+        (lambda board: (board.worker(23), WorkerWord.CUTS), 16 + 23 * 28_480 + 50),
         (lambda board: (board.session(0, 0), SessionWord.PHASE), 80),
         (lambda board: (board.session(1, 31), SessionWord.CUT), 16 + 28_480 + 64 + 31 * 24 + 20),
         (lambda board: (board.cell(0, 0, Stream.BOOK), CellWord.LAST_DATA_RX), 848),
         (lambda board: (board.cell(0, 0, Stream.BBO), CellWord.STATE), 848 + 2 * 12 + 3),
         (lambda board: (board.cell(2, 5, Stream.MARK), CellWord.GAPS), 16 + 2 * 28_480 + 832 + (5 * 9 + 4) * 12 + 8),
-        (lambda board: (board.cell(7, 255, Stream.ACCOUNT), CellWord.SINCE), 227_856 - 12 + 9),
+        (lambda board: (board.cell(23, 255, Stream.ACCOUNT), CellWord.SINCE), 683_536 - 12 + 9),
     ],
 )
 def test_word_stands_in_the_file_where_it_always_stood(board: Board, path: Path, place, offset: int) -> None:
@@ -202,7 +198,7 @@ def test_word_stands_in_the_file_where_it_always_stood(board: Board, path: Path,
 
 def test_no_two_words_share_a_place(board: Board) -> None:
     rows = [board.header]
-    for slot in range(WORKERS):
+    for slot in range(PROCESSES):
         rows.append(board.worker(slot))
         rows.extend(board.session(slot, number) for number in range(SESSIONS))
         rows.extend(board.cell(slot, market, stream) for market in range(MARKETS) for stream in STREAMS)
@@ -221,12 +217,12 @@ def test_row_counts_and_zeroes_its_own_words(board: Board) -> None:
     for word in range(SessionWord.COUNT):
         row[word] = word + 1
     row.add(SessionWord.FRAMES)
-    row.add(SessionWord.BYTES, 1000)
-    assert (row[SessionWord.FRAMES], row[SessionWord.BYTES]) == (11, 1011)
+    row.add(SessionWord.RECONNECTS, 1000)
+    assert (row[SessionWord.FRAMES], row[SessionWord.RECONNECTS]) == (11, 1006)
     row.zero(SessionWord.OPENED, SessionWord.FRAMES)
     assert (row[SessionWord.LAST_WS_RX], row[SessionWord.OPENED], row[SessionWord.FRAMES]) == (8, 0, 11)
-    row.zero(SessionWord.DECODE_ERRORS)
-    assert [row[word] for word in range(SessionWord.DECODE_ERRORS, SessionWord.COUNT)] == [0] * 13
+    row.zero(SessionWord.FIRST_FRESH)
+    assert [row[word] for word in range(SessionWord.FIRST_FRESH, SessionWord.COUNT)] == [0] * 12
     row.zero()
     assert not any(row[word] for word in range(SessionWord.COUNT))
     assert neighbour[SessionWord.PHASE] == 9
@@ -248,7 +244,7 @@ def test_sessions_are_the_public_ones_that_were_ever_used(board: Board) -> None:
     assert [row.at for row in board.sessions(3)] == [board.session(3, number).at for number in (0, 7, 29)]
 
 
-@pytest.mark.parametrize("slot", [0, 3, WORKERS - 1])
+@pytest.mark.parametrize("slot", [0, 3, PROCESSES - 1])
 @pytest.mark.parametrize("markets", [0, 2, MARKETS])
 def test_clearing_a_worker_touches_only_what_it_writes(board: Board, slot: int, markets: int) -> None:
     for word in range(len(board.words)):
@@ -307,7 +303,7 @@ def test_board_appears_whole_by_one_rename(path: Path, monkeypatch) -> None:
     def rename(self: Path, target: Path) -> Path:
         assert not target.exists()
         content = self.read_bytes()
-        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 1, SIZE, CREATED)
+        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 2, SIZE, CREATED)
         assert len(content) == SIZE
         renamed.append(target)
         os.rename(self, target)  # noqa: PTH104 - the method is replaced
@@ -372,7 +368,7 @@ def test_board_that_is_not_there_cannot_be_opened(path: Path) -> None:
         lambda content: content[:-8],
         lambda content: content + bytes(8),
         lambda content: b"q" + content[1:],
-        lambda content: content[:8] + struct.pack("<Q", 2) + content[16:],
+        lambda content: content[:8] + struct.pack("<Q", 1) + content[16:],
         lambda content: content[:16] + struct.pack("<Q", SIZE - 8) + content[24:],
     ],
     ids=["empty", "shorter than a header", "short", "long", "magic", "version", "size"],

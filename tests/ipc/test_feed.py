@@ -57,13 +57,13 @@ class Worker:
         return self.publisher.topic(Topic(channel, self.venue, symbol))
 
     def turn(self) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             pass
 
     def send(self, channel: str, event: Event, symbol: str = "BTC-PERP", *, lost: bool = False) -> None:
         """Publish an event, or use its number up as if the network had lost it."""
         feed = self.feed(channel, symbol)
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             if lost:
                 feed.seq += 1
             else:
@@ -71,7 +71,7 @@ class Worker:
 
     def keep(self, channel: str, event: Event, symbol: str = "BTC-PERP") -> None:
         feed = self.feed(channel, symbol)
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.publisher.send_latest(feed, "ws", event)
 
     # --- books ---
@@ -112,7 +112,7 @@ class Worker:
 
     def beat(self, *, lost: bool = False) -> None:
         feed = self.feed("heartbeat", "")
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             books = {}
             for symbol, book in self.books.items():
                 usable = self.usable[symbol]
@@ -197,7 +197,7 @@ def live(worker: Worker, feed: Feed, read) -> Feed:
 
 
 def last_heard(feed: Feed, topic: str) -> int | None:
-    return feed._mirror._publishers[topic.split(".")[1]].sequence.last(topic)
+    return feed._state._publishers[topic.split(".")[1]].sequence.last(topic)
 
 
 def settle(feed: Feed, worker: Worker, read) -> list[Event]:
@@ -459,7 +459,7 @@ def test_snapshot_behind_a_loss_heals_it_at_once(live: Feed, worker: Worker, rea
     got = read(live, lambda: live.lost and not live._pending, worker)
     assert [type(event) for event in got] == [Gap, BookSnapshot]
     assert_in_step(live, worker)
-    assert live._mirror._asked == {}
+    assert live._state._requested_ns == {}
 
 
 def test_lost_tail_is_found_by_the_next_heartbeat(live: Feed, worker: Worker, read) -> None:
@@ -491,7 +491,7 @@ def test_gap_of_the_worker_voids_the_book_until_its_next_snapshot(live: Feed, wo
     worker.change([("97", "1")], [])
     settle(live, worker, read)
     assert live.book(*BTC).reason == "read_timeout"
-    assert live._mirror._asked == {}
+    assert live._state._requested_ns == {}
     worker.snapshot([("50", "1")], [("51", "1")])
     settle(live, worker, read)
     assert_in_step(live, worker)
@@ -504,7 +504,7 @@ def test_snapshot_is_asked_for_at_a_bounded_rate(live: Feed, worker: Worker, clo
     for _ in range(10):
         worker.change([("96", "1")], [])
         settle(live, worker, read)
-        asked.append(live._mirror._asked[TOPIC])
+        asked.append(live._state._requested_ns[TOPIC])
         clock.advance(0.25)
     assert len(set(asked)) == 2
     assert asked[6] - asked[0] == 1_500_000_000
@@ -524,8 +524,8 @@ def test_asking_leaves_the_subscription_as_it_was(short_dir, context, open_feed,
         joined = {listener.recv() for _ in range(4)}
         assert len(joined) == 4
         for _ in range(2):
-            feed._mirror._asks.append(TOPIC)
-            feed._subscription.ask(feed._socket, feed._mirror)
+            feed._state._requests.append(TOPIC)
+            feed._subscription.request_snapshots(feed._socket, feed._state)
             assert [listener.recv() for _ in told] == told
         assert not listener.poll(50)
 
@@ -585,7 +585,7 @@ def test_heartbeat_tells_of_books_that_are_not_followed(worker: Worker, open_fee
     read(feed, lambda: feed.book(*BTC).usable, worker)
     settle(feed, worker, read)
     assert [book.symbol for book in feed.books()] == ["BTC-PERP"]
-    assert feed._mirror._asked == {}
+    assert feed._state._requested_ns == {}
 
 
 # --- silence ------------------------------------------------------------------------------------------------------
@@ -656,7 +656,7 @@ def test_zombie_is_ignored_and_counted(live: Feed, worker: Worker, read) -> None
     worker.publisher.epoch += 1
     worker.feed("book").seq -= 1
     assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
-    assert live._mirror._publishers["lighter"].sequence.zombies == 4
+    assert live._state._publishers["lighter"].sequence.stale == 4
     assert_in_step(live, worker)
 
 
@@ -694,7 +694,7 @@ def test_lifecycle_comes_from_the_gateways_own_endpoint(open_worker, open_feed, 
     gateway = open_worker(epoch=9, venue="lifecycle")
     feed = open_feed(channels=["lifecycle"])
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "exited"))
     got = read(feed, lambda: feed.latest("lifecycle", "lighter", ""), gateway)
     assert [(event.venue, event.event) for event in got if isinstance(event, Lifecycle)] == [("lighter", "exited")]
@@ -706,7 +706,7 @@ def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open
     feed = open_feed(channels=["book", "lifecycle"])
     read(feed, lambda: feed.book(*BTC).usable, worker)
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", lifecycle("lighter", "stale"))
     read(feed, lambda: feed.latest("lifecycle", "lighter", ""), gateway)
     assert feed.book(*BTC).usable
@@ -729,7 +729,7 @@ def test_life_of_the_gateway_is_no_life_of_a_venue(live: Feed, open_worker, open
     ids=["one part", "three parts", "no JSON", "no event", "no text", "no topic", "no venue of this feed"],
 )
 def test_malformed_message_is_counted_and_stops_nothing(live: Feed, worker: Worker, read, logged, parts) -> None:
-    with worker.publisher.turn:
+    with worker.publisher.exclusive():
         worker.publisher._socket.send_multipart(parts)
     worker.trade(7)
     got = settle(live, worker, read)
@@ -740,7 +740,7 @@ def test_malformed_message_is_counted_and_stops_nothing(live: Feed, worker: Work
 
 
 def test_kind_of_a_newer_schema_is_passed_over(live: Feed, worker: Worker, read) -> None:
-    with worker.publisher.turn:
+    with worker.publisher.exclusive():
         worker.publisher._socket.send_multipart((b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":1,"seq":1}'))
     assert [type(event) for event in settle(live, worker, read)] == [Heartbeat]
     assert live.malformed == 0
@@ -931,7 +931,7 @@ def test_worker_that_the_parent_saw_die_takes_its_books_along(live: Feed, worker
     died = lifecycle("lighter", "exited")
     died.recv_mono_ns = clock.now_ns
     topic = gateway.publisher.topic(Topic("lifecycle", "lighter", ""))
-    with gateway.publisher.turn:
+    with gateway.publisher.exclusive():
         gateway.publisher.send_latest(topic, "lifecycle", died)
     got = read(live, lambda: live.book(*BTC).reason == "worker_exited", gateway)
     assert not [event for event in got if isinstance(event, Lifecycle)]

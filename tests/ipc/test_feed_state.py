@@ -54,7 +54,7 @@ class Wire:
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         event.recv_mono_ns = event.recv_mono_ns or self.now_ns
         event.recv_ns = event.recv_ns or event.recv_mono_ns + WALL_NS
-        return [] if lost else self.mirror.take([topic.encode(), encode(event)], self.now_ns)
+        return [] if lost else self.mirror.handle([topic.encode(), encode(event)], self.now_ns)
 
     def snapshot(
         self, bids: list[Level] = BIDS, asks: list[Level] = ASKS, *flags: str, lost: bool = False
@@ -125,7 +125,7 @@ def plainly(levels: list[Level]) -> list[Level]:
 def test_book_is_followed(wire: Wire) -> None:
     assert kinds(wire.change([("98", "0"), ("97", "3")], [("100.0", "9")])) == [BookDelta]
     assert (book_of(wire).bids(), book_of(wire).best_ask) == ([("99", "1"), ("97", "3")], ("100.0", "9"))
-    assert wire.mirror.asks() == []
+    assert wire.mirror.snapshot_requests() == []
     assert (wire.mirror.lost, wire.mirror.malformed, wire.mirror.repeated) == (0, 0, 0)
 
 
@@ -139,7 +139,7 @@ def test_delta_without_a_snapshot_asks_for_one(mirror: FeedState) -> None:
     wire = Wire(mirror)
     assert kinds(wire.change(BIDS)) == [BookDelta]
     assert book_of(wire).reason == NO_SNAPSHOT
-    assert mirror.asks() == [TOPIC]
+    assert mirror.snapshot_requests() == [TOPIC]
     wire.snapshot()
     assert book_of(wire).usable
 
@@ -197,15 +197,15 @@ def test_hole_is_a_gap_of_ones_own_before_the_event_behind_it(wire: Wire) -> Non
     assert isinstance(delta, BookDelta)
     assert wire.mirror.lost == 2
     assert book_of(wire).reason == "seq_gap"
-    assert wire.mirror.asks() == [TOPIC]
-    assert wire.mirror.asks() == []
+    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == []
 
 
 def test_snapshot_behind_a_hole_heals_it_and_asks_for_nothing(wire: Wire) -> None:
     wire.change([("97", "1")], lost=True)
     assert kinds(wire.snapshot([("50", "1")], [("51", "1")])) == [Gap, BookSnapshot]
     assert book_of(wire).best_bid == ("50", "1")
-    assert wire.mirror.asks() == []
+    assert wire.mirror.snapshot_requests() == []
 
 
 def test_hole_before_the_workers_own_gap_is_told_by_both(wire: Wire) -> None:
@@ -222,7 +222,7 @@ def test_lost_tail_is_told_before_the_heartbeat_that_shows_it(wire: Wire) -> Non
     assert (gap.expected, gap.got) == (None, 2)
     assert isinstance(beat, Heartbeat)
     assert book_of(wire).reason == "seq_gap"
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
     assert wire.mirror.lost == 1
     assert kinds(wire.beat()) == [Heartbeat]
 
@@ -266,7 +266,7 @@ def test_snapshot_is_asked_for_again_after_a_while_and_not_before(wire: Wire) ->
     asked_at = []
     for step in range(14):
         wire.change([("96", "1")])
-        if wire.mirror.asks():
+        if wire.mirror.snapshot_requests():
             asked_at.append(step)
         wire.now_ns += 250 * MS
     assert asked_at == [0, 6, 12]
@@ -274,19 +274,19 @@ def test_snapshot_is_asked_for_again_after_a_while_and_not_before(wire: Wire) ->
 
 @pytest.mark.parametrize("fault", [NO_SNAPSHOT, "seq_gap", "bad_level", "drift"])
 def test_book_with_a_fault_that_its_worker_does_not_know_of_is_asked_for(wire: Wire, fault: str) -> None:
-    book_of(wire).void(fault)
+    book_of(wire).invalidate(fault)
     wire.change([("97", "1")])
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
 
 
 def test_book_that_its_worker_lost_is_not_asked_for_until_it_has_it_again(wire: Wire) -> None:
     wire.gap()
     wire.change([("97", "1")])
     wire.beat()
-    assert wire.mirror.asks() == []
+    assert wire.mirror.snapshot_requests() == []
     wire.usable = True  # the snapshot was lost with everything else of a second
     wire.beat()
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
 
 
 # --- drift --------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_checksum_of_the_heartbeat_proves_drift(wire: Wire, logged) -> None:
     book_of(wire)._book.apply([("99", "17")], [])
     wire.beat()
     assert (book_of(wire).drifts, book_of(wire).reason) == (1, "drift")
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
     assert drifts_logged(logged) == [{"venue": "lighter", "symbol": "BTC-PERP", "found_by": "checksum"}]
     wire.snapshot(BIDS, ASKS, "refresh")
     assert (book_of(wire).drifts, book_of(wire).usable) == (1, True)
@@ -323,7 +323,7 @@ def test_heartbeat_of_books_that_are_not_followed_asks_for_none(mirror: FeedStat
     wire = Wire(mirror)
     wire.snapshot(lost=True)
     wire.beat()
-    assert mirror.asks() == []
+    assert mirror.snapshot_requests() == []
     assert mirror.books(wire.now_ns) == []
 
 
@@ -387,7 +387,7 @@ def tell(gateway: Wire, event: Lifecycle) -> list[Event]:
     topic = f"lifecycle.{event.venue}"
     gateway.seqs[topic] = gateway.seqs.get(topic, 0) + 1
     event.epoch, event.seq = 50, gateway.seqs[topic]
-    return gateway.mirror.take([topic.encode(), encode(event)], gateway.now_ns)
+    return gateway.mirror.handle([topic.encode(), encode(event)], gateway.now_ns)
 
 
 def test_books_of_a_worker_that_exited_are_void_at_once(wire: Wire, gateway: Wire) -> None:
@@ -479,7 +479,7 @@ def test_zombie_is_not_listened_to(wire: Wire) -> None:
     zombie = Wire(wire.mirror)
     zombie.epoch = 0
     assert zombie.snapshot([("1", "1")], []) == zombie.trade(1) == zombie.mark("9") == zombie.beat() == []
-    assert wire.mirror._publishers["lighter"].sequence.zombies == 4
+    assert wire.mirror._publishers["lighter"].sequence.stale == 4
     assert book_of(wire).bids() == BIDS
 
 
@@ -525,11 +525,11 @@ TRADE = encode(Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1"))
 
 
 def test_book_of_which_a_message_cannot_be_read_is_lost_at_once(wire: Wire) -> None:
-    (gap,) = wire.mirror.take([TOPIC.encode(), b'{"kind":"book_delta","bids":5}'], wire.now_ns)
+    (gap,) = wire.mirror.handle([TOPIC.encode(), b'{"kind":"book_delta","bids":5}'], wire.now_ns)
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.expected, gap.epoch) == (Reason.SEQ_GAP, 2, 0)
     assert wire.mirror.book(*BTC, wire.now_ns).reason == "seq_gap"
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
 
 
 @pytest.mark.parametrize(
@@ -547,14 +547,14 @@ def test_book_of_which_a_message_cannot_be_read_is_lost_at_once(wire: Wire) -> N
     ids=["no part", "one part", "three parts", "no JSON", "no event", "no text", "no topic", "no venue of ours"],
 )
 def test_malformed_message_is_counted_and_told_to_nobody(wire: Wire, logged, parts: list[bytes]) -> None:
-    assert wire.mirror.take(parts, wire.now_ns) == []
+    assert wire.mirror.handle(parts, wire.now_ns) == []
     assert wire.mirror.malformed == 1
     assert logged.events == ["feed.malformed"]
     assert book_of(wire).usable
 
 
 def test_kind_of_a_newer_schema_is_passed_over(wire: Wire) -> None:
-    assert wire.mirror.take([b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":9,"seq":1}'], wire.now_ns) == []
+    assert wire.mirror.handle([b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":9,"seq":1}'], wire.now_ns) == []
     assert wire.mirror.malformed == 0
     assert book_of(wire).usable
 
@@ -642,7 +642,7 @@ def test_whatever_is_lost_a_usable_book_is_the_workers_book(steps, data) -> None
     if book_of(wire).usable:
         sequence = mirror._publishers["lighter"].sequence
         assert (sequence.epoch, sequence.last(TOPIC)) == (wire.epoch, wire.seqs[TOPIC])
-    elif wire.usable and TOPIC in mirror._asked:
+    elif wire.usable and TOPIC in mirror._requested_ns:
         wire.do("refresh", [])
         assert book_of(wire).usable
         assert_never_wrong(wire)
@@ -687,7 +687,7 @@ class Lives:
         self.wire.now_ns = SECOND
         self.deaths = 0
 
-    def take(self, parts: list[bytes], now_ns: int) -> list[Event]:  # noqa: ARG002
+    def handle(self, parts: list[bytes], now_ns: int) -> list[Event]:  # noqa: ARG002
         """What the worker sends waits in the pipe of its life."""
         self.pipes.setdefault(f"life {self.wire.epoch}", []).append(parts)
         return []
@@ -707,7 +707,7 @@ class Lives:
         head, payload = self.pipes[name].pop(0)
         event = decode(payload)
         assert event is not None
-        self.mirror.take([head, payload], self.wire.now_ns)
+        self.mirror.handle([head, payload], self.wire.now_ns)
         if isinstance(event, Lifecycle):
             self.exits_told = event.recv_mono_ns
 
@@ -764,7 +764,7 @@ def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be
 def sleep(wire: Wire) -> None:
     """The machine is suspended; the monotonic clock hardly moves."""
     wire.now_ns += MS
-    wire.mirror.resumed(wire.now_ns, wire.now_ns + WALL_NS)
+    wire.mirror.handle_resume(wire.now_ns, wire.now_ns + WALL_NS)
     wire.now_ns += MS
 
 
@@ -787,7 +787,7 @@ def test_what_was_in_the_pipe_before_a_suspension_makes_no_book_usable(wire: Wir
         wire.send("book", old, symbol)
         assert mirror.book(wire.venue, symbol, wire.now_ns).reason == "suspended"
     wire.change([("97", "1")])
-    assert mirror.asks() == [TOPIC]
+    assert mirror.snapshot_requests() == [TOPIC]
 
 
 def test_refresh_of_what_a_worker_held_before_the_suspension_is_from_before(wire: Wire) -> None:
@@ -801,17 +801,17 @@ def test_refresh_of_what_a_worker_held_before_the_suspension_is_from_before(wire
 
 
 def test_heartbeat_after_a_suspension_asks_for_the_snapshots(wire: Wire) -> None:
-    wire.mirror.asks()
+    wire.mirror.snapshot_requests()
     sleep(wire)
     wire.beat()
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
 
 
 def test_events_of_another_machine_are_judged_by_the_wall_clock() -> None:
     mirror = FeedState(["lighter"], 1_000 * SECOND, is_remote=True)
     wire = Wire(mirror)
     wire.snapshot()
-    mirror.resumed(1_000 * SECOND, 5_000 * SECOND + WALL_NS)
+    mirror.handle_resume(1_000 * SECOND, 5_000 * SECOND + WALL_NS)
     wire.snapshot()
     assert book_of(wire).reason == "suspended"
     event = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
@@ -835,10 +835,10 @@ def test_events_of_another_machine_are_judged_by_the_wall_clock() -> None:
     ],
 )
 def test_invalid_snapshot_is_a_fault_that_asks_for_another(wire: Wire, bids: list[Level]) -> None:
-    wire.mirror.asks()
+    wire.mirror.snapshot_requests()
     event = BookSnapshot(wire.venue, "BTC-PERP", "1", None, bids, ASKS, None, None)
     assert kinds(wire.send("book", event)) == [BookSnapshot]
     assert book_of(wire).reason == "bad_level"
-    assert wire.mirror.asks() == [TOPIC]
+    assert wire.mirror.snapshot_requests() == [TOPIC]
     wire.snapshot()
     assert book_of(wire).usable

@@ -11,13 +11,15 @@ import pytest
 import zmq
 
 from ipc.codec import encode
-from ipc.events import BookDelta, BookSnapshot, Event, Mark, Trade
+from ipc.events import BookDelta, BookSnapshot, Event, Mark, Status, Trade
+from ipc.health import Stream, StreamState
 from ipc.publisher import Publisher, TopicFeed
 from ipc.topics import Topic
 
 BOOK = Topic("book", "lighter", "BTC-PERP")
 TRADE = Topic("trade", "lighter", "BTC-PERP")
 MARK = Topic("mark", "lighter", "BTC-PERP")
+STATUS = Topic("status", "lighter", "")
 MS = 1_000_000
 
 
@@ -27,6 +29,10 @@ def trade(number: int, text: str = "") -> Trade:
 
 def mark(price: str) -> Mark:
     return Mark("lighter", "BTC-PERP", "1", None, price, None, None, None, None)
+
+
+def status() -> Status:
+    return Status("lighter", None, None, None, Stream.BOOK, StreamState.LIVE, None, None, 1, None, 7, {})
 
 
 def hurried() -> int:
@@ -51,7 +57,7 @@ class NumberBook:
         return event
 
     def change(self) -> None:
-        with self.publisher.turn:
+        with self.publisher.exclusive():
             self.number += 1
             changes = [(str(self.number), "1"), (str(self.number - 1), "0")]
             event = BookDelta("lighter", self.topic.symbol, "1", None, changes, [], self.number, self.number - 1)
@@ -68,20 +74,25 @@ def publisher(open_publisher, endpoint: str) -> Publisher:
     return open_publisher(endpoint, epoch=7, monotonic=hurried)
 
 
-def turn(publisher: Publisher) -> None:
-    with publisher.turn:
+def acquire(publisher: Publisher) -> None:
+    with publisher.exclusive():
         pass
 
 
+def seqs(publisher: Publisher) -> dict[str, int]:
+    with publisher._access.lock:
+        return publisher.last_seqs()
+
+
 def send(publisher: Publisher, feed: TopicFeed, event: Event) -> bool:
-    with publisher.turn:
+    with publisher.exclusive():
         return publisher.send(feed, event)
 
 
 def keep(publisher: Publisher, topic: Topic, key: str, event: Event) -> None:
     """Send an event that joiners are sent again."""
     feed = publisher.topic(topic)
-    with publisher.turn:
+    with publisher.exclusive():
         publisher.send_latest(feed, key, event)
 
 
@@ -93,7 +104,7 @@ def join(until) -> Callable[..., list[tuple[str, Event]]]:
         got: list[tuple[str, Event]] = []
 
         def step() -> None:
-            turn(publisher)
+            acquire(publisher)
             got.extend(subscriber.waiting(1))
 
         until(lambda: len(got) >= count, step)
@@ -120,7 +131,7 @@ def test_each_topic_counts_for_itself_from_one(publisher: Publisher) -> None:
         send(publisher, trades, event)
     send(publisher, marks, mark("1"))
     publisher.topic(BOOK)
-    assert publisher.last_seqs() == {str(TRADE): 2, str(MARK): 1}
+    assert seqs(publisher) == {str(TRADE): 2, str(MARK): 1}
 
 
 def test_topic_has_one_feed(publisher: Publisher) -> None:
@@ -150,7 +161,7 @@ def test_sequence_has_no_hole_when_threads_send_side_by_side(
 
     def work(own: TopicFeed) -> None:
         for number in range(500):
-            with publisher.turn:
+            with publisher.exclusive():
                 publisher.send(own, trade(number))
                 publisher.send(marks, mark(str(number)))
 
@@ -254,6 +265,17 @@ def test_last_values_are_sent_again_as_refresh_with_their_own_times(
     assert [event.seq for event in got] == [4, 5]
 
 
+def test_status_is_the_last_of_what_a_late_subscriber_is_sent(
+    publisher: Publisher, endpoint: str, subscriber, join
+) -> None:
+    keep(publisher, STATUS, "book", status())
+    NumberBook(publisher)
+    keep(publisher, MARK, "ws", mark("1"))
+    keep(publisher, TRADE, "ws", trade(1))
+    topics = [topic for topic, _ in join(publisher, subscriber(endpoint, ""), 4)]
+    assert (len(topics), set(topics[:-1]), topics[-1]) == (4, {str(BOOK), str(MARK), str(TRADE)}, str(STATUS))
+
+
 def test_second_joiner_sees_no_flag_twice(publisher: Publisher, endpoint: str, subscriber, join) -> None:
     keep(publisher, MARK, "ws", mark("1"))
     for _ in range(2):
@@ -305,7 +327,7 @@ def test_unsubscription_takes_effect_at_the_publisher(
     with context.socket(zmq.XSUB) as reader:  # unlike a SUB it does not sort out by itself what it did not ask for
         reader.connect(endpoint)
         reader.send(b"\x01mark.")
-        until(lambda: reader.poll(1), lambda: turn(publisher))
+        until(lambda: reader.poll(1), lambda: acquire(publisher))
         reader.send(b"\x00mark.")
 
         def marks_stopped() -> bool:
@@ -315,7 +337,47 @@ def test_unsubscription_takes_effect_at_the_publisher(
                 reader.recv_multipart()
             return is_quiet
 
-        until(marks_stopped, lambda: turn(publisher))
+        until(marks_stopped, lambda: acquire(publisher))
+
+
+def test_unsubscription_is_not_answered_with_snapshots(
+    publisher: Publisher, endpoint: str, context: zmq.Context, until
+) -> None:
+    keep(publisher, MARK, "ws", mark("1"))
+    with context.socket(zmq.XSUB) as reader:
+        reader.connect(endpoint)
+        reader.send(b"\x01mark.")
+        until(lambda: reader.poll(1), lambda: acquire(publisher))
+        sent = seqs(publisher)
+        reader.send(b"\x00mark.")
+        until(lambda: publisher._socket.poll(0))
+        until(lambda: not publisher._socket.poll(0), lambda: acquire(publisher))
+        assert seqs(publisher) == sent
+
+
+def test_exclusive_access_is_asserted(publisher: Publisher) -> None:
+    with pytest.raises(AssertionError):
+        publisher.assert_exclusive()
+    with pytest.raises(AssertionError):
+        publisher.last_seqs()
+    with publisher.exclusive():
+        publisher.assert_exclusive()
+        with publisher.exclusive():
+            publisher.assert_exclusive()
+        publisher.assert_exclusive()
+
+
+def test_exclusive_access_of_another_thread_is_not_ones_own(publisher: Publisher) -> None:
+    found: list[bool] = []
+    with publisher.exclusive():
+        thread = threading.Thread(target=lambda: found.append(publisher.exclusive().is_held()))
+        thread.start()
+        thread.join()
+    assert found == [False]
+
+
+def test_exclusive_access_is_one_object(publisher: Publisher) -> None:
+    assert publisher.exclusive() is publisher.exclusive()
 
 
 def test_subscriber_that_left_and_came_back_asks_anew(publisher: Publisher, endpoint: str, subscriber, join) -> None:
@@ -351,7 +413,7 @@ def test_refreshes_are_at_most_one_a_book_and_second_however_many_join(
 
     def step() -> None:
         before = book.feed.seq
-        turn(publisher)
+        acquire(publisher)
         refreshed_ns.extend([clock.now_ns] * (book.feed.seq - before))
         clock.advance(0.05)
         for reader in [reader for reader in waiting if reader.waiting(1)]:
@@ -377,7 +439,7 @@ def test_joiner_who_asks_for_no_book_does_not_keep_others_waiting(
         until(lambda: publisher._socket.poll(0))
         for _ in range(2):
             clock.advance(0.005)
-            turn(publisher)
+            acquire(publisher)
         assert reader.waiting(10_000)
     assert clock.now_ns - start < 1_000 * MS
 
@@ -385,19 +447,19 @@ def test_joiner_who_asks_for_no_book_does_not_keep_others_waiting(
 def test_joiners_are_not_looked_for_in_every_turn(open_publisher, endpoint: str, clock, subscriber, until) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
     NumberBook(publisher)
-    turn(publisher)
+    acquire(publisher)
     reader = subscriber(endpoint, "book.")
     until(lambda: publisher._socket.poll(0))
     clock.advance(0.0049)
     for _ in range(10):
-        turn(publisher)
-    assert publisher.last_seqs() == {}
+        acquire(publisher)
+    assert seqs(publisher) == {}
     clock.advance(0.0001)
-    turn(publisher)  # the first look only sees that somebody is there: a list of subscriptions comes in pieces
-    assert publisher.last_seqs() == {}
+    acquire(publisher)  # the first look only sees that somebody is there: a list of subscriptions comes in pieces
+    assert seqs(publisher) == {}
     clock.advance(0.005)
-    turn(publisher)
-    assert publisher.last_seqs() == {str(BOOK): 1}
+    acquire(publisher)
+    assert seqs(publisher) == {str(BOOK): 1}
     assert reader.waiting(10_000)
 
 
@@ -463,7 +525,7 @@ def break_socket(publisher: Publisher, monkeypatch) -> Callable[..., BrokenSocke
         broken = BrokenSocket(*errors)
         monkeypatch.setattr(publisher, "_socket", broken)
         monkeypatch.setattr(publisher, "_send", broken.send)
-        monkeypatch.setattr(publisher, "_next_look_ns", 2**63)
+        monkeypatch.setattr(publisher._access, "_next_check_ns", 2**63)
         return broken
 
     yield put
@@ -498,7 +560,7 @@ def test_failed_send_is_counted_and_its_number_used_up(publisher, break_socket, 
 
 def test_closed_socket_is_counted_as_an_error(publisher: Publisher) -> None:
     trades = publisher.topic(TRADE)
-    with publisher.turn:
+    with publisher.exclusive():
         publisher._socket.close()
         assert not publisher.send(trades, trade(1))
     assert publisher.errors == 1
@@ -520,14 +582,14 @@ def test_process_ends_without_waiting_for_those_who_do_not_read(endpoint: str, s
 
 
 def released(publisher: Publisher) -> bool:
-    free = publisher._lock.acquire(timeout=0)
+    free = publisher._access.lock.acquire(timeout=0)
     if free:
-        publisher._lock.release()
+        publisher._access.lock.release()
     return free
 
 
 def test_lock_is_given_back_when_a_turn_fails(publisher: Publisher) -> None:
-    with pytest.raises(KeyError), publisher.turn:
+    with pytest.raises(KeyError), publisher.exclusive():
         raise KeyError
     assert released(publisher)
 
@@ -546,7 +608,7 @@ def test_lock_is_given_back_when_a_snapshot_cannot_be_made(
 
     def step() -> None:
         try:
-            turn(publisher)
+            acquire(publisher)
         except ValueError:
             assert released(publisher)
         time.sleep(0.002)
@@ -558,13 +620,13 @@ def test_lock_is_given_back_when_the_socket_is_closed(open_publisher, endpoint: 
     publisher = open_publisher(endpoint, monotonic=clock)
     publisher.close()
     with pytest.raises(zmq.ZMQError):
-        turn(publisher)
+        acquire(publisher)
     assert released(publisher)
 
 
 def test_topic_may_be_asked_for_within_a_turn(publisher: Publisher) -> None:
     def ask() -> None:
-        with publisher.turn:
+        with publisher.exclusive():
             publisher.topic(TRADE)
 
     thread = threading.Thread(target=ask, daemon=True)

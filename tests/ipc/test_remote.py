@@ -51,7 +51,7 @@ class Published:
     def reaches(self, feed, seconds):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with self.publisher.turn:
+            with self.publisher.exclusive():
                 self._count += 1
                 trade = Trade("lighter", "BTC-PERP", "BTC", None, "1", "1", "buy", str(self._count))
                 self.publisher.send(self._feed, trade)

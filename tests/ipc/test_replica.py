@@ -72,14 +72,14 @@ def test_stamps_are_those_of_the_last_applied_event(replica: BookReplica, delta_
 
 
 def test_book_may_be_looked_at_whatever_is_wrong_with_it(replica: BookReplica) -> None:
-    replica.void("seq_gap")
+    replica.invalidate("seq_gap")
     replica.silence = "heartbeat_lost"
     assert replica.indicative() == (BIDS, ASKS)
     assert replica.indicative(1) == (BIDS[:1], ASKS[:1])
 
 
 def test_ignored_delta_leaves_the_stamps(replica: BookReplica, delta_of) -> None:
-    replica.void("seq_gap")
+    replica.invalidate("seq_gap")
     event = delta_of([("98", "4")], [])
     event.venue_seq, event.recv_mono_ns = 12, 5_000_000
     replica.apply_delta(event)
@@ -126,8 +126,8 @@ FAULTS = [
     ("rest", stand_in_by_rest),
     ("drift", drift),
     ("stale_watchdog", lambda replica, *_: lose(replica)),
-    ("seq_gap", lambda replica, *_: replica.void("seq_gap")),
-    (NO_SNAPSHOT, lambda replica, *_: replica.void(NO_SNAPSHOT)),
+    ("seq_gap", lambda replica, *_: replica.invalidate("seq_gap")),
+    (NO_SNAPSHOT, lambda replica, *_: replica.invalidate(NO_SNAPSHOT)),
 ]
 faults = pytest.mark.parametrize(("fault", "strike"), FAULTS)
 
@@ -167,7 +167,7 @@ def test_heartbeat_neither_mends_nor_counts_a_known_fault(replica, delta_of, sna
 
 
 def test_later_loss_names_its_own_reason(replica: BookReplica) -> None:
-    replica.void("seq_gap")
+    replica.invalidate("seq_gap")
     lose(replica)
     assert replica.reason == "stale_watchdog"
 
@@ -193,7 +193,7 @@ def test_book_goes_on_behind_the_silence(replica: BookReplica, delta_of) -> None
 
 def test_fault_outlasts_the_silence(replica: BookReplica) -> None:
     replica.silence = "heartbeat_lost"
-    replica.void("seq_gap")
+    replica.invalidate("seq_gap")
     assert replica.reason == "heartbeat_lost"
     replica.silence = None
     assert replica.reason == "seq_gap"

@@ -73,7 +73,7 @@ class SequenceAgainstItsHistory(RuleBasedStateMachine):
     @invariant()
     def knows_where_every_topic_stands(self) -> None:
         assert self.sequence.epoch == self.epoch
-        assert self.sequence.zombies == self.ignored_lives
+        assert self.sequence.stale == self.ignored_lives
         for topic in (BOOK, TRADE):
             assert self.sequence.last(topic) == self.highest(topic)
 
@@ -131,7 +131,7 @@ def test_zombie_is_ignored_and_counted_while_its_successor_is_heard(sequence: Pu
     for second in range(2, 20):
         assert sequence.judge(BOOK, 99, second, second * SECOND) is Verdict.STALE_EPOCH
         assert sequence.judge(BOOK, 100, 4 + second, second * SECOND) is Verdict.APPLY
-    assert sequence.zombies == 18
+    assert sequence.stale == 18
     assert sequence.epoch == 100
 
 

@@ -33,8 +33,9 @@ class WrittenSystem:
             "version": "1.2.3",
             "pid": 4711,
             "started_wall_ns": 1,
+            "processes": {name: {"slot": slot} for name, slot in _SLOTS.items()},
             "venues": {name: self._venue(name) for name in ("lighter", "paradex")},
-            "gateway": {"slot": _SLOTS["gateway"], "feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None},
+            "gateway": {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None},
             "simulator": None,
         }
         self.board = Board.create(run_dir.board, 1)
@@ -50,7 +51,6 @@ class WrittenSystem:
 
     def _venue(self, name: str) -> dict[str, Any]:
         return {
-            "slot": _SLOTS[name],
             "feed": f"ipc://{self.run_dir.path}/{name}.feed",
             "account": None,
             "symbols": list(self.symbols),
@@ -66,7 +66,7 @@ class WrittenSystem:
     def describe_simulator(self) -> None:
         """There is a simulator as well."""
         urls = {"lighter": {"ws": "ws://127.0.0.1:1", "rest": "http://127.0.0.1:2"}}
-        self.described["simulator"] = {"slot": _SLOTS["simulator"], "admin": "http://127.0.0.1:3", "venues": urls}
+        self.described["simulator"] = {"admin": "http://127.0.0.1:3", "venues": urls}
         self.process("simulator", WorkerState.LIVE, PID=5006)
         self.describe()
 

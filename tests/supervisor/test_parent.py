@@ -358,7 +358,7 @@ def test_one_that_is_never_fresh_has_thirty_seconds(world, logged):
 def test_a_subscribed_one_without_data_through_two_reconnects_is_replaced(world, logged):
     def go_mute():
         world.the("lighter").is_fresh = False
-        session = world.board.session(3, 0)
+        session = world.board.session(world.system.slots["lighter"], 0)
         session[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         session[SessionWord.FAILED_CYCLES] = 2
 

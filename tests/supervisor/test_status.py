@@ -140,7 +140,7 @@ def account(system, run_dir, now):
     """The account of lighter: what stands on the board, and what in its file."""
     system.described["venues"]["lighter"]["streams"].append("account")
     system.describe()
-    cell = system.board.cell(system.described["venues"]["lighter"]["slot"], 0, Stream.ACCOUNT)
+    cell = system.board.cell(system.described["processes"]["lighter"]["slot"], 0, Stream.ACCOUNT)
 
     def write(state, reason, words, *, late_ns=0):
         cell[CellWord.STATE], cell[CellWord.REASON] = code_of(state), code_of(reason)
@@ -153,7 +153,7 @@ def account(system, run_dir, now):
 
 def of_account(read):
     told = read()["venues"]["lighter"]["streams"]["account"]
-    return told["account"], told["state"], told["reason"], told["says"]
+    return told["account"], told["state"], told["reason"], told["detail"]
 
 
 def test_an_accounts_state_comes_with_the_reason_and_the_text_that_belong_to_it(read, account):

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 
-from ipc.board import WORKERS, Board, WorkerWord
+from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
 from ipc.health import Reason
 from ipc.rundir import RunDir, default_path
@@ -18,7 +18,7 @@ from supervisor import system as module
 from supervisor.child import Handover
 from supervisor.config import load
 from supervisor.logfile import open_log
-from supervisor.system import GATEWAY, SIMULATOR, SimulatorPlan, System, program_version, worker_settings
+from supervisor.system import GATEWAY, SIMULATOR, SimulatorPlan, SlotTable, System, program_version, worker_settings
 
 BEFORE = Handover(epoch=77, reason=Reason.CRASH)
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
@@ -45,13 +45,33 @@ def test_the_simulator_is_started_before_who_connects_to_it(run_dir):
 def test_every_child_has_its_own_place_and_the_board_has_them(run_dir):
     slots = System(configured(), run_dir, simulation(*VENUES)).slots
     assert len(set(slots.values())) == 7
-    assert all(0 <= slot < WORKERS for slot in slots.values())
+    assert all(0 <= slot < PROCESSES for slot in slots.values())
 
 
-def test_a_venue_has_the_same_place_on_every_board(run_dir):
-    every = System(configured(), run_dir, simulation(*VENUES)).slots
-    some = System(configured(supervisor__venues="paradex,aster"), run_dir).slots
-    assert some == {name: every[name] for name in ("aster", "paradex", GATEWAY)}
+def test_a_process_keeps_its_slot_when_the_configuration_changes(run_dir):
+    venues = iter(["paradex", "aster,lighter", "paradex,aster"])
+    system = System(configured(), run_dir, None, lambda: configured(supervisor__venues=next(venues)))
+    slots = system.slots
+    for _ in range(3):
+        system = system.reloaded()
+        assert system.slots.items() <= slots.items()
+
+
+def test_a_new_process_gets_a_slot_that_was_never_used(run_dir):
+    system = System(
+        configured(supervisor__venues="paradex"), run_dir, None, lambda: configured(supervisor__venues="aster")
+    )
+    slots = system.slots
+    assert system.reloaded().slots["aster"] not in slots.values()
+
+
+def test_the_board_has_a_slot_for_each_of_24_processes_and_no_more():
+    table = SlotTable()
+    assert sorted(table[str(number)] for number in range(PROCESSES)) == list(range(24))
+    for name in ("another", "another"):
+        with pytest.raises(UsageError, match="no board slot is left for 'another'"):
+            table[name]
+    assert table["7"] == 7
 
 
 def test_only_workers_follow_markets(run_dir):
@@ -67,7 +87,7 @@ def test_a_worker_is_told_what_was_configured(run_dir):
     environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/recorded"}
     environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes"}
     config = load(None, environ, {"supervisor.markets": "SOL"})
-    told = worker_settings(config, config.venues["paradex"], run_dir, generation=3, before=BEFORE)
+    told = worker_settings(config, config.venues["paradex"], run_dir, slot=4, generation=3, before=BEFORE)
     assert (told.venue, told.slot, told.bases) == ("paradex", 4, ("SOL",))
     assert (told.run_dir, told.feed) == (str(run_dir.path), f"ipc://{run_dir.path}/paradex.feed")
     assert (told.stale_ms, told.ping_interval_ms, told.funding_poll_ms) == (7000, 9000, 600)
@@ -84,7 +104,7 @@ def test_a_worker_is_told_what_was_configured(run_dir):
 
 def test_a_worker_is_told_to_play_as_fast_as_it_can(run_dir):
     config = load(None, {"PARAPHINA_FIXTURE_SPEED": "max"}, {})
-    assert not worker_settings(config, config.venues["lighter"], run_dir).is_paced
+    assert not worker_settings(config, config.venues["lighter"], run_dir, slot=0).is_paced
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
@@ -94,11 +114,11 @@ def test_description_tells_where_everything_is(run_dir):
     told = System(configured(supervisor__venues="lighter"), run_dir).describe()
     assert told["version"] == program_version()
     assert told["simulator"] is None
-    assert told["gateway"] == {"slot": 5, "feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
+    assert told["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
     (venue,) = told["venues"].values()
     assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
     assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]
-    assert venue["slot"] == 3
+    assert told["processes"] == {"lighter": {"slot": 0}, GATEWAY: {"slot": 1}}
     assert {"book", "trade", "mark", "funding", "funding_poll"} <= set(venue["streams"])
     assert venue["account"] is None
     assert "account" not in venue["streams"]
@@ -241,11 +261,12 @@ def test_the_simulator_keeps_no_secret(run_dir, board, monkeypatch, environ):
 
 def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, started, signals):
     before = Handover(epoch=9, published=12)
-    System(configured(), run_dir).run_child(GATEWAY, board, 2, before)
+    system = System(configured(), run_dir)
+    system.run_child(GATEWAY, board, 2, before)
     kind, directory, row, inherited, _, network, log_file = started[0]
     assert (network, log_file) == (None, None)
     assert (kind, directory, inherited) == ("Gateway", run_dir, before)
-    assert row.at == board.worker(5).at
+    assert row.at == board.worker(system.slots[GATEWAY]).at
 
 
 def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
@@ -277,11 +298,11 @@ def test_the_simulators_child_says_when_it_listens(run_dir, board, monkeypatch):
     seen = []
 
     def run(settings, ready, tls_contexts):
-        seen.append((settings, tls_contexts, board.worker(6)[WorkerWord.FIRST_FRESH]))
+        seen.append((settings, tls_contexts, board.worker(0)[WorkerWord.FIRST_FRESH]))
         ready()
 
     monkeypatch.setattr("simulator.main.run", run)
     of = simulation("lighter")
     System(configured(supervisor__venues="lighter"), run_dir, of).run_child(SIMULATOR, board, 1, Handover())
     assert seen == [(of.settings, of.tls_contexts, 0)]
-    assert board.worker(6)[WorkerWord.FIRST_FRESH] > 0
+    assert board.worker(0)[WorkerWord.FIRST_FRESH] > 0

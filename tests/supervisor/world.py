@@ -18,14 +18,12 @@ from supervisor import parent, reactor
 from supervisor.config import load
 from supervisor.control import ControlServer
 from supervisor.spawn import ForkError
-from supervisor.system import GATEWAY, SIMULATOR, System
-from workers.venues import VENUES
+from supervisor.system import System
 
 __all__ = ["FakeChild", "World"]
 
 S = 1_000_000_000
 MS = 1_000_000
-_SLOTS = {name: slot for slot, name in enumerate((*VENUES, GATEWAY, SIMULATOR))}
 _WALL_NS = 1_700_000_000 * S
 
 
@@ -219,7 +217,7 @@ class World:
 
     def row(self, name: str) -> Any:
         """The words of a process."""
-        return self.board.worker(_SLOTS[name])
+        return self.board.worker(self.system.slot_table[name])
 
     # --- what is asked, and what is told ------------------------------------------------------------------------------
 

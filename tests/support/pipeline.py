@@ -246,8 +246,8 @@ class Pipeline:
         event.recv_mono_ns = self.now_ns
         self.messages += 1
         if self.dice.random() >= self.faults.lose_message:
-            self.mirror.take([topic.encode(), encode(event)], self.now_ns)
-            self._to_ask += self.mirror.asks()
+            self.mirror.handle([topic.encode(), encode(event)], self.now_ns)
+            self._to_ask += self.mirror.snapshot_requests()
 
     def _books(self) -> list[MarketStream]:
         return [route for line in self.lines for route in line.session.book_routes if route.stream is Stream.BOOK]

@@ -112,7 +112,7 @@ class Loudspeakers:
         began = time.monotonic()
         for burst in range(int(seconds / every_s)):
             for venue, publisher in self._publishers.items():
-                with publisher.turn:
+                with publisher.exclusive():
                     for feed, event in islice(self._scripts[venue], int(rate * every_s)):
                         publisher.send(feed, event)
             time.sleep(max(0.0, began + (burst + 1) * every_s - time.monotonic()))

@@ -222,7 +222,7 @@ class Told:
     @property
     def described(self) -> list[str | None]:
         """The texts that stood beside the states, each once."""
-        texts = [None, *(words.says for words in self.words)]
+        texts = [None, *(words.detail for words in self.words)]
         return [text for before, text in pairwise(texts) if text != before]
 
     @property

@@ -1,4 +1,4 @@
-"""A publisher that keeps what it is given, holds everyone to turns, and can refuse."""
+"""Publisher that keeps its events, checks exclusive access, and can refuse."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ class FakePublisher:
         self.is_refusing = False
         self.drops = self.errors = self.published = 0
         self._feeds = {}
-        self._has_turn = False
+        self._is_held = False
 
-    @property
     @contextlib.contextmanager
-    def turn(self):
-        assert not self._has_turn, "a thread that has the turn would wait for itself for ever"
-        self._has_turn = True
+    def exclusive(self):
+        assert not self._is_held, "exclusive access is taken once, not again inside"
+        self._is_held = True
         try:
             yield
         finally:
-            self._has_turn = False
+            self._is_held = False
+
+    def assert_exclusive(self):
+        assert self._is_held
 
     def topic(self, topic):
-        assert not self._has_turn, "the real one takes its lock here"
+        assert not self._is_held, "the real one takes its lock here"
         return self._feeds.setdefault(str(topic), TopicFeed(str(topic)))
 
     def send(self, feed, event):
-        assert self._has_turn, "sent outside of a turn"
+        assert self._is_held, "sent without exclusive access"
         feed.seq += 1
         event.epoch, event.seq = self.epoch, feed.seq
         if self.is_refusing:
@@ -50,7 +52,7 @@ class FakePublisher:
         return self.send(feed, event)
 
     def last_seqs(self):
-        assert self._has_turn
+        assert self._is_held
         return {name: feed.seq for name, feed in self._feeds.items() if feed.seq}
 
     def close(self):
@@ -61,5 +63,5 @@ class FakePublisher:
         return [event for name, event in self.sent if name == topic]
 
     def latest(self, topic):
-        """What a joiner of a topic is sent, in its order."""
+        """The events that a late subscriber of a topic receives, in their order."""
         return list(self._feeds[topic].latest.values())

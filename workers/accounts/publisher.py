@@ -88,7 +88,7 @@ class AccountPublisher:
     def pushed(self, items: Iterable[AccountData]) -> int:
         """Publish what the stream pushed; return how many rows were left out."""
         before = self.invalid_rows
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for item in items:
                 match item:
                     case InvalidRow():
@@ -112,7 +112,7 @@ class AccountPublisher:
         # An event whose decimals are invalid is listed all the same.
         assets = [event.asset for event in snapshot.events if isinstance(event, Balance)]
         legs = {leg for event in snapshot.events if (leg := _leg_of(event)) is not None}
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for row in snapshot.invalid:
                 self._report(row)
             self._take_all(snapshot.events, asked_at)
@@ -129,7 +129,7 @@ class AccountPublisher:
 
     def missing_from_stream(self) -> int:
         """How many fills REST told of since this was last asked, of which the stream has not told by now."""
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             count = len(self.ledger.missing_from_stream)
             self.ledger.missing_from_stream.clear()
         return count
@@ -146,7 +146,7 @@ class AccountPublisher:
         """The account's stream has another state; ``says`` is the reason in words, of which secrets are blotted out."""
         now = self._clock()
         says = None if says is None else without_hidden(says)
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             previous, self._state = self._state, state
             if (previous, self._reason, self._says) == (state, reason, says):
                 return
@@ -186,7 +186,7 @@ class AccountPublisher:
 
     def beat(self) -> None:
         """The account feed's own heartbeat."""
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             beat = Heartbeat(self._venue, None, None, None, self._publisher.last_seqs(), {}, self._publisher.drops, 0)
             self._stamp(beat)
             self._publisher.send(self._heartbeat, beat)

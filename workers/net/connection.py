@@ -187,7 +187,7 @@ class ConnectionThread:
     def show_rest_book(self, route: MarketStream, book: BookSnapshot) -> None:
         """Publish a book that REST gave, unless the socket is back; called by the thread that asked REST."""
         wall = time.time_ns()
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             if self.is_open() or self.stop.is_set():
                 return
             shown = self.session.rest_book(route, book)
@@ -274,7 +274,7 @@ class ConnectionThread:
         self.row[SessionWord.OPENED] = self.row[SessionWord.LAST_WS_RX] = now
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self._inbox.clear()
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             if self._tape is not None:
                 self._tape.opened(self._number, self.session.connection.url)
             self.session.opened(now, self._cause)
@@ -290,7 +290,7 @@ class ConnectionThread:
     def _speak_first(self, transport: Transport) -> CloseConnection | None:
         """Subscribe at once: many a venue says nothing before, and a turn begins with listening."""
         now, wall = time.monotonic_ns(), time.time_ns()
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             self.publish(self.session.tick(now), 0, wall)
         return self._obey(transport)
 
@@ -307,7 +307,7 @@ class ConnectionThread:
         words[at + SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
         frames = transport.receive()
         now, wall = time.monotonic_ns(), time.time_ns()
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             if frames:
                 words[at + SessionWord.LAST_WS_RX] = now
                 words[at + SessionWord.FRAMES] += len(frames)
@@ -404,7 +404,7 @@ class ConnectionThread:
     def _send(self, transport: Transport, message: bytes) -> None:
         transport.send(message)
         if self._tape is not None:
-            with self._publisher.turn:
+            with self._publisher.exclusive():
                 self._tape.sent(self._number, message)
 
     # --- its end ------------------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ class ConnectionThread:
             self._words[route.at + CellWord.RECONNECTS] += was_open
         self._cause = cause_after(reason)
         wall = time.time_ns()
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             if self._tape is not None and was_open:
                 self._tape.closed(self._number, reason)
             self.publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)

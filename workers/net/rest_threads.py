@@ -310,7 +310,7 @@ class RestPoller(_RestThread):
             self._publisher.topic(Topic("mark" if isinstance(event, Mark) else "funding", venue, str(event.symbol)))
             for event in events
         ]
-        with self._publisher.turn:
+        with self._publisher.exclusive():
             for feed, event in zip(feeds, events, strict=True):
                 event.recv_ns, event.recv_mono_ns = recv_ns, now
                 event.flags = ("rest",)

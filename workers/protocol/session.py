@@ -44,8 +44,6 @@ __all__ = ["MarketSession", "cause_after", "is_refused"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: Levels a side of the channel ``book20``.
-_BOOK20_DEPTH: Final = 20
 _BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _TICK_NS: Final = 50 * _MS
 #: Routes that one tick looks at; looking at a thousand takes most of a millisecond.
@@ -300,7 +298,7 @@ class MarketSession:
 
     def holds(self, book: BookSnapshot) -> bool | None:
         """Whether a recorded book is the one at hand; None when there is none at hand."""
-        routes = self._books20 if book.depth == _BOOK20_DEPTH else self._books
+        routes = self._books20 if book.channel == "book20" else self._books
         route = routes.get(str(book.symbol))
         if route is None or route.keeper is None or not route.is_published_valid:
             return None
@@ -329,7 +327,7 @@ class MarketSession:
         self._took(route, outcome, out)
 
     def _on_snapshot(self, event: BookSnapshot, out: list[Publication]) -> None:
-        routes = self._books20 if event.depth == _BOOK20_DEPTH else self._books
+        routes = self._books20 if event.channel == "book20" else self._books
         route = routes.get(event.symbol)  # type: ignore[arg-type]
         if route is None or route.keeper is None:
             self.unrouted += 1

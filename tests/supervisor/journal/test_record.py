@@ -82,7 +82,7 @@ def recorder(run_dir, tmp_path):
 def publish(publisher, channel, event):
     symbol = "" if channel == "heartbeat" else event.symbol or ""
     feed = publisher.topic(Topic(channel, event.venue, symbol))
-    with publisher.turn:
+    with publisher.exclusive():
         publisher.send(feed, event)
     return event
 

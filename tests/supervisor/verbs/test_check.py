@@ -273,7 +273,7 @@ def test_a_file_of_credentials_that_others_can_read(account_of, tmp_path):
 def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
     looks = [
         {"state": "subscribed"},
-        {"state": "failed", "reason": "auth_failed", "says": "the token is not valid"},
+        {"state": "failed", "reason": "auth_failed", "detail": "the token is not valid"},
     ]
 
     def status(_):

@@ -55,7 +55,7 @@ class Worker:
     def _run(self):
         beat = self._publisher.topic(Topic("heartbeat", self.venue, ""))
         while not self._ends.wait(0.02):
-            with self._publisher.turn:
+            with self._publisher.exclusive():
                 self._publisher.send(beat, Heartbeat(self.venue, None, None, None, {}, {}, 0, 0))
 
     def close(self):

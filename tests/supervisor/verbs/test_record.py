@@ -46,7 +46,7 @@ class Worker:
         number = 0
         while not self._ends.wait(0.01):
             number += 1
-            with self._publisher.turn:
+            with self._publisher.exclusive():
                 if number > 20:
                     feed.seq, self._lost = feed.seq + self._lost, 0
                 self._publisher.send(feed, self._say.trade(number))

@@ -115,14 +115,14 @@ def test_its_state_stands_in_the_accounts_cell(bench: Bench) -> None:
 
 def test_its_state_its_reason_and_its_text_stand_in_one_file(bench: Bench) -> None:
     made = bench.make()
-    assert bench.described == {"account": ALIAS, "state": None, "reason": None, "since_ns": 0, "says": None}
+    assert bench.described == {"account": ALIAS, "state": None, "reason": None, "since_ns": 0, "detail": None}
     made.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
     since = bench.board.cell(SLOT, 0, Stream.ACCOUNT)[CellWord.SINCE]
-    refused = {"state": "failed", "reason": "auth_failed", "since_ns": since, "says": "no credentials"}
+    refused = {"state": "failed", "reason": "auth_failed", "since_ns": since, "detail": "no credentials"}
     assert bench.described == {"account": ALIAS, **refused}
     made.statement.tell(StreamState.LIVE, None, None)
     since = bench.board.cell(SLOT, 0, Stream.ACCOUNT)[CellWord.SINCE]
-    well = {"state": "live", "reason": "auth_failed", "since_ns": since, "says": None}
+    well = {"state": "live", "reason": "auth_failed", "since_ns": since, "detail": None}
     assert bench.described == {"account": ALIAS, **well}
     assert (bench.path / "lighter.account.json").stat().st_mode & 0o777 == 0o600
 
@@ -130,7 +130,7 @@ def test_its_state_its_reason_and_its_text_stand_in_one_file(bench: Bench) -> No
 def test_words_of_an_earlier_life_are_taken_back(bench: Bench) -> None:
     bench.make().statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
     bench.make()
-    assert (bench.described["state"], bench.described["says"]) == (None, None)
+    assert (bench.described["state"], bench.described["detail"]) == (None, None)
 
 
 def test_words_that_cannot_be_written_are_logged_and_no_more(bench: Bench, events: Any) -> None:

@@ -273,7 +273,7 @@ def test_send_failure_is_logged_and_counted_and_not_taken_for_published(new_line
     line = new_line(publisher=publisher)
     line.open()
     published = publisher.published
-    with publisher.turn:
+    with publisher.exclusive():
         publisher._socket.close()
         publisher._next_look_ns = clock.now_ns + NS
     line.turn(delta(2, 1))
@@ -444,7 +444,7 @@ class FakeTape:
 
     def __getattr__(self, name):
         def tell(*what):
-            assert self._publisher._has_turn, "the ring has one writer at a time"
+            assert self._publisher._is_held, "the ring has one writer at a time"
             self.told.append((name, *what))
 
         return tell
@@ -498,7 +498,7 @@ def test_tape_is_told_the_books_behind_the_last_frame(line):
     line.connection._opened()
     line.turn(snapshot(1))
     line.turn(delta(2, 1, bids=[("99", "5")]))
-    with line.publisher.turn:
+    with line.publisher.exclusive():
         line.connection.tell_books(tape)
     name, number, book, mono_ns, _ = next(told for told in tape.told if told[2].symbol == "BTC-PERP")
     assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
@@ -511,12 +511,12 @@ def test_tape_is_told_no_book_that_nobody_may_trust(line):
     line.connection._opened()
     line.turn(snapshot(1))
     line.turn(delta(9, 8))
-    with line.publisher.turn:
+    with line.publisher.exclusive():
         line.connection.tell_books(tape)
     assert [told[2].symbol for told in tape.told] == ["ETH-PERP"]
     tape.told.clear()
     line.connection._ended(Reason.SERVER_CLOSE, "gone")
-    with line.publisher.turn:
+    with line.publisher.exclusive():
         line.connection.tell_books(tape)
     assert tape.told == []
 
