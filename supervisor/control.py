@@ -61,7 +61,7 @@ class ControlServer:
         self._listener.listen(_BACKLOG)
         watch(self._listener.fileno(), self._accept)
 
-    def tell(self, event: dict[str, Any]) -> None:
+    def publish(self, event: dict[str, Any]) -> None:
         """Send a lifecycle event to every follower, and remember it."""
         self._last_event += 1
         packet = msgspec.json.encode({"number": self._last_event, **event})

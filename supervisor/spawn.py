@@ -25,7 +25,7 @@ import multiprocess.util
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
 
-__all__ = ["CONFIG_EXIT", "Child", "ForkError", "prepare", "spawn"]
+__all__ = ["CONFIG_EXIT", "ForkError", "ForkedProcess", "prepare", "spawn"]
 
 log = get_log(__name__)
 
@@ -44,7 +44,7 @@ class ForkError(ParaphinaError):
 
 
 @dataclass(slots=True)
-class Child:
+class ForkedProcess:
     """A forked child: ``pidfd`` becomes readable when it is gone."""
 
     process: Any
@@ -94,7 +94,7 @@ def prepare() -> None:
     gc.freeze()
 
 
-def spawn(name: str, target: Callable[[], None]) -> Child:
+def spawn(name: str, target: Callable[[], None]) -> ForkedProcess:
     """Fork a child that runs ``target``.
 
     Raises:
@@ -118,7 +118,7 @@ def spawn(name: str, target: Callable[[], None]) -> Child:
         raise ForkError(f"cannot fork {name}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return Child(process, process.pid, pidfd)
+    return ForkedProcess(process, process.pid, pidfd)
 
 
 def _descriptors() -> set[int]:
