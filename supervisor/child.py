@@ -1,4 +1,4 @@
-"""One supervised process: forks, checks, kills, records and restarts it.
+"""Supervised process: fork, checks, kill, exit and restart of one child, over all its generations.
 
 :mod:`supervisor.lifecycle` decides what an event leads to, :mod:`supervisor.kill_rules` when to kill.
 """
@@ -97,7 +97,7 @@ class KillSequence:
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """What all children of a parent share.
+    """Collaborators that all children of a parent share.
 
     Attributes:
         publish: Sends a lifecycle event to the followers.
@@ -112,7 +112,7 @@ class Supervision:
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """What a child runs.
+    """Program of a child and its place on the board.
 
     Attributes:
         name: A venue, ``gateway`` or ``simulator``.
@@ -145,7 +145,7 @@ class ChildProcess:
         self._reporter = LifecycleReporter(spec.name, self.row, self.lifecycle, supervision.publish)
         #: Markets that the last generation wrote cells for.
         self._markets = 0
-        #: What the last generation took over; the next takes over no less.
+        #: Handover of the last generation; epoch and number never decrease.
         self._handover = Handover()
         #: The kill under way.
         self._kill_sequence: KillSequence | None = None

@@ -1,4 +1,4 @@
-"""Kill rules: what the parent checks of a running process, on which a kill follows. Pure.
+"""Kill rules: conditions on board words for which the parent kills a running process. Pure.
 
 ``docs/states.md`` prints :data:`RULES` with thresholds, reasons and exemptions.
 """
@@ -72,7 +72,7 @@ class Exemption:
 
 @dataclass(frozen=True, slots=True)
 class KillRule:
-    """One cause of a kill.
+    """Condition on which a running process is killed.
 
     Attributes:
         text: The condition in words; ``{}`` stands for the threshold.

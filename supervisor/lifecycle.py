@@ -100,7 +100,7 @@ class ChildEvent(Enum):
 
 
 class Action(Enum):
-    """What :class:`supervisor.child.ChildProcess` does about an event."""
+    """Reaction of :class:`supervisor.child.ChildProcess` to an event."""
 
     FORK = "fork"
     #: Begin the kill sequence.

@@ -207,7 +207,7 @@ class Parent:
         if self._all_announced or now - self._started_ns > _READY_NS:
             self._notifier.ready()
         others = [f", {name} {state}" for name, state in states.items() if state is not WorkerState.LIVE]
-        self._notifier.looked(f"{len(states) - len(others)}/{len(states)} live{''.join(others)}", now)
+        self._notifier.checked(f"{len(states) - len(others)}/{len(states)} live{''.join(others)}", now)
 
     # --- control requests ---------------------------------------------------------------------------------------------
 

@@ -285,7 +285,7 @@ def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row,
 
     monkeypatch.setattr("supervisor.gateway.rotate", rotate)
     gateway = Gateway(run_dir, row, Handover(), threading.Event(), None, run_dir.path / "log")
-    gateway._keep_house(time.monotonic_ns())
+    gateway._rotate_log(time.monotonic_ns())
     assert len(beats) == 3
     assert all(beats)
     gateway._publisher.close()
