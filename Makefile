@@ -81,7 +81,7 @@ run-installed test-installed: %-installed:
 
 docs: run-installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
-	$(BIN)/python -c "from supervisor.lifecycle import page; print(page(), end='')" > docs/states.md
+	$(BIN)/python -c "from supervisor.pages import states; print(states(), end='')" > docs/states.md
 	$(BIN)/python -m workers.pages docs/venues
 
 clean:

@@ -1,1 +1,1 @@
-"""The parent process and its tools."""
+"""Parent process and its tools."""

@@ -1,4 +1,4 @@
-"""The command line: which verbs there are, and what their errors look like. Each verb is imported when it is used."""
+"""Command line: table of verbs and conversion of errors. Each verb is imported when it is used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageErro
 
 __all__ = ["main"]
 
-#: Verb to where it stands and what it does in one line, so that help needs no import.
+#: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
     "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
     "stop": ("supervisor.verbs.control", "Stop a running system."),
@@ -43,15 +43,15 @@ _VERBS: Final = {
     "worker": ("supervisor.verbs.worker", "Run one venue in the foreground, without a parent."),
 }
 
-#: What a write answers when there is no room for it.
+#: Errors of a write for which there is no room.
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 class _Verbs(click.Group):
-    """A group that knows its verbs by name and imports the one that is called."""
+    """Click group that imports a verb when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """The verbs in the order of the table."""
+        """Return the verbs in the order of the table."""
         return list(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -60,11 +60,11 @@ class _Verbs(click.Group):
         if place is None:
             return None
         command = getattr(importlib.import_module(place[0]), cmd_name)
-        assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        assert isinstance(command, click.Command)  # noqa: S101 - true for every entry of the table
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; when the reader of its output has left, that is an end and no failure."""
+        """Run a verb; a closed output pipe is no failure."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -72,7 +72,7 @@ class _Verbs(click.Group):
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Help without importing any verb."""
+        """Write the list of verbs without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _VERBS.items()])
 
@@ -87,14 +87,14 @@ def paraphina_supervisor() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, and turn every error of ours into one line (or one a mistake) and its exit code."""
+    """Run the command line; print each expected error in one line and exit with its code."""
     _open_standard_streams()
     try:
         code = paraphina_supervisor.main(
             args=arguments,
             prog_name="paraphina-supervisor",
             standalone_mode=False,
-            color=False if os.environ.get("NO_COLOR") else None,  # no-color.org; click leaves it to us
+            color=False if os.environ.get("NO_COLOR") else None,  # no-color.org; click does not read it
         )
     except click.Abort:
         sys.exit(130)
@@ -118,10 +118,10 @@ def _leave(error: ParaphinaError) -> NoReturn:
 
 
 def _refused(error: OSError) -> ParaphinaError:
-    """What the operating system refused, where it is the user's to mend: a path that was named, or the output.
+    """Convert an error that the user can fix: a path that cannot be used, or output that cannot be written.
 
     Raises:
-        OSError: It is neither, and so a mistake of ours.
+        OSError: It is neither, and so a bug.
     """
     if error.filename is not None:
         return UsageError(f"cannot be used: {error.strerror}", where=os.fsdecode(error.filename))
@@ -132,12 +132,12 @@ def _refused(error: OSError) -> ParaphinaError:
 
 
 def _discard_output() -> None:
-    """Python would complain once more when it flushes at exit."""
+    """Redirect the output to /dev/null, so that the flush at exit does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:
-    """Whoever started us may have closed them; a socket or file that got one of their numbers would be written to."""
+    """Open standard streams that are closed; else a socket or file would get one of their numbers, and their output."""
     for number in range(3):
         try:
             os.fstat(number)

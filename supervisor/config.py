@@ -1,6 +1,6 @@
-"""Configuration: defaults, then a TOML file, then the environment, then flags; every mistake reported at once.
+"""Configuration: defaults, TOML file, environment and flags in rising order; all mistakes are reported at once.
 
-Each setting stands in one table with its default, its check and its variable; each value remembers where it came from.
+One table holds each setting with its default, check and variable; each value has its source.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Config", "Setting", "VenueConfig", "load", "state_path"]
 Check = Callable[[object], Any]
 
 
-# --- checks: a raw value to a good one, or ValueError with what would be right --------------------------------------
+# --- checks: return the converted value, or raise ValueError with what is expected ----------------------------------
 
 
 def _whole(least: int, most: int) -> Check:
@@ -102,7 +102,7 @@ def _url(*schemes: str) -> Check:
 
 
 def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    """Whether a connection could be tried: a worker that cannot take its address apart would crash for ever."""
+    """Return whether a worker can parse and dial a URL; else it would crash on every start."""
     try:
         parts = urlsplit(text)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not _SPACE.search(text)
@@ -118,43 +118,43 @@ def _host(raw: object) -> str:
 
 
 def _alias(raw: object) -> str:
-    """It stands in topics; and should anyone take an address or a key for a name, that is refused."""
+    """Check the public name of an account, which is part of topics: an address or a key is refused."""
     if not isinstance(raw, str) or not _ALIAS.fullmatch(raw):
         raise ValueError("a short name for the account, in small letters, digits, - and _ (never an address or a key)")
     return raw
 
 
 def _directory(raw: object) -> str:
-    """One that is misspelt would silently mean to connect to the venues."""
+    """Check that a directory of recordings exists; else workers would silently connect to the venues."""
     path = _path(raw)
-    # Path.is_dir() raises where there is a name that is too long, or a directory on the way that is closed to us.
+    # Path.is_dir() raises for a name that is too long, or below a directory without permission.
     if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):  # noqa: PTH112
         raise ValueError("a directory that exists and can be read")
     return path
 
 
 def _path(raw: object) -> str:
-    # What is not printable (a zero byte, bytes that are no UTF-8) could stand in no socket's name and no description.
+    # Unprintable characters (a zero byte, invalid UTF-8) fit neither a socket's path nor the description.
     if not isinstance(raw, str) or not raw or not raw.isprintable():
         raise ValueError("a path of printable characters")
     return raw
 
 
-# --- the tables -----------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
     default: Any
     check: Check
-    #: The environment variable; ``<V>`` stands for the venue's word.
+    #: Environment variable; ``<V>`` is replaced by the venue's prefix.
     env: str | None = None
-    #: Whether a value that will not do is kept out of the message: it may be a secret in the wrong place.
+    #: True when messages must not show an invalid value: it may be a secret in the wrong place.
     is_hidden: bool = False
 
 
 _MAX_MARKETS: Final = 256
-#: How alike (difflib's ratio) an unknown variable must be to a known one to be taken for a typing error.
+#: Similarity (difflib's ratio) from which an unknown variable counts as a misspelt one.
 _NEAR_MISS: Final = 0.9
 _SPACE: Final = re.compile(r"\s")
 _ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
@@ -203,7 +203,7 @@ _VENUE: Final[dict[str, _Key]] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting as it stands: its dotted key, its value, and where that came from."""
+    """Effective setting: dotted key, value, and source."""
 
     key: str
     value: Any
@@ -212,7 +212,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class VenueConfig:
-    """The settings of one venue; see ``etc/paraphina.toml``."""
+    """Settings of one venue; see ``etc/paraphina.toml``."""
 
     name: str
     markets: tuple[str, ...]
@@ -225,16 +225,16 @@ class VenueConfig:
     ws_url: str
     rest_url: str
     options: Mapping[str, str]
-    #: Recorded frames to play in place of the venue's; None connects to the venue.
+    #: Directory of recorded frames to replay; None to connect to the venue.
     fixture_dir: str | None = None
-    #: What the desk's account is called; None follows none.
+    #: Public name of the account to follow; None for none.
     account: str | None = None
     account_period_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A configuration without a mistake."""
+    """Valid configuration."""
 
     venues: Mapping[str, VenueConfig]
     run_dir: str | None
@@ -248,22 +248,22 @@ class Config:
     blackbox_keep: int
     fixture_speed: str
     backoff: BackoffPolicy
-    #: Where feeds listen on TCP; None has them on the run directory's sockets alone.
+    #: TCP address of the feeds; None for sockets in the run directory alone.
     network: Network | None
-    #: Every setting with its source, for people.
+    #: Every setting with its source, for ``config show``.
     settings: tuple[Setting, ...] = field(repr=False)
 
     @property
     def bases(self) -> tuple[str, ...]:
-        """Every base asset that some venue follows."""
+        """Base assets of all venues."""
         return tuple(dict.fromkeys(base for venue in self.venues.values() for base in venue.markets))
 
 
 def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Config:
-    """Read the configuration.
+    """Load and check the configuration.
 
     Args:
-        path: The file; None takes ``PARAPHINA_CONFIG``, and no file when that is not set.
+        path: The file; None for ``PARAPHINA_CONFIG``, or no file if that is not set.
         environ: The environment.
         flags: Dotted keys to values given on the command line (``supervisor.venues``).
 
@@ -306,13 +306,13 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
 
 
 def state_path(environ: Mapping[str, str]) -> Path:
-    """Where logs and black boxes go: ``$XDG_STATE_HOME/paraphina``, else ``~/.local/state/paraphina``."""
+    """Return the directory of logs and black boxes: ``$XDG_STATE_HOME/paraphina`` or ``~/.local/state/paraphina``."""
     state = environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path(environ.get("HOME", "/")) / ".local" / "state") / "paraphina"
 
 
 def _fixture_dir(venue: Venue, values: Mapping[str, Any], shared: str | None) -> str | None:
-    """A venue's own directory, else its part of the one for all venues, if there is such a part."""
+    """Return the venue's own directory, or else its subdirectory of the one for all venues, if it exists."""
     part = Path(shared) / venue.name if shared else None
     return values["fixture_dir"] or (str(part) if part is not None and part.is_dir() else None)
 
@@ -331,7 +331,7 @@ def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[s
 
 
 class _Reader:
-    """Takes settings from file, environment and flags, and collects mistakes."""
+    """Reader of settings from file, environment and flags; collects mistakes."""
 
     def __init__(self, path: str | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> None:
         self.problems: list[str] = []
@@ -350,7 +350,7 @@ class _Reader:
             return tomllib.loads(Path(self._path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError([f"{self._path}: cannot be read: {error.strerror}"]) from error
-        except (ValueError, RecursionError) as error:  # TOML's and UTF-8's, numbers of thousands of digits, nesting
+        except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, numbers of thousands of digits, nesting
             raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
 
     def _check_sections(self) -> None:
@@ -368,24 +368,24 @@ class _Reader:
                 self._problem(f"venues.{name}", f"a section is wanted: [venues.{name}]")
 
     def section(self, name: str, keys: Mapping[str, _Key]) -> dict[str, Any]:
-        """The values of a top-level section."""
+        """Return the values of a top-level section."""
         return self._values(name, self._file.get(name), keys, "")
 
     def venue(self, venue: Venue) -> dict[str, Any]:
-        """The values of a venue's section."""
+        """Return the values of a venue's section."""
         options = {option: _Key(words[0], _one_of(*words)) for option, words in venue.options.items()}
         venues = self._file.get("venues")
         table = venues.get(venue.name) if isinstance(venues, dict) else None
         return self._values(f"venues.{venue.name}", table, {**_VENUE, **options}, venue.env)
 
     def finish(self) -> None:
-        """Raise when there were mistakes."""
+        """Raise ConfigError if there were mistakes."""
         words = tuple(f"PARAPHINA_{word}_" for venue in VENUES.values() for word in (venue.env, venue.name.upper()))
         words += tuple(f"{venue.name.upper()}_FIXTURE_DIR" for venue in VENUES.values())
         for name in self._environ:
             if name in self._known_variables:
                 continue
-            # Other programs may have variables of their own with our prefix, so only a near miss is taken for one.
+            # Other programs may use the same prefix, so only a near miss counts as a mistake.
             is_near_miss = name.startswith("PARAPHINA_") and difflib.get_close_matches(
                 name, self._known_variables, n=1, cutoff=_NEAR_MISS
             )
@@ -429,6 +429,6 @@ class _Reader:
 
 
 def _close(name: str, known: Iterable[str]) -> str:
-    """A name with the known one that it may have meant."""
+    """Return the name with the most similar known one, or with all known ones."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f"{name!r}; did you mean {near[0]!r}?" if near else f"{name!r}; known are {', '.join(sorted(known))}"

@@ -1,7 +1,7 @@
-"""The parent's end of the control socket: accepts, reads requests, writes replies, follows; never blocks.
+"""Server of the control socket: requests, replies and followers of lifecycle events; never blocks.
 
-Clients are few and bounded, and must be of our own user. What a follower does not read waits for it up to a bound; of
-more than that the oldest is lost to it, which the events' numbers show. It costs the parent nothing else.
+The number of clients is bounded, and they must be of the same user. Events that a follower does not read are queued up
+to a bound; beyond it the oldest are dropped, which shows as a gap in their numbers.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ log = get_log(__name__)
 
 _MAX_CLIENTS: Final = 32
 _BACKLOG: Final = 16
-#: Lifecycle events kept for a follower that comes back.
+#: Lifecycle events kept for a follower that connects again, and queued for one that does not read.
 _REMEMBERED: Final = 500
 #: struct ucred: pid, uid, gid (unix(7)).
 _UCRED: Final = "3i"
 
 
 class ControlServer:
-    """Listens on ``path``; its descriptors belong into the parent's poll set.
+    """Listener on ``path`` and its clients, driven by the parent's poll set.
 
     Args:
-        path: The socket; one that a dead parent left is replaced (only the holder of the instance lock gets here).
-        handle: Carries out a request.
-        watch: Told each descriptor and what to call when it is readable; None ends that.
+        path: The socket; one that a dead parent left is replaced (the caller holds the instance lock).
+        handle: Executes a request.
+        watch: Registers a callback for a readable descriptor; None removes it.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ControlServer:
         self._handle = handle
         self._watch = watch
         self._clients: dict[int, socket.socket] = {}
-        #: What each follower has still to be sent; the oldest goes when there is too much of it.
+        #: Packets that each follower has still to be sent; the oldest is dropped when there are too many.
         self._followers: dict[int, deque[bytes]] = {}
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
         self._last_event = 0
@@ -61,8 +61,8 @@ class ControlServer:
         self._listener.listen(_BACKLOG)
         watch(self._listener.fileno(), self._accept)
 
-    def tell(self, event: dict[str, Any]) -> None:
-        """Send a lifecycle event to every follower, and remember it."""
+    def publish(self, event: dict[str, Any]) -> None:
+        """Send a lifecycle event to every follower, and keep it for later ones."""
         self._last_event += 1
         packet = msgspec.json.encode({"number": self._last_event, **event})
         self._events.append((self._last_event, packet))
@@ -71,13 +71,13 @@ class ControlServer:
         self.flush()
 
     def flush(self) -> None:
-        """Send followers what waits for them, as far as they read; called now and then."""
+        """Send the queued events as far as the followers read; called on every tick."""
         for descriptor, waiting in list(self._followers.items()):
             while waiting and self._send(descriptor, waiting[0]):
                 waiting.popleft()
 
     def close(self) -> None:
-        """End all conversations."""
+        """Close all connections and the listener."""
         for descriptor in list(self._clients):
             self._drop(descriptor)
         self._watch(self._listener.fileno(), None)
@@ -88,7 +88,7 @@ class ControlServer:
             client, _ = self._listener.accept()
         except BlockingIOError:
             return
-        except OSError as error:  # out of descriptors: whoever asks must try again
+        except OSError as error:  # out of descriptors: the client must try again
             log.warning("control.refused", clients=len(self._clients), error=error.strerror)
             return
         if len(self._clients) >= _MAX_CLIENTS or _peer_uid(client) != os.getuid():
@@ -121,13 +121,13 @@ class ControlServer:
         self._send(descriptor, msgspec.json.encode(reply))
 
     def _follow(self, descriptor: int, after: int) -> None:
-        """From here on the client is sent every event after number ``after``."""
+        """Make the client a follower of every event after number ``after``."""
         missed = (packet for number, packet in self._events if number > after)
         self._followers[descriptor] = deque(missed, maxlen=_REMEMBERED)
         self.flush()
 
     def _send(self, descriptor: int, packet: bytes) -> bool:
-        """Whether the client took it."""
+        """Send a packet; return whether the client accepted it."""
         client = self._clients.get(descriptor)
         if client is None:
             return False

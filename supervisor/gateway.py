@@ -1,7 +1,7 @@
-"""The gateway: one supervised child for whatever faces outward and may break.
+"""Gateway: supervised child that publishes the lifecycle events of the system's processes.
 
-It follows the parent on the control socket and publishes what happens to the system's processes as lifecycle events.
-Feeds, restarts and control go on while it is away; what happened meanwhile it is told when it is back.
+It follows the parent on the control socket. Feeds, restarts and control requests do not depend on it; after a restart
+it receives the events that it missed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ __all__ = ["Gateway"]
 log = get_log(__name__)
 
 _TICK_S: Final = 0.1
-_JOIN_S: Final = 0.15
+#: Wait for subscribers of the generation before to connect again.
+_SUBSCRIBE_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000
 
 
 class _LifecycleMessage(msgspec.Struct):
-    """What the parent tells its followers."""
+    """Lifecycle event as the parent sends it to its followers."""
 
     number: int
     process: str
@@ -57,19 +58,19 @@ class _LifecycleMessage(msgspec.Struct):
     wall_ns: int
 
 
-_told: Final = msgspec.json.Decoder(_LifecycleMessage)
+_decoder: Final = msgspec.json.Decoder(_LifecycleMessage)
 
 
 class Gateway:
-    """Runs in its own process.
+    """Publisher of lifecycle events; runs in its own process.
 
     Args:
-        run_dir: The system's directory.
+        run_dir: Run directory of the system.
         row: The gateway's words on the board.
-        before: What the gateway before this one left on the board.
-        stop: Set to end it.
-        network: Where its feed listens on TCP; None has it on the run directory's socket alone.
-        log_file: The system's log, to be kept small; None when it is not ours.
+        before: State of the generation before.
+        stop: Ends :meth:`run` when set.
+        network: TCP address of its feed; None for the socket in the run directory alone.
+        log_file: Log file to rotate; None when the system does not own it.
     """
 
     def __init__(
@@ -96,13 +97,13 @@ class Gateway:
         row[WorkerWord.PUBLISHED] = before.published
 
     def run(self) -> None:
-        """Follow and publish until told to stop, or until the parent is gone."""
+        """Follow and publish until stopped, or until the parent is gone."""
         log.info("gateway.started", pid=os.getpid())
         self._wait_for_subscribers()
         self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
             self._beat()
-            self._keep_house(time.monotonic_ns())
+            self._rotate_log(time.monotonic_ns())
             try:
                 packet = self._control.receive()
             except TimeoutError:
@@ -113,7 +114,7 @@ class Gateway:
                 self._publish(packet)
             else:
                 with self._publisher.exclusive():
-                    pass  # joiners are let in
+                    pass  # accepts late subscribers
         self._publisher.close()
 
     def _beat(self) -> None:
@@ -123,46 +124,46 @@ class Gateway:
         row[WorkerWord.LAST_FRESH] = now
         row.add(WorkerWord.MAIN_LOOPS)
 
-    def _keep_house(self, now: int) -> None:
+    def _rotate_log(self, now: int) -> None:
         if now >= self._next_housekeeping_ns:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             if self._log_file is not None:
                 rotate(self._log_file, progress=self._beat)
 
     def _wait_for_subscribers(self) -> None:
-        """Subscribers of the gateway before are back within some milliseconds; what they missed is for them."""
-        deadline = time.monotonic() + _JOIN_S
+        """Accept the subscribers of the generation before, so that they receive the events that they missed."""
+        deadline = time.monotonic() + _SUBSCRIBE_S
         while time.monotonic() < deadline and not self._stop.wait(0.01):
             with self._publisher.exclusive():
                 pass
 
     def _publish(self, packet: bytes) -> None:
         try:
-            told = _told.decode(packet)
+            message = _decoder.decode(packet)
         except (ValueError, RecursionError) as error:
             log.error("gateway.not_understood", error=str(error))
             return
-        lost = told.number - self._row[WorkerWord.PUBLISHED] - 1
-        if lost > 0:  # away for longer than the parent remembers, or not understood
+        lost = message.number - self._row[WorkerWord.PUBLISHED] - 1
+        if lost > 0:  # away for longer than the parent keeps events, or not decoded
             log.warning("gateway.events_lost", lost=lost)
         event = Lifecycle(
-            told.process,
-            None,
-            None,
-            None,
-            told.event,
-            told.reason,
-            told.pid,
-            told.generation,
-            told.exit_code,
-            told.signal,
-            told.delay_s,
-            told.failures,
-            told.restarts,
-            told.uptime_s,
+            venue=message.process,
+            symbol=None,
+            venue_symbol=None,
+            exchange_ns=None,
+            event=message.event,
+            reason=message.reason,
+            pid=message.pid,
+            generation=message.generation,
+            exit_code=message.exit_code,
+            signal=message.signal,
+            delay_s=message.delay_s,
+            failures=message.failures,
+            restarts=message.restarts,
+            uptime_s=message.uptime_s,
         )
-        event.recv_ns, event.recv_mono_ns = told.wall_ns, told.mono_ns
-        feed = self._publisher.topic(Topic("lifecycle", told.process, ""))
+        event.recv_ns, event.recv_mono_ns = message.wall_ns, message.mono_ns
+        feed = self._publisher.topic(Topic("lifecycle", message.process, ""))
         with self._publisher.exclusive():
             self._publisher.send_latest(feed, "lifecycle", event)
-        self._row[WorkerWord.PUBLISHED] = told.number
+        self._row[WorkerWord.PUBLISHED] = message.number

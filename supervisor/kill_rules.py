@@ -1,111 +1,216 @@
-"""Verdicts: what the parent concludes of a worker from its words on the board. Pure."""
+"""Kill rules: conditions on board words for which the parent kills a running process. Pure.
+
+``docs/states.md`` prints :data:`RULES` with thresholds, reasons and exemptions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ipc.board import Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 
-__all__ = ["VerdictLimits", "is_fresh", "is_stale", "kill_reason_of"]
+__all__ = ["RULES", "Exemption", "KillLimits", "KillRule", "Observation", "is_fresh", "is_stale", "kill_reason_of"]
 
 _NS: Final = 1_000_000_000
-#: How long all books may be missing before a live worker is called stale (a resync takes less).
+#: A live worker without a usable book for longer is stale; a resync takes less.
 _STALE_NS: Final = _NS
-#: A planned action of a session may be late by this much.
-_OVERDUE_NS: Final = 20 * _NS
-_FRUITLESS: Final = 2
-#: The main thread moves ten times a second; writing a black box to a slow disk may hold it up.
-_MAIN_NS: Final = 10 * _NS
 _CONNECTING, _BACKOFF = code_of(Phase.CONNECTING), code_of(Phase.BACKOFF)
 _RESOLVING, _SUBSCRIBED = code_of(Phase.RESOLVING), code_of(Phase.SUBSCRIBED)
 _REPLAYING = code_of(Phase.REPLAYING)
 
 
 @dataclass(frozen=True, slots=True)
-class VerdictLimits:
-    """When a worker is given up, ns (memory in bytes, 0 for no limit)."""
+class KillLimits:
+    """Thresholds of the kill rules, ns where nothing else is said.
 
+    Attributes:
+        start_ns: ``health.start_timeout_ms``.
+        beat_ns: Age of the watchdog's last beat.
+        main_ns: Lag of the main thread (ten rounds a second) behind the watchdog; a slow disk may delay a black box.
+        deadline_ns: Delay of a thread past the deadline of its blocking call.
+        overdue_ns: Delay of a session's planned action.
+        failed_cycles: Connections in a row that subscribed and received no fresh book.
+        memory_bytes: ``health.memory_limit_mb``; 0 for no limit.
+    """
+
+    start_ns: int
     beat_ns: int = 2 * _NS
+    main_ns: int = 10 * _NS
     deadline_ns: int = 3 * _NS
-    start_ns: int = 30 * _NS
+    overdue_ns: int = 20 * _NS
+    failed_cycles: int = 2
     memory_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Board words of one process at one moment."""
+
+    worker: Row
+    sessions: Sequence[Row]
+    now_ns: int
+    limits: KillLimits
+
+    def is_overdue(self, session: Row) -> bool:
+        """Return whether the planned action of a session that backs off is overdue."""
+        return self.now_ns - session[SessionWord.NEXT_ACTION] > self.limits.overdue_ns
+
+
+Check = Callable[[Observation], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """Condition that spares a process from a rule."""
+
+    text: str
+    applies: Check
+
+
+@dataclass(frozen=True, slots=True)
+class KillRule:
+    """Condition on which a running process is killed.
+
+    Attributes:
+        text: The condition in words; ``{}`` stands for the threshold.
+        threshold: Name of its field in :class:`KillLimits`.
+        reason: Reason of the kill.
+        applies: The condition.
+        exemptions: Conditions that spare the process.
+    """
+
+    text: str
+    threshold: str
+    reason: Reason
+    applies: Check
+    exemptions: tuple[Exemption, ...] = ()
+
+
 def is_fresh(worker: Row, now_ns: int) -> bool:
-    """Whether every wanted book of a worker is usable and some of them moving."""
+    """Return whether every wanted book of a worker is usable and some of them have recent updates."""
     last = worker[WorkerWord.LAST_FRESH]
     return last != 0 and now_ns - last <= _STALE_NS
 
 
 def is_stale(worker: Row, now_ns: int) -> bool:
-    """Whether a worker that was live has lost that."""
+    """Return whether a worker has had no fresh data for too long to be live."""
     return now_ns - worker[WorkerWord.LAST_FRESH] > _STALE_NS
 
 
-def kill_reason_of(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> Reason | None:
-    """Why a running worker must be killed, if it must."""
-    if _is_wedged(worker, sessions, now_ns, limits):
-        return Reason.WEDGED
-    if limits.memory_bytes and worker[WorkerWord.RSS_BYTES] > limits.memory_bytes:
-        return Reason.MEMORY
-    if worker[WorkerWord.OUTAGE_SINCE] or _wants_no_book(worker):
-        return None  # no restart mends that
-    if _is_stale_for_good(sessions, now_ns, has_book=worker[WorkerWord.BOOKS_USABLE] > 0):
-        return Reason.STALE_WORKER
-    is_late = now_ns - _began_ns(worker, sessions) > limits.start_ns and not worker[WorkerWord.FIRST_FRESH]
-    return Reason.START_TIMEOUT if is_late and not _is_busy_as_planned(sessions, now_ns) else None
+def kill_reason_of(worker: Row, sessions: Sequence[Row], now_ns: int, limits: KillLimits) -> Reason | None:
+    """Return the reason of the first rule that applies to a running process; None when none does."""
+    seen = Observation(worker, sessions, now_ns, limits)
+    for rule in RULES:
+        if rule.applies(seen) and not any(exemption.applies(seen) for exemption in rule.exemptions):
+            return rule.reason
+    return None
 
 
-def _wants_no_book(worker: Row) -> bool:
-    """Whether the venue lists none of the markets, or all of them are halted; the worker looks again by itself."""
-    return worker[WorkerWord.RESOLVED] != 0 and not worker[WorkerWord.BOOKS_WANTED]
+# --- conditions -------------------------------------------------------------------------------------------------------
 
 
-def _began_ns(worker: Row, sessions: Sequence[Row]) -> int:
-    """Since when a worker could have become live: a venue that answers late, or seldom, has its time from then on."""
-    opened = max((session[SessionWord.OPENED] for session in sessions), default=0)
-    return max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], worker[WorkerWord.HELD_BACK], opened)
+def _has_late_beat(seen: Observation) -> bool:
+    beat = seen.worker[WorkerWord.BEAT]
+    return beat != 0 and seen.now_ns - beat > seen.limits.beat_ns
 
 
-def _is_wedged(worker: Row, sessions: Sequence[Row], now_ns: int, limits: VerdictLimits) -> bool:
-    """No beat of the watchdog, or a thread that should have been back from what it blocks in."""
-    beat = worker[WorkerWord.BEAT]
-    if beat and now_ns - beat > limits.beat_ns:
-        return True
-    if not beat and now_ns - worker[WorkerWord.FORKED] > limits.start_ns:
-        return True
-    # The watchdog beats, but the thread that sends the heartbeats does not move.
-    main = worker[WorkerWord.MAIN_SEEN]
-    if main and beat - main > _MAIN_NS:
-        return True
-    deadlines = (session[SessionWord.DEADLINE] for session in sessions)
-    return any(deadline and now_ns - deadline > limits.deadline_ns for deadline in deadlines)
+def _has_no_beat(seen: Observation) -> bool:
+    return not seen.worker[WorkerWord.BEAT] and seen.now_ns - seen.worker[WorkerWord.FORKED] > seen.limits.start_ns
 
 
-def _is_stale_for_good(sessions: Sequence[Row], now_ns: int, *, has_book: bool) -> bool:
-    """A session that connects and subscribes again and again without fresh data, or forgot what it had planned.
-
-    Beside sessions that deliver, one without data is left to go on by itself: a restart would cost their markets too.
-    """
-    for session in sessions:
-        is_subscribed = session[SessionWord.PHASE] == _SUBSCRIBED
-        if is_subscribed and session[SessionWord.FAILED_CYCLES] >= _FRUITLESS and not has_book:
-            return True
-        planned = session[SessionWord.NEXT_ACTION]
-        if session[SessionWord.PHASE] == _BACKOFF and planned and now_ns - planned > _OVERDUE_NS:
-            return True
-    return False
+def _has_stuck_main_thread(seen: Observation) -> bool:
+    main = seen.worker[WorkerWord.MAIN_SEEN]
+    return main != 0 and seen.worker[WorkerWord.BEAT] - main > seen.limits.main_ns
 
 
-def _is_busy_as_planned(sessions: Sequence[Row], now_ns: int) -> bool:
-    """Whether some session connects, waits or resolves, each within its own time, or plays what may hold no book."""
-    for session in sessions:
-        phase, planned = session[SessionWord.PHASE], session[SessionWord.NEXT_ACTION]
-        if phase in {_CONNECTING, _RESOLVING, _REPLAYING}:
-            return True
-        if phase == _BACKOFF and now_ns - planned <= _OVERDUE_NS:
-            return True
-    return False
+def _has_stuck_session(seen: Observation) -> bool:
+    deadlines = (session[SessionWord.DEADLINE] for session in seen.sessions)
+    return any(deadline and seen.now_ns - deadline > seen.limits.deadline_ns for deadline in deadlines)
+
+
+def _exceeds_memory(seen: Observation) -> bool:
+    return 0 < seen.limits.memory_bytes < seen.worker[WorkerWord.RSS_BYTES]
+
+
+def _subscribes_in_vain(seen: Observation) -> bool:
+    return any(
+        session[SessionWord.PHASE] == _SUBSCRIBED and session[SessionWord.FAILED_CYCLES] >= seen.limits.failed_cycles
+        for session in seen.sessions
+    )
+
+
+def _misses_plan(seen: Observation) -> bool:
+    return any(
+        session[SessionWord.PHASE] == _BACKOFF and session[SessionWord.NEXT_ACTION] and seen.is_overdue(session)
+        for session in seen.sessions
+    )
+
+
+def _starts_late(seen: Observation) -> bool:
+    """Return whether the grace period, which begins again with each of these events, is over without fresh data."""
+    worker = seen.worker
+    opened = max((session[SessionWord.OPENED] for session in seen.sessions), default=0)
+    began = max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], worker[WorkerWord.HELD_BACK], opened)
+    return not worker[WorkerWord.FIRST_FRESH] and seen.now_ns - began > seen.limits.start_ns
+
+
+# --- exemptions -------------------------------------------------------------------------------------------------------
+
+
+def _is_in_outage(seen: Observation) -> bool:
+    return seen.worker[WorkerWord.OUTAGE_SINCE] != 0
+
+
+def _wants_no_book(seen: Observation) -> bool:
+    return seen.worker[WorkerWord.RESOLVED] != 0 and not seen.worker[WorkerWord.BOOKS_WANTED]
+
+
+def _has_usable_book(seen: Observation) -> bool:
+    return seen.worker[WorkerWord.BOOKS_USABLE] > 0
+
+
+def _is_busy(seen: Observation) -> bool:
+    busy = {_CONNECTING, _RESOLVING, _REPLAYING}
+    return any(
+        session[SessionWord.PHASE] in busy or (session[SessionWord.PHASE] == _BACKOFF and not seen.is_overdue(session))
+        for session in seen.sessions
+    )
+
+
+_OUTAGE: Final = Exemption("the venue is in outage", _is_in_outage)
+_NO_BOOK_WANTED: Final = Exemption("no market can have a book (not listed, or halted)", _wants_no_book)
+_USABLE_BOOK: Final = Exemption("another session delivers a usable book", _has_usable_book)
+_BUSY: Final = Exemption("a session connects, resolves, replays, or backs off and is not overdue", _is_busy)
+
+#: Checked in this order.
+RULES: Final = (
+    KillRule("no beat of the watchdog for {}", "beat_ns", Reason.WEDGED, _has_late_beat),
+    KillRule("no first beat of the watchdog {} after the fork", "start_ns", Reason.WEDGED, _has_no_beat),
+    KillRule("main thread {} behind the watchdog", "main_ns", Reason.WEDGED, _has_stuck_main_thread),
+    KillRule("session thread {} past its deadline", "deadline_ns", Reason.WEDGED, _has_stuck_session),
+    KillRule("memory above {}", "memory_bytes", Reason.MEMORY, _exceeds_memory),
+    KillRule(
+        "a session subscribed on {} connections in a row without fresh data",
+        "failed_cycles",
+        Reason.STALE_WORKER,
+        _subscribes_in_vain,
+        (_OUTAGE, _NO_BOOK_WANTED, _USABLE_BOOK),
+    ),
+    KillRule(
+        "planned reconnect of a session {} overdue",
+        "overdue_ns",
+        Reason.STALE_WORKER,
+        _misses_plan,
+        (_OUTAGE, _NO_BOOK_WANTED),
+    ),
+    KillRule(
+        "no fresh data {} after fork, start of market lookup, rate-limit pause or last opened connection",
+        "start_ns",
+        Reason.START_TIMEOUT,
+        _starts_late,
+        (_OUTAGE, _NO_BOOK_WANTED, _BUSY),
+    ),
+)

@@ -1,7 +1,7 @@
-"""The life of a supervised process as a table: what happens in which state, every pair decided.
+"""State machine of a supervised process: one table decides what each event leads to in each state.
 
-Pure: no clock, no kernel, no log. :class:`ProcessLifecycle` is told an event and a time and answers with actions; whoever holds the
-process (:mod:`supervisor.parent`) carries them out. The page ``docs/states.md`` is printed from this table.
+Pure: no clock, no kernel, no log. :class:`ProcessLifecycle` maps an event and a time to actions;
+:class:`supervisor.child.ChildProcess` executes them. ``docs/states.md`` is printed from this table.
 """
 
 from __future__ import annotations
@@ -14,159 +14,155 @@ from typing import Final
 from ipc.health import Reason, WorkerState
 from workers.backoff import Backoff
 
-__all__ = ["TABLE", "Action", "ChildEvent", "Death", "ProcessLifecycle", "Transition"]
+__all__ = [
+    "ALIVE",
+    "PLANNED_KILLS",
+    "TABLE",
+    "Action",
+    "ChildEvent",
+    "ChildState",
+    "Death",
+    "ProcessLifecycle",
+    "Transition",
+]
 
 _NS: Final = 1_000_000_000
-#: Deaths within this time that make a crash loop, and how many of them.
-_LOOP_WINDOW_NS: Final = 600 * _NS
+#: A crash loop: this many failures in a row, and as many within the window.
 _LOOP_DEATHS: Final = 5
+_LOOP_WINDOW_NS: Final = 600 * _NS
 _REMEMBERED_DEATHS: Final = 100
-_PAGE: Final = """# The states of a process
+#: Kills that an operator or a changed configuration asked for: no failure of the process.
+PLANNED_KILLS: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED})
 
-What moves a worker, the gateway and the simulator from state to state, and what is then done. Printed from the table in
-`supervisor/lifecycle.py` by `make docs`; what is not listed means nothing in that state. On its way down (`killing`) a
-process that an operator stopped stays down (`stopped`), and one that shall come up again goes on to `backoff` and is
-started at once.
 
-| state | event | next | actions |
-|---|---|---|---|
-"""
+class ChildState(Enum):
+    """State of a supervised process; several may share one public state."""
+
+    #: Not running, and not to be started before an operator asks for it.
+    STOPPED = "stopped"
+    #: Forked, and not healthy yet.
+    STARTING = "starting"
+    #: Delivers fresh data.
+    LIVE = "live"
+    #: Delivered fresh data before, but not now.
+    STALE = "stale"
+    #: Waits for its next start.
+    BACKOFF = "backoff"
+    #: Being killed because a kill rule applies; is started again after the backoff delay.
+    KILLING = "killing"
+    #: Being killed on request; is started again at once.
+    RESTARTING = "restarting"
+    #: Being killed on request; is not started again.
+    STOPPING = "stopping"
+    #: Survived SIGKILL; is started again once it has exited.
+    UNKILLABLE = "unkillable"
+    #: Survived SIGKILL; is not started again.
+    UNKILLABLE_STOPPING = "unkillable_stopping"
+    #: Exited with a configuration error that no retry can fix.
+    FAILED = "failed"
+
+    @property
+    def public(self) -> WorkerState:
+        """State that board, events and ``status`` show."""
+        return _PUBLIC.get(self) or WorkerState(self.value)
+
+
+_PUBLIC: Final = {
+    ChildState.RESTARTING: WorkerState.KILLING,
+    ChildState.STOPPING: WorkerState.KILLING,
+    ChildState.UNKILLABLE_STOPPING: WorkerState.UNKILLABLE,
+}
 
 
 class ChildEvent(Enum):
-    """What can happen to a process, or be asked for it."""
+    """Event in the life of a process, or a request for one."""
 
-    #: The time to start has come, or an operator wants it up.
+    #: The backoff delay is over, or the process is wanted for the first time.
     START = "start"
-    #: Everything that it should deliver is fresh.
+    #: All its data is fresh.
     FRESH = "fresh"
-    #: Something that it should deliver is not.
+    #: Some of its data is not fresh.
     STALE = "stale"
-    #: The parent's verdict: it must be killed (wedged, start_timeout, stale_worker, memory).
-    UNHEALTHY = "condemn"
-    #: An operator (or a changed configuration) wants it down and up again.
+    #: A kill rule applies (wedged, start_timeout, stale_worker, memory).
+    UNHEALTHY = "unhealthy"
+    #: An operator or a changed configuration asks for a restart.
     RESTART = "restart"
-    #: An operator wants it down.
+    #: An operator or a changed configuration asks for a stop.
     STOP = "stop"
-    #: The kernel says that it is gone.
+    #: The process exited.
     EXIT = "exit"
-    #: It is gone, and says that no retry can mend its configuration.
+    #: The process exited with the code for a configuration error.
     EXIT_CONFIG = "exit_config"
-    #: It is still there long after SIGKILL.
-    KILL_TIMEOUT = "survived"
-    #: It could not be forked.
+    #: The process still exists after the last step of the kill sequence.
+    KILL_TIMEOUT = "kill_timeout"
+    #: The kernel refused the fork.
     FORK_FAILED = "fork_failed"
 
 
 class Action(Enum):
-    """What to do about it."""
+    """Reaction of :class:`supervisor.child.ChildProcess` to an event."""
 
     FORK = "fork"
-    #: Begin the ladder of signals.
+    #: Begin the kill sequence.
     KILL = "kill"
-    #: Set the time of the next start.
-    SCHEDULE = "schedule"
-    #: Reap it and note its death.
-    BURY = "bury"
-    #: Call a person.
+    #: Plan the next start after the delay that the exit or the failed fork earned.
+    BACK_OFF = "back off"
+    #: Plan the next start without a delay.
+    START_AT_ONCE = "start at once"
+    #: Log that an operator must act.
     ALERT = "alert"
-    NOTHING = "nothing"
 
 
-S, E, A = WorkerState, ChildEvent, Action
-_IGNORE: Final = None
+S, E, A = ChildState, ChildEvent, Action
+Outcome = tuple[ChildState, tuple[Action, ...]]
 
-#: (state, event) to (next state, actions); None where the event means nothing in that state.
-TABLE: Final[dict[tuple[WorkerState, ChildEvent], tuple[WorkerState, tuple[Action, ...]] | None]] = {
-    (S.STOPPED, E.START): (S.STARTING, (A.FORK,)),
-    (S.STOPPED, E.FRESH): _IGNORE,
-    (S.STOPPED, E.STALE): _IGNORE,
-    (S.STOPPED, E.UNHEALTHY): _IGNORE,
-    (S.STOPPED, E.RESTART): (S.STARTING, (A.FORK,)),
-    (S.STOPPED, E.STOP): _IGNORE,
-    (S.STOPPED, E.EXIT): _IGNORE,
-    (S.STOPPED, E.EXIT_CONFIG): _IGNORE,
-    (S.STOPPED, E.KILL_TIMEOUT): _IGNORE,
-    (S.STOPPED, E.FORK_FAILED): _IGNORE,
-    (S.STARTING, E.START): _IGNORE,
-    (S.STARTING, E.FRESH): (S.LIVE, ()),
-    (S.STARTING, E.STALE): _IGNORE,
-    (S.STARTING, E.UNHEALTHY): (S.KILLING, (A.KILL,)),
-    (S.STARTING, E.RESTART): (S.KILLING, (A.KILL,)),
-    (S.STARTING, E.STOP): (S.KILLING, (A.KILL,)),
-    (S.STARTING, E.EXIT): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.STARTING, E.EXIT_CONFIG): (S.FAILED, (A.BURY, A.ALERT)),
-    (S.STARTING, E.KILL_TIMEOUT): _IGNORE,
-    (S.STARTING, E.FORK_FAILED): (S.BACKOFF, (A.SCHEDULE,)),
-    (S.LIVE, E.START): _IGNORE,
-    (S.LIVE, E.FRESH): _IGNORE,
-    (S.LIVE, E.STALE): (S.STALE, ()),
-    (S.LIVE, E.UNHEALTHY): (S.KILLING, (A.KILL,)),
-    (S.LIVE, E.RESTART): (S.KILLING, (A.KILL,)),
-    (S.LIVE, E.STOP): (S.KILLING, (A.KILL,)),
-    (S.LIVE, E.EXIT): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.LIVE, E.EXIT_CONFIG): (S.FAILED, (A.BURY, A.ALERT)),
-    (S.LIVE, E.KILL_TIMEOUT): _IGNORE,
-    (S.LIVE, E.FORK_FAILED): _IGNORE,
-    (S.STALE, E.START): _IGNORE,
-    (S.STALE, E.FRESH): (S.LIVE, ()),
-    (S.STALE, E.STALE): _IGNORE,
-    (S.STALE, E.UNHEALTHY): (S.KILLING, (A.KILL,)),
-    (S.STALE, E.RESTART): (S.KILLING, (A.KILL,)),
-    (S.STALE, E.STOP): (S.KILLING, (A.KILL,)),
-    (S.STALE, E.EXIT): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.STALE, E.EXIT_CONFIG): (S.FAILED, (A.BURY, A.ALERT)),
-    (S.STALE, E.KILL_TIMEOUT): _IGNORE,
-    (S.STALE, E.FORK_FAILED): _IGNORE,
-    (S.BACKOFF, E.START): (S.STARTING, (A.FORK,)),
-    (S.BACKOFF, E.FRESH): _IGNORE,
-    (S.BACKOFF, E.STALE): _IGNORE,
-    (S.BACKOFF, E.UNHEALTHY): _IGNORE,
-    (S.BACKOFF, E.RESTART): (S.STARTING, (A.FORK,)),
-    (S.BACKOFF, E.STOP): (S.STOPPED, ()),
-    (S.BACKOFF, E.EXIT): _IGNORE,
-    (S.BACKOFF, E.EXIT_CONFIG): _IGNORE,
-    (S.BACKOFF, E.KILL_TIMEOUT): _IGNORE,
-    (S.BACKOFF, E.FORK_FAILED): _IGNORE,
-    (S.KILLING, E.START): _IGNORE,
-    (S.KILLING, E.FRESH): _IGNORE,
-    (S.KILLING, E.STALE): _IGNORE,
-    (S.KILLING, E.UNHEALTHY): _IGNORE,
-    (
-        S.KILLING,
-        E.RESTART,
-    ): _IGNORE,  # it is on its way down; :class:`ProcessLifecycle` remembers that it shall come up again
-    (S.KILLING, E.STOP): _IGNORE,  # likewise that it shall stay down
-    (S.KILLING, E.EXIT): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.KILLING, E.EXIT_CONFIG): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.KILLING, E.KILL_TIMEOUT): (S.UNKILLABLE, (A.ALERT,)),
-    (S.KILLING, E.FORK_FAILED): _IGNORE,
-    (S.UNKILLABLE, E.START): _IGNORE,  # never a twin: two publishers on one path
-    (S.UNKILLABLE, E.FRESH): _IGNORE,
-    (S.UNKILLABLE, E.STALE): _IGNORE,
-    (S.UNKILLABLE, E.UNHEALTHY): _IGNORE,
-    (S.UNKILLABLE, E.RESTART): _IGNORE,
-    (S.UNKILLABLE, E.STOP): _IGNORE,
-    (S.UNKILLABLE, E.EXIT): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.UNKILLABLE, E.EXIT_CONFIG): (S.BACKOFF, (A.BURY, A.SCHEDULE)),
-    (S.UNKILLABLE, E.KILL_TIMEOUT): _IGNORE,
-    (S.UNKILLABLE, E.FORK_FAILED): _IGNORE,
-    (S.FAILED, E.START): _IGNORE,
-    (S.FAILED, E.FRESH): _IGNORE,
-    (S.FAILED, E.STALE): _IGNORE,
-    (S.FAILED, E.UNHEALTHY): _IGNORE,
-    (S.FAILED, E.RESTART): (S.STARTING, (A.FORK,)),
-    (S.FAILED, E.STOP): (S.STOPPED, ()),
-    (S.FAILED, E.EXIT): _IGNORE,
-    (S.FAILED, E.EXIT_CONFIG): _IGNORE,
-    (S.FAILED, E.KILL_TIMEOUT): _IGNORE,
-    (S.FAILED, E.FORK_FAILED): _IGNORE,
+_FORK: Final = S.STARTING, (A.FORK,)
+_RETRY: Final = S.BACKOFF, (A.BACK_OFF,)
+_AT_ONCE: Final = S.BACKOFF, (A.START_AT_ONCE,)
+_STOPPED: Final[Outcome] = S.STOPPED, ()
+_RUNNING: Final[dict[ChildEvent, Outcome]] = {
+    E.UNHEALTHY: (S.KILLING, (A.KILL,)),
+    E.RESTART: (S.RESTARTING, (A.KILL,)),
+    E.STOP: (S.STOPPING, (A.KILL,)),
+    E.EXIT: _RETRY,
+    E.EXIT_CONFIG: (S.FAILED, (A.ALERT,)),
 }
+_UNKILLABLE: Final = S.UNKILLABLE, (A.ALERT,)
+
+#: What each event leads to in each state: next state and actions, in order. An event that is not listed is ignored.
+TABLE: Final[dict[ChildState, dict[ChildEvent, Outcome]]] = {
+    S.STOPPED: {E.START: _FORK, E.RESTART: _FORK},
+    S.STARTING: {E.FRESH: (S.LIVE, ()), **_RUNNING, E.FORK_FAILED: _RETRY},
+    S.LIVE: {E.STALE: (S.STALE, ()), **_RUNNING},
+    S.STALE: {E.FRESH: (S.LIVE, ()), **_RUNNING},
+    S.BACKOFF: {E.START: _FORK, E.RESTART: _FORK, E.STOP: _STOPPED},
+    S.KILLING: {E.STOP: (S.STOPPING, ()), E.EXIT: _RETRY, E.EXIT_CONFIG: _RETRY, E.KILL_TIMEOUT: _UNKILLABLE},
+    S.RESTARTING: {E.STOP: (S.STOPPING, ()), E.EXIT: _AT_ONCE, E.EXIT_CONFIG: _AT_ONCE, E.KILL_TIMEOUT: _UNKILLABLE},
+    S.STOPPING: {
+        E.START: (S.RESTARTING, ()),
+        E.RESTART: (S.RESTARTING, ()),
+        E.EXIT: _STOPPED,
+        E.EXIT_CONFIG: _STOPPED,
+        E.KILL_TIMEOUT: (S.UNKILLABLE_STOPPING, (A.ALERT,)),
+    },
+    # Never fork beside a process that still exists: both would publish on the same path.
+    S.UNKILLABLE: {E.STOP: (S.UNKILLABLE_STOPPING, ()), E.EXIT: _RETRY, E.EXIT_CONFIG: _RETRY},
+    S.UNKILLABLE_STOPPING: {
+        E.START: (S.UNKILLABLE, ()),
+        E.RESTART: (S.UNKILLABLE, ()),
+        E.EXIT: _STOPPED,
+        E.EXIT_CONFIG: _STOPPED,
+    },
+    S.FAILED: {E.RESTART: _FORK, E.STOP: _STOPPED},
+}
+
+#: States of a process that runs and is not being killed.
+ALIVE: Final = frozenset({S.STARTING, S.LIVE, S.STALE})
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a process ended: plain data, kept for a while."""
+    """Exit of one generation."""
 
     reason: Reason
     exit_code: int | None
@@ -174,135 +170,129 @@ class Death:
     at_ns: int
     uptime_ns: int
     failures: int
-    #: Whether it counts towards backoff and crash loop: what an operator or a drill did does not.
+    #: True when it counts towards backoff and crash loop; exits by request or by a drill do not.
     is_counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What an event led to."""
+    """Result of one event."""
 
-    previous: WorkerState
-    state: WorkerState
+    previous: ChildState
+    state: ChildState
     actions: tuple[Action, ...]
+
+    @property
+    def is_public(self) -> bool:
+        """True when the public state changed."""
+        return self.state.public is not self.previous.public
 
 
 @dataclass(slots=True)
 class ProcessLifecycle:
-    """One supervised process, over all its generations. Times are monotonic ns.
+    """State of one supervised process over all its generations. Times are monotonic ns.
 
     Attributes:
-        backoff: Counts its failures.
-        state: Where it stands, and ``since_ns`` when.
-        generation: How many times it was forked.
-        restarts: How many of those were not the first.
-        kill_reason: Why it is being killed; kept, so that its death is not called "signal 9".
-        is_planned: Whether the kill under way is an operator's, which does not count as a failure.
-        is_drill: Whether its next death is the work of a drill; not counted either.
-        stays_down: Whether it shall stay down when it is gone.
-        next_start_ns: When it is started next; 0 when no start is planned.
-        deaths: The last hundred.
-        in_crash_loop: Whether it died too often of late.
+        backoff: Counts its failures and decides the delays.
+        generation: Number of successful forks.
+        forked_ns: Time of the last one.
+        kill_reason: Reason of the kill under way; becomes the reason of the exit.
+        is_drill: True while a drill is the likely cause of the next exit; that exit is not counted.
+        retry_delay_ns: Delay that the last exit or failed fork earned.
+        next_start_ns: Time of the planned start; 0 when none is planned.
+        deaths: The last hundred exits.
+        in_crash_loop: True after too many failures in a short time, until a healthy run.
     """
 
     backoff: Backoff
-    state: WorkerState = WorkerState.STOPPED
-    since_ns: int = 0
+    state: ChildState = ChildState.STOPPED
     generation: int = 0
-    restarts: int = 0
     forked_ns: int = 0
     kill_reason: Reason | None = None
-    is_planned: bool = False
     is_drill: bool = False
-    wants_stopped: bool = False
+    retry_delay_ns: int = 0
     next_start_ns: int = 0
     deaths: deque[Death] = field(default_factory=lambda: deque(maxlen=_REMEMBERED_DEATHS))
     in_crash_loop: bool = False
 
+    @property
+    def restarts(self) -> int:
+        """Number of forks after the first."""
+        return max(0, self.generation - 1)
+
+    @property
+    def is_planned(self) -> bool:
+        """True when the kill under way was asked for."""
+        return self.kill_reason in PLANNED_KILLS
+
     def handle(self, event: ChildEvent, now_ns: int, reason: Reason | None = None) -> Transition:
-        """Take an event; what is to be done.
+        """Apply an event to the state and return what is to be done.
 
         Args:
             event: What happened.
-            now_ns: When.
-            reason: Why, for ``UNHEALTHY``, ``RESTART`` and ``STOP``.
+            now_ns: Time of the event.
+            reason: Reason for ``UNHEALTHY``, ``RESTART`` and ``STOP``.
         """
         previous = self.state
-        if event is ChildEvent.STOP:
-            self.wants_stopped = True
-        elif event in {ChildEvent.RESTART, ChildEvent.START}:
-            self.wants_stopped = False
-        row = TABLE[previous, event]
-        if row is None:
+        outcome = TABLE[previous].get(event)
+        if outcome is None:
             return Transition(previous, previous, ())
-        state, actions = row
-        if Action.KILL in actions:
-            self.kill_reason = reason
-            self.is_planned = event in {ChildEvent.STOP, ChildEvent.RESTART}
-        if Action.FORK in actions:
-            self.generation += 1
-            self.restarts += self.generation > 1
-            self.forked_ns = now_ns
-            self.next_start_ns = 0
-            self.kill_reason = None
-            self.is_planned = self.is_drill = False
-        if state is WorkerState.BACKOFF and self.wants_stopped:
-            state = WorkerState.STOPPED
-            actions = tuple(action for action in actions if action is not Action.SCHEDULE)
-        if event is ChildEvent.FORK_FAILED:
-            self.generation -= 1
-            self.restarts = max(0, self.generation - 1)
-        if state in {WorkerState.STOPPED, WorkerState.FAILED}:
-            self.next_start_ns = 0
-        if state is not previous:
-            self.state, self.since_ns = state, now_ns
-        return Transition(previous, state, actions)
+        self.state, actions = outcome
+        self.next_start_ns = 0
+        for action in actions:
+            match action:
+                case Action.FORK:
+                    self.kill_reason, self.is_drill = None, False
+                case Action.KILL:
+                    self.kill_reason = reason
+                case Action.BACK_OFF:
+                    self.next_start_ns = now_ns + self.retry_delay_ns
+                case Action.START_AT_ONCE:
+                    self.next_start_ns = now_ns
+        return Transition(previous, self.state, actions)
+
+    def record_fork(self, now_ns: int) -> None:
+        """Count a successful fork as a new generation."""
+        self.generation += 1
+        self.forked_ns = now_ns
+
+    def record_failed_fork(self) -> None:
+        """Count a failed fork as a failure; call before :attr:`ChildEvent.FORK_FAILED` is handled."""
+        self.retry_delay_ns = self.backoff.failed(0)
 
     def record_exit(
         self, reason: Reason, exit_code: int | None, signal: int | None, now_ns: int, healthy_ns: int
     ) -> Death:
-        """Note a death. ``healthy_ns`` is how long this generation was fresh; it decides whether the count starts anew.
+        """Record an exit and compute the delay that it earned; call before the event for the exit is handled.
 
-        Returns:
-            The death, with the delay that it earned already counted in :attr:`next_start_ns`.
+        Args:
+            reason: Why the process exited.
+            exit_code: Its exit code; None after a signal.
+            signal: The signal that ended it; None after an exit.
+            now_ns: Time of the exit.
+            healthy_ns: How long this generation had fresh data; long enough resets the count of failures.
         """
         is_counted = not (self.is_planned or self.is_drill)
-        if not is_counted:
-            delay_ns = self._uncounted_delay_ns(healthy_ns)
+        is_healthy = self.backoff.is_healthy(healthy_ns)
+        if is_healthy:
+            self.in_crash_loop = False
+        if is_counted:
+            self.retry_delay_ns = self.backoff.failed(healthy_ns)
         else:
-            if self.backoff.is_healthy(healthy_ns):
-                self.in_crash_loop = False
-            delay_ns = self.backoff.failed(healthy_ns)
-        death = Death(reason, exit_code, signal, now_ns, now_ns - self.forked_ns, self.backoff.failures, is_counted)
+            if is_healthy:
+                self.backoff.reset()
+            self.retry_delay_ns = self.backoff.policy.delay_ns(1, 0.0) if self.is_drill else 0
+        death = Death(
+            reason=reason,
+            exit_code=exit_code,
+            signal=signal,
+            at_ns=now_ns,
+            uptime_ns=now_ns - self.forked_ns,
+            failures=self.backoff.failures,
+            is_counted=is_counted,
+        )
         self.deaths.append(death)
-        self.next_start_ns = 0 if self.wants_stopped else now_ns + delay_ns
         if is_counted:
             recent = sum(now_ns - d.at_ns <= _LOOP_WINDOW_NS and d.is_counted for d in self.deaths)
             self.in_crash_loop = self.in_crash_loop or (self.backoff.failures >= _LOOP_DEATHS <= recent)
         return death
-
-    def _uncounted_delay_ns(self, healthy_ns: int) -> int:
-        """A drill waits as the first failure would, and an operator's restart not at all; neither is counted."""
-        if self.backoff.is_healthy(healthy_ns):
-            self.backoff.reset()
-            self.in_crash_loop = False
-        return self.backoff.policy.delay_ns(1, 0.0) if self.is_drill else 0
-
-    def schedule_after_failed_fork(self, now_ns: int) -> None:
-        """The kernel had no room for another process: wait as after a death."""
-        self.next_start_ns = now_ns + self.backoff.failed(0)
-
-
-def transitions() -> list[tuple[str, str, str, str]]:
-    """The table for people: state, event, next state, actions; rows that mean nothing are left out."""
-    return [
-        (state.value, event.value, row[0].value, ", ".join(action.value for action in row[1]))
-        for (state, event), row in TABLE.items()
-        if row is not None
-    ]
-
-
-def page() -> str:
-    """The table as the page ``docs/states.md``; ``make docs`` writes it."""
-    rows = "".join(f"| {' | '.join(row)} |\n" for row in transitions())
-    return _PAGE + rows

@@ -1,8 +1,8 @@
-"""The lock that makes a run directory one supervisor's.
+"""Lock of a run directory: at most one supervisor runs on it.
 
-A POSIX record lock: it is not inherited over fork (a ``flock`` would live on in every worker), and the kernel frees it
-on any death. The file is opened once only, because closing any descriptor of it drops the lock. What is written in it
-is for people; nothing is ever decided by it.
+It is a POSIX record lock: a fork does not inherit it (a ``flock`` would survive in every worker), and the kernel
+releases it on any exit. The file is opened once only, because closing any descriptor of it releases the lock. The pid
+in the file is for operators; the program never reads it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _FLOCK: Final = "hhqqi4x"
 
 
 class InstanceLock:
-    """Held from construction until the process ends.
+    """Exclusive lock, held from construction until the process exits.
 
     Raises:
         AlreadyRunningError: Another supervisor holds it.
-        RunDirError: The file cannot be made.
+        RunDirError: The file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class InstanceLock:
 
 
 def refuse_second(path: Path) -> None:
-    """See to it that nobody holds the lock, before anything is written where it counts; the lock itself comes later.
+    """Refuse to go on while another process holds the lock; acquires nothing.
 
     Raises:
         AlreadyRunningError: Another supervisor holds it.
@@ -65,24 +65,24 @@ def _already_running(path: Path, pid: int | None) -> AlreadyRunningError:
 
 
 def holder_of(path: Path) -> int | None:
-    """The pid of the process that holds the lock; None when nobody does. Not for the holder itself.
+    """Return the pid of the process that holds the lock; None when it is free. Not for the holder itself.
 
     Raises:
-        UnknownStateError: It is somebody else's, and so is what runs there.
+        UnknownStateError: The lock belongs to another user.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError as error:
         raise UnknownStateError(
-            f"whether a supervisor is running cannot be told: {error.strerror}",
+            f"cannot check whether a supervisor is running: {error.strerror}",
             where=str(path),
             advice="ask as the user who runs it",
         ) from error
     except OSError:
         return None
     try:
-        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, asked))
+        query = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, query))
     finally:
         os.close(file)
     return pid if kind != fcntl.F_UNLCK else None

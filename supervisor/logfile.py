@@ -1,4 +1,4 @@
-"""The log of a system in the background: one file that all its processes append to, kept from growing for ever."""
+"""Log file of a system in the background: all its processes append to it, and it is rotated by size."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ __all__ = ["LIMIT_BYTES", "log_path", "open_log", "reopen", "rotate"]
 
 log = get_log(__name__)
 
+#: Size at which the log is rotated.
 LIMIT_BYTES: Final = 50 * 1024 * 1024
-_PIECE: Final = 1024 * 1024
+_CHUNK: Final = 1024 * 1024
 
 
 def log_path(environ: Mapping[str, str]) -> Path:
-    """Where it is."""
+    """Return the path of the log file."""
     return state_path(environ) / "log"
 
 
 def open_log(path: Path) -> int:
-    """A descriptor to write it with; it is made if need be, for its owner alone.
+    """Open the log file for appending, with mode 0600 if it is new; return the descriptor.
 
     Raises:
-        OSError: It cannot be.
+        OSError: It cannot be opened.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def rotate(path: Path, limit: int = LIMIT_BYTES, progress: Callable[[], None] = lambda: None) -> bool:
-    """Once it has more than ``limit`` bytes, keep them as ``<path>.1`` and begin anew; whether it did.
+    """Copy a file larger than ``limit`` bytes to ``<path>.1`` and truncate it; return whether it was truncated.
 
-    A slow disk may take long: ``progress`` is called after every piece.
+    ``progress`` is called after every chunk, for a slow disk may take long.
 
-    Its writers inherited the open file, so it is copied and cut, and nobody need be told. They append, and go on at its
-    beginning; what they write between copy and cut is lost. On a full disk the copy is given up, so that the
-    log never takes more than twice the limit.
+    The writers inherited the open file and append, so they continue at its new beginning without a signal; lines
+    written between copy and truncation are lost. On a full disk the copy is dropped, so that the log never takes more
+    than twice the limit.
     """
     try:
         if path.stat().st_size <= limit:
@@ -48,8 +49,8 @@ def rotate(path: Path, limit: int = LIMIT_BYTES, progress: Callable[[], None] = 
         kept = path.with_name(f"{path.name}.1")
         try:
             with path.open("rb") as old, open(kept, "wb", opener=_private) as copy:
-                while piece := old.read(_PIECE):
-                    copy.write(piece)
+                while chunk := old.read(_CHUNK):
+                    copy.write(chunk)
                     progress()
         except OSError as error:
             kept.unlink(missing_ok=True)
@@ -62,7 +63,7 @@ def rotate(path: Path, limit: int = LIMIT_BYTES, progress: Callable[[], None] = 
 
 
 def reopen(path: Path) -> None:
-    """Let this process's output go to the file that has this name by now: somebody has moved the old one away."""
+    """Redirect this process's output to the file of this name, after the old one was moved away."""
     try:
         descriptor = open_log(path)
     except OSError as error:

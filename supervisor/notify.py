@@ -1,6 +1,6 @@
-"""Telling systemd how the parent is, in the words of sd_notify(3): ready, reloading, stopping, alive, in one line.
+"""Notifications to systemd by sd_notify(3): ready, reloading, stopping, status and watchdog.
 
-Nothing is told where nobody asked by ``NOTIFY_SOCKET``. When to say what is :mod:`supervisor.parent`'s to decide.
+Without ``NOTIFY_SOCKET`` nothing is sent.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Final
 
 __all__ = ["Notifier"]
 
-#: A watchdog is told three times in the time that it allows.
+#: Watchdog notifications within its time limit.
 _BEATS: Final = 3
 
 
 class Notifier:
-    """One service as systemd sees it. Times are monotonic ns.
+    """Sender of the notifications of one service. Times are monotonic ns.
 
     Args:
-        environ: ``NOTIFY_SOCKET`` names the socket; ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` are its watchdog's.
+        environ: ``NOTIFY_SOCKET`` names the socket; ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` configure the watchdog.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -36,51 +36,51 @@ class Notifier:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody listens."""
+        """True when systemd listens."""
         return self._socket is not None
 
     def ready(self) -> None:
-        """The service does its work, or as much of it as can be had."""
+        """Report the service as ready, once."""
         if not self._is_ready:
             self._is_ready = True
-            self._tell("READY=1")
+            self._send("READY=1")
 
     def reloading(self, now_ns: int) -> None:
-        """The configuration is read again."""
+        """Report the begin of a reload."""
         if self._is_ready:
-            self._tell("RELOADING=1", f"MONOTONIC_USEC={now_ns // 1000}")
+            self._send("RELOADING=1", f"MONOTONIC_USEC={now_ns // 1000}")
 
     def reloaded(self) -> None:
-        """It was, whatever came of it."""
+        """Report the end of a reload, successful or not."""
         if self._is_ready:
-            self._tell("READY=1")
+            self._send("READY=1")
 
     def stopping(self) -> None:
-        """The service is on its way down."""
-        self._tell("STOPPING=1")
+        """Report the begin of a shutdown."""
+        self._send("STOPPING=1")
 
-    def looked(self, status: str, now_ns: int) -> None:
-        """Everything was looked at once more, and ``status`` is how it is."""
+    def checked(self, status: str, now_ns: int) -> None:
+        """Report the status after a round of checks if it changed, and the watchdog's beat when it is due."""
         if status != self._status:
             self._status = status
-            self._tell(f"STATUS={status}")
+            self._send(f"STATUS={status}")
         if self._beat_ns and now_ns >= self._next_beat_ns:
             self._next_beat_ns = now_ns + self._beat_ns
-            self._tell("WATCHDOG=1")
+            self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the socket."""
         if self._socket is not None:
             self._socket.close()
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # nobody reads it, and supervision goes on
+            with contextlib.suppress(OSError):  # supervision does not depend on systemd
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
 
 def _beat_ns(environ: Mapping[str, str]) -> int:
-    """Between two signs of life; 0 when this process owes none."""
+    """Return the interval between two beats; 0 when systemd expects none of this process."""
     usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")
     if not usec.isdigit() or pid not in {"", str(os.getpid())}:
         return 0

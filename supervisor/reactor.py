@@ -1,6 +1,6 @@
-"""The parent's one loop: descriptors, timers and signals in one poll set, everything handled in one thread.
+"""Event loop of the parent: descriptors, timers and signals in one poll set and one thread.
 
-Signal handlers do nothing but let the kernel write the signal's number into a socket of the same poll set.
+Signal handlers are empty: the kernel writes the number of a signal into a socket of the same poll set.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ _MS: Final = 1_000_000
 
 
 class Reactor:
-    """Runs callbacks until :meth:`stop`.
+    """Single-threaded event loop.
 
-    ``gap_ns`` is the longest time between two returns of the poll beyond what it was asked to wait, since it was last
-    read: what a stopped or starved parent looks like from inside, wherever it was stopped.
+    Attributes:
+        gap_ns: Longest time between two returns of the poll beyond its timeout, since the reader reset it. It is
+            large after the process was stopped or starved, wherever that happened.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class Reactor:
         self.watch(self._wakeup.fileno(), self._read_signals)
 
     def watch(self, descriptor: int, callback: Callable[[], None] | None) -> None:
-        """Call ``callback`` whenever ``descriptor`` is readable; None ends that."""
+        """Call ``callback`` whenever ``descriptor`` is readable; None removes it."""
         if callback is None:
             if self._readers.pop(descriptor, None) is not None:
                 self._poll.unregister(descriptor)
@@ -55,13 +56,13 @@ class Reactor:
         heapq.heappush(self._timers, (when_ns, next(self._order), callback))
 
     def on_signal(self, number: int, callback: Callable[[], None]) -> None:
-        """Call ``callback`` in the loop after the signal came."""
+        """Call ``callback`` in the loop after a signal arrived."""
         self._signals[number] = callback
         signal.signal(number, _nothing)
         signal.set_wakeup_fd(self._wakeup_write.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
-        """Loop until :meth:`stop`."""
+        """Run callbacks until :meth:`stop`."""
         self._is_running = True
         returned = time.monotonic_ns()
         while self._is_running:
@@ -76,11 +77,11 @@ class Reactor:
             self._run_timers()
 
     def stop(self) -> None:
-        """End the loop after the callback at hand."""
+        """End the loop after the current callback."""
         self._is_running = False
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         signal.set_wakeup_fd(-1)
         self._wakeup.close()
         self._wakeup_write.close()
@@ -99,4 +100,4 @@ class Reactor:
 
 
 def _nothing(_number: int, _frame: object) -> None:
-    """The signal is handled in the loop."""
+    """Leave the signal to the loop."""

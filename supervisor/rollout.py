@@ -1,4 +1,4 @@
-"""Rolling out a changed configuration: only what changed is restarted, one worker after the other. Pure."""
+"""Rollout of a changed configuration: only what changed is restarted, one worker after the other. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from supervisor.config import Config
 
 __all__ = ["Difference", "Rollout", "compare"]
 
-#: The next worker does not wait longer than this for the one before it to be live.
-_PATIENCE_NS: Final = 30_000_000_000
+#: Longest wait for a restarted worker to be live before the next one is restarted.
+_LIVE_TIMEOUT_NS: Final = 30_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a new configuration means for the workers."""
+    """Venues that differ between two configurations."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -26,7 +26,7 @@ class Difference:
 
 
 def compare(old: Config, new: Config) -> Difference:
-    """Which venues are new, gone, or to be restarted for their settings to take effect."""
+    """Return the venues that are new, removed, or must be restarted for their settings to take effect."""
     shared_changed = _shared(old) != _shared(new)
     kept = [name for name in new.venues if name in old.venues]
     return Difference(
@@ -37,34 +37,40 @@ def compare(old: Config, new: Config) -> Difference:
 
 
 def _shared(config: Config) -> tuple[object, ...]:
-    """What every worker is told alike."""
+    """Return the settings that all workers share."""
     blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
     return config.backoff, config.watchdog_tick_ms, config.network, blackbox, config.fixture_speed
 
 
 @dataclass(slots=True)
 class Rollout:
-    """The workers that are still to be restarted, and the one that is coming up."""
+    """Queue of workers to restart, one at a time.
+
+    Attributes:
+        waiting: Workers still to be restarted.
+        current: The one that was restarted last, until it is up.
+        since_ns: Time of that restart.
+    """
 
     waiting: deque[str] = field(default_factory=deque)
     current: str | None = None
     since_ns: int = 0
 
     def add(self, names: Iterable[str]) -> None:
-        """Restart these as well."""
+        """Add workers to the queue."""
         self.waiting.extend(name for name in names if name not in self.waiting)
 
     def forget(self, name: str) -> None:
-        """It is not there any more."""
+        """Remove a worker that is no longer configured."""
         if name in self.waiting:
             self.waiting.remove(name)
         if name == self.current:
             self.current = None
 
     def next(self, state: WorkerState | None, now_ns: int) -> str | None:
-        """The worker to restart now, if it is time; ``state`` is that of :attr:`current`."""
+        """Return the worker to restart now, if any; ``state`` is that of :attr:`current`."""
         is_up = self.current is None or state in {WorkerState.LIVE, WorkerState.FAILED, None}
-        if not is_up and now_ns - self.since_ns < _PATIENCE_NS:
+        if not is_up and now_ns - self.since_ns < _LIVE_TIMEOUT_NS:
             return None
         self.current = self.waiting.popleft() if self.waiting else None
         self.since_ns = now_ns

@@ -1,8 +1,8 @@
-"""Forking children, and what a child does first.
+"""Fork of a child process and its first steps.
 
-Fork is safe only from a single thread, and is asserted to be. A child gets its own process group, dies with its parent
-(PR_SET_PDEATHSIG follows the forking thread, which is the only one), closes everything it inherited but its standard
-streams, and leaves with ``os._exit``: nothing of the parent's runs in it.
+Fork is safe only from a single thread, which is checked. A child gets its own process group, dies with its parent
+(PR_SET_PDEATHSIG follows the forking thread, the only one), closes all inherited descriptors but the standard streams,
+and ends with ``os._exit``, so that no exit handler of the parent runs in it.
 """
 
 from __future__ import annotations
@@ -25,41 +25,41 @@ import multiprocess.util
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
 
-__all__ = ["CONFIG_EXIT", "Child", "ForkError", "prepare", "spawn"]
+__all__ = ["CONFIG_EXIT", "ForkError", "ForkedProcess", "prepare", "spawn"]
 
 log = get_log(__name__)
 
-#: sysexits.h EX_CONFIG: no retry can mend this.
+#: sysexits.h EX_CONFIG: no retry can fix it.
 CONFIG_EXIT: Final = 78
 _CRASH_EXIT: Final = 1
 _PR_SET_PDEATHSIG: Final = 1
-#: Of the two pipes that multiprocess makes for a child.
+#: Descriptors of the two pipes that multiprocess opens for a child.
 _PIPE_ENDS: Final = 4
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _context: Final = multiprocess.get_context("fork")
 
 
 class ForkError(ParaphinaError):
-    """The kernel has no room for another process now."""
+    """Fork that the kernel refused for lack of resources."""
 
 
 @dataclass(slots=True)
-class Child:
-    """A forked child: ``pidfd`` becomes readable when it is gone."""
+class ForkedProcess:
+    """Handle of a forked process; ``pidfd`` becomes readable when it exits."""
 
     process: Any
     pid: int
     pidfd: int
 
     def signal(self, number: int) -> None:
-        """Send it a signal; never to a process that happens to have got its number."""
+        """Send a signal; by pidfd, so that it never reaches another process with the same pid."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return
 
     def kill_group(self) -> None:
-        """SIGKILL to it and to whatever it started."""
+        """Send SIGKILL to the process and its group."""
         self.signal(signal.SIGKILL)
         try:
             os.killpg(self.pid, signal.SIGKILL)
@@ -67,7 +67,7 @@ class Child:
             return
 
     def is_stopped(self) -> bool:
-        """Whether it is stopped (state T) and so cannot act on anything but SIGKILL and SIGCONT."""
+        """Return whether it is stopped (state T) and so reacts to SIGKILL and SIGCONT alone."""
         try:
             stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -75,7 +75,7 @@ class Child:
         return stat.rpartition(")")[2].split()[0] in {"T", "t"}
 
     def reap(self) -> tuple[int | None, int | None]:
-        """Take its end: (exit code, None) or (None, signal). Only once ``pidfd`` is readable."""
+        """Reap the process; return (exit code, None) or (None, signal). Only once ``pidfd`` is readable."""
         self.process.join()
         code = int(self.process.exitcode)
         self.process.close()
@@ -84,26 +84,26 @@ class Child:
 
 
 def prepare() -> None:
-    """Once, after all imports and before the first fork: move what exists out of the collector's sight.
+    """Freeze the garbage collector's objects; call once, after all imports and before the first fork.
 
-    Pages that the collector never touches stay shared; a child's memory falls from 19 to 11 MiB. And a parent that ends
-    shall end: multiprocess would wait at exit for its children, of which none ends by itself. They die with it.
+    Pages that the collector never touches stay shared: a child takes 11 MiB instead of 19. The exit handler of
+    multiprocess, which would wait for children that do not exit by themselves, is removed: they die with the parent.
     """
     atexit.unregister(multiprocess.util._exit_function)  # noqa: SLF001 - it has no public switch
     gc.collect()
     gc.freeze()
 
 
-def spawn(name: str, target: Callable[[], None]) -> Child:
+def spawn(name: str, target: Callable[[], None]) -> ForkedProcess:
     """Fork a child that runs ``target``.
 
     Raises:
-        ForkError: The kernel has no room for it.
+        ForkError: The kernel refused.
         RuntimeError: This process has more than one thread.
     """
     try:
         threads, before = _numbers("task"), _descriptors()
-    except OSError as error:  # looking takes a descriptor
+    except OSError as error:  # reading /proc takes a descriptor
         raise ForkError(f"cannot fork {name}: {error.strerror}") from error
     if len(threads) != 1:
         raise RuntimeError("the parent must have one thread when it forks")
@@ -118,11 +118,11 @@ def spawn(name: str, target: Callable[[], None]) -> Child:
         raise ForkError(f"cannot fork {name}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return Child(process, process.pid, pidfd)
+    return ForkedProcess(process, process.pid, pidfd)
 
 
 def _descriptors() -> set[int]:
-    """What is open; the descriptor that reading the list takes is gone by the time it is looked at."""
+    """Return the open descriptors, without the one that reading the list takes."""
     return {descriptor for descriptor in _numbers("fd") if _is_open(descriptor)}
 
 
@@ -139,18 +139,18 @@ def _is_open(descriptor: int) -> bool:
 
 
 def _undo(process: Any, before: set[int]) -> None:
-    """Nobody could watch this child, so there must be none; and multiprocess leaves its pipes open when fork fails."""
+    """Kill a child that cannot be watched, and close the pipes that multiprocess leaves open when a fork fails."""
     if process.pid is not None:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-    # The kernel gives the lowest numbers that are free. They are tried and not listed: there may be none to list with.
+    # The kernel assigns the lowest free numbers. Try each: there may be no descriptor left to read the list with.
     for descriptor in range(max(before) + _PIPE_ENDS + 1):
         if descriptor not in before and _is_open(descriptor):
             os.close(descriptor)
 
 
 def _child(target: Callable[[], None], name: str, parent: int) -> None:
-    """What a child does first, then ``target``, then nothing more."""
+    """Run ``target`` in the child and exit."""
     code = _CRASH_EXIT
     try:
         _enter(parent)
@@ -169,8 +169,8 @@ def _enter(parent: int) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    # The terminal's interrupt and the request to reload are the parent's to act on, a closed pipe is an error like
-    # others, and a new log is for those who write one.
+    # The parent handles the terminal's interrupt and SIGHUP; a closed pipe raises an error; SIGUSR2 is for programs
+    # that write a log of their own.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     os.setpgid(0, 0)

@@ -13,7 +13,7 @@ from ipc.health import Reason, Stream
 from ipc.orderbook import OrderBook
 from ipc.topics import CHANNELS, VENUES
 from supervisor import cli
-from supervisor import lifecycle as machine
+from supervisor import pages as supervisor_pages
 from workers import pages
 from workers.protocol import book_sync as books
 from workers.protocol import recovery
@@ -39,7 +39,7 @@ def test_the_schema_beside_the_docs_is_the_schema():
 
 
 def test_the_page_of_states_is_the_table():
-    assert (ROOT / "docs/states.md").read_text() == machine.page(), "run: make docs"
+    assert (ROOT / "docs/states.md").read_text() == supervisor_pages.states(), "run: make docs"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -114,7 +114,7 @@ def is_closed(client):
 
 def tell(server, count=1):
     for _ in range(count):
-        server.tell({"process": "lighter", "event": "exited", "padding": "x" * 200})
+        server.publish({"process": "lighter", "event": "exited", "padding": "x" * 200})
 
 
 def asked_raw(client, loop, packet):
@@ -286,7 +286,7 @@ def test_a_follower_hears_what_happens_from_then_on(server, follow):
 
 def test_an_event_is_what_was_told_with_its_number(server, follow):
     follower = follow()
-    server.tell({"process": "lighter", "event": "exited", "reason": "crash"})
+    server.publish({"process": "lighter", "event": "exited", "reason": "crash"})
     event = json.loads(follower.receive())
     assert event == {"number": 1, "process": "lighter", "event": "exited", "reason": "crash"}
 

@@ -45,7 +45,7 @@ class ParentSide:
         for also in self.also:
             also()
 
-    def tell(self, event="exited", process="lighter", **fields):
+    def publish(self, event="exited", process="lighter", **fields):
         told = {
             "process": process,
             "event": event,
@@ -61,7 +61,7 @@ class ParentSide:
             "mono_ns": 111,
             "wall_ns": 222,
         }
-        self.server.tell({**told, **fields})
+        self.server.publish({**told, **fields})
 
 
 class RunningGateway:
@@ -152,7 +152,7 @@ def hear(subscriber, until):
 
 def test_what_happens_to_a_process_is_published(parent, start, hear, row):
     start()
-    parent.tell()
+    parent.publish()
     topic, event = hear()
     assert topic == "lifecycle.lighter"
     assert (event.venue, event.symbol, event.event, event.reason) == ("lighter", None, "exited", Reason.KILLED)
@@ -165,7 +165,7 @@ def test_what_happens_to_a_process_is_published(parent, start, hear, row):
 def test_each_process_has_its_topic_and_sequence(parent, start, hear):
     start()
     for process in ("lighter", "paradex", "lighter"):
-        parent.tell(process=process)
+        parent.publish(process=process)
     assert [(topic, event.seq) for topic, event in (hear() for _ in range(3))] == [
         ("lifecycle.lighter", 1),
         ("lifecycle.paradex", 1),
@@ -174,7 +174,7 @@ def test_each_process_has_its_topic_and_sequence(parent, start, hear):
 
 
 def test_what_was_before_the_gateway_is_told_when_it_is_there(parent, start, hear):
-    parent.tell("started", reason=None)
+    parent.publish("started", reason=None)
     start()
     assert hear()[1].event == "started"
 
@@ -182,7 +182,7 @@ def test_what_was_before_the_gateway_is_told_when_it_is_there(parent, start, hea
 def test_who_joins_late_hears_the_last_of_each_process(parent, start, until, run_dir, row):
     start()
     for event in ("started", "live", "exited"):
-        parent.tell(event)
+        parent.publish(event)
     until(lambda: row[WorkerWord.PUBLISHED] == 3)
     context = zmq.Context()
     with context.socket(zmq.SUB) as late:
@@ -197,17 +197,17 @@ def test_who_joins_late_hears_the_last_of_each_process(parent, start, until, run
 
 def test_the_next_gateway_goes_on_where_this_one_stopped(parent, start, hear, row, until):
     gateway = start()
-    parent.tell("started")
-    parent.tell("live")
+    parent.publish("started")
+    parent.publish("live")
     assert [hear()[1].event for _ in range(2)] == ["started", "live"]
     gateway.end()
     until(lambda: not parent.server._followers)
-    parent.tell("exited")
-    parent.tell("restarting")
+    parent.publish("exited")
+    parent.publish("restarting")
     before = Handover(epoch=row[WorkerWord.EPOCH], published=row[WorkerWord.PUBLISHED])
     assert before.published == 2
     start(before)
-    parent.tell("started")
+    parent.publish("started")
     events = [hear()[1] for _ in range(3)]
     assert [event.event for event in events] == ["exited", "restarting", "started"]
     assert events[0].epoch > before.epoch
@@ -222,9 +222,9 @@ def test_the_epoch_is_above_that_of_every_one_before(start, row):
 
 def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear, caplog):
     start()
-    parent.server.tell({"process": 5})
-    parent.tell(reason="a reason of tomorrow")
-    parent.tell("live")
+    parent.server.publish({"process": 5})
+    parent.publish(reason="a reason of tomorrow")
+    parent.publish("live")
     assert hear()[1].event == "live"
     assert [record.getMessage() for record in caplog.records].count("gateway.not_understood") == 2
 
@@ -232,7 +232,7 @@ def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear,
 def test_events_that_it_was_not_told_of_are_counted_in_the_log(parent, start, hear, caplog):
     """It was away for longer than the parent remembers; its feed goes on without a gap, so nobody else can tell."""
     for number in range(600):
-        parent.tell(uptime_s=float(number))
+        parent.publish(uptime_s=float(number))
     start()
     hear()
     (lost,) = [record.fields for record in caplog.records if record.getMessage() == "gateway.events_lost"]
@@ -285,7 +285,7 @@ def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row,
 
     monkeypatch.setattr("supervisor.gateway.rotate", rotate)
     gateway = Gateway(run_dir, row, Handover(), threading.Event(), None, run_dir.path / "log")
-    gateway._keep_house(time.monotonic_ns())
+    gateway._rotate_log(time.monotonic_ns())
     assert len(beats) == 3
     assert all(beats)
     gateway._publisher.close()

@@ -1,4 +1,4 @@
-"""What the parent concludes from a worker's words."""
+"""Kill rules on board words: thresholds, reasons, order and exemptions."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from ipc.board import Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
-from supervisor.kill_rules import VerdictLimits, is_fresh, is_stale, kill_reason_of
+from supervisor.kill_rules import RULES, KillLimits, is_fresh, is_stale, kill_reason_of
 
 S = 1_000_000_000
 MS = 1_000_000
 NOW = 1_000 * S
-LIMITS = VerdictLimits()
+LIMITS = KillLimits(start_ns=30 * S)
 
 
 def row_of(kind, words):
@@ -99,7 +99,7 @@ def test_a_worker_that_never_beats_has_its_start_time(age_ns, reason):
 
 
 def test_the_limits_are_those_that_were_set():
-    limits = VerdictLimits(beat_ns=5 * S, deadline_ns=7 * S, start_ns=11 * S)
+    limits = KillLimits(beat_ns=5 * S, deadline_ns=7 * S, start_ns=11 * S)
     assert verdict(worker(BEAT=NOW - 5 * S), session(DEADLINE=NOW - 7 * S), limits=limits) is None
     assert verdict(worker(BEAT=NOW - 5 * S - 1), limits=limits) is Reason.WEDGED
     assert verdict(worker(), session(DEADLINE=NOW - 7 * S - 1), limits=limits) is Reason.WEDGED
@@ -107,12 +107,50 @@ def test_the_limits_are_those_that_were_set():
     assert verdict(newborn(11 * S + 1, BEAT=0), limits=limits) is Reason.WEDGED
 
 
+def test_limits_of_main_thread_overdue_plans_and_failed_cycles_are_those_that_were_set():
+    limits = KillLimits(start_ns=11 * S, main_ns=4 * S, overdue_ns=6 * S, failed_cycles=3)
+    assert verdict(worker(BEAT=NOW, MAIN_SEEN=NOW - 4 * S), limits=limits) is None
+    assert verdict(worker(BEAT=NOW, MAIN_SEEN=NOW - 4 * S - 1), limits=limits) is Reason.WEDGED
+    backing_off = [session(Phase.BACKOFF, NEXT_ACTION=NOW - 6 * S - late_ns) for late_ns in (0, 1)]
+    assert [verdict(worker(), of, limits=limits) for of in backing_off] == [None, Reason.STALE_WORKER]
+    subscribed = [session(FAILED_CYCLES=count) for count in (2, 3)]
+    assert [verdict(worker(), of, limits=limits) for of in subscribed] == [None, Reason.STALE_WORKER]
+
+
+def test_default_limits():
+    defaults = KillLimits(start_ns=1)
+    assert (defaults.beat_ns, defaults.deadline_ns, defaults.main_ns) == (2 * S, 3 * S, 10 * S)
+    assert (defaults.overdue_ns, defaults.failed_cycles, defaults.memory_bytes) == (20 * S, 2, 0)
+
+
+def test_rules_are_checked_in_this_order():
+    assert [(rule.threshold, rule.reason.value) for rule in RULES] == [
+        ("beat_ns", "wedged"),
+        ("start_ns", "wedged"),
+        ("main_ns", "wedged"),
+        ("deadline_ns", "wedged"),
+        ("memory_bytes", "memory"),
+        ("failed_cycles", "stale_worker"),
+        ("overdue_ns", "stale_worker"),
+        ("start_ns", "start_timeout"),
+    ]
+
+
+@pytest.mark.parametrize(("lag_ns", "reason"), [(10 * S, None), (10 * S + 1, Reason.WEDGED)])
+def test_wedged_when_the_main_thread_is_ten_seconds_behind_the_watchdog(lag_ns, reason):
+    assert verdict(worker(BEAT=NOW - S, MAIN_SEEN=NOW - S - lag_ns)) is reason
+
+
+def test_a_main_thread_that_has_no_record_yet_is_not_stuck():
+    assert verdict(worker(BEAT=NOW, MAIN_SEEN=0)) is None
+
+
 def test_wedged_in_an_outage_is_still_wedged():
     assert verdict(worker(BEAT=NOW - 3 * S, OUTAGE_SINCE=NOW - 60 * S)) is Reason.WEDGED
 
 
 def test_wedged_comes_before_memory():
-    limits = VerdictLimits(memory_bytes=1)
+    limits = KillLimits(start_ns=30 * S, memory_bytes=1)
     assert verdict(worker(BEAT=NOW - 3 * S, RSS_BYTES=2), limits=limits) is Reason.WEDGED
 
 
@@ -121,15 +159,15 @@ def test_wedged_comes_before_memory():
 
 @pytest.mark.parametrize(("rss", "reason"), [(999, None), (1000, None), (1001, Reason.MEMORY)])
 def test_memory_over_its_limit(rss, reason):
-    assert verdict(worker(RSS_BYTES=rss), session(), limits=VerdictLimits(memory_bytes=1000)) is reason
+    assert verdict(worker(RSS_BYTES=rss), session(), limits=KillLimits(start_ns=30 * S, memory_bytes=1000)) is reason
 
 
 def test_no_memory_limit_means_none():
-    assert verdict(worker(RSS_BYTES=1 << 50), session(), limits=VerdictLimits(memory_bytes=0)) is None
+    assert verdict(worker(RSS_BYTES=1 << 50), session(), limits=KillLimits(start_ns=30 * S, memory_bytes=0)) is None
 
 
 def test_memory_in_an_outage_is_still_too_much():
-    limits = VerdictLimits(memory_bytes=1000)
+    limits = KillLimits(start_ns=30 * S, memory_bytes=1000)
     assert verdict(worker(RSS_BYTES=1001, OUTAGE_SINCE=NOW - S), limits=limits) is Reason.MEMORY
 
 

@@ -56,7 +56,7 @@ def test_a_large_one_is_begun_anew_and_its_writers_go_on_in_it(log, writer):
 
 
 def test_each_piece_of_the_copy_is_told(log, writer, monkeypatch):
-    monkeypatch.setattr(logfile, "_PIECE", 4)
+    monkeypatch.setattr(logfile, "_CHUNK", 4)
     os.write(writer, b"before all")
     pieces = []
     assert rotate(log, 5, lambda: pieces.append(log.stat().st_size))

@@ -36,7 +36,7 @@ def test_nothing_is_told_where_nobody_asked():
     notifier = Notifier({})
     assert not notifier.is_wanted
     notifier.ready()
-    notifier.looked("5/5 live", S)
+    notifier.checked("5/5 live", S)
     notifier.close()
 
 
@@ -64,7 +64,7 @@ def test_a_reload_ends_in_ready_and_means_nothing_before(manager):
 def test_status_is_told_when_it_changes_and_life_three_times_as_often_as_asked(manager):
     notifier = Notifier({"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())})
     for tick in range(9):
-        notifier.looked("5/5 live", S + tick * S // 4)
+        notifier.checked("5/5 live", S + tick * S // 4)
     assert manager() == ["STATUS=5/5 live", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]
     notifier.close()
 
@@ -72,7 +72,7 @@ def test_status_is_told_when_it_changes_and_life_three_times_as_often_as_asked(m
 @pytest.mark.parametrize("owed", [{}, {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
 def test_no_life_is_told_of_that_nobody_watches(manager, owed):
     notifier = Notifier({"NOTIFY_SOCKET": "notify", **owed})
-    notifier.looked("5/5 live", S)
+    notifier.checked("5/5 live", S)
     assert manager() == ["STATUS=5/5 live"]
     notifier.close()
 

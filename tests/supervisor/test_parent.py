@@ -676,7 +676,7 @@ def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
     world.signal_at(10, signal.SIGHUP)
     world.run(60)
     assert [len(world.lives(name)) for name in ("lighter", "gateway")] == [2, 2]
-    assert world.parent._children["gateway"].life.backoff.policy.healthy_s == 0
+    assert world.parent._children["gateway"].lifecycle.backoff.policy.healthy_s == 0
 
 
 def test_a_refused_reload_is_told_to_whoever_asked(world):

@@ -13,6 +13,7 @@ from typing import Any
 
 from ipc.board import Board, WorkerWord
 from ipc.control import ControlClient, ControlReply, ControlRequest, decode_reply
+from supervisor import child as child_module
 from supervisor import lifecycle_reporter as reports
 from supervisor import parent, reactor
 from supervisor.config import load
@@ -28,7 +29,7 @@ _WALL_NS = 1_700_000_000 * S
 
 
 class FakeChild:
-    """A process that exists only here. ``dies_of`` tells what ends it, and with which exit code and signal."""
+    """Simulated process; ``dies_of`` maps the signals that end it to its exit code and signal."""
 
     def __init__(self, world: World, name: str, pid: int, generation: int, before: Any) -> None:
         self.world = world
@@ -116,10 +117,10 @@ class World:
         self._pids = itertools.count(1001)
         self._clients: list[ControlClient] = []
         clock = SimpleNamespace(monotonic_ns=lambda: self.now_ns, time_ns=lambda: _WALL_NS + self.now_ns)
-        for module in (parent, reactor, reports):
+        for module in (child_module, parent, reactor, reports):
             monkeypatch.setattr(module, "time", clock)
         monkeypatch.setattr(reactor, "select", SimpleNamespace(poll=self._poll, POLLIN=select.POLLIN))
-        monkeypatch.setattr(parent, "spawn", self._spawn)
+        monkeypatch.setattr(child_module, "spawn", self._spawn)
         monkeypatch.setattr(parent, "prepare", lambda: None)
         monkeypatch.setattr(parent, "ControlServer", self._control)
         self.system = System(self.load(), run_dir, simulation, self.load)
@@ -240,9 +241,9 @@ class World:
         world = self
 
         class Recorded(ControlServer):
-            def tell(self, event: dict[str, Any]) -> None:
+            def publish(self, event: dict[str, Any]) -> None:
                 world.told.append(event)
-                super().tell(event)
+                super().publish(event)
 
         return Recorded(path, handle, watch)
 
