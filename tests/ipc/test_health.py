@@ -41,7 +41,7 @@ STREAM_STATES = {
     "failed": 10,
 }
 PHASES = {"resolving": 1, "connecting": 2, "subscribed": 3, "backoff": 4, "replaying": 5}
-MISDEEDS = {"hang": 1, "exit": 2, "memory": 3}
+SELF_FAULTS = {"hang": 1, "exit": 2, "memory": 3}
 REASONS = {
     "stale_watchdog": 1,
     "no_book": 2,
@@ -85,7 +85,7 @@ LISTS = [
     (WorkerState, WORKER_STATES),
     (StreamState, STREAM_STATES),
     (Phase, PHASES),
-    (SelfFault, MISDEEDS),
+    (SelfFault, SELF_FAULTS),
     (Reason, REASONS),
 ]
 

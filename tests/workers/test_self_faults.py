@@ -11,7 +11,7 @@ import time
 import psutil
 
 from ipc.health import SelfFault
-from workers import self_faults as misdeeds
+from workers import self_faults
 from workers.self_faults import SELF_FAULTS
 
 
@@ -27,7 +27,7 @@ def test_exit_looks_as_if_all_were_well(monkeypatch):
 
 
 def test_memory_is_taken_for_good(monkeypatch):
-    monkeypatch.setattr(misdeeds, "_hoard", [])
+    monkeypatch.setattr(self_faults, "_hoard", [])
     before = psutil.Process().memory_info().rss
     SELF_FAULTS[SelfFault.MEMORY]()
     assert psutil.Process().memory_info().rss - before > 32 * 1024 * 1024
@@ -35,8 +35,8 @@ def test_memory_is_taken_for_good(monkeypatch):
 
 _HANGING = """
 import threading, time
-from ipc.health import Misdeed
-from workers.self_faults import MISDEEDS
+from ipc.health import SelfFault
+from workers.self_faults import SELF_FAULTS
 
 def beat():
     while True:
@@ -46,7 +46,7 @@ def beat():
 threading.Thread(target=beat, daemon=True).start()
 time.sleep(0.05)
 print("!", end="", flush=True)
-MISDEEDS[Misdeed.HANG]()
+SELF_FAULTS[SelfFault.HANG]()
 """
 
 
