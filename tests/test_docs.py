@@ -16,9 +16,9 @@ from supervisor import cli
 from supervisor import lifecycle as machine
 from workers import pages
 from workers.protocol import book_sync as books
-from workers.protocol import recovery
 from workers.venues import VENUES as REGISTRY
 from workers.venues.aster import market_data as aster
+from workers.venues.aster.market_data import Aster
 from workers.venues.extended import market_data as extended
 from workers.venues.hyperliquid import market_data as hyperliquid
 from workers.venues.hyperliquid.market_data import Hyperliquid
@@ -84,7 +84,7 @@ SAID = {
         f"{aster._MARKETS_PER_CONNECTION} markets a connection",
         f"REST snapshot of {aster._REST_DEPTH} levels",
         f"open interest {aster._OPEN_INTEREST_PERIOD_S:g} s, settled rates {minutes(aster._SETTLED_PERIOD_S)}",
-        f"change for {recovery._SOFT_AFTER_NS / 1e9:g} s",
+        f"change for {Aster.continuity.soft_resync.after_s:g} s",
         f"or {books._MAX_OLD}\nold changes",
     ],
     "extended": [f"up to {extended._OWN_SOCKETS} markets", f"settled rates {minutes(extended._SETTLED_PERIOD_S)}"],

@@ -44,6 +44,7 @@ __all__ = [
     "Resync",
     "Rule",
     "ServerShutdown",
+    "SoftResync",
     "Unsubscribed",
     "Venue",
     "VenueLimits",
@@ -221,17 +222,27 @@ class Resync(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SoftResync:
+    """Times of a precautionary refetch: after this much silence of a book, and at most this often."""
+
+    after_s: float
+    cooldown_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Continuity:
-    """The continuity rule of a venue's books.
+    """Continuity rule of a venue's books.
 
     ``silence_s`` is, for feeds of whole books, how long one may be silent before a frame counts as lost; it is given by
-    stream. ``soft_resync`` asks for a fresh snapshot when a book stands still (only with ``Resync.REFETCH``).
+    stream. ``min_stale_s`` is the least age at which a book is stale, by stream, whatever the settings say.
+    ``soft_resync`` fetches a silent book (only with ``Resync.REFETCH``); None for never.
     """
 
     rule: Rule
     resync: Resync
     silence_s: Mapping[Stream, float] = field(default_factory=dict)
-    soft_resync: bool = False
+    min_stale_s: Mapping[Stream, float] = field(default_factory=dict)
+    soft_resync: SoftResync | None = None
 
 
 # --- what a frame holds -------------------------------------------------------------------------------------------
