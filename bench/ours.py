@@ -24,7 +24,7 @@ from ipc.rundir import RunDir
 from workers.net.connection import ConnectionThread, FetchedBook
 from workers.net.transport import ClosedError, WebSocketTransport
 from workers.protocol.actions import FetchBook
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder
@@ -77,15 +77,15 @@ def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketS
     plan = next(plan for plan in plans if any(stream in each.streams for each in plan.subscriptions))
     session = MarketSession(venue, plan, listings, Policy(10 * _NS, 60 * _NS, 60 * _NS))
     connection = ConnectionThread(session, settings, 2, board, publisher, _fetch, threading.Event(), tape)
-    routes = {route.listing.base: route for route in session.routes if route.stream is stream}
+    routes = {route.listing.base: route for route in session.streams if route.kind is stream}
     return connection, [routes[name] for name in bases]
 
 
 def _fetch(action: FetchBook, connection: ConnectionThread) -> None:
     """What REST would answer to aster's bridge."""
-    (bids, asks), listing = whole_book(), action.route.listing
+    (bids, asks), listing = whole_book(), action.stream.listing
     snapshot = BookSnapshot("aster", listing.symbol, listing.wire, None, bids, asks, 1000, ASTER_SNAPSHOT)
-    connection.deliver(FetchedBook(action.route, action.purpose, snapshot, None))
+    connection.deliver(FetchedBook(action.stream, action.purpose, snapshot, None))
 
 
 def _accept_subscriptions(connection: ConnectionThread, subscribers: int) -> None:
@@ -102,7 +102,7 @@ def measure(task: Task, connection: ConnectionThread, routes: list[MarketStream]
     """Turn until every frame has been published; the clock runs once every market is warm."""
     transport = WebSocketTransport(
         connection.session.connection.url,
-        cutter=connection.cutter,
+        interrupter=connection.interrupter,
         deadline_ns=time.monotonic_ns() + 5 * _NS,
         tick_s=0.1,
         max_message=2**24,
@@ -110,16 +110,16 @@ def measure(task: Task, connection: ConnectionThread, routes: list[MarketStream]
     connection.session.opened(time.monotonic_ns())
     gc.collect()
     gc.freeze()  # as a worker inherits it from the supervisor
-    turn, feeds = connection.turn, [route.feed for route in routes]
+    process_batch, feeds = connection.process_batch, [route.feed for route in routes]
     # Beside the frames aster's markets have a snapshot each, which came by REST.
     begins = int(task.venue == "aster" and task.kind != "trade")
     while min(feed.seq for feed in feeds) < task.warm + begins:
-        turn(transport)
+        process_batch(transport)
     before, wall, cpu, thread = _count(feeds), time.perf_counter(), time.process_time(), time.thread_time()
     last, wanted = feeds[(task.frames - 1) % len(feeds)], (task.frames - 1) // len(feeds) + 1 + begins
     with suppress(ClosedError):
         while last.seq < wanted:
-            turn(transport)
+            process_batch(transport)
     thread, cpu, wall = time.thread_time() - thread, time.process_time() - cpu, time.perf_counter() - wall
     after = _count(feeds)
     return TaskResult(after - before, cpu, wall, after == task.frames + begins * len(feeds), thread)

@@ -16,11 +16,11 @@ from supervisor import cli
 from supervisor import pages as supervisor_pages
 from workers import pages
 from workers.protocol import book_sync as books
-from workers.protocol import recovery
 from workers.venues import VENUES as REGISTRY
 from workers.venues import funding
 from workers.venues.aster import market_data as aster
 from workers.venues.aster import rest as aster_rest
+from workers.venues.aster.market_data import Aster
 from workers.venues.extended import market_data as extended
 from workers.venues.funding import SETTLED_PERIOD_S
 from workers.venues.hyperliquid import market_data as hyperliquid
@@ -87,7 +87,7 @@ SAID = {
         f"{aster._MARKETS_PER_CONNECTION} markets a connection",
         f"REST snapshot of {aster_rest.REST_DEPTH} levels",
         f"open interest {aster_rest.OPEN_INTEREST_PERIOD_S:g} s, settled rates {minutes(funding.SETTLED_PERIOD_S)}",
-        f"change for {recovery._SOFT_AFTER_NS / 1e9:g} s",
+        f"change for {Aster.continuity.soft_resync.after_s:g} s",
         f"or {books._MAX_OLD}\nold changes",
     ],
     "extended": [f"up to {extended._MAX_SOCKETS_PER_STREAM} markets", f"settled rates {minutes(SETTLED_PERIOD_S)}"],

@@ -81,9 +81,7 @@ def test_no_import_circle_anywhere():
 
 PURE = {
     "workers/venues": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq", "logging", "ipc.log"},
-    "workers/protocol/session.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
-    "workers/protocol/recovery.py": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq"},
-    "workers/protocol/book_sync.py": {"socket", "time", "threading", "zmq"},
+    "workers/protocol": {"socket", "time", "threading", "ssl", "requests", "websocket", "zmq", "logging", "ipc.log"},
     "supervisor/lifecycle.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
     "supervisor/kill_rules.py": {"os", "time", "signal", "ipc.log"},
     "ipc/feed_state.py": {"zmq", "time", "socket"},

@@ -123,7 +123,7 @@ class Stage:
                 if name in self.open:
                     self._publish(session, session.tick(now_ns), False)
         for session in self._sessions.values():
-            if session.todo:
+            if session.actions:
                 self._settle(session)
         return played
 
@@ -154,8 +154,7 @@ class Stage:
     def _join(self, session: MarketSession, now_ns: int) -> None:
         """The recording begins when the connection is open already, and its history of trades is over."""
         self._open_session(session, now_ns)
-        for route in session.routes:
-            route.is_backlog_due = False
+        session.skip_backlogs()
 
     def _take_over(self, session: MarketSession, record: RawRecord, now_ns: int) -> None:
         """The book as it stood, which is news where the recording begins, or goes on after a pause."""
@@ -171,7 +170,7 @@ class Stage:
             self._close(session, Reason.CRASH, now_ns)
             self._join(session, now_ns)
         if not holds:
-            self._publish(session, session.take_over(book, now_ns), True)
+            self._publish(session, session.adopt_book(book, now_ns), True)
 
     def _close(self, session: MarketSession, reason: Reason, now_ns: int) -> None:
         name = session.connection.name
@@ -181,12 +180,11 @@ class Stage:
             self._publish(session, session.closed(reason, now_ns), False)
 
     def _fetched(self, session: MarketSession, record: RawRecord, now_ns: int) -> list[Publication]:
-        route = next((one for one in session.book_routes if one.symbol == record.symbol), None)
+        route = next((one for one in session.book_streams if one.symbol == record.symbol), None)
         if route is None or record.purpose is None:
             return []
         # The brain asked at about this time as well; the answer must not depend on which of the two was first.
-        if not route.is_fetching:
-            route.is_fetching, route.fetched_ns = True, now_ns
+        route.fetch.request(now_ns)
         purpose: Any = record.purpose
         if record.reason:
             return session.fetched(route, purpose, None, _reason(record.reason), now_ns)

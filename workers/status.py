@@ -45,38 +45,38 @@ class StatusPublisher:
     def changed(self, changes: Iterable[StateChanged], *, attempt: int, backoff_s: float | None) -> None:
         """Routes have other states; not within a turn."""
         now = self._clock()
-        last = {change.route: change for change in changes}
+        last = {change.stream: change for change in changes}
         for change in last.values():
-            self._mark(change.route, now)
+            self._mark(change.stream, now)
         alike = sorted(last.values(), key=_likeness)
         with self._publisher.exclusive():
             for _, group in groupby(alike, key=_likeness):
                 self._tell(list(group), now, attempt, backoff_s)
 
     def _mark(self, route: MarketStream, now: int) -> None:
-        at = route.at
+        at = route.cell_offset
         self._words[at + CellWord.STATE] = code_of(route.state)
         self._words[at + CellWord.REASON] = code_of(route.reason)
         self._words[at + CellWord.SINCE] = now
 
     def _tell(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
         first = group[0]
-        route = first.route
+        route = first.stream
         symbol = route.symbol if len(group) == 1 else None
         self.publish(
-            route.stream,
+            route.kind,
             route.state,
             first.previous,
             route.reason,
             symbol=symbol,
             attempt=attempt,
             backoff_s=backoff_s,
-            ages_ms={c.route.symbol: _age_ms(c.route, now) for c in group},
+            ages_ms={c.stream.symbol: _age_ms(c.stream, now) for c in group},
         )
         told = _TOLD.get(route.state)
         if told is not None:
-            names = ",".join(c.route.symbol for c in group)
-            log.warning(told, venue=self._venue, stream=route.stream, symbol=names, reason=route.reason)
+            names = ",".join(c.stream.symbol for c in group)
+            log.warning(told, venue=self._venue, stream=route.kind, symbol=names, reason=route.reason)
 
     def publish(
         self,
@@ -103,8 +103,8 @@ class StatusPublisher:
 
 
 def _likeness(change: StateChanged) -> tuple[str, str, str]:
-    route = change.route
-    return (route.stream, route.state, str(route.reason))
+    route = change.stream
+    return (route.kind, route.state, str(route.reason))
 
 
 def _age_ms(route: MarketStream, now: int) -> int | None:

@@ -1,6 +1,6 @@
 """The watchdog thread: looks at the board every 200 ms and cuts the socket of whoever is overdue or stale.
 
-It decides by the board alone, touches nothing but its own words and the cutters, and beats so that the parent sees
+It decides by the board alone, touches nothing but its own words and the interrupters, and beats so that the parent sees
 that this process still runs. Missed looks are skipped, not made up for.
 """
 
@@ -42,7 +42,7 @@ class Watched:
     name: str
     row: Row
     books: tuple[Row, ...]
-    cutter: SocketInterrupter
+    interrupter: SocketInterrupter
     #: Whether it is a REST lane, of which only the deadline counts.
     is_lane: bool = False
     #: It may be silent for at least so long, ns, whatever the limit: nothing need come but what answers its pings.
@@ -148,8 +148,8 @@ class Watchdog:
                 self._cut(watched, reason, now)
 
     def _cut(self, watched: Watched, reason: Reason, now: int) -> None:
-        is_first = watched.cutter.reason is None
-        watched.cutter.cut(reason)
+        is_first = watched.interrupter.reason is None
+        watched.interrupter.interrupt(reason)
         if not is_first:
             return
         self._worker.add(WorkerWord.CUTS)

@@ -33,13 +33,14 @@ from workers.fixture import Player, Stage
 from workers.fixture import load as load_fixture
 from workers.net.connection import ConnectionThread
 from workers.net.rest import RestBudget
-from workers.net.rest_threads import RestPoller, SnapshotFetcher
+from workers.net.rest_poller import RestPoller
+from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.outage import OutageDetector, unanswered_since_ns
 from workers.protocol.actions import FetchBook, Publication
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.protocol.pacing import TokenBucket
-from workers.protocol.recovery import Policy
-from workers.protocol.session import MarketSession, is_refused
+from workers.protocol.policy import Policy
+from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder, save_left_behind
 from workers.self_faults import SELF_FAULTS
@@ -195,7 +196,7 @@ class Worker:
             self._venue,
             list(by_session),
             publish,
-            lambda session: by_session[session].report(),
+            lambda session: by_session[session].publish_changes(),
             self._publisher.exclusive,
         )
         player = Player(fixture, stage, is_paced=self._settings.is_paced, stop=self._stop.is_set)
@@ -231,7 +232,7 @@ class Worker:
                 self._beat(now)
             if self._tape.look():
                 for connection in self._connections:
-                    connection.tell_books(self._tape)
+                    connection.record_books(self._tape)
             blackbox = self._tape.due(now)
         if blackbox is not None:
             self._tape.save(*blackbox)
@@ -246,7 +247,7 @@ class Worker:
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
 
     def _book_routes(self) -> list[MarketStream]:
-        return [r for c in self._connections for r in c.session.book_routes if r.stream is Stream.BOOK]
+        return [r for c in self._connections for r in c.session.book_streams if r.kind is Stream.BOOK]
 
     def _count_books(self, now: int) -> None:
         """How many books should be usable and are; when all of them were, first and last."""
@@ -255,7 +256,7 @@ class Worker:
         words = self._words
         words[WorkerWord.BOOKS_WANTED] = len(routes)
         words[WorkerWord.BOOKS_USABLE] = usable
-        if any(route.is_throttled for route in routes):
+        if any(route.recovery.is_throttled for route in routes):
             words[WorkerWord.HELD_BACK] = now
         newest = max((route.applied_ns for route in routes), default=0)
         if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
@@ -276,7 +277,7 @@ class Worker:
         else:
             log.info("venue.outage_over", venue=self._settings.venue)
             for connection in self._connections:
-                connection.hurry()
+                connection.retry_now()
         state = StreamState.BACKOFF if is_down else StreamState.CONNECTING
         self._tell_books(state, Reason.OUTAGE)
 
@@ -288,10 +289,10 @@ class Worker:
             away_ns = now - connection.away_since_ns if connection.away_since_ns else 0
             if away_ns < _REST_BOOK_AFTER_NS:
                 continue
-            for route in connection.session.book_routes:
-                if route.stream is Stream.BOOK and now - route.last_rest_book_ns >= _REST_BOOK_EVERY_NS:
+            for route in connection.session.book_streams:
+                if route.kind is Stream.BOOK and now - route.last_rest_book_ns >= _REST_BOOK_EVERY_NS:
                     route.last_rest_book_ns = now
-                    self._fetch.ask(FetchBook(route, "rest"), connection)
+                    self._fetch.request(FetchBook(route, "rest"), connection)
 
     def _beat(self, now: int) -> None:
         """The heartbeat; within a turn, so that it is in step with every topic and book."""
@@ -314,10 +315,10 @@ class Worker:
     def _checksums(self) -> dict[MarketStream, int]:
         """Return the checksums of usable books, of many the next part of them."""
         usable = [
-            (route, route.keeper)
+            (route, route.book_sync)
             for connection in self._connections
-            for route in connection.session.book_routes
-            if route.is_published_valid and route.keeper is not None
+            for route in connection.session.book_streams
+            if route.is_published_valid and route.book_sync is not None
         ]
         start = self._next_checked if self._next_checked < len(usable) else 0
         self._next_checked = start + _CHECKED_AT_ONCE
@@ -333,8 +334,8 @@ class Worker:
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
         """A venue's list, with the followed markets that it leaves out, unless the venue refuses them as well."""
-        routes = [route for connection in self._connections for route in connection.session.routes]
-        refused = {route.symbol for route in routes if is_refused(route)} | self._poll.refused
+        routes = [route for connection in self._connections for route in connection.session.streams]
+        refused = {route.symbol for route in routes if route.is_refused} | self._poll.refused
         known = () if self._resolved is None else self._resolved.listings
         found = markets.keep_missing(listings, known, refused)
         if kept := found[len(listings) :]:
@@ -433,7 +434,7 @@ class Worker:
                 number,
                 self._board,
                 self._publisher,
-                self._fetch.ask,
+                self._fetch.request,
                 threading.Event(),
                 tape,
             )
@@ -464,19 +465,19 @@ class Worker:
 
     def _watch(self) -> None:
         """Tell the watchdog what there is to watch."""
-        lanes = [Watched(lane.name, lane.row, (), lane.cutter, is_lane=True) for lane in (self._poll, self._fetch)]
+        lanes = [Watched(lane.name, lane.row, (), lane.interrupter, is_lane=True) for lane in (self._poll, self._fetch)]
         connections = [
             Watched(
                 connection.name,
                 connection.row,
                 tuple(
                     self._board.cell(
-                        self._settings.slot, self._settings.bases.index(str(route.listing.base)), route.stream
+                        self._settings.slot, self._settings.bases.index(str(route.listing.base)), route.kind
                     )
-                    for route in connection.session.book_routes
-                    if route.stream is Stream.BOOK
+                    for route in connection.session.book_streams
+                    if route.kind is Stream.BOOK
                 ),
-                connection.cutter,
+                connection.interrupter,
             )
             for connection in self._connections
         ]
@@ -505,7 +506,7 @@ class Worker:
     def _end(self) -> None:
         self._disconnect(Reason.REQUESTED)
         for lane in (self._poll, self._fetch):
-            lane.cutter.cut(Reason.REQUESTED)
+            lane.interrupter.interrupt(Reason.REQUESTED)
         self._tell_books(StreamState.OFF, Reason.REQUESTED)
         if self._account is not None:
             self._account.end()
@@ -520,7 +521,7 @@ class Worker:
 
 def heartbeat_book(route: MarketStream, now: int, checksum: int | None) -> HeartbeatBook:
     """What a heartbeat says of a book; within a turn."""
-    keeper = route.keeper
+    keeper = route.book_sync
     return HeartbeatBook(
         route.feed.seq,
         keeper.venue_seq if keeper is not None else None,

@@ -14,7 +14,7 @@ from supervisor.journal.blackbox import RawRecording, played_venue
 from workers import markets
 from workers.fixture import Fixture, Player, Stage
 from workers.protocol.actions import Publication
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.venue import Listing
 
@@ -50,7 +50,7 @@ def offline_decode(recording: RawRecording, bases: Sequence[str] | None = None) 
     def publish(_session: MarketSession, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
         for route, event in publications:
             if event is not None:
-                said.append((topic_of(route.stream, venue.name, route.symbol), event))
+                said.append((topic_of(route.kind, venue.name, route.symbol), event))
 
     records = tuple(sorted(recording.records, key=lambda record: record.mono_ns))
     fixture = Fixture(tuple(listings), header.options, records)
@@ -60,4 +60,4 @@ def offline_decode(recording: RawRecording, bases: Sequence[str] | None = None) 
 
 
 def _nobody_does_it(session: MarketSession) -> None:
-    session.todo.take()
+    session.actions.drain()

@@ -15,12 +15,13 @@ from supervisor.scenario.public import message_of
 from supervisor.scenario.rest import ScriptedFlow
 from supervisor.scenario.run import ScenarioRun
 from supervisor.scenario.seen import ObservedFeed, ScenarioReport
-from workers.accounts.close_reason import CloseReason, close_reason_of
+from workers.accounts.close_reason import close_reason_of
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.runner import MarketLookup
 from workers.accounts.secrets import Secrets
 from workers.accounts.session import PrivateSession
 from workers.net.frames import BINARY, PONG, TEXT, Frame
+from workers.net.lifecycle import CloseReason
 from workers.venues import private_venue
 from workers.venues.account import Login, RestFlow, Snapshot
 from workers.venues.venue import Listing
@@ -129,7 +130,7 @@ class AccountPart:
             self._publisher.beat()
 
     def _process(self) -> None:
-        end = self._session.turn() if self._session is not None else None
+        end = self._session.process_batch() if self._session is not None else None
         if end is not None:
             self._report.add(on="account", close=end.reason, text=end.text)
             self.close(end.reason, end.text)

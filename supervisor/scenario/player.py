@@ -252,7 +252,7 @@ class _Player:
         counts = {
             "invalid_rows": sum(str(note).endswith(".invalid_row") for note in notes),
             "malformed": sum(str(note).endswith(".malformed") for note in notes),
-            "unrouted": sum(session.unrouted for session in sessions),
+            "unrouted": sum(session.faults.unrouted for session in sessions),
             "lost": self._consumer.state.lost + self._consumer.account.lost,
             "unused_answers": self._rest.unused,
         }

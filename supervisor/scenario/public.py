@@ -22,7 +22,7 @@ from workers import markets
 from workers.fixture import Stage
 from workers.net.rest import RestError
 from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, Publication, Send, SendPing, StateChanged
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
@@ -79,7 +79,7 @@ class Public:
         if not self.sessions:
             self._connect(resolved.listings)
             return
-        symbols = {route.symbol for session in self.sessions.values() for route in session.routes}
+        symbols = {route.symbol for session in self.sessions.values() for route in session.streams}
         known = [one for one in resolved.listings if str(one.symbol) in symbols]
         if len(known) == len(symbols):
             for session in self.sessions.values():
@@ -106,9 +106,9 @@ class Public:
         self.sessions = {plan.name: MarketSession(self._venue, plan, listings, policy) for plan in plans}
         places = {str(listing.symbol): place for place, listing in enumerate(listings)}
         for session in self.sessions.values():
-            for route in session.routes:
-                route.at = self._run.board.cell(0, places[route.symbol], route.stream).at
-                route.feed = self._feed.topic(Topic(route.stream, self._venue.name, route.symbol))
+            for route in session.streams:
+                route.cell_offset = self._run.board.cell(0, places[route.symbol], route.kind).at
+                route.feed = self._feed.topic(Topic(route.kind, self._venue.name, route.symbol))
         self._stage = self._make_stage()
 
     def _make_stage(self) -> Stage:
@@ -169,7 +169,7 @@ class Public:
         Raises:
             UsageError: No connection carries the book.
         """
-        carrying = (key for key, one in self.sessions.items() if any(r.symbol == symbol for r in one.book_routes))
+        carrying = (key for key, one in self.sessions.items() if any(r.symbol == symbol for r in one.book_streams))
         name = next(carrying, None)
         if name is None:
             raise UsageError(f"no book of {symbol!r} is followed", advice='say "to": "book BTC-PERP"')
@@ -200,7 +200,7 @@ class Public:
         Raises:
             UsageError: The venue has no such poll.
         """
-        listings = {route.symbol: route.listing for one in self.sessions.values() for route in one.routes}
+        listings = {route.symbol: route.listing for one in self.sessions.values() for route in one.streams}
         polls = {poll.name: poll for poll in self._venue.polls(tuple(listings.values()))}
         poll = polls.get(name) or next((one for one in polls.values() if str(one.stream) == name), None)
         if poll is None:
@@ -223,7 +223,7 @@ class Public:
         """Publish snapshots that a consumer requested."""
         wanted = set(topics)
         for session in self.sessions.values():
-            for route in session.book_routes:
+            for route in session.book_streams:
                 if route.feed.name.decode() in wanted and (book := session.refresh(route)) is not None:
                     with self._feed.exclusive():
                         self._feed.send(route.feed, book)
@@ -252,7 +252,7 @@ class Public:
 
     def _settle(self, session: MarketSession) -> None:
         on = f"public/{session.connection.name}"
-        todo = session.todo.take()
+        todo = session.actions.drain()
         self._reporter.changed([one for one in todo if isinstance(one, StateChanged)], attempt=1, backoff_s=None)
         for action in todo:
             match action:
@@ -300,7 +300,7 @@ class Public:
 
     def _beat(self) -> None:
         now = self._clock.mono()
-        routes = [route for one in self.sessions.values() for route in one.book_routes if route.stream is Stream.BOOK]
+        routes = [route for one in self.sessions.values() for route in one.book_streams if route.kind is Stream.BOOK]
         with self._feed.exclusive():
             books = {route.symbol: heartbeat_book(route, now, _checksum(route)) for route in routes}
             beat = Heartbeat(self._venue.name, None, None, None, self._feed.last_seqs(), books, 0, 0)
@@ -322,4 +322,4 @@ def message_of(message: bytes) -> object:
 
 
 def _checksum(route: MarketStream) -> int | None:
-    return route.keeper.crc32_top10() if route.keeper is not None and route.is_published_valid else None
+    return route.book_sync.crc32_top10() if route.book_sync is not None and route.is_published_valid else None

@@ -43,7 +43,7 @@ def test_no_trade_is_lost_to_a_wrong_row_beside_it(name: str) -> None:
     def told_by(payload: bytes) -> list[str]:
         session = path.session()
         published = [event for _, event in session.received(False, payload, NS)]
-        assert not session.malformed, "the whole frame was refused"
+        assert not session.faults.malformed, "the whole frame was refused"
         return [f"{one.trade_id} {one.price} {one.size} {one.side}" for one in published if isinstance(one, Trade)]
 
     frames = [payload for payload in path.frames if _has_trades(path, payload, markets)]

@@ -25,7 +25,7 @@ from ipc.events import BookSnapshot, Event
 from ipc.health import Reason, Stream, StreamState
 from ipc.topics import topic_of
 from workers.protocol.actions import FetchBook
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues import VENUES
 from workers.venues.venue import Listing, RestRequest
@@ -166,16 +166,16 @@ class FuzzedPipeline(Pipeline):
         return replace(frame, payload=wrong, is_binary=binary)
 
     def _fetched(self, line: Line, fetch: FetchBook) -> None:
-        body = self._ask(self._venue.book_request(fetch.route.listing))
+        body = self._ask(self._venue.book_request(fetch.stream.listing))
         book, reason = None, None
         if self.dice.random() < 3 * self.chance:
             body = self._mutator.frame(body)
-        self._trail.append(f"  answer {fetch.purpose} {fetch.route.symbol} {shown(body)}")
+        self._trail.append(f"  answer {fetch.purpose} {fetch.stream.symbol} {shown(body)}")
         try:
-            book = self._venue.parse_book(body, fetch.route.listing)
+            book = self._venue.parse_book(body, fetch.stream.listing)
         except (ValueError, RecursionError):  # of which DecodeError is one
             reason = Reason.PARSE_ERRORS
-        self._publish(line.session.fetched(fetch.route, fetch.purpose, book, reason, self.now_ns))
+        self._publish(line.session.fetched(fetch.stream, fetch.purpose, book, reason, self.now_ns))
 
     # --- what goes out ----------------------------------------------------------------------------------------------
 

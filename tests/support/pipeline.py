@@ -23,7 +23,7 @@ from ipc.health import Reason, Stream
 from ipc.topics import topic_of
 from workers import markets
 from workers.protocol.actions import CloseConnection, FetchBook, Send, SendPing
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.venues import VENUES
@@ -200,14 +200,14 @@ class Pipeline:
         line.client.leave()
         line.client = None
         line.fetches.clear()
-        line.session.todo.take()
+        line.session.actions.drain()
         self._publish(line.session.closed(reason, self.now_ns))
-        line.session.todo.take()
+        line.session.actions.drain()
         line.retry_ns = self.now_ns + round(self.dice.uniform(0.1, 1.0) * NS)
 
     def _obey(self, line: Line) -> bool:
         """Do what the session wants; whether the connection is still open."""
-        for action in line.session.todo.take():
+        for action in line.session.actions.drain():
             match action:
                 case CloseConnection():
                     self._close(line, action.reason)
@@ -223,9 +223,9 @@ class Pipeline:
         return True
 
     def _fetched(self, line: Line, fetch: FetchBook) -> None:
-        body = self._ask(self._venue.book_request(fetch.route.listing))
-        book = self._venue.parse_book(body, fetch.route.listing)
-        self._publish(line.session.fetched(fetch.route, fetch.purpose, book, None, self.now_ns))
+        body = self._ask(self._venue.book_request(fetch.stream.listing))
+        book = self._venue.parse_book(body, fetch.stream.listing)
+        self._publish(line.session.fetched(fetch.stream, fetch.purpose, book, None, self.now_ns))
 
     def _ask(self, request: RestRequest) -> bytes:
         parts = urlsplit(self._rest + request.path)
@@ -238,7 +238,7 @@ class Pipeline:
     def _publish(self, publications: list[tuple[MarketStream, Event | None]]) -> None:
         for route, event in publications:
             if event is not None:
-                self._send(topic_of(route.stream, self._venue.name, route.symbol), event)
+                self._send(topic_of(route.kind, self._venue.name, route.symbol), event)
 
     def _send(self, topic: str, event: Event) -> None:
         self._seqs[topic] = event.seq = self._seqs.get(topic, 0) + 1
@@ -250,7 +250,7 @@ class Pipeline:
             self._to_ask += self.mirror.snapshot_requests()
 
     def _books(self) -> list[MarketStream]:
-        return [route for line in self.lines for route in line.session.book_routes if route.stream is Stream.BOOK]
+        return [route for line in self.lines for route in line.session.book_streams if route.kind is Stream.BOOK]
 
     def _beat(self) -> None:
         for route in self._books():
@@ -263,8 +263,8 @@ class Pipeline:
         """Snapshots for whoever asked."""
         asked, self._to_ask = self._to_ask, []
         for line in self.lines:
-            for route in line.session.book_routes:
-                topic = topic_of(route.stream, self._venue.name, route.symbol)
+            for route in line.session.book_streams:
+                topic = topic_of(route.kind, self._venue.name, route.symbol)
                 snapshot = line.session.refresh(route) if topic in asked else None
                 if snapshot is not None:
                     self._send(topic, snapshot)
@@ -285,7 +285,7 @@ class Pipeline:
 
 
 def _checksum(route: MarketStream) -> int | None:
-    return route.keeper.crc32_top10() if route.is_published_valid and route.keeper is not None else None
+    return route.book_sync.crc32_top10() if route.is_published_valid and route.book_sync is not None else None
 
 
 @dataclass

@@ -6,7 +6,7 @@ from fake_venue import BTC, ETH, FakeVenue
 
 from ipc.health import Reason, Stream
 from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, Send, StateChanged
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.venue import Ack, Unsubscribed
 
@@ -71,7 +71,7 @@ class Stage:
     def answer(self, book=None, reason=None):
         """REST answers the oldest fetch that is still waited for."""
         fetch = self.take(FetchBook)[0]
-        return self._collect(self.session.fetched(fetch.route, fetch.purpose, book, reason, self.now))
+        return self._collect(self.session.fetched(fetch.stream, fetch.purpose, book, reason, self.now))
 
     def end(self, reason=Reason.SERVER_CLOSE):
         self.actions = [action for action in self.actions if not isinstance(action, CloseConnection)]
@@ -97,7 +97,7 @@ class Stage:
 
     def states(self, route):
         """The states that a route was told to have, in their order."""
-        changed = [action for action in self.take(StateChanged) if action.route is route]
+        changed = [action for action in self.take(StateChanged) if action.stream is route]
         return [action.previous for action in changed[1:]] + [route.state] if changed else []
 
     @property
@@ -107,17 +107,17 @@ class Stage:
         return wishes[0].reason if wishes else None
 
     def route(self, stream=Stream.BOOK, symbol="BTC-PERP"):
-        return next(one for one in self.session.routes if one.stream is stream and one.symbol == symbol)
+        return next(one for one in self.session.streams if one.kind is stream and one.symbol == symbol)
 
     def is_fetching(self):
         """Whether REST was asked for a book and has not answered."""
         return any(isinstance(action, FetchBook) for action in self.actions)
 
     def _collect(self, publications):
-        todo = self.session.todo.take()
+        todo = self.session.actions.drain()
         self.actions += todo
         events = [event for _, event in publications if event is not None]
-        self.published += [(route.stream, route.symbol, event) for route, event in publications if event is not None]
+        self.published += [(route.kind, route.symbol, event) for route, event in publications if event is not None]
         for message in [action.message for action in todo if isinstance(action, Send)]:
             events += self._oblige(message.decode())
         return events

@@ -14,7 +14,7 @@ from ipc.raw import RawHeader, encode_line, make
 from workers import fixture as module
 from workers.fixture import Fixture, Player, Stage, load
 from workers.protocol.actions import StateChanged
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.venue import Continuity, Listing, Resync, Rule
 
@@ -119,7 +119,7 @@ class Stand:
 
     def _settle(self, session):
         assert not self.has_turn
-        self.settled += session.todo.take()
+        self.settled += session.actions.drain()
 
     def play(self):
         self.played = self.player.run()
@@ -143,9 +143,9 @@ def test_recorded_frames_go_through_the_decoder_and_the_brain(venue):
 def test_what_a_session_asks_for_and_which_streams_changed_is_told_behind_the_turn(venue):
     stand = Stand(venue, record("open", 0), record("in", 1, venue.frame(snapshot(1))), record("close", 2))
     stand.play()
-    changes = [action.route.state for action in stand.settled if isinstance(action, StateChanged)]
+    changes = [action.stream.state for action in stand.settled if isinstance(action, StateChanged)]
     assert StreamState.BACKOFF in changes
-    assert not stand.session.todo
+    assert not stand.session.actions
 
 
 def test_end_of_a_recorded_connection_is_a_gap_with_its_reason(venue):
@@ -249,7 +249,7 @@ def test_answer_of_rest_that_is_of_no_use_is_none(venue, more):
 def test_what_was_sent_then_is_not_sent_again(venue):
     stand = Stand(venue, record("open", 0), record("out", 1, b"+book.BTC-PERP"))
     assert stand.play() == []
-    assert not stand.session.todo
+    assert not stand.session.actions
 
 
 def test_records_of_other_sessions_are_left_out(venue):

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from ipc.health import Stream
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -47,8 +47,8 @@ def sessions_of(venue, stale_s):
 @pytest.mark.parametrize("name", VENUES)
 @pytest.mark.parametrize("stale_s", [10, 25])
 def test_book_of_every_venue_is_stale_after_the_same_setting(name, stale_s):
-    routes = [route for session in sessions_of(VENUES[name], stale_s) for route in session.book_routes]
-    limits = {route.limit_ns for route in routes if route.stream is Stream.BOOK}
+    routes = [route for session in sessions_of(VENUES[name], stale_s) for route in session.book_streams]
+    limits = {route.limit_ns for route in routes if route.kind is Stream.BOOK}
     assert limits == {stale_s * NS}
 
 

@@ -46,7 +46,7 @@ def routes(board):
     for index, symbol in enumerate(SYMBOLS):
         listing = Listing(symbol.removesuffix("-PERP"), symbol, symbol)
         route = MarketStream(Stream.BOOK, listing, subscription(symbol, Stream.BOOK), None)
-        route.at = board.cell(0, index, Stream.BOOK).at
+        route.cell_offset = board.cell(0, index, Stream.BOOK).at
         made.append(route)
     return made
 

@@ -180,8 +180,8 @@ def test_stale_session_is_cut_and_named(dog, worker, events):
     stale, fresh = watched(session(), cell(11), cell(12)), watched(session(), cell(1), cell(99), name="other")
     dog.watch([stale, fresh])
     dog.look()
-    assert stale.cutter.reason is Reason.STALE_WATCHDOG
-    assert fresh.cutter.reason is None
+    assert stale.interrupter.reason is Reason.STALE_WATCHDOG
+    assert fresh.interrupter.reason is None
     (told,) = events("ws.cut")
     assert told["text"] == "lighter book stale: freshness exceeded 10000 ms"
     assert (told["session"], told["reason"]) == ("main", Reason.STALE_WATCHDOG)
@@ -193,15 +193,15 @@ def test_cut_is_repeated_at_each_look_and_told_once(dog, worker, events):
     class CountingCutter(SocketInterrupter):
         cuts = 0
 
-        def cut(self, reason):
+        def interrupt(self, reason):
             self.cuts += 1
-            super().cut(reason)
+            super().interrupt(reason)
 
     stale = Watched("main", session(), (cell(11), cell(11)), CountingCutter())
     dog.watch([stale])
     for _ in range(3):
         dog.look()
-    assert stale.cutter.cuts == 3
+    assert stale.interrupter.cuts == 3
     assert worker[WorkerWord.CUTS] == 1
     assert len(events("ws.cut")) == 1
 
@@ -210,7 +210,7 @@ def test_overdue_lane_is_cut(dog, events):
     lane = watched(session(deadline_s=-1), is_lane=True, name="poll")
     dog.watch([lane])
     dog.look()
-    assert lane.cutter.reason is Reason.READ_TIMEOUT
+    assert lane.interrupter.reason is Reason.READ_TIMEOUT
     assert events("ws.cut")[0]["text"] is None
 
 
@@ -228,7 +228,7 @@ def test_connections_of_one_market_each_are_cut_together_when_the_venue_is_mute(
     both = [watched(session(), cell(11)), watched(session(), cell(12))]
     dog.watch(both)
     dog.look()
-    assert [one.cutter.reason for one in both] == [Reason.STALE_WATCHDOG] * 2
+    assert [one.interrupter.reason for one in both] == [Reason.STALE_WATCHDOG] * 2
 
 
 def test_orphan_ends_itself(worker, clock, monkeypatch, events):

@@ -19,7 +19,7 @@ from ipc.raw import RawHeader, encode_line, make
 from workers import markets, worker
 from workers import status as reports
 from workers.net import connection as connection_module
-from workers.net import rest_threads as lanes
+from workers.net import lifecycle, rest_poller, rest_thread
 from workers.net.connection import ConnectionThread
 from workers.net.interrupter import SocketInterrupter
 from workers.net.rest import RestError
@@ -36,15 +36,15 @@ class FakeConnection:
     def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape):
         self.session, self.number, self.stop = session, number, stop
         self.name = session.connection.name
-        self.cutter = SocketInterrupter()
+        self.interrupter = SocketInterrupter()
         self.row = board.session(settings.slot, number)
         self.row[SessionWord.RECONNECTS] = 99
         self.away_since_ns = 0
         self.ended, self.hurries, self.runs = None, 0, 0
         self.is_stubborn = False
         self.told = []
-        for route in session.book_routes:
-            route.feed = publisher.topic(f"{route.stream}.{settings.venue}.{route.symbol}")
+        for route in session.book_streams:
+            route.feed = publisher.topic(f"{route.kind}.{settings.venue}.{route.symbol}")
 
     def run(self):
         self.runs += 1
@@ -54,10 +54,10 @@ class FakeConnection:
         self.ended = reason
         self.stop.set()
 
-    def hurry(self):
+    def retry_now(self):
         self.hurries += 1
 
-    def tell_books(self, tape):
+    def record_books(self, tape):
         self.told.append(tape)
 
 
@@ -140,12 +140,12 @@ class Bench:
         return [event for event in self.publisher.of("heartbeat.lighter") if isinstance(event, Heartbeat)]
 
     def route(self, symbol="BTC-PERP"):
-        routes = [route for connection in self.connections for route in connection.session.book_routes]
+        routes = [route for connection in self.connections for route in connection.session.book_streams]
         return next(route for route in routes if route.symbol == symbol)
 
     def make_usable(self, symbol, now):
         route = self.route(symbol)
-        route.keeper.on_snapshot(snapshot(5, symbol=symbol))
+        route.book_sync.on_snapshot(snapshot(5, symbol=symbol))
         route.is_published_valid, route.applied_ns = True, now
 
 
@@ -163,8 +163,8 @@ def new_bench(board, tmp_path, clock, monkeypatch):
     monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
     monkeypatch.setattr(worker, "FrameRecorder", FakeTape)
     monkeypatch.setattr(worker, "_JOIN_S", 5.0)
-    monkeypatch.setattr(lanes, "RestClient", NoClient)
-    for module in (worker, connection_module, lanes, reports):
+    monkeypatch.setattr(rest_thread, "RestClient", NoClient)
+    for module in (worker, connection_module, lifecycle, rest_poller, rest_thread, reports):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(clock, "sleep", lambda _: None, raising=False)
 
@@ -197,7 +197,7 @@ def test_connections_are_made_for_the_markets_that_the_venue_lists(bench, tmp_pa
     (connection,) = bench.connections
     assert (connection.name, connection.number) == ("main", 2)
     wait_until(lambda: connection.runs == 1)
-    assert [route.symbol for route in connection.session.book_routes] == ["BTC-PERP", "ETH-PERP"]
+    assert [route.symbol for route in connection.session.book_streams] == ["BTC-PERP", "ETH-PERP"]
     described = json.loads((tmp_path / "lighter.json").read_bytes())
     assert described["sessions"] == ["poll", "fetch", "main"]
     assert described["markets"] == {"BTC-PERP": "BTC-USD", "ETH-PERP": "ETH-USD"}
@@ -274,7 +274,7 @@ def test_market_that_appears_is_connected_anew_with_the_others(bench):
     (after,) = bench.connections
     assert before.ended is Reason.CONFIG_CHANGED
     assert after is not before
-    assert [route.symbol for route in after.session.book_routes] == ["BTC-PERP", "ETH-PERP"]
+    assert [route.symbol for route in after.session.book_streams] == ["BTC-PERP", "ETH-PERP"]
 
 
 def test_words_of_an_ended_connection_are_zeroed(bench):
@@ -380,7 +380,7 @@ def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monk
     wait_until(lambda: bench.worker._found_listings)
     bench.worker._look()
     assert cached.ended is Reason.CONFIG_CHANGED
-    routes = bench.connections[0].session.book_routes
+    routes = bench.connections[0].session.book_streams
     assert [(route.symbol, route.listing.wire) for route in routes] == [("BTC-PERP", "BTC-wire"), ("ETH-PERP", "2")]
 
 
@@ -395,11 +395,11 @@ def test_market_that_is_missing_from_the_list_is_kept_until_the_venue_refuses_it
         "BTC",
         "ETH",
     ]
-    route = next(one for one in connection.session.book_routes if one.symbol == "ETH-PERP")
+    route = next(one for one in connection.session.book_streams if one.symbol == "ETH-PERP")
     route.state, route.reason = StreamState.FAILED, Reason.UNKNOWN_MARKET
     bench.worker._found([BTC])
     bench.worker._look()
-    assert [route.symbol for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+    assert [route.symbol for route in bench.connections[0].session.book_streams] == ["BTC-PERP"]
     assert [fields["symbol"] for fields in events("market.missing")] == ["ETH-PERP"]
 
 
@@ -408,7 +408,7 @@ def test_refused_request_for_a_missing_market_gives_it_up(bench):
     bench.worker._poll.refused.add("ETH-PERP")
     bench.worker._found([BTC])
     bench.worker._look()
-    assert [route.symbol for route in bench.connections[0].session.book_routes] == ["BTC-PERP"]
+    assert [route.symbol for route in bench.connections[0].session.book_streams] == ["BTC-PERP"]
 
 
 def test_status_that_is_not_known_stops_no_market(bench):
@@ -476,7 +476,7 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     (beat,) = bench.beats()
     usable, missing = beat.books["BTC-PERP"], beat.books["ETH-PERP"]
     assert (usable.usable, usable.venue_seq, usable.age_ms) == (True, 5, 250)
-    assert usable.crc32_top10 == bench.route().keeper.crc32_top10()
+    assert usable.crc32_top10 == bench.route().book_sync.crc32_top10()
     assert (missing.usable, missing.venue_seq, missing.age_ms, missing.crc32_top10) == (False, None, None, None)
     assert beat.seqs["instrument.lighter.BTC-PERP"] == 1
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
@@ -523,10 +523,10 @@ def test_board_tells_when_a_book_last_waited_for_what_the_venue_allows(bench, cl
     bench.take(BTC, ETH)
     bench.worker._look()
     assert bench.words[WorkerWord.HELD_BACK] == 0
-    bench.route("ETH-PERP").is_throttled = True
+    bench.route("ETH-PERP").recovery.is_throttled = True
     bench.worker._look()
     held_ns = clock.now_ns
-    bench.route("ETH-PERP").is_throttled = False
+    bench.route("ETH-PERP").recovery.is_throttled = False
     clock.advance(5)
     bench.worker._look()
     assert bench.words[WorkerWord.HELD_BACK] == held_ns
@@ -545,9 +545,9 @@ def test_market_that_halts_or_trades_again_meanwhile_is_waited_for_accordingly(b
 def test_market_that_was_given_up_is_tried_at_once_when_it_trades_again(bench, status, retry_ns):
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
     route = bench.route("ETH-PERP")
-    route.state, route.retry_ns = StreamState.FAILED, 77
+    route.state, route.recovery.next_attempt_ns = StreamState.FAILED, 77
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
-    assert route.retry_ns == retry_ns
+    assert route.recovery.next_attempt_ns == retry_ns
 
 
 def test_counters_of_the_publisher_and_the_threads_are_on_the_board(bench):
@@ -641,8 +641,8 @@ def test_books_of_a_socket_that_is_away_are_asked_for_by_rest(new_bench, clock, 
     bench = new_bench(FakeVenue(has_rest_book=has_rest_book))
     bench.take(BTC, ETH)
     asked, began = [], clock.now_ns
-    bench.worker._fetch.ask = lambda fetch, _connection: asked.append(
-        (round((clock.now_ns - began) / NS), fetch.route.symbol, fetch.purpose)
+    bench.worker._fetch.request = lambda fetch, _connection: asked.append(
+        (round((clock.now_ns - began) / NS), fetch.stream.symbol, fetch.purpose)
     )
     bench.worker._look()
     assert asked == []
@@ -720,7 +720,7 @@ def test_market_that_is_not_in_a_recording_fails_alone(new_bench, recording, mon
 
 
 def test_what_is_played_is_not_kept_in_a_black_box_again(player):
-    assert {connection._tape for connection in player.connections} == {None}
+    assert {connection._recorder for connection in player.connections} == {None}
 
 
 def test_books_of_a_recording_are_usable(player):

@@ -1,7 +1,7 @@
-"""The socket of an account: log in, say what to send, pass on what comes, notice when it is dead.
+"""Private connection of an account: login, subscriptions, backoff.
 
-It has its own connection, endpoint and backoff, so that nothing of it touches the venue's public feed. A credential
-that the venue refuses is tried again seldom; everything else as a public connection is.
+It has its own socket, endpoint and backoff, so that it does not affect the public feed. A credential that the venue
+refuses is retried at long intervals; all else is retried as on a public connection.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from threading import Event
-from typing import Final
+from typing import ClassVar, Final
 
 from ipc.board import Row, SessionWord
-from ipc.health import Phase, Reason, StreamState, code_of
+from ipc.health import Reason, StreamState
 from ipc.log import hide
-from workers.accounts.close_reason import FAILURES, CloseReason, close_reason_of
+from workers.accounts.close_reason import FAILURES, close_reason_of
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.rest_flow import RestFlowRunner
@@ -23,7 +23,8 @@ from workers.accounts.secrets import Secrets, missing
 from workers.accounts.session import PrivateSession
 from workers.backoff import Backoff, BackoffPolicy
 from workers.net.interrupter import SocketInterrupter
-from workers.net.transport import Transport, WebSocketTransport
+from workers.net.lifecycle import CloseReason, ConnectionLifecycle
+from workers.net.transport import Transport
 from workers.venues.account import Login, LoginError, PrivateVenue
 from workers.venues.venue import Markets
 
@@ -31,189 +32,166 @@ __all__ = ["AccountConnection"]
 
 _NS: Final = 1_000_000_000
 _TICK_S: Final = 0.2
-_TURN_DEADLINE_NS: Final = 2 * _NS
+_BATCH_DEADLINE_NS: Final = 2 * _NS
 _MAX_MESSAGE: Final = 16 * 1024 * 1024
-#: A refused credential is tried again after this many first delays, and seldom enough not to be banned for it.
+#: Delays after a refused credential are the usual ones times this, so that the venue does not ban the client.
 _AUTH_FACTOR: Final = 30.0
 _AUTH_CAP: Final = 300.0
-#: A login that expires sooner is not made anew without a pause.
+#: A login that expires sooner is not repeated without a pause.
 _ROTATES_AFTER_NS: Final = 10 * _NS
 
 
-class AccountConnection:
-    """Runs as a thread.
+class AccountConnection(ConnectionLifecycle):
+    """Private connection of an account, over its whole life; :meth:`run` is a thread's target.
 
     Args:
-        side: The venue's private side.
+        venue: The venue's private side.
         secrets: Its credentials.
-        alias: What the account is called.
+        alias: Name of the account.
         ws_url: Base URL.
-        markets: The markets that are known now.
-        statement: Takes what comes.
-        reconciler: Is told when there is a login.
-        caller: Makes the calls that a login takes.
-        cutter: Through which the watchdog ends it.
-        row: Its words on the board.
-        connect_ns: DNS, TCP, TLS and upgrade together.
+        markets: Returns the known markets.
+        publisher: Receives updates and states.
+        reconciler: Reconciles the account after each login.
+        rest_flows: Makes the REST calls of a login.
+        interrupter: Ends blocking calls.
+        row: Words of the connection on the board.
+        connect_ns: Time limit of DNS, TCP, TLS and upgrade together.
         policy: Backoff.
         stop: Set when the worker ends.
     """
 
+    failures: ClassVar[tuple[type[Exception], ...]] = FAILURES
+
     def __init__(
         self,
-        side: PrivateVenue,
+        venue: PrivateVenue,
         secrets: Secrets,
         alias: str,
         ws_url: str,
         markets: Callable[[], Markets],
-        statement: AccountPublisher,
+        publisher: AccountPublisher,
         reconciler: Reconciler,
-        caller: RestFlowRunner,
-        cutter: SocketInterrupter,
+        rest_flows: RestFlowRunner,
+        interrupter: SocketInterrupter,
         row: Row,
         connect_ns: int,
         policy: BackoffPolicy,
         stop: Event,
     ) -> None:
-        self._side = side
+        super().__init__(
+            row,
+            interrupter,
+            stop,
+            connect_ns=connect_ns,
+            backoff=Backoff(policy),
+            tick_s=_TICK_S,
+            max_message=_MAX_MESSAGE,
+        )
+        self._venue = venue
         self._secrets = secrets
         self._alias = alias
         self._ws_url = ws_url
         self._markets = markets
-        self._statement = statement
+        self._publisher = publisher
         self._reconciler = reconciler
-        self._caller = caller
-        self._cutter = cutter
-        self._row = row
-        self._connect_ns = connect_ns
-        self._stop = stop
-        self._backoff = Backoff(policy)
+        self._rest_flows = rest_flows
         self._auth_backoff = Backoff(
             BackoffPolicy(policy.base_s * _AUTH_FACTOR, policy.base_s * _AUTH_CAP, jitter=policy.jitter)
         )
-        #: What the reconciler wants of this thread: to send something, or to end the connection.
-        self._wishes: deque[bytes | CloseReason] = deque()
-        self._up_ns = 0
+        #: What the reconciler requests: to send a message, or to close the connection.
+        self._requests: deque[bytes | CloseReason] = deque()
+        self._login: Login | None = None
+        self._session: PrivateSession | None = None
 
     def send(self, message: bytes) -> None:
-        """Have a message sent; any thread may."""
-        self._wishes.append(message)
+        """Send a message soon; any thread may call it."""
+        self._requests.append(message)
 
     def end(self, reason: Reason, text: str) -> None:
-        """Have the connection made anew; any thread may."""
-        self._wishes.append(CloseReason(reason, text))
-
-    def run(self) -> None:
-        """Log in, converse, wait, for ever."""
-        while not self._stop.is_set():
-            end = self._live_once()
-            self._row[SessionWord.DEADLINE] = 0
-            self._reconciler.logged_out()
-            if not self._stop.is_set():
-                self._wait(end)
+        """Reconnect soon; any thread may call it."""
+        self._requests.append(CloseReason(reason, text))
 
     # --- one login --------------------------------------------------------------------------------------------------
 
-    def _live_once(self) -> CloseReason:
-        transport: Transport | None = None
-        try:
-            self._begin()
-            login = self._log_in()
-            transport = self._open(login)
-            return self._converse(transport, login)
-        except FAILURES as error:
-            return close_reason_of(error, self._side.secrets)
-        finally:
-            if transport is not None:
-                transport.close()
+    @property
+    def _attempt(self) -> int:
+        return self._backoff.failures + self._auth_backoff.failures + 1
 
-    def _begin(self) -> None:
-        row = self._row
-        now = time.monotonic_ns()
-        self._wishes.clear()
-        self._up_ns = 0
-        self._cutter.begin()
-        for word in (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.NEXT_ACTION):
-            row[word] = 0
-        row[SessionWord.CONNECT_START] = now
-        row[SessionWord.ATTEMPT] = self._backoff.failures + self._auth_backoff.failures + 1
-        row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
-        # Refused credentials are refused until they are accepted, and told once, however often they are tried.
-        if self._statement.state is not StreamState.FAILED:
-            self._statement.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
+    def _on_connecting(self, now_ns: int) -> None:  # noqa: ARG002 - every connection has it
+        self._requests.clear()
+        self._session = None
+        # Refused credentials stay refused until they are accepted; the state is published once.
+        if self._publisher.state is not StreamState.FAILED:
+            self._publisher.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
-    def _log_in(self) -> Login:
-        """What a connection takes.
+    def _connect(self) -> Transport:
+        """Log in and open the connection.
 
         Raises:
             LoginError: The credentials are missing, or the venue refuses them.
         """
-        if not self._side.is_configured(self._secrets):
-            raise LoginError(missing(self._side.venue))
-        login = self._caller.drive(self._side.login(self._secrets, self._ws_url, self._markets(), time.time_ns()))
-        hide(login.token)
-        return login
+        if not self._venue.is_configured(self._secrets):
+            raise LoginError(missing(self._venue.venue))
+        flow = self._venue.login(self._secrets, self._ws_url, self._markets(), time.time_ns())
+        self._login = self._rest_flows.drive(flow)
+        hide(self._login.token)
+        return self._open(self._login.url, self._login.headers)
 
-    def _open(self, login: Login) -> Transport:
-        row = self._row
-        deadline_ns = time.monotonic_ns() + self._connect_ns
-        self._cutter.begin()
-        row[SessionWord.DEADLINE] = deadline_ns
-        transport = WebSocketTransport(
-            login.url,
-            headers=login.headers,
-            cutter=self._cutter,
-            deadline_ns=deadline_ns,
-            tick_s=_TICK_S,
-            max_message=_MAX_MESSAGE,
+    def _on_opened(self, now_ns: int) -> None:
+        """Do nothing more: the session starts with its first message."""
+
+    def _start(self, transport: Transport) -> CloseReason | None:
+        assert self._login is not None  # noqa: S101 - it opened the connection
+        self._session = PrivateSession(
+            self._venue,
+            self._alias,
+            self._markets,
+            transport,
+            self._login,
+            self._publisher,
+            self._reconciler,
+            self.row,
         )
-        row[SessionWord.OPENED] = row[SessionWord.LAST_WS_RX] = time.monotonic_ns()
-        row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
-        return transport
+        self._session.begin()
+        return None
 
-    def _converse(self, transport: Transport, login: Login) -> CloseReason:
-        talk = PrivateSession(
-            self._side, self._alias, self._markets, transport, login, self._statement, self._reconciler, self._row
-        )
-        talk.begin()
-        while not self._stop.is_set():
-            self._row[SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
-            end = talk.turn() or self._obey(transport)
-            self._up_ns = talk.confirmed_ns
-            if end is not None:
-                return end
-        return CloseReason(Reason.REQUESTED, "the worker stops")
+    def process_batch(self, transport: Transport) -> CloseReason | None:
+        """Process what the socket holds, and requests of the reconciler; return why the connection must be closed."""
+        assert self._session is not None  # noqa: S101 - the conversation has started
+        self.row[SessionWord.DEADLINE] = time.monotonic_ns() + _BATCH_DEADLINE_NS
+        return self._session.process_batch() or self._execute(transport)
 
-    def _obey(self, transport: Transport) -> CloseReason | None:
-        while self._wishes:
-            wish = self._wishes.popleft()
-            if isinstance(wish, CloseReason):
-                return wish
-            transport.send(wish)
+    def _execute(self, transport: Transport) -> CloseReason | None:
+        while self._requests:
+            request = self._requests.popleft()
+            if isinstance(request, CloseReason):
+                return request
+            transport.send(request)
         return None
 
     # --- its end ----------------------------------------------------------------------------------------------------
 
-    def _wait(self, end: CloseReason) -> None:
-        row = self._row
-        row[SessionWord.LAST_REASON] = code_of(end.reason)
-        row.add(SessionWord.RECONNECTS, int(row[SessionWord.OPENED] != 0))
-        delay_s = self._delay_s(end)
-        row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
-        row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
-        state = StreamState.FAILED if end.is_refused else StreamState.BACKOFF
-        attempt = self._backoff_of(end).failures
-        self._statement.tell(state, end.reason, end.text, attempt=attempt, backoff_s=round(delay_s, 3))
-        self._stop.wait(delay_s)
+    def _reason_of(self, error: Exception) -> CloseReason:
+        return close_reason_of(error, self._venue.secrets)
 
-    def _delay_s(self, end: CloseReason) -> float:
-        """How long to wait; an accepted login proves itself by lasting, for it may be refused a moment later."""
-        healthy_ns = time.monotonic_ns() - self._up_ns if self._up_ns else 0
-        if end.reason is Reason.ROTATION and healthy_ns >= _ROTATES_AFTER_NS:
+    def _on_closed(self, close: CloseReason, *, was_open: bool) -> None:  # noqa: ARG002 - every connection has it
+        self._reconciler.logged_out()
+
+    def _on_backoff(self, close: CloseReason, delay_s: float | None) -> None:
+        state = StreamState.FAILED if close.is_refused else StreamState.BACKOFF
+        attempt = self._backoff_of(close).failures
+        backoff_s = None if delay_s is None else round(delay_s, 3)
+        self._publisher.tell(state, close.reason, close.text, attempt=attempt, backoff_s=backoff_s)
+
+    def _delay_s(self, close: CloseReason) -> float:
+        """Return how long to wait; only a login that lasts counts as healthy, for it may be refused a moment later."""
+        confirmed_ns = self._session.confirmed_ns if self._session is not None else 0
+        healthy_ns = time.monotonic_ns() - confirmed_ns if confirmed_ns else 0
+        if close.reason is Reason.ROTATION and healthy_ns >= _ROTATES_AFTER_NS:
             if self._backoff.is_healthy(healthy_ns):
                 self._backoff.reset()
             return 0.0
-        return max(self._backoff_of(end).failed(healthy_ns) / _NS, end.wait_s)
+        return max(self._backoff_of(close).failed(healthy_ns) / _NS, close.wait_s)
 
-    def _backoff_of(self, end: CloseReason) -> Backoff:
-        return self._auth_backoff if end.is_refused else self._backoff
+    def _backoff_of(self, close: CloseReason) -> Backoff:
+        return self._auth_backoff if close.is_refused else self._backoff

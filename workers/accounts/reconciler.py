@@ -16,11 +16,12 @@ from ipc.board import Row, SessionWord
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.log import get_log, hide
 from ipc.rundir import RunDir, replace_file
-from workers.accounts.close_reason import FAILURES, CloseReason, close_reason_of
+from workers.accounts.close_reason import FAILURES, close_reason_of
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets
 from workers.backoff import POLL_INIT, Backoff
+from workers.net.lifecycle import CloseReason
 from workers.venues.account import Login, PrivateVenue
 from workers.venues.venue import Markets
 

@@ -103,13 +103,15 @@ class AccountRunner:
         self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
-        cutters = (SocketInterrupter(), SocketInterrupter())
+        interrupters = (SocketInterrupter(), SocketInterrupter())
         callers = [
             RestFlowRunner(
-                RestClient(venue, settings.rest_url, budget, cutter, partial(row.__setitem__, SessionWord.DEADLINE)),
+                RestClient(
+                    venue, settings.rest_url, budget, interrupter, partial(row.__setitem__, SessionWord.DEADLINE)
+                ),
                 stop.wait,
             )
-            for cutter, row in zip(cutters, rows, strict=True)
+            for interrupter, row in zip(interrupters, rows, strict=True)
         ]
         period_s = settings.account_period_ms / 1000
         common = (side, secrets, self._alias)
@@ -123,17 +125,17 @@ class AccountRunner:
             self.statement,
             self.reconciler,
             callers[0],
-            cutters[0],
+            interrupters[0],
             rows[0],
             settings.connect_timeout_ms * _MS,
             settings.backoff,
             stop,
         )
         self.reconciler.stream = self.stream
-        self._cutters = cutters
+        self._interrupters = interrupters
         self.watched = (
-            Watched(SESSION_NAMES[0], rows[0], (), cutters[0], may_be_silent_ns=_may_be_silent_ns(side.keepalive)),
-            Watched(SESSION_NAMES[1], rows[1], (), cutters[1], is_lane=True),
+            Watched(SESSION_NAMES[0], rows[0], (), interrupters[0], may_be_silent_ns=_may_be_silent_ns(side.keepalive)),
+            Watched(SESSION_NAMES[1], rows[1], (), interrupters[1], is_lane=True),
         )
 
     def markets(self) -> Markets:
@@ -150,8 +152,8 @@ class AccountRunner:
 
     def end(self) -> None:
         """Nothing blocks any more."""
-        for cutter in self._cutters:
-            cutter.cut(Reason.REQUESTED)
+        for interrupter in self._interrupters:
+            interrupter.interrupt(Reason.REQUESTED)
 
     def _describe(self, words: AccountWords) -> None:
         """Replace the account's description: state, reason and text in one file, for a reader needs all three."""

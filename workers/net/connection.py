@@ -1,7 +1,7 @@
-"""The hands of a session: the thread that owns a socket, reads it, and does what the session says.
+"""Thread of a public connection: owns the socket, reads it, and executes the actions of its session.
 
-The hot path, from socket bytes to ZeroMQ, is :meth:`ConnectionThread.turn`: read what the socket holds, decode and apply
-each message (:meth:`workers.protocol.session.MarketSession.received`), send the events, stamp the board.
+The hot path, from socket bytes to ZeroMQ, is :meth:`ConnectionThread.process_batch`: read what the socket holds, decode
+and apply each message (:meth:`workers.protocol.session.MarketSession.received`), send the events, stamp the board.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 from ipc.board import Board, CellWord, SessionWord
 from ipc.events import BookSnapshot, Cause, Event, Gap
@@ -25,7 +25,8 @@ from workers.backoff import Backoff
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG
 from workers.net.interrupter import SocketInterrupter
-from workers.net.transport import ClosedError, Transport, WebSocketTransport
+from workers.net.lifecycle import CloseReason, ConnectionLifecycle, TransportFactory
+from workers.net.transport import ClosedError, Transport
 from workers.protocol.actions import (
     CloseConnection,
     FetchBook,
@@ -42,51 +43,57 @@ from workers.recorder import FrameRecorder
 from workers.settings import WorkerSettings
 from workers.status import StatusPublisher
 
-__all__ = ["ConnectionThread", "FetchedBook", "TransportFactory"]
+__all__ = ["ConnectionThread", "FetchedBook"]
 
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: How long a read waits: as long as a joiner of a silent feed, a fetched book or a timer may have to.
+#: Longest time that a read blocks, and that a late subscriber of a silent feed, a fetched book or a timer waits.
 _TICK_S: Final = 0.1
-#: A turn that is not back by then is overdue.
-_TURN_DEADLINE_NS: Final = _NS
-#: A planned end is followed by the next connection at once, spread over this long.
+#: A batch that takes longer than this is overdue.
+_BATCH_DEADLINE_NS: Final = _NS
+#: After a planned close the next connection follows at once, spread over this time.
 _PLANNED_SPREAD_S: Final = 0.25
-#: A venue that has had enough messages is left in peace for so long, unless it names a time.
-_PENALTY_S: Final = 15.0
+#: Back off at least this long when rate-limited without Retry-After.
+_RATE_LIMIT_S: Final = 15.0
 _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
-
-#: Opens a connection: (url, headers, cutter, deadline_ns) to a transport.
-TransportFactory = Callable[[str, Sequence[str], SocketInterrupter, int], Transport]
+#: Words that every batch or event writes, as plain numbers.
+_DEADLINE: Final = int(SessionWord.DEADLINE)
+_LAST_WS_RX: Final = int(SessionWord.LAST_WS_RX)
+_FRAMES: Final = int(SessionWord.FRAMES)
+_LAST_DATA_RX: Final = int(CellWord.LAST_DATA_RX)
+_LAST_PARSED: Final = int(CellWord.LAST_PARSED)
+_LAST_PUBLISHED: Final = int(CellWord.LAST_PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedBook:
-    """What REST answered to a fetch of a route's book; ``reason`` when there is no book."""
+    """REST answer to a fetch of a stream's book; ``reason`` when there is no book."""
 
-    route: MarketStream
+    stream: MarketStream
     purpose: Purpose
     book: BookSnapshot | None
     reason: Reason | None
     body: bytes = b""
 
 
-class ConnectionThread:
-    """One connection of a worker, over its whole life; :meth:`run` is a thread's target.
+class ConnectionThread(ConnectionLifecycle):
+    """Public connection of a worker, over its whole life; :meth:`run` is a thread's target.
 
     Args:
-        session: Its brain.
+        session: The protocol of the connection.
         settings: The worker's settings.
         number: Its session number on the board.
         board: The board.
         publisher: The worker's feed.
-        fetch: Hands a fetch to the thread that asks REST; the answer comes to :meth:`deliver`.
+        fetch: Hands a fetch to the REST thread; :meth:`deliver` receives the answer.
         stop: Set when the worker ends.
-        tape: Takes every frame, for the black box; None for sessions whose frames are secret.
-        open_transport: Opens the socket.
+        recorder: Records every frame, for the black box; None for none.
+        open_transport: Opens the socket; None for a WebSocket.
     """
+
+    failures: ClassVar[tuple[type[Exception], ...]] = (ConnectError, ClosedError)
 
     def __init__(
         self,
@@ -97,300 +104,238 @@ class ConnectionThread:
         publisher: Publisher,
         fetch: Callable[[FetchBook, ConnectionThread], None],
         stop: threading.Event,
-        tape: FrameRecorder | None = None,
+        recorder: FrameRecorder | None = None,
         open_transport: TransportFactory | None = None,
     ) -> None:
+        super().__init__(
+            board.session(settings.slot, number),
+            SocketInterrupter(),
+            stop,
+            connect_ns=settings.connect_timeout_ms * _MS,
+            backoff=Backoff(settings.backoff),
+            tick_s=_TICK_S,
+            max_message=session.limits.max_frame_bytes,
+            open_transport=open_transport,
+        )
         self.session = session
         self.name = session.connection.name
+        #: When the last connection ended; 0 while there is one.
+        self.away_since_ns = time.monotonic_ns()
         self._carries_books = session.carries_books
-        self.cutter = SocketInterrupter()
-        self.row = board.session(settings.slot, number)
         self._settings = settings
         self._publisher = publisher
         self._words = board.words
         self._fetch = fetch
-        self.stop = stop
-        self._tape = tape
+        self._recorder = recorder
         self._number = number
         #: Ends a wait between two connections early.
         self._wake = threading.Event()
-        self._may_hurry = True
-        #: Whether the last connection was made at once, after a planned end.
+        self._may_retry_now = True
+        #: True when the last connection was made at once, after a planned close.
         self._is_after_planned = False
-        self._open_transport = open_transport or self._dial
+        #: REST answers that the session has not handled.
         self._inbox: deque[FetchedBook] = deque()
-        self._backoff = Backoff(settings.backoff)
-        self._reports = StatusPublisher(settings.venue, board, publisher)
+        self._status = StatusPublisher(settings.venue, board, publisher)
+        #: Cause of the next connection's first snapshots.
         self._cause: Cause = "subscribe"
-        #: Since when there is no connection; 0 while there is one.
-        self.away_since_ns = time.monotonic_ns()
         self._attach(board, number)
 
     def _attach(self, board: Board, number: int) -> None:
-        """Give every route its topic and its cell."""
+        """Give every stream its topic and its board cell."""
         settings = self._settings
-        for route in self.session.routes:
-            index = settings.bases.index(str(route.listing.base))
-            cell = board.cell(settings.slot, index, route.stream)
-            route.at = cell.at
+        for stream in self.session.streams:
+            index = settings.bases.index(str(stream.listing.base))
+            cell = board.cell(settings.slot, index, stream.kind)
+            stream.cell_offset = cell.at
             cell[CellWord.SESSION] = number + 1
-            cell[CellWord.LIMIT_MS] = (route.limit_ns or 0) // _MS
-            route.feed = self._publisher.topic(Topic(route.stream, settings.venue, route.symbol))
-            if route.keeper is not None:
-                route.feed.snapshot = partial(self._refresh, route)
+            cell[CellWord.LIMIT_MS] = (stream.limit_ns or 0) // _MS
+            stream.feed = self._publisher.topic(Topic(stream.kind, settings.venue, stream.symbol))
+            if stream.book_sync is not None:
+                stream.feed.snapshot = partial(self._refresh, stream)
 
-    def _refresh(self, route: MarketStream) -> BookSnapshot | None:
-        """The book for joiners; its stamps say when its last frame was read, so that its age is true."""
-        book = self.session.refresh(route)
+    def _refresh(self, stream: MarketStream) -> BookSnapshot | None:
+        """Return the book for late subscribers, stamped with the time of its last frame, so that its age is right."""
+        book = self.session.refresh(stream)
         if book is not None:
-            book.recv_mono_ns = route.applied_ns or route.fetched_ns
+            book.recv_mono_ns = stream.applied_ns or stream.fetch.requested_ns
             book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
 
-    def tell_books(self, tape: FrameRecorder) -> None:
-        """Tell the tape the books as they stand; within a turn."""
+    # --- for other threads ------------------------------------------------------------------------------------------
+
+    def record_books(self, recorder: FrameRecorder) -> None:
+        """Record the current books; under the publisher's lock."""
         mono_ns = self.row[SessionWord.LAST_WS_RX]
         wall_ns = time.time_ns() - (time.monotonic_ns() - mono_ns)
-        for route in self.session.book_routes:
-            book = self.session.refresh(route) if self.is_open() else None
+        for stream in self.session.book_streams:
+            book = self.session.refresh(stream) if self.is_open() else None
             if book is not None:
-                tape.book(self._number, book, mono_ns, wall_ns)
+                recorder.book(self._number, book, mono_ns, wall_ns)
 
-    def report(self) -> None:
-        """Tell which streams changed, and do nothing else that the session asks for: a recording says what was done."""
-        changes = [action for action in self.session.todo.take() if isinstance(action, StateChanged)]
+    def publish_changes(self) -> None:
+        """Publish state changes and drop all other actions, for a recording contains their results."""
+        changes = [action for action in self.session.actions.drain() if isinstance(action, StateChanged)]
         if changes:
-            self._reports.changed(changes, attempt=1, backoff_s=None)
+            self._status.changed(changes, attempt=1, backoff_s=None)
 
     def deliver(self, fetched: FetchedBook) -> None:
-        """Hand over what REST answered; any thread may."""
+        """Hand over a REST answer; any thread may call it."""
         self._inbox.append(fetched)
 
     def end(self, reason: Reason) -> None:
-        """End for good: whatever it blocks in is cut."""
+        """End the thread; interrupt whatever blocks it."""
         self.stop.set()
         self._wake.set()
-        self.cutter.cut(reason)
+        self.interrupter.interrupt(reason)
 
-    def hurry(self) -> None:
-        """Try again now instead of at the planned time: the venue has been heard of again.
-
-        One that has had too many requests is left in peace all the same.
-        """
-        if self._may_hurry:
+    def retry_now(self) -> None:
+        """Connect now instead of at the planned time, for the venue is reachable again; not when rate-limited."""
+        if self._may_retry_now:
             self._wake.set()
 
     def is_open(self) -> bool:
-        """Whether the socket is there and subscribed."""
+        """Return True while the socket is open."""
         return self.row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
 
-    def show_rest_book(self, route: MarketStream, book: BookSnapshot) -> None:
-        """Publish a book that REST gave, unless the socket is back; called by the thread that asked REST."""
+    def publish_rest_book(self, stream: MarketStream, book: BookSnapshot) -> None:
+        """Publish a REST book unless the socket is open again; the REST thread calls it."""
         wall = time.time_ns()
         with self._publisher.exclusive():
             if self.is_open() or self.stop.is_set():
                 return
-            shown = self.session.rest_book(route, book)
-            if not shown:
+            publications = self.session.rest_book(stream, book)
+            if not publications:
                 return
-            self.publish(shown, 0, wall)
-            previous, route.state = route.state, StreamState.REST
-        if previous is not StreamState.REST:
-            self._reports.changed([StateChanged(route, previous)], attempt=self._backoff.failures, backoff_s=None)
-
-    def run(self) -> None:
-        """Connect, converse, wait, for ever."""
-        while not self.stop.is_set():
-            reason, wait_s = self._live_once()
-            if self.stop.is_set():
-                return
-            self._wait(reason, wait_s)
+            self.publish(publications, 0, wall)
+            previous = stream.change_state(StreamState.REST, stream.reason)
+        if previous is not None:
+            self._status.changed([StateChanged(stream, previous)], attempt=self._backoff.failures, backoff_s=None)
 
     # --- one connection ---------------------------------------------------------------------------------------------
 
-    def _live_once(self) -> tuple[Reason, float | None]:
-        """One connection from dialling to its end; why it ended, and how long the venue asks to wait."""
-        transport = None
-        wait_s = None
-        try:
-            self._begin()
-            url, headers = self.session.connection.url, self.session.connection.headers
-            deadline_ns = self.row[SessionWord.DEADLINE]
-            transport = self._open_transport(url, headers, self.cutter, deadline_ns)
-            self._opened()
-            reason, text = self._converse(transport)
-        except (ConnectError, ClosedError) as error:
-            reason, text = error.reason, error.what
-            wait_s = error.retry_after_s if isinstance(error, ConnectError) else None
-        except Exception:
-            # A fault of ours: consumers are told before this thread dies of it and is started again.
-            self._over(transport, Reason.CRASH, "the session crashed")
-            self.row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
-            self._tell_wait(None)
-            raise
-        self._over(transport, reason, text)
-        return reason, wait_s
+    def _connect(self) -> Transport:
+        return self._open(self.session.connection.url, self.session.connection.headers)
 
-    def _over(self, transport: Transport | None, reason: Reason, text: str) -> None:
-        self.row[SessionWord.DEADLINE] = 0
-        if transport is not None:
-            transport.close()
-        self._ended(reason, text)
-
-    def _begin(self) -> None:
-        """Zero the stamps, stamp the start, then connect: freshness never survives a connection."""
-        now = time.monotonic_ns()
-        words, row = self._words, self.row
-        for word in (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.FIRST_FRESH, SessionWord.LAST_FRESH):
-            row[word] = 0
-        for route in self.session.routes:
+    def _on_connecting(self, now_ns: int) -> None:
+        for stream in self.session.streams:
             for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED):
-                words[route.at + word] = 0
-        self.cutter.begin()
-        if self.stop.is_set():
-            self.cutter.cut(Reason.REQUESTED)  # the cut that came with it may be the one just forgotten
-        row[SessionWord.ATTEMPT] = self._backoff.failures + 1
-        row[SessionWord.CONNECT_START] = now
-        row[SessionWord.DEADLINE] = now + self._settings.connect_timeout_ms * _MS
-        # The phase first: one that backs off with nothing planned would be taken for one that forgot.
-        row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
-        row[SessionWord.NEXT_ACTION] = 0
-        self.session.connecting(now)
-        self._obey(None)
+                self._words[stream.cell_offset + word] = 0
+        self.session.connecting(now_ns)
+        self._execute(None)
 
-    def _dial(self, url: str, headers: Sequence[str], cutter: SocketInterrupter, deadline_ns: int) -> Transport:
-        return WebSocketTransport(
-            url,
-            headers=headers,
-            cutter=cutter,
-            deadline_ns=deadline_ns,
-            tick_s=_TICK_S,
-            max_message=self.session.limits.max_frame_bytes,
-        )
-
-    def _opened(self) -> None:
-        now = time.monotonic_ns()
+    def _on_opened(self, now_ns: int) -> None:
         self.away_since_ns = 0
-        self.row[SessionWord.OPENED] = self.row[SessionWord.LAST_WS_RX] = now
-        self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         self._inbox.clear()
         with self._publisher.exclusive():
-            if self._tape is not None:
-                self._tape.opened(self._number, self.session.connection.url)
-            self.session.opened(now, self._cause)
-        log.info("ws.connected", venue=self._settings.venue, session=self.name, attempt=self._backoff.failures + 1)
+            if self._recorder is not None:
+                self._recorder.opened(self._number, self.session.connection.url)
+            self.session.opened(now_ns, self._cause)
+        log.info("ws.connected", venue=self._settings.venue, session=self.name, attempt=self._attempt)
 
-    def _converse(self, transport: Transport) -> tuple[Reason, str]:
-        """Turn after turn, until the session or the worker has enough of it."""
-        close = self._speak_first(transport)
-        while close is None and not self.stop.is_set():
-            close = self.turn(transport)
-        return (close.reason, close.text) if close is not None else (Reason.REQUESTED, "the worker stops")
-
-    def _speak_first(self, transport: Transport) -> CloseConnection | None:
-        """Subscribe at once: many a venue says nothing before, and a turn begins with listening."""
+    def _start(self, transport: Transport) -> CloseReason | None:
+        """Subscribe at once: many venues send nothing before, and a batch begins with a read."""
         now, wall = time.monotonic_ns(), time.time_ns()
         with self._publisher.exclusive():
             self.publish(self.session.tick(now), 0, wall)
-        return self._obey(transport)
+        return self._execute(transport)
 
-    def turn(self, transport: Transport) -> CloseConnection | None:
-        """The hot path: what the socket holds, through decoding and continuity, to the subscribers.
+    def process_batch(self, transport: Transport) -> CloseReason | None:
+        """Process what the socket holds: decode, apply, publish. This is the hot path.
 
         Returns:
-            The session's wish to end the connection, if it has one.
+            The reason to close the connection, if there is one.
 
         Raises:
             ClosedError: The connection ended.
         """
-        words, at, session, tape = self._words, self.row.at, self.session, self._tape
-        words[at + SessionWord.DEADLINE] = time.monotonic_ns() + _TURN_DEADLINE_NS
+        words, at, session, recorder = self._words, self.row.at, self.session, self._recorder
+        words[at + _DEADLINE] = time.monotonic_ns() + _BATCH_DEADLINE_NS
         frames = transport.receive()
         now, wall = time.monotonic_ns(), time.time_ns()
+        pings: tuple[bytes, ...] = ()
         with self._publisher.exclusive():
             if frames:
-                words[at + SessionWord.LAST_WS_RX] = now
-                words[at + SessionWord.FRAMES] += len(frames)
+                words[at + _LAST_WS_RX] = now
+                words[at + _FRAMES] += len(frames)
                 for opcode, payload in frames:
                     if opcode <= BINARY:
-                        if tape is not None:
-                            tape.frame(self._number, opcode, payload, now, wall)
+                        if recorder is not None:
+                            recorder.frame(self._number, opcode, payload, now, wall)
                         self.publish(session.received(opcode == BINARY, payload, now), now, wall)
                     elif opcode == PING:
-                        transport.pong(bytes(payload))
+                        pings += (bytes(payload),)
                     elif opcode == PONG:
                         session.ponged()
             while self._inbox:
                 done = self._inbox.popleft()
-                if tape is not None:
-                    tape.answered(self._number, done.route.symbol, done.purpose, done.reason, done.body)
-                self.publish(session.fetched(done.route, done.purpose, done.book, done.reason, now), 0, wall)
+                if recorder is not None:
+                    recorder.answered(self._number, done.stream.symbol, done.purpose, done.reason, done.body)
+                self.publish(session.fetched(done.stream, done.purpose, done.book, done.reason, now), 0, wall)
             due = session.tick(now)
             if due:
                 self.publish(due, 0, wall)
-        return self._obey(transport) if session.todo else None
+        for ping in pings:
+            transport.pong(ping)  # a blocking write, therefore without the lock
+        return self._execute(transport) if session.actions else None
 
     def publish(self, publications: list[Publication], now: int, wall: int) -> None:
-        """Send events and stamp their cells; ``now`` is 0 for what no frame caused, which stamps nothing.
+        """Send events and stamp their cells; ``now`` is 0 for events that no frame caused, which stamp nothing.
 
-        Within a turn.
+        Requires the publisher's lock.
         """
         words, send, is_fresh = self._words, self._publisher.send, False
-        for route, event in publications:
-            at = route.at
+        for stream, event in publications:
+            at = stream.cell_offset
             if now:
-                words[at] = now  # LAST_DATA_RX
+                words[at + _LAST_DATA_RX] = now
             if event is None:
                 continue
             event.recv_ns = wall
             event.recv_mono_ns = now or time.monotonic_ns()
-            sent = send(route.feed, event) if route.keeper is not None else self._send_plain(route, event)
+            sent = send(stream.feed, event) if stream.book_sync is not None else self._send_plain(stream, event)
             if type(event) is Gap:
                 words[at + CellWord.GAPS] += 1
-                if self._tape is not None:
-                    self._tape.want(event.reason)
+                if self._recorder is not None:
+                    self._recorder.want(event.reason)
             elif now:
-                words[at + 1] = now  # LAST_PARSED
+                words[at + _LAST_PARSED] = now
                 if sent:
-                    words[at + 2] = time.monotonic_ns()  # LAST_PUBLISHED
-                is_fresh = is_fresh or route.is_published_valid or not self._carries_books
+                    words[at + _LAST_PUBLISHED] = time.monotonic_ns()
+                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
         if is_fresh:
-            self._note_fresh(now)
+            self._mark_fresh(now)
 
-    def _send_plain(self, route: MarketStream, event: Event) -> bool:
-        """Single values are kept for joiners; trades are not."""
-        stream = route.stream
-        if stream is Stream.MARK:
-            return self._publisher.send_latest(route.feed, "ws", event)
-        if stream is Stream.FUNDING:
-            return self._publisher.send_latest(route.feed, event.phase, event)  # type: ignore[attr-defined]
-        return self._publisher.send(route.feed, event)
+    def _send_plain(self, stream: MarketStream, event: Event) -> bool:
+        """Send an event that is not of a book; single values are kept for late subscribers, trades are not."""
+        kind = stream.kind
+        if kind is Stream.MARK:
+            return self._publisher.send_latest(stream.feed, "ws", event)
+        if kind is Stream.FUNDING:
+            return self._publisher.send_latest(stream.feed, event.phase, event)  # type: ignore[attr-defined]
+        return self._publisher.send(stream.feed, event)
 
-    def _note_fresh(self, now: int) -> None:
-        """A run is healthy by its books; by anything at all where there are none."""
+    def _mark_fresh(self, now: int) -> None:
+        """Stamp fresh data: a valid book, or any data where there are no books."""
         words, at = self._words, self.row.at
         if not words[at + SessionWord.FIRST_FRESH]:
             words[at + SessionWord.FIRST_FRESH] = now
             words[at + SessionWord.FAILED_CYCLES] = 0
         words[at + SessionWord.LAST_FRESH] = now
 
-    # --- what the session asks for ------------------------------------------------------------------------------------
+    # --- actions ----------------------------------------------------------------------------------------------------
 
-    def _obey(self, transport: Transport | None) -> CloseConnection | None:
-        """Do what waits in the session's ``todo``; its first wish to close is returned, and what follows it is void."""
-        todo = self.session.todo.take()
-        changes = [action for action in todo if isinstance(action, StateChanged)]
+    def _execute(self, transport: Transport | None) -> CloseReason | None:
+        """Execute the session's actions up to the first that closes the connection; return its reason."""
+        actions = self.session.actions.drain()
+        changes = [action for action in actions if isinstance(action, StateChanged)]
         if changes:
-            self._reports.changed(changes, attempt=self._backoff.failures + 1, backoff_s=None)
-        for action in todo:
+            self._status.changed(changes, attempt=self._attempt, backoff_s=None)
+        for action in actions:
             match action:
-                case CloseConnection():
-                    return action
+                case CloseConnection(reason, text):
+                    return CloseReason(reason, text)
                 case LogEvent():
-                    if action.event == "ws.malformed" and self._tape is not None:
-                        self._tape.want(Reason.PARSE_ERRORS)
-                    self.row[SessionWord.INVALID_ROWS] = self.session.invalid_rows
-                    log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
+                    self._log(action)
                 case FetchBook():
                     self._fetch(action, self)
                 case Send() if transport is not None:
@@ -401,45 +346,52 @@ class ConnectionThread:
                     pass
         return None
 
+    def _log(self, action: LogEvent) -> None:
+        if action.event == "ws.malformed" and self._recorder is not None:
+            self._recorder.want(Reason.PARSE_ERRORS)
+        self.row[SessionWord.INVALID_ROWS] = self.session.faults.invalid_rows
+        log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
+
     def _send(self, transport: Transport, message: bytes) -> None:
         transport.send(message)
-        if self._tape is not None:
+        if self._recorder is not None:
             with self._publisher.exclusive():
-                self._tape.sent(self._number, message)
+                self._recorder.sent(self._number, message)
 
-    # --- its end ------------------------------------------------------------------------------------------------------
+    # --- its end ----------------------------------------------------------------------------------------------------
 
-    def _ended(self, reason: Reason, text: str) -> None:
-        row = self.row
+    def _reason_of(self, error: Exception) -> CloseReason:
+        assert isinstance(error, ConnectError | ClosedError)  # noqa: S101 - one of :attr:`failures`
+        wait_s = error.retry_after_s if isinstance(error, ConnectError) else None
+        return CloseReason(error.reason, error.what, wait_s or 0.0)
+
+    def _on_closed(self, close: CloseReason, *, was_open: bool) -> None:
+        row, reason = self.row, close.reason
         self.away_since_ns = self.away_since_ns or time.monotonic_ns()
-        was_open = row[SessionWord.OPENED] != 0
-        row.add(SessionWord.RECONNECTS, was_open)
-        row[SessionWord.LAST_REASON] = code_of(reason)
         is_limited = reason is Reason.RATE_LIMITED or self.session.is_limited
         if was_open and not is_limited:
             row[SessionWord.FAILED_CYCLES] = 0 if self._has_delivered(reason) else row[SessionWord.FAILED_CYCLES] + 1
-        for route in self.session.routes:
-            self._words[route.at + CellWord.RECONNECTS] += was_open
+        for stream in self.session.streams:
+            self._words[stream.cell_offset + CellWord.RECONNECTS] += was_open
         self._cause = cause_after(reason)
         wall = time.time_ns()
         with self._publisher.exclusive():
-            if self._tape is not None and was_open:
-                self._tape.closed(self._number, reason)
+            if self._recorder is not None and was_open:
+                self._recorder.closed(self._number, reason)
             self.publish(self.session.closed(reason, time.monotonic_ns()), 0, wall)
-        tell = log.info if reason in _PLANNED or reason is Reason.REQUESTED else log.warning
-        tell(
+        write = log.info if reason in _PLANNED or reason is Reason.REQUESTED else log.warning
+        write(
             "ws.closed" if was_open else "ws.connect_failed",
             venue=self._settings.venue,
             session=self.name,
             reason=reason,
-            text=text,
+            text=close.text,
         )
 
     def _has_delivered(self, reason: Reason) -> bool:
-        """Whether the run that ends was of use: a usable book; where there are none, a venue that is heard.
+        """Return True when the connection was of use: it had a valid book or, without books, received anything.
 
-        For streams without a cadence nothing is wrong when nothing comes; one that has a cadence and is mute ends its
-        session as stale.
+        Streams without a cadence may be silent; a mute stream with a cadence ends its connection as stale.
         """
         row = self.row
         if self._carries_books or reason is Reason.STALE_WATCHDOG:
@@ -447,42 +399,36 @@ class ConnectionThread:
         return row[SessionWord.LAST_WS_RX] > row[SessionWord.OPENED]
 
     def _healthy_ns(self) -> int:
-        """How long the run that ends was healthy: while its books were fresh.
+        """Return how long the connection was healthy: its books were fresh or, without books, it received anything.
 
-        Trades may be rare and rates come once an hour: without books a connection is healthy while the venue is heard.
+        Trades may be rare, and funding rates come once an hour.
         """
         row = self.row
         if self._carries_books:
             return row[SessionWord.LAST_FRESH] - row[SessionWord.FIRST_FRESH]
         return row[SessionWord.LAST_WS_RX] - row[SessionWord.OPENED]
 
-    def _wait(self, reason: Reason, asked_s: float | None) -> None:
-        row = self.row
-        delay_s = self._delay_s(reason, asked_s)
-        row[SessionWord.NEXT_ACTION] = time.monotonic_ns() + int(delay_s * _NS)
-        row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
-        self._tell_wait(delay_s)
-        log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
-        self._may_hurry = reason is not Reason.RATE_LIMITED
-        self._wake.clear()
-        if not self.stop.is_set():
-            self._wake.wait(delay_s)
-
-    def _delay_s(self, reason: Reason, asked_s: float | None) -> float:
-        """How long to wait after an end; what the run earned is taken into account."""
+    def _delay_s(self, close: CloseReason) -> float:
         backoff, healthy_ns = self._backoff, self._healthy_ns()
         is_healthy = backoff.is_healthy(healthy_ns)
         if is_healthy and backoff.failures:
             log.info("ws.backoff_reset", venue=self._settings.venue, session=self.name, healthy_s=healthy_ns // _NS)
-        is_planned = reason in _PLANNED and self.row[SessionWord.FIRST_FRESH] != 0
+        is_planned = close.reason in _PLANNED and self.row[SessionWord.FIRST_FRESH] != 0
         is_repeated, self._is_after_planned = self._is_after_planned and not is_healthy, is_planned
         if is_planned and not is_repeated:
             if is_healthy:
                 backoff.reset()
             return random.uniform(0.0, _PLANNED_SPREAD_S)
-        least_s = _PENALTY_S if reason is Reason.RATE_LIMITED else 0.0
-        return max(backoff.failed(healthy_ns) / _NS, asked_s or least_s)
+        least_s = _RATE_LIMIT_S if close.reason is Reason.RATE_LIMITED else 0.0
+        return max(backoff.failed(healthy_ns) / _NS, close.wait_s or least_s)
 
-    def _tell_wait(self, delay_s: float | None) -> None:
-        changes = [action for action in self.session.todo.take() if isinstance(action, StateChanged)]
-        self._reports.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
+    def _on_backoff(self, close: CloseReason, delay_s: float | None) -> None:
+        changes = [action for action in self.session.actions.drain() if isinstance(action, StateChanged)]
+        self._status.changed(changes, attempt=self._backoff.failures, backoff_s=delay_s)
+        if delay_s is not None:
+            log.info("ws.backoff", venue=self._settings.venue, session=self.name, delay_s=round(delay_s, 3))
+        self._may_retry_now = close.reason is not Reason.RATE_LIMITED
+        self._wake.clear()
+
+    def _sleep(self, delay_s: float) -> None:
+        self._wake.wait(delay_s)

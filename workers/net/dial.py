@@ -96,12 +96,12 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
     return found
 
 
-def dial(url: str, cutter: SocketInterrupter, deadline_ns: int, resolver: Resolver = resolve) -> socket.socket:
+def dial(url: str, interrupter: SocketInterrupter, deadline_ns: int, resolver: Resolver = resolve) -> socket.socket:
     """Connect to the host of ``url``, with TLS where its scheme asks for it.
 
     Args:
         url: Where to; only scheme, host and port count.
-        cutter: Through which the watchdog ends it; it then holds the socket, and only its ``close`` closes it.
+        interrupter: Through which the watchdog ends it; it then holds the socket, and only its ``close`` closes it.
         deadline_ns: On the monotonic clock, for all steps together.
         resolver: Finds the addresses.
 
@@ -117,24 +117,24 @@ def dial(url: str, cutter: SocketInterrupter, deadline_ns: int, resolver: Resolv
     for number, (family, address) in enumerate(addresses):
         try:
             # Each has its share of the time: one that swallows what it is sent does not hide those behind it.
-            sock = _connect(family, address, cutter, _left_s(deadline_ns) / (len(addresses) - number))
+            sock = _connect(family, address, interrupter, _left_s(deadline_ns) / (len(addresses) - number))
         except OSError as error:
-            cutter.close()
+            interrupter.close()
             failure = error
-            if cutter.reason is not None:
+            if interrupter.reason is not None:
                 break
             continue
-        return _secure(sock, host, cutter, deadline_ns) if secure else _timed(sock, cutter, deadline_ns)
-    raise _connect_error(failure, f"{host}:{port}", cutter) from failure
+        return _secure(sock, host, interrupter, deadline_ns) if secure else _timed(sock, interrupter, deadline_ns)
+    raise _connect_error(failure, f"{host}:{port}", interrupter) from failure
 
 
-def _connect(family: int, address: SocketAddress, cutter: SocketInterrupter, timeout_s: float) -> socket.socket:
+def _connect(family: int, address: SocketAddress, interrupter: SocketInterrupter, timeout_s: float) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.settimeout(timeout_s)
-        cutter.publish(sock)
+        interrupter.publish(sock)
     except OSError:
         sock.close()
         raise
@@ -142,37 +142,37 @@ def _connect(family: int, address: SocketAddress, cutter: SocketInterrupter, tim
     return sock
 
 
-def _timed(sock: socket.socket, cutter: SocketInterrupter, deadline_ns: int) -> socket.socket:
+def _timed(sock: socket.socket, interrupter: SocketInterrupter, deadline_ns: int) -> socket.socket:
     """Give a connected socket all the time that is left."""
     try:
         sock.settimeout(_left_s(deadline_ns))
     except ConnectError:
-        cutter.close()
+        interrupter.close()
         raise
     return sock
 
 
-def _secure(sock: socket.socket, host: str, cutter: SocketInterrupter, deadline_ns: int) -> socket.socket:
+def _secure(sock: socket.socket, host: str, interrupter: SocketInterrupter, deadline_ns: int) -> socket.socket:
     """Speak TLS. The wrapped socket is published before the handshake: wrapping detaches the plain one."""
     try:
         secure = tls_context().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        cutter.publish(secure)
+        interrupter.publish(secure)
         secure.settimeout(_left_s(deadline_ns))
         secure.do_handshake()
     except ConnectError:
-        cutter.close()
+        interrupter.close()
         raise
     except OSError as error:
-        cutter.close()
-        if isinstance(error, TimeoutError) or cutter.reason is not None:
-            raise _connect_error(error, host, cutter) from error
+        interrupter.close()
+        if isinstance(error, TimeoutError) or interrupter.reason is not None:
+            raise _connect_error(error, host, interrupter) from error
         raise ConnectError(Reason.TLS_FAILED, f"TLS with {host} failed: {error}") from error
     return secure
 
 
-def _connect_error(failure: OSError | None, where: str, cutter: SocketInterrupter) -> ConnectError:
-    if cutter.reason is not None:
-        return ConnectError(cutter.reason, f"connecting to {where} was cut: {cutter.reason}")
+def _connect_error(failure: OSError | None, where: str, interrupter: SocketInterrupter) -> ConnectError:
+    if interrupter.reason is not None:
+        return ConnectError(interrupter.reason, f"connecting to {where} was cut: {interrupter.reason}")
     if isinstance(failure, TimeoutError):
         return ConnectError(Reason.CONNECT_TIMEOUT, f"no connection to {where} in time")
     if isinstance(failure, ConnectionRefusedError):

@@ -54,7 +54,7 @@ class SocketInterrupter:
                 with contextlib.suppress(OSError):
                     sock.close()
 
-    def cut(self, reason: Reason) -> None:
+    def interrupt(self, reason: Reason) -> None:
         """End whatever the owner blocks in; the first reason stays."""
         with self._lock:
             self.reason = self.reason or reason

@@ -89,13 +89,13 @@ class RestBudget:
         self._bucket = TokenBucket(at_once, (weight_per_min - at_once) / 60)
         self._closed_until_ns = 0
 
-    def take(self, weight: float) -> float:
+    def acquire(self, weight: float) -> float:
         """Take ``weight`` and return 0, or return the seconds to wait before asking again."""
         with self._lock:
             now = self._clock()
             if now < self._closed_until_ns:
                 return (self._closed_until_ns - now) / _NS
-            return 0.0 if self._bucket.take(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
+            return 0.0 if self._bucket.acquire(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
 
     def penalise(self, seconds: float) -> None:
         """Ask nothing for ``seconds``."""
@@ -111,7 +111,7 @@ class RestClient:
         venue: Whose error bodies are understood.
         base_url: What paths are put behind.
         budget: The worker's, shared.
-        cutter: Through which the watchdog ends a call.
+        interrupter: Through which the watchdog ends a call.
         announce: Told the deadline (monotonic ns) before each call that may block, and 0 after it.
         resolver: Finds addresses.
     """
@@ -121,20 +121,20 @@ class RestClient:
         venue: Venue,
         base_url: str,
         budget: RestBudget,
-        cutter: SocketInterrupter,
+        interrupter: SocketInterrupter,
         announce: Callable[[int], None],
         resolver: Resolver = resolve,
     ) -> None:
         self._venue = venue
         self._base_url = base_url.rstrip("/")
         self._budget = budget
-        self._cutter = cutter
+        self._interrupter = interrupter
         self._announce = announce
         self._deadline_ns = 0
         self._session = _Session()
         self._session.trust_env = False
         self._session.headers.update(_HEADERS)
-        adapter = _adapter(self._dial, resolver, cutter, lambda: self._deadline_ns)
+        adapter = _adapter(self._dial, resolver, interrupter, lambda: self._deadline_ns)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
@@ -144,11 +144,11 @@ class RestClient:
         Raises:
             RestError: No answer in ``deadline_s`` seconds, an error status, or no budget for the request now.
         """
-        wait_s = self._budget.take(request.weight)
+        wait_s = self._budget.acquire(request.weight)
         if wait_s:
             raise RestError(Reason.RATE_LIMITED, f"over the budget for {wait_s:.1f} s", retry_after_s=wait_s)
         self._deadline_ns = time.monotonic_ns() + int(deadline_s * _NS)
-        self._cutter.begin()
+        self._interrupter.begin()
         self._announce(self._deadline_ns)
         try:
             with self._send(request, deadline_s) as response:
@@ -189,8 +189,8 @@ class RestClient:
                 raise RestError(Reason.READ_TIMEOUT, "the answer did not end in time", status=response.status_code)
             if len(body) > _MAX_BODY:
                 raise _too_long(response.status_code)
-        if self._cutter.reason is not None:
-            raise RestError(self._cutter.reason, "the call was cut")
+        if self._interrupter.reason is not None:
+            raise RestError(self._interrupter.reason, "the call was cut")
         if raw.length_remaining or (not body and _is_without_length(response)):
             raise RestError(Reason.CONNECT_FAILED, f"the answer was cut off after {len(body)} bytes")
         return _unpacked(bytes(body), response)
@@ -222,8 +222,8 @@ class RestClient:
             if isinstance(cause, ConnectError):
                 return RestError(cause.reason, str(cause))
             cause = cause.__cause__ or cause.__context__
-        if self._cutter.reason is not None:
-            return RestError(self._cutter.reason, "the call was cut")
+        if self._interrupter.reason is not None:
+            return RestError(self._interrupter.reason, "the call was cut")
         if isinstance(error, requests.Timeout | TimeoutError) or time.monotonic_ns() > self._deadline_ns:
             return RestError(Reason.READ_TIMEOUT, "no answer in time")
         if isinstance(error, requests.exceptions.SSLError):
@@ -231,7 +231,7 @@ class RestClient:
         return RestError(Reason.CONNECT_FAILED, f"the call broke: {error}")
 
     def _dial(self, url: str, resolver: Resolver) -> socket.socket:
-        return dial(url, self._cutter, self._deadline_ns, resolver)
+        return dial(url, self._interrupter, self._deadline_ns, resolver)
 
 
 class _Session(requests.Session):
@@ -244,7 +244,7 @@ class _Session(requests.Session):
 def _adapter(
     dialler: Callable[[str, Resolver], socket.socket],
     resolver: Resolver,
-    cutter: SocketInterrupter,
+    interrupter: SocketInterrupter,
     deadline: Callable[[], int],
 ) -> HTTPAdapter:
     """An adapter whose connections are dialled by us, whose sockets the watchdog can cut, and whose reads have an end.
@@ -266,7 +266,7 @@ def _adapter(
             return dialler(f"http://{_bracketed(self.host)}:{self.port}", resolver)
 
         def request(self, *args: Any, **kwargs: Any) -> None:
-            _republish(self, cutter)
+            _republish(self, interrupter)
             super().request(*args, **kwargs)
 
     class Secure(HTTPSConnection):
@@ -279,7 +279,7 @@ def _adapter(
             self.is_verified = True
 
         def request(self, *args: Any, **kwargs: Any) -> None:
-            _republish(self, cutter)
+            _republish(self, interrupter)
             super().request(*args, **kwargs)
 
     class PlainPool(HTTPConnectionPool):
@@ -293,10 +293,10 @@ def _adapter(
     return adapter
 
 
-def _republish(connection: HTTPConnection, cutter: SocketInterrupter) -> None:
+def _republish(connection: HTTPConnection, interrupter: SocketInterrupter) -> None:
     """A connection that is used again, or has just been wrapped, is what this call blocks on."""
     if connection.sock is not None:
-        cutter.publish(connection.sock)
+        interrupter.publish(connection.sock)
 
 
 def _bracketed(host: str) -> str:

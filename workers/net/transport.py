@@ -61,7 +61,7 @@ class WebSocketTransport:
     Args:
         url: Where to, ``ws`` or ``wss``.
         headers: HTTP headers of the upgrade, ``Name: value``.
-        cutter: Through which the watchdog ends it.
+        interrupter: Through which the watchdog ends it.
         deadline_ns: By when it must be open, monotonic.
         tick_s: How long :meth:`receive` waits at most.
         max_message: Largest message that is taken, bytes.
@@ -76,15 +76,15 @@ class WebSocketTransport:
         url: str,
         *,
         headers: Sequence[str] = (),
-        cutter: SocketInterrupter,
+        interrupter: SocketInterrupter,
         deadline_ns: int,
         tick_s: float,
         max_message: int,
         resolver: Resolver = resolve,
     ) -> None:
-        self._cutter = cutter
+        self._interrupter = interrupter
         self._reader = FrameReader(max_message)
-        sock = dial(url, cutter, deadline_ns, resolver)
+        sock = dial(url, interrupter, deadline_ns, resolver)
         try:
             # With a socket of our own the library reads no proxy variables and takes no timeout; both are meant.
             self._websocket = websocket.create_connection(
@@ -95,8 +95,8 @@ class WebSocketTransport:
                 header=list(headers) or [_USER_AGENT],
             )
         except (websocket.WebSocketException, OSError, ValueError) as error:
-            cutter.close()
-            raise _upgrade_error(error, cutter) from error
+            interrupter.close()
+            raise _upgrade_error(error, interrupter) from error
         self._socket: socket.socket = self._websocket.sock  # type: ignore[assignment]
         self._socket.settimeout(tick_s)
         self._goodbye: ClosedError | None = None
@@ -155,7 +155,7 @@ class WebSocketTransport:
         with contextlib.suppress(websocket.WebSocketException, OSError):
             self._socket.settimeout(0)
             self._websocket.send_close()
-        self._cutter.close()
+        self._interrupter.close()
 
     def _send(self, send: Callable[[], object]) -> None:
         try:
@@ -165,7 +165,7 @@ class WebSocketTransport:
 
     def _ended(self, what: str) -> ClosedError:
         """The end of the connection: by the watchdog's reason if it was cut, else by the server."""
-        return ClosedError(self._cutter.reason or Reason.SERVER_CLOSE, what)
+        return ClosedError(self._interrupter.reason or Reason.SERVER_CLOSE, what)
 
 
 def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float | None:
@@ -186,9 +186,9 @@ def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float 
     return min(max(asked, 0.0), _RETRY_AFTER_CAP_S) if asked == asked else None  # noqa: PLR0124 - "nan" is a float too
 
 
-def _upgrade_error(error: Exception, cutter: SocketInterrupter) -> ConnectError:
-    if cutter.reason is not None:
-        return ConnectError(cutter.reason, f"the upgrade was cut: {cutter.reason}")
+def _upgrade_error(error: Exception, interrupter: SocketInterrupter) -> ConnectError:
+    if interrupter.reason is not None:
+        return ConnectError(interrupter.reason, f"the upgrade was cut: {interrupter.reason}")
     if isinstance(error, websocket.WebSocketBadStatusException):
         headers = error.resp_headers or {}
         reason = _REFUSALS.get(error.status_code, Reason.REFUSED)

@@ -1,9 +1,9 @@
-"""What a session asks the thread that owns its socket to do, collected in a :class:`ActionQueue`."""
+"""Actions that a session requests of the thread that owns its socket, collected in an :class:`ActionQueue`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from ipc.events import Event
 from ipc.health import Reason, StreamState
@@ -22,29 +22,28 @@ __all__ = [
     "StateChanged",
 ]
 
-_LOST_NS: Final = 60_000_000_000
-#: Why a book is fetched by REST: to join the stream, because it stands still, to compare with, or to show while there
-#: is no stream.
+#: Purpose of a book's REST fetch: to bridge to the stream, as a precaution because the book is silent, to compare with
+#: it, or to show while there is no stream.
 Purpose: TypeAlias = Literal["bridge", "soft", "compare", "rest"]
-#: An event and its route; None instead of an event: data came that was left out.
+#: An event and its stream; None instead of an event: data came that was left out.
 Publication: TypeAlias = tuple[MarketStream, Event | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a text message."""
+    """Request to send a text message."""
 
     message: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class SendPing:
-    """Send a ping frame."""
+    """Request to send a ping frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """End the connection."""
+    """Request to close the connection."""
 
     reason: Reason
     text: str
@@ -52,23 +51,23 @@ class CloseConnection:
 
 @dataclass(frozen=True, slots=True)
 class FetchBook:
-    """Ask REST for the book of a route; the answer comes through :meth:`workers.protocol.session.MarketSession.fetched`."""
+    """Request to fetch a book by REST; :meth:`workers.protocol.session.MarketSession.fetched` handles the answer."""
 
-    route: MarketStream
+    stream: MarketStream
     purpose: Purpose
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """A route has another state."""
+    """Change of a stream's state."""
 
-    route: MarketStream
+    stream: MarketStream
     previous: StreamState
 
 
 @dataclass(frozen=True, slots=True)
 class LogEvent:
-    """Something for the log: an event name and its fields."""
+    """Entry for the log: an event name and its fields."""
 
     event: str
     fields: dict[str, object]
@@ -78,7 +77,7 @@ Action: TypeAlias = Send | SendPing | CloseConnection | FetchBook | StateChanged
 
 
 class ActionQueue:
-    """The actions that wait, in their order; falsy while there are none."""
+    """Pending actions in their order; falsy while there are none."""
 
     __slots__ = ("_actions",)
 
@@ -88,8 +87,8 @@ class ActionQueue:
     def __bool__(self) -> bool:
         return bool(self._actions)
 
-    def take(self) -> list[Action]:
-        """All of them, once."""
+    def drain(self) -> list[Action]:
+        """Return all pending actions and forget them."""
         actions, self._actions = self._actions, []
         return actions
 
@@ -102,22 +101,20 @@ class ActionQueue:
         self._actions.append(SendPing())
 
     def close(self, reason: Reason, text: str) -> None:
-        """End the connection; of several wishes the first counts."""
+        """Close the connection; of several requests the first counts."""
         self._actions.append(CloseConnection(reason, text))
 
-    def fetch(self, route: MarketStream, purpose: Purpose, now_ns: int) -> None:
-        """Ask REST for a book, unless that is under way; an answer that is out for too long will not come."""
-        if not route.is_fetching or now_ns - route.fetched_ns > _LOST_NS:
-            route.is_fetching = True
-            route.fetched_ns = now_ns
-            self._actions.append(FetchBook(route, purpose))
+    def fetch(self, stream: MarketStream, purpose: Purpose, now_ns: int) -> None:
+        """Fetch a book by REST unless a fetch is outstanding."""
+        if stream.fetch.request(now_ns):
+            self._actions.append(FetchBook(stream, purpose))
 
-    def change(self, route: MarketStream, state: StreamState, reason: Reason | None) -> None:
-        """Give a route a state, and tell of it when it is another one."""
-        if route.state is not state or route.reason is not reason:
-            previous, route.state, route.reason = route.state, state, reason
-            self._actions.append(StateChanged(route, previous))
+    def change(self, stream: MarketStream, state: StreamState, reason: Reason | None) -> None:
+        """Set a stream's state and report the change, if it is one."""
+        previous = stream.change_state(state, reason)
+        if previous is not None:
+            self._actions.append(StateChanged(stream, previous))
 
-    def note(self, event: str, **fields: object) -> None:
-        """Say something in the log."""
+    def log_event(self, event: str, **fields: object) -> None:
+        """Write an entry to the log."""
         self._actions.append(LogEvent(event, fields))

@@ -44,7 +44,7 @@ class FundingIntervals:
         if (symbol, interval_s) in self._disproved:
             event.interval_s = event.rate_8h = None
 
-    def take_lookup(self) -> bool:
+    def consume_lookup(self) -> bool:
         """Whether an interval was disproved since this was last asked, so that the list is to be read."""
         is_due, self._is_lookup_due = self._is_lookup_due, False
         return is_due

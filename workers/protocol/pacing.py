@@ -25,7 +25,7 @@ class TokenBucket:
     def __post_init__(self) -> None:
         self._tokens = self.capacity
 
-    def take(self, tokens: float, now_ns: int) -> bool:
+    def acquire(self, tokens: float, now_ns: int) -> bool:
         """Take ``tokens`` if they are there."""
         self._fill(now_ns)
         if self._tokens < min(tokens, self.capacity):

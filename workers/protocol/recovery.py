@@ -1,81 +1,64 @@
-"""Recovery of books and streams within a connection: what is lost, what is quiet, what is mute, and what to do.
+"""Recovery of books and streams within a connection: what is lost, quiet or mute, and what to do about it.
 
-A ladder: resync the book, subscribe it anew, ask for another connection. Pure, like the session whose part it is: it is
-told what happened and when, and puts what must be done into the session's :class:`workers.protocol.actions.ActionQueue`.
+Terms: a book is *invalidated* when continuity breaks, and *resynced* by the means of its venue (a new subscription, a
+REST fetch, or a new connection). A fetched book *bridges* to the stream when no change is missing between the two. A
+silent book is *compared* with REST; if it is not merely quiet it is mute: it is subscribed again, then the connection
+is closed. Each book is in one :class:`workers.protocol.streams.BookPhase`, which decides what a tick checks.
+
+Pure, as the session: actions go to the session's :class:`workers.protocol.actions.ActionQueue`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from ipc.events import BookDelta, BookSnapshot, Gap, GapAction
+from ipc.events import BookDelta, BookSnapshot, Cause, Gap, GapAction
 from ipc.health import Reason, Stream, StreamState
-from ipc.orderbook import BadLevelError, OrderBook
 from workers.protocol.actions import ActionQueue, Publication, Purpose
-from workers.protocol.book_sync import BookInvalid, BookSync
-from workers.protocol.streams import MarketStream
+from workers.protocol.book_fetch import REFETCH_CAP_NS
+from workers.protocol.book_sync import BookInvalid, BookSync, plain_book
+from workers.protocol.policy import Policy
+from workers.protocol.streams import BookPhase, MarketStream
 from workers.protocol.subscriptions import SubscriptionManager
 from workers.venues.venue import Resync, Rule, Venue
 
-__all__ = ["Policy", "Recovery"]
+__all__ = ["Recovery"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: A resync without a snapshot for this long is tried again.
-RESYNC_RETRY_NS: Final = 5 * _NS
-#: Between two fetches of one book, when the first could not be joined to the stream: doubling up to a cap.
-_REFETCH_PAUSE_NS: Final = 100 * _MS
-_REFETCH_CAP_NS: Final = 2 * _NS
-#: A stream to be joined is given so long to show its first change before its snapshot is fetched all the same.
-FIRST_CHANGE_NS: Final = 300 * _MS
-#: Between two looks at a silent book by REST.
+#: A resync that brings no book within this time is repeated.
+_RESYNC_RETRY_NS: Final = 5 * _NS
+#: Time that a bridged stream has to show its first change; then its snapshot is fetched all the same.
+_FIRST_CHANGE_NS: Final = 300 * _MS
+#: Time between two comparisons of a silent book with REST.
 _COMPARE_PAUSE_NS: Final = _NS
-#: Aster: a book without an applied event for 2 s is fetched anew, at most every 7 s.
-_SOFT_AFTER_NS: Final = 2 * _NS
-_SOFT_COOLDOWN_NS: Final = 7 * _NS
-#: A market that the venue refused is tried again this often.
-_FAILED_RETRY_NS: Final = 600 * _NS
-#: And one that was only without a book for too long: soon after its venue can tell it again, it must be live.
+#: Retry interval of a market that the venue refused.
+_REFUSED_RETRY_NS: Final = 600 * _NS
+#: Retry interval of a market whose book never arrived: it must be live soon after its venue publishes the book again.
 _GIVEN_UP_RETRY_NS: Final = 60 * _NS
-#: A quiet market's limit doubles up to this.
+#: Cap of a quiet market's limit.
 _QUIET_CAP_NS: Final = 60 * _NS
-#: Over so many of its limits a book may be silent while there is no budget to look what is the matter.
-_INCONCLUSIVE: Final = 3
-#: Connections in a row that may end for want of one book; then that market waits alone.
-_NO_BOOK_ENDS: Final = 3
-_ACTIONS: Final[dict[Resync, GapAction]] = {
+#: A book may be silent for this many of its limits while the request budget allows no comparison.
+_INCONCLUSIVE_LIMITS: Final = 3
+#: Reconnects allowed because one book never arrives; after that, only this market is retried.
+_MAX_BOOK_TIMEOUTS: Final = 3
+_GAP_ACTIONS: Final[dict[Resync, GapAction]] = {
     Resync.RESUBSCRIBE: "resubscribe",
     Resync.REFETCH: "resync",
     Resync.RECONNECT: "reconnect",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """The settings of a session; durations in ns.
-
-    ``stagger`` in [0, 1) spreads rotations; ``venue_flows(now)`` tells whether any book of the venue is fresh, also on
-    other connections.
-    """
-
-    stale_ns: int
-    ping_ns: int
-    pong_ns: int
-    venue_flows: Callable[[int], bool] = lambda _now: True
-    stagger: float = 0.0
-
-
 class Recovery:
-    """Looks after the routes of one connection.
+    """Recovery of the streams of one connection, and the only writer of their recovery state.
 
     Args:
-        venue: Whose rules hold.
+        venue: The venue.
         policy: The session's settings.
-        subscriptions: Through which a stream is subscribed anew.
-        todo: Where wishes go.
-        routes: All of the connection.
+        subscriptions: Subscribes a stream again.
+        actions: Receives requested actions.
+        streams: All streams of the connection.
     """
 
     def __init__(
@@ -83,341 +66,387 @@ class Recovery:
         venue: Venue,
         policy: Policy,
         subscriptions: SubscriptionManager,
-        todo: ActionQueue,
-        routes: Sequence[MarketStream],
+        actions: ActionQueue,
+        streams: Sequence[MarketStream],
     ) -> None:
         self._venue = venue
         self._continuity = venue.continuity
         self._policy = policy
         self._subscriptions = subscriptions
-        self._todo = todo
-        self._books = [route for route in routes if route.keeper is not None]
+        self._actions = actions
+        self._streams = streams
+        self._books = [stream for stream in streams if stream.book_sync is not None]
+        self._first_attempt_ns = _FIRST_CHANGE_NS if venue.continuity.rule is Rule.BRIDGE else _RESYNC_RETRY_NS
+        #: Time of the event at hand, and of the connection's opening.
         self._now = 0
         self._opened_ns = 0
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def opened(self, now_ns: int) -> None:
-        """The connection is open."""
+        """Start over on a new connection."""
         self._now = self._opened_ns = now_ns
+        for stream in self._streams:
+            recovery = stream.recovery
+            recovery.unusable_since_ns = now_ns
+            recovery.quiet_limit_ns = stream.limit_ns or 0
+            stream.fetch.reset()
+            if not stream.is_refused:
+                recovery.next_attempt_ns = 0 if stream.book_sync is None else now_ns + self._first_attempt_ns
 
-    def look(self, routes: Iterable[MarketStream], now_ns: int, out: list[Publication]) -> None:
-        """Time passed: look after every route."""
+    def closed(self, reason: Reason, out: list[Publication]) -> None:
+        """Invalidate every book of the connection that ended."""
+        for stream in self._books:
+            stream.recovery.is_throttled = False
+            stream.fetch.clear_limit()
+        self._invalidate_all(BookInvalid(reason), "subscribe", out)
+        self._opened_ns = 0
+
+    def frames_lost(self, invalid: BookInvalid, out: list[Publication]) -> None:
+        """Invalidate every book: frames of the connection are missing."""
+        self._invalidate_all(invalid, "resync", out)
+
+    def check(self, streams: Iterable[MarketStream], now_ns: int, out: list[Publication]) -> None:
+        """Check every stream for what time alone shows."""
         self._now = now_ns
-        for route in routes:
-            if route.state is StreamState.FAILED:
-                self._look_at_failed(route)
-            elif route.keeper is None:
-                self._look_at_stream(route)
-            elif route.is_published_valid:
-                self._look_for_silence(route, route.keeper, out)
-            elif not route.keeper.is_crossed_by_venue:
-                self._look_for_book(route)
-            elif self._now - route.applied_ns > route.quiet_limit_ns and self._now >= route.retry_ns:
-                self._resync(route)
+        for stream in streams:
+            if stream.state is StreamState.FAILED:
+                self._check_failed(stream)
+            elif stream.book_sync is None:
+                self._check_cadence(stream)
+            elif stream.phase is BookPhase.VALID:
+                self._check_silence(stream, stream.book_sync, out)
+            elif stream.phase is BookPhase.MISSING:
+                self._check_missing(stream)
+            else:
+                self._check_crossed(stream)
 
     def applied(
-        self, route: MarketStream, event: BookSnapshot | BookDelta, now_ns: int, out: list[Publication]
+        self, stream: MarketStream, event: BookSnapshot | BookDelta, now_ns: int, out: list[Publication]
     ) -> None:
-        """A frame gave or changed a book."""
-        route.applied_ns = now_ns
-        route.quiet_limit_ns = route.limit_ns or 0
-        route.fetch_failures = 0
-        self._publish(route, event, out)
-
-    def buffered(self, route: MarketStream, now_ns: int) -> None:
-        """A change waits for a snapshot to join: the first one says that the stream runs, so now it can be fetched."""
-        if route.fetched_ns < self._opened_ns:
-            self._todo.fetch(route, "bridge", now_ns)
-
-    def broke(self, route: MarketStream, broken: BookInvalid, now_ns: int, out: list[Publication]) -> None:
-        """A book is lost: say so, and begin to get it back."""
+        """Publish what a frame made of a book."""
         self._now = now_ns
-        was_trusted = self._lost(route, broken, out)
-        if not was_trusted:
-            out.append((route, None))
-        if broken.reason is not Reason.PARSE_ERRORS:
-            self._resync(route, broken)
-        elif was_trusted or now_ns >= route.retry_ns:
-            self._resync_invalid(route, broken)
+        stream.recovery.quiet_limit_ns = stream.limit_ns or 0
+        stream.fetch.clear_failures()
+        self._publish(stream, event, out)
 
-    def has_trusted_book(self) -> bool:
-        """Tell whether any book of the connection is usable."""
-        return any(route.is_published_valid for route in self._books)
+    def buffered(self, stream: MarketStream, now_ns: int) -> None:
+        """Fetch the snapshot for a buffered change: the first change shows that the stream runs."""
+        if stream.fetch.requested_ns < self._opened_ns:
+            self._actions.fetch(stream, "bridge", now_ns)
+
+    def invalidated(self, stream: MarketStream, invalid: BookInvalid, now_ns: int, out: list[Publication]) -> None:
+        """Publish the gap of an invalidated book and start its resync."""
+        self._now = now_ns
+        was_valid = self._invalidate(stream, invalid, out)
+        if not was_valid:
+            out.append((stream, None))
+        if invalid.reason is not Reason.PARSE_ERRORS:
+            self._resync(stream, invalid)
+        elif was_valid or now_ns >= stream.recovery.next_attempt_ns:
+            self._resync_malformed(stream, invalid)
+
+    def has_valid_book(self) -> bool:
+        """Return True when any book of the connection is usable."""
+        return any(stream.is_published_valid for stream in self._books)
 
     def fetched(
         self,
-        route: MarketStream,
+        stream: MarketStream,
         purpose: Purpose,
         book: BookSnapshot | None,
         reason: Reason | None,
         now_ns: int,
         out: list[Publication],
     ) -> None:
-        """REST answered, or ``book`` is None and ``reason`` says why not; an invalid book is no answer."""
+        """Handle a REST answer; without a book ``reason`` says why. An invalid book counts as no answer."""
         self._now = now_ns
-        keeper = route.keeper
-        if keeper is None or not route.is_fetching:
+        book_sync = stream.book_sync
+        if book_sync is None or not stream.fetch.is_outstanding:
             return
-        route.is_fetching = False
-        if book is not None and not self.is_valid(book, may_be_crossed=not route.is_published_valid):
+        if book is not None and not self.is_valid(book, may_be_crossed=not stream.is_published_valid):
             book, reason = None, Reason.PARSE_ERRORS
-        route.is_limited = book is None and reason is Reason.RATE_LIMITED
+        stream.fetch.finish(is_rate_limited=book is None and reason is Reason.RATE_LIMITED)
         if purpose == "compare":
-            self._compared(route, keeper, book, reason, out)
+            self._compared(stream, book_sync, book, reason, out)
         elif book is None:
-            self._fetch_later(route)
-        elif not route.is_published_valid or not _has_moved(route):
-            self._join(route, keeper, book, out)
+            self._delay_fetch(stream)
+        elif not stream.is_published_valid or not _has_moved(stream):
+            self._bridge(stream, book_sync, book, out)
 
     def is_valid(self, book: BookSnapshot, *, may_be_crossed: bool = False) -> bool:
-        """Check a book that REST gave, and report an invalid one; a valid one has plain decimals thereafter.
+        """Return True for a valid REST book, with its decimals made plain; log an invalid one.
 
-        A crossed book proves nothing against one that is held, and is not shown. Where none is held it may be taken:
-        the venue's own crossing shows by two of them.
+        A crossed book disproves no other book and is not shown. Without a book it is accepted: the second crossed
+        one in a row shows that the venue's own book is.
         """
-        whole, error = OrderBook(), None
-        try:
-            book.bids, book.asks = whole.replace(book.bids, book.asks)  # type: ignore[assignment]
-            if whole.is_crossed and not may_be_crossed:
-                error = f"bid {book.bids[0][0]} reaches ask {book.asks[0][0]}"
-        except BadLevelError as bad:
-            error = str(bad)
+        error = plain_book(book, may_be_crossed=may_be_crossed)
         if error is not None:
-            self._todo.note("book.invalid", symbol=book.symbol, source="rest", error=error)
+            self._actions.log_event("book.invalid", symbol=book.symbol, source="rest", error=error)
         return error is None
 
-    def fail(self, route: MarketStream, reason: Reason, now_ns: int) -> None:
-        """A stream cannot be had; it is tried again now and then, alone."""
-        route.retry_ns = now_ns + (_GIVEN_UP_RETRY_NS if reason is Reason.NO_BOOK else _FAILED_RETRY_NS)
-        self._todo.change(route, StreamState.FAILED, reason)
+    def fail(self, stream: MarketStream, reason: Reason, now_ns: int) -> None:
+        """Give up a stream that is not available; it alone is retried at long intervals."""
+        is_given_up = reason is Reason.NO_BOOK
+        stream.recovery.next_attempt_ns = now_ns + (_GIVEN_UP_RETRY_NS if is_given_up else _REFUSED_RETRY_NS)
+        self._actions.change(stream, StreamState.FAILED, reason)
 
-    def gap(
+    def retry_now(self, stream: MarketStream) -> None:
+        """Retry a failed stream at the next tick."""
+        stream.recovery.next_attempt_ns = 0
+
+    # --- checks -----------------------------------------------------------------------------------------------------
+
+    def _check_silence(self, stream: MarketStream, book_sync: BookSync, out: list[Publication]) -> None:
+        """Check a valid book without recent events: frames are lost, the stream is mute, or the market is quiet."""
+        silent_ns = self._now - max(stream.applied_ns, self._opened_ns)
+        cadence_s = self._continuity.silence_s.get(stream.kind)
+        if cadence_s is not None and silent_ns > cadence_s * _NS:
+            book_sync.invalidate_by_silence()
+            invalid = BookInvalid(
+                Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms"
+            )
+            self.invalidated(stream, invalid, self._now, out)
+        elif silent_ns > stream.recovery.quiet_limit_ns:
+            waited_ns = self._now - stream.fetch.requested_ns
+            if self._policy.venue_flows(self._now) and waited_ns > _compare_pause_ns(stream):
+                self._actions.fetch(stream, "compare", self._now)
+        elif self._is_soft_resync_due(stream, silent_ns):
+            self._actions.log_event("book.soft_resync", symbol=stream.symbol, silent_ms=silent_ns // _MS)
+            self._actions.fetch(stream, "soft", self._now)
+
+    def _is_soft_resync_due(self, stream: MarketStream, silent_ns: int) -> bool:
+        soft_resync = self._continuity.soft_resync
+        return (
+            soft_resync is not None
+            and stream.state is not StreamState.QUIET
+            and silent_ns > soft_resync.after_s * _NS
+            and self._now - stream.fetch.requested_ns > soft_resync.cooldown_s * _NS
+        )
+
+    def _check_missing(self, stream: MarketStream) -> None:
+        """Resync a missing book; after the stale limit close the connection, or give up this market.
+
+        Time in which a limit of the venue holds the book back does not count.
+        """
+        recovery = stream.recovery
+        is_requested = self._subscriptions.is_requested(stream.subscription)
+        recovery.is_throttled = not is_requested or stream.fetch.is_held_back
+        if recovery.is_throttled:
+            recovery.unusable_since_ns = self._now
+        if not is_requested:
+            return
+        missing_ns = self._now - (recovery.unusable_since_ns or self._now)
+        if stream.kind is Stream.BOOK and missing_ns > self._policy.stale_ns:
+            self._time_out(stream, missing_ns)
+        elif self._now >= recovery.next_attempt_ns and not stream.fetch.is_outstanding:
+            self._resync(stream)
+
+    def _time_out(self, stream: MarketStream, missing_ns: int) -> None:
+        """Close the connection, or give up a market that had its chances, does not trade, or sends invalid books."""
+        stream.recovery.book_timeouts += 1
+        is_malformed = stream.reason is Reason.PARSE_ERRORS
+        is_hopeless = stream.recovery.book_timeouts > _MAX_BOOK_TIMEOUTS or not stream.listing.is_trading
+        if is_hopeless or (is_malformed and self.has_valid_book()):
+            self._actions.log_event("book.given_up", symbol=stream.symbol, reason=stream.reason or Reason.NO_BOOK)
+            self.fail(stream, Reason.NO_BOOK, self._now)
+        else:
+            reason = Reason.PARSE_ERRORS if is_malformed else Reason.NO_BOOK
+            self._actions.close(reason, f"{stream.symbol} has had no book for {missing_ns // _MS} ms")
+
+    def _check_crossed(self, stream: MarketStream) -> None:
+        """Resync a book that its venue crossed and that is silent."""
+        silent_ns, recovery = self._now - stream.applied_ns, stream.recovery
+        if silent_ns > recovery.quiet_limit_ns and self._now >= recovery.next_attempt_ns:
+            self._resync(stream)
+
+    def _check_failed(self, stream: MarketStream) -> None:
+        """Retry a stream that the venue refused, or whose book never arrived."""
+        if self._now < stream.recovery.next_attempt_ns:
+            return
+        is_refused = stream.reason is not Reason.NO_BOOK
+        if is_refused:
+            self._subscriptions.retry(stream.subscription, self._now)
+        if stream.book_sync is not None:
+            self._resync(stream)
+        stream.recovery.next_attempt_ns = self._now + (_REFUSED_RETRY_NS if is_refused else _GIVEN_UP_RETRY_NS)
+
+    def _check_cadence(self, stream: MarketStream) -> None:
+        """Subscribe a mute stream again."""
+        since_ns = max(stream.applied_ns, self._opened_ns, stream.recovery.resubscribed_ns)
+        if stream.limit_ns is None or self._now - since_ns <= stream.limit_ns:
+            return
+        stream.recovery.resubscribed_ns = self._now
+        silent_ms = (self._now - since_ns) // _MS
+        self._actions.log_event("stream.mute", stream=stream.kind, symbol=stream.symbol, silent_ms=silent_ms)
+        self._actions.change(stream, StreamState.STALE, Reason.STALE_WATCHDOG)
+        if not self._subscriptions.resubscribe(stream.subscription, self._now):
+            self._actions.close(Reason.STALE_WATCHDOG, f"{stream.kind} {stream.symbol} is mute")
+
+    # --- transitions ------------------------------------------------------------------------------------------------
+
+    def _enter(self, stream: MarketStream, phase: BookPhase) -> None:
+        stream.phase = phase
+        stream.is_published_valid = phase is BookPhase.VALID
+
+    def _publish(self, stream: MarketStream, event: BookSnapshot | BookDelta, out: list[Publication]) -> None:
+        is_crossed = "crossed_by_venue" in event.flags
+        stream.recovery.is_throttled = False
+        stream.fetch.clear_limit()
+        self._enter(stream, BookPhase.CROSSED if is_crossed else BookPhase.VALID)
+        if not is_crossed:
+            stream.recovery.unusable_since_ns = 0
+            stream.recovery.book_timeouts = 0
+        self._actions.change(stream, StreamState.LIVE, Reason.CROSSED_BOOK if is_crossed else stream.reason)
+        out.append((stream, event))
+
+    def _invalidate(self, stream: MarketStream, invalid: BookInvalid, out: list[Publication]) -> bool:
+        """Publish the gap of a valid book and return True; return False when consumers know already."""
+        stream.recovery.unusable_since_ns = stream.recovery.unusable_since_ns or self._now
+        was_valid = stream.is_published_valid
+        self._enter(stream, BookPhase.MISSING)
+        if was_valid:
+            self._publish_gap(stream, invalid, "book", _GAP_ACTIONS[self._continuity.resync], out)
+        self._actions.change(stream, StreamState.RESYNC, invalid.reason)
+        return was_valid
+
+    def _invalidate_all(self, invalid: BookInvalid, cause: Cause, out: list[Publication]) -> None:
+        for stream in self._books:
+            if stream.book_sync is not None and self._opened_ns:
+                stream.book_sync.invalidate(cause)
+            if stream.is_published_valid:
+                self._publish_gap(stream, invalid, "session", "reconnect", out)
+            self._enter(stream, BookPhase.MISSING)
+
+    def _publish_gap(
         self,
-        route: MarketStream,
-        broken: BookInvalid,
+        stream: MarketStream,
+        invalid: BookInvalid,
         scope: Literal["book", "session"],
         action: GapAction,
         out: list[Publication],
     ) -> None:
-        """Tell consumers that a book that they trusted is lost."""
-        route.is_published_valid = False
         gap = Gap(
-            self._venue.name,
-            route.symbol,
-            route.listing.venue_symbol,
-            None,
-            scope,
-            broken.reason,
-            broken.expected,
-            broken.got,
-            action,
+            venue=self._venue.name,
+            symbol=stream.symbol,
+            venue_symbol=stream.listing.venue_symbol,
+            exchange_ns=None,
+            scope=scope,
+            reason=invalid.reason,
+            expected=invalid.expected,
+            got=invalid.got,
+            action=action,
         )
-        out.append((route, gap))
+        out.append((stream, gap))
 
-    # --- looking ----------------------------------------------------------------------------------------------------
+    # --- resync -----------------------------------------------------------------------------------------------------
 
-    def _look_for_silence(self, route: MarketStream, keeper: BookSync, out: list[Publication]) -> None:
-        """A usable book without a new event: lost frames, a mute stream, or a quiet market."""
-        silent_ns = self._now - max(route.applied_ns, self._opened_ns)
-        cadence_s = self._continuity.silence_s.get(route.stream)
-        if cadence_s is not None and silent_ns > cadence_s * _NS:
-            keeper.lose_to_silence()
-            broken = BookInvalid(
-                Reason.SEQ_GAP, f"a frame within {cadence_s:g} s", f"silence for {silent_ns // _MS} ms"
-            )
-            self.broke(route, broken, self._now, out)
-        elif silent_ns > route.quiet_limit_ns:
-            if self._policy.venue_flows(self._now) and self._now - route.fetched_ns > _compare_pause_ns(route):
-                self._todo.fetch(route, "compare", self._now)
-        elif self._is_soft_resync_due(route, silent_ns):
-            self._todo.note("book.soft_resync", symbol=route.symbol, silent_ms=silent_ns // _MS)
-            self._todo.fetch(route, "soft", self._now)
+    def _resync_malformed(self, stream: MarketStream, invalid: BookInvalid) -> None:
+        """Resync a malformed book, which others may follow.
 
-    def _is_soft_resync_due(self, route: MarketStream, silent_ns: int) -> bool:
-        return (
-            self._continuity.soft_resync
-            and route.state is not StreamState.QUIET
-            and silent_ns > _SOFT_AFTER_NS
-            and self._now - route.fetched_ns > _SOFT_COOLDOWN_NS
-        )
-
-    def _look_for_book(self, route: MarketStream) -> None:
-        """A book that is not usable: try again, and give the connection up when it takes too long.
-
-        A market that does not trade may have none, and then waits alone from the first.
-        """
-        is_asked = self._subscriptions.is_asked(route.subscription)
-        route.is_throttled = not is_asked or route.is_limited or route.is_queued
-        if route.is_throttled:
-            route.unusable_since_ns = self._now
-        if not is_asked:
-            return
-        missing_ns = self._now - (route.unusable_since_ns or self._now)
-        if route.stream is Stream.BOOK and missing_ns > self._policy.stale_ns:
-            route.book_timeouts += 1
-            is_invalid = route.reason is Reason.PARSE_ERRORS
-            is_hopeless = route.book_timeouts > _NO_BOOK_ENDS or not route.listing.is_trading
-            if is_hopeless or (is_invalid and self.has_trusted_book()):
-                self._todo.note("book.given_up", symbol=route.symbol, reason=route.reason or Reason.NO_BOOK)
-                self.fail(route, Reason.NO_BOOK, self._now)
-            else:
-                reason = Reason.PARSE_ERRORS if is_invalid else Reason.NO_BOOK
-                self._todo.close(reason, f"{route.symbol} has had no book for {missing_ns // _MS} ms")
-        elif self._now >= route.retry_ns and not route.is_fetching:
-            self._resync(route)
-
-    def _look_at_failed(self, route: MarketStream) -> None:
-        """A stream that the venue refuses, or that never had a book, is tried again now and then."""
-        if self._now < route.retry_ns:
-            return
-        is_refused = route.reason is not Reason.NO_BOOK
-        if is_refused:
-            self._subscriptions.retry(route.subscription, self._now)
-        if route.keeper is not None:
-            self._resync(route)
-        route.retry_ns = self._now + (_FAILED_RETRY_NS if is_refused else _GIVEN_UP_RETRY_NS)
-
-    def _look_at_stream(self, route: MarketStream) -> None:
-        """A stream that has a cadence: mute for ten of them, it is subscribed anew."""
-        since_ns = max(route.applied_ns, self._opened_ns, route.retry_ns)
-        if route.limit_ns is None or self._now - since_ns <= route.limit_ns:
-            return
-        route.retry_ns = self._now
-        silent_ms = (self._now - since_ns) // _MS
-        self._todo.note("stream.mute", stream=route.stream, symbol=route.symbol, silent_ms=silent_ms)
-        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
-        if not self._subscriptions.resubscribe(route.subscription, self._now):
-            self._todo.close(Reason.STALE_WATCHDOG, f"{route.stream} {route.symbol} is mute")
-
-    # --- mending ----------------------------------------------------------------------------------------------------
-
-    def _publish(self, route: MarketStream, event: BookSnapshot | BookDelta, out: list[Publication]) -> None:
-        is_crossed = "crossed_by_venue" in event.flags
-        route.is_throttled = route.is_limited = False
-        route.is_published_valid = not is_crossed
-        if not is_crossed:
-            route.unusable_since_ns = 0
-            route.book_timeouts = 0
-        self._todo.change(route, StreamState.LIVE, Reason.CROSSED_BOOK if is_crossed else route.reason)
-        out.append((route, event))
-
-    def _lost(self, route: MarketStream, broken: BookInvalid, out: list[Publication]) -> bool:
-        """Tell that a book is lost; return whether it was trusted."""
-        route.unusable_since_ns = route.unusable_since_ns or self._now
-        was_trusted = route.is_published_valid
-        if was_trusted:
-            self.gap(route, broken, "book", _ACTIONS[self._continuity.resync], out)
-        self._todo.change(route, StreamState.RESYNC, broken.reason)
-        return was_trusted
-
-    def _resync_invalid(self, route: MarketStream, broken: BookInvalid) -> None:
-        """Get a valid book instead of an invalid one, which may well be followed by others.
-
-        The next frame of a feed of whole books is one, and no other book is given up for it.
+        A feed of whole books resyncs with its next frame, and no valid book is given up for a malformed one.
         """
         if self._continuity.rule is Rule.SNAPSHOTS or (
-            self._continuity.resync is Resync.RECONNECT and self.has_trusted_book()
+            self._continuity.resync is Resync.RECONNECT and self.has_valid_book()
         ):
-            route.retry_ns = self._now + RESYNC_RETRY_NS
+            stream.recovery.next_attempt_ns = self._now + _RESYNC_RETRY_NS
         else:
-            self._resync(route, broken)
+            self._resync(stream, invalid)
 
-    def _resync(self, route: MarketStream, broken: BookInvalid | None = None) -> None:
-        route.retry_ns = self._now + RESYNC_RETRY_NS
+    def _resync(self, stream: MarketStream, invalid: BookInvalid | None = None) -> None:
+        """Resync a book by its venue's means; ``invalid`` is None when an earlier resync brought nothing."""
+        stream.recovery.next_attempt_ns = self._now + _RESYNC_RETRY_NS
         match self._continuity.resync:
-            case Resync.REFETCH if broken is not None and self._now - route.fetched_ns < _REFETCH_CAP_NS:
-                self._fetch_later(route)  # the last join did not hold
+            case Resync.REFETCH if invalid is not None and self._now - stream.fetch.requested_ns < REFETCH_CAP_NS:
+                self._delay_fetch(stream)  # the last bridge did not hold
             case Resync.REFETCH:
-                if broken is not None:
-                    route.fetch_failures = 0  # the last join held: what failed before it is past
-                self._todo.fetch(route, "bridge", self._now)
+                if invalid is not None:
+                    stream.fetch.clear_failures()  # the last bridge held: earlier failures do not count
+                self._actions.fetch(stream, "bridge", self._now)
             case Resync.RESUBSCRIBE:
-                self._subscriptions.resubscribe(route.subscription, self._now)
-                self._todo.send(*self._subscriptions.sends(self._now))
+                self._subscriptions.resubscribe(stream.subscription, self._now)
+                self._actions.send(*self._subscriptions.sends(self._now))
             case Resync.RECONNECT:
-                if broken is not None:
-                    text = f"{route.symbol}: {broken.expected} expected, {broken.got} came"
-                    self._todo.close(broken.reason, text)
+                if invalid is not None:
+                    text = f"{stream.symbol}: {invalid.expected} expected, {invalid.got} came"
+                    self._actions.close(invalid.reason, text)
 
-    def _join(self, route: MarketStream, keeper: BookSync, book: BookSnapshot, out: list[Publication]) -> None:
-        """Join a fetched book to the stream.
+    def _bridge(self, stream: MarketStream, book_sync: BookSync, book: BookSnapshot, out: list[Publication]) -> None:
+        """Bridge a fetched book to the stream; one that differs from a silent stream's disproves the local book."""
+        reason = Reason.VENUE_DISAGREES if book_sync.is_disproved_by(book) else Reason.SOFT_RESYNC
+        bridged = book_sync.on_fetched(book)
+        was_valid = stream.is_published_valid
+        if isinstance(bridged, BookInvalid):
+            self._delay_fetch(stream)
+            self._actions.log_event("book.not_joined", symbol=stream.symbol, expected=bridged.expected, got=bridged.got)
+            if was_valid:
+                stream.recovery.unusable_since_ns = self._now
+                self._publish_gap(stream, bridged, "book", "resync", out)
+                self._actions.change(stream, StreamState.RESYNC, bridged.reason)
+            self._enter(stream, BookPhase.MISSING)
+        elif bridged is not None:
+            if was_valid:
+                self._publish_gap(stream, BookInvalid(reason, None, book.venue_seq), "book", "resync", out)
+                self._actions.change(stream, StreamState.RESYNC, reason)
+            for event in bridged:
+                self._publish(stream, event, out)
 
-        If the stream stood still meanwhile and the book differs, that is proof that the held one is wrong.
-        """
-        reason = Reason.VENUE_DISAGREES if keeper.is_disproved_by(book) else Reason.SOFT_RESYNC
-        joined = keeper.on_fetched(book)
-        if isinstance(joined, BookInvalid):
-            self._fetch_later(route)
-            self._todo.note("book.not_joined", symbol=route.symbol, expected=joined.expected, got=joined.got)
-            if route.is_published_valid:
-                route.unusable_since_ns = self._now
-                self.gap(route, joined, "book", "resync", out)
-                self._todo.change(route, StreamState.RESYNC, joined.reason)
-            return
-        if joined is None:
-            return
-        if route.is_published_valid:
-            self.gap(route, BookInvalid(reason, None, book.venue_seq), "book", "resync", out)
-            self._todo.change(route, StreamState.RESYNC, reason)
-        for event in joined:
-            self._publish(route, event, out)
-
-    def _fetch_later(self, route: MarketStream) -> None:
-        """A snapshot did not come, or could not be joined: again after a while, and less and less often."""
-        route.retry_ns = self._now + min(_REFETCH_PAUSE_NS << min(route.fetch_failures, 8), _REFETCH_CAP_NS)
-        route.fetch_failures += 1
+    def _delay_fetch(self, stream: MarketStream) -> None:
+        """Schedule the next fetch after one that gave no book, or none that bridges."""
+        stream.recovery.next_attempt_ns = self._now + stream.fetch.fail()
 
     def _compared(
         self,
-        route: MarketStream,
-        keeper: BookSync,
+        stream: MarketStream,
+        book_sync: BookSync,
         book: BookSnapshot | None,
         reason: Reason | None,
         out: list[Publication],
     ) -> None:
-        """REST told whether a silent book is quiet, wrong, or mute."""
-        if not route.is_published_valid:
-            return  # lost meanwhile, and being got back
-        silent_ns = self._now - max(route.applied_ns, self._opened_ns)
-        limit_ns = route.quiet_limit_ns
-        if silent_ns <= limit_ns or (reason is Reason.RATE_LIMITED and silent_ns < _INCONCLUSIVE * limit_ns):
-            return  # data came meanwhile, or nothing was learnt and it is asked again
-        if book is not None and keeper.equals(book):
-            route.quiet_limit_ns = min(2 * limit_ns, max(_QUIET_CAP_NS, limit_ns))
-            self._todo.change(route, StreamState.QUIET, route.reason)
+        """Decide by REST whether a silent book is quiet, wrong, or mute."""
+        if not stream.is_published_valid:
+            return  # invalidated meanwhile; its resync is under way
+        silent_ns = self._now - max(stream.applied_ns, self._opened_ns)
+        limit_ns = stream.recovery.quiet_limit_ns
+        if silent_ns <= limit_ns or (reason is Reason.RATE_LIMITED and silent_ns < _INCONCLUSIVE_LIMITS * limit_ns):
+            return  # data came meanwhile, or there was no answer and the comparison is repeated
+        if book is not None and book_sync.equals(book):
+            stream.recovery.quiet_limit_ns = min(2 * limit_ns, max(_QUIET_CAP_NS, limit_ns))
+            self._actions.change(stream, StreamState.QUIET, stream.reason)
             return
-        if book is not None and not _has_moved(route) and keeper.is_disproved_by(book):
+        if book is not None and not _has_moved(stream) and book_sync.is_disproved_by(book):
             reason = Reason.VENUE_DISAGREES
-            keeper.lose("resync")
-            self._lost(route, BookInvalid(reason, keeper.venue_seq, book.venue_seq), out)
-            route.retry_ns = self._now + RESYNC_RETRY_NS if self._continuity.resync is Resync.RESUBSCRIBE else 0
-        self._on_mute(route, silent_ns, reason)
+            book_sync.invalidate("resync")
+            self._invalidate(stream, BookInvalid(reason, book_sync.venue_seq, book.venue_seq), out)
+            is_resubscribed = self._continuity.resync is Resync.RESUBSCRIBE
+            stream.recovery.next_attempt_ns = self._now + _RESYNC_RETRY_NS if is_resubscribed else 0
+        self._on_mute(stream, silent_ns, reason)
 
-    def _on_mute(self, route: MarketStream, silent_ns: int, reason: Reason | None) -> None:
-        """Subscribe a mute book anew; reconnect when that was done already, or is not possible."""
-        self._todo.note("book.mute", symbol=route.symbol, silent_ms=silent_ns // _MS, reason=reason)
-        is_second = _is_resubscribed(route)
-        route.resubscribed_ns = self._now
-        self._todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG if route.is_published_valid else reason)
-        if is_second or not self._subscriptions.resubscribe(route.subscription, self._now):
-            text = f"{route.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
-            self._todo.close(Reason.STALE_WATCHDOG, text)
-
-
-def _has_moved(route: MarketStream) -> bool:
-    """Tell whether a frame was applied since the answer at hand was asked for, which then shows nothing."""
-    return route.applied_ns >= route.fetched_ns
+    def _on_mute(self, stream: MarketStream, silent_ns: int, reason: Reason | None) -> None:
+        """Subscribe a mute book again; close the connection when that was done already, or is not possible."""
+        self._actions.log_event("book.mute", symbol=stream.symbol, silent_ms=silent_ns // _MS, reason=reason)
+        is_second = _is_resubscribed(stream)
+        stream.recovery.resubscribed_ns = self._now
+        self._actions.change(stream, StreamState.STALE, Reason.STALE_WATCHDOG if stream.is_published_valid else reason)
+        if is_second or not self._subscriptions.resubscribe(stream.subscription, self._now):
+            text = f"{stream.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
+            self._actions.close(Reason.STALE_WATCHDOG, text)
 
 
-def _is_resubscribed(route: MarketStream) -> bool:
-    """Tell whether a mute book was subscribed anew and has been mute since."""
-    return route.resubscribed_ns > route.applied_ns
+def _has_moved(stream: MarketStream) -> bool:
+    """Return True when a frame was applied since the fetch was requested, whose answer then proves nothing."""
+    return stream.applied_ns >= stream.fetch.requested_ns
 
 
-def _compare_pause_ns(route: MarketStream) -> int:
-    """Between two looks at a silent book: a resubscription is given its time, and the longest quiet is asked rarely."""
-    if _is_resubscribed(route):
-        return RESYNC_RETRY_NS
-    is_longest = route.state is StreamState.QUIET and route.quiet_limit_ns >= _QUIET_CAP_NS
-    return route.quiet_limit_ns if is_longest else _COMPARE_PAUSE_NS
+def _is_resubscribed(stream: MarketStream) -> bool:
+    """Return True when a mute book was subscribed again and has been mute since."""
+    return stream.recovery.resubscribed_ns > stream.applied_ns
+
+
+def _compare_pause_ns(stream: MarketStream) -> int:
+    """Return the time between two comparisons: longer after a resubscription, and longest for the quietest market."""
+    if _is_resubscribed(stream):
+        return _RESYNC_RETRY_NS
+    quiet_limit_ns = stream.recovery.quiet_limit_ns
+    is_quietest = stream.state is StreamState.QUIET and quiet_limit_ns >= _QUIET_CAP_NS
+    return quiet_limit_ns if is_quietest else _COMPARE_PAUSE_NS

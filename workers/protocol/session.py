@@ -1,8 +1,8 @@
-"""The brain of one connection: it is told what happened and when, and says what to do. No socket, clock or log here.
+"""Session of one connection: handles frames and time, and returns events to publish and actions to execute.
 
-``received`` gives the events to publish, each with its route; whatever else must be done (send, close, fetch a book,
-report a state) waits in ``todo``. The thread that owns the socket (:mod:`workers.net.connection`) obeys. Getting lost books
-back is the business of :mod:`workers.protocol.recovery`.
+:meth:`MarketSession.received` returns the events to publish, each with its stream; all else that must be done (send,
+close, fetch a book, report a state) waits in :attr:`MarketSession.actions`. The thread that owns the socket
+(:mod:`workers.net.connection`) executes them. :mod:`workers.protocol.recovery` recovers lost books.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from ipc.checks import checked, valid_ns
 from ipc.events import Bbo, BookDelta, BookSnapshot, Cause, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream, StreamState
 from workers.protocol.actions import ActionQueue, Publication, Purpose
-from workers.protocol.book_sync import BookInvalid, BookSync, Outcome
+from workers.protocol.book_sync import BookInvalid, Outcome
+from workers.protocol.control import ControlHandler, ControlMessage
 from workers.protocol.funding_intervals import FundingIntervals
+from workers.protocol.malformed import FrameFaults
 from workers.protocol.pacing import TokenBucket
-from workers.protocol.recovery import FIRST_CHANGE_NS, RESYNC_RETRY_NS, Policy, Recovery
-from workers.protocol.streams import MarketStream
+from workers.protocol.policy import Policy
+from workers.protocol.recovery import Recovery
+from workers.protocol.streams import MarketStream, market_streams
 from workers.protocol.subscriptions import SubscriptionManager
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import (
     Ack,
-    ChannelSubscription,
     ConnectionSpec,
     FrameSeq,
     InvalidBook,
@@ -40,48 +42,37 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["MarketSession", "cause_after", "is_refused"]
+__all__ = ["MarketSession", "cause_after"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-_BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _TICK_NS: Final = 50 * _MS
-#: Routes that one tick looks at; looking at a thousand takes most of a millisecond.
-_LOOK_AT_ONCE: Final = 100
-#: Malformed frames and invalid books in a row after which the connection is given up.
-_MAX_FAILED: Final = 10
-#: A stream with a cadence is mute after ten of them, and not before half a minute.
-_MUTE_CADENCES: Final = 10
-_MUTE_MIN_NS: Final = 30 * _NS
-#: A venue's history of trades comes so soon after a subscription.
+#: Streams that one tick checks; checking a thousand takes most of a millisecond.
+_MAX_CHECKED: Final = 100
+#: With more streams, each tick checks one of this many parts.
+_PARTS: Final = 4
+#: A venue's history of trades arrives within this time after a subscription.
 _BACKLOG_NS: Final = 10 * _NS
-#: Hyperliquid's ordinary book comes every 5 s.
-_BOOK20_MIN_NS: Final = 20 * _NS
-#: A connection is renewed when it is this much of its venue's age limit old.
-_ROTATE_AT: Final = 0.955
-#: Ends after which the next snapshot is a resync.
+#: Reasons after which the next snapshot is a resync.
 _RESYNCS: Final = frozenset({Reason.SEQ_GAP, Reason.CROSSED_BOOK, Reason.PARSE_ERRORS, Reason.VENUE_DISAGREES})
 
 
 def cause_after(reason: Reason) -> Cause:
-    """What the first snapshots of a connection are for, by the reason for which the one before it ended."""
+    """Return the cause of a connection's first snapshots, by the reason for which the previous one ended."""
     return "rotation" if reason is Reason.ROTATION else "resync" if reason in _RESYNCS else "subscribe"
 
 
 class MarketSession:
-    """The brain of one connection, over its reconnects.
+    """Session of one connection, over its reconnects.
 
     Args:
-        venue: Whose rules hold.
-        connection: What the connection carries.
-        listings: The markets it is about.
+        venue: The venue.
+        connection: Endpoint and subscriptions of the connection.
+        listings: The markets that it carries.
         policy: The settings.
-        pace: Of the messages to the venue, shared by the sessions of a worker and used within a turn; None for one of
-            its own.
-        intervals: The worker's disproved funding intervals; None for some of its own.
-
-    ``malformed`` counts frames that could not be decoded, ``invalid_rows`` rows that were left out of frames,
-    ``unrouted`` events of markets that are not followed.
+        pace: Limit of messages to the venue, shared by the sessions of a worker under the publisher's lock; None for
+            one of this session alone.
+        intervals: The worker's disproved funding intervals; None for a set of this session alone.
     """
 
     def __init__(
@@ -94,10 +85,8 @@ class MarketSession:
         intervals: FundingIntervals | None = None,
     ) -> None:
         self.connection = connection
-        self.todo = ActionQueue()
-        self.malformed = 0
-        self.invalid_rows = 0
-        self.unrouted = 0
+        self.actions = ActionQueue()
+        self.faults = FrameFaults(self.actions)
         self._venue = venue
         self._policy = policy
         self._intervals = intervals or FundingIntervals()
@@ -105,12 +94,12 @@ class MarketSession:
         pace = pace or TokenBucket(venue.limits.burst, venue.limits.messages_per_s)
         self._subscriptions = SubscriptionManager(connection, pace)
         self._is_bridged = venue.continuity.rule is Rule.BRIDGE
-        self._first_look_ns = FIRST_CHANGE_NS if self._is_bridged else RESYNC_RETRY_NS
-        self.routes = _routes(venue, connection, listings, policy)
-        self._recovery = Recovery(venue, policy, self._subscriptions, self.todo, self.routes)
-        #: The routes to look at, tick after tick: of many, a quarter at a time, so that no tick holds the feed up.
-        shares = 1 if len(self.routes) <= _LOOK_AT_ONCE else 4
-        self._looks = cycle([self.routes[share::shares] for share in range(shares)])
+        self.streams = market_streams(venue, connection, listings, policy.stale_ns)
+        self._recovery = Recovery(venue, policy, self._subscriptions, self.actions, self.streams)
+        self._control = ControlHandler(venue, policy, self._subscriptions, self._recovery, self.actions, self.streams)
+        #: Parts of the streams, checked tick after tick, so that no tick delays the feed.
+        parts = 1 if len(self.streams) <= _MAX_CHECKED else _PARTS
+        self._checked_next = cycle([self.streams[part::parts] for part in range(parts)])
         self._books = self._by_symbol(Stream.BOOK)
         self._books20 = self._by_symbol(Stream.BOOK20)
         self._plain = {
@@ -130,435 +119,300 @@ class MarketSession:
             Trade: self._on_trade,
             Liquidation: self._on_trade,
             FrameSeq: self._on_frame_seq,
-            Ack: self._on_ack,
-            Unsubscribed: self._on_unsubscribed,
-            Pong: self._on_pong,
-            Ping: self._on_ping,
-            Refused: self._on_refused,
-            ServerShutdown: self._on_shutdown,
+            **dict.fromkeys((Ack, Unsubscribed, Ping, Pong, Refused, ServerShutdown), self._on_control),
             InvalidRow: self._on_invalid_row,
             InvalidBook: self._on_invalid_book,
         }
+        #: Time of the call at hand.
         self._now = 0
         self._next_tick_ns = 0
-        self._opened_ns = 0
+        #: Number of the connection's last frame, where frames are numbered.
         self._last_seq: int | None = None
-        #: Frames in a row that could not be decoded or made a book invalid, and whether the frame at hand did.
-        self._failed_in_row = 0
-        self._has_failed = False
-        self._next_ping_ns = 0
-        self._pong_due_ns = 0
-        #: Routes whose history of trades is in the frame at hand.
+        #: Streams whose history of trades is in the frame at hand.
         self._backlogs: list[MarketStream] = []
 
     @property
-    def book_routes(self) -> list[MarketStream]:
-        """The routes of books."""
-        return [route for route in self.routes if route.keeper is not None]
+    def book_streams(self) -> list[MarketStream]:
+        """Return the streams of books."""
+        return [stream for stream in self.streams if stream.book_sync is not None]
 
     @property
     def limits(self) -> VenueLimits:
-        """What the venue allows."""
+        """Return the venue's limits."""
         return self._venue.limits
 
     @property
     def carries_books(self) -> bool:
-        """Whether freshness of books judges this connection."""
+        """True when the freshness of books decides whether this connection is healthy."""
         return bool(self._books)
 
     @property
     def is_limited(self) -> bool:
-        """Whether REST gave no book because that was over the venue's limit, or is not yet asked for it."""
-        return any(route.is_limited or route.is_queued for route in self.book_routes)
+        """True while request limits hold the fetch of a book back."""
+        return any(stream.fetch.is_held_back for stream in self.book_streams)
 
     # --- what happens -----------------------------------------------------------------------------------------------
 
     def update_listings(self, listings: Sequence[Listing]) -> None:
-        """The venue's list says something new of the same markets; one that trades again is tried at once.
+        """Replace the listings of the same markets; retry one that trades again at once.
 
-        Any thread may call it within a turn.
+        Any thread may call it under the publisher's lock.
         """
         self._markets = {listing.wire: listing for listing in listings}
         listed = {listing.symbol: listing for listing in listings}
-        for route in self.routes:
-            before, route.listing = route.listing, listed[route.symbol]
-            if route.state is StreamState.FAILED and not before.is_trading and route.listing.is_trading:
-                route.retry_ns = 0
+        for stream in self.streams:
+            before, stream.listing = stream.listing, listed[stream.symbol]
+            if stream.state is StreamState.FAILED and not before.is_trading and stream.listing.is_trading:
+                self._recovery.retry_now(stream)
 
     def connecting(self, now_ns: int) -> None:
-        """An attempt to connect begins: nothing of the last connection is fresh any more."""
+        """Record that an attempt to connect begins: no data of the last connection is fresh."""
         self._now = now_ns
-        for route in self.routes:
-            route.applied_ns = 0
-            if not is_refused(route):
-                self.todo.change(route, StreamState.CONNECTING, route.reason)
+        for stream in self.streams:
+            stream.applied_ns = 0
+            if not stream.is_refused:
+                self.actions.change(stream, StreamState.CONNECTING, stream.reason)
 
     def opened(self, now_ns: int, cause: Cause = "subscribe") -> None:
-        """The connection is open; ``cause`` is what its first snapshots are for."""
-        self._now = self._opened_ns = now_ns
+        """Start over on a new connection; ``cause`` is that of its first snapshots."""
+        self._now = now_ns
         self._next_tick_ns = 0
         self._last_seq = None
-        self._failed_in_row = 0
-        self._next_ping_ns = now_ns + self._policy.ping_ns
-        self._pong_due_ns = 0
-        self._subscriptions.opened(now_ns)
+        self.faults.opened()
+        self._control.opened(now_ns)
         self._recovery.opened(now_ns)
-        for route in self.routes:
-            route.unusable_since_ns = now_ns
-            if not is_refused(route):
-                route.retry_ns = 0 if route.keeper is None else now_ns + self._first_look_ns
-            route.is_fetching = False
-            route.fetch_failures = 0
-            route.is_backlog_due = self._venue.replays_trades
-            route.quiet_limit_ns = route.limit_ns or 0
-            if route.keeper is not None:
-                route.keeper.cause = cause
-            if self.connection.in_url and not is_refused(route):
-                self.todo.change(route, StreamState.SUBSCRIBED, route.reason)
+        for stream in self.streams:
+            stream.is_backlog_due = self._venue.replays_trades
+            if stream.book_sync is not None:
+                stream.book_sync.cause = cause
+            if self.connection.in_url and not stream.is_refused:
+                self.actions.change(stream, StreamState.SUBSCRIBED, stream.reason)
+
+    def skip_backlogs(self) -> None:
+        """Handle the next trades as live: the connection has been open for a while."""
+        for stream in self.streams:
+            stream.is_backlog_due = False
 
     def received(self, binary: bool, payload: memoryview | bytes, now_ns: int) -> list[Publication]:  # noqa: FBT001
-        """A message came; what to publish because of it."""
+        """Handle a message; return what to publish."""
         self._now = now_ns
         out: list[Publication] = []
         try:
             items = self._venue.decode(payload, binary, self._markets)
         except Exception as error:
-            self._on_malformed(f"{type(error).__name__}: {error}", payload)
+            self.faults.on_malformed(f"{type(error).__name__}: {error}", payload)
             return out
-        self._has_failed = False
         on = self._on
         for item in items:
             on[type(item)](item, out)
-        if self._has_failed:
-            self._on_failed()
-        else:
-            self._failed_in_row = 0
+        faults = self.faults
+        if faults.has_failed:
+            faults.on_failed(has_valid_book=self._recovery.has_valid_book())
+        elif faults.in_row:
+            faults.in_row = 0
         if self._backlogs:
             self._end_backlogs()
         return out
 
     def tick(self, now_ns: int) -> list[Publication]:
-        """Time passed; call it often, it looks itself whether there is anything to do."""
+        """Handle the passing of time; return what to publish. Call it often: most calls do nothing."""
         out: list[Publication] = []
         if now_ns < self._next_tick_ns:
             return out
         self._now = now_ns
         self._next_tick_ns = now_ns + _TICK_NS
-        self._keep_alive()
-        for subscription in self._subscriptions.overdue(now_ns):
-            self.todo.note("ws.unanswered", subscription=subscription.key)
-        self._recovery.look(next(self._looks), now_ns, out)
-        self._look_at_age()
-        self.todo.send(*self._subscriptions.sends(now_ns))
+        self._control.keep_alive(now_ns)
+        self._recovery.check(next(self._checked_next), now_ns, out)
+        self._control.check_age(now_ns)
+        self._control.send_due(now_ns)
         return out
 
     def fetched(
-        self, route: MarketStream, purpose: Purpose, book: BookSnapshot | None, reason: Reason | None, now_ns: int
+        self, stream: MarketStream, purpose: Purpose, book: BookSnapshot | None, reason: Reason | None, now_ns: int
     ) -> list[Publication]:
-        """REST answered (or ``book`` is None and ``reason`` says why not); what to publish because of it."""
+        """Handle a REST answer (without a book ``reason`` says why); return what to publish."""
         self._now = now_ns
         out: list[Publication] = []
-        self._recovery.fetched(route, purpose, book, reason, now_ns, out)
+        self._recovery.fetched(stream, purpose, book, reason, now_ns, out)
         return out
 
     def closed(self, reason: Reason, now_ns: int) -> list[Publication]:
-        """The connection is gone: consumers lose every book that they trusted."""
+        """Handle the end of the connection; return the gaps of its valid books."""
         self._now = now_ns
         out: list[Publication] = []
-        for route in self.book_routes:
-            route.is_throttled = route.is_limited = False
-            if route.is_published_valid:
-                self._recovery.gap(route, BookInvalid(reason), "session", "reconnect", out)
-            if route.keeper is not None and self._opened_ns:
-                route.keeper.lose()
-        self._opened_ns = 0
-        for route in self.routes:
-            if not is_refused(route):
-                self.todo.change(route, StreamState.BACKOFF, reason)
-        for subscription in self._subscriptions.closed(now_ns, by_server=reason is Reason.SERVER_CLOSE):
-            self._poisoned(subscription)
+        self._recovery.closed(reason, out)
+        for stream in self.streams:
+            if not stream.is_refused:
+                self.actions.change(stream, StreamState.BACKOFF, reason)
+        self._control.closed(now_ns, by_server=reason is Reason.SERVER_CLOSE)
         return out
 
-    def rest_book(self, route: MarketStream, book: BookSnapshot) -> list[Publication]:
-        """A book by REST while the connection is away: marked so, and never joined to the stream.
+    def rest_book(self, stream: MarketStream, book: BookSnapshot) -> list[Publication]:
+        """Return a REST book, flagged so, for publication while the connection is away; nothing for an invalid one.
 
-        An invalid one is left out. Any thread may call it within a turn; a connection that is open by then keeps it
-        out.
+        It never bridges to the stream. Any thread may call it under the publisher's lock.
         """
         if not self._recovery.is_valid(book):
             return []
         book.exchange_ns = valid_ns(book.exchange_ns)
         book.cause = "rest"
         book.flags = ("rest",)
-        return [(route, book)]
+        return [(stream, book)]
 
-    def refresh(self, route: MarketStream) -> BookSnapshot | None:
-        """The book of a route for joiners; None while it is unusable (its first snapshot is then the answer)."""
-        return route.keeper.snapshot("refresh") if route.keeper is not None and route.is_published_valid else None
+    def refresh(self, stream: MarketStream) -> BookSnapshot | None:
+        """Return the book for late subscribers; None while it is unusable (they wait for its first snapshot)."""
+        book_sync = stream.book_sync
+        return book_sync.snapshot("refresh") if book_sync is not None and stream.is_published_valid else None
 
     def holds(self, book: BookSnapshot) -> bool | None:
-        """Whether a recorded book is the one at hand; None when there is none at hand."""
-        routes = self._books20 if book.channel == "book20" else self._books
-        route = routes.get(str(book.symbol))
-        if route is None or route.keeper is None or not route.is_published_valid:
+        """Return whether a recorded book equals the current one; None when there is no valid book."""
+        stream = self._book_stream(book)
+        if stream is None or stream.book_sync is None or not stream.is_published_valid:
             return None
-        return route.keeper.venue_seq == book.venue_seq and route.keeper.equals(book)
+        return stream.book_sync.venue_seq == book.venue_seq and stream.book_sync.equals(book)
 
-    def take_over(self, book: BookSnapshot, now_ns: int) -> list[Publication]:
-        """A recording tells what the book was before it began; what to publish because of it."""
+    def adopt_book(self, book: BookSnapshot, now_ns: int) -> list[Publication]:
+        """Start from the book that a recording begins with; return what to publish."""
         self._now = now_ns
         book.flags = ()
         out: list[Publication] = []
         self._on_snapshot(book, out)
+        self.faults.has_failed = False
         return out
+
+    def ponged(self) -> None:
+        """Record the answer to a ping of ours."""
+        self._control.ponged()
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def _on_delta(self, event: BookDelta, out: list[Publication]) -> None:
-        route = self._books.get(event.symbol)  # type: ignore[arg-type]
-        if route is None or route.keeper is None:
-            self.unrouted += 1
+        stream = self._books.get(event.symbol)  # type: ignore[arg-type]
+        if stream is None or stream.book_sync is None:
+            self.faults.on_unrouted(event)
             return
-        outcome = route.keeper.on_delta(event)
-        if outcome is event and route.state is StreamState.LIVE:  # what nearly every delta is
-            route.applied_ns = self._now
-            out.append((route, event))
+        outcome = stream.book_sync.on_delta(event)
+        if outcome is event and stream.state is StreamState.LIVE:  # nearly every delta
+            stream.applied_ns = self._now
+            out.append((stream, event))
             return
-        self._took(route, outcome, out)
+        self._on_outcome(stream, outcome, out)
 
     def _on_snapshot(self, event: BookSnapshot, out: list[Publication]) -> None:
-        routes = self._books20 if event.channel == "book20" else self._books
-        route = routes.get(event.symbol)  # type: ignore[arg-type]
-        if route is None or route.keeper is None:
-            self.unrouted += 1
+        streams = self._books20 if event.channel == "book20" else self._books
+        stream = streams.get(event.symbol)  # type: ignore[arg-type]
+        if stream is None or stream.book_sync is None:
+            self.faults.on_unrouted(event)
             return
-        outcome = route.keeper.on_snapshot(event)
-        if outcome is event and route.is_published_valid and route.keeper.usable and route.state is StreamState.LIVE:
-            route.applied_ns = self._now
-            out.append((route, event))
+        book_sync = stream.book_sync
+        outcome = book_sync.on_snapshot(event)
+        if outcome is event and stream.is_published_valid and book_sync.usable and stream.state is StreamState.LIVE:
+            stream.applied_ns = self._now
+            out.append((stream, event))
             return
-        self._took(route, outcome, out)
+        self._on_outcome(stream, outcome, out)
 
     def _on_relative(self, event: RelativeDelta, out: list[Publication]) -> None:
-        route = self._books.get(str(event.listing.symbol))
-        if route is None or route.keeper is None:
-            self.unrouted += 1
+        stream = self._books.get(str(event.listing.symbol))
+        if stream is None or stream.book_sync is None:
+            self.faults.on_unrouted(event)
             return
-        self._took(route, route.keeper.on_relative(event), out)
+        self._on_outcome(stream, stream.book_sync.on_relative(event), out)
 
     def _on_plain(self, event: Bbo | Mark | Funding, out: list[Publication]) -> None:
-        route = self._plain[type(event)].get(event.symbol)  # type: ignore[arg-type]
-        if route is None:
-            self.unrouted += 1
+        stream = self._plain[type(event)].get(event.symbol)  # type: ignore[arg-type]
+        if stream is None:
+            self.faults.on_unrouted(event)
             return
         if not self._is_valid(event):
             return
-        route.applied_ns = self._now
-        if route.state is not StreamState.LIVE:
-            self.todo.change(route, StreamState.LIVE, route.reason)
-        out.append((route, event))
+        stream.applied_ns = self._now
+        if stream.state is not StreamState.LIVE:
+            self.actions.change(stream, StreamState.LIVE, stream.reason)
+        out.append((stream, event))
 
     def _on_trade(self, event: Trade | Liquidation, out: list[Publication]) -> None:
-        route = self._plain[type(event)].get(event.symbol)  # type: ignore[arg-type]
-        if route is None:
-            self.unrouted += 1
+        stream = self._plain[type(event)].get(event.symbol)  # type: ignore[arg-type]
+        if stream is None:
+            self.faults.on_unrouted(event)
             return
         if not self._is_valid(event):
             return
-        if route.state is not StreamState.LIVE:
-            self.todo.change(route, StreamState.LIVE, route.reason)
-        route.applied_ns = self._now
-        if route.is_backlog_due and self._is_backlog_over(route):
-            route.is_backlog_due = False
-        if route.is_backlog_due:
+        if stream.state is not StreamState.LIVE:
+            self.actions.change(stream, StreamState.LIVE, stream.reason)
+        stream.applied_ns = self._now
+        if stream.is_backlog_due and self._is_backlog_over(stream):
+            stream.is_backlog_due = False
+        if stream.is_backlog_due:
             event.flags = ("backlog",)
-            self._backlogs.append(route)
-        if not route.seen.is_new(event.trade_id):
-            out.append((route, None))
-            return
-        out.append((route, event))
+            self._backlogs.append(stream)
+        out.append((stream, event if stream.seen.is_new(event.trade_id) else None))
 
     def _is_valid(self, event: Bbo | Mark | Funding | Trade | Liquidation) -> bool:
-        """Check an event's numbers; an event with an invalid one is left out and reported, its neighbours are not."""
+        """Check an event's numbers; leave out and report an event with an invalid one, but not its neighbours."""
         try:
             checked(event)
         except ValueError as error:
-            self._report_invalid(InvalidRow(f"{type(event).__name__.lower()} {event.symbol}", str(error)))
+            self.faults.on_invalid_row(InvalidRow(f"{type(event).__name__.lower()} {event.symbol}", str(error)))
             return False
         if type(event) is Funding:
             self._intervals.check(event)
         return True
 
-    def _is_backlog_over(self, route: MarketStream) -> bool:
-        """Whether history would have come by now; a market without any shows that by nothing else."""
-        return self._now - self._subscriptions.since_ns(route.subscription) > _BACKLOG_NS
+    def _is_backlog_over(self, stream: MarketStream) -> bool:
+        """Return True when history would have arrived by now; a market without any shows that by nothing else."""
+        return self._now - self._subscriptions.since_ns(stream.subscription) > _BACKLOG_NS
 
     def _end_backlogs(self) -> None:
-        """A venue's history of trades is one frame."""
-        for route in self._backlogs:
-            route.is_backlog_due = False
+        """End the history of trades, which is one frame."""
+        for stream in self._backlogs:
+            stream.is_backlog_due = False
         self._backlogs.clear()
 
-    def _took(self, route: MarketStream, outcome: Outcome, out: list[Publication]) -> None:
-        """What a keeper made of a book frame."""
+    def _on_outcome(self, stream: MarketStream, outcome: Outcome, out: list[Publication]) -> None:
+        """Handle what a book frame did to its book."""
         if outcome is None:
-            out.append((route, None))
-            if self._is_bridged and not route.is_published_valid:
-                self._recovery.buffered(route, self._now)
+            out.append((stream, None))
+            if self._is_bridged and not stream.is_published_valid:
+                self._recovery.buffered(stream, self._now)
         elif isinstance(outcome, BookInvalid):
             if outcome.reason is Reason.PARSE_ERRORS:
-                self._has_failed = True
-                self.todo.note("book.invalid", symbol=route.symbol, source="ws", error=str(outcome.got))
-            self._recovery.broke(route, outcome, self._now, out)
+                self.faults.has_failed = True
+                self.actions.log_event("book.invalid", symbol=stream.symbol, source="ws", error=str(outcome.got))
+            self._recovery.invalidated(stream, outcome, self._now, out)
         else:
-            self._recovery.applied(route, outcome, self._now, out)
+            stream.applied_ns = self._now
+            self._recovery.applied(stream, outcome, self._now, out)
 
     def _on_frame_seq(self, item: FrameSeq, out: list[Publication]) -> None:
         last, self._last_seq = self._last_seq, item.seq
-        if last is None or item.seq == last + 1:
-            return
-        broken = BookInvalid(Reason.SEQ_GAP, last + 1, item.seq)
-        for route in self.book_routes:
-            if route.keeper is not None:
-                route.keeper.lose("resync")
-            if route.is_published_valid:
-                self._recovery.gap(route, broken, "session", "reconnect", out)
-        self.todo.close(Reason.SEQ_GAP, f"frame {item.seq} came after {last}")
+        if last is not None and item.seq != last + 1:
+            self._recovery.frames_lost(BookInvalid(Reason.SEQ_GAP, last + 1, item.seq), out)
+            self.actions.close(Reason.SEQ_GAP, f"frame {item.seq} came after {last}")
 
     def _on_invalid_row(self, item: InvalidRow, out: list[Publication]) -> None:  # noqa: ARG002
-        self._report_invalid(item)
-
-    def _report_invalid(self, row: InvalidRow) -> None:
-        self.invalid_rows += 1
-        self.todo.note("ws.invalid_row", what=row.what, error=row.error)
+        self.faults.on_invalid_row(item)
 
     def _on_invalid_book(self, item: InvalidBook, out: list[Publication]) -> None:
-        """Lose the book: a level that cannot be read is a hole in it."""
-        self.malformed += 1
-        self._has_failed = True
-        routes = self._books20 if item.stream is Stream.BOOK20 else self._books
-        route = routes.get(str(item.listing.symbol))
-        if route is None or route.keeper is None:
-            self.unrouted += 1
+        """Invalidate the book: a level that cannot be read is missing from it."""
+        self.faults.malformed += 1
+        self.faults.has_failed = True
+        streams = self._books20 if item.stream is Stream.BOOK20 else self._books
+        stream = streams.get(str(item.listing.symbol))
+        if stream is None or stream.book_sync is None:
+            self.faults.on_unrouted(item)
             return
-        route.keeper.lose("resync")
-        self._took(route, BookInvalid(Reason.PARSE_ERRORS, "valid levels", item.error[:200]), out)
-
-    def _on_malformed(self, error: str, payload: memoryview | bytes) -> None:
-        self.malformed += 1
-        self._failed_in_row += 1
-        self.todo.note("ws.malformed", error=error[:200], head=bytes(payload[:80]).decode("utf-8", "replace"))
-        if self._failed_in_row >= _MAX_FAILED:
-            self.todo.close(Reason.PARSE_ERRORS, f"{self._failed_in_row} malformed or invalid frames in a row")
-
-    def _on_failed(self) -> None:
-        """A frame made a book invalid; it takes another book that is usable to go on when that is all that comes."""
-        self._failed_in_row += 1
-        if self._failed_in_row >= _MAX_FAILED and not self._recovery.has_trusted_book():
-            self.todo.close(Reason.PARSE_ERRORS, f"{self._failed_in_row} malformed or invalid frames in a row")
+        stream.book_sync.invalidate("resync")
+        self._on_outcome(stream, BookInvalid(Reason.PARSE_ERRORS, "valid levels", item.error[:200]), out)
 
     # --- control ----------------------------------------------------------------------------------------------------
 
-    def _on_ack(self, item: Ack, out: list[Publication]) -> None:  # noqa: ARG002
-        subscription = self._subscriptions.answered(item.key, self._now)
-        if subscription is None:
-            self.todo.send(*self._subscriptions.sends(self._now))
-            return
-        for route in self.routes:
-            if route.subscription is subscription and route.state is StreamState.CONNECTING:
-                self.todo.change(route, StreamState.SUBSCRIBED, route.reason)
+    def _on_control(self, item: ControlMessage, out: list[Publication]) -> None:  # noqa: ARG002
+        self._control.handle(item, self._now)
 
-    def _on_unsubscribed(self, item: Unsubscribed, out: list[Publication]) -> None:  # noqa: ARG002
-        self._subscriptions.left(item.key, self._now)
-        self.todo.send(*self._subscriptions.sends(self._now))
+    def _book_stream(self, book: BookSnapshot) -> MarketStream | None:
+        streams = self._books20 if book.channel == "book20" else self._books
+        return streams.get(str(book.symbol))
 
-    def _on_pong(self, item: Pong, out: list[Publication]) -> None:  # noqa: ARG002
-        self.ponged()
-
-    def ponged(self) -> None:
-        """A ping of ours was answered."""
-        self._pong_due_ns = 0
-
-    def _on_ping(self, item: Ping, out: list[Publication]) -> None:  # noqa: ARG002
-        # Answers count for the venue as all messages do.
-        self._subscriptions.post(item.reply)
-        self.todo.send(*self._subscriptions.sends(self._now))
-
-    def _on_refused(self, item: Refused, out: list[Publication]) -> None:  # noqa: ARG002
-        subscription = self._subscriptions.find(item.key)
-        if item.reason is None:
-            if subscription is not None:
-                self._subscriptions.answered(subscription.key, self._now)
-            return
-        self.todo.note("ws.refused", subscription=item.key, reason=item.reason, text=item.text)
-        if subscription is not None:
-            self._subscriptions.refused(subscription.key, self._now)
-            for route in self.routes:
-                if route.subscription is subscription:
-                    self._recovery.fail(route, item.reason, self._now)
-        if item.fatal:
-            self.todo.close(item.reason, item.text)
-
-    def _on_shutdown(self, item: ServerShutdown, out: list[Publication]) -> None:  # noqa: ARG002
-        self.todo.close(Reason.SERVER_SHUTDOWN, f"the venue closes in {item.close_in_ms} ms")
-
-    def _poisoned(self, subscription: ChannelSubscription) -> None:
-        self.todo.note("ws.poisoned", subscription=subscription.key, reason=Reason.UNKNOWN_MARKET)
-        for route in self.routes:
-            if route.subscription is subscription:
-                self._recovery.fail(route, Reason.UNKNOWN_MARKET, self._now)
-
-    def _keep_alive(self) -> None:
-        if self._pong_due_ns and self._now > self._pong_due_ns:
-            self.todo.close(Reason.PONG_TIMEOUT, f"no pong within {self._policy.pong_ns / _NS:g} s")
-        if self._now >= self._next_ping_ns:
-            self._next_ping_ns = self._now + self._policy.ping_ns
-            self._pong_due_ns = self._pong_due_ns or self._now + self._policy.pong_ns
-            ping = self._venue.keepalive.ping
-            if ping is None:
-                self.todo.ping()
-            else:
-                self._subscriptions.post(ping)
-
-    def _look_at_age(self) -> None:
-        limit_s = self._venue.limits.max_age_s
-        if limit_s is None:
-            return
-        at = limit_s * (_ROTATE_AT - 0.01 * self._policy.stagger)
-        if self._now - self._opened_ns > at * _NS:
-            self.todo.close(Reason.ROTATION, f"the connection is {at / 3600:.1f} h old")
-
-    def _by_symbol(self, stream: Stream) -> dict[str, MarketStream]:
-        return {route.symbol: route for route in self.routes if route.stream is stream}
-
-
-def is_refused(route: MarketStream) -> bool:
-    """Whether a market was found to kill its connections, or is not known to the venue."""
-    return route.state is StreamState.FAILED and route.reason is Reason.UNKNOWN_MARKET
-
-
-def _routes(
-    venue: Venue, connection: ConnectionSpec, listings: Sequence[Listing], policy: Policy
-) -> list[MarketStream]:
-    """One route for each stream of each market that the connection carries."""
-    routes = []
-    for subscription in connection.subscriptions:
-        for listing in listings:
-            if subscription.symbol not in {None, listing.symbol}:
-                continue
-            for stream in subscription.streams:
-                keeper = BookSync(venue.name, str(listing.symbol), venue.continuity) if stream in _BOOKS else None
-                routes.append(MarketStream(stream, listing, subscription, _limit_ns(venue, stream, policy), keeper))
-    return routes
-
-
-def _limit_ns(venue: Venue, stream: Stream, policy: Policy) -> int | None:
-    """How old a stream's data may become; None where silence means nothing."""
-    if stream is Stream.BOOK:
-        return policy.stale_ns
-    if stream is Stream.BOOK20:
-        return max(policy.stale_ns, _BOOK20_MIN_NS)
-    cadence_s = venue.streams.get(stream)
-    if cadence_s is None or stream not in {Stream.MARK, Stream.FUNDING}:
-        return None
-    return max(_MUTE_MIN_NS, int(_MUTE_CADENCES * cadence_s * _NS))
+    def _by_symbol(self, kind: Stream) -> dict[str, MarketStream]:
+        return {stream.symbol: stream for stream in self.streams if stream.kind is kind}

@@ -1,71 +1,138 @@
-"""Routes: where the events of one stream of one market go, and what the session knows of that stream.
+"""Market streams: one stream of one market, with the state that each part of a worker keeps of it.
 
-A route outlives connections. The session decides with it; the thread that obeys keeps the topic and the board cell in
-it, so that the hot path needs no look-up.
+A stream outlives connections. Each attribute has one writer:
+
+* identity (``kind``, ``subscription``, ``limit_ns``): none, it is fixed;
+* ``state`` and ``reason``: :meth:`MarketStream.change_state`;
+* ``listing``, ``applied_ns``, ``is_backlog_due``: the session;
+* ``is_published_valid``, ``phase`` and ``recovery``: :mod:`workers.protocol.recovery`;
+* ``fetch``: the methods of :class:`workers.protocol.book_fetch.BookFetch`;
+* ``feed``, ``cell_offset``: the thread that owns the socket, which thereby needs no look-up per event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 from ipc.health import Reason, Stream, StreamState
 from ipc.trades import SeenTrades
+from workers.protocol.book_fetch import BookFetch
 from workers.protocol.book_sync import BookSync
-from workers.venues.venue import ChannelSubscription, Listing
+from workers.venues.venue import ChannelSubscription, ConnectionSpec, Listing, Venue
 
-__all__ = ["MarketStream"]
+__all__ = ["BookPhase", "MarketStream", "RecoveryState", "market_streams"]
+
+_NS: Final = 1_000_000_000
+_BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
+_RATES: Final = (Stream.MARK, Stream.FUNDING)
+#: A stream with a cadence is mute after this many periods, and not before half a minute.
+_MUTE_PERIODS: Final = 10
+_MUTE_MIN_NS: Final = 30 * _NS
+
+
+class BookPhase(Enum):
+    """Phase of a book's recovery.
+
+    A book is MISSING until it is published, VALID until it is invalidated, and CROSSED while the venue's own book is.
+    From each phase it may enter each other one.
+    """
+
+    MISSING = "missing"
+    VALID = "valid"
+    CROSSED = "crossed"
+
+
+@dataclass(slots=True)
+class RecoveryState:
+    """Recovery of one stream; times are monotonic ns."""
+
+    #: Since when the book has been unusable on this connection; 0 while it is usable.
+    unusable_since_ns: int = 0
+    #: When recovery acts next: it resyncs a lost book, or retries a failed stream.
+    next_attempt_ns: int = 0
+    #: When the stream was last subscribed again because it was mute.
+    resubscribed_ns: int = 0
+    #: Silence after which a book is compared with REST; doubles each time REST confirms that the market is quiet.
+    quiet_limit_ns: int = 0
+    #: Connections in a row that ended because this book never arrived.
+    book_timeouts: int = 0
+    #: True while the book waits for a limit of the venue: of messages, or of requests.
+    is_throttled: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class MarketStream:
     """One stream of one market."""
 
-    stream: Stream
+    kind: Stream
     listing: Listing
     subscription: ChannelSubscription
-    #: How old its data may become; None for streams that may be silent.
+    #: Age at which its data is stale; None for streams that may be silent.
     limit_ns: int | None
-    #: For books.
-    keeper: BookSync | None = None
-    #: For trades.
+    #: The local book, for books.
+    book_sync: BookSync | None = None
+    #: Trades that were published, for trades.
     seen: SeenTrades = field(default_factory=SeenTrades)
     state: StreamState = StreamState.OFF
     reason: Reason | None = None
-    #: When data of it was last applied; 0 on a new connection.
+    #: When data was last applied; 0 on a new connection.
     applied_ns: int = 0
-    #: Whether consumers take the book for usable: a snapshot was published and no gap since.
+    #: True while consumers hold a usable book: a snapshot was published, and no gap since.
     is_published_valid: bool = False
-    #: Since when the book is unusable on this connection.
-    unusable_since_ns: int = 0
-    #: When a resync of it that shows no result is tried again.
-    retry_ns: int = 0
-    #: When it was last asked for by REST, and whether the answer is still out.
-    fetched_ns: int = 0
-    is_fetching: bool = False
-    #: Fetches in a row that gave no book that could be joined.
-    fetch_failures: int = 0
-    #: Whether REST gave no book because that was over the venue's limit.
-    is_limited: bool = False
-    #: Whether the question to REST still waits for those of other books; written by who asks and who answers.
-    is_queued: bool = False
-    #: Whether the book waits for what the venue allows, in messages or in requests, or for REST to be asked.
-    is_throttled: bool = False
-    #: When it was last asked for by REST to be shown while the connection is away.
-    last_rest_book_ns: int = 0
-    #: When it was last subscribed anew for being mute.
-    resubscribed_ns: int = 0
-    #: The limit, doubled each time REST confirmed that the market is only quiet.
-    quiet_limit_ns: int = 0
-    #: Connections in a row that ended for want of this one book.
-    book_timeouts: int = 0
-    #: The first frame of trades after a subscription is history on some venues.
+    phase: BookPhase = BookPhase.MISSING
+    recovery: RecoveryState = field(default_factory=RecoveryState)
+    fetch: BookFetch = field(default_factory=BookFetch)
+    #: True while the next frame of trades may be history, which some venues send after a subscription.
     is_backlog_due: bool = False
-    # For the thread that obeys: the topic's feed, and the first word of the board cell.
+    #: When it was last fetched to be shown while the connection is away.
+    last_rest_book_ns: int = 0
+    #: The topic's feed.
     feed: Any = None
-    at: int = 0
+    #: Offset of the board cell's first word.
+    cell_offset: int = 0
 
     @property
     def symbol(self) -> str:
-        """Our symbol of the market."""
+        """Return our symbol of the market."""
         return str(self.listing.symbol)
+
+    @property
+    def is_refused(self) -> bool:
+        """True when the market was found to kill its connections, or the venue does not know it."""
+        return self.state is StreamState.FAILED and self.reason is Reason.UNKNOWN_MARKET
+
+    def change_state(self, state: StreamState, reason: Reason | None) -> StreamState | None:
+        """Set state and reason; return the previous state, or None when nothing changed."""
+        if self.state is state and self.reason is reason:
+            return None
+        previous, self.state, self.reason = self.state, state, reason
+        return previous
+
+
+def market_streams(
+    venue: Venue, connection: ConnectionSpec, listings: Sequence[Listing], stale_ns: int
+) -> list[MarketStream]:
+    """Return the streams of every market that a connection carries; books are stale after ``stale_ns``."""
+    streams = []
+    for subscription in connection.subscriptions:
+        for listing in listings:
+            if subscription.symbol not in {None, listing.symbol}:
+                continue
+            for kind in subscription.streams:
+                book_sync = BookSync(venue.name, str(listing.symbol), venue.continuity) if kind in _BOOKS else None
+                limit_ns = _limit_ns(venue, kind, stale_ns)
+                streams.append(MarketStream(kind, listing, subscription, limit_ns, book_sync))
+    return streams
+
+
+def _limit_ns(venue: Venue, kind: Stream, stale_ns: int) -> int | None:
+    """Return the age at which a stream's data is stale; None where silence means nothing."""
+    if kind in _BOOKS:
+        return max(stale_ns, int(venue.continuity.min_stale_s.get(kind, 0) * _NS))
+    cadence_s = venue.streams.get(kind)
+    if cadence_s is None or kind not in _RATES:
+        return None
+    return max(_MUTE_MIN_NS, int(_MUTE_PERIODS * cadence_s * _NS))

@@ -48,6 +48,7 @@ __all__ = [
     "Resync",
     "Rule",
     "ServerShutdown",
+    "SoftResync",
     "Unsubscribed",
     "Venue",
     "VenueLimits",
@@ -163,6 +164,14 @@ class Resync(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class SoftResync:
+    """Times of a precautionary refetch: after this much silence of a book, and at most this often."""
+
+    after_s: float
+    cooldown_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Continuity:
     """Continuity rule of a venue's books.
 
@@ -170,13 +179,15 @@ class Continuity:
         rule: How a lost update shows.
         resync: How to recover from it.
         silence_s: For feeds of whole books: silence after which a frame counts as lost, by stream.
-        soft_resync: Fetch a fresh snapshot when a book stops changing (only with ``Resync.REFETCH``).
+        min_stale_s: Least age at which a book is stale, by stream, whatever the settings.
+        soft_resync: Fetch a fresh snapshot when a book stops changing (only with ``Resync.REFETCH``); None for never.
     """
 
     rule: Rule
     resync: Resync
     silence_s: Mapping[Stream, float] = field(default_factory=dict)
-    soft_resync: bool = False
+    min_stale_s: Mapping[Stream, float] = field(default_factory=dict)
+    soft_resync: SoftResync | None = None
 
 
 # --- decoded frames -----------------------------------------------------------------------------------------------

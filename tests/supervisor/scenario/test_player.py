@@ -421,7 +421,7 @@ def test_a_closed_account_connection_takes_no_frames(playing):
 
 
 def test_malformed_account_frames_end_the_connection(playing):
-    steps = [{"on": "account", "text": "{rubbish"}] * 5
+    steps = [{"on": "account", "text": "{rubbish"}] * 10
     playing(*steps, venue="hyperliquid", listings=None)
     (end,) = [line for line in playing.lines if "close" in line]
     assert (end["on"], end["close"]) == ("account", "parse_errors")

@@ -32,6 +32,7 @@ from workers.accounts import publisher as statement
 from workers.accounts.connection import AccountConnection
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.backoff import BackoffPolicy
+from workers.net import lifecycle
 from workers.net.dial import ConnectError
 from workers.net.frames import PONG, TEXT
 from workers.net.interrupter import SocketInterrupter
@@ -57,12 +58,12 @@ class Life:
         self.told, self.reconciler, self.client = Told(board), FakeReconciler(), FakeClient()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.stop = FakeStop(clock)
-        self.cutter = SocketInterrupter()
+        self.interrupter = SocketInterrupter()
         self.connections: list[Any] = [ConnectError(Reason.REFUSED, "nobody there")]
         self.dialled: list[tuple[str, dict[str, Any]]] = []
         self.phases: list[int] = []
         self.make()
-        monkeypatch.setattr(module, "WebSocketTransport", self._dial)
+        monkeypatch.setattr(lifecycle, "WebSocketTransport", self._dial)
 
     def make(self, found: Any = None) -> AccountConnection:
         self.stream = AccountConnection(
@@ -74,7 +75,7 @@ class Life:
             self.told.statement,
             self.reconciler,  # type: ignore[arg-type]
             RestFlowRunner(self.client),  # type: ignore[arg-type]
-            self.cutter,
+            self.interrupter,
             self.row,
             CONNECT_NS,
             EXACT,
@@ -130,6 +131,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 @pytest.fixture
 def new(board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(statement, "time", clock)
     monkeypatch.setattr("workers.accounts.session.PrivateSession.__init__.__defaults__", (clock.monotonic_ns,))
     return lambda **side: Life(board, clock, monkeypatch, **side)
@@ -152,7 +154,7 @@ def test_a_connection_is_made_as_the_login_says(new: Any, clock: FakeClock) -> N
     assert url == LOGIN.url
     assert options["headers"] == ("X-Api-Key: k",)
     assert options["deadline_ns"] == began + CONNECT_NS
-    assert options["cutter"] is life.cutter
+    assert options["interrupter"] is life.interrupter
     assert life.phases == [code_of(Phase.CONNECTING)]
 
 

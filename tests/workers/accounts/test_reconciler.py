@@ -537,7 +537,7 @@ def test_looks_that_are_more_frequent_than_the_budget_allows_end_all_the_same(ne
 
     def answer(_request: Any) -> Any:
         assert len(looking.client.requests) < 5000, "it asks without a pause"
-        wait_s = budget.take(1)
+        wait_s = budget.acquire(1)
         return RestError(Reason.RATE_LIMITED, "over the budget", retry_after_s=wait_s) if wait_s else b"{}"
 
     looking.client.answers = [answer]

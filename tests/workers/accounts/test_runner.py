@@ -21,6 +21,7 @@ from workers.accounts import publisher as statement
 from workers.accounts import runner
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.runner import AccountRunner
+from workers.net import lifecycle
 from workers.net.frames import PONG
 from workers.settings import WorkerSettings
 from workers.venues import VENUES, private_venue
@@ -180,7 +181,7 @@ def test_settings_reach_both_threads(bench: Bench) -> None:
 def test_ending_it_cuts_whatever_blocks(bench: Bench) -> None:
     made = bench.make()
     made.end()
-    assert [watched.cutter.reason for watched in made.watched] == [Reason.REQUESTED] * 2
+    assert [watched.interrupter.reason for watched in made.watched] == [Reason.REQUESTED] * 2
 
 
 # --- markets ------------------------------------------------------------------------------------------------------
@@ -238,11 +239,12 @@ def test_a_quiet_account_is_not_cut(
     watchdog = Watchdog("lighter", bench.board.worker(SLOT), limits, 0.2, None, Event(), clock.monotonic_ns)
     watchdog.watch(made.watched)
     monkeypatch.setattr(stream, "time", clock)
+    monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(statement, "time", clock)
     monkeypatch.setattr("workers.accounts.session.PrivateSession.__init__.__defaults__", (clock.monotonic_ns,))
-    monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.look))
+    monkeypatch.setattr(lifecycle, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.look))
     made.stream.run()
-    assert made.watched[0].cutter.reason is None
+    assert made.watched[0].interrupter.reason is None
     assert made.watched[0].row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
 
 
@@ -256,6 +258,7 @@ def test_a_frame_becomes_an_event_and_joiners_are_sent_it(
     made.stream._caller = RestFlowRunner(FakeClient())
     transport = FakeTransport([side.frame(order("7"))], lambda: clock.advance(2))
     monkeypatch.setattr(stream, "time", clock)
-    monkeypatch.setattr(stream, "WebSocketTransport", lambda *_, **__: transport)
+    monkeypatch.setattr(lifecycle, "time", clock)
+    monkeypatch.setattr(lifecycle, "WebSocketTransport", lambda *_, **__: transport)
     made.stream.run()
     assert [event.order_id for event in bench.publisher.latest(f"order.lighter.{ALIAS}")] == ["7"]

@@ -26,9 +26,9 @@ from fake_account import (
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.health import Reason
 from workers.accounts import publisher as statement
-from workers.accounts.close_reason import CloseReason
 from workers.accounts.session import PrivateSession
 from workers.net.frames import BINARY, PING, PONG, TEXT
+from workers.net.lifecycle import CloseReason
 from workers.net.transport import ClosedError
 from workers.venues.account import AllPositions, Expired, LoggedIn
 from workers.venues.rows import InvalidRow
@@ -64,7 +64,7 @@ class Conversation:
 
     def hear(self, *frames: Any) -> CloseReason | None:
         self.transport.steps.append(list(frames))
-        return self.talk.turn()
+        return self.talk.process_batch()
 
     def say(self, *items: Any) -> CloseReason | None:
         return self.hear(self.side.frame(*items))
@@ -211,7 +211,7 @@ def test_the_servers_end_is_passed_on(new: Any) -> None:
     one = new()
     one.transport.steps.append(ClosedError(Reason.READ_TIMEOUT, "cut"))
     with pytest.raises(ClosedError):
-        one.talk.turn()
+        one.talk.process_batch()
 
 
 # --- malformed frames ---------------------------------------------------------------------------------------------
@@ -234,15 +234,15 @@ def test_a_parsers_fault_costs_its_frame_alone(new: Any, events: Any, monkeypatc
     assert "planted" not in told["error"]
 
 
-def test_five_malformed_frames_in_a_row_end_it(new: Any) -> None:
+def test_ten_malformed_frames_in_a_row_end_it(new: Any) -> None:
     one = new()
-    assert one.hear(*[RUBBISH] * 4) is None
+    assert one.hear(*[RUBBISH] * 9) is None
     assert one.hear(RUBBISH) == CloseReason(Reason.PARSE_ERRORS, "not a frame of this venue")
 
 
-def test_a_good_frame_begins_the_row_anew(new: Any) -> None:
+def test_a_good_frame_restarts_the_count(new: Any) -> None:
     one = new()
-    assert one.hear(*[RUBBISH] * 4, one.side.frame(), *[RUBBISH] * 4) is None
+    assert one.hear(*[RUBBISH] * 9, one.side.frame(), *[RUBBISH] * 9) is None
 
 
 # --- keeping alive ------------------------------------------------------------------------------------------------

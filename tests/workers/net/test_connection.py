@@ -18,12 +18,13 @@ from ipc.publisher import Publisher
 from workers import status as reports
 from workers.backoff import BackoffPolicy
 from workers.net import connection as module
+from workers.net import lifecycle
 from workers.net.connection import ConnectionThread, FetchedBook
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG, TEXT
 from workers.net.transport import ClosedError
 from workers.protocol.actions import CloseConnection, FetchBook
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.settings import WorkerSettings
 from workers.venues.venue import Ack, Continuity, Keepalive, Pong, Refused, Resync, Rule, ServerShutdown, VenueLimits
@@ -92,12 +93,12 @@ class Line:
         self.row = board.session(3, 2)
         self.connection._wake = self.wake = FakeStop(clock)
 
-    def _open(self, url, _headers, cutter, deadline_ns):
+    def _open(self, url, _headers, interrupter, deadline_ns):
         self.opened.append((url, deadline_ns, self.clock.now_ns))
         step = self.transports.pop(0)
         if isinstance(step, Exception):
             raise step
-        return step(cutter) if callable(step) else step
+        return step(interrupter) if callable(step) else step
 
     def cell(self, stream=Stream.BOOK, market=0):
         return self.board.cell(3, market, stream)
@@ -114,12 +115,12 @@ class Line:
         """One turn in which a frame with these items comes; one with nothing when there are none."""
         frames = frames if frames is not None else self.frame(*items) if items else []
         self.transport = FakeTransport(frames)
-        return self.connection.turn(self.transport)
+        return self.connection.process_batch(self.transport)
 
     def open(self):
         """Begin a connection and have both books usable."""
         self.connection._begin()
-        self.connection._opened()
+        self.connection._mark_opened()
         self.turn(snapshot(1))
         self.turn(snapshot(1, symbol="ETH-PERP"))
         self.clock.advance(1)
@@ -127,7 +128,7 @@ class Line:
     def run(self, *transports):
         """Run over these transports, then stop."""
 
-        def last(_cutter):
+        def last(_interrupter):
             self.stop.set()
             raise ConnectError(Reason.REQUESTED, "the test is over")
 
@@ -145,6 +146,7 @@ def board(tmp_path):
 @pytest.fixture
 def new_line(board, clock, monkeypatch):
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(reports, "time", clock)
     return lambda **options: Line(board, clock, **options)
 
@@ -221,7 +223,7 @@ def test_invalid_rows_are_counted_on_the_board(line, events):
 def test_book_frame_that_is_left_out_counts_as_received_only(new_line):
     line = new_line()
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(delta(2, 1))
     assert line.stamps() == [0, None, None]
     assert line.publisher.of(BOOK) == []
@@ -309,7 +311,7 @@ def test_pong_frame_reaches_the_session(new_line):
     venue = FakeVenue(streams={Stream.MARK: 1.0}, keepalive=Keepalive(20.0))
     line = new_line(venue=venue)
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.clock.advance(20)
     line.turn()
     assert line.transport.pings == 1
@@ -321,17 +323,17 @@ def test_pong_frame_reaches_the_session(new_line):
 def test_what_the_session_wants_sent_is_sent(new_line):
     line = new_line()
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn()
     assert b"+book.BTC-PERP" in line.transport.sent
 
 
 def test_wish_to_end_is_given_and_what_follows_it_is_void(line):
     wish = line.turn(ServerShutdown(0))
-    assert (wish.reason, type(wish)) == (Reason.SERVER_SHUTDOWN, CloseConnection)
-    line.session.todo.close(Reason.ROTATION, "first")
-    line.session.todo.send(b"never")
-    line.session.todo.close(Reason.NO_BOOK, "second")
+    assert (wish.reason, type(wish)) == (Reason.SERVER_SHUTDOWN, lifecycle.CloseReason)
+    line.session.actions.close(Reason.ROTATION, "first")
+    line.session.actions.send(b"never")
+    line.session.actions.close(Reason.NO_BOOK, "second")
     wish = line.turn()
     assert wish.reason is Reason.ROTATION
     assert line.transport.sent == []
@@ -340,19 +342,19 @@ def test_wish_to_end_is_given_and_what_follows_it_is_void(line):
 def test_fetch_is_handed_to_the_thread_that_asks_rest(new_line):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(delta(10, 5))
     (fetch,) = line.fetches
-    assert (fetch.route.symbol, fetch.purpose) == ("BTC-PERP", "bridge")
+    assert (fetch.stream.symbol, fetch.purpose) == ("BTC-PERP", "bridge")
 
 
 def test_fetched_book_is_published_and_never_stamps_freshness(new_line):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(delta(10, 5))
     line.clock.advance(1)
-    line.connection.deliver(FetchedBook(line.fetches[0].route, "bridge", snapshot(7), None))
+    line.connection.deliver(FetchedBook(line.fetches[0].stream, "bridge", snapshot(7), None))
     line.turn()
     assert [event.venue_seq for event in line.publisher.of(BOOK)] == [7, 10]
     assert line.stamps() == [1, None, None]
@@ -361,7 +363,7 @@ def test_fetched_book_is_published_and_never_stamps_freshness(new_line):
 
 
 def test_refresh_for_a_joiner_tells_the_books_true_age_and_stamps_nothing(line, clock):
-    book = line.session.book_routes[0].feed.snapshot()
+    book = line.session.book_streams[0].feed.snapshot()
     assert isinstance(book, BookSnapshot)
     assert book.flags == ("refresh",)
     assert (clock.now_ns - book.recv_mono_ns, clock.time_ns() - book.recv_ns) == (NS, NS)
@@ -371,13 +373,13 @@ def test_refresh_for_a_joiner_tells_the_books_true_age_and_stamps_nothing(line, 
 def test_refresh_of_a_book_that_only_rest_gave_does_not_look_ages_old(new_line, clock):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn()
     clock.advance(1)
     line.turn()
-    line.connection.deliver(FetchedBook(line.fetches[0].route, "bridge", snapshot(7), None))
+    line.connection.deliver(FetchedBook(line.fetches[0].stream, "bridge", snapshot(7), None))
     line.turn()
-    book = line.session.book_routes[0].feed.snapshot()
+    book = line.session.book_streams[0].feed.snapshot()
     assert clock.now_ns - book.recv_mono_ns <= NS
 
 
@@ -398,7 +400,7 @@ def test_known_trade_stamps_that_it_was_received(line):
 def test_run_is_fresh_by_its_usable_books_and_nothing_else(new_line):
     line = new_line()
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.row[SessionWord.FAILED_CYCLES] = 2
     line.turn(mark(), trade("1"))
     assert line.row[SessionWord.FIRST_FRESH] == 0
@@ -415,7 +417,7 @@ def test_run_is_fresh_by_its_usable_books_and_nothing_else(new_line):
 def test_run_without_books_is_fresh_by_whatever_comes(new_line):
     line = new_line(venue=FakeVenue(streams={Stream.MARK: 1.0}))
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(mark())
     assert line.row[SessionWord.FIRST_FRESH] == line.clock.now_ns
 
@@ -454,7 +456,7 @@ class FakeTape:
 def taped(new_line):
     """A connection with a tape, over which a frame, a bad one, and one that breaks the book have come."""
     line = new_line()
-    line.connection._tape = line.tape = FakeTape(line.publisher)
+    line.connection._recorder = line.tape = FakeTape(line.publisher)
     line.tape.want = lambda reason: line.tape.told.append(("want", reason))
     line.frames = [*line.frame(snapshot(1)), (BINARY, b"rubbish"), (PING, b""), *line.frame(delta(9, 8))]
     line.run(FakeTransport(line.frames))
@@ -483,11 +485,11 @@ def test_gaps_and_malformed_frames_are_reasons_to_keep_the_black_box(taped):
 
 def test_tape_takes_the_answers_of_rest(new_line):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
-    line.connection._tape = tape = FakeTape(line.publisher)
+    line.connection._recorder = tape = FakeTape(line.publisher)
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(delta(10, 5))
-    line.connection.deliver(FetchedBook(line.fetches[0].route, "bridge", None, Reason.READ_TIMEOUT, b"body"))
+    line.connection.deliver(FetchedBook(line.fetches[0].stream, "bridge", None, Reason.READ_TIMEOUT, b"body"))
     line.turn()
     assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.told
 
@@ -495,11 +497,11 @@ def test_tape_takes_the_answers_of_rest(new_line):
 def test_tape_is_told_the_books_behind_the_last_frame(line):
     tape = FakeTape(line.publisher)
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(snapshot(1))
     line.turn(delta(2, 1, bids=[("99", "5")]))
     with line.publisher.exclusive():
-        line.connection.tell_books(tape)
+        line.connection.record_books(tape)
     name, number, book, mono_ns, _ = next(told for told in tape.told if told[2].symbol == "BTC-PERP")
     assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
     assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
@@ -508,16 +510,16 @@ def test_tape_is_told_the_books_behind_the_last_frame(line):
 def test_tape_is_told_no_book_that_nobody_may_trust(line):
     tape = FakeTape(line.publisher)
     line.connection._begin()
-    line.connection._opened()
+    line.connection._mark_opened()
     line.turn(snapshot(1))
     line.turn(delta(9, 8))
     with line.publisher.exclusive():
-        line.connection.tell_books(tape)
+        line.connection.record_books(tape)
     assert [told[2].symbol for told in tape.told] == ["ETH-PERP"]
     tape.told.clear()
-    line.connection._ended(Reason.SERVER_CLOSE, "gone")
+    line.connection._finish(None, lifecycle.CloseReason(Reason.SERVER_CLOSE, "gone"))
     with line.publisher.exclusive():
-        line.connection.tell_books(tape)
+        line.connection.record_books(tape)
     assert tape.told == []
 
 
@@ -527,7 +529,7 @@ def test_tape_is_told_no_book_that_nobody_may_trust(line):
 def test_all_stamps_are_zero_and_the_start_is_stamped_before_connecting(line):
     seen = {}
 
-    def look(_cutter):
+    def look(_interrupter):
         seen["stamps"] = [line.stamps(stream, market) for stream in (Stream.BOOK, Stream.MARK) for market in (0, 1)]
         seen["row"] = [line.row[word] for word in (SessionWord.LAST_WS_RX, SessionWord.OPENED)]
         seen["fresh"] = [line.row[word] for word in (SessionWord.FIRST_FRESH, SessionWord.LAST_FRESH)]
@@ -551,14 +553,14 @@ def test_all_stamps_are_zero_and_the_start_is_stamped_before_connecting(line):
 
 
 def test_reason_of_the_last_cut_does_not_end_the_next_attempt(line):
-    line.connection.cutter.cut(Reason.STALE_WATCHDOG)
+    line.connection.interrupter.interrupt(Reason.STALE_WATCHDOG)
     reasons = []
-    line.run(lambda cutter: reasons.append(cutter.reason) or FakeTransport())
+    line.run(lambda interrupter: reasons.append(interrupter.reason) or FakeTransport())
     assert reasons == [None]
 
 
 def test_book_fetched_for_the_last_connection_is_forgotten(line):
-    line.connection.deliver(FetchedBook(line.session.book_routes[0], "bridge", snapshot(7), None))
+    line.connection.deliver(FetchedBook(line.session.book_streams[0], "bridge", snapshot(7), None))
     line.run(FakeTransport([]))
     assert not line.connection._inbox
 
@@ -582,8 +584,8 @@ def test_end_that_comes_as_an_attempt_begins_is_not_lost(new_line):
     line.session.connecting = connecting
     reasons = []
 
-    def dial(cutter):
-        reasons.append(cutter.reason)
+    def dial(interrupter):
+        reasons.append(interrupter.reason)
         raise ConnectError(Reason.CONNECT_TIMEOUT, "dialled for the whole of its deadline")
 
     line.transports = [dial]
@@ -747,7 +749,7 @@ def test_attempts_are_counted_on_the_board(new_line):
     line = new_line()
     attempts = []
 
-    def refuse(_cutter):
+    def refuse(_interrupter):
         attempts.append(line.row[SessionWord.ATTEMPT])
         raise refused()
 
@@ -764,7 +766,7 @@ def test_wait_is_cut_short_when_the_venue_is_heard_of_again(new_line):
     runner = threading.Thread(target=line.run, args=(ConnectError(Reason.REFUSED, "no", retry_after_s=60.0),))
     runner.start()
     assert waiting.wait(10)
-    line.connection.hurry()
+    line.connection.retry_now()
     runner.join(10)
     assert not runner.is_alive()
     assert len(line.opened) == 2
@@ -776,7 +778,7 @@ def test_venue_that_has_had_enough_is_waited_for_though_it_is_heard_of_again(new
 
     class HurriedWhileWaiting(FakeStop):
         def wait(self, timeout=None):
-            line.connection.hurry()
+            line.connection.retry_now()
             hurried.append(self.is_set())
             return super().wait(timeout)
 
@@ -797,19 +799,19 @@ def test_end_stops_the_wait_and_cuts_the_socket(new_line):
     line.transports = [refused()]
     line.connection.run()
     assert len(line.opened) == 1
-    assert line.connection.cutter.reason is Reason.CONFIG_CHANGED
+    assert line.connection.interrupter.reason is Reason.CONFIG_CHANGED
 
 
 def test_end_between_a_failure_and_its_wait_is_not_waited_for(new_line):
     line = new_line()
-    told = line.connection._reports.changed
+    told = line.connection._status.changed
 
     def end_then_tell(changes, **options):
         if options["backoff_s"] is not None:
             line.connection.end(Reason.REQUESTED)
         told(changes, **options)
 
-    line.connection._reports.changed = end_then_tell
+    line.connection._status.changed = end_then_tell
     line.transports = [refused()]
     line.connection.run()
     assert line.wake.waits == []
@@ -926,7 +928,7 @@ def test_connection_whose_book_the_limit_of_rest_held_back_blames_no_worker(new_
 
     def limited(*args):
         opened(*args)
-        line.session.book_routes[0].is_limited = True
+        line.session.book_streams[0].fetch.finish(is_rate_limited=True)
 
     line.session.opened = limited
     line.run(FakeTransport(), FakeTransport())
@@ -937,7 +939,7 @@ def test_connections_without_a_usable_book_are_counted_until_one_has_one(new_lin
     line = new_line()
     counts = []
 
-    def count(_cutter):
+    def count(_interrupter):
         counts.append(line.row[SessionWord.FAILED_CYCLES])
         raise refused()
 
@@ -958,7 +960,7 @@ def test_connections_without_books_are_fruitless_only_when_nothing_is_heard_or_a
     def pong():
         line.clock.advance(20)
         if end is not None:
-            line.session.todo.close(end.reason, end.text)
+            line.session.actions.close(end.reason, end.text)
         return line.frame(Pong())
 
     line.run(*[FakeTransport(pong) for _ in range(3)])
@@ -974,7 +976,7 @@ def test_connection_without_books_that_is_heard_again_is_no_longer_fruitless(new
 
     counts = []
 
-    def count(_cutter):
+    def count(_interrupter):
         counts.append(line.row[SessionWord.FAILED_CYCLES])
         raise refused()
 
@@ -1013,7 +1015,7 @@ def test_session_that_wants_to_end_is_ended_with_its_reason(new_line, events):
 @pytest.fixture
 def away(line):
     """The socket has just gone."""
-    line.connection._ended(Reason.SERVER_CLOSE, "gone")
+    line.connection._finish(None, lifecycle.CloseReason(Reason.SERVER_CLOSE, "gone"))
     line.row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
     line.publisher.sent.clear()
     return line
@@ -1025,17 +1027,17 @@ def test_connection_is_away_until_it_is_open(new_line, clock):
     line.open()
     assert line.connection.is_open()
     assert line.connection.away_since_ns == 0
-    line.connection._ended(Reason.SERVER_CLOSE, "gone")
+    line.connection._finish(None, lifecycle.CloseReason(Reason.SERVER_CLOSE, "gone"))
     gone = clock.now_ns
     clock.advance(5)
-    line.connection._ended(Reason.REFUSED, "still")
+    line.connection._finish(None, lifecycle.CloseReason(Reason.REFUSED, "still"))
     assert line.connection.away_since_ns == gone
 
 
 def test_rest_book_is_shown_while_the_socket_is_away_and_keeps_nothing_fresh(away):
-    route = away.session.book_routes[0]
+    route = away.session.book_streams[0]
     before = away.stamps()
-    away.connection.show_rest_book(route, snapshot(70))
+    away.connection.publish_rest_book(route, snapshot(70))
     (event,) = away.publisher.of(BOOK)
     assert (event.flags, event.cause) == (("rest",), "rest")
     assert away.stamps() == before
@@ -1046,31 +1048,31 @@ def test_rest_book_is_shown_while_the_socket_is_away_and_keeps_nothing_fresh(awa
 
 def test_state_rest_is_told_once(away):
     for seq in range(3):
-        away.connection.show_rest_book(away.session.book_routes[0], snapshot(seq))
+        away.connection.publish_rest_book(away.session.book_streams[0], snapshot(seq))
     assert [event.state for event in away.publisher.of("status.lighter")] == [StreamState.REST]
 
 
 def test_rest_book_that_comes_too_late_is_not_shown(line):
     line.publisher.sent.clear()
-    line.connection.show_rest_book(line.session.book_routes[0], snapshot(70))
+    line.connection.publish_rest_book(line.session.book_streams[0], snapshot(70))
     assert line.publisher.sent == []
 
 
 def test_rest_book_is_not_shown_when_the_worker_stops(away):
     away.stop.set()
-    away.connection.show_rest_book(away.session.book_routes[0], snapshot(70))
+    away.connection.publish_rest_book(away.session.book_streams[0], snapshot(70))
     assert away.publisher.sent == []
 
 
 def test_rest_book_is_no_part_of_the_stream_that_comes_after_it(away):
-    away.connection.show_rest_book(away.session.book_routes[0], snapshot(70))
+    away.connection.publish_rest_book(away.session.book_streams[0], snapshot(70))
     away.connection._begin()
-    away.connection._opened()
+    away.connection._mark_opened()
     away.turn(delta(71, 70))
     assert [type(event) for event in away.publisher.of(BOOK)] == [BookSnapshot]
 
 
 def test_fetch_of_a_connection_that_is_away_goes_nowhere_near_its_todo(away):
-    away.connection.show_rest_book(away.session.book_routes[0], snapshot(70))
-    assert not [action for action in away.session.todo.take() if isinstance(action, FetchBook)]
+    away.connection.publish_rest_book(away.session.book_streams[0], snapshot(70))
+    assert not [action for action in away.session.actions.drain() if isinstance(action, FetchBook)]
     assert away.fetches == []

@@ -25,11 +25,11 @@ pytestmark = pytest.mark.usefixtures("no_descriptor_left")
 
 
 @pytest.fixture
-def cutter():
-    cutter = SocketInterrupter()
-    cutter.begin()
-    yield cutter
-    cutter.close()
+def interrupter():
+    interrupter = SocketInterrupter()
+    interrupter.begin()
+    yield interrupter
+    interrupter.close()
 
 
 def within(seconds):
@@ -156,7 +156,7 @@ def test_look_ups_are_bounded_by_the_environment():
     assert "timeout" in os.environ["RES_OPTIONS"]
 
 
-def test_hanging_resolver_gets_the_time_that_is_left(cutter):
+def test_hanging_resolver_gets_the_time_that_is_left(interrupter):
     asked = []
 
     def resolver(host, port, timeout_s):
@@ -164,7 +164,7 @@ def test_hanging_resolver_gets_the_time_that_is_left(cutter):
         assert 0 < timeout_s <= 5
         raise ConnectError(Reason.DNS_FAILED, "no answer")
 
-    error = failure("wss://venue.test/feed", cutter, within(5), resolver)
+    error = failure("wss://venue.test/feed", interrupter, within(5), resolver)
     assert error.reason is Reason.DNS_FAILED
     assert asked == [("venue.test", 443)]
 
@@ -172,81 +172,81 @@ def test_hanging_resolver_gets_the_time_that_is_left(cutter):
 # --- TCP ----------------------------------------------------------------------------------------------------------
 
 
-def test_connected_socket_is_without_delay_kept_alive_and_timed(cutter):
+def test_connected_socket_is_without_delay_kept_alive_and_timed(interrupter):
     with RawPeer(stay) as peer:
-        sock = dial(peer.url(), cutter, within(5))
+        sock = dial(peer.url(), interrupter, within(5))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert 0 < sock.gettimeout() <= 5
-        cutter.close()
+        interrupter.close()
 
 
-def test_refused(cutter):
-    error = failure(f"ws://127.0.0.1:{closed_port()}", cutter, within(5))
+def test_refused(interrupter):
+    error = failure(f"ws://127.0.0.1:{closed_port()}", interrupter, within(5))
     assert error.reason is Reason.REFUSED
 
 
-def test_next_address_is_tried_after_a_refusal(cutter):
+def test_next_address_is_tried_after_a_refusal(interrupter):
     with RawPeer(stay) as peer:
-        sock = dial("ws://venue.test", cutter, within(5), at(closed_port(), peer.port))
+        sock = dial("ws://venue.test", interrupter, within(5), at(closed_port(), peer.port))
         assert sock.getpeername()[1] == peer.port
-        cutter.close()
+        interrupter.close()
 
 
-def test_last_refusal_is_told_when_all_addresses_refuse(cutter):
-    error = failure("ws://venue.test", cutter, within(5), at(closed_port(), closed_port()))
+def test_last_refusal_is_told_when_all_addresses_refuse(interrupter):
+    error = failure("ws://venue.test", interrupter, within(5), at(closed_port(), closed_port()))
     assert error.reason is Reason.REFUSED
 
 
-def test_host_without_addresses_is_connect_failed(cutter):
-    error = failure("ws://venue.test", cutter, within(5), at())
+def test_host_without_addresses_is_connect_failed(interrupter):
+    error = failure("ws://venue.test", interrupter, within(5), at())
     assert error.reason is Reason.CONNECT_FAILED
 
 
-def test_address_of_an_unknown_family_is_connect_failed(cutter):
-    error = failure("ws://venue.test", cutter, within(5), lambda *_: [(12_345, ("127.0.0.1", 1))])
+def test_address_of_an_unknown_family_is_connect_failed(interrupter):
+    error = failure("ws://venue.test", interrupter, within(5), lambda *_: [(12_345, ("127.0.0.1", 1))])
     assert error.reason is Reason.CONNECT_FAILED
 
 
-def test_address_that_answers_nothing_ends_by_the_deadline(cutter):
+def test_address_that_answers_nothing_ends_by_the_deadline(interrupter):
     with BlackHole() as hole:
         began = time.monotonic()
-        error = failure(f"ws://127.0.0.1:{hole.port}", cutter, within(0.2))
+        error = failure(f"ws://127.0.0.1:{hole.port}", interrupter, within(0.2))
         assert error.reason is Reason.CONNECT_TIMEOUT
         assert 0.15 < time.monotonic() - began < 10
 
 
-def test_address_that_answers_nothing_does_not_hide_the_next_one(cutter):
+def test_address_that_answers_nothing_does_not_hide_the_next_one(interrupter):
     """IPv6 that leads nowhere stands before IPv4 at every attempt."""
     with BlackHole() as hole, RawPeer(stay) as peer:
-        sock = dial("ws://venue.test", cutter, within(4), at(hole.port, hole.port, peer.port))
+        sock = dial("ws://venue.test", interrupter, within(4), at(hole.port, hole.port, peer.port))
         assert sock.getpeername()[1] == peer.port
         assert 0 < sock.gettimeout() <= 4 / 3 + 0.1
-        cutter.close()
+        interrupter.close()
 
 
-def test_addresses_that_answer_nothing_end_by_the_deadline_together(cutter):
+def test_addresses_that_answer_nothing_end_by_the_deadline_together(interrupter):
     with BlackHole() as hole:
         began = time.monotonic()
-        error = failure("ws://venue.test", cutter, within(0.4), at(hole.port, hole.port))
+        error = failure("ws://venue.test", interrupter, within(0.4), at(hole.port, hole.port))
         assert error.reason is Reason.CONNECT_TIMEOUT
         assert 0.3 < time.monotonic() - began < 10
 
 
-def test_deadline_that_passes_as_the_connection_is_made_leaves_no_socket(cutter, use_up):
+def test_deadline_that_passes_as_the_connection_is_made_leaves_no_socket(interrupter, use_up):
     deadline_ns = within(60)
     with RawPeer(stay) as peer:
-        connect = cutter.publish
-        cutter.publish = lambda sock: (connect(sock), use_up(deadline_ns))
-        assert failure(peer.url(), cutter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
-    assert cutter._socket is None
+        connect = interrupter.publish
+        interrupter.publish = lambda sock: (connect(sock), use_up(deadline_ns))
+        assert failure(peer.url(), interrupter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
+    assert interrupter._socket is None
 
 
-def test_nothing_is_tried_after_the_deadline(cutter):
+def test_nothing_is_tried_after_the_deadline(interrupter):
     def resolver(*_):
         pytest.fail("it was resolved")
 
-    error = failure("ws://127.0.0.1:1", cutter, time.monotonic_ns() - 1, resolver)
+    error = failure("ws://127.0.0.1:1", interrupter, time.monotonic_ns() - 1, resolver)
     assert error.reason is Reason.CONNECT_TIMEOUT
 
 
@@ -260,7 +260,7 @@ def use_up(monkeypatch):
     return pass_over
 
 
-def test_resolver_that_used_up_the_time_leaves_no_socket(cutter, use_up):
+def test_resolver_that_used_up_the_time_leaves_no_socket(interrupter, use_up):
     deadline_ns = within(60)
 
     def resolver(*_):
@@ -269,31 +269,31 @@ def test_resolver_that_used_up_the_time_leaves_no_socket(cutter, use_up):
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        assert failure("ws://venue.test", cutter, deadline_ns, resolver).reason is Reason.CONNECT_TIMEOUT
+        assert failure("ws://venue.test", interrupter, deadline_ns, resolver).reason is Reason.CONNECT_TIMEOUT
         gc.collect()
     assert not [warning for warning in caught if warning.category is ResourceWarning]
 
 
-def test_cut_before_the_socket_exists_ends_it(cutter):
+def test_cut_before_the_socket_exists_ends_it(interrupter):
     def resolver(*_):
-        cutter.cut(Reason.REQUESTED)
+        interrupter.interrupt(Reason.REQUESTED)
         return [(int(socket.AF_INET), ("127.0.0.1", 1))] * 2
 
-    error = failure("ws://venue.test", cutter, within(5), resolver)
+    error = failure("ws://venue.test", interrupter, within(5), resolver)
     assert error.reason is Reason.REQUESTED
 
 
-def test_cut_while_connecting_is_told_by_its_reason_and_ends_the_search(cutter):
+def test_cut_while_connecting_is_told_by_its_reason_and_ends_the_search(interrupter):
     with BlackHole() as hole, RawPeer(stay) as peer:
         tried = []
 
         def connect():
-            tried.append(failure("ws://venue.test", cutter, within(60), at(hole.port, peer.port)))
+            tried.append(failure("ws://venue.test", interrupter, within(60), at(hole.port, peer.port)))
 
         thread = threading.Thread(target=connect)
         thread.start()
         while thread.is_alive():
-            cutter.cut(Reason.STALE_WATCHDOG)
+            interrupter.interrupt(Reason.STALE_WATCHDOG)
             thread.join(0.01)
         assert tried[0].reason is Reason.STALE_WATCHDOG
         assert not peer.accepted
@@ -310,48 +310,48 @@ def test_context_verifies_and_is_one_for_the_process(monkeypatch):
     assert tls_context() is context
 
 
-def test_trusted_certificate_is_accepted(cutter, certificate, monkeypatch):
+def test_trusted_certificate_is_accepted(interrupter, certificate, monkeypatch):
     monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
     with RawPeer(lambda sock, _: sock.sendall(b"hello"), tls=server_context(certificate)) as peer:
-        sock = dial(peer.url("wss", "localhost"), cutter, within(10), at(peer.port))
+        sock = dial(peer.url("wss", "localhost"), interrupter, within(10), at(peer.port))
         assert sock.recv(5) == b"hello"
-        cutter.close()
+        interrupter.close()
 
 
-def test_self_signed_certificate_is_tls_failed(cutter, certificate):
+def test_self_signed_certificate_is_tls_failed(interrupter, certificate):
     with RawPeer(stay, tls=server_context(certificate)) as peer:
-        error = failure(peer.url("wss"), cutter, within(10))
+        error = failure(peer.url("wss"), interrupter, within(10))
         assert error.reason is Reason.TLS_FAILED
         assert "self-signed" in error.what
 
 
-def test_certificate_of_another_host_is_tls_failed(cutter, certificate, monkeypatch):
+def test_certificate_of_another_host_is_tls_failed(interrupter, certificate, monkeypatch):
     monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
     with RawPeer(stay, tls=server_context(certificate)) as peer:
-        error = failure(peer.url("wss", "venue.test"), cutter, within(10), at(peer.port))
+        error = failure(peer.url("wss", "venue.test"), interrupter, within(10), at(peer.port))
         assert error.reason is Reason.TLS_FAILED
 
 
-def test_server_that_speaks_no_tls_is_tls_failed(cutter):
+def test_server_that_speaks_no_tls_is_tls_failed(interrupter):
     with RawPeer(lambda sock, _: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
-        assert failure(peer.url("wss"), cutter, within(10)).reason is Reason.TLS_FAILED
+        assert failure(peer.url("wss"), interrupter, within(10)).reason is Reason.TLS_FAILED
 
 
-def test_server_that_hangs_up_within_the_handshake_is_tls_failed(cutter):
+def test_server_that_hangs_up_within_the_handshake_is_tls_failed(interrupter):
     with RawPeer(lambda sock, _: sock.recv(1)) as peer:
-        assert failure(peer.url("wss"), cutter, within(10)).reason is Reason.TLS_FAILED
+        assert failure(peer.url("wss"), interrupter, within(10)).reason is Reason.TLS_FAILED
 
 
-def test_handshake_that_hangs_ends_by_the_deadline(cutter):
+def test_handshake_that_hangs_ends_by_the_deadline(interrupter):
     with RawPeer(stay) as peer:
         began = time.monotonic()
-        error = failure(peer.url("wss"), cutter, within(0.2))
+        error = failure(peer.url("wss"), interrupter, within(0.2))
         assert error.reason is Reason.CONNECT_TIMEOUT
         assert 0.15 < time.monotonic() - began < 10
 
 
 def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, monkeypatch, use_up):
-    cutter = SocketInterrupter()
+    interrupter = SocketInterrupter()
     deadline_ns = within(60)
 
     class Slow:
@@ -361,7 +361,7 @@ def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, mo
 
     monkeypatch.setattr(dialling, "_context", Slow())
     with RawPeer(stay, tls=server_context(certificate)) as peer:
-        assert failure(peer.url("wss"), cutter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
-        held = cutter._socket
-        cutter.close()
+        assert failure(peer.url("wss"), interrupter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
+        held = interrupter._socket
+        interrupter.close()
     assert held is None

@@ -34,55 +34,55 @@ def pair():
 
 def test_blocked_reader_is_woken_and_learns_why(pair):
     ours, _ = pair
-    cutter = SocketInterrupter()
-    cutter.begin()
-    cutter.publish(ours)
+    interrupter = SocketInterrupter()
+    interrupter.begin()
+    interrupter.publish(ours)
     received = []
     reader = threading.Thread(target=lambda: received.append(ours.recv(10)))
     reader.start()
-    cutter.cut(Reason.STALE_WATCHDOG)
+    interrupter.interrupt(Reason.STALE_WATCHDOG)
     reader.join(10)
     assert received == [b""]
-    assert cutter.reason is Reason.STALE_WATCHDOG
+    assert interrupter.reason is Reason.STALE_WATCHDOG
 
 
 def test_first_reason_stays():
-    cutter = SocketInterrupter()
-    cutter.cut(Reason.READ_TIMEOUT)
-    cutter.cut(Reason.REQUESTED)
-    assert cutter.reason is Reason.READ_TIMEOUT
+    interrupter = SocketInterrupter()
+    interrupter.interrupt(Reason.READ_TIMEOUT)
+    interrupter.interrupt(Reason.REQUESTED)
+    assert interrupter.reason is Reason.READ_TIMEOUT
 
 
 def test_cut_before_there_is_a_socket_sticks(pair):
     ours, _ = pair
-    cutter = SocketInterrupter()
-    cutter.begin()
-    cutter.cut(Reason.REQUESTED)
+    interrupter = SocketInterrupter()
+    interrupter.begin()
+    interrupter.interrupt(Reason.REQUESTED)
     with pytest.raises(ConnectionAbortedError, match="requested"):
-        cutter.publish(ours)
+        interrupter.publish(ours)
 
 
 def test_new_operation_forgets_the_cut_and_the_socket_of_the_last(pair):
     ours, theirs = pair
-    cutter = SocketInterrupter()
-    cutter.publish(ours)
-    cutter.cut(Reason.READ_TIMEOUT)
-    cutter.begin()
-    assert cutter.reason is None
+    interrupter = SocketInterrupter()
+    interrupter.publish(ours)
+    interrupter.interrupt(Reason.READ_TIMEOUT)
+    interrupter.begin()
+    assert interrupter.reason is None
     with socket.socket() as another:
-        cutter.publish(another)
+        interrupter.publish(another)
     assert theirs.recv(1) == b""
 
 
 def test_close_closes_and_a_later_cut_touches_no_descriptor(pair):
     ours, theirs = pair
-    cutter = SocketInterrupter()
-    cutter.publish(ours)
-    cutter.close()
+    interrupter = SocketInterrupter()
+    interrupter.publish(ours)
+    interrupter.close()
     assert ours.fileno() == -1
     assert theirs.recv(1) == b""
-    cutter.cut(Reason.REQUESTED)
-    cutter.close()
+    interrupter.interrupt(Reason.REQUESTED)
+    interrupter.close()
 
 
 def test_cut_goes_past_an_override_of_shutdown():
@@ -94,9 +94,9 @@ def test_cut_goes_past_an_override_of_shutdown():
 
     ours, theirs = socket.socketpair()
     with theirs, ours, Wrapped(fileno=os.dup(ours.fileno())) as wrapped:
-        cutter = SocketInterrupter()
-        cutter.publish(wrapped)
-        cutter.cut(Reason.STALE_WATCHDOG)
+        interrupter = SocketInterrupter()
+        interrupter.publish(wrapped)
+        interrupter.interrupt(Reason.STALE_WATCHDOG)
         theirs.settimeout(10)
         assert theirs.recv(1) == b""
 
@@ -114,11 +114,13 @@ def no_answer(_sock, over):
     over.wait()
 
 
-def live(url, cutter, ends):
+def live(url, interrupter, ends):
     """A session from dialling to its end; puts the reason of the end into ``ends``."""
     deadline_ns = time.monotonic_ns() + 60 * NS
     try:
-        transport = WebSocketTransport(url, cutter=cutter, deadline_ns=deadline_ns, tick_s=5, max_message=1000)
+        transport = WebSocketTransport(
+            url, interrupter=interrupter, deadline_ns=deadline_ns, tick_s=5, max_message=1000
+        )
         try:
             while True:
                 for _, payload in transport.receive():
@@ -131,15 +133,15 @@ def live(url, cutter, ends):
 
 def cut_at_random_moments(url, times, within_s):
     for _ in range(times):
-        cutter, ends = SocketInterrupter(), []
-        cutter.begin()
-        session = threading.Thread(target=live, args=(url, cutter, ends))
+        interrupter, ends = SocketInterrupter(), []
+        interrupter.begin()
+        session = threading.Thread(target=live, args=(url, interrupter, ends))
         session.start()
         session.join(random.uniform(0, within_s))
         assert session.is_alive()
         give_up = time.monotonic() + 20
         while session.is_alive() and time.monotonic() < give_up:
-            cutter.cut(Reason.STALE_WATCHDOG)  # repeated, as the watchdog does at each of its looks
+            interrupter.interrupt(Reason.STALE_WATCHDOG)  # repeated, as the watchdog does at each of its looks
             session.join(0.01)
         assert not session.is_alive()
         assert ends == [Reason.STALE_WATCHDOG]

@@ -37,7 +37,7 @@ class PatientVenue(FakeVenue):
 
 
 @pytest.fixture
-def cutter():
+def interrupter():
     return SocketInterrupter()
 
 
@@ -47,18 +47,18 @@ def announced():
 
 
 @pytest.fixture
-def new_client(cutter, announced):
+def new_client(interrupter, announced):
     clients = []
 
     def new(url, budget=None, **options):
         budget = budget or RestBudget(6000)
-        clients.append(RestClient(PatientVenue(), url, budget, cutter, announced.append, **options))
+        clients.append(RestClient(PatientVenue(), url, budget, interrupter, announced.append, **options))
         return clients[-1]
 
     yield new
     for client in clients:
         client.close()
-    cutter.close()
+    interrupter.close()
 
 
 def reply(body=b"{}", status=200, *headers):
@@ -271,20 +271,20 @@ def test_request_over_the_budget_is_not_sent(new_client, clock):
 
 def test_budget_is_empty_after_a_penalty(clock):
     budget = RestBudget(90, clock.monotonic_ns)
-    assert budget.take(1) == 0
+    assert budget.acquire(1) == 0
     budget.penalise(5)
-    assert budget.take(1) == pytest.approx(5)
+    assert budget.acquire(1) == pytest.approx(5)
     clock.advance(5)
     # Five seconds have refilled five.
-    assert budget.take(5) == 0
-    assert budget.take(1) == pytest.approx(1)
+    assert budget.acquire(5) == 0
+    assert budget.acquire(1) == pytest.approx(1)
 
 
 def test_no_minute_has_more_than_the_budget(clock):
     budget = RestBudget(60, clock.monotonic_ns)
     granted = []
     for second in range(180):
-        granted += [second] * sum(budget.take(1) == 0 for _ in range(60))
+        granted += [second] * sum(budget.acquire(1) == 0 for _ in range(60))
         clock.advance(1)
     assert granted.count(0) == 20, "a third at once"
     assert max(sum(first <= second < first + 60 for second in granted) for first in range(120)) <= 60
@@ -295,14 +295,14 @@ def test_longer_of_two_penalties_holds(clock):
     budget = RestBudget(90, clock.monotonic_ns)
     budget.penalise(30)
     budget.penalise(5)
-    assert budget.take(1) == pytest.approx(30)
+    assert budget.acquire(1) == pytest.approx(30)
 
 
 def test_refused_request_is_never_told_to_wait_for_nothing(clock):
     budget = RestBudget(90, clock.monotonic_ns)
-    assert budget.take(30) == 0
+    assert budget.acquire(30) == 0
     clock.advance(0.9999999)
-    assert budget.take(1) >= 0.001
+    assert budget.acquire(1) >= 0.001
 
 
 def test_budget_is_shared_by_threads():
@@ -310,7 +310,7 @@ def test_budget_is_shared_by_threads():
     granted = []
 
     def ask():
-        granted.extend(1 for _ in range(300) if budget.take(1) == 0)
+        granted.extend(1 for _ in range(300) if budget.acquire(1) == 0)
 
     threads = [threading.Thread(target=ask) for _ in range(5)]
     for thread in threads:
@@ -327,14 +327,14 @@ def head(*headers):
     return "\r\n".join(["HTTP/1.1 200 OK", *headers, "", ""]).encode()
 
 
-def until_the_end(client, cutter, deadline_s=60.0):
+def until_the_end(client, interrupter, deadline_s=60.0):
     """The failure of a call that is cut again and again, as the watchdog does with one that is overdue."""
     errors = []
     caller = threading.Thread(target=lambda: errors.append(failure(client, deadline_s=deadline_s)))
     caller.start()
-    wait_until(lambda: cutter._socket is not None)
+    wait_until(lambda: interrupter._socket is not None)
     while caller.is_alive():
-        cutter.cut(Reason.READ_TIMEOUT)
+        interrupter.interrupt(Reason.READ_TIMEOUT)
         caller.join(0.01)
     return errors[0]
 
@@ -388,34 +388,34 @@ def test_headers_that_drip_on_a_kept_connection_end_by_the_deadline(new_client):
         assert failure(client, deadline_s=SOON_S).reason is Reason.READ_TIMEOUT
 
 
-def test_headers_that_drip_end_by_the_cut(new_client, cutter):
+def test_headers_that_drip_end_by_the_cut(new_client, interrupter):
     def script(sock, over):
         read_head(sock)
         drip(sock, head(*["X-Padding: y"] * 1000), over)
 
     with RawPeer(script) as peer:
-        error = until_the_end(new_client(peer.url("http")), cutter)
+        error = until_the_end(new_client(peer.url("http")), interrupter)
     assert error.reason is Reason.READ_TIMEOUT
     assert "cut" in error.what
 
 
-def test_body_that_stops_ends_by_the_cut(new_client, cutter):
+def test_body_that_stops_ends_by_the_cut(new_client, interrupter):
     def script(sock, over):
         read_head(sock)
         sock.sendall(head("Content-Length: 100") + b"half")
         over.wait()
 
     with RawPeer(script) as peer:
-        assert until_the_end(new_client(peer.url("http")), cutter).reason is Reason.READ_TIMEOUT
+        assert until_the_end(new_client(peer.url("http")), interrupter).reason is Reason.READ_TIMEOUT
 
 
-def test_connect_that_hangs_ends_by_the_cut(new_client, cutter):
+def test_connect_that_hangs_ends_by_the_cut(new_client, interrupter):
     with BlackHole() as hole:
-        error = until_the_end(new_client(f"http://127.0.0.1:{hole.port}"), cutter)
+        error = until_the_end(new_client(f"http://127.0.0.1:{hole.port}"), interrupter)
     assert error.reason is Reason.READ_TIMEOUT
 
 
-def test_second_call_on_a_kept_connection_can_be_cut(new_client, cutter):
+def test_second_call_on_a_kept_connection_can_be_cut(new_client, interrupter):
     def script(sock, over):
         read_head(sock)
         sock.sendall(head("Content-Length: 2") + b"ok")
@@ -425,11 +425,11 @@ def test_second_call_on_a_kept_connection_can_be_cut(new_client, cutter):
     with RawPeer(script) as peer:
         client = new_client(peer.url("http"))
         assert client.call(GET, 10) == b"ok"
-        assert until_the_end(client, cutter).reason is Reason.READ_TIMEOUT
+        assert until_the_end(client, interrupter).reason is Reason.READ_TIMEOUT
         assert peer.accepted == 1
 
 
-def test_kept_tls_connection_can_be_cut(new_client, cutter, certificate, monkeypatch):
+def test_kept_tls_connection_can_be_cut(new_client, interrupter, certificate, monkeypatch):
     monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
 
     def script(sock, over):
@@ -441,14 +441,14 @@ def test_kept_tls_connection_can_be_cut(new_client, cutter, certificate, monkeyp
     with RawPeer(script, tls=server_context(certificate)) as peer:
         client = new_client(peer.url("https"))
         assert client.call(GET, 10) == b"ok"
-        assert until_the_end(client, cutter).reason is Reason.READ_TIMEOUT
+        assert until_the_end(client, interrupter).reason is Reason.READ_TIMEOUT
 
 
-def test_cut_between_two_calls_does_not_spoil_the_second(new_client, cutter):
+def test_cut_between_two_calls_does_not_spoil_the_second(new_client, interrupter):
     with HttpPeer(reply()) as peer:
         client = new_client(peer.url)
         client.call(GET, 10)
-        cutter.cut(Reason.READ_TIMEOUT)
+        interrupter.interrupt(Reason.READ_TIMEOUT)
         assert client.call(GET, 10) == b"{}"
 
 
@@ -582,6 +582,6 @@ def test_handshake_that_is_never_answered_is_connect_timeout(new_client):
         assert failure(new_client(peer.url("https")), deadline_s=0.3).reason is Reason.CONNECT_TIMEOUT
 
 
-def test_handshake_can_be_cut(new_client, cutter):
+def test_handshake_can_be_cut(new_client, interrupter):
     with RawPeer(lambda _, over: over.wait()) as peer:
-        assert until_the_end(new_client(peer.url("https")), cutter).reason is Reason.READ_TIMEOUT
+        assert until_the_end(new_client(peer.url("https")), interrupter).reason is Reason.READ_TIMEOUT

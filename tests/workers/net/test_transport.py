@@ -30,10 +30,12 @@ def connect():
     """Opens transports, and closes them after the test."""
     opened = []
 
-    def open_one(url, *, within_s=10.0, cutter=None, **options):
+    def open_one(url, *, within_s=10.0, interrupter=None, **options):
         options = {"tick_s": 5.0, "max_message": 100_000, **options}
         deadline_ns = time.monotonic_ns() + int(within_s * NS)
-        opened.append(WebSocketTransport(url, cutter=cutter or SocketInterrupter(), deadline_ns=deadline_ns, **options))
+        opened.append(
+            WebSocketTransport(url, interrupter=interrupter or SocketInterrupter(), deadline_ns=deadline_ns, **options)
+        )
         return opened[-1]
 
     yield open_one
@@ -243,13 +245,15 @@ def test_upgrade_that_drips_ends_by_the_cut(connect):
         read_head(sock)
         drip(sock, b"HTTP/1.1 101 Switching Protocols\r\n" + b"X-Padding: y\r\n" * 1000, over)
 
-    cutter, errors = SocketInterrupter(), []
+    interrupter, errors = SocketInterrupter(), []
     with RawPeer(script) as peer:
-        opener = threading.Thread(target=lambda: errors.append(not_opened(connect, peer.url(), cutter=cutter)))
+        opener = threading.Thread(
+            target=lambda: errors.append(not_opened(connect, peer.url(), interrupter=interrupter))
+        )
         opener.start()
         wait_until(lambda: peer.accepted)
         while opener.is_alive():
-            cutter.cut(Reason.CONNECT_TIMEOUT)
+            interrupter.interrupt(Reason.CONNECT_TIMEOUT)
             opener.join(0.01)
     assert errors[0].reason is Reason.CONNECT_TIMEOUT
     assert "cut" in errors[0].what
@@ -374,10 +378,10 @@ def test_cut_connection_ends_with_the_reason_of_the_cut(connect):
         upgrade(sock)
         over.wait()
 
-    cutter = SocketInterrupter()
+    interrupter = SocketInterrupter()
     with RawPeer(script) as peer:
-        transport = connect(peer.url(), cutter=cutter)
-        cutter.cut(Reason.STALE_WATCHDOG)
+        transport = connect(peer.url(), interrupter=interrupter)
+        interrupter.interrupt(Reason.STALE_WATCHDOG)
         assert end_of(transport).reason is Reason.STALE_WATCHDOG
         with pytest.raises(ClosedError) as caught:
             transport.send(b"x")

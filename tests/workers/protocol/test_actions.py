@@ -7,11 +7,12 @@ from fake_venue import BTC, subscription
 
 from ipc.health import Reason, Stream, StreamState
 from workers.protocol.actions import ActionQueue, CloseConnection, FetchBook, LogEvent, Send, SendPing, StateChanged
+from workers.protocol.book_fetch import FetchState
 from workers.protocol.streams import MarketStream
 
 
 @pytest.fixture
-def todo():
+def actions():
     return ActionQueue()
 
 
@@ -20,13 +21,13 @@ def route():
     return MarketStream(Stream.BOOK, BTC, subscription("BTC-PERP", Stream.BOOK), None)
 
 
-def test_actions_come_in_their_order_and_once(todo, route):
-    assert not todo
-    todo.send(b"a", b"b")
-    todo.ping()
-    todo.note("ws.refused", text="no")
-    todo.close(Reason.NO_BOOK, "none")
-    assert todo
+def test_actions_come_in_their_order_and_once(actions, route):
+    assert not actions
+    actions.send(b"a", b"b")
+    actions.ping()
+    actions.log_event("ws.refused", text="no")
+    actions.close(Reason.NO_BOOK, "none")
+    assert actions
     expected = [
         Send(b"a"),
         Send(b"b"),
@@ -34,37 +35,37 @@ def test_actions_come_in_their_order_and_once(todo, route):
         LogEvent("ws.refused", {"text": "no"}),
         CloseConnection(Reason.NO_BOOK, "none"),
     ]
-    assert todo.take() == expected
-    assert not todo
-    assert todo.take() == []
+    assert actions.drain() == expected
+    assert not actions
+    assert actions.drain() == []
 
 
-def test_nothing_to_send_is_nothing_to_do(todo):
-    todo.send()
-    assert not todo
+def test_nothing_to_send_is_nothing_to_do(actions):
+    actions.send()
+    assert not actions
 
 
-def test_change_is_told_with_what_was_before(todo, route):
-    todo.change(route, StreamState.LIVE, None)
-    todo.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
-    assert todo.take() == [StateChanged(route, StreamState.OFF), StateChanged(route, StreamState.LIVE)]
+def test_change_is_reported_with_what_was_before(actions, route):
+    actions.change(route, StreamState.LIVE, None)
+    actions.change(route, StreamState.STALE, Reason.STALE_WATCHDOG)
+    assert actions.drain() == [StateChanged(route, StreamState.OFF), StateChanged(route, StreamState.LIVE)]
     assert (route.state, route.reason) == (StreamState.STALE, Reason.STALE_WATCHDOG)
 
 
-def test_no_change_is_not_told_but_another_reason_is(todo, route):
-    todo.change(route, StreamState.LIVE, None)
-    todo.take()
-    todo.change(route, StreamState.LIVE, None)
-    assert not todo
-    todo.change(route, StreamState.LIVE, Reason.CROSSED_BOOK)
-    assert todo.take() == [StateChanged(route, StreamState.LIVE)]
+def test_no_change_is_not_reported_but_another_reason_is(actions, route):
+    actions.change(route, StreamState.LIVE, None)
+    actions.drain()
+    actions.change(route, StreamState.LIVE, None)
+    assert not actions
+    actions.change(route, StreamState.LIVE, Reason.CROSSED_BOOK)
+    assert actions.drain() == [StateChanged(route, StreamState.LIVE)]
 
 
-def test_book_is_fetched_once_at_a_time(todo, route):
-    todo.fetch(route, "bridge", 5)
-    todo.fetch(route, "compare", 9)
-    assert todo.take() == [FetchBook(route, "bridge")]
-    assert (route.fetched_ns, route.is_fetching) == (5, True)
-    route.is_fetching = False
-    todo.fetch(route, "compare", 9)
-    assert todo.take() == [FetchBook(route, "compare")]
+def test_book_is_fetched_once_at_a_time(actions, route):
+    actions.fetch(route, "bridge", 5)
+    actions.fetch(route, "compare", 9)
+    assert actions.drain() == [FetchBook(route, "bridge")]
+    assert (route.fetch.requested_ns, route.fetch.state) == (5, FetchState.IN_FLIGHT)
+    route.fetch.finish(is_rate_limited=False)
+    actions.fetch(route, "compare", 9)
+    assert actions.drain() == [FetchBook(route, "compare")]

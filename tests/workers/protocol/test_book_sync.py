@@ -72,7 +72,7 @@ def test_unasked_snapshot_is_a_refresh(chain):
 @pytest.mark.parametrize("cause", ["subscribe", "resync", "rotation"])
 def test_snapshot_after_a_loss_tells_its_cause(chain, cause):
     chain.on_snapshot(snapshot(1))
-    chain.lose(cause)
+    chain.invalidate(cause)
     event = snapshot(2)
     chain.on_snapshot(event)
     assert event.cause == cause
@@ -95,16 +95,16 @@ def test_whole_book_older_than_the_last_is_left_out(snapshots):
 
 def test_server_that_is_behind_is_noticed_after_a_reconnect(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=2000))
-    snapshots.lose()
+    snapshots.invalidate()
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
 
 
 def test_server_that_stays_behind_is_not_refused_for_ever(snapshots):
     """Two servers may disagree on the time; the one that answers now must be believed in the end."""
     snapshots.on_snapshot(snapshot(None, ns=2000))
-    snapshots.lose()
+    snapshots.invalidate()
     snapshots.on_snapshot(snapshot(None, ns=1000))
-    snapshots.lose()
+    snapshots.invalidate()
     assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
 
 
@@ -112,7 +112,7 @@ def test_server_whose_frames_were_refused_to_the_end_is_believed_on_the_next_con
     """Its clock was set back, and something else ended the connection before the silence was noticed."""
     snapshots.on_snapshot(snapshot(None, ns=2000))
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
-    snapshots.lose()
+    snapshots.invalidate()
     assert snapshots.on_snapshot(snapshot(None, ns=1001)) is not None
 
 
@@ -120,14 +120,14 @@ def test_one_frame_out_of_order_does_not_end_the_order_of_time(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=2000))
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
     snapshots.on_snapshot(snapshot(None, ns=2001))
-    snapshots.lose()
+    snapshots.invalidate()
     assert snapshots.on_snapshot(snapshot(None, ns=2000)) is None
 
 
 def test_server_that_sets_its_clock_back_is_believed_after_a_silence(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=2000))
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
-    snapshots.lose_to_silence()
+    snapshots.invalidate_by_silence()
     event = snapshots.on_snapshot(snapshot(None, ns=1001))
     assert event is not None
     assert event.cause == "resync"
@@ -260,10 +260,10 @@ def test_numbers_of_a_connection_are_not_the_keepers_business():
 
 
 def test_lost_book_tells_whether_it_was_usable(chain):
-    assert not chain.lose()
+    assert not chain.invalidate()
     chain.on_snapshot(snapshot(1))
-    assert chain.lose()
-    assert not chain.lose()
+    assert chain.invalidate()
+    assert not chain.invalidate()
 
 
 # --- a stream joined to a fetched snapshot ------------------------------------------------------------------------
@@ -478,7 +478,7 @@ def test_oldest_of_too_many_waiting_changes_go_and_are_missed(bridge):
 
 def test_changes_of_a_lost_connection_are_not_joined_to_the_next(bridge):
     bridge.on_delta(delta(110, 100, [("97", "1")]))
-    bridge.lose()
+    bridge.invalidate()
     fetched = snapshot(105)
     assert bridge.on_fetched(fetched) == [fetched]
 
@@ -699,7 +699,7 @@ class Consumer:
     """Applies what a keeper gives, and holds both to the truth after every frame."""
 
     def __init__(self, keeper, history):
-        self.keeper, self.history, self.replica = keeper, history, Replica()
+        self.book_sync, self.history, self.replica = keeper, history, Replica()
 
     def take(self, outcome):
         for event in outcome if isinstance(outcome, list) else [outcome]:
@@ -707,12 +707,12 @@ class Consumer:
                 self.replica.lose()
             elif event is not None:
                 self.replica.take(event)
-        if self.keeper.usable:
-            truth = self.history.truth(self.keeper.venue_seq)
-            assert held(self.keeper) == truth
+        if self.book_sync.usable:
+            truth = self.history.truth(self.book_sync.venue_seq)
+            assert held(self.book_sync) == truth
             assert self.replica.book == truth
         else:
-            assert held(self.keeper) is None
+            assert held(self.book_sync) is None
 
 
 def disturbed(data, frames):
@@ -742,9 +742,9 @@ def test_book_of_a_disturbed_chain_equals_the_truth_or_is_not_usable(history, da
     for event in disturbed(data, deltas):
         if data.draw(st.integers(0, 3)) == 0:
             number = data.draw(st.sampled_from([0, *history.steps]))
-            consumer.take(consumer.keeper.on_snapshot(snapshot(number, *history.levels(number))))
+            consumer.take(consumer.book_sync.on_snapshot(snapshot(number, *history.levels(number))))
         copy = delta(event.venue_seq, event.prev_venue_seq, event.bids, event.asks)
-        consumer.take(consumer.keeper.on_delta(copy))
+        consumer.take(consumer.book_sync.on_delta(copy))
 
 
 @given(history=histories(), data=st.data())
@@ -758,9 +758,9 @@ def test_book_of_a_disturbed_stream_joined_to_fetched_snapshots_equals_the_truth
     for event in disturbed(data, deltas):
         if data.draw(st.integers(0, 2)) == 0:
             number = data.draw(st.integers(0, len(history.books) - 1))
-            consumer.take(consumer.keeper.on_fetched(snapshot(number, *history.levels(number))))
+            consumer.take(consumer.book_sync.on_fetched(snapshot(number, *history.levels(number))))
         copy = delta(event.venue_seq, event.prev_venue_seq, event.bids, event.asks)
-        consumer.take(consumer.keeper.on_delta(copy))
+        consumer.take(consumer.book_sync.on_delta(copy))
 
 
 @given(history=histories())

@@ -10,7 +10,7 @@ from stage import NS
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason, Stream
 from workers.protocol.actions import CloseConnection, FetchBook
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues import VENUES
 from workers.venues.venue import Listing
@@ -137,7 +137,7 @@ class Market:
         plans = self.venue.connections([self.listing], self.venue.ws_url, {})
         plan = next(one for one in plans if any(Stream.BOOK in sub.streams for sub in one.subscriptions))
         self.session = MarketSession(self.venue, plan, [self.listing], policy)
-        self.route = next(route for route in self.session.routes if route.stream is Stream.BOOK)
+        self.stream = next(route for route in self.session.streams if route.kind is Stream.BOOK)
         self.fetches, self.closes = [], []
         self.number = 1
         self.connect()
@@ -146,7 +146,7 @@ class Market:
         self.session.connecting(self.now)
         self.session.opened(self.now)
         self.hold(HELD)
-        assert self.route.is_published_valid
+        assert self.stream.is_published_valid
         self.fetches.clear()
         self.closes.clear()
 
@@ -175,7 +175,7 @@ class Market:
             if any(fetch.purpose == purpose for fetch in self.fetches):
                 return
             while self.fetches:
-                route = self.fetches.pop(0).route
+                route = self.fetches.pop(0).stream
                 self.collect(self.session.fetched(route, "soft", None, Reason.READ_TIMEOUT, self.now))
             self.wait(0.1)
         pytest.fail(f"REST is not asked for {purpose}")
@@ -191,13 +191,13 @@ class Market:
             except ValueError:
                 reason = Reason.PARSE_ERRORS
         reason = None if got else reason
-        return self.collect(self.session.fetched(self.route, purpose, got, reason, self.now))
+        return self.collect(self.session.fetched(self.stream, purpose, got, reason, self.now))
 
     def collect(self, publications):
-        todo = self.session.todo.take()
-        self.fetches += [action for action in todo if isinstance(action, FetchBook) and action.route is self.route]
+        todo = self.session.actions.drain()
+        self.fetches += [action for action in todo if isinstance(action, FetchBook) and action.stream is self.stream]
         self.closes += [action.reason for action in todo if isinstance(action, CloseConnection)]
-        return [event for route, event in publications if event is not None and route is self.route]
+        return [event for route, event in publications if event is not None and route is self.stream]
 
 
 CASES = [(name, "compare") for name in VENUES] + [("aster", "soft")]
@@ -220,9 +220,9 @@ def test_rest_book_that_differs_is_a_gap_in_the_same_turn(case):
     assert (gap.reason, gap.symbol, gap.scope) == (Reason.VENUE_DISAGREES, "BTC-PERP", "book")
     if purpose == "compare":
         assert others == []
-        assert not market.route.is_published_valid
-        assert not market.route.keeper.usable
-        assert market.session.refresh(market.route) is None
+        assert not market.stream.is_published_valid
+        assert not market.stream.book_sync.usable
+        assert market.session.refresh(market.stream) is None
     else:
         assert [type(event) for event in others] == [BookSnapshot], "what REST gave is joined to the stream"
 
@@ -236,10 +236,10 @@ def test_disproved_book_is_got_back(case):
         market.connect()
     else:
         market.wait(0.5)
-        events = market.hold(OTHER) if not market.route.is_published_valid else []
+        events = market.hold(OTHER) if not market.stream.is_published_valid else []
         assert not any(isinstance(event, Gap) for event in events)
-    assert market.route.is_published_valid
-    assert market.route.keeper.usable
+    assert market.stream.is_published_valid
+    assert market.stream.book_sync.usable
 
 
 def test_disproved_book_that_does_not_come_back_ends_the_connection(case):
@@ -256,8 +256,8 @@ def test_rest_book_that_is_none_proves_nothing(case, useless):
     market, purpose = case
     market.number += 1
     assert market.answer(USELESS[useless], purpose) == []
-    assert market.route.is_published_valid
-    assert market.route.keeper.usable
+    assert market.stream.is_published_valid
+    assert market.stream.book_sync.usable
 
 
 @pytest.mark.parametrize("name", VENUES)
@@ -267,7 +267,7 @@ def test_rest_book_that_is_none_is_not_shown_while_the_connection_is_away(name, 
     market.session.closed(Reason.SERVER_CLOSE, market.now)
     bids, asks = book
     snapshot = BookSnapshot(name, "BTC-PERP", WIRES[name], None, list(bids), list(asks), None, 7)
-    assert market.session.rest_book(market.route, snapshot) == []
+    assert market.session.rest_book(market.stream, snapshot) == []
 
 
 def test_rest_book_that_was_asked_for_before_a_frame_proves_nothing(case):
@@ -277,7 +277,7 @@ def test_rest_book_that_was_asked_for_before_a_frame_proves_nothing(case):
     assert len(market.say(change(market.name, market.number))) == 1
     market.number += 1
     assert market.answer(OTHER, purpose) == []
-    assert market.route.is_published_valid
+    assert market.stream.is_published_valid
 
 
 @pytest.mark.parametrize("name", ["hyperliquid", "aster", "paradex"])
@@ -286,14 +286,14 @@ def test_rest_book_that_is_older_than_what_is_held_proves_nothing(name):
     market.ask("compare")
     market.number -= 1 if name == "aster" else 5
     assert market.answer(OTHER, "compare") == []
-    assert market.route.is_published_valid
+    assert market.stream.is_published_valid
 
 
 def test_rest_book_that_is_the_same_by_value_is_quiet(case):
     market, purpose = case
     same = ([("60000", "1.00"), ("59999.5", "2")], [("60001", "1.0")])
     assert market.answer(same, purpose) == []
-    assert market.route.is_published_valid
+    assert market.stream.is_published_valid
     assert market.closes == []
 
 
@@ -312,4 +312,4 @@ def test_answer_to_a_question_of_the_last_connection_proves_nothing(name):
     market.now += NS
     market.connect()
     assert market.answer(OTHER, "compare") == []
-    assert market.route.is_published_valid
+    assert market.stream.is_published_valid

@@ -39,7 +39,7 @@ def test_steps_of_the_interval_change_nothing(intervals):
         at = EIGHT + count * 8 * HOUR_S
         assert shown(intervals, rate(at, at - 5)) == 8
         assert shown(intervals, rate(at + 8 * HOUR_S, at + 5)) == 8
-    assert not intervals.take_lookup()
+    assert not intervals.consume_lookup()
 
 
 def test_shorter_step_disproves_the_interval_until_it_is_looked_up(intervals):
@@ -47,7 +47,7 @@ def test_shorter_step_disproves_the_interval_until_it_is_looked_up(intervals):
     assert shown(intervals, rate(EIGHT + 4 * HOUR_S, EIGHT + 1)) is None
     assert shown(intervals, rate(EIGHT + 4 * HOUR_S, EIGHT + 2)) is None
     assert intervals.are_doubtful
-    assert (intervals.take_lookup(), intervals.take_lookup()) == (True, False)
+    assert (intervals.consume_lookup(), intervals.consume_lookup()) == (True, False)
     assert shown(intervals, rate(EIGHT + 4 * HOUR_S, EIGHT + 20, hours=4)) == 4
     assert not intervals.are_doubtful
 
@@ -55,16 +55,16 @@ def test_shorter_step_disproves_the_interval_until_it_is_looked_up(intervals):
 def test_payment_further_away_than_the_interval_disproves_it(intervals):
     assert shown(intervals, rate(EIGHT, EIGHT - 10, hours=4)) == 4
     assert shown(intervals, rate(EIGHT + 8 * HOUR_S, EIGHT + 1, hours=4)) is None
-    assert intervals.take_lookup()
+    assert intervals.consume_lookup()
 
 
 def test_list_that_still_says_the_wrong_interval_changes_nothing(intervals):
     shown(intervals, rate(EIGHT))
     shown(intervals, rate(EIGHT + HOUR_S))
-    assert intervals.take_lookup()
+    assert intervals.consume_lookup()
     assert shown(intervals, rate(EIGHT + HOUR_S)) is None
     assert intervals.are_doubtful
-    assert not intervals.take_lookup()
+    assert not intervals.consume_lookup()
 
 
 def test_step_of_just_the_interval_proves_it_again(intervals):

@@ -13,12 +13,13 @@ from stage import NS, Stage
 from ipc.events import BookDelta, BookSnapshot, Gap
 from ipc.health import Reason, Stream, StreamState
 from workers.protocol.actions import FetchBook
-from workers.venues.venue import Continuity, Pong, Refused, Resync, Rule, Unsubscribed
+from workers.venues.venue import Continuity, Pong, Refused, Resync, Rule, SoftResync, Unsubscribed
 
 BOOK_KEY = "book.BTC-PERP"
 JOIN, LEAVE = b"+book.BTC-PERP", b"-book.BTC-PERP"
 ETH_SYMBOL = "ETH-PERP"
 BOOKS_ONLY = {Stream.BOOK: None}
+SOFT = SoftResync(after_s=2.0, cooldown_s=7.0)
 CROSSED = ([("101", "1")], [("100", "1")])
 
 
@@ -42,7 +43,7 @@ def chain():
 @pytest.fixture
 def bridge():
     """A venue whose stream is joined to fetched snapshots; nothing has come yet."""
-    return staged(Rule.BRIDGE, Resync.REFETCH, listings=(BTC,), soft_resync=True)
+    return staged(Rule.BRIDGE, Resync.REFETCH, listings=(BTC,), soft_resync=SOFT)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def joined(bridge):
 
 
 def fetches(stage):
-    return [(fetch.route.symbol, fetch.purpose) for fetch in stage.take(FetchBook)]
+    return [(fetch.stream.symbol, fetch.purpose) for fetch in stage.take(FetchBook)]
 
 
 def messages(stage):
@@ -175,9 +176,9 @@ def test_book_whose_subscription_the_pace_holds_back_is_not_missed():
         stage.wait(1)
     assert stage.closing is None, "its limit is ten seconds"
     assert messages(stage) == [JOIN]
-    assert stage.route(symbol=ETH_SYMBOL).is_throttled
+    assert stage.route(symbol=ETH_SYMBOL).recovery.is_throttled
     stage.wait(1.2)
-    assert not stage.route(symbol=ETH_SYMBOL).is_throttled
+    assert not stage.route(symbol=ETH_SYMBOL).recovery.is_throttled
     assert messages(stage) == [JOIN.replace(b"BTC", b"ETH")]
     for second in range(12):
         stage.say(snapshot(20 + second), Pong())
@@ -217,7 +218,7 @@ def test_book_that_the_limit_of_rest_holds_back_is_not_missed(bridge):
     answer_for(bridge, 60, Reason.RATE_LIMITED)
     assert bridge.closing is None
     assert bridge.session.is_limited
-    assert bridge.route().is_throttled
+    assert bridge.route().recovery.is_throttled
     answer_for(bridge, 9, Reason.READ_TIMEOUT)
     assert bridge.closing is None
     assert not bridge.session.is_limited
@@ -227,7 +228,8 @@ def test_book_that_the_limit_of_rest_holds_back_is_not_missed(bridge):
 
 def test_book_that_rest_is_not_yet_asked_for_is_not_missed(bridge):
     """Where many books begin at once, REST is asked for one after the other."""
-    bridge.route().is_queued = True
+    bridge.wait(0.4)
+    bridge.route().fetch.queue()
     for _ in range(30):
         bridge.say(Pong())
         bridge.wait(1)
@@ -240,7 +242,7 @@ def test_book_that_came_is_held_back_no_more(bridge):
     bridge.wait(3)
     bridge.answer(snapshot(1))
     assert not bridge.session.is_limited
-    assert not bridge.route().is_throttled
+    assert not bridge.route().recovery.is_throttled
 
 
 def test_fetched_snapshot_and_waiting_changes_are_published_in_their_order(bridge):
@@ -333,7 +335,7 @@ def test_answer_that_nobody_waits_for_is_left_out(joined):
     route = joined.route()
     events = joined.session.fetched(route, "bridge", snapshot(500), None, joined.now)
     assert events == []
-    assert route.keeper.venue_seq == 10
+    assert route.book_sync.venue_seq == 10
 
 
 def test_answer_to_the_last_connection_that_does_not_fit_the_stream_is_not_joined(bridge):
@@ -341,7 +343,7 @@ def test_answer_to_the_last_connection_that_does_not_fit_the_stream_is_not_joine
     old = bridge.take(FetchBook)[0]
     bridge.reconnect()
     bridge.say(delta(100, 95))
-    events = bridge.session.fetched(old.route, old.purpose, snapshot(7), None, bridge.now)
+    events = bridge.session.fetched(old.stream, old.purpose, snapshot(7), None, bridge.now)
     assert events == []
     assert not bridge.route().is_published_valid
 
@@ -359,15 +361,15 @@ def test_stalled_depth_stream_is_fetched_anew_after_two_seconds_without_a_reconn
 
 
 def test_stalled_depth_stream_resyncs_at_most_once_per_cool_down():
-    stage = staged(Rule.BRIDGE, Resync.REFETCH, listings=(BTC,), soft_resync=True, stale_s=60)
+    stage = staged(Rule.BRIDGE, Resync.REFETCH, listings=(BTC,), soft_resync=SOFT, stale_s=60)
     stage.say(delta(10, 5))
     stage.answer(snapshot(7))
-    asked = [stage.route().fetched_ns]
+    asked = [stage.route().fetch.requested_ns]
     for _ in range(60):
         stage.wait(0.5)
         stage.say(Pong())
         if stage.is_fetching():
-            asked.append(stage.route().fetched_ns)
+            asked.append(stage.route().fetch.requested_ns)
             stage.answer(snapshot(10))
     assert len(asked) == 1 + 30 // 7
     assert all(later - earlier > 7 * NS for earlier, later in itertools.pairwise(asked))
@@ -399,7 +401,7 @@ def test_changes_that_come_meanwhile_spare_the_soft_resync(joined):
     joined.wait(2.5)
     joined.say(delta(20, 10))
     assert joined.answer(snapshot(15)) == []
-    assert joined.route().keeper.venue_seq == 20
+    assert joined.route().book_sync.venue_seq == 20
 
 
 def test_soft_resync_that_brings_a_crossed_book_is_no_answer(joined):
@@ -453,9 +455,9 @@ def test_quiet_market_is_called_quiet_and_left_alone(chain):
 def test_limit_of_a_quiet_market_doubles_up_to_a_minute(chain):
     asked = quiet_after(chain, 55)
     assert asked == [pytest.approx(at, abs=0.6) for at in (10, 20, 40)]
-    assert chain.route().quiet_limit_ns == 60 * NS
+    assert chain.route().recovery.quiet_limit_ns == 60 * NS
     quiet_after(chain, 10)
-    assert chain.route().quiet_limit_ns == 60 * NS
+    assert chain.route().recovery.quiet_limit_ns == 60 * NS
 
 
 def test_market_that_stays_quiet_is_asked_for_about_once_a_minute(chain):
@@ -466,7 +468,7 @@ def test_data_end_the_quiet_and_the_longer_limit(chain):
     quiet_after(chain, 25)
     chain.say(delta(2, 1))
     assert chain.route().state is StreamState.LIVE
-    assert chain.route().quiet_limit_ns == 10 * NS
+    assert chain.route().recovery.quiet_limit_ns == 10 * NS
 
 
 @pytest.mark.parametrize("book", [None, snapshot(1, [("100", "x")])], ids=["refused", "invalid"])
@@ -490,7 +492,7 @@ def test_book_that_rest_disproves_is_lost_at_once_resubscribed_then_reconnected(
     (gap,) = chain.answer(snapshot(1, [("90", "1")]))
     assert (gap.reason, gap.action, gap.symbol) == (Reason.VENUE_DISAGREES, "resubscribe", "BTC-PERP")
     assert not chain.route().is_published_valid
-    assert not chain.route().keeper.usable
+    assert not chain.route().book_sync.usable
     assert chain.route().reason is Reason.VENUE_DISAGREES
     assert chain.route(symbol=ETH_SYMBOL).is_published_valid
     chain.wait(0.1)
@@ -529,7 +531,7 @@ def test_frame_since_the_question_makes_the_answer_prove_nothing(joined):
     joined.say(delta(20, 10))
     assert joined.answer(snapshot(50, [("99", "1")])) == []
     assert joined.route().is_published_valid
-    assert joined.route().keeper.venue_seq == 20
+    assert joined.route().book_sync.venue_seq == 20
 
 
 def test_invalid_answer_neither_joins_nor_breaks_a_stream(joined):

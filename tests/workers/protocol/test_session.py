@@ -183,7 +183,7 @@ def test_refusal_that_harms_nothing_is_an_answer():
 def test_refusal_without_a_name_is_noted(live):
     live.say(Refused("too many messages", None, Reason.RATE_LIMITED))
     assert live.notes() == ["ws.refused"]
-    assert all(route.state is not StreamState.FAILED for route in live.session.routes)
+    assert all(route.state is not StreamState.FAILED for route in live.session.streams)
 
 
 def test_fatal_refusal_ends_the_connection(live):
@@ -224,7 +224,7 @@ def test_events_of_markets_that_are_not_followed_are_counted_and_left_out(live):
     listing = type(BTC)("DOGE", "3", "DOGE")
     relative = RelativeDelta(listing, None, [], [], 2, 1)
     assert live.say(snapshot(1, **doge), delta(2, 1, **doge), bbo(**doge), trade("1", **doge), relative) == []
-    assert live.session.unrouted == 5
+    assert live.session.faults.unrouted == 5
 
 
 def test_relative_changes_are_published_as_absolute_ones(live):
@@ -239,8 +239,8 @@ def test_frames_of_twenty_levels_are_a_stream_of_their_own():
     stage.connect()
     stage.say(snapshot(1, [("100", "1")], depth=5), snapshot(2, [("99", "1")], depth=20))
     assert [stream for stream, _, _ in stage.published] == [Stream.BOOK, Stream.BOOK20]
-    assert stage.route().keeper.snapshot("refresh").bids == [("100", "1")]
-    assert stage.route(Stream.BOOK20).keeper.snapshot("refresh").bids == [("99", "1")]
+    assert stage.route().book_sync.snapshot("refresh").bids == [("100", "1")]
+    assert stage.route(Stream.BOOK20).book_sync.snapshot("refresh").bids == [("99", "1")]
 
 
 def test_joiners_get_the_book_while_it_is_usable(live):
@@ -313,8 +313,8 @@ def test_rest_book_is_marked_and_never_joined_to_the_stream(live):
     book = snapshot(500, [("90", "1")])
     assert live.session.rest_book(live.route(), book) == [(live.route(), book)]
     assert (book.flags, book.cause) == (("rest",), "rest")
-    assert live.route().keeper.venue_seq == 1
-    assert not live.route().keeper.usable
+    assert live.route().book_sync.venue_seq == 1
+    assert not live.route().book_sync.usable
     assert not live.route().is_published_valid
 
 
@@ -336,7 +336,7 @@ def test_freshness_does_not_survive_a_new_connection(live):
     live.say(mark(), trade("1"))
     live.end()
     live.session.connecting(live.now)
-    assert [route.applied_ns for route in live.session.routes] == [0] * len(live.session.routes)
+    assert [route.applied_ns for route in live.session.streams] == [0] * len(live.session.streams)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,8 @@ def test_limits_follow_the_cadence_of_each_stream(stream, limit_s):
         Stream.BBO: 1.0,
         Stream.TRADE: None,
     }
-    stage = Stage(FakeVenue(streams=streams), (BTC,))
+    continuity = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE, min_stale_s={Stream.BOOK20: 20.0})
+    stage = Stage(FakeVenue(streams=streams, continuity=continuity), (BTC,))
     limit_ns = stage.route(stream).limit_ns
     assert limit_ns == (None if limit_s is None else limit_s * NS)
 
@@ -438,7 +439,7 @@ def test_ten_malformed_frames_in_a_row_end_the_connection(live):
     assert live.closing is None
     live.say_rubbish()
     assert live.closing is Reason.PARSE_ERRORS
-    assert live.session.malformed == 10
+    assert live.session.faults.malformed == 10
 
 
 def test_good_frame_between_malformed_ones_begins_the_count_anew(live):
@@ -446,7 +447,7 @@ def test_good_frame_between_malformed_ones_begins_the_count_anew(live):
     live.say(mark())
     live.say_rubbish(9)
     assert live.closing is None
-    assert live.session.malformed == 18
+    assert live.session.faults.malformed == 18
 
 
 def test_malformed_frames_of_the_last_connection_do_not_count(live):
@@ -460,7 +461,7 @@ def test_book_that_cannot_be_read_is_lost_at_once_and_alone(live):
     first, event, second = live.say(trade("1"), InvalidBook(BTC, Stream.BOOK, "Expected `str`"), trade("2"))
     assert isinstance(event, Gap)
     assert (event.reason, event.symbol, event.scope) == (Reason.PARSE_ERRORS, "BTC-PERP", "book")
-    assert (first.trade_id, second.trade_id, live.session.malformed) == ("1", "2", 1)
+    assert (first.trade_id, second.trade_id, live.session.faults.malformed) == ("1", "2", 1)
     assert (live.route().is_published_valid, live.route(symbol=ETH_SYMBOL).is_published_valid) == (False, True)
     assert live.say(delta(2, 1)) == []
     (again,) = live.say(snapshot(5))
@@ -501,7 +502,7 @@ def test_book_on_a_numbered_connection_that_cannot_be_read_ends_it():
 
 def test_invalid_book_of_a_market_that_is_not_followed_is_counted(live):
     live.say(InvalidBook(Listing("SOL", "9", "SOL"), Stream.BOOK, "x"))
-    assert live.session.unrouted == 1
+    assert live.session.faults.unrouted == 1
 
 
 @pytest.mark.parametrize("error", [TypeError, KeyError, OverflowError, AttributeError, MemoryError])
@@ -685,8 +686,8 @@ def test_attempt_that_does_not_connect_tells_no_gap():
     stage = Stage()
     stage.session.connecting(stage.now)
     assert stage.end(Reason.REFUSED) == []
-    assert {route.state for route in stage.session.routes} == {StreamState.BACKOFF}
-    assert {route.reason for route in stage.session.routes} == {Reason.REFUSED}
+    assert {route.state for route in stage.session.streams} == {StreamState.BACKOFF}
+    assert {route.reason for route in stage.session.streams} == {Reason.REFUSED}
 
 
 def test_deltas_of_the_new_connection_before_its_snapshot_are_dropped(live):
@@ -725,7 +726,7 @@ def test_subscription_that_kills_its_connection_fails_alone():
     stage = Stage()
     find_poison(stage)
     assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.UNKNOWN_MARKET)
-    assert "ws.poisoned" in stage.notes()
+    assert "ws.quarantined" in stage.notes()
     stage.connect()
     assert stage.route().state is StreamState.FAILED
     assert stage.route(symbol=ETH_SYMBOL).state is StreamState.CONNECTING
@@ -738,7 +739,7 @@ def test_connections_that_we_end_ourselves_find_no_poison(reason):
         connect_without_btc(stage)
         stage.end(reason)
     assert (stage.route().state, stage.route().reason) == (StreamState.BACKOFF, reason)
-    assert "ws.poisoned" not in stage.notes()
+    assert "ws.quarantined" not in stage.notes()
 
 
 def test_poison_is_left_out_of_the_next_connection():
@@ -827,9 +828,9 @@ def test_book_of_a_disturbed_numbered_connection_equals_the_truth_or_is_not_usab
             events += stage.say(FrameSeq(number + 1), snapshot(steps[number], *truth))
         for event in events:
             replica.take(event)
-        assert (replica.book is not None) == route.is_published_valid == route.keeper.usable
+        assert (replica.book is not None) == route.is_published_valid == route.book_sync.usable
         if route.is_published_valid:
-            held = route.keeper.snapshot("refresh")
+            held = route.book_sync.snapshot("refresh")
             assert replica.book == history.truth(held.venue_seq)
             assert (levels_of(held.bids), levels_of(held.asks)) == replica.book
 
@@ -849,10 +850,10 @@ def test_ticks_are_looked_at_every_fifty_milliseconds():
 def test_what_the_connection_needs_to_know(stage):
     assert stage.session.carries_books
     assert stage.session.limits is stage.venue.limits
-    assert [route.symbol for route in stage.session.book_routes] == [BTC.symbol, ETH.symbol]
+    assert [route.symbol for route in stage.session.book_streams] == [BTC.symbol, ETH.symbol]
     bookless = Stage(FakeVenue(streams={Stream.MARK: 1.0}))
     assert not bookless.session.carries_books
-    assert bookless.session.book_routes == []
+    assert bookless.session.book_streams == []
     assert not bookless.take(FetchBook)
 
 

@@ -36,6 +36,7 @@ from workers.venues.venue import (
     RestRequest,
     Resync,
     Rule,
+    SoftResync,
     Unsubscribed,
     Venue,
     VenueLimits,
@@ -171,7 +172,10 @@ class Aster(Venue):
     limits: ClassVar[VenueLimits] = VenueLimits(
         burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0
     )
-    continuity: ClassVar[Continuity] = Continuity(Rule.BRIDGE, Resync.REFETCH, soft_resync=True)
+    # A silent book is fetched after 2 s, at most every 7 s.
+    continuity: ClassVar[Continuity] = Continuity(
+        Rule.BRIDGE, Resync.REFETCH, soft_resync=SoftResync(after_s=2.0, cooldown_s=7.0)
+    )
 
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the requests for symbols and for funding intervals."""

@@ -166,7 +166,10 @@ class Hyperliquid(Venue):
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=b'{"method":"ping"}')
     limits: ClassVar[VenueLimits] = VenueLimits(burst=100, messages_per_s=20.0, rest_weight_per_min=1200)
     continuity: ClassVar[Continuity] = Continuity(
-        Rule.SNAPSHOTS, Resync.RESUBSCRIBE, silence_s={Stream.BOOK: 2.0, Stream.BOOK20: 20.0}
+        Rule.SNAPSHOTS,
+        Resync.RESUBSCRIBE,
+        silence_s={Stream.BOOK: 2.0, Stream.BOOK20: 20.0},
+        min_stale_s={Stream.BOOK20: 20.0},
     )
     replays_trades: ClassVar[bool] = True
 

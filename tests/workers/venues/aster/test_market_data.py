@@ -15,7 +15,7 @@ from invalid import error_of
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.aster.market_data import Aster
 from workers.venues.rows import InvalidRow

@@ -14,7 +14,7 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookSnapshot, Event, Funding, Mark, Trade
 from ipc.health import Reason, Stream
 from workers.protocol.actions import Send
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.rows import split_rows
@@ -109,7 +109,7 @@ def test_book20_of_a_thin_market_arrives_and_is_not_subscribed_again() -> None:
         published += session.received(False, fast, now) + session.tick(now)
         session.ponged()
         depths += [event.depth for _, event in published if isinstance(event, BookSnapshot)]
-        sent += [action.message for action in session.todo.take() if isinstance(action, Send)]
+        sent += [action.message for action in session.actions.drain() if isinstance(action, Send)]
     assert (depths.count(20), depths.count(5)) == (12, 120)
     assert not [message for message in sent if b"unsubscribe" in message]
 

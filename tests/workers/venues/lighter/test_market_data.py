@@ -15,7 +15,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from ipc.health import Reason, Stream
 from workers.protocol.actions import Send
 from workers.protocol.pacing import TokenBucket
-from workers.protocol.recovery import Policy
+from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.lighter.market_data import Lighter
 from workers.venues.venue import (
@@ -601,7 +601,7 @@ def test_subscribing_to_everything_leaves_room_below_200_messages_a_minute() -> 
             if now % (20 * NS) == 0:
                 session.received(False, b'{"type":"ping"}', now)
             session.tick(now)
-            sent += [now for action in session.todo.take() if isinstance(action, Send)]
+            sent += [now for action in session.actions.drain() if isinstance(action, Send)]
     assert sent.count(NS) <= 40
     assert 150 < len(sent) <= 190
 

@@ -15,10 +15,12 @@ from fake_venue import BTC, ETH, FUNDING_PATH, FakeVenue, mark, subscription
 from ipc.board import Board, CellWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.topics import base_of
-from workers.net import rest_threads as lanes
+from workers.net import rest_poller, rest_thread
 from workers.net.rest import RestBudget, RestError
-from workers.net.rest_threads import RestPoller, SnapshotFetcher
+from workers.net.rest_poller import RestPoller
+from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.protocol.actions import FetchBook
+from workers.protocol.book_fetch import FetchState
 from workers.protocol.streams import MarketStream
 from workers.settings import WorkerSettings
 from workers.venues.rows import InvalidRow
@@ -80,8 +82,9 @@ def board(tmp_path):
 @pytest.fixture
 def client(clock, monkeypatch):
     client = FakeClient(clock)
-    monkeypatch.setattr(lanes, "RestClient", lambda *_: client)
-    monkeypatch.setattr(lanes, "time", clock)
+    monkeypatch.setattr(rest_thread, "RestClient", lambda *_: client)
+    for module in (rest_poller, rest_thread):
+        monkeypatch.setattr(module, "time", clock)
     return client
 
 
@@ -549,11 +552,11 @@ class Receiver:
         return self.is_there
 
     def deliver(self, fetched):
-        fetched.route.is_fetching = False
+        fetched.stream.fetch.finish(is_rate_limited=False)
         self.given.append(fetched)
         self._end()
 
-    def show_rest_book(self, route, book):
+    def publish_rest_book(self, route, book):
         self.shown.append((route.symbol, book.venue_seq))
         self._end()
 
@@ -575,15 +578,18 @@ def fetching(board, client, clock, stop):
 
 
 def route_of(listing=BTC, *, is_fetching=True):
-    return MarketStream(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None, is_fetching=is_fetching)
+    stream = MarketStream(Stream.BOOK, listing, subscription(listing.symbol, Stream.BOOK), None)
+    if is_fetching:
+        stream.fetch.request(1)
+    return stream
 
 
 def test_fetched_book_is_delivered_to_whoever_asked(fetching, stop):
     receiver, route = Receiver(stop, 1), route_of()
-    fetching.ask(FetchBook(route, "bridge"), receiver)
+    fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()
     (fetched,) = receiver.given
-    assert (fetched.route, fetched.purpose, fetched.book.venue_seq, fetched.reason) == (route, "bridge", 71, None)
+    assert (fetched.stream, fetched.purpose, fetched.book.venue_seq, fetched.reason) == (route, "bridge", 71, None)
     assert fetching.row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
 
 
@@ -594,7 +600,7 @@ def test_fetched_book_is_delivered_to_whoever_asked(fetching, stop):
 def test_failed_fetch_is_delivered_with_its_reason(fetching, client, stop, events, answer, reason):
     client.answers["/book/BTC-PERP"] = answer
     receiver = Receiver(stop, 1)
-    fetching.ask(FetchBook(route_of(), "bridge"), receiver)
+    fetching.request(FetchBook(route_of(), "bridge"), receiver)
     fetching.run()
     assert (receiver.given[0].book, receiver.given[0].reason) == (None, reason)
     assert events("fetch.failed")[0]["reason"] is reason
@@ -604,7 +610,7 @@ def test_failed_fetch_is_delivered_with_its_reason(fetching, client, stop, event
 def test_looking_costs_at_most_a_quarter_of_the_venues_limit(fetching, client, stop, purpose):
     receiver = Receiver(stop, 8)
     for _ in range(8):
-        fetching.ask(FetchBook(route_of(), purpose), receiver)
+        fetching.request(FetchBook(route_of(), purpose), receiver)
     fetching.run()
     # A book weighs 5; a quarter of 300 is 75, of which a third may go at once.
     assert [fetched.reason for fetched in receiver.given] == [None] * 5 + [Reason.RATE_LIMITED] * 3
@@ -615,7 +621,7 @@ def test_book_that_a_stream_waits_for_is_not_held_up_by_looking(fetching, stop):
     receiver = Receiver(stop, 16)
     for purpose in ("compare", "bridge"):
         for _ in range(8):
-            fetching.ask(FetchBook(route_of(), purpose), receiver)
+            fetching.request(FetchBook(route_of(), purpose), receiver)
     fetching.run()
     assert [fetched.reason for fetched in receiver.given][8:] == [None] * 8
 
@@ -625,8 +631,8 @@ def test_book_to_show_is_shown_when_there_is_one(fetching, client, stop):
     away.is_there = False
     client.answers["/book/ETH-PERP"] = timeout()
     for listing in (BTC, ETH):
-        fetching.ask(FetchBook(route_of(listing), "rest"), away)
-    fetching.ask(FetchBook(route_of(), "bridge"), receiver)
+        fetching.request(FetchBook(route_of(listing), "rest"), away)
+    fetching.request(FetchBook(route_of(), "bridge"), receiver)
     fetching.run()
     assert away.shown == [("BTC-PERP", 71)]
     assert [fetched.purpose for fetched in receiver.given] == ["bridge"]
@@ -637,22 +643,22 @@ def test_what_waits_already_is_not_asked_for_twice(fetching, client, stop):
     route, away, receiver = route_of(), Receiver(stop, 2), Receiver(stop, 1)
     away.is_there = False
     for _ in range(100):
-        fetching.ask(FetchBook(route, "rest"), away)
-        fetching.ask(FetchBook(route, "bridge"), receiver)
+        fetching.request(FetchBook(route, "rest"), away)
+        fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()
     assert (len(receiver.given), len(away.shown), len(client.calls)) == (1, 1, 2)
     stop.clear()
     receiver.given.clear()
-    route.is_fetching = True
-    fetching.ask(FetchBook(route, "bridge"), receiver)
+    route.fetch.request(1)
+    fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()
     assert len(receiver.given) == 1, "what was answered can be asked for again"
 
 
 def test_book_to_show_is_not_fetched_once_the_socket_is_back(fetching, client, stop):
     receiver, route = Receiver(stop, 1), route_of()
-    fetching.ask(FetchBook(route, "rest"), receiver)
-    fetching.ask(FetchBook(route, "bridge"), receiver)
+    fetching.request(FetchBook(route, "rest"), receiver)
+    fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()
     assert len(client.calls) == 1
     assert receiver.shown == []
@@ -661,7 +667,7 @@ def test_book_to_show_is_not_fetched_once_the_socket_is_back(fetching, client, s
 def test_fault_of_ours_in_a_fetch_is_delivered_before_the_thread_dies_of_it(fetching, client, stop):
     client.answers["/book/BTC-PERP"] = KeyError("a fault of ours")
     receiver = Receiver(stop, 1)
-    fetching.ask(FetchBook(route_of(), "compare"), receiver)
+    fetching.request(FetchBook(route_of(), "compare"), receiver)
     with contextlib.suppress(KeyError):
         fetching.run()
     assert [fetched.book for fetched in receiver.given] == [None]
@@ -671,7 +677,7 @@ def test_book_is_asked_for_once_however_often_it_is_wanted(fetching, client, sto
     """A connection that ends while its questions wait asks them again; the first answer serves it."""
     receiver, again = Receiver(stop, 2), route_of()
     for route in (again, again, again, route_of()):
-        fetching.ask(FetchBook(route, "bridge"), receiver)
+        fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()
     assert len(client.calls) == 2
 
@@ -680,19 +686,19 @@ def test_nothing_is_asked_for_a_connection_that_is_gone(fetching, client, stop):
     gone, receiver = Receiver(stop, 1), Receiver(stop, 1)
     gone.is_there = False
     for connection in (gone, receiver):
-        fetching.ask(FetchBook(route_of(), "bridge"), connection)
+        fetching.request(FetchBook(route_of(), "bridge"), connection)
     fetching.run()
     assert (len(gone.given), len(receiver.given), len(client.calls)) == (0, 1, 1)
 
 
 def test_question_that_waits_for_others_is_known_to_wait(fetching, client, stop):
     receiver, route = Receiver(stop, 1), route_of()
-    fetching.ask(FetchBook(route, "bridge"), receiver)
-    assert route.is_queued
-    client.answers["/book/BTC-PERP"] = lambda: seen.append(route.is_queued) or b"71"
+    fetching.request(FetchBook(route, "bridge"), receiver)
+    assert route.fetch.state is FetchState.QUEUED
+    client.answers["/book/BTC-PERP"] = lambda: seen.append(route.fetch.state) or b"71"
     seen = []
     fetching.run()
-    assert seen == [False]
+    assert seen == [FetchState.IN_FLIGHT]
 
 
 def test_lane_without_work_ends_when_the_worker_stops(fetching, stop):
