@@ -18,7 +18,7 @@ from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Funding, Mark
 from ipc.health import Stream
 from ipc.topics import base_of
-from workers.venues.fields import Name, Number, Text, increment, ns_of_ms
+from workers.venues.fields import Name, Number, Text, increment, ns_of_ms, valid_ns
 from workers.venues.funding import SETTLED_PERIOD_S, funding, newest_payment
 from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows
@@ -248,9 +248,9 @@ def _parse_payment(listing: Listing, raw: msgspec.Raw) -> Event:
 
 
 def funding_ns(time: Number | None) -> int | None:
-    """Return a time of funding in ns, given in ms or s."""
+    """Return a time of funding in ns, given in ms or s; None when it is no time of int64."""
     time_ns = ns_of_ms(time)
-    return time_ns * 1000 if time_ns and time_ns < _SECONDS_BELOW_NS else time_ns
+    return valid_ns(time_ns * 1000) if time_ns and time_ns < _SECONDS_BELOW_NS else time_ns
 
 
 def funding_event(
