@@ -14,11 +14,12 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
+from ipc.checks import valid_ns
 from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Funding, Mark
 from ipc.health import Stream
 from ipc.topics import base_of
-from workers.venues.fields import Name, Number, Text, increment, ns_of_ms, valid_ns
+from workers.venues.fields import Name, Number, Text, increment, ns_of_ms
 from workers.venues.funding import SETTLED_PERIOD_S, funding, newest_payment
 from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows

@@ -404,6 +404,11 @@ def test_the_whole_account() -> None:
     assert all(event.snapshot for event in course.result.events)
 
 
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("limit") for number in range(5)] == ["1000", None, "100", None, None]
+
+
 def test_fills_are_requested_page_by_page_down_to_a_time() -> None:
     pages = [ok([trade(id=9), trade(id=8)], 8), ok([trade(id=7), trade(id=6, createdTime=MS - 5000)], 6), ok([])]
     course = snapshot(answers(**{"/user/trades": pages}))

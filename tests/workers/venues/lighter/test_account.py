@@ -690,6 +690,11 @@ def test_a_fill_by_rest_is_the_one_of_the_stream() -> None:
     assert pushed == asked
 
 
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("limit") for number in range(4)] == ["100", None, "100", None]
+
+
 def test_fills_are_requested_page_by_page_down_to_a_time() -> None:
     pages = [
         {"code": 200, "trades": [trade(trade_id=9), trade(trade_id=8)], "next_cursor": "a&b"},

@@ -604,7 +604,12 @@ def test_the_whole_account() -> None:
     assert all(event.snapshot for event in events)
 
 
-def test_orders_that_closed_are_requested_from_long_before_the_last_look() -> None:
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("page_size") for number in range(6)] == ["1000", None, "100", None, None, None]
+
+
+def test_orders_that_closed_are_requested_from_long_before_the_last_snapshot() -> None:
     assert int(snapshot(answers()).query(2)["start_at"]) == MS - 1000 - 7 * 86_400_000
 
 
