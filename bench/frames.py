@@ -19,7 +19,6 @@ START_MS = 1_790_000_000_000
 #: What aster's REST interface says of the book that the first delta follows.
 ASTER_SNAPSHOT = 1000
 BOOK_DEPTH = 200
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 #: What each venue sends: whole books (of 20 and 5 levels), changes (few or many), trades; Paradex in both encodings.
 KINDS: dict[str, tuple[str, ...]] = {
     "hyperliquid": ("book20", "book5", "trade"),

@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 
 from bench.control import Control
 from bench.feeder import Feeder
-from bench.frames import START_MS, VENUES, encoded
+from bench.frames import START_MS, encoded
 from bench.system import BenchSystem, fed
 from bench.verdict import percentile
 from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
+from ipc.topics import VENUES
 
 __all__ = ["BOOKS", "RATES", "Latency", "measure", "measure_all"]
 

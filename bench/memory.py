@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import psutil
 
-from bench.frames import VENUES
 from bench.system import BenchSystem
+from ipc.topics import VENUES
 
 __all__ = ["Memory", "measure"]
 

@@ -16,12 +16,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bench.feeder import Feeder
-from bench.frames import VENUES, encoded
+from bench.frames import encoded
 from bench.latency import BOOKS
 from bench.subscribers import Subscribers
 from bench.system import BenchSystem, fed
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
+from ipc.topics import VENUES
 
 __all__ = ["MARKETS", "SUBSCRIBERS", "Scaling", "measure_markets", "measure_subscribers", "measure_venues"]
 

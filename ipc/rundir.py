@@ -17,13 +17,14 @@ import msgspec
 
 from ipc.errors import NotRunningError, RunDirError, UnknownStateError
 from ipc.health import Reason, StreamState
+from ipc.topics import VENUES
 
 __all__ = ["AccountWords", "RunDir", "default_path", "replace_file", "run_dir_of"]
 
 #: Linux: sun_path is 108 bytes with its final zero.
 _MAX_SOCKET_PATH: Final = 107
 #: The longest name of a socket that is bound here.
-_LONGEST_SOCKET: Final = "hyperliquid.account"
+_LONGEST_SOCKET: Final = max(VENUES, key=len) + ".account"
 
 
 def default_path(environ: Mapping[str, str]) -> Path:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 __all__ = ["ACCOUNT_CHANNELS", "BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
 
-#: The venues, in the order in which tools show them.
+#: Registry of venues, in the order in which tools show them; their folders are found by these names.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 #: Every public channel, in the order in which tools show them.

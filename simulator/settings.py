@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ipc.errors import UsageError
+from ipc.topics import VENUES
 
 __all__ = [
     "PATHS",
@@ -24,9 +25,6 @@ __all__ = [
     "endpoints",
     "pick_ports",
 ]
-
-#: The venues that can be simulated.
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 
 #: Below Linux's ephemeral range (32768 and up): a port that is closed for a while is neither given to an outgoing
 #: connection nor met by a client that happens to connect to itself.

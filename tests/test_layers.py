@@ -1,9 +1,16 @@
 """Who may import whom. Arrows run downwards only, and the simulator knows nothing of the connectors that it tests."""
 
 import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+
+from ipc.topics import VENUES
+from workers import venues
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -75,15 +82,69 @@ def test_no_module_takes_a_name_of_supervisord():
     assert [path for path in (ROOT / "supervisor").iterdir() if path.stem in SUPERVISORD] == []
 
 
-def test_no_code_but_the_registries_and_the_simulator_names_a_venue():
-    names = {"hyperliquid", "aster", "extended", "lighter", "paradex"}
-    allowed = {"ipc/topics.py", "workers/settings.py", "supervisor/config.py", "supervisor/drill/catalogue.py"}
+def venue_modules():
+    return [path for name in VENUES for path in modules(f"workers/venues/{name}")]
+
+
+def common_modules():
+    """Return the modules that serve all venues alike."""
+    own = set(venue_modules())
+    return [path for package in ("ipc", "workers", "supervisor") for path in modules(package) if path not in own]
+
+
+def strings(path):
+    """Yield the string constants of a file, docstrings apart."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]
+    docstrings = {id(node.body[0].value) for node in nodes}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_no_code_but_the_registry_and_a_venues_folder_names_a_venue():
+    names = re.compile(rf"\b({'|'.join(VENUES)})\b")
+    assert all((ROOT / "workers" / "venues" / name / "market_data.py").is_file() for name in VENUES)
     found = [
-        f"{path.relative_to(ROOT)}: {node.value}"
-        for package in ("ipc", "workers", "supervisor")
-        for path in modules(package)
-        if str(path.relative_to(ROOT)) not in allowed and path.parent.name not in {"venues", "accounts"}
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and node.value in names
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in common_modules()
+        if path != ROOT / "ipc" / "topics.py"
+        for text in strings(path)
+        if names.search(text)
     ]
     assert found == []
+
+
+#: Words of a protocol: URLs, paths of requests, names in camelCase or CAPITALS_WITH_UNDERSCORES.
+PROTOCOL_WORD = re.compile(r"(wss?|https?)://.+|/\w[\w/.-]*|[a-z0-9]+[A-Z]\w*|[A-Z][A-Z0-9]*_[A-Z0-9_]+")
+
+
+def test_common_code_knows_no_word_of_a_venues_protocol():
+    words = {text for path in venue_modules() for text in strings(path) if PROTOCOL_WORD.fullmatch(text)}
+    words |= {urlsplit(word).hostname for word in words if "://" in word}
+    words |= {option for venue in venues.VENUES.values() for option in venue.options}
+    assert {"l2Book", "depthUpdate", "fstream.asterdex.com", "/orderBooks", "LIGHTER_AUTH_TOKEN", "encoding"} <= words
+    found = [
+        f"{path.relative_to(ROOT)}: {text}" for path in common_modules() for text in strings(path) if text in words
+    ]
+    assert found == []
+
+
+def test_common_code_imports_venues_only_through_the_registry():
+    folders = tuple(f"workers.venues.{name}" for name in VENUES)
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in common_modules()
+        for name in imported(path)
+        if name.startswith(folders)
+    ]
+    assert found == []
+
+
+def test_public_sides_and_credentials_load_without_account_modules():
+    program = "import sys, workers.venues, workers.accounts.secrets; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True, cwd=ROOT
+    ).stdout.split()
+    assert [name for name in loaded if name.endswith((".account", ".signing", ".token", ".auth", ".signers"))] == []

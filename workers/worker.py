@@ -28,7 +28,6 @@ from ipc.rundir import RunDir, replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
-from workers.accounts import account_side
 from workers.accounts.runner import SESSION_NAMES, AccountRunner
 from workers.fixture import Player, Stage
 from workers.fixture import load as load_fixture
@@ -47,7 +46,7 @@ from workers.self_faults import SELF_FAULTS
 from workers.settings import WorkerSettings
 from workers.status import StatusPublisher
 from workers.threads import ThreadSupervisor
-from workers.venues import VENUES
+from workers.venues import VENUES, private_venue
 from workers.venues.venue import Listing
 from workers.watchdog import Watchdog, WatchdogLimits, Watched
 
@@ -164,7 +163,7 @@ class Worker:
         keep("fetch", self._fetch.run, wanted)
 
     def _make_account(self, epoch: int) -> AccountRunner:
-        side = account_side(self._settings.venue, self._settings.options)
+        side = private_venue(self._settings.venue, self._settings.options)
         return AccountRunner(
             side, self._venue, self._settings, self._board, self._context, self._listener, epoch, self._stop
         )

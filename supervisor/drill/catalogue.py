@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
+from simulator.faults import FAULTS
+from workers.venues import VENUES
+from workers.venues.venue import Rule
+
 __all__ = ["DRILLS", "PARENT", "Conditions", "Drill", "Effect"]
 
 #: What a fault leads to: another process, another connection, another snapshot, or nothing that a consumer notices.
@@ -54,8 +58,7 @@ class Drill:
         arguments: For the simulator: the fault's parameters under given conditions.
         fault: The simulator's name of it, when that is another.
         needs_tls: Whether it can be done only where TLS is spoken.
-        venues: Where it applies; empty for all.
-        venue_effects: Where it leads to something else.
+        rule_effects: Other effects, by how a venue numbers its book updates.
     """
 
     name: str
@@ -66,16 +69,16 @@ class Drill:
     arguments: Callable[[Conditions], Mapping[str, Any]] = lambda _: {}
     fault: str = ""
     needs_tls: bool = False
-    venues: tuple[str, ...] = ()
-    venue_effects: Mapping[str, Effect] = field(default_factory=dict)
+    rule_effects: Mapping[Rule, Effect] = field(default_factory=dict)
 
     def effect_on(self, venue: str) -> Effect:
-        """What must come of it on a venue."""
-        return self.venue_effects.get(venue, self.effect)
+        """Return the effect that is required on a venue."""
+        return self.rule_effects.get(VENUES[venue].continuity.rule, self.effect)
 
     def applies_to(self, venue: str) -> bool:
-        """Whether there is such a fault on a venue."""
-        return not self.venues or venue in self.venues
+        """Return whether the simulator has this fault for a venue."""
+        venues = FAULTS[self.fault or self.name].venues if self.kind == "network" else ()
+        return not venues or venue in venues
 
     def limit_s(self, conditions: Conditions) -> float:
         """From the fault to the first fresh book, at most."""
@@ -155,19 +158,20 @@ def _bad_book(name: str, flaw: str, text: str) -> Drill:
         _two_books,
         lambda _: {"flaw": flaw},
         "bad_book",
-        venue_effects=_EXTENDED_RECONNECTS,
+        rule_effects=_CONNECTION_RECONNECTS,
     )
 
 
-def _harmless(name: str, text: str, *, venues: tuple[str, ...] = (), fault: str = "", **arguments: Any) -> Drill:
-    return Drill(name, "network", "none", text, _resync, _for(2.0, **arguments), fault, venues=venues)
+def _harmless(name: str, text: str, *, fault: str = "", **arguments: Any) -> Drill:
+    return Drill(name, "network", "none", text, _resync, _for(2.0, **arguments), fault)
 
 
-_EXTENDED_RECONNECTS: Final[Mapping[str, Effect]] = {"extended": "reconnect"}
-#: Hyperliquid's next frame is a whole book, so one bad frame harms nothing; aster skips what it has seen.
-_HARMLESS_WHOLE: Final[Mapping[str, Effect]] = {"hyperliquid": "none", **_EXTENDED_RECONNECTS}
-#: Hyperliquid's frames have no numbers and are put in order by their times.
-_BY_TIME_RESYNCS: Final[Mapping[str, Effect]] = {"hyperliquid": "resync"}
+#: Where frames of a connection are numbered together, only a new connection restores a book.
+_CONNECTION_RECONNECTS: Final[Mapping[Rule, Effect]] = {Rule.CONNECTION: "reconnect"}
+#: Where every frame is a whole book, the next one replaces a bad one.
+_HARMLESS_WHOLE: Final[Mapping[Rule, Effect]] = {Rule.SNAPSHOTS: "none", **_CONNECTION_RECONNECTS}
+#: Frames without numbers are ordered by their times.
+_BY_TIME_RESYNCS: Final[Mapping[Rule, Effect]] = {Rule.SNAPSHOTS: "resync"}
 
 DRILLS: Final[dict[str, Drill]] = {
     drill.name: drill
@@ -227,14 +231,14 @@ DRILLS: Final[dict[str, Drill]] = {
             _reconnect,
             lambda _: {"size": 20 * 1024 * 1024},
         ),
-        Drill("drop_delta", "network", "resync", "a book update is lost", _resync, venue_effects=_EXTENDED_RECONNECTS),
+        Drill("drop_delta", "network", "resync", "a book update is lost", _resync, rule_effects=_CONNECTION_RECONNECTS),
         Drill(
             "corrupt_delta",
             "network",
             "resync",
             "a level with a price that is none",
             _resync,
-            venue_effects=_EXTENDED_RECONNECTS,
+            rule_effects=_CONNECTION_RECONNECTS,
         ),
         Drill(
             "crossed_book",
@@ -242,7 +246,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "resync",
             "an update that crosses the book",
             _resync,
-            venue_effects=_EXTENDED_RECONNECTS,
+            rule_effects=_CONNECTION_RECONNECTS,
         ),
         Drill(
             "reorder_delta",
@@ -250,7 +254,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "resync",
             "two updates change places",
             _resync,
-            venue_effects=_HARMLESS_WHOLE,
+            rule_effects=_HARMLESS_WHOLE,
         ),
         Drill(
             "duplicate_delta",
@@ -258,7 +262,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "resync",
             "an update comes twice",
             _resync,
-            venue_effects={"aster": "none", **_HARMLESS_WHOLE},
+            rule_effects={Rule.BRIDGE: "none", **_HARMLESS_WHOLE},
         ),
         Drill("garbage", "network", "none", "a frame that is none", _resync),
         Drill("invalid_utf8", "network", "none", "text that is not UTF-8", _resync),
@@ -269,7 +273,6 @@ DRILLS: Final[dict[str, Drill]] = {
             "SBE of another schema for a while",
             _second_try(0.5),
             _for(0.5),
-            venues=("paradex",),
         ),
         Drill(
             "clock_skew",
@@ -278,7 +281,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "the venue's clock is wrong for a while",
             _resync,
             _for(1.0),
-            venue_effects=_BY_TIME_RESYNCS,
+            rule_effects=_BY_TIME_RESYNCS,
         ),
         Drill("rest_error", "network", "none", "REST answers 503", _resync, _for(2.0)),
         Drill("rest_slow", "network", "none", "REST drips", _resync, _for(2.0)),
@@ -291,7 +294,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "one book falls silent, and REST disproves it",
             _mute,
             _while_mute,
-            venue_effects=_EXTENDED_RECONNECTS,
+            rule_effects=_CONNECTION_RECONNECTS,
         ),
         _bad_book("unsorted_book", "unsorted", "a whole book with levels out of order"),
         _bad_book("doubled_level", "doubled", "a whole book with a price twice, spelt differently"),
@@ -304,8 +307,7 @@ DRILLS: Final[dict[str, Drill]] = {
             "resync",
             "ids of updates restart from a low number",
             _two_books,
-            venues=("aster", "extended", "lighter", "paradex"),
-            venue_effects=_EXTENDED_RECONNECTS,
+            rule_effects=_CONNECTION_RECONNECTS,
         ),
         _harmless("exponents", "prices and sizes written as 8.1E+4"),
         _harmless("thin_market", "a market with a handful of levels"),
@@ -314,11 +316,10 @@ DRILLS: Final[dict[str, Drill]] = {
         _harmless(
             "fractional_interval",
             "funding intervals as fractions and text",
-            venues=("hyperliquid", "aster", "paradex"),
         ),
-        _harmless("flat_errors", "errors with their code at the top level", venues=("lighter",)),
-        _harmless("hedge_legs", "an account with both sides of a position", venues=("aster",)),
-        _harmless("builder_orders", "an account on a builder's market", venues=("hyperliquid",)),
+        _harmless("flat_errors", "errors with their code at the top level"),
+        _harmless("hedge_legs", "an account with both sides of a position"),
+        _harmless("builder_orders", "an account on a builder's market"),
         _harmless("rest_404", "REST answers 404 without a body", fault="rest_error", status=404, empty=True),
         _harmless("rest_headers", "REST headers drip", fault="rest_slow", part="headers"),
         _harmless("rest_cut", "REST answers end before their body"),

@@ -15,13 +15,13 @@ from supervisor.scenario.public import message_of
 from supervisor.scenario.rest import ScriptedFlow
 from supervisor.scenario.run import ScenarioRun
 from supervisor.scenario.seen import ObservedFeed, ScenarioReport
-from workers.accounts import account_side
 from workers.accounts.close_reason import CloseReason, close_reason_of
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.runner import MarketLookup
 from workers.accounts.secrets import Secrets
 from workers.accounts.session import PrivateSession
 from workers.net.frames import BINARY, PONG, TEXT, Frame
+from workers.venues import private_venue
 from workers.venues.account import Login, RestFlow, Snapshot
 from workers.venues.venue import Listing
 
@@ -48,7 +48,7 @@ class AccountPart:
     def __init__(self, run: ScenarioRun, feed: ObservedFeed) -> None:
         spec = run.scenario.account or AccountSpec()
         venue, clock = run.venue, run.clock
-        self._side = account_side(venue.name, run.options)
+        self._side = private_venue(venue.name, run.options)
         unknown = spec.credentials.keys() - set(self._side.secrets)
         if unknown:
             advice = f"{venue.name} has {', '.join(self._side.secrets)}"

@@ -96,11 +96,11 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
     """What logging in fails with before it asks anybody."""
     import time
 
-    from workers.accounts import account_side
     from workers.accounts.close_reason import FAILURES, close_reason_of
     from workers.accounts.secrets import Secrets, missing
+    from workers.venues import private_venue
 
-    side = account_side(of.name, of.options)
+    side = private_venue(of.name, of.options)
     secrets = Secrets(side.secrets, os.environ)
     if not side.is_configured(secrets):
         return missing(of.name)

@@ -106,7 +106,7 @@ def test_every_drill_is_on_the_page():
 def test_every_drill_has_an_effect_on_every_venue():
     for drill in DRILLS.values():
         assert {drill.effect_on(venue) for venue in VENUES} <= {"restart", "reconnect", "resync", "none"}
-        assert set(drill.venue_effects) <= set(VENUES)
+        assert set(drill.rule_effects) <= {venue.continuity.rule for venue in VENUES.values()}
 
 
 @pytest.mark.parametrize(

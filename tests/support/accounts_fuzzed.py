@@ -23,10 +23,9 @@ from simulator.accounts.credentials import (
     HYPERLIQUID_ADDRESS,
     LIGHTER_ACCOUNT,
 )
-from workers.accounts import account_side
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
-from workers.venues import VENUES
+from workers.venues import VENUES, private_venue
 from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot
 from workers.venues.rows import split_rows
 from workers.venues.venue import Listing, RestRequest
@@ -52,7 +51,7 @@ class Life:
 
     def __init__(self, name: str) -> None:
         self.stage = Stage(name, rate=1, bases=BASES)
-        self.side = account_side(name, {})
+        self.side = private_venue(name, {})
         self.venue = VENUES[name]
         self.markets = {listing.wire: listing for listing in self._listings()}
         token = self.stage.venue.office.token({})["token"] if name in _WITH_TOKENS else ""

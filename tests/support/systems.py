@@ -22,9 +22,9 @@ from ipc.decimals import shortest
 from ipc.events import Event
 from ipc.feed import Feed
 from ipc.rundir import RunDir
+from ipc.topics import VENUES
 from supervisor.status import read_status
 
-VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 MARKETS = [(venue, symbol) for venue in VENUES for symbol in ("BTC-PERP", "ETH-PERP")]
 
 

@@ -17,23 +17,13 @@ from typing import Final
 
 from ipc.errors import ConfigError
 from ipc.log import hide
+from workers.venues import LOGIN_METHODS
 
-__all__ = ["NAMES", "WAYS", "Secrets", "environment_names", "missing", "scrub_environment"]
+__all__ = ["NAMES", "Secrets", "environment_names", "missing", "scrub_environment"]
 
-#: What suffices to log in, by venue: each of these sets of secrets.
-WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    "hyperliquid": (("HL_VAULT_ADDRESS",),),
-    "aster": (("ASTER_API_KEY", "ASTER_API_SECRET"), ("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY")),
-    "extended": (("EXTENDED_API_KEY",),),
-    "lighter": (
-        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_AUTH_TOKEN"),
-        ("LIGHTER_ACCOUNT_INDEX", "LIGHTER_API_KEY_INDEX", "LIGHTER_API_PRIVATE_KEY_HEX"),
-    ),
-    "paradex": (("PARADEX_JWT",), ("PARADEX_ACCOUNT", "PARADEX_PRIVATE_KEY")),
-}
 #: What each venue's private side may ask for.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    venue: tuple(dict.fromkeys(name for way in ways for name in way)) for venue, ways in WAYS.items()
+    venue: tuple(dict.fromkeys(name for way in ways for name in way)) for venue, ways in LOGIN_METHODS.items()
 }
 _FORMS: Final = ("", "_FILE", "_COMMAND")
 
@@ -79,7 +69,7 @@ class Secrets:
 
 def missing(venue: str) -> str:
     """What to do about an account without enough to log in with."""
-    ways = ", or ".join(" with ".join(way) for way in WAYS[venue])
+    ways = ", or ".join(" with ".join(way) for way in LOGIN_METHODS[venue])
     return f"no credentials; set {ways} (each may be …_FILE or …_COMMAND; see docs/accounts.md)"
 
 

@@ -1,15 +1,34 @@
-"""The five venues, each one pure file, and the registry through which everything else finds them."""
+"""Registry of venues: derived from the names in :data:`ipc.topics.VENUES`, one folder per venue.
+
+To add a venue, add its name there and a folder here with ``market_data.MARKET_DATA``, ``account.PRIVATE_VENUE`` and
+``credentials.LOGIN_METHODS``. The simulator's part lies in ``simulator/venues`` under the same name.
+"""
 
 from __future__ import annotations
 
-from workers.venues.aster.market_data import Aster
-from workers.venues.extended.market_data import Extended
-from workers.venues.hyperliquid.market_data import Hyperliquid
-from workers.venues.lighter.market_data import Lighter
-from workers.venues.paradex.market_data import Paradex
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from ipc import topics
 from workers.venues.venue import Venue
 
-__all__ = ["VENUES"]
+if TYPE_CHECKING:
+    from workers.venues.account import PrivateVenue
 
-#: Every venue by name, in the order in which tools show them.
-VENUES: dict[str, Venue] = {venue.name: venue for venue in (Hyperliquid(), Aster(), Extended(), Lighter(), Paradex())}
+__all__ = ["LOGIN_METHODS", "VENUES", "private_venue"]
+
+#: Public sides by name, in the order in which tools show them.
+VENUES: Final[Mapping[str, Venue]] = {
+    name: import_module(f"{__name__}.{name}.market_data").MARKET_DATA for name in topics.VENUES
+}
+#: By venue: sets of secrets, each of which suffices to log in.
+LOGIN_METHODS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    name: import_module(f"{__name__}.{name}.credentials").LOGIN_METHODS for name in topics.VENUES
+}
+
+
+def private_venue(name: str, options: Mapping[str, str]) -> PrivateVenue:
+    """Import and create a venue's private side; its signing libraries are slow to load and optional."""
+    side: PrivateVenue = import_module(f"{__name__}.{name}.account").PRIVATE_VENUE(**options)
+    return side

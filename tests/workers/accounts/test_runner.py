@@ -16,14 +16,14 @@ from fake_venue import BTC, ETH, FakeVenue
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
-from workers.accounts import account_side, runner
 from workers.accounts import connection as stream
 from workers.accounts import publisher as statement
+from workers.accounts import runner
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.runner import AccountRunner
 from workers.net.frames import PONG
 from workers.settings import WorkerSettings
-from workers.venues import VENUES
+from workers.venues import VENUES, private_venue
 from workers.venues.lighter.market_data import Lighter
 from workers.venues.venue import Listing, VenueLimits
 from workers.watchdog import Watchdog, WatchdogLimits
@@ -230,7 +230,7 @@ class Quiet(FakeTransport):
 def test_a_quiet_account_is_not_cut(
     bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, venue: str, read_timeout_ms: int
 ) -> None:
-    keepalive = account_side(venue, {}).keepalive
+    keepalive = private_venue(venue, {}).keepalive
     stop = FakeStop(clock, for_s=300)
     monkeypatch.setenv("TEST_KEY", "planted")
     made = bench.make(FakeSide(keepalive=keepalive), VENUES[venue], stop=stop)

@@ -15,8 +15,8 @@ import pytest
 from courses import drive, secrets_of
 
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
-from workers.accounts import account_side
 from workers.accounts.ledger import Ledger
+from workers.venues import private_venue
 from workers.venues.account import AccountItem, Login, LoginError
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
@@ -57,7 +57,7 @@ def messages(venue: str, file: str) -> list[Any]:
 
 def decoded(venue: str, file: str) -> list[tuple[Any, list[AccountItem]]]:
     """Every frame of a file with its items; no market is followed."""
-    side = account_side(venue, {})
+    side = private_venue(venue, {})
     frames = messages(venue, file)
     return [(one, side.decode(memoryview(json.dumps(one).encode()), False, {}, "desk")) for one in frames]
 
@@ -139,7 +139,7 @@ def test_a_recorded_lighter_position_is_named_by_its_text() -> None:
 
 
 def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
-    side = account_side("aster", {})
+    side = private_venue("aster", {})
     secrets = secrets_of(side.secrets, ASTER_API_KEY="key", ASTER_API_SECRET="secret")
     steps = side.snapshot(Login("wss://x"), secrets, {}, "desk", 0, 1_790_000_000_000_000_000)
     told = {
@@ -160,7 +160,7 @@ def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
     ("venue", "file"), [("aster", "rest_error"), ("extended", "rest_errors"), ("paradex", "rest_error")]
 )
 def test_recorded_errors_are_refusals(venue: str, file: str) -> None:
-    side = account_side(venue, {})
+    side = private_venue(venue, {})
     environ = {"ASTER_API_KEY": "key", "ASTER_API_SECRET": "secret"} if venue == "aster" else {}
     for message in messages(venue, file):
         steps = side.snapshot(Login("wss://x"), secrets_of(side.secrets, **environ), {}, "desk", 0, 1)

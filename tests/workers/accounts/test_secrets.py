@@ -15,10 +15,9 @@ import pytest
 from ipc import log as log_module
 from ipc.errors import ConfigError
 from ipc.log import StderrHandler, get_log, hide
-from workers.accounts import account_side
 from workers.accounts import secrets as module
 from workers.accounts.secrets import NAMES, Secrets, scrub_environment
-from workers.venues import VENUES
+from workers.venues import VENUES, private_venue
 
 NAME = "ASTER_API_SECRET"
 PLANTED = "planted-3f9a1c77e0"
@@ -263,7 +262,7 @@ def test_renewed_tokens_do_not_pile_up(hidden: dict[str, None]) -> None:
 def test_every_venue_has_its_names_and_its_side_asks_for_no_others() -> None:
     assert set(NAMES) == set(VENUES)
     for venue in VENUES:
-        assert set(account_side(venue, {}).secrets) == set(NAMES[venue])
+        assert set(private_venue(venue, {}).secrets) == set(NAMES[venue])
 
 
 def every_form(venue: str) -> dict[str, str]:

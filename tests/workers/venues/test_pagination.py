@@ -103,7 +103,7 @@ def test_a_list_is_whole_when_its_last_page_was_read_and_every_row_valid(answers
 
 
 def test_a_list_of_too_many_pages_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_PAGES", 3)
+    monkeypatch.setattr(module, "_MAX_PAGES", 3)
     result = pages([([number], f"page {number}") for number in range(1, 9)]).result
     assert [event.order_id for event in result.events] == ["1", "2", "3"]
     assert not result.covers("BTC")

@@ -103,7 +103,7 @@ FRAMES: dict[str, dict[str, str]] = {
         "ws_order_book_sequence": "Ack BookSnapshot | BookDelta | BookDelta | BookDelta | BookDelta",
         "ws_order_book_subscribed": "Ack BookSnapshot | Ack BookSnapshot | Ack BookSnapshot",
         "ws_order_book_update": "BookDelta | BookDelta | BookDelta",
-        "ws_session": "- | Unsubscribed | Ping | Shutdown",
+        "ws_session": "- | Unsubscribed | Ping | ServerShutdown",
         "ws_spot_market_stats": "-",
         "ws_ticker": "Ack Bbo | Bbo | Bbo",
         "ws_trade": "Ack Trade | Trade",

@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Aster: market data, REST, accounts."""

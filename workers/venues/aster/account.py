@@ -41,7 +41,7 @@ from workers.venues.fields import ns_of_ms
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Refused, parsed
 
-__all__ = ["AsterAccount"]
+__all__ = ["PRIVATE_VENUE", "AsterAccount"]
 
 T = TypeVar("T")
 
@@ -358,3 +358,7 @@ def _trades_since(look: _Look, symbol: str, since_ms: int) -> RestFlow[list[Trad
             break
         start = {"fromId": max(row.id for row in found) + 1}
     return list(trades.values())
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = AsterAccount

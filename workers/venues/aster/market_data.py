@@ -47,7 +47,7 @@ from workers.venues.venue import (
     split_multiplier,
 )
 
-__all__ = ["Aster"]
+__all__ = ["MARKET_DATA", "Aster"]
 
 _QUOTE: Final = "USDT"
 #: How the names of the venue's own markets for tests begin.
@@ -679,3 +679,7 @@ def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
     if row.symbol != listing.wire:
         raise DecodeError(f"a row about {row.symbol} in an answer about {listing.wire}")
     return _funding(listing, row.fundingRate, ns_of_ms(row.fundingTime), None, "settled", "rest")
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Aster()

@@ -21,13 +21,13 @@ from urllib.parse import urlencode
 from workers.accounts import signers
 from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError
+from workers.venues.aster.credentials import LOGIN_METHODS
 from workers.venues.venue import RestRequest
 
 __all__ = ["HMAC_SECRETS", "WALLET_SECRETS", "Signer", "can_sign", "signer_of"]
 
 #: What it takes to sign in either way.
-HMAC_SECRETS: Final = ("ASTER_API_KEY", "ASTER_API_SECRET")
-WALLET_SECRETS: Final = ("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY")
+HMAC_SECRETS, WALLET_SECRETS = LOGIN_METHODS
 
 #: For how long after its time a request is accepted, ms; the most that there is, for clocks that are a little off.
 _WINDOW_MS: Final = 60_000

@@ -32,6 +32,7 @@ from workers.venues.account import (
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.extended.account_rows import ExtendedRowParser
+from workers.venues.extended.credentials import LOGIN_METHODS
 from workers.venues.extended.market_data import Extended
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Markets
@@ -39,11 +40,11 @@ from workers.venues.pagination import Page, Pages, all_pages, closed_orders, old
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
-__all__ = ["ExtendedAccount"]
+__all__ = ["PRIVATE_VENUE", "ExtendedAccount"]
 
 E = TypeVar("E", Order, Position)
 
-_KEY: Final = "EXTENDED_API_KEY"
+((_KEY,),) = LOGIN_METHODS
 #: The firewall rejects clients without a user agent.
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
 #: Rows per page of fills, and rows of closed orders.
@@ -305,3 +306,7 @@ def _parse_balance(body: bytes, parser: ExtendedRowParser) -> list[Balance | Mar
         if error.reason is Reason.REFUSED and "not found" in error.what.lower():
             return []
         raise
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = ExtendedAccount

@@ -40,7 +40,7 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["Extended"]
+__all__ = ["MARKET_DATA", "Extended"]
 
 #: Markets up to which each has its own sockets; beyond it, one socket per stream carries all markets of the venue.
 _MAX_SOCKETS_PER_STREAM: Final = 5
@@ -394,3 +394,7 @@ def _connection(name: str, ws_url: str, stream: Stream, path: str, listing: List
     key = path.format("" if listing is None else f"/{listing.wire}")
     subscription = ChannelSubscription(key, (stream,), None if listing is None else listing.symbol)
     return ConnectionSpec(name, ws_url + key, (subscription,), _HEADERS, in_url=True)
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Extended()

@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Hyperliquid: market data, REST, accounts."""

@@ -19,7 +19,7 @@ from ipc.decimals import is_zero
 from ipc.errors import DecodeError
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
-from workers.accounts.secrets import NAMES, Secrets
+from workers.accounts.secrets import Secrets
 from workers.venues.account import (
     AccountItem,
     AllPositions,
@@ -36,17 +36,18 @@ from workers.venues.account_rows import WholeNumber, json_decoder
 from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid import account_rows as rows
 from workers.venues.hyperliquid.account_rows import CORE, dex_of
+from workers.venues.hyperliquid.credentials import LOGIN_METHODS
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.pagination import closed_orders
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Markets, Pong, Refused, RestRequest, parsed
 
-__all__ = ["HyperliquidAccount"]
+__all__ = ["PRIVATE_VENUE", "HyperliquidAccount"]
 
 T = TypeVar("T")
 
 _NS_PER_MS: Final = 1_000_000
-_ADDRESS: Final = "HL_VAULT_ADDRESS"
+((_ADDRESS,),) = LOGIN_METHODS
 _ADDRESS_FORM: Final = re.compile(r"0x[0-9a-fA-F]{40}")
 #: ``orderUpdates`` does not say whose they are, so one user a connection.
 _SUBSCRIPTIONS: Final = ("orderUpdates", "userFills", "userFundings", "userEvents", "clearinghouseState", "spotState")
@@ -176,7 +177,7 @@ class HyperliquidAccount(PrivateVenue):
     """The account of an address: a user's, a sub-account's or a vault's."""
 
     venue: ClassVar[str] = "hyperliquid"
-    secrets: ClassVar[tuple[str, ...]] = NAMES["hyperliquid"]
+    secrets: ClassVar[tuple[str, ...]] = (_ADDRESS,)
     keepalive: ClassVar[Keepalive] = account_keepalive(_VENUE.keepalive)
 
     def is_configured(self, secrets: Secrets) -> bool:
@@ -458,3 +459,7 @@ def _refused(text: str) -> Refused:
     if text.startswith(("Already subscribed", "Already unsubscribed")):
         return Refused(text, reason=None)
     return Refused(text, reason=Reason.RATE_LIMITED if text.startswith("Cannot") else Reason.SUBSCRIBE_ERROR)
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = HyperliquidAccount

@@ -45,7 +45,7 @@ from workers.venues.venue import (
     split_multiplier,
 )
 
-__all__ = ["Hyperliquid"]
+__all__ = ["MARKET_DATA", "Hyperliquid"]
 
 _HOUR_S: Final = 3600
 #: Levels a side at most: of the fast book, and of the ordinary one (since July 2026 every 5 s).
@@ -555,3 +555,7 @@ def _payment(listing: Listing, raw: msgspec.Raw) -> Event:
     if row.coin != listing.wire:
         raise DecodeError(f"a row about {row.coin} in an answer about {listing.wire}")
     return _funding(listing, row.fundingRate, row.time, None, "settled", "rest")
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Hyperliquid()

@@ -42,7 +42,7 @@ from workers.venues.pagination import Page, Pages, all_pages, closed_orders, old
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Keepalive, Ping, Pong, Refused, RestRequest, parsed
 
-__all__ = ["LighterAccount"]
+__all__ = ["PRIVATE_VENUE", "LighterAccount"]
 
 T = TypeVar("T")
 
@@ -367,3 +367,7 @@ def _find_account(body: bytes, context: LighterContext) -> tuple[_Account, msgsp
     if ours is None:
         raise DecodeError(f"an answer to account without account {context.owner}")
     return ours
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = LighterAccount

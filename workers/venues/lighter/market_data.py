@@ -44,7 +44,7 @@ from workers.venues.venue import (
     best_first,
 )
 
-__all__ = ["Lighter"]
+__all__ = ["MARKET_DATA", "Lighter"]
 
 _HOUR_NS: Final = 3600 * 1_000_000_000
 #: A connection may have 500 subscriptions, and a market needs four.
@@ -444,3 +444,7 @@ def _subscription(listing: Listing, channel: str, streams: tuple[Stream, ...]) -
         msgspec.json.encode({"type": "subscribe", "channel": requested}),
         msgspec.json.encode({"type": "unsubscribe", "channel": requested}),
     )
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Lighter()

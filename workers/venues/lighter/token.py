@@ -14,13 +14,11 @@ from typing import Final
 from workers.accounts import signers
 from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError
+from workers.venues.lighter.credentials import LOGIN_METHODS
 
 __all__ = ["SECRETS", "Token", "can_get_token", "index_of", "token_of"]
 
-_INDEX: Final = "LIGHTER_ACCOUNT_INDEX"
-_TOKEN: Final = "LIGHTER_AUTH_TOKEN"  # noqa: S105 - a name
-_KEY_INDEX: Final = "LIGHTER_API_KEY_INDEX"
-_PRIVATE_KEY: Final = "LIGHTER_API_PRIVATE_KEY_HEX"
+(_INDEX, _TOKEN), (_, _KEY_INDEX, _PRIVATE_KEY) = LOGIN_METHODS
 #: Names of all secrets that an account may use.
 SECRETS: Final = (_INDEX, _TOKEN, _KEY_INDEX, _PRIVATE_KEY)
 

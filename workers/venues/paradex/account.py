@@ -43,7 +43,7 @@ from workers.venues.paradex.sbe import QUERY
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
-__all__ = ["ParadexAccount"]
+__all__ = ["PRIVATE_VENUE", "ParadexAccount"]
 
 T = TypeVar("T")
 Event = TypeVar("Event", bound=AccountEvent)
@@ -259,3 +259,7 @@ def _fetch_all(
         return page_of(read_rows(page.results), page.next)
 
     return all_pages(what, lambda cursor: _request(f"{path}{separator}cursor={cursor}" if cursor else path, jwt), read)
+
+
+#: For the registry of venues.
+PRIVATE_VENUE: Final = ParadexAccount

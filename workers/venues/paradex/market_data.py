@@ -42,7 +42,7 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["Paradex"]
+__all__ = ["MARKET_DATA", "Paradex"]
 
 #: Added to a subscription's request id to unsubscribe: replies to both requests have the same shape.
 _UNSUBSCRIBE_OFFSET: Final = 1_000_000
@@ -443,3 +443,7 @@ def _subscription(number: int, listing: Listing, channel: str, streams: tuple[St
 
 def _request(method: str, channel: str, request_id: int) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": {"channel": channel}, "id": request_id})
+
+
+#: For the registry of venues.
+MARKET_DATA: Final = Paradex()
