@@ -80,11 +80,15 @@ def settled_poll(
     request: Callable[[int], RestRequest],
     parse_row: Callable[[Listing, Raw], Event],
     what: str,
+    rows_of: Callable[[bytes], list[Raw]] | None = None,
 ) -> Poll:
-    """Return the poll for a market's newest settled rate, where answers are lists of rows; a new market has none."""
+    """Return the poll for a market's newest settled rate; a new market has none.
+
+    Answers are lists of rows, unless ``rows_of`` extracts the rows of an answer.
+    """
 
     def parse(body: bytes) -> list[Event | InvalidRow]:
-        rows = parsed(_rows, body, what)
+        rows = parsed(_rows, body, what) if rows_of is None else rows_of(body)
         return newest_payment(rows, partial(parse_row, listing), what)
 
     symbol = str(listing.symbol)

@@ -14,12 +14,13 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, UnsetType, field
 
+from ipc.checks import valid_ns
 from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Funding, Mark
 from ipc.health import Stream
 from ipc.topics import base_of
 from workers.venues.fields import Name, Number, Text, increment, ns_of_ms
-from workers.venues.funding import SETTLED_PERIOD_S, funding, newest_payment
+from workers.venues.funding import funding, settled_poll
 from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows
 from workers.venues.venue import Poll, RestRequest, parsed
@@ -185,7 +186,7 @@ def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:
     symbols = tuple(str(listing.symbol) for listing in listings)
     request = RestRequest("/info/markets?" + "&".join(f"market={wire}" for wire in markets))
     stats = Poll("stats", Stream.FUNDING_POLL, lambda _: request, partial(_parse_all_stats, markets), symbols)
-    return (stats, *map(_payments_poll, listings)) if listings else ()
+    return (stats, *map(_settled_poll, listings)) if listings else ()
 
 
 def _parse_all_stats(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
@@ -218,15 +219,8 @@ def _mark(listing: Listing, stats: _Stats) -> Mark:
     )
 
 
-def _payments_poll(listing: Listing) -> Poll:
-    return Poll(
-        f"settled.{listing.symbol}",
-        Stream.FUNDING_POLL,
-        partial(_payments_request, listing.wire),
-        partial(_parse_payments, listing),
-        (str(listing.symbol),),
-        period_s=SETTLED_PERIOD_S,
-    )
+def _settled_poll(listing: Listing) -> Poll:
+    return settled_poll(listing, partial(_payments_request, listing.wire), _parse_payment, "funding", _payment_rows)
 
 
 def _payments_request(wire: str, now_ms: int) -> RestRequest:
@@ -234,10 +228,8 @@ def _payments_request(wire: str, now_ms: int) -> RestRequest:
     return RestRequest(f"/info/{wire}/funding?startTime={since_ms}&endTime={now_ms}&limit=1")
 
 
-def _parse_payments(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
-    """Return the newest payment of an answer; a new market has none."""
-    rows = parsed(_answers, body, "funding").data
-    return newest_payment(rows, partial(_parse_payment, listing), "funding")
+def _payment_rows(body: bytes) -> list[msgspec.Raw]:
+    return parsed(_answers, body, "funding").data
 
 
 def _parse_payment(listing: Listing, raw: msgspec.Raw) -> Event:
@@ -248,9 +240,9 @@ def _parse_payment(listing: Listing, raw: msgspec.Raw) -> Event:
 
 
 def funding_ns(time: Number | None) -> int | None:
-    """Return a time of funding in ns, given in ms or s."""
+    """Return a time of funding in ns, given in ms or s; None when that does not fit int64."""
     time_ns = ns_of_ms(time)
-    return time_ns * 1000 if time_ns and time_ns < _SECONDS_BELOW_NS else time_ns
+    return valid_ns(time_ns * 1000) if time_ns and time_ns < _SECONDS_BELOW_NS else time_ns
 
 
 def funding_event(

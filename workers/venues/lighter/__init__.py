@@ -1,5 +1,5 @@
 """Lighter: perpetuals by market id with books chained by nonces, and accounts by index with tokens.
 
-The public side is in ``market_data`` (WebSocket) and ``rest``, the private side in ``account``, ``account_rows`` and
-``token``; error codes of both are in ``errors``.
+The public side is in ``market_data`` (WebSocket) and ``rest``, the private side in ``account``, ``account_rows``,
+``token`` and ``credentials``; error codes of both are in ``errors``.
 """

@@ -47,8 +47,9 @@ __all__ = ["PRIVATE_VENUE", "LighterAccount"]
 T = TypeVar("T")
 
 _NS_PER_S: Final = 1_000_000_000
-#: Renew a token this long before it expires, or after the second time when less is left.
+#: Time before the expiry of a token at which it is renewed.
 _RENEW_BEFORE_NS: Final = 300 * _NS_PER_S
+#: Time until the renewal of a token that is closer to its expiry already.
 _RENEW_AGAIN_NS: Final = 60 * _NS_PER_S
 #: Rows per page.
 _ROWS: Final = 100

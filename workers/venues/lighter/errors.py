@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from ipc.health import Reason
 
-__all__ = ["ERROR_REASONS", "TOKEN_ERRORS"]
+__all__ = ["ERROR_REASONS", "TOKEN_ERRORS", "channel_in"]
 
 #: Texts for errors about the token; the venue's own text could repeat it.
 TOKEN_ERRORS: Final[Mapping[int, str]] = {
@@ -22,3 +23,10 @@ ERROR_REASONS: Final[Mapping[int | str | None, Reason | None]] = {
     **dict.fromkeys((23000, 23001, 23002, 23003, 30009, 30010), Reason.RATE_LIMITED),
     **dict.fromkeys(TOKEN_ERRORS, Reason.AUTH_FAILED),
 }
+_CHANNEL: Final = re.compile(r"\b([a-z_]+)[:/](\d+|all)\b")
+
+
+def channel_in(text: str) -> str | None:
+    """Return the channel that the text of an error names, as in requests or in replies, with a colon."""
+    found = _CHANNEL.search(text)
+    return f"{found[1]}:{found[2]}" if found else None

@@ -6,7 +6,6 @@ frames where the two differ.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -18,7 +17,7 @@ from ipc.events import Bbo, BookDelta, BookSnapshot, Flag, Level, Mark, Trade
 from ipc.health import Reason, Stream
 from workers.venues.fields import Id, Number, SequenceNumber, ns_of_ms, ns_of_us, side
 from workers.venues.lighter import rest
-from workers.venues.lighter.errors import ERROR_REASONS
+from workers.venues.lighter.errors import ERROR_REASONS, channel_in
 from workers.venues.lighter.rest import funding_event, market_listing
 from workers.venues.listing import Listing, Markets
 from workers.venues.refusals import code_and_text, usual_reason
@@ -62,8 +61,6 @@ _PONG: Final = b'{"type":"pong"}'
 _TRADE_TYPES: Final = {"trade": "trade", "deleverage": "adl", "market-settlement": "settlement"}
 #: Reasons for error codes; :func:`usual_reason` decides on others.
 _REASONS: Final[Mapping[int | str | None, Reason | None]] = {**ERROR_REASONS, 30005: Reason.UNKNOWN_MARKET}
-#: Channel of an error, in its own field or in the text, written as in requests or in replies.
-_ERROR_CHANNEL: Final = re.compile(r"\b([a-z_]+)[:/](\d+|all)\b")
 
 
 class _Level(msgspec.Struct, gc=False):
@@ -403,9 +400,8 @@ def _is_error(frame: _Envelope) -> bool:
 
 def _error_item(frame: _Envelope) -> Refused:
     code, text = code_and_text({"code": frame.code, "message": frame.message, "error": frame.error})
-    found = _ERROR_CHANNEL.search(f"{frame.channel} {frame.message} {frame.error}")
+    key = channel_in(f"{frame.channel} {frame.message} {frame.error}")
     reason = _REASONS.get(code, usual_reason(code, text))
-    key = f"{found[1]}:{found[2]}" if found else None
     # Once rate-limited the connection stays silent, pings included.
     return Refused(f"{code} {text}", key, reason, fatal=reason is Reason.RATE_LIMITED)
 

@@ -18,7 +18,7 @@ from ipc.events import BookSnapshot, Event, Funding, Level
 from ipc.health import Stream
 from ipc.topics import base_of
 from workers.venues.fields import Name, Number, Text, digits_of, ns_of_s, step
-from workers.venues.funding import SETTLED_PERIOD_S, Unit, funding, newest_payment
+from workers.venues.funding import Unit, funding, settled_poll
 from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows
 from workers.venues.venue import Poll, RestRequest, best_first, parsed
@@ -196,18 +196,11 @@ def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:
     symbols = tuple(str(listing.symbol) for listing in listings)
     request = RestRequest("/funding-rates")
     running = Poll("predicted", Stream.FUNDING_POLL, lambda _: request, partial(_parse_rates, markets), symbols)
-    return (running, *map(_payments_poll, listings)) if listings else ()
+    return (running, *map(_settled_poll, listings)) if listings else ()
 
 
-def _payments_poll(listing: Listing) -> Poll:
-    return Poll(
-        f"settled.{listing.symbol}",
-        Stream.FUNDING_POLL,
-        partial(_payments_request, listing.wire),
-        partial(_parse_payments, listing),
-        (str(listing.symbol),),
-        period_s=SETTLED_PERIOD_S,
-    )
+def _settled_poll(listing: Listing) -> Poll:
+    return settled_poll(listing, partial(_payments_request, listing.wire), _parse_payment, "fundings", _payment_rows)
 
 
 def _parse_rates(markets: Mapping[str, Listing], body: bytes) -> list[Event | InvalidRow]:
@@ -232,10 +225,8 @@ def _payments_request(wire: str, now_ms: int) -> RestRequest:
     return RestRequest(f"/fundings?market_id={wire}&resolution=1h&{span}")
 
 
-def _parse_payments(listing: Listing, body: bytes) -> list[Event | InvalidRow]:
-    """Return the newest payment of an answer; a new market has none."""
-    rows = parsed(_payments, body, "fundings").fundings or []
-    return newest_payment(rows, partial(_parse_payment, listing), "fundings")
+def _payment_rows(body: bytes) -> list[msgspec.Raw]:
+    return parsed(_payments, body, "fundings").fundings or []
 
 
 def _parse_payment(listing: Listing, raw: msgspec.Raw) -> Event:

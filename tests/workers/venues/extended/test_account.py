@@ -1,4 +1,4 @@
-"""Extended's private side: one key, one stream, four questions to REST."""
+"""Extended's private side: an API key, one stream, and the account by REST."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ def answers(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def snapshot(told: dict[str, Any], since_ms: int = MS - 1000) -> Any:
+def snapshot(bodies: dict[str, Any], since_ms: int = MS - 1000) -> Any:
     login = drive(SIDE.login(secrets_of(SIDE.secrets, EXTENDED_API_KEY=KEY), "wss://x/v1", MARKETS, NS), {}).result
-    return drive(SIDE.snapshot(login, secrets_of(SIDE.secrets), MARKETS, "desk", since_ms, NS), told)
+    return drive(SIDE.snapshot(login, secrets_of(SIDE.secrets), MARKETS, "desk", since_ms, NS), bodies)
 
 
 # --- login --------------------------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_the_key_goes_with_the_upgrade_and_with_every_question() -> None:
 
 
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "smörgås", "\x7f"])
-def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+def test_a_key_with_characters_that_headers_forbid_is_rejected_and_not_shown(key: str) -> None:
     with pytest.raises(LoginError) as refused:
         drive(SIDE.login(secrets_of(SIDE.secrets, EXTENDED_API_KEY=key), "wss://x", MARKETS, NS), {})
     assert key not in str(refused.value)
@@ -294,7 +294,7 @@ def test_a_closed_position_is_flat() -> None:
     ]
 
 
-def test_a_balance_is_what_is_held_and_the_margin() -> None:
+def test_a_balance_is_the_collateral_and_the_margin() -> None:
     spot = {"asset": "BTC", "balance": "0.5", "availableToWithdraw": "0.4", "updatedAt": MS // 1000}
     head = ("extended", None, None)
     assert decode(frame("BALANCE", balance=BALANCE, spotBalances=[spot])) == [
@@ -304,13 +304,13 @@ def test_a_balance_is_what_is_held_and_the_margin() -> None:
     ]
 
 
-def test_a_state_that_is_whole_ends_positions_that_it_does_not_list() -> None:
+def test_a_complete_state_ends_positions_that_it_does_not_list() -> None:
     items = decode(frame("ACCOUNT.POSITION", positions=[position()], isSnapshot=True))
     assert items[0].snapshot
     assert items[1] == AllPositions(frozenset({"BTC-USD"}), at_ns=NS + 7_000_000)
 
 
-def test_a_state_with_an_invalid_position_is_not_whole() -> None:
+def test_a_state_with_an_invalid_position_is_incomplete() -> None:
     items = decode(frame("POSITION", positions=[position(), position(size="much")], isSnapshot=True))
     assert [type(item) for item in items] == [Position, InvalidRow]
 
@@ -324,7 +324,7 @@ SECTIONS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("section", list(SECTIONS))
-def test_an_invalid_row_costs_itself_alone(section: str) -> None:
+def test_an_invalid_row_is_left_out_alone(section: str) -> None:
     row, member = SECTIONS[section]
     rows = [row, row | {member: True}, {}, None, 5, row]
     (event,) = decode(frame("X", **{section: [row]}))
@@ -333,12 +333,12 @@ def test_an_invalid_row_costs_itself_alone(section: str) -> None:
     assert {item.what for item in items[1:5]} == {section}
 
 
-def test_an_invalid_section_costs_no_other() -> None:
+def test_an_invalid_section_affects_no_other() -> None:
     items = decode(frame("ORDER", orders=[order()], positions={"x": 1}, balance=[], trades=None))
     assert [type(item) for item in items] == [Order, InvalidRow, InvalidRow]
 
 
-def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
+def test_a_market_that_is_not_subscribed_is_named_by_its_wire_name() -> None:
     (event,) = decode(frame("ORDER", orders=[order(market="kPEPE-USD")]), {})
     assert (event.symbol, event.venue_symbol) == ("PEPE-PERP", "kPEPE-USD")
 
@@ -352,11 +352,11 @@ def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
         {"jsonrpc": "2.0", "id": "1", "result": {"subscription": "account.3017"}},
     ],
 )
-def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
+def test_frames_without_account_data_are_ignored(message: Any) -> None:
     assert decode(message) == []
 
 
-def test_an_error_about_the_key_does_not_repeat_what_the_venue_says() -> None:
+def test_an_error_about_the_key_does_not_repeat_the_venues_text() -> None:
     (refused,) = decode({"error": f"Unauthorized: {KEY}", "ts": MS, "seq": 1})
     assert refused.reason is Reason.AUTH_FAILED
     assert refused.fatal
@@ -386,7 +386,7 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
 
 @given(gone_wrong(FRAMES))
 @settings(max_examples=300, deadline=None)
-def test_nothing_but_decode_errors_comes_of_mutated_frames(body: bytes) -> None:
+def test_mutated_frames_raise_only_decode_errors(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
@@ -404,7 +404,12 @@ def test_the_whole_account() -> None:
     assert all(event.snapshot for event in course.result.events)
 
 
-def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("limit") for number in range(5)] == ["1000", None, "100", None, None]
+
+
+def test_fills_are_requested_page_by_page_down_to_a_time() -> None:
     pages = [ok([trade(id=9), trade(id=8)], 8), ok([trade(id=7), trade(id=6, createdTime=MS - 5000)], 6), ok([])]
     course = snapshot(answers(**{"/user/trades": pages}))
     assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["7", "8", "9"]
@@ -412,7 +417,7 @@ def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
     assert course.paths().count("/user/trades") == 2
 
 
-def test_fills_whose_times_are_seconds_are_as_wanted_as_others() -> None:
+def test_fills_whose_times_are_seconds_are_filtered_as_others() -> None:
     rows = [trade(id=9, createdTime=MS // 1000), trade(id=8, createdTime=MS // 1000 - 5)]
     course = snapshot(answers(**{"/user/trades": ok(rows)}))
     assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["9"]
@@ -460,14 +465,14 @@ def test_open_orders_and_positions_are_those_of_all_pages() -> None:
     assert [course.query(number).get("cursor") for number in (1, 2, 3)] == [None, "1", "2"]
 
 
-def test_a_list_that_never_ends_is_no_list_of_all() -> None:
+def test_a_list_that_never_ends_is_incomplete() -> None:
     course = snapshot(answers(**{"/user/orders": ok([order()], 1), "/user/positions": ok([position()], 1)}))
     result = course.result
     assert (result.orders_of("BTC-USD"), result.positions_of("BTC-USD")) == (False, False)
     assert [row.what for row in result.invalid] == ["orders", "positions"]
 
 
-def test_an_error_on_the_second_page_is_no_answer() -> None:
+def test_an_error_on_the_second_page_fails_the_snapshot() -> None:
     for path in ("/user/orders", "/user/positions", "/user/trades"):
         row = trade() if path == "/user/trades" else order() if path == "/user/orders" else position()
         with pytest.raises(LoginError):
@@ -475,14 +480,14 @@ def test_an_error_on_the_second_page_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("path", list(answers()))
-def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
-    """And a list that lacks it covers nothing."""
-    told = answers()
+def test_an_invalid_row_of_an_answer_is_left_out_alone(path: str) -> None:
+    """A list with an invalid row covers nothing."""
+    bodies = answers()
     if path == "/user/balance":
-        told[path] = ok(BALANCE | {"balance": None})
+        bodies[path] = ok(BALANCE | {"balance": None})
     else:
-        told[path]["data"].append({"id": 1})
-    result = snapshot(told).result
+        bodies[path]["data"].append({"id": 1})
+    result = snapshot(bodies).result
     kinds = [Fill, Order, Order, Position] + ([] if path == "/user/balance" else [Balance, Margin])
     assert [type(event) for event in result.events] == kinds
     assert len(result.invalid) == 1
@@ -491,9 +496,13 @@ def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>", ok(None), {"status": "OK"}, ok({"x": 1}), []])
-def test_a_list_of_orders_that_is_none_does_not_pass_for_an_empty_one(body: Any) -> None:
+def test_a_missing_list_of_orders_is_not_an_empty_one(body: Any) -> None:
     with pytest.raises(DecodeError):
         snapshot(answers(**{"/user/orders": body if isinstance(body, bytes) else [body]}))
+
+
+def test_connection_is_pinged_every_15_seconds() -> None:
+    assert (SIDE.keepalive.interval_s, SIDE.keepalive.pong_within_s) == (15.0, 10.0)
 
 
 # --- as subscribers see it ----------------------------------------------------------------------------------------
@@ -520,7 +529,7 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
 
 
 @pytest.mark.parametrize("page", [ok([{"id": "?"}]), ok([order(id=2)], 1)])
-def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
+def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
     account.statement.pushed(decode(frame("ORDER", orders=[order(id=1)])))
     answered(account, answers(**{"/user/orders": page, "/user/orders/history": ok([])}))
     assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
@@ -529,7 +538,7 @@ def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> No
 
 
 @pytest.mark.parametrize("page", [ok([{"market": "?"}]), ok([position(market="ETH-USD")], 1)])
-def test_a_list_that_is_not_whole_flattens_nothing(account: Told, page: Any) -> None:
+def test_a_list_that_is_incomplete_flattens_nothing(account: Told, page: Any) -> None:
     account.statement.pushed(decode(frame("POSITION", positions=[position()])))
     answered(account, answers(**{"/user/positions": page}))
     account.statement.pushed(decode(frame("POSITION", positions=[{"market": "?"}], isSnapshot=True)))
@@ -538,7 +547,7 @@ def test_a_list_that_is_not_whole_flattens_nothing(account: Told, page: Any) -> 
     assert [event.size for event in account.of("position") if event.symbol == "BTC-PERP"] == ["-0.10", "0"]
 
 
-def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
     late = MS + 60_000
     account.statement.pushed(decode(frame("POSITION", positions=[position(size="0.20", updatedAt=late)])))
     account.statement.pushed(decode(frame("BALANCE", balance=BALANCE | {"balance": "5", "updatedTime": late})))
@@ -547,7 +556,7 @@ def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: T
     assert [event.total for event in account.of("balance")] == ["5", "1000.5"]
 
 
-def test_a_word_that_is_new_to_us_closes_nothing(account: Told) -> None:
+def test_an_unknown_word_closes_nothing(account: Told) -> None:
     words = (("NEW", "0"), ("A_NEW_WORD", "0"), ("PARTIALLY_FILLED", "0.2"), ("A_NEW_WORD", "0.5"))
     for word, filled in words:
         account.statement.pushed(decode(frame("ORDER", orders=[order(status=word, filledQty=filled)])))

@@ -1,4 +1,4 @@
-"""Extended: its frames, its listings, its connections and its polls, on messages in the documented shapes."""
+"""Extended: frames, listings, connections and polls, on messages in the documented shapes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,21 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Mark, Trade
 from ipc.health import Reason, Stream
 from workers.venues.extended.market_data import Extended
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import FrameSeq, InvalidBook, Item, Listing, Poll, Refused, RelativeDelta, Resync, Rule
+from workers.venues.venue import (
+    Continuity,
+    FrameSeq,
+    InvalidBook,
+    Item,
+    Keepalive,
+    Poll,
+    Refused,
+    RelativeDelta,
+    Resync,
+    Rule,
+    VenueLimits,
+)
 
 EXTENDED = Extended()
 BTC = Listing("BTC", "BTC-USD", "BTC-USD", funding_interval_s=3600)
@@ -87,14 +100,14 @@ def decode(frame: Any, markets: Any = MARKETS) -> list[Item]:
 
 
 def event_of(frame: Any) -> Any:
-    """The only event behind the frame's number."""
+    """Return the only event after the frame's number."""
     number, event = decode(frame)
     assert isinstance(number, FrameSeq)
     return event
 
 
 def about(frame: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The frame with other data; a field that is ``...`` is left out."""
+    """Return the frame with changed data; a field that is ``...`` is omitted."""
     data = {**frame["data"], **changes}
     return {**frame, "data": {name: value for name, value in data.items() if value is not ...}}
 
@@ -169,7 +182,7 @@ def test_level_without_its_new_size_makes_the_delta_relative(missing: dict[str, 
     ]
 
 
-def test_relative_level_among_the_asks_is_not_guessed_either():
+def test_relative_level_among_the_asks_is_not_guessed():
     delta = event_of(about(DELTA, a=[{"q": "1", "p": "82003"}]))
     assert isinstance(delta, RelativeDelta)
     assert delta.asks == [("82003", None, "1")]
@@ -194,7 +207,7 @@ def test_minutely_snapshot_continues_the_numbering():
     assert snapshot.venue_seq == 175
 
 
-def test_type_inside_the_data_does_where_the_outer_one_is_missing():
+def test_type_inside_the_data_replaces_a_missing_outer_type():
     assert decode(without(SNAPSHOT, "type")) == decode(SNAPSHOT)
 
 
@@ -229,7 +242,7 @@ def test_empty_side_is_none(empty: Any):
     assert (bbo.bid_price, bbo.bid_size, bbo.ask_price, bbo.ask_size) == (None, None, "82002", "0.00011")
 
 
-def test_multiplexed_stream_tells_best_levels_by_its_name_too():
+def test_multiplexed_stream_marks_best_levels_by_its_name_too():
     frame = {**about(BEST, d=...), "subscription": "orderbooks.1.BTC-USD"}
     assert isinstance(event_of(frame), Bbo)
 
@@ -281,7 +294,7 @@ def test_typed_trade_frame_decodes_alike():
 
 
 @pytest.mark.parametrize("change", [{"S": "NEITHER"}, {"p": 82001}, {"m": None}, {"i": 1.5}])
-def test_invalid_trade_costs_itself_alone(change: dict[str, Any]):
+def test_invalid_trade_is_left_out_alone(change: dict[str, Any]):
     seq, first, invalid, last = decode({**TRADES, "data": [ROW, {**ROW, **change}, {**ROW, "i": 3}]})
     assert isinstance(seq, FrameSeq)
     assert isinstance(invalid, InvalidRow)
@@ -333,6 +346,9 @@ def test_applied_rate_is_settled_and_hourly():
 
 def test_funding_time_in_seconds_is_known_by_its_size():
     assert event_of(about(FUNDING, T=1_790_000_001)).exchange_ns == 1_790_000_001_000 * MS
+    assert event_of(about(FUNDING, T=9_223_372_036)).exchange_ns == 9_223_372_036_000 * MS
+    assert event_of(about(FUNDING, T=99_999_999_999)).exchange_ns == TS * MS
+    assert event_of(about(FUNDING, T=100_000_000_000)).exchange_ns == 100_000_000_000 * MS
 
 
 @pytest.mark.parametrize("time", [0, None, ...])
@@ -352,7 +368,7 @@ def test_exponent_of_a_rate_is_written_out():
 
 
 @pytest.mark.parametrize("rate", ["soon", "NaN", "Infinity", "1" * 40])
-def test_rate_that_is_no_finite_number_is_invalid(rate: str):
+def test_rate_that_is_not_finite_is_invalid(rate: str):
     assert "not a funding rate" in error_of(decode, about(FUNDING, f=rate))
 
 
@@ -417,7 +433,7 @@ def test_offline_name_of_a_market(wire: str, symbol: str | None, multiplier: int
     ],
     ids=lambda frame: str(frame)[:48],
 )
-def test_frames_of_no_interest_only_count(frame: dict[str, Any]):
+def test_irrelevant_frames_only_count(frame: dict[str, Any]):
     assert decode(frame) == [FrameSeq(7)]
 
 
@@ -503,7 +519,7 @@ JSON = st.recursive(
 
 @given(data=st.data(), frame=st.sampled_from(KNOWN))
 @settings(deadline=None)
-def test_no_changed_field_raises_anything_but_a_value_error(data: st.DataObject, frame: dict[str, Any]):
+def test_no_changed_field_raises_another_error(data: st.DataObject, frame: dict[str, Any]):
     changed = json.loads(json.dumps(frame))
     inner = changed["data"][0] if isinstance(changed["data"], list) else changed["data"]
     target = data.draw(st.sampled_from([changed, inner]))
@@ -518,7 +534,7 @@ def test_no_changed_field_raises_anything_but_a_value_error(data: st.DataObject,
 
 @given(frame=st.sampled_from(KNOWN), at=st.floats(0, 1), byte=st.integers(0, 255), is_cut=st.booleans())
 @settings(deadline=None)
-def test_no_changed_byte_raises_anything_but_a_value_error(frame: dict[str, Any], at: float, byte: int, is_cut):
+def test_no_changed_byte_raises_another_error(frame: dict[str, Any], at: float, byte: int, is_cut):
     payload = bytearray(json.dumps(frame).encode())
     position = int(at * (len(payload) - 1))
     payload[position] = byte
@@ -593,14 +609,14 @@ def test_one_listing_a_base(rows: list[dict[str, Any]], expected: str):
     assert [listing.wire for listing in listings(*rows).values()] == [expected]
 
 
-def test_listing_request_asks_for_all_markets():
+def test_listing_request_requests_all_markets():
     assert [request.path for request in EXTENDED.listing_requests()] == ["/info/markets"]
 
 
 # --- connections --------------------------------------------------------------------------------------------------
 
 
-def test_a_market_alone_has_every_socket_for_itself():
+def test_a_market_alone_has_its_own_sockets():
     connections = EXTENDED.connections([BTC], "wss://host/v1", {})
     assert {connection.name: connection.url for connection in connections} == {
         "book.BTC-PERP": "wss://host/v1/orderbooks/BTC-USD",
@@ -612,7 +628,7 @@ def test_a_market_alone_has_every_socket_for_itself():
     }
 
 
-def test_a_handful_of_markets_share_only_what_is_seldom():
+def test_a_few_markets_share_only_infrequent_streams():
     five = [Listing(f"C{number}", f"C{number}-USD", f"C{number}-USD") for number in range(5)]
     connections = EXTENDED.connections(five, "wss://host/v1", {})
     own = [f"{name}.C{number}-PERP" for name in ("book", "bbo", "trade") for number in range(5)]
@@ -640,7 +656,7 @@ def test_many_markets_share_all_sockets():
 
 
 @pytest.mark.parametrize("count", [1, 5, 6])
-def test_url_alone_subscribes_and_the_client_names_itself(count: int):
+def test_url_alone_subscribes_and_the_client_sends_its_user_agent(count: int):
     some = [Listing(f"C{number}", f"C{number}-USD", f"C{number}-USD") for number in range(count)]
     connections = EXTENDED.connections(some, "wss://host/v1", {})
     assert {stream for one in connections for stream in one.subscriptions[0].streams} == set(EXTENDED.streams)
@@ -651,13 +667,43 @@ def test_url_alone_subscribes_and_the_client_names_itself(count: int):
         assert connection.headers == ("User-Agent: paraphina-supervisor",)
 
 
-def test_without_markets_there_is_nothing_to_connect_or_poll():
+def test_without_markets_there_are_no_connections_and_polls():
     assert EXTENDED.connections([], "wss://host", {}) == ()
     assert EXTENDED.polls([]) == ()
 
 
-def test_lost_frame_asks_for_a_new_connection():
-    assert (EXTENDED.continuity.rule, EXTENDED.continuity.resync) == (Rule.CONNECTION, Resync.RECONNECT)
+def test_lost_frame_requires_a_new_connection():
+    assert Continuity(Rule.CONNECTION, Resync.RECONNECT) == EXTENDED.continuity
+
+
+def test_connection_is_pinged_every_15_seconds():
+    assert Keepalive(interval_s=15.0, ping=None, pong_within_s=10.0) == EXTENDED.keepalive
+
+
+def test_limits_of_messages_requests_and_frames():
+    assert (
+        VenueLimits(
+            burst=10,
+            messages_per_s=10.0,
+            rest_weight_per_min=1000,
+            max_age_s=None,
+            max_frame_bytes=16 * 1024 * 1024,
+        )
+        == EXTENDED.limits
+    )
+    requests = [*EXTENDED.listing_requests(), EXTENDED.book_request(BTC)]
+    requests += [poll.request(TS) for poll in EXTENDED.polls([BTC, ETH])]
+    assert [request.weight for request in requests] == [1] * 5
+
+
+def test_usual_time_between_frames():
+    assert EXTENDED.streams == {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 3600.0,
+    }
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Lighter's private side: tokens and their end, channels of the account, and the account by REST."""
+"""Lighter's private side: tokens and their expiry, account channels, and the account by REST."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KEYS = {"LIGHTER_ACCOUNT_INDEX": "1234", "LIGHTER_API_KEY_INDEX": "2", "LIGHTER_
 
 
 class Offline:
-    """Any market at all, by its id."""
+    """Lookup that knows every market by its id."""
 
     def get(self, wire: str, /) -> Listing:
         return Lighter().offline_listing(wire)
@@ -111,16 +111,16 @@ ASSET = {"symbol": "ETH", "asset_id": 1, "balance": "7.1072", "locked_balance": 
 STATS = {"collateral": "5000.00", "portfolio_value": "15000.00", "available_balance": "2000.00", "leverage": "3.0"}
 
 
-def told(channel: str, kind: str = "update", **content: Any) -> dict[str, Any]:
+def push(channel: str, kind: str = "update", **content: Any) -> dict[str, Any]:
     return {"type": f"{kind}/{channel}", "channel": f"{channel}:1234"} | content
 
 
 FRAMES = [
-    told("account_all_orders", orders={"7": [order()], "9": [order(market_index=9, status="canceled")]}),
-    told("account_all_trades", trades={"7": [trade()]}),
-    told("account_all_positions", positions={"7": position()}, shares=[]),
-    told("account_all_assets", assets={"1": ASSET}, timestamp=MS),
-    told("user_stats", stats=STATS, timestamp=MS),
+    push("account_all_orders", orders={"7": [order()], "9": [order(market_index=9, status="canceled")]}),
+    push("account_all_trades", trades={"7": [trade()]}),
+    push("account_all_positions", positions={"7": position()}, shares=[]),
+    push("account_all_assets", assets={"1": ASSET}, timestamp=MS),
+    push("user_stats", stats=STATS, timestamp=MS),
     {"error": {"code": 21120, "message": "expired"}},
 ]
 
@@ -229,7 +229,7 @@ def test_tokens_for_reading_alone() -> None:
         (f"ro:1234:single:planted:{NOW_S}", "form"),
     ],
 )
-def test_a_token_that_will_not_do_is_refused_unseen(text: str, says: str) -> None:
+def test_a_token_that_will_not_do_is_rejected_and_not_shown(text: str, says: str) -> None:
     with pytest.raises(LoginError, match=says) as refused:
         login(NS, **(ENVIRON | {"LIGHTER_AUTH_TOKEN": text}))
     assert refused.value.reason is Reason.AUTH_FAILED
@@ -244,7 +244,7 @@ def test_an_account_index_is_a_number(index: str) -> None:
 
 
 class FakeSigner:
-    """Signs like the venue's shared library, by text in place of pointers."""
+    """Signer with the interface of the venue's shared library; texts replace pointers."""
 
     def __init__(self, refusal: str | None = None) -> None:
         self.refusal = refusal
@@ -273,14 +273,14 @@ def test_a_key_makes_a_token_of_less_than_eight_hours(monkeypatch: pytest.Monkey
     assert signer.clients[1][2] == 304
 
 
-def test_a_key_that_the_signer_does_not_take_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_the_signer_rejects_is_rejected_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeSigner("invalid key planted99"))
     with pytest.raises(LoginError, match="LIGHTER_API_PRIVATE_KEY_HEX") as refused:
         login(NS, **KEYS)
     assert "planted" not in str(refused.value)
 
 
-def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_without_its_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
 
@@ -291,7 +291,7 @@ def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
 
 @pytest.mark.skipif(importlib.util.find_spec("lighter") is None, reason="lighter-sdk is not installed")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_venues_own_signer() -> None:
+def test_the_signer_of_the_venue() -> None:
     made = token_of(secrets_of(SECRETS, **(KEYS | {"LIGHTER_API_PRIVATE_KEY_HEX": "0x" + "11" * 40})), 1234, "", NS)
     assert made.text.startswith(f"{NOW_S + 7 * 3600}:1234:2:")
     with pytest.raises(LoginError):
@@ -302,7 +302,7 @@ def test_the_venues_own_signer() -> None:
 
 
 def test_an_order() -> None:
-    assert decode(told("account_all_orders", orders={"7": [order(reduce_only=True)]})) == [
+    assert decode(push("account_all_orders", orders={"7": [order(reduce_only=True)]})) == [
         Order(
             *HEAD,
             NS,
@@ -337,20 +337,20 @@ def test_an_order() -> None:
     ],
 )
 def test_states_of_orders(word: str, status: str) -> None:
-    (event,) = decode(told("account_all_orders", orders={"7": [order(status=word)]}))
+    (event,) = decode(push("account_all_orders", orders={"7": [order(status=word)]}))
     assert (event.status, event.venue_status) == (status, word)
 
 
 @pytest.mark.parametrize("word", ["open", "canceled", "canceled-expired", "pending", "a-new-word"])
 def test_an_order_that_is_filled_in_full_is_filled(word: str) -> None:
     row = order(status=word, filled_base_amount="0.00500", trigger_status="mark-price")
-    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    (event,) = decode(push("account_all_orders", orders={"7": [row]}))
     assert (event.status, event.venue_status) == ("filled", word)
 
 
-def test_an_order_for_whatever_is_held_is_not_filled_by_its_size_of_zero() -> None:
+def test_an_order_that_closes_a_position_is_not_filled_by_its_size_of_zero() -> None:
     row = order(initial_base_amount="0", filled_base_amount="0.0000", type="stop-loss", status="pending", price="0")
-    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    (event,) = decode(push("account_all_orders", orders={"7": [row]}))
     assert (event.status, event.size, event.price) == ("untriggered", "0", None)
 
 
@@ -368,24 +368,24 @@ def test_an_order_for_whatever_is_held_is_not_filled_by_its_size_of_zero() -> No
 )
 def test_an_order_that_waits_for_its_trigger_is_not_open(trigger: str | None, word: str, status: str) -> None:
     row = order(type="take-profit-limit", trigger_status=trigger, status=word)
-    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    (event,) = decode(push("account_all_orders", orders={"7": [row]}))
     assert (event.status, event.venue_status) == (status, word)
 
 
 def test_orders_without_a_price_or_a_client_id() -> None:
     rows = [order(type="market", client_order_id="0"), order(type="limit", price="0.0", client_order_id=None)]
-    events = decode(told("account_all_orders", orders={"7": rows}))
+    events = decode(push("account_all_orders", orders={"7": rows}))
     assert [(event.price, event.client_id) for event in events] == [(None, None), (None, None)]
 
 
 def test_times_of_orders_are_seconds_or_milliseconds() -> None:
     rows = [order(updated_at=NOW_S), order(updated_at=None), order(updated_at=None, timestamp=None)]
-    events = decode(told("account_all_orders", orders={"7": rows}))
+    events = decode(push("account_all_orders", orders={"7": rows}))
     assert [event.exchange_ns for event in events] == [NOW_S * SECOND_NS, (MS - 9) * 1_000_000, None]
 
 
 def test_a_fill_as_taker() -> None:
-    assert decode(told("account_all_trades", trades={"7": [trade()]})) == [
+    assert decode(push("account_all_trades", trades={"7": [trade()]})) == [
         Fill(
             *HEAD,
             NS + 586_000,
@@ -404,35 +404,35 @@ def test_a_fill_as_taker() -> None:
 
 def test_a_fill_as_maker() -> None:
     (event,) = decode(
-        told("account_all_trades", trades={"7": [trade(ask_account_id=1234, bid_account_id=5, type="deleverage")]})
+        push("account_all_trades", trades={"7": [trade(ask_account_id=1234, bid_account_id=5, type="deleverage")]})
     )
     assert (event.side, event.liquidity, event.fee) == ("sell", "maker", "0.3030066704")
     assert (event.order_id, event.fill_type) == ("281476929510102", "adl")
 
 
-def test_fees_of_zero_are_left_out_and_told_as_zero() -> None:
+def test_fees_of_zero_are_absent_and_published_as_zero() -> None:
     row = {key: value for key, value in trade().items() if key not in {"taker_fee", "maker_fee"}}
-    (event,) = decode(told("account_all_trades", trades={"7": [row]}))
+    (event,) = decode(push("account_all_trades", trades={"7": [row]}))
     assert event.fee == "0"
 
 
-def test_a_trade_of_others_costs_no_fill_of_ours() -> None:
+def test_a_trade_of_others_removes_no_fill() -> None:
     rows = [trade(trade_id=1), trade(trade_id=2, bid_account_id=5), trade(trade_id=3)]
-    first, foreign, last = decode(told("account_all_trades", trades={"7": rows}))
+    first, foreign, last = decode(push("account_all_trades", trades={"7": rows}))
     assert (first.fill_id, last.fill_id) == ("1", "3")
     assert foreign == InvalidRow("account_all_trades", "a trade of other accounts")
 
 
-def test_an_order_of_another_account_is_none_of_ours() -> None:
+def test_an_order_of_another_account_is_left_out() -> None:
     rows = [order(owner_account_index=5), order(owner_account_index=None), order()]
-    foreign, *ours = decode(told("account_all_orders", orders={"7": rows}))
+    foreign, *ours = decode(push("account_all_orders", orders={"7": rows}))
     assert foreign == InvalidRow("account_all_orders", "an order of another account")
     assert [event.order_id for event in ours] == ["281476929510110"] * 2
 
 
 def test_a_trade_with_ourselves_is_two_fills() -> None:
     bought, sold = sorted(
-        decode(told("account_all_trades", trades={"7": [trade(ask_account_id=1234)]})), key=lambda fill: fill.side
+        decode(push("account_all_trades", trades={"7": [trade(ask_account_id=1234)]})), key=lambda fill: fill.side
     )
     assert (bought.side, bought.liquidity, bought.order_id, bought.fee) == (
         "buy",
@@ -455,37 +455,37 @@ def test_a_trade_with_ourselves_is_two_fills() -> None:
 )
 def test_types_of_fills(word: str, as_taker: str, as_maker: str) -> None:
     rows = [trade(type=word, is_maker_ask=is_maker_ask) for is_maker_ask in (True, False)]
-    events = decode(told("account_all_trades", trades={"7": rows}))
+    events = decode(push("account_all_trades", trades={"7": rows}))
     assert [event.fill_type for event in events] == [as_taker, as_maker]
 
 
-def test_what_a_fee_on_a_spot_market_is_paid_in_is_not_known() -> None:
-    (event,) = decode(told("account_all_trades", trades={"2048": [trade(market_id=2048)]}))
+def test_the_fee_asset_of_a_spot_market_is_unknown() -> None:
+    (event,) = decode(push("account_all_trades", trades={"2048": [trade(market_id=2048)]}))
     assert (event.fee, event.fee_asset) == ("2.1210466928", None)
 
 
 def test_the_first_frame_of_trades_holds_none() -> None:
-    assert decode(told("account_all_trades", "subscribed", trades=[], total_volume=1.5)) == []
+    assert decode(push("account_all_trades", "subscribed", trades=[], total_volume=1.5)) == []
 
 
 # --- positions, balances, margin ----------------------------------------------------------------------------------
 
 
 def test_a_short_position_is_negative() -> None:
-    assert decode(told("account_all_positions", positions={"7": position()})) == [
+    assert decode(push("account_all_positions", positions={"7": position()})) == [
         Position(*HEAD, None, "desk", "-1.5000", "80000.10", None, "-3.45", "90000.00", "cross")
     ]
 
 
 def test_a_flat_position_has_neither_sign_nor_entry() -> None:
     flat = position(position="0.0000", avg_entry_price="0.00", liquidation_price="0", margin_mode=1)
-    (event,) = decode(told("account_all_positions", positions={"7": flat}))
+    (event,) = decode(push("account_all_positions", positions={"7": flat}))
     assert (event.size, event.entry_price, event.liquidation_price) == ("0.0000", None, None)
     assert event.margin_mode == "isolated"
 
 
-def test_what_is_locked_is_not_available() -> None:
-    assert decode(told("account_all_assets", assets={"1": ASSET}, timestamp=MS)) == [
+def test_a_locked_amount_is_not_available() -> None:
+    assert decode(push("account_all_assets", assets={"1": ASSET}, timestamp=MS)) == [
         Balance(*NOWHERE, NS, "desk", "ETH", "7.1072", "6.1072")
     ]
 
@@ -500,9 +500,9 @@ def test_what_is_locked_is_not_available() -> None:
         (-0.5, "6343.081906", "6046.081906"),
     ],
 )
-def test_the_collateral_is_part_of_what_is_held(collateral: Any, total: str, available: str) -> None:
+def test_the_collateral_is_part_of_the_balance(collateral: Any, total: str, available: str) -> None:
     row = {"symbol": "USDC", "asset_id": 3, "balance": "6343.581906", "locked_balance": "297.000000"}
-    (event,) = decode(told("account_all_assets", assets={"3": row | {"margin_balance": collateral}}))
+    (event,) = decode(push("account_all_assets", assets={"3": row | {"margin_balance": collateral}}))
     assert (event.asset, event.total, event.available) == ("USDC", total, available)
 
 
@@ -511,11 +511,11 @@ def test_numbers_may_be_numbers() -> None:
         order(initial_base_amount=5, filled_base_amount=2.0, price=81000.10, market_index="7", updated_at=str(MS)),
         order(initial_base_amount=0.0000001, filled_base_amount=0),
     ]
-    first, second = decode(told("account_all_orders", orders={"7": rows}))
+    first, second = decode(push("account_all_orders", orders={"7": rows}))
     assert (first.size, first.filled, first.price, first.exchange_ns) == ("5", "2.0", "81000.1", NS)
     assert (second.size, second.filled) == ("1e-07", "0")
     (fill,) = decode(
-        told("account_all_trades", trades={"7": [trade(price=5, size=0.5, trade_id="77", taker_fee=None)]})
+        push("account_all_trades", trades={"7": [trade(price=5, size=0.5, trade_id="77", taker_fee=None)]})
     )
     assert (fill.fill_id, fill.price, fill.size, fill.fee) == ("77", "5", "0.5", "0")
     body = b'{"type":"update/user_stats","channel":"user_stats:1","stats":{"portfolio_value":63807.605956624996111}}'
@@ -524,35 +524,35 @@ def test_numbers_may_be_numbers() -> None:
 
 def test_ids_may_be_numbers() -> None:
     row = order(order_id=2**63, client_order_id=42)
-    (event,) = decode(told("account_all_orders", orders={"7": [row]}))
+    (event,) = decode(push("account_all_orders", orders={"7": [row]}))
     assert (event.order_id, event.client_id) == ("9223372036854775808", "42")
 
 
 def test_times_that_are_none_are_null() -> None:
     rows = [trade(transaction_time=time, timestamp=time) for time in (0, -5, 2**70)]
-    assert [event.exchange_ns for event in decode(told("account_all_trades", trades={"7": rows}))] == [None] * 3
+    assert [event.exchange_ns for event in decode(push("account_all_trades", trades={"7": rows}))] == [None] * 3
 
 
 def test_the_margin() -> None:
-    assert decode(told("user_stats", stats=STATS, timestamp=MS)) == [
+    assert decode(push("user_stats", stats=STATS, timestamp=MS)) == [
         Margin(*NOWHERE, NS, "desk", "15000.00", "2000.00", None, None)
     ]
 
 
-def test_first_frames_are_told_on_request() -> None:
-    items = decode(told("account_all_orders", "subscribed", orders={"7": [order()]}))
-    items += decode(told("account_all_positions", "subscribed", positions={"7": position()}))
-    items += decode(told("user_stats", "subscribed", stats=STATS))
+def test_first_frames_are_marked_as_snapshots() -> None:
+    items = decode(push("account_all_orders", "subscribed", orders={"7": [order()]}))
+    items += decode(push("account_all_positions", "subscribed", positions={"7": position()}))
+    items += decode(push("user_stats", "subscribed", stats=STATS))
     assert [item.snapshot for item in items] == [True, True, True]
 
 
-def test_a_market_that_is_not_followed_is_named_by_the_frame_where_it_can_be() -> None:
-    frame = told("account_all_positions", positions={"9": position(market_id=9, symbol="1000PEPE")})
+def test_a_market_that_is_not_subscribed_is_named_by_the_frame_where_it_can_be() -> None:
+    frame = push("account_all_positions", positions={"9": position(market_id=9, symbol="1000PEPE")})
     for markets in ({}, Offline()):
         (event,) = decode(frame, markets)
         assert (event.symbol, event.venue_symbol) == ("PEPE-PERP", "1000PEPE")
     rows = [order(market_index=9), order(market_index=9, market_symbol="ETH")]
-    events = decode(told("account_all_orders", orders={"9": rows}))
+    events = decode(push("account_all_orders", orders={"9": rows}))
     assert [(event.symbol, event.venue_symbol) for event in events] == [(None, "9"), ("ETH-PERP", "ETH")]
 
 
@@ -575,11 +575,11 @@ def test_pings_pongs_and_the_end_of_the_server() -> None:
         {"type": "update/notification", "channel": "notification:1234", "orders": 5},
     ],
 )
-def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
+def test_frames_without_account_data_are_ignored(message: Any) -> None:
     assert decode(message) == []
 
 
-def test_an_error_that_is_not_nested() -> None:
+def test_a_flat_error() -> None:
     for code, message in ((21120, "expired"), (30009, "Too Many Websocket Messages!")):
         flat = {"type": "error", "code": code, "message": message}
         assert decode(flat) == decode({"error": {"code": code, "message": message}})
@@ -596,25 +596,25 @@ ROWS: dict[str, tuple[str, Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("channel", list(ROWS))
-def test_an_invalid_row_costs_itself_alone(channel: str) -> None:
+def test_an_invalid_row_is_left_out_alone(channel: str) -> None:
     section, row, change = ROWS[channel]
     rows = [row(), row() | change, {}, None, 5, row()]
-    (event,) = decode({**told(channel), section: [row()]})
-    items = decode({**told(channel), section: rows})
+    (event,) = decode({**push(channel), section: [row()]})
+    items = decode({**push(channel), section: rows})
     assert [type(item) for item in items] == [type(event), *[InvalidRow] * 4, type(event)]
     assert (items[0], items[5]) == (event, event)
     assert {item.what for item in items[1:5]} == {channel}
 
 
-def test_a_market_whose_rows_are_no_list_costs_no_other() -> None:
-    items = decode(told("account_all_orders", orders={"7": {"x": 1}, "8": None, "9": [order(market_index=9)]}))
+def test_a_market_whose_rows_are_no_list_affects_no_other() -> None:
+    items = decode(push("account_all_orders", orders={"7": {"x": 1}, "8": None, "9": [order(market_index=9)]}))
     assert [type(item) for item in items] == [InvalidRow, Order]
 
 
 def test_statistics_that_are_none_are_an_invalid_row() -> None:
     several: list[Any] = [5, [], {"portfolio_value": True}]
     for stats in several:
-        items = decode(told("user_stats", stats=stats))
+        items = decode(push("user_stats", stats=stats))
         assert [type(item) for item in items] == [InvalidRow]
 
 
@@ -657,7 +657,7 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
 
 @given(gone_wrong(FRAMES))
 @settings(max_examples=300, deadline=None)
-def test_nothing_but_decode_errors_comes_of_mutated_frames(body: bytes) -> None:
+def test_mutated_frames_raise_only_decode_errors(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
@@ -683,14 +683,19 @@ def test_the_token_goes_in_a_header() -> None:
     assert course.query(1) == {"account_index": "1234"}
 
 
-def test_a_fill_by_rest_is_the_one_that_the_stream_told() -> None:
-    (pushed,) = decode(told("account_all_trades", trades={"7": [trade()]}))
+def test_a_fill_by_rest_is_the_one_of_the_stream() -> None:
+    (pushed,) = decode(push("account_all_trades", trades={"7": [trade()]}))
     asked = snapshot(answers()).result.events[0]
     pushed.snapshot = True
     assert pushed == asked
 
 
-def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("limit") for number in range(4)] == ["100", None, "100", None]
+
+
+def test_fills_are_requested_page_by_page_down_to_a_time() -> None:
     pages = [
         {"code": 200, "trades": [trade(trade_id=9), trade(trade_id=8)], "next_cursor": "a&b"},
         {"code": 200, "trades": [trade(trade_id=8), trade(trade_id=7), trade(trade_id=6, timestamp=MS - 5000)]},
@@ -700,7 +705,7 @@ def test_fills_are_asked_for_page_by_page_down_to_a_time() -> None:
     assert course.query(1)["cursor"] == "a&b"
 
 
-def test_fills_whose_times_are_seconds_are_as_wanted_as_others() -> None:
+def test_fills_whose_times_are_seconds_are_filtered_as_others() -> None:
     rows = [trade(trade_id=9, timestamp=MS // 1000), trade(trade_id=8, timestamp=MS // 1000 - 5)]
     course = snapshot(answers(**{"/trades": {"code": 200, "trades": rows}}))
     assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["9"]
@@ -708,10 +713,10 @@ def test_fills_whose_times_are_seconds_are_as_wanted_as_others() -> None:
 
 @pytest.mark.parametrize("page", [{"code": 200, "trades": None}, {"code": 200, "trades": []}])
 def test_an_account_without_fills(page: Any) -> None:
-    told = snapshot(answers(**{"/trades": page})).result
-    assert [event for event in told.events if isinstance(event, Fill)] == []
-    assert told.has_all_fills
-    assert told.open_orders
+    result = snapshot(answers(**{"/trades": page})).result
+    assert [event for event in result.events if isinstance(event, Fill)] == []
+    assert result.has_all_fills
+    assert result.open_orders
 
 
 def test_a_row_that_is_out_of_order_does_not_end_the_pages() -> None:
@@ -735,7 +740,7 @@ def test_open_orders_are_those_of_all_pages() -> None:
     assert course.result.orders_of("BTC")
 
 
-def test_a_list_that_never_ends_is_no_list_of_all() -> None:
+def test_a_list_that_never_ends_is_incomplete() -> None:
     page = {"code": 200, "orders": [order(order_id="1")], "next_cursor": "again"}
     course = snapshot(answers(**{"/accountActiveOrders": page}))
     assert course.paths().count("/accountActiveOrders") == 2
@@ -743,7 +748,7 @@ def test_a_list_that_never_ends_is_no_list_of_all() -> None:
     assert [row.what for row in course.result.invalid] == ["accountActiveOrders"]
 
 
-def test_an_error_on_the_second_page_is_no_answer() -> None:
+def test_an_error_on_the_second_page_fails_the_snapshot() -> None:
     pages = [{"code": 200, "orders": [order()], "next_cursor": "c"}, {"code": 20001, "message": "no"}]
     with pytest.raises(LoginError):
         snapshot(answers(**{"/accountActiveOrders": pages}))
@@ -751,14 +756,14 @@ def test_an_error_on_the_second_page_is_no_answer() -> None:
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_list_with_an_invalid_row_covers_nothing(number: int) -> None:
-    """Whatever the row may have been, nothing is closed, flat or spent because it is missing."""
-    told = answers()
+    """The row could be anything, so no order is closed, no position flat, no balance zero because it is missing."""
+    bodies = answers()
     lists = (
-        told["/accountActiveOrders"]["orders"],
-        *(told["/account"]["accounts"][0][it] for it in ("positions", "assets")),
+        bodies["/accountActiveOrders"]["orders"],
+        *(bodies["/account"]["accounts"][0][it] for it in ("positions", "assets")),
     )
     lists[number].append({"market_id": "?"})
-    result = snapshot(told).result
+    result = snapshot(bodies).result
     covered = [result.orders_of("BTC"), result.positions_of("BTC"), result.balances_of("USDC")]
     assert covered == [number != at for at in range(3)]
     assert len(result.invalid) == 1
@@ -766,10 +771,10 @@ def test_a_list_with_an_invalid_row_covers_nothing(number: int) -> None:
 
 
 @pytest.mark.parametrize(("path", "key"), [("/trades", "trades"), ("/accountInactiveOrders", "orders")])
-def test_an_invalid_row_of_history_costs_itself_alone(path: str, key: str) -> None:
-    told = answers()
-    told[path][key].insert(0, {})
-    result = snapshot(told).result
+def test_an_invalid_row_of_history_is_left_out_alone(path: str, key: str) -> None:
+    bodies = answers()
+    bodies[path][key].insert(0, {})
+    result = snapshot(bodies).result
     assert [type(event) for event in result.events] == [Fill, Order, Order, Order, Position, Balance, Margin]
     assert len(result.invalid) == 1
     assert result.orders_of("BTC")
@@ -807,6 +812,10 @@ def test_an_answer_about_another_account_is_refused() -> None:
         snapshot(answers(**{"/account": body}))
 
 
+def test_connection_is_pinged_every_15_seconds() -> None:
+    assert (SIDE.keepalive.interval_s, SIDE.keepalive.pong_within_s) == (15.0, 10.0)
+
+
 # --- as subscribers see it ----------------------------------------------------------------------------------------
 
 
@@ -816,15 +825,15 @@ def answered(account: Told, bodies: dict[str, Any]) -> None:
 
 def test_a_foreign_trade_is_counted_and_ours_are_published(account: Told) -> None:
     rows = [trade(trade_id=1), trade(trade_id=2, bid_account_id=5)]
-    account.statement.pushed(decode(told("account_all_trades", trades={"7": rows})))
-    account.statement.pushed(decode(told("account_all_trades", trades={"7": [trade(trade_id=3)]})))
+    account.statement.pushed(decode(push("account_all_trades", trades={"7": rows})))
+    account.statement.pushed(decode(push("account_all_trades", trades={"7": [trade(trade_id=3)]})))
     assert [event.fill_id for event in account.of("fill")] == ["1", "3"]
     assert account.statement.invalid_rows == 1
 
 
 def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
     rows = [trade(trade_id=1, ask_account_id=1234)]
-    account.statement.pushed(decode(told("account_all_trades", trades={"7": rows})))
+    account.statement.pushed(decode(push("account_all_trades", trades={"7": rows})))
     answered(account, answers(**{"/trades": {"code": 200, "trades": rows}}))
     fills = account.of("fill")
     assert {event.side for event in fills} == {"buy", "sell"}
@@ -838,8 +847,8 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
         {"code": 200, "orders": [order(order_id="2")], "next_cursor": "again"},
     ],
 )
-def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(told("account_all_orders", orders={"7": [order()]})))
+def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(push("account_all_orders", orders={"7": [order()]})))
     ended = {"code": 200, "orders": []}
     answered(account, answers(**{"/accountActiveOrders": page, "/accountInactiveOrders": ended}))
     assert [event.status for event in account.of("order") if event.order_id == order()["order_id"]] == ["open"]
@@ -851,19 +860,19 @@ def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> No
 def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, key: str, channel: str) -> None:
     answered(account, answers())
     before = len(account.of(channel))
-    told = answers()
-    told["/account"]["accounts"][0][key] = [{"symbol": 5}]
-    answered(account, told)
+    bodies = answers()
+    bodies["/account"]["accounts"][0][key] = [{"symbol": 5}]
+    answered(account, bodies)
     assert len(account.of(channel)) == before
-    told["/account"]["accounts"][0][key] = []
-    answered(account, told)
+    bodies["/account"]["accounts"][0][key] = []
+    answered(account, bodies)
     assert len(account.of(channel)) == before + 1
 
 
-def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
     late = MS + 60_000
-    account.statement.pushed(decode(told("account_all_assets", assets={"1": ASSET | {"balance": "9"}}, timestamp=late)))
-    account.statement.pushed(decode(told("account_all_orders", orders={"7": [order(updated_at=late)]})))
+    account.statement.pushed(decode(push("account_all_assets", assets={"1": ASSET | {"balance": "9"}}, timestamp=late)))
+    account.statement.pushed(decode(push("account_all_orders", orders={"7": [order(updated_at=late)]})))
     row = order(filled_base_amount="0.0030", updated_at=MS)
     answered(account, answers(**{"/accountActiveOrders": {"code": 200, "orders": [row]}}))
     assert account.of("balance")[-1].total == "7.1072"
@@ -874,16 +883,16 @@ def test_a_stop_for_a_position_waits_until_its_trigger_and_has_no_price(account:
     row = order(type="stop-loss-limit", price="0.0", initial_base_amount="0", filled_base_amount="0")
     for trigger, word in (("mark-price", "pending"), ("mark-price", "open"), ("ready", "open"), ("ready", "filled")):
         rows = [row | {"trigger_status": trigger, "status": word}]
-        account.statement.pushed(decode(told("account_all_orders", orders={"7": rows})))
+        account.statement.pushed(decode(push("account_all_orders", orders={"7": rows})))
     events = account.of("order")
     assert [event.status for event in events] == ["untriggered", "untriggered", "open", "filled"]
     assert {event.price for event in events} == {None}
     assert account.statement.invalid_rows == 0
 
 
-def test_a_stop_for_a_position_that_is_listed_no_more_was_not_filled_by_its_size_of_zero(account: Told) -> None:
+def test_a_stop_for_a_position_that_is_no_longer_listed_was_not_filled_by_its_size_of_zero(account: Told) -> None:
     row = order(type="stop-loss", price="0.0", initial_base_amount="0", filled_base_amount="0", status="pending")
-    account.statement.pushed(decode(told("account_all_orders", orders={"7": [row]})))
+    account.statement.pushed(decode(push("account_all_orders", orders={"7": [row]})))
     nothing = {"code": 200, "orders": []}
     answered(account, answers(**{"/accountActiveOrders": nothing, "/accountInactiveOrders": nothing}))
     assert [event.status for event in account.of("order")] == ["untriggered", "closed"]
@@ -891,7 +900,7 @@ def test_a_stop_for_a_position_that_is_listed_no_more_was_not_filled_by_its_size
 
 def test_numbers_are_published_as_plain_decimals(account: Told) -> None:
     rows = [order(initial_base_amount=0.0000001, filled_base_amount=0, price=1e22)]
-    account.statement.pushed(decode(told("account_all_orders", orders={"7": rows})))
+    account.statement.pushed(decode(push("account_all_orders", orders={"7": rows})))
     (event,) = account.of("order")
     assert (event.size, event.filled, event.price) == ("0.0000001", "0", "10000000000000000000000")
 

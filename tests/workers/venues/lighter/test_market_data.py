@@ -22,6 +22,7 @@ from workers.venues.venue import (
     Ack,
     Continuity,
     Item,
+    Keepalive,
     Listing,
     Markets,
     Ping,
@@ -32,6 +33,7 @@ from workers.venues.venue import (
     Rule,
     ServerShutdown,
     Unsubscribed,
+    VenueLimits,
 )
 
 NS = 1_000_000_000
@@ -154,7 +156,7 @@ def test_book_of_an_empty_market_has_no_time() -> None:
     assert decode(frame)[1] == BookSnapshot(*HEAD, None, [], [], None, 0)
 
 
-def test_market_id_names_nothing_offline() -> None:
+def test_market_id_has_no_name_offline() -> None:
     (event,) = decode(book_frame("update"), Offline())
     assert isinstance(event, BookDelta)
     assert (event.symbol, event.venue_symbol) == (None, "7")
@@ -185,7 +187,7 @@ def test_missing_side_of_the_ticker_is_none(missing: Any) -> None:
     assert decode(ticker_frame(a=missing)) == [Bbo(*HEAD, US * 1000, "81000.0", "0.5", None, None)]
 
 
-def test_outer_time_stands_in_for_the_tickers_own() -> None:
+def test_outer_time_replaces_the_tickers_own() -> None:
     frame = ticker_frame(last_updated_at=None) | {"last_updated_at": US + 1}
     assert decode(frame) == [Bbo(*HEAD, (US + 1) * 1000, "81000.0", "0.5", "81001.0", "0.1")]
 
@@ -302,7 +304,7 @@ def test_payment_on_the_hour_is_followed_by_the_next_hour() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["", None])
-def test_rate_that_is_not_said_is_none_and_not_zero(nothing: str | None) -> None:
+def test_rate_that_is_missing_is_none_and_not_zero(nothing: str | None) -> None:
     event = funding_of(decode(stats_frame(stats(current_funding_rate=nothing), timestamp=MS)))
     assert (event.rate, event.rate_native, event.rate_8h) == (None, None, None)
 
@@ -332,7 +334,7 @@ def test_statistics_name_their_market_offline() -> None:
 
 
 @pytest.mark.parametrize("rubbish", ["abc", "NaN", "1e40"])
-def test_rate_that_is_no_rate_is_malformed(rubbish: str) -> None:
+def test_rate_that_is_not_a_number_is_malformed(rubbish: str) -> None:
     with pytest.raises(DecodeError, match="funding rate"):
         decode(stats_frame(stats(current_funding_rate=rubbish)))
 
@@ -392,7 +394,7 @@ def test_errors_name_what_the_text_names(code: int, message: str, key: str | Non
         {"type": "update/something_new"},
     ],
 )
-def test_frames_of_other_types_carry_nothing(frame: dict[str, Any]) -> None:
+def test_frames_of_other_types_are_ignored(frame: dict[str, Any]) -> None:
     assert decode(frame) == []
 
 
@@ -444,7 +446,7 @@ FRAMES = [
 
 @settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.integers(0, 400), st.integers(0, 30), st.binary(max_size=8))
-def test_damaged_frames_raise_nothing_but_decode_errors(frame: bytes, start: int, cut: int, put: bytes) -> None:
+def test_damaged_frames_raise_only_decode_errors(frame: bytes, start: int, cut: int, put: bytes) -> None:
     damaged = frame[:start] + put + frame[start + cut :]
     for markets in (MARKETS, Offline()):
         try:
@@ -499,7 +501,7 @@ def test_old_rows_with_texts_for_numbers_are_listed() -> None:
 
 @pytest.mark.parametrize("market_id", [1, "1"])
 def test_numbers_may_be_written_as_text(market_id: int | str) -> None:
-    """As the documentation's examples have them."""
+    """Examples of the documentation have text."""
     row = market("BTC", 1, supported_size_decimals="5", supported_price_decimals="1") | {"market_id": market_id}
     (listing,) = listings(row).values()
     assert (listing.wire, listing.market_id, listing.tick) == ("1", "1", "0.1")
@@ -510,7 +512,7 @@ def test_numbers_may_be_written_as_text(market_id: int | str) -> None:
     assert event.rate_8h == "0.000096000000"
 
 
-def test_lighter_one_of_the_two_lists_is_asked_for() -> None:
+def test_lighter_one_of_the_two_lists_is_requested() -> None:
     assert VENUE.listing_requests() == (RestRequest("/orderBooks"),)
 
 
@@ -585,8 +587,39 @@ def test_lost_update_shows_in_the_chain() -> None:
     assert VENUE.continuity == Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
 
 
+def test_connection_is_pinged_every_30_seconds_because_the_venue_closes_it_after_120() -> None:
+    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=b'{"type":"ping"}', pong_within_s=10.0)
+
+
+def test_limits_of_messages_requests_and_frames() -> None:
+    assert VENUE.limits == VenueLimits(
+        burst=40,
+        messages_per_s=2.4,
+        rest_weight_per_min=60,
+        max_age_s=None,
+        max_frame_bytes=16 * 1024 * 1024,
+    )
+    requests = [*VENUE.listing_requests(), VENUE.book_request(BTC)]
+    requests += [poll.request(MS) for poll in VENUE.polls([BTC, ETH])]
+    assert [request.weight for request in requests] == [1] * 5
+
+
+def test_usual_time_between_frames() -> None:
+    assert VENUE.streams == {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+    }
+
+
+def test_orders_by_rest_are_no_book_to_publish() -> None:
+    assert VENUE.has_rest_book is False
+
+
 def test_subscribing_to_everything_leaves_room_below_200_messages_a_minute() -> None:
-    """The limit holds for all connections of an address, for answers to pings, and for an account's connection."""
+    """The limit covers all connections of an IP address, replies to pings, and an account's connection."""
     listings = [Listing(f"C{number}", str(number), f"C{number}") for number in range(250)]
     pace = TokenBucket(VENUE.limits.burst, VENUE.limits.messages_per_s)
     policy = Policy(60 * NS, 30 * NS, 10 * NS)
@@ -606,7 +639,7 @@ def test_subscribing_to_everything_leaves_room_below_200_messages_a_minute() -> 
     assert 150 < len(sent) <= 190
 
 
-def test_without_markets_there_is_nothing_to_connect_or_poll() -> None:
+def test_without_markets_there_are_no_connections_and_polls() -> None:
     assert VENUE.connections([], "ws://venue/stream", {}) == ()
     assert VENUE.polls([]) == ()
 
@@ -690,7 +723,7 @@ def test_payment_at_no_time_of_int64_has_no_time(time: Any) -> None:
     assert (event.exchange_ns, event.rate) == (None, "0.000012")
 
 
-def test_payments_are_asked_for_in_seconds() -> None:
+def test_payments_are_requested_in_seconds() -> None:
     path = VENUE.polls([BTC])[1].request(1_790_000_000_999).path
     assert path.startswith("/fundings?market_id=7&resolution=1h&")
     assert "end_timestamp=1790000000&" in path
@@ -738,7 +771,7 @@ def test_last_level_of_a_list_that_was_cut_is_left_out() -> None:
     assert (one_price.bids, one_price.depth) == ([("81000.0", "250")], 0)
 
 
-def test_book_is_asked_for_by_id() -> None:
+def test_book_is_requested_by_id() -> None:
     assert VENUE.book_request(BTC) == RestRequest("/orderBookOrders?market_id=7&limit=250")
 
 

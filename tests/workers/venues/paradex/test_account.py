@@ -96,16 +96,16 @@ ACCOUNT = {
 BALANCE_EVENT = {"settlement_asset_balance_after": "999.5", "created_at": MS, "type": "trade", "market": "BTC-USD-PERP"}
 
 
-def told(channel: str, data: Any) -> dict[str, Any]:
+def push(channel: str, data: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": channel, "data": data}}
 
 
 MESSAGES = [
-    told("orders.ALL", order()),
-    told("fills.ALL", fill()),
-    told("positions", position()),
-    told("account", ACCOUNT),
-    told("balance_events", BALANCE_EVENT),
+    push("orders.ALL", order()),
+    push("fills.ALL", fill()),
+    push("positions", position()),
+    push("account", ACCOUNT),
+    push("balance_events", BALANCE_EVENT),
     {"jsonrpc": "2.0", "id": 1, "result": {"node_id": "a1"}},
     {"jsonrpc": "2.0", "id": 3, "error": {"code": 40111, "message": "expired"}},
 ]
@@ -146,13 +146,13 @@ def snapshot(bodies: dict[str, Any]) -> Course:
 # --- login --------------------------------------------------------------------------------------------------------
 
 
-def test_an_account_takes_a_jwt_or_what_gets_one() -> None:
+def test_an_account_needs_a_jwt_or_the_keys_to_get_one() -> None:
     assert SIDE.is_configured(secrets_of(SECRETS, **GIVEN))
     assert SIDE.is_configured(secrets_of(SECRETS, **KEYS))
     assert not SIDE.is_configured(secrets_of(SECRETS, PARADEX_ACCOUNT="0x1"))
 
 
-def test_the_jwt_is_said_first_and_the_channels_once_it_is_confirmed() -> None:
+def test_the_jwt_is_sent_first_and_the_channels_once_it_is_confirmed() -> None:
     result = login().result
     assert [json.loads(message) for message in result.hello] == [
         {"jsonrpc": "2.0", "method": "auth", "params": {"bearer": JWT}, "id": 1}
@@ -170,7 +170,7 @@ def test_the_jwt_is_said_first_and_the_channels_once_it_is_confirmed() -> None:
     assert all(JWT not in message.decode() for message in result.subscribe)
 
 
-def test_binary_frames_are_asked_for_unless_text_is_wanted() -> None:
+def test_binary_frames_are_requested_unless_text_is_wanted() -> None:
     assert login().result.url == "wss://x/v1?sbeSchemaId=1&sbeSchemaVersion=1"
     assert login(side=ParadexAccount("json")).result.url == "wss://x/v1"
 
@@ -186,20 +186,20 @@ def test_the_jwt_is_renewed_for_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("jwt", ["planted jwt", "planted\n", "planted\u00e9"])
-def test_a_jwt_that_no_header_can_carry_is_refused_unseen(jwt: str) -> None:
+def test_a_jwt_with_characters_that_headers_forbid_is_rejected_and_not_shown(jwt: str) -> None:
     with pytest.raises(LoginError, match="PARADEX_JWT") as refused:
         login(PARADEX_JWT=jwt)
     assert "planted" not in str(refused.value)
 
 
 def sign_as(monkeypatch: pytest.MonkeyPatch, signature: str = '["1","2"]') -> list[Any]:
-    """Have messages signed without a library, and see which."""
+    """Replace the signing library; return the messages that it is given."""
     signed: list[Any] = []
     monkeypatch.setattr(paradex_auth, "_signature", lambda *what: signed.append(what) or signature)
     return signed
 
 
-def test_a_key_asks_for_a_jwt_with_a_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_requests_a_jwt_with_a_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     signed = sign_as(monkeypatch)
     course = login({"jwt_token": JWT}, **KEYS)
     assert course.result.token == JWT
@@ -231,7 +231,7 @@ def test_the_chain_of_the_testnet_is_another_one(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("address", ["51e0", "0x", "0xzz", "0x1\n", f"0x{'1' * 65}"])
-def test_an_account_is_an_address(address: str) -> None:
+def test_an_invalid_address_is_rejected(address: str) -> None:
     with pytest.raises(LoginError, match="PARADEX_ACCOUNT"):
         login(**(KEYS | {"PARADEX_ACCOUNT": address}))
 
@@ -261,7 +261,7 @@ def test_an_answer_without_a_jwt_is_malformed(monkeypatch: pytest.MonkeyPatch, b
         login(body, **KEYS)
 
 
-def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_without_its_library_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> Any:
         raise ImportError(name)
 
@@ -270,7 +270,7 @@ def test_a_key_without_its_library_says_what_to_install(monkeypatch: pytest.Monk
         login(**KEYS)
 
 
-def test_a_key_that_is_none_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_key_is_rejected_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signers, "load", lambda _name: types.SimpleNamespace())
     with pytest.raises(LoginError, match="PARADEX_PRIVATE_KEY") as refused:
         login(**KEYS)
@@ -323,7 +323,7 @@ def test_errors(request_id: int, code: int, text: str, reason: Reason | None, fa
 
 
 def test_an_order() -> None:
-    assert decode(told("orders.ALL", order())) == [
+    assert decode(push("orders.ALL", order())) == [
         Order(
             *HEAD,
             NS,
@@ -363,7 +363,7 @@ def test_an_order() -> None:
     ],
 )
 def test_states_of_orders(word: str, reason: str | None, remaining: str, status: str, filled: str) -> None:
-    (event,) = decode(told("orders.ALL", order(status=word, cancel_reason=reason, remaining_size=remaining)))
+    (event,) = decode(push("orders.ALL", order(status=word, cancel_reason=reason, remaining_size=remaining)))
     assert (event.status, event.filled) == (status, filled)
     assert event.venue_status == f"{word} {reason}".removesuffix(" None").rstrip()
 
@@ -371,7 +371,7 @@ def test_states_of_orders(word: str, reason: str | None, remaining: str, status:
 def test_a_canceled_order_of_which_nothing_remains_was_not_filled_without_an_average_price() -> None:
     for average, status, filled in (("", "canceled", "0"), ("0", "canceled", "0"), ("81000", "filled", "0.05")):
         row = order(status="CLOSED", cancel_reason="USER_CANCELED", remaining_size="0", avg_fill_price=average)
-        (event,) = decode(told("orders.ALL", row))
+        (event,) = decode(push("orders.ALL", row))
         assert (event.status, event.filled) == (status, filled)
 
 
@@ -387,35 +387,35 @@ def test_a_canceled_order_of_which_nothing_remains_was_not_filled_without_an_ave
     ],
 )
 def test_an_order_that_waits_for_its_trigger_is_not_open(word: str, kind: str | None, status: str) -> None:
-    (event,) = decode(told("orders.ALL", order(status=word, type=kind)))
+    (event,) = decode(push("orders.ALL", order(status=word, type=kind)))
     assert (event.status, event.venue_status) == (status, word)
 
 
 def test_an_order_that_closes_a_position_has_neither_size_nor_price() -> None:
     row = order(status="UNTRIGGERED", type="STOP_LOSS_MARKET", size="0", remaining_size="0", price="0")
-    (event,) = decode(told("orders.ALL", row))
+    (event,) = decode(push("orders.ALL", row))
     assert (event.status, event.size, event.filled, event.price) == ("untriggered", "0", "0", None)
 
 
 def test_ids_may_be_numbers() -> None:
-    (event,) = decode(told("orders.ALL", order(id=77, client_id=5)))
+    (event,) = decode(push("orders.ALL", order(id=77, client_id=5)))
     assert (event.order_id, event.client_id) == ("77", "5")
-    (event,) = decode(told("fills.ALL", fill(id=1718947571560201703986670001, order_id="")))
+    (event,) = decode(push("fills.ALL", fill(id=1718947571560201703986670001, order_id="")))
     assert (event.fill_id, event.order_id) == ("1718947571560201703986670001", None)
 
 
 def test_an_order_at_the_market_has_no_price() -> None:
     rows = [order(type=kind, price="90000") for kind in ("MARKET", "STOP_MARKET", "STOP_LIMIT")]
-    assert [decode(told("orders.ALL", row))[0].price for row in rows] == [None, None, "90000"]
+    assert [decode(push("orders.ALL", row))[0].price for row in rows] == [None, None, "90000"]
 
 
 def test_an_order_without_price_client_id_or_flags() -> None:
-    (event,) = decode(told("orders.BTC-USD-PERP", order(price="0", type="MARKET", client_id="", flags=None)))
+    (event,) = decode(push("orders.BTC-USD-PERP", order(price="0", type="MARKET", client_id="", flags=None)))
     assert (event.price, event.client_id, event.reduce_only) == (None, None, False)
 
 
 def test_a_fill() -> None:
-    assert decode(told("fills.ALL", fill())) == [
+    assert decode(push("fills.ALL", fill())) == [
         Fill(
             *HEAD,
             NS,
@@ -444,14 +444,14 @@ def test_a_fill() -> None:
 )
 def test_types_of_fills(word: str, as_taker: str, as_maker: str) -> None:
     rows = [fill(fill_type=word, liquidity=liquidity) for liquidity in ("TAKER", "MAKER")]
-    assert [decode(told("fills.ALL", row))[0].fill_type for row in rows] == [as_taker, as_maker]
+    assert [decode(push("fills.ALL", row))[0].fill_type for row in rows] == [as_taker, as_maker]
 
 
 def test_numbers_may_be_numbers() -> None:
     row = order(size=1, remaining_size=0.75, price=81000.10, last_updated_at=str(MS), type=None)
-    (event,) = decode(told("orders.ALL", row))
+    (event,) = decode(push("orders.ALL", row))
     assert (event.size, event.filled, event.price, event.exchange_ns) == ("1", "0.25", "81000.1", NS)
-    (event,) = decode(told("fills.ALL", fill(price=5, size=0.5, fee=-1)))
+    (event,) = decode(push("fills.ALL", fill(price=5, size=0.5, fee=-1)))
     assert (event.price, event.size, event.fee) == ("5", "0.5", "-1")
     body = b'{"method":"subscription","params":{"channel":"account","data":{"account_value":63807.605956624996111}}}'
     assert SIDE.decode(memoryview(body), False, MARKETS, "desk")[0].equity == "63807.605956624996111"  # type: ignore[union-attr]
@@ -460,31 +460,31 @@ def test_numbers_may_be_numbers() -> None:
 # --- positions, margin, balances ----------------------------------------------------------------------------------
 
 
-def test_a_short_position_is_negative_whether_or_not_it_is_told_so() -> None:
-    assert decode(told("positions", position())) == [
+def test_a_short_position_is_negative_whether_or_not_it_is_signed() -> None:
+    assert decode(push("positions", position())) == [
         Position(*HEAD, NS, "desk", "-0.01", "80000", None, "-10", None, None)
     ]
-    assert decode(told("positions", position(size="0.01"))) == decode(told("positions", position()))
+    assert decode(push("positions", position(size="0.01"))) == decode(push("positions", position()))
 
 
 def test_a_closed_position_is_flat() -> None:
-    (event,) = decode(told("positions", position(status="CLOSED", liquidation_price="5")))
+    (event,) = decode(push("positions", position(status="CLOSED", liquidation_price="5")))
     assert (event.size, event.entry_price, event.liquidation_price) == ("0", None, None)
 
 
 def test_the_margin() -> None:
-    assert decode(told("account", ACCOUNT)) == [Margin(*NOWHERE, NS, "desk", "1000.5", "900.5", "100", "50")]
+    assert decode(push("account", ACCOUNT)) == [Margin(*NOWHERE, NS, "desk", "1000.5", "900.5", "100", "50")]
 
 
 def test_a_balance_event_tells_what_is_left_of_the_settlement_asset() -> None:
-    assert decode(told("balance_events", BALANCE_EVENT)) == [Balance(*NOWHERE, NS, "desk", "USDC", "999.5", None)]
-    assert decode(told("balance_events", {"type": "other"})) == []
+    assert decode(push("balance_events", BALANCE_EVENT)) == [Balance(*NOWHERE, NS, "desk", "USDC", "999.5", None)]
+    assert decode(push("balance_events", {"type": "other"})) == []
 
 
-def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
-    (event,) = decode(told("positions", position(market="kBONK-USD-PERP")), {})
+def test_a_market_that_is_not_subscribed_is_named_by_its_wire_name() -> None:
+    (event,) = decode(push("positions", position(market="kBONK-USD-PERP")), {})
     assert (event.symbol, event.venue_symbol) == ("BONK-PERP", "kBONK-USD-PERP")
-    (option,) = decode(told("positions", position(market="BTC-USD-96000-C")), {})
+    (option,) = decode(push("positions", position(market="BTC-USD-96000-C")), {})
     assert (option.symbol, option.venue_symbol) == (None, "BTC-USD-96000-C")
 
 
@@ -493,7 +493,7 @@ def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
 
 def test_binary_frames_are_the_same_events_as_text() -> None:
     (pushed,) = decode(ORDER)
-    (same,) = decode(told("orders.ALL", order(id="171894", type="LIMIT")))
+    (same,) = decode(push("orders.ALL", order(id="171894", type="LIMIT")))
     assert pushed == same
     (event,) = decode(FILL)
     assert (event.fill_id, event.side, event.fee, event.fee_asset) == (
@@ -550,7 +550,7 @@ def test_a_binary_frame_without_a_value_that_must_be_is_an_invalid_row(
     assert [type(item) for item in decode(frame(template, block, *texts))] == [InvalidRow]
 
 
-def test_public_binary_frames_tell_nothing_of_an_account() -> None:
+def test_public_binary_frames_are_ignored() -> None:
     assert decode(frame(40, bytes(16))) == []
 
 
@@ -559,9 +559,9 @@ def test_public_binary_frames_tell_nothing_of_an_account() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    [told("transaction", {"x": 1}), told("tradebusts", 5), told("bbo.BTC-USD-PERP", {}), {"id": 9, "result": None}],
+    [push("transaction", {"x": 1}), push("tradebusts", 5), push("bbo.BTC-USD-PERP", {}), {"id": 9, "result": None}],
 )
-def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
+def test_frames_without_account_data_are_ignored(message: Any) -> None:
     assert decode(message) == []
 
 
@@ -584,7 +584,7 @@ def test_malformed_frames_are_refused(body: bytes) -> None:
 
 @given(gone_wrong(MESSAGES))
 @settings(max_examples=300, deadline=None)
-def test_nothing_but_decode_errors_comes_of_mutated_frames(body: bytes) -> None:
+def test_mutated_frames_raise_only_decode_errors(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
         SIDE.decode(memoryview(body), False, MARKETS, "desk")
 
@@ -604,7 +604,12 @@ def test_the_whole_account() -> None:
     assert all(event.snapshot for event in events)
 
 
-def test_orders_that_closed_are_asked_for_from_long_before_the_last_look() -> None:
+def test_pages_are_as_long_as_the_venue_allows() -> None:
+    course = snapshot(answers())
+    assert [course.query(number).get("page_size") for number in range(6)] == ["1000", None, "100", None, None, None]
+
+
+def test_orders_that_closed_are_requested_from_long_before_the_last_snapshot() -> None:
     assert int(snapshot(answers()).query(2)["start_at"]) == MS - 1000 - 7 * 86_400_000
 
 
@@ -624,16 +629,16 @@ def test_lists_are_those_of_all_pages() -> None:
 
 
 @pytest.mark.parametrize("path", ["/orders", "/positions", "/balance"])
-def test_a_list_that_never_ends_is_no_list_of_all(path: str) -> None:
-    told = answers()
-    told[path]["next"] = "again"
-    result = snapshot(told).result
+def test_a_list_that_never_ends_is_incomplete(path: str) -> None:
+    bodies = answers()
+    bodies[path]["next"] = "again"
+    result = snapshot(bodies).result
     covered = {"/orders": result.orders_of, "/positions": result.positions_of, "/balance": result.balances_of}
     assert {name: covers("X") for name, covers in covered.items()} == {name: name != path for name in covered}
     assert [row.what for row in result.invalid] == [path[1:]]
 
 
-def test_an_error_on_the_second_page_is_no_answer() -> None:
+def test_an_error_on_the_second_page_fails_the_snapshot() -> None:
     for path, row in (("/fills", fill()), ("/orders", order()), ("/positions", position())):
         pages = [{"next": "c", "results": [row]}, {"error": "INTERNAL", "message": "no", "data": None}]
         with pytest.raises(LoginError):
@@ -641,14 +646,14 @@ def test_an_error_on_the_second_page_is_no_answer() -> None:
 
 
 @pytest.mark.parametrize("path", list(answers()))
-def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
-    """And a list that lacks it covers nothing."""
-    told = answers()
+def test_an_invalid_row_of_an_answer_is_left_out_alone(path: str) -> None:
+    """A list with an invalid row covers nothing."""
+    bodies = answers()
     if path == "/account":
-        told[path] = ACCOUNT | {"account_value": True}
+        bodies[path] = ACCOUNT | {"account_value": True}
     else:
-        told[path]["results"].append({"market": 5})
-    result = snapshot(told).result
+        bodies[path]["results"].append({"market": 5})
+    result = snapshot(bodies).result
     kinds = [Fill, Order, Order, Order, Position, *([] if path == "/account" else [Margin]), Balance]
     assert [type(event) for event in result.events] == kinds
     assert len(result.invalid) == 1
@@ -656,7 +661,7 @@ def test_an_invalid_row_of_an_answer_costs_itself_alone(path: str) -> None:
     assert {name: covers("X") for name, covers in covered.items()} == {name: name != path for name in covered}
 
 
-def test_fills_are_asked_for_page_by_page() -> None:
+def test_fills_are_requested_page_by_page() -> None:
     pages = [{"next": "a/b", "results": [fill(id="9"), fill(id="8")]}, {"next": "", "results": [fill(id="7")]}]
     course = snapshot(answers(**{"/fills": pages}))
     assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["7", "8", "9"]
@@ -679,6 +684,10 @@ def test_malformed_answers_are_refused(path: str, body: bytes) -> None:
         snapshot(answers(**{path: body}))
 
 
+def test_connection_is_pinged_every_15_seconds() -> None:
+    assert (SIDE.keepalive.interval_s, SIDE.keepalive.pong_within_s) == (15.0, 10.0)
+
+
 # --- as subscribers see it ----------------------------------------------------------------------------------------
 
 
@@ -689,7 +698,7 @@ def answered(account: Told, bodies: dict[str, Any]) -> None:
 def test_an_invalid_row_is_counted_and_ends_nothing(account: Told) -> None:
     rows = [fill(id="1"), fill(id="2", size="much"), fill(id="3", side="BOTH"), fill(id="4", price="-5"), fill(id="5")]
     for row in rows:
-        account.statement.pushed(decode(told("fills.ALL", row)))
+        account.statement.pushed(decode(push("fills.ALL", row)))
     assert [event.fill_id for event in account.of("fill")] == ["1", "5"]
     assert account.statement.invalid_rows == 3
 
@@ -704,7 +713,7 @@ def test_an_invalid_binary_frame_is_counted(account: Told) -> None:
 def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
     rows = [fill(id="1", side="BUY"), fill(id="1", side="SELL", liquidity="MAKER")]
     for row in rows:
-        account.statement.pushed(decode(told("fills.ALL", row)))
+        account.statement.pushed(decode(push("fills.ALL", row)))
     answered(account, answers(**{"/fills": {"results": rows}}))
     fills = account.of("fill")
     assert {(event.side, event.liquidity) for event in fills} == {("buy", "taker"), ("sell", "maker")}
@@ -712,8 +721,8 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
 
 
 @pytest.mark.parametrize("page", [{"results": [{"id": 5}]}, {"results": [order(id="2")], "next": "again"}])
-def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(told("orders.ALL", order(id="1"))))
+def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
+    account.statement.pushed(decode(push("orders.ALL", order(id="1"))))
     answered(account, answers(**{"/orders": page, "/orders-history": {"results": []}}))
     assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
     answered(account, answers(**{"/orders": {"results": []}, "/orders-history": {"results": []}}))
@@ -722,27 +731,27 @@ def test_a_list_that_is_not_whole_closes_nothing(account: Told, page: Any) -> No
 
 @pytest.mark.parametrize("rows", [[{"market": 5}], [position(size="much")]])
 def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, rows: Any) -> None:
-    account.statement.pushed(decode(told("positions", position())))
+    account.statement.pushed(decode(push("positions", position())))
     answered(account, answers(**{"/positions": {"results": rows}}))
     assert [event.size for event in account.of("position")] == ["-0.01"]
     answered(account, answers(**{"/positions": {"results": []}}))
     assert [event.size for event in account.of("position")] == ["-0.01", "0"]
 
 
-def test_an_answer_wins_over_an_earlier_push_whatever_their_times_say(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
     late = MS + 60_000
-    account.statement.pushed(decode(told("positions", position(size="-0.02", last_updated_at=late))))
+    account.statement.pushed(decode(push("positions", position(size="-0.02", last_updated_at=late))))
     event = BALANCE_EVENT | {"settlement_asset_balance_after": "5", "created_at": late}
-    account.statement.pushed(decode(told("balance_events", event)))
+    account.statement.pushed(decode(push("balance_events", event)))
     answered(account, answers())
     assert [event.size for event in account.of("position")] == ["-0.02", "-0.01"]
     assert [event.total for event in account.of("balance")] == ["5", "999.5"]
 
 
-def test_a_word_that_is_new_to_us_closes_nothing(account: Told) -> None:
+def test_an_unknown_word_closes_nothing(account: Told) -> None:
     words = (("NEW", "0.05"), ("A_NEW_WORD", "0.05"), ("OPEN", "0.03"), ("A_NEW_WORD", "0"))
     for word, remaining in words:
-        account.statement.pushed(decode(told("orders.ALL", order(status=word, remaining_size=remaining))))
+        account.statement.pushed(decode(push("orders.ALL", order(status=word, remaining_size=remaining))))
     assert [event.status for event in account.of("order")] == ["open", "open", "open", "filled"]
 
 

@@ -1,4 +1,4 @@
-"""The private binary frames, against an encoder of the tests' own."""
+"""Private binary frames, against an independent encoder."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def test_an_order() -> None:
 
 
 def test_an_order_without_a_price_or_flags() -> None:
-    told = decode(frame(20, order_block(price=NULL, flags=0b110), "1", "", "BTC-USD-PERP", "USER_CANCELED"))
-    assert told is not None
-    assert (told.data["price"], told.data["flags"]) == (None, [])
-    assert told.data["cancel_reason"] == "USER_CANCELED"
+    message = decode(frame(20, order_block(price=NULL, flags=0b110), "1", "", "BTC-USD-PERP", "USER_CANCELED"))
+    assert message is not None
+    assert (message.data["price"], message.data["flags"]) == (None, [])
+    assert message.data["cancel_reason"] == "USER_CANCELED"
 
 
 def test_a_fill() -> None:
@@ -79,7 +79,7 @@ def test_a_fill() -> None:
     )
 
 
-def test_a_position_tells_its_side_apart() -> None:
+def test_a_position_has_a_separate_side() -> None:
     assert decode(POSITION) == (
         "positions",
         {
@@ -109,7 +109,7 @@ def test_an_account() -> None:
     )
 
 
-def test_what_later_versions_append_is_passed_over() -> None:
+def test_fields_of_later_versions_are_skipped() -> None:
     order = frame(20, order_block() + bytes(2), "171894", "desk-1", "BTC-USD-PERP", "", "r1", "text", version=2)
     assert decode(order) == decode(ORDER)
     assert decode(frame(23, account_block() + bytes(8), "USDC", version=2)) == decode(ACCOUNT)
@@ -120,7 +120,7 @@ def test_what_later_versions_append_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("template", [1, 2, 3, 4, 5, 6, 19, 24, 40, 41, 999])
-def test_other_templates_tell_nothing_of_an_account(template: int) -> None:
+def test_other_templates_are_ignored(template: int) -> None:
     assert decode(frame(template, bytes(200), "x")) is None
 
 
@@ -129,21 +129,21 @@ def test_other_templates_tell_nothing_of_an_account(template: int) -> None:
     [(1, "FILL"), (2, "LIQUIDATION"), (3, "TRANSFER"), (4, "SETTLE_MARKET"), (5, "RPI"), (6, "BLOCK_TRADE")],
 )
 def test_types_of_fills(code: int, word: str) -> None:
-    told = decode(frame(21, fill_block(kind=code), "1", "2", "", "t1", "BTC-USD-PERP"))
-    assert told is not None
-    assert told.data["fill_type"] == word
+    message = decode(frame(21, fill_block(kind=code), "1", "2", "", "t1", "BTC-USD-PERP"))
+    assert message is not None
+    assert message.data["fill_type"] == word
 
 
-def test_what_has_no_value_or_no_word_is_told_as_such() -> None:
-    told = decode(frame(20, order_block(side=254, status=9, size=NULL), "1", "", "BTC-USD-PERP", ""))
-    assert told is not None
-    assert (told.data["side"], told.data["status"], told.data["size"]) == (None, "9", None)
+def test_missing_values_and_unknown_words_are_kept_as_such() -> None:
+    message = decode(frame(20, order_block(side=254, status=9, size=NULL), "1", "", "BTC-USD-PERP", ""))
+    assert message is not None
+    assert (message.data["side"], message.data["status"], message.data["size"]) == (None, "9", None)
 
 
 def test_a_flat_position_has_no_side() -> None:
-    told = decode(frame(22, position_block(side=254, status=2), "BTC-USD-PERP", ""))
-    assert told is not None
-    assert (told.data["side"], told.data["status"]) == (None, "CLOSED")
+    message = decode(frame(22, position_block(side=254, status=2), "BTC-USD-PERP", ""))
+    assert message is not None
+    assert (message.data["side"], message.data["status"]) == (None, "CLOSED")
 
 
 def test_another_schema_is_refused() -> None:
@@ -164,7 +164,7 @@ def test_a_block_that_is_shorter_than_the_layout_is_refused() -> None:
 
 
 @given(st.sampled_from(FRAMES), st.data())
-def test_nothing_but_decode_errors_comes_of_mutated_frames(whole: bytes, data: st.DataObject) -> None:
+def test_mutated_frames_raise_only_decode_errors(whole: bytes, data: st.DataObject) -> None:
     changed = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 6))):
         changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))

@@ -29,6 +29,7 @@ from workers.venues.venue import (
     Resync,
     Rule,
     Unsubscribed,
+    VenueLimits,
 )
 
 VENUE = Paradex()
@@ -264,7 +265,7 @@ def test_kinds_of_binary_trades(code: int, trade_type: str) -> None:
     assert event.trade_type == trade_type
 
 
-def test_binary_trade_of_no_side_is_malformed() -> None:
+def test_binary_trade_without_a_side_is_malformed() -> None:
     with pytest.raises(DecodeError, match="side 254"):
         decode_binary(sbe_trade(254, 1))
 
@@ -347,7 +348,7 @@ def test_rate_of_four_hours_doubles_to_eight() -> None:
 
 
 @pytest.mark.parametrize("hours", [0, -32768])
-def test_period_that_is_not_said_is_the_listings_else_eight_hours(hours: int) -> None:
+def test_period_that_is_missing_is_the_listings_else_eight_hours(hours: int) -> None:
     (usual,) = decode_binary(sbe_funding(7114, hours))
     (listed,) = decode_binary(sbe_funding(7114, hours, "kBONK-USD-PERP"))
     assert isinstance(usual, Funding)
@@ -373,7 +374,7 @@ def test_text_funding_keeps_the_venues_text() -> None:
     ]
 
 
-def test_rate_that_is_not_said_is_none_and_not_zero() -> None:
+def test_rate_that_is_missing_is_none_and_not_zero() -> None:
     items = decode_binary(sbe_funding(NULL, 8))
     for nothing in ("", None):
         items += decode(data("funding_data", market="BTC-USD-PERP", funding_rate=nothing, funding_period_hours=8))
@@ -399,7 +400,7 @@ def test_reply_on_a_binary_connection_is_still_text() -> None:
     assert VENUE.decode(payload, False, MARKETS) == [Ack("bbo.BTC-USD-PERP")]
 
 
-def test_end_of_a_subscription_is_told_by_its_request() -> None:
+def test_end_of_a_subscription_is_known_by_its_request() -> None:
     subscription = VENUE.connections([BTC], "ws://venue/v1", {})[0].subscriptions[1]
     request_id = json.loads(subscription.unsubscribe or b"")["id"]
     assert decode(reply(request_id, result={"channel": subscription.key})) == [Unsubscribed(subscription.key)]
@@ -407,7 +408,7 @@ def test_end_of_a_subscription_is_told_by_its_request() -> None:
 
 
 @pytest.mark.parametrize("result", [{"node_id": "73cf456f"}, None, "ok", []])
-def test_replies_that_name_no_channel_are_not_ours(result: Any) -> None:
+def test_replies_that_name_no_channel_are_ignored(result: Any) -> None:
     assert decode(reply(1, result=result)) == []
 
 
@@ -444,7 +445,7 @@ def test_error_without_a_request_names_none() -> None:
     assert decode(reply(None, error=error)) == [Refused("-32700 parse error", None)]
 
 
-def test_blocked_address_makes_the_connection_useless() -> None:
+def test_blocked_address_closes_the_connection() -> None:
     (item,) = decode(reply(1, error={"code": 40112, "message": "geo blocked"}))
     assert item == Refused("40112 geo blocked", "id:1", Reason.REFUSED, fatal=True)
 
@@ -467,11 +468,11 @@ def test_blocked_address_makes_the_connection_useless() -> None:
         data("order_book.SOL-USD-PERP.deltas", market="SOL-USD-PERP", seq_no=1, update_type="d"),
     ],
 )
-def test_other_channels_and_markets_carry_nothing(frame: dict[str, Any]) -> None:
+def test_other_channels_and_markets_are_ignored(frame: dict[str, Any]) -> None:
     assert decode(frame) == []
 
 
-def test_other_templates_carry_nothing() -> None:
+def test_other_templates_are_ignored() -> None:
     for template in (20, 40, 41, 99):
         assert decode_binary(binary(template, "qq", (TS, 5), b"")) == []
 
@@ -524,7 +525,7 @@ FRAMES = [
 
 @settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.integers(0, 300), st.integers(0, 30), st.binary(max_size=8))
-def test_damaged_frames_raise_nothing_but_decode_errors(frame, start, cut, put) -> None:
+def test_damaged_frames_raise_only_decode_errors(frame, start, cut, put) -> None:
     payload, is_binary = frame
     for markets in (MARKETS, Offline()):
         try:
@@ -571,7 +572,7 @@ def test_perpetuals_are_listed_with_their_steps_and_period() -> None:
     ]
 
 
-def test_all_markets_are_asked_for_at_once() -> None:
+def test_all_markets_are_requested_at_once() -> None:
     assert VENUE.listing_requests() == (RestRequest("/markets"),)
 
 
@@ -586,7 +587,7 @@ def test_options_and_spot_markets_are_no_listings() -> None:
     assert listings(*rows) == []
 
 
-def test_contract_of_one_unit_stands_for_its_base() -> None:
+def test_contract_of_one_unit_is_chosen_for_its_base() -> None:
     assert [one.wire for one in listings(market("kBONK-USD-PERP"), market("BONK-USD-PERP"))] == ["BONK-USD-PERP"]
 
 
@@ -615,7 +616,7 @@ def test_wrong_market_list_is_an_error(body: bytes) -> None:
         ("", None, 1),
     ],
 )
-def test_names_say_what_they_can_offline(wire: str, symbol: str | None, multiplier: int) -> None:
+def test_names_are_parsed_offline(wire: str, symbol: str | None, multiplier: int) -> None:
     listing = VENUE.offline_listing(wire)
     assert (listing.symbol, listing.multiplier, listing.venue_symbol) == (symbol, multiplier, wire)
 
@@ -658,17 +659,34 @@ def test_requests_of_a_connection_have_ids_of_their_own() -> None:
         ({"encoding": "json"}, "ws://venue/v1"),
     ],
 )
-def test_encoding_is_asked_for_in_the_url(options: dict[str, str], url: str) -> None:
+def test_encoding_is_requested_in_the_url(options: dict[str, str], url: str) -> None:
     assert VENUE.connections([BTC], "ws://venue/v1", options)[0].url == url
 
 
 def test_rules_of_the_venue() -> None:
     assert VENUE.options == {"encoding": ("sbe", "json")}
     assert VENUE.continuity == Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
-    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=None)
+    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=None, pong_within_s=10.0)
+    assert VENUE.limits == VenueLimits(
+        burst=50,
+        messages_per_s=20.0,
+        rest_weight_per_min=1500,
+        max_age_s=None,
+        max_frame_bytes=16 * 1024 * 1024,
+    )
+    requests = [*VENUE.listing_requests(), VENUE.book_request(BTC)]
+    requests += [poll.request(0) for poll in VENUE.polls([BTC])]
+    assert [request.weight for request in requests] == [1] * 3
+    assert VENUE.streams == {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 5.0,
+    }
 
 
-def test_without_markets_there_is_nothing_to_connect_or_poll() -> None:
+def test_without_markets_there_are_no_connections_and_polls() -> None:
     assert VENUE.connections([], "ws://venue/v1", {}) == ()
     assert VENUE.polls([]) == ()
 
@@ -680,7 +698,7 @@ def funding_page(*rows: dict[str, Any]) -> bytes:
     return json.dumps({"next": "x", "prev": None, "results": rows}).encode()
 
 
-def test_poll_asks_for_the_newest_observation_of_each_market() -> None:
+def test_poll_requests_the_newest_observation_of_each_market() -> None:
     first, second = VENUE.polls([BTC, BONK])
     assert (first.stream, first.symbols, first.period_s) == (Stream.FUNDING_POLL, ("BTC-PERP",), None)
     assert first.request(MS) == RestRequest("/funding/data?market=BTC-USD-PERP&page_size=1")
@@ -736,7 +754,7 @@ def rest_book(**changes: Any) -> bytes:
     return json.dumps(book | changes).encode()
 
 
-def test_book_by_rest_is_as_the_venue_gives_it() -> None:
+def test_book_by_rest_is_unchanged() -> None:
     assert VENUE.book_request(BTC) == RestRequest("/orderbook/BTC-USD-PERP?depth=20")
     assert VENUE.parse_book(rest_book(), BTC) == BookSnapshot(
         *HEAD, MS * 1_000_000, [("81000", "0.5")], [("81001", "2"), ("81001.5", "0.1")], 20, 41

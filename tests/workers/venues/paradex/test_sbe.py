@@ -1,4 +1,4 @@
-"""The binary codec against an encoder of the test's own, written from the published layout."""
+"""Binary decoder, against an independent encoder written from the published layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = st.text(max_size=60)
 
 
 def text(units: int) -> str:
-    """What ``units`` of 1e-8 are, by way of the standard library."""
+    """Return ``units`` of 1e-8 as text, by the standard library."""
     plain = f"{Decimal(units).scaleb(-8):f}"
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
@@ -149,11 +149,11 @@ def test_market_summaries_of_every_version(fields: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "told"), [(NULL, None), (SATURATED, None), (SATURATED - 1, "92233720368.54775806"), (0, "0")]
+    ("units", "expected"), [(NULL, None), (SATURATED, None), (SATURATED - 1, "92233720368.54775806"), (0, "0")]
 )
-def test_an_open_interest_that_is_missing_or_overflows_is_null_and_the_rest_is_told(units, told) -> None:
+def test_an_open_interest_that_is_missing_or_overflows_is_null_and_the_rest_is_decoded(units, expected) -> None:
     payload = frame(4, summary_block(973_000, 974_000, units, 28), string("kPEPE-USD-PERP"))
-    assert decode(payload) == MarketSummary("kPEPE-USD-PERP", TS, "0.00973", "0.00974", told)
+    assert decode(payload) == MarketSummary("kPEPE-USD-PERP", TS, "0.00973", "0.00974", expected)
 
 
 @pytest.mark.parametrize("appended", [b"", struct.pack("<q", 5)])
@@ -265,14 +265,14 @@ def test_level_without_price_or_size_is_malformed(level: tuple[int, int]) -> Non
         decode(book([level], []))
 
 
-def test_market_that_is_no_text_is_malformed() -> None:
+def test_market_that_is_not_text_is_malformed() -> None:
     with pytest.raises(DecodeError):
         decode(frame(2, bbo_block((1, 2), (3, 4)), b"\x02\xff\xff"))
 
 
 @settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.integers(0, 250), st.integers(0, 20), st.binary(max_size=8))
-def test_damaged_frames_raise_nothing_but_decode_errors(payload, start, cut, put) -> None:
+def test_damaged_frames_raise_only_decode_errors(payload, start, cut, put) -> None:
     try:
         decode(payload[:start] + put + payload[start + cut :])
     except DecodeError:
@@ -281,7 +281,7 @@ def test_damaged_frames_raise_nothing_but_decode_errors(payload, start, cut, put
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 6))
-def test_noise_behind_a_good_header_raises_nothing_but_decode_errors(noise, template) -> None:
+def test_noise_behind_a_good_header_raise_only_decode_errors(noise, template) -> None:
     try:
         decode(struct.pack("<HHHH", min(len(noise), 89), template, 1, 2) + noise)
     except DecodeError:
