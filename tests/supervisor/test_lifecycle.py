@@ -99,7 +99,7 @@ def new_life(**policy):
 
 
 def begin(life, now):
-    """Start it, with a fork that succeeds."""
+    """Start it with a successful fork."""
     assert Action.FORK in life.handle(ChildEvent.START, now).actions
     life.record_fork(now)
 
@@ -458,7 +458,7 @@ def test_no_next_start_where_none_is_planned(end):
 
 
 def crash(life, start, *, healthy_ns=0, uptime_ns=0):
-    """One generation that starts at ``start`` and crashes; when the next one starts."""
+    """Run a generation that starts at ``start`` and crashes; return the time of the next start."""
     begin(life, start)
     die(life, start + uptime_ns, healthy_ns=healthy_ns)
     return life.next_start_ns
@@ -572,7 +572,7 @@ def test_drills_between_rare_crashes_make_no_crash_loop():
 
 
 def expected_delay_ns(failures, *, base_ns=S, cap_ns=30 * S):
-    """1, 2, 4, 8, 16, 30, 30 … by doubling one step at a time."""
+    """Return the delay, 1, 2, 4, 8, 16, 30, 30 …, by doubling one step at a time."""
     delay = base_ns
     for _ in range(failures - 1):
         delay = min(cap_ns, 2 * delay)
