@@ -66,7 +66,7 @@ def seen(found):
     return samples, lambda: samples.append(found())
 
 
-# --- a quiet day ------------------------------------------------------------------------------------------------------
+# --- without faults ---------------------------------------------------------------------------------------------------
 
 
 def test_every_venue_and_the_gateway_run_until_the_time_is_over(new_world):
@@ -257,7 +257,7 @@ def test_a_worker_takes_over_the_epoch_and_the_gateway_its_place_in_the_events(w
     assert world.lives("lighter")[0].before.reason is None
 
 
-def test_a_new_generation_finds_a_clean_slate(world):
+def test_a_new_generation_finds_cleared_words(world):
     row = world.row("lighter")
     words = WorkerWord.FIRST_FRESH, WorkerWord.RSS_BYTES, WorkerWord.OUTAGE_SINCE
     found = []
@@ -302,7 +302,7 @@ def test_a_crash_loop_is_logged_once_and_then_once_per_longest_delay(world, logg
     assert samples == [0, 1]
 
 
-def test_a_worker_that_heals_leaves_the_crash_loop_while_it_lives(world, logged):
+def test_a_worker_that_recovers_leaves_the_crash_loop_while_it_runs(world, logged):
     def born(child):
         if child.name == "lighter" and child.generation <= 5:
             world.at(world.now_s + 0.1, child.die)
@@ -319,7 +319,7 @@ def test_a_worker_that_heals_leaves_the_crash_loop_while_it_lives(world, logged)
 # --- kill rules -------------------------------------------------------------------------------------------------------
 
 
-def test_one_without_a_beat_is_dumped_asked_and_killed(world):
+def test_a_process_without_a_beat_is_dumped_terminated_and_killed(world):
     world.born = lambda of: of.name == "lighter" and of.dies_of.pop(TERM)
     world.at(10, lambda: setattr(world.the("lighter"), "beats", False))
     world.run(60)
@@ -396,7 +396,7 @@ def test_a_wedged_gateway_is_replaced_and_the_feeds_go_on(world):
     assert len(world.lives("lighter")) == 1
 
 
-# --- one that does not die --------------------------------------------------------------------------------------------
+# --- unkillable -------------------------------------------------------------------------------------------------------
 
 
 def immortal(child):
@@ -415,7 +415,7 @@ def test_what_survives_the_kill_is_reported_and_not_forked_again(world, logged):
     assert logged("worker.needs_attention")[0]["state"] is WorkerState.UNKILLABLE
 
 
-# --- a parent that was stopped itself ---------------------------------------------------------------------------------
+# --- a stalled parent -------------------------------------------------------------------------------------------------
 
 
 def test_a_stalled_parent_kills_nobody(new_world):
@@ -440,7 +440,7 @@ def test_a_stalled_parent_kills_nobody(new_world):
     assert world.board.header[HeaderWord.LOOP_GAP_MAX_NS] >= 14 * S
 
 
-def test_after_the_reprieve_the_wedged_are_found_all_the_same(world):
+def test_after_a_stall_the_wedged_are_killed_in_the_end(world):
     def freeze():
         world.the("lighter").beats = False
         world.stalls(15)
@@ -451,7 +451,7 @@ def test_after_the_reprieve_the_wedged_are_found_all_the_same(world):
     assert 124 <= first.signals[0][0] <= 126.5, "the stall, and one full limit"
 
 
-# --- what operators ask -----------------------------------------------------------------------------------------------
+# --- control requests -------------------------------------------------------------------------------------------------
 
 
 def test_ping_names_the_parent(world):
@@ -536,14 +536,14 @@ def test_a_drill_of_a_process_that_does_not_run_is_refused(world):
     assert waits(world) == [1.0]
 
 
-def test_a_drill_that_came_to_nothing_does_not_excuse_a_crash_of_tomorrow(world, logged):
+def test_a_drill_without_effect_does_not_excuse_a_later_crash(world, logged):
     world.ask_at(10, "drill", "gateway", "hang")
     world.at(5000, lambda: world.the("gateway").die(1))
     world.run(5010)
     assert logged("worker.exited")[0]["reason"] is Reason.CRASH
 
 
-# --- no room for a process --------------------------------------------------------------------------------------------
+# --- failed forks -----------------------------------------------------------------------------------------------------
 
 
 def test_a_fork_that_fails_is_tried_again_as_after_a_death(world, logged):
@@ -555,7 +555,7 @@ def test_a_fork_that_fails_is_tried_again_as_after_a_death(world, logged):
     assert starts(world) == [0, 41.123]
 
 
-def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
+def test_a_failed_fork_loses_nothing_of_the_handover(world):
     world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
     world.at(9, lambda: setattr(world, "refuses_forks", True))
     world.at(10, lambda: [child.die() for child in world.living()])
@@ -564,7 +564,7 @@ def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
     assert (world.the("lighter").before.epoch, world.the("gateway").before.published) == (1000, 17)
 
 
-def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_inherited(world):
+def test_a_generation_that_dies_at_once_loses_nothing_of_the_handover(world):
     """Its words were cleared at the fork. If the wall clock was set back, the next epoch would not exceed the last."""
     world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
 
@@ -582,7 +582,7 @@ def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_in
 # --- a new configuration ----------------------------------------------------------------------------------------------
 
 
-def test_a_hang_up_without_a_change_touches_nobody(new_world, logged):
+def test_a_hang_up_without_a_change_restarts_nothing(new_world, logged):
     world = new_world()
     world.signal_at(10, signal.SIGHUP)
     world.run(60)
@@ -669,7 +669,7 @@ def test_a_hang_up_gives_a_failed_worker_another_try(world):
 
 
 @pytest.mark.parametrize("key", ["feeds.tcp", "feeds.tcp_port"])
-def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
+def test_a_gateway_with_another_address_is_restarted_too(new_world, key):
     world = new_world(supervisor__venues="lighter", feeds__tcp="127.0.0.1")
     value = {"feeds.tcp": "127.0.0.2", "feeds.tcp_port": 5700}[key]
     world.at(9, lambda: world.flags.update({key: value}))
@@ -707,7 +707,7 @@ def test_a_new_memory_limit_takes_effect(world):
     assert len(world.lives("lighter")) == 2
 
 
-# --- a log that was moved away ----------------------------------------------------------------------------------------
+# --- log rotation -----------------------------------------------------------------------------------------------------
 
 
 def test_all_processes_reopen_a_log_that_was_moved_away(world, monkeypatch, tmp_path):
@@ -726,7 +726,7 @@ def test_a_log_that_is_not_ours_is_not_reopened(world):
     assert not any(number == signal.SIGUSR2 for child in world.children for _, number in child.signals)
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -746,7 +746,7 @@ def test_stop_over_the_control_socket_is_answered(world):
     assert world.board.header[HeaderWord.PARENT_DRAINING] == 1
 
 
-def test_what_does_not_obey_is_killed_after_two_seconds(world):
+def test_what_ignores_the_signal_is_killed_after_two_seconds(world):
     world.born = lambda of: of.dies_of.pop(TERM)
     world.signal_at(10, TERM)
     assert world.run(1000) == 0
