@@ -141,7 +141,7 @@ class ChildProcess:
         self._spec = spec
         self._board = supervision.board
         self._reactor = supervision.reactor
-        self._exited_callback = supervision.exited
+        self._on_exit = supervision.exited
         self._reporter = LifecycleReporter(spec.name, self.row, self.lifecycle, supervision.publish)
         #: Markets that the last generation wrote cells for.
         self._markets = 0
@@ -172,7 +172,7 @@ class ChildProcess:
             self.handle(ChildEvent.FRESH)
         elif is_stale(self.row, now):
             self.handle(ChildEvent.STALE)
-        self._check_recovery()
+        self._check_recovery(now)
         if limits is not None:
             reason = kill_reason_of(self.row, list(self._board.sessions(self._spec.slot)), now, limits)
             if reason is not None:
@@ -299,7 +299,7 @@ class ChildProcess:
             self._reporter.record_crash_loop(now)
         elif was_in_crash_loop:
             self._reporter.record_recovery()
-        self._exited_callback(self)
+        self._on_exit(self)
         if self.state is ChildState.BACKOFF:
             self._reporter.record_restart(reason)
 
@@ -309,10 +309,10 @@ class ChildProcess:
         last = self.row[WorkerWord.LAST_FRESH] if self._spec.is_judged else now
         return last - first if first else 0
 
-    def _check_recovery(self) -> None:
+    def _check_recovery(self, now: int) -> None:
         """End the crash loop once this generation was healthy for long enough."""
         lifecycle = self.lifecycle
-        if lifecycle.in_crash_loop and lifecycle.backoff.is_healthy(self._healthy_ns(0)):
+        if lifecycle.in_crash_loop and lifecycle.backoff.is_healthy(self._healthy_ns(now)):
             lifecycle.in_crash_loop = False
             self._reporter.record_recovery()
 

@@ -19,12 +19,12 @@ _SLOTS = {"lighter": 3, "paradex": 4, "gateway": 5, "simulator": 6}
 
 
 def ago(seconds: float) -> int:
-    """The moment so long before :data:`NOW`, ns; just after the boot where the machine is younger than that."""
+    """Return the time this long before :data:`NOW`, ns; at least 1."""
     return max(1, NOW - round(seconds * S))
 
 
 class WrittenSystem:
-    """A system of lighter and paradex, all live, that ran for a thousand seconds; tests change what they are about."""
+    """Live system of lighter and paradex that has run for a thousand seconds; tests change words of it."""
 
     def __init__(self, run_dir: RunDir, symbols: tuple[str, ...] = ("BTC-PERP", "ETH-PERP")) -> None:
         self.run_dir = run_dir
@@ -60,11 +60,11 @@ class WrittenSystem:
         }
 
     def describe(self) -> None:
-        """Write the description as it stands."""
+        """Write the description."""
         self.run_dir.description.write_text(json.dumps(self.described))
 
     def describe_simulator(self) -> None:
-        """There is a simulator as well."""
+        """Add a simulator."""
         urls = {"lighter": {"ws": "ws://127.0.0.1:1", "rest": "http://127.0.0.1:2"}}
         self.described["simulator"] = {"admin": "http://127.0.0.1:3", "venues": urls}
         self.process("simulator", WorkerState.LIVE, PID=5006)
@@ -100,7 +100,7 @@ class WrittenSystem:
         reconnects: int | None = None,
         since_ms: int | None = None,
     ) -> None:
-        """Change one stream of one market; what is not given stays."""
+        """Change one stream of one market; keep what is not given."""
         row = self.board.cell(_SLOTS[venue], self.symbols.index(symbol), Stream(stream))
         given = {
             CellWord.STATE: None if state is None else code_of(state),
@@ -116,6 +116,6 @@ class WrittenSystem:
                 row[word] = value
 
     def forget(self, venue: str, stream: str, symbol: str) -> None:
-        """No data of it ever came."""
+        """Clear the times of its data."""
         row = self.board.cell(_SLOTS[venue], self.symbols.index(symbol), Stream(stream))
         row[CellWord.LAST_PARSED] = row[CellWord.LAST_PUBLISHED] = 0

@@ -1,4 +1,4 @@
-"""Loads the tools of these tests by path, and offers them as fixtures."""
+"""Fixtures, and tools that are loaded by path."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def boards():
 
 @pytest.fixture
 def new_world(monkeypatch, run_dir, signals):
-    """Makes a parent in simulated time: ``new_world(venues="lighter")``."""
+    """Return a function that makes a parent in simulated time: ``new_world(venues="lighter")``."""
     module = _load("world")
     worlds = []
 
@@ -68,7 +68,7 @@ def new_world(monkeypatch, run_dir, signals):
 
 @pytest.fixture
 def run_dir():
-    """A run directory, ready for use; its path is short enough for sockets."""
+    """Prepared run directory with a path that is short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="ps-"))
     directory = RunDir(path / "run")
     directory.prepare()
@@ -78,7 +78,7 @@ def run_dir():
 
 @pytest.fixture
 def signals():
-    """What a test does to signal handlers is undone."""
+    """Restore signal handlers after the test."""
     kept = {number: signal.getsignal(number) for number in signal.valid_signals()}
     wakeup = signal.set_wakeup_fd(-1)
     yield
@@ -90,7 +90,7 @@ def signals():
 
 @pytest.fixture
 def start_holder():
-    """Starts a process that holds a lock: ``start_holder(path)``."""
+    """Return a function that starts a process that holds a lock: ``start_holder(path)``."""
     started = []
 
     def start(lock: Path) -> subprocess.Popen[bytes]:
@@ -109,13 +109,13 @@ def start_holder():
 
 @pytest.fixture
 def held_lock(run_dir, start_holder):
-    """The pid of a process that holds the run directory's lock for as long as the test runs."""
+    """Pid of a process that holds the run directory's lock during the test."""
     return start_holder(run_dir.lock).pid
 
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended, and what it printed."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -124,7 +124,7 @@ class Ran:
 
 @pytest.fixture
 def cli(capsys, monkeypatch, run_dir):
-    """Runs a verb in this process: ``cli("status", "--json")``; on the test's run directory unless told otherwise."""
+    """Return a function that runs a verb in this process, by default on the test's run directory."""
     for name in list(os.environ):
         if name.startswith("PARAPHINA_"):
             monkeypatch.delenv(name)
@@ -143,7 +143,7 @@ def cli(capsys, monkeypatch, run_dir):
 
 @pytest.fixture
 def command(run_dir):
-    """Runs a verb in a process of its own."""
+    """Return a function that runs a verb in a new process."""
 
     def run(*arguments: str, **kwargs) -> Ran:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PARAPHINA_")}

@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None)
 
 
 def in_fork(scenario: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-    """Run ``scenario`` in a fork; what it returned (plain data), or its failure as an AssertionError here."""
+    """Run ``scenario`` in a fork; return its result (plain data), or raise its failure as an AssertionError."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         # From Python 3.12 on: other tests may have left threads, which is why this forks at all.
@@ -60,7 +60,7 @@ def _run(scenario: Callable[[], Any], writer: int) -> None:
 
 
 def _read(reader: int, deadline: float) -> bytes | None:
-    """Everything up to the end of the pipe; None when that did not come in time."""
+    """Read up to the end of the pipe; return None on a timeout."""
     said = b""
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         while (left := deadline - time.monotonic()) > 0:
@@ -73,12 +73,12 @@ def _read(reader: int, deadline: float) -> bytes | None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of grandchildren whose own parent dies, so that their end can be seen."""
+    """Become the parent of grandchildren whose own parent dies, to wait for them."""
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def has_ended(pid: int, timeout_s: float = 15.0) -> bool:
-    """Whether a process ends in time; waits for it."""
+    """Wait for a process; return whether it exits in time."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -90,7 +90,7 @@ def has_ended(pid: int, timeout_s: float = 15.0) -> bool:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Wait for ``condition`` to give something true, and return that."""
+    """Wait until ``condition`` returns something true, and return that."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -100,5 +100,5 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 
 
 def descriptors() -> set[int]:
-    """The open descriptors of this process."""
+    """Return the open descriptors of this process."""
     return {int(path.name) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}

@@ -334,12 +334,12 @@ def test_a_fork_clears_what_the_generation_before_wrote(rig):
 def test_a_fork_clears_the_cells_of_the_larger_of_two_generations(rig, monkeypatch):
     cleared = []
     monkeypatch.setattr(rig.board, "clear_worker", lambda *given: cleared.append(given))
-    for rig.markets in (2, 5, 3, 1):
+    for rig.markets in (0, 5, 3, 1):
         rig.child.handle(ChildEvent.START)
         rig.exit()
         rig.run(0)
         rig.child.handle(ChildEvent.STOP)
-    assert cleared == [(SLOT, 2), (SLOT, 5), (SLOT, 5), (SLOT, 3)]
+    assert cleared == [(SLOT, 0), (SLOT, 5), (SLOT, 5), (SLOT, 3)]
 
 
 def test_a_fork_that_fails_is_tried_again_after_growing_delays(rig, logged):

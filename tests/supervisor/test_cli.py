@@ -1,4 +1,4 @@
-"""The command line as a whole: help, errors and exit codes."""
+"""Command line as a whole: help, errors and exit codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEAVY = ("zmq", "requests", "websocket", "websockets", "rich", "msgspec", "multi
 
 
 def loaded_after(*arguments):
-    """The heavy modules that a command leaves loaded, in an interpreter of its own, and what it printed."""
+    """Run a command in a new interpreter; return the heavy modules that it loaded, and its output."""
     program = f"""
 import sys
 from supervisor.cli import main
@@ -124,7 +124,7 @@ def test_wrong_options_are_usage_errors_without_a_traceback(cli, arguments):
 
 @pytest.fixture
 def verb(monkeypatch):
-    """Makes ``start`` raise or return something."""
+    """Make ``start`` raise or return something."""
 
     def install(does):
         command = click.Command("start", callback=does)
@@ -213,7 +213,7 @@ def test_an_output_without_room_is_one_line():
 
 
 def test_streams_that_were_closed_are_opened_to_nowhere(tmp_path):
-    """A journal, lock or socket that took the number of one would be written to."""
+    """Output would go to a journal, lock or socket that took the number of a standard stream."""
     program = """
 import os
 from supervisor import cli

@@ -160,7 +160,7 @@ def test_a_directory_of_fixtures_that_does_not_exist_is_a_mistake(tmp_path):
 
 
 def test_a_directory_that_cannot_even_be_looked_for_is_a_mistake_and_no_crash():
-    """A running supervisor reads this when it is told to reload."""
+    """A running supervisor loads it again on a reload."""
     (problem,) = mistakes(None, {"ROADMAP_B_FIXTURE_DIR": "/" + "x" * 300})
     assert "a directory that exists and can be read" in problem
 
@@ -244,7 +244,7 @@ def test_immediate_first_restart_and_jitter_reach_the_policy(write):
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_mistakes_are_told_at_once(write):
+def test_all_mistakes_are_reported_at_once(write):
     path = write(
         """
         typo = 1
@@ -357,7 +357,7 @@ def test_a_value_where_a_section_belongs(write, text):
     assert "a section is wanted" in mistake
 
 
-def test_bad_toml_is_told_with_its_line(write):
+def test_bad_toml_is_reported_with_its_line(write):
     path = write("[supervisor]\ntick_ms = 100\nmarkets = [BTC]\n")
     (mistake,) = mistakes(path)
     assert mistake.startswith(f"{path}: not a TOML file: ")
@@ -439,7 +439,7 @@ def test_hyperliquid_spelt_out_in_a_variable_is_not_silently_nothing(variable, m
     ]
 
 
-def test_an_unknown_venue_is_told_with_the_known_ones_once():
+def test_an_unknown_venue_is_reported_once_with_the_known_ones():
     (mistake,) = mistakes(None, {}, {"supervisor.venues": "lighter,xyz"})
     assert mistake == (
         "--venues: 'lighter,xyz' will not do; it takes names of venues, "

@@ -1,4 +1,4 @@
-"""The parent's end of the control socket, with real sockets and the test as the loop."""
+"""Server of the control socket, with real sockets and the test as the loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supervisor.control import ControlServer
 
 
 class Loop:
-    """Calls what is readable, until nothing is."""
+    """Call what is readable, until nothing is."""
 
     def __init__(self):
         self.readers = {}
@@ -48,7 +48,7 @@ def loop():
 
 @pytest.fixture
 def asked():
-    """The requests that the server passed on."""
+    """Requests that the server passed on."""
     return []
 
 
@@ -67,7 +67,7 @@ def server(run_dir, loop, asked):
 
 @pytest.fixture
 def connect(run_dir, server, loop):
-    """A client of the server; its reads do not wait."""
+    """Connect a client whose reads do not block."""
     clients = []
 
     def make():
@@ -93,7 +93,7 @@ def follow(connect, loop):
 
 
 def heard(client):
-    """The numbers of the events that have come."""
+    """Return the numbers of the events received so far."""
     numbers = []
     while True:
         try:
@@ -103,7 +103,7 @@ def heard(client):
 
 
 def is_closed(client):
-    """Whether the other end is gone, and not merely silent."""
+    """Return whether the server closed the connection."""
     try:
         return client._socket.recv(1) == b""
     except BlockingIOError:
@@ -214,7 +214,7 @@ def test_the_socket_is_ours_alone(run_dir, server):
 
 
 def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, server):
-    """The fixture's server stands for the dead one: its file is there, and nobody listens any more."""
+    """The fixture's server plays the dead one: its file exists, and nobody listens."""
     server.close()
     again = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
     assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
@@ -246,7 +246,7 @@ def test_a_client_that_left_makes_room(connect, loop):
 
 
 def test_more_than_the_limit_at_once_leaves_the_server_well(run_dir, server, loop):
-    """They are all in the queue before the loop looks."""
+    """All are queued before the loop polls."""
     crowd = []
     for _ in range(16):
         crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -284,7 +284,7 @@ def test_a_follower_hears_what_happens_from_then_on(server, follow):
     assert heard(follower) == [1, 2, 3]
 
 
-def test_an_event_is_what_was_told_with_its_number(server, follow):
+def test_an_event_is_what_was_published_with_its_number(server, follow):
     follower = follow()
     server.publish({"process": "lighter", "event": "exited", "reason": "crash"})
     event = json.loads(follower.receive())
@@ -325,7 +325,7 @@ def test_several_followers_hear_the_same(server, follow):
 
 
 def test_a_follower_that_comes_back_misses_nothing(server, follow, loop):
-    """It names the last number that it dealt with, so what was sent to it in vain is sent again."""
+    """It names the last number that it handled, so what it did not receive is sent again."""
     first = follow()
     tell(server, 2)
     assert heard(first) == [1, 2]

@@ -1,4 +1,4 @@
-"""The catalogue of drills: arithmetic, and what can be done where."""
+"""Catalogue of drills: arithmetic, and which drill runs where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway against a control server that the test drives, heard by a subscriber."""
+"""Gateway between a control server that the test drives and a subscriber."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from supervisor.gateway import Gateway
 
 
 class ParentSide:
-    """The parent's end: its control server, and a loop that the test turns."""
+    """Parent's side: its control server, and a loop that the test runs."""
 
     def __init__(self, path):
         self._readers = {}
@@ -65,7 +65,7 @@ class ParentSide:
 
 
 class RunningGateway:
-    """A gateway in a thread."""
+    """Gateway in a thread."""
 
     def __init__(self, run_dir, row, before):
         self.stop = threading.Event()
@@ -74,7 +74,7 @@ class RunningGateway:
         self.thread.start()
 
     def end(self):
-        """Tell it to stop, wait, and give back what the end of its process would."""
+        """Stop it, wait, and release what the exit of its process would."""
         self.stop.set()
         self.thread.join(20)
         assert not self.thread.is_alive()
@@ -96,7 +96,7 @@ def row():
 
 @pytest.fixture
 def until(parent):
-    """Turns the parent's loop until something is so."""
+    """Run the parent's loop until a condition holds."""
 
     def until(condition, timeout_s=20.0):
         deadline = time.monotonic() + timeout_s
@@ -110,7 +110,7 @@ def until(parent):
 
 @pytest.fixture
 def start(run_dir, row, parent, until):
-    """Starts a gateway and waits until it follows."""
+    """Start a gateway and wait until it follows."""
     running = []
 
     def start(before=None):
@@ -130,7 +130,7 @@ def subscriber(run_dir, parent):
     for option, value in ((zmq.LINGER, 0), (zmq.RECONNECT_IVL, 10), (zmq.SUBSCRIBE, b"")):
         socket.setsockopt(option, value)
     socket.connect(run_dir.feed("lifecycle"))
-    # ZeroMQ subscribes anew to a publisher that came back only when the subscriber's thread looks at its socket.
+    # ZeroMQ subscribes again to a publisher that came back only when the subscriber's thread polls its socket.
     parent.also.append(lambda: socket.poll(0))
     yield socket
     parent.also.clear()
@@ -140,7 +140,7 @@ def subscriber(run_dir, parent):
 
 @pytest.fixture
 def hear(subscriber, until):
-    """The next event, with its topic."""
+    """Return the next event with its topic."""
 
     def hear():
         until(lambda: subscriber.poll(0))
@@ -173,7 +173,7 @@ def test_each_process_has_its_topic_and_sequence(parent, start, hear):
     ]
 
 
-def test_what_was_before_the_gateway_is_told_when_it_is_there(parent, start, hear):
+def test_events_from_before_the_gateway_are_published_once_it_runs(parent, start, hear):
     parent.publish("started", reason=None)
     start()
     assert hear()[1].event == "started"
@@ -229,8 +229,8 @@ def test_what_it_does_not_understand_is_logged_and_left_out(parent, start, hear,
     assert [record.getMessage() for record in caplog.records].count("gateway.not_understood") == 2
 
 
-def test_events_that_it_was_not_told_of_are_counted_in_the_log(parent, start, hear, caplog):
-    """It was away for longer than the parent remembers; its feed goes on without a gap, so nobody else can tell."""
+def test_events_that_it_missed_are_counted_in_the_log(parent, start, hear, caplog):
+    """It was away for longer than the parent keeps events; its feed has no gap, so no consumer can notice."""
     for number in range(600):
         parent.publish(uptime_s=float(number))
     start()
@@ -247,7 +247,7 @@ def test_it_beats_though_nothing_happens(start, row, until):
     assert row[WorkerWord.MAIN_LOOPS] > 0
 
 
-def test_it_ends_when_it_is_told_to(start):
+def test_it_ends_when_it_is_stopped(start):
     start().end()
 
 
@@ -274,7 +274,7 @@ def test_without_a_parent_it_does_not_start(run_dir, row, forking):
 
 
 def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row, monkeypatch):
-    """It would be taken for wedged, killed, and begin the same copy again, for ever."""
+    """Without beats it would be killed as wedged, and begin the same copy again and again."""
     beats = []
 
     def rotate(_path, progress):

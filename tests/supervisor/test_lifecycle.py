@@ -99,7 +99,7 @@ def new_life(**policy):
 
 
 def begin(life, now):
-    """Start it, with a fork that succeeds."""
+    """Start it with a successful fork."""
     assert Action.FORK in life.handle(ChildEvent.START, now).actions
     life.record_fork(now)
 
@@ -179,7 +179,7 @@ def test_every_running_process_can_be_killed_and_every_exit_is_handled():
             assert TABLE[state][event][0] not in PROCESS
 
 
-def test_no_state_is_a_trap():
+def test_every_state_can_be_left():
     """Some event leads out of each state: a start, or the exit that the kernel reports."""
     for state in ChildState:
         assert any(after is not state for after, _ in TABLE[state].values())
@@ -215,7 +215,7 @@ def test_printed_table_has_all_transitions():
     assert printed == decided()
 
 
-# --- one life ---------------------------------------------------------------------------------------------------------
+# --- one process ------------------------------------------------------------------------------------------------------
 
 
 def test_first_start_is_generation_one_and_no_restart():
@@ -232,7 +232,7 @@ def test_each_start_is_a_generation_and_each_but_the_first_a_restart():
         assert (life.generation, life.restarts) == (count, count - 1)
 
 
-def test_a_start_clears_what_was_left_of_the_kill_before():
+def test_a_start_clears_the_kill_before():
     life = live_at(0)
     life.is_drill = True
     life.handle(ChildEvent.RESTART, 1, Reason.REQUESTED)
@@ -255,7 +255,7 @@ def test_an_exit_has_its_uptime():
 
 
 @pytest.mark.parametrize("reason", [Reason.WEDGED, Reason.STALE_WORKER, Reason.START_TIMEOUT, Reason.MEMORY])
-def test_a_verdict_counts_as_failure(reason):
+def test_a_kill_by_a_rule_counts_as_failure(reason):
     life = live_at(0)
     life.handle(ChildEvent.UNHEALTHY, S, reason)
     die(life, S)
@@ -283,7 +283,7 @@ def test_a_drill_waits_the_first_delay_and_is_not_counted(failures):
     assert life.backoff.failures == failures
 
 
-def test_a_verdict_on_what_a_drill_did_is_not_counted_either():
+def test_a_kill_because_of_a_drill_is_not_counted_either():
     """The drill made it hang, and a kill rule applied."""
     life = live_at(0)
     life.is_drill = True
@@ -318,7 +318,7 @@ def test_a_death_after_a_restart_was_asked_but_before_the_signal_is_still_planne
     assert life.backoff.failures == 0
 
 
-def test_a_stopped_one_stays_down():
+def test_a_stopped_process_stays_down():
     life = live_at(0)
     life.handle(ChildEvent.STOP, S, Reason.REQUESTED)
     step_at_exit = life.record_exit(Reason.REQUESTED, 0, None, 2 * S, 0), life.handle(ChildEvent.EXIT, 2 * S)
@@ -365,7 +365,7 @@ def test_an_unkillable_one_is_scheduled_once_it_is_gone_at_last():
     assert life.next_start_ns == 21 * S
 
 
-def test_a_wrong_configuration_ends_it_until_an_operator_wants_it():
+def test_a_configuration_error_holds_it_until_an_operator_restarts_it():
     life = live_at(0)
     die(life, S, reason=Reason.CONFIG_ERROR, event=ChildEvent.EXIT_CONFIG)
     assert life.state is ChildState.FAILED
@@ -458,7 +458,7 @@ def test_no_next_start_where_none_is_planned(end):
 
 
 def crash(life, start, *, healthy_ns=0, uptime_ns=0):
-    """One generation that starts at ``start`` and crashes; when the next one starts."""
+    """Run a generation that starts at ``start`` and crashes; return the time of the next start."""
     begin(life, start)
     die(life, start + uptime_ns, healthy_ns=healthy_ns)
     return life.next_start_ns
@@ -480,7 +480,7 @@ def test_five_deaths_in_ten_minutes_are_a_crash_loop():
     assert seen == [False, False, False, False, True, True]
 
 
-def test_five_deaths_spread_over_more_than_ten_minutes_are_none():
+def test_five_deaths_in_more_than_ten_minutes_are_no_crash_loop():
     life, now = new_life(), 0
     for _ in range(8):
         now = crash(life, now, uptime_ns=151 * S)
@@ -572,7 +572,7 @@ def test_drills_between_rare_crashes_make_no_crash_loop():
 
 
 def expected_delay_ns(failures, *, base_ns=S, cap_ns=30 * S):
-    """1, 2, 4, 8, 16, 30, 30 … by doubling one step at a time."""
+    """Return the delay, 1, 2, 4, 8, 16, 30, 30 …, by doubling one step at a time."""
     delay = base_ns
     for _ in range(failures - 1):
         delay = min(cap_ns, 2 * delay)
@@ -610,7 +610,7 @@ runs = st.lists(
 
 
 @given(runs, st.floats(0.0, 1.0), st.booleans())
-def test_a_start_never_comes_before_the_death_and_never_after_the_cap(lives, jitter, immediate):
+def test_a_start_is_never_before_the_exit_and_never_after_the_cap(lives, jitter, immediate):
     life = new_life(jitter=jitter, first_immediate=immediate)
     now = 0
     for uptime_ns, fresh_percent, how in lives:
@@ -634,7 +634,7 @@ def test_a_start_never_comes_before_the_death_and_never_after_the_cap(lives, jit
 
 
 @given(st.lists(st.sampled_from(list(ChildEvent)), max_size=60))
-def test_whatever_happens_there_is_at_most_one_process(events):
+def test_no_order_of_events_makes_two_processes(events):
     """Play the part of the child process, which records exits; an exit comes only from a process."""
     life, running, now = new_life(), False, 0
     for event in events:

@@ -50,7 +50,7 @@ def published():
 
 @pytest.fixture
 def reports(clock, row, life, published):
-    """A reporter of a process that runs as 4711."""
+    """Reporter of a process with pid 4711."""
     reports = LifecycleReporter("lighter", row, life, published.append)
     reports.record_fork(4711)
     published.clear()
@@ -78,7 +78,7 @@ def test_a_signal_by_its_name(number, name):
     assert signal_name(number) == name
 
 
-def test_a_start_is_on_the_board_and_told(reports, row, life, published):
+def test_a_fork_is_on_the_board_and_published(reports, row, life, published):
     life.handle(ChildEvent.START, 0)
     life.generation, life.backoff.failures = 5, 2
     reports.record_fork(4711)
@@ -160,7 +160,7 @@ def test_a_kill_is_a_warning_unless_it_was_wanted(reports, row, life, logged, re
 
 
 @pytest.mark.parametrize(("expected", "level"), [(True, "INFO"), (False, "ERROR")])
-def test_an_exit_is_told_with_all_that_is_known(reports, row, life, published, logged, expected, level):
+def test_an_exit_is_reported_with_all_that_is_known(reports, row, life, published, logged, expected, level):
     life.handle(ChildEvent.START, 990 * S)
     life.record_fork(990 * S)
     death = life.record_exit(Reason.CRASH, None, signal.SIGSEGV, 1000 * S, 0)
@@ -183,7 +183,7 @@ def test_exit_code_zero_is_not_none(reports, row, life):
     assert row[WorkerWord.EXIT_CODE] == 1
 
 
-def test_the_next_start_is_told_with_its_delay(reports, row, life, published, logged):
+def test_the_next_start_is_reported_with_its_delay(reports, row, life, published, logged):
     crash(life, 1000 * S)
     reports.record_restart(Reason.CRASH)
     ((_, fields),) = logged("worker.restarting")
@@ -209,7 +209,7 @@ def test_a_failed_fork_is_an_error_with_its_delay(reports, row, life, logged):
     assert row[WorkerWord.NEXT_START] == 1001 * S
 
 
-def test_a_person_is_called_with_an_error(reports, row, life, logged):
+def test_an_operator_is_called_with_an_error(reports, row, life, logged):
     reports.log_attention(WorkerState.UNKILLABLE, Reason.WEDGED)
     ((level, fields),) = logged("worker.needs_attention")
     assert (level, fields["state"], fields["reason"]) == ("ERROR", "unkillable", "wedged")
@@ -229,7 +229,7 @@ def test_a_crash_loop_is_one_line_per_longest_delay(reports, row, life, logged):
     assert row[WorkerWord.CRASH_LOOP] == 1
 
 
-def test_the_end_of_a_crash_loop_is_told_and_the_next_one_again_at_once(reports, row, life, logged):
+def test_the_end_of_a_crash_loop_is_logged_and_so_is_the_next_one_at_once(reports, row, life, logged):
     reports.record_crash_loop(1000 * S)
     reports.record_recovery()
     assert row[WorkerWord.CRASH_LOOP] == 0

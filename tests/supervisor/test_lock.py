@@ -1,4 +1,4 @@
-"""One supervisor a directory, held by the kernel."""
+"""Lock of a run directory, held by the kernel."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_directory_of_somebody_else_is_not_called_free(run_dir, monkeypatch):
     assert refused.value.exit_code == 4
 
 
-def test_a_second_holder_is_refused_and_told_of_the_first(run_dir, held_lock):
+def test_a_second_holder_is_refused_with_the_pid_of_the_first(run_dir, held_lock):
     with pytest.raises(AlreadyRunningError, match=rf"already running here \(pid {held_lock}\)") as refused:
         InstanceLock(run_dir.lock)
     assert refused.value.exit_code == 2
@@ -70,7 +70,7 @@ def test_the_death_of_the_holder_frees_it(run_dir, start_holder, number):
 
 
 def test_what_is_written_in_it_decides_nothing(run_dir, forking):
-    """A file left by a dead supervisor names the pid of someone who lives."""
+    """The file of a dead supervisor has the pid of a running process."""
     run_dir.lock.write_text(f"{os.getppid()}\nand much more than the next one writes\n")
 
     def scenario():
@@ -81,7 +81,7 @@ def test_what_is_written_in_it_decides_nothing(run_dir, forking):
 
 
 def test_a_child_does_not_inherit_it(run_dir, forking):
-    """The holder dies while its child lives on; the next supervisor may start."""
+    """The holder dies while its child runs on; the next supervisor may start."""
 
     def scenario():
         forking.adopt_orphans()

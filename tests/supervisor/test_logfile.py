@@ -1,4 +1,4 @@
-"""The log of a system in the background."""
+"""Log file of a system in the background."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_small_one_is_left_alone(log, writer):
     assert log.read_bytes() == b"12345"
 
 
-def test_a_large_one_is_begun_anew_and_its_writers_go_on_in_it(log, writer):
+def test_a_large_log_is_truncated_and_its_writers_go_on_in_it(log, writer):
     os.write(writer, b"before")
     assert rotate(log, 5)
     os.write(writer, b"after")
@@ -55,7 +55,7 @@ def test_a_large_one_is_begun_anew_and_its_writers_go_on_in_it(log, writer):
     assert kept.stat().st_mode & 0o777 == 0o600
 
 
-def test_each_piece_of_the_copy_is_told(log, writer, monkeypatch):
+def test_each_chunk_of_the_copy_is_progress(log, writer, monkeypatch):
     monkeypatch.setattr(logfile, "_CHUNK", 4)
     os.write(writer, b"before all")
     pieces = []
@@ -86,7 +86,7 @@ def test_one_that_is_gone_is_not_made(log):
     assert not log.exists()
 
 
-def test_one_that_cannot_be_made_anew_leaves_the_output_where_it_was(tmp_path, capfd):
+def test_a_log_that_cannot_be_opened_again_leaves_the_output_where_it_was(tmp_path, capfd):
     (tmp_path / "in the way").touch()
     reopen(tmp_path / "in the way" / "log")
     os.write(2, b"still heard")

@@ -1,4 +1,4 @@
-"""What systemd is told."""
+"""Notifications to systemd."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ S = 1_000_000_000
 
 @pytest.fixture
 def manager(tmp_path, monkeypatch):
-    """systemd's end of the socket; a function that gives what was told since it was last called."""
+    """Return a function for systemd's end of the socket: it returns what was sent since its last call."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         monkeypatch.chdir(tmp_path)
         listener.bind("notify")
         listener.setblocking(False)
 
-        def told():
+        def sent():
             found = []
             try:
                 while True:
@@ -29,10 +29,10 @@ def manager(tmp_path, monkeypatch):
             except BlockingIOError:
                 return found
 
-        yield told
+        yield sent
 
 
-def test_nothing_is_told_where_nobody_asked():
+def test_nothing_is_sent_without_a_socket():
     notifier = Notifier({})
     assert not notifier.is_wanted
     notifier.ready()
@@ -61,7 +61,7 @@ def test_a_reload_ends_in_ready_and_means_nothing_before(manager):
     notifier.close()
 
 
-def test_status_is_told_when_it_changes_and_life_three_times_as_often_as_asked(manager):
+def test_status_is_sent_when_it_changes_and_the_beat_three_times_as_often_as_required(manager):
     notifier = Notifier({"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": str(os.getpid())})
     for tick in range(9):
         notifier.checked("5/5 live", S + tick * S // 4)
@@ -70,7 +70,7 @@ def test_status_is_told_when_it_changes_and_life_three_times_as_often_as_asked(m
 
 
 @pytest.mark.parametrize("owed", [{}, {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, {"WATCHDOG_USEC": "soon"}])
-def test_no_life_is_told_of_that_nobody_watches(manager, owed):
+def test_no_beat_is_sent_that_nobody_watches(manager, owed):
     notifier = Notifier({"NOTIFY_SOCKET": "notify", **owed})
     notifier.checked("5/5 live", S)
     assert manager() == ["STATUS=5/5 live"]
@@ -106,11 +106,11 @@ def test_a_system_is_ready_when_every_venue_was_live_and_says_how_they_are(watch
     world.at(10, lambda: world.the("paradex").die())
     world.signal_at(20, signal.SIGHUP)
     world.run(30)
-    told = manager()
-    assert told[0] == "READY=1"
-    assert told[1:4] == ["STATUS=2/2 live", "STATUS=1/2 live, paradex backoff", "STATUS=2/2 live"]
-    assert told[4].startswith("RELOADING=1\n")
-    assert told[5:7] == ["READY=1", "STOPPING=1"]
+    sent = manager()
+    assert sent[0] == "READY=1"
+    assert sent[1:4] == ["STATUS=2/2 live", "STATUS=1/2 live, paradex backoff", "STATUS=2/2 live"]
+    assert sent[4].startswith("RELOADING=1\n")
+    assert sent[5:7] == ["READY=1", "STOPPING=1"]
 
 
 def test_a_venue_that_never_comes_delays_ready_for_a_minute_at_most(watched, manager):
@@ -129,5 +129,5 @@ def test_a_refused_reload_is_over_too(watched, manager):
     world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "soon"}))
     world.signal_at(10, signal.SIGHUP)
     world.run(20)
-    told = manager()
-    assert told[told.index(next(one for one in told if one.startswith("RELOADING"))) + 1] == "READY=1"
+    sent = manager()
+    assert sent[sent.index(next(one for one in sent if one.startswith("RELOADING"))) + 1] == "READY=1"

@@ -1,4 +1,4 @@
-"""The parent over simulated hours: what it does when children die, hang or are asked for, and how it ends."""
+"""Parent over simulated hours: exits and hangs of children, requests, reloads and shutdown."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ VENUES = ["hyperliquid", "aster", "extended", "lighter", "paradex"]
 
 @pytest.fixture
 def world(new_world):
-    """Lighter alone, and the gateway."""
+    """World of lighter alone and the gateway."""
     return new_world(supervisor__venues="lighter")
 
 
 @pytest.fixture
 def logged(caplog):
-    """The fields of the records of an event."""
+    """Return a function that returns the fields of an event's log records."""
     caplog.set_level("INFO")
     return lambda event: [record.fields for record in caplog.records if record.getMessage() == event]
 
@@ -47,7 +47,7 @@ def starts(world, name="lighter"):
 
 
 def waits(world, name="lighter"):
-    """Between each death and the next start, s."""
+    """Return the times between an exit and the next start, s."""
     lives = world.lives(name)
     return [round(after.born_s - before.died_s, 3) for before, after in pairwise(lives)]
 
@@ -61,12 +61,12 @@ def reason(world, name="lighter"):
 
 
 def seen(found):
-    """Collects what ``found`` gives when it is called: for looks at a moment."""
-    looks = []
-    return looks, lambda: looks.append(found())
+    """Return a list of samples, and a function that appends the value of ``found``."""
+    samples = []
+    return samples, lambda: samples.append(found())
 
 
-# --- a quiet day ------------------------------------------------------------------------------------------------------
+# --- without faults ---------------------------------------------------------------------------------------------------
 
 
 def test_every_venue_and_the_gateway_run_until_the_time_is_over(new_world):
@@ -81,9 +81,9 @@ def test_milestones_are_announced_once_each(new_world):
     world = new_world(supervisor__venues="lighter,paradex")
     world.at(10, lambda: world.the("paradex").die())
     world.run(60)
-    told = "\n".join(world.announced)
-    assert told.count("lighter is live after ") == told.count("paradex is live after ") == 1
-    assert told.count("all 2 venues are live after ") == 1
+    announced = "\n".join(world.announced)
+    assert announced.count("lighter is live after ") == announced.count("paradex is live after ") == 1
+    assert announced.count("all 2 venues are live after ") == 1
     assert world.announced[-1].startswith("each with --run-dir")
 
 
@@ -102,23 +102,23 @@ def test_ready_is_called_when_everything_was_forked(new_world):
     assert names == [*VENUES, "gateway"]
 
 
-def test_board_and_description_tell_of_the_system(world):
-    looks, look = seen(
+def test_board_and_description_show_the_system(world):
+    samples, sample = seen(
         lambda: (state(world), world.row("lighter")[WorkerWord.PID], world.board.header[HeaderWord.FORKS])
     )
-    world.at(5, look)
+    world.at(5, sample)
     world.run(10)
-    assert looks == [(WorkerState.LIVE, 1001, 2)]
+    assert samples == [(WorkerState.LIVE, 1001, 2)]
     assert list(world.run_dir.describe()["venues"]) == ["lighter"]
     assert not world.run_dir.control.exists()
 
 
 def test_the_beat_goes_on_every_tick(world):
-    looks, look = seen(lambda: world.now_ns - world.board.header[HeaderWord.PARENT_BEAT])
+    samples, sample = seen(lambda: world.now_ns - world.board.header[HeaderWord.PARENT_BEAT])
     for n in range(100):
-        world.at(5.1 + n * 0.37, look)
+        world.at(5.1 + n * 0.37, sample)
     world.run(60)
-    assert max(looks) <= 250_000_000
+    assert max(samples) <= 250_000_000
     assert world.board.header[HeaderWord.SELF_STALLS] == 0
 
 
@@ -136,12 +136,12 @@ def test_a_crash_is_restarted_after_a_second_and_never_early(world, logged):
     assert (restarting["delay_s"], restarting["failures"], restarting["restarts"]) == (1.0, 1, 1)
 
 
-def test_followers_are_told_the_whole_story(world):
+def test_followers_receive_every_event(world):
     world.at(10, lambda: world.the("lighter").die(None, KILL))
     world.run(20)
     restarted = "started starting live exited backoff restarting started starting live"
     assert world.events("lighter") == [*restarted.split(), "killing", "exited", "stopped"]
-    exited = next(event for event in world.told if event["event"] == "exited")
+    exited = next(event for event in world.published if event["event"] == "exited")
     assert (exited["reason"], exited["signal"], exited["exit_code"], exited["uptime_s"]) == (
         "killed",
         "SIGKILL",
@@ -174,7 +174,7 @@ def test_a_minute_of_fresh_data_earns_the_first_delay_again(world, fresh_s, seco
 
 
 def test_being_alive_without_fresh_data_earns_nothing(world):
-    """Its venue is in outage, so it lives for ten minutes, and yet was fresh for none of them."""
+    """Its venue is in outage, so it runs for ten minutes without fresh data."""
 
     def born(child):
         child.is_fresh = False
@@ -202,12 +202,12 @@ def test_being_alive_without_fresh_data_earns_nothing(world):
         (None, 40, Reason.CRASH),
     ],
 )
-def test_an_end_that_nobody_ordered_is_named(world, code, number, word):
-    looks, look = seen(lambda: (reason(world), world.row("lighter")[WorkerWord.EXIT_CODE]))
+def test_an_exit_that_nobody_asked_for_has_a_reason(world, code, number, word):
+    samples, sample = seen(lambda: (reason(world), world.row("lighter")[WorkerWord.EXIT_CODE]))
     world.at(10, lambda: world.the("lighter").die(code, number))
-    world.at(10.5, look)
+    world.at(10.5, sample)
     world.run(20)
-    assert looks == [(word, 0 if code is None else code + 1)]
+    assert samples == [(word, 0 if code is None else code + 1)]
 
 
 def test_a_clean_exit_is_restarted_as_a_crash_is(world):
@@ -219,14 +219,14 @@ def test_a_clean_exit_is_restarted_as_a_crash_is(world):
 def test_a_wrong_configuration_holds_one_worker_and_no_other(new_world):
     world = new_world(supervisor__venues="lighter,paradex")
     world.at(10, lambda: world.the("lighter").die(78))
-    looks, look = seen(lambda: (state(world), state(world, "paradex")))
-    world.at(500, look)
+    samples, sample = seen(lambda: (state(world), state(world, "paradex")))
+    world.at(500, sample)
     world.run(600)
-    assert looks == [(WorkerState.FAILED, WorkerState.LIVE)]
+    assert samples == [(WorkerState.FAILED, WorkerState.LIVE)]
     assert len(world.lives("lighter")) == 1
 
 
-def test_a_wrong_configuration_calls_a_person(world, logged):
+def test_a_wrong_configuration_calls_an_operator(world, logged):
     world.at(10, lambda: world.the("lighter").die(78))
     world.run(20)
     assert logged("worker.needs_attention")[0]["state"] is WorkerState.FAILED
@@ -240,11 +240,11 @@ def test_an_operator_brings_a_failed_one_back(world):
 
 
 def test_a_failed_worker_shows_no_next_start(world):
-    looks, look = seen(lambda: world.row("lighter")[WorkerWord.NEXT_START])
+    samples, sample = seen(lambda: world.row("lighter")[WorkerWord.NEXT_START])
     world.at(10, lambda: world.the("lighter").die(78))
-    world.at(20, look)
+    world.at(20, sample)
     world.run(30)
-    assert looks == [0]
+    assert samples == [0]
 
 
 def test_a_worker_takes_over_the_epoch_and_the_gateway_its_place_in_the_events(world):
@@ -257,7 +257,7 @@ def test_a_worker_takes_over_the_epoch_and_the_gateway_its_place_in_the_events(w
     assert world.lives("lighter")[0].before.reason is None
 
 
-def test_a_new_generation_finds_a_clean_slate(world):
+def test_a_new_generation_finds_cleared_words(world):
     row = world.row("lighter")
     words = WorkerWord.FIRST_FRESH, WorkerWord.RSS_BYTES, WorkerWord.OUTAGE_SINCE
     found = []
@@ -277,49 +277,49 @@ def test_a_new_generation_finds_a_clean_slate(world):
 def test_a_thousand_deaths_leave_no_descriptor(new_world, forking):
     world = new_world(supervisor__venues="lighter", supervisor__backoff_cap_ms=1000)
     world.born = lambda child: child.name == "lighter" and world.at(world.now_s + 0.1, child.die)
-    looks, look = seen(lambda: len(forking.descriptors()))
-    world.at(100, look)
-    world.at(1190, look)
+    samples, sample = seen(lambda: len(forking.descriptors()))
+    world.at(100, sample)
+    world.at(1190, sample)
     world.run(1200)
     assert len(world.lives("lighter")) > 1000
-    assert looks[1] <= looks[0] + 1
+    assert samples[1] <= samples[0] + 1
 
 
 # --- crash loops ------------------------------------------------------------------------------------------------------
 
 
-def test_a_crash_loop_is_told_once_and_then_once_per_longest_delay(world, logged):
+def test_a_crash_loop_is_logged_once_and_then_once_per_longest_delay(world, logged):
     world.born = lambda child: child.name == "lighter" and world.at(world.now_s + 0.1, child.die)
-    looks, look = seen(lambda: world.row("lighter")[WorkerWord.CRASH_LOOP])
-    world.at(14, look)
-    world.at(16, look)
+    samples, sample = seen(lambda: world.row("lighter")[WorkerWord.CRASH_LOOP])
+    world.at(14, sample)
+    world.at(16, sample)
     world.run(400)
     deaths = len([child for child in world.lives("lighter") if child.died_s < 400])
-    told = logged("worker.crash_loop")
-    assert len(told) <= deaths - 4
-    assert told[0]["failures"] == 5
-    assert told[0]["reasons"] == "crash,crash,crash,crash,crash"
-    assert looks == [0, 1]
+    logged_lines = logged("worker.crash_loop")
+    assert len(logged_lines) <= deaths - 4
+    assert logged_lines[0]["failures"] == 5
+    assert logged_lines[0]["reasons"] == "crash,crash,crash,crash,crash"
+    assert samples == [0, 1]
 
 
-def test_a_worker_that_heals_leaves_the_crash_loop_while_it_lives(world, logged):
+def test_a_worker_that_recovers_leaves_the_crash_loop_while_it_runs(world, logged):
     def born(child):
         if child.name == "lighter" and child.generation <= 5:
             world.at(world.now_s + 0.1, child.die)
 
     world.born = born
-    looks, look = seen(lambda: world.row("lighter")[WorkerWord.CRASH_LOOP])
-    world.at(30, look)
-    world.at(200, look)
+    samples, sample = seen(lambda: world.row("lighter")[WorkerWord.CRASH_LOOP])
+    world.at(30, sample)
+    world.at(200, sample)
     world.run(300)
-    assert looks == [1, 0]
+    assert samples == [1, 0]
     assert len(logged("worker.crash_loop_over")) == 1
 
 
-# --- verdicts ---------------------------------------------------------------------------------------------------------
+# --- kill rules -------------------------------------------------------------------------------------------------------
 
 
-def test_one_without_a_beat_is_dumped_asked_and_killed(world):
+def test_a_process_without_a_beat_is_dumped_terminated_and_killed(world):
     world.born = lambda of: of.name == "lighter" and of.dies_of.pop(TERM)
     world.at(10, lambda: setattr(world.the("lighter"), "beats", False))
     world.run(60)
@@ -331,7 +331,7 @@ def test_one_without_a_beat_is_dumped_asked_and_killed(world):
     assert waits(world)[0] == 1.0
 
 
-def test_a_death_on_the_ladder_keeps_the_reason_of_the_kill(world, logged):
+def test_an_exit_during_a_kill_keeps_the_reason_of_the_kill(world, logged):
     world.at(10, lambda: setattr(world.the("lighter"), "beats", False))
     world.run(60)
     exited = logged("worker.exited")[0]
@@ -379,11 +379,11 @@ def test_too_much_memory_ends_it(new_world, logged):
 def test_a_worker_that_goes_stale_is_only_reported_and_may_come_back(world, logged):
     world.at(10, lambda: setattr(world.the("lighter"), "is_fresh", False))
     world.at(20, lambda: setattr(world.the("lighter"), "is_fresh", True))
-    looks, look = seen(lambda: state(world))
+    samples, sample = seen(lambda: state(world))
     for moment in (9, 15, 25):
-        world.at(moment, look)
+        world.at(moment, sample)
     world.run(60)
-    assert looks == [WorkerState.LIVE, WorkerState.STALE, WorkerState.LIVE]
+    assert samples == [WorkerState.LIVE, WorkerState.STALE, WorkerState.LIVE]
     assert len(world.lives("lighter")) == 1
     assert len(logged("worker.stale")) == 1
     assert 8.5 * S <= world.row("lighter")[WorkerWord.STALE_NS] <= 10 * S
@@ -396,26 +396,26 @@ def test_a_wedged_gateway_is_replaced_and_the_feeds_go_on(world):
     assert len(world.lives("lighter")) == 1
 
 
-# --- one that does not die --------------------------------------------------------------------------------------------
+# --- unkillable -------------------------------------------------------------------------------------------------------
 
 
 def immortal(child):
     child.dies_of.clear()
 
 
-def test_what_survives_the_kill_is_reported_and_gets_no_twin(world, logged):
+def test_what_survives_the_kill_is_reported_and_not_forked_again(world, logged):
     world.born = lambda of: of.name == "lighter" and of.generation == 1 and immortal(of)
     world.at(10, lambda: setattr(world.the("lighter"), "beats", False))
-    looks, look = seen(lambda: (state(world), len(world.lives("lighter"))))
-    world.at(30, look)
+    samples, sample = seen(lambda: (state(world), len(world.lives("lighter"))))
+    world.at(30, sample)
     world.at(100, lambda: world.the("lighter").die(None, KILL))
-    world.at(110, look)
+    world.at(110, sample)
     world.run(120)
-    assert looks == [(WorkerState.UNKILLABLE, 1), (WorkerState.LIVE, 2)]
+    assert samples == [(WorkerState.UNKILLABLE, 1), (WorkerState.LIVE, 2)]
     assert logged("worker.needs_attention")[0]["state"] is WorkerState.UNKILLABLE
 
 
-# --- a parent that was stopped itself ---------------------------------------------------------------------------------
+# --- a stalled parent -------------------------------------------------------------------------------------------------
 
 
 def test_a_stalled_parent_kills_nobody(new_world):
@@ -423,7 +423,7 @@ def test_a_stalled_parent_kills_nobody(new_world):
     world.born = lambda of: setattr(of, "beats", True)
 
     def freeze():
-        """Everything was stopped with it: the words on the board are as old as the stall."""
+        """Stop the children as well: the words on the board are as old as the stall."""
         for child in world.living():
             child.beats = child.is_fresh = False
         world.stalls(15)
@@ -440,7 +440,7 @@ def test_a_stalled_parent_kills_nobody(new_world):
     assert world.board.header[HeaderWord.LOOP_GAP_MAX_NS] >= 14 * S
 
 
-def test_after_the_reprieve_the_wedged_are_found_all_the_same(world):
+def test_after_a_stall_the_wedged_are_killed_in_the_end(world):
     def freeze():
         world.the("lighter").beats = False
         world.stalls(15)
@@ -451,7 +451,7 @@ def test_after_the_reprieve_the_wedged_are_found_all_the_same(world):
     assert 124 <= first.signals[0][0] <= 126.5, "the stall, and one full limit"
 
 
-# --- what operators ask -----------------------------------------------------------------------------------------------
+# --- control requests -------------------------------------------------------------------------------------------------
 
 
 def test_ping_names_the_parent(world):
@@ -498,7 +498,7 @@ def test_a_drill_kills_and_counts_as_no_failure(world, logged, fault, number):
     assert logged("worker.restarting")[-1]["failures"] == 0
 
 
-def test_a_drill_that_stops_it_is_found_by_the_verdicts(world, logged):
+def test_a_drill_that_stops_it_is_found_by_the_kill_rules(world, logged):
     world.ask_at(10, "drill", "lighter", "stop")
     world.run(60)
     sent = world.lives("lighter")[0].signals
@@ -510,14 +510,14 @@ def test_a_drill_that_stops_it_is_found_by_the_verdicts(world, logged):
 
 
 @pytest.mark.parametrize("fault", ["exit", "hang", "memory"])
-def test_a_drill_of_what_only_the_process_can_do_is_told_on_the_board(world, fault):
-    looks, look = seen(lambda: word_of(SelfFault, world.row("lighter")[WorkerWord.SELF_FAULT]))
+def test_a_drill_of_a_fault_of_the_process_itself_is_on_the_board(world, fault):
+    samples, sample = seen(lambda: word_of(SelfFault, world.row("lighter")[WorkerWord.SELF_FAULT]))
     world.ask_at(10, "drill", "lighter", fault)
-    world.at(11, look)
+    world.at(11, sample)
     world.at(12, lambda: world.the("lighter").die(1))
-    world.at(14, look)
+    world.at(14, sample)
     world.run(60)
-    assert looks == [SelfFault(fault), None], "and the next generation is not told"
+    assert samples == [SelfFault(fault), None], "and the next generation has none"
     assert waits(world) == [1.0]
 
 
@@ -528,7 +528,7 @@ def test_a_drill_without_a_name_is_for_the_workers(new_world):
     assert [len(world.lives(name)) for name in ("lighter", "paradex", "gateway")] == [2, 2, 1]
 
 
-def test_a_drill_against_nobody_is_refused(world):
+def test_a_drill_of_a_process_that_does_not_run_is_refused(world):
     world.at(10, lambda: world.the("lighter").die())
     world.ask_at(10.5, "drill", "lighter", "kill")
     world.run(20)
@@ -536,14 +536,14 @@ def test_a_drill_against_nobody_is_refused(world):
     assert waits(world) == [1.0]
 
 
-def test_a_drill_that_came_to_nothing_does_not_excuse_a_crash_of_tomorrow(world, logged):
+def test_a_drill_without_effect_does_not_excuse_a_later_crash(world, logged):
     world.ask_at(10, "drill", "gateway", "hang")
     world.at(5000, lambda: world.the("gateway").die(1))
     world.run(5010)
     assert logged("worker.exited")[0]["reason"] is Reason.CRASH
 
 
-# --- no room for a process --------------------------------------------------------------------------------------------
+# --- failed forks -----------------------------------------------------------------------------------------------------
 
 
 def test_a_fork_that_fails_is_tried_again_as_after_a_death(world, logged):
@@ -555,7 +555,7 @@ def test_a_fork_that_fails_is_tried_again_as_after_a_death(world, logged):
     assert starts(world) == [0, 41.123]
 
 
-def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
+def test_a_failed_fork_loses_nothing_of_the_handover(world):
     world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
     world.at(9, lambda: setattr(world, "refuses_forks", True))
     world.at(10, lambda: [child.die() for child in world.living()])
@@ -564,8 +564,8 @@ def test_a_fork_that_fails_loses_nothing_that_is_inherited(world):
     assert (world.the("lighter").before.epoch, world.the("gateway").before.published) == (1000, 17)
 
 
-def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_inherited(world):
-    """Its words were cleared for it. Were the wall clock set back, the next epoch would not be above the last."""
+def test_a_generation_that_dies_at_once_loses_nothing_of_the_handover(world):
+    """Its words were cleared at the fork. If the wall clock was set back, the next epoch would not exceed the last."""
     world.at(5, lambda: world.row("gateway").__setitem__(WorkerWord.PUBLISHED, 17))
 
     def stillborn(child):
@@ -582,7 +582,7 @@ def test_a_generation_that_dies_before_it_says_anything_loses_nothing_that_is_in
 # --- a new configuration ----------------------------------------------------------------------------------------------
 
 
-def test_a_hang_up_without_a_change_touches_nobody(new_world, logged):
+def test_a_hang_up_without_a_change_restarts_nothing(new_world, logged):
     world = new_world()
     world.signal_at(10, signal.SIGHUP)
     world.run(60)
@@ -622,10 +622,10 @@ def test_a_venue_is_added_and_another_removed(new_world):
     world = new_world(supervisor__venues="lighter")
     world.at(9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
     world.signal_at(10, signal.SIGHUP)
-    looks, look = seen(lambda: [child.name for child in world.living()])
-    world.at(20, look)
+    samples, sample = seen(lambda: [child.name for child in world.living()])
+    world.at(20, sample)
     world.run(30)
-    assert [sorted(names) for names in looks] == [["gateway", "paradex"]]
+    assert [sorted(names) for names in samples] == [["gateway", "paradex"]]
     assert list(world.run_dir.describe()["venues"]) == ["paradex"]
 
 
@@ -646,8 +646,8 @@ def test_a_configuration_with_a_mistake_changes_nothing(world, logged):
     assert "PARAPHINA_LIGHTER_STALE_MS" in logged("supervisor.reload_refused")[0]["error"]
 
 
-def test_a_removed_venue_is_no_longer_anybodys_to_restart(new_world):
-    """Its worker would not even find its settings."""
+def test_a_removed_venue_cannot_be_restarted(new_world):
+    """Its worker would find no settings."""
     world = new_world(supervisor__venues="lighter,paradex")
     world.at(9, lambda: world.flags.update({"supervisor.venues": "paradex"}))
     world.signal_at(10, signal.SIGHUP)
@@ -661,7 +661,7 @@ def test_a_removed_venue_is_no_longer_anybodys_to_restart(new_world):
 
 
 def test_a_hang_up_gives_a_failed_worker_another_try(world):
-    """What was wrong may be outside the file: keys, a recording, a secret."""
+    """The cause may be outside of the file: keys, a recording, a secret."""
     world.at(10, lambda: world.the("lighter").die(78))
     world.signal_at(20, signal.SIGHUP)
     world.run(60)
@@ -669,7 +669,7 @@ def test_a_hang_up_gives_a_failed_worker_another_try(world):
 
 
 @pytest.mark.parametrize("key", ["feeds.tcp", "feeds.tcp_port"])
-def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
+def test_a_gateway_with_another_address_is_restarted_too(new_world, key):
     world = new_world(supervisor__venues="lighter", feeds__tcp="127.0.0.1")
     value = {"feeds.tcp": "127.0.0.2", "feeds.tcp_port": 5700}[key]
     world.at(9, lambda: world.flags.update({key: value}))
@@ -679,7 +679,7 @@ def test_a_gateway_that_shall_listen_elsewhere_is_restarted_too(new_world, key):
     assert world.parent._children["gateway"].lifecycle.backoff.policy.healthy_s == 0
 
 
-def test_a_refused_reload_is_told_to_whoever_asked(world):
+def test_a_refused_reload_is_reported_to_the_client(world):
     world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "soon"}))
     world.ask_at(10, "reload")
     world.run(20)
@@ -707,10 +707,10 @@ def test_a_new_memory_limit_takes_effect(world):
     assert len(world.lives("lighter")) == 2
 
 
-# --- a log that was moved away ----------------------------------------------------------------------------------------
+# --- log rotation -----------------------------------------------------------------------------------------------------
 
 
-def test_a_log_that_was_moved_away_is_opened_anew_by_all(world, monkeypatch, tmp_path):
+def test_all_processes_reopen_a_log_that_was_moved_away(world, monkeypatch, tmp_path):
     opened = []
     monkeypatch.setattr("supervisor.parent.reopen", opened.append)
     world.parent._system = replace(world.system, log_file=tmp_path / "log")
@@ -720,13 +720,13 @@ def test_a_log_that_was_moved_away_is_opened_anew_by_all(world, monkeypatch, tmp
     assert all((10, signal.SIGUSR2) in child.signals for child in world.children)
 
 
-def test_a_log_that_is_not_ours_is_left_to_whoever_keeps_it(world):
+def test_a_log_that_is_not_ours_is_not_reopened(world):
     world.signal_at(10, signal.SIGUSR2)
     assert world.run(20) == 0
     assert not any(number == signal.SIGUSR2 for child in world.children for _, number in child.signals)
 
 
-# --- the end ----------------------------------------------------------------------------------------------------------
+# --- shutdown ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -746,7 +746,7 @@ def test_stop_over_the_control_socket_is_answered(world):
     assert world.board.header[HeaderWord.PARENT_DRAINING] == 1
 
 
-def test_what_does_not_obey_is_killed_after_two_seconds(world):
+def test_what_ignores_the_signal_is_killed_after_two_seconds(world):
     world.born = lambda of: of.dies_of.pop(TERM)
     world.signal_at(10, TERM)
     assert world.run(1000) == 0
@@ -761,7 +761,7 @@ def test_a_second_signal_does_not_wait(world):
     assert all(child.signals == [(10, TERM), (10.5, KILL)] for child in world.children)
 
 
-def test_what_cannot_be_killed_is_left_behind_and_told(world, logged):
+def test_what_cannot_be_killed_is_left_behind_and_logged(world, logged):
     world.born = lambda of: of.name == "lighter" and immortal(of)
     world.signal_at(10, TERM)
     assert world.run(1000) == 1
@@ -807,7 +807,7 @@ def test_a_reload_during_the_end_starts_nothing(world):
     assert world.lives("paradex") == []
 
 
-def test_the_dump_signal_tells_and_ends_nothing(world, logged):
+def test_the_dump_signal_logs_and_ends_nothing(world, logged):
     world.signal_at(10, USR1)
     assert world.run(20) == 0
     (dumped,) = logged("supervisor.dump")
@@ -842,7 +842,7 @@ def simulated_world(new_world):
 
 
 def late_listener(world, after_s):
-    """The simulator takes a while until it listens."""
+    """Delay the moment at which the simulator listens."""
 
     def born(child):
         if child.name == "simulator":
@@ -859,7 +859,7 @@ def test_workers_wait_until_the_simulator_listens(simulated_world):
     assert 0.5 <= starts(simulated_world)[0] <= 0.52
 
 
-def test_workers_do_not_wait_for_ever(simulated_world):
+def test_workers_wait_for_a_bounded_time(simulated_world):
     late_listener(simulated_world, 100)
     simulated_world.run(20)
     assert 5 <= starts(simulated_world)[0] <= 5.02

@@ -1,4 +1,4 @@
-"""The loop, on a clock and a poll of the test's own, and once on the real ones."""
+"""Event loop on a simulated clock and poll, and once on the real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MS = 1_000_000
 
 
 class Kernel:
-    """Simulated time: a poll that finds nothing ready lets it pass, and ``oversleep_ns`` more at the next one."""
+    """Simulated time: it passes in a poll that finds nothing ready, with ``oversleep_ns`` added once."""
 
     def __init__(self):
         self.now_ns = 1_000 * S
@@ -61,7 +61,7 @@ def reactor(kernel, signals):
 
 @pytest.fixture
 def pipe():
-    """A descriptor to watch, and a function that makes it readable."""
+    """Return a descriptor to watch, and a function that makes it readable."""
     made = []
 
     def make():
@@ -197,7 +197,7 @@ def test_an_unwatched_descriptor_is_not(reactor, kernel, pipe):
 
 
 def test_unwatching_another_in_a_callback_holds_at_once(reactor, kernel, pipe):
-    """Both were ready in the same round; the first one called ends the other."""
+    """Both are ready in the same round; the first callback removes the other."""
     (one, ready_one), (two, ready_two) = pipe(), pipe()
     heard = []
 
@@ -276,7 +276,7 @@ def test_a_burst_of_one_signal_is_handled_once(reactor, kernel):
     assert heard == [1]
 
 
-def test_different_signals_are_told_apart(reactor, kernel):
+def test_each_signal_has_its_callback(reactor, kernel):
     heard = []
     reactor.on_signal(signal.SIGUSR1, lambda: heard.append("usr1"))
     reactor.on_signal(signal.SIGUSR2, lambda: heard.append("usr2"))

@@ -1,4 +1,4 @@
-"""What a changed configuration restarts, and in which order."""
+"""Restarts after a change of the configuration, and their order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_venues_markets_and_address_change_it():
         {"feeds__tcp": "127.0.0.1"},
     ],
 )
-def test_what_every_worker_is_told_changes_all_of_them(flags):
+def test_a_setting_that_workers_share_changes_all_of_them(flags):
     assert compare(configured(), configured(**flags)).changed == tuple(configured().venues)
 
 
@@ -85,14 +85,14 @@ def test_the_first_is_restarted_at_once_and_the_next_when_it_is_live():
     assert of.current is None
 
 
-def test_one_that_does_not_come_up_does_not_hold_up_the_rest_for_ever():
+def test_one_that_does_not_come_up_holds_up_the_rest_for_a_bounded_time():
     of = rollout("aster", "lighter")
     of.next(None, 0)
     assert of.next(WorkerState.STARTING, 30 * S - 1) is None
     assert of.next(WorkerState.STARTING, 30 * S) == "lighter"
 
 
-def test_patience_counts_from_each_restart():
+def test_the_wait_counts_from_each_restart():
     of = rollout("aster", "lighter", "paradex")
     of.next(None, 0)
     of.next(WorkerState.STARTING, 30 * S)

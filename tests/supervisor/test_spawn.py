@@ -1,4 +1,4 @@
-"""Forking, with real processes: what a child finds, how it ends, and what is left of it."""
+"""Forks of real processes: environment, exit and cleanup of a child."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def in_fork(forking):
 
 @pytest.fixture
 def ended(forking):
-    """Waits for a child's end and takes it: (exit code, signal)."""
+    """Return a function that waits for a child's exit and reaps it: (exit code, signal)."""
 
     def wait(child):
         assert forking.has_ended(child.pid), "it goes on"
@@ -39,8 +39,8 @@ def ended(forking):
     return wait
 
 
-def told(path):
-    """What a child wrote with :func:`tell`; waits for it."""
+def written(path):
+    """Wait for what a child wrote with :func:`write`, and return it."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if path.exists():
@@ -49,14 +49,14 @@ def told(path):
     raise AssertionError(f"nobody wrote {path.name}")
 
 
-def tell(path, what):
-    """Write ``what``, whole or not at all; for targets, whose only open descriptors are the standard ones."""
+def write(path, what):
+    """Write ``what`` atomically; for targets, which have the standard descriptors alone."""
     path.with_suffix(".new").write_text(json.dumps(what))
     path.with_suffix(".new").rename(path)
 
 
 def stderr_into(path):
-    """Standard error and the log into a file."""
+    """Redirect standard error and the log into a file."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 2)
     os.close(file)
@@ -115,7 +115,7 @@ def test_sys_exit_in_a_target_is_a_crash(in_fork, ended, tmp_path, code):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGABRT])
-def test_a_signal_is_told_as_such(in_fork, ended, number):
+def test_a_signal_is_reported_as_such(in_fork, ended, number):
     assert in_fork(lambda: ended(spawn("child", lambda: os.kill(os.getpid(), number)))) == (None, number)
 
 
@@ -147,12 +147,12 @@ def test_a_closed_standard_output_does_not_change_the_end(in_fork, ended):
 
 def test_a_child_leads_a_process_group_of_its_own(in_fork, ended, tmp_path):
     def scenario():
-        child = spawn("child", lambda: tell(tmp_path / "said", [os.getpid(), os.getpgid(0), os.getsid(0)]))
+        child = spawn("child", lambda: write(tmp_path / "said", [os.getpid(), os.getpgid(0), os.getsid(0)]))
         ended(child)
         return child.pid, os.getpgid(0), os.getsid(0)
 
     pid, group, session = in_fork(scenario)
-    assert told(tmp_path / "said") == [pid, pid, session]
+    assert written(tmp_path / "said") == [pid, pid, session]
     assert group != pid
 
 
@@ -160,13 +160,13 @@ def test_a_child_has_only_the_standard_descriptors(in_fork, ended, forking, tmp_
     def scenario():
         kept = [os.pipe() for _ in range(20)]
         sibling = spawn("sibling", lambda: time.sleep(60))
-        ended(spawn("child", lambda: tell(tmp_path / "said", sorted(forking.descriptors()))))
+        ended(spawn("child", lambda: write(tmp_path / "said", sorted(forking.descriptors()))))
         sibling.kill_group()
         ended(sibling)
         return len(kept)
 
     in_fork(scenario)
-    assert told(tmp_path / "said") == [0, 1, 2]
+    assert written(tmp_path / "said") == [0, 1, 2]
 
 
 def test_a_child_has_default_handlers_and_ignores_the_terminal(in_fork, ended, tmp_path):
@@ -175,7 +175,7 @@ def test_a_child_has_default_handlers_and_ignores_the_terminal(in_fork, ended, t
     def look():
         handlers = {name: str(signal.getsignal(signal.Signals[name])) for name in asked}
         blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
-        tell(tmp_path / "said", [handlers, blocked, signal.set_wakeup_fd(-1)])
+        write(tmp_path / "said", [handlers, blocked, signal.set_wakeup_fd(-1)])
 
     def scenario():
         for name in asked:
@@ -187,7 +187,7 @@ def test_a_child_has_default_handlers_and_ignores_the_terminal(in_fork, ended, t
         return ended(spawn("child", look)), reader
 
     in_fork(scenario)
-    handlers, blocked, wakeup = told(tmp_path / "said")
+    handlers, blocked, wakeup = written(tmp_path / "said")
     default, ignored = str(signal.SIG_DFL), str(signal.SIG_IGN)
     assert handlers == dict(zip(asked, [default, default, ignored, ignored, ignored], strict=True))
     assert blocked == []
@@ -218,17 +218,17 @@ def test_two_children_do_not_draw_the_same_chance(in_fork, ended, tmp_path):
     def scenario():
         random.seed(1)
         for name in ("one", "two"):
-            ended(spawn(name, lambda name=name: tell(tmp_path / name, random.random())))
+            ended(spawn(name, lambda name=name: write(tmp_path / name, random.random())))
 
     in_fork(scenario)
-    assert told(tmp_path / "one") != told(tmp_path / "two")
+    assert written(tmp_path / "one") != written(tmp_path / "two")
 
 
 # --- parent and child -------------------------------------------------------------------------------------------------
 
 
 def test_children_die_with_a_parent_that_is_killed(in_fork, forking, tmp_path):
-    """A grandparent kills the parent and sees the children go, though they ignore every signal that they can."""
+    """A grandparent kills the parent; the children exit although they ignore every signal that they can."""
 
     def deaf():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -259,7 +259,7 @@ def test_children_die_with_a_parent_that_is_killed(in_fork, forking, tmp_path):
 
 def test_a_child_whose_parent_died_during_the_fork_ends_before_its_target(in_fork, ended, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert in_fork(lambda: ended(spawn("child", lambda: tell(tmp_path / "said", "ran")))) == (1, None)
+    assert in_fork(lambda: ended(spawn("child", lambda: write(tmp_path / "said", "ran")))) == (1, None)
     assert not (tmp_path / "said").exists()
 
 
@@ -364,7 +364,7 @@ def test_a_child_that_cannot_be_watched_does_not_live_on(in_fork, forking):
 
 
 def test_no_room_for_descriptors_is_an_error_too_and_leaves_none(in_fork, ended, forking):
-    """Whatever the fork lacks a descriptor for: the look at the threads, a pipe, the second pipe, the pidfd."""
+    """Any step may lack a descriptor: reading the threads, a pipe, the second pipe, the pidfd."""
 
     def scenario():
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -424,12 +424,12 @@ def test_the_pidfd_is_readable_when_it_is_gone_even_with_a_grandchild_alive(in_f
         pid = os.fork()
         if pid == 0:
             time.sleep(60)
-        tell(tmp_path / "said", pid)
+        write(tmp_path / "said", pid)
 
     def scenario():
         forking.adopt_orphans()
         end = ended(spawn("child", leave_grandchild))
-        grandchild = told(tmp_path / "said")
+        grandchild = written(tmp_path / "said")
         os.kill(grandchild, signal.SIGKILL)
         os.waitpid(grandchild, 0)
         return end
@@ -443,13 +443,13 @@ def test_killing_the_group_ends_what_it_started_too(in_fork, ended, forking, tmp
         if pid == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             time.sleep(60)
-        tell(tmp_path / "said", pid)
+        write(tmp_path / "said", pid)
         time.sleep(60)
 
     def scenario():
         forking.adopt_orphans()
         child = spawn("child", start_more)
-        grandchild = told(tmp_path / "said")
+        grandchild = written(tmp_path / "said")
         child.kill_group()
         end = ended(child)
         return end, forking.has_ended(grandchild) and os.waitpid(grandchild, 0)[1]
@@ -458,7 +458,7 @@ def test_killing_the_group_ends_what_it_started_too(in_fork, ended, forking, tmp
 
 
 def test_killing_before_the_child_has_its_group_kills_it_all_the_same(in_fork, ended):
-    """The child is still held up in its first steps; the parent's own group must not be hit."""
+    """The child has not left the parent's group yet, which must not receive the signal."""
 
     def scenario():
         os.setpgid, real = (lambda *_: time.sleep(60)), os.setpgid
@@ -499,7 +499,7 @@ def test_a_stopped_child_is_seen_as_stopped(in_fork, ended, forking):
 
 
 def test_a_process_name_with_brackets_does_not_hide_its_state(in_fork, ended, forking):
-    """The name stands in brackets before the state, and may hold brackets itself."""
+    """The name is in brackets before the state, and may contain brackets itself."""
 
     def renamed():
         ctypes.CDLL(None).prctl(15, b"a) T (b")  # PR_SET_NAME
@@ -526,7 +526,7 @@ def test_prepare_moves_what_exists_out_of_the_collectors_sight(in_fork):
 
 
 def test_a_parent_that_fails_ends_with_its_children_instead_of_waiting_for_them(forking):
-    """multiprocess joins at exit: a parent without its loop would stay for ever, with the lock and of no use."""
+    """multiprocess joins at exit: a parent without its loop would never exit, and hold the lock."""
     program = """
 import os, time
 from supervisor.spawn import prepare, spawn

@@ -1,4 +1,4 @@
-"""The state of a system as its run directory shows it, from boards that the test writes."""
+"""State of a system read from its run directory, on boards that the test writes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def now(boards, monkeypatch):
 
 @pytest.fixture
 def holder(monkeypatch):
-    """Whom the kernel names as the holder of the lock."""
+    """Set the holder of the lock that the kernel reports."""
     held = SimpleNamespace(pid=4711)
     monkeypatch.setattr(module, "holder_of", lambda _: held.pid)
     return held
@@ -76,7 +76,7 @@ def test_every_key_of_the_contract_is_there(read):
             assert list(stream["markets"]) == ["BTC-PERP", "ETH-PERP"]
 
 
-def test_a_simulator_is_told_with_its_urls(system, read):
+def test_a_simulator_is_shown_with_its_urls(system, read):
     system.describe_simulator()
     simulator = read()["simulator"]
     assert simulator["admin"] == "http://127.0.0.1:3"
@@ -137,7 +137,7 @@ def test_the_next_start(read, system, now, in_s, expected):
 
 @pytest.fixture
 def account(system, run_dir, now):
-    """The account of lighter: what stands on the board, and what in its file."""
+    """Account of lighter: its words on the board and its file."""
     system.described["venues"]["lighter"]["streams"].append("account")
     system.describe()
     cell = system.board.cell(system.described["processes"]["lighter"]["slot"], 0, Stream.ACCOUNT)
@@ -336,7 +336,7 @@ def test_a_description_without_a_board_and_without_a_holder_is_none(system, read
     assert read()["supervisor"]["state"] == "none"
 
 
-def test_a_running_system_without_a_board_cannot_be_told(system, read, run_dir):
+def test_a_running_system_without_a_board_is_unknown(system, read, run_dir):
     run_dir.board.unlink()
     with pytest.raises(BoardError) as unknown:
         read()
@@ -344,7 +344,7 @@ def test_a_running_system_without_a_board_cannot_be_told(system, read, run_dir):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 100])
-def test_a_board_that_is_none_cannot_be_told(system, read, run_dir, content):
+def test_an_invalid_board_is_unknown(system, read, run_dir, content):
     run_dir.board.unlink()
     run_dir.board.write_bytes(content)
     with pytest.raises(UnknownStateError, match="not a board of this version"):
@@ -352,7 +352,7 @@ def test_a_board_that_is_none_cannot_be_told(system, read, run_dir, content):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
-def test_a_description_that_is_none_cannot_be_told(system, read, run_dir, content):
+def test_an_invalid_description_is_unknown(system, read, run_dir, content):
     run_dir.description.write_text(content)
     with pytest.raises(UnknownStateError):
         read()
@@ -369,7 +369,7 @@ def test_a_description_that_is_none_cannot_be_told(system, read, run_dir, conten
     ],
     ids=["empty", "no gateway", "a list of venues", "no symbols", "a newer stream"],
 )
-def test_a_description_of_another_shape_cannot_be_told(system, read, change):
+def test_a_description_of_another_shape_is_unknown(system, read, change):
     change(system.described)
     system.describe()
     with pytest.raises(UnknownStateError):
@@ -538,7 +538,7 @@ def test_the_symbols_of_each_venue(system, run_dir):
 @pytest.mark.parametrize(
     "described", ["{}", '{"venues":[]}', '{"venues":null}', '{"venues":{"lighter":{}}}', '{"venues":{"lighter":3}}']
 )
-def test_a_description_of_another_version_is_told(run_dir, described):
+def test_a_description_of_another_version_is_reported(run_dir, described):
     run_dir.description.write_text(described)
     with pytest.raises(UnknownStateError, match="its description is of another version"):
         symbols_of(run_dir)

@@ -1,4 +1,4 @@
-"""What a system consists of."""
+"""Children, settings and description of a system."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_only_workers_follow_markets(run_dir):
     assert system.markets_of(GATEWAY) == system.markets_of(SIMULATOR) == ()
 
 
-def test_a_worker_is_told_what_was_configured(run_dir):
+def test_a_worker_has_the_settings_that_were_configured(run_dir):
     environ = {"PARAPHINA_PARADEX_STALE_MS": "7000", "PARAPHINA_PARADEX_PING_INTERVAL_MS": "9000"}
     environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
     environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
@@ -102,7 +102,7 @@ def test_a_worker_is_told_what_was_configured(run_dir):
     assert told.backoff.healthy_s == 0.005
 
 
-def test_a_worker_is_told_to_play_as_fast_as_it_can(run_dir):
+def test_a_worker_replays_at_the_configured_speed(run_dir):
     config = load(None, {"PARAPHINA_FIXTURE_SPEED": "max"}, {})
     assert not worker_settings(config, config.venues["lighter"], run_dir, slot=0).is_paced
 
@@ -211,7 +211,7 @@ def environ(monkeypatch):
 
 @pytest.fixture
 def started(monkeypatch, environ):
-    """What would have run, and with what."""
+    """Record the programs that would run, with their arguments."""
     seen = []
 
     class Fake:
@@ -278,7 +278,7 @@ def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
     assert forking.in_fork(scenario) is True
 
 
-def test_a_child_goes_on_in_a_log_that_was_made_anew(run_dir, board, started, forking, tmp_path):
+def test_a_child_goes_on_in_a_log_that_was_reopened(run_dir, board, started, forking, tmp_path):
     log = tmp_path / "log"
 
     def scenario():

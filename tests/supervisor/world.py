@@ -1,4 +1,4 @@
-"""A parent in simulated time: its clock, its poll and its children are the test's, its board and sockets are real."""
+"""Parent in simulated time: clock, poll and children are the test's; board and sockets are real."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class FakeChild:
         self.died_s: float | None = None
 
     def die(self, code: int | None = 1, number: int | None = None) -> None:
-        """It ends now."""
+        """Exit now."""
         if self.end is None:
             self.end = (code, number)
             self.died_s = self.world.now_s
             os.eventfd_write(self.pidfd, 1)
 
     def stamp(self) -> None:
-        """What a living worker writes on the board."""
+        """Write on the board what a running worker does."""
         row = self.world.row(self.name)
         if self.beats:
             row[WorkerWord.BEAT] = self.world.now_ns
@@ -92,7 +92,7 @@ class FakeChild:
 
 
 class World:
-    """One parent and all that it knows of the world.
+    """Parent with its simulated environment.
 
     Args:
         flags: Settings, dotted with two underscores: ``supervisor__venues="lighter"``.
@@ -108,7 +108,7 @@ class World:
         self.born: Callable[[FakeChild], None] = lambda _: None
         self.refuses_forks = False
         self.oversleep_ns = 0
-        self.told: list[dict[str, Any]] = []
+        self.published: list[dict[str, Any]] = []
         self.announced: list[str] = []
         self.replies: list[ControlReply] = []
         self.run_dir = run_dir
@@ -128,11 +128,11 @@ class World:
         self.board = Board.attach(run_dir.board, writable=True)
 
     def load(self) -> Any:
-        """The configuration as it stands now."""
+        """Load the current configuration."""
         return load(None, self.environ, self.flags)
 
     def close(self) -> None:
-        """Give back what a parent that failed did not."""
+        """Release what a parent that failed did not."""
         for client in self._clients:
             client.close()
         self.board.close()
@@ -151,16 +151,16 @@ class World:
         return (self.now_ns - 10_000 * S) / S
 
     def at(self, when_s: float, happens: Callable[[], Any]) -> None:
-        """Something happens at a time."""
+        """Schedule a call."""
         heapq.heappush(self._events, (10_000 * S + round(when_s * S), next(self._order), happens))
 
     def run(self, for_s: float = 60.0) -> int:
-        """Let the parent run; its exit code. It must come to its end within ``for_s`` and a minute."""
+        """Run the parent and return its exit code; it must stop within ``for_s`` and a minute."""
         self.at(for_s + 60.0, self._never_ends)
         return self.parent.run(for_s)
 
     def stalls(self, for_s: float) -> None:
-        """The next sleep of the parent is longer than it asked for."""
+        """Make the next poll of the parent longer than its timeout."""
         self.oversleep_ns = int(for_s * S)
 
     def _never_ends(self) -> None:
@@ -178,7 +178,7 @@ class World:
         return Poll()
 
     def _pass(self, timeout_ms: int) -> None:
-        """Time passes until something happens, but not longer than asked (unless the parent is stalled)."""
+        """Let time pass until the next scheduled call, up to the timeout (longer if the parent is stalled)."""
         until = self.now_ns + timeout_ms * MS
         if self._events and self._events[0][0] <= until:
             self.now_ns, _, happens = heapq.heappop(self._events)
@@ -205,25 +205,25 @@ class World:
         return child
 
     def living(self) -> list[FakeChild]:
-        """The processes that run."""
+        """Return the running processes."""
         return [child for child in self.children if child.end is None]
 
     def lives(self, name: str) -> list[FakeChild]:
-        """All generations of a process."""
+        """Return all generations of a process."""
         return [child for child in self.children if child.name == name]
 
     def the(self, name: str) -> FakeChild:
-        """The last generation of a process."""
+        """Return the last generation of a process."""
         return self.lives(name)[-1]
 
     def row(self, name: str) -> Any:
-        """The words of a process."""
+        """Return the board row of a process."""
         return self.board.worker(self.system.slot_table[name])
 
-    # --- what is asked, and what is told ------------------------------------------------------------------------------
+    # --- requests and events ------------------------------------------------------------------------------------------
 
     def ask_at(self, when_s: float, verb: Any, target: str | None = None, fault: Any = None) -> None:
-        """An operator asks something; the reply goes to ``replies``."""
+        """Schedule a control request; the reply goes to ``replies``."""
 
         def send() -> None:
             client = ControlClient(self.run_dir.control)
@@ -234,7 +234,7 @@ class World:
         self.at(when_s, send)
 
     def signal_at(self, when_s: float, number: int) -> None:
-        """The parent gets a signal."""
+        """Schedule a signal to the parent."""
         self.at(when_s, lambda: os.kill(os.getpid(), number))
 
     def _control(self, path: Any, handle: Any, watch: Any) -> ControlServer:
@@ -242,11 +242,11 @@ class World:
 
         class Recorded(ControlServer):
             def publish(self, event: dict[str, Any]) -> None:
-                world.told.append(event)
+                world.published.append(event)
                 super().publish(event)
 
         return Recorded(path, handle, watch)
 
     def events(self, name: str) -> list[str]:
-        """What followers were told of a process, in one word each."""
-        return [event["event"] for event in self.told if event["process"] == name]
+        """Return the events that followers received of a process."""
+        return [event["event"] for event in self.published if event["process"] == name]

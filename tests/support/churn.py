@@ -140,8 +140,9 @@ class Watch:
         self._restarts = restarts
         self._done = 0
         self._died_ns: dict[str, int] = {}
-        self._pass_on = parent._reports._follow
-        parent._reports._follow = self.take
+        self._pass_on = parent._control.publish
+        for child in parent._children.values():
+            child._reporter._publish_event = self.take
 
     def take(self, event: dict[str, Any]) -> None:
         """A lifecycle event."""
@@ -167,7 +168,7 @@ class Watch:
         return Seen(self.readings, [times[size * tenth : size * (tenth + 1)] for tenth in range(_TENTHS)], exit_code)
 
     def _read(self) -> Reading:
-        held = sum(child.child is not None for child in self._parent._children.values())
+        held = sum(child.process is not None for child in self._parent._children.values())
         return Reading(
             self._done,
             held,
