@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Aster: the simulated venue. ``build`` makes it of its parts."""

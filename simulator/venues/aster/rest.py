@@ -1,4 +1,4 @@
-"""Aster: its REST side (``/fapi/v1`` and ``/fapi/v3``, which answer alike).
+"""Aster: REST (``/fapi/v1`` and ``/fapi/v3``, which answer alike).
 
 Source: Aster, futures API documentation v3; ``openInterest`` is not documented but used by many clients.
 """
@@ -28,15 +28,15 @@ from simulator.venues.aster.stream import SimulatedAster
 __all__ = ["AsterApiError", "AsterRest", "number_of"]
 
 _WEIGHT_LIMIT = 2400
-#: Requests over the limit that are still answered with 429; whoever goes on is banned.
-_PATIENCE = 20
+#: Requests over the limit that are answered with 429; further ones cause a ban.
+_TOLERATED = 20
 _BAN_S = 120
 _DEPTH_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 _MOST_FUNDINGS, _MOST_TRADES = 1000, 1000
 
 
 class AsterApiError(Exception):
-    """A request that is answered with a code and a message."""
+    """Request that fails with a code and a message of the venue."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class AsterApiError(Exception):
 
 
 class AsterRest:
-    """The REST routes, and the weight that requests cost."""
+    """REST routes of the venue, and the weights of requests."""
 
     def __init__(self, venue: SimulatedAster) -> None:
         self._venue = venue
@@ -73,7 +73,7 @@ class AsterRest:
         venue.routes.add("GET", "/api/v3/exchangeInfo", lambda _: json(_spot_info(venue.now_ms())))
 
     def add(self, method: str, path: str, weight: Any, answer: Callable[[HttpRequest], Any]) -> None:
-        """Serve a path; a request costs ``weight``, or what that makes of it."""
+        """Serve a path at a ``weight``: a number, or a function of the request."""
         self._venue.routes.add(method, path, self._weighed(weight, answer))
 
     def _weighed(self, weight: Any, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
@@ -90,13 +90,13 @@ class AsterRest:
         return respond
 
     def _refuse(self, weight: int) -> HttpResponse | None:
-        """429 over the limit, and 418 for those who do not listen."""
+        """Return 429 over the limit, and 418 when the client continues regardless."""
         now_s = self._venue.schedule.mono_s()
         if now_s >= self._banned_until_s and self._weight.acquire(weight):
             self._refused = 0
             return None
         self._refused += 1
-        if now_s >= self._banned_until_s and self._refused <= _PATIENCE:
+        if now_s >= self._banned_until_s and self._refused <= _TOLERATED:
             text = f"Too many requests; current limit is {_WEIGHT_LIMIT} requests per minute."
             return json({"code": -1003, "msg": text}, 429)
         if now_s >= self._banned_until_s:
@@ -105,10 +105,10 @@ class AsterRest:
         return json({"code": -1003, "msg": f"Way too many requests; IP banned until {until}."}, 418)
 
     def market(self, request: HttpRequest, code: int = -1121) -> Market:
-        """The market that ``symbol`` names.
+        """Return the market that ``symbol`` selects.
 
         Raises:
-            ApiError: It is missing or unknown.
+            AsterApiError: It is missing or unknown.
         """
         name = request.param("symbol")
         if not name:
@@ -120,7 +120,7 @@ class AsterRest:
         return market
 
     def _one_or_all(self, request: HttpRequest, shape: Callable[[Market], Any]) -> Any:
-        """A row for the symbol that is asked for, or an array of rows."""
+        """Return a row for the requested symbol, or rows for all."""
         if request.param("symbol"):
             return shape(self.market(request))
         return [shape(market) for market in self._venue.listed()]
@@ -205,21 +205,21 @@ class AsterRest:
 
     def _premium_index(self, request: HttpRequest) -> Any:
         def shape(market: Market) -> dict[str, Any]:
-            told = mark(market, self._venue.now_ms())
+            row = mark(market, self._venue.now_ms())
             return {
-                "symbol": told["s"],
-                "markPrice": told["p"],
-                "indexPrice": told["i"],
-                "estimatedSettlePrice": told["P"],
-                "lastFundingRate": told["r"],
+                "symbol": row["s"],
+                "markPrice": row["p"],
+                "indexPrice": row["i"],
+                "estimatedSettlePrice": row["P"],
+                "lastFundingRate": row["r"],
                 "interestRate": "0.00010000",
-                "nextFundingTime": told["T"],
-                "time": told["E"],
+                "nextFundingTime": row["T"],
+                "time": row["E"],
             }
 
         rows = self._one_or_all(request, shape)
         if isinstance(rows, list) and rows:
-            # The answer for all symbols also has instruments that the catalogue does not know.
+            # The answer for all symbols also has instruments that are not in the catalogue.
             rows.append({**rows[0], "symbol": "BTCUSD", "lastFundingRate": "0"})
         return rows
 
@@ -300,10 +300,10 @@ def _number(request: HttpRequest, name: str, default: int) -> int:
 
 
 def number_of(params: Mapping[str, str], name: str, default: int) -> int:
-    """A parameter as an integer.
+    """Return a parameter as an integer.
 
     Raises:
-        ApiError: It is none.
+        AsterApiError: It is not an integer.
     """
     try:
         return int(params.get(name, default))
@@ -339,6 +339,6 @@ def _filters(market: Market) -> list[dict[str, Any]]:
 
 
 def _spot_info(now_ms: int) -> dict[str, Any]:
-    """The catalogue of the spot side, which stands on a host of its own and has nothing to trade here."""
+    """Return the catalogue of the spot side, which has no markets here."""
     assets = [{"asset": "USDT"}, {"asset": "BTC"}]
     return {"timezone": "UTC", "serverTime": now_ms, "rateLimits": [], "assets": assets, "symbols": []}

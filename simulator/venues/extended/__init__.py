@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Extended: the simulated venue. ``build`` makes it of its parts."""

@@ -1,4 +1,4 @@
-"""Extended: the account. Whoever connects to ``/account`` with an API key gets its state, then what changes.
+"""Extended: the account. A connection to ``/account`` with an API key gets its state, then the changes.
 
 Source: Extended, API documentation, account stream and private REST API; members and number formats as documented.
 """
@@ -27,7 +27,7 @@ _MOST_ROWS = 100
 
 
 class ExtendedAccounts(AccountService):
-    """The account."""
+    """Account of the simulated Extended."""
 
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USD",
@@ -51,28 +51,28 @@ class ExtendedAccounts(AccountService):
         return [(f"user/{path}", self._authorised(answer)) for path, answer in answers.items()]
 
     def order_id(self, order: OrderRecord) -> str:
-        """More than 2^53."""
+        """Return an id above 2^53."""
         return str(_FIRST_ORDER + order.number)
 
     def client_id(self, order: OrderRecord) -> str | None:
-        """``externalId``: digits, which the client chose or the venue."""
+        """Return ``externalId``: digits, chosen by the client or the venue."""
         return str(order.number if order.client is None else 7 * 10**15 + order.client)
 
     def fill_id(self, fill: FillRecord) -> str:
-        """More than 2^53."""
+        """Return an id above 2^53."""
         return str(_FIRST_TRADE + fill.number)
 
     def balances(self) -> list[tuple[str, int, int | None]]:
-        """The collateral, and what is held of other assets."""
+        """Return the collateral and other assets."""
         held = [(asset, total, total) for asset, total in self.account.holdings.items()]
         return [*super().balances(), *held]
 
-    def is_known(self, caller: Upgrade | HttpRequest) -> bool:
-        """Whether somebody comes with the API key."""
-        return not self.refuses_logins and caller.headers.get("x-api-key") == EXTENDED_KEY
+    def is_known(self, request: Upgrade | HttpRequest) -> bool:
+        """Return whether a request has the API key."""
+        return not self.refuses_logins and request.headers.get("x-api-key") == EXTENDED_KEY
 
     def welcome(self, session: ExtendedSession) -> None:
-        """Say where things stand."""
+        """Send the current state."""
         orders = [order_row(self, order) for order in self.account.orders.values()]
         for word, data in (
             ("ORDER", {"orders": orders}),
@@ -82,7 +82,7 @@ class ExtendedAccounts(AccountService):
             session.publish("", message(word, data, self.venue.now_ms())._replace(kind="snapshot"))
 
     def publish(self, outcome: AccountOutcome) -> None:
-        """Orders, trades, positions, and the balance that they led to."""
+        """Publish orders, trades, positions and the resulting balance."""
         for change in outcome.changes:
             self._publish("ORDER", {"orders": [order_row(self, change.order)]})
         if outcome.fills:
@@ -99,10 +99,10 @@ class ExtendedAccounts(AccountService):
             if isinstance(session, ExtendedSession):
                 session.publish("", outgoing)
 
-    # What is told over REST.
+    # REST.
 
     def _authorised(self, answer: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-        """Answer only those who come with the API key."""
+        """Require the API key."""
 
         def respond(request: HttpRequest) -> HttpResponse:
             if not self.is_known(request):
@@ -115,12 +115,12 @@ class ExtendedAccounts(AccountService):
         return ok([order_row(self, one) for one in self.account.orders.values() if _concerns(request, one.market)])
 
     def _orders_history(self, request: HttpRequest) -> HttpResponse:
-        """All orders, newest first."""
+        """Return orders, newest first."""
         known = sorted([*self.account.closed, *self.account.orders.values()], key=lambda order: -order.number)
         return _page(request, [order_row(self, order) for order in known if _concerns(request, order.market)])
 
     def _trades(self, request: HttpRequest) -> HttpResponse:
-        """All trades, newest first."""
+        """Return trades, newest first."""
         found = [fill for fill in reversed(self.account.fills) if _concerns(request, fill.market)]
         return _page(request, [trade_row(self, fill) for fill in found])
 
@@ -169,10 +169,10 @@ def _concerns(request: HttpRequest, market: Market) -> bool:
 
 
 def _page(request: HttpRequest, rows: list[dict[str, Any]]) -> HttpResponse:
-    """Rows beyond the cursor, which is the id of the last row of the page before.
+    """Return a page of rows after the cursor: the id of the last row of the previous page.
 
     Raises:
-        ValueError: A parameter is no number.
+        ValueError: A parameter is not a number.
     """
     cursor, limit = request.number("cursor", 0), max(1, min(request.number("limit", _MOST_ROWS), _MOST_ROWS))
     page = [row for row in rows if not cursor or row["id"] < cursor][:limit]

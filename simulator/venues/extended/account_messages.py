@@ -28,6 +28,7 @@ _REASONS = {"margin": "NOT_ENOUGH_FUNDS", "liquidation": "LIQUIDATION", "venue":
 
 
 def order_row(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
+    """Return an order."""
     spec, listing = order.spec, order.market.listing
     kind = "CONDITIONAL" if spec.trigger is not None else "MARKET" if spec.price is None else "LIMIT"
     row: dict[str, Any] = {
@@ -63,6 +64,7 @@ def order_row(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
 
 
 def trade_row(accounts: AccountService, fill: FillRecord) -> dict[str, Any]:
+    """Return a trade."""
     listing = fill.market.listing
     return {
         "id": int(accounts.fill_id(fill)),
@@ -82,7 +84,7 @@ def trade_row(accounts: AccountService, fill: FillRecord) -> dict[str, Any]:
 
 
 def position_row(accounts: AccountService, position: PositionRecord) -> dict[str, Any]:
-    """A position: the size has no sign; that of one that was closed is zero."""
+    """Return a position: the size is unsigned, and zero for a closed one."""
     listing, account = position.market.listing, accounts.account
     liquidation, worth = account.liquidation_e8(position), abs(account.worth(position))
     return {
@@ -105,6 +107,7 @@ def position_row(accounts: AccountService, position: PositionRecord) -> dict[str
 
 
 def money_text(money: int) -> str:
+    """Return money with six decimals."""
     return padded(rounded(money, 6), 6)
 
 

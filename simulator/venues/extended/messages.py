@@ -36,7 +36,7 @@ _FIRST_TRADE = 2_104_498_657_000_000_000
 
 
 class ExtendedMessage(NamedTuple):
-    """A frame without the sequence number, which is each connection's own."""
+    """Frame without its sequence number, which each connection counts itself."""
 
     type: str | None
     data: msgspec.Raw
@@ -66,24 +66,24 @@ def is_spot(market: Market) -> bool:
 
 
 def price_text(market: Market, price: int, *, is_pointed: bool = False) -> str:
-    """A price; the venue does not always write it alike: ``82653`` and ``82653.0`` are one level."""
+    """Return a price; the venue's format varies: ``82653`` and ``82653.0`` are one level."""
     places = market.listing.price_places
     return pointed(price, places) if is_pointed else shortest(price, places)
 
 
 def size_text(market: Market, size: int) -> str:
-    """A size, at times padded."""
+    """Return a size, at times padded."""
     places = market.listing.size_places
     return padded(size, places) if size and size % 3 == 0 else shortest(size, places)
 
 
 def snapshot_levels(market: Market, levels: Iterable[tuple[int, int]]) -> list[dict[str, str]]:
-    """Levels with their sizes."""
+    """Return levels with their sizes."""
     return [{"q": size_text(market, size), "p": price_text(market, price)} for price, size in levels]
 
 
 def delta_levels(market: Market, changes: Iterable[LevelChange]) -> list[dict[str, str]]:
-    """Levels with the change of their sizes (``q``) and with what they are now (``c``)."""
+    """Return levels with the change of their size (``q``) and the new size (``c``)."""
     return [
         {
             "q": shortest(change.new - change.old, market.listing.size_places),
@@ -95,12 +95,12 @@ def delta_levels(market: Market, changes: Iterable[LevelChange]) -> list[dict[st
 
 
 def trade_id(market: Market, trade: MarketTrade) -> int:
-    """More than 2^53, and unique over all markets."""
+    """Return a trade id above 2^53, unique over all markets."""
     return _FIRST_TRADE + trade.number * 4096 + sum(market.listing.name.encode()) % 4096
 
 
 def trade_row(market: Market, trade: MarketTrade) -> dict[str, Any]:
-    """A trade."""
+    """Return a trade."""
     return {
         "i": trade_id(market, trade),
         "m": market.listing.name,
@@ -113,11 +113,11 @@ def trade_row(market: Market, trade: MarketTrade) -> dict[str, Any]:
 
 
 def fine_price(price_e8: int) -> str:
-    """A mark or index price, with the many digits of a computed number."""
+    """Return a mark or index price, with the many digits of a computed number."""
     return shortest(price_e8 * 10_000 + price_e8 % 9_973, 12)
 
 
 def funding_row(market: Market, hour: int) -> dict[str, Any]:
-    """The rate that was applied at an hour: a fraction, hourly."""
+    """Return the rate applied at an hour: an hourly fraction."""
     rate = shortest(market.settled_funding_e12(hour) // 10**6, 6)
     return {"m": market.listing.name, "T": hour * _HOUR_MS + 1_028, "f": rate}

@@ -31,7 +31,7 @@ _MOST_TRADES, _MOST_FUNDINGS, _MOST_INTERESTS = 50, 10_000, 300
 
 
 class ExtendedRest:
-    """The REST routes."""
+    """REST routes of the venue."""
 
     def __init__(self, venue: SimulatedVenue, accounts: ExtendedAccounts) -> None:
         self._venue = venue
@@ -39,17 +39,17 @@ class ExtendedRest:
         for path, answer in (
             ("info/markets", self._markets),
             ("info/assets", self._assets),
-            ("info/markets/{market}/stats", self._of(self._stats)),
-            ("info/markets/{market}/orderbook", self._of(self._order_book)),
-            ("info/markets/{market}/trades", self._of(self._trades)),
-            ("info/{market}/funding", self._of(self._funding)),
-            ("info/{market}/open-interests", self._of(self._open_interests)),
+            ("info/markets/{market}/stats", self._of_market(self._stats)),
+            ("info/markets/{market}/orderbook", self._of_market(self._order_book)),
+            ("info/markets/{market}/trades", self._of_market(self._trades)),
+            ("info/{market}/funding", self._of_market(self._funding)),
+            ("info/{market}/open-interests", self._of_market(self._open_interests)),
             *accounts.routes(),
         ):
             venue.routes.add("GET", f"/api/v1/{path}", self._checked(answer))
 
     def _checked(self, answer: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        """Refuse those without a user agent and those who ask too often."""
+        """Require a user agent and enforce the rate limit; the answer may raise a ValueError for a bad parameter."""
 
         def respond(request: HttpRequest, **names: str) -> HttpResponse:
             if not request.headers.get("user-agent"):
@@ -63,10 +63,10 @@ class ExtendedRest:
 
         return respond
 
-    def _of(self, shape: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
+    def _of_market(self, answer: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
         def respond(request: HttpRequest, market: str) -> HttpResponse:
             found = self._venue.find(market)
-            return problem(404, 1001, "Market not found.") if found is None else shape(request, found)
+            return problem(404, 1001, "Market not found.") if found is None else answer(request, found)
 
         return respond
 
@@ -118,7 +118,7 @@ class ExtendedRest:
         }
 
     def _statistics(self, market: Market) -> dict[str, Any]:
-        """24-hour numbers; ``nextFundingRate`` is a time, whatever its name says."""
+        """Return 24-hour numbers; ``nextFundingRate`` is a time despite its name."""
         listing, now = market.listing, self._venue.now_ms()
         bid, ask = market.bids.best() or (0, 0), market.asks.best() or (0, 0)
         last = market.trades[-1].price if market.trades else market.opening

@@ -19,13 +19,13 @@ _PING_S, _PONG_S = 15, 10
 
 
 class ExtendedChannel(NamedTuple):
-    """What a connection is for: ``symbol`` is empty when it is for all markets."""
+    """Stream of a connection; an empty ``symbol`` selects all markets."""
 
     kind: str
     symbol: str
 
     def __str__(self) -> str:
-        """In words."""
+        """Return the channel in words."""
         return f"{self.kind}/{self.symbol or 'all'}"
 
 
@@ -33,7 +33,7 @@ ACCOUNT_CHANNEL: Final = ExtendedChannel("account", "")
 
 
 class ExtendedSession(ClientSession):
-    """One connection, hence one stream."""
+    """Connection of a client: one stream."""
 
     def __init__(
         self,
@@ -49,20 +49,20 @@ class ExtendedSession(ClientSession):
         self._seq = 0
 
     def begin(self) -> None:
-        """Start the stream; ping."""
+        """Start the stream and pings."""
         self.require_pongs(_PING_S, _PONG_S)
         self._welcome(self, self._channel)
         self.venue.subscriptions.add(self, self._channel)
 
     def receive(self, text: bytes) -> None:
-        """Clients have nothing to say here."""
+        """Ignore a message: clients have nothing to request."""
 
     def restart(self) -> None:
-        """Count from the beginning again."""
+        """Restart the sequence numbers."""
         self._seq = 0
 
     def publish(self, symbol: str, message: ExtendedMessage) -> None:
-        """Send a message with the next sequence number, which is gone even if the frame gets lost."""
+        """Send a message with the next sequence number, which is used up even if a fault drops the frame."""
         self._seq += 1
         value: dict[str, Any] = {} if message.type is None else {"type": message.type}
         value |= {"data": message.data, "ts": message.ts, "seq": self._seq, **dict(message.more)}
@@ -70,5 +70,5 @@ class ExtendedSession(ClientSession):
         self.push(OutgoingFrame(word, symbol, message.kind, self.venue.text(value)))
 
 
-#: Our words for channels that have others.
+#: Names of streams whose channel has another name.
 _WORDS = {"touch": "bbo", "index": "mark"}

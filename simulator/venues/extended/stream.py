@@ -1,7 +1,7 @@
-"""Extended: its WebSocket side, version 1. One stream per connection, chosen by the URL; nothing is acknowledged.
+"""Extended: published streams, version 1. Every connection is one stream, selected by its URL.
 
-Source: Extended, API documentation, public WebSocket streams; the start with an aged snapshot, empty deltas and prices
-that are not written alike are as captured.
+Source: Extended, API documentation, public WebSocket streams; the start with an old snapshot, empty deltas and prices
+in several formats as captured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["SimulatedExtended"]
 _ROOT = "/stream.extended.exchange/v1/"
 _BATCH_S, _TOUCH_S = 0.1, 0.01
 _SNAPSHOT_S, _FUNDING_S = 60, 60
-#: A book without changes says so after this many batches.
+#: An unchanged book sends an empty delta after this many batches.
 _QUIET_BATCHES = 10
 _REPLAYED_TRADES = 5
 _HOUR_MS = 3_600_000
@@ -44,7 +44,7 @@ _PATHS = {
 
 
 class BookFeed:
-    """The book of one market as it is told: a snapshot now and then, and the deltas since."""
+    """Published book of one market: the last periodic snapshot, and the deltas since."""
 
     def __init__(self, market: Market, now_ms: int) -> None:
         self.market = market
@@ -53,19 +53,19 @@ class BookFeed:
         self._quiet = 0
 
     def snapshot(self, now_ms: int, depth: int | None = None) -> ExtendedMessage:
-        """The whole book, or its best levels."""
+        """Return the complete book, or its best levels."""
         market = self.market
         bids, asks = (messages.snapshot_levels(market, side.top(depth)) for side in (market.bids, market.asks))
         return self._message("SNAPSHOT", bids, asks, now_ms, "f" if depth is None else str(depth))
 
     def renew(self, now_ms: int) -> list[ExtendedMessage]:
-        """The frames of a new minute: an empty delta and a snapshot, from which newcomers start now."""
+        """Return the frames of a new minute: an empty delta and a snapshot, where new subscribers start from now on."""
         snapshot = self.snapshot(now_ms)
         self.since_snapshot = [snapshot]
         return [self._message("DELTA", [], [], now_ms), snapshot]
 
     def delta(self, now_ms: int) -> ExtendedMessage | None:
-        """What changed since the last one; an empty one after a while without changes, else None."""
+        """Return the changes since the last delta; an empty delta after a while without changes, else None."""
         self._quiet += 1
         bids, asks = self.batch.drain()
         if not bids and not asks and self._quiet < _QUIET_BATCHES:
@@ -83,10 +83,10 @@ class BookFeed:
 
 
 class SimulatedExtended(SimulatedVenue):
-    """The venue."""
+    """Simulated Extended."""
 
     name: ClassVar[str] = "extended"
-    #: Mark and index by the clock, books in batches, the touch and trades as they happen.
+    #: Mark and index by timer, books in batches, the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=2.0, batches=1 / _BATCH_S, per_step=0.69)
     bids_open: ClassVar[bytes] = b'"b":['
     accounts: ExtendedAccounts
@@ -99,13 +99,13 @@ class SimulatedExtended(SimulatedVenue):
         self._welcomed = 0
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals against USD, and one spot market."""
+        """Return the perpetuals against USD, and one spot market."""
         perps = [_list(contract) for contract in contracts(self.settings.bases)]
         spot = _list(Contract("ETH", contracts(["ETH"])[0].price, activity=0.05), name="ETHSPOT-USD")
         return [*perps, spot]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """The path is the subscription."""
+        """Accept a connection, whose path is its subscription."""
         if not upgrade.headers.get("user-agent"):
             return UpgradeRefusal(403)
         if upgrade.path == _ROOT + ACCOUNT_CHANNEL.kind:
@@ -117,16 +117,16 @@ class SimulatedExtended(SimulatedVenue):
         return UpgradeRefusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel, self.welcome)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """No such path."""
+        """Return the response to an unknown path."""
         del request
         return messages.problem(404, 404, "Not found.")
 
     def failure(self, status: int) -> HttpResponse:
-        """The envelope of errors."""
+        """Return an error in the venue's envelope."""
         return messages.problem(status, 1010 if status == 503 else status, "Request failed.")
 
     def start(self) -> None:
-        """Let markets live and batches go out."""
+        """Start the markets and the periodic messages."""
         super().start()
         self.schedule.every(_BATCH_S, self._send_deltas)
         self.schedule.every(_TOUCH_S, self._send_touches)
@@ -134,7 +134,7 @@ class SimulatedExtended(SimulatedVenue):
         self.schedule.every(self.scaled(_FUNDING_S), self._publish_funding)
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Put changes into the batch; tell of trades."""
+        """Add changes to the batch; publish trades."""
         symbol = market.listing.symbol
         self._feeds[symbol].batch.add(step)
         if step.touch_moved:
@@ -143,44 +143,44 @@ class SimulatedExtended(SimulatedVenue):
             self._publish("trade", market, partial(self._trades, market, list(step.trades)))
 
     def on_second(self) -> None:
-        """Tell of mark and index."""
+        """Publish mark and index."""
         for market in self.listed():
             if self.is_live(market) and not messages.is_spot(market):
                 self._publish("mark", market, partial(self._mark, market))
                 self._publish("index", market, partial(self._index, market))
 
     def flush(self) -> None:
-        """Send what waits for its turn."""
+        """Publish pending deltas and touches."""
         self._send_deltas()
         self._send_touches()
 
     def book_seq(self, market: Market) -> int | None:
-        """Each connection counts its own frames."""
+        """Return None: each connection counts its own frames."""
         del market
         return None
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:
-        """A level that appears."""
+        """Return a new level."""
         return messages.delta_levels(market, [LevelChange(price, 0, size)])[0]
 
     def bids_in(self, message: Any) -> Levels:
-        """Levels of a snapshot."""
+        """Return the bids of a snapshot."""
         return Levels(message["data"]["b"], "p", "q")
 
     def restart_ids(self) -> None:
-        """Each connection counts for itself."""
+        """Restart the sequence numbers of each connection."""
         for session in self.sessions:
             if isinstance(session, ExtendedSession):
                 session.restart()
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``i``."""
+        """Return ``i``."""
         return str(messages.trade_id(market, trade))
 
     def welcome(self, session: ExtendedSession, channel: ExtendedChannel) -> None:
-        """Say where things stand: the account, or the markets of a channel.
+        """Send the current state: the account, or the markets of a channel.
 
-        Every other book starts with the last minutely snapshot and the deltas since, the rest with a fresh one.
+        Every other book starts with the last periodic snapshot and the deltas since, the rest with a new snapshot.
         """
         if channel == ACCOUNT_CHANNEL:
             self.accounts.welcome(session)
@@ -209,7 +209,7 @@ class SimulatedExtended(SimulatedVenue):
         return list(feed.since_snapshot) if self._welcomed % 2 == 0 else [feed.snapshot(self.now_ms())]
 
     def _channel(self, upgrade: Upgrade) -> ExtendedChannel | None:
-        """The stream that a URL names, or None."""
+        """Return the channel that a URL selects; None for an unknown one."""
         path = upgrade.path.removeprefix(_ROOT)
         for root, kind in _PATHS.items():
             market = "" if path == root else path.removeprefix(f"{root}/")
@@ -226,17 +226,17 @@ class SimulatedExtended(SimulatedVenue):
         return self.listed() if not channel.symbol else [self.markets[channel.symbol]]
 
     def _publish(self, kind: str, market: Market, make: Callable[[], ExtendedMessage]) -> None:
-        """Send a message to those who want this market or all; without any, it is not even made."""
-        if self._listeners(kind, market):
+        """Publish a message to the subscribers of this market and of all markets; build it only if there are any."""
+        if self._subscribers(kind, market):
             with self.failures.guard(kind, market.listing.symbol):
                 self._send(kind, market, make())
 
     def _send(self, kind: str, market: Market, message: ExtendedMessage) -> None:
-        for session in self._listeners(kind, market):
+        for session in self._subscribers(kind, market):
             if isinstance(session, ExtendedSession):
                 session.publish(market.listing.symbol, message)
 
-    def _listeners(self, kind: str, market: Market) -> list[ClientSession]:
+    def _subscribers(self, kind: str, market: Market) -> list[ClientSession]:
         to = self.subscriptions.to
         return to(ExtendedChannel(kind, market.listing.symbol)) + to(ExtendedChannel(kind, ""))
 
@@ -257,7 +257,7 @@ class SimulatedExtended(SimulatedVenue):
             self._publish("touch", feed.market, partial(feed.snapshot, self.now_ms(), 1))
 
     def _renew(self) -> None:
-        """Every minute, whole books."""
+        """Publish complete books."""
         for feed in self._feeds.values():
             self._send_delta(feed)
             with self.failures.guard("book", feed.market.listing.symbol):

@@ -1,1 +1,1 @@
-"""TODO: describe this folder."""
+"""Hyperliquid: the simulated venue. ``build`` makes it of its parts."""

@@ -1,4 +1,4 @@
-"""Hyperliquid: accounts. There is no login: whoever knows an address may see what it holds and does.
+"""Hyperliquid: accounts. There is no login: every account is public by its address.
 
 Source: Hyperliquid, API documentation, WebSocket subscriptions and info endpoint (perpetuals, spot); members as in
 recorded frames: only the first frame of a channel is marked as a snapshot, and ``orderUpdates`` and ``user`` have none.
@@ -34,13 +34,13 @@ __all__ = ["HyperliquidAccounts"]
 
 _DEXES: Final = ("", DEX)
 _FIRST_ORDER = 300_000_000_000
-#: Odd, so that multiplying by it modulo 2^50 maps numbers one to one onto ids that look drawn.
+#: Odd, so multiplication modulo 2^50 maps numbers one to one onto ids that look random.
 _SCATTER = 0x1D3F84A5B7C96E13
 _MOST_FILLS, _MOST_ORDERS, _MOST_FUNDINGS = 2000, 2000, 500
 
 
 class HyperliquidAccounts(AccountService):
-    """The accounts: that of the simulation, and an empty one for every other address."""
+    """Accounts: the simulated one, and an empty one for every other address."""
 
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
@@ -54,7 +54,9 @@ class HyperliquidAccounts(AccountService):
 
     def __init__(self, venue: SimulatedVenue) -> None:
         super().__init__(venue)
-        self._nobody = SimulatedAccount([], AccountRules(quote="USDC", maker_e6=0, taker_e6=0), 0, venue.now_ms())
+        self._empty_account = SimulatedAccount(
+            [], AccountRules(quote="USDC", maker_e6=0, taker_e6=0), 0, venue.now_ms()
+        )
         self.answers: dict[str, Callable[[SimulatedAccount, dict[str, Any]], Any]] = {
             "clearinghouseState": self._state,
             "spotClearinghouseState": self._spot_state,
@@ -69,45 +71,45 @@ class HyperliquidAccounts(AccountService):
         }
 
     def order_id(self, order: OrderRecord) -> str:
-        """``oid``."""
+        """Return ``oid``."""
         return str(_FIRST_ORDER + order.number)
 
     def client_id(self, order: OrderRecord) -> str | None:
-        """``cloid``: 16 bytes."""
+        """Return ``cloid``: 16 bytes."""
         return None if order.client is None else f"0x{order.client:032x}"
 
     def fill_id(self, fill: FillRecord) -> str:
-        """``tid``: about 50 bits."""
+        """Return ``tid``: about 50 bits."""
         return str(fill.number * _SCATTER % 2**50)
 
     def balances(self) -> list[tuple[str, int, int | None]]:
-        """What is held on the spot side; perpetuals have margin only."""
+        """Return the spot balances; perpetuals have margin only."""
         return [(asset, total, total) for asset, total in self.account.holdings.items()]
 
     def traded(self) -> list[Market]:
-        """Also the builder's market, where nothing happens unless somebody wants it to."""
+        """Return the perpetuals and the builder's market, which trades only on request."""
         return [*super().traded(), self.venue.markets[BUILT]]
 
     def margin(self) -> MarginRecord:
-        """That of the core dex; each other has its own."""
+        """Return the margin on the core dex; every other dex has its own."""
         held = [position for position in self.account.held() if not dex_of(position.market)]
         return self.account.margin_of(held, self.account.wallet)
 
     def trade_on_builder(self, *, is_wanted: bool) -> None:
-        """Let the script trade on the builder's market alone, or on the others."""
+        """Make the script trade on the builder's market alone, or on the others."""
         self.script.focus = BUILT if is_wanted else None
 
     def account_of(self, user: str) -> SimulatedAccount:
-        """The account behind an address."""
-        return self.account if user.lower() == HYPERLIQUID_ADDRESS else self._nobody
+        """Return the account of an address."""
+        return self.account if user.lower() == HYPERLIQUID_ADDRESS else self._empty_account
 
     def answer(self, query: dict[str, Any]) -> Any:
-        """The answer to a query about an account; None when the address is none."""
+        """Return the answer to a query about an account; None for an invalid address."""
         user = query.get("user")
         return self.answers[query["type"]](self.account_of(user), query) if isinstance(user, str) else None
 
     def first_frames(self, kind: str, user: str, dex: str = "") -> list[OutgoingFrame]:
-        """What a subscriber is told at once; some channels have no state."""
+        """Return the frames that a new subscription starts with; some channels have no state."""
         account = self.account_of(user)
         data: dict[str, Any] | None = None
         if kind == "userFills":
@@ -122,34 +124,34 @@ class HyperliquidAccounts(AccountService):
         return [OutgoingFrame(STREAM, "", "snapshot", self.venue.text({"channel": kind, "data": data}))]
 
     def publish(self, outcome: AccountOutcome) -> None:
-        """Orders first, then fills and payments, then the states that they led to."""
+        """Publish orders, then fills and payments, then the states that resulted."""
         if outcome.changes:
-            self._tell("orderUpdates", "orderUpdates", self._order_updates(outcome.changes))
+            self._publish("orderUpdates", "orderUpdates", self._order_updates(outcome.changes))
         forced = [change.order for change in outcome.changes if change.order.cause in {"venue", "liquidation"}]
         if forced:
             rows = [{"coin": order.market.listing.name, "oid": int(self.order_id(order))} for order in forced]
-            self._tell("userEvents", "user", {"nonUserCancel": rows})
+            self._publish("userEvents", "user", {"nonUserCancel": rows})
         if outcome.liquidated is not None:
-            self._tell("userEvents", "user", {"liquidation": messages.liquidation_row(self, outcome.liquidated)})
+            self._publish("userEvents", "user", {"liquidation": messages.liquidation_row(self, outcome.liquidated)})
         if outcome.fills:
             rows = messages.fill_rows(self, outcome.fills)
-            self._tell("userFills", "userFills", {"user": HYPERLIQUID_ADDRESS, "fills": rows})
-            self._tell("userEvents", "user", {"fills": rows})
+            self._publish("userFills", "userFills", {"user": HYPERLIQUID_ADDRESS, "fills": rows})
+            self._publish("userEvents", "user", {"fills": rows})
         if outcome.fundings:
             payments = [messages.funding_row(payment) for payment in outcome.fundings]
-            self._tell("userFundings", "userFundings", {"user": HYPERLIQUID_ADDRESS, "fundings": payments})
+            self._publish("userFundings", "userFundings", {"user": HYPERLIQUID_ADDRESS, "fundings": payments})
             for payment in payments:
-                self._tell("userEvents", "user", {"funding": payment})
+                self._publish("userEvents", "user", {"funding": payment})
         for kind in self._states_after(outcome):
             for dex in _DEXES if "dex" in USER_DEFAULTS[kind] else ("",):
-                self._tell(kind, kind, self._state_data(kind, HYPERLIQUID_ADDRESS, dex), dex)
+                self._publish(kind, kind, self._state_data(kind, HYPERLIQUID_ADDRESS, dex), dex)
 
-    def _tell(self, kind: str, channel: str, data: Any, dex: str = "") -> None:
+    def _publish(self, kind: str, channel: str, data: Any, dex: str = "") -> None:
         key = HyperliquidChannel(kind, user=HYPERLIQUID_ADDRESS, dex=dex)
         self.push(key, lambda: [self.venue.text({"channel": channel, "data": data})])
 
     def _states_after(self, outcome: AccountOutcome) -> list[str]:
-        """The states that an outcome changed."""
+        """Return the states that an outcome changed."""
         kinds = ["openOrders"] if outcome.changes else []
         if outcome.deposit is not None and outcome.deposit.asset in self.account.holdings:
             return [*kinds, "spotState"]
@@ -174,7 +176,7 @@ class HyperliquidAccounts(AccountService):
         ]
 
     def _historical_orders(self, account: SimulatedAccount, query: dict[str, Any]) -> list[dict[str, Any]]:
-        """All orders, newest first."""
+        """Return orders, newest first."""
         del query
         known = sorted([*account.closed, *account.orders.values()], key=lambda order: order.updated_ms, reverse=True)
         return [
@@ -183,12 +185,12 @@ class HyperliquidAccounts(AccountService):
         ]
 
     def _fills_by_time(self, account: SimulatedAccount, query: dict[str, Any]) -> list[dict[str, Any]]:
-        """Fills of a range, oldest first."""
+        """Return the fills of a range, oldest first."""
         first, last = int(query["startTime"]), int(query.get("endTime") or self.venue.now_ms())
         return messages.fill_rows(self, [fill for fill in account.fills if first <= fill.time_ms <= last])[:_MOST_FILLS]
 
     def _funding_by_time(self, account: SimulatedAccount, query: dict[str, Any]) -> list[dict[str, Any]]:
-        """Payments of a range, oldest first."""
+        """Return the payments of a range, oldest first."""
         first, last = int(query["startTime"]), int(query.get("endTime") or self.venue.now_ms())
         rows = [messages.funding_row(payment) for payment in account.fundings if first <= payment.time_ms <= last]
         return [
@@ -197,7 +199,7 @@ class HyperliquidAccounts(AccountService):
         ]
 
     def _state(self, account: SimulatedAccount, query: dict[str, Any]) -> dict[str, Any]:
-        """The positions of a dex, and their margin; the money is on the core one."""
+        """Return the positions of a dex and their margin; the money is on the core dex."""
         dex = query.get("dex") or ""
         held = [position for position in account.held() if dex_of(position.market) == dex]
         wallet = 0 if dex else account.wallet
@@ -237,12 +239,12 @@ class HyperliquidAccounts(AccountService):
 
 
 def _orders(account: SimulatedAccount, query: dict[str, Any]) -> list[OrderRecord]:
-    """The orders that live on a dex: the core one, unless another is asked for."""
+    """Return the open orders on a dex, by default the core one."""
     return [order for order in account.orders.values() if dex_of(order.market) == (query.get("dex") or "")]
 
 
 def _role(user: str) -> dict[str, Any]:
-    """What an address is."""
+    """Return the role of an address."""
     if user.lower() == HYPERLIQUID_AGENT:
         return {"role": "agent", "data": {"user": HYPERLIQUID_ADDRESS}}
     return {"role": "user"}

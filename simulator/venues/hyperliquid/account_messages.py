@@ -30,22 +30,24 @@ __all__ = [
 ]
 
 _LEVERAGE, _MOST_LEVERAGE = 20, 40
-#: Final states by cause; an order that its owner canceled is plainly "canceled".
+#: Final states by cause; an order that its owner canceled is ``canceled``.
 _ENDED = {"venue": "marginCanceled", "liquidation": "liquidatedCanceled", "margin": "perpMarginRejected"}
 
 
 def money_text(money: int) -> str:
+    """Return money with at most six decimals."""
     return pointed(rounded(money, 6), 6)
 
 
 def status_of(order: OrderRecord) -> str:
+    """Return the state of an order."""
     if order.status == "open":
         return "open"
     return _ENDED.get(order.cause, order.status)
 
 
 def basic_order(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
-    """An order; ``sz`` is what is left of ``origSz``."""
+    """Return an order; ``sz`` is the remainder of ``origSz``."""
     spec, listing = order.spec, order.market.listing
     row: dict[str, Any] = {
         "coin": listing.name,
@@ -61,7 +63,7 @@ def basic_order(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
 
 
 def full_order(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
-    """An order with what the front end shows."""
+    """Return an order with the members that the front end shows."""
     return {
         **basic_order(accounts, order),
         "cloid": accounts.client_id(order),
@@ -77,7 +79,7 @@ def full_order(accounts: AccountService, order: OrderRecord) -> dict[str, Any]:
 
 
 def _direction(fill: FillRecord) -> str:
-    """What a fill did to the position, in the venue's words."""
+    """Return the effect of a fill on the position, in the venue's words."""
     after = fill.before + fill.signed
     if fill.before * after < 0:
         return "Long > Short" if fill.before > 0 else "Short > Long"
@@ -86,7 +88,7 @@ def _direction(fill: FillRecord) -> str:
 
 
 def funding_row(funding: FundingRecord) -> dict[str, Any]:
-    """A payment; ``usdc`` is negative when it was paid."""
+    """Return a payment; ``usdc`` is negative when the account paid."""
     listing = funding.position.market.listing
     return {
         "time": funding.time_ms,
@@ -99,6 +101,7 @@ def funding_row(funding: FundingRecord) -> dict[str, Any]:
 
 
 def position_row(account: SimulatedAccount, position: PositionRecord) -> dict[str, Any]:
+    """Return a position."""
     listing = position.market.listing
     unrealised, used = account.unrealised(position), abs(account.worth(position)) // _LEVERAGE
     liquidation = account.liquidation_e8(position)
@@ -119,6 +122,7 @@ def position_row(account: SimulatedAccount, position: PositionRecord) -> dict[st
 
 
 def fill_rows(accounts: AccountService, fills: Iterable[FillRecord]) -> list[dict[str, Any]]:
+    """Return fills."""
     return [_fill_row(accounts, fill) for fill in fills]
 
 
@@ -150,6 +154,7 @@ def _fill_row(accounts: AccountService, fill: FillRecord) -> dict[str, Any]:
 
 
 def liquidation_row(accounts: AccountService, position: PositionRecord) -> dict[str, Any]:
+    """Return a liquidation, with the position before it."""
     return {
         "lid": position.last_fill,
         "liquidator": "0x" + 40 * "f",

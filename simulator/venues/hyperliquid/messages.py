@@ -32,17 +32,17 @@ __all__ = [
     "trade_rows",
 ]
 
-#: Times are those of blocks, which are behind the clock.
+#: Times are those of blocks, which are this far behind the clock.
 BLOCK_LAG_MS = 650
-#: A dex of a builder, and the market that it has; every dex but the core one stands before the names of its markets.
+#: Dex of a builder, and its market; market names begin with their dex, except on the core one.
 DEX = "xyz"
 BUILT = f"{DEX}:TSLA"
 _DEEPEST = 20
 NO_HASH = "0x" + 64 * "0"
 GREETING = Frame(b"Websocket connection established.")
-#: Odd, so that multiplying by it modulo 2^50 maps numbers one to one onto ids that look drawn.
+#: Odd, so multiplication modulo 2^50 maps numbers one to one onto ids that look random.
 _SCATTER = 0x2545F4914F6CDD1D
-#: What the venue fills in, by the user channels that it has.
+#: Defaults of the user channels.
 USER_DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "orderUpdates": {},
     "userEvents": {},
@@ -56,12 +56,12 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 def is_address(text: Any) -> TypeGuard[str]:
-    """Whether a text has the form of an address."""
+    """Return whether a value has the form of an address."""
     return isinstance(text, str) and _ADDRESS.fullmatch(text) is not None
 
 
 def dex_of(market: Market) -> str:
-    """The dex of a market; empty for the core one."""
+    """Return the dex of a market; empty for the core one."""
     dex, colon, _ = market.listing.name.partition(":")
     return dex if colon else ""
 
@@ -72,7 +72,7 @@ def is_spot(market: Market) -> bool:
 
 
 def entry(market: Market, price: int, size: int) -> dict[str, Any]:
-    """A book level."""
+    """Return a book level."""
     orders = 1 + (price * 7 + size) % 11 if size > 50 else 1
     return {"px": _price(market, price), "sz": pointed(size, market.listing.size_places), "n": orders}
 
@@ -80,7 +80,7 @@ def entry(market: Market, price: int, size: int) -> dict[str, Any]:
 def book(
     market: Market, time_ms: int, depth: int = _DEEPEST, digits: int | None = None, mantissa: int | None = None
 ) -> dict[str, Any]:
-    """A book of at most ``depth`` levels a side; ``digits`` significant digits when it is aggregated."""
+    """Return a book of at most ``depth`` levels a side, aggregated to ``digits`` significant digits if given."""
     sides = []
     for ladder in (market.bids, market.asks):
         levels = ladder.top(depth if digits is None else None)
@@ -91,7 +91,7 @@ def book(
 
 
 def _aggregate(levels: list[tuple[int, int]], quantum: int, ladder: PriceLevels) -> list[tuple[int, int]]:
-    """Levels on a coarser grid: bids are rounded down, asks up."""
+    """Return levels on a coarser grid: bids rounded down, asks up."""
     sums: dict[int, int] = {}
     for price, size in levels:
         coarse = price // quantum * quantum if ladder.is_bid else -(-price // quantum) * quantum
@@ -100,13 +100,13 @@ def _aggregate(levels: list[tuple[int, int]], quantum: int, ladder: PriceLevels)
 
 
 def trade_id(market: Market, trade: MarketTrade) -> int:
-    """``tid``: unique over all assets, about 50 bits."""
+    """Return ``tid``: unique over all assets, about 50 bits."""
     asset = sum(market.listing.name.encode()) % 1024
     return (asset << 40 | trade.number) * _SCATTER % 2**50
 
 
 def trade_rows(market: Market, trades: Iterable[MarketTrade]) -> list[dict[str, Any]]:
-    """Trades as rows of the ``trades`` channel; fills of one taker order share their hash."""
+    """Return rows of the ``trades`` channel; fills of one taker order share their hash."""
     rows = []
     for trade in trades:
         digest = hashlib.sha256(f"{market.listing.name}:{trade.order}".encode()).hexdigest()
@@ -126,7 +126,7 @@ def trade_rows(market: Market, trades: Iterable[MarketTrade]) -> list[dict[str, 
 
 
 def asset_ctx(market: Market, *, is_live: bool) -> dict[str, Any]:
-    """Mark, oracle, funding and open interest; what needs a book is null without one."""
+    """Return mark, oracle, funding and open interest; members that need a book are null without one."""
     listing, best_bid, best_ask = market.listing, market.bids.best(), market.asks.best()
     ctx: dict[str, Any] = {
         "funding": shortest(market.funding_e12 // 100, 10) if is_live else "0.0",
@@ -157,6 +157,6 @@ def _price(market: Market, price: int) -> str:
 
 
 def _fine(market: Market, price_e8: int) -> str:
-    """A price with one digit more than the grid has."""
+    """Return a price with one digit more than the grid has."""
     places = market.listing.price_places + 1
     return pointed(price_e8 // 10 ** (8 - places), places)

@@ -25,7 +25,7 @@ _LIGHT = frozenset({"l2Book", "allMids", "exchangeStatus", "clearinghouseState",
 
 
 class HyperliquidInfo:
-    """The answers of ``POST /info``; also what the WebSocket's ``post`` gives."""
+    """Answers of ``POST /info``, also given to ``post`` requests on a WebSocket."""
 
     def __init__(self, venue: SimulatedHyperliquid) -> None:
         self._venue = venue
@@ -60,7 +60,7 @@ class HyperliquidInfo:
         return json(answer, 500 if answer is None and kind != "l2Book" else 200)
 
     def answer(self, query: dict[str, Any]) -> Any:
-        """The answer to a query; None for an unknown coin or an unknown query."""
+        """Return the answer to a query; None for an unknown coin or query."""
         answer = self._answers.get(str(query.get("type")))
         try:
             return None if answer is None else answer(query)
@@ -68,7 +68,7 @@ class HyperliquidInfo:
             return None
 
     def _perps(self, query: dict[str, Any]) -> list[Market]:
-        """The universe of a dex, in its order."""
+        """Return the universe of a dex, in its order."""
         dex = query.get("dex") or ""
         return [m for m in self._venue.listed() if not is_spot(m) and dex_of(m) == dex]
 

@@ -31,7 +31,7 @@ _MANTISSAS: tuple[Any, ...] = (1, 2, 5)
 
 
 class HyperliquidChannel(NamedTuple):
-    """A subscription, with all defaults filled in."""
+    """Subscription with all defaults filled in."""
 
     type: str
     coin: str = ""
@@ -42,7 +42,7 @@ class HyperliquidChannel(NamedTuple):
     dex: str = ""
 
     def echo(self) -> dict[str, Any]:
-        """As the venue repeats it."""
+        """Return the subscription as the venue repeats it."""
         if self.user:
             defaults = USER_DEFAULTS[self.type]
             return {
@@ -59,12 +59,12 @@ class HyperliquidChannel(NamedTuple):
         return {**plain_echo, "nSigFigs": self.digits, "mantissa": self.mantissa, "fast": self.fast}
 
     def __str__(self) -> str:
-        """As it stands in an error text."""
+        """Return the subscription as error texts contain it."""
         return msgspec.json.encode(self.echo()).decode()
 
 
 def parse_channel(subscription: dict[str, Any]) -> HyperliquidChannel | None:
-    """The subscription that a client asks for, or None when it makes no sense."""
+    """Return the channel that a client requests; None for an invalid request."""
     kind, coin = subscription.get("type"), subscription.get("coin")
     if kind == "allMids":
         return HyperliquidChannel("allMids")
@@ -107,7 +107,7 @@ class HyperliquidStream(Protocol):
 
 
 class HyperliquidSession(ClientSession):
-    """One connection."""
+    """Connection of a client."""
 
     venue: SimulatedVenue
 
@@ -118,13 +118,13 @@ class HyperliquidSession(ClientSession):
         self._sent: dict[HyperliquidChannel, Any] = {}
 
     def begin(self) -> None:
-        """Greet in plain text, and watch for silence of our own."""
+        """Greet in plain text, and watch for lack of data to the client."""
         if self.venue.settings.greeting:
             self.send(GREETING)
         self.add_job(self.venue.schedule.every(self.venue.scaled(1), self._close_when_silent))
 
     def receive(self, text: bytes) -> None:
-        """Act on a request."""
+        """Handle a request."""
         if not self._stream.messages.acquire():
             self._error("Cannot send more than 2000 messages per minute.")
             return
@@ -140,11 +140,11 @@ class HyperliquidSession(ClientSession):
             case {"method": "post", "id": int(number), "request": {"type": "info", "payload": dict(query)}}:
                 self._post(number, query)
             case _:
-                said = text.decode(errors="replace")
-                self._error(f"Error parsing JSON into valid websocket request: {said}")
+                received = text.decode(errors="replace")
+                self._error(f"Error parsing JSON into valid websocket request: {received}")
 
     def on_gone(self) -> None:
-        """Forget the client."""
+        """Cancel the books' timers, and remove the client."""
         for job in self._books.values():
             job.cancel()
         super().on_gone()
@@ -211,7 +211,7 @@ class HyperliquidSession(ClientSession):
         with self.venue.failures.guard(stream, symbol):
             levels = self._sent[channel] = self._levels(channel, market)
             data = {"coin": channel.coin, "time": self._stream.block_ms(), "levels": levels}
-            # Only fast frames are marked: an ordinary one of a thin market has as few levels.
+            # Only fast frames are marked: an ordinary frame of a thin market can have as few levels.
             marked = {**data, "fast": True} if channel.fast else data
             self.push(OutgoingFrame(stream, symbol, "snapshot", self.venue.text({"channel": "l2Book", "data": marked})))
 

@@ -1,7 +1,7 @@
-"""Hyperliquid: its WebSocket side. Books come as whole snapshots; there is no sequence number anywhere.
+"""Hyperliquid: published channels. Books are complete snapshots; there are no sequence numbers.
 
-Source: Hyperliquid, API documentation, WebSocket subscriptions, timeouts and rate limits; error texts, cadences and the
-abrupt end after an unknown coin as observed on the live venue.
+Source: Hyperliquid, API documentation, WebSocket subscriptions, timeouts and rate limits; cadences as observed on the
+live venue.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _SIZE_PLACES = {0: 1, 1: 2, 2: 2, 3: 4}
 
 
 class SimulatedHyperliquid(SimulatedVenue):
-    """The venue."""
+    """Simulated Hyperliquid."""
 
     name: ClassVar[str] = "hyperliquid"
-    #: Two books and the context by the clock; the touch and the trades as they happen.
+    #: Two books and the context by timer; the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=3.2, batches=0, per_step=0.68)
     has_deltas: ClassVar[bool] = False
     bids_open: ClassVar[bytes] = b'"levels":[['
     accounts: HyperliquidAccounts
-    #: Answers a query of the info endpoint, also when it comes through a connection.
+    #: Answers a query of the info endpoint that arrives on a connection.
     answer_info: Callable[[dict[str, Any]], Any]
 
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
@@ -52,7 +52,7 @@ class SimulatedHyperliquid(SimulatedVenue):
         self._seconds = 0
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals on a grid of five significant digits, one of a builder among them, and two spot pairs."""
+        """Return the perpetuals on a grid of five significant digits, one of them a builder's, and two spot pairs."""
         perps = [_list(contract, max_places=6) for contract in contracts(self.settings.bases)]
         spots = [
             _list(Contract(base, contracts([base])[0].price, activity=0.05), max_places=8, name=name)
@@ -61,19 +61,19 @@ class SimulatedHyperliquid(SimulatedVenue):
         return [*perps, _list(_BUILT, max_places=6, name=messages.BUILT), *spots]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """Everything is served on one path."""
+        """Accept connections on the one path."""
         return HyperliquidSession(self, wire, upgrade, self) if upgrade.path == "/ws" else UpgradeRefusal(404)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """Only ``POST /info`` exists here."""
+        """Return the response to a request other than ``POST /info``."""
         return plain("Method Not Allowed", 405) if request.path == "/info" else plain("Not Found", 404)
 
     def block_ms(self) -> int:
-        """The time of the last block, which is behind the clock."""
+        """Return the time of the last block, which is behind the clock."""
         return self.now_ms() - messages.BLOCK_LAG_MS
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Tell of the touch and of trades; books wait for their turn."""
+        """Publish the touch and trades; books have their own timers."""
         coin = market.listing.name
         if step.touch_moved:
             self.publish(HyperliquidChannel("bbo", coin), "bbo", market, "data", lambda: self._bbo(market))
@@ -83,7 +83,7 @@ class SimulatedHyperliquid(SimulatedVenue):
             )
 
     def on_second(self) -> None:
-        """Tell of marks, and every other second of all middles."""
+        """Publish marks, and every other second all mid prices."""
         for market in self.listed():
             key = HyperliquidChannel("activeAssetCtx", market.listing.name)
             self.publish(key, "mark", market, "data", partial(self._context, market))
@@ -93,26 +93,26 @@ class SimulatedHyperliquid(SimulatedVenue):
                 self.publish_mids(session)
 
     def flush(self) -> None:
-        """Send the books that wait for their turn."""
+        """Send the books that changed since their last frame."""
         for session in list(self.sessions):
             if isinstance(session, HyperliquidSession):
                 session.catch_up()
 
     def book_seq(self, market: Market) -> int | None:
-        """There is none."""
+        """Return None: the venue has no sequence numbers."""
         del market
         return None
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:
-        """An entry."""
+        """Return an entry."""
         return messages.entry(market, price, size)
 
     def bids_in(self, message: Any) -> Levels:
-        """Entries."""
+        """Return the bids of a message."""
         return Levels(message["data"]["levels"][0], "px", "sz")
 
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
-        """The new bid takes the place of the worst: no frame has more levels than its subscription shows."""
+        """Return a book frame whose worst bid makes room for a new one, so that its depth stays the same."""
         longer = msgspec.json.decode(super().with_bid(market, frame, price, size).payload)
         bids = longer["data"]["levels"][0]
         if len(bids) > 1:
@@ -120,15 +120,15 @@ class SimulatedHyperliquid(SimulatedVenue):
         return self.text(longer)
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``tid``."""
+        """Return ``tid``."""
         return str(messages.trade_id(market, trade))
 
     def users(self) -> set[str]:
-        """The addresses that somebody follows."""
+        """Return the addresses with subscriptions."""
         return {key.user for key in self.subscriptions.active() if isinstance(key, HyperliquidChannel) and key.user}
 
     def first_frame(self, channel: HyperliquidChannel, market: Market) -> OutgoingFrame:
-        """What a subscriber of ``channel`` is told at once; for trades that is a backlog which is not marked as one."""
+        """Return the frame that a new subscription starts with; recent trades are not marked as a backlog."""
         symbol = market.listing.symbol
         if channel.type == "bbo":
             return OutgoingFrame("bbo", symbol, "data", self._bbo(market))
@@ -137,7 +137,7 @@ class SimulatedHyperliquid(SimulatedVenue):
         return OutgoingFrame("mark", symbol, "data", self._context(market))
 
     def publish_mids(self, session: ClientSession) -> None:
-        """Send the middles of all books."""
+        """Send the mid prices of all books."""
         with self.failures.guard("other"):
             frame = self.text({"channel": "allMids", "data": {"mids": self.mids("")}})
             session.push(OutgoingFrame("other", "", "data", frame))

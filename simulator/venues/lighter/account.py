@@ -1,8 +1,8 @@
-"""Lighter: the account. Its channels are subscribed to with a token on the public socket; REST takes the same token.
+"""Lighter: the account. Private channels on the public socket and REST require the same token.
 
 Source: Lighter, API documentation, WebSocket reference (account channels), account data, data structures, order states;
-members as in fixtures of client libraries. What becomes of a subscription when its token expires is not documented:
-here the client is told, and the channels end.
+members as in fixtures of client libraries. The venue does not document what happens to a subscription when its
+token expires: here the client gets an error, and the channels end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TOKEN_S = 8 * 3600
 _ACCOUNT = str(LIGHTER_ACCOUNT)
 _FIRST_TRADE = 19_000_000_000
 _MOST_ROWS = 100
-#: Whether a channel wants a token.
+#: Whether a channel requires a token.
 _CHANNELS = {
     "account_all_orders": True,
     "account_all_trades": True,
@@ -48,13 +48,13 @@ _ERRORS = {
 
 
 class LighterAccounts(AccountService):
-    """The account."""
+    """Account of the simulated Lighter."""
 
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USDC",
         maker_e6=28,
         taker_e6=196,
-        # Fees are told as rates, so what is charged has all decimals that come of them.
+        # Fees are reported as rates, so the charged amount keeps all decimals.
         fee_places=14,
         statuses=frozenset({"open", "untriggered", "filled", "canceled", "rejected", "expired"}),
         rejected_status="rejected",
@@ -77,26 +77,26 @@ class LighterAccounts(AccountService):
         ]
 
     def order_id(self, order: OrderRecord) -> str:
-        """``order_index``."""
+        """Return ``order_index``."""
         return str(FIRST_ORDER + order.number)
 
     def client_id(self, order: OrderRecord) -> str | None:
-        """``client_order_index``; 0 stands for none."""
+        """Return ``client_order_index``; None for an order without one, which messages write as 0."""
         return None if order.client is None else str(order.client)
 
     def fill_id(self, fill: FillRecord) -> str:
-        """``trade_id``."""
+        """Return ``trade_id``."""
         return str(_FIRST_TRADE + fill.number)
 
     def balances(self) -> list[tuple[str, int, int | None]]:
-        """The assets; what perpetuals are traded with is told as margin."""
+        """Return the assets; the collateral of perpetuals is reported as margin."""
         return [(asset, total, total) for asset, total in self.account.holdings.items()]
 
     def token(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Issue a token; ``lives_s`` says for how long (8 hours), ``read_only`` of which kind.
+        """Issue a token, valid for ``lives_s`` seconds (8 hours); ``read_only`` selects its kind.
 
         Raises:
-            UsageError: An argument makes no sense.
+            UsageError: An argument is invalid.
         """
         lives_s = order.get("lives_s", self.venue.scaled(_TOKEN_S))
         is_read_only = order.get("read_only", False)
@@ -106,12 +106,12 @@ class LighterAccounts(AccountService):
         return {"token": self._tokens.issue(expiry_s, is_read_only=is_read_only), "expires_at": expiry_s}
 
     def expire(self) -> None:
-        """Let all tokens expire, and tell those who have come in with one."""
+        """Expire all tokens, and end the channels that they opened."""
         self._tokens.revoke_all()
         self.end_expired()
 
     def end_expired(self) -> None:
-        """End the channels whose token has expired, and say so once to each client."""
+        """End the channels whose token has expired, with one error to each client."""
         for session in self.venue.sessions:
             if not isinstance(session, LighterSession):
                 continue
@@ -124,15 +124,15 @@ class LighterAccounts(AccountService):
                 session.reply({"error": {"code": code, "message": message}})
 
     def requires_token(self, key: str) -> bool:
-        """Whether a channel is only for those who have a token."""
+        """Return whether a channel requires a token."""
         return _CHANNELS.get(key.partition(":")[0], False)
 
     def key_of(self, channel: str, token: Any) -> str | None:
-        """An account channel as the venue writes it, with colons; None when ``channel`` is no account channel.
+        """Return an account channel as the venue writes it, with colons; None for a public channel.
 
         Raises:
-            ApiError: The token is not accepted.
-            ValueError: There is no such account, or no such market.
+            LighterApiError: The token is not accepted.
+            ValueError: The account or the market is unknown.
         """
         name, *rest = channel.split("/")
         if name not in _CHANNELS:
@@ -146,42 +146,42 @@ class LighterAccounts(AccountService):
         return ":".join([name, *rest])
 
     def first_frames(self, key: str) -> list[OutgoingFrame]:
-        """Where things stand, for a new subscriber; of trades there are only the volumes."""
+        """Return the current state for a new subscriber; the trades channel starts with volumes only."""
         value = {"channel": key, **self._state(key), "type": f"subscribed/{key.partition(':')[0]}"}
         return [OutgoingFrame(STREAM, "", "snapshot", self.venue.text(value))]
 
     def publish(self, outcome: AccountOutcome) -> None:
-        """Orders, trades, and then the states that they led to."""
+        """Publish orders and trades, then the states that resulted."""
         messages = self._messages
         if outcome.changes:
-            self._tell_orders([change.order for change in outcome.changes])
+            self._publish_orders([change.order for change in outcome.changes])
         if outcome.fills:
-            self._tell("account_all_trades", trades=messages.by_market(outcome.fills, messages.trade_row))
+            self._publish("account_all_trades", trades=messages.by_market(outcome.fills, messages.trade_row))
         if outcome.moved:
-            self._tell("account_all_positions", **messages.positions(outcome.moved))
+            self._publish("account_all_positions", **messages.positions(outcome.moved))
         if outcome.deposit is not None and outcome.deposit.asset in self.account.holdings:
-            self._tell("account_all_assets", **messages.assets())
+            self._publish("account_all_assets", **messages.assets())
         else:
-            self._tell("user_stats", **messages.stats())
+            self._publish("user_stats", **messages.stats())
 
-    def _tell_orders(self, orders: list[OrderRecord]) -> None:
-        """All states that the orders went through, to those who follow them all and to those of each market."""
-        self._tell("account_all_orders", orders=self._messages.by_market(orders, self._messages.order_row))
+    def _publish_orders(self, orders: list[OrderRecord]) -> None:
+        """Publish every state of the orders, on the channel of all orders and on that of each market."""
+        self._publish("account_all_orders", orders=self._messages.by_market(orders, self._messages.order_row))
         for market in dict.fromkeys(order.market for order in orders):
             here = [order for order in orders if order.market is market]
-            self._tell("account_orders", self._markets.id_of(market), **self._orders_of_market(here))
+            self._publish("account_orders", self._markets.id_of(market), **self._orders_of_market(here))
 
     def _orders_of_market(self, orders: list[OrderRecord]) -> dict[str, Any]:
         nonce = FIRST_NONCE + max((order.number for order in orders), default=0)
         rows = self._messages.by_market(orders, self._messages.order_row)
         return {"account": LIGHTER_ACCOUNT, "nonce": nonce, "orders": rows}
 
-    def _tell(self, name: str, *middle: int, **content: Any) -> None:
+    def _publish(self, name: str, *middle: int, **content: Any) -> None:
         key = ":".join([name, *map(str, middle), _ACCOUNT])
         self.push(key, lambda: [self.venue.text({"channel": key, **content, "type": f"update/{name}"})])
 
     def _state(self, key: str) -> dict[str, Any]:
-        """What a channel says at first."""
+        """Return the state that a channel starts with."""
         name, *rest = key.split(":")
         live = list(self.account.orders.values())
         match name:
@@ -198,7 +198,7 @@ class LighterAccounts(AccountService):
             case _:
                 return self._messages.stats()
 
-    # Who may ask.
+    # Authentication.
 
     def _check_token(self, token: Any) -> None:
         try:
@@ -216,7 +216,7 @@ class LighterAccounts(AccountService):
         return True
 
     def _authorised(self, answer: Callable[[HttpRequest], dict[str, Any]]) -> Callable[[HttpRequest], dict[str, Any]]:
-        """Answer only those who have a token, which may stand in the query or in a header."""
+        """Require a token, in the query or in a header."""
 
         def respond(request: HttpRequest) -> dict[str, Any]:
             self._check_token(request.param("auth") or request.headers.get("authorization"))
@@ -226,10 +226,10 @@ class LighterAccounts(AccountService):
 
         return respond
 
-    # What is told over REST.
+    # REST.
 
     def _account(self, request: HttpRequest) -> dict[str, Any]:
-        """What everybody may know of an account."""
+        """Return the account; public."""
         if request.param("by") != "index":
             raise ValueError("by")
         if request.param("value") != _ACCOUNT:
@@ -266,7 +266,7 @@ class LighterAccounts(AccountService):
         return {"orders": self._orders(request, self.account.orders.values())}
 
     def _inactive_orders(self, request: HttpRequest) -> dict[str, Any]:
-        """Newest first."""
+        """Return rows, newest first."""
         closed = sorted(self.account.closed, key=lambda order: order.updated_ms, reverse=True)
         return {"next_cursor": None, "orders": self._orders(request, closed)[: limit_of(request, _MOST_ROWS)]}
 
@@ -274,7 +274,7 @@ class LighterAccounts(AccountService):
         return [self._messages.order_row(order) for order in orders if self._concerns(request, order.market)]
 
     def _trades(self, request: HttpRequest) -> dict[str, Any]:
-        """Newest first."""
+        """Return rows, newest first."""
         if request.param("sort_by") != "timestamp":
             raise ValueError("sort_by")
         found = [fill for fill in reversed(self.account.fills) if self._concerns(request, fill.market)]

@@ -1,7 +1,7 @@
-"""Lighter: the shapes of an account's orders, trades, positions, assets and statistics, on the stream and over REST.
+"""Lighter: messages of an account's orders, trades, positions, assets and statistics, on the stream and over REST.
 
-Source: Lighter, API documentation, data structures; members as in fixtures of client libraries. Positions are told
-without their sign, fees as rates in millionths, and nothing is told of the other side of a trade but its account.
+Source: Lighter, API documentation, data structures; members as in fixtures of client libraries. Positions are
+unsigned with a separate sign, fees are rates in millionths, and of a trade's counterparty only the account is known.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from simulator.venues.lighter.markets import LighterMarkets
 __all__ = ["FIRST_NONCE", "FIRST_ORDER", "LighterAccountMessages", "money_text"]
 
 FIRST_ORDER, FIRST_NONCE = 281_476_000_000_000, 9_182_000_000
-_SOMEBODY = 91_249
+_COUNTERPARTY = 91_249
 _ASSETS = {"ETH": 1, "USDC": 3}
 _ENDED = {"margin": "-margin-not-allowed", "liquidation": "-liquidation", "venue": "-self-trade", "expiry": "-expired"}
 
 
 class LighterAccountMessages:
-    """The shapes, for one accounts."""
+    """Builder of the account's rows and states."""
 
     def __init__(self, accounts: AccountService, markets: LighterMarkets) -> None:
         self._accounts = accounts
         self._markets = markets
 
-    def by_market(self, things: Iterable[Any], shape: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Rows by market id."""
+    def by_market(self, records: Iterable[Any], row_of: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Return rows by market id."""
         rows: dict[str, list[dict[str, Any]]] = {}
-        for thing in things:
-            rows.setdefault(str(self._markets.id_of(thing.market)), []).append(shape(thing))
+        for record in records:
+            rows.setdefault(str(self._markets.id_of(record.market)), []).append(row_of(record))
         return rows
 
     def order_row(self, order: OrderRecord) -> dict[str, Any]:
-        """An order; of one that ended nothing remains."""
+        """Return an order; nothing remains of one that ended."""
         spec, listing, places = order.spec, order.market.listing, order.market.listing.size_places
         number, client = self._accounts.order_id(order), self._accounts.client_id(order) or "0"
-        # An order at the market is told with the worst price that it may have; a forced one has none.
+        # A market order reports its worst acceptable price; a liquidation has none.
         price = spec.price or (0 if spec.is_liquidation else order.market.listing.price)
         return {
             "order_index": int(number),
@@ -87,10 +87,10 @@ class LighterAccountMessages:
         }
 
     def trade_row(self, fill: FillRecord) -> dict[str, Any]:
-        """A trade with both its sides; the other one is somebody's, and rates of zero are left out."""
+        """Return a trade with both sides; the counterparty is a fixed account."""
         listing, is_buy = fill.market.listing, fill.side == BUY
         ours = (self._accounts.order_id(fill.order), self._accounts.client_id(fill.order) or "0", LIGHTER_ACCOUNT)
-        theirs = (str(2 * FIRST_ORDER - fill.number), "0", _SOMEBODY)
+        theirs = (str(2 * FIRST_ORDER - fill.number), "0", _COUNTERPARTY)
         ask, bid = (theirs, ours) if is_buy else (ours, theirs)
         return {
             "trade_id": int(self._accounts.fill_id(fill)),
@@ -120,14 +120,14 @@ class LighterAccountMessages:
         }
 
     def positions(self, markets: Iterable[Market]) -> dict[str, Any]:
-        """The positions of some markets; what a round of funding looks like is not documented, so none is told."""
+        """Return the positions of some markets; the format of funding rounds is not documented, so they are null."""
         held = self._accounts.account.positions
         rows = [self.position_row(held[market.listing.symbol]) for market in markets]
         by_id = {str(row["market_id"]): row for row in rows}
         return {"positions": by_id, "shares": [], "last_funding_round": None, "last_funding_discount": None}
 
     def position_row(self, position: PositionRecord) -> dict[str, Any]:
-        """A position, also one that was closed."""
+        """Return a position, also a closed one."""
         listing, orders = position.market.listing, self._accounts.account.orders.values()
         here = [order for order in orders if order.market is position.market]
         liquidation = self._accounts.account.liquidation_e8(position)
@@ -152,7 +152,7 @@ class LighterAccountMessages:
         }
 
     def assets(self) -> dict[str, Any]:
-        """What is held of each asset."""
+        """Return the balance of each asset."""
         rows = {
             str(_ASSETS[asset]): {
                 "symbol": asset,
@@ -165,7 +165,7 @@ class LighterAccountMessages:
         return {"assets": rows, "timestamp": self._accounts.venue.now_ms()}
 
     def stats(self) -> dict[str, Any]:
-        """Collateral and margin."""
+        """Return collateral and margin."""
         account, margin = self._accounts.account, self._accounts.account.margin()
         exposure = sum(abs(account.worth(position)) for position in account.held())
         sums = {
@@ -181,7 +181,7 @@ class LighterAccountMessages:
 
 
 def money_text(money: int) -> str:
-    """Money, six decimals."""
+    """Return money with six decimals."""
     return padded(rounded(money, 6), 6)
 
 

@@ -38,7 +38,7 @@ class LighterApiError(Exception):
 
 
 def level(market: Market, price: int, size: int) -> dict[str, str]:
-    """A book level; both numbers have the market's own count of decimals."""
+    """Return a book level, with the market's decimals."""
     return {
         "price": padded(price, market.listing.price_places),
         "size": padded(size, market.listing.size_places),
@@ -46,12 +46,12 @@ def level(market: Market, price: int, size: int) -> dict[str, str]:
 
 
 def trade_id(market_id: int, trade: MarketTrade) -> int:
-    """Unique over all markets."""
+    """Return a trade id, unique over all markets."""
     return _FIRST_TRADE + trade.number * 4096 + market_id
 
 
 def trade_row(market: Market, market_id: int, trade: MarketTrade) -> dict[str, Any]:
-    """A trade; members whose value is zero are left out, as the venue does."""
+    """Return a trade; members whose value is zero are left out, as the venue does."""
     listing, number = market.listing, trade_id(market_id, trade)
     worth = trade.price * trade.size * 10**6 // 10 ** (listing.price_places + listing.size_places)
     ask, bid = 281_476_000_000_000 + number, 562_949_000_000_000 - number
@@ -87,12 +87,12 @@ def trade_row(market: Market, market_id: int, trade: MarketTrade) -> dict[str, A
 
 
 def funding_percent(rate_e12: int) -> str:
-    """A rate as the stream tells it: percent per hour, four decimals."""
+    """Return a rate in percent per hour, with four decimals."""
     return padded(rate_e12 // 10**6 if rate_e12 >= 0 else -(-rate_e12 // 10**6), 4)
 
 
 def market_stats(market: Market, market_id: int, now_ms: int) -> dict[str, Any]:
-    """Prices, funding and 24-hour numbers; open interest is worth in USDC here, and base units over REST."""
+    """Return prices, funding and 24-hour numbers; open interest is in USDC here, in base units over REST."""
     listing, best_bid, best_ask = market.listing, market.bids.best(), market.asks.best()
     places = listing.price_places
     scale = 10 ** (8 - places)
@@ -119,7 +119,7 @@ def market_stats(market: Market, market_id: int, now_ms: int) -> dict[str, Any]:
 
 
 def daily_numbers(market: Market) -> dict[str, Any]:
-    """Numbers over 24 hours: JSON numbers, an integer where that is enough."""
+    """Return numbers over 24 hours, as integers where exact."""
     price_unit, size_unit = 10**market.listing.price_places, 10**market.listing.size_places
     last = market.trades[-1].price if market.trades else market.opening
     numbers = {

@@ -23,7 +23,7 @@ _MOST_ORDERS, _MOST_TRADES, _MOST_FUNDINGS = 250, 100, 500
 
 
 class LighterRest:
-    """The REST routes."""
+    """REST routes of the venue."""
 
     def __init__(self, venue: SimulatedVenue, markets: LighterMarkets, accounts: LighterAccounts) -> None:
         self._venue = venue
@@ -59,7 +59,7 @@ class LighterRest:
         return respond
 
     def _market(self, request: HttpRequest) -> Market:
-        """The market that ``market_id`` names.
+        """Return the market that ``market_id`` selects.
 
         Raises:
             ValueError: It is missing or unknown.
@@ -69,8 +69,8 @@ class LighterRest:
             raise ValueError("market_id")
         return market
 
-    def _wanted(self, request: HttpRequest) -> list[tuple[int, Market]]:
-        """The markets that ``market_id`` and ``filter`` choose; 255 is all."""
+    def _selected(self, request: HttpRequest) -> list[tuple[int, Market]]:
+        """Return the markets that ``market_id`` and ``filter`` select; 255 selects all."""
         wanted, kind = request.param("market_id"), request.param("filter") or "all"
         if wanted not in {None, "255"}:
             self._market(request)
@@ -81,7 +81,7 @@ class LighterRest:
         ]
 
     def _order_books(self, request: HttpRequest) -> dict[str, Any]:
-        return {"order_books": [self._specification(number, market) for number, market in self._wanted(request)]}
+        return {"order_books": [self._specification(number, market) for number, market in self._selected(request)]}
 
     def _specification(self, number: int, market: Market) -> dict[str, Any]:
         listing = market.listing
@@ -107,7 +107,7 @@ class LighterRest:
 
     def _order_book_details(self, request: HttpRequest) -> dict[str, Any]:
         rows = [
-            (self._markets.kind_of(market), self._details(number, market)) for number, market in self._wanted(request)
+            (self._markets.kind_of(market), self._details(number, market)) for number, market in self._selected(request)
         ]
         return {
             "order_book_details": [row for kind, row in rows if kind == "perp"],
@@ -151,7 +151,7 @@ class LighterRest:
         return {"trades": [trade_row(market, number, trade) for trade in list(market.trades)[-limit:][::-1]]}
 
     def _funding_rates(self, request: HttpRequest) -> dict[str, Any]:
-        """Rates per 8 hours, as fractions, with those of other exchanges mixed in."""
+        """Return rates per 8 hours, as fractions, with those of other exchanges."""
         del request
         rows = []
         for number, market in self._markets.perpetuals():
@@ -161,7 +161,7 @@ class LighterRest:
         return {"funding_rates": rows}
 
     def _fundings(self, request: HttpRequest) -> dict[str, Any]:
-        """Settled rates in percent per hour, without their sign; times are seconds here."""
+        """Return settled rates in percent per hour, unsigned; times are in seconds."""
         market, now = self._market(request), self._venue.now_ms() // 1000
         first = -(-request.number("start_timestamp", now - 24 * _HOUR_S) // _HOUR_S)
         last = min(request.number("end_timestamp", now), now) // _HOUR_S
@@ -193,7 +193,7 @@ class LighterRest:
 
 
 def _orders(market: Market, *, is_ask: bool) -> list[dict[str, Any]]:
-    """The single orders of a side, best first; a level is made of one to three."""
+    """Return the orders of a side, best first; a level consists of one to three."""
     orders: list[dict[str, Any]] = []
     for price, size in (market.asks if is_ask else market.bids).top():
         count = min(1 + price % 3, size)

@@ -1,6 +1,6 @@
-"""Lighter: its WebSocket side. Books are told in batches that are chained by the nonces of the matching engine.
+"""Lighter: published channels. Books are sent in batches, chained by the nonces of the matching engine.
 
-Source: Lighter, API documentation, WebSocket reference and rate limits; error texts as captured.
+Source: Lighter, API documentation, WebSocket reference and rate limits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHANNELS = {"order_book": "book", "ticker": "bbo", "trade": "trade", "market_st
 
 
 class SimulatedLighter(SimulatedVenue):
-    """The venue."""
+    """Simulated Lighter."""
 
     name: ClassVar[str] = "lighter"
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=1 / _BATCH_S, per_step=0.68)
@@ -43,7 +43,7 @@ class SimulatedLighter(SimulatedVenue):
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
         self.messages = self.rate_limit(200, 60)
-        #: Nothing takes time here: what comes within a moment counts as in flight together.
+        #: Messages are handled instantly, so those within this window count as in flight together.
         self.in_flight = self.rate_limit(_MOST_IN_FLIGHT, _FLIGHT_S * settings.pace)
         self._connects = self.rate_limit(255, 60)
         self._random = random.Random(f"{settings.seed}:lighter:engine")
@@ -60,7 +60,7 @@ class SimulatedLighter(SimulatedVenue):
         return lighter_listings(self.settings.bases)
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """Everything is served on one path."""
+        """Accept connections on the one path, within the limits."""
         if upgrade.path != "/stream":
             return UpgradeRefusal(404)
         if len(self.sessions) >= _MOST_CONNECTIONS or not self._connects.acquire():
@@ -68,27 +68,27 @@ class SimulatedLighter(SimulatedVenue):
         return LighterSession(self, wire, upgrade, self)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """No such path."""
+        """Return the response to an unknown path."""
         del request
         return json({"code": 404, "message": "not found"}, 404)
 
     def failure(self, status: int) -> HttpResponse:
-        """A code and a message."""
+        """Return an error with a code and a message."""
         return json({"code": 23000 if status == 429 else status, "message": "Too Many Requests!"}, status)
 
     def announce_shutdown(self) -> float:
-        """Say so, a second before."""
+        """Announce the shutdown, a second ahead."""
         for session in self.sessions:
             session.reply({"type": "shutdown", "close_in_ms": 1000})
         return 1.0
 
     def start(self) -> None:
-        """Let markets live, and batches go out."""
+        """Start the markets and the batches."""
         super().start()
         self.schedule.every(_BATCH_S, self.flush)
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Put changes into the batch; tell of the touch and of trades."""
+        """Add changes to the batch; publish the touch and trades."""
         symbol, number = market.listing.symbol, self.catalogue.id_of(market)
         self._batches[symbol].add(step)
         self._nonces[symbol] = self._next_nonce()
@@ -99,7 +99,7 @@ class SimulatedLighter(SimulatedVenue):
             self.publish(f"trade:{number}", "trade", market, "data", lambda: self._trades(market, trades, "update"))
 
     def on_second(self) -> None:
-        """Tell of marks and funding."""
+        """Publish marks and funding; end channels whose token has expired."""
         for number, market in self.catalogue.perpetuals():
             key = f"market_stats:{number}"
             self.publish(key, "mark", market, "data", partial(self._stats, key, market, "update"))
@@ -109,30 +109,30 @@ class SimulatedLighter(SimulatedVenue):
         self.accounts.end_expired()
 
     def flush(self) -> None:
-        """Send the batches."""
+        """Publish the batches."""
         for symbol in self._batches:
             self._flush_book(self.markets[symbol])
 
     def book_seq(self, market: Market) -> int | None:
-        """The nonce that a subscriber holds after the next batch."""
+        """Return the nonce that subscribers have after the next batch."""
         return self._nonces.get(market.listing.symbol, 0)
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:
-        """A level."""
+        """Return a level."""
         return messages.level(market, price, size)
 
     def bids_in(self, message: Any) -> Levels:
-        """Levels."""
+        """Return the bids of a message."""
         return Levels(message["order_book"]["bids"], "price", "size")
 
     def restart_ids(self) -> None:
-        """All nonces come from the engine."""
+        """Restart the engine's nonces."""
         self._engine = self.restarted_id(10**9)
         self._nonces = {symbol: self._next_nonce() for symbol in self._nonces}
         self._sent_nonces = dict(self._nonces)
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``trade_id``."""
+        """Return ``trade_id``."""
         return str(messages.trade_id(self.catalogue.id_of(market), trade))
 
     def key_of(self, channel: str, token: Any) -> str:
@@ -159,7 +159,7 @@ class SimulatedLighter(SimulatedVenue):
         return self.accounts.requires_token(key)
 
     def first_frames(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
-        """The frames that answer a subscription: where things stand."""
+        """Return the frames that answer a subscription, with the current state."""
         name, _, target = key.partition(":")
         if name not in _CHANNELS:
             return self.accounts.first_frames(key)
@@ -178,12 +178,12 @@ class SimulatedLighter(SimulatedVenue):
         return [OutgoingFrame(_CHANNELS[name], symbol, "data", frames[name]())]
 
     def _next_nonce(self) -> int:
-        """Another event of the engine, which serves all markets."""
+        """Return the nonce of the next event of the engine, which all markets share."""
         self._engine += self._random.randint(1, 120)
         return self._engine
 
     def _flush_book(self, market: Market) -> None:
-        """Send what changed since the last batch; the chain of nonces goes on whether or not anybody listens."""
+        """Publish the changes since the last batch; the chain of nonces advances even without subscribers."""
         symbol = market.listing.symbol
         begin, nonce = self._sent_nonces.get(symbol, 0), self._nonces.get(symbol, 0)
         if begin == nonce:
@@ -251,7 +251,7 @@ class SimulatedLighter(SimulatedVenue):
         )
 
     def _trades(self, market: Market, trades: Sequence[MarketTrade], word: str) -> Frame:
-        """Trades, newest first; liquidations stand apart, and an empty list may be null."""
+        """Return trades, newest first; liquidations are listed apart, and an empty list may be null."""
         number = self.catalogue.id_of(market)
         rows = [messages.trade_row(market, number, trade) for trade in reversed(trades)]
         usual = [row for row in rows if row["type"] == "trade"]
