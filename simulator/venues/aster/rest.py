@@ -50,6 +50,7 @@ class AsterRest:
     def __init__(self, venue: SimulatedAster) -> None:
         self._venue = venue
         self._weight = venue.rate_limit(_WEIGHT_LIMIT, 60)
+        #: Requests rejected in a row.
         self._refused = 0
         self._banned_until_s = 0.0
         for path, weight, answer in (
@@ -119,11 +120,11 @@ class AsterRest:
             raise AsterApiError(code, "Invalid symbol.")
         return market
 
-    def _one_or_all(self, request: HttpRequest, shape: Callable[[Market], Any]) -> Any:
+    def _one_or_all(self, request: HttpRequest, row_of: Callable[[Market], Any]) -> Any:
         """Return a row for the requested symbol, or rows for all."""
         if request.param("symbol"):
-            return shape(self.market(request))
-        return [shape(market) for market in self._venue.listed()]
+            return row_of(self.market(request))
+        return [row_of(market) for market in self._venue.listed()]
 
     def _exchange_info(self, request: HttpRequest) -> Any:
         del request
@@ -204,7 +205,7 @@ class AsterRest:
         return [agg_trade(market, trade) for trade in list(market.trades)[-min(limit, _MOST_TRADES) :]]
 
     def _premium_index(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
+        def row_of(market: Market) -> dict[str, Any]:
             row = mark(market, self._venue.now_ms())
             return {
                 "symbol": row["s"],
@@ -217,7 +218,7 @@ class AsterRest:
                 "time": row["E"],
             }
 
-        rows = self._one_or_all(request, shape)
+        rows = self._one_or_all(request, row_of)
         if isinstance(rows, list) and rows:
             # The answer for all symbols also has instruments that are not in the catalogue.
             rows.append({**rows[0], "symbol": "BTCUSD", "lastFundingRate": "0"})
@@ -236,8 +237,8 @@ class AsterRest:
             }
             for market in self._venue.listed()
         ]
-        wanted = request.param("symbol")
-        return [row for row in rows if wanted in {None, row["symbol"]}]
+        symbol = request.param("symbol")
+        return [row for row in rows if symbol in {None, row["symbol"]}]
 
     def _funding_rate(self, request: HttpRequest) -> Any:
         market, now = self.market(request), self._venue.now_ms()
@@ -257,7 +258,7 @@ class AsterRest:
         ]
 
     def _book_ticker(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
+        def row_of(market: Market) -> dict[str, Any]:
             bid, ask = market.bids.best() or (0, 0), market.asks.best() or (0, 0)
             return {
                 "symbol": market.listing.name,
@@ -268,17 +269,17 @@ class AsterRest:
                 "time": self._venue.now_ms(),
             }
 
-        return self._one_or_all(request, shape)
+        return self._one_or_all(request, row_of)
 
     def _ticker(self, request: HttpRequest) -> Any:
         return self._one_or_all(request, lambda market: ticker(market, self._venue.now_ms()))
 
     def _price(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
+        def row_of(market: Market) -> dict[str, Any]:
             row = ticker(market, self._venue.now_ms())
             return {"symbol": row["symbol"], "price": row["lastPrice"], "time": row["closeTime"]}
 
-        return self._one_or_all(request, shape)
+        return self._one_or_all(request, row_of)
 
     def _open_interest(self, request: HttpRequest) -> Any:
         market = self.market(request)

@@ -112,14 +112,19 @@ class SimulatedAster(SimulatedVenue):
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:aster:ids")
         self._last_id = 183_522_000_000 + self._random.randrange(10**6)
+        #: Last update id by symbol.
         self._ids = {symbol: self._next_ids()[1] for symbol in self.markets}
+        #: Depth streams by name, and their names by period.
         self._depths: dict[str, DepthStream] = {}
         self._by_speed: dict[float, list[str]] = {speed: [] for speed in _SPEEDS.values()}
         for name in [market.listing.name.lower() for market in self.markets.values() if market.listing.contract.live]:
             for speed in ("@depth", "@depth@500ms", "@depth@100ms"):
                 self._open_depth(name + speed)
+        #: Recent books by symbol, for REST snapshots of a server that is behind.
         self._past: dict[str, deque[Past]] = {symbol: deque(maxlen=30) for symbol in self.markets}
+        #: REST book requests by symbol; they select the kind of snapshot.
         self._requests: dict[str, int] = {}
+        #: Second of the last liquidation event by market.
         self._forced: dict[str, int] = {}
         self._seconds = 0
 

@@ -146,7 +146,7 @@ def summary(version: int, time_us: int, seq: int, fields: Sequence[int], extras:
     """
     numbers = (time_us, seq, *fields)
     if len(numbers) != _SUMMARY_FIELDS:
-        raise ValueError(f"{len(fields)} fields, {_SUMMARY_FIELDS - 2} wanted")
+        raise ValueError(f"{len(fields)} fields instead of {_SUMMARY_FIELDS - 2}")
     numbers = tuple(map(fitting, (*numbers, *extras[: _SUMMARY_EXTRAS[version]])))
     return _frame(4, version, struct.pack(f"<{len(numbers)}q", *numbers), _string(market))
 

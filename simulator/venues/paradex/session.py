@@ -14,7 +14,7 @@ from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
 
-__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexChannels", "ParadexSession"]
+__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexSession", "ParadexStream"]
 
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
@@ -60,8 +60,8 @@ class ChannelMessage(NamedTuple):
     kind: Kind = "data"
 
 
-class ParadexChannels(Protocol):
-    """Channels of the venue, and the check of logins."""
+class ParadexStream(Protocol):
+    """Parts of the venue that a connection uses."""
 
     def parse(self, name: str) -> ParadexChannel:
         """Return a channel from its name.
@@ -87,10 +87,10 @@ class ParadexSession(ClientSession):
     """
 
     def __init__(
-        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, channels: ParadexChannels
+        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, stream: ParadexStream
     ) -> None:
         super().__init__(venue, wire, upgrade)
-        self._channels = channels
+        self._stream = stream
         self.version = version
         self.sent_seqs: dict[ParadexChannel, int] = {}
         self.is_authorised = False
@@ -115,7 +115,7 @@ class ParadexSession(ClientSession):
             return
         self._answer(number, received_us, {"channel": channel.name})
         if method == "subscribe":
-            self._channels.welcome(self, channel)
+            self._stream.welcome(self, channel)
 
     def _authorise(self, bearer: Any) -> None:
         """Allow private channels.
@@ -123,7 +123,7 @@ class ParadexSession(ClientSession):
         Raises:
             RpcError: The token is not valid.
         """
-        problem = self._channels.login_error(bearer)
+        problem = self._stream.login_error(bearer)
         if problem is not None:
             raise RpcError(*problem)
         self.is_authorised = True
@@ -138,7 +138,7 @@ class ParadexSession(ClientSession):
             raise RpcError(-32602, "invalid params")
         text, subscriptions = f"invalid {method} request", self.venue.subscriptions
         try:
-            channel = self._channels.parse(params["channel"])
+            channel = self._stream.parse(params["channel"])
         except ValueError as error:
             raise RpcError(-32600, text, str(error)) from error
         if channel.is_private and not self.is_authorised:

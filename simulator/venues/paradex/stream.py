@@ -47,6 +47,7 @@ class SimulatedParadex(SimulatedVenue):
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:paradex:empty")
+        #: Last sequence number by symbol.
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
         self._connects = (self.rate_limit(20, 1), self.rate_limit(600, 60))
         self._seconds = 0
