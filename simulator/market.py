@@ -166,7 +166,9 @@ class Market:
         self._random = random.Random(f"{seed}:{listing.name}:book")
         self._mark_random = random.Random(f"{seed}:{listing.name}:mark")
         self._fair = listing.price
+        #: Largest move of the fair price in a step, in ticks.
         self._reach = max(1, listing.price // 40_000)
+        #: Typical distance of levels, in ticks.
         self._gap = max(1, self._reach // 2)
         self._orders = self._fills = 0
         self._touch: tuple[object, object] = (None, None)

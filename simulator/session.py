@@ -137,7 +137,7 @@ class VenueState:
         skew_ms: How far the venue's clock is ahead (by fault).
         mutes_pings: Whether pings stay unanswered (by fault).
         has_flat_errors: Whether errors have their code at the top level (by fault), where both shapes occur.
-        is_paused: Whether markets and account stand still.
+        is_paused: Whether markets and account are paused.
         failures: Frames and responses that could not be built.
         book_sent_ns: Wall clock of the last book frame by symbol.
     """

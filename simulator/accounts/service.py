@@ -67,6 +67,7 @@ class AccountService(ABC):
         self.refuses_logins = False
         self.rate = _RATE
         self.is_running = True
+        #: Actions that are due, with fractions.
         self._credit = 0.0
 
     # Implemented by each venue.

@@ -92,7 +92,7 @@ class RefuseCredentials(Fault[Args]):
 
 
 class HedgeLegs(Fault[Args]):
-    """Account in hedge mode: updates contain only the changed leg, and a payment names one leg."""
+    """Hedge mode: updates contain only the changed leg, and a payment names one leg."""
 
     name: ClassVar[str] = "hedge_legs"
     venues: ClassVar[tuple[str, ...]] = ("aster",)
@@ -107,7 +107,7 @@ class HedgeLegs(Fault[Args]):
 
 
 class BuilderOrders(Fault[Args]):
-    """Account trades on a builder's market, whose orders and positions are sent only to clients that name its dex."""
+    """Trading moves to a builder's market, whose orders and positions are sent only to clients that name its dex."""
 
     name: ClassVar[str] = "builder_orders"
     venues: ClassVar[tuple[str, ...]] = ("hyperliquid",)

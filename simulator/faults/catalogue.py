@@ -33,7 +33,7 @@ class UnknownMarket(Fault[MarketArgs]):
 
 
 class Delist(Fault[MarketArgs]):
-    """Delisted market: marked in the catalogue, and its streams are silent."""
+    """Market is delisted: marked in the catalogue, and its streams are silent."""
 
     name: ClassVar[str] = "delist"
     parameters = MarketArgs
@@ -54,7 +54,7 @@ class ClockSkewArgs(Args, frozen=True, kw_only=True):
 
 
 class ClockSkew(Fault[ClockSkewArgs]):
-    """Wrong clock of the venue, and therefore wrong timestamps."""
+    """Clock of the venue is wrong, and so are its timestamps."""
 
     name: ClassVar[str] = "clock_skew"
     parameters = ClockSkewArgs

@@ -42,7 +42,7 @@ class StallArgs(StreamArgs, frozen=True, kw_only=True):
 
 
 class Stall(Fault[StallArgs]):
-    """Silent streams, all or one; sockets, acknowledgements, pings and REST continue."""
+    """Streams are silent, all or one; sockets, acknowledgements, pings and REST continue."""
 
     name: ClassVar[str] = "stall"
     parameters = StallArgs

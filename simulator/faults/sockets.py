@@ -34,7 +34,7 @@ class CloseArgs(Args, frozen=True, kw_only=True):
 
 
 class CloseFault(Fault[CloseArgs]):
-    """Closed sockets, all of the venue; clients can reconnect."""
+    """Sockets of the venue are all closed; clients can reconnect."""
 
     name: ClassVar[str] = "close"
     parameters = CloseArgs
@@ -49,7 +49,7 @@ class CloseFault(Fault[CloseArgs]):
 
 
 class Refuse(Fault[Args]):
-    """Closed sockets and a closed port: no client can connect."""
+    """Sockets of the venue are all closed, and its port refuses connections."""
 
     name: ClassVar[str] = "refuse"
 
@@ -163,7 +163,7 @@ class ShutdownFault(Fault[Args]):
 
 
 class AgeCut(Fault[Args]):
-    """Closed sockets, as at the maximum age of a connection."""
+    """Sockets of the venue are all closed, as at their maximum age."""
 
     name: ClassVar[str] = "age_cut"
 

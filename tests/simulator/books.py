@@ -1,4 +1,4 @@
-"""Naive order books, one a venue, that follow messages by the documented rules and know nothing of the simulator."""
+"""Naive order books, one per venue, that follow the documented rules independently of the simulator."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["AsterBook", "ExtendedBook", "GapError", "HyperliquidBook", "LighterB
 
 
 class GapError(Exception):
-    """The continuity rule of the venue is broken."""
+    """Raised when the continuity rule of the venue is broken."""
 
 
 class NaiveBook:
-    """Two dictionaries, sizes by price."""
+    """Book of two dictionaries, sizes by price."""
 
     def __init__(self) -> None:
         self.bids: dict[float, float] = {}
@@ -35,7 +35,7 @@ class NaiveBook:
 
 
 class HyperliquidBook(NaiveBook):
-    """Every frame is the whole book, as deep as it goes."""
+    """Book whose every frame is a full snapshot."""
 
     def feed(self, message: dict[str, Any]) -> None:
         if message.get("channel") == "l2Book":
@@ -45,7 +45,7 @@ class HyperliquidBook(NaiveBook):
 
 
 class LighterBook(NaiveBook):
-    """``begin_nonce`` continues ``nonce``."""
+    """Book whose ``begin_nonce`` continues ``nonce``."""
 
     nonce: int | None = None
 
@@ -67,7 +67,7 @@ class LighterBook(NaiveBook):
 
 
 class AsterBook(NaiveBook):
-    """Events are buffered until a REST snapshot joins them; then ``pu`` continues ``u``."""
+    """Book that buffers events until a REST snapshot bridges them; then ``pu`` continues ``u``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class AsterBook(NaiveBook):
 
 
 class ExtendedBook(NaiveBook):
-    """``seq`` counts every frame; ``c`` is the size, and ``q`` must lead to it."""
+    """Book whose ``seq`` counts every frame; ``c`` is the new size and ``q`` the change."""
 
     seq = 0
 
@@ -136,7 +136,7 @@ class ExtendedBook(NaiveBook):
 
 
 class ParadexBook(NaiveBook):
-    """``seq`` counts every frame of the market, in JSON as in binary."""
+    """Book whose ``seq`` counts every frame of the market, in JSON and in binary."""
 
     seq: int | None = None
 
@@ -170,7 +170,7 @@ class ParadexBook(NaiveBook):
 
 
 def decode_sbe(payload: bytes) -> dict[str, Any]:
-    """A binary frame, taken apart by the block length on the wire."""
+    """Decode a binary frame by the block length on the wire."""
     length, template, schema, version = struct.unpack_from("<HHHH", payload)
     event: dict[str, Any] = {"length": length, "template": template, "schema": schema, "version": version}
     block, tail = payload[8 : 8 + length], payload[8 + length :]

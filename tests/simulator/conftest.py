@@ -1,4 +1,4 @@
-"""Loads the tools of these tests by path, and offers them as fixtures."""
+"""Fixtures that load the helper modules of these tests by path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def new_stage():
-    """Makes a stage for one venue: ``new_stage("lighter", rate=50)``."""
+    """Return a factory of stages: ``new_stage("lighter", rate=50)``."""
     return _load("fakes").Stage
 
 
@@ -39,14 +39,14 @@ def simproc():
 
 @pytest.fixture(scope="module")
 def sim(simproc):
-    """A simulator of all venues in a process of its own."""
+    """Start a simulator of all venues in its own process."""
     with simproc.SimulatorProcess(simproc.make_settings(pace=10.0)) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def secure_sim(simproc, tmp_path_factory):
-    """The same over TLS."""
+    """Start the same over TLS."""
     ca_path = tmp_path_factory.mktemp("authority") / "ca.pem"
     with simproc.SimulatorProcess(simproc.make_settings(pace=10.0, tls=True, ca_path=str(ca_path))) as process:
         yield process
@@ -54,7 +54,7 @@ def secure_sim(simproc, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def readers():
-    """Clients of accounts, one a venue."""
+    """Return clients of accounts, one per venue."""
     return _load("readers")
 
 

@@ -1,4 +1,4 @@
-"""A stage for one simulated venue without sockets: time passes when a test says so, and clients are objects."""
+"""Simulated venue without sockets: tests advance the time, and clients are objects."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _START_NS = 1_790_858_096_000_000_000
 
 
 class FakeLoop:
-    """An event loop whose time stands still until it is told to pass."""
+    """Event loop whose time moves only in :meth:`advance`."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -41,7 +41,7 @@ class FakeLoop:
         return handle
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, doing what falls due in order."""
+        """Advance the time and run due callbacks in order."""
         end = self._now + seconds
         while self._due and self._due[0][0] <= end:
             when, _, handle = heapq.heappop(self._due)
@@ -61,7 +61,7 @@ class FakeHandle:
 
 
 class FakeWire:
-    """Keeps what a session sends."""
+    """Wire that records what a session sends."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -69,7 +69,7 @@ class FakeWire:
         self.close_code: int | None = None
         self.is_aborted = False
         self.is_frozen = False
-        self.drip_rate: float | None = None
+        self.bytes_per_s: float | None = None
         self.mute_pongs = False
 
     def send(self, frame: Frame) -> None:
@@ -90,38 +90,38 @@ class FakeWire:
         self.is_frozen = True
 
     def trickle(self, bytes_per_s: float | None) -> None:
-        self.drip_rate = bytes_per_s
+        self.bytes_per_s = bytes_per_s
 
 
-def assert_made(venue: Any) -> None:
-    """Fail a test in which the simulator could not make a frame, unless it says which ones it expects."""
+def assert_no_failures(venue: Any) -> None:
+    """Fail if the simulator could not build a frame, except for expected failures."""
     unexpected = [row for row in venue.failures.describe() if row["symbol"] not in EXPECTED_FAILURES]
     assert not unexpected
 
 
-#: Symbols of which frames may fail to be made.
+#: Symbols whose frames may fail.
 EXPECTED_FAILURES: set[str] = set()
 
 
 class Client:
-    """A client of the stage's venue."""
+    """Client of the stage's venue."""
 
     def __init__(self, wire: FakeWire, session: ClientSession) -> None:
         self.wire = wire
         self.session = session
 
     def say(self, message: Any) -> None:
-        """Send a message; a string goes out as it is."""
+        """Send a message; a string is sent unchanged."""
         self.session.on_text(message.encode() if isinstance(message, str) else msgspec.json.encode(message))
-        assert_made(self.session.venue)
+        assert_no_failures(self.session.venue)
 
     def raw(self) -> list[Frame]:
-        """The frames since the last call."""
+        """Return the frames since the last call."""
         frames, self.wire.frames = self.wire.frames, []
         return frames
 
     def heard(self) -> list[Any]:
-        """The JSON messages since the last call."""
+        """Return the JSON messages since the last call."""
         return [msgspec.json.decode(frame.payload) for frame in self.raw() if frame.payload[:1] in {b"{", b"["}]
 
     def leave(self) -> None:
@@ -129,7 +129,7 @@ class Client:
 
 
 class Stage:
-    """A venue, its time, and its clients."""
+    """Venue with its time and its clients."""
 
     def __init__(self, name: str, *, is_started: bool = True, **changes: Any) -> None:
         settings = SimSettings(ports={name: VenuePorts(1, 2)}, admin_port=3, venues=(name,), **changes)
@@ -143,10 +143,10 @@ class Stage:
 
     def run(self, seconds: float) -> None:
         self.loop.advance(seconds)
-        assert_made(self.venue)
+        assert_no_failures(self.venue)
 
     def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | UpgradeRefusal:
-        """Connect; a client or a refusal."""
+        """Connect; return a client or a refusal."""
         wire = FakeWire()
         upgrade = Upgrade(
             path, {name: [text] for name, text in query.items()}, {"user-agent": "test"} if headers is None else headers
@@ -158,7 +158,7 @@ class Stage:
         return Client(wire, session)
 
     def connect(self, path: str, **query: str) -> Client:
-        """Connect, which must work."""
+        """Connect; fail if refused."""
         client = self.knock(path, **query)
         assert isinstance(client, Client), client
         return client
@@ -166,7 +166,7 @@ class Stage:
     def ask(
         self, path: str, method: str = "GET", body: Any = None, headers: dict[str, str] | None = None, **query: str
     ) -> HttpResponse:
-        """A REST request; a body of bytes goes out as it is."""
+        """Send a REST request; a body of bytes is sent unchanged."""
         data = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
         target = f"{path}?{urlencode(query)}"
         parts = {name: [text] for name, text in query.items()}
@@ -175,7 +175,7 @@ class Stage:
         )
 
     def get(self, path: str, **query: str) -> Any:
-        """The JSON of a REST request that must succeed."""
+        """Return the JSON of a REST request that must succeed."""
         response = self.ask(path, **query)
         assert response.status == 200, response
         return msgspec.json.decode(response.body)
@@ -184,7 +184,7 @@ class Stage:
         return self.controller.inject(self.venue.name, {"fault": name, **arguments})
 
     def book(self, symbol: str) -> tuple[dict[float, float], dict[float, float]]:
-        """The true book: sizes by price."""
+        """Return the true book: sizes by price."""
         truth = self.venue.truth(symbol)
         bids, asks = ({float(p): float(q) for p, q in truth[side]} for side in ("bids", "asks"))
         return bids, asks

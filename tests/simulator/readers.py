@@ -1,4 +1,4 @@
-"""Naive clients of accounts, one a venue: they log in, follow the private channels, and read the account over REST."""
+"""Naive account clients, one per venue: log in, follow private channels, and read the account over REST."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = "/stream.extended.exchange/v1/"
 
 
 class Reader:
-    """What a client knows of an account: orders by id, fills by id, positions by the venue's name of the market.
+    """Client's view of an account: orders and fills by id, positions by the venue's market name.
 
     ``repeated`` counts fills that came again, ``errors`` holds what the venue complained about.
     """
@@ -328,12 +328,12 @@ READERS: dict[str, type[Reader]] = {
 
 
 def states(truth: Any) -> dict[str, tuple[str, Decimal]]:
-    """The true states of orders, as a reader holds them."""
+    """Return the true states of orders in a reader's format."""
     return {row["order_id"]: (row["status"], Decimal(row["filled"])) for row in truth["orders"]}
 
 
 def trades(truth: Any) -> dict[str, tuple[str, Decimal, Decimal, str]]:
-    """The true fills, as a reader holds them."""
+    """Return the true fills in a reader's format."""
     return {
         row["fill_id"]: (row["side"], Decimal(row["price"]), Decimal(row["size"]), row["liquidity"])
         for row in truth["fills"]
@@ -341,7 +341,7 @@ def trades(truth: Any) -> dict[str, tuple[str, Decimal, Decimal, str]]:
 
 
 def held(stage: Any, truth: Any) -> dict[str, tuple[Decimal, Decimal]]:
-    """The true positions, as a reader holds them."""
+    """Return the true positions in a reader's format."""
     return {
         stage.venue.markets[row["symbol"]].listing.name: (Decimal(row["size"]), Decimal(row["entry_price"]))
         for row in truth["positions"]

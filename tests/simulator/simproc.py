@@ -1,4 +1,4 @@
-"""The simulator in a process of its own, with a client of its admin API."""
+"""Simulator in its own process, with a client of its admin API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["SimulatorProcess", "make_settings", "wait_until"]
 
 _START_S = 30.0
 
-#: Dies with its parent, says when it is ready, and serves until it is told to stop.
+#: Program that dies with its parent, prints when it is ready, and serves until stopped.
 _CHILD = """
 import base64, ctypes, pickle, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -33,25 +33,25 @@ run(pickle.loads(base64.b64decode(sys.argv[1])), lambda: print("ready", flush=Tr
 
 
 def make_settings(**changes: Any) -> SimSettings:
-    """Settings on free ports."""
+    """Return settings with free ports."""
     venues = {"venues": changes["venues"]} if "venues" in changes else {}
     ports = pick_ports(**venues)
     return SimSettings(ports=ports.venues, admin_port=ports.admin, **changes)
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Wait for ``condition`` to give something true, and return that."""
+    """Wait until ``condition`` returns a true value, and return it."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
         time.sleep(0.02)
-    raise AssertionError(f"not so within {timeout_s} s: {condition}")
+    raise AssertionError(f"condition not met within {timeout_s} s: {condition}")
 
 
 class SimulatorProcess:
-    """A simulator that other people's programs can connect to; also a context manager."""
+    """Simulator for third-party clients; also a context manager."""
 
     def __init__(self, settings: SimSettings | None = None) -> None:
         self.settings = settings or make_settings()

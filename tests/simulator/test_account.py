@@ -1,4 +1,4 @@
-"""The account's own arithmetic, against sums that are made another way."""
+"""Arithmetic of accounts, compared with independent calculations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TRADES = st.lists(
 
 
 def trade(account, one):
-    """Fill an order at a price of the test's choice, as a maker, or in part and then in full."""
+    """Fill an order at the given price as a maker, at once or in two parts."""
     where, side, size, price, in_parts = one
     number = account.place(OrderSpec(where, side, size, price), NOW).changes[0].order.number
     if in_parts and size > 1:
@@ -67,7 +67,7 @@ def test_positions_are_the_sum_of_the_fills(trades):
 
 @settings(max_examples=60, deadline=None)
 @given(TRADES, st.booleans())
-def test_no_money_comes_or_goes_but_by_trades_fees_and_payments(trades, is_paying):
+def test_money_changes_only_by_trades_fees_and_payments(trades, is_paying):
     account = new_account()
     paid = 0
     for one in trades:
@@ -81,7 +81,7 @@ def test_no_money_comes_or_goes_but_by_trades_fees_and_payments(trades, is_payin
 
 @settings(max_examples=40, deadline=None)
 @given(TRADES)
-def test_closing_everything_leaves_only_what_was_realised(trades):
+def test_closing_everything_leaves_only_realised_profit(trades):
     account = new_account()
     for one in trades:
         trade(account, one)
@@ -95,7 +95,7 @@ def test_closing_everything_leaves_only_what_was_realised(trades):
 
 @settings(max_examples=40, deadline=None)
 @given(TRADES)
-def test_orders_are_worth_what_their_fills_are(trades):
+def test_the_value_of_an_order_is_that_of_its_fills(trades):
     account = new_account()
     for one in trades:
         trade(account, one)
@@ -107,7 +107,7 @@ def test_orders_are_worth_what_their_fills_are(trades):
     assert not account.orders
 
 
-def test_an_average_price_is_weighed_by_size():
+def test_an_average_price_is_weighted_by_size():
     account = new_account()
     trade(account, (ETH, BUY, 10_000, 240_000, False))
     trade(account, (ETH, BUY, 30_000, 241_000, False))
@@ -126,7 +126,7 @@ def test_a_fill_through_zero_realises_the_old_side_and_opens_the_new_one():
     assert position.entry() == 2_500_000
 
 
-def test_reducing_leaves_the_average_price_alone():
+def test_reducing_does_not_change_the_average_price():
     account = new_account()
     trade(account, (ETH, SELL, 30_000, 250_000, False))
     trade(account, (ETH, BUY, 10_000, 240_000, False))
@@ -134,7 +134,7 @@ def test_reducing_leaves_the_average_price_alone():
     assert (position.entry(), position.realised) == (2_500_000, amount(100))
 
 
-def test_makers_and_takers_pay_by_the_terms():
+def test_makers_and_takers_pay_their_fee_rates():
     account = new_account()
     trade(account, (ETH, BUY, 10_000, 240_000, False))
     assert account.fills[-1].fee == rounded(-amount(2400) * 50 // 10**6, 6) * 10 ** (PLACES - 6)
@@ -144,7 +144,7 @@ def test_makers_and_takers_pay_by_the_terms():
     assert not fill.is_maker
 
 
-def test_an_order_at_the_market_walks_the_book_and_is_filled_whatever_its_size():
+def test_a_market_order_walks_the_book_and_is_filled_at_any_size():
     best = ETH.asks.top(3)
     outcome = new_account().place_market(OrderSpec(ETH, BUY, best[0][1] + best[1][1] + 10**9), NOW)
     assert [fill.price for fill in outcome.fills] == [price for price, _ in best]
@@ -152,7 +152,7 @@ def test_an_order_at_the_market_walks_the_book_and_is_filled_whatever_its_size()
     assert [change.order.status for change in outcome.changes] == ["open", "open", "open", "filled"]
 
 
-def test_where_there_are_no_orders_without_a_price_a_limit_far_beyond_takes_their_place():
+def test_without_market_orders_an_aggressive_limit_replaces_them():
     account = new_account(AccountRules(quote="USDC", maker_e6=0, taker_e6=0, has_market_orders=False))
     for side in (BUY, SELL):
         order = account.place_market(OrderSpec(ETH, side, 10), NOW).changes[0].order
@@ -170,7 +170,7 @@ def test_funding_is_paid_by_longs_when_the_rate_is_positive():
         assert payments[where] == pytest.approx(exact, abs=10 ** (PLACES - 6))
 
 
-def test_a_liquidation_is_told_as_the_position_was():
+def test_a_liquidation_reports_the_position_as_it_was():
     account = new_account()
     trade(account, (ETH, BUY, 10_000, 240_000, False))
     account.place(OrderSpec(ETH, BUY, 5, 239_000), NOW)
@@ -182,7 +182,7 @@ def test_a_liquidation_is_told_as_the_position_was():
     assert [order.market for order in account.orders.values()] == [BTC]
 
 
-def test_the_price_of_liquidation_is_where_equity_meets_maintenance():
+def test_the_liquidation_price_is_where_equity_equals_maintenance_margin():
     account = new_account(AccountRules(quote="USDC", maker_e6=0, taker_e6=0))
     trade(account, (ETH, BUY, 50_000, 240_000, False))
     position = account.positions["ETH-PERP"]
@@ -193,7 +193,7 @@ def test_the_price_of_liquidation_is_where_equity_meets_maintenance():
     assert account.liquidation_e8(PositionRecord(ETH)) is None
 
 
-def test_deposits_go_to_the_wallet_or_to_what_is_held():
+def test_deposits_go_to_the_wallet_or_to_holdings():
     account = new_account()
     account.deposit("USDC", amount(5), NOW)
     account.deposit("HYPE", amount(7), NOW)

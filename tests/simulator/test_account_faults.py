@@ -1,4 +1,4 @@
-"""Faults of accounts, at every venue where they can happen, seen by a naive client and against the truth."""
+"""Faults of accounts at every supported venue, seen by a naive client and compared with the truth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def payloads(client):
     return [frame.payload for frame in client.raw()]
 
 
-def test_lost_messages_are_missed_and_rest_makes_up_for_them(accounts, stage, reader, readers):
+def test_lost_messages_are_missing_and_rest_recovers_them(accounts, stage, reader, readers):
     stage.fault("lose_private", count=30)
     done = accounts.do({"action": "market", "symbol": "BTC-PERP"})
     assert reader.take() == 0
@@ -49,7 +49,7 @@ def test_lost_messages_are_missed_and_rest_makes_up_for_them(accounts, stage, re
     assert reader.positions == readers.held(stage, accounts.truth())
 
 
-def test_each_subscriber_loses_as_many_messages_as_asked_for(accounts, stage, readers):
+def test_each_subscriber_loses_the_requested_number_of_messages(accounts, stage, readers):
     both = [readers.READERS[stage.venue.name](stage).log_in() for _ in range(2)]
     for one in both:
         one.take()
@@ -65,15 +65,15 @@ def test_each_subscriber_loses_as_many_messages_as_asked_for(accounts, stage, re
     assert not stage.controller.describe()["active"]
 
 
-def test_repeated_messages_come_twice(accounts, stage, reader):
+def test_repeated_messages_arrive_twice(accounts, stage, reader):
     stage.fault("repeat_private", count=100)
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
-    told = payloads(reader.client)
-    assert told[::2] == told[1::2]
-    assert len(told) >= 4
+    received = payloads(reader.client)
+    assert received[::2] == received[1::2]
+    assert len(received) >= 4
 
 
-def test_reordered_messages_come_in_pairs_the_second_one_first(accounts, stage, reader, new_stage, readers):
+def test_reordered_messages_arrive_in_swapped_pairs(accounts, stage, reader, new_stage, readers):
     calm = new_stage(stage.venue.name, rate=1)
     calm.venue.accounts.set_activity({"run": False})
     other = readers.READERS[stage.venue.name](calm).log_in()
@@ -87,7 +87,7 @@ def test_reordered_messages_come_in_pairs_the_second_one_first(accounts, stage, 
     assert swapped[2:] == straight[2:]
 
 
-def test_the_state_that_a_channel_starts_with_is_not_struck(stage, readers):
+def test_the_snapshot_of_a_channel_is_not_affected(stage, readers):
     stage.fault("lose_private", count=100)
     reader = readers.READERS[stage.venue.name](stage).log_in()
     if stage.venue.name in {"hyperliquid", "lighter", "extended"}:
@@ -95,7 +95,7 @@ def test_the_state_that_a_channel_starts_with_is_not_struck(stage, readers):
     assert reader.errors == []
 
 
-def test_public_data_is_not_struck(stage):
+def test_public_data_is_not_affected(stage):
     paths = {
         "hyperliquid": "/ws",
         "aster": "/ws/btcusdt@markPrice@1s",
@@ -122,7 +122,7 @@ def test_public_data_is_not_struck(stage):
     assert len(client.raw()) >= 3
 
 
-def test_a_stall_of_the_account_leaves_the_markets_alone(accounts, stage, reader):
+def test_a_stall_of_the_account_does_not_affect_markets(accounts, stage, reader):
     stage.fault("stall", stream="account", duration_s=5)
     accounts.do({"action": "market"})
     assert reader.take() == 0
@@ -131,7 +131,7 @@ def test_a_stall_of_the_account_leaves_the_markets_alone(accounts, stage, reader
     assert reader.take() > 0
 
 
-def test_a_stall_of_a_market_leaves_the_account_alone(accounts, stage, reader):
+def test_a_stall_of_a_market_does_not_affect_the_account(accounts, stage, reader):
     stage.fault("stall", symbol="BTC-PERP")
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
     assert reader.take() > 0
@@ -141,7 +141,7 @@ def test_a_stall_of_a_market_leaves_the_account_alone(accounts, stage, reader):
 
 
 def log_in(stage, readers):
-    """Try to log in and to read; what the venue says against it."""
+    """Try to log in and to read; return the venue's error."""
     reader = readers.READERS[stage.venue.name](stage)
     name = stage.venue.name
     if name == "aster":
@@ -159,7 +159,7 @@ CODES = {"aster": -2015, "extended": 401, "lighter": 21110, "paradex": 40111}
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_refused_credentials_keep_newcomers_out_for_a_while(new_stage, readers, name):
+def test_refused_credentials_block_new_logins_for_a_while(new_stage, readers, name):
     stage = new_stage(name, rate=1)
     stage.venue.accounts.set_activity({"run": False})
     insider = readers.READERS[name](stage).log_in()
@@ -182,7 +182,7 @@ def test_refused_credentials_keep_newcomers_out_for_a_while(new_stage, readers, 
     assert insider.ask(path, **query).status == 200
 
 
-def test_expired_listen_keys_are_told_and_the_socket_stays(new_stage, readers):
+def test_expired_listen_keys_are_announced_and_the_socket_stays(new_stage, readers):
     stage = new_stage("aster", rate=1)
     stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["aster"](stage).log_in()
@@ -196,7 +196,7 @@ def test_expired_listen_keys_are_told_and_the_socket_stays(new_stage, readers):
     assert log_in(stage, readers) is None
 
 
-def test_expired_tokens_end_lighters_channels_with_an_error(new_stage, readers):
+def test_expired_tokens_close_lighters_channels_with_an_error(new_stage, readers):
     stage = new_stage("lighter", rate=1)
     stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["lighter"](stage).log_in()
@@ -211,7 +211,7 @@ def test_expired_tokens_end_lighters_channels_with_an_error(new_stage, readers):
     assert log_in(stage, readers) is None
 
 
-def test_expired_jwts_leave_paradex_sessions_alone(new_stage, readers):
+def test_expired_jwts_do_not_close_paradex_sessions(new_stage, readers):
     stage = new_stage("paradex", rate=1)
     stage.venue.accounts.set_activity({"run": False})
     reader = readers.READERS["paradex"](stage).log_in()
@@ -227,7 +227,7 @@ def test_expired_jwts_leave_paradex_sessions_alone(new_stage, readers):
 
 
 @pytest.mark.parametrize(("fault", "name"), [("expire_credentials", "extended"), ("refuse_credentials", "hyperliquid")])
-def test_where_there_is_nothing_to_expire_or_to_refuse_the_fault_is_refused(new_stage, fault, name):
+def test_venues_without_credentials_reject_the_fault(new_stage, fault, name):
     with pytest.raises(UsageError):
         new_stage(name).fault(fault)
 
@@ -239,7 +239,7 @@ def test_parameters_are_checked(stage):
         stage.fault("lose_private", symbol="BTC-PERP")
 
 
-def test_all_of_them_are_in_the_table(stage):
+def test_all_of_them_are_registered(stage):
     names = ("lose_private", "repeat_private", "reorder_private", "expire_credentials", "refuse_credentials")
     assert set(names) <= set(FAULTS)
     described = stage.controller.describe()["faults"]

@@ -1,4 +1,4 @@
-"""Other people's clients follow the account when only their URLs are changed, and credentials given.
+"""Third-party clients follow the account when only URLs and credentials are configured.
 
 Where a client would sign with a library of the venue's, it is given the token that the signature would get it.
 """
@@ -19,15 +19,15 @@ SYMBOLS = {
     "lighter": "ETH/USDC:USDC",
     "paradex": "ETH/USD:USDC",
 }
-#: Not on aster: ccxt 4.5.90 asks for a market type there, and does not look at the one that it is given.
+#: Not on aster: ccxt 4.5.90 requires a market type there, and ignores the given one.
 WATCHED = [venue for venue in SYMBOLS if venue != "aster"]
-#: The private key that belongs to the address which the simulated venue knows.
+#: Private key of the address that the simulated venue accepts.
 KEY = "0x" + 63 * "0" + "1"
 
 
 @pytest.fixture
 def account(sim):
-    """The simulator, whose accounts stand still."""
+    """Return the simulator with its accounts' scripts off."""
     for venue in SYMBOLS:
         assert sim.ask(f"/account/{venue}", {"run": False})[0] == 200
     yield sim
@@ -69,7 +69,7 @@ async def nothing(*arguments):
 
 
 async def until(sim, exchange, watch, path, order, is_heard):
-    """Let things happen until the client has heard of it; what it heard."""
+    """Perform actions until the client reports one; return its reports."""
     outcomes = []
     while True:
         task = asyncio.create_task(getattr(exchange, watch)(SYMBOLS[exchange.id]))
@@ -100,23 +100,23 @@ def test_ccxt_watches_orders(account, venue):
     assert row["id"] in known
     new = [one for one in heard if one["id"] in placed]
     assert all((one["side"], one["amount"], one["status"]) == ("buy", 0.25, "open") for one in new)
-    assert new or venue in {"extended", "lighter"}  # which begin with the orders that are there
+    assert new or venue in {"extended", "lighter"}  # which start with the existing orders
 
 
 def fills_of(outcomes):
-    """The fills that came of orders, by either form of their ids."""
+    """Return the fills of orders, by either form of their ids."""
     fills = [row for outcome in outcomes for row in outcome["fills"]]
     return {row["fill_id"].rpartition(":")[2]: row for row in fills} | {row["fill_id"]: row for row in fills}
 
 
 def sold(heard, outcomes):
-    """Whether one of them was heard of; a client begins with the fills that were there."""
+    """Return whether the client reported one of them; it starts with the existing fills."""
     return any(row["id"] in fills_of(outcomes) for row in heard)
 
 
 @pytest.mark.parametrize("venue", [venue for venue in WATCHED if venue != "lighter"])
 def test_ccxt_watches_fills(account, venue):
-    # On lighter it asks without a token, as if every account were a public pool.
+    # On lighter it connects without a token, as if every account were a public pool.
     order = {"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "0.01"}
     heard, outcomes = asyncio.run(asyncio.wait_for(follow(account, venue, "watch_my_trades", order, sold), 30))
     row = next(row for row in heard if sold([row], outcomes))
@@ -147,15 +147,15 @@ def test_ccxt_reads_the_account_over_rest(account, venue):
     truth = account.ask(f"/truth/{venue}/account")[1]
     live = [row for row in truth["orders"] if row["status"] in {"open", "untriggered"} and row["symbol"] == "ETH-PERP"]
     assert {row["id"] for row in orders} == {row["order_id"] for row in live}
-    if venue != "aster":  # where it wants leverage brackets first
+    if venue != "aster":  # where it requests leverage brackets first
         held = {row["symbol"]: float(row["contracts"]) for row in positions if row["contracts"]}
         true = {row["symbol"]: float(row["size"]) for row in truth["positions"]}
         assert held[SYMBOLS[venue]] == pytest.approx(abs(true["ETH-PERP"]))
         assert len(held) == len(true)
     totals = [row["total"] for row in truth["balances"]] + [truth["margin"]["equity"]]
     asset = {"aster": "USDT", "extended": "BTC"}.get(venue, "USDC")
-    told = balance[asset]["total"]
-    assert any(told == pytest.approx(float(total), rel=1e-3) for total in totals)
+    reported = balance[asset]["total"]
+    assert any(reported == pytest.approx(float(total), rel=1e-3) for total in totals)
 
 
 def test_ccxt_gets_a_listen_key_for_a_wallets_signature(account):

@@ -1,4 +1,4 @@
-"""What accounts are told has the members and types of messages that venues, their documents and their clients show.
+"""Account messages have the members and types of those in venue documents, samples and clients.
 
 Those messages are no part of the project: ``PARAPHINA_SAMPLES_DIR`` says where they are, as ``<venue>/<file>.json``.
 """
@@ -15,7 +15,7 @@ import pytest
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif("PARAPHINA_SAMPLES_DIR" not in os.environ, reason="no recorded messages here")
 
-#: Members that not every message has.
+#: Optional members.
 OPTIONAL = {"cloid", "liquidation", "builderFee", "AP", "cr"}
 
 
@@ -24,7 +24,7 @@ def samples(path: str) -> list[Any]:
 
 
 def unlike(sample: Any, ours: Any, where: str = "") -> list[str]:
-    """How our message differs in form from the sample."""
+    """Return the differences in form between our message and the sample."""
     if sample is None or ours is None:
         return []
     kinds = [bool, str, (int, float), dict, list]
@@ -43,7 +43,7 @@ def unlike(sample: Any, ours: Any, where: str = "") -> list[str]:
 
 
 def lived(new_stage: Any, readers: Any, name: str, **settings: Any) -> tuple[Any, list[Any]]:
-    """A client that has seen an account live, and what it was told."""
+    """Return a client of an active account, and the messages that it received."""
     stage = new_stage(name, rate=1, **settings)
     reader = readers.READERS[name](stage).log_in()
     messages = reader.client.heard()

@@ -66,7 +66,7 @@ def test_faults(ask):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", {"fault": "nope"}])
-def test_a_bad_order_is_status_400_with_advice(ask, body):
+def test_an_invalid_request_is_status_400_with_advice(ask, body):
     status, answer = ask("POST", "/fault/lighter", body)
     assert status == 400
     assert answer["error"]
@@ -105,7 +105,7 @@ def test_the_truth_of_the_account(stage, ask):
     assert ask("GET", "/truth/nyse/account")[0] == 400
 
 
-def test_the_life_of_the_account(stage, ask):
+def test_the_activity_of_the_account(stage, ask):
     assert ask("POST", "/account/lighter", {"run": False}) == (200, {"ok": True})
     truth = ask("GET", "/truth/lighter/account")[1]
     stage.run(20)
@@ -117,7 +117,7 @@ def test_the_life_of_the_account(stage, ask):
     assert ask("POST", "/account/nyse", {"run": False})[0] == 400
 
 
-def test_something_can_be_made_to_happen_to_the_account(stage, ask):
+def test_actions_of_the_account(stage, ask):
     status, answer = ask("POST", "/account/lighter/do", {"action": "place", "symbol": "BTC-PERP"})
     assert status == 200
     assert answer["ok"] is True

@@ -31,7 +31,7 @@ ENCODINGS = [*((name, False) for name in VENUES), ("paradex", True)]
 
 
 class Listener:
-    """A client of the books of BTC and ETH: every book frame as (market, is whole, bids), the bids as pairs of text."""
+    """Client of the books of BTC and ETH: every book frame as (market, is snapshot, bids), bids as pairs of text."""
 
     def __init__(self, stage, *, is_binary=False, books=None):
         self.stage, self.name, self.is_binary, self.books = stage, stage.venue.name, is_binary, books
@@ -51,8 +51,12 @@ class Listener:
 
     def read(self, frame):
         if frame.is_binary:
-            told = self.books.decode_sbe(frame.payload)
-            return (told["strings"][0], told["is_snapshot"], told["bids"]) if told["template"] == 3 else None
+            published = self.books.decode_sbe(frame.payload)
+            return (
+                (published["strings"][0], published["is_snapshot"], published["bids"])
+                if published["template"] == 3
+                else None
+            )
         if frame.payload[:1] != b"{":
             return None  # a greeting
         value = msgspec.json.decode(frame.payload)
@@ -103,7 +107,7 @@ def is_number(text):
 
 
 def flaw_of(bids):
-    """What is wrong with the bids of a whole book, in the words of the fault."""
+    """Return the flaw of a snapshot's bids, as the fault names it."""
     if not all(is_number(number) for level in bids for number in level):
         return "not_decimal"
     sizes = [Decimal(size) for _, size in bids]
@@ -120,7 +124,7 @@ def flaw_of(bids):
 
 @pytest.mark.parametrize("flaw", FLAWS)
 @pytest.mark.parametrize(("name", "is_binary"), [one for one in ENCODINGS if one[0] != "hyperliquid"])
-def test_the_next_whole_book_has_the_flaw_and_the_one_after_is_good(new_stage, books, name, is_binary, flaw):
+def test_the_next_snapshot_has_the_flaw_and_the_one_after_is_valid(new_stage, books, name, is_binary, flaw):
     stage = new_stage(name)
     listener = Listener(stage, is_binary=is_binary, books=books)
     listener.heard(1)
@@ -140,7 +144,7 @@ def test_the_next_whole_book_has_the_flaw_and_the_one_after_is_good(new_stage, b
 
 @pytest.mark.parametrize("flaw", FLAWS)
 @pytest.mark.parametrize(("stream", "depth", "frames"), [("book", 5, 20), ("book20", 20, 2)])
-def test_hyperliquids_next_frame_has_the_flaw_and_the_others_are_good(new_stage, flaw, stream, depth, frames):
+def test_hyperliquids_next_frame_has_the_flaw_and_the_others_are_valid(new_stage, flaw, stream, depth, frames):
     stage = new_stage("hyperliquid")
     listener = Listener(stage)
     listener.heard(1)
@@ -153,7 +157,7 @@ def test_hyperliquids_next_frame_has_the_flaw_and_the_others_are_good(new_stage,
 
 
 @pytest.mark.parametrize("name", ["aster", "extended", "lighter", "paradex"])
-def test_a_change_is_lost_so_that_a_whole_book_is_asked_for(new_stage, books, name):
+def test_a_delta_is_lost_so_that_a_snapshot_is_requested(new_stage, books, name):
     stage = new_stage(name)
     calm = Listener(new_stage(name))
     listener = Listener(stage)
@@ -164,7 +168,7 @@ def test_a_change_is_lost_so_that_a_whole_book_is_asked_for(new_stage, books, na
     assert lost == 1
 
 
-def test_a_bad_book_is_over_when_all_had_theirs(new_stage):
+def test_a_bad_book_ends_when_every_market_had_one(new_stage):
     stage = new_stage("hyperliquid")
     listener = Listener(stage)
     listener.heard(1)
@@ -181,9 +185,9 @@ def test_a_bad_book_is_over_when_all_had_theirs(new_stage):
 def test_exponents_mean_the_same_book(new_stage, name):
     stage, calm = new_stage(name), new_stage(name)
     stage.fault("exponents")
-    told, usual = ([book for book in Listener(one).heard(3) if book[2]] for one in (stage, calm))
-    assert any("E" in price for _, _, bids in told for price, _ in bids)
-    for (market, _, bids), (other, _, others) in zip(told, usual, strict=True):
+    published, usual = ([book for book in Listener(one).heard(3) if book[2]] for one in (stage, calm))
+    assert any("E" in price for _, _, bids in published for price, _ in bids)
+    for (market, _, bids), (other, _, others) in zip(published, usual, strict=True):
         assert market == other
         assert [tuple(map(Decimal, level)) for level in bids] == [tuple(map(Decimal, level)) for level in others]
 
@@ -192,14 +196,14 @@ def test_exponents_mean_the_same_book(new_stage, name):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_a_mute_book_is_the_only_thing_that_is_silent_and_the_market_moves_on(new_stage, name):
+def test_only_a_mute_book_is_silent_and_its_market_moves_on(new_stage, name):
     stage = new_stage(name)
     listener = Listener(stage)
     listener.heard(1)
     before = stage.book("BTC-PERP")
     stage.fault("mute_book")
-    told = {market.removesuffix("USDT").split("-")[0] for market, _, _ in listener.heard(4)}
-    assert told >= {"order_book:0"} if name == "lighter" else told >= {"ETH"}
+    published = {market.removesuffix("USDT").split("-")[0] for market, _, _ in listener.heard(4)}
+    assert published >= {"order_book:0"} if name == "lighter" else published >= {"ETH"}
     fast = [
         frame
         for frame in listener.heard(3)
@@ -213,7 +217,7 @@ def test_a_mute_book_is_the_only_thing_that_is_silent_and_the_market_moves_on(ne
 
 
 @pytest.mark.parametrize("name", ["extended", "lighter", "paradex"])
-def test_a_mute_book_speaks_again_to_those_who_ask_for_a_whole_one(new_stage, name):
+def test_a_mute_book_resumes_for_clients_that_request_a_snapshot(new_stage, name):
     stage = new_stage(name)
     listener = Listener(stage)
     stage.fault("mute_book", symbol="BTC-PERP")
@@ -263,11 +267,11 @@ def test_paradexs_numbers_restart_and_count_on(new_stage, books, is_binary):
     stage.fault("restart_ids")
     stage.run(2)
     if is_binary:
-        told = [books.decode_sbe(frame.payload) for frame in client.raw()]
-        numbers = [one["seq"] for one in told if one["strings"] == ["BTC-USD-PERP"]]
+        published = [books.decode_sbe(frame.payload) for frame in client.raw()]
+        numbers = [one["seq"] for one in published if one["strings"] == ["BTC-USD-PERP"]]
     else:
-        told = [message["params"]["data"] for message in client.heard()]
-        numbers = [data["seq_no"] for data in told if data["market"] == "BTC-USD-PERP"]
+        published = [message["params"]["data"] for message in client.heard()]
+        numbers = [data["seq_no"] for data in published if data["market"] == "BTC-USD-PERP"]
     assert numbers
     assert numbers == list(range(10**7 + 1, 10**7 + 1 + len(numbers)))
     stage.fault("restart_ids")
@@ -285,7 +289,7 @@ def test_extendeds_numbers_restart_on_every_connection(new_stage):
     assert numbers == list(range(1, 1 + len(numbers)))
 
 
-def test_where_there_are_no_ids_none_restart(new_stage):
+def test_venues_without_ids_reject_restart_ids(new_stage):
     with pytest.raises(UsageError, match="restart_ids"):
         new_stage("hyperliquid").fault("restart_ids")
 
@@ -306,7 +310,7 @@ def test_a_thin_market_has_a_handful_of_levels_until_the_fault_is_over(new_stage
     assert all(len(side) >= 60 for side in stage.book("BTC-PERP"))
 
 
-def test_of_two_faults_the_longer_one_lasts(new_stage):
+def test_the_longer_of_two_faults_determines_the_end(new_stage):
     stage = new_stage("lighter")
     for name in ("thin_market", "flat_errors"):
         stage.fault(name, duration_s=5)
@@ -328,13 +332,13 @@ def test_ordinary_frames_of_a_thin_market_are_not_marked_and_fast_ones_are(new_s
         client = stage.connect("/ws")
         client.say({"method": "subscribe", "subscription": {"type": "l2Book", "coin": "BLAST", "fast": is_fast}})
         stage.run(6)
-        told = [message["data"] for message in client.heard() if message["channel"] == "l2Book"]
-        assert all(max(map(len, data["levels"])) <= 5 for data in told)
-        assert {data.get("fast") for data in told} == ({True} if is_fast else {None})
+        published = [message["data"] for message in client.heard() if message["channel"] == "l2Book"]
+        assert all(max(map(len, data["levels"])) <= 5 for data in published)
+        assert {data.get("fast") for data in published} == ({True} if is_fast else {None})
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_a_thin_market_lives_for_long(new_stage, name):
+def test_a_thin_market_runs_for_long(new_stage, name):
     stage = new_stage(name, bases=("BTC", "BLAST"), rate=200)
     stage.run(60)
     assert stage.venue.markets["BLAST-PERP"].trades
@@ -377,7 +381,7 @@ def lists_of(name, answer):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_an_invalid_row_stands_among_the_valid_ones_of_a_market_list(new_stage, name):
+def test_a_market_list_has_an_invalid_row_among_valid_ones(new_stage, name):
     stage = new_stage(name)
     path, body = ROWS[name]
     before = lists_of(name, ask(stage, path, body))
@@ -394,7 +398,7 @@ def test_an_invalid_row_stands_among_the_valid_ones_of_a_market_list(new_stage, 
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_levels_are_no_rows(new_stage, name):
+def test_levels_are_not_rows(new_stage, name):
     stage = new_stage(name)
     stage.fault("invalid_row")
     path, body, query = BOOKS[name]
@@ -426,23 +430,23 @@ def trades_of(stage, seconds):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_an_invalid_trade_stands_beside_each_batch_of_valid_ones(new_stage, name):
+def test_each_batch_of_trades_has_an_invalid_one(new_stage, name):
     stage, calm = new_stage(name), new_stage(name)
     stage.fault("invalid_row", stream="trade")
-    told, usual = trades_of(stage, 20), trades_of(calm, 20)
-    spoilt = [payload for payload in told if b"rubbish" in payload]
+    published, usual = trades_of(stage, 20), trades_of(calm, 20)
+    spoilt = [payload for payload in published if b"rubbish" in payload]
     assert len(spoilt) > 3
     if name in {"aster", "paradex"}:
-        assert [payload for payload in told if b"rubbish" not in payload] == usual
+        assert [payload for payload in published if b"rubbish" not in payload] == usual
     else:
-        assert len(told) == len(usual)
+        assert len(published) == len(usual)
 
 
-# words and shapes
+# notations and shapes
 
 
 @pytest.mark.parametrize("name", ["aster", "extended", "lighter"])
-def test_markets_are_in_a_state_that_nobody_knows(new_stage, name):
+def test_markets_are_in_an_unknown_state(new_stage, name):
     stage = new_stage(name)
     path, body = ROWS[name]
     stage.fault("unknown_status", of="markets")
@@ -451,12 +455,12 @@ def test_markets_are_in_a_state_that_nobody_knows(new_stage, name):
     assert states == {"IN_REVIEW", {"aster": "SETTLING", "extended": "DELISTED", "lighter": "inactive"}[name]}
 
 
-def test_funding_intervals_are_written_in_every_way(new_stage):
+def test_funding_intervals_have_every_notation(new_stage):
     stage = new_stage("paradex")
     stage.fault("fractional_interval")
-    told = [row["funding_period_hours"] for row in stage.get("/v1/markets")["results"]]
-    assert {float(hours) for hours in told} == {8.0}
-    assert {type(hours) for hours in told} == {str, float}
+    published = [row["funding_period_hours"] for row in stage.get("/v1/markets")["results"]]
+    assert {float(hours) for hours in published} == {8.0}
+    assert {type(hours) for hours in published} == {str, float}
     stage.controller.clear(stage.venue)
     stage.fault("fractional_interval", hours=0.5)
     assert {row["funding_period_hours"] for row in stage.get("/v1/markets")["results"]} == {0.5}
@@ -492,7 +496,7 @@ def test_an_error_without_a_body(new_stage):
     assert (answer.status, answer.body) == (404, b"")
 
 
-def test_answers_that_are_cut_or_drip(new_stage):
+def test_responses_that_are_cut_or_slow(new_stage):
     stage = new_stage("paradex")
     stage.fault("rest_cut")
     assert stage.ask("/v1/markets").is_cut

@@ -16,14 +16,14 @@ def tokens():
     return TokenIssuer(1, 1234, 2)
 
 
-def test_a_token_names_expiry_account_and_key_and_is_good_until_then(tokens):
+def test_a_token_names_expiry_account_and_key_and_is_valid_until_then(tokens):
     token = tokens.issue(1000)
     assert token.split(":")[:3] == ["1000", "1234", "2"]
     tokens.check(token, 999.9)
     assert denial(tokens.check, token, 1000) is Denial.EXPIRED
 
 
-def test_a_token_for_reading_has_a_form_of_its_own(tokens):
+def test_a_read_only_token_has_its_own_format(tokens):
     token = tokens.issue(1000, is_read_only=True)
     assert token.split(":")[:4] == ["ro", "1234", "single", "1000"]
     tokens.check(token, 999)
@@ -31,11 +31,11 @@ def test_a_token_for_reading_has_a_form_of_its_own(tokens):
 
 
 @pytest.mark.parametrize("token", [None, ""])
-def test_no_token_is_missing(tokens, token):
+def test_an_empty_token_is_missing(tokens, token):
     assert denial(tokens.check, token, 0) is Denial.MISSING
 
 
-def test_what_was_tampered_with_is_invalid(tokens):
+def test_a_modified_token_is_invalid(tokens):
     expiry, account, key, sealed = tokens.issue(1000).split(":")
     for wrong in (
         f"2000:{account}:{key}:{sealed}",
@@ -51,13 +51,13 @@ def test_what_was_tampered_with_is_invalid(tokens):
         assert denial(tokens.check, wrong, 0) is Denial.INVALID
 
 
-def test_the_seal_of_the_venues_own_signer_is_taken_by_its_length(tokens):
+def test_a_signature_of_the_venues_own_signer_is_accepted_by_its_length(tokens):
     tokens.check("1000:1234:2:" + 80 * "a7", 0)
     assert denial(tokens.check, "1000:1234:2:" + 80 * "zz", 0) is Denial.INVALID
     assert denial(tokens.check, "1000:1234:2:" + 80 * "a7", 2000) is Denial.EXPIRED
 
 
-def test_revoking_concerns_tokens_that_are_known_and_no_later_ones(tokens):
+def test_revoking_affects_known_tokens_and_no_later_ones(tokens):
     issued, seen = tokens.issue(1000), TokenIssuer(1, 1234, 2).issue(1001)
     tokens.check(seen, 0)
     tokens.revoke_all()
@@ -66,7 +66,7 @@ def test_revoking_concerns_tokens_that_are_known_and_no_later_ones(tokens):
     tokens.check(tokens.issue(1000), 0)
 
 
-def test_a_desk_that_is_started_again_knows_its_tokens(tokens):
+def test_a_restarted_issuer_accepts_its_tokens(tokens):
     TokenIssuer(1, 1234, 2).check(tokens.issue(1000), 0)
     assert denial(TokenIssuer(2, 1234, 2).check, tokens.issue(1000), 0) is Denial.INVALID
 
@@ -76,7 +76,7 @@ def jwts():
     return JwtIssuer(1)
 
 
-def test_a_jwt_is_good_for_its_account_and_time(jwts):
+def test_a_jwt_is_valid_for_its_account_and_time(jwts):
     token = jwts.issue("0x1", 100.5, 10)
     assert token.count(".") == 2
     assert jwts.check(token, 110) == "0x1"
@@ -103,7 +103,7 @@ def test_jwts_can_be_revoked(jwts):
     assert jwts.check(jwts.issue("0x1", 100, 10), 101) == "0x1"
 
 
-def test_there_is_one_listen_key_as_long_as_it_is_kept_alive():
+def test_there_is_one_listen_key_while_it_is_kept_alive():
     keys = ListenKeys(1, 60)
     assert keys.current(0) is None
     assert not keys.extend(0)

@@ -18,7 +18,7 @@ def test_every_form_has_the_same_value(units, count):
 
 
 @given(numbers, places)
-def test_no_form_has_an_exponent_or_is_padded_where_it_should_not_be(units, count):
+def test_no_form_has_an_exponent_or_unwanted_padding(units, count):
     text = shortest(units, count)
     assert "e" not in text.lower()
     assert not (("." in text) and text.endswith(("0", ".")))

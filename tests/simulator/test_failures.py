@@ -1,4 +1,4 @@
-"""What the simulator cannot put into a frame costs that frame alone, is counted, and never looks like a disconnect."""
+"""Frames that the simulator cannot build are counted and skipped; no connection ends."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def summaries(stage, books, market):
     return [frame["fields"] for frame in frames if frame["template"] == 4]
 
 
-def test_an_open_interest_that_does_not_fit_is_told_as_missing(new_stage, books):
+def test_an_open_interest_that_does_not_fit_is_sent_as_missing(new_stage, books):
     stage = new_stage("paradex", bases=("BTC", "PEPE"))
     thousands, usual = summaries(stage, books, "kPEPE-USD-PERP"), summaries(stage, books, "BTC-USD-PERP")
     assert len(thousands) >= 3
     assert {fields[4] for fields in thousands} == {NULL}
-    assert all(fields[0] > 0 for fields in thousands), "the mark price is told"
+    assert all(fields[0] > 0 for fields in thousands), "the mark price is sent"
     assert all(fields[4] > 0 for fields in usual)
 
 
@@ -58,7 +58,7 @@ def test_a_number_fits_or_is_missing(number, written):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_a_market_that_cannot_be_told_leaves_the_others_and_the_connection(new_stage, fakes, monkeypatch, name):
+def test_a_market_that_cannot_be_encoded_does_not_affect_others_or_the_connection(new_stage, fakes, monkeypatch, name):
     monkeypatch.setattr(fakes, "EXPECTED_FAILURES", {"BTC-PERP"})
     stage = new_stage(name)
     path, requests = CHANNELS[name]
@@ -84,7 +84,7 @@ def test_a_market_that_cannot_be_told_leaves_the_others_and_the_connection(new_s
     assert {row["error"] for row in stage.venue.failures.describe()} == {"OverflowError"}
 
 
-def test_a_request_that_cannot_be_answered_leaves_the_connection(new_stage, fakes, monkeypatch):
+def test_a_request_that_cannot_be_answered_does_not_close_the_connection(new_stage, fakes, monkeypatch):
     monkeypatch.setattr(fakes, "EXPECTED_FAILURES", {""})
     stage = new_stage("lighter")
     client = stage.connect("/stream")
@@ -99,7 +99,7 @@ def test_a_request_that_cannot_be_answered_leaves_the_connection(new_stage, fake
     assert stage.venue.failures.counts["rest", "", "ZeroDivisionError"] == 1
 
 
-def test_failures_are_logged_once_and_then_by_powers_of_ten_and_told_by_the_admin_port(caplog, new_stage, monkeypatch):
+def test_failures_are_logged_at_powers_of_ten_and_listed_by_the_admin_api(caplog, new_stage, monkeypatch):
     failures = Failures("paradex")
     with caplog.at_level(logging.ERROR):
         for number in range(120):
@@ -108,9 +108,9 @@ def test_failures_are_logged_once_and_then_by_powers_of_ten_and_told_by_the_admi
     assert [record.fields["count"] for record in caplog.records] == [1, 10, 100]
     stage = new_stage("paradex")
     monkeypatch.setattr(stage.venue, "failures", failures)
-    told = Admin({"paradex": stage.venue}, stage.controller).answer(HttpRequest("GET", "/errors"))
+    response = Admin({"paradex": stage.venue}, stage.controller).answer(HttpRequest("GET", "/errors"))
     row = {"what": "mark", "symbol": "PEPE-PERP", "error": "OverflowError", "count": 120, "last": "119"}
-    assert msgspec.json.decode(told.body) == {"paradex": [row]}
+    assert msgspec.json.decode(response.body) == {"paradex": [row]}
 
 
 def test_kinds_of_failures_are_bounded():

@@ -1,4 +1,4 @@
-"""Every fault, at every venue where it can happen, seen by a client that follows a book."""
+"""Every fault at every supported venue, seen by a client that follows a book."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REST = {
 
 
 class Follower:
-    """A client that follows the book of BTC."""
+    """Client that follows the book of BTC."""
 
     def __init__(self, stage, books, *, is_binary=False):
         self.stage, self.name, self.is_binary = stage, stage.venue.name, is_binary
@@ -56,7 +56,7 @@ class Follower:
             self.client.say(REQUESTS[self.name])
 
     def take(self):
-        """Apply what came; the number of book frames."""
+        """Apply received messages; return the number of book frames."""
         before = self.book.frames
         for frame in self.client.raw():
             if frame.is_binary:
@@ -98,7 +98,7 @@ def request(stage):
 # stall
 
 
-def test_a_stall_silences_data_and_nothing_else(stage, follower):
+def test_a_stall_affects_data_only(stage, follower):
     stage.fault("stall")
     stage.run(5)
     assert follower.take() == 0
@@ -113,13 +113,13 @@ def test_a_stall_leaves_a_gap_when_it_ends(chained, books):
         chained.take()
 
 
-def test_a_stall_concerns_those_who_connect_meanwhile(stage, books):
+def test_a_stall_affects_new_connections(stage, books):
     stage.fault("stall")
     follower = Follower(stage, books)
     assert follower.book.frames == 0
 
 
-def test_a_stall_can_spare_those_who_connect_after_it_began(stage, books):
+def test_a_stall_can_spare_new_connections(stage, books):
     before = Follower(stage, books)
     stage.fault("stall", only_open=True)
     before.take()
@@ -129,7 +129,7 @@ def test_a_stall_can_spare_those_who_connect_after_it_began(stage, books):
     assert after.client.raw()
 
 
-def test_acknowledgements_and_pongs_go_on_in_a_stall(new_stage):
+def test_acknowledgements_and_pongs_continue_in_a_stall(new_stage):
     stage = new_stage("hyperliquid")
     client = stage.connect("/ws")
     client.raw()
@@ -139,7 +139,7 @@ def test_acknowledgements_and_pongs_go_on_in_a_stall(new_stage):
     assert [message["channel"] for message in client.heard()] == ["subscriptionResponse", "pong"]
 
 
-def test_a_stall_of_one_stream_or_market_leaves_the_others(new_stage):
+def test_a_stall_of_one_stream_or_market_does_not_affect_others(new_stage):
     stage = new_stage("lighter")
     client = stage.connect("/stream")
     for channel in ("order_book/1", "ticker/1", "order_book/0"):
@@ -168,7 +168,7 @@ def test_a_dropped_delta_is_a_gap(chained, books):
         chained.take()
 
 
-def test_each_subscriber_loses_as_many_deltas_as_asked_for_and_then_no_more(new_stage, books):
+def test_each_subscriber_loses_the_requested_number_of_deltas(new_stage, books):
     stage = new_stage("lighter")
     followers = [Follower(stage, books) for _ in range(2)]
     untouched = Follower(stage, books)
@@ -210,7 +210,7 @@ def test_garbage_cannot_be_decoded(stage, follower):
             msgspec.json.decode(frame.payload)
 
 
-def test_binary_garbage_has_a_good_header_and_breaks_off(new_stage, books):
+def test_binary_garbage_has_a_valid_header_and_is_truncated(new_stage, books):
     follower = Follower(new_stage("paradex"), books, is_binary=True)
     follower.stage.fault("garbage")
     (frame,) = [frame for frame in follower.client.raw() if frame.is_binary][-1:]
@@ -240,7 +240,7 @@ def test_reordering_swaps_neighbours_and_loses_nothing(chained, new_stage, books
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_a_corrupt_delta_has_rubbish_for_a_price(new_stage, books, name):
+def test_a_corrupt_delta_has_an_invalid_price(new_stage, books, name):
     follower = Follower(new_stage(name), books)
     follower.stage.fault("corrupt_delta")
     follower.stage.run(3)
@@ -248,7 +248,7 @@ def test_a_corrupt_delta_has_rubbish_for_a_price(new_stage, books, name):
         follower.take()
 
 
-def test_a_corrupt_binary_delta_has_null_for_a_price(new_stage, books):
+def test_a_corrupt_binary_delta_has_a_null_price(new_stage, books):
     follower = Follower(new_stage("paradex"), books, is_binary=True)
     follower.stage.fault("corrupt_delta")
     follower.stage.run(3)
@@ -257,7 +257,7 @@ def test_a_corrupt_binary_delta_has_null_for_a_price(new_stage, books):
 
 
 @pytest.mark.parametrize(("name", "is_binary"), [*((name, False) for name in VENUES), ("paradex", True)])
-def test_a_crossed_book_is_told_though_it_is_not_true(new_stage, books, name, is_binary):
+def test_a_crossed_book_is_sent_though_it_is_not_true(new_stage, books, name, is_binary):
     follower = Follower(new_stage(name), books, is_binary=is_binary)
     follower.stage.fault("crossed_book", symbol="BTC-PERP")
     crossed = False
@@ -281,7 +281,7 @@ def test_huge_and_undecodable_frames(stage, follower):
         rest[0].decode()
 
 
-def test_a_wrong_schema_is_a_matter_of_binary_data(new_stage, books):
+def test_a_wrong_schema_affects_binary_data_only(new_stage, books):
     follower = Follower(new_stage("paradex"), books, is_binary=True)
     follower.stage.fault("wrong_schema", duration_s=2)
     follower.stage.run(4)
@@ -334,7 +334,7 @@ def test_refuse_closes_sockets_and_the_port_until_the_last_such_fault_is_over(st
 
 @pytest.fixture
 def ports(new_stage):
-    """A stage whose venue speaks TLS on two ports."""
+    """Return a stage whose venue has TLS on two ports."""
     stage = new_stage("lighter", tls=True, ca_path="ca.pem")
     stage.venue.listeners.update(ws=FakeListener(), rest=FakeListener())
     return stage
@@ -352,7 +352,7 @@ def receptions(stage):
         ("tls_expired", AcceptMode.EXPIRED),
     ],
 )
-def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fault, accept_mode):
+def test_accept_faults_affect_both_ports_for_a_while(ports, books, fault, accept_mode):
     follower = Follower(ports, books)
     ports.fault(fault, duration_s=2)
     assert receptions(ports) == [accept_mode, accept_mode]
@@ -363,21 +363,21 @@ def test_newcomers_are_received_badly_on_both_ports_for_a_while(ports, books, fa
     assert not follower.client.wire.is_aborted
 
 
-@pytest.mark.parametrize(("port", "struck"), [("ws", 0), ("rest", 1)])
-def test_a_bad_reception_can_be_confined_to_a_port(ports, port, struck):
+@pytest.mark.parametrize(("port", "affected"), [("ws", 0), ("rest", 1)])
+def test_an_accept_fault_can_be_limited_to_a_port(ports, port, affected):
     ports.fault("tls_expired", port=port)
     received = receptions(ports)
-    assert received.pop(struck) is AcceptMode.EXPIRED
+    assert received.pop(affected) is AcceptMode.EXPIRED
     assert received == [AcceptMode.NORMAL]
 
 
-def test_a_bad_reception_can_drop_those_who_are_there(ports, books):
+def test_an_accept_fault_can_drop_existing_connections(ports, books):
     follower = Follower(ports, books)
     ports.fault("tls_hang", cut=True)
     assert follower.client.wire.is_aborted
 
 
-def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(ports):
+def test_the_latest_of_several_accept_faults_applies_and_each_ends_separately(ports):
     ports.fault("tls_expired", duration_s=5)
     ports.fault("tls_hang", port="ws", duration_s=1)
     ports.fault("tls_bad_certificate", duration_s=3)
@@ -390,7 +390,7 @@ def test_of_several_bad_receptions_the_youngest_decides_and_each_ends_by_itself(
     assert receptions(ports) == [AcceptMode.NORMAL, AcceptMode.NORMAL]
 
 
-def test_without_tls_only_the_hang_can_be_had(stage):
+def test_without_tls_only_the_hang_is_available(stage):
     stage.venue.listeners["ws"] = FakeListener()
     for fault in ("tls_bad_certificate", "tls_expired"):
         with pytest.raises(UsageError, match="needs TLS") as refused:
@@ -401,7 +401,7 @@ def test_without_tls_only_the_hang_can_be_had(stage):
     assert receptions(stage) == [AcceptMode.SILENT]
 
 
-def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
+def test_an_upgrade_error_affects_new_connections_only(stage, follower):
     stage.fault("upgrade_error", status=429, duration_s=2)
     assert stage.knock(follower.client.session.upgrade.path) == UpgradeRefusal(429)
     assert follower.client.wire.close_code is None
@@ -409,40 +409,40 @@ def test_an_upgrade_error_concerns_newcomers_only(stage, follower):
     stage.connect(follower.client.session.upgrade.path)
 
 
-def test_half_open_freezes_those_who_are_there_and_resets_them_in_the_end(stage, follower):
+def test_half_open_freezes_existing_connections_and_resets_them_in_the_end(stage, follower):
     stage.fault("half_open")
-    newcomer = stage.connect(follower.client.session.upgrade.path)
+    later = stage.connect(follower.client.session.upgrade.path)
     assert follower.client.wire.is_frozen
-    assert not newcomer.wire.is_frozen
+    assert not later.wire.is_frozen
     stage.controller.clear(stage.venue)
     assert follower.client.wire.is_aborted
-    assert not newcomer.wire.is_aborted
+    assert not later.wire.is_aborted
 
 
 def test_no_pong_silences_pings_of_both_kinds(stage, follower):
     stage.fault("no_pong", duration_s=3)
-    newcomer = stage.connect(follower.client.session.upgrade.path)
+    later = stage.connect(follower.client.session.upgrade.path)
     assert follower.client.wire.mute_pongs
-    assert newcomer.wire.mute_pongs
-    newcomer.raw()
-    newcomer.say({"method": "ping"} if follower.name == "hyperliquid" else {"type": "ping"})
-    assert {"channel": "pong"} not in newcomer.heard()
+    assert later.wire.mute_pongs
+    later.raw()
+    later.say({"method": "ping"} if follower.name == "hyperliquid" else {"type": "ping"})
+    assert {"channel": "pong"} not in later.heard()
     stage.run(4)
-    assert not newcomer.wire.mute_pongs
-    newcomer.raw()
-    newcomer.say({"method": "ping"} if follower.name == "hyperliquid" else {"type": "ping"})
+    assert not later.wire.mute_pongs
+    later.raw()
+    later.say({"method": "ping"} if follower.name == "hyperliquid" else {"type": "ping"})
     if follower.name in {"hyperliquid", "lighter"}:
-        assert newcomer.heard()[-1] in ({"channel": "pong"}, {"type": "pong"})
+        assert later.heard()[-1] in ({"channel": "pong"}, {"type": "pong"})
 
 
-def test_slow_drip_turns_the_tap_down_and_up(stage, follower):
+def test_slow_drip_limits_the_write_rate_until_it_ends(stage, follower):
     stage.fault("slow_drip", bytes_per_s=50, duration_s=2)
-    assert follower.client.wire.drip_rate == 50
+    assert follower.client.wire.bytes_per_s == 50
     stage.run(3)
-    assert follower.client.wire.drip_rate is None
+    assert follower.client.wire.bytes_per_s is None
 
 
-def test_a_shutdown_is_announced_where_the_venue_does_so(stage, follower):
+def test_a_shutdown_is_announced_where_the_venue_does(stage, follower):
     follower.take()
     stage.fault("shutdown")
     if stage.venue.name == "lighter":
@@ -461,7 +461,7 @@ def test_an_age_cut_is_a_close(stage, follower):
 
 
 @pytest.mark.parametrize("status", [418, 429, 500, 503])
-def test_rest_errors_come_in_the_venue_s_shape_with_a_hint_when_to_return(stage, status):
+def test_rest_errors_have_the_venues_format_and_retry_after(stage, status):
     stage.fault("rest_error", status=status, retry_after=7, duration_s=2)
     response = request(stage)
     assert response.status == status
@@ -472,14 +472,14 @@ def test_rest_errors_come_in_the_venue_s_shape_with_a_hint_when_to_return(stage,
     assert request(stage).status == 200
 
 
-def test_rest_faults_can_be_confined_to_a_path(new_stage):
+def test_rest_faults_can_be_limited_to_a_path(new_stage):
     stage = new_stage("aster")
     stage.fault("rest_error", path="/fapi/v3/depth")
     assert stage.ask("/fapi/v3/depth", symbol="BTCUSDT").status == 503
     assert stage.ask("/fapi/v3/time").status == 200
 
 
-def test_slow_and_broken_and_foreign_bodies(stage):
+def test_slow_truncated_and_html_bodies(stage):
     whole = request(stage).body
     stage.fault("rest_slow", seconds=5)
     assert request(stage).trickle_s == 5
@@ -528,7 +528,7 @@ def test_all_times_of_a_venue_are_off(stage):
     assert stage.venue.now_ms() == honest + 6_000
 
 
-# ordering
+# requests
 
 
 def test_every_fault_has_a_description_and_described_parameters(new_stage):
@@ -555,7 +555,7 @@ def test_every_fault_has_a_description_and_described_parameters(new_stage):
         ("lighter", {"fault": "rest_error", "status": 299}, "status"),
     ],
 )
-def test_a_wrong_order_is_refused_with_advice(new_stage, venue, order, advice):
+def test_an_invalid_request_is_refused_with_advice(new_stage, venue, order, advice):
     stage = new_stage("lighter")
     with pytest.raises(UsageError) as refused:
         stage.controller.inject(venue, order)
@@ -564,7 +564,7 @@ def test_a_wrong_order_is_refused_with_advice(new_stage, venue, order, advice):
     assert not stage.venue.hooks
 
 
-def test_what_is_at_work_is_listed_until_it_is_cleared(new_stage):
+def test_active_faults_are_listed_until_they_are_cleared(new_stage):
     stage = new_stage("lighter")
     number = stage.fault("stall", symbol="BTC-PERP")
     stage.fault("rest_error", duration_s=1)
@@ -580,7 +580,7 @@ def test_what_is_at_work_is_listed_until_it_is_cleared(new_stage):
     assert not stage.venue.hooks
 
 
-def test_a_book_that_was_resynchronised_is_true_again(new_stage, books):
+def test_a_resynchronised_book_is_true_again(new_stage, books):
     stage = new_stage("lighter")
     follower = Follower(stage, books)
     stage.fault("drop_delta")

@@ -1,4 +1,4 @@
-"""Other people's clients work against the simulator when only their URLs are changed."""
+"""Third-party clients work against the simulator when only their URLs are changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def levels(side):
 
 
 async def until_equal(exchange, symbol, truth):
-    """Wait until what ccxt holds is the top of the true book; how many levels that is."""
+    """Wait until ccxt's book is the top of the true book; return its number of levels."""
     while True:
         book = exchange.orderbooks[symbol]
         held = [[list(level[:2]) for level in book[side]] for side in ("bids", "asks")]
@@ -57,7 +57,7 @@ def test_ccxt_follows_the_books(sim, venue):
 
 
 def added_up(side):
-    """Sizes by price; ccxt lists single orders where the venue does."""
+    """Return sizes by price; ccxt lists single orders where the venue does."""
     sums = {}
     for price, size in levels(level[:2] for level in side):
         sums[price] = round(sums.get(price, 0.0) + size, 8)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from simulator.limits import RateLimit
 
 
-def test_what_is_over_the_limit_is_refused_until_the_window_has_passed():
+def test_units_over_the_limit_are_refused_until_the_window_has_passed():
     now = [0.0]
     limit = RateLimit(3, 10.0, lambda: now[0])
     assert [limit.acquire() for _ in range(4)] == [True, True, True, False]
@@ -14,7 +14,7 @@ def test_what_is_over_the_limit_is_refused_until_the_window_has_passed():
     assert not limit.acquire()
 
 
-def test_a_refused_request_costs_nothing():
+def test_a_refused_request_uses_no_units():
     limit = RateLimit(10, 1.0, lambda: 0.0)
     assert limit.acquire(8)
     assert not limit.acquire(3)

@@ -7,7 +7,7 @@ import pytest
 from simulator.listing import contracts, list_market
 
 
-def test_there_is_a_contract_of_thousands_and_a_delisted_one_beside_what_was_asked_for():
+def test_a_contract_of_thousands_and_a_delisted_one_are_added_to_the_configured_ones():
     listed = {contract.base: contract for contract in contracts(["BTC", "ETH"])}
     assert listed["BTC"].price == Decimal(80_000)
     assert listed["PEPE"].multiplier == 1000
@@ -15,7 +15,7 @@ def test_there_is_a_contract_of_thousands_and_a_delisted_one_beside_what_was_ask
     assert not listed["MATIC"].live
 
 
-def test_what_is_asked_for_is_traded_as_usual():
+def test_configured_contracts_are_traded_as_usual():
     listed = {contract.base: contract for contract in contracts(["PEPE", "MATIC"])}
     assert listed["PEPE"].activity == 1.0
     assert listed["MATIC"].live
@@ -23,7 +23,7 @@ def test_what_is_asked_for_is_traded_as_usual():
 
 
 @pytest.mark.parametrize("base", ["SOL", "DOGE", "XYZ", "A", "HYPE2"])
-def test_any_base_has_a_price_that_stays_the_same(base):
+def test_any_base_has_a_fixed_price(base):
     first, second = contracts([base])[0], contracts([base])[0]
     assert first.price == second.price > 0
 

@@ -35,7 +35,7 @@ def test_ports_stay_the_same_when_it_restarts(simproc):
             assert process.truth("lighter", "BTC-PERP")["bids"]
 
 
-def test_the_same_seed_begins_alike_in_two_processes(simproc):
+def test_the_same_seed_starts_alike_in_two_processes(simproc):
     books = []
     for _ in range(2):
         with simproc.SimulatorProcess(simproc.make_settings(venues=("lighter",), seed=42, rate=1.0)) as process:
@@ -44,7 +44,7 @@ def test_the_same_seed_begins_alike_in_two_processes(simproc):
     assert books[0] == books[1]
 
 
-def test_a_port_that_is_taken_is_said_so(simproc):
+def test_a_port_in_use_is_reported(simproc):
     settings = simproc.make_settings(venues=("lighter",))
     with simproc.SimulatorProcess(settings):
         second = simproc.SimulatorProcess(settings)

@@ -60,14 +60,14 @@ def test_another_seed_gives_another_market():
     assert run(make(seed=1), 50) != run(make(seed=2), 50)
 
 
-def test_marks_do_not_disturb_the_book():
+def test_marks_do_not_affect_the_book():
     first, second = make(), make()
     for n in range(50):
         second.reprice(NOW + n)
     assert run(first, 100) == run(second, 100)
 
 
-def test_a_market_lives():
+def test_a_market_moves():
     market = make()
     steps = run(market, 1000)
     assert any(not step.bids and not step.asks for step in steps)
@@ -77,7 +77,7 @@ def test_a_market_lives():
     assert any(change.new and not change.old for step in steps for change in step.asks)
 
 
-def test_trades_take_from_the_book_and_are_numbered_without_gaps():
+def test_trades_reduce_the_book_and_are_numbered_without_gaps():
     market = make()
     numbers = []
     for step in run(market, 500):
@@ -109,7 +109,7 @@ def test_mark_stays_near_the_index_and_settled_funding_is_a_pure_function():
     assert len({market.settled_funding_e12(hour) for hour in range(48)}) > 10
 
 
-def test_a_level_that_comes_and_goes_within_a_batch_is_left_out_unless_asked_for():
+def test_a_level_that_appears_and_disappears_within_a_batch_is_omitted_unless_requested():
     batch = Batch()
     for change in (LevelChange(10, 0, 5), LevelChange(10, 5, 0)):
         batch.add(MarketStep(NOW, (change,), (), (), touch_moved=True))
@@ -122,7 +122,7 @@ def test_a_level_that_comes_and_goes_within_a_batch_is_left_out_unless_asked_for
 
 
 @pytest.mark.parametrize(("is_bid", "best"), [(True, 30), (False, 10)])
-def test_the_best_level_of_a_ladder(is_bid, best):
+def test_the_best_level_of_a_side(is_bid, best):
     ladder = PriceLevels(is_bid=is_bid)
     for price in (10, 20, 30):
         ladder.put(price, price)

@@ -1,4 +1,4 @@
-"""Accounts in parts: markets of builders, which have states of their own, and both sides of a hedged position."""
+"""Accounts in parts: builders' markets with separate margin, and both legs of a hedged position."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def follow(stage, kind, **more):
     return client
 
 
-def told(client, channel):
+def messages_of(client, channel):
     return [message["data"] for message in client.heard() if message["channel"] == channel]
 
 
@@ -65,13 +65,13 @@ def test_a_builders_dex_is_listed_beside_the_core_one(hyperliquid):
 def test_a_builders_market_has_a_book(hyperliquid):
     client = hyperliquid.connect("/ws")
     client.say({"method": "subscribe", "subscription": {"type": "l2Book", "coin": BUILT}})
-    (book,) = told(client, "l2Book")
+    (book,) = messages_of(client, "l2Book")
     assert book["coin"] == BUILT
     assert len(book["levels"][0]) == 20
 
 
 @pytest.mark.parametrize("kind", ["openOrders", "frontendOpenOrders"])
-def test_open_orders_of_a_builders_market_are_told_only_if_its_dex_is_named(hyperliquid, kind):
+def test_open_orders_of_a_builders_market_are_listed_only_if_its_dex_is_named(hyperliquid, kind):
     updates, fills = follow(hyperliquid, "orderUpdates"), follow(hyperliquid, "userFills")
     order = hyperliquid.venue.accounts.do({"action": "place", "symbol": BUILT, "price": "401", "size": "2"})["orders"][
         0
@@ -81,9 +81,9 @@ def test_open_orders_of_a_builders_market_are_told_only_if_its_dex_is_named(hype
     assert [row["oid"] for row in info(hyperliquid, kind, user=ADDRESS, dex="xyz")] == [number]
     history = info(hyperliquid, "historicalOrders", user=ADDRESS)
     assert number in [row["order"]["oid"] for row in history]
-    assert [row["order"]["coin"] for data in told(updates, "orderUpdates") for row in data] == [BUILT]
+    assert [row["order"]["coin"] for data in messages_of(updates, "orderUpdates") for row in data] == [BUILT]
     hyperliquid.venue.accounts.do({"action": "fill", "order_id": order["order_id"]})
-    assert [row["coin"] for row in told(fills, "userFills")[-1]["fills"]] == [BUILT]
+    assert [row["coin"] for row in messages_of(fills, "userFills")[-1]["fills"]] == [BUILT]
 
 
 def test_positions_and_margin_are_those_of_one_dex(hyperliquid):
@@ -103,20 +103,20 @@ def test_positions_and_margin_are_those_of_one_dex(hyperliquid):
     ]
 
 
-def test_states_on_the_stream_are_those_of_one_dex(hyperliquid):
+def test_snapshots_on_the_stream_are_those_of_one_dex(hyperliquid):
     core, built = (follow(hyperliquid, "openOrders", **more) for more in ({}, {"dex": "xyz"}))
     acknowledged = [
         message["data"]["subscription"]["dex"] for client in (core, built) for message in client.heard()[:1]
     ]
     assert acknowledged == ["", "xyz"]
     hyperliquid.venue.accounts.do({"action": "place", "symbol": BUILT})
-    (data,) = told(built, "openOrders")
+    (data,) = messages_of(built, "openOrders")
     assert data["dex"] == "xyz"
     assert [row["coin"] for row in data["orders"]] == [BUILT]
-    assert all(row["coin"] != BUILT for data in told(core, "openOrders") for row in data["orders"])
+    assert all(row["coin"] != BUILT for data in messages_of(core, "openOrders") for row in data["orders"])
 
 
-def test_the_account_trades_there_while_the_fault_lasts(hyperliquid):
+def test_the_account_trades_there_while_the_fault_is_active(hyperliquid):
     accounts = hyperliquid.venue.accounts
     assert all(
         order.market.listing.name != BUILT for order in [*accounts.account.closed, *accounts.account.orders.values()]
@@ -156,7 +156,7 @@ def listen(stage):
     return stage.connect(f"/ws/{stage.venue.accounts.open_key()}")
 
 
-def test_both_sides_are_told_at_first_and_then_only_the_one_that_changed(aster):
+def test_both_legs_are_published_first_and_then_only_the_changed_one(aster):
     accounts, client = aster.venue.accounts, listen(aster)
     net = float(next(row["size"] for row in accounts.truth()["positions"] if row["symbol"] == "BTC-PERP"))
     aster.fault("hedge_legs")
@@ -189,7 +189,7 @@ def test_a_payment_of_a_hedged_account_names_one_leg(aster):
     assert all([row["ps"] for row in event["a"]["P"]] == ["LONG"] for event in events)
 
 
-def test_a_hedge_that_is_over_leaves_the_net_position(aster):
+def test_after_hedge_mode_the_net_position_remains(aster):
     client = listen(aster)
     aster.fault("hedge_legs", duration_s=5)
     client.heard()
@@ -201,20 +201,20 @@ def test_a_hedge_that_is_over_leaves_the_net_position(aster):
 
 
 @pytest.mark.parametrize("name", ["hedge_legs", "builder_orders"])
-def test_only_some_venues_have_such_accounts(new_stage, name):
+def test_only_some_venues_support_these_faults(new_stage, name):
     with pytest.raises(UsageError, match=name):
         new_stage("lighter").fault(name)
 
 
-# rows and words of accounts
+# rows and states of accounts
 
 
-def test_an_invalid_fill_stands_among_the_valid_ones(hyperliquid):
+def test_fills_have_an_invalid_row_among_valid_ones(hyperliquid):
     fills = follow(hyperliquid, "userFills")
     fills.heard()
     hyperliquid.fault("invalid_row", stream="account")
     hyperliquid.venue.accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.01"})
-    (data,) = told(fills, "userFills")
+    (data,) = messages_of(fills, "userFills")
     assert {"rubbish", "BTC"} == {row["coin"] for row in data["fills"]}
     hyperliquid.controller.clear(hyperliquid.venue)
     hyperliquid.fault("invalid_row")
@@ -222,7 +222,7 @@ def test_an_invalid_fill_stands_among_the_valid_ones(hyperliquid):
     assert sum(row["coin"] == "rubbish" for row in rows) == 1
 
 
-def test_open_orders_are_in_a_state_that_nobody_knows_and_filled_ones_are_filled(aster):
+def test_open_orders_are_in_an_unknown_state_and_filled_ones_are_filled(aster):
     client = listen(aster)
     aster.fault("unknown_status", of="orders")
     order = aster.venue.accounts.do({"action": "place", "symbol": "BTC-PERP"})["orders"][0]

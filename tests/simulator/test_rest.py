@@ -33,7 +33,7 @@ def test_responses():
 
 
 async def _talk(handler, *pieces):
-    """What a server answers to bytes, until it closes or has said as much as there were pieces."""
+    """Return the server's responses to bytes, until it closes or has answered each piece."""
     server = await asyncio.get_running_loop().create_server(protocol_factory(handler), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -68,7 +68,7 @@ def test_one_connection_serves_many_requests():
 
 
 @pytest.mark.integration
-def test_a_client_can_ask_for_the_end_of_the_connection():
+def test_a_client_can_request_to_close_the_connection():
     (answer,), _ = asyncio.run(_talk(_echo, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"))
     assert b"Connection: close" in answer[0]
 
@@ -97,7 +97,7 @@ def test_a_handler_that_fails_is_status_500():
 
 
 @pytest.mark.integration
-def test_a_body_can_be_stretched():
+def test_a_body_can_be_slow():
     async def slow(request):
         del request
         return HttpResponse(200, b"x" * 100, trickle_s=0.2)
@@ -113,7 +113,7 @@ def test_a_body_can_be_stretched():
 
 
 @pytest.mark.integration
-def test_headers_can_be_stretched():
+def test_headers_can_be_slow():
     async def slow(request):
         del request
         return HttpResponse(200, b"body", trickle_s=0.2, trickles_headers=True)
@@ -129,7 +129,7 @@ def test_headers_can_be_stretched():
 
 
 @pytest.mark.integration
-def test_an_answer_can_end_behind_its_headers():
+def test_a_response_can_end_after_its_headers():
     async def cut(request):
         del request
         return HttpResponse(200, b"body", is_cut=True)
@@ -138,12 +138,12 @@ def test_an_answer_can_end_behind_its_headers():
         server = await asyncio.get_running_loop().create_server(protocol_factory(cut), "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        told = await asyncio.wait_for(reader.read(), 10)
+        received = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         server.close()
         await server.wait_closed()
-        return told
+        return received
 
-    told = asyncio.run(ask())
-    assert b"Content-Length: 4\r\n" in told
-    assert told.endswith(b"\r\n\r\n")
+    received = asyncio.run(ask())
+    assert b"Content-Length: 4\r\n" in received
+    assert received.endswith(b"\r\n\r\n")

@@ -17,7 +17,7 @@ def test_a_job_repeats_without_drift(loop):
     assert times == [1000.5, 1001.0, 1001.5, 1002.0]
 
 
-def test_missed_beats_are_left_out(loop):
+def test_missed_periods_are_skipped(loop):
     schedule, times = Schedule(loop), []
 
     def stand_still_once():

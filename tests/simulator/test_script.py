@@ -27,7 +27,7 @@ def play(seed=1, rules=ALL):
     return account, Script(account, seed)
 
 
-def test_a_life_has_everything_and_one_liquidation():
+def test_a_script_has_every_action_and_one_liquidation():
     account, script = play()
     outcomes = [script.act(NOW + number * 1000) for number in range(400)]
     endings = Counter(order.status for order in account.closed)
@@ -39,7 +39,7 @@ def test_a_life_has_everything_and_one_liquidation():
     assert any(outcome.deposit for outcome in outcomes)
 
 
-def test_a_life_without_what_the_venue_does_not_have():
+def test_a_script_skips_actions_that_the_venue_does_not_have():
     rules = AccountRules(quote="USDC", maker_e6=100, taker_e6=300)
     account, script = play(rules=rules)
     for number in range(300):
@@ -47,7 +47,7 @@ def test_a_life_without_what_the_venue_does_not_have():
     assert {order.status for order in [*account.closed, *account.orders.values()]} == rules.statuses
 
 
-def test_orders_and_exposure_stay_in_bounds():
+def test_orders_and_exposure_are_bounded():
     account, script = play(seed=3)
     for number in range(1500):
         script.act(NOW + number * 1000)
@@ -57,7 +57,7 @@ def test_orders_and_exposure_stay_in_bounds():
     assert account.margin().equity > amount(90_000)
 
 
-def test_the_same_seed_leads_the_same_life():
+def test_the_same_seed_gives_the_same_actions():
     lives = []
     for seed in (1, 1, 2):
         account, script = play(seed)
@@ -78,7 +78,7 @@ def test_a_stop_waits_until_it_is_triggered():
     assert script.perform(Command(action="fill"), None, NOW).fills
 
 
-def test_what_was_asked_for_is_what_is_placed():
+def test_the_requested_order_is_placed():
     _, script = play()
     command = Command(action="place", symbol="ETH-PERP", side="sell", price="2500.25", size="0.0123", reduce_only=True)
     spec = script.perform(command, None, NOW).changes[0].order.spec
@@ -86,7 +86,7 @@ def test_what_was_asked_for_is_what_is_placed():
 
 
 @pytest.mark.parametrize("action", ["stop", "reject", "expire"])
-def test_what_a_venue_does_not_have_is_refused(action):
+def test_actions_that_a_venue_does_not_have_are_refused(action):
     _, script = play(rules=AccountRules(quote="USDC", maker_e6=0, taker_e6=0))
     script.perform(Command(action="place"), None, NOW)
     with pytest.raises(UsageError, match="venue"):

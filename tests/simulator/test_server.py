@@ -1,4 +1,4 @@
-"""Small clients over real sockets: what only shows on the wire."""
+"""Small clients over real sockets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REST = {
 }
 
 
-#: What is found in the text of a book frame only.
+#: Text that only book frames contain.
 MARKS = ("depthUpdate", "SNAPSHOT", "DELTA", "/order_book")
 
 
@@ -57,7 +57,7 @@ def dial(sim, venue, path=""):
 
 @contextlib.contextmanager
 def follow(sim, venue):
-    """A connection that has subscribed to a book."""
+    """Return a connection with a book subscription."""
     path, request = BOOKS[venue]
     with dial(sim, venue, path) as ws:
         if request is not None:
@@ -66,7 +66,7 @@ def follow(sim, venue):
 
 
 def book_frames(ws, count, timeout=10):
-    """The next frames of a book, as far as they come in time."""
+    """Return the next frames of a book that arrive in time."""
     frames = []
     while len(frames) < count:
         frame = ws.recv(timeout)
@@ -76,7 +76,7 @@ def book_frames(ws, count, timeout=10):
 
 
 def end_of(ws):
-    """How a connection ends."""
+    """Return how a connection ends."""
     with contextlib.suppress(TimeoutError):
         while True:
             try:
@@ -87,7 +87,7 @@ def end_of(ws):
 
 
 def code_of(ended):
-    """The close code that was received, or None without a close frame."""
+    """Return the received close code, or None without a close frame."""
     return ended.rcvd.code if ended.rcvd else None
 
 
@@ -108,7 +108,7 @@ def fetch(sim, venue, timeout=10):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_a_book_comes_over_the_wire(sim, venue):
+def test_a_book_arrives_over_the_wire(sim, venue):
     with follow(sim, venue) as ws:
         assert len(book_frames(ws, 4)) == 4
         (connection,) = [c for c in sim.stats(venue)["connections"] if c["frames"] >= 4][-1:]
@@ -124,7 +124,7 @@ def test_rest_answers_over_http(sim, venue):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_a_stall_is_silent_and_leaves_sockets_and_rest_alone(sim, venue):
+def test_a_stall_is_silent_and_does_not_affect_sockets_or_rest(sim, venue):
     with follow(sim, venue) as ws:
         book_frames(ws, 2)
         sim.fault(venue, "stall")
@@ -170,7 +170,7 @@ def test_a_refusing_port_refuses_in_tcp_and_listens_again(sim, simproc, venue):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_rest_fails_as_asked_for(sim, venue):
+def test_rest_fails_as_requested(sim, venue):
     sim.fault(venue, "rest_error", status=429, retry_after=3)
     status, headers, _ = fetch(sim, venue)
     assert status == 429
@@ -186,7 +186,7 @@ def test_garbage_and_broken_text_arrive(sim, venue):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_a_half_open_socket_is_mute_until_it_is_reset(sim, venue):
+def test_a_half_open_socket_is_silent_until_it_is_reset(sim, venue):
     with follow(sim, venue) as ws:
         book_frames(ws, 1)
         sim.fault(venue, "half_open")
@@ -198,7 +198,7 @@ def test_a_half_open_socket_is_mute_until_it_is_reset(sim, venue):
         assert code_of(end_of(ws)) is None
 
 
-def test_pings_can_stay_unanswered_while_data_flows(sim):
+def test_pings_can_stay_unanswered_while_data_continues(sim):
     with follow(sim, "lighter") as ws:
         book_frames(ws, 1)
         sim.fault("lighter", "no_pong")
@@ -249,7 +249,7 @@ def test_upgrades_are_refused_with_a_status(sim, venue, path, status):
     assert refused.value.response.status_code == status
 
 
-def test_extended_wants_a_user_agent_and_a_pong(sim, simproc):
+def test_extended_requires_a_user_agent_and_a_pong(sim, simproc):
     url = sim.urls["extended"].ws + "/orderbooks/BTC-USD"
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         websocket.create_connection(url, timeout=10)
@@ -272,7 +272,7 @@ def test_paradex_text_frames_end_in_a_newline_and_data_is_binary(sim):
         assert first[24] == 0
 
 
-def test_a_paused_venue_has_told_everything(sim, books):
+def test_a_paused_venue_has_published_everything(sim, books):
     with follow(sim, "lighter") as ws:
         book = books.LighterBook()
         for frame in book_frames(ws, 20):
@@ -288,7 +288,7 @@ def test_a_paused_venue_has_told_everything(sim, books):
     assert book.asks == {float(price): float(size) for price, size in truth["asks"]}
 
 
-def test_a_client_that_stops_reading_is_cut_off_and_the_others_are_served(sim, simproc):
+def test_a_client_that_stops_reading_is_disconnected_and_the_others_are_served(sim, simproc):
     slow = websocket.create_connection(sim.urls["lighter"].ws, timeout=10)
     try:
         slow.recv()
@@ -310,7 +310,7 @@ def test_statistics_count_requests_by_route(sim):
     assert sim.stats("paradex")["rest"]["/v1/markets"] == before + 1
 
 
-def test_a_wrong_order_is_answered_with_advice(sim):
+def test_an_invalid_request_is_answered_with_advice(sim):
     status, answer = sim.ask("/fault/lighter", {"fault": "nope"})
     assert status == 400
     assert "stall" in answer["advice"]
@@ -319,12 +319,12 @@ def test_a_wrong_order_is_answered_with_advice(sim):
 
 
 # TLS. The client is websocket-client: the threads of websockets' blocking client read and write one SSL object at once,
-# which Python 3.11 does not guard, and about one connection in 500 never hears of its upgrade.
+# which Python 3.11 does not guard, and about one connection in 500 never gets its upgrade response.
 
 
 @pytest.fixture
 def secure(secure_sim):
-    """The simulator that speaks TLS, without faults afterwards."""
+    """Return the simulator with TLS; clear its faults afterwards."""
     yield secure_sim
     secure_sim.mend()
 
@@ -344,7 +344,7 @@ def follow_securely(sim, venue, timeout=10):
 
 
 @pytest.mark.parametrize("venue", VENUES)
-def test_books_and_rest_come_over_tls_too(secure, simproc, venue):
+def test_books_and_rest_work_over_tls_too(secure, simproc, venue):
     assert secure.urls[venue].ws.startswith("wss://")
     with follow_securely(secure, venue) as ws:
         assert all(ws.recv() for _ in range(5))
@@ -357,7 +357,7 @@ def test_books_and_rest_come_over_tls_too(secure, simproc, venue):
     ("fault", "complaint"),
     [("tls_bad_certificate", "unable to get|self.signed|signature"), ("tls_expired", "has expired")],
 )
-def test_newcomers_meet_a_bad_certificate_until_it_is_over(secure, fault, complaint):
+def test_new_connections_get_a_bad_certificate_until_the_fault_ends(secure, fault, complaint):
     with follow_securely(secure, "lighter") as inside:
         secure.fault("lighter", fault)
         with pytest.raises(ssl.SSLCertVerificationError, match=complaint), follow_securely(secure, "lighter"):
@@ -372,7 +372,7 @@ def test_newcomers_meet_a_bad_certificate_until_it_is_over(secure, fault, compla
     assert fetch(secure, "lighter")[0] == 200
 
 
-def test_a_bad_certificate_on_one_port_leaves_the_other(secure):
+def test_a_bad_certificate_on_one_port_does_not_affect_the_other(secure):
     secure.fault("lighter", "tls_expired", port="ws")
     with pytest.raises(ssl.SSLCertVerificationError), follow_securely(secure, "lighter"):
         pass
@@ -380,7 +380,7 @@ def test_a_bad_certificate_on_one_port_leaves_the_other(secure):
 
 
 @pytest.mark.parametrize("kind", ["sim", "secure"])
-def test_a_hanging_port_accepts_and_says_nothing_with_tls_and_without(request, simproc, kind):
+def test_a_hanging_port_accepts_and_stays_silent_with_tls_and_without(request, simproc, kind):
     sim = request.getfixturevalue(kind)
     with follow_securely(sim, "paradex"):
         simproc.wait_until(lambda: sim.stats("paradex")["connections"])

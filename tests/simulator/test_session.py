@@ -15,14 +15,14 @@ PATHS = {
     "lighter": "/stream",
     "paradex": "/v1",
 }
-#: Words that venues understand, so that chance gets past the first check.
+#: Valid members of messages, so that random ones pass the first check.
 WORDS = st.sampled_from(
     ["subscribe", "SUBSCRIBE", "ping", "post", "l2Book", "BTC", "order_book/0", "bbo.ALL", "2.0", "info", "combined"]
 )
 KEYS = st.sampled_from(
     ["method", "subscription", "type", "coin", "params", "channel", "id", "jsonrpc", "request", "payload", "nSigFigs"]
 )
-#: One a venue is enough.
+#: One per venue is enough.
 STAGES = {}
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 2**40) | st.floats(allow_nan=False, allow_infinity=False) | WORDS,
@@ -43,13 +43,13 @@ def test_no_message_breaks_a_session(new_stage, venue, message):
     STAGES[venue].run(0.2)
 
 
-def test_what_is_no_json_is_none():
+def test_invalid_json_is_none():
     assert decoded(b"{") is None
     assert decoded(b"[" * 100_000) is None
     assert decoded(b'{"a":1}') == {"a": 1}
 
 
-def test_subscriptions_know_both_ways():
+def test_subscriptions_are_indexed_by_key_and_by_session():
     subscriptions, first, second = ClientSubscriptions(), object(), object()
     assert subscriptions.add(first, "a")
     assert not subscriptions.add(first, "a")
@@ -75,7 +75,7 @@ def test_pings_end_with_the_session(new_stage):
     assert client.wire.close_code is None
 
 
-def test_an_unanswered_ping_is_not_forgiven_by_the_next_one(new_stage):
+def test_the_next_ping_does_not_extend_the_timeout_of_an_unanswered_one(new_stage):
     stage = new_stage("aster", is_started=False)
     client = stage.connect("/ws")
     stage.run(1199)

@@ -52,7 +52,7 @@ def test_with_tls_the_schemes_are_the_secure_ones_and_admin_stays_plain():
         {"tls": True},
     ],
 )
-def test_what_cannot_be_simulated_is_refused_with_advice(changes):
+def test_invalid_settings_are_refused_with_advice(changes):
     with pytest.raises(UsageError):
         make(**changes)
 

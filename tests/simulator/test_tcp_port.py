@@ -1,4 +1,4 @@
-"""Gates on real ports: who is served, who is left waiting, and what becomes of those who were there before."""
+"""TCP ports on real sockets: new connections by accept mode, and established ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from simulator.tls import contexts
 pytestmark = pytest.mark.integration
 
 HOST = "127.0.0.1"
-PATIENCE_S = 10
-WORDS = b"is anybody there?"
+TIMEOUT_S = 10
+PAYLOAD = b"is anybody there?"
 
 
 class Echo(asyncio.Protocol):
@@ -29,24 +29,24 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
-class Stepwise(asyncio.Protocol):
-    """Says whether its frames leave at once, whatever the other side has acknowledged."""
+class NoDelayReport(asyncio.Protocol):
+    """Protocol that sends its TCP_NODELAY option."""
 
     def connection_made(self, transport):
         sock = transport.get_extra_info("socket")
         transport.write(bytes([sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
 
 
-class Stranger:
-    """Somebody who connects."""
+class EchoClient:
+    """Client of an echo port."""
 
     def __init__(self, reader, writer):
         self._reader, self._writer = reader, writer
 
-    async def hears_its_echo(self, patience_s=PATIENCE_S):
-        self._writer.write(WORDS)
+    async def is_echoed(self, timeout_s=TIMEOUT_S):
+        self._writer.write(PAYLOAD)
         try:
-            return await asyncio.wait_for(self._reader.read(len(WORDS)), patience_s) == WORDS
+            return await asyncio.wait_for(self._reader.read(len(PAYLOAD)), timeout_s) == PAYLOAD
         except TimeoutError:
             return False
 
@@ -55,14 +55,14 @@ class Stranger:
         await self._writer.wait_closed()
 
 
-async def connect(port, trust=None, patience_s=PATIENCE_S):
+async def connect(port, trust=None, timeout_s=TIMEOUT_S):
     client = ssl.create_default_context(cafile=trust) if trust else None
-    return Stranger(*await asyncio.wait_for(asyncio.open_connection(HOST, port, ssl=client), patience_s))
+    return EchoClient(*await asyncio.wait_for(asyncio.open_connection(HOST, port, ssl=client), timeout_s))
 
 
 async def is_served(port, trust=None):
     client = await connect(port, trust)
-    heard = await client.hears_its_echo()
+    heard = await client.is_echoed()
     await client.leave()
     return heard
 
@@ -82,112 +82,112 @@ def secure(trust):
     return contexts(SimSettings(ports={}, admin_port=9, venues=(), tls=True, ca_path=trust))
 
 
-def play(port, story, tls=None, speaker=Echo):
-    """Let a story happen at an open gate."""
+def run_on(port, actions, tls=None, factory=Echo):
+    """Run ``actions`` on an open port."""
 
-    async def tell():
-        gate = TcpPort(speaker, HOST, port, tls or {})
-        gate.open()
+    async def run():
+        listener = TcpPort(factory, HOST, port, tls or {})
+        listener.open()
         try:
-            await story(gate)
+            await actions(listener)
         finally:
-            gate.shut()
+            listener.shut()
 
-    asyncio.run(tell())
+    asyncio.run(run())
 
 
-def test_whoever_connects_is_served(port):
-    async def story(_):
+def test_every_client_is_served(port):
+    async def actions(_):
         for _ in range(3):
             assert await is_served(port)
 
-    play(port, story)
+    run_on(port, actions)
 
 
-def test_frames_do_not_wait_for_the_acknowledgement_of_the_last_one(port):
-    async def story(_):
+def test_frames_do_not_wait_for_the_acknowledgement_of_the_previous_one(port):
+    async def actions(_):
         reader, writer = await asyncio.open_connection(HOST, port)
-        assert await asyncio.wait_for(reader.read(1), PATIENCE_S) != b"\0"
+        assert await asyncio.wait_for(reader.read(1), TIMEOUT_S) != b"\0"
         writer.close()
         await writer.wait_closed()
 
-    play(port, story, speaker=Stepwise)
+    run_on(port, actions, factory=NoDelayReport)
 
 
-def test_a_shut_gate_refuses_newcomers_and_keeps_those_inside(port):
-    async def story(gate):
-        inside = await connect(port)
-        assert await inside.hears_its_echo()
+def test_a_shut_port_refuses_new_connections_and_keeps_established_ones(port):
+    async def actions(listener):
+        established = await connect(port)
+        assert await established.is_echoed()
         for _ in range(2):
-            gate.shut()
+            listener.shut()
         with pytest.raises(ConnectionRefusedError):
             await connect(port)
-        assert await inside.hears_its_echo()
+        assert await established.is_echoed()
         for _ in range(2):
-            gate.open()
+            listener.open()
         assert await is_served(port)
-        await inside.leave()
+        await established.leave()
 
-    play(port, story)
+    run_on(port, actions)
 
 
-def test_the_mute_are_accepted_and_never_answered_not_even_afterwards(port):
-    async def story(gate):
-        inside = await connect(port)
-        assert await inside.hears_its_echo()
-        gate.accept_mode = AcceptMode.SILENT
-        outside = await connect(port)
-        assert not await outside.hears_its_echo(0.3)
-        assert await inside.hears_its_echo()
-        gate.accept_mode = AcceptMode.NORMAL
+def test_silent_connections_are_never_answered_not_even_afterwards(port):
+    async def actions(listener):
+        established = await connect(port)
+        assert await established.is_echoed()
+        listener.accept_mode = AcceptMode.SILENT
+        silent = await connect(port)
+        assert not await silent.is_echoed(0.3)
+        assert await established.is_echoed()
+        listener.accept_mode = AcceptMode.NORMAL
         assert await is_served(port)
-        assert not await outside.hears_its_echo(0.3)
-        await inside.leave()
-        await outside.leave()
+        assert not await silent.is_echoed(0.3)
+        await established.leave()
+        await silent.leave()
 
-    play(port, story)
+    run_on(port, actions)
 
 
 def test_a_hanging_handshake_hangs(port, secure, trust):
-    async def story(gate):
-        gate.accept_mode = AcceptMode.SILENT
+    async def actions(listener):
+        listener.accept_mode = AcceptMode.SILENT
         with pytest.raises(TimeoutError):
             await connect(port, trust, 0.5)
-        gate.accept_mode = AcceptMode.NORMAL
+        listener.accept_mode = AcceptMode.NORMAL
         assert await is_served(port, trust)
 
-    play(port, story, secure)
+    run_on(port, actions, secure)
 
 
 @pytest.mark.parametrize("accept_mode", [AcceptMode.UNKNOWN_AUTHORITY, AcceptMode.EXPIRED])
-def test_a_bad_certificate_is_shown_to_newcomers_only(port, secure, trust, accept_mode):
-    async def story(gate):
-        inside = await connect(port, trust)
-        gate.accept_mode = accept_mode
+def test_a_bad_certificate_affects_new_connections_only(port, secure, trust, accept_mode):
+    async def actions(listener):
+        established = await connect(port, trust)
+        listener.accept_mode = accept_mode
         with pytest.raises(ssl.SSLCertVerificationError):
             await connect(port, trust)
-        assert await inside.hears_its_echo()
-        gate.accept_mode = AcceptMode.NORMAL
+        assert await established.is_echoed()
+        listener.accept_mode = AcceptMode.NORMAL
         assert await is_served(port, trust)
-        await inside.leave()
+        await established.leave()
 
-    play(port, story, secure)
+    run_on(port, actions, secure)
 
 
-def test_who_speaks_no_tls_is_dropped_and_the_others_are_served(port, secure, trust):
-    async def story(_):
-        rude = await connect(port)
-        assert not await rude.hears_its_echo()
-        await rude.leave()
+def test_clients_without_tls_are_dropped_and_the_others_are_served(port, secure, trust):
+    async def actions(_):
+        plain = await connect(port)
+        assert not await plain.is_echoed()
+        await plain.leave()
         assert await is_served(port, trust)
 
-    play(port, story, secure)
+    run_on(port, actions, secure)
 
 
-def test_a_port_that_is_taken_is_named(port):
-    async def story(_):
+def test_a_port_in_use_is_named(port):
+    async def actions(_):
         with pytest.raises(ParaphinaError) as refused:
             TcpPort(Echo, HOST, port, {}).open()
         assert refused.value.where == f"{HOST}:{port}"
 
-    play(port, story)
+    run_on(port, actions)

@@ -21,7 +21,7 @@ def ca_path(tmp_path):
 
 
 def shake_hands(server_context, ca_path, name="127.0.0.1"):
-    """A handshake in memory; raises what the client thinks of it."""
+    """Perform a handshake in memory; raise the client's error."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context.wrap_bio(to_server, to_client, server_side=True)
     client = ssl.create_default_context(cafile=str(ca_path)).wrap_bio(to_client, to_server, server_hostname=name)
@@ -41,7 +41,7 @@ def test_a_plain_simulation_has_no_certificates(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "127.0.0.7"])
-def test_whoever_knows_the_authority_trusts_the_server_by_each_of_its_names(ca_path, name):
+def test_clients_that_trust_the_authority_accept_every_name_of_the_server(ca_path, name):
     shake_hands(contexts(make(ca_path, host="127.0.0.7"))[AcceptMode.NORMAL], ca_path, name)
 
 
@@ -59,7 +59,7 @@ def test_bad_certificates_are_bad_for_their_own_reason(ca_path, accept_mode, com
         shake_hands(contexts(make(ca_path))[accept_mode], ca_path)
 
 
-def test_every_simulation_has_an_authority_of_its_own(ca_path, tmp_path):
+def test_every_simulation_has_its_own_authority(ca_path, tmp_path):
     first = contexts(make(ca_path))
     contexts(make(tmp_path / "other.pem"))
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -74,7 +74,7 @@ def test_no_private_key_stays_in_a_file(ca_path, tmp_path, monkeypatch):
     assert b"PRIVATE KEY" not in ca_path.read_bytes()
 
 
-def test_a_place_that_cannot_be_written_is_refused_with_advice(tmp_path):
+def test_a_file_that_cannot_be_written_is_refused_with_advice(tmp_path):
     with pytest.raises(UsageError, match="cannot be written") as refused:
         contexts(make(tmp_path / "nowhere" / "ca.pem"))
     assert refused.value.where == str(tmp_path / "nowhere" / "ca.pem")

@@ -10,7 +10,7 @@ ROOT = "/stream.extended.exchange/v1/"
 
 
 def subscribe_to_everything(stage):
-    """Clients that have subscribed to all usual channels of BTC and ETH."""
+    """Return clients with all usual subscriptions of BTC and ETH."""
     name = stage.venue.name
     if name == "aster":
         kinds = ("depth@100ms", "bookTicker", "aggTrade", "markPrice@1s", "forceOrder")
@@ -49,7 +49,7 @@ def _paradex():
 
 @pytest.mark.parametrize("rate", [20, 50, 200])
 @pytest.mark.parametrize("name", VENUES)
-def test_the_frame_rate_is_about_what_was_asked_for(new_stage, name, rate):
+def test_the_frame_rate_is_about_the_configured_one(new_stage, name, rate):
     stage = new_stage(name, rate=rate)
     clients = subscribe_to_everything(stage)
     for client in clients:
@@ -69,7 +69,7 @@ def test_extreme_rates_work(new_stage, name, rate):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_the_same_seed_tells_the_same_story(new_stage, name):
+def test_the_same_seed_gives_the_same_market(new_stage, name):
     stages = [new_stage(name, seed=seed) for seed in (7, 7, 8)]
     for stage in stages:
         stage.run(5)
@@ -91,7 +91,7 @@ def test_a_still_market_beside_a_busy_one(new_stage, name):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_while_paused_books_stand_still_and_marks_go_on(new_stage, name):
+def test_while_paused_books_do_not_change_and_marks_continue(new_stage, name):
     stage = new_stage(name)
     clients = subscribe_to_everything(stage)
     stage.run(3)
@@ -106,7 +106,7 @@ def test_while_paused_books_stand_still_and_marks_go_on(new_stage, name):
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_the_truth_is_plain_text_and_says_when_a_book_was_last_sent(new_stage, name):
+def test_the_truth_is_plain_text_with_the_time_of_the_last_book(new_stage, name):
     stage = new_stage(name)
     assert stage.venue.truth("BTC-PERP")["sent_ns"] is None
     subscribe_to_everything(stage)
@@ -121,7 +121,7 @@ def test_the_truth_is_plain_text_and_says_when_a_book_was_last_sent(new_stage, n
 
 
 @pytest.mark.parametrize("name", VENUES)
-def test_a_client_that_leaves_leaves_nothing_behind(new_stage, name):
+def test_a_client_that_disconnects_leaves_no_state(new_stage, name):
     stage = new_stage(name)
     clients = subscribe_to_everything(stage)
     for client in clients:

@@ -10,7 +10,7 @@ from simulator.wire import Frame, Socket, UpgradeRefusal
 
 
 class FakeTransport:
-    """Where the server's bytes go."""
+    """Transport that records the server's bytes."""
 
     def __init__(self):
         self.sent = bytearray()
@@ -37,7 +37,7 @@ class FakeTransport:
 
 
 class Listener:
-    """A session that remembers."""
+    """Session that records its callbacks."""
 
     def __init__(self):
         self.events = []
@@ -59,7 +59,7 @@ class Listener:
 
 
 class Peer:
-    """A client's protocol and the server's socket, joined without I/O."""
+    """Client protocol and server socket, connected without I/O."""
 
     def __init__(self, fakes, decision=None):
         self.loop = fakes.FakeLoop()
@@ -120,7 +120,7 @@ def test_a_refusal_is_an_http_status(fakes):
     assert peer.listener.events == []
 
 
-def test_what_is_no_upgrade_is_refused(fakes):
+def test_requests_without_upgrade_are_refused(fakes):
     peer = Peer(fakes)
     peer.socket.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"426" in peer.transport.sent
@@ -159,7 +159,7 @@ def test_a_pong_of_the_client_reaches_the_session(peer):
     assert peer.listener.events[1:] == ["pong"]
 
 
-def test_closing_waits_for_the_client_but_not_for_ever(peer):
+def test_closing_waits_for_the_client_but_not_indefinitely(peer):
     peer.socket.close(1012, "restart")
     assert peer.frames()[0][0] is Opcode.CLOSE
     peer.exchange()
@@ -175,7 +175,7 @@ def test_a_client_that_ignores_a_close_is_dropped(peer):
     assert peer.transport.is_aborted
 
 
-def test_nothing_is_sent_behind_a_close(peer):
+def test_nothing_is_sent_after_a_close(peer):
     peer.socket.close(1000)
     sent = bytes(peer.transport.sent)
     peer.socket.send(Frame(b"late"))
@@ -184,19 +184,19 @@ def test_nothing_is_sent_behind_a_close(peer):
     assert b"late" not in peer.transport.sent
 
 
-def test_the_session_learns_that_the_connection_is_gone(peer):
+def test_the_session_is_notified_of_the_end_of_the_connection(peer):
     peer.socket.connection_lost(None)
     peer.socket.send(Frame(b"x"))
     assert peer.listener.events[-1] == "gone"
 
 
-def test_a_client_that_does_not_read_is_cut_off(peer):
+def test_a_client_that_does_not_read_is_disconnected(peer):
     peer.transport.unsent = 4 * 2**20 + 1
     peer.socket.send(Frame(b"x"))
     assert peer.transport.is_aborted
 
 
-def test_one_large_frame_alone_is_no_reason_to_cut_off(peer):
+def test_one_large_frame_alone_does_not_disconnect(peer):
     peer.socket.send(Frame(b"x" * 5 * 2**20))
     assert not peer.transport.is_aborted
 
@@ -214,7 +214,7 @@ def test_a_frozen_socket_neither_reads_nor_writes_nor_ends(peer):
     assert peer.transport.is_aborted
 
 
-def test_bytes_trickle_and_flow_again(peer):
+def test_bytes_are_limited_and_then_unlimited_again(peer):
     peer.socket.trickle(100.0)
     peer.socket.send(Frame(b"x" * 50))
     assert not peer.transport.sent
@@ -226,11 +226,11 @@ def test_bytes_trickle_and_flow_again(peer):
     assert peer.frames() == [(Opcode.TEXT, b"y")]
 
 
-def test_text_that_is_no_utf8_can_be_sent(peer):
+def test_text_that_is_not_utf8_can_be_sent(peer):
     peer.socket.send(Frame(b"\xff\xfe"))
     assert peer.transport.sent.endswith(b"\xff\xfe")
 
 
-def test_nonsense_from_a_client_ends_its_connection(peer):
+def test_invalid_frames_of_a_client_end_its_connection(peer):
     peer.socket.data_received(b"\xff" * 20)
     assert peer.transport.is_closed

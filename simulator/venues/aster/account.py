@@ -1,4 +1,4 @@
-"""Aster: the account as the user data stream tells it, which a listen key opens.
+"""Aster: the account on the user data stream, which a listen key opens.
 
 Source: Aster, futures API documentation v3, user data stream: events, life of the listen key; a payment for cross
 positions names no symbol.
@@ -31,13 +31,13 @@ from simulator.venues.aster.session import framed
 __all__ = ["AsterAccounts"]
 
 _KEY_LASTS_S = 3600
-#: Lots that a hedged account holds on either side of each market, beside what its net position needs.
+#: Lots that a hedged account holds on either side of each market, in addition to its net position.
 _HEDGED_LOTS = 5
 _FIRST_ORDER, _FIRST_FILL = 8_000_000_000, 400_000_000
 
 
 class AsterAccounts(AccountService):
-    """The account."""
+    """Account of the simulated Aster."""
 
     rules: ClassVar[AccountRules] = AccountRules(
         quote="USDT",
@@ -53,29 +53,29 @@ class AsterAccounts(AccountService):
         self._keys = ListenKeys(f"{venue.settings.seed}:{venue.name}", venue.scaled(_KEY_LASTS_S))
         self._expiry: Job | None = None
         self._is_hedged = False
-        #: Lots of each leg as they were told last.
-        self._told_legs: dict[tuple[str, str], int] = {}
+        #: Lots of each leg as last published.
+        self._published_legs: dict[tuple[str, str], int] = {}
 
     def order_id(self, order: OrderRecord) -> str:
-        """``orderId``."""
+        """Return ``orderId``."""
         return str(_FIRST_ORDER + order.number)
 
     def client_id(self, order: OrderRecord) -> str | None:
-        """The client's, or the one that the venue gives: all orders have one."""
+        """Return the client's id, or the one that the venue assigns: all orders have one."""
         if order.spec.is_liquidation:
             return f"autoclose-{order.created_ms}{order.number % 1000:03d}"
         return f"web_{order.number:020x}" if order.client is None else f"x-desk-{order.client}"
 
     def fill_id(self, fill: FillRecord) -> str:
-        """The trade's id, which the venue counts market by market, behind the market's name."""
+        """Return the market's name and the trade's id, which the venue counts per market."""
         return f"{fill.market.listing.name}:{self.trade_id(fill)}"
 
     def trade_id(self, fill: FillRecord) -> int:
-        """The trade's id as the venue writes it."""
+        """Return the trade's id as the venue writes it."""
         return _FIRST_FILL + fill.number
 
     def expire(self) -> None:
-        """Say so on the stream; its socket stays open."""
+        """Expire the listen key and announce it on the stream, whose socket stays open."""
         key = self._keys.drop()
         if self._expiry is not None:
             self._expiry.cancel()
@@ -84,32 +84,32 @@ class AsterAccounts(AccountService):
             session.send(framed(session, key or "", event))
 
     def publish(self, outcome: AccountOutcome) -> None:
-        """Orders, then what they and the payments did to balance and positions."""
+        """Publish orders, then the resulting balance and positions."""
         key = self._keys.current(self.venue.schedule.mono_s())
         if key is None:
             return
         now = self.venue.now_ms()
         if outcome.liquidated is not None:
-            self._tell(key, self._margin_call(outcome.liquidated, now))
+            self._publish(key, self._margin_call(outcome.liquidated, now))
         for change in outcome.changes:
             order = {"e": "ORDER_TRADE_UPDATE", "E": now, "T": change.order.updated_ms, "o": self._order_event(change)}
-            self._tell(key, order)
+            self._publish(key, order)
         if outcome.fills:
-            self._tell(key, self._account_event("ORDER", now, outcome.moved))
+            self._publish(key, self._account_event("ORDER", now, outcome.moved))
         for funding in outcome.fundings:
-            # A payment for cross positions names none; of a hedged one it names the leg that is paid for.
+            # A payment for cross positions lists none; for a hedged one it lists the leg.
             event = self._account_event("FUNDING_FEE", now, change=funding.payment)
             if self._is_hedged:
                 event["a"]["P"] = [self._position_event(funding.position, "LONG", self.legs(funding.position)["LONG"])]
-            self._tell(key, event)
+            self._publish(key, event)
         if outcome.deposit is not None:
-            self._tell(key, self._account_event("DEPOSIT", now, change=outcome.deposit.money))
+            self._publish(key, self._account_event("DEPOSIT", now, change=outcome.deposit.money))
 
     def hedge(self, *, is_hedged: bool) -> None:
-        """Tell of all legs; from then on only of those that change."""
+        """Switch the position mode and publish all legs; later events have only legs that change."""
         gone = dict.fromkeys(("LONG", "SHORT"), 0) if self._is_hedged and not is_hedged else {}
         self._is_hedged = is_hedged
-        self._told_legs.clear()
+        self._published_legs.clear()
         key, now = self._keys.current(self.venue.schedule.mono_s()), self.venue.now_ms()
         if key is None:
             return
@@ -119,10 +119,10 @@ class AsterAccounts(AccountService):
             for position in self.account.positions.values()
             for side, lots in {**self.legs(position), **gone}.items()
         ]
-        self._tell(key, event)
+        self._publish(key, event)
 
     def legs(self, position: PositionRecord) -> dict[str, int]:
-        """Lots by the side of a leg: one leg, or, of a hedged account, both sides, whose sum is the position."""
+        """Return lots by side: one leg, or, in a hedged account, both sides, whose sum is the position."""
         if not self._is_hedged:
             return {"BOTH": position.size}
         return {
@@ -132,31 +132,31 @@ class AsterAccounts(AccountService):
         }
 
     def open_key(self) -> str:
-        """The key to the stream, good for the whole time from now on."""
+        """Return the listen key, valid for its full lifetime from now on."""
         key = self._keys.open(self.venue.schedule.mono_s())
-        self._watch()
+        self._schedule_expiry()
         return key
 
     def extend_key(self) -> bool:
-        """Let the key be good for the whole time again; False when there is none."""
+        """Extend the key to its full lifetime; return False when there is none."""
         if not self._keys.extend(self.venue.schedule.mono_s()):
             return False
-        self._watch()
+        self._schedule_expiry()
         return True
 
     def close_key(self) -> None:
-        """Let the key be good no more, without a word."""
+        """Invalidate the key without an event."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._keys.drop()
 
-    def _watch(self) -> None:
-        """Say when the key expires."""
+    def _schedule_expiry(self) -> None:
+        """Schedule the key's expiry."""
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = self.venue.schedule.once(self.venue.scaled(_KEY_LASTS_S), self.expire)
 
-    def _tell(self, key: str, event: dict[str, Any]) -> None:
+    def _publish(self, key: str, event: dict[str, Any]) -> None:
         for session in self.venue.subscriptions.to(key):
             deliver(session, framed(session, key, event))
 
@@ -195,7 +195,7 @@ class AsterAccounts(AccountService):
         return event if fill is None else {**event, "N": self.rules.quote, "n": money_text(fill.fee)}
 
     def _account_event(self, why: str, now: int, moved: Iterable[Market] = (), change: int = 0) -> dict[str, Any]:
-        """Balance and changed positions; a payment for all positions names none."""
+        """Return the balance and changed positions; a payment for all positions lists none."""
         wallet = money_text(self.account.wallet)
         balance = {"a": self.rules.quote, "wb": wallet, "cw": wallet, "bc": money_text(change) if change else "0"}
         account: dict[str, Any] = {"m": why, "B": [balance]}
@@ -205,15 +205,15 @@ class AsterAccounts(AccountService):
         return {"e": "ACCOUNT_UPDATE", "E": now, "T": now, "a": account}
 
     def _moved_legs(self, position: PositionRecord) -> list[dict[str, Any]]:
-        """The position; of a hedged account only the leg that changed."""
+        """Return the position; in a hedged account only the leg that changed."""
         symbol, rows = position.market.listing.symbol, []
         for side, lots in self.legs(position).items():
-            if not self._is_hedged or self._told_legs.get((symbol, side)) != lots:
+            if not self._is_hedged or self._published_legs.get((symbol, side)) != lots:
                 rows.append(self._position_event(position, side, lots))
         return rows
 
     def _position_event(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
-        self._told_legs[position.market.listing.symbol, side] = lots
+        self._published_legs[position.market.listing.symbol, side] = lots
         return {
             "s": position.market.listing.name,
             "pa": size_text(position.market, lots),
@@ -227,7 +227,7 @@ class AsterAccounts(AccountService):
         }
 
     def _margin_call(self, position: PositionRecord, now: int) -> dict[str, Any]:
-        """A warning, told before a liquidation."""
+        """Return the warning that precedes a liquidation."""
         market = position.market
         maintenance = ratio(abs(self.account.worth(position)) * self.rules.maintenance_e6, 10**6)
         row = {

@@ -35,7 +35,7 @@ _WALLET_SIGNATURE = re.compile(r"0x[0-9a-fA-F]{130}")
 
 
 class AsterAccountRest:
-    """The signed routes."""
+    """Signed REST routes."""
 
     def __init__(self, venue: SimulatedVenue, accounts: AsterAccounts, rest: AsterRest) -> None:
         self._venue = venue
@@ -62,7 +62,7 @@ class AsterAccountRest:
                 rest.add(method, f"/fapi/{version}/{path}", weight, signed)
 
     def _signed(self, answer: Callable[[HttpRequest], Any], *, is_v3: bool) -> Callable[[HttpRequest], Any]:
-        """Answer only those who sign."""
+        """Require a signature."""
 
         def respond(request: HttpRequest) -> Any:
             params = dict(_params(request))
@@ -80,7 +80,7 @@ class AsterAccountRest:
         """Check an HMAC signature. The listen key needs the API key only.
 
         Raises:
-            ApiError: Key, time or signature are wrong.
+            AsterApiError: Key, time or signature are wrong.
         """
         key = request.headers.get("x-mbx-apikey")
         if not key:
@@ -93,8 +93,8 @@ class AsterAccountRest:
             if name not in params:
                 text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
                 raise AsterApiError(-1102, text)
-        told, window = number_of(params, "timestamp", 0), number_of(params, "recvWindow", _RECV_WINDOW_MS)
-        late_ms = self._venue.now_ms() - told
+        sent_ms, window = number_of(params, "timestamp", 0), number_of(params, "recvWindow", _RECV_WINDOW_MS)
+        late_ms = self._venue.now_ms() - sent_ms
         if late_ms > window:
             raise AsterApiError(-1021, "Timestamp for this request is outside of the recvWindow.")
         if late_ms < -_FUTURE_MS:
@@ -103,10 +103,10 @@ class AsterAccountRest:
             raise AsterApiError(-1022, "Signature for this request is not valid.")
 
     def _check_wallet(self, params: dict[str, str]) -> None:
-        """Check the form of a wallet's signature, and the nonce, which nobody may use twice.
+        """Check the form of a wallet's signature, and that its nonce is new.
 
         Raises:
-            ApiError: They are wrong.
+            AsterApiError: Either is wrong.
         """
         if params.get("user", "").lower() != ASTER_USER or params.get("signer", "").lower() != ASTER_USER:
             raise AsterApiError(-1000, "No agent found")
@@ -129,15 +129,15 @@ class AsterAccountRest:
         return {}
 
     def _open_orders(self, request: HttpRequest) -> Any:
-        return [self._order_row(order) for order in self._account.orders.values() if _concerns(request, order.market)]
+        return [self._order_row(order) for order in self._account.orders.values() if _includes(request, order.market)]
 
     def _all_orders(self, request: HttpRequest) -> Any:
-        """Orders of a symbol, oldest first; without a start only the last ones."""
+        """Return the orders of a symbol, oldest first; without a start only the last ones."""
         self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
         known = sorted([*self._account.closed, *self._account.orders.values()], key=lambda order: order.number)
-        found = [o for o in known if _concerns(request, o.market) and first <= o.created_ms <= last]
+        found = [o for o in known if _includes(request, o.market) and first <= o.created_ms <= last]
         if "orderId" in params:
             least = number_of(params, "orderId", 0)
             found = [order for order in found if int(self._accounts.order_id(order)) >= least]
@@ -145,11 +145,11 @@ class AsterAccountRest:
         return [self._order_row(order) for order in (found[:limit] if has_start else found[-limit:])]
 
     def _user_trades(self, request: HttpRequest) -> Any:
-        """Fills of a symbol, oldest first; without a start only the last ones."""
+        """Return the fills of a symbol, oldest first; without a start only the last ones."""
         self._rest.market(request)
         params = dict(_params(request))
         first, last, limit = self._range(params)
-        found = [f for f in self._account.fills if _concerns(request, f.market) and first <= f.time_ms <= last]
+        found = [f for f in self._account.fills if _includes(request, f.market) and first <= f.time_ms <= last]
         if "fromId" in params:
             least = number_of(params, "fromId", 0)
             found = [fill for fill in found if self._accounts.trade_id(fill) >= least]
@@ -157,7 +157,7 @@ class AsterAccountRest:
         return [self._trade_row(fill) for fill in (found[:limit] if has_start else found[-limit:])]
 
     def _range(self, params: dict[str, str]) -> tuple[int, int, int]:
-        """First and last time that are asked for, and how many rows."""
+        """Return the first and last time of a request, and its limit of rows."""
         last = number_of(params, "endTime", self._venue.now_ms())
         limit = min(number_of(params, "limit", 500), _MOST_ROWS)
         return number_of(params, "startTime", 0), last, limit
@@ -209,13 +209,13 @@ class AsterAccountRest:
         }
 
     def _income(self, request: HttpRequest) -> Any:
-        """Payments for positions, by symbol: the stream names none."""
+        """Return payments for positions with their symbol, which the stream omits."""
         params = dict(_params(request))
         if params.get("incomeType", "FUNDING_FEE") != "FUNDING_FEE":
             return []
         first, last, limit = self._range(params)
         found = [f for f in self._account.fundings if first <= f.time_ms <= last]
-        return [self._income_row(funding) for funding in found if _concerns(request, funding.position.market)][-limit:]
+        return [self._income_row(funding) for funding in found if _includes(request, funding.position.market)][-limit:]
 
     def _income_row(self, funding: FundingRecord) -> dict[str, Any]:
         return {
@@ -244,8 +244,8 @@ class AsterAccountRest:
         }
 
     def _position_risk(self, request: HttpRequest) -> Any:
-        """A row for each symbol and leg, also where nothing is held."""
-        found = [one for one in self._account.positions.values() if _concerns(request, one.market)]
+        """Return a row for each symbol and leg, also for flat ones."""
+        found = [one for one in self._account.positions.values() if _includes(request, one.market)]
         return [self._risk_row(one, *leg) for one in found for leg in self._accounts.legs(one).items()]
 
     def _risk_row(self, position: PositionRecord, side: str, lots: int) -> dict[str, Any]:
@@ -320,27 +320,27 @@ class AsterAccountRest:
         }
 
 
-#: Of the sums of an asset, those that the account has under the same name.
+#: Sums of an asset that the account has under the same name.
 _NO_TOTAL = frozenset({"maxWithdrawAmount", "availableBalance"})
 
 
 def _total(name: str) -> str:
-    """The sum over all assets."""
+    """Return the name of a sum over all assets."""
     return "total" + name[0].upper() + name[1:]
 
 
 def _params(request: HttpRequest) -> list[tuple[str, str]]:
-    """The parameters, which may stand in the query and in the body."""
+    """Return the parameters of query and body."""
     query = [(name, values[0]) for name, values in request.query.items()]
     return query + parse_qsl(request.body.decode(errors="replace"), keep_blank_values=True)
 
 
 def _signed_text(request: HttpRequest) -> str:
-    """What the signature is of: query and body as they came, one behind the other, without the signature itself."""
+    """Return the signed text: query and body as received, concatenated, without the signature."""
     parts = (request.target.partition("?")[2], request.body.decode(errors="replace"))
     return "".join("&".join(one for one in part.split("&") if not one.startswith("signature=")) for part in parts)
 
 
-def _concerns(request: HttpRequest, market: Market) -> bool:
-    """Whether a request is about a market: all, unless it names one."""
+def _includes(request: HttpRequest, market: Market) -> bool:
+    """Return whether a request includes a market: all, unless it names one."""
     return dict(_params(request)).get("symbol") in {None, market.listing.name}

@@ -1,4 +1,4 @@
-"""Aster: the shapes of its data, which stream and REST share.
+"""Aster: messages of market data, on the stream and over REST.
 
 Source: Aster, futures API documentation v3; number formats and undocumented members as in recorded frames.
 """
@@ -35,43 +35,43 @@ _FIRST_TRADE = 37_632_000
 
 
 def price_text(market: Market, price: int) -> str:
-    """A price, padded as the venue pads it, which is not always the tick."""
+    """Return a price, padded as the venue pads it, at times beyond the tick."""
     return padded(price, market.listing.price_places, market.listing.price_places + extra_zeros(market))
 
 
 def size_text(market: Market, size: int) -> str:
-    """A quantity."""
+    """Return a quantity."""
     return padded(size, market.listing.size_places)
 
 
 def level(market: Market, price: int, size: int) -> list[str]:
-    """A book level; the size of one that is removed is written ``0`` or padded, both occur."""
+    """Return a book level; the size of a removed one is ``0`` or padded, both occur."""
     return [price_text(market, price), size_text(market, size) if size or price % 2 else "0"]
 
 
 def extra_zeros(market: Market) -> int:
-    """How many digits prices are padded with beyond the tick."""
+    """Return the number of digits beyond the tick that prices are padded with."""
     return 0 if market.listing.contract.base in {"BTC", "ETH"} else 1
 
 
 def funding_hours(market: Market) -> int:
-    """The funding interval."""
+    """Return the funding interval in hours."""
     return 4 if market.listing.contract.multiplier > 1 else 8
 
 
 def next_funding_ms(market: Market, now_ms: int) -> int:
-    """When the running interval ends."""
+    """Return the end of the current funding interval."""
     interval = funding_hours(market) * HOUR_MS
     return (now_ms // interval + 1) * interval
 
 
 def rate_text(market: Market, hourly_e12: int) -> str:
-    """A rate per interval, eight decimals."""
+    """Return a rate per interval, with eight decimals."""
     return padded(hourly_e12 * funding_hours(market) // 10**4, 8)
 
 
 def mark(market: Market, now_ms: int) -> dict[str, Any]:
-    """A ``markPriceUpdate``."""
+    """Return a ``markPriceUpdate``."""
     return {
         "e": "markPriceUpdate",
         "E": now_ms // 1000 * 1000,
@@ -85,7 +85,7 @@ def mark(market: Market, now_ms: int) -> dict[str, Any]:
 
 
 def agg_trade(market: Market, trade: MarketTrade) -> dict[str, Any]:
-    """A trade: ``a`` has no gaps, and stands for one or two fills; ``m`` means that the aggressor sold."""
+    """Return a trade: ``a`` has no gaps and aggregates one or two fills; ``m`` is true when the aggressor sold."""
     first = _FIRST_TRADE + trade.number + trade.number // 2
     return {
         "a": _FIRST_TRADE + trade.number,
@@ -99,7 +99,7 @@ def agg_trade(market: Market, trade: MarketTrade) -> dict[str, Any]:
 
 
 def ticker(market: Market, now_ms: int) -> dict[str, Any]:
-    """24-hour numbers, with the members of the REST body."""
+    """Return 24-hour numbers, with the members of the REST body."""
     listing = market.listing
     last = market.trades[-1] if market.trades else None
     price = last.price if last else market.opening
@@ -127,7 +127,7 @@ def ticker(market: Market, now_ms: int) -> dict[str, Any]:
 
 
 def trade_pro(market: Market, trade: MarketTrade, now_ms: int) -> dict[str, Any]:
-    """A ``tradepro``: ``m`` is a pair of addresses here, hidden ones."""
+    """Return a ``tradepro``, whose ``m`` is a pair of hidden addresses."""
     row = agg_trade(market, trade)
     return {
         "e": "tradepro",
@@ -143,7 +143,7 @@ def trade_pro(market: Market, trade: MarketTrade, now_ms: int) -> dict[str, Any]
 
 
 def book_ticker(market: Market, update_id: int, now_ms: int) -> dict[str, Any]:
-    """A ``bookTicker``."""
+    """Return a ``bookTicker``."""
     bid, ask = market.bids.best() or (0, 0), market.asks.best() or (0, 0)
     return {
         "e": "bookTicker",
@@ -159,7 +159,7 @@ def book_ticker(market: Market, update_id: int, now_ms: int) -> dict[str, Any]:
 
 
 def force_order(market: Market, trade: MarketTrade, now_ms: int) -> dict[str, Any]:
-    """A ``forceOrder``; ``S`` is the side of the liquidating order."""
+    """Return a ``forceOrder``; ``S`` is the side of the liquidating order."""
     size, price = size_text(market, trade.size), price_text(market, trade.price)
     order = {
         "s": market.listing.name,
@@ -200,10 +200,10 @@ _FULL = (
 
 
 def ticker_event(market: Market, now_ms: int) -> dict[str, Any]:
-    """A ``24hrTicker``."""
+    """Return a ``24hrTicker``."""
     return _renamed("24hrTicker", market, now_ms, _FULL)
 
 
 def mini_ticker_event(market: Market, now_ms: int) -> dict[str, Any]:
-    """A ``24hrMiniTicker``."""
+    """Return a ``24hrMiniTicker``."""
     return _renamed("24hrMiniTicker", market, now_ms, (*_MINI, _QUOTE))

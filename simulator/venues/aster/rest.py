@@ -1,4 +1,4 @@
-"""Aster: its REST side (``/fapi/v1`` and ``/fapi/v3``, which answer alike).
+"""Aster: REST (``/fapi/v1`` and ``/fapi/v3``, which answer alike).
 
 Source: Aster, futures API documentation v3; ``openInterest`` is not documented but used by many clients.
 """
@@ -28,15 +28,15 @@ from simulator.venues.aster.stream import SimulatedAster
 __all__ = ["AsterApiError", "AsterRest", "number_of"]
 
 _WEIGHT_LIMIT = 2400
-#: Requests over the limit that are still answered with 429; whoever goes on is banned.
-_PATIENCE = 20
+#: Requests over the limit that are answered with 429; further ones cause a ban.
+_TOLERATED = 20
 _BAN_S = 120
 _DEPTH_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 _MOST_FUNDINGS, _MOST_TRADES = 1000, 1000
 
 
 class AsterApiError(Exception):
-    """A request that is answered with a code and a message."""
+    """Request that fails with a code and a message of the venue."""
 
     def __init__(self, code: int, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -45,11 +45,12 @@ class AsterApiError(Exception):
 
 
 class AsterRest:
-    """The REST routes, and the weight that requests cost."""
+    """REST routes of the venue, and the weights of requests."""
 
     def __init__(self, venue: SimulatedAster) -> None:
         self._venue = venue
         self._weight = venue.rate_limit(_WEIGHT_LIMIT, 60)
+        #: Requests rejected in a row.
         self._refused = 0
         self._banned_until_s = 0.0
         for path, weight, answer in (
@@ -73,7 +74,7 @@ class AsterRest:
         venue.routes.add("GET", "/api/v3/exchangeInfo", lambda _: json(_spot_info(venue.now_ms())))
 
     def add(self, method: str, path: str, weight: Any, answer: Callable[[HttpRequest], Any]) -> None:
-        """Serve a path; a request costs ``weight``, or what that makes of it."""
+        """Serve a path at a ``weight``: a number, or a function of the request."""
         self._venue.routes.add(method, path, self._weighed(weight, answer))
 
     def _weighed(self, weight: Any, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
@@ -90,13 +91,13 @@ class AsterRest:
         return respond
 
     def _refuse(self, weight: int) -> HttpResponse | None:
-        """429 over the limit, and 418 for those who do not listen."""
+        """Return 429 over the limit, and 418 when the client continues regardless."""
         now_s = self._venue.schedule.mono_s()
         if now_s >= self._banned_until_s and self._weight.acquire(weight):
             self._refused = 0
             return None
         self._refused += 1
-        if now_s >= self._banned_until_s and self._refused <= _PATIENCE:
+        if now_s >= self._banned_until_s and self._refused <= _TOLERATED:
             text = f"Too many requests; current limit is {_WEIGHT_LIMIT} requests per minute."
             return json({"code": -1003, "msg": text}, 429)
         if now_s >= self._banned_until_s:
@@ -105,10 +106,10 @@ class AsterRest:
         return json({"code": -1003, "msg": f"Way too many requests; IP banned until {until}."}, 418)
 
     def market(self, request: HttpRequest, code: int = -1121) -> Market:
-        """The market that ``symbol`` names.
+        """Return the market that ``symbol`` selects.
 
         Raises:
-            ApiError: It is missing or unknown.
+            AsterApiError: It is missing or unknown.
         """
         name = request.param("symbol")
         if not name:
@@ -119,11 +120,11 @@ class AsterRest:
             raise AsterApiError(code, "Invalid symbol.")
         return market
 
-    def _one_or_all(self, request: HttpRequest, shape: Callable[[Market], Any]) -> Any:
-        """A row for the symbol that is asked for, or an array of rows."""
+    def _one_or_all(self, request: HttpRequest, row_of: Callable[[Market], Any]) -> Any:
+        """Return a row for the requested symbol, or rows for all."""
         if request.param("symbol"):
-            return shape(self.market(request))
-        return [shape(market) for market in self._venue.listed()]
+            return row_of(self.market(request))
+        return [row_of(market) for market in self._venue.listed()]
 
     def _exchange_info(self, request: HttpRequest) -> Any:
         del request
@@ -204,22 +205,22 @@ class AsterRest:
         return [agg_trade(market, trade) for trade in list(market.trades)[-min(limit, _MOST_TRADES) :]]
 
     def _premium_index(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
-            told = mark(market, self._venue.now_ms())
+        def row_of(market: Market) -> dict[str, Any]:
+            row = mark(market, self._venue.now_ms())
             return {
-                "symbol": told["s"],
-                "markPrice": told["p"],
-                "indexPrice": told["i"],
-                "estimatedSettlePrice": told["P"],
-                "lastFundingRate": told["r"],
+                "symbol": row["s"],
+                "markPrice": row["p"],
+                "indexPrice": row["i"],
+                "estimatedSettlePrice": row["P"],
+                "lastFundingRate": row["r"],
                 "interestRate": "0.00010000",
-                "nextFundingTime": told["T"],
-                "time": told["E"],
+                "nextFundingTime": row["T"],
+                "time": row["E"],
             }
 
-        rows = self._one_or_all(request, shape)
+        rows = self._one_or_all(request, row_of)
         if isinstance(rows, list) and rows:
-            # The answer for all symbols also has instruments that the catalogue does not know.
+            # The answer for all symbols also has instruments that are not in the catalogue.
             rows.append({**rows[0], "symbol": "BTCUSD", "lastFundingRate": "0"})
         return rows
 
@@ -236,8 +237,8 @@ class AsterRest:
             }
             for market in self._venue.listed()
         ]
-        wanted = request.param("symbol")
-        return [row for row in rows if wanted in {None, row["symbol"]}]
+        symbol = request.param("symbol")
+        return [row for row in rows if symbol in {None, row["symbol"]}]
 
     def _funding_rate(self, request: HttpRequest) -> Any:
         market, now = self.market(request), self._venue.now_ms()
@@ -257,7 +258,7 @@ class AsterRest:
         ]
 
     def _book_ticker(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
+        def row_of(market: Market) -> dict[str, Any]:
             bid, ask = market.bids.best() or (0, 0), market.asks.best() or (0, 0)
             return {
                 "symbol": market.listing.name,
@@ -268,17 +269,17 @@ class AsterRest:
                 "time": self._venue.now_ms(),
             }
 
-        return self._one_or_all(request, shape)
+        return self._one_or_all(request, row_of)
 
     def _ticker(self, request: HttpRequest) -> Any:
         return self._one_or_all(request, lambda market: ticker(market, self._venue.now_ms()))
 
     def _price(self, request: HttpRequest) -> Any:
-        def shape(market: Market) -> dict[str, Any]:
+        def row_of(market: Market) -> dict[str, Any]:
             row = ticker(market, self._venue.now_ms())
             return {"symbol": row["symbol"], "price": row["lastPrice"], "time": row["closeTime"]}
 
-        return self._one_or_all(request, shape)
+        return self._one_or_all(request, row_of)
 
     def _open_interest(self, request: HttpRequest) -> Any:
         market = self.market(request)
@@ -300,10 +301,10 @@ def _number(request: HttpRequest, name: str, default: int) -> int:
 
 
 def number_of(params: Mapping[str, str], name: str, default: int) -> int:
-    """A parameter as an integer.
+    """Return a parameter as an integer.
 
     Raises:
-        ApiError: It is none.
+        AsterApiError: It is not an integer.
     """
     try:
         return int(params.get(name, default))
@@ -339,6 +340,6 @@ def _filters(market: Market) -> list[dict[str, Any]]:
 
 
 def _spot_info(now_ms: int) -> dict[str, Any]:
-    """The catalogue of the spot side, which stands on a host of its own and has nothing to trade here."""
+    """Return the catalogue of the spot side, which has no markets here."""
     assets = [{"asset": "USDT"}, {"asset": "BTC"}]
     return {"timezone": "UTC", "serverTime": now_ms, "rateLimits": [], "assets": assets, "symbols": []}

@@ -28,7 +28,7 @@ def framed(session: ClientSession, stream: str, event: Any) -> Frame:
 
 
 class AsterSession(ClientSession):
-    """One connection."""
+    """Connection of a client."""
 
     def __init__(
         self,
@@ -42,22 +42,22 @@ class AsterSession(ClientSession):
         self.is_combined = upgrade.path == "/stream"
         self._streams = streams
         self._join = join
-        #: A second whatever the pace is, or a test would be refused what a client may do.
+        #: One second at any pace, so that a faster pace does not tighten the limit for clients.
         self._messages = self.venue.rate_limit(10, venue.settings.pace)
 
     def begin(self) -> None:
-        """Subscribe to the streams of the URL; ping, and end after a day."""
+        """Subscribe to the streams of the URL, send pings, and close after a day."""
         for stream in self._streams:
             self._join(self, stream)
         self.require_pongs(_PING_S, _PONG_S)
         self.close_after(_OLDEST_S, 1001, "connection is 24 hours old")
 
     def on_ping(self) -> None:
-        """A ping is a message, too."""
+        """Count a ping as a message."""
         self._count()
 
     def receive(self, text: bytes) -> None:
-        """Act on a request."""
+        """Handle a request."""
         if not self._count():
             return
         match decoded(text):
@@ -69,7 +69,7 @@ class AsterSession(ClientSession):
                 self._error(2, "Invalid request: missing field `method` at line 1 column 1")
 
     def _count(self) -> bool:
-        """Take note of a message; too many of them end the connection."""
+        """Count a message; close the connection after too many."""
         if self._messages.acquire():
             return True
         self.wire.close(1008, "Too many requests")
@@ -91,7 +91,7 @@ class AsterSession(ClientSession):
             self._change(params, number, is_joining=method == "SUBSCRIBE")
 
     def _change(self, streams: list[str], number: Any, *, is_joining: bool) -> None:
-        """Subscribe or unsubscribe; unknown streams are acknowledged like others."""
+        """Subscribe or unsubscribe; acknowledge unknown streams like others."""
         if is_joining and len({*self.subscribed(), *streams}) > MOST_STREAMS:
             self._error(2, "Invalid request: too many streams")
             return

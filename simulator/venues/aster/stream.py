@@ -1,7 +1,7 @@
-"""Aster: its WebSocket side. Books are told as events whose ids form a chain for each stream.
+"""Aster: published streams. Books are sent as events whose ids form a chain for each stream.
 
-Source: Aster, futures API documentation v3, WebSocket market streams; ids between events are thinned as in recorded
-frames, and an unknown stream is acknowledged and stays silent as on the exchange whose protocol this is.
+Source: Aster, futures API documentation v3, WebSocket market streams; ids between events have gaps as in recorded
+frames.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = ["SimulatedAster"]
 
 _SPEEDS = {None: 0.25, "500ms": 0.5, "100ms": 0.1}
 _DEPTH = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(?:@(500ms|100ms))?")
-#: How far behind the live book a REST snapshot from a lagging server is.
+#: Lag of a REST snapshot from a server that is behind.
 _LAG_S = 0.7
 
 
 class Past(NamedTuple):
-    """A book as it was."""
+    """Book at a past time."""
 
     time_s: float
     time_ms: int
@@ -44,7 +44,7 @@ class Past(NamedTuple):
 
 
 class DepthStream:
-    """The events of one depth stream of one market: differences, or the ``depth`` best levels."""
+    """Events of one depth stream of one market: differences, or the ``depth`` best levels."""
 
     def __init__(self, market: Market, depth: int | None, update_id: int) -> None:
         self.market = market
@@ -55,24 +55,24 @@ class DepthStream:
         self._last = self._previous = update_id
 
     def add(self, step: MarketStep, first: int, last: int) -> None:
-        """Take a step, with the ids that it got."""
+        """Add a step with its ids."""
         self._batch.add(step)
         self._first = first if self._first is None else self._first
         self._last = last
 
     def skip(self) -> None:
-        """Let an event pass that nobody wants to hear."""
+        """Skip an event that has no subscribers."""
         self._batch.drain()
         self._first, self._previous = None, self._last
 
     def restart(self, update_id: int) -> None:
-        """Go on with other ids; changes that wait keep their place."""
+        """Continue with other ids; keep pending changes."""
         self._last = self._previous = update_id
         if self._first is not None:
             self._first, self._previous = update_id, update_id - 1
 
     def event(self, now_ms: int) -> dict[str, Any] | None:
-        """What changed since the last event, or None."""
+        """Return the changes since the last event, or None."""
         if self._first is None:
             return None
         bids, asks = self._levels()
@@ -99,10 +99,10 @@ class DepthStream:
 
 
 class SimulatedAster(SimulatedVenue):
-    """The venue."""
+    """Simulated Aster."""
 
     name: ClassVar[str] = "aster"
-    #: The difference stream at 100 ms and the mark by the clock; the touch and each trade as they happen.
+    #: Differences at 100 ms and the mark by timer; the touch and each trade as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.0, batches=10.0, per_step=0.8)
     bids_open: ClassVar[bytes] = b'"b":['
     first_book: ClassVar[str] = "/depth"
@@ -112,23 +112,28 @@ class SimulatedAster(SimulatedVenue):
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:aster:ids")
         self._last_id = 183_522_000_000 + self._random.randrange(10**6)
+        #: Last update id by symbol.
         self._ids = {symbol: self._next_ids()[1] for symbol in self.markets}
+        #: Depth streams by name, and their names by period.
         self._depths: dict[str, DepthStream] = {}
         self._by_speed: dict[float, list[str]] = {speed: [] for speed in _SPEEDS.values()}
         for name in [market.listing.name.lower() for market in self.markets.values() if market.listing.contract.live]:
             for speed in ("@depth", "@depth@500ms", "@depth@100ms"):
                 self._open_depth(name + speed)
+        #: Recent books by symbol, for REST snapshots of a server that is behind.
         self._past: dict[str, deque[Past]] = {symbol: deque(maxlen=30) for symbol in self.markets}
-        self._asked: dict[str, int] = {}
+        #: REST book requests by symbol; they select the kind of snapshot.
+        self._requests: dict[str, int] = {}
+        #: Second of the last liquidation event by market.
         self._forced: dict[str, int] = {}
         self._seconds = 0
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals against USDT."""
+        """Return the perpetuals against USDT."""
         return [_list(contract) for contract in contracts(self.settings.bases)]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """Streams may stand in the path, or in the query of the combined form."""
+        """Accept a connection, with streams in the path or in the query of the combined form."""
         root, _, rest = upgrade.path.lstrip("/").partition("/")
         if root == "ws":
             streams = [stream for stream in rest.split("/") if stream]
@@ -143,24 +148,24 @@ class SimulatedAster(SimulatedVenue):
         )
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """The gateway answers, not the API."""
+        """Return the gateway's answer to an unknown path."""
         del request
         return html(404)
 
     def failure(self, status: int) -> HttpResponse:
-        """A code and a message."""
+        """Return an error with a code and a message."""
         if status in {418, 429}:
             return json({"code": -1003, "msg": "Too many requests."}, status)
         return json({"code": -1001, "msg": "Internal error; unable to process your request."}, status)
 
     def start(self) -> None:
-        """Let markets live and events go out."""
+        """Start the markets and the depth events."""
         super().start()
         for speed in self._by_speed:
             self.schedule.every(speed, partial(self._send_depths, speed))
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Give changes their ids; tell of the touch and of trades."""
+        """Assign ids to changes; publish the touch and trades."""
         symbol, stem = market.listing.symbol, market.listing.name.lower()
         if step.bids or step.asks:
             first, last = self._next_ids()
@@ -170,39 +175,41 @@ class SimulatedAster(SimulatedVenue):
                     stream.add(step, first, last)
         if step.touch_moved:
             for key in (f"{stem}@bookTicker", "!bookTicker"):
-                self._tell(key, "bbo", symbol, lambda: messages.book_ticker(market, self._ids[symbol], self.now_ms()))
+                self._publish(
+                    key, "bbo", symbol, lambda: messages.book_ticker(market, self._ids[symbol], self.now_ms())
+                )
         for trade in step.trades:
-            self._tell_trade(market, stem, trade)
+            self._publish_trade(market, stem, trade)
 
     def on_second(self) -> None:
-        """Tell of marks and 24-hour numbers."""
+        """Publish marks and 24-hour numbers."""
         self._seconds += 1
-        self._tell_of_each("markPrice", "mark", messages.mark, "@1s")
+        self._publish_all("markPrice", "mark", messages.mark, "@1s")
         if self._seconds % 3 == 0:
-            self._tell_of_each("markPrice", "mark", messages.mark)
-        self._tell_of_each("ticker", "other", messages.ticker_event)
-        self._tell_of_each("miniTicker", "other", messages.mini_ticker_event)
+            self._publish_all("markPrice", "mark", messages.mark)
+        self._publish_all("ticker", "other", messages.ticker_event)
+        self._publish_all("miniTicker", "other", messages.mini_ticker_event)
 
     def flush(self) -> None:
-        """Send the events that wait for their turn."""
+        """Publish the pending depth events."""
         for speed in self._by_speed:
             self._send_depths(speed)
 
     def book_seq(self, market: Market) -> int | None:
-        """The last update id."""
+        """Return the last update id."""
         return self._ids[market.listing.symbol]
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:
-        """A pair."""
+        """Return a pair."""
         return messages.level(market, price, size)
 
     def bids_in(self, message: Any) -> Levels:
-        """Pairs, of an event or over REST."""
+        """Return the bids of an event or of a REST body."""
         event = message.get("data", message)
         return Levels(event["bids"] if "bids" in event else event["b"], 0, 1)
 
     def restart_ids(self) -> None:
-        """All markets share the counter."""
+        """Restart the update ids, which all markets share."""
         self._last_id = self.restarted_id(10**9)
         for symbol in self._ids:
             self._ids[symbol] = self._next_ids()[1]
@@ -211,7 +218,7 @@ class SimulatedAster(SimulatedVenue):
             stream.restart(self._ids[stream.market.listing.symbol])
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``a``."""
+        """Return ``a``."""
         return str(messages.agg_trade(market, trade)["a"])
 
     def join(self, session: ClientSession, stream: str) -> None:
@@ -221,7 +228,7 @@ class SimulatedAster(SimulatedVenue):
             self._open_depth(stream)
 
     def _open_depth(self, stream: str) -> None:
-        """Begin to make the events of a depth stream, if it is one; they go on whether or not anybody listens."""
+        """Start the events of a depth stream, if it is one; their ids advance even without subscribers."""
         match = _DEPTH.fullmatch(stream)
         market = self.find(match[1].upper()) if match else None
         if match and market is not None:
@@ -230,13 +237,13 @@ class SimulatedAster(SimulatedVenue):
             self._by_speed[_SPEEDS[match[3]]].append(stream)
 
     def snapshot(self, market: Market) -> Past:
-        """The book for a REST request: most often the live one, at times that of the last event, or an older one.
+        """Return the book for a REST request: usually the live one, at times that of the last event, or an older one.
 
-        So a client meets every case of joining a snapshot with the stream. A market that stands still looks the same
+        So clients meet every case of bridging a snapshot with the stream. An unchanged market gives the same book
         in all of them.
         """
         symbol = market.listing.symbol
-        turn = self._asked[symbol] = self._asked.get(symbol, 0) + 1
+        turn = self._requests[symbol] = self._requests.get(symbol, 0) + 1
         past, now_s = self._past[symbol], self.schedule.mono_s()
         if turn % 5 == 2 and past:
             return past[-1]
@@ -250,15 +257,15 @@ class SimulatedAster(SimulatedVenue):
         update_id = self._ids[market.listing.symbol]
         return Past(self.schedule.mono_s(), self.now_ms(), update_id, market.bids.top(), market.asks.top())
 
-    def _remember(self) -> None:
-        """Keep the books as they are at the end of each 100 ms."""
+    def _record_books(self) -> None:
+        """Record the books at the end of each 100 ms."""
         for symbol, market in self.markets.items():
             past = self._past[symbol]
             if not past or past[-1].update_id != self._ids[symbol]:
                 past.append(self._present(market))
 
     def _next_ids(self) -> tuple[int, int]:
-        """First and last id of a step; all markets share the counter, and most ids are never told."""
+        """Return the first and last id of a step; all markets share the counter, and most ids are never published."""
         first = self._last_id + self._random.randint(1, 900)
         self._last_id = first + self._random.choice((0, 0, 1, 3))
         return first, self._last_id
@@ -275,28 +282,28 @@ class SimulatedAster(SimulatedVenue):
                 for session in sessions if event else ():
                     session.push(OutgoingFrame("book", symbol, stream.kind, framed(session, name, event)))
         if speed == _SPEEDS["100ms"]:
-            self._remember()
+            self._record_books()
 
-    def _tell_trade(self, market: Market, stem: str, trade: MarketTrade) -> None:
+    def _publish_trade(self, market: Market, stem: str, trade: MarketTrade) -> None:
         now, symbol = self.now_ms(), market.listing.symbol
         event = {"e": "aggTrade", "E": now, "s": market.listing.name, **messages.agg_trade(market, trade)}
-        self._tell(f"{stem}@aggTrade", "trade", symbol, lambda: event)
-        self._tell(f"{stem}@tradepro", "trade", symbol, lambda: messages.trade_pro(market, trade, now))
+        self._publish(f"{stem}@aggTrade", "trade", symbol, lambda: event)
+        self._publish(f"{stem}@tradepro", "trade", symbol, lambda: messages.trade_pro(market, trade, now))
         if trade.is_liquidation and self._forced.get(stem) != now // 1000:
             self._forced[stem] = now // 1000
             for key in (f"{stem}@forceOrder", "!forceOrder@arr"):
-                self._tell(key, "liquidation", symbol, lambda: messages.force_order(market, trade, now))
+                self._publish(key, "liquidation", symbol, lambda: messages.force_order(market, trade, now))
 
-    def _tell_of_each(self, kind: str, word: str, row_of: Callable[[Market, int], Any], speed: str = "") -> None:
-        """Send an event for each market, and an array of all to those who want that."""
+    def _publish_all(self, kind: str, word: str, row_of: Callable[[Market, int], Any], speed: str = "") -> None:
+        """Publish an event for each market, and an array of all."""
         now, live = self.now_ms(), [market for market in self.listed() if self.is_live(market)]
         for market in live:
             stream = f"{market.listing.name.lower()}@{kind}{speed}"
-            self._tell(stream, word, market.listing.symbol, partial(row_of, market, now))
-        self._tell(f"!{kind}@arr{speed}", word, "", lambda: [row_of(market, now) for market in live])
+            self._publish(stream, word, market.listing.symbol, partial(row_of, market, now))
+        self._publish(f"!{kind}@arr{speed}", word, "", lambda: [row_of(market, now) for market in live])
 
-    def _tell(self, stream: str, word: str, symbol: str, make: Callable[[], Any]) -> None:
-        """Send an event to the subscribers of a stream; without any, it is not even made."""
+    def _publish(self, stream: str, word: str, symbol: str, make: Callable[[], Any]) -> None:
+        """Publish an event to the subscribers of a stream; build it only if there are any."""
         sessions = self.subscriptions.to(stream)
         if not sessions:
             return

@@ -112,23 +112,23 @@ class ExtendedAccounts(AccountService):
         return respond
 
     def _open_orders(self, request: HttpRequest) -> HttpResponse:
-        return ok([order_row(self, one) for one in self.account.orders.values() if _concerns(request, one.market)])
+        return ok([order_row(self, one) for one in self.account.orders.values() if _includes(request, one.market)])
 
     def _orders_history(self, request: HttpRequest) -> HttpResponse:
         """Return orders, newest first."""
         known = sorted([*self.account.closed, *self.account.orders.values()], key=lambda order: -order.number)
-        return _page(request, [order_row(self, order) for order in known if _concerns(request, order.market)])
+        return _page(request, [order_row(self, order) for order in known if _includes(request, order.market)])
 
     def _trades(self, request: HttpRequest) -> HttpResponse:
         """Return trades, newest first."""
-        found = [fill for fill in reversed(self.account.fills) if _concerns(request, fill.market)]
+        found = [fill for fill in reversed(self.account.fills) if _includes(request, fill.market)]
         return _page(request, [trade_row(self, fill) for fill in found])
 
     def _positions(
         self, positions: Iterable[PositionRecord], request: HttpRequest | None = None
     ) -> list[dict[str, Any]]:
-        wanted = positions if request is None else [one for one in positions if _concerns(request, one.market)]
-        return [position_row(self, position) for position in wanted]
+        selected = positions if request is None else [one for one in positions if _includes(request, one.market)]
+        return [position_row(self, position) for position in selected]
 
     def _balances(self) -> dict[str, Any]:
         return {"balance": self._balance(), "spotBalances": self._spot_balances()}
@@ -164,7 +164,7 @@ class ExtendedAccounts(AccountService):
         return rows
 
 
-def _concerns(request: HttpRequest, market: Market) -> bool:
+def _includes(request: HttpRequest, market: Market) -> bool:
     return market.listing.name in request.query.get("market", [market.listing.name])
 
 

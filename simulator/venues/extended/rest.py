@@ -71,10 +71,10 @@ class ExtendedRest:
         return respond
 
     def _markets(self, request: HttpRequest) -> HttpResponse:
-        wanted = request.query.get("market")
-        if wanted and any(self._venue.find(name) is None for name in wanted):
+        names = request.query.get("market")
+        if names and any(self._venue.find(name) is None for name in names):
             return problem(404, 1001, "Market not found.")
-        listed = [market for market in self._venue.listed() if not wanted or market.listing.name in wanted]
+        listed = [market for market in self._venue.listed() if not names or market.listing.name in names]
         return ok([self._specification(market) for market in listed])
 
     def _specification(self, market: Market) -> dict[str, Any]:

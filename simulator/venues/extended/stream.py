@@ -95,7 +95,9 @@ class SimulatedExtended(SimulatedVenue):
         super().__init__(settings, schedule)
         now = schedule.wall_ms()
         self._feeds = {symbol: BookFeed(market, now) for symbol, market in self.markets.items()}
+        #: Symbols whose touch changed since it was last published.
         self._moved: dict[str, None] = {}
+        #: Books started so far; every other one starts with an old snapshot.
         self._welcomed = 0
 
     def listings(self) -> list[SimulatedListing]:

@@ -114,6 +114,7 @@ class HyperliquidSession(ClientSession):
     def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: HyperliquidStream) -> None:
         super().__init__(venue, wire, upgrade)
         self._stream = stream
+        #: Timers of the subscribed books, and the levels last sent.
         self._books: dict[HyperliquidChannel, Job] = {}
         self._sent: dict[HyperliquidChannel, Any] = {}
 

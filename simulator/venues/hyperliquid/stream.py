@@ -52,7 +52,7 @@ class SimulatedHyperliquid(SimulatedVenue):
         self._seconds = 0
 
     def listings(self) -> list[SimulatedListing]:
-        """Return the perpetuals on a grid of five significant digits, one of a builder among them, and two spot pairs."""
+        """Return the perpetuals on a grid of five significant digits, one of them a builder's, and two spot pairs."""
         perps = [_list(contract, max_places=6) for contract in contracts(self.settings.bases)]
         spots = [
             _list(Contract(base, contracts([base])[0].price, activity=0.05), max_places=8, name=name)

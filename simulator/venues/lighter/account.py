@@ -271,17 +271,17 @@ class LighterAccounts(AccountService):
         return {"next_cursor": None, "orders": self._orders(request, closed)[: limit_of(request, _MOST_ROWS)]}
 
     def _orders(self, request: HttpRequest, orders: Iterable[OrderRecord]) -> list[dict[str, Any]]:
-        return [self._messages.order_row(order) for order in orders if self._concerns(request, order.market)]
+        return [self._messages.order_row(order) for order in orders if self._includes(request, order.market)]
 
     def _trades(self, request: HttpRequest) -> dict[str, Any]:
         """Return rows, newest first."""
         if request.param("sort_by") != "timestamp":
             raise ValueError("sort_by")
-        found = [fill for fill in reversed(self.account.fills) if self._concerns(request, fill.market)]
+        found = [fill for fill in reversed(self.account.fills) if self._includes(request, fill.market)]
         return {
             "next_cursor": None,
             "trades": [self._messages.trade_row(fill) for fill in found[: limit_of(request, _MOST_ROWS)]],
         }
 
-    def _concerns(self, request: HttpRequest, market: Market) -> bool:
+    def _includes(self, request: HttpRequest, market: Market) -> bool:
         return request.param("market_id") in {None, "255", str(self._markets.id_of(market))}

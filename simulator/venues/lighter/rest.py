@@ -71,13 +71,13 @@ class LighterRest:
 
     def _selected(self, request: HttpRequest) -> list[tuple[int, Market]]:
         """Return the markets that ``market_id`` and ``filter`` select; 255 selects all."""
-        wanted, kind = request.param("market_id"), request.param("filter") or "all"
-        if wanted not in {None, "255"}:
+        market_id, kind = request.param("market_id"), request.param("filter") or "all"
+        if market_id not in {None, "255"}:
             self._market(request)
         return [
             (number, market)
             for number, market in self._markets.numbered()
-            if wanted in {None, "255", str(number)} and kind in {"all", self._markets.kind_of(market)}
+            if market_id in {None, "255", str(number)} and kind in {"all", self._markets.kind_of(market)}
         ]
 
     def _order_books(self, request: HttpRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from simulator.venue import SimulatedVenue
 from simulator.venues.lighter.messages import LighterApiError
 from simulator.wire import Upgrade, Wire
 
-__all__ = ["LighterChannels", "LighterSession"]
+__all__ = ["LighterSession", "LighterStream"]
 
 _PING_S = 30
 _IDLE_S = 120
@@ -24,8 +24,8 @@ _MOST_CHANNELS = 500
 _PRIVATE = ("account_", "user_stats")
 
 
-class LighterChannels(Protocol):
-    """Channels of the venue, and the limits that all its connections share."""
+class LighterStream(Protocol):
+    """Parts of the venue that a connection uses; all connections share the limits."""
 
     messages: RateLimit
     in_flight: RateLimit
@@ -47,9 +47,9 @@ class LighterChannels(Protocol):
 class LighterSession(ClientSession):
     """Connection of a client."""
 
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, channels: LighterChannels) -> None:
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: LighterStream) -> None:
         super().__init__(venue, wire, upgrade)
-        self._channels = channels
+        self._stream = stream
         #: Tokens that opened account channels, by channel.
         self.tokens: dict[str, str] = {}
         #: Start of this server's offsets, which count per server.
@@ -64,9 +64,9 @@ class LighterSession(ClientSession):
 
     def receive(self, text: bytes) -> None:
         """Handle a message within the rate limits."""
-        if not self._channels.messages.acquire():
+        if not self._stream.messages.acquire():
             self._error(30009, "Too Many Websocket Messages!")
-        elif not self._channels.in_flight.acquire():
+        elif not self._stream.in_flight.acquire():
             self._error(30010, "Too Many Inflight Messages!")
         else:
             self._handle(decoded(text))
@@ -98,10 +98,10 @@ class LighterSession(ClientSession):
         elif len(self.venue.subscriptions.keys_of(self)) >= _MOST_CHANNELS:
             self._error(23001, "Too Many Subscriptions!")
         else:
-            for outgoing in self._channels.first_frames(self, key):
+            for outgoing in self._stream.first_frames(self, key):
                 self.push(outgoing)
             self.venue.subscriptions.add(self, key)
-            if self._channels.requires_token(key):
+            if self._stream.requires_token(key):
                 self.tokens[key] = str(token)
 
     def _unsubscribe(self, channel: str) -> None:
@@ -117,7 +117,7 @@ class LighterSession(ClientSession):
     def _key(self, channel: str, token: Any = None) -> str | None:
         """Return a channel's key, or None after an error reply."""
         try:
-            return self._channels.key_of(channel, token)
+            return self._stream.key_of(channel, token)
         except LighterApiError as error:
             self._error(error.code, str(error))
             return None

@@ -49,9 +49,11 @@ class SimulatedLighter(SimulatedVenue):
         self._random = random.Random(f"{settings.seed}:lighter:engine")
         self._engine = 23_189_369_000 + self._random.randrange(10**6)
         live = [symbol for symbol, market in self.markets.items() if market.listing.contract.live]
+        #: Unpublished changes by symbol; then the last nonce of the engine, and the last one published.
         self._batches = {symbol: Batch() for symbol in live}
         self._nonces = {symbol: self._next_nonce() for symbol in live}
         self._sent_nonces = dict(self._nonces)
+        #: Offsets of the books, to which each connection adds its own start.
         self._offsets = dict.fromkeys(self.markets, 0)
         self.catalogue = LighterMarkets(self)
 

@@ -1,4 +1,4 @@
-"""Paradex: the account. A JWT is had for a signature, lives for minutes, and opens a session for as long as it stands.
+"""Paradex: the account. A signature gets a JWT, which is valid for minutes and authorises a session until it closes.
 
 Source: Paradex, WebSocket documentation (authentication, private channels) and REST documentation (auth, orders, fills,
 positions, account, balances). Private channels start without a state.
@@ -28,9 +28,9 @@ __all__ = ["ParadexAccounts"]
 _JWT_S = 300
 _MOST_PAGE = 100
 _SIGNATURE = re.compile(r'\s*\[\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*,\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*\]\s*')
-#: Topics of private channels; those of a market may be followed for all markets at once.
+#: Topics of private channels: per market or for all of them, and of the whole account.
 _OF_MARKETS, _WHOLE = frozenset({"orders", "fills", "funding_payments"}), frozenset({"positions", "account"})
-#: Channels that exist, and of which only the first tells anything here.
+#: Channels that exist, but for ``balance_events`` publish nothing here.
 _OTHERS = frozenset({"balance_events", "tradebusts", "transaction", "transfers"})
 _TOKEN_ERRORS = {
     Denial.MISSING: (40110, "malformed bearer token"),
@@ -41,7 +41,7 @@ _TOKEN_ERRORS = {
 
 
 class ParadexAccounts(AccountService):
-    """The account."""
+    """Account of the simulated Paradex."""
 
     venue: SimulatedVenue
     rules: ClassVar[AccountRules] = AccountRules(
@@ -74,22 +74,22 @@ class ParadexAccounts(AccountService):
         return [("POST", "auth", self._authenticate), *signed]
 
     def order_id(self, order: OrderRecord) -> str:
-        """28 digits that begin with the time."""
+        """Return 28 digits that begin with the time."""
         return id_text(order.number, order.created_ms)
 
     def client_id(self, order: OrderRecord) -> str | None:
-        """What the client chose."""
+        """Return the client's id."""
         return None if order.client is None else f"desk-{order.client}"
 
     def fill_id(self, fill: FillRecord) -> str:
-        """28 digits that begin with the time."""
+        """Return 28 digits that begin with the time."""
         return id_text(fill.number, fill.time_ms)
 
     def token(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Issue a JWT, as a good signature would; ``lives_s`` says for how long (5 minutes).
+        """Issue a JWT, valid for ``lives_s`` seconds (5 minutes), without a signature.
 
         Raises:
-            UsageError: An argument makes no sense.
+            UsageError: An argument is invalid.
         """
         lives_s = order.get("lives_s", self.venue.scaled(_JWT_S))
         if not isinstance(lives_s, int | float):
@@ -97,11 +97,11 @@ class ParadexAccounts(AccountService):
         return {"token": self._jwts.issue(PARADEX_ACCOUNT, self.venue.now_ms() / 1000, lives_s)}
 
     def expire(self) -> None:
-        """Let all JWTs expire; sessions stay authorised."""
+        """Expire all JWTs; sessions stay authorised."""
         self._jwts.revoke_all()
 
     def login_error(self, bearer: Any) -> tuple[int, str] | None:
-        """Check a bearer token; an error's code and text when it is not good."""
+        """Return code and text of the error for a bearer token; None for a valid one."""
         try:
             self._check(bearer)
         except DeniedError as error:
@@ -109,7 +109,7 @@ class ParadexAccounts(AccountService):
         return None
 
     def parse(self, name: str) -> ParadexChannel | None:
-        """A private channel from its name; None when it is none.
+        """Return a private channel from its name; None for a public channel.
 
         Raises:
             ValueError: Its market does not exist.
@@ -124,7 +124,7 @@ class ParadexAccounts(AccountService):
         return ParadexChannel(name, topic, "" if market == "ALL" else market, is_private=True)
 
     def publish(self, outcome: AccountOutcome) -> None:
-        """Orders and fills as they came about, then positions, the wallet and the summary."""
+        """Publish orders and fills in order, then positions, the wallet and the summary."""
         messages = self._messages
         for change in outcome.changes:
             self._publish_change(change)
@@ -140,7 +140,7 @@ class ParadexAccounts(AccountService):
             self._publish([_whole("account")], messages.summary_json, messages.summary_sbe)
 
     def _publish_change(self, change: OrderChange) -> None:
-        """An order that is taken on is told twice: as new, and as open."""
+        """Publish a changed order and its fill; a new order is published twice, as NEW and as OPEN."""
         order, fill = change
         market, messages = order.market, self._messages
         if fill is not None:
@@ -156,7 +156,7 @@ class ParadexAccounts(AccountService):
             )
 
     def _publish_wallet(self, outcome: AccountOutcome) -> None:
-        """What changed the wallet, one by one."""
+        """Publish each change of the wallet."""
         causes: list[tuple[int, FillRecord | FundingRecord | None]] = [
             (fill.realised - fill.fee, fill) for fill in outcome.fills
         ]
@@ -178,7 +178,7 @@ class ParadexAccounts(AccountService):
         as_json: Callable[[], Any],
         as_sbe: Callable[[int], bytes] | None = None,
     ) -> None:
-        """Send data to all who follow one of the channels, as each connection wants it."""
+        """Publish data to the subscribers of the channels, in the encoding of each connection."""
         as_json, as_sbe = cache(as_json), None if as_sbe is None else cache(as_sbe)
         for channel in channels:
             for session in self.venue.subscriptions.to(channel):
@@ -190,20 +190,20 @@ class ParadexAccounts(AccountService):
                     value = {"jsonrpc": "2.0", "method": "subscription", "params": params}
                     deliver(session, self.venue.text(value))
 
-    # Who may ask.
+    # Authentication.
 
     def _check(self, bearer: Any) -> None:
         """Accept a bearer token.
 
         Raises:
-            DeniedError: It is not good.
+            DeniedError: It is not valid.
         """
         if self.refuses_logins:
             raise DeniedError(Denial.INVALID)
         self._jwts.check(bearer if isinstance(bearer, str) else None, self.venue.now_ms() / 1000)
 
     def _authenticate(self, request: HttpRequest) -> HttpResponse:
-        """Give a JWT for a signature, which is not computed after."""
+        """Issue a JWT for a signature, of which only the form is checked."""
         if self.refuses_logins:
             return problem(401, "STARKNET_SIGNATURE_VERIFICATION_FAILED", "signature is not valid")
         headers = {name: request.headers.get(f"paradex-{name}", "") for name in _AUTH_HEADERS}
@@ -219,7 +219,7 @@ class ParadexAccounts(AccountService):
         return json({"jwt_token": self._jwts.issue(PARADEX_ACCOUNT, now_s, self.venue.scaled(_JWT_S))})
 
     def _authorised(self, answer: Callable[[HttpRequest], Any]) -> Callable[[HttpRequest], HttpResponse]:
-        """Answer only those who come with a good token."""
+        """Require a valid token."""
 
         def respond(request: HttpRequest) -> HttpResponse:
             scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
@@ -231,21 +231,21 @@ class ParadexAccounts(AccountService):
 
         return respond
 
-    # What is told over REST.
+    # REST.
 
     def _open_orders(self, request: HttpRequest) -> dict[str, Any]:
-        orders = [order for order in self.account.orders.values() if _concerns(request, order.market)]
+        orders = [order for order in self.account.orders.values() if _includes(request, order.market)]
         return {"results": [self._messages.order_json(order, _state(order)) for order in orders]}
 
     def _orders_history(self, request: HttpRequest) -> dict[str, Any]:
-        """All orders, newest first."""
+        """Return orders, newest first."""
         known = sorted([*self.account.closed, *self.account.orders.values()], key=lambda order: -order.number)
-        found = [order for order in known if _concerns(request, order.market)]
+        found = [order for order in known if _includes(request, order.market)]
         return _page(request, found, _created, lambda order: self._messages.order_json(order, _state(order)))
 
     def _fills(self, request: HttpRequest) -> dict[str, Any]:
-        """Fills, newest first."""
-        found = [fill for fill in reversed(self.account.fills) if _concerns(request, fill.market)]
+        """Return fills, newest first."""
+        found = [fill for fill in reversed(self.account.fills) if _includes(request, fill.market)]
         return _page(request, found, lambda fill: fill.time_ms, self._messages.fill_json)
 
     def _balances(self, request: HttpRequest) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def _whole(topic: str) -> ParadexChannel:
 
 
 def _of(topic: str, market: Market) -> list[ParadexChannel]:
-    """The channels that cover a market."""
+    """Return the channels that include a market."""
     name = market.listing.name
     return [
         ParadexChannel(f"{topic}.{name}", topic, name, is_private=True),
@@ -286,17 +286,17 @@ def _is_account(text: str) -> bool:
         return False
 
 
-def _concerns(request: HttpRequest, market: Market) -> bool:
+def _includes(request: HttpRequest, market: Market) -> bool:
     return request.param("market") in {None, "", market.listing.name}
 
 
 def _page(
     request: HttpRequest, found: list[Any], time_of: Callable[[Any], int], row_of: Callable[[Any], Any]
 ) -> dict[str, Any]:
-    """A page of what happened in a range of time; ``next`` is the cursor of the following one.
+    """Return a page of the records in a range of time; ``next`` is the cursor of the next page.
 
     Raises:
-        ValueError: A parameter is no number.
+        ValueError: A parameter is not a number.
     """
     first, last = request.number("start_at", 0), request.number("end_at", 2**63)
     inside = [one for one in found if first <= time_of(one) <= last]

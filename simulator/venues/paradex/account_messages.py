@@ -1,7 +1,7 @@
-"""Paradex: the shapes of an account's orders, fills, positions, summary and balance events.
+"""Paradex: messages of an account's orders, fills, positions, summary and balance events.
 
-JSON as on the stream and over REST; binary templates 20 to 23, which a binary connection gets instead. A position is
-told with its sign in JSON and without it in binary.
+JSON on the stream and over REST; templates 20 to 23 on binary connections. The size of a position is signed in JSON
+and unsigned in binary.
 
 Source: Paradex, WebSocket documentation (private channels, binary encoding, schema 1) and REST documentation.
 """
@@ -28,13 +28,13 @@ _ORDER = struct.Struct("<qqBBBB5qqq32sqqBB")
 _FILL = struct.Struct("<qqBBBqqqqq32sqq")
 _POSITION = struct.Struct("<qqB8q32s5qB")
 _ACCOUNT = struct.Struct("<qqqqqqqqq32sqB")
-#: What version 2 appends to an order, a fill and an account: for clients to skip who know no better.
+#: Fields that version 2 appends to an order, a fill and an account; older clients skip them.
 _ORDER_2, _FILL_2, _ACCOUNT_2 = struct.Struct("<BB"), struct.Struct("<BQ"), struct.Struct("<q")
 _ADDRESS = int(PARADEX_ACCOUNT, 16).to_bytes(32, "big")
 _STATES = {"NEW": 1, "UNTRIGGERED": 2, "OPEN": 3, "CLOSED": 4}
 _KINDS = {"LIMIT": 1, "MARKET": 2, "STOP_LIMIT": 3}
 _LEVERAGE = 20
-#: Why an order was closed that was not filled.
+#: Reasons why an unfilled order was closed.
 _REASONS = {
     "user": "USER_CANCELED",
     "venue": "SELF_TRADE",
@@ -44,7 +44,7 @@ _REASONS = {
 
 
 class ParadexAccountMessages:
-    """The shapes, for one accounts."""
+    """Builder of the account's messages."""
 
     def __init__(self, venue: SimulatedVenue, accounts: AccountService) -> None:
         self._venue = venue
@@ -52,7 +52,7 @@ class ParadexAccountMessages:
         self._seqs = count(1)
 
     def order_json(self, order: OrderRecord, state: str) -> dict[str, Any]:
-        """An order in a state of the venue's: ``NEW``, ``UNTRIGGERED``, ``OPEN`` or ``CLOSED``."""
+        """Return an order in a state of the venue: ``NEW``, ``UNTRIGGERED``, ``OPEN`` or ``CLOSED``."""
         spec, listing = order.spec, order.market.listing
         return {
             "account": PARADEX_ACCOUNT,
@@ -80,7 +80,7 @@ class ParadexAccountMessages:
         }
 
     def order_sbe(self, version: int, order: OrderRecord, state: str) -> bytes:
-        """Template 20."""
+        """Return template 20: an order."""
         spec, market = order.spec, order.market
         numbers = (
             sbe.NULL if spec.price is None else level_e8(market, spec.price, 0)[0],
@@ -109,7 +109,7 @@ class ParadexAccountMessages:
         return sbe.frame(20, version, block + more, self._accounts.order_id(order), client, market.listing.name, reason)
 
     def fill_json(self, fill: FillRecord) -> dict[str, Any]:
-        """A fill; a negative fee is a rebate."""
+        """Return a fill; a negative fee is a rebate."""
         listing = fill.market.listing
         return {
             "account": PARADEX_ACCOUNT,
@@ -134,7 +134,7 @@ class ParadexAccountMessages:
         }
 
     def fill_sbe(self, version: int, fill: FillRecord) -> bytes:
-        """Template 21; the asset of the fee is told from version 2 on."""
+        """Return template 21: a fill, with the asset of the fee from version 2 on."""
         price, size = level_e8(fill.market, fill.price, fill.size)
         kind = 2 if fill.order.spec.is_liquidation else 1
         block = _FILL.pack(
@@ -161,7 +161,7 @@ class ParadexAccountMessages:
         return sbe.frame(21, version, block, *texts)
 
     def position_json(self, position: PositionRecord) -> dict[str, Any]:
-        """A position, also one that was closed."""
+        """Return a position, also a closed one."""
         listing, account = position.market.listing, self._accounts.account
         liquidation = account.liquidation_e8(position)
         entry, cost = shortest(position.entry(), position.entry_places), _money(position.cost)
@@ -191,7 +191,7 @@ class ParadexAccountMessages:
         }
 
     def position_sbe(self, version: int, position: PositionRecord) -> bytes:
-        """Template 22: the size without its sign, and no mark."""
+        """Return template 22: a position with an unsigned size, and no mark."""
         account, market = self._accounts.account, position.market
         entry_e8 = position.entry() * 10 ** (8 - position.entry_places)
         liquidation, cost = account.liquidation_e8(position), rounded(position.cost, 8)
@@ -219,7 +219,7 @@ class ParadexAccountMessages:
         return sbe.frame(22, version, block, market.listing.name, last)
 
     def summary_json(self) -> dict[str, Any]:
-        """Collateral and margin."""
+        """Return collateral and margin."""
         margin = self._accounts.account.margin()
         return {
             "account": PARADEX_ACCOUNT,
@@ -236,7 +236,7 @@ class ParadexAccountMessages:
         }
 
     def summary_sbe(self, version: int) -> bytes:
-        """Template 23."""
+        """Return template 23: collateral and margin."""
         margin = self._accounts.account.margin()
         block = _ACCOUNT.pack(
             self._venue.now_us(),
@@ -256,7 +256,7 @@ class ParadexAccountMessages:
         return sbe.frame(23, version, block + more, self._accounts.rules.quote)
 
     def balance_event(self, before: int, after: int, cause: FillRecord | FundingRecord | None) -> dict[str, Any]:
-        """What changed the wallet: a fill, a payment for a position, or, without a cause, money from outside."""
+        """Return a change of the wallet by a fill, a payment for a position, or, without a cause, a deposit."""
         event = {
             "created_at": self._venue.now_ms(),
             "fees": "0",
@@ -285,7 +285,7 @@ class ParadexAccountMessages:
         return self._venue.now_us() * 1000 + next(self._seqs) % 1000
 
     def funding_json(self, funding: FundingRecord) -> dict[str, Any]:
-        """A payment for a position."""
+        """Return a payment for a position."""
         market = funding.position.market
         return {
             "account": PARADEX_ACCOUNT,

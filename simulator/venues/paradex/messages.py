@@ -1,4 +1,4 @@
-"""Paradex: the shapes of its data, as JSON and as binary frames.
+"""Paradex: messages of market data, as JSON and as binary frames.
 
 Source: Paradex, WebSocket and REST documentation; number formats as in captured frames. All JSON numbers are strings,
 and any of them may be empty.
@@ -63,23 +63,23 @@ def _size(market: Market, size: int) -> str:
 
 
 def level_pair(market: Market, price: int, size: int) -> list[str]:
-    """A book level over REST."""
+    """Return a book level for REST."""
     return [_price(market, price), _size(market, size)]
 
 
 def level_json(market: Market, side: str, price: int, size: int) -> dict[str, str]:
-    """A book level on the stream."""
+    """Return a book level for the stream."""
     return {"side": side, "price": _price(market, price), "size": _size(market, size)}
 
 
 def level_e8(market: Market, price: int, size: int) -> tuple[int, int]:
-    """Price and size in 10^-8."""
+    """Return price and size in 10^-8."""
     listing = market.listing
     return price * 10 ** (8 - listing.price_places), size * 10 ** (8 - listing.size_places)
 
 
 def snapshot_json(market: Market, seq: int, time_ms: int, depth: int | None) -> dict[str, Any]:
-    """A whole book, or its best levels."""
+    """Return a complete book, or its best levels."""
     buys = [level_json(market, "BUY", *level) for level in market.bids.top(depth)]
     sells = [level_json(market, "SELL", *level) for level in market.asks.top(depth)]
     return _book_json(market, seq, time_ms, "s", inserts=buys + sells)
@@ -88,7 +88,7 @@ def snapshot_json(market: Market, seq: int, time_ms: int, depth: int | None) -> 
 def delta_json(
     market: Market, seq: int, time_ms: int, bids: Sequence[LevelChange], asks: Sequence[LevelChange]
 ) -> dict[str, Any]:
-    """What changed: levels that appeared, changed, went."""
+    """Return the changes: levels inserted, updated and deleted."""
     changes = [("BUY", change) for change in bids] + [("SELL", change) for change in asks]
     lists: dict[str, list[Any]] = {"inserts": [], "updates": [], "deletes": []}
     for side, change in changes:
@@ -103,7 +103,7 @@ def _book_json(market: Market, seq: int, time_ms: int, kind: str, **lists: Any) 
 
 
 def snapshot_sbe(market: Market, version: int, seq: int, time_ms: int, depth: int | None) -> bytes:
-    """A whole book without its touch, or its best levels with it."""
+    """Return a complete book without its touch, or its best levels with it."""
     bids, asks = ([level_e8(market, *level) for level in side.top(depth)] for side in (market.bids, market.asks))
     best: tuple[int, ...] = (sbe.NULL,) * 9
     if depth is not None:
@@ -116,13 +116,13 @@ def snapshot_sbe(market: Market, version: int, seq: int, time_ms: int, depth: in
 def delta_sbe(
     market: Market, version: int, seq: int, time_ms: int, bids: Sequence[LevelChange], asks: Sequence[LevelChange]
 ) -> bytes:
-    """What changed: sizes as they are now."""
+    """Return the changes, with the new sizes."""
     sides = tuple([level_e8(market, change.price, change.new) for change in side] for side in (bids, asks))
     return sbe.book(version, time_ms * 1000, seq, (sides[0], sides[1]), market.listing.name, is_delta=True)
 
 
 def bbo_json(market: Market, seq: int, time_ms: int) -> dict[str, Any]:
-    """The touch; empty strings for a side that is empty."""
+    """Return the touch, with empty strings for an empty side."""
     bid, ask = market.bids.best(), market.asks.best()
     return {
         "market": market.listing.name,
@@ -136,7 +136,7 @@ def bbo_json(market: Market, seq: int, time_ms: int) -> dict[str, Any]:
 
 
 def bbo_sbe(market: Market, version: int, seq: int, time_ms: int) -> bytes:
-    """The touch."""
+    """Return the touch."""
     bid, ask = (level_e8(market, *best) if best else (sbe.NULL, sbe.NULL) for best in _touch(market))
     return sbe.bbo(version, time_ms * 1000, seq, (*bid, *ask), market.listing.name)
 
@@ -146,12 +146,12 @@ def _touch(market: Market) -> tuple[tuple[int, int] | None, tuple[int, int] | No
 
 
 def trade_id(market: Market, trade: MarketTrade) -> str:
-    """28 digits, beginning with the time."""
+    """Return 28 digits that begin with the time."""
     return f"{trade.time_ms}{sum(market.listing.name.encode()) % 1000:03d}{trade.number:012d}"
 
 
 def trade_json(market: Market, trade: MarketTrade) -> dict[str, Any]:
-    """A trade."""
+    """Return a trade."""
     return {
         "id": trade_id(market, trade),
         "market": market.listing.name,
@@ -164,7 +164,7 @@ def trade_json(market: Market, trade: MarketTrade) -> dict[str, Any]:
 
 
 def trade_sbe(market: Market, version: int, seq: int, time_ms: int, trade: MarketTrade) -> bytes:
-    """A trade."""
+    """Return a trade."""
     price, size = level_e8(market, trade.price, trade.size)
     times = (time_ms * 1000, trade.time_ms * 1000)
     side, kind = 1 if trade.side == "buy" else 2, 2 if trade.is_liquidation else 1
@@ -178,7 +178,7 @@ def _volume_usd_e8(market: Market) -> int:
 
 
 def summary_json(market: Market, time_ms: int) -> dict[str, Any]:
-    """Prices, open interest and funding; an option has no funding rate."""
+    """Return prices, open interest and funding; an option has no funding rate."""
     bid, ask = _touch(market)
     last = market.trades[-1].price if market.trades else None
     change = shortest(((last or 0) - market.opening) * 10**6 // market.opening, 6)
@@ -202,7 +202,7 @@ def summary_json(market: Market, time_ms: int) -> dict[str, Any]:
 
 
 def summary_sbe(market: Market, version: int, seq: int, time_ms: int) -> bytes:
-    """The same; total volume saturates, and what a perpetual does not have is null."""
+    """Return the summary in binary; total volume saturates, and fields that the market lacks are null."""
     bid, ask = (level_e8(market, *best) if best else (sbe.NULL, sbe.NULL) for best in _touch(market))
     last = market.trades[-1].price if market.trades else None
     rate = market.funding_e12 * FUNDING_HOURS
@@ -231,17 +231,17 @@ def summary_sbe(market: Market, version: int, seq: int, time_ms: int) -> bytes:
 
 
 def _rate(hourly_e12: int) -> str:
-    """A rate for the whole period."""
+    """Return a rate for the whole period."""
     return shortest(hourly_e12 * FUNDING_HOURS * 100, 14)
 
 
 def _funding_index_e12(market: Market, time_ms: int) -> int:
-    """What has accrued; it only grows here."""
+    """Return the accrued funding, which only grows here."""
     return 20_511_936_082_340_445 + (time_ms - _INDEX_START_MS) * market.index_e8 // 10**8
 
 
 def funding_json(market: Market, time_ms: int) -> dict[str, Any]:
-    """A funding observation."""
+    """Return a funding observation."""
     rate = market.funding_e12 * FUNDING_HOURS
     return {
         "market": market.listing.name,
@@ -256,7 +256,7 @@ def funding_json(market: Market, time_ms: int) -> dict[str, Any]:
 
 
 def funding_sbe(market: Market, version: int, seq: int, time_ms: int) -> bytes:
-    """The same."""
+    """Return a funding observation in binary."""
     rate_e8 = market.funding_e12 * FUNDING_HOURS // 10**4
     index_e8 = _funding_index_e12(market, time_ms) // 10**4
     rates = (rate_e8, index_e8, time_ms * 1000, rate_e8 * market.index_e8 // 10**8, rate_e8)

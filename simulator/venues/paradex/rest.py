@@ -1,4 +1,4 @@
-"""Paradex: its REST side (``/v1``).
+"""Paradex: REST (``/v1``).
 
 Source: Paradex, REST API documentation; members as in captured bodies, among them integers that some market rows write
 as strings.
@@ -28,12 +28,12 @@ __all__ = ["ParadexRest"]
 
 _MOST_PAGE = 5000
 _DEPTH = 20
-#: Spacing of the funding observations that the history shows.
+#: Interval of the funding observations in the history.
 _OBSERVED_MS = 5_000
 
 
 class ParadexRest:
-    """The REST routes."""
+    """REST routes of the venue."""
 
     def __init__(self, venue: SimulatedParadex) -> None:
         self._venue = venue
@@ -43,12 +43,12 @@ class ParadexRest:
             ("system/time", lambda _: json({"server_time": str(venue.now_ms())})),
             ("markets", self._markets),
             ("markets/summary", self._summary),
-            ("trades", self._of(self._trades)),
-            ("funding/data", self._of(self._funding)),
-            ("orderbook/{market}", self._of(self._order_book)),
-            ("orderbook/{market}/interactive", self._of(self._order_book)),
-            ("bbo/{market}", self._of(self._bbo)),
-            ("bbo/{market}/interactive", self._of(self._bbo)),
+            ("trades", self._of_market(self._trades)),
+            ("funding/data", self._of_market(self._funding)),
+            ("orderbook/{market}", self._of_market(self._order_book)),
+            ("orderbook/{market}/interactive", self._of_market(self._order_book)),
+            ("bbo/{market}", self._of_market(self._bbo)),
+            ("bbo/{market}/interactive", self._of_market(self._bbo)),
         ):
             venue.routes.add("GET", f"/v1/{path}", self._checked(answer))
         for method, path, answer in venue.accounts.routes():
@@ -65,20 +65,20 @@ class ParadexRest:
 
         return respond
 
-    def _of(self, shape: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
-        """A route for one market, which stands in the path or in the query."""
+    def _of_market(self, answer: Callable[[HttpRequest, Market], HttpResponse]) -> Callable[..., HttpResponse]:
+        """Return a handler for one market, named in the path or in the query."""
 
         def respond(request: HttpRequest, market: str = "") -> HttpResponse:
             found = self._venue.find(market or request.param("market") or "")
-            return self._unknown() if found is None else shape(request, found)
+            return self._unknown() if found is None else answer(request, found)
 
         return respond
 
     def _unknown(self) -> HttpResponse:
         return problem(400, "INVALID_MARKET", "market not found")
 
-    def _wanted(self, request: HttpRequest) -> list[Market] | None:
-        """The markets that ``market`` chooses; None for one that does not exist."""
+    def _selected(self, request: HttpRequest) -> list[Market] | None:
+        """Return the markets that ``market`` selects; None for an unknown one."""
         name = request.param("market")
         if name in {None, "", "ALL"}:
             return self._venue.listed()
@@ -86,10 +86,10 @@ class ParadexRest:
         return None if found is None else [found]
 
     def _markets(self, request: HttpRequest) -> HttpResponse:
-        wanted = self._wanted(request)
-        if wanted is None:
+        selected = self._selected(request)
+        if selected is None:
             return self._unknown()
-        return json({"results": [self._specification(market) for market in wanted]})
+        return json({"results": [self._specification(market) for market in selected]})
 
     def _specification(self, market: Market) -> dict[str, Any]:
         listing, is_an_option = market.listing, is_option(market)
@@ -123,11 +123,11 @@ class ParadexRest:
     def _summary(self, request: HttpRequest) -> HttpResponse:
         if request.param("market") is None:
             return problem(400, "VALIDATION_ERROR", "market is required")
-        wanted = self._wanted(request)
-        if wanted is None:
+        selected = self._selected(request)
+        if selected is None:
             return self._unknown()
         now = self._venue.now_ms()
-        rows = [summary_json(market, now) for market in wanted]
+        rows = [summary_json(market, now) for market in selected]
         return json({"results": rows})
 
     def _trades(self, request: HttpRequest, market: Market) -> HttpResponse:
@@ -136,7 +136,7 @@ class ParadexRest:
         return json({"next": None, "prev": None, "results": rows})
 
     def _funding(self, request: HttpRequest, market: Market) -> HttpResponse:
-        """Observations, newest first; ``cursor`` is the time before which to go on."""
+        """Return observations, newest first; ``cursor`` is the time of the next page."""
         now = self._venue.now_ms()
         end = min(request.number("cursor", request.number("end_at", now)), now)
         count = min(request.number("page_size", 100), _MOST_PAGE)

@@ -1,4 +1,4 @@
-"""Paradex: one connection. Control is JSON-RPC in text frames; data is JSON or binary.
+"""Paradex: one client's connection. Control is JSON-RPC in text frames; data is JSON or binary.
 
 Source: Paradex, WebSocket documentation (control messages, errors, keep-alive, binary encoding); an acknowledgement
 precedes the first data of its channel, as captured.
@@ -14,11 +14,11 @@ from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
 
-__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexChannels", "ParadexSession"]
+__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexSession", "ParadexStream"]
 
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
-#: Our words for the topics of channels.
+#: Names of streams by topic.
 WORDS = {
     "order_book": "book",
     "bbo": "bbo",
@@ -29,7 +29,7 @@ WORDS = {
 
 
 class RpcError(Exception):
-    """A request that is answered with an error."""
+    """Request that is answered with an error."""
 
     def __init__(self, code: int, message: str, data: str | None = None) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class RpcError(Exception):
 
 
 class ParadexChannel(NamedTuple):
-    """A channel: ``name`` as the client writes it, ``market`` empty for all, ``flavour`` of an order book."""
+    """Channel: ``name`` as the client writes it, ``market`` empty for all, ``flavour`` of an order book."""
 
     name: str
     topic: str
@@ -47,12 +47,12 @@ class ParadexChannel(NamedTuple):
     is_private: bool = False
 
     def __str__(self) -> str:
-        """As the client writes it."""
+        """Return the name as the client writes it."""
         return self.name
 
 
 class ChannelMessage(NamedTuple):
-    """A piece of data in both encodings, each made when it is first needed."""
+    """Message in both encodings, each encoded when first needed."""
 
     market: Market
     as_json: Callable[[], Any]
@@ -60,8 +60,8 @@ class ChannelMessage(NamedTuple):
     kind: Kind = "data"
 
 
-class ParadexChannels(Protocol):
-    """Channels of the venue, and who may subscribe to them."""
+class ParadexStream(Protocol):
+    """Parts of the venue that a connection uses."""
 
     def parse(self, name: str) -> ParadexChannel:
         """Return a channel from its name.
@@ -78,52 +78,52 @@ class ParadexChannels(Protocol):
 
 
 class ParadexSession(ClientSession):
-    """One connection.
+    """Connection of a client.
 
     Attributes:
-        version: Of the binary schema; None when data is JSON.
-        shown: Sequence number of the last snapshot by channel.
-        is_authorised: Whether the client may follow the account; once so, it stays so.
+        version: Version of the binary schema; None when data is JSON.
+        sent_seqs: Sequence number of the last snapshot by channel.
+        is_authorised: Whether private channels are allowed, from the first login on.
     """
 
     def __init__(
-        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, channels: ParadexChannels
+        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, stream: ParadexStream
     ) -> None:
         super().__init__(venue, wire, upgrade)
-        self._channels = channels
+        self._stream = stream
         self.version = version
-        self.shown: dict[ParadexChannel, int] = {}
+        self.sent_seqs: dict[ParadexChannel, int] = {}
         self.is_authorised = False
 
     def begin(self) -> None:
-        """Ping; the rest is up to the client."""
+        """Send pings."""
         self.require_pongs(_PING_S, _PONG_S)
 
     def receive(self, text: bytes) -> None:
-        """Answer a request."""
-        came_us, request = self.venue.now_us(), decoded(text)
+        """Handle a request."""
+        received_us, request = self.venue.now_us(), decoded(text)
         number = request.get("id", 0) if isinstance(request, dict) else 0
         try:
             method, params = _method_of(request)
             if method == "auth":
                 self._authorise(params.get("bearer"))
-                self._answer(number, came_us, {"node_id": _NODE})
+                self._answer(number, received_us, {"node_id": _NODE})
                 return
             channel = self._change(method, params)
         except RpcError as error:
-            self._answer(number, came_us, error)
+            self._answer(number, received_us, error)
             return
-        self._answer(number, came_us, {"channel": channel.name})
+        self._answer(number, received_us, {"channel": channel.name})
         if method == "subscribe":
-            self._channels.welcome(self, channel)
+            self._stream.welcome(self, channel)
 
     def _authorise(self, bearer: Any) -> None:
-        """Let the client follow the account.
+        """Allow private channels.
 
         Raises:
-            RpcError: The token is not good.
+            RpcError: The token is not valid.
         """
-        problem = self._channels.login_error(bearer)
+        problem = self._stream.login_error(bearer)
         if problem is not None:
             raise RpcError(*problem)
         self.is_authorised = True
@@ -138,7 +138,7 @@ class ParadexSession(ClientSession):
             raise RpcError(-32602, "invalid params")
         text, subscriptions = f"invalid {method} request", self.venue.subscriptions
         try:
-            channel = self._channels.parse(params["channel"])
+            channel = self._stream.parse(params["channel"])
         except ValueError as error:
             raise RpcError(-32600, text, str(error)) from error
         if channel.is_private and not self.is_authorised:
@@ -153,13 +153,13 @@ class ParadexSession(ClientSession):
         return channel
 
     def _shares_a_book(self, channel: ParadexChannel) -> bool:
-        """Whether a binary connection already has another book of that market: frames name the market only."""
+        """Return whether a binary connection has another book of the market: binary frames name no channel."""
         held = [key for key in self.venue.subscriptions.keys_of(self) if isinstance(key, ParadexChannel)]
         books = [key for key in held if key.topic == channel.topic == "order_book" and key.market == channel.market]
         return self.version is not None and any(key != channel for key in books)
 
-    def _answer(self, number: Any, came_us: int, result: dict[str, str] | RpcError) -> None:
-        left_us = self.venue.now_us()
+    def _answer(self, number: Any, received_us: int, result: dict[str, str] | RpcError) -> None:
+        sent_us = self.venue.now_us()
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": number}
         if isinstance(result, dict):
             answer["result"] = result
@@ -167,9 +167,9 @@ class ParadexSession(ClientSession):
             answer["error"] = {"code": result.code, "message": str(result)}
             if result.data is not None:
                 answer["error"]["data"] = result.data
-        # Some servers write this time as text.
-        answer["usIn"] = came_us if self.number % 2 else str(came_us)
-        self.reply({**answer, "usDiff": left_us - came_us, "usOut": left_us})
+        # Some servers send this time as text.
+        answer["usIn"] = received_us if self.number % 2 else str(received_us)
+        self.reply({**answer, "usDiff": sent_us - received_us, "usOut": sent_us})
 
     def publish(self, channel: ParadexChannel, message: ChannelMessage) -> None:
         """Send data in the encoding of this connection."""
@@ -185,7 +185,7 @@ class ParadexSession(ClientSession):
 
 
 def _method_of(request: Any) -> tuple[str, dict[str, Any]]:
-    """The method of a request that the venue knows, and its parameters.
+    """Return the method of a request and its parameters.
 
     Raises:
         RpcError: The request is wrong.

@@ -1,7 +1,7 @@
-"""Paradex: its channels and what is told on them, as JSON or binary, as each connection wants it.
+"""Paradex: published channels, as JSON or binary, per connection.
 
-Source: Paradex, WebSocket documentation, channels and binary encoding; that misspelt channels stay silent and empty
-deltas are counted, as captured.
+Source: Paradex, WebSocket documentation, channels and binary encoding; misspelt channels that stay silent, and empty
+deltas that are counted, as captured.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _SILENT = frozenset({"markets", "funding_rate_comparison"})
 
 
 class SimulatedParadex(SimulatedVenue):
-    """The venue."""
+    """Simulated Paradex."""
 
     name: ClassVar[str] = "paradex"
-    #: The summary and funding by the clock; deltas (also empty ones), the touch and trades as they happen.
+    #: Summary and funding by timer; deltas (also empty ones), the touch and trades as they happen.
     traffic: ClassVar[Traffic] = Traffic(steady=1.2, batches=0, per_step=2.1)
     bids_open: ClassVar[bytes] = b'"inserts":['
     accounts: ParadexAccounts
@@ -47,6 +47,7 @@ class SimulatedParadex(SimulatedVenue):
     def __init__(self, settings: SimSettings, schedule: Schedule) -> None:
         super().__init__(settings, schedule)
         self._random = random.Random(f"{settings.seed}:paradex:empty")
+        #: Last sequence number by symbol.
         self._seqs = {symbol: 8_106_000_000 + 10**7 * n for n, symbol in enumerate(self.markets)}
         self._connects = (self.rate_limit(20, 1), self.rate_limit(600, 60))
         self._seconds = 0
@@ -55,13 +56,13 @@ class SimulatedParadex(SimulatedVenue):
             option.asks.put(price, 0)
 
     def listings(self) -> list[SimulatedListing]:
-        """Perpetuals, and an option whose book has bids only."""
+        """Return the perpetuals, and an option whose book has bids only."""
         perps = [_list(contract) for contract in contracts(self.settings.bases)]
         worth = replace(contracts(["BTC"])[0], price=contracts(["BTC"])[0].price / 20, activity=0.0)
         return [*perps, _list(worth, name=messages.OPTION)]
 
     def connect(self, upgrade: Upgrade, wire: Wire) -> ClientSession | UpgradeRefusal:
-        """The query chooses the encoding."""
+        """Accept a connection; its query selects the encoding."""
         if upgrade.path != "/v1":
             return UpgradeRefusal(404)
         if not all(limit.acquire() for limit in self._connects):
@@ -74,52 +75,52 @@ class SimulatedParadex(SimulatedVenue):
         return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version), self)
 
     def not_found(self, request: HttpRequest) -> HttpResponse:
-        """No such path."""
+        """Return the response to an unknown path."""
         del request
         return messages.problem(404, "NOT_FOUND", "not found")
 
     def failure(self, status: int) -> HttpResponse:
-        """An upper-case word."""
+        """Return an error with an upper-case word."""
         word = {429: "RATE_LIMIT_EXCEEDED", 503: "SERVICE_UNAVAILABLE"}.get(status, "INTERNAL_ERROR")
         return messages.problem(status, word, "request failed")
 
     def start(self) -> None:
-        """Let markets live and top-15 snapshots go out."""
+        """Start the markets and the snapshots of 15 levels."""
         super().start()
         for period_ms in (50, 100, 200, 400):
             self.schedule.every(period_ms / 1000, partial(self._send_snapshots, period_ms))
 
     def find(self, name: str) -> Market | None:
-        """The market of that name; one that was delisted is gone."""
+        """Return the market of that name, unless it was delisted."""
         market = super().find(name)
         return market if market is not None and self.is_live(market) else None
 
     def listed(self) -> list[Market]:
-        """The markets of the catalogue; those that were delisted are gone."""
+        """Return the markets of the catalogue without delisted ones."""
         return [market for market in super().listed() if self.is_live(market)]
 
     def text(self, value: Any) -> Frame:
-        """Text frames end with a newline."""
+        """Return a text frame, which ends with a newline."""
         return Frame(msgspec.json.encode(value) + b"\n")
 
     def garbage(self, session: ClientSession) -> Frame:
-        """Binary noise behind a good header where data is binary."""
+        """Return binary noise after a valid header where data is binary."""
         if isinstance(session, ParadexSession) and session.version is not None:
             return Frame(sbe.book(session.version, 1, 1, ([(1, 1)], []), "", is_delta=True)[:60], is_binary=True)
         return super().garbage(session)
 
     def corrupt(self, frame: Frame) -> Frame | None:
-        """A book frame with rubbish, or null, for the first price."""
+        """Return a book frame with garbage, or null, for the first price."""
         if not frame.is_binary:
             return super().corrupt(frame)
         payload = sbe.without_first_price(frame.payload)
         return None if payload is None else Frame(payload, is_binary=True)
 
     def parse(self, name: str) -> ParadexChannel:
-        """A channel from its name.
+        """Return a channel from its name.
 
         Raises:
-            ValueError: The venue refuses it; the text says why.
+            ValueError: The venue rejects it; the text is the reason.
         """
         private = self.accounts.parse(name)
         if private is not None:
@@ -132,7 +133,7 @@ class SimulatedParadex(SimulatedVenue):
         market = "" if rest[0] == "ALL" else rest[0]
         if topic == "order_book":
             return ParadexChannel(name, topic, market, _flavour(rest[1:]))
-        # A suffix that nobody knows is acknowledged, and silent.
+        # An unknown suffix is acknowledged, and silent.
         known = rest[1:] == [] or (topic == "bbo" and rest[1:] == ["interactive"])
         return ParadexChannel(name, topic if known else "other", market)
 
@@ -141,7 +142,7 @@ class SimulatedParadex(SimulatedVenue):
         return self.accounts.login_error(bearer)
 
     def on_step(self, market: Market, step: MarketStep) -> None:
-        """Tell of all there is, and now and then of nothing: an empty delta."""
+        """Publish the step, and now and then an empty delta."""
         self._send_delta(market, step.bids, step.asks)
         if self._random.random() < 0.4:
             self._send_delta(market, (), ())
@@ -151,7 +152,7 @@ class SimulatedParadex(SimulatedVenue):
             self._publish(market, "trades", partial(self._trade, market, trade))
 
     def on_second(self) -> None:
-        """Tell of prices, and every few seconds of funding."""
+        """Publish prices, and every few seconds funding."""
         self._seconds += 1
         for market in self.listed():
             self._publish(market, "markets_summary", partial(self._summary, market))
@@ -159,31 +160,31 @@ class SimulatedParadex(SimulatedVenue):
                 self._publish(market, "funding_data", partial(self._funding, market))
 
     def flush(self) -> None:
-        """Send the snapshots that wait for their turn."""
+        """Publish the snapshots of books that changed."""
         for period_ms in (50, 100, 200, 400):
             self._send_snapshots(period_ms)
 
     def book_seq(self, market: Market) -> int:
-        """The counter of the market."""
+        """Return the sequence number of the market."""
         return self._seqs[market.listing.symbol]
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:
-        """A level that is inserted."""
+        """Return an inserted level."""
         return messages.level_json(market, "BUY", price, size)
 
     def with_bid(self, market: Market, frame: Frame, price: int, size: int) -> Frame:
-        """A book frame with one more bid, before the others."""
+        """Return a book frame with one more bid, before the others."""
         if not frame.is_binary:
             return super().with_bid(market, frame, price, size)
         payload = sbe.with_bid(frame.payload, *messages.level_e8(market, price, size))
         return Frame(payload, is_binary=True)
 
     def bids_in(self, message: Any) -> Levels:
-        """Levels that are inserted; the bids come first."""
+        """Return the inserted levels; bids come first."""
         return Levels(message["params"]["data"]["inserts"], "price", "size")
 
     def edit_bids(self, frame: Frame, edit: Callable[[Levels], None]) -> Frame:
-        """A book frame with other bids."""
+        """Return a book frame with other bids."""
         if not frame.is_binary:
             return super().edit_bids(frame, edit)
         bids = [list(level) for level in sbe.bids_of(frame.payload)]
@@ -191,15 +192,15 @@ class SimulatedParadex(SimulatedVenue):
         return Frame(sbe.with_bids(frame.payload, bids), is_binary=True)
 
     def restart_ids(self) -> None:
-        """Each market has a counter of its own."""
+        """Restart the sequence numbers of all markets."""
         self._seqs = dict.fromkeys(self._seqs, self.restarted_id(10**6))
 
     def trade_id(self, market: Market, trade: MarketTrade) -> str:
-        """``id``."""
+        """Return ``id``."""
         return messages.trade_id(market, trade)
 
     def welcome(self, session: ParadexSession, channel: ParadexChannel) -> None:
-        """Say where things stand, right after the acknowledgement."""
+        """Send the current state, right after the acknowledgement."""
         makers: dict[str, Callable[[Market], ChannelMessage]] = {
             "bbo": self._bbo,
             "markets_summary": self._summary,
@@ -209,11 +210,11 @@ class SimulatedParadex(SimulatedVenue):
         if channel.topic in makers:
             found = self.find(channel.market)
             for market in self.listed() if found is None else [found]:
-                session.shown[channel] = self.book_seq(market)
+                session.sent_seqs[channel] = self.book_seq(market)
                 session.publish(channel, makers[channel.topic](market))
 
     def _publish(self, market: Market, topic: str, make: Callable[[], ChannelMessage]) -> None:
-        """Send data to all whose channel covers the market; without any, it is not even made."""
+        """Publish data on all channels that include the market; build it only if there are subscribers."""
         name = market.listing.name
         channels = [
             ParadexChannel(f"{topic}.{name}", topic, name),
@@ -224,14 +225,14 @@ class SimulatedParadex(SimulatedVenue):
         self._send(channels, make)
 
     def _send(self, channels: list[ParadexChannel], make: Callable[[], ChannelMessage]) -> None:
-        listeners = [(channel, session) for channel in channels for session in self.subscriptions.to(channel)]
-        message = make() if listeners else None
-        for channel, session in listeners:
+        subscribers = [(channel, session) for channel in channels for session in self.subscriptions.to(channel)]
+        message = make() if subscribers else None
+        for channel, session in subscribers:
             if isinstance(session, ParadexSession) and message is not None:
                 session.publish(channel, message)
 
     def _send_delta(self, market: Market, bids: tuple[LevelChange, ...], asks: tuple[LevelChange, ...]) -> None:
-        """Count, and tell: every frame counts, also those without levels and those that nobody wants."""
+        """Count and publish a delta: every delta counts, also empty ones and those without subscribers."""
         symbol, name = market.listing.symbol, market.listing.name
         self._seqs[symbol] += 1
         channels = [
@@ -260,16 +261,16 @@ class SimulatedParadex(SimulatedVenue):
         )
 
     def _send_snapshots(self, period_ms: int) -> None:
-        """Send the top of the books that moved since each client last saw it."""
-        wanted = f"@15@{period_ms}ms"
+        """Send the best levels of books that changed since each client's last snapshot."""
+        suffix = f"@15@{period_ms}ms"
         for channel in [key for key in self.subscriptions.active() if isinstance(key, ParadexChannel)]:
             market = self.find_even_hidden(channel.market)
-            if channel.topic != "order_book" or wanted not in channel.flavour or market is None:
+            if channel.topic != "order_book" or suffix not in channel.flavour or market is None:
                 continue
             message = self._snapshot(channel, market)
             for session in self.subscriptions.to(channel):
-                if isinstance(session, ParadexSession) and session.shown.get(channel) != self.book_seq(market):
-                    session.shown[channel] = self.book_seq(market)
+                if isinstance(session, ParadexSession) and session.sent_seqs.get(channel) != self.book_seq(market):
+                    session.sent_seqs[channel] = self.book_seq(market)
                     session.publish(channel, message)
 
     def _bbo(self, market: Market) -> ChannelMessage:
@@ -306,10 +307,10 @@ class SimulatedParadex(SimulatedVenue):
 
 
 def _flavour(rest: list[str]) -> str:
-    """The flavour of an order book.
+    """Return the flavour of an order book.
 
     Raises:
-        ValueError: There is no such one.
+        ValueError: It is unknown.
     """
     flavour = ".".join(rest)
     if flavour in {"deltas", "interactive_deltas"} or _SNAPSHOT.fullmatch(flavour):

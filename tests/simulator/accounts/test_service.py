@@ -1,4 +1,4 @@
-"""The account of each venue, as a naive client sees it, against the truth."""
+"""Account of each venue as a naive client sees it, compared with the truth."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def accounts(stage):
 
 @pytest.fixture
 def still(stage):
-    """An accounts where nothing happens by itself."""
+    """Return an account service with its script off."""
     stage.venue.accounts.set_activity({"run": False})
     return stage.venue.accounts
 
@@ -35,14 +35,14 @@ def reader(stage, readers):
     return readers.READERS[stage.venue.name](stage).log_in()
 
 
-def test_what_is_told_is_the_truth(stage, accounts, reader, readers):
+def test_published_state_is_the_truth(stage, accounts, reader, readers):
     known = set(readers.states(accounts.truth()))
     for _ in range(12):
         stage.run(5)
         reader.take()
     truth = accounts.truth()
-    told = {number: state for number, state in readers.states(truth).items() if number in reader.orders}
-    assert told == reader.orders
+    expected = {number: state for number, state in readers.states(truth).items() if number in reader.orders}
+    assert expected == reader.orders
     assert set(readers.states(truth)) - known <= set(reader.orders)
     new = {number: fill for number, fill in readers.trades(truth).items() if number in reader.fills}
     assert new == reader.fills
@@ -66,7 +66,7 @@ def test_rest_tells_the_truth(stage, accounts, reader, readers):
     assert fresh.repeated == 0
 
 
-def test_orders_end_in_every_way_that_the_venue_has(stage, accounts):
+def test_orders_end_in_every_state_of_the_venue(stage, accounts):
     stage.run(120)
     truth = accounts.truth()
     endings = {row["status"] for row in truth["orders"]} - {"open", "untriggered"}
@@ -90,7 +90,7 @@ def test_numbers_of_the_truth_are_shortest_plain_decimals(accounts, stage):
         assert not ("." in text and text.endswith(("0", ".")))
 
 
-def test_nothing_happens_while_the_venue_is_paused_or_the_script_rests(stage, accounts):
+def test_nothing_happens_while_the_venue_is_paused_or_the_script_is_off(stage, accounts):
     stage.venue.pause()
     before = accounts.truth()
     stage.run(1600)  # past the hour
@@ -104,7 +104,7 @@ def test_nothing_happens_while_the_venue_is_paused_or_the_script_rests(stage, ac
     assert accounts.truth() != before
 
 
-def test_the_pause_leaves_nobody_behind(stage, accounts, reader, readers):
+def test_every_reader_is_up_to_date_during_a_pause(stage, accounts, reader, readers):
     stage.run(20)
     stage.venue.pause()
     reader.take()
@@ -114,7 +114,7 @@ def test_the_pause_leaves_nobody_behind(stage, accounts, reader, readers):
     assert not [m for m in reader.client.heard() if "order" in str(m).lower()]
 
 
-def test_the_rate_is_kept(stage, accounts):
+def test_the_rate_is_met(stage, accounts):
     numbers = accounts.account.orders.keys() | {order.number for order in accounts.account.closed}
     accounts.set_activity({"rate": 10})
     stage.run(30)
@@ -122,7 +122,7 @@ def test_the_rate_is_kept(stage, accounts):
     assert 60 <= len(after - numbers) <= 300
 
 
-def test_the_same_seed_leads_the_same_life(new_stage, stage):
+def test_the_same_seed_gives_the_same_actions(new_stage, stage):
     other = new_stage(stage.venue.name, rate=1)
     for one in (stage, other):
         one.venue.accounts.set_activity({"rate": 3})
@@ -130,16 +130,16 @@ def test_the_same_seed_leads_the_same_life(new_stage, stage):
     assert stage.venue.accounts.truth() == other.venue.accounts.truth()
 
 
-def test_another_seed_leads_another_life(new_stage, stage):
+def test_another_seed_gives_other_actions(new_stage, stage):
     other = new_stage(stage.venue.name, rate=1, seed=2)
     assert stage.venue.accounts.truth()["fills"] != other.venue.accounts.truth()["fills"]
 
 
-def test_ids_are_not_repeated_when_the_venue_is_started_again(stage, new_stage, fakes, monkeypatch):
+def test_a_restarted_venue_does_not_repeat_ids(stage, new_stage, fakes, monkeypatch):
     stage.run(60)
     monkeypatch.setattr(fakes, "_START_NS", fakes._START_NS + 60_000_000_000)
     again = new_stage(stage.venue.name, rate=1)
-    # What it has done before it was started is another matter: its times lie before.
+    # The history before the start differs: its times are earlier.
     begun = {fill.number for fill in again.venue.accounts.account.fills}
     assert begun.isdisjoint(fill.number for fill in stage.venue.accounts.account.fills)
 
@@ -180,7 +180,7 @@ def test_a_part_can_be_filled_and_the_rest_canceled(still, reader):
     assert reader.orders[order] == ("canceled", Decimal("0.2"))
 
 
-def test_an_order_at_the_market_is_filled_at_once_as_a_taker(still, reader):
+def test_a_market_order_is_filled_at_once_as_a_taker(still, reader):
     done = still.do({"action": "market", "symbol": "BTC-PERP", "side": "sell", "size": "0.01"})
     assert done["orders"][0]["status"] == "open"
     assert done["orders"][-1]["status"] == "filled"
@@ -250,14 +250,14 @@ def test_a_deposit_is_seen(still, stage):
         ({"action": "deposit", "asset": "GOLD"}, "asset"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_advice(still, order, where):
+def test_invalid_commands_are_refused_with_advice(still, order, where):
     with pytest.raises(UsageError) as refused:
         still.do(order)
     assert refused.value.where == where
     assert refused.value.advice
 
 
-def test_what_cannot_be_now_is_refused(still):
+def test_actions_that_are_impossible_now_are_refused(still):
     for order in list(still.account.orders.values()):
         still.do({"action": "cancel", "order_id": still.order_id(order)})
     for action in ("fill", "partial", "cancel"):
@@ -266,6 +266,6 @@ def test_what_cannot_be_now_is_refused(still):
 
 
 @pytest.mark.parametrize("order", [{"rate": -1}, {"rate": "fast"}, {"rate": 10**6}, {"run": 1}, {"speed": 1}])
-def test_a_bad_activity_is_refused(still, order):
+def test_an_invalid_activity_is_refused(still, order):
     with pytest.raises(UsageError):
         still.set_activity(order)

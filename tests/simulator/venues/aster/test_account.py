@@ -43,12 +43,12 @@ def code(response):
 
 
 def listen(stage):
-    """A client of the user data stream."""
+    """Return a client of the user data stream."""
     key = msgspec.json.decode(ask(stage, "/fapi/v1/listenKey", "POST").body)["listenKey"]
     return stage.connect(f"/ws/{key}"), key
 
 
-# who may ask
+# authentication
 
 
 def test_a_signed_request_is_answered(stage):
@@ -73,12 +73,12 @@ def test_a_changed_parameter_breaks_the_signature(stage):
     assert code(stage.ask("/fapi/v1/openOrders", headers=KEY, **{**query, "symbol": "ETHUSDT"})) == (400, -1022)
 
 
-def test_a_clock_that_is_wrong_refuses_good_times(stage):
+def test_a_venue_whose_clock_is_wrong_rejects_correct_times(stage):
     stage.fault("clock_skew", seconds=30)
     assert code(ask(stage)) == (400, -1021)
 
 
-def test_parameters_may_stand_in_the_body(stage):
+def test_parameters_are_accepted_in_the_body(stage):
     query = sign({"timestamp": str(stage.venue.schedule.wall_ms())})
     body = urlencode(query).encode()
     assert stage.ask("/fapi/v1/openOrders", headers=KEY, body=body).status == 200
@@ -109,30 +109,30 @@ def test_wrong_wallets_nonces_and_signatures(stage):
 
 
 @pytest.fixture
-def brisk(new_stage):
-    """A venue where a key lives for a minute instead of an hour."""
+def short_lived(new_stage):
+    """Return a venue where a key is valid for a minute instead of an hour."""
     stage = new_stage("aster", rate=1, pace=60)
     stage.venue.accounts.set_activity({"run": False})
     return stage
 
 
 def wait(stage, client, seconds):
-    """Let time pass, answering pings."""
+    """Advance the time and answer pings."""
     for _ in range(int(seconds)):
         stage.run(1)
         client.session.on_pong()
 
 
-def test_asking_again_gives_the_same_key_and_extends_it(brisk):
-    client, key = listen(brisk)
+def test_another_request_returns_the_same_key_and_extends_it(short_lived):
+    client, key = listen(short_lived)
     assert len(key) == 64
-    assert listen(brisk)[1] == key
-    wait(brisk, client, 58)
-    assert listen(brisk)[1] == key
-    wait(brisk, client, 58)
-    assert ask(brisk, "/fapi/v1/listenKey", "PUT").body == b"{}"
-    wait(brisk, client, 58)
-    assert listen(brisk)[1] == key
+    assert listen(short_lived)[1] == key
+    wait(short_lived, client, 58)
+    assert listen(short_lived)[1] == key
+    wait(short_lived, client, 58)
+    assert ask(short_lived, "/fapi/v1/listenKey", "PUT").body == b"{}"
+    wait(short_lived, client, 58)
+    assert listen(short_lived)[1] == key
     assert client.heard() == []
 
 
@@ -140,31 +140,31 @@ def test_without_a_key_there_is_nothing_to_extend(stage):
     assert code(ask(stage, "/fapi/v1/listenKey", "PUT")) == (400, -1125)
 
 
-def test_a_key_lives_for_an_hour_scaled_by_pace_and_its_socket_for_longer(brisk):
-    accounts = brisk.venue.accounts
-    client, key = listen(brisk)
-    wait(brisk, client, 59)
+def test_a_key_is_valid_for_an_hour_scaled_by_pace_and_its_socket_stays_open(short_lived):
+    accounts = short_lived.venue.accounts
+    client, key = listen(short_lived)
+    wait(short_lived, client, 59)
     accounts.do({"action": "place"})
     assert client.heard()
-    wait(brisk, client, 2)
+    wait(short_lived, client, 2)
     (event,) = client.heard()
     assert event["e"] == "listenKeyExpired"
     accounts.do({"action": "place"})
-    wait(brisk, client, 60)
+    wait(short_lived, client, 60)
     assert client.heard() == []
     assert client.wire.close_code is None
-    assert code(ask(brisk, "/fapi/v1/listenKey", "PUT")) == (400, -1125)
-    fresh, other = listen(brisk)
+    assert code(ask(short_lived, "/fapi/v1/listenKey", "PUT")) == (400, -1125)
+    fresh, other = listen(short_lived)
     assert other != key
     accounts.do({"action": "place"})
     assert fresh.heard()
 
 
-def test_a_closed_key_is_silent(brisk):
-    client, _ = listen(brisk)
-    assert ask(brisk, "/fapi/v1/listenKey", "DELETE").status == 200
-    brisk.venue.accounts.do({"action": "place"})
-    wait(brisk, client, 61)
+def test_a_closed_key_publishes_nothing(short_lived):
+    client, _ = listen(short_lived)
+    assert ask(short_lived, "/fapi/v1/listenKey", "DELETE").status == 200
+    short_lived.venue.accounts.do({"action": "place"})
+    wait(short_lived, client, 61)
     assert client.heard() == []
 
 
@@ -177,41 +177,41 @@ def test_the_stream_can_be_combined_with_others(stage, accounts):
     assert message["data"]["e"] == "ORDER_TRADE_UPDATE"
 
 
-# what is told
+# published messages
 
 
 def orders(client):
     return [message["o"] for message in client.heard() if message["e"] == "ORDER_TRADE_UPDATE"]
 
 
-def test_the_life_of_an_order(stage, accounts):
+def test_states_of_an_order(stage, accounts):
     client, _ = listen(stage)
     placed = accounts.do({"action": "place", "symbol": "ETH-PERP", "side": "buy", "size": "0.5"})["orders"][0]
     accounts.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
     accounts.do({"action": "fill", "order_id": placed["order_id"]})
-    told = orders(client)
-    assert [(row["x"], row["X"]) for row in told] == [
+    rows = orders(client)
+    assert [(row["x"], row["X"]) for row in rows] == [
         ("NEW", "NEW"),
         ("TRADE", "PARTIALLY_FILLED"),
         ("TRADE", "FILLED"),
     ]
-    assert [(row["l"], row["z"]) for row in told] == [("0", "0.000"), ("0.200", "0.200"), ("0.300", "0.500")]
-    assert {row["i"] for row in told} == {int(placed["order_id"])}
-    assert told[0]["t"] == 0
-    assert "n" not in told[0]
-    assert told[1]["N"] == "USDT"
-    assert told[1]["m"] is True
+    assert [(row["l"], row["z"]) for row in rows] == [("0", "0.000"), ("0.200", "0.200"), ("0.300", "0.500")]
+    assert {row["i"] for row in rows} == {int(placed["order_id"])}
+    assert rows[0]["t"] == 0
+    assert "n" not in rows[0]
+    assert rows[1]["N"] == "USDT"
+    assert rows[1]["m"] is True
 
 
 @pytest.mark.parametrize(("order", "word"), [({"action": "cancel"}, "CANCELED"), ({"action": "expire"}, "EXPIRED")])
-def test_how_orders_end(stage, accounts, order, word):
+def test_final_states_of_orders(stage, accounts, order, word):
     accounts.do({"action": "place"})
     client, _ = listen(stage)
     accounts.do(order)
     assert [(row["x"], row["X"]) for row in orders(client)] == [(word, word)]
 
 
-def test_a_liquidation_is_announced_and_has_a_client_id_of_its_own(stage, accounts):
+def test_a_liquidation_is_announced_and_has_its_own_client_id(stage, accounts):
     accounts.do({"action": "market", "symbol": "BTC-PERP", "side": "buy", "size": "0.5"})
     client, _ = listen(stage)
     accounts.do({"action": "liquidate", "symbol": "BTC-PERP"})
@@ -247,10 +247,10 @@ def test_a_deposit_is_a_change_without_a_profit(stage, accounts):
     assert event["a"]["B"][0]["bc"] == "12.50000000"
 
 
-# over REST
+# REST
 
 
-def test_balances_positions_and_margin_are_those_of_the_truth(stage, accounts):
+def test_balances_positions_and_margin_match_the_truth(stage, accounts):
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
     truth = accounts.truth()
     (balance,) = get(stage, "/fapi/v1/balance")
@@ -265,7 +265,7 @@ def test_balances_positions_and_margin_are_those_of_the_truth(stage, accounts):
     assert len(get(stage, "/fapi/v1/positionRisk", symbol="BTCUSDT")) == 1
 
 
-def test_trades_and_orders_are_told_by_symbol_and_range(stage, accounts):
+def test_trades_and_orders_are_selected_by_symbol_and_range(stage, accounts):
     accounts.set_activity({"run": True, "rate": 10})
     stage.run(30)
     accounts.set_activity({"run": False})
@@ -285,6 +285,6 @@ def test_trades_and_orders_are_told_by_symbol_and_range(stage, accounts):
     assert code(ask(stage, "/fapi/v1/allOrders", symbol="NOPE")) == (400, -1121)
 
 
-def test_requests_weigh_what_they_weigh(stage):
+def test_requests_have_their_documented_weight(stage):
     before = int(ask(stage, "/fapi/v1/time").headers["X-MBX-USED-WEIGHT-1M"])
     assert int(ask(stage).headers["X-MBX-USED-WEIGHT-1M"]) == before + 40

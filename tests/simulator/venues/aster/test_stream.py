@@ -84,7 +84,7 @@ def test_errors(stage):
     assert code({"method": "SUBSCRIBE", "params": [f"s{n}" for n in range(201)], "id": 1}) == 2
 
 
-def test_the_form_of_payloads_is_a_property(stage):
+def test_the_format_of_payloads_is_a_property(stage):
     client = stage.connect("/ws/btcusdt@depth@100ms")
     assert ask(client, "GET_PROPERTY", ["combined"])[-1]["result"] is False
     ask(client, "SET_PROPERTY", ["combined", True])
@@ -95,7 +95,7 @@ def test_the_form_of_payloads_is_a_property(stage):
 @pytest.mark.parametrize(
     "stream", ["btcusdt@depth@100ms", "btcusdt@depth", "ethusdt@depth@500ms", "1000pepeusdt@depth"]
 )
-def test_a_naive_book_joins_a_snapshot_and_follows_the_chain(stage, books, stream):
+def test_a_naive_book_bridges_a_snapshot_and_follows_the_chain(stage, books, stream):
     client, book = follow(stage, books, stream, seconds=5.0)
     name = stream.split("@")[0].upper()
     assert book.join(stage.get("/fapi/v3/depth", symbol=name, limit="1000")) in {"inside", "waiting"}
@@ -109,7 +109,7 @@ def test_a_naive_book_joins_a_snapshot_and_follows_the_chain(stage, books, strea
     assert book.frames > 10
 
 
-def test_every_case_of_joining_occurs(stage, books):
+def test_every_case_of_bridging_occurs(stage, books):
     stage.run(3.03)
     cases = []
     for _ in range(20):
@@ -124,14 +124,14 @@ def test_every_case_of_joining_occurs(stage, books):
     assert cases[0] != "behind"
 
 
-def test_a_snapshot_of_a_still_market_is_always_the_present_one(stage):
+def test_a_snapshot_of_an_unchanged_market_is_always_the_current_one(stage):
     stage.venue.pause()
     stage.run(2)
     ids = {stage.get("/fapi/v3/depth", symbol="BTCUSDT")["lastUpdateId"] for _ in range(10)}
     assert ids == {stage.venue.truth("BTC-PERP")["venue_seq"]}
 
 
-def test_ids_are_thinned_and_chained_for_each_speed(stage):
+def test_ids_have_gaps_and_form_a_chain_for_each_speed(stage):
     client = stage.connect("/stream", streams="btcusdt@depth@100ms/btcusdt@depth@500ms")
     stage.run(10)
     messages = client.heard()
@@ -156,7 +156,7 @@ def test_partial_depth_is_the_top_of_the_book(stage, depth):
     assert [float(price) for price, _ in event["a"]] == sorted(asks)[:depth]
 
 
-def test_the_touch_carries_the_update_id(stage):
+def test_the_touch_has_the_update_id(stage):
     client = stage.connect("/ws/btcusdt@bookTicker")
     stage.run(5)
     last = client.heard()[-1]
@@ -166,7 +166,7 @@ def test_the_touch_carries_the_update_id(stage):
     assert last["u"] <= stage.venue.truth("BTC-PERP")["venue_seq"]
 
 
-def test_aggregate_trades_have_no_gaps_and_say_who_was_maker(stage):
+def test_aggregate_trades_have_no_gaps_and_name_the_maker(stage):
     client = stage.connect("/ws/btcusdt@aggTrade")
     stage.run(30)
     trades = client.heard()
@@ -186,7 +186,7 @@ def test_single_trades_name_no_side(stage):
     assert trade["m"] == ["hidden", "hidden"]
 
 
-def test_marks_come_at_their_speed_with_the_running_rate(stage):
+def test_marks_are_sent_at_their_speed_with_the_current_rate(stage):
     fast, slow = stage.connect("/ws/btcusdt@markPrice@1s"), stage.connect("/ws/btcusdt@markPrice")
     stage.run(9.01)
     marks = fast.heard()
@@ -205,7 +205,7 @@ def test_the_funding_time_rolls_over(new_stage):
     assert len({mark["T"] for mark in client.heard()}) == 2
 
 
-def test_array_streams_carry_all_live_markets(stage):
+def test_array_streams_have_all_live_markets(stage):
     client = stage.connect("/stream", streams="!markPrice@arr@1s/!ticker@arr/!miniTicker@arr")
     stage.run(1.01)
     frames = {message["stream"]: message["data"] for message in client.heard()}
@@ -214,7 +214,7 @@ def test_array_streams_carry_all_live_markets(stage):
     assert frames["!miniTicker@arr"][0]["e"] == "24hrMiniTicker"
 
 
-def test_liquidations_are_told_at_most_once_a_second(new_stage):
+def test_liquidations_are_published_at_most_once_a_second(new_stage):
     stage = new_stage("aster", rate=300)
     client = stage.connect("/stream", streams="btcusdt@forceOrder/!forceOrder@arr")
     stage.run(30)
@@ -237,7 +237,7 @@ def test_keep_alive(new_stage):
     assert client.wire.close_code == 1008
 
 
-def test_a_connection_lives_for_a_day(new_stage):
+def test_a_connection_is_closed_after_a_day(new_stage):
     stage = new_stage("aster", is_started=False)
     client = stage.connect("/ws/btcusdt@depth")
     for _ in range(24 * 12 - 1):
@@ -248,7 +248,7 @@ def test_a_connection_lives_for_a_day(new_stage):
     assert client.wire.close_code == 1001
 
 
-def test_more_than_ten_messages_a_second_end_the_connection(stage):
+def test_more_than_ten_messages_a_second_close_the_connection(stage):
     client = stage.connect("/ws")
     for number in range(8):
         ask(client, "LIST_SUBSCRIPTIONS", None, number)
@@ -259,7 +259,7 @@ def test_more_than_ten_messages_a_second_end_the_connection(stage):
     assert client.wire.close_code == 1008
 
 
-def test_upgrades_that_are_refused(stage):
+def test_rejected_upgrades(stage):
     assert stage.knock("/nope").status == 404
     assert stage.knock("/stream", streams="/".join(f"s{n}" for n in range(201))).status == 400
 
@@ -314,7 +314,7 @@ def test_rest_errors(stage):
     assert stage.ask("/fapi/v3/nope").body.startswith(b"<html>")
 
 
-def test_weight_is_counted_then_refused_then_banned(stage):
+def test_excess_weight_is_rejected_and_then_banned(stage):
     depth = {"symbol": "BTCUSDT", "limit": "1000"}
     statuses = [stage.ask("/fapi/v3/depth", **depth).status for _ in range(120)]
     assert statuses == [200] * 120

@@ -34,13 +34,13 @@ def get(stage, path, **query):
     return answer
 
 
-def test_the_stream_wants_the_api_key(stage):
+def test_the_stream_requires_the_api_key(stage):
     assert stage.knock(ROOT + "account").status == 401
     assert stage.knock(ROOT + "account", headers={**KEY, "x-api-key": "other"}).status == 401
     assert stage.knock(ROOT + "account", headers={"x-api-key": "sim-api-key"}).status == 403
 
 
-def test_rest_wants_the_api_key(stage):
+def test_rest_requires_the_api_key(stage):
     for path in ("orders", "orders/history", "trades", "positions", "balance"):
         response = stage.ask(f"/api/v1/user/{path}")
         assert response.status == 401
@@ -48,7 +48,7 @@ def test_rest_wants_the_api_key(stage):
         get(stage, path)
 
 
-def test_the_stream_starts_with_the_whole_state(client, accounts):
+def test_the_stream_starts_with_the_complete_state(client, accounts):
     assert [message["type"] for message in client.first] == ["ORDER", "POSITION", "BALANCE"]
     assert [message["seq"] for message in client.first] == [1, 2, 3]
     live = {row["order_id"] for row in accounts.truth()["orders"] if row["status"] in {"open", "untriggered"}}
@@ -57,7 +57,7 @@ def test_the_stream_starts_with_the_whole_state(client, accounts):
     assert float(balance["equity"]) == float(accounts.truth()["margin"]["equity"])
 
 
-def test_then_comes_what_changes_with_the_next_numbers(client, accounts):
+def test_changes_follow_with_the_next_sequence_numbers(client, accounts):
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
     messages = client.heard()
     assert [message["type"] for message in messages][-3:] == ["TRADE", "POSITION", "BALANCE"]
@@ -85,7 +85,7 @@ def test_the_states_of_orders(client, accounts, order, word):
     assert client.heard()[0]["data"]["orders"][0]["status"] == word
 
 
-def test_an_order_whose_trigger_was_reached_says_so(client, accounts):
+def test_an_order_whose_trigger_was_reached_has_that_state(client, accounts):
     accounts.do({"action": "stop"})
     accounts.do({"action": "trigger"})
     row = client.heard()[-1]["data"]["orders"][0]
@@ -94,7 +94,7 @@ def test_an_order_whose_trigger_was_reached_says_so(client, accounts):
     assert row["trigger"]["triggerPrice"]
 
 
-def test_positions_have_a_side_and_no_sign(client, accounts):
+def test_positions_have_a_side_and_an_unsigned_size(client, accounts):
     accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
     (row,) = next(m["data"]["positions"] for m in client.heard() if m["type"] == "POSITION")
     assert row["side"] == "SHORT"
@@ -122,7 +122,7 @@ def test_balances_over_rest(stage, accounts):
     assert get(stage, "spot/balances")["data"][0]["asset"] == "BTC"
 
 
-def test_rest_can_be_confined_to_a_market(stage, accounts):
+def test_rest_can_be_limited_to_a_market(stage, accounts):
     for symbol in ("BTC-PERP", "ETH-PERP"):
         accounts.do({"action": "market", "symbol": symbol})
         accounts.do({"action": "place", "symbol": symbol})

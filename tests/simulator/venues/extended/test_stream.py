@@ -24,7 +24,7 @@ def test_data_starts_at_once_without_an_acknowledgement(stage):
 @pytest.mark.parametrize(
     ("market", "symbol"), [("BTC-USD", "BTC-PERP"), ("ETH-USD", "ETH-PERP"), ("1000PEPE-USD", "PEPE-PERP")]
 )
-def test_naive_books_follow_from_fresh_and_from_aged_snapshots(stage, books, market, symbol):
+def test_naive_books_follow_from_new_and_from_old_snapshots(stage, books, market, symbol):
     followers = []
     for _ in range(4):
         stage.run(7)
@@ -38,7 +38,7 @@ def test_naive_books_follow_from_fresh_and_from_aged_snapshots(stage, books, mar
         assert book.frames > 50
 
 
-def test_every_other_start_is_an_aged_snapshot_with_the_deltas_since(stage):
+def test_every_other_start_is_an_old_snapshot_with_the_deltas_since(stage):
     stage.run(30)
     starts = [stage.connect(ROOT + "orderbooks/BTC-USD").heard() for _ in range(4)]
     aged = [start for start in starts if len(start) > 1]
@@ -51,7 +51,7 @@ def test_every_other_start_is_an_aged_snapshot_with_the_deltas_since(stage):
         assert [message["seq"] for message in start] == list(range(1, len(start) + 1))
 
 
-def test_a_fresh_snapshot_comes_every_minute_behind_an_empty_delta(stage):
+def test_a_new_snapshot_follows_an_empty_delta_every_minute(stage):
     client = stage.connect(ROOT + "orderbooks/BTC-USD")
     stage.run(125)
     messages = client.heard()
@@ -79,7 +79,7 @@ def test_prices_are_not_canonical_text(stage):
     assert any("." not in price for price in deltas)
 
 
-def test_the_touch_comes_as_snapshots(stage):
+def test_the_touch_is_sent_as_snapshots(stage):
     client = stage.connect(ROOT + "orderbooks/BTC-USD", depth="1")
     stage.run(5)
     stage.venue.pause()
@@ -105,7 +105,7 @@ def test_trades_start_with_recent_ones_and_have_no_type(stage):
     assert all(truth[str(row["i"])]["side"] == row["S"].lower() for row in rows[-10:])
 
 
-def test_all_markets_share_one_count(stage):
+def test_all_markets_share_one_sequence(stage):
     client = stage.connect(ROOT + "orderbooks")
     stage.run(5)
     messages = client.heard()
@@ -119,7 +119,7 @@ def test_all_markets_share_one_count(stage):
     assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
 
 
-def test_marks_have_no_time_of_their_own_and_indexes_do(stage):
+def test_indexes_have_a_time_and_marks_have_none(stage):
     mark, index = stage.connect(ROOT + "prices/mark/BTC-USD"), stage.connect(ROOT + "prices/index/BTC-USD")
     stage.run(3.01)
     marks, indexes = mark.heard(), index.heard()
@@ -141,11 +141,11 @@ def test_applied_funding_is_repeated_every_minute(stage):
 
 
 @pytest.mark.parametrize("path", ["orderbooks/NOPE-USD", "orderbooks/rfq/BTC-USD", "nothing/BTC-USD", "", "accounts"])
-def test_wrong_paths_are_not_found(stage, path):
+def test_unknown_paths_are_not_found(stage, path):
     assert stage.knock(ROOT + path).status == 404
 
 
-def test_a_client_without_a_user_agent_is_refused(stage):
+def test_a_client_without_a_user_agent_is_rejected(stage):
     assert stage.knock(ROOT + "orderbooks/BTC-USD", headers={}).status == 403
 
 
@@ -185,7 +185,7 @@ def test_statistics_have_both_units_of_interest_and_a_misnamed_time(stage):
     assert abs(float(stats["fundingRate"])) < 0.001
 
 
-def test_rest_book_is_the_whole_book(stage):
+def test_rest_book_is_the_complete_book(stage):
     data = stage.get("/api/v1/info/markets/BTC-USD/orderbook")["data"]
     assert {float(level["price"]): float(level["qty"]) for level in data["bid"]} == stage.book("BTC-PERP")[0]
 
@@ -213,5 +213,5 @@ def test_other_rest_paths_and_errors(stage):
     assert stage.ask("/api/v1/nope").status == 404
 
 
-def test_rest_wants_a_user_agent(stage):
+def test_rest_requires_a_user_agent(stage):
     assert stage.venue.answer(HttpRequest("GET", "/api/v1/info/markets")).status == 403

@@ -54,7 +54,7 @@ def test_a_subscription_is_repeated_with_the_address_in_lower_case_and_defaults(
 
 
 @pytest.mark.parametrize("user", [None, "", "0x12", 7, ADDRESS + "0"])
-def test_what_is_no_address_is_refused(client, user):
+def test_an_invalid_address_is_rejected(client, user):
     assert subscribe(client, "userFills", user)[0]["channel"] == "error"
 
 
@@ -74,7 +74,7 @@ def test_some_channels_start_with_a_state_and_only_that_is_marked(stage, client)
     assert all(message["data"]["user"] == ADDRESS for message in later)
 
 
-def test_an_immediate_fill_is_told_as_open_and_filled_in_one_array(stage, client):
+def test_an_immediate_fill_is_published_as_open_and_filled_in_one_array(stage, client):
     subscribe(client, "orderUpdates")
     stage.venue.accounts.do({"action": "market", "symbol": "ETH-PERP", "size": "0.01"})
     (message,) = client.heard()
@@ -92,7 +92,7 @@ def test_an_immediate_fill_is_told_as_open_and_filled_in_one_array(stage, client
         ({"action": "reject"}, "perpMarginRejected"),
     ],
 )
-def test_how_orders_end(stage, client, order, word):
+def test_final_states_of_orders(stage, client, order, word):
     stage.venue.accounts.do({"action": "place"})
     subscribe(client, "orderUpdates")
     subscribe(client, "userEvents")
@@ -121,7 +121,7 @@ def test_a_liquidation_is_an_event_and_marks_its_fill(stage, client):
     assert fill["dir"] == "Close Long"
 
 
-def test_funding_is_told_one_by_one_and_as_a_list(stage, client):
+def test_funding_is_published_singly_and_as_a_list(stage, client):
     subscribe(client, "userEvents")
     subscribe(client, "userFundings")
     stage.venue.accounts.do({"action": "market", "symbol": "BTC-PERP"})
@@ -137,17 +137,17 @@ def test_funding_is_told_one_by_one_and_as_a_list(stage, client):
     assert [float(row["usdc"]) for row in listed] == [float(row["amount"]) for row in truth]
 
 
-def test_states_follow_what_changed_them(stage, client):
+def test_changes_publish_the_affected_states(stage, client):
     for kind in ("clearinghouseState", "openOrders", "spotState"):
         subscribe(client, kind)
     stage.venue.accounts.do({"action": "deposit"})
     assert [m["channel"] for m in client.heard()] == ["spotState"]
     stage.venue.accounts.do({"action": "place"})
-    told = {m["channel"]: m["data"] for m in client.heard()}
-    assert set(told) == {"openOrders", "clearinghouseState"}
-    assert len(told["openOrders"]["orders"]) == len(stage.venue.accounts.account.orders)
+    states = {m["channel"]: m["data"] for m in client.heard()}
+    assert set(states) == {"openOrders", "clearinghouseState"}
+    assert len(states["openOrders"]["orders"]) == len(stage.venue.accounts.account.orders)
     margin = stage.venue.accounts.truth()["margin"]
-    state = told["clearinghouseState"]["clearinghouseState"]
+    state = states["clearinghouseState"]["clearinghouseState"]
     assert float(state["marginSummary"]["accountValue"]) == float(margin["equity"])
     assert float(state["withdrawable"]) == float(margin["available"])
     assert float(state["crossMaintenanceMarginUsed"]) == float(margin["maintenance_margin"])
@@ -163,7 +163,7 @@ def test_any_other_address_has_an_empty_account(stage, client):
     assert info(stage, "frontendOpenOrders", user=STRANGER) == []
 
 
-def test_no_more_than_fifteen_users_are_followed(client):
+def test_at_most_fifteen_users_can_be_subscribed(client):
     users = [f"0x{number:040x}" for number in range(16)]
     answers = [subscribe(client, "orderUpdates", user)[0] for user in users]
     assert answers[-1]["data"] == "Cannot track more than 15 total users."
@@ -208,7 +208,7 @@ def test_other_queries(stage):
 
 
 @pytest.mark.parametrize("query", [{"type": "userFills"}, {"type": "userFillsByTime", "user": ADDRESS}])
-def test_a_query_that_lacks_something_is_null(stage, query):
+def test_an_incomplete_query_is_answered_with_null(stage, query):
     assert stage.ask("/info", "POST", query).body == b"null"
 
 
@@ -222,7 +222,7 @@ def test_trade_ids_are_unique_and_about_50_bits(stage):
     assert any(after < before for before, after in itertools.pairwise(ids))
 
 
-def test_what_a_fill_does_to_the_position_has_a_name(stage, client):
+def test_the_direction_of_a_fill_describes_its_effect_on_the_position(stage, client):
     accounts = stage.venue.accounts
     if accounts.account.positions["ETH-PERP"].size:
         accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})

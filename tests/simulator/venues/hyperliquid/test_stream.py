@@ -33,7 +33,7 @@ def test_the_greeting_can_be_switched_off(new_stage):
     assert new_stage("hyperliquid", greeting=False).connect("/ws").raw() == []
 
 
-def test_other_paths_are_refused(stage):
+def test_other_paths_are_rejected(stage):
     assert stage.knock("/").status == 404
 
 
@@ -47,7 +47,7 @@ def test_an_acknowledgement_is_normalised_and_precedes_the_first_frame(client):
 
 
 @pytest.mark.parametrize(("fast", "depth", "period"), [(True, 5, 0.5), (False, 20, 5.0)])
-def test_books_come_whole_at_their_cadence(stage, client, fast, depth, period):
+def test_complete_books_are_sent_at_their_cadence(stage, client, fast, depth, period):
     subscribe(client, type="l2Book", coin="BTC", fast=fast)
     stage.run(period * 4 + 0.01)
     frames = client.heard()
@@ -62,7 +62,7 @@ def test_books_come_whole_at_their_cadence(stage, client, fast, depth, period):
     assert times == sorted(times)
 
 
-def test_a_still_market_repeats_its_book(stage, client):
+def test_an_unchanged_market_repeats_its_book(stage, client):
     stage.venue.set_activity("BTC-PERP", 0)
     subscribe(client, type="l2Book", coin="BTC", fast=True)
     stage.run(2.01)
@@ -86,7 +86,7 @@ def test_an_aggregated_book_is_coarser(client):
     assert all(float(level["px"]) % 100 == 0 for side in frame["data"]["levels"] for level in side)
 
 
-def test_the_touch_is_told_when_it_moved(stage, client):
+def test_the_touch_is_published_when_it_moved(stage, client):
     subscribe(client, type="bbo", coin="BTC")
     stage.run(5)
     touches = [frame["data"]["bbo"] for frame in client.heard()]
@@ -98,7 +98,7 @@ def test_the_touch_is_told_when_it_moved(stage, client):
     assert float(touches[-1][1]["px"]) == min(asks)
 
 
-def test_the_first_trades_are_an_unmarked_backlog_and_none_is_told_twice_after_it(stage, client):
+def test_the_first_trades_are_an_unmarked_backlog_and_none_is_repeated_after_it(stage, client):
     backlog = subscribe(client, type="trades", coin="BTC")[1]["data"]
     assert len(backlog) == 10
     assert [row["time"] for row in backlog] == sorted(row["time"] for row in backlog)
@@ -113,7 +113,7 @@ def test_the_first_trades_are_an_unmarked_backlog_and_none_is_told_twice_after_i
     assert all((row["side"] == "B") == (truth[str(row["tid"])] == "buy") for row in rows)
 
 
-def test_marks_come_every_second_without_a_time(stage, client):
+def test_marks_are_sent_every_second_without_a_time(stage, client):
     frames = subscribe(client, type="activeAssetCtx", coin="BTC")[1:]
     stage.run(3.01)
     frames += client.heard()
@@ -154,7 +154,7 @@ def test_error_texts(client):
     assert subscribe(client, type="l2Book", coin="BTC", mantissa=2)[0]["data"].startswith("Invalid subscription {")
 
 
-def test_limits_are_told_and_the_connection_stays(stage, client):
+def test_exceeded_limits_are_reported_and_the_connection_stays(stage, client):
     stage.venue.messages.limit = 2
     subscribe(client, type="bbo", coin="BTC")
     subscribe(client, type="bbo", coin="ETH")
@@ -165,12 +165,12 @@ def test_limits_are_told_and_the_connection_stays(stage, client):
     assert subscribe(client, type="trades", coin="ETH")[0]["data"] == "Cannot subscribe to more than 1000 channels."
 
 
-def test_a_ping_in_words_is_answered(client):
+def test_a_json_ping_is_answered(client):
     client.say({"method": "ping"})
     assert client.heard() == [{"channel": "pong"}]
 
 
-def test_a_connection_to_which_nothing_was_sent_for_a_minute_is_closed(stage, client):
+def test_a_connection_without_data_for_a_minute_is_closed(stage, client):
     stage.run(55)
     client.say({"method": "ping"})
     stage.run(55)
@@ -179,7 +179,7 @@ def test_a_connection_to_which_nothing_was_sent_for_a_minute_is_closed(stage, cl
     assert client.wire.close_code == 1000
 
 
-def test_acknowledgements_do_not_keep_a_connection(stage, client):
+def test_acknowledgements_do_not_keep_a_connection_open(stage, client):
     stage.run(50)
     subscribe(client, type="allMids")
     stage.venue.subscriptions.drop(client.session)
@@ -199,7 +199,7 @@ def test_pace_shortens_keep_alive_but_not_the_cadence_of_data(new_stage):
     assert len(client.heard()) == 3
 
 
-def test_a_pause_sends_what_is_behind_and_holds_the_market(stage, client, books):
+def test_a_pause_sends_pending_books_and_holds_the_market(stage, client, books):
     book = books.HyperliquidBook()
     subscribe(client, type="l2Book", coin="BTC")
     stage.run(3)
@@ -217,7 +217,7 @@ def test_a_pause_sends_what_is_behind_and_holds_the_market(stage, client, books)
     assert stage.book("BTC-PERP") != (bids, asks)
 
 
-def test_the_catalogue_names_the_delisted_coin_and_thousands(stage):
+def test_the_catalogue_has_the_delisted_coin_and_thousands(stage):
     universe = {row["name"]: row for row in info(stage, type="meta")["universe"]}
     assert universe["BTC"]["szDecimals"] == 5
     assert "isDelisted" not in universe["BTC"]
@@ -263,13 +263,13 @@ def test_weight_is_limited(stage):
     assert stage.ask("/info", "POST", {"type": "meta"}).status == 200
 
 
-def test_rest_can_be_asked_over_the_socket(client):
+def test_the_socket_answers_rest_queries(client):
     client.say({"method": "post", "id": 7, "request": {"type": "info", "payload": {"type": "l2Book", "coin": "BTC"}}})
     data = client.heard()[0]["data"]
     assert data["id"] == 7
     assert data["response"]["payload"]["data"]["coin"] == "BTC"
 
 
-def test_a_spot_coin_has_a_context_of_its_own(client):
+def test_a_spot_coin_has_another_context(client):
     frame = subscribe(client, type="activeAssetCtx", coin="PURR/USDC")[1]
     assert frame["channel"] == "activeSpotAssetCtx"

@@ -47,11 +47,11 @@ def ask(stage, path, token=None, **query):
     return response.status, msgspec.json.decode(response.body)
 
 
-# who may ask
+# authentication
 
 
 @pytest.mark.parametrize("channel", [*CHANNELS, "account_orders/1"])
-def test_account_channels_want_a_token(client, token, channel):
+def test_account_channels_require_a_token(client, token, channel):
     assert error(client, f"{channel}/1234") == 21109
     assert error(client, f"{channel}/1234", "nonsense") == 21110
     (frame,) = subscribe(client, f"{channel}/1234", token)
@@ -59,24 +59,24 @@ def test_account_channels_want_a_token(client, token, channel):
     assert frame["channel"] == f"{channel}/1234".replace("/", ":")
 
 
-def test_statistics_want_none(client):
+def test_statistics_require_no_token(client):
     (frame,) = subscribe(client, "user_stats/1234")
     assert frame["type"] == "subscribed/user_stats"
 
 
-def test_accounts_and_markets_that_do_not_exist(client, token):
+def test_unknown_accounts_and_markets_are_rejected(client, token):
     for channel in ("account_all_orders/1", "account_all_orders", "account_orders/1234", "account_orders/77/1234"):
         assert error(client, channel, token) == 30005
 
 
-def test_an_expired_token_is_refused(stage, client, accounts):
+def test_an_expired_token_is_rejected(stage, client, accounts):
     token = accounts.token({"lives_s": 10})["token"]
     stage.run(11)
     assert error(client, "account_all_orders/1234", token) == 21120
     assert ask(stage, "accountActiveOrders", token, account_index="1234", market_id="255")[1]["code"] == 21120
 
 
-def test_a_channel_ends_when_its_token_does(stage, client, accounts, token):
+def test_a_channel_ends_when_its_token_expires(stage, client, accounts, token):
     subscribe(client, "account_all_orders/1234", accounts.token({"lives_s": 10})["token"])
     subscribe(client, "account_all_trades/1234", token)
     stage.run(12)
@@ -87,25 +87,25 @@ def test_a_channel_ends_when_its_token_does(stage, client, accounts, token):
     assert subscribe(client, "account_all_orders/1234", token)[0]["type"] == "subscribed/account_all_orders"
 
 
-def test_a_token_for_reading_will_do(client, accounts):
+def test_a_read_only_token_is_accepted(client, accounts):
     token = accounts.token({"read_only": True})["token"]
     assert token.startswith("ro:1234:single:")
     assert subscribe(client, "account_all_orders/1234", token)[0]["type"] == "subscribed/account_all_orders"
 
 
-def test_tokens_live_for_eight_hours_scaled_by_pace(stage, new_stage):
+def test_tokens_are_valid_for_eight_hours_scaled_by_pace(stage, new_stage):
     for one, hours in ((stage, 8), (new_stage("lighter", pace=480), 1 / 60)):
         expiry = one.venue.accounts.token({})["expires_at"]
         assert expiry == pytest.approx(one.venue.now_ms() / 1000 + hours * 3600, abs=1)
 
 
 @pytest.mark.parametrize("order", [{"lives_s": "long"}, {"read_only": "yes"}])
-def test_a_bad_order_for_a_token_is_refused(accounts, order):
+def test_an_invalid_token_request_is_rejected(accounts, order):
     with pytest.raises(UsageError):
         accounts.token(order)
 
 
-def test_rest_wants_a_token_in_the_query_or_in_a_header(stage, token):
+def test_rest_requires_a_token_in_the_query_or_in_a_header(stage, token):
     own = {"account_index": "1234", "market_id": "255"}
     status, answer = ask(stage, "accountActiveOrders", **own)
     assert (status, answer["code"]) == (400, 21109)
@@ -118,7 +118,7 @@ def test_rest_wants_a_token_in_the_query_or_in_a_header(stage, token):
     assert ask(stage, "account", by="l1_address", value="0x1")[1]["code"] == 20001
 
 
-# what is told
+# published messages
 
 
 def test_unsubscribing(client, token, accounts):
@@ -133,7 +133,7 @@ def test_unsubscribing(client, token, accounts):
     assert error(client, "account_all_orders/1234", token) == 30003
 
 
-def test_channels_start_with_where_things_stand(client, token, accounts):
+def test_channels_start_with_the_current_state(client, token, accounts):
     accounts.do({"action": "place", "symbol": "BTC-PERP"})
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
     live = {
@@ -184,7 +184,7 @@ def test_the_states_of_orders(client, token, accounts, order, word):
         assert float(row["remaining_base_amount"]) == 0
 
 
-def test_a_trade_has_two_sides_and_ours_is_known_by_the_account(client, token, accounts):
+def test_a_trade_has_two_sides_and_the_account_id_identifies_ours(client, token, accounts):
     subscribe(client, "account_all_trades/1234", token)
     for side in ("buy", "sell"):
         fill = accounts.do({"action": "market", "symbol": "ETH-PERP", "side": side, "size": "0.01"})["fills"][0]
@@ -199,7 +199,7 @@ def test_a_trade_has_two_sides_and_ours_is_known_by_the_account(client, token, a
         assert float(row["price"]) * float(row["size"]) * rate == pytest.approx(float(fill["fee"]), rel=1e-12)
 
 
-def test_positions_have_their_sign_apart(client, token, accounts):
+def test_positions_have_a_separate_sign(client, token, accounts):
     subscribe(client, "account_all_positions/1234", token)
     accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "3"})
     row = client.heard()[-1]["positions"]["0"]
@@ -224,7 +224,7 @@ def test_rest_pages_are_bounded_and_newest_first(stage, accounts, token):
     assert {row["market_id"] for row in here} == {1}
 
 
-def test_a_deposit_is_told_on_the_assets_and_everything_else_on_the_statistics(client, token, accounts):
+def test_a_deposit_is_published_on_the_assets_and_everything_else_on_the_statistics(client, token, accounts):
     subscribe(client, "account_all_assets/1234", token)
     subscribe(client, "user_stats/1234")
     accounts.do({"action": "deposit"})

@@ -29,7 +29,7 @@ def error(client, message):
     return client.heard()[0]["error"]
 
 
-def test_the_answer_to_a_subscription_is_its_first_frame_with_a_colon(client):
+def test_a_subscription_is_acknowledged_by_its_first_frame_with_a_colon(client):
     (frame,) = subscribe(client, "order_book/1")
     assert frame["type"] == "subscribed/order_book"
     assert frame["channel"] == "order_book:1"
@@ -54,7 +54,7 @@ def test_a_naive_book_follows_the_chain_of_nonces(stage, client, books, channel)
     assert book.nonce == stage.venue.truth(symbol)["venue_seq"]
 
 
-def test_batches_come_at_most_every_50_ms_and_may_be_empty(new_stage):
+def test_batches_are_sent_at_most_every_50_ms_and_may_be_empty(new_stage):
     stage = new_stage("lighter", rate=300)
     client = stage.connect("/stream")
     client.raw()
@@ -85,7 +85,7 @@ def test_nonces_jump_and_offsets_skip_and_depend_on_the_connection(stage, client
     assert offsets[0] != others[0]["offset"]
 
 
-def test_a_later_subscriber_joins_the_same_chain(stage, client, books):
+def test_a_later_subscriber_gets_the_same_chain(stage, client, books):
     subscribe(client, "order_book/1")
     stage.run(3.333)
     other, book = stage.connect("/stream"), books.LighterBook()
@@ -117,7 +117,7 @@ def test_an_inactive_market_has_an_empty_book_with_nonce_zero(client):
     assert ticker["ticker"]["a"] == {"price": "", "size": ""}
 
 
-def test_the_touch_is_told_on_change(stage, client):
+def test_the_touch_is_published_on_change(stage, client):
     frames = subscribe(client, "ticker/1")
     assert frames[0]["type"] == "subscribed/ticker"
     stage.run(5)
@@ -128,7 +128,7 @@ def test_the_touch_is_told_on_change(stage, client):
     assert float(frames[-1]["ticker"]["a"]["price"]) == min(asks)
 
 
-def test_recent_trades_are_replayed_newest_first_and_then_each_is_told_once(stage, client):
+def test_recent_trades_are_replayed_newest_first_and_then_each_is_published_once(stage, client):
     (replay,) = subscribe(client, "trade/1")
     assert replay["type"] == "subscribed/trade"
     replayed = [row["trade_id"] for row in (replay["trades"] or []) + (replay["liquidation_trades"] or [])]
@@ -149,7 +149,7 @@ def test_recent_trades_are_replayed_newest_first_and_then_each_is_told_once(stag
     assert all(row["is_maker_ask"] == (truth[row["trade_id_str"]] == "buy") for row in known)
 
 
-def test_funding_is_percent_per_hour_and_interest_is_worth_in_quote(stage, client):
+def test_funding_is_in_percent_per_hour_and_interest_in_quote(stage, client):
     (frame,) = subscribe(client, "market_stats/1")
     stats, market = frame["market_stats"], stage.venue.markets["BTC-PERP"]
     assert float(stats["current_funding_rate"]) == pytest.approx(market.funding_e12 / 1e10, abs=1e-4)
@@ -161,7 +161,7 @@ def test_funding_is_percent_per_hour_and_interest_is_worth_in_quote(stage, clien
     assert len(client.heard()) == 3
 
 
-def test_all_statistics_come_as_a_map(stage, client):
+def test_all_statistics_are_sent_as_a_map(stage, client):
     (frame,) = subscribe(client, "market_stats/all")
     assert frame["channel"] == "market_stats:all"
     assert set(frame["market_stats"]) == {"0", "1", "2", "3"}
@@ -199,7 +199,7 @@ def test_too_many_messages(stage, client):
     assert client.heard() == [{"type": "pong"}]
 
 
-def test_a_client_that_says_nothing_for_two_minutes_is_closed(stage, client):
+def test_a_client_idle_for_two_minutes_is_disconnected(stage, client):
     quiet = stage.connect("/stream")
     for _ in range(4):
         stage.run(29.9)
@@ -211,7 +211,7 @@ def test_a_client_that_says_nothing_for_two_minutes_is_closed(stage, client):
     assert client.wire.close_code is None
 
 
-def test_ids_are_those_of_the_catalogue(stage):
+def test_the_catalogue_has_the_market_ids(stage):
     rows = {row["symbol"]: row for row in stage.get("/api/v1/orderBooks")["order_books"]}
     assert rows["ETH"]["market_id"] == 0
     assert rows["BTC"]["market_id"] == 1
@@ -232,7 +232,7 @@ def test_orders_add_up_to_the_book(stage):
     assert len({order["order_index"] for order in answer["bids"]}) == len(answer["bids"])
 
 
-def test_settled_funding_has_no_sign_and_counts_in_seconds(stage):
+def test_settled_funding_is_unsigned_with_times_in_seconds(stage):
     now = stage.venue.now_ms() // 1000
     answer = stage.get("/api/v1/fundings", market_id="1", resolution="1h", start_timestamp=str(now - 172_800))
     assert len(answer["fundings"]) == 48
@@ -240,7 +240,7 @@ def test_settled_funding_has_no_sign_and_counts_in_seconds(stage):
     assert {row["direction"] for row in answer["fundings"]} == {"long", "short"}
 
 
-def test_current_rates_are_fractions_per_8_hours_among_those_of_others(stage):
+def test_current_rates_are_fractions_per_8_hours_beside_those_of_other_exchanges(stage):
     rows = [row for row in stage.get("/api/v1/funding-rates")["funding_rates"] if row["symbol"] == "BTC"]
     assert len(rows) == 3
     (own,) = [row for row in rows if row["exchange"] == "lighter"]
@@ -268,5 +268,5 @@ def test_trades_over_rest_are_newest_first(stage):
     assert len(ids) == 20
 
 
-def test_other_paths_are_refused(stage):
+def test_other_paths_are_rejected(stage):
     assert stage.knock("/").status == 404

@@ -47,7 +47,7 @@ def jwt(stage):
 
 
 def follow(stage, *channels, **query):
-    """A client that is authorised and follows channels."""
+    """Return an authorised client with subscriptions."""
     client = stage.connect("/v1", **query)
     rpc(client, "auth", bearer=jwt(stage))
     for channel in channels or CHANNELS:
@@ -66,7 +66,7 @@ def results(stage, path, **query):
     return msgspec.json.decode(response.body)["results"]
 
 
-# who may ask
+# authentication
 
 
 def test_a_signature_of_two_integers_gets_a_token(stage):
@@ -93,7 +93,7 @@ def test_wrong_signatures(stage, changes, status, word):
     assert msgspec.json.decode(response.body)["error"] == word
 
 
-def test_a_token_lives_for_five_minutes_scaled_by_pace(new_stage):
+def test_a_token_is_valid_for_five_minutes_scaled_by_pace(new_stage):
     for pace in (1, 30):
         stage = new_stage("paradex", rate=1, pace=pace)
         token = jwt(stage)
@@ -125,7 +125,7 @@ def test_wrong_bearers_on_the_socket(stage, bearer, code):
     assert rpc(stage.connect("/v1"), "auth", bearer=bearer)[0]["error"]["code"] == code
 
 
-def test_private_channels_want_an_authorised_session(stage):
+def test_private_channels_require_an_authorised_session(stage):
     client = stage.connect("/v1")
     for channel in CHANNELS:
         assert rpc(client, "subscribe", channel=channel)[0]["error"]["code"] == 40111
@@ -136,7 +136,7 @@ def test_private_channels_want_an_authorised_session(stage):
     assert rpc(client, "subscribe", channel="positions.ALL")[0]["error"]["code"] == -32600
 
 
-def test_rest_wants_a_bearer(stage):
+def test_rest_requires_a_bearer(stage):
     for path in ("orders", "orders-history", "fills", "positions", "account", "balances"):
         assert stage.ask(f"/v1/{path}").status == 401
         assert get(stage, path, "x").status == 401
@@ -149,10 +149,10 @@ def test_the_admin_api_issues_tokens(stage, accounts):
         accounts.token({"lives_s": None})
 
 
-# what is told
+# published messages
 
 
-def told(client, channel):
+def published(client, channel):
     return [m["params"]["data"] for m in client.heard() if m.get("params", {}).get("channel") == channel]
 
 
@@ -162,12 +162,12 @@ def test_private_channels_start_without_a_state(stage):
     assert client.heard() == []
 
 
-def test_the_life_of_an_order(stage, accounts):
+def test_states_of_an_order(stage, accounts):
     client = follow(stage, "orders.ALL")
     placed = accounts.do({"action": "place", "symbol": "ETH-PERP", "size": "0.5"})["orders"][0]
     accounts.do({"action": "partial", "order_id": placed["order_id"], "size": "0.2"})
     accounts.do({"action": "fill", "order_id": placed["order_id"]})
-    rows = told(client, "orders.ALL")
+    rows = published(client, "orders.ALL")
     assert [(row["status"], row["remaining_size"]) for row in rows] == [
         ("NEW", "0.5"),
         ("OPEN", "0.5"),
@@ -191,7 +191,7 @@ def test_the_states_of_orders(stage, accounts, order, status, reason):
     accounts.do({"action": "place"})
     client = follow(stage, "orders.ALL")
     accounts.do(order)
-    (row,) = told(client, "orders.ALL")
+    (row,) = published(client, "orders.ALL")
     assert (row["status"], row["cancel_reason"]) == (status, reason)
 
 
@@ -208,16 +208,16 @@ def test_makers_get_a_rebate(stage, accounts):
     client = follow(stage, "fills.ALL")
     order = accounts.do({"action": "place", "symbol": "ETH-PERP"})["orders"][0]["order_id"]
     accounts.do({"action": "fill", "order_id": order})
-    (row,) = told(client, "fills.ALL")
+    (row,) = published(client, "fills.ALL")
     assert row["liquidity"] == "MAKER"
     assert float(row["fee"]) < 0
 
 
-def test_a_short_position_is_negative_and_a_closed_one_is_told(stage, accounts):
+def test_a_short_position_is_negative_and_a_closed_one_is_published(stage, accounts):
     client = follow(stage, "positions")
     accounts.do({"action": "market", "symbol": "ETH-PERP", "side": "sell", "size": "9"})
     accounts.do({"action": "liquidate", "symbol": "ETH-PERP"})
-    first, last = told(client, "positions")
+    first, last = published(client, "positions")
     assert first["side"] == "SHORT"
     assert first["size"].startswith("-")
     assert (last["status"], last["size"]) == ("CLOSED", "0")
@@ -228,7 +228,7 @@ def test_balance_events_chain_up_to_the_wallet(stage, accounts):
     accounts.do({"action": "market", "symbol": "BTC-PERP", "size": "0.5"})
     accounts.do({"action": "funding"})
     accounts.do({"action": "deposit", "size": "10"})
-    rows = told(client, "balance_events")
+    rows = published(client, "balance_events")
     assert {row["type"] for row in rows} == {"trade", "funding", "deposit"}
     for before, after in itertools.pairwise(rows):
         assert before["settlement_asset_balance_after"] == after["settlement_asset_balance_before"]
@@ -236,18 +236,18 @@ def test_balance_events_chain_up_to_the_wallet(stage, accounts):
     assert rows[-1]["type"] == "deposit"
 
 
-def test_payments_for_positions_have_a_channel_of_their_own(stage, accounts):
+def test_payments_for_positions_have_their_own_channel(stage, accounts):
     client = follow(stage, "funding_payments.ALL")
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
     payments = accounts.do({"action": "funding"})["payments"]
-    rows = told(client, "funding_payments.ALL")
+    rows = published(client, "funding_payments.ALL")
     assert [float(row["payment"]) for row in rows] == [float(row["amount"]) for row in payments]
 
 
 def test_the_summary_is_the_margin(stage, accounts):
     client = follow(stage, "account")
     accounts.do({"action": "market", "symbol": "BTC-PERP"})
-    (row,) = told(client, "account")
+    (row,) = published(client, "account")
     margin = accounts.truth()["margin"]
     assert row["account_value"] == margin["equity"]
     assert row["free_collateral"] == margin["available"]
@@ -283,7 +283,7 @@ def test_balances_by_token(stage, accounts):
 
 
 def frames(client):
-    """Template, version, block and strings of each binary frame."""
+    """Return template, version, block and strings of each binary frame."""
     found = []
     for frame in client.raw():
         if frame.is_binary:
@@ -360,7 +360,7 @@ def test_later_versions_append_fields(new_stage):
     assert next(texts for template, _, _, texts in kinds if template == 21)[-1] == "USDC"
 
 
-def test_balance_events_are_words_on_binary_connections_too(stage, accounts):
+def test_balance_events_are_json_on_binary_connections_too(stage, accounts):
     client = follow(stage, "balance_events", sbeSchemaId="1", sbeSchemaVersion="1")
     accounts.do({"action": "deposit"})
-    assert told(client, "balance_events")
+    assert published(client, "balance_events")

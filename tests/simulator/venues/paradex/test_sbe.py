@@ -89,7 +89,7 @@ def test_a_summary_grows_with_the_version(version, length):
     assert len(frame) == 8 + length + len(MARKET)
 
 
-def test_a_summary_of_the_wrong_size_is_refused():
+def test_a_summary_of_the_wrong_size_is_rejected():
     with pytest.raises(ValueError, match="24 fields"):
         sbe.summary(1, 1, 2, range(24), (), "X")
 
@@ -99,7 +99,7 @@ def test_large_numbers_saturate():
     assert sbe.clamp(-5) == -5
 
 
-def test_a_bid_is_added_in_front_and_a_first_price_is_taken_away(books):
+def test_a_bid_is_prepended_and_a_first_price_is_removed(books):
     frame = sbe.book(1, 1, 2, ([(5, 6)], [(7, 8)]), "X", is_delta=True)
     assert books.decode_sbe(sbe.with_bid(frame, 9, 10))["bids"] == [(9, 10), (5, 6)]
     assert books.decode_sbe(sbe.without_first_price(frame))["bids"] == [(sbe.NULL, 6)]
@@ -152,6 +152,6 @@ def _encode(event):
 
 
 def _tail(event):
-    """What comes behind the five numbers of a funding block."""
+    """Return what follows the five numbers of a funding block."""
     numbers = struct.pack(f"<{len(event['fields'])}q", *event["fields"]) + event["rest"]
     return numbers[40:]

@@ -21,13 +21,13 @@ def sbe_client(stage):
     return stage.connect("/v1", sbeSchemaId="1", sbeSchemaVersion="1")
 
 
-def tell(client, method, channel, number=1):
+def request(client, method, channel, number=1):
     client.say({"jsonrpc": "2.0", "method": method, "params": {"channel": channel}, "id": number})
     return client.raw()
 
 
 def call(client, method, channel):
-    return [msgspec.json.decode(frame.payload) for frame in tell(client, method, channel) if not frame.is_binary]
+    return [msgspec.json.decode(frame.payload) for frame in request(client, method, channel) if not frame.is_binary]
 
 
 def refusal(client, method, channel):
@@ -39,7 +39,7 @@ def binary(client, decode):
 
 
 def test_an_acknowledgement_precedes_the_first_data_and_ends_in_a_newline(json_client):
-    ack, data = tell(json_client, "subscribe", "bbo.BTC-USD-PERP", number=3)
+    ack, data = request(json_client, "subscribe", "bbo.BTC-USD-PERP", number=3)
     assert ack.payload.endswith(b"}\n")
     assert b'"result":{"channel":"bbo.BTC-USD-PERP"}' in ack.payload
     assert b'"id":3' in ack.payload
@@ -87,7 +87,7 @@ def test_empty_deltas_count(stage, sbe_client, books):
 @pytest.mark.parametrize(
     "suffix", ["snapshot@15@50ms", "snapshot@15@100ms", "snapshot@15@50ms@0_1", "interactive@15@200ms"]
 )
-def test_top_15_snapshots_stand_alone(stage, json_client, books, suffix):
+def test_top_15_snapshots_are_complete(stage, json_client, books, suffix):
     messages = call(json_client, "subscribe", f"order_book.BTC-USD-PERP.{suffix}")[1:]
     stage.run(5)
     stage.venue.pause()
@@ -119,7 +119,7 @@ def test_best_prices_are_null_in_deltas_and_set_in_snapshots(stage, sbe_client, 
             assert event["best"][2] == event["asks"][0][0]
 
 
-def test_the_counter_of_the_touch_and_of_trades_is_the_book_s_and_skips(stage, json_client):
+def test_the_touch_and_trades_have_the_sequence_of_the_book_with_gaps(stage, json_client):
     call(json_client, "subscribe", "bbo.BTC-USD-PERP")
     stage.run(10)
     seqs = [message["params"]["data"]["seq_no"] for message in json_client.heard()]
@@ -128,7 +128,7 @@ def test_the_counter_of_the_touch_and_of_trades_is_the_book_s_and_skips(stage, j
     assert seqs[-1] <= stage.venue.truth("BTC-PERP")["venue_seq"]
 
 
-def test_trades_come_one_a_frame(stage, json_client, sbe_client, books):
+def test_each_trade_has_its_own_frame(stage, json_client, sbe_client, books):
     call(json_client, "subscribe", "trades.ALL")
     call(sbe_client, "subscribe", "trades.BTC-USD-PERP")
     stage.run(20)
@@ -141,7 +141,7 @@ def test_trades_come_one_a_frame(stage, json_client, sbe_client, books):
     assert rows[-1]["id"] == stage.venue.truth("BTC-PERP")["trades"][-1]["trade_id"]
 
 
-def test_summaries_come_every_second_and_funding_every_five(stage, json_client):
+def test_summaries_are_sent_every_second_and_funding_every_five(stage, json_client):
     call(json_client, "subscribe", "markets_summary.BTC-USD-PERP")
     call(json_client, "subscribe", "funding_data.BTC-USD-PERP")
     stage.run(10.01)
@@ -150,12 +150,12 @@ def test_summaries_come_every_second_and_funding_every_five(stage, json_client):
     assert channels.count("funding_data.BTC-USD-PERP") == 2
 
 
-def test_binary_summaries_and_funding_say_the_same_as_json(stage, json_client, sbe_client, books):
+def test_binary_summaries_and_funding_match_json(stage, json_client, sbe_client, books):
     assert stage.venue.settings.sbe_version == 1
     for channel in ("markets_summary.BTC-USD-PERP", "markets_summary.BTC-USD-96000-C", "funding_data.BTC-USD-PERP"):
         as_json = call(json_client, "subscribe", channel)[1]["params"]["data"]
         (event,) = [
-            books.decode_sbe(frame.payload) for frame in tell(sbe_client, "subscribe", channel) if frame.is_binary
+            books.decode_sbe(frame.payload) for frame in request(sbe_client, "subscribe", channel) if frame.is_binary
         ]
         numbers = event["fields"]
         if event["template"] == 5:
@@ -174,7 +174,7 @@ def test_binary_summaries_and_funding_say_the_same_as_json(stage, json_client, s
 
 
 def test_the_total_volume_saturates(stage, sbe_client, books):
-    frames = tell(sbe_client, "subscribe", "markets_summary.BTC-USD-PERP")
+    frames = request(sbe_client, "subscribe", "markets_summary.BTC-USD-PERP")
     (event,) = [books.decode_sbe(frame.payload) for frame in frames if frame.is_binary]
     assert event["fields"][8] == 2**63 - 1
 
@@ -206,7 +206,7 @@ def test_a_misspelt_touch_is_acknowledged_and_silent(stage, json_client):
 @pytest.mark.parametrize(
     "channel", ["order_book.BTC-USD-PERP.deltas@15@50ms", "order_book.BTC-USD-PERP.interactive_deltas@15"]
 )
-def test_deltas_take_no_suffix(json_client, channel):
+def test_deltas_accept_no_suffix(json_client, channel):
     error = refusal(json_client, "subscribe", channel)
     assert error["code"] == -32600
     assert error["message"] == "invalid subscribe request"
@@ -262,19 +262,19 @@ def test_json_rpc_errors(json_client):
         {"sbeSchemaId": "1", "sbeSchemaVersion": "x"},
     ],
 )
-def test_a_wrong_schema_is_refused_at_the_upgrade(stage, query):
+def test_a_wrong_schema_is_rejected_at_the_upgrade(stage, query):
     assert stage.knock("/v1", **query).status == 400
 
 
 @pytest.mark.parametrize(("asked", "served"), [("0", 0), ("1", 1), ("3", 1)])
-def test_the_version_is_not_above_what_was_asked_for_nor_above_the_server_s(stage, books, asked, served):
+def test_the_version_is_at_most_the_requested_one_and_the_server_s(stage, books, asked, served):
     client = stage.connect("/v1", sbeSchemaId="1", sbeSchemaVersion=asked)
     call(client, "subscribe", "bbo.BTC-USD-PERP")
     stage.run(3)
     assert {event["version"] for event in binary(client, books.decode_sbe)} == {served}
 
 
-def test_too_many_connections_are_refused(stage):
+def test_too_many_connections_are_rejected(stage):
     refused = [getattr(stage.knock("/v1"), "status", None) for _ in range(21)]
     assert refused == [None] * 20 + [429]
     assert stage.knock("/other").status == 404
