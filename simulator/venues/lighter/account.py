@@ -115,7 +115,7 @@ class LighterAccounts(AccountService):
         for session in self.venue.sessions:
             if not isinstance(session, LighterSession):
                 continue
-            ended = [key for key, token in session.tokens.items() if not self._is_good(token)]
+            ended = [key for key, token in session.tokens.items() if not self._is_valid(token)]
             for key in ended:
                 del session.tokens[key]
                 self.venue.subscriptions.remove(session, key)
@@ -208,7 +208,7 @@ class LighterAccounts(AccountService):
         except DeniedError as error:
             raise LighterApiError(*_ERRORS[error.denial]) from error
 
-    def _is_good(self, token: str) -> bool:
+    def _is_valid(self, token: str) -> bool:
         try:
             self._tokens.check(token, self.venue.now_ms() / 1000)
         except DeniedError:
