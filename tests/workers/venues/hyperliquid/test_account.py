@@ -771,22 +771,22 @@ def messages(file: str) -> list[Any]:
     return found
 
 
+RECORDED = [
+    ("ws_orderUpdates", [["Order"], ["Order"] * 2, ["Order"]]),
+    ("ws_userFills", [["Fill"] * 11, ["Fill"]]),
+    ("ws_userFundings", [["Payment"] * 4]),
+    ("ws_user_events", [["Payment"], ["Fill"], ["Fill"]]),
+    ("ws_error", [["Refused"]] * 4),
+    ("ws_notification", [[]]),
+    ("ws_pong", [["Pong"]]),
+    ("ws_connection_text", [[]]),
+]
+
+
 @recorded
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        ("ws_orderUpdates", [["Order"], ["Order"] * 2, ["Order"]]),
-        ("ws_userFills", [["Fill"] * 11, ["Fill"]]),
-        ("ws_userFundings", [["Payment"] * 4]),
-        ("ws_user_events", [["Payment"], ["Fill"], ["Fill"]]),
-        ("ws_error", [["Refused"]] * 4),
-        ("ws_notification", [[]]),
-        ("ws_pong", [["Pong"]]),
-        ("ws_connection_text", [[]]),
-    ],
-)
-def test_recorded_frames_hold_what_they_hold(file: str, expected: Any) -> None:
-    assert [[type(item).__name__ for item in decode(message, {})] for message in messages(file)] == expected
+def test_recorded_frames_hold_what_they_hold() -> None:
+    for file, expected in RECORDED:
+        assert [[type(item).__name__ for item in decode(message, {})] for message in messages(file)] == expected
 
 
 @recorded
