@@ -18,7 +18,20 @@ from workers.protocol.recovery import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.rows import split_rows
-from workers.venues.venue import Ack, Item, Keepalive, Listing, Markets, Pong, Refused, RestRequest, Rule, Unsubscribed
+from workers.venues.venue import (
+    Ack,
+    Item,
+    Keepalive,
+    Listing,
+    Markets,
+    Pong,
+    Refused,
+    RestRequest,
+    Resync,
+    Rule,
+    Unsubscribed,
+    VenueLimits,
+)
 
 VENUE = Hyperliquid()
 BTC = Listing("BTC", "BTC", "BTC", market_id="3", quote="USDC", funding_interval_s=3600)
@@ -385,9 +398,31 @@ def test_one_connection_carries_every_stream() -> None:
 
 
 def test_rules_of_the_venue() -> None:
-    assert VENUE.continuity.rule is Rule.SNAPSHOTS
-    assert set(VENUE.continuity.silence_s) == {Stream.BOOK, Stream.BOOK20}
-    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=b'{"method":"ping"}')
+    assert (VENUE.continuity.rule, VENUE.continuity.resync) == (Rule.SNAPSHOTS, Resync.RESUBSCRIBE)
+    assert VENUE.continuity.silence_s == {Stream.BOOK: 2.0, Stream.BOOK20: 20.0}
+    assert not VENUE.continuity.soft_resync
+    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=b'{"method":"ping"}', pong_within_s=10.0)
+    assert (VENUE.has_rest_book, VENUE.replays_trades, VENUE.options) == (True, True, {})
+
+
+def test_limits_and_cadences_of_the_venue() -> None:
+    assert VENUE.limits == VenueLimits(
+        burst=100, messages_per_s=20.0, rest_weight_per_min=1200, max_age_s=None, max_frame_bytes=16 * 1024 * 1024
+    )
+    assert VENUE.streams == {
+        Stream.BOOK: 0.5,
+        Stream.BOOK20: 5.0,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+    }
+
+
+def test_weights_of_the_requests() -> None:
+    predicted, settled = VENUE.polls([BTC])
+    requests = (*VENUE.listing_requests(), VENUE.book_request(BTC), predicted.request(MS), settled.request(MS))
+    assert [request.weight for request in requests] == [20, 2, 20, 21]
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -458,6 +493,12 @@ def test_last_settlement_is_the_newest_row() -> None:
     assert poll.parse(b"[]") == []
     asked = json.loads(poll.request(MS).body or b"")
     assert (asked["type"], asked["coin"], asked["startTime"]) == ("fundingHistory", "BTC", MS - 7_200_000)
+
+
+def test_settled_rate_of_another_coin_is_an_invalid_row() -> None:
+    row = {"coin": "ETH", "fundingRate": "0.0000125", "time": MS}
+    _, (invalid,) = split_rows(VENUE.polls([BTC])[1].parse(json.dumps([row]).encode()))
+    assert (invalid.what, invalid.error) == ("fundingHistory", "a row about ETH in an answer about BTC")
 
 
 @pytest.mark.parametrize(
