@@ -78,7 +78,7 @@ def context_frame(coin: str = "BTC", **changes: Any) -> dict[str, Any]:
     return {"channel": "activeAssetCtx", "data": {"coin": coin, "ctx": context | changes}}
 
 
-# --- books --------------------------------------------------------------------------------------------------------
+# --- books ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_book_frame_is_a_whole_book() -> None:
@@ -139,7 +139,7 @@ def test_nothing_of_the_buffer_is_kept() -> None:
     assert event.bids == [("81000.0", "0.5")]
 
 
-# --- bbo and trades -----------------------------------------------------------------------------------------------
+# --- bbo and trades -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_frame_without_trades_is_empty() -> None:
     assert decode({"channel": "trades", "data": []}) == []
 
 
-# --- mark and funding ---------------------------------------------------------------------------------------------
+# --- mark and funding -----------------------------------------------------------------------------------------------
 
 
 def test_context_is_mark_and_hourly_funding() -> None:
@@ -214,7 +214,7 @@ def test_context_without_a_rate_is_no_funding() -> None:
     assert [type(item) for item in decode(frame)] == [Mark]
 
 
-# --- markets ------------------------------------------------------------------------------------------------------
+# --- markets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_names_say_what_they_can_offline(wire: str, symbol: str | None, multipli
     assert (listing.symbol, listing.multiplier, listing.venue_symbol) == (symbol, multiplier, wire)
 
 
-# --- control ------------------------------------------------------------------------------------------------------
+# --- control --------------------------------------------------------------------------------------------------------
 
 
 def response(method: str, **subscription: Any) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def test_damaged_frames_raise_nothing_but_decode_errors(frame, start, cut, put) 
             continue
 
 
-# --- listings and connections -------------------------------------------------------------------------------------
+# --- listings and connections ---------------------------------------------------------------------------------------
 
 
 def meta(*assets: dict[str, Any]) -> bytes:
@@ -425,7 +425,7 @@ def test_weights_of_the_requests() -> None:
     assert [request.weight for request in requests] == [20, 2, 20, 21]
 
 
-# --- REST ---------------------------------------------------------------------------------------------------------
+# --- REST -----------------------------------------------------------------------------------------------------------
 
 
 def test_one_request_polls_the_rates_of_all_coins() -> None:
