@@ -24,9 +24,9 @@ from workers.venues.aster import signing as aster_signing
 from workers.venues.aster.account import AsterAccount
 from workers.venues.aster.signing import WALLET_SECRETS, signer_of
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Refused
+from workers.venues.venue import Keepalive, Listing, Refused
 
-SIDE = AsterAccount()
+VENUE = AsterAccount()
 KEY, SECRET = "planted-key-77", "planted-secret-88"
 KEYS = {"ASTER_API_KEY": KEY, "ASTER_API_SECRET": SECRET}
 #: The private key 1, and its address.
@@ -173,23 +173,25 @@ def answers(**changes: Any) -> dict[str, Any]:
 
 
 def decode(message: Any, markets: Any = MARKETS) -> list[Any]:
-    return SIDE.decode(memoryview(json.dumps(message).encode()), False, markets, "desk")
+    return VENUE.decode(memoryview(json.dumps(message).encode()), False, markets, "desk")
 
 
 def login(answer: Any, **keys: str) -> Course:
-    secrets = secrets_of(SIDE.secrets, **(keys or KEYS))
-    return drive(SIDE.login(secrets, "wss://x", MARKETS, NS), {"/fapi/v1/listenKey": answer})
+    secrets = secrets_of(VENUE.secrets, **(keys or KEYS))
+    return drive(VENUE.login(secrets, "wss://x", MARKETS, NS), {"/fapi/v1/listenKey": answer})
 
 
-def snapshot(told: dict[str, Any], markets: Any = MARKETS, since_ms: int = MS - 1000) -> Course:
+def snapshot(bodies: dict[str, Any], markets: Any = MARKETS, since_ms: int = MS - 1000) -> Course:
     logged_in = login({"listenKey": LISTEN_KEY}).result
-    return drive(SIDE.snapshot(logged_in, secrets_of(SIDE.secrets, **KEYS), markets, "desk", since_ms, NS), told)
+    return drive(
+        VENUE.snapshot(logged_in, secrets_of(VENUE.secrets, **KEYS), markets, "desk", since_ms, NS), bodies
+    )
 
 
 # --- signatures ---------------------------------------------------------------------------------------------------
 
 
-def test_a_key_signs_the_query_as_it_stands() -> None:
+def test_key_signs_the_query_verbatim() -> None:
     (request,) = login({"listenKey": LISTEN_KEY}).requests
     query, _, signature = urlsplit(request.path).query.partition("&signature=")
     assert query == f"recvWindow=60000&timestamp={MS}"
@@ -198,25 +200,25 @@ def test_a_key_signs_the_query_as_it_stands() -> None:
     assert request.headers == (("X-MBX-APIKEY", KEY),)
 
 
-def test_every_call_of_a_course_is_signed() -> None:
+def test_every_call_of_a_flow_is_signed() -> None:
     for request in snapshot(answers()).requests:
         query, _, signature = urlsplit(request.path).query.partition("&signature=")
         assert signature == hmac.new(SECRET.encode(), query.encode(), hashlib.sha256).hexdigest()
 
 
-def test_either_way_of_signing_is_enough() -> None:
-    assert SIDE.is_configured(secrets_of(SIDE.secrets, **KEYS))
-    assert SIDE.is_configured(secrets_of(SIDE.secrets, **WALLET))
-    assert not SIDE.is_configured(secrets_of(SIDE.secrets, ASTER_API_KEY=KEY, ASTER_SIGNER="0x1"))
+def test_either_method_of_signing_suffices() -> None:
+    assert VENUE.is_configured(secrets_of(VENUE.secrets, **KEYS))
+    assert VENUE.is_configured(secrets_of(VENUE.secrets, **WALLET))
+    assert not VENUE.is_configured(secrets_of(VENUE.secrets, ASTER_API_KEY=KEY, ASTER_SIGNER="0x1"))
 
 
-def test_a_key_that_no_header_can_carry_is_refused_unseen() -> None:
+def test_key_unsafe_in_a_header_is_rejected_without_showing_it() -> None:
     with pytest.raises(LoginError) as refused:
         login({"listenKey": LISTEN_KEY}, ASTER_API_KEY="planted key\n", ASTER_API_SECRET=SECRET)
     assert "planted" not in refused.value.what
 
 
-def test_a_wallet_signs_with_nonces_that_no_two_requests_share(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wallet_signs_with_unique_nonces(monkeypatch: pytest.MonkeyPatch) -> None:
     signed: list[str] = []
     monkeypatch.setattr(aster_signing, "_typed_signature", lambda text, _key: signed.append(text) or f"0x{len(signed)}")
     signer = signer_of(secrets_of(WALLET_SECRETS, **WALLET))
@@ -227,15 +229,15 @@ def test_a_wallet_signs_with_nonces_that_no_two_requests_share(monkeypatch: pyte
     assert paths[1] == f"/fapi/v3/userTrades?{signed[1]}&signature=0x2"
 
 
-def test_a_call_that_has_to_wait_is_signed_when_it_is_sent() -> None:
-    request = signer_of(secrets_of(SIDE.secrets, **KEYS)).request("balance")
+def test_delayed_call_is_signed_when_it_is_sent() -> None:
+    request = signer_of(secrets_of(VENUE.secrets, **KEYS)).request("balance")
     assert f"timestamp={MS + 90_000}&" in request.made_at(NS + 90 * 10**9).path
 
 
-def test_a_wallet_goes_before_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wallet_has_precedence_over_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aster_signing, "_typed_signature", lambda _text, _key: "0x0")
     course = drive(
-        SIDE.login(secrets_of(SIDE.secrets, **WALLET, **KEYS), "wss://x", MARKETS, NS),
+        VENUE.login(secrets_of(VENUE.secrets, **WALLET, **KEYS), "wss://x", MARKETS, NS),
         {"/fapi/v3/listenKey": {"listenKey": LISTEN_KEY}},
     )
     assert course.requests[0].headers == ()
@@ -261,7 +263,7 @@ def test_a_wallets_signature_is_that_of_typed_data() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("eth_account") is None, reason="eth-account is not installed")
-def test_a_private_key_that_is_none_is_refused_unseen() -> None:
+def test_invalid_private_key_is_rejected_without_showing_it() -> None:
     with pytest.raises(LoginError) as refused:
         aster_signing._typed_signature("a=1", "0xplanted")
     assert "planted" not in str(refused.value)
@@ -271,7 +273,7 @@ def test_a_private_key_that_is_none_is_refused_unseen() -> None:
 # --- the listenKey ------------------------------------------------------------------------------------------------
 
 
-def test_the_listen_key_is_where_to_connect() -> None:
+def test_listen_key_is_part_of_the_url() -> None:
     result = login({"listenKey": LISTEN_KEY}).result
     assert result.url == f"wss://x/ws/{LISTEN_KEY}"
     assert result.renew_at_ns == NS + 30 * MINUTE_NS
@@ -279,16 +281,16 @@ def test_the_listen_key_is_where_to_connect() -> None:
 
 
 @pytest.mark.parametrize("key", [LISTEN_KEY, "another1"])
-def test_a_renewed_key_that_is_another_one_takes_another_connection(key: str) -> None:
+def test_changed_key_needs_a_new_connection(key: str) -> None:
     held, later_ns = login({"listenKey": LISTEN_KEY}).result, NS + 31 * MINUTE_NS
-    steps = SIDE.renew(held, secrets_of(SIDE.secrets, **KEYS), later_ns)
+    steps = VENUE.renew(held, secrets_of(VENUE.secrets, **KEYS), later_ns)
     renewal = drive(steps, {"/fapi/v1/listenKey": {"listenKey": key}}).result
     assert renewal.must_reconnect is (key != LISTEN_KEY)
     assert renewal.login.url == f"wss://x/ws/{key}"
     assert renewal.login.renew_at_ns == later_ns + 30 * MINUTE_NS
 
 
-def test_an_expired_key_is_told() -> None:
+def test_expired_key_is_reported() -> None:
     assert decode({"e": "listenKeyExpired", "E": MS}) == [Expired("the listenKey has expired")]
 
 
@@ -310,9 +312,9 @@ def test_an_answer_without_a_listen_key_is_malformed(answer: Any) -> None:
     ],
 )
 def test_refused_credentials_are_explained_in_our_words(code: int, reason: Reason, says: str) -> None:
-    told = f"venue text {SECRET}" if reason is Reason.AUTH_FAILED else "venue text"
+    text = f"venue text {SECRET}" if reason is Reason.AUTH_FAILED else "venue text"
     with pytest.raises(LoginError) as refused:
-        login({"code": code, "msg": told})
+        login({"code": code, "msg": text})
     assert refused.value.reason is reason
     assert refused.value.what.startswith(f"{code}: ")
     assert says in refused.value.what
@@ -445,7 +447,7 @@ def test_long_and_short_of_a_market_are_legs_whose_sum_counts() -> None:
     assert net_after(*items) == [("BTCUSDT", "9.5")]
 
 
-def test_one_leg_of_two_says_nothing_of_the_sum() -> None:
+def test_single_leg_gives_no_sum() -> None:
     items = decode(changed(P=[leg(pa="0", ep="0", ps="BOTH"), leg(pa="20.000", ep="5.00", ps="LONG")]))
     assert net_after(*items) == []
 
@@ -470,8 +472,8 @@ def test_payments_for_two_cross_positions_at_one_moment_are_two() -> None:
     paid = [("-1.5", "999.00000000"), ("-1.5", "997.50000000"), ("0.25", "997.75000000")]
     frames = [changed("FUNDING_FEE", B=[balance(bc=change, wb=wallet)]) for change, wallet in paid]
     ledger = Ledger()
-    told = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.take(item)]
-    assert [payment.amount for payment in told] == ["-1.5", "-1.5", "0.25"]
+    found = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.take(item)]
+    assert [payment.amount for payment in found] == ["-1.5", "-1.5", "0.25"]
 
 
 def test_only_funding_is_a_payment() -> None:
@@ -479,7 +481,7 @@ def test_only_funding_is_a_payment() -> None:
     assert not any(isinstance(item, Payment) for item in items)
 
 
-def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
+def test_market_that_is_not_followed_is_named_too() -> None:
     (event,) = decode(changed(P=[leg(s="1000PEPEUSDT")]), {})
     assert (event.symbol, event.venue_symbol) == ("PEPE-PERP", "1000PEPEUSDT")
 
@@ -496,7 +498,7 @@ def test_a_market_that_is_not_followed_is_named_all_the_same() -> None:
         {"result": None, "id": 3},
     ],
 )
-def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
+def test_irrelevant_frames_decode_to_nothing(message: Any) -> None:
     assert decode(message) == []
 
 
@@ -521,7 +523,7 @@ def test_errors_on_the_stream() -> None:
 )
 def test_malformed_frames_are_refused(body: bytes) -> None:
     with pytest.raises(DecodeError):
-        SIDE.decode(memoryview(body), False, MARKETS, "desk")
+        VENUE.decode(memoryview(body), False, MARKETS, "desk")
 
 
 def test_an_empty_text_in_place_of_a_number_is_none() -> None:
@@ -554,7 +556,7 @@ def test_an_invalid_row_costs_itself_alone(message: Any, valid: list[type]) -> N
 
 def test_numbers_may_be_written_as_numbers() -> None:
     body = json.dumps(changed(B=[balance(wb=1000.5)], P=[leg(pa=-1, ep=81000.25, up=0)])).encode()
-    wallet, position = SIDE.decode(body, False, MARKETS, "desk")
+    wallet, position = VENUE.decode(body, False, MARKETS, "desk")
     assert isinstance(wallet, Balance)
     assert isinstance(position, Position)
     assert (wallet.total, position.size, position.entry_price) == ("1000.5", "-1", "81000.25")
@@ -563,7 +565,7 @@ def test_numbers_may_be_written_as_numbers() -> None:
 
 
 @pytest.mark.parametrize("word", ["NEW_ADL", "NEW_INSURANCE", "CANCELED", "A_NEW_WORD"])
-def test_what_is_filled_decides_before_the_word(word: str) -> None:
+def test_filled_size_has_precedence_over_the_status(word: str) -> None:
     (event,) = decode(update(X=word, z="0.010"))
     assert (event.status, event.venue_status) == ("filled", word)
 
@@ -587,7 +589,7 @@ def test_the_venues_own_orders_are_known_by_state_and_type_too(changes: dict[str
 @settings(max_examples=300, deadline=None)
 def test_nothing_but_decode_errors_comes_of_mutated_frames(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
-        SIDE.decode(memoryview(body), False, MARKETS, "desk")
+        VENUE.decode(memoryview(body), False, MARKETS, "desk")
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -597,34 +599,34 @@ def test_the_whole_account() -> None:
     course = snapshot(answers())
     assert course.paths() == list(answers())
     assert course.result.open_orders == {"20072994001"}
-    told = course.result.events
-    assert [type(event) for event in told] == [Fill, Order, Order, Position, Balance, Margin]
-    assert [event.status for event in told if isinstance(event, Order)] == ["open", "canceled"]
-    assert all(event.snapshot for event in told)
-    assert told[0].fill_id == "BTCUSDT:7"
-    assert (told[0].fee, told[0].liquidity) == ("0.02600000", "maker")
-    assert told[3] == Position(
+    found = course.result.events
+    assert [type(event) for event in found] == [Fill, Order, Order, Position, Balance, Margin]
+    assert [event.status for event in found if isinstance(event, Order)] == ["open", "canceled"]
+    assert all(event.snapshot for event in found)
+    assert found[0].fill_id == "BTCUSDT:7"
+    assert (found[0].fee, found[0].liquidity) == ("0.02600000", "maker")
+    assert found[3] == Position(
         *HEAD, NS, "desk", "0.010", "65000.0", "66000.0", "10.00", None, "isolated", snapshot=True
     )
-    assert told[4] == Balance("aster", None, None, NS, "desk", "USDT", "1000.5", "900", snapshot=True)
-    assert told[5] == Margin("aster", None, None, None, "desk", "1010.5", "900", "32", "16", snapshot=True)
+    assert found[4] == Balance("aster", None, None, NS, "desk", "USDT", "1000.5", "900", snapshot=True)
+    assert found[5] == Margin("aster", None, None, None, "desk", "1010.5", "900", "32", "16", snapshot=True)
 
 
 def test_a_fill_by_rest_has_the_id_that_the_stream_gave_it() -> None:
     pushed, _ = decode(update(x="TRADE", l="0.001", L="65000.0", t=7))
-    told, *_ = snapshot(answers()).result.events
-    assert pushed.fill_id == told.fill_id
+    found, *_ = snapshot(answers()).result.events
+    assert pushed.fill_id == found.fill_id
 
 
 def test_a_fill_by_rest_is_of_the_kind_of_its_order() -> None:
     orders = (row(orderId=5, clientOrderId="autoclose-1", status="FILLED"),)
-    told = answers(**{"/fapi/v1/userTrades": (traded(7, orderId=5), traded(8)), "/fapi/v1/allOrders": orders})
-    kinds = [event.fill_type for event in snapshot(told).result.events if isinstance(event, Fill)]
+    found = answers(**{"/fapi/v1/userTrades": (traded(7, orderId=5), traded(8)), "/fapi/v1/allOrders": orders})
+    kinds = [event.fill_type for event in snapshot(found).result.events if isinstance(event, Fill)]
     assert kinds == ["liquidation", "trade"]
 
 
-def test_markets_are_asked_for_that_are_followed_or_held_or_traded_since_or_have_open_orders() -> None:
-    told = answers(
+def test_markets_queried_are_followed_or_held_or_traded_or_have_open_orders() -> None:
+    found = answers(
         **{
             "/fapi/v1/openOrders": (row(symbol="OPENUSDT"),),
             "/fapi/v2/positionRisk": (
@@ -636,17 +638,17 @@ def test_markets_are_asked_for_that_are_followed_or_held_or_traded_since_or_have
             "/fapi/v1/allOrders": (),
         }
     )
-    course = snapshot(told)
+    course = snapshot(found)
     asked = [course.query(n)["symbol"] for n, path in enumerate(course.paths()) if path.endswith("userTrades")]
     assert asked == ["BTCUSDT", "HELDUSDT", "OPENUSDT", "TRADEDUSDT"]
 
 
-def test_a_row_of_a_market_that_the_venue_does_not_know_costs_no_other_markets_fills() -> None:
+def test_market_unknown_to_the_venue_does_not_affect_other_markets() -> None:
     unknown = {"code": -1121, "msg": "Invalid symbol."}
     held = (risk(), risk(symbol="+20"), risk(symbol="AUSDT"))
-    told = answers(**{"/fapi/v2/positionRisk": held, "/fapi/v1/userTrades": [unknown, [traded(7)]]})
-    told["/fapi/v1/allOrders"] = [unknown, [row(orderId=5, status="CANCELED", executedQty="0.001")]]
-    course = snapshot(told)
+    found = answers(**{"/fapi/v2/positionRisk": held, "/fapi/v1/userTrades": [unknown, [traded(7)]]})
+    found["/fapi/v1/allOrders"] = [unknown, [row(orderId=5, status="CANCELED", executedQty="0.001")]]
+    course = snapshot(found)
     asked = [course.query(n)["symbol"] for n, path in enumerate(course.paths()) if path.endswith("userTrades")]
     assert asked == ["AUSDT", "BTCUSDT"]
     assert [event.fill_id for event in course.result.events if isinstance(event, Fill)] == ["BTCUSDT:7"]
@@ -658,7 +660,7 @@ def test_a_market_may_have_a_name_in_any_script() -> None:
     assert not course.result.invalid
 
 
-def test_markets_that_cannot_be_listed_are_those_that_the_venue_tells_of() -> None:
+def test_without_a_list_of_markets_those_in_the_answers_are_queried() -> None:
     class Nameless:
         def get(self, _wire: str, /) -> None:
             return None
@@ -667,7 +669,7 @@ def test_markets_that_cannot_be_listed_are_those_that_the_venue_tells_of() -> No
     assert course.paths() == [path for path in answers() if not path.endswith(("userTrades", "allOrders"))]
 
 
-def test_fills_are_asked_for_page_by_page_from_a_time_and_then_from_a_trade() -> None:
+def test_fills_are_requested_by_page_from_a_time_and_then_from_a_trade() -> None:
     full = [traded(number) for number in range(1000)]
     course = snapshot(answers(**{"/fapi/v1/userTrades": [full, [traded(1000), traded(1001)]]}))
     fills = [event for event in course.result.events if isinstance(event, Fill)]
@@ -677,13 +679,43 @@ def test_fills_are_asked_for_page_by_page_from_a_time_and_then_from_a_trade() ->
     assert (pages[1]["fromId"], "startTime" in pages[1]) == ("1000", False)
 
 
-def test_a_page_that_tells_nothing_new_is_the_last() -> None:
+def test_fills_are_read_in_fifty_pages_of_a_thousand() -> None:
+    pages = [[traded(1000 * page + number) for number in range(1000)] for page in range(60)]
+    course = snapshot(answers(**{"/fapi/v1/userTrades": pages}))
+    requests = [course.query(n) for n, path in enumerate(course.paths()) if path.endswith("userTrades")]
+    assert len(requests) == 50
+    assert {query["limit"] for query in requests} == {"1000"}
+
+
+def test_weights_and_limits_of_the_requests() -> None:
+    course = snapshot(answers())
+    weights = {path.rpartition("/")[2]: course.requests[n].weight for n, path in enumerate(course.paths())}
+    assert weights == {"openOrders": 40, "positionRisk": 5, "userTrades": 5, "allOrders": 5, "balance": 5, "account": 5}
+    (limit,) = {course.query(n)["limit"] for n, path in enumerate(course.paths()) if path.endswith("allOrders")}
+    assert limit == "100"
+
+
+def test_account_is_pinged_every_15_s() -> None:
+    assert VENUE.keepalive == Keepalive(interval_s=15.0, ping=None, pong_within_s=10.0)
+
+
+def test_fill_whose_side_of_the_book_is_unknown_has_no_liquidity() -> None:
+    bare = {key: value for key, value in traded(7).items() if key != "maker"}
+    (fill,) = [
+        event
+        for event in snapshot(answers(**{"/fapi/v1/userTrades": (bare,)})).result.events
+        if isinstance(event, Fill)
+    ]
+    assert fill.liquidity is None
+
+
+def test_page_without_new_rows_is_the_last() -> None:
     full = [traded(number) for number in range(1000)]
     course = snapshot(answers(**{"/fapi/v1/userTrades": tuple(full)}))
     assert course.paths().count("/fapi/v1/userTrades") == 2
 
 
-def test_fills_are_asked_for_over_less_than_a_week() -> None:
+def test_fills_are_requested_for_less_than_a_week() -> None:
     course = snapshot(answers(), since_ms=0)
     start_ms = int(course.query(2)["startTime"])
     assert 0 < start_ms - (MS - 7 * 86_400_000) < 3_600_000
@@ -709,7 +741,7 @@ def test_an_error_in_place_of_an_answer(path: str) -> None:
     assert refused.value.reason is Reason.AUTH_FAILED
 
 
-def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_of_absence() -> None:
+def test_invalid_row_is_left_out_and_its_list_covers_nothing() -> None:
     course = snapshot(
         answers(
             **{
@@ -722,8 +754,8 @@ def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_
             }
         )
     )
-    told = course.result
-    assert [row.what for row in told.invalid] == [
+    found = course.result
+    assert [row.what for row in found.invalid] == [
         "openOrders",
         "positionRisk",
         "positionRisk",
@@ -732,31 +764,31 @@ def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_
         "balance",
         "account",
     ]
-    assert [type(event) for event in told.events] == [Fill, Order, Order, Position]
-    assert told.open_orders == {"8"}
-    assert [covers("BTCUSDT") for covers in (told.orders_of, told.positions_of, told.balances_of)] == [False] * 3
+    assert [type(event) for event in found.events] == [Fill, Order, Order, Position]
+    assert found.open_orders == {"8"}
+    assert [covers("BTCUSDT") for covers in (found.orders_of, found.positions_of, found.balances_of)] == [False] * 3
     whole = snapshot(answers()).result
     assert [covers("BTCUSDT") for covers in (whole.orders_of, whole.positions_of, whole.balances_of)] == [True] * 3
 
 
-def test_the_legs_of_a_hedged_market_are_told_apart_by_rest() -> None:
+def test_legs_of_a_hedged_market_are_distinct_by_rest() -> None:
     legs = (
         risk(positionAmt="0", positionSide="BOTH"),
         risk(positionAmt="20", positionSide="LONG"),
         risk(positionAmt="-10", positionSide="SHORT", liquidationPrice="-5"),
         risk(symbol="ETHUSDT", positionAmt="3"),
     )
-    told = snapshot(answers(**{"/fapi/v2/positionRisk": legs})).result.events
-    held = [event for event in told if isinstance(event, Leg)]
+    found = snapshot(answers(**{"/fapi/v2/positionRisk": legs})).result.events
+    held = [event for event in found if isinstance(event, Leg)]
     assert [(one.name, one.position.size) for one in held] == [("long", "20"), ("short", "-10")]
     assert held[1].position.liquidation_price is None
-    assert [event.venue_symbol for event in told if isinstance(event, Position)] == ["ETHUSDT"]
+    assert [event.venue_symbol for event in found if isinstance(event, Position)] == ["ETHUSDT"]
 
 
-def test_a_trade_with_ourselves_is_two_fills() -> None:
-    told = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
+def test_self_trade_is_two_fills() -> None:
+    found = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
     ledger = Ledger()
-    fills = [ledger.take(event) for event in told if isinstance(event, Fill)]
+    fills = [ledger.take(event) for event in found if isinstance(event, Fill)]
     assert [(fill.fill_id, fill.side) for fill in fills if isinstance(fill, Fill)] == [
         ("BTCUSDT:7", "buy"),
         ("BTCUSDT:7", "sell"),
@@ -765,14 +797,14 @@ def test_a_trade_with_ourselves_is_two_fills() -> None:
     assert [ledger.take(fill) for fill in pushed] == [None, None]
 
 
-def test_a_wallet_that_may_not_act_for_the_account_is_named() -> None:
+def test_wallet_without_authorisation_is_reported() -> None:
     with pytest.raises(LoginError, match="ASTER_USER") as refused:
         login({"code": -1000, "msg": "No agent found"})
     assert refused.value.reason is Reason.AUTH_FAILED
 
 
 def test_secrets_are_never_shown() -> None:
-    shown = repr(login({"listenKey": LISTEN_KEY}).result) + repr(signer_of(secrets_of(SIDE.secrets, **KEYS)))
+    shown = repr(login({"listenKey": LISTEN_KEY}).result) + repr(signer_of(secrets_of(VENUE.secrets, **KEYS)))
     shown += "".join(map(repr, snapshot(answers()).requests))
     assert KEY not in shown
     assert SECRET not in shown

@@ -23,12 +23,14 @@ from workers.venues.venue import (
     Ack,
     InvalidBook,
     Item,
+    Keepalive,
     Listing,
     Poll,
     Refused,
     Resync,
     Rule,
     Unsubscribed,
+    VenueLimits,
 )
 
 ASTER = Aster()
@@ -626,7 +628,7 @@ def test_one_connection_subscribes_everything_through_its_url():
     assert [subscription.key for subscription in connection.subscriptions] == streams
 
 
-def test_subscription_can_be_made_anew_by_message():
+def test_single_channel_can_be_subscribed_by_message():
     (connection,) = ASTER.connections([BTC, ETH], "wss://host", {})
     mark = connection.subscriptions[8]
     assert (mark.key, mark.symbol, mark.alias) == ("ethusdt@markPrice@1s", "ETH-PERP", "id:9")
@@ -654,9 +656,39 @@ def test_declared_streams_are_those_that_connections_carry():
     assert {stream for one in connection.subscriptions for stream in one.streams} == set(ASTER.streams)
 
 
-def test_lost_update_asks_for_a_new_snapshot():
+def test_lost_update_fetches_a_new_snapshot():
     assert (ASTER.continuity.rule, ASTER.continuity.resync) == (Rule.BRIDGE, Resync.REFETCH)
-    assert ASTER.continuity.soft_resync
+    assert (ASTER.continuity.soft_resync, ASTER.continuity.silence_s) == (True, {})
+
+
+def test_limits_and_cadences_of_the_venue():
+    assert ASTER.keepalive == Keepalive(interval_s=30.0, ping=None, pong_within_s=10.0)
+    assert ASTER.limits == VenueLimits(
+        burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0, max_frame_bytes=16 * 1024 * 1024
+    )
+    assert ASTER.streams == {
+        Stream.BOOK: None,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+        Stream.LIQUIDATION: None,
+    }
+    assert (ASTER.has_rest_book, ASTER.replays_trades, ASTER.options) == (True, False, {})
+
+
+def test_weights_of_the_requests():
+    polls = [poll.request(0).weight for poll in ASTER.polls([BTC])]
+    assert [request.weight for request in ASTER.listing_requests()] == [1, 1]
+    assert (ASTER.book_request(BTC).weight, polls) == (20, [1, 1, 1])
+
+
+def test_unsubscribe_has_an_id_of_its_own_and_the_alias_of_its_subscribe():
+    (connection,) = ASTER.connections([BTC], "wss://host", {})
+    first = connection.subscriptions[0]
+    assert json.loads(first.unsubscribe or b"")["id"] == 1001
+    assert decode({"result": None, "id": 1001}) == [Unsubscribed("id:1")]
+    assert decode({"result": None, "id": 1000}) == [Ack("id:0")]
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -752,6 +784,13 @@ def test_settled_rate_is_the_newest_of_the_history():
     assert (funding.phase, funding.source) == ("settled", "rest")
 
 
+def test_settled_rate_of_another_market_is_an_invalid_row():
+    row = {"symbol": "ETHUSDT", "fundingRate": "0.0001", "fundingTime": 1}
+    (invalid,) = poll_named("settled.BTC-PERP", BTC).parse(body([row]))
+    assert isinstance(invalid, InvalidRow)
+    assert (invalid.what, invalid.error) == ("fundingRate", "a row about ETHUSDT in an answer about BTCUSDT")
+
+
 def test_market_without_a_payment_yet_has_no_settled_rate():
     assert poll_named("settled.BTC-PERP", BTC).parse(b"[]") == []
 
@@ -838,7 +877,7 @@ def test_over_the_limit_it_waits_for_the_next_minute_and_banned_until_the_ban_en
     assert ASTER.retry_after_s(status, body({"code": -1003, "msg": text}), NOW_MS) == wait_s
 
 
-def test_ban_until_an_absurd_moment_is_looked_at_again_after_an_hour():
+def test_wait_for_a_ban_is_an_hour_at_most():
     text = "IP banned until 9999999999999"
     assert ASTER.retry_after_s(418, body({"code": -1003, "msg": text}), NOW_MS) == 3600.0
 

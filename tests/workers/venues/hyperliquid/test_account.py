@@ -1,4 +1,4 @@
-"""Hyperliquid's private side: everything by an address, which is never shown."""
+"""Hyperliquid's private side: all data by an address, which no output contains."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ipc.health import Reason
 from workers.venues.account import AllPositions, LoginError
 from workers.venues.hyperliquid.account import HyperliquidAccount
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Pong, Refused
+from workers.venues.venue import Keepalive, Listing, Pong, Refused
 
-SIDE = HyperliquidAccount()
+ACCOUNT = HyperliquidAccount()
 ADDRESS = "0x1f9090AAe28b8a3dCeaDf281B0F12828e676c326"
 LOWER = ADDRESS.lower()
 BTC = Listing("BTC", "BTC", "BTC")
@@ -116,7 +116,7 @@ def frame(channel: str, data: Any) -> dict[str, Any]:
     return {"channel": channel, "data": data}
 
 
-def told_state(*positions: Any, dex: str = "") -> dict[str, Any]:
+def state_frame(*positions: Any, dex: str = "") -> dict[str, Any]:
     return frame("clearinghouseState", {"dex": dex, "user": LOWER, "clearinghouseState": state(*positions)})
 
 
@@ -125,7 +125,7 @@ FRAMES = [
     frame("userFills", {"isSnapshot": True, "user": LOWER, "fills": [trade(), trade(tid=0)]}),
     frame("userFundings", {"user": LOWER, "fundings": [funding()]}),
     frame("user", {"fills": [trade()], "funding": funding()}),
-    told_state(held(), held(coin="ETH", leverage={"type": "isolated"})),
+    state_frame(held(), held(coin="ETH", leverage={"type": "isolated"})),
     frame("spotState", {"user": LOWER, "spotState": {"balances": [spot()]}}),
     frame("error", "Cannot track more than 15 total users."),
 ]
@@ -133,11 +133,11 @@ FRAMES = [
 
 def decode(message: Any, markets: Any = MARKETS) -> list[Any]:
     body = message.encode() if isinstance(message, str) else json.dumps(message).encode()
-    return SIDE.decode(memoryview(body), False, markets, "desk")
+    return ACCOUNT.decode(memoryview(body), False, markets, "desk")
 
 
 class Info:
-    """Answers to ``/info`` by what is asked for; a list of answers comes one after the other."""
+    """Answers to ``/info`` by request type; a list of answers is served in order."""
 
     def __init__(self, **changes: Any) -> None:
         self.answers: dict[str, Any] = {
@@ -152,8 +152,8 @@ class Info:
         self.asked: list[dict[str, Any]] = []
 
     def drive(self, since_ms: int = MS - 1000, now_ns: int = NS) -> Any:
-        login = drive(SIDE.login(address(), "wss://x/ws", MARKETS, NS), {}).result
-        steps = SIDE.snapshot(login, address(), MARKETS, "desk", since_ms, now_ns)
+        login = drive(ACCOUNT.login(address(), "wss://x/ws", MARKETS, NS), {}).result
+        steps = ACCOUNT.snapshot(login, address(), MARKETS, "desk", since_ms, now_ns)
         request = next(steps)
         try:
             while True:
@@ -169,7 +169,7 @@ class Info:
             return end.value
 
     def _of_dex(self, kind: str, dex: str) -> Any:
-        """A builder's exchange holds nothing unless a test says so."""
+        """Return the answer of a builder's exchange, empty unless a test supplies one."""
         nothing = [[] if kind == "frontendOpenOrders" else state()]
         return self.answers.get(f"{kind} {dex}", nothing)[0]
 
@@ -178,30 +178,30 @@ class Info:
 
 
 def address(value: str = ADDRESS) -> Any:
-    return secrets_of(SIDE.secrets, HL_VAULT_ADDRESS=value)
+    return secrets_of(ACCOUNT.secrets, HL_VAULT_ADDRESS=value)
 
 
-# --- login --------------------------------------------------------------------------------------------------------
+# --- login ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_address_is_all_that_it_takes() -> None:
-    assert SIDE.is_configured(address())
-    assert not SIDE.is_configured(secrets_of(SIDE.secrets))
-    login = drive(SIDE.login(address(), "wss://x/ws", MARKETS, NS), {}).result
+def test_login_needs_only_an_address() -> None:
+    assert ACCOUNT.is_configured(address())
+    assert not ACCOUNT.is_configured(secrets_of(ACCOUNT.secrets))
+    login = drive(ACCOUNT.login(address(), "wss://x/ws", MARKETS, NS), {}).result
     assert (login.url, login.headers, login.hello) == ("wss://x/ws", (), ())
     assert (login.must_confirm, login.renew_at_ns) == (False, None)
-    told = [json.loads(message) for message in login.subscribe]
-    assert {message["method"] for message in told} == {"subscribe"}
-    assert {message["subscription"]["user"] for message in told} == {LOWER}
-    kinds = [message["subscription"]["type"] for message in told]
+    sent = [json.loads(message) for message in login.subscribe]
+    assert {message["method"] for message in sent} == {"subscribe"}
+    assert {message["subscription"]["user"] for message in sent} == {LOWER}
+    kinds = [message["subscription"]["type"] for message in sent]
     assert kinds == ["orderUpdates", "userFills", "userFundings", "userEvents", "clearinghouseState", "spotState"]
 
 
 @pytest.mark.parametrize("value", ["", "0x", LOWER[:-1], LOWER + "0", LOWER[2:], "0x" + 40 * "g", "planted key"])
-def test_what_is_no_address_is_refused_unseen(value: str) -> None:
-    secrets = secrets_of(SIDE.secrets, HL_VAULT_ADDRESS_COMMAND=f"printf '%s' '{value}'")
+def test_malformed_address_is_rejected_without_showing_it(value: str) -> None:
+    secrets = secrets_of(ACCOUNT.secrets, HL_VAULT_ADDRESS_COMMAND=f"printf '%s' '{value}'")
     with pytest.raises(LoginError) as refused:
-        drive(SIDE.login(secrets, "wss://x", MARKETS, NS), {})
+        drive(ACCOUNT.login(secrets, "wss://x", MARKETS, NS), {})
     assert refused.value.reason is Reason.AUTH_FAILED
     assert "HL_VAULT_ADDRESS" in refused.value.what
     assert len(value) < 10 or value not in refused.value.what
@@ -209,16 +209,16 @@ def test_what_is_no_address_is_refused_unseen(value: str) -> None:
 
 def test_an_address_that_cannot_be_read_is_a_mistake_of_the_configuration() -> None:
     with pytest.raises(ConfigError):
-        drive(SIDE.login(secrets_of(SIDE.secrets, HL_VAULT_ADDRESS_FILE="/nowhere"), "wss://x", MARKETS, NS), {})
+        drive(ACCOUNT.login(secrets_of(ACCOUNT.secrets, HL_VAULT_ADDRESS_FILE="/nowhere"), "wss://x", MARKETS, NS), {})
 
 
 def test_the_address_is_never_shown() -> None:
-    login = drive(SIDE.login(address(), "wss://x/ws", MARKETS, NS), {}).result
+    login = drive(ACCOUNT.login(address(), "wss://x/ws", MARKETS, NS), {}).result
     assert LOWER not in repr(login).lower()
-    Info().drive()  # looks at each request
+    Info().drive()  # checks each request
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
+# --- frames ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_order() -> None:
@@ -303,7 +303,7 @@ def test_a_fill() -> None:
     ]
 
 
-def test_fills_of_the_past_are_told_as_such_and_those_of_now_are_not() -> None:
+def test_historical_fills_are_marked_and_new_ones_are_not() -> None:
     (past,) = decode(frame("userFills", {"isSnapshot": True, "fills": [trade()]}))
     (now,) = decode(frame("user", {"fills": [trade()]}))
     assert (past.snapshot, now.snapshot) == (True, False)
@@ -324,7 +324,7 @@ def test_the_kinds_of_fills() -> None:
     ]
 
 
-def test_conversions_of_dust_are_told_apart() -> None:
+def test_dust_conversions_have_distinct_ids() -> None:
     rows = [trade(tid=0, oid=1), trade(tid=0, oid=2), trade(tid=0, oid=2, time=MS + 1)]
     events = decode(frame("userFills", {"fills": rows}))
     assert len({event.fill_id for event in events}) == 3
@@ -336,7 +336,7 @@ def test_a_payment_of_funding() -> None:
     assert decode(frame("user", {"funding": funding()})) == [paid]
 
 
-def test_payments_for_two_markets_at_one_time_are_told_apart() -> None:
+def test_payments_for_two_markets_at_one_time_have_distinct_ids() -> None:
     events = decode(frame("userFundings", {"isSnapshot": True, "fundings": [funding(), funding(coin="ETH")]}))
     assert len({event.payment_id for event in events}) == 2
     assert all(event.snapshot for event in events)
@@ -344,7 +344,7 @@ def test_payments_for_two_markets_at_one_time_are_told_apart() -> None:
 
 def test_positions_and_margin() -> None:
     assert decode(
-        told_state(held(), held(coin="ETH", szi="2.0", leverage={"type": "isolated"}, liquidationPx=None))
+        state_frame(held(), held(coin="ETH", szi="2.0", leverage={"type": "isolated"}, liquidationPx=None))
     ) == [
         Position(*HEAD, NS, "desk", "-0.5", "80000.5", None, "-499.75", "95000.1", "cross"),
         Position("hyperliquid", "ETH-PERP", "ETH", NS, "desk", "2.0", "80000.5", None, "-499.75", None, "isolated"),
@@ -354,13 +354,13 @@ def test_positions_and_margin() -> None:
 
 
 def test_an_account_without_positions_ends_them_all() -> None:
-    margin, everything = decode(told_state())
+    margin, everything = decode(state_frame())
     assert isinstance(margin, Margin)
     assert everything == AllPositions(frozenset(), at_ns=NS)
 
 
 def test_the_state_of_a_builders_exchange_has_positions_and_ends_no_others() -> None:
-    position, everything = decode(told_state(held(coin="xyz:TSLA"), dex="xyz"))
+    position, everything = decode(state_frame(held(coin="xyz:TSLA"), dex="xyz"))
     assert (position.symbol, position.venue_symbol, position.size) == (None, "xyz:TSLA", "-0.5")
     assert everything == AllPositions(frozenset({"xyz:TSLA"}), at_ns=NS)
     assert [everything.of(coin) for coin in ("xyz:GOLD", "BTC", "flx:GOLD", None)] == [True, False, False, False]
@@ -377,9 +377,9 @@ def test_a_balance_is_available_but_for_what_is_on_hold() -> None:
 @pytest.mark.parametrize(
     ("coin", "symbol"), [("BTC", "BTC-PERP"), ("kPEPE", "PEPE-PERP"), ("@107", None), ("xyz:SILVER", None)]
 )
-def test_a_market_that_is_not_followed_is_named_as_well_as_can_be(coin: str, symbol: str | None) -> None:
+def test_market_that_is_not_followed_is_named_where_possible(coin: str, symbol: str | None) -> None:
     (fill,) = decode(frame("userFills", {"fills": [trade(coin=coin)]}), {})
-    (position, *_) = decode(told_state(held(coin=coin)), {})
+    (position, *_) = decode(state_frame(held(coin=coin)), {})
     assert (fill.symbol, fill.venue_symbol) == (symbol, coin)
     assert (position.symbol, position.venue_symbol) == (symbol, coin)
 
@@ -401,7 +401,7 @@ def test_a_pong() -> None:
         frame("aNewChannel", [1]),
     ],
 )
-def test_frames_that_tell_nothing_of_ours(message: Any) -> None:
+def test_irrelevant_frames_decode_to_nothing(message: Any) -> None:
     assert decode(message) == []
 
 
@@ -440,13 +440,13 @@ def test_an_error_does_not_repeat_the_address() -> None:
 )
 def test_malformed_frames_are_refused(body: bytes) -> None:
     with pytest.raises(DecodeError):
-        SIDE.decode(memoryview(body), False, MARKETS, "desk")
+        ACCOUNT.decode(memoryview(body), False, MARKETS, "desk")
 
 
 def test_an_empty_text_in_place_of_a_number_is_none() -> None:
     (fill,) = decode(frame("userFills", {"user": LOWER, "fills": [trade(fee="")]}))
     assert fill.fee is None
-    position, *_ = decode(told_state(held(unrealizedPnl="", entryPx="", liquidationPx="")))
+    position, *_ = decode(state_frame(held(unrealizedPnl="", entryPx="", liquidationPx="")))
     assert (position.entry_price, position.unrealised_pnl, position.liquidation_price) == (None, None, None)
 
 
@@ -468,7 +468,7 @@ def test_ids_and_times_may_be_written_otherwise(write: Any) -> None:
         (frame("user", {"fills": [trade(side="X"), trade()], "funding": {"coin": 5}}), [Fill]),
         (frame("userFundings", {"fundings": [funding(time="now"), funding()]}), [Payment]),
         (frame("spotState", {"spotState": {"balances": [spot(hold="x"), spot()]}}), [Balance]),
-        (told_state(held(szi=None), held(coin="ETH")), [Position, Margin]),
+        (state_frame(held(szi=None), held(coin="ETH")), [Position, Margin]),
     ],
 )
 def test_an_invalid_row_costs_itself_alone(message: Any, valid: list[type]) -> None:
@@ -481,7 +481,7 @@ def test_an_invalid_row_costs_itself_alone(message: Any, valid: list[type]) -> N
 
 def test_numbers_may_be_written_as_numbers() -> None:
     body = json.dumps(frame("userFills", {"fills": [trade(px=81000.5, sz=2, fee=1e-7)]})).encode()
-    (event,) = SIDE.decode(body, False, MARKETS, "desk")
+    (event,) = ACCOUNT.decode(body, False, MARKETS, "desk")
     assert isinstance(event, Fill)
     assert (event.price, event.size, event.fee) == ("81000.5", "2", "1e-07")
 
@@ -490,44 +490,44 @@ def test_numbers_may_be_written_as_numbers() -> None:
 @settings(max_examples=300)
 def test_nothing_but_decode_errors_comes_of_mutated_frames(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
-        SIDE.decode(memoryview(body), False, MARKETS, "desk")
+        ACCOUNT.decode(memoryview(body), False, MARKETS, "desk")
 
 
-# --- REST ---------------------------------------------------------------------------------------------------------
+# --- REST -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_whole_account() -> None:
     info = Info()
-    told = info.drive()
+    snapshot = info.drive()
     assert info.kinds() == list(info.answers)
     assert all(query["user"] == LOWER for query in info.asked if query["type"] != "perpDexs")
     assert [query["weight"] for query in info.asked] == [2, 2, 20, 20, 20, 20, 20]
-    assert told.open_orders == {"300000000017"}
-    kinds = [type(event) for event in told.events]
+    assert snapshot.open_orders == {"300000000017"}
+    kinds = [type(event) for event in snapshot.events]
     assert kinds == [Position, Margin, Balance, Fill, Payment, Order, Order]
-    assert all(event.snapshot for event in told.events)
-    orders = [(event.order_id, event.status) for event in told.events if isinstance(event, Order)]
+    assert all(event.snapshot for event in snapshot.events)
+    orders = [(event.order_id, event.status) for event in snapshot.events if isinstance(event, Order)]
     assert orders == [("5", "canceled"), ("300000000017", "open")]
 
 
-def test_an_order_of_the_list_does_not_say_when_it_came_to_be_as_it_is() -> None:
-    told = Info().drive()
-    listed = [event for event in told.events if isinstance(event, Order)][-1]
+def test_listed_order_has_no_time_of_its_last_change() -> None:
+    snapshot = Info().drive()
+    listed = [event for event in snapshot.events if isinstance(event, Order)][-1]
     assert (listed.exchange_ns, listed.filled) == (None, "0.2")
 
 
 def test_an_order_of_the_list_that_waits_for_a_price() -> None:
-    told = Info(frontendOpenOrders=[[order(isTrigger=True, orderType="Stop Market", reduceOnly=True)]]).drive()
-    listed = [event for event in told.events if isinstance(event, Order)][-1]
+    snapshot = Info(frontendOpenOrders=[[order(isTrigger=True, orderType="Stop Market", reduceOnly=True)]]).drive()
+    listed = [event for event in snapshot.events if isinstance(event, Order)][-1]
     assert (listed.status, listed.order_type, listed.reduce_only) == ("untriggered", "Stop Market", True)
 
 
-def test_the_newest_state_of_an_order_stands_last() -> None:
+def test_newest_state_of_an_order_comes_last() -> None:
     history = [update("filled", sz="0.0"), update("canceled"), update("open"), update("canceled", oid=9)]
-    told = Info(historicalOrders=[history], frontendOpenOrders=[[]]).drive()
-    orders = [(event.order_id, event.status) for event in told.events if isinstance(event, Order)]
+    snapshot = Info(historicalOrders=[history], frontendOpenOrders=[[]]).drive()
+    orders = [(event.order_id, event.status) for event in snapshot.events if isinstance(event, Order)]
     assert orders == [("9", "canceled"), ("300000000017", "canceled"), ("300000000017", "filled")]
-    assert told.open_orders == frozenset()
+    assert snapshot.open_orders == frozenset()
 
 
 def test_fills_and_payments_are_asked_for_from_a_time_on() -> None:
@@ -540,62 +540,87 @@ def test_fills_are_asked_for_page_by_page_each_from_the_last_time_of_the_one_bef
     first = [trade(tid=number, time=MS + number) for number in range(1, 2001)]
     second = [trade(tid=2000, time=MS + 2000), trade(tid=2001, time=MS + 2000), trade(tid=2002, time=MS + 2001)]
     info = Info(userFillsByTime=[first, second])
-    told = info.drive(since_ms=MS)
+    snapshot = info.drive(since_ms=MS)
     assert info.kinds().count("userFillsByTime") == 2
     assert info.asked[3]["startTime"] == MS + 2000
-    ids = [event.fill_id for event in told.events if isinstance(event, Fill)]
+    ids = [event.fill_id for event in snapshot.events if isinstance(event, Fill)]
     assert ids == [str(number) for number in range(1, 2003)]
 
 
-def test_a_page_that_is_of_one_time_is_not_asked_for_for_ever() -> None:
+def test_page_of_a_single_time_is_requested_once() -> None:
     page = [trade(tid=number, time=MS) for number in range(1, 2001)]
     info = Info(userFillsByTime=[page, page])
     info.drive(since_ms=MS)
     assert info.kinds().count("userFillsByTime") == 1
 
 
+def test_fills_are_read_in_fifty_pages_at_most() -> None:
+    pages = [[trade(tid=number, time=MS + page) for number in range(2000)] for page in range(1, 60)]
+    info = Info(userFillsByTime=pages)
+    info.drive(since_ms=MS)
+    assert info.kinds().count("userFillsByTime") == 50
+
+
+def test_at_most_fifty_exchanges_are_queried() -> None:
+    info = Info(perpDexs=[[None, *({"name": f"d{number}"} for number in range(60))]])
+    info.drive()
+    assert info.kinds().count("clearinghouseState") == 51, "the venue's own exchange, and 50 of others"
+
+
+def test_malformed_state_of_another_exchange_is_left_out() -> None:
+    snapshot = Info(**{"perpDexs": [[None, {"name": "xyz"}]], "clearinghouseState xyz": [b"null"]}).drive()
+    assert [row.what for row in snapshot.invalid] == ["answer of xyz"]
+    assert [snapshot.positions_of(coin) for coin in ("BTC", "xyz:TSLA")] == [True, False]
+
+
+def test_account_is_pinged_every_15_s() -> None:
+    assert ACCOUNT.keepalive == Keepalive(interval_s=15.0, ping=b'{"method":"ping"}', pong_within_s=10.0)
+
+
 def test_an_account_without_anything() -> None:
     nothing: dict[str, Any] = {kind: [[]] for kind in Info().answers}
     nothing |= {"clearinghouseState": [state()], "spotClearinghouseState": [{"balances": []}], "perpDexs": [[None]]}
-    told = Info(**nothing).drive()
-    assert told.open_orders == frozenset()
-    assert [type(event) for event in told.events] == [Margin]
+    snapshot = Info(**nothing).drive()
+    assert snapshot.open_orders == frozenset()
+    assert [type(event) for event in snapshot.events] == [Margin]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Info().answers if kind != "perpDexs"])
 @pytest.mark.parametrize("answer", [b"<html>", b"", b"null", b'"Failed to deserialize the JSON body"', b"{}"])
-def test_an_answer_that_is_none_does_not_pass_for_an_empty_one(kind: str, answer: bytes) -> None:
+def test_malformed_answer_does_not_count_as_an_empty_one(kind: str, answer: bytes) -> None:
     with pytest.raises(DecodeError) as refused:
         Info(**{kind: [answer]}).drive()
     assert LOWER not in str(refused.value).lower()
 
 
-def test_an_order_that_the_list_of_open_ones_does_not_hold_is_not_told_as_open() -> None:
-    told = Info(frontendOpenOrders=[[]], historicalOrders=[[update("open")]]).drive()
-    opened = {event.order_id for event in told.events if isinstance(event, Order) and event.status == "open"}
-    assert opened == told.open_orders
+def test_order_missing_from_the_open_list_is_not_reported_as_open() -> None:
+    snapshot = Info(frontendOpenOrders=[[]], historicalOrders=[[update("open")]]).drive()
+    opened = {event.order_id for event in snapshot.events if isinstance(event, Order) and event.status == "open"}
+    assert opened == snapshot.open_orders
 
 
-def test_a_row_of_an_answer_that_is_invalid_costs_itself_and_what_its_list_says_of_absence() -> None:
-    told = Info(
+def test_invalid_row_is_left_out_and_its_list_covers_nothing() -> None:
+    snapshot = Info(
         userFillsByTime=[[5, trade()]],
         userFunding=[[{"time": MS, "delta": {}}]],
         frontendOpenOrders=[[order(oid=7), {"coin": "ETH"}]],
         clearinghouseState=[state(held(), held(szi="many"), {})],
         spotClearinghouseState=[{"balances": [spot(), spot(total=None)]}],
     ).drive()
-    assert [row.what for row in told.invalid] == [
+    assert [row.what for row in snapshot.invalid] == [
         "clearinghouseState",
         "spotClearinghouseState",
         "userFillsByTime",
         "userFunding",
         "frontendOpenOrders",
     ]
-    assert told.open_orders == {"7"}
-    assert [covers("BTC") for covers in (told.orders_of, told.positions_of, told.balances_of)] == [False] * 3
+    assert snapshot.open_orders == {"7"}
+    assert [covers("BTC") for covers in (snapshot.orders_of, snapshot.positions_of, snapshot.balances_of)] == [
+        False
+    ] * 3
 
 
-def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts() -> None:
+def test_each_builders_exchange_is_queried_and_covered_by_itself() -> None:
     info = Info(
         **{
             "perpDexs": [[None, {"name": "xyz", "fullName": "XYZ"}, {"name": "no name"}]],
@@ -603,12 +628,12 @@ def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts(
             "clearinghouseState xyz": [state(held(coin="xyz:TSLA"))],
         }
     )
-    told = info.drive()
-    assert told.open_orders == {"300000000017", "8"}
-    held_in = [event.venue_symbol for event in told.events if isinstance(event, Position)]
+    snapshot = info.drive()
+    assert snapshot.open_orders == {"300000000017", "8"}
+    held_in = [event.venue_symbol for event in snapshot.events if isinstance(event, Position)]
     assert held_in == ["BTC", "xyz:TSLA"]
-    assert sum(isinstance(event, Margin) for event in told.events) == 1, "that of the venue's own exchange"
-    for covers in (told.orders_of, told.positions_of):
+    assert sum(isinstance(event, Margin) for event in snapshot.events) == 1, "that of the venue's own exchange"
+    for covers in (snapshot.orders_of, snapshot.positions_of):
         assert [covers(coin) for coin in ("BTC", "@107", "xyz:GOLD", "flx:GOLD", None)] == [
             True,
             True,
@@ -618,7 +643,7 @@ def test_each_builders_exchange_is_asked_for_and_its_own_absence_is_what_counts(
         ]
 
 
-def test_open_orders_are_asked_for_where_the_account_is_seen_and_elsewhere_in_turn() -> None:
+def test_open_orders_are_queried_where_the_account_is_active_and_elsewhere_in_rotation() -> None:
     names = [{"name": f"d{number}"} for number in range(10)]
     asked = set()
     for minute in range(40):
@@ -629,38 +654,38 @@ def test_open_orders_are_asked_for_where_the_account_is_seen_and_elsewhere_in_tu
                 "clearinghouseState d2": [state(held(coin="d2:A"))],
             }
         )
-        told = info.drive(now_ns=NS + minute * 60 * 10**9)
+        snapshot = info.drive(now_ns=NS + minute * 60 * 10**9)
         of = [query.get("dex", "") for query in info.asked if query["type"] == "frontendOpenOrders"]
         assert len(of) == 5
         assert {"", "d1", "d2"} <= set(of)
-        assert all(told.orders_of(f"{dex}:B" if dex else "BTC") for dex in of)
-        assert all(told.positions_of(f"d{number}:B") for number in range(10))
+        assert all(snapshot.orders_of(f"{dex}:B" if dex else "BTC") for dex in of)
+        assert all(snapshot.positions_of(f"d{number}:B") for number in range(10))
         asked.update(of)
     assert asked == {"", *(name["name"] for name in names)}
 
 
 @pytest.mark.parametrize("names", [b"null", b"{}", b"<html>", b"Failed to deserialize the JSON body"])
-def test_without_the_names_of_the_exchanges_those_that_are_seen_are_asked_for(names: bytes) -> None:
+def test_without_the_names_of_the_exchanges_active_ones_are_queried(names: bytes) -> None:
     info = Info(perpDexs=[names], historicalOrders=[[update("canceled", coin="flx:GOLD", oid=5)]])
-    told = info.drive()
-    assert [told.orders_of(coin) for coin in ("BTC", "flx:GOLD", "xyz:TSLA")] == [True, True, False]
-    assert [row.what for row in told.invalid] == ["perpDexs"]
+    snapshot = info.drive()
+    assert [snapshot.orders_of(coin) for coin in ("BTC", "flx:GOLD", "xyz:TSLA")] == [True, True, False]
+    assert [row.what for row in snapshot.invalid] == ["perpDexs"]
 
 
-def test_an_exchange_whose_lists_cannot_be_read_costs_the_others_nothing() -> None:
-    told = Info(
+def test_exchange_with_malformed_lists_does_not_affect_the_others() -> None:
+    snapshot = Info(
         **{
             "perpDexs": [[None, {"name": "xyz"}]],
             "frontendOpenOrders xyz": [b"null"],
             "clearinghouseState xyz": [state(held(coin="xyz:TSLA"))],
         }
     ).drive()
-    assert [told.orders_of(coin) for coin in ("BTC", "xyz:TSLA")] == [True, False]
-    assert told.positions_of("xyz:TSLA")
+    assert [snapshot.orders_of(coin) for coin in ("BTC", "xyz:TSLA")] == [True, False]
+    assert snapshot.positions_of("xyz:TSLA")
 
 
 @pytest.mark.parametrize("answer", [{"role": "agent", "data": {"user": LOWER}}])
-def test_an_api_wallet_is_named_as_what_an_empty_account_is(answer: Any) -> None:
+def test_api_wallet_is_detected_by_its_empty_account(answer: Any) -> None:
     with pytest.raises(LoginError) as refused:
         Info(**empty(userRole=[answer])).drive()
     assert refused.value.reason is Reason.AUTH_FAILED
@@ -677,8 +702,8 @@ def test_balances_of_zero_are_those_of_an_empty_account() -> None:
 @pytest.mark.parametrize("answer", [{"role": "user"}, {"role": "missing"}, b"Failed to deserialize", b"null"])
 def test_any_other_empty_account_is_one(answer: Any) -> None:
     info = Info(**empty(userRole=[answer]))
-    told = info.drive()
-    assert [type(event) for event in told.events] == [Margin]
+    snapshot = info.drive()
+    assert [type(event) for event in snapshot.events] == [Margin]
     assert [query["weight"] for query in info.asked if query["type"] == "userRole"] == [60]
 
 
@@ -689,7 +714,7 @@ def empty(**changes: Any) -> dict[str, Any]:
     return lists | states | {"perpDexs": [[None]]} | changes
 
 
-# --- what the kinds of fills, payments and equity are -------------------------------------------------------------
+# --- fill types, payments, equity -----------------------------------------------------------------------------------
 
 THEIRS = {"liquidatedUser": "0x" + "cd" * 20, "markPx": "1", "method": "backstop"}
 OURS = THEIRS | {"liquidatedUser": ADDRESS}
@@ -712,7 +737,7 @@ OURS = THEIRS | {"liquidatedUser": ADDRESS}
         ({"dir": "A New Word", "liquidation": OURS}, "A New Word"),
     ],
 )
-def test_what_a_fill_is_its_direction_decides(changes: dict[str, Any], fill_type: str) -> None:
+def test_fill_type_follows_the_direction(changes: dict[str, Any], fill_type: str) -> None:
     (named,) = decode(frame("userFills", {"user": LOWER, "fills": [trade(**changes)]}))
     (bare,) = decode(frame("user", {"fills": [trade(**changes)]}))
     (rest,) = [one for one in Info(userFillsByTime=[[trade(**changes)]]).drive().events if isinstance(one, Fill)]
@@ -729,15 +754,15 @@ def test_a_payment_of_a_builders_exchange_is_not_called_one_in_usdc(coin: str, a
     assert len({one.payment_id for one in (pushed, with_user, rest)}) == 1
 
 
-def test_an_equity_of_zero_is_none_and_the_look_says_why() -> None:
+def test_equity_of_zero_is_none_with_a_note() -> None:
     empty_state = state(marginSummary={"accountValue": "0.0", "totalMarginUsed": "0.0"}, withdrawable="0.0")
     pushed, _ = decode(frame("clearinghouseState", {"user": LOWER, "clearinghouseState": empty_state}))
-    told = Info(clearinghouseState=[empty_state]).drive()
-    (asked,) = [event for event in told.events if isinstance(event, Margin)]
+    snapshot = Info(clearinghouseState=[empty_state]).drive()
+    (asked,) = [event for event in snapshot.events if isinstance(event, Margin)]
     for margin in (pushed, asked):
         assert (margin.equity, margin.available, margin.initial_margin) == (None, None, "0.0")
-    assert [event.total for event in told.events if isinstance(event, Balance)] == ["250.75"]
-    assert "spot balance" in (told.note or "")
+    assert [event.total for event in snapshot.events if isinstance(event, Balance)] == ["250.75"]
+    assert "spot balance" in (snapshot.note or "")
     assert Info().drive().note is None
 
 
@@ -747,18 +772,18 @@ def test_an_order_that_waits_is_known_by_its_type_where_the_mark_is_missing() ->
     assert [event.status for event in events] == ["untriggered", "untriggered", "open"]
 
 
-def test_an_order_that_closes_whatever_there_is_has_no_price_and_is_not_filled() -> None:
+def test_order_that_closes_a_position_has_no_price_and_is_not_filled() -> None:
     whole = update(isTrigger=True, isPositionTpsl=True, sz="0.0", origSz="0.0", limitPx="0.0")
     (event,) = decode(frame("orderUpdates", [whole]))
     assert (event.status, event.price, event.size, event.filled) == ("untriggered", None, "0.0", "0")
 
 
-def test_what_is_filled_decides_before_the_word() -> None:
+def test_filled_size_has_precedence_over_the_status() -> None:
     events = decode(frame("orderUpdates", [update("aNewWord", sz="0.0"), update("canceled", sz="0")]))
     assert [event.status for event in events] == ["filled", "filled"]
 
 
-# --- recorded messages --------------------------------------------------------------------------------------------
+# --- recorded messages ----------------------------------------------------------------------------------------------
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", "")) / "hyperliquid"
 recorded = pytest.mark.skipif(
@@ -771,26 +796,26 @@ def messages(file: str) -> list[Any]:
     return found
 
 
-@recorded
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        ("ws_orderUpdates", [["Order"], ["Order"] * 2, ["Order"]]),
-        ("ws_userFills", [["Fill"] * 11, ["Fill"]]),
-        ("ws_userFundings", [["Payment"] * 4]),
-        ("ws_user_events", [["Payment"], ["Fill"], ["Fill"]]),
-        ("ws_error", [["Refused"]] * 4),
-        ("ws_notification", [[]]),
-        ("ws_pong", [["Pong"]]),
-        ("ws_connection_text", [[]]),
-    ],
-)
-def test_recorded_frames_hold_what_they_hold(file: str, expected: Any) -> None:
-    assert [[type(item).__name__ for item in decode(message, {})] for message in messages(file)] == expected
+RECORDED = [
+    ("ws_orderUpdates", [["Order"], ["Order"] * 2, ["Order"]]),
+    ("ws_userFills", [["Fill"] * 11, ["Fill"]]),
+    ("ws_userFundings", [["Payment"] * 4]),
+    ("ws_user_events", [["Payment"], ["Fill"], ["Fill"]]),
+    ("ws_error", [["Refused"]] * 4),
+    ("ws_notification", [[]]),
+    ("ws_pong", [["Pong"]]),
+    ("ws_connection_text", [[]]),
+]
 
 
 @recorded
-def test_recorded_fills_are_told_as_they_were_written() -> None:
+def test_recorded_frames_hold_what_they_hold() -> None:
+    for file, expected in RECORDED:
+        assert [[type(item).__name__ for item in decode(message, {})] for message in messages(file)] == expected
+
+
+@recorded
+def test_recorded_fills_keep_their_texts() -> None:
     for message in messages("ws_userFills"):
         rows = message["data"]["fills"]
         events = decode(message, {})
@@ -812,14 +837,16 @@ def test_a_recorded_account_by_rest() -> None:
     )
     listed = info.answers["frontendOpenOrders"][0]
     rows = len(info.answers["userFillsByTime"][0]), len(listed)
-    told = info.drive()
-    assert (sum(isinstance(event, Fill) for event in told.events), len(told.open_orders)) == rows
-    (position,) = [event for event in told.events if isinstance(event, Position)]
+    snapshot = info.drive()
+    assert (sum(isinstance(event, Fill) for event in snapshot.events), len(snapshot.open_orders)) == rows
+    (position,) = [event for event in snapshot.events if isinstance(event, Position)]
     assert (position.symbol, position.size, position.entry_price) == ("BTC-PERP", "0.00061", "82771.8")
-    (margin,) = [event for event in told.events if isinstance(event, Margin)]
+    (margin,) = [event for event in snapshot.events if isinstance(event, Margin)]
     assert (margin.equity, margin.maintenance_margin) == ("179.007426", "0.595779")
-    assert [event.asset for event in told.events if isinstance(event, Balance)] == ["USDC", "USDH"]
-    waiting = {event.order_id for event in told.events if isinstance(event, Order) and event.status == "untriggered"}
+    assert [event.asset for event in snapshot.events if isinstance(event, Balance)] == ["USDC", "USDH"]
+    waiting = {
+        event.order_id for event in snapshot.events if isinstance(event, Order) and event.status == "untriggered"
+    }
     assert waiting == {str(row["oid"]) for row in listed if row["isTrigger"]}
 
 
@@ -834,4 +861,4 @@ def test_a_recorded_account_by_rest() -> None:
 @settings(max_examples=100)
 def test_nothing_but_decode_errors_comes_of_mutated_recordings(body: bytes) -> None:
     with contextlib.suppress(DecodeError):
-        SIDE.decode(memoryview(body), False, {}, "desk")
+        ACCOUNT.decode(memoryview(body), False, {}, "desk")

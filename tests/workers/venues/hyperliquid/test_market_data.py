@@ -18,7 +18,20 @@ from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.rows import split_rows
-from workers.venues.venue import Ack, Item, Keepalive, Listing, Markets, Pong, Refused, RestRequest, Rule, Unsubscribed
+from workers.venues.venue import (
+    Ack,
+    Item,
+    Keepalive,
+    Listing,
+    Markets,
+    Pong,
+    Refused,
+    RestRequest,
+    Resync,
+    Rule,
+    Unsubscribed,
+    VenueLimits,
+)
 
 VENUE = Hyperliquid()
 BTC = Listing("BTC", "BTC", "BTC", market_id="3", quote="USDC", funding_interval_s=3600)
@@ -65,7 +78,7 @@ def context_frame(coin: str = "BTC", **changes: Any) -> dict[str, Any]:
     return {"channel": "activeAssetCtx", "data": {"coin": coin, "ctx": context | changes}}
 
 
-# --- books --------------------------------------------------------------------------------------------------------
+# --- books ----------------------------------------------------------------------------------------------------------
 
 
 def test_every_book_frame_is_a_whole_book() -> None:
@@ -126,7 +139,7 @@ def test_nothing_of_the_buffer_is_kept() -> None:
     assert event.bids == [("81000.0", "0.5")]
 
 
-# --- bbo and trades -----------------------------------------------------------------------------------------------
+# --- bbo and trades -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,7 @@ def test_frame_without_trades_is_empty() -> None:
     assert decode({"channel": "trades", "data": []}) == []
 
 
-# --- mark and funding ---------------------------------------------------------------------------------------------
+# --- mark and funding -----------------------------------------------------------------------------------------------
 
 
 def test_context_is_mark_and_hourly_funding() -> None:
@@ -201,7 +214,7 @@ def test_context_without_a_rate_is_no_funding() -> None:
     assert [type(item) for item in decode(frame)] == [Mark]
 
 
-# --- markets ------------------------------------------------------------------------------------------------------
+# --- markets --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -227,7 +240,7 @@ def test_names_say_what_they_can_offline(wire: str, symbol: str | None, multipli
     assert (listing.symbol, listing.multiplier, listing.venue_symbol) == (symbol, multiplier, wire)
 
 
-# --- control ------------------------------------------------------------------------------------------------------
+# --- control --------------------------------------------------------------------------------------------------------
 
 
 def response(method: str, **subscription: Any) -> dict[str, Any]:
@@ -338,7 +351,7 @@ def test_damaged_frames_raise_nothing_but_decode_errors(frame, start, cut, put) 
             continue
 
 
-# --- listings and connections -------------------------------------------------------------------------------------
+# --- listings and connections ---------------------------------------------------------------------------------------
 
 
 def meta(*assets: dict[str, Any]) -> bytes:
@@ -385,12 +398,34 @@ def test_one_connection_carries_every_stream() -> None:
 
 
 def test_rules_of_the_venue() -> None:
-    assert VENUE.continuity.rule is Rule.SNAPSHOTS
-    assert set(VENUE.continuity.silence_s) == {Stream.BOOK, Stream.BOOK20}
-    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=b'{"method":"ping"}')
+    assert (VENUE.continuity.rule, VENUE.continuity.resync) == (Rule.SNAPSHOTS, Resync.RESUBSCRIBE)
+    assert VENUE.continuity.silence_s == {Stream.BOOK: 2.0, Stream.BOOK20: 20.0}
+    assert not VENUE.continuity.soft_resync
+    assert VENUE.keepalive == Keepalive(interval_s=30.0, ping=b'{"method":"ping"}', pong_within_s=10.0)
+    assert (VENUE.has_rest_book, VENUE.replays_trades, VENUE.options) == (True, True, {})
 
 
-# --- REST ---------------------------------------------------------------------------------------------------------
+def test_limits_and_cadences_of_the_venue() -> None:
+    assert VENUE.limits == VenueLimits(
+        burst=100, messages_per_s=20.0, rest_weight_per_min=1200, max_age_s=None, max_frame_bytes=16 * 1024 * 1024
+    )
+    assert VENUE.streams == {
+        Stream.BOOK: 0.5,
+        Stream.BOOK20: 5.0,
+        Stream.BBO: None,
+        Stream.TRADE: None,
+        Stream.MARK: 1.0,
+        Stream.FUNDING: 1.0,
+    }
+
+
+def test_weights_of_the_requests() -> None:
+    predicted, settled = VENUE.polls([BTC])
+    requests = (*VENUE.listing_requests(), VENUE.book_request(BTC), predicted.request(MS), settled.request(MS))
+    assert [request.weight for request in requests] == [20, 2, 20, 21]
+
+
+# --- REST -----------------------------------------------------------------------------------------------------------
 
 
 def test_one_request_polls_the_rates_of_all_coins() -> None:
@@ -458,6 +493,12 @@ def test_last_settlement_is_the_newest_row() -> None:
     assert poll.parse(b"[]") == []
     asked = json.loads(poll.request(MS).body or b"")
     assert (asked["type"], asked["coin"], asked["startTime"]) == ("fundingHistory", "BTC", MS - 7_200_000)
+
+
+def test_settled_rate_of_another_coin_is_an_invalid_row() -> None:
+    row = {"coin": "ETH", "fundingRate": "0.0000125", "time": MS}
+    _, (invalid,) = split_rows(VENUE.polls([BTC])[1].parse(json.dumps([row]).encode()))
+    assert (invalid.what, invalid.error) == ("fundingHistory", "a row about ETH in an answer about BTC")
 
 
 @pytest.mark.parametrize(
