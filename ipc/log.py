@@ -138,7 +138,7 @@ def prettied(line: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formatter for programs: JSON of ``ts`` (seconds since the epoch), ``level``, ``event``, ``pid`` and the fields."""
+    """Formatter for programs: JSON of ``ts`` (seconds since the epoch), ``level``, ``event``, ``pid``, and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON; values that JSON does not support become text."""
