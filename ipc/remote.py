@@ -18,6 +18,7 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from ipc.errors import ConfigError, UsageError
+from ipc.topics import FEED_PORTS
 
 __all__ = ["ClientKeys", "FeedListener", "Network", "Remote", "is_loopback", "load_client_keys"]
 
@@ -34,8 +35,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-#: Offset of each feed's port from the first one. Consumers depend on these numbers: only add unused ones.
-_PORTS: Final = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
 #: Offset of a venue's account port from the port of its feed.
 _ACCOUNT_PORTS: Final = 6
 
@@ -46,9 +45,9 @@ def port_of(name: str, first: int, *, account: bool = False) -> int:
     Raises:
         UsageError: There is no such feed.
     """
-    if name not in _PORTS:
-        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(_PORTS)}")
-    return first + _PORTS[name] + _ACCOUNT_PORTS * account
+    if name not in FEED_PORTS:
+        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
+    return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
 
 
 @dataclass(frozen=True, slots=True)

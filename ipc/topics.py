@@ -9,10 +9,23 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["ACCOUNT_CHANNELS", "BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
+__all__ = [
+    "ACCOUNT_CHANNELS",
+    "BOOK_CHANNELS",
+    "CHANNELS",
+    "FEED_PORTS",
+    "VENUES",
+    "Topic",
+    "base_of",
+    "symbol_of",
+    "topic_of",
+]
 
 #: Venues, in the order in which tools show them.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
+
+#: Offset of each feed's TCP port from the first one. Consumers depend on these numbers: only add unused ones, above 11.
+FEED_PORTS = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
 
 #: Every public channel, in the order in which tools show them.
 CHANNELS = (
