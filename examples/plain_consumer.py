@@ -1,8 +1,8 @@
-"""A book without our library: pyzmq and the standard library, and every rule that a reader of books must keep.
+"""Order book without our library: pyzmq, the standard library, and every rule that a consumer must follow.
 
     python examples/plain_consumer.py RUN_DIR lighter BTC-PERP
 
-It prints the best bid and offer whenever they may be traded on.
+Prints the best bid and offer whenever they may be traded on.
 """
 
 import json
@@ -26,37 +26,37 @@ bids: dict[float, tuple[str, str]] = {}  # a level is its value, never its text
 asks: dict[float, tuple[str, str]] = {}
 
 
-def ask() -> None:
-    """Ask for a snapshot: the worker answers every subscription, also one that was there already."""
+def request_snapshot() -> None:
+    """Request a snapshot: the worker answers every subscription, including one that exists already."""
     socket.subscribe(topic.encode())
     socket.unsubscribe(topic.encode())
 
 
 def shortest(number: str) -> str:
-    """The shortest plain decimal."""
+    """Return the shortest plain decimal."""
     text = f"{Decimal(number):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def checksum() -> int:
-    """Of the ten best levels a side."""
+    """Return the checksum of the ten best levels a side."""
     best = ([bids[p] for p in sorted(bids, reverse=True)[:10]], [asks[p] for p in sorted(asks)[:10]])
     b, a = (",".join(f"{shortest(p)}:{shortest(q)}" for p, q in side) for side in best)
     return zlib.crc32(f"b:{b};a:{a}".encode())
 
 
-heard = alive = time.monotonic()  # the last heartbeat, and the last message, of this life of the worker
+heard = alive = time.monotonic()  # last heartbeat and last message of this epoch
 while True:
-    if time.monotonic() - heard > 3:  # no heartbeat: no book may be used
+    if time.monotonic() - heard > 3:  # no heartbeat: the book is unusable
         usable = False
     if not socket.poll(500):
         continue
     name, payload = socket.recv_multipart()
     event = json.loads(payload)
     if event["epoch"] < epoch and time.monotonic() - alive < 5:
-        continue  # a publisher that should be dead
+        continue  # a publisher that should have exited
     if event["epoch"] != epoch:
-        epoch, last, usable = event["epoch"], 0, False  # the worker started anew
+        epoch, last, usable = event["epoch"], 0, False  # the worker restarted
     alive = time.monotonic()
     if event["kind"] == "heartbeat":
         heard = time.monotonic()
@@ -64,13 +64,13 @@ while True:
             last, usable = event["seqs"][topic], False
         theirs = event["books"].get(symbol)
         if usable and theirs and theirs["seq"] == last:
-            usable = theirs["usable"] and theirs["crc32_top10"] in (None, checksum())  # else the book is wrong
+            usable = theirs["usable"] and theirs["crc32_top10"] in (None, checksum())  # else it has drifted
         if not usable and theirs and theirs["usable"]:
-            ask()
+            request_snapshot()
     if name.decode() != topic or event["seq"] <= last:
         continue
     if last and event["seq"] > last + 1:
-        usable = False  # something was lost
+        usable = False  # a message was lost
     last = event["seq"]
     if event["kind"] == "gap":
         usable = False

@@ -1,1 +1,1 @@
-"""What processes share: events, books, feeds, the board and control messages."""
+"""Shared code of all processes: events, books, feeds, the board and control messages."""

@@ -280,7 +280,7 @@ class Board:
                 os.close(file)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise BoardError(f"the board cannot be created: {error.strerror}", where=str(path)) from error
+            raise BoardError(f"the board cannot be made: {error.strerror}", where=str(path)) from error
         return board
 
     @classmethod

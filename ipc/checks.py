@@ -1,6 +1,6 @@
-"""What an event's decimals must be before it is published: the one rule for all venues, public and private.
+"""Validation of an event's decimals before it is published: one rule for all venues, public and private.
 
-Levels of books are checked by :mod:`ipc.orderbook`, which must look at each of them anyway.
+Levels of books are validated by :mod:`ipc.orderbook`, which reads each of them anyway.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, 
 
 __all__ = ["checked", "valid_ns"]
 
-#: The decimals of an event: which must be above zero, which may be zero but not negative, which may have a sign.
+#: Decimals of an event: those above zero, those that may be zero but not negative, those that may have a sign.
 #: All may be None where the schema allows it.
 _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]] = {
     Trade: (("price", "size"), (), ()),
@@ -29,7 +29,7 @@ _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...
     Margin: ((), (), ("equity", "available", "initial_margin", "maintenance_margin")),
     Payment: ((), (), ("amount", "rate")),
 }
-#: The decimals of events that come often; all of them must be above zero.
+#: Decimals of frequent events; all of them must be above zero.
 _TEXTS: Final[dict[type, Callable[[Event], tuple[str | None, ...]]]] = {
     kind: attrgetter(*_FIELDS[kind][0]) for kind in (Trade, Liquidation, Bbo)
 }
@@ -40,7 +40,7 @@ def checked(event: Event) -> Event:
     """Return the event with plain decimals; ``exchange_ns`` outside int64 and a mark's prices of zero become None.
 
     Raises:
-        ValueError: A field is not a decimal, or has a value that it cannot have; it names the field.
+        ValueError: A field is not a decimal, or has an invalid value; the message names the field.
     """
     event.exchange_ns = valid_ns(event.exchange_ns)
     if (texts := _TEXTS.get(type(event))) is not None and _are_usual(texts(event)):
@@ -66,7 +66,7 @@ def valid_ns(time_ns: int | None) -> int | None:
 
 
 def _drop_zero_prices(event: Mark) -> None:
-    """Take out prices of zero, which venues write where there is none: before a market opens, or without an index."""
+    """Remove prices of zero, which venues send when there is none: before a market opens, or without an index."""
     if event.mark_price is not None and is_zero(event.mark_price):
         event.mark_price = None
     if event.index_price is not None and is_zero(event.index_price):
@@ -74,7 +74,7 @@ def _drop_zero_prices(event: Mark) -> None:
 
 
 def _are_usual(texts: tuple[str | None, ...]) -> bool:
-    """Tell whether all are plain decimals above zero, or None; in one loop, which takes a third of single checks."""
+    """Return whether all are plain decimals above zero, or None; in one loop, a third of the cost of single checks."""
     for text in texts:
         if text is not None:
             digits = text.replace(".", "", 1)
@@ -86,7 +86,7 @@ def _are_usual(texts: tuple[str | None, ...]) -> bool:
 def _check(event: Any, name: str, text: str, *, is_zero_allowed: bool) -> None:
     digits = text.replace(".", "", 1)
     if digits.isdecimal() and digits.isascii() and len(digits) <= USUAL_DIGITS and (is_zero_allowed or digits > ZEROS):
-        return  # what nearly every value is
+        return  # nearly every value
     _set_plain(event, name, text)
     value = number(text)
     if value < 0 or (not value and not is_zero_allowed):

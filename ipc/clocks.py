@@ -1,4 +1,4 @@
-"""The clocks of a consumer, and what they show of a machine that was suspended."""
+"""Clocks of a consumer, and detection of a suspended machine by them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 __all__ = ["Suspension", "boottime_ns"]
 
-#: What the two clocks differ by when the thread is interrupted between the readings counts for nothing up to this.
+#: Differences up to this come from an interruption of the thread between reading the two clocks.
 _JUMP_NS: Final = 250_000_000
 
 
@@ -18,12 +18,12 @@ def boottime_ns() -> int:
 
 
 class Suspension:
-    """Notices that the machine was suspended: meanwhile CLOCK_BOOTTIME goes on, and CLOCK_MONOTONIC does not.
+    """Detector of suspensions, during which CLOCK_BOOTTIME advances and CLOCK_MONOTONIC does not.
 
     Args:
-        clock: The monotonic clock, ns.
-        boot_clock: The clock of the time since boot, ns; None takes the machine's, and none at all beside a monotonic
-            clock that is not the machine's.
+        clock: Monotonic clock, ns.
+        boot_clock: Clock of the time since boot, ns; None for the machine's, or for no detection when ``clock`` is not
+            the machine's.
     """
 
     def __init__(self, clock: Callable[[], int], boot_clock: Callable[[], int] | None = None) -> None:
@@ -32,11 +32,10 @@ class Suspension:
         self._offset_ns = self._boot_clock() - now_ns
 
     def is_over(self, now_ns: int) -> bool:
-        """Tell whether the machine was suspended since the last call, once.
+        """Return whether the machine was suspended since the last call.
 
         Args:
-            now_ns: The monotonic clock, read just before: an interruption then looks like a suspension, and not the
-                next call after it.
+            now_ns: Monotonic time, read just before.
         """
         before_ns, self._offset_ns = self._offset_ns, self._boot_clock() - now_ns
         return self._offset_ns - before_ns > _JUMP_NS

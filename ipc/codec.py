@@ -24,12 +24,12 @@ _KINDS: Final = frozenset(kind.__struct_config__.tag for kind in get_args(AnyEve
 
 _STAMPS: Final = ("schema", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "flags")
 
-#: The payload of an event: UTF-8 JSON.
+#: Returns the payload of an event: UTF-8 JSON.
 encode = _encoder.encode
 
 
 def decode(payload: bytes | memoryview) -> Event | None:
-    """The event in a payload, or None when it is of another schema, or its kind of a newer one: not for this reader.
+    """Return the event in a payload; None when its schema or its kind is unknown to this version.
 
     Raises:
         DecodeError: Not an event.
@@ -51,9 +51,9 @@ def _is_unknown_kind(payload: bytes | memoryview) -> bool:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of every event, generated from the types.
+    """Return the JSON Schema (2020-12) of every event, generated from the types.
 
-    What a publisher adds has defaults here, but is never left out of what it sends.
+    The publisher's stamps have defaults in the types, but every message carries them.
     """
     (schema,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
     for kind in get_args(AnyEvent):

@@ -1,7 +1,6 @@
 """Control: small JSON requests to the parent and its replies, over one Unix SEQPACKET socket.
 
-One packet is one message. The server side is the parent's (:mod:`supervisor.control`); this is what both sides share,
-and the client.
+One packet is one message. This module holds the messages and the client; the server is :mod:`supervisor.control`.
 """
 
 from __future__ import annotations
@@ -30,16 +29,15 @@ __all__ = [
 MAX_PACKET: Final = 65_536
 
 Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow"]
-#: What can be done to a process for practice: signals, and what only the process itself can do wrong.
+#: Faults that a drill injects into a process: signals, and faults that the process injects into itself.
 ProcessFault: TypeAlias = Literal["kill", "segv", "stop", "exit", "hang", "memory"]
 
 
 class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What a client asks.
+    """Request of a client.
 
-    ``restart`` and ``drill`` name a ``target`` (a worker; None for every one). A drill does ``fault`` to it and does
-    not count towards backoff. ``follow`` turns the connection into a stream of the lifecycle events that come after
-    number ``after``.
+    ``restart`` and ``drill`` name a ``target`` (a worker; None for all). A drill injects ``fault`` and does not count
+    towards backoff. ``follow`` turns the connection into a stream of the lifecycle events after number ``after``.
     """
 
     verb: Verb
@@ -49,7 +47,7 @@ class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ControlReply(msgspec.Struct, omit_defaults=True):
-    """What the parent answers; ``error`` and ``advice`` when it did not do it."""
+    """Reply of the parent, with ``error`` and ``advice`` when it refused."""
 
     ok: bool
     error: str = ""
@@ -62,10 +60,10 @@ _replies: Final = msgspec.json.Decoder(ControlReply)
 
 
 def decode_request(packet: bytes) -> ControlRequest:
-    """A request from its packet.
+    """Decode a request.
 
     Raises:
-        UsageError: It is none.
+        UsageError: It is not one.
     """
     try:
         return _requests.decode(packet)
@@ -74,10 +72,10 @@ def decode_request(packet: bytes) -> ControlRequest:
 
 
 def decode_reply(packet: bytes) -> ControlReply:
-    """A reply from its packet.
+    """Decode a reply.
 
     Raises:
-        ParaphinaError: It is none.
+        ParaphinaError: It is not one.
     """
     try:
         return _replies.decode(packet)
@@ -86,12 +84,12 @@ def decode_reply(packet: bytes) -> ControlReply:
 
 
 class ControlClient:
-    """A connection to the parent; a context manager.
+    """Connection to the parent; a context manager.
 
     Raises:
-        NotRunningError: Nobody listens there.
-        UnknownStateError: It is somebody else's.
-        ParaphinaError: Somebody does, and takes no more callers.
+        NotRunningError: No supervisor is running.
+        UnknownStateError: The supervisor belongs to another user.
+        ParaphinaError: Too many clients are waiting.
     """
 
     def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
@@ -128,19 +126,19 @@ class ControlClient:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()
 
     def fileno(self) -> int:
-        """For a poll set."""
+        """Return the descriptor, for a poll set."""
         return self._socket.fileno()
 
     def send(self, request: ControlRequest) -> None:
         """Send a request.
 
         Raises:
-            NotRunningError: The parent is gone.
-            UsageError: It is too long.
+            NotRunningError: The parent has exited.
+            UsageError: The request is too long.
         """
         packet = msgspec.json.encode(request)
         if len(packet) > MAX_PACKET:
@@ -151,11 +149,11 @@ class ControlClient:
             raise NotRunningError("the supervisor is gone") from error
 
     def receive(self) -> bytes:
-        """The next packet.
+        """Return the next packet.
 
         Raises:
-            NotRunningError: The parent is gone.
-            TimeoutError: It did not answer in time.
+            NotRunningError: The parent has exited.
+            TimeoutError: No reply arrived in time.
         """
         try:
             packet = self._socket.recv(MAX_PACKET)
@@ -172,9 +170,9 @@ def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlR
     """Send one request and wait for its reply.
 
     Raises:
-        NotRunningError: Nobody listens there.
+        NotRunningError: No supervisor is running.
         UsageError: The parent refused.
-        ParaphinaError: It did not answer within ``timeout_s``.
+        ParaphinaError: No reply arrived within ``timeout_s``.
     """
     with ControlClient(path, timeout_s) as client:
         client.send(request)

@@ -1,8 +1,8 @@
-"""Decimal text: prices, sizes and rates as this project carries them, without a float on the way.
+"""Decimal text of prices, sizes and rates, without conversion to float.
 
-The one place that says what a decimal is: ASCII digits with at most one point, a minus before them where the quantity
-may be negative, an exponent behind them. Whitespace, ``+``, underscores, digits of other scripts, ``NaN`` and
-``Infinity``, all of which :class:`decimal.Decimal` and :func:`float` accept, are no decimals.
+Definition of a decimal: ASCII digits with at most one point, optionally a minus before them and an exponent after them.
+Whitespace, ``+``, underscores, digits of other scripts, ``NaN`` and ``Infinity``, all of which
+:class:`decimal.Decimal` and :func:`float` accept, are not decimals.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = [
 ]
 
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
-#: Characters of a decimal text at most; the longest number of moderate size needs about sixty.
+#: Maximum length of a decimal text; the longest number of plausible magnitude needs about sixty characters.
 _MAX_LENGTH: Final = 128
 
 _EIGHT_HOURS_S: Final = 28_800
-#: Decimal exponent beyond which a number is taken for rubbish.
+#: Decimal exponent beyond which a number is rejected as implausible.
 _MAX_MAGNITUDE: Final = 30
-#: Digits of a number that hot loops judge at once; what has more is read with care.
+#: Maximum number of digits that hot loops check on their fast path.
 USUAL_DIGITS: Final = _MAX_MAGNITUDE
-#: The digits of a number above zero, of at most so many, come behind these in the order of text.
+#: Digits of a number above zero, up to this many, compare as text greater than these.
 ZEROS: Final = "0" * USUAL_DIGITS
 _TWELVE_PLACES: Final = Decimal("1e-12")
 _ZERO: Final = Decimal(0)
@@ -44,14 +44,14 @@ _EXACT: Final = Context(prec=2 * _MAX_MAGNITUDE + 40)
 
 
 class OutOfRangeError(ValueError):
-    """A decimal that is larger or smaller than any price, size, rate or time can be."""
+    """Decimal larger or smaller than any price, size, rate or time can be."""
 
 
 def is_zero(text: str) -> bool:
-    """Tell whether decimal text has the value zero: ``0``, ``0.000``, ``.0``, ``-0.0``, ``0E-8``.
+    """Return whether decimal text has the value zero: ``0``, ``0.000``, ``.0``, ``-0.0``, ``0E-8``.
 
     Raises:
-        ValueError: Not a decimal; the empty text is none.
+        ValueError: Not a decimal; the empty text is not one.
     """
     digits = text.replace(".", "", 1)
     if digits.isdecimal() and digits.isascii():
@@ -60,7 +60,7 @@ def is_zero(text: str) -> bool:
 
 
 def plain_text(text: str) -> str:
-    """Return decimal text as it is, but for an exponent, which is written out, and the sign of a zero, which goes.
+    """Return decimal text unchanged, except that exponents are written out and a zero loses its sign.
 
     Raises:
         ValueError: Not a decimal, or one that no price, size or rate can be.
@@ -83,12 +83,12 @@ def plain(value: Decimal | int) -> str:
 
 @lru_cache(maxsize=16_384)
 def shortest(text: str) -> str:
-    """Decimal text in its shortest plain form: ``82653.0`` gives ``82653``, ``1e-7`` gives ``0.0000001``.
+    """Return decimal text in its shortest plain form: ``82653.0`` gives ``82653``, ``1e-7`` gives ``0.0000001``.
 
     Raises:
         ValueError: Not a finite decimal number, or one that no price, size or rate can be.
     """
-    # Nearly every price is plain as it is; made a number first it costs thrice as much.
+    # Nearly every price is plain already; conversion to a number would cost three times as much.
     digits = text if _is_plain(text) else f"{number(text):f}"
     if "." in digits:
         digits = digits.rstrip("0").rstrip(".")
@@ -96,7 +96,7 @@ def shortest(text: str) -> str:
 
 
 def difference(minuend: str, subtrahend: str) -> str:
-    """One decimal text less another, as the shortest plain decimal.
+    """Return the difference of two decimal texts as the shortest plain decimal.
 
     Raises:
         ValueError: One of them is not a number.
@@ -107,7 +107,7 @@ def difference(minuend: str, subtrahend: str) -> str:
 
 @lru_cache(maxsize=4096)
 def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
-    """A rate per interval as a rate per eight hours, to 12 places; None when either is unknown.
+    """Convert a rate per interval to a rate per eight hours, to 12 places; None when either is unknown.
 
     Raises:
         ValueError: The rate is not a number.
@@ -123,7 +123,7 @@ def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
 
 
 def scale_rate(rate: str | None, divisor: int) -> str | None:
-    """``rate`` divided by ``divisor`` as plain text: percent to fraction, eight hours to one; None stays None.
+    """Return ``rate`` divided by ``divisor`` as plain text (percent to fraction, eight hours to one); None stays None.
 
     Raises:
         ValueError: The rate is not a number.
@@ -132,17 +132,17 @@ def scale_rate(rate: str | None, divisor: int) -> str | None:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text of moderate length is digits, a point, digits, without leading zeros."""
+    """Return whether a text of moderate length is digits, a point, digits, without leading zeros."""
     whole, _, fraction = text.partition(".")
     is_whole = whole.isdecimal() and (whole[0] != "0" or whole == "0")
     return is_whole and fraction.isdecimal() and text.isascii() and len(text) <= _MAX_MAGNITUDE
 
 
 def number(text: str) -> Decimal:
-    """Return the number in a text that comes from outside.
+    """Return the number in a text from outside.
 
     Raises:
-        OutOfRangeError: So large or small that it would cost memory to write out.
+        OutOfRangeError: Its plain form would be too long.
         ValueError: Not a decimal.
     """
     if len(text) > _MAX_LENGTH or not _DECIMAL.fullmatch(text):

@@ -1,11 +1,11 @@
-"""Event schema version 1: what a consumer receives, one msgspec type a kind.
+"""Events of schema version 1, one msgspec type for each kind.
 
-Prices, sizes and rates are the venue's own decimal text; no float stands between the venue and the consumer. Times are
-integer nanoseconds. What is not known is ``None``. Ids are text. A reader ignores keys that it does not know; adding an
-optional field keeps the version, anything else makes a new one.
+Prices, sizes and rates are the venue's decimal text, never converted to float. Times are integer nanoseconds. Unknown
+values are ``None``. Ids are text. Readers ignore unknown keys; adding an optional field keeps the version, any other
+change makes a new one.
 
-The fields that a decoder knows come first and are given by position (twice as fast as by name, and this is the hot
-path); the stamps are filled in by the publisher.
+The fields that a decoder knows come first: decoders on the hot path give them by position, which is twice as fast as by
+name. The publisher fills in the stamps.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ Level: TypeAlias = tuple[str, str]
 #: The side of the aggressor.
 Side: TypeAlias = Literal["buy", "sell"]
 Flag: TypeAlias = Literal["refresh", "backlog", "replay", "rest", "crossed_by_venue"]
-#: Why a snapshot was sent.
+#: Reason for a snapshot.
 Cause: TypeAlias = Literal["subscribe", "resync", "refresh", "rest", "rotation"]
-#: What the worker does about a gap.
+#: Reaction of the worker to a gap.
 GapAction: TypeAlias = Literal["resync", "resubscribe", "reconnect", "none"]
 
 
 class _Stamps(msgspec.Struct, kw_only=True, tag_field="kind", gc=False):
-    """What the publisher adds: who sent it, in which order, and when."""
+    """Stamps of the publisher: its epoch, the order and the times of its messages."""
 
     #: Version of the schema.
     schema: int = SCHEMA
-    #: Life of the publisher: strictly increasing, close to its start in wall-clock ns.
+    #: Epoch of the publisher: strictly increasing, close to its start in wall-clock ns.
     epoch: int = 0
-    #: Position within the topic and epoch, from 1 without a hole.
+    #: Position within the topic and epoch, from 1 without gaps.
     seq: int = 0
     #: Wall clock when the frame was read from the socket, ns.
     recv_ns: int = 0
@@ -82,14 +82,14 @@ class _Stamps(msgspec.Struct, kw_only=True, tag_field="kind", gc=False):
 
 
 class Event(_Stamps, gc=False):
-    """What every event carries beside its stamps."""
+    """Base of all events."""
 
     venue: str
-    #: Ours, ``BTC-PERP``; None for events of a whole venue, and where a market cannot be named offline.
+    #: Our symbol, ``BTC-PERP``; None for events of a whole venue, and where it is unknown offline.
     symbol: str | None
-    #: The venue's own name of the market.
+    #: Venue's name of the market.
     venue_symbol: str | None
-    #: The venue's matching time, else its push time, else None. Never faked.
+    #: Venue's matching time, else its push time, else None; never a substitute.
     exchange_ns: int | None
 
 
@@ -98,7 +98,7 @@ class BookSnapshot(Event, tag="book_snapshot", gc=False):
 
     bids: list[Level]
     asks: list[Level]
-    #: Levels a side that this feed carries at most; None when it carries the whole book.
+    #: Maximum number of levels a side; None when the feed carries the whole book.
     depth: int | None
     #: The venue's sequence number of this state, where it has one.
     venue_seq: int | None
@@ -122,19 +122,19 @@ class BookDelta(Event, tag="book_delta", gc=False):
 
 
 class Gap(Event, tag="gap", gc=False):
-    """From here to the next snapshot the book is unusable."""
+    """Loss of a book, which is unusable until its next snapshot."""
 
-    #: ``book``: this one alone; ``session``: every book of the connection.
+    #: ``book``: this book alone; ``session``: every book of the connection.
     scope: Literal["book", "session"]
     reason: Reason
-    #: What the continuity rule asked for, and what came, in the rule's own terms.
+    #: Expected and received value, in terms of the venue's continuity rule.
     expected: int | str | None
     got: int | str | None
     action: GapAction
 
 
 class Bbo(Event, tag="bbo", gc=False):
-    """Best bid and offer; a side that is empty is None."""
+    """Best bid and offer; an empty side is None."""
 
     bid_price: str | None
     bid_size: str | None
@@ -143,19 +143,19 @@ class Bbo(Event, tag="bbo", gc=False):
 
 
 class Trade(Event, tag="trade", gc=False):
-    """A public trade."""
+    """Public trade."""
 
     price: str
     size: str
     side: Side
-    #: Unique within the market; the key to deduplicate by.
+    #: Unique within the market; the key for deduplication.
     trade_id: str
     #: ``trade``, ``liquidation``, ``adl``, ``settlement``, or the venue's own word.
     trade_type: str = "trade"
 
 
 class Liquidation(Event, tag="liquidation", gc=False):
-    """A liquidation, where the venue has a stream of its own for them."""
+    """Liquidation, where the venue has a separate stream of them."""
 
     price: str
     size: str
@@ -165,7 +165,7 @@ class Liquidation(Event, tag="liquidation", gc=False):
 
 
 class Mark(Event, tag="mark", gc=False):
-    """Mark price, index price and open interest; what this frame did not carry is None."""
+    """Mark price, index price and open interest; None where the frame did not carry it."""
 
     mark_price: str | None
     index_price: str | None
@@ -177,29 +177,29 @@ class Mark(Event, tag="mark", gc=False):
 
 
 class Funding(Event, tag="funding", gc=False):
-    """A funding rate, in the venue's words and normalised."""
+    """Funding rate, as the venue writes it and normalised."""
 
     #: Decimal fraction for one interval; positive means that longs pay.
     rate: str | None
-    #: The venue's own text, in ``rate_unit``.
+    #: Venue's text, in ``rate_unit``.
     rate_native: str | None
     #: For example ``fraction_per_interval`` or ``percent_per_hour``.
     rate_unit: str
     interval_s: int | None
     #: ``rate`` times 28 800 over ``interval_s``, 12 places.
     rate_8h: str | None
-    #: When it is paid next; None where the venue accrues continuously or does not say.
+    #: Time of the next payment; None where the venue accrues continuously or does not publish it.
     next_funding_ns: int | None
     phase: Literal["predicted", "settled"]
-    #: Which price the payment is computed with.
+    #: Price that the payment is computed with.
     settlement_price_kind: Literal["oracle", "mark", "index", "usdc_oracle_adjusted", "unknown"]
     source: Literal["ws", "rest"] = "ws"
-    #: Wall clock of the poll, ns; None for what came by WebSocket.
+    #: Wall clock of the poll, ns; None for data from the WebSocket.
     polled_ns: int | None = None
 
 
 class Status(Event, tag="status", gc=False):
-    """A stream, or one market of it (``symbol``), changed its state."""
+    """Change of state of a stream, or of one market of it (``symbol``)."""
 
     stream: Stream
     state: StreamState
@@ -210,12 +210,12 @@ class Status(Event, tag="status", gc=False):
     #: Delay before the next attempt, s; None when none is planned.
     backoff_s: float | None
     pid: int
-    #: Age of the last applied data, by symbol, ms; None where there was none.
+    #: Age of the last applied data by symbol, ms; None before the first.
     ages_ms: dict[str, int | None]
 
 
 class HeartbeatBook(msgspec.Struct, gc=False):
-    """What the worker holds of one book, to compare with."""
+    """State of one of the worker's books, for comparison."""
 
     #: Last seq of the book's topic that ``crc32_top10`` covers.
     seq: int
@@ -227,56 +227,56 @@ class HeartbeatBook(msgspec.Struct, gc=False):
 
 
 class Heartbeat(Event, tag="heartbeat", gc=False):
-    """Once a second from every worker, whatever its streams do."""
+    """Heartbeat of every worker, once a second, independent of its streams."""
 
     #: Last seq of every topic.
     seqs: dict[str, int]
     #: By symbol.
     books: dict[str, HeartbeatBook]
-    #: Times that a subscriber's pipe was full.
+    #: Number of times that a subscriber's pipe was full.
     drops: int
     rss_bytes: int
 
 
 class Instrument(Event, tag="instrument", gc=False):
-    """What the venue lists of a market."""
+    """Venue's listing of a market."""
 
-    #: Price step; None where the venue has none that is fixed.
+    #: Price step; None where the venue has no fixed one.
     tick: str | None
     #: Size step.
     lot: str | None
-    #: Base units that one unit of size stands for.
+    #: Base units in one unit of size.
     contract_size: str
     #: Units of the base asset in one quoted unit: 1000 for ``kPEPE``. Prices are not rescaled.
     multiplier: int
     quote: str
-    #: The venue's numeric or other id, as text.
+    #: Venue's numeric or other id, as text.
     market_id: str | None
     funding_interval_s: int | None
-    #: ``active``, ``halted``, ``delisted``, or the venue's own word where it is none of these for sure.
+    #: ``active``, ``halted``, ``delisted``, or the venue's own word where none of these is certain.
     status: str
 
 
-#: What an order is that is not over.
+#: Statuses of an open order.
 _OPEN: Final = frozenset({"open", "untriggered"})
 
 
 class AccountEvent(Event, gc=False):
-    """What concerns the desk's own account; only on the worker's account endpoint."""
+    """Event of the desk's own account; only on the worker's account endpoint."""
 
-    #: The account's alias from the configuration; never a key or an address.
+    #: Account's alias from the configuration; never a key or an address.
     account: str
 
 
 class Order(AccountEvent, tag="order", gc=False):
-    """The state of an order of ours."""
+    """State of an order of our account."""
 
     order_id: str
     client_id: str | None
     side: Side
     #: Limit price; None for market orders.
     price: str | None
-    #: As placed, in base units; ``filled`` of it so far.
+    #: Size as placed, in base units; ``filled`` of it so far.
     size: str
     filled: str
     status: Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
@@ -284,17 +284,17 @@ class Order(AccountEvent, tag="order", gc=False):
     venue_status: str
     order_type: str
     reduce_only: bool
-    #: From the state that the venue told on request, not from a change that it pushed.
+    #: True for state that was requested, False for a change that the venue pushed.
     snapshot: bool = False
 
     @property
     def is_open(self) -> bool:
-        """Tell whether it is alive: in the book, or waiting for its trigger."""
+        """True while the order is in the book or waits for its trigger."""
         return self.status in _OPEN
 
 
 class Fill(AccountEvent, tag="fill", gc=False):
-    """A fill of ours; ``fill_id`` is unique within venue and account, and comes once."""
+    """Fill of our account; ``fill_id`` is unique within venue and account, and published once."""
 
     fill_id: str
     order_id: str | None
@@ -310,7 +310,7 @@ class Fill(AccountEvent, tag="fill", gc=False):
 
 
 class Position(AccountEvent, tag="position", gc=False):
-    """A position of ours; a size of zero means that there is none."""
+    """Position of our account; a size of zero means that there is none."""
 
     #: Signed, base units: positive is long.
     size: str
@@ -323,7 +323,7 @@ class Position(AccountEvent, tag="position", gc=False):
 
 
 class Balance(AccountEvent, tag="balance", gc=False):
-    """What the account holds of an asset."""
+    """Balance of one asset."""
 
     asset: str
     total: str
@@ -332,7 +332,7 @@ class Balance(AccountEvent, tag="balance", gc=False):
 
 
 class Margin(AccountEvent, tag="margin", gc=False):
-    """The account's margin, in quote units; what the venue does not say is None."""
+    """Margin of the account, in quote units; None where the venue does not publish it."""
 
     equity: str | None
     available: str | None
@@ -342,10 +342,10 @@ class Margin(AccountEvent, tag="margin", gc=False):
 
 
 class Payment(AccountEvent, tag="payment", gc=False):
-    """Money that came or went without a fill; ``payment_id`` is unique within venue and account, and comes once."""
+    """Payment without a fill; ``payment_id`` is unique within venue and account, and published once."""
 
     payment_id: str
-    #: None where the venue does not say what was paid in.
+    #: None where the venue does not name the asset.
     asset: str | None
     #: Positive: received.
     amount: str
@@ -357,7 +357,7 @@ class Payment(AccountEvent, tag="payment", gc=False):
 
 
 class Lifecycle(Event, tag="lifecycle", gc=False):
-    """Something happened to a process of the system; ``venue`` names the process."""
+    """Event in the life of a process of the system; ``venue`` names the process."""
 
     #: ``started``, ``live``, ``stale``, ``exited``, ``restarting``, ``killing``, ``unkillable``, ``stopped`` or
     #: ``failed``.
@@ -375,7 +375,7 @@ class Lifecycle(Event, tag="lifecycle", gc=False):
     uptime_s: float | None
 
 
-#: Any event of this schema, told apart by ``kind``.
+#: Any event of this schema, distinguished by ``kind``.
 AnyEvent: TypeAlias = (
     BookSnapshot
     | BookDelta

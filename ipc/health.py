@@ -1,6 +1,6 @@
-"""The words of health: streams, states and reasons, each one closed list.
+"""Enumerations of health: streams, states and reasons.
 
-The same word stands in the log, on the bus, on the board, in ``status`` and in reports. On the board a word is its
+The same word is used in the log, on the bus, on the board, in ``status`` and in reports. On the board a word is its
 position in the list plus one (0 is "none"), so lists only grow at their end.
 """
 
@@ -13,7 +13,7 @@ __all__ = ["Phase", "Reason", "SelfFault", "Stream", "StreamState", "WorkerState
 
 
 class Stream(StrEnum):
-    """A channel of a venue, as freshness sees it."""
+    """Stream of a venue whose freshness is monitored."""
 
     BOOK = "book"
     BOOK20 = "book20"
@@ -27,7 +27,7 @@ class Stream(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """What the parent holds a worker to be. ``crash_loop`` and ``outage`` are flags beside it."""
+    """State of a process, as decided by the parent. ``crash_loop`` and ``outage`` are separate flags."""
 
     STARTING = "starting"
     LIVE = "live"
@@ -40,7 +40,7 @@ class WorkerState(StrEnum):
 
 
 class StreamState(StrEnum):
-    """What a stream, or one market of it, is doing."""
+    """State of a stream, or of one market of it."""
 
     CONNECTING = "connecting"
     SUBSCRIBED = "subscribed"
@@ -55,7 +55,7 @@ class StreamState(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a session is busy with; the parent never kills one that does this as planned."""
+    """Current activity of a session; the parent does not kill a worker for one that is on schedule."""
 
     RESOLVING = "resolving"
     CONNECTING = "connecting"
@@ -65,7 +65,7 @@ class Phase(StrEnum):
 
 
 class SelfFault(StrEnum):
-    """What a worker does wrong when it is told to, for practice."""
+    """Fault that a worker injects into itself in a drill."""
 
     HANG = "hang"
     EXIT = "exit"
@@ -73,7 +73,7 @@ class SelfFault(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a session ended, a book was dropped or a worker was restarted."""
+    """Reason for the end of a session, the loss of a book or the restart of a worker."""
 
     STALE_WATCHDOG = "stale_watchdog"
     NO_BOOK = "no_book"
@@ -117,18 +117,18 @@ Word = TypeVar("Word", bound=StrEnum)
 
 _LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, SelfFault, Reason)
 _WORDS: dict[type[StrEnum], list[StrEnum]] = {words: list(words) for words in _LISTS}
-#: By list first: words of two lists that are spelt alike are equal and would take each other's place.
+#: By list first: equal words of two lists would overwrite each other.
 _CODES: dict[type[StrEnum], dict[StrEnum, int]] = {
     words: {word: code for code, word in enumerate(words, start=1)} for words in _LISTS
 }
 
 
 def code_of(word: StrEnum | None) -> int:
-    """The number that stands for ``word`` on the board; 0 for None."""
+    """Return the board's number for ``word``; 0 for None."""
     return 0 if word is None else _CODES[type(word)][word]
 
 
 def word_of(kind: type[Word], code: int) -> Word | None:
-    """The word of list ``kind`` behind a board number; None for 0 and for numbers of a newer version."""
+    """Return the word of list ``kind`` for a board number; None for 0 and for numbers of a newer version."""
     words = _WORDS[kind]
     return words[code - 1] if 0 < code <= len(words) else None  # type: ignore[return-value]

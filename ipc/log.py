@@ -1,7 +1,7 @@
-"""Logging: stdlib loggers that carry an event name and fields, written to stderr without ever blocking.
+"""Logging: stdlib loggers with event names and fields, written to stderr without blocking.
 
-A line is pretty on a terminal and one JSON object elsewhere. Repeats of one event are folded and counted. A reader of
-stderr that stands still costs lines, which are counted, and never time.
+A line is text on a terminal and one JSON object elsewhere. Repeats of one event are folded and counted. While nothing
+reads stderr, lines are dropped and counted.
 """
 
 from __future__ import annotations
@@ -38,50 +38,50 @@ _FOLDED_BY: Final = ("venue", "stream", "symbol", "reason", "of")
 
 
 class EventLog:
-    """A logger whose message is a dotted event name and whose arguments are fields.
+    """Logger whose message is a dotted event name and whose arguments are fields.
 
-    ``log.warning("ws.stale", venue="lighter", stream="book")``. Fields are plain values; None is left out.
+    ``log.warning("ws.stale", venue="lighter", stream="book")``. Fields are plain values; None is omitted.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
     def debug(self, event: str, **fields: object) -> None:
-        """Of interest only to someone who is looking into it."""
+        """Log a detail for debugging."""
         self._logger.debug(event, extra={"fields": fields})
 
     def info(self, event: str, **fields: object) -> None:
-        """A change of state."""
+        """Log a change of state."""
         self._logger.info(event, extra={"fields": fields})
 
     def warning(self, event: str, **fields: object) -> None:
-        """A fault that heals by itself."""
+        """Log a fault from which the system recovers by itself."""
         self._logger.warning(event, extra={"fields": fields})
 
     def error(self, event: str, **fields: object) -> None:
-        """A fault that needs a person."""
+        """Log a fault that requires an operator."""
         self._logger.error(event, extra={"fields": fields})
 
     def exception(self, event: str, **fields: object) -> None:
-        """An error with the traceback of the exception that is being handled."""
+        """Log an error with the traceback of the current exception."""
         self._logger.exception(event, extra={"fields": fields})  # noqa: LOG004 - callers handle one
 
 
-#: Texts that nothing may show, those used last standing last.
+#: Texts that no line may show, the most recently used last.
 _hidden: dict[str, None] = {}
 _hidden_lock: Final = threading.Lock()
-#: Shorter ones are no secrets, and would tear holes into every line.
+#: Minimum length: shorter texts are not secrets, and would remove parts of every line.
 _MIN_HIDDEN: Final = 6
-#: Nor are numbers of fewer digits, such as those of accounts; lines are full of numbers, and times are some of them.
+#: Minimum length of numbers: shorter ones, such as account numbers, occur in times and other fields.
 _MIN_DIGITS: Final = 12
-#: Tokens are renewed every few minutes; the oldest of so many have long expired.
+#: Tokens are renewed every few minutes; older ones have expired.
 _MAX_HIDDEN: Final = 256
 
 
 def hide(secret: str) -> None:
-    """Never show this text, from now on; a last line of defence behind not showing it.
+    """Remove a text from all later lines; a safeguard, as no line should contain it.
 
-    It is forgotten when many others were hidden after it, so hide a secret whenever it is used.
+    Texts hidden long ago are dropped, so hide a secret whenever it is used.
     """
     if len(secret) < (_MIN_DIGITS if secret.isdecimal() else _MIN_HIDDEN):
         return
@@ -94,14 +94,14 @@ def hide(secret: str) -> None:
 
 
 def without_hidden(text: str) -> str:
-    """``text`` with every hidden one blotted out, the longest first: one may be part of another."""
+    """Return ``text`` without hidden texts; the longest are replaced first, as one may be part of another."""
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "(hidden)")
     return text
 
 
 def get_log(name: str) -> EventLog:
-    """The event log of a module: ``get_log(__name__)``."""
+    """Return the event log of a module: ``get_log(__name__)``."""
     return EventLog(logging.getLogger(name))
 
 
@@ -111,10 +111,10 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
 
 
 class PrettyFormatter(logging.Formatter):
-    """``12:30:01.250 WARNING ws.stale venue=lighter stream=book``."""
+    """Formatter for terminals: ``12:30:01.250 WARNING ws.stale venue=lighter stream=book``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, with the traceback below it when there is one."""
+        """Return one line, followed by the traceback if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
         line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
@@ -122,26 +122,26 @@ class PrettyFormatter(logging.Formatter):
 
 
 def prettied(line: str) -> str:
-    """A line of :class:`JsonFormatter` as :class:`PrettyFormatter` would have written it; others as they are."""
+    """Convert a line of :class:`JsonFormatter` to the form of :class:`PrettyFormatter`; return others unchanged."""
     try:
-        told = json.loads(line)
-        moment = float(told.pop("ts"))
-        head = f"{told.pop('level').upper():<7} {told.pop('event')}"
+        values = json.loads(line)
+        moment = float(values.pop("ts"))
+        head = f"{values.pop('level').upper():<7} {values.pop('event')}"
     except (ValueError, TypeError, AttributeError, KeyError):
         return line
-    traceback = told.pop("traceback", None)
-    told.pop("logger", None)
+    traceback = values.pop("traceback", None)
+    values.pop("logger", None)
     clock = time.strftime("%H:%M:%S", time.localtime(moment))
-    fields = " ".join(f"{key}={value}" for key, value in told.items() if key != "pid")
+    fields = " ".join(f"{key}={value}" for key, value in values.items() if key != "pid")
     pretty = f"{clock}.{int(moment % 1 * 1000):03d} {head} {fields}".rstrip()
     return pretty if traceback is None else f"{pretty}\n{traceback}"
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``ts`` (seconds since the epoch), ``level``, ``event``, ``pid``, then the fields."""
+    """Formatter for programs: JSON of ``ts`` (seconds since the epoch), ``level``, ``event``, ``pid``, and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON; a value that JSON does not know is shown as text."""
+        """Return the record as JSON; values that JSON does not support become text."""
         line = {
             "ts": round(record.created, 6),
             "level": record.levelname.lower(),
@@ -156,11 +156,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class FoldRepeats(logging.Filter):
-    """Lets ``_FOLD_BURST`` records of a kind pass in ``_FOLD_WINDOW_S`` seconds and counts the rest.
+    """Filter that passes ``_FOLD_BURST`` records of a kind in ``_FOLD_WINDOW_S`` seconds and counts the rest.
 
-    The kind is the level, the event and the fields venue, stream, symbol, reason and of. The count is told with the
-    next record of that kind, or by :meth:`drain`. At most ``_FOLD_KEYS`` kinds are kept; one that makes room is told of
-    by the next drain.
+    The kind is the level, the event and the fields venue, stream, symbol, reason and of. The count is logged with the
+    next record of that kind, or returned by :meth:`drain`. At most ``_FOLD_KEYS`` kinds are kept; the next drain
+    includes those dropped.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -171,12 +171,12 @@ class FoldRepeats(logging.Filter):
         self._evicted: list[tuple[tuple[object, ...], int]] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Decide whether ``record`` passes; adds ``repeated`` to its fields when others were folded before it."""
+        """Return whether ``record`` passes; add ``repeated`` to its fields when others were folded before it."""
         fields = getattr(record, "fields", {})
         try:
             kind = (record.levelno, record.getMessage(), *(fields.get(key) for key in _FOLDED_BY))
             hash(kind)
-        except Exception:  # an odd record of somebody's: whoever formats it counts it
+        except Exception:  # a malformed record: the handler counts it
             return True
         now = self._clock()
         with self._lock:
@@ -195,7 +195,7 @@ class FoldRepeats(logging.Filter):
             return False
 
     def drain(self) -> list[tuple[tuple[object, ...], int]]:
-        """The kinds whose window is over with records folded, and how many; they are forgotten."""
+        """Return and drop the kinds with folded records whose window is over, with their counts."""
         now = self._clock()
         with self._lock:
             over = [(k, int(w[2])) for k, w in self._seen.items() if w[2] and now - w[0] >= _FOLD_WINDOW_S]
@@ -212,9 +212,9 @@ class FoldRepeats(logging.Filter):
 
 
 class StderrHandler(logging.Handler):
-    """Writes lines to a file descriptor, and drops (and counts) them while nobody reads it.
+    """Handler that writes lines to a file descriptor, and drops and counts them while it is full.
 
-    ``lost`` is the number of lines dropped so far; the next line that gets through says so.
+    ``lost`` is the number of lines dropped so far; a line reports it once writing is possible again.
     """
 
     def __init__(self, fd: int = 2) -> None:
@@ -223,22 +223,24 @@ class StderrHandler(logging.Handler):
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
         self.lost = 0
-        self._told = 0
+        self._reported_lost = 0
         self._is_torn = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; never blocks and never raises."""
+        """Write one record without blocking or raising."""
         try:
             text = without_hidden(self.format(record))
-            if self.lost > self._told and self._write(f'{{"event": "log.lost", "lines": {self.lost - self._told}}}\n'):
-                self._told = self.lost
+            if self.lost > self._reported_lost and self._write(
+                f'{{"event": "log.lost", "lines": {self.lost - self._reported_lost}}}\n'
+            ):
+                self._reported_lost = self.lost
             if not self._write(text + "\n"):
                 self.lost += 1
-        except Exception:  # whatever a record holds, telling of it must not end the program
+        except Exception:  # no record may end the program
             self.lost += 1
 
     def _write(self, text: str) -> bool:
-        # A line that was cut off in its midst must not spoil this one.
+        # Separate this line from a truncated one.
         data = (b"\n" if self._is_torn else b"") + text.encode("utf-8", "backslashreplace")
         for start in range(0, len(data), _PIPE_ATOMIC):
             if not self._poll.poll(0):
@@ -257,8 +259,8 @@ def setup(level: str = "info", *, pretty: bool | None = None, fd: int = 2) -> St
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
-        pretty: For people (True) or programs (False); None decides by whether stderr is a terminal.
-        fd: Where to write.
+        pretty: Text (True) or JSON (False); None for text on a terminal.
+        fd: File descriptor to write to.
     """
     handler = StderrHandler(fd)
     handler.setFormatter(PrettyFormatter() if (sys.stderr.isatty() if pretty is None else pretty) else JsonFormatter())
@@ -272,7 +274,7 @@ def setup(level: str = "info", *, pretty: bool | None = None, fd: int = 2) -> St
 
 
 def flush_repeats() -> None:
-    """Tell of folded records whose kind has not come again; call it now and then."""
+    """Log the counts of folded records whose kind has not occurred again; call it periodically."""
     for (level, event, *values), count in _fold.drain():
         fields = {**dict(zip(_FOLDED_BY, values, strict=True)), "of": event, "count": count}
         logging.getLogger(__name__).log(int(str(level)), "log.repeated", extra={"fields": fields})

@@ -1,19 +1,19 @@
-"""The order book of one market: valid levels by value, best prices at hand, checksums.
+"""Order book of one market: validation, best prices, checksums.
 
-The one place that says what a book may hold. Every price and size is a decimal (:mod:`ipc.decimals`) above zero, and a
-whole book is strictly best first, so that no price stands twice; a book that breaks this is refused, never repaired. In
-a change a size of value zero deletes. Exponents are written out, so that what is stored is plain.
+Every price and size is a decimal (:mod:`ipc.decimals`) above zero, and a whole book is strictly best first without
+duplicate prices; a book that violates this is rejected, never repaired. In a change a size of value zero deletes.
+Exponents are written out, so stored text is plain.
 
 A level is identified by the numeric value of its price, never by its text (``82653`` and ``82653.0`` are one level);
-what is stored and handed out is the venue's text. Floats serve as identity only. They tell decimals of up to 15
-significant digits apart, which is checked where listings are read.
+the venue's text is stored and returned. Floats serve as identity only: they distinguish decimals of up to 15
+significant digits, which is checked when listings are read.
 
-A dict of levels beside a sorted list of the prices was the fastest of what was tried (sorted containers cost twice as
-much, Decimal keys thrice): the list is touched only when a level appears or goes, and the best price is its end. To
-make a float of a text costs as much as all else that a change of a level needs, and levels come and go at the same few
-prices, so the prices of texts are remembered. Whole books are checked level by level: batch checks in C (of JSON, with
-``translate`` and sorting) took longer for 5 levels a side and as long for 20. Feeds that send whole books never ask for
-the index, so it is built with the first delta.
+A dict of levels with a sorted list of prices was the fastest structure measured (sorted containers cost twice as much,
+Decimal keys three times): the list changes only when a level appears or disappears, and the best price is its end.
+Conversion of a text to float costs as much as the rest of a level's change, and levels recur at the same few prices, so
+the prices of texts are cached. Whole books are checked level by level: batch checks in C (of JSON, with ``translate``
+and sorting) took longer for 5 levels a side and as long for 20. Feeds of whole books never need the index, so the first
+delta builds it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from ipc.events import Level
 __all__ = ["BadLevelError", "OrderBook"]
 
 _CHECKSUM_DEPTH = 10
-#: Texts of prices that a book remembers beyond twice its levels.
+#: Cached texts of prices beyond twice the number of levels.
 _SPARE = 512
 
 
 class BadLevelError(ValueError):
-    """A level that no book can hold: its price or size is no decimal above zero, or its price is out of order."""
+    """Invalid level: its price or size is not a decimal above zero, or its price is out of order."""
 
 
-class _OtherwiseWrittenError(Exception):
-    """A valid number that is not plain, as ``1E-7``."""
+class _NotPlainError(Exception):
+    """Valid number that is not plain, such as ``1E-7``."""
 
 
 def _plain_levels(levels: Iterable[Level]) -> list[Level]:
@@ -50,11 +50,11 @@ def _plain_levels(levels: Iterable[Level]) -> list[Level]:
 
 
 def _price(text: str) -> float:
-    """Return the identity of a level.
+    """Return the price of a level as its identity.
 
     Raises:
         BadLevelError: The price is not a decimal above zero.
-        _OtherwiseWrittenError: It is one, but not written plainly.
+        _NotPlainError: It is valid but not plain.
     """
     _check_plain("price", text)
     price = float(text)
@@ -64,11 +64,11 @@ def _price(text: str) -> float:
 
 
 def _has_size(text: str) -> bool:
-    """Tell whether a size is above zero.
+    """Return whether a size is above zero.
 
     Raises:
         BadLevelError: The size is not a decimal, or negative.
-        _OtherwiseWrittenError: It is one, but not written plainly.
+        _NotPlainError: It is valid but not plain.
     """
     _check_plain("size", text)
     if text[0] == "-":
@@ -78,7 +78,7 @@ def _has_size(text: str) -> bool:
 
 def _check_plain(what: str, text: str) -> None:
     if _plain(what, text) != text:
-        raise _OtherwiseWrittenError
+        raise _NotPlainError
 
 
 def _plain(what: str, text: str) -> str:
@@ -91,11 +91,11 @@ def _plain(what: str, text: str) -> str:
 def _check_side(levels: Iterable[Level], known: dict[str, float]) -> float:
     """Check a side of a whole book, its lowest price first; return its highest price, 0 when it is empty.
 
-    All stands in the loop, nothing in functions of their own: calls cost a third of the time per level.
+    Everything is inline: calls would cost a third of the time per level.
 
     Raises:
-        BadLevelError: It is not strictly in order, or a level is none.
-        _OtherwiseWrittenError: A number is not written plainly.
+        BadLevelError: It is not strictly in order, or a level is invalid.
+        _NotPlainError: A number is valid but not plain.
     """
     last, zeros, most = 0.0, ZEROS, USUAL_DIGITS
     for text, size in levels:
@@ -113,7 +113,7 @@ def _check_side(levels: Iterable[Level], known: dict[str, float]) -> float:
 
 
 class _BookSide:
-    """One side: levels by price, and the prices in ascending order."""
+    """Side of a book: levels by price, and the prices in ascending order."""
 
     __slots__ = ("known", "levels", "prices")
 
@@ -124,11 +124,11 @@ class _BookSide:
         self.apply(levels)
 
     def apply(self, changes: Sequence[Level]) -> None:
-        """Set and delete levels; all stands in the loop, as in :func:`_check_side`.
+        """Set and delete levels; inline, as in :func:`_check_side`.
 
         Raises:
-            BadLevelError: A level is none.
-            _OtherwiseWrittenError: A number is not written plainly.
+            BadLevelError: A level is invalid.
+            _NotPlainError: A number is valid but not plain.
         """
         known, levels, prices = self.known, self.levels, self.prices
         for level in changes:
@@ -152,7 +152,7 @@ class _BookSide:
 class OrderBook:
     """Bids and asks of one market.
 
-    Empty and one-sided books are legal. Whether a book may be used is its holder's business.
+    Empty and one-sided books are legal. The caller decides whether a book is usable.
     """
 
     __slots__ = ("_asks", "_bids", "_index", "_known", "_was_crossed")
@@ -160,24 +160,24 @@ class OrderBook:
     def __init__(self) -> None:
         self._bids: Sequence[Level] = ()
         self._asks: Sequence[Level] = ()
-        #: Whether the book was crossed when it was replaced.
+        #: True when the book was crossed at its replacement.
         self._was_crossed = False
-        #: Both sides by price, once a delta asked for it; ``_bids`` and ``_asks`` are then out of date.
+        #: Both sides by price, built by the first delta; ``_bids`` and ``_asks`` are then unused.
         self._index: tuple[_BookSide, _BookSide] | None = None
-        #: The prices of texts that were read lately.
+        #: Cached prices by text.
         self._known: dict[str, float] = {}
 
     def replace(self, bids: Sequence[Level], asks: Sequence[Level]) -> tuple[Sequence[Level], Sequence[Level]]:
-        """Take a whole book and return it as it is held: with plain decimals, otherwise as it came.
+        """Replace the book; return it as stored: with plain decimals, otherwise unchanged.
 
         Raises:
-            BadLevelError: A level is none, has no size, or is not behind a better one; the book stays as it was.
+            BadLevelError: A level is invalid, has no size, or is out of order; the book is unchanged.
         """
         known = self._known
         try:
             best_bid = _check_side(reversed(bids), known)
             _check_side(asks, known)
-        except _OtherwiseWrittenError:
+        except _NotPlainError:
             return self.replace(_plain_levels(bids), _plain_levels(asks))
         self._was_crossed = bool(asks) and best_bid >= known[asks[0][0]]
         if len(known) > 2 * (len(bids) + len(asks)) + _SPARE:
@@ -186,25 +186,27 @@ class OrderBook:
         return bids, asks
 
     def apply(self, bids: Sequence[Level], asks: Sequence[Level]) -> tuple[Sequence[Level], Sequence[Level]]:
-        """Apply changes with absolute sizes; return them with plain decimals, otherwise as they came.
+        """Apply changes with absolute sizes; return them with plain decimals, otherwise unchanged.
 
-        A size of value zero deletes, also a level that is not there.
+        A size of value zero deletes a level, which may be absent.
 
         Raises:
-            BadLevelError: A level is no level; the book is then half changed and of no more use.
+            BadLevelError: A level is invalid; the book is then partly changed and must be replaced.
         """
         bid_side, ask_side = self._indexed()
         try:
             bid_side.apply(bids)
             ask_side.apply(asks)
-        except _OtherwiseWrittenError:
-            return self.apply(_plain_levels(bids), _plain_levels(asks))  # sizes are absolute: twice does no harm
+        except _NotPlainError:
+            return self.apply(
+                _plain_levels(bids), _plain_levels(asks)
+            )  # sizes are absolute: applying them twice is harmless
         if len(self._known) > 2 * (len(bid_side.prices) + len(ask_side.prices)) + _SPARE:
             self._known.clear()
         return bids, asks
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all levels."""
         self._bids, self._asks, self._index = (), (), None
         self._was_crossed = False
 
@@ -235,14 +237,14 @@ class OrderBook:
 
     @property
     def is_crossed(self) -> bool:
-        """Whether the best bid reaches the best ask."""
+        """True when the best bid reaches the best ask."""
         if self._index is None:
             return self._was_crossed
         bids, asks = self._index[0].prices, self._index[1].prices
         return bool(bids and asks and bids[-1] >= asks[0])
 
     def bids(self, depth: int | None = None) -> list[Level]:
-        """The best ``depth`` bids (all when None), best first."""
+        """Return the best ``depth`` bids (all when None), best first."""
         if self._index is None:
             return list(self._bids[:depth])
         side = self._index[0]
@@ -250,22 +252,22 @@ class OrderBook:
         return [side.levels[price] for price in reversed(side.prices[start:])]
 
     def asks(self, depth: int | None = None) -> list[Level]:
-        """The best ``depth`` asks (all when None), best first."""
+        """Return the best ``depth`` asks (all when None), best first."""
         if self._index is None:
             return list(self._asks[:depth])
         side = self._index[1]
         return [side.levels[price] for price in side.prices[:depth]]
 
     def equals(self, bids: Sequence[Level], asks: Sequence[Level], depth: int | None = None) -> bool:
-        """Tell whether another book has the same levels by value; with ``depth`` only so many of each side count.
+        """Return whether another book has the same levels by value, compared to ``depth`` levels a side if given.
 
         Raises:
-            ValueError: The other book holds something that is not a decimal.
+            ValueError: The other book has a value that is not a decimal.
         """
         return _values(self.bids(depth)) == _values(bids[:depth]) and _values(self.asks(depth)) == _values(asks[:depth])
 
     def crc32_top10(self) -> int:
-        """CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals."""
+        """Return the CRC-32 of ``b:<p>:<q>,…;a:<p>:<q>,…``: the ten best levels a side in shortest plain decimals."""
         bids, asks = (
             ",".join(f"{price}:{size}" for price, size in _values(side))
             for side in (self.bids(_CHECKSUM_DEPTH), self.asks(_CHECKSUM_DEPTH))

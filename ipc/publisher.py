@@ -46,7 +46,7 @@ _LAST: Final = int(zmq.DONTWAIT)
 
 
 class TopicFeed:
-    """One topic: its sequence, and its state for late subscribers.
+    """Topic of a feed: its sequence, and its state for late subscribers.
 
     ``latest`` holds the topic's last events by key. ``snapshot`` returns the current book of a book topic, or None
     while it is unusable (its next snapshot goes to all); it is called with exclusive access.

@@ -1,7 +1,7 @@
-"""Raw records: what went over a venue's connections, as it was, so that it can be looked at and played again.
+"""Raw records of a venue's connections, for inspection and replay.
 
-One record is one thing that happened to one session. In a file it is one JSON object a line; binary payloads stand in
-``b64``. The order of a session's records is the order in which its brain was told.
+One record is one event of one session, in a file one JSON object a line with binary payloads in ``b64``. Records of a
+session are in the order in which its logic received them.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ __all__ = ["FORMAT", "RawHeader", "RawKind", "RawRecord", "decode_line", "encode
 #: Version of the format.
 FORMAT: Final = 1
 
-#: A connection opened, a frame came, a message went, REST answered with a book, the connection closed; and, so that a
-#: recording may begin anywhere, a book as it stood behind the session's last frame.
+#: Connection opened, frame received, message sent, book received by REST, connection closed; and, so that a recording
+#: may begin anywhere, the state of a book after the session's last frame.
 RawKind: TypeAlias = Literal["open", "in", "out", "rest", "close", "book"]
 
 
 class RawHeader(msgspec.Struct, tag_field="raw", tag="header", kw_only=True):
-    """First line of a file: whose records follow, and which markets they are about."""
+    """First line of a file: origin of its records, and their markets."""
 
     format: int = FORMAT
     venue: str
     version: str = ""
     created_wall_ns: int = 0
-    #: Why the file was made: ``record``, or the reason of a black box.
+    #: Reason for the file: ``record``, or that of a black box.
     reason: str = "record"
     options: dict[str, str] = {}
     #: Names of the worker's sessions by number, for black boxes.
     sessions: list[str] = []
-    #: The venue's listings of the followed markets, as :class:`workers.venues.venue.Listing` has them.
+    #: Listings of the followed markets, as :class:`workers.venues.venue.Listing`.
     listings: list[dict[str, Any]] = []
 
 
 class RawRecord(msgspec.Struct, tag_field="raw", tag="record", omit_defaults=True, kw_only=True):
-    """One thing that happened.
+    """Event of one session.
 
     Attributes:
-        kind: What.
-        session: To which session of the worker.
-        mono_ns: When, monotonic; ``wall_ns``: when, by the wall clock.
-        text: The payload of a text frame, the URL of an ``open``, the reason of a ``close``, the body of a ``rest``,
-            the event ``book_snapshot`` of a ``book``.
-        b64: The payload of a binary frame.
-        symbol: Whose book REST gave, for which ``purpose``; ``reason`` when it gave none.
+        kind: Kind of event.
+        session: Name of the session.
+        mono_ns: Monotonic time.
+        wall_ns: Wall-clock time.
+        text: Payload of a text frame, URL of an ``open``, reason of a ``close``, body of a ``rest``, or event
+            ``book_snapshot`` of a ``book``.
+        b64: Payload of a binary frame.
+        symbol: Market of a book by REST, fetched for ``purpose``; ``reason`` when the request failed.
     """
 
     kind: RawKind
@@ -64,12 +65,12 @@ class RawRecord(msgspec.Struct, tag_field="raw", tag="record", omit_defaults=Tru
 
     @property
     def payload(self) -> bytes:
-        """The bytes of it."""
+        """Payload as bytes."""
         return base64.b64decode(self.b64) if self.b64 is not None else (self.text or "").encode()
 
     @property
     def is_binary(self) -> bool:
-        """Whether it is a binary frame."""
+        """True for a binary frame."""
         return self.b64 is not None
 
 
@@ -87,7 +88,7 @@ def make(
     is_binary: bool = False,
     **more: str | None,
 ) -> RawRecord:
-    """A record of a payload; text that is not UTF-8 is kept as binary, so that nothing is lost."""
+    """Return a record of a payload; text that is not UTF-8 is kept as binary."""
     text: str | None = None
     if not is_binary:
         try:
@@ -99,15 +100,15 @@ def make(
 
 
 def encode_line(record: RawHeader | RawRecord) -> bytes:
-    """A record as a line, with its end."""
+    """Encode a record as a line, with its newline."""
     return _encoder.encode(record) + b"\n"
 
 
 def decode_line(line: bytes) -> RawHeader | RawRecord:
-    """The record in a line.
+    """Decode a line.
 
     Raises:
-        DecodeError: It is none.
+        DecodeError: It is not a raw record.
     """
     try:
         record = _decoder.decode(line)

@@ -1,8 +1,8 @@
 """Feeds over TCP: off by default, on loopback, and beyond it only with CURVE.
 
-On the run directory's sockets the file system says who may read. On TCP nobody does, so whoever listens beyond loopback
-must have keys: the server's own pair, and the public key of each client that may connect (ZeroMQ's certificate files,
-as ``zmq.auth.create_certificates`` writes them).
+File permissions protect the run directory's sockets. TCP has none, so listening beyond loopback requires keys: the
+server's pair, and the public key of each client that may connect (ZeroMQ certificate files, as written by
+``zmq.auth.create_certificates``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
 from ipc.errors import ConfigError, UsageError
+from ipc.topics import FEED_PORTS
 
 __all__ = ["ClientKeys", "FeedListener", "Network", "Remote", "is_loopback", "load_client_keys"]
 
@@ -27,39 +28,36 @@ _OPEN_TO_OTHERS: Final = 0o077
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own: ``127.0.0.1``, ``::1``."""
+    """Return whether an address is a loopback address: ``127.0.0.1``, ``::1``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-#: Offset of each feed's port from the first one. Consumers depend on these numbers: only add unused ones.
-_PORTS: Final = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
 #: Offset of a venue's account port from the port of its feed.
 _ACCOUNT_PORTS: Final = 6
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
-    """The TCP port of a venue's feed (or of ``lifecycle``), or of its account's.
+    """Return the TCP port of a venue's feed (or of ``lifecycle``), or of its account feed.
 
     Raises:
         UsageError: There is no such feed.
     """
-    if name not in _PORTS:
-        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(_PORTS)}")
-    return first + _PORTS[name] + _ACCOUNT_PORTS * account
+    if name not in FEED_PORTS:
+        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
+    return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Where a system's feeds listen on TCP.
+    """TCP address of a system's feeds.
 
     Attributes:
-        host: The address.
-        port: The first of the ports: one a venue in the order of :data:`ipc.topics.VENUES`, one for ``lifecycle``, then
-            one for each account.
-        curve_dir: Of the keys; None goes without.
+        host: Address to listen on.
+        port: First port; see :func:`port_of`.
+        curve_dir: Directory of the keys; None for no encryption.
     """
 
     host: str
@@ -69,24 +67,24 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """What a client needs to read a feed that is encrypted."""
+    """Keys of a client for an encrypted feed."""
 
     server_public: bytes
     public: bytes
     secret: bytes
 
     def apply(self, socket: zmq.Socket[Any]) -> None:
-        """Use these keys for the connections that the socket makes from now on."""
+        """Use these keys for later connections of a socket."""
         socket.curve_serverkey = self.server_public
         socket.curve_publickey = self.public
         socket.curve_secretkey = self.secret
 
 
 def load_client_keys(server_public: str | Path, own_secret: str | Path) -> ClientKeys:
-    """Read the certificate files of the server (public part) and of the client (with its secret).
+    """Load the certificates of the server (public part) and of the client (with its secret).
 
     Raises:
-        ConfigError: One cannot be read, or the secret is open to others.
+        ConfigError: One cannot be read, or others can read the secret.
     """
     server, _ = _load(Path(server_public))
     public, secret = _load(Path(own_secret))
@@ -98,33 +96,33 @@ def load_client_keys(server_public: str | Path, own_secret: str | Path) -> Clien
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Feeds of a system that is reached over TCP, as :class:`Network` has them listen there."""
+    """System that is reached over TCP; its feeds listen there as :class:`Network` describes."""
 
     host: str
     port: int
     keys: ClientKeys | None = None
 
     def endpoint(self, name: str, *, account: bool = False) -> str:
-        """The ZeroMQ endpoint of a venue's feed, or of its account's."""
+        """Return the ZeroMQ endpoint of a venue's feed, or of its account feed."""
         return f"tcp://{_bracketed(self.host)}:{port_of(name, self.port, account=account)}"
 
     def apply(self, socket: zmq.Socket[Any]) -> None:
-        """Make the connections from now on as this system asks for: with keys, and by IPv6 where its address is one."""
+        """Set a socket up for connections to this system: keys, and IPv6 for an IPv6 address."""
         socket.ipv6 = _is_ipv6(self.host)
         if self.keys is not None:
             self.keys.apply(socket)
 
 
 class FeedListener:
-    """Lets a process's feeds listen on TCP.
+    """TCP listener of a process's feeds.
 
     Args:
-        context: The process's ZeroMQ context.
-        network: Where to. The directory of its keys holds ``server.key_secret``, and ``clients/`` with a public
+        context: ZeroMQ context of the process.
+        network: Address. The directory of its keys holds ``server.key_secret``, and ``clients/`` with a public
             certificate for each client.
 
     Raises:
-        ConfigError: The address asks for keys and there are none, or they cannot be read.
+        ConfigError: The address requires keys and there are none, or they cannot be read.
     """
 
     def __init__(self, context: zmq.Context[Any], network: Network) -> None:
@@ -143,11 +141,11 @@ class FeedListener:
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether only known clients can read."""
+        """True when only known clients can read."""
         return self._keys is not None
 
     def bind(self, socket: zmq.Socket[Any], name: str, *, account: bool = False) -> None:
-        """Bind a feed's socket on TCP as well; what it was bound to before stays as it is.
+        """Bind a feed's socket on TCP, in addition to its other endpoints.
 
         Raises:
             ConfigError: The port is taken, or the address is not of this machine.
@@ -163,13 +161,13 @@ class FeedListener:
             raise ConfigError([f"feeds.tcp: {endpoint} cannot be bound: {error.strerror}"]) from error
 
     def close(self) -> None:
-        """End the thread that checks clients."""
+        """Stop the thread that authenticates clients."""
         if self._authenticator is not None:
             self._authenticator.stop()
 
 
 def _is_ipv6(host: str) -> bool:
-    """Whether an address is one of IPv6. Only then is ZeroMQ told so: it would look a name up in IPv6 alone."""
+    """Return whether an address is an IPv6 one; with the option set ZeroMQ would resolve names to IPv6 only."""
     return ":" in host
 
 
@@ -178,10 +176,10 @@ def _bracketed(host: str) -> str:
 
 
 def server_keys(directory: Path) -> tuple[bytes, bytes]:
-    """The server's public and secret key.
+    """Load the server's public and secret key.
 
     Raises:
-        ConfigError: They cannot be read, or are open to others, or no client is known.
+        ConfigError: They cannot be read, others can read them, or no client is known.
     """
     path = directory / _SERVER_KEY
     public, secret = _load(path)

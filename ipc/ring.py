@@ -1,8 +1,8 @@
-"""A black box: the last raw records of a worker in a mapped file of fixed size, which survives any death.
+"""Black box: the last raw records of a worker in a mapped file of fixed size, which survives a crash.
 
-Two halves are filled in turn; when one is full the other is begun anew, so that between half and all of the room holds
-the latest records, none of them torn: a record counts once its half's fill has been moved behind it, and that is one
-aligned store. One thread at a time writes (a worker writes within its turn).
+Two halves are filled alternately; when one is full the other is emptied, so at least half of the space holds the latest
+records. None of them is torn: a record is valid once the fill of its half includes it, which is one aligned store. One
+thread at a time writes (a worker does so with exclusive access to its publisher).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAGIC: Final = int.from_bytes(b"paraphrg", "little")
 #: Words of the header: magic, bytes of one half, half in use, fill of the first, fill of the second.
 _HEADER: Final = struct.Struct("<QQQQQ")
 _HALF_WORD, _FILL_WORD = 2, 3
-#: Of a record: length of the payload, kind, session, length of the note, monotonic and wall ns.
+#: Header of a record: length of the payload, kind, session, length of the note, monotonic and wall ns.
 _RECORD: Final = struct.Struct("<IBBHQQ")
 KINDS: Final = ("open", "in", "out", "rest", "close", "book")
 #: Added to a kind's number: the payload is binary.
@@ -30,7 +30,7 @@ BINARY: Final = 0x80
 
 
 class Entry(NamedTuple):
-    """A record as it stands in the ring; ``note`` is ``symbol purpose reason`` of a REST answer."""
+    """Record of a ring; ``note`` is ``symbol purpose reason`` of a REST response."""
 
     kind: str
     is_binary: bool
@@ -42,16 +42,16 @@ class Entry(NamedTuple):
 
 
 class Ring:
-    """The writing end.
+    """Writer of a black box.
 
     Args:
-        path: The file; an older one is replaced.
+        path: File; an older one is replaced.
         size: Bytes for records.
 
-    ``half`` is the room of one half, ``turns`` counts how often one was begun anew.
+    ``half`` is the size of one half, ``turns`` counts the switches between them.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: There is no space for it.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -79,7 +79,7 @@ class Ring:
     def put(
         self, kind: int, session: int, mono_ns: int, wall_ns: int, payload: bytes | memoryview, note: bytes = b""
     ) -> None:
-        """Append a record; ``kind`` is its place in :data:`KINDS`, plus :data:`BINARY`. Too large ones are cut."""
+        """Append a record; ``kind`` is its index in :data:`KINDS`, plus :data:`BINARY`. Long payloads are truncated."""
         length, noted = len(payload), len(note)
         needed = _RECORD.size + noted + length
         if needed > self.half:
@@ -98,17 +98,17 @@ class Ring:
         self._words[_FILL_WORD + self._active] = self._fill
 
     def snapshot(self) -> bytes:
-        """The whole file as it stands."""
+        """Return the content of the file."""
         return bytes(self._bytes)
 
     def close(self) -> None:
-        """Unmap."""
+        """Unmap the file."""
         self._words.release()
         self._bytes.release()
         self._map.close()
 
     def _turn_over(self) -> None:
-        """Begin the other half anew: first empty it, then make it the one in use."""
+        """Switch to the other half: first empty it, then make it the one in use."""
         self.turns += 1
         self._active = 1 - self._active
         self._fill = 0
@@ -117,10 +117,10 @@ class Ring:
 
 
 def read_ring(data: bytes) -> Iterator[Entry]:
-    """The records of a ring, oldest first.
+    """Yield the records of a black box, oldest first.
 
     Raises:
-        DecodeError: It is no ring.
+        DecodeError: It is not one.
     """
     if len(data) < _HEADER.size:
         raise DecodeError("not a black box: too short")
@@ -139,7 +139,7 @@ def _read_half(data: bytes, at: int, end: int) -> Iterator[Entry]:
         note = data[at : at + noted].decode("utf-8", "replace")
         at += noted
         if at + length > end or (kind & ~BINARY) >= len(KINDS):
-            raise DecodeError("a black box that is not whole")
+            raise DecodeError("incomplete black box")
         payload = data[at : at + length]
         at += length
         yield Entry(KINDS[kind & ~BINARY], bool(kind & BINARY), session, note, mono_ns, wall_ns, payload)

@@ -1,7 +1,7 @@
-"""The run directory: where a running system's sockets, board and descriptions live, and who may use it.
+"""Run directory of a system: its sockets, board and descriptions.
 
-One directory is one system. It is ours alone (0700), never a link, and short enough that every Unix socket path in it
-fits the kernel's 107 bytes.
+One directory is one system. It is private (0700), never a link, and its path short enough that every Unix socket path
+in it fits the kernel's limit of 107 bytes.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _LONGEST_SOCKET: Final = max(VENUES, key=len) + ".account"
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
-    """``$XDG_RUNTIME_DIR/paraphina``, else ``/dev/shm/paraphina-<uid>``."""
+    """Return ``$XDG_RUNTIME_DIR/paraphina``, else ``/dev/shm/paraphina-<uid>``."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     return Path(runtime) / "paraphina" if runtime else Path(f"/dev/shm/paraphina-{os.getuid()}")  # noqa: S108
 
 
 def run_dir_of(path: str | Path | None, environ: Mapping[str, str]) -> RunDir:
-    """The run directory at ``path``, else at ``$PARAPHINA_RUN_DIR``, else the default one."""
+    """Return the run directory at ``path``, else at ``$PARAPHINA_RUN_DIR``, else the default one."""
     path = path or environ.get("PARAPHINA_RUN_DIR")
     return RunDir(Path(path) if path else default_path(environ))
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all: a reader sees the old content or the new."""
+    """Replace a file atomically: a reader sees the old content or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
@@ -53,15 +53,15 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 class AccountWords(msgspec.Struct, frozen=True):
-    """The state of an account's stream with its reason and text: one file, so that no reader sees one without the rest.
+    """State of an account's stream with its reason and text, in one file so that readers see them together.
 
     Attributes:
-        account: The account's alias.
-        state: None before the worker has published any.
-        reason: The last one; it stays when the stream is live again.
-        since_ns: Since when this holds, monotonic; 0 with a state of None.
-        detail: The reason in words, without secrets; None when there is nothing to explain.
-        invalid_rows: Number of rows of frames and answers that were left out; not in the file when there were none.
+        account: Alias of the account.
+        state: State of the stream; None before the first.
+        reason: Last reason; kept when the stream is live again.
+        since_ns: Monotonic time of the change to this state; 0 before the first.
+        detail: Reason in words, without secrets; None when there is nothing to explain.
+        invalid_rows: Number of rows of frames and responses that were rejected; not in the file when 0.
     """
 
     account: str | None = None
@@ -74,15 +74,15 @@ class AccountWords(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """The paths in a run directory."""
+    """Paths in a run directory."""
 
     path: Path
 
     def prepare(self) -> None:
-        """Make the directory, or check that it is ours and private.
+        """Create the directory, or check that it is ours and private.
 
         Raises:
-            RunDirError: It cannot be used; the text says why and what to do.
+            RunDirError: It cannot be used.
         """
         self._check_length()
         try:
@@ -117,70 +117,70 @@ class RunDir:
         return RunDirError(f"the run directory {what}", where=str(self.path), advice=advice)
 
     def feed_path(self, venue: str) -> Path:
-        """The socket of a venue's public feed."""
+        """Return the socket of a venue's public feed."""
         return self.path / f"{venue}.feed"
 
     def feed(self, venue: str) -> str:
-        """The ZeroMQ endpoint of a venue's public feed; ``lifecycle`` is the gateway's."""
+        """Return the ZeroMQ endpoint of a venue's public feed; ``lifecycle`` is the gateway's."""
         return f"ipc://{self.feed_path(venue)}"
 
     def account(self, venue: str) -> str:
-        """The ZeroMQ endpoint of a venue's account feed."""
+        """Return the ZeroMQ endpoint of a venue's account feed."""
         return f"ipc://{self.path / f'{venue}.account'}"
 
     def raw(self, venue: str) -> str:
-        """The ZeroMQ endpoint of a venue's raw frames."""
+        """Return the ZeroMQ endpoint of a venue's raw frames."""
         return f"ipc://{self.path / f'{venue}.raw'}"
 
     def ring(self, venue: str) -> Path:
-        """The black box of a venue's worker."""
+        """Return the black box of a venue's worker."""
         return self.path / f"{venue}.ring"
 
-    def account_memory(self, venue: str) -> Path:
-        """What a venue's worker remembers of its account over restarts."""
+    def account_checkpoint(self, venue: str) -> Path:
+        """Return the file in which a worker keeps the state of its account across restarts."""
         return self.path / f"{venue}.account.memory"
 
     def account_published(self, venue: str, alias: str) -> Path:
-        """Which fills and payments of an account a venue's workers have published."""
+        """Return the file of fills and payments of an account that workers have published."""
         return self.path / f"{venue}.account.{alias}.published"
 
     def account_description(self, venue: str) -> Path:
-        """What a venue's worker says of its account in text."""
+        """Return the description of an account by its worker."""
         return self.path / f"{venue}.account.json"
 
     @property
     def control(self) -> Path:
-        """The parent's control socket."""
+        """Control socket of the parent."""
         return self.path / "control"
 
     @property
     def board(self) -> Path:
-        """The shared board."""
+        """Shared board."""
         return self.path / "board"
 
     @property
     def lock(self) -> Path:
-        """The lock of the one supervisor."""
+        """Lock file of the supervisor."""
         return self.path / "supervisor.lock"
 
     @property
     def description(self) -> Path:
-        """What the parent says of the system in text."""
+        """Description of the system by its parent."""
         return self.path / "describe.json"
 
     def worker_description(self, venue: str) -> Path:
-        """What a worker says of itself in text."""
+        """Return the description of a worker."""
         return self.path / f"{venue}.json"
 
     def market_cache(self, venue: str) -> Path:
-        """The venue's market list as it was last seen."""
+        """Return the cached list of a venue's markets."""
         return self.path / f"{venue}.markets.json"
 
     def write_description(self, described: Mapping[str, Any]) -> None:
-        """Put ``described`` into :attr:`description`.
+        """Replace the content of :attr:`description`.
 
         Raises:
-            RunDirError: It cannot be written; what was there stands.
+            RunDirError: It cannot be written; the old content is kept.
         """
         try:
             replace_file(self.description, msgspec.json.encode(described))
@@ -188,10 +188,10 @@ class RunDir:
             raise self._error(f"takes no description: {error.strerror}", "make room, or choose another") from error
 
     def describe(self) -> dict[str, Any]:
-        """What the parent wrote into :attr:`description`.
+        """Return the content of :attr:`description`.
 
         Raises:
-            NotRunningError: There is none: no supervisor ever ran here.
+            NotRunningError: It is missing: no supervisor has run here.
             UnknownStateError: It cannot be read.
         """
         try:
@@ -204,14 +204,14 @@ class RunDir:
             ) from None
 
     def describe_worker(self, venue: str) -> dict[str, Any]:
-        """What a worker wrote of itself; empty when it has not yet."""
+        """Return the description of a worker; empty before it was written."""
         try:
             return self._read(self.worker_description(venue))
         except (FileNotFoundError, UnknownStateError):
             return {}
 
     def account_words(self, venue: str) -> AccountWords:
-        """Return what a worker wrote of its account; without a name when it wrote nothing that can be read."""
+        """Return the state of a worker's account; without a name when none can be read."""
         try:
             return msgspec.json.decode(self.account_description(venue).read_bytes(), type=AccountWords)
         except (OSError, ValueError, RecursionError):

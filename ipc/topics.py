@@ -9,10 +9,23 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["ACCOUNT_CHANNELS", "BOOK_CHANNELS", "CHANNELS", "VENUES", "Topic", "base_of", "symbol_of", "topic_of"]
+__all__ = [
+    "ACCOUNT_CHANNELS",
+    "BOOK_CHANNELS",
+    "CHANNELS",
+    "FEED_PORTS",
+    "VENUES",
+    "Topic",
+    "base_of",
+    "symbol_of",
+    "topic_of",
+]
 
 #: Registry of venues, in the order in which tools show them; their folders are found by these names.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
+
+#: Offset of each feed's TCP port from the first one. Consumers depend on these numbers: only add unused ones, above 11.
+FEED_PORTS = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
 
 #: Every public channel, in the order in which tools show them.
 CHANNELS = (
@@ -29,10 +42,10 @@ CHANNELS = (
     "lifecycle",
 )
 
-#: The channels of accounts; their topics end in the account's alias.
+#: Channels of accounts; their topics end in the account's alias.
 ACCOUNT_CHANNELS = ("order", "fill", "position", "balance", "margin", "payment")
 
-#: The channels that carry an order book.
+#: Channels that carry an order book.
 BOOK_CHANNELS = ("book", "book20")
 
 _SUFFIX = "-PERP"
@@ -40,19 +53,19 @@ _BASE = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
 
 
 class Topic(NamedTuple):
-    """A topic in its parts; ``symbol`` is empty for the topics of a whole venue."""
+    """Topic in its parts; ``symbol`` is empty for the topics of a whole venue."""
 
     channel: str
     venue: str
     symbol: str
 
     def __str__(self) -> str:
-        """The topic as it stands in the first frame of a message."""
+        """Return the topic as in the first frame of a message."""
         return f"{self.channel}.{self.venue}.{self.symbol}" if self.symbol else f"{self.channel}.{self.venue}"
 
     @classmethod
     def parse(cls, text: str) -> Topic:
-        """Take a topic apart.
+        """Split a topic.
 
         Raises:
             ValueError: Fewer than two parts.
@@ -62,16 +75,16 @@ class Topic(NamedTuple):
 
 
 def topic_of(channel: str, venue: str, symbol: str | None = None) -> str:
-    """The text of a topic."""
+    """Return the text of a topic."""
     return str(Topic(channel, venue, symbol or ""))
 
 
 def symbol_of(base: str) -> str:
-    """Our symbol for the perpetual on ``base``: ``BTC`` gives ``BTC-PERP``."""
+    """Return our symbol for the perpetual on ``base``: ``BTC`` gives ``BTC-PERP``."""
     return base + _SUFFIX
 
 
 def base_of(text: str) -> str | None:
-    """The base behind a base or a symbol of ours, or None when it is neither."""
+    """Return the base of a symbol of ours, or the base itself; None for any other text."""
     base = text.removesuffix(_SUFFIX)
     return base if _BASE.fullmatch(base) else None

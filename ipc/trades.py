@@ -1,4 +1,4 @@
-"""Trades seen before: venues repeat recent ones after every (re)connect."""
+"""Deduplication of trades: venues repeat recent ones after every (re)connect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _REMEMBERED: Final = 4096
 
 
 class SeenTrades:
-    """The ids of a market's latest trades, so that none is told twice; remembers 4,096 of them."""
+    """Ids of the latest 4,096 trades of a market."""
 
     __slots__ = ("_ids",)
 
@@ -18,7 +18,7 @@ class SeenTrades:
         self._ids: dict[str, None] = {}
 
     def is_new(self, trade_id: str) -> bool:
-        """Whether a trade was not seen before; it is remembered."""
+        """Return whether a trade is new; record its id."""
         ids = self._ids
         if trade_id in ids:
             return False

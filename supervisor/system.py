@@ -115,7 +115,7 @@ class SimulatorPlan:
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One system: its configuration, its run directory, and the simulator that replaces the venues, if any."""
+    """Supervised system: its configuration, its run directory, and the simulator that replaces the venues, if any."""
 
     config: Config
     run_dir: RunDir

@@ -25,7 +25,7 @@ SECOND = 1_000_000_000
 
 
 class Clock:
-    """A clock in ns that moves when it is told to."""
+    """Clock in ns that the test advances."""
 
     def __init__(self, now_ns: int = 1_000 * SECOND) -> None:
         self.now_ns = now_ns
@@ -114,7 +114,7 @@ def subscriber(context: zmq.Context) -> Iterator[Callable[..., Subscriber]]:
 
 @pytest.fixture
 def open_publisher(context: zmq.Context) -> Iterator[Callable[..., Publisher]]:
-    """Makes publishers: ``open_publisher(endpoint, epoch=1)``; closes them in the end, whoever holds their lock."""
+    """Factory of publishers: ``open_publisher(endpoint, epoch=1)``; closes them, also when their lock is held."""
     made: list[Publisher] = []
 
     def make(endpoint: str, epoch: int = 1, **options: object) -> Publisher:

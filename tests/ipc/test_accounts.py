@@ -77,9 +77,9 @@ class Wire:
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         if lost:
             return []
-        told, must_ask = self.account.handle(topic, event, self.now_ns)
+        published, must_ask = self.account.handle(topic, event, self.now_ns)
         self.asked += must_ask
-        return told
+        return published
 
     def beat(self, times: int = 1, *, lost: bool = False) -> None:
         for _ in range(times):
@@ -147,7 +147,7 @@ def test_position_without_a_symbol_of_ours_stands_under_the_venues(known: Wire) 
 
 
 @pytest.mark.parametrize("make", [fill, payment])
-def test_fill_and_payment_are_told_once_whatever_is_restarted(known: Wire, make: Callable[[str], Event]) -> None:
+def test_fill_and_payment_are_delivered_once_across_restarts(known: Wire, make: Callable[[str], Event]) -> None:
     assert len(known.send(make("a"))) == 1
     known.restart()
     assert known.send(make("a")) == []
@@ -159,7 +159,7 @@ def test_fill_and_payment_may_share_an_id(known: Wire) -> None:
     assert len(known.send(fill("a"))) == len(known.send(payment("a"))) == 1
 
 
-def test_what_was_told_is_remembered_up_to_a_bound(known: Wire, monkeypatch) -> None:
+def test_number_of_delivered_ids_is_bounded(known: Wire, monkeypatch) -> None:
     monkeypatch.setattr(accounts_module, "_REMEMBERED", 3)
     for number in range(4):
         known.send(fill(str(number)))
@@ -191,7 +191,7 @@ def test_silence_of_three_seconds_hides_the_account(known: Wire) -> None:
     assert known.looks() is None
 
 
-def retold(event: Event) -> Event:
+def refreshed(event: Event) -> Event:
     event.flags = ("refresh",)
     return event
 
@@ -207,7 +207,7 @@ def test_loss_forgets_what_it_was_of_and_asks_for_everything(known: Wire) -> Non
     assert known.looks() == "seq_gap"
     assert known.asked == 2, "asked again, until it is answered"
     for event in (order("1"), order("2"), order("3"), position("2"), balance("10"), margin("11")):
-        known.send(retold(event))
+        known.send(refreshed(event))
     known.send(answered(StreamState.LIVE))
     known.beat()
     assert known.looks() is None
@@ -217,8 +217,8 @@ def test_loss_forgets_what_it_was_of_and_asks_for_everything(known: Wire) -> Non
 def test_answer_counts_once_a_heartbeat_has_counted_it(known: Wire) -> None:
     known.send(order("2"), lost=True)
     known.send(order("3"))
-    known.send(retold(order("1")))
-    known.send(retold(order("2")), lost=True)
+    known.send(refreshed(order("1")))
+    known.send(refreshed(order("2")), lost=True)
     known.send(answered(StreamState.LIVE))
     assert known.looks() == "seq_gap"
     known.beat()
@@ -261,7 +261,7 @@ def test_repeated_and_late_messages_and_zombies_change_nothing(known: Wire) -> N
     assert known.account.positions["BTC-PERP"].size == "2"
 
 
-def test_new_life_forgets_everything_but_what_was_told_once(known: Wire) -> None:
+def test_new_epoch_drops_everything_but_delivered_ids(known: Wire) -> None:
     known.restart()
     known.send(status(StreamState.CONNECTING))
     assert known.looks() == "no_snapshot"
@@ -319,7 +319,7 @@ class Worker:
         self.restart()
 
     def restart(self, _pick: int = 0) -> None:
-        """Everything is told anew, which nobody hears who has not joined."""
+        """Send the whole state, which only subscribers receive."""
         self.epoch += 1
         self.seqs: dict[str, int] = {}
         self.latest: dict[str, dict[str, Event]] = {}
@@ -380,7 +380,7 @@ class Worker:
         self.losing = pick
 
     def answer(self, _pick: int = 0) -> None:
-        """Whoever asked is told everything; the status comes last."""
+        """Send everything to those who requested it; the status comes last."""
         if not self.is_asked:
             return
         self.is_joined, self.is_asked = True, False
@@ -389,7 +389,7 @@ class Worker:
                 self.send(topic, msgspec.structs.replace(event, flags=("refresh",)), is_answer=True)  # type: ignore[call-arg]
 
     def looks(self) -> object:
-        """What a consumer must know who is told that it can rely on it."""
+        """Check that a usable state equals the worker's."""
         states = {topic.partition(".")[0]: list(events.values()) for topic, events in self.latest.items()}
         return (
             {one.order_id: one.status for one in states.get("order", []) if one.status != "filled"},  # type: ignore[attr-defined]
@@ -475,7 +475,7 @@ def test_answer_to_somebody_else_is_no_answer(known: Wire) -> None:
 
 @pytest.fixture
 def publisher(open_publisher, short_dir: Path) -> Publisher:
-    """A worker's account endpoint that looks for joiners in every turn."""
+    """Account endpoint of a worker that accepts subscriptions at every acquisition."""
     ticks = count(1)
     return open_publisher(RunDir(short_dir).account("lighter"), monotonic=lambda: next(ticks) * 2 * SECOND)
 
@@ -549,7 +549,7 @@ def test_account_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(
     until(lambda: account.usable, lambda: (beat(publisher), feed.poll()))
 
 
-def test_iteration_gives_events_for_ever(publisher: Publisher, open_feed, until) -> None:
+def test_iteration_gives_events_without_end(publisher: Publisher, open_feed, until) -> None:
     feed = open_feed()
     keep(publisher, "order", "1", order("1"))
     until(lambda: publisher.topic(Topic("order", "lighter", "desk")).seq > 1, lambda: beat(publisher))
@@ -563,7 +563,7 @@ def test_iteration_waits_for_what_comes_later(open_feed, monkeypatch) -> None:
     assert isinstance(next(iter(feed)), Order)
 
 
-def test_malformed_message_is_counted_and_told_to_nobody(publisher: Publisher, open_feed, until, logged) -> None:
+def test_malformed_message_is_counted_and_not_delivered(publisher: Publisher, open_feed, until, logged) -> None:
     feed = open_feed()
     keep(publisher, "order", "1", order("1"))
     until(lambda: feed.account("lighter").orders, lambda: (beat(publisher), feed.poll(0.01)))

@@ -21,14 +21,14 @@ PATIENCE_S = 15.0
 
 @pytest.fixture
 def publisher(open_publisher, short_dir: Path) -> Publisher:
-    """A worker's publisher that looks for joiners in every turn."""
+    """Publisher of a worker that accepts subscriptions at every acquisition."""
     ticks = count(1)
     return open_publisher(RunDir(short_dir).feed("lighter"), monotonic=lambda: next(ticks) * 2_000_000_000)
 
 
 @pytest.fixture
 def book(publisher: Publisher, snapshot_of) -> TopicFeed:
-    """The topic of a book that every joiner is sent."""
+    """Topic of a book that every late subscriber receives."""
     feed = publisher.topic(Topic("book", *BTC))
     feed.snapshot = lambda: snapshot_of([("99", "1")], [("100", "1")], "refresh")
     return feed
@@ -157,7 +157,7 @@ def test_last_values_are_known_and_other_venues_are_none_of_it(short_dir, publis
 
 
 @pytest.mark.parametrize("channels", [["mark"], ["mark", "lifecycle"]])
-def test_what_happens_to_processes_is_told_when_it_is_asked_for(
+def test_lifecycle_events_are_delivered_when_subscribed(
     short_dir, open_publisher, publisher, channels: list[str]
 ) -> None:
     async def scenario() -> None:
@@ -183,7 +183,7 @@ def test_what_happens_to_processes_is_told_when_it_is_asked_for(
                         continue
                 return kinds
 
-            told = await within_turns(publisher, read())
-            assert (Lifecycle in told) == ("lifecycle" in channels)
+            published = await within_turns(publisher, read())
+            assert (Lifecycle in published) == ("lifecycle" in channels)
 
     run(scenario)

@@ -315,7 +315,7 @@ def test_board_appears_whole_by_one_rename(path: Path, monkeypatch) -> None:
     assert names_in(path.parent) == ["board"]
 
 
-def test_readers_survive_that_the_board_is_made_anew(board: Board, path: Path) -> None:
+def test_readers_survive_that_the_board_is_created_again(board: Board, path: Path) -> None:
     board.worker(0)[WorkerWord.EPOCH] = 5
     old = Board.attach(path)
     inode = path.stat().st_ino

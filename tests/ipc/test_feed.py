@@ -44,7 +44,7 @@ TOPIC = "book.lighter.BTC-PERP"
 class Worker:
     """A venue's worker as a feed sees it: a real publisher with books, events and heartbeats.
 
-    Its publisher's clock leaps, so that every turn looks for joiners and nobody waits for the pace of snapshots.
+    Its publisher's clock leaps, so that subscriptions are accepted at every acquisition, without a pause.
     """
 
     def __init__(self, publisher: Publisher, venue: str = "lighter") -> None:
@@ -249,7 +249,7 @@ def test_events_come_in_the_order_in_which_they_were_sent(live: Feed, worker: Wo
 
 def test_delta_before_the_first_snapshot_asks_for_one(worker: Worker, feed: Feed, read) -> None:
     worker.snapshot()
-    worker.usable["BTC-PERP"] = False  # whoever joins now is sent nothing
+    worker.usable["BTC-PERP"] = False  # a late subscriber receives nothing now
     worker.trade(0)
     worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
     read(feed, lambda: feed.latest("mark", *BTC), worker)
@@ -304,7 +304,7 @@ def stamped(event: Event, mono_ns: int) -> Event:
     return event
 
 
-def test_iteration_gives_events_for_ever(worker: Worker, open_feed, until) -> None:
+def test_iteration_gives_events_without_end(worker: Worker, open_feed, until) -> None:
     feed = open_feed(clock=feed_module.time.monotonic_ns)
     worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
     until(lambda: worker.feed("mark").seq > 1, worker.turn)
@@ -511,11 +511,13 @@ def test_snapshot_is_asked_for_at_a_bounded_rate(live: Feed, worker: Worker, clo
 
 
 @pytest.mark.parametrize(
-    ("symbols", "told"),
+    ("symbols", "published"),
     [(None, [b"\x01" + TOPIC.encode(), b"\x00" + TOPIC.encode()]), (["BTC-PERP"], [b"\x01" + TOPIC.encode()])],
     ids=["by channel", "by topic"],
 )
-def test_asking_leaves_the_subscription_as_it_was(short_dir, context, open_feed, symbols, told: list[bytes]) -> None:
+def test_asking_leaves_the_subscription_as_it_was(
+    short_dir, context, open_feed, symbols, published: list[bytes]
+) -> None:
     with context.socket(zmq.XPUB) as listener:
         listener.setsockopt(zmq.XPUB_VERBOSER, 1)
         listener.setsockopt(zmq.RCVTIMEO, 10_000)
@@ -526,7 +528,7 @@ def test_asking_leaves_the_subscription_as_it_was(short_dir, context, open_feed,
         for _ in range(2):
             feed._state._requests.append(TOPIC)
             feed._subscription.request_snapshots(feed._socket, feed._state)
-            assert [listener.recv() for _ in told] == told
+            assert [listener.recv() for _ in published] == published
         assert not listener.poll(50)
 
 
@@ -568,7 +570,7 @@ def test_checksum_of_the_heartbeat_proves_drift_which_a_snapshot_mends(
     assert record.fields == {"venue": "lighter", "symbol": "BTC-PERP", "found_by": "checksum"}
 
 
-def test_refresh_for_another_joiner_proves_drift_and_mends_it(
+def test_refresh_for_another_subscriber_proves_drift_and_mends_it(
     live: Feed, worker: Worker, subscriber, read, logged
 ) -> None:
     corrupt(live)
@@ -814,7 +816,7 @@ def test_old_event_is_an_error_when_the_consumer_wants_one(slow, until) -> None:
     assert "read faster" in caught.value.advice
 
 
-def test_consumer_may_read_on_after_it_was_told(slow, until) -> None:
+def test_consumer_may_read_on_after_the_error(slow, until) -> None:
     feed = slow(behind="raise")
     got: list[Event] = []
 

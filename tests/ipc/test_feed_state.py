@@ -37,10 +37,10 @@ WALL_NS = 1_700_000_000 * SECOND
 
 
 class Wire:
-    """Makes the messages of one worker and hands them to a mirror, unless they are to be lost."""
+    """Makes the messages of one worker and hands them to a state, unless they are to be lost."""
 
-    def __init__(self, mirror: FeedState, venue: str = "lighter", now_ns: int = 1_000 * SECOND) -> None:
-        self.mirror = mirror
+    def __init__(self, state: FeedState, venue: str = "lighter", now_ns: int = 1_000 * SECOND) -> None:
+        self.state = state
         self.venue = venue
         self.now_ns = now_ns
         self.epoch = 1
@@ -54,7 +54,7 @@ class Wire:
         event.epoch, event.seq = self.epoch, self.seqs[topic]
         event.recv_mono_ns = event.recv_mono_ns or self.now_ns
         event.recv_ns = event.recv_ns or event.recv_mono_ns + WALL_NS
-        return [] if lost else self.mirror.handle([topic.encode(), encode(event)], self.now_ns)
+        return [] if lost else self.state.handle([topic.encode(), encode(event)], self.now_ns)
 
     def snapshot(
         self, bids: list[Level] = BIDS, asks: list[Level] = ASKS, *flags: str, lost: bool = False
@@ -94,21 +94,21 @@ class Wire:
 
 
 @pytest.fixture
-def mirror() -> FeedState:
+def state() -> FeedState:
     return FeedState(["lighter", "aster"], 1_000 * SECOND)
 
 
 @pytest.fixture
-def wire(mirror: FeedState) -> Wire:
-    """A worker whose book the mirror holds."""
-    wire = Wire(mirror)
+def wire(state: FeedState) -> Wire:
+    """A worker whose book the state holds."""
+    wire = Wire(state)
     wire.snapshot()
     wire.beat()
     return wire
 
 
 def book_of(wire: Wire) -> BookReplica:
-    return wire.mirror.book(wire.venue, "BTC-PERP", wire.now_ns)
+    return wire.state.book(wire.venue, "BTC-PERP", wire.now_ns)
 
 
 def kinds(events: list[Event]) -> list[type[Event]]:
@@ -125,49 +125,49 @@ def plainly(levels: list[Level]) -> list[Level]:
 def test_book_is_followed(wire: Wire) -> None:
     assert kinds(wire.change([("98", "0"), ("97", "3")], [("100.0", "9")])) == [BookDelta]
     assert (book_of(wire).bids(), book_of(wire).best_ask) == ([("99", "1"), ("97", "3")], ("100.0", "9"))
-    assert wire.mirror.snapshot_requests() == []
-    assert (wire.mirror.lost, wire.mirror.malformed, wire.mirror.repeated) == (0, 0, 0)
+    assert wire.state.snapshot_requests() == []
+    assert (wire.state.lost, wire.state.malformed, wire.state.repeated) == (0, 0, 0)
 
 
-def test_repeated_and_late_messages_are_told_to_nobody(wire: Wire) -> None:
+def test_repeated_and_late_messages_are_not_delivered(wire: Wire) -> None:
     wire.seqs[TOPIC] -= 1
     assert wire.change([("99", "7")]) == []
     assert book_of(wire).best_bid == ("99", "1")
 
 
-def test_delta_without_a_snapshot_asks_for_one(mirror: FeedState) -> None:
-    wire = Wire(mirror)
+def test_delta_without_a_snapshot_asks_for_one(state: FeedState) -> None:
+    wire = Wire(state)
     assert kinds(wire.change(BIDS)) == [BookDelta]
     assert book_of(wire).reason == NO_SNAPSHOT
-    assert mirror.snapshot_requests() == [TOPIC]
+    assert state.snapshot_requests() == [TOPIC]
     wire.snapshot()
     assert book_of(wire).usable
 
 
 def test_last_values_are_kept_by_channel_and_symbol(wire: Wire) -> None:
-    assert wire.mirror.latest("mark", *BTC) is None
+    assert wire.state.latest("mark", *BTC) is None
     for price in ("1", "2"):
         (event,) = wire.mark(price)
-    assert wire.mirror.latest("mark", *BTC) is event
-    assert wire.mirror.latest("mark", "lighter", "ETH-PERP") is None
-    assert wire.mirror.latest("book", *BTC) is None
+    assert wire.state.latest("mark", *BTC) is event
+    assert wire.state.latest("mark", "lighter", "ETH-PERP") is None
+    assert wire.state.latest("book", *BTC) is None
 
 
 def test_book20_is_a_value_and_no_book(wire: Wire) -> None:
     whole = BookSnapshot("lighter", "BTC-PERP", "1", None, [("5", "1")], [], 20, None)
     assert kinds(wire.send("book20", whole)) == [BookSnapshot]
     assert book_of(wire).bids() == BIDS
-    assert wire.mirror.latest("book20", *BTC) == whole
+    assert wire.state.latest("book20", *BTC) == whole
 
 
-def test_trade_that_a_venue_tells_again_after_a_restart_is_told_once(wire: Wire) -> None:
+def test_trade_that_a_venue_repeats_after_a_restart_is_delivered_once(wire: Wire) -> None:
     assert kinds(wire.trade(1)) == [Trade]
     assert kinds(wire.trade(2)) == [Trade]
     wire.restart()
     assert wire.trade(1) == wire.trade(2) == []
     assert kinds(wire.trade(3)) == [Trade]
-    assert wire.mirror.repeated == 2
-    assert wire.mirror.lost == 0
+    assert wire.state.repeated == 2
+    assert wire.state.lost == 0
 
 
 def test_trades_of_two_markets_may_share_an_id(wire: Wire) -> None:
@@ -176,12 +176,12 @@ def test_trades_of_two_markets_may_share_an_id(wire: Wire) -> None:
     assert kinds(wire.send("trade", other, "ETH-PERP")) == [Trade]
 
 
-def test_venue_that_is_not_subscribed_is_an_error_that_names_those_that_are(mirror: FeedState) -> None:
+def test_venue_that_is_not_subscribed_is_an_error_that_names_those_that_are(state: FeedState) -> None:
     with pytest.raises(FeedError, match=r"it has lighter, aster$") as caught:
-        mirror.book("paradex", "BTC-PERP", 0)
+        state.book("paradex", "BTC-PERP", 0)
     assert caught.value.where == "paradex"
     with pytest.raises(FeedError):
-        mirror.latest("mark", "paradex", "BTC-PERP")
+        state.latest("mark", "paradex", "BTC-PERP")
 
 
 # --- losses -------------------------------------------------------------------------------------------------------
@@ -195,35 +195,35 @@ def test_hole_is_a_gap_of_ones_own_before_the_event_behind_it(wire: Wire) -> Non
     assert (gap.venue, gap.symbol, gap.epoch, gap.scope, gap.reason) == (*BTC, 0, "book", Reason.SEQ_GAP)
     assert (gap.expected, gap.got, gap.action) == (2, 4, "resync")
     assert isinstance(delta, BookDelta)
-    assert wire.mirror.lost == 2
+    assert wire.state.lost == 2
     assert book_of(wire).reason == "seq_gap"
-    assert wire.mirror.snapshot_requests() == [TOPIC]
-    assert wire.mirror.snapshot_requests() == []
+    assert wire.state.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == []
 
 
 def test_snapshot_behind_a_hole_heals_it_and_asks_for_nothing(wire: Wire) -> None:
     wire.change([("97", "1")], lost=True)
     assert kinds(wire.snapshot([("50", "1")], [("51", "1")])) == [Gap, BookSnapshot]
     assert book_of(wire).best_bid == ("50", "1")
-    assert wire.mirror.snapshot_requests() == []
+    assert wire.state.snapshot_requests() == []
 
 
-def test_hole_before_the_workers_own_gap_is_told_by_both(wire: Wire) -> None:
+def test_hole_before_the_workers_own_gap_is_reported_by_both(wire: Wire) -> None:
     wire.change([("97", "1")], lost=True)
     ours, theirs = wire.gap()
     assert (ours.epoch, theirs.epoch) == (0, 1)
     assert book_of(wire).reason == "read_timeout"
 
 
-def test_lost_tail_is_told_before_the_heartbeat_that_shows_it(wire: Wire) -> None:
+def test_lost_tail_is_reported_before_the_heartbeat_that_shows_it(wire: Wire) -> None:
     wire.change([("97", "1")], lost=True)
     gap, beat = wire.beat()
     assert isinstance(gap, Gap)
     assert (gap.expected, gap.got) == (None, 2)
     assert isinstance(beat, Heartbeat)
     assert book_of(wire).reason == "seq_gap"
-    assert wire.mirror.snapshot_requests() == [TOPIC]
-    assert wire.mirror.lost == 1
+    assert wire.state.snapshot_requests() == [TOPIC]
+    assert wire.state.lost == 1
     assert kinds(wire.beat()) == [Heartbeat]
 
 
@@ -231,14 +231,14 @@ def test_lost_tail_is_counted_message_by_message(wire: Wire) -> None:
     for size in "123":
         wire.change([("97", size)], lost=True)
     wire.beat()
-    assert wire.mirror.lost == 3
+    assert wire.state.lost == 3
 
 
-def test_loss_in_a_book_that_is_unusable_already_is_counted_and_not_told(wire: Wire) -> None:
+def test_loss_in_a_book_that_is_unusable_already_is_counted_and_not_reported(wire: Wire) -> None:
     wire.gap()
     wire.snapshot(lost=True)
     assert kinds(wire.change([("96", "1")])) == [BookDelta]
-    assert wire.mirror.lost == 1
+    assert wire.state.lost == 1
 
 
 def test_lost_trades_and_heartbeats_are_counted_and_touch_no_book(wire: Wire) -> None:
@@ -249,14 +249,14 @@ def test_lost_trades_and_heartbeats_are_counted_and_touch_no_book(wire: Wire) ->
     assert kinds(wire.beat()) == [Heartbeat]
     wire.trade(4, lost=True)
     assert kinds(wire.beat()) == [Heartbeat]
-    assert wire.mirror.lost == 3
+    assert wire.state.lost == 3
     assert book_of(wire).usable
 
 
-def test_topic_of_a_book_that_was_never_asked_for_may_lose_its_tail(mirror: FeedState) -> None:
-    wire = Wire(mirror)
+def test_topic_of_a_book_that_was_never_asked_for_may_lose_its_tail(state: FeedState) -> None:
+    wire = Wire(state)
     wire.change(BIDS)
-    mirror._publishers["lighter"].books.clear()
+    state._publishers["lighter"].books.clear()
     wire.change([("97", "1")], lost=True)
     assert kinds(wire.beat()) == [Heartbeat]
 
@@ -266,7 +266,7 @@ def test_snapshot_is_asked_for_again_after_a_while_and_not_before(wire: Wire) ->
     asked_at = []
     for step in range(14):
         wire.change([("96", "1")])
-        if wire.mirror.snapshot_requests():
+        if wire.state.snapshot_requests():
             asked_at.append(step)
         wire.now_ns += 250 * MS
     assert asked_at == [0, 6, 12]
@@ -276,17 +276,17 @@ def test_snapshot_is_asked_for_again_after_a_while_and_not_before(wire: Wire) ->
 def test_book_with_a_fault_that_its_worker_does_not_know_of_is_asked_for(wire: Wire, fault: str) -> None:
     book_of(wire).invalidate(fault)
     wire.change([("97", "1")])
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == [TOPIC]
 
 
 def test_book_that_its_worker_lost_is_not_asked_for_until_it_has_it_again(wire: Wire) -> None:
     wire.gap()
     wire.change([("97", "1")])
     wire.beat()
-    assert wire.mirror.snapshot_requests() == []
+    assert wire.state.snapshot_requests() == []
     wire.usable = True  # the snapshot was lost with everything else of a second
     wire.beat()
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == [TOPIC]
 
 
 # --- drift --------------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def test_checksum_of_the_heartbeat_proves_drift(wire: Wire, logged) -> None:
     book_of(wire)._book.apply([("99", "17")], [])
     wire.beat()
     assert (book_of(wire).drifts, book_of(wire).reason) == (1, "drift")
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == [TOPIC]
     assert drifts_logged(logged) == [{"venue": "lighter", "symbol": "BTC-PERP", "found_by": "checksum"}]
     wire.snapshot(BIDS, ASKS, "refresh")
     assert (book_of(wire).drifts, book_of(wire).usable) == (1, True)
@@ -314,17 +314,17 @@ def test_refresh_proves_drift_and_mends_it(wire: Wire, logged) -> None:
 
 
 def test_checksum_of_another_state_proves_nothing(wire: Wire) -> None:
-    told = HeartbeatBook(wire.seqs[TOPIC] + 1, None, True, 0, 12345)
-    wire.send("heartbeat", Heartbeat("lighter", None, None, None, {}, {"BTC-PERP": told}, 0, 0), "")
+    reported = HeartbeatBook(wire.seqs[TOPIC] + 1, None, True, 0, 12345)
+    wire.send("heartbeat", Heartbeat("lighter", None, None, None, {}, {"BTC-PERP": reported}, 0, 0), "")
     assert book_of(wire).usable
 
 
-def test_heartbeat_of_books_that_are_not_followed_asks_for_none(mirror: FeedState) -> None:
-    wire = Wire(mirror)
+def test_heartbeat_of_books_that_are_not_followed_asks_for_none(state: FeedState) -> None:
+    wire = Wire(state)
     wire.snapshot(lost=True)
     wire.beat()
-    assert mirror.snapshot_requests() == []
-    assert mirror.books(wire.now_ns) == []
+    assert state.snapshot_requests() == []
+    assert state.books(wire.now_ns) == []
 
 
 # --- silence, deaths, lives ---------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_silence_of_three_seconds_hides_books_and_a_heartbeat_shows_them_again(w
     wire.now_ns += 1
     assert book_of(wire).reason == "heartbeat_lost"
     wire.change([("97", "3")])
-    assert [book.reason for book in wire.mirror.books(wire.now_ns)] == ["heartbeat_lost"]
+    assert [book.reason for book in wire.state.books(wire.now_ns)] == ["heartbeat_lost"]
     wire.beat()
     assert book_of(wire).usable
     assert book_of(wire).drifts == 0
@@ -346,16 +346,16 @@ def test_silence_of_three_seconds_hides_books_and_a_heartbeat_shows_them_again(w
 def test_book_that_is_first_heard_of_during_a_silence_is_hidden_too(wire: Wire, *, is_asked_for: bool) -> None:
     wire.now_ns += int(HEARTBEAT_LOST_S * SECOND) + 1
     if is_asked_for:
-        assert wire.mirror.book("lighter", "ETH-PERP", wire.now_ns).reason == "heartbeat_lost"
+        assert wire.state.book("lighter", "ETH-PERP", wire.now_ns).reason == "heartbeat_lost"
     wire.send("book", BookSnapshot("lighter", "ETH-PERP", "2", None, BIDS, ASKS, None, None), "ETH-PERP")
-    (eth,) = [book for book in wire.mirror.books(wire.now_ns) if book.symbol == "ETH-PERP"]
+    (eth,) = [book for book in wire.state.books(wire.now_ns) if book.symbol == "ETH-PERP"]
     assert eth.reason == "heartbeat_lost"
     wire.beat()
     assert eth.usable
 
 
 def test_silence_of_one_venue_hides_no_book_of_another(wire: Wire) -> None:
-    other = Wire(wire.mirror, "aster")
+    other = Wire(wire.state, "aster")
     other.snapshot()
     for one in (wire, other):
         one.now_ns += 4 * SECOND
@@ -366,32 +366,32 @@ def test_silence_of_one_venue_hides_no_book_of_another(wire: Wire) -> None:
 
 def test_book_that_a_consumer_holds_hides_while_other_venues_talk(wire: Wire) -> None:
     book = book_of(wire)
-    other = Wire(wire.mirror, "aster", wire.now_ns + 60 * SECOND)
+    other = Wire(wire.state, "aster", wire.now_ns + 60 * SECOND)
     other.snapshot()
     other.beat()
     assert not book.usable
 
 
-def told(process: str, event: str, mono_ns: int) -> Lifecycle:
+def reported(process: str, event: str, mono_ns: int) -> Lifecycle:
     made = Lifecycle(process, None, None, None, event, None, 1, 1, None, None, None, 0, 0, None)
     made.recv_mono_ns, made.recv_ns = mono_ns, mono_ns + WALL_NS
     return made
 
 
 @pytest.fixture
-def gateway(mirror: FeedState) -> Wire:
-    return Wire(mirror, "lifecycle")
+def gateway(state: FeedState) -> Wire:
+    return Wire(state, "lifecycle")
 
 
 def tell(gateway: Wire, event: Lifecycle) -> list[Event]:
     topic = f"lifecycle.{event.venue}"
     gateway.seqs[topic] = gateway.seqs.get(topic, 0) + 1
     event.epoch, event.seq = 50, gateway.seqs[topic]
-    return gateway.mirror.handle([topic.encode(), encode(event)], gateway.now_ns)
+    return gateway.state.handle([topic.encode(), encode(event)], gateway.now_ns)
 
 
 def test_books_of_a_worker_that_exited_are_void_at_once(wire: Wire, gateway: Wire) -> None:
-    assert kinds(tell(gateway, told("lighter", "exited", wire.now_ns + 1))) == [Lifecycle]
+    assert kinds(tell(gateway, reported("lighter", "exited", wire.now_ns + 1))) == [Lifecycle]
     assert book_of(wire).reason == WORKER_EXITED
     wire.restart()
     wire.now_ns += SECOND
@@ -399,18 +399,20 @@ def test_books_of_a_worker_that_exited_are_void_at_once(wire: Wire, gateway: Wir
     assert book_of(wire).usable
 
 
-def test_exit_that_is_told_late_does_not_void_what_the_next_worker_has_sent(wire: Wire, gateway: Wire) -> None:
+def test_exit_that_is_reported_late_does_not_invalidate_what_the_next_worker_has_sent(
+    wire: Wire, gateway: Wire
+) -> None:
     exit_ns = wire.now_ns + 1
     wire.restart()
     wire.now_ns += SECOND
     wire.snapshot()
-    tell(gateway, told("lighter", "exited", exit_ns))
+    tell(gateway, reported("lighter", "exited", exit_ns))
     assert book_of(wire).usable
 
 
 def test_what_a_dead_worker_sent_before_its_exit_and_is_read_behind_it_shows_no_book(wire: Wire, gateway: Wire) -> None:
     sent_ns, wire.now_ns = wire.now_ns, wire.now_ns + SECOND
-    tell(gateway, told("lighter", "exited", sent_ns + 1))
+    tell(gateway, reported("lighter", "exited", sent_ns + 1))
     left_behind = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
     left_behind.recv_mono_ns = sent_ns
     wire.send("book", left_behind)
@@ -424,7 +426,7 @@ def test_time_that_goes_back_after_an_exit_does_not_make_the_living_dead(
 ) -> None:
     """The clocks of a snapshot are those of the machine that is read, and of a recording those of its time."""
     exit_ns = wire.now_ns + SECOND
-    tell(gateway, told("lighter", "exited", exit_ns))
+    tell(gateway, reported("lighter", "exited", exit_ns))
     wire.restart()
     snapshot = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
     match change:
@@ -442,21 +444,21 @@ def test_time_that_goes_back_after_an_exit_does_not_make_the_living_dead(
     ("process", "event"), [("lighter", "started"), ("lighter", "stale"), ("aster", "exited"), ("gateway", "exited")]
 )
 def test_what_else_happens_to_processes_touches_no_book(wire: Wire, gateway: Wire, process: str, event: str) -> None:
-    tell(gateway, told(process, event, wire.now_ns + 1))
+    tell(gateway, reported(process, event, wire.now_ns + 1))
     assert book_of(wire).usable
 
 
 def test_last_lifecycle_event_is_kept_by_process(gateway: Wire) -> None:
-    tell(gateway, told("lighter", "exited", 1))
-    tell(gateway, told("aster", "live", 2))
-    event = gateway.mirror.latest("lifecycle", "lighter", "")
+    tell(gateway, reported("lighter", "exited", 1))
+    tell(gateway, reported("aster", "live", 2))
+    event = gateway.state.latest("lifecycle", "lighter", "")
     assert isinstance(event, Lifecycle)
     assert event.event == "exited"
 
 
 @pytest.mark.parametrize("first", ["trade", "beat", "change", "snapshot"])
 def test_new_life_voids_all_that_was_known_of_the_venue(wire: Wire, first: str) -> None:
-    other = Wire(wire.mirror, "aster")
+    other = Wire(wire.state, "aster")
     other.snapshot()
     wire.mark("1")
     wire.restart()
@@ -470,21 +472,21 @@ def test_new_life_voids_all_that_was_known_of_the_venue(wire: Wire, first: str) 
         case "snapshot":
             wire.snapshot([("50", "1")], [])
     assert book_of(wire).reason == (None if first == "snapshot" else NO_SNAPSHOT)
-    assert wire.mirror.latest("mark", *BTC) is None
+    assert wire.state.latest("mark", *BTC) is None
     assert book_of(other).usable
-    assert wire.mirror.lost == 0
+    assert wire.state.lost == 0
 
 
 def test_zombie_is_not_listened_to(wire: Wire) -> None:
-    zombie = Wire(wire.mirror)
+    zombie = Wire(wire.state)
     zombie.epoch = 0
     assert zombie.snapshot([("1", "1")], []) == zombie.trade(1) == zombie.mark("9") == zombie.beat() == []
-    assert wire.mirror._publishers["lighter"].sequence.stale == 4
+    assert wire.state._publishers["lighter"].sequence.stale == 4
     assert book_of(wire).bids() == BIDS
 
 
 def test_zombie_keeps_no_book_alive(wire: Wire) -> None:
-    zombie = Wire(wire.mirror)
+    zombie = Wire(wire.state)
     zombie.epoch = 0
     wire.now_ns += 4 * SECOND
     zombie.now_ns = wire.now_ns
@@ -493,7 +495,7 @@ def test_zombie_keeps_no_book_alive(wire: Wire) -> None:
 
 
 def test_older_life_is_adopted_when_nothing_else_is_heard(wire: Wire) -> None:
-    older = Wire(wire.mirror)
+    older = Wire(wire.state)
     older.epoch = 0
     older.now_ns += 5 * SECOND
     older.snapshot([("1", "1")], [])
@@ -505,18 +507,18 @@ def test_older_life_is_adopted_when_nothing_else_is_heard(wire: Wire) -> None:
 
 
 def test_top_shows_every_venue_that_has_the_symbol_with_ages_and_reasons(wire: Wire) -> None:
-    other = Wire(wire.mirror, "aster")
+    other = Wire(wire.state, "aster")
     other.snapshot([("98", "1")], [])
-    assert wire.mirror.top("BTC-PERP", wire.now_ns + 2 * MS) == [
+    assert wire.state.top("BTC-PERP", wire.now_ns + 2 * MS) == [
         Top("lighter", ("99", "1"), ("100", "1"), 2.0, None),
         Top("aster", ("98", "1"), None, 2.0, None),
     ]
     wire.gap()
-    assert wire.mirror.top("BTC-PERP", wire.now_ns + 4_000 * MS) == [
+    assert wire.state.top("BTC-PERP", wire.now_ns + 4_000 * MS) == [
         Top("lighter", None, None, 4_000.0, "heartbeat_lost"),
         Top("aster", None, None, 4_000.0, "heartbeat_lost"),
     ]
-    assert wire.mirror.top("ETH-PERP", wire.now_ns) == []
+    assert wire.state.top("ETH-PERP", wire.now_ns) == []
 
 
 # --- rubbish ------------------------------------------------------------------------------------------------------
@@ -525,11 +527,11 @@ TRADE = encode(Trade("lighter", "BTC-PERP", "1", None, "1", "2", "buy", "1"))
 
 
 def test_book_of_which_a_message_cannot_be_read_is_lost_at_once(wire: Wire) -> None:
-    (gap,) = wire.mirror.handle([TOPIC.encode(), b'{"kind":"book_delta","bids":5}'], wire.now_ns)
+    (gap,) = wire.state.handle([TOPIC.encode(), b'{"kind":"book_delta","bids":5}'], wire.now_ns)
     assert isinstance(gap, Gap)
     assert (gap.reason, gap.expected, gap.epoch) == (Reason.SEQ_GAP, 2, 0)
-    assert wire.mirror.book(*BTC, wire.now_ns).reason == "seq_gap"
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.book(*BTC, wire.now_ns).reason == "seq_gap"
+    assert wire.state.snapshot_requests() == [TOPIC]
 
 
 @pytest.mark.parametrize(
@@ -546,16 +548,16 @@ def test_book_of_which_a_message_cannot_be_read_is_lost_at_once(wire: Wire) -> N
     ],
     ids=["no part", "one part", "three parts", "no JSON", "no event", "no text", "no topic", "no venue of ours"],
 )
-def test_malformed_message_is_counted_and_told_to_nobody(wire: Wire, logged, parts: list[bytes]) -> None:
-    assert wire.mirror.handle(parts, wire.now_ns) == []
-    assert wire.mirror.malformed == 1
+def test_malformed_message_is_counted_and_not_delivered(wire: Wire, logged, parts: list[bytes]) -> None:
+    assert wire.state.handle(parts, wire.now_ns) == []
+    assert wire.state.malformed == 1
     assert logged.events == ["feed.malformed"]
     assert book_of(wire).usable
 
 
 def test_kind_of_a_newer_schema_is_passed_over(wire: Wire) -> None:
-    assert wire.mirror.handle([b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":9,"seq":1}'], wire.now_ns) == []
-    assert wire.mirror.malformed == 0
+    assert wire.state.handle([b"trade.lighter.BTC-PERP", b'{"kind":"candle","epoch":9,"seq":1}'], wire.now_ns) == []
+    assert wire.state.malformed == 0
     assert book_of(wire).usable
 
 
@@ -591,8 +593,8 @@ steps = st.lists(
 class HonestWire(Wire):
     """A worker that keeps the contract, and remembers what its book was at every number."""
 
-    def __init__(self, mirror: FeedState, draw_loss) -> None:
-        super().__init__(mirror)
+    def __init__(self, state: FeedState, draw_loss) -> None:
+        super().__init__(state)
         self.draw_loss = draw_loss
         #: By (epoch, seq) of the event that made it; None where it was unusable.
         self.history: dict[tuple[int, int], tuple[list[Level], list[Level]] | None] = {}
@@ -630,9 +632,9 @@ class HonestWire(Wire):
 @settings(max_examples=300)
 @given(steps=steps, data=st.data())
 def test_whatever_is_lost_a_usable_book_is_the_workers_book(steps, data) -> None:
-    mirror = FeedState(["lighter"], 0)
+    state = FeedState(["lighter"], 0)
     losing = True
-    wire = HonestWire(mirror, lambda: losing and data.draw(st.integers(0, 3)) == 0)
+    wire = HonestWire(state, lambda: losing and data.draw(st.integers(0, 3)) == 0)
     for what, bids in steps:
         wire.do(what, bids)
         assert_never_wrong(wire)
@@ -640,9 +642,9 @@ def test_whatever_is_lost_a_usable_book_is_the_workers_book(steps, data) -> None
     wire.beat()
     assert_never_wrong(wire)
     if book_of(wire).usable:
-        sequence = mirror._publishers["lighter"].sequence
+        sequence = state._publishers["lighter"].sequence
         assert (sequence.epoch, sequence.last(TOPIC)) == (wire.epoch, wire.seqs[TOPIC])
-    elif wire.usable and TOPIC in mirror._requested_ns:
+    elif wire.usable and TOPIC in state._requested_ns:
         wire.do("refresh", [])
         assert book_of(wire).usable
         assert_never_wrong(wire)
@@ -652,7 +654,7 @@ def test_whatever_is_lost_a_usable_book_is_the_workers_book(steps, data) -> None
 def assert_never_wrong(wire: HonestWire) -> None:
     with suppress(BookUnusableError):
         shown = book_of(wire).bids(), book_of(wire).asks()
-        sequence = wire.mirror._publishers["lighter"].sequence
+        sequence = wire.state._publishers["lighter"].sequence
         seq = sequence.last(TOPIC)
         assert seq is not None
         true = wire.history[sequence.epoch, seq]
@@ -672,17 +674,17 @@ acts = st.lists(
 
 
 class Lives:
-    """The lives of a worker, each with a pipe of its own, and the gateway's; the mirror reads them when it is told to.
+    """Epochs of a worker, each with its own pipe, and the gateway's; the state reads them on request.
 
     A pipe keeps its order, and nothing keeps the order between pipes: what a dead worker left in its pipe may be read
     behind the news of its death, and between the messages of the next.
     """
 
-    def __init__(self, mirror: FeedState, draw) -> None:
-        self.mirror = mirror
+    def __init__(self, state: FeedState, draw) -> None:
+        self.state = state
         self.draw = draw
         self.pipes: dict[str, list[list[bytes]]] = {}
-        self.exits_told = 0
+        self.exits_reported = 0
         self.wire = HonestWire(self, lambda: draw(st.integers(0, 5)) == 0)  # type: ignore[arg-type]
         self.wire.now_ns = SECOND
         self.deaths = 0
@@ -696,20 +698,20 @@ class Lives:
         """The parent sees it, and another worker starts."""
         self.wire.now_ns += MS
         self.deaths += 1
-        exited = told("lighter", "exited", self.wire.now_ns)
+        exited = reported("lighter", "exited", self.wire.now_ns)
         exited.epoch, exited.seq = 50, self.deaths
         self.pipes.setdefault("gateway", []).append([b"lifecycle.lighter", encode(exited)])
         self.wire.restart()
         self.wire.now_ns += MS
 
     def read_one(self, name: str) -> None:
-        """The mirror reads the next message of a pipe."""
+        """The state reads the next message of a pipe."""
         head, payload = self.pipes[name].pop(0)
         event = decode(payload)
         assert event is not None
-        self.mirror.handle([head, payload], self.wire.now_ns)
+        self.state.handle([head, payload], self.wire.now_ns)
         if isinstance(event, Lifecycle):
-            self.exits_told = event.recv_mono_ns
+            self.exits_reported = event.recv_mono_ns
 
     def do(self, what: str, bids: list[Level]) -> None:
         self.wire.now_ns += MS
@@ -728,21 +730,21 @@ class Lives:
             self.assert_never_wrong()
 
     def assert_never_wrong(self) -> None:
-        book = self.mirror.book("lighter", "BTC-PERP", self.wire.now_ns)
+        book = self.state.book("lighter", "BTC-PERP", self.wire.now_ns)
         if not book.usable:
             return
-        sequence = self.mirror._publishers["lighter"].sequence
+        sequence = self.state._publishers["lighter"].sequence
         true = self.wire.history[sequence.epoch, sequence.last(TOPIC) or 0]
         assert true is not None
         assert [plainly(book.bids()), plainly(book.asks())] == [plainly(side) for side in true]
-        assert book.recv_mono_ns > self.exits_told
+        assert book.recv_mono_ns > self.exits_reported
 
 
 @settings(max_examples=300)
 @given(acts=acts, data=st.data())
 def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be_dead(acts, data) -> None:
-    mirror = FeedState(["lighter"], SECOND)
-    lives = Lives(mirror, data.draw)
+    state = FeedState(["lighter"], SECOND)
+    lives = Lives(state, data.draw)
     for what, bids in acts:
         lives.do(what, bids)
     for name in ("gateway", *sorted(lives.pipes)):
@@ -754,7 +756,7 @@ def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be
     lives.wire.beat()
     for _ in range(2):
         lives.read_one(f"life {lives.wire.epoch}")
-    assert mirror.book("lighter", "BTC-PERP", lives.wire.now_ns).usable
+    assert state.book("lighter", "BTC-PERP", lives.wire.now_ns).usable
     lives.assert_never_wrong()
 
 
@@ -764,7 +766,7 @@ def test_whatever_is_read_late_a_usable_book_is_that_of_a_worker_not_known_to_be
 def sleep(wire: Wire) -> None:
     """The machine is suspended; the monotonic clock hardly moves."""
     wire.now_ns += MS
-    wire.mirror.handle_resume(wire.now_ns, wire.now_ns + WALL_NS)
+    wire.state.handle_resume(wire.now_ns, wire.now_ns + WALL_NS)
     wire.now_ns += MS
 
 
@@ -778,16 +780,16 @@ def test_suspension_makes_every_book_unusable_until_a_snapshot(wire: Wire) -> No
     assert held.usable
 
 
-def test_what_was_in_the_pipe_before_a_suspension_makes_no_book_usable(wire: Wire, mirror: FeedState) -> None:
+def test_what_was_in_the_pipe_before_a_suspension_makes_no_book_usable(wire: Wire, state: FeedState) -> None:
     sleep(wire)
     read_ns = wire.now_ns - 10 * MS
     for symbol in ("BTC-PERP", "ETH-PERP"):
         old = BookSnapshot(wire.venue, symbol, "1", None, BIDS, ASKS, None, None)
         old.recv_mono_ns = read_ns
         wire.send("book", old, symbol)
-        assert mirror.book(wire.venue, symbol, wire.now_ns).reason == "suspended"
+        assert state.book(wire.venue, symbol, wire.now_ns).reason == "suspended"
     wire.change([("97", "1")])
-    assert mirror.snapshot_requests() == [TOPIC]
+    assert state.snapshot_requests() == [TOPIC]
 
 
 def test_refresh_of_what_a_worker_held_before_the_suspension_is_from_before(wire: Wire) -> None:
@@ -801,17 +803,17 @@ def test_refresh_of_what_a_worker_held_before_the_suspension_is_from_before(wire
 
 
 def test_heartbeat_after_a_suspension_asks_for_the_snapshots(wire: Wire) -> None:
-    wire.mirror.snapshot_requests()
+    wire.state.snapshot_requests()
     sleep(wire)
     wire.beat()
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == [TOPIC]
 
 
 def test_events_of_another_machine_are_judged_by_the_wall_clock() -> None:
-    mirror = FeedState(["lighter"], 1_000 * SECOND, is_remote=True)
-    wire = Wire(mirror)
+    state = FeedState(["lighter"], 1_000 * SECOND, is_remote=True)
+    wire = Wire(state)
     wire.snapshot()
-    mirror.handle_resume(1_000 * SECOND, 5_000 * SECOND + WALL_NS)
+    state.handle_resume(1_000 * SECOND, 5_000 * SECOND + WALL_NS)
     wire.snapshot()
     assert book_of(wire).reason == "suspended"
     event = BookSnapshot("lighter", "BTC-PERP", "1", None, BIDS, ASKS, None, None)
@@ -835,10 +837,10 @@ def test_events_of_another_machine_are_judged_by_the_wall_clock() -> None:
     ],
 )
 def test_invalid_snapshot_is_a_fault_that_asks_for_another(wire: Wire, bids: list[Level]) -> None:
-    wire.mirror.snapshot_requests()
+    wire.state.snapshot_requests()
     event = BookSnapshot(wire.venue, "BTC-PERP", "1", None, bids, ASKS, None, None)
     assert kinds(wire.send("book", event)) == [BookSnapshot]
     assert book_of(wire).reason == "bad_level"
-    assert wire.mirror.snapshot_requests() == [TOPIC]
+    assert wire.state.snapshot_requests() == [TOPIC]
     wire.snapshot()
     assert book_of(wire).usable

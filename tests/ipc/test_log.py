@@ -30,7 +30,7 @@ BURST = 5
 
 
 class Seconds:
-    """A clock in seconds that moves when it is told to."""
+    """Clock in seconds that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -252,7 +252,7 @@ def test_kinds_that_are_remembered_are_bounded() -> None:
     assert len(fold._seen) <= 1024
 
 
-def test_count_of_a_kind_that_makes_room_for_others_is_told() -> None:
+def test_count_of_a_kind_that_makes_room_for_others_is_logged() -> None:
     clock = Seconds()
     fold = FoldRepeats(clock)
     for _ in range(BURST + 2):
@@ -294,29 +294,29 @@ def test_flush_tells_of_every_event_that_was_repeated(pipe, root, monkeypatch) -
 # --- a reader that stands still -----------------------------------------------------------------------------------
 
 
-def test_full_pipe_loses_lines_which_are_counted_and_told_of(pipe) -> None:
+def test_full_pipe_loses_lines_which_are_counted_and_reported(pipe) -> None:
     handler = handler_on(pipe)
     pipe.fill()
     emit(handler, *[record("ws.stale")] * 3)
     assert handler.lost == 3
     pipe.read()
     emit(handler, *[record("ws.connected")] * 2)
-    told, *lines = pipe.lines()
-    assert told == {"event": "log.lost", "lines": 3}
+    written, *lines = pipe.lines()
+    assert written == {"event": "log.lost", "lines": 3}
     assert [line["event"] for line in lines] == ["ws.connected", "ws.connected"]
     assert handler.lost == 3
 
 
-def test_later_losses_are_told_by_themselves(pipe) -> None:
+def test_later_losses_are_reported_separately(pipe) -> None:
     handler = handler_on(pipe)
-    told = []
+    written = []
     for count in (2, 1):
         pipe.fill()
         emit(handler, *[record("ws.stale")] * count)
         pipe.read()
         emit(handler, record("ws.connected"))
-        told.append(pipe.lines()[0]["lines"])
-    assert told == [2, 1]
+        written.append(pipe.lines()[0]["lines"])
+    assert written == [2, 1]
 
 
 def test_reader_that_stands_still_blocks_nobody(pipe) -> None:
@@ -421,7 +421,7 @@ def test_text_too_short_to_be_a_secret_is_not_hidden(pipe, hidden) -> None:
 
 def test_number_of_an_account_tears_no_holes_into_other_numbers(pipe, hidden) -> None:
     hide("123456")
-    emit(handler_on(pipe), record("told", seq=91234567, key="123456"))
+    emit(handler_on(pipe), record("written", seq=91234567, key="123456"))
     assert pipe.lines()[0]["seq"] == 91234567
 
 

@@ -13,7 +13,7 @@ from ipc.orderbook import BadLevelError, OrderBook
 
 
 class NaiveBook:
-    """A book with exact prices, sorted anew whenever it is looked at."""
+    """Book with exact prices, sorted at every access."""
 
     def __init__(self) -> None:
         self.sides: tuple[dict[Decimal, Level], dict[Decimal, Level]] = ({}, {})
@@ -125,7 +125,7 @@ def test_levels_below_the_tenth_are_kept() -> None:
     assert [price for price, _ in book.bids()] == [str(price) for price in range(10, 0, -1)]
 
 
-def test_size_at_is_told_by_value_and_side() -> None:
+def test_size_at_is_found_by_value_and_side() -> None:
     book = book_of([("1.0", "3")], [("2", "4")])
     assert book.size_at("bid", "1") == "3"
     assert book.size_at("ask", "2.00") == "4"

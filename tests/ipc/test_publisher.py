@@ -90,7 +90,7 @@ def send(publisher: Publisher, feed: TopicFeed, event: Event) -> bool:
 
 
 def keep(publisher: Publisher, topic: Topic, key: str, event: Event) -> None:
-    """Send an event that joiners are sent again."""
+    """Send an event that late subscribers receive as well."""
     feed = publisher.topic(topic)
     with publisher.exclusive():
         publisher.send_latest(feed, key, event)
@@ -182,7 +182,7 @@ def test_sequence_has_no_hole_when_threads_send_side_by_side(
 # --- joining ------------------------------------------------------------------------------------------------------
 
 
-def test_joiner_gets_a_snapshot_before_any_delta_while_another_thread_sends(
+def test_late_subscriber_gets_a_snapshot_before_any_delta_while_another_thread_sends(
     publisher: Publisher, endpoint: str, subscriber, until
 ) -> None:
     book = NumberBook(publisher)
@@ -226,7 +226,7 @@ def assert_one_story(got: list[Event]) -> None:
     assert all(other.seq == one.seq + 1 for one, other in pairwise(got))
 
 
-def test_joiner_is_sent_the_books_and_values_that_it_asks_for_and_no_others(
+def test_late_subscriber_is_sent_the_books_and_values_that_it_asks_for_and_no_others(
     publisher: Publisher, endpoint: str, subscriber, join
 ) -> None:
     NumberBook(publisher)
@@ -276,7 +276,7 @@ def test_status_is_the_last_of_what_a_late_subscriber_is_sent(
     assert (len(topics), set(topics[:-1]), topics[-1]) == (4, {str(BOOK), str(MARK), str(TRADE)}, str(STATUS))
 
 
-def test_second_joiner_sees_no_flag_twice(publisher: Publisher, endpoint: str, subscriber, join) -> None:
+def test_second_subscriber_sees_no_flag_twice(publisher: Publisher, endpoint: str, subscriber, join) -> None:
     keep(publisher, MARK, "ws", mark("1"))
     for _ in range(2):
         ((_, event),) = join(publisher, subscriber(endpoint, "mark."))
@@ -309,7 +309,7 @@ def test_subscribing_to_an_exact_topic_again_asks_for_a_snapshot(
     assert isinstance(join(publisher, reader)[0][1], BookDelta)
 
 
-def test_one_joiners_snapshot_is_valid_for_all(publisher: Publisher, endpoint: str, subscriber, join) -> None:
+def test_one_subscribers_snapshot_is_valid_for_all(publisher: Publisher, endpoint: str, subscriber, join) -> None:
     book = NumberBook(publisher)
     early, late = subscriber(endpoint, "book."), subscriber(endpoint, "book.")
     got = join(publisher, early)
@@ -380,7 +380,9 @@ def test_exclusive_access_is_one_object(publisher: Publisher) -> None:
     assert publisher.exclusive() is publisher.exclusive()
 
 
-def test_subscriber_that_left_and_came_back_asks_anew(publisher: Publisher, endpoint: str, subscriber, join) -> None:
+def test_subscriber_that_left_and_came_back_requests_a_snapshot(
+    publisher: Publisher, endpoint: str, subscriber, join
+) -> None:
     book = NumberBook(publisher)
     for _ in range(3):
         reader = subscriber(endpoint, "book.")
@@ -428,7 +430,7 @@ def test_refreshes_are_at_most_one_a_book_and_second_however_many_join(
     assert all(other - one >= 1_000 * MS for one, other in pairwise(refreshed_ns))
 
 
-def test_joiner_who_asks_for_no_book_does_not_keep_others_waiting(
+def test_late_subscriber_who_asks_for_no_book_does_not_keep_others_waiting(
     open_publisher, endpoint: str, clock, subscriber, until
 ) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
@@ -444,7 +446,9 @@ def test_joiner_who_asks_for_no_book_does_not_keep_others_waiting(
     assert clock.now_ns - start < 1_000 * MS
 
 
-def test_joiners_are_not_looked_for_in_every_turn(open_publisher, endpoint: str, clock, subscriber, until) -> None:
+def test_subscriptions_are_not_checked_at_every_acquisition(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
     NumberBook(publisher)
     acquire(publisher)
@@ -588,13 +592,13 @@ def released(publisher: Publisher) -> bool:
     return free
 
 
-def test_lock_is_given_back_when_a_turn_fails(publisher: Publisher) -> None:
+def test_lock_is_released_when_the_work_fails(publisher: Publisher) -> None:
     with pytest.raises(KeyError), publisher.exclusive():
         raise KeyError
     assert released(publisher)
 
 
-def test_lock_is_given_back_when_a_snapshot_cannot_be_made(
+def test_lock_is_released_when_a_snapshot_cannot_be_made(
     publisher: Publisher, endpoint: str, subscriber, until
 ) -> None:
     failed = []
@@ -616,7 +620,7 @@ def test_lock_is_given_back_when_a_snapshot_cannot_be_made(
     until(lambda: failed, step)
 
 
-def test_lock_is_given_back_when_the_socket_is_closed(open_publisher, endpoint: str, clock) -> None:
+def test_lock_is_released_when_the_socket_is_closed(open_publisher, endpoint: str, clock) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
     publisher.close()
     with pytest.raises(zmq.ZMQError):
@@ -624,7 +628,7 @@ def test_lock_is_given_back_when_the_socket_is_closed(open_publisher, endpoint: 
     assert released(publisher)
 
 
-def test_topic_may_be_asked_for_within_a_turn(publisher: Publisher) -> None:
+def test_topic_may_be_created_with_exclusive_access(publisher: Publisher) -> None:
     def ask() -> None:
         with publisher.exclusive():
             publisher.topic(TRADE)

@@ -58,7 +58,7 @@ def test_text_that_is_no_utf8_is_kept_as_binary_so_that_nothing_is_lost() -> Non
     assert record.payload == b'"\xff"'
 
 
-def test_empty_frames_are_told_apart() -> None:
+def test_empty_frames_are_distinguished() -> None:
     assert (make("in", "s", 1, 2, b"").is_binary, make("in", "s", 1, 2, b"", is_binary=True).is_binary) == (False, True)
 
 

@@ -1,4 +1,4 @@
-"""Feeds over TCP: whom they are told, and whom not."""
+"""Feeds over TCP: who can read them, and who cannot."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_contents_outlive_their_writer(path: Path) -> None:
     assert payloads(path.read_bytes()) == [b"last words"]
 
 
-def test_next_writer_begins_anew_and_leaves_readers_of_the_old_alone(ring: Ring, path: Path) -> None:
+def test_next_writer_starts_empty_and_leaves_readers_of_the_old_alone(ring: Ring, path: Path) -> None:
     ring.put(1, 1, 1, 1, b"old")
     Ring(path, 2 * HALF).close()
     assert payloads(path.read_bytes()) == []

@@ -42,7 +42,7 @@ def test_names_in_the_directory_are_those_that_others_rely_on() -> None:
         run_dir.worker_description("aster"),
         run_dir.market_cache("aster"),
         run_dir.ring("aster"),
-        run_dir.account_memory("aster"),
+        run_dir.account_checkpoint("aster"),
         run_dir.account_description("aster"),
     ]
     assert list(map(str, names)) == [

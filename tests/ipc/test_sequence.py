@@ -16,7 +16,7 @@ WALL = st.integers(0, 2**63)
 
 
 class SequenceAgainstItsHistory(RuleBasedStateMachine):
-    """Judges every message anew from the whole history of what was believed."""
+    """Model that judges every message from the whole history."""
 
     topics = st.sampled_from([BOOK, TRADE])
 
@@ -63,12 +63,12 @@ class SequenceAgainstItsHistory(RuleBasedStateMachine):
 
     @rule(book=st.integers(0, 9), trade=st.integers(0, 9))
     def compare_with_a_heartbeat(self, book: int, trade: int) -> None:
-        told = {topic: seq for topic, seq in ((BOOK, book), (TRADE, trade)) if seq}
-        lost = [topic for topic in told if (known := self.highest(topic)) is not None and told[topic] > known]
-        assert sorted(self.sequence.missed_tail(told)) == sorted(lost)
+        counted = {topic: seq for topic, seq in ((BOOK, book), (TRADE, trade)) if seq}
+        lost = [topic for topic in counted if (known := self.highest(topic)) is not None and counted[topic] > known]
+        assert sorted(self.sequence.missed_tail(counted)) == sorted(lost)
         for topic in lost:
             # What a heartbeat tells is no sign of life by itself: the message that carried it was.
-            self.believed.insert(len(self.believed) - 1, (self.epoch, topic, told[topic], self.believed[-1][3]))
+            self.believed.insert(len(self.believed) - 1, (self.epoch, topic, counted[topic], self.believed[-1][3]))
 
     @invariant()
     def knows_where_every_topic_stands(self) -> None:
@@ -155,9 +155,9 @@ def test_successor_that_speaks_again_takes_over_from_an_adopted_zombie(sequence:
 
 def test_lost_tail_is_known_from_a_heartbeat_once(sequence: PublisherSequence) -> None:
     sequence.judge(TRADE, 100, 70, SECOND)
-    told = {BOOK: 7, TRADE: 70}
-    assert sequence.missed_tail(told) == {BOOK: 2}
-    assert sequence.missed_tail(told) == {}
+    counted = {BOOK: 7, TRADE: 70}
+    assert sequence.missed_tail(counted) == {BOOK: 2}
+    assert sequence.missed_tail(counted) == {}
     assert sequence.judge(BOOK, 100, 8, SECOND) is Verdict.APPLY
 
 

@@ -76,7 +76,7 @@ def test_every_key_of_the_contract_is_there(read):
             assert list(stream["markets"]) == ["BTC-PERP", "ETH-PERP"]
 
 
-def test_a_simulator_is_shown_with_its_urls(system, read):
+def test_a_simulator_is_reported_with_its_urls(system, read):
     system.describe_simulator()
     simulator = read()["simulator"]
     assert simulator["admin"] == "http://127.0.0.1:3"
@@ -145,15 +145,15 @@ def account(system, run_dir, now):
     def write(state, reason, words, *, late_ns=0):
         cell[CellWord.STATE], cell[CellWord.REASON] = code_of(state), code_of(reason)
         cell[CellWord.SINCE] = now - 5 * S
-        told = AccountWords("desk", *words[:2], now - 5 * S - late_ns, *words[2:])
-        run_dir.account_description("lighter").write_bytes(msgspec.json.encode(told))
+        reported = AccountWords("desk", *words[:2], now - 5 * S - late_ns, *words[2:])
+        run_dir.account_description("lighter").write_bytes(msgspec.json.encode(reported))
 
     return write
 
 
 def of_account(read):
-    told = read()["venues"]["lighter"]["streams"]["account"]
-    return told["account"], told["state"], told["reason"], told["detail"]
+    reported = read()["venues"]["lighter"]["streams"]["account"]
+    return reported["account"], reported["state"], reported["reason"], reported["detail"]
 
 
 def test_an_accounts_state_comes_with_the_reason_and_the_text_that_belong_to_it(read, account):
@@ -336,7 +336,7 @@ def test_a_description_without_a_board_and_without_a_holder_is_none(system, read
     assert read()["supervisor"]["state"] == "none"
 
 
-def test_a_running_system_without_a_board_is_unknown(system, read, run_dir):
+def test_a_running_system_without_a_board_cannot_be_read(system, read, run_dir):
     run_dir.board.unlink()
     with pytest.raises(BoardError) as unknown:
         read()
@@ -344,7 +344,7 @@ def test_a_running_system_without_a_board_is_unknown(system, read, run_dir):
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 100])
-def test_an_invalid_board_is_unknown(system, read, run_dir, content):
+def test_a_board_that_is_none_cannot_be_read(system, read, run_dir, content):
     run_dir.board.unlink()
     run_dir.board.write_bytes(content)
     with pytest.raises(UnknownStateError, match="not a board of this version"):
@@ -352,7 +352,7 @@ def test_an_invalid_board_is_unknown(system, read, run_dir, content):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00"])
-def test_an_invalid_description_is_unknown(system, read, run_dir, content):
+def test_a_description_that_is_none_cannot_be_read(system, read, run_dir, content):
     run_dir.description.write_text(content)
     with pytest.raises(UnknownStateError):
         read()
@@ -369,7 +369,7 @@ def test_an_invalid_description_is_unknown(system, read, run_dir, content):
     ],
     ids=["empty", "no gateway", "a list of venues", "no symbols", "a newer stream"],
 )
-def test_a_description_of_another_shape_is_unknown(system, read, change):
+def test_a_description_of_another_shape_cannot_be_read(system, read, change):
     change(system.described)
     system.describe()
     with pytest.raises(UnknownStateError):
@@ -456,11 +456,21 @@ def test_pid_of_nobody_names_those_that_are(read):
 
 
 def test_a_line_a_process_and_a_line_a_stream(read, run_dir):
-    told = lines(read())
-    heads = [line.split()[0] for line in told]
+    reported = lines(read())
+    heads = [line.split()[0] for line in reported]
     streams = ["book", "trade", "mark", "funding_poll"]
     assert heads == ["supervisor", "lighter", *streams, "paradex", *streams, "gateway"]
-    assert told[0].split()[1:] == ["running", "pid", "4711", "up", "1000", "s", "version", "1.2.3", str(run_dir.path)]
+    assert reported[0].split()[1:] == [
+        "running",
+        "pid",
+        "4711",
+        "up",
+        "1000",
+        "s",
+        "version",
+        "1.2.3",
+        str(run_dir.path),
+    ]
 
 
 def test_a_stream_line_says_why(system, read):
@@ -519,9 +529,9 @@ def test_a_simulator_has_its_line(system, read):
 
 def test_a_dead_system_says_so(read, holder):
     holder.pid = None
-    told = lines(read())
-    assert told[0].startswith("supervisor   dead")
-    assert "stopped" in told[1]
+    reported = lines(read())
+    assert reported[0].startswith("supervisor   dead")
+    assert "stopped" in reported[1]
 
 
 def test_never_started_is_one_line(run_dir):

@@ -80,29 +80,32 @@ def test_only_workers_follow_markets(run_dir):
     assert system.markets_of(GATEWAY) == system.markets_of(SIMULATOR) == ()
 
 
-def test_a_worker_has_the_settings_that_were_configured(run_dir):
+def test_a_worker_gets_its_configuration(run_dir):
     environ = {"PARAPHINA_PARADEX_STALE_MS": "7000", "PARAPHINA_PARADEX_PING_INTERVAL_MS": "9000"}
     environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
     environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
     environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/recorded"}
     environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes"}
     config = load(None, environ, {"supervisor.markets": "SOL"})
-    told = worker_settings(config, config.venues["paradex"], run_dir, slot=4, generation=3, before=BEFORE)
-    assert (told.venue, told.slot, told.bases) == ("paradex", 4, ("SOL",))
-    assert (told.run_dir, told.feed) == (str(run_dir.path), f"ipc://{run_dir.path}/paradex.feed")
-    assert (told.stale_ms, told.ping_interval_ms, told.funding_poll_ms) == (7000, 9000, 600)
-    assert (told.connect_timeout_ms, told.read_timeout_ms, told.watchdog_tick_ms) == (800, 900, 200)
-    assert told.options == {"encoding": "sbe"}
-    assert (told.ws_url, told.rest_url) == (config.venues["paradex"].ws_url, config.venues["paradex"].rest_url)
-    assert (told.generation, told.last_epoch, told.last_reason) == (3, 77, Reason.CRASH)
-    assert (told.has_parent, told.fixture_dir, told.is_paced) == (True, "/recorded", True)
-    assert (told.account, told.account_period_ms) == ("desk", 60_000)
-    assert (told.blackbox_kb, told.blackbox_dir, told.blackbox_keep) == (1024, "/boxes", 20)
-    assert told.backoff == config.backoff
-    assert told.backoff.healthy_s == 0.005
+    described = worker_settings(config, config.venues["paradex"], run_dir, slot=4, generation=3, before=BEFORE)
+    assert (described.venue, described.slot, described.bases) == ("paradex", 4, ("SOL",))
+    assert (described.run_dir, described.feed) == (str(run_dir.path), f"ipc://{run_dir.path}/paradex.feed")
+    assert (described.stale_ms, described.ping_interval_ms, described.funding_poll_ms) == (7000, 9000, 600)
+    assert (described.connect_timeout_ms, described.read_timeout_ms, described.watchdog_tick_ms) == (800, 900, 200)
+    assert described.options == {"encoding": "sbe"}
+    assert (described.ws_url, described.rest_url) == (
+        config.venues["paradex"].ws_url,
+        config.venues["paradex"].rest_url,
+    )
+    assert (described.generation, described.last_epoch, described.last_reason) == (3, 77, Reason.CRASH)
+    assert (described.has_parent, described.fixture_dir, described.is_paced) == (True, "/recorded", True)
+    assert (described.account, described.account_period_ms) == ("desk", 60_000)
+    assert (described.blackbox_kb, described.blackbox_dir, described.blackbox_keep) == (1024, "/boxes", 20)
+    assert described.backoff == config.backoff
+    assert described.backoff.healthy_s == 0.005
 
 
-def test_a_worker_replays_at_the_configured_speed(run_dir):
+def test_a_worker_may_play_as_fast_as_it_can(run_dir):
     config = load(None, {"PARAPHINA_FIXTURE_SPEED": "max"}, {})
     assert not worker_settings(config, config.venues["lighter"], run_dir, slot=0).is_paced
 
@@ -111,14 +114,14 @@ def test_a_worker_replays_at_the_configured_speed(run_dir):
 
 
 def test_description_tells_where_everything_is(run_dir):
-    told = System(configured(supervisor__venues="lighter"), run_dir).describe()
-    assert told["version"] == program_version()
-    assert told["simulator"] is None
-    assert told["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
-    (venue,) = told["venues"].values()
+    described = System(configured(supervisor__venues="lighter"), run_dir).describe()
+    assert described["version"] == program_version()
+    assert described["simulator"] is None
+    assert described["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
+    (venue,) = described["venues"].values()
     assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
     assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]
-    assert told["processes"] == {"lighter": {"slot": 0}, GATEWAY: {"slot": 1}}
+    assert described["processes"] == {"lighter": {"slot": 0}, GATEWAY: {"slot": 1}}
     assert {"book", "trade", "mark", "funding", "funding_poll"} <= set(venue["streams"])
     assert venue["account"] is None
     assert "account" not in venue["streams"]
@@ -139,9 +142,9 @@ def test_every_described_stream_is_a_word_of_health(run_dir, venue):
 
 
 def test_a_simulator_is_described_with_its_urls(run_dir):
-    told = System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter")).describe()["simulator"]
-    assert told["admin"] == "http://127.0.0.1:30000"
-    assert told["venues"] == {"lighter": {"ws": "ws://127.0.0.1/lighter", "rest": "http://127.0.0.1/lighter"}}
+    described = System(configured(supervisor__venues="lighter"), run_dir, simulation("lighter")).describe()["simulator"]
+    assert described["admin"] == "http://127.0.0.1:30000"
+    assert described["venues"] == {"lighter": {"ws": "ws://127.0.0.1/lighter", "rest": "http://127.0.0.1/lighter"}}
 
 
 def test_hints_name_a_venue_and_a_symbol_that_exist_here(run_dir):
@@ -278,7 +281,7 @@ def test_a_term_signal_asks_a_child_to_stop(run_dir, board, started, forking):
     assert forking.in_fork(scenario) is True
 
 
-def test_a_child_goes_on_in_a_log_that_was_reopened(run_dir, board, started, forking, tmp_path):
+def test_a_child_goes_on_in_a_log_that_was_created_again(run_dir, board, started, forking, tmp_path):
     log = tmp_path / "log"
 
     def scenario():

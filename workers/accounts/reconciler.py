@@ -101,7 +101,7 @@ class Reconciler:
         self._statement = statement
         self._caller = caller
         self._row = row
-        self._memory = run_dir.account_memory(side.venue)
+        self._memory = run_dir.account_checkpoint(side.venue)
         self._period_ns = int(period_s * _NS)
         self._stop = stop
         self._backoff = Backoff(POLL_INIT)

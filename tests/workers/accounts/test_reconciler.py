@@ -311,7 +311,7 @@ def test_the_look_of_an_account_with_another_name_is_not_taken_for_its_own(looki
 
 @pytest.mark.parametrize("rubbish", [b"", b"{", b"[]", b'{"alias":"desk"}', b'{"alias":"desk","reconciled_ns":"x"}'])
 def test_a_memory_that_cannot_be_read_is_none(looking: Looking, rubbish: bytes) -> None:
-    RunDir(looking.path).account_memory(VENUE).write_bytes(rubbish)
+    RunDir(looking.path).account_checkpoint(VENUE).write_bytes(rubbish)
     looking.make()
     looking.log_in()
     looking.run(1)
@@ -321,7 +321,7 @@ def test_a_memory_that_cannot_be_read_is_none(looking: Looking, rubbish: bytes) 
 def test_the_memory_holds_a_name_and_a_time_alone(looking: Looking) -> None:
     looking.log_in()
     looking.run(1)
-    path = RunDir(looking.path).account_memory(VENUE)
+    path = RunDir(looking.path).account_checkpoint(VENUE)
     assert set(json.loads(path.read_text())) == {"alias", "reconciled_ns"}
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -183,9 +183,7 @@ def login(answer: Any, **keys: str) -> Course:
 
 def snapshot(bodies: dict[str, Any], markets: Any = MARKETS, since_ms: int = MS - 1000) -> Course:
     logged_in = login({"listenKey": LISTEN_KEY}).result
-    return drive(
-        VENUE.snapshot(logged_in, secrets_of(VENUE.secrets, **KEYS), markets, "desk", since_ms, NS), bodies
-    )
+    return drive(VENUE.snapshot(logged_in, secrets_of(VENUE.secrets, **KEYS), markets, "desk", since_ms, NS), bodies)
 
 
 # --- signatures ---------------------------------------------------------------------------------------------------
