@@ -396,7 +396,7 @@ def test_headers_that_drip_end_by_the_cut(new_client, interrupter):
     with RawPeer(script) as peer:
         error = until_the_end(new_client(peer.url("http")), interrupter)
     assert error.reason is Reason.READ_TIMEOUT
-    assert "cut" in error.what
+    assert "interrupted" in error.what
 
 
 def test_body_that_stops_ends_by_the_cut(new_client, interrupter):

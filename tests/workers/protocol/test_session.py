@@ -225,6 +225,10 @@ def test_events_of_markets_that_are_not_followed_are_counted_and_left_out(live):
     relative = RelativeDelta(listing, None, [], [], 2, 1)
     assert live.say(snapshot(1, **doge), delta(2, 1, **doge), bbo(**doge), trade("1", **doge), relative) == []
     assert live.session.faults.unrouted == 5
+    live.say(snapshot(1, **doge))
+    assert [note for note in live.actions if isinstance(note, LogEvent)] == [
+        LogEvent("ws.unrouted", {"what": "BookSnapshot", "symbol": "DOGE-PERP"})
+    ]
 
 
 def test_relative_changes_are_published_as_absolute_ones(live):
