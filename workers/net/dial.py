@@ -23,7 +23,7 @@ from workers.net.interrupter import SocketInterrupter
 
 __all__ = ["Address", "ConnectError", "Resolver", "dial", "host_and_port", "resolve", "tls_context"]
 
-# An abandoned look-up must not live for ever: glibc reads this at its first one.
+# Bounds the life of an abandoned lookup; glibc reads this at its first one.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -40,7 +40,7 @@ _context: ssl.SSLContext | None = None
 
 
 class ConnectError(ParaphinaError):
-    """A connection did not come to be; ``reason`` is the word for it."""
+    """Failure to open a connection, with its reason."""
 
     def __init__(self, reason: Reason, what: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(what)
@@ -49,7 +49,7 @@ class ConnectError(ParaphinaError):
 
 
 def tls_context() -> ssl.SSLContext:
-    """This process's TLS context, verifying; made once, in the parent, before it forks.
+    """Return this process's verifying TLS context; made once, in the parent, before it forks.
 
     ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name other authorities, as everywhere with OpenSSL.
     """
@@ -60,34 +60,34 @@ def tls_context() -> ssl.SSLContext:
 
 
 def host_and_port(url: str) -> tuple[str, int, bool]:
-    """Host, port and whether TLS is spoken, from a URL."""
+    """Return host and port of a URL, and True when it uses TLS."""
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0), parts.scheme in _SECURE
 
 
 def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
-    """The addresses of a host, within ``timeout_s``.
+    """Return the addresses of a host, within ``timeout_s``.
 
-    The system's resolver cannot be interrupted, so it runs in a thread of its own that is abandoned when it is late.
-    Whoever asks for the same while it still runs waits for it, so that a resolver that hangs holds one thread, and not
+    The system's resolver cannot be interrupted, so it runs in a separate thread that is abandoned when it is late.
+    Further requests for the same host wait for it while it runs, so that a resolver that hangs holds one thread, not
     one more with every attempt.
 
     Raises:
         ConnectError: ``dns_failed``: the name does not exist, or the resolver did not answer in time.
     """
-    look_up = _LookUp(host, port)
+    lookup = _Lookup(host, port)
     if _is_numeric(host):
-        look_up.run()  # nobody has to be asked
+        lookup.run()  # no resolver is needed
     else:
-        with _look_ups_lock:
-            running = _look_ups.get((host, port))
+        with _lookups_lock:
+            running = _lookups.get((host, port))
             if running is not None and running.is_alive():
-                look_up = running
+                lookup = running
             else:
-                _look_ups[host, port] = look_up
-                look_up.start()
-        look_up.join(max(0.0, timeout_s))
-    found = look_up.found
+                _lookups[host, port] = lookup
+                lookup.start()
+        lookup.join(max(0.0, timeout_s))
+    found = lookup.found
     if found is None:
         raise ConnectError(Reason.DNS_FAILED, f"no answer for {host} within {timeout_s:.1f} s")
     if isinstance(found, OSError | UnicodeError):
@@ -100,8 +100,8 @@ def dial(url: str, interrupter: SocketInterrupter, deadline_ns: int, resolver: R
     """Connect to the host of ``url``, with TLS where its scheme asks for it.
 
     Args:
-        url: Where to; only scheme, host and port count.
-        interrupter: Through which the watchdog ends it; it then holds the socket, and only its ``close`` closes it.
+        url: Address; only scheme, host and port count.
+        interrupter: Ends blocking calls; it then holds the socket, and only its ``close`` closes it.
         deadline_ns: On the monotonic clock, for all steps together.
         resolver: Finds the addresses.
 
@@ -109,14 +109,14 @@ def dial(url: str, interrupter: SocketInterrupter, deadline_ns: int, resolver: R
         The connected socket, without delay (TCP_NODELAY) and kept alive; its timeout is what was left.
 
     Raises:
-        ConnectError: With the word for what failed.
+        ConnectError: The connection failed; with its reason.
     """
     host, port, secure = host_and_port(url)
     addresses = resolver(host, port, _left_s(deadline_ns))
     failure: OSError | None = None
     for number, (family, address) in enumerate(addresses):
         try:
-            # Each has its share of the time: one that swallows what it is sent does not hide those behind it.
+            # Each has its share of the time: one that does not answer must not hide the others.
             sock = _connect(family, address, interrupter, _left_s(deadline_ns) / (len(addresses) - number))
         except OSError as error:
             interrupter.close()
@@ -153,7 +153,7 @@ def _timed(sock: socket.socket, interrupter: SocketInterrupter, deadline_ns: int
 
 
 def _secure(sock: socket.socket, host: str, interrupter: SocketInterrupter, deadline_ns: int) -> socket.socket:
-    """Speak TLS. The wrapped socket is published before the handshake: wrapping detaches the plain one."""
+    """Perform the TLS handshake. The wrapped socket is published before it: wrapping detaches the plain one."""
     try:
         secure = tls_context().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         interrupter.publish(secure)
@@ -172,7 +172,7 @@ def _secure(sock: socket.socket, host: str, interrupter: SocketInterrupter, dead
 
 def _connect_error(failure: OSError | None, where: str, interrupter: SocketInterrupter) -> ConnectError:
     if interrupter.reason is not None:
-        return ConnectError(interrupter.reason, f"connecting to {where} was cut: {interrupter.reason}")
+        return ConnectError(interrupter.reason, f"connecting to {where} was interrupted: {interrupter.reason}")
     if isinstance(failure, TimeoutError):
         return ConnectError(Reason.CONNECT_TIMEOUT, f"no connection to {where} in time")
     if isinstance(failure, ConnectionRefusedError):
@@ -195,13 +195,13 @@ def _is_numeric(host: str) -> bool:
     return True
 
 
-def _look_up(host: str, port: int) -> list[Address]:
+def _lookup(host: str, port: int) -> list[Address]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [(int(family), address) for family, _, _, _, address in found]  # type: ignore[misc]
 
 
-class _LookUp(threading.Thread):
-    """One question to the system's resolver; ``found`` is None until it has answered."""
+class _Lookup(threading.Thread):
+    """Lookup by the system's resolver; ``found`` is None until it has answered."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(name=f"dns {host}", daemon=True)
@@ -210,13 +210,13 @@ class _LookUp(threading.Thread):
         self.found: list[Address] | OSError | UnicodeError | None = None
 
     def run(self) -> None:
-        """Ask."""
+        """Resolve."""
         try:
-            self.found = _look_up(self._host, self._port)
+            self.found = _lookup(self._host, self._port)
         except (OSError, UnicodeError) as error:
             self.found = error
 
 
 #: The last look-up of each host and port; a worker has a handful of them.
-_look_ups: Final[dict[tuple[str, int], _LookUp]] = {}
-_look_ups_lock: Final = threading.Lock()
+_lookups: Final[dict[tuple[str, int], _Lookup]] = {}
+_lookups_lock: Final = threading.Lock()

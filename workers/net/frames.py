@@ -2,9 +2,9 @@
 
 Written because reading a frame through websocket-client costs 400 µs of CPU at 1.6 kB (its UTF-8 check is pure Python)
 and 16 µs without the check, against 5 for this and 0.8 when frames come in bursts. The payload of an unfragmented
-message is a view of the buffer, good until the next read.
+message is a view of the buffer, valid until the next read.
 
-It refuses what a server must not send: masked frames, reserved bits (no extension was negotiated), unknown opcodes,
+It rejects what a server must not send: masked frames, reserved bits (no extension was negotiated), unknown opcodes,
 fragmented or long control frames, stray continuations, and messages over the limit.
 """
 
@@ -28,7 +28,7 @@ _RESERVED: Final = 0x70
 _MASK: Final = 0x80
 _CONTROL_MAX: Final = 125
 _READ_SIZE: Final = 65_536
-#: A buffer that one huge message made larger than this is given back when it is empty.
+#: A buffer that one huge message made larger than this is released when it is empty.
 _KEEP_SIZE: Final = 1_048_576
 
 #: Opcode and payload of a whole message or a control frame.
@@ -36,10 +36,10 @@ Frame: TypeAlias = tuple[int, memoryview | bytes]
 
 
 class FrameReader:
-    """Collects bytes and gives out frames.
+    """Reader that turns received bytes into frames.
 
     Args:
-        max_message: Largest message that is taken, bytes.
+        max_message: Largest message that is accepted, bytes.
     """
 
     def __init__(self, max_message: int) -> None:
@@ -53,11 +53,11 @@ class FrameReader:
 
     @property
     def is_within_frame(self) -> bool:
-        """Whether the bytes so far end within a frame or a fragmented message."""
+        """True while the bytes so far end within a frame or a fragmented message."""
         return self._end > self._start or self._fragments is not None
 
     def space(self) -> memoryview:
-        """Where to read the next bytes to; ends the life of the views given out before."""
+        """Return the buffer for the next bytes; invalidates the views returned before."""
         if self._start == self._end:
             if len(self._buffer) > _KEEP_SIZE:
                 self._new_buffer(2 * _READ_SIZE)
@@ -67,10 +67,10 @@ class FrameReader:
         return self._view[self._end :]
 
     def frames(self, received: int) -> list[Frame]:
-        """The whole frames, now that ``received`` bytes were read into :meth:`space`.
+        """Return the whole frames, after ``received`` bytes were read into :meth:`space`.
 
         Raises:
-            DecodeError: The server broke the protocol; the connection is of no more use.
+            DecodeError: The server violated the protocol; the connection is unusable.
         """
         self._end += received
         buffer, view, at, end = self._buffer, self._view, self._start, self._end
@@ -94,13 +94,13 @@ class FrameReader:
             elif first == _FIN | BINARY and self._fragments is None:
                 frames.append((BINARY, view[head:stop]))
             else:
-                self._take_other(first, bytes(view[head:stop]), frames)
+                self._handle_other(first, bytes(view[head:stop]), frames)
             at = stop
         self._start = at
         return frames
 
-    def _take_other(self, first: int, payload: bytes, frames: list[Frame]) -> None:
-        """Control frames, fragments, and what a server must not send."""
+    def _handle_other(self, first: int, payload: bytes, frames: list[Frame]) -> None:
+        """Handle control frames and fragments; reject what a server must not send."""
         opcode, final = first & 0x0F, bool(first & _FIN)
         if first & _RESERVED:
             raise DecodeError("reserved bits are set, though no extension was negotiated")
@@ -109,14 +109,14 @@ class FrameReader:
                 raise DecodeError("fragmented or long control frame")
             frames.append((opcode, payload))
         elif opcode == _CONTINUATION and self._fragments is not None:
-            self._take_fragment(payload, final=final, frames=frames)
+            self._handle_fragment(payload, final=final, frames=frames)
         elif opcode in {TEXT, BINARY} and self._fragments is None:
             self._fragments = (opcode, bytearray(payload))
         else:
-            raise DecodeError(f"frame with opcode {opcode} where none may stand")
+            raise DecodeError(f"frame with opcode {opcode} where it is not allowed")
 
-    def _take_fragment(self, payload: bytes, *, final: bool, frames: list[Frame]) -> None:
-        assert self._fragments is not None  # noqa: S101 - the caller looked
+    def _handle_fragment(self, payload: bytes, *, final: bool, frames: list[Frame]) -> None:
+        assert self._fragments is not None  # noqa: S101 - the caller checked
         opcode, pieces = self._fragments
         pieces += payload
         if len(pieces) > self._max_message:
@@ -135,7 +135,7 @@ class FrameReader:
         self._start, self._end = 0, len(pending)
 
     def _new_buffer(self, size: int) -> None:
-        """Start over with another buffer: one that is still viewed cannot be resized."""
+        """Allocate another buffer: one that is still viewed cannot be resized."""
         self._buffer = bytearray(size)
         self._view = memoryview(self._buffer)
         self._start = 0

@@ -1,9 +1,9 @@
-"""Cutting a blocked socket from another thread.
+"""Interruption of a blocked socket from another thread.
 
-The watchdog cuts; the thread that owns the socket wakes, learns why from :attr:`SocketInterrupter.reason`, and closes. Closing
-from another thread would not wake it, and the number could be reused under its hands. ``socket.socket.shutdown`` is
-called on the base class on purpose: ``SSLSocket.shutdown`` drops its TLS layer first, and the blocked reader would then
-be given ciphertext as if it were data.
+The watchdog interrupts; the thread that owns the socket wakes, finds the cause in :attr:`SocketInterrupter.reason`, and
+closes the socket. A close from another thread would not wake it, and the descriptor could be reused meanwhile. The base
+class's ``shutdown`` is called on purpose: ``SSLSocket.shutdown`` first drops its TLS layer, and the blocked reader
+would receive ciphertext as data.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["SocketInterrupter"]
 
 
 class SocketInterrupter:
-    """The one place through which a blocked operation is ended.
+    """Interrupter of one thread's blocking operations.
 
-    ``reason`` is None until the first cut. A cut can come before there is a socket or before it is connected; it is
-    repeated at every look of the watchdog and checked when the owner publishes a socket, so none is lost.
+    ``reason`` is None until the first interrupt. One can come before there is a socket or before it is connected; it is
+    repeated at every check of the watchdog and checked when the owner publishes a socket, so none is lost.
     """
 
     def __init__(self) -> None:
@@ -30,24 +30,24 @@ class SocketInterrupter:
         self.reason: Reason | None = None
 
     def begin(self) -> None:
-        """A new operation of the owner: no socket yet, no reason."""
+        """Start a new operation, without a socket or a reason."""
         with self._lock:
             self._socket = None
             self.reason = None
 
     def publish(self, sock: socket.socket) -> None:
-        """The owner is about to block on ``sock``.
+        """Set the socket on which the owner is about to block.
 
         Raises:
-            ConnectionAbortedError: It was cut already.
+            ConnectionAbortedError: It was interrupted already.
         """
         with self._lock:
             self._socket = sock
             if self.reason is not None:
-                raise ConnectionAbortedError(f"cut: {self.reason}")
+                raise ConnectionAbortedError(f"interrupted: {self.reason}")
 
     def close(self) -> None:
-        """The owner is done with the socket: close it. Nobody else ever does."""
+        """Close the socket; only its owner may call it."""
         with self._lock:
             sock, self._socket = self._socket, None
             if sock is not None:
@@ -55,7 +55,7 @@ class SocketInterrupter:
                     sock.close()
 
     def interrupt(self, reason: Reason) -> None:
-        """End whatever the owner blocks in; the first reason stays."""
+        """End whatever blocks the owner; the first reason stays."""
         with self._lock:
             self.reason = self.reason or reason
             if self._socket is not None:

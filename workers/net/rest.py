@@ -1,7 +1,7 @@
-"""REST with a deadline for the whole call, a budget per venue, and respect for a venue that asks to wait.
+"""REST with a deadline for the whole call, a budget per venue, and the pauses that a venue demands.
 
-requests' timeouts are per socket operation, so an answer that drips would take for ever: each read of the socket, for
-headers and body alike, has what is left until the deadline. Nothing is retried here; the caller decides.
+requests' timeouts are per socket operation, so an answer that trickles would never time out: each read of the socket,
+for headers and body alike, has what is left until the deadline. Nothing is retried here; the caller decides.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _AT_ONCE: Final = 1 / 3
 
 
 class RestError(ParaphinaError):
-    """A call failed.
+    """Failure of a call.
 
-    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` what the venue asks to wait, and
-    ``body`` what it said.
+    ``status`` is the HTTP status (None when there was no answer), ``retry_after_s`` the pause that the venue demands,
+    and ``body`` the answer.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class RestError(ParaphinaError):
 
 
 class RestBudget:
-    """What one process may ask of a venue: ``weight_per_min``, and nothing at all while the venue asks to wait.
+    """Request budget of one process: ``weight_per_min``, and nothing while the venue demands a pause.
 
-    A third of it may be asked at once, the rest as the minute goes by, so that no minute has more. The threads of a
+    A third is available at once, the rest as the minute passes, so that no minute has more. The threads of a
     worker share it.
     """
 
@@ -90,7 +90,7 @@ class RestBudget:
         self._closed_until_ns = 0
 
     def acquire(self, weight: float) -> float:
-        """Take ``weight`` and return 0, or return the seconds to wait before asking again."""
+        """Acquire ``weight`` and return 0, or return the seconds to wait before the next attempt."""
         with self._lock:
             now = self._clock()
             if now < self._closed_until_ns:
@@ -98,21 +98,21 @@ class RestBudget:
             return 0.0 if self._bucket.acquire(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
 
     def penalise(self, seconds: float) -> None:
-        """Ask nothing for ``seconds``."""
+        """Grant nothing for ``seconds``."""
         with self._lock:
             self._closed_until_ns = max(self._closed_until_ns, self._clock() + int(seconds * _NS))
             self._bucket.drain()
 
 
 class RestClient:
-    """Calls one venue's REST interface; for one thread.
+    """Client of one venue's REST interface; for one thread.
 
     Args:
-        venue: Whose error bodies are understood.
-        base_url: What paths are put behind.
+        venue: The venue.
+        base_url: Prefix of all paths.
         budget: The worker's, shared.
-        interrupter: Through which the watchdog ends a call.
-        announce: Told the deadline (monotonic ns) before each call that may block, and 0 after it.
+        interrupter: Ends blocking calls.
+        announce: Receives the deadline (monotonic ns) before each call that may block, and 0 after it.
         resolver: Finds addresses.
     """
 
@@ -139,7 +139,7 @@ class RestClient:
         self._session.mount("https://", adapter)
 
     def call(self, request: RestRequest, deadline_s: float) -> bytes:
-        """The body of a successful answer.
+        """Return the body of a successful answer.
 
         Raises:
             RestError: No answer in ``deadline_s`` seconds, an error status, or no budget for the request now.
@@ -162,7 +162,7 @@ class RestClient:
             self._announce(0)
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._session.close()
 
     def _send(self, request: RestRequest, deadline_s: float) -> requests.Response:
@@ -177,7 +177,7 @@ class RestClient:
         )
 
     def _read(self, response: requests.Response) -> bytes:
-        """The body, unpacked.
+        """Return the unpacked body.
 
         Raises:
             RestError: It does not end in time, is cut off, or too long.
@@ -190,13 +190,13 @@ class RestClient:
             if len(body) > _MAX_BODY:
                 raise _too_long(response.status_code)
         if self._interrupter.reason is not None:
-            raise RestError(self._interrupter.reason, "the call was cut")
+            raise RestError(self._interrupter.reason, "the call was interrupted")
         if raw.length_remaining or (not body and _is_without_length(response)):
             raise RestError(Reason.CONNECT_FAILED, f"the answer was cut off after {len(body)} bytes")
         return _unpacked(bytes(body), response)
 
     def _read_some(self, response: requests.Response) -> bytes:
-        """The body of a refusal, whose status says enough where its body does not come."""
+        """Return the body of a refusal; empty when it does not arrive, for the status suffices."""
         try:
             return self._read(response)
         except (RestError, HTTPError, OSError):
@@ -216,14 +216,14 @@ class RestClient:
         raise RestError(reason, f"HTTP {status}: {text}", status=status, retry_after_s=wait_s, body=body)
 
     def _failed(self, error: Exception) -> RestError:
-        """A library's error in our words; what was cut, or came from our own dialling, keeps its reason."""
+        """Convert a library's error; an interrupted call, or a failed dial of ours, keeps its reason."""
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ConnectError):
                 return RestError(cause.reason, str(cause))
             cause = cause.__cause__ or cause.__context__
         if self._interrupter.reason is not None:
-            return RestError(self._interrupter.reason, "the call was cut")
+            return RestError(self._interrupter.reason, "the call was interrupted")
         if isinstance(error, requests.Timeout | TimeoutError) or time.monotonic_ns() > self._deadline_ns:
             return RestError(Reason.READ_TIMEOUT, "no answer in time")
         if isinstance(error, requests.exceptions.SSLError):
@@ -247,7 +247,7 @@ def _adapter(
     interrupter: SocketInterrupter,
     deadline: Callable[[], int],
 ) -> HTTPAdapter:
-    """An adapter whose connections are dialled by us, whose sockets the watchdog can cut, and whose reads have an end.
+    """Return an adapter with our dialler, sockets that the watchdog can interrupt, and reads with a deadline.
 
     urllib3 finds its connection class on the pool class, and the pool class by scheme on the manager; http.client finds
     the class of answers on the connection.
@@ -273,8 +273,8 @@ def _adapter(
         response_class = Timed
 
         def connect(self) -> None:
-            # Our own TLS, as on the WebSocket side: one context, one deadline, one word for each failure, and a
-            # handshake that can be cut.
+            # Our own TLS, as for WebSockets: one context, one deadline, one reason for each failure, and a
+            # handshake that can be interrupted.
             self.sock = dialler(f"https://{_bracketed(self.host)}:{self.port}", resolver)
             self.is_verified = True
 
@@ -294,7 +294,7 @@ def _adapter(
 
 
 def _republish(connection: HTTPConnection, interrupter: SocketInterrupter) -> None:
-    """A connection that is used again, or has just been wrapped, is what this call blocks on."""
+    """Set the socket of a reused or newly wrapped connection as the one that the call blocks on."""
     if connection.sock is not None:
         interrupter.publish(connection.sock)
 
@@ -304,13 +304,13 @@ def _bracketed(host: str) -> str:
 
 
 def _is_without_length(response: requests.Response) -> bool:
-    """Whether only the end of the connection ends the body, so that none and one that was cut off look alike."""
+    """Return True when only the connection's end ends the body: an empty and a truncated one look alike."""
     has_none = response.status_code in _WITHOUT_BODY
     return not has_none and not {"Content-Length", "Transfer-Encoding"} & set(response.headers)
 
 
 def _unpacked(body: bytes, response: requests.Response) -> bytes:
-    """The body without its content encoding.
+    """Return the body without its content encoding.
 
     Raises:
         RestError: It is encoded otherwise than was asked for, cut off, or too long when unpacked.
@@ -337,7 +337,7 @@ def _too_long(status: int) -> RestError:
 
 
 class _TimedSocket(io.RawIOBase):
-    """The reading side of a socket of which every read has what is left until the deadline."""
+    """Reading side of a socket whose reads share one deadline."""
 
     def __init__(self, sock: socket.socket, deadline: Callable[[], int]) -> None:
         self._sock = sock

@@ -1,7 +1,7 @@
-"""One WebSocket connection, blocking: websocket-client does the handshake and sends, the bulk reader reads.
+"""Blocking WebSocket connection: websocket-client does the handshake and sends, the bulk reader reads.
 
-Everything that can go wrong comes out as :class:`workers.net.dial.ConnectError` (it did not come to be) or
-:class:`ClosedError` (it ended), each with its reason. Only the thread that opened it may use it.
+Every failure is a :class:`workers.net.dial.ConnectError` (not opened) or a :class:`ClosedError` (ended), each with its
+reason. Only the thread that opened it may use it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REFUSALS: Final = {401: Reason.AUTH_FAILED, 418: Reason.RATE_LIMITED, 429: Reas
 
 
 class ClosedError(ParaphinaError):
-    """The connection ended; ``reason`` is the word for it."""
+    """End of a connection, with its reason."""
 
     def __init__(self, reason: Reason, what: str) -> None:
         super().__init__(what)
@@ -37,10 +37,10 @@ class ClosedError(ParaphinaError):
 
 
 class Transport(Protocol):
-    """What a session needs of a connection."""
+    """Connection as a session uses it."""
 
     def receive(self) -> list[Frame]:
-        """Wait at most one tick; the frames that came. Views in it are good until the next call."""
+        """Wait at most one tick; return the frames that came. Their views are valid until the next call."""
 
     def send(self, message: bytes) -> None:
         """Send a text message."""
@@ -52,23 +52,23 @@ class Transport(Protocol):
         """Send a pong frame."""
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
 
 
 class WebSocketTransport:
-    """A connection that is open.
+    """Open WebSocket connection.
 
     Args:
-        url: Where to, ``ws`` or ``wss``.
+        url: Address, ``ws`` or ``wss``.
         headers: HTTP headers of the upgrade, ``Name: value``.
-        interrupter: Through which the watchdog ends it.
-        deadline_ns: By when it must be open, monotonic.
+        interrupter: Ends blocking calls.
+        deadline_ns: Deadline of opening, monotonic.
         tick_s: How long :meth:`receive` waits at most.
-        max_message: Largest message that is taken, bytes.
+        max_message: Largest message that is accepted, bytes.
         resolver: Finds the addresses.
 
     Raises:
-        ConnectError: It did not come to be.
+        ConnectError: It could not be opened.
     """
 
     def __init__(
@@ -99,16 +99,16 @@ class WebSocketTransport:
             raise _upgrade_error(error, interrupter) from error
         self._socket: socket.socket = self._websocket.sock  # type: ignore[assignment]
         self._socket.settimeout(tick_s)
-        self._goodbye: ClosedError | None = None
+        self._close_error: ClosedError | None = None
 
     def receive(self) -> list[Frame]:
-        """Wait at most one tick; the frames that came, without the close frame, which ends the connection.
+        """Wait at most one tick; return the frames that came, without the close frame, which ends the connection.
 
         Raises:
             ClosedError: The connection ended.
         """
-        if self._goodbye is not None:
-            raise self._goodbye
+        if self._close_error is not None:
+            raise self._close_error
         try:
             received = self._socket.recv_into(self._reader.space())
         except TimeoutError:
@@ -123,14 +123,14 @@ class WebSocketTransport:
         except DecodeError as error:
             raise ClosedError(Reason.PARSE_ERRORS, str(error)) from error
         if frames and frames[-1][0] == CLOSE:
-            self._goodbye = self._ended(f"the server closed the connection: {_close_text(bytes(frames.pop()[1]))}")
+            self._close_error = self._ended(f"the server closed the connection: {_close_text(bytes(frames.pop()[1]))}")
         return frames
 
     def send(self, message: bytes) -> None:
         """Send a text message.
 
         Raises:
-            ClosedError: It could not be sent; half of it may be out, so the connection is of no more use.
+            ClosedError: It could not be sent; half of it may be out, so the connection is unusable.
         """
         self._send(lambda: self._websocket.send(message, websocket.ABNF.OPCODE_TEXT))
 
@@ -151,7 +151,7 @@ class WebSocketTransport:
         self._send(lambda: self._websocket.pong(payload))
 
     def close(self) -> None:
-        """Say goodbye and close; never waits."""
+        """Send a close frame and close; never blocks."""
         with contextlib.suppress(websocket.WebSocketException, OSError):
             self._socket.settimeout(0)
             self._websocket.send_close()
@@ -164,14 +164,14 @@ class WebSocketTransport:
             raise self._ended(f"sending failed: {error}") from error
 
     def _ended(self, what: str) -> ClosedError:
-        """The end of the connection: by the watchdog's reason if it was cut, else by the server."""
+        """Return the error for an ended connection: by the watchdog's reason if interrupted, else by the server."""
         return ClosedError(self._interrupter.reason or Reason.SERVER_CLOSE, what)
 
 
 def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float | None:
-    """The seconds that a Retry-After header asks for (RFC 9110 section 10.2.3: seconds or a date), capped.
+    """Return the delay of a Retry-After header, s (RFC 9110 section 10.2.3: seconds or a date), capped.
 
-    None when there is none; rubbish counts as none.
+    None without a header, and for an invalid one.
     """
     if header is None:
         return None
@@ -188,7 +188,7 @@ def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float 
 
 def _upgrade_error(error: Exception, interrupter: SocketInterrupter) -> ConnectError:
     if interrupter.reason is not None:
-        return ConnectError(interrupter.reason, f"the upgrade was cut: {interrupter.reason}")
+        return ConnectError(interrupter.reason, f"the upgrade was interrupted: {interrupter.reason}")
     if isinstance(error, websocket.WebSocketBadStatusException):
         headers = error.resp_headers or {}
         reason = _REFUSALS.get(error.status_code, Reason.REFUSED)

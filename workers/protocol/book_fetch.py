@@ -30,7 +30,7 @@ class FetchState(Enum):
 
 
 _OUTSTANDING: Final = frozenset({FetchState.IN_FLIGHT, FetchState.QUEUED})
-_HELD_BACK: Final = frozenset({FetchState.QUEUED, FetchState.RATE_LIMITED})
+_DELAYED: Final = frozenset({FetchState.QUEUED, FetchState.RATE_LIMITED})
 
 
 class BookFetch:
@@ -54,9 +54,9 @@ class BookFetch:
         return self.state in _OUTSTANDING
 
     @property
-    def is_held_back(self) -> bool:
+    def is_delayed(self) -> bool:
         """True while request limits delay the book: its own request is queued, or the last one was refused."""
-        return self.state in _HELD_BACK
+        return self.state in _DELAYED
 
     def request(self, now_ns: int) -> bool:
         """Record a request; return False when one is outstanding and not yet considered lost."""

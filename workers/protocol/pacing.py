@@ -1,4 +1,4 @@
-"""Token buckets: what may be asked of a venue per minute, and how fast messages may be sent to it."""
+"""Token buckets: limits of requests and messages to a venue."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NS: Final = 1_000_000_000
 
 @dataclass(slots=True)
 class TokenBucket:
-    """Holds at most ``capacity`` tokens and gains ``per_s`` of them a second; starts full.
+    """Token bucket that holds at most ``capacity`` tokens and gains ``per_s`` of them a second; starts full.
 
-    Times are monotonic ns and given by the caller. Not for several threads at once.
+    Times are monotonic ns. Not thread-safe.
     """
 
     capacity: float
@@ -26,7 +26,7 @@ class TokenBucket:
         self._tokens = self.capacity
 
     def acquire(self, tokens: float, now_ns: int) -> bool:
-        """Take ``tokens`` if they are there."""
+        """Remove ``tokens`` and return True, or return False when there are too few."""
         self._fill(now_ns)
         if self._tokens < min(tokens, self.capacity):
             return False
@@ -34,13 +34,13 @@ class TokenBucket:
         return True
 
     def wait_s(self, tokens: float, now_ns: int) -> float:
-        """How long until ``tokens`` are there, s; 0 when they are. More than the capacity waits for a full bucket."""
+        """Return how long until ``tokens`` are available, s; more than the capacity waits for a full bucket."""
         self._fill(now_ns)
         missing = min(tokens, self.capacity) - self._tokens
         return max(0.0, missing / self.per_s)
 
     def drain(self) -> None:
-        """Empty the bucket: the venue said that it had enough."""
+        """Empty the bucket, for the venue reported that its limit is reached."""
         self._tokens = min(self._tokens, 0.0)
 
     def _fill(self, now_ns: int) -> None:

@@ -231,7 +231,7 @@ class Recovery:
         """
         recovery = stream.recovery
         is_requested = self._subscriptions.is_requested(stream.subscription)
-        recovery.is_throttled = not is_requested or stream.fetch.is_held_back
+        recovery.is_throttled = not is_requested or stream.fetch.is_delayed
         if recovery.is_throttled:
             recovery.unusable_since_ns = self._now
         if not is_requested:

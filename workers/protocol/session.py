@@ -149,7 +149,7 @@ class MarketSession:
     @property
     def is_limited(self) -> bool:
         """True while request limits hold the fetch of a book back."""
-        return any(stream.fetch.is_held_back for stream in self.book_streams)
+        return any(stream.fetch.is_delayed for stream in self.book_streams)
 
     # --- what happens -----------------------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class RecoveryState:
 
 @dataclass(slots=True, eq=False)
 class MarketStream:
-    """One stream of one market."""
+    """Stream of one market."""
 
     kind: Stream
     listing: Listing

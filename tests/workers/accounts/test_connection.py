@@ -55,7 +55,7 @@ class Life:
 
     def __init__(self, board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, **side: Any) -> None:
         self.clock, self.side = clock, FakeSide(**side)
-        self.told, self.reconciler, self.client = Told(board), FakeReconciler(), FakeClient()
+        self.reported, self.reconciler, self.client = Told(board), FakeReconciler(), FakeClient()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.stop = FakeStop(clock)
         self.interrupter = SocketInterrupter()
@@ -72,7 +72,7 @@ class Life:
             ALIAS,
             "ws://venue.test",
             dict,
-            self.told.statement,
+            self.reported.statement,
             self.reconciler,  # type: ignore[arg-type]
             RestFlowRunner(self.client),  # type: ignore[arg-type]
             self.interrupter,
@@ -114,11 +114,11 @@ class Life:
 
     @property
     def states(self) -> list[tuple[str, str | None]]:
-        return self.told.states
+        return self.reported.states
 
     @property
     def says(self) -> list[str | None]:
-        return [text for text in self.told.described if text is not None]
+        return [text for text in self.reported.described if text is not None]
 
 
 @pytest.fixture
@@ -158,10 +158,10 @@ def test_a_connection_is_made_as_the_login_says(new: Any, clock: FakeClock) -> N
     assert life.phases == [code_of(Phase.CONNECTING)]
 
 
-def test_what_it_hears_is_told(life: Life) -> None:
+def test_what_it_hears_is_reported(life: Life) -> None:
     life.connections = [FakeTransport(life.tick(life.side.frame(fill("a"))), life.tick(life.side.frame(fill("b"))))]
     life.run(0.5)
-    assert [event.fill_id for event in life.told.of("fill")] == ["a", "b"]
+    assert [event.fill_id for event in life.reported.of("fill")] == ["a", "b"]
     assert life.states[:2] == [("connecting", None), ("subscribed", None)]
 
 
@@ -183,7 +183,7 @@ def test_the_board_shows_what_it_does(life: Life, clock: FakeClock) -> None:
     assert seen["DEADLINE"] == began + 2 * NS
 
 
-def test_it_stops_when_it_is_told_to(life: Life) -> None:
+def test_it_stops_on_request(life: Life) -> None:
     transport = life.scaled(60)
     life.connections = [transport]
     life.run(3)
@@ -254,7 +254,7 @@ def test_a_login_that_rest_does_not_answer_is_tried_again_like_any_other(new: An
     assert life.dialled == []
 
 
-def test_an_answer_that_is_none_is_told_as_such(new: Any) -> None:
+def test_an_answer_that_is_none_is_reported_as_such(new: Any) -> None:
     life = new(logins=[DecodeError("malformed answer to login")])
     life.run(0.1)
     assert life.states[-1] == ("backoff", "parse_errors")
@@ -322,7 +322,7 @@ def test_a_login_that_was_accepted_and_refused_a_moment_later_is_no_success(new:
     assert life.waits == [30, 60, 120]
 
 
-def test_an_expired_login_is_made_anew_at_once(life: Life) -> None:
+def test_an_expired_login_is_made_again_at_once(life: Life) -> None:
     life.connections = [
         life.scaled(90, life.tick(life.side.frame(Expired("an hour is over")))),
         life.scaled(60),
@@ -334,7 +334,7 @@ def test_an_expired_login_is_made_anew_at_once(life: Life) -> None:
     assert life.says == ["the login expired: an hour is over"]
 
 
-def test_a_long_run_begins_the_count_anew(life: Life) -> None:
+def test_a_long_run_restarts_the_count(life: Life) -> None:
     refused = ConnectError(Reason.REFUSED, "nobody there")
     life.connections = [refused, refused, life.scaled(61), refused]
     life.run(66)
@@ -372,7 +372,7 @@ def test_messages_are_sent_in_their_order(life: Life) -> None:
     assert transport.sent == [b"+orders", b"+fills", b"one", b"two"]
 
 
-def test_it_ends_a_connection_when_it_is_told_to(life: Life) -> None:
+def test_it_ends_a_connection_on_request(life: Life) -> None:
     def wish() -> list[Any]:
         life.stream.end(Reason.ROTATION, "the login is renewed")
         life.clock.advance(0.2)
@@ -411,7 +411,7 @@ def test_a_wish_for_an_earlier_connection_is_dropped(life: Life) -> None:
 def test_the_stream_is_heard_of_on_the_board(life: Life, clock: FakeClock) -> None:
     life.connections = [FakeTransport(life.tick(life.side.frame()))]
     life.run(0.1)
-    assert life.told.cell[CellWord.LAST_PARSED] == clock.now_ns
+    assert life.reported.cell[CellWord.LAST_PARSED] == clock.now_ns
 
 
 def test_a_venue_that_asks_to_wait_is_left_alone(life: Life) -> None:
@@ -426,7 +426,7 @@ def test_a_venue_that_asks_to_wait_is_left_alone(life: Life) -> None:
 def test_credentials_that_the_upgrade_refuses_are_tried_again_seldom(life: Life) -> None:
     life.connections = [ConnectError(Reason.AUTH_FAILED, "the upgrade was refused with status 401")]
     life.run(1000)
-    assert life.states == [("connecting", None), ("failed", "auth_failed")], "told once"
+    assert life.states == [("connecting", None), ("failed", "auth_failed")], "reported once"
     assert life.waits == [30, 60, 120, 240, 300, 300]
 
 

@@ -1,4 +1,4 @@
-"""One connection to an account on a clock that moves when it is told to."""
+"""One connection to an account on a clock that the test controls."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ RUBBISH = (TEXT, b"rubbish")
 
 
 class Conversation:
-    """A connection and its two ends; ``heard`` is what the reconciler was told."""
+    """A connection and its two ends; ``heard`` is what the reconciler received."""
 
     def __init__(self, board: Board, clock: Any, login: Any = LOGIN, **side: Any) -> None:
-        self.side, self.told, self.clock = FakeSide(**side), Told(board), clock
+        self.side, self.reported, self.clock = FakeSide(**side), Told(board), clock
         self.transport, self.reconciler = FakeTransport(), FakeReconciler()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.talk = PrivateSession(
@@ -51,7 +51,7 @@ class Conversation:
             dict,
             self.transport,
             login,
-            self.told.statement,
+            self.reported.statement,
             self.reconciler,  # type: ignore[arg-type]
             self.row,
             clock.monotonic_ns,
@@ -98,18 +98,18 @@ def new(board: Board, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_without_a_login_to_confirm_everything_is_subscribed_at_once(new: Any, clock: Any) -> None:
     one = new()
     assert one.sent == [b"+orders", b"+fills"]
-    assert one.told.states == [("subscribed", None)]
+    assert one.reported.states == [("subscribed", None)]
     assert one.reconciler.heard == [LOGIN]
     assert one.talk.confirmed_ns == clock.now_ns
 
 
 def test_nothing_is_subscribed_before_the_login_is_confirmed(new: Any, clock: Any) -> None:
     one = new(CONFIRMED)
-    assert (one.sent, one.told.states, one.reconciler.heard, one.talk.confirmed_ns) == ([b"hello"], [], [], 0)
+    assert (one.sent, one.reported.states, one.reconciler.heard, one.talk.confirmed_ns) == ([b"hello"], [], [], 0)
     clock.advance(1)
     assert one.say(LoggedIn()) is None
     assert one.sent == [b"hello", b"+orders", b"+fills"]
-    assert one.told.states == [("subscribed", None)]
+    assert one.reported.states == [("subscribed", None)]
     assert one.reconciler.heard == [CONFIRMED]
     assert one.talk.confirmed_ns == clock.now_ns
 
@@ -119,7 +119,7 @@ def test_a_row_that_was_left_out_is_asked_for_in_a_while_and_ends_nothing(new: A
     for _ in range(20):
         assert one.say(InvalidRow("orders", "px"), fill()) is None
     assert one.reconciler.heard[1:] == ["ask later"] * 20
-    assert len(one.told.of("fill")) == 1
+    assert len(one.reported.of("fill")) == 1
 
 
 def test_a_second_confirmation_changes_nothing(new: Any) -> None:
@@ -139,12 +139,18 @@ def test_a_login_that_is_not_answered_ends_the_connection(new: Any) -> None:
 # --- what comes ---------------------------------------------------------------------------------------------------
 
 
-def test_what_a_frame_holds_is_told(new: Any) -> None:
+def test_what_a_frame_holds_is_reported(new: Any) -> None:
     one = new()
     one.say(order(), fill(), position("1", market="ETH"))
     one.say(position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"})))
-    assert [type(event).__name__ for event in one.told.sent] == ["Order", "Fill", "Position", "Position", "Position"]
-    assert one.told.sent[-1].size == "0"
+    assert [type(event).__name__ for event in one.reported.sent] == [
+        "Order",
+        "Fill",
+        "Position",
+        "Position",
+        "Position",
+    ]
+    assert one.reported.sent[-1].size == "0"
 
 
 def test_frames_are_counted_and_stamp_the_board(new: Any, clock: Any) -> None:
@@ -154,10 +160,10 @@ def test_frames_are_counted_and_stamp_the_board(new: Any, clock: Any) -> None:
     clock.advance(3)
     one.hear(one.side.frame(), (PONG, b""), one.side.frame(order()))
     assert (one.row[SessionWord.FRAMES], one.row[SessionWord.LAST_WS_RX]) == (3, clock.now_ns)
-    assert one.told.cell[CellWord.LAST_PARSED] == clock.now_ns
+    assert one.reported.cell[CellWord.LAST_PARSED] == clock.now_ns
 
 
-def test_binary_frames_are_told_to_be_such(new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_frames_are_marked_as_such(new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     one = new()
     seen: list[bool] = []
     monkeypatch.setattr(one.side, "decode", lambda _payload, binary, _markets, _account: seen.append(binary) or [])
@@ -175,19 +181,19 @@ def test_markets_and_alias_are_those_of_now(new: Any, monkeypatch: pytest.Monkey
     assert seen == [({}, ALIAS), ({"1": "listing"}, ALIAS)]
 
 
-def test_what_came_before_an_end_in_the_same_frame_is_told(new: Any) -> None:
+def test_what_came_before_an_end_in_the_same_frame_is_reported(new: Any) -> None:
     one = new()
     assert one.say(fill("a"), Expired("gone"), fill("b")) is not None
-    assert [event.fill_id for event in one.told.of("fill")] == ["a", "b"]
+    assert [event.fill_id for event in one.reported.of("fill")] == ["a", "b"]
 
 
 def test_what_comes_behind_the_frame_that_ends_it_is_left(new: Any) -> None:
     one = new()
     assert one.hear(one.side.frame(Expired("gone")), one.side.frame(fill())) is not None
-    assert one.told.of("fill") == []
+    assert one.reported.of("fill") == []
 
 
-def test_an_expired_login_is_made_anew(new: Any) -> None:
+def test_an_expired_login_is_made_again(new: Any) -> None:
     assert new().say(Expired("an hour is over")) == CloseReason(Reason.ROTATION, "the login expired: an hour is over")
 
 
@@ -229,9 +235,9 @@ def test_a_parsers_fault_costs_its_frame_alone(new: Any, events: Any, monkeypatc
     monkeypatch.setattr(one.side, "decode", lambda *_: {}["planted"])
     assert one.hear(RUBBISH) is None
     assert one.reconciler.heard == [LOGIN, "ask"]
-    (told,) = events("account.malformed")
-    assert "KeyError in test_session.py" in told["error"]
-    assert "planted" not in told["error"]
+    (reported,) = events("account.malformed")
+    assert "KeyError in test_session.py" in reported["error"]
+    assert "planted" not in reported["error"]
 
 
 def test_ten_malformed_frames_in_a_row_end_it(new: Any) -> None:

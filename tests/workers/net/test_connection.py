@@ -79,10 +79,10 @@ class Line:
         policy = Policy(stale_ns=10 * NS, ping_ns=20 * NS, pong_ns=10 * NS)
         self.session = MarketSession(self.venue, plan, (BTC, ETH), policy)
         usual = {"backoff": EXACT, "connect_timeout_ms": 15_000}
-        told = WorkerSettings("lighter", 3, "/", "", ("BTC", "ETH"), "ws://x", "http://x", **{**usual, **settings})
+        reported = WorkerSettings("lighter", 3, "/", "", ("BTC", "ETH"), "ws://x", "http://x", **{**usual, **settings})
         self.connection = ConnectionThread(
             self.session,
-            told,
+            reported,
             2,
             board,
             self.publisher,
@@ -183,7 +183,7 @@ def test_frames_are_counted(line):
     assert line.row[SessionWord.FRAMES] == before + 2
 
 
-def test_binary_frames_are_told_from_text(line, monkeypatch):
+def test_binary_frames_are_distinguished_from_text(line, monkeypatch):
     kinds = []
     monkeypatch.setattr(line.venue, "decode", lambda _payload, binary, _markets: kinds.append(binary) or [])
     line.turn(frames=[(TEXT, b"a"), (BINARY, b"b")])
@@ -362,7 +362,7 @@ def test_fetched_book_is_published_and_never_stamps_freshness(new_line):
     assert line.publisher.of(BOOK)[0].recv_mono_ns == line.clock.now_ns
 
 
-def test_refresh_for_a_joiner_tells_the_books_true_age_and_stamps_nothing(line, clock):
+def test_refresh_for_a_late_subscriber_tells_the_books_true_age_and_stamps_nothing(line, clock):
     book = line.session.book_streams[0].feed.snapshot()
     assert isinstance(book, BookSnapshot)
     assert book.flags == ("refresh",)
@@ -383,7 +383,7 @@ def test_refresh_of_a_book_that_only_rest_gave_does_not_look_ages_old(new_line, 
     assert clock.now_ns - book.recv_mono_ns <= NS
 
 
-def test_joiners_are_sent_the_last_mark_and_no_old_trade(line):
+def test_late_subscribers_are_sent_the_last_mark_and_no_old_trade(line):
     line.turn(mark("1"), mark("2"), trade("7"))
     assert [event.mark_price for event in line.publisher.latest("mark.lighter.BTC-PERP")] == ["2"]
     assert line.publisher.latest("trade.lighter.BTC-PERP") == []
@@ -438,16 +438,16 @@ def test_cells_tell_their_session_and_limit(line):
 
 
 class FakeTape:
-    """Keeps what it is told, in its order."""
+    """Keeps what it receives, in its order."""
 
     def __init__(self, publisher):
-        self.told = []
+        self.reported = []
         self._publisher = publisher
 
     def __getattr__(self, name):
         def tell(*what):
-            assert self._publisher._is_held, "the ring has one writer at a time"
-            self.told.append((name, *what))
+            assert self._publisher._has_turn, "the ring has one writer at a time"
+            self.reported.append((name, *what))
 
         return tell
 
@@ -457,7 +457,7 @@ def taped(new_line):
     """A connection with a tape, over which a frame, a bad one, and one that breaks the book have come."""
     line = new_line()
     line.connection._recorder = line.tape = FakeTape(line.publisher)
-    line.tape.want = lambda reason: line.tape.told.append(("want", reason))
+    line.tape.want = lambda reason: line.tape.reported.append(("want", reason))
     line.frames = [*line.frame(snapshot(1)), (BINARY, b"rubbish"), (PING, b""), *line.frame(delta(9, 8))]
     line.run(FakeTransport(line.frames))
     return line
@@ -465,20 +465,20 @@ def taped(new_line):
 
 def test_tape_takes_every_message_as_it_came(taped):
     (_, first), (_, bad), _, (_, last) = taped.frames
-    taken = [what[:3] for kind, *what in taped.tape.told if kind == "frame"]
+    taken = [what[:3] for kind, *what in taped.tape.reported if kind == "frame"]
     assert taken == [[2, TEXT, first], [2, BINARY, bad], [2, TEXT, last]]
 
 
 def test_tape_takes_what_was_sent_and_when_the_connection_was_there(taped):
-    kinds = [kind for kind, *_ in taped.tape.told]
-    assert taped.tape.told[0] == ("opened", 2, "ws://venue.test/feed")
-    assert ("sent", 2, b"+book.BTC-PERP") in taped.tape.told
-    assert ("closed", 2, Reason.SERVER_CLOSE) in taped.tape.told
+    kinds = [kind for kind, *_ in taped.tape.reported]
+    assert taped.tape.reported[0] == ("opened", 2, "ws://venue.test/feed")
+    assert ("sent", 2, b"+book.BTC-PERP") in taped.tape.reported
+    assert ("closed", 2, Reason.SERVER_CLOSE) in taped.tape.reported
     assert kinds.count("opened") == kinds.count("closed") == 1
 
 
 def test_gaps_and_malformed_frames_are_reasons_to_keep_the_black_box(taped):
-    wanted = [reason for kind, reason, *_ in taped.tape.told if kind == "want"]
+    wanted = [reason for kind, reason, *_ in taped.tape.reported if kind == "want"]
     assert Reason.SEQ_GAP in wanted
     assert Reason.PARSE_ERRORS in wanted
 
@@ -491,10 +491,10 @@ def test_tape_takes_the_answers_of_rest(new_line):
     line.turn(delta(10, 5))
     line.connection.deliver(FetchedBook(line.fetches[0].stream, "bridge", None, Reason.READ_TIMEOUT, b"body"))
     line.turn()
-    assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.told
+    assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.reported
 
 
-def test_tape_is_told_the_books_behind_the_last_frame(line):
+def test_tape_gets_the_books_behind_the_last_frame(line):
     tape = FakeTape(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
@@ -502,12 +502,12 @@ def test_tape_is_told_the_books_behind_the_last_frame(line):
     line.turn(delta(2, 1, bids=[("99", "5")]))
     with line.publisher.exclusive():
         line.connection.record_books(tape)
-    name, number, book, mono_ns, _ = next(told for told in tape.told if told[2].symbol == "BTC-PERP")
+    name, number, book, mono_ns, _ = next(reported for reported in tape.reported if reported[2].symbol == "BTC-PERP")
     assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
     assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
 
 
-def test_tape_is_told_no_book_that_nobody_may_trust(line):
+def test_tape_gets_no_book_that_nobody_may_trust(line):
     tape = FakeTape(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
@@ -515,12 +515,12 @@ def test_tape_is_told_no_book_that_nobody_may_trust(line):
     line.turn(delta(9, 8))
     with line.publisher.exclusive():
         line.connection.record_books(tape)
-    assert [told[2].symbol for told in tape.told] == ["ETH-PERP"]
-    tape.told.clear()
+    assert [reported[2].symbol for reported in tape.reported] == ["ETH-PERP"]
+    tape.reported.clear()
     line.connection._finish(None, lifecycle.CloseReason(Reason.SERVER_CLOSE, "gone"))
     with line.publisher.exclusive():
         line.connection.record_books(tape)
-    assert tape.told == []
+    assert tape.reported == []
 
 
 # --- beginning ----------------------------------------------------------------------------------------------------
@@ -713,7 +713,7 @@ def test_healthy_run_that_ends_as_planned_earns_the_first_delay_again(new_line, 
     assert len(events("ws.backoff_reset")) == 1
 
 
-def test_planned_ends_in_a_row_are_not_followed_at_once_for_ever(new_line, events):
+def test_planned_ends_in_a_row_are_not_followed_at_once_indefinitely(new_line, events):
     """A venue that gives a book and then sends everybody away would be dialled several times a second."""
     line = new_line()
     line.run(*[FakeTransport(line.frame(snapshot(1)), line.frame(ServerShutdown(0))) for _ in range(5)])
@@ -741,8 +741,8 @@ def test_wait_is_on_the_board_and_on_the_bus(new_line):
     line.connection._wake = Wake(line.clock)
     line.run(refused())
     assert seen == [(code_of(Phase.BACKOFF), NS, code_of(StreamState.BACKOFF))]
-    told = [event for event in line.publisher.of("status.lighter") if event.state is StreamState.BACKOFF]
-    assert {(event.reason, event.backoff_s, event.attempt) for event in told} == {(Reason.REFUSED, 1.0, 1)}
+    reported = [event for event in line.publisher.of("status.lighter") if event.state is StreamState.BACKOFF]
+    assert {(event.reason, event.backoff_s, event.attempt) for event in reported} == {(Reason.REFUSED, 1.0, 1)}
 
 
 def test_attempts_are_counted_on_the_board(new_line):
@@ -804,12 +804,12 @@ def test_end_stops_the_wait_and_cuts_the_socket(new_line):
 
 def test_end_between_a_failure_and_its_wait_is_not_waited_for(new_line):
     line = new_line()
-    told = line.connection._status.changed
+    reported = line.connection._status.changed
 
     def end_then_tell(changes, **options):
         if options["backoff_s"] is not None:
             line.connection.end(Reason.REQUESTED)
-        told(changes, **options)
+        reported(changes, **options)
 
     line.connection._status.changed = end_then_tell
     line.transports = [refused()]
@@ -888,8 +888,8 @@ def test_streams_of_a_crashed_session_do_not_show_as_live(new_line, monkeypatch)
         line.connection.run()
     cell = line.cell()
     assert (cell[CellWord.STATE], cell[CellWord.REASON]) == (code_of(StreamState.BACKOFF), code_of(Reason.CRASH))
-    told = line.publisher.of("status.lighter")[-1]
-    assert (told.state, told.reason, told.backoff_s) == (StreamState.BACKOFF, Reason.CRASH, None)
+    reported = line.publisher.of("status.lighter")[-1]
+    assert (reported.state, reported.reason, reported.backoff_s) == (StreamState.BACKOFF, Reason.CRASH, None)
 
 
 def test_every_end_has_a_reason_in_the_log_and_on_the_board(new_line, events):
@@ -1046,7 +1046,7 @@ def test_rest_book_is_shown_while_the_socket_is_away_and_keeps_nothing_fresh(awa
     assert not route.is_published_valid
 
 
-def test_state_rest_is_told_once(away):
+def test_state_rest_is_reported_once(away):
     for seq in range(3):
         away.connection.publish_rest_book(away.session.book_streams[0], snapshot(seq))
     assert [event.state for event in away.publisher.of("status.lighter")] == [StreamState.REST]

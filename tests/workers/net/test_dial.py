@@ -141,7 +141,7 @@ def test_resolver_that_hangs_holds_one_thread_however_often_it_is_asked(monkeypa
             thread.join(10)
 
 
-def test_name_that_cannot_be_encoded_is_told_from_a_slow_resolver():
+def test_name_that_cannot_be_encoded_is_distinguished_from_a_slow_resolver():
     with pytest.raises(ConnectError, match="cannot resolve") as caught:
         resolve("a..venue.test", 443, 10.0)
     assert caught.value.reason is Reason.DNS_FAILED
@@ -193,7 +193,7 @@ def test_next_address_is_tried_after_a_refusal(interrupter):
         interrupter.close()
 
 
-def test_last_refusal_is_told_when_all_addresses_refuse(interrupter):
+def test_last_refusal_is_reported_when_all_addresses_refuse(interrupter):
     error = failure("ws://venue.test", interrupter, within(5), at(closed_port(), closed_port()))
     assert error.reason is Reason.REFUSED
 
@@ -283,7 +283,7 @@ def test_cut_before_the_socket_exists_ends_it(interrupter):
     assert error.reason is Reason.REQUESTED
 
 
-def test_cut_while_connecting_is_told_by_its_reason_and_ends_the_search(interrupter):
+def test_cut_while_connecting_is_reported_by_its_reason_and_ends_the_search(interrupter):
     with BlackHole() as hole, RawPeer(stay) as peer:
         tried = []
 

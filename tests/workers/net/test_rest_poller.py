@@ -1,4 +1,4 @@
-"""REST lanes: markets and funding are asked for until they answer, for ever, and sockets never wait for REST."""
+"""REST threads: markets and funding are requested until they answer, and sockets never wait for REST."""
 
 from __future__ import annotations
 
@@ -139,25 +139,25 @@ def polling(new_polling):
     return new_polling()
 
 
-def test_failed_initialisation_is_retried_for_ever_and_each_retry_is_logged_with_its_delay(polling, client, events):
+def test_failed_initialisation_is_retried_indefinitely_and_each_retry_is_logged_with_its_delay(polling, client, events):
     client.answers[MARKETS] = failing(8, b'["BTC", "ETH"]')
     polling.run(400)
     assert client.pauses(MARKETS) == [5, 10, 20, 40, 60, 60, 60, 60]
-    told = events("markets.unresolved")
-    assert [fields["retry_in_s"] for fields in told] == [5, 10, 20, 40, 60, 60, 60, 60]
-    assert [fields["attempt"] for fields in told] == list(range(1, 9))
-    assert {fields["reason"] for fields in told} == {Reason.READ_TIMEOUT}
+    reported = events("markets.unresolved")
+    assert [fields["retry_in_s"] for fields in reported] == [5, 10, 20, 40, 60, 60, 60, 60]
+    assert [fields["attempt"] for fields in reported] == list(range(1, 9))
+    assert {fields["reason"] for fields in reported} == {Reason.READ_TIMEOUT}
     assert len(client.seconds(FUNDING_PATH)) > 5
 
 
 def test_one_line_says_that_funding_is_initialised_with_symbol_and_id(polling, client, events):
     client.answers[MARKETS] = failing(2, b'["BTC", "ETH"]')
     polling.run(8000)
-    (told,) = events("funding.initialised")
-    assert told == {"venue": "lighter", "markets": "BTC-PERP=BTC-USD,ETH-PERP=ETH-USD"}
+    (reported,) = events("funding.initialised")
+    assert reported == {"venue": "lighter", "markets": "BTC-PERP=BTC-USD,ETH-PERP=ETH-USD"}
 
 
-def test_id_of_a_market_is_told_where_the_venue_has_one(polling, events):
+def test_id_of_a_market_is_reported_where_the_venue_has_one(polling, events):
     polling.lane.poll_for([BTC, ETH], 0)
     assert events("funding.initialised")[0]["markets"] == "BTC-PERP=1,ETH-PERP=2"
 
@@ -249,7 +249,7 @@ def test_update_seq_of_funding_counts_up(polling):
     assert [event.seq for event in polling.publisher.of(FUNDING)] == [1, 2, 3, 4, 5]
 
 
-def test_polled_funding_says_where_it_comes_from_and_is_kept_for_joiners(polling, clock):
+def test_polled_funding_says_where_it_comes_from_and_is_kept_for_late_subscribers(polling, clock):
     polling.run(1)
     (event,) = polling.publisher.of(FUNDING)
     assert (event.rate, event.flags, event.polled_ns) == ("0.0001", ("rest",), event.recv_ns)
@@ -274,13 +274,13 @@ def test_limit_of_a_poll_is_three_of_its_periods(new_polling):
     assert polling.cell()[CellWord.LIMIT_MS] == 180_000
 
 
-def test_failing_poll_is_named_and_retried_for_ever(polling, client, events):
+def test_failing_poll_is_named_and_retried_indefinitely(polling, client, events):
     client.answers[FUNDING_PATH] = failing(7, RATES)
     polling.run(300)
     assert client.pauses(FUNDING_PATH)[:8] == [5, 10, 20, 40, 60, 60, 60, 10]
-    told = events("poll.failed")
-    assert [fields["retry_in_s"] for fields in told] == [5, 10, 20, 40, 60, 60, 60]
-    assert {(fields["poll"], fields["stream"]) for fields in told} == {("funding", Stream.FUNDING_POLL)}
+    reported = events("poll.failed")
+    assert [fields["retry_in_s"] for fields in reported] == [5, 10, 20, 40, 60, 60, 60]
+    assert {(fields["poll"], fields["stream"]) for fields in reported} == {("funding", Stream.FUNDING_POLL)}
 
 
 def test_next_trouble_with_a_poll_begins_at_five_seconds_again(polling, client):
@@ -314,16 +314,16 @@ def test_market_that_the_answer_leaves_out_is_not_kept_live_by_the_others(pollin
     polling.run(5)
     client.answers[FUNDING_PATH] = b'{"ETH-PERP": "-0.0002"}'
     polling.run(60)
-    told, untold = polling.cell(1), polling.cell(0)
-    assert told[CellWord.STATE] == code_of(StreamState.LIVE)
-    assert (untold[CellWord.STATE], untold[CellWord.REASON]) == (
+    reported, missing = polling.cell(1), polling.cell(0)
+    assert reported[CellWord.STATE] == code_of(StreamState.LIVE)
+    assert (missing[CellWord.STATE], missing[CellWord.REASON]) == (
         code_of(StreamState.STALE),
         code_of(Reason.UNKNOWN_MARKET),
     )
-    assert told[CellWord.LAST_PUBLISHED] - untold[CellWord.LAST_PUBLISHED] >= 50 * NS
+    assert reported[CellWord.LAST_PUBLISHED] - missing[CellWord.LAST_PUBLISHED] >= 50 * NS
     client.answers[FUNDING_PATH] = RATES
     polling.run(20)
-    assert untold[CellWord.STATE] == code_of(StreamState.LIVE)
+    assert missing[CellWord.STATE] == code_of(StreamState.LIVE)
 
 
 class RowsVenue(FakeVenue):
@@ -350,8 +350,8 @@ def rows(new_polling, client):
 def test_invalid_row_of_an_answer_is_counted_and_logged_and_the_others_are_published(rows, events):
     rows.run(1)
     assert [event.rate for event in rows.publisher.of(FUNDING)] == ["0.1"]
-    (told,) = events("rest.invalid_row")
-    assert told == {"venue": "lighter", "answer": "funding", "rows": 1, "what": "rates", "error": "no text"}
+    (reported,) = events("rest.invalid_row")
+    assert reported == {"venue": "lighter", "answer": "funding", "rows": 1, "what": "rates", "error": "no text"}
     assert rows.lane.row[SessionWord.INVALID_ROWS] == 1
     assert rows.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
 
@@ -367,8 +367,8 @@ def test_event_with_a_value_that_it_cannot_have_is_an_invalid_row(rows, client, 
 def test_answer_of_which_no_row_can_be_read_is_a_failure(rows, client, events):
     client.answers[FUNDING_PATH] = b'["no text"]'
     rows.run(1)
-    (told,) = events("poll.failed")
-    assert (told["reason"], told["error"]) == (Reason.PARSE_ERRORS, "no row could be read: rates: no text")
+    (reported,) = events("poll.failed")
+    assert (reported["reason"], reported["error"]) == (Reason.PARSE_ERRORS, "no row could be read: rates: no text")
 
 
 def test_invalid_rows_of_the_list_leave_the_other_markets(rows, client, events):
@@ -388,15 +388,15 @@ def test_list_of_which_no_market_can_be_read_is_no_list(rows, client, events):
 def test_market_whose_name_cannot_be_carried_is_logged_once(rows, client, events):
     client.answers[MARKETS] = '["BTC", "币安", "a b"]'.encode()
     rows.run(8000)
-    (told,) = events("markets.nameless")
-    assert told == {"venue": "lighter", "markets": 2, "names": "'币安', 'a b'"}
+    (reported,) = events("markets.nameless")
+    assert reported == {"venue": "lighter", "markets": 2, "names": "'币安', 'a b'"}
 
 
 @pytest.mark.parametrize("error", [TypeError, KeyError, OverflowError, MemoryError, ZeroDivisionError])
 @pytest.mark.parametrize(
-    ("parser", "told"), [("parse_listings", "markets.unresolved"), ("parse_funding", "poll.failed")]
+    ("parser", "reported"), [("parse_listings", "markets.unresolved"), ("parse_funding", "poll.failed")]
 )
-def test_fault_of_a_parser_is_one_reason_and_a_retry(new_polling, events, monkeypatch, parser, told, error):
+def test_fault_of_a_parser_is_one_reason_and_a_retry(new_polling, events, monkeypatch, parser, reported, error):
     def parse(*_):
         raise error("why")
 
@@ -404,8 +404,8 @@ def test_fault_of_a_parser_is_one_reason_and_a_retry(new_polling, events, monkey
     monkeypatch.setattr(venue, parser, parse)
     polling = new_polling(venue=venue)
     polling.run(20)
-    assert {fields["reason"] for fields in events(told)} == {Reason.PARSE_ERRORS}
-    assert len(events(told)) > 1
+    assert {fields["reason"] for fields in events(reported)} == {Reason.PARSE_ERRORS}
+    assert len(events(reported)) > 1
     assert error.__name__ in events("rest.parser_failed")[0]["error"]
 
 
@@ -423,9 +423,9 @@ def test_disproved_funding_interval_is_not_published_and_the_list_is_read(new_po
     began = clock.now_ns
     polling = new_polling(venue=Aging())
     polling.run(100)
-    told = [event.interval_s for event in polling.publisher.of(FUNDING)]
-    assert told[0] == 28_800
-    assert told[-1] is None
+    reported = [event.interval_s for event in polling.publisher.of(FUNDING)]
+    assert reported[0] == 28_800
+    assert reported[-1] is None
     assert len(client.seconds(MARKETS)) == 2
 
 
@@ -515,7 +515,7 @@ def test_every_call_has_a_deadline(polling, client):
         (RestError(Reason.RATE_LIMITED, "over the budget"), False),
     ],
 )
-def test_venue_that_does_not_answer_is_told_from_one_that_refuses(polling, client, error, is_dead):
+def test_venue_that_does_not_answer_is_distinguished_from_one_that_refuses(polling, client, error, is_dead):
     client.answers[MARKETS] = error
     polling.run(1)
     assert bool(polling.lane.unanswered_since_ns) is is_dead
@@ -584,7 +584,7 @@ def route_of(listing=BTC, *, is_fetching=True):
     return stream
 
 
-def test_fetched_book_is_delivered_to_whoever_asked(fetching, stop):
+def test_fetched_book_is_delivered_to_the_requester(fetching, stop):
     receiver, route = Receiver(stop, 1), route_of()
     fetching.request(FetchBook(route, "bridge"), receiver)
     fetching.run()

@@ -99,7 +99,7 @@ def test_server_that_is_behind_is_noticed_after_a_reconnect(snapshots):
     assert snapshots.on_snapshot(snapshot(None, ns=1000)) is None
 
 
-def test_server_that_stays_behind_is_not_refused_for_ever(snapshots):
+def test_server_that_stays_behind_is_not_refused_indefinitely(snapshots):
     """Two servers may disagree on the time; the one that answers now must be believed in the end."""
     snapshots.on_snapshot(snapshot(None, ns=2000))
     snapshots.invalidate()
@@ -196,7 +196,7 @@ def test_drift_is_counted_when_an_unasked_snapshot_differs(chain):
     assert chain.drifts == 1
 
 
-def test_snapshot_for_joiners_is_marked_and_leaves_the_book_alone(chain):
+def test_snapshot_for_late_subscribers_is_marked_and_leaves_the_book_alone(chain):
     chain.on_snapshot(snapshot(1, [("99", "1"), ("98.50", "2")], [("101", "1")], ns=77))
     event = chain.snapshot("refresh")
     assert (event.flags, event.cause, event.venue_seq, event.exchange_ns) == (("refresh",), "refresh", 1, 77)
@@ -599,7 +599,7 @@ def test_broken_rule_while_the_venue_is_crossed_breaks_the_book(chain):
     assert not chain.is_crossed_by_venue
 
 
-def test_good_snapshot_between_two_crossed_ones_begins_the_count_anew(chain):
+def test_good_snapshot_between_two_crossed_ones_restarts_the_count(chain):
     chain.on_snapshot(snapshot(1, *CROSSED))
     chain.on_snapshot(snapshot(2))
     assert isinstance(chain.on_snapshot(snapshot(3, *CROSSED)), BookInvalid)

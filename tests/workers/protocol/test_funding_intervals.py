@@ -27,7 +27,7 @@ def intervals():
 
 
 def shown(intervals, event):
-    """The interval in hours that consumers are told; None when neither it nor the rate for eight hours is."""
+    """The interval in hours that consumers are reported; None when neither it nor the rate for eight hours is."""
     intervals.check(event)
     assert (event.interval_s is None) == (event.rate_8h is None)
     assert event.rate == "0.0001"
@@ -79,7 +79,7 @@ def test_payments_that_were_missed_disprove_nothing(intervals):
 
 
 def test_rate_of_just_before_the_payment_disproves_nothing(intervals):
-    """The next payment may be told a moment before the one that is due."""
+    """The next payment may be reported a moment before the one that is due."""
     assert shown(intervals, rate(EIGHT + 8 * HOUR_S, EIGHT - 1)) == 8
     assert shown(intervals, rate(EIGHT, EIGHT - 1)) == 8
 

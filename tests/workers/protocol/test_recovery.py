@@ -83,7 +83,7 @@ def keep_eth_fresh(stage, seconds, meanwhile=None):
 # --- a lost update ------------------------------------------------------------------------------------------------
 
 
-def test_gap_is_told_once_then_nothing_until_the_snapshot(chain):
+def test_gap_is_reported_once_then_nothing_until_the_snapshot(chain):
     (gap,) = chain.say(delta(9, 8))
     assert isinstance(gap, Gap)
     assert (gap.scope, gap.reason, gap.expected, gap.got, gap.action) == ("book", Reason.SEQ_GAP, 1, 8, "resubscribe")
@@ -95,7 +95,7 @@ def test_gap_is_told_once_then_nothing_until_the_snapshot(chain):
     assert isinstance(chain.say(delta(13, 12))[0], BookDelta)
 
 
-def test_lost_book_is_subscribed_anew_at_once_and_alone(chain):
+def test_lost_book_is_subscribed_again_at_once_and_alone(chain):
     chain.is_obliging = False
     chain.say(delta(9, 8))
     assert chain.sent() == [LEAVE]
@@ -351,7 +351,7 @@ def test_answer_to_the_last_connection_that_does_not_fit_the_stream_is_not_joine
 # --- soft resync --------------------------------------------------------------------------------------------------
 
 
-def test_stalled_depth_stream_is_fetched_anew_after_two_seconds_without_a_reconnect(joined):
+def test_stalled_depth_stream_is_fetched_again_after_two_seconds_without_a_reconnect(joined):
     joined.wait(2)
     assert fetches(joined) == []
     joined.wait(0.1)
@@ -764,7 +764,7 @@ def test_book_crossed_by_its_venue_does_not_end_the_session_while_it_moves(cross
     assert crossed.closing is None
 
 
-def test_end_of_the_venues_crossing_is_told_by_a_snapshot(crossed):
+def test_end_of_the_venues_crossing_is_reported_by_a_snapshot(crossed):
     (event,) = crossed.say(delta(5, 4, [("101", "0")]))
     assert isinstance(event, BookSnapshot)
     assert crossed.route().is_published_valid
@@ -787,7 +787,7 @@ def marks():
     return stage
 
 
-def test_mute_stream_with_a_cadence_is_subscribed_anew(marks):
+def test_mute_stream_with_a_cadence_is_subscribed_again(marks):
     for _ in range(30):
         marks.wait(1)
         marks.say(Pong())
@@ -800,7 +800,7 @@ def test_mute_stream_with_a_cadence_is_subscribed_anew(marks):
     assert marks.route(Stream.MARK).state is StreamState.LIVE
 
 
-def test_stream_that_stays_mute_is_subscribed_anew_every_limit(marks):
+def test_stream_that_stays_mute_is_subscribed_again_every_limit(marks):
     for _ in range(95):
         marks.wait(1)
         marks.say(Pong())

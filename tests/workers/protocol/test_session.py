@@ -225,6 +225,10 @@ def test_events_of_markets_that_are_not_followed_are_counted_and_left_out(live):
     relative = RelativeDelta(listing, None, [], [], 2, 1)
     assert live.say(snapshot(1, **doge), delta(2, 1, **doge), bbo(**doge), trade("1", **doge), relative) == []
     assert live.session.faults.unrouted == 5
+    live.say(snapshot(1, **doge))
+    assert [note for note in live.actions if isinstance(note, LogEvent)] == [
+        LogEvent("ws.unrouted", {"what": "BookSnapshot", "symbol": "DOGE-PERP"})
+    ]
 
 
 def test_relative_changes_are_published_as_absolute_ones(live):
@@ -243,7 +247,7 @@ def test_frames_of_twenty_levels_are_a_stream_of_their_own():
     assert stage.route(Stream.BOOK20).book_sync.snapshot("refresh").bids == [("99", "1")]
 
 
-def test_joiners_get_the_book_while_it_is_usable(live):
+def test_late_subscribers_get_the_book_while_it_is_usable(live):
     assert live.session.refresh(live.route()).flags == ("refresh",)
     assert live.session.refresh(live.route(Stream.TRADE)) is None
     live.say(delta(9, 8))
@@ -397,7 +401,7 @@ def test_missing_pong_ends_the_connection():
 
 
 def test_later_pings_do_not_put_off_the_pong():
-    """Pings that go out while an answer is due would otherwise keep a half-open connection for ever."""
+    """Pings that go out while an answer is due would otherwise keep a half-open connection indefinitely."""
     stage = Stage(ping_s=0.5, pong_s=3.0)
     stage.connect()
     stage.wait(4)
@@ -442,7 +446,7 @@ def test_ten_malformed_frames_in_a_row_end_the_connection(live):
     assert live.session.faults.malformed == 10
 
 
-def test_good_frame_between_malformed_ones_begins_the_count_anew(live):
+def test_good_frame_between_malformed_ones_restarts_the_count(live):
     live.say_rubbish(9)
     live.say(mark())
     live.say_rubbish(9)
@@ -571,7 +575,7 @@ def test_invalid_books_and_malformed_frames_in_a_row_end_the_connection():
     assert stage.closing is Reason.PARSE_ERRORS
 
 
-def test_valid_book_between_invalid_ones_begins_the_count_anew():
+def test_valid_book_between_invalid_ones_restarts_the_count():
     stage = whole_books(BTC)
     for number in range(30):
         stage.say(snapshot(None, *((WRONG,) if number % 9 else ())))
@@ -667,7 +671,7 @@ def test_first_wish_to_end_counts(live):
 # --- the end ------------------------------------------------------------------------------------------------------
 
 
-def test_consumers_are_told_of_every_book_they_lose_first_thing_when_a_session_ends(live):
+def test_consumers_receive_gaps_for_every_book_they_lose_first_thing_when_a_session_ends(live):
     gaps = live.end(Reason.READ_TIMEOUT)
     assert [(type(gap), gap.symbol, gap.scope, gap.reason, gap.action) for gap in gaps] == [
         (Gap, "BTC-PERP", "session", Reason.READ_TIMEOUT, "reconnect"),
@@ -675,7 +679,7 @@ def test_consumers_are_told_of_every_book_they_lose_first_thing_when_a_session_e
     ]
 
 
-def test_no_gap_is_told_twice(live):
+def test_no_gap_is_published_twice(live):
     (gap,) = live.say(delta(9, 8))
     assert isinstance(gap, Gap)
     assert [gap.symbol for gap in live.end()] == ["ETH-PERP"]
@@ -704,7 +708,7 @@ def test_server_that_is_behind_the_last_connection_is_not_believed():
     assert stage.say(snapshot(None, ns=1000)) == []
 
 
-# --- poison -------------------------------------------------------------------------------------------------------
+# --- quarantine ---------------------------------------------------------------------------------------------------
 
 
 def connect_without_btc(stage):
@@ -715,7 +719,7 @@ def connect_without_btc(stage):
         stage.say(Ack(subscription.key))
 
 
-def find_poison(stage):
+def quarantine_one(stage):
     """Connections die with the book of BTC unanswered until it is found guilty."""
     for _ in range(3):
         connect_without_btc(stage)
@@ -724,7 +728,7 @@ def find_poison(stage):
 
 def test_subscription_that_kills_its_connection_fails_alone():
     stage = Stage()
-    find_poison(stage)
+    quarantine_one(stage)
     assert (stage.route().state, stage.route().reason) == (StreamState.FAILED, Reason.UNKNOWN_MARKET)
     assert "ws.quarantined" in stage.notes()
     stage.connect()
@@ -733,7 +737,7 @@ def test_subscription_that_kills_its_connection_fails_alone():
 
 
 @pytest.mark.parametrize("reason", [Reason.NO_BOOK, Reason.STALE_WATCHDOG, Reason.PONG_TIMEOUT, Reason.ROTATION])
-def test_connections_that_we_end_ourselves_find_no_poison(reason):
+def test_connections_that_we_end_ourselves_quarantines_nothing(reason):
     stage = Stage()
     for _ in range(4):
         connect_without_btc(stage)
@@ -742,9 +746,9 @@ def test_connections_that_we_end_ourselves_find_no_poison(reason):
     assert "ws.quarantined" not in stage.notes()
 
 
-def test_poison_is_left_out_of_the_next_connection():
+def test_quarantined_subscription_is_left_out_of_the_next_connection():
     stage = Stage()
-    find_poison(stage)
+    quarantine_one(stage)
     connect_without_btc(stage)
     stage.sent()
     for _ in range(60):
@@ -755,7 +759,7 @@ def test_poison_is_left_out_of_the_next_connection():
 
 def test_poisonous_market_does_not_end_later_connections_for_want_of_its_book():
     stage = Stage()
-    find_poison(stage)
+    quarantine_one(stage)
     for _ in range(2):
         connect_without_btc(stage)
         stage.end()
@@ -793,7 +797,7 @@ def test_frame_that_comes_twice_or_out_of_order_is_a_lost_one(numbered, seq):
     assert numbered.closing is Reason.SEQ_GAP
 
 
-def test_frames_are_numbered_anew_on_each_connection(numbered):
+def test_frames_are_numbered_again_on_each_connection(numbered):
     numbered.reconnect()
     numbered.say(FrameSeq(1), snapshot(1))
     assert numbered.closing is None

@@ -40,7 +40,7 @@ def test_each_trade_passes_once(ids):
     assert [one for one in ids if seen.is_new(one)] == list(dict.fromkeys(ids))
 
 
-def test_routes_begin_off_and_are_told_apart_by_identity():
+def test_routes_begin_off_and_are_distinguished_by_identity():
     one, other = (MarketStream(Stream.TRADE, BTC, subscription("BTC-PERP", Stream.TRADE), None) for _ in range(2))
     assert one.symbol == "BTC-PERP"
     assert one.state is StreamState.OFF

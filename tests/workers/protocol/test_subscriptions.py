@@ -163,7 +163,7 @@ def test_late_ack_of_an_old_connection_does_not_spare_the_new_one_its_request(op
     assert BOOK.subscribe in open_talk.sends(NOW + NS)
 
 
-# --- subscribing anew ---------------------------------------------------------------------------------------------
+# --- subscribing again ---------------------------------------------------------------------------------------------
 
 
 def test_resubscription_leaves_waits_for_the_answer_and_joins(open_talk):
@@ -231,11 +231,11 @@ def test_retry_asks_once_more(open_talk):
     assert dialogue.sends(NOW) == []
 
 
-# --- poison -------------------------------------------------------------------------------------------------------
+# --- quarantine ---------------------------------------------------------------------------------------------------
 
 
 def die(dialogue, now, *acknowledged):
-    """A connection that answers some subscriptions and then dies; what turns out to be poison."""
+    """A connection that answers some subscriptions and then dies; what turns out to be quarantined."""
     dialogue.opened(now)
     dialogue.sends(now)
     for one in acknowledged:
@@ -261,7 +261,7 @@ def test_after_two_deaths_with_unanswered_subscriptions_they_are_asked_for_one_a
     assert dialogue.sends(NOW) == []
 
 
-def test_subscription_that_was_alone_unanswered_when_the_connection_died_is_poison():
+def test_subscription_that_was_alone_unanswered_when_the_connection_died_is_quarantined():
     dialogue = careful_talk()
     dialogue.opened(NOW)
     dialogue.sends(NOW)
@@ -274,7 +274,7 @@ def test_subscription_that_was_alone_unanswered_when_the_connection_died_is_pois
     assert dialogue.sends(NOW) == [MARK.subscribe]
 
 
-def test_venue_that_answers_nothing_poisons_no_subscription():
+def test_venue_that_answers_nothing_quarantines_no_subscription():
     """Gateways in front of a venue that is down accept connections, and end them before anything is answered."""
     dialogue = talk(*ALL)
     for second in range(20):
@@ -289,7 +289,7 @@ def test_venue_that_answers_nothing_poisons_no_subscription():
     assert sorted(sent) == sorted(one.subscribe for one in ALL)
 
 
-def test_poison_that_is_asked_for_first_is_found_by_the_answers_to_others():
+def test_bad_subscription_that_is_sent_first_is_found_by_the_answers_to_others():
     dialogue = careful_talk()
     assert die(dialogue, NOW) == []  # nothing was answered, so that the venue may be down
     dialogue.opened(NOW)
@@ -310,7 +310,7 @@ def test_refusal_of_another_subscription_is_an_answer_as_well(is_refused):
     assert keys(dialogue.closed(NOW)) == [TRADES.key]
 
 
-def test_connection_that_we_end_ourselves_tells_nothing_of_poison():
+def test_connection_that_we_end_ourselves_quarantines_nothing():
     dialogue = careful_talk()
     dialogue.opened(NOW)
     dialogue.sends(NOW)
@@ -319,7 +319,7 @@ def test_connection_that_we_end_ourselves_tells_nothing_of_poison():
     assert dialogue.closed(NOW, by_server=False) == []
 
 
-def test_poison_is_tried_again_after_ten_minutes():
+def test_quarantined_subscription_is_tried_again_after_ten_minutes():
     dialogue = careful_talk()
     die(dialogue, NOW)
     dialogue.opened(NOW)
@@ -378,7 +378,7 @@ def test_attempt_that_does_not_connect_is_no_connection():
     assert len(dialogue.sends(NOW)) == 1
 
 
-def test_attempt_that_does_not_connect_finds_no_poison():
+def test_attempt_that_does_not_connect_quarantines_nothing():
     dialogue = talk(BOOK, TRADES)
     for _ in range(2):
         die(dialogue, NOW, TRADES)
