@@ -113,7 +113,7 @@ class AccountPart:
     def close(self, reason: Reason, text: str = "") -> None:
         """End the connection."""
         self._talk = None
-        self._statement.tell(StreamState.BACKOFF, reason, text or None)
+        self._statement.publish_state(StreamState.BACKOFF, reason, text or None)
 
     def frame(self, payload: bytes, *, is_binary: bool) -> None:
         """Take a frame."""
@@ -125,7 +125,7 @@ class AccountPart:
         self._turn()
         if self._clock.mono() >= self._beat_ns:
             self._beat_ns += _BEAT_NS
-            self._statement.beat()
+            self._statement.publish_heartbeat()
 
     def _turn(self) -> None:
         end = self._talk.turn() if self._talk is not None else None
@@ -142,7 +142,7 @@ class AccountPart:
         now_ns = self._clock.wall()
         since_ms = (now_ns - _SINCE_NS) // 1_000_000
         steps = self._side.snapshot(self._login, self._secrets, self._markets, self._alias, since_ms, now_ns)
-        asked_at = self._statement.asked()
+        asked_at = self._statement.push_count()
         self._look = ScriptedFlow(
             steps, self._desk, "account", lambda told: self._answered(told, asked_at), partial(self._failed, "account")
         )
@@ -156,9 +156,9 @@ class AccountPart:
             self._look.give(answers)
 
     def _answered(self, snapshot: Snapshot, asked_at: int) -> None:
-        is_whole = self._statement.answered(snapshot, asked_at)
-        self._statement.heard(self._clock.mono())
-        self._statement.tell(StreamState.LIVE, None, None)
+        is_whole = self._statement.apply_snapshot(snapshot, asked_at)
+        self._statement.mark_alive(self._clock.mono())
+        self._statement.publish_state(StreamState.LIVE, None, None)
         self._report.add(on="rest", answered="account", **({} if is_whole else {"overtaken": True}))
 
     def _failed(self, what: str, error: Exception) -> None:

@@ -28,7 +28,7 @@ from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import ConnectionSpec, Listing, answered
-from workers.worker import heartbeat_book
+from workers.heartbeat import heartbeat_book
 
 __all__ = ["Public", "message_of"]
 

@@ -29,7 +29,7 @@ from workers.protocol.streams import MarketStream
 from workers.venues import VENUES
 from workers.venues.rows import split_rows
 from workers.venues.venue import RestRequest
-from workers.worker import heartbeat_book
+from workers.heartbeat import heartbeat_book
 
 NS = 1_000_000_000
 STEP_S = 0.02

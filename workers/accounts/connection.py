@@ -140,7 +140,7 @@ class AccountConnection:
         row[SessionWord.PHASE] = code_of(Phase.CONNECTING)
         # Refused credentials are refused until they are accepted, and told once, however often they are tried.
         if self._statement.state is not StreamState.FAILED:
-            self._statement.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
+            self._statement.publish_state(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
     def _log_in(self) -> Login:
         """What a connection takes.
@@ -150,7 +150,7 @@ class AccountConnection:
         """
         if not self._side.is_configured(self._secrets):
             raise LoginError(missing(self._side.venue))
-        login = self._caller.drive(self._side.login(self._secrets, self._ws_url, self._markets(), time.time_ns()))
+        login = self._caller.run(self._side.login(self._secrets, self._ws_url, self._markets(), time.time_ns()))
         hide(login.token)
         return login
 
@@ -203,7 +203,7 @@ class AccountConnection:
         row[SessionWord.PHASE] = code_of(Phase.BACKOFF)
         state = StreamState.FAILED if end.is_refused else StreamState.BACKOFF
         attempt = self._backoff_of(end).failures
-        self._statement.tell(state, end.reason, end.text, attempt=attempt, backoff_s=round(delay_s, 3))
+        self._statement.publish_state(state, end.reason, end.text, attempt=attempt, backoff_s=round(delay_s, 3))
         self._stop.wait(delay_s)
 
     def _delay_s(self, end: CloseReason) -> float:

@@ -100,7 +100,7 @@ class PrivateSession:
         if frames:
             self._row[SessionWord.LAST_WS_RX] = now
             self._row.add(SessionWord.FRAMES, len(frames))
-            self._statement.heard(now)
+            self._statement.mark_alive(now)
         for opcode, payload in frames:
             if opcode == PING:
                 self._transport.pong(bytes(payload))
@@ -119,7 +119,7 @@ class PrivateSession:
             return self._take_malformed(f"a frame cannot be read: {fault_of(error)}")
         self._malformed = 0
         told = [item for item in items if isinstance(item, StatementItem)]
-        if told and self._statement.pushed(told):
+        if told and self._statement.apply_pushed(told):
             self._reconciler.ask_later()  # what the row said, REST may tell
         ends = (self._obey(item) for item in items)
         return next((end for end in ends if end is not None), None)
@@ -145,7 +145,7 @@ class PrivateSession:
         self.confirmed_ns = self._clock()
         for message in self._login.subscribe:
             self._transport.send(message)
-        self._statement.tell(StreamState.SUBSCRIBED, None, None)
+        self._statement.publish_state(StreamState.SUBSCRIBED, None, None)
         self._reconciler.logged_in(self._login)
 
     def _take_malformed(self, error: str) -> CloseReason | None:

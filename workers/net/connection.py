@@ -348,7 +348,7 @@ class ConnectionThread:
             if type(event) is Gap:
                 words[at + CellWord.GAPS] += 1
                 if self._tape is not None:
-                    self._tape.want(event.reason)
+                    self._tape.schedule_dump(event.reason)
             elif now:
                 words[at + 1] = now  # LAST_PARSED
                 if sent:
@@ -388,7 +388,7 @@ class ConnectionThread:
                     return action
                 case LogEvent():
                     if action.event == "ws.malformed" and self._tape is not None:
-                        self._tape.want(Reason.PARSE_ERRORS)
+                        self._tape.schedule_dump(Reason.PARSE_ERRORS)
                     self.row[SessionWord.INVALID_ROWS] = self.session.invalid_rows
                     log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
                 case FetchBook():

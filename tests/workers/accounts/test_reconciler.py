@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock, FakeStop
-from fake_account import ALIAS, LOGIN, NS, SLOT, VENUE, FakeClient, FakeSide, Told, fill, order, position, secrets
+from fake_account import (
+    ALIAS,
+    LOGIN,
+    NS,
+    SLOT,
+    VENUE,
+    FakeClient,
+    FakeSide,
+    PublishedAccount,
+    fill,
+    order,
+    position,
+    secrets,
+)
 
 from ipc import log as log_module
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
@@ -51,7 +64,7 @@ class Looking:
 
     def __init__(self, board: Board, path: Path, clock: FakeClock, **side: Any) -> None:
         self.clock, self.began, self.path = clock, clock.now_ns, path
-        self.side, self.told, self.stream = FakeSide(**side), Told(board), FakeStream()
+        self.side, self.told, self.stream = FakeSide(**side), PublishedAccount(board), FakeStream()
         self.row = board.session(SLOT, ACCOUNT_SESSION + 1)
         self.client = FakeClient(self._answer)
         self.answers: list[Any] = [b"{}"]
@@ -184,7 +197,7 @@ def test_what_may_be_missing_while_it_asks_is_asked_for_again(looking: Looking) 
 
 def test_an_answer_that_a_push_overtook_is_asked_for_again_soon(new: Any) -> None:
     looking = new(snapshots=[Snapshot((position("1"),), frozenset()), NOTHING])
-    looking.answers = [lambda: looking.told.statement.pushed([position("2")]) or b"{}", b"{}"]
+    looking.answers = [lambda: looking.told.statement.apply_pushed([position("2")]) or b"{}", b"{}"]
     looking.log_in()
     looking.run(MINUTE)
     assert looking.pauses == [5]
@@ -195,7 +208,7 @@ def test_a_busy_account_is_not_asked_for_all_the_time(new: Any) -> None:
     """A push overtakes every answer."""
     sizes = itertools.count(2)
     looking = new(snapshots=[Snapshot((position("1"),), frozenset({"none"}))])
-    looking.answers = [lambda: looking.told.statement.pushed([position(str(next(sizes)))]) or b"{}"]
+    looking.answers = [lambda: looking.told.statement.apply_pushed([position(str(next(sizes)))]) or b"{}"]
     looking.log_in()
     looking.run(4 * MINUTE)
     assert looking.pauses == [5, 60, 5, 60, 5, 60, 5]
@@ -228,7 +241,7 @@ def test_a_stream_that_is_later_than_rest_goes_on(new: Any) -> None:
     looking.log_in()
     for fill_id in ("before", "a", "b", "c", "d"):
         looking.run(MINUTE / 2)
-        looking.told.statement.pushed([fill(fill_id)])
+        looking.told.statement.apply_pushed([fill(fill_id)])
         looking.run(MINUTE / 2)
     assert looking.stream.ends == []
 

@@ -105,7 +105,7 @@ def test_recorded_numbers_are_told_as_they_were_written(venue: str, file: str) -
 def net_of(*legs: Any) -> Position:
     ledger = Ledger()
     for leg in legs:
-        ledger.take(leg)
+        ledger.apply(leg)
     (net,) = ledger.nets()
     assert isinstance(net, Position)
     return net

@@ -434,7 +434,7 @@ def net_after(*items: Any) -> list[tuple[str | None, str]]:
     """The positions that legs lead to."""
     ledger = Ledger()
     for item in items:
-        assert ledger.take(item) is None
+        assert ledger.apply(item) is None
     return [(net.venue_symbol, net.size) for net in ledger.nets() if isinstance(net, Position)]
 
 
@@ -470,7 +470,7 @@ def test_payments_for_two_cross_positions_at_one_moment_are_two() -> None:
     paid = [("-1.5", "999.00000000"), ("-1.5", "997.50000000"), ("0.25", "997.75000000")]
     frames = [changed("FUNDING_FEE", B=[balance(bc=change, wb=wallet)]) for change, wallet in paid]
     ledger = Ledger()
-    told = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.take(item)]
+    told = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.apply(item)]
     assert [payment.amount for payment in told] == ["-1.5", "-1.5", "0.25"]
 
 
@@ -756,13 +756,13 @@ def test_the_legs_of_a_hedged_market_are_told_apart_by_rest() -> None:
 def test_a_trade_with_ourselves_is_two_fills() -> None:
     told = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
     ledger = Ledger()
-    fills = [ledger.take(event) for event in told if isinstance(event, Fill)]
+    fills = [ledger.apply(event) for event in told if isinstance(event, Fill)]
     assert [(fill.fill_id, fill.side) for fill in fills if isinstance(fill, Fill)] == [
         ("BTCUSDT:7", "buy"),
         ("BTCUSDT:7", "sell"),
     ]
     pushed = [decode(update(x="TRADE", l="1", L="2", t=7, S=side))[0] for side in ("SELL", "BUY")]
-    assert [ledger.take(fill) for fill in pushed] == [None, None]
+    assert [ledger.apply(fill) for fill in pushed] == [None, None]
 
 
 def test_a_wallet_that_may_not_act_for_the_account_is_named() -> None:
