@@ -30,7 +30,7 @@ from workers.venues.account import AccountItem, Login, LoginError, RestFlow, Sna
 from workers.venues.rows import split_rows
 from workers.venues.venue import Listing, RestRequest
 
-__all__ = ["ALIAS", "Answers", "Life", "FuzzedAccount", "played"]
+__all__ = ["ALIAS", "Answers", "FuzzedAccount", "Life", "played"]
 
 ALIAS: Final = "desk"
 BASES: Final = ("BTC", "ETH")

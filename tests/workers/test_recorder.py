@@ -1,4 +1,4 @@
-"""The recorder: every frame is kept for a while, told to whoever listens, and saved a moment after something went wrong."""
+"""Frame recorder: records and books in the black box and on the raw endpoint, and dumps after failures."""
 
 from __future__ import annotations
 

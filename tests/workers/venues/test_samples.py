@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,13 @@ SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(
     not os.environ.get("PARAPHINA_SAMPLES_DIR"), reason="PARAPHINA_SAMPLES_DIR is not set: no recordings"
 )
+
+
+def sampled(names: str | tuple[str, ...], cases: Iterable[Any]) -> pytest.MarkDecorator:
+    """Parametrise over samples; without the directory a test function is skipped once, not once per sample."""
+    chosen = list(cases)
+    return pytest.mark.parametrize(names, chosen if os.environ.get("PARAPHINA_SAMPLES_DIR") else chosen[:1])
+
 
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (Aster(), Extended(), Hyperliquid(), Lighter(), Paradex())}
 
@@ -195,19 +202,19 @@ def leaves(message: Any) -> Iterator[Any]:
 # --- WebSocket ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("venue", VENUES)
+@sampled("venue", VENUES)
 def test_no_recorded_frame_is_passed_over(venue: str) -> None:
     found = {path.stem for path in (SAMPLES / venue).glob("*.json") if not path.stem.startswith("rest_")}
     assert {file for file in found if sample(venue, file)["direction"] == "in"} == set(FRAMES[venue])
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_frames_hold_what_their_venue_says(venue: str, file: str) -> None:
     kinds = [" ".join(type(item).__name__ for item in items) or "-" for _, items in decoded(venue, file)]
     assert " | ".join(kinds) == FRAMES[venue][file]
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_numbers_are_the_venues_own(venue: str, file: str) -> None:
     for payload, items in decoded(venue, file):
         texts = {text for item in items if isinstance(item, Event) for text in written(item) if text is not None}
@@ -217,7 +224,7 @@ def test_numbers_are_the_venues_own(venue: str, file: str) -> None:
             assert texts <= {leaf for leaf in leaves(json.loads(payload)) if isinstance(leaf, str)}
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_no_recorded_book_is_refused(venue: str, file: str) -> None:
     for event in events(venue, file):
         if isinstance(event, BookSnapshot):
@@ -226,7 +233,7 @@ def test_no_recorded_book_is_refused(venue: str, file: str) -> None:
             assert OrderBook().apply(event.bids, event.asks) == (event.bids, event.asks)
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_times_are_the_venues_own(venue: str, file: str) -> None:
     for payload, items in decoded(venue, file):
         times = {item.exchange_ns for item in items if isinstance(item, Event) and item.exchange_ns is not None}
@@ -239,7 +246,7 @@ def test_times_are_the_venues_own(venue: str, file: str) -> None:
         assert venue == "aster" or all(10**18 < time < 4 * 10**18 for time in times)
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_markets_are_named_where_they_can_be(venue: str, file: str) -> None:
     symbols = {event.symbol for event in events(venue, file)}
     if (venue, file) in UNNAMED:
@@ -251,7 +258,7 @@ def test_markets_are_named_where_they_can_be(venue: str, file: str) -> None:
         assert all(symbol is not None and symbol.endswith("-PERP") for symbol in symbols)
 
 
-@pytest.mark.parametrize(("venue", "file"), FILES)
+@sampled(("venue", "file"), FILES)
 def test_every_side_and_level_of_a_book_arrives(venue: str, file: str) -> None:
     for payload, items in decoded(venue, file):
         for book in items:
@@ -298,7 +305,7 @@ def test_gap_of_the_extended_run_is_its_last_frame() -> None:
     assert [item.seq for item in items if isinstance(item, FrameSeq)] == [1, 2, 3, 4, 6]
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "file", "expected"),
     [
         ("hyperliquid", "ws_activeAssetCtx", {(3600, "fraction_per_interval", "predicted", "oracle")}),
@@ -323,7 +330,7 @@ def test_unit_and_interval_of_every_recorded_rate(venue: str, file: str, expecte
             assert abs(Decimal(one.rate_8h or "") - eight_hours) <= Decimal("5e-13")
 
 
-@pytest.mark.parametrize(("venue", "file"), [("hyperliquid", "ws_l2Book"), ("hyperliquid", "ws_l2Book_fast")])
+@sampled(("venue", "file"), [("hyperliquid", "ws_l2Book"), ("hyperliquid", "ws_l2Book_fast")])
 def test_frames_that_are_not_marked_fast_are_the_ordinary_book(venue: str, file: str) -> None:
     depths = [event.depth for event in events(venue, file) if isinstance(event, BookSnapshot)]
     assert depths == ([20] if file == "ws_l2Book_fast" else [20, 20, 20])
@@ -333,7 +340,7 @@ def test_first_lighter_trades_are_a_backlog() -> None:
     assert [event.flags for event in events("lighter", "ws_trade")] == [("backlog",), ()]
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "file", "wire"),
     [("lighter", "ws_requests", "0"), ("paradex", "ws_subscribe_request", "BTC-USD-PERP")],
 )
@@ -377,7 +384,7 @@ def test_hyperliquid_lists_its_whole_universe() -> None:
     assert sum(one.status == "delisted" for one in found.values()) == sum("isDelisted" in one for one in universe)
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "files", "symbol", "steps"),
     [
         ("aster", ("rest_exchangeInfo", "rest_fundingInfo"), "BTC-PERP", ("0.1", "0.001")),
@@ -393,7 +400,7 @@ def test_listed_markets_have_their_steps(
     assert (listing.tick, listing.lot, listing.status, listing.multiplier) == (*steps, "active", 1)
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "file", "wire", "levels"),
     [
         ("hyperliquid", "rest_l2Book", "@107", None),
@@ -410,7 +417,7 @@ def test_recorded_books_are_books(venue: str, file: str, wire: str, levels: tupl
     assert OrderBook().replace(book.bids, book.asks) == (book.bids, book.asks)
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "file", "wire", "poll_name", "kinds"),
     [
         ("hyperliquid", "rest_predictedFundings", "0G", "predicted", {"Funding"}),
@@ -445,7 +452,7 @@ def test_same_lighter_rate_in_both_units_is_the_same_rate_per_eight_hours() -> N
     assert by_stream.rate_8h == by_poll.rate_8h
 
 
-@pytest.mark.parametrize(
+@sampled(
     ("venue", "file"),
     [
         ("hyperliquid", "rest_error"),
