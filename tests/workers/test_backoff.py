@@ -63,7 +63,7 @@ def test_without_a_threshold_any_fresh_data_is_healthy_but_none_is_not():
     assert backoff.is_healthy(1)
 
 
-def test_reset_starts_the_count_anew():
+def test_reset_starts_the_count_again():
     backoff = Backoff(EXACT)
     for _ in range(5):
         backoff.failed(0)

@@ -32,7 +32,7 @@ def test_venue_is_down_when_books_and_rest_have_been_gone_for_five_seconds(judge
     assert judge.since_ns == NOW
 
 
-def test_verdict_is_told_once_each_way(judge):
+def test_verdict_is_reported_once_each_way(judge):
     told = [gone(judge, second) for second in range(20)]
     told += [judge.update(at(20 + second), has_book=True, unanswered_since_ns=0) for second in range(5)]
     assert [second for second, is_told in enumerate(told) if is_told] == [6, 20]
@@ -64,7 +64,7 @@ def test_outage_ends_when_rest_answers_though_no_book_is_there_yet(judge):
     assert judge.since_ns == 0
 
 
-def test_book_in_between_begins_the_count_anew(judge):
+def test_book_in_between_begins_the_count_again(judge):
     gone(judge, 0)
     judge.update(at(4), has_book=True, unanswered_since_ns=NOW)
     assert not gone(judge, 5)

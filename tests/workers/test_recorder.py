@@ -148,13 +148,13 @@ def heard(listener):
     return lines
 
 
-def test_nothing_is_told_while_nobody_listens(recorder, monkeypatch):
+def test_nothing_is_reported_while_nobody_listens(recorder, monkeypatch):
     monkeypatch.setattr(recorder, "_send", lambda line: pytest.fail(f"told {line}"))
     recorder.needs_books()
     fill(recorder)
 
 
-def test_listener_is_told_the_markets_first_and_then_every_record(recorder, listener):
+def test_listener_is_reported_the_markets_first_and_then_every_record(recorder, listener):
     listener.connect("inproc://lighter.raw")
     recorder.needs_books()
     fill(recorder)
@@ -170,7 +170,7 @@ def test_listener_is_told_the_markets_first_and_then_every_record(recorder, list
     assert records[5].reason == "read_timeout"
 
 
-def test_listeners_are_told_when_the_markets_change(recorder, listener):
+def test_listeners_are_reported_when_the_markets_change(recorder, listener):
     listener.connect("inproc://lighter.raw")
     recorder.needs_books()
     heard(listener)
@@ -194,7 +194,7 @@ def test_telling_ends_with_the_last_listener(recorder, context):
         assert recorder._subscribers == 0
 
 
-def test_who_joins_is_told_the_books_as_they_stand(recorder, listener):
+def test_who_joins_is_reported_the_books_as_they_stand(recorder, listener):
     assert not recorder.needs_books()
     recorder.book(MAIN, snapshot(6), 4, 5)
     listener.connect("inproc://lighter.raw")
@@ -234,7 +234,7 @@ def test_books_leave_room_for_frames_in_the_black_box(recorder, run_dir):
     assert len(kept(run_dir)) == 2 + len(books)
 
 
-def test_session_that_has_no_name_is_told_by_its_number(recorder, listener):
+def test_session_that_has_no_name_is_reported_by_its_number(recorder, listener):
     listener.connect("inproc://lighter.raw")
     recorder.needs_books()
     recorder.sent(17, b"x")
@@ -360,7 +360,7 @@ def test_worker_that_left_no_ring_leaves_no_box(run_dir, saved):
     assert not saved.exists()
 
 
-def test_ring_that_cannot_be_read_is_told(run_dir, saved, events):
+def test_ring_that_cannot_be_read_is_reported(run_dir, saved, events):
     run_dir.ring("lighter").mkdir()
     save_left_behind("lighter", run_dir, saved, Reason.KILLED, 3)
     assert len(events("blackbox.unreadable")) == 1

@@ -91,7 +91,7 @@ def test_thread_that_crashes_is_noticed_with_its_traceback_and_restarted(supervi
     assert events("thread.ended")[1]["reason"] is Reason.CLEAN_EXIT
 
 
-def test_backoff_grows_on_consecutive_failures_and_begins_anew_after_a_long_run(supervisor, job, clock, events):
+def test_backoff_grows_on_consecutive_failures_and_begins_again_after_a_long_run(supervisor, job, clock, events):
     for run in range(1, 5):
         job.end()
         supervisor.restart_ended()
@@ -151,7 +151,7 @@ def test_released_thread_is_joined_and_not_restarted(supervisor, job, clock):
     assert job.runs == 1
 
 
-def test_thread_that_does_not_end_in_time_is_told(supervisor, job):
+def test_thread_that_does_not_end_in_time_is_reported(supervisor, job):
     assert not supervisor.release("job", 0.01)
     assert job.runs == 1
 

@@ -126,7 +126,7 @@ def test_connect_is_overdue_after_its_deadline(deadline_s, expected):
 
 
 @pytest.mark.parametrize("phase", [Phase.BACKOFF, Phase.RESOLVING, Phase.REPLAYING])
-def test_whoever_is_not_subscribed_is_not_stale(phase):
+def test_anyone_is_not_subscribed_is_not_stale(phase):
     words = session(phase, heard_s=99, deadline_s=-5)
     assert verdict(words, cell(99), cell(99), flows=False) is None
 
@@ -189,7 +189,7 @@ def test_stale_session_is_cut_and_named(dog, worker, events):
     assert stale.row[SessionWord.CUT] == NOW
 
 
-def test_cut_is_repeated_at_each_look_and_told_once(dog, worker, events):
+def test_cut_is_repeated_at_each_look_and_reported_once(dog, worker, events):
     class CountingCutter(SocketInterrupter):
         cuts = 0
 

@@ -204,7 +204,7 @@ def test_connections_are_made_for_the_markets_that_the_venue_lists(bench, tmp_pa
     assert bench.worker._recorder.described == [(["poll", "fetch", "main"], ["BTC", "ETH"], {})]
 
 
-def test_every_market_is_told_of_as_an_instrument(bench):
+def test_every_market_is_reported_of_as_an_instrument(bench):
     bench.take(BTC, ETH)
     (event,) = bench.publisher.of("instrument.lighter.BTC-PERP")
     assert isinstance(event, Instrument)
@@ -212,7 +212,7 @@ def test_every_market_is_told_of_as_an_instrument(bench):
     assert bench.publisher.latest("instrument.lighter.BTC-PERP") == [event]
 
 
-def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, board, events):
+def test_market_that_the_venue_does_not_list_fails_alone_and_is_reported(bench, board, events):
     bench.take(BTC)
     assert len(bench.connections) == 1
     cell = board.cell(3, 1, Stream.BOOK)
@@ -247,7 +247,7 @@ def test_list_that_has_not_changed_leaves_the_connections_alone(bench):
     assert connection.ended is None
 
 
-def test_change_that_only_concerns_consumers_is_told_and_leaves_the_connections_alone(bench):
+def test_change_that_only_concerns_consumers_is_reported_and_leaves_the_connections_alone(bench):
     bench.take(BTC, ETH)
     (connection,) = bench.connections
     bench.take(Listing("BTC", "1", "BTC-USD", market_id="1", status="halted"), ETH)
@@ -267,7 +267,7 @@ def test_funding_interval_that_changes_drops_no_book(bench):
     assert len(bench.worker._recorder.described) == 2
 
 
-def test_market_that_appears_is_connected_anew_with_the_others(bench):
+def test_market_that_appears_is_connected_again_with_the_others(bench):
     bench.take(BTC)
     (before,) = bench.connections
     bench.take(BTC, ETH)
@@ -285,7 +285,7 @@ def test_words_of_an_ended_connection_are_zeroed(bench):
     assert bench.connections == []
 
 
-def test_connection_that_does_not_end_is_told(bench, events, monkeypatch):
+def test_connection_that_does_not_end_is_reported(bench, events, monkeypatch):
     monkeypatch.setattr(worker, "_JOIN_S", 0.01)
     monkeypatch.setattr(FakeConnection, "end", lambda *_: None)
     bench.take(BTC, ETH)
@@ -419,7 +419,7 @@ def test_status_that_is_not_known_stops_no_market(bench):
     assert bench.publisher.of("instrument.lighter.ETH-PERP")[-1].status == "POST_ONLY"
 
 
-def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
+def test_account_begins_once_the_venue_has_reported_what_its_markets_are_called(bench, monkeypatch):
     account, unfollowed = FakeAccount(), Listing("SOL", "2", "SOL")
     monkeypatch.setattr(bench.worker, "_account", account)
     assert account.runs == []
@@ -482,7 +482,7 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
 
 
-def test_of_many_books_each_has_its_checksum_told_in_turn(bench, clock, monkeypatch):
+def test_of_many_books_each_has_its_checksum_reported_in_turn(bench, clock, monkeypatch):
     monkeypatch.setattr("workers.heartbeat._MAX_CHECKSUMS", 1)
     bench.take(BTC, ETH)
     for symbol in ("BTC-PERP", "ETH-PERP"):
@@ -575,7 +575,7 @@ def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     assert done == ["hang"]
 
 
-def test_books_are_told_to_the_tape_when_it_wants_them(bench):
+def test_books_are_reported_to_the_tape_when_it_wants_them(bench):
     bench.worker._apply_listings([BTC, ETH])
     bench.worker._run_once()
     assert [connection.told for connection in bench.connections] == [[]]
@@ -595,7 +595,7 @@ def test_black_box_is_saved_when_it_is_due(bench):
 # --- outage and books by REST -------------------------------------------------------------------------------------
 
 
-def test_outage_is_told_once_each_way_and_ends_the_waiting(bench, clock, events):
+def test_outage_is_reported_once_each_way_and_ends_the_waiting(bench, clock, events):
     bench.take(BTC, ETH)
     (connection,) = bench.connections
     bench.worker._poll.unanswered_since_ns = clock.now_ns
@@ -704,7 +704,7 @@ def test_worker_that_played_a_recording_ends_cleanly(player, monkeypatch):
     assert player.worker._connections == []
 
 
-def test_changes_of_streams_in_a_recording_are_told(player):
+def test_changes_of_streams_in_a_recording_are_reported(player):
     assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
 
 

@@ -156,7 +156,7 @@ def test_a_connection_is_made_as_the_login_says(new: Any, clock: FakeClock) -> N
     assert life.phases == [code_of(Phase.CONNECTING)]
 
 
-def test_what_it_hears_is_told(life: Life) -> None:
+def test_what_it_hears_is_reported(life: Life) -> None:
     life.connections = [FakeTransport(life.tick(life.side.frame(fill("a"))), life.tick(life.side.frame(fill("b"))))]
     life.run(0.5)
     assert [event.fill_id for event in life.told.of("fill")] == ["a", "b"]
@@ -181,7 +181,7 @@ def test_the_board_shows_what_it_does(life: Life, clock: FakeClock) -> None:
     assert seen["DEADLINE"] == began + 2 * NS
 
 
-def test_it_stops_when_it_is_told_to(life: Life) -> None:
+def test_it_stops_when_it_is_reported_to(life: Life) -> None:
     transport = life.scaled(60)
     life.connections = [transport]
     life.run(3)
@@ -252,7 +252,7 @@ def test_a_login_that_rest_does_not_answer_is_tried_again_like_any_other(new: An
     assert life.dialled == []
 
 
-def test_an_answer_that_is_none_is_told_as_such(new: Any) -> None:
+def test_an_answer_that_is_none_is_reported_as_such(new: Any) -> None:
     life = new(logins=[DecodeError("malformed answer to login")])
     life.run(0.1)
     assert life.states[-1] == ("backoff", "parse_errors")
@@ -320,7 +320,7 @@ def test_a_login_that_was_accepted_and_refused_a_moment_later_is_no_success(new:
     assert life.waits == [30, 60, 120]
 
 
-def test_an_expired_login_is_made_anew_at_once(life: Life) -> None:
+def test_an_expired_login_is_made_again_at_once(life: Life) -> None:
     life.connections = [
         life.scaled(90, life.tick(life.side.frame(Expired("an hour is over")))),
         life.scaled(60),
@@ -332,7 +332,7 @@ def test_an_expired_login_is_made_anew_at_once(life: Life) -> None:
     assert life.says == ["the login expired: an hour is over"]
 
 
-def test_a_long_run_begins_the_count_anew(life: Life) -> None:
+def test_a_long_run_begins_the_count_again(life: Life) -> None:
     refused = ConnectError(Reason.REFUSED, "nobody there")
     life.connections = [refused, refused, life.scaled(61), refused]
     life.run(66)
@@ -370,7 +370,7 @@ def test_messages_are_sent_in_their_order(life: Life) -> None:
     assert transport.sent == [b"+orders", b"+fills", b"one", b"two"]
 
 
-def test_it_ends_a_connection_when_it_is_told_to(life: Life) -> None:
+def test_it_ends_a_connection_when_it_is_reported_to(life: Life) -> None:
     def wish() -> list[Any]:
         life.stream.end(Reason.ROTATION, "the login is renewed")
         life.clock.advance(0.2)

@@ -31,7 +31,7 @@ def ledger() -> Ledger:
 
 
 @pytest.mark.parametrize("make", [fill, payment])
-def test_what_happened_once_is_new_once_whoever_tells_it(ledger: Ledger, make: Any) -> None:
+def test_what_happened_once_is_new_once_anyone_tells_it(ledger: Ledger, make: Any) -> None:
     assert ledger.apply(make("a")) == make("a")
     assert ledger.apply(make("a")) is None
     assert ledger.apply(make("a"), ledger.pushes) is None

@@ -65,7 +65,7 @@ def test_a_trade_with_ourselves_is_two_fills_once_over_restarts(board: Board, tm
         assert [(one.fill_id, one.side) for one in joined] == [("a", "buy"), ("b", "buy"), ("b:sell", "sell")]
 
 
-def test_what_says_nothing_new_is_not_told(told: PublishedAccount) -> None:
+def test_what_says_nothing_new_is_not_reported(told: PublishedAccount) -> None:
     told.statement.apply_pushed([order(), order(), fill(), fill()])
     assert answer(told, order(snapshot=True), fill(snapshot=True), open_orders=["1"])
     assert [len(told.of(channel)) for channel in ("order", "fill")] == [1, 1]
@@ -82,7 +82,7 @@ def test_all_positions_of_a_frame_end_the_others(told: PublishedAccount) -> None
     ]
 
 
-def test_what_the_stream_missed_is_told_when_rest_answers(told: PublishedAccount) -> None:
+def test_what_the_stream_missed_is_reported_when_rest_answers(told: PublishedAccount) -> None:
     told.statement.apply_pushed([order("1"), order("2", filled="2"), position("1"), fill("a")])
     assert answer(told, fill("a"), fill("b"), order("3"), balance("4"), open_orders=["3"])
     assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
@@ -180,7 +180,7 @@ def test_a_balance_that_was_pushed_after_the_question_stands(told: PublishedAcco
 # --- what joiners are sent ----------------------------------------------------------------------------------------
 
 
-def test_joiners_are_sent_the_last_state_of_everything(told: PublishedAccount) -> None:
+def test_late_subscribers_are_sent_the_last_state_of_everything(told: PublishedAccount) -> None:
     told.statement.apply_pushed(
         [order("1"), order("2"), order("1", "filled"), position("1"), position("3"), margin("5")]
     )
@@ -190,7 +190,7 @@ def test_joiners_are_sent_the_last_state_of_everything(told: PublishedAccount) -
     assert [one.equity for one in latest(f"margin.{VENUE}.{ALIAS}")] == ["5"]
 
 
-def test_joiners_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
+def test_late_subscribers_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
     told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
@@ -203,7 +203,7 @@ def test_joiners_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
     assert [one.payment_id for one in latest(f"payment.{VENUE}.{ALIAS}")] == ["2", "3", "4"]
 
 
-def test_open_orders_beyond_the_bound_are_all_sent_to_joiners(
+def test_open_orders_beyond_the_bound_are_all_sent_to_late_subscribers(
     told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
@@ -214,7 +214,7 @@ def test_open_orders_beyond_the_bound_are_all_sent_to_joiners(
 # --- the state of the stream --------------------------------------------------------------------------------------
 
 
-def test_a_state_is_told_to_subscribers_the_board_and_in_words(told: PublishedAccount, clock: Any) -> None:
+def test_a_state_is_reported_to_subscribers_the_board_and_in_words(told: PublishedAccount, clock: Any) -> None:
     told.statement.mark_alive(clock.now_ns)
     clock.advance(2)
     told.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away", attempt=2, backoff_s=1.5)
@@ -247,13 +247,13 @@ def test_no_reader_sees_a_state_without_its_text(
     ]
 
 
-def test_a_state_that_lasts_is_told_once(told: PublishedAccount) -> None:
+def test_a_state_that_lasts_is_reported_once(told: PublishedAccount) -> None:
     for _ in range(3):
         told.statement.publish_state(StreamState.LIVE, None, None)
     assert told.states == [("live", None)]
 
 
-def test_another_reason_is_told_and_the_last_one_stays_on_the_board(told: PublishedAccount) -> None:
+def test_another_reason_is_reported_and_the_last_one_stays_on_the_board(told: PublishedAccount) -> None:
     told.statement.publish_state(StreamState.STALE, Reason.READ_TIMEOUT, "slow")
     told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slow")
     told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slower")
@@ -269,7 +269,7 @@ def test_another_reason_is_told_and_the_last_one_stays_on_the_board(told: Publis
     assert told.described == ["slow", "slower", None]
 
 
-def test_joiners_are_sent_the_last_state_of_the_stream(told: PublishedAccount) -> None:
+def test_late_subscribers_are_sent_the_last_state_of_the_stream(told: PublishedAccount) -> None:
     told.statement.publish_state(StreamState.CONNECTING, None, None)
     told.statement.publish_state(StreamState.LIVE, None, None)
     assert [event.state for event in told.publisher.latest(f"status.{VENUE}")] == [StreamState.LIVE]

@@ -219,7 +219,7 @@ def told_of(*fill_ids: str) -> list[Snapshot]:
     return [*(Snapshot((fill(fill_id),), frozenset()) for fill_id in fill_ids), NOTHING]
 
 
-def test_a_stream_that_tells_nothing_is_made_anew(new: Any) -> None:
+def test_a_stream_that_tells_nothing_is_made_again(new: Any) -> None:
     """It is open and answers pings, but fills are found by REST alone."""
     looking = new(snapshots=told_of("before", "a", "b", "c"))
     looking.log_in()
@@ -246,7 +246,7 @@ def test_a_stream_that_is_later_than_rest_goes_on(new: Any) -> None:
     assert looking.stream.ends == []
 
 
-def test_what_the_answer_holds_is_told_and_heard(new: Any, clock: FakeClock) -> None:
+def test_what_the_answer_holds_is_reported_and_heard(new: Any, clock: FakeClock) -> None:
     looking = new(snapshots=[Snapshot((order(), fill()), frozenset({"1"}))])
     looking.log_in()
     looking.run(0.1)
@@ -263,7 +263,7 @@ def test_without_a_login_no_more_is_asked(looking: Looking) -> None:
     assert looking.seconds == [0]
 
 
-def test_an_answer_that_comes_when_the_connection_is_gone_is_told_but_does_not_make_it_live(new: Any) -> None:
+def test_an_answer_that_comes_when_the_connection_is_gone_is_reported_but_does_not_make_it_live(new: Any) -> None:
     looking = new(snapshots=[Snapshot((fill(),), frozenset())])
     looking.answers = [lambda: looking.reconciler.logged_out() or b"{}"]
     looking.log_in()
@@ -394,7 +394,7 @@ def test_a_venue_that_asks_to_wait_is_given_the_time(looking: Looking) -> None:
     assert looking.pauses == [100]
 
 
-def test_a_good_answer_begins_the_count_anew(looking: Looking) -> None:
+def test_a_good_answer_begins_the_count_again(looking: Looking) -> None:
     looking.answers = [LATE, LATE, b"{}", LATE, b"{}"]
     looking.log_in()
     looking.run(100)
@@ -471,7 +471,7 @@ def test_a_renewed_login_is_renewed_again(looking: Looking) -> None:
     assert looking.side.renewals_asked == 2
 
 
-def test_a_renewal_for_which_the_connection_must_be_made_anew_ends_it(looking: Looking) -> None:
+def test_a_renewal_for_which_the_connection_must_be_made_again_ends_it(looking: Looking) -> None:
     looking.side.renewals = [Renewal(LOGIN, must_reconnect=True)]
     looking.log_in(in_a_while(looking, 5))
     looking.run(8)

@@ -82,7 +82,7 @@ def test_a_refusal_that_the_course_can_use_is_an_answer() -> None:
     assert (result, course.heard) == ("done", [b"[]", b"2"])
 
 
-def test_a_refusal_in_words_that_the_course_does_not_know_is_told_as_it_came() -> None:
+def test_a_refusal_in_words_that_the_course_does_not_know_is_reported_as_it_came() -> None:
     course = Course(DecodeError("what is this"))
     with pytest.raises(RestError) as caught:
         drive(course, refusal(404, body=b"<html>"))

@@ -143,7 +143,7 @@ def test_words_that_cannot_be_written_are_logged_and_no_more(bench: Bench, event
 
 
 @pytest.mark.parametrize(("is_encrypted", "expected"), [(True, 1), (False, 0)])
-def test_it_is_told_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encrypted: Any, expected: int) -> None:
+def test_it_is_reported_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encrypted: Any, expected: int) -> None:
     listener = FakeListener(is_encrypted=is_encrypted)
     bench.make(listener=listener)
     assert bench.listening == [((listener, "lighter"), {"account": True})] * expected
@@ -246,7 +246,7 @@ def test_a_quiet_account_is_not_cut(
     assert made.watched[0].row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
 
 
-def test_a_frame_becomes_an_event_and_joiners_are_sent_it(
+def test_a_frame_becomes_an_event_and_late_subscribers_are_sent_it(
     bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = FakeSide()

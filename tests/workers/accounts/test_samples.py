@@ -101,7 +101,7 @@ def test_recorded_frames_hold_what_they_hold(venue: str, file: str) -> None:
 
 
 @sampled(("venue", "file"), FILES)
-def test_recorded_numbers_are_told_as_they_were_written(venue: str, file: str) -> None:
+def test_recorded_numbers_are_reported_as_they_were_written(venue: str, file: str) -> None:
     for message, items in decoded(venue, file):
         texts = {leaf for leaf in leaves(message) if isinstance(leaf, str)} | {None}
         for item in items:

@@ -139,7 +139,7 @@ def test_a_login_that_is_not_answered_ends_the_connection(new: Any) -> None:
 # --- what comes ---------------------------------------------------------------------------------------------------
 
 
-def test_what_a_frame_holds_is_told(new: Any) -> None:
+def test_what_a_frame_holds_is_reported(new: Any) -> None:
     one = new()
     one.say(order(), fill(), position("1", market="ETH"))
     one.say(position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"})))
@@ -157,7 +157,7 @@ def test_frames_are_counted_and_stamp_the_board(new: Any, clock: Any) -> None:
     assert one.told.cell[CellWord.LAST_PARSED] == clock.now_ns
 
 
-def test_binary_frames_are_told_to_be_such(new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_binary_frames_are_reported_to_be_such(new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     one = new()
     seen: list[bool] = []
     monkeypatch.setattr(one.side, "decode", lambda _payload, binary, _markets, _account: seen.append(binary) or [])
@@ -175,7 +175,7 @@ def test_markets_and_alias_are_those_of_now(new: Any, monkeypatch: pytest.Monkey
     assert seen == [({}, ALIAS), ({"1": "listing"}, ALIAS)]
 
 
-def test_what_came_before_an_end_in_the_same_frame_is_told(new: Any) -> None:
+def test_what_came_before_an_end_in_the_same_frame_is_reported(new: Any) -> None:
     one = new()
     assert one.say(fill("a"), Expired("gone"), fill("b")) is not None
     assert [event.fill_id for event in one.told.of("fill")] == ["a", "b"]
@@ -187,7 +187,7 @@ def test_what_comes_behind_the_frame_that_ends_it_is_left(new: Any) -> None:
     assert one.told.of("fill") == []
 
 
-def test_an_expired_login_is_made_anew(new: Any) -> None:
+def test_an_expired_login_is_made_again(new: Any) -> None:
     assert new().say(Expired("an hour is over")) == CloseReason(Reason.ROTATION, "the login expired: an hour is over")
 
 
@@ -240,7 +240,7 @@ def test_five_malformed_frames_in_a_row_end_it(new: Any) -> None:
     assert one.hear(RUBBISH) == CloseReason(Reason.PARSE_ERRORS, "not a frame of this venue")
 
 
-def test_a_good_frame_begins_the_row_anew(new: Any) -> None:
+def test_a_good_frame_begins_the_row_again(new: Any) -> None:
     one = new()
     assert one.hear(*[RUBBISH] * 4, one.side.frame(), *[RUBBISH] * 4) is None
 
