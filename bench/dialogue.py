@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 
 
 def greeting(venue: str, path: str) -> Answer:
-    """What is said, or subscribed by the path, when a connection opens."""
+    """Return the reply to a new connection: a greeting, or the subscriptions in its path."""
     if venue == "hyperliquid":
         # nautilus_trader does not get to subscribing before it has read something.
         return Answer(repeated=('{"channel":"pong"}',))
@@ -42,7 +42,7 @@ def greeting(venue: str, path: str) -> Answer:
 
 
 def answer(venue: str, message: bytes) -> Answer:
-    """The answer to a client's text message."""
+    """Return the reply to a client's text message."""
     decide = _ANSWERS.get(venue)
     return decide(json.loads(message)) if decide else Answer()
 
@@ -80,7 +80,7 @@ def _aster(message: dict[str, Any]) -> Answer:
 
 
 def _extended(path: str) -> Answer:
-    """A path is a stream: ``/v1/orderbooks/BTC-USD``, with ``?depth=1`` for the best levels only."""
+    """Return the stream of a path: ``/v1/orderbooks/BTC-USD``, with ``?depth=1`` for the best levels only."""
     return Answer(streams=() if "depth=1" in path else _named(path, _EXTENDED))
 
 

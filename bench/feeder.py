@@ -113,13 +113,13 @@ class _Script:
 
 
 def _parts(frames: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
-    """The first alone, the others in parts of ``size``."""
+    """Yield the first frame alone, the others in parts of ``size``."""
     yield frames[:1]
     yield from (frames[start : start + size] for start in range(1, len(frames), size))
 
 
 def _serve(ws: socket.socket, rest: socket.socket, script: _Script, parent: int) -> None:
-    """The process: a thread a connection."""
+    """Serve each connection in its own thread."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return

@@ -2,7 +2,7 @@
 
 A stream is endless and unbroken: sequence numbers follow one another as the venue's rule asks, so that nothing is
 resynchronised. Books have 200 levels a side; a delta changes two of the best hundred on either side, a wide one ten of
-them, some to zero. Frame ``n`` bears the time ``START_MS + n``, by which whoever reads it knows how far it is. The text
+them, some to zero. Frame ``n`` bears the time ``START_MS + n``, which shows readers their progress. The text
 of the levels is rendered once and used in turn; a frame then costs some µs, so that a million of them can be made.
 """
 
@@ -38,7 +38,7 @@ Sides = tuple[str, str]
 
 
 def base(number: int) -> str:
-    """The base asset of a market."""
+    """Return the base asset of a market."""
     return "BTC" if number == 0 else f"X{number:03d}"
 
 
@@ -50,7 +50,7 @@ def wire(venue: str, number: int) -> str:
 
 
 def websocket_frame(payload: bytes, opcode: int = 0x1) -> bytes:
-    """An unmasked server frame (RFC 6455 section 5.2)."""
+    """Return an unmasked server frame (RFC 6455 section 5.2)."""
     length = len(payload)
     if length < 126:
         head = struct.pack("!BB", 0x80 | opcode, length)
@@ -79,7 +79,7 @@ class BookFrames(NamedTuple):
 
 
 def whole_book(depth: int = BOOK_DEPTH, seed: int = 0) -> BookFrames:
-    """A book of ``depth`` levels a side."""
+    """Return a book with ``depth`` levels per side."""
     return _book(random.Random(seed), range(1, depth + 1), gone=0)
 
 
@@ -147,7 +147,7 @@ def _hyperliquid_trade(markets: int) -> Iterator[bytes]:
 
 
 def _aster_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
-    """Changes in a ``pu`` chain that follows the snapshot."""
+    """Yield changes in a ``pu`` chain that follows the snapshot."""
     sides = _rendered(list, _changes(changed))
     symbols = [wire("aster", number) for number in range(markets)]
     last = [ASTER_SNAPSHOT] * markets
@@ -184,7 +184,7 @@ def _extended_book(markets: int) -> Iterator[bytes]:
 
 
 def _extended_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
-    """A snapshot of each market, then changes; frames are numbered on their connection."""
+    """Yield a snapshot of each market, then changes; frames are numbered on their connection."""
     changes = _rendered(lambda level: {"q": level[1], "p": level[0], "c": level[1]}, _changes(changed))
     whole = _rendered(lambda level: {"q": level[1], "p": level[0]}, _whole(BOOK_DEPTH), 1)
     yield from _extended_frames(markets, whole, changes, "DELTA")
@@ -216,7 +216,7 @@ def _extended_trade(markets: int) -> Iterator[bytes]:
 
 
 def _lighter_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
-    """A snapshot of each market, then changes in a nonce chain."""
+    """Yield a snapshot of each market, then changes in a nonce chain."""
 
     def render(level: tuple[str, str]) -> object:
         return {"price": level[0], "size": level[1]}
@@ -265,7 +265,7 @@ def _paradex_book(markets: int) -> Iterator[bytes]:
 
 
 def _paradex_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
-    """A snapshot of each market, then changes."""
+    """Yield a snapshot of each market, then changes."""
     yield from _paradex_books(markets, BOOK_DEPTH, changed)
 
 
@@ -284,7 +284,7 @@ def _paradex_books(markets: int, depth: int, changed: int) -> Iterator[bytes]:
 
 
 def _paradex_json(markets: int, *, is_delta: bool) -> Iterator[bytes]:
-    """The same in JSON. Every level stands among the ``inserts``: other clients read nothing else."""
+    """Yield the JSON form, with every level among the ``inserts``: other clients read nothing else."""
     channel = "deltas" if is_delta else "snapshot@15@100ms"
     dice = random.Random(7)
     whole = _inserts(whole_book(BOOK_DEPTH if is_delta else 15))

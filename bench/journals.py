@@ -29,19 +29,19 @@ PROGRAM = (sys.executable, "-m", "supervisor")
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What came of it, and the seconds that it took."""
+    """Return the result of a call and its duration, s."""
     began = time.perf_counter()
     return work(), time.perf_counter() - began
 
 
 def replay(journal: Path, run_dir: Path, speed: str) -> subprocess.Popen[bytes]:
-    """A replay in a process of its own."""
+    """Start a replay in its own process."""
     command = [*PROGRAM, "replay", str(journal), "--run-dir", str(run_dir), "--speed", speed]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 def record(journal: Path, directory: Path, speed: str) -> tuple[float, float]:
-    """The share of a core that recording a replay takes, and the events a second."""
+    """Record a replay; return the share of a core that it takes, and events per second."""
     command = [*PROGRAM, "record", "--out", str(directory / "again"), "--run-dir", str(directory / "run"), "--json"]
     recorder = subprocess.Popen(command, stdout=subprocess.PIPE)
     while not (directory / "again").exists():

@@ -28,7 +28,7 @@ class Memory:
 
 
 def measure(seconds: float, tell: Callable[[str], None] = print) -> Memory:
-    """A system of five venues with two markets each, on its simulator, which shares pages but is not counted."""
+    """Measure a system of five venues with two markets each, on its simulator; its memory is not counted."""
     with BenchSystem() as system:
         system.wait_live()
         time.sleep(seconds)

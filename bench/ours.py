@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketStream]]:
-    """The connection that carries the task's stream, and the stream's routes, market by market."""
+    """Return the connection that carries the task's stream, and its streams by market."""
     venue, stream = copy(VENUES[task.venue]), _STREAMS[task.kind]
     # At a venue's own pace a thousand subscriptions take half a minute, which is not what is measured.
     venue.limits = replace(venue.limits, burst=_AT_ONCE, messages_per_s=_AT_ONCE)
@@ -82,7 +82,7 @@ def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketS
 
 
 def _fetch(action: FetchBook, connection: ConnectionThread) -> None:
-    """What REST would answer to aster's bridge."""
+    """Deliver the REST snapshot for Aster's bridge."""
     (bids, asks), listing = whole_book(), action.stream.listing
     snapshot = BookSnapshot("aster", listing.symbol, listing.wire, None, bids, asks, 1000, ASTER_SNAPSHOT)
     connection.deliver(FetchedBook(action.stream, action.purpose, snapshot, None))

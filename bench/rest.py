@@ -13,7 +13,7 @@ __all__ = ["rest_answer"]
 
 
 def rest_answer(venue: str, target: str, body: bytes, markets: int) -> bytes | None:
-    """The answer to a request for ``target`` (path and query); None for what is not known here."""
+    """Return the answer to a request for ``target`` (path and query), or None if it is unknown."""
     parts = urlsplit(target)
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     names = [wire(venue, number) for number in range(markets)]

@@ -37,7 +37,7 @@ class Subscribers:
 
 
 def _take(endpoint: str, count: int, parent: int) -> None:
-    """What comes is kept by ZeroMQ's own thread, without limit; nobody reads it."""
+    """Subscribe without reading: ZeroMQ's own thread queues everything without limit."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     sockets = []

@@ -40,7 +40,7 @@ def wait_for(is_so: Callable[[], bool], what: str, limit_s: float = _LIMIT_S) ->
 
 
 def fed(feeders: Mapping[str, Feeder], markets: int = 1) -> str:
-    """The configuration of a system that reads these feeders."""
+    """Return the configuration of a system that reads these feeders."""
     bases = ["BTC"] + [f"X{number:03d}" for number in range(1, markets)]
     lines = ["[supervisor]", f"venues = {list(feeders)}", f"markets = {bases}".replace("'", '"')]
     for venue, feeder in feeders.items():
@@ -90,7 +90,7 @@ class BenchSystem:
         return self._process.pid
 
     def status(self) -> dict[str, Any]:
-        """What ``status`` reads."""
+        """Return the status of the system."""
         return read_status(self.run_dir)
 
     def wait_live(self, limit_s: float = _LIMIT_S) -> float:
@@ -105,10 +105,10 @@ class BenchSystem:
         return wait_for(is_live, "every venue live", limit_s)
 
     def process(self, name: str) -> psutil.Process:
-        """The process of a venue, or the gateway.
+        """Return the process of a venue or the gateway.
 
         Raises:
-            RuntimeError: It has none.
+            RuntimeError: It is not running.
         """
         pid = pid_of(self.status(), name)
         if pid is None:

@@ -45,7 +45,7 @@ class Task:
 
     @classmethod
     def of_command_line(cls) -> Task:
-        """The task of this program."""
+        """Return the task of this program."""
         return cls(**json.loads(sys.argv[1]))
 
 

@@ -27,19 +27,19 @@ class Ratio:
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Ratio:
-    """The ratios of pairs that were measured one after the other."""
+    """Return the ratios of pairs of consecutive measurements."""
     found = [a / b for a, b in zip(above, below, strict=True)]
     return Ratio(statistics.median(found), min(found), max(found))
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value that ``part`` (0 to 1) of all do not exceed."""
+    """Return the value that ``part`` (0 to 1) of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(int(part * len(ordered)), len(ordered) - 1)]
 
 
 def machine() -> dict[str, object]:
-    """What was measured on."""
+    """Return a description of this machine."""
     return {
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)),

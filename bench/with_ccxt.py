@@ -73,7 +73,7 @@ def frames_handled(exchange: Any, symbol: str, kind: str) -> int:
 
 
 async def follow(exchange: Any, symbol: str, kind: str) -> None:
-    """What a user of ccxt writes."""
+    """Follow a stream as a user of ccxt does."""
     while True:
         if kind == "trade":
             await exchange.watch_trades(symbol)

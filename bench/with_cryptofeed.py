@@ -24,7 +24,7 @@ _PATHS = {"trade": "btcusdt@aggTrade"}
 
 
 def parser(took: Any) -> Any:
-    """The exchange, with the market known and the book that REST would give."""
+    """Return the exchange with a known market and the REST book."""
     Symbols.set(BinanceFutures.id, {_SYMBOL: "BTCUSDT"}, {"instrument_type": {_SYMBOL: "perpetual"}})
     feed = BinanceFutures(symbols=[_SYMBOL], channels=[L2_BOOK, TRADES], callbacks={L2_BOOK: took, TRADES: took})
     feed.start(asyncio.get_running_loop())

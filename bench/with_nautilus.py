@@ -16,7 +16,7 @@ _LOOK_S = 0.02
 
 
 def instrument() -> Any:
-    """The market of the frames."""
+    """Return the market of the frames."""
     price, size = core.Price.from_str("0.1"), core.Quantity.from_str("0.00001")
     usd, usdc = core.Currency.from_str("USD"), core.Currency.from_str("USDC")
     return core.CryptoPerpetual(

@@ -1,1 +1,1 @@
-"""One venue process: socket to ZeroMQ."""
+"""Worker processes: one per venue, from its sockets to ZeroMQ."""

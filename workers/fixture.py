@@ -1,12 +1,12 @@
-"""Fixture mode: recorded frames through the same decoders and session brain as live ones. No sockets, no watchdogs.
+"""Fixture mode: recorded frames through the decoders and sessions of live ones, without sockets or watchdog.
 
-The brain is told the recorded times, and the passing of time behind every read of a socket and in steps of 50 ms
-between them; nothing depends on when or how fast the recording is played. So one recording always gives the same
-events, apart from their stamps.
+Sessions receive the recorded times: a tick follows every read of a socket, and one every 50 ms in between. Nothing
+depends on when or how fast a recording is played, so it always gives the same events apart from their stamps.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -22,22 +22,26 @@ from ipc.errors import ConfigError, DecodeError
 from ipc.events import BookSnapshot, Cause
 from ipc.health import Reason
 from ipc.log import get_log
+from ipc.publisher import Publisher
 from ipc.raw import RawHeader, RawRecord, decode_line
+from workers.net.connection import ConnectionThread
 from workers.protocol.actions import Publication
 from workers.protocol.session import MarketSession, cause_after
 from workers.venues.venue import Listing, Venue, parse_answer
 
-__all__ = ["Fixture", "Player", "Stage", "load"]
+__all__ = ["Fixture", "Player", "Stage", "load", "make_player", "play"]
 
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000
+#: Time for subscribers to connect before the first event.
+_SUBSCRIBE_S: Final = 0.5
 _TICK_NS: Final = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """A recording: its markets and options, and its records in order."""
+    """Recording of a venue: markets, options, and records in order."""
 
     listings: tuple[Listing, ...]
     options: Mapping[str, str]
@@ -48,7 +52,7 @@ def load(directory: str, venue: str) -> Fixture:
     """Read every ``*.jsonl`` of a directory, in the order of their names.
 
     Raises:
-        ConfigError: There is no recording of this venue; no retry mends that.
+        ConfigError: There is no recording of this venue.
     """
     paths = sorted(Path(directory).glob("*.jsonl"))
     header: RawHeader | None = None
@@ -78,14 +82,15 @@ def _read(path: Path) -> Iterator[tuple[int, RawHeader | RawRecord]]:
 
 
 class Stage:
-    """The sessions of a venue, without sockets: they are told what happened to them, and that time passes.
+    """Sessions of a venue without sockets, driven by records and the clock.
 
     Args:
-        venue: The venue.
-        sessions: The brains, by name.
-        publish: Takes what a session publishes, and whether a frame caused it, which stamps freshness; within a turn.
-        settle: Takes what waits in a session's ``todo``; behind the turn.
-        turn: Gives a turn, in which the sessions change their books: nobody is to see a book ahead of its topic.
+        venue: Public side of the venue.
+        sessions: All sessions of the venue.
+        publish: Publishes the events of a session with the lock held; the flag says whether a frame caused them, which
+            stamps freshness.
+        settle: Executes the actions of a session after the lock is released.
+        lock: Returns the publisher's lock: a book changes together with its topic.
     """
 
     def __init__(
@@ -94,7 +99,7 @@ class Stage:
         sessions: Sequence[MarketSession],
         publish: Callable[[MarketSession, list[Publication], bool], None],
         settle: Callable[[MarketSession], None],
-        turn: Callable[[], AbstractContextManager[object]],
+        lock: Callable[[], AbstractContextManager[object]],
     ) -> None:
         #: Names of the sessions whose connection is open.
         self.open: set[str] = set()
@@ -102,18 +107,18 @@ class Stage:
         self._sessions = {session.connection.name: session for session in sessions}
         self._publish = publish
         self._settle = settle
-        self._turn = turn
-        #: What the next connection of a session is for, by the end of its last one.
+        self._lock = lock
+        #: Cause of the first books of a session's next connection, by how the last one ended.
         self._causes: dict[str, Cause] = {}
 
     def join(self, name: str, now_ns: int) -> None:
-        """Take a connection for one that has been open for a while: its history of trades is over."""
+        """Treat a connection as open for a while: its history of trades has passed."""
         self._join(self._sessions[name], now_ns)
 
     def step(self, records: Iterable[RawRecord], now_ns: int) -> int:
-        """What happened at one time, which is what one read of a socket gave, and then the time itself."""
+        """Apply the records of one time, which is one read of a socket, then tick; return the number of records."""
         played = 0
-        with self._turn():
+        with self._lock():
             for record in records:
                 session = self._sessions.get(record.session)
                 if session is not None:
@@ -132,18 +137,18 @@ class Stage:
             self._join(session, now_ns)
         match record.kind:
             case "open":
-                self._close(session, Reason.CRASH, now_ns)  # of a connection whose end nobody lived to tell
+                self._close(session, Reason.CRASH, now_ns)  # the recording lacks the end of a connection before
                 self._open_session(session, now_ns)
             case "in":
                 self._publish(session, session.received(record.is_binary, record.payload, now_ns), True)
             case "rest":
                 self._publish(session, self._fetched(session, record, now_ns), False)
             case "book":
-                self._take_over(session, record, now_ns)
+                self._adopt_book(session, record, now_ns)
             case "close":
                 self._close(session, _reason(record.text), now_ns)
             case "out":
-                pass  # what was said then; the brain says its own again, to nobody
+                pass  # the session produces its own messages
 
     def _open_session(self, session: MarketSession, now_ns: int) -> None:
         name = session.connection.name
@@ -152,12 +157,12 @@ class Stage:
         self.open.add(name)
 
     def _join(self, session: MarketSession, now_ns: int) -> None:
-        """The recording begins when the connection is open already, and its history of trades is over."""
+        """Open a session whose recording begins in the middle of a connection, after the history of trades."""
         self._open_session(session, now_ns)
         session.skip_backlogs()
 
-    def _take_over(self, session: MarketSession, record: RawRecord, now_ns: int) -> None:
-        """The book as it stood, which is news where the recording begins, or goes on after a pause."""
+    def _adopt_book(self, session: MarketSession, record: RawRecord, now_ns: int) -> None:
+        """Adopt a recorded book, which is new where the recording begins or continues after a gap."""
         try:
             book = decode(record.payload)
         except DecodeError:
@@ -166,7 +171,7 @@ class Stage:
             return
         holds = session.holds(book)
         if holds is False:
-            # What was followed is not what went on: between the two there is a piece that nobody recorded.
+            # The books differ, so frames between the two were not recorded.
             self._close(session, Reason.CRASH, now_ns)
             self._join(session, now_ns)
         if not holds:
@@ -183,7 +188,7 @@ class Stage:
         route = next((one for one in session.book_streams if one.symbol == record.symbol), None)
         if route is None or record.purpose is None:
             return []
-        # The brain asked at about this time as well; the answer must not depend on which of the two was first.
+        # The session requests the book at about this time too; the result must not depend on which comes first.
         route.fetch.request(now_ns)
         purpose: Any = record.purpose
         if record.reason:
@@ -195,14 +200,48 @@ class Stage:
         return session.fetched(route, purpose, book, None, now_ns)
 
 
+def make_player(
+    fixture: Fixture,
+    venue: Venue,
+    connections: Sequence[ConnectionThread],
+    publisher: Publisher,
+    *,
+    is_paced: bool,
+    stop: Callable[[], bool],
+) -> Player:
+    """Return a player of a fixture into the sessions of connections, which publish the events."""
+    by_session = {connection.session: connection for connection in connections}
+
+    def publish(session: MarketSession, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
+        now = time.monotonic_ns() if is_caused else 0
+        by_session[session].publish(publications, now, time.time_ns())
+
+    stage = Stage(
+        venue,
+        list(by_session),
+        publish,
+        lambda session: by_session[session].publish_changes(),
+        lambda: publisher.exclusive(),
+    )
+    return Player(fixture, stage, is_paced=is_paced, stop=stop)
+
+
+def play(player: Player, venue: str, stop: threading.Event) -> None:
+    """Play a fixture when subscribers had time to connect, then wait until stopped."""
+    stop.wait(_SUBSCRIBE_S)
+    played = player.run()
+    log.info("fixture.played", venue=venue, records=played)
+    stop.wait()
+
+
 class Player:
-    """Plays a fixture into the sessions of a venue.
+    """Player of a fixture into the sessions of a venue.
 
     Args:
-        fixture: The recording.
-        stage: The sessions.
-        is_paced: Whether the recorded timing is kept; if not, the end of the recording is taken for now.
-        stop: Asked before every record.
+        fixture: Recording to play.
+        stage: Sessions that receive it.
+        is_paced: Whether to keep the recorded timing; if not, the recording ends now.
+        stop: Returns whether to stop; called before every record.
     """
 
     def __init__(self, fixture: Fixture, stage: Stage, *, is_paced: bool, stop: Callable[[], bool]) -> None:
@@ -212,10 +251,10 @@ class Player:
         self._stop = stop
 
     def run(self) -> int:
-        """Play to the end, or until told to stop; how many records were played."""
+        """Play to the end or until stopped; return the number of records played."""
         first_ns, last_ns = self._fixture.records[0].mono_ns, self._fixture.records[-1].mono_ns
         now_ns = time.monotonic_ns()
-        # Of what is recorded only the distances matter: it begins now or, played at once, has just come to its end.
+        # Only intervals matter: a paced recording begins now, any other has just ended.
         shift_ns = now_ns - first_ns if self._is_paced else max(now_ns - last_ns, 1 - first_ns)
         now_ns = first_ns + shift_ns
         played = 0
@@ -232,12 +271,12 @@ class Player:
         return played
 
     def _wait(self, due_ns: int) -> bool:
-        """Keep the recorded timing, if that is asked for; whether to stop."""
+        """Wait for the recorded time when paced; return whether to stop."""
         while self._is_paced and not self._stop() and (left_ns := due_ns - time.monotonic_ns()) > 0:
             time.sleep(min(left_ns / _NS, 0.1))
         return self._stop()
 
 
 def _reason(text: str | None) -> Reason:
-    """The reason in a record; a recording of another version may have words of its own."""
+    """Return the reason in a record, or a default for one that this version does not know."""
     return Reason(text) if text in set(Reason) else Reason.SERVER_CLOSE

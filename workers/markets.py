@@ -1,6 +1,6 @@
-"""The markets of a venue: resolved from its own list, remembered across restarts.
+"""Markets of a venue: resolved from its list, cached across restarts.
 
-The list is cached in the run directory, so that a restart while the venue's REST interface is away still subscribes.
+The cache lies in the run directory: a worker that restarts while the REST interface is down still subscribes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Resolved", "keep_missing", "load", "nameless", "resolve", "save"]
 
 log = get_log(__name__)
 
-#: A price or size step finer than this many significant digits would make two levels of one.
+#: Decimals of a price step that floats represent exactly; with more, two levels would share a key.
 _MAX_DIGITS = 15
 
 
 class _Cache(msgspec.Struct):
-    """What was asked for, and what the venue lists."""
+    """Configured base assets, and the venue's list."""
 
     bases: list[str]
     listings: list[Listing]
@@ -33,10 +33,11 @@ class _Cache(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The configured markets, as far as the venue has them.
+    """Configured markets.
 
-    ``listings`` are to be subscribed, in the order of the configuration; ``missing`` tells why the others are not, by
-    base asset.
+    Attributes:
+        listings: Markets to subscribe to, in the order of the configuration.
+        missing: Why the others are not subscribed to, by base asset.
     """
 
     listings: tuple[Listing, ...]
@@ -60,15 +61,15 @@ def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
 
 
 def keep_missing(listings: Sequence[Listing], known: Sequence[Listing], refused: Collection[str]) -> list[Listing]:
-    """Return a venue's list, and behind it the known markets that are missing from it.
+    """Return a venue's list, followed by the known markets that it lacks.
 
-    A list can end early, so a market is not given up for being missing; the list must say that it is delisted, or the
-    venue must have refused it as well, or have given its wire name to another market.
+    A list can be truncated, so a missing market is dropped only if the list marks it as delisted, the venue rejected
+    it as well, or its wire name belongs to another market now.
 
     Args:
-        listings: The venue's list as it was read.
-        known: The markets that are followed.
-        refused: Symbols of the markets that the venue refused since.
+        listings: List as read from the venue.
+        known: Followed markets.
+        refused: Symbols of the markets that the venue has rejected since.
     """
     listed, wires = {listing.base for listing in listings}, {listing.wire for listing in listings}
     missing = [one for one in known if one.base not in listed and one.wire not in wires]
@@ -76,17 +77,17 @@ def keep_missing(listings: Sequence[Listing], known: Sequence[Listing], refused:
 
 
 def nameless(listings: Sequence[Listing]) -> list[str]:
-    """Return the venue's names of the markets that cannot be carried, because no symbol can be made of their names."""
+    """Return the names of the markets that are left out because no symbol can be derived from them."""
     return [listing.venue_symbol for listing in listings if listing.base is None]
 
 
 def _is_exact(listing: Listing) -> bool:
-    """Whether floats tell the market's prices apart (they identify levels, nothing else)."""
+    """Return whether floats, which identify levels, distinguish all prices of the market."""
     return listing.tick is None or len(listing.tick.partition(".")[2].rstrip("0")) <= _MAX_DIGITS
 
 
 def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
-    """The cached list, if there is one that was made when every one of ``bases`` was asked for."""
+    """Return the cached list if it was read with all of ``bases`` configured, else None."""
     try:
         cache = msgspec.json.decode(path.read_bytes(), type=_Cache)
     except FileNotFoundError:
@@ -98,7 +99,7 @@ def load(path: Path, bases: Sequence[str]) -> list[Listing] | None:
 
 
 def save(path: Path, listings: Sequence[Listing], bases: Sequence[str]) -> None:
-    """Remember a venue's list, all of it: an account may hold any market. A full disk costs the cache and no more."""
+    """Cache a venue's whole list, since an account may hold any market; log when the disk refuses it."""
     try:
         replace_file(path, msgspec.json.encode(_Cache(list(bases), list(listings))))
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Outage or fault of ours: a venue is taken to be down when neither its sockets deliver nor its REST interface answers.
+"""Detection of outages: a venue is down when neither its sockets deliver nor its REST interface answers. Pure.
 
-Then no restart helps, and none is made; the worker goes on trying and says so, once. Pure.
+Restarts do not help then, so none is made; the worker goes on retrying and reports the outage once.
 """
 
 from __future__ import annotations
@@ -10,33 +10,34 @@ from typing import Final
 __all__ = ["OutageDetector", "unanswered_since_ns"]
 
 _NS: Final = 1_000_000_000
-#: Both sides must have been dead for this long.
-_DEAD_NS: Final = 5 * _NS
+#: Time for which both sockets and REST must have failed.
+_DOWN_AFTER_NS: Final = 5 * _NS
 
 
-def unanswered_since_ns(*lanes: tuple[int, int]) -> int:
-    """Since when a venue's REST interface answers nobody; 0 while it answers.
+def unanswered_since_ns(*threads: tuple[int, int]) -> int:
+    """Return since when no call to a venue's REST interface is answered; 0 while it answers.
 
     Args:
-        lanes: Of each, since when its calls fail (0 when the last one did not), and when one was last answered. Where
-            one lane is answered after another began to fail, a path of the interface is broken and not the venue.
+        threads: Per REST thread: since when its calls fail (0 when the last one succeeded), and when one was last
+            answered. If one thread is answered after another began to fail, one path is broken, not the venue.
     """
-    answered_ns = max(answered for _, answered in lanes)
-    return max((since for since, _ in lanes if since > answered_ns), default=0)
+    answered_ns = max(answered for _, answered in threads)
+    return max((since for since, _ in threads if since > answered_ns), default=0)
 
 
 class OutageDetector:
-    """Remembers since when nothing is heard of a venue.
+    """State of a venue: up or down.
 
-    ``since_ns`` is 0 while the venue is up.
+    Attributes:
+        since_ns: Start of the outage, monotonic; 0 while the venue is up.
     """
 
     def __init__(self) -> None:
         self.since_ns = 0
         self._bookless_since_ns = 0
 
-    def judge(self, now_ns: int, *, has_book: bool, unanswered_since_ns: int) -> bool:
-        """Take what is known; whether the verdict changed.
+    def update(self, now_ns: int, *, has_book: bool, unanswered_since_ns: int) -> bool:
+        """Apply the current observations; return whether the state changed.
 
         Args:
             now_ns: Monotonic.
@@ -50,7 +51,7 @@ class OutageDetector:
         is_down = (
             self._bookless_since_ns != 0
             and unanswered_since_ns != 0
-            and now_ns - max(self._bookless_since_ns, unanswered_since_ns) > _DEAD_NS
+            and now_ns - max(self._bookless_since_ns, unanswered_since_ns) > _DOWN_AFTER_NS
         )
         if is_down == bool(self.since_ns):
             return False

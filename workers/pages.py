@@ -1,4 +1,4 @@
-"""The tables of numbers in the venues' pages, written from what the code keeps; ``make docs`` puts them there."""
+"""Tables of numbers in the venues' pages, generated from the code by ``make docs``."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def numbers_of(venue: Venue) -> str:
 
 
 def with_numbers(page: str, venue: Venue) -> str:
-    """Return a venue's page with its table as it should be.
+    """Return a venue's page with its current table.
 
     Raises:
-        ValueError: The page has no place for it.
+        ValueError: The page lacks the markers of the table.
     """
     before, _, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)

@@ -1,10 +1,9 @@
-"""The tape: every frame of a worker's public sessions, kept for a while and told to whoever records.
+"""Frame recorder: keeps the latest frames of a worker's public sessions and sends them to raw subscribers.
 
-Into the black box (:mod:`ipc.ring`) goes everything, always; onto the raw endpoint only while somebody listens. Both
-begin in the middle of a conversation, so they are told the books as they stand: when somebody joins, and when a half of
-the black box is begun anew. When something went wrong, the black box is saved under its reason a moment later, so that
-what followed is on it as well.
-Account sessions have no tape: what is secret is never kept.
+Every frame goes into the black box (:mod:`ipc.ring`), and to the raw endpoint while it has subscribers. Both start in
+the middle of a stream, so they receive the current books: when a subscriber joins, and when a half of the black box is
+overwritten. After a failure the black box is saved under its reason a moment later, so that it shows the aftermath.
+Account sessions are never recorded, because their frames hold secrets.
 """
 
 from __future__ import annotations
@@ -32,32 +31,32 @@ __all__ = ["SUFFIX", "FrameRecorder", "save_left_behind"]
 
 log = get_log(__name__)
 
-#: Ending of a saved black box.
+#: File name extension of a saved black box.
 SUFFIX: Final = ".blackbox"
 _NS: Final = 1_000_000_000
 _OPEN, _IN, _OUT, _REST, _CLOSE, _BOOK = range(len(KINDS))
-#: Of a half of the black box, for the books that it begins with.
+#: The books at the start of a half of the black box take at most half of it.
 _BOOKS_SHARE: Final = 2
-#: After something went wrong, before the black box is saved.
+#: Delay between a failure and the dump.
 _AFTERMATH_NS: Final = _NS
-#: Between two savings.
+#: Least time between two dumps.
 _PAUSE_NS: Final = 10 * _NS
-#: Raw records are not numbered, so none should be lost: room for what a recorder takes its time for.
+#: Raw records carry no sequence number, so the queue is long enough for a slow subscriber.
 _SEND_HWM: Final = 10_000
-_NOT_WORTH_KEEPING: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL, Reason.ROTATION})
+_PLANNED: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL, Reason.ROTATION})
 
 
 class FrameRecorder:
-    """One worker's tape. Records are added within a turn of the publisher; the rest is the main thread's.
+    """Recorder of one worker. Recording requires the publisher's lock; everything else belongs to the main thread.
 
     Args:
-        venue: Whose frames these are.
-        run_dir: Where the ring and the raw endpoint are.
-        directory: Where black boxes are saved; None saves none.
-        size: Bytes of the ring; 0 keeps none.
-        keep: How many saved black boxes stay.
-        context: The worker's ZeroMQ context.
-        version: The program's, for the headers.
+        venue: Venue of the frames.
+        run_dir: Directory of the ring and the raw endpoint.
+        directory: Directory of dumps; None saves none.
+        size: Size of the ring, bytes; 0 disables it.
+        keep: Number of dumps to keep.
+        context: ZeroMQ context of the worker.
+        version: Version of the program, for the headers.
     """
 
     def __init__(
@@ -76,12 +75,15 @@ class FrameRecorder:
         self._header = RawHeader(venue=venue, version=version)
         self._sessions: list[str] = []
         self._ring = _make_ring(run_dir.ring(venue), size)
-        self._wanted: tuple[Reason, int] | None = None
+        #: Reason and due time of the next dump.
+        self._scheduled: tuple[Reason, int] | None = None
         self._saved_ns = -_PAUSE_NS
-        self._listeners = 0
-        #: What the books of this moment are told for: somebody joined; there is so much room in the black box.
-        self._is_joined = False
+        self._subscribers = 0
+        #: Whether a subscriber joined and needs the current books.
+        self._has_joined = False
+        #: Bytes left in the black box for the current books.
         self._room = 0
+        #: Number of halves of the ring that were overwritten when it was last checked.
         self._turns = 0
         self._socket = context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -90,7 +92,7 @@ class FrameRecorder:
         self._socket.bind(run_dir.raw(venue))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:
-        """These are the sessions and the markets from now on."""
+        """Set the names of sessions, the markets and the options, and publish them."""
         self._sessions = list(sessions)
         self._header = msgspec.structs.replace(
             self._header,
@@ -98,43 +100,43 @@ class FrameRecorder:
             options=options,
             listings=[msgspec.to_builtins(listing) for listing in listings],
         )
-        self._tell_header()
+        self._send_header()
 
-    # --- records, within a turn ---------------------------------------------------------------------------------------
+    # --- records; require the publisher's lock ------------------------------------------------------------------------
 
     def frame(self, session: int, opcode: int, payload: memoryview | bytes, mono_ns: int, wall_ns: int) -> None:
-        """A frame came."""
+        """Record a received frame."""
         is_binary = opcode == BINARY_FRAME
         if self._ring is not None:
             self._ring.put(_IN | BINARY if is_binary else _IN, session, mono_ns, wall_ns, payload)
-        if self._listeners:
-            self._tell("in", session, mono_ns, wall_ns, bytes(payload), is_binary=is_binary)
+        if self._subscribers:
+            self._send_record("in", session, mono_ns, wall_ns, bytes(payload), is_binary=is_binary)
 
     def opened(self, session: int, url: str) -> None:
-        """A connection is open."""
+        """Record that a connection is open."""
         self._put(_OPEN, session, url.encode())
 
     def sent(self, session: int, message: bytes) -> None:
-        """A message went out."""
+        """Record a sent message."""
         self._put(_OUT, session, message)
 
     def answered(self, session: int, symbol: str, purpose: str, reason: Reason | None, body: bytes) -> None:
-        """REST answered, or why it did not."""
+        """Record an answer of REST, or why there is none."""
         note = f"{symbol} {purpose} {reason or ''}".strip()
         self._put(_REST, session, body, note, symbol=symbol, purpose=purpose, reason=reason)
 
     def closed(self, session: int, reason: Reason) -> None:
-        """A connection is gone."""
+        """Record that a connection is closed."""
         self._put(_CLOSE, session, reason.encode())
 
     def _put(self, kind: int, session: int, payload: bytes, note: str = "", **more: str | None) -> None:
         mono_ns, wall_ns = time.monotonic_ns(), time.time_ns()
         if self._ring is not None:
             self._ring.put(kind, session, mono_ns, wall_ns, payload, note.encode())
-        if self._listeners:
-            self._tell(KINDS[kind], session, mono_ns, wall_ns, payload, **more)  # type: ignore[arg-type]
+        if self._subscribers:
+            self._send_record(KINDS[kind], session, mono_ns, wall_ns, payload, **more)  # type: ignore[arg-type]
 
-    def _tell(
+    def _send_record(
         self,
         kind: RawKind,
         session: int,
@@ -148,60 +150,60 @@ class FrameRecorder:
         record = make(kind, self._name(session), mono_ns, wall_ns, payload, is_binary=is_binary, **more)
         self._send(encode_line(record))
 
-    # --- the main thread, within a turn -----------------------------------------------------------------------------
+    # --- main thread, with the publisher's lock ----------------------------------------------------------------------
 
-    def look(self) -> bool:
-        """See whether anybody listens; whether the books as they stand are to be told now, within this turn."""
-        self._is_joined = False
+    def needs_books(self) -> bool:
+        """Handle subscriptions; return whether to record the current books before the lock is released."""
+        self._has_joined = False
         with contextlib.suppress(zmq.Again):
             while True:
                 message = self._socket.recv(zmq.DONTWAIT)
-                joins = message[:1] == b"\x01"
-                self._listeners = max(0, self._listeners + (1 if joins else -1))
-                if joins:
-                    self._is_joined = True
-                    self._tell_header()
+                is_joining = message[:1] == b"\x01"
+                self._subscribers = max(0, self._subscribers + (1 if is_joining else -1))
+                if is_joining:
+                    self._has_joined = True
+                    self._send_header()
         ring = self._ring
         has_turned = ring is not None and ring.turns != self._turns
         if ring is not None and has_turned:
             self._turns, self._room = ring.turns, ring.half // _BOOKS_SHARE
-        return self._is_joined or has_turned
+        return self._has_joined or has_turned
 
     def book(self, session: int, book: BookSnapshot, mono_ns: int, wall_ns: int) -> None:
-        """A book as it stands behind the frame that was read at that time; what there is no room for is left out."""
+        """Record a current book with the times of its last frame; leave it out if the black box has no room."""
         payload = encode(book)
         if self._ring is not None and len(payload) <= self._room:
             self._room -= len(payload)
             self._ring.put(_BOOK, session, mono_ns, wall_ns, payload)
-        if self._is_joined:
-            self._tell("book", session, mono_ns, wall_ns, payload)
+        if self._has_joined:
+            self._send_record("book", session, mono_ns, wall_ns, payload)
 
-    def want(self, reason: Reason) -> None:
-        """Something went wrong: the black box is to be saved, later when one was saved just now."""
-        if self._wanted is None and reason not in _NOT_WORTH_KEEPING:
-            self._wanted = (reason, max(time.monotonic_ns() + _AFTERMATH_NS, self._saved_ns + _PAUSE_NS))
+    def schedule_dump(self, reason: Reason) -> None:
+        """Save the black box after a failure: a moment later, or when the last dump is old enough."""
+        if self._scheduled is None and reason not in _PLANNED:
+            self._scheduled = (reason, max(time.monotonic_ns() + _AFTERMATH_NS, self._saved_ns + _PAUSE_NS))
 
-    def due(self, now_ns: int) -> tuple[Reason, bytes] | None:
-        """The black box, when it is time to save it."""
-        if self._wanted is None or self._ring is None or now_ns < self._wanted[1]:
+    def due_dump(self, now_ns: int) -> tuple[Reason, bytes] | None:
+        """Return reason and content of the black box when its dump is due."""
+        if self._scheduled is None or self._ring is None or now_ns < self._scheduled[1]:
             return None
-        (reason, _), self._wanted = self._wanted, None
+        (reason, _), self._scheduled = self._scheduled, None
         if self._directory is None:
             return None
         self._saved_ns = now_ns
         return reason, self._ring.snapshot()
 
-    def save(self, reason: Reason, ring: bytes) -> None:
-        """Write a black box; not within a turn. A full disk costs the box and nothing else."""
+    def save_dump(self, reason: Reason, ring: bytes) -> None:
+        """Write a dump without holding the lock; log when the disk refuses it."""
         if self._directory is not None:
             _save(self._directory, self._header, reason, ring, self._keep)
 
     def close(self) -> None:
-        """End the raw endpoint; the ring stays for whoever comes after."""
+        """Close the raw endpoint; the ring stays for the next worker."""
         self._socket.close()
 
-    def _tell_header(self) -> None:
-        if self._listeners:
+    def _send_header(self) -> None:
+        if self._subscribers:
             self._send(encode_line(self._header))
 
     def _send(self, line: bytes) -> None:
@@ -213,9 +215,9 @@ class FrameRecorder:
 
 
 def save_left_behind(venue: str, run_dir: RunDir, directory: Path | None, reason: Reason | None, keep: int) -> None:
-    """Save the ring that a dead worker left, unless its death was planned; before the next one makes its own."""
+    """Save the ring of a worker that died unexpectedly, before its successor creates another."""
     path = run_dir.ring(venue)
-    if directory is None or reason is None or reason in _NOT_WORTH_KEEPING or not path.exists():
+    if directory is None or reason is None or reason in _PLANNED or not path.exists():
         return
     try:
         ring = path.read_bytes()
@@ -243,7 +245,7 @@ def _make_ring(path: Path, size: int) -> Ring | None:
 
 
 def _save(directory: Path, header: RawHeader, reason: Reason, ring: bytes, keep: int) -> None:
-    """One file: a header line, then the ring as it was; the oldest beyond ``keep`` go."""
+    """Write a header line and the ring into one file; delete the oldest files beyond ``keep``."""
     wall_ns = time.time_ns()
     header = msgspec.structs.replace(header, reason=str(reason), created_wall_ns=wall_ns)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_ns // _NS))

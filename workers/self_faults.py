@@ -1,4 +1,4 @@
-"""What a worker does wrong when a drill tells it to: the faults that only a process itself can have."""
+"""Faults that a worker injects into itself for drills, because only a process itself can have them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _hoard: list[bytearray] = []
 
 
 def _hang() -> None:
-    """Hold the interpreter lock for ever: no thread of this process runs any more, the watchdog included."""
+    """Hold the interpreter lock until killed: no other thread of this process runs, not even the watchdog."""
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
 def _exit() -> None:
-    """Leave as if all were well."""
+    """Exit with code 0."""
     os._exit(0)
 
 
 def _hoard_memory() -> None:
-    """Take more memory, a piece at each call; every page is touched."""
+    """Allocate another piece of memory and touch every page of it."""
     _hoard.append(bytearray(b"x") * _HOARD_BYTES)
 
 
-#: By name; each is done again at every round of the main thread while the parent wants it.
+#: By name; the main loop calls one in every round while its name is on the board.
 SELF_FAULTS: Final[dict[SelfFault, Callable[[], None]]] = {
     SelfFault.HANG: _hang,
     SelfFault.EXIT: _exit,

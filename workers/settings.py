@@ -1,4 +1,4 @@
-"""What a worker is told when it starts. Made by the configuration, sent over the fork, never changed."""
+"""Settings of a worker: created from the configuration, passed over the fork, immutable."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ __all__ = ["WorkerSettings"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """The settings of one venue's worker; durations in ms.
+    """Settings of one venue's worker; durations in ms.
 
     Attributes:
-        venue: Its name.
-        slot: Its place on the board.
+        venue: Name of the venue.
+        slot: Index of the worker on the board.
         run_dir: Path of the run directory.
         feed: ZeroMQ endpoint to bind.
-        bases: The markets to follow, by base asset, in the order of their board cells.
+        bases: Base assets of the markets to follow, in the order of their board cells.
         ws_url: Base URL of the WebSocket side.
         rest_url: Base URL of the REST side.
-        options: The venue's own settings.
+        options: Settings that only this venue has.
         stale_ms: Age at which a book is stale.
-        connect_timeout_ms: DNS, TCP, TLS and upgrade together.
-        read_timeout_ms: Silence, of any kind, after which a connection is dead.
-        ping_interval_ms: Between pings of ours; None takes the venue's.
-        pong_timeout_ms: After a ping of ours, for the answer; None takes the venue's.
-        funding_poll_ms: Between two polls of funding.
-        watchdog_tick_ms: Between two looks of the watchdog.
-        backoff: Of its sessions.
-        generation: How many times the parent started this worker.
-        last_epoch: Of the generation before; this one's is higher.
-        last_reason: Why the generation before ended; None for the first.
-        fixture_dir: Recorded frames to play instead of connecting; None connects.
+        connect_timeout_ms: Limit for DNS, TCP, TLS and upgrade together.
+        read_timeout_ms: Silence, of any kind, after which a connection is closed.
+        ping_interval_ms: Interval of our pings; None uses the venue's.
+        pong_timeout_ms: Limit for the answer to a ping; None uses the venue's.
+        funding_poll_ms: Interval of polls of funding.
+        watchdog_tick_ms: Interval of the watchdog's checks.
+        backoff: Policy for connections and threads.
+        generation: Number of starts of this worker by the parent.
+        last_epoch: Epoch of the previous generation; the new one is higher.
+        last_reason: Why the previous generation ended; None for the first.
+        fixture_dir: Directory of recorded frames to play; None connects to the venue.
         is_paced: Whether a fixture keeps the recorded timing.
-        blackbox_kb: Size of the ring of raw frames; 0 for none.
-        blackbox_dir: Where black boxes are saved; None saves none.
-        blackbox_keep: How many of a venue stay.
-        network: Where its feeds listen on TCP; None has them on the run directory's sockets alone.
-        account: What the desk's account on this venue is called; None follows none.
-        account_period_ms: Between two looks at the whole account.
-        has_parent: Whether it must end when its parent does.
+        blackbox_kb: Size of the ring of raw frames; 0 disables it.
+        blackbox_dir: Directory of saved black boxes; None saves none.
+        blackbox_keep: Number of saved black boxes to keep per venue.
+        network: TCP addresses of its feeds; None serves them on local sockets only.
+        account: Alias of the account on this venue; None follows none.
+        account_period_ms: Interval of full account snapshots.
+        has_parent: Whether to exit when the parent does.
     """
 
     venue: str

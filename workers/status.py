@@ -1,4 +1,4 @@
-"""Telling of state: a stream's change goes to the board, onto the bus and, where it matters, into the log."""
+"""Publication of stream states: to the board, the bus and, where it matters, the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ __all__ = ["StatusPublisher"]
 log = get_log(__name__)
 
 _MS: Final = 1_000_000
-_TOLD: Final = {
+#: Log events of the states that are logged.
+_LOG_EVENTS: Final = {
     StreamState.STALE: "stream.stale",
     StreamState.QUIET: "stream.quiet",
     StreamState.RESYNC: "stream.resync",
@@ -31,7 +32,7 @@ _TOLD: Final = {
 
 
 class StatusPublisher:
-    """Publishes ``status`` events; one for many markets of a stream that change alike."""
+    """Publisher of ``status`` events; markets of a stream that change alike share one."""
 
     def __init__(self, venue: str, board: Board, publisher: Publisher, clock: Callable[[], int] | None = None) -> None:
         self._venue = venue
@@ -43,23 +44,23 @@ class StatusPublisher:
         self._clock = clock or time.monotonic_ns
 
     def changed(self, changes: Iterable[StateChanged], *, attempt: int, backoff_s: float | None) -> None:
-        """Routes have other states; not within a turn."""
+        """Publish changed states; the caller does not hold the publisher's lock."""
         now = self._clock()
         last = {change.stream: change for change in changes}
         for change in last.values():
-            self._mark(change.stream, now)
-        alike = sorted(last.values(), key=_likeness)
+            self._write_cell(change.stream, now)
+        alike = sorted(last.values(), key=_group_key)
         with self._publisher.exclusive():
-            for _, group in groupby(alike, key=_likeness):
-                self._tell(list(group), now, attempt, backoff_s)
+            for _, group in groupby(alike, key=_group_key):
+                self._publish_group(list(group), now, attempt, backoff_s)
 
-    def _mark(self, route: MarketStream, now: int) -> None:
+    def _write_cell(self, route: MarketStream, now: int) -> None:
         at = route.cell_offset
         self._words[at + CellWord.STATE] = code_of(route.state)
         self._words[at + CellWord.REASON] = code_of(route.reason)
         self._words[at + CellWord.SINCE] = now
 
-    def _tell(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
+    def _publish_group(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
         first = group[0]
         route = first.stream
         symbol = route.symbol if len(group) == 1 else None
@@ -73,10 +74,10 @@ class StatusPublisher:
             backoff_s=backoff_s,
             ages_ms={c.stream.symbol: _age_ms(c.stream, now) for c in group},
         )
-        told = _TOLD.get(route.state)
-        if told is not None:
+        log_event = _LOG_EVENTS.get(route.state)
+        if log_event is not None:
             names = ",".join(c.stream.symbol for c in group)
-            log.warning(told, venue=self._venue, stream=route.kind, symbol=names, reason=route.reason)
+            log.warning(log_event, venue=self._venue, stream=route.kind, symbol=names, reason=route.reason)
 
     def publish(
         self,
@@ -90,9 +91,20 @@ class StatusPublisher:
         backoff_s: float | None,
         ages_ms: dict[str, int | None],
     ) -> None:
-        """Send one status event; within a turn."""
+        """Publish one event; requires the publisher's lock."""
         event = Status(
-            self._venue, symbol, None, None, stream, state, previous, reason, attempt, backoff_s, self._pid, ages_ms
+            venue=self._venue,
+            symbol=symbol,
+            venue_symbol=None,
+            exchange_ns=None,
+            stream=stream,
+            state=state,
+            previous=previous,
+            reason=reason,
+            attempt=attempt,
+            backoff_s=backoff_s,
+            pid=self._pid,
+            ages_ms=ages_ms,
         )
         event.recv_ns = time.time_ns()
         event.recv_mono_ns = self._clock()
@@ -102,7 +114,7 @@ class StatusPublisher:
         self._publisher.send_latest(self._feed, (stream, symbols), event)
 
 
-def _likeness(change: StateChanged) -> tuple[str, str, str]:
+def _group_key(change: StateChanged) -> tuple[str, str, str]:
     route = change.stream
     return (route.kind, route.state, str(route.reason))
 

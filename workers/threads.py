@@ -1,11 +1,11 @@
-"""Supervised threads: whoever ends without being asked to is noticed, named and started again with backoff."""
+"""Supervised threads: one that ends unexpectedly is logged and started again with backoff."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from ipc.health import Reason
@@ -20,19 +20,19 @@ _NS: Final = 1_000_000_000
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Supervised:
     name: str
     target: Callable[[], None]
-    is_wanted: Callable[[], bool]
+    is_stopped: Callable[[], bool]
     backoff: Backoff
     thread: threading.Thread | None = None
     started_ns: int = 0
     restart_ns: int = 0
     restarts: int = 0
-    crashed: list[bool] = field(default_factory=list)
+    has_crashed: bool = False
 
     def start(self) -> None:
-        self.crashed.clear()
+        self.has_crashed = False
         self.started_ns = time.monotonic_ns()
         self.thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self.thread.start()
@@ -41,57 +41,59 @@ class _Kept:
         try:
             self.target()
         except Exception:
-            self.crashed.append(True)
+            self.has_crashed = True
             log.exception("thread.crashed", thread=self.name)
 
 
 class ThreadSupervisor:
-    """Keeps a process's threads running; used by its main thread alone.
+    """Supervisor of a process's threads; only the main thread uses it.
 
-    ``restarts`` counts all that were started again.
+    Attributes:
+        restarts: Number of restarts of all threads.
     """
 
     def __init__(self, venue: str, policy: BackoffPolicy) -> None:
         self.restarts = 0
         self._venue = venue
         self._policy = policy
-        self._kept: dict[str, _Kept] = {}
+        #: By name.
+        self._supervised: dict[str, _Supervised] = {}
 
-    def keep(self, name: str, target: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
-        """Start a thread, and again whenever it ends while ``is_wanted()``."""
-        kept = _Kept(name, target, is_wanted, Backoff(self._policy))
-        self._kept[name] = kept
-        kept.start()
+    def keep(self, name: str, target: Callable[[], None], is_stopped: Callable[[], bool]) -> None:
+        """Start a thread; start it again when it ends, unless ``is_stopped()``."""
+        supervised = _Supervised(name, target, is_stopped, Backoff(self._policy))
+        self._supervised[name] = supervised
+        supervised.start()
 
     def release(self, name: str, timeout_s: float) -> bool:
-        """Stop keeping a thread that was told to end, if there is one; whether it did within ``timeout_s``."""
-        kept = self._kept.pop(name, None)
-        if kept is None or kept.thread is None:
+        """Stop supervising a thread that was asked to end; return whether it ended within ``timeout_s``."""
+        supervised = self._supervised.pop(name, None)
+        if supervised is None or supervised.thread is None:
             return True
-        kept.thread.join(timeout_s)
-        return not kept.thread.is_alive()
+        supervised.thread.join(timeout_s)
+        return not supervised.thread.is_alive()
 
-    def look(self) -> None:
-        """Notice threads that ended, and start those that are due."""
+    def restart_ended(self) -> None:
+        """Log threads that ended and restart those whose delay is over."""
         now = time.monotonic_ns()
-        for kept in self._kept.values():
-            if kept.thread is not None and not kept.thread.is_alive() and kept.is_wanted():
-                self._ended(kept, now)
-            if kept.thread is None and now >= kept.restart_ns and kept.is_wanted():
-                kept.restarts += 1
+        for supervised in self._supervised.values():
+            if supervised.thread is not None and not supervised.thread.is_alive() and not supervised.is_stopped():
+                self._record_end(supervised, now)
+            if supervised.thread is None and now >= supervised.restart_ns and not supervised.is_stopped():
+                supervised.restarts += 1
                 self.restarts += 1
-                log.info("thread.restarted", venue=self._venue, thread=kept.name, restarts=kept.restarts)
-                kept.start()
+                log.info("thread.restarted", venue=self._venue, thread=supervised.name, restarts=supervised.restarts)
+                supervised.start()
 
-    def _ended(self, kept: _Kept, now: int) -> None:
-        delay_ns = kept.backoff.failed(now - kept.started_ns)
-        kept.restart_ns = now + delay_ns
-        kept.thread = None
+    def _record_end(self, supervised: _Supervised, now: int) -> None:
+        delay_ns = supervised.backoff.failed(now - supervised.started_ns)
+        supervised.restart_ns = now + delay_ns
+        supervised.thread = None
         log.error(
             "thread.ended",
             venue=self._venue,
-            thread=kept.name,
-            reason=Reason.CRASH if kept.crashed else Reason.CLEAN_EXIT,
-            restarts=kept.restarts,
+            thread=supervised.name,
+            reason=Reason.CRASH if supervised.has_crashed else Reason.CLEAN_EXIT,
+            restarts=supervised.restarts,
             delay_s=round(delay_ns / _NS, 3),
         )

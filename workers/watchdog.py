@@ -1,7 +1,7 @@
-"""The watchdog thread: looks at the board every 200 ms and cuts the socket of whoever is overdue or stale.
+"""Watchdog thread: checks the board every 200 ms and interrupts sockets that are overdue or stale.
 
-It decides by the board alone, touches nothing but its own words and the interrupters, and beats so that the parent sees
-that this process still runs. Missed looks are skipped, not made up for.
+It reads the board alone, writes only its own words, and stamps a beat by which the parent sees that the process runs.
+Missed checks are skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ipc.health import Phase, Reason, code_of
 from ipc.log import get_log
 from workers.net.interrupter import SocketInterrupter
 
-__all__ = ["Watchdog", "WatchdogLimits", "Watched", "anchor_ns", "judge"]
+__all__ = ["Watchdog", "WatchdogLimits", "Watched", "anchor_ns", "overdue_reason"]
 
 log = get_log(__name__)
 
@@ -29,7 +29,7 @@ _SUBSCRIBED: Final = code_of(Phase.SUBSCRIBED)
 
 @dataclass(frozen=True, slots=True)
 class WatchdogLimits:
-    """When a session is to be cut, ns."""
+    """Limits of age and silence of a session, ns."""
 
     stale_ns: int
     read_ns: int
@@ -37,58 +37,58 @@ class WatchdogLimits:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A session under watch: its words, the cells of its books, and the way to cut it."""
+    """Watched session: its board row, the cells of its books, and its socket's interrupter."""
 
     name: str
     row: Row
     books: tuple[Row, ...]
     interrupter: SocketInterrupter
-    #: Whether it is a REST lane, of which only the deadline counts.
-    is_lane: bool = False
-    #: It may be silent for at least so long, ns, whatever the limit: nothing need come but what answers its pings.
-    may_be_silent_ns: int = 0
+    #: True for a REST thread, for which only the deadline counts.
+    is_rest: bool = False
+    #: Lower bound of the limit of silence, ns: an account's connection may receive nothing but pongs.
+    min_read_ns: int = 0
 
     def read_ns(self, limits: WatchdogLimits) -> int:
-        """How long it may be silent, ns."""
-        return max(limits.read_ns, self.may_be_silent_ns)
+        """Return its limit of silence, ns."""
+        return max(limits.read_ns, self.min_read_ns)
 
 
 def anchor_ns(session: Row, books: Sequence[Row]) -> int:
-    """The moment from which the staleness of a session counts: its freshest book, else the start of its connect."""
+    """Return the start of a session's staleness: its freshest book, else the start of its connect."""
     fresh = max((max(cell[CellWord.LAST_PARSED], cell[CellWord.LAST_PUBLISHED]) for cell in books), default=0)
     return max(fresh, session[SessionWord.CONNECT_START])
 
 
-def judge(watched: Watched, now_ns: int, limits: WatchdogLimits, *, venue_flows: bool) -> Reason | None:
-    """Why a session must be cut now, if it must.
+def overdue_reason(watched: Watched, now_ns: int, limits: WatchdogLimits, *, venue_flows: bool) -> Reason | None:
+    """Return why a session must be interrupted now, or None.
 
-    A connection that carries one book of several is not stale while the venue's other books flow: its market may be
-    quiet, and the session finds that out by itself.
+    A connection with a single book is not stale while the venue's other books flow: its market may be quiet, which
+    the session checks itself.
     """
     row = watched.row
     deadline, phase = row[SessionWord.DEADLINE], row[SessionWord.PHASE]
-    if watched.is_lane or phase == _CONNECTING:
+    if watched.is_rest or phase == _CONNECTING:
         if deadline and now_ns > deadline:
-            return Reason.READ_TIMEOUT if watched.is_lane else Reason.CONNECT_TIMEOUT
+            return Reason.READ_TIMEOUT if watched.is_rest else Reason.CONNECT_TIMEOUT
         return None
     if phase != _SUBSCRIBED:
         return None
-    is_judged = watched.books and not (len(watched.books) == 1 and venue_flows)
-    if is_judged and now_ns - anchor_ns(row, watched.books) > limits.stale_ns:
+    is_checked = watched.books and not (len(watched.books) == 1 and venue_flows)
+    if is_checked and now_ns - anchor_ns(row, watched.books) > limits.stale_ns:
         return Reason.STALE_WATCHDOG
     heard = max(row[SessionWord.LAST_WS_RX], row[SessionWord.OPENED])
     return Reason.READ_TIMEOUT if heard and now_ns - heard > watched.read_ns(limits) else None
 
 
 class Watchdog:
-    """Runs as a thread; :meth:`watch` may be called by others at any time.
+    """Watchdog of a worker, run as a thread; other threads may call :meth:`watch` at any time.
 
     Args:
-        venue: For the log.
-        worker: The worker's words on the board.
-        limits: When to cut.
-        tick_s: Between two looks.
-        parent_pid: Ends the process when its parent is another one; None when it has none.
+        venue: Venue of the worker, for the log.
+        worker: Board row of the worker.
+        limits: When to interrupt a session.
+        tick_s: Interval of checks.
+        parent_pid: The process exits when its parent is another one; None disables this.
         stop: Set when the worker ends.
     """
 
@@ -113,25 +113,25 @@ class Watchdog:
         self._main_loops = -1
 
     def watch(self, watched: Sequence[Watched]) -> None:
-        """These are the sessions from now on."""
+        """Replace the watched sessions."""
         self._watched = tuple(watched)
 
     def venue_flows(self, now_ns: int) -> bool:
-        """Whether any book of the worker is fresh."""
+        """Return whether any book of the worker is fresh."""
         cells = [cell for watched in self._watched for cell in watched.books]
         fresh = max((max(c[CellWord.LAST_PARSED], c[CellWord.LAST_PUBLISHED]) for c in cells), default=0)
         return now_ns - fresh <= self._limits.stale_ns
 
     def run(self) -> None:
-        """Look, for ever."""
+        """Check periodically until stopped."""
         due = time.monotonic()
         while not self._stop.is_set():
-            self.look()
+            self.check()
             due = max(due + self._tick_s, time.monotonic())
             self._stop.wait(due - time.monotonic())
 
-    def look(self) -> None:
-        """One look at everything."""
+    def check(self) -> None:
+        """Check the parent process and every session once."""
         now = self._clock()
         self._worker[WorkerWord.BEAT] = now
         loops = self._worker[WorkerWord.MAIN_LOOPS]
@@ -143,11 +143,11 @@ class Watchdog:
             os._exit(1)
         flows = self.venue_flows(now)
         for watched in self._watched:
-            reason = judge(watched, now, self._limits, venue_flows=flows)
+            reason = overdue_reason(watched, now, self._limits, venue_flows=flows)
             if reason is not None:
-                self._cut(watched, reason, now)
+                self._interrupt(watched, reason, now)
 
-    def _cut(self, watched: Watched, reason: Reason, now: int) -> None:
+    def _interrupt(self, watched: Watched, reason: Reason, now: int) -> None:
         is_first = watched.interrupter.reason is None
         watched.interrupter.interrupt(reason)
         if not is_first:

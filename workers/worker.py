@@ -1,7 +1,7 @@
-"""A worker: one venue's connections, REST lanes and watchdog around one publisher, kept going by the main thread.
+"""Worker of one venue: starts its threads, keeps them running, and coordinates them from the main thread.
 
-The main thread does nothing that can block: every 100 ms it looks after the threads, counts usable books, lets joiners
-of a silent feed in, and once a second sends the heartbeat.
+The main thread never blocks. Every 100 ms it restarts threads that ended, counts usable books and checks for an outage;
+once a second it publishes the heartbeat.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import psutil
 import zmq
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
-from ipc.events import Heartbeat, HeartbeatBook
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
 from ipc.remote import FeedListener
-from ipc.rundir import RunDir, replace_file
+from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
 from workers import markets
-from workers.accounts.runner import SESSION_NAMES, AccountRunner
-from workers.fixture import Player, Stage
+from workers.accounts.runner import AccountRunner
+from workers.description import write_description
 from workers.fixture import load as load_fixture
+from workers.fixture import make_player, play
+from workers.heartbeat import HeartbeatPublisher, count_books
 from workers.net.connection import ConnectionThread
 from workers.net.rest import RestBudget
 from workers.net.rest_poller import RestPoller
 from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.outage import OutageDetector, unanswered_since_ns
-from workers.protocol.actions import FetchBook, Publication
+from workers.protocol.actions import FetchBook
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.protocol.pacing import TokenBucket
 from workers.protocol.policy import Policy
@@ -51,37 +51,34 @@ from workers.venues import VENUES, private_venue
 from workers.venues.venue import Listing
 from workers.watchdog import Watchdog, WatchdogLimits, Watched
 
-__all__ = ["REST_SHARE", "Worker", "heartbeat_book"]
+__all__ = ["REST_SHARE", "Worker"]
 
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _LOOP_S: Final = 0.1
-_HEARTBEAT_NS: Final = _NS
 _HOUSEKEEPING_NS: Final = _NS
-#: Books whose checksum goes into one heartbeat: it takes up to 30 µs a book, for which the whole feed waits.
-_CHECKED_AT_ONCE: Final = 64
-#: Session numbers of the REST lanes; connections come behind them.
+#: Board rows of the REST threads; connections follow.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
-#: Of a venue's REST limit: other programs on this address ask as well.
+#: Share of the venue's REST limit; other programs use the same IP address.
 REST_SHARE: Final = 0.6
-#: For all sessions together to end in: a worker that is told to stop has two seconds.
+#: Time limit for all connections to end, s; the parent kills a worker that does not stop within two.
 _JOIN_S: Final = 1.0
-#: Before a fixture is played.
-_AUDIENCE_S: Final = 0.5
-#: A socket that is away for this long is stood in for by REST, and how often.
+#: Time for ZeroMQ's own thread to send the last events; closing a socket drops the rest.
+_FLUSH_S: Final = 0.05
+#: Time without a connection after which books are fetched by REST, and the period of doing so.
 _REST_BOOK_AFTER_NS: Final = 3 * _NS
 _REST_BOOK_EVERY_NS: Final = 5 * _NS
 
 
 class Worker:
-    """One venue's worker, in this process.
+    """Worker of one venue, in this process.
 
     Args:
-        settings: What the parent (or the command line) told.
-        board: The board, writable.
-        stop: Set from outside to end it.
+        settings: Configuration, from the parent or the command line.
+        board: Writable board.
+        stop: Set by others to stop the worker.
     """
 
     def __init__(self, settings: WorkerSettings, board: Board, stop: threading.Event) -> None:
@@ -96,27 +93,22 @@ class Worker:
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
         save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
-        self._tape = FrameRecorder(
-            settings.venue,
-            self._run_dir,
-            directory,
-            settings.blackbox_kb * 1024,
-            settings.blackbox_keep,
-            self._context,
+        self._recorder = FrameRecorder(
+            settings.venue, self._run_dir, directory, settings.blackbox_kb * 1024, settings.blackbox_keep, self._context
         )
         self._publisher = Publisher(self._context, settings.feed, epoch)
         self._listener = None if settings.network is None else FeedListener(self._context, settings.network)
         if self._listener is not None:
             self._publisher.listen(self._listener, settings.venue)
-        self._reports = StatusPublisher(settings.venue, board, self._publisher)
-        self._heartbeat_feed = self._publisher.topic(Topic("heartbeat", settings.venue, ""))
+        self._status = StatusPublisher(settings.venue, board, self._publisher)
+        self._heartbeat = HeartbeatPublisher(settings.venue, self._publisher)
         self._threads = ThreadSupervisor(settings.venue, settings.backoff)
-        #: Of messages to the venue, which counts those of an address.
+        #: Rate limit of messages, shared by all connections: venues count per IP address.
         self._pace = TokenBucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
         budget = RestBudget(self._venue.limits.rest_weight_per_min * REST_SHARE)
         self._intervals = FundingIntervals()
         self._poll = RestPoller(
-            self._venue, settings, _POLL, board, budget, self._publisher, self._found, stop, self._intervals
+            self._venue, settings, _POLL, board, budget, self._publisher, self._on_listings, stop, self._intervals
         )
         self._fetch = SnapshotFetcher(self._venue, settings, _FETCH, board, budget, stop)
         limits = WatchdogLimits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
@@ -124,44 +116,42 @@ class Worker:
         tick_s = settings.watchdog_tick_ms / 1000
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
-        self._is_account_followed = False
+        self._is_account_started = False
         self._connections: list[ConnectionThread] = []
         self._resolved: markets.Resolved | None = None
-        self._found_listings: list[Listing] | None = None
-        #: Followed markets that the venue's last list left out.
-        self._kept = 0
+        #: List that the poll thread has read and the main thread has not applied yet.
+        self._new_listings: list[Listing] | None = None
+        #: Number of followed markets that are missing from the venue's last list.
+        self._missing_kept = 0
         self._process = psutil.Process()
         self._outage = OutageDetector()
-        self._next_heartbeat_ns = 0
         self._next_housekeeping_ns = 0
-        #: Place of the first book whose checksum the next heartbeat carries.
-        self._next_checked = 0
 
     def run(self) -> None:
-        """Work until told to stop."""
+        """Run until stopped."""
         log.info("worker.started", venue=self._settings.venue, generation=self._settings.generation, pid=os.getpid())
         if self._settings.fixture_dir is None:
-            self._begin_live()
+            self._start_live()
         else:
-            self._begin_fixture(self._settings.fixture_dir)
+            self._start_fixture(self._settings.fixture_dir)
         try:
             while not self._stop.is_set():
-                self._look()
+                self._run_once()
                 self._stop.wait(_LOOP_S)
         finally:
-            self._end()
+            self._shut_down()
 
-    def _begin_live(self) -> None:
-        keep, wanted = self._threads.keep, self._is_wanted
-        self._describe(())
+    def _start_live(self) -> None:
+        keep, is_stopped = self._threads.keep, self._stop.is_set
+        self._write_description(())
         self._watch()
-        keep("watchdog", self._watchdog.run, wanted)
+        keep("watchdog", self._watchdog.run, is_stopped)
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
-            self._take_listings(cached)
-            self._poll.read_list()  # nobody knows how old the remembered one is
-        keep("poll", self._poll.run, wanted)
-        keep("fetch", self._fetch.run, wanted)
+            self._apply_listings(cached)
+            self._poll.read_list()  # the cached one may be old
+        keep("poll", self._poll.run, is_stopped)
+        keep("fetch", self._fetch.run, is_stopped)
 
     def _make_account(self, epoch: int) -> AccountRunner:
         side = private_venue(self._settings.venue, self._settings.options)
@@ -169,75 +159,62 @@ class Worker:
             side, self._venue, self._settings, self._board, self._context, self._listener, epoch, self._stop
         )
 
-    def _begin_fixture(self, directory: str) -> None:
-        """Frames come from files: no connection, no poll, no watchdog.
+    def _start_fixture(self, directory: str) -> None:
+        """Play recorded frames instead of connecting: no sockets, no polls, no watchdog.
 
         Raises:
-            ConfigError: There is no recording to play.
+            ConfigError: The directory has no recording of this venue.
         """
         fixture = load_fixture(directory, self._settings.venue)
-        resolved = markets.resolve(fixture.listings, self._settings.bases)
-        self._resolved = resolved
-        self._tell_instruments(resolved)
+        resolved = self._resolved = markets.resolve(fixture.listings, self._settings.bases)
+        self._publish_instruments(resolved)
         self._connections = self._make_connections(resolved.listings, fixture.options, None)
         for connection in self._connections:
             connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
-        self._describe(resolved.listings)
+        self._write_description(resolved.listings)
         for base, reason in resolved.missing.items():
-            self._tell_missing(base, reason)
+            self._report_missing(base, reason)
         log.info("fixture.playing", venue=self._settings.venue, path=directory, records=len(fixture.records))
-        by_session = {connection.session: connection for connection in self._connections}
-
-        def publish(session: MarketSession, publications: list[Publication], is_caused: bool) -> None:  # noqa: FBT001
-            now = time.monotonic_ns() if is_caused else 0
-            by_session[session].publish(publications, now, time.time_ns())
-
-        stage = Stage(
+        player = make_player(
+            fixture,
             self._venue,
-            list(by_session),
-            publish,
-            lambda session: by_session[session].publish_changes(),
-            self._publisher.exclusive,
+            self._connections,
+            self._publisher,
+            is_paced=self._settings.is_paced,
+            stop=self._stop.is_set,
         )
-        player = Player(fixture, stage, is_paced=self._settings.is_paced, stop=self._stop.is_set)
 
-        def play() -> None:
-            # Subscribers that are there already get in before the first event.
-            self._stop.wait(_AUDIENCE_S)
-            played = player.run()
-            log.info("fixture.played", venue=self._settings.venue, records=played)
-            self._stop.wait()
+        self._threads.keep("player", partial(play, player, self._settings.venue, self._stop), self._stop.is_set)
 
-        self._threads.keep("player", play, self._is_wanted)
+    # --- main loop --------------------------------------------------------------------------------------------------
 
-    # --- the main thread's round ------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
+    def _run_once(self) -> None:
         now = time.monotonic_ns()
         words = self._words
         words.add(WorkerWord.MAIN_LOOPS)
         if self._settings.fixture_dir is not None:
-            words[WorkerWord.BEAT] = now  # there is no watchdog to do it
+            words[WorkerWord.BEAT] = now  # no watchdog runs
         self_fault = word_of(SelfFault, words[WorkerWord.SELF_FAULT])
         if self_fault is not None:
             SELF_FAULTS[self_fault]()
-        self._threads.look()
-        found, self._found_listings = self._found_listings, None
-        if found is not None:
-            self._take_listings(found)
-        self._count_books(now)
+        self._threads.restart_ended()
+        listings, self._new_listings = self._new_listings, None
+        if listings is not None:
+            self._apply_listings(listings)
+        books = self._books()
+        count_books(words, books, now, self._settings.stale_ms * _MS)
         with self._publisher.exclusive():
-            if now >= self._next_heartbeat_ns:
-                self._next_heartbeat_ns = max(self._next_heartbeat_ns + _HEARTBEAT_NS, now)
-                self._beat(now)
-            if self._tape.look():
+            is_due = self._heartbeat.publish_if_due(now, books, words[WorkerWord.RSS_BYTES])
+            if is_due and self._account is not None:
+                self._account.publisher.publish_heartbeat()
+            if self._recorder.needs_books():
                 for connection in self._connections:
-                    connection.record_books(self._tape)
-            blackbox = self._tape.due(now)
+                    connection.record_books(self._recorder)
+            blackbox = self._recorder.due_dump(now)
         if blackbox is not None:
-            self._tape.save(*blackbox)
-        self._judge_outage(now)
-        self._show_rest_books(now)
+            self._recorder.save_dump(*blackbox)
+        self._check_outage(now)
+        self._fetch_rest_books(now)
         if now >= self._next_housekeeping_ns:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             words[WorkerWord.RSS_BYTES] = self._process.memory_info().rss
@@ -246,29 +223,15 @@ class Worker:
         words[WorkerWord.PUBLISHED] = self._publisher.published
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
 
-    def _book_routes(self) -> list[MarketStream]:
+    def _books(self) -> list[MarketStream]:
         return [r for c in self._connections for r in c.session.book_streams if r.kind is Stream.BOOK]
 
-    def _count_books(self, now: int) -> None:
-        """How many books should be usable and are; when all of them were, first and last."""
-        routes = [route for route in self._book_routes() if route.listing.is_trading]
-        usable = sum(route.is_published_valid for route in routes)
-        words = self._words
-        words[WorkerWord.BOOKS_WANTED] = len(routes)
-        words[WorkerWord.BOOKS_USABLE] = usable
-        if any(route.recovery.is_throttled for route in routes):
-            words[WorkerWord.HELD_BACK] = now
-        newest = max((route.applied_ns for route in routes), default=0)
-        if routes and usable == len(routes) and now - newest <= self._settings.stale_ms * _MS:
-            words[WorkerWord.FIRST_FRESH] = words[WorkerWord.FIRST_FRESH] or now
-            words[WorkerWord.LAST_FRESH] = now
-
-    def _judge_outage(self, now: int) -> None:
-        """Tell a venue that is down from a fault of ours, once each way."""
-        lanes = (self._poll, self._fetch)
-        unanswered = unanswered_since_ns(*((lane.unanswered_since_ns, lane.answered_ns) for lane in lanes))
+    def _check_outage(self, now: int) -> None:
+        """Report that the venue is down, or up again, once each."""
+        threads = (self._poll, self._fetch)
+        unanswered = unanswered_since_ns(*((one.unanswered_since_ns, one.answered_ns) for one in threads))
         has_book = self._words[WorkerWord.BOOKS_USABLE] > 0
-        if not self._outage.judge(now, has_book=has_book, unanswered_since_ns=unanswered):
+        if not self._outage.update(now, has_book=has_book, unanswered_since_ns=unanswered):
             return
         self._words[WorkerWord.OUTAGE_SINCE] = self._outage.since_ns
         is_down = self._outage.since_ns != 0
@@ -279,10 +242,10 @@ class Worker:
             for connection in self._connections:
                 connection.retry_now()
         state = StreamState.BACKOFF if is_down else StreamState.CONNECTING
-        self._tell_books(state, Reason.OUTAGE)
+        self._publish_book_state(state, Reason.OUTAGE)
 
-    def _show_rest_books(self, now: int) -> None:
-        """While a socket is away, its books by REST now and then, where the venue gives such."""
+    def _fetch_rest_books(self, now: int) -> None:
+        """Fetch the books of connections that are down by REST now and then, where the venue offers them."""
         if not self._venue.has_rest_book or self._settings.fixture_dir is not None:
             return
         for connection in self._connections:
@@ -294,46 +257,16 @@ class Worker:
                     route.last_rest_book_ns = now
                     self._fetch.request(FetchBook(route, "rest"), connection)
 
-    def _beat(self, now: int) -> None:
-        """The heartbeat; within a turn, so that it is in step with every topic and book."""
-        checksums = self._checksums()
-        beat = Heartbeat(
-            self._settings.venue,
-            None,
-            None,
-            None,
-            self._publisher.last_seqs(),
-            {route.symbol: heartbeat_book(route, now, checksums.get(route)) for route in self._book_routes()},
-            self._publisher.drops,
-            self._words[WorkerWord.RSS_BYTES],
-        )
-        beat.recv_ns, beat.recv_mono_ns = time.time_ns(), now
-        self._publisher.send(self._heartbeat_feed, beat)
-        if self._account is not None:
-            self._account.statement.beat()
-
-    def _checksums(self) -> dict[MarketStream, int]:
-        """Return the checksums of usable books, of many the next part of them."""
-        usable = [
-            (route, route.book_sync)
-            for connection in self._connections
-            for route in connection.session.book_streams
-            if route.is_published_valid and route.book_sync is not None
-        ]
-        start = self._next_checked if self._next_checked < len(usable) else 0
-        self._next_checked = start + _CHECKED_AT_ONCE
-        return {route: keeper.crc32_top10() for route, keeper in usable[start : self._next_checked]}
-
     # --- markets ----------------------------------------------------------------------------------------------------
 
-    def _found(self, listings: list[Listing]) -> None:
-        """The poll lane read the venue's list; the main thread takes it from here."""
+    def _on_listings(self, listings: list[Listing]) -> None:
+        """Cache a list that the poll thread has read and hand it to the main thread."""
         listings = self._with_missing(listings)
         markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
-        self._found_listings = listings
+        self._new_listings = listings
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
-        """A venue's list, with the followed markets that it leaves out, unless the venue refuses them as well."""
+        """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
         routes = [route for connection in self._connections for route in connection.session.streams]
         refused = {route.symbol for route in routes if route.is_refused} | self._poll.refused
         known = () if self._resolved is None else self._resolved.listings
@@ -341,36 +274,36 @@ class Worker:
         if kept := found[len(listings) :]:
             names = ",".join(str(one.symbol) for one in kept)
             log.warning("markets.kept", venue=self._settings.venue, markets=names)
-        self._kept = len(kept)
+        self._missing_kept = len(kept)
         return found
 
-    def _take_listings(self, listings: list[Listing]) -> None:
+    def _apply_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._words[WorkerWord.RESOLVED] = time.monotonic_ns()
-        self._poll.poll_for(resolved.listings, len(resolved.missing) + self._kept)
-        self._follow_account(resolved, listings)
-        self._tell_instruments(resolved)
+        self._poll.poll_for(resolved.listings, len(resolved.missing) + self._missing_kept)
+        self._update_account(resolved, listings)
+        self._publish_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):
             self._connect(resolved.listings)
         elif before.listings != resolved.listings:
             self._update_listings(resolved.listings)
         for base, reason in resolved.missing.items():
             if before is None or before.missing.get(base) is not reason:
-                self._tell_missing(base, reason)
+                self._report_missing(base, reason)
 
-    def _follow_account(self, resolved: markets.Resolved, listings: list[Listing]) -> None:
-        """An account may trade in any market of the venue, and begins when it can name them all."""
+    def _update_account(self, resolved: markets.Resolved, listings: list[Listing]) -> None:
+        """Give the account all markets of the venue, and start its threads with the first list."""
         account = self._account
         if account is None:
             return
-        account.take_listings(resolved.listings, listings)
-        if not self._is_account_followed:
-            self._is_account_followed = True
+        account.update_listings(resolved.listings, listings)
+        if not self._is_account_started:
+            self._is_account_started = True
             for name, run in account.threads():
-                self._threads.keep(name, run, self._is_wanted)
+                self._threads.keep(name, run, self._stop.is_set)
 
-    def _tell_instruments(self, resolved: markets.Resolved) -> None:
+    def _publish_instruments(self, resolved: markets.Resolved) -> None:
         venue = self._settings.venue
         feeds = [self._publisher.topic(Topic("instrument", venue, str(one.symbol))) for one in resolved.listings]
         with self._publisher.exclusive():
@@ -379,48 +312,47 @@ class Worker:
                 event.recv_ns, event.recv_mono_ns = time.time_ns(), time.monotonic_ns()
                 self._publisher.send_latest(feed, "instrument", event)
 
-    def _tell_missing(self, base: str, reason: Reason) -> None:
-        """A market that the venue does not list fails alone."""
-        cell = self._board.cell(self._settings.slot, self._settings.bases.index(base), Stream.BOOK)
+    def _report_missing(self, base: str, reason: Reason) -> None:
+        """Report a configured market that the venue does not list; the others go on."""
+        cell = self._cell(base)
         cell[CellWord.STATE] = code_of(StreamState.FAILED)
         cell[CellWord.REASON] = code_of(reason)
         log.error("market.missing", venue=self._settings.venue, symbol=symbol_of(base), reason=reason)
-        self._tell_books(StreamState.FAILED, reason, symbol_of(base))
+        self._publish_book_state(StreamState.FAILED, reason, symbol_of(base))
 
-    def _tell_books(self, state: StreamState, reason: Reason, symbol: str | None = None) -> None:
-        """Publish the state of all books, or of one, where it is not a session's to tell."""
+    def _cell(self, base: str) -> Row:
+        return self._board.cell(self._settings.slot, self._settings.bases.index(base), Stream.BOOK)
+
+    def _publish_book_state(self, state: StreamState, reason: Reason, symbol: str | None = None) -> None:
+        """Publish the state of all books, or of one, that does not come from a session."""
         with self._publisher.exclusive():
-            self._reports.publish(
-                Stream.BOOK, state, None, reason, symbol=symbol, attempt=0, backoff_s=None, ages_ms={}
-            )
+            self._status.publish(Stream.BOOK, state, None, reason, symbol=symbol, attempt=0, backoff_s=None, ages_ms={})
 
     # --- connections ------------------------------------------------------------------------------------------------
 
     def _connect(self, listings: tuple[Listing, ...]) -> None:
-        """Make the connections for these markets, in place of the ones there are."""
+        """Replace the connections by new ones for these markets."""
         self._disconnect(Reason.CONFIG_CHANGED)
-        self._connections = self._make_connections(listings, self._settings.options, self._tape) if listings else []
+        self._connections = self._make_connections(listings, self._settings.options, self._recorder) if listings else []
         self._watch()
-        self._tell_listings(listings)
+        self._describe_listings(listings)
         for connection in self._connections:
-            is_wanted = partial(_is_not_set, connection.stop)
-            self._threads.keep(f"session {connection.name}", connection.run, is_wanted)
+            self._threads.keep(f"session {connection.name}", connection.run, connection.stop.is_set)
 
     def _update_listings(self, listings: tuple[Listing, ...]) -> None:
-        """Markets halt, trade again and change their terms on the connections that there are."""
+        """Apply halts, resumptions and changed terms without reconnecting."""
         with self._publisher.exclusive():
             for connection in self._connections:
                 connection.session.update_listings(listings)
-        self._tell_listings(listings)
+        self._describe_listings(listings)
 
-    def _tell_listings(self, listings: tuple[Listing, ...]) -> None:
-        self._describe(listings)
+    def _describe_listings(self, listings: tuple[Listing, ...]) -> None:
+        self._write_description(listings)
         with self._publisher.exclusive():
-            names = ["poll", "fetch", *(connection.name for connection in self._connections)]
-            self._tape.describe(names, listings, dict(self._settings.options))
+            self._recorder.describe(self._session_names(), listings, dict(self._settings.options))
 
     def _make_connections(
-        self, listings: Sequence[Listing], options: Mapping[str, str], tape: FrameRecorder | None
+        self, listings: Sequence[Listing], options: Mapping[str, str], recorder: FrameRecorder | None
     ) -> list[ConnectionThread]:
         settings = self._settings
         plans = self._venue.connections(listings, settings.ws_url, options)
@@ -436,7 +368,7 @@ class Worker:
                 self._publisher,
                 self._fetch.request,
                 threading.Event(),
-                tape,
+                recorder,
             )
             for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
         ]
@@ -464,77 +396,50 @@ class Worker:
         self._connections = []
 
     def _watch(self) -> None:
-        """Tell the watchdog what there is to watch."""
-        lanes = [Watched(lane.name, lane.row, (), lane.interrupter, is_lane=True) for lane in (self._poll, self._fetch)]
+        """Give the watchdog its sessions."""
+        rest = [Watched(one.name, one.row, (), one.interrupter, is_rest=True) for one in (self._poll, self._fetch)]
         connections = [
             Watched(
                 connection.name,
                 connection.row,
                 tuple(
-                    self._board.cell(
-                        self._settings.slot, self._settings.bases.index(str(route.listing.base)), route.kind
-                    )
-                    for route in connection.session.book_streams
-                    if route.kind is Stream.BOOK
+                    self._cell(str(r.listing.base)) for r in connection.session.book_streams if r.kind is Stream.BOOK
                 ),
                 connection.interrupter,
             )
             for connection in self._connections
         ]
         account = self._account.watched if self._account is not None else ()
-        self._watchdog.watch([*lanes, *connections, *account])
+        self._watchdog.watch([*rest, *connections, *account])
 
-    def _describe(self, listings: tuple[Listing, ...]) -> None:
-        """Write down what is text: sessions by number, and what the markets are called."""
-        text: Mapping[str, object] = {
-            "sessions": ["poll", "fetch"] + [connection.name for connection in self._connections],
-            "account_sessions": list(SESSION_NAMES) if self._account is not None else [],
-            "markets": {str(one.symbol): one.venue_symbol for one in listings},
-            "options": dict(self._settings.options),
-            "listings": [msgspec.to_builtins(one) for one in listings],
-        }
-        try:
-            replace_file(self._run_dir.worker_description(self._settings.venue), msgspec.json.encode(text))
-        except OSError as error:
-            log.warning("worker.undescribed", venue=self._settings.venue, error=str(error))
+    def _write_description(self, listings: tuple[Listing, ...]) -> None:
+        settings = self._settings
+        path = self._run_dir.worker_description(settings.venue)
+        has_account = self._account is not None
+        write_description(
+            path, settings.venue, self._session_names(), listings, settings.options, has_account=has_account
+        )
 
-    # --- the end ----------------------------------------------------------------------------------------------------
+    def _session_names(self) -> list[str]:
+        return ["poll", "fetch", *(connection.name for connection in self._connections)]
 
-    def _is_wanted(self) -> bool:
-        return not self._stop.is_set()
+    # --- shutdown ---------------------------------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         self._disconnect(Reason.REQUESTED)
-        for lane in (self._poll, self._fetch):
-            lane.interrupter.interrupt(Reason.REQUESTED)
-        self._tell_books(StreamState.OFF, Reason.REQUESTED)
+        for rest in (self._poll, self._fetch):
+            rest.interrupter.interrupt(Reason.REQUESTED)
+        self._publish_book_state(StreamState.OFF, Reason.REQUESTED)
         if self._account is not None:
-            self._account.end()
-        # The last events leave with ZeroMQ's own thread; closing drops what it has not sent.
-        time.sleep(0.05)
-        self._tape.close()
+            self._account.interrupt()
+        time.sleep(_FLUSH_S)
+        self._recorder.close()
         self._publisher.close()
         if self._account is not None:
-            self._account.statement.close()
+            self._account.publisher.close()
         log.info("worker.stopped", venue=self._settings.venue)
 
 
-def heartbeat_book(route: MarketStream, now: int, checksum: int | None) -> HeartbeatBook:
-    """What a heartbeat says of a book; within a turn."""
-    keeper = route.book_sync
-    return HeartbeatBook(
-        route.feed.seq,
-        keeper.venue_seq if keeper is not None else None,
-        route.is_published_valid and keeper is not None,
-        (now - route.applied_ns) // _MS if route.applied_ns else None,
-        checksum,
-    )
-
-
 def _identity(listings: tuple[Listing, ...]) -> list[tuple[object, ...]]:
-    """What of a market a connection depends on; a change of the rest only concerns consumers."""
+    """Return the properties of markets that need a new connection when they change."""
     return [(one.wire, one.base) for one in listings]
-
-
-def _is_not_set(event: threading.Event) -> bool:
-    return not event.is_set()

@@ -115,7 +115,7 @@ class AccountPart:
     def close(self, reason: Reason, text: str = "") -> None:
         """Close the connection."""
         self._session = None
-        self._publisher.tell(StreamState.BACKOFF, reason, text or None)
+        self._publisher.publish_state(StreamState.BACKOFF, reason, text or None)
 
     def frame(self, payload: bytes, *, is_binary: bool) -> None:
         """Process a frame."""
@@ -127,7 +127,7 @@ class AccountPart:
         self._process()
         if self._clock.mono() >= self._beat_ns:
             self._beat_ns += _BEAT_NS
-            self._publisher.beat()
+            self._publisher.publish_heartbeat()
 
     def _process(self) -> None:
         end = self._session.process_batch() if self._session is not None else None
@@ -144,7 +144,7 @@ class AccountPart:
         now_ns = self._clock.wall()
         since_ms = (now_ns - _SINCE_NS) // 1_000_000
         steps = self._side.snapshot(self._login, self._secrets, self._markets, self._alias, since_ms, now_ns)
-        asked_at = self._publisher.asked()
+        asked_at = self._publisher.push_count()
         self._snapshot = ScriptedFlow(
             steps,
             self._rest,
@@ -162,9 +162,9 @@ class AccountPart:
             self._snapshot.deliver(answers)
 
     def _answered(self, snapshot: Snapshot, asked_at: int) -> None:
-        is_whole = self._publisher.answered(snapshot, asked_at)
-        self._publisher.heard(self._clock.mono())
-        self._publisher.tell(StreamState.LIVE, None, None)
+        is_whole = self._publisher.apply_snapshot(snapshot, asked_at)
+        self._publisher.mark_alive(self._clock.mono())
+        self._publisher.publish_state(StreamState.LIVE, None, None)
         self._report.add(on="rest", answered="account", **({} if is_whole else {"overtaken": True}))
 
     def _failed(self, what: str, error: Exception) -> None:

@@ -20,6 +20,7 @@ from supervisor.scenario.run import ScenarioRun
 from supervisor.scenario.seen import ObservedFeed
 from workers import markets
 from workers.fixture import Stage
+from workers.heartbeat import heartbeat_book
 from workers.net.rest import RestError
 from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, Publication, Send, SendPing, StateChanged
 from workers.protocol.policy import Policy
@@ -28,7 +29,6 @@ from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import ConnectionSpec, Listing, parse_answer
-from workers.worker import heartbeat_book
 
 __all__ = ["Public", "message_of"]
 

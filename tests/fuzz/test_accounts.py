@@ -10,7 +10,7 @@ import json
 import random
 
 import pytest
-from accounts_fuzzed import Answers, Life, Told
+from accounts_fuzzed import Answers, FuzzedAccount, Life
 from fuzzed import FindingError, rounds, sample_frames, shown
 from mutations import Mutator, lists_of_rows, rows_at, with_rows
 from neighbours import is_json, judge_neighbours, several_rows
@@ -34,7 +34,7 @@ def test_wrong_private_frames(life_of, name: str) -> None:
     samples = sample_frames(name)
     payloads = [payload for payload, _ in life.frames]
     for seed in rounds(f"private:{name}", 2):
-        mutator, dice, told = Mutator(seed), random.Random(seed), Told(life)
+        mutator, dice, told = Mutator(seed), random.Random(seed), FuzzedAccount(life)
         for number in range(PER_ROUND):
             payload, binary = dice.choice(samples if samples and dice.random() < 0.3 else life.frames)
             if number % 4:
@@ -51,7 +51,7 @@ def test_wrong_private_frames(life_of, name: str) -> None:
 def test_wrong_private_answers(life_of, name: str) -> None:
     life = life_of(name)
     for seed in rounds(f"answers:{name}", 2):
-        mutator, dice, told = Mutator(seed), random.Random(seed), Told(life)
+        mutator, dice, told = Mutator(seed), random.Random(seed), FuzzedAccount(life)
         answers = Answers(life, lambda body, m=mutator, d=dice: m.frame(body) if d.random() < 0.3 else body)
         for _ in range(20):
             snapshot, fault = answers.snapshot()

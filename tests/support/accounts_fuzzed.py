@@ -30,7 +30,7 @@ from workers.venues.account import AccountData, AccountItem, Login, LoginError, 
 from workers.venues.rows import split_rows
 from workers.venues.venue import Listing, RestRequest
 
-__all__ = ["ALIAS", "Answers", "Life", "Told", "played"]
+__all__ = ["ALIAS", "Answers", "FuzzedAccount", "Life", "played"]
 
 ALIAS: Final = "desk"
 BASES: Final = ("BTC", "ETH")
@@ -177,7 +177,7 @@ class _Topic:
     latest: dict[str, Event] = field(default_factory=dict)
 
 
-class Told:
+class FuzzedAccount:
     """A statement that is told wrong things; what it sends is judged."""
 
     def __init__(self, life: Life) -> None:
@@ -194,11 +194,13 @@ class Told:
             return None
         except Exception as error:  # whatever it is, it would end the thread
             return f"decode: {type(error).__name__}: {error}"
-        return self._judged(lambda: self.statement.pushed([item for item in items if isinstance(item, AccountData)]))
+        return self._judged(
+            lambda: self.statement.apply_pushed([item for item in items if isinstance(item, AccountData)])
+        )
 
     def answer(self, snapshot: Snapshot) -> str | None:
         """REST told everything; what went wrong."""
-        return self._judged(lambda: self.statement.answered(snapshot, self.statement.asked()))
+        return self._judged(lambda: self.statement.apply_snapshot(snapshot, self.statement.push_count()))
 
     def _judged(self, tell: Any) -> str | None:
         try:

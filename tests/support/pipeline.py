@@ -22,6 +22,7 @@ from ipc.feed_state import FeedState
 from ipc.health import Reason, Stream
 from ipc.topics import topic_of
 from workers import markets
+from workers.heartbeat import heartbeat_book
 from workers.protocol.actions import CloseConnection, FetchBook, Send, SendPing
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
@@ -29,7 +30,6 @@ from workers.protocol.streams import MarketStream
 from workers.venues import VENUES
 from workers.venues.rows import split_rows
 from workers.venues.venue import RestRequest
-from workers.worker import heartbeat_book
 
 NS = 1_000_000_000
 STEP_S = 0.02

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
-from fake_account import Told
+from fake_account import PublishedAccount
 
 from ipc.board import Board
 
@@ -73,5 +73,5 @@ def events(caplog):
 def account(tmp_path):
     """An account that has published nothing yet, as its subscribers see it."""
     board = Board.create(tmp_path / "account.board", 1)
-    yield Told(board)
+    yield PublishedAccount(board)
     board.close()

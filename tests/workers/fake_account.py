@@ -30,7 +30,7 @@ __all__ = [
     "FakeReconciler",
     "FakeSide",
     "FakeTransport",
-    "Told",
+    "PublishedAccount",
     "balance",
     "fill",
     "margin",
@@ -210,7 +210,7 @@ class FakeReconciler:
         self.heard.append("ask later")
 
 
-class Told:
+class PublishedAccount:
     """A statement, with what was told through it: ``sent`` to subscribers, ``described`` in words."""
 
     def __init__(self, board: Board, published: PublishedFills | None = None) -> None:

@@ -62,7 +62,7 @@ def test_records_of_one_moment_keep_their_order(tmp_path):
     assert [one.payload for one in load(str(tmp_path), "lighter").records] == [b"%d" % number for number in range(9)]
 
 
-def test_bad_line_is_skipped_and_told(tmp_path, events):
+def test_bad_line_is_skipped_and_reported(tmp_path, events):
     write(tmp_path / "a.jsonl", header(), b"{torn\n", record("in", 1, b"x"))
     assert len(load(str(tmp_path), "lighter").records) == 1
     assert events("fixture.line_skipped")[0]["line"] == 2
@@ -140,7 +140,7 @@ def test_recorded_frames_go_through_the_decoder_and_the_brain(venue):
     assert stand.played == 5
 
 
-def test_what_a_session_asks_for_and_which_streams_changed_is_told_behind_the_turn(venue):
+def test_what_a_session_asks_for_and_which_streams_changed_is_reported_behind_the_turn(venue):
     stand = Stand(venue, record("open", 0), record("in", 1, venue.frame(snapshot(1))), record("close", 2))
     stand.play()
     changes = [action.stream.state for action in stand.settled if isinstance(action, StateChanged)]
@@ -214,7 +214,7 @@ def test_book_that_is_none_is_left_out(venue, payload):
     assert stand.play() == [BookSnapshot]
 
 
-def test_connection_that_opens_anew_without_an_end_is_lost(venue):
+def test_connection_that_opens_again_without_an_end_is_lost(venue):
     frame = venue.frame(snapshot(1))
     records = [record("open", 0), record("in", 1, frame), record("open", 9), record("in", 10, frame)]
     stand = Stand(venue, *records)
@@ -270,7 +270,7 @@ def test_one_recording_always_gives_the_same_events(venue):
     ]
 
 
-def test_player_stops_when_it_is_told_to(venue):
+def test_player_stops_when_it_is_reported_to(venue):
     frame = venue.frame(snapshot(1))
     stand = Stand(venue, record("open", 0), *[record("in", number, frame) for number in range(1, 100)])
     stand.is_stopped = True

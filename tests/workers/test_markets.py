@@ -32,7 +32,7 @@ def test_market_whose_wire_name_another_has_now_is_not_kept():
     assert keep_missing([Listing("SOL", BTC.wire, "SOL")], [BTC], ()) == [Listing("SOL", BTC.wire, "SOL")]
 
 
-def test_markets_that_cannot_be_named_are_told_and_never_found():
+def test_markets_that_cannot_be_named_are_reported_and_never_found():
     odd = Listing(None, "odd", "odd name")
     assert nameless([BTC, odd]) == ["odd name"]
     assert resolve([odd, BTC], ("BTC",)) == Resolved((BTC,), {})
@@ -90,7 +90,7 @@ def test_listing_comes_back_from_the_cache_as_it_was(cache, wire, tick, multipli
     assert load(cache, ("SOL",))[0].symbol == "SOL-PERP"
 
 
-def test_markets_that_are_not_configured_are_remembered_for_whoever_holds_them(tmp_path):
+def test_markets_that_are_not_configured_are_remembered_for_anyone_holds_them(tmp_path):
     path = tmp_path / "cache"
     save(path, [BTC, ETH, listed("SOL")], ("ETH",))
     assert load(path, ("ETH",)) == [BTC, ETH, listed("SOL")]
@@ -114,14 +114,14 @@ def test_missing_cache_is_no_fault(tmp_path, events):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"base": "BTC"}]', b"\xff\xfe", b"null"])
-def test_unreadable_cache_is_told_and_not_used(tmp_path, events, content):
+def test_unreadable_cache_is_reported_and_not_used(tmp_path, events, content):
     path = tmp_path / "cache"
     path.write_bytes(content)
     assert load(path, ("BTC",)) is None
     assert events("markets.cache_unreadable")[0]["path"] == str(path)
 
 
-def test_cache_that_is_no_file_is_told_and_not_used(tmp_path, events):
+def test_cache_that_is_no_file_is_reported_and_not_used(tmp_path, events):
     assert load(tmp_path, ("BTC",)) is None
     assert len(events("markets.cache_unreadable")) == 1
 

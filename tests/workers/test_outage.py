@@ -22,7 +22,7 @@ def at(seconds):
 
 
 def gone(judge, seconds, *, rest_since_s=0.0):
-    return judge.judge(at(seconds), has_book=False, unanswered_since_ns=at(rest_since_s))
+    return judge.update(at(seconds), has_book=False, unanswered_since_ns=at(rest_since_s))
 
 
 def test_venue_is_down_when_books_and_rest_have_been_gone_for_five_seconds(judge):
@@ -32,26 +32,26 @@ def test_venue_is_down_when_books_and_rest_have_been_gone_for_five_seconds(judge
     assert judge.since_ns == NOW
 
 
-def test_verdict_is_told_once_each_way(judge):
+def test_verdict_is_reported_once_each_way(judge):
     told = [gone(judge, second) for second in range(20)]
-    told += [judge.judge(at(20 + second), has_book=True, unanswered_since_ns=0) for second in range(5)]
+    told += [judge.update(at(20 + second), has_book=True, unanswered_since_ns=0) for second in range(5)]
     assert [second for second, is_told in enumerate(told) if is_told] == [6, 20]
     assert judge.since_ns == 0
 
 
 def test_books_without_rest_are_no_outage(judge):
     for second in range(60):
-        assert not judge.judge(at(second), has_book=True, unanswered_since_ns=NOW)
+        assert not judge.update(at(second), has_book=True, unanswered_since_ns=NOW)
 
 
 def test_rest_without_books_is_no_outage(judge):
     for second in range(60):
-        assert not judge.judge(at(second), has_book=False, unanswered_since_ns=0)
+        assert not judge.update(at(second), has_book=False, unanswered_since_ns=0)
 
 
 def test_time_counts_from_the_later_of_both(judge):
     for second in range(10):
-        assert not judge.judge(at(second), has_book=False, unanswered_since_ns=0)
+        assert not judge.update(at(second), has_book=False, unanswered_since_ns=0)
     assert not gone(judge, 14, rest_since_s=10)
     assert gone(judge, 15.1, rest_since_s=10)
     assert judge.since_ns == NOW
@@ -60,13 +60,13 @@ def test_time_counts_from_the_later_of_both(judge):
 def test_outage_ends_when_rest_answers_though_no_book_is_there_yet(judge):
     gone(judge, 0)
     gone(judge, 6)
-    assert judge.judge(at(7), has_book=False, unanswered_since_ns=0)
+    assert judge.update(at(7), has_book=False, unanswered_since_ns=0)
     assert judge.since_ns == 0
 
 
-def test_book_in_between_begins_the_count_anew(judge):
+def test_book_in_between_begins_the_count_again(judge):
     gone(judge, 0)
-    judge.judge(at(4), has_book=True, unanswered_since_ns=NOW)
+    judge.update(at(4), has_book=True, unanswered_since_ns=NOW)
     assert not gone(judge, 5)
     assert not gone(judge, 9.9)
     assert gone(judge, 10.1)
@@ -77,7 +77,7 @@ def test_venue_is_never_called_down_while_a_side_of_it_is_heard(looks):
     judge, unanswered = OutageDetector(), 0
     for second, (has_book, answers) in enumerate(looks):
         unanswered = 0 if answers else unanswered or at(second)
-        judge.judge(at(second), has_book=has_book, unanswered_since_ns=unanswered)
+        judge.update(at(second), has_book=has_book, unanswered_since_ns=unanswered)
         assert not (judge.since_ns and (has_book or answers))
 
 

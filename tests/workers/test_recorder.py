@@ -1,4 +1,4 @@
-"""The tape: every frame is kept for a while, told to whoever listens, and saved a moment after something went wrong."""
+"""Frame recorder: records and books in the black box and on the raw endpoint, and dumps after failures."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def new_tape(run_dir, saved, context, clock, monkeypatch):
 
 
 @pytest.fixture
-def tape(new_tape):
+def recorder(new_tape):
     return new_tape()
 
 
@@ -81,22 +81,22 @@ def kept(run_dir):
     return list(read_ring(run_dir.ring("lighter").read_bytes()))
 
 
-def fill(tape):
+def fill(recorder):
     """One record of every kind."""
-    tape.opened(MAIN, "ws://venue.test")
-    tape.sent(MAIN, b"subscribe")
-    tape.frame(MAIN, TEXT, b'{"a":1}', 5, 6)
-    tape.frame(MAIN, BINARY, memoryview(b"\x00\xff"), 7, 8)
-    tape.answered(MAIN, "BTC-PERP", "bridge", None, b"{}")
-    tape.answered(MAIN, "BTC-PERP", "compare", Reason.READ_TIMEOUT, b"")
-    tape.closed(MAIN, Reason.SERVER_CLOSE)
+    recorder.opened(MAIN, "ws://venue.test")
+    recorder.sent(MAIN, b"subscribe")
+    recorder.frame(MAIN, TEXT, b'{"a":1}', 5, 6)
+    recorder.frame(MAIN, BINARY, memoryview(b"\x00\xff"), 7, 8)
+    recorder.answered(MAIN, "BTC-PERP", "bridge", None, b"{}")
+    recorder.answered(MAIN, "BTC-PERP", "compare", Reason.READ_TIMEOUT, b"")
+    recorder.closed(MAIN, Reason.SERVER_CLOSE)
 
 
 # --- what is kept -------------------------------------------------------------------------------------------------
 
 
-def test_everything_that_went_over_a_connection_is_kept_in_its_order(tape, run_dir):
-    fill(tape)
+def test_everything_that_went_over_a_connection_is_kept_in_its_order(recorder, run_dir):
+    fill(recorder)
     records = kept(run_dir)
     assert [(one.kind, one.is_binary, one.payload) for one in records] == [
         ("open", False, b"ws://venue.test"),
@@ -122,11 +122,11 @@ def test_full_disk_costs_the_ring_and_nothing_else(new_tape, events, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "Ring", full)
-    tape = new_tape()
-    fill(tape)
-    tape.want(Reason.SEQ_GAP)
+    recorder = new_tape()
+    fill(recorder)
+    recorder.schedule_dump(Reason.SEQ_GAP)
     assert len(events("blackbox.none")) == 1
-    assert tape.due(10**18) is None
+    assert recorder.due_dump(10**18) is None
 
 
 # --- listeners ----------------------------------------------------------------------------------------------------
@@ -148,16 +148,16 @@ def heard(listener):
     return lines
 
 
-def test_nothing_is_told_while_nobody_listens(tape, monkeypatch):
-    monkeypatch.setattr(tape, "_send", lambda line: pytest.fail(f"told {line}"))
-    tape.look()
-    fill(tape)
+def test_nothing_is_reported_while_nobody_listens(recorder, monkeypatch):
+    monkeypatch.setattr(recorder, "_send", lambda line: pytest.fail(f"told {line}"))
+    recorder.needs_books()
+    fill(recorder)
 
 
-def test_listener_is_told_the_markets_first_and_then_every_record(tape, listener):
+def test_listener_is_reported_the_markets_first_and_then_every_record(recorder, listener):
     listener.connect("inproc://lighter.raw")
-    tape.look()
-    fill(tape)
+    recorder.needs_books()
+    fill(recorder)
     header, *records = heard(listener)
     assert isinstance(header, RawHeader)
     assert (header.venue, header.version, header.sessions) == ("lighter", "1.2", SESSIONS)
@@ -170,96 +170,96 @@ def test_listener_is_told_the_markets_first_and_then_every_record(tape, listener
     assert records[5].reason == "read_timeout"
 
 
-def test_listeners_are_told_when_the_markets_change(tape, listener):
+def test_listeners_are_reported_when_the_markets_change(recorder, listener):
     listener.connect("inproc://lighter.raw")
-    tape.look()
+    recorder.needs_books()
     heard(listener)
-    tape.describe(["poll", "fetch", "book.BTC-PERP"], [], {})
+    recorder.describe(["poll", "fetch", "book.BTC-PERP"], [], {})
     assert heard(listener)[0].sessions == ["poll", "fetch", "book.BTC-PERP"]
 
 
-def test_telling_ends_with_the_last_listener(tape, context):
+def test_telling_ends_with_the_last_listener(recorder, context):
     with context.socket(zmq.SUB) as one, context.socket(zmq.SUB) as other:
         for socket in (one, other):
             socket.setsockopt(zmq.SUBSCRIBE, b"raw.lighter")
             socket.connect("inproc://lighter.raw")
-        tape.look()
+        recorder.needs_books()
         one.setsockopt(zmq.UNSUBSCRIBE, b"raw.lighter")
-        tape.look()
+        recorder.needs_books()
         heard(other)
-        tape.sent(MAIN, b"x")
+        recorder.sent(MAIN, b"x")
         assert len(heard(other)) == 1
         other.setsockopt(zmq.UNSUBSCRIBE, b"raw.lighter")
-        tape.look()
-        assert tape._listeners == 0
+        recorder.needs_books()
+        assert recorder._subscribers == 0
 
 
-def test_who_joins_is_told_the_books_as_they_stand(tape, listener):
-    assert not tape.look()
-    tape.book(MAIN, snapshot(6), 4, 5)
+def test_who_joins_is_reported_the_books_as_they_stand(recorder, listener):
+    assert not recorder.needs_books()
+    recorder.book(MAIN, snapshot(6), 4, 5)
     listener.connect("inproc://lighter.raw")
-    assert tape.look()
-    tape.book(MAIN, snapshot(7), 5, 6)
+    assert recorder.needs_books()
+    recorder.book(MAIN, snapshot(7), 5, 6)
     header, book = heard(listener)
     assert isinstance(header, RawHeader)
     assert (book.kind, book.session, book.mono_ns, book.wall_ns) == ("book", "main", 5, 6)
     assert decode(book.payload) == snapshot(7)
-    assert not tape.look()
-    tape.book(MAIN, snapshot(8), 6, 7)
+    assert not recorder.needs_books()
+    recorder.book(MAIN, snapshot(8), 6, 7)
     assert heard(listener) == []
 
 
-def turn_over(tape):
-    tape.frame(MAIN, TEXT, b"x" * 90_000, 5, 6)
-    tape.frame(MAIN, TEXT, b"y" * 20_000, 6, 7)
+def turn_over(recorder):
+    recorder.frame(MAIN, TEXT, b"x" * 90_000, 5, 6)
+    recorder.frame(MAIN, TEXT, b"y" * 20_000, 6, 7)
 
 
-def test_a_half_of_the_black_box_begins_with_the_books(tape, run_dir):
-    turn_over(tape)
-    assert tape.look()
-    tape.book(MAIN, snapshot(7), 6, 7)
-    assert not tape.look()
+def test_a_half_of_the_black_box_begins_with_the_books(recorder, run_dir):
+    turn_over(recorder)
+    assert recorder.needs_books()
+    recorder.book(MAIN, snapshot(7), 6, 7)
+    assert not recorder.needs_books()
     book = kept(run_dir)[-1]
     assert (book.kind, book.session, book.mono_ns, decode(book.payload)) == ("book", MAIN, 6, snapshot(7))
 
 
-def test_books_leave_room_for_frames_in_the_black_box(tape, run_dir):
-    turn_over(tape)
-    assert tape.look()
+def test_books_leave_room_for_frames_in_the_black_box(recorder, run_dir):
+    turn_over(recorder)
+    assert recorder.needs_books()
     deep = snapshot(7, bids=[(str(price), "1") for price in range(3_000)])
     for number in range(9):
-        tape.book(MAIN, deep, 6 + number, 7)
+        recorder.book(MAIN, deep, 6 + number, 7)
     books = [one for one in kept(run_dir) if one.kind == "book"]
     assert 0 < sum(len(one.payload) for one in books) <= 50_000
     assert len(kept(run_dir)) == 2 + len(books)
 
 
-def test_session_that_has_no_name_is_told_by_its_number(tape, listener):
+def test_session_that_has_no_name_is_reported_by_its_number(recorder, listener):
     listener.connect("inproc://lighter.raw")
-    tape.look()
-    tape.sent(17, b"x")
+    recorder.needs_books()
+    recorder.sent(17, b"x")
     assert heard(listener)[-1].session == "17"
 
 
 # --- saving -------------------------------------------------------------------------------------------------------
 
 
-def save_due(tape, clock):
+def save_due(recorder, clock):
     """What the main thread does at each round; whether a box was saved."""
-    blackbox = tape.due(clock.now_ns)
+    blackbox = recorder.due_dump(clock.now_ns)
     if blackbox is not None:
-        tape.save(*blackbox)
+        recorder.save_dump(*blackbox)
     return blackbox is not None
 
 
-def test_black_box_is_saved_a_second_after_the_trouble_with_what_followed_it(tape, clock, saved, events):
-    tape.frame(MAIN, TEXT, b"before", 1, 1)
-    tape.want(Reason.SEQ_GAP)
+def test_black_box_is_saved_a_second_after_the_trouble_with_what_followed_it(recorder, clock, saved, events):
+    recorder.frame(MAIN, TEXT, b"before", 1, 1)
+    recorder.schedule_dump(Reason.SEQ_GAP)
     clock.advance(0.9)
-    assert not save_due(tape, clock)
-    tape.frame(MAIN, TEXT, b"after", 2, 2)
+    assert not save_due(recorder, clock)
+    recorder.frame(MAIN, TEXT, b"after", 2, 2)
     clock.advance(0.2)
-    assert save_due(tape, clock)
+    assert save_due(recorder, clock)
     (path,) = saved.iterdir()
     assert path.name.startswith("lighter-20260714T033320.")
     assert path.name.endswith(f"Z-seq_gap{SUFFIX}")
@@ -270,75 +270,75 @@ def test_black_box_is_saved_a_second_after_the_trouble_with_what_followed_it(tap
     assert events("blackbox.saved")[0]["path"] == str(path)
 
 
-def test_of_several_troubles_the_first_names_the_box(tape, clock, saved):
+def test_of_several_troubles_the_first_names_the_box(recorder, clock, saved):
     for reason in (Reason.SEQ_GAP, Reason.CROSSED_BOOK):
-        tape.want(reason)
+        recorder.schedule_dump(reason)
     clock.advance(1)
-    assert save_due(tape, clock)
-    assert not save_due(tape, clock)
+    assert save_due(recorder, clock)
+    assert not save_due(recorder, clock)
     assert [path.name.split("-")[-1] for path in saved.iterdir()] == [f"seq_gap{SUFFIX}"]
 
 
-def test_a_planned_end_of_a_connection_is_no_trouble(tape, clock):
-    tape.want(Reason.ROTATION)
+def test_a_planned_end_of_a_connection_is_no_trouble(recorder, clock):
+    recorder.schedule_dump(Reason.ROTATION)
     clock.advance(1)
-    assert not save_due(tape, clock)
+    assert not save_due(recorder, clock)
 
 
-def test_boxes_are_saved_at_most_every_ten_seconds(tape, clock):
+def test_boxes_are_saved_at_most_every_ten_seconds(recorder, clock):
     count = 0
     for _ in range(300):
-        tape.want(Reason.SEQ_GAP)
-        count += save_due(tape, clock)
+        recorder.schedule_dump(Reason.SEQ_GAP)
+        count += save_due(recorder, clock)
         clock.advance(0.1)
     assert count == 3
 
 
-def test_trouble_soon_after_a_box_was_saved_is_saved_when_its_time_comes(tape, clock, saved):
-    tape.want(Reason.SEQ_GAP)
+def test_trouble_soon_after_a_box_was_saved_is_saved_when_its_time_comes(recorder, clock, saved):
+    recorder.schedule_dump(Reason.SEQ_GAP)
     clock.advance(1)
-    assert save_due(tape, clock)
+    assert save_due(recorder, clock)
     clock.advance(3)
-    tape.want(Reason.CROSSED_BOOK)
+    recorder.schedule_dump(Reason.CROSSED_BOOK)
     clock.advance(6.9)
-    assert not save_due(tape, clock)
+    assert not save_due(recorder, clock)
     clock.advance(0.1)
-    assert save_due(tape, clock)
+    assert save_due(recorder, clock)
     assert {path.name.split("-")[-1] for path in saved.iterdir()} == {f"seq_gap{SUFFIX}", f"crossed_book{SUFFIX}"}
 
 
-def test_oldest_boxes_go(tape, clock, saved):
+def test_oldest_boxes_go(recorder, clock, saved):
     for _ in range(6):
-        tape.save(Reason.SEQ_GAP, b"ring")
+        recorder.save_dump(Reason.SEQ_GAP, b"ring")
         clock.advance(0.001)
     assert len(list(saved.iterdir())) == 3
     (saved / "aster-x.blackbox").touch()
-    tape.save(Reason.SEQ_GAP, b"ring")
+    recorder.save_dump(Reason.SEQ_GAP, b"ring")
     assert (saved / "aster-x.blackbox").exists()
 
 
 def test_without_a_directory_nothing_is_saved(new_tape, clock):
-    tape = new_tape(directory=None)
-    tape.want(Reason.SEQ_GAP)
+    recorder = new_tape(directory=None)
+    recorder.schedule_dump(Reason.SEQ_GAP)
     clock.advance(2)
-    assert not save_due(tape, clock)
-    tape.save(Reason.SEQ_GAP, b"ring")
+    assert not save_due(recorder, clock)
+    recorder.save_dump(Reason.SEQ_GAP, b"ring")
 
 
-def test_full_disk_costs_the_box_and_nothing_else(tape, events, monkeypatch):
+def test_full_disk_costs_the_box_and_nothing_else(recorder, events, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "replace_file", full)
-    tape.save(Reason.SEQ_GAP, b"ring")
+    recorder.save_dump(Reason.SEQ_GAP, b"ring")
     assert "No space left" in events("blackbox.not_saved")[0]["error"]
 
 
 # --- what a dead worker left --------------------------------------------------------------------------------------
 
 
-def test_ring_of_a_worker_that_died_is_saved_under_the_reason_of_its_death(tape, run_dir, saved):
-    fill(tape)
+def test_ring_of_a_worker_that_died_is_saved_under_the_reason_of_its_death(recorder, run_dir, saved):
+    fill(recorder)
     run_dir.described = {"sessions": SESSIONS, "options": {}, "listings": []}
     save_left_behind("lighter", run_dir, saved, Reason.KILLED, 3)
     (path,) = saved.iterdir()
@@ -348,8 +348,8 @@ def test_ring_of_a_worker_that_died_is_saved_under_the_reason_of_its_death(tape,
 
 
 @pytest.mark.parametrize("reason", [None, Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL])
-def test_ring_of_a_worker_whose_end_was_planned_is_not_saved(tape, run_dir, saved, reason):
-    fill(tape)
+def test_ring_of_a_worker_whose_end_was_planned_is_not_saved(recorder, run_dir, saved, reason):
+    fill(recorder)
     save_left_behind("lighter", run_dir, saved, reason, 3)
     assert not saved.exists()
 
@@ -360,7 +360,7 @@ def test_worker_that_left_no_ring_leaves_no_box(run_dir, saved):
     assert not saved.exists()
 
 
-def test_ring_that_cannot_be_read_is_told(run_dir, saved, events):
+def test_ring_that_cannot_be_read_is_reported(run_dir, saved, events):
     run_dir.ring("lighter").mkdir()
     save_left_behind("lighter", run_dir, saved, Reason.KILLED, 3)
     assert len(events("blackbox.unreadable")) == 1

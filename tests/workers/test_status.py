@@ -76,7 +76,7 @@ def test_market_that_never_had_data_has_no_age(reporter, routes, publisher):
     assert publisher.of(TOPIC)[0].ages_ms == {"BTC-PERP": None}
 
 
-def test_markets_that_change_alike_are_told_of_in_one_event(reporter, routes, publisher):
+def test_markets_that_change_alike_are_reported_of_in_one_event(reporter, routes, publisher):
     alike = [change(route, StreamState.BACKOFF, Reason.SERVER_CLOSE) for route in routes]
     reporter.changed(alike, attempt=1, backoff_s=1.0)
     (event,) = publisher.of(TOPIC)
@@ -84,7 +84,7 @@ def test_markets_that_change_alike_are_told_of_in_one_event(reporter, routes, pu
     assert set(event.ages_ms) == set(SYMBOLS)
 
 
-def test_markets_that_change_differently_are_told_apart(reporter, routes, publisher):
+def test_markets_that_change_differently_are_reported_apart(reporter, routes, publisher):
     changes = [
         change(routes[0], StreamState.LIVE),
         change(routes[1], StreamState.STALE, Reason.STALE_WATCHDOG),
@@ -98,13 +98,13 @@ def test_markets_that_change_differently_are_told_apart(reporter, routes, publis
     }
 
 
-def test_of_several_changes_of_a_market_the_last_is_told(reporter, routes, publisher):
+def test_of_several_changes_of_a_market_the_last_is_reported(reporter, routes, publisher):
     changes = [change(routes[0], state) for state in (StreamState.RESYNC, StreamState.LIVE)]
     reporter.changed(changes, attempt=1, backoff_s=None)
     assert [event.state for event in publisher.of(TOPIC)] == [StreamState.LIVE]
 
 
-def test_nothing_changed_nothing_told(reporter, publisher):
+def test_nothing_changed_nothing_reported(reporter, publisher):
     reporter.changed([], attempt=1, backoff_s=None)
     assert publisher.sent == []
 
@@ -132,13 +132,13 @@ def test_what_goes_well_is_not_in_the_log(reporter, routes, caplog, state):
     assert caplog.records == []
 
 
-def test_joiners_are_told_the_last_state_of_every_stream(reporter, routes, publisher):
+def test_late_subscribers_are_reported_the_last_state_of_every_stream(reporter, routes, publisher):
     reporter.changed([change(routes[0], StreamState.STALE, Reason.STALE_WATCHDOG)], attempt=1, backoff_s=None)
     reporter.changed([change(routes[0], StreamState.LIVE)], attempt=1, backoff_s=None)
     assert [event.state for event in publisher.latest(TOPIC)] == [StreamState.LIVE]
 
 
-def test_joiner_is_not_left_with_an_older_state_of_a_market(reporter, routes, publisher):
+def test_late_subscriber_is_not_left_with_an_older_state_of_a_market(reporter, routes, publisher):
     reporter.changed([change(route, StreamState.CONNECTING) for route in routes], attempt=1, backoff_s=None)
     reporter.changed([change(routes[0], StreamState.STALE, Reason.STALE_WATCHDOG)], attempt=1, backoff_s=None)
     reporter.changed([change(route, StreamState.LIVE) for route in routes], attempt=1, backoff_s=None)

@@ -13,7 +13,7 @@ from ipc.board import CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 from workers import watchdog as module
 from workers.net.interrupter import SocketInterrupter
-from workers.watchdog import Watchdog, WatchdogLimits, Watched, anchor_ns, judge
+from workers.watchdog import Watchdog, WatchdogLimits, Watched, anchor_ns, overdue_reason
 
 NS = 1_000_000_000
 MS = 1_000_000
@@ -46,12 +46,12 @@ def session(phase=Phase.SUBSCRIBED, *, connect_s=100.0, opened_s=99.0, heard_s=0
     return words
 
 
-def watched(words, *books, is_lane=False, name="main"):
-    return Watched(name, words, books, SocketInterrupter(), is_lane)
+def watched(words, *books, is_rest=False, name="main"):
+    return Watched(name, words, books, SocketInterrupter(), is_rest)
 
 
-def verdict(words, *books, flows=True, is_lane=False):
-    return judge(watched(words, *books, is_lane=is_lane), NOW, LIMITS, venue_flows=flows)
+def verdict(words, *books, flows=True, is_rest=False):
+    return overdue_reason(watched(words, *books, is_rest=is_rest), NOW, LIMITS, venue_flows=flows)
 
 
 # --- freshness ----------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_connect_is_overdue_after_its_deadline(deadline_s, expected):
 
 
 @pytest.mark.parametrize("phase", [Phase.BACKOFF, Phase.RESOLVING, Phase.REPLAYING])
-def test_whoever_is_not_subscribed_is_not_stale(phase):
+def test_anyone_is_not_subscribed_is_not_stale(phase):
     words = session(phase, heard_s=99, deadline_s=-5)
     assert verdict(words, cell(99), cell(99), flows=False) is None
 
@@ -135,7 +135,7 @@ def test_whoever_is_not_subscribed_is_not_stale(phase):
 @pytest.mark.parametrize(("deadline_s", "expected"), [(1, None), (-0.1, Reason.READ_TIMEOUT), (None, None)])
 def test_lane_is_judged_by_its_deadline_alone(phase, deadline_s, expected):
     words = session(phase, heard_s=99, deadline_s=deadline_s)
-    assert verdict(words, is_lane=True) is expected
+    assert verdict(words, is_rest=True) is expected
 
 
 # --- looking ------------------------------------------------------------------------------------------------------
@@ -160,26 +160,26 @@ def dog(worker, clock_at_now):
 def test_look_beats(dog, worker, clock):
     for _ in range(3):
         clock.advance(0.2)
-        dog.look()
+        dog.check()
         assert worker[WorkerWord.BEAT] == clock.now_ns
 
 
 def test_look_shows_whether_the_main_thread_moves(dog, worker, clock):
     worker[WorkerWord.MAIN_LOOPS] = 41
-    dog.look()
+    dog.check()
     seen = worker[WorkerWord.MAIN_SEEN]
     clock.advance(0.2)
-    dog.look()
+    dog.check()
     assert worker[WorkerWord.MAIN_SEEN] == seen != 0
     worker[WorkerWord.MAIN_LOOPS] = 42
-    dog.look()
+    dog.check()
     assert worker[WorkerWord.MAIN_SEEN] > seen
 
 
 def test_stale_session_is_cut_and_named(dog, worker, events):
     stale, fresh = watched(session(), cell(11), cell(12)), watched(session(), cell(1), cell(99), name="other")
     dog.watch([stale, fresh])
-    dog.look()
+    dog.check()
     assert stale.interrupter.reason is Reason.STALE_WATCHDOG
     assert fresh.interrupter.reason is None
     (told,) = events("ws.cut")
@@ -189,7 +189,7 @@ def test_stale_session_is_cut_and_named(dog, worker, events):
     assert stale.row[SessionWord.CUT] == NOW
 
 
-def test_cut_is_repeated_at_each_look_and_told_once(dog, worker, events):
+def test_cut_is_repeated_at_each_look_and_reported_once(dog, worker, events):
     class CountingCutter(SocketInterrupter):
         cuts = 0
 
@@ -200,23 +200,23 @@ def test_cut_is_repeated_at_each_look_and_told_once(dog, worker, events):
     stale = Watched("main", session(), (cell(11), cell(11)), CountingCutter())
     dog.watch([stale])
     for _ in range(3):
-        dog.look()
+        dog.check()
     assert stale.interrupter.cuts == 3
     assert worker[WorkerWord.CUTS] == 1
     assert len(events("ws.cut")) == 1
 
 
 def test_overdue_lane_is_cut(dog, events):
-    lane = watched(session(deadline_s=-1), is_lane=True, name="poll")
+    lane = watched(session(deadline_s=-1), is_rest=True, name="poll")
     dog.watch([lane])
-    dog.look()
+    dog.check()
     assert lane.interrupter.reason is Reason.READ_TIMEOUT
     assert events("ws.cut")[0]["text"] is None
 
 
 @pytest.mark.parametrize(("age_s", "flows"), [(9.9, True), (10.1, False)])
 def test_venue_flows_while_any_book_of_any_connection_is_fresh(dog, age_s, flows):
-    dog.watch([watched(session(), cell(60)), watched(session(), cell(age_s)), watched(session(), is_lane=True)])
+    dog.watch([watched(session(), cell(60)), watched(session(), cell(age_s)), watched(session(), is_rest=True)])
     assert dog.venue_flows(NOW) is flows
 
 
@@ -227,7 +227,7 @@ def test_venue_without_books_does_not_flow(dog):
 def test_connections_of_one_market_each_are_cut_together_when_the_venue_is_mute(dog):
     both = [watched(session(), cell(11)), watched(session(), cell(12))]
     dog.watch(both)
-    dog.look()
+    dog.check()
     assert [one.interrupter.reason for one in both] == [Reason.STALE_WATCHDOG] * 2
 
 
@@ -235,9 +235,9 @@ def test_orphan_ends_itself(worker, clock, monkeypatch, events):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
     for parent_pid in (None, os.getppid()):
-        Watchdog("lighter", worker, LIMITS, 0.2, parent_pid, threading.Event(), clock.monotonic_ns).look()
+        Watchdog("lighter", worker, LIMITS, 0.2, parent_pid, threading.Event(), clock.monotonic_ns).check()
     assert codes == []
-    Watchdog("lighter", worker, LIMITS, 0.2, os.getppid() + 1, threading.Event(), clock.monotonic_ns).look()
+    Watchdog("lighter", worker, LIMITS, 0.2, os.getppid() + 1, threading.Event(), clock.monotonic_ns).check()
     assert codes == [1]
     assert events("worker.orphaned")[0]["reason"] is Reason.PARENT_LOST
 
@@ -246,7 +246,7 @@ def test_looks_every_two_hundred_milliseconds_until_it_is_stopped(worker, clock,
     monkeypatch.setattr(module, "time", clock)
     looks = []
     dog = Watchdog("lighter", worker, LIMITS, 0.2, None, FakeStop(clock, for_s=1.9), clock.monotonic_ns)
-    monkeypatch.setattr(dog, "look", lambda: looks.append(clock.now_ns))
+    monkeypatch.setattr(dog, "check", lambda: looks.append(clock.now_ns))
     dog.run()
     assert [round((at - looks[0]) / MS) for at in looks] == [200 * number for number in range(10)]
 
@@ -261,7 +261,7 @@ def test_missed_looks_are_skipped_and_not_made_up_for(worker, clock, monkeypatch
             clock.advance(5)  # the process stood still
 
     dog = Watchdog("lighter", worker, LIMITS, 0.2, None, FakeStop(clock, for_s=6), clock.monotonic_ns)
-    monkeypatch.setattr(dog, "look", look)
+    monkeypatch.setattr(dog, "check", look)
     dog.run()
     pauses = [(later - earlier) / NS for earlier, later in itertools.pairwise(looks)]
     assert pauses[0] == pytest.approx(0.2)

@@ -16,7 +16,7 @@ from ipc.errors import ConfigError
 from ipc.events import Heartbeat, Instrument
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of
 from ipc.raw import RawHeader, encode_line, make
-from workers import markets, worker
+from workers import heartbeat, markets, worker
 from workers import status as reports
 from workers.net import connection as connection_module
 from workers.net import lifecycle, rest_poller, rest_thread
@@ -61,26 +61,26 @@ class FakeConnection:
         self.told.append(tape)
 
 
-class FakeTape:
+class FakeRecorder:
     """Keeps what it is told to keep."""
 
     def __init__(self, *_):
         self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
         self.blackbox = None
-        self.wants_books = False
+        self.has_joined = False
 
     def describe(self, sessions, listings, options):
         self.described.append((sessions, [listing.base for listing in listings], options))
 
-    def look(self):
+    def needs_books(self):
         self.looks += 1
-        return self.wants_books
+        return self.has_joined
 
-    def due(self, _now_ns):
+    def due_dump(self, _now_ns):
         blackbox, self.blackbox = self.blackbox, None
         return blackbox
 
-    def save(self, *blackbox):
+    def save_dump(self, *blackbox):
         self.saved.append(blackbox)
 
     def close(self):
@@ -95,7 +95,7 @@ class FakeAccount:
     def __init__(self):
         self.listings, self.runs, self.over = [], [], threading.Event()
 
-    def take_listings(self, followed, listed):
+    def update_listings(self, followed, listed):
         self.listings.append((followed, listed))
 
     def threads(self):
@@ -130,7 +130,7 @@ class Bench:
         self.venue = venue
 
     def take(self, *listings):
-        self.worker._take_listings(list(listings))
+        self.worker._apply_listings(list(listings))
 
     @property
     def connections(self):
@@ -161,10 +161,10 @@ def new_bench(board, tmp_path, clock, monkeypatch):
     benches = []
     monkeypatch.setattr(worker, "ConnectionThread", FakeConnection)
     monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
-    monkeypatch.setattr(worker, "FrameRecorder", FakeTape)
+    monkeypatch.setattr(worker, "FrameRecorder", FakeRecorder)
     monkeypatch.setattr(worker, "_JOIN_S", 5.0)
     monkeypatch.setattr(rest_thread, "RestClient", NoClient)
-    for module in (worker, connection_module, lifecycle, rest_poller, rest_thread, reports):
+    for module in (worker, heartbeat, connection_module, lifecycle, rest_poller, rest_thread, reports):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(clock, "sleep", lambda _: None, raising=False)
 
@@ -179,7 +179,7 @@ def new_bench(board, tmp_path, clock, monkeypatch):
         bench.stop.set()
         for connection in bench.connections:
             connection.stop.set()
-        for name in list(bench.worker._threads._kept):
+        for name in list(bench.worker._threads._supervised):
             assert bench.worker._threads.release(name, 10)
         bench.worker._context.term()
 
@@ -201,10 +201,10 @@ def test_connections_are_made_for_the_markets_that_the_venue_lists(bench, tmp_pa
     described = json.loads((tmp_path / "lighter.json").read_bytes())
     assert described["sessions"] == ["poll", "fetch", "main"]
     assert described["markets"] == {"BTC-PERP": "BTC-USD", "ETH-PERP": "ETH-USD"}
-    assert bench.worker._tape.described == [(["poll", "fetch", "main"], ["BTC", "ETH"], {})]
+    assert bench.worker._recorder.described == [(["poll", "fetch", "main"], ["BTC", "ETH"], {})]
 
 
-def test_every_market_is_told_of_as_an_instrument(bench):
+def test_every_market_is_reported_of_as_an_instrument(bench):
     bench.take(BTC, ETH)
     (event,) = bench.publisher.of("instrument.lighter.BTC-PERP")
     assert isinstance(event, Instrument)
@@ -212,7 +212,7 @@ def test_every_market_is_told_of_as_an_instrument(bench):
     assert bench.publisher.latest("instrument.lighter.BTC-PERP") == [event]
 
 
-def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, board, events):
+def test_market_that_the_venue_does_not_list_fails_alone_and_is_reported(bench, board, events):
     bench.take(BTC)
     assert len(bench.connections) == 1
     cell = board.cell(3, 1, Stream.BOOK)
@@ -227,7 +227,7 @@ def test_market_that_the_venue_does_not_list_fails_alone_and_is_told(bench, boar
 
 def test_venue_that_lists_none_of_the_markets_is_not_connected_to(bench, events):
     bench.take(Listing("SOL", "2", "SOL"))
-    bench.worker._look()
+    bench.worker._run_once()
     assert bench.connections == []
     assert len(events("market.missing")) == 2
     assert bench.words[WorkerWord.RESOLVED] != 0
@@ -247,7 +247,7 @@ def test_list_that_has_not_changed_leaves_the_connections_alone(bench):
     assert connection.ended is None
 
 
-def test_change_that_only_concerns_consumers_is_told_and_leaves_the_connections_alone(bench):
+def test_change_that_only_concerns_consumers_is_reported_and_leaves_the_connections_alone(bench):
     bench.take(BTC, ETH)
     (connection,) = bench.connections
     bench.take(Listing("BTC", "1", "BTC-USD", market_id="1", status="halted"), ETH)
@@ -264,10 +264,10 @@ def test_funding_interval_that_changes_drops_no_book(bench):
     assert bench.connections == [connection]
     assert bench.route("BTC-PERP").listing is often
     assert bench.publisher.of("instrument.lighter.BTC-PERP")[-1].funding_interval_s == 4 * 3600
-    assert len(bench.worker._tape.described) == 2
+    assert len(bench.worker._recorder.described) == 2
 
 
-def test_market_that_appears_is_connected_anew_with_the_others(bench):
+def test_market_that_appears_is_connected_again_with_the_others(bench):
     bench.take(BTC)
     (before,) = bench.connections
     bench.take(BTC, ETH)
@@ -285,7 +285,7 @@ def test_words_of_an_ended_connection_are_zeroed(bench):
     assert bench.connections == []
 
 
-def test_connection_that_does_not_end_is_told(bench, events, monkeypatch):
+def test_connection_that_does_not_end_is_reported(bench, events, monkeypatch):
     monkeypatch.setattr(worker, "_JOIN_S", 0.01)
     monkeypatch.setattr(FakeConnection, "end", lambda *_: None)
     bench.take(BTC, ETH)
@@ -339,17 +339,17 @@ def test_full_disk_leaves_the_worker_undescribed_and_running(bench, events, monk
     def full(path, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(worker, "replace_file", full)
+    monkeypatch.setattr("workers.description.replace_file", full)
     bench.take(BTC, ETH)
     assert len(events("worker.undescribed")) == 1
     assert len(bench.connections) == 1
 
 
 def test_list_that_was_read_is_remembered_and_taken_by_the_main_thread(bench, tmp_path):
-    bench.worker._found([BTC, ETH])
+    bench.worker._on_listings([BTC, ETH])
     assert bench.connections == []
     assert markets.load(tmp_path / "lighter.markets.json", ("BTC", "ETH")) == [BTC, ETH]
-    bench.worker._look()
+    bench.worker._run_once()
     assert len(bench.connections) == 1
 
 
@@ -365,7 +365,7 @@ def test_restart_while_rest_is_away_subscribes_from_the_cache(new_bench, tmp_pat
     assert not runner.is_alive()
     assert connection.ended is Reason.REQUESTED
     assert bench.publisher.of("status.lighter")[-1].state is StreamState.OFF
-    assert bench.worker._tape.is_closed
+    assert bench.worker._recorder.is_closed
 
 
 def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monkeypatch):
@@ -374,11 +374,11 @@ def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monk
     bench = new_bench()
     asked = []
     monkeypatch.setattr(bench.worker._poll._client, "call", lambda request, _: asked.append(request.path) or b'["BTC"]')
-    bench.worker._begin_live()
+    bench.worker._start_live()
     (cached,) = bench.connections
     wait_until(lambda: asked)
-    wait_until(lambda: bench.worker._found_listings)
-    bench.worker._look()
+    wait_until(lambda: bench.worker._new_listings)
+    bench.worker._run_once()
     assert cached.ended is Reason.CONFIG_CHANGED
     routes = bench.connections[0].session.book_streams
     assert [(route.symbol, route.listing.wire) for route in routes] == [("BTC-PERP", "BTC-wire"), ("ETH-PERP", "2")]
@@ -387,8 +387,8 @@ def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monk
 def test_market_that_is_missing_from_the_list_is_kept_until_the_venue_refuses_it(bench, events):
     bench.take(BTC, ETH)
     (connection,) = bench.connections
-    bench.worker._found([BTC])
-    bench.worker._look()
+    bench.worker._on_listings([BTC])
+    bench.worker._run_once()
     assert bench.connections == [connection]
     assert events("markets.kept") == [{"venue": "lighter", "markets": "ETH-PERP"}]
     assert [one.base for one in markets.load(bench.worker._run_dir.market_cache("lighter"), ("BTC", "ETH"))] == [
@@ -397,8 +397,8 @@ def test_market_that_is_missing_from_the_list_is_kept_until_the_venue_refuses_it
     ]
     route = next(one for one in connection.session.book_streams if one.symbol == "ETH-PERP")
     route.state, route.reason = StreamState.FAILED, Reason.UNKNOWN_MARKET
-    bench.worker._found([BTC])
-    bench.worker._look()
+    bench.worker._on_listings([BTC])
+    bench.worker._run_once()
     assert [route.symbol for route in bench.connections[0].session.book_streams] == ["BTC-PERP"]
     assert [fields["symbol"] for fields in events("market.missing")] == ["ETH-PERP"]
 
@@ -406,20 +406,20 @@ def test_market_that_is_missing_from_the_list_is_kept_until_the_venue_refuses_it
 def test_refused_request_for_a_missing_market_gives_it_up(bench):
     bench.take(BTC, ETH)
     bench.worker._poll.refused.add("ETH-PERP")
-    bench.worker._found([BTC])
-    bench.worker._look()
+    bench.worker._on_listings([BTC])
+    bench.worker._run_once()
     assert [route.symbol for route in bench.connections[0].session.book_streams] == ["BTC-PERP"]
 
 
 def test_status_that_is_not_known_stops_no_market(bench):
     odd = Listing("ETH", "2", "ETH-USD", status="POST_ONLY")
     bench.take(BTC, odd)
-    bench.worker._look()
+    bench.worker._run_once()
     assert bench.words[WorkerWord.BOOKS_WANTED] == 2
     assert bench.publisher.of("instrument.lighter.ETH-PERP")[-1].status == "POST_ONLY"
 
 
-def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(bench, monkeypatch):
+def test_account_begins_once_the_venue_has_reported_what_its_markets_are_called(bench, monkeypatch):
     account, unfollowed = FakeAccount(), Listing("SOL", "2", "SOL")
     monkeypatch.setattr(bench.worker, "_account", account)
     assert account.runs == []
@@ -434,7 +434,7 @@ def test_account_begins_once_the_venue_has_told_what_its_markets_are_called(benc
 def test_watchdog_watches_lanes_and_the_books_of_every_connection(bench, board):
     bench.take(BTC, ETH)
     watched = bench.worker._watchdog._watched
-    assert [(one.name, one.is_lane, len(one.books)) for one in watched] == [
+    assert [(one.name, one.is_rest, len(one.books)) for one in watched] == [
         ("poll", True, 0),
         ("fetch", True, 0),
         ("main", False, 2),
@@ -446,11 +446,11 @@ def test_watchdog_watches_lanes_and_the_books_of_every_connection(bench, board):
 
 
 def test_heartbeat_comes_once_a_second(bench, clock):
-    bench.worker._look()
+    bench.worker._run_once()
     before = len(bench.beats())
     for _ in range(45):
         clock.advance(0.1)
-        bench.worker._look()
+        bench.worker._run_once()
     assert before == 1
     assert len(bench.beats()) in {5, 6}
     assert [event.seq for event in bench.beats()] == [number + 1 for number in range(len(bench.beats()))]
@@ -458,10 +458,10 @@ def test_heartbeat_comes_once_a_second(bench, clock):
 
 
 def test_late_heartbeats_are_not_made_up_for(bench, clock):
-    bench.worker._look()
+    bench.worker._run_once()
     clock.advance(30)
     for _ in range(5):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(0.1)
     assert len(bench.beats()) <= 3
 
@@ -472,7 +472,7 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     clock.advance(0.25)
     bench.publisher.drops = 3
     bench.words[WorkerWord.RSS_BYTES] = 12345
-    bench.worker._look()
+    bench.worker._run_once()
     (beat,) = bench.beats()
     usable, missing = beat.books["BTC-PERP"], beat.books["ETH-PERP"]
     assert (usable.usable, usable.venue_seq, usable.age_ms) == (True, 5, 250)
@@ -482,13 +482,13 @@ def test_heartbeat_tells_every_topic_and_every_book(bench, clock):
     assert (beat.drops, beat.rss_bytes) == (3, 12345)
 
 
-def test_of_many_books_each_has_its_checksum_told_in_turn(bench, clock, monkeypatch):
-    monkeypatch.setattr("workers.worker._CHECKED_AT_ONCE", 1)
+def test_of_many_books_each_has_its_checksum_reported_in_turn(bench, clock, monkeypatch):
+    monkeypatch.setattr("workers.heartbeat._MAX_CHECKSUMS", 1)
     bench.take(BTC, ETH)
     for symbol in ("BTC-PERP", "ETH-PERP"):
         bench.make_usable(symbol, clock.now_ns)
     for _ in range(4):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(1.0)
     told = [[symbol for symbol, book in beat.books.items() if book.crc32_top10 is not None] for beat in bench.beats()]
     assert told == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
@@ -498,37 +498,37 @@ def test_usable_books_are_counted_and_their_time_remembered(bench, clock):
     bench.take(BTC, ETH)
     words = bench.words
     bench.make_usable("BTC-PERP", clock.now_ns)
-    bench.worker._look()
+    bench.worker._run_once()
     assert (words[WorkerWord.BOOKS_WANTED], words[WorkerWord.BOOKS_USABLE]) == (2, 1)
     assert words[WorkerWord.FIRST_FRESH] == 0
     bench.make_usable("ETH-PERP", clock.now_ns)
     first = clock.now_ns
     for _ in range(3):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(4)
     assert (words[WorkerWord.FIRST_FRESH], words[WorkerWord.LAST_FRESH]) == (first, first + 8 * NS)
-    bench.worker._look()
+    bench.worker._run_once()
     assert words[WorkerWord.LAST_FRESH] == first + 8 * NS
 
 
 def test_halted_market_is_not_waited_for(bench, clock):
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
     bench.make_usable("BTC-PERP", clock.now_ns)
-    bench.worker._look()
+    bench.worker._run_once()
     assert bench.words[WorkerWord.BOOKS_WANTED] == 1
     assert bench.words[WorkerWord.FIRST_FRESH] == clock.now_ns
 
 
 def test_board_tells_when_a_book_last_waited_for_what_the_venue_allows(bench, clock):
     bench.take(BTC, ETH)
-    bench.worker._look()
+    bench.worker._run_once()
     assert bench.words[WorkerWord.HELD_BACK] == 0
     bench.route("ETH-PERP").recovery.is_throttled = True
-    bench.worker._look()
+    bench.worker._run_once()
     held_ns = clock.now_ns
     bench.route("ETH-PERP").recovery.is_throttled = False
     clock.advance(5)
-    bench.worker._look()
+    bench.worker._run_once()
     assert bench.words[WorkerWord.HELD_BACK] == held_ns
 
 
@@ -537,7 +537,7 @@ def test_market_that_halts_or_trades_again_meanwhile_is_waited_for_accordingly(b
     bench.make_usable("BTC-PERP", clock.now_ns)
     for status, wanted in (("active", 2), ("halted", 1), ("active", 2)):
         bench.take(BTC, Listing("ETH", "2", "ETH-USD", status=status))
-        bench.worker._look()
+        bench.worker._run_once()
         assert bench.words[WorkerWord.BOOKS_WANTED] == wanted
 
 
@@ -553,7 +553,7 @@ def test_market_that_was_given_up_is_tried_at_once_when_it_trades_again(bench, s
 def test_counters_of_the_publisher_and_the_threads_are_on_the_board(bench):
     bench.publisher.drops, bench.publisher.published = 4, 500
     bench.worker._threads.restarts = 2
-    bench.worker._look()
+    bench.worker._run_once()
     words = bench.words
     assert (words[WorkerWord.DROPS], words[WorkerWord.THREAD_RESTARTS]) == (4, 2)
     assert words[WorkerWord.PUBLISHED] >= 500
@@ -569,45 +569,45 @@ def test_epoch_is_above_that_of_the_generation_before(new_bench, clock):
 def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
     done = []
     monkeypatch.setattr(worker, "SELF_FAULTS", {SelfFault.HANG: lambda: done.append("hang")})
-    bench.worker._look()
+    bench.worker._run_once()
     bench.words[WorkerWord.SELF_FAULT] = code_of(SelfFault.HANG)
-    bench.worker._look()
+    bench.worker._run_once()
     assert done == ["hang"]
 
 
-def test_books_are_told_to_the_tape_when_it_wants_them(bench):
-    bench.worker._take_listings([BTC, ETH])
-    bench.worker._look()
+def test_books_are_reported_to_the_tape_when_it_wants_them(bench):
+    bench.worker._apply_listings([BTC, ETH])
+    bench.worker._run_once()
     assert [connection.told for connection in bench.connections] == [[]]
-    bench.worker._tape.wants_books = True
-    bench.worker._look()
-    assert [connection.told for connection in bench.connections] == [[bench.worker._tape]]
+    bench.worker._recorder.has_joined = True
+    bench.worker._run_once()
+    assert [connection.told for connection in bench.connections] == [[bench.worker._recorder]]
 
 
 def test_black_box_is_saved_when_it_is_due(bench):
-    bench.worker._tape.blackbox = (Reason.SEQ_GAP, b"ring")
+    bench.worker._recorder.blackbox = (Reason.SEQ_GAP, b"ring")
     for _ in range(3):
-        bench.worker._look()
-    assert bench.worker._tape.saved == [(Reason.SEQ_GAP, b"ring")]
-    assert bench.worker._tape.looks == 3
+        bench.worker._run_once()
+    assert bench.worker._recorder.saved == [(Reason.SEQ_GAP, b"ring")]
+    assert bench.worker._recorder.looks == 3
 
 
 # --- outage and books by REST -------------------------------------------------------------------------------------
 
 
-def test_outage_is_told_once_each_way_and_ends_the_waiting(bench, clock, events):
+def test_outage_is_reported_once_each_way_and_ends_the_waiting(bench, clock, events):
     bench.take(BTC, ETH)
     (connection,) = bench.connections
     bench.worker._poll.unanswered_since_ns = clock.now_ns
     for _ in range(20):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(1)
     assert len(events("venue.outage")) == 1
     assert bench.words[WorkerWord.OUTAGE_SINCE] != 0
     assert connection.hurries == 0
     bench.worker._poll.unanswered_since_ns = 0
     for _ in range(5):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(1)
     assert len(events("venue.outage_over")) == 1
     assert bench.words[WorkerWord.OUTAGE_SINCE] == 0
@@ -622,7 +622,7 @@ def test_venue_that_answers_polls_is_not_down_though_a_book_could_not_be_fetched
     for _ in range(20):
         clock.advance(1)
         bench.worker._poll.answered_ns = clock.now_ns
-        bench.worker._look()
+        bench.worker._run_once()
     assert events("venue.outage") == []
 
 
@@ -631,7 +631,7 @@ def test_usable_book_is_no_outage(bench, clock, events):
     bench.worker._poll.unanswered_since_ns = clock.now_ns
     for _ in range(20):
         bench.make_usable("BTC-PERP", clock.now_ns)
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(1)
     assert events("venue.outage") == []
 
@@ -644,11 +644,11 @@ def test_books_of_a_socket_that_is_away_are_asked_for_by_rest(new_bench, clock, 
     bench.worker._fetch.request = lambda fetch, _connection: asked.append(
         (round((clock.now_ns - began) / NS), fetch.stream.symbol, fetch.purpose)
     )
-    bench.worker._look()
+    bench.worker._run_once()
     assert asked == []
     bench.connections[0].away_since_ns = clock.now_ns
     for _ in range(200):
-        bench.worker._look()
+        bench.worker._run_once()
         clock.advance(0.1)
     assert [second for second, symbol, _ in asked if symbol == "BTC-PERP"] == expected
     assert {purpose for _, _, purpose in asked} <= {"rest"}
@@ -676,7 +676,7 @@ def player(new_bench, recording, monkeypatch):
     monkeypatch.setattr(worker, "ConnectionThread", ConnectionThread)
     venue, folder = recording
     bench = new_bench(venue, fixture_dir=folder, is_paced=False)
-    bench.worker._begin_fixture(folder)
+    bench.worker._start_fixture(folder)
     wait_until(lambda: len(bench.publisher.of("book.lighter.BTC-PERP")) == 2)
     return bench
 
@@ -688,9 +688,9 @@ def test_recorded_frames_are_published_as_live_ones(player):
 
 
 def test_watchdog_is_off_in_fixture_mode_and_the_main_thread_beats_in_its_place(player, clock, events):
-    assert list(player.worker._threads._kept) == ["player"]
+    assert list(player.worker._threads._supervised) == ["player"]
     clock.advance(3600)
-    player.worker._look()
+    player.worker._run_once()
     assert player.words[WorkerWord.BEAT] == clock.now_ns
     assert player.worker._watchdog._watched == ()
     assert {connection.row[SessionWord.PHASE] for connection in player.connections} == {code_of(Phase.REPLAYING)}
@@ -700,11 +700,11 @@ def test_watchdog_is_off_in_fixture_mode_and_the_main_thread_beats_in_its_place(
 def test_worker_that_played_a_recording_ends_cleanly(player, monkeypatch):
     monkeypatch.setattr(worker.time, "sleep", lambda _: None)
     player.worker._stop.set()
-    player.worker._end()
+    player.worker._shut_down()
     assert player.worker._connections == []
 
 
-def test_changes_of_streams_in_a_recording_are_told(player):
+def test_changes_of_streams_in_a_recording_are_reported(player):
     assert [event.state for event in player.publisher.of("status.lighter") if event.stream is Stream.BOOK][-1] == "live"
 
 
@@ -712,7 +712,7 @@ def test_market_that_is_not_in_a_recording_fails_alone(new_bench, recording, mon
     monkeypatch.setattr(worker, "ConnectionThread", ConnectionThread)
     venue, folder = recording
     bench = new_bench(venue, fixture_dir=folder, is_paced=False, bases=("BTC", "SOL"))
-    bench.worker._begin_fixture(folder)
+    bench.worker._start_fixture(folder)
     assert events("market.missing")[0]["symbol"] == "SOL-PERP"
     assert events("fixture.playing")[0]["records"] == 4
     cell = bench.board.cell(3, 1, Stream.BOOK)
@@ -724,14 +724,14 @@ def test_what_is_played_is_not_kept_in_a_black_box_again(player):
 
 
 def test_books_of_a_recording_are_usable(player):
-    player.worker._look()
+    player.worker._run_once()
     assert player.words[WorkerWord.BOOKS_USABLE] == 2
 
 
 def test_rest_is_asked_nothing_in_fixture_mode(player, clock):
     for _ in range(10):
         clock.advance(10)
-        player.worker._look()
+        player.worker._run_once()
     assert player.worker._fetch._jobs.empty()
 
 

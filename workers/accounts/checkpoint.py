@@ -1,7 +1,7 @@
-"""Which fills and payments were published, over restarts of the worker: an append-only file in the run directory.
+"""Checkpoint of published fills and payments across restarts: an append-only file in the run directory.
 
-It is written behind the sends of a turn, in one ``write``. A worker that is killed between the two publishes those
-events once more after its restart: repeating a fill is harmless, for its id is known; losing one is not.
+It is written after the events were sent, in one ``write``. A worker that is killed in between publishes those events
+again after its restart: repeating a fill is harmless because its id is known; losing one is not.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ __all__ = ["PublishedFills"]
 
 log = get_log(__name__)
 
-#: Lines that may follow one whole writing of the file before it is written whole again.
+#: Number of appended lines after which the file is rewritten.
 _APPENDED: Final = 100_000
 _lines: Final = msgspec.json.Decoder(tuple[str, str])
 _CHANNELS: Final = frozenset({"fill", "payment"})
 
 
 class PublishedFills:
-    """The file of one account: a JSON line ``["fill", "<id>"]`` for each.
+    """Checkpoint file of one account: a JSON line ``["fill", "<id>"]`` for each fill and payment.
 
-    A file that is not as this process left it (cut short, removed, written by another) is written whole. A full disk
-    costs the memory and nothing else: the next write that succeeds is of the whole file.
+    A file that another process truncated, removed or wrote is rewritten. After a failed write, for instance on a full
+    disk, the next one rewrites the file.
 
     Args:
-        path: The file.
-        venue: Whose account, for the log.
+        path: Path of the file.
+        venue: Venue of the account, for the log.
     """
 
     def __init__(self, path: Path, venue: str) -> None:
         self._path = path
         self._venue = venue
-        #: Its size as this process left it, bytes; -1 when it must be written whole.
+        #: Size after our last write, bytes; -1 when the file must be rewritten.
         self._size = -1
         self._appended = 0
 
     def load(self) -> list[OnceKey]:
-        """Return what was published in earlier lives, oldest first; a line that cannot be read is left out."""
+        """Return what earlier processes published, oldest first; skip lines that cannot be parsed."""
         try:
             data = self._path.read_bytes()
         except OSError:
@@ -57,11 +57,11 @@ class PublishedFills:
         return found
 
     def add(self, keys: Iterable[OnceKey], known: Callable[[], Iterable[OnceKey]]) -> None:
-        """Keep what was just published.
+        """Add what was just published.
 
         Args:
-            keys: What is new.
-            known: Returns all that is to be kept, ``keys`` included; called when the file is written whole.
+            keys: New keys.
+            known: Returns all keys, including the new ones; called when the file is rewritten.
         """
         added = list(keys)
         if not added:
@@ -76,7 +76,7 @@ class PublishedFills:
             log.warning("account.unremembered", venue=self._venue, error=str(error))
 
     def _append(self, data: bytes) -> bool:
-        """Append to the file; return False when it is not as it was left, or was not written whole."""
+        """Append to the file; return False if its size is unexpected or not all bytes were written."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.fstat(descriptor).st_size != self._size or os.write(descriptor, data) != len(data):

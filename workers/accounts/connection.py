@@ -122,7 +122,7 @@ class AccountConnection(ConnectionLifecycle):
         self._session = None
         # Refused credentials stay refused until they are accepted; the state is published once.
         if self._publisher.state is not StreamState.FAILED:
-            self._publisher.tell(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
+            self._publisher.publish_state(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
     def _connect(self) -> Transport:
         """Log in and open the connection.
@@ -133,7 +133,7 @@ class AccountConnection(ConnectionLifecycle):
         if not self._venue.is_configured(self._secrets):
             raise LoginError(missing(self._venue.venue))
         flow = self._venue.login(self._secrets, self._ws_url, self._markets(), time.time_ns())
-        self._login = self._rest_flows.drive(flow)
+        self._login = self._rest_flows.run(flow)
         hide(self._login.token)
         return self._open(self._login.url, self._login.headers)
 
@@ -181,7 +181,7 @@ class AccountConnection(ConnectionLifecycle):
         state = StreamState.FAILED if close.is_refused else StreamState.BACKOFF
         attempt = self._backoff_of(close).failures
         backoff_s = None if delay_s is None else round(delay_s, 3)
-        self._publisher.tell(state, close.reason, close.text, attempt=attempt, backoff_s=backoff_s)
+        self._publisher.publish_state(state, close.reason, close.text, attempt=attempt, backoff_s=backoff_s)
 
     def _delay_s(self, close: CloseReason) -> float:
         """Return how long to wait; only a login that lasts counts as healthy, for it may be refused a moment later."""

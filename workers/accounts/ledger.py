@@ -1,11 +1,11 @@
-"""What is known of an account, so that every fill is published once and no older state after a newer one. Pure.
+"""Ledger of an account: every fill is published once, and no state after a newer one. Pure.
 
-Two sources describe an account: the stream pushes changes, and REST answers with everything now and then. An answer may
-be older than a push that came while it was under way, which :attr:`Ledger.pushes`, read before the request, shows.
+An account has two sources: the stream pushes changes, and REST returns snapshots. A snapshot may be older than a push
+that arrived after its request; :attr:`Ledger.pushes`, read before the request, detects that.
 
-One rule decides between them, see :meth:`Ledger._wins`: an answer replaces whatever was pushed before it was requested,
-whatever the times of the two say (a venue may stamp a position with its last trade); it never replaces what was pushed
-since. Between pushes the venue's times decide, and the later arrival where these are equal or missing.
+One rule decides between them, see :meth:`Ledger._wins`: a snapshot replaces everything that was pushed before its
+request, whatever the timestamps say (a venue may stamp a position with its last trade), and nothing that was pushed
+since. Between pushes the venue's timestamps decide, then the order of arrival.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from workers.venues.account_values import order_status
 
 __all__ = ["Ledger", "OnceKey", "once_key"]
 
-#: Ids of fills and payments, and orders, that are remembered; the oldest go.
-_REMEMBERED: Final = 100_000
-#: Digits enough for a sum of any two decimals that an event may have.
+#: Limit of remembered fills, payments and orders; the oldest are dropped.
+_MAX_REMEMBERED: Final = 100_000
+#: Enough digits for exact sums of any decimals in events.
 _EXACT: Final = 100
-#: What an event is the state of: a kind, which of it, and which leg of that.
+#: Identity of a state: kind, id or symbol, and leg.
 _Key: TypeAlias = tuple[str, str | None, str]
-#: What is published once: the channel, and which of it.
+#: Identity of an event that is published once: channel and id.
 OnceKey: TypeAlias = tuple[str, str]
-#: Stamps and marks that make no difference between two states.
-_NO_DIFFERENCE: Final = frozenset(
+#: Fields that are ignored when two states are compared.
+_IGNORED: Final = frozenset(
     {"snapshot", "exchange_ns", "epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns", "flags"}
 )
 _OTHER_SIDE: Final = {"buy": "sell", "sell": "buy"}
@@ -40,17 +40,17 @@ _OTHER_LEG: Final[dict[LegName, LegName]] = {"long": "short", "short": "long"}
 
 
 class Ledger:
-    """One account's state.
+    """State of one account.
 
     Args:
-        published: Fills and payments that were published before this life of the worker, oldest first.
+        published: Fills and payments that earlier processes published, oldest first.
 
     Attributes:
-        pushes: Number of states that the stream pushed.
-        repeated: Number of fills and payments that came again.
-        outdated: Number of states that were older than what was known.
-        contested: Number of answers that a push overtook.
-        unpushed: Fills that REST told of and the stream has not: it is late, or deaf.
+        pushes: Number of states pushed by the stream.
+        repeated: Number of repeated fills and payments.
+        outdated: Number of states that were older than the known one.
+        overtaken: Number of snapshot states that a push overtook.
+        missing_from_stream: Fills that only REST reported: the stream is late or misses fills.
     """
 
     def __init__(self, published: Iterable[OnceKey] = ()) -> None:
@@ -59,35 +59,36 @@ class Ledger:
         self.outdated = 0
         self.overtaken = 0
         self.missing_from_stream: set[str] = set()
-        #: By channel and id; the value tells whether it was published in an earlier life and not seen in this one.
+        #: By channel and id; True for those that an earlier process published and this one has not seen.
         self._once: dict[str, dict[str, bool]] = {"fill": {}, "payment": {}}
         for channel, event_id in published:
-            _remember(self._once[channel], event_id, is_earlier=True)
+            _remember(self._once[channel], event_id, is_restored=True)
         self._orders: dict[str, Order] = {}
         self._states: dict[_Key, AccountEvent] = {}
-        #: By the venue's name of the market.
+        #: By the venue's symbol.
         self._legs: dict[str | None, dict[LegName, Position]] = {}
-        #: Markets of which a leg came since :meth:`nets` was called, and which position that was.
+        #: Position of the last leg by market, since the last call of :meth:`nets`.
         self._changed: dict[str | None, Position] = {}
-        #: Where the last list of positions was complete: a leg that was never heard of is flat there.
+        #: Coverage of the last list of positions: an unknown leg is flat there.
         self._legs_of: Covers = nothing
+        #: Value of :attr:`pushes` at the last push.
         self._pushed: dict[_Key, int] = {}
-        #: The newest time of any state, ns; a state without a time does not make an older one new again.
+        #: Newest timestamp, ns; a state without a timestamp keeps it.
         self._newest_ns: dict[_Key, int] = {}
 
-    def take(self, item: AccountEvent | Leg, asked_at: int | None = None) -> AccountEvent | None:
-        """Note an event, and return what is new for the account's subscribers.
+    def apply(self, item: AccountEvent | Leg, asked_at: int | None = None) -> AccountEvent | None:
+        """Apply an event; return what is new for subscribers.
 
         Args:
-            item: What came; its decimals are valid.
-            asked_at: For an answer: :attr:`pushes` when it was requested. None for a push.
+            item: Event or leg with valid decimals.
+            asked_at: For a snapshot: :attr:`pushes` at its request. None for a push.
 
         Returns:
-            The event to publish: the one that came, or the net of its position. None when it says nothing new, and for
-            a leg: what legs lead to, :meth:`nets` returns when all that came together was taken.
+            The event to publish: the event itself, or the net position. None when nothing is new, and for legs, whose
+            net positions :meth:`nets` returns after a whole batch.
         """
         if isinstance(item, Fill | Payment):
-            return self._take_once(item, is_pushed=asked_at is None)
+            return self._apply_once(item, is_pushed=asked_at is None)
         state = item.position if isinstance(item, Leg) else item
         key = _key(item)
         if not self._wins(key, state, asked_at):
@@ -99,47 +100,47 @@ class Ledger:
                 return None
             case Position():
                 self._legs.setdefault(item.venue_symbol, {})["both"] = item
-                return self._take_net(item)
+                return self._apply_net(item)
             case Order():
-                return self._take_order(item, is_listed=asked_at is not None)
+                return self._apply_order(item, is_listed=asked_at is not None)
             case _:
-                return self._take_state(key, item)
+                return self._apply_state(key, item)
 
     def nets(self) -> list[AccountEvent]:
-        """Return the net positions that legs have changed since the last call; none while a leg is unknown."""
-        found = [self._take_net(position) for position in self._changed.values()]
+        """Return the net positions that changed legs since the last call; none while a leg is unknown."""
+        found = [self._apply_net(position) for position in self._changed.values()]
         self._changed.clear()
         return [net for net in found if net is not None]
 
-    def is_from_earlier_life(self, event: AccountEvent) -> bool:
-        """Tell once of a fill or payment, which came again, that it was published before the worker's start."""
+    def was_published_before(self, event: AccountEvent) -> bool:
+        """Return, once per fill or payment, whether it was published before the worker's start."""
         if not isinstance(event, Fill | Payment):
             return False
         channel, event_id = once_key(event)
-        is_earlier = self._once[channel].get(event_id, False)
-        if is_earlier:
+        is_restored = self._once[channel].get(event_id, False)
+        if is_restored:
             self._once[channel][event_id] = False
-        return is_earlier
+        return is_restored
 
     def is_second_side(self, fill: Fill) -> bool:
-        """Tell whether a fill that was taken is the later side of a trade with ourselves: two fills of one id."""
+        """Return whether an applied fill is the later side of a self trade: two fills with one id."""
         one, other = f"{fill.fill_id}:{fill.side}", f"{fill.fill_id}:{_OTHER_SIDE[fill.side]}"
         known = self._once["fill"]
         return other in known and next(event_id for event_id in known if event_id in {one, other}) == other
 
     def published(self) -> list[OnceKey]:
-        """Return the fills and payments that are known, oldest first."""
+        """Return the known fills and payments, oldest first."""
         return [(channel, event_id) for channel, known in self._once.items() for event_id in known]
 
     def closed_unseen(self, open_orders: Iterable[str], asked_at: int, covers: Covers = everything) -> list[Order]:
-        """Return the orders that were open when REST was asked and that its list lacks: how they ended was missed.
+        """Return the known open orders that a list lacks: their end was missed.
 
-        They are ``filled`` when the fills say so, else ``closed``. Should the venue list one after all, it opens again.
+        Their status is ``filled`` if the fills add up, else ``closed``. If the venue lists one later, it reopens.
 
         Args:
-            open_orders: Ids of the orders that are listed.
-            asked_at: :attr:`pushes` when the list was requested.
-            covers: Where the list is complete.
+            open_orders: Ids of the listed orders.
+            asked_at: :attr:`pushes` at the request of the list.
+            covers: Coverage of the list.
         """
         listed = frozenset(open_orders)
         missing = [order for order in self.open_orders() if order.order_id not in listed and covers(order.venue_symbol)]
@@ -152,13 +153,13 @@ class Ledger:
         covers: Covers = everything,
         at_ns: int | None = None,
     ) -> list[Leg]:
-        """Return the legs that a list lacks where it is complete, with a size of zero.
+        """Return the legs that a list lacks within its coverage, with a size of zero.
 
         Args:
-            listed: Market, by the venue's name, and leg of each position that is listed.
-            asked_at: :attr:`pushes` when the list was requested; None for a list that was pushed.
-            covers: Where the list is complete.
-            at_ns: The venue's time of the list, ns; a pushed list that is older than a position does not end it.
+            listed: Market, by the venue's symbol, and leg of each listed position.
+            asked_at: :attr:`pushes` at the request of the list; None for a pushed list.
+            covers: Coverage of the list.
+            at_ns: Timestamp of the list, ns; a pushed list that is older than a position does not close it.
         """
         self._legs_of = covers
         missing = [
@@ -170,7 +171,7 @@ class Ledger:
         return [leg for leg in missing if self._is_untouched(leg, asked_at)]
 
     def empty_balances(self, listed: Iterable[str], asked_at: int, covers: Covers = everything) -> list[Balance]:
-        """Return what was held of assets that are not ``listed`` where the list is complete, with a total of zero."""
+        """Return the known balances that a list lacks within its coverage, with a total of zero."""
         assets = frozenset(listed)
         held = [state for state in self._states.values() if isinstance(state, Balance) and not is_zero(state.total)]
         return [
@@ -182,24 +183,24 @@ class Ledger:
         ]
 
     def open_orders(self) -> list[Order]:
-        """Return the orders that are open as far as is known."""
+        """Return the known open orders."""
         return [order for order in self._orders.values() if order.is_open]
 
-    # --- what comes once --------------------------------------------------------------------------------------------
+    # --- fills and payments -----------------------------------------------------------------------------------------
 
-    def _take_once(self, event: Fill | Payment, *, is_pushed: bool) -> AccountEvent | None:
+    def _apply_once(self, event: Fill | Payment, *, is_pushed: bool) -> AccountEvent | None:
         channel, event_id = once_key(event)
         known = self._once[channel]
         is_new = event_id not in known
         if isinstance(event, Fill):
-            self._note_source(event_id, is_pushed=is_pushed, is_new=is_new)
+            self._track_source(event_id, is_pushed=is_pushed, is_new=is_new)
         if not is_new:
             self.repeated += 1
             return None
-        _remember(known, event_id, is_earlier=False)
+        _remember(known, event_id, is_restored=False)
         return event
 
-    def _note_source(self, fill_id: str, *, is_pushed: bool, is_new: bool) -> None:
+    def _track_source(self, fill_id: str, *, is_pushed: bool, is_new: bool) -> None:
         if is_pushed:
             self.missing_from_stream.discard(fill_id)
         elif is_new:
@@ -208,9 +209,9 @@ class Ledger:
     # --- states -----------------------------------------------------------------------------------------------------
 
     def _wins(self, key: _Key, state: AccountEvent, asked_at: int | None) -> bool:
-        """Tell whether a state replaces what is known of its key: the one rule between pushes and answers.
+        """Return whether a state replaces the known one: the rule between pushes and snapshots.
 
-        A state that wins leaves its time behind, which later pushes are compared with.
+        The timestamp of a winning state is kept for comparison with later pushes.
         """
         newest_ns = self._newest_ns.get(key, 0)
         at_ns = state.exchange_ns or 0
@@ -228,21 +229,21 @@ class Ledger:
         return True
 
     def _is_untouched(self, item: AccountEvent | Leg, asked_at: int | None) -> bool:
-        """Tell whether nothing of it was pushed since REST was asked; for the list of a push that does not matter."""
+        """Return whether the item was not pushed since the request; always True for a pushed list."""
         return asked_at is None or self._pushed.get(_key(item), 0) <= asked_at
 
-    def _take_order(self, order: Order, *, is_listed: bool) -> Order | None:
+    def _apply_order(self, order: Order, *, is_listed: bool) -> Order | None:
         known = self._orders.get(order.order_id)
-        if known is not None and _is_undone(order, known, is_listed=is_listed):
+        if known is not None and _is_reverting(order, known, is_listed=is_listed):
             self.outdated += 1
             return None
         if known is not None and not order.order_type:
-            # Some pushes leave out what kind of order it is; that does not change.
+            # Some pushes omit the order type, which does not change.
             order.order_type, order.reduce_only = known.order_type, known.reduce_only
         if known is not None and _alike(order, known):
             return None
         self._orders[order.order_id] = order
-        if len(self._orders) > _REMEMBERED:
+        if len(self._orders) > _MAX_REMEMBERED:
             self._forget_closed()
         return order
 
@@ -253,7 +254,7 @@ class Ledger:
             for known in (self._pushed, self._newest_ns):
                 known.pop(_key(closed), None)
 
-    def _take_state(self, key: _Key, event: AccountEvent) -> AccountEvent | None:
+    def _apply_state(self, key: _Key, event: AccountEvent) -> AccountEvent | None:
         known = self._states.get(key)
         if known is not None and _alike(event, known):
             return None
@@ -262,37 +263,37 @@ class Ledger:
 
     # --- positions --------------------------------------------------------------------------------------------------
 
-    def _take_net(self, latest: Position) -> AccountEvent | None:
-        """Return the net position of a market unless a leg of it is unknown, or nothing changed."""
+    def _apply_net(self, latest: Position) -> AccountEvent | None:
+        """Return the net position of a market, or None if a leg is unknown or nothing changed."""
         symbol = latest.venue_symbol
         legs = self._legs[symbol]
-        if _unheard(legs) and not self._legs_of(symbol):
+        if _unknown_legs(legs) and not self._legs_of(symbol):
             return None
-        return self._take_state(("net", symbol, ""), _net(legs, latest))
+        return self._apply_state(("net", symbol, ""), _net(legs, latest))
 
     @staticmethod
     def _wanted(legs: dict[LegName, Position]) -> list[tuple[LegName, Position]]:
-        """Return the legs that a complete list must name: those that are held, and one that was never heard of."""
+        """Return the legs that a complete list must contain: held ones, and an unknown counterpart."""
         held = [(name, position) for name, position in legs.items() if not is_zero(position.size)]
-        return held + [(name, next(iter(legs.values()))) for name in _unheard(legs)]
+        return held + [(name, next(iter(legs.values()))) for name in _unknown_legs(legs)]
 
 
-def _remember(known: dict[str, bool], event_id: str, *, is_earlier: bool) -> None:
-    """Add an id to those that are known; the oldest goes when there are too many."""
-    known[event_id] = is_earlier
-    if len(known) > _REMEMBERED:
+def _remember(known: dict[str, bool], event_id: str, *, is_restored: bool) -> None:
+    """Remember an id; drop the oldest beyond the limit."""
+    known[event_id] = is_restored
+    if len(known) > _MAX_REMEMBERED:
         del known[next(iter(known))]
 
 
 def once_key(event: Fill | Payment) -> OnceKey:
-    """Return the key of what is published once; a fill's has its side, because a self trade is two fills of one id."""
+    """Return the identity of a fill or payment; a fill's includes its side, since a self trade has two with one id."""
     if isinstance(event, Fill):
         return "fill", f"{event.fill_id}:{event.side}"
     return "payment", event.payment_id
 
 
 def _key(item: AccountEvent | Leg) -> _Key:
-    """Return what an event is the state of."""
+    """Return the identity of a state."""
     match item:
         case Leg(name, position):
             return "position", position.venue_symbol, name
@@ -313,14 +314,14 @@ def _alike(one: AccountEvent, other: AccountEvent) -> bool:
 
 
 def _content(event: AccountEvent) -> dict[str, object]:
-    return {key: value for key, value in msgspec.structs.asdict(event).items() if key not in _NO_DIFFERENCE}
+    return {key: value for key, value in msgspec.structs.asdict(event).items() if key not in _IGNORED}
 
 
-def _is_undone(order: Order, known: Order, *, is_listed: bool) -> bool:
-    """Tell whether a state would undo what cannot be undone, and so is the older one.
+def _is_reverting(order: Order, known: Order, *, is_listed: bool) -> bool:
+    """Return whether a state is older because it would revert something irreversible.
 
-    A closed order does not open, unless a list has one that was merely presumed closed. Of two pushes that the venue
-    stamped alike the one that has more filled is the newer.
+    A closed order does not reopen, unless it was only presumed closed and a list contains it. Of two pushes with the
+    same timestamp, the one with more filled is newer.
     """
     if order.is_open and not known.is_open:
         return not (is_listed and _is_presumed(known))
@@ -329,7 +330,7 @@ def _is_undone(order: Order, known: Order, *, is_listed: bool) -> bool:
 
 
 def _presumed(order: Order) -> Order:
-    """Return how an order ended that the venue lists no more; the venue has said no word of it."""
+    """Return the presumed end of an order that the venue no longer lists."""
     status = order_status({"": "closed"}, "", order.size, order.filled)
     return msgspec.structs.replace(order, status=status, venue_status="", snapshot=True, exchange_ns=None)
 
@@ -338,8 +339,8 @@ def _is_presumed(order: Order) -> bool:
     return not order.venue_status
 
 
-def _unheard(legs: dict[LegName, Position]) -> list[LegName]:
-    """Return the counterpart that was never heard of, where a market is held long and short apart."""
+def _unknown_legs(legs: dict[LegName, Position]) -> list[LegName]:
+    """Return the counterpart of a leg if it is unknown."""
     return [other for name, other in _OTHER_LEG.items() if name in legs and other not in legs]
 
 
@@ -356,7 +357,7 @@ def _flat(position: Position, at_ns: int | None, *, is_listed: bool) -> Position
 
 
 def _net(legs: dict[LegName, Position], latest: Position) -> Position:
-    """Return the sum of a market's legs, with the time of the one that changed last."""
+    """Return the sum of a market's legs, with the timestamp of the last change."""
     held = [position for position in legs.values() if not is_zero(position.size)]
     shown = held[0] if len(held) == 1 else latest
     net = msgspec.structs.replace(shown, exchange_ns=latest.exchange_ns, snapshot=latest.snapshot)

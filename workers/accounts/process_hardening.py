@@ -1,8 +1,8 @@
-"""Keeping secrets that a process was given in its environment from being read out of it.
+"""Process hardening: secrets from the environment cannot be read from outside the process.
 
-``/proc/<pid>/environ`` shows the environment as it was when the program began, to whoever runs as the same user and
-whatever is changed later; so the values are overwritten where they lie. A core dump, a debugger and
-``/proc/<pid>/mem`` would show them all the same, so these are denied. What forks after that has it too.
+``/proc/<pid>/environ`` shows the initial environment to every process of the same user, whatever changes later, so the
+values are overwritten in place. Core dumps, debuggers and ``/proc/<pid>/mem`` would still show secrets, so they are
+disabled. Forked children inherit all of this.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["harden_process"]
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE: Final = 4
-#: Fields of ``/proc/<pid>/stat`` (proc(5), numbered from 1) with where the environment begins and ends.
+#: Fields of ``/proc/<pid>/stat`` (proc(5), numbered from 1) with the start and end of the environment.
 _ENV_START, _ENV_END = 50, 51
-#: The first field behind the name, which may hold blanks.
+#: First field after the name, which may contain blanks.
 _STATE: Final = 3
 
 
 def harden_process() -> None:
-    """Do so, if there are secrets in the environment; ``os.environ`` keeps them."""
+    """Protect secrets in the environment, if there are any; ``os.environ`` keeps them."""
     names = [name for name in environment_names() if os.environ.get(name)]
     if not names:
         return
@@ -36,14 +36,14 @@ def harden_process() -> None:
         if found in wanted:
             ctypes.memset(address, ord("-"), length)
     for name in names:
-        os.environ[name] = os.environ[name]  # a copy elsewhere, for programs that are started
+        os.environ[name] = os.environ[name]  # another copy, for child programs
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _entries() -> Iterator[tuple[bytes, int, int]]:
-    """Names of the environment that this program began with, and where their values lie: address and length."""
+    """Yield name, and address and length of the value, of each variable in the initial environment."""
     fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     address, end = (int(fields[number - _STATE]) for number in (_ENV_START, _ENV_END))
     for entry in ctypes.string_at(address, end - address).split(b"\0"):

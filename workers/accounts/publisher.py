@@ -1,4 +1,4 @@
-"""What is told of an account: the ledger in front of the account's own publisher, and its state on the board."""
+"""Publication of an account: its ledger, its own feed, and its state on the board."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ __all__ = ["AccountPublisher"]
 log = get_log(__name__)
 
 _MS: Final = 1_000_000
-#: Fills, payments and closed orders that whoever joins is told of.
+#: Number of fills, payments and closed orders that late subscribers receive.
 _RECENT: Final = 500
 _LEGS: Final[tuple[LegName, ...]] = ("both", "long", "short")
 
 
 class AccountPublisher:
-    """One account, as its subscribers see it. Everything is done within the publisher's turn, by either thread.
+    """Publisher of one account; every method takes the feed's lock, so both account threads may call it.
 
     Args:
-        venue: Whose account.
-        alias: What it is called.
-        publisher: The account's feed, apart from the venue's public one.
-        cell: Its stream on the board.
-        describe: Publish the state with its reason and text where ``status`` reads them.
-        published: Remembers over restarts which fills and payments were published; None remembers nothing.
-        clock: Monotonic, ns; the system's when None.
+        venue: Venue of the account.
+        alias: Name of the account.
+        publisher: Feed of the account, separate from the venue's public one.
+        cell: Board cell of the account's stream.
+        describe: Writes state, reason and detail where ``status`` reads them.
+        published: Checkpoint of published fills and payments; None keeps none.
+        clock: Monotonic clock, ns; the system's when None.
 
     Attributes:
-        invalid_rows: Number of rows of frames and answers that were left out, because they are invalid or another
-            account's.
+        invalid_rows: Number of rows that were left out because they are invalid or belong to another account.
     """
 
     def __init__(
@@ -74,19 +73,20 @@ class AccountPublisher:
         self._state: StreamState | None = None
         self._reason: Reason | None = None
         self._last_reason: Reason | None = None
-        self._says: str | None = None
+        self._detail: str | None = None
         self._since_ns = 0
+        #: Number of invalid rows in the last description.
         self._described_rows = 0
-        #: What was published in this turn and must be remembered.
+        #: Fills and payments that were published but are not in the checkpoint yet.
         self._new: list[OnceKey] = []
 
     @property
     def state(self) -> StreamState | None:
-        """What was told last."""
+        """State that was published last."""
         return self._state
 
-    def pushed(self, items: Iterable[AccountData]) -> int:
-        """Publish what the stream pushed; return how many rows were left out."""
+    def apply_pushed(self, items: Iterable[AccountData]) -> int:
+        """Publish what the stream pushed; return the number of invalid rows."""
         before = self.invalid_rows
         with self._publisher.exclusive():
             for item in items:
@@ -95,130 +95,144 @@ class AccountPublisher:
                         self._report(item)
                     case AllPositions(symbols, covers, at_ns):
                         listed = {(symbol, leg) for symbol in symbols for leg in _LEGS}
-                        self._take_all(self.ledger.flat_positions(listed, None, covers, at_ns), None)
+                        self._apply_all(self.ledger.flat_positions(listed, None, covers, at_ns), None)
                     case _:
-                        self._take(item, None)
+                        self._apply(item, None)
             self._end_batch()
         return self.invalid_rows - before
 
-    def asked(self) -> int:
-        """To be read before REST is asked, and handed to :meth:`answered`."""
+    def push_count(self) -> int:
+        """Return the number of pushes, to be read before a snapshot is requested."""
         return self.ledger.pushes
 
-    def answered(self, snapshot: Snapshot, asked_at: int) -> bool:
-        """Publish what is new in an answer; return whether no push overtook any of it."""
+    def apply_snapshot(self, snapshot: Snapshot, asked_at: int) -> bool:
+        """Publish what is new in a snapshot; return whether no push overtook any of it.
+
+        Args:
+            snapshot: The account by REST.
+            asked_at: :meth:`push_count` before the request.
+        """
         ledger = self.ledger
         overtaken = ledger.overtaken
-        # An event whose decimals are invalid is listed all the same.
+        # An event with invalid decimals still counts as listed.
         assets = [event.asset for event in snapshot.events if isinstance(event, Balance)]
         legs = {leg for event in snapshot.events if (leg := _leg_of(event)) is not None}
         with self._publisher.exclusive():
             for row in snapshot.invalid:
                 self._report(row)
-            self._take_all(snapshot.events, asked_at)
-            self._take_all(ledger.closed_unseen(snapshot.open_orders, asked_at, snapshot.orders_of), asked_at)
-            self._take_all(ledger.flat_positions(legs, asked_at, snapshot.positions_of), asked_at)
+            self._apply_all(snapshot.events, asked_at)
+            self._apply_all(ledger.closed_unseen(snapshot.open_orders, asked_at, snapshot.orders_of), asked_at)
+            self._apply_all(ledger.flat_positions(legs, asked_at, snapshot.positions_of), asked_at)
             empty = ledger.empty_balances(assets, asked_at, snapshot.balances_of)
             for balance in empty:
                 balance.snapshot = True
-            self._take_all(empty, asked_at)
+            self._apply_all(empty, asked_at)
             self._end_batch()
             if self.invalid_rows != self._described_rows:
                 self._describe(self._words())
         return ledger.overtaken == overtaken
 
     def missing_from_stream(self) -> int:
-        """How many fills REST told of since this was last asked, of which the stream has not told by now."""
+        """Return the number of fills that only REST reported since the last call."""
         with self._publisher.exclusive():
             count = len(self.ledger.missing_from_stream)
             self.ledger.missing_from_stream.clear()
         return count
 
-    def tell(
+    def publish_state(
         self,
         state: StreamState,
         reason: Reason | None,
-        says: str | None,
+        detail: str | None,
         *,
         attempt: int = 0,
         backoff_s: float | None = None,
     ) -> None:
-        """The account's stream has another state; ``says`` is the reason in words, of which secrets are blotted out."""
+        """Publish a state unless it is the last one; ``detail`` explains the reason, with secrets removed."""
         now = self._clock()
-        says = None if says is None else without_hidden(says)
+        detail = None if detail is None else without_hidden(detail)
         with self._publisher.exclusive():
             previous, self._state = self._state, state
-            if (previous, self._reason, self._says) == (state, reason, says):
+            if (previous, self._reason, self._detail) == (state, reason, detail):
                 return
-            self._reason, self._says = reason, says
+            self._reason, self._detail = reason, detail
             self._last_reason = reason or self._last_reason
-            # Before the board: whoever read the stamp there finds words that are at least as new.
+            # Before the board: a reader of its stamp must find a description that is at least as new.
             self._since_ns = now
             self._describe(self._words())
             self._cell[CellWord.STATE] = code_of(state)
             if reason is not None:
                 self._cell[CellWord.REASON] = code_of(reason)
             self._cell[CellWord.SINCE] = now
-            heard = self._cell[CellWord.LAST_PARSED]
+            last_ns = self._cell[CellWord.LAST_PARSED]
             event = Status(
-                self._venue,
-                None,
-                None,
-                None,
-                Stream.ACCOUNT,
-                state,
-                previous,
-                reason,
-                attempt,
-                backoff_s,
-                os.getpid(),
-                {"account": (now - heard) // _MS if heard else None},
+                venue=self._venue,
+                symbol=None,
+                venue_symbol=None,
+                exchange_ns=None,
+                stream=Stream.ACCOUNT,
+                state=state,
+                previous=previous,
+                reason=reason,
+                attempt=attempt,
+                backoff_s=backoff_s,
+                pid=os.getpid(),
+                ages_ms={"account": (now - last_ns) // _MS if last_ns else None},
             )
             self._stamp(event)
             self._publisher.send_latest(self._status, Stream.ACCOUNT, event)
-        tell = log.error if state is StreamState.FAILED else log.info
-        tell("account.state", venue=self._venue, state=state, reason=reason, text=says, attempt=attempt or None)
+        log_state = log.error if state is StreamState.FAILED else log.info
+        log_state("account.state", venue=self._venue, state=state, reason=reason, text=detail, attempt=attempt or None)
 
-    def heard(self, now: int) -> None:
-        """The account's stream is alive: a message came, or REST answered."""
+    def mark_alive(self, now: int) -> None:
+        """Stamp the board cell after a message or an answer of REST."""
         cell = self._cell
         cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
 
-    def beat(self) -> None:
-        """The account feed's own heartbeat."""
+    def publish_heartbeat(self) -> None:
+        """Publish the heartbeat of the account's feed."""
         with self._publisher.exclusive():
-            beat = Heartbeat(self._venue, None, None, None, self._publisher.last_seqs(), {}, self._publisher.drops, 0)
+            beat = Heartbeat(
+                venue=self._venue,
+                symbol=None,
+                venue_symbol=None,
+                exchange_ns=None,
+                seqs=self._publisher.last_seqs(),
+                books={},
+                drops=self._publisher.drops,
+                rss_bytes=0,
+            )
             self._stamp(beat)
             self._publisher.send(self._heartbeat, beat)
 
     def close(self) -> None:
-        """The worker ends."""
+        """Close the feed."""
         self._publisher.close()
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _take_all(self, items: Iterable[AccountEvent | Leg], asked_at: int | None) -> None:
+    def _apply_all(self, items: Iterable[AccountEvent | Leg], asked_at: int | None) -> None:
         for item in items:
-            self._take(item, asked_at)
+            self._apply(item, asked_at)
 
-    def _take(self, item: AccountEvent | Leg, asked_at: int | None) -> None:
-        """Check, note and publish: the one way of an event, whoever sent it."""
+    def _apply(self, item: AccountEvent | Leg, asked_at: int | None) -> None:
+        """Check an event from either source, apply it to the ledger and publish what is new."""
         event = item.position if isinstance(item, Leg) else item
         try:
             checked(event)
         except ValueError as error:
             self._report(InvalidRow(type(event).__name__.lower(), str(error)))
             return
-        new = self.ledger.take(item, asked_at)
+        new = self.ledger.apply(item, asked_at)
         if new is not None:
             self._send(new)
-        elif self.ledger.is_from_earlier_life(event):
-            self._keep(self._feeds[_channel(event)], event)
+        elif self.ledger.was_published_before(event):
+            self._retain(self._feeds[_channel(event)], event)
 
     def _words(self) -> AccountWords:
         self._described_rows = self.invalid_rows
         rows = self.invalid_rows or UNSET
-        return AccountWords(self._alias, self._state, self._last_reason, self._since_ns, self._says, rows)
+        return AccountWords(self._alias, self._state, self._last_reason, self._since_ns, self._detail, rows)
 
     def _report(self, row: InvalidRow) -> None:
         self.invalid_rows += 1
@@ -230,26 +244,26 @@ class AccountPublisher:
         event.flags = ()
         self._stamp(event)
         once = once_key(event) if isinstance(event, Fill | Payment) else None
-        self._name(event)
+        self._number_sides(event)
         is_sent = self._publisher.send_latest(feed, _key(event), event)
         if is_sent and once is not None:
             self._new.append(once)
         _bound(feed)
 
-    def _keep(self, feed: TopicFeed, event: AccountEvent) -> None:
-        """Have those who join later sent what an earlier life of the worker has published."""
+    def _retain(self, feed: TopicFeed, event: AccountEvent) -> None:
+        """Keep an event that an earlier process published for late subscribers."""
         self._stamp(event)
-        self._name(event)
+        self._number_sides(event)
         feed.latest[_key(event)] = event
         _bound(feed)
 
-    def _name(self, event: AccountEvent) -> None:
-        """Give the second side of a trade with ourselves an id of its own."""
+    def _number_sides(self, event: AccountEvent) -> None:
+        """Give the second side of a self trade its own id."""
         if isinstance(event, Fill) and self.ledger.is_second_side(event):
             event.fill_id = f"{event.fill_id}:{event.side}"
 
     def _end_batch(self) -> None:
-        """Publish what legs lead to now that all have come, and remember what was published."""
+        """Publish net positions after a whole batch, and write the checkpoint."""
         for net in self.ledger.nets():
             self._send(net)
         if self._published is not None:
@@ -266,7 +280,7 @@ def _channel(event: AccountEvent) -> str:
 
 
 def _leg_of(item: AccountEvent | Leg) -> tuple[str | None, LegName] | None:
-    """Return the market and the leg that an item of an answer lists."""
+    """Return market and leg that an item of a snapshot lists."""
     match item:
         case Leg(name, position):
             return position.venue_symbol, name
@@ -291,7 +305,7 @@ def _key(event: AccountEvent) -> str:
 
 
 def _bound(feed: TopicFeed) -> None:
-    """Those who join are not sent the oldest any more; an open order is sent whatever its age."""
+    """Drop the oldest event that late subscribers would receive, but never an open order."""
     if len(feed.latest) <= _RECENT:
         return
     oldest = next((key for key, event in feed.latest.items() if not (isinstance(event, Order) and event.is_open)), None)

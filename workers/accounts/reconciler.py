@@ -1,6 +1,6 @@
-"""Asking REST for the whole account: after each login, then every minute, and whenever something may be missing.
+"""Reconciliation of an account with REST: after each login, every minute, and when something may be missing.
 
-Also keeps the login alive. Runs as a thread of its own, so that the account's socket never waits for it.
+It also renews the login. It has its own thread, so that the account's socket never waits for it.
 """
 
 from __future__ import annotations
@@ -32,52 +32,53 @@ log = get_log(__name__)
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _TICK_S: Final = 0.2
-#: Fills are asked for from this long before the last answer: a venue's history may lag behind its stream.
+#: Overlap with the last snapshot in requests for fills: a venue's history may lag behind its stream.
 _OVERLAP_NS: Final = 300 * _NS
-#: And from this long ago when the account was never looked at.
+#: History of fills that the first snapshot requests.
 _FIRST_NS: Final = 86_400 * _NS
-#: An answer that was overtaken by a push is asked for again soon.
+#: Delay of another snapshot after one that a push overtook.
 _SOON_NS: Final = 5 * _NS
-#: At least so long after an answer a row that could not be read brings the next one forward: it may be in each frame.
+#: Least time between snapshots that invalid rows trigger: every frame may contain one.
 _LATER_NS: Final = 15 * _NS
+#: Least time between two renewals of a login.
 _RENEW_AGAIN_NS: Final = 10 * _NS
-#: Without an answer for so many periods the account is stale.
+#: Number of periods without a snapshot after which the account is stale.
 _STALE_PERIODS: Final = 3
-#: A stream that missed fills before so many looks in a row tells nothing; one may be missed in many ways.
-_DEAF_LOOKS: Final = 2
+#: Number of snapshots in a row with fills that the stream missed, after which it is replaced.
+_MISSED_SNAPSHOTS: Final = 2
 
 
 class StreamHandle(Protocol):
-    """What the reconciler may ask of the account's socket."""
+    """Interface of the account's connection for the reconciler."""
 
     def send(self, message: bytes) -> None:
-        """Have a message sent."""
+        """Send a message."""
 
     def end(self, reason: Reason, text: str) -> None:
-        """Have the connection made anew."""
+        """Reconnect."""
 
 
-class _Memory(msgspec.Struct):
-    """What is kept over restarts."""
+class _LastSnapshot(msgspec.Struct):
+    """State that survives restarts."""
 
     alias: str
     reconciled_ns: int
 
 
 class Reconciler:
-    """Runs as a thread.
+    """Reconciler of one account, run as a thread.
 
     Args:
-        side: The venue's private side.
-        secrets: Its credentials.
-        alias: What the account is called.
-        markets: The markets that are known now.
-        statement: Takes the answers.
-        caller: Makes the calls.
-        row: Its words on the board.
-        run_dir: Where it remembers when it asked last, so that fills of a time of absence are found.
-        period_s: Between two looks at the whole account.
-        stop: Set when the worker ends.
+        side: Private side of the venue.
+        secrets: Credentials of the account.
+        alias: Name of the account.
+        markets: Returns the known markets.
+        publisher: Publisher of the account.
+        runner: Runner of REST flows.
+        row: Board row of the thread.
+        run_dir: Directory of the time of the last snapshot, so that fills during a downtime are found.
+        period_s: Interval of snapshots.
+        stop: Set when the worker stops.
     """
 
     def __init__(
@@ -86,8 +87,8 @@ class Reconciler:
         secrets: Secrets,
         alias: str,
         markets: Callable[[], Markets],
-        statement: AccountPublisher,
-        caller: RestFlowRunner,
+        publisher: AccountPublisher,
+        runner: RestFlowRunner,
         row: Row,
         run_dir: RunDir,
         period_s: float,
@@ -98,53 +99,53 @@ class Reconciler:
         self._secrets = secrets
         self._alias = alias
         self._markets = markets
-        self._statement = statement
-        self._caller = caller
+        self._publisher = publisher
+        self._runner = runner
         self._row = row
-        self._memory = run_dir.account_checkpoint(side.venue)
+        self._path = run_dir.account_checkpoint(side.venue)
         self._period_ns = int(period_s * _NS)
         self._stop = stop
         self._backoff = Backoff(POLL_INIT)
-        #: After a failure nobody's wish brings the next look forward.
+        #: After a failure no request brings the next snapshot forward before this time.
         self._held_until_ns = 0
-        #: Logins change only under it: what came of one never touches the connection of the next.
+        #: Guards the login: results of one login never affect the connection of the next.
         self._lock = Lock()
         self._login: Login | None = None
         self._is_asked = False
-        #: Looks with this login that were answered, and how many of the last ones found what the stream missed.
-        self._looks = 0
-        self._deaf_looks = 0
-        #: Whether the next look comes early because an answer was overtaken.
+        #: Number of snapshots with this login, and how many of the last ones had fills that the stream missed.
+        self._snapshots = 0
+        self._missed_snapshots = 0
+        #: Whether the next snapshot is early because a push overtook the last one.
         self._is_second = False
         self._due_ns = 0
         self._renew_ns = 0
         self._answered_ns = 0
-        self._reconciled_wall_ns = self._remembered()
+        self._reconciled_wall_ns = self._load_last_snapshot()
 
     def logged_in(self, login: Login) -> None:
-        """A login was accepted: look at everything now. Any thread may say so."""
+        """Use an accepted login and request a snapshot now; any thread may call it."""
         with self._lock:
             self._login = login
             self._due_ns = self._renew_ns = self._held_until_ns = 0
-            self._looks = self._deaf_looks = 0
+            self._snapshots = self._missed_snapshots = 0
             self._answered_ns = time.monotonic_ns()
 
     def logged_out(self) -> None:
-        """There is no login. Any thread may say so."""
+        """Stop using the login; any thread may call it."""
         with self._lock:
             self._login = None
 
     def ask(self) -> None:
-        """Something may have been missed: look at everything as soon as may be. Any thread may say so."""
+        """Request a snapshot as soon as possible; any thread may call it."""
         self._is_asked = True
 
     def ask_later(self) -> None:
-        """Look at everything before the period is over; a row of the stream was left out. Any thread may call it."""
+        """Request a snapshot before the period is over, after an invalid row; any thread may call it."""
         with self._lock:
             self._due_ns = min(self._due_ns, max(self._held_until_ns, self._answered_ns + _LATER_NS))
 
     def run(self) -> None:
-        """Look and renew, for ever."""
+        """Reconcile and renew the login until stopped."""
         self._row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         while not self._stop.is_set():
             login = self._login
@@ -156,54 +157,54 @@ class Reconciler:
                     self._reconcile(login)
             self._stop.wait(_TICK_S)
 
-    # --- the whole account ------------------------------------------------------------------------------------------
+    # --- snapshots --------------------------------------------------------------------------------------------------
 
     def _reconcile(self, login: Login) -> None:
         if self.stream_misses_fills():
-            self._end(login, CloseReason(Reason.SEQ_GAP, "the stream does not tell of fills that there are"))
+            self._end(login, CloseReason(Reason.SEQ_GAP, "the stream misses fills that REST lists"))
             return
         asked_wall_ns = time.time_ns()
         since_ns = self._reconciled_wall_ns - _OVERLAP_NS if self._reconciled_wall_ns else asked_wall_ns - _FIRST_NS
-        asked_at = self._statement.asked()
+        asked_at = self._publisher.push_count()
         with self._lock:
             if self._login is not login:
                 return
             self._is_asked = False
             self._due_ns = time.monotonic_ns() + self._period_ns
-        steps = self._side.snapshot(login, self._secrets, self._markets(), self._alias, since_ns // _MS, asked_wall_ns)
+        flow = self._side.snapshot(login, self._secrets, self._markets(), self._alias, since_ns // _MS, asked_wall_ns)
         try:
-            snapshot = self._caller.drive(steps)
+            snapshot = self._runner.run(flow)
         except FAILURES as error:
-            if (told := self._failed(login, error)) is not None:
-                self._put_off(login, told)
+            if (reason := self._close_reason(login, error)) is not None:
+                self._postpone(login, reason)
             return
-        is_whole = self._statement.answered(snapshot, asked_at)
+        is_whole = self._publisher.apply_snapshot(snapshot, asked_at)
         if snapshot.has_all_fills:
-            self._remember(asked_wall_ns)
+            self._save_last_snapshot(asked_wall_ns)
         with self._lock:
             if self._login is not login:
                 return
             self._backoff.reset()
-            self._looks += 1
+            self._snapshots += 1
             self._answered_ns = time.monotonic_ns()
-            self._statement.heard(self._answered_ns)
-            self._statement.tell(StreamState.LIVE, None, snapshot.note)
-            # Once: on a busy account every answer is overtaken, and the next regular look is never far.
+            self._publisher.mark_alive(self._answered_ns)
+            self._publisher.publish_state(StreamState.LIVE, None, snapshot.note)
+            # Once: on a busy account every snapshot is overtaken, and the next regular one is near.
             self._is_second = not is_whole and not self._is_second
             if self._is_second:
                 self._due_ns = min(self._due_ns, self._answered_ns + _SOON_NS)
 
     def stream_misses_fills(self) -> bool:
-        """Whether the stream, open as it is, has not told of fills that two looks in a row have found.
+        """Return whether snapshots in a row had fills that the open stream missed.
 
-        The first look finds what was before it.
+        The first snapshot does not count: it lists older fills.
         """
-        missed = self._statement.missing_from_stream()
-        self._deaf_looks = self._deaf_looks + 1 if missed and self._looks > 1 else 0
-        return self._deaf_looks >= _DEAF_LOOKS
+        missed = self._publisher.missing_from_stream()
+        self._missed_snapshots = self._missed_snapshots + 1 if missed and self._snapshots > 1 else 0
+        return self._missed_snapshots >= _MISSED_SNAPSHOTS
 
-    def _put_off(self, login: Login, why: CloseReason) -> None:
-        """Look again later; what failed with an earlier login delays nothing of this one's."""
+    def _postpone(self, login: Login, why: CloseReason) -> None:
+        """Schedule the next attempt, unless the failure belongs to an earlier login."""
         with self._lock:
             if self._login is not login:
                 return
@@ -218,17 +219,17 @@ class Reconciler:
                 retry_in_s=round(delay_ns / _NS, 1),
             )
             if now - self._answered_ns > _STALE_PERIODS * self._period_ns:
-                self._statement.tell(StreamState.STALE, why.reason, why.text)
+                self._publisher.publish_state(StreamState.STALE, why.reason, why.text)
 
     # --- the login --------------------------------------------------------------------------------------------------
 
     def _renew(self, login: Login) -> None:
         self._renew_ns = time.monotonic_ns() + _RENEW_AGAIN_NS
         try:
-            renewal = self._caller.drive(self._side.renew(login, self._secrets, time.time_ns()))
+            renewal = self._runner.run(self._side.renew(login, self._secrets, time.time_ns()))
         except FAILURES as error:
-            if (told := self._failed(login, error)) is not None:
-                log.warning("account.unrenewed", venue=self._side.venue, reason=told.reason, error=told.text)
+            if (reason := self._close_reason(login, error)) is not None:
+                log.warning("account.unrenewed", venue=self._side.venue, reason=reason.reason, error=reason.text)
             return
         hide(renewal.login.token)
         log.info("account.renewed", venue=self._side.venue)
@@ -243,34 +244,34 @@ class Reconciler:
             for message in renewal.messages:
                 self.stream.send(message)
 
-    def _failed(self, login: Login, error: Exception) -> CloseReason | None:
-        """What failed, if it may pass; refused credentials end the connection that was made with them."""
-        told = close_reason_of(error, self._side.secrets)
-        if not told.is_refused:
-            return told
-        self._end(login, told)
+    def _close_reason(self, login: Login, error: Exception) -> CloseReason | None:
+        """Return the reason of a temporary failure; close the connection when its credentials are rejected."""
+        reason = close_reason_of(error, self._side.secrets)
+        if not reason.is_refused:
+            return reason
+        self._end(login, reason)
         return None
 
     def _end(self, login: Login, why: CloseReason) -> None:
-        """End the connection that was made with a login, if it is there still."""
+        """Close the connection of a login if it still exists."""
         with self._lock:
             if self._login is login:
                 self._login = None
                 if self.stream is not None:
                     self.stream.end(why.reason, why.text)
 
-    # --- over restarts ----------------------------------------------------------------------------------------------
+    # --- state across restarts --------------------------------------------------------------------------------------
 
-    def _remembered(self) -> int:
+    def _load_last_snapshot(self) -> int:
         try:
-            memory = msgspec.json.decode(self._memory.read_bytes(), type=_Memory)
+            last = msgspec.json.decode(self._path.read_bytes(), type=_LastSnapshot)
         except (OSError, ValueError):
             return 0
-        return memory.reconciled_ns if memory.alias == self._alias else 0
+        return last.reconciled_ns if last.alias == self._alias else 0
 
-    def _remember(self, asked_wall_ns: int) -> None:
+    def _save_last_snapshot(self, asked_wall_ns: int) -> None:
         self._reconciled_wall_ns = asked_wall_ns
         try:
-            replace_file(self._memory, msgspec.json.encode(_Memory(self._alias, asked_wall_ns)))
+            replace_file(self._path, msgspec.json.encode(_LastSnapshot(self._alias, asked_wall_ns)))
         except OSError as error:
             log.warning("account.unremembered", venue=self._side.venue, error=str(error))

@@ -1,4 +1,4 @@
-"""Carrying out a private side's courses of REST calls."""
+"""Execution of the REST flows of a private venue."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ __all__ = ["RestFlowRunner", "advance"]
 T = TypeVar("T")
 
 _DEADLINE_S: Final = 10.0
-#: How long a course waits at most for our own budget, before one call.
-_PATIENCE_S: Final = 15.0
+#: Longest wait for our own rate limit before a call, s.
+_MAX_WAIT_S: Final = 15.0
 
 
 class RestFlowRunner:
-    """Makes the calls of one thread.
+    """Runner of REST flows in one thread.
 
     Args:
-        client: Does them.
-        wait: Waits for some seconds; gives something true when there is nothing to wait for any more.
+        client: REST client for the calls.
+        wait: Waits for some seconds; returns something true when the worker stops.
     """
 
     def __init__(self, client: RestClient, wait: Callable[[float], object] = time.sleep) -> None:
         self._client = client
         self._wait = wait
 
-    def drive(self, steps: RestFlow[T]) -> T:
-        """Make the calls that a course asks for, one after the other; its result.
+    def run(self, flow: RestFlow[T]) -> T:
+        """Make the calls of a flow, one after the other; return its result.
 
         Raises:
-            LoginError: The venue refuses the credentials.
+            LoginError: The venue rejects the credentials.
             RestError: A call failed otherwise.
-            DecodeError: An answer is not what it should be.
+            DecodeError: An answer is malformed.
         """
         try:
-            request = _send(steps, None)
+            request = _send(flow, None)
             while True:
-                request = self._step(steps, request)
+                request = self._step(flow, request)
         except StopIteration as end:
             result: T = end.value
             return result
         finally:
-            steps.close()
+            flow.close()
 
-    def _step(self, steps: RestFlow[T], request: RestRequest) -> RestRequest:
+    def _step(self, flow: RestFlow[T], request: RestRequest) -> RestRequest:
         try:
             answer: bytes | RestError = self._call(request)
         except RestError as error:
             answer = error
-        return advance(steps, answer)
+        return advance(flow, answer)
 
     def _call(self, request: RestRequest) -> bytes:
-        """One call, when our own budget allows it: a course that was given up there would never come to its end."""
+        """Make a call, waiting for our own rate limit: a flow that failed there would never end."""
         while True:
             try:
                 return self._client.call(request.made_at(time.time_ns()), _DEADLINE_S)
@@ -69,22 +69,22 @@ class RestFlowRunner:
                     raise
 
 
-def advance(steps: RestFlow[T], answer: bytes | RestError) -> RestRequest:
-    """Hand a course the answer to its last request; return its next one.
+def advance(flow: RestFlow[T], answer: bytes | RestError) -> RestRequest:
+    """Pass the answer to a flow's last request to it; return its next request.
 
-    A refusal goes into the course as well, which knows the venue's words for it.
+    The flow also receives the body of a rejection, because it knows the venue's error codes.
 
     Raises:
-        StopIteration: The course is over; its value is the result.
-        LoginError: The venue refuses the credentials.
-        RestError: The call failed otherwise.
-        DecodeError: The answer is not what it should be.
+        StopIteration: The flow has ended; the value is its result.
+        LoginError: The venue rejects the credentials.
+        RestError: The call failed for another reason.
+        DecodeError: The answer is malformed.
     """
     if not isinstance(answer, RestError):
-        return _send(steps, answer)
-    if _is_refusal(answer):
+        return _send(flow, answer)
+    if _is_rejection(answer):
         try:
-            return _send(steps, answer.body)
+            return _send(flow, answer.body)
         except DecodeError:
             pass
         if answer.reason is Reason.AUTH_FAILED:
@@ -92,18 +92,18 @@ def advance(steps: RestFlow[T], answer: bytes | RestError) -> RestRequest:
     raise answer
 
 
-def _send(steps: RestFlow[T], answer: bytes | None) -> RestRequest:
-    """Hand a course an answer, None to begin it; a fault in its parsers is an answer that cannot be read.
+def _send(flow: RestFlow[T], answer: bytes | None) -> RestRequest:
+    """Pass an answer to a flow, None to start it; report a failure of its parsers as a malformed answer.
 
     Raises:
-        StopIteration: The course is over.
-        ConfigError: A credential cannot be used.
-        LoginError: The venue refuses the credentials.
-        RestError: The course gave up.
-        DecodeError: The answer is not what it should be.
+        StopIteration: The flow has ended.
+        ConfigError: A credential is unusable.
+        LoginError: The venue rejects the credentials.
+        RestError: The flow gave up.
+        DecodeError: The answer is malformed.
     """
     try:
-        return steps.send(answer)  # type: ignore[arg-type]
+        return flow.send(answer)  # type: ignore[arg-type]
     except (StopIteration, ConfigError, LoginError, RestError, DecodeError):
         raise
     except Exception as error:
@@ -111,11 +111,11 @@ def _send(steps: RestFlow[T], answer: bytes | None) -> RestRequest:
 
 
 def _is_over_budget(error: RestError) -> bool:
-    """Whether nobody was asked, for a while that can be waited for."""
+    """Return whether our own rate limit prevented the call, for an acceptable wait."""
     is_ours = error.status is None and error.reason is Reason.RATE_LIMITED
-    return is_ours and (error.retry_after_s or 0.0) <= _PATIENCE_S
+    return is_ours and (error.retry_after_s or 0.0) <= _MAX_WAIT_S
 
 
-def _is_refusal(error: RestError) -> bool:
-    """Whether the venue said no, rather than not now (RFC 9110 section 15.5)."""
+def _is_rejection(error: RestError) -> bool:
+    """Return whether the venue rejected the request permanently (RFC 9110 section 15.5)."""
     return error.status is not None and 400 <= error.status < 500 and error.reason is not Reason.RATE_LIMITED

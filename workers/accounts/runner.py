@@ -1,4 +1,4 @@
-"""One account within a worker: two threads, one publisher of its own, and what the watchdog must know of them."""
+"""Account of a worker: two threads, one feed, and their entries for the watchdog."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ log = get_log(__name__)
 
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
-#: Between two looks of whoever reads the socket, and some more.
+#: Upper bound of the time between two reads of the socket.
 _TICK_S: Final = 1.0
-#: Of the venue's REST limit; the public side has most of it.
+#: Share of the venue's REST limit; the public side has most of it.
 _REST_SHARE: Final = 0.35
-#: What the account's two rows on the board are called.
+#: Names of the account's two board rows.
 SESSION_NAMES: Final = ("account", "account_rest")
 
 
 class MarketLookup(Markets):
-    """The markets that are followed; any other that the venue lists, or what its name says, can be named as well."""
+    """Followed markets; :meth:`get` also finds any other that the venue lists, or derives it from its name."""
 
     def __init__(self, venue: Venue, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
         self._venue = venue
@@ -54,26 +54,26 @@ class MarketLookup(Markets):
         self._known = {listing.wire: listing for listing in listed} | self._followed
 
     def get(self, wire: str, /) -> Listing | None:
-        """The listing behind a wire name."""
+        """Return the listing of a wire name."""
         return self._known.get(wire) or self._venue.offline_listing(wire)
 
     def __iter__(self) -> Iterator[str]:
-        """The wire names of the markets that are followed."""
+        """Iterate over the wire names of the followed markets."""
         return iter(self._followed)
 
 
 class AccountRunner:
-    """The account of one venue.
+    """Account of one venue.
 
     Args:
-        side: The venue's private side.
-        venue: Its public one.
-        settings: The worker's; with an alias of the account.
-        board: The board.
-        context: The worker's ZeroMQ context.
-        listener: Of the worker's feeds on TCP; an account is told there only when it is encrypted.
-        epoch: The worker's.
-        stop: Set when the worker ends.
+        side: Private side of the venue.
+        venue: Public side of the venue.
+        settings: Settings of the worker, with an account.
+        board: Writable board.
+        context: ZeroMQ context of the worker.
+        listener: TCP listener of the worker's feeds; it serves the account only if it is encrypted.
+        epoch: Epoch of the worker.
+        stop: Set when the worker stops.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class AccountRunner:
         epoch: int,
         stop: Event,
     ) -> None:
-        assert settings.account is not None  # noqa: S101 - whoever makes one has an account
+        assert settings.account is not None  # noqa: S101 - callers have an account
         self._venue = venue
         self._alias = settings.account
         self._markets = MarketLookup(venue, (), ())
@@ -99,12 +99,12 @@ class AccountRunner:
             publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         published = PublishedFills(run_dir.account_published(settings.venue, self._alias), settings.venue)
-        self.statement = AccountPublisher(settings.venue, self._alias, publisher, cell, self._describe, published)
+        self.publisher = AccountPublisher(settings.venue, self._alias, publisher, cell, self._describe, published)
         self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
         interrupters = (SocketInterrupter(), SocketInterrupter())
-        callers = [
+        runners = [
             RestFlowRunner(
                 RestClient(
                     venue, settings.rest_url, budget, interrupter, partial(row.__setitem__, SessionWord.DEADLINE)
@@ -116,15 +116,15 @@ class AccountRunner:
         period_s = settings.account_period_ms / 1000
         common = (side, secrets, self._alias)
         self.reconciler = Reconciler(
-            *common, self.markets, self.statement, callers[1], rows[1], run_dir, period_s, stop
+            *common, self.markets, self.publisher, runners[1], rows[1], run_dir, period_s, stop
         )
         self.stream = AccountConnection(
             *common,
             settings.ws_url,
             self.markets,
-            self.statement,
+            self.publisher,
             self.reconciler,
-            callers[0],
+            runners[0],
             interrupters[0],
             rows[0],
             settings.connect_timeout_ms * _MS,
@@ -134,35 +134,35 @@ class AccountRunner:
         self.reconciler.stream = self.stream
         self._interrupters = interrupters
         self.watched = (
-            Watched(SESSION_NAMES[0], rows[0], (), interrupters[0], may_be_silent_ns=_may_be_silent_ns(side.keepalive)),
-            Watched(SESSION_NAMES[1], rows[1], (), interrupters[1], is_lane=True),
+            Watched(SESSION_NAMES[0], rows[0], (), interrupters[0], min_read_ns=_min_read_ns(side.keepalive)),
+            Watched(SESSION_NAMES[1], rows[1], (), interrupters[1], is_rest=True),
         )
 
     def markets(self) -> Markets:
-        """The markets that are known now."""
+        """Return the known markets."""
         return self._markets
 
-    def take_listings(self, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
-        """These markets are followed from now on, of all that are listed."""
+    def update_listings(self, followed: Iterable[Listing], listed: Iterable[Listing]) -> None:
+        """Replace the followed markets and all listed ones."""
         self._markets = MarketLookup(self._venue, followed, listed)
 
     def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
-        """What is to be kept running, by name."""
+        """Return the threads to keep running, by name."""
         return (SESSION_NAMES[0], self.stream.run), (SESSION_NAMES[1], self.reconciler.run)
 
-    def end(self) -> None:
-        """Nothing blocks any more."""
+    def interrupt(self) -> None:
+        """Interrupt both sockets, so that neither thread blocks."""
         for interrupter in self._interrupters:
             interrupter.interrupt(Reason.REQUESTED)
 
     def _describe(self, words: AccountWords) -> None:
-        """Replace the account's description: state, reason and text in one file, for a reader needs all three."""
+        """Write state, reason and detail into one file, because readers need all three to match."""
         try:
             replace_file(self._description, msgspec.json.encode(words))
         except OSError as error:
             log.warning("account.undescribed", venue=self._venue.name, error=str(error))
 
 
-def _may_be_silent_ns(keepalive: Keepalive) -> int:
-    """How long a connection may be silent on which nothing happens: its pings and their answers keep it."""
+def _min_read_ns(keepalive: Keepalive) -> int:
+    """Return how long an idle connection may be silent between its pongs, ns."""
     return int((keepalive.interval_s + keepalive.pong_within_s + _TICK_S) * _NS)

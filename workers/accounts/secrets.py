@@ -1,8 +1,8 @@
-"""Secrets: from the environment or from private files, held so that they cannot be shown by accident.
+"""Secrets from the environment, private files or commands, kept out of logs and tracebacks.
 
-A secret named ``ASTER_API_SECRET`` is taken from the variable of that name, or from the file that
-``ASTER_API_SECRET_FILE`` names (mode 0600, ours, read anew at each use, so that a token can be renewed by replacing
-the file), or from what the command in ``ASTER_API_SECRET_COMMAND`` prints.
+A secret ``NAME`` comes from the variable of that name, from the file that ``NAME_FILE`` names (mode 0600, owned by this
+user, read at each use, so that replacing the file renews a token), or from the output of the command in
+``NAME_COMMAND``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from workers.venues import LOGIN_METHODS
 
 __all__ = ["NAMES", "Secrets", "environment_names", "missing", "scrub_environment"]
 
-#: What each venue's private side may ask for.
+#: Names of all secrets of a venue.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    venue: tuple(dict.fromkeys(name for way in ways for name in way)) for venue, ways in LOGIN_METHODS.items()
+    venue: tuple(dict.fromkeys(name for method in methods for name in method))
+    for venue, methods in LOGIN_METHODS.items()
 }
 _FORMS: Final = ("", "_FILE", "_COMMAND")
 
@@ -32,11 +33,11 @@ _OPEN_TO_OTHERS: Final = 0o077
 
 
 class Secrets:
-    """The secrets of one venue's account, by name. Shows names, never values.
+    """Secrets of one venue's account; ``repr`` shows names only.
 
     Args:
-        names: Every name that the venue may ask for.
-        environ: The environment.
+        names: Names of all secrets of the venue.
+        environ: Environment to read.
     """
 
     def __init__(self, names: tuple[str, ...], environ: Mapping[str, str]) -> None:
@@ -50,14 +51,14 @@ class Secrets:
         return f"Secrets({', '.join(self._sources)})"
 
     def has(self, *names: str) -> bool:
-        """Whether all of these are configured."""
+        """Return whether all of these are configured."""
         return all(name in self._sources for name in names)
 
     def get(self, name: str) -> str:
-        """The value of a secret, read now.
+        """Read and return a secret.
 
         Raises:
-            ConfigError: It is not configured, or cannot be read; the text never holds it.
+            ConfigError: The secret is not configured or cannot be read; the text never contains it.
         """
         source = self._sources.get(name)
         if source is None:
@@ -68,9 +69,9 @@ class Secrets:
 
 
 def missing(venue: str) -> str:
-    """What to do about an account without enough to log in with."""
-    ways = ", or ".join(" with ".join(way) for way in LOGIN_METHODS[venue])
-    return f"no credentials; set {ways} (each may be …_FILE or …_COMMAND; see docs/accounts.md)"
+    """Return the advice for an account without sufficient credentials."""
+    methods = ", or ".join(" with ".join(method) for method in LOGIN_METHODS[venue])
+    return f"no credentials; set {methods} (each may be …_FILE or …_COMMAND; see docs/accounts.md)"
 
 
 def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
@@ -106,7 +107,7 @@ def _run(name: str, command: str) -> str:
 
 
 def scrub_environment(environ: MutableMapping[str, str] = os.environ, keep: str | None = None) -> None:
-    """Take the secrets of all venues but one out of this process's environment: it has no business with them."""
+    """Remove the secrets of all venues but one from this process's environment."""
     kept = frozenset(environment_names(keep)) if keep is not None else frozenset()
     for name in environment_names():
         if name not in kept:
@@ -114,6 +115,6 @@ def scrub_environment(environ: MutableMapping[str, str] = os.environ, keep: str 
 
 
 def environment_names(venue: str | None = None) -> tuple[str, ...]:
-    """The variables that secrets of one venue, or of all, are given by."""
+    """Return the environment variables for secrets of one venue, or of all."""
     venues = NAMES if venue is None else (venue,)
     return tuple(name + form for one in venues for name in NAMES[one] for form in _FORMS)

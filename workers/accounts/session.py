@@ -105,7 +105,7 @@ class PrivateSession:
         if frames:
             self._row[SessionWord.LAST_WS_RX] = now
             self._row.add(SessionWord.FRAMES, len(frames))
-            self._publisher.heard(now)
+            self._publisher.mark_alive(now)
         for opcode, payload in frames:
             if opcode == PING:
                 self._transport.pong(bytes(payload))
@@ -124,7 +124,7 @@ class PrivateSession:
             return self._on_malformed(f"a frame cannot be read: {fault_of(error)}")
         self._malformed.in_row = 0
         updates = [item for item in items if isinstance(item, AccountData)]
-        if updates and self._publisher.pushed(updates):
+        if updates and self._publisher.apply_pushed(updates):
             self._reconciler.ask_later()  # a row lacked something that REST may have
         closes = (self._handle(item) for item in items)
         return next((close for close in closes if close is not None), None)
@@ -150,7 +150,7 @@ class PrivateSession:
         self.confirmed_ns = self._clock()
         for message in self._login.subscribe:
             self._transport.send(message)
-        self._publisher.tell(StreamState.SUBSCRIBED, None, None)
+        self._publisher.publish_state(StreamState.SUBSCRIBED, None, None)
         self._reconciler.logged_in(self._login)
 
     def _on_malformed(self, error: str) -> CloseReason | None:

@@ -1,4 +1,4 @@
-"""The field's own libraries for signing: loaded when a key is to be used, and kept from changing the process."""
+"""Loading of optional signing libraries, without the side effects they have on the process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ __all__ = ["load"]
 
 
 def load(name: str) -> Any:
-    """A module of such a library.
+    """Import and return a module of a signing library; keep the recursion limit.
 
-    What it brings along may raise the recursion limit for the whole process (py-ecc, which eth-account needs, to
-    100,000). A frame of nested brackets would then overflow the stack, and kill the worker, where it is an error
-    otherwise; so the limit stays as it was.
+    A dependency may raise the limit for the whole process (py-ecc, which eth-account needs, to 100,000). A frame of
+    nested brackets would then overflow the stack and kill the worker instead of raising an error.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: The library is not installed.
     """
     limit = sys.getrecursionlimit()
     try:

@@ -296,7 +296,7 @@ class ConnectionThread(ConnectionLifecycle):
             if type(event) is Gap:
                 words[at + CellWord.GAPS] += 1
                 if self._recorder is not None:
-                    self._recorder.want(event.reason)
+                    self._recorder.schedule_dump(event.reason)
             elif now:
                 words[at + _LAST_PARSED] = now
                 if sent:
@@ -348,7 +348,7 @@ class ConnectionThread(ConnectionLifecycle):
 
     def _log(self, action: LogEvent) -> None:
         if action.event == "ws.malformed" and self._recorder is not None:
-            self._recorder.want(Reason.PARSE_ERRORS)
+            self._recorder.schedule_dump(Reason.PARSE_ERRORS)
         self.row[SessionWord.INVALID_ROWS] = self.session.faults.invalid_rows
         log.warning(action.event, venue=self._settings.venue, session=self.name, **action.fields)
 

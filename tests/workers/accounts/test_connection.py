@@ -18,7 +18,7 @@ from fake_account import (
     FakeReconciler,
     FakeSide,
     FakeTransport,
-    Told,
+    PublishedAccount,
     fill,
     secrets,
 )
@@ -55,7 +55,7 @@ class Life:
 
     def __init__(self, board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, **side: Any) -> None:
         self.clock, self.side = clock, FakeSide(**side)
-        self.reported, self.reconciler, self.client = Told(board), FakeReconciler(), FakeClient()
+        self.reported, self.reconciler, self.client = PublishedAccount(board), FakeReconciler(), FakeClient()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.stop = FakeStop(clock)
         self.interrupter = SocketInterrupter()

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from fake_account import ALIAS, NS, VENUE, Told, balance, fill, margin, order, payment, position
+from fake_account import ALIAS, NS, VENUE, PublishedAccount, balance, fill, margin, order, payment, position
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,38 +31,38 @@ def ledger() -> Ledger:
 
 
 @pytest.mark.parametrize("make", [fill, payment])
-def test_what_happened_once_is_new_once_whoever_tells_it(ledger: Ledger, make: Any) -> None:
-    assert ledger.take(make("a")) == make("a")
-    assert ledger.take(make("a")) is None
-    assert ledger.take(make("a"), ledger.pushes) is None
-    assert ledger.take(make("b"), ledger.pushes)
+def test_what_happened_once_is_new_once_anyone_tells_it(ledger: Ledger, make: Any) -> None:
+    assert ledger.apply(make("a")) == make("a")
+    assert ledger.apply(make("a")) is None
+    assert ledger.apply(make("a"), ledger.pushes) is None
+    assert ledger.apply(make("b"), ledger.pushes)
     assert ledger.repeated == 2
 
 
 def test_a_fill_and_a_payment_may_share_an_id(ledger: Ledger) -> None:
-    assert ledger.take(fill("a"))
-    assert ledger.take(payment("a"))
+    assert ledger.apply(fill("a"))
+    assert ledger.apply(payment("a"))
 
 
 def test_the_oldest_ids_are_forgotten(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 3)
     for number in range(4):
-        ledger.take(fill(str(number)))
-    assert [bool(ledger.take(fill(number))) for number in "3210"] == [False, False, False, True]
+        ledger.apply(fill(str(number)))
+    assert [bool(ledger.apply(fill(number))) for number in "3210"] == [False, False, False, True]
 
 
 def test_no_more_is_remembered_of_earlier_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 3)
     ledger = Ledger([("fill", f"{number}:buy") for number in range(5)])
     assert ledger.published() == [("fill", "2:buy"), ("fill", "3:buy"), ("fill", "4:buy")]
 
 
 def test_an_answer_that_a_push_of_another_thing_overtook_is_not_contested(ledger: Ledger) -> None:
     asked_at = ledger.pushes
-    ledger.take(fill("a"))
-    ledger.take(balance("5"))
-    assert ledger.take(balance("1", asset="ETH"), asked_at)
-    assert ledger.take(fill("b"), asked_at)
+    ledger.apply(fill("a"))
+    ledger.apply(balance("5"))
+    assert ledger.apply(balance("1", asset="ETH"), asked_at)
+    assert ledger.apply(fill("b"), asked_at)
     assert ledger.overtaken == 0
 
 
@@ -78,24 +78,24 @@ STATES = [
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_a_state_is_new_when_it_differs(ledger: Ledger, older: Any, newer: Any) -> None:
-    assert ledger.take(older)
-    assert not ledger.take(copy_of(older))
-    assert ledger.take(newer)
-    assert ledger.take(copy_of(newer, exchange_ns=7, **changed(newer)))
+    assert ledger.apply(older)
+    assert not ledger.apply(copy_of(older))
+    assert ledger.apply(newer)
+    assert ledger.apply(copy_of(newer, exchange_ns=7, **changed(newer)))
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_a_state_that_differs_by_its_stamps_alone_is_not_new(ledger: Ledger, older: Any, newer: Any) -> None:
-    ledger.take(older)
+    ledger.apply(older)
     again = copy_of(older, exchange_ns=9, snapshot=True, epoch=4, seq=8, recv_ns=1, publish_ns=2)
-    assert not ledger.take(again, ledger.pushes)
+    assert not ledger.apply(again, ledger.pushes)
     assert ledger.outdated == 0
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_an_older_push_is_dropped_and_counted(ledger: Ledger, older: Any, newer: Any) -> None:
-    ledger.take(newer)
-    assert not ledger.take(older)
+    ledger.apply(newer)
+    assert not ledger.apply(older)
     assert ledger.outdated == 1
 
 
@@ -103,49 +103,49 @@ def test_an_older_push_is_dropped_and_counted(ledger: Ledger, older: Any, newer:
 def test_an_answer_replaces_what_was_pushed_before_it_was_requested_whatever_its_time(
     ledger: Ledger, older: Any, newer: Any
 ) -> None:
-    ledger.take(newer)
-    assert ledger.take(copy_of(older, snapshot=True), ledger.pushes)
-    assert not ledger.take(copy_of(older)), "a push is compared with the newest time of all"
-    assert ledger.take(copy_of(newer))
+    ledger.apply(newer)
+    assert ledger.apply(copy_of(older, snapshot=True), ledger.pushes)
+    assert not ledger.apply(copy_of(older)), "a push is compared with the newest time of all"
+    assert ledger.apply(copy_of(newer))
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_an_older_push_that_comes_after_the_request_does_not_contest_the_answer(
     ledger: Ledger, older: Any, newer: Any
 ) -> None:
-    ledger.take(newer)
+    ledger.apply(newer)
     asked_at = ledger.pushes
-    ledger.take(older)
-    assert not ledger.take(copy_of(newer), asked_at)
+    ledger.apply(older)
+    assert not ledger.apply(copy_of(newer), asked_at)
     assert ledger.overtaken == 0
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_of_two_pushes_with_one_time_the_later_stands(ledger: Ledger, older: Any, newer: Any) -> None:
-    ledger.take(copy_of(older, exchange_ns=6))
-    assert ledger.take(newer)
+    ledger.apply(copy_of(older, exchange_ns=6))
+    assert ledger.apply(newer)
 
 
 def test_of_two_pushes_of_an_order_with_one_time_the_one_that_is_filled_more_stands(ledger: Ledger) -> None:
-    ledger.take(order(filled="1", ns=6))
-    assert not ledger.take(order(filled="0.5", ns=6))
-    assert ledger.take(order(filled="1.5", ns=6))
+    ledger.apply(order(filled="1", ns=6))
+    assert not ledger.apply(order(filled="0.5", ns=6))
+    assert ledger.apply(order(filled="1.5", ns=6))
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_a_state_that_does_not_say_when_is_taken_for_the_newest(ledger: Ledger, older: Any, newer: Any) -> None:
-    ledger.take(newer)
-    assert ledger.take(copy_of(older, exchange_ns=None))
+    ledger.apply(newer)
+    assert ledger.apply(copy_of(older, exchange_ns=None))
 
 
 @pytest.mark.parametrize(("older", "newer"), STATES)
 def test_an_answer_that_a_push_overtook_is_contested(ledger: Ledger, older: Any, newer: Any) -> None:
     asked_at = ledger.pushes
-    ledger.take(newer)
+    ledger.apply(newer)
     later = copy_of(older, exchange_ns=99)
-    assert not ledger.take(later, asked_at)
+    assert not ledger.apply(later, asked_at)
     assert ledger.overtaken == 1
-    assert ledger.take(later, ledger.pushes)
+    assert ledger.apply(later, ledger.pushes)
 
 
 def copy_of(event: Any, **changes: Any) -> Any:
@@ -160,41 +160,41 @@ def changed(event: Any) -> dict[str, str]:
 @pytest.mark.parametrize("status", CLOSED)
 @pytest.mark.parametrize("told_again", sorted(OPEN))
 def test_a_closed_order_does_not_open_again(ledger: Ledger, status: str, told_again: str) -> None:
-    ledger.take(order(status=status))
-    assert not ledger.take(order(status=told_again))
-    assert not ledger.take(order(status=told_again, ns=99), ledger.pushes)
+    ledger.apply(order(status=status))
+    assert not ledger.apply(order(status=told_again))
+    assert not ledger.apply(order(status=told_again, ns=99), ledger.pushes)
     assert ledger.open_orders() == []
 
 
 def test_what_kind_of_order_it_is_stays_known_where_a_push_leaves_it_out(ledger: Ledger) -> None:
-    ledger.take(copy_of(order("1"), order_type="Stop Market", reduce_only=True), ledger.pushes)
-    over = ledger.take(copy_of(order("1", "canceled"), order_type="", reduce_only=False))
+    ledger.apply(copy_of(order("1"), order_type="Stop Market", reduce_only=True), ledger.pushes)
+    over = ledger.apply(copy_of(order("1", "canceled"), order_type="", reduce_only=False))
     assert isinstance(over, Order)
     assert (over.status, over.order_type, over.reduce_only) == ("canceled", "Stop Market", True)
-    assert not ledger.take(copy_of(order("1", "canceled"), order_type=""))
+    assert not ledger.apply(copy_of(order("1", "canceled"), order_type=""))
 
 
 def test_an_untriggered_order_opens(ledger: Ledger) -> None:
-    ledger.take(order(status="untriggered"))
-    assert ledger.take(order(status="open"))
+    ledger.apply(order(status="untriggered"))
+    assert ledger.apply(order(status="open"))
 
 
 def test_open_orders_are_remembered_before_those_that_are_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 3)
     for number in range(2):
-        ledger.take(order(f"open{number}"))
+        ledger.apply(order(f"open{number}"))
     for number in range(10):
-        ledger.take(order(f"closed{number}", "canceled"))
+        ledger.apply(order(f"closed{number}", "canceled"))
     assert [one.order_id for one in ledger.open_orders()] == ["open0", "open1"]
     assert len(ledger._orders) == 3
     assert len(ledger._pushed) == 3
-    assert not ledger.take(order("closed9", "open"))
+    assert not ledger.apply(order("closed9", "open"))
 
 
 def test_open_orders_beyond_the_bound_are_all_kept(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
+    monkeypatch.setattr(module, "_MAX_REMEMBERED", 3)
     for number in range(5):
-        assert ledger.take(order(str(number)))
+        assert ledger.apply(order(str(number)))
     assert len(ledger.open_orders()) == 5
 
 
@@ -203,25 +203,25 @@ def test_open_orders_beyond_the_bound_are_all_kept(ledger: Ledger, monkeypatch: 
 
 @pytest.mark.parametrize(("filled", "status"), [("2.0", "filled"), ("2", "filled"), ("1.9", "closed"), ("0", "closed")])
 def test_an_order_that_is_not_listed_is_over(ledger: Ledger, filled: str, status: str) -> None:
-    ledger.take(order("1", filled=filled))
-    ledger.take(order("2"))
-    ledger.take(order("3", "canceled"))
+    ledger.apply(order("1", filled=filled))
+    ledger.apply(order("2"))
+    ledger.apply(order("3", "canceled"))
     (ended,) = ledger.closed_unseen(["2"], ledger.pushes)
     assert (ended.order_id, ended.status, ended.venue_status) == ("1", status, "")
     assert (ended.snapshot, ended.exchange_ns, ended.filled) == (True, None, filled)
 
 
 def test_an_order_that_was_pushed_since_asking_is_not_over(ledger: Ledger) -> None:
-    ledger.take(order("1"))
+    ledger.apply(order("1"))
     asked_at = ledger.pushes
-    ledger.take(order("2"))
+    ledger.apply(order("2"))
     assert [ended.order_id for ended in ledger.closed_unseen([], asked_at)] == ["1"]
 
 
 def test_a_position_that_is_not_listed_is_flat(ledger: Ledger) -> None:
-    ledger.take(position("1", market="BTC", ns=5))
-    ledger.take(position("-1", market="ETH"))
-    ledger.take(position("0.00", market="SOL"))
+    ledger.apply(position("1", market="BTC", ns=5))
+    ledger.apply(position("-1", market="ETH"))
+    ledger.apply(position("0.00", market="SOL"))
     (leg,) = ledger.flat_positions([("ETH-USD", "both")])
     flat = leg.position
     assert (flat.symbol, flat.venue_symbol, flat.size) == ("BTC-PERP", "BTC-USD", "0")
@@ -229,54 +229,54 @@ def test_a_position_that_is_not_listed_is_flat(ledger: Ledger) -> None:
 
 
 def test_a_position_that_was_pushed_since_asking_is_not_flat(ledger: Ledger) -> None:
-    ledger.take(position("1", market="BTC"))
+    ledger.apply(position("1", market="BTC"))
     asked_at = ledger.pushes
-    ledger.take(position("1", market="ETH"))
+    ledger.apply(position("1", market="ETH"))
     assert [leg.position.venue_symbol for leg in ledger.flat_positions([], asked_at)] == ["BTC-USD"]
     assert len(ledger.flat_positions([])) == 2
 
 
 def test_an_order_that_was_wrongly_taken_for_closed_opens_when_it_is_listed(ledger: Ledger) -> None:
-    ledger.take(order("1"))
+    ledger.apply(order("1"))
     for ended in ledger.closed_unseen([], ledger.pushes):
-        ledger.take(ended, ledger.pushes)
+        ledger.apply(ended, ledger.pushes)
     assert ledger.open_orders() == []
-    ledger.take(order("1", snapshot=True), ledger.pushes)
+    ledger.apply(order("1", snapshot=True), ledger.pushes)
     assert [one.order_id for one in ledger.open_orders()] == ["1"]
 
 
 def test_a_push_does_not_open_what_was_taken_for_closed(ledger: Ledger) -> None:
     """It may come late; a venue that has the order lists it."""
-    ledger.take(order("1"))
+    ledger.apply(order("1"))
     for ended in ledger.closed_unseen([], ledger.pushes):
-        ledger.take(ended, ledger.pushes)
-    assert not ledger.take(order("1", filled="1"))
+        ledger.apply(ended, ledger.pushes)
+    assert not ledger.apply(order("1", filled="1"))
     assert ledger.open_orders() == []
 
 
 def test_an_order_that_the_venue_called_closed_does_not_open_when_it_is_listed(ledger: Ledger) -> None:
-    ledger.take(order("1", "canceled"))
-    assert not ledger.take(order("1", snapshot=True), ledger.pushes)
+    ledger.apply(order("1", "canceled"))
+    assert not ledger.apply(order("1", snapshot=True), ledger.pushes)
 
 
 def test_an_answer_without_a_time_does_not_make_late_pushes_new(ledger: Ledger) -> None:
-    ledger.take(order("1", filled="1", ns=6))
-    ledger.take(order("1", filled="1", ns=None, snapshot=True), ledger.pushes)
-    assert not ledger.take(order("1", filled="0", ns=5))
+    ledger.apply(order("1", filled="1", ns=6))
+    ledger.apply(order("1", filled="1", ns=None, snapshot=True), ledger.pushes)
+    assert not ledger.apply(order("1", filled="0", ns=5))
 
 
 def test_a_late_push_does_not_bring_back_a_position_that_is_flat(ledger: Ledger) -> None:
-    ledger.take(position("2", ns=6))
+    ledger.apply(position("2", ns=6))
     for flat in ledger.flat_positions([]):
-        ledger.take(flat)
-    assert not ledger.take(position("1", ns=5))
+        ledger.apply(flat)
+    assert not ledger.apply(position("1", ns=5))
 
 
 @pytest.mark.parametrize(("at_ns", "nets"), [(5, []), (6, [("0", 6)]), (7, [("0", 7)]), (None, [("0", None)])])
 def test_a_pushed_list_does_not_end_a_position_that_is_newer(ledger: Ledger, at_ns: int | None, nets: Any) -> None:
-    ledger.take(position("2", ns=6), ledger.pushes)
+    ledger.apply(position("2", ns=6), ledger.pushes)
     for flat in ledger.flat_positions([], at_ns=at_ns):
-        ledger.take(flat)
+        ledger.apply(flat)
     assert [(net.size, net.exchange_ns) for net in ledger.nets()] == nets
 
 
@@ -290,9 +290,9 @@ def btc_alone(name: str | None) -> bool:
 def test_absence_means_something_only_where_a_list_is_complete(ledger: Ledger) -> None:
     other = copy_of(order("2"), venue_symbol="ETH-USD")
     for state in (order("1"), other, position("1", market="BTC"), position("1", market="ETH")):
-        ledger.take(state)
+        ledger.apply(state)
     for asset in ("USDC", "HYPE"):
-        ledger.take(balance("5", asset=asset))
+        ledger.apply(balance("5", asset=asset))
     asked_at = ledger.pushes
     assert [one.order_id for one in ledger.closed_unseen([], asked_at, btc_alone)] == ["1"]
     assert [leg.position.symbol for leg in ledger.flat_positions([], asked_at, btc_alone)] == ["BTC-PERP"]
@@ -311,7 +311,7 @@ def leg(name: Any, size: str, **changes: Any) -> Leg:
 
 def net(ledger: Ledger, *legs: Leg) -> Any:
     for one in legs:
-        assert ledger.take(one) is None
+        assert ledger.apply(one) is None
     found = ledger.nets()
     assert len(found) <= 1
     return found[0] if found else None
@@ -335,7 +335,7 @@ def test_a_net_is_not_guessed(ledger: Ledger, name: Any) -> None:
     assert net(ledger, leg("both", "0"), leg(name, "5")) is None
     (flat,) = ledger.flat_positions([("BTC-USD", name)], ledger.pushes)
     assert (flat.name, flat.position.size) == ("short" if name == "long" else "long", "0")
-    ledger.take(flat, ledger.pushes)
+    ledger.apply(flat, ledger.pushes)
     assert [one.size for one in ledger.nets() if isinstance(one, Position)] == ["5"]
 
 
@@ -352,8 +352,8 @@ def test_each_leg_is_judged_by_itself(ledger: Ledger) -> None:
     asked_at = ledger.pushes
     assert net(ledger, leg("long", "30", ns=6)).size == "20"
     assert net(ledger, leg("short", "-10", ns=4)) is None, "older than that leg, not than the other"
-    ledger.take(leg("long", "20", ns=9), asked_at)
-    ledger.take(leg("short", "-15", ns=3), asked_at)
+    ledger.apply(leg("long", "20", ns=9), asked_at)
+    ledger.apply(leg("short", "-15", ns=3), asked_at)
     (told,) = ledger.nets()
     assert isinstance(told, Position)
     assert told.size == "15"
@@ -370,7 +370,7 @@ def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
 
 def test_a_trade_with_ourselves_is_two_fills(ledger: Ledger) -> None:
     sides = ["buy", "sell", "buy", "sell"]
-    told = [ledger.take(copy_of(fill("a"), side=side)) for side in sides]
+    told = [ledger.apply(copy_of(fill("a"), side=side)) for side in sides]
     assert [one is not None for one in told] == [True, True, False, False]
     assert [ledger.is_second_side(copy_of(fill("a"), side=side)) for side in ("buy", "sell")] == [False, True]
     assert not ledger.is_second_side(fill("b"))
@@ -379,12 +379,12 @@ def test_a_trade_with_ourselves_is_two_fills(ledger: Ledger) -> None:
 def test_what_was_published_in_an_earlier_life_is_not_new() -> None:
     first = Ledger()
     for event in (fill("a"), payment("p")):
-        first.take(event)
+        first.apply(event)
     ledger = Ledger(first.published())
-    assert [ledger.take(event) for event in (fill("a"), payment("p"))] == [None, None]
-    assert [ledger.is_from_earlier_life(fill("a")) for _ in range(2)] == [True, False]
-    assert not ledger.is_from_earlier_life(fill("b"))
-    assert ledger.take(fill("b"), ledger.pushes)
+    assert [ledger.apply(event) for event in (fill("a"), payment("p"))] == [None, None]
+    assert [ledger.was_published_before(fill("a")) for _ in range(2)] == [True, False]
+    assert not ledger.was_published_before(fill("b"))
+    assert ledger.apply(fill("b"), ledger.pushes)
     assert ledger.missing_from_stream == {"b:buy"}
 
 
@@ -399,7 +399,7 @@ class Venue:
     ``is_stamped`` says whether states tell when they came to be.
     """
 
-    def __init__(self, told: Told, *, is_stamped: bool) -> None:
+    def __init__(self, told: PublishedAccount, *, is_stamped: bool) -> None:
         self.told = told
         self.is_stamped = is_stamped
         self.now = NS
@@ -478,13 +478,13 @@ class Venue:
 
     def _push(self, told: Any) -> None:
         told = told if isinstance(told, list) else [told]
-        self.told.statement.pushed([one if isinstance(one, AllPositions) else copy_of(one) for one in told])
+        self.told.statement.apply_pushed([one if isinstance(one, AllPositions) else copy_of(one) for one in told])
 
     # --- REST ---
 
     def ask(self, _pick: int = 0) -> None:
         if self.asked_at is None:
-            self.asked_at = self.told.statement.asked()
+            self.asked_at = self.told.statement.push_count()
 
     def capture(self, _pick: int = 0) -> None:
         """The venue makes the answer: the last orders that closed, flat positions not at all."""
@@ -501,7 +501,7 @@ class Venue:
     def answer(self, _pick: int = 0) -> None:
         if self.captured is not None:
             assert self.asked_at is not None
-            self.told.statement.answered(self.captured, self.asked_at)
+            self.told.statement.apply_snapshot(self.captured, self.asked_at)
             self.asked_at = self.captured = None
 
     def settle(self) -> None:
@@ -559,7 +559,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @given(steps=STEPS, is_stamped=st.booleans())
 @settings(max_examples=400)
 def test_whatever_comes_in_whatever_order_it_ends_in_the_truth(board: Board, steps: Any, is_stamped: Any) -> None:
-    told = Told(board)
+    told = PublishedAccount(board)
     venue = Venue(told, is_stamped=is_stamped)
     for step, pick in steps:
         getattr(venue, step)(pick)

@@ -50,7 +50,7 @@ def test_secrets_are_not_in_the_environment_that_the_kernel_shows(name: str) -> 
     assert "BESIDE=plain" in found["environ"].split("\0")
 
 
-def test_whoever_needs_them_has_them_still() -> None:
+def test_anyone_needs_them_has_them_still() -> None:
     found = seen(ASTER_API_SECRET=PLANTED)
     assert (found["known"], found["passed"]) == (PLANTED, PLANTED)
 

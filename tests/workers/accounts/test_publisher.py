@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_account import ALIAS, NS, VENUE, Told, balance, fill, margin, order, payment, position
+from fake_account import ALIAS, NS, VENUE, PublishedAccount, balance, fill, margin, order, payment, position
 
 from ipc.board import Board, CellWord
 from ipc.events import Heartbeat, Status
@@ -31,22 +31,22 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 @pytest.fixture
-def told(board: Board, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Told:
+def told(board: Board, clock: Any, monkeypatch: pytest.MonkeyPatch) -> PublishedAccount:
     monkeypatch.setattr(module, "time", clock)
-    return Told(board)
+    return PublishedAccount(board)
 
 
-def answer(told: Told, *events: Any, open_orders: Any = (), asked_at: int | None = None) -> bool:
-    at = told.statement.asked() if asked_at is None else asked_at
-    return told.statement.answered(Snapshot(events, frozenset(open_orders)), at)
+def answer(told: PublishedAccount, *events: Any, open_orders: Any = (), asked_at: int | None = None) -> bool:
+    at = told.statement.push_count() if asked_at is None else asked_at
+    return told.statement.apply_snapshot(Snapshot(events, frozenset(open_orders)), at)
 
 
 # --- what is told -------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_goes_to_its_own_topic_with_its_stamps(told: Told, clock: Any) -> None:
+def test_every_kind_goes_to_its_own_topic_with_its_stamps(told: PublishedAccount, clock: Any) -> None:
     kinds = [order(), fill(), position(), balance(), margin(), payment()]
-    told.statement.pushed(kinds)
+    told.statement.apply_pushed(kinds)
     topics = [topic for topic, _ in told.publisher.sent]
     assert topics == [f"{channel}.{VENUE}.{ALIAS}" for channel in ACCOUNT_CHANNELS]
     for event in told.sent:
@@ -57,24 +57,24 @@ def test_every_kind_goes_to_its_own_topic_with_its_stamps(told: Told, clock: Any
 def test_a_trade_with_ourselves_is_two_fills_once_over_restarts(board: Board, tmp_path: Path) -> None:
     path = tmp_path / "published"
     for expected in (["a", "b", "b:sell"], []):
-        life = Told(board, PublishedFills(path, VENUE))
-        life.statement.pushed([fill("a")])  # the file is written whole with the first, and appended to after that
-        life.statement.pushed([fill("b"), msgspec.structs.replace(fill("b"), side="sell")])
+        life = PublishedAccount(board, PublishedFills(path, VENUE))
+        life.statement.apply_pushed([fill("a")])  # the file is written whole with the first, and appended to after that
+        life.statement.apply_pushed([fill("b"), msgspec.structs.replace(fill("b"), side="sell")])
         assert [one.fill_id for one in life.of("fill")] == expected
         joined = life.publisher.latest(f"fill.{VENUE}.{ALIAS}")
         assert [(one.fill_id, one.side) for one in joined] == [("a", "buy"), ("b", "buy"), ("b:sell", "sell")]
 
 
-def test_what_says_nothing_new_is_not_told(told: Told) -> None:
-    told.statement.pushed([order(), order(), fill(), fill()])
+def test_what_says_nothing_new_is_not_reported(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([order(), order(), fill(), fill()])
     assert answer(told, order(snapshot=True), fill(snapshot=True), open_orders=["1"])
     assert [len(told.of(channel)) for channel in ("order", "fill")] == [1, 1]
     assert told.statement.ledger.repeated == 2
 
 
-def test_all_positions_of_a_frame_end_the_others(told: Told) -> None:
-    told.statement.pushed([position("1", market="BTC"), position("2", market="ETH")])
-    told.statement.pushed([position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"}))])
+def test_all_positions_of_a_frame_end_the_others(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([position("1", market="BTC"), position("2", market="ETH")])
+    told.statement.apply_pushed([position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"}))])
     assert [(event.symbol, event.size, event.snapshot) for event in told.of("position")] == [
         ("BTC-PERP", "1", False),
         ("ETH-PERP", "2", False),
@@ -82,8 +82,8 @@ def test_all_positions_of_a_frame_end_the_others(told: Told) -> None:
     ]
 
 
-def test_what_the_stream_missed_is_told_when_rest_answers(told: Told) -> None:
-    told.statement.pushed([order("1"), order("2", filled="2"), position("1"), fill("a")])
+def test_what_the_stream_missed_is_reported_when_rest_answers(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([order("1"), order("2", filled="2"), position("1"), fill("a")])
     assert answer(told, fill("a"), fill("b"), order("3"), balance("4"), open_orders=["3"])
     assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
     assert [(one.order_id, one.status) for one in told.of("order")[2:]] == [
@@ -96,10 +96,10 @@ def test_what_the_stream_missed_is_told_when_rest_answers(told: Told) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["abc", "", "NaN", "1_0", " 1"])
-def test_an_event_that_is_invalid_costs_itself_and_is_counted(told: Told, wrong: str, caplog: Any) -> None:
+def test_an_event_that_is_invalid_costs_itself_and_is_counted(told: PublishedAccount, wrong: str, caplog: Any) -> None:
     pushed = [fill("a"), order("9", filled=wrong), fill("b"), position(wrong), balance(wrong)]
     with caplog.at_level(logging.WARNING):
-        assert told.statement.pushed(pushed) == 3
+        assert told.statement.apply_pushed(pushed) == 3
     assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
     assert [told.of(channel) for channel in ("order", "position", "balance")] == [[], [], []]
     assert told.statement.invalid_rows == 3
@@ -108,110 +108,116 @@ def test_an_event_that_is_invalid_costs_itself_and_is_counted(told: Told, wrong:
     assert all("'" not in one["error"] for one in fields), "values are private"
 
 
-def test_rows_that_were_left_out_are_counted_and_described_with_the_next_answer(told: Told) -> None:
-    told.statement.pushed([InvalidRow("trades", "another account's"), fill("a")])
+def test_rows_that_were_left_out_are_counted_and_described_with_the_next_answer(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([InvalidRow("trades", "another account's"), fill("a")])
     snapshot = Snapshot((fill("b"),), frozenset(), (InvalidRow("orders", "px"),))
     assert [words.invalid_rows for words in told.words] == []
-    told.statement.answered(snapshot, told.statement.asked())
+    told.statement.apply_snapshot(snapshot, told.statement.push_count())
     assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
     assert told.statement.invalid_rows == 2
-    told.statement.answered(Snapshot((), frozenset()), told.statement.asked())
+    told.statement.apply_snapshot(Snapshot((), frozenset()), told.statement.push_count())
     assert [words.invalid_rows for words in told.words] == [2]
 
 
-def test_an_event_of_an_answer_that_is_invalid_is_listed_all_the_same(told: Told) -> None:
-    told.statement.pushed([position("1"), balance("5")])
+def test_an_event_of_an_answer_that_is_invalid_is_listed_all_the_same(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([position("1"), balance("5")])
     answer(told, position("many"), balance("much"))
     assert [one.size for one in told.of("position")] == ["1"]
     assert [one.total for one in told.of("balance")] == ["5"]
 
 
-def test_decimals_are_plain_when_they_are_published(told: Told) -> None:
-    told.statement.pushed([balance("1E-7"), position("-0.0")])
+def test_decimals_are_plain_when_they_are_published(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([balance("1E-7"), position("-0.0")])
     assert [one.total for one in told.of("balance")] == ["0.0000001"]
     assert [one.size for one in told.of("position")] == ["0"]
 
 
-def test_an_answer_that_a_push_overtook_does_not_undo_it(told: Told) -> None:
-    told.statement.pushed([position("1"), order("1")])
-    asked_at = told.statement.asked()
-    told.statement.pushed([position("2"), order("1", "filled")])
+def test_an_answer_that_a_push_overtook_does_not_undo_it(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([position("1"), order("1")])
+    asked_at = told.statement.push_count()
+    told.statement.apply_pushed([position("2"), order("1", "filled")])
     assert not answer(told, position("1"), order("1"), open_orders=["1"], asked_at=asked_at)
     assert [one.size for one in told.of("position")] == ["1", "2"]
     assert [one.status for one in told.of("order")] == ["open", "filled"]
 
 
-def test_what_was_pushed_since_asking_is_not_ended_by_its_absence(told: Told) -> None:
-    asked_at = told.statement.asked()
-    told.statement.pushed([position("2"), order("1")])
+def test_what_was_pushed_since_asking_is_not_ended_by_its_absence(told: PublishedAccount) -> None:
+    asked_at = told.statement.push_count()
+    told.statement.apply_pushed([position("2"), order("1")])
     assert answer(told, asked_at=asked_at)
     assert [one.size for one in told.of("position")] == ["2"]
     assert [one.status for one in told.of("order")] == ["open"]
 
 
-def test_an_answer_is_contested_by_itself_alone(told: Told) -> None:
-    asked_at = told.statement.asked()
-    told.statement.pushed([position("2")])
+def test_an_answer_is_contested_by_itself_alone(told: PublishedAccount) -> None:
+    asked_at = told.statement.push_count()
+    told.statement.apply_pushed([position("2")])
     assert not answer(told, position("1"), asked_at=asked_at)
     assert answer(told, position("1"))
 
 
-def test_a_balance_that_is_not_listed_is_gone(told: Told) -> None:
-    told.statement.pushed([balance("5", asset="HYPE"), balance("7")])
+def test_a_balance_that_is_not_listed_is_gone(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([balance("5", asset="HYPE"), balance("7")])
     answer(told, balance("7"))
     assert [(one.asset, one.total) for one in told.of("balance")[2:]] == [("HYPE", "0")]
 
 
-def test_balances_stand_where_the_answer_does_not_list_all_of_them(told: Told) -> None:
-    told.statement.pushed([balance("5", asset="HYPE")])
-    told.statement.answered(Snapshot((balance("7"),), frozenset(), balances_of=nothing), told.statement.asked())
+def test_balances_stand_where_the_answer_does_not_list_all_of_them(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([balance("5", asset="HYPE")])
+    told.statement.apply_snapshot(
+        Snapshot((balance("7"),), frozenset(), balances_of=nothing), told.statement.push_count()
+    )
     assert [one.asset for one in told.of("balance")] == ["HYPE", "USDC"]
 
 
-def test_a_balance_that_was_pushed_after_the_question_stands(told: Told) -> None:
-    asked_at = told.statement.asked()
-    told.statement.pushed([balance("5", asset="HYPE")])
-    told.statement.answered(Snapshot((), frozenset()), asked_at)
+def test_a_balance_that_was_pushed_after_the_question_stands(told: PublishedAccount) -> None:
+    asked_at = told.statement.push_count()
+    told.statement.apply_pushed([balance("5", asset="HYPE")])
+    told.statement.apply_snapshot(Snapshot((), frozenset()), asked_at)
     assert [one.total for one in told.of("balance")] == ["5"]
 
 
 # --- what joiners are sent ----------------------------------------------------------------------------------------
 
 
-def test_joiners_are_sent_the_last_state_of_everything(told: Told) -> None:
-    told.statement.pushed([order("1"), order("2"), order("1", "filled"), position("1"), position("3"), margin("5")])
+def test_late_subscribers_are_sent_the_last_state_of_everything(told: PublishedAccount) -> None:
+    told.statement.apply_pushed(
+        [order("1"), order("2"), order("1", "filled"), position("1"), position("3"), margin("5")]
+    )
     latest = told.publisher.latest
     assert {one.order_id: one.status for one in latest(f"order.{VENUE}.{ALIAS}")} == {"2": "open", "1": "filled"}
     assert [one.size for one in latest(f"position.{VENUE}.{ALIAS}")] == ["3"]
     assert [one.equity for one in latest(f"margin.{VENUE}.{ALIAS}")] == ["5"]
 
 
-def test_joiners_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+def test_late_subscribers_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
+    told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
-    told.statement.pushed([order("o1"), order("o2")])
+    told.statement.apply_pushed([order("o1"), order("o2")])
     for number in range(5):
-        told.statement.pushed([order(f"c{number}", "canceled"), fill(str(number)), payment(str(number))])
+        told.statement.apply_pushed([order(f"c{number}", "canceled"), fill(str(number)), payment(str(number))])
     latest = told.publisher.latest
     assert [one.order_id for one in latest(f"order.{VENUE}.{ALIAS}")] == ["o1", "o2", "c4"]
     assert [one.fill_id for one in latest(f"fill.{VENUE}.{ALIAS}")] == ["2", "3", "4"]
     assert [one.payment_id for one in latest(f"payment.{VENUE}.{ALIAS}")] == ["2", "3", "4"]
 
 
-def test_open_orders_beyond_the_bound_are_all_sent_to_joiners(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_orders_beyond_the_bound_are_all_sent_to_late_subscribers(
+    told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
-    told.statement.pushed([order(str(number)) for number in range(6)])
+    told.statement.apply_pushed([order(str(number)) for number in range(6)])
     assert len(told.publisher.latest(f"order.{VENUE}.{ALIAS}")) == 6
 
 
 # --- the state of the stream --------------------------------------------------------------------------------------
 
 
-def test_a_state_is_told_to_subscribers_the_board_and_in_words(told: Told, clock: Any) -> None:
-    told.statement.heard(clock.now_ns)
+def test_a_state_is_reported_to_subscribers_the_board_and_in_words(told: PublishedAccount, clock: Any) -> None:
+    told.statement.mark_alive(clock.now_ns)
     clock.advance(2)
-    told.statement.tell(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away", attempt=2, backoff_s=1.5)
+    told.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away", attempt=2, backoff_s=1.5)
     (event,) = told.publisher.of(f"status.{VENUE}")
     assert isinstance(event, Status)
     assert (event.stream, event.state, event.previous) == (Stream.ACCOUNT, StreamState.BACKOFF, None)
@@ -224,32 +230,34 @@ def test_a_state_is_told_to_subscribers_the_board_and_in_words(told: Told, clock
     assert told.statement.state is StreamState.BACKOFF
 
 
-def test_no_reader_sees_a_state_without_its_text(told: Told, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_reader_sees_a_state_without_its_text(
+    told: PublishedAccount, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its words are written before the board is, so whoever reads the board first finds words that go with it."""
     seen: list[tuple[AccountWords, int]] = []
     describe = lambda words: seen.append((words, told.cell[CellWord.SINCE]))  # noqa: E731
     monkeypatch.setattr(told.statement, "_describe", describe)
-    told.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
+    told.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
     first = clock.now_ns
     clock.advance(1)
-    told.statement.tell(StreamState.LIVE, None, None)
+    told.statement.publish_state(StreamState.LIVE, None, None)
     assert seen == [
         (AccountWords(ALIAS, StreamState.FAILED, Reason.AUTH_FAILED, first, "the token has expired"), 0),
         (AccountWords(ALIAS, StreamState.LIVE, Reason.AUTH_FAILED, clock.now_ns, None), first),
     ]
 
 
-def test_a_state_that_lasts_is_told_once(told: Told) -> None:
+def test_a_state_that_lasts_is_reported_once(told: PublishedAccount) -> None:
     for _ in range(3):
-        told.statement.tell(StreamState.LIVE, None, None)
+        told.statement.publish_state(StreamState.LIVE, None, None)
     assert told.states == [("live", None)]
 
 
-def test_another_reason_is_told_and_the_last_one_stays_on_the_board(told: Told) -> None:
-    told.statement.tell(StreamState.STALE, Reason.READ_TIMEOUT, "slow")
-    told.statement.tell(StreamState.STALE, Reason.RATE_LIMITED, "slow")
-    told.statement.tell(StreamState.STALE, Reason.RATE_LIMITED, "slower")
-    told.statement.tell(StreamState.LIVE, None, None)
+def test_another_reason_is_reported_and_the_last_one_stays_on_the_board(told: PublishedAccount) -> None:
+    told.statement.publish_state(StreamState.STALE, Reason.READ_TIMEOUT, "slow")
+    told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slow")
+    told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slower")
+    told.statement.publish_state(StreamState.LIVE, None, None)
     assert told.states == [
         ("stale", "read_timeout"),
         ("stale", "rate_limited"),
@@ -261,39 +269,41 @@ def test_another_reason_is_told_and_the_last_one_stays_on_the_board(told: Told) 
     assert told.described == ["slow", "slower", None]
 
 
-def test_joiners_are_sent_the_last_state_of_the_stream(told: Told) -> None:
-    told.statement.tell(StreamState.CONNECTING, None, None)
-    told.statement.tell(StreamState.LIVE, None, None)
+def test_late_subscribers_are_sent_the_last_state_of_the_stream(told: PublishedAccount) -> None:
+    told.statement.publish_state(StreamState.CONNECTING, None, None)
+    told.statement.publish_state(StreamState.LIVE, None, None)
     assert [event.state for event in told.publisher.latest(f"status.{VENUE}")] == [StreamState.LIVE]
 
 
-def test_only_what_needs_a_person_is_logged_as_an_error(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+def test_only_what_needs_a_person_is_logged_as_an_error(
+    told: PublishedAccount, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
-    told.statement.tell(StreamState.BACKOFF, Reason.SERVER_CLOSE, "gone")
-    told.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no")
+    told.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "gone")
+    told.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no")
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
 
 
-def test_hearing_something_stamps_the_board(told: Told) -> None:
-    told.statement.heard(5 * NS)
+def test_hearing_something_stamps_the_board(told: PublishedAccount) -> None:
+    told.statement.mark_alive(5 * NS)
     words = (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED)
     assert [told.cell[word] for word in words] == [5 * NS] * 3
 
 
-def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(told: Told) -> None:
+def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(told: PublishedAccount) -> None:
     hide("planted-user-91c4")
-    told.statement.tell(StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4")
+    told.statement.publish_state(StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4")
     assert "planted-user-91c4" not in str(told.words)
 
 
 # --- the heartbeat ------------------------------------------------------------------------------------------------
 
 
-def test_the_heartbeat_counts_what_was_sent(told: Told) -> None:
-    told.statement.pushed([order("1"), order("2"), fill()])
-    told.statement.tell(StreamState.LIVE, None, None)
-    told.statement.beat()
-    told.statement.beat()
+def test_the_heartbeat_counts_what_was_sent(told: PublishedAccount) -> None:
+    told.statement.apply_pushed([order("1"), order("2"), fill()])
+    told.statement.publish_state(StreamState.LIVE, None, None)
+    told.statement.publish_heartbeat()
+    told.statement.publish_heartbeat()
     first, second = told.publisher.of(f"heartbeat.{VENUE}")
     assert isinstance(second, Heartbeat)
     expected = {f"order.{VENUE}.{ALIAS}": 2, f"fill.{VENUE}.{ALIAS}": 1, f"status.{VENUE}": 1}
@@ -302,7 +312,7 @@ def test_the_heartbeat_counts_what_was_sent(told: Told) -> None:
     assert (second.books, second.drops) == ({}, 0)
 
 
-def test_closing_it_closes_its_endpoint(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_it_closes_its_endpoint(told: PublishedAccount, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[bool] = []
     monkeypatch.setattr(told.publisher, "close", lambda: closed.append(True))
     told.statement.close()

@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 from clocks import FakeClock, FakeStop
-from fake_account import ALIAS, LOGIN, NS, SLOT, VENUE, FakeClient, FakeSide, Told, fill, order, position, secrets
+from fake_account import (
+    ALIAS,
+    LOGIN,
+    NS,
+    SLOT,
+    VENUE,
+    FakeClient,
+    FakeSide,
+    PublishedAccount,
+    fill,
+    order,
+    position,
+    secrets,
+)
 
 from ipc import log as log_module
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
@@ -51,7 +64,7 @@ class Looking:
 
     def __init__(self, board: Board, path: Path, clock: FakeClock, **side: Any) -> None:
         self.clock, self.began, self.path = clock, clock.now_ns, path
-        self.side, self.told, self.stream = FakeSide(**side), Told(board), FakeStream()
+        self.side, self.told, self.stream = FakeSide(**side), PublishedAccount(board), FakeStream()
         self.row = board.session(SLOT, ACCOUNT_SESSION + 1)
         self.client = FakeClient(self._answer)
         self.answers: list[Any] = [b"{}"]
@@ -184,7 +197,7 @@ def test_what_may_be_missing_while_it_asks_is_asked_for_again(looking: Looking) 
 
 def test_an_answer_that_a_push_overtook_is_asked_for_again_soon(new: Any) -> None:
     looking = new(snapshots=[Snapshot((position("1"),), frozenset()), NOTHING])
-    looking.answers = [lambda: looking.told.statement.pushed([position("2")]) or b"{}", b"{}"]
+    looking.answers = [lambda: looking.told.statement.apply_pushed([position("2")]) or b"{}", b"{}"]
     looking.log_in()
     looking.run(MINUTE)
     assert looking.pauses == [5]
@@ -195,7 +208,7 @@ def test_a_busy_account_is_not_asked_for_all_the_time(new: Any) -> None:
     """A push overtakes every answer."""
     sizes = itertools.count(2)
     looking = new(snapshots=[Snapshot((position("1"),), frozenset({"none"}))])
-    looking.answers = [lambda: looking.told.statement.pushed([position(str(next(sizes)))]) or b"{}"]
+    looking.answers = [lambda: looking.told.statement.apply_pushed([position(str(next(sizes)))]) or b"{}"]
     looking.log_in()
     looking.run(4 * MINUTE)
     assert looking.pauses == [5, 60, 5, 60, 5, 60, 5]
@@ -206,7 +219,7 @@ def told_of(*fill_ids: str) -> list[Snapshot]:
     return [*(Snapshot((fill(fill_id),), frozenset()) for fill_id in fill_ids), NOTHING]
 
 
-def test_a_stream_that_tells_nothing_is_made_anew(new: Any) -> None:
+def test_a_stream_that_tells_nothing_is_made_again(new: Any) -> None:
     """It is open and answers pings, but fills are found by REST alone."""
     looking = new(snapshots=told_of("before", "a", "b", "c"))
     looking.log_in()
@@ -228,12 +241,12 @@ def test_a_stream_that_is_later_than_rest_goes_on(new: Any) -> None:
     looking.log_in()
     for fill_id in ("before", "a", "b", "c", "d"):
         looking.run(MINUTE / 2)
-        looking.told.statement.pushed([fill(fill_id)])
+        looking.told.statement.apply_pushed([fill(fill_id)])
         looking.run(MINUTE / 2)
     assert looking.stream.ends == []
 
 
-def test_what_the_answer_holds_is_told_and_heard(new: Any, clock: FakeClock) -> None:
+def test_what_the_answer_holds_is_reported_and_heard(new: Any, clock: FakeClock) -> None:
     looking = new(snapshots=[Snapshot((order(), fill()), frozenset({"1"}))])
     looking.log_in()
     looking.run(0.1)
@@ -250,7 +263,7 @@ def test_without_a_login_no_more_is_asked(looking: Looking) -> None:
     assert looking.seconds == [0]
 
 
-def test_an_answer_that_comes_when_the_connection_is_gone_is_told_but_does_not_make_it_live(new: Any) -> None:
+def test_an_answer_that_comes_when_the_connection_is_gone_is_reported_but_does_not_make_it_live(new: Any) -> None:
     looking = new(snapshots=[Snapshot((fill(),), frozenset())])
     looking.answers = [lambda: looking.reconciler.logged_out() or b"{}"]
     looking.log_in()
@@ -381,7 +394,7 @@ def test_a_venue_that_asks_to_wait_is_given_the_time(looking: Looking) -> None:
     assert looking.pauses == [100]
 
 
-def test_a_good_answer_begins_the_count_anew(looking: Looking) -> None:
+def test_a_good_answer_begins_the_count_again(looking: Looking) -> None:
     looking.answers = [LATE, LATE, b"{}", LATE, b"{}"]
     looking.log_in()
     looking.run(100)
@@ -458,7 +471,7 @@ def test_a_renewed_login_is_renewed_again(looking: Looking) -> None:
     assert looking.side.renewals_asked == 2
 
 
-def test_a_renewal_for_which_the_connection_must_be_made_anew_ends_it(looking: Looking) -> None:
+def test_a_renewal_for_which_the_connection_must_be_made_again_ends_it(looking: Looking) -> None:
     looking.side.renewals = [Renewal(LOGIN, must_reconnect=True)]
     looking.log_in(in_a_while(looking, 5))
     looking.run(8)

@@ -40,7 +40,7 @@ class Course:
 
 def drive(course: Course, *answers: Any) -> tuple[str, FakeClient]:
     client = FakeClient(*answers)
-    return RestFlowRunner(client).drive(course.steps()), client  # type: ignore[arg-type]
+    return RestFlowRunner(client).run(course.steps()), client  # type: ignore[arg-type]
 
 
 def test_the_calls_of_a_course_are_made_one_after_the_other() -> None:
@@ -56,7 +56,7 @@ def test_a_course_without_a_call_has_a_result() -> None:
         yield from ()
         return 5
 
-    assert RestFlowRunner(FakeClient()).drive(steps()) == 5  # type: ignore[arg-type]
+    assert RestFlowRunner(FakeClient()).run(steps()) == 5  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_refusal_that_the_course_can_use_is_an_answer() -> None:
     assert (result, course.heard) == ("done", [b"[]", b"2"])
 
 
-def test_a_refusal_in_words_that_the_course_does_not_know_is_told_as_it_came() -> None:
+def test_a_refusal_in_words_that_the_course_does_not_know_is_reported_as_it_came() -> None:
     course = Course(DecodeError("what is this"))
     with pytest.raises(RestError) as caught:
         drive(course, refusal(404, body=b"<html>"))
@@ -130,7 +130,7 @@ def over_budget(wait_s: float) -> RestError:
 def test_a_course_waits_for_our_own_budget() -> None:
     waits: list[float] = []
     course, client = Course(), FakeClient(over_budget(2.0), over_budget(0.5), b"1", b"2")
-    assert RestFlowRunner(client, waits.append).drive(course.steps()) == "done"  # type: ignore[arg-type]
+    assert RestFlowRunner(client, waits.append).run(course.steps()) == "done"  # type: ignore[arg-type]
     assert waits == [2.0, 0.5]
     assert [request.path for request in client.requests] == ["/one", "/one", "/one", "/two"]
 
@@ -141,13 +141,13 @@ def test_a_course_does_not_wait_for_a_venue_that_has_had_enough(error: RestError
         raise AssertionError("it waits")
 
     with pytest.raises(RestError) as caught:
-        RestFlowRunner(FakeClient(error), wait).drive(Course().steps())  # type: ignore[arg-type]
+        RestFlowRunner(FakeClient(error), wait).run(Course().steps())  # type: ignore[arg-type]
     assert caught.value is error
 
 
 def test_a_course_that_waits_ends_when_the_worker_does() -> None:
     with pytest.raises(RestError):
-        RestFlowRunner(FakeClient(over_budget(2.0)), lambda _seconds: True).drive(Course().steps())  # type: ignore[arg-type]
+        RestFlowRunner(FakeClient(over_budget(2.0)), lambda _seconds: True).run(Course().steps())  # type: ignore[arg-type]
 
 
 def test_a_call_is_signed_each_time_that_it_is_tried() -> None:
@@ -155,7 +155,7 @@ def test_a_call_is_signed_each_time_that_it_is_tried() -> None:
         yield RestRequest("/bare", sign=lambda now_wall_ns: RestRequest(f"/signed?{now_wall_ns}"))
 
     client = FakeClient(over_budget(0.0), b"1")
-    RestFlowRunner(client, lambda _seconds: None).drive(steps())  # type: ignore[arg-type]
+    RestFlowRunner(client, lambda _seconds: None).run(steps())  # type: ignore[arg-type]
     first, second = (request.path for request in client.requests)
     assert first.startswith("/signed?")
     assert first != second
@@ -169,5 +169,5 @@ def test_every_call_has_a_deadline() -> None:
             deadlines.append(deadline_s)
             return b"x"
 
-    RestFlowRunner(Client()).drive(Course().steps())  # type: ignore[arg-type]
+    RestFlowRunner(Client()).run(Course().steps())  # type: ignore[arg-type]
     assert deadlines == [10.0, 10.0]

@@ -91,7 +91,7 @@ def test_it_has_two_threads_and_two_sessions_behind_the_public_ones(bench: Bench
     made = bench.make()
     assert [name for name, _ in made.threads()] == ["account", "account_rest"]
     assert [run for _, run in made.threads()] == [made.stream.run, made.reconciler.run]
-    assert [(watched.name, watched.is_lane, watched.books) for watched in made.watched] == [
+    assert [(watched.name, watched.is_rest, watched.books) for watched in made.watched] == [
         ("account", False, ()),
         ("account_rest", True, ()),
     ]
@@ -104,12 +104,12 @@ def test_it_has_two_threads_and_two_sessions_behind_the_public_ones(bench: Bench
 def test_what_was_published_is_not_published_by_the_next_life_of_the_same_account(bench: Bench) -> None:
     for alias, published in ((ALIAS, 1), (ALIAS, 1), ("other", 2), (ALIAS, 2)):
         made = bench.make(account=alias)
-        made.statement.pushed([fill("a", snapshot=True)])
+        made.publisher.apply_pushed([fill("a", snapshot=True)])
         assert len(bench.fills) == published
 
 
 def test_its_state_stands_in_the_accounts_cell(bench: Bench) -> None:
-    bench.make().statement.tell(StreamState.LIVE, None, None)
+    bench.make().publisher.publish_state(StreamState.LIVE, None, None)
     cell = bench.board.cell(SLOT, 0, Stream.ACCOUNT)
     assert cell[CellWord.STATE] == code_of(StreamState.LIVE)
 
@@ -117,11 +117,11 @@ def test_its_state_stands_in_the_accounts_cell(bench: Bench) -> None:
 def test_its_state_its_reason_and_its_text_stand_in_one_file(bench: Bench) -> None:
     made = bench.make()
     assert bench.described == {"account": ALIAS, "state": None, "reason": None, "since_ns": 0, "detail": None}
-    made.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    made.publisher.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
     since = bench.board.cell(SLOT, 0, Stream.ACCOUNT)[CellWord.SINCE]
     refused = {"state": "failed", "reason": "auth_failed", "since_ns": since, "detail": "no credentials"}
     assert bench.described == {"account": ALIAS, **refused}
-    made.statement.tell(StreamState.LIVE, None, None)
+    made.publisher.publish_state(StreamState.LIVE, None, None)
     since = bench.board.cell(SLOT, 0, Stream.ACCOUNT)[CellWord.SINCE]
     well = {"state": "live", "reason": "auth_failed", "since_ns": since, "detail": None}
     assert bench.described == {"account": ALIAS, **well}
@@ -129,7 +129,7 @@ def test_its_state_its_reason_and_its_text_stand_in_one_file(bench: Bench) -> No
 
 
 def test_words_of_an_earlier_life_are_taken_back(bench: Bench) -> None:
-    bench.make().statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    bench.make().publisher.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
     bench.make()
     assert (bench.described["state"], bench.described["detail"]) == (None, None)
 
@@ -138,13 +138,13 @@ def test_words_that_cannot_be_written_are_logged_and_no_more(bench: Bench, event
     made = bench.make()
     (bench.path / "lighter.account.json").unlink()
     (bench.path / "lighter.account.json").mkdir()
-    made.statement.tell(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
+    made.publisher.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no credentials")
     assert len(events("account.undescribed")) == 1
     assert [event.state for event in bench.publisher.of("status.lighter")] == [StreamState.FAILED]
 
 
 @pytest.mark.parametrize(("is_encrypted", "expected"), [(True, 1), (False, 0)])
-def test_it_is_told_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encrypted: Any, expected: int) -> None:
+def test_it_is_reported_over_tcp_only_when_that_is_encrypted(bench: Bench, is_encrypted: Any, expected: int) -> None:
     listener = FakeListener(is_encrypted=is_encrypted)
     bench.make(listener=listener)
     assert bench.listening == [((listener, "lighter"), {"account": True})] * expected
@@ -180,7 +180,7 @@ def test_settings_reach_both_threads(bench: Bench) -> None:
 
 def test_ending_it_cuts_whatever_blocks(bench: Bench) -> None:
     made = bench.make()
-    made.end()
+    made.interrupt()
     assert [watched.interrupter.reason for watched in made.watched] == [Reason.REQUESTED] * 2
 
 
@@ -190,7 +190,7 @@ def test_ending_it_cuts_whatever_blocks(bench: Bench) -> None:
 def test_markets_are_named_by_their_listings_and_others_by_their_names(bench: Bench) -> None:
     made = bench.make(venue=Lighter())
     followed = (Listing("BTC", "1", "BTC"), Listing("ETH", "0", "ETH"))
-    made.take_listings(followed, (*followed, Listing("SOL", "2", "SOL")))
+    made.update_listings(followed, (*followed, Listing("SOL", "2", "SOL")))
     markets = made.markets()
     assert list(markets) == ["1", "0"]
     assert (markets.get("1").symbol, markets.get("2").symbol) == ("BTC-PERP", "SOL-PERP")
@@ -200,9 +200,9 @@ def test_markets_are_named_by_their_listings_and_others_by_their_names(bench: Be
 def test_markets_are_always_those_of_now(bench: Bench) -> None:
     made = bench.make()
     assert list(made.markets()) == []
-    made.take_listings((BTC,), (BTC, ETH))
+    made.update_listings((BTC,), (BTC, ETH))
     assert list(made.markets()) == ["1"]
-    made.take_listings((BTC, ETH), (BTC, ETH))
+    made.update_listings((BTC, ETH), (BTC, ETH))
     assert list(made.markets()) == ["1", "2"]
     assert list(made.stream._markets()) == list(made.reconciler._markets()) == ["1", "2"]
 
@@ -242,13 +242,13 @@ def test_a_quiet_account_is_not_cut(
     monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(statement, "time", clock)
     monkeypatch.setattr("workers.accounts.session.PrivateSession.__init__.__defaults__", (clock.monotonic_ns,))
-    monkeypatch.setattr(lifecycle, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.look))
+    monkeypatch.setattr(lifecycle, "WebSocketTransport", lambda *_, **__: Quiet(clock, watchdog.check))
     made.stream.run()
     assert made.watched[0].interrupter.reason is None
     assert made.watched[0].row[SessionWord.PHASE] == code_of(Phase.SUBSCRIBED)
 
 
-def test_a_frame_becomes_an_event_and_joiners_are_sent_it(
+def test_a_frame_becomes_an_event_and_late_subscribers_are_sent_it(
     bench: Bench, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = FakeSide()

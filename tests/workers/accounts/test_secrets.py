@@ -64,14 +64,14 @@ def test_a_secret_comes_from_a_file_without_its_line_end(private: Path) -> None:
     assert secrets(**{f"{NAME}_FILE": str(private), f"{NAME}_COMMAND": "false"}).get(NAME) == PLANTED
 
 
-def test_a_file_is_read_anew_at_each_use(private: Path) -> None:
+def test_a_file_is_read_again_at_each_use(private: Path) -> None:
     found = secrets(**{f"{NAME}_FILE": str(private)})
     assert found.get(NAME) == PLANTED
     private.write_text("another-one")
     assert found.get(NAME) == "another-one"
 
 
-def test_a_file_that_is_replaced_is_read_anew(private: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_replaced_is_read_again(private: Path, tmp_path: Path) -> None:
     found = secrets(**{f"{NAME}_FILE": str(private)})
     found.get(NAME)
     successor = tmp_path / "new"

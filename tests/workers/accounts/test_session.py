@@ -17,7 +17,7 @@ from fake_account import (
     FakeReconciler,
     FakeSide,
     FakeTransport,
-    Told,
+    PublishedAccount,
     fill,
     order,
     position,
@@ -42,7 +42,7 @@ class Conversation:
     """A connection and its two ends; ``heard`` is what the reconciler received."""
 
     def __init__(self, board: Board, clock: Any, login: Any = LOGIN, **side: Any) -> None:
-        self.side, self.reported, self.clock = FakeSide(**side), Told(board), clock
+        self.side, self.reported, self.clock = FakeSide(**side), PublishedAccount(board), clock
         self.transport, self.reconciler = FakeTransport(), FakeReconciler()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.talk = PrivateSession(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from courses import secrets_of
-from fake_account import Told
+from fake_account import PublishedAccount
 
 from ipc.board import Board
 from workers.accounts.checkpoint import PublishedFills
@@ -27,16 +27,16 @@ class Account:
 
     def __init__(self, side: PrivateVenue, board: Board, path: Path | None = None) -> None:
         published = None if path is None else PublishedFills(path, side.venue)
-        self.side, self.told = side, Told(board, published)
+        self.side, self.told = side, PublishedAccount(board, published)
 
     def push(self, *frames: Any) -> None:
         for frame in frames:
             body = json.dumps(frame).encode()
-            self.told.statement.pushed(self.side.decode(body, False, {}, "desk"))  # type: ignore[arg-type]
+            self.told.statement.apply_pushed(self.side.decode(body, False, {}, "desk"))  # type: ignore[arg-type]
 
     def look(self, **answers: Any) -> bool:
         """Ask for the whole account, and answer."""
-        asked_at = self.told.statement.asked()
+        asked_at = self.told.statement.push_count()
         return self.answer(asked_at, **answers)
 
     def answer(self, asked_at: int, **answers: Any) -> bool:
@@ -48,7 +48,7 @@ class Account:
             while True:
                 request = steps.send(json.dumps(self._answer_to(request, answers)).encode())
         except StopIteration as end:
-            return self.told.statement.answered(end.value, asked_at)
+            return self.told.statement.apply_snapshot(end.value, asked_at)
 
     def _answer_to(self, request: Any, answers: dict[str, Any]) -> Any:
         if self.side.venue == "aster":
@@ -185,7 +185,7 @@ def test_an_answer_corrects_a_push_whose_time_is_later(aster: Account) -> None:
 
 
 def test_an_answer_that_a_push_overtook_does_not_correct_it(aster: Account) -> None:
-    asked_at = aster.told.statement.asked()
+    asked_at = aster.told.statement.push_count()
     aster.push(aster_update(("BOTH", "20")))
     assert not aster.answer(asked_at, positionRisk=aster_risk(("BOTH", "15"), ms=MS + 9000))
     assert aster.sizes() == ["20"]

@@ -9,7 +9,7 @@ import base64
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,13 @@ SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(
     not os.environ.get("PARAPHINA_SAMPLES_DIR"), reason="PARAPHINA_SAMPLES_DIR is not set: no recordings"
 )
+
+
+def sampled(names: str | tuple[str, ...], cases: Iterable[Any]) -> pytest.MarkDecorator:
+    """Parametrise over samples; without the directory a test function is skipped once, not once per sample."""
+    chosen = list(cases)
+    return pytest.mark.parametrize(names, chosen if os.environ.get("PARAPHINA_SAMPLES_DIR") else chosen[:1])
+
 
 VENUES: dict[str, Venue] = {venue.name: venue for venue in (Aster(), Extended(), Hyperliquid(), Lighter(), Paradex())}
 
@@ -194,77 +201,71 @@ def leaves(message: Any) -> Iterator[Any]:
 # --- WebSocket ----------------------------------------------------------------------------------------------------
 
 
-def test_no_recorded_frame_is_passed_over() -> None:
-    for venue in VENUES:
-        found = {path.stem for path in (SAMPLES / venue).glob("*.json") if not path.stem.startswith("rest_")}
-        assert {file for file in found if sample(venue, file)["direction"] == "in"} == set(FRAMES[venue])
+@sampled("venue", VENUES)
+def test_no_recorded_frame_is_passed_over(venue: str) -> None:
+    found = {path.stem for path in (SAMPLES / venue).glob("*.json") if not path.stem.startswith("rest_")}
+    assert {file for file in found if sample(venue, file)["direction"] == "in"} == set(FRAMES[venue])
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_frames_hold_what_their_venue_says(venue: str) -> None:
-    for file in FRAMES[venue]:
-        kinds = [" ".join(type(item).__name__ for item in items) or "-" for _, items in decoded(venue, file)]
-        assert " | ".join(kinds) == FRAMES[venue][file]
+@sampled(("venue", "file"), FILES)
+def test_frames_hold_what_their_venue_says(venue: str, file: str) -> None:
+    kinds = [" ".join(type(item).__name__ for item in items) or "-" for _, items in decoded(venue, file)]
+    assert " | ".join(kinds) == FRAMES[venue][file]
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_numbers_are_the_venues_own(venue: str) -> None:
-    for file in FRAMES[venue]:
-        for payload, items in decoded(venue, file):
-            texts = {text for item in items if isinstance(item, Event) for text in written(item) if text is not None}
-            if file.startswith("sbe_"):
-                assert all(struct.pack("<q", int(Decimal(text).scaleb(8))) in payload for text in texts)
-            elif texts:
-                assert texts <= {leaf for leaf in leaves(json.loads(payload)) if isinstance(leaf, str)}
+@sampled(("venue", "file"), FILES)
+def test_numbers_are_the_venues_own(venue: str, file: str) -> None:
+    for payload, items in decoded(venue, file):
+        texts = {text for item in items if isinstance(item, Event) for text in written(item) if text is not None}
+        if file.startswith("sbe_"):
+            assert all(struct.pack("<q", int(Decimal(text).scaleb(8))) in payload for text in texts)
+        elif texts:
+            assert texts <= {leaf for leaf in leaves(json.loads(payload)) if isinstance(leaf, str)}
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_no_recorded_book_is_refused(venue: str) -> None:
-    for file in FRAMES[venue]:
-        for event in events(venue, file):
-            if isinstance(event, BookSnapshot):
-                assert OrderBook().replace(event.bids, event.asks) == (event.bids, event.asks)
-            elif isinstance(event, BookDelta):
-                assert OrderBook().apply(event.bids, event.asks) == (event.bids, event.asks)
+@sampled(("venue", "file"), FILES)
+def test_no_recorded_book_is_refused(venue: str, file: str) -> None:
+    for event in events(venue, file):
+        if isinstance(event, BookSnapshot):
+            assert OrderBook().replace(event.bids, event.asks) == (event.bids, event.asks)
+        elif isinstance(event, BookDelta):
+            assert OrderBook().apply(event.bids, event.asks) == (event.bids, event.asks)
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_times_are_the_venues_own(venue: str) -> None:
-    for file in FRAMES[venue]:
-        for payload, items in decoded(venue, file):
-            times = {item.exchange_ns for item in items if isinstance(item, Event) and item.exchange_ns is not None}
-            if file.startswith("sbe_"):
-                assert all(struct.pack("<q", time // 1000) in payload for time in times)
-            elif times:
-                given = [leaf for leaf in leaves(json.loads(payload)) if isinstance(leaf, int)]
-                assert times <= {time * unit for time in given for unit in (1000, 1_000_000)}
-            # A unit mistaken for another puts a time outside of this century; Aster's examples have made-up times.
-            assert venue == "aster" or all(10**18 < time < 4 * 10**18 for time in times)
+@sampled(("venue", "file"), FILES)
+def test_times_are_the_venues_own(venue: str, file: str) -> None:
+    for payload, items in decoded(venue, file):
+        times = {item.exchange_ns for item in items if isinstance(item, Event) and item.exchange_ns is not None}
+        if file.startswith("sbe_"):
+            assert all(struct.pack("<q", time // 1000) in payload for time in times)
+        elif times:
+            given = [leaf for leaf in leaves(json.loads(payload)) if isinstance(leaf, int)]
+            assert times <= {time * unit for time in given for unit in (1000, 1_000_000)}
+        # A unit mistaken for another puts a time outside of this century; Aster's examples have made-up times.
+        assert venue == "aster" or all(10**18 < time < 4 * 10**18 for time in times)
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_markets_are_named_where_they_can_be(venue: str) -> None:
-    for file in FRAMES[venue]:
-        symbols = {event.symbol for event in events(venue, file)}
-        if (venue, file) in UNNAMED:
-            assert symbols == UNNAMED[venue, file]
-        elif venue == "lighter":
-            # Ids name nothing; some frames carry the symbol beside.
-            assert symbols <= {None, "BTC-PERP", "ETH-PERP", "NVDA-PERP"}
-        else:
-            assert all(symbol is not None and symbol.endswith("-PERP") for symbol in symbols)
+@sampled(("venue", "file"), FILES)
+def test_markets_are_named_where_they_can_be(venue: str, file: str) -> None:
+    symbols = {event.symbol for event in events(venue, file)}
+    if (venue, file) in UNNAMED:
+        assert symbols == UNNAMED[venue, file]
+    elif venue == "lighter":
+        # Ids name nothing; some frames carry the symbol beside.
+        assert symbols <= {None, "BTC-PERP", "ETH-PERP", "NVDA-PERP"}
+    else:
+        assert all(symbol is not None and symbol.endswith("-PERP") for symbol in symbols)
 
 
-@pytest.mark.parametrize("venue", VENUES)
-def test_every_side_and_level_of_a_book_arrives(venue: str) -> None:
-    for file in FRAMES[venue]:
-        for payload, items in decoded(venue, file):
-            for book in items:
-                if isinstance(book, BookSnapshot | BookDelta) and not file.startswith("sbe_"):
-                    assert len(book.bids) + len(book.asks) == count_levels(json.loads(payload))
-                if isinstance(book, BookSnapshot):
-                    prices = [[Decimal(price) for price, _ in side] for side in (book.bids, book.asks)]
-                    assert prices == [sorted(prices[0], reverse=True), sorted(prices[1])]
+@sampled(("venue", "file"), FILES)
+def test_every_side_and_level_of_a_book_arrives(venue: str, file: str) -> None:
+    for payload, items in decoded(venue, file):
+        for book in items:
+            if isinstance(book, BookSnapshot | BookDelta) and not file.startswith("sbe_"):
+                assert len(book.bids) + len(book.asks) == count_levels(json.loads(payload))
+            if isinstance(book, BookSnapshot):
+                prices = [[Decimal(price) for price, _ in side] for side in (book.bids, book.asks)]
+                assert prices == [sorted(prices[0], reverse=True), sorted(prices[1])]
 
 
 def count_levels(message: Any) -> int:
@@ -303,58 +304,55 @@ def test_gap_of_the_extended_run_is_its_last_frame() -> None:
     assert [item.seq for item in items if isinstance(item, FrameSeq)] == [1, 2, 3, 4, 6]
 
 
-RATES: Any = [
-    ("hyperliquid", "ws_activeAssetCtx", {(3600, "fraction_per_interval", "predicted", "oracle")}),
-    ("aster", "ws_markPriceUpdate", {(None, "fraction_per_interval", "predicted", "mark")}),
-    ("extended", "ws_funding", {(3600, "fraction_per_interval", "settled", "unknown")}),
-    ("lighter", "ws_market_stats", {(3600, "percent_per_hour", "predicted", "unknown")}),
-    ("lighter", "ws_market_stats_all", {(3600, "percent_per_hour", "predicted", "unknown")}),
-    ("paradex", "ws_funding_data", {(28_800, "fraction_per_interval", "predicted", "usdc_oracle_adjusted")}),
-    ("paradex", "sbe_funding_data", {(28_800, "fraction_per_interval", "predicted", "usdc_oracle_adjusted")}),
-]
+@sampled(
+    ("venue", "file", "expected"),
+    [
+        ("hyperliquid", "ws_activeAssetCtx", {(3600, "fraction_per_interval", "predicted", "oracle")}),
+        ("aster", "ws_markPriceUpdate", {(None, "fraction_per_interval", "predicted", "mark")}),
+        ("extended", "ws_funding", {(3600, "fraction_per_interval", "settled", "unknown")}),
+        ("lighter", "ws_market_stats", {(3600, "percent_per_hour", "predicted", "unknown")}),
+        ("lighter", "ws_market_stats_all", {(3600, "percent_per_hour", "predicted", "unknown")}),
+        ("paradex", "ws_funding_data", {(28_800, "fraction_per_interval", "predicted", "usdc_oracle_adjusted")}),
+        ("paradex", "sbe_funding_data", {(28_800, "fraction_per_interval", "predicted", "usdc_oracle_adjusted")}),
+    ],
+)
+def test_unit_and_interval_of_every_recorded_rate(venue: str, file: str, expected: set[tuple[Any, ...]]) -> None:
+    rates = [event for event in events(venue, file) if isinstance(event, Funding)]
+    assert {(one.interval_s, one.rate_unit, one.phase, one.settlement_price_kind) for one in rates} == expected
+    for one in rates:
+        divisor = 100 if one.rate_unit == "percent_per_hour" else 1
+        assert Decimal(one.rate or "") == Decimal(one.rate_native or "") / divisor
+        if one.interval_s is None:
+            assert one.rate_8h is None
+        else:
+            eight_hours = Decimal(one.rate or "") * 28_800 / one.interval_s
+            assert abs(Decimal(one.rate_8h or "") - eight_hours) <= Decimal("5e-13")
 
 
-def test_unit_and_interval_of_every_recorded_rate() -> None:
-    for venue, file, expected in RATES:
-        rates = [event for event in events(venue, file) if isinstance(event, Funding)]
-        assert {(one.interval_s, one.rate_unit, one.phase, one.settlement_price_kind) for one in rates} == expected
-        for one in rates:
-            divisor = 100 if one.rate_unit == "percent_per_hour" else 1
-            assert Decimal(one.rate or "") == Decimal(one.rate_native or "") / divisor
-            if one.interval_s is None:
-                assert one.rate_8h is None
-            else:
-                eight_hours = Decimal(one.rate or "") * 28_800 / one.interval_s
-                assert abs(Decimal(one.rate_8h or "") - eight_hours) <= Decimal("5e-13")
-
-
-BOOK_FILES: Any = [("hyperliquid", "ws_l2Book"), ("hyperliquid", "ws_l2Book_fast")]
-
-
-def test_frames_that_are_not_marked_fast_are_the_ordinary_book() -> None:
-    for venue, file in BOOK_FILES:
-        depths = [event.depth for event in events(venue, file) if isinstance(event, BookSnapshot)]
-        assert depths == ([20] if file == "ws_l2Book_fast" else [20, 20, 20])
+@sampled(("venue", "file"), [("hyperliquid", "ws_l2Book"), ("hyperliquid", "ws_l2Book_fast")])
+def test_frames_that_are_not_marked_fast_are_the_ordinary_book(venue: str, file: str) -> None:
+    depths = [event.depth for event in events(venue, file) if isinstance(event, BookSnapshot)]
+    assert depths == ([20] if file == "ws_l2Book_fast" else [20, 20, 20])
 
 
 def test_first_lighter_trades_are_a_backlog() -> None:
     assert [event.flags for event in events("lighter", "ws_trade")] == [("backlog",), ()]
 
 
-REQUESTS: Any = [("lighter", "ws_requests", "0"), ("paradex", "ws_subscribe_request", "BTC-USD-PERP")]
-
-
-def test_requests_look_like_those_of_other_clients() -> None:
-    for venue, file, wire in REQUESTS:
-        listing = Listing("BTC", wire, wire)
-        (connection,) = VENUES[venue].connections([listing], "ws://venue", {})
-        ours = [
-            json.loads(message or b"null") | {"id": 0}
-            for one in connection.subscriptions
-            for message in (one.subscribe, one.unsubscribe)
-        ]
-        theirs = [message | {"id": 0} for message in sample(venue, file)["messages"]]
-        assert sum(message in ours for message in theirs) >= 3
+@sampled(
+    ("venue", "file", "wire"),
+    [("lighter", "ws_requests", "0"), ("paradex", "ws_subscribe_request", "BTC-USD-PERP")],
+)
+def test_requests_look_like_those_of_other_clients(venue: str, file: str, wire: str) -> None:
+    listing = Listing("BTC", wire, wire)
+    (connection,) = VENUES[venue].connections([listing], "ws://venue", {})
+    ours = [
+        json.loads(message or b"null") | {"id": 0}
+        for one in connection.subscriptions
+        for message in (one.subscribe, one.unsubscribe)
+    ]
+    theirs = [message | {"id": 0} for message in sample(venue, file)["messages"]]
+    assert sum(message in ours for message in theirs) >= 3
 
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -385,60 +383,64 @@ def test_hyperliquid_lists_its_whole_universe() -> None:
     assert sum(one.status == "delisted" for one in found.values()) == sum("isDelisted" in one for one in universe)
 
 
-STEPS: Any = [
-    ("aster", ("rest_exchangeInfo", "rest_fundingInfo"), "BTC-PERP", ("0.1", "0.001")),
-    ("extended", ("rest_markets",), "BTC-PERP", ("1", "0.00001")),
-    ("lighter", ("rest_orderBooks",), "ETH-PERP", ("0.01", "0.0001")),
-    ("paradex", ("rest_markets",), "BODEN-PERP", ("0.00001", "1")),
-]
+@sampled(
+    ("venue", "files", "symbol", "steps"),
+    [
+        ("aster", ("rest_exchangeInfo", "rest_fundingInfo"), "BTC-PERP", ("0.1", "0.001")),
+        ("extended", ("rest_markets",), "BTC-PERP", ("1", "0.00001")),
+        ("lighter", ("rest_orderBooks",), "ETH-PERP", ("0.01", "0.0001")),
+        ("paradex", ("rest_markets",), "BODEN-PERP", ("0.00001", "1")),
+    ],
+)
+def test_listed_markets_have_their_steps(
+    venue: str, files: tuple[str, ...], symbol: str, steps: tuple[str, str]
+) -> None:
+    listing = listed(venue, *files)[symbol]
+    assert (listing.tick, listing.lot, listing.status, listing.multiplier) == (*steps, "active", 1)
 
 
-def test_listed_markets_have_their_steps() -> None:
-    for venue, files, symbol, steps in STEPS:
-        listing = listed(venue, *files)[symbol]
-        assert (listing.tick, listing.lot, listing.status, listing.multiplier) == (*steps, "active", 1)
+@sampled(
+    ("venue", "file", "wire", "levels"),
+    [
+        ("hyperliquid", "rest_l2Book", "@107", None),
+        ("aster", "rest_depth", "BNBUSDT", (3, 3)),
+        ("extended", "rest_orderbook", "BTC-USD", (1, 1)),
+        ("lighter", "rest_orderBookOrders", "0", (1, 1)),
+        ("paradex", "rest_orderbook", "BTC-USD-PERP", (1, 1)),
+    ],
+)
+def test_recorded_books_are_books(venue: str, file: str, wire: str, levels: tuple[int, int] | None) -> None:
+    book = VENUES[venue].parse_book(bodies(venue, file)[0], VENUES[venue].offline_listing(wire))
+    assert levels is None or (len(book.bids), len(book.asks)) == levels
+    assert Decimal(book.bids[0][0]) < Decimal(book.asks[0][0])
+    assert OrderBook().replace(book.bids, book.asks) == (book.bids, book.asks)
 
 
-BOOKS: Any = [
-    ("hyperliquid", "rest_l2Book", "@107", None),
-    ("aster", "rest_depth", "BNBUSDT", (3, 3)),
-    ("extended", "rest_orderbook", "BTC-USD", (1, 1)),
-    ("lighter", "rest_orderBookOrders", "0", (1, 1)),
-    ("paradex", "rest_orderbook", "BTC-USD-PERP", (1, 1)),
-]
-
-
-def test_recorded_books_are_books() -> None:
-    for venue, file, wire, levels in BOOKS:
-        book = VENUES[venue].parse_book(bodies(venue, file)[0], VENUES[venue].offline_listing(wire))
-        assert levels is None or (len(book.bids), len(book.asks)) == levels
-        assert Decimal(book.bids[0][0]) < Decimal(book.asks[0][0])
-        assert OrderBook().replace(book.bids, book.asks) == (book.bids, book.asks)
-
-
-POLLS: Any = [
-    ("hyperliquid", "rest_predictedFundings", "0G", "predicted", {"Funding"}),
-    ("hyperliquid", "rest_fundingHistory", "ETH", "settled", {"Funding"}),
-    ("aster", "rest_premiumIndex", "BTCUSDT", "predicted", {"Funding"}),
-    ("aster", "rest_openInterest", "ASTERUSDT", "open_interest", {"Mark"}),
-    ("aster", "rest_fundingRate", "BTCUSDT", "settled", {"Funding"}),
-    ("extended", "rest_markets", "BTC-USD", "stats", {"Funding", "Mark"}),
-    ("extended", "rest_funding", "BTC-USD", "settled", {"Funding"}),
-    ("lighter", "rest_funding_rates", "0", "predicted", {"Funding"}),
-    ("lighter", "rest_fundings", "0", "settled", {"Funding"}),
-    ("paradex", "rest_funding_data", "BTC-USD-PERP", "predicted", {"Funding"}),
-]
-
-
-def test_recorded_answers_to_polls_are_events() -> None:
-    for venue, file, wire, poll_name, kinds in POLLS:
-        found = polled(venue, file, wire, poll_name)
-        assert {type(event).__name__ for event in found} == kinds
-        assert len(found) == len(kinds)
-        for event in found:
-            if isinstance(event, Funding):
-                assert event.phase == ("settled" if poll_name == "settled" else "predicted")
-                assert event.rate is not None
+@sampled(
+    ("venue", "file", "wire", "poll_name", "kinds"),
+    [
+        ("hyperliquid", "rest_predictedFundings", "0G", "predicted", {"Funding"}),
+        ("hyperliquid", "rest_fundingHistory", "ETH", "settled", {"Funding"}),
+        ("aster", "rest_premiumIndex", "BTCUSDT", "predicted", {"Funding"}),
+        ("aster", "rest_openInterest", "ASTERUSDT", "open_interest", {"Mark"}),
+        ("aster", "rest_fundingRate", "BTCUSDT", "settled", {"Funding"}),
+        ("extended", "rest_markets", "BTC-USD", "stats", {"Funding", "Mark"}),
+        ("extended", "rest_funding", "BTC-USD", "settled", {"Funding"}),
+        ("lighter", "rest_funding_rates", "0", "predicted", {"Funding"}),
+        ("lighter", "rest_fundings", "0", "settled", {"Funding"}),
+        ("paradex", "rest_funding_data", "BTC-USD-PERP", "predicted", {"Funding"}),
+    ],
+)
+def test_recorded_answers_to_polls_are_events(
+    venue: str, file: str, wire: str, poll_name: str, kinds: set[str]
+) -> None:
+    found = polled(venue, file, wire, poll_name)
+    assert {type(event).__name__ for event in found} == kinds
+    assert len(found) == len(kinds)
+    for event in found:
+        if isinstance(event, Funding):
+            assert event.phase == ("settled" if poll_name == "settled" else "predicted")
+            assert event.rate is not None
 
 
 def test_same_lighter_rate_in_both_units_is_the_same_rate_per_eight_hours() -> None:
@@ -449,22 +451,22 @@ def test_same_lighter_rate_in_both_units_is_the_same_rate_per_eight_hours() -> N
     assert by_stream.rate_8h == by_poll.rate_8h
 
 
-ERRORS: Any = [
-    ("hyperliquid", "rest_error"),
-    ("aster", "rest_error"),
-    ("extended", "rest_errors"),
-    ("lighter", "rest_errors"),
-    ("paradex", "rest_error"),
-]
-
-
-def test_recorded_errors_are_no_answers() -> None:
-    for venue, file in ERRORS:
-        owner = VENUES[venue]
-        listing = owner.offline_listing("BTC")
-        for body in bodies(venue, file):
-            assert error_of(owner.parse_listings, [body] * len(owner.listing_requests()))
-            with pytest.raises(DecodeError):
-                owner.parse_book(body, listing)
-            for poll in owner.polls([listing]):
-                assert error_of(poll.parse, body)
+@sampled(
+    ("venue", "file"),
+    [
+        ("hyperliquid", "rest_error"),
+        ("aster", "rest_error"),
+        ("extended", "rest_errors"),
+        ("lighter", "rest_errors"),
+        ("paradex", "rest_error"),
+    ],
+)
+def test_recorded_errors_are_no_answers(venue: str, file: str) -> None:
+    owner = VENUES[venue]
+    listing = owner.offline_listing("BTC")
+    for body in bodies(venue, file):
+        assert error_of(owner.parse_listings, [body] * len(owner.listing_requests()))
+        with pytest.raises(DecodeError):
+            owner.parse_book(body, listing)
+        for poll in owner.polls([listing]):
+            assert error_of(poll.parse, body)

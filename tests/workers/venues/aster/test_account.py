@@ -434,7 +434,7 @@ def net_after(*items: Any) -> list[tuple[str | None, str]]:
     """The positions that legs lead to."""
     ledger = Ledger()
     for item in items:
-        assert ledger.take(item) is None
+        assert ledger.apply(item) is None
     return [(net.venue_symbol, net.size) for net in ledger.nets() if isinstance(net, Position)]
 
 
@@ -792,7 +792,7 @@ def test_self_trade_is_two_fills() -> None:
         ("BTCUSDT:7", "sell"),
     ]
     pushed = [decode(update(x="TRADE", l="1", L="2", t=7, S=side))[0] for side in ("SELL", "BUY")]
-    assert [ledger.take(fill) for fill in pushed] == [None, None]
+    assert [ledger.apply(fill) for fill in pushed] == [None, None]
 
 
 def test_wallet_without_authorisation_is_reported() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from courses import drive, gone_wrong, secrets_of
-from fake_account import Told
+from fake_account import PublishedAccount
 from hypothesis import given, settings
 
 from ipc.errors import DecodeError
@@ -508,20 +508,20 @@ def test_connection_is_pinged_every_15_seconds() -> None:
 # --- as subscribers see it ----------------------------------------------------------------------------------------
 
 
-def answered(account: Told, bodies: dict[str, Any]) -> None:
-    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+def answered(account: PublishedAccount, bodies: dict[str, Any]) -> None:
+    account.statement.apply_snapshot(snapshot(bodies).result, account.statement.push_count())
 
 
-def test_an_invalid_row_is_counted_and_its_neighbours_are_published(account: Told) -> None:
+def test_an_invalid_row_is_counted_and_its_neighbours_are_published(account: PublishedAccount) -> None:
     rows = [trade(id=1), trade(id=2, qty="much"), trade(id=3, price="-5"), trade(id=4)]
-    account.statement.pushed(decode(frame("TRADE", trades=rows)))
+    account.statement.apply_pushed(decode(frame("TRADE", trades=rows)))
     assert [event.fill_id for event in account.of("fill")] == ["1", "4"]
     assert account.statement.invalid_rows == 2
 
 
-def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+def test_a_trade_with_ourselves_is_published_once_a_side(account: PublishedAccount) -> None:
     rows = [trade(id=1, side="BUY"), trade(id=1, side="SELL", isTaker=False)]
-    account.statement.pushed(decode(frame("TRADE", trades=rows)))
+    account.statement.apply_pushed(decode(frame("TRADE", trades=rows)))
     answered(account, answers(**{"/user/trades": ok(rows)}))
     fills = account.of("fill")
     assert {(event.side, event.liquidity) for event in fills} == {("buy", "taker"), ("sell", "maker")}
@@ -529,8 +529,8 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
 
 
 @pytest.mark.parametrize("page", [ok([{"id": "?"}]), ok([order(id=2)], 1)])
-def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(frame("ORDER", orders=[order(id=1)])))
+def test_a_list_that_is_incomplete_closes_nothing(account: PublishedAccount, page: Any) -> None:
+    account.statement.apply_pushed(decode(frame("ORDER", orders=[order(id=1)])))
     answered(account, answers(**{"/user/orders": page, "/user/orders/history": ok([])}))
     assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
     answered(account, answers(**{"/user/orders": ok([]), "/user/orders/history": ok([])}))
@@ -538,28 +538,28 @@ def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> N
 
 
 @pytest.mark.parametrize("page", [ok([{"market": "?"}]), ok([position(market="ETH-USD")], 1)])
-def test_a_list_that_is_incomplete_flattens_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(frame("POSITION", positions=[position()])))
+def test_a_list_that_is_incomplete_flattens_nothing(account: PublishedAccount, page: Any) -> None:
+    account.statement.apply_pushed(decode(frame("POSITION", positions=[position()])))
     answered(account, answers(**{"/user/positions": page}))
-    account.statement.pushed(decode(frame("POSITION", positions=[{"market": "?"}], isSnapshot=True)))
+    account.statement.apply_pushed(decode(frame("POSITION", positions=[{"market": "?"}], isSnapshot=True)))
     assert [event.size for event in account.of("position") if event.symbol == "BTC-PERP"] == ["-0.10"]
     answered(account, answers(**{"/user/positions": ok([])}))
     assert [event.size for event in account.of("position") if event.symbol == "BTC-PERP"] == ["-0.10", "0"]
 
 
-def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: PublishedAccount) -> None:
     late = MS + 60_000
-    account.statement.pushed(decode(frame("POSITION", positions=[position(size="0.20", updatedAt=late)])))
-    account.statement.pushed(decode(frame("BALANCE", balance=BALANCE | {"balance": "5", "updatedTime": late})))
+    account.statement.apply_pushed(decode(frame("POSITION", positions=[position(size="0.20", updatedAt=late)])))
+    account.statement.apply_pushed(decode(frame("BALANCE", balance=BALANCE | {"balance": "5", "updatedTime": late})))
     answered(account, answers())
     assert [event.size for event in account.of("position")] == ["-0.20", "-0.10"]
     assert [event.total for event in account.of("balance")] == ["5", "1000.5"]
 
 
-def test_an_unknown_word_closes_nothing(account: Told) -> None:
+def test_an_unknown_word_closes_nothing(account: PublishedAccount) -> None:
     words = (("NEW", "0"), ("A_NEW_WORD", "0"), ("PARTIALLY_FILLED", "0.2"), ("A_NEW_WORD", "0.5"))
     for word, filled in words:
-        account.statement.pushed(decode(frame("ORDER", orders=[order(status=word, filledQty=filled)])))
+        account.statement.apply_pushed(decode(frame("ORDER", orders=[order(status=word, filledQty=filled)])))
     assert [event.status for event in account.of("order")] == ["open", "open", "open", "filled"]
 
 

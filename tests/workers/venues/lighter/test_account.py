@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from courses import Course, drive, gone_wrong, secrets_of
-from fake_account import Told
+from fake_account import PublishedAccount
 from hypothesis import given, settings
 
 from ipc.errors import DecodeError
@@ -819,21 +819,21 @@ def test_connection_is_pinged_every_15_seconds() -> None:
 # --- as subscribers see it ----------------------------------------------------------------------------------------
 
 
-def answered(account: Told, bodies: dict[str, Any]) -> None:
-    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+def answered(account: PublishedAccount, bodies: dict[str, Any]) -> None:
+    account.statement.apply_snapshot(snapshot(bodies).result, account.statement.push_count())
 
 
-def test_a_foreign_trade_is_counted_and_ours_are_published(account: Told) -> None:
+def test_a_foreign_trade_is_counted_and_ours_are_published(account: PublishedAccount) -> None:
     rows = [trade(trade_id=1), trade(trade_id=2, bid_account_id=5)]
-    account.statement.pushed(decode(push("account_all_trades", trades={"7": rows})))
-    account.statement.pushed(decode(push("account_all_trades", trades={"7": [trade(trade_id=3)]})))
+    account.statement.apply_pushed(decode(push("account_all_trades", trades={"7": rows})))
+    account.statement.apply_pushed(decode(push("account_all_trades", trades={"7": [trade(trade_id=3)]})))
     assert [event.fill_id for event in account.of("fill")] == ["1", "3"]
     assert account.statement.invalid_rows == 1
 
 
-def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+def test_a_trade_with_ourselves_is_published_once_a_side(account: PublishedAccount) -> None:
     rows = [trade(trade_id=1, ask_account_id=1234)]
-    account.statement.pushed(decode(push("account_all_trades", trades={"7": rows})))
+    account.statement.apply_pushed(decode(push("account_all_trades", trades={"7": rows})))
     answered(account, answers(**{"/trades": {"code": 200, "trades": rows}}))
     fills = account.of("fill")
     assert {event.side for event in fills} == {"buy", "sell"}
@@ -847,8 +847,8 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
         {"code": 200, "orders": [order(order_id="2")], "next_cursor": "again"},
     ],
 )
-def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(push("account_all_orders", orders={"7": [order()]})))
+def test_a_list_that_is_incomplete_closes_nothing(account: PublishedAccount, page: Any) -> None:
+    account.statement.apply_pushed(decode(push("account_all_orders", orders={"7": [order()]})))
     ended = {"code": 200, "orders": []}
     answered(account, answers(**{"/accountActiveOrders": page, "/accountInactiveOrders": ended}))
     assert [event.status for event in account.of("order") if event.order_id == order()["order_id"]] == ["open"]
@@ -857,7 +857,7 @@ def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> N
 
 
 @pytest.mark.parametrize(("key", "channel"), [("positions", "position"), ("assets", "balance")])
-def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, key: str, channel: str) -> None:
+def test_a_list_with_an_invalid_row_flattens_nothing(account: PublishedAccount, key: str, channel: str) -> None:
     answered(account, answers())
     before = len(account.of(channel))
     bodies = answers()
@@ -869,38 +869,42 @@ def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, key: str, ch
     assert len(account.of(channel)) == before + 1
 
 
-def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: PublishedAccount) -> None:
     late = MS + 60_000
-    account.statement.pushed(decode(push("account_all_assets", assets={"1": ASSET | {"balance": "9"}}, timestamp=late)))
-    account.statement.pushed(decode(push("account_all_orders", orders={"7": [order(updated_at=late)]})))
+    account.statement.apply_pushed(
+        decode(push("account_all_assets", assets={"1": ASSET | {"balance": "9"}}, timestamp=late))
+    )
+    account.statement.apply_pushed(decode(push("account_all_orders", orders={"7": [order(updated_at=late)]})))
     row = order(filled_base_amount="0.0030", updated_at=MS)
     answered(account, answers(**{"/accountActiveOrders": {"code": 200, "orders": [row]}}))
     assert account.of("balance")[-1].total == "7.1072"
     assert [event.filled for event in account.of("order") if event.order_id == row["order_id"]] == ["0.0020", "0.0030"]
 
 
-def test_a_stop_for_a_position_waits_until_its_trigger_and_has_no_price(account: Told) -> None:
+def test_a_stop_for_a_position_waits_until_its_trigger_and_has_no_price(account: PublishedAccount) -> None:
     row = order(type="stop-loss-limit", price="0.0", initial_base_amount="0", filled_base_amount="0")
     for trigger, word in (("mark-price", "pending"), ("mark-price", "open"), ("ready", "open"), ("ready", "filled")):
         rows = [row | {"trigger_status": trigger, "status": word}]
-        account.statement.pushed(decode(push("account_all_orders", orders={"7": rows})))
+        account.statement.apply_pushed(decode(push("account_all_orders", orders={"7": rows})))
     events = account.of("order")
     assert [event.status for event in events] == ["untriggered", "untriggered", "open", "filled"]
     assert {event.price for event in events} == {None}
     assert account.statement.invalid_rows == 0
 
 
-def test_a_stop_for_a_position_that_is_no_longer_listed_was_not_filled_by_its_size_of_zero(account: Told) -> None:
+def test_a_stop_for_a_position_that_is_no_longer_listed_was_not_filled_by_its_size_of_zero(
+    account: PublishedAccount,
+) -> None:
     row = order(type="stop-loss", price="0.0", initial_base_amount="0", filled_base_amount="0", status="pending")
-    account.statement.pushed(decode(push("account_all_orders", orders={"7": [row]})))
+    account.statement.apply_pushed(decode(push("account_all_orders", orders={"7": [row]})))
     nothing = {"code": 200, "orders": []}
     answered(account, answers(**{"/accountActiveOrders": nothing, "/accountInactiveOrders": nothing}))
     assert [event.status for event in account.of("order")] == ["untriggered", "closed"]
 
 
-def test_numbers_are_published_as_plain_decimals(account: Told) -> None:
+def test_numbers_are_published_as_plain_decimals(account: PublishedAccount) -> None:
     rows = [order(initial_base_amount=0.0000001, filled_base_amount=0, price=1e22)]
-    account.statement.pushed(decode(push("account_all_orders", orders={"7": rows})))
+    account.statement.apply_pushed(decode(push("account_all_orders", orders={"7": rows})))
     (event,) = account.of("order")
     assert (event.size, event.filled, event.price) == ("0.0000001", "0", "10000000000000000000000")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from courses import Course, drive, gone_wrong, secrets_of
-from fake_account import Told
+from fake_account import PublishedAccount
 from hypothesis import given, settings
 from paradex_frames import FILL, FRAMES, MS, NULL, ORDER, POSITION, fill_block, frame, order_block, position_block
 
@@ -691,29 +691,29 @@ def test_connection_is_pinged_every_15_seconds() -> None:
 # --- as subscribers see it ----------------------------------------------------------------------------------------
 
 
-def answered(account: Told, bodies: dict[str, Any]) -> None:
-    account.statement.answered(snapshot(bodies).result, account.statement.asked())
+def answered(account: PublishedAccount, bodies: dict[str, Any]) -> None:
+    account.statement.apply_snapshot(snapshot(bodies).result, account.statement.push_count())
 
 
-def test_an_invalid_row_is_counted_and_ends_nothing(account: Told) -> None:
+def test_an_invalid_row_is_counted_and_ends_nothing(account: PublishedAccount) -> None:
     rows = [fill(id="1"), fill(id="2", size="much"), fill(id="3", side="BOTH"), fill(id="4", price="-5"), fill(id="5")]
     for row in rows:
-        account.statement.pushed(decode(push("fills.ALL", row)))
+        account.statement.apply_pushed(decode(push("fills.ALL", row)))
     assert [event.fill_id for event in account.of("fill")] == ["1", "5"]
     assert account.statement.invalid_rows == 3
 
 
-def test_an_invalid_binary_frame_is_counted(account: Told) -> None:
-    account.statement.pushed(decode(frame(20, order_block(side=254), "1", "", "BTC-USD-PERP", "")))
-    account.statement.pushed(decode(ORDER))
+def test_an_invalid_binary_frame_is_counted(account: PublishedAccount) -> None:
+    account.statement.apply_pushed(decode(frame(20, order_block(side=254), "1", "", "BTC-USD-PERP", "")))
+    account.statement.apply_pushed(decode(ORDER))
     assert [event.order_id for event in account.of("order")] == ["171894"]
     assert account.statement.invalid_rows == 1
 
 
-def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
+def test_a_trade_with_ourselves_is_published_once_a_side(account: PublishedAccount) -> None:
     rows = [fill(id="1", side="BUY"), fill(id="1", side="SELL", liquidity="MAKER")]
     for row in rows:
-        account.statement.pushed(decode(push("fills.ALL", row)))
+        account.statement.apply_pushed(decode(push("fills.ALL", row)))
     answered(account, answers(**{"/fills": {"results": rows}}))
     fills = account.of("fill")
     assert {(event.side, event.liquidity) for event in fills} == {("buy", "taker"), ("sell", "maker")}
@@ -721,8 +721,8 @@ def test_a_trade_with_ourselves_is_published_once_a_side(account: Told) -> None:
 
 
 @pytest.mark.parametrize("page", [{"results": [{"id": 5}]}, {"results": [order(id="2")], "next": "again"}])
-def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> None:
-    account.statement.pushed(decode(push("orders.ALL", order(id="1"))))
+def test_a_list_that_is_incomplete_closes_nothing(account: PublishedAccount, page: Any) -> None:
+    account.statement.apply_pushed(decode(push("orders.ALL", order(id="1"))))
     answered(account, answers(**{"/orders": page, "/orders-history": {"results": []}}))
     assert [event.status for event in account.of("order") if event.order_id == "1"] == ["open"]
     answered(account, answers(**{"/orders": {"results": []}, "/orders-history": {"results": []}}))
@@ -730,28 +730,28 @@ def test_a_list_that_is_incomplete_closes_nothing(account: Told, page: Any) -> N
 
 
 @pytest.mark.parametrize("rows", [[{"market": 5}], [position(size="much")]])
-def test_a_list_with_an_invalid_row_flattens_nothing(account: Told, rows: Any) -> None:
-    account.statement.pushed(decode(push("positions", position())))
+def test_a_list_with_an_invalid_row_flattens_nothing(account: PublishedAccount, rows: Any) -> None:
+    account.statement.apply_pushed(decode(push("positions", position())))
     answered(account, answers(**{"/positions": {"results": rows}}))
     assert [event.size for event in account.of("position")] == ["-0.01"]
     answered(account, answers(**{"/positions": {"results": []}}))
     assert [event.size for event in account.of("position")] == ["-0.01", "0"]
 
 
-def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: Told) -> None:
+def test_an_answer_wins_over_an_earlier_push_regardless_of_times(account: PublishedAccount) -> None:
     late = MS + 60_000
-    account.statement.pushed(decode(push("positions", position(size="-0.02", last_updated_at=late))))
+    account.statement.apply_pushed(decode(push("positions", position(size="-0.02", last_updated_at=late))))
     event = BALANCE_EVENT | {"settlement_asset_balance_after": "5", "created_at": late}
-    account.statement.pushed(decode(push("balance_events", event)))
+    account.statement.apply_pushed(decode(push("balance_events", event)))
     answered(account, answers())
     assert [event.size for event in account.of("position")] == ["-0.02", "-0.01"]
     assert [event.total for event in account.of("balance")] == ["5", "999.5"]
 
 
-def test_an_unknown_word_closes_nothing(account: Told) -> None:
+def test_an_unknown_word_closes_nothing(account: PublishedAccount) -> None:
     words = (("NEW", "0.05"), ("A_NEW_WORD", "0.05"), ("OPEN", "0.03"), ("A_NEW_WORD", "0"))
     for word, remaining in words:
-        account.statement.pushed(decode(push("orders.ALL", order(status=word, remaining_size=remaining))))
+        account.statement.apply_pushed(decode(push("orders.ALL", order(status=word, remaining_size=remaining))))
     assert [event.status for event in account.of("order")] == ["open", "open", "open", "filled"]
 
 
