@@ -5,7 +5,7 @@ REST fetch, or a new connection). A fetched book *bridges* to the stream when no
 silent book is *compared* with REST; if it is not merely quiet it is mute: it is subscribed again, then the connection
 is closed. Each book is in one :class:`workers.protocol.streams.BookPhase`, which decides what a tick checks.
 
-Pure, as the session: actions go to the session's :class:`workers.protocol.actions.ActionQueue`.
+Requested actions go to the session's :class:`workers.protocol.actions.ActionQueue`.
 """
 
 from __future__ import annotations
@@ -177,8 +177,7 @@ class Recovery:
     def is_valid(self, book: BookSnapshot, *, may_be_crossed: bool = False) -> bool:
         """Return True for a valid REST book, with its decimals made plain; log an invalid one.
 
-        A crossed book disproves no other book and is not shown. Without a book it is accepted: the second crossed
-        one in a row shows that the venue's own book is.
+        A crossed book is invalid, except where there is no book: a second one shows that the venue's own is crossed.
         """
         error = plain_book(book, may_be_crossed=may_be_crossed)
         if error is not None:
@@ -229,8 +228,7 @@ class Recovery:
 
         Time in which a limit of the venue holds the book back does not count.
         """
-        recovery = stream.recovery
-        is_requested = self._subscriptions.is_requested(stream.subscription)
+        recovery, is_requested = stream.recovery, self._subscriptions.is_requested(stream.subscription)
         recovery.is_throttled = not is_requested or stream.fetch.is_delayed
         if recovery.is_throttled:
             recovery.unusable_since_ns = self._now
@@ -256,8 +254,8 @@ class Recovery:
 
     def _check_crossed(self, stream: MarketStream) -> None:
         """Resync a book that its venue crossed and that is silent."""
-        silent_ns, recovery = self._now - stream.applied_ns, stream.recovery
-        if silent_ns > recovery.quiet_limit_ns and self._now >= recovery.next_attempt_ns:
+        is_silent = self._now - stream.applied_ns > stream.recovery.quiet_limit_ns
+        if is_silent and self._now >= stream.recovery.next_attempt_ns:
             self._resync(stream)
 
     def _check_failed(self, stream: MarketStream) -> None:
@@ -418,8 +416,8 @@ class Recovery:
             reason = Reason.VENUE_DISAGREES
             book_sync.invalidate("resync")
             self._invalidate(stream, BookInvalid(reason, book_sync.venue_seq, book.venue_seq), out)
-            is_resubscribed = self._continuity.resync is Resync.RESUBSCRIBE
-            stream.recovery.next_attempt_ns = self._now + _RESYNC_RETRY_NS if is_resubscribed else 0
+            pause_ns = _RESYNC_RETRY_NS if self._continuity.resync is Resync.RESUBSCRIBE else 0
+            stream.recovery.next_attempt_ns = self._now + pause_ns
         self._on_mute(stream, silent_ns, reason)
 
     def _on_mute(self, stream: MarketStream, silent_ns: int, reason: Reason | None) -> None:
