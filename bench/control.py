@@ -16,8 +16,6 @@ import zmq
 
 from bench.verdict import percentile
 
-__all__ = ["Control"]
-
 _PERIOD_S = 0.001
 _MS = 1_000_000
 

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from bench.frames import START_MS, base
 
-__all__ = ["Answer", "answer", "greeting"]
-
 
 class Answer(NamedTuple):
     """What a message brings about.

@@ -27,8 +27,6 @@ from bench.frames import websocket_frame
 from bench.rest import rest_answer
 from simulator.settings import PATHS
 
-__all__ = ["Feeder"]
-
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 #: Between two rounds of what must be repeated.

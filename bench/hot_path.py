@@ -21,8 +21,6 @@ from bench.frames import encoded
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 
-__all__ = ["CASES", "Case", "measure"]
-
 #: Venue, kind of frames, and whether ccxt follows the same stream. Of Paradex it follows whole books only.
 CASES: tuple[tuple[str, str, bool], ...] = (
     ("hyperliquid", "book20", True),

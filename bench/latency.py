@@ -23,8 +23,6 @@ from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
 from ipc.topics import VENUES
 
-__all__ = ["BOOKS", "RATES", "Latency", "measure", "measure_all"]
-
 #: What comes on each venue's channel ``book``.
 BOOKS = {"hyperliquid": "book5", "aster": "delta", "extended": "delta", "lighter": "delta", "paradex": "delta"}
 #: Frames a second and venue.

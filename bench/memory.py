@@ -11,8 +11,6 @@ import psutil
 from bench.system import BenchSystem
 from ipc.topics import VENUES
 
-__all__ = ["Memory", "measure"]
-
 _MIB = 2**20
 
 

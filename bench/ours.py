@@ -30,7 +30,7 @@ from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 _NS = 1_000_000_000
 _STREAMS = {

@@ -18,8 +18,6 @@ from bench.system import BenchSystem, fed
 from ipc.events import Event, Heartbeat
 from ipc.feed import Feed, channel_of
 
-__all__ = ["Pressure", "measure"]
-
 _VENUE, _SYMBOL = "lighter", "BTC-PERP"
 _TOPICS = {channel: f"{channel}.{_VENUE}.{_SYMBOL}" for channel in ("book", "trade")}
 #: Frames a second of either stream that the size of the flood is reckoned by; a core carries about half as many.

@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["tables"]
-
 _Rows = list[Sequence[object]]
 
 

@@ -9,8 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from bench.frames import ASTER_SNAPSHOT, START_MS, base, whole_book, wire
 
-__all__ = ["rest_answer"]
-
 
 def rest_answer(venue: str, target: str, body: bytes, markets: int) -> bytes | None:
     """Return the answer to a request for ``target`` (path and query), or None if it is unknown."""

@@ -19,8 +19,6 @@ from bench.hot_path import TEMPI
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 
-__all__ = ["Rival", "measure"]
-
 _CASES = (
     ("nautilus", "hyperliquid", "book20"),
     ("nautilus", "hyperliquid", "trade"),

@@ -24,8 +24,6 @@ from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 from ipc.topics import VENUES
 
-__all__ = ["MARKETS", "SUBSCRIBERS", "Scaling", "measure_markets", "measure_subscribers", "measure_venues"]
-
 #: As many as one connection carries, where that is fewer.
 _CARRIED = {"aster": 40, "lighter": 125}
 MARKETS = (1, 10, 200)

@@ -14,8 +14,6 @@ from bench.task import ROOT
 from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
 
-__all__ = ["Start", "measure"]
-
 _VICTIM = "lighter"
 _LIMIT_S = 20.0
 

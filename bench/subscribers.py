@@ -10,8 +10,6 @@ from typing import Self
 
 import zmq
 
-__all__ = ["Subscribers"]
-
 _PR_SET_PDEATHSIG = 1
 
 

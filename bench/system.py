@@ -19,8 +19,6 @@ from bench.task import ROOT
 from ipc.rundir import RunDir
 from supervisor.status import pid_of, read_status
 
-__all__ = ["BenchSystem", "fed", "wait_for"]
-
 _LIMIT_S = 30.0
 _LOOK_S = 0.005
 

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "Task", "TaskResult", "ask", "tell"]
-
 #: Where the packages are.
 ROOT = Path(__file__).resolve().parent.parent
 _LIMIT_S = 120.0

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Ratio", "machine", "percentile", "ratio"]
-
 
 @dataclass(frozen=True)
 class Ratio:

@@ -25,23 +25,6 @@ from typing import Final
 from ipc.errors import BoardError
 from ipc.health import Stream
 
-__all__ = [
-    "ACCOUNT_SESSION",
-    "COUNTERS",
-    "MARKETS",
-    "OWNERS",
-    "PROCESSES",
-    "SESSIONS",
-    "STREAMS",
-    "Board",
-    "CellWord",
-    "HeaderWord",
-    "Owner",
-    "Row",
-    "SessionWord",
-    "WorkerWord",
-]
-
 _MAGIC: Final = int.from_bytes(b"paraphbd", "little")
 _VERSION: Final = 2
 

@@ -12,8 +12,6 @@ from typing import Any, Final
 from ipc.decimals import USUAL_DIGITS, ZEROS, is_zero, number, plain_text
 from ipc.events import Balance, Bbo, Event, Fill, Funding, Liquidation, Margin, Mark, Order, Payment, Position, Trade
 
-__all__ = ["checked", "valid_ns"]
-
 #: Decimals of an event: those above zero, those that may be zero but not negative, those that may have a sign.
 #: All may be None where the schema allows it.
 _FIELDS: Final[dict[type, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]] = {

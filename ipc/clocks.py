@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Suspension", "boottime_ns"]
-
 #: Differences up to this come from an interruption of the thread between reading the two clocks.
 _JUMP_NS: Final = 250_000_000
 

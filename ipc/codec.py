@@ -9,8 +9,6 @@ import msgspec
 from ipc.errors import DecodeError
 from ipc.events import SCHEMA, AnyEvent, Event
 
-__all__ = ["decode", "encode", "json_schema"]
-
 _encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(AnyEvent)
 

@@ -13,18 +13,6 @@ import msgspec
 
 from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
 
-__all__ = [
-    "MAX_PACKET",
-    "ControlClient",
-    "ControlReply",
-    "ControlRequest",
-    "ProcessFault",
-    "Verb",
-    "ask",
-    "decode_reply",
-    "decode_request",
-]
-
 #: Longest message, bytes.
 MAX_PACKET: Final = 65_536
 

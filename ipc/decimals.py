@@ -12,20 +12,6 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localco
 from functools import lru_cache
 from typing import Final
 
-__all__ = [
-    "USUAL_DIGITS",
-    "ZEROS",
-    "OutOfRangeError",
-    "difference",
-    "is_zero",
-    "number",
-    "plain",
-    "plain_text",
-    "rate_per_8h",
-    "scale_rate",
-    "shortest",
-]
-
 _DECIMAL: Final = re.compile(r"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9})?")
 #: Maximum length of a decimal text; the longest number of plausible magnitude needs about sixty characters.
 _MAX_LENGTH: Final = 128

@@ -6,20 +6,6 @@ caught by name.
 
 from __future__ import annotations
 
-__all__ = [
-    "AlreadyRunningError",
-    "BoardError",
-    "BookUnusableError",
-    "ConfigError",
-    "DecodeError",
-    "FeedError",
-    "NotRunningError",
-    "ParaphinaError",
-    "RunDirError",
-    "UnknownStateError",
-    "UsageError",
-]
-
 
 class ParaphinaError(Exception):
     """Expected error of any kind.

@@ -19,8 +19,6 @@ from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
 from ipc.trades import SeenTrades
 
-__all__ = ["HEARTBEAT_LOST_S", "LIFECYCLE", "FeedState", "Top"]
-
 log = get_log(__name__)
 
 #: Time without a heartbeat after which no book of the venue is usable.

@@ -9,8 +9,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TypeVar
 
-__all__ = ["Phase", "Reason", "SelfFault", "Stream", "StreamState", "WorkerState", "code_of", "word_of"]
-
 
 class Stream(StrEnum):
     """Stream of a venue whose freshness is monitored."""

@@ -17,18 +17,6 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
-__all__ = [
-    "EventLog",
-    "FoldRepeats",
-    "StderrHandler",
-    "flush_repeats",
-    "get_log",
-    "hide",
-    "prettied",
-    "setup",
-    "without_hidden",
-]
-
 #: POSIX: a write of at most this many bytes to a pipe that polls writable does not block.
 _PIPE_ATOMIC: Final = 4096
 _FOLD_WINDOW_S: Final = 10.0

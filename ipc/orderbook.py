@@ -25,8 +25,6 @@ from zlib import crc32
 from ipc.decimals import USUAL_DIGITS, ZEROS, is_zero, plain_text, shortest
 from ipc.events import Level
 
-__all__ = ["BadLevelError", "OrderBook"]
-
 _CHECKSUM_DEPTH = 10
 #: Cached texts of prices beyond twice the number of levels.
 _SPARE = 512

@@ -27,8 +27,6 @@ from ipc.log import get_log
 from ipc.remote import FeedListener
 from ipc.topics import Topic
 
-__all__ = ["HIGH_WATER_MARK", "Publisher", "TopicFeed"]
-
 log = get_log(__name__)
 
 #: Messages that a subscriber may be behind before it loses some.

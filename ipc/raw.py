@@ -13,8 +13,6 @@ import msgspec
 
 from ipc.errors import DecodeError
 
-__all__ = ["FORMAT", "RawHeader", "RawKind", "RawRecord", "decode_line", "encode_line", "make"]
-
 #: Version of the format.
 FORMAT: Final = 1
 

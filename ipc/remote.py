@@ -20,8 +20,6 @@ from zmq.auth.thread import ThreadAuthenticator
 from ipc.errors import ConfigError, UsageError
 from ipc.topics import FEED_PORTS
 
-__all__ = ["ClientKeys", "FeedListener", "Network", "Remote", "is_loopback", "load_client_keys"]
-
 _SERVER_KEY: Final = "server.key_secret"
 _CLIENTS: Final = "clients"
 _OPEN_TO_OTHERS: Final = 0o077

@@ -6,8 +6,6 @@ from ipc.errors import BookUnusableError
 from ipc.events import BookDelta, BookSnapshot, Gap, HeartbeatBook, Level
 from ipc.orderbook import BadLevelError, OrderBook
 
-__all__ = ["BAD_LEVEL", "NO_SNAPSHOT", "SUSPENDED", "WORKER_EXITED", "BookReplica"]
-
 #: Fault of a book that has had no snapshot.
 NO_SNAPSHOT = "no_snapshot"
 #: Fault of the books of a worker that has exited.

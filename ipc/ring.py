@@ -16,8 +16,6 @@ from typing import Final, NamedTuple
 
 from ipc.errors import DecodeError
 
-__all__ = ["BINARY", "KINDS", "Entry", "Ring", "read_ring"]
-
 _MAGIC: Final = int.from_bytes(b"paraphrg", "little")
 #: Words of the header: magic, bytes of one half, half in use, fill of the first, fill of the second.
 _HEADER: Final = struct.Struct("<QQQQQ")

@@ -19,8 +19,6 @@ from ipc.errors import NotRunningError, RunDirError, UnknownStateError
 from ipc.health import Reason, StreamState
 from ipc.topics import VENUES
 
-__all__ = ["AccountWords", "RunDir", "default_path", "replace_file", "run_dir_of"]
-
 #: Linux: sun_path is 108 bytes with its final zero.
 _MAX_SOCKET_PATH: Final = 107
 #: The longest name of a socket that is bound here.

@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from enum import Enum
 
-__all__ = ["Epochs", "PublisherSequence", "Verdict"]
-
 #: Accept a lower epoch only after the current publisher has been silent this long.
 _STALE_EPOCH_NS = 5_000_000_000
 

@@ -24,8 +24,6 @@ from ipc.replica import BookReplica
 from ipc.rundir import RunDir, run_dir_of
 from ipc.topics import CHANNELS, VENUES, topic_of
 
-__all__ = ["PUBLIC_CHANNELS", "Subscriber", "Subscription", "connect", "request_snapshots"]
-
 #: Default channels of a feed.
 PUBLIC_CHANNELS: Final = ("book", "bbo", "trade", "mark", "funding")
 #: A reconnect every 10 ms finds a restarted worker within 8 ms, for 3 % of a core while five are away.

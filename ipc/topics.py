@@ -9,18 +9,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = [
-    "ACCOUNT_CHANNELS",
-    "BOOK_CHANNELS",
-    "CHANNELS",
-    "FEED_PORTS",
-    "VENUES",
-    "Topic",
-    "base_of",
-    "symbol_of",
-    "topic_of",
-]
-
 #: Registry of venues, in the order in which tools show them; their folders are found by these names.
 VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 

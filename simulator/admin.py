@@ -28,8 +28,6 @@ from simulator.fault_controller import FaultController
 from simulator.rest import HttpRequest, HttpResponse, Routes, json
 from simulator.venue import SimulatedVenue
 
-__all__ = ["Admin"]
-
 
 class Admin:
     """Routes of the admin API."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-__all__ = ["padded", "pointed", "shortest"]
-
 
 @lru_cache(maxsize=65_536)
 def padded(units: int, places: int, width: int | None = None) -> str:

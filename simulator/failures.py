@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from ipc.log import get_log
 
-__all__ = ["Failures"]
-
 log = get_log(__name__)
 
 #: Kinds with their own counter; all others share one.

@@ -17,8 +17,6 @@ from simulator.faults.fault import Fault
 from simulator.schedule import Job, Schedule
 from simulator.venue import SimulatedVenue
 
-__all__ = ["FaultController"]
-
 log = get_log(__name__)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Literal, Protocol, TypeAlias
 
-__all__ = ["AcceptMode", "Port", "VenueListener"]
-
 Port: TypeAlias = Literal["ws", "rest"]
 
 

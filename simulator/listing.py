@@ -12,8 +12,6 @@ from decimal import Decimal
 
 from ipc.topics import symbol_of
 
-__all__ = ["Contract", "SimulatedListing", "contracts", "list_market"]
-
 _PRICES = {
     "BTC": Decimal(80_000),
     "ETH": Decimal(2_400),

@@ -12,8 +12,6 @@ from simulator.server import Simulation
 from simulator.settings import SimSettings, admin_url
 from simulator.tls import Contexts, contexts
 
-__all__ = ["run"]
-
 log = get_log(__name__)
 
 #: Time to send close frames.

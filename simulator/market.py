@@ -15,8 +15,6 @@ from typing import Literal, NamedTuple
 
 from simulator.listing import SimulatedListing
 
-__all__ = ["BUY", "SELL", "Batch", "LevelChange", "Market", "MarketStep", "MarketTrade", "PriceLevels"]
-
 Aggressor = Literal["buy", "sell"]
 BUY: Aggressor = "buy"
 SELL: Aggressor = "sell"

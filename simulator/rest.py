@@ -19,8 +19,6 @@ import msgspec
 
 from ipc.log import get_log
 
-__all__ = ["Handler", "HttpRequest", "HttpResponse", "Routes", "html", "json", "plain", "protocol_factory"]
-
 log = get_log(__name__)
 
 _MAX_HEAD = 64 * 1024

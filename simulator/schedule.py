@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Job", "Loop", "Schedule"]
-
 
 class Handle(Protocol):
     """Scheduled callback."""

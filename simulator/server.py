@@ -17,8 +17,6 @@ from simulator.venue import SimulatedVenue
 from simulator.venues import VENUE_BUILDERS
 from simulator.wire import Socket
 
-__all__ = ["Simulation"]
-
 
 class Simulation:
     """Venues, served on TCP ports.

@@ -21,8 +21,6 @@ from simulator.schedule import Job, Schedule
 from simulator.settings import SimSettings
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["ClientSession", "ClientSubscriptions", "FaultHook", "Kind", "OutgoingFrame", "VenueState", "decoded"]
-
 Kind = Literal["snapshot", "delta", "data"]
 
 

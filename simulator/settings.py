@@ -14,18 +14,6 @@ from dataclasses import dataclass
 from ipc.errors import UsageError
 from ipc.topics import VENUES
 
-__all__ = [
-    "PATHS",
-    "VENUES",
-    "SimPorts",
-    "SimSettings",
-    "VenuePorts",
-    "VenueUrls",
-    "admin_url",
-    "endpoints",
-    "pick_ports",
-]
-
 #: Below Linux's ephemeral range (32768 and up): while a port is closed, the system cannot assign it to an outgoing
 #: connection, and no client can connect to itself.
 _PORTS = range(20_000, 32_000)

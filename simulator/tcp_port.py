@@ -15,8 +15,6 @@ from ipc.errors import ParaphinaError
 from simulator.listener import AcceptMode
 from simulator.tls import Contexts
 
-__all__ = ["TcpPort"]
-
 _BACKLOG = 100
 
 

@@ -20,8 +20,6 @@ from simulator.settings import SimSettings
 if TYPE_CHECKING:
     import trustme
 
-__all__ = ["Contexts", "contexts"]
-
 #: TLS context by accept mode; empty without TLS.
 Contexts: TypeAlias = Mapping[AcceptMode, ssl.SSLContext]
 

@@ -28,8 +28,6 @@ from simulator.session import ClientSession, VenueState
 from simulator.settings import SimSettings
 from simulator.wire import Frame, Socket, Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["Levels", "SimulatedVenue", "Traffic"]
-
 #: First price in the text of a book frame, in any of the venues' shapes.
 _FIRST_PRICE = re.compile(rb'((?:"(?:p|px|price)":|\[\[)")[^"]*')
 _RESTARTS = 10

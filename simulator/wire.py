@@ -21,8 +21,6 @@ from websockets.server import ServerProtocol
 
 from simulator.schedule import Job, Schedule
 
-__all__ = ["Accept", "Frame", "Socket", "Upgrade", "UpgradeRefusal", "Wire", "WireHandler"]
-
 #: Unread bytes at which a client is disconnected.
 _MAX_UNREAD = 4 * 2**20
 _CLOSE_TIMEOUT_S = 5.0

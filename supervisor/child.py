@@ -25,8 +25,6 @@ from supervisor.reactor import Reactor
 from supervisor.spawn import CONFIG_EXIT, ForkedProcess, ForkError, spawn
 from workers.backoff import Backoff, BackoffPolicy
 
-__all__ = ["ChildProcess", "ChildSpec", "Handover", "KillSequence", "Supervision"]
-
 log = get_log(__name__)
 
 _MS: Final = 1_000_000

@@ -13,8 +13,6 @@ import click
 
 from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
 
-__all__ = ["main"]
-
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
     "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),

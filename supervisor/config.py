@@ -23,8 +23,6 @@ from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
-__all__ = ["Config", "Setting", "VenueConfig", "load", "state_path"]
-
 Check = Callable[[object], Any]
 
 

@@ -20,8 +20,6 @@ from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
 from ipc.errors import UsageError
 from ipc.log import get_log
 
-__all__ = ["ControlServer"]
-
 log = get_log(__name__)
 
 _MAX_CLIENTS: Final = 32

@@ -29,8 +29,6 @@ from ipc.topics import Topic
 from supervisor.child import Handover
 from supervisor.logfile import rotate
 
-__all__ = ["Gateway"]
-
 log = get_log(__name__)
 
 _TICK_S: Final = 0.1

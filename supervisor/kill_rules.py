@@ -12,8 +12,6 @@ from typing import Final
 from ipc.board import Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 
-__all__ = ["RULES", "Exemption", "KillLimits", "KillRule", "Observation", "is_fresh", "is_stale", "kill_reason_of"]
-
 _NS: Final = 1_000_000_000
 #: A live worker without a usable book for longer is stale; a resync takes less.
 _STALE_NS: Final = _NS

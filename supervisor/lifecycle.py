@@ -14,18 +14,6 @@ from typing import Final
 from ipc.health import Reason, WorkerState
 from workers.backoff import Backoff
 
-__all__ = [
-    "ALIVE",
-    "PLANNED_KILLS",
-    "TABLE",
-    "Action",
-    "ChildEvent",
-    "ChildState",
-    "Death",
-    "ProcessLifecycle",
-    "Transition",
-]
-
 _NS: Final = 1_000_000_000
 #: A crash loop: this many failures in a row, and as many within the window.
 _LOOP_DEATHS: Final = 5

@@ -12,8 +12,6 @@ from ipc.health import Reason, WorkerState, code_of
 from ipc.log import get_log
 from supervisor.lifecycle import PLANNED_KILLS, Death, ProcessLifecycle, Transition
 
-__all__ = ["LifecycleReporter", "signal_name"]
-
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000

@@ -16,8 +16,6 @@ from typing import Final
 
 from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
 
-__all__ = ["InstanceLock", "holder_of", "refuse_second"]
-
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
 _FLOCK: Final = "hhqqi4x"
 

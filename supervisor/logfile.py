@@ -10,8 +10,6 @@ from typing import Final
 from ipc.log import get_log
 from supervisor.config import state_path
 
-__all__ = ["LIMIT_BYTES", "log_path", "open_log", "reopen", "rotate"]
-
 log = get_log(__name__)
 
 #: Size at which the log is rotated.

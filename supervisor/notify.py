@@ -11,8 +11,6 @@ import socket
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["Notifier"]
-
 #: Watchdog notifications within its time limit.
 _BEATS: Final = 3
 

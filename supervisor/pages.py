@@ -11,8 +11,6 @@ from supervisor.config import load
 from supervisor.kill_rules import RULES, KillLimits
 from supervisor.lifecycle import TABLE, ChildState
 
-__all__ = ["kill_rules", "states", "transitions"]
-
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
 _PAGE: Final = """# States of a process, and what makes the supervisor kill it

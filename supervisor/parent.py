@@ -34,8 +34,6 @@ from supervisor.spawn import prepare
 from supervisor.system import GATEWAY, SIMULATOR, System
 from workers.backoff import BackoffPolicy
 
-__all__ = ["Parent"]
-
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000

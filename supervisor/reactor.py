@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Reactor"]
-
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 

@@ -10,8 +10,6 @@ from typing import Final
 from ipc.health import WorkerState
 from supervisor.config import Config
 
-__all__ = ["Difference", "Rollout", "compare"]
-
 #: Longest wait for a restarted worker to be live before the next one is restarted.
 _LIVE_TIMEOUT_NS: Final = 30_000_000_000
 

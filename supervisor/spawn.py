@@ -25,8 +25,6 @@ import multiprocess.util
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
 
-__all__ = ["CONFIG_EXIT", "ForkError", "ForkedProcess", "prepare", "spawn"]
-
 log = get_log(__name__)
 
 #: sysexits.h EX_CONFIG: no retry can fix it.

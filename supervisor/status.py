@@ -16,8 +16,6 @@ from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
 
-__all__ = ["EXIT_DEGRADED", "EXIT_NOT_RUNNING", "EXIT_OK", "exit_code_of", "pid_of", "read_status", "symbols_of"]
-
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
 EXIT_NOT_RUNNING: Final = 3

@@ -25,8 +25,6 @@ from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 
-__all__ = ["GATEWAY", "SIMULATOR", "SimulatorPlan", "SlotTable", "System", "program_version", "worker_settings"]
-
 GATEWAY: Final = "gateway"
 SIMULATOR: Final = "simulator"
 _DISTRIBUTION: Final = "paraphina-supervisor"

@@ -11,8 +11,6 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["POLL_INIT", "Backoff", "BackoffPolicy"]
-
 _NS: Final = 1_000_000_000
 #: 2^40 times any base is over any cap; a larger exponent only makes larger integers.
 _MAX_EXPONENT: Final = 40

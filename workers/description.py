@@ -10,9 +10,7 @@ import msgspec
 from ipc.log import get_log
 from ipc.rundir import replace_file
 from workers.accounts.runner import SESSION_NAMES
-from workers.venues.venue import Listing
-
-__all__ = ["write_description"]
+from workers.venues.listing import Listing
 
 log = get_log(__name__)
 

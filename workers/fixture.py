@@ -27,9 +27,8 @@ from ipc.raw import RawHeader, RawRecord, decode_line
 from workers.net.connection import ConnectionThread
 from workers.protocol.actions import Publication
 from workers.protocol.session import MarketSession, cause_after
-from workers.venues.venue import Listing, Venue, parse_answer
-
-__all__ = ["Fixture", "Player", "Stage", "load", "make_player", "play"]
+from workers.venues.listing import Listing
+from workers.venues.venue import Venue, parse_answer
 
 log = get_log(__name__)
 

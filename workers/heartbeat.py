@@ -12,8 +12,6 @@ from ipc.publisher import Publisher
 from ipc.topics import Topic
 from workers.protocol.streams import MarketStream
 
-__all__ = ["HeartbeatPublisher", "count_books", "heartbeat_book"]
-
 _MS: Final = 1_000_000
 _PERIOD_NS: Final = 1_000_000_000
 #: Checksums in one heartbeat: each takes up to 30 µs, during which the whole feed waits.

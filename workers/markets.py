@@ -14,9 +14,7 @@ import msgspec
 from ipc.health import Reason
 from ipc.log import get_log
 from ipc.rundir import replace_file
-from workers.venues.venue import Listing
-
-__all__ = ["Resolved", "keep_missing", "load", "nameless", "resolve", "save"]
+from workers.venues.listing import Listing
 
 log = get_log(__name__)
 

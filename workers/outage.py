@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["OutageDetector", "unanswered_since_ns"]
-
 _NS: Final = 1_000_000_000
 #: Time for which both sockets and REST must have failed.
 _DOWN_AFTER_NS: Final = 5 * _NS

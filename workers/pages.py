@@ -10,8 +10,6 @@ from workers.venues import VENUES
 from workers.venues.venue import Resync, Rule, Venue
 from workers.worker import REST_SHARE
 
-__all__ = ["numbers_of", "with_numbers"]
-
 _BEGIN: Final = "<!-- numbers: written by make docs -->\n"
 _END: Final = "<!-- end of numbers -->\n"
 _HOUR_S: Final = 3600

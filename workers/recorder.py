@@ -25,9 +25,7 @@ from ipc.raw import RawHeader, RawKind, encode_line, make
 from ipc.ring import BINARY, KINDS, Ring
 from ipc.rundir import RunDir, replace_file
 from workers.net.frames import BINARY as BINARY_FRAME
-from workers.venues.venue import Listing
-
-__all__ = ["SUFFIX", "FrameRecorder", "save_left_behind"]
+from workers.venues.listing import Listing
 
 log = get_log(__name__)
 

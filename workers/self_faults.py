@@ -9,8 +9,6 @@ from typing import Final
 
 from ipc.health import SelfFault
 
-__all__ = ["SELF_FAULTS"]
-
 _HOARD_BYTES: Final = 64 * 1024 * 1024
 _hoard: list[bytearray] = []
 

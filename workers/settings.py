@@ -9,8 +9,6 @@ from ipc.health import Reason
 from ipc.remote import Network
 from workers.backoff import BackoffPolicy
 
-__all__ = ["WorkerSettings"]
-
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:

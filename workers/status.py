@@ -17,8 +17,6 @@ from ipc.topics import Topic
 from workers.protocol.actions import StateChanged
 from workers.protocol.streams import MarketStream
 
-__all__ = ["StatusPublisher"]
-
 log = get_log(__name__)
 
 _MS: Final = 1_000_000

@@ -12,8 +12,6 @@ from ipc.health import Reason
 from ipc.log import get_log
 from workers.backoff import Backoff, BackoffPolicy
 
-__all__ = ["ThreadSupervisor"]
-
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000

@@ -18,8 +18,6 @@ from ipc.health import Phase, Reason, code_of
 from ipc.log import get_log
 from workers.net.interrupter import SocketInterrupter
 
-__all__ = ["Watchdog", "WatchdogLimits", "Watched", "anchor_ns", "overdue_reason"]
-
 log = get_log(__name__)
 
 _MS: Final = 1_000_000

@@ -48,10 +48,8 @@ from workers.settings import WorkerSettings
 from workers.status import StatusPublisher
 from workers.threads import ThreadSupervisor
 from workers.venues import VENUES, private_venue
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 from workers.watchdog import Watchdog, WatchdogLimits, Watched
-
-__all__ = ["REST_SHARE", "Worker"]
 
 log = get_log(__name__)
 

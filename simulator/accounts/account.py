@@ -29,8 +29,6 @@ from simulator.accounts.records import (
 )
 from simulator.market import BUY, SELL, Market
 
-__all__ = ["SimulatedAccount"]
-
 #: Maximum length of each history.
 _CLOSED_ORDERS, _FILLS, _FUNDINGS = 1000, 2000, 500
 #: Numbers start from the milliseconds since 2026, so that a restarted venue does not repeat them.

@@ -16,24 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = [
-    "ASTER_KEY",
-    "ASTER_SECRET",
-    "ASTER_USER",
-    "EXTENDED_KEY",
-    "HYPERLIQUID_ADDRESS",
-    "HYPERLIQUID_AGENT",
-    "LIGHTER_ACCOUNT",
-    "LIGHTER_KEY_INDEX",
-    "PARADEX_ACCOUNT",
-    "Denial",
-    "DeniedError",
-    "JwtIssuer",
-    "ListenKeys",
-    "TokenIssuer",
-    "seal",
-]
-
 #: ``HL_VAULT_ADDRESS``. Any other address belongs to an empty account.
 HYPERLIQUID_ADDRESS: Final = "0x00000000000000000000000000000000000051e0"
 #: Address of an API wallet of that account: it signs, and its own account is empty.

@@ -9,8 +9,6 @@ from typing import Final
 
 from simulator.listing import SimulatedListing
 
-__all__ = ["PLACES", "amount", "cost_of", "notional", "ratio", "rounded"]
-
 #: Money units are 10^-14: enough for price times size times a rate in millionths.
 PLACES: Final = 14
 

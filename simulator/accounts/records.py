@@ -9,21 +9,6 @@ from typing import Literal, NamedTuple, TypeAlias
 from simulator.accounts.money import cost_of, notional, ratio
 from simulator.market import BUY, Aggressor, Market
 
-__all__ = [
-    "AccountOutcome",
-    "AccountRules",
-    "Cause",
-    "Deposit",
-    "FillRecord",
-    "FundingRecord",
-    "MarginRecord",
-    "OrderChange",
-    "OrderRecord",
-    "OrderSpec",
-    "PositionRecord",
-    "Status",
-]
-
 Status: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired"]
 #: Why an order ended without being filled; empty while it is live.
 Cause: TypeAlias = Literal["", "user", "venue", "margin", "liquidation", "expiry"]

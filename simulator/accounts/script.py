@@ -19,8 +19,6 @@ from simulator.accounts.money import amount
 from simulator.accounts.records import AccountOutcome, OrderRecord, OrderSpec, PositionRecord
 from simulator.market import BUY, SELL, Aggressor, Market
 
-__all__ = ["ACTIONS", "Command", "Script"]
-
 Action: TypeAlias = Literal[
     "place",
     "stop",

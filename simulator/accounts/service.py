@@ -30,8 +30,6 @@ from simulator.market import Market
 from simulator.session import ClientSession, Kind, OutgoingFrame, VenueState
 from simulator.wire import Frame
 
-__all__ = ["STREAM", "AccountService", "deliver"]
-
 #: Stream of private frames.
 STREAM = "account"
 _TICK_S = 0.1

@@ -7,8 +7,6 @@ from typing import Any
 from simulator.faults import accept_modes, accounts, books, catalogue, feed, requests, rows, sockets
 from simulator.faults.fault import Fault
 
-__all__ = ["FAULTS"]
-
 _KINDS: tuple[type[Fault[Any]], ...] = (
     feed.Stall,
     feed.DropDelta,

@@ -9,8 +9,6 @@ from msgspec import Meta, field
 from simulator.faults.fault import Args, Fault
 from simulator.listener import AcceptMode
 
-__all__ = ["TlsBadCertificate", "TlsExpired", "TlsHang"]
-
 
 class AcceptArgs(Args, frozen=True, kw_only=True):
     """Parameters of faults of new connections."""

@@ -10,16 +10,6 @@ from simulator.faults.feed import CountArgs, FrameFault
 from simulator.session import ClientSession, OutgoingFrame
 from simulator.wire import Frame
 
-__all__ = [
-    "BuilderOrders",
-    "ExpireCredentials",
-    "HedgeLegs",
-    "LosePrivate",
-    "RefuseCredentials",
-    "ReorderPrivate",
-    "RepeatPrivate",
-]
-
 
 class PrivateFault(FrameFault[CountArgs]):
     """Base of faults that hit private updates, but not the snapshots at the start of channels."""

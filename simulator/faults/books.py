@@ -18,8 +18,6 @@ from simulator.session import ClientSession, OutgoingFrame
 from simulator.venue import Levels, SimulatedVenue
 from simulator.wire import Frame
 
-__all__ = ["BadBook", "Exponents", "Flaw", "MuteBook", "RestartIds", "ThinMarket"]
-
 Flaw: TypeAlias = Literal["unsorted", "doubled", "zero_size", "negative", "not_decimal"]
 
 

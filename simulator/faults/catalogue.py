@@ -8,8 +8,6 @@ from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault
 
-__all__ = ["ClockSkew", "Delist", "UnknownMarket"]
-
 
 class MarketArgs(Args, frozen=True, kw_only=True):
     """Parameters of faults of one market."""

@@ -10,8 +10,6 @@ from msgspec import Meta, Struct
 from simulator.session import FaultHook, OutgoingFrame
 from simulator.venue import SimulatedVenue
 
-__all__ = ["Args", "ArgsT", "Duration", "Fault", "StreamArgs"]
-
 Duration = Annotated[float, Meta(gt=0, description="seconds; default: until cleared")]
 
 

@@ -12,22 +12,6 @@ from simulator.session import ClientSession, OutgoingFrame
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame
 
-__all__ = [
-    "CorruptDelta",
-    "CountArgs",
-    "CrossedBook",
-    "DropDelta",
-    "DuplicateDelta",
-    "FrameFault",
-    "Garbage",
-    "HugeFrame",
-    "InvalidUtf8",
-    "ReorderDelta",
-    "Stall",
-    "StallArgs",
-    "WrongSchema",
-]
-
 Count = Annotated[int, Meta(ge=1, description="number per subscriber")]
 
 #: Where books are sent as snapshots, a lost delta is a silence longer than the cadence.

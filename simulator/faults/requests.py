@@ -10,8 +10,6 @@ from msgspec import Meta
 from simulator.faults.fault import Args, Fault
 from simulator.rest import HttpRequest, HttpResponse, html
 
-__all__ = ["HttpHtml", "RestCut", "RestErrorFault", "RestMalformed", "RestSlow"]
-
 
 class PathArgs(Args, frozen=True, kw_only=True):
     """Parameters of a fault that can be limited to some paths."""

@@ -19,8 +19,6 @@ from simulator.session import ClientSession, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame
 
-__all__ = ["FlatErrors", "FractionalInterval", "InvalidRowFault", "UnknownStatus"]
-
 #: Levels of a book are not rows.
 _BOOKS: Final = frozenset({"book", "book20", "bbo"})
 _BOOK_PATH: Final = re.compile(r"/(depth|orderBookOrders|orderbook|bbo)(/|$)")

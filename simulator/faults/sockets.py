@@ -12,8 +12,6 @@ from simulator.session import ClientSession
 from simulator.venue import SimulatedVenue
 from simulator.wire import Upgrade, UpgradeRefusal
 
-__all__ = ["AgeCut", "CloseFault", "HalfOpen", "NoPong", "Refuse", "ShutdownFault", "SlowTrickle", "UpgradeError"]
-
 #: RFC 6455, section 7.4: valid codes of a close frame.
 _SENDABLE = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 

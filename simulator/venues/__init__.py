@@ -11,8 +11,6 @@ from simulator.schedule import Schedule
 from simulator.settings import SimSettings
 from simulator.venue import SimulatedVenue
 
-__all__ = ["VENUE_BUILDERS", "VenueBuilder"]
-
 VenueBuilder: TypeAlias = Callable[[SimSettings, Schedule], SimulatedVenue]
 
 #: ``simulator.venues.<name>.build.build`` by venue.

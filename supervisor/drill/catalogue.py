@@ -10,8 +10,6 @@ from simulator.faults import FAULTS
 from workers.venues import VENUES
 from workers.venues.venue import Rule
 
-__all__ = ["DRILLS", "PARENT", "Conditions", "Drill", "Effect"]
-
 #: Effect of a fault: a new process, a new connection, a new snapshot, or nothing that a consumer notices.
 Effect: TypeAlias = Literal["restart", "reconnect", "resync", "none"]
 

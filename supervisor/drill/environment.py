@@ -20,8 +20,6 @@ from supervisor.drill.catalogue import Conditions
 from supervisor.drill.measure import Attempt, DrillTarget
 from supervisor.status import read_status
 
-__all__ = ["DrillEnvironment"]
-
 _LIVE_WITHIN_S: Final = 60.0
 #: Limit for all children to be gone after the parent is killed.
 _GONE_LIMIT_S: Final = 1.0

@@ -18,8 +18,6 @@ from ipc.health import Reason
 from ipc.rundir import RunDir
 from supervisor.drill.catalogue import Conditions, Drill
 
-__all__ = ["Attempt", "DrillTarget", "attempt"]
-
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: Healthy time required before the next fault: longer than hyperliquid needs for two frames, so that the

@@ -18,8 +18,6 @@ from supervisor.journal.read import Lines, RawFile, find
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
-__all__ = ["BLACKBOX", "RawRecording", "played_venue", "read_blackbox", "read_recordings", "write_fixture"]
-
 #: File suffix of a saved black box.
 BLACKBOX: Final = ".blackbox"
 

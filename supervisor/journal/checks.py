@@ -21,8 +21,6 @@ from supervisor.journal.findings import TopicReport, VerifyReport
 from supervisor.journal.format import Header, publisher_of
 from supervisor.journal.format import topic_of as topic_in
 
-__all__ = ["EventsCheck", "RawCheck"]
-
 #: A worker's threads stamp messages before they acquire the publisher, so on a topic with two writers receive times may
 #: be out of order. A book has one writer.
 _TURN_NS: Final = 1_000_000_000

@@ -15,8 +15,6 @@ from ipc.errors import UsageError
 from ipc.events import Event, HeartbeatBook, Level
 from ipc.topics import BOOK_CHANNELS
 
-__all__ = ["CHANNELS", "Columns"]
-
 #: Precision and scale of a decimal column.
 _DIGITS, _PLACES = 38, 18
 #: Column: name (the event's field) and kind.

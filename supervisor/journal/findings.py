@@ -7,8 +7,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Finding", "Kind", "TopicReport", "VerifyReport", "merge"]
-
 #: Findings listed per kind; all are counted.
 _LISTED: Final = 50
 

@@ -16,18 +16,6 @@ from ipc.events import SCHEMA
 from ipc.feed_state import LIFECYCLE
 from ipc.topics import Topic
 
-__all__ = [
-    "FORMAT",
-    "SUFFIX",
-    "Header",
-    "Stamps",
-    "decode_header",
-    "encode_header",
-    "prefix_of",
-    "stamp_of",
-    "topic_of",
-]
-
 #: Version of the format.
 FORMAT: Final = 1
 SUFFIX: Final = ".jsonl"

@@ -16,9 +16,7 @@ from workers.fixture import Fixture, Player, Stage
 from workers.protocol.actions import Publication
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
-from workers.venues.venue import Listing
-
-__all__ = ["offline_decode"]
+from workers.venues.listing import Listing
 
 _NS: Final = 1_000_000_000
 _STALE_NS: Final = 10 * _NS

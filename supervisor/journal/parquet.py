@@ -23,8 +23,6 @@ from supervisor.journal.columns import CHANNELS, Columns
 from supervisor.journal.format import topic_of
 from supervisor.journal.read import EventFile, Lines, find
 
-__all__ = ["Converted", "convert"]
-
 #: Limits of a row group, in rows and in price levels, whichever is reached first.
 _ROWS: Final = 50_000
 _LEVELS: Final = 500_000

@@ -11,8 +11,6 @@ from ipc.errors import DecodeError, UsageError
 from ipc.raw import RawHeader, decode_line
 from supervisor.journal.format import SUFFIX, Header, decode_header
 
-__all__ = ["EventFile", "Lines", "RawFile", "find"]
-
 _BUFFER: Final = 1024 * 1024
 _END: Final = ord("\n")
 

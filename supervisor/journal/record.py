@@ -27,8 +27,6 @@ from ipc.topics import CHANNELS, VENUES, Topic
 from supervisor.journal.format import Header, Stamps, encode_header, prefix_of, publisher_of, stamp_of
 from supervisor.journal.write import JournalLimits, RotatingFile
 
-__all__ = ["JournalRecorder", "Tally"]
-
 #: Messages are read in bursts: waking up for each one costs three times as much.
 _NAP_S: Final = 0.01
 _FLUSH_S: Final = 0.5

@@ -43,8 +43,6 @@ from supervisor.journal.format import publisher_of, topic_of
 from supervisor.journal.read import EventFile, Lines
 from supervisor.lock import InstanceLock
 
-__all__ = ["Pace", "Replay"]
-
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: Time for existing subscribers to connect before the first event.

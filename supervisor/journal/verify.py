@@ -23,8 +23,6 @@ from supervisor.journal.findings import VerifyReport, merge
 from supervisor.journal.format import publisher_of, topic_of
 from supervisor.journal.read import EventFile, Lines, RawFile, find
 
-__all__ = ["verify"]
-
 #: Below this, processes cost more time than they save.
 _WORTH_IT: Final = 16 * 1024 * 1024
 #: Lines sampled to distribute the work.

@@ -17,8 +17,6 @@ from typing import Final
 from ipc.errors import ParaphinaError
 from supervisor.journal.format import SUFFIX
 
-__all__ = ["JournalLimits", "RotatingFile", "WriteError"]
-
 #: Block size of writes; :meth:`RotatingFile.flush` writes smaller blocks.
 _BLOCK: Final = 256 * 1024
 

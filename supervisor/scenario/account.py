@@ -24,9 +24,7 @@ from workers.net.frames import BINARY, PONG, TEXT, Frame
 from workers.net.lifecycle import CloseReason
 from workers.venues import private_venue
 from workers.venues.account import Login, RestFlow, Snapshot
-from workers.venues.venue import Listing
-
-__all__ = ["AccountPart"]
+from workers.venues.listing import Listing
 
 _BEAT_NS: Final = NS
 #: Period of fills requested from REST.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NS", "Clock"]
-
 NS: Final = 1_000_000_000
 #: Monotonic time of the start; not 0, which means "never" in stamps.
 _START: Final = 1_000 * NS

@@ -14,8 +14,6 @@ from typing import Any, Final
 from supervisor.scenario.form import Expect
 from supervisor.scenario.seen import Consumer, Line
 
-__all__ = ["difference", "missed"]
-
 #: Members that say what kind of line a pattern is about: a line that has them is the one that was meant.
 _KINDS: Final = ("topic", "kind", "on", "book", "note", "account")
 _ALIKE_S: Final = 0.051

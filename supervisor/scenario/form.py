@@ -17,19 +17,7 @@ from msgspec import Meta
 
 from ipc.errors import UsageError
 from ipc.health import Reason
-from workers.venues.venue import Listing
-
-__all__ = [
-    "ACTIONS",
-    "LISTING_KEYS",
-    "AccountSpec",
-    "Expect",
-    "Scenario",
-    "ScenarioStep",
-    "load",
-    "parse",
-    "wall_ns_of",
-]
+from workers.venues.listing import Listing
 
 _REST: Final = ("rest",)
 _SOCKETS: Final = ("public", "account")

@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-__all__ = ["Hiding"]
-
 #: Parts of names (letters and digits only) whose values are credentials or identities.
 _PRIVATE: Final = (
     *("signature", "listenkey", "apikey", "secret", "jwt", "bearer", "authorization", "password", "passphrase"),

@@ -26,9 +26,8 @@ from supervisor.scenario.rest import Answer, ScriptedRest, answer_of
 from supervisor.scenario.run import ScenarioRun
 from supervisor.scenario.seen import Consumer, Line, ObservedFeed, ScenarioReport
 from workers.venues import VENUES
-from workers.venues.venue import Listing, Venue
-
-__all__ = ["Played", "play"]
+from workers.venues.listing import Listing
+from workers.venues.venue import Venue
 
 _TICK_NS: Final = 50_000_000
 _FRAMES: Final = frozenset({"frame", "text", "base64"})

@@ -27,10 +27,9 @@ from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import ConnectionSpec, Listing, parse_answer
-
-__all__ = ["Public", "message_of"]
+from workers.venues.venue import ConnectionSpec, parse_answer
 
 _BEAT_NS: Final = NS
 

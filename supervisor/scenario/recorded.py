@@ -21,8 +21,6 @@ from supervisor.scenario.form import LISTING_KEYS
 from supervisor.scenario.hiding import Hiding
 from workers.accounts.secrets import environment_names
 
-__all__ = ["scenario_of"]
-
 _REASONS: Final = frozenset(Reason)
 _PURPOSES: Final = frozenset({"bridge", "soft", "compare"})
 #: Account sessions are private: they are never recorded and never converted.

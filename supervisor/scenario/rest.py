@@ -22,8 +22,6 @@ from workers.net.rest import RestError
 from workers.venues.account import RestFlow
 from workers.venues.venue import RestRequest
 
-__all__ = ["Answer", "ScriptedFlow", "ScriptedRest", "answer_of", "words_of"]
-
 T = TypeVar("T")
 
 #: Result of a request: the body, or the error.

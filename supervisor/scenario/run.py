@@ -12,8 +12,6 @@ from supervisor.scenario.rest import ScriptedRest
 from supervisor.scenario.seen import ScenarioReport
 from workers.venues.venue import Venue
 
-__all__ = ["ScenarioRun"]
-
 
 @dataclass(frozen=True, slots=True)
 class ScenarioRun:

@@ -17,8 +17,6 @@ from ipc.publisher import Publisher, TopicFeed
 from ipc.topics import CHANNELS, Topic
 from supervisor.scenario.clock import Clock
 
-__all__ = ["Consumer", "Line", "ObservedFeed", "ScenarioReport"]
-
 #: Line of the report: ``t`` and the event's fields.
 Line = dict[str, Any]
 

@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from supervisor.scenario.seen import Line
 
-__all__ = ["text_of"]
-
 _LEVELS: Final = 3
 #: Fields that the topic already contains, or that are rarely useful.
 _SAID: Final = frozenset({"t", "topic", "kind", "venue", "symbol", "venue_symbol", "account", "exchange_ns", "ages_ms"})

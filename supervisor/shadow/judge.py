@@ -13,8 +13,6 @@ import msgspec
 from ipc.errors import UsageError
 from supervisor.shadow.record import FILE
 
-__all__ = ["ShadowRun", "judge", "quantile", "read"]
-
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: Criteria, s: longest stale time of a venue, time to the first healthy funding rate, first backoff delay.

@@ -20,8 +20,6 @@ from ipc.replica import BookReplica
 from ipc.rundir import RunDir
 from supervisor.status import read_status, symbols_of
 
-__all__ = ["FILE", "ShadowRecorder"]
-
 FILE: Final = "shadow.jsonl"
 #: Tick on which the predecessor sampled its ages.
 _TICK_S: Final = 0.25

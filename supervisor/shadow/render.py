@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Final
 
-__all__ = ["compare_text", "markdown", "picture"]
-
 _COLOURS: Final = {
     "live": "#3a9d5d",
     "stale": "#d9482b",

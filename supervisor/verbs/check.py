@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from supervisor.config import Config, VenueConfig
     from workers.venues.rows import InvalidRow
 
-__all__ = ["check"]
-
 #: Extra time for accounts to go live after the market-data watch, s, and the states that count as live.
 _SETTLE_S: Final = 15.0
 _SETTLED: Final = frozenset({"live", "failed"})

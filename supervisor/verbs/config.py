@@ -13,8 +13,6 @@ from supervisor.verbs.options import json_option
 if TYPE_CHECKING:
     from supervisor.config import Config
 
-__all__ = ["config"]
-
 _config_option = click.option("--config", "path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
 
 

@@ -15,8 +15,6 @@ from ipc.errors import NotRunningError, ParaphinaError
 from supervisor.lock import holder_of
 from supervisor.verbs.options import open_run_dir, run_dir_option
 
-__all__ = ["restart", "stop"]
-
 _STOP_S: Final = 15.0
 
 

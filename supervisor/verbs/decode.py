@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from ipc.events import Event
     from workers.venues.venue import Item, Venue
 
-__all__ = ["decode"]
-
 _BASE64: Final = b"base64:"
 #: Fields that only a running system can fill.
 _STAMPS: Final = frozenset({"epoch", "seq", "recv_ns", "recv_mono_ns", "publish_ns"})

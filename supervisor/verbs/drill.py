@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import Attempt, DrillTarget
 
-__all__ = ["drill"]
-
 
 @click.command()
 @click.argument("faults", nargs=-1, metavar="[FAULT]...")

@@ -15,8 +15,6 @@ from supervisor.verbs.options import json_option
 if TYPE_CHECKING:
     from supervisor.journal.blackbox import RawRecording
 
-__all__ = ["fixture"]
-
 _NS: Final = 1_000_000_000
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ipc.feed import Feed
     from ipc.replica import BookReplica
 
-__all__ = ["book", "funding", "tail"]
-
 _FIRST_S: Final = 5.0
 #: Wait for one feed before polling the other.
 _TURN_S: Final = 0.02

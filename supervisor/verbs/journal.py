@@ -18,8 +18,6 @@ from supervisor.verbs.options import end_as_interrupted, json_option
 if TYPE_CHECKING:
     from supervisor.journal.findings import TopicReport, VerifyReport
 
-__all__ = ["convert", "replay", "verify"]
-
 _MB: Final = 1_000_000
 _REDRAW_S: Final = 0.2
 #: Findings shown per kind.

@@ -17,8 +17,6 @@ import click
 from ipc.errors import NotRunningError, UsageError
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
-__all__ = ["logs"]
-
 _POLL_S: Final = 0.25
 
 

@@ -13,16 +13,6 @@ import click
 from ipc.errors import NotRunningError
 from ipc.rundir import RunDir, run_dir_of
 
-__all__ = [
-    "FiniteRange",
-    "configured_run_dir",
-    "end_as_interrupted",
-    "json_option",
-    "open_run_dir",
-    "require_running",
-    "run_dir_option",
-]
-
 run_dir_option = click.option(
     "--run-dir",
     envvar="PARAPHINA_RUN_DIR",

@@ -20,8 +20,6 @@ from supervisor.verbs.start import Duration
 if TYPE_CHECKING:
     from supervisor.journal.record import Tally
 
-__all__ = ["record"]
-
 _MB: Final = 1_000_000
 
 

@@ -12,8 +12,6 @@ from supervisor.verbs.options import json_option
 if TYPE_CHECKING:
     from supervisor.scenario.player import Played
 
-__all__ = ["scenario"]
-
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -15,8 +15,6 @@ from ipc.errors import UsageError
 from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, require_running, run_dir_option
 from supervisor.verbs.start import Duration
 
-__all__ = ["report", "shadow"]
-
 
 @click.command()
 @click.option("--duration", type=Duration(), required=True, metavar="DURATION", help="How long: 90, 20m, 24h.")

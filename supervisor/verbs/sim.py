@@ -8,8 +8,6 @@ import click
 
 from supervisor.verbs.options import FiniteRange
 
-__all__ = ["sim"]
-
 
 @click.command()
 @click.option("--venues", metavar="A,B", help="Only these venues.")
@@ -28,8 +26,9 @@ __all__ = ["sim"]
 def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str) -> int:
     """Run the simulated venues in the foreground and print their addresses."""
     from ipc import log
+    from ipc.topics import VENUES
     from simulator.main import run
-    from simulator.settings import VENUES, SimSettings, admin_url, endpoints, pick_ports
+    from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
 
     log.setup("warning")
     names = tuple(name.strip() for name in venues.split(",")) if venues else VENUES

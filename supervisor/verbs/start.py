@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from supervisor.config import Config
     from supervisor.system import SimulatorPlan
 
-__all__ = ["start"]
-
 #: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
 

@@ -13,8 +13,6 @@ from ipc.errors import NotRunningError
 from supervisor.status import exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
-__all__ = ["status"]
-
 _COLOURS = {
     "live": "green",
     "running": "green",

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ipc.feed import Feed
     from ipc.feed_state import Top
 
-__all__ = ["top"]
-
 _FIRST_S: Final = 5.0
 _REDRAW_S: Final = 0.5
 _MB: Final = 1_048_576

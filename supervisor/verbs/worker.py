@@ -12,8 +12,6 @@ import click
 from ipc.errors import UsageError
 from supervisor.verbs.options import configured_run_dir, run_dir_option
 
-__all__ = ["worker"]
-
 
 @click.command()
 @click.argument("venue")

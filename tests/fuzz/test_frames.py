@@ -14,7 +14,7 @@ from neighbours import judge_neighbours, several_rows
 
 from ipc.events import Trade
 from ipc.topics import VENUES
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 NS = 1_000_000_000
 

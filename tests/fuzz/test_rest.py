@@ -18,8 +18,8 @@ from ipc.checks import checked
 from ipc.events import Event
 from ipc.topics import VENUES
 from workers.markets import resolve
+from workers.venues.listing import Listing
 from workers.venues.rows import split_rows
-from workers.venues.venue import Listing
 
 PER_ROUND = 200
 

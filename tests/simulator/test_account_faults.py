@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from ipc.errors import UsageError
+from ipc.topics import VENUES
 from simulator.faults import FAULTS
-from simulator.settings import VENUES
 
 
 @pytest.fixture(params=VENUES)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ipc.errors import UsageError
-from simulator.settings import VENUES
+from ipc.topics import VENUES
 
 PATHS = {"hyperliquid": "/ws", "aster": "/ws/btcusdt@depth@100ms/ethusdt@depth@100ms", "lighter": "/stream"}
 REQUESTS = {

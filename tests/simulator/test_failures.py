@@ -7,10 +7,10 @@ import logging
 import msgspec
 import pytest
 
+from ipc.topics import VENUES
 from simulator.admin import Admin
 from simulator.failures import Failures
 from simulator.rest import HttpRequest
-from simulator.settings import VENUES
 from simulator.venues.paradex import sbe as paradex_sbe
 
 NULL = -(2**63)

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from ipc.errors import UsageError
+from ipc.topics import VENUES
 from simulator.faults import FAULTS
 from simulator.listener import AcceptMode
-from simulator.settings import VENUES
 from simulator.wire import UpgradeRefusal
 
 WITH_DELTAS = ("aster", "extended", "lighter", "paradex")

@@ -13,7 +13,7 @@ import websocket
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
-from simulator.settings import VENUES
+from ipc.topics import VENUES
 
 pytestmark = pytest.mark.integration
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ipc.topics import VENUES
 from simulator.session import ClientSubscriptions, decoded
-from simulator.settings import VENUES
 
 PATHS = {
     "hyperliquid": "/ws",

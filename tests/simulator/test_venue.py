@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from simulator.settings import VENUES
+from ipc.topics import VENUES
 from simulator.venue import Traffic
 
 ROOT = "/stream.extended.exchange/v1/"

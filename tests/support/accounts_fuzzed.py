@@ -27,8 +27,9 @@ from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
 from workers.venues import VENUES, private_venue
 from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot
+from workers.venues.listing import Listing
 from workers.venues.rows import split_rows
-from workers.venues.venue import Listing, RestRequest
+from workers.venues.venue import RestRequest
 
 __all__ = ["ALIAS", "Answers", "FuzzedAccount", "Life", "played"]
 

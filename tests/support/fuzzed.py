@@ -28,7 +28,8 @@ from workers.protocol.actions import FetchBook
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues import VENUES
-from workers.venues.venue import Listing, RestRequest
+from workers.venues.listing import Listing
+from workers.venues.venue import RestRequest
 
 __all__ = ["SEED", "FindingError", "FuzzedPipeline", "Pathfinder", "rounds", "sample_frames", "shown"]
 

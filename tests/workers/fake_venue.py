@@ -9,12 +9,12 @@ from types import MappingProxyType
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Mark, Trade
 from ipc.health import Stream
+from workers.venues.listing import Listing
 from workers.venues.venue import (
     ChannelSubscription,
     ConnectionSpec,
     Continuity,
     Keepalive,
-    Listing,
     Poll,
     RestRequest,
     Resync,

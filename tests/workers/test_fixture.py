@@ -16,7 +16,8 @@ from workers.fixture import Fixture, Player, Stage, load
 from workers.protocol.actions import StateChanged
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
-from workers.venues.venue import Continuity, Listing, Resync, Rule
+from workers.venues.listing import Listing
+from workers.venues.venue import Continuity, Resync, Rule
 
 NS = 1_000_000_000
 START = 5_000 * NS

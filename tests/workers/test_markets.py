@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ipc.health import Reason
 from workers import markets
 from workers.markets import Resolved, keep_missing, load, nameless, resolve, save
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 
 def listed(base, **changes):

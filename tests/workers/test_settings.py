@@ -11,7 +11,7 @@ from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 NS = 1_000_000_000
 BTC = Listing("BTC", "1", "BTC-USD", market_id="1", funding_interval_s=3600)

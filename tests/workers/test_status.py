@@ -14,7 +14,7 @@ from workers import status as reports
 from workers.protocol.actions import StateChanged
 from workers.protocol.streams import MarketStream
 from workers.status import StatusPublisher
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 NS = 1_000_000_000
 TOPIC = "status.lighter"

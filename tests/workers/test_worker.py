@@ -24,8 +24,8 @@ from workers.net.connection import ConnectionThread
 from workers.net.interrupter import SocketInterrupter
 from workers.net.rest import RestError
 from workers.settings import WorkerSettings
+from workers.venues.listing import Listing
 from workers.venues.venue import ConnectionSpec as Plan
-from workers.venues.venue import Listing
 
 NS = 1_000_000_000
 

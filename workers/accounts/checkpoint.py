@@ -17,8 +17,6 @@ from ipc.log import get_log
 from ipc.rundir import replace_file
 from workers.accounts.ledger import OnceKey
 
-__all__ = ["PublishedFills"]
-
 log = get_log(__name__)
 
 #: Number of appended lines after which the file is rewritten.

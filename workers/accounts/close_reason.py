@@ -12,8 +12,6 @@ from workers.net.rest import RestError
 from workers.net.transport import ClosedError
 from workers.venues.account import LoginError
 
-__all__ = ["FAILURES", "close_reason_of"]
-
 #: Errors of a login, a conversation, or a REST call.
 FAILURES: Final = (LoginError, ConfigError, ConnectError, ClosedError, RestError, DecodeError)
 

@@ -26,9 +26,7 @@ from workers.net.interrupter import SocketInterrupter
 from workers.net.lifecycle import CloseReason, ConnectionLifecycle
 from workers.net.transport import Transport
 from workers.venues.account import Login, LoginError, PrivateVenue
-from workers.venues.venue import Markets
-
-__all__ = ["AccountConnection"]
+from workers.venues.listing import Markets
 
 _NS: Final = 1_000_000_000
 _TICK_S: Final = 0.2

@@ -21,8 +21,6 @@ from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Payment, Posi
 from workers.venues.account import Covers, Leg, LegName, everything, nothing
 from workers.venues.account_values import order_status
 
-__all__ = ["Ledger", "OnceKey", "once_key"]
-
 #: Limit of remembered fills, payments and orders; the oldest are dropped.
 _MAX_REMEMBERED: Final = 100_000
 #: Enough digits for exact sums of any decimals in events.

@@ -16,8 +16,6 @@ from typing import Final
 
 from workers.accounts.secrets import environment_names
 
-__all__ = ["harden_process"]
-
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE: Final = 4
 #: Fields of ``/proc/<pid>/stat`` (proc(5), numbered from 1) with the start and end of the environment.

@@ -23,8 +23,6 @@ from workers.venues.account import AccountData, AllPositions, Leg, LegName, Snap
 from workers.venues.account_values import without_values
 from workers.venues.rows import InvalidRow
 
-__all__ = ["AccountPublisher"]
-
 log = get_log(__name__)
 
 _MS: Final = 1_000_000

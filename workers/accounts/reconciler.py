@@ -23,9 +23,7 @@ from workers.accounts.secrets import Secrets
 from workers.backoff import POLL_INIT, Backoff
 from workers.net.lifecycle import CloseReason
 from workers.venues.account import Login, PrivateVenue
-from workers.venues.venue import Markets
-
-__all__ = ["Reconciler", "StreamHandle"]
+from workers.venues.listing import Markets
 
 log = get_log(__name__)
 

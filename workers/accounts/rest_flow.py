@@ -13,8 +13,6 @@ from workers.venues.account import LoginError, RestFlow
 from workers.venues.account_values import fault_of
 from workers.venues.venue import RestRequest
 
-__all__ = ["RestFlowRunner", "advance"]
-
 T = TypeVar("T")
 
 _DEADLINE_S: Final = 10.0

@@ -28,10 +28,9 @@ from workers.net.interrupter import SocketInterrupter
 from workers.net.rest import RestBudget, RestClient
 from workers.settings import WorkerSettings
 from workers.venues.account import PrivateVenue
-from workers.venues.venue import Keepalive, Listing, Markets, Venue
+from workers.venues.listing import Listing, Markets
+from workers.venues.venue import Keepalive, Venue
 from workers.watchdog import Watched
-
-__all__ = ["SESSION_NAMES", "AccountRunner", "MarketLookup"]
 
 log = get_log(__name__)
 

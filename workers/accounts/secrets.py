@@ -19,8 +19,6 @@ from ipc.errors import ConfigError
 from ipc.log import hide
 from workers.venues import LOGIN_METHODS
 
-__all__ = ["NAMES", "Secrets", "environment_names", "missing", "scrub_environment"]
-
 #: Names of all secrets of a venue.
 NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     venue: tuple(dict.fromkeys(name for method in methods for name in method))

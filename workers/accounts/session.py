@@ -18,9 +18,8 @@ from workers.protocol.keepalive import PingTimer
 from workers.protocol.malformed import MalformedFrames
 from workers.venues.account import AccountData, Expired, LoggedIn, Login, PrivateVenue
 from workers.venues.account_values import fault_of, without_values
-from workers.venues.venue import Markets, Ping, Pong, Refused
-
-__all__ = ["LoginListener", "PrivateSession"]
+from workers.venues.listing import Markets
+from workers.venues.venue import Ping, Pong, Refused
 
 log = get_log(__name__)
 

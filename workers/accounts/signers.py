@@ -6,8 +6,6 @@ import importlib
 import sys
 from typing import Any
 
-__all__ = ["load"]
-
 
 def load(name: str) -> Any:
     """Import and return a module of a signing library; keep the recursion limit.

@@ -43,8 +43,6 @@ from workers.recorder import FrameRecorder
 from workers.settings import WorkerSettings
 from workers.status import StatusPublisher
 
-__all__ = ["ConnectionThread", "FetchedBook"]
-
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000

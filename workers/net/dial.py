@@ -21,8 +21,6 @@ from ipc.errors import ParaphinaError
 from ipc.health import Reason
 from workers.net.interrupter import SocketInterrupter
 
-__all__ = ["Address", "ConnectError", "Resolver", "dial", "host_and_port", "resolve", "tls_context"]
-
 # Bounds the life of an abandoned lookup; glibc reads this at its first one.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 

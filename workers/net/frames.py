@@ -14,8 +14,6 @@ from typing import Final, TypeAlias
 
 from ipc.errors import DecodeError
 
-__all__ = ["BINARY", "CLOSE", "PING", "PONG", "TEXT", "Frame", "FrameReader"]
-
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8

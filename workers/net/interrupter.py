@@ -14,8 +14,6 @@ import threading
 
 from ipc.health import Reason
 
-__all__ = ["SocketInterrupter"]
-
 
 class SocketInterrupter:
     """Interrupter of one thread's blocking operations.

@@ -15,8 +15,6 @@ from workers.backoff import Backoff
 from workers.net.interrupter import SocketInterrupter
 from workers.net.transport import Transport, WebSocketTransport
 
-__all__ = ["CloseReason", "ConnectionLifecycle", "TransportFactory"]
-
 _NS: Final = 1_000_000_000
 _ZEROED: Final = (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.FIRST_FRESH, SessionWord.LAST_FRESH)
 

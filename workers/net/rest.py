@@ -30,8 +30,6 @@ from workers.net.transport import retry_after_s
 from workers.protocol.pacing import TokenBucket
 from workers.venues.venue import RestRequest, Venue
 
-__all__ = ["RestBudget", "RestClient", "RestError"]
-
 _NS: Final = 1_000_000_000
 _PIECE: Final = 65_536
 _MAX_BODY: Final = 32 * 1024 * 1024

@@ -22,10 +22,9 @@ from workers.net.rest import RestBudget, RestError
 from workers.net.rest_thread import RestThread
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.settings import WorkerSettings
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, each_row, split_rows
-from workers.venues.venue import Listing, Poll, Venue
-
-__all__ = ["RestPoller"]
+from workers.venues.venue import Poll, Venue
 
 log = get_log(__name__)
 

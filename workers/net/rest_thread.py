@@ -19,8 +19,6 @@ from workers.settings import WorkerSettings
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import RestRequest, Venue, parse_answer
 
-__all__ = ["RestThread"]
-
 log = get_log(__name__)
 
 T = TypeVar("T")

@@ -17,8 +17,6 @@ from workers.protocol.actions import FetchBook
 from workers.settings import WorkerSettings
 from workers.venues.venue import Venue
 
-__all__ = ["SnapshotFetcher"]
-
 log = get_log(__name__)
 
 _FETCH_DEADLINE_S: Final = 5.0

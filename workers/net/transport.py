@@ -21,8 +21,6 @@ from workers.net.dial import ConnectError, Resolver, dial, resolve
 from workers.net.frames import CLOSE, Frame, FrameReader
 from workers.net.interrupter import SocketInterrupter
 
-__all__ = ["ClosedError", "Transport", "WebSocketTransport", "retry_after_s"]
-
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
 _RETRY_AFTER_CAP_S: Final = 300.0
 _REFUSALS: Final = {401: Reason.AUTH_FAILED, 418: Reason.RATE_LIMITED, 429: Reason.RATE_LIMITED}

@@ -9,19 +9,6 @@ from ipc.events import Event
 from ipc.health import Reason, StreamState
 from workers.protocol.streams import MarketStream
 
-__all__ = [
-    "Action",
-    "ActionQueue",
-    "CloseConnection",
-    "FetchBook",
-    "LogEvent",
-    "Publication",
-    "Purpose",
-    "Send",
-    "SendPing",
-    "StateChanged",
-]
-
 #: Purpose of a book's REST fetch: to bridge to the stream, as a precaution because the book is silent, to compare with
 #: it, or to show while there is no stream.
 Purpose: TypeAlias = Literal["bridge", "soft", "compare", "rest"]

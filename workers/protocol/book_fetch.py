@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["REFETCH_CAP_NS", "BookFetch", "FetchState"]
-
 _MS: Final = 1_000_000
 
 #: An answer that takes longer than this is considered lost.

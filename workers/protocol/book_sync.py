@@ -18,8 +18,6 @@ from ipc.health import Reason
 from ipc.orderbook import BadLevelError, OrderBook
 from workers.venues.venue import Continuity, RelativeDelta, Rule
 
-__all__ = ["BookInvalid", "BookSync", "Outcome", "plain_book"]
-
 #: Deltas buffered while a snapshot is fetched; the oldest are dropped first.
 _MAX_BUFFERED: Final = 5000
 #: Crossed snapshots in a row after which the venue itself is considered crossed.

@@ -14,8 +14,6 @@ from workers.protocol.streams import MarketStream
 from workers.protocol.subscriptions import SubscriptionManager
 from workers.venues.venue import Ack, ChannelSubscription, Ping, Pong, Refused, ServerShutdown, Unsubscribed, Venue
 
-__all__ = ["ControlHandler", "ControlMessage"]
-
 ControlMessage: TypeAlias = Ack | Unsubscribed | Ping | Pong | Refused | ServerShutdown
 
 _NS: Final = 1_000_000_000

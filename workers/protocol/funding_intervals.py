@@ -11,8 +11,6 @@ from typing import Final
 
 from ipc.events import Funding
 
-__all__ = ["FundingIntervals"]
-
 _NS: Final = 1_000_000_000
 #: Payment times need not be exact, nor the venue's clock.
 _SLACK_NS: Final = 60 * _NS

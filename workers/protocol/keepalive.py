@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["PingTimer"]
-
 
 class PingTimer:
     """Ping schedule of one connection; times are monotonic ns.

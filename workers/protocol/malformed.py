@@ -10,8 +10,6 @@ from workers.protocol.actions import ActionQueue
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import InvalidBook, RelativeDelta
 
-__all__ = ["MAX_MALFORMED_IN_ROW", "FrameFaults", "MalformedFrames"]
-
 #: Malformed frames in a row after which a connection is closed.
 MAX_MALFORMED_IN_ROW: Final = 10
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["TokenBucket"]
-
 _NS: Final = 1_000_000_000
 
 

@@ -23,8 +23,6 @@ from workers.protocol.streams import BookPhase, MarketStream
 from workers.protocol.subscriptions import SubscriptionManager
 from workers.venues.venue import Resync, Rule, Venue
 
-__all__ = ["Recovery"]
-
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 #: A resync that brings no book within this time is repeated.

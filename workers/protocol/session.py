@@ -24,13 +24,13 @@ from workers.protocol.policy import Policy
 from workers.protocol.recovery import Recovery
 from workers.protocol.streams import MarketStream, market_streams
 from workers.protocol.subscriptions import SubscriptionManager
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import (
     Ack,
     ConnectionSpec,
     FrameSeq,
     InvalidBook,
-    Listing,
     Ping,
     Pong,
     Refused,
@@ -41,8 +41,6 @@ from workers.venues.venue import (
     Venue,
     VenueLimits,
 )
-
-__all__ = ["MarketSession", "cause_after"]
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000

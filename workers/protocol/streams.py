@@ -21,9 +21,8 @@ from ipc.health import Reason, Stream, StreamState
 from ipc.trades import SeenTrades
 from workers.protocol.book_fetch import BookFetch
 from workers.protocol.book_sync import BookSync
-from workers.venues.venue import ChannelSubscription, ConnectionSpec, Listing, Venue
-
-__all__ = ["BookPhase", "MarketStream", "RecoveryState", "market_streams"]
+from workers.venues.listing import Listing
+from workers.venues.venue import ChannelSubscription, ConnectionSpec, Venue
 
 _NS: Final = 1_000_000_000
 _BOOKS: Final = (Stream.BOOK, Stream.BOOK20)

@@ -11,8 +11,6 @@ from ipc.health import Stream
 from workers.protocol.pacing import TokenBucket
 from workers.venues.venue import ChannelSubscription, ConnectionSpec
 
-__all__ = ["SubscriptionManager", "SubscriptionState"]
-
 _NS: Final = 1_000_000_000
 #: A subscription without an answer within this time is sent again.
 _ANSWER_NS: Final = 10 * _NS

@@ -16,8 +16,6 @@ from workers.venues.venue import Venue
 if TYPE_CHECKING:
     from workers.venues.account import PrivateVenue
 
-__all__ = ["LOGIN_METHODS", "VENUES", "private_venue"]
-
 #: Public sides by name, in the order in which tools show them.
 VENUES: Final[Mapping[str, Venue]] = {
     name: import_module(f"{__name__}.{name}.market_data").MARKET_DATA for name in topics.VENUES

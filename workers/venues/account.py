@@ -14,30 +14,9 @@ from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 from ipc.events import AccountEvent, Position
 from ipc.health import Reason
 from workers.accounts.secrets import Secrets
+from workers.venues.listing import Markets
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Keepalive, Markets, Ping, Pong, Refused, RestRequest
-
-__all__ = [
-    "AccountData",
-    "AccountItem",
-    "AllPositions",
-    "Covers",
-    "Expired",
-    "Leg",
-    "LegName",
-    "LoggedIn",
-    "Login",
-    "LoginError",
-    "PrivateVenue",
-    "Renewal",
-    "RestFlow",
-    "Snapshot",
-    "account_keepalive",
-    "everything",
-    "no_requests",
-    "nothing",
-    "unless_invalid",
-]
+from workers.venues.venue import Keepalive, Ping, Pong, Refused, RestRequest
 
 T = TypeVar("T")
 

@@ -12,8 +12,6 @@ import msgspec
 from ipc.errors import DecodeError
 from workers.venues.rows import InvalidRow, each_row
 
-__all__ = ["Number", "NumberOrNone", "WholeNumber", "converted", "decoded", "json_decoder", "ms_of", "rows_of"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -10,18 +10,6 @@ from typing import Final, Literal, TypeAlias
 
 from ipc.decimals import is_zero, number
 
-__all__ = [
-    "MarginMode",
-    "OrderStatus",
-    "above_zero",
-    "fault_of",
-    "fill_type",
-    "margin_mode",
-    "order_status",
-    "priced",
-    "without_values",
-]
-
 OrderStatus: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
 MarginMode: TypeAlias = Literal["cross", "isolated"]
 

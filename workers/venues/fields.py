@@ -14,23 +14,6 @@ from msgspec import Meta
 from ipc.checks import valid_ns
 from ipc.decimals import OutOfRangeError, is_zero, number, plain, plain_text
 
-__all__ = [
-    "Id",
-    "Name",
-    "Number",
-    "SequenceNumber",
-    "Text",
-    "as_int",
-    "digits_of",
-    "increment",
-    "interval_s_of",
-    "ns_of_ms",
-    "ns_of_s",
-    "ns_of_us",
-    "side",
-    "step",
-]
-
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_US: Final = 1000

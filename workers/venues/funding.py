@@ -17,8 +17,6 @@ from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = ["SETTLED_PERIOD_S", "Unit", "funding", "newest_payment", "settled_poll"]
-
 #: Unit of a venue's rate: fraction per funding interval, percent per hour, or fraction per eight hours.
 Unit: TypeAlias = Literal["fraction_per_interval", "percent_per_hour", "fraction_per_8h"]
 

@@ -11,8 +11,6 @@ from ipc.events import Instrument
 from ipc.topics import symbol_of
 from workers.venues.rows import InvalidRow, split_rows
 
-__all__ = ["Listing", "Markets", "one_per_base", "split_multiplier"]
-
 _MULTIPLIER: Final = re.compile(r"(k|1000000|10000|1000|1M)(?=[A-Z])")
 _UNITS: Final = {"k": 1000, "1000": 1000, "10000": 10_000, "1000000": 1_000_000, "1M": 1_000_000}
 _NOT_TRADING: Final = frozenset({"halted", "delisted"})

@@ -15,18 +15,6 @@ from workers.venues.account import Covers, RestFlow, unless_invalid
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import RestRequest
 
-__all__ = [
-    "Page",
-    "Pages",
-    "all_pages",
-    "closed_orders",
-    "events_of",
-    "oldest_first",
-    "page_of",
-    "raw_rows",
-    "recent_page",
-]
-
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
 Event = TypeVar("Event", bound=AccountEvent)

@@ -7,8 +7,6 @@ from typing import Any, Final
 
 from ipc.health import Reason
 
-__all__ = ["code_and_text", "usual_reason"]
-
 _TEXTS: Final = ("message", "msg", "error", "data")
 _SHOWN: Final = 300
 

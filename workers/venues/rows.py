@@ -11,8 +11,6 @@ from typing import Final, TypeVar
 
 from msgspec import Raw
 
-__all__ = ["InvalidRow", "each_row", "items_of_rows", "opens", "split_rows"]
-
 Row = TypeVar("Row")
 Parsed = TypeVar("Parsed")
 

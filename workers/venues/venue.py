@@ -24,40 +24,8 @@ import msgspec
 from ipc.errors import DecodeError
 from ipc.events import BookSnapshot, Event, Level
 from ipc.health import Reason, Stream
-from workers.venues.listing import Listing, Markets, one_per_base, split_multiplier
+from workers.venues.listing import Listing, Markets
 from workers.venues.rows import InvalidRow
-
-__all__ = [
-    "Ack",
-    "ChannelSubscription",
-    "ConnectionSpec",
-    "Continuity",
-    "Control",
-    "FrameSeq",
-    "InvalidBook",
-    "Item",
-    "Keepalive",
-    "Listing",
-    "Markets",
-    "Ping",
-    "Poll",
-    "Pong",
-    "Refused",
-    "RelativeDelta",
-    "RestRequest",
-    "Resync",
-    "Rule",
-    "ServerShutdown",
-    "SoftResync",
-    "Unsubscribed",
-    "Venue",
-    "VenueLimits",
-    "best_first",
-    "one_per_base",
-    "parse_answer",
-    "parsed",
-    "split_multiplier",
-]
 
 T = TypeVar("T")
 

@@ -28,8 +28,6 @@ from simulator.venues.aster.account_messages import entry_text, execution_of, ki
 from simulator.venues.aster.messages import price_text, size_text
 from simulator.venues.aster.session import framed
 
-__all__ = ["AsterAccounts"]
-
 _KEY_LASTS_S = 3600
 #: Lots that a hedged account holds on either side of each market, in addition to its net position.
 _HEDGED_LOTS = 5

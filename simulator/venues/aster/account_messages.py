@@ -6,8 +6,6 @@ from simulator.accounts.money import rounded
 from simulator.accounts.records import OrderChange, OrderRecord, PositionRecord
 from simulator.decimals import padded
 
-__all__ = ["entry_text", "execution_of", "kind_of", "money_text", "status_of"]
-
 _STATUS = {"open": "NEW", "filled": "FILLED", "canceled": "CANCELED", "expired": "EXPIRED"}
 
 

@@ -24,8 +24,6 @@ from simulator.venues.aster.account_messages import entry_text, kind_of, money_t
 from simulator.venues.aster.messages import price_text, size_text
 from simulator.venues.aster.rest import AsterApiError, AsterRest, number_of
 
-__all__ = ["AsterAccountRest"]
-
 _RECV_WINDOW_MS, _FUTURE_MS = 5000, 1000
 _NONCE_WINDOW_US = 10_000_000
 _MOST_NONCES = 100

@@ -9,8 +9,6 @@ from simulator.venues.aster.account_rest import AsterAccountRest
 from simulator.venues.aster.rest import AsterRest
 from simulator.venues.aster.stream import SimulatedAster
 
-__all__ = ["build"]
-
 
 def build(settings: SimSettings, schedule: Schedule) -> SimulatedAster:
     """Make the venue: its stream, its accounts, public REST, and signed REST."""

@@ -11,25 +11,6 @@ from typing import Any
 from simulator.decimals import padded, shortest
 from simulator.market import Market, MarketTrade
 
-__all__ = [
-    "HOUR_MS",
-    "agg_trade",
-    "book_ticker",
-    "extra_zeros",
-    "force_order",
-    "funding_hours",
-    "level",
-    "mark",
-    "mini_ticker_event",
-    "next_funding_ms",
-    "price_text",
-    "rate_text",
-    "size_text",
-    "ticker",
-    "ticker_event",
-    "trade_pro",
-]
-
 HOUR_MS = 3_600_000
 _FIRST_TRADE = 37_632_000
 

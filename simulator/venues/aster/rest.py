@@ -25,8 +25,6 @@ from simulator.venues.aster.messages import (
 )
 from simulator.venues.aster.stream import SimulatedAster
 
-__all__ = ["AsterApiError", "AsterRest", "number_of"]
-
 _WEIGHT_LIMIT = 2400
 #: Requests over the limit that are answered with 429; further ones cause a ban.
 _TOLERATED = 20

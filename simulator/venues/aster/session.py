@@ -13,8 +13,6 @@ from simulator.session import ClientSession, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
 
-__all__ = ["MOST_STREAMS", "AsterSession", "framed"]
-
 MOST_STREAMS = 200
 _PING_S, _PONG_S = 300, 900
 _OLDEST_S = 24 * 3600

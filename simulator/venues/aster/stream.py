@@ -25,8 +25,6 @@ from simulator.venues.aster.account import AsterAccounts
 from simulator.venues.aster.session import MOST_STREAMS, AsterSession, framed
 from simulator.wire import Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["SimulatedAster"]
-
 _SPEEDS = {None: 0.25, "500ms": 0.5, "100ms": 0.1}
 _DEPTH = re.compile(r"([a-z0-9]+)@depth(5|10|20)?(?:@(500ms|100ms))?")
 #: Lag of a REST snapshot from a server that is behind.

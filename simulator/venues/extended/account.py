@@ -20,8 +20,6 @@ from simulator.venues.extended.messages import message, ok, problem
 from simulator.venues.extended.session import ACCOUNT_CHANNEL, ExtendedSession
 from simulator.wire import Upgrade
 
-__all__ = ["ExtendedAccounts"]
-
 _FIRST_ORDER, _FIRST_TRADE = 1_791_181_000_000_000_000, 1_784_963_000_000_000_000
 _MOST_ROWS = 100
 

@@ -12,8 +12,6 @@ from simulator.accounts.records import FillRecord, OrderRecord, PositionRecord
 from simulator.accounts.service import AccountService
 from simulator.decimals import padded, shortest
 
-__all__ = ["ACCOUNT_ID", "money_text", "order_row", "position_row", "trade_row"]
-
 ACCOUNT_ID = 3017
 _LEVERAGE = 20
 _STATUS = {

@@ -8,8 +8,6 @@ from simulator.venues.extended.account import ExtendedAccounts
 from simulator.venues.extended.rest import ExtendedRest
 from simulator.venues.extended.stream import SimulatedExtended
 
-__all__ = ["build"]
-
 
 def build(settings: SimSettings, schedule: Schedule) -> SimulatedExtended:
     """Make the venue: its streams, its accounts, and REST over both."""

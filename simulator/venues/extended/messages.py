@@ -15,22 +15,6 @@ from simulator.market import LevelChange, Market, MarketTrade
 from simulator.rest import HttpResponse, json
 from simulator.session import Kind
 
-__all__ = [
-    "ExtendedMessage",
-    "delta_levels",
-    "fine_price",
-    "funding_row",
-    "is_spot",
-    "message",
-    "ok",
-    "price_text",
-    "problem",
-    "size_text",
-    "snapshot_levels",
-    "trade_id",
-    "trade_row",
-]
-
 _HOUR_MS = 3_600_000
 _FIRST_TRADE = 2_104_498_657_000_000_000
 

@@ -24,8 +24,6 @@ from simulator.venues.extended.messages import (
     trade_row,
 )
 
-__all__ = ["ExtendedRest"]
-
 _HOUR_MS = 3_600_000
 _MOST_TRADES, _MOST_FUNDINGS, _MOST_INTERESTS = 50, 10_000, 300
 

@@ -13,8 +13,6 @@ from simulator.venue import SimulatedVenue
 from simulator.venues.extended.messages import ExtendedMessage
 from simulator.wire import Upgrade, Wire
 
-__all__ = ["ACCOUNT_CHANNEL", "ExtendedChannel", "ExtendedSession"]
-
 _PING_S, _PONG_S = 15, 10
 
 

@@ -25,8 +25,6 @@ from simulator.venues.extended.messages import ExtendedMessage
 from simulator.venues.extended.session import ACCOUNT_CHANNEL, ExtendedChannel, ExtendedSession
 from simulator.wire import Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["SimulatedExtended"]
-
 _ROOT = "/stream.extended.exchange/v1/"
 _BATCH_S, _TOUCH_S = 0.1, 0.01
 _SNAPSHOT_S, _FUNDING_S = 60, 60

@@ -30,8 +30,6 @@ from simulator.venues.hyperliquid.account_messages import basic_order, full_orde
 from simulator.venues.hyperliquid.messages import BUILT, DEX, NO_HASH, USER_DEFAULTS, dex_of
 from simulator.venues.hyperliquid.session import HyperliquidChannel
 
-__all__ = ["HyperliquidAccounts"]
-
 _DEXES: Final = ("", DEX)
 _FIRST_ORDER = 300_000_000_000
 #: Odd, so multiplication modulo 2^50 maps numbers one to one onto ids that look random.

@@ -18,17 +18,6 @@ from simulator.accounts.service import AccountService
 from simulator.decimals import pointed, shortest
 from simulator.market import BUY
 
-__all__ = [
-    "basic_order",
-    "fill_rows",
-    "full_order",
-    "funding_row",
-    "liquidation_row",
-    "money_text",
-    "position_row",
-    "status_of",
-]
-
 _LEVERAGE, _MOST_LEVERAGE = 20, 40
 #: Final states by cause; an order that its owner canceled is ``canceled``.
 _ENDED = {"venue": "marginCanceled", "liquidation": "liquidatedCanceled", "margin": "perpMarginRejected"}

@@ -8,8 +8,6 @@ from simulator.venues.hyperliquid.account import HyperliquidAccounts
 from simulator.venues.hyperliquid.rest import HyperliquidInfo
 from simulator.venues.hyperliquid.stream import SimulatedHyperliquid
 
-__all__ = ["build"]
-
 
 def build(settings: SimSettings, schedule: Schedule) -> SimulatedHyperliquid:
     """Make the venue: its stream, its accounts, and REST over both, which connections query too."""

@@ -15,23 +15,6 @@ from simulator.decimals import pointed, shortest
 from simulator.market import Market, MarketTrade, PriceLevels
 from simulator.wire import Frame
 
-__all__ = [
-    "BLOCK_LAG_MS",
-    "BUILT",
-    "DEX",
-    "GREETING",
-    "NO_HASH",
-    "USER_DEFAULTS",
-    "asset_ctx",
-    "book",
-    "dex_of",
-    "entry",
-    "is_address",
-    "is_spot",
-    "trade_id",
-    "trade_rows",
-]
-
 #: Times are those of blocks, which are this far behind the clock.
 BLOCK_LAG_MS = 650
 #: Dex of a builder, and its market; market names begin with their dex, except on the core one.

@@ -16,8 +16,6 @@ from simulator.session import decoded
 from simulator.venues.hyperliquid.messages import DEX, asset_ctx, book, dex_of, is_spot, trade_rows
 from simulator.venues.hyperliquid.stream import SimulatedHyperliquid
 
-__all__ = ["HyperliquidInfo"]
-
 _HOUR_MS = 3_600_000
 _MOST_ROWS = 500
 #: Queries of low weight.

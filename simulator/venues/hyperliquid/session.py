@@ -20,8 +20,6 @@ from simulator.venue import SimulatedVenue
 from simulator.venues.hyperliquid.messages import GREETING, USER_DEFAULTS, book, is_address
 from simulator.wire import Upgrade, Wire
 
-__all__ = ["HyperliquidChannel", "HyperliquidSession", "HyperliquidStream"]
-
 _SILENCE_S = 60
 _FAST_S, _FAST_DEPTH = 0.5, 5
 _SLOW_S, _SLOW_DEPTH = 5.0, 20

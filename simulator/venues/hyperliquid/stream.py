@@ -26,8 +26,6 @@ from simulator.venues.hyperliquid.account import HyperliquidAccounts
 from simulator.venues.hyperliquid.session import HyperliquidChannel, HyperliquidSession
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["SimulatedHyperliquid"]
-
 _BACKLOG = 10
 _BUILT = Contract("TSLA", Decimal(400), activity=0.05)
 #: Size decimals by the power of ten of the price.

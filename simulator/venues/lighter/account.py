@@ -24,8 +24,6 @@ from simulator.venues.lighter.markets import LighterMarkets
 from simulator.venues.lighter.messages import LighterApiError, limit_of
 from simulator.venues.lighter.session import LighterSession
 
-__all__ = ["LighterAccounts"]
-
 _TOKEN_S = 8 * 3600
 _ACCOUNT = str(LIGHTER_ACCOUNT)
 _FIRST_TRADE = 19_000_000_000

@@ -18,8 +18,6 @@ from simulator.decimals import padded
 from simulator.market import BUY, Market
 from simulator.venues.lighter.markets import LighterMarkets
 
-__all__ = ["FIRST_NONCE", "FIRST_ORDER", "LighterAccountMessages", "money_text"]
-
 FIRST_ORDER, FIRST_NONCE = 281_476_000_000_000, 9_182_000_000
 _COUNTERPARTY = 91_249
 _ASSETS = {"ETH": 1, "USDC": 3}

@@ -8,8 +8,6 @@ from simulator.venues.lighter.account import LighterAccounts
 from simulator.venues.lighter.rest import LighterRest
 from simulator.venues.lighter.stream import SimulatedLighter
 
-__all__ = ["build"]
-
 
 def build(settings: SimSettings, schedule: Schedule) -> SimulatedLighter:
     """Make the venue: its stream, its accounts, and REST over both."""

@@ -8,8 +8,6 @@ from simulator.listing import Contract, SimulatedListing, contracts, list_market
 from simulator.market import Market
 from simulator.venue import SimulatedVenue
 
-__all__ = ["LighterMarkets", "lighter_listings"]
-
 _FIRST_SPOT = 2048
 #: Fixed ids of the venue; the other markets are numbered in the order of the settings.
 _KNOWN_IDS = {"ETH": 0, "BTC": 1}

@@ -13,17 +13,6 @@ from simulator.decimals import padded
 from simulator.market import Market, MarketTrade
 from simulator.rest import HttpRequest
 
-__all__ = [
-    "LighterApiError",
-    "daily_numbers",
-    "funding_percent",
-    "level",
-    "limit_of",
-    "market_stats",
-    "trade_id",
-    "trade_row",
-]
-
 _HOUR_S = 3600
 _FIRST_TRADE = 19_211_490_000
 _NO_LIMIT = "72057594037927936.000000"

@@ -16,8 +16,6 @@ from simulator.venues.lighter.account import LighterAccounts
 from simulator.venues.lighter.markets import LighterMarkets
 from simulator.venues.lighter.messages import LighterApiError, daily_numbers, funding_percent, limit_of, trade_row
 
-__all__ = ["LighterRest"]
-
 _HOUR_S = 3600
 _MOST_ORDERS, _MOST_TRADES, _MOST_FUNDINGS = 250, 100, 500
 

@@ -15,8 +15,6 @@ from simulator.venue import SimulatedVenue
 from simulator.venues.lighter.messages import LighterApiError
 from simulator.wire import Upgrade, Wire
 
-__all__ = ["LighterSession", "LighterStream"]
-
 _PING_S = 30
 _IDLE_S = 120
 _MOST_CHANNELS = 500

@@ -23,8 +23,6 @@ from simulator.venues.lighter.markets import LighterMarkets, lighter_listings
 from simulator.venues.lighter.session import LighterSession
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["SimulatedLighter"]
-
 _BATCH_S = 0.05
 _REPLAYED = 50
 _MOST_CONNECTIONS = 255

@@ -23,8 +23,6 @@ from simulator.venues.paradex.messages import problem
 from simulator.venues.paradex.session import ParadexChannel, ParadexSession
 from simulator.wire import Frame
 
-__all__ = ["ParadexAccounts"]
-
 _JWT_S = 300
 _MOST_PAGE = 100
 _SIGNATURE = re.compile(r'\s*\[\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*,\s*"?(0x[0-9a-fA-F]+|\d+)"?\s*\]\s*')

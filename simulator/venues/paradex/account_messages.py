@@ -22,8 +22,6 @@ from simulator.venue import SimulatedVenue
 from simulator.venues.paradex import sbe
 from simulator.venues.paradex.messages import level_e8
 
-__all__ = ["ParadexAccountMessages", "id_text"]
-
 _ORDER = struct.Struct("<qqBBBB5qqq32sqqBB")
 _FILL = struct.Struct("<qqBBBqqqqq32sqq")
 _POSITION = struct.Struct("<qqB8q32s5qB")

@@ -8,8 +8,6 @@ from simulator.venues.paradex.account import ParadexAccounts
 from simulator.venues.paradex.rest import ParadexRest
 from simulator.venues.paradex.stream import SimulatedParadex
 
-__all__ = ["build"]
-
 
 def build(settings: SimSettings, schedule: Schedule) -> SimulatedParadex:
     """Make the venue: its channels, its accounts, and REST over both."""

@@ -14,29 +14,6 @@ from simulator.market import LevelChange, Market, MarketTrade
 from simulator.rest import HttpResponse, json
 from simulator.venues.paradex import sbe
 
-__all__ = [
-    "FUNDING_HOURS",
-    "OPTION",
-    "bbo_json",
-    "bbo_sbe",
-    "delta_json",
-    "delta_sbe",
-    "funding_json",
-    "funding_sbe",
-    "is_option",
-    "level_e8",
-    "level_json",
-    "level_pair",
-    "problem",
-    "snapshot_json",
-    "snapshot_sbe",
-    "summary_json",
-    "summary_sbe",
-    "trade_id",
-    "trade_json",
-    "trade_sbe",
-]
-
 FUNDING_HOURS = 8
 OPTION = "BTC-USD-96000-C"
 _INDEX_START_MS = 1_700_000_000_000

@@ -24,8 +24,6 @@ from simulator.venues.paradex.messages import (
 )
 from simulator.venues.paradex.stream import SimulatedParadex
 
-__all__ = ["ParadexRest"]
-
 _MOST_PAGE = 5000
 _DEPTH = 20
 #: Interval of the funding observations in the history.

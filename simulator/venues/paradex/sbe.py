@@ -11,23 +11,6 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = [
-    "NULL",
-    "SCHEMA",
-    "bbo",
-    "bids_of",
-    "book",
-    "clamp",
-    "fitting",
-    "frame",
-    "funding",
-    "summary",
-    "trade",
-    "with_bid",
-    "with_bids",
-    "without_first_price",
-]
-
 SCHEMA: Final = 1
 #: Missing number.
 NULL: Final = -(2**63)

@@ -14,8 +14,6 @@ from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
 
-__all__ = ["WORDS", "ChannelMessage", "ParadexChannel", "ParadexSession", "ParadexStream"]
-
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
 #: Names of streams by topic.

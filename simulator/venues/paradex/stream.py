@@ -27,8 +27,6 @@ from simulator.venues.paradex.account import ParadexAccounts
 from simulator.venues.paradex.session import WORDS, ChannelMessage, ParadexChannel, ParadexSession
 from simulator.wire import Frame, Upgrade, UpgradeRefusal, Wire
 
-__all__ = ["SimulatedParadex"]
-
 _SNAPSHOT_DEPTH = 15
 _FUNDING_EVERY = 5
 _SNAPSHOT = re.compile(r"(snapshot|interactive)@15@(50|100|200|400)ms(@[0-9_]+)?")

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from ipc.errors import UsageError
-from simulator.settings import VENUES
+from ipc.topics import VENUES
 
 WORDS = {"open", "untriggered", "filled", "canceled", "rejected", "expired"}
 

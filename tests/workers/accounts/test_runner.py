@@ -26,7 +26,8 @@ from workers.net.frames import PONG
 from workers.settings import WorkerSettings
 from workers.venues import VENUES, private_venue
 from workers.venues.lighter.market_data import Lighter
-from workers.venues.venue import Listing, VenueLimits
+from workers.venues.listing import Listing
+from workers.venues.venue import VenueLimits
 from workers.watchdog import Watchdog, WatchdogLimits
 
 MS = 1_000_000

@@ -23,8 +23,9 @@ from workers.protocol.actions import FetchBook
 from workers.protocol.book_fetch import FetchState
 from workers.protocol.streams import MarketStream
 from workers.settings import WorkerSettings
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Poll, RestRequest, VenueLimits
+from workers.venues.venue import Poll, RestRequest, VenueLimits
 
 NS = 1_000_000_000
 MARKETS = "/markets"

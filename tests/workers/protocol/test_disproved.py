@@ -13,7 +13,7 @@ from workers.protocol.actions import CloseConnection, FetchBook
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues import VENUES
-from workers.venues.venue import Listing
+from workers.venues.listing import Listing
 
 MS = 1_790_000_000_000
 WIRES = {"hyperliquid": "BTC", "aster": "BTCUSDT", "extended": "BTC-USD", "lighter": "1", "paradex": "BTC-USD-PERP"}

@@ -15,13 +15,13 @@ from stage import NS, Stage
 from ipc.events import Bbo, BookDelta, BookSnapshot, Funding, Gap, Liquidation, Mark
 from ipc.health import Reason, Stream, StreamState
 from workers.protocol.actions import CloseConnection, FetchBook, LogEvent, SendPing, StateChanged
+from workers.venues.listing import Listing
 from workers.venues.venue import (
     Ack,
     Continuity,
     FrameSeq,
     InvalidBook,
     Keepalive,
-    Listing,
     Ping,
     Pong,
     Refused,

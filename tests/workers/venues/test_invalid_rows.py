@@ -12,8 +12,9 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, Event, Funding, Mark, Trade
 from ipc.health import Stream
 from workers.venues import VENUES
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import InvalidBook, Item, Listing, Venue
+from workers.venues.venue import InvalidBook, Item, Venue
 
 MS = 1_790_000_123_456
 WIRES = {"hyperliquid": "BTC", "aster": "BTCUSDT", "extended": "BTC-USD", "lighter": "7", "paradex": "BTC-USD-PERP"}

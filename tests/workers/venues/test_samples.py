@@ -25,8 +25,9 @@ from workers.venues.aster.market_data import Aster
 from workers.venues.extended.market_data import Extended
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.lighter.market_data import Lighter
+from workers.venues.listing import Listing
 from workers.venues.paradex.market_data import Paradex
-from workers.venues.venue import FrameSeq, Item, Listing, Venue
+from workers.venues.venue import FrameSeq, Item, Venue
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(
@@ -196,6 +197,9 @@ def leaves(message: Any) -> Iterator[Any]:
             yield from leaves(member)
     else:
         yield message
+
+
+FILES = [(venue, file) for venue, files in FRAMES.items() for file in files]
 
 
 # --- WebSocket ----------------------------------------------------------------------------------------------------

@@ -40,10 +40,9 @@ from workers.venues.aster.account_rows import OrderRow, PositionRow, TradeRow
 from workers.venues.aster.market_data import Aster
 from workers.venues.aster.signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, signer_of
 from workers.venues.fields import ns_of_ms
+from workers.venues.listing import Markets
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import Keepalive, Markets, Refused, parsed
-
-__all__ = ["PRIVATE_VENUE", "AsterAccount"]
+from workers.venues.venue import Keepalive, Refused, parsed
 
 T = TypeVar("T")
 

@@ -29,8 +29,6 @@ from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Listing, Markets
 from workers.venues.rows import InvalidRow
 
-__all__ = ["Changes", "changed_balances", "changed_positions", "executed", "payments"]
-
 R = TypeVar("R")
 
 _EXECUTIONS: Final = frozenset({"TRADE", "CALCULATED"})

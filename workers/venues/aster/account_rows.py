@@ -20,24 +20,6 @@ from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Listing, Markets
 from workers.venues.rows import InvalidRow, each_row
 
-__all__ = [
-    "LEGS",
-    "SIDES",
-    "OrderRow",
-    "PositionRow",
-    "TradeRow",
-    "balances",
-    "fill_id_of",
-    "fill_type",
-    "fills",
-    "listing_for",
-    "margins",
-    "order_state",
-    "orders",
-    "positions",
-    "without_lone_legs",
-]
-
 SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 #: Statuses of closed orders; others are open: NEW, PARTIALLY_FILLED, NEW_INSURANCE, NEW_ADL.
 _STATUS: Final[Mapping[str, OrderStatus]] = {

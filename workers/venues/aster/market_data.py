@@ -43,8 +43,6 @@ from workers.venues.venue import (
     best_first,
 )
 
-__all__ = ["MARKET_DATA", "Aster"]
-
 #: A connection carries at most 200 streams; a market has five.
 _MARKETS_PER_CONNECTION: Final = 40
 #: Replies echo only the request id. A stream's UNSUBSCRIBE has the id of its SUBSCRIBE plus this.

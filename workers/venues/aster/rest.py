@@ -24,19 +24,6 @@ from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, each_row, items_of_rows, opens, split_rows
 from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = [
-    "LISTING_REQUESTS",
-    "OPEN_INTEREST_PERIOD_S",
-    "REST_DEPTH",
-    "book_request",
-    "funding_event",
-    "listing_of",
-    "parse_book",
-    "parse_listings",
-    "polls",
-    "retry_after_s",
-]
-
 #: Symbols, and their funding intervals, which only the second request returns.
 LISTING_REQUESTS: Final = (RestRequest("/fapi/v3/exchangeInfo"), RestRequest("/fapi/v3/fundingInfo"))
 _QUOTE: Final = "USDT"

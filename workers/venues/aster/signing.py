@@ -24,8 +24,6 @@ from workers.venues.account import LoginError
 from workers.venues.aster.credentials import LOGIN_METHODS
 from workers.venues.venue import RestRequest
 
-__all__ = ["HMAC_SECRETS", "WALLET_SECRETS", "Signer", "can_sign", "signer_of"]
-
 #: What it takes to sign in either way.
 HMAC_SECRETS, WALLET_SECRETS = LOGIN_METHODS
 

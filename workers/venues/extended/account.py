@@ -40,8 +40,6 @@ from workers.venues.pagination import Page, Pages, all_pages, closed_orders, old
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
-__all__ = ["PRIVATE_VENUE", "ExtendedAccount"]
-
 E = TypeVar("E", Order, Position)
 
 ((_KEY,),) = LOGIN_METHODS

@@ -22,8 +22,6 @@ from workers.venues.listing import Listing, Markets
 from workers.venues.pagination import Page, events_of, recent_page
 from workers.venues.rows import InvalidRow
 
-__all__ = ["ExtendedRowParser"]
-
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}
 _STATUS: Final[Mapping[str, OrderStatus]] = {
     "NEW": "open",

@@ -40,8 +40,6 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["MARKET_DATA", "Extended"]
-
 #: Markets up to which each has its own sockets; beyond it, one socket per stream carries all markets of the venue.
 _MAX_SOCKETS_PER_STREAM: Final = 5
 #: The firewall rejects clients without a user agent.

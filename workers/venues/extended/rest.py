@@ -25,9 +25,6 @@ from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows
 from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = ["book_request", "funding_event", "funding_ns", "listing_of_name", "parse_book", "parse_listings", "polls"]
-
-
 _HOUR_S: Final = 3600
 _HOUR_MS: Final = 3_600_000
 #: Funding times before 1973, read as ms, are seconds: one example of the documentation has them, no recorded frame.

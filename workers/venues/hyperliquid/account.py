@@ -39,11 +39,10 @@ from workers.venues.hyperliquid.account_rows import CORE, dex_of
 from workers.venues.hyperliquid.credentials import LOGIN_METHODS
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.hyperliquid.rest import info_request
+from workers.venues.listing import Markets
 from workers.venues.pagination import closed_orders
 from workers.venues.rows import InvalidRow, split_rows
-from workers.venues.venue import Keepalive, Markets, Pong, Refused, RestRequest, parsed
-
-__all__ = ["PRIVATE_VENUE", "HyperliquidAccount"]
+from workers.venues.venue import Keepalive, Pong, Refused, RestRequest, parsed
 
 _NS_PER_MS: Final = 1_000_000
 ((_ADDRESS,),) = LOGIN_METHODS

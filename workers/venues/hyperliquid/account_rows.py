@@ -20,19 +20,6 @@ from workers.venues.hyperliquid.rest import core_listing
 from workers.venues.listing import Listing, Markets
 from workers.venues.rows import InvalidRow
 
-__all__ = [
-    "CORE",
-    "balances",
-    "dex_of",
-    "fills",
-    "margins",
-    "open_orders",
-    "payments",
-    "positions",
-    "rest_payments",
-    "updates",
-]
-
 #: Name of the venue's own exchange; builders' exchanges have names.
 CORE: Final = ""
 _SIDES: Final[dict[str, Literal["buy", "sell"]]] = {"B": "buy", "A": "sell"}

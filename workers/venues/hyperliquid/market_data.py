@@ -39,8 +39,6 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["MARKET_DATA", "Hyperliquid"]
-
 #: Levels per side of the fast book.
 _FAST_DEPTH: Final = 5
 #: Text, not JSON, that some servers send first.

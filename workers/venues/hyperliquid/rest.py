@@ -22,20 +22,6 @@ from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, each_row, items_of_rows
 from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = [
-    "FULL_DEPTH",
-    "L2Book",
-    "L2Level",
-    "book_request",
-    "book_snapshot",
-    "core_listing",
-    "funding_event",
-    "info_request",
-    "parse_book",
-    "parse_universe",
-    "polls",
-]
-
 _HOUR_S: Final = 3600
 #: Levels per side of the ordinary book.
 FULL_DEPTH: Final = 20

@@ -42,8 +42,6 @@ from workers.venues.pagination import Page, Pages, all_pages, closed_orders, old
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Keepalive, Ping, Pong, Refused, RestRequest, parsed
 
-__all__ = ["PRIVATE_VENUE", "LighterAccount"]
-
 T = TypeVar("T")
 
 _NS_PER_S: Final = 1_000_000_000

@@ -23,8 +23,6 @@ from workers.venues.listing import Listing, Markets, split_multiplier
 from workers.venues.pagination import Page, events_of, recent_page
 from workers.venues.rows import InvalidRow
 
-__all__ = ["LighterContext", "balances", "fills", "margin", "orders", "positions", "recent_fills", "stats"]
-
 #: Unit of fee rates, as a share of the traded value.
 _FEE_UNIT: Final = Decimal("1e-6")
 _FEE_ASSET: Final = "USDC"

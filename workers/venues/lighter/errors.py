@@ -8,8 +8,6 @@ from typing import Final
 
 from ipc.health import Reason
 
-__all__ = ["ERROR_REASONS", "TOKEN_ERRORS", "channel_in"]
-
 #: Texts for errors about the token; the venue's own text could repeat it.
 TOKEN_ERRORS: Final[Mapping[int, str]] = {
     21109: "no token came with the request",

@@ -44,8 +44,6 @@ from workers.venues.venue import (
     best_first,
 )
 
-__all__ = ["MARKET_DATA", "Lighter"]
-
 _HOUR_NS: Final = 3600 * 1_000_000_000
 #: A connection may have 500 subscriptions, and a market needs four.
 _MARKETS_PER_CONNECTION: Final = 125

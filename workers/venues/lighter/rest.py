@@ -23,9 +23,6 @@ from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows
 from workers.venues.venue import Poll, RestRequest, best_first, parsed
 
-__all__ = ["REST_ORDERS", "book_request", "funding_event", "market_listing", "parse_book", "parse_listings", "polls"]
-
-
 _HOUR_S: Final = 3600
 #: Orders per side in an answer, at most.
 REST_ORDERS: Final = 250

@@ -16,8 +16,6 @@ from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError
 from workers.venues.lighter.credentials import LOGIN_METHODS
 
-__all__ = ["SECRETS", "Token", "can_get_token", "index_of", "token_of"]
-
 (_INDEX, _TOKEN), (_, _KEY_INDEX, _PRIVATE_KEY) = LOGIN_METHODS
 #: Names of all secrets that an account may use.
 SECRETS: Final = (_INDEX, _TOKEN, _KEY_INDEX, _PRIVATE_KEY)

@@ -43,8 +43,6 @@ from workers.venues.paradex.sbe import QUERY
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
-__all__ = ["PRIVATE_VENUE", "ParadexAccount"]
-
 T = TypeVar("T")
 Event = TypeVar("Event", bound=AccountEvent)
 

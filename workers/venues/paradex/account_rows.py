@@ -21,8 +21,6 @@ from workers.venues.pagination import events_of
 from workers.venues.paradex.rest import market_listing
 from workers.venues.rows import InvalidRow
 
-__all__ = ["ACCOUNT", "BALANCES", "CHANNELS", "FILLS", "ORDERS", "POSITIONS", "ParadexContext", "RowType"]
-
 Row = TypeVar("Row")
 Event = TypeVar("Event", bound=AccountEvent)
 

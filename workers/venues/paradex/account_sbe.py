@@ -15,8 +15,6 @@ from typing import Final, NamedTuple, TypeAlias
 from ipc.errors import DecodeError
 from workers.venues.paradex.sbe import HEADER, NULL, SCHEMA_ID, fixed_text, schema_error, string_at
 
-__all__ = ["AccountMessage", "decode"]
-
 _US_PER_MS: Final = 1000
 
 # Fields of each block up to the last one that is read; "x" and [brackets] are skipped.

@@ -18,8 +18,6 @@ from workers.venues.account import LoginError, RestFlow
 from workers.venues.paradex.credentials import LOGIN_METHODS
 from workers.venues.venue import RestRequest, parsed
 
-__all__ = ["SECRETS", "can_get_jwt", "error_of", "jwt_of"]
-
 (_JWT,), (_ACCOUNT, _PRIVATE_KEY) = LOGIN_METHODS
 #: Names of all secrets that an account may use.
 SECRETS: Final = (_JWT, _ACCOUNT, _PRIVATE_KEY)

@@ -8,8 +8,6 @@ from typing import Final
 from ipc.health import Reason
 from workers.venues.refusals import usual_reason
 
-__all__ = ["GEO_BLOCKED", "JWT_ERRORS", "account_reason", "market_data_reason"]
-
 #: Texts for errors about the JWT; the venue's own text could repeat it.
 JWT_ERRORS: Final[Mapping[int, str]] = {
     40110: "the JWT is malformed",

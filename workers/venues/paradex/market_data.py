@@ -42,8 +42,6 @@ from workers.venues.venue import (
     VenueLimits,
 )
 
-__all__ = ["MARKET_DATA", "Paradex"]
-
 #: Added to a subscription's request id to unsubscribe: replies to both requests have the same shape.
 _UNSUBSCRIBE_OFFSET: Final = 1_000_000
 _SIDES: Final[Mapping[str, Side]] = {"BUY": "buy", "SELL": "sell"}

@@ -21,19 +21,6 @@ from workers.venues.listing import Listing, one_per_base, split_multiplier
 from workers.venues.rows import InvalidRow, items_of_rows, split_rows
 from workers.venues.venue import Poll, RestRequest, parsed
 
-__all__ = [
-    "REST_DEPTH",
-    "book_request",
-    "book_snapshot",
-    "funding_event",
-    "funding_rows",
-    "market_listing",
-    "parse_book",
-    "parse_listings",
-    "polls",
-]
-
-
 #: Funding period of a market that gives none, s.
 DEFAULT_INTERVAL_S: Final = 28_800
 #: Levels per side of a book by REST.

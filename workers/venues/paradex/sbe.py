@@ -20,24 +20,6 @@ import msgspec
 from ipc.errors import DecodeError
 from ipc.events import Level
 
-__all__ = [
-    "HEADER",
-    "NULL",
-    "QUERY",
-    "SCHEMA_ID",
-    "FundingData",
-    "InvalidBookError",
-    "MarketSummary",
-    "Message",
-    "SbeBbo",
-    "SbeBook",
-    "SbeTrade",
-    "decode",
-    "fixed_text",
-    "schema_error",
-    "string_at",
-]
-
 SCHEMA_ID: Final = 1
 #: Requests binary frames. The server rejects versions above its own; recorded frames carry version 1.
 QUERY: Final = f"?sbeSchemaId={SCHEMA_ID}&sbeSchemaVersion=1"

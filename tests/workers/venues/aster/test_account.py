@@ -23,8 +23,9 @@ from workers.venues.account import Expired, Leg, LoginError
 from workers.venues.aster import signing as aster_signing
 from workers.venues.aster.account import AsterAccount
 from workers.venues.aster.signing import WALLET_SECRETS, signer_of
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Keepalive, Listing, Refused
+from workers.venues.venue import Keepalive, Refused
 
 VENUE = AsterAccount()
 KEY, SECRET = "planted-key-77", "planted-secret-88"

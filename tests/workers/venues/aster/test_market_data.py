@@ -18,13 +18,13 @@ from ipc.health import Reason, Stream
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.aster.market_data import Aster
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import (
     Ack,
     InvalidBook,
     Item,
     Keepalive,
-    Listing,
     Poll,
     Refused,
     Resync,

@@ -16,8 +16,9 @@ from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
 from workers.venues.account import AllPositions, LoginError
 from workers.venues.extended.account import ExtendedAccount
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Refused
+from workers.venues.venue import Refused
 
 SIDE = ExtendedAccount()
 KEY = "planted-key-5f2c"

@@ -17,8 +17,9 @@ from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from ipc.health import Reason
 from workers.venues.account import AllPositions, LoginError
 from workers.venues.hyperliquid.account import HyperliquidAccount
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Keepalive, Listing, Pong, Refused
+from workers.venues.venue import Keepalive, Pong, Refused
 
 ACCOUNT = HyperliquidAccount()
 ADDRESS = "0x1f9090AAe28b8a3dCeaDf281B0F12828e676c326"

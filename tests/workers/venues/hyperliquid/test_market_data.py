@@ -17,13 +17,12 @@ from workers.protocol.actions import Send
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.hyperliquid.market_data import Hyperliquid
+from workers.venues.listing import Listing, Markets
 from workers.venues.rows import split_rows
 from workers.venues.venue import (
     Ack,
     Item,
     Keepalive,
-    Listing,
-    Markets,
     Pong,
     Refused,
     RestRequest,

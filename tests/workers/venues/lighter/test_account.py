@@ -21,8 +21,9 @@ from workers.venues.account import LoginError, Renewal
 from workers.venues.lighter.account import LighterAccount
 from workers.venues.lighter.market_data import Lighter
 from workers.venues.lighter.token import SECRETS, token_of
+from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Ping, Pong, Refused
+from workers.venues.venue import Ping, Pong, Refused
 
 SIDE = LighterAccount()
 BTC = Listing("BTC", "7", "BTC", market_id="7", quote="USDC")

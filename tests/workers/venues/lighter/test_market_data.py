@@ -18,13 +18,12 @@ from workers.protocol.pacing import TokenBucket
 from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.venues.lighter.market_data import Lighter
+from workers.venues.listing import Listing, Markets
 from workers.venues.venue import (
     Ack,
     Continuity,
     Item,
     Keepalive,
-    Listing,
-    Markets,
     Ping,
     Pong,
     Refused,

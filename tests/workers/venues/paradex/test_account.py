@@ -19,11 +19,12 @@ from ipc.events import Balance, Fill, Margin, Order, Position
 from ipc.health import Reason
 from workers.accounts import signers
 from workers.venues.account import LoggedIn, LoginError
+from workers.venues.listing import Listing
 from workers.venues.paradex import auth as paradex_auth
 from workers.venues.paradex.account import ParadexAccount
 from workers.venues.paradex.auth import SECRETS
 from workers.venues.rows import InvalidRow
-from workers.venues.venue import Listing, Refused
+from workers.venues.venue import Refused
 
 SIDE = ParadexAccount()
 BTC = Listing("BTC", "BTC-USD-PERP", "BTC-USD-PERP")

@@ -14,6 +14,7 @@ from invalid import error_of
 from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Funding, Mark, Trade
 from ipc.health import Reason, Stream
+from workers.venues.listing import Listing, Markets
 from workers.venues.paradex.market_data import Paradex
 from workers.venues.rows import split_rows
 from workers.venues.venue import (
@@ -22,8 +23,6 @@ from workers.venues.venue import (
     InvalidBook,
     Item,
     Keepalive,
-    Listing,
-    Markets,
     Refused,
     RestRequest,
     Resync,
