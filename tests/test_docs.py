@@ -1,5 +1,6 @@
 """What is written is what is: pages that are generated, links that lead somewhere, lists that are complete."""
 
+import importlib
 import json
 import re
 import tomllib
@@ -46,6 +47,15 @@ def test_the_page_of_states_is_the_table():
 def test_links_lead_somewhere(page):
     broken = [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()]
     assert broken == []
+
+
+def test_every_name_on_the_architecture_page_exists():
+    names = re.findall(r"`([a-z_.]+):([\w.]+)`", (ROOT / "docs/architecture.md").read_text())
+    assert len(names) > 40
+    for module, name in names:
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
 
 
 def test_every_reason_is_explained_to_operators():
