@@ -129,9 +129,6 @@ def _serve(ws: socket.socket, rest: socket.socket, script: _Script, parent: int)
         threading.Thread(target=_Client(client, script).run, daemon=True).start()
 
 
-# --- WebSocket --------------------------------------------------------------------------------------------------------
-
-
 @dataclass
 class _Client:
     """One connection: its thread reads, others write what is fed."""
@@ -234,9 +231,6 @@ def _first_message(buffer: bytes) -> tuple[int, bytes, bytes] | None:
     mask = int.from_bytes((buffer[head : head + 4] * (length // 4 + 1))[:length], "big")
     payload = int.from_bytes(buffer[head + 4 : end], "big") ^ mask
     return buffer[0] & 0x0F, payload.to_bytes(length, "big"), buffer[end:]
-
-
-# --- REST -------------------------------------------------------------------------------------------------------------
 
 
 def _serve_rest(listener: socket.socket, script: _Script) -> None:

@@ -68,9 +68,6 @@ def encoded(venue: str, kind: str, frames: int, markets: int = 1) -> list[bytes]
     return [websocket_frame(payload, opcode) for payload in islice(stream, frames)]
 
 
-# --- levels -----------------------------------------------------------------------------------------------------------
-
-
 class BookFrames(NamedTuple):
     """Levels of both sides, best first: price and size; size zero deletes."""
 
@@ -117,9 +114,6 @@ def _whole(depth: int) -> Callable[[random.Random], BookFrames]:
     return lambda dice: _book(dice, range(1, depth + 1), gone=0)
 
 
-# --- hyperliquid ------------------------------------------------------------------------------------------------------
-
-
 def _hyperliquid_book(depth: int, markets: int) -> Iterator[bytes]:
     sides = _rendered(lambda level: {"px": level[0], "sz": level[1], "n": 3}, _whole(depth))
     fast = ',"fast":true' if depth == 5 else ""
@@ -141,9 +135,6 @@ def _hyperliquid_trade(markets: int) -> Iterator[bytes]:
             f'"sz":"0.{n % 97 + 1:05d}","time":{START_MS + n},"hash":"0x{n:064x}","tid":{10**14 + n},'
             f'"users":["0x{n:040x}","0x{n + 1:040x}"]}}]}}'
         ).encode()
-
-
-# --- aster ------------------------------------------------------------------------------------------------------------
 
 
 def _aster_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
@@ -172,9 +163,6 @@ def _aster_trade(markets: int) -> Iterator[bytes]:
             f'"s":"{symbol}","p":"80{n % 900:03d}.5","q":"0.{n % 97 + 1:03d}","f":{10**7 + n},"l":{10**7 + n},'
             f'"T":{START_MS + n},"m":{"true" if n % 2 else "false"}}}}}'
         ).encode()
-
-
-# --- extended ---------------------------------------------------------------------------------------------------------
 
 
 def _extended_book(markets: int) -> Iterator[bytes]:
@@ -210,9 +198,6 @@ def _extended_trade(markets: int) -> Iterator[bytes]:
             f'"tT":"TRADE","T":{START_MS + n},"p":"80{n % 900:03d}","q":"0.{n % 97 + 1:05d}"}}],'
             f'"ts":{START_MS + n},"seq":{n + 1}}}'
         ).encode()
-
-
-# --- lighter ----------------------------------------------------------------------------------------------------------
 
 
 def _lighter_delta(markets: int, changed: int = _FEW) -> Iterator[bytes]:
@@ -254,9 +239,6 @@ def _lighter_trade(markets: int) -> Iterator[bytes]:
             f'"timestamp":{START_MS + n},"taker_fee":196,"maker_fee":28,"transaction_time":{(START_MS + n) * 1000}}}],'
             f'"type":"{word}/trade"}}'
         ).encode()
-
-
-# --- paradex ----------------------------------------------------------------------------------------------------------
 
 
 def _paradex_book(markets: int) -> Iterator[bytes]:

@@ -88,8 +88,6 @@ class FeedState:
         #: Time of the last resume of the machine, by the clock that its events are compared with.
         self._resumed_ns = 0
 
-    # --- input ------------------------------------------------------------------------------------------------------
-
     def handle(self, parts: Sequence[bytes], now_ns: int) -> list[Event]:
         """Apply a message; return the events for the user, with a :class:`Gap` of epoch 0 before it after a loss."""
         self.check_silence(now_ns)
@@ -128,8 +126,6 @@ class FeedState:
             for book in publisher.books.values():
                 book.invalidate(SUSPENDED)
 
-    # --- state ------------------------------------------------------------------------------------------------------
-
     def book(self, venue: str, symbol: str, now_ns: int) -> BookReplica:
         """Return the book of a market; unusable until its first snapshot.
 
@@ -167,8 +163,6 @@ class FeedState:
             else:
                 tops.append(Top(venue, None, None, book.age_ms(now_ns), book.reason))
         return tops
-
-    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _origin(self, head: bytes) -> tuple[_Publisher, str, Topic]:
         """Return the publisher of a topic, its text and its parts; cached by topic.

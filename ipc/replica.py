@@ -94,8 +94,6 @@ class BookReplica:
         """Return the time since the frame of the last applied event was read; None before the first."""
         return (now_mono_ns - self.recv_mono_ns) / _MS if self.recv_mono_ns else None
 
-    # --- changes ------------------------------------------------------------------------------------------------
-
     def invalidate(self, fault: str) -> None:
         """Make the book unusable until its next snapshot."""
         self.fault = fault

@@ -26,9 +26,6 @@ from workers.venues.venue import Venue
 Check = Callable[[object], Any]
 
 
-# --- checks: return the converted value, or raise ValueError with what is expected ----------------------------------
-
-
 def _whole(least: int, most: int) -> Check:
     def check(raw: object) -> int:
         try:
@@ -136,9 +133,6 @@ def _path(raw: object) -> str:
     if not isinstance(raw, str) or not raw or not raw.isprintable():
         raise ValueError("a path of printable characters")
     return raw
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

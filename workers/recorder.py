@@ -100,8 +100,6 @@ class FrameRecorder:
         )
         self._send_header()
 
-    # --- records; require the publisher's lock ------------------------------------------------------------------------
-
     def frame(self, session: int, opcode: int, payload: memoryview | bytes, mono_ns: int, wall_ns: int) -> None:
         """Record a received frame."""
         is_binary = opcode == BINARY_FRAME
@@ -147,8 +145,6 @@ class FrameRecorder:
     ) -> None:
         record = make(kind, self._name(session), mono_ns, wall_ns, payload, is_binary=is_binary, **more)
         self._send(encode_line(record))
-
-    # --- main thread, with the publisher's lock ----------------------------------------------------------------------
 
     def needs_books(self) -> bool:
         """Handle subscriptions; return whether to record the current books before the lock is released."""

@@ -184,8 +184,6 @@ class Worker:
 
         self._threads.keep("player", partial(play, player, self._settings.venue, self._stop), self._stop.is_set)
 
-    # --- main loop --------------------------------------------------------------------------------------------------
-
     def _run_once(self) -> None:
         now = time.monotonic_ns()
         words = self._words
@@ -255,8 +253,6 @@ class Worker:
                     route.last_rest_book_ns = now
                     self._fetch.request(FetchBook(route, "rest"), connection)
 
-    # --- markets ----------------------------------------------------------------------------------------------------
-
     def _on_listings(self, listings: list[Listing]) -> None:
         """Cache a list that the poll thread has read and hand it to the main thread."""
         listings = self._with_missing(listings)
@@ -325,8 +321,6 @@ class Worker:
         """Publish the state of all books, or of one, that does not come from a session."""
         with self._publisher.exclusive():
             self._status.publish(Stream.BOOK, state, None, reason, symbol=symbol, attempt=0, backoff_s=None, ages_ms={})
-
-    # --- connections ------------------------------------------------------------------------------------------------
 
     def _connect(self, listings: tuple[Listing, ...]) -> None:
         """Replace the connections by new ones for these markets."""
@@ -420,8 +414,6 @@ class Worker:
 
     def _session_names(self) -> list[str]:
         return ["poll", "fetch", *(connection.name for connection in self._connections)]
-
-    # --- shutdown ---------------------------------------------------------------------------------------------------
 
     def _shut_down(self) -> None:
         self._disconnect(Reason.REQUESTED)

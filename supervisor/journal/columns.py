@@ -189,8 +189,6 @@ class Columns:
         kinds = {"symbol": self._text, "usable": self._arrow.bool_()}
         return [(name, kinds.get(name, self._integer)) for name in ("symbol", *HeartbeatBook.__struct_fields__)]
 
-    # --- arrays, one or two for a column ------------------------------------------------------------------------------
-
     def _texts(self, values: list[Any]) -> _Arrays:
         return [self._arrow.array([None if value is None else str(value) for value in values], self._text)]
 

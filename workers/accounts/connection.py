@@ -109,8 +109,6 @@ class AccountConnection(ConnectionLifecycle):
         """Reconnect soon; any thread may call it."""
         self._requests.append(CloseReason(reason, text))
 
-    # --- one login --------------------------------------------------------------------------------------------------
-
     @property
     def _attempt(self) -> int:
         return self._backoff.failures + self._auth_backoff.failures + 1
@@ -166,8 +164,6 @@ class AccountConnection(ConnectionLifecycle):
                 return request
             transport.send(request)
         return None
-
-    # --- its end ----------------------------------------------------------------------------------------------------
 
     def _reason_of(self, error: Exception) -> CloseReason:
         return close_reason_of(error, self._venue.secrets)

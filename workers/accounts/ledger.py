@@ -184,8 +184,6 @@ class Ledger:
         """Return the known open orders."""
         return [order for order in self._orders.values() if order.is_open]
 
-    # --- fills and payments -----------------------------------------------------------------------------------------
-
     def _apply_once(self, event: Fill | Payment, *, is_pushed: bool) -> AccountEvent | None:
         channel, event_id = once_key(event)
         known = self._once[channel]
@@ -203,8 +201,6 @@ class Ledger:
             self.missing_from_stream.discard(fill_id)
         elif is_new:
             self.missing_from_stream.add(fill_id)
-
-    # --- states -----------------------------------------------------------------------------------------------------
 
     def _wins(self, key: _Key, state: AccountEvent, asked_at: int | None) -> bool:
         """Return whether a state replaces the known one: the rule between pushes and snapshots.
@@ -258,8 +254,6 @@ class Ledger:
             return None
         self._states[key] = event
         return event
-
-    # --- positions --------------------------------------------------------------------------------------------------
 
     def _apply_net(self, latest: Position) -> AccountEvent | None:
         """Return the net position of a market, or None if a leg is unknown or nothing changed."""

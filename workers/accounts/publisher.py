@@ -207,8 +207,6 @@ class AccountPublisher:
         """Close the feed."""
         self._publisher.close()
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
     def _apply_all(self, items: Iterable[AccountEvent | Leg], asked_at: int | None) -> None:
         for item in items:
             self._apply(item, asked_at)

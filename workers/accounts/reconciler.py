@@ -155,8 +155,6 @@ class Reconciler:
                     self._reconcile(login)
             self._stop.wait(_TICK_S)
 
-    # --- snapshots --------------------------------------------------------------------------------------------------
-
     def _reconcile(self, login: Login) -> None:
         if self.stream_misses_fills():
             self._end(login, CloseReason(Reason.SEQ_GAP, "the stream misses fills that REST lists"))
@@ -219,8 +217,6 @@ class Reconciler:
             if now - self._answered_ns > _STALE_PERIODS * self._period_ns:
                 self._publisher.publish_state(StreamState.STALE, why.reason, why.text)
 
-    # --- the login --------------------------------------------------------------------------------------------------
-
     def _renew(self, login: Login) -> None:
         self._renew_ns = time.monotonic_ns() + _RENEW_AGAIN_NS
         try:
@@ -257,8 +253,6 @@ class Reconciler:
                 self._login = None
                 if self.stream is not None:
                     self.stream.end(why.reason, why.text)
-
-    # --- state across restarts --------------------------------------------------------------------------------------
 
     def _load_last_snapshot(self) -> int:
         try:

@@ -159,8 +159,6 @@ class ConnectionThread(ConnectionLifecycle):
             book.recv_ns = time.time_ns() - (time.monotonic_ns() - book.recv_mono_ns)
         return book
 
-    # --- for other threads ------------------------------------------------------------------------------------------
-
     def record_books(self, recorder: FrameRecorder) -> None:
         """Record the current books; under the publisher's lock."""
         mono_ns = self.row[SessionWord.LAST_WS_RX]
@@ -208,8 +206,6 @@ class ConnectionThread(ConnectionLifecycle):
             previous = stream.change_state(StreamState.REST, stream.reason)
         if previous is not None:
             self._status.changed([StateChanged(stream, previous)], attempt=self._backoff.failures, backoff_s=None)
-
-    # --- one connection ---------------------------------------------------------------------------------------------
 
     def _connect(self) -> Transport:
         return self._open(self.session.connection.url, self.session.connection.headers)
@@ -320,8 +316,6 @@ class ConnectionThread(ConnectionLifecycle):
             words[at + SessionWord.FAILED_CYCLES] = 0
         words[at + SessionWord.LAST_FRESH] = now
 
-    # --- actions ----------------------------------------------------------------------------------------------------
-
     def _execute(self, transport: Transport | None) -> CloseReason | None:
         """Execute the session's actions up to the first that closes the connection; return its reason."""
         actions = self.session.actions.drain()
@@ -355,8 +349,6 @@ class ConnectionThread(ConnectionLifecycle):
         if self._recorder is not None:
             with self._publisher.exclusive():
                 self._recorder.sent(self._number, message)
-
-    # --- its end ----------------------------------------------------------------------------------------------------
 
     def _reason_of(self, error: Exception) -> CloseReason:
         assert isinstance(error, ConnectError | ClosedError)  # noqa: S101 - one of :attr:`failures`

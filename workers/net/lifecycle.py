@@ -127,8 +127,6 @@ class ConnectionLifecycle(ABC):
     def _sleep(self, delay_s: float) -> None:
         self.stop.wait(delay_s)
 
-    # --- one connection ---------------------------------------------------------------------------------------------
-
     def _run_once(self) -> CloseReason:
         transport = None
         try:

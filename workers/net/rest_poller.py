@@ -138,8 +138,6 @@ class RestPoller(RestThread):
                     self._poll(schedule)
             self._stop.wait(self._pause_s())
 
-    # --- the market list --------------------------------------------------------------------------------------------
-
     def _read_list(self) -> None:
         self._worker[WorkerWord.RESOLVING] = time.monotonic_ns()
         try:
@@ -190,8 +188,6 @@ class RestPoller(RestThread):
             attempt=self._init.failures,
             retry_in_s=round(delay_s, 1),
         )
-
-    # --- polls ------------------------------------------------------------------------------------------------------
 
     def _poll(self, schedule: _Schedule) -> None:
         poll = schedule.poll

@@ -81,8 +81,6 @@ class BookSync:
         #: True when the last frame was left out as old.
         self._is_refusing = False
 
-    # --- frames ---------------------------------------------------------------------------------------------------
-
     def on_snapshot(self, event: BookSnapshot) -> Outcome:
         """Handle a whole book from the stream."""
         if self._rule is Rule.SNAPSHOTS and self._is_regression(event):
@@ -158,8 +156,6 @@ class BookSync:
         self._is_unbridged = True
         return self._replay(replaced, waiting)
 
-    # --- for the session --------------------------------------------------------------------------------------------
-
     def invalidate(self, cause: Cause = "subscribe") -> bool:
         """Wait for a snapshot, for the connection ended or a resync begins; return True when the book was usable."""
         usable = self.usable
@@ -224,8 +220,6 @@ class BookSync:
     def is_crossed_by_venue(self) -> bool:
         """True while there is a book that the venue itself has crossed."""
         return self._has_book and not self.usable
-
-    # --- inside ---------------------------------------------------------------------------------------------------
 
     def _on_old_delta(self, event: BookDelta, seq: int) -> Outcome:
         """Leave out a delta that the book already contains, unless it proves that the venue's numbers restarted.

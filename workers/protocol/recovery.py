@@ -79,8 +79,6 @@ class Recovery:
         self._now = 0
         self._opened_ns = 0
 
-    # --- what happens -----------------------------------------------------------------------------------------------
-
     def opened(self, now_ns: int) -> None:
         """Start over on a new connection."""
         self._now = self._opened_ns = now_ns
@@ -192,8 +190,6 @@ class Recovery:
         """Retry a failed stream at the next tick."""
         stream.recovery.next_attempt_ns = 0
 
-    # --- checks -----------------------------------------------------------------------------------------------------
-
     def _check_silence(self, stream: MarketStream, book_sync: BookSync, out: list[Publication]) -> None:
         """Check a valid book without recent events: frames are lost, the stream is mute, or the market is quiet."""
         silent_ns = self._now - max(stream.applied_ns, self._opened_ns)
@@ -279,8 +275,6 @@ class Recovery:
         if not self._subscriptions.resubscribe(stream.subscription, self._now):
             self._actions.close(Reason.STALE_WATCHDOG, f"{stream.kind} {stream.symbol} is mute")
 
-    # --- transitions ------------------------------------------------------------------------------------------------
-
     def _enter(self, stream: MarketStream, phase: BookPhase) -> None:
         stream.phase = phase
         stream.is_published_valid = phase is BookPhase.VALID
@@ -334,8 +328,6 @@ class Recovery:
             action=action,
         )
         out.append((stream, gap))
-
-    # --- resync -----------------------------------------------------------------------------------------------------
 
     def _resync_malformed(self, stream: MarketStream, invalid: BookInvalid) -> None:
         """Resync a malformed book, which others may follow.

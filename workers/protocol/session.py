@@ -149,8 +149,6 @@ class MarketSession:
         """True while request limits hold the fetch of a book back."""
         return any(stream.fetch.is_delayed for stream in self.book_streams)
 
-    # --- what happens -----------------------------------------------------------------------------------------------
-
     def update_listings(self, listings: Sequence[Listing]) -> None:
         """Replace the listings of the same markets; retry one that trades again at once.
 
@@ -282,8 +280,6 @@ class MarketSession:
         """Record the answer to a ping of ours."""
         self._control.ponged()
 
-    # --- frames -----------------------------------------------------------------------------------------------------
-
     def _on_delta(self, event: BookDelta, out: list[Publication]) -> None:
         stream = self._books.get(event.symbol)  # type: ignore[arg-type]
         if stream is None or stream.book_sync is None:
@@ -402,8 +398,6 @@ class MarketSession:
             return
         stream.book_sync.invalidate("resync")
         self._on_outcome(stream, BookInvalid(Reason.PARSE_ERRORS, "valid levels", item.error[:200]), out)
-
-    # --- control ----------------------------------------------------------------------------------------------------
 
     def _on_control(self, item: ControlMessage, out: list[Publication]) -> None:  # noqa: ARG002
         self._control.handle(item, self._now)

@@ -30,9 +30,6 @@ from workers.venues.rows import InvalidRow
 T = TypeVar("T")
 
 
-# --- connections --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class ChannelSubscription:
     """Channel subscribed on a connection.
@@ -158,9 +155,6 @@ class Continuity:
     soft_resync: SoftResync | None = None
 
 
-# --- decoded frames -----------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Ack:
     """Confirmation of the subscription ``key``."""
@@ -252,9 +246,6 @@ Control: TypeAlias = (
 Item: TypeAlias = Event | Control
 
 
-# --- REST ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class RestRequest:
     """REST request.
@@ -301,9 +292,6 @@ class Poll:
     parse: Callable[[bytes], Sequence[Event | InvalidRow]]
     symbols: tuple[str, ...]
     period_s: float | None = None
-
-
-# --- the venue ----------------------------------------------------------------------------------------------------
 
 
 class Venue(ABC):

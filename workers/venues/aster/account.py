@@ -75,9 +75,6 @@ _NO_WALLET: Final = (
 )
 
 
-# --- frames ---------------------------------------------------------------------------------------------------------
-
-
 class _OrderUpdate(msgspec.Struct, tag_field="e", tag="ORDER_TRADE_UPDATE"):
     order: msgspec.Raw = msgspec.field(name="o")
 
@@ -106,9 +103,6 @@ class _Other(msgspec.Struct):
 
 _payloads: Final[msgspec.json.Decoder[_Payload]] = json_decoder(_Payload)  # type: ignore[arg-type] # a union
 _other: Final = msgspec.json.Decoder(_Other)
-
-
-# --- answers --------------------------------------------------------------------------------------------------------
 
 
 class _Error(msgspec.Struct):
@@ -225,9 +219,6 @@ class AsterAccount(PrivateVenue):
         )
 
 
-# --- frames to events -----------------------------------------------------------------------------------------------
-
-
 def _decode_other(payload: bytes | memoryview, malformed: Exception) -> list[AccountItem]:
     """Decode an error, a reply or a frame of another kind; reject a malformed one."""
     try:
@@ -253,9 +244,6 @@ def _change_items(frame: _AccountUpdate, markets: Markets, account: str) -> list
         readable = [raw for raw, one in zip(changes.balances, balances, strict=True) if not isinstance(one, InvalidRow)]
         items += frames.payments(readable, changes, at_ns, what, markets, account)
     return items
-
-
-# --- REST -----------------------------------------------------------------------------------------------------------
 
 
 def _reason(code: int | str | None) -> Reason:

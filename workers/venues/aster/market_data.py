@@ -222,9 +222,6 @@ class Aster(Venue):
         return rest.retry_after_s(status, body, now_ms)
 
 
-# --- frames ---------------------------------------------------------------------------------------------------------
-
-
 def _decode_raw(payload: bytes, markets: Markets) -> list[Item]:
     try:
         return _items(_raw.decode(payload), "", markets)
@@ -417,9 +414,6 @@ _DECODERS: Final[dict[type, Callable[[Any, str, Markets], list[Item]]]] = {
 }
 _KNOWN: Final = frozenset({"depthUpdate", "bookTicker", "aggTrade", "markPriceUpdate", "forceOrder"})
 _REASONS: Final[Mapping[int | str | None, Reason]] = {-1003: Reason.RATE_LIMITED, -1121: Reason.UNKNOWN_MARKET}
-
-
-# --- subscriptions --------------------------------------------------------------------------------------------------
 
 
 def _alias(request_id: int | str) -> str:

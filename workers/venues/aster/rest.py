@@ -117,9 +117,6 @@ def retry_after_s(status: int, body: bytes, now_ms: int) -> float | None:
     return max(1.0, (_MINUTE_MS - now_ms % _MINUTE_MS) / 1000) if status == 429 else None
 
 
-# --- listings -------------------------------------------------------------------------------------------------------
-
-
 def listing_of(wire: str) -> Listing:
     """Return what a contract's name says; only contracts quoted in USDT have a symbol, others could be confused."""
     base, multiplier = split_multiplier(_base_text(wire))
@@ -169,9 +166,6 @@ def _parse_symbol(intervals: Mapping[str, int | None], raw: msgspec.Raw) -> list
     ]
 
 
-# --- books ----------------------------------------------------------------------------------------------------------
-
-
 def book_request(wire: str) -> RestRequest:
     """Return the request for ``depth`` with the most levels, to which the stream's changes are joined."""
     return RestRequest(f"/fapi/v3/depth?symbol={wire}&limit={REST_DEPTH}", weight=20)
@@ -190,9 +184,6 @@ def parse_book(body: bytes, listing: Listing) -> BookSnapshot:
         depth=REST_DEPTH,
         venue_seq=book.lastUpdateId,
     )
-
-
-# --- polls ----------------------------------------------------------------------------------------------------------
 
 
 def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:

@@ -177,9 +177,6 @@ class ExtendedAccount(PrivateVenue):
         )
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
-
-
 def _decode_irregular(payload: bytes | memoryview, malformed: Exception) -> list[AccountItem]:
     """Decode a frame of another shape: unrelated, such as one of deposits, or malformed."""
     try:
@@ -238,9 +235,6 @@ def _end_of_positions(items: list[Position | InvalidRow], at_ns: int | None) -> 
     positions, invalid = split_rows(items)
     symbols = frozenset(position.venue_symbol for position in positions)
     return [] if invalid else [AllPositions(symbols, at_ns=at_ns)]
-
-
-# --- REST ---------------------------------------------------------------------------------------------------------
 
 
 def _request(path: str, key: str) -> RestRequest:

@@ -208,9 +208,6 @@ class Extended(Venue):
         return rest.parse_book(body, listing)
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
-
-
 def _decode_frame(frame: _Frame, markets: Markets) -> list[Item]:
     items: list[Item] = [] if frame.seq is None else [FrameSeq(frame.seq)]
     if _is_error(frame):
@@ -382,9 +379,6 @@ def _price(data: _Data) -> str | None:
     if data.price is UNSET:
         raise DecodeError("a price frame without a price")
     return data.price or None
-
-
-# --- connections --------------------------------------------------------------------------------------------------
 
 
 def _connection(name: str, ws_url: str, stream: Stream, path: str, listing: Listing | None) -> ConnectionSpec:

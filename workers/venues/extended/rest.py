@@ -106,9 +106,6 @@ _payments: Final = msgspec.json.Decoder(_Payment)
 _books: Final = msgspec.json.Decoder(_BookAnswer)
 
 
-# --- markets ------------------------------------------------------------------------------------------------------
-
-
 def _base_and_units(name: str) -> tuple[str | None, int]:
     """Return the base in a market's name, None where there is none, and its units per contract."""
     base, multiplier = split_multiplier(name.removesuffix(_SUFFIX) if name.endswith(_SUFFIX) else "")
@@ -149,9 +146,6 @@ def _parse_market(raw: msgspec.Raw) -> list[Listing]:
     ]
 
 
-# --- books --------------------------------------------------------------------------------------------------------
-
-
 def book_request(listing: Listing) -> RestRequest:
     """Return the request for a whole book, which has no sequence number."""
     return RestRequest(f"/info/markets/{listing.wire}/orderbook")
@@ -172,9 +166,6 @@ def parse_book(body: bytes, listing: Listing) -> BookSnapshot:
         depth=None,
         venue_seq=None,
     )
-
-
-# --- funding and prices -------------------------------------------------------------------------------------------
 
 
 def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:

@@ -267,9 +267,6 @@ def _info(kind: str, address: str, weight: int, **more: int | str) -> RestReques
     return info_request(msgspec.json.encode({"type": kind, "user": address, **more}), weight)
 
 
-# --- snapshot by REST -----------------------------------------------------------------------------------------------
-
-
 def _fetch_fills(query: _AccountQuery, since_ms: int) -> RestFlow[None]:
     """Fetch fills; each page starts at the time of the previous last row, which rows of one block share."""
     known: dict[tuple[str, str], Fill] = {}
@@ -410,9 +407,6 @@ def _check_role(address: str) -> RestFlow[None]:
             f"{_ADDRESS} is the address of an API wallet (agent), of which the venue shows an empty account: "
             "give the address of the account that it acts for"
         )
-
-
-# --- frames to items ------------------------------------------------------------------------------------------------
 
 
 def _user_items(event: _UserEvent, markets: Markets, account: str) -> list[AccountItem]:

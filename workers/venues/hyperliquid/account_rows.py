@@ -137,9 +137,6 @@ def dex_of(coin: str) -> str:
     return dex if colon else CORE
 
 
-# --- orders ---------------------------------------------------------------------------------------------------------
-
-
 def updates(
     rows: Iterable[msgspec.Raw], what: str, markets: Markets, account: str, *, snapshot: bool = False
 ) -> list[Order | InvalidRow]:
@@ -196,9 +193,6 @@ def _is_conditional(row: _Order) -> bool:
     if row.isTrigger is not None:
         return row.isTrigger
     return row.orderType.startswith(("Stop", "Take Profit")) or priced(row.triggerPx) is not None
-
-
-# --- fills and payments ---------------------------------------------------------------------------------------------
 
 
 def fills(
@@ -278,9 +272,6 @@ def _paid(row: _Delta, time_ms: int, markets: Markets, account: str, *, snapshot
         rate=row.fundingRate,
         snapshot=snapshot,
     )
-
-
-# --- positions, margin, balances ------------------------------------------------------------------------------------
 
 
 def positions(

@@ -223,9 +223,6 @@ class Hyperliquid(Venue):
         return rest.parse_book(body, listing)
 
 
-# --- frames ---------------------------------------------------------------------------------------------------------
-
-
 def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> list[Item]:
     """Decode the greeting, a frame of another channel, or one with an invalid row or book; reject any other."""
     if payload.startswith(_GREETING):
@@ -349,9 +346,6 @@ _DECODERS: Final[dict[type, Callable[[Any, Markets], list[Item]]]] = {
     _PongFrame: _decode_pong,
     _ErrorFrame: _decode_error,
 }
-
-
-# --- subscriptions --------------------------------------------------------------------------------------------------
 
 
 def _key(described: _Described) -> str:

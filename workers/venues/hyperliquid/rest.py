@@ -106,9 +106,6 @@ def _parse_asset(row: tuple[int, msgspec.Raw]) -> Listing:
     )
 
 
-# --- books ----------------------------------------------------------------------------------------------------------
-
-
 def book_request(coin: str) -> RestRequest:
     """Return the request for ``l2Book``: 20 levels per side, as in the ordinary subscription."""
     return info_request(msgspec.json.encode({"type": "l2Book", "coin": coin}), weight=2)
@@ -139,9 +136,6 @@ def book_snapshot(listing: Listing, book: L2Book, depth: int) -> BookSnapshot:
 
 def _levels(side: list[L2Level]) -> list[Level]:
     return [(level.px, level.sz) for level in side]
-
-
-# --- funding --------------------------------------------------------------------------------------------------------
 
 
 def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:

@@ -205,9 +205,6 @@ class LighterAccount(PrivateVenue):
         )
 
 
-# --- the login ----------------------------------------------------------------------------------------------------
-
-
 def _login(secrets: Secrets, url: str, now_wall_ns: int) -> Login:
     index = index_of(secrets)
     token = token_of(secrets, index, url, now_wall_ns)
@@ -217,9 +214,6 @@ def _login(secrets: Secrets, url: str, now_wall_ns: int) -> Login:
     )
     renew_at_ns = max(token.expiry_ns - _RENEW_BEFORE_NS, min(now_wall_ns + _RENEW_AGAIN_NS, token.expiry_ns))
     return Login(url, subscribe=subscribe, renew_at_ns=renew_at_ns, token=token.text)
-
-
-# --- frames -------------------------------------------------------------------------------------------------------
 
 
 def _decode_irregular(payload: bytes | memoryview, error: Exception) -> list[AccountItem]:
@@ -299,9 +293,6 @@ _DECODERS: Final[dict[str, Callable[[_Frame, LighterContext], list[AccountItem]]
         Refused("the server shuts down", reason=Reason.SERVER_SHUTDOWN, fatal=True),
     ],
 }
-
-
-# --- REST ---------------------------------------------------------------------------------------------------------
 
 
 def _request(path: str, token: str) -> RestRequest:

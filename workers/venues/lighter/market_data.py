@@ -218,9 +218,6 @@ class Lighter(Venue):
         return rest.parse_book(body, listing)
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
-
-
 def _decode_irregular(payload: bytes, markets: Markets, error: Exception) -> list[Item]:
     """Decode a frame that the fast path rejects: of another type, with an invalid row or book, or malformed."""
     try:
@@ -423,9 +420,6 @@ _DECODERS: Final[dict[str, Callable[[_Frame, Markets], list[Item]]]] = {
     "pong": lambda _frame, _: [Pong()],
     "shutdown": lambda frame, _: [ServerShutdown(frame.close_in_ms)],
 }
-
-
-# --- subscriptions ------------------------------------------------------------------------------------------------
 
 
 def _subscriptions(listings: Sequence[Listing]) -> tuple[ChannelSubscription, ...]:

@@ -89,9 +89,6 @@ _payment: Final = msgspec.json.Decoder(_Payment)
 _orders: Final = msgspec.json.Decoder(_Orders)
 
 
-# --- markets ------------------------------------------------------------------------------------------------------
-
-
 def parse_listings(body: bytes) -> list[Listing | InvalidRow]:
     """Return the perpetuals in an answer to ``/orderBooks``."""
     return one_per_base(items_of_rows(parsed(_markets, body, "orderBooks").order_books, _parse_market, "order_books"))
@@ -133,9 +130,6 @@ def market_listing(
         funding_interval_s=_HOUR_S,
         status=status,
     )
-
-
-# --- books --------------------------------------------------------------------------------------------------------
 
 
 def book_request(listing: Listing) -> RestRequest:
@@ -182,9 +176,6 @@ def _complete_levels(levels: list[Level], orders: list[_Order] | None) -> list[L
 def _complete_depth(levels: list[Level], orders: list[_Order] | None) -> int:
     """Return how many levels of a side are certain: not the last one of a truncated list."""
     return len(levels) - 1 if orders and len(orders) == REST_ORDERS else REST_ORDERS
-
-
-# --- funding ------------------------------------------------------------------------------------------------------
 
 
 def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:

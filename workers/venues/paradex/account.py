@@ -191,9 +191,6 @@ def _message(method: str, params: Mapping[str, str], request_id: int) -> bytes:
     return msgspec.json.encode({"jsonrpc": "2.0", "method": method, "params": params, "id": request_id})
 
 
-# --- frames -------------------------------------------------------------------------------------------------------
-
-
 def _decode_text(frame: _Frame, context: ParadexContext) -> list[AccountItem]:
     if frame.method == "subscription":
         if frame.params is None:
@@ -223,9 +220,6 @@ def _error_item(request_id: int | str | None, error: _Error) -> Refused:
     detail = f": {error.data}" if error.data else ""
     text = f"{error.code} {error.message}{detail}"
     return Refused(text, reason=account_reason(error.code, text.lower()), fatal=error.code == GEO_BLOCKED)
-
-
-# --- REST ---------------------------------------------------------------------------------------------------------
 
 
 def _request(path: str, jwt: str) -> RestRequest:

@@ -199,9 +199,6 @@ class Paradex(Venue):
         return rest.parse_book(body, listing)
 
 
-# --- text frames --------------------------------------------------------------------------------------------------
-
-
 def _decode_text(frame: _Frame, markets: Markets) -> list[Item]:
     if frame.method == "subscription":
         if frame.params is None:
@@ -306,9 +303,6 @@ _DECODERS: Final[dict[str, Callable[[_Params, Markets], list[Item]]]] = {
 }
 
 
-# --- binary frames ------------------------------------------------------------------------------------------------
-
-
 def _decode_binary(payload: bytes | memoryview, markets: Markets) -> list[Item]:
     try:
         message = sbe.decode(payload)
@@ -363,9 +357,6 @@ _SBE_DECODERS: Final[dict[type, Callable[[Any, Listing], Item]]] = {
 }
 
 
-# --- events -------------------------------------------------------------------------------------------------------
-
-
 def _delta(listing: Listing, exchange_ns: int | None, bids: list[Level], asks: list[Level], seq: int) -> BookDelta:
     """Return a change, with or without levels: it follows the number before its own."""
     return BookDelta("paradex", listing.symbol, listing.venue_symbol, exchange_ns, bids, asks, seq, seq - 1)
@@ -413,9 +404,6 @@ def _mark(
         open_interest or None,
         None,
     )
-
-
-# --- subscriptions ------------------------------------------------------------------------------------------------
 
 
 def _channels(market: str) -> dict[str, tuple[Stream, ...]]:

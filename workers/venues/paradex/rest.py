@@ -64,9 +64,6 @@ _markets: Final = msgspec.json.Decoder(_Market)
 _rest_books: Final = msgspec.json.Decoder(_RestBook)
 
 
-# --- markets ------------------------------------------------------------------------------------------------------
-
-
 def parse_listings(body: bytes) -> list[Listing | InvalidRow]:
     """Return the perpetuals in an answer to ``/markets``; delisted ones are absent from it."""
     return one_per_base(items_of_rows(parsed(_answers, body, "markets").results, _parse_market, "markets"))
@@ -101,9 +98,6 @@ def market_listing(
     )
 
 
-# --- books --------------------------------------------------------------------------------------------------------
-
-
 def book_request(listing: Listing) -> RestRequest:
     """Return the request for the top of a book; its sequence numbers may differ from the stream's."""
     return RestRequest(f"/orderbook/{listing.wire}?depth={REST_DEPTH}")
@@ -127,9 +121,6 @@ def book_snapshot(
 def _check_market(market: str, listing: Listing) -> None:
     if market != listing.wire:
         raise DecodeError(f"an answer about {market} to a request about {listing.wire}")
-
-
-# --- funding ------------------------------------------------------------------------------------------------------
 
 
 def polls(listings: Sequence[Listing]) -> tuple[Poll, ...]:
