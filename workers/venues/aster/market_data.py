@@ -318,15 +318,7 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
         return [BookSnapshot("aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, depth, frame.last)]
     return [
         BookDelta(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            time_ns,
-            bids,
-            asks,
-            frame.last,
-            frame.previous,
-            frame.first,
+            "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, frame.last, frame.previous, frame.first
         )
     ]
 

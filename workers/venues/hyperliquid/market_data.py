@@ -140,9 +140,7 @@ _any_frame: Final = msgspec.json.Decoder(_AnyFrame)
 _trade_rows: Final = msgspec.json.Decoder(_TradeRows)
 _trade_row: Final = msgspec.json.Decoder(_Trade)
 _book_head: Final = msgspec.json.Decoder(_BookHeadFrame)
-_KNOWN: Final = frozenset(
-    {"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"},
-)
+_KNOWN: Final = frozenset({"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"})
 
 
 class Hyperliquid(Venue):
