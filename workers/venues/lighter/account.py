@@ -252,24 +252,6 @@ def _section_rows(section: _Section) -> list[msgspec.Raw]:
     return list(section.values()) if isinstance(section, Mapping) else section or []
 
 
-def _decode_orders(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.orders(_rows_by_market(frame.orders), context, "account_all_orders")]
-
-
-def _decode_trades(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.fills(_rows_by_market(frame.trades), context, "account_all_trades")]
-
-
-def _decode_positions(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [
-        *rows.positions(_section_rows(frame.positions), ns_of_ms(frame.timestamp), context, "account_all_positions")
-    ]
-
-
-def _decode_assets(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.balances(_section_rows(frame.assets), ns_of_ms(frame.timestamp), context, "account_all_assets")]
-
-
 def _decode_stats(frame: _Frame, context: LighterContext) -> list[AccountItem]:
     if bytes(frame.stats) == b"null":
         raise DecodeError("no stats")
@@ -277,10 +259,18 @@ def _decode_stats(frame: _Frame, context: LighterContext) -> list[AccountItem]:
 
 
 _DECODERS: Final[dict[str, Callable[[_Frame, LighterContext], list[AccountItem]]]] = {
-    "account_all_orders": _decode_orders,
-    "account_all_trades": _decode_trades,
-    "account_all_positions": _decode_positions,
-    "account_all_assets": _decode_assets,
+    "account_all_orders": lambda frame, context: [
+        *rows.orders(_rows_by_market(frame.orders), context, "account_all_orders")
+    ],
+    "account_all_trades": lambda frame, context: [
+        *rows.fills(_rows_by_market(frame.trades), context, "account_all_trades")
+    ],
+    "account_all_positions": lambda frame, context: [
+        *rows.positions(_section_rows(frame.positions), ns_of_ms(frame.timestamp), context, "account_all_positions")
+    ],
+    "account_all_assets": lambda frame, context: [
+        *rows.balances(_section_rows(frame.assets), ns_of_ms(frame.timestamp), context, "account_all_assets")
+    ],
     "user_stats": _decode_stats,
     "ping": lambda _frame, _naming: [Ping(_PONG)],
     "pong": lambda _frame, _naming: [Pong()],
