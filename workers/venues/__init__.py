@@ -1,7 +1,7 @@
 """Registry of venues: derived from the names in :data:`ipc.topics.VENUES`, one folder per venue.
 
-To add a venue, add its name there and a folder here with ``market_data.MARKET_DATA``, ``account.PRIVATE_VENUE`` and
-``credentials.LOGIN_METHODS``. The simulator's part lies in ``simulator/venues`` under the same name.
+To add a venue, add its name there and a folder here with ``LOGIN_METHODS``, ``market_data.MARKET_DATA`` and
+``account.PRIVATE_VENUE``. The simulator's part lies in ``simulator/venues`` under the same name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VENUES: Final[Mapping[str, Venue]] = {
 }
 #: By venue: sets of secrets, each of which suffices to log in.
 LOGIN_METHODS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    name: import_module(f"{__name__}.{name}.credentials").LOGIN_METHODS for name in topics.VENUES
+    name: import_module(f"{__name__}.{name}").LOGIN_METHODS for name in topics.VENUES
 }
 
 

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from traceback import extract_tb
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypedDict
 
 from ipc.decimals import is_zero, number
+from workers.venues.listing import Listing
 
 OrderStatus: TypeAlias = Literal["open", "untriggered", "filled", "canceled", "rejected", "expired", "closed"]
 MarginMode: TypeAlias = Literal["cross", "isolated"]
@@ -16,6 +17,31 @@ MarginMode: TypeAlias = Literal["cross", "isolated"]
 _MARGIN_MODES: Final[Mapping[str, MarginMode]] = {"cross": "cross", "crossed": "cross", "isolated": "isolated"}
 #: From the first quote to the last of its kind; to the end where it is unclosed.
 _QUOTED: Final = re.compile(r"""(['"])(?:.*\1|.*)""", re.DOTALL)
+
+
+class CommonFields(TypedDict):
+    """Fields of every account event."""
+
+    venue: str
+    symbol: str | None
+    venue_symbol: str | None
+    exchange_ns: int | None
+    account: str
+    snapshot: bool
+
+
+def common_fields(
+    venue: str, listing: Listing | None, exchange_ns: int | None, account: str, *, snapshot: bool = False
+) -> CommonFields:
+    """Return the fields of an event about a market, or, without a listing, about the whole account."""
+    return {
+        "venue": venue,
+        "symbol": None if listing is None else listing.symbol,
+        "venue_symbol": None if listing is None else listing.venue_symbol,
+        "exchange_ns": exchange_ns,
+        "account": account,
+        "snapshot": snapshot,
+    }
 
 
 def order_status(

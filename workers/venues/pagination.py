@@ -64,10 +64,7 @@ def raw_rows(section: msgspec.Raw) -> list[msgspec.Raw]:
 
 
 def events_of(
-    rows: Iterable[Row],
-    parse: Callable[[Row], Parsed],
-    build: Callable[[Parsed], Iterable[Event]],
-    what: str,
+    rows: Iterable[Row], parse: Callable[[Row], Parsed], build: Callable[[Parsed], Iterable[Event]], what: str
 ) -> list[Event | InvalidRow]:
     """Parse rows one by one; a row that is malformed, or of another account, becomes an ``InvalidRow``.
 

@@ -6,6 +6,7 @@ Source of the rules: Aster's futures API documentation (V1 and V3: signing, user
 recorded frames where they differ.
 """
 
+# ruff: noqa: ARG002 - not every venue needs all arguments of PrivateVenue
 from __future__ import annotations
 
 import re
@@ -147,13 +148,7 @@ class AsterAccount(PrivateVenue):
         """Return whether there are secrets for either method of signing."""
         return can_sign(secrets)
 
-    def login(
-        self,
-        secrets: Secrets,
-        ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the stream carries all of them
-        now_wall_ns: int,
-    ) -> RestFlow[Login]:
+    def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Obtain a listenKey, which is part of the stream's URL; nothing is subscribed."""
         key = yield from _listen_key(signer_of(secrets))
         return Login(f"{ws_url}/ws/{key}", renew_at_ns=now_wall_ns + _RENEW_NS, token=key)
@@ -165,7 +160,7 @@ class AsterAccount(PrivateVenue):
         renewed = Login(url, renew_at_ns=now_wall_ns + _RENEW_NS, token=key)
         return Renewal(renewed, must_reconnect=key != login.token)
 
-    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """Decode a frame; see :meth:`PrivateVenue.decode`."""
         try:
             frame = _payloads.decode(payload)
@@ -178,13 +173,7 @@ class AsterAccount(PrivateVenue):
         return [Expired("the listenKey has expired")]
 
     def snapshot(
-        self,
-        login: Login,  # noqa: ARG002 - calls are signed, the listenKey is for the stream alone
-        secrets: Secrets,
-        markets: Markets,
-        account: str,
-        since_ms: int,
-        now_wall_ns: int,
+        self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
         """Fetch orders and fills per market: followed ones, those with open orders and those traded since."""
         query = _AccountQuery(signer_of(secrets), markets, account)

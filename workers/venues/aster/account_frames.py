@@ -15,7 +15,7 @@ from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Order, Payment, Position
 from workers.venues.account import Leg
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, rows_of
-from workers.venues.account_values import margin_mode, priced
+from workers.venues.account_values import common_fields, margin_mode, priced
 from workers.venues.aster.account_rows import (
     LEGS,
     SIDES,
@@ -107,11 +107,7 @@ def _pushed_fill(row: _Traded, markets: Markets, account: str) -> Iterator[Fill]
         return
     listing = listing_for(row.symbol, markets)
     yield Fill(
-        venue="aster",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.time_ms),
-        account=account,
+        **common_fields("aster", listing, ns_of_ms(row.time_ms), account),
         fill_id=fill_id_of(row.symbol, row.trade_id),
         order_id=str(row.id),
         side=SIDES[row.side],
@@ -127,11 +123,7 @@ def _pushed_fill(row: _Traded, markets: Markets, account: str) -> Iterator[Fill]
 def _pushed_order(row: _Execution, markets: Markets, account: str) -> Order:
     listing = listing_for(row.symbol, markets)
     return Order(
-        venue="aster",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.time_ms),
-        account=account,
+        **common_fields("aster", listing, ns_of_ms(row.time_ms), account),
         order_id=str(row.id),
         client_id=row.client_id or None,
         side=SIDES[row.side],
@@ -150,14 +142,7 @@ def changed_balances(changes: Changes, at_ns: int | None, what: str, account: st
 
     def balance(row: _PushedBalance) -> Balance:
         return Balance(
-            venue="aster",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=at_ns,
-            account=account,
-            asset=row.asset,
-            total=row.wallet,
-            available=None,
+            **common_fields("aster", None, at_ns, account), asset=row.asset, total=row.wallet, available=None
         )
 
     return rows_of(changes.balances, _PushedBalance, balance, what)
@@ -171,11 +156,7 @@ def changed_positions(
     def leg(row: _PushedPosition) -> Leg:
         listing = listing_for(row.symbol, markets)
         position = Position(
-            venue="aster",
-            symbol=listing.symbol,
-            venue_symbol=listing.venue_symbol,
-            exchange_ns=at_ns,
-            account=account,
+            **common_fields("aster", listing, at_ns, account),
             size=row.amount,
             entry_price=priced(row.entry_price),
             mark_price=None,
@@ -213,15 +194,11 @@ def payments(
 def _paid(row: _PushedBalance, listing: Listing | None, at_ns: int | None, account: str) -> Iterator[Payment]:
     if not row.change or is_zero(row.change):
         return
-    symbol, venue_symbol = (listing.symbol, listing.venue_symbol) if listing else (None, None)
+    venue_symbol = listing.venue_symbol if listing else None
     # The venue gives no id. Payments for several cross positions have the same time, and no frame names the market.
     payment_id = f"{(at_ns or 0) // 1_000_000}:{venue_symbol or ''}:{row.asset}:{row.change}:{row.wallet}"
     yield Payment(
-        venue="aster",
-        symbol=symbol,
-        venue_symbol=venue_symbol,
-        exchange_ns=at_ns,
-        account=account,
+        **common_fields("aster", listing, at_ns, account),
         payment_id=payment_id,
         asset=row.asset,
         amount=row.change,

@@ -14,7 +14,7 @@ from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.venues.account import Leg, LegName
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, rows_of
-from workers.venues.account_values import OrderStatus, above_zero, margin_mode, order_status, priced
+from workers.venues.account_values import OrderStatus, above_zero, common_fields, margin_mode, order_status, priced
 from workers.venues.aster.rest import listing_of
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Listing, Markets
@@ -115,11 +115,7 @@ def orders(found: Iterable[OrderRow], what: str, markets: Markets, account: str)
     def order(row: OrderRow) -> Order:
         listing = listing_for(row.symbol, markets)
         return Order(
-            venue="aster",
-            symbol=listing.symbol,
-            venue_symbol=listing.venue_symbol,
-            exchange_ns=ns_of_ms(row.updateTime),
-            account=account,
+            **common_fields("aster", listing, ns_of_ms(row.updateTime), account, snapshot=True),
             order_id=str(row.orderId),
             client_id=row.clientOrderId or None,
             side=SIDES[row.side],
@@ -130,7 +126,6 @@ def orders(found: Iterable[OrderRow], what: str, markets: Markets, account: str)
             venue_status=row.status,
             order_type=row.type,
             reduce_only=row.reduceOnly,
-            snapshot=True,
         )
 
     return each_row(found, order, what)
@@ -147,11 +142,7 @@ def _fill(row: TradeRow, kind: str, markets: Markets, account: str) -> Fill:
     if row.maker is not None:
         liquidity = "maker" if row.maker else "taker"
     return Fill(
-        venue="aster",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.time),
-        account=account,
+        **common_fields("aster", listing, ns_of_ms(row.time), account, snapshot=True),
         fill_id=fill_id_of(row.symbol, row.id),
         order_id=str(row.orderId),
         side=SIDES[row.side],
@@ -161,7 +152,6 @@ def _fill(row: TradeRow, kind: str, markets: Markets, account: str) -> Fill:
         fee_asset=row.commissionAsset,
         liquidity=liquidity,
         fill_type=kind,
-        snapshot=True,
     )
 
 
@@ -173,18 +163,13 @@ def positions(
     def leg(row: PositionRow) -> Leg:
         listing = listing_for(row.symbol, markets)
         position = Position(
-            venue="aster",
-            symbol=listing.symbol,
-            venue_symbol=listing.venue_symbol,
-            exchange_ns=ns_of_ms(row.updateTime),
-            account=account,
+            **common_fields("aster", listing, ns_of_ms(row.updateTime), account, snapshot=True),
             size=row.positionAmt,
             entry_price=priced(row.entryPrice),
             mark_price=priced(row.markPrice),
             unrealised_pnl=row.unRealizedProfit,
             liquidation_price=above_zero(row.liquidationPrice),
             margin_mode=margin_mode(row.marginType),
-            snapshot=True,
         )
         return Leg(LEGS[row.positionSide], position)
 
@@ -197,15 +182,10 @@ def balances(rows: Iterable[msgspec.Raw], what: str, account: str) -> list[Balan
     def balance(row: _BalanceRow) -> Balance:
         at_ns = ns_of_ms(row.updateTime)
         return Balance(
-            venue="aster",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=at_ns,
-            account=account,
+            **common_fields("aster", None, at_ns, account, snapshot=True),
             asset=row.asset,
             total=row.balance,
             available=row.availableBalance,
-            snapshot=True,
         )
 
     return rows_of(rows, _BalanceRow, balance, what)
@@ -216,16 +196,11 @@ def margins(rows: Iterable[msgspec.Raw], what: str, account: str) -> list[Margin
 
     def margin(row: _Account) -> Margin:
         return Margin(
-            venue="aster",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=None,
-            account=account,
+            **common_fields("aster", None, None, account, snapshot=True),
             equity=row.totalMarginBalance,
             available=row.availableBalance,
             initial_margin=row.totalInitialMargin,
             maintenance_margin=row.totalMaintMargin,
-            snapshot=True,
         )
 
     return rows_of(rows, _Account, margin, what)

@@ -18,7 +18,7 @@ from ipc.errors import DecodeError
 from ipc.events import Bbo, BookDelta, BookSnapshot, Level, Liquidation, Mark, Trade
 from ipc.health import Reason, Stream
 from workers.venues.aster import rest
-from workers.venues.aster.rest import funding_event, listing_of
+from workers.venues.aster.rest import funding_event
 from workers.venues.fields import Id, Number, SequenceNumber, ns_of_ms, side
 from workers.venues.listing import Listing, Markets
 from workers.venues.refusals import code_and_text, usual_reason
@@ -31,7 +31,6 @@ from workers.venues.venue import (
     InvalidBook,
     Item,
     Keepalive,
-    Poll,
     Refused,
     RestRequest,
     Resync,
@@ -175,17 +174,16 @@ class Aster(Venue):
         Rule.BRIDGE, Resync.REFETCH, soft_resync=SoftResync(after_s=2.0, cooldown_s=7.0)
     )
 
+    parse_listings = staticmethod(rest.parse_listings)
+    polls = staticmethod(rest.polls)
+    book_request = staticmethod(rest.book_request)
+    parse_book = staticmethod(rest.parse_book)
+    retry_after_s = staticmethod(rest.retry_after_s)
+    offline_listing = staticmethod(rest.listing_of)
+
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the requests for symbols and for funding intervals."""
         return rest.LISTING_REQUESTS
-
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """Return the perpetuals margined in USDT."""
-        return rest.parse_listings(bodies)
-
-    def offline_listing(self, wire: str) -> Listing:
-        """Return the listing of a contract by its name; only those quoted in USDT have a symbol."""
-        return listing_of(wire)
 
     def connections(
         self,
@@ -204,22 +202,6 @@ class Aster(Venue):
             return _items(frame.data, frame.stream, markets)
         except (ValueError, RecursionError):
             return _decode_raw(bytes(payload), markets)
-
-    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """Return the polls of funding rates and open interest."""
-        return rest.polls(listings)
-
-    def book_request(self, listing: Listing) -> RestRequest:
-        """Return the request for ``depth``."""
-        return rest.book_request(listing.wire)
-
-    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer to ``depth``."""
-        return rest.parse_book(body, listing)
-
-    def retry_after_s(self, status: int, body: bytes, now_ms: int) -> float | None:
-        """Return how long to wait after a ban or above the limit, s."""
-        return rest.retry_after_s(status, body, now_ms)
 
 
 def _decode_raw(payload: bytes, markets: Markets) -> list[Item]:
@@ -315,15 +297,7 @@ def _decode_depth(frame: _Depth, stream: str, markets: Markets) -> list[Item]:
         return [BookSnapshot("aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, depth, frame.last)]
     return [
         BookDelta(
-            "aster",
-            listing.symbol,
-            listing.venue_symbol,
-            time_ns,
-            bids,
-            asks,
-            frame.last,
-            frame.previous,
-            frame.first,
+            "aster", listing.symbol, listing.venue_symbol, time_ns, bids, asks, frame.last, frame.previous, frame.first
         )
     ]
 

@@ -166,9 +166,9 @@ def _parse_symbol(intervals: Mapping[str, int | None], raw: msgspec.Raw) -> list
     ]
 
 
-def book_request(wire: str) -> RestRequest:
+def book_request(listing: Listing) -> RestRequest:
     """Return the request for ``depth`` with the most levels, to which the stream's changes are joined."""
-    return RestRequest(f"/fapi/v3/depth?symbol={wire}&limit={REST_DEPTH}", weight=20)
+    return RestRequest(f"/fapi/v3/depth?symbol={listing.wire}&limit={REST_DEPTH}", weight=20)
 
 
 def parse_book(body: bytes, listing: Listing) -> BookSnapshot:

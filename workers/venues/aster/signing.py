@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 from workers.accounts import signers
 from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError
-from workers.venues.aster.credentials import LOGIN_METHODS
+from workers.venues.aster import LOGIN_METHODS
 from workers.venues.venue import RestRequest
 
 #: What it takes to sign in either way.
@@ -30,12 +30,7 @@ HMAC_SECRETS, WALLET_SECRETS = LOGIN_METHODS
 #: Validity of a request after its timestamp, ms; the maximum, to tolerate clock differences.
 _WINDOW_MS: Final = 60_000
 #: EIP-712 domain of the signatures: a chain without a deployed contract.
-_DOMAIN: Final = {
-    "name": "AsterSignTransaction",
-    "version": "1",
-    "chainId": 1666,
-    "verifyingContract": f"0x{0:040x}",
-}
+_DOMAIN: Final = {"name": "AsterSignTransaction", "version": "1", "chainId": 1666, "verifyingContract": f"0x{0:040x}"}
 #: Form of a key that is safe in a header.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -6,6 +6,7 @@ the two differ.
 Frames are numbered as on the public streams, but a lost one cannot be requested again: snapshots by REST replace it.
 """
 
+# ruff: noqa: ARG002 - not every venue needs all arguments of PrivateVenue
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -31,8 +32,8 @@ from workers.venues.account import (
     nothing,
 )
 from workers.venues.account_rows import WholeNumber, json_decoder
+from workers.venues.extended import LOGIN_METHODS
 from workers.venues.extended.account_rows import ExtendedRowParser
-from workers.venues.extended.credentials import LOGIN_METHODS
 from workers.venues.extended.market_data import Extended
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Markets
@@ -113,20 +114,14 @@ class ExtendedAccount(PrivateVenue):
         """Return whether there is an API key, which identifies its account."""
         return secrets.has(_KEY)
 
-    def login(
-        self,
-        secrets: Secrets,
-        ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the key identifies the account
-        now_wall_ns: int,  # noqa: ARG002
-    ) -> RestFlow[Login]:
+    def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return the login without a request: the key goes with the WebSocket upgrade and does not expire."""
         key = secrets.get(_KEY)
         if not (key.isascii() and key.isprintable()) or " " in key or not key:
             raise LoginError(f"{_KEY} is not an API key: it has characters that a header cannot carry")
         return no_requests(Login(f"{ws_url}/account", headers=(_USER_AGENT, f"X-Api-Key: {key}"), token=key))
 
-    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """Decode a frame of either stream version; see :meth:`PrivateVenue.decode`."""
         try:
             frame = _frames.decode(payload)
@@ -141,13 +136,7 @@ class ExtendedAccount(PrivateVenue):
         return []
 
     def snapshot(
-        self,
-        login: Login,
-        secrets: Secrets,  # noqa: ARG002 - the login holds the key
-        markets: Markets,
-        account: str,
-        since_ms: int,
-        now_wall_ns: int,  # noqa: ARG002
+        self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
         """Request fills before orders, so that an order's state includes every fill read."""
         key, parser = login.token, ExtendedRowParser(markets, account, None, snapshot=True)
@@ -160,13 +149,7 @@ class ExtendedAccount(PrivateVenue):
         body = yield _request("/user/balance", key)
         balance, unread = split_rows(_parse_balance(body, parser))
         return Snapshot(
-            (
-                *oldest_first(fills),
-                *opened.events,
-                *closed_orders(closed),
-                *positions.events,
-                *balance,
-            ),
+            (*oldest_first(fills), *opened.events, *closed_orders(closed), *positions.events, *balance),
             frozenset(order.order_id for order in opened.events),
             invalid=(*fills.invalid, *opened.invalid, *unclear, *positions.invalid, *unread),
             has_all_fills=not fills.is_cut,
@@ -215,11 +198,7 @@ def _reason(code: Any, message: str) -> Reason:
 def _section_items(data: _Sections, pushed_ms: int | None, markets: Markets, account: str) -> list[AccountItem]:
     parser = ExtendedRowParser(markets, account, pushed_ms, bool(data.is_snapshot))
     positions = parser.positions(raw_rows(data.positions))
-    items: list[AccountItem] = [
-        *parser.orders(raw_rows(data.orders)),
-        *parser.fills(raw_rows(data.trades)),
-        *positions,
-    ]
+    items: list[AccountItem] = [*parser.orders(raw_rows(data.orders)), *parser.fills(raw_rows(data.trades)), *positions]
     if data.is_snapshot and not _is_null(data.positions):
         items += _end_of_positions(positions, ns_of_ms(pushed_ms))
     balance = () if _is_null(data.balance) else (data.balance,)

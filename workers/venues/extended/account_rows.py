@@ -15,7 +15,7 @@ from msgspec import field
 from ipc.decimals import is_zero
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, json_decoder, ms_of
-from workers.venues.account_values import OrderStatus, above_zero, fill_type, order_status, priced
+from workers.venues.account_values import OrderStatus, above_zero, common_fields, fill_type, order_status, priced
 from workers.venues.extended.rest import listing_of_name
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Listing, Markets
@@ -155,11 +155,7 @@ def _order(row: _Order, parser: ExtendedRowParser) -> Order:
     # A partly filled order was triggered and is in the book.
     waits = row.type in _TRIGGER_TYPES and row.status == "NEW" and is_zero(filled)
     return Order(
-        venue="extended",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(ms_of(row.updated)),
-        account=parser.account,
+        **common_fields("extended", listing, ns_of_ms(ms_of(row.updated)), parser.account, snapshot=parser.snapshot),
         order_id=str(row.id),
         client_id=None if row.client_id in {None, ""} else str(row.client_id),
         side=_SIDES[row.side],
@@ -171,7 +167,6 @@ def _order(row: _Order, parser: ExtendedRowParser) -> Order:
         venue_status=row.status,
         order_type=row.type or "",
         reduce_only=bool(row.reduce_only),
-        snapshot=parser.snapshot,
     )
 
 
@@ -181,11 +176,7 @@ def _fill(row: _Trade, parser: ExtendedRowParser) -> Fill:
     if row.is_taker is not None:
         liquidity = "taker" if row.is_taker else "maker"
     return Fill(
-        venue="extended",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(ms_of(row.created)),
-        account=parser.account,
+        **common_fields("extended", listing, ns_of_ms(ms_of(row.created)), parser.account, snapshot=parser.snapshot),
         fill_id=str(row.id),
         order_id=None if row.order_id is None else str(row.order_id),
         side=_SIDES[row.side],
@@ -195,7 +186,6 @@ def _fill(row: _Trade, parser: ExtendedRowParser) -> Fill:
         fee_asset=listing.quote,
         liquidity=liquidity,
         fill_type=fill_type(_FILL_TYPES, row.type, liquidity),
-        snapshot=parser.snapshot,
     )
 
 
@@ -203,19 +193,15 @@ def _position(row: _Position, parser: ExtendedRowParser) -> Position:
     listing = parser.listing(row.market)
     size = "0" if row.status == "CLOSED" else row.size.removeprefix("-")
     is_held = not is_zero(size)
+    at_ns = ns_of_ms(ms_of(row.updated or parser.pushed_ms))
     return Position(
-        venue="extended",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(ms_of(row.updated or parser.pushed_ms)),
-        account=parser.account,
+        **common_fields("extended", listing, at_ns, parser.account, snapshot=parser.snapshot),
         size=f"-{size}" if is_held and row.side == "SHORT" else size,
         entry_price=priced(row.entry_price) if is_held else None,
         mark_price=priced(row.mark_price),
         unrealised_pnl=row.unrealised_pnl,
         liquidation_price=above_zero(row.liquidation_price) if is_held else None,
         margin_mode=None,
-        snapshot=parser.snapshot,
     )
 
 
@@ -223,27 +209,17 @@ def _balance_events(row: _Balance, parser: ExtendedRowParser) -> list[Balance | 
     at_ns = ns_of_ms(ms_of(row.updated or parser.pushed_ms))
     return [
         Balance(
-            venue="extended",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=at_ns,
-            account=parser.account,
+            **common_fields("extended", None, at_ns, parser.account, snapshot=parser.snapshot),
             asset=row.asset,
             total=row.total,
             available=row.for_withdrawal,
-            snapshot=parser.snapshot,
         ),
         Margin(
-            venue="extended",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=at_ns,
-            account=parser.account,
+            **common_fields("extended", None, at_ns, parser.account, snapshot=parser.snapshot),
             equity=row.equity,
             available=row.for_trade,
             initial_margin=row.initial_margin,
             maintenance_margin=None,
-            snapshot=parser.snapshot,
         ),
     ]
 
@@ -251,13 +227,8 @@ def _balance_events(row: _Balance, parser: ExtendedRowParser) -> list[Balance | 
 def _spot_balance(row: _SpotBalance, parser: ExtendedRowParser) -> Balance:
     at_ns = ns_of_ms(ms_of(row.updated or parser.pushed_ms))
     return Balance(
-        venue="extended",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=at_ns,
-        account=parser.account,
+        **common_fields("extended", None, at_ns, parser.account, snapshot=parser.snapshot),
         asset=row.asset,
         total=row.balance,
         available=row.available,
-        snapshot=parser.snapshot,
     )

@@ -30,7 +30,6 @@ from workers.venues.venue import (
     InvalidBook,
     Item,
     Keepalive,
-    Poll,
     Refused,
     RelativeDelta,
     RestRequest,
@@ -156,17 +155,15 @@ class Extended(Venue):
     # Undocumented; the first recorded live trade has number 2, so a frame of recent trades appears to come first.
     replays_trades: ClassVar[bool] = True
 
+    parse_listings = staticmethod(rest.parse_listings)
+    polls = staticmethod(rest.polls)
+    book_request = staticmethod(rest.book_request)
+    parse_book = staticmethod(rest.parse_book)
+    offline_listing = staticmethod(rest.listing_of_name)
+
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the request for all markets."""
         return (RestRequest("/info/markets"),)
-
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """Return the perpetuals in the answer to ``/info/markets``."""
-        return rest.parse_listings(bodies[0])
-
-    def offline_listing(self, wire: str) -> Listing:
-        """Return what a market's name says."""
-        return rest.listing_of_name(wire)
 
     def connections(
         self,
@@ -194,18 +191,6 @@ class Extended(Venue):
             return _decode_frame(_frames.decode(payload), markets)
         except (ValueError, RecursionError) as error:
             return _decode_irregular(bytes(payload), markets, error)
-
-    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """Return the polls of funding rates, prices and open interest."""
-        return rest.polls(listings)
-
-    def book_request(self, listing: Listing) -> RestRequest:
-        """Return the request for a whole book."""
-        return rest.book_request(listing)
-
-    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer to :meth:`book_request`."""
-        return rest.parse_book(body, listing)
 
 
 def _decode_frame(frame: _Frame, markets: Markets) -> list[Item]:

@@ -112,15 +112,15 @@ def _base_and_units(name: str) -> tuple[str | None, int]:
     return base_of(base), multiplier
 
 
-def listing_of_name(name: str) -> Listing:
+def listing_of_name(wire: str) -> Listing:
     """Return what a market's name says: everything but its steps."""
-    base, multiplier = _base_and_units(name)
-    return Listing(base, name, name, multiplier=multiplier, funding_interval_s=_HOUR_S)
+    base, multiplier = _base_and_units(wire)
+    return Listing(base, wire, wire, multiplier=multiplier, funding_interval_s=_HOUR_S)
 
 
-def parse_listings(body: bytes) -> list[Listing | InvalidRow]:
+def parse_listings(bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
     """Return the perpetuals in an answer to ``/info/markets``."""
-    return one_per_base(items_of_rows(parsed(_answers, body, "markets").data, _parse_market, "markets"))
+    return one_per_base(items_of_rows(parsed(_answers, bodies[0], "markets").data, _parse_market, "markets"))
 
 
 def _parse_market(raw: msgspec.Raw) -> list[Listing]:

@@ -4,6 +4,7 @@ Source of the rules: Hyperliquid's API documentation (WebSocket subscriptions, i
 the two differ.
 """
 
+# ruff: noqa: ARG002 - not every venue needs all arguments of PrivateVenue
 from __future__ import annotations
 
 import re
@@ -34,9 +35,9 @@ from workers.venues.account import (
 )
 from workers.venues.account_rows import WholeNumber, decoded, json_decoder
 from workers.venues.fields import ns_of_ms
+from workers.venues.hyperliquid import LOGIN_METHODS
 from workers.venues.hyperliquid import account_rows as rows
 from workers.venues.hyperliquid.account_rows import CORE, dex_of
-from workers.venues.hyperliquid.credentials import LOGIN_METHODS
 from workers.venues.hyperliquid.market_data import Hyperliquid
 from workers.venues.hyperliquid.rest import info_request
 from workers.venues.listing import Markets
@@ -181,13 +182,7 @@ class HyperliquidAccount(PrivateVenue):
         """Return whether there is an address; nothing else is needed."""
         return secrets.has(_ADDRESS)
 
-    def login(
-        self,
-        secrets: Secrets,
-        ws_url: str,
-        markets: Markets,  # noqa: ARG002 - subscriptions are by address
-        now_wall_ns: int,  # noqa: ARG002
-    ) -> RestFlow[Login]:
+    def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return subscriptions for the address; nothing needs a signature."""
         address = secrets.get(_ADDRESS).lower()
         if not _ADDRESS_FORM.fullmatch(address):
@@ -198,7 +193,7 @@ class HyperliquidAccount(PrivateVenue):
         )
         return no_requests(Login(ws_url, subscribe=subscribe, token=address))
 
-    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """Decode a frame; see :meth:`PrivateVenue.decode`."""
         if bytes(payload[:1]) != b"{":
             return []  # the greeting
@@ -230,13 +225,7 @@ class HyperliquidAccount(PrivateVenue):
                 return []
 
     def snapshot(
-        self,
-        login: Login,
-        secrets: Secrets,  # noqa: ARG002 - the login holds the address
-        markets: Markets,
-        account: str,
-        since_ms: int,
-        now_wall_ns: int,
+        self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
         """Fetch fills before orders, so that the orders include their effect; lists are separate for each exchange."""
         query = _AccountQuery(login.token, markets, account)

@@ -14,7 +14,7 @@ import msgspec
 from ipc.decimals import difference, is_zero
 from ipc.events import Balance, Fill, Margin, Order, Payment, Position
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, rows_of
-from workers.venues.account_values import OrderStatus, above_zero, margin_mode, order_status, priced
+from workers.venues.account_values import OrderStatus, above_zero, common_fields, margin_mode, order_status, priced
 from workers.venues.fields import ns_of_ms
 from workers.venues.hyperliquid.rest import core_listing
 from workers.venues.listing import Listing, Markets
@@ -161,11 +161,7 @@ def _order(row: _Order, markets: Markets, account: str, word: str, at_ms: int | 
     filled = difference(size, row.sz)
     waits = word != "triggered" and _is_conditional(row)
     return Order(
-        venue="hyperliquid",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(at_ms),
-        account=account,
+        **common_fields("hyperliquid", listing, ns_of_ms(at_ms), account, snapshot=snapshot),
         order_id=str(row.oid),
         client_id=row.cloid,
         side=_SIDES[row.side],
@@ -176,7 +172,6 @@ def _order(row: _Order, markets: Markets, account: str, word: str, at_ms: int | 
         venue_status=word,
         order_type=row.orderType,
         reduce_only=row.reduceOnly,
-        snapshot=snapshot,
     )
 
 
@@ -210,11 +205,7 @@ def _fill(row: _Fill, markets: Markets, account: str, user: str | None, *, snaps
     if row.crossed is not None:
         liquidity = "taker" if row.crossed else "maker"
     return Fill(
-        venue="hyperliquid",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.time),
-        account=account,
+        **common_fields("hyperliquid", listing, ns_of_ms(row.time), account, snapshot=snapshot),
         fill_id=fill_id,
         order_id=str(row.oid),
         side=_SIDES[row.side],
@@ -224,7 +215,6 @@ def _fill(row: _Fill, markets: Markets, account: str, user: str | None, *, snaps
         fee_asset=row.feeToken,
         liquidity=liquidity,
         fill_type=_fill_type(row, user),
-        snapshot=snapshot,
     )
 
 
@@ -259,18 +249,13 @@ def rest_payments(rows: Iterable[msgspec.Raw], what: str, markets: Markets, acco
 def _paid(row: _Delta, time_ms: int, markets: Markets, account: str, *, snapshot: bool) -> Payment:
     listing = _listing(row.coin, markets)
     return Payment(
-        venue="hyperliquid",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(time_ms),
-        account=account,
+        **common_fields("hyperliquid", listing, ns_of_ms(time_ms), account, snapshot=snapshot),
         payment_id=f"{time_ms}:{row.coin}",
         # The member is called usdc for any asset; a builder's exchange chooses its collateral.
         asset="USDC" if dex_of(row.coin) == CORE else None,
         amount=row.usdc,
         payment_type="funding",
         rate=row.fundingRate,
-        snapshot=snapshot,
     )
 
 
@@ -287,18 +272,13 @@ def positions(
 
 def _position(row: _Position, at_ns: int | None, markets: Markets, account: str, *, snapshot: bool) -> Position:
     return Position(
-        venue="hyperliquid",
-        symbol=_listing(row.coin, markets).symbol,
-        venue_symbol=row.coin,
-        exchange_ns=at_ns,
-        account=account,
+        **common_fields("hyperliquid", _listing(row.coin, markets), at_ns, account, snapshot=snapshot),
         size=row.szi,
         entry_price=priced(row.entryPx),
         mark_price=None,
         unrealised_pnl=row.unrealizedPnl,
         liquidation_price=above_zero(row.liquidationPx),
         margin_mode=margin_mode(row.leverage.type),
-        snapshot=snapshot,
     )
 
 
@@ -311,16 +291,11 @@ def _margin(row: _MarginState, account: str, *, snapshot: bool) -> Margin:
     """Return the margin of the venue's own exchange; 0 means unknown, as the funds may be in the spot balance."""
     is_known = not is_zero(row.marginSummary.accountValue)
     return Margin(
-        venue="hyperliquid",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=ns_of_ms(row.time),
-        account=account,
+        **common_fields("hyperliquid", None, ns_of_ms(row.time), account, snapshot=snapshot),
         equity=row.marginSummary.accountValue if is_known else None,
         available=row.withdrawable if is_known else None,
         initial_margin=row.marginSummary.totalMarginUsed,
         maintenance_margin=row.crossMaintenanceMarginUsed,
-        snapshot=snapshot,
     )
 
 
@@ -330,15 +305,10 @@ def balances(rows: Iterable[msgspec.Raw], what: str, account: str, *, snapshot: 
     def balance(row: _SpotBalance) -> Balance:
         available = difference(row.total, row.hold)
         return Balance(
-            venue="hyperliquid",
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=None,
-            account=account,
+            **common_fields("hyperliquid", None, None, account, snapshot=snapshot),
             asset=row.coin,
             total=row.total,
             available=available,
-            snapshot=snapshot,
         )
 
     return rows_of(rows, _SpotBalance, balance, what)

@@ -12,14 +12,14 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias
 import msgspec
 
 from ipc.errors import DecodeError
-from ipc.events import Bbo, BookSnapshot, Mark, Side, Trade
+from ipc.events import Bbo, Mark, Side, Trade
 from ipc.health import Reason, Stream
 from workers.venues.fields import Id, Number, ns_of_ms, side
 from workers.venues.hyperliquid import rest
-from workers.venues.hyperliquid.rest import FULL_DEPTH, L2Book, L2Level, book_snapshot, core_listing, funding_event
+from workers.venues.hyperliquid.rest import FULL_DEPTH, L2Book, L2Level, book_snapshot, funding_event
 from workers.venues.listing import Listing, Markets
 from workers.venues.refusals import code_and_text, usual_reason
-from workers.venues.rows import InvalidRow, items_of_rows
+from workers.venues.rows import items_of_rows
 from workers.venues.venue import (
     Ack,
     ChannelSubscription,
@@ -28,7 +28,6 @@ from workers.venues.venue import (
     InvalidBook,
     Item,
     Keepalive,
-    Poll,
     Pong,
     Refused,
     RestRequest,
@@ -140,9 +139,7 @@ _any_frame: Final = msgspec.json.Decoder(_AnyFrame)
 _trade_rows: Final = msgspec.json.Decoder(_TradeRows)
 _trade_row: Final = msgspec.json.Decoder(_Trade)
 _book_head: Final = msgspec.json.Decoder(_BookHeadFrame)
-_KNOWN: Final = frozenset(
-    {"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"},
-)
+_KNOWN: Final = frozenset({"l2Book", "bbo", "trades", "activeAssetCtx", "subscriptionResponse", "pong", "error"})
 
 
 class Hyperliquid(Venue):
@@ -171,17 +168,15 @@ class Hyperliquid(Venue):
     )
     replays_trades: ClassVar[bool] = True
 
+    parse_listings = staticmethod(rest.parse_listings)
+    polls = staticmethod(rest.polls)
+    book_request = staticmethod(rest.book_request)
+    parse_book = staticmethod(rest.parse_book)
+    offline_listing = staticmethod(rest.core_listing)
+
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the request for ``meta`` of the core dex."""
         return (rest.info_request(b'{"type":"meta"}', weight=20),)
-
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """Return the universe of core perpetuals."""
-        return rest.parse_universe(bodies[0])
-
-    def offline_listing(self, wire: str) -> Listing:
-        """Return the listing of a core coin; builder, spot and outcome markets have no symbol of ours."""
-        return core_listing(wire)
 
     def connections(
         self,
@@ -209,18 +204,6 @@ class Hyperliquid(Venue):
             return _DECODERS[type(frame)](frame, markets)
         except (ValueError, RecursionError) as error:
             return _decode_other(bytes(payload), markets, error)
-
-    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """Return the polls of predicted and settled funding rates."""
-        return rest.polls(listings)
-
-    def book_request(self, listing: Listing) -> RestRequest:
-        """Return the request for ``l2Book``."""
-        return rest.book_request(listing.wire)
-
-    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer to ``l2Book``."""
-        return rest.parse_book(body, listing)
 
 
 def _decode_other(payload: bytes, markets: Markets, malformed: Exception) -> list[Item]:

@@ -83,15 +83,15 @@ def info_request(body: bytes, weight: int) -> RestRequest:
     return RestRequest("/info", "POST", body, weight)
 
 
-def core_listing(name: str) -> Listing:
+def core_listing(wire: str) -> Listing:
     """Return what a coin's name says; builder, spot and outcome markets have no symbol of ours."""
-    base, multiplier = split_multiplier(name)
-    return Listing(base_of(base), name, name, multiplier=multiplier, quote="USDC", funding_interval_s=_HOUR_S)
+    base, multiplier = split_multiplier(wire)
+    return Listing(base_of(base), wire, wire, multiplier=multiplier, quote="USDC", funding_interval_s=_HOUR_S)
 
 
-def parse_universe(body: bytes) -> list[Listing | InvalidRow]:
+def parse_listings(bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
     """Return the core perpetuals in an answer to ``meta``; the position in the universe is the asset id."""
-    universe = parsed(_meta, body, "meta").universe
+    universe = parsed(_meta, bodies[0], "meta").universe
     return one_per_base(each_row(enumerate(universe), _parse_asset, "universe"))
 
 
@@ -106,9 +106,9 @@ def _parse_asset(row: tuple[int, msgspec.Raw]) -> Listing:
     )
 
 
-def book_request(coin: str) -> RestRequest:
+def book_request(listing: Listing) -> RestRequest:
     """Return the request for ``l2Book``: 20 levels per side, as in the ordinary subscription."""
-    return info_request(msgspec.json.encode({"type": "l2Book", "coin": coin}), weight=2)
+    return info_request(msgspec.json.encode({"type": "l2Book", "coin": listing.wire}), weight=2)
 
 
 def parse_book(body: bytes, listing: Listing) -> BookSnapshot:

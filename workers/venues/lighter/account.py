@@ -6,6 +6,7 @@ Source of the rules: Lighter's API documentation (WebSocket account channels, ac
 SDK for the token in REST calls, and recorded frames where they differ.
 """
 
+# ruff: noqa: ARG002 - not every venue needs all arguments of PrivateVenue
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -136,13 +137,7 @@ class LighterAccount(PrivateVenue):
         """Return whether there is an index, and a token or the keys to make one."""
         return can_get_token(secrets)
 
-    def login(
-        self,
-        secrets: Secrets,
-        ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the channels cover all markets
-        now_wall_ns: int,
-    ) -> RestFlow[Login]:
+    def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return the login: subscriptions carry the token, which the venue does not confirm separately."""
         return no_requests(_login(secrets, ws_url, now_wall_ns))
 
@@ -151,7 +146,7 @@ class LighterAccount(PrivateVenue):
         renewed = _login(secrets, login.url, now_wall_ns)
         return no_requests(Renewal(renewed, must_reconnect=renewed.token != login.token))
 
-    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: ARG002, FBT001
+    def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """Decode a frame; see :meth:`PrivateVenue.decode`."""
         try:
             frame = _frames.decode(payload)
@@ -166,13 +161,7 @@ class LighterAccount(PrivateVenue):
         return decoder(frame, LighterContext(markets, account, _account_index(frame), kind == "subscribed"))
 
     def snapshot(
-        self,
-        login: Login,
-        secrets: Secrets,
-        markets: Markets,
-        account: str,
-        since_ms: int,
-        now_wall_ns: int,  # noqa: ARG002
+        self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
         """Request fills before orders, so that an order's state includes every fill read."""
         index, token = index_of(secrets), login.token
@@ -257,24 +246,6 @@ def _section_rows(section: _Section) -> list[msgspec.Raw]:
     return list(section.values()) if isinstance(section, Mapping) else section or []
 
 
-def _decode_orders(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.orders(_rows_by_market(frame.orders), context, "account_all_orders")]
-
-
-def _decode_trades(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.fills(_rows_by_market(frame.trades), context, "account_all_trades")]
-
-
-def _decode_positions(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [
-        *rows.positions(_section_rows(frame.positions), ns_of_ms(frame.timestamp), context, "account_all_positions")
-    ]
-
-
-def _decode_assets(frame: _Frame, context: LighterContext) -> list[AccountItem]:
-    return [*rows.balances(_section_rows(frame.assets), ns_of_ms(frame.timestamp), context, "account_all_assets")]
-
-
 def _decode_stats(frame: _Frame, context: LighterContext) -> list[AccountItem]:
     if bytes(frame.stats) == b"null":
         raise DecodeError("no stats")
@@ -282,16 +253,22 @@ def _decode_stats(frame: _Frame, context: LighterContext) -> list[AccountItem]:
 
 
 _DECODERS: Final[dict[str, Callable[[_Frame, LighterContext], list[AccountItem]]]] = {
-    "account_all_orders": _decode_orders,
-    "account_all_trades": _decode_trades,
-    "account_all_positions": _decode_positions,
-    "account_all_assets": _decode_assets,
+    "account_all_orders": lambda frame, context: [
+        *rows.orders(_rows_by_market(frame.orders), context, "account_all_orders")
+    ],
+    "account_all_trades": lambda frame, context: [
+        *rows.fills(_rows_by_market(frame.trades), context, "account_all_trades")
+    ],
+    "account_all_positions": lambda frame, context: [
+        *rows.positions(_section_rows(frame.positions), ns_of_ms(frame.timestamp), context, "account_all_positions")
+    ],
+    "account_all_assets": lambda frame, context: [
+        *rows.balances(_section_rows(frame.assets), ns_of_ms(frame.timestamp), context, "account_all_assets")
+    ],
     "user_stats": _decode_stats,
     "ping": lambda _frame, _naming: [Ping(_PONG)],
     "pong": lambda _frame, _naming: [Pong()],
-    "shutdown": lambda _frame, _naming: [
-        Refused("the server shuts down", reason=Reason.SERVER_SHUTDOWN, fatal=True),
-    ],
+    "shutdown": lambda _frame, _naming: [Refused("the server shuts down", reason=Reason.SERVER_SHUTDOWN, fatal=True)],
 }
 
 

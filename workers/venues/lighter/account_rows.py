@@ -16,7 +16,15 @@ from ipc.errors import DecodeError
 from ipc.events import Balance, Fill, Margin, Order, Position, Side
 from ipc.topics import base_of
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, json_decoder, ms_of
-from workers.venues.account_values import MarginMode, OrderStatus, above_zero, fill_type, order_status, priced
+from workers.venues.account_values import (
+    MarginMode,
+    OrderStatus,
+    above_zero,
+    common_fields,
+    fill_type,
+    order_status,
+    priced,
+)
 from workers.venues.fields import ns_of_ms, ns_of_us
 from workers.venues.lighter.rest import market_listing
 from workers.venues.listing import Listing, Markets, split_multiplier
@@ -206,12 +214,9 @@ def _order(row: _Order, context: LighterContext) -> Order:
         raise DecodeError("an order of another account")
     listing = context.listing(row.market_index, row.market_symbol)
     client_id = str(row.client_order_id or 0)
+    at_ns = ns_of_ms(ms_of(row.updated_at or row.timestamp))
     return Order(
-        venue="lighter",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(ms_of(row.updated_at or row.timestamp)),
-        account=context.account,
+        **common_fields("lighter", listing, at_ns, context.account, snapshot=context.snapshot),
         order_id=str(row.order_id or row.order_index),
         client_id=None if client_id == "0" else client_id,
         side="sell" if row.is_ask else "buy",
@@ -223,7 +228,6 @@ def _order(row: _Order, context: LighterContext) -> Order:
         venue_status=row.status,
         order_type=row.type,
         reduce_only=bool(row.reduce_only),
-        snapshot=context.snapshot,
     )
 
 
@@ -245,12 +249,9 @@ def _fill(row: _Trade, context: LighterContext, *, is_ask: bool) -> Fill:
     liquidity: Literal["maker", "taker"] = "maker" if is_ask == row.is_maker_ask else "taker"
     side: Side = "sell" if is_ask else "buy"
     listing = context.listing(row.market_id, row.market_symbol)
+    at_ns = ns_of_us(row.transaction_time) or ns_of_ms(ms_of(row.timestamp))
     return Fill(
-        venue="lighter",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_us(row.transaction_time) or ns_of_ms(ms_of(row.timestamp)),
-        account=context.account,
+        **common_fields("lighter", listing, at_ns, context.account, snapshot=context.snapshot),
         fill_id=str(row.trade_id),
         order_id=str(row.ask_id if is_ask else row.bid_id),
         side=side,
@@ -261,7 +262,6 @@ def _fill(row: _Trade, context: LighterContext, *, is_ask: bool) -> Fill:
         fee_asset=_FEE_ASSET if row.market_id < _FIRST_SPOT else None,
         liquidity=liquidity,
         fill_type=fill_type(_FILL_TYPES, row.type, liquidity),
-        snapshot=context.snapshot,
     )
 
 
@@ -275,18 +275,13 @@ def _position(row: _Position, at_ns: int | None, context: LighterContext) -> Pos
     size = row.position.removeprefix("-")
     is_held = not is_zero(size)
     return Position(
-        venue="lighter",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=at_ns,
-        account=context.account,
+        **common_fields("lighter", listing, at_ns, context.account, snapshot=context.snapshot),
         size=f"-{size}" if is_held and row.sign < 0 else size,
         entry_price=priced(row.avg_entry_price) if is_held else None,
         mark_price=None,
         unrealised_pnl=row.unrealized_pnl,
         liquidation_price=above_zero(row.liquidation_price) if is_held else None,
         margin_mode=None if row.margin_mode is None else _MARGIN_MODES.get(row.margin_mode),
-        snapshot=context.snapshot,
     )
 
 
@@ -296,43 +291,28 @@ def _balance(row: _Asset, at_ns: int | None, context: LighterContext) -> Balance
     total = row.balance if is_zero(collateral) else plain(number(row.balance) + number(collateral))
     available = difference(total, row.locked_balance or "0")
     return Balance(
-        venue="lighter",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=at_ns,
-        account=context.account,
+        **common_fields("lighter", None, at_ns, context.account, snapshot=context.snapshot),
         asset=row.symbol,
         total=total,
         available=available,
-        snapshot=context.snapshot,
     )
 
 
 def _stats(row: _Stats, at_ns: int | None, context: LighterContext) -> Margin:
     return Margin(
-        venue="lighter",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=at_ns,
-        account=context.account,
+        **common_fields("lighter", None, at_ns, context.account, snapshot=context.snapshot),
         equity=row.portfolio_value,
         available=row.available_balance,
         initial_margin=None,
         maintenance_margin=None,
-        snapshot=context.snapshot,
     )
 
 
 def _margin(row: _Summary, context: LighterContext) -> Margin:
     return Margin(
-        venue="lighter",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=None,
-        account=context.account,
+        **common_fields("lighter", None, None, context.account, snapshot=context.snapshot),
         equity=row.total_asset_value,
         available=row.available_balance,
         initial_margin=row.cross_initial_margin_requirement,
         maintenance_margin=row.cross_maintenance_margin_requirement,
-        snapshot=context.snapshot,
     )

@@ -21,7 +21,7 @@ from workers.venues.lighter.errors import ERROR_REASONS, channel_in
 from workers.venues.lighter.rest import funding_event, market_listing
 from workers.venues.listing import Listing, Markets
 from workers.venues.refusals import code_and_text, usual_reason
-from workers.venues.rows import InvalidRow, each_row, items_of_rows
+from workers.venues.rows import each_row, items_of_rows
 from workers.venues.venue import (
     Ack,
     ChannelSubscription,
@@ -31,7 +31,6 @@ from workers.venues.venue import (
     Item,
     Keepalive,
     Ping,
-    Poll,
     Pong,
     Refused,
     RestRequest,
@@ -164,13 +163,14 @@ class Lighter(Venue):
     has_rest_book: ClassVar[bool] = False
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
 
+    parse_listings = staticmethod(rest.parse_listings)
+    polls = staticmethod(rest.polls)
+    book_request = staticmethod(rest.book_request)
+    parse_book = staticmethod(rest.parse_book)
+
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the request for ``orderBooks``, the lighter of the two lists."""
         return (RestRequest("/orderBooks"),)
-
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """Return the perpetuals; ids differ between hosts, so they are fetched at each start."""
-        return rest.parse_listings(bodies[0])
 
     def offline_listing(self, wire: str) -> Listing:
         """Return the listing of a market id, which says nothing of its market."""
@@ -204,18 +204,6 @@ class Lighter(Venue):
             return _decode_irregular(bytes(payload), markets, error)
         # The first data frame is the only acknowledgement.
         return [Ack(frame.channel), *items] if frame.type.startswith("subscribed/") else items
-
-    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """Return the polls of running and settled funding rates."""
-        return rest.polls(listings)
-
-    def book_request(self, listing: Listing) -> RestRequest:
-        """Return the request for the resting orders."""
-        return rest.book_request(listing)
-
-    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer to :meth:`book_request`."""
-        return rest.parse_book(body, listing)
 
 
 def _decode_irregular(payload: bytes, markets: Markets, error: Exception) -> list[Item]:

@@ -89,9 +89,11 @@ _payment: Final = msgspec.json.Decoder(_Payment)
 _orders: Final = msgspec.json.Decoder(_Orders)
 
 
-def parse_listings(body: bytes) -> list[Listing | InvalidRow]:
-    """Return the perpetuals in an answer to ``/orderBooks``."""
-    return one_per_base(items_of_rows(parsed(_markets, body, "orderBooks").order_books, _parse_market, "order_books"))
+def parse_listings(bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
+    """Return the perpetuals in an answer to ``/orderBooks``; ids differ between hosts."""
+    return one_per_base(
+        items_of_rows(parsed(_markets, bodies[0], "orderBooks").order_books, _parse_market, "order_books")
+    )
 
 
 def _parse_market(raw: msgspec.Raw) -> list[Listing]:

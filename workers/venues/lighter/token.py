@@ -14,7 +14,7 @@ from typing import Final
 from workers.accounts import signers
 from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError
-from workers.venues.lighter.credentials import LOGIN_METHODS
+from workers.venues.lighter import LOGIN_METHODS
 
 (_INDEX, _TOKEN), (_, _KEY_INDEX, _PRIVATE_KEY) = LOGIN_METHODS
 #: Names of all secrets that an account may use.

@@ -9,6 +9,7 @@ recorded frames where they differ.
 A connection stays authorised after its JWT expires; only REST needs a new one.
 """
 
+# ruff: noqa: ARG002 - not every venue needs all arguments of PrivateVenue
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -108,13 +109,7 @@ class ParadexAccount(PrivateVenue):
         """Return whether there is a JWT, or the keys to get one."""
         return can_get_jwt(secrets)
 
-    def login(
-        self,
-        secrets: Secrets,
-        ws_url: str,
-        markets: Markets,  # noqa: ARG002 - the channels cover all markets
-        now_wall_ns: int,
-    ) -> RestFlow[Login]:
+    def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return the login: the JWT is the first message, and channels may be subscribed once it is confirmed."""
         jwt = yield from jwt_of(secrets, ws_url, now_wall_ns)
         return _login(ws_url + self._query, jwt, now_wall_ns)
@@ -133,13 +128,7 @@ class ParadexAccount(PrivateVenue):
             raise DecodeError(f"malformed Paradex frame: {error}") from error
 
     def snapshot(
-        self,
-        login: Login,
-        secrets: Secrets,  # noqa: ARG002 - the login holds the JWT
-        markets: Markets,
-        account: str,
-        since_ms: int,
-        now_wall_ns: int,  # noqa: ARG002
+        self, login: Login, secrets: Secrets, markets: Markets, account: str, since_ms: int, now_wall_ns: int
     ) -> RestFlow[Snapshot]:
         """Request fills before orders, so that an order's state includes every fill read."""
         context, jwt = ParadexContext(markets, account, snapshot=True), login.token

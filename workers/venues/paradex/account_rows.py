@@ -14,7 +14,7 @@ import msgspec
 from ipc.decimals import difference, is_zero
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position, Side
 from workers.venues.account_rows import Number, NumberOrNone, WholeNumber, converted, json_decoder
-from workers.venues.account_values import OrderStatus, above_zero, fill_type, order_status, priced
+from workers.venues.account_values import OrderStatus, above_zero, common_fields, fill_type, order_status, priced
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Listing, Markets
 from workers.venues.pagination import events_of
@@ -145,11 +145,7 @@ def _order(row: _Order, context: ParadexContext) -> Order:
     filled = _filled(row)
     is_priced = not (row.type or "").endswith("MARKET")
     return Order(
-        venue="paradex",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.last_updated_at),
-        account=context.account,
+        **common_fields("paradex", listing, ns_of_ms(row.last_updated_at), context.account, snapshot=context.snapshot),
         order_id=str(row.id),
         client_id=None if row.client_id in {None, ""} else str(row.client_id),
         side=_SIDES[row.side],
@@ -160,18 +156,13 @@ def _order(row: _Order, context: ParadexContext) -> Order:
         venue_status=f"{row.status} {row.cancel_reason}" if row.cancel_reason else row.status,
         order_type=row.type or "",
         reduce_only="REDUCE_ONLY" in (row.flags or ()),
-        snapshot=context.snapshot,
     )
 
 
 def _fill(row: _Fill, context: ParadexContext) -> Fill:
     listing, liquidity = context.listing(row.market), _LIQUIDITY.get(row.liquidity)
     return Fill(
-        venue="paradex",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.created_at),
-        account=context.account,
+        **common_fields("paradex", listing, ns_of_ms(row.created_at), context.account, snapshot=context.snapshot),
         fill_id=str(row.id),
         order_id=None if row.order_id in {None, ""} else str(row.order_id),
         side=_SIDES[row.side],
@@ -181,7 +172,6 @@ def _fill(row: _Fill, context: ParadexContext) -> Fill:
         fee_asset=row.fee_currency or _SETTLEMENT_ASSET,
         liquidity=liquidity,
         fill_type=fill_type(_FILL_TYPES, row.fill_type, liquidity),
-        snapshot=context.snapshot,
     )
 
 
@@ -191,48 +181,33 @@ def _position(row: _Position, context: ParadexContext) -> Position:
     is_held = not is_zero(size)
     is_unsigned_short = is_held and row.side == "SHORT" and not size.startswith("-")
     return Position(
-        venue="paradex",
-        symbol=listing.symbol,
-        venue_symbol=listing.venue_symbol,
-        exchange_ns=ns_of_ms(row.last_updated_at),
-        account=context.account,
+        **common_fields("paradex", listing, ns_of_ms(row.last_updated_at), context.account, snapshot=context.snapshot),
         size=f"-{size}" if is_unsigned_short else size,
         entry_price=priced(row.average_entry_price) if is_held else None,
         mark_price=priced(row.mark_price),
         unrealised_pnl=row.unrealized_pnl,
         liquidation_price=above_zero(row.liquidation_price) if is_held else None,
         margin_mode=None,
-        snapshot=context.snapshot,
     )
 
 
 def _margin(row: _Account, context: ParadexContext) -> Margin:
     return Margin(
-        venue="paradex",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=ns_of_ms(row.updated_at),
-        account=context.account,
+        **common_fields("paradex", None, ns_of_ms(row.updated_at), context.account, snapshot=context.snapshot),
         equity=row.account_value,
         available=row.free_collateral,
         initial_margin=row.initial_margin_requirement,
         maintenance_margin=row.maintenance_margin_requirement,
-        snapshot=context.snapshot,
     )
 
 
 def _balance(row: _Balance, context: ParadexContext) -> Balance:
     at_ns = ns_of_ms(row.last_updated_at)
     return Balance(
-        venue="paradex",
-        symbol=None,
-        venue_symbol=None,
-        exchange_ns=at_ns,
-        account=context.account,
+        **common_fields("paradex", None, at_ns, context.account, snapshot=context.snapshot),
         asset=row.token,
         total=row.size,
         available=None,
-        snapshot=context.snapshot,
     )
 
 

@@ -15,7 +15,7 @@ from ipc.health import Reason
 from workers.accounts import signers
 from workers.accounts.secrets import Secrets
 from workers.venues.account import LoginError, RestFlow
-from workers.venues.paradex.credentials import LOGIN_METHODS
+from workers.venues.paradex import LOGIN_METHODS
 from workers.venues.venue import RestRequest, parsed
 
 (_JWT,), (_ACCOUNT, _PRIVATE_KEY) = LOGIN_METHODS

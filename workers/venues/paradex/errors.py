@@ -9,10 +9,7 @@ from ipc.health import Reason
 from workers.venues.refusals import usual_reason
 
 #: Texts for errors about the JWT; the venue's own text could repeat it.
-JWT_ERRORS: Final[Mapping[int, str]] = {
-    40110: "the JWT is malformed",
-    40111: "the JWT is invalid or has expired",
-}
+JWT_ERRORS: Final[Mapping[int, str]] = {40110: "the JWT is malformed", 40111: "the JWT is invalid or has expired"}
 GEO_BLOCKED: Final = 40112
 
 

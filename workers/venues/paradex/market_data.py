@@ -15,15 +15,14 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 
 from ipc.errors import DecodeError
-from ipc.events import Bbo, BookDelta, BookSnapshot, Event, Level, Mark, Side, Trade
+from ipc.events import Bbo, BookDelta, Event, Level, Mark, Side, Trade
 from ipc.health import Stream
 from workers.venues.fields import Id, Number, SequenceNumber, ns_of_ms, ns_of_us, side
 from workers.venues.listing import Listing, Markets
 from workers.venues.paradex import rest, sbe
 from workers.venues.paradex.errors import GEO_BLOCKED, market_data_reason
-from workers.venues.paradex.rest import book_snapshot, funding_event, funding_rows, market_listing
+from workers.venues.paradex.rest import book_snapshot, funding_event, funding_rows
 from workers.venues.refusals import code_and_text
-from workers.venues.rows import InvalidRow
 from workers.venues.venue import (
     Ack,
     ChannelSubscription,
@@ -32,7 +31,6 @@ from workers.venues.venue import (
     InvalidBook,
     Item,
     Keepalive,
-    Poll,
     Refused,
     RestRequest,
     Resync,
@@ -156,17 +154,15 @@ class Paradex(Venue):
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoding": ("sbe", "json")}
 
+    parse_listings = staticmethod(rest.parse_listings)
+    polls = staticmethod(rest.polls)
+    book_request = staticmethod(rest.book_request)
+    parse_book = staticmethod(rest.parse_book)
+    offline_listing = staticmethod(rest.market_listing)
+
     def listing_requests(self) -> tuple[RestRequest, ...]:
         """Return the request for all markets, options included."""
         return (RestRequest("/markets"),)
-
-    def parse_listings(self, bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
-        """Return the perpetuals in the answer to ``/markets``."""
-        return rest.parse_listings(bodies[0])
-
-    def offline_listing(self, wire: str) -> Listing:
-        """Return what a market's name says; options have no symbol of ours."""
-        return market_listing(wire)
 
     def connections(
         self, listings: Sequence[Listing], ws_url: str, options: Mapping[str, str]
@@ -185,18 +181,6 @@ class Paradex(Venue):
             return _decode_binary(payload, markets) if binary else _decode_text(_frames.decode(payload), markets)
         except (ValueError, RecursionError) as error:
             raise DecodeError(f"malformed Paradex frame: {error}") from error
-
-    def polls(self, listings: Sequence[Listing]) -> tuple[Poll, ...]:
-        """Return the polls of funding rates."""
-        return rest.polls(listings)
-
-    def book_request(self, listing: Listing) -> RestRequest:
-        """Return the request for the top of a book."""
-        return rest.book_request(listing)
-
-    def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer to :meth:`book_request`."""
-        return rest.parse_book(body, listing)
 
 
 def _decode_text(frame: _Frame, markets: Markets) -> list[Item]:

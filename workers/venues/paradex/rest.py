@@ -64,9 +64,9 @@ _markets: Final = msgspec.json.Decoder(_Market)
 _rest_books: Final = msgspec.json.Decoder(_RestBook)
 
 
-def parse_listings(body: bytes) -> list[Listing | InvalidRow]:
+def parse_listings(bodies: Sequence[bytes]) -> list[Listing | InvalidRow]:
     """Return the perpetuals in an answer to ``/markets``; delisted ones are absent from it."""
-    return one_per_base(items_of_rows(parsed(_answers, body, "markets").results, _parse_market, "markets"))
+    return one_per_base(items_of_rows(parsed(_answers, bodies[0], "markets").results, _parse_market, "markets"))
 
 
 def _parse_market(raw: msgspec.Raw) -> list[Listing]:

@@ -1,8 +1,0 @@
-"""Credentials of an Extended account; importable without signing libraries."""
-
-from __future__ import annotations
-
-from typing import Final
-
-#: Sets of secrets, each of which suffices to log in.
-LOGIN_METHODS: Final = (("EXTENDED_API_KEY",),)
