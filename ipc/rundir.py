@@ -97,8 +97,7 @@ class RunDir:
         if longest > _MAX_SOCKET_PATH:
             excess = longest - _MAX_SOCKET_PATH
             raise self._error(
-                f"has a path that is {excess} bytes too long for Unix sockets",
-                "choose a shorter one with --run-dir",
+                f"has a path that is {excess} bytes too long for Unix sockets", "choose a shorter one with --run-dir"
             )
 
     def _check_private(self, found: os.stat_result) -> None:
@@ -196,9 +195,7 @@ class RunDir:
             return self._read(self.description)
         except FileNotFoundError:
             raise NotRunningError(
-                "no supervisor has run here",
-                where=str(self.path),
-                advice="start one with: paraphina-supervisor start",
+                "no supervisor has run here", where=str(self.path), advice="start one with: paraphina-supervisor start"
             ) from None
 
     def describe_worker(self, venue: str) -> dict[str, Any]:

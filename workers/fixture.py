@@ -86,7 +86,7 @@ class Stage:
     Args:
         venue: Public side of the venue.
         sessions: All sessions of the venue.
-        publish: Publishes the events of a session with the lock held; the flag says whether a frame caused them, which
+        publish: Publishes the events of a session with the lock held; the flag is True when a frame caused them, which
             stamps freshness.
         settle: Executes the actions of a session after the lock is released.
         lock: Returns the publisher's lock: a book changes together with its topic.
@@ -184,19 +184,19 @@ class Stage:
             self._publish(session, session.closed(reason, now_ns), False)
 
     def _fetched(self, session: MarketSession, record: RawRecord, now_ns: int) -> list[Publication]:
-        route = next((one for one in session.book_streams if one.symbol == record.symbol), None)
-        if route is None or record.purpose is None:
+        stream = next((one for one in session.book_streams if one.symbol == record.symbol), None)
+        if stream is None or record.purpose is None:
             return []
         # The session requests the book at about this time too; the result must not depend on which comes first.
-        route.fetch.request(now_ns)
+        stream.fetch.request(now_ns)
         purpose: Any = record.purpose
         if record.reason:
-            return session.fetched(route, purpose, None, _reason(record.reason), now_ns)
+            return session.fetched(stream, purpose, None, _reason(record.reason), now_ns)
         try:
-            book = parse_answer(self._venue.parse_book, record.payload, route.listing)
+            book = parse_answer(self._venue.parse_book, record.payload, stream.listing)
         except DecodeError:
-            return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
-        return session.fetched(route, purpose, book, None, now_ns)
+            return session.fetched(stream, purpose, None, Reason.PARSE_ERRORS, now_ns)
+        return session.fetched(stream, purpose, book, None, now_ns)
 
 
 def make_player(
@@ -220,7 +220,7 @@ def make_player(
         list(by_session),
         publish,
         lambda session: by_session[session].publish_changes(),
-        lambda: publisher.exclusive(),
+        publisher.exclusive,
     )
     return Player(fixture, stage, is_paced=is_paced, stop=stop)
 

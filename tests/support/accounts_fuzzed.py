@@ -25,8 +25,8 @@ from simulator.accounts.credentials import (
 )
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
-from workers.venues import VENUES, private_venue
-from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot
+from workers.venues import VENUES
+from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot, private_venue
 from workers.venues.listing import Listing
 from workers.venues.rows import split_rows
 from workers.venues.venue import RestRequest

@@ -141,14 +141,7 @@ class AccountConnection(ConnectionLifecycle):
     def _start(self, transport: Transport) -> CloseReason | None:
         assert self._login is not None  # noqa: S101 - it opened the connection
         self._session = PrivateSession(
-            self._venue,
-            self._alias,
-            self._markets,
-            transport,
-            self._login,
-            self._publisher,
-            self._reconciler,
-            self.row,
+            self._venue, self._alias, self._markets, transport, self._login, self._publisher, self._reconciler, self.row
         )
         self._session.begin()
         return None

@@ -86,11 +86,7 @@ class WebSocketTransport:
         try:
             # With a socket of our own the library reads no proxy variables and takes no timeout; both are meant.
             self._websocket = websocket.create_connection(
-                url,
-                socket=sock,
-                suppress_origin=True,
-                redirect_limit=0,
-                header=list(headers) or [_USER_AGENT],
+                url, socket=sock, suppress_origin=True, redirect_limit=0, header=list(headers) or [_USER_AGENT]
             )
         except (websocket.WebSocketException, OSError, ValueError) as error:
             interrupter.close()

@@ -157,7 +157,7 @@ class Recovery:
         now_ns: int,
         out: list[Publication],
     ) -> None:
-        """Handle a REST answer; without a book ``reason`` says why. An invalid book counts as no answer."""
+        """Handle a REST answer; ``reason`` is given when there is no book. An invalid book counts as no answer."""
         self._now = now_ns
         book_sync = stream.book_sync
         if book_sync is None or not stream.fetch.is_outstanding:

@@ -228,7 +228,7 @@ class MarketSession:
     def fetched(
         self, stream: MarketStream, purpose: Purpose, book: BookSnapshot | None, reason: Reason | None, now_ns: int
     ) -> list[Publication]:
-        """Handle a REST answer (without a book ``reason`` says why); return what to publish."""
+        """Handle a REST answer (``reason`` is given when there is no book); return what to publish."""
         self._now = now_ns
         out: list[Publication] = []
         self._recovery.fetched(stream, purpose, book, reason, now_ns, out)
