@@ -245,11 +245,7 @@ class Board:
 
     @classmethod
     def create(cls, path: Path, created_wall_ns: int) -> Board:
-        """Create an empty board at ``path`` in place of an older one.
-
-        Raises:
-            BoardError: There is no space for it, or the directory is missing.
-        """
+        """Create an empty board at ``path`` in place of an older one; BoardError without space or directory."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -115,11 +115,7 @@ class Ring:
 
 
 def read_ring(data: bytes) -> Iterator[Entry]:
-    """Yield the records of a black box, oldest first.
-
-    Raises:
-        DecodeError: It is not one.
-    """
+    """Yield the records of a black box, oldest first; raise DecodeError if it is not one."""
     if len(data) < _HEADER.size:
         raise DecodeError("not a black box: too short")
     magic, half, active, *fills = _HEADER.unpack_from(data)

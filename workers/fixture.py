@@ -48,11 +48,7 @@ class Fixture:
 
 
 def load(directory: str, venue: str) -> Fixture:
-    """Read every ``*.jsonl`` of a directory, in the order of their names.
-
-    Raises:
-        ConfigError: There is no recording of this venue.
-    """
+    """Read a directory's ``*.jsonl`` in order of their names; raise ConfigError without a recording of this venue."""
     paths = sorted(Path(directory).glob("*.jsonl"))
     header: RawHeader | None = None
     records: list[RawRecord] = []
@@ -83,13 +79,8 @@ def _read(path: Path) -> Iterator[tuple[int, RawHeader | RawRecord]]:
 class Stage:
     """Sessions of a venue without sockets, driven by records and the clock.
 
-    Args:
-        venue: Public side of the venue.
-        sessions: All sessions of the venue.
-        publish: Publishes the events of a session with the lock held; the flag is True when a frame caused them, which
-            stamps freshness.
-        settle: Executes the actions of a session after the lock is released.
-        lock: Returns the publisher's lock: a book changes together with its topic.
+    ``publish`` publishes a session's events with the lock held (its flag: a frame caused them, which stamps freshness);
+    ``settle`` executes a session's actions after the lock is released; ``lock`` returns the publisher's lock.
     """
 
     def __init__(
@@ -234,14 +225,7 @@ def play(player: Player, venue: str, stop: threading.Event) -> None:
 
 
 class Player:
-    """Player of a fixture into the sessions of a venue.
-
-    Args:
-        fixture: Recording to play.
-        stage: Sessions that receive it.
-        is_paced: Whether to keep the recorded timing; if not, the recording ends now.
-        stop: Returns whether to stop; called before every record.
-    """
+    """Player of a fixture into the sessions of a venue; unpaced, it ends now. ``stop`` is called before each record."""
 
     def __init__(self, fixture: Fixture, stage: Stage, *, is_paced: bool, stop: Callable[[], bool]) -> None:
         self._fixture = fixture

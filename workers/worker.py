@@ -72,13 +72,7 @@ _REST_BOOK_EVERY_NS: Final = 5 * _NS
 
 
 class Worker:
-    """Worker of one venue, in this process.
-
-    Args:
-        settings: Configuration, from the parent or the command line.
-        board: Writable board.
-        stop: Set by others to stop the worker.
-    """
+    """Worker of one venue, in this process; ``stop`` is set by others to stop it."""
 
     def __init__(self, settings: WorkerSettings, board: Board, stop: threading.Event) -> None:
         self._settings = settings
@@ -159,11 +153,7 @@ class Worker:
         )
 
     def _start_fixture(self, directory: str) -> None:
-        """Play recorded frames instead of connecting: no sockets, no polls, no watchdog.
-
-        Raises:
-            ConfigError: The directory has no recording of this venue.
-        """
+        """Play recorded frames without sockets, polls or watchdog; raise ConfigError if none are of this venue."""
         fixture = load_fixture(directory, self._settings.venue)
         resolved = self._resolved = markets.resolve(fixture.listings, self._settings.bases)
         self._publish_instruments(resolved)

@@ -55,12 +55,7 @@ class PublishedFills:
         return found
 
     def add(self, keys: Iterable[OnceKey], known: Callable[[], Iterable[OnceKey]]) -> None:
-        """Add what was just published.
-
-        Args:
-            keys: New keys.
-            known: Returns all keys, including the new ones; called when the file is rewritten.
-        """
+        """Add new keys; ``known`` returns all keys with the new ones, for when the file is rewritten."""
         added = list(keys)
         if not added:
             return

@@ -42,20 +42,7 @@ _ROTATES_AFTER_NS: Final = 10 * _NS
 class AccountConnection(ConnectionLifecycle):
     """Private connection of an account, over its whole life; :meth:`run` is a thread's target.
 
-    Args:
-        venue: The venue's private side.
-        secrets: Its credentials.
-        alias: Name of the account.
-        ws_url: Base URL.
-        markets: Returns the known markets.
-        publisher: Receives updates and states.
-        reconciler: Reconciles the account after each login.
-        rest_flows: Makes the REST calls of a login.
-        interrupter: Ends blocking calls.
-        row: Words of the connection on the board.
-        connect_ns: Time limit of DNS, TCP, TLS and upgrade together.
-        policy: Backoff.
-        stop: Set when the worker ends.
+    ``connect_ns`` limits DNS, TCP, TLS and upgrade together.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = FAILURES

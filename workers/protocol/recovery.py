@@ -49,15 +49,7 @@ _GAP_ACTIONS: Final[dict[Resync, GapAction]] = {
 
 
 class Recovery:
-    """Recovery of the streams of one connection, and the only writer of their recovery state.
-
-    Args:
-        venue: The venue.
-        policy: The session's settings.
-        subscriptions: Subscribes a stream again.
-        actions: Receives requested actions.
-        streams: All streams of the connection.
-    """
+    """Recovery of the streams of one connection, and the only writer of their recovery state."""
 
     def __init__(
         self,

@@ -63,14 +63,8 @@ def cause_after(reason: Reason) -> Cause:
 class MarketSession:
     """Session of one connection, over its reconnects.
 
-    Args:
-        venue: The venue.
-        connection: Endpoint and subscriptions of the connection.
-        listings: The markets that it carries.
-        policy: The settings.
-        pace: Limit of messages to the venue, shared by the sessions of a worker under the publisher's lock; None for
-            one of this session alone.
-        intervals: The worker's disproved funding intervals; None for a set of this session alone.
+    ``pace`` limits messages to the venue and is shared by a worker's sessions under the publisher's lock, as are the
+    disproved funding ``intervals``; None for one of this session alone.
     """
 
     def __init__(
