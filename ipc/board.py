@@ -274,11 +274,7 @@ class Board:
 
     @classmethod
     def attach(cls, path: Path, *, writable: bool = False) -> Board:
-        """Map an existing board.
-
-        Raises:
-            BoardError: There is none, or it has another version.
-        """
+        """Map an existing board; raise BoardError if there is none, or it has another version."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         try:
             file = os.open(path, flags)

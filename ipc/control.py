@@ -66,10 +66,8 @@ def decode_reply(packet: bytes) -> ControlReply:
 class ControlClient:
     """Connection to the parent; a context manager.
 
-    Raises:
-        NotRunningError: No supervisor is running.
-        UnknownStateError: The supervisor belongs to another user.
-        ParaphinaError: Too many clients are waiting.
+    Raise NotRunningError without a supervisor, UnknownStateError if it belongs to another user, and ParaphinaError
+    while too many clients are waiting.
     """
 
     def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
@@ -139,10 +137,8 @@ class ControlClient:
 def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
     """Send one request and wait for its reply.
 
-    Raises:
-        NotRunningError: No supervisor is running.
-        UsageError: The parent refused.
-        ParaphinaError: No reply arrived within ``timeout_s``.
+    Raise NotRunningError without a supervisor, UsageError if it refused, ParaphinaError without a reply in
+    ``timeout_s``.
     """
     with ControlClient(path, timeout_s) as client:
         client.send(request)

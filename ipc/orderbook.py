@@ -195,11 +195,7 @@ class OrderBook:
         self._was_crossed = False
 
     def size_at(self, side: str, price: str) -> str | None:
-        """Return the size of the level ``price`` on ``side`` (``bid`` or ``ask``); None when there is none.
-
-        Raises:
-            BadLevelError: The price is not a decimal above zero.
-        """
+        """Return the size at ``price`` on ``side`` (``bid``, ``ask``), or None; BadLevelError for an invalid price."""
         level = self._indexed()[side == "ask"].levels.get(_price(_plain("price", price)))
         return level[1] if level else None
 

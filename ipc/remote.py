@@ -77,8 +77,7 @@ class ClientKeys:
 def load_client_keys(server_public: str | Path, own_secret: str | Path) -> ClientKeys:
     """Load the certificates of the server (public part) and of the client (with its secret).
 
-    Raises:
-        ConfigError: One cannot be read, or others can read the secret.
+    Raise ConfigError when one cannot be read, or others can read the secret.
     """
     server, _ = _load(Path(server_public))
     public, secret = _load(Path(own_secret))

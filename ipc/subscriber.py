@@ -162,11 +162,7 @@ class Subscriber:
         return self._state.malformed
 
     def book(self, venue: str, symbol: str) -> BookReplica:
-        """Return the book of a market; unusable until its first snapshot.
-
-        Raises:
-            FeedError: The venue is not part of this feed.
-        """
+        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's."""
         return self._state.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:

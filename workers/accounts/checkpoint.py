@@ -30,10 +30,6 @@ class PublishedFills:
 
     A file that another process truncated, removed or wrote is rewritten. After a failed write, for instance on a full
     disk, the next one rewrites the file.
-
-    Args:
-        path: Path of the file.
-        venue: Venue of the account, for the log.
     """
 
     def __init__(self, path: Path, venue: str) -> None:

@@ -110,11 +110,7 @@ class AccountConnection(ConnectionLifecycle):
             self._publisher.publish_state(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
     def _connect(self) -> Transport:
-        """Log in and open the connection.
-
-        Raises:
-            LoginError: The credentials are missing, or the venue refuses them.
-        """
+        """Log in and open the connection; raise LoginError for missing or refused credentials."""
         if not self._venue.is_configured(self._secrets):
             raise LoginError(missing(self._venue.venue))
         flow = self._venue.login(self._secrets, self._ws_url, self._markets(), time.time_ns())
