@@ -207,11 +207,7 @@ def make_player(
         by_session[session].publish(publications, now, time.time_ns())
 
     stage = Stage(
-        venue,
-        list(by_session),
-        publish,
-        lambda session: by_session[session].publish_changes(),
-        publisher.exclusive,
+        venue, list(by_session), publish, lambda session: by_session[session].publish_changes(), publisher.exclusive
     )
     return Player(fixture, stage, is_paced=is_paced, stop=stop)
 

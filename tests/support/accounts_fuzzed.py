@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 
 class Life:
-    """A simulated account that has lived: ``frames`` are what its stream told, ``binary`` whether each is binary.
+    """A simulated account that has lived: ``frames`` are what its stream sent, ``binary`` whether each is binary.
 
     Args:
         name: The venue.
@@ -199,7 +199,7 @@ class FuzzedAccount:
         )
 
     def answer(self, snapshot: Snapshot) -> str | None:
-        """REST told everything; what went wrong."""
+        """Apply a whole snapshot by REST; return what went wrong."""
         return self._judged(lambda: self.publisher.apply_snapshot(snapshot, self.publisher.push_count()))
 
     def _judged(self, tell: Any) -> str | None:

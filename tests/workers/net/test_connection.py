@@ -507,7 +507,7 @@ def test_recorder_gets_the_books_behind_the_last_frame(line):
     assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
 
 
-def test_recorder_gets_no_book_that_nobody_may_trust(line):
+def test_recorder_gets_no_book_that_is_unusable(line):
     recorder = FakeRecorder(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
