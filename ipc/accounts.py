@@ -316,11 +316,7 @@ class AccountFeed:
         return self._pending.popleft()
 
     def account(self, venue: str) -> Account:
-        """Return the account on a venue.
-
-        Raises:
-            FeedError: It is not part of this feed.
-        """
+        """Return the account on a venue; raise FeedError if it is not part of this feed."""
         if venue not in self._accounts:
             raise FeedError(f"no account of it in this feed; there is {', '.join(self._accounts)}", where=venue)
         account = self._accounts[venue]

@@ -245,11 +245,7 @@ class Board:
 
     @classmethod
     def create(cls, path: Path, created_wall_ns: int) -> Board:
-        """Create an empty board at ``path`` in place of an older one.
-
-        Raises:
-            BoardError: There is no space for it, or the directory is missing.
-        """
+        """Create an empty board at ``path`` in place of an older one; BoardError without space or directory."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -278,11 +274,7 @@ class Board:
 
     @classmethod
     def attach(cls, path: Path, *, writable: bool = False) -> Board:
-        """Map an existing board.
-
-        Raises:
-            BoardError: There is none, or it has another version.
-        """
+        """Map an existing board; raise BoardError if there is none, or it has another version."""
         flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
         try:
             file = os.open(path, flags)

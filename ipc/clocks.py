@@ -16,12 +16,9 @@ def boottime_ns() -> int:
 
 
 class Suspension:
-    """Detector of suspensions, during which CLOCK_BOOTTIME advances and CLOCK_MONOTONIC does not.
+    """Detector of suspensions, during which CLOCK_BOOTTIME advances and CLOCK_MONOTONIC does not; both are in ns.
 
-    Args:
-        clock: Monotonic clock, ns.
-        boot_clock: Clock of the time since boot, ns; None for the machine's, or for no detection when ``clock`` is not
-            the machine's.
+    Without ``boot_clock`` it uses the machine's, and detects nothing when ``clock`` is not the machine's.
     """
 
     def __init__(self, clock: Callable[[], int], boot_clock: Callable[[], int] | None = None) -> None:
@@ -30,10 +27,6 @@ class Suspension:
         self._offset_ns = self._boot_clock() - now_ns
 
     def is_over(self, now_ns: int) -> bool:
-        """Return whether the machine was suspended since the last call.
-
-        Args:
-            now_ns: Monotonic time, read just before.
-        """
+        """Return whether the machine was suspended since the last call; ``now_ns`` is monotonic, read just before."""
         before_ns, self._offset_ns = self._offset_ns, self._boot_clock() - now_ns
         return self._offset_ns - before_ns > _JUMP_NS

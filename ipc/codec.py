@@ -27,11 +27,7 @@ encode = _encoder.encode
 
 
 def decode(payload: bytes | memoryview) -> Event | None:
-    """Return the event in a payload; None when its schema or its kind is unknown to this version.
-
-    Raises:
-        DecodeError: Not an event.
-    """
+    """Return the event in a payload, None for an unknown schema or kind; raise DecodeError if it is not an event."""
     try:
         event = cast("Event", _decoder.decode(payload))
     except (ValueError, RecursionError) as error:

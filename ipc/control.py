@@ -48,11 +48,7 @@ _replies: Final = msgspec.json.Decoder(ControlReply)
 
 
 def decode_request(packet: bytes) -> ControlRequest:
-    """Decode a request.
-
-    Raises:
-        UsageError: It is not one.
-    """
+    """Decode a request; raise UsageError if it is not one."""
     try:
         return _requests.decode(packet)
     except (ValueError, RecursionError) as error:
@@ -60,11 +56,7 @@ def decode_request(packet: bytes) -> ControlRequest:
 
 
 def decode_reply(packet: bytes) -> ControlReply:
-    """Decode a reply.
-
-    Raises:
-        ParaphinaError: It is not one.
-    """
+    """Decode a reply; raise ParaphinaError if it is not one."""
     try:
         return _replies.decode(packet)
     except (ValueError, RecursionError) as error:
@@ -74,10 +66,8 @@ def decode_reply(packet: bytes) -> ControlReply:
 class ControlClient:
     """Connection to the parent; a context manager.
 
-    Raises:
-        NotRunningError: No supervisor is running.
-        UnknownStateError: The supervisor belongs to another user.
-        ParaphinaError: Too many clients are waiting.
+    Raise NotRunningError without a supervisor, UnknownStateError if it belongs to another user, and ParaphinaError
+    while too many clients are waiting.
     """
 
     def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
@@ -122,12 +112,7 @@ class ControlClient:
         return self._socket.fileno()
 
     def send(self, request: ControlRequest) -> None:
-        """Send a request.
-
-        Raises:
-            NotRunningError: The parent has exited.
-            UsageError: The request is too long.
-        """
+        """Send a request; raise NotRunningError if the parent has exited, UsageError if the request is too long."""
         packet = msgspec.json.encode(request)
         if len(packet) > MAX_PACKET:
             raise UsageError(f"a request of {len(packet)} bytes is too long", advice="name fewer things")
@@ -137,12 +122,7 @@ class ControlClient:
             raise NotRunningError("the supervisor is gone") from error
 
     def receive(self) -> bytes:
-        """Return the next packet.
-
-        Raises:
-            NotRunningError: The parent has exited.
-            TimeoutError: No reply arrived in time.
-        """
+        """Return the next packet; raise NotRunningError if the parent has exited, TimeoutError if none came in time."""
         try:
             packet = self._socket.recv(MAX_PACKET)
         except TimeoutError:
@@ -157,10 +137,8 @@ class ControlClient:
 def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
     """Send one request and wait for its reply.
 
-    Raises:
-        NotRunningError: No supervisor is running.
-        UsageError: The parent refused.
-        ParaphinaError: No reply arrived within ``timeout_s``.
+    Raise NotRunningError without a supervisor, UsageError if it refused, ParaphinaError without a reply in
+    ``timeout_s``.
     """
     with ControlClient(path, timeout_s) as client:
         client.send(request)

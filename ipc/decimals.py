@@ -34,11 +34,7 @@ class OutOfRangeError(ValueError):
 
 
 def is_zero(text: str) -> bool:
-    """Return whether decimal text has the value zero: ``0``, ``0.000``, ``.0``, ``-0.0``, ``0E-8``.
-
-    Raises:
-        ValueError: Not a decimal; the empty text is not one.
-    """
+    """Return whether decimal text is zero: ``0``, ``0.000``, ``.0``, ``-0.0``, ``0E-8``; ValueError if no decimal."""
     digits = text.replace(".", "", 1)
     if digits.isdecimal() and digits.isascii():
         return not digits.strip("0")
@@ -59,11 +55,7 @@ def plain_text(text: str) -> str:
 
 
 def plain(value: Decimal | int) -> str:
-    """Return a number as the shortest plain decimal, without an exponent.
-
-    Raises:
-        ValueError: It is not finite, or of a size that no price, size or rate can have.
-    """
+    """Return a number as the shortest plain decimal, without an exponent; ValueError if not finite or implausible."""
     return shortest(str(value))
 
 
@@ -82,22 +74,14 @@ def shortest(text: str) -> str:
 
 
 def difference(minuend: str, subtrahend: str) -> str:
-    """Return the difference of two decimal texts as the shortest plain decimal.
-
-    Raises:
-        ValueError: One of them is not a number.
-    """
+    """Return the difference of two decimal texts as the shortest plain decimal; ValueError if one is no number."""
     with localcontext(_EXACT):
         return plain(number(minuend) - number(subtrahend))
 
 
 @lru_cache(maxsize=4096)
 def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
-    """Convert a rate per interval to a rate per eight hours, to 12 places; None when either is unknown.
-
-    Raises:
-        ValueError: The rate is not a number.
-    """
+    """Convert a rate per interval to 12 places per eight hours; None if either is unknown, ValueError if no number."""
     if rate is None or not interval_s:
         return None
     per_8h = number(rate) * _EIGHT_HOURS_S / interval_s
@@ -109,11 +93,7 @@ def rate_per_8h(rate: str | None, interval_s: int | None) -> str | None:
 
 
 def scale_rate(rate: str | None, divisor: int) -> str | None:
-    """Return ``rate`` divided by ``divisor`` as plain text (percent to fraction, eight hours to one); None stays None.
-
-    Raises:
-        ValueError: The rate is not a number.
-    """
+    """Return ``rate / divisor`` as plain text (percent to fraction); None stays None, ValueError if no number."""
     return None if rate is None else plain(number(rate) / divisor)
 
 
@@ -125,12 +105,7 @@ def _is_plain(text: str) -> bool:
 
 
 def number(text: str) -> Decimal:
-    """Return the number in a text from outside.
-
-    Raises:
-        OutOfRangeError: Its plain form would be too long.
-        ValueError: Not a decimal.
-    """
+    """Return the number in a text from outside; ValueError if no decimal, OutOfRangeError if too long when plain."""
     if len(text) > _MAX_LENGTH or not _DECIMAL.fullmatch(text):
         raise ValueError(f"not a decimal number: {text[:40]!r}")
     value = Decimal(text)

@@ -39,11 +39,7 @@ class UsageError(ParaphinaError):
 
 
 class ConfigError(UsageError):
-    """Invalid configuration, with all mistakes in ``problems``.
-
-    Args:
-        problems: One complete line for each mistake: its place, what is wrong, what would be right.
-    """
+    """Invalid configuration; ``problems`` has a line for every one: its place, what is wrong, what would be right."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))

@@ -62,12 +62,7 @@ class _Publisher:
 
 
 class FeedState:
-    """State of a subscription.
-
-    Args:
-        venues: Subscribed venues.
-        now_ns: Monotonic time.
-        is_remote: True for a system on another machine, whose monotonic clock differs.
+    """State of a subscription; ``is_remote`` is True for another machine, whose monotonic clock differs.
 
     ``lost`` counts messages that never arrived, ``malformed`` those that could not be decoded, ``repeated`` trades that
     were received again after a restart and suppressed.
@@ -127,11 +122,7 @@ class FeedState:
                 book.invalidate(SUSPENDED)
 
     def book(self, venue: str, symbol: str, now_ns: int) -> BookReplica:
-        """Return the book of a market; unusable until its first snapshot.
-
-        Raises:
-            FeedError: The venue is not subscribed.
-        """
+        """Return the book of a market, unusable until its first snapshot; raise FeedError if not subscribed."""
         publisher = self._publisher(venue)
         _update_silence(publisher, now_ns)
         return publisher.books.get(symbol) or _new_book(publisher, venue, symbol)
@@ -165,12 +156,7 @@ class FeedState:
         return tops
 
     def _origin(self, head: bytes) -> tuple[_Publisher, str, Topic]:
-        """Return the publisher of a topic, its text and its parts; cached by topic.
-
-        Raises:
-            ValueError: It is not a topic.
-            KeyError: Its venue is not subscribed.
-        """
+        """Return publisher, text and parts of a topic (cached); raise ValueError or, if not subscribed, KeyError."""
         name = head.decode()
         topic = Topic.parse(name)
         publisher = self._publishers[LIFECYCLE if topic.channel == LIFECYCLE else topic.venue]

@@ -243,13 +243,7 @@ _fold = FoldRepeats()
 
 
 def setup(level: str = "info", *, pretty: bool | None = None, fd: int = 2) -> StderrHandler:
-    """Send all records of this process to ``fd``.
-
-    Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``.
-        pretty: Text (True) or JSON (False); None for text on a terminal.
-        fd: File descriptor to write to.
-    """
+    """Send this process's records from ``level`` on to ``fd``, as text or JSON; ``pretty`` None: text on a terminal."""
     handler = StderrHandler(fd)
     handler.setFormatter(PrettyFormatter() if (sys.stderr.isatty() if pretty is None else pretty) else JsonFormatter())
     handler.addFilter(_fold)

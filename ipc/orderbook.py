@@ -39,21 +39,12 @@ class _NotPlainError(Exception):
 
 
 def _plain_levels(levels: Iterable[Level]) -> list[Level]:
-    """Return levels with their numbers as plain decimals.
-
-    Raises:
-        BadLevelError: A price or a size is not a decimal.
-    """
+    """Return levels with plain decimals; raise BadLevelError for a price or size that is not a decimal."""
     return [(_plain("price", price), _plain("size", size)) for price, size in levels]
 
 
 def _price(text: str) -> float:
-    """Return the price of a level as its identity.
-
-    Raises:
-        BadLevelError: The price is not a decimal above zero.
-        _NotPlainError: It is valid but not plain.
-    """
+    """Return a level's price as its identity; raise BadLevelError unless above zero, _NotPlainError if not plain."""
     _check_plain("price", text)
     price = float(text)
     if price <= 0.0:
@@ -62,12 +53,7 @@ def _price(text: str) -> float:
 
 
 def _has_size(text: str) -> bool:
-    """Return whether a size is above zero.
-
-    Raises:
-        BadLevelError: The size is not a decimal, or negative.
-        _NotPlainError: It is valid but not plain.
-    """
+    """Return whether a size is above zero; raise BadLevelError if it cannot be one, _NotPlainError if not plain."""
     _check_plain("size", text)
     if text[0] == "-":
         raise BadLevelError(f"size {text[:40]!r}")
@@ -209,11 +195,7 @@ class OrderBook:
         self._was_crossed = False
 
     def size_at(self, side: str, price: str) -> str | None:
-        """Return the size of the level ``price`` on ``side`` (``bid`` or ``ask``); None when there is none.
-
-        Raises:
-            BadLevelError: The price is not a decimal above zero.
-        """
+        """Return the size at ``price`` on ``side`` (``bid``, ``ask``), or None; BadLevelError for an invalid price."""
         level = self._indexed()[side == "ask"].levels.get(_price(_plain("price", price)))
         return level[1] if level else None
 

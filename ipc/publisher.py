@@ -60,11 +60,9 @@ class TopicFeed:
 
 
 class _ExclusiveAccess:
-    """Reentrant lock that accepts late subscribers when it is acquired.
+    """Reentrant lock that accepts late subscribers when it is acquired; the clock is in ns.
 
-    Args:
-        monotonic: Monotonic clock, ns.
-        check: Called with the time when a check for subscriptions is due; returns the time of the next one.
+    ``check`` is called with the time when a check for subscriptions is due, and returns the time of the next one.
     """
 
     __slots__ = ("_check", "_lock", "_monotonic", "_next_check_ns")
@@ -153,11 +151,7 @@ class Publisher:
             return feed
 
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
-        """Publish over TCP as well.
-
-        Raises:
-            ConfigError: The endpoint cannot be bound.
-        """
+        """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
         listener.bind(self._socket, name, account=account)
 
     def exclusive(self) -> _ExclusiveAccess:
@@ -171,8 +165,7 @@ class Publisher:
     def send(self, feed: TopicFeed, event: Event) -> bool:
         """Stamp and send an event; requires exclusive access.
 
-        Returns:
-            True when ZeroMQ accepted it. Otherwise its seq is used up, so subscribers see the loss.
+        Return True when ZeroMQ accepted it; otherwise its seq is used up, so subscribers see the loss.
         """
         feed.seq += 1
         event.epoch = self.epoch
@@ -224,10 +217,9 @@ class Publisher:
         return True
 
     def _check_subscriptions(self, now_ns: int) -> int:
-        """Accept waiting subscriptions, one check after the first arrived: a subscriber's list comes in pieces.
+        """Accept waiting subscriptions; return the time of the next check.
 
-        Returns:
-            The time of the next check.
+        This happens one check after the first arrived: a subscriber's list comes in pieces.
         """
         next_ns = now_ns + _CHECK_NS
         if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:

@@ -103,11 +103,7 @@ def encode_line(record: RawHeader | RawRecord) -> bytes:
 
 
 def decode_line(line: bytes) -> RawHeader | RawRecord:
-    """Decode a line.
-
-    Raises:
-        DecodeError: It is not a raw record.
-    """
+    """Decode a line; raise DecodeError if it is not a raw record."""
     try:
         record = _decoder.decode(line)
         if isinstance(record, RawRecord) and record.b64 is not None:

@@ -38,11 +38,7 @@ _ACCOUNT_PORTS: Final = 6
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
-    """Return the TCP port of a venue's feed (or of ``lifecycle``), or of its account feed.
-
-    Raises:
-        UsageError: There is no such feed.
-    """
+    """Return the TCP port of a feed (venue or ``lifecycle``), or of its account feed; UsageError if unknown."""
     if name not in FEED_PORTS:
         raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
     return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
@@ -81,8 +77,7 @@ class ClientKeys:
 def load_client_keys(server_public: str | Path, own_secret: str | Path) -> ClientKeys:
     """Load the certificates of the server (public part) and of the client (with its secret).
 
-    Raises:
-        ConfigError: One cannot be read, or others can read the secret.
+    Raise ConfigError when one cannot be read, or others can read the secret.
     """
     server, _ = _load(Path(server_public))
     public, secret = _load(Path(own_secret))
@@ -143,11 +138,7 @@ class FeedListener:
         return self._keys is not None
 
     def bind(self, socket: zmq.Socket[Any], name: str, *, account: bool = False) -> None:
-        """Bind a feed's socket on TCP, in addition to its other endpoints.
-
-        Raises:
-            ConfigError: The port is taken, or the address is not of this machine.
-        """
+        """Bind a feed's socket on TCP as well; raise ConfigError if the port is taken or the address is not ours."""
         if self._keys is not None:
             socket.curve_publickey, socket.curve_secretkey = self._keys
             socket.curve_server = True
@@ -174,11 +165,7 @@ def _bracketed(host: str) -> str:
 
 
 def server_keys(directory: Path) -> tuple[bytes, bytes]:
-    """Load the server's public and secret key.
-
-    Raises:
-        ConfigError: They cannot be read, others can read them, or no client is known.
-    """
+    """Load the server's public and secret key; raise ConfigError if unreadable, not private, or without clients."""
     path = directory / _SERVER_KEY
     public, secret = _load(path)
     if secret is None:

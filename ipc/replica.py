@@ -54,36 +54,20 @@ class BookReplica:
 
     @property
     def best_bid(self) -> Level | None:
-        """Highest bid; None when there are no bids.
-
-        Raises:
-            BookUnusableError: The book is not usable.
-        """
+        """Highest bid, None when there are no bids; raises BookUnusableError."""
         return self._checked().best_bid
 
     @property
     def best_ask(self) -> Level | None:
-        """Lowest ask; None when there are no asks.
-
-        Raises:
-            BookUnusableError: The book is not usable.
-        """
+        """Lowest ask, None when there are no asks; raises BookUnusableError."""
         return self._checked().best_ask
 
     def bids(self, depth: int | None = None) -> list[Level]:
-        """Return the best ``depth`` bids (all when None), best first.
-
-        Raises:
-            BookUnusableError: The book is not usable.
-        """
+        """Return the best ``depth`` bids (all when None), best first; raise BookUnusableError if unusable."""
         return self._checked().bids(depth)
 
     def asks(self, depth: int | None = None) -> list[Level]:
-        """Return the best ``depth`` asks (all when None), best first.
-
-        Raises:
-            BookUnusableError: The book is not usable.
-        """
+        """Return the best ``depth`` asks (all when None), best first; raise BookUnusableError if unusable."""
         return self._checked().asks(depth)
 
     def indicative(self, depth: int | None = None) -> tuple[list[Level], list[Level]]:

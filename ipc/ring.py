@@ -40,16 +40,9 @@ class Entry(NamedTuple):
 
 
 class Ring:
-    """Writer of a black box.
-
-    Args:
-        path: File; an older one is replaced.
-        size: Bytes for records.
+    """Writer of a black box of ``size`` bytes, in place of an older file; raise OSError without space.
 
     ``half`` is the size of one half, ``turns`` counts the switches between them.
-
-    Raises:
-        OSError: There is no space for it.
     """
 
     def __init__(self, path: Path, size: int) -> None:
@@ -115,11 +108,7 @@ class Ring:
 
 
 def read_ring(data: bytes) -> Iterator[Entry]:
-    """Yield the records of a black box, oldest first.
-
-    Raises:
-        DecodeError: It is not one.
-    """
+    """Yield the records of a black box, oldest first; raise DecodeError if it is not one."""
     if len(data) < _HEADER.size:
         raise DecodeError("not a black box: too short")
     magic, half, active, *fills = _HEADER.unpack_from(data)

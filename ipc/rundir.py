@@ -77,11 +77,7 @@ class RunDir:
     path: Path
 
     def prepare(self) -> None:
-        """Create the directory, or check that it is ours and private.
-
-        Raises:
-            RunDirError: It cannot be used.
-        """
+        """Create the directory, or check that it is ours and private; raise RunDirError if it cannot be used."""
         self._check_length()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -97,8 +93,7 @@ class RunDir:
         if longest > _MAX_SOCKET_PATH:
             excess = longest - _MAX_SOCKET_PATH
             raise self._error(
-                f"has a path that is {excess} bytes too long for Unix sockets",
-                "choose a shorter one with --run-dir",
+                f"has a path that is {excess} bytes too long for Unix sockets", "choose a shorter one with --run-dir"
             )
 
     def _check_private(self, found: os.stat_result) -> None:
@@ -175,30 +170,19 @@ class RunDir:
         return self.path / f"{venue}.markets.json"
 
     def write_description(self, described: Mapping[str, Any]) -> None:
-        """Replace the content of :attr:`description`.
-
-        Raises:
-            RunDirError: It cannot be written; the old content is kept.
-        """
+        """Replace :attr:`description`; raise RunDirError, with the old content kept, if it cannot be written."""
         try:
             replace_file(self.description, msgspec.json.encode(described))
         except OSError as error:
             raise self._error(f"takes no description: {error.strerror}", "make room, or choose another") from error
 
     def describe(self) -> dict[str, Any]:
-        """Return the content of :attr:`description`.
-
-        Raises:
-            NotRunningError: It is missing: no supervisor has run here.
-            UnknownStateError: It cannot be read.
-        """
+        """Return :attr:`description`; raise NotRunningError if missing, UnknownStateError if it cannot be read."""
         try:
             return self._read(self.description)
         except FileNotFoundError:
             raise NotRunningError(
-                "no supervisor has run here",
-                where=str(self.path),
-                advice="start one with: paraphina-supervisor start",
+                "no supervisor has run here", where=str(self.path), advice="start one with: paraphina-supervisor start"
             ) from None
 
     def describe_worker(self, venue: str) -> dict[str, Any]:

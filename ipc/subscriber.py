@@ -41,12 +41,7 @@ def connect(
 ) -> None:
     """Set up a SUB socket: options, subscriptions, keys of a remote system, connections.
 
-    Args:
-        socket: The socket.
-        endpoints: Publishers to connect to.
-        prefixes: Topics to subscribe to.
-        remote: System that is reached over TCP; None for one on this machine.
-        hwm: Messages that may wait for the consumer; 0 for any number.
+    ``hwm`` limits the messages that may wait for the consumer; 0 for any number.
     """
     options = (
         (zmq.LINGER, 0),
@@ -73,15 +68,7 @@ def request_snapshots(socket: zmq.Socket[Any], topics: Iterable[str]) -> None:
 
 
 class Subscription:
-    """Endpoints and topics of a subscription.
-
-    Args:
-        run_dir: Run directory of the system; None for the one in the environment, else the default one.
-        venues: Venues; None for all.
-        channels: Channels.
-        symbols: Symbols; None for all.
-        remote: System that is reached over TCP; None for one on this machine.
-    """
+    """Endpoints and topics of a subscription; arguments as for :class:`ipc.feed.Feed`."""
 
     def __init__(
         self,
@@ -175,11 +162,7 @@ class Subscriber:
         return self._state.malformed
 
     def book(self, venue: str, symbol: str) -> BookReplica:
-        """Return the book of a market; unusable until its first snapshot.
-
-        Raises:
-            FeedError: The venue is not part of this feed.
-        """
+        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's."""
         return self._state.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:

@@ -48,11 +48,7 @@ class Fixture:
 
 
 def load(directory: str, venue: str) -> Fixture:
-    """Read every ``*.jsonl`` of a directory, in the order of their names.
-
-    Raises:
-        ConfigError: There is no recording of this venue.
-    """
+    """Read a directory's ``*.jsonl`` in order of their names; raise ConfigError without a recording of this venue."""
     paths = sorted(Path(directory).glob("*.jsonl"))
     header: RawHeader | None = None
     records: list[RawRecord] = []
@@ -83,13 +79,8 @@ def _read(path: Path) -> Iterator[tuple[int, RawHeader | RawRecord]]:
 class Stage:
     """Sessions of a venue without sockets, driven by records and the clock.
 
-    Args:
-        venue: Public side of the venue.
-        sessions: All sessions of the venue.
-        publish: Publishes the events of a session with the lock held; the flag says whether a frame caused them, which
-            stamps freshness.
-        settle: Executes the actions of a session after the lock is released.
-        lock: Returns the publisher's lock: a book changes together with its topic.
+    ``publish`` publishes a session's events with the lock held (its flag: a frame caused them, which stamps freshness);
+    ``settle`` executes a session's actions after the lock is released; ``lock`` returns the publisher's lock.
     """
 
     def __init__(
@@ -184,19 +175,19 @@ class Stage:
             self._publish(session, session.closed(reason, now_ns), False)
 
     def _fetched(self, session: MarketSession, record: RawRecord, now_ns: int) -> list[Publication]:
-        route = next((one for one in session.book_streams if one.symbol == record.symbol), None)
-        if route is None or record.purpose is None:
+        stream = next((one for one in session.book_streams if one.symbol == record.symbol), None)
+        if stream is None or record.purpose is None:
             return []
         # The session requests the book at about this time too; the result must not depend on which comes first.
-        route.fetch.request(now_ns)
+        stream.fetch.request(now_ns)
         purpose: Any = record.purpose
         if record.reason:
-            return session.fetched(route, purpose, None, _reason(record.reason), now_ns)
+            return session.fetched(stream, purpose, None, _reason(record.reason), now_ns)
         try:
-            book = parse_answer(self._venue.parse_book, record.payload, route.listing)
+            book = parse_answer(self._venue.parse_book, record.payload, stream.listing)
         except DecodeError:
-            return session.fetched(route, purpose, None, Reason.PARSE_ERRORS, now_ns)
-        return session.fetched(route, purpose, book, None, now_ns)
+            return session.fetched(stream, purpose, None, Reason.PARSE_ERRORS, now_ns)
+        return session.fetched(stream, purpose, book, None, now_ns)
 
 
 def make_player(
@@ -216,11 +207,7 @@ def make_player(
         by_session[session].publish(publications, now, time.time_ns())
 
     stage = Stage(
-        venue,
-        list(by_session),
-        publish,
-        lambda session: by_session[session].publish_changes(),
-        lambda: publisher.exclusive(),
+        venue, list(by_session), publish, lambda session: by_session[session].publish_changes(), publisher.exclusive
     )
     return Player(fixture, stage, is_paced=is_paced, stop=stop)
 
@@ -234,14 +221,7 @@ def play(player: Player, venue: str, stop: threading.Event) -> None:
 
 
 class Player:
-    """Player of a fixture into the sessions of a venue.
-
-    Args:
-        fixture: Recording to play.
-        stage: Sessions that receive it.
-        is_paced: Whether to keep the recorded timing; if not, the recording ends now.
-        stop: Returns whether to stop; called before every record.
-    """
+    """Player of a fixture into the sessions of a venue; unpaced, it ends now. ``stop`` is called before each record."""
 
     def __init__(self, fixture: Fixture, stage: Stage, *, is_paced: bool, stop: Callable[[], bool]) -> None:
         self._fixture = fixture

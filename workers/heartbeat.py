@@ -54,17 +54,17 @@ class HeartbeatPublisher:
         usable = [(book, book.book_sync) for book in books if book.is_published_valid and book.book_sync is not None]
         start = self._next_checked if self._next_checked < len(usable) else 0
         self._next_checked = start + _MAX_CHECKSUMS
-        return {book: keeper.crc32_top10() for book, keeper in usable[start : self._next_checked]}
+        return {book: book_sync.crc32_top10() for book, book_sync in usable[start : self._next_checked]}
 
 
-def heartbeat_book(route: MarketStream, now_ns: int, checksum: int | None) -> HeartbeatBook:
+def heartbeat_book(stream: MarketStream, now_ns: int, checksum: int | None) -> HeartbeatBook:
     """Return the heartbeat's entry for a book; requires the publisher's lock."""
-    keeper = route.book_sync
+    book_sync = stream.book_sync
     return HeartbeatBook(
-        seq=route.feed.seq,
-        venue_seq=keeper.venue_seq if keeper is not None else None,
-        usable=route.is_published_valid and keeper is not None,
-        age_ms=(now_ns - route.applied_ns) // _MS if route.applied_ns else None,
+        seq=stream.feed.seq,
+        venue_seq=book_sync.venue_seq if book_sync is not None else None,
+        usable=stream.is_published_valid and book_sync is not None,
+        age_ms=(now_ns - stream.applied_ns) // _MS if stream.applied_ns else None,
         crc32_top10=checksum,
     )
 

@@ -61,13 +61,8 @@ def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
 def keep_missing(listings: Sequence[Listing], known: Sequence[Listing], refused: Collection[str]) -> list[Listing]:
     """Return a venue's list, followed by the known markets that it lacks.
 
-    A list can be truncated, so a missing market is dropped only if the list marks it as delisted, the venue rejected
-    it as well, or its wire name belongs to another market now.
-
-    Args:
-        listings: List as read from the venue.
-        known: Followed markets.
-        refused: Symbols of the markets that the venue has rejected since.
+    A list can be truncated, so a missing market is dropped only if the list marks it as delisted, the venue rejected it
+    as well (its symbol is in ``refused``), or its wire name belongs to another market now.
     """
     listed, wires = {listing.base for listing in listings}, {listing.wire for listing in listings}
     missing = [one for one in known if one.base not in listed and one.wire not in wires]

@@ -15,9 +15,8 @@ _DOWN_AFTER_NS: Final = 5 * _NS
 def unanswered_since_ns(*threads: tuple[int, int]) -> int:
     """Return since when no call to a venue's REST interface is answered; 0 while it answers.
 
-    Args:
-        threads: Per REST thread: since when its calls fail (0 when the last one succeeded), and when one was last
-            answered. If one thread is answered after another began to fail, one path is broken, not the venue.
+    Each of ``threads`` gives since when its calls fail (0 after a success) and when one was last answered. If one
+    thread is answered after another began to fail, one path is broken, not the venue.
     """
     answered_ns = max(answered for _, answered in threads)
     return max((since for since, _ in threads if since > answered_ns), default=0)
@@ -35,13 +34,7 @@ class OutageDetector:
         self._bookless_since_ns = 0
 
     def update(self, now_ns: int, *, has_book: bool, unanswered_since_ns: int) -> bool:
-        """Apply the current observations; return whether the state changed.
-
-        Args:
-            now_ns: Monotonic.
-            has_book: Whether any book of the venue is usable.
-            unanswered_since_ns: Since when REST does not answer; 0 when it does.
-        """
+        """Apply the current observations (times are monotonic ns); return whether the state changed."""
         if has_book:
             self._bookless_since_ns = 0
         elif not self._bookless_since_ns:

@@ -48,11 +48,7 @@ def numbers_of(venue: Venue) -> str:
 
 
 def with_numbers(page: str, venue: Venue) -> str:
-    """Return a venue's page with its current table.
-
-    Raises:
-        ValueError: The page lacks the markers of the table.
-    """
+    """Return a venue's page with its current table; raise ValueError if it lacks the table's markers."""
     before, _, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not end:

@@ -47,14 +47,7 @@ _PLANNED: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRI
 class FrameRecorder:
     """Recorder of one worker. Recording requires the publisher's lock; everything else belongs to the main thread.
 
-    Args:
-        venue: Venue of the frames.
-        run_dir: Directory of the ring and the raw endpoint.
-        directory: Directory of dumps; None saves none.
-        size: Size of the ring, bytes; 0 disables it.
-        keep: Number of dumps to keep.
-        context: ZeroMQ context of the worker.
-        version: Version of the program, for the headers.
+    The ring has ``size`` bytes, 0 for none; ``directory`` takes at most ``keep`` dumps, None for none.
     """
 
     def __init__(

@@ -15,22 +15,15 @@ class WorkerSettings:
     """Settings of one venue's worker; durations in ms.
 
     Attributes:
-        venue: Name of the venue.
         slot: Index of the worker on the board.
-        run_dir: Path of the run directory.
         feed: ZeroMQ endpoint to bind.
         bases: Base assets of the markets to follow, in the order of their board cells.
-        ws_url: Base URL of the WebSocket side.
-        rest_url: Base URL of the REST side.
         options: Settings that only this venue has.
         stale_ms: Age at which a book is stale.
         connect_timeout_ms: Limit for DNS, TCP, TLS and upgrade together.
         read_timeout_ms: Silence, of any kind, after which a connection is closed.
         ping_interval_ms: Interval of our pings; None uses the venue's.
         pong_timeout_ms: Limit for the answer to a ping; None uses the venue's.
-        funding_poll_ms: Interval of polls of funding.
-        watchdog_tick_ms: Interval of the watchdog's checks.
-        backoff: Policy for connections and threads.
         generation: Number of starts of this worker by the parent.
         last_epoch: Epoch of the previous generation; the new one is higher.
         last_reason: Why the previous generation ended; None for the first.
@@ -41,7 +34,6 @@ class WorkerSettings:
         blackbox_keep: Number of saved black boxes to keep per venue.
         network: TCP addresses of its feeds; None serves them on local sockets only.
         account: Alias of the account on this venue; None follows none.
-        account_period_ms: Interval of full account snapshots.
         has_parent: Whether to exit when the parent does.
     """
 

@@ -52,30 +52,30 @@ class StatusPublisher:
             for _, group in groupby(alike, key=_group_key):
                 self._publish_group(list(group), now, attempt, backoff_s)
 
-    def _write_cell(self, route: MarketStream, now: int) -> None:
-        at = route.cell_offset
-        self._words[at + CellWord.STATE] = code_of(route.state)
-        self._words[at + CellWord.REASON] = code_of(route.reason)
+    def _write_cell(self, stream: MarketStream, now: int) -> None:
+        at = stream.cell_offset
+        self._words[at + CellWord.STATE] = code_of(stream.state)
+        self._words[at + CellWord.REASON] = code_of(stream.reason)
         self._words[at + CellWord.SINCE] = now
 
     def _publish_group(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
         first = group[0]
-        route = first.stream
-        symbol = route.symbol if len(group) == 1 else None
+        stream = first.stream
+        symbol = stream.symbol if len(group) == 1 else None
         self.publish(
-            route.kind,
-            route.state,
+            stream.kind,
+            stream.state,
             first.previous,
-            route.reason,
+            stream.reason,
             symbol=symbol,
             attempt=attempt,
             backoff_s=backoff_s,
             ages_ms={c.stream.symbol: _age_ms(c.stream, now) for c in group},
         )
-        log_event = _LOG_EVENTS.get(route.state)
+        log_event = _LOG_EVENTS.get(stream.state)
         if log_event is not None:
             names = ",".join(c.stream.symbol for c in group)
-            log.warning(log_event, venue=self._venue, stream=route.kind, symbol=names, reason=route.reason)
+            log.warning(log_event, venue=self._venue, stream=stream.kind, symbol=names, reason=stream.reason)
 
     def publish(
         self,
@@ -113,9 +113,9 @@ class StatusPublisher:
 
 
 def _group_key(change: StateChanged) -> tuple[str, str, str]:
-    route = change.stream
-    return (route.kind, route.state, str(route.reason))
+    stream = change.stream
+    return (stream.kind, stream.state, str(stream.reason))
 
 
-def _age_ms(route: MarketStream, now: int) -> int | None:
-    return (now - route.applied_ns) // _MS if route.applied_ns else None
+def _age_ms(stream: MarketStream, now: int) -> int | None:
+    return (now - stream.applied_ns) // _MS if stream.applied_ns else None

@@ -81,13 +81,7 @@ def overdue_reason(watched: Watched, now_ns: int, limits: WatchdogLimits, *, ven
 class Watchdog:
     """Watchdog of a worker, run as a thread; other threads may call :meth:`watch` at any time.
 
-    Args:
-        venue: Venue of the worker, for the log.
-        worker: Board row of the worker.
-        limits: When to interrupt a session.
-        tick_s: Interval of checks.
-        parent_pid: The process exits when its parent is another one; None disables this.
-        stop: Set when the worker ends.
+    It checks every ``tick_s``. The process exits when its parent is not ``parent_pid``; None disables this.
     """
 
     def __init__(

@@ -47,7 +47,8 @@ from workers.self_faults import SELF_FAULTS
 from workers.settings import WorkerSettings
 from workers.status import StatusPublisher
 from workers.threads import ThreadSupervisor
-from workers.venues import VENUES, private_venue
+from workers.venues import VENUES
+from workers.venues.account import private_venue
 from workers.venues.listing import Listing
 from workers.watchdog import Watchdog, WatchdogLimits, Watched
 
@@ -71,13 +72,7 @@ _REST_BOOK_EVERY_NS: Final = 5 * _NS
 
 
 class Worker:
-    """Worker of one venue, in this process.
-
-    Args:
-        settings: Configuration, from the parent or the command line.
-        board: Writable board.
-        stop: Set by others to stop the worker.
-    """
+    """Worker of one venue, in this process; ``stop`` is set by others to stop it."""
 
     def __init__(self, settings: WorkerSettings, board: Board, stop: threading.Event) -> None:
         self._settings = settings
@@ -158,11 +153,7 @@ class Worker:
         )
 
     def _start_fixture(self, directory: str) -> None:
-        """Play recorded frames instead of connecting: no sockets, no polls, no watchdog.
-
-        Raises:
-            ConfigError: The directory has no recording of this venue.
-        """
+        """Play recorded frames without sockets, polls or watchdog; raise ConfigError if none are of this venue."""
         fixture = load_fixture(directory, self._settings.venue)
         resolved = self._resolved = markets.resolve(fixture.listings, self._settings.bases)
         self._publish_instruments(resolved)
@@ -248,10 +239,10 @@ class Worker:
             away_ns = now - connection.away_since_ns if connection.away_since_ns else 0
             if away_ns < _REST_BOOK_AFTER_NS:
                 continue
-            for route in connection.session.book_streams:
-                if route.kind is Stream.BOOK and now - route.last_rest_book_ns >= _REST_BOOK_EVERY_NS:
-                    route.last_rest_book_ns = now
-                    self._fetch.request(FetchBook(route, "rest"), connection)
+            for stream in connection.session.book_streams:
+                if stream.kind is Stream.BOOK and now - stream.last_rest_book_ns >= _REST_BOOK_EVERY_NS:
+                    stream.last_rest_book_ns = now
+                    self._fetch.request(FetchBook(stream, "rest"), connection)
 
     def _on_listings(self, listings: list[Listing]) -> None:
         """Cache a list that the poll thread has read and hand it to the main thread."""
@@ -261,8 +252,8 @@ class Worker:
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
         """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
-        routes = [route for connection in self._connections for route in connection.session.streams]
-        refused = {route.symbol for route in routes if route.is_refused} | self._poll.refused
+        streams = [stream for connection in self._connections for stream in connection.session.streams]
+        refused = {stream.symbol for stream in streams if stream.is_refused} | self._poll.refused
         known = () if self._resolved is None else self._resolved.listings
         found = markets.keep_missing(listings, known, refused)
         if kept := found[len(listings) :]:

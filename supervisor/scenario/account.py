@@ -22,8 +22,7 @@ from workers.accounts.secrets import Secrets
 from workers.accounts.session import PrivateSession
 from workers.net.frames import BINARY, PONG, TEXT, Frame
 from workers.net.lifecycle import CloseReason
-from workers.venues import private_venue
-from workers.venues.account import Login, RestFlow, Snapshot
+from workers.venues.account import Login, RestFlow, Snapshot, private_venue
 from workers.venues.listing import Listing
 
 _BEAT_NS: Final = NS

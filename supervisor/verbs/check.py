@@ -96,7 +96,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
 
     from workers.accounts.close_reason import FAILURES, close_reason_of
     from workers.accounts.secrets import Secrets, missing
-    from workers.venues import private_venue
+    from workers.venues.account import private_venue
 
     side = private_venue(of.name, of.options)
     secrets = Secrets(side.secrets, os.environ)

@@ -25,8 +25,8 @@ from simulator.accounts.credentials import (
 )
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
-from workers.venues import VENUES, private_venue
-from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot
+from workers.venues import VENUES
+from workers.venues.account import AccountData, AccountItem, Login, LoginError, RestFlow, Snapshot, private_venue
 from workers.venues.listing import Listing
 from workers.venues.rows import split_rows
 from workers.venues.venue import RestRequest
@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 
 class Life:
-    """A simulated account that has lived: ``frames`` are what its stream told, ``binary`` whether each is binary.
+    """A simulated account that has lived: ``frames`` are what its stream sent, ``binary`` whether each is binary.
 
     Args:
         name: The venue.
@@ -137,7 +137,7 @@ def played(steps: Generator[RestRequest, bytes, Any], answer: Any) -> Any:
 
 @dataclass
 class _Sender:
-    """What a statement needs of a publisher: everything sent is judged at once.
+    """Publisher that judges everything sent at once.
 
     Attributes:
         sent: What was sent last, for the text of a finding.
@@ -148,8 +148,7 @@ class _Sender:
     fills: Counter[str] = field(default_factory=Counter)
     drops: int = 0
 
-    @property
-    def turn(self) -> _Sender:
+    def exclusive(self) -> _Sender:
         return self
 
     def __enter__(self) -> Self:
@@ -179,12 +178,12 @@ class _Topic:
 
 
 class FuzzedAccount:
-    """A statement that is told wrong things; what it sends is judged."""
+    """Account publisher that receives wrong data; its events are judged."""
 
     def __init__(self, life: Life) -> None:
         self.sender = _Sender()
         words: dict[Any, int] = {}
-        self.statement = AccountPublisher(life.side.venue, ALIAS, self.sender, _Cell(words), lambda _: None)  # type: ignore[arg-type]
+        self.publisher = AccountPublisher(life.side.venue, ALIAS, self.sender, _Cell(words), lambda _: None)  # type: ignore[arg-type]
         self._life = life
 
     def push(self, payload: bytes, *, binary: bool) -> str | None:
@@ -196,12 +195,12 @@ class FuzzedAccount:
         except Exception as error:  # whatever it is, it would end the thread
             return f"decode: {type(error).__name__}: {error}"
         return self._judged(
-            lambda: self.statement.apply_pushed([item for item in items if isinstance(item, AccountData)])
+            lambda: self.publisher.apply_pushed([item for item in items if isinstance(item, AccountData)])
         )
 
     def answer(self, snapshot: Snapshot) -> str | None:
-        """REST told everything; what went wrong."""
-        return self._judged(lambda: self.statement.apply_snapshot(snapshot, self.statement.push_count()))
+        """Apply a whole snapshot by REST; return what went wrong."""
+        return self._judged(lambda: self.publisher.apply_snapshot(snapshot, self.publisher.push_count()))
 
     def _judged(self, tell: Any) -> str | None:
         try:

@@ -30,10 +30,6 @@ class PublishedFills:
 
     A file that another process truncated, removed or wrote is rewritten. After a failed write, for instance on a full
     disk, the next one rewrites the file.
-
-    Args:
-        path: Path of the file.
-        venue: Venue of the account, for the log.
     """
 
     def __init__(self, path: Path, venue: str) -> None:
@@ -55,12 +51,7 @@ class PublishedFills:
         return found
 
     def add(self, keys: Iterable[OnceKey], known: Callable[[], Iterable[OnceKey]]) -> None:
-        """Add what was just published.
-
-        Args:
-            keys: New keys.
-            known: Returns all keys, including the new ones; called when the file is rewritten.
-        """
+        """Add new keys; ``known`` returns all keys with the new ones, for when the file is rewritten."""
         added = list(keys)
         if not added:
             return

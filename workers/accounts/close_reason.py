@@ -24,7 +24,7 @@ def close_reason_of(error: Exception, secrets: tuple[str, ...]) -> CloseReason:
         case DecodeError():
             return CloseReason(Reason.PARSE_ERRORS, error.what)
         case ConnectError(reason=Reason.AUTH_FAILED) | RestError(reason=Reason.AUTH_FAILED):
-            # An HTTP status says neither what was refused nor what to check.
+            # An HTTP status shows neither what was refused nor what to check.
             advice = f"check {' or '.join(secrets)}"
             return CloseReason(error.reason, f"the venue does not accept the credentials: {error.what}; {advice}")
         case LoginError() | ConnectError() | ClosedError() | RestError():

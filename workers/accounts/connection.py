@@ -42,20 +42,7 @@ _ROTATES_AFTER_NS: Final = 10 * _NS
 class AccountConnection(ConnectionLifecycle):
     """Private connection of an account, over its whole life; :meth:`run` is a thread's target.
 
-    Args:
-        venue: The venue's private side.
-        secrets: Its credentials.
-        alias: Name of the account.
-        ws_url: Base URL.
-        markets: Returns the known markets.
-        publisher: Receives updates and states.
-        reconciler: Reconciles the account after each login.
-        rest_flows: Makes the REST calls of a login.
-        interrupter: Ends blocking calls.
-        row: Words of the connection on the board.
-        connect_ns: Time limit of DNS, TCP, TLS and upgrade together.
-        policy: Backoff.
-        stop: Set when the worker ends.
+    ``connect_ns`` limits DNS, TCP, TLS and upgrade together.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = FAILURES
@@ -121,11 +108,7 @@ class AccountConnection(ConnectionLifecycle):
             self._publisher.publish_state(StreamState.CONNECTING, None, None, attempt=self._backoff.failures + 1)
 
     def _connect(self) -> Transport:
-        """Log in and open the connection.
-
-        Raises:
-            LoginError: The credentials are missing, or the venue refuses them.
-        """
+        """Log in and open the connection; raise LoginError for missing or refused credentials."""
         if not self._venue.is_configured(self._secrets):
             raise LoginError(missing(self._venue.venue))
         flow = self._venue.login(self._secrets, self._ws_url, self._markets(), time.time_ns())
@@ -139,14 +122,7 @@ class AccountConnection(ConnectionLifecycle):
     def _start(self, transport: Transport) -> CloseReason | None:
         assert self._login is not None  # noqa: S101 - it opened the connection
         self._session = PrivateSession(
-            self._venue,
-            self._alias,
-            self._markets,
-            transport,
-            self._login,
-            self._publisher,
-            self._reconciler,
-            self.row,
+            self._venue, self._alias, self._markets, transport, self._login, self._publisher, self._reconciler, self.row
         )
         self._session.begin()
         return None

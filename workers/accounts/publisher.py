@@ -34,17 +34,9 @@ _LEGS: Final[tuple[LegName, ...]] = ("both", "long", "short")
 class AccountPublisher:
     """Publisher of one account; every method takes the feed's lock, so both account threads may call it.
 
-    Args:
-        venue: Venue of the account.
-        alias: Name of the account.
-        publisher: Feed of the account, separate from the venue's public one.
-        cell: Board cell of the account's stream.
-        describe: Writes state, reason and detail where ``status`` reads them.
-        published: Checkpoint of published fills and payments; None keeps none.
-        clock: Monotonic clock, ns; the system's when None.
-
-    Attributes:
-        invalid_rows: Number of rows that were left out because they are invalid or belong to another account.
+    ``publisher`` is the account's own feed, ``describe`` writes state, reason and detail where ``status`` reads them,
+    and ``published`` is the checkpoint, None for none. ``invalid_rows`` counts rows that were left out because they are
+    invalid or belong to another account.
     """
 
     def __init__(
@@ -106,9 +98,7 @@ class AccountPublisher:
     def apply_snapshot(self, snapshot: Snapshot, asked_at: int) -> bool:
         """Publish what is new in a snapshot; return whether no push overtook any of it.
 
-        Args:
-            snapshot: The account by REST.
-            asked_at: :meth:`push_count` before the request.
+        ``asked_at`` is :meth:`push_count` before the request.
         """
         ledger = self.ledger
         overtaken = ledger.overtaken

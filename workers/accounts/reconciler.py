@@ -64,19 +64,9 @@ class _LastSnapshot(msgspec.Struct):
 
 
 class Reconciler:
-    """Reconciler of one account, run as a thread.
+    """Reconciler of one account, run as a thread, every ``period_s``.
 
-    Args:
-        side: Private side of the venue.
-        secrets: Credentials of the account.
-        alias: Name of the account.
-        markets: Returns the known markets.
-        publisher: Publisher of the account.
-        runner: Runner of REST flows.
-        row: Board row of the thread.
-        run_dir: Directory of the time of the last snapshot, so that fills during a downtime are found.
-        period_s: Interval of snapshots.
-        stop: Set when the worker stops.
+    ``run_dir`` keeps the time of the last snapshot, so that fills during a downtime are found.
     """
 
     def __init__(

@@ -21,12 +21,7 @@ _MAX_WAIT_S: Final = 15.0
 
 
 class RestFlowRunner:
-    """Runner of REST flows in one thread.
-
-    Args:
-        client: REST client for the calls.
-        wait: Waits for some seconds; returns something true when the worker stops.
-    """
+    """Runner of REST flows in one thread; ``wait`` waits some seconds and returns true when the worker stops."""
 
     def __init__(self, client: RestClient, wait: Callable[[float], object] = time.sleep) -> None:
         self._client = client
@@ -35,10 +30,8 @@ class RestFlowRunner:
     def run(self, flow: RestFlow[T]) -> T:
         """Make the calls of a flow, one after the other; return its result.
 
-        Raises:
-            LoginError: The venue rejects the credentials.
-            RestError: A call failed otherwise.
-            DecodeError: An answer is malformed.
+        Raise LoginError for rejected credentials, RestError for any other failed call, DecodeError for a malformed
+        answer.
         """
         try:
             request = _send(flow, None)
@@ -91,14 +84,10 @@ def advance(flow: RestFlow[T], answer: bytes | RestError) -> RestRequest:
 
 
 def _send(flow: RestFlow[T], answer: bytes | None) -> RestRequest:
-    """Pass an answer to a flow, None to start it; report a failure of its parsers as a malformed answer.
+    """Pass an answer to a flow, None to start it; report a failure of its parsers as DecodeError.
 
-    Raises:
-        StopIteration: The flow has ended.
-        ConfigError: A credential is unusable.
-        LoginError: The venue rejects the credentials.
-        RestError: The flow gave up.
-        DecodeError: The answer is malformed.
+    The flow may end (StopIteration), find a credential unusable (ConfigError) or rejected (LoginError), or give up
+    (RestError).
     """
     try:
         return flow.send(answer)  # type: ignore[arg-type]

@@ -62,18 +62,7 @@ class MarketLookup(Markets):
 
 
 class AccountRunner:
-    """Account of one venue.
-
-    Args:
-        side: Private side of the venue.
-        venue: Public side of the venue.
-        settings: Settings of the worker, with an account.
-        board: Writable board.
-        context: ZeroMQ context of the worker.
-        listener: TCP listener of the worker's feeds; it serves the account only if it is encrypted.
-        epoch: Epoch of the worker.
-        stop: Set when the worker stops.
-    """
+    """Account of one venue; ``listener`` serves it over TCP only if it is encrypted."""
 
     def __init__(
         self,

@@ -31,12 +31,7 @@ _OPEN_TO_OTHERS: Final = 0o077
 
 
 class Secrets:
-    """Secrets of one venue's account; ``repr`` shows names only.
-
-    Args:
-        names: Names of all secrets of the venue.
-        environ: Environment to read.
-    """
+    """Secrets of one venue's account; ``repr`` shows names only."""
 
     def __init__(self, names: tuple[str, ...], environ: Mapping[str, str]) -> None:
         self._sources: dict[str, Callable[[], str]] = {}
@@ -53,11 +48,7 @@ class Secrets:
         return all(name in self._sources for name in names)
 
     def get(self, name: str) -> str:
-        """Read and return a secret.
-
-        Raises:
-            ConfigError: The secret is not configured or cannot be read; the text never contains it.
-        """
+        """Read and return a secret; raise ConfigError, whose text never contains it, if that fails."""
         source = self._sources.get(name)
         if source is None:
             raise ConfigError([f"environment:{name}: not set (nor {name}_FILE, nor {name}_COMMAND)"])

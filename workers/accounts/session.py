@@ -45,17 +45,6 @@ class PrivateSession:
     """Session of one private connection, from its opening to its end.
 
     ``confirmed_ns`` is when the venue accepted the login, 0 before.
-
-    Args:
-        venue: The venue's private side.
-        alias: Name of the account.
-        markets: Returns the known markets.
-        transport: The open connection.
-        login: Messages to send.
-        publisher: Receives updates and states.
-        reconciler: Is notified of the accepted login, and of missed data.
-        row: Words of the connection on the board.
-        clock: Monotonic, ns.
     """
 
     def __init__(
@@ -96,8 +85,7 @@ class PrivateSession:
     def process_batch(self) -> CloseReason | None:
         """Process what the socket holds, and time; return why the connection must be closed, if it must.
 
-        Raises:
-            ClosedError: The connection ended.
+        Raise ClosedError when the connection has ended.
         """
         frames = self._transport.receive()
         now = self._clock()

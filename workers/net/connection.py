@@ -79,16 +79,8 @@ class FetchedBook:
 class ConnectionThread(ConnectionLifecycle):
     """Public connection of a worker, over its whole life; :meth:`run` is a thread's target.
 
-    Args:
-        session: The protocol of the connection.
-        settings: The worker's settings.
-        number: Its session number on the board.
-        board: The board.
-        publisher: The worker's feed.
-        fetch: Hands a fetch to the REST thread; :meth:`deliver` receives the answer.
-        stop: Set when the worker ends.
-        recorder: Records every frame, for the black box; None for none.
-        open_transport: Opens the socket; None for a WebSocket.
+    ``fetch`` hands a fetch to the REST thread, whose answer :meth:`deliver` receives. ``recorder`` records every frame
+    for the black box. ``open_transport`` opens the socket; None for a WebSocket.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = (ConnectError, ClosedError)
@@ -236,11 +228,7 @@ class ConnectionThread(ConnectionLifecycle):
     def process_batch(self, transport: Transport) -> CloseReason | None:
         """Process what the socket holds: decode, apply, publish. This is the hot path.
 
-        Returns:
-            The reason to close the connection, if there is one.
-
-        Raises:
-            ClosedError: The connection ended.
+        Return the reason to close the connection, if there is one; raise ClosedError when it has ended.
         """
         words, at, session, recorder = self._words, self.row.at, self.session, self._recorder
         words[at + _DEADLINE] = time.monotonic_ns() + _BATCH_DEADLINE_NS

@@ -95,19 +95,10 @@ def resolve(host: str, port: int, timeout_s: float) -> list[Address]:
 
 
 def dial(url: str, interrupter: SocketInterrupter, deadline_ns: int, resolver: Resolver = resolve) -> socket.socket:
-    """Connect to the host of ``url``, with TLS where its scheme asks for it.
+    """Connect to the host of ``url``, with TLS where its scheme asks for it; raise ConnectError with the reason.
 
-    Args:
-        url: Address; only scheme, host and port count.
-        interrupter: Ends blocking calls; it then holds the socket, and only its ``close`` closes it.
-        deadline_ns: On the monotonic clock, for all steps together.
-        resolver: Finds the addresses.
-
-    Returns:
-        The connected socket, without delay (TCP_NODELAY) and kept alive; its timeout is what was left.
-
-    Raises:
-        ConnectError: The connection failed; with its reason.
+    The ``interrupter`` then holds the socket, and only its ``close`` closes it. ``deadline_ns`` (monotonic) is for all
+    steps together; the socket (TCP_NODELAY, kept alive) has what was left as its timeout.
     """
     host, port, secure = host_and_port(url)
     addresses = resolver(host, port, _left_s(deadline_ns))

@@ -34,11 +34,7 @@ Frame: TypeAlias = tuple[int, memoryview | bytes]
 
 
 class FrameReader:
-    """Reader that turns received bytes into frames.
-
-    Args:
-        max_message: Largest message that is accepted, bytes.
-    """
+    """Reader that turns received bytes into frames of at most ``max_message`` bytes."""
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
@@ -67,8 +63,7 @@ class FrameReader:
     def frames(self, received: int) -> list[Frame]:
         """Return the whole frames, after ``received`` bytes were read into :meth:`space`.
 
-        Raises:
-            DecodeError: The server violated the protocol; the connection is unusable.
+        Raise DecodeError when the server violated the protocol; the connection is then unusable.
         """
         self._end += received
         buffer, view, at, end = self._buffer, self._view, self._start, self._end

@@ -34,11 +34,7 @@ class SocketInterrupter:
             self.reason = None
 
     def publish(self, sock: socket.socket) -> None:
-        """Set the socket on which the owner is about to block.
-
-        Raises:
-            ConnectionAbortedError: It was interrupted already.
-        """
+        """Set the socket on which the owner is about to block; raise ConnectionAbortedError if already interrupted."""
         with self._lock:
             self._socket = sock
             if self.reason is not None:

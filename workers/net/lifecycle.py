@@ -39,17 +39,9 @@ class CloseReason:
 class ConnectionLifecycle(ABC):
     """Thread that keeps one connection open; :meth:`run` is its target.
 
-    Subclasses open the connection, handle what it receives, and decide how long to wait after its end.
-
-    Args:
-        row: Words of the connection on the board.
-        interrupter: Ends blocking calls.
-        stop: Set when the worker ends.
-        connect_ns: Time limit of DNS, TCP, TLS and upgrade together.
-        backoff: Delays after failures.
-        tick_s: Longest time that a read blocks.
-        max_message: Largest message that is accepted, bytes.
-        open_transport: Opens the socket; None for a WebSocket.
+    Subclasses open the connection, handle what it receives, and decide how long to wait after its end. ``connect_ns``
+    limits DNS, TCP, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes; ``open_transport`` opens
+    the socket, None for a WebSocket.
     """
 
     #: Errors that end a connection; any other one ends the thread.

@@ -105,13 +105,7 @@ class RestBudget:
 class RestClient:
     """Client of one venue's REST interface; for one thread.
 
-    Args:
-        venue: The venue.
-        base_url: Prefix of all paths.
-        budget: The worker's, shared.
-        interrupter: Ends blocking calls.
-        announce: Receives the deadline (monotonic ns) before each call that may block, and 0 after it.
-        resolver: Finds addresses.
+    ``announce`` receives the deadline (monotonic ns) before each call that may block, and 0 after it.
     """
 
     def __init__(
@@ -139,8 +133,7 @@ class RestClient:
     def call(self, request: RestRequest, deadline_s: float) -> bytes:
         """Return the body of a successful answer.
 
-        Raises:
-            RestError: No answer in ``deadline_s`` seconds, an error status, or no budget for the request now.
+        Raise RestError without an answer in ``deadline_s``, for an error status, or without budget for the request now.
         """
         wait_s = self._budget.acquire(request.weight)
         if wait_s:
@@ -175,11 +168,7 @@ class RestClient:
         )
 
     def _read(self, response: requests.Response) -> bytes:
-        """Return the unpacked body.
-
-        Raises:
-            RestError: It does not end in time, is cut off, or too long.
-        """
+        """Return the unpacked body; raise RestError if it does not end in time, is cut off, or too long."""
         raw, body = response.raw, bytearray()
         while piece := raw.read1(_PIECE, decode_content=False):
             body += piece
@@ -308,11 +297,7 @@ def _is_without_length(response: requests.Response) -> bool:
 
 
 def _unpacked(body: bytes, response: requests.Response) -> bytes:
-    """Return the body without its content encoding.
-
-    Raises:
-        RestError: It is encoded otherwise than was asked for, cut off, or too long when unpacked.
-    """
+    """Return the body without its content encoding; raise RestError if unknown, cut off or too long."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding in {"", "identity"}:
         return body

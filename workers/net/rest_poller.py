@@ -62,10 +62,8 @@ class _Schedule:
 class RestPoller(RestThread):
     """REST thread that resolves the markets, then polls; :meth:`run` is its target.
 
-    Args:
-        found: Receives the venue's list each time it was read.
-        stop: Set when the worker ends.
-        intervals: The worker's disproved funding intervals; None for a set of this thread alone.
+    ``found`` receives the venue's list each time it was read; ``intervals`` are the worker's disproved funding
+    intervals.
     """
 
     def __init__(
@@ -207,11 +205,7 @@ class RestPoller(RestThread):
         self._mark(schedule, now, found, Reason.PARSE_ERRORS if invalid else Reason.UNKNOWN_MARKET)
 
     def _checked(self, items: Sequence[Event | InvalidRow]) -> tuple[list[Event], list[InvalidRow]]:
-        """Return the events of an answer, and its invalid rows, which include events with impossible values.
-
-        Raises:
-            DecodeError: All of the answer is invalid.
-        """
+        """Return an answer's events and invalid rows (impossible values too); DecodeError if all is invalid."""
         found, invalid = split_rows(items)
         events, wrong = split_rows(each_row(found, checked, "events"))
         invalid += wrong

@@ -50,11 +50,7 @@ class RestThread:
         self.row[SessionWord.DEADLINE] = deadline_ns
 
     def _call(self, request: RestRequest, deadline_s: float) -> bytes:
-        """Return the body of an answer; record whether the venue answers at all.
-
-        Raises:
-            RestError: There was no answer, or an error.
-        """
+        """Return an answer's body, or raise RestError; record whether the venue answers at all."""
         try:
             body = self._client.call(request, deadline_s)
         except RestError as error:
@@ -67,11 +63,7 @@ class RestThread:
         return body
 
     def _parsed(self, parse: Callable[..., T], *arguments: object) -> T:
-        """Return what a parser makes of an answer.
-
-        Raises:
-            DecodeError: The answer is malformed, or the parser has a fault, which is logged with its traceback.
-        """
+        """Return what a parser makes of an answer, or raise DecodeError; log a parser's fault with its traceback."""
         try:
             return parse_answer(parse, *arguments)
         except DecodeError as error:

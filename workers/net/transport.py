@@ -54,19 +54,9 @@ class Transport(Protocol):
 
 
 class WebSocketTransport:
-    """Open WebSocket connection.
+    """Open WebSocket connection; raise ConnectError if it cannot be opened until ``deadline_ns`` (monotonic).
 
-    Args:
-        url: Address, ``ws`` or ``wss``.
-        headers: HTTP headers of the upgrade, ``Name: value``.
-        interrupter: Ends blocking calls.
-        deadline_ns: Deadline of opening, monotonic.
-        tick_s: How long :meth:`receive` waits at most.
-        max_message: Largest message that is accepted, bytes.
-        resolver: Finds the addresses.
-
-    Raises:
-        ConnectError: It could not be opened.
+    ``headers`` are ``Name: value``, ``tick_s`` limits how long :meth:`receive` waits, ``max_message`` is in bytes.
     """
 
     def __init__(
@@ -86,11 +76,7 @@ class WebSocketTransport:
         try:
             # With a socket of our own the library reads no proxy variables and takes no timeout; both are meant.
             self._websocket = websocket.create_connection(
-                url,
-                socket=sock,
-                suppress_origin=True,
-                redirect_limit=0,
-                header=list(headers) or [_USER_AGENT],
+                url, socket=sock, suppress_origin=True, redirect_limit=0, header=list(headers) or [_USER_AGENT]
             )
         except (websocket.WebSocketException, OSError, ValueError) as error:
             interrupter.close()
@@ -100,10 +86,9 @@ class WebSocketTransport:
         self._close_error: ClosedError | None = None
 
     def receive(self) -> list[Frame]:
-        """Wait at most one tick; return the frames that came, without the close frame, which ends the connection.
+        """Wait at most one tick; return the frames that came.
 
-        Raises:
-            ClosedError: The connection ended.
+        A close frame is left out and ends the connection: then, as after any other end, raise ClosedError.
         """
         if self._close_error is not None:
             raise self._close_error
@@ -125,27 +110,15 @@ class WebSocketTransport:
         return frames
 
     def send(self, message: bytes) -> None:
-        """Send a text message.
-
-        Raises:
-            ClosedError: It could not be sent; half of it may be out, so the connection is unusable.
-        """
+        """Send a text message; raise ClosedError if it fails: half of it may be out, so the connection is unusable."""
         self._send(lambda: self._websocket.send(message, websocket.ABNF.OPCODE_TEXT))
 
     def ping(self) -> None:
-        """Send a ping frame.
-
-        Raises:
-            ClosedError: As :meth:`send`.
-        """
+        """Send a ping frame; raise ClosedError as :meth:`send`."""
         self._send(self._websocket.ping)
 
     def pong(self, payload: bytes) -> None:
-        """Answer a ping frame.
-
-        Raises:
-            ClosedError: As :meth:`send`.
-        """
+        """Answer a ping frame; raise ClosedError as :meth:`send`."""
         self._send(lambda: self._websocket.pong(payload))
 
     def close(self) -> None:

@@ -23,16 +23,7 @@ _ROTATE_SPREAD: Final = 0.01
 
 
 class ControlHandler:
-    """Handler of one connection's control messages and timers.
-
-    Args:
-        venue: The venue.
-        policy: The session's settings.
-        subscriptions: Subscriptions of the connection.
-        recovery: Gives up streams that the venue refuses.
-        actions: Receives requested actions.
-        streams: All streams of the connection.
-    """
+    """Handler of one connection's control messages and timers; gives up streams that the venue refuses."""
 
     def __init__(
         self,

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 
 class PingTimer:
-    """Ping schedule of one connection; times are monotonic ns.
-
-    Args:
-        interval_ns: Time between two pings.
-        pong_ns: Time within which the first unanswered ping must be answered.
-    """
+    """Ping schedule of one connection, monotonic ns; the first unanswered ping must be answered within ``pong_ns``."""
 
     __slots__ = ("_interval_ns", "_ping_at_ns", "_pong_due_ns", "_pong_ns")
 

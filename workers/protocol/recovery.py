@@ -49,15 +49,7 @@ _GAP_ACTIONS: Final[dict[Resync, GapAction]] = {
 
 
 class Recovery:
-    """Recovery of the streams of one connection, and the only writer of their recovery state.
-
-    Args:
-        venue: The venue.
-        policy: The session's settings.
-        subscriptions: Subscribes a stream again.
-        actions: Receives requested actions.
-        streams: All streams of the connection.
-    """
+    """Recovery of the streams of one connection, and the only writer of their recovery state."""
 
     def __init__(
         self,
@@ -155,7 +147,7 @@ class Recovery:
         now_ns: int,
         out: list[Publication],
     ) -> None:
-        """Handle a REST answer; without a book ``reason`` says why. An invalid book counts as no answer."""
+        """Handle a REST answer; ``reason`` is given when there is no book. An invalid book counts as no answer."""
         self._now = now_ns
         book_sync = stream.book_sync
         if book_sync is None or not stream.fetch.is_outstanding:
@@ -235,7 +227,7 @@ class Recovery:
             self._resync(stream)
 
     def _time_out(self, stream: MarketStream, missing_ns: int) -> None:
-        """Close the connection, or give up a market that had its chances, does not trade, or sends invalid books."""
+        """Close the connection, or give up a market that timed out too often, does not trade, or sends invalid books."""
         stream.recovery.book_timeouts += 1
         is_malformed = stream.reason is Reason.PARSE_ERRORS
         is_hopeless = stream.recovery.book_timeouts > _MAX_BOOK_TIMEOUTS or not stream.listing.is_trading

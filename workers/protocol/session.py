@@ -63,14 +63,8 @@ def cause_after(reason: Reason) -> Cause:
 class MarketSession:
     """Session of one connection, over its reconnects.
 
-    Args:
-        venue: The venue.
-        connection: Endpoint and subscriptions of the connection.
-        listings: The markets that it carries.
-        policy: The settings.
-        pace: Limit of messages to the venue, shared by the sessions of a worker under the publisher's lock; None for
-            one of this session alone.
-        intervals: The worker's disproved funding intervals; None for a set of this session alone.
+    ``pace`` limits messages to the venue and is shared by a worker's sessions under the publisher's lock, as are the
+    disproved funding ``intervals``; None for one of this session alone.
     """
 
     def __init__(
@@ -226,7 +220,7 @@ class MarketSession:
     def fetched(
         self, stream: MarketStream, purpose: Purpose, book: BookSnapshot | None, reason: Reason | None, now_ns: int
     ) -> list[Publication]:
-        """Handle a REST answer (without a book ``reason`` says why); return what to publish."""
+        """Handle a REST answer (``reason`` is given when there is no book); return what to publish."""
         self._now = now_ns
         out: list[Publication] = []
         self._recovery.fetched(stream, purpose, book, reason, now_ns, out)

@@ -55,9 +55,7 @@ class _Entry:
 class SubscriptionManager:
     """Subscriptions of a connection, over its reconnects.
 
-    Args:
-        connection: The connection.
-        pace: Limit of messages to the venue; shared where the venue counts those of an address over all connections.
+    ``pace`` is shared where the venue counts an address's messages over all connections.
     """
 
     def __init__(self, connection: ConnectionSpec, pace: TokenBucket) -> None:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipc import topics
 from workers.venues.venue import Venue
-
-if TYPE_CHECKING:
-    from workers.venues.account import PrivateVenue
 
 #: Public sides by name, in the order in which tools show them.
 VENUES: Final[Mapping[str, Venue]] = {
@@ -24,9 +21,3 @@ VENUES: Final[Mapping[str, Venue]] = {
 LOGIN_METHODS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     name: import_module(f"{__name__}.{name}").LOGIN_METHODS for name in topics.VENUES
 }
-
-
-def private_venue(name: str, options: Mapping[str, str]) -> PrivateVenue:
-    """Import and create a venue's private side; its signing libraries are slow to load and optional."""
-    side: PrivateVenue = import_module(f"{__name__}.{name}.account").PRIVATE_VENUE(**options)
-    return side

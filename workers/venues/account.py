@@ -7,8 +7,9 @@ answers, so they stay free of sockets; the caller performs the requests.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from ipc.events import AccountEvent, Position
@@ -231,3 +232,9 @@ class PrivateVenue(ABC):
             LoginError: The venue rejects the credentials.
             DecodeError: An answer is malformed.
         """
+
+
+def private_venue(name: str, options: Mapping[str, str]) -> PrivateVenue:
+    """Import and create a venue's private side; its signing libraries are slow to load and optional."""
+    side: PrivateVenue = import_module(f"workers.venues.{name}.account").PRIVATE_VENUE(**options)
+    return side

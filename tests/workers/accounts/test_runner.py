@@ -24,7 +24,8 @@ from workers.accounts.runner import AccountRunner
 from workers.net import lifecycle
 from workers.net.frames import PONG
 from workers.settings import WorkerSettings
-from workers.venues import VENUES, private_venue
+from workers.venues import VENUES
+from workers.venues.account import private_venue
 from workers.venues.lighter.market_data import Lighter
 from workers.venues.listing import Listing
 from workers.venues.venue import VenueLimits

@@ -16,8 +16,7 @@ from courses import drive, secrets_of
 
 from ipc.events import AccountEvent, Balance, Fill, Margin, Order, Position
 from workers.accounts.ledger import Ledger
-from workers.venues import private_venue
-from workers.venues.account import AccountItem, Login, LoginError
+from workers.venues.account import AccountItem, Login, LoginError, private_venue
 
 SAMPLES = Path(os.environ.get("PARAPHINA_SAMPLES_DIR", ""))
 pytestmark = pytest.mark.skipif(

@@ -17,7 +17,8 @@ from ipc.errors import ConfigError
 from ipc.log import StderrHandler, get_log, hide
 from workers.accounts import secrets as module
 from workers.accounts.secrets import NAMES, Secrets, scrub_environment
-from workers.venues import VENUES, private_venue
+from workers.venues import VENUES
+from workers.venues.account import private_venue
 
 NAME = "ASTER_API_SECRET"
 PLANTED = "planted-3f9a1c77e0"

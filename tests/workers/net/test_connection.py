@@ -434,10 +434,10 @@ def test_cells_tell_their_session_and_limit(line):
     assert line.cell(Stream.TRADE)[CellWord.LIMIT_MS] == 0
 
 
-# --- the tape -----------------------------------------------------------------------------------------------------
+# --- the recorder -----------------------------------------------------------------------------------------------------
 
 
-class FakeTape:
+class FakeRecorder:
     """Keeps what it receives, in its order."""
 
     def __init__(self, publisher):
@@ -446,81 +446,81 @@ class FakeTape:
 
     def __getattr__(self, name):
         def tell(*what):
-            assert self._publisher._has_turn, "the ring has one writer at a time"
+            assert self._publisher._is_held, "the ring has one writer at a time"
             self.reported.append((name, *what))
 
         return tell
 
 
 @pytest.fixture
-def taped(new_line):
-    """A connection with a tape, over which a frame, a bad one, and one that breaks the book have come."""
+def recorded(new_line):
+    """A connection with a recorder, over which a frame, a bad one, and one that breaks the book have come."""
     line = new_line()
-    line.connection._recorder = line.tape = FakeTape(line.publisher)
-    line.tape.want = lambda reason: line.tape.reported.append(("want", reason))
+    line.connection._recorder = line.recorder = FakeRecorder(line.publisher)
+    line.recorder.schedule_dump = lambda reason: line.recorder.reported.append(("schedule_dump", reason))
     line.frames = [*line.frame(snapshot(1)), (BINARY, b"rubbish"), (PING, b""), *line.frame(delta(9, 8))]
     line.run(FakeTransport(line.frames))
     return line
 
 
-def test_tape_takes_every_message_as_it_came(taped):
-    (_, first), (_, bad), _, (_, last) = taped.frames
-    taken = [what[:3] for kind, *what in taped.tape.reported if kind == "frame"]
+def test_recorder_takes_every_message_as_it_came(recorded):
+    (_, first), (_, bad), _, (_, last) = recorded.frames
+    taken = [what[:3] for kind, *what in recorded.recorder.reported if kind == "frame"]
     assert taken == [[2, TEXT, first], [2, BINARY, bad], [2, TEXT, last]]
 
 
-def test_tape_takes_what_was_sent_and_when_the_connection_was_there(taped):
-    kinds = [kind for kind, *_ in taped.tape.reported]
-    assert taped.tape.reported[0] == ("opened", 2, "ws://venue.test/feed")
-    assert ("sent", 2, b"+book.BTC-PERP") in taped.tape.reported
-    assert ("closed", 2, Reason.SERVER_CLOSE) in taped.tape.reported
+def test_recorder_takes_what_was_sent_and_when_the_connection_was_there(recorded):
+    kinds = [kind for kind, *_ in recorded.recorder.reported]
+    assert recorded.recorder.reported[0] == ("opened", 2, "ws://venue.test/feed")
+    assert ("sent", 2, b"+book.BTC-PERP") in recorded.recorder.reported
+    assert ("closed", 2, Reason.SERVER_CLOSE) in recorded.recorder.reported
     assert kinds.count("opened") == kinds.count("closed") == 1
 
 
-def test_gaps_and_malformed_frames_are_reasons_to_keep_the_black_box(taped):
-    wanted = [reason for kind, reason, *_ in taped.tape.reported if kind == "want"]
+def test_gaps_and_malformed_frames_are_reasons_to_keep_the_black_box(recorded):
+    wanted = [reason for kind, reason, *_ in recorded.recorder.reported if kind == "schedule_dump"]
     assert Reason.SEQ_GAP in wanted
     assert Reason.PARSE_ERRORS in wanted
 
 
-def test_tape_takes_the_answers_of_rest(new_line):
+def test_recorder_takes_the_answers_of_rest(new_line):
     line = new_line(venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.BRIDGE, Resync.REFETCH)))
-    line.connection._recorder = tape = FakeTape(line.publisher)
+    line.connection._recorder = recorder = FakeRecorder(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
     line.turn(delta(10, 5))
     line.connection.deliver(FetchedBook(line.fetches[0].stream, "bridge", None, Reason.READ_TIMEOUT, b"body"))
     line.turn()
-    assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in tape.reported
+    assert ("answered", 2, "BTC-PERP", "bridge", Reason.READ_TIMEOUT, b"body") in recorder.reported
 
 
-def test_tape_gets_the_books_behind_the_last_frame(line):
-    tape = FakeTape(line.publisher)
+def test_recorder_gets_the_books_behind_the_last_frame(line):
+    recorder = FakeRecorder(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
     line.turn(snapshot(1))
     line.turn(delta(2, 1, bids=[("99", "5")]))
     with line.publisher.exclusive():
-        line.connection.record_books(tape)
-    name, number, book, mono_ns, _ = next(reported for reported in tape.reported if reported[2].symbol == "BTC-PERP")
+        line.connection.record_books(recorder)
+    name, number, book, mono_ns, _ = next(one for one in recorder.reported if one[2].symbol == "BTC-PERP")
     assert (name, number, mono_ns) == ("book", 2, line.connection.row[SessionWord.LAST_WS_RX])
     assert (book.bids, book.venue_seq) == ([("100", "1"), ("99", "5")], 2)
 
 
-def test_tape_gets_no_book_that_nobody_may_trust(line):
-    tape = FakeTape(line.publisher)
+def test_recorder_gets_no_book_that_is_unusable(line):
+    recorder = FakeRecorder(line.publisher)
     line.connection._begin()
     line.connection._mark_opened()
     line.turn(snapshot(1))
     line.turn(delta(9, 8))
     with line.publisher.exclusive():
-        line.connection.record_books(tape)
-    assert [reported[2].symbol for reported in tape.reported] == ["ETH-PERP"]
-    tape.reported.clear()
+        line.connection.record_books(recorder)
+    assert [reported[2].symbol for reported in recorder.reported] == ["ETH-PERP"]
+    recorder.reported.clear()
     line.connection._finish(None, lifecycle.CloseReason(Reason.SERVER_CLOSE, "gone"))
     with line.publisher.exclusive():
-        line.connection.record_books(tape)
-    assert tape.reported == []
+        line.connection.record_books(recorder)
+    assert recorder.reported == []
 
 
 # --- beginning ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ipc import events
 from ipc.health import Stream
 from workers.accounts import runner
 from workers.net import snapshot_fetcher
@@ -52,7 +53,7 @@ def test_times_of_recovery():
 
 def test_times_of_a_session():
     assert (session._TICK_NS, session._MAX_CHECKED, session._PARTS) == (50 * MS, 100, 4)
-    assert (session._BOOK20_DEPTH, session._BACKLOG_NS) == (20, 10 * NS)
+    assert (events._BOOK20_DEPTH, session._BACKLOG_NS) == (20, 10 * NS)
     assert (control._ROTATE_AT, control._ROTATE_SPREAD) == (0.955, 0.01)
     assert malformed.MAX_MALFORMED_IN_ROW == 10
 
