@@ -221,8 +221,6 @@ class ChildProcess:
         if self.lifecycle.next_start_ns == planned_ns:
             self.handle(ChildEvent.START)
 
-    # --- fork ---------------------------------------------------------------------------------------------------------
-
     def _fork(self) -> bool:
         """Fork the next generation; return False when the kernel refuses."""
         lifecycle, row = self.lifecycle, self.row
@@ -257,8 +255,6 @@ class ChildProcess:
             published=max(before.published, self.row[WorkerWord.PUBLISHED]),
         )
 
-    # --- kill ---------------------------------------------------------------------------------------------------------
-
     def _kill(self, reason: Reason | None) -> None:
         assert self.process is not None  # noqa: S101 - TABLE kills in ALIVE states only
         self._reporter.log_kill(reason)
@@ -277,8 +273,6 @@ class ChildProcess:
             self.handle(ChildEvent.KILL_TIMEOUT)
         else:
             self._reactor.at(time.monotonic_ns() + wait_ns, partial(self._escalate, sequence))
-
-    # --- exit ---------------------------------------------------------------------------------------------------------
 
     def _exited(self, process: ForkedProcess) -> None:
         """Reap the process, record its exit and plan the next start."""

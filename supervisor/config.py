@@ -23,10 +23,8 @@ from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
+#: Returns the converted value, or raises ValueError with what is expected.
 Check = Callable[[object], Any]
-
-
-# --- checks: return the converted value, or raise ValueError with what is expected ----------------------------------
 
 
 def _whole(least: int, most: int) -> Check:
@@ -136,9 +134,6 @@ def _path(raw: object) -> str:
     if not isinstance(raw, str) or not raw or not raw.isprintable():
         raise ValueError("a path of printable characters")
     return raw
-
-
-# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

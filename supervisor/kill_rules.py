@@ -107,9 +107,6 @@ def kill_reason_of(worker: Row, sessions: Sequence[Row], now_ns: int, limits: Ki
     return None
 
 
-# --- conditions -------------------------------------------------------------------------------------------------------
-
-
 def _has_late_beat(seen: Observation) -> bool:
     beat = seen.worker[WorkerWord.BEAT]
     return beat != 0 and seen.now_ns - beat > seen.limits.beat_ns
@@ -153,9 +150,6 @@ def _starts_late(seen: Observation) -> bool:
     opened = max((session[SessionWord.OPENED] for session in seen.sessions), default=0)
     began = max(worker[WorkerWord.FORKED], worker[WorkerWord.RESOLVING], worker[WorkerWord.HELD_BACK], opened)
     return not worker[WorkerWord.FIRST_FRESH] and seen.now_ns - began > seen.limits.start_ns
-
-
-# --- exemptions -------------------------------------------------------------------------------------------------------
 
 
 def _is_in_outage(seen: Observation) -> bool:

@@ -85,8 +85,6 @@ class Parent:
         self._is_draining = False
         self._exit_code = 0
 
-    # --- run ----------------------------------------------------------------------------------------------------------
-
     def run(self, for_s: float | None = None, ready: Callable[[], None] | None = None) -> int:
         """Supervise until stopped; return the exit code of the program.
 
@@ -155,8 +153,6 @@ class Parent:
     def _workers(self) -> list[ChildProcess]:
         return [self._children[name] for name in self._system.config.venues]
 
-    # --- tick ---------------------------------------------------------------------------------------------------------
-
     def _tick(self) -> None:
         now = time.monotonic_ns()
         tick_ns = self._system.config.tick_ms * _MS
@@ -207,8 +203,6 @@ class Parent:
         others = [f", {name} {state}" for name, state in states.items() if state is not WorkerState.LIVE]
         self._notifier.checked(f"{len(states) - len(others)}/{len(states)} live{''.join(others)}", now)
 
-    # --- control requests ---------------------------------------------------------------------------------------------
-
     def _answer(self, request: ControlRequest) -> ControlReply:
         """Execute a control request.
 
@@ -253,8 +247,6 @@ class Parent:
             if child.process is not None:
                 child.process.signal(signal.SIGUSR2)
         log.info("log.reopened", path=str(path))
-
-    # --- reload -------------------------------------------------------------------------------------------------------
 
     def _reload_on_signal(self) -> None:
         """Reload on SIGHUP; an error is logged, for nobody waits for a reply."""
@@ -316,8 +308,6 @@ class Parent:
         child = self._children[name]
         child.lifecycle.backoff.policy = self._policy_of(name)
         child.handle(ChildEvent.RESTART, Reason.CONFIG_CHANGED)
-
-    # --- stop ---------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
         """Shut down gracefully; a second request kills at once."""

@@ -95,8 +95,6 @@ class EventsCheck:
         self._publishers: dict[str, _Publisher] = {}
         self._config: dict[str, dict[str, Any]] = {}
 
-    # --- files ------------------------------------------------------------------------------------------------------
-
     def begin_file(self, name: str, header: Header | None) -> None:
         """Start a file; the next lines belong to it."""
         self._file, self._line = name, 0
@@ -141,8 +139,6 @@ class EventsCheck:
                 self.report.note("silent_channel", "", 0, f"{channel}.{venue}", "nothing was recorded")
             else:
                 self.report.problem("missing_channel", "", 0, f"{channel}.{venue}", "nothing was recorded")
-
-    # --- lines ------------------------------------------------------------------------------------------------------
 
     def check_line(self, line: bytes, number: int) -> None:
         """Check the next line."""
@@ -250,8 +246,6 @@ class EventsCheck:
             step_ms = (offset_ns - publisher.offset_ns) / _MS
             self.report.note("clock_step", self._file, self._line, topic.name, f"the wall clock went {step_ms:+.0f} ms")
         publisher.offset_ns = offset_ns
-
-    # --- books ------------------------------------------------------------------------------------------------------
 
     def _on_book(self, topic: _Topic, book: BookReplica, event: Event) -> None:
         if type(event) is BookDelta:

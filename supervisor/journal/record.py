@@ -144,8 +144,6 @@ class JournalRecorder:
             for file in self._files():
                 ending.callback(file.close)
 
-    # --- events -----------------------------------------------------------------------------------------------------
-
     def _drain(self) -> None:
         """Read all pending messages."""
         now = time.monotonic_ns()
@@ -218,8 +216,6 @@ class JournalRecorder:
 
     def _files(self) -> list[RotatingFile]:
         return [self._events, *self._raw.values()]
-
-    # --- raw frames -------------------------------------------------------------------------------------------------
 
     def _open_raw(self) -> zmq.Socket[bytes]:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)

@@ -324,8 +324,6 @@ class Replay:
             source.publisher.close()
         self._context.term()
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
     def _publish_event(self, line: bytes, stop: Callable[[], bool]) -> None:
         try:
             name = topic_of(line)

@@ -149,8 +149,6 @@ def _in_turn(tasks: Sequence[_Task], progress: Callable[[float], None]) -> list[
     return [_run(task, advance) for task in tasks]
 
 
-# --- several processes ------------------------------------------------------------------------------------------------
-
 #: In a pool process: bytes read per task, shared with the parent.
 _shared: Any = None
 

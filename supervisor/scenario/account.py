@@ -133,8 +133,6 @@ class AccountPart:
             self._report.add(on="account", close=end.reason, text=end.text)
             self.close(end.reason, end.text)
 
-    # --- REST ---------------------------------------------------------------------------------------------------------
-
     def ask(self) -> None:
         """Start a REST snapshot of the account."""
         if self._snapshot is not None and not self._snapshot.is_over:

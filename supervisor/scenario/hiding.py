@@ -78,8 +78,6 @@ class Hiding:
 
         return self._without(payload.decode("latin-1"), blot).encode("latin-1")
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
     def _without(self, text: str, stand_in: Callable[[str], str]) -> str:
         def member(found: re.Match[str]) -> str:
             value = found["value"]

@@ -106,8 +106,6 @@ class _Player:
             with _at(f"{self._path}:expect"):
                 self._judge(self._scenario.expect, self._report.lines, f"{self._path}:expect")
 
-    # --- steps --------------------------------------------------------------------------------------------------------
-
     def _try(self, steps: list[ScenarioStep], where: str) -> None:
         """Run steps; an exception in the worker's code counts as a missed expectation, and play continues."""
         try:

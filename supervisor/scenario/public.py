@@ -58,8 +58,6 @@ class Public:
         self._heartbeat = feed.topic(Topic("heartbeat", run.venue.name, ""))
         self._beat_ns = run.clock.mono()
 
-    # --- markets ----------------------------------------------------------------------------------------------------
-
     def list_markets(self, listings: Sequence[Listing]) -> None:
         """Apply the venue's market list: the first one creates the connections, later ones update them.
 
@@ -113,8 +111,6 @@ class Public:
     def _make_stage(self) -> Stage:
         sessions = list(self.sessions.values())
         return Stage(self._venue, sessions, self._publish, self._settle, self._feed.exclusive)
-
-    # --- inputs -----------------------------------------------------------------------------------------------
 
     def frames(self, name: str, frames: Iterable[tuple[bool, bytes]]) -> None:
         """Process the frames of one socket read, each with its binary flag."""
@@ -242,8 +238,6 @@ class Public:
     ) -> RawRecord:
         return make(kind, name, self._clock.mono(), self._clock.wall(), payload, is_binary=is_binary, **more)
 
-    # --- actions of the sessions -------------------------------------------------------------------------------------
-
     def _publish(self, _session: MarketSession, publications: list[Publication], _is_caused: bool) -> None:  # noqa: FBT001
         for route, event in publications:
             if event is not None:
@@ -284,8 +278,6 @@ class Public:
                 self.recorded(route.symbol, purpose, answer)
 
         self._rest.wait(words, handle)
-
-    # --- the feed ---------------------------------------------------------------------------------------------------
 
     def _publish_polled(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -98,9 +98,6 @@ def judge(run: ShadowRun) -> dict[str, Any]:
     }
 
 
-# --- figures ----------------------------------------------------------------------------------------------------------
-
-
 def _figures(run: ShadowRun, venue: str) -> dict[str, Any]:
     seconds = [row["venues"][venue] for row in run.seconds]
     spans = _spans(run, venue)
@@ -260,9 +257,6 @@ def _memory(run: ShadowRun, venue: str) -> dict[str, float | None]:
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
     return {"first": round(points[0][1], 1), "last": round(points[-1][1], 1), "slope_per_h": round(slope, 2)}
-
-
-# --- the verdict ------------------------------------------------------------------------------------------------------
 
 
 def _criteria(run: ShadowRun, venues: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

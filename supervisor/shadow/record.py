@@ -93,8 +93,6 @@ class ShadowRecorder:
         self._feed.close()
         self._file.close()
 
-    # --- listening --------------------------------------------------------------------------------------------------
-
     def _listen_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
             event = self._feed.poll(left)
@@ -134,8 +132,6 @@ class ShadowRecorder:
 
     def _books(self, venue: str) -> list[BookReplica]:
         return [self._feed.book(venue, symbol) for symbol in self._venues[venue]]
-
-    # --- writing ----------------------------------------------------------------------------------------------------
 
     def _write_line(self) -> None:
         now = time.monotonic_ns()

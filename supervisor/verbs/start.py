@@ -181,9 +181,6 @@ def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
     return replace(config, venues=venues)
 
 
-# --- in the background ------------------------------------------------------------------------------------------------
-
-
 def _detach(
     read: Callable[[], Config],
     directory: RunDir,
