@@ -1,4 +1,4 @@
-"""All measurements in one run: ``python -m bench [--quick] [--only PART] [--out DIRECTORY]``.
+"""Run of all measurements: ``python -m bench [--quick] [--only PART] [--out DIRECTORY]``.
 
 Writes ``<date>.json`` with every single figure and the machine's description, and ``latest.md``, the tables that
 :mod:`bench.report` makes of it.
@@ -19,7 +19,7 @@ from bench.report import tables
 from bench.task import ROOT
 from bench.verdict import machine
 
-#: What each part does: (runs, frames or seconds …) of a quick run, and of a whole one.
+#: Each part, with the numbers of runs, frames or seconds of a quick run and of a complete one.
 PARTS: dict[str, Callable[[bool], Any]] = {
     "hot_path": lambda quick: list(hot_path.measure(1, 1500) if quick else hot_path.measure(3, 3000)),
     "rivals": lambda quick: list(rivals.measure(1, 2000) if quick else rivals.measure(3, 5000)),
@@ -38,7 +38,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
 
 
 def main() -> None:
-    """Measure, and write down what was found."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").split(":")[0])
     parser.add_argument("--quick", action="store_true", help="some minutes instead of half an hour")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part only; may be given again")
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _plain(found: Any) -> Any:
-    """Dataclasses, alone or in lists, as JSON has them."""
+    """Convert dataclasses, alone or in lists, to plain data for JSON."""
     if isinstance(found, list):
         return [_plain(one) for one in found]
     return asdict(found) if is_dataclass(found) and not isinstance(found, type) else found

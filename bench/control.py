@@ -1,7 +1,7 @@
-"""What the machine itself costs: how late a message comes from one idle process to another over ZeroMQ, meanwhile.
+"""Baseline of the machine: delay of a message between two idle processes over ZeroMQ during a measurement.
 
-Latencies on a busy machine are mostly waiting for a core. The same wait meets the two processes here, which do nothing
-but pass a time stamp every millisecond, so their percentiles are what a latency is to be compared with.
+Latencies on a busy machine consist mostly of waiting for a core. The two processes here wait in the same way but only
+pass a time stamp every millisecond, so their percentiles are the reference for a measured latency.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _MS = 1_000_000
 
 
 class Control:
-    """The two processes; a context manager. :attr:`late` is there after it ended: p50, p99 and p99.9 in ms.
+    """Context manager of the two processes. :attr:`late` is set at its end: p50, p99 and p99.9 in ms.
 
     Args:
-        endpoint: A place for them to meet.
+        endpoint: ZeroMQ endpoint of the two.
     """
 
     def __init__(self, endpoint: str) -> None:

@@ -1,7 +1,7 @@
-"""What a venue's server says to a client that subscribes: as much of each protocol as clients need to begin.
+"""Replies of a venue's server to a client that subscribes: as much of each protocol as clients need to begin.
 
-Pure: a message and the path of the connection give what to answer, and which stream of data is thereby asked for. The
-simulator speaks the protocols in full; here nothing may cost time while something is measured.
+Pure: a message and the path of the connection determine the reply and the streams that it subscribes. The simulator
+implements the protocols in full; here nothing may cost time during a measurement.
 """
 
 from __future__ import annotations
@@ -14,11 +14,7 @@ from bench.frames import START_MS, base
 
 
 class Answer(NamedTuple):
-    """What a message brings about.
-
-    ``streams`` are what is subscribed, of those that are fed: ``book``, ``trade``. ``repeated`` are messages to send
-    now and then, so that a stream with a cadence is not taken for mute.
-    """
+    """Reply to a message: streams that it subscribes (``book``, ``trade``), and messages to repeat against muteness."""
 
     replies: tuple[str, ...] = ()
     streams: tuple[str, ...] = ()
@@ -28,7 +24,7 @@ class Answer(NamedTuple):
 def greeting(venue: str, path: str) -> Answer:
     """Return the reply to a new connection: a greeting, or the subscriptions in its path."""
     if venue == "hyperliquid":
-        # nautilus_trader does not get to subscribing before it has read something.
+        # nautilus_trader subscribes only after it has read a message.
         return Answer(repeated=('{"channel":"pong"}',))
     if venue == "lighter":
         return Answer(('{"session_id":"7","type":"connected"}',))
@@ -45,7 +41,7 @@ def answer(venue: str, message: bytes) -> Answer:
     return decide(json.loads(message)) if decide else Answer()
 
 
-#: What the venues call the streams that are fed, in messages or in paths.
+#: The venues' names of the streams, in messages or in paths.
 _HYPERLIQUID = {"l2Book": "book", "trades": "trade"}
 _ASTER = {"@depth": "book", "@aggTrade": "trade"}
 _EXTENDED = {"/orderbooks": "book", "/publicTrades": "trade"}

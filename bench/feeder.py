@@ -1,8 +1,8 @@
-"""A venue in a process of its own that sends ready-made frames, so that making them is not measured.
+"""Venue in its own process that sends prepared frames, so that preparing them is not measured.
 
 It upgrades connections, answers subscriptions (:mod:`bench.dialogue`) and REST requests (:mod:`bench.rest`), and sends
-the frames of a stream to each connection that has subscribed it: the first, and after a breath, in which whoever
-measures can start its clock, the others.
+the frames of a stream to each connection that has subscribed to it: the first, and after a pause, in which the measured
+program can start its clock, the others.
 """
 
 from __future__ import annotations
@@ -29,26 +29,24 @@ from simulator.settings import PATHS
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
-#: Between two rounds of what must be repeated.
+#: Interval of repeated messages.
 _REPEAT_S = 1.0
-#: After the first frame.
-_BREATH_S = 0.2
+#: Pause after the first frame.
+_PAUSE_S = 0.2
 _PR_SET_PDEATHSIG = 1
 
 
 class Feeder:
-    """A venue's stand-in; a context manager.
+    """Context manager of a process that replaces a venue.
 
     Args:
-        venue: Whose protocol it speaks.
+        venue: Venue whose protocol it implements.
         streams: Frames, ready for the wire, by stream (``book``, ``trade``).
         burst: Frames written at once.
-        per_s: Frames a second and connection; None writes as fast as they are taken.
-        markets: How many markets it lists.
+        per_s: Frames a second and connection; None writes as fast as they are read.
+        markets: Number of listed markets.
         after: Subscriptions of a stream on a connection before its frames begin.
-        at_once: Frames that are not paced, the first ones.
-
-    ``sent`` counts frames.
+        at_once: Number of first frames that are not paced.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Feeder:
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Process id."""
         return int(self._process.pid or 0)
 
     def __enter__(self) -> Self:
@@ -98,7 +96,7 @@ class Feeder:
 
 @dataclass(frozen=True)
 class _Script:
-    """What is fed, and how."""
+    """Chunks of frames and their pace."""
 
     venue: str
     chunks: Mapping[str, Sequence[bytes]]
@@ -131,7 +129,7 @@ def _serve(ws: socket.socket, rest: socket.socket, script: _Script, parent: int)
 
 @dataclass
 class _Client:
-    """One connection: its thread reads, others write what is fed."""
+    """Connection: its thread reads, others write the frames."""
 
     socket: socket.socket
     script: _Script
@@ -140,9 +138,9 @@ class _Client:
     repeated: list[bytes] = field(default_factory=list)
 
     def run(self) -> None:
-        """Until it is gone."""
+        """Serve the connection until it is closed."""
         with suppress(OSError), self.socket:
-            self._obey(greeting(self.script.venue, self._upgrade()))
+            self._apply(greeting(self.script.venue, self._upgrade()))
             self.socket.settimeout(_REPEAT_S)
             for opcode, payload in self._messages():
                 if opcode == _CLOSE:
@@ -150,10 +148,10 @@ class _Client:
                 if opcode == _PING:
                     self._send(websocket_frame(payload, _PONG))
                 elif opcode == _TEXT:
-                    self._obey(answer(self.script.venue, payload))
+                    self._apply(answer(self.script.venue, payload))
 
     def _upgrade(self) -> str:
-        """Shake hands; the path that was asked for."""
+        """Perform the handshake; return the requested path."""
         request = b""
         while b"\r\n\r\n" not in request:
             received = self.socket.recv(65_536)
@@ -170,7 +168,7 @@ class _Client:
         return lines[0].split(b" ")[1].decode()
 
     def _messages(self) -> Iterator[tuple[int, bytes]]:
-        """Opcode and payload of each message of the client; clients mask, and do not fragment what they send here."""
+        """Yield opcode and payload of each message of the client, which is masked and not fragmented."""
         buffer = b""
         while True:
             while (message := _first_message(buffer)) is not None:
@@ -185,7 +183,7 @@ class _Client:
                 return
             buffer += received
 
-    def _obey(self, done: Answer) -> None:
+    def _apply(self, done: Answer) -> None:
         self.repeated += [websocket_frame(text.encode()) for text in done.repeated]
         self._send(b"".join(websocket_frame(text.encode()) for text in done.replies))
         for stream in done.streams:
@@ -194,12 +192,12 @@ class _Client:
                 threading.Thread(target=self._feed, args=(self.script.chunks[stream],), daemon=True).start()
 
     def _feed(self, chunks: Sequence[bytes]) -> None:
-        """Send in time; what is late is sent at once."""
+        """Send the chunks on schedule; send late ones at once."""
         pause_s, burst, sent, at_once = self.script.pause_s, self.script.burst, self.script.sent, self.script.at_once
         with suppress(OSError):
             self._send(chunks[0])
             sent.value += 1
-            time.sleep(_BREATH_S)
+            time.sleep(_PAUSE_S)
             due = time.monotonic()
             for chunk in chunks[1:]:
                 self._send(chunk)
@@ -218,7 +216,7 @@ class _Client:
 
 
 def _first_message(buffer: bytes) -> tuple[int, bytes, bytes] | None:
-    """Opcode, payload and the rest; None when no message is whole yet."""
+    """Return opcode, payload and the remaining bytes; None while no message is complete."""
     if len(buffer) < 6:
         return None
     length, head = buffer[1] & 0x7F, 2

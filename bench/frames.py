@@ -1,8 +1,8 @@
-"""Frames to measure with: each venue's messages in their documented shapes, made before anything is measured.
+"""Frames of each venue in their documented shapes, prepared before anything is measured.
 
-A stream is endless and unbroken: sequence numbers follow one another as the venue's rule asks, so that nothing is
+A stream is endless and without gaps: its sequence numbers follow the venue's rule, so that nothing is
 resynchronised. Books have 200 levels a side; a delta changes two of the best hundred on either side, a wide one ten of
-them, some to zero. Frame ``n`` bears the time ``START_MS + n``, which shows readers their progress. The text
+them, some to zero. Frame ``n`` carries the time ``START_MS + n``, from which readers derive their progress. The text
 of the levels is rendered once and used in turn; a frame then costs some µs, so that a million of them can be made.
 """
 
@@ -16,10 +16,10 @@ from itertools import count, islice
 from typing import NamedTuple
 
 START_MS = 1_790_000_000_000
-#: What aster's REST interface says of the book that the first delta follows.
+#: Sequence number of aster's REST book, which the first delta follows.
 ASTER_SNAPSHOT = 1000
 BOOK_DEPTH = 200
-#: What each venue sends: whole books (of 20 and 5 levels), changes (few or many), trades; Paradex in both encodings.
+#: Kinds of frames per venue: whole books (of 20, 5 or other levels), changes (few or many), trades; Paradex also JSON.
 KINDS: dict[str, tuple[str, ...]] = {
     "hyperliquid": ("book20", "book5", "trade"),
     "aster": ("delta", "wide", "trade"),
@@ -43,7 +43,7 @@ def base(number: int) -> str:
 
 
 def wire(venue: str, number: int) -> str:
-    """How a venue names a market in its frames."""
+    """Return a venue's name of a market in its frames."""
     if venue == "lighter":
         return str(number + 1)
     return base(number) + {"hyperliquid": "", "aster": "USDT", "extended": "-USD", "paradex": "-USD-PERP"}[venue]
@@ -62,7 +62,7 @@ def websocket_frame(payload: bytes, opcode: int = 0x1) -> bytes:
 
 
 def encoded(venue: str, kind: str, frames: int, markets: int = 1) -> list[bytes]:
-    """So many frames of a venue about ``markets`` markets in turn, ready for the wire."""
+    """Return frames of a venue about ``markets`` markets in turn, ready for the wire."""
     opcode = 0x2 if venue == "paradex" and not kind.startswith("json") else 0x1
     stream = _STREAMS[venue, kind](markets)
     return [websocket_frame(payload, opcode) for payload in islice(stream, frames)]
@@ -87,7 +87,7 @@ def _changes(count: int) -> Callable[[random.Random], BookFrames]:
 
 
 def _book(dice: random.Random, places: Sequence[int], gone: int) -> BookFrames:
-    """Levels at so many half units from the middle, ``gone`` a side without size."""
+    """Return levels at these half units from the middle, ``gone`` per side with size zero."""
     sizes = [[f"{dice.uniform(0.001, 9):.5f}" for _ in places] for _ in range(2)]
     for side in sizes:
         for place in dice.sample(range(len(side)), gone):
@@ -100,7 +100,7 @@ def _book(dice: random.Random, places: Sequence[int], gone: int) -> BookFrames:
 def _rendered(
     render: Callable[[tuple[str, str]], object], make: Callable[[random.Random], BookFrames], variants: int = _VARIANTS
 ) -> list[Sides]:
-    """Both sides of so many books as JSON text."""
+    """Return both sides of ``variants`` books as JSON text."""
     dice = random.Random(7)
     books = [make(dice) for _ in range(variants)]
     return [(_text(map(render, book.bids)), _text(map(render, book.asks))) for book in books]
@@ -166,7 +166,7 @@ def _aster_trade(markets: int) -> Iterator[bytes]:
 
 
 def _extended_book(markets: int) -> Iterator[bytes]:
-    """Whole books of 50 levels, as the venue repeats them every minute."""
+    """Yield whole books of 50 levels, as the venue repeats them every minute."""
     sides = _rendered(lambda level: {"q": level[1], "p": level[0]}, _whole(50))
     yield from _extended_frames(markets, sides, sides, "SNAPSHOT")
 
@@ -242,7 +242,7 @@ def _lighter_trade(markets: int) -> Iterator[bytes]:
 
 
 def _paradex_book(markets: int) -> Iterator[bytes]:
-    """Whole books of 15 levels, as a channel of its own has them."""
+    """Yield whole books of 15 levels, as their own channel sends them."""
     yield from _paradex_books(markets, 15, changed=0)
 
 

@@ -1,12 +1,12 @@
 """CPU a message from socket to published, by venue, against ccxt.pro on the same frames.
 
 Both programs read from one feeder over a real loopback WebSocket, in turn, so that a busy machine slows both alike; the
-figure to believe is the ratio of neighbours. Ours decodes, keeps the book, stamps the board, fills the black box and
+reliable figure is the ratio of neighbours. Ours decodes, keeps the book, stamps the board, fills the black box and
 publishes; ccxt's loop (``await exchange.watch_order_book(symbol)``) publishes nothing. A run counts only when the last
-frame was seen to be handled.
+frame was handled.
 
 Two tempi: ``steady`` sends a frame a millisecond, so that each is read alone, as a venue sends them; ``burst`` sends as
-fast as they are taken, so that waiting and waking hardly count.
+fast as they are read, so that waiting and waking hardly count.
 """
 
 from __future__ import annotations
@@ -17,32 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.feeder import Feeder
-from bench.frames import encoded
+from bench.frames import KINDS, encoded
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 
-#: Venue, kind of frames, and whether ccxt follows the same stream. Of Paradex it follows whole books only.
-CASES: tuple[tuple[str, str, bool], ...] = (
-    ("hyperliquid", "book20", True),
-    ("hyperliquid", "book5", True),
-    ("hyperliquid", "trade", True),
-    ("aster", "delta", True),
-    ("aster", "wide", True),
-    ("aster", "trade", True),
-    ("extended", "delta", True),
-    ("extended", "wide", True),
-    ("extended", "book", True),
-    ("extended", "trade", True),
-    ("lighter", "delta", True),
-    ("lighter", "wide", True),
-    ("lighter", "trade", True),
-    ("paradex", "book", True),
-    ("paradex", "delta", False),
-    ("paradex", "wide", False),
-    ("paradex", "trade", True),
-    ("paradex", "json_book", True),
-    ("paradex", "json_delta", False),
-)
+#: Streams that ccxt does not follow: of Paradex it reads whole books only.
+_OURS_ONLY = {("paradex", "delta"), ("paradex", "wide"), ("paradex", "json_delta")}
 #: Frames a second, and frames written at once.
 TEMPI: dict[str, tuple[float | None, int]] = {"steady": (1000.0, 1), "burst": (None, 32)}
 #: ccxt's decoder of binary frames takes milliseconds; a tenth of the frames says as much.
@@ -51,7 +31,7 @@ _SLOW = {("paradex", "book"), ("paradex", "trade")}
 
 @dataclass(frozen=True)
 class Case:
-    """What one row measured, µs of CPU a frame in each run; ``theirs`` is empty where there is no counterpart."""
+    """Row of results, µs of CPU a frame in each run; ``theirs`` is empty where there is no counterpart."""
 
     venue: str
     kind: str
@@ -62,18 +42,18 @@ class Case:
     ratio: Ratio | None
 
 
-def measure(runs: int, frames: int, tell: Callable[[str], None] = print) -> Iterator[Case]:
-    """Every case at both tempi, ``runs`` pairs each."""
+def measure(runs: int, frames: int, report: Callable[[str], None] = print) -> Iterator[Case]:
+    """Measure every case at both tempi, ``runs`` pairs each."""
     for tempo in TEMPI:
-        for venue, kind, is_rivalled in CASES:
+        for venue, kind in [(venue, kind) for venue, kinds in KINDS.items() for kind in kinds]:
             count = max(frames // 10, 200) if (venue, kind) in _SLOW else frames
-            case = _pairs(venue, kind, tempo, count, runs, is_rivalled=is_rivalled)
-            tell(_row(case))
+            case = _pairs(venue, kind, tempo, count, runs, is_rivalled=(venue, kind) not in _OURS_ONLY)
+            report(_row(case))
             yield case
 
 
 def _pairs(venue: str, kind: str, tempo: str, frames: int, runs: int, *, is_rivalled: bool) -> Case:
-    """Ours, theirs, ours, theirs …; the other way round every second time."""
+    """Measure ours and theirs in turn, in reversed order every second time."""
     per_s, burst = TEMPI[tempo]
     stream = "trade" if kind == "trade" else "book"
     found: dict[str, list[float]] = {"bench.ours": [], "bench.with_ccxt": []}
@@ -95,7 +75,7 @@ def _row(case: Case) -> str:
 
 
 def main() -> None:
-    """Quick look from the command line: ``python -m bench.hot_path [runs] [frames]``."""
+    """Measure from the command line: ``python -m bench.hot_path [runs] [frames]``."""
     arguments: list[Any] = [int(text) for text in sys.argv[1:]]
     for _ in measure(*(arguments + [3, 3000][len(arguments) :])):
         pass

@@ -1,9 +1,9 @@
 """Latency through a running system: from a frame read off the socket to the event in the hands of a consumer's Feed.
 
 Five workers are fed by a feeder each, at a set number of book frames a second; one Feed in this process reads all of
-them and keeps its books. Both ends use the monotonic clock of this machine. What is behind counts: nothing is left out,
-and a feed that falls behind shows in its highest percentiles. Beside each rate stands what :mod:`bench.control` found
-meanwhile: how late a bare message is on this machine.
+them and keeps its books. Both ends use the monotonic clock of this machine. Late events are included,
+so a feed that falls behind shows in its highest percentiles. Each rate has the result of :mod:`bench.control` at the
+same time: the delay of a bare message on this machine.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ipc.events import BookDelta, BookSnapshot
 from ipc.feed import Feed
 from ipc.topics import VENUES
 
-#: What comes on each venue's channel ``book``.
+#: Kind of frames on each venue's channel ``book``.
 BOOKS = {"hyperliquid": "book5", "aster": "delta", "extended": "delta", "lighter": "delta", "paradex": "delta"}
 #: Frames a second and venue.
 RATES = (100, 1000, 5000)
-#: The first frames find a system that has just started.
+#: Frames of the start, which are not counted.
 _WARM_S = 1.0
 _MARGIN_S = 20.0
 _MS = 1_000_000
@@ -35,7 +35,7 @@ _MS = 1_000_000
 
 @dataclass
 class Latency:
-    """One rate. Times in ms; ``lost`` counts messages that the Feed missed, ``frames`` the last ones that came."""
+    """Result at one rate. Times in ms; ``lost`` counts messages that the Feed missed."""
 
     venues: int
     per_s: int
@@ -53,13 +53,13 @@ class Latency:
 
 
 def measure(
-    rates: Sequence[int], seconds: float, venues: Sequence[str] = VENUES, tell: Callable[[str], None] = print
+    rates: Sequence[int], seconds: float, venues: Sequence[str] = VENUES, report: Callable[[str], None] = print
 ) -> Iterator[Latency]:
-    """Each rate (frames a second and venue) for so many seconds on all ``venues`` at once."""
+    """Measure each rate (frames a second and venue) for ``seconds`` on all ``venues`` at once."""
     for per_s in rates:
         found = _at(per_s, seconds, venues)
         ending = "" if found.is_whole else "  NOT every last frame came"
-        tell(
+        report(
             f"latency {found.venues} x {per_s}/s  p50 {found.p50:.2f}  p99 {found.p99:.2f}  p99.9 {found.p999:.2f} ms"
             f" (bare message p99 {found.bare[1]:.2f})  lost {found.lost}{ending}"
         )
@@ -67,7 +67,7 @@ def measure(
 
 
 def measure_all(rates: Sequence[int], seconds: float) -> list[Latency]:
-    """All venues at each rate, and one venue alone at the highest."""
+    """Measure all venues at each rate, and one venue alone at the highest."""
     return [*measure(rates, seconds), *measure(rates[-1:], seconds, ("lighter",))]
 
 
@@ -86,7 +86,6 @@ def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:
             usable = [venue for venue in venues if feed.book(venue, "BTC-PERP").usable]
     found = Latency(len(venues), per_s, seconds, usable=usable, lost=feed.lost, bare=control.late)
     found.is_whole = all(last == count for last, _ in ages.values())
-    # What came in the first second is the start's business.
     skipped = int(per_s * _WARM_S)
     by_venue = {venue: kept for venue, (_, all_ages) in ages.items() if (kept := all_ages[skipped:])}
     every = [age for one in by_venue.values() for age in one]
@@ -98,7 +97,7 @@ def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:
 
 
 def _follow(feed: Feed, venues: Sequence[str], count: int, until: float) -> dict[str, tuple[int, list[float]]]:
-    """By venue: the number of the last frame that came, and the ages (ms) of all when they were delivered."""
+    """Return by venue the number of the last frame, and the ages (ms) of all frames at delivery."""
     ages: dict[str, list[float]] = {venue: [] for venue in venues}
     last = dict.fromkeys(venues, 0)
     waiting = set(venues)

@@ -25,7 +25,7 @@ class Memory:
     total: float
 
 
-def measure(seconds: float, tell: Callable[[str], None] = print) -> Memory:
+def measure(seconds: float, report: Callable[[str], None] = print) -> Memory:
     """Measure a system of five venues with two markets each, on its simulator; its memory is not counted."""
     with BenchSystem() as system:
         system.wait_live()
@@ -34,7 +34,9 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Memory:
         workers = {venue: _pss(system.process(venue)) for venue in VENUES}
         gateway = _pss(system.process("gateway"))
     total = parent + sum(workers.values()) + gateway
-    tell(f"memory  parent {parent:.1f} + workers {sum(workers.values()):.1f} + gateway {gateway:.1f} = {total:.1f} MiB")
+    report(
+        f"memory  parent {parent:.1f} + workers {sum(workers.values()):.1f} + gateway {gateway:.1f} = {total:.1f} MiB"
+    )
     return Memory(seconds, parent, workers, gateway, total)
 
 

@@ -1,4 +1,4 @@
-"""Measured program: a worker's own turn on a real socket, from bytes to the feed, with its black box, as it runs."""
+"""Measured program: a worker's own batch on a real socket, from bytes to the feed, with its black box."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import zmq
 
 from bench.frames import ASTER_SNAPSHOT, base, whole_book, wire
-from bench.task import Task, TaskResult, tell
+from bench.task import Task, TaskResult, reply
 from ipc.board import Board
 from ipc.events import BookSnapshot
 from ipc.health import Stream
@@ -43,20 +43,20 @@ _STREAMS = {
     "json_delta": Stream.BOOK,
     "trade": Stream.TRADE,
 }
-_JOINED_S = 0.3
+_SUBSCRIBED_S = 0.3
 #: Client messages, at once and a second.
 _AT_ONCE = 10_000
 
 
 def main() -> None:
-    """Read the task, do it, tell the outcome."""
+    """Read the task, run it, print the result."""
     task = Task.of_command_line()
     with tempfile.TemporaryDirectory(prefix="pb-", dir="/dev/shm") as directory:
         connection, routes = connect(task, RunDir(Path(directory)))
         if task.subscribers:
             _accept_subscriptions(connection, task.subscribers)
         outcome = measure(task, connection, routes)
-    tell(outcome)
+    reply(outcome)
 
 
 def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketStream]]:
@@ -69,14 +69,14 @@ def connect(task: Task, run_dir: RunDir) -> tuple[ConnectionThread, list[MarketS
     context: zmq.Context[Any] = zmq.Context()
     publisher = Publisher(context, task.endpoint or run_dir.feed(task.venue), 1)
     board = Board.create(run_dir.path / "board", 1)
-    tape = FrameRecorder(task.venue, run_dir, None, 1024 * 1024, 1, context)
+    recorder = FrameRecorder(task.venue, run_dir, None, 1024 * 1024, 1, context)
     bases = tuple(name for name, _ in names)
     settings = WorkerSettings(task.venue, 0, str(run_dir.path), "", bases, task.ws_url, "")
     encoding = "json" if task.kind.startswith("json") else "sbe"
     plans = venue.connections(listings, task.ws_url, {"encoding": encoding})
     plan = next(plan for plan in plans if any(stream in each.streams for each in plan.subscriptions))
     session = MarketSession(venue, plan, listings, Policy(10 * _NS, 60 * _NS, 60 * _NS))
-    connection = ConnectionThread(session, settings, 2, board, publisher, _fetch, threading.Event(), tape)
+    connection = ConnectionThread(session, settings, 2, board, publisher, _fetch, threading.Event(), recorder)
     routes = {route.listing.base: route for route in session.streams if route.kind is stream}
     return connection, [routes[name] for name in bases]
 
@@ -90,8 +90,8 @@ def _fetch(action: FetchBook, connection: ConnectionThread) -> None:
 
 def _accept_subscriptions(connection: ConnectionThread, subscribers: int) -> None:
     """Wait for subscribers to connect, and make their subscriptions effective."""
-    time.sleep(_JOINED_S + 0.01 * subscribers)
-    publisher = connection._publisher  # noqa: SLF001 - nothing else turns before there is a socket
+    time.sleep(_SUBSCRIBED_S + 0.01 * subscribers)
+    publisher = connection._publisher  # noqa: SLF001 - nothing else runs before there is a socket
     for _ in range(3):
         with publisher.exclusive():
             pass
@@ -99,7 +99,7 @@ def _accept_subscriptions(connection: ConnectionThread, subscribers: int) -> Non
 
 
 def measure(task: Task, connection: ConnectionThread, routes: list[MarketStream]) -> TaskResult:
-    """Turn until every frame has been published; the clock runs once every market is warm."""
+    """Run until every frame has been published; the clock runs once every market is warm."""
     transport = WebSocketTransport(
         connection.session.connection.url,
         interrupter=connection.interrupter,

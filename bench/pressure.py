@@ -1,9 +1,9 @@
-"""More than a core can carry: what becomes of a feed whose venue sends without end and whose consumer is too slow.
+"""Overload: a venue that sends more than a core can handle, and a consumer that is too slow.
 
-A venue sends changes of a book and trades as fast as they are taken; the worker is busy all the time, and what it has
-not read waits in the kernel, as TCP has it. A consumer reads at a set pace that is below the feed's, so that its pipe
-runs full and loses messages. Afterwards everything must add up: every frame published, every message either received
-or known to be lost, the worker's own count of full pipes above zero, and the book whole and usable once more.
+A venue sends changes of a book and trades as fast as they are read; the worker is always busy, and TCP holds back what
+it has not read. A consumer reads more slowly than the feed publishes, so that its pipe fills and loses messages.
+Afterwards everything must add up: every frame published, every message either received or counted as lost, the worker's
+own count of full pipes above zero, and the book whole and usable again.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ipc.feed import Feed, channel_of
 
 _VENUE, _SYMBOL = "lighter", "BTC-PERP"
 _TOPICS = {channel: f"{channel}.{_VENUE}.{_SYMBOL}" for channel in ("book", "trade")}
-#: Frames a second of either stream that the size of the flood is reckoned by; a core carries about half as many.
-_RECKONED_PER_S = 20_000
+#: Frames a second of either stream, for the size of the flood; a core handles about half as many.
+_ASSUMED_PER_S = 20_000
 _CONSUMER_PER_S = 1_000
 _LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Pressure:
-    """What came of it. ``is_accounted``: received and lost make up all that was published since the consumer joined."""
+    """Result. ``is_accounted``: received and lost make up all that was published since the consumer joined."""
 
     frames: int
     published: dict[str, int]
@@ -42,9 +42,9 @@ class Pressure:
     drifts: int
 
 
-def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
+def measure(seconds: float, report: Callable[[str], None] = print) -> Pressure:
     """Flood one venue with as many frames as it would take a core about twice ``seconds`` to carry."""
-    count = int(seconds * _RECKONED_PER_S)
+    count = int(seconds * _ASSUMED_PER_S)
     streams = {"book": encoded(_VENUE, "delta", count), "trade": encoded(_VENUE, "trade", count)}
     with Feeder(_VENUE, streams, burst=32) as feeder, BenchSystem(fed({_VENUE: feeder})) as system:
         system.wait_live()
@@ -52,12 +52,12 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
             cpu_s, start, sent = system.cpu_s(_VENUE), time.monotonic(), feeder.sent
             consumer = _Consumer(feed)
             while feeder.sent < 2 * count and time.monotonic() - start < _LIMIT_S:
-                consumer.take(1 / _CONSUMER_PER_S)
+                consumer.read(1 / _CONSUMER_PER_S)
             wall_s = time.monotonic() - start
             share, carried = (system.cpu_s(_VENUE) - cpu_s) / wall_s, (feeder.sent - sent) / wall_s
             consumer.catch_up(count)
-            book, told = feed.book(_VENUE, _SYMBOL), consumer.heartbeat
-            published = {channel: told.seqs.get(topic, 0) for channel, topic in _TOPICS.items()} if told else {}
+            book, last = feed.book(_VENUE, _SYMBOL), consumer.heartbeat
+            published = {channel: last.seqs.get(topic, 0) for channel, topic in _TOPICS.items()} if last else {}
             found = Pressure(
                 frames=2 * count,
                 published=published,
@@ -65,12 +65,12 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
                 worker_cpu_share=share,
                 received=consumer.received,
                 lost=feed.lost,
-                drops=told.drops if told else 0,
+                drops=last.drops if last else 0,
                 is_accounted=consumer.received + feed.lost == consumer.expected(),
                 is_book_usable=book.usable,
                 drifts=book.drifts,
             )
-    tell(
+    report(
         f"pressure {found.frames} frames, {carried:.0f}/s carried with {share:.0%} of a core; published {published}, "
         f"received {found.received}, lost {found.lost} (worker: {found.drops} full pipes), "
         f"accounted for: {found.is_accounted}, book usable: {found.is_book_usable}, drifts {found.drifts}"
@@ -79,7 +79,7 @@ def measure(seconds: float, tell: Callable[[str], None] = print) -> Pressure:
 
 
 class _Consumer:
-    """Reads, and counts what it was given by channel: full pipes lose heartbeats as well."""
+    """Slow reader that counts messages by channel: full pipes lose heartbeats as well."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -88,28 +88,25 @@ class _Consumer:
         self._first: dict[str, int] = {}
         self._last: dict[str, int] = {}
 
-    def take(self, pause_s: float) -> None:
-        """One event, then do something else for a while."""
+    def read(self, pause_s: float) -> None:
+        """Read one event, then pause."""
         self._note(self._feed.poll(0.0))
         time.sleep(pause_s)
 
     def catch_up(self, count: int) -> None:
-        """Read to the end: until a heartbeat, which comes behind all that it counts, counts the whole flood.
-
-        The book must be usable again as well.
-        """
+        """Read until a heartbeat counts the whole flood and the book is usable again."""
         until = time.monotonic() + _LIMIT_S
         while time.monotonic() < until:
             event = self._feed.poll(0.5)
             self._note(event)
-            is_told = isinstance(event, Heartbeat) and all(
+            is_over = isinstance(event, Heartbeat) and all(
                 event.seqs.get(topic, 0) >= count for topic in _TOPICS.values()
             )
-            if is_told and self._feed.book(_VENUE, _SYMBOL).usable:
+            if is_over and self._feed.book(_VENUE, _SYMBOL).usable:
                 return
 
     def expected(self) -> int:
-        """How many messages there were from the first that came to the last that came or was counted."""
+        """Return the number of messages from the first received to the last received or counted."""
         return sum(last - self._first[name] + 1 for name, last in self._last.items())
 
     def _note(self, event: Event | None) -> None:

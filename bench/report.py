@@ -1,4 +1,4 @@
-"""The results as tables in Markdown, each figure beside what is aimed at."""
+"""Tables of results in Markdown, each with its target."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Rows = list[Sequence[object]]
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """All tables of one run; parts that were not measured are left out."""
+    """Return all tables of one run; leave out parts that were not measured."""
     machine = results["machine"]
     title = f"# Measured at {results['at']}{' (quick run)' if results['quick'] else ''}"
     where = (

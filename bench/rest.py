@@ -1,4 +1,4 @@
-"""What a venue's REST interface says to a worker: its markets, the book that aster's changes follow, little else."""
+"""REST answers of a venue: its markets, the book that aster's deltas follow, little else."""
 
 from __future__ import annotations
 

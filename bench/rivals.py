@@ -1,9 +1,9 @@
-"""nautilus_trader and cryptofeed on the same frames as ours, where their code reaches a venue of ours.
+"""nautilus_trader and cryptofeed on the same frames as ours, where they support the venue.
 
-Both want versions of libraries of their own, so they live in an environment apart, named by ``BENCH_RIVALS`` (its
-Python: ``python -m venv rivals; rivals/bin/pip install nautilus_trader cryptofeed``); without it they are left out.
-nautilus_trader has an adapter for Hyperliquid (Rust, Python at the end). cryptofeed has no venue of ours; aster's
-protocol is that of Binance futures, which it has.
+Both need their own versions of libraries, so ``BENCH_RIVALS`` names the Python of a separate environment
+(``python -m venv rivals; rivals/bin/pip install nautilus_trader cryptofeed``); without it they are left out.
+nautilus_trader has an adapter for Hyperliquid (Rust, then Python). cryptofeed has Binance futures, whose protocol aster
+uses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CASES = (
 
 @dataclass(frozen=True)
 class Rival:
-    """One row, µs of CPU a frame in each run; ``why`` tells what kept it from being measured."""
+    """Row of results, µs of CPU a frame in each run; ``why`` says why it was not measured."""
 
     rival: str
     venue: str
@@ -41,15 +41,15 @@ class Rival:
     why: str = ""
 
 
-def measure(runs: int, frames: int, tell: Callable[[str], None] = print) -> Iterator[Rival]:
-    """Every case at both tempi, ``runs`` pairs each."""
+def measure(runs: int, frames: int, report: Callable[[str], None] = print) -> Iterator[Rival]:
+    """Measure every case at both tempi, ``runs`` pairs each."""
     python = os.environ.get("BENCH_RIVALS", "")
     for rival, venue, kind in _CASES:
         for tempo in TEMPI:
             found = Rival(rival, venue, kind, tempo, [], [], why="BENCH_RIVALS is not set")
             if python:
                 found = _pairs(python, rival, venue, kind, tempo, runs, frames)
-            tell(f"{tempo:<7} {venue:<12} {kind:<8} {rival} / ours {found.ratio or found.why}")
+            report(f"{tempo:<7} {venue:<12} {kind:<8} {rival} / ours {found.ratio or found.why}")
             yield found
 
 

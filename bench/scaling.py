@@ -1,4 +1,4 @@
-"""What grows with the system: CPU a message against markets, subscribers and venues.
+"""Growth of the CPU time per message with markets, subscribers and venues.
 
 Markets and subscribers are measured on one connection as in :mod:`bench.hot_path`; the small and the large case take
 turns, so that their ratio holds on a busy machine. Venues are measured in a whole system: the CPU time of each worker
@@ -45,9 +45,9 @@ class Scaling:
 
 
 def measure_markets(
-    runs: int, frames: int, sizes: Sequence[int] = MARKETS, tell: Callable[[str], None] = print
+    runs: int, frames: int, sizes: Sequence[int] = MARKETS, report: Callable[[str], None] = print
 ) -> Iterator[Scaling]:
-    """One connection with more and more markets, at a thousand messages a second in all."""
+    """Measure one connection with growing numbers of markets, at a thousand messages a second in all."""
     for venue in VENUES:
         possible = sorted({min(size, _CARRIED.get(venue, size)) for size in sizes})
 
@@ -59,13 +59,13 @@ def measure_markets(
                 task = Task(venue, BOOKS[venue], count, *urls, markets=markets, warm=_WARM)
                 return ask(sys.executable, "bench.ours", task).us_per_frame
 
-        yield _grown("markets", venue, possible, runs, at, tell)
+        yield _grown("markets", venue, possible, runs, at, report)
 
 
 def measure_subscribers(
-    runs: int, frames: int, sizes: Sequence[int] = SUBSCRIBERS, tell: Callable[[str], None] = print
+    runs: int, frames: int, sizes: Sequence[int] = SUBSCRIBERS, report: Callable[[str], None] = print
 ) -> Scaling:
-    """One market, more and more subscribers that take everything."""
+    """Measure one market with growing numbers of subscribers to everything."""
     venue = "lighter"
     streams = {"book": encoded(venue, BOOKS[venue], frames)}
 
@@ -78,20 +78,20 @@ def measure_subscribers(
             task = Task(venue, BOOKS[venue], frames, feeder.ws_url, feeder.rest_url, endpoint, subscribers)
             return ask(sys.executable, "bench.ours", task).us_per_frame
 
-    return _grown("subscribers", venue, sizes, runs, at, tell)
+    return _grown("subscribers", venue, sizes, runs, at, report)
 
 
-def measure_venues(seconds: float, per_s: int, tell: Callable[[str], None] = print) -> dict[int, dict[str, float]]:
-    """By number of venues: CPU µs a message of each worker, and of the parent."""
+def measure_venues(seconds: float, per_s: int, report: Callable[[str], None] = print) -> dict[int, dict[str, float]]:
+    """Return CPU µs a message of each worker by number of venues."""
     found = {}
     for count in (1, 3, len(VENUES)):
         found[count] = _venues(VENUES[:count], seconds, per_s)
-        tell(f"scaling {count} venues: " + "  ".join(f"{name} {us:.0f} µs" for name, us in found[count].items()))
+        report(f"scaling {count} venues: " + "  ".join(f"{name} {us:.0f} µs" for name, us in found[count].items()))
     return found
 
 
 def _grown(
-    what: str, venue: str, sizes: Sequence[int], runs: int, at: Callable[[int], float], tell: Callable[[str], None]
+    what: str, venue: str, sizes: Sequence[int], runs: int, at: Callable[[int], float], report: Callable[[str], None]
 ) -> Scaling:
     us: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(runs):
@@ -99,7 +99,7 @@ def _grown(
             us[size].append(at(size))
     growth = ratio(us[max(sizes)], us[min(sizes)])
     medians = "  ".join(f"{size}: {statistics.median(values):.1f} µs" for size, values in us.items())
-    tell(f"scaling {what:<11} {venue:<12} {medians}   growth {growth}")
+    report(f"scaling {what:<11} {venue:<12} {medians}   growth {growth}")
     return Scaling(what, venue, us, growth)
 
 

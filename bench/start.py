@@ -1,4 +1,4 @@
-"""How long beginnings take: a system to its live venues, a killed worker to its fresh book, a verb to its answer."""
+"""Durations of starts: a system to live venues, a killed worker to a fresh book, a verb to its output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIMIT_S = 20.0
 
 @dataclass(frozen=True)
 class Start:
-    """Every run, by what was measured.
+    """Durations of every run.
 
     ``live_s``: ``start --sim`` to five live venues. ``restart_ms``: SIGKILL of a worker to its book usable again in a
     consumer's Feed, with ``first_restart = "immediate"``. ``help_ms``, ``status_ms``: real time above that of
@@ -34,8 +34,8 @@ class Start:
     bare_ms: list[float]
 
 
-def measure(runs: int, tell: Callable[[str], None] = print) -> Start:
-    """Each so many times."""
+def measure(runs: int, report: Callable[[str], None] = print) -> Start:
+    """Measure each ``runs`` times."""
     live_s, restart_ms = [], []
     help_ms: list[float] = []
     status_ms: list[float] = []
@@ -52,12 +52,12 @@ def measure(runs: int, tell: Callable[[str], None] = print) -> Start:
     found_all = Start(live_s, restart_ms, help_ms, status_ms, bare_ms)
     for name in ("live_s", "restart_ms", "help_ms", "status_ms", "bare_ms"):
         values = getattr(found_all, name)
-        tell(f"start   {name:<11} {statistics.median(values):8.2f}  ({min(values):.2f}-{max(values):.2f})")
+        report(f"start   {name:<11} {statistics.median(values):8.2f}  ({min(values):.2f}-{max(values):.2f})")
     return found_all
 
 
 def _restart_s(system: BenchSystem) -> float:
-    """Kill a worker whose book a consumer has, until the consumer may use that book again."""
+    """Kill a worker; return the time, s, until a consumer can use its book again."""
     with Feed(system.run_dir.path, venues=[_VICTIM], channels=["book"], symbols=["BTC-PERP"]) as feed:
         epoch = _next_book(feed).epoch
         victim, start = system.process(_VICTIM), time.monotonic()

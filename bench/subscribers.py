@@ -1,4 +1,4 @@
-"""Subscribers of a feed in a process of their own, which take everything and do nothing with it."""
+"""Subscribers of a feed in their own process that receive everything and discard it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Subscribers:
-    """So many of them; a context manager.
-
-    Args:
-        endpoint: Of the feed.
-        count: How many.
-    """
+    """Context manager of ``count`` subscribers of the feed at ``endpoint``."""
 
     def __init__(self, endpoint: str, count: int) -> None:
         context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_take, args=(endpoint, count, os.getpid()), daemon=True)
+        self._process = context.Process(target=_receive, args=(endpoint, count, os.getpid()), daemon=True)
 
     def __enter__(self) -> Self:
         self._process.start()
@@ -34,7 +29,7 @@ class Subscribers:
         self._process.join()
 
 
-def _take(endpoint: str, count: int, parent: int) -> None:
+def _receive(endpoint: str, count: int, parent: int) -> None:
     """Subscribe without reading: ZeroMQ's own thread queues everything without limit."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -1,4 +1,4 @@
-"""A whole system to measure: the real command line in a process of its own, and what is known of its children."""
+"""Whole system to measure: the real command line in its own process, and the processes of its children."""
 
 from __future__ import annotations
 
@@ -20,20 +20,16 @@ from ipc.rundir import RunDir
 from supervisor.status import pid_of, read_status
 
 _LIMIT_S = 30.0
-_LOOK_S = 0.005
+_CHECK_S = 0.005
 
 
-def wait_for(is_so: Callable[[], bool], what: str, limit_s: float = _LIMIT_S) -> float:
-    """Wait until something is so; the seconds that it took.
-
-    Raises:
-        RuntimeError: It did not come to be.
-    """
+def wait_for(condition: Callable[[], bool], what: str, limit_s: float = _LIMIT_S) -> float:
+    """Wait until a condition holds and return the seconds that it took; raise RuntimeError after ``limit_s``."""
     start = time.monotonic()
-    while not is_so():
+    while not condition():
         if time.monotonic() - start > limit_s:
             raise RuntimeError(f"not within {limit_s:g} s: {what}")
-        time.sleep(_LOOK_S)
+        time.sleep(_CHECK_S)
     return time.monotonic() - start
 
 
@@ -47,12 +43,7 @@ def fed(feeders: Mapping[str, Feeder], markets: int = 1) -> str:
 
 
 class BenchSystem:
-    """``paraphina-supervisor start`` in a directory of its own; a context manager.
-
-    Args:
-        config: Text of its configuration file; without one it runs on the simulator.
-        arguments: Behind ``start``.
-    """
+    """Context manager of ``paraphina-supervisor start`` in a temporary directory; on the simulator without a config."""
 
     def __init__(self, config: str = "", *arguments: str) -> None:
         self._path = Path(tempfile.mkdtemp(prefix="pb-", dir="/dev/shm"))
@@ -84,7 +75,7 @@ class BenchSystem:
 
     @property
     def pid(self) -> int:
-        """The parent."""
+        """Process id of the parent."""
         return self._process.pid
 
     def status(self) -> dict[str, Any]:
@@ -92,7 +83,7 @@ class BenchSystem:
         return read_status(self.run_dir)
 
     def wait_live(self, limit_s: float = _LIMIT_S) -> float:
-        """Wait until every venue is live; the seconds that it took."""
+        """Wait until every venue is live; return the seconds that it took."""
 
         def is_live() -> bool:
             if self._process.poll() is not None:
@@ -103,17 +94,13 @@ class BenchSystem:
         return wait_for(is_live, "every venue live", limit_s)
 
     def process(self, name: str) -> psutil.Process:
-        """Return the process of a venue or the gateway.
-
-        Raises:
-            RuntimeError: It is not running.
-        """
+        """Return the process of a venue or the gateway; raise RuntimeError when it is not running."""
         pid = pid_of(self.status(), name)
         if pid is None:
             raise RuntimeError(f"{name} has no process")
         return psutil.Process(pid)
 
     def cpu_s(self, name: str) -> float:
-        """CPU time that a process has used so far."""
+        """Return the CPU time that a process has used, s."""
         times = self.process(name).cpu_times()
         return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""What the measured programs are told and what they answer: a JSON object each way, on command line and stdout."""
+"""Task and result of the measured programs: a JSON object each way, on command line and stdout."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Task:
 
     Attributes:
         venue: The venue.
-        kind: What the frames are; one of :data:`bench.frames.KINDS`.
-        frames: How many there are.
+        kind: Kind of frames; one of :data:`bench.frames.KINDS`.
+        frames: Their number.
         ws_url: Base URL of the WebSocket side.
         rest_url: Base URL of the REST side.
-        endpoint: Where to publish, for those that do; empty for a place of the program's own.
-        subscribers: To wait for before the connection is made.
-        markets: How many markets the frames are about, in turn.
-        warm: Frames of each market that are handled before the clock runs.
+        endpoint: Endpoint to publish on; empty for the program's default.
+        subscribers: Number of subscribers to wait for before connecting.
+        markets: Number of markets that the frames are about, in turn.
+        warm: Frames of each market handled before the clock runs.
     """
 
     venue: str
@@ -49,14 +49,14 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a task.
+    """Result of a task.
 
     Attributes:
         frames: Frames handled while the clock ran.
         cpu_s: CPU time of the whole process meanwhile.
-        thread_s: Of that, the thread that reads; 0 where it cannot be told.
+        thread_s: Of that, the thread that reads; 0 where unknown.
         wall_s: Real time meanwhile.
-        is_complete: Whether the last frame was seen to be handled.
+        is_complete: Whether the last frame was handled.
     """
 
     frames: int
@@ -71,8 +71,8 @@ class TaskResult:
         return self.cpu_s / max(self.frames, 1) * 1e6
 
 
-def tell(outcome: TaskResult) -> None:
-    """Answer and end at once, whatever threads and sockets there still are."""
+def reply(outcome: TaskResult) -> None:
+    """Print the result and exit at once, without waiting for threads and sockets."""
     print(json.dumps(asdict(outcome)), flush=True)
     os._exit(0)
 

@@ -10,7 +10,7 @@ from typing import Any
 import ccxt.pro
 
 from bench.frames import START_MS, wire
-from bench.task import Task, TaskResult, tell
+from bench.task import Task, TaskResult, reply
 
 #: The unified symbol of the one market of the frames.
 SYMBOLS = {
@@ -20,8 +20,8 @@ SYMBOLS = {
     "lighter": "BTC/USDC:USDC",
     "paradex": "BTC/USD:USDC",
 }
-#: Between two looks whether the last frame was handled; ccxt's own loop may not be woken by it.
-_LOOK_S = 0.05
+#: Interval of checks for the last frame, which may not wake ccxt's own loop.
+_CHECK_S = 0.05
 _LIMIT_S = 90.0
 
 
@@ -62,7 +62,7 @@ def know_market(exchange: Any) -> None:
 
 
 def frames_handled(exchange: Any, symbol: str, kind: str) -> int:
-    """How many frames ccxt has handled, by the time that the last of them bears."""
+    """Return the number of frames that ccxt has handled, by the time stamp of the last one."""
     if kind == "trade":
         trades = exchange.trades.get(symbol)
         time_ms = trades[-1]["timestamp"] if trades else None
@@ -97,13 +97,10 @@ async def measure(task: Task) -> TaskResult:
     following = asyncio.create_task(follow(exchange, symbol, task.kind))
     handled, until = before, time.monotonic() + _LIMIT_S
     while handled < task.frames and not following.done() and time.monotonic() < until:
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_CHECK_S)
         handled = frames_handled(exchange, symbol, task.kind)
     outcome = TaskResult(
-        handled - before,
-        time.process_time() - cpu,
-        time.perf_counter() - wall,
-        handled == task.frames,
+        handled - before, time.process_time() - cpu, time.perf_counter() - wall, handled == task.frames
     )
     following.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -112,4 +109,4 @@ async def measure(task: Task) -> TaskResult:
 
 
 if __name__ == "__main__":
-    tell(asyncio.run(measure(Task.of_command_line())))
+    reply(asyncio.run(measure(Task.of_command_line())))

@@ -1,6 +1,6 @@
 """Measured program: cryptofeed's parser of Binance futures, whose protocol aster's is, on aster's frames.
 
-It has no venue of ours; so its own reading loop is written out here, on the library that it reads with.
+cryptofeed has no connector for our venues, so its reading loop is repeated here on its own WebSocket library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cryptofeed.symbols import Symbols
 from cryptofeed.types import OrderBook
 
 from bench.frames import ASTER_SNAPSHOT, whole_book
-from bench.task import Task, TaskResult, tell
+from bench.task import Task, TaskResult, reply
 
 _SYMBOL = "BTC-USDT-PERP"
 _PATHS = {"trade": "btcusdt@aggTrade"}
@@ -36,7 +36,7 @@ def parser(took: Any) -> Any:
 
 
 async def measure(task: Task) -> TaskResult:
-    """Take the stream to its last frame; the clock runs from the first one on."""
+    """Read the stream to its last frame; the clock runs from the first one on."""
     came = 0
 
     async def took(_event: object, _timestamp: float) -> None:
@@ -54,4 +54,4 @@ async def measure(task: Task) -> TaskResult:
 
 
 if __name__ == "__main__":
-    tell(asyncio.run(measure(Task.of_command_line())))
+    reply(asyncio.run(measure(Task.of_command_line())))

@@ -9,10 +9,10 @@ from typing import Any
 from nautilus_trader.core import nautilus_pyo3 as core
 from nautilus_trader.model.data import capsule_to_data
 
-from bench.task import Task, TaskResult, tell
+from bench.task import Task, TaskResult, reply
 
 _LIMIT_S = 60.0
-_LOOK_S = 0.02
+_CHECK_S = 0.02
 
 
 def instrument() -> Any:
@@ -36,28 +36,28 @@ def instrument() -> Any:
 
 
 async def measure(task: Task) -> TaskResult:
-    """Take the stream to its last frame; the clock runs from the first one on."""
+    """Read the stream to its last frame; the clock runs from the first one on."""
     market, came = instrument(), 0
 
-    def take(capsule: object) -> None:
+    def handle(capsule: object) -> None:
         nonlocal came
         capsule_to_data(capsule)  # as its own data client does
         came += 1
 
     client = core.HyperliquidWebSocketClient(url=task.ws_url)
-    await client.connect([market], take)
+    await client.connect([market], handle)
     if task.kind == "trade":
         await client.subscribe_trades(market.id)
     else:
         await client.subscribe_order_book_deltas(market.id, 2, 0)
     until = time.monotonic() + _LIMIT_S
     while not came and time.monotonic() < until:  # noqa: ASYNC110 - the callback comes from a thread of Rust
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_CHECK_S)
     before, wall, cpu = came, time.perf_counter(), time.process_time()
     while came < task.frames and time.monotonic() < until:  # noqa: ASYNC110 - the same
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_CHECK_S)
     return TaskResult(came - before, time.process_time() - cpu, time.perf_counter() - wall, came == task.frames)
 
 
 if __name__ == "__main__":
-    tell(asyncio.run(measure(Task.of_command_line())))
+    reply(asyncio.run(measure(Task.of_command_line())))

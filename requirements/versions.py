@@ -38,7 +38,7 @@ PROBE = "import ensurepip, sys, venv; print(sys.implementation.name, sys.base_pr
 
 @dataclass(frozen=True)
 class Python:
-    """An interpreter of this machine that can make environments."""
+    """Interpreter of this machine that can create environments."""
 
     version: tuple[int, ...]
     prefix: str
@@ -52,7 +52,7 @@ class Python:
 
 @dataclass(frozen=True)
 class Trial:
-    """One set of versions on one interpreter."""
+    """Set of versions on one interpreter."""
 
     name: str
     record: str
@@ -62,7 +62,7 @@ class Trial:
 
 
 class FailedError(Exception):
-    """A step failed; the text says which."""
+    """Failure of a step; the text names it."""
 
 
 def pythons() -> list[Python]:

@@ -23,6 +23,7 @@ from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
+#: Returns the converted value, or raises ValueError with what is expected.
 Check = Callable[[object], Any]
 
 

@@ -78,7 +78,7 @@ def test_a_run_writes_its_figures_and_its_tables(tmp_path):
 
 @pytest.mark.integration
 def test_a_flood_leaves_the_book_whole_and_every_message_accounted_for():
-    found = pressure.measure(2.0, tell=lambda _: None)
+    found = pressure.measure(2.0, report=lambda _: None)
     assert found.published["trade"] >= found.frames // 2
     assert found.lost > 0
     assert found.drops > 0

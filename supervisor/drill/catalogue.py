@@ -131,43 +131,38 @@ def _for(seconds: float, **more: Any) -> Callable[[Conditions], Mapping[str, Any
     return lambda _: {"duration_s": seconds, **more}
 
 
+def _until_next_try(**more: Any) -> Callable[[Conditions], Mapping[str, Any]]:
+    return lambda of: {"duration_s": of.first_s + 0.5, **more}
+
+
 def _process(name: str, text: str, duration_s: Callable[[Conditions], float]) -> Drill:
     return Drill(name, "process", "restart", text, duration_s)
 
 
+def _network(name: str, effect: Effect, text: str, duration_s: Callable[[Conditions], float], **more: Any) -> Drill:
+    return Drill(name, "network", effect, text, duration_s, **more)
+
+
 def _certificate(name: str, text: str) -> Drill:
-    return Drill(
-        name,
-        "network",
-        "reconnect",
-        text,
-        _second_try(0.5),
-        lambda of: {"cut": True, "duration_s": of.first_s + 0.5},
-        needs_tls=True,
-    )
+    arguments = _until_next_try(cut=True)
+    return _network(name, "reconnect", text, _second_try(0.5), arguments=arguments, needs_tls=True)
 
 
 def _bad_book(name: str, flaw: str, text: str) -> Drill:
-    return Drill(
-        name,
-        "network",
-        "resync",
-        text,
-        _two_books,
-        lambda _: {"flaw": flaw},
-        "bad_book",
-        rule_effects=_CONNECTION_RECONNECTS,
-    )
+    more = {"arguments": lambda _: {"flaw": flaw}, "fault": "bad_book", "rule_effects": _CONNECTION_RECONNECTS}
+    return _network(name, "resync", text, _two_books, **more)
 
 
 def _harmless(name: str, text: str, *, fault: str = "", **arguments: Any) -> Drill:
-    return Drill(name, "network", "none", text, _resync, _for(2.0, **arguments), fault)
+    return _network(name, "none", text, _resync, arguments=_for(2.0, **arguments), fault=fault)
 
 
 #: Where frames of a connection are numbered together, only a new connection restores a book.
 _CONNECTION_RECONNECTS: Final[Mapping[Rule, Effect]] = {Rule.CONNECTION: "reconnect"}
+_RECONNECTS: Final[Mapping[str, Any]] = {"rule_effects": _CONNECTION_RECONNECTS}
 #: Where every frame is a whole book, the next one replaces a bad one.
 _HARMLESS_WHOLE: Final[Mapping[Rule, Effect]] = {Rule.SNAPSHOTS: "none", **_CONNECTION_RECONNECTS}
+_HARMLESS_TWICE: Final[Mapping[Rule, Effect]] = {Rule.BRIDGE: "none", **_HARMLESS_WHOLE}
 #: Frames without numbers are ordered by their times.
 _BY_TIME_RESYNCS: Final[Mapping[Rule, Effect]] = {Rule.SNAPSHOTS: "resync"}
 
@@ -180,141 +175,87 @@ DRILLS: Final[dict[str, Drill]] = {
         _process("stop", "SIGSTOP", _wedge(0.3)),
         _process("hang", "holds the interpreter lock", _wedge(0.9)),
         _process("memory", "grows without limit", _restart(8.0)),
-        Drill("stall", "network", "reconnect", "sockets stay open, no data", _stale, _while_stale),
-        Drill("half_open", "network", "reconnect", "the peer vanishes without closing", _stale, _while_stale),
-        Drill("slow_drip", "network", "reconnect", "bytes trickle", _stale, _while_stale),
-        Drill(
+        _network("stall", "reconnect", "sockets stay open, no data", _stale, arguments=_while_stale),
+        _network("half_open", "reconnect", "the peer vanishes without closing", _stale, arguments=_while_stale),
+        _network("slow_drip", "reconnect", "bytes trickle", _stale, arguments=_while_stale),
+        _network(
             "no_pong",
-            "network",
             "reconnect",
             "pings stay unanswered, data goes on",
             lambda of: of.ping_s + of.pong_s + of.first_s,
-            lambda of: {"duration_s": of.ping_s + of.pong_s + 0.3},
+            arguments=lambda of: {"duration_s": of.ping_s + of.pong_s + 0.3},
         ),
-        Drill("close", "network", "reconnect", "a close frame", _reconnect),
-        Drill(
+        _network("close", "reconnect", "a close frame", _reconnect),
+        _network(
             "cut",
-            "network",
             "reconnect",
             "TCP closes without a close frame",
             _reconnect,
-            lambda _: {"code": 0},
-            "close",
+            arguments=lambda _: {"code": 0},
+            fault="close",
         ),
-        Drill("shutdown", "network", "reconnect", "the venue announces a restart", _reconnect),
-        Drill("age_cut", "network", "reconnect", "cut for its age", _reconnect),
-        Drill(
+        _network("shutdown", "reconnect", "the venue announces a restart", _reconnect),
+        _network("age_cut", "reconnect", "cut for its age", _reconnect),
+        _network(
             "refuse",
-            "network",
             "reconnect",
             "closed, and connections refused for a while",
             _second_try(0.5),
-            lambda of: {"duration_s": of.first_s + 0.5},
+            arguments=_until_next_try(),
         ),
-        Drill(
+        _network(
             "tls_hang",
-            "network",
             "reconnect",
             "cut, and the next handshake is never answered",
             lambda of: 3.0 * of.first_s + of.connect_s,
-            lambda of: {"cut": True, "duration_s": of.first_s + of.connect_s + 0.3},
+            arguments=lambda of: {"cut": True, "duration_s": of.first_s + of.connect_s + 0.3},
         ),
         _certificate("tls_bad_certificate", "cut, and the next certificate is of an unknown authority"),
         _certificate("tls_expired", "cut, and the next certificate has expired"),
-        Drill(
-            "huge_frame",
-            "network",
-            "reconnect",
-            "a frame over every limit",
-            _reconnect,
-            lambda _: {"size": 20 * 1024 * 1024},
+        _network(
+            "huge_frame", "reconnect", "a frame over every limit", _reconnect, arguments=lambda _: {"size": 20 * 2**20}
         ),
-        Drill("drop_delta", "network", "resync", "a book update is lost", _resync, rule_effects=_CONNECTION_RECONNECTS),
-        Drill(
-            "corrupt_delta",
-            "network",
-            "resync",
-            "a level with a price that is none",
-            _resync,
-            rule_effects=_CONNECTION_RECONNECTS,
+        _network("drop_delta", "resync", "a book update is lost", _resync, **_RECONNECTS),
+        _network("corrupt_delta", "resync", "a level with an invalid price", _resync, **_RECONNECTS),
+        _network("crossed_book", "resync", "an update that crosses the book", _resync, **_RECONNECTS),
+        _network("reorder_delta", "resync", "two updates change places", _resync, rule_effects=_HARMLESS_WHOLE),
+        _network("duplicate_delta", "resync", "an update comes twice", _resync, rule_effects=_HARMLESS_TWICE),
+        _network("garbage", "none", "an invalid frame", _resync),
+        _network("invalid_utf8", "none", "text that is not UTF-8", _resync),
+        _network(
+            "wrong_schema", "reconnect", "SBE of another schema for a while", _second_try(0.5), arguments=_for(0.5)
         ),
-        Drill(
-            "crossed_book",
-            "network",
-            "resync",
-            "an update that crosses the book",
-            _resync,
-            rule_effects=_CONNECTION_RECONNECTS,
-        ),
-        Drill(
-            "reorder_delta",
-            "network",
-            "resync",
-            "two updates change places",
-            _resync,
-            rule_effects=_HARMLESS_WHOLE,
-        ),
-        Drill(
-            "duplicate_delta",
-            "network",
-            "resync",
-            "an update comes twice",
-            _resync,
-            rule_effects={Rule.BRIDGE: "none", **_HARMLESS_WHOLE},
-        ),
-        Drill("garbage", "network", "none", "a frame that is none", _resync),
-        Drill("invalid_utf8", "network", "none", "text that is not UTF-8", _resync),
-        Drill(
-            "wrong_schema",
-            "network",
-            "reconnect",
-            "SBE of another schema for a while",
-            _second_try(0.5),
-            _for(0.5),
-        ),
-        Drill(
+        _network(
             "clock_skew",
-            "network",
             "none",
             "the venue's clock is wrong for a while",
             _resync,
-            _for(1.0),
+            arguments=_for(1.0),
             rule_effects=_BY_TIME_RESYNCS,
         ),
-        Drill("rest_error", "network", "none", "REST answers 503", _resync, _for(2.0)),
-        Drill("rest_slow", "network", "none", "REST drips", _resync, _for(2.0)),
-        Drill("rest_malformed", "network", "none", "REST answers rubbish", _resync, _for(2.0)),
-        Drill("http_html", "network", "none", "REST answers with a web page", _resync, _for(2.0)),
-        Drill(
+        _harmless("rest_error", "REST answers 503"),
+        _harmless("rest_slow", "REST drips"),
+        _harmless("rest_malformed", "REST answers rubbish"),
+        _harmless("http_html", "REST answers with a web page"),
+        _network(
             "mute_book",
-            "network",
             "resync",
             "one book falls silent, and REST disproves it",
             _mute,
-            _while_mute,
-            rule_effects=_CONNECTION_RECONNECTS,
+            arguments=_while_mute,
+            **_RECONNECTS,
         ),
         _bad_book("unsorted_book", "unsorted", "a whole book with levels out of order"),
         _bad_book("doubled_level", "doubled", "a whole book with a price twice, spelt differently"),
         _bad_book("empty_level", "zero_size", "a whole book with a level of size zero"),
         _bad_book("negative_level", "negative", "a whole book with a negative size"),
         _bad_book("bad_number", "not_decimal", "a whole book with an invalid price behind the best one"),
-        Drill(
-            "restart_ids",
-            "network",
-            "resync",
-            "ids of updates restart from a low number",
-            _two_books,
-            rule_effects=_CONNECTION_RECONNECTS,
-        ),
+        _network("restart_ids", "resync", "ids of updates restart from a low number", _two_books, **_RECONNECTS),
         _harmless("exponents", "prices and sizes written as 8.1E+4"),
         _harmless("thin_market", "a market with a handful of levels"),
         _harmless("invalid_row", "an invalid row among the valid ones"),
         _harmless("unknown_status", "a market and orders in a state that is new"),
-        _harmless(
-            "fractional_interval",
-            "funding intervals as fractions and text",
-        ),
+        _harmless("fractional_interval", "funding intervals as fractions and text"),
         _harmless("flat_errors", "errors with their code at the top level"),
         _harmless("hedge_legs", "an account with both sides of a position"),
         _harmless("builder_orders", "an account on a builder's market"),

@@ -21,100 +21,47 @@ _DIGITS, _PLACES = 38, 18
 _Column: TypeAlias = tuple[str, str]
 _Arrays: TypeAlias = list[Any]
 
-_ENVELOPE: Final[tuple[_Column, ...]] = (
-    ("kind", "text"),
-    ("symbol", "text"),
-    ("venue_symbol", "text"),
-    ("epoch", "integer"),
-    ("seq", "integer"),
-    ("exchange_ns", "integer"),
-    ("recv_ns", "integer"),
-    ("recv_mono_ns", "integer"),
-    ("publish_ns", "integer"),
-    ("flags", "texts"),
+
+def _columns(text: str) -> tuple[_Column, ...]:
+    """Parse columns, each written ``name:kind``."""
+    return tuple((name, kind) for name, _, kind in (column.partition(":") for column in text.split()))
+
+
+_ENVELOPE: Final = _columns(
+    "kind:text symbol:text venue_symbol:text epoch:integer seq:integer exchange_ns:integer "
+    "recv_ns:integer recv_mono_ns:integer publish_ns:integer flags:texts"
 )
-_BOOK: Final[tuple[_Column, ...]] = (
-    ("bids", "levels"),
-    ("asks", "levels"),
-    ("depth", "integer"),
-    ("venue_seq", "integer"),
-    ("prev_venue_seq", "integer"),
-    ("first_venue_seq", "integer"),
-    ("cause", "text"),
-    ("scope", "text"),
-    ("reason", "text"),
-    ("expected", "text"),
-    ("got", "text"),
-    ("action", "text"),
+_BOOK: Final = _columns(
+    "bids:levels asks:levels depth:integer venue_seq:integer prev_venue_seq:integer "
+    "first_venue_seq:integer cause:text scope:text reason:text expected:text got:text action:text"
 )
-_TRADE: Final[tuple[_Column, ...]] = (
-    ("price", "decimal"),
-    ("size", "decimal"),
-    ("side", "text"),
-    ("trade_id", "text"),
-    ("trade_type", "text"),
-)
+_TRADE: Final = _columns("price:decimal size:decimal side:text trade_id:text trade_type:text")
 #: Columns of each channel after the common ones; names are the fields of its events.
 _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     **dict.fromkeys(BOOK_CHANNELS, _BOOK),
-    "bbo": tuple((f"{side}_{what}", "decimal") for side in ("bid", "ask") for what in ("price", "size")),
     "trade": _TRADE,
     "liquidation": _TRADE,
-    "mark": (
-        ("mark_price", "decimal"),
-        ("index_price", "decimal"),
-        ("index_kind", "text"),
-        ("open_interest", "decimal"),
-        ("open_interest_notional", "decimal"),
+    "bbo": _columns("bid_price:decimal bid_size:decimal ask_price:decimal ask_size:decimal"),
+    "mark": _columns(
+        "mark_price:decimal index_price:decimal index_kind:text open_interest:decimal open_interest_notional:decimal"
     ),
-    "funding": (
-        ("rate", "decimal"),
-        ("rate_native", "decimal"),
-        ("rate_unit", "text"),
-        ("interval_s", "integer"),
-        ("rate_8h", "decimal"),
-        ("next_funding_ns", "integer"),
-        ("phase", "text"),
-        ("settlement_price_kind", "text"),
-        ("source", "text"),
-        ("polled_ns", "integer"),
+    "funding": _columns(
+        "rate:decimal rate_native:decimal rate_unit:text interval_s:integer rate_8h:decimal "
+        "next_funding_ns:integer phase:text settlement_price_kind:text source:text polled_ns:integer"
     ),
-    "instrument": (
-        ("tick", "decimal"),
-        ("lot", "decimal"),
-        ("contract_size", "decimal"),
-        ("multiplier", "integer"),
-        ("quote", "text"),
-        ("market_id", "text"),
-        ("funding_interval_s", "integer"),
-        ("status", "text"),
+    "instrument": _columns(
+        "tick:decimal lot:decimal contract_size:decimal multiplier:integer quote:text market_id:text "
+        "funding_interval_s:integer status:text"
     ),
-    "status": (
-        ("stream", "text"),
-        ("state", "text"),
-        ("previous", "text"),
-        ("reason", "text"),
-        ("attempt", "integer"),
-        ("backoff_s", "number"),
-        ("pid", "integer"),
-        ("ages_ms", "counts"),
+    "status": _columns(
+        "stream:text state:text previous:text reason:text attempt:integer backoff_s:number pid:integer ages_ms:counts"
     ),
-    "heartbeat": (("seqs", "counts"), ("books", "books"), ("drops", "integer"), ("rss_bytes", "integer")),
-    "lifecycle": (
-        ("event", "text"),
-        ("reason", "text"),
-        ("pid", "integer"),
-        ("generation", "integer"),
-        ("exit_code", "integer"),
-        ("signal", "text"),
-        ("delay_s", "number"),
-        ("failures", "integer"),
-        ("restarts", "integer"),
-        ("uptime_s", "number"),
+    "heartbeat": _columns("seqs:counts books:books drops:integer rss_bytes:integer"),
+    "lifecycle": _columns(
+        "event:text reason:text pid:integer generation:integer exit_code:integer signal:text delay_s:number "
+        "failures:integer restarts:integer uptime_s:number"
     ),
 }
-
-
 #: Channels with columns.
 CHANNELS: Final = frozenset(_COLUMNS)
 #: Stamps for which 0 means absent.
