@@ -44,7 +44,7 @@ class RefusedError(Exception):
 
 
 class Life:
-    """A simulated account that has lived: ``frames`` are what its stream told, ``binary`` whether each is binary.
+    """A simulated account that has lived: ``frames`` are what its stream reported, ``binary`` whether each is binary.
 
     Args:
         name: The venue.
@@ -179,7 +179,7 @@ class _Topic:
 
 
 class FuzzedAccount:
-    """A statement that is told wrong things; what it sends is judged."""
+    """Statement that receives invalid input; its output is checked."""
 
     def __init__(self, life: Life) -> None:
         self.sender = _Sender()
@@ -200,7 +200,7 @@ class FuzzedAccount:
         )
 
     def answer(self, snapshot: Snapshot) -> str | None:
-        """REST told everything; what went wrong."""
+        """Apply an answer of REST; return what went wrong."""
         return self._judged(lambda: self.statement.apply_snapshot(snapshot, self.statement.push_count()))
 
     def _judged(self, tell: Any) -> str | None:
