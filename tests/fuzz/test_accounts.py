@@ -1,5 +1,5 @@
-"""Wrong private messages and answers of all five venues: nothing breaks, no event breaks the schema, every fill is told
-once, and no fill is lost to an invalid row beside it.
+"""Wrong private messages and answers of all five venues: nothing breaks, no event breaks the schema, every fill is
+reported once, and no fill is lost to an invalid row beside it.
 
 See :mod:`fuzzed` for how long, and how a finding is repeated.
 """
@@ -34,12 +34,12 @@ def test_wrong_private_frames(life_of, name: str) -> None:
     samples = sample_frames(name)
     payloads = [payload for payload, _ in life.frames]
     for seed in rounds(f"private:{name}", 2):
-        mutator, dice, told = Mutator(seed), random.Random(seed), FuzzedAccount(life)
+        mutator, dice, reported = Mutator(seed), random.Random(seed), FuzzedAccount(life)
         for number in range(PER_ROUND):
             payload, binary = dice.choice(samples if samples and dice.random() < 0.3 else life.frames)
             if number % 4:
                 payload = mutator.of_bytes(payload) if binary else mutator.frame(payload, payloads)
-            fault = told.push(payload, binary=binary)
+            fault = reported.push(payload, binary=binary)
             if fault:
                 text = (
                     f"{name} private: {fault}\nPARAPHINA_FUZZ_ROUND={seed!r} repeats it; the frame:\n{shown(payload)}"
@@ -51,38 +51,38 @@ def test_wrong_private_frames(life_of, name: str) -> None:
 def test_wrong_private_answers(life_of, name: str) -> None:
     life = life_of(name)
     for seed in rounds(f"answers:{name}", 2):
-        mutator, dice, told = Mutator(seed), random.Random(seed), FuzzedAccount(life)
+        mutator, dice, reported = Mutator(seed), random.Random(seed), FuzzedAccount(life)
         answers = Answers(life, lambda body, m=mutator, d=dice: m.frame(body) if d.random() < 0.3 else body)
         for _ in range(20):
             snapshot, fault = answers.snapshot()
-            fault = fault or (None if snapshot is None else told.answer(snapshot))
+            fault = fault or (None if snapshot is None else reported.answer(snapshot))
             if fault:
                 advice = f"PARAPHINA_FUZZ_ROUND={seed!r} repeats it; the answers:\n{answers.shown()}"
                 raise FindingError(f"{name} answers: {fault}\n{advice}")
         right = Answers(life, lambda body: body)
         snapshot, fault = right.snapshot()
         assert snapshot is not None, fault
-        assert told.answer(snapshot) is None
+        assert reported.answer(snapshot) is None
 
 
 @pytest.mark.parametrize("name", VENUES)
 def test_no_fill_is_lost_to_a_wrong_row_beside_it(life_of, name: str) -> None:
     life = life_of(name)
 
-    def told_by(payload: bytes) -> list[str]:
+    def reported_by(payload: bytes) -> list[str]:
         items = life.decode(payload, binary=False)
         return [f"{i.fill_id} {i.price} {i.size} {i.side} {i.fee}" for i in items if isinstance(i, Fill)] + [
             f"{i.payment_id} {i.amount}" for i in items if isinstance(i, Payment)
         ]
 
     texts = [payload for payload, binary in (*life.frames, *sample_frames(name)) if not binary]
-    messages = list(several_rows(_readable(texts, told_by), told_by))
+    messages = list(several_rows(_readable(texts, reported_by), reported_by))
     if name in {"hyperliquid", "extended", "lighter"}:  # elsewhere a frame has one fill
         assert messages
     for seed in rounds(f"neighbours:{name}"):
         mutator = Mutator(seed)
         for number in range(PER_ROUND if messages else 0):
-            judge_neighbours(messages[number % len(messages)], mutator, told_by, seed)
+            judge_neighbours(messages[number % len(messages)], mutator, reported_by, seed)
 
 
 def _readable(payloads, decode):
@@ -123,8 +123,8 @@ def test_no_fill_is_lost_to_a_wrong_row_in_an_answer(life_of, name: str) -> None
 
             answers = Answers(life, spoil)
             partial, fault = answers.snapshot()
-            told = {event.fill_id for event in partial.events if isinstance(event, Fill)} if partial else set()
-            lost = {fill_id for fill_id in every - told if not any(_is_in(fill_id, row) for row in spoilt)}
+            reported = {event.fill_id for event in partial.events if isinstance(event, Fill)} if partial else set()
+            lost = {fill_id for fill_id in every - reported if not any(_is_in(fill_id, row) for row in spoilt)}
             if lost or fault:
                 advice = f"PARAPHINA_FUZZ_ROUND={seed!r} repeats it; the rows before they were made wrong:"
                 what = f"{name}: {len(lost)} of {len(every)} fills lost beside wrong rows ({fault or sorted(lost)[:3]})"

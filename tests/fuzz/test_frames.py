@@ -40,19 +40,19 @@ def test_no_trade_is_lost_to_a_wrong_row_beside_it(name: str) -> None:
     path = Pathfinder(name)
     markets = {listing.wire: listing for listing in path.listings}
 
-    def told_by(payload: bytes) -> list[str]:
+    def reported_by(payload: bytes) -> list[str]:
         session = path.session()
         published = [event for _, event in session.received(False, payload, NS)]
         assert not session.faults.malformed, "the whole frame was refused"
         return [f"{one.trade_id} {one.price} {one.size} {one.side}" for one in published if isinstance(one, Trade)]
 
     frames = [payload for payload in path.frames if _has_trades(path, payload, markets)]
-    messages = list(several_rows(frames[:50], told_by))
+    messages = list(several_rows(frames[:50], reported_by))
     assert messages
     for seed in rounds(f"trades:{name}"):
         mutator = Mutator(seed)
         for number in range(100):
-            judge_neighbours(messages[number % len(messages)], mutator, told_by, seed)
+            judge_neighbours(messages[number % len(messages)], mutator, reported_by, seed)
 
 
 def _has_trades(path: Pathfinder, payload: bytes, markets: dict[str, Listing]) -> bool:

@@ -66,7 +66,7 @@ def drilled(config: str, fault: str, rounds: int = ROUNDS, **conditions: float) 
 
 
 class Comeback(NamedTuple):
-    """Workers were killed: ms until the parent knew of each, all ran anew, the first and all books were fresh."""
+    """Workers were killed: ms until the parent knew of each, all ran again, the first and all books were fresh."""
 
     known: list[float]
     running: float

@@ -219,7 +219,7 @@ class Pathfinder:
     def __init__(self, name: str) -> None:
         self._pipeline = _Listening(name, 7)
         self._pipeline.run(1.0)
-        #: What the stream of its markets told, text alone.
+        #: Frames of its markets' stream, text only.
         self.frames = self._pipeline.frames
         self.venue = VENUES[name]
         self.listings = [route.listing for route in self._pipeline._books()]
@@ -248,7 +248,7 @@ class Pathfinder:
         return self._pipeline.stage.schedule.wall_ms()
 
     def parse_book(self, body: bytes, listing: Listing) -> BookSnapshot:
-        """Return the book in an answer; whoever uses it asks whether it can be sent."""
+        """Return the book in an answer; the caller checks whether it can be sent."""
         book = self.venue.parse_book(body, listing)
         encode(book)
         return book

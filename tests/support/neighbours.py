@@ -1,4 +1,4 @@
-"""Rows beside a wrong one: what each of them told by itself, all of them together still tell."""
+"""Rows beside a wrong one: what each of them leads to alone, all of them together still do."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def judge_neighbours(found: Rows, mutator: Mutator, decode: Decode, seed: str) -
     """Make the row in the middle wrong, and look for what the others tell.
 
     Raises:
-        FindingError: It is not told.
+        FindingError: An event of a valid row is missing.
     """
     first, middle, last = found.rows
     wrong = mutator.of_row(middle)
@@ -67,11 +67,11 @@ def judge_neighbours(found: Rows, mutator: Mutator, decode: Decode, seed: str) -
         return  # then there are no rows
     expected = Counter(decode(json.dumps(with_rows(found.message, found.way, [first, last])).encode()))
     try:
-        told = Counter(decode(payload))
+        reported = Counter(decode(payload))
     except Exception as error:
-        told, why = Counter[str](), f"{type(error).__name__}: {error}"
+        reported, why = Counter[str](), f"{type(error).__name__}: {error}"
     else:
-        why = f"told are {dict(told)}"
-    if any(told[one] < times for one, times in expected.items()):
+        why = f"reported are {dict(reported)}"
+    if any(reported[one] < times for one, times in expected.items()):
         advice = f"PARAPHINA_FUZZ_ROUND={seed!r} repeats it; the message:"
-        raise FindingError(f"beside a wrong row {dict(expected)} was not told: {why}\n{advice}\n{shown(payload)}")
+        raise FindingError(f"beside a wrong row {dict(expected)} was not reported: {why}\n{advice}\n{shown(payload)}")

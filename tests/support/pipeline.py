@@ -260,7 +260,7 @@ class Pipeline:
         self._send(f"heartbeat.{self._venue.name}", beat)
 
     def _answer(self) -> None:
-        """Snapshots for whoever asked."""
+        """Snapshots for those who asked."""
         asked, self._to_ask = self._to_ask, []
         for line in self.lines:
             for route in line.session.book_streams:
@@ -270,7 +270,7 @@ class Pipeline:
                     self._send(topic, snapshot)
 
     def _restart(self) -> None:
-        """The worker dies and is started anew: everything it knew is gone."""
+        """The worker dies and is started again: everything it knew is gone."""
         for line in self.lines:
             if line.client is not None:
                 line.client.leave()

@@ -76,7 +76,7 @@ class Recorder:
 
 
 class Loudspeakers:
-    """Publishers of all venues that say the events of a journal over and over, as fast as they are told to.
+    """Publishers of all venues that repeat the events of a journal, at the requested rate.
 
     Args:
         run_dir: Where their feeds are.
@@ -133,7 +133,7 @@ def journal(out: Path) -> dict[str, list[Event]]:
 
 
 def essence(event: Event, without: frozenset[str] = REMADE) -> dict[str, Any]:
-    """An event without what is made anew each time it is said."""
+    """Event without the fields that are set again each time it is published."""
     fields: dict[str, Any] = msgspec.to_builtins(event)
     return {name: value for name, value in fields.items() if name not in without}
 
@@ -143,13 +143,13 @@ def story(topics: dict[str, list[Event]], venue: str) -> dict[str, list[tuple[st
 
     Books that REST shows while a connection is away are left out: they are of no connection, and so of no recording.
     """
-    told: dict[str, list[tuple[str, str]]] = {}
+    reported: dict[str, list[tuple[str, str]]] = {}
     for name, events in topics.items():
         if not name.startswith((f"book.{venue}.", f"book20.{venue}.")):
             continue
-        told[name] = [
+        reported[name] = [
             ("gap", str(event.reason)) if isinstance(event, Gap) else ("snapshot", event.cause)
             for event in events
             if isinstance(event, Gap | BookSnapshot) and "rest" not in event.flags
         ]
-    return told
+    return reported

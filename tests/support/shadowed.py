@@ -73,7 +73,7 @@ class ShadowRun:
         seed: Of the faults.
         stale_ms: Another limit of staleness than the shortened one; so long that the watchdog never cuts, for example.
         struck: How often each fault was injected, by venue.
-        violations: What a consumer was told that was not the truth.
+        violations: Events that a consumer received and that were not true.
         compared: Books that were compared with the truth.
     """
 

@@ -1,7 +1,7 @@
 """Faults on a running simulated system: one blow after the other on a venue, the venues side by side.
 
 Each blow is awaited to its end. Which faults there are, and what they take, says :mod:`supervisor.drill.catalogue`;
-whether consumers were told the truth meanwhile says :mod:`truth`.
+whether consumers received the truth meanwhile is checked by :mod:`truth`.
 """
 
 from __future__ import annotations

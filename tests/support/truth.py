@@ -1,4 +1,4 @@
-"""A consumer that compares every book it trusts with what the market really is, and keeps every lie that it was told.
+"""A consumer that compares every book it trusts with what the market really is, and records every violation.
 
 :class:`Examiner` judges, and touches nothing; :class:`TruthChecker` is the consumer around it, in threads beside the
 system; :func:`compare_while_paused` compares whole books while the markets stand still. Making things go wrong is the
@@ -35,7 +35,7 @@ _NUMBERED = frozenset({"aster", "lighter", "paradex"})
 _KEPT = 500
 _DEPTH = 10
 _TRAIL = 40
-#: Log records of a venue that are told with its violations.
+#: Log records of a venue that are listed with its violations.
 _EXPLAINED = 60
 #: More violations than this tell nothing new.
 _MOST_VIOLATIONS = 50
@@ -64,7 +64,7 @@ class Book(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A promise that was broken, and what the consumer had been told of that venue until then."""
+    """A promise that was broken, with the last events of its venue that the consumer received."""
 
     kind: str
     venue: str
@@ -81,11 +81,11 @@ class Violation:
 
 
 class Examiner:
-    """Judges what a consumer is told and what it then holds.
+    """Compares the events that a consumer receives, and its books, with the market.
 
     ``compared`` counts by market how often a state was compared with the truth of the same number, ``upsets`` by venue
     how often a book or its worker was lost. Numbers belong to one life of a market: tell :meth:`forget` when the
-    simulator starts anew.
+    simulator starts again.
     """
 
     def __init__(self) -> None:
@@ -96,13 +96,13 @@ class Examiner:
         self._truths: dict[Market, dict[int, Sides]] = {}
         self._epochs: dict[str, int] = {}
         self._drifts: dict[Market, int] = {}
-        #: Markets whose book was lost and not given anew.
+        #: Markets whose book was lost and not published again.
         self._lost: set[Market] = set()
         self._trails: dict[str, deque[str]] = {}
 
     def saw_event(self, event: Event) -> None:
-        """An event came; to be told before the book that it led to."""
-        self._trails.setdefault(event.venue, deque(maxlen=_TRAIL)).append(_told(event))
+        """Record an event; call it before the book that it led to."""
+        self._trails.setdefault(event.venue, deque(maxlen=_TRAIL)).append(_reported(event))
         if event.epoch:  # 0: the consumer's own
             self._saw_epoch("lifecycle" if isinstance(event, Lifecycle) else event.venue, event)
         market = (event.venue, str(event.symbol))
@@ -270,7 +270,7 @@ class TruthChecker:
         self._woken.set()
 
     def forget(self) -> None:
-        """The simulator started anew."""
+        """The simulator started again."""
         with self._lock:
             self._examiner.forget()
 
@@ -375,7 +375,7 @@ def _difference(held: Sides, wanted: Sides) -> str:
     return "; ".join(parts) or "the same"
 
 
-def _told(event: Event) -> str:
+def _reported(event: Event) -> str:
     """An event in one line."""
     words: list[object] = [f"{event.recv_mono_ns / 1e9:.3f}", type(event).__name__, event.symbol or "", event.seq]
     if isinstance(event, BookSnapshot):

@@ -46,7 +46,7 @@ class Followed:
         messages: Events that the consumer was sent.
         checks: Books that were compared with the truth, whole; ``usable`` of them were called usable.
         faults: The venue's own faults, by name; those of the links come on top.
-        gaps: That the consumer was told of.
+        gaps: Gaps that the consumer was notified of.
     """
 
     updates: int = 0

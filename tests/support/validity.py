@@ -1,4 +1,4 @@
-"""What may be published, told by a judge that shares no code with what is judged: events, books, a naive replica."""
+"""Rules for what may be published, without code of the tree under test: events, books, a naive replica."""
 
 from __future__ import annotations
 

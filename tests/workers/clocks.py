@@ -1,4 +1,4 @@
-"""Clocks for tests: time passes when it is told to, also for threads that wait on an event."""
+"""Clocks for tests: time passes when it is asked to, also for threads that wait on an event."""
 
 from __future__ import annotations
 

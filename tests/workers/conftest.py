@@ -20,7 +20,7 @@ from ipc.board import Board
 
 @pytest.fixture
 def clock():
-    """A clock that only moves when it is told to."""
+    """A clock that only moves when it is asked to."""
     return FakeClock()
 
 

@@ -17,7 +17,7 @@ from workers.venues.venue import RestRequest
 
 #: When requests are sent.
 NOW_NS = 1_790_000_123_456_000_000
-#: Anything that JSON can hold; numbers as large as they may be told.
+#: Anything that JSON can hold; numbers as large as a venue may send them.
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**64), 2**64) | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -1,4 +1,4 @@
-"""An account that exists only here: frames, logins and answers are what a test says; what is told is kept."""
+"""An account that exists only here: frames, logins and answers are what a test says; what is reported is kept."""
 
 # ruff: noqa: ARG002 - the interfaces of a private side and of a REST client
 
@@ -144,7 +144,7 @@ def _next(results: list[Any]) -> Any:
 
 
 class FakeClient:
-    """Answers each call with the next of ``answers`` (the last one for ever): bytes, an error, or something to call."""
+    """Answers each call with the next of ``answers`` (the last one forever): bytes, an error, or something to call."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers) or [b"{}"]
@@ -192,7 +192,7 @@ class FakeTransport:
 
 
 class FakeReconciler:
-    """``heard`` holds what it was told, in its order."""
+    """``heard`` holds what it received, in order."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -211,7 +211,7 @@ class FakeReconciler:
 
 
 class PublishedAccount:
-    """A statement, with what was told through it: ``sent`` to subscribers, ``described`` in words."""
+    """Statement with all that was published through it: ``sent`` to subscribers, ``described`` in words."""
 
     def __init__(self, board: Board, published: PublishedFills | None = None) -> None:
         self.publisher = FakePublisher()

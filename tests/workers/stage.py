@@ -1,4 +1,4 @@
-"""A session on a clock that moves when it is told to: what happens to it, what it publishes, what it asks for."""
+"""A session on a clock that moves when it is asked to: what happens to it, what it publishes, what it asks for."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Stage:
     """One session of a fake venue.
 
     ``published`` holds what it published, as (stream, symbol, event); ``actions`` what it asked for and the test has
-    not taken yet. ``flows`` is what the session is told about the venue's other books. While ``is_obliging``, the venue
-    answers every request to subscribe or unsubscribe at once.
+    not taken yet. ``flows`` is what the session knows of the venue's other books. While ``is_obliging``, the
+    venue answers every request to subscribe or unsubscribe at once.
     """
 
     def __init__(self, venue=None, listings=(BTC, ETH), *, stale_s=10.0, ping_s=20.0, pong_s=10.0, stagger=0.0):
@@ -96,7 +96,7 @@ class Stage:
         return [action.event for action in self.take(LogEvent)]
 
     def states(self, route):
-        """The states that a route was told to have, in their order."""
+        """Return the states that a route was set to, in order."""
         changed = [action for action in self.take(StateChanged) if action.stream is route]
         return [action.previous for action in changed[1:]] + [route.state] if changed else []
 

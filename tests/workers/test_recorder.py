@@ -149,7 +149,7 @@ def heard(listener):
 
 
 def test_nothing_is_reported_while_nobody_listens(recorder, monkeypatch):
-    monkeypatch.setattr(recorder, "_send", lambda line: pytest.fail(f"told {line}"))
+    monkeypatch.setattr(recorder, "_send", lambda line: pytest.fail(f"reported {line}"))
     recorder.needs_books()
     fill(recorder)
 

@@ -1,4 +1,4 @@
-"""What a worker is told: the defaults that operators rely on, the same for every venue."""
+"""Settings of a worker: the defaults that operators rely on, the same for every venue."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NS = 1_000_000_000
 BTC = Listing("BTC", "1", "BTC-USD", market_id="1", funding_interval_s=3600)
 
 
-def told():
+def defaults():
     return WorkerSettings("aster", 0, "/run", "ipc://feed", ("BTC",), "ws://x", "http://x")
 
 
 def test_defaults():
-    settings = told()
+    settings = defaults()
     assert settings.stale_ms == 10_000
     assert settings.connect_timeout_ms == 15_000
     assert settings.read_timeout_ms == 30_000
@@ -34,7 +34,7 @@ def test_defaults():
 
 def test_settings_never_change():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        told().stale_ms = 1
+        defaults().stale_ms = 1
 
 
 def sessions_of(venue, stale_s):

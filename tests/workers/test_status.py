@@ -57,8 +57,8 @@ def change(route, state, reason=None, applied_ns=0):
 
 
 def test_change_is_on_the_board_and_on_the_bus(reporter, routes, board, publisher, clock):
-    told = change(routes[0], StreamState.RESYNC, Reason.SEQ_GAP, clock.now_ns - 250_000_000)
-    reporter.changed([told], attempt=3, backoff_s=1.5)
+    reported = change(routes[0], StreamState.RESYNC, Reason.SEQ_GAP, clock.now_ns - 250_000_000)
+    reporter.changed([reported], attempt=3, backoff_s=1.5)
     cell = board.cell(0, 0, Stream.BOOK)
     assert cell[CellWord.STATE] == code_of(StreamState.RESYNC)
     assert cell[CellWord.REASON] == code_of(Reason.SEQ_GAP)
@@ -110,7 +110,7 @@ def test_nothing_changed_nothing_reported(reporter, publisher):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "reported"),
     [
         (StreamState.STALE, "stream.stale"),
         (StreamState.QUIET, "stream.quiet"),
@@ -118,9 +118,9 @@ def test_nothing_changed_nothing_reported(reporter, publisher):
         (StreamState.FAILED, "stream.failed"),
     ],
 )
-def test_what_an_operator_should_know_is_in_the_log(reporter, routes, events, state, told):
+def test_what_an_operator_should_know_is_in_the_log(reporter, routes, events, state, reported):
     reporter.changed([change(route, state, Reason.SEQ_GAP) for route in routes[:2]], attempt=1, backoff_s=None)
-    (fields,) = events(told)
+    (fields,) = events(reported)
     assert fields["symbol"] == "BTC-PERP,ETH-PERP"
     assert (fields["stream"], fields["reason"]) == (Stream.BOOK, Reason.SEQ_GAP)
 

@@ -31,7 +31,7 @@ NS = 1_000_000_000
 
 
 class FakeConnection:
-    """What a worker sees of a connection; its thread waits until it is told to end."""
+    """What a worker sees of a connection; its thread waits until it is asked to end."""
 
     def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape):
         self.session, self.number, self.stop = session, number, stop
@@ -42,7 +42,7 @@ class FakeConnection:
         self.away_since_ns = 0
         self.ended, self.hurries, self.runs = None, 0, 0
         self.is_stubborn = False
-        self.told = []
+        self.reported = []
         for route in session.book_streams:
             route.feed = publisher.topic(f"{route.kind}.{settings.venue}.{route.symbol}")
 
@@ -58,11 +58,11 @@ class FakeConnection:
         self.hurries += 1
 
     def record_books(self, tape):
-        self.told.append(tape)
+        self.reported.append(tape)
 
 
 class FakeRecorder:
-    """Keeps what it is told to keep."""
+    """Keeps what it is asked to keep."""
 
     def __init__(self, *_):
         self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
@@ -88,7 +88,7 @@ class FakeRecorder:
 
 
 class FakeAccount:
-    """Keeps what it is told, and that it was run."""
+    """Keeps what it receives, and that it was run."""
 
     watched = ()
 
@@ -123,8 +123,8 @@ class Bench:
         self.board = board
         self.stop = threading.Event()
         given = {"bases": ("BTC", "ETH"), "has_parent": False, **changes}
-        told = WorkerSettings("lighter", 3, str(path), "inproc://x", ws_url="ws://x", rest_url="http://x", **given)
-        self.worker = worker.Worker(told, board, self.stop)
+        reported = WorkerSettings("lighter", 3, str(path), "inproc://x", ws_url="ws://x", rest_url="http://x", **given)
+        self.worker = worker.Worker(reported, board, self.stop)
         self.publisher = self.worker._publisher
         self.words = board.worker(3)
         self.venue = venue
@@ -490,8 +490,10 @@ def test_of_many_books_each_has_its_checksum_reported_in_turn(bench, clock, monk
     for _ in range(4):
         bench.worker._run_once()
         clock.advance(1.0)
-    told = [[symbol for symbol, book in beat.books.items() if book.crc32_top10 is not None] for beat in bench.beats()]
-    assert told == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
+    reported = [
+        [symbol for symbol, book in beat.books.items() if book.crc32_top10 is not None] for beat in bench.beats()
+    ]
+    assert reported == [["BTC-PERP"], ["ETH-PERP"], ["BTC-PERP"], ["ETH-PERP"]]
 
 
 def test_usable_books_are_counted_and_their_time_remembered(bench, clock):
@@ -578,10 +580,10 @@ def test_misdeed_is_done_when_the_parent_asks_for_it(bench, monkeypatch):
 def test_books_are_reported_to_the_tape_when_it_wants_them(bench):
     bench.worker._apply_listings([BTC, ETH])
     bench.worker._run_once()
-    assert [connection.told for connection in bench.connections] == [[]]
+    assert [connection.reported for connection in bench.connections] == [[]]
     bench.worker._recorder.has_joined = True
     bench.worker._run_once()
-    assert [connection.told for connection in bench.connections] == [[bench.worker._recorder]]
+    assert [connection.reported for connection in bench.connections] == [[bench.worker._recorder]]
 
 
 def test_black_box_is_saved_when_it_is_due(bench):

@@ -1,4 +1,4 @@
-"""Every fill is told once, no older state after a newer one, and what stands in the end is what is true."""
+"""Every fill is reported once, no older state follows a newer one, and the final state is the true one."""
 
 from __future__ import annotations
 
@@ -158,11 +158,11 @@ def changed(event: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("status", CLOSED)
-@pytest.mark.parametrize("told_again", sorted(OPEN))
-def test_a_closed_order_does_not_open_again(ledger: Ledger, status: str, told_again: str) -> None:
+@pytest.mark.parametrize("reported_again", sorted(OPEN))
+def test_a_closed_order_does_not_open_again(ledger: Ledger, status: str, reported_again: str) -> None:
     ledger.apply(order(status=status))
-    assert not ledger.apply(order(status=told_again))
-    assert not ledger.apply(order(status=told_again, ns=99), ledger.pushes)
+    assert not ledger.apply(order(status=reported_again))
+    assert not ledger.apply(order(status=reported_again, ns=99), ledger.pushes)
     assert ledger.open_orders() == []
 
 
@@ -318,16 +318,21 @@ def net(ledger: Ledger, *legs: Leg) -> Any:
 
 
 def test_the_net_is_the_sum_of_the_legs_and_what_has_no_sum_is_unknown(ledger: Ledger) -> None:
-    told = net(ledger, leg("both", "0"), leg("long", "20.5", ns=5), leg("short", "-10", ns=6))
-    assert (told.size, told.unrealised_pnl, told.exchange_ns, told.margin_mode) == ("10.5", "2", 6, "cross")
-    assert (told.entry_price, told.liquidation_price) == (None, None)
+    reported = net(ledger, leg("both", "0"), leg("long", "20.5", ns=5), leg("short", "-10", ns=6))
+    assert (reported.size, reported.unrealised_pnl, reported.exchange_ns, reported.margin_mode) == (
+        "10.5",
+        "2",
+        6,
+        "cross",
+    )
+    assert (reported.entry_price, reported.liquidation_price) == (None, None)
     assert net(ledger, leg("long", "20.5", ns=7)) is None, "nothing changed"
     assert net(ledger, leg("long", "10", ns=8)).size == "0"
 
 
 def test_the_one_leg_that_is_held_is_shown_as_it_is(ledger: Ledger) -> None:
-    told = net(ledger, leg("long", "20.0", ns=5), leg("short", "0", ns=6))
-    assert (told.size, told.entry_price, told.exchange_ns) == ("20.0", "100", 6)
+    reported = net(ledger, leg("long", "20.0", ns=5), leg("short", "0", ns=6))
+    assert (reported.size, reported.entry_price, reported.exchange_ns) == ("20.0", "100", 6)
 
 
 @pytest.mark.parametrize("name", ["long", "short"])
@@ -354,15 +359,15 @@ def test_each_leg_is_judged_by_itself(ledger: Ledger) -> None:
     assert net(ledger, leg("short", "-10", ns=4)) is None, "older than that leg, not than the other"
     ledger.apply(leg("long", "20", ns=9), asked_at)
     ledger.apply(leg("short", "-15", ns=3), asked_at)
-    (told,) = ledger.nets()
-    assert isinstance(told, Position)
-    assert told.size == "15"
+    (reported,) = ledger.nets()
+    assert isinstance(reported, Position)
+    assert reported.size == "15"
     assert ledger.overtaken == 1
 
 
 def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
-    told = net(ledger, leg("long", "9" * 30), leg("short", "0." + "0" * 27 + "1"))
-    assert told.size == "9" * 30 + "." + "0" * 27 + "1"
+    reported = net(ledger, leg("long", "9" * 30), leg("short", "0." + "0" * 27 + "1"))
+    assert reported.size == "9" * 30 + "." + "0" * 27 + "1"
 
 
 # --- fills of one id, and those of an earlier life ----------------------------------------------------------------
@@ -370,8 +375,8 @@ def test_the_largest_numbers_have_a_sum(ledger: Ledger) -> None:
 
 def test_a_trade_with_ourselves_is_two_fills(ledger: Ledger) -> None:
     sides = ["buy", "sell", "buy", "sell"]
-    told = [ledger.apply(copy_of(fill("a"), side=side)) for side in sides]
-    assert [one is not None for one in told] == [True, True, False, False]
+    reported = [ledger.apply(copy_of(fill("a"), side=side)) for side in sides]
+    assert [one is not None for one in reported] == [True, True, False, False]
     assert [ledger.is_second_side(copy_of(fill("a"), side=side)) for side in ("buy", "sell")] == [False, True]
     assert not ledger.is_second_side(fill("b"))
 
@@ -399,8 +404,8 @@ class Venue:
     ``is_stamped`` says whether states tell when they came to be.
     """
 
-    def __init__(self, told: PublishedAccount, *, is_stamped: bool) -> None:
-        self.told = told
+    def __init__(self, reported: PublishedAccount, *, is_stamped: bool) -> None:
+        self.reported = reported
         self.is_stamped = is_stamped
         self.now = NS
         self.orders: dict[str, Order] = {}
@@ -476,15 +481,17 @@ class Venue:
         if self.under_way:
             self.under_way.pop(0)
 
-    def _push(self, told: Any) -> None:
-        told = told if isinstance(told, list) else [told]
-        self.told.statement.apply_pushed([one if isinstance(one, AllPositions) else copy_of(one) for one in told])
+    def _push(self, reported: Any) -> None:
+        reported = reported if isinstance(reported, list) else [reported]
+        self.reported.statement.apply_pushed(
+            [one if isinstance(one, AllPositions) else copy_of(one) for one in reported]
+        )
 
     # --- REST ---
 
     def ask(self, _pick: int = 0) -> None:
         if self.asked_at is None:
-            self.asked_at = self.told.statement.push_count()
+            self.asked_at = self.reported.statement.push_count()
 
     def capture(self, _pick: int = 0) -> None:
         """The venue makes the answer: the last orders that closed, flat positions not at all."""
@@ -501,7 +508,7 @@ class Venue:
     def answer(self, _pick: int = 0) -> None:
         if self.captured is not None:
             assert self.asked_at is not None
-            self.told.statement.apply_snapshot(self.captured, self.asked_at)
+            self.reported.statement.apply_snapshot(self.captured, self.asked_at)
             self.asked_at = self.captured = None
 
     def settle(self) -> None:
@@ -516,7 +523,7 @@ class Venue:
 
 @dataclasses.dataclass
 class Consumer:
-    """Believes everything that it is told."""
+    """Applies every event that it receives."""
 
     orders: dict[str, Order] = dataclasses.field(default_factory=dict)
     positions: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -559,18 +566,18 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @given(steps=STEPS, is_stamped=st.booleans())
 @settings(max_examples=400)
 def test_whatever_comes_in_whatever_order_it_ends_in_the_truth(board: Board, steps: Any, is_stamped: Any) -> None:
-    told = PublishedAccount(board)
-    venue = Venue(told, is_stamped=is_stamped)
+    reported = PublishedAccount(board)
+    venue = Venue(reported, is_stamped=is_stamped)
     for step, pick in steps:
         getattr(venue, step)(pick)
     venue.settle()
     consumer = Consumer()
-    for event in told.sent:
+    for event in reported.sent:
         consumer.take(event)
     living = {one.order_id: (one.status, one.filled) for one in venue.orders.values() if one.status in OPEN}
     held = {str(one.symbol): one.size for one in venue.positions.values() if Decimal(one.size)}
     assert consumer.looks() == (living, held, venue.balance.total, venue.margin.equity)
     once = [f"fill {one}" for one in venue.fills] + [f"payment {one}" for one in venue.payments]
     assert sorted(consumer.once) == sorted(once)
-    assert {one.order_id for one in told.statement.ledger.open_orders()} == set(living)
-    assert all(event.account == ALIAS and event.venue == VENUE for event in told.sent)
+    assert {one.order_id for one in reported.statement.ledger.open_orders()} == set(living)
+    assert all(event.account == ALIAS and event.venue == VENUE for event in reported.sent)

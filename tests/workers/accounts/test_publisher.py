@@ -1,4 +1,4 @@
-"""What subscribers are told of an account, what joiners are sent, and what stands on the board."""
+"""Events of an account, the state that late subscribers receive, and its words on the board."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ def board(tmp_path: Path) -> Iterator[Board]:
 
 
 @pytest.fixture
-def told(board: Board, clock: Any, monkeypatch: pytest.MonkeyPatch) -> PublishedAccount:
+def reported(board: Board, clock: Any, monkeypatch: pytest.MonkeyPatch) -> PublishedAccount:
     monkeypatch.setattr(module, "time", clock)
     return PublishedAccount(board)
 
 
-def answer(told: PublishedAccount, *events: Any, open_orders: Any = (), asked_at: int | None = None) -> bool:
-    at = told.statement.push_count() if asked_at is None else asked_at
-    return told.statement.apply_snapshot(Snapshot(events, frozenset(open_orders)), at)
+def answer(reported: PublishedAccount, *events: Any, open_orders: Any = (), asked_at: int | None = None) -> bool:
+    at = reported.statement.push_count() if asked_at is None else asked_at
+    return reported.statement.apply_snapshot(Snapshot(events, frozenset(open_orders)), at)
 
 
-# --- what is told -------------------------------------------------------------------------------------------------
+# --- what is reported -------------------------------------------------------------------------------------------------
 
 
-def test_every_kind_goes_to_its_own_topic_with_its_stamps(told: PublishedAccount, clock: Any) -> None:
+def test_every_kind_goes_to_its_own_topic_with_its_stamps(reported: PublishedAccount, clock: Any) -> None:
     kinds = [order(), fill(), position(), balance(), margin(), payment()]
-    told.statement.apply_pushed(kinds)
-    topics = [topic for topic, _ in told.publisher.sent]
+    reported.statement.apply_pushed(kinds)
+    topics = [topic for topic, _ in reported.publisher.sent]
     assert topics == [f"{channel}.{VENUE}.{ALIAS}" for channel in ACCOUNT_CHANNELS]
-    for event in told.sent:
+    for event in reported.sent:
         assert (event.recv_ns, event.recv_mono_ns) == (clock.time_ns(), clock.monotonic_ns())
         assert (event.account, event.seq, event.flags) == (ALIAS, 1, ())
 
@@ -65,246 +65,250 @@ def test_a_trade_with_ourselves_is_two_fills_once_over_restarts(board: Board, tm
         assert [(one.fill_id, one.side) for one in joined] == [("a", "buy"), ("b", "buy"), ("b:sell", "sell")]
 
 
-def test_what_says_nothing_new_is_not_reported(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([order(), order(), fill(), fill()])
-    assert answer(told, order(snapshot=True), fill(snapshot=True), open_orders=["1"])
-    assert [len(told.of(channel)) for channel in ("order", "fill")] == [1, 1]
-    assert told.statement.ledger.repeated == 2
+def test_what_says_nothing_new_is_not_reported(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([order(), order(), fill(), fill()])
+    assert answer(reported, order(snapshot=True), fill(snapshot=True), open_orders=["1"])
+    assert [len(reported.of(channel)) for channel in ("order", "fill")] == [1, 1]
+    assert reported.statement.ledger.repeated == 2
 
 
-def test_all_positions_of_a_frame_end_the_others(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([position("1", market="BTC"), position("2", market="ETH")])
-    told.statement.apply_pushed([position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"}))])
-    assert [(event.symbol, event.size, event.snapshot) for event in told.of("position")] == [
+def test_all_positions_of_a_frame_end_the_others(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([position("1", market="BTC"), position("2", market="ETH")])
+    reported.statement.apply_pushed([position("1", market="BTC"), AllPositions(frozenset({"BTC-USD"}))])
+    assert [(event.symbol, event.size, event.snapshot) for event in reported.of("position")] == [
         ("BTC-PERP", "1", False),
         ("ETH-PERP", "2", False),
         ("ETH-PERP", "0", False),
     ]
 
 
-def test_what_the_stream_missed_is_reported_when_rest_answers(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([order("1"), order("2", filled="2"), position("1"), fill("a")])
-    assert answer(told, fill("a"), fill("b"), order("3"), balance("4"), open_orders=["3"])
-    assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
-    assert [(one.order_id, one.status) for one in told.of("order")[2:]] == [
+def test_what_the_stream_missed_is_reported_when_rest_answers(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([order("1"), order("2", filled="2"), position("1"), fill("a")])
+    assert answer(reported, fill("a"), fill("b"), order("3"), balance("4"), open_orders=["3"])
+    assert [one.fill_id for one in reported.of("fill")] == ["a", "b"]
+    assert [(one.order_id, one.status) for one in reported.of("order")[2:]] == [
         ("3", "open"),
         ("1", "closed"),
         ("2", "filled"),
     ]
-    assert [(one.size, one.snapshot) for one in told.of("position")[1:]] == [("0", True)]
-    assert [one.total for one in told.of("balance")] == ["4"]
+    assert [(one.size, one.snapshot) for one in reported.of("position")[1:]] == [("0", True)]
+    assert [one.total for one in reported.of("balance")] == ["4"]
 
 
 @pytest.mark.parametrize("wrong", ["abc", "", "NaN", "1_0", " 1"])
-def test_an_event_that_is_invalid_costs_itself_and_is_counted(told: PublishedAccount, wrong: str, caplog: Any) -> None:
+def test_an_event_that_is_invalid_costs_itself_and_is_counted(
+    reported: PublishedAccount, wrong: str, caplog: Any
+) -> None:
     pushed = [fill("a"), order("9", filled=wrong), fill("b"), position(wrong), balance(wrong)]
     with caplog.at_level(logging.WARNING):
-        assert told.statement.apply_pushed(pushed) == 3
-    assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
-    assert [told.of(channel) for channel in ("order", "position", "balance")] == [[], [], []]
-    assert told.statement.invalid_rows == 3
+        assert reported.statement.apply_pushed(pushed) == 3
+    assert [one.fill_id for one in reported.of("fill")] == ["a", "b"]
+    assert [reported.of(channel) for channel in ("order", "position", "balance")] == [[], [], []]
+    assert reported.statement.invalid_rows == 3
     fields = [record.fields for record in caplog.records if record.getMessage() == "account.invalid_row"]
     assert [(one["of"], one["total"]) for one in fields] == [("order", 1), ("position", 2), ("balance", 3)]
     assert all("'" not in one["error"] for one in fields), "values are private"
 
 
-def test_rows_that_were_left_out_are_counted_and_described_with_the_next_answer(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([InvalidRow("trades", "another account's"), fill("a")])
+def test_rows_that_were_left_out_are_counted_and_described_with_the_next_answer(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([InvalidRow("trades", "another account's"), fill("a")])
     snapshot = Snapshot((fill("b"),), frozenset(), (InvalidRow("orders", "px"),))
-    assert [words.invalid_rows for words in told.words] == []
-    told.statement.apply_snapshot(snapshot, told.statement.push_count())
-    assert [one.fill_id for one in told.of("fill")] == ["a", "b"]
-    assert told.statement.invalid_rows == 2
-    told.statement.apply_snapshot(Snapshot((), frozenset()), told.statement.push_count())
-    assert [words.invalid_rows for words in told.words] == [2]
+    assert [words.invalid_rows for words in reported.words] == []
+    reported.statement.apply_snapshot(snapshot, reported.statement.push_count())
+    assert [one.fill_id for one in reported.of("fill")] == ["a", "b"]
+    assert reported.statement.invalid_rows == 2
+    reported.statement.apply_snapshot(Snapshot((), frozenset()), reported.statement.push_count())
+    assert [words.invalid_rows for words in reported.words] == [2]
 
 
-def test_an_event_of_an_answer_that_is_invalid_is_listed_all_the_same(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([position("1"), balance("5")])
-    answer(told, position("many"), balance("much"))
-    assert [one.size for one in told.of("position")] == ["1"]
-    assert [one.total for one in told.of("balance")] == ["5"]
+def test_an_event_of_an_answer_that_is_invalid_is_listed_all_the_same(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([position("1"), balance("5")])
+    answer(reported, position("many"), balance("much"))
+    assert [one.size for one in reported.of("position")] == ["1"]
+    assert [one.total for one in reported.of("balance")] == ["5"]
 
 
-def test_decimals_are_plain_when_they_are_published(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([balance("1E-7"), position("-0.0")])
-    assert [one.total for one in told.of("balance")] == ["0.0000001"]
-    assert [one.size for one in told.of("position")] == ["0"]
+def test_decimals_are_plain_when_they_are_published(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([balance("1E-7"), position("-0.0")])
+    assert [one.total for one in reported.of("balance")] == ["0.0000001"]
+    assert [one.size for one in reported.of("position")] == ["0"]
 
 
-def test_an_answer_that_a_push_overtook_does_not_undo_it(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([position("1"), order("1")])
-    asked_at = told.statement.push_count()
-    told.statement.apply_pushed([position("2"), order("1", "filled")])
-    assert not answer(told, position("1"), order("1"), open_orders=["1"], asked_at=asked_at)
-    assert [one.size for one in told.of("position")] == ["1", "2"]
-    assert [one.status for one in told.of("order")] == ["open", "filled"]
+def test_an_answer_that_a_push_overtook_does_not_undo_it(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([position("1"), order("1")])
+    asked_at = reported.statement.push_count()
+    reported.statement.apply_pushed([position("2"), order("1", "filled")])
+    assert not answer(reported, position("1"), order("1"), open_orders=["1"], asked_at=asked_at)
+    assert [one.size for one in reported.of("position")] == ["1", "2"]
+    assert [one.status for one in reported.of("order")] == ["open", "filled"]
 
 
-def test_what_was_pushed_since_asking_is_not_ended_by_its_absence(told: PublishedAccount) -> None:
-    asked_at = told.statement.push_count()
-    told.statement.apply_pushed([position("2"), order("1")])
-    assert answer(told, asked_at=asked_at)
-    assert [one.size for one in told.of("position")] == ["2"]
-    assert [one.status for one in told.of("order")] == ["open"]
+def test_what_was_pushed_since_asking_is_not_ended_by_its_absence(reported: PublishedAccount) -> None:
+    asked_at = reported.statement.push_count()
+    reported.statement.apply_pushed([position("2"), order("1")])
+    assert answer(reported, asked_at=asked_at)
+    assert [one.size for one in reported.of("position")] == ["2"]
+    assert [one.status for one in reported.of("order")] == ["open"]
 
 
-def test_an_answer_is_contested_by_itself_alone(told: PublishedAccount) -> None:
-    asked_at = told.statement.push_count()
-    told.statement.apply_pushed([position("2")])
-    assert not answer(told, position("1"), asked_at=asked_at)
-    assert answer(told, position("1"))
+def test_an_answer_is_contested_by_itself_alone(reported: PublishedAccount) -> None:
+    asked_at = reported.statement.push_count()
+    reported.statement.apply_pushed([position("2")])
+    assert not answer(reported, position("1"), asked_at=asked_at)
+    assert answer(reported, position("1"))
 
 
-def test_a_balance_that_is_not_listed_is_gone(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([balance("5", asset="HYPE"), balance("7")])
-    answer(told, balance("7"))
-    assert [(one.asset, one.total) for one in told.of("balance")[2:]] == [("HYPE", "0")]
+def test_a_balance_that_is_not_listed_is_gone(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([balance("5", asset="HYPE"), balance("7")])
+    answer(reported, balance("7"))
+    assert [(one.asset, one.total) for one in reported.of("balance")[2:]] == [("HYPE", "0")]
 
 
-def test_balances_stand_where_the_answer_does_not_list_all_of_them(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([balance("5", asset="HYPE")])
-    told.statement.apply_snapshot(
-        Snapshot((balance("7"),), frozenset(), balances_of=nothing), told.statement.push_count()
+def test_balances_stand_where_the_answer_does_not_list_all_of_them(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([balance("5", asset="HYPE")])
+    reported.statement.apply_snapshot(
+        Snapshot((balance("7"),), frozenset(), balances_of=nothing), reported.statement.push_count()
     )
-    assert [one.asset for one in told.of("balance")] == ["HYPE", "USDC"]
+    assert [one.asset for one in reported.of("balance")] == ["HYPE", "USDC"]
 
 
-def test_a_balance_that_was_pushed_after_the_question_stands(told: PublishedAccount) -> None:
-    asked_at = told.statement.push_count()
-    told.statement.apply_pushed([balance("5", asset="HYPE")])
-    told.statement.apply_snapshot(Snapshot((), frozenset()), asked_at)
-    assert [one.total for one in told.of("balance")] == ["5"]
+def test_a_balance_that_was_pushed_after_the_question_stands(reported: PublishedAccount) -> None:
+    asked_at = reported.statement.push_count()
+    reported.statement.apply_pushed([balance("5", asset="HYPE")])
+    reported.statement.apply_snapshot(Snapshot((), frozenset()), asked_at)
+    assert [one.total for one in reported.of("balance")] == ["5"]
 
 
-# --- what joiners are sent ----------------------------------------------------------------------------------------
+# --- what late subscribers are sent -----------------------------------------------------------------------------------
 
 
-def test_late_subscribers_are_sent_the_last_state_of_everything(told: PublishedAccount) -> None:
-    told.statement.apply_pushed(
+def test_late_subscribers_are_sent_the_last_state_of_everything(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed(
         [order("1"), order("2"), order("1", "filled"), position("1"), position("3"), margin("5")]
     )
-    latest = told.publisher.latest
+    latest = reported.publisher.latest
     assert {one.order_id: one.status for one in latest(f"order.{VENUE}.{ALIAS}")} == {"2": "open", "1": "filled"}
     assert [one.size for one in latest(f"position.{VENUE}.{ALIAS}")] == ["3"]
     assert [one.equity for one in latest(f"margin.{VENUE}.{ALIAS}")] == ["5"]
 
 
 def test_late_subscribers_are_sent_as_much_of_the_past_as_is_kept_and_every_open_order(
-    told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
+    reported: PublishedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
-    told.statement.apply_pushed([order("o1"), order("o2")])
+    reported.statement.apply_pushed([order("o1"), order("o2")])
     for number in range(5):
-        told.statement.apply_pushed([order(f"c{number}", "canceled"), fill(str(number)), payment(str(number))])
-    latest = told.publisher.latest
+        reported.statement.apply_pushed([order(f"c{number}", "canceled"), fill(str(number)), payment(str(number))])
+    latest = reported.publisher.latest
     assert [one.order_id for one in latest(f"order.{VENUE}.{ALIAS}")] == ["o1", "o2", "c4"]
     assert [one.fill_id for one in latest(f"fill.{VENUE}.{ALIAS}")] == ["2", "3", "4"]
     assert [one.payment_id for one in latest(f"payment.{VENUE}.{ALIAS}")] == ["2", "3", "4"]
 
 
 def test_open_orders_beyond_the_bound_are_all_sent_to_late_subscribers(
-    told: PublishedAccount, monkeypatch: pytest.MonkeyPatch
+    reported: PublishedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_RECENT", 3)
-    told.statement.apply_pushed([order(str(number)) for number in range(6)])
-    assert len(told.publisher.latest(f"order.{VENUE}.{ALIAS}")) == 6
+    reported.statement.apply_pushed([order(str(number)) for number in range(6)])
+    assert len(reported.publisher.latest(f"order.{VENUE}.{ALIAS}")) == 6
 
 
 # --- the state of the stream --------------------------------------------------------------------------------------
 
 
-def test_a_state_is_reported_to_subscribers_the_board_and_in_words(told: PublishedAccount, clock: Any) -> None:
-    told.statement.mark_alive(clock.now_ns)
+def test_a_state_is_reported_to_subscribers_the_board_and_in_words(reported: PublishedAccount, clock: Any) -> None:
+    reported.statement.mark_alive(clock.now_ns)
     clock.advance(2)
-    told.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away", attempt=2, backoff_s=1.5)
-    (event,) = told.publisher.of(f"status.{VENUE}")
+    reported.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away", attempt=2, backoff_s=1.5)
+    (event,) = reported.publisher.of(f"status.{VENUE}")
     assert isinstance(event, Status)
     assert (event.stream, event.state, event.previous) == (Stream.ACCOUNT, StreamState.BACKOFF, None)
     assert (event.reason, event.attempt, event.backoff_s) == (Reason.SERVER_CLOSE, 2, 1.5)
     assert event.ages_ms == {"account": 2000}
-    assert told.cell[CellWord.STATE] == code_of(StreamState.BACKOFF)
-    assert told.cell[CellWord.REASON] == code_of(Reason.SERVER_CLOSE)
-    assert told.cell[CellWord.SINCE] == clock.now_ns
-    assert told.described == ["it went away"]
-    assert told.statement.state is StreamState.BACKOFF
+    assert reported.cell[CellWord.STATE] == code_of(StreamState.BACKOFF)
+    assert reported.cell[CellWord.REASON] == code_of(Reason.SERVER_CLOSE)
+    assert reported.cell[CellWord.SINCE] == clock.now_ns
+    assert reported.described == ["it went away"]
+    assert reported.statement.state is StreamState.BACKOFF
 
 
 def test_no_reader_sees_a_state_without_its_text(
-    told: PublishedAccount, clock: Any, monkeypatch: pytest.MonkeyPatch
+    reported: PublishedAccount, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its words are written before the board is, so whoever reads the board first finds words that go with it."""
+    """Its words are written before the board is, so anyone who reads the board first finds words that go with it."""
     seen: list[tuple[AccountWords, int]] = []
-    describe = lambda words: seen.append((words, told.cell[CellWord.SINCE]))  # noqa: E731
-    monkeypatch.setattr(told.statement, "_describe", describe)
-    told.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
+    describe = lambda words: seen.append((words, reported.cell[CellWord.SINCE]))  # noqa: E731
+    monkeypatch.setattr(reported.statement, "_describe", describe)
+    reported.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "the token has expired")
     first = clock.now_ns
     clock.advance(1)
-    told.statement.publish_state(StreamState.LIVE, None, None)
+    reported.statement.publish_state(StreamState.LIVE, None, None)
     assert seen == [
         (AccountWords(ALIAS, StreamState.FAILED, Reason.AUTH_FAILED, first, "the token has expired"), 0),
         (AccountWords(ALIAS, StreamState.LIVE, Reason.AUTH_FAILED, clock.now_ns, None), first),
     ]
 
 
-def test_a_state_that_lasts_is_reported_once(told: PublishedAccount) -> None:
+def test_a_state_that_lasts_is_reported_once(reported: PublishedAccount) -> None:
     for _ in range(3):
-        told.statement.publish_state(StreamState.LIVE, None, None)
-    assert told.states == [("live", None)]
+        reported.statement.publish_state(StreamState.LIVE, None, None)
+    assert reported.states == [("live", None)]
 
 
-def test_another_reason_is_reported_and_the_last_one_stays_on_the_board(told: PublishedAccount) -> None:
-    told.statement.publish_state(StreamState.STALE, Reason.READ_TIMEOUT, "slow")
-    told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slow")
-    told.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slower")
-    told.statement.publish_state(StreamState.LIVE, None, None)
-    assert told.states == [
+def test_another_reason_is_reported_and_the_last_one_stays_on_the_board(reported: PublishedAccount) -> None:
+    reported.statement.publish_state(StreamState.STALE, Reason.READ_TIMEOUT, "slow")
+    reported.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slow")
+    reported.statement.publish_state(StreamState.STALE, Reason.RATE_LIMITED, "slower")
+    reported.statement.publish_state(StreamState.LIVE, None, None)
+    assert reported.states == [
         ("stale", "read_timeout"),
         ("stale", "rate_limited"),
         ("stale", "rate_limited"),
         ("live", None),
     ]
-    assert [event.previous for event in told.publisher.of(f"status.{VENUE}")] == [None, "stale", "stale", "stale"]
-    assert told.cell[CellWord.REASON] == code_of(Reason.RATE_LIMITED)
-    assert told.described == ["slow", "slower", None]
+    assert [event.previous for event in reported.publisher.of(f"status.{VENUE}")] == [None, "stale", "stale", "stale"]
+    assert reported.cell[CellWord.REASON] == code_of(Reason.RATE_LIMITED)
+    assert reported.described == ["slow", "slower", None]
 
 
-def test_late_subscribers_are_sent_the_last_state_of_the_stream(told: PublishedAccount) -> None:
-    told.statement.publish_state(StreamState.CONNECTING, None, None)
-    told.statement.publish_state(StreamState.LIVE, None, None)
-    assert [event.state for event in told.publisher.latest(f"status.{VENUE}")] == [StreamState.LIVE]
+def test_late_subscribers_are_sent_the_last_state_of_the_stream(reported: PublishedAccount) -> None:
+    reported.statement.publish_state(StreamState.CONNECTING, None, None)
+    reported.statement.publish_state(StreamState.LIVE, None, None)
+    assert [event.state for event in reported.publisher.latest(f"status.{VENUE}")] == [StreamState.LIVE]
 
 
 def test_only_what_needs_a_person_is_logged_as_an_error(
-    told: PublishedAccount, caplog: pytest.LogCaptureFixture
+    reported: PublishedAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    told.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "gone")
-    told.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no")
+    reported.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "gone")
+    reported.statement.publish_state(StreamState.FAILED, Reason.AUTH_FAILED, "no")
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR"]
 
 
-def test_hearing_something_stamps_the_board(told: PublishedAccount) -> None:
-    told.statement.mark_alive(5 * NS)
+def test_hearing_something_stamps_the_board(reported: PublishedAccount) -> None:
+    reported.statement.mark_alive(5 * NS)
     words = (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED)
-    assert [told.cell[word] for word in words] == [5 * NS] * 3
+    assert [reported.cell[word] for word in words] == [5 * NS] * 3
 
 
-def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(told: PublishedAccount) -> None:
+def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(reported: PublishedAccount) -> None:
     hide("planted-user-91c4")
-    told.statement.publish_state(StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4")
-    assert "planted-user-91c4" not in str(told.words)
+    reported.statement.publish_state(
+        StreamState.BACKOFF, Reason.CONNECT_FAILED, "broke: /listenKey?user=planted-user-91c4"
+    )
+    assert "planted-user-91c4" not in str(reported.words)
 
 
 # --- the heartbeat ------------------------------------------------------------------------------------------------
 
 
-def test_the_heartbeat_counts_what_was_sent(told: PublishedAccount) -> None:
-    told.statement.apply_pushed([order("1"), order("2"), fill()])
-    told.statement.publish_state(StreamState.LIVE, None, None)
-    told.statement.publish_heartbeat()
-    told.statement.publish_heartbeat()
-    first, second = told.publisher.of(f"heartbeat.{VENUE}")
+def test_the_heartbeat_counts_what_was_sent(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([order("1"), order("2"), fill()])
+    reported.statement.publish_state(StreamState.LIVE, None, None)
+    reported.statement.publish_heartbeat()
+    reported.statement.publish_heartbeat()
+    first, second = reported.publisher.of(f"heartbeat.{VENUE}")
     assert isinstance(second, Heartbeat)
     expected = {f"order.{VENUE}.{ALIAS}": 2, f"fill.{VENUE}.{ALIAS}": 1, f"status.{VENUE}": 1}
     assert first.seqs == expected
@@ -312,8 +316,8 @@ def test_the_heartbeat_counts_what_was_sent(told: PublishedAccount) -> None:
     assert (second.books, second.drops) == ({}, 0)
 
 
-def test_closing_it_closes_its_endpoint(told: PublishedAccount, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_it_closes_its_endpoint(reported: PublishedAccount, monkeypatch: pytest.MonkeyPatch) -> None:
     closed: list[bool] = []
-    monkeypatch.setattr(told.publisher, "close", lambda: closed.append(True))
-    told.statement.close()
+    monkeypatch.setattr(reported.publisher, "close", lambda: closed.append(True))
+    reported.statement.close()
     assert closed == [True]

@@ -64,7 +64,7 @@ class Looking:
 
     def __init__(self, board: Board, path: Path, clock: FakeClock, **side: Any) -> None:
         self.clock, self.began, self.path = clock, clock.now_ns, path
-        self.side, self.told, self.stream = FakeSide(**side), PublishedAccount(board), FakeStream()
+        self.side, self.reported, self.stream = FakeSide(**side), PublishedAccount(board), FakeStream()
         self.row = board.session(SLOT, ACCOUNT_SESSION + 1)
         self.client = FakeClient(self._answer)
         self.answers: list[Any] = [b"{}"]
@@ -78,7 +78,7 @@ class Looking:
             secrets(),
             alias,
             dict,
-            self.told.statement,
+            self.reported.statement,
             RestFlowRunner(self.client, FakeStop(self.clock).wait),  # type: ignore[arg-type]
             self.row,
             RunDir(self.path),
@@ -105,7 +105,7 @@ class Looking:
 
     @property
     def states(self) -> list[tuple[str, str | None]]:
-        return self.told.states
+        return self.reported.states
 
     @property
     def since_s(self) -> list[float]:
@@ -197,31 +197,31 @@ def test_what_may_be_missing_while_it_asks_is_asked_for_again(looking: Looking) 
 
 def test_an_answer_that_a_push_overtook_is_asked_for_again_soon(new: Any) -> None:
     looking = new(snapshots=[Snapshot((position("1"),), frozenset()), NOTHING])
-    looking.answers = [lambda: looking.told.statement.apply_pushed([position("2")]) or b"{}", b"{}"]
+    looking.answers = [lambda: looking.reported.statement.apply_pushed([position("2")]) or b"{}", b"{}"]
     looking.log_in()
     looking.run(MINUTE)
     assert looking.pauses == [5]
-    assert [event.size for event in looking.told.of("position")] == ["2", "0"]
+    assert [event.size for event in looking.reported.of("position")] == ["2", "0"]
 
 
 def test_a_busy_account_is_not_asked_for_all_the_time(new: Any) -> None:
     """A push overtakes every answer."""
     sizes = itertools.count(2)
     looking = new(snapshots=[Snapshot((position("1"),), frozenset({"none"}))])
-    looking.answers = [lambda: looking.told.statement.apply_pushed([position(str(next(sizes)))]) or b"{}"]
+    looking.answers = [lambda: looking.reported.statement.apply_pushed([position(str(next(sizes)))]) or b"{}"]
     looking.log_in()
     looking.run(4 * MINUTE)
     assert looking.pauses == [5, 60, 5, 60, 5, 60, 5]
 
 
-def told_of(*fill_ids: str) -> list[Snapshot]:
+def reported_of(*fill_ids: str) -> list[Snapshot]:
     """What looks find, one after the other; the last one nothing more."""
     return [*(Snapshot((fill(fill_id),), frozenset()) for fill_id in fill_ids), NOTHING]
 
 
 def test_a_stream_that_tells_nothing_is_made_again(new: Any) -> None:
     """It is open and answers pings, but fills are found by REST alone."""
-    looking = new(snapshots=told_of("before", "a", "b", "c"))
+    looking = new(snapshots=reported_of("before", "a", "b", "c"))
     looking.log_in()
     looking.run(2.5 * MINUTE)
     assert looking.stream.ends == []
@@ -230,18 +230,18 @@ def test_a_stream_that_tells_nothing_is_made_again(new: Any) -> None:
 
 
 def test_a_stream_that_missed_something_once_goes_on(new: Any) -> None:
-    looking = new(snapshots=told_of("before", "a"))
+    looking = new(snapshots=reported_of("before", "a"))
     looking.log_in()
     looking.run(10 * MINUTE)
     assert looking.stream.ends == []
 
 
 def test_a_stream_that_is_later_than_rest_goes_on(new: Any) -> None:
-    looking = new(snapshots=told_of("before", "a", "b", "c", "d"))
+    looking = new(snapshots=reported_of("before", "a", "b", "c", "d"))
     looking.log_in()
     for fill_id in ("before", "a", "b", "c", "d"):
         looking.run(MINUTE / 2)
-        looking.told.statement.apply_pushed([fill(fill_id)])
+        looking.reported.statement.apply_pushed([fill(fill_id)])
         looking.run(MINUTE / 2)
     assert looking.stream.ends == []
 
@@ -250,8 +250,8 @@ def test_what_the_answer_holds_is_reported_and_heard(new: Any, clock: FakeClock)
     looking = new(snapshots=[Snapshot((order(), fill()), frozenset({"1"}))])
     looking.log_in()
     looking.run(0.1)
-    assert [type(event).__name__ for event in looking.told.sent] == ["Order", "Fill"]
-    assert looking.told.cell[CellWord.LAST_PARSED] == clock.now_ns - NS // 5
+    assert [type(event).__name__ for event in looking.reported.sent] == ["Order", "Fill"]
+    assert looking.reported.cell[CellWord.LAST_PARSED] == clock.now_ns - NS // 5
 
 
 def test_without_a_login_no_more_is_asked(looking: Looking) -> None:
@@ -268,7 +268,7 @@ def test_an_answer_that_comes_when_the_connection_is_gone_is_reported_but_does_n
     looking.answers = [lambda: looking.reconciler.logged_out() or b"{}"]
     looking.log_in()
     looking.run(1)
-    assert len(looking.told.of("fill")) == 1
+    assert len(looking.reported.of("fill")) == 1
     assert looking.states == []
 
 
@@ -365,9 +365,9 @@ def test_a_look_that_fails_is_tried_again_after_5_10_20_40_and_60_seconds(
     looking.log_in()
     looking.run(200)
     assert looking.pauses == [5, 10, 20, 40, 60, 60]
-    told = events("account.unreconciled")
-    assert [fields["retry_in_s"] for fields in told[:5]] == [5, 10, 20, 40, 60]
-    assert (told[0]["reason"], told[0]["error"]) == (reason, error.what)
+    reported = events("account.unreconciled")
+    assert [fields["retry_in_s"] for fields in reported[:5]] == [5, 10, 20, 40, 60]
+    assert (reported[0]["reason"], reported[0]["error"]) == (reason, error.what)
 
 
 def test_an_answer_that_is_none_is_a_failure(new: Any, events: Any) -> None:
@@ -407,13 +407,13 @@ def test_an_account_that_is_not_answered_for_three_periods_is_stale_until_it_is(
     looking.answers = [LATE]
     looking.run(4 * MINUTE)
     assert looking.states == [("live", None), ("stale", "read_timeout")]
-    assert looking.told.described == ["no answer in time"]
-    (stale,) = [event for event in looking.told.publisher.of(f"status.{VENUE}") if event.state is StreamState.STALE]
+    assert looking.reported.described == ["no answer in time"]
+    (stale,) = [event for event in looking.reported.publisher.of(f"status.{VENUE}") if event.state is StreamState.STALE]
     assert stale.recv_mono_ns - looking.began > 180 * NS
     looking.answers = [b"{}"]
     looking.run(2 * MINUTE)
     assert looking.states[-1] == ("live", None)
-    assert looking.told.described == ["no answer in time", None]
+    assert looking.reported.described == ["no answer in time", None]
 
 
 @pytest.mark.parametrize(

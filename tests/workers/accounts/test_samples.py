@@ -33,7 +33,7 @@ def sampled(names: str | tuple[str, ...], cases: Iterable[Any]) -> pytest.MarkDe
 #: What each frame of a file holds: items of one frame apart by blanks, frames by bars, ``-`` for nothing.
 FRAMES = {
     "aster": {
-        # The position's three sides are told as their sum.
+        # The position's three sides are reported as their sum.
         "ws_user_ACCOUNT_UPDATE": "Balance Balance Leg Leg Leg",
         "ws_user_ORDER_TRADE_UPDATE": "Order",
         "ws_user_other": "Expired | - | - | -",
@@ -148,7 +148,7 @@ def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
     side = private_venue("aster", {})
     secrets = secrets_of(side.secrets, ASTER_API_KEY="key", ASTER_API_SECRET="secret")
     steps = side.snapshot(Login("wss://x"), secrets, {}, "desk", 0, 1_790_000_000_000_000_000)
-    told = {
+    reported = {
         "/fapi/v1/openOrders": (),
         "/fapi/v2/positionRisk": messages("aster", "rest_positionRisk"),
         "/fapi/v1/userTrades": (),
@@ -156,7 +156,7 @@ def test_recorded_balances_and_positions_of_aster_by_rest() -> None:
         "/fapi/v2/balance": messages("aster", "rest_balance"),
         "/fapi/v4/account": {},
     }
-    long, short, balance, _ = drive(steps, told).result.events
+    long, short, balance, _ = drive(steps, reported).result.events
     position = net_of(long, short)
     assert (position.size, position.unrealised_pnl, position.mark_price) == ("10", "1160.3671178", "6679.50671178")
     assert (balance.asset, balance.total, balance.available) == ("USDT", "122607.35137903", "23.72469206")

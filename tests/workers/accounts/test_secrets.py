@@ -33,8 +33,8 @@ def problem(found: Secrets) -> str:
         found.get(NAME)
     assert PLANTED not in str(caught.value)
     assert caught.value.__cause__ is None
-    (told,) = caught.value.problems
-    return told
+    (reported,) = caught.value.problems
+    return reported
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_a_file_that_is_ours_alone_is_taken(private: Path, mode: int) -> None:
 @pytest.mark.parametrize("mode", [0o640, 0o620, 0o610, 0o604, 0o602, 0o601, 0o666, 0o777, 0o440])
 def test_a_file_that_is_open_to_others_is_refused(private: Path, mode: int) -> None:
     private.chmod(mode)
-    told = problem(secrets(**{f"{NAME}_FILE": str(private)}))
-    assert told == f"environment:{NAME}_FILE: {private} must be yours alone; do: chmod 600 {private}"
+    reported = problem(secrets(**{f"{NAME}_FILE": str(private)}))
+    assert reported == f"environment:{NAME}_FILE: {private} must be yours alone; do: chmod 600 {private}"
 
 
 def test_a_file_of_somebody_else_is_refused(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +156,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, pri
         case "not text":
             path.write_bytes(PLANTED.encode() + b"\xff")
             path.chmod(0o600)
-    told = problem(secrets(**{f"{NAME}_FILE": str(path)}))
-    assert told.startswith(f"environment:{NAME}_FILE: {path} cannot be read: ")
+    reported = problem(secrets(**{f"{NAME}_FILE": str(path)}))
+    assert reported.startswith(f"environment:{NAME}_FILE: {path} cannot be read: ")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_whatever_was_read_is_hidden_from_the_log(private: Path, hidden: dict[st
 
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Any]:
-    """What is written to the log, as text: ``written(pretty=True)`` begins anew."""
+    """What is written to the log, as text; ``written(pretty=True)`` starts with an empty log."""
     path = tmp_path / "log"
     files = []
 

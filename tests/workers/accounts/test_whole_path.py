@@ -27,16 +27,16 @@ class Account:
 
     def __init__(self, side: PrivateVenue, board: Board, path: Path | None = None) -> None:
         published = None if path is None else PublishedFills(path, side.venue)
-        self.side, self.told = side, PublishedAccount(board, published)
+        self.side, self.reported = side, PublishedAccount(board, published)
 
     def push(self, *frames: Any) -> None:
         for frame in frames:
             body = json.dumps(frame).encode()
-            self.told.statement.apply_pushed(self.side.decode(body, False, {}, "desk"))  # type: ignore[arg-type]
+            self.reported.statement.apply_pushed(self.side.decode(body, False, {}, "desk"))  # type: ignore[arg-type]
 
     def look(self, **answers: Any) -> bool:
         """Ask for the whole account, and answer."""
-        asked_at = self.told.statement.push_count()
+        asked_at = self.reported.statement.push_count()
         return self.answer(asked_at, **answers)
 
     def answer(self, asked_at: int, **answers: Any) -> bool:
@@ -48,7 +48,7 @@ class Account:
             while True:
                 request = steps.send(json.dumps(self._answer_to(request, answers)).encode())
         except StopIteration as end:
-            return self.told.statement.apply_snapshot(end.value, asked_at)
+            return self.reported.statement.apply_snapshot(end.value, asked_at)
 
     def _answer_to(self, request: Any, answers: dict[str, Any]) -> Any:
         if self.side.venue == "aster":
@@ -59,10 +59,10 @@ class Account:
         return answers.get(f"{kind}_{dex}" if dex else kind, HL_NOTHING[kind])
 
     def orders(self) -> list[tuple[str, str]]:
-        return [(order.order_id, order.status) for order in self.told.of("order")]
+        return [(order.order_id, order.status) for order in self.reported.of("order")]
 
     def sizes(self) -> list[str]:
-        return [position.size for position in self.told.of("position")]
+        return [position.size for position in self.reported.of("position")]
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_an_order_is_not_closed_by_a_list_with_a_row_that_cannot_be_read(hyperli
     hyperliquid.push(hl_updates(hl_update()))
     hyperliquid.look(frontendOpenOrders=[rubbish])
     assert hyperliquid.orders() == [("701", "open")]
-    assert hyperliquid.told.statement.invalid_rows == 1
+    assert hyperliquid.reported.statement.invalid_rows == 1
     hyperliquid.look()
     assert hyperliquid.orders()[-1] == ("701", "closed")
 
@@ -185,7 +185,7 @@ def test_an_answer_corrects_a_push_whose_time_is_later(aster: Account) -> None:
 
 
 def test_an_answer_that_a_push_overtook_does_not_correct_it(aster: Account) -> None:
-    asked_at = aster.told.statement.push_count()
+    asked_at = aster.reported.statement.push_count()
     aster.push(aster_update(("BOTH", "20")))
     assert not aster.answer(asked_at, positionRisk=aster_risk(("BOTH", "15"), ms=MS + 9000))
     assert aster.sizes() == ["20"]
@@ -250,8 +250,8 @@ def test_quantity_decides_before_the_word(aster: Account, word: str, filled: str
     execution = order | {"z": filled, "l": "1", "L": "5", "t": 3, "T": MS}
     aster.push({"e": "ORDER_TRADE_UPDATE", "E": MS, "T": MS, "o": execution})
     assert aster.orders() == [("9", status)]
-    assert [order.price for order in aster.told.of("order")] == [None]
-    assert len(aster.told.of("fill")) == 1
+    assert [order.price for order in aster.reported.of("order")] == [None]
+    assert len(aster.reported.of("fill")) == 1
 
 
 # --- fills and payments -------------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def test_a_forced_reduction_is_adl_and_their_liquidation_is_our_trade(hyperliqui
     row = hl_fill(5, dir="Auto-Deleveraging", crossed=True, liquidation=theirs)
     hyperliquid.push({"channel": "user", "data": {"fills": [row]}})
     hyperliquid.push({"channel": "userFills", "data": {"user": ADDRESS, "fills": [hl_fill(6, liquidation=theirs)]}})
-    assert [(one.fill_id, one.fill_type) for one in hyperliquid.told.of("fill")] == [
+    assert [(one.fill_id, one.fill_type) for one in hyperliquid.reported.of("fill")] == [
         ("4", "adl"),
         ("5", "adl"),
         ("6", "trade"),
@@ -273,7 +273,7 @@ def test_a_forced_reduction_is_adl_and_their_liquidation_is_our_trade(hyperliqui
 def test_a_payment_on_a_builders_exchange_is_not_said_to_be_in_usdc(hyperliquid: Account) -> None:
     row = {"time": MS, "coin": "flx:GOLD", "usdc": "-0.52", "szi": "3.0", "fundingRate": "0.0000125"}
     hyperliquid.push({"channel": "userFundings", "data": {"user": ADDRESS, "fundings": [row, row | {"coin": "BTC"}]}})
-    assert [(one.venue_symbol, one.asset) for one in hyperliquid.told.of("payment")] == [
+    assert [(one.venue_symbol, one.asset) for one in hyperliquid.reported.of("payment")] == [
         ("flx:GOLD", None),
         ("BTC", "USDC"),
     ]
@@ -283,17 +283,17 @@ def test_a_payment_on_a_builders_exchange_is_not_said_to_be_in_usdc(hyperliquid:
 def test_no_fill_is_lost_to_an_invalid_neighbour(hyperliquid: Account, price: Any) -> None:
     rows = [hl_fill(1), hl_fill(2, px=price), hl_fill(3)]
     hyperliquid.push({"channel": "userFills", "data": {"user": ADDRESS, "fills": rows}})
-    assert [one.fill_id for one in hyperliquid.told.of("fill")] == ["1", "3"]
+    assert [one.fill_id for one in hyperliquid.reported.of("fill")] == ["1", "3"]
     hyperliquid.look(userFillsByTime=[hl_fill(4), hl_fill(5, px=price), hl_fill(2)])
-    assert [one.fill_id for one in hyperliquid.told.of("fill")] == ["1", "3", "4", "2"]
-    assert hyperliquid.told.statement.invalid_rows == 2
+    assert [one.fill_id for one in hyperliquid.reported.of("fill")] == ["1", "3", "4", "2"]
+    assert hyperliquid.reported.statement.invalid_rows == 2
 
 
 def test_a_trade_with_ourselves_is_two_fills_each_once(hyperliquid: Account) -> None:
     rows = [hl_fill(5, side="A"), hl_fill(5, side="B")]
     hyperliquid.push({"channel": "userFills", "data": {"user": ADDRESS, "fills": rows}})
     hyperliquid.look(userFillsByTime=rows[::-1])
-    assert [(one.fill_id, one.side) for one in hyperliquid.told.of("fill")] == [("5", "sell"), ("5:buy", "buy")]
+    assert [(one.fill_id, one.side) for one in hyperliquid.reported.of("fill")] == [("5", "sell"), ("5:buy", "buy")]
 
 
 # --- over restarts ------------------------------------------------------------------------------------------------
@@ -310,11 +310,11 @@ def test_what_was_published_is_not_published_after_a_restart_but_sent_to_those_w
     after = Account(HyperliquidAccount(), board, path)
     after.push({"channel": "userFundings", "data": {"isSnapshot": True, "fundings": [paid]}})
     after.look(userFillsByTime=[hl_fill(1), hl_fill(2), hl_fill(3)])
-    assert [one.fill_id for one in after.told.of("fill")] == ["3"]
-    assert after.told.of("payment") == []
+    assert [one.fill_id for one in after.reported.of("fill")] == ["3"]
+    assert after.reported.of("payment") == []
     topic = "fill.lighter.desk"
-    assert sorted(one.fill_id for one in after.told.publisher.latest(topic)) == ["1", "2", "3"]
-    assert after.told.statement.missing_from_stream() == 1, "the stream has not told of the third one"
+    assert sorted(one.fill_id for one in after.reported.publisher.latest(topic)) == ["1", "2", "3"]
+    assert after.reported.statement.missing_from_stream() == 1, "the stream has not reported the third one"
 
 
 def test_a_self_trade_keeps_its_two_ids_over_a_restart(board: Board, tmp_path: Path) -> None:
@@ -322,4 +322,4 @@ def test_a_self_trade_keeps_its_two_ids_over_a_restart(board: Board, tmp_path: P
     for _ in range(2):
         account = Account(HyperliquidAccount(), board, path)
         account.push({"channel": "user", "data": {"fills": [hl_fill(5), hl_fill(5, side="B")]}})
-    assert account.told.of("fill") == []
+    assert account.reported.of("fill") == []

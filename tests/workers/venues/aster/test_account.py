@@ -471,7 +471,7 @@ def test_payments_for_two_cross_positions_at_one_moment_are_two() -> None:
     paid = [("-1.5", "999.00000000"), ("-1.5", "997.50000000"), ("0.25", "997.75000000")]
     frames = [changed("FUNDING_FEE", B=[balance(bc=change, wb=wallet)]) for change, wallet in paid]
     ledger = Ledger()
-    found = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.take(item)]
+    found = [item for frame in frames for item in decode(frame) if isinstance(item, Payment) and ledger.apply(item)]
     assert [payment.amount for payment in found] == ["-1.5", "-1.5", "0.25"]
 
 
@@ -787,7 +787,7 @@ def test_legs_of_a_hedged_market_are_distinct_by_rest() -> None:
 def test_self_trade_is_two_fills() -> None:
     found = snapshot(answers(**{"/fapi/v1/userTrades": (traded(7), traded(7, side="SELL"))})).result.events
     ledger = Ledger()
-    fills = [ledger.take(event) for event in found if isinstance(event, Fill)]
+    fills = [ledger.apply(event) for event in found if isinstance(event, Fill)]
     assert [(fill.fill_id, fill.side) for fill in fills if isinstance(fill, Fill)] == [
         ("BTCUSDT:7", "buy"),
         ("BTCUSDT:7", "sell"),

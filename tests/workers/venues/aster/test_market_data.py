@@ -29,6 +29,7 @@ from workers.venues.venue import (
     Refused,
     Resync,
     Rule,
+    SoftResync,
     Unsubscribed,
     VenueLimits,
 )
@@ -658,7 +659,8 @@ def test_declared_streams_are_those_that_connections_carry():
 
 def test_lost_update_fetches_a_new_snapshot():
     assert (ASTER.continuity.rule, ASTER.continuity.resync) == (Rule.BRIDGE, Resync.REFETCH)
-    assert (ASTER.continuity.soft_resync, ASTER.continuity.silence_s) == (True, {})
+    assert ASTER.continuity.soft_resync == SoftResync(after_s=2.0, cooldown_s=7.0)
+    assert ASTER.continuity.silence_s == {}
 
 
 def test_limits_and_cadences_of_the_venue():
