@@ -12,14 +12,7 @@ from typing import Any, ClassVar, Final
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.credentials import HYPERLIQUID_ADDRESS, HYPERLIQUID_AGENT
 from simulator.accounts.money import amount, rounded
-from simulator.accounts.records import (
-    AccountOutcome,
-    AccountRules,
-    FillRecord,
-    MarginRecord,
-    OrderChange,
-    OrderRecord,
-)
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, MarginRecord, OrderChange, OrderRecord
 from simulator.accounts.service import STREAM, AccountService
 from simulator.decimals import pointed
 from simulator.market import Market

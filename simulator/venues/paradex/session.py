@@ -17,13 +17,7 @@ from simulator.wire import Frame, Upgrade, Wire
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
 #: Names of streams by topic.
-WORDS = {
-    "order_book": "book",
-    "bbo": "bbo",
-    "trades": "trade",
-    "markets_summary": "mark",
-    "funding_data": "funding",
-}
+WORDS = {"order_book": "book", "bbo": "bbo", "trades": "trade", "markets_summary": "mark", "funding_data": "funding"}
 
 
 class RpcError(Exception):
