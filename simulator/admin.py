@@ -56,8 +56,7 @@ class Admin:
         """Answer a request."""
         return self._routes.answer(request) or json({"error": "not found", "advice": ["see /faults, /stats"]}, 404)
 
-    def _truth(self, request: HttpRequest, venue: str, symbol: str) -> Any:
-        del request
+    def _truth(self, _: HttpRequest, venue: str, symbol: str) -> Any:
         return self._market(venue, symbol).truth(symbol)
 
     def _each(self, action: Callable[[SimulatedVenue], None]) -> Any:

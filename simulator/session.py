@@ -99,24 +99,20 @@ class ClientSubscriptions:
 class FaultHook:
     """Hooks of an active fault, called for every frame, connection and request; by default they change nothing."""
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, _outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Return the frames to send instead of ``frames``."""
-        del session, outgoing
         return frames
 
-    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal | None:
+    def on_upgrade(self, _upgrade: Upgrade) -> UpgradeRefusal | None:
         """Return a refusal for a client that connects, or None."""
-        del upgrade
         return None
 
-    def before_answer(self, request: HttpRequest) -> HttpResponse | None:
+    def before_answer(self, _request: HttpRequest) -> HttpResponse | None:
         """Return a response that replaces the venue's own, or None."""
-        del request
         return None
 
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    def after_answer(self, _request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Return the response to send instead of ``response``."""
-        del request
         return response
 
 

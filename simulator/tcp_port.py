@@ -54,9 +54,7 @@ class TcpPort:
         except OSError as error:
             host, port = self._address
             raise ParaphinaError(
-                "the simulator cannot listen here",
-                where=f"{host}:{port}",
-                advice="end the program that uses this port",
+                "the simulator cannot listen here", where=f"{host}:{port}", advice="end the program that uses this port"
             ) from error
         self._listening.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listening, self._accept, self._listening)

@@ -162,9 +162,8 @@ class SimulatedVenue(VenueState, ABC):
         """Return an error response with this HTTP status, in the venue's format."""
         return plain(HTTPStatus(status).phrase, status)
 
-    def garbage(self, session: ClientSession) -> Frame:
+    def garbage(self, _session: ClientSession) -> Frame:
         """Return a frame that no client of this venue can decode."""
-        del session
         return Frame(b'\x01\x02 {"channel": ]]')
 
     # Called by the server.

@@ -147,9 +147,8 @@ class Socket(asyncio.Protocol):
         self._write()
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Handle the loss of the TCP connection."""
-        del exc
         self._transport = None
         if self._trickle is not None:
             self._trickle.stop()

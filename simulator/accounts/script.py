@@ -143,16 +143,13 @@ class Script:
 
     # New orders.
 
-    def _place(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _place(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.place(self._spec(command), now_ms)
 
-    def _market(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _market(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.place_market(self._spec(command)._replace(price=None), now_ms)
 
-    def _stop(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _stop(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         if "untriggered" not in self._account.rules.statuses:
             raise _impossible("this venue does not report untriggered orders")
         spec = self._spec(command)
@@ -161,16 +158,14 @@ class Script:
         sign = 1 if spec.side == BUY else -1
         return self._account.place(spec._replace(trigger=price + sign * away, price=price + 2 * sign * away), now_ms)
 
-    def _reduce(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _reduce(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         position = self._position(command)
         side = SELL if position.size > 0 else BUY
         spec = self._spec(command, position.market, side)
         size = min(spec.size, abs(position.size))
         return self._account.place(spec._replace(size=size, is_reduce_only=True), now_ms)
 
-    def _reject(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _reject(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         if self._account.rules.rejected_status is None:
             raise _impossible("this venue does not report rejected orders")
         return self._account.place_rejected(self._spec(command), self._account.rules.rejected_status, now_ms)
@@ -201,12 +196,10 @@ class Script:
     def _trigger(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.trigger(self._order(command, order, "untriggered").number, now_ms)
 
-    def _liquidate(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _liquidate(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         return self._account.liquidate(self._position(command).market.listing.symbol, now_ms)
 
-    def _deposit(self, command: Command, order: OrderRecord | None, now_ms: int) -> AccountOutcome:
-        del order
+    def _deposit(self, command: Command, _order: OrderRecord | None, now_ms: int) -> AccountOutcome:
         account = self._account
         asset = command.asset or account.rules.quote
         if asset not in account.assets():

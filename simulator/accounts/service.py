@@ -104,13 +104,12 @@ class AccountService(ABC):
     def expire(self) -> None:  # noqa: B027 - not every venue issues credentials
         """Expire all issued credentials now."""
 
-    def token(self, body: dict[str, Any]) -> dict[str, Any]:
+    def token(self, _body: dict[str, Any]) -> dict[str, Any]:
         """Issue a token that a live client would sign itself.
 
         Raises:
             UsageError: This venue has no such tokens.
         """
-        del body
         raise UsageError(f"no tokens at {self.venue.name}", where="venue", advice="lighter, paradex")
 
     def balances(self) -> list[tuple[str, int, int | None]]:

@@ -26,9 +26,8 @@ class LosePrivate(PrivateFault):
 
     name: ClassVar[str] = "lose_private"
 
-    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+    def change(self, _key: tuple[ClientSession, str], _frames: list[Frame]) -> list[Frame]:
         """Drop the frames."""
-        del key, frames
         return []
 
 
@@ -37,9 +36,8 @@ class RepeatPrivate(PrivateFault):
 
     name: ClassVar[str] = "repeat_private"
 
-    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+    def change(self, _key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Send the frames twice."""
-        del key
         return frames + frames
 
 

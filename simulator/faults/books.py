@@ -109,9 +109,8 @@ class BadBook(Fault[BadBookArgs]):
         """Stop checking for completion."""
         self._completion_check.cancel()
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Corrupt a snapshot; drop the first delta so that clients request one."""
-        del session
         if outgoing.stream != self.args.stream or self.args.symbol not in {None, outgoing.symbol}:
             return frames
         if outgoing.kind == "delta":
@@ -154,9 +153,8 @@ class Exponents(Fault[StreamArgs]):
     name: ClassVar[str] = "exponents"
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Rewrite text frames; binary frames have no notation."""
-        del session
         if outgoing.stream not in {"book", "book20", "bbo"} or not self.args.applies_to(outgoing):
             return frames
         return [frame if frame.is_binary else self._rewritten(frame) for frame in frames]

@@ -139,9 +139,8 @@ class DropDelta(DeltaFault):
             return super().before_send(session, outgoing, frames)
         return [] if self.matches(outgoing) else frames
 
-    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+    def change(self, _key: tuple[ClientSession, str], _frames: list[Frame]) -> list[Frame]:
         """Drop the frames."""
-        del key, frames
         return []
 
 
@@ -150,9 +149,8 @@ class DuplicateDelta(DeltaFault):
 
     name: ClassVar[str] = "duplicate_delta"
 
-    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
+    def change(self, _key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame]:
         """Send the frames twice."""
-        del key
         return frames + frames
 
 
@@ -172,9 +170,8 @@ class CorruptDelta(DeltaFault):
 
     name: ClassVar[str] = "corrupt_delta"
 
-    def change(self, key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
+    def change(self, _key: tuple[ClientSession, str], frames: list[Frame]) -> list[Frame] | None:
         """Corrupt the frames if they have levels."""
-        del key
         corrupted = [self.venue.corrupt(frame) for frame in frames]
         return None if None in corrupted else [frame for frame in corrupted if frame is not None]
 
@@ -246,9 +243,8 @@ class WrongSchema(Fault[StreamArgs]):
     venues: ClassVar[tuple[str, ...]] = ("paradex",)
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Change the schema in the header."""
-        del session
         if not self.args.applies_to(outgoing):
             return frames
         return [_with_schema(frame, _UNKNOWN_SCHEMA) if frame.is_binary else frame for frame in frames]

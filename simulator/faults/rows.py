@@ -31,9 +31,8 @@ class InvalidRowFault(Fault[StreamArgs]):
     name: ClassVar[str] = "invalid_row"
     parameters = StreamArgs
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Insert the row between the rows of a frame, or before a frame that is a single trade."""
-        del session
         if outgoing.stream in _BOOKS or not self.args.applies_to(outgoing):
             return frames
         return [sent for frame in frames for sent in self._with_invalid_row(outgoing, frame)]
@@ -89,14 +88,12 @@ def _invalid(value: Any) -> Any:
 class RewriteFault(Fault[ArgsT], Generic[ArgsT]):
     """Base of faults that rewrite the text of frames and responses."""
 
-    def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
+    def before_send(self, _session: ClientSession, _outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Rewrite text frames; binary frames have no notation."""
-        del session, outgoing
         return [frame if frame.is_binary else replace(frame, payload=self.rewrite(frame.payload)) for frame in frames]
 
-    def after_answer(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    def after_answer(self, _request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """Rewrite the body."""
-        del request
         return replace(response, body=self.rewrite(response.body))
 
     def rewrite(self, text: bytes) -> bytes:

@@ -77,9 +77,8 @@ class UpgradeError(Fault[UpgradeErrorArgs]):
     name: ClassVar[str] = "upgrade_error"
     parameters = UpgradeErrorArgs
 
-    def on_upgrade(self, upgrade: Upgrade) -> UpgradeRefusal:
+    def on_upgrade(self, _upgrade: Upgrade) -> UpgradeRefusal:
         """Return the refusal."""
-        del upgrade
         return UpgradeRefusal(self.args.status)
 
 

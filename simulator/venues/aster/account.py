@@ -123,11 +123,7 @@ class AsterAccounts(AccountService):
         """Return lots by side: one leg, or, in a hedged account, both sides, whose sum is the position."""
         if not self._is_hedged:
             return {"BOTH": position.size}
-        return {
-            "BOTH": 0,
-            "LONG": max(position.size, 0) + _HEDGED_LOTS,
-            "SHORT": min(position.size, 0) - _HEDGED_LOTS,
-        }
+        return {"BOTH": 0, "LONG": max(position.size, 0) + _HEDGED_LOTS, "SHORT": min(position.size, 0) - _HEDGED_LOTS}
 
     def open_key(self) -> str:
         """Return the listen key, valid for its full lifetime from now on."""

@@ -124,8 +124,7 @@ class AsterRest:
             return row_of(self.market(request))
         return [row_of(market) for market in self._venue.listed()]
 
-    def _exchange_info(self, request: HttpRequest) -> Any:
-        del request
+    def _exchange_info(self, _: HttpRequest) -> Any:
         weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _WEIGHT_LIMIT}
         orders = {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200}
         assets = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]
@@ -328,12 +327,7 @@ def _filters(market: Market) -> list[dict[str, Any]]:
         {"filterType": "MAX_NUM_ORDERS", "limit": 200},
         {"filterType": "MAX_NUM_ALGO_ORDERS", "limit": 10},
         {"filterType": "MIN_NOTIONAL", "notional": "5"},
-        {
-            "filterType": "PERCENT_PRICE",
-            "multiplierUp": "1.0500",
-            "multiplierDown": "0.9500",
-            "multiplierDecimal": "4",
-        },
+        {"filterType": "PERCENT_PRICE", "multiplierUp": "1.0500", "multiplierDown": "0.9500", "multiplierDecimal": "4"},
     ]
 
 

@@ -145,9 +145,8 @@ class SimulatedAster(SimulatedVenue):
             else AsterSession(self, wire, upgrade, streams, self.join)
         )
 
-    def not_found(self, request: HttpRequest) -> HttpResponse:
+    def not_found(self, _request: HttpRequest) -> HttpResponse:
         """Return the gateway's answer to an unknown path."""
-        del request
         return html(404)
 
     def failure(self, status: int) -> HttpResponse:

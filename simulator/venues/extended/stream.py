@@ -116,9 +116,8 @@ class SimulatedExtended(SimulatedVenue):
         channel = self._channel(upgrade)
         return UpgradeRefusal(404) if channel is None else ExtendedSession(self, wire, upgrade, channel, self.welcome)
 
-    def not_found(self, request: HttpRequest) -> HttpResponse:
+    def not_found(self, _request: HttpRequest) -> HttpResponse:
         """Return the response to an unknown path."""
-        del request
         return messages.problem(404, 404, "Not found.")
 
     def failure(self, status: int) -> HttpResponse:
@@ -154,9 +153,8 @@ class SimulatedExtended(SimulatedVenue):
         self._send_deltas()
         self._send_touches()
 
-    def book_seq(self, market: Market) -> int | None:
+    def book_seq(self, _market: Market) -> int | None:
         """Return None: each connection counts its own frames."""
-        del market
         return None
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:

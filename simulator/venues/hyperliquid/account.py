@@ -12,14 +12,7 @@ from typing import Any, ClassVar, Final
 from simulator.accounts.account import SimulatedAccount
 from simulator.accounts.credentials import HYPERLIQUID_ADDRESS, HYPERLIQUID_AGENT
 from simulator.accounts.money import amount, rounded
-from simulator.accounts.records import (
-    AccountOutcome,
-    AccountRules,
-    FillRecord,
-    MarginRecord,
-    OrderChange,
-    OrderRecord,
-)
+from simulator.accounts.records import AccountOutcome, AccountRules, FillRecord, MarginRecord, OrderChange, OrderRecord
 from simulator.accounts.service import STREAM, AccountService
 from simulator.decimals import pointed
 from simulator.market import Market
@@ -173,9 +166,8 @@ class HyperliquidAccounts(AccountService):
             for change in changes
         ]
 
-    def _historical_orders(self, account: SimulatedAccount, query: dict[str, Any]) -> list[dict[str, Any]]:
+    def _historical_orders(self, account: SimulatedAccount, _query: dict[str, Any]) -> list[dict[str, Any]]:
         """Return orders, newest first."""
-        del query
         known = sorted([*account.closed, *account.orders.values()], key=lambda order: order.updated_ms, reverse=True)
         return [
             {"order": full_order(self, order), "status": status_of(order), "statusTimestamp": order.updated_ms}
@@ -219,8 +211,7 @@ class HyperliquidAccounts(AccountService):
             "time": self.venue.now_ms(),
         }
 
-    def _spot_state(self, account: SimulatedAccount, query: dict[str, Any]) -> dict[str, Any]:
-        del query
+    def _spot_state(self, account: SimulatedAccount, _query: dict[str, Any]) -> dict[str, Any]:
         tokens = {"USDC": 0, "HYPE": 150}
         return {
             "balances": [

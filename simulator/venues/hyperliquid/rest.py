@@ -90,8 +90,7 @@ class HyperliquidInfo:
     def _contexts(self, query: dict[str, Any]) -> list[dict[str, Any]]:
         return [asset_ctx(market, is_live=self._venue.is_live(market)) for market in self._perps(query)]
 
-    def _spot_meta(self, query: dict[str, Any]) -> dict[str, Any]:
-        del query
+    def _spot_meta(self, _query: dict[str, Any]) -> dict[str, Any]:
         names = ("USDC", "PURR", "HYPE")
         tokens = [
             {

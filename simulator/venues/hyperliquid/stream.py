@@ -96,9 +96,8 @@ class SimulatedHyperliquid(SimulatedVenue):
             if isinstance(session, HyperliquidSession):
                 session.catch_up()
 
-    def book_seq(self, market: Market) -> int | None:
+    def book_seq(self, _market: Market) -> int | None:
         """Return None: the venue has no sequence numbers."""
-        del market
         return None
 
     def bid_row(self, market: Market, price: int, size: int) -> Any:

@@ -28,10 +28,7 @@ class LighterApiError(Exception):
 
 def level(market: Market, price: int, size: int) -> dict[str, str]:
     """Return a book level, with the market's decimals."""
-    return {
-        "price": padded(price, market.listing.price_places),
-        "size": padded(size, market.listing.size_places),
-    }
+    return {"price": padded(price, market.listing.price_places), "size": padded(size, market.listing.size_places)}
 
 
 def trade_id(market_id: int, trade: MarketTrade) -> int:

@@ -67,9 +67,8 @@ class SimulatedLighter(SimulatedVenue):
             return UpgradeRefusal(429)
         return LighterSession(self, wire, upgrade, self)
 
-    def not_found(self, request: HttpRequest) -> HttpResponse:
+    def not_found(self, _request: HttpRequest) -> HttpResponse:
         """Return the response to an unknown path."""
-        del request
         return json({"code": 404, "message": "not found"}, 404)
 
     def failure(self, status: int) -> HttpResponse:

@@ -33,12 +33,7 @@ _STATES = {"NEW": 1, "UNTRIGGERED": 2, "OPEN": 3, "CLOSED": 4}
 _KINDS = {"LIMIT": 1, "MARKET": 2, "STOP_LIMIT": 3}
 _LEVERAGE = 20
 #: Reasons why an unfilled order was closed.
-_REASONS = {
-    "user": "USER_CANCELED",
-    "venue": "SELF_TRADE",
-    "margin": "NOT_ENOUGH_MARGIN",
-    "liquidation": "LIQUIDATION",
-}
+_REASONS = {"user": "USER_CANCELED", "venue": "SELF_TRADE", "margin": "NOT_ENOUGH_MARGIN", "liquidation": "LIQUIDATION"}
 
 
 class ParadexAccountMessages:

@@ -72,9 +72,8 @@ class SimulatedParadex(SimulatedVenue):
             return UpgradeRefusal(400)
         return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version), self)
 
-    def not_found(self, request: HttpRequest) -> HttpResponse:
+    def not_found(self, _request: HttpRequest) -> HttpResponse:
         """Return the response to an unknown path."""
-        del request
         return messages.problem(404, "NOT_FOUND", "not found")
 
     def failure(self, status: int) -> HttpResponse:
