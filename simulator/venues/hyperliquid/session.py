@@ -6,20 +6,19 @@ close after an unknown coin as observed on the live venue.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from simulator.limits import RateLimit
 from simulator.market import Market
 from simulator.schedule import Job
 from simulator.session import ClientSession, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.venues.hyperliquid.messages import GREETING, USER_DEFAULTS, book, is_address
 from simulator.wire import Upgrade, Wire
-
-if TYPE_CHECKING:
-    from simulator.venues.hyperliquid.stream import SimulatedHyperliquid
 
 _SILENCE_S = 60
 _FAST_S, _FAST_DEPTH = 0.5, 5
@@ -82,12 +81,35 @@ def parse_channel(subscription: dict[str, Any]) -> HyperliquidChannel | None:
     return HyperliquidChannel(kind, coin, digits, mantissa, subscription.get("fast") is True)
 
 
+class HyperliquidStream(Protocol):
+    """Parts of the venue that a connection uses."""
+
+    messages: RateLimit
+    #: Answers a query of the info endpoint.
+    answer_info: Callable[[dict[str, Any]], Any]
+
+    def block_ms(self) -> int:
+        """Return the time of the last block."""
+
+    def users(self) -> set[str]:
+        """Return the addresses with subscriptions."""
+
+    def publish_mids(self, session: ClientSession) -> None:
+        """Send the mid prices of all books."""
+
+    def first_frame(self, channel: HyperliquidChannel, market: Market) -> OutgoingFrame:
+        """Return the frame that a new subscription starts with."""
+
+    def first_account_frames(self, channel: HyperliquidChannel) -> list[OutgoingFrame]:
+        """Return the frames that a new subscription to a user's channel starts with."""
+
+
 class HyperliquidSession(ClientSession):
     """Connection of a client."""
 
     venue: SimulatedVenue
 
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: SimulatedHyperliquid) -> None:
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: HyperliquidStream) -> None:
         super().__init__(venue, wire, upgrade)
         self._stream = stream
         #: Timers of the subscribed books, and the levels last sent.

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import random
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from simulator.session import ClientSession, decoded
+from simulator.limits import RateLimit
+from simulator.session import ClientSession, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.venues.lighter.messages import LighterApiError
 from simulator.wire import Upgrade, Wire
-
-if TYPE_CHECKING:
-    from simulator.venues.lighter.stream import SimulatedLighter
 
 _PING_S = 30
 _IDLE_S = 120
@@ -24,10 +22,30 @@ _MOST_CHANNELS = 500
 _PRIVATE = ("account_", "user_stats")
 
 
+class LighterStream(Protocol):
+    """Parts of the venue that a connection uses; all connections share the limits."""
+
+    messages: RateLimit
+    in_flight: RateLimit
+
+    def key_of(self, channel: str, token: Any) -> str:
+        """Return a channel's key: its name with colons.
+
+        Raises:
+            LighterApiError: The token or the channel is not accepted.
+        """
+
+    def requires_token(self, key: str) -> bool:
+        """Return whether a channel is private."""
+
+    def first_frames(self, session: LighterSession, key: str) -> list[OutgoingFrame]:
+        """Return the frames that answer a subscription."""
+
+
 class LighterSession(ClientSession):
     """Connection of a client."""
 
-    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: SimulatedLighter) -> None:
+    def __init__(self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, stream: LighterStream) -> None:
         super().__init__(venue, wire, upgrade)
         self._stream = stream
         #: Tokens that opened account channels, by channel.

@@ -7,15 +7,12 @@ precedes the first data of its channel, as captured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from simulator.market import Market
 from simulator.session import ClientSession, Kind, OutgoingFrame, decoded
 from simulator.venue import SimulatedVenue
 from simulator.wire import Frame, Upgrade, Wire
-
-if TYPE_CHECKING:
-    from simulator.venues.paradex.stream import SimulatedParadex
 
 _PING_S, _PONG_S = 55, 5
 _NODE = "73cf456f7cb78d59"
@@ -55,6 +52,23 @@ class ChannelMessage(NamedTuple):
     kind: Kind = "data"
 
 
+class ParadexStream(Protocol):
+    """Parts of the venue that a connection uses."""
+
+    def parse(self, name: str) -> ParadexChannel:
+        """Return a channel from its name.
+
+        Raises:
+            ValueError: The venue rejects it; the text is the reason.
+        """
+
+    def login_error(self, bearer: Any) -> tuple[int, str] | None:
+        """Return code and text of the error for a bearer token; None for a valid one."""
+
+    def welcome(self, session: ParadexSession, channel: ParadexChannel) -> None:
+        """Send a new subscription its first data."""
+
+
 class ParadexSession(ClientSession):
     """Connection of a client.
 
@@ -65,7 +79,7 @@ class ParadexSession(ClientSession):
     """
 
     def __init__(
-        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, stream: SimulatedParadex
+        self, venue: SimulatedVenue, wire: Wire, upgrade: Upgrade, version: int | None, stream: ParadexStream
     ) -> None:
         super().__init__(venue, wire, upgrade)
         self._stream = stream
