@@ -38,10 +38,7 @@ _OTHER_LEG: Final[dict[LegName, LegName]] = {"long": "short", "short": "long"}
 
 
 class Ledger:
-    """State of one account.
-
-    Args:
-        published: Fills and payments that earlier processes published, oldest first.
+    """State of one account; ``published`` by earlier processes are these fills and payments, oldest first.
 
     Attributes:
         pushes: Number of states pushed by the stream.
@@ -75,15 +72,10 @@ class Ledger:
         self._newest_ns: dict[_Key, int] = {}
 
     def apply(self, item: AccountEvent | Leg, asked_at: int | None = None) -> AccountEvent | None:
-        """Apply an event; return what is new for subscribers.
+        """Apply an event with valid decimals; return the event, or the net position, to publish.
 
-        Args:
-            item: Event or leg with valid decimals.
-            asked_at: For a snapshot: :attr:`pushes` at its request. None for a push.
-
-        Returns:
-            The event to publish: the event itself, or the net position. None when nothing is new, and for legs, whose
-            net positions :meth:`nets` returns after a whole batch.
+        Return None when nothing is new, and for legs, whose net positions :meth:`nets` returns after a whole batch.
+        ``asked_at`` is :attr:`pushes` at the request of a snapshot; None for a push.
         """
         if isinstance(item, Fill | Payment):
             return self._apply_once(item, is_pushed=asked_at is None)
@@ -153,11 +145,8 @@ class Ledger:
     ) -> list[Leg]:
         """Return the legs that a list lacks within its coverage, with a size of zero.
 
-        Args:
-            listed: Market, by the venue's symbol, and leg of each listed position.
-            asked_at: :attr:`pushes` at the request of the list; None for a pushed list.
-            covers: Coverage of the list.
-            at_ns: Timestamp of the list, ns; a pushed list that is older than a position does not close it.
+        ``listed`` has market (the venue's symbol) and leg of each listed position; ``asked_at`` is as in :meth:`apply`.
+        ``at_ns`` is the list's timestamp: a pushed list that is older than a position does not close it.
         """
         self._legs_of = covers
         missing = [
