@@ -31,7 +31,7 @@ _VERBS: Final = {
     "verify": ("supervisor.verbs.journal", "Check that recordings are complete and correct."),
     "convert": ("supervisor.verbs.journal", "Convert a journal into Parquet files."),
     "replay": ("supervisor.verbs.journal", "Publish a journal again, in a separate run directory."),
-    "fixture": ("supervisor.verbs.fixture", "Recordings of raw frames, to be played instead of a venue."),
+    "fixture": ("supervisor.verbs.fixture", "Manage recordings of raw frames, to be played instead of a venue."),
     "scenario": ("supervisor.verbs.scenario", "Play scenario files through a venue's sessions."),
     "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
     "check": ("supervisor.verbs.check", "Check whether a system can run here."),

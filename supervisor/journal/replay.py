@@ -150,7 +150,14 @@ class _Topic:
             return None
         bids, asks = book.indicative()
         event = BookSnapshot(
-            book.venue, book.symbol, last.venue_symbol, book.exchange_ns, bids, asks, last.depth, book.venue_seq
+            venue=book.venue,
+            symbol=book.symbol,
+            venue_symbol=last.venue_symbol,
+            exchange_ns=book.exchange_ns,
+            bids=bids,
+            asks=asks,
+            depth=last.depth,
+            venue_seq=book.venue_seq,
         )
         event.cause = "refresh"
         event.flags = ("refresh", "replay")
@@ -166,7 +173,13 @@ class _Topic:
         top = OrderBook()
         top.replace(*book.indicative(_CHECKSUM_DEPTH))
         age_ms = max(0, now_ns - book.recv_mono_ns) // _MS if book.recv_mono_ns else None
-        return HeartbeatBook(self.feed.seq, book.venue_seq, usable, age_ms, top.crc32_top10() if usable else None)
+        return HeartbeatBook(
+            seq=self.feed.seq,
+            venue_seq=book.venue_seq,
+            usable=usable,
+            age_ms=age_ms,
+            crc32_top10=top.crc32_top10() if usable else None,
+        )
 
 
 class _ReplayedPublisher:
@@ -226,7 +239,16 @@ class _ReplayedPublisher:
                 topic.parts.symbol: book for topic in self._topics.values() if (book := topic.heartbeat(self._now_ns))
             }
             seqs = self.publisher.last_seqs()
-            heartbeat = Heartbeat(self.name, None, None, None, seqs, books, self.publisher.drops, rss_bytes)
+            heartbeat = Heartbeat(
+                venue=self.name,
+                symbol=None,
+                venue_symbol=None,
+                exchange_ns=None,
+                seqs=seqs,
+                books=books,
+                drops=self.publisher.drops,
+                rss_bytes=rss_bytes,
+            )
             heartbeat.recv_ns, heartbeat.recv_mono_ns, heartbeat.flags = (
                 time.time_ns(),
                 time.monotonic_ns(),

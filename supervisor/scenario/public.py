@@ -294,7 +294,16 @@ class Public:
         routes = [route for one in self.sessions.values() for route in one.book_streams if route.kind is Stream.BOOK]
         with self._feed.exclusive():
             books = {route.symbol: heartbeat_book(route, now, _checksum(route)) for route in routes}
-            beat = Heartbeat(self._venue.name, None, None, None, self._feed.last_seqs(), books, 0, 0)
+            beat = Heartbeat(
+                venue=self._venue.name,
+                symbol=None,
+                venue_symbol=None,
+                exchange_ns=None,
+                seqs=self._feed.last_seqs(),
+                books=books,
+                drops=0,
+                rss_bytes=0,
+            )
             self._feed.send(self._heartbeat, beat)
 
 

@@ -227,7 +227,7 @@ class Recovery:
             self._resync(stream)
 
     def _time_out(self, stream: MarketStream, missing_ns: int) -> None:
-        """Close the connection, or give up a market that timed out often, does not trade, or sends invalid books."""
+        """Close the connection, or give up a market that timed out often, is halted, or sends invalid books."""
         stream.recovery.book_timeouts += 1
         is_malformed = stream.reason is Reason.PARSE_ERRORS
         is_hopeless = stream.recovery.book_timeouts > _MAX_BOOK_TIMEOUTS or not stream.listing.is_trading
