@@ -52,10 +52,10 @@ def offline_decode(recording: RawRecording, bases: Sequence[str] | None = None) 
 
     records = tuple(sorted(recording.records, key=lambda record: record.mono_ns))
     fixture = Fixture(tuple(listings), header.options, records)
-    stage = Stage(venue, sessions, publish, _nobody_does_it, nullcontext)
+    stage = Stage(venue, sessions, publish, _ignore, nullcontext)
     Player(fixture, stage, is_paced=False, stop=lambda: False).run()
     return said
 
 
-def _nobody_does_it(session: MarketSession) -> None:
+def _ignore(session: MarketSession) -> None:
     session.actions.drain()
