@@ -56,7 +56,8 @@ class Admin:
         """Answer a request."""
         return self._routes.answer(request) or json({"error": "not found", "advice": ["see /faults, /stats"]}, 404)
 
-    def _truth(self, _: HttpRequest, venue: str, symbol: str) -> Any:
+    def _truth(self, request: HttpRequest, venue: str, symbol: str) -> Any:
+        del request
         return self._market(venue, symbol).truth(symbol)
 
     def _each(self, action: Callable[[SimulatedVenue], None]) -> Any:

@@ -115,12 +115,14 @@ class AsterAccountRest:
             raise AsterApiError(-1022, "Signature for this request is not valid.")
         self._nonces = [*self._nonces, nonce][-_MOST_NONCES:]
 
-    def _extend_key(self, _: HttpRequest) -> Any:
+    def _extend_key(self, request: HttpRequest) -> Any:
+        del request
         if not self._accounts.extend_key():
             raise AsterApiError(-1125, "This listenKey does not exist.")
         return {}
 
-    def _close_key(self, _: HttpRequest) -> Any:
+    def _close_key(self, request: HttpRequest) -> Any:
+        del request
         self._accounts.close_key()
         return {}
 

@@ -124,7 +124,8 @@ class AsterRest:
             return row_of(self.market(request))
         return [row_of(market) for market in self._venue.listed()]
 
-    def _exchange_info(self, _: HttpRequest) -> Any:
+    def _exchange_info(self, request: HttpRequest) -> Any:
+        del request
         weight = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": _WEIGHT_LIMIT}
         orders = {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200}
         assets = [{"asset": "USDT", "marginAvailable": True, "autoAssetExchange": "-10000"}]

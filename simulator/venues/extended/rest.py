@@ -141,17 +141,20 @@ class ExtendedRest:
             "deleverageLevels": {"shortPositions": [], "longPositions": []},
         }
 
-    def _stats(self, _: HttpRequest, market: Market) -> HttpResponse:
+    def _stats(self, request: HttpRequest, market: Market) -> HttpResponse:
+        del request
         return ok(self._statistics(market))
 
-    def _order_book(self, _: HttpRequest, market: Market) -> HttpResponse:
+    def _order_book(self, request: HttpRequest, market: Market) -> HttpResponse:
+        del request
         sides = [
             [{"qty": size_text(market, size), "price": price_text(market, price)} for price, size in ladder.top()]
             for ladder in (market.bids, market.asks)
         ]
         return ok({"market": market.listing.name, "bid": sides[0], "ask": sides[1]})
 
-    def _trades(self, _: HttpRequest, market: Market) -> HttpResponse:
+    def _trades(self, request: HttpRequest, market: Market) -> HttpResponse:
+        del request
         return ok([trade_row(market, trade) for trade in list(market.trades)[-_MOST_TRADES:][::-1]])
 
     def _funding(self, request: HttpRequest, market: Market) -> HttpResponse:
@@ -175,7 +178,8 @@ class ExtendedRest:
         row = {"i": padded(worth, 8, 16), "I": padded(market.open_interest, market.listing.size_places, 16)}
         return ok([{**row, "t": number * period} for number in range(last, first - 1, -1)])
 
-    def _assets(self, _: HttpRequest) -> HttpResponse:
+    def _assets(self, request: HttpRequest) -> HttpResponse:
+        del request
         names = {"USD": 6} | {m.listing.name.removesuffix("-USD"): m.listing.size_places for m in self._venue.listed()}
         return ok(
             [

@@ -148,8 +148,9 @@ class LighterRest:
         number = self._markets.id_of(market)
         return {"trades": [trade_row(market, number, trade) for trade in list(market.trades)[-limit:][::-1]]}
 
-    def _funding_rates(self, _: HttpRequest) -> dict[str, Any]:
+    def _funding_rates(self, request: HttpRequest) -> dict[str, Any]:
         """Return rates per 8 hours, as fractions, with those of other exchanges."""
+        del request
         rows = []
         for number, market in self._markets.perpetuals():
             own = market.funding_e12 * 8 / 10**12
@@ -175,11 +176,13 @@ class LighterRest:
         ]
         return {"resolution": request.param("resolution") or "1h", "fundings": rows}
 
-    def _exchange_stats(self, _: HttpRequest) -> dict[str, Any]:
+    def _exchange_stats(self, request: HttpRequest) -> dict[str, Any]:
+        del request
         rows = [{"symbol": market.listing.name, **daily_numbers(market)} for _, market in self._markets.numbered()]
         return {"total": len(rows), "order_book_stats": rows}
 
-    def _asset_details(self, _: HttpRequest) -> dict[str, Any]:
+    def _asset_details(self, request: HttpRequest) -> dict[str, Any]:
+        del request
         assets = [
             {"asset_id": number, "symbol": symbol, "decimals": decimals, "min_transfer_amount": "1.000000"}
             for number, (symbol, decimals) in enumerate((("ETH", 18), ("USDC", 6)), start=1)

@@ -246,7 +246,8 @@ class ParadexAccounts(AccountService):
         found = [fill for fill in reversed(self.account.fills) if _includes(request, fill.market)]
         return _page(request, found, lambda fill: fill.time_ms, self._messages.fill_json)
 
-    def _balances(self, _: HttpRequest) -> dict[str, Any]:
+    def _balances(self, request: HttpRequest) -> dict[str, Any]:
+        del request
         row = self._messages.balance_event(self.account.wallet, self.account.wallet, None)
         size = row["settlement_asset_balance_after"]
         return {"results": [{"token": self.rules.quote, "size": size, "last_updated_at": self.venue.now_ms()}]}

@@ -153,5 +153,6 @@ class ParadexRest:
         head = {"market": market.listing.name, "seq_no": self._venue.book_seq(market)}
         return json({**head, "last_updated_at": self._venue.now_ms(), **sides})
 
-    def _bbo(self, _: HttpRequest, market: Market) -> HttpResponse:
+    def _bbo(self, request: HttpRequest, market: Market) -> HttpResponse:
+        del request
         return json(bbo_json(market, self._venue.book_seq(market), self._venue.now_ms()))
