@@ -93,6 +93,13 @@ def test_whole_book_older_than_the_last_is_left_out(snapshots):
     assert snapshots.on_snapshot(snapshot(None, [("98", "1")], ns=2000)) is not None
 
 
+@pytest.mark.parametrize(("ns", "is_disproved"), [(8_999_999, False), (9_000_000, True), (9_999_999, True)])
+def test_books_are_compared_by_milliseconds_of_exchange_time(snapshots, ns, is_disproved):
+    """9.5 ms and 9.0 ms are the same millisecond: REST may cut what the stream does not."""
+    snapshots.on_snapshot(snapshot(None, [("100", "1")], ns=9_500_000))
+    assert snapshots.is_disproved_by(snapshot(None, [("99", "1")], ns=ns)) is is_disproved
+
+
 def test_server_that_is_behind_is_noticed_after_a_reconnect(snapshots):
     snapshots.on_snapshot(snapshot(None, ns=2000))
     snapshots.invalidate()
