@@ -109,6 +109,10 @@ class Reason(StrEnum):
     DRILL = "drill"
     REQUESTED = "requested"
     VENUE_DISAGREES = "venue_disagrees"
+    ADDRESS_IN_USE = "address_in_use"
+    PROXY_FAILED = "proxy_failed"
+    DESCRIPTORS = "descriptors"
+    RUN_DIR_LOST = "run_dir_lost"
 
 
 Word = TypeVar("Word", bound=StrEnum)

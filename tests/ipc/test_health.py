@@ -79,6 +79,10 @@ REASONS = {
     "drill": 34,
     "requested": 35,
     "venue_disagrees": 36,
+    "address_in_use": 37,
+    "proxy_failed": 38,
+    "descriptors": 39,
+    "run_dir_lost": 40,
 }
 LISTS = [
     (Stream, STREAMS),
