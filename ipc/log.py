@@ -13,9 +13,11 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import quote
+
+from ipc.printable import printable, printable_json, printable_lines
 
 #: POSIX: a write of at most this many bytes to a pipe that polls writable does not block.
 _PIPE_ATOMIC: Final = 4096
@@ -74,7 +76,8 @@ def hide(secret: str) -> None:
     if len(secret) < (_MIN_DIGITS if secret.isdecimal() else _MIN_HIDDEN):
         return
     with _hidden_lock:
-        for text in (secret, json.dumps(secret)[1:-1], quote(secret, safe="")):
+        as_json = printable_json(json.dumps(secret)[1:-1])
+        for text in (secret, printable(secret), as_json, quote(secret, safe="")):
             _hidden.pop(text, None)
             _hidden[text] = None
         while len(_hidden) > _MAX_HIDDEN:
@@ -103,33 +106,35 @@ class PrettyFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, followed by the traceback if there is one."""
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname:<7} {record.getMessage()} {fields}".rstrip()
-        return line if not record.exc_info else f"{line}\n{self.formatException(record.exc_info)}"
+        traceback = self.formatException(record.exc_info) if record.exc_info else None
+        return _pretty(record.created, record.levelname, record.getMessage(), _fields(record), traceback)
 
 
 def prettied(line: str) -> str:
-    """Convert a line of :class:`JsonFormatter` to the form of :class:`PrettyFormatter`; return others unchanged."""
+    """Convert a line of :class:`JsonFormatter` to the form of :class:`PrettyFormatter`; only escape other lines."""
     try:
         values = json.loads(line)
-        moment = float(values.pop("ts"))
-        head = f"{values.pop('level').upper():<7} {values.pop('event')}"
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return line
-    traceback = values.pop("traceback", None)
-    values.pop("logger", None)
+        moment, level, event = float(values.pop("ts")), values.pop("level").upper(), values.pop("event")
+        traceback = values.pop("traceback", None)
+        fields = {key: value for key, value in values.items() if key not in {"logger", "pid"}}
+        return _pretty(moment, level, event, fields, traceback)
+    except (ValueError, TypeError, AttributeError, KeyError, ArithmeticError, OSError, RecursionError):
+        return printable(line)
+
+
+def _pretty(moment: float, level: str, event: object, fields: Mapping[str, object], traceback: object) -> str:
+    """Format a record for a terminal: one line whatever the fields hold, then the lines of the traceback."""
     clock = time.strftime("%H:%M:%S", time.localtime(moment))
-    fields = " ".join(f"{key}={value}" for key, value in values.items() if key != "pid")
-    pretty = f"{clock}.{int(moment % 1 * 1000):03d} {head} {fields}".rstrip()
-    return pretty if traceback is None else f"{pretty}\n{traceback}"
+    words = " ".join(f"{key}={value}" for key, value in fields.items())
+    line = printable(f"{clock}.{int(moment % 1 * 1000):03d} {level:<7} {event} {words}".rstrip())
+    return line if traceback is None else f"{line}\n{printable_lines(str(traceback))}"
 
 
 class JsonFormatter(logging.Formatter):
     """Formatter for programs: JSON of ``ts`` (seconds since the epoch), ``level``, ``event``, ``pid``, and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON; values that JSON does not support become text."""
+        """Return the record as one line of JSON; values that JSON does not support become text."""
         line = {
             "ts": round(record.created, 6),
             "level": record.levelname.lower(),
@@ -140,7 +145,11 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        try:
+            text = json.dumps(line, default=str, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):  # odd keys, numbers that JSON lacks, a value within itself
+            text = json.dumps({str(key): str(value) for key, value in line.items()})
+        return printable_json(text)
 
 
 class FoldRepeats(logging.Filter):

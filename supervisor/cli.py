@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Final, NoReturn
 
 import click
 
 from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
+from ipc.printable import printable, printable_lines
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
@@ -87,6 +91,7 @@ def paraphina_supervisor() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; print each expected error in one line and exit with its code."""
     _open_standard_streams()
+    sys.excepthook = _show_bug
     try:
         code = paraphina_supervisor.main(
             args=arguments,
@@ -97,11 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(printable_lines(shown.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(f"paraphina-supervisor: {problem}", err=True)
+            click.echo(printable(f"paraphina-supervisor: {problem}"), err=True)
         sys.exit(error.exit_code)
     except ParaphinaError as error:
         _leave(error)
@@ -110,8 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of an unexpected error, whose text may come from outside."""
+    sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace)).rstrip()) + "\n")
+
+
 def _leave(error: ParaphinaError) -> NoReturn:
-    click.echo(f"paraphina-supervisor: {error}", err=True)
+    click.echo(printable(f"paraphina-supervisor: {error}"), err=True)
     sys.exit(error.exit_code)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from ipc.printable import printable
 from supervisor.scenario.seen import Line
 
 _LEVELS: Final = 3
@@ -68,5 +69,5 @@ def _pairs(fields: dict[str, Any]) -> str:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    text = "".join(character if character.isprintable() else f"\\x{ord(character):02x}" for character in text)
+    text = printable(text)
     return text if len(text) <= 160 else text[:160] + "…"

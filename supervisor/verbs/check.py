@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import ParaphinaError
+from ipc.printable import printable
 from supervisor.verbs.options import configured_run_dir, end_as_interrupted, run_dir_option
 from supervisor.verbs.start import Duration
 
@@ -48,7 +49,8 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
         end_as_interrupted()
         findings += list(_watch_venues(config, config_path, for_s, sim=sim))
     for what, problem in findings:
-        click.echo(f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}")
+        line = f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}"
+        click.echo(printable(line))
     return int(any(problem is not None for _, problem in findings))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ipc.printable import printable, printable_json
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
@@ -37,12 +38,13 @@ def show(path: str | None, as_json: bool) -> int:
         for setting in loaded.settings
     ]
     if as_json:
-        click.echo(msgspec.json.encode({s.key: {"value": s.value, "source": s.source} for s in settings}))
+        values = {s.key: {"value": s.value, "source": s.source} for s in settings}
+        click.echo(printable_json(msgspec.json.encode(values).decode()))
         return 0
     width = max(len(setting.key) for setting in settings)
     for setting in settings:
         value = ",".join(setting.value) if isinstance(setting.value, tuple) else setting.value
-        click.echo(f"{setting.key:<{width}}  {'-' if value is None else value!s:<24}  {setting.source}")
+        click.echo(printable(f"{setting.key:<{width}}  {'-' if value is None else value!s:<24}  {setting.source}"))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import click
 
 from ipc.errors import DecodeError, UsageError
+from ipc.printable import printable, printable_json
 
 if TYPE_CHECKING:
     from ipc.events import Event
@@ -41,14 +42,14 @@ def decode(venue: str, file: BinaryIO) -> int:
         problems: list[str] = []
         try:
             for text in _decoded(VENUES[venue], frame, problems):
-                sys.stdout.write(text + "\n")
+                sys.stdout.write(printable_json(text) + "\n")
         except Exception as error:
             problems.append(error.what if isinstance(error, DecodeError) else str(error))
         if problems:
             bad += 1
             sys.stdout.flush()
         for what in problems:
-            click.echo(f"line {number}: {what}", err=True)
+            click.echo(printable(f"line {number}: {what}"), err=True)
     sys.stdout.flush()
     return 1 if bad else 0
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
+from ipc.printable import joined_lines, printable_json
 from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, require_running
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _quantile(ordered: list[float], share: float) -> float | None:
 def _as_json(rows: list[dict[str, Any]]) -> str:
     import json
 
-    return json.dumps(rows)
+    return printable_json(json.dumps(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
@@ -181,4 +182,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
             f"{row['limit_ms']:>7}  {row['result']:<8} {row['reason'] or '-':<16} {row['note']}"
         )
         lines.append(line.rstrip())
-    return "\n".join(lines)
+    return joined_lines(lines)

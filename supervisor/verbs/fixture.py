@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
+from ipc.printable import joined_lines, printable_json, printable_values
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
@@ -51,8 +52,14 @@ def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
     recording = read_blackbox(path)
     directory = write_fixture(recording, Path(str(out)))
     venue = recording.header.venue
-    click.echo(f"{len(recording.records):,} records of {venue} in {directory}; play them with")
-    click.echo(f"  {_variable(venue)}={directory} paraphina-supervisor start --venues {venue}")
+    click.echo(
+        joined_lines(
+            [
+                f"{len(recording.records):,} records of {venue} in {directory}; play them with",
+                f"  {_variable(venue)}={directory} paraphina-supervisor start --venues {venue}",
+            ]
+        )
+    )
     return 0
 
 
@@ -71,9 +78,15 @@ def _to_scenario(path: Path, out: Path) -> int:
             file.write(text)
     except FileExistsError:
         raise UsageError("there is a file already", where=str(out), advice="name another") from None
-    click.echo(f"{len(recordings[0].records):,} records of {recordings[0].header.venue} in {out}; play them with")
-    click.echo(f"  paraphina-supervisor scenario {out}")
-    click.echo("Look through it before you show it to others.")
+    click.echo(
+        joined_lines(
+            [
+                f"{len(recordings[0].records):,} records of {recordings[0].header.venue} in {out}; play them with",
+                f"  paraphina-supervisor scenario {out}",
+                "Look through it before you show it to others.",
+            ]
+        )
+    )
     return 0
 
 
@@ -90,7 +103,8 @@ def info(path: Path, as_json: bool) -> int:
     from supervisor.journal.blackbox import read_recordings
 
     described = [_describe(recording) for recording in read_recordings(path)]
-    click.echo(json.dumps(described) if as_json else "\n".join(map(_text, described)))
+    shown = printable_json(json.dumps(described)) if as_json else "\n".join(map(_text, printable_values(described)))
+    click.echo(shown)
     return int(any(one["problem"] is not None for one in described))
 
 

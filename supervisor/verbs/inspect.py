@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipc.errors import FeedError, UsageError
+from ipc.errors import ParaphinaError, UsageError
+from ipc.printable import joined_lines, printable, printable_json
 from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from supervisor.verbs.waiting import Waiting, failed_wait, wait_live
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ipc.accounts import AccountFeed
     from ipc.events import Event
     from ipc.feed import Feed
     from ipc.replica import BookReplica
+    from ipc.rundir import RunDir
 
 _FIRST_S: Final = 5.0
 #: Wait for one feed before polling the other.
@@ -47,14 +48,18 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
     if unknown:
         advice = f"channels are {', '.join(CHANNELS)}; of accounts: {', '.join(ACCOUNT_CHANNELS)}"
         raise UsageError(f"no channel {unknown[0]!r}", advice=advice)
-    _check_prefixes(prefixes)
-    require_running(open_run_dir(run_dir))
+    directory = open_run_dir(run_dir)
+    _check_prefixes(directory, prefixes)
+    require_running(directory)
+    waiting = Waiting(directory, " ".join(prefixes) or "events")
     shown = 0
-    for event in _events(open_run_dir(run_dir).path, channels):
-        topic = _topic_of(event)
-        if not topic.startswith(wanted):
+    for event in _events(directory, channels):
+        topic = "" if event is None else _topic_of(event)
+        if event is None or not topic.startswith(wanted):
+            waiting.check()
             continue
-        click.echo(encode(event) if as_json else _line(topic, event))
+        waiting.has_come()
+        click.echo(printable_json(encode(event).decode()) if as_json else printable(_line(topic, event)))
         sys.stdout.flush()
         shown += 1
         if count is not None and shown >= count:
@@ -62,20 +67,27 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
     return 0
 
 
-def _check_prefixes(prefixes: Sequence[str]) -> None:
+def _check_prefixes(directory: RunDir, prefixes: Sequence[str]) -> None:
     """Reject prefixes that no topic can match, which would otherwise print nothing."""
     from ipc.topics import VENUES
+    from supervisor.status import symbols_of
 
-    names = (*VENUES, "gateway", "simulator")
+    venues = list(VENUES)
+    with contextlib.suppress(ParaphinaError):  # no system: the caller reports it
+        venues = list(dict.fromkeys((*venues, *symbols_of(directory))))
+    names = (*venues, "gateway", "simulator")
     for prefix in prefixes:
         _, _, rest = prefix.partition(".")
         venue, dot, _ = rest.partition(".")
         if not any(name == venue if dot else name.startswith(venue) for name in names):
-            raise UsageError(f"no venue {venue!r}", where=prefix, advice=f"venues are {', '.join(VENUES)}")
+            raise UsageError(f"no venue {venue!r}", where=prefix, advice=f"venues are {', '.join(venues)}")
 
 
-def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
-    """Yield events of these channels until interrupted; account events come from separate endpoints."""
+def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None]:
+    """Yield events of these channels until interrupted, None when none is there yet.
+
+    Account events come from separate endpoints.
+    """
     from ipc.accounts import AccountFeed
     from ipc.events import AccountEvent
     from ipc.feed import Feed
@@ -86,13 +98,15 @@ def _events(run_dir: Path, channels: Sequence[str]) -> Iterator[Event]:
         public = [channel for channel in channels if channel in CHANNELS]
         private = [channel for channel in channels if channel in ACCOUNT_CHANNELS]
         if public:
-            feeds.append(stack.enter_context(Feed(run_dir, channels=public)))
+            feeds.append(stack.enter_context(Feed(directory.path, channels=public)))
         if private:
-            feeds.append(stack.enter_context(AccountFeed(run_dir)))
+            feeds.append(stack.enter_context(AccountFeed(directory.path)))
         is_quiet = False
         while True:
             events = [feed.poll(_TURN_S if is_quiet and feed is feeds[0] else 0.0) for feed in feeds]
             is_quiet = not any(events)
+            if is_quiet:
+                yield None
             for feed, event in zip(feeds, events, strict=True):
                 # Both kinds of feed publish status events; only the public one's are shown here.
                 if event is not None and (isinstance(feed, Feed) or isinstance(event, AccountEvent)):
@@ -110,21 +124,23 @@ def book(venue: str, symbol: str, depth: int, watch: bool, as_json: bool, run_di
     """Show the order book of SYMBOL (BTC-PERP) on VENUE."""
     from ipc.feed import Feed
 
-    _check_market(run_dir, venue, symbol)
-    with Feed(open_run_dir(run_dir).path, venues=[venue], symbols=[symbol], channels=["book"]) as feed:
-        if not feed.wait_live([(venue, symbol)], _FIRST_S):
-            raise FeedError(
-                f"no usable book within {_FIRST_S:g} s: {feed.book(venue, symbol).reason}",
-                where=f"{venue}.{symbol}",
-                advice="see why with: paraphina-supervisor status",
-            )
+    directory = open_run_dir(run_dir)
+    _check_market(directory, venue, symbol)
+    with Feed(directory.path, venues=[venue], symbols=[symbol], channels=["book"]) as feed:
+        waiting = Waiting(directory, f"the book of {venue}.{symbol}")
+        if not wait_live(feed, [(venue, symbol)], waiting, _FIRST_S):
+            what = f"no usable book within {_FIRST_S:g} s: {feed.book(venue, symbol).reason}"
+            raise failed_wait(directory, what, f"{venue}.{symbol}")
         while True:
             shown = feed.book(venue, symbol)
             if watch and sys.stdout.isatty():
                 click.clear()
-            click.echo(_book_json(shown, depth) if as_json else _book_text(shown, depth))
+            click.echo(printable_json(_book_json(shown, depth)) if as_json else _book_text(shown, depth))
             if not watch:
                 return 0
+            if shown.usable:
+                waiting.has_come()
+            waiting.check()
             _drain(feed, 0.5)
 
 
@@ -142,31 +158,32 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     require_running(directory)
     wanted = {(name, symbol) for name, of in symbols_of(directory).items() for symbol in of}
     rates: dict[tuple[str, str], Funding] = {}
+    waiting = Waiting(directory, "funding rates")
     with Feed(directory.path, channels=["funding"]) as feed:
         deadline = time.monotonic() + _FIRST_S
         while time.monotonic() < deadline and not wanted <= set(rates):
             event = feed.poll(0.2)
+            waiting.check()
             if isinstance(event, Funding) and event.phase == "predicted":
                 rates[event.venue, str(event.symbol)] = event
     if not rates:
-        raise FeedError(f"no funding rate within {_FIRST_S:g} s", advice="see why with: paraphina-supervisor status")
+        raise failed_wait(directory, f"no funding rate within {_FIRST_S:g} s", str(directory.path))
     if as_json:
         for event in rates.values():
-            click.echo(encode(event))
+            click.echo(printable_json(encode(event).decode()))
         return 0
     click.echo(f"{'venue':<12} {'symbol':<12} {'rate':>16} {'interval':>9} {'per 8 h':>12}  next")
     for (venue, symbol), event in sorted(rates.items()):
         interval = f"{event.interval_s / 3600:g} h" if event.interval_s else "?"
         per_8h = f"{float(event.rate_8h) * 100:.4f} %" if event.rate_8h else "?"
         due = time.strftime("%H:%M", time.localtime(event.next_funding_ns / 1e9)) if event.next_funding_ns else "-"
-        click.echo(f"{venue:<12} {symbol:<12} {event.rate or '?':>16} {interval:>9} {per_8h:>12}  {due}")
+        click.echo(printable(f"{venue:<12} {symbol:<12} {event.rate or '?':>16} {interval:>9} {per_8h:>12}  {due}"))
     return 0
 
 
-def _check_market(run_dir: str | None, venue: str, symbol: str) -> None:
+def _check_market(directory: RunDir, venue: str, symbol: str) -> None:
     from supervisor.status import symbols_of
 
-    directory = open_run_dir(run_dir)
     require_running(directory)
     venues = symbols_of(directory)
     if venue not in venues:
@@ -208,13 +225,13 @@ def _short(value: Any) -> str:
 
 def _book_text(book: BookReplica, depth: int) -> str:
     if not book.usable:
-        return f"{book.venue} {book.symbol}: not usable, {book.reason}"
+        return printable(f"{book.venue} {book.symbol}: not usable, {book.reason}")
     bids, asks = book.bids(depth), book.asks(depth)
     age = book.age_ms(time.monotonic_ns())
     lines = [f"{book.venue} {book.symbol}  age {age:.0f} ms" if age is not None else f"{book.venue} {book.symbol}"]
     lines += [f"{'':>30}{price:>14} {size:>14}" for price, size in reversed(asks)]
     lines += [f"{size:>14} {price:>14}" for price, size in bids]
-    return "\n".join(lines)
+    return joined_lines(lines)
 
 
 def _book_json(book: BookReplica, depth: int) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
+from ipc.printable import joined_lines, printable, printable_json
 from supervisor.verbs.options import end_as_interrupted, json_option
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def verify(path: Path, as_json: bool) -> int:
 
     with _progress("verifying") as advance:
         report = journal.verify(path, advance)
-    click.echo(json.dumps(report.to_builtins()) if as_json else _text(report))
+    click.echo(printable_json(json.dumps(report.to_builtins())) if as_json else _text(report))
     return 0 if report.ok else 1
 
 
@@ -73,11 +74,11 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
     end_as_interrupted()
     with _progress("converting") as advance:
         done = parquet.convert(source, out, advance)
-    click.echo(f"{done.events:,} events in {done.files} files, in {out}")
+    click.echo(printable(f"{done.events:,} events in {done.files} files, in {out}"))
     if done.unknown:
         click.echo(f"events of a newer schema left out: {done.unknown:,}", err=True)
     if done.bad:
-        click.echo(f"bad lines left out: {done.bad:,}; see: verify {source}", err=True)
+        click.echo(printable(f"bad lines left out: {done.bad:,}; see: verify {source}"), err=True)
     return int(done.bad > 0)
 
 
@@ -103,7 +104,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
     performance = Replay(files, RunDir(Path(run_dir).absolute()), speed, program_version())
-    click.echo(f"replaying in {run_dir}; consumers take the same --run-dir")
+    click.echo(printable(f"replaying in {run_dir}; consumers take the same --run-dir"))
     try:
         with _progress("replaying") as advance:
             performance.run(lambda: bool(stopped), advance)
@@ -111,7 +112,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
         performance.close()
     click.echo(f"{performance.published:,} events, {performance.drops:,} times a subscriber was too far behind")
     if performance.bad:
-        click.echo(f"bad lines left out: {performance.bad:,}; see: verify {source}", err=True)
+        click.echo(printable(f"bad lines left out: {performance.bad:,}; see: verify {source}"), err=True)
     return int(performance.bad > 0)
 
 
@@ -154,7 +155,7 @@ def _text(report: VerifyReport) -> str:
         elif shown[finding.kind] == _SHOWN + 1:
             lines.append(f"… {report.counts[finding.kind] - _SHOWN:,} more of {finding.kind}")
     lines.append("whole and right" if report.ok else f"NOT WELL: {_counted(report)}")
-    return "\n".join(lines)
+    return joined_lines(lines)
 
 
 def _venue(venue: str, topics: dict[str, TopicReport]) -> str:

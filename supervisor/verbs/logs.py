@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import click
 
 from ipc.errors import NotRunningError, UsageError
+from ipc.printable import printable
+from ipc.rundir import RunDir
+from supervisor.lock import holder_of
+from supervisor.log_reader import LogReader, json_line
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
 _POLL_S: Final = 0.25
@@ -31,15 +36,21 @@ _POLL_S: Final = 0.25
 def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: str | None) -> int:
     """Show the log of a background system (`start --detach`).
 
-    A foreground system logs to its standard error.
+    The log of a system that has ended is shown as well; a note on standard error says so. A foreground system logs to
+    its standard error. With --json every line is a JSON object; the text of other lines is in `text` of `log.text`.
     """
-    described = open_run_dir(run_dir).describe()
+    directory = open_run_dir(run_dir)
+    described = directory.describe()
     wanted = partial(_is_about, _known(venue, described))
-    with _open(described) as file:
-        for line in deque(filter(wanted, _lines(file)), maxlen=lines):
+    reader = _open(described)
+    with contextlib.closing(reader):
+        note = _note(directory, reader)
+        _say(note)
+        written = reader.lines() if follow else chain(reader.lines(), reader.unfinished())
+        for line in deque(filter(wanted, written), maxlen=lines):
             _show(line, as_json=as_json)
         if follow:
-            for line in filter(wanted, _following(file)):
+            for line in filter(wanted, _following(directory, reader, note)):
                 _show(line, as_json=as_json)
     return 0
 
@@ -52,7 +63,7 @@ def _known(name: str | None, described: Mapping[str, Any]) -> str | None:
     return name
 
 
-def _open(described: Mapping[str, Any]) -> BinaryIO:
+def _open(described: Mapping[str, Any]) -> LogReader:
     path = described.get("log")
     if not isinstance(path, str):
         raise UsageError(
@@ -60,42 +71,56 @@ def _open(described: Mapping[str, Any]) -> BinaryIO:
             advice="look there, or start it with --detach",
         )
     try:
-        return Path(path).open("rb")
+        return LogReader(Path(path))
     except OSError as error:
         raise NotRunningError(f"its log cannot be read: {error.strerror}", where=path) from error
+
+
+def _note(directory: RunDir, reader: LogReader) -> str | None:
+    """Return what a reader of these lines must know; None when the system runs and writes them."""
+    if reader.is_removed:
+        return f"{reader.path} was removed; what is shown are the lines of the removed file"
+    if holder_of(directory.lock) is None:
+        return f"no supervisor is running in {directory.path}; these are the lines of an earlier one"
+    return None
+
+
+def _say(note: str | None) -> None:
+    if note is not None:
+        click.echo(printable(f"paraphina-supervisor: {note}"), err=True)
 
 
 def _is_about(venue: str | None, line: str) -> bool:
     if venue is None:
         return True
     try:
-        told = json.loads(line)
-    except ValueError:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
         return False
-    return isinstance(told, dict) and venue in {told.get("venue"), told.get("name")}
+    return isinstance(fields, dict) and venue in {str(fields.get("venue")), str(fields.get("name"))}
 
 
 def _show(line: str, *, as_json: bool) -> None:
     from ipc.log import prettied
 
-    sys.stdout.write(f"{line if as_json else prettied(line)}\n")
+    if as_json and not line.strip():
+        return
+    sys.stdout.write(f"{json_line(line) if as_json else prettied(line)}\n")
     sys.stdout.flush()
 
 
-def _lines(file: BinaryIO) -> Iterator[str]:
-    for line in file:
-        yield line.decode("utf-8", "replace").rstrip("\n")
-
-
-def _following(file: BinaryIO) -> Iterator[str]:
-    """Yield lines as they are appended, until interrupted; start at the beginning of a rotated log."""
-    rest = b""
+def _following(directory: RunDir, reader: LogReader, said: str | None) -> Iterator[str]:
+    """Yield lines as they are appended, until interrupted: by this system and by those that follow it."""
     while True:
-        if os.fstat(file.fileno()).st_size < file.tell():
-            file.seek(0)
-            rest = b""
-        *whole, rest = (rest + file.read()).split(b"\n")
-        for line in whole:
-            yield line.decode("utf-8", "replace")
-        if not whole:
-            time.sleep(_POLL_S)
+        yield from reader.lines()
+        described = directory.describe()
+        if described.get("log") != str(reader.path):
+            yield from reader.unfinished()
+            reader.close()
+            reader = _open(described)
+            continue
+        note = _note(directory, reader)
+        if note != said:
+            _say(note)
+            said = note
+        time.sleep(_POLL_S)

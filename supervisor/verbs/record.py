@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import NotRunningError, UsageError
+from ipc.printable import joined_lines, printable_json
 from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, run_dir_option
 from supervisor.verbs.start import Duration
 
@@ -75,7 +76,7 @@ def record(
         raise NotRunningError(
             "no event came", where=str(directory.path), advice="start a system with: paraphina-supervisor start"
         )
-    click.echo(_as_json(tally) if as_json else _text(tally, out))
+    click.echo(printable_json(_as_json(tally)) if as_json else _text(tally, out))
     return int(any(tally.lost.values()) or tally.malformed > 0)
 
 
@@ -125,7 +126,7 @@ def _text(tally: Tally, out: str) -> str:
         lines.append(f"  {tally.malformed:,} messages were no events")
     if tally.raw:
         lines.append(f"play the raw frames with: ROADMAP_B_FIXTURE_DIR={out} paraphina-supervisor start")
-    return "\n".join(lines)
+    return joined_lines(lines)
 
 
 def _count(tally: Tally) -> str:

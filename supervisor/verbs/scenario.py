@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ipc.printable import joined_lines, printable, printable_json
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
@@ -48,16 +49,16 @@ def _print(path: str, played: Played, *, is_test: bool, as_json: bool, is_alone:
 
     if as_json:
         for line in played.lines:
-            click.echo(json.dumps({"file": path, **line}, ensure_ascii=False, default=str))
+            click.echo(printable_json(json.dumps({"file": path, **line}, ensure_ascii=False, default=str)))
         if is_test:
-            click.echo(json.dumps({"file": path, "ok": not played.missed, "missed": played.missed}, ensure_ascii=False))
+            verdict = {"file": path, "ok": not played.missed, "missed": played.missed}
+            click.echo(printable_json(json.dumps(verdict, ensure_ascii=False)))
         return
     if is_test:
-        click.echo(f"{path}: {'as expected' if not played.missed else f'{len(played.missed)} missed'}")
-        for text in played.missed:
-            click.echo(f"  {text}")
+        head = f"{path}: {'as expected' if not played.missed else f'{len(played.missed)} missed'}"
+        click.echo(joined_lines([head, *(f"  {text}" for text in played.missed)]))
         return
     if not is_alone:
-        click.echo(f"{path}:")
+        click.echo(printable(f"{path}:"))
     for line in played.lines:
-        click.echo(text_of(line))
+        click.echo(printable(text_of(line)))

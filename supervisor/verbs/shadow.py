@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ipc.errors import UsageError
+from ipc.printable import printable_json, printable_lines
 from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, require_running, run_dir_option
 from supervisor.verbs.start import Duration
 
@@ -88,7 +89,7 @@ def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
             shown = msgspec.json.encode({"before": before, "after": result}).decode()
     for name, content in outputs.items():
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    click.echo(shown)
+    click.echo(printable_json(shown) if as_json else printable_lines(shown))
     return 0 if result["ok"] else 1
 
 

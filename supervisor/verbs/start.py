@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
+from ipc.printable import printable
 from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_option
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def start(
 def _say(line: str) -> None:
     """Print a milestone; ignore a closed standard output."""
     with contextlib.suppress(OSError):
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
 
 
@@ -226,7 +227,8 @@ def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
         error = ParaphinaError(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error
-    click.echo(f"running in the background, pid {pid}, run directory {directory.path}, log {log_path(os.environ)}")
+    where = f"run directory {directory.path}, log {log_path(os.environ)}"
+    click.echo(printable(f"running in the background, pid {pid}, {where}"))
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError
+from ipc.printable import printable_json, printable_values
 from supervisor.status import exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
@@ -62,11 +63,12 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
 def _as_json(state: Mapping[str, Any]) -> str:
     import json
 
-    return json.dumps(state)
+    return printable_json(json.dumps(state))
 
 
 def render(state: Mapping[str, Any]) -> str:
     """Format the state as text: one line per process, and one per stream with its reason."""
+    state = printable_values(state)
     supervisor = state["supervisor"]
     if supervisor["state"] == "none":
         return "supervisor: never started here"

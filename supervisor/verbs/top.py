@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipc.errors import UsageError
+from ipc.errors import NotRunningError, UsageError
+from ipc.printable import printable, printable_json
 from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from supervisor.verbs.waiting import GONE, Waiting, wait_live
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ipc.feed import Feed
     from ipc.feed_state import Top
+    from ipc.rundir import RunDir
 
 _FIRST_S: Final = 5.0
 _REDRAW_S: Final = 0.5
@@ -33,10 +36,10 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     """Show the best bid and offer of every market on all venues with their ages, and the state of each feed.
 
     Redrawn twice a second until interrupted; printed once when the output is not a terminal. An unusable book shows its
-    reason instead of prices.
+    reason instead of prices. Exit code 3 when no supervisor is running.
     """
     from ipc.feed import Feed
-    from supervisor.status import symbols_of
+    from supervisor.status import read_status, symbols_of
 
     directory = open_run_dir(run_dir)
     require_running(directory)
@@ -48,15 +51,16 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     shown = list(dict.fromkeys(symbol for _, symbol in wanted))
     once = once or as_json or not _can_redraw()
     with Feed(directory.path, symbols=shown or None, channels=["book"]) as feed:
-        feed.wait_live(wanted, _FIRST_S)
+        wait_live(feed, wanted, Waiting(directory, "books"), _FIRST_S)
         if not once:
-            _redraw(feed, shown, run_dir)
+            _redraw(feed, shown, directory)
         tops = {symbol: feed.top(symbol) for symbol in shown}
+        status = read_status(directory)
         if as_json:
-            click.echo(_as_json(tops))
+            click.echo(printable_json(_as_json(tops)))
         else:
-            _print(_screen(tops, _venues(run_dir), {}))
-    return 0
+            _print(_screen(tops, status, {}))
+    return NotRunningError.exit_code if status["supervisor"]["state"] in GONE else 0
 
 
 def _can_redraw() -> bool:
@@ -64,9 +68,11 @@ def _can_redraw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
-def _redraw(feed: Feed, symbols: Sequence[str], run_dir: str | None) -> None:
+def _redraw(feed: Feed, symbols: Sequence[str], directory: RunDir) -> None:
     """Redraw until interrupted."""
     from rich.live import Live
+
+    from supervisor.status import read_status
 
     counted: dict[str, int] = {}
     since = time.monotonic()
@@ -81,20 +87,22 @@ def _redraw(feed: Feed, symbols: Sequence[str], run_dir: str | None) -> None:
             rates = {venue: count / seconds for venue, count in counted.items()}
             counted.clear()
             tops = {symbol: feed.top(symbol) for symbol in symbols}
-            live.update(_screen(tops, _venues(run_dir), rates), refresh=True)
+            live.update(_screen(tops, read_status(directory), rates), refresh=True)
 
 
-def _venues(run_dir: str | None) -> Mapping[str, Any]:
-    from supervisor.status import read_status
-
-    venues: Mapping[str, Any] = read_status(open_run_dir(run_dir))["venues"]
-    return venues
-
-
-def _screen(tops: Mapping[str, Sequence[Top]], venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
+def _screen(tops: Mapping[str, Sequence[Top]], status: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
     from rich.console import Group
 
-    return Group(_prices(tops), "", _feeds(venues, rates))
+    state = status["supervisor"]["state"]
+    head = [] if state == "running" else [f"[red]supervisor: {_cell(state)}[/]", ""]
+    return Group(*head, _prices(tops), "", _feeds(status["venues"], rates))
+
+
+def _cell(text: str) -> str:
+    """Return a text for a table, whatever it contains."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def _prices(tops: Mapping[str, Sequence[Top]]) -> RenderableType:
@@ -108,7 +116,9 @@ def _prices(tops: Mapping[str, Sequence[Top]]) -> RenderableType:
         bids = [float(each.bid[0]) for each in venues if each.bid]
         asks = [float(each.ask[0]) for each in venues if each.ask]
         for place, each in enumerate(sorted(venues, key=lambda of: of.venue)):
-            table.add_row(symbol if place == 0 else "", *_price_row(each, max(bids, default=0), min(asks, default=0)))
+            table.add_row(
+                _cell(symbol) if place == 0 else "", *_price_row(each, max(bids, default=0), min(asks, default=0))
+            )
     return table
 
 
@@ -116,12 +126,12 @@ def _price_row(each: Top, best_bid: float, best_ask: float) -> list[str]:
     """Format one venue's prices; highlight the best of all venues."""
     age = "-" if each.age_ms is None else f"{each.age_ms:.0f}"
     if each.reason is not None:
-        return [each.venue, "", "", "", "", age, f"[red]{each.reason}[/]"]
-    bid, bid_size = each.bid or ("-", "")
-    ask, ask_size = each.ask or ("-", "")
+        return [_cell(each.venue), "", "", "", "", age, f"[red]{_cell(each.reason)}[/]"]
+    bid, bid_size = map(_cell, each.bid or ("-", ""))
+    ask, ask_size = map(_cell, each.ask or ("-", ""))
     bid = f"[bold green]{bid}[/]" if each.bid and float(bid) == best_bid else bid
     ask = f"[bold green]{ask}[/]" if each.ask and float(ask) == best_ask else ask
-    return [each.venue, bid_size, bid, ask, ask_size, age, ""]
+    return [_cell(each.venue), bid_size, bid, ask, ask_size, age, ""]
 
 
 def _feeds(venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
@@ -135,8 +145,8 @@ def _feeds(venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableT
         colour = "green" if state == "live" else "red"
         reconnects = max((stream["reconnects"] for stream in venue["streams"].values()), default=0)
         table.add_row(
-            name,
-            f"[{colour}]{state}[/]" + (" [red]OUTAGE[/]" if venue["outage"] else ""),
+            _cell(name),
+            f"[{colour}]{_cell(state)}[/]" + (" [red]OUTAGE[/]" if venue["outage"] else ""),
             f"{venue['books']['usable']}/{venue['books']['wanted']}",
             f"{rates[name]:.0f}" if name in rates else "-",
             str(venue["restarts"]),

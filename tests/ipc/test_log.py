@@ -349,10 +349,24 @@ def test_text_that_is_no_unicode_is_escaped(pipe) -> None:
     assert rb"text=\udc80" in pipe.read()
 
 
-def test_field_that_json_refuses_costs_its_line_and_no_error(pipe) -> None:
+class Unreadable:
+    """A value that cannot be shown."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_field_that_cannot_be_shown_costs_its_line_and_no_error(pipe) -> None:
     handler = handler_on(pipe)
-    emit(handler, record("odd", pairs={(1, 2): 3}))
+    emit(handler, record("odd", value=Unreadable()))
     assert handler.lost == 1
+
+
+def test_secrets_are_hidden_in_every_form_that_a_line_gives_them() -> None:
+    hide("key-\x1b\x7f-of-venue")
+    made = record("odd", text="it is key-\x1b\x7f-of-venue")
+    for formatter in (PrettyFormatter(), JsonFormatter()):
+        assert "of-venue" not in log_module.without_hidden(formatter.format(made))
 
 
 def test_line_that_was_cut_off_does_not_spoil_the_next_one(pipe) -> None:

@@ -29,7 +29,8 @@ TOPS = [
 
 def shown(venues=None, rates=None, tops=TOPS):
     console = Console(file=io.StringIO(), width=120)
-    console.print(top._screen({"BTC-PERP": tops}, venues or {"lighter": VENUE}, rates or {}))
+    status = {"supervisor": {"state": "running"}, "venues": venues or {"lighter": VENUE}}
+    console.print(top._screen({"BTC-PERP": tops}, status, rates or {}))
     return [line.split() for line in console.file.getvalue().splitlines() if line.strip()]
 
 
