@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
-from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
+from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.kill_rules import is_fresh
@@ -68,6 +68,35 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         return _StatusReader(run_dir, described, board, pid).read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _other_version(run_dir, error) from error
+
+
+def refuse_stalled(run_dir: RunDir) -> None:
+    """Refuse to ask a supervisor that is stopped or stalled: it would not answer.
+
+    Raises:
+        NotAnsweringError: In words, with advice.
+    """
+    try:
+        supervisor = read_status(run_dir)["supervisor"]
+    except UnknownStateError:
+        return
+    if supervisor["state"] == "stalled" or supervisor.get("is_stopped"):
+        what, advice = describe_stall(supervisor)
+        raise NotAnsweringError(
+            f"the supervisor does not answer: it {what}", where=f"pid {supervisor['pid']}", advice=advice
+        )
+
+
+def processes_of(run_dir: RunDir) -> dict[str, int]:
+    """Return the pids of the processes that a supervisor started and that run, by name; none if they cannot be seen."""
+    try:
+        status = read_status(run_dir)
+    except UnknownStateError:
+        return {}
+    if not status["supervisor"].get("sees_processes"):
+        return {}
+    processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
+    return {name: int(of["pid"]) for name, of in processes.items() if of.get("pid")}
 
 
 def symbols_of(run_dir: RunDir) -> dict[str, list[str]]:
@@ -166,6 +195,7 @@ class _StatusReader:
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
             "beat_age_ms": self._beat_age_ns() // _MS if pid is not None else None,
+            "sees_processes": self._sees_processes,
             "is_stopped": self._sees_processes and pid is not None and is_stopped(pid),
             "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
             **header.counts(COUNTERS["supervisor"]),
