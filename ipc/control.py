@@ -6,15 +6,25 @@ One packet is one message. This module holds the messages and the client; the se
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import msgspec
 
-from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
+from ipc.errors import (
+    ConfigError,
+    NotAnsweringError,
+    NotRunningError,
+    ParaphinaError,
+    UnknownStateError,
+    UsageError,
+)
 
 #: Longest message, bytes.
 MAX_PACKET: Final = 65_536
+#: Time between two attempts to connect while too many clients wait to be accepted, s.
+_RETRY_S: Final = 0.02
 
 Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow"]
 #: Faults that a drill injects into a process: signals, and faults that the process injects into itself.
@@ -35,12 +45,34 @@ class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 
 
 class ControlReply(msgspec.Struct, omit_defaults=True):
-    """Reply of the parent, with ``error`` and ``advice`` when it refused."""
+    """Reply of the parent, with ``error``, ``advice`` and the exit code of the command when it refused.
+
+    ``problems`` has a line for every mistake in a configuration that it refused.
+    """
 
     ok: bool
     error: str = ""
     advice: str = ""
     data: dict[str, Any] = {}
+    exit_code: int = UsageError.exit_code
+    problems: list[str] = []
+
+    @classmethod
+    def refusing(cls, error: ParaphinaError) -> Self:
+        """Return the reply that refuses a request because of an error."""
+        what = f"{error.where}: {error.what}" if error.where else error.what
+        problems = error.problems if isinstance(error, ConfigError) else []
+        return cls(False, what, error.advice, exit_code=error.exit_code, problems=problems)
+
+    def refusal(self) -> ParaphinaError:
+        """Return the error that a refusing reply stands for."""
+        if self.problems:
+            return ConfigError(self.problems)
+        return _REFUSALS.get(self.exit_code, ParaphinaError)(self.error, advice=self.advice)
+
+
+#: Errors by exit code.
+_REFUSALS: Final = {error.exit_code: error for error in (UsageError, UnknownStateError)}
 
 
 _requests: Final = msgspec.json.Decoder(ControlRequest)
@@ -66,36 +98,45 @@ def decode_reply(packet: bytes) -> ControlReply:
 class ControlClient:
     """Connection to the parent; a context manager.
 
-    Raise NotRunningError without a supervisor, UnknownStateError if it belongs to another user, and ParaphinaError
-    while too many clients are waiting.
+    Raise NotRunningError without a supervisor, UnknownStateError if it belongs to another user, and NotAnsweringError
+    when it has not accepted the clients before this one within ``timeout_s``.
     """
 
     def __init__(self, path: Path, timeout_s: float = 5.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(timeout_s)
         try:
-            self._socket.connect(str(path))
-        except BlockingIOError as error:
+            self._connect(path, time.monotonic() + timeout_s)
+        except BaseException:
             self._socket.close()
-            raise ParaphinaError(
-                "the supervisor does not answer: too many wait for it already",
-                where=str(path),
-                advice="look at it with: paraphina-supervisor status",
-            ) from error
-        except PermissionError as error:
-            self._socket.close()
-            raise UnknownStateError(
-                f"the supervisor cannot be asked: {error.strerror}",
-                where=str(path),
-                advice="ask as the user who runs it",
-            ) from error
-        except OSError as error:
-            self._socket.close()
-            raise NotRunningError(
-                "no supervisor is running here",
-                where=str(path.parent),
-                advice="start one with: paraphina-supervisor start",
-            ) from error
+            raise
+
+    def _connect(self, path: Path, deadline: float) -> None:
+        while True:
+            try:
+                self._socket.connect(str(path))
+            except BlockingIOError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(_RETRY_S)
+                    continue
+                raise NotAnsweringError(
+                    "the supervisor does not answer: too many wait for it already",
+                    where=str(path),
+                    advice="look at it with: paraphina-supervisor status",
+                ) from error
+            except PermissionError as error:
+                raise UnknownStateError(
+                    f"the supervisor cannot be asked: {error.strerror}",
+                    where=str(path),
+                    advice="ask as the user who runs it",
+                ) from error
+            except OSError as error:
+                raise NotRunningError(
+                    "no supervisor is running here",
+                    where=str(path.parent),
+                    advice="start one with: paraphina-supervisor start",
+                ) from error
+            return
 
     def __enter__(self) -> Self:
         return self
@@ -112,19 +153,29 @@ class ControlClient:
         return self._socket.fileno()
 
     def send(self, request: ControlRequest) -> None:
-        """Send a request; raise NotRunningError if the parent has exited, UsageError if the request is too long."""
+        """Send a request; raise NotRunningError if the parent has exited, UsageError if the request is too long.
+
+        A parent that closed the connection may have said why: that is for :meth:`receive`.
+        """
         packet = msgspec.json.encode(request)
         if len(packet) > MAX_PACKET:
             raise UsageError(f"a request of {len(packet)} bytes is too long", advice="name fewer things")
         try:
             self._socket.send(packet)
         except OSError as error:
-            raise NotRunningError("the supervisor is gone") from error
+            if not self._has_packet():
+                raise NotRunningError("the supervisor is gone") from error
+
+    def _has_packet(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def receive(self) -> bytes:
         """Return the next packet; raise NotRunningError if the parent has exited, TimeoutError if none came in time."""
         try:
-            packet = self._socket.recv(MAX_PACKET)
+            packet = self._receive()
         except TimeoutError:
             raise
         except OSError as error:
@@ -133,23 +184,30 @@ class ControlClient:
             raise NotRunningError("the supervisor is gone")
         return packet
 
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(MAX_PACKET)
+        except ConnectionResetError:
+            # It closed the connection with our request unread; the kernel reports that before the last packet.
+            return self._socket.recv(MAX_PACKET)
+
 
 def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
     """Send one request and wait for its reply.
 
-    Raise NotRunningError without a supervisor, UsageError if it refused, ParaphinaError without a reply in
-    ``timeout_s``.
+    Raise NotRunningError without a supervisor, NotAnsweringError without a reply in ``timeout_s``, and the error of a
+    supervisor that refused: UsageError, ConfigError, or UnknownStateError for another user's.
     """
     with ControlClient(path, timeout_s) as client:
         client.send(request)
         try:
             reply = decode_reply(client.receive())
         except TimeoutError as error:
-            raise ParaphinaError(
+            raise NotAnsweringError(
                 f"the supervisor did not answer within {timeout_s:g} s",
                 where=str(path),
                 advice="look at it with: paraphina-supervisor status",
             ) from error
     if not reply.ok:
-        raise UsageError(reply.error, advice=reply.advice)
+        raise reply.refusal()
     return reply

@@ -54,6 +54,10 @@ class AlreadyRunningError(UsageError):
     """Another supervisor holds this run directory."""
 
 
+class NotAnsweringError(ParaphinaError):
+    """Supervisor that runs and does not answer: it is stopped, stuck or busy."""
+
+
 class NotRunningError(ParaphinaError):
     """No supervisor on this run directory."""
 

@@ -22,6 +22,7 @@ _VERBS: Final = {
     "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
     "stop": ("supervisor.verbs.control", "Stop a running system."),
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
+    "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
     "status": ("supervisor.verbs.status", "Show the state of every stream, with reasons."),
     "top": ("supervisor.verbs.top", "Show the best prices on all venues, and the state of each feed."),
     "logs": ("supervisor.verbs.logs", "Show the log of a background system."),

@@ -1,12 +1,15 @@
 """Server of the control socket: requests, replies and followers of lifecycle events; never blocks.
 
-The number of clients is bounded, and they must be of the same user. Events that a follower does not read are queued up
-to a bound; beyond it the oldest are dropped, which shows as a gap in their numbers.
+The number of clients is bounded: beyond it the one that has been idle longest must go, followers of events last. They
+must be of the same user. A client that is turned away gets the reason in a reply. Events that a follower does not read
+are queued up to a bound; beyond it the oldest are dropped, which shows as a gap in their numbers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import socket
 import struct
 from collections import deque
@@ -17,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
-from ipc.errors import UsageError
+from ipc.errors import ParaphinaError, UnknownStateError
 from ipc.log import get_log
 
 log = get_log(__name__)
@@ -26,6 +29,7 @@ _MAX_CLIENTS: Final = 32
 _BACKLOG: Final = 16
 #: Lifecycle events kept for a follower that connects again, and queued for one that does not read.
 _REMEMBERED: Final = 500
+_EVICTED: Final = ParaphinaError("the connection was closed: it was idle, and too many others wait", advice="ask again")
 #: struct ucred: pid, uid, gid (unix(7)).
 _UCRED: Final = "3i"
 
@@ -47,6 +51,7 @@ class ControlServer:
     ) -> None:
         self._handle = handle
         self._watch = watch
+        #: By descriptor; the one that has been idle longest first.
         self._clients: dict[int, socket.socket] = {}
         #: Packets that each follower has still to be sent; the oldest is dropped when there are too many.
         self._followers: dict[int, deque[bytes]] = {}
@@ -89,18 +94,29 @@ class ControlServer:
         except OSError as error:  # out of descriptors: the client must try again
             log.warning("control.refused", clients=len(self._clients), error=error.strerror)
             return
-        if len(self._clients) >= _MAX_CLIENTS or _peer_uid(client) != os.getuid():
-            log.warning("control.refused", clients=len(self._clients))
-            client.close()
-            return
         client.setblocking(False)
+        uid = _peer_uid(client)
+        if uid != os.getuid():
+            log.warning("control.refused", clients=len(self._clients), uid=uid)
+            _refuse(client, _other_user(uid))
+            return
+        if len(self._clients) >= _MAX_CLIENTS:
+            self._evict()
         descriptor = client.fileno()
         self._clients[descriptor] = client
         self._watch(descriptor, lambda: self._read(descriptor))
 
+    def _evict(self) -> None:
+        """Close the connection that has been idle longest; a follower's only when there is no other."""
+        idle = next((one for one in self._clients if one not in self._followers), next(iter(self._clients)))
+        log.warning("control.evicted", clients=len(self._clients))
+        self._send(idle, msgspec.json.encode(ControlReply.refusing(_EVICTED)))
+        self._drop(idle)
+
     def _read(self, descriptor: int) -> None:
+        client = self._clients[descriptor] = self._clients.pop(descriptor)  # the last to be idle
         try:
-            packet = self._clients[descriptor].recv(MAX_PACKET)
+            packet = client.recv(MAX_PACKET)
         except BlockingIOError:
             return
         except OSError:
@@ -114,8 +130,8 @@ class ControlServer:
                 self._follow(descriptor, request.after)
                 return
             reply = self._handle(request)
-        except UsageError as error:
-            reply = ControlReply(False, error.what, error.advice)
+        except ParaphinaError as error:
+            reply = ControlReply.refusing(error)
         self._send(descriptor, msgspec.json.encode(reply))
 
     def _follow(self, descriptor: int, after: int) -> None:
@@ -149,3 +165,27 @@ class ControlServer:
 def _peer_uid(client: socket.socket) -> int:
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
     return int(struct.unpack(_UCRED, credentials)[1])
+
+
+def _refuse(client: socket.socket, error: ParaphinaError) -> None:
+    """Close a connection that was just accepted, with the reason."""
+    with contextlib.suppress(OSError):
+        client.send(msgspec.json.encode(ControlReply.refusing(error)))
+    client.close()
+
+
+def _other_user(uid: int) -> UnknownStateError:
+    """Return the error for a client of another user."""
+    own, other = _user_name(os.getuid()), _user_name(uid)
+    return UnknownStateError(
+        f"this system belongs to user {own}, and you are {other}",
+        advice=f"ask as its user: sudo -u {own} paraphina-supervisor ...",
+    )
+
+
+def _user_name(uid: int) -> str:
+    """Return a user's name; ``#`` and the number, as sudo reads it, for one without."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"#{uid}"

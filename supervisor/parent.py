@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
@@ -211,18 +211,24 @@ class Parent:
         """
         if self._is_draining and request.verb in {"restart", "drill", "reload"}:
             raise UsageError("it is stopping", advice="start it again when it is gone")
+        data: dict[str, Any] = {"pid": self._system.pid}
         match request.verb:
             case "stop":
                 self._stop()
             case "restart":
-                for child in self._named(request.target):
-                    child.handle(ChildEvent.RESTART, Reason.REQUESTED)
+                data["states"] = self._restart(self._named(request.target))
             case "drill":
                 for child in self._named(request.target):
                     child.drill(request.fault or "kill")
             case "reload":
-                self._reload()
-        return ControlReply(True, data={"pid": self._system.pid})
+                data |= self._reload()
+        return ControlReply(True, data=data)
+
+    def _restart(self, children: list[ChildProcess]) -> dict[str, str]:
+        """Restart children on request; return the state that each is in then."""
+        for child in children:
+            child.handle(ChildEvent.RESTART, Reason.REQUESTED)
+        return {child.name: child.state.value for child in children}
 
     def _named(self, target: str | None) -> list[ChildProcess]:
         """Return the child of that name, or all workers; a venue that a reload removed is not among them."""
@@ -253,14 +259,14 @@ class Parent:
         with contextlib.suppress(ParaphinaError):
             self._reload()
 
-    def _reload(self) -> None:
-        """Load the configuration again and roll out what changed; an invalid one changes nothing.
+    def _reload(self) -> dict[str, Any]:
+        """Load the configuration again and roll out what changed; return that. An invalid one changes nothing.
 
         Raises:
             ParaphinaError: The configuration is invalid, or its description cannot be written.
         """
         if self._is_draining:
-            return
+            return {}
         self._notifier.reloading(time.monotonic_ns())
         try:
             system = self._system.reloaded()
@@ -269,20 +275,14 @@ class Parent:
             log.error("supervisor.reload_refused", error=str(error))
             raise
         else:
-            self._apply(system)
+            return self._apply(system)
         finally:
             self._notifier.reloaded()
 
-    def _apply(self, system: System) -> None:
-        """Start, stop and restart what differs in a new configuration."""
+    def _apply(self, system: System) -> dict[str, Any]:
+        """Start, stop and restart what differs in a new configuration; return the difference for the reply."""
         before = self._system.config
         difference = compare(before, system.config)
-        log.info(
-            "supervisor.reloaded",
-            added=",".join(difference.added),
-            removed=",".join(difference.removed),
-            changed=",".join(difference.changed),
-        )
         self._system = system
         self._limits = _limits_of(system)
         for name in difference.removed:
@@ -293,11 +293,25 @@ class Parent:
             if child is None:
                 child = self._children[name] = self._make_child(name)
             child.handle(ChildEvent.START)
-        self._rollout.add(difference.changed)
-        if system.config.network != before.network:
-            self._rollout.add([GATEWAY])
+        gateway = [GATEWAY] if system.config.network != before.network else []
         # The cause of a configuration error may have been fixed outside of the file.
-        self._rollout.add(name for name in system.slots if self._children[name].state is ChildState.FAILED)
+        failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
+        restarting = list(dict.fromkeys([*difference.changed, *gateway, *failed]))
+        self._rollout.add(restarting)
+        log.info(
+            "supervisor.reloaded",
+            added=",".join(difference.added),
+            removed=",".join(difference.removed),
+            changed=",".join(difference.changed),
+            needs_start=",".join(difference.unapplied),
+        )
+        return {
+            "settings": difference.settings,
+            "added": difference.added,
+            "removed": difference.removed,
+            "restarting": restarting,
+            "needs_start": difference.unapplied,
+        }
 
     def _continue_rollout(self, now: int) -> None:
         """Restart the next child with its new settings once the one before it is up."""
@@ -342,7 +356,8 @@ class Parent:
         """Exit with an error when children survived the shutdown."""
         left = self._running()
         if left:
-            log.error("supervisor.left_behind", processes=",".join(child.name for child in left))
+            pids = ",".join(str(child.process.pid) for child in left if child.process is not None)
+            log.error("supervisor.left_behind", processes=",".join(child.name for child in left), pids=pids)
             self._exit_code = 1
             self._reactor.stop()
 

@@ -14,23 +14,42 @@ from supervisor.config import Config
 _LIVE_TIMEOUT_NS: Final = 30_000_000_000
 
 
+#: Settings that are read once, at the start of the system.
+_READ_AT_START: Final = frozenset({"supervisor.run_dir", "supervisor.log_level"})
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Venues that differ between two configurations."""
+    """Difference between two configurations.
+
+    Attributes:
+        added: New venues.
+        removed: Venues that are no longer configured.
+        changed: Venues that must be restarted for their settings to take effect.
+        settings: Keys of the settings that differ.
+    """
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
+    settings: tuple[str, ...]
+
+    @property
+    def unapplied(self) -> tuple[str, ...]:
+        """Keys of changed settings that take effect only when the system is started again."""
+        return tuple(key for key in self.settings if key in _READ_AT_START)
 
 
 def compare(old: Config, new: Config) -> Difference:
-    """Return the venues that are new, removed, or must be restarted for their settings to take effect."""
+    """Return what differs between two configurations."""
+    before = {setting.key: setting.value for setting in old.settings}
     shared_changed = _shared(old) != _shared(new)
     kept = [name for name in new.venues if name in old.venues]
     return Difference(
         added=tuple(name for name in new.venues if name not in old.venues),
         removed=tuple(name for name in old.venues if name not in new.venues),
         changed=tuple(name for name in kept if shared_changed or old.venues[name] != new.venues[name]),
+        settings=tuple(one.key for one in new.settings if before.get(one.key) != one.value),
     )
 
 

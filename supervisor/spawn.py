@@ -24,6 +24,7 @@ import multiprocess.util
 
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
+from supervisor.proc import is_stopped
 
 log = get_log(__name__)
 
@@ -66,11 +67,7 @@ class ForkedProcess:
 
     def is_stopped(self) -> bool:
         """Return whether it is stopped (state T) and so reacts to SIGKILL and SIGCONT alone."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            return False
-        return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+        return is_stopped(self.pid)
 
     def reap(self) -> tuple[int | None, int | None]:
         """Reap the process; return (exit code, None) or (None, signal). Only once ``pidfd`` is readable."""

@@ -5,16 +5,17 @@ Light on imports, so that ``status`` starts quickly; also correct when the paren
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
-from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
+from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
+from supervisor.kill_rules import is_fresh
 from supervisor.lock import holder_of
+from supervisor.proc import is_alive, is_stopped
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
@@ -22,6 +23,10 @@ EXIT_NOT_RUNNING: Final = 3
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
+#: A parent whose last tick is older is stalled, and a worker whose last beat is older delivers nothing.
+_STALLED_NS: Final = 3 * _NS
+#: Ticks that a stalled parent has missed at least; they can be longer than the limit.
+_MISSED_TICKS: Final = 2
 #: Stream states from bad to good: a stream shows the state of its worst market.
 _WORST_FIRST: Final = (
     StreamState.FAILED,
@@ -35,6 +40,8 @@ _WORST_FIRST: Final = (
     StreamState.LIVE,
     StreamState.OFF,
 )
+#: States of a process of which there is none now.
+_WITHOUT_PROCESS: Final = frozenset({WorkerState.BACKOFF, WorkerState.STOPPED, WorkerState.FAILED})
 _GOOD: Final = frozenset({"live", "quiet", "off", "subscribed"})
 #: Streams whose bad state degrades the system. Trades and bbo may be silent.
 _REQUIRED: Final = frozenset({"book", "mark", "funding", "funding_poll", "account"})
@@ -63,6 +70,35 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         raise _other_version(run_dir, error) from error
 
 
+def refuse_stalled(run_dir: RunDir) -> None:
+    """Refuse to ask a supervisor that is stopped or stalled: it would not answer.
+
+    Raises:
+        NotAnsweringError: In words, with advice.
+    """
+    try:
+        supervisor = read_status(run_dir)["supervisor"]
+    except UnknownStateError:
+        return
+    if supervisor["state"] == "stalled" or supervisor.get("is_stopped"):
+        what, advice = describe_stall(supervisor)
+        raise NotAnsweringError(
+            f"the supervisor does not answer: it {what}", where=f"pid {supervisor['pid']}", advice=advice
+        )
+
+
+def processes_of(run_dir: RunDir) -> dict[str, int]:
+    """Return the pids of the processes that a supervisor started and that run, by name; none if they cannot be seen."""
+    try:
+        status = read_status(run_dir)
+    except UnknownStateError:
+        return {}
+    if not status["supervisor"].get("sees_processes"):
+        return {}
+    processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
+    return {name: int(of["pid"]) for name, of in processes.items() if of.get("pid")}
+
+
 def symbols_of(run_dir: RunDir) -> dict[str, list[str]]:
     """Return the symbols of each venue that the system follows.
 
@@ -87,8 +123,11 @@ def _other_version(run_dir: RunDir, error: Exception) -> UnknownStateError:
 
 def exit_code_of(status: Mapping[str, Any]) -> int:
     """Return the exit code of ``status``."""
-    if status["supervisor"]["state"] in {"dead", "none"}:
+    supervisor = status["supervisor"]["state"]
+    if supervisor == "dead" or (supervisor == "none" and not any(of["pid"] for of in status["venues"].values())):
         return EXIT_NOT_RUNNING
+    if supervisor in {"draining", "stalled"}:
+        return EXIT_DEGRADED
     for venue in status["venues"].values():
         if venue["state"] != WorkerState.LIVE:
             return EXIT_DEGRADED
@@ -108,14 +147,28 @@ def _never_started() -> dict[str, Any]:
     }
 
 
-class _StatusReader:
-    """Reader of one board at one moment, with the descriptions beside it."""
+class _Inactivity(NamedTuple):
+    """State and reason of all streams of a process that delivers nothing, whatever it left on the board."""
 
-    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, pid: int | None) -> None:
+    state: StreamState
+    reason: Reason | None
+
+
+class _StatusReader:
+    """Reader of one board at one moment, with the descriptions beside it.
+
+    ``holder`` is the process that holds the system's lock: the parent, or a worker that runs alone.
+    """
+
+    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, holder: int | None) -> None:
         self._run_dir = run_dir
         self._described = described
         self._board = board
-        self._pid = pid
+        self._is_alone = bool(described.get("is_alone"))
+        self._holder = holder
+        self._parent = None if self._is_alone else holder
+        #: False from another pid namespace: the pids on the board are not ours.
+        self._sees_processes = holder == board.header[HeaderWord.PARENT_PID]
         self._now = time.monotonic_ns()
 
     def read(self) -> dict[str, Any]:
@@ -134,32 +187,76 @@ class _StatusReader:
 
     def _supervisor(self) -> dict[str, Any]:
         header = self._board.header
-        pid = self._pid
+        pid = self._parent
         return {
-            "state": "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
+            "state": self._parent_state(),
             "pid": pid,
             "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
-            "beat_age_ms": self._age_ms(header[HeaderWord.PARENT_BEAT]) if pid is not None else None,
+            "beat_age_ms": self._beat_age_ns() // _MS if pid is not None else None,
+            "sees_processes": self._sees_processes,
+            "is_stopped": self._sees_processes and pid is not None and is_stopped(pid),
             "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
             **header.counts(COUNTERS["supervisor"]),
         }
 
+    def _parent_state(self) -> str:
+        if self._is_alone:
+            return "none"
+        if self._parent is None:
+            return "dead"
+        if self._beat_age_ns() > max(_STALLED_NS, _MISSED_TICKS * self._described.get("tick_ms", 0) * _MS):
+            return "stalled"
+        return "draining" if self._board.header[HeaderWord.PARENT_DRAINING] else "running"
+
+    def _beat_age_ns(self) -> int:
+        header = self._board.header
+        return self._now - max(header[HeaderWord.PARENT_BEAT], header[HeaderWord.PARENT_STARTED])
+
+    def _pid_of(self, row: Row) -> int | None:
+        """Return the pid of a process; None when it does not run, whatever it left on the board."""
+        if self._holder is None:
+            return None
+        if self._is_alone:
+            return self._holder if row[WorkerWord.BOOTED] else None
+        pid = row[WorkerWord.PID]
+        return pid if pid and (not self._sees_processes or is_alive(pid)) else None
+
+    def _inactivity_of(self, row: Row) -> _Inactivity | None:
+        """Return how the streams of a process ended; None while it may deliver."""
+        if self._pid_of(row) is None:
+            return _Inactivity(StreamState.OFF, self._end_reason_of(row))
+        beat = row[WorkerWord.BEAT]
+        return _Inactivity(StreamState.STALE, Reason.WEDGED) if beat and self._now - beat > _STALLED_NS else None
+
+    def _end_reason_of(self, row: Row) -> Reason | None:
+        """Return the reason of the last exit; None for a process whose exit the parent has not recorded."""
+        if row[WorkerWord.PID]:
+            return Reason.PARENT_LOST if self._parent is None else None
+        return word_of(Reason, row[WorkerWord.EXIT_REASON])
+
     def _process(self, name: str) -> dict[str, Any]:
         row = self._board.worker(self._slot(name))
-        is_running = self._pid is not None
-        state = word_of(WorkerState, row[WorkerWord.STATE]) if is_running else None
+        pid = self._pid_of(row)
         return {
-            "state": str(state or WorkerState.STOPPED),
+            "state": str(self._process_state(row, pid)),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
-            "pid": (row[WorkerWord.PID] or None) if is_running else None,
+            "pid": pid,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
-            "next_start_in_s": self._seconds_until(row[WorkerWord.NEXT_START]) if is_running else None,
+            "next_start_in_s": self._seconds_until(row[WorkerWord.NEXT_START]) if self._parent is not None else None,
             **row.counts(COUNTERS["process"]),
         }
+
+    def _process_state(self, row: Row, pid: int | None) -> WorkerState:
+        if self._is_alone and pid is not None:
+            return _state_alone(row, self._now)
+        state = word_of(WorkerState, row[WorkerWord.STATE]) if self._parent is not None else None
+        # The parent has not recorded the exit of a process that is gone.
+        is_recorded = pid is not None or state in _WITHOUT_PROCESS
+        return state if state is not None and is_recorded else WorkerState.STOPPED
 
     def _last_exit(self, row: Row) -> dict[str, Any] | None:
         reason = word_of(Reason, row[WorkerWord.EXIT_REASON])
@@ -177,53 +274,60 @@ class _StatusReader:
         slot = self._slot(name)
         row = self._board.worker(slot)
         fresh = row[WorkerWord.FIRST_FRESH]
-        sessions = self._sessions(name, slot)
+        idle = self._inactivity_of(row)
+        has_process = self._pid_of(row) is not None
+        sessions = self._sessions(name, slot, has_process=has_process)
+        streams = {
+            stream: self._stream(slot, Stream(stream), described["symbols"], idle)
+            for stream in described["streams"]
+            if stream != Stream.ACCOUNT
+        }
+        if Stream.ACCOUNT in described["streams"]:
+            streams |= self._account(name, slot, idle)
+        wanted = row[WorkerWord.BOOKS_WANTED] if row[WorkerWord.RESOLVED] else len(described["symbols"])
         return {
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
             "feed": described["feed"],
             "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
-            "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
+            "books": {"wanted": wanted, "usable": row[WorkerWord.BOOKS_USABLE] if idle is None else 0},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
-            "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
-            "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if self._pid is not None else None,
+            "rss_bytes": (row[WorkerWord.RSS_BYTES] or None) if has_process else None,
+            "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if has_process else None,
             **row.counts(COUNTERS["worker"]),
             "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
             "sessions": sessions,
-            "streams": {
-                stream: self._stream(slot, Stream(stream), described["symbols"])
-                for stream in described["streams"]
-                if stream != Stream.ACCOUNT
-            }
-            | (self._account(name, slot) if Stream.ACCOUNT in described["streams"] else {}),
+            "streams": streams,
         }
 
-    def _account(self, name: str, slot: int) -> dict[str, Any]:
+    def _account(self, name: str, slot: int, idle: _Inactivity | None) -> dict[str, Any]:
         """Return the account's stream, which has no markets, with its reason in words.
 
         State, reason and text come from one file. The board's time is read before the file, which is written first: a
         file that is older than that time could not be replaced (a full disk), and its text belongs to another state.
         """
         since_ns = self._board.cell(slot, 0, Stream.ACCOUNT)[CellWord.SINCE]
-        stream = self._stream(slot, Stream.ACCOUNT, ["account"])
+        stream = self._stream(slot, Stream.ACCOUNT, ["account"], idle)
         words = self._run_dir.account_words(name)
         detail = None
-        if words.state is not None and words.since_ns >= since_ns > 0:
-            detail, stream["reason"] = words.detail, _text(words.reason)
-            stream["state"] = str(words.state) if self._pid is not None else stream["state"]
+        if idle is None and words.state is not None and words.since_ns >= since_ns > 0:
+            detail = words.detail
+            stream["state"], stream["reason"] = str(words.state), _text(words.reason)
         own = {"account": words.account, "detail": detail, "invalid_rows": words.invalid_rows or 0}
         return {"account": {**stream, "markets": {}, **own}}
 
-    def _sessions(self, name: str, slot: int) -> dict[str, dict[str, Any]]:
+    def _sessions(self, name: str, slot: int, *, has_process: bool) -> dict[str, dict[str, Any]]:
         described = self._run_dir.describe_worker(name)
         public, private = described.get("sessions", ()), described.get("account_sessions", ())
         numbers = [*enumerate(public), *enumerate(private, ACCOUNT_SESSION)]
-        return {session: self._session(self._board.session(slot, number)) for number, session in numbers}
+        rows = {session: self._board.session(slot, number) for number, session in numbers}
+        return {session: self._session(row, has_process=has_process) for session, row in rows.items()}
 
-    def _session(self, row: Row) -> dict[str, Any]:
-        next_action = row[SessionWord.NEXT_ACTION]
+    def _session(self, row: Row, *, has_process: bool) -> dict[str, Any]:
+        next_action = row[SessionWord.NEXT_ACTION] if has_process else 0
+        phase = word_of(Phase, row[SessionWord.PHASE]) if has_process else None
         return {
-            "phase": str(word_of(Phase, row[SessionWord.PHASE]) or "none"),
+            "phase": str(phase or "none"),
             "attempt": row[SessionWord.ATTEMPT],
             "reason": _text(word_of(Reason, row[SessionWord.LAST_REASON])),
             "next_action_in_s": self._seconds_until(next_action) if next_action > self._now else None,
@@ -231,8 +335,9 @@ class _StatusReader:
             **row.counts(COUNTERS["session"]),
         }
 
-    def _stream(self, slot: int, stream: Stream, symbols: list[str]) -> dict[str, Any]:
-        markets = {symbol: self._market(self._board.cell(slot, index, stream)) for index, symbol in enumerate(symbols)}
+    def _stream(self, slot: int, stream: Stream, symbols: list[str], idle: _Inactivity | None) -> dict[str, Any]:
+        cells = {symbol: self._board.cell(slot, index, stream) for index, symbol in enumerate(symbols)}
+        markets = {symbol: self._market(cell, idle) for symbol, cell in cells.items()}
         rows = list(markets.values())
         worst = min(rows, key=_badness)
         last = min(rows, key=lambda market: (market["since_ms"] is None, market["since_ms"] or 0))
@@ -246,11 +351,11 @@ class _StatusReader:
             "markets": markets,
         }
 
-    def _market(self, cell: Row) -> dict[str, Any]:
-        state = word_of(StreamState, cell[CellWord.STATE]) if self._pid is not None else None
+    def _market(self, cell: Row, idle: _Inactivity | None) -> dict[str, Any]:
+        state, reason = idle or (word_of(StreamState, cell[CellWord.STATE]), word_of(Reason, cell[CellWord.REASON]))
         return {
             "state": str(state or StreamState.OFF),
-            "reason": _text(word_of(Reason, cell[CellWord.REASON])),
+            "reason": _text(reason),
             "age_ms": self._age_ms(max(cell[CellWord.LAST_PARSED], cell[CellWord.LAST_PUBLISHED])),
             "limit_ms": cell[CellWord.LIMIT_MS] or None,
             "since_ms": self._age_ms(cell[CellWord.SINCE]),
@@ -267,6 +372,13 @@ class _StatusReader:
         return round(max(0, at_ns - self._now) / _NS, 3) if at_ns else None
 
 
+def _state_alone(row: Row, now_ns: int) -> WorkerState:
+    """Return the state of a worker that no parent judges."""
+    if is_fresh(row, now_ns):
+        return WorkerState.LIVE
+    return WorkerState.STALE if row[WorkerWord.FIRST_FRESH] else WorkerState.STARTING
+
+
 def _badness(market: Mapping[str, Any]) -> tuple[int, float]:
     """Return a sort key that puts the worst market first: by state, then by age."""
     return _WORST_FIRST.index(StreamState(market["state"])), -(market["age_ms"] or 0)
@@ -274,6 +386,15 @@ def _badness(market: Mapping[str, Any]) -> tuple[int, float]:
 
 def _text(word: Reason | None) -> str | None:
     return None if word is None else str(word)
+
+
+def describe_stall(supervisor: Mapping[str, Any]) -> tuple[str, str]:
+    """Return in words how a stalled supervisor is, and what to do about it."""
+    pid, seconds = supervisor["pid"], supervisor["beat_age_ms"] / 1000
+    if supervisor["is_stopped"]:
+        resume = f"let it go on with: kill -CONT {pid}"
+        return f"is stopped (state T), and last worked {seconds:.1f} s ago", f"{resume}, or end it with: kill -9 {pid}"
+    return f"last worked {seconds:.1f} s ago", f"look at its log, or end it with: kill -9 {pid}"
 
 
 def pid_of(status: Mapping[str, Any], name: str) -> int | None:
@@ -286,4 +407,4 @@ def pid_of(status: Mapping[str, Any], name: str) -> int | None:
     if name not in processes:
         raise UsageError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
     pid = processes[name].get("pid")
-    return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None  # noqa: PTH110 - pathlib costs start-up time
+    return int(pid) if pid else None

@@ -200,6 +200,7 @@ class System:
         return {
             "version": program_version(),
             "pid": self.pid,
+            "tick_ms": self.config.tick_ms,
             "log": None if self.log_file is None else str(self.log_file),
             "started_wall_ns": time.time_ns(),
             "processes": {name: {"slot": slot} for name, slot in self.slots.items()},

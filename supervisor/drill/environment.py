@@ -18,6 +18,7 @@ from ipc.errors import ParaphinaError
 from ipc.rundir import RunDir
 from supervisor.drill.catalogue import Conditions
 from supervisor.drill.measure import Attempt, DrillTarget
+from supervisor.proc import is_alive
 from supervisor.status import read_status
 
 _LIVE_WITHIN_S: Final = 60.0
@@ -99,7 +100,7 @@ class DrillEnvironment:
         self._process.send_signal(signal.SIGKILL)
         gone_ms: float | None = None
         while gone_ms is None and time.monotonic_ns() - killed < 10_000 * _MS:
-            if not any(_is_alive(pid) for pid in pids):
+            if not any(is_alive(pid) for pid in pids):
                 gone_ms = round((time.monotonic_ns() - killed) / _MS, 1)
             time.sleep(0.001)
         self._process.wait()
@@ -122,15 +123,6 @@ class DrillEnvironment:
             state = read_status(self.run_dir)
             is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
             return is_ours and all(venue["state"] == "live" for venue in state["venues"].values())
-        return False
-
-
-def _is_alive(pid: int) -> bool:
-    """Return whether a process exists and is not a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - called a thousand times a second
-            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
-    except OSError:
         return False
 
 

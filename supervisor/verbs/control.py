@@ -1,55 +1,181 @@
-"""``stop`` and ``restart``: over the control socket, or by signal when the parent does not answer there."""
+"""``stop``, ``restart`` and ``reload``: over the control socket; ``stop`` by signal when nobody answers there."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import signal
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
 
 import click
 
-from ipc.control import ControlRequest, ask
-from ipc.errors import NotRunningError, ParaphinaError
+from ipc.control import ControlReply, ControlRequest, ask
+from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError
+from ipc.rundir import RunDir
 from supervisor.lock import holder_of
-from supervisor.verbs.options import open_run_dir, run_dir_option
+from supervisor.status import processes_of, refuse_stalled
+from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
 _STOP_S: Final = 15.0
+#: Wait for processes that outlive their supervisor: the kernel kills them when it exits.
+_LEFT_S: Final = 2.0
+#: States after a request to restart in which no new process will be started.
+_UNKILLABLE: Final = frozenset({"unkillable", "unkillable_stopping"})
 
 
 @click.command()
+@json_option
 @run_dir_option
-def stop(run_dir: str | None) -> int:
-    """Stop a running system, and wait until it is gone."""
+def stop(as_json: bool, run_dir: str | None) -> int:
+    """Stop a running system, and wait until all its processes are gone.
+
+    Exit codes: 0 all are gone, 1 the supervisor does not answer or a process was left behind, 3 not running.
+    """
     directory = open_run_dir(run_dir)
     pid = holder_of(directory.lock)
     if pid is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
-    try:
-        ask(directory.control, ControlRequest("stop"))
-    except ParaphinaError:
-        # The socket is gone or does not answer; the lock file still names the parent's pid.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    refuse_stalled(directory)
+    with _Processes(processes_of(directory)) as processes:
+        try:
+            ask(directory.control, ControlRequest("stop"))
+        except ParaphinaError:
+            # The socket is gone or does not answer; the lock file still names the parent's pid.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        _await_release(directory, pid)
+        left = processes.left(_LEFT_S)
+    if as_json:
+        click.echo(json.dumps({"stopped": not left, "pid": pid, "left_behind": left}))
+        return int(bool(left))
+    if left:
+        named = ", ".join(f"{name} (pid {number})" for name, number in left.items())
+        raise ParaphinaError(
+            f"the supervisor has ended and left behind: {named}",
+            where=str(directory.path),
+            advice="they survived SIGKILL, so they are stuck in the kernel; check disks and NFS",
+        )
+    click.echo("stopped")
+    return 0
+
+
+def _await_release(directory: RunDir, pid: int) -> None:
+    """Wait until the supervisor has ended.
+
+    Raises:
+        ParaphinaError: It has not, in words of what it does.
+    """
     deadline = time.monotonic() + _STOP_S
     while holder_of(directory.lock) == pid:
         if time.monotonic() > deadline:
+            refuse_stalled(directory)
             raise ParaphinaError(
                 f"it is still running after {_STOP_S:g} s",
                 where=f"pid {pid}",
                 advice=f"look at its log, or end it with: kill -9 {pid}",
             )
         time.sleep(0.02)
-    click.echo("stopped")
-    return 0
+
+
+class _Processes:
+    """Context manager of processes of a system; by pidfd, so that a pid that is used again is no mistake."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        #: Name and pid by descriptor, which becomes readable when the process exits.
+        self._named: dict[int, tuple[str, int]] = {}
+        for name, pid in pids.items():
+            with contextlib.suppress(ProcessLookupError):
+                self._named[os.pidfd_open(pid)] = name, pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._named:
+            os.close(descriptor)
+
+    def left(self, within_s: float) -> dict[str, int]:
+        """Wait until they have exited; return those that have not ``within_s``."""
+        deadline = time.monotonic() + within_s
+        left = dict(self._named)
+        while left:
+            poll = select.poll()
+            for descriptor in left:
+                poll.register(descriptor, select.POLLIN)
+            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                del left[descriptor]
+        return dict(left.values())
 
 
 @click.command()
 @click.argument("venue", required=False)
+@json_option
 @run_dir_option
-def restart(venue: str | None, run_dir: str | None) -> int:
-    """Restart the worker of VENUE, or all workers; not counted as a failure."""
-    ask(open_run_dir(run_dir).control, ControlRequest("restart", target=venue))
-    click.echo(f"{venue or 'all workers'}: restarting")
+def restart(venue: str | None, as_json: bool, run_dir: str | None) -> int:
+    """Restart the worker of VENUE, or all workers; not counted as a failure.
+
+    Exit codes: 0 they restart, 1 the supervisor does not answer or a process cannot be ended, 2 no such process,
+    3 not running, 4 another user's system.
+    """
+    reply = _ask(open_run_dir(run_dir), ControlRequest("restart", target=venue))
+    states: Mapping[str, str] = reply.data.get("states", {})
+    unkillable = [name for name, state in states.items() if state in _UNKILLABLE]
+    if as_json:
+        click.echo(json.dumps({"states": states}))
+        return int(bool(unkillable))
+    for name in unkillable:
+        click.echo(f"{name}: not restarted, its process survived SIGKILL; it is restarted when that is gone")
+    if not unkillable:
+        click.echo(f"{venue or 'all workers'}: restarting")
+    return int(bool(unkillable))
+
+
+@click.command()
+@json_option
+@run_dir_option
+def reload(as_json: bool, run_dir: str | None) -> int:
+    """Apply a changed configuration; only what it changes is restarted, one process after the other.
+
+    Exit codes: 0 applied, 1 the supervisor does not answer, 2 the configuration has mistakes and nothing was changed,
+    3 not running, 4 another user's system.
+    """
+    reply = _ask(open_run_dir(run_dir), ControlRequest("reload"))
+    difference = {key: reply.data.get(key, []) for key in _DIFFERENCES}
+    click.echo(json.dumps(difference) if as_json else _describe(difference))
     return 0
+
+
+#: Keys of the reply to ``reload``, and their lines.
+_DIFFERENCES: Final = {
+    "settings": "changed settings",
+    "added": "added",
+    "removed": "removed",
+    "restarting": "restarting, one after the other",
+    "needs_start": "takes effect at the next start of the system",
+}
+
+
+def _describe(difference: Mapping[str, Sequence[Any]]) -> str:
+    lines = [f"{text}: {', '.join(difference[key])}" for key, text in _DIFFERENCES.items() if difference[key]]
+    return "\n".join(lines) or "nothing changed"
+
+
+def _ask(directory: RunDir, request: ControlRequest) -> ControlReply:
+    """Ask the supervisor; describe one that does not answer.
+
+    Raises:
+        ParaphinaError: It is not running, does not answer, or refuses.
+    """
+    refuse_stalled(directory)
+    try:
+        return ask(directory.control, request)
+    except NotAnsweringError:
+        refuse_stalled(directory)
+        raise

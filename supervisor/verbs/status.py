@@ -11,12 +11,14 @@ import click
 
 from ipc.errors import NotRunningError
 from ipc.printable import printable_json, printable_values
-from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
 _COLOURS = {
     "live": "green",
     "running": "green",
+    "draining": "yellow",
+    "stalled": "red",
     "quiet": "cyan",
     "starting": "yellow",
     "connecting": "yellow",
@@ -40,7 +42,8 @@ _COLOURS = {
 def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None) -> int:
     """Show the state of every stream, with reasons.
 
-    Exit codes: 0 all live, 1 a required stream is not live, 3 not running, 4 unknown.
+    Exit codes: 0 all live, 1 a required stream is not live or the supervisor is draining or stalled, 3 not running,
+    4 unknown.
     """
     directory = open_run_dir(run_dir)
     if pid_name is not None:
@@ -70,7 +73,7 @@ def render(state: Mapping[str, Any]) -> str:
     """Format the state as text: one line per process, and one per stream with its reason."""
     state = printable_values(state)
     supervisor = state["supervisor"]
-    if supervisor["state"] == "none":
+    if supervisor["state"] == "none" and not state["venues"]:
         return "supervisor: never started here"
     lines = [_head(supervisor)]
     for name, venue in state["venues"].items():
@@ -89,7 +92,13 @@ def _head(supervisor: Mapping[str, Any]) -> str:
     head = f"supervisor   {_coloured(supervisor['state'], 11)}"
     if supervisor["pid"] is not None:
         head += f"pid {supervisor['pid']}  up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
-    return head + f"  {supervisor['run_dir']}"
+    head += f"  {supervisor['run_dir']}"
+    if supervisor["state"] == "none":
+        head += "  no supervisor, a worker alone"
+    if supervisor["state"] == "stalled":
+        what, advice = describe_stall(supervisor)
+        head += f"\n  it {what}; {advice}"
+    return head
 
 
 def _venue_line(name: str, venue: Mapping[str, Any]) -> str:

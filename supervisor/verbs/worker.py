@@ -49,7 +49,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     board = Board.create(directory.board, time.time_ns())
     system = System(config, directory)
     settings = worker_settings(config, config.venues[venue], directory, slot=system.slots[venue], has_parent=False)
-    directory.write_description(system.describe())
+    directory.write_description({**system.describe(), "is_alone": True})
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

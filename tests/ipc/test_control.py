@@ -12,7 +12,14 @@ import msgspec
 import pytest
 
 from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, ask, decode_reply, decode_request
-from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError, UsageError
+from ipc.errors import (
+    ConfigError,
+    NotAnsweringError,
+    NotRunningError,
+    ParaphinaError,
+    UnknownStateError,
+    UsageError,
+)
 
 #: Long enough for any answer that comes, short enough to wait for one that does not.
 SHORT_S = 0.05
@@ -151,6 +158,53 @@ def test_refusal_is_the_users_mistake_with_the_parents_words(path: Path) -> None
     with answering(path, lambda _: refusal), pytest.raises(UsageError) as caught:
         ask(path, ControlRequest("restart", target="dydx"))
     assert (caught.value.what, caught.value.advice) == ("no worker dydx", "see status")
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_parent_that_says_why_it_hangs_up_is_understood(path: Path, *, unread: bool) -> None:
+    """Whether the request came before or after the connection was closed."""
+    reply = ControlReply.refusing(UnknownStateError("this system belongs to user desk1", advice="sudo"))
+    with listening(path) as listener, ControlClient(path) as client:
+        if unread:
+            client.send(ControlRequest("restart"))
+        accepted, _ = listener.accept()
+        accepted.send(msgspec.json.encode(reply))
+        accepted.close()
+        if not unread:
+            client.send(ControlRequest("restart"))
+        refused = decode_reply(client.receive()).refusal()
+        assert (type(refused), refused.what, refused.advice) == (
+            UnknownStateError,
+            "this system belongs to user desk1",
+            "sudo",
+        )
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (UsageError("no"), UsageError),
+        (UnknownStateError("no"), UnknownStateError),
+        (ParaphinaError("no"), ParaphinaError),
+        (ConfigError(["one", "two"]), ConfigError),
+    ],
+)
+def test_refusal_keeps_its_kind_and_exit_code(path: Path, error: ParaphinaError, kind: type) -> None:
+    packet = msgspec.json.encode(ControlReply.refusing(error))
+    with answering(path, lambda _: packet), pytest.raises(ParaphinaError) as caught:
+        ask(path, ControlRequest("reload"))
+    assert (type(caught.value), caught.value.exit_code, str(caught.value)) == (kind, error.exit_code, str(error))
+
+
+def test_client_waits_until_the_clients_before_it_are_accepted(path: Path) -> None:
+    with listening(path, backlog=0) as listener, contextlib.ExitStack() as stack:
+        stack.enter_context(ControlClient(path, SHORT_S))
+        with pytest.raises(NotAnsweringError):
+            ControlClient(path, SHORT_S)
+        timer = threading.Timer(0.1, lambda: stack.enter_context(listener.accept()[0]))
+        timer.start()
+        stack.enter_context(ControlClient(path, 20))
+        timer.join()
 
 
 def test_nobody_listening_is_not_running(path: Path) -> None:

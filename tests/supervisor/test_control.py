@@ -11,9 +11,9 @@ import stat
 
 import pytest
 
-from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest
-from ipc.errors import NotRunningError, UsageError
-from supervisor.control import ControlServer
+from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, decode_reply
+from ipc.errors import ConfigError, NotRunningError, UnknownStateError, UsageError
+from supervisor.control import ControlServer, _user_name
 
 
 class Loop:
@@ -223,19 +223,77 @@ def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, se
     server._listener = again._listener
 
 
-def test_another_user_is_turned_away(connect, monkeypatch, asked, loop):
+def test_another_user_is_turned_away_with_the_reason(run_dir, monkeypatch, asked, loop, server):
     uid = os.getuid()
-    monkeypatch.setattr("supervisor.control.os.getuid", lambda: uid + 1)
-    client = connect()
+    monkeypatch.setattr("supervisor.control._peer_uid", lambda _: 54_321)
+    monkeypatch.setattr("supervisor.control._user_name", lambda of: {uid: "desk1", 54_321: "root"}[of])
+    client = ControlClient(run_dir.control, 0.0)
+    client.send(ControlRequest("restart"))  # before it is accepted
+    loop.run()
+    refused = decode_reply(client.receive()).refusal()
+    assert isinstance(refused, UnknownStateError)
+    assert (refused.what, refused.exit_code) == ("this system belongs to user desk1, and you are root", 4)
+    assert "sudo -u desk1 paraphina-supervisor" in refused.advice
     assert is_closed(client)
     assert asked == []
+    client.close()
 
 
-def test_thirty_two_clients_are_served_and_the_next_is_not(connect, loop):
+def test_a_user_without_a_name_is_a_number(monkeypatch):
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr("supervisor.control.pwd.getpwuid", unknown)
+    assert _user_name(54_321) == "#54321"
+
+
+def test_the_client_that_was_idle_longest_makes_room_for_the_next(connect, loop):
     clients = [connect() for _ in range(32)]
-    assert is_closed(connect())
-    for client in clients:
+    assert asked_raw(clients[0], loop, b'{"verb":"ping"}')["ok"]
+    assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
+    clients[1].send(ControlRequest("ping"))
+    assert "it was idle" in json.loads(clients[1].receive())["error"]
+    assert is_closed(clients[1])
+    for client in [clients[0], *clients[2:]]:
         assert asked_raw(client, loop, b'{"verb":"ping"}')["ok"]
+
+
+def test_a_follower_makes_room_only_when_there_are_none_but_followers(connect, follow, loop, server):
+    followers = [follow() for _ in range(31)]
+    idle = connect()
+    connect()
+    assert b"it was idle" in idle.receive()
+    tell(server)
+    assert [heard(follower) for follower in followers] == [[1]] * 31
+    more = follow()  # in place of the client that came last
+    assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
+    assert b"it was idle" in followers[0].receive()
+    assert heard(more) == [1]
+
+
+def test_any_error_of_a_request_is_a_refusal_with_its_place_and_its_exit_code(run_dir, loop, connect, server):
+    def handle(_):
+        raise UnknownStateError("cannot be read", where="/there", advice="look")
+
+    server._handle = handle
+    client = connect()
+    client.send(ControlRequest("reload"))
+    loop.run()
+    refused = decode_reply(client.receive()).refusal()
+    assert (type(refused), refused.what, refused.advice) == (UnknownStateError, "/there: cannot be read", "look")
+
+
+def test_every_mistake_of_a_configuration_reaches_the_client(run_dir, loop, connect, server):
+    def handle(_):
+        raise ConfigError(["a.toml:x.y: one", "a.toml:x.z: two"])
+
+    server._handle = handle
+    client = connect()
+    client.send(ControlRequest("reload"))
+    loop.run()
+    refused = decode_reply(client.receive()).refusal()
+    assert isinstance(refused, ConfigError)
+    assert refused.problems == ["a.toml:x.y: one", "a.toml:x.z: two"]
 
 
 def test_a_client_that_left_makes_room(connect, loop):

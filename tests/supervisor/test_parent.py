@@ -679,13 +679,46 @@ def test_a_gateway_with_another_address_is_restarted_too(new_world, key):
     assert world.parent._children["gateway"].lifecycle.backoff.policy.healthy_s == 0
 
 
+def test_a_reload_says_what_it_changes(new_world):
+    world = new_world(supervisor__venues="lighter,paradex")
+    world.ask_at(9, "reload")
+    world.at(10, lambda: world.flags.update({"supervisor.venues": "lighter,aster", "supervisor.log_level": "debug"}))
+    world.at(10, lambda: world.environ.update(LATER))
+    world.ask_at(11, "reload")
+    world.run(60)
+    same, changed = world.replies
+    keys = ("settings", "added", "removed", "restarting", "needs_start")
+    assert [same.data[key] for key in keys] == [[]] * 5
+    assert [changed.data[key] for key in keys[1:]] == [["aster"], ["paradex"], ["lighter"], ["supervisor.log_level"]]
+    assert set(changed.data["settings"]) == {"supervisor.venues", "supervisor.log_level", "venues.lighter.stale_ms"}
+
+
+def test_a_reload_says_that_it_restarts_a_failed_worker(world):
+    world.at(10, lambda: world.the("lighter").die(78))
+    world.ask_at(20, "reload")
+    world.run(60)
+    assert world.replies[0].data["restarting"] == ["lighter"]
+
+
+def test_a_restart_says_what_becomes_of_each_process(new_world):
+    world = new_world(supervisor__venues="lighter,paradex,aster")
+    world.born = lambda of: of.name == "paradex" and immortal(of)
+    world.at(10, lambda: world.the("lighter").die(78))
+    world.ask_at(11, "restart", "paradex")
+    world.ask_at(20, "restart")
+    world.run(60)
+    assert world.replies[0].data["states"] == {"paradex": "restarting"}
+    assert world.replies[1].data["states"] == {"lighter": "starting", "paradex": "unkillable", "aster": "restarting"}
+
+
 def test_a_refused_reload_is_reported_to_the_client(world):
     world.at(9, lambda: world.environ.update({"PARAPHINA_LIGHTER_STALE_MS": "soon"}))
     world.ask_at(10, "reload")
     world.run(20)
     (reply,) = world.replies
     assert not reply.ok
-    assert "PARAPHINA_LIGHTER_STALE_MS" in reply.error
+    assert reply.exit_code == 2
+    assert ["PARAPHINA_LIGHTER_STALE_MS" in problem for problem in reply.problems] == [True]
 
 
 def test_a_reload_on_a_full_disk_changes_nothing_and_ends_nothing(world, logged, monkeypatch):
@@ -766,7 +799,8 @@ def test_what_cannot_be_killed_is_left_behind_and_logged(world, logged):
     world.signal_at(10, TERM)
     assert world.run(1000) == 1
     assert 15 <= world.now_s < 16
-    assert logged("supervisor.left_behind")[0]["processes"] == "lighter"
+    (left,) = logged("supervisor.left_behind")
+    assert (left["processes"], left["pids"]) == ("lighter", str(world.the("lighter").pid))
 
 
 def test_stop_during_backoff_starts_nothing_more(world):

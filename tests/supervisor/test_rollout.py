@@ -19,12 +19,14 @@ def configured(environ=None, **flags):
 
 
 def test_the_same_configuration_is_no_difference():
-    assert compare(configured(), configured()) == Difference((), (), ())
+    assert compare(configured(), configured()) == Difference((), (), (), ())
 
 
 def test_venues_that_come_and_go():
     old, new = configured(supervisor__venues="aster,lighter"), configured(supervisor__venues="lighter,paradex")
-    assert compare(old, new) == Difference(added=("paradex",), removed=("aster",), changed=())
+    assert compare(old, new) == Difference(
+        added=("paradex",), removed=("aster",), changed=(), settings=("supervisor.venues",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,15 @@ def test_a_setting_that_workers_share_changes_all_of_them(flags):
 
 
 def test_the_parents_own_settings_restart_nobody():
-    assert compare(configured(), configured(supervisor__tick_ms="100")) == Difference((), (), ())
+    difference = compare(configured(), configured(supervisor__tick_ms="100"))
+    assert difference == Difference((), (), (), ("supervisor.tick_ms",))
+    assert difference.unapplied == ()
+
+
+@pytest.mark.parametrize(("key", "value"), [("supervisor.log_level", "debug"), ("supervisor.run_dir", "/run/other")])
+def test_settings_that_only_a_start_reads_are_not_applied(key, value):
+    difference = compare(configured(), configured(**{key.replace(".", "__"): value}))
+    assert (difference.changed, difference.unapplied) == ((), (key,))
 
 
 # --- one after the other ----------------------------------------------------------------------------------------------

@@ -30,9 +30,11 @@ def now(boards, monkeypatch):
 
 @pytest.fixture
 def holder(monkeypatch):
-    """Set the holder of the lock that the kernel reports."""
-    held = SimpleNamespace(pid=4711)
+    """Set what the kernel reports: the holder of the lock, and processes that are gone or stopped."""
+    held = SimpleNamespace(pid=4711, gone=set(), stopped=set())
     monkeypatch.setattr(module, "holder_of", lambda _: held.pid)
+    monkeypatch.setattr(module, "is_alive", lambda pid: pid not in held.gone)
+    monkeypatch.setattr(module, "is_stopped", lambda pid: pid in held.stopped)
     return held
 
 
@@ -172,7 +174,7 @@ def test_a_text_that_could_not_be_replaced_is_not_shown_beside_another_reason(re
 def test_an_account_of_a_system_that_is_over_is_off(read, account, holder):
     account(StreamState.LIVE, Reason.AUTH_FAILED, (StreamState.LIVE, Reason.AUTH_FAILED, None))
     holder.pid = None
-    assert of_account(read) == ("desk", "off", "auth_failed", None)
+    assert of_account(read) == ("desk", "off", "parent_lost", None)
 
 
 def test_sessions_by_their_names(read, system, run_dir, now):
@@ -387,6 +389,154 @@ def test_the_real_lock_decides(boards, run_dir, now, start_holder):
     system.board.close()
 
 
+# --- processes that do not run, or do nothing -------------------------------------------------------------------------
+
+
+def words_of(venue):
+    """Return the states, reasons and usable books that a venue is reported with."""
+    streams = venue["streams"].values()
+    markets = [market for stream in streams for market in stream["markets"].values()]
+    states = {of["state"] for of in [*streams, *markets]}
+    return states, {of["reason"] for of in [*streams, *markets]}, venue["books"]
+
+
+@pytest.mark.parametrize("state", [WorkerState.BACKOFF, WorkerState.STOPPED, WorkerState.FAILED])
+def test_a_process_that_does_not_run_has_no_books_and_says_why(system, read, run_dir, now, state):
+    run_dir.worker_description("lighter").write_text('{"sessions": ["main"]}')
+    system.session("lighter", 0, Phase.SUBSCRIBED, NEXT_ACTION=now + S, LAST_REASON=Reason.ROTATION)
+    system.process("lighter", state, PID=0, EXIT_REASON=Reason.CRASH, EXIT_CODE=2, EXIT_AT=now - S, RSS_BYTES=7, BEAT=1)
+    status = read()
+    venue = status["venues"]["lighter"]
+    assert words_of(venue) == ({"off"}, {"crash"}, {"wanted": 2, "usable": 0})
+    assert (venue["state"], venue["pid"], venue["rss_bytes"], venue["beat_age_ms"]) == (str(state), None, None, None)
+    assert venue["streams"]["book"]["age_ms"] == 50, "ages go on"
+    assert (venue["sessions"]["main"]["phase"], venue["sessions"]["main"]["next_action_in_s"]) == ("none", None)
+    assert words_of(status["venues"]["paradex"])[0] == {"live"}
+    assert exit_code_of(status) == 1
+
+
+def test_a_process_that_is_gone_before_the_parent_noticed_does_not_run(system, read, holder):
+    system.process("lighter", EXIT_REASON=Reason.CRASH)  # of the generation before
+    holder.gone.add(5003)
+    status = read()
+    venue = status["venues"]["lighter"]
+    assert words_of(venue) == ({"off"}, {None}, {"wanted": 2, "usable": 0})
+    assert (venue["state"], venue["pid"]) == ("stopped", None)
+    assert pid_of(status, "lighter") is None
+
+
+def test_pids_of_another_namespace_are_not_looked_up(system, read, holder):
+    holder.gone.add(5003)
+    holder.pid = 0
+    assert (read()["venues"]["lighter"]["pid"], read()["supervisor"]["state"]) == (5003, "running")
+
+
+def test_processes_of_a_killed_parent_were_lost_with_it(read, holder):
+    holder.pid = None
+    assert words_of(read()["venues"]["lighter"]) == ({"off"}, {"parent_lost"}, {"wanted": 2, "usable": 0})
+
+
+def test_processes_of_a_system_that_was_stopped_say_so(system, read, holder):
+    system.process("lighter", WorkerState.STOPPED, PID=0, EXIT_REASON=Reason.REQUESTED)
+    holder.pid = None
+    assert words_of(read()["venues"]["lighter"])[:2] == ({"off"}, {"requested"})
+
+
+@pytest.mark.parametrize(("age_s", "states", "usable"), [(2.9, {"live"}, 2), (3.1, {"stale"}, 0)])
+def test_a_worker_without_a_beat_delivers_nothing(system, read, now, age_s, states, usable):
+    system.process("lighter", BEAT=now - int(age_s * S))
+    venue = read()["venues"]["lighter"]
+    assert (words_of(venue)[0], venue["books"]["usable"], venue["pid"]) == (states, usable, 5003)
+    assert words_of(venue)[1] == ({"wedged"} if usable == 0 else {None})
+
+
+def test_a_worker_that_has_not_resolved_its_markets_wants_the_configured_ones(system, read, now):
+    system.process("lighter", BOOKS_WANTED=0, BOOKS_USABLE=0, RESOLVED=0)
+    assert read()["venues"]["lighter"]["books"] == {"wanted": 2, "usable": 0}
+    system.process("lighter", RESOLVED=now, BOOKS_WANTED=1)
+    assert read()["venues"]["lighter"]["books"]["wanted"] == 1
+
+
+# --- a parent that does nothing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age_s", "state", "code"), [(2.9, "running", 0), (3.1, "stalled", 1)])
+def test_a_parent_without_a_beat_is_stalled(system, read, now, age_s, state, code):
+    system.header(PARENT_BEAT=now - int(age_s * S))
+    status = read()
+    assert (status["supervisor"]["state"], exit_code_of(status)) == (state, code)
+
+
+def test_a_parent_that_has_just_started_is_not_stalled(system, read, now):
+    system.header(PARENT_BEAT=0, PARENT_STARTED=now - S)
+    assert (read()["supervisor"]["state"], read()["supervisor"]["beat_age_ms"]) == ("running", 1000)
+
+
+def test_long_ticks_are_no_stall(system, read, now):
+    system.described["tick_ms"] = 10_000
+    system.describe()
+    system.header(PARENT_BEAT=now - 19 * S)
+    assert read()["supervisor"]["state"] == "running"
+    system.header(PARENT_BEAT=now - 21 * S)
+    assert read()["supervisor"]["state"] == "stalled"
+
+
+def test_a_stall_while_draining_is_a_stall(system, read, now):
+    system.header(PARENT_BEAT=now - 4 * S, PARENT_DRAINING=1)
+    assert read()["supervisor"]["state"] == "stalled"
+
+
+def test_a_stalled_parent_is_described_with_what_to_do(system, read, now, holder):
+    system.header(PARENT_BEAT=now - 12 * S)
+    assert lines(read())[1] == "  it last worked 12.0 s ago; look at its log, or end it with: kill -9 4711"
+    holder.stopped.add(4711)
+    assert read()["supervisor"]["is_stopped"] is True
+    line = lines(read())[1]
+    assert line.startswith("  it is stopped (state T), and last worked 12.0 s ago; let it go on with: kill -CONT 4711")
+    assert "kill -9 4711" in line
+
+
+# --- a worker without a parent ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(system, now):
+    """Worker of lighter as ``paraphina-supervisor worker lighter`` runs it: no word of a parent is on its board."""
+    system.described |= {"is_alone": True, "venues": {"lighter": system.described["venues"]["lighter"]}}
+    system.describe()
+    system.header(PARENT_PID=0, PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
+    for name in ("lighter", "gateway"):
+        system.process(name, PID=0, STATE=0, STATE_SINCE=0, GENERATION=0)
+    system.process("lighter", BOOTED=now - 9 * S, BEAT=now - MS, FIRST_FRESH=now - 8 * S, LAST_FRESH=now - MS)
+    return system
+
+
+def test_a_worker_alone_is_no_dead_system(alone, read):
+    status = read()
+    assert (status["supervisor"]["state"], status["supervisor"]["pid"]) == ("none", None)
+    venue = status["venues"]["lighter"]
+    assert (venue["state"], venue["pid"], words_of(venue)[0]) == ("live", 4711, {"live"})
+    assert (status["gateway"]["state"], status["gateway"]["pid"]) == ("stopped", None)
+    assert exit_code_of(status) == 0
+    assert lines(status)[0].startswith("supervisor   none")
+    assert lines(status)[0].endswith("no supervisor, a worker alone")
+    assert lines(status)[1].split()[:4] == ["lighter", "live", "pid", "4711"]
+
+
+def test_a_worker_alone_is_judged_by_its_own_words(alone, read, now):
+    alone.process("lighter", LAST_FRESH=now - 2 * S)
+    assert (read()["venues"]["lighter"]["state"], exit_code_of(read())) == ("stale", 1)
+    alone.process("lighter", FIRST_FRESH=0, LAST_FRESH=0)
+    assert read()["venues"]["lighter"]["state"] == "starting"
+
+
+def test_a_worker_alone_that_has_ended_is_not_running(alone, read, holder):
+    holder.pid = None
+    status = read()
+    assert (status["venues"]["lighter"]["state"], status["venues"]["lighter"]["pid"]) == ("stopped", None)
+    assert exit_code_of(status) == 3
+
+
 # --- exit codes -------------------------------------------------------------------------------------------------------
 
 
@@ -418,9 +568,9 @@ def test_trades_may_be_silent(system, read):
     assert exit_code_of(read()) == 0
 
 
-def test_draining_is_judged_as_running(system, read):
+def test_draining_is_one(system, read):
     system.header(PARENT_DRAINING=1)
-    assert exit_code_of(read()) == 0
+    assert exit_code_of(read()) == 1
 
 
 def test_dead_is_three(read, holder):
@@ -442,8 +592,9 @@ def test_pid_of_one_that_does_not_run(system, read, name):
     assert pid_of(read(), name) is None
 
 
-def test_pid_that_is_gone_is_none(system, read):
+def test_pid_that_is_gone_is_none(system, read, holder):
     system.process("gateway", PID=4_194_305)
+    holder.gone.add(4_194_305)
     assert pid_of(read(), "gateway") is None
 
 

@@ -1,17 +1,22 @@
-"""``stop`` and ``restart``, against a parent that the test plays."""
+"""``stop``, ``restart`` and ``reload``, against a parent that the test plays."""
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from ipc.control import ControlReply
-from ipc.errors import NotRunningError, UsageError
+from ipc.errors import ConfigError, NotRunningError, UsageError
 from supervisor.control import ControlServer
+from supervisor.proc import is_stopped
 from supervisor.verbs import control as operate
 
 
@@ -49,14 +54,14 @@ def control(run_dir):
         server.join()
 
 
-@pytest.mark.parametrize("verb", ["stop", "restart"])
+@pytest.mark.parametrize("verb", ["stop", "restart", "reload"])
 def test_nothing_runs(cli, verb, run_dir):
     ran = cli(verb)
     assert ran.code == 3
     assert ran.err.startswith(f"paraphina-supervisor: {run_dir.path}: no supervisor is running here")
 
 
-@pytest.mark.parametrize("verb", ["stop", "restart"])
+@pytest.mark.parametrize("verb", ["stop", "restart", "reload"])
 def test_a_directory_that_does_not_exist(cli, verb, run_dir):
     ran = cli(verb, "--run-dir", run_dir.path / "missing")
     assert ran.code == 3
@@ -122,6 +127,87 @@ def test_stop_of_one_that_dies_meanwhile_is_done(cli, start_holder, run_dir, mon
     assert (ran.code, ran.out) == (0, "stopped\n")
 
 
+@pytest.fixture
+def system(boards, run_dir, held_lock, monkeypatch):
+    """System of this moment whose supervisor is the holder of the lock; its processes do not exist."""
+    monkeypatch.setattr(boards, "NOW", time.monotonic_ns())
+    system = boards.WrittenSystem(run_dir)
+    system.header(PARENT_PID=held_lock)
+    yield system
+    system.board.close()
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def ending(pid):
+    """Return a handler that ends the supervisor."""
+
+    def handle(_):
+        threading.Timer(0.05, lambda: os.kill(pid, signal.SIGKILL)).start()
+        return ControlReply(True)
+
+    return handle
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_stop_names_a_process_that_is_left_behind(cli, system, held_lock, control, sleeper, monkeypatch, as_json):
+    monkeypatch.setattr(operate, "_LEFT_S", 0.05)
+    system.process("paradex", PID=sleeper.pid)
+    control(ending(held_lock))
+    ran = cli("stop", *(["--json"] if as_json else []))
+    assert ran.code == 1
+    if as_json:
+        assert json.loads(ran.out) == {"stopped": False, "pid": held_lock, "left_behind": {"paradex": sleeper.pid}}
+    else:
+        assert ran.out == ""
+        assert f"the supervisor has ended and left behind: paradex (pid {sleeper.pid})" in ran.err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_stop_waits_for_the_processes_too(cli, system, held_lock, control, sleeper, as_json):
+    system.process("paradex", PID=sleeper.pid)
+    control(ending(held_lock))
+    threading.Timer(0.4, sleeper.kill).start()
+    ran = cli("stop", *(["--json"] if as_json else []))
+    assert ran.code == 0
+    assert sleeper.poll() is not None
+    assert (json.loads(ran.out)["left_behind"] == {}) if as_json else (ran.out == "stopped\n")
+
+
+# --- a supervisor that does nothing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart", "reload"])
+def test_a_stalled_supervisor_is_not_asked(cli, boards, system, held_lock, control, verb):
+    asked = control(lambda _: ControlReply(True))
+    system.header(PARENT_BEAT=boards.ago(5))
+    ran = cli(verb)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"paraphina-supervisor: pid {held_lock}: the supervisor does not answer: it last worked ")
+    assert f"kill -9 {held_lock}" in ran.err
+    assert asked == []
+    os.kill(held_lock, 0)
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart", "reload"])
+def test_a_stopped_supervisor_is_recognised_at_once(cli, system, held_lock, control, verb, forking):
+    asked = control(lambda _: ControlReply(True))
+    os.kill(held_lock, signal.SIGSTOP)
+    forking.wait_until(lambda: is_stopped(held_lock))
+    ran = cli(verb)
+    assert (ran.code, ran.out) == (1, "")
+    assert "the supervisor does not answer: it is stopped (state T)" in ran.err
+    assert f"kill -CONT {held_lock}" in ran.err
+    assert f"kill -9 {held_lock}" in ran.err
+    assert asked == []
+
+
 # --- restart ----------------------------------------------------------------------------------------------------------
 
 
@@ -143,3 +229,60 @@ def test_restart_of_a_stranger_is_refused_with_the_known_ones(cli, control):
     ran = cli("restart", "binance")
     assert ran.code == 2
     assert ran.err == "paraphina-supervisor: no process 'binance' here (there are lighter, gateway)\n"
+
+
+def test_restart_of_what_cannot_be_ended_says_so(cli, control):
+    control(lambda _: ControlReply(True, data={"states": {"lighter": "restarting", "paradex": "unkillable"}}))
+    ran = cli("restart")
+    assert ran.code == 1
+    assert ran.out.startswith("paradex: not restarted, its process survived SIGKILL")
+    ran = cli("restart", "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out) == {"states": {"lighter": "restarting", "paradex": "unkillable"}}
+
+
+# --- reload -----------------------------------------------------------------------------------------------------------
+
+DIFFERENCE = {
+    "settings": ["supervisor.venues", "supervisor.log_level"],
+    "added": ["aster"],
+    "removed": ["paradex"],
+    "restarting": ["lighter", "gateway"],
+    "needs_start": ["supervisor.log_level"],
+}
+
+
+def test_reload_shows_what_it_changes(cli, control):
+    asked = control(lambda _: ControlReply(True, data={"pid": 1, **DIFFERENCE}))
+    ran = cli("reload")
+    assert (ran.code, ran.out.splitlines()) == (
+        0,
+        [
+            "changed settings: supervisor.venues, supervisor.log_level",
+            "added: aster",
+            "removed: paradex",
+            "restarting, one after the other: lighter, gateway",
+            "takes effect at the next start of the system: supervisor.log_level",
+        ],
+    )
+    assert json.loads(cli("reload", "--json").out) == DIFFERENCE
+    assert [request.verb for request in asked] == ["reload", "reload"]
+
+
+def test_reload_of_the_same_configuration(cli, control):
+    control(lambda _: ControlReply(True, data={"pid": 1, **{key: [] for key in DIFFERENCE}}))
+    ran = cli("reload")
+    assert (ran.code, ran.out) == (0, "nothing changed\n")
+
+
+def test_reload_prints_every_mistake_as_start_does(cli, control):
+    def handle(_):
+        raise ConfigError(["a.toml:supervisor.tick_ms: must be a whole number", "a.toml:extra: unknown key"])
+
+    control(handle)
+    ran = cli("reload")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines() == [
+        "paraphina-supervisor: a.toml:supervisor.tick_ms: must be a whole number",
+        "paraphina-supervisor: a.toml:extra: unknown key",
+    ]
