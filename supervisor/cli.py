@@ -6,12 +6,13 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import click
 
 from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
+from supervisor.process_state import discard, open_standard_streams, reset_signals
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
@@ -66,7 +67,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _discard_output()
+            discard(sys.stdout)
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -86,7 +87,8 @@ def paraphina_supervisor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; print each expected error in one line and exit with its code."""
-    _open_standard_streams()
+    open_standard_streams()
+    reset_signals()
     try:
         code = paraphina_supervisor.main(
             args=arguments,
@@ -97,11 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(f"paraphina-supervisor: {problem}", err=True)
+        _report(error.show)
         sys.exit(error.exit_code)
     except ParaphinaError as error:
         _leave(error)
@@ -111,8 +109,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _leave(error: ParaphinaError) -> NoReturn:
-    click.echo(f"paraphina-supervisor: {error}", err=True)
+    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+    _report(lambda: click.echo("\n".join(f"paraphina-supervisor: {line}" for line in lines), err=True))
     sys.exit(error.exit_code)
+
+
+def _report(show: Callable[[], None]) -> None:
+    """Print an error; a standard error that cannot be written does not change the exit code."""
+    try:
+        show()
+    except OSError:
+        discard(sys.stderr)
 
 
 def _refused(error: OSError) -> ParaphinaError:
@@ -125,23 +132,5 @@ def _refused(error: OSError) -> ParaphinaError:
         return UsageError(f"cannot be used: {error.strerror}", where=os.fsdecode(error.filename))
     if error.errno not in _NO_ROOM:
         raise error
-    _discard_output()
+    discard(sys.stdout)
     return UnknownStateError(f"the output cannot be written: {error.strerror}")
-
-
-def _discard_output() -> None:
-    """Redirect the output to /dev/null, so that the flush at exit does not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _open_standard_streams() -> None:
-    """Open standard streams that are closed; else a socket or file would get one of their numbers, and their output."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the program runs
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

@@ -41,6 +41,12 @@ def _load(name: str) -> ModuleType:
     return sys.modules[unique]
 
 
+@pytest.fixture(autouse=True)
+def _this_process_keeps_its_state(monkeypatch):
+    """A verb that runs for long closes all descriptors of its process: here, those of the test run."""
+    monkeypatch.setattr("supervisor.process_state.reset_process_state", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def forking():
     return _load("forking")
