@@ -100,10 +100,12 @@ def start(
 
 
 def _say(line: str) -> None:
-    """Print a milestone; ignore a standard output that was closed, or a terminal that is gone."""
+    """Print a milestone, unless standard output was closed, or takes nothing now: a terminal after Ctrl-S."""
     from supervisor.process_state import discard
 
     try:
+        if not select.select([], [sys.stdout], [], 0)[1]:
+            return
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     except OSError:
