@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import itertools
 import os
 import pty
 import shutil
@@ -13,6 +15,7 @@ import tempfile
 import termios
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -91,11 +94,20 @@ class Started:
         return self
 
     def __exit__(self, *_):
-        if self.process is not None and self.process.poll() is None:
-            for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
-                process.kill()
+        if self.process is not None:
+            self._end(self.process.pid)
             self.process.wait()
+        with contextlib.suppress(ParaphinaError):
+            self._end(self.parent())
         shutil.rmtree(self.path)
+
+    @staticmethod
+    def _end(pid):
+        """Kill a process that a failed test left, with all below it."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(pid)
+            for process in [*parent.children(recursive=True), parent]:
+                process.kill()
 
     def configure(self, stale_ms):
         (self.path / "config.toml").write_text(CONFIG.format(stale_ms))
@@ -147,7 +159,12 @@ class Started:
 
 
 def streams_of(pid):
-    return {int(path.name): os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    """What the descriptors of a process are open on."""
+    found = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found[int(path.name)] = str(path.readlink())
+    return found
 
 
 def ignored_and_blocked(pid):
@@ -172,13 +189,9 @@ def a_hostile_start():
             ignored, blocked = ignored_and_blocked(pid)
             assert blocked == set()
             assert not ignored & {signal.SIGCHLD, signal.SIGTERM, signal.SIGSEGV}
-            assert f"{resource_of(pid):d}" != "64"
+            assert psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0] > 64
         assert system.run_dir.board.stat().st_mode & 0o777 == 0o600
         assert system.stop() == 0
-
-
-def resource_of(pid):
-    return psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE)[0]
 
 
 def a_hostile_start_in_the_background():
@@ -191,7 +204,7 @@ def a_hostile_start_in_the_background():
         with (system.path / "held").open("rb") as held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for pid in (parent, worker):
-            assert os.readlink(f"/proc/{pid}/cwd") == "/"
+            assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
             assert "/dev/zero" not in streams_of(pid).values()
         os.kill(parent, signal.SIGTERM)
         wait_for(lambda: not psutil.pid_exists(parent), 60)
@@ -202,7 +215,7 @@ def relative_paths_in_the_background():
     with Started() as system:
         system.env["XDG_STATE_HOME"] = "state"
         system.options[-3:] = ["run", "--config", "config.toml"]
-        system.start("import sys; from supervisor.cli import main; main()", *system.options, "--detach", cwd=system.path)
+        system.start("from supervisor.cli import main; main()", *system.options, "--detach", cwd=system.path)
         assert system.process.wait(90) == 0, system.err
         system.process = None
         before, parent = system.worker(), system.parent()
@@ -218,7 +231,35 @@ def a_removed_directory():
     with Started() as system:
         system.in_state("removed directory")
         system.survives_a_death()
-        assert os.readlink(f"/proc/{system.parent()}/cwd") == "/"
+        assert Path(f"/proc/{system.parent()}/cwd").readlink() == Path("/")
+        assert system.stop() == 0
+
+
+def closed_streams():
+    """Each combination of closed streams: they lead nowhere, and no file of the system gets their numbers."""
+    combinations = [set(some) for count in (1, 2, 3) for some in itertools.combinations(range(3), count)]
+    with ExitStack() as stack:
+        systems = [stack.enter_context(Started()) for _ in combinations]
+        for system, closed in zip(systems, combinations, strict=True):
+            system.start(STARTER.format(f"for number in {closed}: os.close(number)"), "", *system.options)
+        for system, closed in zip(systems, combinations, strict=True):
+            worker = system.worker()
+            given = {0: os.devnull, 1: str(system.path / "out"), 2: str(system.path / "err")}
+            wanted = {number: os.devnull if number in closed else path for number, path in given.items()}
+            for pid in (system.parent(), worker):
+                assert {number: streams_of(pid)[number] for number in range(3)} == wanted, closed
+            assert system.stop() == 0, closed
+
+
+def a_hard_limit_of_docker():
+    """Nothing counts up to the limit: the first fork alone would take minutes."""
+    most = 1_073_741_816
+    state = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))"
+    if subprocess.run([sys.executable, "-c", f"import resource; {state}"], capture_output=True).returncode:
+        pytest.skip(f"the hard limit cannot be {most:,} here")
+    with Started() as system:
+        system.start(STARTER.format(state), "", *system.options)
+        system.survives_a_death()
         assert system.stop() == 0
 
 
@@ -272,6 +313,8 @@ class Terminal:
                 self.shown += os.read(self.master, 65_536)
             except BlockingIOError:
                 continue
+            except OSError:  # no process has it open any more
+                return
 
 
 def a_terminal_in_the_foreground():
@@ -319,6 +362,8 @@ CASES = [
     a_hostile_start,
     a_hostile_start_in_the_background,
     relative_paths_in_the_background,
+    closed_streams,
+    a_hard_limit_of_docker,
     a_removed_directory,
     a_relative_path_and_a_removed_directory,
     a_hard_limit_that_is_too_low,
