@@ -16,6 +16,7 @@ import click
 
 from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
 from ipc.printable import printable, printable_lines
+from supervisor.process_state import discard, open_standard_streams, reset_signals
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
@@ -71,7 +72,7 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _discard_output()
+            discard(sys.stdout)
             return 0
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -91,7 +92,8 @@ def paraphina_supervisor() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; print each expected error in one line and exit with its code."""
-    _open_standard_streams()
+    open_standard_streams()
+    reset_signals()
     sys.excepthook = _show_bug
     try:
         code = paraphina_supervisor.main(
@@ -105,11 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        click.echo(printable_lines(shown.getvalue()), nl=False, err=True)
-        sys.exit(error.exit_code)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(printable(f"paraphina-supervisor: {problem}"), err=True)
+        _report(shown.getvalue().rstrip())
         sys.exit(error.exit_code)
     except ParaphinaError as error:
         _leave(error)
@@ -120,12 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of an unexpected error, whose text may come from outside."""
-    sys.stderr.write(printable_lines("".join(traceback.format_exception(kind, error, trace)).rstrip()) + "\n")
+    _report("".join(traceback.format_exception(kind, error, trace)).rstrip())
 
 
 def _leave(error: ParaphinaError) -> NoReturn:
-    click.echo(printable(f"paraphina-supervisor: {error}"), err=True)
+    lines = error.problems if isinstance(error, ConfigError) else [str(error)]
+    _report("\n".join(printable(f"paraphina-supervisor: {line}") for line in lines))
     sys.exit(error.exit_code)
+
+
+def _report(text: str) -> None:
+    """Print an error; a standard error that cannot be written does not change the exit code."""
+    try:
+        click.echo(printable_lines(text), err=True)
+    except OSError:
+        discard(sys.stderr)
 
 
 def _refused(error: OSError) -> ParaphinaError:
@@ -138,23 +145,5 @@ def _refused(error: OSError) -> ParaphinaError:
         return UsageError(f"cannot be used: {error.strerror}", where=os.fsdecode(error.filename))
     if error.errno not in _NO_ROOM:
         raise error
-    _discard_output()
+    discard(sys.stdout)
     return UnknownStateError(f"the output cannot be written: {error.strerror}")
-
-
-def _discard_output() -> None:
-    """Redirect the output to /dev/null, so that the flush at exit does not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _open_standard_streams() -> None:
-    """Open standard streams that are closed; else a socket or file would get one of their numbers, and their output."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the program runs
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115

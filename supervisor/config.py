@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
+from ipc.start_directory import absolute
 from ipc.topics import base_of
 from workers.backoff import BackoffPolicy
 from workers.venues import VENUES
@@ -130,10 +131,11 @@ def _directory(raw: object) -> str:
 
 
 def _path(raw: object) -> str:
+    """Check a path; return it as an absolute one, because a system in the background leaves its directory."""
     # Unprintable characters (a zero byte, invalid UTF-8) fit neither a socket's path nor the description.
     if not isinstance(raw, str) or not raw or not raw.isprintable():
         raise ValueError("a path of printable characters")
-    return raw
+    return absolute(raw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +303,8 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
 def state_path(environ: Mapping[str, str]) -> Path:
     """Return the directory of logs and black boxes: ``$XDG_STATE_HOME/paraphina`` or ``~/.local/state/paraphina``."""
     state = environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path(environ.get("HOME", "/")) / ".local" / "state") / "paraphina"
+    path = Path(state) if state else Path(environ.get("HOME", "/")) / ".local" / "state"
+    return Path(absolute(str(path))) / "paraphina"
 
 
 def _fixture_dir(venue: Venue, values: Mapping[str, Any], shared: str | None) -> str | None:
@@ -340,7 +343,7 @@ class _Reader:
         if self._path is None:
             return {}
         try:
-            return tomllib.loads(Path(self._path).read_text(encoding="utf-8"))
+            return tomllib.loads(Path(absolute(self._path)).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError([f"{self._path}: cannot be read: {error.strerror}"]) from error
         except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, numbers of thousands of digits, nesting

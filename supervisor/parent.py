@@ -28,6 +28,7 @@ from supervisor.lifecycle import ChildEvent, ChildState
 from supervisor.lock import InstanceLock
 from supervisor.logfile import reopen
 from supervisor.notify import Notifier
+from supervisor.process_state import controlling_terminal, is_ignored
 from supervisor.reactor import Reactor
 from supervisor.rollout import Rollout, compare
 from supervisor.spawn import prepare
@@ -95,10 +96,10 @@ class Parent:
         self._run_dir.write_description(self._system.describe())
         for number in (signal.SIGTERM, signal.SIGINT):
             self._reactor.on_signal(number, self._stop)
+        self._watch_terminal()
         self._reactor.on_signal(signal.SIGHUP, self._reload_on_signal)
         self._reactor.on_signal(signal.SIGUSR1, self._dump)
         self._reactor.on_signal(signal.SIGUSR2, self._reopen_log)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         prepare()
         simulator = self._children.get(SIMULATOR)
         if simulator is not None:
@@ -114,6 +115,17 @@ class Parent:
         self._run_dir.control.unlink(missing_ok=True)
         log.info("supervisor.stopped", exit_code=self._exit_code)
         return self._exit_code
+
+    def _watch_terminal(self) -> None:
+        """Stop when the terminal is closed, unless SIGHUP is ignored (nohup); SIGHUP itself reloads."""
+        terminal = controlling_terminal()
+        if terminal is not None and not is_ignored(signal.SIGHUP):
+            self._reactor.watch_hangup(terminal, self._terminal_closed)
+
+    def _terminal_closed(self) -> None:
+        log.info("supervisor.terminal_closed")
+        if not self._is_draining:  # a second request would kill
+            self._stop()
 
     def _start_children(self, deadline_ns: int, ready: Callable[[], None] | None) -> None:
         """Start every child; the workers once the simulator, if there is one, listens."""

@@ -49,6 +49,16 @@ class Reactor:
         self._readers[descriptor] = callback
         self._poll.register(descriptor, select.POLLIN)
 
+    def watch_hangup(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, when the other end of a terminal is closed; input is left to others."""
+
+        def hung_up() -> None:
+            self.watch(descriptor, None)  # it stays so: the loop would never sleep again
+            callback()
+
+        self._readers[descriptor] = hung_up
+        self._poll.register(descriptor, 0)  # POLLHUP is always reported
+
     def at(self, when_ns: int, callback: Callable[[], None]) -> None:
         """Call ``callback`` once, at a monotonic time."""
         heapq.heappush(self._timers, (when_ns, next(self._order), callback))

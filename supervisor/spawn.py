@@ -25,6 +25,12 @@ import multiprocess.util
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
 from supervisor.proc import is_stopped
+from supervisor.process_state import (
+    close_foreign_descriptors,
+    forget_service_manager,
+    reset_signals_of_child,
+    unblock_signals,
+)
 
 log = get_log(__name__)
 
@@ -161,20 +167,15 @@ def _child(target: Callable[[], None], name: str, parent: int) -> None:
 
 
 def _enter(parent: int) -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    # The parent handles the terminal's interrupt and SIGHUP; a closed pipe raises an error; SIGUSR2 is for programs
-    # that write a log of their own.
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    reset_signals_of_child()
     os.setpgid(0, 0)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(_CRASH_EXIT)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    close_foreign_descriptors()
+    forget_service_manager(os.environ)
     faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    unblock_signals()
 
 
 def _leave(code: int) -> None:

@@ -91,7 +91,11 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
 
     Consumers work as with a live system. TERM and INT end the replay. Exit code 1 when lines were skipped.
     """
+    from supervisor.process_state import reset_process_state
+
+    reset_process_state()
     from ipc.rundir import RunDir
+    from ipc.start_directory import absolute
     from supervisor.journal.read import EventFile, find
     from supervisor.journal.replay import Replay
     from supervisor.system import program_version
@@ -103,7 +107,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
-    performance = Replay(files, RunDir(Path(run_dir).absolute()), speed, program_version())
+    performance = Replay(files, RunDir(Path(absolute(run_dir))), speed, program_version())
     click.echo(printable(f"replaying in {run_dir}; consumers take the same --run-dir"))
     try:
         with _progress("replaying") as advance:

@@ -12,6 +12,7 @@ import click
 
 from ipc.errors import NotRunningError
 from ipc.rundir import RunDir, run_dir_of
+from ipc.start_directory import absolute
 
 run_dir_option = click.option(
     "--run-dir",
@@ -40,7 +41,7 @@ def open_run_dir(path: str | None) -> RunDir:
 
 def configured_run_dir(path: str | None) -> RunDir:
     """Return the configured run directory as an absolute path."""
-    return run_dir_of(Path(path).absolute() if path else None, os.environ)
+    return RunDir(Path(absolute(str(run_dir_of(path, os.environ).path))))
 
 
 def end_as_interrupted() -> None:

@@ -25,6 +25,9 @@ from supervisor.verbs.options import FiniteRange
 )
 def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str) -> int:
     """Run the simulated venues in the foreground and print their addresses."""
+    from supervisor.process_state import reset_process_state
+
+    reset_process_state()
     from ipc import log
     from ipc.topics import VENUES
     from simulator.main import run

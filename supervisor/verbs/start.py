@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
+#: Variables that libraries read as paths.
+_PATH_VARIABLES: Final = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 class Duration(click.ParamType[float]):
@@ -72,6 +74,9 @@ def start(
 
     TERM and INT shut it down gracefully; a second signal stops it at once.
     """
+    from supervisor.process_state import reset_process_state
+
+    reset_process_state()
     from supervisor.config import load
 
     flags: dict[str, object] = {}
@@ -96,10 +101,16 @@ def start(
 
 
 def _say(line: str) -> None:
-    """Print a milestone; ignore a closed standard output."""
-    with contextlib.suppress(OSError):
+    """Print a milestone, unless standard output was closed, or takes nothing now: a terminal after Ctrl-S."""
+    from supervisor.process_state import discard
+
+    try:
+        if not select.select([], [sys.stdout], [], 0)[1]:
+            return
         sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout)
 
 
 def _run(
@@ -239,10 +250,14 @@ def _report(writer: int, text: str, code: int) -> None:
 
 
 def _leave_terminal(log: Path) -> None:
-    """Start a new session with standard input from /dev/null and output to the log."""
+    """Start a new session in ``/``, with standard input from /dev/null and output to the log."""
+    from ipc import start_directory
     from supervisor.logfile import open_log
 
     os.setsid()
+    for name in _PATH_VARIABLES & os.environ.keys():
+        os.environ[name] = start_directory.absolute(os.environ[name])
+    start_directory.leave()
     try:
         log_file = open_log(log)
     except OSError as error:

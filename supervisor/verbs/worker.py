@@ -21,6 +21,9 @@ from supervisor.verbs.options import configured_run_dir, run_dir_option
 @run_dir_option
 def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: str | None, run_dir: str | None) -> int:
     """Run one VENUE in the foreground, with its own board and no parent to restart it."""
+    from supervisor.process_state import reset_process_state
+
+    reset_process_state()
     from ipc import log
     from ipc.board import Board
     from supervisor.config import load

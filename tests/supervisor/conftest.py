@@ -41,6 +41,14 @@ def _load(name: str) -> ModuleType:
     return sys.modules[unique]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _this_process_keeps_its_state():
+    """A verb that runs for long closes all descriptors of its process: here, those of the test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("supervisor.process_state.reset_process_state", lambda: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def forking():
     return _load("forking")

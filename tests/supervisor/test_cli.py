@@ -216,8 +216,8 @@ def test_streams_that_were_closed_are_opened_to_nowhere(tmp_path):
     """Output would go to a journal, lock or socket that took the number of a standard stream."""
     program = """
 import os
-from supervisor import cli
-cli._open_standard_streams()
+from supervisor import process_state
+process_state.open_standard_streams()
 print("nobody reads this", flush=True)
 taken = os.open("taken", os.O_RDWR | os.O_CREAT)
 os.write(taken, b"number %d" % taken)

@@ -17,6 +17,7 @@ from typing import Final
 
 from ipc.errors import ConfigError
 from ipc.log import hide
+from ipc.start_directory import absolute, directory
 from workers.venues import LOGIN_METHODS
 
 #: Names of all secrets of a venue.
@@ -69,7 +70,7 @@ def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
         return lambda: value
     path = environ.get(f"{name}_FILE")
     if path:
-        return lambda: _read(name, Path(path))
+        return lambda: _read(name, Path(absolute(path)))
     command = environ.get(f"{name}_COMMAND")
     if command:
         return lambda: _run(name, command)
@@ -89,7 +90,9 @@ def _read(name: str, path: Path) -> str:
 
 def _run(name: str, command: str) -> str:
     try:
-        done = subprocess.run(shlex.split(command), capture_output=True, timeout=_COMMAND_S, check=True, text=True)
+        done = subprocess.run(
+            shlex.split(command), capture_output=True, timeout=_COMMAND_S, check=True, text=True, cwd=directory()
+        )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise ConfigError([f"environment:{name}_COMMAND: it failed: {type(error).__name__}"]) from None
     return done.stdout.strip()
