@@ -15,6 +15,7 @@ from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageErro
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
+from supervisor.pid_namespace import pid_namespace
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
@@ -116,6 +117,8 @@ class _StatusReader:
         self._described = described
         self._board = board
         self._pid = pid
+        #: Pids on the board mean something here.
+        self._has_own_pids = described.get("pid_namespace") in {None, pid_namespace()}
         self._now = time.monotonic_ns()
 
     def read(self) -> dict[str, Any]:
@@ -137,7 +140,8 @@ class _StatusReader:
         pid = self._pid
         return {
             "state": "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
-            "pid": pid,
+            "pid": pid or None,
+            "pid_namespace": "own" if self._has_own_pids else "other",
             "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
@@ -153,7 +157,7 @@ class _StatusReader:
         return {
             "state": str(state or WorkerState.STOPPED),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
-            "pid": (row[WorkerWord.PID] or None) if is_running else None,
+            "pid": (row[WorkerWord.PID] or None) if is_running and self._has_own_pids else None,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
@@ -281,9 +285,16 @@ def pid_of(status: Mapping[str, Any], name: str) -> int | None:
 
     Raises:
         UsageError: There is no such process.
+        UnknownStateError: The system runs in another PID namespace.
     """
     processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
     if name not in processes:
         raise UsageError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
+    if status["supervisor"].get("pid_namespace") == "other":
+        raise UnknownStateError(
+            "the system runs in another PID namespace, where pids differ",
+            where=name,
+            advice="run this in its container",
+        )
     pid = processes[name].get("pid")
     return int(pid) if pid and os.path.exists(f"/proc/{pid}") else None  # noqa: PTH110 - pathlib costs start-up time

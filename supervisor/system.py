@@ -21,6 +21,7 @@ from simulator.tls import Contexts
 from supervisor.child import Handover
 from supervisor.config import Config, VenueConfig
 from supervisor.logfile import reopen
+from supervisor.pid_namespace import pid_namespace
 from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -200,6 +201,7 @@ class System:
         return {
             "version": program_version(),
             "pid": self.pid,
+            "pid_namespace": pid_namespace(),
             "log": None if self.log_file is None else str(self.log_file),
             "started_wall_ns": time.time_ns(),
             "processes": {name: {"slot": slot} for name, slot in self.slots.items()},

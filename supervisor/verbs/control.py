@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 import click
 
 from ipc.control import ControlRequest, ask
-from ipc.errors import NotRunningError, ParaphinaError
+from ipc.errors import NotRunningError, ParaphinaError, UnknownStateError
 from supervisor.lock import holder_of
 from supervisor.verbs.options import open_run_dir, run_dir_option
 
@@ -29,9 +29,7 @@ def stop(run_dir: str | None) -> int:
     try:
         ask(directory.control, ControlRequest("stop"))
     except ParaphinaError:
-        # The socket is gone or does not answer; the lock file still names the parent's pid.
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        _terminate(directory.lock, pid)  # the socket is gone or does not answer
     deadline = time.monotonic() + _STOP_S
     while holder_of(directory.lock) == pid:
         if time.monotonic() > deadline:
@@ -43,6 +41,35 @@ def stop(run_dir: str | None) -> int:
         time.sleep(0.02)
     click.echo("stopped")
     return 0
+
+
+def _terminate(lock: Path, pid: int) -> None:
+    """Send SIGTERM to the process that holds the lock, and to no other.
+
+    Raises:
+        UnknownStateError: It runs in another PID namespace, or the kernel refuses the signal.
+    """
+    if not pid:
+        raise UnknownStateError(
+            "it runs in another PID namespace and does not answer on its control socket",
+            where=str(lock.parent),
+            advice="stop its container, or run this in it",
+        )
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            if holder_of(lock) == pid:  # so the descriptor is of the holder, not of a process that got its pid later
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        finally:
+            os.close(pidfd)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise UnknownStateError(
+            f"it does not answer on its control socket, and a signal is refused: {error.strerror}",
+            where=f"pid {pid}",
+            advice=f"end it with: kill {pid}",
+        ) from error
 
 
 @click.command()
