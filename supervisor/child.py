@@ -147,6 +147,8 @@ class ChildProcess:
         self._handover = Handover()
         #: The kill under way.
         self._kill_sequence: KillSequence | None = None
+        #: Kill rules do not apply until then.
+        self._held_until_ns = 0
 
     @property
     def state(self) -> ChildState:
@@ -172,9 +174,18 @@ class ChildProcess:
             self.handle(ChildEvent.STALE)
         self._check_recovery(now)
         if limits is not None:
-            reason = kill_reason_of(self.row, list(self._board.sessions(self._spec.slot)), now, limits)
+            sessions = list(self._board.sessions(self._spec.slot))
+            reason = kill_reason_of(self.row, sessions, now, limits, partial(self._is_held, now, limits))
             if reason is not None:
                 self.handle(ChildEvent.UNHEALTHY, reason)
+
+    def _is_held(self, now: int, limits: KillLimits) -> bool:
+        """Return whether a debugger holds the process, or released it so recently that its board words are old."""
+        if self.process is not None and self.process.is_traced():
+            if now > self._held_until_ns:
+                log.warning("worker.traced", venue=self.name, worker_pid=self.process.pid)
+            self._held_until_ns = now + limits.released_ns
+        return now <= self._held_until_ns
 
     def kill_now(self) -> None:
         """Skip to SIGKILL if the process is being killed."""
@@ -240,6 +251,7 @@ class ChildProcess:
             self._reporter.record_failed_fork(error.what)
             return False
         self.process = process
+        self._held_until_ns = 0
         lifecycle.record_fork(now)
         self._board.header.add(HeaderWord.FORKS)
         self._reactor.watch(process.pidfd, partial(self._exited, process))

@@ -41,6 +41,8 @@ class KillLimits:
     overdue_ns: int = 20 * _NS
     failed_cycles: int = 2
     memory_bytes: int = 0
+    #: After a debugger released the process; a thread that runs again first shows how long the others stood.
+    released_ns: int = 10 * _NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Observation:
     sessions: Sequence[Row]
     now_ns: int
     limits: KillLimits
+    #: True while a debugger holds the process and shortly after; called only when a rule applies, for it reads /proc.
+    is_held: Callable[[], bool]
 
     def is_overdue(self, session: Row) -> bool:
         """Return whether the planned action of a session that backs off is overdue."""
@@ -98,11 +102,13 @@ def is_stale(worker: Row, now_ns: int) -> bool:
     return now_ns - worker[WorkerWord.LAST_FRESH] > _STALE_NS
 
 
-def kill_reason_of(worker: Row, sessions: Sequence[Row], now_ns: int, limits: KillLimits) -> Reason | None:
+def kill_reason_of(
+    worker: Row, sessions: Sequence[Row], now_ns: int, limits: KillLimits, is_held: Callable[[], bool]
+) -> Reason | None:
     """Return the reason of the first rule that applies to a running process; None when none does."""
-    seen = Observation(worker, sessions, now_ns, limits)
+    seen = Observation(worker, sessions, now_ns, limits, is_held)
     for rule in RULES:
-        if rule.applies(seen) and not any(exemption.applies(seen) for exemption in rule.exemptions):
+        if rule.applies(seen) and not any(exemption.applies(seen) for exemption in (*rule.exemptions, HELD)):
             return rule.reason
     return None
 
@@ -176,6 +182,9 @@ _OUTAGE: Final = Exemption("the venue is in outage", _is_in_outage)
 _NO_BOOK_WANTED: Final = Exemption("no market can have a book (not listed, or halted)", _wants_no_book)
 _USABLE_BOOK: Final = Exemption("another session delivers a usable book", _has_usable_book)
 _BUSY: Final = Exemption("a session connects, resolves, replays, or backs off and is not overdue", _is_busy)
+
+#: Spares a process from every rule.
+HELD: Final = Exemption("a debugger holds the process, or released it shortly before", lambda seen: seen.is_held())
 
 #: Checked in this order.
 RULES: Final = (

@@ -30,7 +30,8 @@ Some states are published under another name:
 ## Kill rules
 
 The supervisor checks them in this order on every tick; the first that applies gives the reason of the kill. A limit in
-brackets is the default of a setting. Rules are suspended for a while after the supervisor itself was stalled.
+brackets is the default of a setting. Rules are suspended for a while after the supervisor itself was stalled,
+while a debugger holds the process, and {released} after it released it.
 
 {rules}
 ## Kill sequence
@@ -85,6 +86,7 @@ def states() -> str:
         transitions=_table(("state", "event", "next", "actions"), transitions()),
         names=_table(("state", "published as"), names),
         rules=_table(("condition", "reason", "not killed while"), kill_rules()),
+        released=_seconds(KillLimits(start_ns=0).released_ns),
         dump=_seconds(child.DUMP_NS),
         grace=_seconds(child.GRACE_NS),
         wedged=_seconds(child.WEDGED_GRACE_NS),

@@ -31,7 +31,7 @@ from supervisor.notify import Notifier
 from supervisor.process_state import controlling_terminal, is_ignored
 from supervisor.reactor import Reactor
 from supervisor.rollout import Rollout, compare
-from supervisor.spawn import prepare
+from supervisor.spawn import prepare, reap_orphans
 from supervisor.system import GATEWAY, SIMULATOR, System
 from workers.backoff import BackoffPolicy
 
@@ -175,6 +175,7 @@ class Parent:
         limits = self._limits if now >= self._judge_from_ns else None
         for child in self._children.values():
             child.check(now, limits)
+        reap_orphans([child.process.pid for child in self._children.values() if child.process is not None])
         if not self._is_draining:
             self._continue_rollout(now)
         self._control.flush()

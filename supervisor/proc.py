@@ -1,11 +1,14 @@
-"""State of a process, read from ``/proc``."""
+"""States of processes, read from ``/proc``."""
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Final
 
 _GONE: Final = frozenset({None, "Z", "X"})
 _STOPPED: Final = frozenset({"T", "t"})
+_TRACED: Final = re.compile(rb"^(State:\tt|TracerPid:\t[1-9])", re.MULTILINE)
 
 
 def state_of(pid: int) -> str | None:
@@ -25,3 +28,31 @@ def is_alive(pid: int) -> bool:
 def is_stopped(pid: int) -> bool:
     """Return whether a process is stopped and so reacts to SIGKILL and SIGCONT alone."""
     return state_of(pid) in _STOPPED
+
+
+def is_traced(pid: int) -> bool:
+    """Return whether a debugger holds a thread of a process.
+
+    A tracer in another PID namespace has no pid here; a thread that it stopped still shows the state.
+    """
+    try:
+        threads = list(os.scandir(f"/proc/{pid}/task"))
+    except OSError:
+        return False
+    return any(_TRACED.search(_status_of(thread.path)) for thread in threads)
+
+
+def pid_namespace() -> int | None:
+    """Return the inode of this process's PID namespace: pids mean something within it alone. None without /proc."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino  # noqa: PTH116 - pathlib costs start-up time of ``status``
+    except OSError:
+        return None
+
+
+def _status_of(directory: str) -> bytes:
+    try:
+        with open(f"{directory}/status", "rb") as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return b""

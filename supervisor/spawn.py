@@ -14,7 +14,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +24,7 @@ import multiprocess.util
 
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
-from supervisor.proc import is_stopped
+from supervisor.proc import is_stopped, is_traced
 from supervisor.process_state import (
     close_foreign_descriptors,
     forget_service_manager,
@@ -42,6 +42,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _PIPE_ENDS: Final = 4
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _context: Final = multiprocess.get_context("fork")
+
+
+#: Of ``/proc/<pid>/status`` (proc(5)): stopped by a signal or a debugger; with a debugger attached.
 
 
 class ForkError(ParaphinaError):
@@ -62,18 +65,21 @@ class ForkedProcess:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
             return
+        except OSError:  # refused, as by a seccomp profile that does not know the call
+            _signal_unreaped(os.kill, self.pid, number)
 
     def kill_group(self) -> None:
         """Send SIGKILL to the process and its group."""
         self.signal(signal.SIGKILL)
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return
+        _signal_unreaped(os.killpg, self.pid, signal.SIGKILL)
 
     def is_stopped(self) -> bool:
         """Return whether it is stopped (state T) and so reacts to SIGKILL and SIGCONT alone."""
         return is_stopped(self.pid)
+
+    def is_traced(self) -> bool:
+        """Return whether a debugger holds one of its threads."""
+        return is_traced(self.pid)
 
     def reap(self) -> tuple[int | None, int | None]:
         """Reap the process; return (exit code, None) or (None, signal). Only once ``pidfd`` is readable."""
@@ -122,6 +128,40 @@ def spawn(name: str, target: Callable[[], None]) -> ForkedProcess:
     return ForkedProcess(process, process.pid, pidfd)
 
 
+def reap_orphans(own: Collection[int]) -> None:
+    """Reap exited children that this process inherited, as PID 1 of a container does, but none of its ``own``.
+
+    The exit code of an own child belongs to its :class:`ForkedProcess`. When the kernel shows one first, the orphans
+    behind it are left for the next call.
+    """
+    while (pid := _first_exited(os.P_ALL, 0)) and pid not in own:
+        os.waitpid(pid, 0)
+
+
+def _first_exited(kind: int, pid: int) -> int | None:
+    """Return the pid of an exited child, which stays unreaped; 0 when all run, None when there is no such child."""
+    try:
+        seen = os.waitid(kind, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return seen.si_pid if seen is not None else 0
+
+
+def _signal_unreaped(send: Callable[[int, int], None], pid: int, number: int) -> None:
+    """Signal a child by pid; only while it is not reaped, because the kernel may reuse the pid from then on.
+
+    Forking another child makes multiprocess reap those that have exited.
+    """
+    if _first_exited(os.P_PID, pid) is None:
+        return
+    try:
+        send(pid, number)
+    except ProcessLookupError:
+        return  # no process in the group
+    except PermissionError as error:
+        log.warning("child.signal_refused", worker_pid=pid, number=number, error=error.strerror)
+
+
 def _descriptors() -> set[int]:
     """Return the open descriptors, without the one that reading the list takes."""
     return {descriptor for descriptor in _numbers("fd") if _is_open(descriptor)}
@@ -142,7 +182,7 @@ def _is_open(descriptor: int) -> bool:
 def _undo(process: Any, before: set[int]) -> None:
     """Kill a child that cannot be watched, and close the pipes that multiprocess leaves open when a fork fails."""
     if process.pid is not None:
-        os.kill(process.pid, signal.SIGKILL)
+        _signal_unreaped(os.kill, process.pid, signal.SIGKILL)
         process.join()
     # The kernel assigns the lowest free numbers. Try each: there may be no descriptor left to read the list with.
     for descriptor in range(max(before) + _PIPE_ENDS + 1):

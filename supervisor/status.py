@@ -15,7 +15,7 @@ from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.kill_rules import is_fresh
 from supervisor.lock import holder_of
-from supervisor.proc import is_alive, is_stopped
+from supervisor.proc import is_alive, is_stopped, pid_namespace
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
@@ -93,7 +93,7 @@ def processes_of(run_dir: RunDir) -> dict[str, int]:
         status = read_status(run_dir)
     except UnknownStateError:
         return {}
-    if not status["supervisor"].get("sees_processes"):
+    if status["supervisor"].get("pid_namespace") != "own":
         return {}
     processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
     return {name: int(of["pid"]) for name, of in processes.items() if of.get("pid")}
@@ -167,8 +167,8 @@ class _StatusReader:
         self._is_alone = bool(described.get("is_alone"))
         self._holder = holder
         self._parent = None if self._is_alone else holder
-        #: False from another pid namespace: the pids on the board are not ours.
-        self._sees_processes = holder == board.header[HeaderWord.PARENT_PID]
+        #: Pids on the board mean something here.
+        self._sees_processes = described.get("pid_namespace") in {None, pid_namespace()}
         self._now = time.monotonic_ns()
 
     def read(self) -> dict[str, Any]:
@@ -190,12 +190,12 @@ class _StatusReader:
         pid = self._parent
         return {
             "state": self._parent_state(),
-            "pid": pid,
+            "pid": pid or None,
+            "pid_namespace": "own" if self._sees_processes else "other",
             "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
             "beat_age_ms": self._beat_age_ns() // _MS if pid is not None else None,
-            "sees_processes": self._sees_processes,
             "is_stopped": self._sees_processes and pid is not None and is_stopped(pid),
             "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
             **header.counts(COUNTERS["supervisor"]),
@@ -242,7 +242,7 @@ class _StatusReader:
         return {
             "state": str(self._process_state(row, pid)),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
-            "pid": pid,
+            "pid": pid if self._sees_processes else None,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
@@ -402,9 +402,16 @@ def pid_of(status: Mapping[str, Any], name: str) -> int | None:
 
     Raises:
         UsageError: There is no such process.
+        UnknownStateError: The system runs in another PID namespace.
     """
     processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
     if name not in processes:
         raise UsageError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
+    if status["supervisor"].get("pid_namespace") == "other":
+        raise UnknownStateError(
+            "the system runs in another PID namespace, where pids differ",
+            where=name,
+            advice="run this in its container",
+        )
     pid = processes[name].get("pid")
     return int(pid) if pid else None

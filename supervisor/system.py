@@ -21,6 +21,7 @@ from simulator.tls import Contexts
 from supervisor.child import Handover
 from supervisor.config import Config, VenueConfig
 from supervisor.logfile import reopen
+from supervisor.proc import pid_namespace
 from workers.accounts.secrets import scrub_environment
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -201,6 +202,7 @@ class System:
             "version": program_version(),
             "pid": self.pid,
             "tick_ms": self.config.tick_ms,
+            "pid_namespace": pid_namespace(),
             "log": None if self.log_file is None else str(self.log_file),
             "started_wall_ns": time.time_ns(),
             "processes": {name: {"slot": slot} for name, slot in self.slots.items()},

@@ -55,8 +55,9 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
 
 
 def _check_machine() -> Iterator[tuple[str, str | None]]:
-    is_linux = sys.platform == "linux" and hasattr(os, "pidfd_open")
-    yield "Linux with pidfds", None if is_linux else f"{sys.platform} has none; this program needs Linux 5.4 or newer"
+    from supervisor.machine import findings
+
+    yield from findings()
     clash = [name for name in ("supervisor",) if _is_installed(name)]
     advice = "PyPI's supervisor has the same import name; install this program into an environment of its own"
     yield "import name `supervisor` is ours", advice if clash else None

@@ -9,12 +9,13 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 import click
 
 from ipc.control import ControlReply, ControlRequest, ask
-from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError
+from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
 from supervisor.status import processes_of, refuse_stalled
@@ -44,9 +45,7 @@ def stop(as_json: bool, run_dir: str | None) -> int:
         try:
             ask(directory.control, ControlRequest("stop"))
         except ParaphinaError:
-            # The socket is gone or does not answer; the lock file still names the parent's pid.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+            _terminate(directory.lock, pid)  # the socket is gone or does not answer
         _await_release(directory, pid)
         left = processes.left(_LEFT_S)
     if as_json:
@@ -112,6 +111,35 @@ class _Processes:
             for descriptor, _ in ready:
                 del left[descriptor]
         return dict(left.values())
+
+
+def _terminate(lock: Path, pid: int) -> None:
+    """Send SIGTERM to the process that holds the lock, and to no other.
+
+    Raises:
+        UnknownStateError: It runs in another PID namespace, or the kernel refuses the signal.
+    """
+    if not pid:
+        raise UnknownStateError(
+            "it runs in another PID namespace and does not answer on its control socket",
+            where=str(lock.parent),
+            advice="stop its container, or run this in it",
+        )
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            if holder_of(lock) == pid:  # so the descriptor is of the holder, not of a process that got its pid later
+                signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        finally:
+            os.close(pidfd)
+    except ProcessLookupError:
+        return
+    except OSError as error:
+        raise UnknownStateError(
+            f"it does not answer on its control socket, and a signal is refused: {error.strerror}",
+            where=f"pid {pid}",
+            advice=f"end it with: kill {pid}",
+        ) from error
 
 
 @click.command()

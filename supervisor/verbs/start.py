@@ -78,7 +78,15 @@ def start(
 
     reset_process_state()
     from supervisor.config import load
+    from supervisor.machine import require_machine
 
+    require_machine()
+    if detach and os.getpid() == 1:
+        raise UsageError(
+            "PID 1 cannot go to the background: its end ends the container",
+            where="--detach",
+            advice="start it without --detach; the runtime keeps its log",
+        )
     flags: dict[str, object] = {}
     if venues is not None:
         flags["supervisor.venues"] = venues

@@ -79,19 +79,18 @@ def render(state: Mapping[str, Any]) -> str:
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
-    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}pid {state['gateway']['pid']}")
+    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip())
     if state["simulator"] is not None:
         simulator = state["simulator"]
-        lines.append(
-            f"{'simulator':<12} {_coloured(simulator['state'], 11)}pid {simulator['pid']}  {simulator['admin']}"
-        )
+        lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
     return "\n".join(lines)
 
 
 def _head(supervisor: Mapping[str, Any]) -> str:
     head = f"supervisor   {_coloured(supervisor['state'], 11)}"
-    if supervisor["pid"] is not None:
-        head += f"pid {supervisor['pid']}  up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
+    if supervisor["uptime_s"] is not None:
+        head += f"{_pid(supervisor)}up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
+        head += "  in another PID namespace: no pids" if supervisor["pid_namespace"] == "other" else ""
     head += f"  {supervisor['run_dir']}"
     if supervisor["state"] == "none":
         head += "  no supervisor, a worker alone"
@@ -99,6 +98,10 @@ def _head(supervisor: Mapping[str, Any]) -> str:
         what, advice = describe_stall(supervisor)
         head += f"\n  it {what}; {advice}"
     return head
+
+
+def _pid(process: Mapping[str, Any]) -> str:
+    return f"pid {process['pid']}  " if process["pid"] else ""
 
 
 def _venue_line(name: str, venue: Mapping[str, Any]) -> str:

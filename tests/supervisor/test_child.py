@@ -37,6 +37,7 @@ class Process:
         self.target = target
         self.signals = []
         self.stopped = False
+        self.traced = False
         self.end = (0, None)
         self.reaped = False
 
@@ -48,6 +49,9 @@ class Process:
 
     def is_stopped(self):
         return self.stopped
+
+    def is_traced(self):
+        return self.traced
 
     def reap(self):
         assert not self.reaped
@@ -538,6 +542,47 @@ def test_a_check_kills_by_the_rules_unless_they_are_suspended(rig):
     assert rig.child.state is ChildState.STALE
     rig.child.check(rig.now_ns, LIMITS)
     assert (rig.child.state, rig.child.lifecycle.kill_reason) == (ChildState.KILLING, Reason.WEDGED)
+
+
+def checked_each_second(rig, seconds):
+    """Check for as long, and return the second at which it is killed."""
+    for second in range(seconds):
+        rig.child.check(rig.now_ns, LIMITS)
+        if rig.child.state is ChildState.KILLING:
+            return second
+        rig.run(S)
+    return None
+
+
+def test_a_debugger_holds_off_the_rules_and_is_logged_once(rig, logged):
+    rig.live()
+    rig.process.traced = True
+    rig.run(2 * S + 1)
+    assert checked_each_second(rig, 60) is None
+    assert logged("worker.traced") == [("WARNING", {"venue": "lighter", "worker_pid": rig.process.pid})]
+    assert rig.child.state is ChildState.STALE
+
+
+def test_after_a_debugger_the_process_has_ten_seconds(rig):
+    rig.live()
+    rig.process.traced = True
+    rig.run(2 * S + 1)
+    assert checked_each_second(rig, 60) is None
+    rig.process.traced = False
+    assert checked_each_second(rig, 60) == 10
+    assert rig.child.lifecycle.kill_reason is Reason.WEDGED
+
+
+def test_a_new_generation_has_no_grace_of_the_last(rig):
+    rig.live()
+    rig.process.traced = True
+    rig.run(2 * S + 1)
+    assert checked_each_second(rig, 3) is None
+    rig.exit()
+    rig.run(2 * S)
+    rig.live()
+    rig.run(2 * S + 1)
+    assert checked_each_second(rig, 3) == 0
 
 
 def test_a_check_reads_the_sessions_of_its_own_row(rig):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ipc.board import Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
+from supervisor import kill_rules
 from supervisor.kill_rules import RULES, KillLimits, is_fresh, is_stale, kill_reason_of
 
 S = 1_000_000_000
@@ -41,8 +44,8 @@ def session(phase=Phase.SUBSCRIBED, **words):
     return row_of(SessionWord, {"PHASE": code_of(phase), **words})
 
 
-def reason_for(of, *sessions, limits=LIMITS):
-    return kill_reason_of(of, sessions, NOW, limits)
+def reason_for(of, *sessions, limits=LIMITS, is_held=lambda: False):
+    return kill_reason_of(of, sessions, NOW, limits, is_held)
 
 
 # --- fresh and stale --------------------------------------------------------------------------------------------------
@@ -121,6 +124,17 @@ def test_default_limits():
     defaults = KillLimits(start_ns=1)
     assert (defaults.beat_ns, defaults.deadline_ns, defaults.main_ns) == (2 * S, 3 * S, 10 * S)
     assert (defaults.overdue_ns, defaults.failed_cycles, defaults.memory_bytes) == (20 * S, 2, 0)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_process_that_a_debugger_holds_is_spared_from_every_rule(rule, monkeypatch):
+    monkeypatch.setattr(kill_rules, "RULES", (replace(rule, applies=lambda _: True, exemptions=()),))
+    assert reason_for(worker()) is rule.reason
+    assert reason_for(worker(), is_held=lambda: True) is None
+
+
+def test_nobody_asks_for_a_debugger_of_a_healthy_process():
+    assert reason_for(worker(), is_held=lambda: pytest.fail("it was asked for")) is None
 
 
 def test_rules_are_checked_in_this_order():

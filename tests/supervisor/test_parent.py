@@ -939,3 +939,10 @@ def test_a_simulator_that_dies_at_once_backs_off_too(simulated_world):
     simulated_world.born = lambda of: of.name == "simulator" and of.die()
     simulated_world.run(6)
     assert len(simulated_world.lives("simulator")) <= 4
+
+
+def test_orphans_are_reaped_on_every_tick_and_the_own_children_are_named(new_world):
+    world = new_world(supervisor__venues="lighter")
+    world.run(2)
+    assert len(world.reaped) >= 8
+    assert {child.pid for child in world.children} == set(world.reaped[3])

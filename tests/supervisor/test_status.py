@@ -15,6 +15,7 @@ from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
 from supervisor import status as module
+from supervisor.proc import pid_namespace
 from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
 
@@ -76,6 +77,57 @@ def test_every_key_of_the_contract_is_there(read):
         for stream in venue["streams"].values():
             assert set(STREAM_KEYS.split()) <= set(stream)
             assert list(stream["markets"]) == ["BTC-PERP", "ETH-PERP"]
+
+
+# --- another PID namespace --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(system, holder):
+    """Make the system one of another PID namespace, whose parent has no pid here."""
+    system.describe_simulator()
+    system.described["pid_namespace"] = 1
+    system.describe()
+    holder.pid = 0
+
+
+def pids(status):
+    processes = (status["supervisor"], status["gateway"], status["simulator"], *status["venues"].values())
+    return [process["pid"] for process in processes]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_from_another_namespace_there_are_states_and_ages_but_no_pids(read):
+    status = read()
+    assert (status["supervisor"]["state"], status["supervisor"]["pid_namespace"]) == ("running", "other")
+    assert pids(status) == [None] * 5
+    assert stream_of(status)["age_ms"] == 50
+    assert exit_code_of(status) == 0
+    assert lines(status)[0] == (
+        "supervisor   running    up 1000 s  version 1.2.3  in another PID namespace: no pids"
+        f"  {status['supervisor']['run_dir']}"
+    )
+    assert not any("pid" in line for line in lines(status)[1:])
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_the_parents_pid_as_the_kernel_translates_it_is_shown(read, holder):
+    holder.pid = 4711
+    status = read()
+    assert pids(status) == [4711, None, None, None, None]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_pid_of_another_namespace_is_refused(read):
+    with pytest.raises(UnknownStateError, match="lighter: the system runs in another PID namespace, where pids differ"):
+        pid_of(read(), "lighter")
+
+
+def test_in_the_same_namespace_pids_are_shown(system, read):
+    system.described["pid_namespace"] = pid_namespace()
+    system.describe()
+    assert read()["supervisor"]["pid_namespace"] == "own"
+    assert read()["venues"]["lighter"]["pid"] == 5003
 
 
 def test_a_simulator_is_reported_with_its_urls(system, read):

@@ -85,6 +85,9 @@ class FakeChild:
     def is_stopped(self) -> bool:
         return self.stopped
 
+    def is_traced(self) -> bool:
+        return False
+
     def reap(self) -> tuple[int | None, int | None]:
         assert self.end is not None, "reaped alive"
         os.close(self.pidfd)
@@ -107,6 +110,8 @@ class World:
         self.children: list[FakeChild] = []
         self.born: Callable[[FakeChild], None] = lambda _: None
         self.refuses_forks = False
+        #: Own pids of each round of reaping.
+        self.reaped: list[list[int]] = []
         self.oversleep_ns = 0
         self.published: list[dict[str, Any]] = []
         self.announced: list[str] = []
@@ -122,6 +127,7 @@ class World:
         monkeypatch.setattr(reactor, "select", SimpleNamespace(poll=self._poll, POLLIN=select.POLLIN))
         monkeypatch.setattr(child_module, "spawn", self._spawn)
         monkeypatch.setattr(parent, "prepare", lambda: None)
+        monkeypatch.setattr(parent, "reap_orphans", self.reaped.append)
         monkeypatch.setattr(parent, "ControlServer", self._control)
         self.system = System(self.load(), run_dir, simulation, self.load)
         self.parent = parent.Parent(self.system, run_dir, self.announced.append)

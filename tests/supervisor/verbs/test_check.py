@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from supervisor.config import load
+from supervisor.machine import findings
 from supervisor.verbs import check
 from workers.accounts.secrets import environment_names
 from workers.net import rest
@@ -34,7 +36,7 @@ def test_all_is_well(cli, run_dir):
     ran = cli("check")
     assert ran.code == 0
     assert lines(ran) == [
-        ("ok", "Linux with pidfds"),
+        *(("ok", what) for what, _ in findings()),
         ("ok", "import name `supervisor` is ours"),
         ("ok", f"run directory {run_dir.path}"),
         ("ok", "no other supervisor in it"),
@@ -70,12 +72,23 @@ def test_another_system(cli, monkeypatch):
     assert sys.platform == "darwin"
 
 
+def test_a_refused_kernel_call_is_in_the_same_words_as_at_the_start(cli, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    ran = cli("check")
+    assert ran.code == 1
+    assert ("FAIL", next(f"{what}: {problem}" for what, problem in findings())) in lines(ran)
+    assert cli("start").err == f"paraphina-supervisor: {lines(ran)[0][1]}\n"
+
+
 def test_a_clash_of_import_names(cli, monkeypatch):
     real = metadata.distribution
     monkeypatch.setattr(metadata, "distribution", lambda name: object() if name == "supervisor" else real(name))
     ran = cli("check")
     assert ran.code == 1
-    assert "install this program into an environment of its own" in lines(ran)[1][1]
+    assert "install this program into an environment of its own" in ran.out
 
 
 # --- live -------------------------------------------------------------------------------------------------------------
@@ -108,7 +121,7 @@ def hyperliquid(monkeypatch, cli):
         monkeypatch.setenv("PARAPHINA_MARKETS", "BTC")
         ran = cli("check", "--live")
         assert closed == [True]
-        return ran.code, lines(ran)[4:]
+        return ran.code, lines(ran)[len([*findings()]) + 3 :]
 
     return run
 

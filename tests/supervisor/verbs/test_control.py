@@ -100,6 +100,41 @@ def test_stop_sends_term_when_the_request_is_refused(cli, held_lock, control):
     assert cli("stop").code == 0
 
 
+@pytest.fixture
+def signalled(monkeypatch):
+    """Signals that were sent, none of which arrives."""
+    sent = []
+    monkeypatch.setattr(operate.signal, "pidfd_send_signal", lambda *args: sent.append(args))
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+    return sent
+
+
+def test_stop_signals_nobody_of_another_pid_namespace(cli, run_dir, monkeypatch, signalled):
+    monkeypatch.setattr(operate, "holder_of", lambda _: 0)
+    ran = cli("stop")
+    assert (ran.code, ran.out, signalled) == (4, "", [])
+    assert ran.err == (
+        f"paraphina-supervisor: {run_dir.path}: it runs in another PID namespace and does not answer on its control"
+        " socket (stop its container, or run this in it)\n"
+    )
+
+
+def test_stop_signals_nobody_when_the_lock_has_another_holder_by_then(cli, monkeypatch, signalled, start_holder):
+    holders = iter([os.getpid(), 17, None])
+    monkeypatch.setattr(operate, "holder_of", lambda _: next(holders))
+    assert (cli("stop").code, signalled) == (0, [])
+
+
+def test_stop_says_so_when_a_signal_is_refused(cli, held_lock, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(operate.signal, "pidfd_send_signal", refuse)
+    ran = cli("stop")
+    assert (ran.code, ran.out) == (4, "")
+    assert "a signal is refused: Operation not permitted (end it with: kill " in ran.err
+
+
 def test_stop_gives_up_on_one_that_does_not_end(cli, run_dir, held_lock, control, monkeypatch):
     control(lambda _: ControlReply(True))
     monkeypatch.setattr(operate, "_STOP_S", 0.1)

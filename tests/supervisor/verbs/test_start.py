@@ -33,6 +33,30 @@ def test_what_is_no_duration(text):
         Duration().convert(text, None, None)
 
 
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+
+def test_pid_1_does_not_go_to_the_background(cli, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr("supervisor.machine.require_machine", lambda: None)
+    ran = cli("start", "--detach")
+    assert ran.code == 2
+    assert ran.err == (
+        "paraphina-supervisor: --detach: PID 1 cannot go to the background: its end ends the container"
+        " (start it without --detach; the runtime keeps its log)\n"
+    )
+
+
+def test_nothing_is_made_on_a_machine_that_lacks_a_requirement(cli, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    ran = cli("start", "--run-dir", tmp_path / "run")
+    assert (ran.code, (tmp_path / "run").exists()) == (2, False)
+    assert ran.err.startswith("paraphina-supervisor: Linux with pidfds: pidfd_open is refused")
+
+
 # --- what it does with its options ------------------------------------------------------------------------------------
 
 
