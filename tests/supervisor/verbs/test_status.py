@@ -18,6 +18,8 @@ def system(boards, run_dir, monkeypatch):
     """As it stands now, on the clock of this machine."""
     monkeypatch.setattr(boards, "NOW", time.monotonic_ns())
     system = boards.WrittenSystem(run_dir)
+    for name in ("lighter", "paradex", "gateway"):
+        system.process(name, PID=os.getpid())
     yield system
     system.board.close()
 
