@@ -90,7 +90,7 @@ def hyperliquid(monkeypatch, cli):
         closed = []
 
         class Client:
-            def __init__(self, venue, *_):
+            def __init__(self, venue, *_, **__):
                 assert venue is VENUES["hyperliquid"]
 
             def call(self, *_):

@@ -16,8 +16,9 @@ from peers import BlackHole, RawPeer, closed_port, server_context
 
 from ipc.health import Reason
 from workers.net import dial as dialling
-from workers.net.dial import ConnectError, dial, host_and_port, resolve, tls_context
+from workers.net.dial import ConnectError, dial, resolve, tls_context
 from workers.net.interrupter import SocketInterrupter
+from workers.net.proxy import host_and_port
 
 NS = 1_000_000_000
 
@@ -303,7 +304,7 @@ def test_cut_while_connecting_is_reported_by_its_reason_and_ends_the_search(inte
 
 
 def test_context_verifies_and_is_one_for_the_process(monkeypatch):
-    monkeypatch.setattr(dialling, "_context", None)
+    monkeypatch.setattr(dialling, "_contexts", {})
     context = tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -311,7 +312,7 @@ def test_context_verifies_and_is_one_for_the_process(monkeypatch):
 
 
 def test_trusted_certificate_is_accepted(interrupter, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with RawPeer(lambda sock, _: sock.sendall(b"hello"), tls=server_context(certificate)) as peer:
         sock = dial(peer.url("wss", "localhost"), interrupter, within(10), at(peer.port))
         assert sock.recv(5) == b"hello"
@@ -326,7 +327,7 @@ def test_self_signed_certificate_is_tls_failed(interrupter, certificate):
 
 
 def test_certificate_of_another_host_is_tls_failed(interrupter, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with RawPeer(stay, tls=server_context(certificate)) as peer:
         error = failure(peer.url("wss", "venue.test"), interrupter, within(10), at(peer.port))
         assert error.reason is Reason.TLS_FAILED
@@ -359,7 +360,7 @@ def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, mo
             use_up(deadline_ns)
             return ssl.create_default_context().wrap_socket(sock, **options)
 
-    monkeypatch.setattr(dialling, "_context", Slow())
+    monkeypatch.setattr(dialling, "_contexts", {None: Slow()})
     with RawPeer(stay, tls=server_context(certificate)) as peer:
         assert failure(peer.url("wss"), interrupter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
         held = interrupter._socket

@@ -83,7 +83,7 @@ def board(tmp_path):
 @pytest.fixture
 def client(clock, monkeypatch):
     client = FakeClient(clock)
-    monkeypatch.setattr(rest_thread, "RestClient", lambda *_: client)
+    monkeypatch.setattr(rest_thread, "RestClient", lambda *_, **__: client)
     for module in (rest_poller, rest_thread):
         monkeypatch.setattr(module, "time", clock)
     return client
