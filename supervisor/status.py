@@ -182,6 +182,8 @@ class _StatusReader:
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
             "feed": described["feed"],
+            "proxy": described.get("proxy"),
+            "rest_proxy": described.get("rest_proxy"),
             "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
             "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
