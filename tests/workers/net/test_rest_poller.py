@@ -510,6 +510,7 @@ def test_every_call_has_a_deadline(polling, client):
     [
         (timeout(), True),
         (RestError(Reason.DNS_FAILED, "no answer"), False),
+        (RestError(Reason.PROXY_FAILED, "HTTP 407"), False),
         (RestError(Reason.REFUSED, "HTTP 503", status=503), True),
         (RestError(Reason.REFUSED, "HTTP 404", status=404), False),
         (RestError(Reason.RATE_LIMITED, "HTTP 429", status=429), False),
