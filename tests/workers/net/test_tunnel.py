@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-import trustme
 from fake_venue import FakeVenue
 from peers import BlackHole, HttpPeer, RawPeer, WebSocketPeer, closed_port, drip, read_head
 from proxies import ProxyServer
@@ -127,6 +126,7 @@ def test_name_of_the_proxy_is_resolved_here_and_that_of_the_venue_is_not(interru
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     """An authority's certificate file, and the TLS side of a server of venue.example."""
+    trustme = pytest.importorskip("trustme")
     authority, path = trustme.CA(), tmp_path_factory.mktemp("authority") / "ca.pem"
     authority.cert_pem.write_to_path(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
