@@ -138,6 +138,12 @@ def environment_rules(environ: Mapping[str, str]) -> tuple[ProxyRules, list[str]
     return ProxyRules(found, direct), list(problems.values())
 
 
+def variables_with_credentials(environ: Mapping[str, str]) -> list[str]:
+    """Return the names of the customary variables whose URLs contain credentials, also of one that is not used."""
+    names = {*_SECURE_VARIABLES, *_PLAIN_VARIABLES, "HTTP_PROXY"}
+    return sorted(name for name in names if "@" in environ.get(name, ""))
+
+
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if environ.get(name, "").strip()), None)
 
