@@ -65,6 +65,7 @@ class SimSettings:
         tls: Whether the venues use TLS; the admin API never does.
         ca_path: File for the certificate of the authority, which is new in every simulation; clients trust it by
             naming this file in ``SSL_CERT_FILE``.
+        names: Further hosts that the certificates are for.
     """
 
     ports: Mapping[str, VenuePorts]
@@ -79,6 +80,7 @@ class SimSettings:
     sbe_version: int = 1
     tls: bool = False
     ca_path: str = ""
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Reject invalid settings.

@@ -45,7 +45,7 @@ def contexts(settings: SimSettings) -> Contexts:
             where="simulator",
             advice="pip install 'paraphina-supervisor[tls-sim]'",
         ) from error
-    names = dict.fromkeys(("127.0.0.1", "localhost", settings.host))
+    names = dict.fromkeys(("127.0.0.1", "localhost", settings.host, *settings.names))
     known, unknown = CA(), CA()
     _write(settings.ca_path, known.cert_pem.bytes())
     return {

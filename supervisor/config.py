@@ -11,7 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,7 +20,9 @@ from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
 from ipc.topics import base_of
+from supervisor.network import auth_file, ca_file, dial_options, proxy_url, source_address
 from workers.backoff import BackoffPolicy
+from workers.net.proxy import DIRECT, DialOptions
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
@@ -180,6 +182,13 @@ _FEEDS: Final[dict[str, _Key]] = {
     "tcp_port": _Key(5600, _whole(1, 65_000), "PARAPHINA_FEEDS_TCP_PORT"),
     "curve_dir": _Key(None, _directory, "PARAPHINA_FEEDS_CURVE_DIR"),
 }
+#: For the system; a venue's own setting of the same name has precedence.
+_NETWORK: Final[dict[str, _Key]] = {
+    "proxy": _Key(None, proxy_url, "PARAPHINA_PROXY", is_hidden=True),
+    "proxy_auth_file": _Key(None, auth_file, "PARAPHINA_PROXY_AUTH_FILE"),
+    "ca_file": _Key(None, ca_file, "PARAPHINA_CA_FILE"),
+    "source_address": _Key(None, source_address, "PARAPHINA_SOURCE_ADDRESS"),
+}
 _VENUE: Final[dict[str, _Key]] = {
     "markets": _Key(None, _markets),
     "stale_ms": _Key(10_000, _whole(100, 3_600_000), "PARAPHINA_<V>_STALE_MS"),
@@ -193,6 +202,7 @@ _VENUE: Final[dict[str, _Key]] = {
     "account_period_ms": _Key(60_000, _whole(1000, 3_600_000)),
     "ws_url": _Key(None, _url("ws", "wss")),
     "rest_url": _Key(None, _url("http", "https")),
+    **{key: replace(spec, env=f"PARAPHINA_<V>_{key.upper()}") for key, spec in _NETWORK.items()},
 }
 
 
@@ -225,6 +235,8 @@ class VenueConfig:
     #: Public name of the account to follow; None for none.
     account: str | None = None
     account_period_ms: int = 60_000
+    #: Proxy, authorities and source address of its connections.
+    dial: DialOptions = DIRECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +284,10 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
     feeds = reader.section("feeds", _FEEDS)
     if feeds["tcp"] and not feeds["curve_dir"] and not is_loopback(feeds["tcp"]):
         reader.problems.append(f"feeds.tcp: {feeds['tcp']} is not loopback; set feeds.curve_dir as well")
+    network = reader.section("network", _NETWORK)
     per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
+    dial, problems = dial_options(network, per_venue, environ, {of.key: of.source for of in reader.settings})
+    reader.problems += problems
     reader.finish()
     policy = BackoffPolicy(
         base_s=supervisor["backoff_base_ms"] / 1000,
@@ -281,7 +296,9 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         jitter=supervisor["jitter"],
         first_immediate=supervisor["first_restart"] == "immediate",
     )
-    venues = {name: _venue_config(VENUES[name], per_venue[name], supervisor) for name in supervisor["venues"]}
+    venues = {
+        name: _venue_config(VENUES[name], per_venue[name], supervisor, dial[name]) for name in supervisor["venues"]
+    }
     return Config(
         venues,
         supervisor["run_dir"],
@@ -313,7 +330,9 @@ def _fixture_dir(venue: Venue, values: Mapping[str, Any], shared: str | None) ->
     return values["fixture_dir"] or (str(part) if part is not None and part.is_dir() else None)
 
 
-def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any]) -> VenueConfig:
+def _venue_config(
+    venue: Venue, values: Mapping[str, Any], supervisor: Mapping[str, Any], dial: DialOptions
+) -> VenueConfig:
     return VenueConfig(
         name=venue.name,
         markets=values["markets"] or supervisor["markets"],
@@ -322,6 +341,7 @@ def _venue_config(venue: Venue, values: Mapping[str, Any], supervisor: Mapping[s
         options={option: values[option] for option in venue.options},
         fixture_dir=_fixture_dir(venue, values, supervisor["fixture_dir"]),
         account=values["account"],
+        dial=dial,
         **{key: values[key] for key in _VENUE if key.endswith("_ms")},
     )
 
@@ -350,7 +370,7 @@ class _Reader:
             raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
 
     def _check_sections(self) -> None:
-        known = ("supervisor", "health", "feeds", "venues")
+        known = ("supervisor", "health", "feeds", "network", "venues")
         for name, value in self._file.items():
             if name not in known:
                 self._problem(name, f"unknown section {_close(name, known)}")

@@ -289,6 +289,8 @@ class _StatusReader:
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
             "feed": described["feed"],
+            "proxy": described.get("proxy"),
+            "rest_proxy": described.get("rest_proxy"),
             "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
             "books": {"wanted": wanted, "usable": row[WorkerWord.BOOKS_USABLE] if idle is None else 0},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,

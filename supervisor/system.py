@@ -23,6 +23,7 @@ from supervisor.config import Config, VenueConfig
 from supervisor.logfile import reopen
 from supervisor.proc import pid_namespace
 from workers.accounts.secrets import scrub_environment
+from workers.net.proxy import Proxy
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
 
@@ -47,6 +48,10 @@ class SlotTable:
 def _streams(venue: VenueConfig) -> tuple[Stream, ...]:
     account = () if venue.account is None else (Stream.ACCOUNT,)
     return (*VENUES[venue.name].streams, Stream.FUNDING_POLL, *account)
+
+
+def _shown(proxy: Proxy | None) -> str | None:
+    return None if proxy is None else str(proxy)
 
 
 def program_version() -> str:
@@ -77,6 +82,7 @@ def worker_settings(
         ws_url=venue.ws_url,
         rest_url=venue.rest_url,
         options=venue.options,
+        dial=venue.dial,
         stale_ms=venue.stale_ms,
         connect_timeout_ms=venue.connect_timeout_ms,
         read_timeout_ms=venue.read_timeout_ms,
@@ -237,6 +243,8 @@ class System:
             "streams": [str(stream) for stream in _streams(venue)],
             "ws": venue.ws_url,
             "rest": venue.rest_url,
+            "proxy": _shown(venue.dial.proxy_for(venue.ws_url)),
+            "rest_proxy": _shown(venue.dial.proxy_for(venue.rest_url)),
         }
 
     def _describe_simulator(self) -> dict[str, Any] | None:

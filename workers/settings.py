@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipc.health import Reason
 from ipc.remote import Network
 from workers.backoff import BackoffPolicy
+from workers.net.proxy import DIRECT, DialOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class WorkerSettings:
         feed: ZeroMQ endpoint to bind.
         bases: Base assets of the markets to follow, in the order of their board cells.
         options: Settings that only this venue has.
+        dial: Proxy, authorities and source address of its connections.
         stale_ms: Age at which a book is stale.
         connect_timeout_ms: Limit for DNS, TCP, TLS and upgrade together.
         read_timeout_ms: Silence, of any kind, after which a connection is closed.
@@ -45,6 +47,7 @@ class WorkerSettings:
     ws_url: str
     rest_url: str
     options: Mapping[str, str] = field(default_factory=dict)
+    dial: DialOptions = DIRECT
     stale_ms: int = 10_000
     connect_timeout_ms: int = 15_000
     read_timeout_ms: int = 30_000

@@ -39,10 +39,12 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     continuity rule still hold, and does the venue accept the account's credentials?
     """
     from supervisor.config import load
+    from supervisor.network_checks import check_network
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
     directory = configured_run_dir(config.run_dir)
     findings = [*_check_machine(), *_check_directory(directory), *_check_accounts(config)]
+    findings += [] if sim and not live else list(check_network(config, os.environ))
     if live:
         findings += list(_check_venues(config))
     if live or sim:
@@ -115,6 +117,7 @@ def _problem_with_credentials(of: VenueConfig) -> str | None:
 def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     """Check that each venue lists the configured markets and that their books have two sides."""
     from ipc.errors import DecodeError
+    from supervisor.network_checks import advice_for
     from workers import markets
     from workers.net.interrupter import SocketInterrupter
     from workers.net.rest import RestBudget, RestClient, RestError
@@ -124,9 +127,8 @@ def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
 
     for name, of in config.venues.items():
         venue = VENUES[name]
-        client = RestClient(
-            venue, of.rest_url, RestBudget(venue.limits.rest_weight_per_min), SocketInterrupter(), lambda _: None
-        )
+        budget = RestBudget(venue.limits.rest_weight_per_min)
+        client = RestClient(venue, of.rest_url, budget, SocketInterrupter(), lambda _: None, options=of.dial)
         try:
             bodies = [client.call(request, 20.0) for request in venue.listing_requests()]
             listings, invalid = split_rows(parse_answer(venue.parse_listings, bodies))
@@ -137,7 +139,7 @@ def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
                 book = parse_answer(venue.parse_book, client.call(venue.book_request(listing), 10.0), listing)
                 yield f"{name} book {listing.symbol}", _problem_with_book(book)
         except (RestError, DecodeError) as error:
-            yield f"{name} at {of.rest_url}", str(error)
+            yield f"{name} at {of.rest_url}", f"{error}{advice_for(error, of) if isinstance(error, RestError) else ''}"
         finally:
             client.close()
 

@@ -32,9 +32,11 @@ def show(path: str | None, as_json: bool) -> int:
     from supervisor.config import load
 
     loaded = load(path, os.environ, {})
-    unset = _where_unset(loaded)
+    unset, sources = _where_unset(loaded), _sources_of_proxies(loaded)
     settings = [
-        setting if setting.value is not None else replace(setting, value=unset.get(setting.key))
+        setting
+        if setting.value is not None
+        else replace(setting, value=unset.get(setting.key), source=sources.get(setting.key, setting.source))
         for setting in loaded.settings
     ]
     if as_json:
@@ -44,6 +46,7 @@ def show(path: str | None, as_json: bool) -> int:
     width = max(len(setting.key) for setting in settings)
     for setting in settings:
         value = ",".join(setting.value) if isinstance(setting.value, tuple) else setting.value
+        value = '""' if value == "" else value
         click.echo(printable(f"{setting.key:<{width}}  {'-' if value is None else value!s:<24}  {setting.source}"))
     return 0
 
@@ -60,9 +63,19 @@ def _where_unset(loaded: Config) -> dict[str, Any]:
     for name, of in loaded.venues.items():
         keepalive = VENUES[name].keepalive
         found |= {f"venues.{name}.{key}": getattr(of, key) for key in ("markets", "fixture_dir", "ws_url", "rest_url")}
+        proxy = of.dial.proxy_for(of.ws_url)
+        found[f"venues.{name}.proxy"] = None if proxy is None else str(proxy)
+        found[f"venues.{name}.proxy_auth_file"] = None if proxy is None else proxy.auth_file
+        found |= {f"venues.{name}.{key}": getattr(of.dial, key) for key in ("ca_file", "source_address")}
         found[f"venues.{name}.ping_interval_ms"] = round(keepalive.interval_s * 1000)
         found[f"venues.{name}.pong_timeout_ms"] = round(keepalive.pong_within_s * 1000)
     return found
+
+
+def _sources_of_proxies(loaded: Config) -> dict[str, str]:
+    """Return where each venue's proxy is named, by the key of its own setting."""
+    proxies = {name: of.dial.proxy_for(of.ws_url) for name, of in loaded.venues.items()}
+    return {f"venues.{name}.proxy": proxy.source for name, proxy in proxies.items() if proxy is not None}
 
 
 @config.command()

@@ -144,13 +144,15 @@ def _run(
     harden_process()
     log.setup(config.log_level)
     simulation = None if simulated is None else simulated(config)
+    config = _redirected(config, simulation)
     if simulation is None or simulation.settings.tls:
-        tls_context()
+        for venue in config.venues.values():
+            tls_context(venue.dial.ca_file)
 
     def reread() -> Config:
         return _redirected(read(), simulation)
 
-    system = System(_redirected(config, simulation), directory, simulation, reread, log_file)
+    system = System(config, directory, simulation, reread, log_file)
     parent = Parent(system, directory, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
     try:
@@ -189,15 +191,17 @@ def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulat
 
 
 def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
-    """Replace the venues' addresses in the configuration by the simulator's."""
+    """Replace the venues' addresses in the configuration by the simulator's, which are reached directly."""
     from dataclasses import replace
+
+    from workers.net.proxy import DIRECT
 
     if simulation is None:
         return config
     venues = {}
     for name, venue in config.venues.items():
         ws_url, rest_url = simulation.urls.get(name, (venue.ws_url, venue.rest_url))
-        venues[name] = replace(venue, ws_url=ws_url, rest_url=rest_url)
+        venues[name] = replace(venue, ws_url=ws_url, rest_url=rest_url, dial=DIRECT)
     return replace(config, venues=venues)
 
 

@@ -118,8 +118,15 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
         parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
     if venue["invalid_rows"]:
         parts.append(f"{venue['invalid_rows']} invalid rows left out")
+    parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
+
+
+def _proxies(proxy: str | None, rest_proxy: str | None) -> list[str]:
+    if proxy == rest_proxy:
+        return [] if proxy is None else [f"proxy {proxy}"]
+    return [f"proxy {proxy or 'none'}, for REST {rest_proxy or 'none'}"]
 
 
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:

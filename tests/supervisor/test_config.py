@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import certifi
 import pytest
 
 from ipc.errors import ConfigError
@@ -38,6 +39,12 @@ FEEDS = [
     ("tcp_port", 5600, "PARAPHINA_FEEDS_TCP_PORT", "7000", "7000", 7000),
     ("curve_dir", None, "PARAPHINA_FEEDS_CURVE_DIR", '"/dev"', "/dev", "/dev"),
 ]
+#: ``proxy_auth_file``, the fourth, is tested with the others' sense in test_network.py.
+NETWORK = [
+    ("proxy", None, "PARAPHINA_PROXY", '"http://Proxy.desk/"', "http://proxy.desk:80", "http://proxy.desk:80"),
+    ("ca_file", None, "PARAPHINA_CA_FILE", f'"{certifi.where()}"', certifi.where(), certifi.where()),
+    ("source_address", None, "PARAPHINA_SOURCE_ADDRESS", '"fd00:0::7"', "fd00::7", "fd00::7"),
+]
 VENUE = [
     ("markets", None, None, '["DOGE"]', "DOGE", ("DOGE",)),
     ("stale_ms", 10_000, "PARAPHINA_<V>_STALE_MS", "20000", "20000", 20_000),
@@ -51,11 +58,15 @@ VENUE = [
     ("account_period_ms", 60_000, None, "5000", "5000", 5000),
     ("ws_url", None, None, '"wss://example.org/ws/"', None, "wss://example.org/ws"),
     ("rest_url", None, None, '"http://127.0.0.1:8080/"', None, "http://127.0.0.1:8080"),
+    *((key, default, variable.replace("A_", "A_<V>_", 1), *rest) for key, default, variable, *rest in NETWORK),
 ]
 
 
 def rows():
-    for section, table in (("supervisor", SUPERVISOR), ("health", HEALTH), ("feeds", FEEDS)):
+    for section, table in (
+        *(("supervisor", SUPERVISOR), ("health", HEALTH), ("feeds", FEEDS)),
+        ("network", NETWORK),
+    ):
         for key, default, variable, *rest in table:
             yield pytest.param(section, key, default, variable, *rest, id=f"{section}.{key}")
     for venue, word in WORDS.items():
@@ -90,6 +101,7 @@ def mistakes(path=None, environ=None, flags=None):
 
 def test_every_setting_is_in_the_tables_of_this_test():
     keys = {f"{param.values[0]}.{param.values[1]}" for param in rows()} | {"venues.paradex.encoding"}
+    keys |= {f"{section}.proxy_auth_file" for section in ("network", *(f"venues.{venue}" for venue in WORDS))}
     assert {of.key for of in load(None, {}, {}).settings} == keys
 
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import get_args
 
@@ -124,3 +130,31 @@ def test_every_drill_has_an_effect_on_every_venue():
 def test_what_hinders_a_drill_is_said(tmp_path, name, admin, has_tls, why):
     hindrance = target(tmp_path, admin, has_tls=has_tls).hinders(DRILLS[name], "lighter")
     assert hindrance is None if why is None else why in hindrance
+
+
+def test_the_simulator_is_asked_directly_whatever_the_environment_says(tmp_path, monkeypatch):
+    """A subprocess, since urllib reads the variables when an opener is made."""
+    program = (
+        "import sys; from pathlib import Path; from ipc.rundir import RunDir\n"
+        "from supervisor.drill.catalogue import DRILLS\nfrom supervisor.drill.measure import DrillTarget\n"
+        "DrillTarget(RunDir(Path('/')), sys.argv[1], None).calm(DRILLS['refuse'], 'lighter')"
+    )
+    paths = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as admin, socket.create_server(("127.0.0.1", 0)) as proxy:
+        thread = threading.Thread(target=admin.handle_request)
+        thread.start()
+        env = {**os.environ, "http_proxy": f"http://127.0.0.1:{proxy.getsockname()[1]}", "no_proxy": ""}
+        url = f"http://127.0.0.1:{admin.server_address[1]}"
+        subprocess.run([sys.executable, "-c", program, url], env=env, check=True, timeout=30)
+        thread.join(10)
+    assert paths == ["/fault/lighter"]

@@ -6,6 +6,7 @@ import os
 import signal
 from functools import partial
 from importlib.metadata import PackageNotFoundError
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_a_worker_gets_its_configuration(run_dir):
     environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
     environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
     environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/recorded"}
-    environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes"}
+    environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes", "PARAPHINA_PARADEX_SOURCE_ADDRESS": "192.0.2.7"}
     config = load(None, environ, {"supervisor.markets": "SOL"})
     described = worker_settings(config, config.venues["paradex"], run_dir, slot=4, generation=3, before=BEFORE)
     assert (described.venue, described.slot, described.bases) == ("paradex", 4, ("SOL",))
@@ -101,6 +102,8 @@ def test_a_worker_gets_its_configuration(run_dir):
     assert (described.has_parent, described.fixture_dir, described.is_paced) == (True, "/recorded", True)
     assert (described.account, described.account_period_ms) == ("desk", 60_000)
     assert (described.blackbox_kb, described.blackbox_dir, described.blackbox_keep) == (1024, "/boxes", 20)
+    assert described.dial is config.venues["paradex"].dial
+    assert described.dial.source_address == "192.0.2.7"
     assert described.backoff == config.backoff
     assert described.backoff.healthy_s == 0.005
 
@@ -139,6 +142,16 @@ def test_every_described_stream_is_a_word_of_health(run_dir, venue):
     streams = System(configured(), run_dir).describe()["venues"][venue]["streams"]
     assert len(streams) == len(set(streams))
     assert all(isinstance(stream, str) for stream in streams)
+
+
+def test_proxies_are_described_without_credentials(run_dir):
+    hosts = [urlsplit(module.VENUES["aster"].ws_url).hostname, urlsplit(module.VENUES["lighter"].rest_url).hostname]
+    environ = {"HTTPS_PROXY": "http://desk:planted@proxy.desk:3128", "NO_PROXY": hosts[0]}
+    system = System(load(None, environ, {"supervisor.venues": "aster,lighter"}), run_dir)
+    found = {name: (venue["proxy"], venue["rest_proxy"]) for name, venue in system.describe()["venues"].items()}
+    url = "http://proxy.desk:3128"
+    assert found == {"aster": (None, url), "lighter": (url, url)}
+    assert "planted" not in repr(system)
 
 
 def test_a_simulator_is_described_with_its_urls(run_dir):

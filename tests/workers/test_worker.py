@@ -109,7 +109,7 @@ class FakeAccount:
 class NoClient:
     """REST that never answers."""
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         pass
 
     def call(self, *_):

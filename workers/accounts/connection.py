@@ -24,6 +24,7 @@ from workers.accounts.session import PrivateSession
 from workers.backoff import Backoff, BackoffPolicy
 from workers.net.interrupter import SocketInterrupter
 from workers.net.lifecycle import CloseReason, ConnectionLifecycle
+from workers.net.proxy import DIRECT, DialOptions
 from workers.net.transport import Transport
 from workers.venues.account import Login, LoginError, PrivateVenue
 from workers.venues.listing import Markets
@@ -42,7 +43,7 @@ _ROTATES_AFTER_NS: Final = 10 * _NS
 class AccountConnection(ConnectionLifecycle):
     """Private connection of an account, over its whole life; :meth:`run` is a thread's target.
 
-    ``connect_ns`` limits DNS, TCP, TLS and upgrade together.
+    ``connect_ns`` limits DNS, TCP, proxy, TLS and upgrade together.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = FAILURES
@@ -62,6 +63,7 @@ class AccountConnection(ConnectionLifecycle):
         connect_ns: int,
         policy: BackoffPolicy,
         stop: Event,
+        dial_options: DialOptions = DIRECT,
     ) -> None:
         super().__init__(
             row,
@@ -71,6 +73,7 @@ class AccountConnection(ConnectionLifecycle):
             backoff=Backoff(policy),
             tick_s=_TICK_S,
             max_message=_MAX_MESSAGE,
+            dial_options=dial_options,
         )
         self._venue = venue
         self._secrets = secrets

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from workers.accounts.secrets import environment_names
+from workers.net.proxy import variables_with_credentials
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_DUMPABLE: Final = 4
@@ -27,6 +28,7 @@ _STATE: Final = 3
 def harden_process() -> None:
     """Protect secrets in the environment, if there are any; ``os.environ`` keeps them."""
     names = [name for name in environment_names() if os.environ.get(name)]
+    names += variables_with_credentials(os.environ)
     if not names:
         return
     wanted = {os.fsencode(name) for name in names}

@@ -95,7 +95,12 @@ class AccountRunner:
         runners = [
             RestFlowRunner(
                 RestClient(
-                    venue, settings.rest_url, budget, interrupter, partial(row.__setitem__, SessionWord.DEADLINE)
+                    venue,
+                    settings.rest_url,
+                    budget,
+                    interrupter,
+                    partial(row.__setitem__, SessionWord.DEADLINE),
+                    options=settings.dial,
                 ),
                 stop.wait,
             )
@@ -118,6 +123,7 @@ class AccountRunner:
             settings.connect_timeout_ms * _MS,
             settings.backoff,
             stop,
+            settings.dial,
         )
         self.reconciler.stream = self.stream
         self._interrupters = interrupters

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 import subprocess
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 from ipc.errors import ConfigError
 from ipc.log import hide
 from ipc.start_directory import absolute, directory
+from workers.private_file import read_private
 from workers.venues import LOGIN_METHODS
 
 #: Names of all secrets of a venue.
@@ -28,7 +28,6 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 _FORMS: Final = ("", "_FILE", "_COMMAND")
 
 _COMMAND_S: Final = 10.0
-_OPEN_TO_OTHERS: Final = 0o077
 
 
 class Secrets:
@@ -79,13 +78,9 @@ def _source(name: str, environ: Mapping[str, str]) -> Callable[[], str] | None:
 
 def _read(name: str, path: Path) -> str:
     try:
-        found = path.stat()
-        text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"environment:{name}_FILE: {path} cannot be read: {type(error).__name__}"]) from None
-    if stat.S_IMODE(found.st_mode) & _OPEN_TO_OTHERS or found.st_uid != os.getuid():
-        raise ConfigError([f"environment:{name}_FILE: {path} must be yours alone; do: chmod 600 {path}"])
-    return text
+        return read_private(path)
+    except ValueError as error:
+        raise ConfigError([f"environment:{name}_FILE: {error}"]) from None
 
 
 def _run(name: str, command: str) -> str:

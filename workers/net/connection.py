@@ -106,6 +106,7 @@ class ConnectionThread(ConnectionLifecycle):
             tick_s=_TICK_S,
             max_message=session.limits.max_frame_bytes,
             open_transport=open_transport,
+            dial_options=settings.dial,
         )
         self.session = session
         self.name = session.connection.name

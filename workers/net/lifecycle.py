@@ -13,6 +13,7 @@ from ipc.board import Row, SessionWord
 from ipc.health import Phase, Reason, code_of
 from workers.backoff import Backoff
 from workers.net.interrupter import SocketInterrupter
+from workers.net.proxy import DIRECT, DialOptions
 from workers.net.transport import Transport, WebSocketTransport
 
 _NS: Final = 1_000_000_000
@@ -40,8 +41,8 @@ class ConnectionLifecycle(ABC):
     """Thread that keeps one connection open; :meth:`run` is its target.
 
     Subclasses open the connection, handle what it receives, and decide how long to wait after its end. ``connect_ns``
-    limits DNS, TCP, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes; ``open_transport`` opens
-    the socket, None for a WebSocket.
+    limits DNS, TCP, proxy, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes; ``open_transport``
+    opens the socket, None for a WebSocket that is dialled with ``dial_options``.
     """
 
     #: Errors that end a connection; any other one ends the thread.
@@ -58,6 +59,7 @@ class ConnectionLifecycle(ABC):
         tick_s: float,
         max_message: int,
         open_transport: TransportFactory | None = None,
+        dial_options: DialOptions = DIRECT,
     ) -> None:
         self.row = row
         self.interrupter = interrupter
@@ -66,6 +68,7 @@ class ConnectionLifecycle(ABC):
         self._backoff = backoff
         self._tick_s = tick_s
         self._max_message = max_message
+        self._dial_options = dial_options
         self._open_transport = open_transport or self._dial
 
     def run(self) -> None:
@@ -166,6 +169,7 @@ class ConnectionLifecycle(ABC):
             deadline_ns=deadline_ns,
             tick_s=self._tick_s,
             max_message=self._max_message,
+            options=self._dial_options,
         )
 
     def _mark_opened(self) -> None:

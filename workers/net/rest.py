@@ -26,7 +26,8 @@ from ipc.errors import ParaphinaError
 from ipc.health import Reason
 from workers.net.dial import ConnectError, Resolver, dial, resolve
 from workers.net.interrupter import SocketInterrupter
-from workers.net.transport import retry_after_s
+from workers.net.proxy import DIRECT, DialOptions
+from workers.net.retry_after import retry_after_s
 from workers.protocol.pacing import TokenBucket
 from workers.venues.venue import RestRequest, Venue
 
@@ -116,12 +117,14 @@ class RestClient:
         interrupter: SocketInterrupter,
         announce: Callable[[int], None],
         resolver: Resolver = resolve,
+        options: DialOptions = DIRECT,
     ) -> None:
         self._venue = venue
         self._base_url = base_url.rstrip("/")
         self._budget = budget
         self._interrupter = interrupter
         self._announce = announce
+        self._options = options
         self._deadline_ns = 0
         self._session = _Session()
         self._session.trust_env = False
@@ -146,7 +149,7 @@ class RestClient:
                 is_ok = 200 <= response.status_code < 300
                 return self._checked(response, self._read(response) if is_ok else self._read_some(response))
         except ConnectError as error:
-            raise RestError(error.reason, str(error)) from error
+            raise _not_connected(error) from error
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise self._failed(error) from error
         finally:
@@ -207,7 +210,7 @@ class RestClient:
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, ConnectError):
-                return RestError(cause.reason, str(cause))
+                return _not_connected(cause)
             cause = cause.__cause__ or cause.__context__
         if self._interrupter.reason is not None:
             return RestError(self._interrupter.reason, "the call was interrupted")
@@ -218,7 +221,7 @@ class RestClient:
         return RestError(Reason.CONNECT_FAILED, f"the call broke: {error}")
 
     def _dial(self, url: str, resolver: Resolver) -> socket.socket:
-        return dial(url, self._interrupter, self._deadline_ns, resolver)
+        return dial(url, self._interrupter, self._deadline_ns, resolver, self._options)
 
 
 class _Session(requests.Session):
@@ -278,6 +281,10 @@ def _adapter(
     adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
     adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return adapter
+
+
+def _not_connected(error: ConnectError) -> RestError:
+    return RestError(error.reason, str(error), retry_after_s=error.retry_after_s)
 
 
 def _republish(connection: HTTPConnection, interrupter: SocketInterrupter) -> None:

@@ -23,8 +23,8 @@ log = get_log(__name__)
 
 T = TypeVar("T")
 
-#: Failures without an answer that do not show that the venue is down: the budget is spent, or DNS fails.
-_NOT_THE_VENUE: Final = frozenset({Reason.RATE_LIMITED, Reason.DNS_FAILED})
+#: Failures without an answer that do not show that the venue is down: the budget is spent, DNS or the proxy fails.
+_NOT_THE_VENUE: Final = frozenset({Reason.RATE_LIMITED, Reason.DNS_FAILED, Reason.PROXY_FAILED})
 #: From this HTTP status on the server failed (RFC 9110 section 15.6).
 _SERVER_ERROR: Final = 500
 
@@ -44,7 +44,9 @@ class RestThread:
         self.answered_ns = 0
         self._venue = venue
         self._settings = settings
-        self._client = RestClient(venue, settings.rest_url, budget, self.interrupter, self._announce)
+        self._client = RestClient(
+            venue, settings.rest_url, budget, self.interrupter, self._announce, options=settings.dial
+        )
 
     def _announce(self, deadline_ns: int) -> None:
         self.row[SessionWord.DEADLINE] = deadline_ns

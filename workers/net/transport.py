@@ -7,9 +7,7 @@ reason. Only the thread that opened it may use it.
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import socket
-import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -20,9 +18,10 @@ from ipc.health import Reason
 from workers.net.dial import ConnectError, Resolver, dial, resolve
 from workers.net.frames import CLOSE, Frame, FrameReader
 from workers.net.interrupter import SocketInterrupter
+from workers.net.proxy import DIRECT, DialOptions
+from workers.net.retry_after import retry_after_s
 
 _USER_AGENT: Final = "User-Agent: paraphina-supervisor"
-_RETRY_AFTER_CAP_S: Final = 300.0
 _REFUSALS: Final = {401: Reason.AUTH_FAILED, 418: Reason.RATE_LIMITED, 429: Reason.RATE_LIMITED}
 
 
@@ -69,10 +68,11 @@ class WebSocketTransport:
         tick_s: float,
         max_message: int,
         resolver: Resolver = resolve,
+        options: DialOptions = DIRECT,
     ) -> None:
         self._interrupter = interrupter
         self._reader = FrameReader(max_message)
-        sock = dial(url, interrupter, deadline_ns, resolver)
+        sock = dial(url, interrupter, deadline_ns, resolver, options)
         try:
             # With a socket of our own the library reads no proxy variables and takes no timeout; both are meant.
             self._websocket = websocket.create_connection(
@@ -137,24 +137,6 @@ class WebSocketTransport:
     def _ended(self, what: str) -> ClosedError:
         """Return the error for an ended connection: by the watchdog's reason if interrupted, else by the server."""
         return ClosedError(self._interrupter.reason or Reason.SERVER_CLOSE, what)
-
-
-def retry_after_s(header: str | None, now_wall_s: float | None = None) -> float | None:
-    """Return the delay of a Retry-After header, s (RFC 9110 section 10.2.3: seconds or a date), capped.
-
-    None without a header, and for an invalid one.
-    """
-    if header is None:
-        return None
-    try:
-        asked = float(header)
-    except ValueError:
-        try:
-            when = email.utils.parsedate_to_datetime(header).timestamp()
-        except (ValueError, OverflowError):
-            return None
-        asked = when - (time.time() if now_wall_s is None else now_wall_s)
-    return min(max(asked, 0.0), _RETRY_AFTER_CAP_S) if asked == asked else None  # noqa: PLR0124 - "nan" is a float too
 
 
 def _upgrade_error(error: Exception, interrupter: SocketInterrupter) -> ConnectError:

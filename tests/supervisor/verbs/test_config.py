@@ -54,6 +54,28 @@ def test_what_nobody_set_is_shown_as_it_holds(cli, file, monkeypatch, tmp_path):
     assert shown["feeds.tcp"] == {"value": None, "source": "default"}
 
 
+def test_proxies_are_shown_where_they_hold_and_without_credentials(cli, file, monkeypatch):
+    for name in ("https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://desk:planted@proxy.desk:3128")
+    monkeypatch.setenv("PARAPHINA_ASTER_PROXY", "socks5://other.desk")
+    monkeypatch.setenv("PARAPHINA_SOURCE_ADDRESS", "192.0.2.7")
+    file.write_text('[venues.paradex]\nproxy = ""\n')
+    shown = json.loads(cli("config", "show", "--json", "--config", file).out)
+    assert {key: shown[key] for key in ("network.proxy", *(f"venues.{name}.proxy" for name in VENUES))} == {
+        "network.proxy": {"value": None, "source": "default"},
+        "venues.hyperliquid.proxy": {"value": "http://proxy.desk:3128", "source": "environment:HTTPS_PROXY"},
+        "venues.aster.proxy": {"value": "socks5://other.desk:1080", "source": "environment:PARAPHINA_ASTER_PROXY"},
+        "venues.extended.proxy": {"value": "http://proxy.desk:3128", "source": "environment:HTTPS_PROXY"},
+        "venues.lighter.proxy": {"value": "http://proxy.desk:3128", "source": "environment:HTTPS_PROXY"},
+        "venues.paradex.proxy": {"value": "", "source": f"{file}:venues.paradex.proxy"},
+    }
+    assert shown["venues.aster.source_address"] == {"value": "192.0.2.7", "source": "default"}
+    text = cli("config", "show", "--config", file).out
+    assert "planted" not in text
+    assert next(line.split() for line in text.splitlines() if "paradex.proxy " in line)[1] == '""'
+
+
 def test_the_file_may_come_from_the_environment(cli, file, monkeypatch):
     monkeypatch.setenv("PARAPHINA_CONFIG", str(file))
     assert json.loads(cli("config", "show", "--json").out)["venues.lighter.stale_ms"]["value"] == 11_000

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+import certifi
 import click
 import pytest
 
@@ -15,6 +16,8 @@ from supervisor import parent as parent_module
 from supervisor.cli import main
 from supervisor.verbs import start as module
 from supervisor.verbs.start import Duration
+from workers.net import dial as dialling
+from workers.net.proxy import DialOptions
 
 # --- durations --------------------------------------------------------------------------------------------------------
 
@@ -126,6 +129,22 @@ def test_the_simulator_takes_the_venues_place(cli, parent):
     for name, venue in system.config.venues.items():
         assert (venue.ws_url, venue.rest_url) == system.simulation.urls[name]
         assert venue.ws_url.startswith("ws://127.0.0.1:")
+
+
+def test_simulated_venues_are_reached_directly(cli, parent, monkeypatch):
+    monkeypatch.setenv("PARAPHINA_PROXY", "http://proxy.desk:3128")
+    monkeypatch.setenv("PARAPHINA_LIGHTER_SOURCE_ADDRESS", "192.0.2.7")
+    monkeypatch.setenv("PARAPHINA_CA_FILE", certifi.where())
+    cli("start", "--sim", "--venues", "lighter")
+    assert parent["system"].config.venues["lighter"].dial == DialOptions()
+    assert parent["system"].reloaded().config.venues["lighter"].dial == DialOptions()
+
+
+def test_authorities_of_every_venue_are_loaded_before_the_fork(cli, parent, monkeypatch):
+    monkeypatch.setattr(dialling, "_contexts", {})
+    monkeypatch.setenv("PARAPHINA_LIGHTER_CA_FILE", certifi.where())
+    cli("start", "--venues", "lighter,aster")
+    assert set(dialling._contexts) == {None, certifi.where()}
 
 
 def test_reading_again_keeps_the_simulators_addresses_and_the_flags(cli, parent, monkeypatch):

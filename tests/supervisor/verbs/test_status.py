@@ -70,6 +70,26 @@ def test_what_cannot_be_read_is_four(cli, system, held_lock, run_dir, options):
     assert f"{run_dir.board}: not a board of this version" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("proxies", "text"),
+    [
+        ({"proxy": "http://p:1", "rest_proxy": "http://p:1"}, "  proxy http://p:1\n"),
+        ({"proxy": None, "rest_proxy": "http://p:1"}, "  proxy none, for REST http://p:1\n"),
+        ({"proxy": "http://p:1", "rest_proxy": None}, "  proxy http://p:1, for REST none\n"),
+        ({"proxy": None, "rest_proxy": None}, None),
+        ({}, None),
+    ],
+)
+def test_proxies_are_shown(cli, system, held_lock, proxies, text):
+    system.described["venues"]["lighter"] |= proxies
+    system.describe()
+    shown = cli("status").out
+    assert ("proxy" in shown) is (text is not None)
+    assert text is None or text in shown
+    venue = json.loads(cli("status", "--json").out)["venues"]["lighter"]
+    assert (venue["proxy"], venue["rest_proxy"]) == (proxies.get("proxy"), proxies.get("rest_proxy"))
+
+
 def test_another_directory(cli, run_dir, system, held_lock):
     assert cli("status", "--run-dir", run_dir.path.parent / "other").code == 3
 

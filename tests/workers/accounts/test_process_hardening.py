@@ -50,6 +50,19 @@ def test_secrets_are_not_in_the_environment_that_the_kernel_shows(name: str) -> 
     assert "BESIDE=plain" in found["environ"].split("\0")
 
 
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "all_proxy", "HTTP_PROXY"])
+def test_credentials_of_a_proxy_are_not_either(name: str) -> None:
+    found = seen(**{name: f"http://desk:{PLANTED}@proxy"})
+    assert PLANTED not in found["environ"]
+    assert found["dumpable"] == 0
+
+
+def test_proxy_without_credentials_is_no_secret() -> None:
+    found = seen(HTTPS_PROXY="http://proxy")
+    assert "HTTPS_PROXY=http://proxy" in found["environ"].split("\0")
+    assert found["dumpable"] == 1
+
+
 def test_anyone_needs_them_has_them_still() -> None:
     found = seen(ASTER_API_SECRET=PLANTED)
     assert (found["known"], found["passed"]) == (PLANTED, PLANTED)

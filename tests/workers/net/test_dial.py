@@ -16,8 +16,9 @@ from peers import BlackHole, RawPeer, closed_port, server_context
 
 from ipc.health import Reason
 from workers.net import dial as dialling
-from workers.net.dial import ConnectError, dial, host_and_port, resolve, tls_context
+from workers.net.dial import ConnectError, dial, resolve, tls_context
 from workers.net.interrupter import SocketInterrupter
+from workers.net.proxy import DialOptions
 
 NS = 1_000_000_000
 
@@ -49,23 +50,6 @@ def failure(*args, **kwargs):
     with pytest.raises(ConnectError) as caught:
         dial(*args, **kwargs)
     return caught.value
-
-
-# --- URLs ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("ws://venue.test/feed", ("venue.test", 80, False)),
-        ("wss://venue.test/feed?a=b", ("venue.test", 443, True)),
-        ("https://venue.test:8443", ("venue.test", 8443, True)),
-        ("http://[::1]:8080/x", ("::1", 8080, False)),
-        ("no url at all", ("", 0, False)),
-    ],
-)
-def test_host_port_and_tls_of_a_url(url, expected):
-    assert host_and_port(url) == expected
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -303,7 +287,7 @@ def test_cut_while_connecting_is_reported_by_its_reason_and_ends_the_search(inte
 
 
 def test_context_verifies_and_is_one_for_the_process(monkeypatch):
-    monkeypatch.setattr(dialling, "_context", None)
+    monkeypatch.setattr(dialling, "_contexts", {})
     context = tls_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
@@ -311,7 +295,7 @@ def test_context_verifies_and_is_one_for_the_process(monkeypatch):
 
 
 def test_trusted_certificate_is_accepted(interrupter, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with RawPeer(lambda sock, _: sock.sendall(b"hello"), tls=server_context(certificate)) as peer:
         sock = dial(peer.url("wss", "localhost"), interrupter, within(10), at(peer.port))
         assert sock.recv(5) == b"hello"
@@ -326,7 +310,7 @@ def test_self_signed_certificate_is_tls_failed(interrupter, certificate):
 
 
 def test_certificate_of_another_host_is_tls_failed(interrupter, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with RawPeer(stay, tls=server_context(certificate)) as peer:
         error = failure(peer.url("wss", "venue.test"), interrupter, within(10), at(peer.port))
         assert error.reason is Reason.TLS_FAILED
@@ -359,9 +343,81 @@ def test_deadline_between_connect_and_handshake_leaves_no_socket(certificate, mo
             use_up(deadline_ns)
             return ssl.create_default_context().wrap_socket(sock, **options)
 
-    monkeypatch.setattr(dialling, "_context", Slow())
+    monkeypatch.setattr(dialling, "_contexts", {None: Slow()})
     with RawPeer(stay, tls=server_context(certificate)) as peer:
         assert failure(peer.url("wss"), interrupter, deadline_ns).reason is Reason.CONNECT_TIMEOUT
         held = interrupter._socket
         interrupter.close()
     assert held is None
+
+
+def test_unknown_authority_is_a_reason_to_set_ca_file(interrupter, certificate):
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        error = failure(peer.url("wss"), interrupter, within(10))
+    assert error.what.endswith("(for a private authority, name its certificate in ca_file)")
+
+
+def test_certificate_of_another_host_is_no_reason_to_set_ca_file(interrupter, certificate):
+    options = DialOptions(ca_file=str(certificate[0]))
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        error = failure(peer.url("wss", "venue.test"), interrupter, within(10), at(peer.port), options)
+    assert "Hostname mismatch" in error.what
+    assert "ca_file" not in error.what
+
+
+def test_authorities_of_ca_file_are_trusted_and_the_file_is_read_once(interrupter, certificate, tmp_path):
+    path = tmp_path / "ca.pem"
+    path.write_bytes(certificate[0].read_bytes())
+    for _ in range(2):
+        interrupter.begin()
+        with RawPeer(lambda sock, _: sock.sendall(b"hello"), tls=server_context(certificate)) as peer:
+            sock = dial(peer.url("wss"), interrupter, within(10), options=DialOptions(ca_file=str(path)))
+            assert sock.recv(5) == b"hello"
+            interrupter.close()
+        path.unlink(missing_ok=True)
+    assert tls_context(str(path)) is not tls_context()
+
+
+def test_ca_file_that_is_gone_is_tls_failed_and_named(interrupter, certificate, tmp_path):
+    with RawPeer(stay, tls=server_context(certificate)) as peer:
+        options = DialOptions(ca_file=str(tmp_path / "gone.pem"))
+        error = failure(peer.url("wss"), interrupter, within(10), options=options)
+    assert error.reason is Reason.TLS_FAILED
+    assert f"ca_file {tmp_path / 'gone.pem'} cannot be loaded: " in error.what
+
+
+# --- source addresses ---------------------------------------------------------------------------------------------
+
+
+def test_connection_comes_from_the_source_address(interrupter):
+    seen = []
+    with RawPeer(lambda sock, _: (seen.append(sock.getpeername()[0]), sock.sendall(b"x"))) as peer:
+        sock = dial(peer.url(), interrupter, within(5), options=DialOptions(source_address="127.0.0.9"))
+        assert sock.recv(1) == b"x"
+        interrupter.close()
+    assert seen == ["127.0.0.9"]
+
+
+def test_source_address_of_another_machine_is_connect_failed_and_named(interrupter):
+    with RawPeer(stay) as peer:
+        options = DialOptions(source_address="203.0.113.9")  # RFC 5737
+        error = failure(peer.url(), interrupter, within(5), options=options)
+        assert not peer.accepted
+    assert error.reason is Reason.CONNECT_FAILED
+    assert error.what.endswith("source_address 203.0.113.9 is not an address of this machine")
+
+
+def test_addresses_of_another_family_than_the_source_are_left_out(interrupter):
+    def both(_host, port, _timeout_s):
+        return [(int(socket.AF_INET6), ("::1", port, 0, 0)), (int(socket.AF_INET), ("127.0.0.1", peer.port))]
+
+    with RawPeer(stay) as peer:
+        sock = dial("ws://venue.test", interrupter, within(5), both, DialOptions(source_address="127.0.0.9"))
+        assert sock.getpeername() == ("127.0.0.1", peer.port)
+        interrupter.close()
+
+
+def test_host_without_an_address_of_the_sources_family_is_connect_failed(interrupter):
+    error = failure("ws://venue.test", interrupter, within(5), at(1), DialOptions(source_address="::1"))
+    assert error.reason is Reason.CONNECT_FAILED
+    assert error.what == "venue.test has no IPv6 address, as source_address ::1 needs"

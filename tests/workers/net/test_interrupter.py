@@ -173,7 +173,7 @@ def test_session_cut_while_frames_pour_in_ends():
 
 @pytest.mark.usefixtures("no_descriptor_left")
 def test_session_cut_while_frames_pour_in_over_tls_ends_without_a_byte_of_ciphertext(certificate, monkeypatch):
-    monkeypatch.setattr(dial, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dial, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with RawPeer(feed, tls=server_context(certificate)) as peer:
         cut_at_random_moments(peer.url("wss"), 20, 0.03)
 

@@ -141,7 +141,7 @@ def test_proxies_of_the_environment_are_not_used(new_client, monkeypatch):
 
 
 def test_over_tls(new_client, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
     with HttpPeer(reply(b"secret"), tls=server_context(certificate)) as peer:
         client = new_client(peer.url)
         assert client.call(GET, 10) == b"secret"
@@ -430,7 +430,7 @@ def test_second_call_on_a_kept_connection_can_be_cut(new_client, interrupter):
 
 
 def test_kept_tls_connection_can_be_cut(new_client, interrupter, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dialling, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
 
     def script(sock, over):
         read_head(sock)
@@ -572,7 +572,7 @@ def test_ipv6_address_keeps_its_brackets(new_client):
 
 
 def test_certificate_that_nobody_vouches_for_is_tls_failed(new_client, certificate, monkeypatch):
-    monkeypatch.setattr(dialling, "_context", None)
+    monkeypatch.setattr(dialling, "_contexts", {})
     with HttpPeer(reply(), tls=server_context(certificate)) as peer:
         assert failure(new_client(peer.url)).reason is Reason.TLS_FAILED
 

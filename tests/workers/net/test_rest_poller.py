@@ -83,7 +83,7 @@ def board(tmp_path):
 @pytest.fixture
 def client(clock, monkeypatch):
     client = FakeClient(clock)
-    monkeypatch.setattr(rest_thread, "RestClient", lambda *_: client)
+    monkeypatch.setattr(rest_thread, "RestClient", lambda *_, **__: client)
     for module in (rest_poller, rest_thread):
         monkeypatch.setattr(module, "time", clock)
     return client
@@ -510,6 +510,7 @@ def test_every_call_has_a_deadline(polling, client):
     [
         (timeout(), True),
         (RestError(Reason.DNS_FAILED, "no answer"), False),
+        (RestError(Reason.PROXY_FAILED, "HTTP 407"), False),
         (RestError(Reason.REFUSED, "HTTP 503", status=503), True),
         (RestError(Reason.REFUSED, "HTTP 404", status=404), False),
         (RestError(Reason.RATE_LIMITED, "HTTP 429", status=429), False),

@@ -20,7 +20,8 @@ from workers.net import dial
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, CLOSE, PING, PONG, TEXT
 from workers.net.interrupter import SocketInterrupter
-from workers.net.transport import ClosedError, WebSocketTransport, retry_after_s
+from workers.net.retry_after import retry_after_s
+from workers.net.transport import ClosedError, WebSocketTransport
 
 NS = 1_000_000_000
 
@@ -118,7 +119,7 @@ def test_frames_in_the_same_packet_as_the_upgrade_are_not_lost(connect):
 
 
 def test_over_tls(connect, certificate, monkeypatch):
-    monkeypatch.setattr(dial, "_context", ssl.create_default_context(cafile=str(certificate[0])))
+    monkeypatch.setattr(dial, "_contexts", {None: ssl.create_default_context(cafile=str(certificate[0]))})
 
     def script(sock, over):
         upgrade(sock)
