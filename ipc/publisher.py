@@ -23,6 +23,7 @@ import zmq
 from ipc.codec import encode
 from ipc.errors import ParaphinaError
 from ipc.events import Event
+from ipc.listening import ListeningSocket
 from ipc.log import get_log
 from ipc.remote import FeedListener
 from ipc.topics import Topic
@@ -135,8 +136,9 @@ class Publisher:
         self._send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
+        self.listening = ListeningSocket(self._socket)
         try:
-            self._socket.bind(endpoint)
+            self.listening.bind(endpoint)
         except zmq.ZMQError as error:
             self._socket.close()
             raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
@@ -152,7 +154,20 @@ class Publisher:
 
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
         """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
-        listener.bind(self._socket, name, account=account)
+        with self._access.lock:
+            listener.bind(self._socket, name, account=account)
+            self.listening.note_tcp()
+
+    def relisten(self) -> list[str]:
+        """Bind every endpoint whose socket file was removed or replaced; return them; connected subscribers go on.
+
+        Raises ParaphinaError when one cannot be bound.
+        """
+        with self._access.lock:
+            try:
+                return self.listening.listen_again()
+            except zmq.ZMQError as error:
+                raise ParaphinaError(f"the feed cannot be bound again: {error.strerror}") from error
 
     def exclusive(self) -> _ExclusiveAccess:
         """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""
@@ -198,7 +213,7 @@ class Publisher:
     def close(self) -> None:
         """Close the socket; messages not yet sent are lost."""
         with self._access.lock:
-            self._socket.close()
+            self.listening.close()
 
     def _send_past_full_pipe(self, feed: TopicFeed, payload: bytes) -> bool:
         """Send without XPUB_NODROP: only the subscriber whose pipe is full loses the message."""
