@@ -38,7 +38,8 @@ class ListeningSocket:
         self._socket = of
         #: Identity of the socket file of each ``ipc`` endpoint.
         self._files: dict[Path, tuple[int, int] | None] = {}
-        self._tcp: list[socket.socket] = []
+        #: Descriptor and inode of each TCP listener; they belong to libzmq.
+        self._tcp: list[tuple[int, int]] = []
         self._guard = threading.Lock()
         self._is_open = True
         of.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
@@ -80,8 +81,7 @@ class ListeningSocket:
                     with contextlib.suppress(OSError):
                         path.rename(_hidden(path))
             program = array("B", _DROP_ALL)
-            for one in self._tcp:
-                one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, program.buffer_info()[0]))
+            self._set_tcp(_SO_ATTACH_FILTER, struct.pack("HP", 1, program.buffer_info()[0]))
 
     def accept_peers(self) -> None:
         """Accept new peers again."""
@@ -93,17 +93,20 @@ class ListeningSocket:
                 if not path.exists():
                     with contextlib.suppress(OSError):
                         _hidden(path).rename(path)
-            for one in self._tcp:
-                one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            self._set_tcp(_SO_DETACH_FILTER, 0)
 
     def close(self) -> None:
         """Close the socket."""
         with self._guard:
-            for one in self._tcp:
-                one.close()
             self._tcp.clear()
             self._files.clear()
             self._socket.close()
+
+    def _set_tcp(self, option: int, value: int | bytes) -> None:
+        for number, inode in self._tcp:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+                if os.fstat(number).st_ino == inode:
+                    one.setsockopt(socket.SOL_SOCKET, option, value)
 
     def _note_file(self, path: Path) -> None:
         _hidden(path).unlink(missing_ok=True)  # of a process that ended while it accepted no peers
@@ -122,21 +125,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _tcp_listener(endpoint: str) -> socket.socket | None:
-    """Return a duplicate of this process's TCP listener with an address; None without one."""
+def _tcp_listener(endpoint: str) -> tuple[int, int] | None:
+    """Return descriptor and inode of this process's TCP listener with an address; None without one."""
     if not endpoint.startswith(_TCP):
         return None
     host, _, port = endpoint.removeprefix(_TCP).rpartition(":")
     wanted = (host.strip("[]"), int(port))
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
-        try:
-            one = socket.socket(fileno=os.dup(int(number)))
-        except OSError:
-            continue
-        try:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
+        number = int(name)
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
             if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and one.getsockname()[:2] == wanted:
-                return one
-        except OSError:
-            pass
-        one.close()
+                return number, os.fstat(number).st_ino
     return None
