@@ -22,6 +22,7 @@ for prefix in (topic, f"heartbeat.{venue}", f"status.{venue}"):
 socket.connect(f"ipc://{run_dir}/{venue}.feed")
 
 epoch, last, usable = 0, 0, False  # of the topic
+requested = time.monotonic()  # a subscription is a request, also the one of a socket that reconnects
 bids: dict[float, tuple[str, str]] = {}  # a level is its value, never its text
 asks: dict[float, tuple[str, str]] = {}
 
@@ -56,7 +57,7 @@ while True:
     if event["epoch"] < epoch and time.monotonic() - alive < 5:
         continue  # a publisher that should have exited
     if event["epoch"] != epoch:
-        epoch, last, usable = event["epoch"], 0, False  # the worker restarted
+        epoch, last, usable, requested = event["epoch"], 0, False, time.monotonic()  # the worker restarted
     alive = time.monotonic()
     if event["kind"] == "heartbeat":
         heard = time.monotonic()
@@ -65,7 +66,8 @@ while True:
         theirs = event["books"].get(symbol)
         if usable and theirs and theirs["seq"] == last:
             usable = theirs["usable"] and theirs["crc32_top10"] in (None, checksum())  # else it has drifted
-        if not usable and theirs and theirs["usable"]:
+        if not usable and theirs and theirs["usable"] and time.monotonic() - requested >= 1.5:
+            requested = time.monotonic()
             request_snapshot()
     if name.decode() != topic or event["seq"] <= last:
         continue
@@ -78,7 +80,7 @@ while True:
         bids = {float(p): (p, q) for p, q in event["bids"]}
         asks = {float(p): (p, q) for p, q in event["asks"]}
         usable = not {"rest", "crossed_by_venue"} & set(event["flags"])
-    elif usable:
+    elif usable:  # changes before the first snapshot are ignored
         for side, changes in ((bids, event["bids"]), (asks, event["asks"])):
             for price, size in changes:
                 if float(size) == 0:

@@ -14,6 +14,7 @@ const now = () => performance.now(); // monotonic: the time of day may be set
 const epochIn = (text) => BigInt(/"epoch":(\d+)/.exec(text)[1]);
 let [epoch, last, usable] = [0n, 0, false];
 let [heard, alive] = [now(), now()]; // last heartbeat and last message of this epoch
+let requested = now(); // a subscription is a request, also the one of a socket that reconnects
 let [bids, asks] = [new Map(), new Map()]; // a level is its value, never its text
 setInterval(() => { if (now() - heard > 3000) usable = false; }, 200); // no heartbeat: the book is unusable
 
@@ -26,14 +27,17 @@ for await (const [name, payload] of socket) {
   const event = JSON.parse(payload.toString());
   const current = epochIn(payload.toString());
   if (current < epoch && now() - alive < 5000) continue; // a publisher that should have exited
-  if (current !== epoch) [epoch, last, usable] = [current, 0, false]; // the worker restarted
+  if (current !== epoch) [epoch, last, usable, requested] = [current, 0, false, now()]; // the worker restarted
   alive = now();
   if (event.kind === "heartbeat") {
     heard = now();
     if ((event.seqs[topic] ?? 0) > last) [last, usable] = [event.seqs[topic], false]; // the tail was lost
     const theirs = event.books[symbol];
     if (usable && theirs?.seq === last) usable = theirs.usable && [null, checksum()].includes(theirs.crc32_top10);
-    if (!usable && theirs?.usable) requestSnapshot();
+    if (!usable && theirs?.usable && now() - requested >= 1500) {
+      requested = now();
+      requestSnapshot();
+    }
   }
   if (name.toString() !== topic || event.seq <= last) continue;
   if (last && event.seq > last + 1) usable = false; // a message was lost
@@ -44,7 +48,7 @@ for await (const [name, payload] of socket) {
     bids = new Map(event.bids.map((level) => [Number(level[0]), level]));
     asks = new Map(event.asks.map((level) => [Number(level[0]), level]));
     usable = !event.flags.includes("rest") && !event.flags.includes("crossed_by_venue");
-  } else if (usable) {
+  } else if (usable) { // changes before the first snapshot are ignored
     for (const [side, changes] of [[bids, event.bids], [asks, event.asks]]) {
       for (const level of changes) {
         if (Number(level[1]) === 0) side.delete(Number(level[0]));

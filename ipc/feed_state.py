@@ -1,7 +1,8 @@
 """State of a subscription: books, last values, and detected losses.
 
 Pure: messages and times go in, events for the user and requests for snapshots come out. The sockets belong to
-:mod:`ipc.subscriber`.
+:mod:`ipc.subscriber`. A new subscription, also one of a socket that reconnects, requests the snapshots of its books;
+changes that arrive before are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = get_log(__name__)
 HEARTBEAT_LOST_S: Final = 3.0
 #: Channel of the parent's lifecycle events, and name of their publisher, the gateway.
 LIFECYCLE: Final = "lifecycle"
-#: Between two requests for the same snapshot.
+#: Between two requests for the same snapshot, and between a subscription, which is a request, and the first one.
 _REQUEST_NS: Final = 1_500_000_000
 #: Between two checks for silent venues.
 _CHECK_NS: Final = 100_000_000
@@ -75,7 +76,7 @@ class FeedState:
         self._publishers = {venue: _Publisher(now_ns) for venue in (*venues, LIFECYCLE)}
         #: Publisher, topic as text and its parts, by the first frame of a message.
         self._origins: dict[bytes, tuple[_Publisher, str, Topic]] = {}
-        #: Time of the last request for a snapshot, by topic.
+        #: Time of the last request for a snapshot, by topic; at first the time at which the book was first seen.
         self._requested_ns: dict[str, int] = {}
         self._requests: list[str] = []
         self._checked_ns = 0
@@ -125,7 +126,7 @@ class FeedState:
         """Return the book of a market, unusable until its first snapshot; raise FeedError if not subscribed."""
         publisher = self._publisher(venue)
         _update_silence(publisher, now_ns)
-        return publisher.books.get(symbol) or _new_book(publisher, venue, symbol)
+        return publisher.books.get(symbol) or self._new_book(publisher, venue, symbol, now_ns)
 
     def books(self, now_ns: int) -> list[BookReplica]:
         """Return every book that has been received so far."""
@@ -169,7 +170,7 @@ class FeedState:
         missed = 0
         if verdict is not Verdict.APPLY:
             if verdict is Verdict.NEW_EPOCH:
-                _reset(publisher)
+                self._reset(publisher, now_ns)
             elif verdict is Verdict.GAP:
                 missed = event.seq - (last or 0) - 1
                 self.lost += missed
@@ -197,8 +198,10 @@ class FeedState:
         return self._invalidate(publisher, topic, (publisher.sequence.last(name) or 0) + 1, "malformed")
 
     def _apply_book(self, publisher: _Publisher, topic: Topic, event: Event, now_ns: int) -> None:
-        book = publisher.books.get(topic.symbol) or _new_book(publisher, topic.venue, topic.symbol)
+        book = publisher.books.get(topic.symbol) or self._new_book(publisher, topic.venue, topic.symbol, now_ns)
         if isinstance(event, BookSnapshot):
+            if book.fault == NO_SNAPSHOT:
+                self._requested_ns.pop(str(topic), None)  # the wait is over; a loss from here on is requested at once
             if not book.apply_snapshot(event):
                 log.error("feed.drift", venue=topic.venue, symbol=topic.symbol, found_by="refresh")
             if publisher.exited is not None and _is_of_exited(event, publisher.exited):
@@ -277,7 +280,21 @@ class FeedState:
             if book.recv_mono_ns < event.recv_mono_ns:  # else the next worker has already sent a snapshot
                 book.invalidate(WORKER_EXITED)
 
+    def _new_book(self, publisher: _Publisher, venue: str, symbol: str, now_ns: int) -> BookReplica:
+        book = publisher.books[symbol] = BookReplica(venue, symbol)
+        book.silence = _HEARTBEAT_LOST if publisher.is_silent else None
+        self._requested_ns[topic_of("book", venue, symbol)] = now_ns
+        return book
+
+    def _reset(self, publisher: _Publisher, now_ns: int) -> None:
+        """Drop the state of a venue whose worker restarted; its socket subscribes again by itself."""
+        publisher.latest.clear()
+        for book in publisher.books.values():
+            book.invalidate(NO_SNAPSHOT)
+            self._requested_ns[topic_of("book", book.venue, book.symbol)] = now_ns
+
     def _request_snapshot(self, name: str, now_ns: int) -> None:
+        """Request a snapshot, but not again within the time that it may take to come."""
         if now_ns - self._requested_ns.get(name, -_REQUEST_NS) >= _REQUEST_NS:
             self._requested_ns[name] = now_ns
             self._requests.append(name)
@@ -290,13 +307,6 @@ class FeedState:
             raise FeedError(f"no such venue in this feed; it has {known}", where=venue) from None
 
 
-def _reset(publisher: _Publisher) -> None:
-    """Drop the state of a venue whose worker restarted."""
-    publisher.latest.clear()
-    for book in publisher.books.values():
-        book.invalidate(NO_SNAPSHOT)
-
-
 def _is_of_exited(snapshot: BookSnapshot, exited: Lifecycle) -> bool:
     """Return whether the worker that sent a snapshot has exited: the report of it may overtake its last messages.
 
@@ -305,12 +315,6 @@ def _is_of_exited(snapshot: BookSnapshot, exited: Lifecycle) -> bool:
     """
     is_older = snapshot.recv_mono_ns < exited.recv_mono_ns and snapshot.recv_ns < exited.recv_ns
     return is_older and "replay" not in snapshot.flags
-
-
-def _new_book(publisher: _Publisher, venue: str, symbol: str) -> BookReplica:
-    book = publisher.books[symbol] = BookReplica(venue, symbol)
-    book.silence = _HEARTBEAT_LOST if publisher.is_silent else None
-    return book
 
 
 def _update_silence(publisher: _Publisher, now_ns: int) -> None:

@@ -1,14 +1,16 @@
-"""Publisher of a feed: one XPUB socket, a sequence per topic, and snapshots for late subscribers.
+"""Publisher of a feed: one XPUB socket, a sequence per topic, and the state of topics for late subscribers.
 
 Several threads of a worker use the socket under one lock, :meth:`Publisher.exclusive`. A thread that holds it also
 changes its books, so every book is consistent with its topic whenever the lock is free. On acquisition the publisher
-accepts waiting subscriptions and sends the last values and books of their topics. With XPUB_MANUAL a subscription takes
-effect only when it is accepted, so a late subscriber always receives a snapshot before any delta.
+accepts all waiting subscriptions, which take effect at once (XPUB_MANUAL, so that none is overlooked), and then sends
+the last values and books that are due, both within a time limit.
 
-Subscriptions are accepted in batches: after a batch that needed a snapshot of a book the publisher accepts no others
-for a second, which limits snapshots to one per book and second for any number of subscribers. A full pipe of one
-subscriber neither blocks the worker nor costs the others anything; the episodes are counted here, and the loss shows in
-that subscriber's sequence.
+The state of a topic is sent at most once a second (:mod:`ipc.refresh`), for any number of subscribers. So a late
+subscriber may see changes of a book before its first snapshot, which it ignores. An account feed has ``refresh_ns=0``:
+it sends all of its state with the acceptance of a subscriber, before any other event.
+
+A full pipe of one subscriber neither blocks the worker nor costs the others anything; the episodes are counted here,
+and the loss shows in that subscriber's sequence.
 """
 
 from __future__ import annotations
@@ -16,14 +18,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
 from ipc.codec import encode
 from ipc.errors import ParaphinaError
 from ipc.events import Event
+from ipc.listening import ListeningSocket
 from ipc.log import get_log
+from ipc.refresh import RefreshQueue, TopicIndex
 from ipc.remote import FeedListener
 from ipc.topics import Topic
 
@@ -33,14 +37,23 @@ log = get_log(__name__)
 HIGH_WATER_MARK: Final = 10_000
 #: Between two checks for subscriptions: a check costs 2 µs, too much for every frame of a busy feed.
 _CHECK_NS: Final = 5_000_000
-#: Between two rounds of snapshots.
-_ROUND_NS: Final = 1_000_000_000
-#: Subscriptions accepted at once: a thousand delay the feed by some milliseconds.
-_BATCH: Final = 1024
+#: Between two refreshes of a topic.
+REFRESH_NS: Final = 1_000_000_000
+#: Time limit of a check for accepting subscribers, and for sending what they wait for; the feed waits meanwhile.
+_LIMIT_NS: Final = 2_500_000
+#: Subscriptions accepted between two looks at the clock.
+_BATCH: Final = 64
+#: Number of subscriptions that is reported, and the one below which it may be reported again.
+_MANY: Final = 200_000
+_MANY_NO_MORE: Final = 100_000
+_NS: Final = 1_000_000_000
 _SUBSCRIBE: Final = b"\x01"
+_ADD: Final = int(zmq.SUBSCRIBE)
+_REMOVE: Final = int(zmq.UNSUBSCRIBE)
 #: Combined once: joining two enum flags costs as much as sending.
 _MORE: Final = int(zmq.SNDMORE | zmq.DONTWAIT)
 _LAST: Final = int(zmq.DONTWAIT)
+_NOW: Final = int(zmq.DONTWAIT)
 
 
 class TopicFeed:
@@ -48,15 +61,18 @@ class TopicFeed:
 
     ``latest`` holds the topic's last events by key. ``snapshot`` returns the current book of a book topic, or None
     while it is unusable (its next snapshot goes to all); it is called with exclusive access.
+    ``refresh_ns`` is the time of the last or, with ``is_refresh_due``, of the next refresh.
     """
 
-    __slots__ = ("latest", "name", "seq", "snapshot")
+    __slots__ = ("is_refresh_due", "latest", "name", "refresh_ns", "seq", "snapshot")
 
     def __init__(self, name: str) -> None:
         self.name = name.encode()
         self.seq = 0
         self.latest: dict[Hashable, Event] = {}
         self.snapshot: Callable[[], Event | None] | None = None
+        self.refresh_ns = -REFRESH_NS
+        self.is_refresh_due = False
 
 
 class _ExclusiveAccess:
@@ -88,6 +104,11 @@ class _ExclusiveAccess:
         self._lock.release()
 
     @property
+    def next_check_ns(self) -> int:
+        """Return the time of the next check."""
+        return self._next_check_ns
+
+    @property
     def lock(self) -> threading.RLock:
         """Return the lock alone, for work that needs no check."""
         return self._lock
@@ -107,8 +128,10 @@ class Publisher:
         clock: Wall clock, ns.
         monotonic: Monotonic clock, ns.
         hwm: Messages that a subscriber may be behind.
+        refresh_ns: Least time between two refreshes of a topic; 0 to send all state with each acceptance.
 
-    ``drops`` counts the times that a subscriber's pipe was full, ``errors`` the sends that failed otherwise.
+    ``drops`` counts the times that a subscriber's pipe was full, ``errors`` the sends that failed otherwise, and
+    ``subscriptions`` those in effect, approximately: libzmq reports no repeated ones of a peer that disconnects.
     """
 
     def __init__(
@@ -120,23 +143,35 @@ class Publisher:
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], int] = time.monotonic_ns,
         hwm: int = HIGH_WATER_MARK,
+        refresh_ns: int = REFRESH_NS,
     ) -> None:
         self.epoch = epoch
         self.drops = 0
         self.errors = 0
         self.published = 0
+        self.subscriptions = 0
+        #: True while there are too many subscriptions, which was reported.
+        self._has_many = False
         self._clock = clock
+        self._monotonic = monotonic
         self._topics: dict[str, TopicFeed] = {}
+        self._index: TopicIndex[TopicFeed] = TopicIndex()
+        self._is_paced = refresh_ns > 0
+        self._refreshes: RefreshQueue[TopicFeed] = RefreshQueue(refresh_ns, _CHECK_NS if self._is_paced else 0)
         self._access = _ExclusiveAccess(monotonic, self._check_subscriptions)
-        #: True after a check found subscriptions; the next one accepts them.
-        self._has_waiting = False
+        #: True when the last check left subscribers waiting, for acceptance or for state that is due.
+        self._is_behind = False
         self._socket = context.socket(zmq.XPUB)
-        #: Unwrapped ``send``: the options of pyzmq's wrapper, all unused here, cost half of a call.
-        self._send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
+        #: Unwrapped calls: the options of pyzmq's wrapper, all unused here, cost half of a call.
+        plain: Any = super(zmq.Socket, self._socket)
+        self._send: Callable[[bytes, int], object] = plain.send
+        self._recv: Callable[[int], bytes] = plain.recv
+        self._set: Callable[[int, bytes], None] = plain.set
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
+        self.listening = ListeningSocket(self._socket)
         try:
-            self._socket.bind(endpoint)
+            self.listening.bind(endpoint)
         except zmq.ZMQError as error:
             self._socket.close()
             raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
@@ -148,15 +183,48 @@ class Publisher:
             feed = self._topics.get(name)
             if feed is None:
                 feed = self._topics[name] = TopicFeed(name)
+                self._index.add(feed)
             return feed
 
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
         """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
-        listener.bind(self._socket, name, account=account)
+        with self._access.lock:
+            listener.bind(self._socket, name, account=account)
+            self.listening.note_tcp()
+
+    def relisten(self) -> list[str]:
+        """Bind every endpoint whose socket file was removed or replaced; return them; connected subscribers go on.
+
+        Raises ParaphinaError when one cannot be bound.
+        """
+        with self._access.lock:
+            try:
+                return self.listening.listen_again()
+            except zmq.ZMQError as error:
+                raise ParaphinaError(f"the feed cannot be bound again: {error.strerror}") from error
 
     def exclusive(self) -> _ExclusiveAccess:
         """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""
         return self._access
+
+    def serve(self, duration_s: float, wait: Callable[[float], object]) -> None:
+        """Accept subscribers for a while, and send them what they wait for; for a thread with nothing else to do.
+
+        ``wait`` waits for a time in s; it returns True when it is to end at once, as ``Event.wait`` does.
+        """
+        end_ns = self._monotonic() + int(duration_s * _NS)
+        while True:
+            with self._access:
+                due_ns = self._access.next_check_ns if self._is_behind else self._refreshes.due_ns
+            now_ns = self._monotonic()
+            next_ns = end_ns if due_ns is None else min(end_ns, max(due_ns, self._access.next_check_ns))
+            if wait(max(0, next_ns - now_ns) / _NS) or next_ns >= end_ns:
+                return
+
+    @property
+    def is_behind(self) -> bool:
+        """True while subscribers wait that the last check had no time for; see :meth:`serve`."""
+        return self._is_behind
 
     def assert_exclusive(self) -> None:
         """Assert that the calling thread has exclusive access; not for every event, it costs 0.1 µs."""
@@ -198,7 +266,7 @@ class Publisher:
     def close(self) -> None:
         """Close the socket; messages not yet sent are lost."""
         with self._access.lock:
-            self._socket.close()
+            self.listening.close()
 
     def _send_past_full_pipe(self, feed: TopicFeed, payload: bytes) -> bool:
         """Send without XPUB_NODROP: only the subscriber whose pipe is full loses the message."""
@@ -217,51 +285,66 @@ class Publisher:
         return True
 
     def _check_subscriptions(self, now_ns: int) -> int:
-        """Accept waiting subscriptions; return the time of the next check.
+        """Accept waiting subscriptions and send the state that is due; return the time of the next check.
 
-        This happens one check after the first arrived: a subscriber's list comes in pieces.
+        With more to do it comes after a pause as long as this one took, so that the feed has half of the time.
         """
-        next_ns = now_ns + _CHECK_NS
-        if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            return next_ns
-        self._has_waiting = not self._has_waiting
-        if not self._has_waiting and self._send_snapshots(self._accept_subscriptions()):
-            return now_ns + _ROUND_NS
-        return next_ns
+        self._is_behind = False
+        if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._accept_subscriptions(now_ns)
+        due_ns = self._refreshes.due_ns
+        if due_ns is not None and due_ns <= now_ns:
+            self._send_due(now_ns)
+        if not self._is_behind:
+            return now_ns + _CHECK_NS
+        end_ns = self._monotonic()
+        return end_ns + (end_ns - now_ns)
 
-    def _accept_subscriptions(self) -> tuple[bytes, ...]:
-        """Apply waiting subscriptions and cancellations; return the new prefixes."""
-        prefixes = set()
+    def _accept_subscriptions(self, now_ns: int) -> None:
+        """Apply waiting subscriptions and cancellations within the time limit; schedule the state of their topics."""
+        prefixes: set[bytes] = set()
+        while self._accept_batch(prefixes):
+            if self._monotonic() - now_ns >= _LIMIT_NS:
+                self._is_behind = True
+                break
+        self._refreshes.add((feed for prefix in prefixes for feed in self._index.matching(prefix)), now_ns)
+        if self._has_many != (self.subscriptions >= (_MANY_NO_MORE if self._has_many else _MANY)):
+            self._has_many = not self._has_many
+            if self._has_many:
+                log.warning("publish.many_subscriptions", subscriptions=self.subscriptions)
+
+    def _accept_batch(self, prefixes: set[bytes]) -> bool:
+        """Apply a number of subscriptions, and add the new ones; return whether there may be more."""
         for _ in range(_BATCH):
             try:
-                message: bytes = self._socket.recv(zmq.DONTWAIT)
+                message: bytes = self._recv(_NOW)
             except zmq.Again:
-                break
+                return False
             is_new, prefix = message.startswith(_SUBSCRIBE), message[1:]
-            self._socket.setsockopt(zmq.SUBSCRIBE if is_new else zmq.UNSUBSCRIBE, prefix)
+            self._set(_ADD if is_new else _REMOVE, prefix)  # applies to the sender of the last message
             if is_new:
                 prefixes.add(prefix)
-        return tuple(prefixes)
+                self.subscriptions += 1
+            elif self.subscriptions:
+                self.subscriptions -= 1
+        return True
 
-    def _send_snapshots(self, prefixes: tuple[bytes, ...]) -> bool:
-        """Send the state of all topics with these prefixes; return whether it included a book.
-
-        The status comes last: a subscriber that has received it has everything else.
-        """
+    def _send_due(self, now_ns: int) -> None:
+        """Send the state that is due, within the time limit if the feed is paced."""
         self.assert_exclusive()
-        books = 0
-        wanted = [feed for feed in self._topics.values() if feed.name.startswith(prefixes)]
-        for feed in sorted(wanted, key=_is_status):
-            for event in list(feed.latest.values()):
-                if "refresh" not in event.flags:
-                    event.flags = (*event.flags, "refresh")
-                self.send(feed, event)
-            book = feed.snapshot() if feed.snapshot is not None else None
-            if book is not None:
-                self.send(feed, book)
-                books += 1
-        return books > 0
+        deadline_ns = self._monotonic() + _LIMIT_NS
+        while (feed := self._refreshes.pop(now_ns)) is not None:
+            self._send_state(feed)
+            if self._is_paced and self._monotonic() >= deadline_ns:
+                self._is_behind = True
+                return
 
-
-def _is_status(feed: TopicFeed) -> bool:
-    return feed.name.startswith(b"status.")
+    def _send_state(self, feed: TopicFeed) -> None:
+        """Send the last values and the book of a topic."""
+        for event in list(feed.latest.values()):
+            if "refresh" not in event.flags:
+                event.flags = (*event.flags, "refresh")
+            self.send(feed, event)
+        book = feed.snapshot() if feed.snapshot is not None else None
+        if book is not None:
+            self.send(feed, book)

@@ -111,8 +111,7 @@ class Gateway:
             if packet is not None:
                 self._publish(packet)
             else:
-                with self._publisher.exclusive():
-                    pass  # accepts late subscribers
+                self._publisher.serve(_TICK_S if self._publisher.is_behind else 0.0, self._stop.wait)
         self._publisher.close()
 
     def _beat(self) -> None:

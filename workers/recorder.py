@@ -20,6 +20,7 @@ import zmq
 from ipc.codec import encode
 from ipc.events import BookSnapshot
 from ipc.health import Reason
+from ipc.listening import ListeningSocket
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawKind, encode_line, make
 from ipc.ring import BINARY, KINDS, Ring
@@ -80,7 +81,8 @@ class FrameRecorder:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
-        self._socket.bind(run_dir.raw(venue))
+        self.listening = ListeningSocket(self._socket)
+        self.listening.bind(run_dir.raw(venue))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:
         """Set the names of sessions, the markets and the options, and publish them."""
@@ -187,7 +189,7 @@ class FrameRecorder:
 
     def close(self) -> None:
         """Close the raw endpoint; the ring stays for the next worker."""
-        self._socket.close()
+        self.listening.close()
 
     def _send_header(self) -> None:
         if self._subscribers:

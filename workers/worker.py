@@ -130,7 +130,7 @@ class Worker:
         try:
             while not self._stop.is_set():
                 self._run_once()
-                self._stop.wait(_LOOP_S)
+                self._publisher.serve(_LOOP_S, self._stop.wait)
         finally:
             self._shut_down()
 

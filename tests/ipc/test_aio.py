@@ -19,11 +19,18 @@ BTC = ("lighter", "BTC-PERP")
 PATIENCE_S = 15.0
 
 
+def leaping() -> Callable[[], int]:
+    ticks = count(1)
+    return lambda: next(ticks) * 2_000_000_000
+
+
 @pytest.fixture
 def publisher(open_publisher, short_dir: Path) -> Publisher:
     """Publisher of a worker that accepts subscriptions at every acquisition."""
     ticks = count(1)
-    return open_publisher(RunDir(short_dir).feed("lighter"), monotonic=lambda: next(ticks) * 2_000_000_000)
+    return open_publisher(
+        RunDir(short_dir).feed("lighter"), monotonic=lambda: next(ticks) * 2_000_000_000, refresh_ns=0
+    )
 
 
 @pytest.fixture
@@ -162,7 +169,9 @@ def test_lifecycle_events_are_delivered_when_subscribed(
 ) -> None:
     async def scenario() -> None:
         ticks = count(1)
-        gateway = open_publisher(RunDir(short_dir).feed("lifecycle"), monotonic=lambda: next(ticks) * 2_000_000_000)
+        gateway = open_publisher(
+            RunDir(short_dir).feed("lifecycle"), monotonic=lambda: next(ticks) * 2_000_000_000, refresh_ns=0
+        )
         died = Lifecycle("lighter", None, None, None, "exited", None, 1, 1, None, None, None, 0, 0, None)
         lifecycle, marks = gateway.topic(Topic("lifecycle", "lighter", "")), publisher.topic(Topic("mark", *BTC))
         with gateway.exclusive():

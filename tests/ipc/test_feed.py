@@ -44,7 +44,7 @@ TOPIC = "book.lighter.BTC-PERP"
 class Worker:
     """A venue's worker as a feed sees it: a real publisher with books, events and heartbeats.
 
-    Its publisher's clock leaps, so that subscriptions are accepted at every acquisition, without a pause.
+    Its publisher's clock leaps, so that every acquisition accepts subscriptions and sends the state of their topics.
     """
 
     def __init__(self, publisher: Publisher, venue: str = "lighter") -> None:
@@ -136,7 +136,7 @@ def open_worker(open_publisher, short_dir: Path) -> Callable[..., Worker]:
 
     def make(epoch: int = 1, venue: str = "lighter") -> Worker:
         endpoint = RunDir(short_dir).feed(venue)
-        return Worker(open_publisher(endpoint, epoch=epoch, monotonic=leaping()), venue)
+        return Worker(open_publisher(endpoint, epoch=epoch, monotonic=leaping(), refresh_ns=0), venue)
 
     return make
 
@@ -196,6 +196,11 @@ def live(worker: Worker, feed: Feed, read) -> Feed:
     return feed
 
 
+def join(feed: Feed, worker: Worker, until) -> None:
+    """Let the worker accept everything that a feed subscribes."""
+    until(lambda: worker.publisher.subscriptions >= len(feed._subscription.prefixes), worker.turn)
+
+
 def last_heard(feed: Feed, topic: str) -> int | None:
     return feed._state._publishers[topic.split(".")[1]].sequence.last(topic)
 
@@ -231,6 +236,7 @@ def test_feed_that_joins_late_gets_the_book_and_follows_it(worker: Worker, feed:
     worker.change([("99", "0")], [])
     assert not feed.book(*BTC).usable
     read(feed, lambda: feed.book(*BTC).usable, worker)
+    settle(feed, worker, read)
     assert_in_step(feed, worker)
     worker.change([("97.5", "3")], [("100.0", "0.5")])
     settle(feed, worker, read)
@@ -247,23 +253,27 @@ def test_events_come_in_the_order_in_which_they_were_sent(live: Feed, worker: Wo
     assert [event.trade_id for event in got if isinstance(event, Trade)] == list("01234")
 
 
-def test_delta_before_the_first_snapshot_asks_for_one(worker: Worker, feed: Feed, read) -> None:
-    worker.snapshot()
-    worker.usable["BTC-PERP"] = False  # a late subscriber receives nothing now
-    worker.trade(0)
-    worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
-    read(feed, lambda: feed.latest("mark", *BTC), worker)
-    worker.usable["BTC-PERP"] = True
+def test_snapshot_that_never_came_is_requested_after_a_while(worker: Worker, feed: Feed, read, clock, until) -> None:
+    join(feed, worker, until)
+    worker.snapshot(lost=True)
     worker.change([("98", "7")], [])
+    settle(feed, worker, read)
+    assert not feed.book(*BTC).usable
+    clock.advance(1.5)
+    worker.change([("98", "8")], [])
     read(feed, lambda: feed.book(*BTC).usable, worker)
     assert_in_step(feed, worker)
+    assert feed.lost == 0
 
 
-def test_heartbeat_of_a_usable_book_asks_for_the_snapshot_that_is_missing(worker: Worker, feed: Feed, read) -> None:
+def test_heartbeat_of_a_usable_book_asks_for_the_snapshot_that_is_missing(
+    worker: Worker, feed: Feed, read, clock
+) -> None:
     feed.book(*BTC)
     worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
     read(feed, lambda: feed.latest("mark", *BTC), worker)
     worker.snapshot(lost=True)
+    clock.advance(1.5)
     worker.beat()
     read(feed, lambda: feed.book(*BTC).usable, worker)
     assert_in_step(feed, worker)
@@ -306,8 +316,8 @@ def stamped(event: Event, mono_ns: int) -> Event:
 
 def test_iteration_gives_events_without_end(worker: Worker, open_feed, until) -> None:
     feed = open_feed(clock=feed_module.time.monotonic_ns)
+    join(feed, worker, until)
     worker.keep("mark", Mark("lighter", "BTC-PERP", "1", None, "1", None, None, None, None))
-    until(lambda: worker.feed("mark").seq > 1, worker.turn)
     for number in range(3):
         worker.trade(number)
     events = iter(feed)
@@ -329,8 +339,9 @@ def test_poll_gives_nothing_when_nothing_comes(feed: Feed) -> None:
 # --- what is subscribed -------------------------------------------------------------------------------------------
 
 
-def test_symbols_and_channels_select_what_is_received(worker: Worker, open_feed, read) -> None:
+def test_symbols_and_channels_select_what_is_received(worker: Worker, open_feed, read, until) -> None:
     feed = open_feed(channels=["book", "trade"], symbols=["BTC-PERP"])
+    join(feed, worker, until)
     worker.snapshot()
     worker.snapshot(symbol="ETH-PERP")
     read(feed, lambda: feed.book(*BTC).usable, worker)

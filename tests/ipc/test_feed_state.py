@@ -135,13 +135,54 @@ def test_repeated_and_late_messages_are_not_delivered(wire: Wire) -> None:
     assert book_of(wire).best_bid == ("99", "1")
 
 
-def test_delta_without_a_snapshot_asks_for_one(state: FeedState) -> None:
+def test_changes_before_the_first_snapshot_are_ignored_and_no_loss(state: FeedState) -> None:
     wire = Wire(state)
-    assert kinds(wire.change(BIDS)) == [BookDelta]
-    assert book_of(wire).reason == NO_SNAPSHOT
-    assert state.snapshot_requests() == [TOPIC]
-    wire.snapshot()
+    wire.snapshot(lost=True)  # before this consumer subscribed
+    for number in range(3):
+        assert kinds(wire.change([(f"{90 + number}", "1")])) == [BookDelta]
+        assert book_of(wire).reason == NO_SNAPSHOT
+    assert kinds(wire.beat()) == [Heartbeat]
+    assert state.snapshot_requests() == []
+    wire.snapshot([*BIDS, ("90", "1")], ASKS, "refresh")
     assert book_of(wire).usable
+    assert (state.lost, book_of(wire).drifts) == (0, 0)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["first epoch", "next epoch"])
+def test_subscription_is_the_first_request_and_another_follows_after_a_while(
+    state: FeedState,
+    is_restarted: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    wire = Wire(state)
+    if is_restarted:
+        wire.snapshot()
+        wire.restart()
+        wire.now_ns += 5 * SECOND
+    requested_at = []
+    wire.usable = True  # the worker has a book
+    for step in range(18):
+        wire.change(BIDS)
+        wire.beat()
+        if state.snapshot_requests():
+            requested_at.append(step)
+        wire.now_ns += 250 * MS
+    assert requested_at == [6, 12]
+    assert state.lost == 0
+
+
+def test_loss_before_the_first_snapshot_is_counted_and_not_requested_sooner(state: FeedState) -> None:
+    wire = Wire(state)
+    wire.change(BIDS)
+    wire.change([("97", "1")], lost=True)
+    assert kinds(wire.change([("96", "1")])) == [BookDelta]
+    assert state.lost == 1
+    assert state.snapshot_requests() == []
+
+
+def test_loss_soon_after_the_first_snapshot_is_requested_at_once(wire: Wire) -> None:
+    wire.change([("97", "1")], lost=True)
+    wire.change([("96", "1")])
+    assert wire.state.snapshot_requests() == [TOPIC]
 
 
 def test_last_values_are_kept_by_channel_and_symbol(wire: Wire) -> None:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ def test_sequence_has_no_hole_when_threads_send_side_by_side(
 # --- joining ------------------------------------------------------------------------------------------------------
 
 
-def test_late_subscriber_gets_a_snapshot_before_any_delta_while_another_thread_sends(
+def test_late_subscriber_gets_a_snapshot_and_every_change_since_while_another_thread_sends(
     publisher: Publisher, endpoint: str, subscriber, until
 ) -> None:
     book = NumberBook(publisher)
@@ -200,7 +200,7 @@ def test_late_subscriber_gets_a_snapshot_before_any_delta_while_another_thread_s
             reader = subscriber(endpoint, prefix)
             got: list[Event] = []
             until(
-                lambda got=got: len(got) >= 50,
+                lambda got=got: len(since_snapshot(got)) >= 50,
                 lambda got=got, reader=reader: got.extend(event for _, event in reader.waiting(50)),
             )
             assert_one_story(got)
@@ -210,8 +210,14 @@ def test_late_subscriber_gets_a_snapshot_before_any_delta_while_another_thread_s
         thread.join()
 
 
+def since_snapshot(got: list[Event]) -> list[Event]:
+    return list(dropwhile(lambda event: isinstance(event, BookDelta), got))
+
+
 def assert_one_story(got: list[Event]) -> None:
-    """A snapshot first, then every state of the book in turn; later snapshots show the state that is held."""
+    """Changes before the first snapshot aside, every state of the book in turn; later snapshots show the state held."""
+    assert all(other.seq == one.seq + 1 for one, other in pairwise(got))
+    got = since_snapshot(got)
     first = got[0]
     assert isinstance(first, BookSnapshot)
     assert first.flags == ("refresh",)
@@ -223,7 +229,6 @@ def assert_one_story(got: list[Event]) -> None:
             assert isinstance(event, BookSnapshot)
             assert event.venue_seq == number
         number = event.venue_seq
-    assert all(other.seq == one.seq + 1 for one, other in pairwise(got))
 
 
 def test_late_subscriber_is_sent_the_books_and_values_that_it_asks_for_and_no_others(
@@ -430,20 +435,184 @@ def test_refreshes_are_at_most_one_a_book_and_second_however_many_join(
     assert all(other - one >= 1_000 * MS for one, other in pairwise(refreshed_ns))
 
 
-def test_late_subscriber_who_asks_for_no_book_does_not_keep_others_waiting(
-    open_publisher, endpoint: str, clock, subscriber, until
-) -> None:
+def test_refresh_of_one_topic_does_not_delay_another(open_publisher, endpoint: str, clock, subscriber, until) -> None:
     publisher = open_publisher(endpoint, monotonic=clock)
-    keep(publisher, MARK, "ws", mark("1"))
+    topics = [Topic("mark", "lighter", f"{name}-PERP") for name in "ABC"]
+    for topic in topics:
+        keep(publisher, topic, "ws", mark("1"))
     start = clock.now_ns
-    for _ in range(3):
-        reader = subscriber(endpoint, "mark.")
+    for topic in topics:
+        reader = subscriber(endpoint, str(topic))
         until(lambda: publisher._socket.poll(0))
         for _ in range(2):
             clock.advance(0.005)
             acquire(publisher)
         assert reader.waiting(10_000)
     assert clock.now_ns - start < 1_000 * MS
+
+
+def refreshed(publisher: Publisher, clock, seconds: float) -> dict[int, list[str]]:
+    """Acquire a publisher every 5 ms; return the topics that were sent, in order, by the time in ms."""
+    sent: dict[int, list[str]] = {}
+    original = publisher.send
+
+    def spy(feed: TopicFeed, event: Event) -> bool:
+        sent.setdefault(at_ms, []).append(feed.name.decode())
+        return original(feed, event)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publisher, "send", spy)
+        for at_ms in range(0, int(seconds * 1_000), 5):  # noqa: B007 - the spy reads it
+            clock.advance(0.005)
+            acquire(publisher)
+    return sent
+
+
+def test_status_waits_for_every_book_that_was_wanted_with_it(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    """Another subscriber had one of the books refreshed shortly before."""
+    publisher = open_publisher(endpoint, monotonic=clock)
+    keep(publisher, STATUS, "book", status())
+    other = Topic("book", "lighter", "ETH-PERP")
+    NumberBook(publisher)
+    NumberBook(publisher, other)
+    subscriber(endpoint, str(BOOK))
+    until(lambda: publisher._socket.poll(0))
+    assert refreshed(publisher, clock, 0.5) == {5: [str(BOOK)]}
+    subscriber(endpoint, "")
+    until(lambda: publisher._socket.poll(0))
+    assert refreshed(publisher, clock, 2) == {5: [str(other)], 505: [str(BOOK), str(STATUS)]}
+
+
+def test_status_that_is_already_due_comes_again_after_books_wanted_later(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    publisher = open_publisher(endpoint, monotonic=clock)
+    keep(publisher, STATUS, "book", status())
+    NumberBook(publisher)
+    subscriber(endpoint, "")
+    until(lambda: publisher._socket.poll(0))
+    refreshed(publisher, clock, 0.2)
+    subscriber(endpoint, "status.")
+    until(lambda: publisher._socket.poll(0))
+    refreshed(publisher, clock, 0.1)
+    other = NumberBook(publisher, Topic("book", "lighter", "ETH-PERP"))
+    subscriber(endpoint, "book.lighter.E")
+    until(lambda: publisher._socket.poll(0))
+    refreshed(publisher, clock, 0.1)
+    subscriber(endpoint, "")
+    until(lambda: publisher._socket.poll(0))
+    sent = refreshed(publisher, clock, 3)
+    assert sent == {605: [str(BOOK), str(STATUS)], 905: [str(other.topic)], 1_605: [str(STATUS)]}
+
+
+@pytest.fixture
+def flooded(open_publisher, endpoint: str, clock, context: zmq.Context) -> Iterator[Callable[[int], Publisher]]:
+    """Makes a publisher at which a number of subscriptions wait, whose clock goes on by 1 ms at each look."""
+    reader = context.socket(zmq.XSUB)
+
+    def make(count: int) -> Publisher:
+        publisher = open_publisher(endpoint, monotonic=ticking)
+        reader.setsockopt(zmq.LINGER, 0)
+        reader.setsockopt(zmq.SNDHWM, 0)
+        reader.connect(endpoint)
+        for number in range(count):
+            reader.send(b"\x01mark.lighter.%06d" % number)
+        time.sleep(0.1)  # all of them have arrived
+        return publisher
+
+    def ticking() -> int:
+        clock.advance(0.001)
+        return clock.now_ns
+
+    yield make
+    reader.close()
+
+
+def test_acceptance_takes_a_limited_time_of_the_feed_and_goes_on_soon(flooded) -> None:
+    publisher = flooded(1_500)
+    acquire(publisher)
+    assert 0 < publisher.subscriptions < 500
+    assert publisher.is_behind
+    checks = 1
+    while publisher.is_behind:
+        acquire(publisher)
+        checks += 1
+    assert publisher.subscriptions == 1_500
+    assert checks < 100
+
+
+def test_idle_thread_serves_until_nothing_waits_any_more(flooded) -> None:
+    publisher = flooded(1_500)
+    waits: list[float] = []
+    publisher.serve(0.5, waits.append)
+    assert publisher.subscriptions == 1_500
+    assert max(waits[:-1]) < 0.1 < waits[-1] <= 0.5
+
+
+def test_serving_ends_when_the_wait_is_ended(flooded) -> None:
+    publisher = flooded(1_500)
+    publisher.serve(1_000.0, lambda _: True)
+    assert publisher.subscriptions < 1_500
+
+
+def test_subscriptions_of_a_subscriber_that_left_are_not_counted(
+    publisher: Publisher, endpoint: str, subscriber, until
+) -> None:
+    readers = [subscriber(endpoint, "book.", "mark.") for _ in range(3)]
+    until(lambda: publisher.subscriptions == 6, lambda: acquire(publisher))
+    for reader in readers[:2]:
+        reader.socket.close()
+    until(lambda: publisher.subscriptions == 2, lambda: acquire(publisher))
+
+
+def test_too_many_subscriptions_are_reported_once(
+    publisher: Publisher, endpoint: str, subscriber, until, logged, monkeypatch
+) -> None:
+    monkeypatch.setattr("ipc.publisher._MANY", 10)
+    monkeypatch.setattr("ipc.publisher._MANY_NO_MORE", 5)
+
+    def join(*prefixes: str) -> Any:
+        count = publisher.subscriptions + len(prefixes)
+        reader = subscriber(endpoint, *prefixes)
+        until(lambda: publisher.subscriptions == count, lambda: acquire(publisher))
+        return reader
+
+    def leave(reader: Any, count: int) -> None:
+        count = publisher.subscriptions - count
+        reader.socket.close()
+        until(lambda: publisher.subscriptions == count, lambda: acquire(publisher))
+
+    join("a", "b", "c")
+    second = join(*"abcdef")
+    assert logged.events == []
+    third = join("a")
+    assert logged.events == ["publish.many_subscriptions"]
+    leave(third, 1)
+    third = join("a")
+    assert logged.events == ["publish.many_subscriptions"]
+    leave(third, 1)
+    leave(second, 6)
+    join(*"abcdefghij")
+    assert logged.events == ["publish.many_subscriptions"] * 2
+
+
+def test_account_feed_sends_all_state_at_once_with_each_acceptance(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    publisher = open_publisher(endpoint, monotonic=clock, refresh_ns=0)
+    keep(publisher, STATUS, "book", status())
+    keep(publisher, MARK, "ws", mark("1"))
+    for number in range(1, 4):
+        reader = subscriber(endpoint, "")
+        until(lambda: publisher._socket.poll(0))
+        clock.advance(0.005)
+        acquire(publisher)
+        assert seqs(publisher) == {str(STATUS): 1 + number, str(MARK): 1 + number}
+        topics: list[str] = []
+        until(lambda: len(topics) == 2, lambda: topics.extend(topic for topic, _ in reader.waiting(10)))  # noqa: B023
+        assert topics == [str(MARK), str(STATUS)]
 
 
 def test_subscriptions_are_not_checked_at_every_acquisition(

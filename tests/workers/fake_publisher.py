@@ -55,6 +55,9 @@ class FakePublisher:
         assert self._is_held
         return {name: feed.seq for name, feed in self._feeds.items() if feed.seq}
 
+    def serve(self, duration_s, wait):
+        wait(duration_s)
+
     def close(self):
         pass
 

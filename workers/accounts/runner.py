@@ -82,7 +82,7 @@ class AccountRunner:
         run_dir = RunDir(Path(settings.run_dir))
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
-        publisher = Publisher(context, run_dir.account(settings.venue), epoch)
+        publisher = Publisher(context, run_dir.account(settings.venue), epoch, refresh_ns=0)
         if listener is not None and listener.is_encrypted:
             publisher.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)

@@ -52,7 +52,8 @@ class Bench:
         monkeypatch.setattr(runner, "Publisher", self._open)
         monkeypatch.setattr(self.publisher, "listen", lambda *a, **k: self.listening.append((a, k)), raising=False)
 
-    def _open(self, *made_with: Any) -> FakePublisher:
+    def _open(self, *made_with: Any, refresh_ns: int) -> FakePublisher:
+        assert refresh_ns == 0, "an account is refreshed as a whole"
         self.opened = made_with
         return self.publisher
 
