@@ -21,7 +21,7 @@ from typing import Final
 import zmq
 
 from ipc.codec import encode
-from ipc.errors import ParaphinaError
+from ipc.endpoint import BoundEndpoint
 from ipc.events import Event
 from ipc.log import get_log
 from ipc.remote import FeedListener
@@ -135,11 +135,7 @@ class Publisher:
         self._send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
-        try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            self._socket.close()
-            raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
+        self._endpoint = BoundEndpoint(self._socket, endpoint)
 
     def topic(self, topic: Topic) -> TopicFeed:
         """Return the feed of a topic; create it at the first call."""
@@ -153,6 +149,16 @@ class Publisher:
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
         """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
         listener.bind(self._socket, name, account=account)
+
+    @property
+    def is_intact(self) -> bool:
+        """True while the path of the endpoint, if it has one, is this publisher's."""
+        return self._endpoint.is_intact
+
+    def relisten(self) -> None:
+        """Bind the endpoint's path again; subscribers stay connected. Raise ParaphinaError if it cannot be bound."""
+        with self._access.lock:
+            self._endpoint.bind()
 
     def exclusive(self) -> _ExclusiveAccess:
         """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""
@@ -198,7 +204,7 @@ class Publisher:
     def close(self) -> None:
         """Close the socket; messages not yet sent are lost."""
         with self._access.lock:
-            self._socket.close()
+            self._endpoint.close()
 
     def _send_past_full_pipe(self, feed: TopicFeed, payload: bytes) -> bool:
         """Send without XPUB_NODROP: only the subscriber whose pipe is full loses the message."""

@@ -14,7 +14,7 @@ from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Ro
 from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
-from supervisor.lock import holder_of
+from supervisor.lock import Holder, holder_of
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
@@ -49,16 +49,16 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     try:
         described = run_dir.describe()
     except NotRunningError:
-        return _never_started()
-    pid = holder_of(run_dir.lock)
+        return _without_description(holder_of(run_dir.lock))
+    holder = holder_of(run_dir.lock)
     try:
         board = Board.attach(run_dir.board)
     except BoardError:
-        if pid is None:
-            return _never_started()
+        if holder is None:
+            return _without_description(None)
         raise
     try:
-        return _StatusReader(run_dir, described, board, pid).read()
+        return _StatusReader(run_dir, described, board, holder).read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _other_version(run_dir, error) from error
 
@@ -89,6 +89,8 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     """Return the exit code of ``status``."""
     if status["supervisor"]["state"] in {"dead", "none"}:
         return EXIT_NOT_RUNNING
+    if status["supervisor"]["state"] == "starting":
+        return EXIT_DEGRADED
     for venue in status["venues"].values():
         if venue["state"] != WorkerState.LIVE:
             return EXIT_DEGRADED
@@ -98,8 +100,10 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     return EXIT_OK
 
 
-def _never_started() -> dict[str, Any]:
-    supervisor = {"state": "none", "pid": None, "uptime_s": None, "version": None}
+def _without_description(holder: Holder | None) -> dict[str, Any]:
+    """Return the state without a description: never started, or about to write it (again after it was removed)."""
+    state, pid = ("none", None) if holder is None else ("starting", holder.pid)
+    supervisor = {"state": state, "pid": pid, "uptime_s": None, "version": None}
     return {
         "supervisor": supervisor,
         "venues": {},
@@ -111,11 +115,11 @@ def _never_started() -> dict[str, Any]:
 class _StatusReader:
     """Reader of one board at one moment, with the descriptions beside it."""
 
-    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, pid: int | None) -> None:
+    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, holder: Holder | None) -> None:
         self._run_dir = run_dir
         self._described = described
         self._board = board
-        self._pid = pid
+        self._holder = holder
         self._now = time.monotonic_ns()
 
     def read(self) -> dict[str, Any]:
@@ -133,22 +137,21 @@ class _StatusReader:
         return int(self._described["processes"][name]["slot"])
 
     def _supervisor(self) -> dict[str, Any]:
-        header = self._board.header
-        pid = self._pid
+        header, holder = self._board.header, self._holder
         return {
-            "state": "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
-            "pid": pid,
-            "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
+            "state": "dead" if holder is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
+            "pid": holder.pid if holder is not None else None,
+            "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if holder is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
-            "beat_age_ms": self._age_ms(header[HeaderWord.PARENT_BEAT]) if pid is not None else None,
+            "beat_age_ms": self._age_ms(header[HeaderWord.PARENT_BEAT]) if holder is not None else None,
             "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
             **header.counts(COUNTERS["supervisor"]),
         }
 
     def _process(self, name: str) -> dict[str, Any]:
         row = self._board.worker(self._slot(name))
-        is_running = self._pid is not None
+        is_running = self._holder is not None
         state = word_of(WorkerState, row[WorkerWord.STATE]) if is_running else None
         return {
             "state": str(state or WorkerState.STOPPED),
@@ -186,7 +189,7 @@ class _StatusReader:
             "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
             "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
-            "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if self._pid is not None else None,
+            "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if self._holder is not None else None,
             **row.counts(COUNTERS["worker"]),
             "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
             "sessions": sessions,
@@ -210,7 +213,7 @@ class _StatusReader:
         detail = None
         if words.state is not None and words.since_ns >= since_ns > 0:
             detail, stream["reason"] = words.detail, _text(words.reason)
-            stream["state"] = str(words.state) if self._pid is not None else stream["state"]
+            stream["state"] = str(words.state) if self._holder is not None else stream["state"]
         own = {"account": words.account, "detail": detail, "invalid_rows": words.invalid_rows or 0}
         return {"account": {**stream, "markets": {}, **own}}
 
@@ -247,7 +250,7 @@ class _StatusReader:
         }
 
     def _market(self, cell: Row) -> dict[str, Any]:
-        state = word_of(StreamState, cell[CellWord.STATE]) if self._pid is not None else None
+        state = word_of(StreamState, cell[CellWord.STATE]) if self._holder is not None else None
         return {
             "state": str(state or StreamState.OFF),
             "reason": _text(word_of(Reason, cell[CellWord.REASON])),

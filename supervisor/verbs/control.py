@@ -23,22 +23,24 @@ _STOP_S: Final = 15.0
 def stop(run_dir: str | None) -> int:
     """Stop a running system, and wait until it is gone."""
     directory = open_run_dir(run_dir)
-    pid = holder_of(directory.lock)
-    if pid is None:
+    holder = holder_of(directory.lock)
+    if holder is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
     try:
         ask(directory.control, ControlRequest("stop"))
     except ParaphinaError:
-        # The socket is gone or does not answer; the lock file still names the parent's pid.
+        if holder.pid is None:
+            raise
+        # The socket is gone or does not answer; the locks still name the parent's pid.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(holder.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_S
-    while holder_of(directory.lock) == pid:
+    while holder_of(directory.lock) == holder:
         if time.monotonic() > deadline:
             raise ParaphinaError(
                 f"it is still running after {_STOP_S:g} s",
-                where=f"pid {pid}",
-                advice=f"look at its log, or end it with: kill -9 {pid}",
+                where=str(holder),
+                advice=f"look at its log, or end it with: kill -9 {holder.pid}" if holder.pid else "look at its log",
             )
         time.sleep(0.02)
     click.echo("stopped")

@@ -15,6 +15,7 @@ from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
 from supervisor import status as module
+from supervisor.lock import Holder
 from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
 
@@ -32,7 +33,7 @@ def now(boards, monkeypatch):
 def holder(monkeypatch):
     """Set the holder of the lock that the kernel reports."""
     held = SimpleNamespace(pid=4711)
-    monkeypatch.setattr(module, "holder_of", lambda _: held.pid)
+    monkeypatch.setattr(module, "holder_of", lambda _: None if held.pid is None else Holder(held.pid))
     return held
 
 
