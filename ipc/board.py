@@ -244,8 +244,8 @@ class Board:
         self.header = Row(self.words, 0, HeaderWord.COUNT)
 
     @classmethod
-    def create(cls, path: Path, created_wall_ns: int) -> Board:
-        """Create an empty board at ``path`` in place of an older one; BoardError without space or directory."""
+    def create(cls, path: Path, created_wall_ns: int, copied: Board | None = None) -> Board:
+        """Create a board at ``path``, empty or a copy; replaces an older one. BoardError without space or directory."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -254,6 +254,8 @@ class Board:
                 board = cls(file, writable=True)
                 for word, value in enumerate((_MAGIC, _VERSION, _BYTES, created_wall_ns)):
                     board.header[word] = value
+                if copied is not None:
+                    board.words[:] = copied.words
                 temporary.rename(path)
             finally:
                 os.close(file)

@@ -70,6 +70,10 @@ class UnknownStateError(ParaphinaError):
     exit_code = 4
 
 
+class RunDirLostError(UnknownStateError):
+    """Run directory of a running system that was replaced, or removed and cannot be created again."""
+
+
 class BoardError(UnknownStateError):
     """Missing board file, or one of another version, or not a board."""
 

@@ -1,4 +1,8 @@
-"""Endpoints of a bound socket: limited messages from peers, listening again, and no new peers for a while.
+"""Endpoints that a ZeroMQ socket listens on: limited messages, paths that can be restored, no new peers for a while.
+
+libzmq deletes the path of an ``ipc`` endpoint when it binds, unbinds and closes, even if it is another's by then. So
+the Unix socket is created here and passed on (ZMQ_USE_FD): libzmq then only accepts on it. To restore a lost path
+another one is bound beside it; connected peers stay connected to the old one.
 
 libzmq cannot stop listening without disconnecting every peer: its sessions end with their listener. So new peers are
 kept out in front of it, and connected ones go on: a Unix socket is renamed, so that a connect finds nothing, and a TCP
@@ -10,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 import threading
 from array import array
@@ -18,12 +23,18 @@ from typing import Any, Final
 
 import zmq
 
+from ipc.errors import ParaphinaError
+from ipc.watched_files import Identity, identity_of, unlink_own
+
 #: Bytes of a message that a peer may send: peers only subscribe, to topics of a hundred bytes at most. Without a limit
 #: one subscription can take all memory. A peer that sends more is disconnected.
 MAX_MESSAGE: Final = 4096
 _IPC: Final = "ipc://"
 _TCP: Final = "tcp://"
 _HIDDEN: Final = ".closed"
+_BACKLOG: Final = 100
+#: Listeners without a path that may accumulate, each a descriptor; then peers are disconnected once.
+_MAX_LISTENERS: Final = 16
 #: Socket options of Linux that Python does not name.
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
@@ -32,24 +43,53 @@ _DROP_ALL: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 class ListeningSocket:
-    """Endpoints that one ZeroMQ socket is bound to; to be made before the first bind."""
+    """Endpoints of one ZeroMQ socket: one in the run directory or elsewhere, and at most a TCP one beside it.
 
-    def __init__(self, of: zmq.Socket[Any]) -> None:
+    Make it before the first bind; raise ParaphinaError, with the socket closed, if ``endpoint`` cannot be bound.
+    """
+
+    def __init__(self, of: zmq.Socket[Any], endpoint: str) -> None:
+        self.path = Path(endpoint.removeprefix(_IPC)) if endpoint.startswith(_IPC) else None
+        self._endpoint = endpoint
         self._socket = of
-        #: Identity of the socket file of each ``ipc`` endpoint.
-        self._files: dict[Path, tuple[int, int] | None] = {}
+        self._identity: Identity | None = None
+        #: Listeners of the path so far; all but the last have lost it.
+        self._listeners = 0
         #: Descriptor and inode of each TCP listener; they belong to libzmq.
         self._tcp: list[tuple[int, int]] = []
         self._guard = threading.Lock()
         self._is_open = True
         of.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
+        try:
+            self.bind()
+        except ParaphinaError:
+            of.close()
+            raise
 
-    def bind(self, endpoint: str) -> None:
-        """Bind an endpoint; raise ZMQError if that is impossible. Requires the lock of the socket."""
+    @property
+    def is_intact(self) -> bool:
+        """True while the path belongs to this socket, or is hidden because no new peers are accepted."""
+        if self.path is None or not self._is_open:
+            return True
+        return self._identity is not None and identity_of(self.path) == self._identity
+
+    def bind(self) -> None:
+        """Bind the endpoint, also again after its path was lost; connected peers go on. Requires the socket's lock.
+
+        Raises:
+            ParaphinaError: It cannot be bound.
+        """
         with self._guard:
-            self._socket.bind(endpoint)
-            if endpoint.startswith(_IPC):
-                self._note_file(Path(endpoint.removeprefix(_IPC)))
+            try:
+                if self.path is None:
+                    self._socket.bind(self._endpoint)
+                else:
+                    self._bind_path(self.path)
+            except OSError as error:  # zmq.ZMQError is not one
+                # Python's own error for a path that is too long has no strerror.
+                raise self._error(error.strerror or str(error)) from error
+            except zmq.ZMQError as error:
+                raise self._error(str(error.strerror)) from error
 
     def note_tcp(self) -> None:
         """Take note of the TCP endpoint that the socket was bound to last."""
@@ -59,27 +99,13 @@ class ListeningSocket:
             if found is not None:
                 self._tcp.append(found)
 
-    def listen_again(self) -> list[str]:
-        """Bind every endpoint whose socket file was removed or replaced; return them. Requires the lock of the socket.
-
-        Connected peers go on. Nothing is done while no new peers are accepted. Raises ZMQError, for instance when the
-        directory does not exist.
-        """
-        with self._guard:
-            lost = [path for path, identity in self._files.items() if self._is_open and _identity(path) != identity]
-            for path in lost:
-                self._socket.bind(f"{_IPC}{path}")
-                self._note_file(path)
-        return [f"{_IPC}{path}" for path in lost]
-
     def refuse_peers(self) -> None:
         """Accept no new peers; those that have connected already, and wait to be accepted, still are."""
         with self._guard:
             self._is_open = False
-            for path, identity in self._files.items():
-                if _identity(path) == identity:
-                    with contextlib.suppress(OSError):
-                        path.rename(_hidden(path))
+            if self.path is not None and identity_of(self.path) == self._identity:
+                with contextlib.suppress(OSError):
+                    self.path.rename(_hidden(self.path))
             program = array("B", _DROP_ALL)
             self._set_tcp(_SO_ATTACH_FILTER, struct.pack("HP", 1, program.buffer_info()[0]))
 
@@ -89,18 +115,46 @@ class ListeningSocket:
             if self._is_open:
                 return
             self._is_open = True
-            for path in self._files:
-                if not path.exists():
-                    with contextlib.suppress(OSError):
-                        _hidden(path).rename(path)
+            if self.path is not None and not self.path.exists():
+                with contextlib.suppress(OSError):
+                    _hidden(self.path).rename(self.path)
             self._set_tcp(_SO_DETACH_FILTER, 0)
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and remove the path if it still belongs to it."""
         with self._guard:
             self._tcp.clear()
-            self._files.clear()
             self._socket.close()
+            if self.path is not None:
+                unlink_own(self.path, self._identity)
+                unlink_own(_hidden(self.path), self._identity)
+
+    def _bind_path(self, path: Path) -> None:
+        if self._listeners >= _MAX_LISTENERS:
+            self._socket.unbind(self._endpoint)
+            self._listeners = 0
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
+            _remove_left_behind(path)
+            _remove_left_behind(_hidden(path))  # of a process that ended while it accepted no peers
+            listener.bind(os.fsencode(path))
+            self._identity = identity_of(path)
+            listener.listen(_BACKLOG)
+            self._pass_on(listener.fileno())
+            listener.detach()
+        self._listeners += 1
+
+    def _pass_on(self, listener: int) -> None:
+        """Let the socket accept on a listener; without encryption, which is for TCP alone."""
+        is_encrypted = self._socket.getsockopt(zmq.MECHANISM) == zmq.CURVE
+        if is_encrypted:
+            self._socket.setsockopt(zmq.CURVE_SERVER, 0)
+        self._socket.setsockopt(zmq.USE_FD, listener)
+        try:
+            self._socket.bind(self._endpoint)
+        finally:
+            self._socket.setsockopt(zmq.USE_FD, -1)
+            if is_encrypted:
+                self._socket.setsockopt(zmq.CURVE_SERVER, 1)
 
     def _set_tcp(self, option: int, value: int | bytes) -> None:
         for number, inode in self._tcp:
@@ -108,21 +162,22 @@ class ListeningSocket:
                 if os.fstat(number).st_ino == inode:
                     one.setsockopt(socket.SOL_SOCKET, option, value)
 
-    def _note_file(self, path: Path) -> None:
-        _hidden(path).unlink(missing_ok=True)  # of a process that ended while it accepted no peers
-        self._files[path] = _identity(path)
+    def _error(self, text: str) -> ParaphinaError:
+        return ParaphinaError(f"the feed cannot be bound: {text}", where=self._endpoint)
 
 
 def _hidden(path: Path) -> Path:
     return path.with_name(path.name + _HIDDEN)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _remove_left_behind(path: Path) -> None:
+    """Remove the socket, or a plain file, that has the path; anything else stays, and the bind fails."""
     try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISSOCK(mode) or stat.S_ISREG(mode):
+        path.unlink(missing_ok=True)
 
 
 def _tcp_listener(endpoint: str) -> tuple[int, int] | None:

@@ -23,7 +23,6 @@ from typing import Any, Final
 import zmq
 
 from ipc.codec import encode
-from ipc.errors import ParaphinaError
 from ipc.events import Event
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
@@ -169,12 +168,7 @@ class Publisher:
         self._set: Callable[[int, bytes], None] = plain.set
         for option, value in ((zmq.LINGER, 0), (zmq.SNDHWM, hwm), (zmq.XPUB_MANUAL, 1), (zmq.XPUB_NODROP, 1)):
             self._socket.setsockopt(option, value)
-        self.listening = ListeningSocket(self._socket)
-        try:
-            self.listening.bind(endpoint)
-        except zmq.ZMQError as error:
-            self._socket.close()
-            raise ParaphinaError(f"the feed cannot be bound: {error.strerror}", where=endpoint) from error
+        self.listening = ListeningSocket(self._socket, endpoint)
 
     def topic(self, topic: Topic) -> TopicFeed:
         """Return the feed of a topic; create it at the first call."""
@@ -192,16 +186,15 @@ class Publisher:
             listener.bind(self._socket, name, account=account)
             self.listening.note_tcp()
 
-    def relisten(self) -> list[str]:
-        """Bind every endpoint whose socket file was removed or replaced; return them; connected subscribers go on.
+    @property
+    def is_intact(self) -> bool:
+        """True while the path of the endpoint, if it has one, is this publisher's."""
+        return self.listening.is_intact
 
-        Raises ParaphinaError when one cannot be bound.
-        """
+    def relisten(self) -> None:
+        """Bind the endpoint's path again; subscribers stay connected. Raise ParaphinaError if it cannot be bound."""
         with self._access.lock:
-            try:
-                return self.listening.listen_again()
-            except zmq.ZMQError as error:
-                raise ParaphinaError(f"the feed cannot be bound again: {error.strerror}") from error
+            self.listening.bind()
 
     def exclusive(self) -> _ExclusiveAccess:
         """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from ipc.errors import DecodeError
+from ipc.watched_files import identity_of
 
 _MAGIC: Final = int.from_bytes(b"paraphrg", "little")
 #: Words of the header: magic, bytes of one half, half in use, fill of the first, fill of the second.
@@ -48,24 +49,43 @@ class Ring:
     def __init__(self, path: Path, size: int) -> None:
         self.half = max(size // 2, 65_536)
         self.turns = 0
+        self._path = path
+        self._active = 0
+        self._fill = 0
+        self._create(_HEADER.pack(_MAGIC, self.half, 0, 0, 0))
+
+    def _create(self, content: bytes) -> None:
+        """Map a new file that begins with ``content``, and rename it into place."""
         total = _HEADER.size + 2 * self.half
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(file, 0, total)
-            self._map = mmap.mmap(file, total)
+            mapped = mmap.mmap(file, total)
+            mapped[: len(content)] = content
+            temporary.rename(self._path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(file)
-        self._bytes = memoryview(self._map)
+        self._map = mapped
+        self._bytes = memoryview(mapped)
         self._words = self._bytes[: _HEADER.size].cast("Q")
-        for word, value in enumerate((_MAGIC, self.half, 0, 0, 0)):
-            self._words[word] = value
-        self._active = 0
-        self._fill = 0
-        temporary.rename(path)
+        self._identity = identity_of(self._path)
+
+    @property
+    def is_intact(self) -> bool:
+        """True while the path names this black box."""
+        return identity_of(self._path) == self._identity
+
+    def restore(self) -> None:
+        """Create a file that was removed again, with its content; only for the thread that writes."""
+        lost = self._words, self._bytes, self._map
+        self._create(self.snapshot())
+        for one in lost[:2]:
+            one.release()
+        lost[2].close()
 
     def put(
         self, kind: int, session: int, mono_ns: int, wall_ns: int, payload: bytes | memoryview, note: bytes = b""

@@ -1,14 +1,16 @@
 """Run directory of a system: its sockets, board and descriptions.
 
 One directory is one system. It is private (0700), never a link, and its path short enough that every Unix socket path
-in it fits the kernel's limit of 107 bytes.
+in it fits the kernel's limit of 107 bytes. The mode of a directory that was there before is never changed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +25,15 @@ from ipc.topics import VENUES
 _MAX_SOCKET_PATH: Final = 107
 #: The longest name of a socket that is bound here.
 _LONGEST_SOCKET: Final = max(VENUES, key=len) + ".account"
+_PRIVATE: Final = 0o700
+#: Names of the directory's files, so that nothing else in it is ever removed.
+_SOCKET_NAME: Final = re.compile(rf"control|lifecycle\.feed|({'|'.join(VENUES)})\.(feed|account|raw)")
+_FILE_NAME: Final = re.compile(
+    r"board|supervisor\.lock|describe\.json|sim-ca\.pem"
+    rf"|({'|'.join(VENUES)})\.(ring|json|markets\.json|account\.memory|account\.json|account\.[a-z0-9_-]+\.published)"
+)
+#: File that :func:`replace_file` and the board's and black box's constructors rename into place.
+_TEMPORARY_NAME: Final = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]+)")
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
@@ -39,7 +50,7 @@ def run_dir_of(path: str | Path | None, environ: Mapping[str, str]) -> RunDir:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a file atomically: a reader sees the old content or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{threading.get_native_id()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -48,6 +59,34 @@ def replace_file(path: Path, data: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _make_private(path: Path) -> None:
+    """Create a directory and missing ones above it for us alone, whatever the umask; leave an existing one as it is."""
+    if os.path.lexists(path):
+        return
+    _make_private(path.parent)
+    try:
+        path.mkdir(_PRIVATE)
+    except FileExistsError:
+        return
+    path.chmod(_PRIVATE)
+
+
+def _is_known(name: str) -> bool:
+    temporary = _TEMPORARY_NAME.fullmatch(name)
+    name = name if temporary is None else temporary["name"]
+    return _SOCKET_NAME.fullmatch(name) is not None or _FILE_NAME.fullmatch(name) is not None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class AccountWords(msgspec.Struct, frozen=True):
@@ -80,13 +119,28 @@ class RunDir:
         """Create the directory, or check that it is ours and private; raise RunDirError if it cannot be used."""
         self._check_length()
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(self.path)
             found = self.path.lstat()
         except OSError as error:
             raise self._error(f"cannot be made: {error.strerror}", "choose another with --run-dir") from error
         self._check_private(found)
-        if not os.access(self.path, os.W_OK | os.X_OK):
-            raise self._error("is not writable", "choose another with --run-dir")
+
+    def exists(self) -> bool:
+        """Return whether the directory exists; raise RunDirError if it, or a new one, could not be used."""
+        self._check_length()
+        try:
+            self._check_private(self.path.lstat())
+        except FileNotFoundError:
+            self._check_creatable()
+            return False
+        except OSError as error:
+            raise self._error(f"cannot be used: {error.strerror}", "choose another with --run-dir") from error
+        return True
+
+    def _check_creatable(self) -> None:
+        above = next(parent for parent in self.path.absolute().parents if os.path.lexists(parent))
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise self._error(f"cannot be made in {above}", "choose another with --run-dir")
 
     def _check_length(self) -> None:
         longest = len(os.fsencode(self.path / _LONGEST_SOCKET))
@@ -103,8 +157,26 @@ class RunDir:
             raise self._error("is not a directory", "choose another with --run-dir")
         if found.st_uid != os.getuid():
             raise self._error(f"belongs to uid {found.st_uid}, not to you", "choose another with --run-dir")
-        if stat.S_IMODE(found.st_mode) != 0o700:
-            self.path.chmod(0o700)
+        if stat.S_IMODE(found.st_mode) & 0o777 != _PRIVATE:
+            raise self._error(
+                f"has mode {stat.S_IMODE(found.st_mode):04o} and not 0700",
+                f"if it is yours alone: chmod 700 {self.path}; else choose another with --run-dir",
+            )
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise self._error("is not writable", "choose another with --run-dir")
+
+    def entries(self) -> Iterator[os.DirEntry[str]]:
+        """Yield what the directory holds under names that this program gives."""
+        with os.scandir(self.path) as found:
+            yield from (entry for entry in found if _is_known(entry.name))
+
+    def remove_leftovers(self) -> None:
+        """Remove the sockets and temporary files of dead processes; only for the holder of the lock."""
+        for entry in list(self.entries()):
+            temporary = _TEMPORARY_NAME.fullmatch(entry.name)
+            is_socket = stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)
+            if is_socket or (temporary is not None and not _is_alive(int(temporary["pid"]))):
+                Path(entry.path).unlink(missing_ok=True)
 
     def _error(self, what: str, advice: str) -> RunDirError:
         return RunDirError(f"the run directory {what}", where=str(self.path), advice=advice)
@@ -119,7 +191,11 @@ class RunDir:
 
     def account(self, venue: str) -> str:
         """Return the ZeroMQ endpoint of a venue's account feed."""
-        return f"ipc://{self.path / f'{venue}.account'}"
+        return f"ipc://{self.account_path(venue)}"
+
+    def account_path(self, venue: str) -> Path:
+        """Return the socket of a venue's account feed."""
+        return self.path / f"{venue}.account"
 
     def raw(self, venue: str) -> str:
         """Return the ZeroMQ endpoint of a venue's raw frames."""
@@ -145,6 +221,11 @@ class RunDir:
     def control(self) -> Path:
         """Control socket of the parent."""
         return self.path / "control"
+
+    @property
+    def simulator_ca(self) -> Path:
+        """Certificate of the simulated venues, for clients that check it."""
+        return self.path / "sim-ca.pem"
 
     @property
     def board(self) -> Path:

@@ -9,6 +9,7 @@ import difflib
 import ipaddress
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,8 @@ def _venues(raw: object) -> tuple[str, ...]:
         raise ValueError(f"names of venues, not {_close(unknown[0], VENUES)}")
     if not names:
         raise ValueError("at least one venue")
+    if len(set(names)) < len(names):
+        raise ValueError("each venue once")
     return tuple(name for name in VENUES if name in names)
 
 
@@ -151,6 +154,8 @@ class _Key:
 
 
 _MAX_MARKETS: Final = 256
+#: Size of a configuration file.
+_MAX_BYTES: Final = 1_000_000
 #: Similarity (difflib's ratio) from which an unknown variable counts as a misspelt one.
 _NEAR_MISS: Final = 0.9
 _SPACE: Final = re.compile(r"\s")
@@ -197,7 +202,7 @@ _VENUE: Final[dict[str, _Key]] = {
     "ping_interval_ms": _Key(None, _whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
     "pong_timeout_ms": _Key(None, _whole(100, 600_000)),
     "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
-    "fixture_dir": _Key(None, _path, "<V>_FIXTURE_DIR"),
+    "fixture_dir": _Key(None, _directory, "<V>_FIXTURE_DIR"),
     "account": _Key(None, _alias, "PARAPHINA_<V>_ACCOUNT", is_hidden=True),
     "account_period_ms": _Key(60_000, _whole(1000, 3_600_000)),
     "ws_url": _Key(None, _url("ws", "wss")),
@@ -363,7 +368,7 @@ class _Reader:
         if self._path is None:
             return {}
         try:
-            return tomllib.loads(Path(absolute(self._path)).read_text(encoding="utf-8"))
+            return tomllib.loads(_content(absolute(self._path)).decode("utf-8-sig"))
         except OSError as error:
             raise ConfigError([f"{self._path}: cannot be read: {error.strerror}"]) from error
         except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, numbers of thousands of digits, nesting
@@ -442,6 +447,21 @@ class _Reader:
 
     def _problem(self, dotted: str, what: str) -> None:
         self.problems.append(f"{self._path}:{dotted}: {what}")
+
+
+def _content(path: str) -> bytes:
+    """Return the bytes of a configuration file; raise ConfigError if it is not a small regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for a writer
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ConfigError([f"{path}: not a regular file"])
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(_MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > _MAX_BYTES:
+        raise ConfigError([f"{path}: larger than {_MAX_BYTES} bytes; a configuration has some hundred lines"])
+    return content
 
 
 def _close(name: str, known: Iterable[str]) -> str:

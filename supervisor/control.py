@@ -22,6 +22,7 @@ import msgspec
 from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
 from ipc.errors import ParaphinaError, UnknownStateError
 from ipc.log import get_log
+from ipc.watched_files import identity_of, unlink_own
 
 log = get_log(__name__)
 
@@ -57,12 +58,34 @@ class ControlServer:
         self._followers: dict[int, deque[bytes]] = {}
         self._events: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
         self._last_event = 0
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        self._listener.bind(str(path))
-        path.chmod(0o600)
-        self._listener.listen(_BACKLOG)
-        watch(self._listener.fileno(), self._accept)
+        self._path = path
+        self._listen()
+
+    def _listen(self) -> None:
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            listener.bind(str(self._path))
+            self._identity = identity_of(self._path)
+            self._path.chmod(0o600)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+        self._listener = listener
+        self._watch(listener.fileno(), self._accept)
+
+    @property
+    def is_intact(self) -> bool:
+        """True while the path belongs to this server."""
+        return identity_of(self._path) == self._identity
+
+    def relisten(self) -> None:
+        """Listen at the path again after it was lost; clients stay connected. Raise OSError if that is not possible."""
+        lost = self._listener
+        self._listen()
+        self._watch(lost.fileno(), None)
+        lost.close()
 
     def publish(self, event: dict[str, Any]) -> None:
         """Send a lifecycle event to every follower, and keep it for later ones."""
@@ -85,6 +108,7 @@ class ControlServer:
             self._drop(descriptor)
         self._watch(self._listener.fileno(), None)
         self._listener.close()
+        unlink_own(self._path, self._identity)
 
     def _accept(self) -> None:
         try:

@@ -26,6 +26,7 @@ from ipc.remote import FeedListener, Network
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
+from ipc.watched_files import CHECK_NS, WatchedFiles
 from supervisor.child import Handover
 from supervisor.logfile import rotate
 
@@ -91,6 +92,9 @@ class Gateway:
         self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
         if network is not None:
             self._publisher.listen(FeedListener(self._context, network), "lifecycle")
+        self._files = WatchedFiles(run_dir.path)
+        self._files.add(run_dir.feed_path("lifecycle"), self._publisher.relisten, lambda: self._publisher.is_intact)
+        self._next_check_ns = 0
         self._control = ControlClient(run_dir.control, _TICK_S)
         row[WorkerWord.PUBLISHED] = before.published
 
@@ -101,7 +105,9 @@ class Gateway:
         self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
             self._beat()
-            self._rotate_log(time.monotonic_ns())
+            now = time.monotonic_ns()
+            self._rotate_log(now)
+            self._check_files(now)
             try:
                 packet = self._control.receive()
             except TimeoutError:
@@ -126,6 +132,11 @@ class Gateway:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             if self._log_file is not None:
                 rotate(self._log_file, progress=self._beat)
+
+    def _check_files(self, now: int) -> None:
+        if now >= self._next_check_ns:
+            self._next_check_ns = now + CHECK_NS
+            self._files.check()
 
     def _wait_for_subscribers(self) -> None:
         """Accept the subscribers of the generation before, so that they receive the events that they missed."""

@@ -17,15 +17,16 @@ from typing import Any, Final
 
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
-from ipc.errors import ParaphinaError, UsageError
+from ipc.errors import ParaphinaError, RunDirLostError, UsageError
 from ipc.health import Reason, WorkerState
 from ipc.log import get_log
 from ipc.rundir import RunDir
 from supervisor.child import ChildProcess, ChildSpec, Handover, Supervision
 from supervisor.control import ControlServer
+from supervisor.guard import CHECK_NS, RunDirGuard
 from supervisor.kill_rules import KillLimits
 from supervisor.lifecycle import ChildEvent, ChildState
-from supervisor.lock import InstanceLock
+from supervisor.lock import Instance
 from supervisor.logfile import reopen
 from supervisor.notify import Notifier
 from supervisor.process_state import controlling_terminal, is_ignored
@@ -56,21 +57,25 @@ class Parent:
 
     Args:
         system: What to run.
-        run_dir: Its run directory; prepared.
+        run_dir: Its run directory.
+        instance: Exclusive use of it.
         announce: Prints a milestone on the terminal.
     """
 
-    def __init__(self, system: System, run_dir: RunDir, announce: Callable[[str], None]) -> None:
+    def __init__(self, system: System, run_dir: RunDir, instance: Instance, announce: Callable[[str], None]) -> None:
         self._system = system
         self._run_dir = run_dir
         self._announce = announce
-        self._lock = InstanceLock(run_dir.lock)
         self._board = Board.create(run_dir.board, time.time_ns())
         self._header = self._board.header
         self._header[HeaderWord.PARENT_PID] = system.pid
         self._header[HeaderWord.PARENT_STARTED] = self._started_ns = time.monotonic_ns()
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._answer, self._reactor.watch)
+        self._guard = RunDirGuard(run_dir, instance, self._board)
+        self._guard.files.add(run_dir.control, self._control.relisten, lambda: self._control.is_intact)
+        self._guard.files.add(run_dir.description, lambda: run_dir.write_description(self._described))
+        self._described = system.describe()
         self._notifier = Notifier(os.environ)
         self._rollout = Rollout()
         self._supervision = Supervision(self._board, self._reactor, self._control.publish, self._child_exited)
@@ -93,7 +98,7 @@ class Parent:
             for_s: Stop after this many seconds; None for no limit.
             ready: Called when every child has been forked once.
         """
-        self._run_dir.write_description(self._system.describe())
+        self._run_dir.write_description(self._described)
         for number in (signal.SIGTERM, signal.SIGINT):
             self._reactor.on_signal(number, self._stop)
         self._watch_terminal()
@@ -108,11 +113,11 @@ class Parent:
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
         self._tick()
+        self._check_run_dir()
         self._reactor.run()
         self._control.close()
         self._notifier.close()
         self._reactor.close()
-        self._run_dir.control.unlink(missing_ok=True)
         log.info("supervisor.stopped", exit_code=self._exit_code)
         return self._exit_code
 
@@ -178,10 +183,23 @@ class Parent:
         reap_orphans([child.process.pid for child in self._children.values() if child.process is not None])
         if not self._is_draining:
             self._continue_rollout(now)
+        self._guard.refresh_board()
         self._control.flush()
         self._announce_live(now)
         if self._notifier.is_wanted:
             self._notify(now)
+
+    def _check_run_dir(self) -> None:
+        """Restore files that were removed from the run directory; stop when that is not possible."""
+        now = time.monotonic_ns()
+        self._reactor.at(now + CHECK_NS, self._check_run_dir)
+        try:
+            self._guard.check(now)
+        except RunDirLostError as error:
+            if not self._is_draining:
+                log.error("supervisor.run_dir_lost", reason=Reason.RUN_DIR_LOST, error=str(error))
+                self._exit_code = error.exit_code
+                self._stop()
 
     def _check_own_gap(self, now: int) -> None:
         """Suspend the kill rules after a gap of the parent's own loop, which makes all words on the board look old."""
@@ -283,11 +301,13 @@ class Parent:
         self._notifier.reloading(time.monotonic_ns())
         try:
             system = self._system.reloaded()
-            self._run_dir.write_description(system.describe())
+            described = system.describe()
+            self._run_dir.write_description(described)
         except ParaphinaError as error:
             log.error("supervisor.reload_refused", error=str(error))
             raise
         else:
+            self._described = described
             return self._apply(system)
         finally:
             self._notifier.reloaded()

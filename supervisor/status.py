@@ -14,7 +14,7 @@ from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownSt
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
 from supervisor.kill_rules import is_fresh
-from supervisor.lock import holder_of
+from supervisor.lock import Holder, holder_of
 from supervisor.proc import is_alive, is_stopped, pid_namespace
 
 EXIT_OK: Final = 0
@@ -56,16 +56,16 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
     try:
         described = run_dir.describe()
     except NotRunningError:
-        return _never_started()
-    pid = holder_of(run_dir.lock)
+        return _without_description(holder_of(run_dir.lock))
+    holder = holder_of(run_dir.lock)
     try:
         board = Board.attach(run_dir.board)
     except BoardError:
-        if pid is None:
-            return _never_started()
+        if holder is None:
+            return _without_description(None)
         raise
     try:
-        return _StatusReader(run_dir, described, board, pid).read()
+        return _StatusReader(run_dir, described, board, holder).read()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _other_version(run_dir, error) from error
 
@@ -126,7 +126,7 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     supervisor = status["supervisor"]["state"]
     if supervisor == "dead" or (supervisor == "none" and not any(of["pid"] for of in status["venues"].values())):
         return EXIT_NOT_RUNNING
-    if supervisor in {"draining", "stalled"}:
+    if supervisor in {"draining", "stalled"} or not status["venues"]:
         return EXIT_DEGRADED
     for venue in status["venues"].values():
         if venue["state"] != WorkerState.LIVE:
@@ -137,8 +137,10 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     return EXIT_OK
 
 
-def _never_started() -> dict[str, Any]:
-    supervisor = {"state": "none", "pid": None, "uptime_s": None, "version": None}
+def _without_description(holder: Holder | None) -> dict[str, Any]:
+    """Return the state without a description: never started, or about to write it (again after it was removed)."""
+    state, pid = ("none", None) if holder is None else ("running", holder.pid)
+    supervisor = {"state": state, "pid": pid, "uptime_s": None, "version": None}
     return {
         "supervisor": supervisor,
         "venues": {},
@@ -160,7 +162,7 @@ class _StatusReader:
     ``holder`` is the process that holds the system's lock: the parent, or a worker that runs alone.
     """
 
-    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, holder: int | None) -> None:
+    def __init__(self, run_dir: RunDir, described: Mapping[str, Any], board: Board, holder: Holder | None) -> None:
         self._run_dir = run_dir
         self._described = described
         self._board = board
@@ -186,17 +188,16 @@ class _StatusReader:
         return int(self._described["processes"][name]["slot"])
 
     def _supervisor(self) -> dict[str, Any]:
-        header = self._board.header
-        pid = self._parent
+        header, parent = self._board.header, self._parent
         return {
             "state": self._parent_state(),
-            "pid": pid or None,
+            "pid": parent.pid if parent is not None else None,
             "pid_namespace": "own" if self._sees_processes else "other",
-            "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
+            "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if parent is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
-            "beat_age_ms": self._beat_age_ns() // _MS if pid is not None else None,
-            "is_stopped": self._sees_processes and pid is not None and is_stopped(pid),
+            "beat_age_ms": self._beat_age_ns() // _MS if parent is not None else None,
+            "is_stopped": self._sees_processes and parent is not None and is_stopped(parent.pid or 0),
             "loop_gap_max_ms": header[HeaderWord.LOOP_GAP_MAX_NS] // _MS,
             **header.counts(COUNTERS["supervisor"]),
         }
@@ -219,7 +220,7 @@ class _StatusReader:
         if self._holder is None:
             return None
         if self._is_alone:
-            return self._holder if row[WorkerWord.BOOTED] else None
+            return (self._holder.pid or 0) if row[WorkerWord.BOOTED] else None
         pid = row[WorkerWord.PID]
         return pid if pid and (not self._sees_processes or is_alive(pid)) else None
 

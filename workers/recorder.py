@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,7 @@ from ipc.log import get_log
 from ipc.raw import RawHeader, RawKind, encode_line, make
 from ipc.ring import BINARY, KINDS, Ring
 from ipc.rundir import RunDir, replace_file
+from ipc.watched_files import WatchedFiles
 from workers.net.frames import BINARY as BINARY_FRAME
 from workers.venues.listing import Listing
 
@@ -81,8 +84,7 @@ class FrameRecorder:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
-        self.listening = ListeningSocket(self._socket)
-        self.listening.bind(run_dir.raw(venue))
+        self.listening = ListeningSocket(self._socket, run_dir.raw(venue))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:
         """Set the names of sessions, the markets and the options, and publish them."""
@@ -190,6 +192,21 @@ class FrameRecorder:
     def close(self) -> None:
         """Close the raw endpoint; the ring stays for the next worker."""
         self.listening.close()
+
+    def watch_files(
+        self, files: WatchedFiles, run_dir: RunDir, exclusive: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """Watch the raw endpoint and the black box; both are restored with the publisher's lock."""
+
+        def restore(action: Callable[[], None]) -> None:
+            with exclusive():
+                action()
+
+        listening, ring = self.listening, self._ring
+        if listening.path is not None:
+            files.add(listening.path, partial(restore, listening.bind), lambda: listening.is_intact)
+        if ring is not None:
+            files.add(run_dir.ring(self._venue), partial(restore, ring.restore), lambda: ring.is_intact)
 
     def _send_header(self) -> None:
         if self._subscribers:

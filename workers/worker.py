@@ -25,6 +25,7 @@ from ipc.remote import FeedListener
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
+from ipc.watched_files import CHECK_NS, WatchedFiles
 from workers import markets
 from workers.accounts.runner import AccountRunner
 from workers.description import write_description
@@ -57,7 +58,7 @@ log = get_log(__name__)
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
 _LOOP_S: Final = 0.1
-_HOUSEKEEPING_NS: Final = _NS
+_HOUSEKEEPING_NS: Final = CHECK_NS
 #: Board rows of the REST threads; connections follow.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
 #: Share of the venue's REST limit; other programs use the same IP address.
@@ -114,11 +115,14 @@ class Worker:
         self._resolved: markets.Resolved | None = None
         #: List that the poll thread has read and the main thread has not applied yet.
         self._new_listings: list[Listing] | None = None
+        #: The venue's last list, as it is cached.
+        self._listed: list[Listing] | None = None
         #: Number of followed markets that are missing from the venue's last list.
         self._missing_kept = 0
         self._process = psutil.Process()
         self._outage = OutageDetector()
         self._next_housekeeping_ns = 0
+        self._files = self._watch_files()
 
     def run(self) -> None:
         """Run until stopped."""
@@ -136,11 +140,12 @@ class Worker:
 
     def _start_live(self) -> None:
         keep, is_stopped = self._threads.keep, self._stop.is_set
-        self._write_description(())
+        self._write_description()
         self._watch()
         keep("watchdog", self._watchdog.run, is_stopped)
         cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
         if cached is not None:
+            self._listed = cached
             self._apply_listings(cached)
             self._poll.read_list()  # the cached one may be old
         keep("poll", self._poll.run, is_stopped)
@@ -160,7 +165,7 @@ class Worker:
         self._connections = self._make_connections(resolved.listings, fixture.options, None)
         for connection in self._connections:
             connection.row[SessionWord.PHASE] = code_of(Phase.REPLAYING)
-        self._write_description(resolved.listings)
+        self._write_description()
         for base, reason in resolved.missing.items():
             self._report_missing(base, reason)
         log.info("fixture.playing", venue=self._settings.venue, path=directory, records=len(fixture.records))
@@ -206,9 +211,22 @@ class Worker:
             self._next_housekeeping_ns = now + _HOUSEKEEPING_NS
             words[WorkerWord.RSS_BYTES] = self._process.memory_info().rss
             flush_repeats()
+            self._files.check()
         words[WorkerWord.DROPS] = self._publisher.drops
         words[WorkerWord.PUBLISHED] = self._publisher.published
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
+
+    def _watch_files(self) -> WatchedFiles:
+        """Return the files of the run directory that this process writes."""
+        venue, run_dir = self._settings.venue, self._run_dir
+        files = WatchedFiles(run_dir.path)
+        files.add(run_dir.feed_path(venue), self._publisher.relisten, lambda: self._publisher.is_intact)
+        files.add(run_dir.worker_description(venue), self._write_description)
+        files.add(run_dir.market_cache(venue), self._save_listings)
+        self._recorder.watch_files(files, run_dir, self._publisher.exclusive)
+        if self._account is not None:
+            self._account.watch_files(files, run_dir)
+        return files
 
     def _books(self) -> list[MarketStream]:
         return [r for c in self._connections for r in c.session.book_streams if r.kind is Stream.BOOK]
@@ -246,9 +264,13 @@ class Worker:
 
     def _on_listings(self, listings: list[Listing]) -> None:
         """Cache a list that the poll thread has read and hand it to the main thread."""
-        listings = self._with_missing(listings)
-        markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
+        self._listed = listings = self._with_missing(listings)
+        self._save_listings()
         self._new_listings = listings
+
+    def _save_listings(self) -> None:
+        if self._listed is not None:
+            markets.save(self._run_dir.market_cache(self._settings.venue), self._listed, self._settings.bases)
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
         """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
@@ -330,7 +352,7 @@ class Worker:
         self._describe_listings(listings)
 
     def _describe_listings(self, listings: tuple[Listing, ...]) -> None:
-        self._write_description(listings)
+        self._write_description()
         with self._publisher.exclusive():
             self._recorder.describe(self._session_names(), listings, dict(self._settings.options))
 
@@ -395,8 +417,8 @@ class Worker:
         account = self._account.watched if self._account is not None else ()
         self._watchdog.watch([*rest, *connections, *account])
 
-    def _write_description(self, listings: tuple[Listing, ...]) -> None:
-        settings = self._settings
+    def _write_description(self) -> None:
+        settings, listings = self._settings, () if self._resolved is None else self._resolved.listings
         path = self._run_dir.worker_description(settings.venue)
         has_account = self._account is not None
         write_description(

@@ -121,8 +121,9 @@ class DrillEnvironment:
         """Return whether every venue of this parent is live; ignore what a predecessor left on the board."""
         with contextlib.suppress(ParaphinaError):
             state = read_status(self.run_dir)
-            is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
-            return is_ours and all(venue["state"] == "live" for venue in state["venues"].values())
+            supervisor = state["supervisor"]
+            is_ours = self._process is not None and supervisor["pid"] == self._process.pid
+            return is_ours and bool(state["venues"]) and all(of["state"] == "live" for of in state["venues"].values())
         return False
 
 

@@ -41,7 +41,7 @@ from ipc.sequence import Epochs
 from ipc.topics import BOOK_CHANNELS, Topic
 from supervisor.journal.format import publisher_of, topic_of
 from supervisor.journal.read import EventFile, Lines
-from supervisor.lock import InstanceLock
+from supervisor.lock import Instance
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
@@ -297,8 +297,7 @@ class Replay:
         self._speed = speed
         self._version = version
         self._pace = Pace(speed)
-        run_dir.prepare()
-        self._lock = InstanceLock(run_dir.lock)
+        self._instance = Instance(run_dir)
         run_dir.board.unlink(missing_ok=True)  # left by a previous system
         self._process = psutil.Process()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -345,6 +344,7 @@ class Replay:
         for source in self._sources.values():
             source.publisher.close()
         self._context.term()
+        self._instance.close()
 
     def _publish_event(self, line: bytes, stop: Callable[[], bool]) -> None:
         try:

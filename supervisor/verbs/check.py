@@ -79,13 +79,13 @@ def _check_directory(directory: object) -> Iterator[tuple[str, str | None]]:
 
     assert isinstance(directory, RunDir)  # noqa: S101 - for the type alone
     try:
-        directory.prepare()
+        exists = directory.exists()
+        holder = holder_of(directory.lock)
     except ParaphinaError as error:
         yield f"run directory {directory.path}", str(error)
         return
-    yield f"run directory {directory.path}", None
-    pid = holder_of(directory.lock)
-    yield "no other supervisor in it", None if pid is None else f"pid {pid} runs there"
+    yield f"run directory {directory.path}{'' if exists else ' can be created'}", None
+    yield "no other supervisor in it", None if holder is None else f"a supervisor runs there ({holder})"
 
 
 def _check_accounts(config: Config) -> Iterator[tuple[str, str | None]]:

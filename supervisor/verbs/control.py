@@ -17,7 +17,7 @@ import click
 from ipc.control import ControlReply, ControlRequest, ask
 from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
 from ipc.rundir import RunDir
-from supervisor.lock import holder_of
+from supervisor.lock import Holder, holder_of
 from supervisor.status import processes_of, refuse_stalled
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
@@ -37,19 +37,19 @@ def stop(as_json: bool, run_dir: str | None) -> int:
     Exit codes: 0 all are gone, 1 the supervisor does not answer or a process was left behind, 3 not running.
     """
     directory = open_run_dir(run_dir)
-    pid = holder_of(directory.lock)
-    if pid is None:
+    holder = holder_of(directory.lock)
+    if holder is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
     refuse_stalled(directory)
     with _Processes(processes_of(directory)) as processes:
         try:
             ask(directory.control, ControlRequest("stop"))
         except ParaphinaError:
-            _terminate(directory.lock, pid)  # the socket is gone or does not answer
-        _await_release(directory, pid)
+            _terminate(directory.lock, holder)  # the socket is gone or does not answer
+        _await_release(directory, holder)
         left = processes.left(_LEFT_S)
     if as_json:
-        click.echo(json.dumps({"stopped": not left, "pid": pid, "left_behind": left}))
+        click.echo(json.dumps({"stopped": not left, "pid": holder.pid, "left_behind": left}))
         return int(bool(left))
     if left:
         named = ", ".join(f"{name} (pid {number})" for name, number in left.items())
@@ -62,20 +62,20 @@ def stop(as_json: bool, run_dir: str | None) -> int:
     return 0
 
 
-def _await_release(directory: RunDir, pid: int) -> None:
+def _await_release(directory: RunDir, holder: Holder) -> None:
     """Wait until the supervisor has ended.
 
     Raises:
         ParaphinaError: It has not, in words of what it does.
     """
     deadline = time.monotonic() + _STOP_S
-    while holder_of(directory.lock) == pid:
+    while holder_of(directory.lock) == holder:
         if time.monotonic() > deadline:
             refuse_stalled(directory)
             raise ParaphinaError(
                 f"it is still running after {_STOP_S:g} s",
-                where=f"pid {pid}",
-                advice=f"look at its log, or end it with: kill -9 {pid}",
+                where=str(holder),
+                advice=f"look at its log, or end it with: kill -9 {holder.pid}" if holder.pid else "look at its log",
             )
         time.sleep(0.02)
 
@@ -113,22 +113,22 @@ class _Processes:
         return dict(left.values())
 
 
-def _terminate(lock: Path, pid: int) -> None:
+def _terminate(lock: Path, holder: Holder) -> None:
     """Send SIGTERM to the process that holds the lock, and to no other.
 
     Raises:
         UnknownStateError: It runs in another PID namespace, or the kernel refuses the signal.
     """
-    if not pid:
+    if holder.pid is None:
         raise UnknownStateError(
             "it runs in another PID namespace and does not answer on its control socket",
             where=str(lock.parent),
             advice="stop its container, or run this in it",
         )
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = os.pidfd_open(holder.pid)
         try:
-            if holder_of(lock) == pid:  # so the descriptor is of the holder, not of a process that got its pid later
+            if holder_of(lock) == holder:  # so the descriptor is of the holder, not of a process that got its pid later
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         finally:
             os.close(pidfd)
@@ -137,8 +137,8 @@ def _terminate(lock: Path, pid: int) -> None:
     except OSError as error:
         raise UnknownStateError(
             f"it does not answer on its control socket, and a signal is refused: {error.strerror}",
-            where=f"pid {pid}",
-            advice=f"end it with: kill {pid}",
+            where=str(holder),
+            advice=f"end it with: kill {holder.pid}",
         ) from error
 
 

@@ -98,10 +98,9 @@ def start(
 
     config = read()
     directory = configured_run_dir(config.run_dir)
-    directory.prepare()
     if sim_tls and not sim:
         raise UsageError("there are no simulated venues", where="--sim-tls", advice="it goes with --sim")
-    ca_path = str(directory.path / "sim-ca.pem") if sim_tls else ""
+    ca_path = str(directory.simulator_ca) if sim_tls else ""
     simulated = partial(_simulation, rate=sim_rate, seed=sim_seed, ca_path=ca_path) if sim else None
     if detach:
         return _detach(read, directory, simulated, for_s)
@@ -132,7 +131,7 @@ def _run(
 ) -> int:
     """Supervise in this process; ``log_file`` is the file that standard error goes to, when we rotate it."""
     from ipc import log
-    from supervisor.lock import refuse_second
+    from supervisor.lock import Instance
     from supervisor.parent import Parent
     from supervisor.system import System, program_version
     from workers import worker  # noqa: F401 - loaded before the fork, so that no child has to
@@ -140,9 +139,9 @@ def _run(
     from workers.net.dial import tls_context
 
     config = read()
-    refuse_second(directory.lock)  # refuse before the CA file is written: a running simulation may be using it
-    harden_process()
     log.setup(config.log_level)
+    instance = Instance(directory)  # before any file is written: another system may be using it
+    harden_process()
     simulation = None if simulated is None else simulated(config)
     config = _redirected(config, simulation)
     if simulation is None or simulation.settings.tls:
@@ -153,13 +152,15 @@ def _run(
         return _redirected(read(), simulation)
 
     system = System(config, directory, simulation, reread, log_file)
-    parent = Parent(system, directory, say)
+    parent = Parent(system, directory, instance, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
     try:
         return parent.run(for_s, ready)
     except Exception:
         log.get_log(__name__).exception("supervisor.crashed")
         raise
+    finally:
+        instance.close()
 
 
 def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> SimulatorPlan:

@@ -48,7 +48,7 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
     directory = open_run_dir(run_dir)
     if pid_name is not None:
         state = read_status(directory)
-        pid = None if state["supervisor"]["state"] == "none" else pid_of(state, pid_name)
+        pid = pid_of(state, pid_name) if state["venues"] else None
         if pid is None:
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
         click.echo(pid)
@@ -73,8 +73,9 @@ def render(state: Mapping[str, Any]) -> str:
     """Format the state as text: one line per process, and one per stream with its reason."""
     state = printable_values(state)
     supervisor = state["supervisor"]
-    if supervisor["state"] == "none" and not state["venues"]:
-        return "supervisor: never started here"
+    if not state["venues"]:
+        is_held = supervisor["state"] == "running"
+        return f"supervisor: {'starting, or restoring its files' if is_held else 'never started here'}"
     lines = [_head(supervisor)]
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))

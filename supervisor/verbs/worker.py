@@ -27,7 +27,8 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     from ipc import log
     from ipc.board import Board
     from supervisor.config import load
-    from supervisor.lock import InstanceLock
+    from supervisor.guard import GuardThread, RunDirGuard
+    from supervisor.lock import Instance
     from supervisor.system import System, worker_settings
     from workers.accounts.process_hardening import harden_process
     from workers.accounts.secrets import scrub_environment
@@ -44,17 +45,25 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
             flags[f"venues.{venue}.{key}"] = url
     config = load(config_path, os.environ, flags)
     directory = configured_run_dir(config.run_dir)
-    directory.prepare()
-    InstanceLock(directory.lock)
+    log.setup(config.log_level)
+    instance = Instance(directory)
     harden_process()
     scrub_environment(keep=venue)
-    log.setup(config.log_level)
     board = Board.create(directory.board, time.time_ns())
     system = System(config, directory)
     settings = worker_settings(config, config.venues[venue], directory, slot=system.slots[venue], has_parent=False)
-    directory.write_description({**system.describe(), "is_alone": True})
+    described = {**system.describe(), "is_alone": True}
+    directory.write_description(described)
+    guard = RunDirGuard(directory, instance, board)
+    guard.files.add(directory.description, lambda: directory.write_description(described))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Worker(settings, board, stop).run()
+    thread = GuardThread(guard, stop)
+    try:
+        Worker(settings, board, stop).run()
+    finally:
+        stop.set()
+        thread.join()
+        instance.close()
     return 0

@@ -27,8 +27,7 @@ class Sender:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.path = path
         self.ipc, self.tcp = f"ipc://{path}", f"tcp://127.0.0.1:{port}"
-        self.listening = ListeningSocket(self.socket)
-        self.listening.bind(self.ipc)
+        self.listening = ListeningSocket(self.socket, self.ipc)
         self.socket.bind(self.tcp)
         self.listening.note_tcp()
 
@@ -79,12 +78,13 @@ def test_lost_socket_file_is_bound_again_and_nobody_is_disconnected(
 ) -> None:
     early = subscriber(sender.ipc, "")
     until(lambda: sender.reaches(early))
-    assert sender.listening.listen_again() == []
+    assert sender.listening.is_intact
     sender.path.unlink()
     if found is not None:
         sender.path.write_bytes(found)
-    assert sender.listening.listen_again() == [sender.ipc]
-    assert sender.listening.listen_again() == []
+    assert not sender.listening.is_intact
+    sender.listening.bind()
+    assert sender.listening.is_intact
     assert sender.reaches(early)
     late = subscriber(sender.ipc, "")
     until(lambda: sender.reaches(early, late))
@@ -92,19 +92,25 @@ def test_lost_socket_file_is_bound_again_and_nobody_is_disconnected(
 
 def test_socket_file_is_not_lost_while_peers_are_refused(sender: Sender) -> None:
     sender.listening.refuse_peers()
-    assert sender.listening.listen_again() == []
+    assert sender.listening.is_intact
     sender.path.write_bytes(b"")  # of somebody else
     sender.listening.accept_peers()
-    assert sender.listening.listen_again() == [sender.ipc]
+    assert not sender.listening.is_intact
 
 
 def test_next_process_removes_what_one_that_refused_peers_left(sender: Sender, context) -> None:
     sender.listening.refuse_peers()
-    sender.listening.close()
-    following = ListeningSocket(context.socket(zmq.PUB))
-    following.bind(sender.ipc)
-    following.close()
+    following = ListeningSocket(context.socket(zmq.PUB), sender.ipc)
     assert [path.name for path in sender.path.parent.iterdir()] == [FEED]
+    following.close()
+    assert not [*sender.path.parent.iterdir()]
+
+
+def test_closing_removes_no_file_of_another_process(sender: Sender, context) -> None:
+    following = ListeningSocket(context.socket(zmq.PUB), sender.ipc)
+    sender.listening.close()
+    assert following.is_intact
+    following.close()
 
 
 def test_closed_socket_listens_no_longer(context, short_dir: Path, free_port: int, until) -> None:

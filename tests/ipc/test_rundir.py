@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -85,12 +86,73 @@ def test_directory_is_private_whatever_the_umask(short_dir: Path, umask: int) ->
     assert mode_of(short_dir / "run") == 0o700
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o777, 0o500])
-def test_directory_of_ours_that_is_open_to_others_is_closed(short_dir: Path, mode: int) -> None:
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o1777, 0o500, 0o000])
+@pytest.mark.parametrize("use", [RunDir.prepare, RunDir.exists])
+def test_directory_of_another_mode_is_refused_and_left_as_it_is(short_dir: Path, mode: int, use) -> None:
     (short_dir / "run").mkdir()
     (short_dir / "run").chmod(mode)
+    with pytest.raises(RunDirError, match=f"has mode {mode:04o} and not 0700") as refused:
+        use(RunDir(short_dir / "run"))
+    assert f"chmod 700 {short_dir / 'run'}" in refused.value.advice
+    assert mode_of(short_dir / "run") == mode
+
+
+def test_directories_above_it_are_private_as_well_when_they_are_created(short_dir: Path) -> None:
+    before = os.umask(0)
+    try:
+        RunDir(short_dir / "a" / "b" / "run").prepare()
+    finally:
+        os.umask(before)
+    assert mode_of(short_dir / "a") == mode_of(short_dir / "a" / "b") == 0o700
+
+
+def test_set_group_id_that_a_directory_inherits_does_not_matter(short_dir: Path) -> None:
+    short_dir.chmod(0o2700)
+    (short_dir / "run").mkdir(0o700)
+    assert mode_of(short_dir / "run") == 0o2700
     RunDir(short_dir / "run").prepare()
-    assert mode_of(short_dir / "run") == 0o700
+
+
+def test_existence_creates_nothing(short_dir: Path) -> None:
+    run_dir = RunDir(short_dir / "a" / "run")
+    assert run_dir.exists() is False
+    assert not (short_dir / "a").exists()
+    run_dir.prepare()
+    assert run_dir.exists() is True
+
+
+def test_directory_that_could_not_be_created_does_not_merely_not_exist(short_dir: Path) -> None:
+    (short_dir / "file").touch()
+    with pytest.raises(RunDirError, match="cannot be used: Not a directory"):
+        RunDir(short_dir / "file" / "run").exists()
+
+
+def test_directory_below_one_of_others_could_not_be_created(short_dir: Path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != short_dir)
+    with pytest.raises(RunDirError, match=f"cannot be made in {short_dir}"):
+        RunDir(short_dir / "a" / "run").exists()
+
+
+# --- what it holds ------------------------------------------------------------------------------------------------
+
+
+def test_only_names_that_this_program_gives_are_its_entries(short_dir: Path) -> None:
+    run_dir = RunDir(short_dir)
+    known = ["board", "aster.feed", "control", "lighter.account.desk-1.published", ".board.77", ".aster.json.5"]
+    for name in (*known, "notes", "binance.feed", ".hidden", ".notes.77", "board.77", "aster.feed.old"):
+        (short_dir / name).touch()
+    assert sorted(entry.name for entry in run_dir.entries()) == sorted(known)
+
+
+def test_leftovers_of_dead_processes_are_removed(short_dir: Path) -> None:
+    dead, kept = 2**22 + 1, [f".board.{os.getpid()}", "board", "aster.account.memory", "notes", f".notes.{2**22 + 1}"]
+    for name in (f".board.{dead}", f".aster.markets.json.{dead}", f".board.{2**70}", *kept):
+        (short_dir / name).touch()
+    for name in ("aster.feed", "control", "of-another-program"):
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(short_dir / name))
+    RunDir(short_dir).remove_leftovers()
+    assert sorted(names_in(short_dir)) == sorted([*kept, "of-another-program"])
 
 
 def test_directory_that_is_fit_is_left_as_it_is(short_dir: Path) -> None:
@@ -119,7 +181,7 @@ def test_link_to_nothing_is_refused(short_dir: Path) -> None:
 
 def test_file_in_its_place_is_refused(short_dir: Path) -> None:
     (short_dir / "run").touch()
-    with pytest.raises(RunDirError, match="cannot be made"):
+    with pytest.raises(RunDirError, match="is not a directory"):
         RunDir(short_dir / "run").prepare()
 
 

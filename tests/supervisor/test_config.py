@@ -53,7 +53,7 @@ VENUE = [
     ("ping_interval_ms", None, "PARAPHINA_<V>_PING_INTERVAL_MS", "7000", "7000", 7000),
     ("pong_timeout_ms", None, None, "2500", "2500", 2500),
     ("funding_poll_ms", 10_000, "PARAPHINA_<V>_FUNDING_POLL_MS", "500", "500", 500),
-    ("fixture_dir", None, "<V>_FIXTURE_DIR", '"/recorded"', "/recorded", "/recorded"),
+    ("fixture_dir", None, "<V>_FIXTURE_DIR", '"/dev"', "/dev", "/dev"),
     ("account", None, "PARAPHINA_<V>_ACCOUNT", '"desk-1"', "desk-1", "desk-1"),
     ("account_period_ms", 60_000, None, "5000", "5000", 5000),
     ("ws_url", None, None, '"wss://example.org/ws/"', None, "wss://example.org/ws"),
@@ -152,18 +152,18 @@ def test_the_users_variables_reach_the_workers(venue, word):
 
 @pytest.mark.parametrize(("venue", "word"), list(WORDS.items()))
 def test_a_venue_can_be_played_from_its_fixtures(venue, word):
-    config = load(None, {f"{word}_FIXTURE_DIR": "/recorded"}, {})
+    config = load(None, {f"{word}_FIXTURE_DIR": "/dev"}, {})
     directories = {name: of.fixture_dir for name, of in config.venues.items()}
-    assert directories == {name: "/recorded" if name == venue else None for name in WORDS}
+    assert directories == {name: "/dev" if name == venue else None for name in WORDS}
 
 
 def test_one_directory_for_all_fixtures_serves_the_venues_that_it_has(tmp_path):
     (tmp_path / "lighter").mkdir()
     (tmp_path / "paradex").mkdir()
-    environ = {"ROADMAP_B_FIXTURE_DIR": str(tmp_path), "PARADEX_FIXTURE_DIR": "/its/own"}
+    environ = {"ROADMAP_B_FIXTURE_DIR": str(tmp_path), "PARADEX_FIXTURE_DIR": "/dev"}
     venues = load(None, environ, {}).venues
     assert venues["lighter"].fixture_dir == str(tmp_path / "lighter")
-    assert venues["paradex"].fixture_dir == "/its/own"
+    assert venues["paradex"].fixture_dir == "/dev"
     assert venues["aster"].fixture_dir is None
 
 
@@ -225,7 +225,7 @@ def test_the_file_may_be_named_by_the_environment_and_the_argument_wins(write, t
 
 
 def test_only_the_wanted_venues_are_configured_in_their_usual_order():
-    config = load(None, {}, {"supervisor.venues": "paradex, lighter,paradex"})
+    config = load(None, {}, {"supervisor.venues": "paradex, lighter"})
     assert tuple(config.venues) == ("lighter", "paradex")
 
 
@@ -389,7 +389,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_directory_is_no_file(tmp_path):
-    assert mistakes(str(tmp_path)) == [f"{tmp_path}: cannot be read: Is a directory"]
+    assert mistakes(str(tmp_path)) == [f"{tmp_path}: not a regular file"]
 
 
 @pytest.mark.parametrize("word", list(WORDS.values()))

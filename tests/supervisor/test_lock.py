@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
-from supervisor.lock import InstanceLock, holder_of
+from supervisor.lock import Holder, InstanceLock, holder_of
 
 
 def test_nobody_holds_a_lock_that_does_not_exist(run_dir):
@@ -23,7 +23,7 @@ def test_nobody_holds_a_file_that_is_only_there(run_dir):
 
 
 def test_the_holder_is_known_by_its_pid(run_dir, held_lock):
-    assert holder_of(run_dir.lock) == held_lock
+    assert holder_of(run_dir.lock) == Holder(held_lock)
 
 
 def test_a_directory_of_somebody_else_is_not_called_free(run_dir, monkeypatch):
@@ -49,7 +49,7 @@ def test_a_refused_one_leaves_the_lock_alone(run_dir, held_lock):
     for _ in range(3):
         with pytest.raises(AlreadyRunningError):
             InstanceLock(run_dir.lock)
-    assert holder_of(run_dir.lock) == held_lock
+    assert holder_of(run_dir.lock) == Holder(held_lock)
     assert run_dir.lock.read_text() == before == f"{held_lock}\n"
 
 
@@ -66,7 +66,7 @@ def test_the_death_of_the_holder_frees_it(run_dir, start_holder, number):
     holder.send_signal(number)
     holder.wait()
     assert holder_of(run_dir.lock) is None
-    assert holder_of(run_dir.lock) != start_holder(run_dir.lock).pid
+    assert holder_of(run_dir.lock) != Holder(start_holder(run_dir.lock).pid)
 
 
 def test_what_is_written_in_it_decides_nothing(run_dir, forking):
@@ -95,7 +95,7 @@ def test_a_child_does_not_inherit_it(run_dir, forking):
             time.sleep(60)
             del lock
         child = int(os.read(reader, 100))
-        held_by = holder_of(run_dir.lock) == middle
+        held_by = holder_of(run_dir.lock) == Holder(middle)
         os.kill(middle, signal.SIGKILL)
         os.waitpid(middle, 0)
         free = holder_of(run_dir.lock)
@@ -117,7 +117,7 @@ def test_a_childs_end_does_not_free_the_parents_lock(run_dir, forking):
         os.waitpid(child, 0)
         asker = os.fork()
         if asker == 0:
-            os._exit(0 if holder_of(run_dir.lock) == os.getppid() else 1)
+            os._exit(0 if holder_of(run_dir.lock) == Holder(os.getppid()) else 1)
         return os.waitpid(asker, 0)[1]
 
     assert forking.in_fork(scenario) == 0

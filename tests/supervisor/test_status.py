@@ -15,6 +15,7 @@ from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
 from supervisor import status as module
+from supervisor.lock import Holder
 from supervisor.proc import pid_namespace
 from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
@@ -33,7 +34,7 @@ def now(boards, monkeypatch):
 def holder(monkeypatch):
     """Set what the kernel reports: the holder of the lock, and processes that are gone or stopped."""
     held = SimpleNamespace(pid=4711, gone=set(), stopped=set())
-    monkeypatch.setattr(module, "holder_of", lambda _: held.pid)
+    monkeypatch.setattr(module, "holder_of", lambda _: None if held.pid is None else Holder(held.pid or None))
     monkeypatch.setattr(module, "is_alive", lambda pid: pid not in held.gone)
     monkeypatch.setattr(module, "is_stopped", lambda pid: pid in held.stopped)
     return held

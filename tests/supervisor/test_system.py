@@ -85,7 +85,7 @@ def test_a_worker_gets_its_configuration(run_dir):
     environ = {"PARAPHINA_PARADEX_STALE_MS": "7000", "PARAPHINA_PARADEX_PING_INTERVAL_MS": "9000"}
     environ |= {"PARAPHINA_PARADEX_FUNDING_POLL_MS": "600", "PARAPHINA_WS_HEALTHY_THRESHOLD_MS": "5"}
     environ |= {"PARAPHINA_PARADEX_WS_CONNECT_TIMEOUT_MS": "800", "PARAPHINA_PARADEX_WS_READ_TIMEOUT_MS": "900"}
-    environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/recorded"}
+    environ |= {"PARAPHINA_PARADEX_ACCOUNT": "desk", "PARADEX_FIXTURE_DIR": "/dev"}
     environ |= {"PARAPHINA_BLACKBOX_DIR": "/boxes", "PARAPHINA_PARADEX_SOURCE_ADDRESS": "192.0.2.7"}
     config = load(None, environ, {"supervisor.markets": "SOL"})
     described = worker_settings(config, config.venues["paradex"], run_dir, slot=4, generation=3, before=BEFORE)
@@ -99,7 +99,7 @@ def test_a_worker_gets_its_configuration(run_dir):
         config.venues["paradex"].rest_url,
     )
     assert (described.generation, described.last_epoch, described.last_reason) == (3, 77, Reason.CRASH)
-    assert (described.has_parent, described.fixture_dir, described.is_paced) == (True, "/recorded", True)
+    assert (described.has_parent, described.fixture_dir, described.is_paced) == (True, "/dev", True)
     assert (described.account, described.account_period_ms) == ("desk", 60_000)
     assert (described.blackbox_kb, described.blackbox_dir, described.blackbox_keep) == (1024, "/boxes", 20)
     assert described.dial is config.venues["paradex"].dial

@@ -18,6 +18,7 @@ from supervisor import lifecycle_reporter as reports
 from supervisor import parent, reactor
 from supervisor.config import load
 from supervisor.control import ControlServer
+from supervisor.lock import Instance
 from supervisor.spawn import ForkError
 from supervisor.system import System
 
@@ -130,7 +131,8 @@ class World:
         monkeypatch.setattr(parent, "reap_orphans", self.reaped.append)
         monkeypatch.setattr(parent, "ControlServer", self._control)
         self.system = System(self.load(), run_dir, simulation, self.load)
-        self.parent = parent.Parent(self.system, run_dir, self.announced.append)
+        self.instance = Instance(run_dir)
+        self.parent = parent.Parent(self.system, run_dir, self.instance, self.announced.append)
         self.board = Board.attach(run_dir.board, writable=True)
 
     def load(self) -> Any:
@@ -147,7 +149,7 @@ class World:
                 close()
             except OSError:
                 continue
-        os.close(self.parent._lock._file)
+        self.instance.close()
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from ipc.board import Board, WorkerWord
 from ipc.rundir import RunDir
 from supervisor.child import Handover
 from supervisor.config import load
+from supervisor.lock import Instance
 from supervisor.parent import Parent
 from supervisor.system import GATEWAY, System
 
@@ -184,8 +185,7 @@ class Watch:
 def _main(path: str, restarts: str) -> None:
     log.setup("error")
     run_dir = RunDir(Path(path))
-    run_dir.prepare()
-    parent = Parent(ShortLived(load(None, {}, _FLAGS), run_dir), run_dir, lambda _: None)
+    parent = Parent(ShortLived(load(None, {}, _FLAGS), run_dir), run_dir, Instance(run_dir), lambda _: None)
     watch = Watch(parent, run_dir, int(restarts))
     sys.stdout.write(msgspec.json.encode(watch.seen(parent.run())).decode())
 

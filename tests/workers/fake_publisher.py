@@ -17,6 +17,7 @@ class FakePublisher:
         self.sent = []
         self.is_refusing = False
         self.drops = self.errors = self.published = 0
+        self.is_intact = True
         self._feeds = {}
         self._is_held = False
 
@@ -60,6 +61,9 @@ class FakePublisher:
 
     def close(self):
         pass
+
+    def relisten(self):
+        self.is_intact = True
 
     def of(self, topic):
         """The events of one topic."""

@@ -83,6 +83,9 @@ class FakeRecorder:
     def save_dump(self, *blackbox):
         self.saved.append(blackbox)
 
+    def watch_files(self, files, run_dir, exclusive):
+        pass
+
     def close(self):
         self.is_closed = True
 

@@ -64,6 +64,11 @@ class PublishedFills:
             self._size = -1
             log.warning("account.unremembered", venue=self._venue, error=str(error))
 
+    def restore(self, keys: list[OnceKey]) -> None:
+        """Write the whole file again after it was lost; raise OSError if it cannot be written."""
+        if keys:
+            self._rewrite(keys)
+
     def _append(self, data: bytes) -> bool:
         """Append to the file; return False if its size is unexpected or not all bytes were written."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -75,6 +75,25 @@ class AccountPublisher:
         """State that was published last."""
         return self._state
 
+    def is_intact(self) -> bool:
+        """Return whether the path of the feed is this publisher's."""
+        return self._publisher.is_intact
+
+    def relisten(self) -> None:
+        """Bind the feed's path again after it was lost."""
+        self._publisher.relisten()
+
+    def restore_published(self) -> None:
+        """Write the checkpoint again after it was lost, else a restart would publish every fill again."""
+        if self._published is not None:
+            with self._publisher.exclusive():
+                self._published.restore(self.ledger.published())
+
+    def restore_description(self) -> None:
+        """Describe the state again after the description was lost."""
+        with self._publisher.exclusive():
+            self._describe(self._words())
+
     def apply_pushed(self, items: Iterable[AccountData]) -> int:
         """Publish what the stream pushed; return the number of invalid rows."""
         before = self.invalid_rows

@@ -251,6 +251,11 @@ class Reconciler:
             return 0
         return last.reconciled_ns if last.alias == self._alias else 0
 
+    def restore_last_snapshot(self) -> None:
+        """Write the time of the last snapshot again after its file was lost."""
+        if self._reconciled_wall_ns:
+            self._save_last_snapshot(self._reconciled_wall_ns)
+
     def _save_last_snapshot(self, asked_wall_ns: int) -> None:
         self._reconciled_wall_ns = asked_wall_ns
         try:

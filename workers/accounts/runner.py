@@ -18,6 +18,7 @@ from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.remote import FeedListener
 from ipc.rundir import AccountWords, RunDir, replace_file
+from ipc.watched_files import WatchedFiles
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.connection import AccountConnection
 from workers.accounts.publisher import AccountPublisher
@@ -143,6 +144,14 @@ class AccountRunner:
     def threads(self) -> tuple[tuple[str, Callable[[], None]], ...]:
         """Return the threads to keep running, by name."""
         return (SESSION_NAMES[0], self.stream.run), (SESSION_NAMES[1], self.reconciler.run)
+
+    def watch_files(self, files: WatchedFiles, run_dir: RunDir) -> None:
+        """Watch the account's files in the run directory."""
+        venue, publisher = self._venue.name, self.publisher
+        files.add(run_dir.account_path(venue), publisher.relisten, publisher.is_intact)
+        files.add(run_dir.account_published(venue, self._alias), publisher.restore_published)
+        files.add(run_dir.account_description(venue), publisher.restore_description)
+        files.add(run_dir.account_checkpoint(venue), self.reconciler.restore_last_snapshot)
 
     def interrupt(self) -> None:
         """Interrupt both sockets, so that neither thread blocks."""

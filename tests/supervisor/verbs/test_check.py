@@ -57,7 +57,14 @@ def test_all_is_well(cli, run_dir):
 def test_another_supervisor(cli, run_dir, held_lock):
     ran = cli("check")
     assert ran.code == 1
-    assert ("FAIL", f"no other supervisor in it: pid {held_lock} runs there") in lines(ran)
+    assert ("FAIL", f"no other supervisor in it: a supervisor runs there (pid {held_lock})") in lines(ran)
+
+
+def test_a_directory_that_does_not_exist_is_not_created(cli, run_dir):
+    place = run_dir.path.parent / "new" / "run"
+    ran = cli("check", "--run-dir", place)
+    assert ("ok", f"run directory {place} can be created") in lines(ran)
+    assert not place.parent.exists()
 
 
 def test_a_directory_that_cannot_be_used(cli, run_dir):

@@ -69,7 +69,7 @@ def parent(monkeypatch):
     seen = {}
 
     class Parent:
-        def __init__(self, system, run_dir, announce):
+        def __init__(self, system, run_dir, _instance, announce):
             seen.update(system=system, run_dir=run_dir)
             announce("a milestone")
 
@@ -204,8 +204,8 @@ def test_a_second_instance_leaves_the_board_of_the_first_alone(command, run_dir,
     ("kind", "wanted"),
     [
         ("link", "the run directory is a symbolic link"),
-        ("dangling link", "the run directory cannot be made"),
-        ("file", "the run directory cannot be made"),
+        ("dangling link", "the run directory is a symbolic link"),
+        ("file", "the run directory is not a directory"),
         ("below a file", "the run directory cannot be made"),
         ("too long", "bytes too long for Unix sockets"),
         ("not to be made", "the run directory cannot be made"),
@@ -260,10 +260,15 @@ def test_a_directory_of_somebody_else(cli, run_dir, monkeypatch):
     assert f"the run directory belongs to uid {uid}, not to you" in ran.err
 
 
-def test_an_open_directory_is_made_private(cli, parent, run_dir):
-    run_dir.path.chmod(0o755)
-    cli("start")
-    assert run_dir.path.stat().st_mode & 0o777 == 0o700
+@pytest.mark.parametrize("verb", ["start", "check"])
+def test_an_open_directory_is_refused_and_left_as_it_is(cli, parent, run_dir, verb):
+    """As root, ``--run-dir /tmp`` would close it for everybody."""
+    run_dir.path.chmod(0o1777)
+    ran = cli(verb)
+    assert ran.code == {"start": 2, "check": 1}[verb]
+    assert f"has mode 1777 and not 0700 (if it is yours alone: chmod 700 {run_dir.path}" in ran.err + ran.out
+    assert run_dir.path.stat().st_mode & 0o7777 == 0o1777
+    assert list(run_dir.path.iterdir()) == []
 
 
 # --- in the background ------------------------------------------------------------------------------------------------
