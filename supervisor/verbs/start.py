@@ -71,7 +71,8 @@ def start(
 ) -> int:
     """Run the system: one process per venue, supervised.
 
-    TERM and INT shut it down gracefully; a second signal stops it at once.
+    TERM and INT shut it down gracefully; a second signal stops it at once. HUP reloads the configuration. A terminal
+    that is closed shuts it down as well, except under nohup.
     """
     from supervisor.process_state import reset_process_state
 
@@ -104,7 +105,7 @@ def _say(line: str) -> None:
     from supervisor.process_state import discard
 
     try:
-        if not select.select([], [sys.stdout], [], 0)[1]:
+        if not select.select([], [1], [], 0)[1]:
             return
         sys.stdout.write(line + "\n")
         sys.stdout.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 
 import click
@@ -114,12 +115,36 @@ def test_reading_again_keeps_the_simulators_addresses_and_the_flags(cli, parent,
     assert again.venues["lighter"].ws_url == system.config.venues["lighter"].ws_url
 
 
-def test_a_reader_of_the_milestones_that_left_is_no_reason_to_stop(monkeypatch):
-    def gone(_):
-        raise BrokenPipeError
+def say(output):
+    """Announce a milestone in a new interpreter; return its exit code and its errors."""
+    program = "from supervisor.verbs.start import _say; _say('all 5 venues are live'); _say('and so on')"
+    done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=subprocess.PIPE, timeout=60)
+    return done.returncode, done.stderr
 
-    monkeypatch.setattr(module.sys.stdout, "write", gone)
-    module._say("all 5 venues are live")
+
+def test_a_reader_of_the_milestones_that_left_is_no_reason_to_stop():
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert say(writer) == (0, b"")
+    os.close(writer)
+
+
+def test_a_closed_terminal_is_no_reason_to_stop():
+    master, slave = os.openpty()
+    os.close(master)
+    assert say(slave) == (0, b"")
+    os.close(slave)
+
+
+def test_a_terminal_that_takes_no_output_stops_nothing():
+    """After Ctrl-S, or behind a reader that is stopped, a write would wait."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, bytes(10_000_000))
+    os.set_blocking(writer, True)
+    assert say(writer) == (0, b"")
+    os.close(reader)
+    os.close(writer)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
