@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 #: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
-#: Variables that libraries read as paths.
-_PATH_VARIABLES: Final = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 class Duration(click.ParamType[float]):
@@ -254,8 +252,7 @@ def _leave_terminal(log: Path) -> None:
     from supervisor.logfile import open_log
 
     os.setsid()
-    for name in _PATH_VARIABLES & os.environ.keys():
-        os.environ[name] = start_directory.absolute(os.environ[name])
+    start_directory.make_variables_absolute(os.environ, files=["SSL_CERT_FILE"], lists=["SSL_CERT_DIR"])
     start_directory.leave()
     try:
         log_file = open_log(log)

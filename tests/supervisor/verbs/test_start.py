@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -323,6 +324,24 @@ def test_the_background_has_a_session_no_input_and_a_log(forking, tmp_path):
     assert log.read_bytes() == b"out err"
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_background_trusts_the_authorities_that_the_foreground_would(forking, tmp_path, monkeypatch):
+    """OpenSSL ignores a file that does not exist, and every connection would fail."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", "my:ca.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "more:/etc/ssl:")
+
+    def scenario():
+        pid = os.fork()
+        if pid == 0:
+            module._leave_terminal(tmp_path / "log")
+            os.write(1, f"{os.environ['SSL_CERT_FILE']} {os.environ['SSL_CERT_DIR']} {Path.cwd()}".encode())
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert forking.in_fork(scenario) == 0
+    assert (tmp_path / "log").read_text() == f"{tmp_path}/my:ca.pem {tmp_path}/more:/etc/ssl: /"
 
 
 def test_the_log_goes_on(forking, tmp_path):
