@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping, Sequence
 from typing import Final
 
 from ipc.errors import UsageError
@@ -26,6 +27,16 @@ def absolute(path: str) -> str:
             "a relative path, but the current directory was removed", where=path, advice="give an absolute path"
         )
     return os.path.join(start, path)  # noqa: PTH118 - symbolic links before ".." are followed as the kernel does
+
+
+def make_variables_absolute(environ: MutableMapping[str, str], files: Sequence[str], lists: Sequence[str]) -> None:
+    """Replace relative paths in variables that libraries read: names of files, and lists separated by colons."""
+    for name in files:
+        if environ.get(name):
+            environ[name] = absolute(environ[name])
+    for name in lists:
+        if environ.get(name):
+            environ[name] = os.pathsep.join(path and absolute(path) for path in environ[name].split(os.pathsep))
 
 
 def directory() -> str:

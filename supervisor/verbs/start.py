@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
-#: Variables that libraries read as paths.
-_PATH_VARIABLES: Final = frozenset({"SSL_CERT_FILE", "SSL_CERT_DIR"})
 
 
 class Duration(click.ParamType[float]):
@@ -72,7 +70,8 @@ def start(
 ) -> int:
     """Run the system: one process per venue, supervised.
 
-    TERM and INT shut it down gracefully; a second signal stops it at once.
+    TERM and INT shut it down gracefully; a second signal stops it at once. HUP reloads the configuration. A terminal
+    that is closed shuts it down as well, except under nohup.
     """
     from supervisor.process_state import reset_process_state
 
@@ -112,7 +111,7 @@ def _say(line: str) -> None:
     from supervisor.process_state import discard
 
     try:
-        if not select.select([], [sys.stdout], [], 0)[1]:
+        if not select.select([], [1], [], 0)[1]:
             return
         sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
@@ -268,8 +267,7 @@ def _leave_terminal(log: Path) -> None:
     from supervisor.logfile import open_log
 
     os.setsid()
-    for name in _PATH_VARIABLES & os.environ.keys():
-        os.environ[name] = start_directory.absolute(os.environ[name])
+    start_directory.make_variables_absolute(os.environ, files=["SSL_CERT_FILE"], lists=["SSL_CERT_DIR"])
     start_directory.leave()
     try:
         log_file = open_log(log)

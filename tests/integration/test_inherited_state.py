@@ -23,6 +23,7 @@ import pytest
 from systems import wait_for
 
 from ipc.errors import ParaphinaError
+from ipc.feed import Feed
 from ipc.rundir import RunDir
 from supervisor.status import read_status
 
@@ -235,6 +236,25 @@ def a_removed_directory():
         assert system.stop() == 0
 
 
+def a_simulator_and_a_worker_alone():
+    """The other programs that run for long."""
+    hostile = ["descriptors", "umask", "soft limit", "signals"]
+    with Started() as simulator, Started() as worker:
+        simulator.options = ["sim", "--venues", "lighter"]
+        simulator.in_state(*hostile)
+        lines = wait_for(lambda: [*(simulator.path / "out").read_text().splitlines()][:1], 60)
+        _, ws_url, rest_url = lines[0].split()
+        worker.options = ["worker", "lighter", "--ws-url", ws_url, "--rest-url", rest_url]
+        worker.options += ["--run-dir", str(worker.run_dir.path)]
+        worker.in_state(*hostile)
+        with Feed(worker.run_dir.path) as feed:
+            assert feed.wait_live([("lighter", "BTC-PERP")], 60)
+        for system in (worker, simulator):
+            assert "/dev/zero" not in streams_of(system.process.pid).values()
+            system.process.terminate()
+            assert system.process.wait(60) == 0
+
+
 def closed_streams():
     """Each combination of closed streams: they lead nowhere, and no file of the system gets their numbers."""
     combinations = [set(some) for count in (1, 2, 3) for some in itertools.combinations(range(3), count)]
@@ -362,6 +382,7 @@ CASES = [
     a_hostile_start,
     a_hostile_start_in_the_background,
     relative_paths_in_the_background,
+    a_simulator_and_a_worker_alone,
     closed_streams,
     a_hard_limit_of_docker,
     a_removed_directory,

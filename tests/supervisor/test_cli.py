@@ -203,6 +203,13 @@ def test_a_reader_that_left_is_no_failure():
     assert broken_pipe(["schema"]).returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["start", "--config", "/nowhere"], ["start", "--nonsense"]], ids=str)
+def test_an_error_that_nobody_can_read_keeps_its_code(arguments):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run([sys.executable, "-m", "supervisor", *arguments], stderr=full, timeout=60)
+    assert done.returncode == 2
+
+
 def test_an_output_without_room_is_one_line():
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(

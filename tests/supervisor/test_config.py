@@ -5,6 +5,7 @@ from __future__ import annotations
 import certifi
 import pytest
 
+from ipc import start_directory
 from ipc.errors import ConfigError
 from supervisor.config import load, state_path
 from workers.venues import VENUES
@@ -116,6 +117,26 @@ def test_default_then_file_then_environment_then_flag(write, section, key, defau
     environ = {variable: as_text} if variable else {}
     raw = as_text if as_text is not None else value
     assert setting(load(path, environ, {dotted: raw}), dotted) == (value, "flag")
+
+
+def test_relative_paths_belong_to_the_directory_of_the_start_also_when_read_again(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(start_directory, "_left", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recorded" / "lighter").mkdir(parents=True)
+    (tmp_path / "paraphina.toml").write_text(
+        '[supervisor]\nrun_dir = "run"\nfixture_dir = "recorded"\n[venues.aster]\nfixture_dir = "own"\n'
+    )
+    environ = {"PARAPHINA_CONFIG": "paraphina.toml", "XDG_STATE_HOME": "state"}
+
+    def paths():
+        config = load(None, environ, {})
+        of = config.venues
+        return [config.run_dir, of["lighter"].fixture_dir, of["aster"].fixture_dir, config.blackbox_dir]
+
+    before = paths()
+    start_directory.leave()
+    wanted = ["run", "recorded/lighter", "own", "state/paraphina/blackbox"]
+    assert before == paths() == [str(tmp_path / path) for path in wanted]
 
 
 def test_listening_beyond_loopback_without_keys_is_a_mistake():

@@ -16,6 +16,7 @@ from ipc import log
 from ipc.board import HeaderWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, SelfFault, WorkerState, code_of, word_of
 from simulator.settings import SimSettings, VenuePorts
+from supervisor import parent as parent_module
 from supervisor.system import SimulatorPlan
 
 S = 1_000_000_000
@@ -64,6 +65,46 @@ def seen(found):
     """Return a list of samples, and a function that appends the value of ``found``."""
     samples = []
     return samples, lambda: samples.append(found())
+
+
+# --- the terminal -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Master and slave of a terminal that is the parent's."""
+    master, slave = os.openpty()
+    monkeypatch.setattr(parent_module, "controlling_terminal", lambda: slave)
+    ends = [master, slave]
+    yield ends
+    for descriptor in ends:
+        os.close(descriptor)
+
+
+def test_a_closed_terminal_stops_the_system(terminal, world, logged):
+    world.at(10, lambda: os.close(terminal.pop(0)))
+    assert world.run(60) == 0
+    assert world.now_s < 12
+    assert [child.signals for child in world.children] == [[(10, TERM)]] * 2
+    assert len(logged("supervisor.terminal_closed")) == 1
+
+
+def test_a_terminal_that_is_closed_during_the_shutdown_does_not_hurry_it(terminal, world):
+    world.born = lambda child: child.dies_of.pop(TERM)
+    world.signal_at(10, TERM)
+    world.at(10.3, lambda: os.close(terminal.pop(0)))
+    world.at(11, lambda: [child.die(0) for child in world.living()])
+    assert world.run(60) == 0
+    assert [child.signals for child in world.children] == [[(10, TERM)]] * 2
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(terminal, world, logged):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    world.at(10, lambda: os.close(terminal.pop(0)))
+    world.signal_at(20, signal.SIGHUP)
+    world.run(60)
+    assert world.now_s >= 60
+    assert len(logged("supervisor.reloaded")) == 1, "and the signal still reloads"
 
 
 # --- without faults ---------------------------------------------------------------------------------------------------

@@ -267,6 +267,23 @@ def test_a_signal_only_enqueues_and_is_handled_in_the_loop(reactor, kernel):
     assert heard == [1]
 
 
+def test_a_closed_terminal_is_reported_once(reactor, kernel):
+    """Its descriptor stays ready, and would keep the loop from sleeping."""
+    master, slave = os.openpty()
+    heard = []
+    reactor.watch_hangup(slave, lambda: heard.append(1))
+    os.write(master, b"typed\n")
+    run_for(reactor, kernel, 10 * MS)
+    assert heard == [], "input is not for the loop"
+    os.close(master)
+    run_for(reactor, kernel, 10 * MS)
+    before = len(kernel.waits_ms)
+    run_for(reactor, kernel, 10 * MS)
+    assert heard == [1]
+    assert len(kernel.waits_ms) <= before + 2
+    os.close(slave)
+
+
 def test_a_burst_of_one_signal_is_handled_once(reactor, kernel):
     heard = []
     reactor.on_signal(signal.SIGUSR2, lambda: heard.append(1))

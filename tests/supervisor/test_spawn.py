@@ -170,7 +170,7 @@ def test_a_child_has_only_the_standard_descriptors(in_fork, ended, forking, tmp_
 
 
 def test_a_child_has_default_handlers_and_ignores_the_terminal(in_fork, ended, tmp_path):
-    asked = ("SIGTERM", "SIGCHLD", "SIGINT", "SIGPIPE", "SIGUSR2")
+    asked = ("SIGTERM", "SIGCHLD", "SIGALRM", "SIGRTMIN", "SIGINT", "SIGPIPE", "SIGUSR2", "SIGTTOU", "SIGHUP")
 
     def look():
         handlers = {name: str(signal.getsignal(signal.Signals[name])) for name in asked}
@@ -189,9 +189,20 @@ def test_a_child_has_default_handlers_and_ignores_the_terminal(in_fork, ended, t
     in_fork(scenario)
     handlers, blocked, wakeup = written(tmp_path / "said")
     default, ignored = str(signal.SIG_DFL), str(signal.SIG_IGN)
-    assert handlers == dict(zip(asked, [default, default, ignored, ignored, ignored], strict=True))
+    assert handlers == dict(zip(asked, [default] * 4 + [ignored] * 5, strict=True))
     assert blocked == []
     assert wakeup == -1
+
+
+def test_a_child_is_not_the_service_that_systemd_started(in_fork, ended, monkeypatch, tmp_path):
+    monkeypatch.setenv("NOTIFY_SOCKET", "@somewhere")
+
+    def scenario():
+        end = ended(spawn("child", lambda: write(tmp_path / "said", os.environ.get("NOTIFY_SOCKET"))))
+        return end, os.environ["NOTIFY_SOCKET"]
+
+    assert in_fork(scenario) == ((0, None), "@somewhere")
+    assert written(tmp_path / "said") is None
 
 
 def test_an_interrupt_from_the_terminal_does_not_end_a_child(in_fork, ended):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import certifi
 import click
@@ -157,12 +159,36 @@ def test_reading_again_keeps_the_simulators_addresses_and_the_flags(cli, parent,
     assert again.venues["lighter"].ws_url == system.config.venues["lighter"].ws_url
 
 
-def test_a_reader_of_the_milestones_that_left_is_no_reason_to_stop(monkeypatch):
-    def gone(_):
-        raise BrokenPipeError
+def say(output):
+    """Announce a milestone in a new interpreter; return its exit code and its errors."""
+    program = "from supervisor.verbs.start import _say; _say('all 5 venues are live'); _say('and so on')"
+    done = subprocess.run([sys.executable, "-c", program], stdout=output, stderr=subprocess.PIPE, timeout=60)
+    return done.returncode, done.stderr
 
-    monkeypatch.setattr(module.sys.stdout, "write", gone)
-    module._say("all 5 venues are live")
+
+def test_a_reader_of_the_milestones_that_left_is_no_reason_to_stop():
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert say(writer) == (0, b"")
+    os.close(writer)
+
+
+def test_a_closed_terminal_is_no_reason_to_stop():
+    master, slave = os.openpty()
+    os.close(master)
+    assert say(slave) == (0, b"")
+    os.close(slave)
+
+
+def test_a_terminal_that_takes_no_output_stops_nothing():
+    """After Ctrl-S, or behind a reader that is stopped, a write would wait."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, bytes(10_000_000))
+    os.set_blocking(writer, True)
+    assert say(writer) == (0, b"")
+    os.close(reader)
+    os.close(writer)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -346,6 +372,24 @@ def test_the_background_has_a_session_no_input_and_a_log(forking, tmp_path):
     assert log.read_bytes() == b"out err"
     assert log.stat().st_mode & 0o777 == 0o600
     assert log.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_background_trusts_the_authorities_that_the_foreground_would(forking, tmp_path, monkeypatch):
+    """OpenSSL ignores a file that does not exist, and every connection would fail."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", "my:ca.pem")
+    monkeypatch.setenv("SSL_CERT_DIR", "more:/etc/ssl:")
+
+    def scenario():
+        pid = os.fork()
+        if pid == 0:
+            module._leave_terminal(tmp_path / "log")
+            os.write(1, f"{os.environ['SSL_CERT_FILE']} {os.environ['SSL_CERT_DIR']} {Path.cwd()}".encode())
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert forking.in_fork(scenario) == 0
+    assert (tmp_path / "log").read_text() == f"{tmp_path}/my:ca.pem {tmp_path}/more:/etc/ssl: /"
 
 
 def test_the_log_goes_on(forking, tmp_path):

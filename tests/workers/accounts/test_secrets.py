@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ipc import log as log_module
+from ipc import start_directory
 from ipc.errors import ConfigError
 from ipc.log import StderrHandler, get_log, hide
 from workers.accounts import secrets as module
@@ -54,6 +55,18 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> dict[str, None]:
 
 
 # --- where they come from -----------------------------------------------------------------------------------------
+
+
+def test_a_relative_file_and_command_belong_to_the_directory_of_the_start(
+    private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system in the background leaves it."""
+    monkeypatch.setattr(start_directory, "_left", None)
+    monkeypatch.chdir(private.parent)
+    in_file, in_command = secrets(**{f"{NAME}_FILE": "secret"}), secrets(**{f"{NAME}_COMMAND": "cat secret"})
+    start_directory.leave()
+    assert (in_file.get(NAME), in_command.get(NAME)) == (PLANTED, PLANTED)
+    assert secrets(**{f"{NAME}_FILE": "secret"}).get(NAME) == PLANTED
 
 
 def test_a_secret_comes_from_its_variable(private: Path) -> None:
