@@ -16,6 +16,7 @@ import pytest
 from ipc.control import ControlReply
 from ipc.errors import ConfigError, NotRunningError, UsageError
 from supervisor.control import ControlServer
+from supervisor.lock import Holder
 from supervisor.proc import is_stopped
 from supervisor.verbs import control as operate
 
@@ -110,7 +111,7 @@ def signalled(monkeypatch):
 
 
 def test_stop_signals_nobody_of_another_pid_namespace(cli, run_dir, monkeypatch, signalled):
-    monkeypatch.setattr(operate, "holder_of", lambda _: 0)
+    monkeypatch.setattr(operate, "holder_of", lambda _: Holder(None))
     ran = cli("stop")
     assert (ran.code, ran.out, signalled) == (4, "", [])
     assert ran.err == (
@@ -120,7 +121,7 @@ def test_stop_signals_nobody_of_another_pid_namespace(cli, run_dir, monkeypatch,
 
 
 def test_stop_signals_nobody_when_the_lock_has_another_holder_by_then(cli, monkeypatch, signalled, start_holder):
-    holders = iter([os.getpid(), 17, None])
+    holders = iter([Holder(os.getpid()), Holder(17), None])
     monkeypatch.setattr(operate, "holder_of", lambda _: next(holders))
     assert (cli("stop").code, signalled) == (0, [])
 
