@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from simulator.faults.fault import Args, Fault
-from simulator.rest import HttpRequest, HttpResponse, html
+from simulator.rest import HttpRequest, HttpResponse, html, plain
 
 
 class PathArgs(Args, frozen=True, kw_only=True):
@@ -22,11 +22,12 @@ class RestErrorArgs(PathArgs, frozen=True, kw_only=True):
 
     status: Annotated[Literal[400, 401, 403, 404, 418, 429, 500, 502, 503, 504], Meta(description="HTTP status")] = 503
     empty: Annotated[bool, Meta(description="response without body")] = False
+    text: Annotated[str | None, Meta(description="body, whatever it contains; null: the venue's own")] = None
     retry_after: Annotated[int, Meta(ge=0, description="seconds in the Retry-After header of 429 and 418")] = 1
 
 
 class RestErrorFault(Fault[RestErrorArgs]):
-    """REST requests fail with an HTTP status, in the venue's own format."""
+    """REST requests fail with an HTTP status, in the venue's own format or with any text."""
 
     name: ClassVar[str] = "rest_error"
     parameters = RestErrorArgs
@@ -38,6 +39,8 @@ class RestErrorFault(Fault[RestErrorArgs]):
         response = self.venue.failure(self.args.status)
         if self.args.empty:
             response = HttpResponse(self.args.status)
+        elif self.args.text is not None:
+            response = plain(self.args.text, self.args.status)
         if self.args.status in {418, 429}:
             return response.with_headers(Retry_After=str(self.args.retry_after))
         return response

@@ -20,6 +20,7 @@ class CloseArgs(Args, frozen=True, kw_only=True):
     """Parameters of ``close``."""
 
     code: Annotated[int, Meta(description="close code; 0 drops the TCP connection without a close frame")] = 1001
+    text: Annotated[str, Meta(max_length=40, description="reason in the close frame")] = "closed by the server"
 
     def __post_init__(self) -> None:
         """Reject codes that cannot be sent.
@@ -40,7 +41,7 @@ class CloseFault(Fault[CloseArgs]):
     def begin(self) -> None:
         """Close the sockets."""
         if self.args.code:
-            self.venue.close_all(self.args.code, "closed by the server")
+            self.venue.close_all(self.args.code, self.args.text)
         else:
             self.venue.abort_all()
         self.finish()

@@ -17,13 +17,15 @@ from ipc.orderbook import BadLevelError, OrderBook
 from ipc.raw import RawHeader, RawRecord, decode_line
 from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, BookReplica
 from ipc.topics import BOOK_CHANNELS, Topic, topic_of
-from supervisor.journal.findings import TopicReport, VerifyReport
+from supervisor.journal.findings import RecordingReport, SpanReport, TopicReport, VerifyReport
 from supervisor.journal.format import Header, publisher_of
 from supervisor.journal.format import topic_of as topic_in
 
 #: A worker's threads stamp messages before they acquire the publisher, so on a topic with two writers receive times may
 #: be out of order. A book has one writer.
 _TURN_NS: Final = 1_000_000_000
+#: Time without a heartbeat, which comes every second, that counts as a silence.
+SILENCE_NS: Final = 5_000_000_000
 #: Deviation of the wall clock from the monotonic clock that counts as a clock step.
 _STEP_NS: Final = 500_000_000
 _MS: Final = 1_000_000
@@ -94,6 +96,7 @@ class EventsCheck:
         self._topics: dict[bytes, _Topic] = {}
         self._publishers: dict[str, _Publisher] = {}
         self._config: dict[str, dict[str, Any]] = {}
+        self._spans: dict[str, SpanReport] = {}
 
     def begin_file(self, name: str, header: Header | None) -> None:
         """Start a file; the next lines belong to it."""
@@ -102,6 +105,7 @@ class EventsCheck:
         if header is None:
             return
         self._config.update(header.config)
+        self._spans = self.report.recordings.setdefault(header.recording, RecordingReport()).venues
         if header.recording != self._recording:
             self._recording = header.recording
             self._publishers.clear()
@@ -114,6 +118,8 @@ class EventsCheck:
         """End a file; ``torn`` bytes of an incomplete line remain."""
         if torn and self._owns_rest:
             self.report.note("torn_line", self._file, self._line + 1, "", f"{torn} bytes without the end of the line")
+        if self._has_header and self._recording is not None:
+            self.report.recordings[self._recording].files[self._last_file] = max(0, self._line - 1)
 
     def finish(self) -> VerifyReport:
         """Finish after the last file; report what never appeared."""
@@ -272,6 +278,11 @@ class EventsCheck:
         self._problem("crossed_book", topic.name, f"seq {event.seq}: bid {bids[0][0]}, ask {asks[0][0]}")
 
     def _on_heartbeat(self, venue: str, beat: Heartbeat) -> None:
+        span = self._spans.setdefault(venue, SpanReport(beat.publish_ns, beat.publish_ns, is_joined=beat.seq == 1))
+        if beat.publish_ns - span.last_ns > SILENCE_NS:
+            span.silences += 1
+            span.silent_ns += beat.publish_ns - span.last_ns
+        span.last_ns = max(span.last_ns, beat.publish_ns)
         for name, seq in beat.seqs.items():
             topic = self._topics.get(name.encode())
             if topic is not None and topic.seq is not None and topic.seq < seq:

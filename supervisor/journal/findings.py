@@ -24,6 +24,7 @@ Problem: TypeAlias = Literal[
     "checksum",  # a heartbeat's checksum differs at the same seq
     "missing_venue",  # named in the header, but without any event
     "missing_channel",  # the same for a channel that is never silent for long
+    "missing_lines",  # fewer lines than the recorder wrote
     "no_listings",  # raw frames without their markets, which cannot be played
 ]
 #: Kinds of notes, which are not problems.
@@ -75,6 +76,60 @@ class TopicReport(msgspec.Struct):
     last_ns: int = 0
 
 
+class SpanReport(msgspec.Struct):
+    """Time for which a venue was recorded, by its heartbeats, wall clock.
+
+    Attributes:
+        first_ns: First heartbeat; ``last_ns``: last one.
+        silences: Times without a heartbeat between them; ``silent_ns``: their sum.
+        is_joined: True when the first heartbeat of its worker is the first one recorded.
+        from_start: False when the recording of the venue began late, or that is not known; ``to_end``: the same for
+            its end.
+    """
+
+    first_ns: int = 0
+    last_ns: int = 0
+    silences: int = 0
+    silent_ns: int = 0
+    is_joined: bool = False
+    from_start: bool = False
+    to_end: bool = False
+
+
+class RecordingReport(msgspec.Struct):
+    """Coverage of one recording, as far as the journal tells it.
+
+    Attributes:
+        began_ns: Start, wall clock; 0 when it is not known. ``ended_ns``: the same for its end.
+        state: ``ended``, ``open`` (it is still being written), ``broken_off``, or ``unknown`` without its summary.
+        described: True when all venues that the system ran are known.
+        left_out: Venues that the system ran and that were not recorded.
+        missing_files: Numbers of files that are not there.
+        files: Lines of each file by its number, without the header.
+        venues: Recorded venues.
+    """
+
+    began_ns: int = 0
+    ended_ns: int = 0
+    state: Literal["ended", "open", "broken_off", "unknown"] = "unknown"
+    described: bool = False
+    left_out: list[str] = []
+    missing_files: list[int] = []
+    files: dict[int, int] = {}
+    venues: dict[str, SpanReport] = {}
+
+    @property
+    def is_whole(self) -> bool:
+        """True when every venue that the system ran was recorded from the start to the end."""
+        return (
+            self.state == "ended"
+            and self.described
+            and not self.left_out
+            and not self.missing_files
+            and all(span.from_start and span.to_end for span in self.venues.values())
+        )
+
+
 class VerifyReport(msgspec.Struct):
     """Report on checked recordings.
 
@@ -82,6 +137,7 @@ class VerifyReport(msgspec.Struct):
         topics: By venue, then by topic; raw frames under ``raw``.
         counts: Number of findings by kind.
         problems: First findings of each kind; ``notes``: the same for notes.
+        recordings: Coverage of each recording of events, by its stamp.
     """
 
     files: int = 0
@@ -91,11 +147,23 @@ class VerifyReport(msgspec.Struct):
     counts: dict[str, int] = {}
     problems: list[Finding] = []
     notes: list[Finding] = []
+    recordings: dict[str, RecordingReport] = {}
 
     @property
     def ok(self) -> bool:
         """True when there are no problems."""
         return not self.problems
+
+    @property
+    def is_whole(self) -> bool:
+        """True when nothing is missing, and nothing may be missing without being known."""
+        return self.ok and bool(self.recordings) and all(one.is_whole for one in self.recordings.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0 when what was recorded is right, else 1: a problem, nothing recorded, or a recording that broke off."""
+        is_right = self.ok and bool(self.topics)
+        return int(not is_right or any(one.state == "broken_off" for one in self.recordings.values()))
 
     def problem(self, kind: Problem, file: str, line: int, topic: str, text: str) -> None:
         """Add a problem."""
@@ -112,7 +180,7 @@ class VerifyReport(msgspec.Struct):
 
     def to_builtins(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {"ok": self.ok, **msgspec.to_builtins(self)}
+        return {"ok": self.ok, "whole": self.is_whole, **msgspec.to_builtins(self, str_keys=True)}
 
 
 def merge(reports: Iterable[VerifyReport]) -> VerifyReport:
@@ -124,6 +192,8 @@ def merge(reports: Iterable[VerifyReport]) -> VerifyReport:
             whole.topics.setdefault(venue, {}).update(topics)
         for kind, count in report.counts.items():
             whole.counts[kind] = whole.counts.get(kind, 0) + count
+        for recording, of in report.recordings.items():
+            whole.recordings.setdefault(recording, RecordingReport(files=of.files)).venues.update(of.venues)
         whole.problems += report.problems
         whole.notes += report.notes
     return whole

@@ -15,6 +15,7 @@ from ipc.errors import DecodeError
 from ipc.events import SCHEMA
 from ipc.feed_state import LIFECYCLE
 from ipc.topics import Topic
+from supervisor.journal.coverage import Coverage
 
 #: Version of the format.
 FORMAT: Final = 1
@@ -35,6 +36,7 @@ class Header(msgspec.Struct, kw_only=True):
         created_wall_ns: Creation time, wall clock; ``created_mono_ns``: monotonic clock.
         run_dir: Run directory of the recorded system.
         config: Description of each recorded venue: symbols, streams, addresses.
+        coverage: Coverage until then; None in journals of version 0.1.
     """
 
     journal: int = FORMAT
@@ -46,6 +48,7 @@ class Header(msgspec.Struct, kw_only=True):
     created_mono_ns: int = 0
     run_dir: str = ""
     config: dict[str, dict[str, Any]] = {}
+    coverage: Coverage | None = None
 
 
 class Stamps(msgspec.Struct, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from supervisor.journal.format import SUFFIX, Header, decode_header
 
 _BUFFER: Final = 1024 * 1024
 _END: Final = ord("\n")
+#: First bytes of files of gzip, zstd, xz and bzip2.
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +82,14 @@ def _identify(path: Path) -> EventFile | RawFile | None:
     Raises:
         UsageError: It is a recording that this program cannot read.
     """
-    size = path.stat().st_size
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError("not a regular file", where=str(path))
+    size = found.st_size
     with path.open("rb") as file:
         line = file.readline(_BUFFER)
+    if line.startswith(_COMPRESSED):
+        raise UsageError("compressed", where=str(path), advice="decompress it first")
     try:
         header = decode_header(line)
     except DecodeError as error:

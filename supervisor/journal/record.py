@@ -1,14 +1,15 @@
 """Recorder of a running system: all events of its feeds, and raw frames on request.
 
 The recorder is an ordinary consumer: a full or slow disk, or its death, does not affect the feeds. It may start before
-the system, and continues when workers or the whole system restart.
+the system, and continues when workers or the whole system restart. The venues are those of the system, also when a
+reload adds one (:mod:`supervisor.journal.coverage`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from ipc.feed_state import LIFECYCLE
 from ipc.raw import RawHeader, encode_line
 from ipc.rundir import RunDir
 from ipc.sequence import PublisherSequence, Verdict
-from ipc.topics import CHANNELS, VENUES, Topic
+from ipc.topics import CHANNELS, Topic
+from supervisor.journal.coverage import Summary, SystemWatch, summary_path
 from supervisor.journal.format import Header, Stamps, encode_header, prefix_of, publisher_of, stamp_of
-from supervisor.journal.write import JournalLimits, RotatingFile
+from supervisor.journal.write import JournalLimits, RotatingFile, WriteError
 
 #: Messages are read in bursts: waking up for each one costs three times as much.
 _NAP_S: Final = 0.01
@@ -49,6 +51,8 @@ class Tally:
         lost: Missing events, by the same keys.
         raw: Raw records by venue.
         malformed: Messages that are not events.
+        left_out: Venues that the system ran and that were not recorded, because others were requested.
+        silent: Venues that were to be recorded and of which nothing came.
         files: Files created; ``size``: their bytes.
     """
 
@@ -56,6 +60,8 @@ class Tally:
     lost: dict[str, int] = field(default_factory=dict)
     raw: dict[str, int] = field(default_factory=dict)
     malformed: int = 0
+    left_out: list[str] = field(default_factory=list)
+    silent: list[str] = field(default_factory=list)
     files: int = 0
     size: int = 0
 
@@ -76,7 +82,7 @@ class JournalRecorder:
     Args:
         run_dir: The system's directory.
         out: Target directory; raw files go to ``<out>/<venue>``, which is then a fixture directory.
-        venues: Venues to record.
+        venues: Venues to record; None for all that the system runs.
         raw: Whether to record raw frames as well.
         limits: Size and age at which a file is closed.
         version: Program version, for the headers.
@@ -87,7 +93,7 @@ class JournalRecorder:
         run_dir: RunDir,
         out: Path,
         *,
-        venues: Iterable[str] = VENUES,
+        venues: Sequence[str] | None = None,
         raw: bool = False,
         limits: JournalLimits | None = None,
         version: str = "",
@@ -95,21 +101,24 @@ class JournalRecorder:
         self.tally = Tally()
         self._run_dir = run_dir
         self._out = out
-        self._venues = tuple(venues)
+        self._watch = SystemWatch(run_dir, venues)
         self._version = version
         self._limits = limits or JournalLimits()
         self._recording = stamp_of(time.time_ns())
         self._events = RotatingFile(out, f"events-{self._recording}", self._header, self._limits)
+        self._summary = b""
+        self._has_ended = False
         self._asked_in = 1
-        self._sequences = {name: PublisherSequence() for name in (*self._venues, LIFECYCLE)}
+        self._sequences = {LIFECYCLE: PublisherSequence()}
         self._sources: dict[bytes, _Source] = {}
         self._raw: dict[str, RotatingFile] = {}
         self._raw_headers: dict[str, bytes] = {}
         self._stamps = msgspec.json.Decoder(Stamps)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        Subscription(run_dir.path, self._venues, CHANNELS, None).open(self._socket)
+        Subscription(run_dir.path, (), CHANNELS, None).open(self._socket)
         self._raw_socket = self._open_raw() if raw else None
+        self._add_venues()
 
     def run(self, duration_s: float | None, stop: Callable[[], bool], progress: Callable[[Tally], None]) -> None:
         """Record for a duration (None: unlimited) or until ``stop()`` returns true.
@@ -120,6 +129,8 @@ class JournalRecorder:
         began = time.monotonic()
         due = began + _FLUSH_S
         while not stop() and (duration_s is None or time.monotonic() - began < duration_s):
+            if self._watch.has_changed():
+                self._add_venues()
             self._drain()
             if time.monotonic() >= due:
                 due = time.monotonic() + _FLUSH_S
@@ -129,6 +140,7 @@ class JournalRecorder:
         self._drain()
         self._flush()
         progress(self.tally)
+        self._has_ended = True
 
     def close(self) -> None:
         """Unsubscribe and close the files.
@@ -143,6 +155,18 @@ class JournalRecorder:
         with contextlib.ExitStack() as ending:
             for file in self._files():
                 ending.callback(file.close)
+        if self._has_ended:
+            self._write_summary(time.time_ns())
+
+    def _add_venues(self) -> None:
+        """Connect to the feeds of venues that were not there before."""
+        for venue in self._watch.find_new():
+            self._sequences[venue] = PublisherSequence()
+            self._socket.connect(self._run_dir.feed(venue))
+            if self._raw_socket is not None:
+                self._raw_socket.connect(self._run_dir.raw(venue))
+                name, header = f"raw-{venue}-{self._recording}", partial(self._raw_header, venue)
+                self._raw[venue] = RotatingFile(self._out / venue, name, header, self._limits)
 
     def _drain(self) -> None:
         """Read all pending messages."""
@@ -197,22 +221,57 @@ class JournalRecorder:
                 created_wall_ns=time.time_ns(),
                 created_mono_ns=time.monotonic_ns(),
                 run_dir=str(self._run_dir.path),
-                config={name: of for name, of in config.items() if name in self._venues},
+                config={name: of for name, of in config.items() if self._watch.wants(name)},
+                coverage=self._watch.coverage,
             )
         )
 
+    def _write_summary(self, ended_ns: int = 0) -> None:
+        """Replace the summary if it has changed; there is none before the first event."""
+        if not self._events.number:
+            return
+        summary = msgspec.json.encode(
+            Summary(
+                recording=self._recording,
+                written=self._events.written,
+                ended_ns=ended_ns,
+                coverage=self._watch.coverage,
+            )
+        )
+        if summary == self._summary:
+            return
+        path = summary_path(self._out, self._recording)
+        temporary = path.with_suffix(".tmp")
+        try:
+            temporary.write_bytes(summary)
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise WriteError(error, path) from error
+        self._summary = summary
+
     def _flush(self) -> None:
-        """Flush twice a second, and request snapshots for a new file."""
+        """Flush and look for venues twice a second, and request snapshots for a new file."""
+        self._add_venues()
         for file in self._files():
             file.flush()
         self.tally.files = sum(file.number for file in self._files())
         self.tally.size = sum(file.size for file in self._files())
+        self._note_venues()
+        self._write_summary()
         if self._events.number > self._asked_in:
             self._asked_in = self._events.number
             for source in self._sources.values():
                 if Topic.parse(source.name).channel in _STATE_CHANNELS:
                     self._socket.subscribe(source.name)
                     self._socket.unsubscribe(source.name)
+
+    def _note_venues(self) -> None:
+        coverage = self._watch.coverage
+        self.tally.left_out = coverage.left_out()
+        expected = dict.fromkeys((*coverage.venues, *((coverage.wanted or ()) if coverage.described else ())))
+        self.tally.silent = [name for name in expected if self._watch.wants(name) and not self.tally.events.get(name)]
 
     def _files(self) -> list[RotatingFile]:
         return [self._events, *self._raw.values()]
@@ -222,10 +281,6 @@ class JournalRecorder:
         for option, value in ((zmq.LINGER, 0), (zmq.RCVHWM, _RAW_HWM), (zmq.RECONNECT_IVL, _RECONNECT_MS)):
             socket.setsockopt(option, value)
         socket.subscribe("raw.")
-        for venue in self._venues:
-            socket.connect(self._run_dir.raw(venue))
-            name, header = f"raw-{venue}-{self._recording}", partial(self._raw_header, venue)
-            self._raw[venue] = RotatingFile(self._out / venue, name, header, self._limits)
         return socket
 
     def _raw_header(self, venue: str, _number: int) -> bytes:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.journal.checks import EventsCheck, RawCheck
+from supervisor.journal.completeness import cover
+from supervisor.journal.coverage import read_summary
 from supervisor.journal.findings import VerifyReport, merge
 from supervisor.journal.format import publisher_of, topic_of
 from supervisor.journal.read import EventFile, Lines, RawFile, find
+from supervisor.journal.write import is_being_written
 
 #: Below this, processes cost more time than they save.
 _WORTH_IT: Final = 16 * 1024 * 1024
@@ -70,7 +73,21 @@ def verify(
     reports = _in_parallel(tasks, processes, progress) if processes > 1 else _in_turn(tasks, progress)
     report = merge(reports)
     report.files, report.size = len(files), size
+    _cover(report, [file for file in files if isinstance(file, EventFile)])
     return report
+
+
+def _cover(report: VerifyReport, files: Sequence[EventFile]) -> None:
+    """Add what headers and summaries say of each recording, and what follows from it."""
+    by_recording: dict[str, list[EventFile]] = {}
+    for file in files:
+        if file.header is not None:
+            by_recording.setdefault(file.header.recording, []).append(file)
+    for recording, of in by_recording.items():
+        summaries = (read_summary(directory, recording) for directory in dict.fromkeys(file.path.parent for file in of))
+        summary = next((summary for summary in summaries if summary is not None), None)
+        headers = [(file.header, str(file.path)) for file in of if file.header is not None]
+        cover(report, recording, headers, summary, is_open=any(is_being_written(file.path) for file in of))
 
 
 def _event_tasks(files: Sequence[EventFile], shares: int) -> list[_Task]:

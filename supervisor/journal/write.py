@@ -1,12 +1,14 @@
 """Line files with rotation by size and age; at most the last line can be incomplete.
 
 Guarantees of a recording: lines are flushed within a second, a killed writer loses at most the end of one line, and a
-full disk ends the recording with one error and files that end with a complete line.
+full disk ends the recording with one error and files that end with a complete line. A file is locked until the next one
+is, so that a reader can tell a recording that goes on from one whose writer is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -40,6 +42,16 @@ class JournalLimits:
     max_age_s: float = 3600.0
 
 
+def is_being_written(path: Path) -> bool:
+    """Return whether a recorder is at work on the file, or will go on after it."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 class RotatingFile:
     """Writer of lines into numbered files ``<directory>/<name>-<number>.jsonl``.
 
@@ -50,7 +62,8 @@ class RotatingFile:
         limits: When to start the next file.
         clock: Monotonic, s.
 
-    ``number`` is the current file's number, 0 before the first line; ``size`` counts the bytes of all files.
+    ``number`` is the current file's number, 0 before the first line; ``size`` counts the bytes of all files;
+    ``written`` lists the lines of each complete file, without its header.
     """
 
     def __init__(
@@ -63,6 +76,7 @@ class RotatingFile:
     ) -> None:
         self.number = 0
         self.size = 0
+        self.written: list[int] = []
         self.path = directory / f"{name}{SUFFIX}"
         self._directory = directory
         self._name = name
@@ -70,6 +84,8 @@ class RotatingFile:
         self._limits = limits
         self._clock = clock
         self._file: int | None = None
+        self._locked: int | None = None
+        self._count = 0
         self._file_size = 0
         self._begun = 0.0
         self._lines: list[bytes] = []
@@ -89,6 +105,7 @@ class RotatingFile:
         if self._file is None:
             self._begin()
         self._lines.append(line)
+        self._count += 1
         self._waiting += len(line)
         if self._waiting >= _BLOCK:
             self.flush()
@@ -107,6 +124,7 @@ class RotatingFile:
         is_old = self._clock() - self._begun >= self._limits.max_age_s
         if self._file_size >= self._limits.max_bytes or is_old:
             self._end()
+            self.written.append(self._count)
 
     def close(self) -> None:
         """Flush and close the file.
@@ -116,8 +134,11 @@ class RotatingFile:
         """
         try:
             self.flush()
+            if self._file is not None:
+                self.written.append(self._count)
         finally:
             self._end()
+            self._unlock()
 
     def _begin(self) -> None:
         self.number += 1
@@ -125,9 +146,12 @@ class RotatingFile:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise WriteError(error, self.path) from error
-        self._file_size = 0
+        self._unlock()
+        self._file_size = self._count = 0
         self._begun = self._clock()
         self._lines = [self._header(self.number)]
         self._waiting = len(self._lines[0])
@@ -147,6 +171,11 @@ class RotatingFile:
         self.size += done
 
     def _end(self) -> None:
-        file, self._file = self._file, None
+        if self._file is not None:
+            self._unlock()
+            self._locked, self._file = self._file, None
+
+    def _unlock(self) -> None:
+        file, self._locked = self._locked, None
         if file is not None:
             os.close(file)

@@ -14,6 +14,7 @@ import click
 
 from ipc.errors import UsageError
 from ipc.printable import joined_lines, printable, printable_json
+from supervisor.journal.verdict import recording_lines, verdict
 from supervisor.verbs.options import end_as_interrupted, json_option
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ class Speed(click.ParamType[float]):
 @click.argument("path", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @json_option
 def verify(path: Path, as_json: bool) -> int:
-    """Check that the recordings in FILE or below DIR are complete and correct; exit code 1 otherwise.
+    """Check that the recordings in FILE or below DIR are complete and correct.
 
-    Events: sequence, epochs, time, books and their checksums, and whether every venue and channel is present. Raw
-    frames: lines and time.
+    Events: sequence, epochs, time, books and their checksums, and whether every venue and channel is present, from the
+    start to the end of the recording. Raw frames: lines and time.
+
+    Exit codes: 0 what was recorded is right, and the last line says whether it is all; 1 a problem, nothing recorded,
+    or a recording that broke off; 2 not a recording.
     """
     import json
 
@@ -57,7 +61,7 @@ def verify(path: Path, as_json: bool) -> int:
     with _progress("verifying") as advance:
         report = journal.verify(path, advance)
     click.echo(printable_json(json.dumps(report.to_builtins())) if as_json else _text(report))
-    return 0 if report.ok else 1
+    return report.exit_code
 
 
 @click.command()
@@ -158,7 +162,8 @@ def _text(report: VerifyReport) -> str:
             lines.append(str(finding))
         elif shown[finding.kind] == _SHOWN + 1:
             lines.append(f"… {report.counts[finding.kind] - _SHOWN:,} more of {finding.kind}")
-    lines.append("whole and right" if report.ok else f"NOT WELL: {_counted(report)}")
+    lines += [text for stamp, of in sorted(report.recordings.items()) for text in recording_lines(stamp, of)]
+    lines.append(verdict(report))
     return joined_lines(lines)
 
 
@@ -175,8 +180,3 @@ def _venue(venue: str, topics: dict[str, TopicReport]) -> str:
     if lost:
         parts.append(f"LOST {lost:,}")
     return "  ".join(parts)
-
-
-def _counted(report: VerifyReport) -> str:
-    kinds = dict.fromkeys(finding.kind for finding in report.problems)
-    return ", ".join(f"{report.counts[kind]:,} {kind}" for kind in kinds)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ipc.errors import NotRunningError, UsageError
+from ipc.errors import NotRunningError, ParaphinaError, UsageError
 from ipc.printable import joined_lines, printable_json
 from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
+    from ipc.rundir import RunDir
     from supervisor.journal.record import Tally
 
 _MB: Final = 1_000_000
@@ -45,16 +46,17 @@ def record(
 ) -> int:
     """Record a running system's feeds into a journal: JSON lines, one event each, exactly as published.
 
-    It may be started before the system and survives worker restarts; TERM and INT end it. Exit code 1 when events were
-    lost or the disk is full, 3 when no event arrived.
+    All venues of the system are recorded, also those that a reload adds. It may be started before the system and
+    survives worker restarts; TERM and INT end it. Exit code 1 when events were lost, nothing came of a venue, or the
+    disk is full; 3 when no system ran.
     """
     from supervisor.journal.record import JournalRecorder
     from supervisor.journal.write import JournalLimits
     from supervisor.system import program_version
 
-    wanted = _wanted(venues)
-    _make(Path(out))
     directory = open_run_dir(run_dir)
+    wanted = _wanted(venues, directory)
+    _make(Path(out))
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
@@ -73,11 +75,20 @@ def record(
         recorder.close()
     tally = recorder.tally
     if not sum(tally.events.values()):
-        raise NotRunningError(
-            "no event came", where=str(directory.path), advice="start a system with: paraphina-supervisor start"
-        )
+        raise _nothing_came(directory, tally)
     click.echo(printable_json(_as_json(tally)) if as_json else _text(tally, out))
-    return int(any(tally.lost.values()) or tally.malformed > 0)
+    return int(any(tally.lost.values()) or tally.malformed > 0 or bool(tally.silent))
+
+
+def _nothing_came(directory: RunDir, tally: Tally) -> ParaphinaError:
+    """Return the error of an empty recording, which depends on whether a system runs."""
+    from supervisor.lock import holder_of
+
+    if holder_of(directory.lock) is None:
+        advice = "start a system with: paraphina-supervisor start"
+        return NotRunningError("no event came", where=str(directory.path), advice=advice)
+    what = f"a supervisor is running, but no event came of {', '.join(tally.silent) or 'its venues'}"
+    return ParaphinaError(what, where=str(directory.path), advice="see why with: paraphina-supervisor status")
 
 
 def _make(out: Path) -> None:
@@ -94,19 +105,21 @@ def _make(out: Path) -> None:
         ) from error
 
 
-def _wanted(venues: str | None) -> list[str]:
+def _wanted(venues: str | None, directory: RunDir) -> list[str] | None:
+    """Return the requested venues, None for all; reject those that the running system, or else any system, lacks."""
     from ipc.topics import VENUES
+    from supervisor.journal.coverage import running_venues
 
     if venues is None:
-        return list(VENUES)
-    names = [name.strip() for name in venues.split(",") if name.strip()]
-    unknown = [name for name in names if name not in VENUES]
+        return None
+    running = running_venues(directory)
+    known = VENUES if running is None else tuple(running)
+    names = list(dict.fromkeys(name.strip() for name in venues.split(",") if name.strip()))
+    unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UsageError(
-            f"unknown venue {unknown[0]!r}" if unknown else "no venue named",
-            where="--venues",
-            advice=f"venues are {', '.join(VENUES)}",
-        )
+        what = f"unknown venue {unknown[0]!r}" if unknown else "no venue named"
+        where = "venues are" if running is None else "the system runs"
+        raise UsageError(what, where="--venues", advice=f"{where} {', '.join(known)}")
     return names
 
 
@@ -122,6 +135,9 @@ def _text(tally: Tally, out: str) -> str:
         raw = f"   raw {tally.raw[venue]:>10,}" if venue in tally.raw else ""
         lost = f"   LOST {tally.lost[venue]:,}" if tally.lost[venue] else ""
         lines.append(f"  {venue:<12} {events:>12,}{raw}{lost}")
+    lines += [f"  {venue:<12} NOTHING CAME" for venue in tally.silent]
+    if tally.left_out:
+        lines.append(f"  not recorded, because of --venues: {', '.join(tally.left_out)}")
     if tally.malformed:
         lines.append(f"  {tally.malformed:,} messages were no events")
     if tally.raw:

@@ -67,6 +67,7 @@ class FakeWire:
         self.frames: list[Frame] = []
         self.pings = 0
         self.close_code: int | None = None
+        self.close_text: str | None = None
         self.is_aborted = False
         self.is_frozen = False
         self.bytes_per_s: float | None = None
@@ -80,8 +81,8 @@ class FakeWire:
         self.pings += 1
 
     def close(self, code: int, reason: str = "") -> None:
-        del reason
         self.close_code = code
+        self.close_text = reason
 
     def abort(self) -> None:
         self.is_aborted = True

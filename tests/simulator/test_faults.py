@@ -302,6 +302,11 @@ def test_close_closes_all_sockets(stage, follower, arguments, code):
     assert not stage.controller.describe()["active"]
 
 
+def test_close_can_carry_any_text(stage, follower):
+    stage.fault("close", text="no\x1b]0;x\x07\n")
+    assert follower.client.wire.close_text == "no\x1b]0;x\x07\n"
+
+
 def test_close_with_code_0_drops_without_a_close_frame(stage, follower):
     stage.fault("close", code=0)
     assert follower.client.wire.is_aborted
@@ -470,6 +475,12 @@ def test_rest_errors_have_the_venues_format_and_retry_after(stage, status):
         msgspec.json.decode(response.body)
     stage.run(3)
     assert request(stage).status == 200
+
+
+def test_a_rest_error_can_carry_any_text(stage):
+    stage.fault("rest_error", status=401, text="no\x1b]0;x\x07\n")
+    response = request(stage)
+    assert (response.status, response.body) == (401, b"no\x1b]0;x\x07\n")
 
 
 def test_rest_faults_can_be_limited_to_a_path(new_stage):

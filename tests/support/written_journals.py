@@ -30,6 +30,7 @@ from ipc.health import Reason, Stream, StreamState
 from ipc.orderbook import OrderBook
 from ipc.raw import RawHeader, encode_line, make
 from ipc.topics import topic_of
+from supervisor.journal.coverage import Coverage, Summary, VenuePresence, summary_path
 from supervisor.journal.format import Header, encode_header, prefix_of
 
 SECOND = 1_000_000_000
@@ -105,6 +106,7 @@ class Script:
     def __init__(self, recording: str = "20260731T120000.000Z", config: dict[str, Any] | None = None) -> None:
         self.recording = recording
         self.config = CONFIG if config is None else config
+        self.coverage: Coverage | None = None
         self.lines: list[bytes] = []
         self.epochs: dict[str, int] = {}
         self.seqs: dict[str, int] = {}
@@ -166,8 +168,31 @@ class Script:
                 created_mono_ns=MONO_NS,
                 run_dir="/run/somewhere",
                 config=self.config,
+                coverage=self.coverage,
             )
         )
+
+    def cover(self, *recorded: str, left_out: Iterable[str] = (), described: bool = True) -> Self:
+        """The recorder read from the system which venues it runs; a second before everything."""
+        since_ns = WALL_NS - SECOND
+        venues = {name: VenuePresence(since_ns) for name in recorded or ("lighter",)}
+        venues |= {name: VenuePresence(since_ns, recorded=False) for name in left_out}
+        self.coverage = Coverage(began_ns=since_ns, described=described, venues=venues)
+        return self
+
+    def write_summary(self, directory: Path, *written: int, ended_after_s: float | None = 1.0) -> Path:
+        """The summary of the recording: the lines of each file, and when it ended after the last event, if it did."""
+        assert self.coverage is not None
+        ended_ns = 0 if ended_after_s is None else WALL_NS + self.now_ns + round(ended_after_s * SECOND)
+        summary = Summary(
+            recording=self.recording,
+            written=list(written or (len(self.lines),)),
+            ended_ns=ended_ns,
+            coverage=self.coverage,
+        )
+        path = summary_path(directory, self.recording)
+        path.write_bytes(msgspec.json.encode(summary))
+        return path
 
     def bytes(self, number: int = 1) -> bytes:
         return self.header(number) + b"".join(self.lines)

@@ -38,6 +38,7 @@ def test_reports_of_several_looks_become_one():
     assert whole.to_builtins()["ok"] is False
     assert merge([]).to_builtins() == {
         "ok": True,
+        "whole": False,
         "files": 0,
         "size": 0,
         "lines": 0,
@@ -45,4 +46,5 @@ def test_reports_of_several_looks_become_one():
         "counts": {},
         "problems": [],
         "notes": [],
+        "recordings": {},
     }

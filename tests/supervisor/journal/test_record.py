@@ -16,6 +16,7 @@ from ipc.publisher import Publisher
 from ipc.rundir import replace_file
 from ipc.sequence import Epochs
 from ipc.topics import Topic
+from supervisor.journal.coverage import read_summary
 from supervisor.journal.format import prefix_of
 from supervisor.journal.read import EventFile, Lines, RawFile, find
 from supervisor.journal.record import JournalRecorder
@@ -169,6 +170,53 @@ def test_the_header_tells_of_the_recorded_venues(recorder, venue, run_dir, tmp_p
     assert header.config == {"lighter": {"symbols": ["BTC-PERP"]}}
     assert (header.version, header.file, header.run_dir) == ("1.2.3", 1, str(run_dir.path))
     assert header.recording in file.path.name
+
+
+def test_every_venue_of_the_system_is_recorded_whatever_its_name(recorder, bound, run_dir, tmp_path, held_lock):
+    """Also one that is described only after the recorder was there, and one that is not described at all."""
+    one = recorder(venues=None)
+    one.run(0.1, lambda: False, lambda _: None)
+    stray = bound(zmq.PUB, run_dir.feed("stray"))
+    newcomer = bound(zmq.PUB, run_dir.feed("newcomer"))
+    replace_file(run_dir.description, msgspec.json.encode({"venues": {"newcomer": {}, "mute": {}}}))
+
+    def publish_both():
+        for name, socket in (("stray", stray), ("newcomer", newcomer)):
+            socket.send_multipart([f"trade.{name}.BTC-PERP".encode(), b'{"epoch":1,"seq":1}'])
+
+    record_until(one, lambda: {"stray", "newcomer"} <= set(one.tally.events), publish_both)
+    assert (one.tally.silent, one.tally.left_out) == (["mute"], [])
+    assert one.tally.malformed == 0
+    one.close()
+    (file,) = find(tmp_path / "out")
+    summary = read_summary(tmp_path / "out", file.header.recording)
+    assert set(summary.coverage.venues) == {"newcomer", "mute"}
+    assert summary.written == [sum(one.tally.events.values())]
+    assert summary.ended_ns > summary.coverage.began_ns > 0
+
+
+def test_what_was_left_out_is_in_every_header(recorder, venue, run_dir, tmp_path, held_lock):
+    replace_file(run_dir.description, msgspec.json.encode({"venues": {"lighter": {}, "aster": {}}}))
+    publisher, one = venue(), recorder()
+    join(one, publisher)
+    one.close()
+    assert one.tally.left_out == ["aster"]
+    (file,) = find(tmp_path / "out")
+    assert file.header.coverage.left_out() == ["aster"]
+    assert file.header.coverage.wanted == ["lighter"]
+
+
+def test_a_recording_without_its_end_has_a_summary_that_says_so(recorder, venue, tmp_path):
+    publisher, one = venue(), recorder()
+    with pytest.raises(RuntimeError):
+        record_until(one, lambda: one.tally.files, lambda: beat(publisher) and one.tally.files and explode())
+    one.close()
+    (file,) = find(tmp_path / "out")
+    assert read_summary(tmp_path / "out", file.header.recording).ended_ns == 0
+
+
+def explode():
+    raise RuntimeError
 
 
 def test_a_recorder_may_be_there_before_the_system(recorder, venue, tmp_path, say):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import sys
 
 import pytest
@@ -25,15 +27,94 @@ def refusal(ran):
 
 
 def test_a_good_journal_is_whole_and_right(cli, tmp_path, script, raw_script):
-    script.everything().write(tmp_path)
+    script.cover().everything().write(tmp_path)
+    script.write_summary(tmp_path)
     raw_script.add("open", b"ws://x").write(tmp_path / "lighter")
     ran = cli("verify", tmp_path)
     assert ran.code == 0
-    head, lifecycle, lighter, *_, verdict = ran.out.splitlines()
+    head, lifecycle, lighter, *_, recording, verdict = ran.out.splitlines()
     assert head.startswith("2 files, ")
     assert lifecycle.split() == ["lifecycle", "1", "events", "in", "1", "topic"]
     assert lighter.split() == ["lighter", "10", "events", "in", "8", "topics", "1", "raw"]
+    expected = "2026-07-31 11:59:59Z to 2026-07-31 12:00:01Z, 1 venue"
+    assert recording == f"recording 20260731T120000.000Z: {expected}"
     assert verdict == "whole and right"
+
+
+def test_what_cannot_be_known_is_not_called_whole(cli, tmp_path, script):
+    path = script.everything().write(tmp_path)
+    ran = cli("verify", path)
+    assert ran.code == 0
+    verdict = ran.out.splitlines()[-1]
+    assert verdict.startswith("no fault found; ")
+    assert "which venues the system ran is not known" in verdict
+    assert json.loads(cli("verify", path, "--json").out)["whole"] is False
+
+
+def test_venues_that_were_left_out_are_named(cli, tmp_path, script):
+    script.cover(left_out=["aster", "paradex"]).everything().write(tmp_path)
+    script.write_summary(tmp_path)
+    ran = cli("verify", tmp_path)
+    expected = "no fault found; not recorded, because of --venues: aster, paradex"
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, expected)
+
+
+def test_a_venue_that_was_there_and_of_which_nothing_came_is_a_fault(cli, tmp_path, script):
+    script.cover("lighter", "ext\x1bended").everything().write(tmp_path)
+    script.write_summary(tmp_path, ended_after_s=20)
+    ran = cli("verify", tmp_path)
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, "NOT WELL: 1 missing_venue")
+    assert "missing_venue: ext\\x1bended: nothing of it was recorded" in ran.out
+
+
+def test_a_recording_that_broke_off_is_no_success(cli, tmp_path, script):
+    script.cover().everything().write(tmp_path)
+    path = script.write_summary(tmp_path, ended_after_s=None)
+    ran = cli("verify", tmp_path)
+    expected = "NOT WHOLE: 20260731T120000.000Z breaks off (the recorder was killed, or the disk was full)"
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, expected)
+    path.unlink()
+    ran = cli("verify", tmp_path)
+    assert ran.code == 0
+    assert "does not say where it ends" in ran.out.splitlines()[-1]
+
+
+def test_a_truncated_file_is_a_fault(cli, tmp_path, script):
+    path = script.cover().everything().write(tmp_path)
+    script.write_summary(tmp_path)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rfind(b"\n", 0, -1) + 1])
+    ran = cli("verify", tmp_path)
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, "NOT WELL: 1 missing_channel, 1 missing_lines")
+    assert f"{path}:11: missing_lines: 1 of 11 lines are not there" in ran.out
+
+
+@pytest.mark.parametrize("content", [b"", b'{"journal":1,"sche'])
+def test_a_journal_without_content_is_no_success(cli, tmp_path, content):
+    path = tmp_path / "events-20260731T120000.000Z-000001.jsonl"
+    path.write_bytes(content)
+    ran = cli("verify", path)
+    assert (ran.code, ran.out.splitlines()[-1]) == (1, "NOTHING RECORDED")
+
+
+def test_raw_frames_alone_cannot_be_known_to_be_whole(cli, tmp_path, raw_script):
+    ran = cli("verify", raw_script.add("open", b"ws://x").write(tmp_path))
+    expected = "no fault found; raw frames are not numbered, so a loss cannot be seen"
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, expected)
+
+
+def test_what_is_no_file_is_refused(cli, tmp_path):
+    os.mkfifo(tmp_path / "events-1.jsonl")
+    assert "not a regular file" in refusal(cli("verify", tmp_path / "events-1.jsonl"))
+    assert "not a regular file" in refusal(cli("verify", tmp_path))
+    assert "not a regular file" in refusal(cli("verify", "/dev/null"))
+
+
+def test_a_compressed_file_is_named_as_such(cli, tmp_path):
+    path = tmp_path / "events-1.jsonl"
+    path.write_bytes(gzip.compress(b"{}\n"))
+    for place in (path, tmp_path):
+        assert f"{path}: compressed (decompress it first)" in refusal(cli("verify", place))
 
 
 def test_what_is_wrong_is_listed_with_its_place(cli, tmp_path, script, say):

@@ -155,5 +155,46 @@ def test_a_full_disk_is_one_error(cli, worker, tmp_path, monkeypatch):
     assert ran.out == ""
 
 
+@pytest.fixture
+def described(run_dir, held_lock):
+    """A system that says what it runs."""
+
+    def describe(*venues):
+        run_dir.description.write_text(json.dumps({"venues": {name: {} for name in venues}}))
+
+    return describe
+
+
+def test_a_venue_that_ran_and_was_not_recorded_is_named(cli, worker, tmp_path, described):
+    described("lighter", "aster\x1b[2J")
+    ran = cli("record", "--out", tmp_path, "--for", "1", "--venues", "lighter")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == "  not recorded, because of --venues: aster\\x1b[2J"
+
+
+def test_a_venue_of_which_nothing_came_is_no_success(cli, worker, tmp_path, described):
+    described("lighter", "aster")
+    ran = cli("record", "--out", tmp_path, "--for", "1")
+    assert ran.code == 1
+    assert ran.out.splitlines()[-1].split() == ["aster", "NOTHING", "CAME"]
+    assert json.loads(cli("record", "--out", tmp_path, "--for", "1", "--json").out)["silent"] == ["aster"]
+
+
+def test_a_venue_that_the_system_does_not_run_is_refused(cli, tmp_path, described):
+    described("lighter", "newcomer")
+    ran = cli("record", "--out", tmp_path / "out", "--venues", "aster")
+    expected = "--venues: unknown venue 'aster' (the system runs lighter, newcomer)"
+    assert (ran.code, ran.err) == (2, f"paraphina-supervisor: {expected}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_system_that_says_nothing_is_not_called_absent(cli, tmp_path, run_dir, described):
+    described("lighter")
+    ran = cli("record", "--out", tmp_path, "--for", "0.1")
+    expected = f"{run_dir.path}: a supervisor is running, but no event came of lighter"
+    assert ran.code == 1
+    assert ran.err == f"paraphina-supervisor: {expected} (see why with: paraphina-supervisor status)\n"
+
+
 def test_only_the_wanted_venues_are_recorded(cli, worker, tmp_path):
     assert cli("record", "--out", tmp_path, "--for", "0.5", "--venues", "aster").code == 3
