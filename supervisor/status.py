@@ -284,7 +284,9 @@ class _StatusReader:
         }
         if Stream.ACCOUNT in described["streams"]:
             streams |= self._account(name, slot, idle)
-        wanted = row[WorkerWord.BOOKS_WANTED] if row[WorkerWord.RESOLVED] else len(described["symbols"])
+        wanted = row[WorkerWord.BOOKS_WANTED]
+        if not wanted and not row[WorkerWord.RESOLVED]:
+            wanted = len(described["symbols"])
         return {
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
@@ -391,6 +393,8 @@ def _text(word: Reason | None) -> str | None:
 def describe_stall(supervisor: Mapping[str, Any]) -> tuple[str, str]:
     """Return in words how a stalled supervisor is, and what to do about it."""
     pid, seconds = supervisor["pid"], supervisor["beat_age_ms"] / 1000
+    if not supervisor["sees_processes"]:
+        return f"last worked {seconds:.1f} s ago", "it runs in another pid namespace: look at it there"
     if supervisor["is_stopped"]:
         resume = f"let it go on with: kill -CONT {pid}"
         return f"is stopped (state T), and last worked {seconds:.1f} s ago", f"{resume}, or end it with: kill -9 {pid}"

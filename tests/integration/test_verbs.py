@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from systems import System, wait_for
 
 from ipc.board import Board, WorkerWord
 from ipc.control import ControlClient
-from ipc.rundir import RunDir
+from supervisor.bound import bound_command
 from supervisor.proc import is_alive, is_stopped
 from supervisor.status import exit_code_of, read_status
 from supervisor.temporary import TemporarySystem
@@ -66,6 +67,15 @@ def rewrite(running: System, text: str) -> None:
 
 
 @contextlib.contextmanager
+def removing(path: Path) -> Iterator[None]:
+    """Remove a directory afterwards."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
 def stopped(pid: int) -> Iterator[None]:
     """Stop a process meanwhile."""
     os.kill(pid, signal.SIGSTOP)
@@ -76,7 +86,7 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-# --- on one system -----------------------------------------------------------------------------------------------------
+# --- on one system ----------------------------------------------------------------------------------------------------
 
 
 def test_a_killed_worker_has_no_books_and_its_streams_are_off_until_it_is_back(running: System) -> None:
@@ -112,7 +122,8 @@ def test_a_killed_worker_has_no_books_and_its_streams_are_off_until_it_is_back(r
 def test_a_stopped_supervisor_is_stalled_and_verbs_say_so_at_once(running: System) -> None:
     assert running.process is not None
     pid = running.process.pid
-    with stopped(pid):
+    worker = running.pid("paradex")
+    with stopped(pid), stopped(worker):
         for verb in ("restart", "reload", "stop"):
             began = time.monotonic()
             code, out, err = run(running, verb)
@@ -125,6 +136,9 @@ def test_a_stopped_supervisor_is_stalled_and_verbs_say_so_at_once(running: Syste
         assert (code, text.split()[1]) == (1, "stalled")
         assert "it is stopped (state T), and last worked " in text
         assert f"kill -CONT {pid}" in text
+        wait_for(lambda: running.venue("paradex")["books"] == {"wanted": 2, "usable": 0})
+        paradex = running.venue("paradex")
+        assert {(of["state"], of["reason"]) for of in paradex["streams"].values()} == {("stale", "wedged")}
     wait_for(lambda: shown(running)[0] == 0, 60, what="running again, with no request left to execute")
     assert not running.log("supervisor.stopping")
     assert running.venue("paradex")["restarts"] == 0
@@ -164,6 +178,55 @@ def test_reload_says_what_it_changes_and_refuses_mistakes(running: System) -> No
     wait_for(lambda: running.venue("lighter")["pid"] not in {None, before["lighter"]})
     assert running.pid("paradex") == before["paradex"]
     wait_for(lambda: running.venue("lighter")["state"] == "live", 60)
+
+
+def test_a_failed_worker_is_shown_as_such_and_restarted_on_request(running: System) -> None:
+    rewrite(running, CONFIG + '[venues.paradex]\nfixture_dir = "/dev/null/nothing"\n')
+    code, out, _ = run(running, "reload")
+    assert code == 0
+    assert "restarting, one after the other: " in out
+    assert "paradex" in out
+    wait_for(lambda: running.venue("paradex")["state"] == "failed", 60)
+    code, state = shown(running)
+    paradex = state["venues"]["paradex"]
+    assert (code, paradex["books"], paradex["pid"]) == (1, {"wanted": 2, "usable": 0}, None)
+    assert {(of["state"], of["reason"]) for of in paradex["streams"].values()} == {("off", "config_error")}
+    rewrite(running, CONFIG)
+    before = paradex["generation"]
+    assert run(running, "restart", "paradex") == (0, "paradex: restarting\n", "")
+    wait_for(lambda: running.venue("paradex")["generation"] > before)
+    wait_for(lambda: running.venue("paradex")["state"] == "failed", 60, what="failed with the settings that it has")
+    code, out, _ = run(running, "reload")
+    assert code == 0
+    assert "changed settings: venues.paradex.fixture_dir" in out
+    wait_for(lambda: running.venue("paradex")["state"] == "live", 60)
+
+
+def test_a_worker_alone_is_no_dead_system(running: System) -> None:
+    urls = running.run_dir.describe()["simulator"]["venues"]["paradex"]
+    alone = System(sim=False, env={"PARAPHINA_VENUES": "paradex"})
+    options = ["--ws-url", urls["ws"], "--rest-url", urls["rest"], "--run-dir", str(alone.run_dir.path)]
+    command = bound_command("worker", "paradex", *options)
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=alone.env) as worker, removing(alone.path):
+        try:
+            wait_for(lambda: exit_code_of(read_status(alone.run_dir)) == 0, 60)
+            code, text, _ = run(alone, "status")
+            head, venue = text.splitlines()[:2]
+            assert (code, head.split()[:2]) == (0, ["supervisor", "none"])
+            assert head.endswith("no supervisor, a worker alone")
+            assert venue.split()[:4] == ["paradex", "live", "pid", str(worker.pid)]
+            code, _, err = run(alone, "restart")
+            assert (code, "no supervisor is running here" in err) == (3, True)
+            assert run(alone, "stop") == (0, "stopped\n", "")
+            assert worker.wait(10) == 0
+            code, state = shown(alone)
+            assert (code, state["supervisor"]["state"]) == (3, "none")
+            assert (state["venues"]["paradex"]["state"], state["venues"]["paradex"]["books"]["usable"]) == (
+                "stopped",
+                0,
+            )
+        finally:
+            worker.kill()
 
 
 def test_a_poll_that_never_had_an_answer_is_retried_and_not_off(running: System) -> None:
@@ -224,25 +287,24 @@ def test_a_killed_system_is_dead_and_its_processes_were_lost_with_it() -> None:
         assert {(of["state"], of["reason"]) for of in paradex["streams"].values()} == {("off", "parent_lost")}
 
 
-@pytest.mark.parametrize("verb", [("check", "--sim", "--for", "60"), ("drill", "stall", "--venues", "lighter")])
-def test_a_temporary_system_ends_when_its_starter_is_killed(verb: tuple[str, ...]) -> None:
-    run_dir = RunDir(Path(f"/dev/shm/verbs-{os.getpid()}"))  # noqa: S108 - of this process alone
-    command = [sys.executable, "-m", "supervisor", *verb]
-    env = {**os.environ, "PARAPHINA_VENUES": "lighter"}
-    if verb[0] == "check":
-        env["PARAPHINA_RUN_DIR"] = str(run_dir.path)
-    starter = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+def test_temporary_systems_end_when_their_starters_are_killed(tmp_path: Path) -> None:
+    env = {**os.environ, "PARAPHINA_VENUES": "lighter", "PARAPHINA_RUN_DIR": str(tmp_path / "run")}
+    verbs = [["check", "--sim", "--for", "60"], ["drill", "stall", "--venues", "lighter"]]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    starters = [psutil.Popen([sys.executable, "-m", "supervisor", *verb], env=env, **quiet) for verb in verbs]
     try:
         # supervisor, simulator, worker and gateway
-        wait_for(lambda: len(starter.children(recursive=True)) >= 4, 60)
-        started = starter.children(recursive=True)
-        place = Path(started[0].cmdline()[started[0].cmdline().index("--run-dir") + 1]).parent
-        assert place.exists()
+        for starter in starters:
+            wait_for(lambda of=starter: len(of.children(recursive=True)) == 4, 60)
+        systems = [starter.children()[0].cmdline() for starter in starters]
+        processes = [process for starter in starters for process in starter.children(recursive=True)]
+        places = [Path(command[command.index("--run-dir") + 1]).parent for command in systems]
+        assert all(place.exists() for place in places)
     finally:
-        starter.kill()
-        starter.wait()
-        run_dir.path.rmdir() if run_dir.path.exists() else None
-    _, alive = psutil.wait_procs(started, timeout=30)
-    assert alive == []
+        for starter in starters:
+            starter.kill()
+            starter.wait()
+    assert len(processes) == 8
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
     with TemporarySystem():
-        assert not place.exists()
+        assert not any(place.exists() for place in places)
