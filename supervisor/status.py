@@ -70,8 +70,8 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         raise _other_version(run_dir, error) from error
 
 
-def refuse_stalled(run_dir: RunDir) -> None:
-    """Refuse to ask a supervisor that is stopped or stalled: it would not answer.
+def refuse_stalled(run_dir: RunDir, *, unless_it_answers: bool = False) -> None:
+    """Refuse to ask a supervisor that is stopped or stalled; ``unless_it_answers``, only one that is stopped.
 
     Raises:
         NotAnsweringError: In words, with advice.
@@ -80,7 +80,8 @@ def refuse_stalled(run_dir: RunDir) -> None:
         supervisor = read_status(run_dir)["supervisor"]
     except UnknownStateError:
         return
-    if supervisor["state"] == "stalled" or supervisor.get("is_stopped"):
+    is_stalled = supervisor["state"] == "stalled" and not unless_it_answers
+    if is_stalled or supervisor.get("is_stopped"):
         what, advice = describe_stall(supervisor)
         raise NotAnsweringError(
             f"the supervisor does not answer: it {what}", where=f"pid {supervisor['pid']}", advice=advice

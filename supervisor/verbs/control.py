@@ -39,11 +39,12 @@ def stop(as_json: bool, run_dir: str | None) -> int:
     pid = holder_of(directory.lock)
     if pid is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
-    refuse_stalled(directory)
+    refuse_stalled(directory, unless_it_answers=True)
     with _Processes(processes_of(directory)) as processes:
         try:
             ask(directory.control, ControlRequest("stop"))
         except ParaphinaError:
+            refuse_stalled(directory)
             # The socket is gone or does not answer; the lock file still names the parent's pid.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -173,7 +174,7 @@ def _ask(directory: RunDir, request: ControlRequest) -> ControlReply:
     Raises:
         ParaphinaError: It is not running, does not answer, or refuses.
     """
-    refuse_stalled(directory)
+    refuse_stalled(directory, unless_it_answers=True)
     try:
         return ask(directory.control, request)
     except NotAnsweringError:
