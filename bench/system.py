@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ import psutil
 from bench.feeder import Feeder
 from bench.task import ROOT
 from ipc.rundir import RunDir
+from supervisor.bound import bound_command
 from supervisor.status import pid_of, read_status
 
 _LIMIT_S = 30.0
@@ -57,7 +57,7 @@ class BenchSystem:
         self.started_ns = 0
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "supervisor", "start", *self._arguments]
+        command = bound_command("start", *self._arguments)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self._path)}
         self.started_ns = time.monotonic_ns()
         with (self._path / "log").open("wb") as log:

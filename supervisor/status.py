@@ -70,8 +70,8 @@ def read_status(run_dir: RunDir) -> dict[str, Any]:
         raise _other_version(run_dir, error) from error
 
 
-def refuse_stalled(run_dir: RunDir) -> None:
-    """Refuse to ask a supervisor that is stopped or stalled: it would not answer.
+def refuse_stalled(run_dir: RunDir, *, unless_it_answers: bool = False) -> None:
+    """Refuse to ask a supervisor that is stopped or stalled; ``unless_it_answers``, only one that is stopped.
 
     Raises:
         NotAnsweringError: In words, with advice.
@@ -80,7 +80,8 @@ def refuse_stalled(run_dir: RunDir) -> None:
         supervisor = read_status(run_dir)["supervisor"]
     except UnknownStateError:
         return
-    if supervisor["state"] == "stalled" or supervisor.get("is_stopped"):
+    is_stalled = supervisor["state"] == "stalled" and not unless_it_answers
+    if is_stalled or supervisor.get("is_stopped"):
         what, advice = describe_stall(supervisor)
         raise NotAnsweringError(
             f"the supervisor does not answer: it {what}", where=f"pid {supervisor['pid']}", advice=advice
@@ -285,7 +286,9 @@ class _StatusReader:
         }
         if Stream.ACCOUNT in described["streams"]:
             streams |= self._account(name, slot, idle)
-        wanted = row[WorkerWord.BOOKS_WANTED] if row[WorkerWord.RESOLVED] else len(described["symbols"])
+        wanted = row[WorkerWord.BOOKS_WANTED]
+        if not wanted and not row[WorkerWord.RESOLVED]:
+            wanted = len(described["symbols"])
         return {
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
@@ -394,6 +397,8 @@ def _text(word: Reason | None) -> str | None:
 def describe_stall(supervisor: Mapping[str, Any]) -> tuple[str, str]:
     """Return in words how a stalled supervisor is, and what to do about it."""
     pid, seconds = supervisor["pid"], supervisor["beat_age_ms"] / 1000
+    if not supervisor["sees_processes"]:
+        return f"last worked {seconds:.1f} s ago", "it runs in another pid namespace: look at it there"
     if supervisor["is_stopped"]:
         resume = f"let it go on with: kill -CONT {pid}"
         return f"is stopped (state T), and last worked {seconds:.1f} s ago", f"{resume}, or end it with: kill -9 {pid}"

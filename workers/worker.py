@@ -287,7 +287,8 @@ class Worker:
     def _apply_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
-        self._words[WorkerWord.RESOLVED] = time.monotonic_ns()
+        self._words[WorkerWord.BOOKS_WANTED] = sum(listing.is_trading for listing in resolved.listings)
+        self._words[WorkerWord.RESOLVED] = time.monotonic_ns()  # after the number that it makes valid
         self._poll.poll_for(resolved.listings, len(resolved.missing) + self._missing_kept)
         self._update_account(resolved, listings)
         self._publish_instruments(resolved)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Final, Self
 
 from ipc.errors import ParaphinaError
-from ipc.rundir import RunDir
 from supervisor.drill.catalogue import Conditions
 from supervisor.drill.measure import Attempt, DrillTarget
 from supervisor.proc import is_alive
 from supervisor.status import read_status
+from supervisor.temporary import TemporarySystem
 
 _LIVE_WITHIN_S: Final = 60.0
 #: Limit for all children to be gone after the parent is killed.
@@ -40,11 +35,11 @@ class DrillEnvironment:
 
     def __init__(self, venues: list[str], first_restart: str = "backoff") -> None:
         self._venues = venues
-        self._path = Path(tempfile.mkdtemp(prefix="paraphina-drill-", dir="/dev/shm"))
-        self.run_dir = RunDir(self._path / "run")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._system = TemporarySystem()
+        self.run_dir = self._system.run_dir
         self.conditions = SHORTENED if first_restart == "backoff" else replace(SHORTENED, first_s=0.0)
-        (self._path / "config.toml").write_text(_settings(venues, self.conditions, first_restart))
+        self._config = self._system.path / "config.toml"
+        self._config.write_text(_settings(venues, self.conditions, first_restart))
 
     def __enter__(self) -> Self:
         try:
@@ -55,14 +50,7 @@ class DrillEnvironment:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._system.__exit__()
 
     def start(self) -> float:
         """Start the system, wait until every venue is live, and return how long that took, s.
@@ -72,17 +60,10 @@ class DrillEnvironment:
         """
         started = time.monotonic()
         sim = ["--sim", "--sim-tls"] if find_spec("trustme") else ["--sim"]
-        arguments = ["start", *sim, "--run-dir", str(self.run_dir.path), "--config", str(self._path / "config.toml")]
-        with (self._path / "log").open("ab") as log_file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor", *arguments, "--venues", ",".join(self._venues)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log_file,
-            )
+        self._system.start(*sim, "--config", str(self._config), "--venues", ",".join(self._venues))
         while not self._is_live():
-            if time.monotonic() - started > _LIVE_WITHIN_S or self._process.poll() is not None:
-                tail = (self._path / "log").read_text(errors="replace")[-2000:]
+            if time.monotonic() - started > _LIVE_WITHIN_S or self._system.has_ended:
+                tail = self._system.log_tail()
                 raise ParaphinaError(f"the system to drill did not go live; its log ends with\n{tail}")
             time.sleep(0.02)
         return time.monotonic() - started
@@ -93,18 +74,18 @@ class DrillEnvironment:
 
     def kill_parent(self) -> Attempt:
         """Kill the parent, check that all children go with it, and start again."""
-        assert self._process is not None  # noqa: S101 - set by start()
+        process = self._system.process
+        assert process is not None  # noqa: S101 - set by start()
         state = read_status(self.run_dir)
         pids = [of["pid"] for of in [*state["venues"].values(), state["gateway"], state["simulator"]] if of["pid"]]
         killed = time.monotonic_ns()
-        self._process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
         gone_ms: float | None = None
         while gone_ms is None and time.monotonic_ns() - killed < 10_000 * _MS:
             if not any(is_alive(pid) for pid in pids):
                 gone_ms = round((time.monotonic_ns() - killed) / _MS, 1)
             time.sleep(0.001)
-        self._process.wait()
-        self._process = None
+        process.wait()
         if gone_ms is None:
             return Attempt("missed", None, None, None, "processes were left behind")
         fresh_s = self.start()
@@ -121,8 +102,8 @@ class DrillEnvironment:
         """Return whether every venue of this parent is live; ignore what a predecessor left on the board."""
         with contextlib.suppress(ParaphinaError):
             state = read_status(self.run_dir)
-            supervisor = state["supervisor"]
-            is_ours = self._process is not None and supervisor["pid"] == self._process.pid
+            process = self._system.process
+            is_ours = process is not None and state["supervisor"]["pid"] == process.pid
             return is_ours and bool(state["venues"]) and all(of["state"] == "live" for of in state["venues"].values())
         return False
 

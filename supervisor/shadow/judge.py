@@ -145,7 +145,7 @@ def _ages(values: Iterable[int]) -> dict[str, float | None]:
 
 def _state(run: ShadowRun, row: dict[str, Any], venue: str) -> str:
     """Return the state that the system reports, corrected by the consumer's view where it is ``live``."""
-    if row["supervisor"] not in {"running", "draining"}:
+    if row["supervisor"] not in {"running", "draining", "stalled"}:  # the workers of a stalled one go on
         return "down"
     of = row["venues"][venue]
     if of.get("outage"):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import click
 
 from ipc.errors import ParaphinaError
-from ipc.printable import printable
-from supervisor.verbs.options import configured_run_dir, end_as_interrupted, run_dir_option
+from ipc.printable import joined_lines, printable_json
+from supervisor.verbs.options import configured_run_dir, end_as_interrupted, json_option, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
     from ipc.events import BookSnapshot
     from supervisor.config import Config, VenueConfig
+    from supervisor.temporary import TemporarySystem
     from workers.venues.rows import InvalidRow
 
+#: What was checked, and what is wrong with it; None when nothing is.
+Findings: TypeAlias = "Sequence[tuple[str, str | None]]"
 #: Extra time for accounts to go live after the market-data watch, s, and the states that count as live.
 _SETTLE_S: Final = 15.0
 _SETTLED: Final = frozenset({"live", "failed"})
@@ -31,8 +33,9 @@ _SETTLED: Final = frozenset({"live", "failed"})
 @click.option("--live", is_flag=True, help="Look at the venues as well: their lists, their books, their rules.")
 @click.option("--sim", is_flag=True, help="Look at the simulated venues in their place.")
 @click.option("--for", "for_s", type=Duration(), default="60", show_default=True, help="How long to watch the venues.")
+@json_option
 @run_dir_option
-def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir: str | None) -> int:
+def check(config_path: str | None, live: bool, sim: bool, for_s: float, as_json: bool, run_dir: str | None) -> int:
     """Check whether a system can run here; one line per check, exit code 1 when a check fails.
 
     With --live (or --sim) each venue's REST answers are checked and its feed is watched in a temporary system: does the
@@ -50,10 +53,19 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
     if live or sim:
         end_as_interrupted()
         findings += list(_watch_venues(config, config_path, for_s, sim=sim))
-    for what, problem in findings:
-        line = f"{'ok  ' if problem is None else 'FAIL'} {what}{'' if problem is None else ': ' + problem}"
-        click.echo(printable(line))
+    click.echo(_as_json(findings) if as_json else _as_text(findings))
     return int(any(problem is not None for _, problem in findings))
+
+
+def _as_json(findings: Findings) -> str:
+    import json
+
+    rows = [{"check": what, "ok": problem is None, "problem": problem} for what, problem in findings]
+    return printable_json(json.dumps(rows))
+
+
+def _as_text(findings: Findings) -> str:
+    return joined_lines(f"ok   {what}" if problem is None else f"FAIL {what}: {problem}" for what, problem in findings)
 
 
 def _check_machine() -> Iterator[tuple[str, str | None]]:
@@ -171,29 +183,29 @@ def _missing(missing: Mapping[str, object]) -> str | None:
 
 def _watch_venues(config: Config, path: str | None, seconds: float, *, sim: bool) -> Iterator[tuple[str, str | None]]:
     """Run every venue for a minute in a temporary system and report the result."""
-    import shutil
-    import subprocess
-    import tempfile
+    from supervisor.temporary import TemporarySystem
 
-    place = Path(tempfile.mkdtemp(prefix="paraphina-check-", dir="/dev/shm"))
-    arguments = ["--run-dir", str(place / "run"), "--venues", ",".join(config.venues)]
-    arguments += (["--sim"] if sim else []) + (["--config", path] if path else [])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "supervisor", "start", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield from _watch(config, place / "run", seconds)
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(place, ignore_errors=True)
+    arguments = [
+        "--venues",
+        ",".join(config.venues),
+        *(["--sim"] if sim else []),
+        *(["--config", path] if path else []),
+    ]
+    with TemporarySystem() as system:
+        system.start(*arguments)
+        yield from _watch(config, system, seconds)
+        yield "the temporary system ran to the end", _early_end(system)
 
 
-def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str, str | None]]:
+def _early_end(system: TemporarySystem) -> str | None:
+    """Return with which words a system ended by itself; None when it still runs."""
+    if not system.has_ended:
+        return None
+    return f"it ended; the last line of its log: {(system.log_tail().strip().splitlines() or ['(none)'])[-1]}"
+
+
+def _watch(config: Config, system: TemporarySystem, seconds: float) -> Iterator[tuple[str, str | None]]:
+    """Report whether each venue kept its rule; end early with the system."""
     import time
     from collections import Counter
 
@@ -204,8 +216,8 @@ def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str,
     updates: Counter[str] = Counter()
     gaps: Counter[tuple[str, str]] = Counter()
     deadline = time.monotonic() + seconds
-    with Feed(run_dir, venues=list(config.venues), channels=["book"]) as feed:
-        while (left := deadline - time.monotonic()) > 0:
+    with Feed(system.run_dir.path, venues=list(config.venues), channels=["book"]) as feed:
+        while (left := deadline - time.monotonic()) > 0 and not system.has_ended:
             event = feed.poll(min(left, 1.0))
             if isinstance(event, BookDelta | BookSnapshot):
                 updates[event.venue] += 1
@@ -218,7 +230,8 @@ def _watch(config: Config, run_dir: Path, seconds: float) -> Iterator[tuple[str,
         told += [] if updates[name] else ["no book update at all"]
         rule = VENUES[name].continuity.rule.value
         yield f"{name} keeps its rule ({rule}) over {updates[name]} updates in {seconds:g} s", ", ".join(told) or None
-    yield from _watch_accounts(config, run_dir)
+    if not system.has_ended:
+        yield from _watch_accounts(config, system.run_dir.path)
 
 
 def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | None]]:

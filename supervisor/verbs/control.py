@@ -40,11 +40,12 @@ def stop(as_json: bool, run_dir: str | None) -> int:
     holder = holder_of(directory.lock)
     if holder is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
-    refuse_stalled(directory)
+    refuse_stalled(directory, unless_it_answers=True)
     with _Processes(processes_of(directory)) as processes:
         try:
             ask(directory.control, ControlRequest("stop"))
         except ParaphinaError:
+            refuse_stalled(directory)
             _terminate(directory.lock, holder)  # the socket is gone or does not answer
         _await_release(directory, holder)
         left = processes.left(_LEFT_S)
@@ -201,7 +202,7 @@ def _ask(directory: RunDir, request: ControlRequest) -> ControlReply:
     Raises:
         ParaphinaError: It is not running, does not answer, or refuses.
     """
-    refuse_stalled(directory)
+    refuse_stalled(directory, unless_it_answers=True)
     try:
         return ask(directory.control, request)
     except NotAnsweringError:

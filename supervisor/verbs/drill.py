@@ -75,7 +75,7 @@ def _open_target(
     """Open the system to drill; return it, its symbols by venue, and the environment started for it, if any."""
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
-    from supervisor.status import symbols_of
+    from supervisor.status import refuse_stalled, symbols_of
     from workers.venues import VENUES
 
     wanted = [name.strip() for name in venues.split(",")] if venues else list(VENUES)
@@ -91,8 +91,13 @@ def _open_target(
     if directory.describe().get("simulator") is None and not live:
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
-    there = {name: of for name, of in symbols_of(directory).items() if not venues or name in wanted}
-    yield DrillTarget.of(directory, _conditions(directory)), there, None
+    refuse_stalled(directory)
+    there = symbols_of(directory)
+    absent = [name for name in wanted if venues and name not in there]
+    if absent:
+        raise UsageError(f"no venue {absent[0]!r} here", where="--venues", advice=f"there are {', '.join(there)}")
+    chosen = {name: of for name, of in there.items() if name in wanted}
+    yield DrillTarget.of(directory, _conditions(directory)), chosen, None
 
 
 def _conditions(directory: Any) -> Any:

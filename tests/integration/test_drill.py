@@ -135,6 +135,9 @@ def test_a_running_system_is_drilled_where_it_is() -> None:
         assert system.process is not None
         untouched = system.pid("paradex")
         before = system.pid("lighter")
+        absent = paraphina("drill", "kill", "--run-dir", str(system.run_dir.path), "--venues", "aster")
+        assert (absent.returncode, absent.stdout) == (2, b"")
+        assert b"no venue 'aster' here (there are lighter, paradex)" in absent.stderr
         code, rows = drill("kill", "close", PARENT, "--run-dir", str(system.run_dir.path), "--venues", "lighter")
         for row in rows:
             assert_documented(row)

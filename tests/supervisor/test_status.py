@@ -544,6 +544,12 @@ def test_a_stalled_parent_is_described_with_what_to_do(system, read, now, holder
     assert "kill -9 4711" in line
 
 
+def test_a_stalled_parent_of_another_namespace_has_no_pid_to_kill(system, read, now, holder):
+    system.header(PARENT_BEAT=now - 12 * S)
+    holder.pid = 0
+    assert lines(read())[1] == "  it last worked 12.0 s ago; it runs in another pid namespace: look at it there"
+
+
 # --- a worker without a parent ----------------------------------------------------------------------------------------
 
 

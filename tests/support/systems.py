@@ -23,6 +23,7 @@ from ipc.events import Event
 from ipc.feed import Feed
 from ipc.rundir import RunDir
 from ipc.topics import VENUES
+from supervisor.bound import bound_command
 from supervisor.status import read_status
 
 MARKETS = [(venue, symbol) for venue in VENUES for symbol in ("BTC-PERP", "ETH-PERP")]
@@ -74,7 +75,7 @@ class System:
 
     def start(self) -> Self:
         """Start it; does not wait."""
-        command = [sys.executable, "-m", "supervisor", "start", "--run-dir", str(self.run_dir.path), *self.arguments]
+        command = bound_command("start", "--run-dir", str(self.run_dir.path), *self.arguments)
         with (self.path / "out").open("ab") as out, (self.path / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=out, stderr=log, env=self.env)
         return self

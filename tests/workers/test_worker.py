@@ -237,6 +237,20 @@ def test_venue_that_lists_none_of_the_markets_is_not_connected_to(bench, events)
     assert bench.words[WorkerWord.BOOKS_WANTED] == 0
 
 
+def test_number_of_wanted_books_is_on_the_board_before_the_list_counts_as_applied(bench, monkeypatch):
+    """A reader between the two would find that nothing is wanted."""
+    seen = []
+    poll_for = bench.worker._poll.poll_for
+
+    def look(*arguments):
+        seen.append((bench.words[WorkerWord.RESOLVED] != 0, bench.words[WorkerWord.BOOKS_WANTED]))
+        poll_for(*arguments)
+
+    monkeypatch.setattr(bench.worker._poll, "poll_for", look)
+    bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
+    assert seen == [(True, 1)]
+
+
 def test_delisted_market_is_named_so(bench, events):
     bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="delisted"))
     assert events("market.missing")[0]["reason"] is Reason.DELISTED

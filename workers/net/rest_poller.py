@@ -15,7 +15,7 @@ from ipc.events import Event, Funding, Mark
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.log import get_log
 from ipc.publisher import Publisher
-from ipc.topics import Topic
+from ipc.topics import Topic, symbol_of
 from workers.backoff import POLL_INIT, Backoff
 from workers.markets import nameless
 from workers.net.rest import RestBudget, RestError
@@ -58,6 +58,16 @@ class _Schedule:
     seen_ns: dict[str, int]
     backoff: Backoff = field(default_factory=lambda: Backoff(POLL_INIT))
 
+    @property
+    def has_cells(self) -> bool:
+        """True when it writes the state of its markets; else their streams have another source beside it."""
+        return self.poll.stream is Stream.FUNDING_POLL and self.poll.period_s is None
+
+    @property
+    def limit_ns(self) -> int:
+        """Age at which its data is stale."""
+        return int(max(_STALE_MIN_S, _STALE_PERIODS * self.period_s) * _NS)
+
 
 class RestPoller(RestThread):
     """REST thread that resolves the markets, then polls; :meth:`run` is its target.
@@ -84,6 +94,8 @@ class RestPoller(RestThread):
         self.refused: set[str] = set()
         #: Names of listed markets that cannot be carried; each is logged once.
         self._nameless: set[str] = set()
+        #: Streams of every market, as ``status`` shows them.
+        self._streams = (*venue.streams, Stream.FUNDING_POLL)
         self._board = board
         self._worker = board.worker(settings.slot)
         self._publisher = publisher
@@ -106,19 +118,30 @@ class RestPoller(RestThread):
             return
         self._listings = tuple(listings)
         period_s = max(_MIN_POLL_S, self._settings.funding_poll_ms / 1000)
-        self._schedules = [
+        schedules = [
             _Schedule(poll, poll.period_s or period_s, now, dict.fromkeys(poll.symbols, now))
             for poll in self._venue.polls(self._listings)
         ]
-        for poll in self._schedules:
-            for symbol in poll.poll.symbols:
-                limit_ms = int(max(_STALE_MIN_S, _STALE_PERIODS * poll.period_s) * 1000)
-                if poll.poll.period_s is None:
-                    self._cell(symbol)[CellWord.LIMIT_MS] = limit_ms
+        self._prepare_cells(schedules)
+        self._schedules = schedules
         if not self._is_initialised:
             self._is_initialised = True
             names = [f"{listing.symbol}={listing.market_id or listing.venue_symbol}" for listing in self._listings]
             log.info("funding.initialised", venue=self._settings.venue, markets=",".join(names))
+
+    def _prepare_cells(self, schedules: Sequence[_Schedule]) -> None:
+        """Write the limits of the polled markets, and that no stream of the others is on."""
+        for schedule in schedules:
+            for symbol in schedule.poll.symbols if schedule.has_cells else ():
+                cell = self._cell(symbol)
+                cell[CellWord.LIMIT_MS] = schedule.limit_ns // _MS
+                if not cell[CellWord.LAST_PARSED]:
+                    _set_state(cell, StreamState.CONNECTING, None)
+        followed = {listing.base for listing in self._listings}
+        for base in self._settings.bases:
+            for stream in self._streams if base not in followed else ():
+                if stream is not Stream.BOOK:  # its owner writes why there is none
+                    _set_state(self._cell(symbol_of(base), stream), StreamState.OFF, None)
 
     def read_list(self) -> None:
         """Read the venue's list at the next opportunity."""
@@ -176,8 +199,8 @@ class RestPoller(RestThread):
         self.row[SessionWord.LAST_REASON] = code_of(reason)
         if not self._listings:
             for base in self._settings.bases:
-                cell = self._board.cell(self._settings.slot, self._settings.bases.index(base), Stream.BOOK)
-                cell[CellWord.STATE], cell[CellWord.REASON] = code_of(StreamState.BACKOFF), code_of(reason)
+                for stream in self._streams:
+                    _set_state(self._cell(symbol_of(base), stream), StreamState.BACKOFF, reason)
         log.warning(
             "markets.unresolved",
             venue=self._settings.venue,
@@ -241,6 +264,7 @@ class RestPoller(RestThread):
             self.refused.update(schedule.poll.symbols)
             self._list_due_ns = min(self._list_due_ns, self._listed_ns + int(_UNKNOWN_AGAIN_S * _NS))
         reason = error.reason if isinstance(error, RestError) else Reason.PARSE_ERRORS
+        self.row[SessionWord.LAST_REASON] = code_of(reason)
         poll = schedule.poll
         log.warning(
             "poll.failed",
@@ -254,36 +278,36 @@ class RestPoller(RestThread):
         self._mark(schedule, now, frozenset(), reason)
 
     def _mark(self, schedule: _Schedule, now: int, found: Collection[str], reason: Reason) -> None:
-        """Mark the markets ``found`` in an answer as live, and the others as stale after a while, for ``reason``.
+        """Mark the markets ``found`` in an answer as live, and note for the others the ``reason`` why they were not.
 
-        An answer need not contain every market that was requested.
+        They are stale after a while, and before that keep what they have, or wait for the next attempt without it. An
+        answer need not contain every market that was requested.
         """
-        poll = schedule.poll
-        if poll.stream is not Stream.FUNDING_POLL or poll.period_s is not None:
+        if not schedule.has_cells:
             return
-        limit_ns = int(max(_STALE_MIN_S, _STALE_PERIODS * schedule.period_s) * _NS)
-        for symbol in poll.symbols:
+        for symbol in schedule.poll.symbols:
+            cell = self._cell(symbol)
             if symbol in found:
                 schedule.seen_ns[symbol] = now
-                self._stamp(symbol, now, StreamState.LIVE, None)
+                cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
+                _set_state(cell, StreamState.LIVE, None)
+            elif now - schedule.seen_ns[symbol] > schedule.limit_ns:
+                _set_state(cell, StreamState.STALE, reason)
             else:
-                is_stale = now - schedule.seen_ns[symbol] > limit_ns
-                self._stamp(symbol, 0, StreamState.STALE if is_stale else None, reason)
+                _set_state(cell, None if cell[CellWord.LAST_PARSED] else StreamState.BACKOFF, reason)
 
-    def _stamp(self, symbol: str, now: int, state: StreamState | None, reason: Reason | None) -> None:
-        cell = self._cell(symbol)
-        if now:
-            cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
-        if state is not None:
-            cell[CellWord.STATE] = code_of(state)
-        if reason is not None:
-            cell[CellWord.REASON] = code_of(reason)
-
-    def _cell(self, symbol: str) -> Row:
-        bases = self._settings.bases
-        index = bases.index(symbol.removesuffix("-PERP"))
-        return self._board.cell(self._settings.slot, index, Stream.FUNDING_POLL)
+    def _cell(self, symbol: str, stream: Stream = Stream.FUNDING_POLL) -> Row:
+        index = self._settings.bases.index(symbol.removesuffix("-PERP"))
+        return self._board.cell(self._settings.slot, index, stream)
 
     def _pause_s(self) -> float:
         due = min([schedule.due_ns for schedule in self._schedules] + [self._list_due_ns])
         return min(_IDLE_S, max(_MIN_PAUSE_S, (due - time.monotonic_ns()) / _NS))
+
+
+def _set_state(cell: Row, state: StreamState | None, reason: Reason | None) -> None:
+    """Write the state and the reason of a market's stream; None keeps what is there."""
+    if state is not None and cell[CellWord.STATE] != code_of(state):
+        cell[CellWord.STATE], cell[CellWord.SINCE] = code_of(state), time.monotonic_ns()
+    if reason is not None:
+        cell[CellWord.REASON] = code_of(reason)

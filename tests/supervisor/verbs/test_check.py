@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
+from supervisor import temporary
 from supervisor.config import load
 from supervisor.machine import findings
 from supervisor.verbs import check
@@ -244,7 +246,7 @@ def watched(monkeypatch, run_dir):
 
         monkeypatch.setattr("ipc.feed.Feed", Feed)
         config = load(None, {}, {"supervisor.venues": "lighter,paradex"})
-        return dict(check._watch(config, run_dir.path, 0.02))
+        return dict(check._watch(config, SimpleNamespace(run_dir=run_dir, has_ended=False), 0.02))
 
     return watch
 
@@ -348,3 +350,27 @@ def test_a_system_of_its_own_is_ended_when_it_is_asked_to_end(run_dir, number, v
     finally:
         process.kill()
         process.wait()
+
+
+# --- for programs, and a temporary system that ends early -------------------------------------------------------------
+
+
+def test_findings_for_programs(cli, run_dir, held_lock):
+    ran = cli("check", "--json")
+    assert ran.code == 1
+    findings = json.loads(ran.out)
+    assert findings[2] == {"check": f"run directory {run_dir.path}", "ok": True, "problem": None}
+    assert findings[3] == {"check": "no other supervisor in it", "ok": False, "problem": f"pid {held_lock} runs there"}
+
+
+def test_a_temporary_system_that_ends_is_reported_at_once(cli, monkeypatch):
+    class Ending(temporary.TemporarySystem):
+        def start(self, *_):
+            super().start("--venues", "binance")
+
+    monkeypatch.setattr(temporary, "TemporarySystem", Ending)
+    ran = cli("check", "--sim", "--for", "60", "--json")
+    assert ran.code == 1
+    last = json.loads(ran.out)[-1]
+    assert (last["check"], last["ok"]) == ("the temporary system ran to the end", False)
+    assert "binance" in last["problem"]

@@ -303,12 +303,60 @@ def test_answer_that_is_no_funding_is_a_failed_poll(polling, client, events):
 def test_poll_that_fails_for_half_a_minute_is_stale_and_live_when_it_answers(polling, client):
     client.answers[FUNDING_PATH] = failing(4, RATES)
     polling.run(30)
-    assert polling.cell()[CellWord.STATE] == 0
+    assert polling.cell()[CellWord.STATE] == code_of(StreamState.BACKOFF)
     assert polling.cell()[CellWord.REASON] == code_of(Reason.READ_TIMEOUT)
     polling.run(10)
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.STALE)
     polling.run(60)
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.LIVE)
+
+
+def test_poll_without_an_answer_yet_is_connecting_and_then_retried(polling, client, clock):
+    polling.lane.poll_for([BTC, ETH], 0)
+    cell = polling.cell()
+    assert (cell[CellWord.STATE], cell[CellWord.REASON]) == (code_of(StreamState.CONNECTING), 0)
+    client.answers[FUNDING_PATH] = failing(1, RATES)
+    polling.run(3)
+    assert (cell[CellWord.STATE], cell[CellWord.REASON]) == (
+        code_of(StreamState.BACKOFF),
+        code_of(Reason.READ_TIMEOUT),
+    )
+    since = cell[CellWord.SINCE]
+    assert 0 < since <= clock.monotonic_ns()
+    assert polling.lane.row[SessionWord.LAST_REASON] == code_of(Reason.READ_TIMEOUT)
+    polling.run(10)
+    assert cell[CellWord.STATE] == code_of(StreamState.LIVE)
+    assert cell[CellWord.SINCE] > since
+
+
+def test_failed_poll_keeps_a_market_live_within_its_limit_and_says_why(polling, client):
+    polling.run(5)
+    client.answers[FUNDING_PATH] = failing(9, RATES)
+    polling.run(20)
+    cell = polling.cell()
+    assert (cell[CellWord.STATE], cell[CellWord.REASON]) == (code_of(StreamState.LIVE), code_of(Reason.READ_TIMEOUT))
+    polling.run(60)
+    assert cell[CellWord.STATE] == code_of(StreamState.STALE)
+
+
+def test_while_the_list_is_retried_no_stream_of_the_venue_is_called_off(polling, client):
+    client.answers[MARKETS] = failing(2, b'["BTC"]')
+    polling.run(4)
+    kinds = [*FakeVenue().streams, Stream.FUNDING_POLL]
+    for market in (0, 1):
+        words = {(cell[CellWord.STATE], cell[CellWord.REASON]) for cell in (polling.cell(market, of) for of in kinds)}
+        assert words == {(code_of(StreamState.BACKOFF), code_of(Reason.READ_TIMEOUT))}
+    polling.run(60)
+    off = {polling.cell(1, of)[CellWord.STATE] for of in kinds if of is not Stream.BOOK}
+    assert off == {code_of(StreamState.OFF)}, "ETH is not in the list"
+
+
+def test_market_that_is_not_polled_any_more_is_off(polling):
+    polling.run(5)
+    assert polling.cell(1)[CellWord.STATE] == code_of(StreamState.LIVE)
+    polling.lane.poll_for([BTC], 1)
+    assert polling.cell(1)[CellWord.STATE] == code_of(StreamState.OFF)
+    assert polling.cell(0)[CellWord.STATE] == code_of(StreamState.LIVE)
 
 
 def test_market_that_the_answer_leaves_out_is_not_kept_live_by_the_others(polling, client):
