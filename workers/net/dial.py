@@ -33,6 +33,8 @@ Address: TypeAlias = tuple[int, SocketAddress]
 Resolver: TypeAlias = Callable[[str, int, float], list[Address]]
 
 _NS: Final = 1_000_000_000
+#: Reasons of the watchdog for an operation past its deadline, which it may notice before the owner does.
+_OVERDUE: Final = frozenset({Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT})
 #: OpenSSL's codes for a chain that ends at an authority that is not trusted (X509_V_ERR_*, 18 to 21).
 _UNKNOWN_AUTHORITY: Final = frozenset({18, 19, 20, 21})
 #: Contexts by CA file. Two connections a second apart share one: loading the CA bundle takes 20 to 33 ms.
@@ -140,9 +142,10 @@ def _connect_through(
 def _proxy_error(
     proxy: Proxy, error: ConnectError | TunnelError | OSError, interrupter: SocketInterrupter
 ) -> ConnectError:
-    if interrupter.reason is not None:
-        return ConnectError(interrupter.reason, f"connecting through {proxy} was interrupted: {interrupter.reason}")
-    if isinstance(error, TimeoutError):
+    cut = interrupter.reason
+    if cut is not None and cut not in _OVERDUE:
+        return ConnectError(cut, f"connecting through {proxy} was interrupted: {cut}")
+    if cut is not None or isinstance(error, TimeoutError):
         what = "it does not answer in time"
     elif isinstance(error, OSError):
         what = f"the connection to it broke: {error}"

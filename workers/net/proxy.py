@@ -132,7 +132,8 @@ def environment_rules(environ: Mapping[str, str]) -> tuple[ProxyRules, list[str]
         try:
             found[scheme] = parse_proxy(value if "://" in value else f"http://{value}", f"environment:{variable}")
         except ValueError as error:
-            problems[variable] = f"environment:{variable}: what is given will not do; it takes {error}"
+            what = f"environment:{variable}: what is given will not do; it takes {error}"
+            problems[variable] = f"{what} (network.proxy has precedence)"
     variable = _first(environ, _DIRECT_VARIABLES)
     direct = tuple(re.split(r"[\s,]+", environ[variable].strip(" ,").lower())) if variable is not None else ()
     return ProxyRules(found, direct), list(problems.values())

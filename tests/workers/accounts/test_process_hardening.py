@@ -35,7 +35,8 @@ print(json.dumps({
 
 def seen(**environ: str) -> dict[str, Any]:
     """What a fork of a program shows that was started with these variables."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ASTER", "PARADEX", "LIGHTER"))}
+    own = ("ASTER", "PARADEX", "LIGHTER")
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(own) and "proxy" not in key.lower()}
     command = [sys.executable, "-c", LOOK]
     done = subprocess.run(command, env={**clean, **environ}, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
+import re
 import socket
 import ssl
 import threading
 import time
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -421,3 +424,25 @@ def test_host_without_an_address_of_the_sources_family_is_connect_failed(interru
     error = failure("ws://venue.test", interrupter, within(5), at(1), DialOptions(source_address="::1"))
     assert error.reason is Reason.CONNECT_FAILED
     assert error.what == "venue.test has no IPv6 address, as source_address ::1 needs"
+
+
+# --- nothing goes past it -----------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[3]
+#: Calls by which a program opens a connection of its own, or lets a library do it.
+OPENERS = re.compile(
+    r"(socket\.)?(socket|create_connection)|websocket\.\w+|(urllib\.)?request\.urlopen|urlopen|(aio)?http\w*\.\w+"
+    r"|requests\.(get|post|put|delete|head|request|[sS]ession)|(HTTPS?Connection|WebSocketApp|ClientSession)"
+)
+
+
+def test_no_connection_of_a_worker_is_opened_elsewhere():
+    """So that none goes past the proxy, the deadline and the watchdog."""
+    found = {}
+    for path in (ROOT / "workers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and OPENERS.fullmatch(ast.unparse(node.func)):
+                place = str(path.relative_to(ROOT / "workers")), ast.unparse(node.func)
+                found[place] = {keyword.arg for keyword in node.keywords}
+    assert found.keys() == {("net/dial.py", "socket.socket"), ("net/transport.py", "websocket.create_connection")}
+    assert "socket" in found["net/transport.py", "websocket.create_connection"]

@@ -138,7 +138,7 @@ def test_proxy_of_a_variable_names_its_source_and_keeps_its_credentials():
 def test_invalid_variable_is_one_mistake_that_repeats_nothing():
     rules, problems = environment_rules({"ALL_PROXY": "https://desk:sesame@proxy:1", "http_proxy": "http://b:1"})
     what = "what is given will not do; it takes a URL as http://host:port or socks5://host:port"
-    assert problems == [f"environment:ALL_PROXY: {what}"]
+    assert problems == [f"environment:ALL_PROXY: {what} (network.proxy has precedence)"]
     assert rules.proxy_for("ws://venue.test").host == "b"
 
 

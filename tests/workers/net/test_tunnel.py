@@ -450,6 +450,15 @@ def test_every_phase_can_be_cut(interrupter, protocol, script):
     assert interrupter._socket is None
 
 
+@pytest.mark.parametrize("reason", [Reason.CONNECT_TIMEOUT, Reason.READ_TIMEOUT])
+def test_watchdog_that_notices_the_deadline_first_changes_no_reason(interrupter, reason):
+    def script(_sock, over):
+        interrupter.interrupt(reason)
+        over.wait()
+
+    assert refusal(interrupter, script)[0] == "it does not answer in time"
+
+
 def test_connecting_to_the_proxy_ends_by_the_deadline_and_can_be_cut(interrupter):
     with BlackHole() as hole:
         error = failure(interrupter, through(f"http://127.0.0.1:{hole.port}"), seconds=0.2)
