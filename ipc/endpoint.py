@@ -1,8 +1,8 @@
 """Endpoint of a ZeroMQ socket that survives the loss of its path in the run directory.
 
-libzmq deletes the path of an ``ipc`` endpoint when it binds, unbinds and closes, even if it is another's by then. So the Unix
-socket is created here and passed on (ZMQ_USE_FD): libzmq then only accepts on it. To restore a lost path another one is
-bound beside it; connected subscribers stay connected to the old one.
+libzmq deletes the path of an ``ipc`` endpoint when it binds, unbinds and closes, even if it is another's by then. So
+the Unix socket is created here and passed on (ZMQ_USE_FD): libzmq then only accepts on it. To restore a lost path
+another one is bound beside it; connected subscribers stay connected to the old one.
 """
 
 from __future__ import annotations
