@@ -135,6 +135,13 @@ def _directory(raw: object) -> str:
     return path
 
 
+def _new_directory(raw: object) -> str:
+    path = _path(raw)
+    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - as in _directory
+        raise ValueError("a directory, or the name of one that can be created")
+    return path
+
+
 def _path(raw: object) -> str:
     """Check a path; return it as an absolute one, because a system in the background leaves its directory."""
     # Unprintable characters (a zero byte, invalid UTF-8) fit neither a socket's path nor the description.
@@ -172,7 +179,7 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "fixture_dir": _Key(None, _directory, "ROADMAP_B_FIXTURE_DIR"),
     "fixture_speed": _Key("recorded", _one_of("recorded", "max"), "PARAPHINA_FIXTURE_SPEED"),
     "blackbox_kb": _Key(1024, _whole(0, 1_048_576)),
-    "blackbox_dir": _Key(None, _path, "PARAPHINA_BLACKBOX_DIR"),
+    "blackbox_dir": _Key(None, _new_directory, "PARAPHINA_BLACKBOX_DIR"),
     "blackbox_keep": _Key(20, _whole(1, 10_000)),
     "log_level": _Key("info", _one_of("debug", "info", "warning", "error"), "PARAPHINA_LOG_LEVEL"),
 }
@@ -451,14 +458,10 @@ class _Reader:
 
 def _content(path: str) -> bytes:
     """Return the bytes of a configuration file; raise ConfigError if it is not a small regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO would wait for a writer
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigError([f"{path}: not a regular file"])
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(_MAX_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a FIFO would wait for a writer
+        raise ConfigError([f"{path}: not a regular file"])
+    with Path(path).open("rb") as file:
+        content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
         raise ConfigError([f"{path}: larger than {_MAX_BYTES} bytes; a configuration has some hundred lines"])
     return content

@@ -183,3 +183,25 @@ def test_full_disk_leaves_no_other_file(path: Path, monkeypatch) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         Ring(path, 2 * HALF)
     assert list(path.parent.iterdir()) == []
+
+
+def test_ring_that_was_removed_comes_back_with_its_content(ring: Ring, path: Path) -> None:
+    ring.put(1, 7, 11, 22, b"before")
+    assert ring.is_intact
+    path.unlink()
+    assert not ring.is_intact
+    ring.put(1, 7, 12, 23, b"meanwhile")
+    ring.restore()
+    assert ring.is_intact
+    ring.put(1, 7, 13, 24, b"after")
+    assert payloads(path.read_bytes()) == payloads(ring.snapshot()) == [b"before", b"meanwhile", b"after"]
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_ring_that_cannot_be_restored_is_written_on(ring: Ring, path: Path) -> None:
+    path.unlink()
+    path.parent.rename(path.parent.with_name("away"))
+    with pytest.raises(FileNotFoundError):
+        ring.restore()
+    ring.put(1, 7, 11, 22, b"frame")
+    assert payloads(ring.snapshot()) == [b"frame"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import certifi
 import pytest
 
@@ -409,8 +411,39 @@ def test_a_missing_file_is_named(tmp_path):
     assert mistakes(None, {"PARAPHINA_CONFIG": str(path)}) == [f"{path}: cannot be read: No such file or directory"]
 
 
-def test_a_directory_is_no_file(tmp_path):
-    assert mistakes(str(tmp_path)) == [f"{tmp_path}: not a regular file"]
+def test_what_is_no_regular_file_is_refused_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo", "/dev/null", "/dev/zero"):
+        assert mistakes(str(path)) == [f"{path}: not a regular file"]
+
+
+def test_a_file_of_a_megabyte_is_read_and_a_larger_one_is_none(write):
+    path = write("[supervisor]\ntick_ms = 30\n" + "#" * 999_971)
+    assert load(path, {}, {}).tick_ms == 30
+    (mistake,) = mistakes(write("#" * 1_000_001))
+    assert mistake == f"{path}: larger than 1000000 bytes; a configuration has some hundred lines"
+
+
+def test_a_byte_order_mark_does_not_matter(write):
+    assert load(write("\ufeff[supervisor]\ntick_ms = 30\n"), {}, {}).tick_ms == 30
+
+
+@pytest.mark.parametrize("source", ["file", "flag", "environment"])
+def test_a_venue_that_is_listed_twice_is_a_mistake(write, source):
+    text = "lighter,paradex, lighter"
+    path = write('[supervisor]\nvenues = ["lighter", "paradex", "lighter"]\n') if source == "file" else None
+    environ = {"PARAPHINA_VENUES": text} if source == "environment" else None
+    (mistake,) = mistakes(path, environ, {"supervisor.venues": text} if source == "flag" else None)
+    assert mistake.endswith("will not do; it takes each venue once")
+
+
+def test_a_directory_that_is_named_must_be_one(tmp_path):
+    (tmp_path / "file").touch()
+    file = str(tmp_path / "file")
+    (one, other) = mistakes(None, {"LIGHTER_FIXTURE_DIR": str(tmp_path / "typo"), "PARAPHINA_BLACKBOX_DIR": file})
+    assert one.endswith(f"'{file}' will not do; it takes a directory, or the name of one that can be created")
+    assert other.endswith(f"'{tmp_path}/typo' will not do; it takes a directory that exists and can be read")
+    assert load(None, {"PARAPHINA_BLACKBOX_DIR": str(tmp_path / "new")}, {}).blackbox_dir == str(tmp_path / "new")
 
 
 @pytest.mark.parametrize("word", list(WORDS.values()))

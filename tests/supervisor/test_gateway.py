@@ -291,3 +291,18 @@ def test_it_beats_while_it_keeps_a_long_log_on_a_slow_disk(parent, run_dir, row,
     gateway._publisher.close()
     gateway._control.close()
     gateway._context.term()
+
+
+def test_feed_that_was_removed_is_bound_again_for_new_subscribers(run_dir, parent, start, until, hear):
+    start()
+    run_dir.feed_path("lifecycle").unlink()
+    until(run_dir.feed_path("lifecycle").exists)
+    context = zmq.Context()
+    with context.socket(zmq.SUB) as late:
+        late.linger = 0
+        late.subscribe(b"")
+        late.connect(run_dir.feed("lifecycle"))
+        parent.publish()
+        until(lambda: late.poll(0))
+    assert hear()[0] == "lifecycle.lighter"
+    context.term()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import click
@@ -379,6 +380,19 @@ def test_never_started(run_dir):
     assert (status["venues"], status["simulator"]) == ({}, None)
     assert {"state", "pid", "http"} <= set(status["gateway"])
     assert exit_code_of(status) == 3
+
+
+@pytest.mark.parametrize("removed", ["description", "directory"])
+def test_a_system_that_restores_its_files_was_started(system, read, run_dir, removed, holder):
+    if removed == "description":
+        run_dir.description.unlink()
+    else:
+        shutil.rmtree(run_dir.path)
+    status = read()
+    assert status["supervisor"] == {"state": "starting", "pid": 4711, "uptime_s": None, "version": None}
+    assert exit_code_of(status) == 1
+    assert lines(status) == ["supervisor: starting, or restoring its files (pid 4711)"]
+    run_dir.path.mkdir(exist_ok=True)
 
 
 def test_a_run_directory_that_does_not_exist(run_dir):

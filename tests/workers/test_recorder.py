@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 import zmq
@@ -11,6 +13,7 @@ from ipc.codec import decode
 from ipc.health import Reason
 from ipc.raw import RawHeader, RawRecord, decode_line
 from ipc.ring import read_ring
+from ipc.watched_files import WatchedFiles
 from workers import recorder as module
 from workers.net.frames import BINARY, TEXT
 from workers.recorder import SUFFIX, FrameRecorder, save_left_behind
@@ -365,3 +368,24 @@ def test_ring_that_cannot_be_read_is_reported(run_dir, saved, events):
     save_left_behind("lighter", run_dir, saved, Reason.KILLED, 3)
     assert len(events("blackbox.unreadable")) == 1
     assert not saved.exists()
+
+
+def test_files_that_are_lost_come_back_with_the_publishers_lock(new_tape, run_dir, tmp_path, context):
+    run_dir.raw = lambda venue: f"ipc://{tmp_path}/{venue}.raw"
+    recorder, locked = new_tape(), []
+    fill(recorder)
+    files = WatchedFiles(tmp_path)
+
+    @contextlib.contextmanager
+    def exclusive():
+        locked.append(True)
+        yield
+
+    recorder.watch_files(files, run_dir, exclusive)
+    before = kept(run_dir)
+    for name in ("lighter.raw", "lighter.ring"):
+        (tmp_path / name).unlink()
+    files.check()
+    assert kept(run_dir) == before
+    assert (tmp_path / "lighter.raw").is_socket()
+    assert locked == [True, True]

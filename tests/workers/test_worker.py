@@ -758,3 +758,33 @@ def test_directory_without_a_recording_ends_the_worker_with_the_mistake_named(ne
     bench = new_bench(fixture_dir=str(tmp_path))
     with pytest.raises(ConfigError, match="no recording of lighter"):
         bench.worker.run()
+
+
+# --- its files ----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_lost_are_written_again_within_a_second(bench, clock, tmp_path):
+    bench.worker._on_listings([BTC, ETH])
+    bench.worker._run_once()
+    paths = [tmp_path / "lighter.json", tmp_path / "lighter.markets.json"]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    bench.publisher.is_intact = False
+    clock.advance(1)
+    bench.worker._run_once()
+    assert [path.read_bytes() for path in paths] == before
+    assert bench.publisher.is_intact
+
+
+def test_lost_directory_costs_nothing_else(bench, clock, tmp_path):
+    bench.take(BTC, ETH)
+    tmp_path.rename(tmp_path.with_name("away"))
+    for _ in range(3):
+        clock.advance(1)
+        bench.worker._run_once()
+    assert not tmp_path.exists()
+    tmp_path.mkdir()
+    clock.advance(1)
+    bench.worker._run_once()
+    assert (tmp_path / "lighter.json").exists()

@@ -116,3 +116,17 @@ def test_a_directory_in_its_place_ends_nothing(path: Path) -> None:
     life = Life(path)
     life.add(A)
     assert life.known == [A]
+
+
+def test_a_file_that_was_lost_is_written_from_memory_and_appended_to(path: Path) -> None:
+    life = Life(path)
+    life.add(A, B)
+    path.unlink()
+    life.file.restore(life.known)
+    life.add(C)
+    assert Life(path).known == [A, B, C]
+
+
+def test_a_file_that_has_nothing_to_keep_is_not_written(path: Path) -> None:
+    Life(path).file.restore([])
+    assert not path.exists()

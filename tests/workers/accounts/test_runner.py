@@ -16,6 +16,8 @@ from fake_venue import BTC, ETH, FakeVenue
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
+from ipc.rundir import RunDir
+from ipc.watched_files import WatchedFiles
 from workers.accounts import connection as stream
 from workers.accounts import publisher as statement
 from workers.accounts import runner
@@ -265,3 +267,27 @@ def test_a_frame_becomes_an_event_and_late_subscribers_are_sent_it(
     monkeypatch.setattr(lifecycle, "WebSocketTransport", lambda *_, **__: transport)
     made.stream.run()
     assert [event.order_id for event in bench.publisher.latest(f"order.lighter.{ALIAS}")] == ["7"]
+
+
+def test_files_that_are_lost_are_written_again(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = bench.make()
+    run_dir, files = RunDir(tmp_path), WatchedFiles(tmp_path)
+    made.watch_files(files, run_dir)
+    monkeypatch.setattr(bench.publisher, "is_intact", False)
+    files.check()
+    assert bench.publisher.is_intact
+    assert not run_dir.account_published("lighter", ALIAS).exists(), "nothing was published"
+    made.publisher.apply_pushed([fill()])
+    made.publisher.publish_state(StreamState.STALE, Reason.AUTH_FAILED, "in words")
+    made.reconciler._save_last_snapshot(7)
+    paths = [
+        run_dir.account_published("lighter", ALIAS),
+        run_dir.account_description("lighter"),
+        run_dir.account_checkpoint("lighter"),
+    ]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    files.check()
+    assert [path.read_bytes() for path in paths] == before
+    assert bench.described["detail"] == "in words"
