@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,8 @@ def free_ports(count: int) -> int:
 
 def config(simulated: System, keys: Path, port: int, signers_stale_ms: int = 2000) -> str:
     """Of venues with host names, accounts, and a feed over TCP with keys."""
-    lines = [f'[feeds]\ntcp = "127.0.0.1"\ntcp_port = {port}\ncurve_dir = "{keys}"\n']
+    lines = ["[supervisor]\nbackoff_base_ms = 100\n"]
+    lines += [f'[feeds]\ntcp = "127.0.0.1"\ntcp_port = {port}\ncurve_dir = "{keys}"\n']
     for venue, urls in simulated.run_dir.describe()["simulator"]["venues"].items():
         stale_ms = signers_stale_ms if venue in SIGNERS else 2000
         ws, rest = (url.replace("127.0.0.1", "localhost") for url in (urls["ws"], urls["rest"]))
@@ -111,8 +112,8 @@ def config(simulated: System, keys: Path, port: int, signers_stale_ms: int = 200
     return "".join(lines)
 
 
-def accounts_are_live(system: System) -> bool:
-    return all(system.venue(name)["streams"]["account"]["state"] == "live" for name in VENUES)
+def accounts_are_live(system: System, venues: Iterable[str] = VENUES) -> bool:
+    return all(system.venue(name)["streams"]["account"]["state"] == "live" for name in venues)
 
 
 def inject(simulated: System, *faults: str, **arguments: Any) -> None:
@@ -146,7 +147,7 @@ def test_no_process_loads_anything_after_the_first_fork(simulated: Observed, key
         simulated.mend()
         wait_for(lambda: all(system.venue(name)["generation"] == 2 for name in SIGNERS), 60)
         system.wait_live()
-        wait_for(lambda: accounts_are_live(system), 60)
+        wait_for(lambda: accounts_are_live(system, SIGNERS), 60)
         assert system.stop() == 0
         assert system.late() == {name: [] for name in (*VENUES, "gateway", "parent")}
     os.kill(simulated.pid("simulator"), signal.SIGUSR1)
