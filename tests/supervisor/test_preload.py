@@ -17,7 +17,7 @@ from supervisor.config import load
 from supervisor.preload import preload
 flags = {"supervisor.venues": "aster,paradex", **{f"venues.{name}.account": "desk" for name in sys.argv[1:]}}
 limit = sys.getrecursionlimit()
-environ = {"ASTER_USER": "0x1", "ASTER_SIGNER": "0x1", "ASTER_SIGNER_KEY": "a secret", "PARADEX_PRIVATE_KEY": "a secret"}
+environ = dict.fromkeys(("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY", "PARADEX_PRIVATE_KEY"), "unread")
 preload(load(None, {}, flags).venues, environ, is_simulated=False)
 print((sorted(sys.modules), len(list(Path("/proc/self/task").iterdir())), sys.getrecursionlimit() == limit))
 """
