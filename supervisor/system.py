@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -54,8 +55,9 @@ def _shown(proxy: Proxy | None) -> str | None:
     return None if proxy is None else str(proxy)
 
 
+@cache
 def program_version() -> str:
-    """Return the version of this program."""
+    """Return the version of this program; of the one that runs, also after an upgrade on disk."""
     try:
         return version(_DISTRIBUTION)
     except PackageNotFoundError:

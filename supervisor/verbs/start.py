@@ -132,8 +132,8 @@ def _run(
     from ipc import log
     from supervisor.lock import Instance
     from supervisor.parent import Parent
+    from supervisor.preload import preload
     from supervisor.system import System, program_version
-    from workers import worker  # noqa: F401 - loaded before the fork, so that no child has to
     from workers.accounts.process_hardening import harden_process
     from workers.net.dial import tls_context
 
@@ -150,6 +150,7 @@ def _run(
     def reread() -> Config:
         return _redirected(read(), simulation)
 
+    preload(config.venues, os.environ, is_simulated=simulated is not None)
     system = System(config, directory, simulation, reread, log_file)
     parent = Parent(system, directory, instance, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
@@ -167,7 +168,6 @@ def _simulation(config: Config, rate: float, seed: int, ca_path: str) -> Simulat
 
     With a ``ca_path`` it speaks TLS, and this process and its children trust only its CA.
     """
-    from simulator import main  # noqa: F401 - loaded before the fork, so that the child does not have to
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
     from simulator.tls import contexts
     from supervisor.system import SimulatorPlan

@@ -64,6 +64,7 @@ class System:
             (self.path / "config.toml").write_text(config)
             self.arguments += ["--config", str(self.path / "config.toml")]
         self.env = {**os.environ, "XDG_STATE_HOME": str(self.path / "state"), **(env or {})}
+        self.cwd: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -75,10 +76,18 @@ class System:
 
     def start(self) -> Self:
         """Start it; does not wait."""
-        command = bound_command("start", "--run-dir", str(self.run_dir.path), *self.arguments)
+        command = self.command()
         with (self.path / "out").open("ab") as out, (self.path / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=out, stderr=log, env=self.env)
+            self.process = subprocess.Popen(command, stdout=out, stderr=log, env=self.env, cwd=self.cwd)
         return self
+
+    def command(self) -> list[str]:
+        """The command line."""
+        return bound_command(*self.verb())
+
+    def verb(self) -> list[str]:
+        """The verb with its arguments."""
+        return ["start", "--run-dir", str(self.run_dir.path), *self.arguments]
 
     def stop(self) -> int:
         """End it, whatever state it is in; its exit code."""

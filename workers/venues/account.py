@@ -192,6 +192,12 @@ class PrivateVenue(ABC):
     def is_configured(self, secrets: Secrets) -> bool:
         """Return whether the secrets suffice to log in."""
 
+    def preload(self, secrets: Secrets) -> None:  # noqa: B027 - most venues need nothing
+        """Load the libraries that a login with these secrets needs; called in the parent, before it forks.
+
+        The secrets are not read. A library that starts threads must not be loaded here.
+        """
+
     @abstractmethod
     def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Obtain the parameters of a connection.

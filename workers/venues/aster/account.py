@@ -39,7 +39,7 @@ from workers.venues.aster import account_rows as rows
 from workers.venues.aster.account_frames import Changes
 from workers.venues.aster.account_rows import OrderRow, PositionRow, TradeRow
 from workers.venues.aster.market_data import Aster
-from workers.venues.aster.signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, signer_of
+from workers.venues.aster.signing import HMAC_SECRETS, WALLET_SECRETS, Signer, can_sign, preload_signer, signer_of
 from workers.venues.fields import ns_of_ms
 from workers.venues.listing import Markets
 from workers.venues.rows import InvalidRow, split_rows
@@ -147,6 +147,10 @@ class AsterAccount(PrivateVenue):
     def is_configured(self, secrets: Secrets) -> bool:
         """Return whether there are secrets for either method of signing."""
         return can_sign(secrets)
+
+    def preload(self, secrets: Secrets) -> None:
+        """Load the library that signs as a wallet."""
+        preload_signer(secrets)
 
     def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Obtain a listenKey, which is part of the stream's URL; nothing is subscribed."""

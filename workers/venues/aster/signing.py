@@ -9,6 +9,7 @@ payload, nonce mechanism, account endpoints).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
@@ -33,6 +34,9 @@ _WINDOW_MS: Final = 60_000
 _DOMAIN: Final = {"name": "AsterSignTransaction", "version": "1", "chainId": 1666, "verifyingContract": f"0x{0:040x}"}
 #: Form of a key that is safe in a header.
 _KEY_FORM: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+#: Private key that everybody knows.
+_PUBLIC_KEY: Final = f"0x{1:064x}"
 
 
 class Signer(ABC):
@@ -130,6 +134,13 @@ def _typed_signature(text: str, private_key: str) -> str:
         # The library's errors may hold the key.
         raise LoginError("ASTER_SIGNER_KEY is no private key") from None
     return f"0x{bytes(signature).hex()}"
+
+
+def preload_signer(secrets: Secrets) -> None:
+    """Load the signing library if it is needed, with what it loads at its first signature: one with a public key."""
+    if secrets.has(*WALLET_SECRETS):
+        with contextlib.suppress(LoginError):  # not installed; the login reports it
+            _typed_signature("", _PUBLIC_KEY)
 
 
 def can_sign(secrets: Secrets) -> bool:

@@ -37,7 +37,7 @@ from workers.venues.listing import Markets
 from workers.venues.pagination import Page, Pages, all_pages, closed_orders, oldest_first, page_of
 from workers.venues.paradex import account_sbe
 from workers.venues.paradex.account_rows import ACCOUNT, BALANCES, CHANNELS, FILLS, ORDERS, POSITIONS, ParadexContext
-from workers.venues.paradex.auth import SECRETS, can_get_jwt, error_of, jwt_of
+from workers.venues.paradex.auth import SECRETS, can_get_jwt, error_of, jwt_of, preload_signer
 from workers.venues.paradex.errors import GEO_BLOCKED, JWT_ERRORS, account_reason
 from workers.venues.paradex.market_data import Paradex
 from workers.venues.paradex.sbe import QUERY
@@ -108,6 +108,10 @@ class ParadexAccount(PrivateVenue):
     def is_configured(self, secrets: Secrets) -> bool:
         """Return whether there is a JWT, or the keys to get one."""
         return can_get_jwt(secrets)
+
+    def preload(self, secrets: Secrets) -> None:
+        """Load the library that signs with a Stark key."""
+        preload_signer(secrets)
 
     def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return the login: the JWT is the first message, and channels may be subscribed once it is confirmed."""

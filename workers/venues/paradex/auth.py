@@ -5,6 +5,7 @@ Source: Paradex, REST API documentation (authentication) and its Python SDK for 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -27,6 +28,8 @@ _NS_PER_S: Final = 1_000_000_000
 _SIGNATURE_S: Final = 300
 _JWT_FORM: Final = re.compile(r"[A-Za-z0-9_.=-]+")
 _ADDRESS_FORM: Final = re.compile(r"0x[0-9a-fA-F]{1,64}")
+#: Address and private key that everybody knows.
+_PUBLIC_KEY: Final = "0x1"
 _CHAIN_MAINNET: Final = "PRIVATE_SN_PARACLEAR_MAINNET"
 _CHAIN_TESTNET: Final = "PRIVATE_SN_POTC_SEPOLIA"
 #: Words in error codes that concern the credentials.
@@ -68,6 +71,13 @@ def jwt_of(secrets: Secrets, ws_url: str, now_wall_ns: int) -> RestFlow[str]:
     if not _JWT_FORM.fullmatch(token):
         raise LoginError(f"{origin} is not a JWT: it has characters that a JWT cannot have")
     return token
+
+
+def preload_signer(secrets: Secrets) -> None:
+    """Load the signing library if it is needed, with what it loads at its first signature: one with a public key."""
+    if secrets.has(_PRIVATE_KEY) and not secrets.has(_JWT):
+        with contextlib.suppress(LoginError):  # not installed; the login reports it
+            _signature(_message(_CHAIN_MAINNET, 0, _SIGNATURE_S), _PUBLIC_KEY, _PUBLIC_KEY)
 
 
 def error_of(body: bytes, what: str) -> LoginError | None:

@@ -1,0 +1,37 @@
+"""Imports that the children need, made before the first fork.
+
+An upgrade replaces the package's files while a system runs: a module that a child imported later would be of the other
+version, and crash together with those of this one. A restarted child also starts faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+from supervisor.config import VenueConfig
+from workers.accounts.secrets import Secrets
+from workers.venues import VENUES
+from workers.venues.account import private_venue
+
+#: Programs of the children, and what libraries import at their first use.
+_MODULES: Final = ("supervisor.gateway", "workers.worker", "encodings.idna", "multiprocess.popen_fork")
+_SIMULATOR: Final = "simulator.main"
+
+
+def preload(venues: Mapping[str, VenueConfig], environ: Mapping[str, str], *, is_simulated: bool) -> None:
+    """Import everything; signing libraries, which are large, only for accounts whose credentials need them.
+
+    Args:
+        venues: Configured venues. A reload may add others.
+        environ: Variables that name the credentials.
+        is_simulated: True when the simulator is a child as well.
+    """
+    for module in (*_MODULES, *((_SIMULATOR,) if is_simulated else ())):
+        import_module(module)
+    for name in VENUES:
+        venue = venues.get(name)
+        side = private_venue(name, venue.options if venue is not None else {})
+        if venue is not None and venue.account is not None:
+            side.preload(Secrets(side.secrets, environ))

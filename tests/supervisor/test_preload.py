@@ -1,0 +1,48 @@
+"""Imports before the first fork, each in a new interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from workers.venues import VENUES
+
+PROGRAM = """
+import sys, threading
+from pathlib import Path
+from supervisor.config import load
+from supervisor.preload import preload
+flags = {"supervisor.venues": "aster,paradex", **{f"venues.{name}.account": "desk" for name in sys.argv[1:]}}
+limit = sys.getrecursionlimit()
+environ = dict.fromkeys(("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY", "PARADEX_PRIVATE_KEY"), "unread")
+preload(load(None, {}, flags).venues, environ, is_simulated=False)
+print((sorted(sys.modules), len(list(Path("/proc/self/task").iterdir())), sys.getrecursionlimit() == limit))
+"""
+
+
+def loaded(*accounts: str) -> set[str]:
+    """Preload with accounts of these venues; return the modules."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *accounts], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    modules, threads, has_same_limit = ast.literal_eval(done.stdout)
+    assert (threads, has_same_limit) == (1, True)
+    return set(modules)
+
+
+def test_the_private_side_of_every_venue_but_no_signing_library():
+    modules = loaded()
+    assert modules >= {f"workers.venues.{name}.account" for name in VENUES}
+    assert modules >= {"supervisor.gateway", "workers.worker", "encodings.idna"}
+    assert modules.isdisjoint({"eth_account", "starknet_py", "simulator.main"})
+
+
+@pytest.mark.parametrize(("venue", "library"), [("aster", "eth_account"), ("paradex", "starknet_py")])
+def test_the_library_that_the_credentials_of_an_account_need(venue, library):
+    pytest.importorskip(library)
+    modules = loaded(venue)
+    assert {"eth_account", "starknet_py"} & modules == {library}
