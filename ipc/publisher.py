@@ -23,8 +23,8 @@ import zmq
 from ipc.codec import encode
 from ipc.errors import ParaphinaError
 from ipc.events import Event
+from ipc.listener import FeedListener
 from ipc.log import get_log
-from ipc.remote import FeedListener
 from ipc.topics import Topic
 
 log = get_log(__name__)
@@ -151,8 +151,8 @@ class Publisher:
             return feed
 
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
-        """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
-        listener.bind(self._socket, name, account=account)
+        """Publish over TCP as well, as soon as the address is free; raise ConfigError if it can never be bound."""
+        listener.bind(self._socket, self._access.lock, name, account=account)
 
     def exclusive(self) -> _ExclusiveAccess:
         """Return the lock of this publisher and its books: ``with publisher.exclusive(): ...``."""

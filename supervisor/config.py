@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ipc.certificates import KeyDirectory
 from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
 from ipc.topics import base_of
@@ -270,6 +271,9 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
     feeds = reader.section("feeds", _FEEDS)
     if feeds["tcp"] and not feeds["curve_dir"] and not is_loopback(feeds["tcp"]):
         reader.problems.append(f"feeds.tcp: {feeds['tcp']} is not loopback; set feeds.curve_dir as well")
+    if feeds["tcp"] and feeds["curve_dir"]:
+        problems = KeyDirectory(Path(feeds["curve_dir"])).problems()
+        reader.problems += [f"feeds.curve_dir: {problem}" for problem in problems]
     per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
     reader.finish()
     policy = BackoffPolicy(

@@ -10,7 +10,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
+from ipc.board import (
+    ACCOUNT_SESSION,
+    COUNTERS,
+    TCP_LISTENING,
+    Board,
+    CellWord,
+    HeaderWord,
+    Row,
+    SessionWord,
+    WorkerWord,
+)
 from ipc.errors import BoardError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
@@ -125,9 +135,20 @@ class _StatusReader:
         return {
             "supervisor": self._supervisor(),
             "venues": {name: self._venue(name, venue) for name, venue in described["venues"].items()},
-            "gateway": {**self._process("gateway"), "http": described["gateway"]["http"]},
+            "gateway": self._gateway(described["gateway"]),
             "simulator": None if simulator is None else {**simulator, **self._process("simulator")},
         }
+
+    def _gateway(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        tcp = self._tcp(described.get("tcp"), self._slot("gateway"), WorkerWord.TCP)
+        return {**self._process("gateway"), "http": described["http"], "tcp": tcp}
+
+    def _tcp(self, endpoint: str | None, slot: int, word: int) -> dict[str, Any] | None:
+        """Return the endpoint of a feed on TCP and whether it is bound; None for a feed that is not served there."""
+        state = self._board.worker(slot)[word]
+        if endpoint is None or not state:
+            return None
+        return {"endpoint": endpoint, "listening": state == TCP_LISTENING and self._pid is not None}
 
     def _slot(self, name: str) -> int:
         return int(self._described["processes"][name]["slot"])
@@ -157,6 +178,7 @@ class _StatusReader:
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
+            "error": self._run_dir.config_error(name) if state is WorkerState.FAILED else None,
             "next_start_in_s": self._seconds_until(row[WorkerWord.NEXT_START]) if is_running else None,
             **row.counts(COUNTERS["process"]),
         }
@@ -182,6 +204,8 @@ class _StatusReader:
             **self._process(name),
             "epoch": row[WorkerWord.EPOCH] or None,
             "feed": described["feed"],
+            "tcp": self._tcp(described.get("tcp"), slot, WorkerWord.TCP),
+            "account_tcp": self._tcp(described.get("account_tcp"), slot, WorkerWord.ACCOUNT_TCP),
             "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
             "books": {"wanted": row[WorkerWord.BOOKS_WANTED], "usable": row[WorkerWord.BOOKS_USABLE]},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError
+from ipc.health import Reason
 from supervisor.status import exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
@@ -74,7 +75,8 @@ def render(state: Mapping[str, Any]) -> str:
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
-    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}pid {state['gateway']['pid']}")
+    gateway = [f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}pid {state['gateway']['pid']}"]
+    lines.append("  ".join([*gateway, *_network_words(state["gateway"])]))
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(
@@ -104,8 +106,22 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
         parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
     if venue["invalid_rows"]:
         parts.append(f"{venue['invalid_rows']} invalid rows left out")
+    parts += _network_words(venue)
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
+
+
+def _network_words(process: Mapping[str, Any]) -> list[str]:
+    """Return what an operator must know of a process's feeds on TCP, and of the error that it ended with."""
+    feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
+    words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
+    words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
+    return words + ([f"error: {_printable(process['error'])}"] if process.get("error") else [])
+
+
+def _printable(text: str) -> str:
+    """Escape what a terminal would interpret."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
