@@ -32,7 +32,7 @@ _ZAP_FRAMES: Final = 7
 #: Questions that are answered at once; the rest waits for the next call.
 _BATCH: Final = 1000
 #: Another program may free the port, and an interface may come up.
-_PASSING: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENODEV})
+_PASSING: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL})
 _RETRY_NS: Final = 1_000_000_000
 
 
@@ -197,6 +197,7 @@ def _bind(one: _Waiting) -> str | None:
             one.socket.bind(one.endpoint)
     except zmq.ZMQError as error:
         if error.errno in _PASSING:
-            return error.strerror
-        raise ConfigError([f"feeds.tcp: {one.endpoint} cannot be bound: {error.strerror}"]) from error
+            return zmq.strerror(error.errno)
+        text = f"feeds.tcp: {one.endpoint} cannot be bound: {zmq.strerror(error.errno)}"
+        raise ConfigError([text]) from error
     return None

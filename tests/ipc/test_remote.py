@@ -219,11 +219,15 @@ def test_an_interface_that_is_not_up_yet_is_waited_for(tmp_path, keys):
     published.close()
 
 
-def test_an_address_that_can_never_be_bound_is_one_clear_error(tmp_path):
+def test_an_address_that_can_never_be_bound_is_one_clear_error(tmp_path, keys):
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
     context = zmq.Context()
     publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
-    with pytest.raises(ConfigError, match=r"feeds\.tcp: tcp://127\.0\.0\.1:-7 cannot be bound: Invalid argument"):
-        publisher.listen(FeedListener(context, Network("127.0.0.1", -10)), "lighter")
+    listener = FeedListener(context, Network("fe80::1", 5600, str(keys / "server")))
+    with pytest.raises(ConfigError, match=r"^feeds\.tcp: tcp://\[fe80::1\]:5603 cannot be bound: Invalid argument$"):
+        publisher.listen(listener, "lighter")
+    listener.close()
     publisher.close()
     context.term()
 
