@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 import zmq
 
 from ipc.codec import decode
+from ipc.connections import ConnectionMonitor, ConnectionState
 from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateError
 from ipc.events import AccountEvent, Balance, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
 from ipc.health import Reason, StreamState
@@ -31,7 +32,7 @@ from ipc.log import get_log
 from ipc.remote import Remote
 from ipc.rundir import RunDir, run_dir_of
 from ipc.sequence import PublisherSequence, Verdict
-from ipc.subscriber import connect, request_snapshots
+from ipc.subscriber import UNEXPLAINED, connect, request_snapshots
 from ipc.topics import ACCOUNT_CHANNELS, VENUES
 
 __all__ = ["Account", "AccountFeed"]
@@ -46,6 +47,7 @@ _HEARTBEAT_LOST_NS: Final = 3 * _NS
 _REMEMBERED: Final = 1_000_000
 #: Orders that are kept; beyond it the oldest closed ones are dropped.
 _CLOSED_ORDERS: Final = 10_000
+_HEARTBEAT_LOST: Final = "heartbeat_lost"
 _NO_SNAPSHOT: Final = "no_snapshot"
 _SEQ_GAP: Final = "seq_gap"
 _PREFIXES: Final = tuple(f"{channel}." for channel in ACCOUNT_CHANNELS)
@@ -88,6 +90,8 @@ class Account:
         self._snapshots: dict[str, bool] = {}
         self._heartbeat_ns = now_ns
         self._is_silent = False
+        #: Reason while the heartbeat is lost.
+        self.silence_reason = _HEARTBEAT_LOST
 
     @property
     def usable(self) -> bool:
@@ -98,7 +102,7 @@ class Account:
     def reason(self) -> str | None:
         """Reason why the state may be wrong; None while it is usable."""
         if self._is_silent:
-            return "heartbeat_lost"
+            return self.silence_reason
         if not self._has_snapshot:
             return _NO_SNAPSHOT
         if self._incomplete:
@@ -278,10 +282,11 @@ class AccountFeed:
         self._own_context = context is None
         self._context = context or zmq.Context()
         self._socket: zmq.Socket[Any] = self._context.socket(zmq.SUB)
-        endpoints = (
-            directory.account(name) if remote is None else remote.endpoint(name, account=True) for name in names
-        )
-        connect(self._socket, endpoints, ("",), remote, hwm=0)
+        endpoints = {
+            name: directory.account(name) if remote is None else remote.endpoint(name, account=True) for name in names
+        }
+        self._connections = None if remote is None else ConnectionMonitor(self._socket, endpoints, clock())
+        connect(self._socket, endpoints.values(), ("",), remote, hwm=0)
 
     def __enter__(self) -> Self:
         return self
@@ -291,6 +296,8 @@ class AccountFeed:
 
     def close(self) -> None:
         """Close the subscription."""
+        if self._connections is not None:
+            self._connections.close()
         self._socket.close()
         if self._own_context:
             self._context.term()
@@ -323,9 +330,27 @@ class AccountFeed:
         account.check_silence(self._clock())
         return account
 
+    def connection(self, venue: str) -> ConnectionState | None:
+        """Return the state of the TCP connection to a venue's account feed; None for one on this machine.
+
+        Raises:
+            FeedError: The account is not part of this feed.
+        """
+        self.account(venue)
+        if self._connections is None:
+            return None
+        self._read_connections(self._connections, self._clock())
+        return self._connections.state(venue)
+
+    def _read_connections(self, monitor: ConnectionMonitor, now: int) -> None:
+        for name, state in monitor.read(now).items():
+            self._accounts[name].silence_reason = _HEARTBEAT_LOST if state in UNEXPLAINED else str(state)
+
     def _check_silence(self) -> None:
-        """Make silent accounts unusable, also those that a consumer holds."""
+        """Make silent accounts unusable, also those that a consumer holds; read the connections once a second."""
         now = self._clock()
+        if self._connections is not None and now >= self._connections.due_ns:
+            self._read_connections(self._connections, now)
         for account in self._accounts.values():
             account.check_silence(now)
 

@@ -67,7 +67,10 @@ class AsyncFeed(Subscriber):
     async def _receive(self) -> list[bytes]:
         """Return the next message; check for silent venues meanwhile."""
         while True:
-            self._state.check_silence(self._now())
+            now = self._now()
+            self._state.check_silence(now)
+            if now >= self._connections_due_ns:
+                self._read_connections(now)
             if await self._socket.poll(_CHECK_MS):
                 parts: list[bytes] = await self._socket.recv_multipart()
                 return parts

@@ -36,6 +36,9 @@ SESSIONS: Final = 32
 ACCOUNT_SESSION: Final = 30
 #: Markets of a process.
 MARKETS: Final = 256
+#: States of a TCP feed: its address is in use, or it is bound.
+TCP_WAITING: Final = 1
+TCP_LISTENING: Final = 2
 #: Streams in the order of their cells.
 STREAMS: Final = tuple(Stream)
 
@@ -103,6 +106,11 @@ class WorkerWord:
     HELD_BACK = 39
     #: When the list of markets, from the venue or from the cache, was last applied.
     RESOLVED = 40
+    #: State of the TCP feeds, 0 without one: :data:`TCP_WAITING`, :data:`TCP_LISTENING`.
+    TCP = 44
+    ACCOUNT_TCP = 45
+    #: Connections that were refused for their key.
+    KEYS_REFUSED = 46
     # the watchdog thread
     BEAT = 48
     #: When the watchdog last saw progress of the main thread.
@@ -193,7 +201,11 @@ OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
 #: Counters by where they belong, under their public names. ``status`` shows all of them; add a word and a line here.
 COUNTERS: Final = {
     "supervisor": {"self_stalls": HeaderWord.SELF_STALLS, "forks": HeaderWord.FORKS},
-    "process": {"restarts": WorkerWord.RESTARTS, "failures": WorkerWord.FAILURES},
+    "process": {
+        "restarts": WorkerWord.RESTARTS,
+        "failures": WorkerWord.FAILURES,
+        "keys_refused": WorkerWord.KEYS_REFUSED,
+    },
     "worker": {"drops": WorkerWord.DROPS, "resolve_failures": WorkerWord.RESOLVE_FAILED},
     "session": {
         "reconnects": SessionWord.RECONNECTS,

@@ -139,6 +139,8 @@ class Feed(Subscriber):
         now = self._now()
         deadline = now + int(timeout_s * _NS)
         self._state.check_silence(now)
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
         while not self._pending:
             has_received = self._receive()
             left_ns = deadline - self._clock()

@@ -54,6 +54,8 @@ class _Publisher:
         self.heartbeat_ns = now_ns
         #: True while the heartbeat is lost; copied to every book.
         self.is_silent = False
+        #: Reason of the books while the heartbeat is lost.
+        self.silence_reason = _HEARTBEAT_LOST
         #: Last exit of the worker that the parent reported.
         self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
@@ -110,6 +112,13 @@ class FeedState:
         self._checked_ns = now_ns
         for publisher in self._publishers.values():
             _update_silence(publisher, now_ns)
+
+    def set_silence_reason(self, venue: str, reason: str | None) -> None:
+        """Set the reason of a venue's books while its heartbeat is lost; None when nothing more is known."""
+        publisher = self._publishers[venue]
+        publisher.silence_reason = reason or _HEARTBEAT_LOST
+        if publisher.is_silent:
+            _show_silence(publisher)
 
     def handle_resume(self, now_ns: int, now_wall_ns: int) -> None:
         """Invalidate every book after a suspension of the machine, until a snapshot of data that was read since.
@@ -282,7 +291,7 @@ class FeedState:
 
     def _new_book(self, publisher: _Publisher, venue: str, symbol: str, now_ns: int) -> BookReplica:
         book = publisher.books[symbol] = BookReplica(venue, symbol)
-        book.silence = _HEARTBEAT_LOST if publisher.is_silent else None
+        book.silence = publisher.silence_reason if publisher.is_silent else None
         self._requested_ns[topic_of("book", venue, symbol)] = now_ns
         return book
 
@@ -323,5 +332,9 @@ def _update_silence(publisher: _Publisher, now_ns: int) -> None:
     if is_silent is publisher.is_silent:
         return
     publisher.is_silent = is_silent
+    _show_silence(publisher)
+
+
+def _show_silence(publisher: _Publisher) -> None:
     for book in publisher.books.values():
-        book.silence = _HEARTBEAT_LOST if is_silent else None
+        book.silence = publisher.silence_reason if publisher.is_silent else None

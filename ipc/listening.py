@@ -51,7 +51,7 @@ class ListeningSocket:
     def __init__(self, of: zmq.Socket[Any], endpoint: str) -> None:
         self.path = Path(endpoint.removeprefix(_IPC)) if endpoint.startswith(_IPC) else None
         self._endpoint = endpoint
-        self._socket = of
+        self.socket = of
         self._identity: Identity | None = None
         #: Listeners of the path so far; all but the last have lost it.
         self._listeners = 0
@@ -82,7 +82,7 @@ class ListeningSocket:
         with self._guard:
             try:
                 if self.path is None:
-                    self._socket.bind(self._endpoint)
+                    self.socket.bind(self._endpoint)
                 else:
                     self._bind_path(self.path)
             except OSError as error:  # zmq.ZMQError is not one
@@ -91,10 +91,10 @@ class ListeningSocket:
             except zmq.ZMQError as error:
                 raise self._error(str(error.strerror)) from error
 
-    def note_tcp(self) -> None:
-        """Take note of the TCP endpoint that the socket was bound to last."""
-        endpoint = bytes(self._socket.getsockopt(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode()
+    def bind_tcp(self, endpoint: str) -> None:
+        """Bind a TCP endpoint as well; raise ZMQError if that is impossible. Requires the socket's lock."""
         with self._guard:
+            self.socket.bind(endpoint)
             found = _tcp_listener(endpoint)
             if found is not None:
                 self._tcp.append(found)
@@ -124,14 +124,14 @@ class ListeningSocket:
         """Close the socket, and remove the path if it still belongs to it."""
         with self._guard:
             self._tcp.clear()
-            self._socket.close()
+            self.socket.close()
             if self.path is not None:
                 unlink_own(self.path, self._identity)
                 unlink_own(_hidden(self.path), self._identity)
 
     def _bind_path(self, path: Path) -> None:
         if self._listeners >= _MAX_LISTENERS:
-            self._socket.unbind(self._endpoint)
+            self.socket.unbind(self._endpoint)
             self._listeners = 0
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
             _remove_left_behind(path)
@@ -145,16 +145,16 @@ class ListeningSocket:
 
     def _pass_on(self, listener: int) -> None:
         """Let the socket accept on a listener; without encryption, which is for TCP alone."""
-        is_encrypted = self._socket.getsockopt(zmq.MECHANISM) == zmq.CURVE
+        is_encrypted = self.socket.getsockopt(zmq.MECHANISM) == zmq.CURVE
         if is_encrypted:
-            self._socket.setsockopt(zmq.CURVE_SERVER, 0)
-        self._socket.setsockopt(zmq.USE_FD, listener)
+            self.socket.setsockopt(zmq.CURVE_SERVER, 0)
+        self.socket.setsockopt(zmq.USE_FD, listener)
         try:
-            self._socket.bind(self._endpoint)
+            self.socket.bind(self._endpoint)
         finally:
-            self._socket.setsockopt(zmq.USE_FD, -1)
+            self.socket.setsockopt(zmq.USE_FD, -1)
             if is_encrypted:
-                self._socket.setsockopt(zmq.CURVE_SERVER, 1)
+                self.socket.setsockopt(zmq.CURVE_SERVER, 1)
 
     def _set_tcp(self, option: int, value: int | bytes) -> None:
         for number, inode in self._tcp:

@@ -24,10 +24,10 @@ import zmq
 
 from ipc.codec import encode
 from ipc.events import Event
+from ipc.listener import FeedListener
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
 from ipc.refresh import RefreshQueue, TopicIndex
-from ipc.remote import FeedListener
 from ipc.topics import Topic
 
 log = get_log(__name__)
@@ -181,10 +181,8 @@ class Publisher:
             return feed
 
     def listen(self, listener: FeedListener, name: str, *, account: bool = False) -> None:
-        """Publish over TCP as well; raise ConfigError if the endpoint cannot be bound."""
-        with self._access.lock:
-            listener.bind(self._socket, name, account=account)
-            self.listening.note_tcp()
+        """Publish over TCP as well, as soon as the address is free; raise ConfigError if it can never be bound."""
+        listener.bind(self.listening, self._access.lock, name, account=account)
 
     @property
     def is_intact(self) -> bool:

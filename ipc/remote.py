@@ -1,28 +1,37 @@
-"""Feeds over TCP: off by default, on loopback, and beyond it only with CURVE.
+"""Feeds over TCP: their addresses, and the keys of a client.
 
-File permissions protect the run directory's sockets. TCP has none, so listening beyond loopback requires keys: the
-server's pair, and the public key of each client that may connect (ZeroMQ certificate files, as written by
-``zmq.auth.create_certificates``).
+TCP is off by default, on loopback without keys, and beyond it only with CURVE; :mod:`ipc.listener` serves it.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import zmq
-import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
 
-from ipc.errors import ConfigError, UsageError
+from ipc.certificates import load_certificate, load_secret
+from ipc.errors import UsageError
 from ipc.topics import FEED_PORTS
 
-_SERVER_KEY: Final = "server.key_secret"
-_CLIENTS: Final = "clients"
-_OPEN_TO_OTHERS: Final = 0o077
+#: Reconnecting to another machine: the first delay, and the limit of its doubling, ms.
+_RECONNECT_MS: Final = 100
+_RECONNECT_MAX_MS: Final = 1000
+#: Limit of a connection attempt, and of its handshake, ms.
+_ATTEMPT_MS: Final = 3000
+#: Interval of pings, and time to the answer, ms; without them a connection that a network drops silently stays open.
+_PING_MS: Final = 2000
+_PONG_MS: Final = 5000
+_OPTIONS: Final = (
+    (zmq.RECONNECT_IVL, _RECONNECT_MS),
+    (zmq.RECONNECT_IVL_MAX, _RECONNECT_MAX_MS),
+    (zmq.CONNECT_TIMEOUT, _ATTEMPT_MS),
+    (zmq.HANDSHAKE_IVL, _ATTEMPT_MS),
+    (zmq.HEARTBEAT_IVL, _PING_MS),
+    (zmq.HEARTBEAT_TIMEOUT, _PONG_MS),
+)
 
 
 def is_loopback(host: str) -> bool:
@@ -65,7 +74,7 @@ class ClientKeys:
 
     server_public: bytes
     public: bytes
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     def apply(self, socket: zmq.Socket[Any]) -> None:
         """Use these keys for later connections of a socket."""
@@ -79,12 +88,7 @@ def load_client_keys(server_public: str | Path, own_secret: str | Path) -> Clien
 
     Raise ConfigError when one cannot be read, or others can read the secret.
     """
-    server, _ = _load(Path(server_public))
-    public, secret = _load(Path(own_secret))
-    if secret is None:
-        raise ConfigError([f"{own_secret}: holds no secret key; take the file that ends in .key_secret"])
-    _check_private(Path(own_secret))
-    return ClientKeys(server, public, secret)
+    return ClientKeys(load_certificate(Path(server_public)).public, *load_secret(Path(own_secret)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,89 +104,18 @@ class Remote:
         return f"tcp://{_bracketed(self.host)}:{port_of(name, self.port, account=account)}"
 
     def apply(self, socket: zmq.Socket[Any]) -> None:
-        """Set a socket up for connections to this system: keys, and IPv6 for an IPv6 address."""
-        socket.ipv6 = _is_ipv6(self.host)
+        """Set a socket up for connections to this system: keys, time limits, and IPv6 for an IPv6 address."""
+        socket.ipv6 = is_ipv6(self.host)
+        for option, value in _OPTIONS:
+            socket.setsockopt(option, value)
         if self.keys is not None:
             self.keys.apply(socket)
 
 
-class FeedListener:
-    """TCP listener of a process's feeds.
-
-    Args:
-        context: ZeroMQ context of the process.
-        network: Address. The directory of its keys holds ``server.key_secret``, and ``clients/`` with a public
-            certificate for each client.
-
-    Raises:
-        ConfigError: The address requires keys and there are none, or they cannot be read.
-    """
-
-    def __init__(self, context: zmq.Context[Any], network: Network) -> None:
-        self._network = network
-        self._keys: tuple[bytes, bytes] | None = None
-        self._authenticator: ThreadAuthenticator | None = None
-        if network.curve_dir is None:
-            if not is_loopback(network.host):
-                raise ConfigError([f"feeds.tcp: {network.host} is not loopback; set feeds.curve_dir as well"])
-            return
-        directory = Path(network.curve_dir)
-        self._keys = server_keys(directory)
-        self._authenticator = ThreadAuthenticator(context)
-        self._authenticator.start()
-        self._authenticator.configure_curve(domain="*", location=str(directory / _CLIENTS))
-
-    @property
-    def is_encrypted(self) -> bool:
-        """True when only known clients can read."""
-        return self._keys is not None
-
-    def bind(self, socket: zmq.Socket[Any], name: str, *, account: bool = False) -> None:
-        """Bind a feed's socket on TCP as well; raise ConfigError if the port is taken or the address is not ours."""
-        if self._keys is not None:
-            socket.curve_publickey, socket.curve_secretkey = self._keys
-            socket.curve_server = True
-        socket.ipv6 = _is_ipv6(self._network.host)
-        endpoint = Remote(self._network.host, self._network.port).endpoint(name, account=account)
-        try:
-            socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            raise ConfigError([f"feeds.tcp: {endpoint} cannot be bound: {error.strerror}"]) from error
-
-    def close(self) -> None:
-        """Stop the thread that authenticates clients."""
-        if self._authenticator is not None:
-            self._authenticator.stop()
-
-
-def _is_ipv6(host: str) -> bool:
+def is_ipv6(host: str) -> bool:
     """Return whether an address is an IPv6 one; with the option set ZeroMQ would resolve names to IPv6 only."""
     return ":" in host
 
 
 def _bracketed(host: str) -> str:
-    return f"[{host}]" if _is_ipv6(host) else host
-
-
-def server_keys(directory: Path) -> tuple[bytes, bytes]:
-    """Load the server's public and secret key; raise ConfigError if unreadable, not private, or without clients."""
-    path = directory / _SERVER_KEY
-    public, secret = _load(path)
-    if secret is None:
-        raise ConfigError([f"{path}: holds no secret key"])
-    _check_private(path)
-    if not (directory / _CLIENTS).is_dir():
-        raise ConfigError([f"{directory / _CLIENTS}: make this directory, with the public certificate of each client"])
-    return public, secret
-
-
-def _load(path: Path) -> tuple[bytes, bytes | None]:
-    try:
-        return zmq.auth.load_certificate(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"{path}: not a ZeroMQ certificate: {error}"]) from error
-
-
-def _check_private(path: Path) -> None:
-    if stat.S_IMODE(path.stat().st_mode) & _OPEN_TO_OTHERS:
-        raise ConfigError([f"{path}: must be yours alone; do: chmod 600 {path}"])
+    return f"[{host}]" if is_ipv6(host) else host

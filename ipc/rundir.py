@@ -246,6 +246,17 @@ class RunDir:
         """Return the description of a worker."""
         return self.path / f"{venue}.json"
 
+    def error_file(self, name: str) -> Path:
+        """Return the file of the configuration error that a process ended with."""
+        return self.path / f"{name}.error"
+
+    def config_error(self, name: str) -> str | None:
+        """Return the text of the configuration error that a process ended with; None when there is none."""
+        try:
+            return self.error_file(name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
     def market_cache(self, venue: str) -> Path:
         """Return the cached list of a venue's markets."""
         return self.path / f"{venue}.markets.json"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, Final
 import zmq
 
 from ipc.clocks import Suspension
+from ipc.connections import ConnectionMonitor, ConnectionState
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
 from ipc.events import Event, Lifecycle
 from ipc.feed_state import LIFECYCLE, FeedState, Top
@@ -29,6 +31,8 @@ PUBLIC_CHANNELS: Final = ("book", "bbo", "trade", "mark", "funding")
 #: A reconnect every 10 ms finds a restarted worker within 8 ms, for 3 % of a core while five are away.
 _RECONNECT_MS: Final = 10
 _RECEIVE_HWM: Final = 10_000
+#: States of a connection that do not explain a lost heartbeat.
+UNEXPLAINED: Final = frozenset({ConnectionState.CONNECTED, ConnectionState.CONNECTING})
 
 
 def connect(
@@ -92,11 +96,18 @@ class Subscription:
         self._remote = remote
         self._books = tuple(prefix for prefix in self.prefixes if prefix.startswith("book."))
 
+    def monitor(self, socket: zmq.Socket[Any], now_ns: int) -> ConnectionMonitor | None:
+        """Return the monitor of a socket's connections to another machine; call it before :meth:`open`."""
+        return None if self._remote is None else ConnectionMonitor(socket, self._all_endpoints(), now_ns)
+
     def open(self, socket: zmq.Socket[Any]) -> None:
         """Set up a SUB socket for this subscription."""
+        connect(socket, self._all_endpoints().values(), self.prefixes, self._remote)
+
+    def _all_endpoints(self) -> dict[str, str]:
         remote = self._remote
         lifecycle = self.run_dir.feed(LIFECYCLE) if remote is None else remote.endpoint(LIFECYCLE)
-        connect(socket, (*self.endpoints.values(), lifecycle), self.prefixes, remote)
+        return {**self.endpoints, LIFECYCLE: lifecycle}
 
     def request_snapshots(self, socket: zmq.Socket[Any], state: FeedState) -> None:
         """Request the snapshots that are needed, of subscribed books only: others would receive no changes."""
@@ -138,10 +149,15 @@ class Subscriber:
         self._context = context
         self._owns_context = owns_context
         self._socket = context.socket(zmq.SUB)
+        self._connections = subscription.monitor(self._socket, clock())
+        #: Next read of the connections' monitor; never for feeds of this machine.
+        self._connections_due_ns = sys.maxsize if self._connections is None else 0
         subscription.open(self._socket)
 
     def close(self) -> None:
         """Close the subscription."""
+        if self._connections is not None:
+            self._connections.close()
         self._socket.close()
         if self._owns_context:
             self._context.term()
@@ -176,6 +192,30 @@ class Subscriber:
     def top(self, symbol: str) -> list[Top]:
         """Return the best bid and offer of a symbol on every venue that has it; unusable books give their reason."""
         return self._state.top(symbol, self._now())
+
+    def connection(self, venue: str) -> ConnectionState | None:
+        """Return the state of the TCP connection to a venue's feed (or ``lifecycle``); None on this machine.
+
+        Raises:
+            FeedError: The venue is not part of this feed.
+        """
+        if venue != LIFECYCLE and venue not in self._subscription.endpoints:
+            raise FeedError(
+                f"no such venue in this feed; it has {', '.join(self._subscription.endpoints)}", where=venue
+            )
+        if self._connections is None:
+            return None
+        self._read_connections(self._now())
+        return self._connections.state(venue)
+
+    def _read_connections(self, now_ns: int) -> None:
+        """Read the monitor of the connections: when nothing arrives, and once a second otherwise."""
+        monitor = self._connections
+        if monitor is None:
+            return
+        for name, state in monitor.read(now_ns).items():
+            self._state.set_silence_reason(name, None if state in UNEXPLAINED else str(state))
+        self._connections_due_ns = monitor.due_ns
 
     def _now(self) -> int:
         """Return the monotonic time; detect a suspension of the machine."""

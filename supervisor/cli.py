@@ -41,6 +41,7 @@ _VERBS: Final = {
     "scenario": ("supervisor.verbs.scenario", "Play scenario files through a venue's sessions."),
     "decode": ("supervisor.verbs.decode", "Turn raw frames into normalised events."),
     "check": ("supervisor.verbs.check", "Check whether a system can run here."),
+    "keys": ("supervisor.verbs.keys", "Create and list the keys of feeds over TCP."),
     "config": ("supervisor.verbs.config", "Show or validate the configuration."),
     "schema": ("supervisor.verbs.schema", "Print the JSON Schema of the events."),
     "sim": ("supervisor.verbs.sim", "Run the simulated venues in the foreground."),

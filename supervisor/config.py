@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from ipc.certificates import KeyDirectory
 from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
@@ -297,6 +298,9 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
     if feeds["tcp"] and not feeds["curve_dir"] and not is_loopback(feeds["tcp"]):
         reader.problems.append(f"feeds.tcp: {feeds['tcp']} is not loopback; set feeds.curve_dir as well")
     network = reader.section("network", _NETWORK)
+    if feeds["tcp"] and feeds["curve_dir"]:
+        problems = KeyDirectory(Path(feeds["curve_dir"])).problems()
+        reader.problems += [f"feeds.curve_dir: {problem}" for problem in problems]
     per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
     dial, problems = dial_options(network, per_venue, environ, {of.key: of.source for of in reader.settings})
     reader.problems += problems

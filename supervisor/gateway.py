@@ -20,9 +20,10 @@ from ipc.control import ControlClient, ControlRequest
 from ipc.errors import NotRunningError
 from ipc.events import Lifecycle
 from ipc.health import Reason
+from ipc.listener import FeedListener
 from ipc.log import get_log
 from ipc.publisher import Publisher
-from ipc.remote import FeedListener, Network
+from ipc.remote import Network
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic
@@ -90,8 +91,9 @@ class Gateway:
         self._context: zmq.Context[Any] = zmq.Context()
         row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
         self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
-        if network is not None:
-            self._publisher.listen(FeedListener(self._context, network), "lifecycle")
+        self._listener = None if network is None else FeedListener(self._context, network)
+        if self._listener is not None:
+            self._publisher.listen(self._listener, "lifecycle")
         self._files = WatchedFiles(run_dir.path)
         self._files.add(run_dir.feed_path("lifecycle"), self._publisher.relisten, lambda: self._publisher.is_intact)
         self._next_check_ns = 0
@@ -126,6 +128,8 @@ class Gateway:
         row[WorkerWord.FIRST_FRESH] = row[WorkerWord.FIRST_FRESH] or now
         row[WorkerWord.LAST_FRESH] = now
         row.add(WorkerWord.MAIN_LOOPS)
+        if self._listener is not None:
+            self._listener.serve(now, row)
 
     def _rotate_log(self, now: int) -> None:
         if now >= self._next_housekeeping_ns:
@@ -142,6 +146,7 @@ class Gateway:
         """Accept the subscribers of the generation before, so that they receive the events that they missed."""
         deadline = time.monotonic() + _SUBSCRIBE_S
         while time.monotonic() < deadline and not self._stop.wait(0.01):
+            self._beat()
             with self._publisher.exclusive():
                 pass
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ipc.board import Board, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
-from ipc.errors import ParaphinaError, RunDirLostError, UsageError
+from ipc.errors import ConfigError, ParaphinaError, RunDirLostError, UsageError
 from ipc.health import Reason, WorkerState
 from ipc.log import get_log
 from ipc.rundir import RunDir
@@ -46,6 +46,9 @@ _SELF_STALL_NS: Final = _NS
 #: How long workers wait for the simulator to listen, and how often the parent checks.
 _SIMULATOR_NS: Final = 5 * _NS
 _SIMULATOR_POLL_NS: Final = 10 * _MS
+#: How long a start waits for the first worker to run, and how often the parent checks.
+_UP_NS: Final = 15 * _NS
+_UP_POLL_NS: Final = 50 * _MS
 #: Time that a graceful shutdown may take.
 _STOP_BUDGET_NS: Final = 5 * _NS
 #: Report readiness to systemd after this long even if some venues are not live.
@@ -90,13 +93,18 @@ class Parent:
         self._next_tick_ns = 0
         self._is_draining = False
         self._exit_code = 0
+        #: Why no worker can run; then the system ends.
+        self._config_errors: list[str] = []
 
     def run(self, for_s: float | None = None, ready: Callable[[], None] | None = None) -> int:
         """Supervise until stopped; return the exit code of the program.
 
         Args:
             for_s: Stop after this many seconds; None for no limit.
-            ready: Called when every child has been forked once.
+            ready: Called when every child has been forked once, and a worker runs.
+
+        Raises:
+            ConfigError: Every worker ended with a configuration error at its first start.
         """
         self._run_dir.write_description(self._described)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +127,8 @@ class Parent:
         self._notifier.close()
         self._reactor.close()
         log.info("supervisor.stopped", exit_code=self._exit_code)
+        if self._config_errors:
+            raise ConfigError(self._config_errors)
         return self._exit_code
 
     def _watch_terminal(self) -> None:
@@ -145,7 +155,17 @@ class Parent:
             if name != SIMULATOR:
                 self._children[name].handle(ChildEvent.START)
         if ready is not None:
-            ready()
+            self._await_worker(now + _UP_NS, ready)
+
+    def _await_worker(self, deadline_ns: int, ready: Callable[[], None]) -> None:
+        """Report that the system runs once a worker passed the point where its configuration can be refused."""
+        now = time.monotonic_ns()
+        if self._is_draining:
+            return
+        if now < deadline_ns and not any(_is_up(child) for child in self._workers()):
+            self._reactor.at(now + _UP_POLL_NS, partial(self._await_worker, deadline_ns, ready))
+            return
+        ready()
 
     def _make_child(self, name: str) -> ChildProcess:
         spec = ChildSpec(
@@ -376,6 +396,10 @@ class Parent:
         if self._is_draining:
             child.handle(ChildEvent.STOP, Reason.REQUESTED)  # a simulator that crashes meanwhile is not restarted
             self._continue_drain()
+        elif not self._announced and all(_is_refused(one) for one in self._workers()):
+            texts = [self._run_dir.config_error(one.name) or f"{one.name}: see the log" for one in self._workers()]
+            self._config_errors = list(dict.fromkeys(line for text in texts for line in text.splitlines()))
+            self._stop()
 
     def _continue_drain(self) -> None:
         """Stop the simulator after the venues that are connected to it, and the loop after the last child."""
@@ -396,6 +420,16 @@ class Parent:
 
     def _running(self) -> list[ChildProcess]:
         return [child for child in self._children.values() if child.process is not None]
+
+
+def _is_up(child: ChildProcess) -> bool:
+    """Return whether a worker runs its main loop, or ended for another reason than its configuration."""
+    return bool(child.row[WorkerWord.MAIN_LOOPS]) or child.state not in {ChildState.STARTING, ChildState.FAILED}
+
+
+def _is_refused(child: ChildProcess) -> bool:
+    """Return whether a worker's configuration was refused at its first start."""
+    return child.state is ChildState.FAILED and child.lifecycle.generation == 1
 
 
 def _limits_of(system: System) -> KillLimits:

@@ -9,7 +9,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
+from ipc.board import (
+    ACCOUNT_SESSION,
+    COUNTERS,
+    TCP_LISTENING,
+    Board,
+    CellWord,
+    HeaderWord,
+    Row,
+    SessionWord,
+    WorkerWord,
+)
 from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
@@ -181,9 +191,20 @@ class _StatusReader:
         return {
             "supervisor": self._supervisor(),
             "venues": {name: self._venue(name, venue) for name, venue in described["venues"].items()},
-            "gateway": {**self._process("gateway"), "http": described["gateway"]["http"]},
+            "gateway": self._gateway(described["gateway"]),
             "simulator": None if simulator is None else {**simulator, **self._process("simulator")},
         }
+
+    def _gateway(self, described: Mapping[str, Any]) -> dict[str, Any]:
+        tcp = self._tcp(described.get("tcp"), self._slot("gateway"), WorkerWord.TCP)
+        return {**self._process("gateway"), "http": described["http"], "tcp": tcp}
+
+    def _tcp(self, endpoint: str | None, slot: int, word: int) -> dict[str, Any] | None:
+        """Return the endpoint of a feed on TCP and whether it is bound; None for a feed that is not served there."""
+        row = self._board.worker(slot)
+        if endpoint is None or not row[word]:
+            return None
+        return {"endpoint": endpoint, "listening": row[word] == TCP_LISTENING and self._pid_of(row) is not None}
 
     def _slot(self, name: str) -> int:
         return int(self._described["processes"][name]["slot"])
@@ -241,14 +262,16 @@ class _StatusReader:
     def _process(self, name: str) -> dict[str, Any]:
         row = self._board.worker(self._slot(name))
         pid = self._pid_of(row)
+        state = self._process_state(row, pid)
         return {
-            "state": str(self._process_state(row, pid)),
+            "state": str(state),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
             "pid": pid if self._sees_processes else None,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
             "next_start_in_s": self._seconds_until(row[WorkerWord.NEXT_START]) if self._parent is not None else None,
+            "error": self._run_dir.config_error(name) if state is WorkerState.FAILED else None,
             **row.counts(COUNTERS["process"]),
         }
 
@@ -295,6 +318,8 @@ class _StatusReader:
             "feed": described["feed"],
             "proxy": described.get("proxy"),
             "rest_proxy": described.get("rest_proxy"),
+            "tcp": self._tcp(described.get("tcp"), slot, WorkerWord.TCP),
+            "account_tcp": self._tcp(described.get("account_tcp"), slot, WorkerWord.ACCOUNT_TCP),
             "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
             "books": {"wanted": wanted, "usable": row[WorkerWord.BOOKS_USABLE] if idle is None else 0},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,

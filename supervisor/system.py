@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipc.board import PROCESSES, Board, WorkerWord
-from ipc.errors import UsageError
+from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
-from ipc.rundir import RunDir, default_path
+from ipc.remote import Remote
+from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
 from supervisor.child import Handover
@@ -166,7 +167,16 @@ class System:
         return replace(self, config=config)
 
     def run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
-        """Run a child process; called in the child after the fork."""
+        """Run a child process; called in the child after the fork. Leave the text of a configuration error behind."""
+        error_file = self.run_dir.error_file(name)
+        error_file.unlink(missing_ok=True)
+        try:
+            self._run_child(name, board, generation, before)
+        except ConfigError as error:
+            replace_file(error_file, str(error).encode())
+            raise
+
+    def _run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
         path = self.log_file
         if path is not None:
             signal.signal(signal.SIGUSR2, lambda *_: reopen(path))
@@ -215,7 +225,7 @@ class System:
             "started_wall_ns": time.time_ns(),
             "processes": {name: {"slot": slot} for name, slot in self.slots.items()},
             "venues": {name: self._describe_venue(venue) for name, venue in self.config.venues.items()},
-            "gateway": {"feed": self.run_dir.feed("lifecycle"), "http": None},
+            "gateway": {"feed": self.run_dir.feed("lifecycle"), "http": None, "tcp": self._tcp("lifecycle")},
             "simulator": self._describe_simulator(),
         }
 
@@ -243,11 +253,18 @@ class System:
             "account": None if venue.account is None else self.run_dir.account(venue.name),
             "symbols": [f"{base}-PERP" for base in venue.markets],
             "streams": [str(stream) for stream in _streams(venue)],
+            "tcp": self._tcp(venue.name),
+            "account_tcp": self._tcp(venue.name, account=True),
             "ws": venue.ws_url,
             "rest": venue.rest_url,
             "proxy": _shown(venue.dial.proxy_for(venue.ws_url)),
             "rest_proxy": _shown(venue.dial.proxy_for(venue.rest_url)),
         }
+
+    def _tcp(self, name: str, *, account: bool = False) -> str | None:
+        """Return the TCP endpoint of a feed; None where there is none."""
+        network = self.config.network
+        return None if network is None else Remote(network.host, network.port).endpoint(name, account=account)
 
     def _describe_simulator(self) -> dict[str, Any] | None:
         if self.simulation is None:

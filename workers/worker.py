@@ -19,9 +19,9 @@ import zmq
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
+from ipc.listener import FeedListener
 from ipc.log import flush_repeats, get_log
 from ipc.publisher import Publisher
-from ipc.remote import FeedListener
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
 from ipc.topics import Topic, symbol_of
@@ -193,6 +193,8 @@ class Worker:
         listings, self._new_listings = self._new_listings, None
         if listings is not None:
             self._apply_listings(listings)
+        if self._listener is not None:
+            self._listener.serve(now, words)
         books = self._books()
         count_books(words, books, now, self._settings.stale_ms * _MS)
         with self._publisher.exclusive():

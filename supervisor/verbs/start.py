@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ipc.errors import ParaphinaError, UsageError
+from ipc.errors import ConfigError, ParaphinaError, UsageError
 from ipc.printable import printable
 from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_option
 
@@ -156,6 +156,8 @@ def _run(
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
     try:
         return parent.run(for_s, ready)
+    except ConfigError:
+        raise
     except Exception:
         log.get_log(__name__).exception("supervisor.crashed")
         raise
@@ -246,7 +248,7 @@ def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
     code, _, text = said.partition(" ")
     if text != "ok":
         if code == str(UsageError.exit_code):
-            raise UsageError(text)
+            raise ConfigError(text.splitlines())
         error = ParaphinaError(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error

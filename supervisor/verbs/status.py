@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError
+from ipc.health import Reason
 from ipc.printable import printable_json, printable_values
 from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
@@ -80,7 +81,8 @@ def render(state: Mapping[str, Any]) -> str:
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
-    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip())
+    gateway = f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip()
+    lines.append("  ".join([gateway, *_network_words(state["gateway"])]))
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
@@ -120,6 +122,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
     if venue["invalid_rows"]:
         parts.append(f"{venue['invalid_rows']} invalid rows left out")
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
+    parts += _network_words(venue)
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
 
@@ -128,6 +131,14 @@ def _proxies(proxy: str | None, rest_proxy: str | None) -> list[str]:
     if proxy == rest_proxy:
         return [] if proxy is None else [f"proxy {proxy}"]
     return [f"proxy {proxy or 'none'}, for REST {rest_proxy or 'none'}"]
+
+
+def _network_words(process: Mapping[str, Any]) -> list[str]:
+    """Return what an operator must know of a process's feeds on TCP, and of the error that it ended with."""
+    feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
+    words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
+    words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
+    return words + ([f"error: {process['error']}"] if process.get("error") else [])
 
 
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 
 from ipc import accounts as accounts_module
 from ipc.accounts import Account, AccountFeed
+from ipc.board import TCP_LISTENING, Board, WorkerWord
 from ipc.codec import encode
 from ipc.errors import FeedError
 from ipc.events import Balance, Bbo, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState
+from ipc.listener import FeedListener
 from ipc.publisher import Publisher
-from ipc.remote import FeedListener, Network, Remote
+from ipc.remote import Network, Remote
 from ipc.rundir import RunDir, replace_file
 from ipc.topics import Topic
 
@@ -604,7 +607,12 @@ def test_account_on_another_machine_is_read_over_tcp(
         publisher.listen(listener, "lighter", account=True)
         keep(publisher, "order", "1", order("1"))
         feed = open_feed(remote=Remote("127.0.0.1", first, keys))
-        until(lambda: feed.account("lighter").orders, lambda: (beat(publisher), feed.poll(0.01)))
+        row = Board.in_memory().worker(0)
+        until(
+            lambda: feed.account("lighter").orders,
+            lambda: (listener.serve(time.monotonic_ns(), row), beat(publisher), feed.poll(0.01)),
+        )
+        assert row[WorkerWord.ACCOUNT_TCP] == TCP_LISTENING
     finally:
         listener.close()
 

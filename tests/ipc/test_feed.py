@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import zmq
 
 from ipc import feed as feed_module
+from ipc.board import TCP_LISTENING, Board, WorkerWord
 from ipc.codec import encode
 from ipc.decimals import shortest
 from ipc.errors import BookUnusableError, FeedError, ParaphinaError
@@ -28,9 +30,10 @@ from ipc.events import (
 )
 from ipc.feed import BehindError, Feed, conflate
 from ipc.health import Reason, Stream, StreamState
+from ipc.listener import FeedListener
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
-from ipc.remote import FeedListener, Network, Remote
+from ipc.remote import Network, Remote
 from ipc.replica import NO_SNAPSHOT
 from ipc.rundir import RunDir, replace_file
 from ipc.topics import Topic
@@ -968,8 +971,10 @@ def test_feed_of_another_machine_is_read_over_tcp(
         worker.publisher.listen(listener, "lighter")
         feed = open_feed(remote=Remote("127.0.0.1", first, keys))
         worker.snapshot()
-        read(feed, lambda: feed.book(*BTC).usable, worker)
+        row = Board.in_memory().worker(0)
+        read(feed, lambda: listener.serve(time.monotonic_ns(), row) or feed.book(*BTC).usable, worker)
         assert_in_step(feed, worker)
+        assert row[WorkerWord.TCP] == TCP_LISTENING
     finally:
         listener.close()
 

@@ -28,8 +28,7 @@ class Sender:
         self.path = path
         self.ipc, self.tcp = f"ipc://{path}", f"tcp://127.0.0.1:{port}"
         self.listening = ListeningSocket(self.socket, self.ipc)
-        self.socket.bind(self.tcp)
-        self.listening.note_tcp()
+        self.listening.bind_tcp(self.tcp)
 
     def reaches(self, *readers) -> bool:
         """Send a message; return whether all readers receive it soon, and drop the rest of what they received."""

@@ -7,13 +7,16 @@ import time
 
 import pytest
 import zmq
-import zmq.auth
 
+from ipc.board import TCP_LISTENING, TCP_WAITING, Board, WorkerWord
+from ipc.certificates import KeyDirectory
+from ipc.connections import ConnectionState
 from ipc.errors import ConfigError
 from ipc.events import Trade
 from ipc.feed import Feed
+from ipc.listener import FeedListener
 from ipc.publisher import Publisher
-from ipc.remote import FeedListener, Network, Remote, is_loopback, load_client_keys, port_of
+from ipc.remote import Network, Remote, is_loopback, load_client_keys, port_of
 from ipc.topics import VENUES, Topic
 
 
@@ -26,14 +29,11 @@ def free_port():
 
 @pytest.fixture
 def keys(tmp_path):
-    """A server's directory of keys that knows one client; the stranger is known to nobody."""
-    (tmp_path / "server" / "clients").mkdir(parents=True)
-    zmq.auth.create_certificates(tmp_path / "server", "server")
-    for name in ("desk", "stranger"):
-        zmq.auth.create_certificates(tmp_path, name)
-    (tmp_path / "desk.key").rename(tmp_path / "server" / "clients" / "desk.key")
-    for secret in tmp_path.rglob("*.key_secret"):
-        secret.chmod(0o600)
+    """A server's directory of keys that knows one client; the stranger is known to another server."""
+    server, other = KeyDirectory(tmp_path / "server"), KeyDirectory(tmp_path / "other")
+    for directory, name in ((server, "desk"), (other, "stranger")):
+        directory.create_server()
+        directory.create_client(name)
     return tmp_path
 
 
@@ -43,19 +43,25 @@ class Published:
     def __init__(self, tmp_path, network):
         self._context = zmq.Context()
         self._listener = FeedListener(self._context, network)
+        self.row = Board.in_memory().worker(0)
         self.publisher = Publisher(self._context, f"ipc://{tmp_path}/lighter.feed", 1)
         self.publisher.listen(self._listener, "lighter")
         self._feed = self.publisher.topic(Topic("trade", "lighter", "BTC-PERP"))
         self._count = 0
 
+    def step(self, feed):
+        """Serve the network, publish one trade and return what the feed has of it."""
+        self._listener.serve(time.monotonic_ns(), self.row)
+        with self.publisher.exclusive():
+            self._count += 1
+            trade = Trade("lighter", "BTC-PERP", "BTC", None, "1", "1", "buy", str(self._count))
+            self.publisher.send(self._feed, trade)
+        return feed.poll(0.02)
+
     def reaches(self, feed, seconds):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with self.publisher.exclusive():
-                self._count += 1
-                trade = Trade("lighter", "BTC-PERP", "BTC", None, "1", "1", "buy", str(self._count))
-                self.publisher.send(self._feed, trade)
-            if feed.poll(0.02) is not None:
+            if self.step(feed) is not None:
                 return True
         return False
 
@@ -63,6 +69,28 @@ class Published:
         self.publisher.close()
         self._listener.close()
         self._context.term()
+
+
+@pytest.fixture
+def published(tmp_path, keys):
+    """An encrypted publisher with the known client."""
+    made = Published(tmp_path, Network("127.0.0.1", free_port(), str(keys / "server")))
+    yield made
+    made.close()
+
+
+def remote(published, server, secret=None):
+    """The publisher as a consumer with these certificates knows it."""
+    keys = None if secret is None else load_client_keys(server / "server.key", secret)
+    return Remote("127.0.0.1", published._listener._network.port, keys)
+
+
+def becomes(feed, published, state):
+    """Run both sides until the feed's connection has a state."""
+    deadline = time.monotonic() + 15
+    while feed.connection("lighter") is not state:
+        assert time.monotonic() < deadline, f"still {feed.connection('lighter')}, not {state}"
+        published.step(feed)
 
 
 def test_on_loopback_no_keys_are_needed(tmp_path):
@@ -80,29 +108,76 @@ def test_beyond_loopback_keys_are_needed():
     context.term()
 
 
-def test_a_known_client_reads_and_a_stranger_does_not(tmp_path, keys):
-    network = Network("127.0.0.1", free_port(), str(keys / "server"))
-    published = Published(tmp_path, network)
-    server = keys / "server" / "server.key"
-    remotes = {
-        name: Remote("127.0.0.1", network.port, load_client_keys(server, keys / f"{name}.key_secret"))
-        for name in ("desk", "stranger")
-    }
-    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=remotes["desk"]) as feed:
+def test_a_known_client_reads_and_a_stranger_does_not(tmp_path, keys, published, logged):
+    secrets = {"desk": keys / "server" / "desk.key_secret", "stranger": keys / "other" / "stranger.key_secret"}
+    remotes = {name: remote(published, keys / "server", secret) for name, secret in secrets.items()}
+    with (
+        Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=remotes["desk"]) as known,
+        Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=remotes["stranger"]) as stranger,
+        Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=remote(published, keys)) as keyless,
+        Feed(tmp_path, venues=["lighter"], channels=["trade"]) as local,
+    ):
+        assert published.reaches(known, 10)
+        assert published.reaches(local, 10), "on the run directory's socket nothing changes"
+        assert local.connection("lighter") is None
+        becomes(known, published, ConnectionState.CONNECTED)
+        becomes(stranger, published, ConnectionState.KEY_REFUSED)
+        becomes(keyless, published, ConnectionState.ENCRYPTION_MISMATCH)
+        assert not any(published.step(one) for one in (stranger, keyless) for _ in range(20))
+    assert published.row[WorkerWord.KEYS_REFUSED] >= 1
+    (refused, *_) = [record.fields for record in logged.records if record.getMessage() == "feed.key_refused"]
+    assert refused["of"] == remotes["stranger"].keys.public.decode()
+    assert refused["address"] == "127.0.0.1"
+
+
+def test_a_client_that_expects_another_server_is_distinguished_from_silence(tmp_path, keys, published):
+    other = remote(published, keys / "other", keys / "server" / "desk.key_secret")
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=other) as feed:
+        becomes(feed, published, ConnectionState.HANDSHAKE_FAILED)
+        book = feed.book("lighter", "BTC-PERP")
+        deadline = time.monotonic() + 15
+        while book.reason != "handshake_failed":
+            assert time.monotonic() < deadline, book.reason
+            feed.poll(0.1)
+
+
+def test_a_new_key_works_at_once_and_a_removed_one_is_refused_at_the_next_connect(tmp_path, keys, published):
+    certificate = keys / "server" / "clients" / "desk.key"
+    certificate.rename(tmp_path / "desk.key")
+    desk = remote(published, keys / "server", keys / "server" / "desk.key_secret")
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=desk) as feed:
+        becomes(feed, published, ConnectionState.KEY_REFUSED)
+        (tmp_path / "desk.key").rename(certificate)
+        becomes(feed, published, ConnectionState.CONNECTED)
         assert published.reaches(feed, 10)
-    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=remotes["stranger"]) as feed:
-        assert not published.reaches(feed, 1)
-    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=Remote("127.0.0.1", network.port)) as feed:
-        assert not published.reaches(feed, 1), "without keys"
-    with Feed(tmp_path, venues=["lighter"], channels=["trade"]) as feed:
-        assert published.reaches(feed, 10), "on the run directory's socket nothing changes"
-    published.close()
+        certificate.unlink()
+        with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=desk) as second:
+            becomes(second, published, ConnectionState.KEY_REFUSED)
+        assert published.reaches(feed, 10), "a connection that exists is kept"
+
+
+def test_a_certificate_that_cannot_be_read_affects_no_other_client(tmp_path, keys, published, logged):
+    (keys / "server" / "clients" / "broken.key").write_text("nothing")
+    desk = remote(published, keys / "server", keys / "server" / "desk.key_secret")
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=desk) as feed:
+        assert published.reaches(feed, 10)
+    assert "feed.certificate_unusable" in logged.events
+
+
+def test_a_server_that_is_not_there_is_unreachable(tmp_path):
+    nobody = Remote("127.0.0.1", free_port())
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=nobody) as feed:
+        deadline = time.monotonic() + 15
+        while feed.book("lighter", "BTC-PERP").reason != "unreachable":
+            assert time.monotonic() < deadline
+            feed.poll(0.1)
+        assert feed.connection("lighter") is ConnectionState.UNREACHABLE
 
 
 def test_a_secret_key_that_others_may_read_is_refused(keys):
-    (keys / "desk.key_secret").chmod(0o644)
+    (keys / "server" / "desk.key_secret").chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        load_client_keys(keys / "server" / "server.key", keys / "desk.key_secret")
+        load_client_keys(keys / "server" / "server.key", keys / "server" / "desk.key_secret")
 
 
 @pytest.mark.parametrize("missing", ["server.key_secret", "clients"])
@@ -115,17 +190,46 @@ def test_a_directory_of_keys_that_is_incomplete_is_refused(keys, missing):
     context.term()
 
 
-def test_a_port_that_is_taken_is_one_clear_error(tmp_path):
+def test_a_port_that_is_busy_is_bound_once_it_is_free(tmp_path, logged):
     network = Network("127.0.0.1", free_port())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port_of("lighter", network.port)))
         taken.listen()
-        context = zmq.Context()
-        publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
-        with pytest.raises(ConfigError, match="cannot be bound"):
-            publisher.listen(FeedListener(context, network), "lighter")
-        publisher.close()
-        context.term()
+        published = Published(tmp_path, network)
+        with Feed(tmp_path, venues=["lighter"], channels=["trade"]) as local:
+            assert published.reaches(local, 10), "the run directory's socket is served meanwhile"
+        assert published.row[WorkerWord.TCP] == TCP_WAITING
+        time.sleep(1.1)
+        published._listener.serve(time.monotonic_ns(), published.row)
+        assert published.row[WorkerWord.TCP] == TCP_WAITING
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=Remote("127.0.0.1", network.port)) as feed:
+        assert published.reaches(feed, 15)
+    assert published.row[WorkerWord.TCP] == TCP_LISTENING
+    published.close()
+    (busy,) = [record.fields for record in logged.records if record.getMessage() == "feed.not_listening"]
+    assert busy["reason"] == "address_in_use"
+    assert logged.events.count("feed.listening") == 1
+
+
+def test_an_interface_that_is_not_up_yet_is_waited_for(tmp_path, keys):
+    published = Published(tmp_path, Network("192.0.2.1", free_port(), str(keys / "server")))
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"]) as local:
+        assert published.reaches(local, 10)
+    assert published.row[WorkerWord.TCP] == TCP_WAITING
+    published.close()
+
+
+def test_an_address_that_can_never_be_bound_is_one_clear_error(tmp_path, keys):
+    if not has_ipv6():
+        pytest.skip("no IPv6 here")
+    context = zmq.Context()
+    publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
+    listener = FeedListener(context, Network("fe80::1", 5600, str(keys / "server")))
+    with pytest.raises(ConfigError, match=r"^feeds\.tcp: tcp://\[fe80::1\]:5603 cannot be bound: Invalid argument$"):
+        publisher.listen(listener, "lighter")
+    listener.close()
+    publisher.close()
+    context.term()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -8,6 +8,7 @@ import certifi
 import pytest
 
 from ipc import start_directory
+from ipc.certificates import KeyDirectory
 from ipc.errors import ConfigError
 from supervisor.config import load, state_path
 from workers.venues import VENUES
@@ -144,7 +145,21 @@ def test_relative_paths_belong_to_the_directory_of_the_start_also_when_read_agai
 def test_listening_beyond_loopback_without_keys_is_a_mistake():
     (mistake,) = mistakes(None, {"PARAPHINA_FEEDS_TCP": "192.0.2.1"})
     assert mistake == "feeds.tcp: 192.0.2.1 is not loopback; set feeds.curve_dir as well"
-    assert load(None, {"PARAPHINA_FEEDS_TCP": "192.0.2.1", "PARAPHINA_FEEDS_CURVE_DIR": "/dev"}, {}).network
+
+
+def test_every_problem_of_the_keys_is_a_mistake(tmp_path):
+    keys = KeyDirectory(tmp_path / "keys")
+    environ = {"PARAPHINA_FEEDS_TCP": "192.0.2.1", "PARAPHINA_FEEDS_CURVE_DIR": str(keys.path)}
+    keys.create_server()
+    keys.create_client("desk")
+    network = load(None, environ, {}).network
+    assert network is not None
+    assert network.curve_dir == str(keys.path)
+    keys.server_secret.chmod(0o644)
+    (keys.clients / "broken.key").write_text("nothing")
+    open_to_others, broken = mistakes(None, environ)
+    assert open_to_others.startswith(f"feeds.curve_dir: {keys.server_secret}: must be yours alone; do: chmod 600")
+    assert broken.startswith(f"feeds.curve_dir: {keys.clients / 'broken.key'}: not a ZeroMQ certificate")
 
 
 def test_the_environment_wins_over_the_file(write):

@@ -120,7 +120,7 @@ def test_description_tells_where_everything_is(run_dir):
     described = System(configured(supervisor__venues="lighter"), run_dir).describe()
     assert described["version"] == program_version()
     assert described["simulator"] is None
-    assert described["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None}
+    assert described["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None, "tcp": None}
     (venue,) = described["venues"].values()
     assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
     assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]

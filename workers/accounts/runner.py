@@ -14,9 +14,9 @@ import zmq
 
 from ipc.board import ACCOUNT_SESSION, Board, SessionWord
 from ipc.health import Reason, Stream
+from ipc.listener import FeedListener
 from ipc.log import get_log
 from ipc.publisher import Publisher
-from ipc.remote import FeedListener
 from ipc.rundir import AccountWords, RunDir, replace_file
 from ipc.watched_files import WatchedFiles
 from workers.accounts.checkpoint import PublishedFills
