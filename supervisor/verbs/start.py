@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
-from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_option
+from supervisor.verbs.options import FiniteRange, configured_run_dir, end_as_interrupted, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -81,6 +81,8 @@ def start(
             where="--detach",
             advice="start it without --detach; the runtime keeps its log",
         )
+    if os.getpid() == 1:
+        end_as_interrupted()  # until the parent has its handlers: the kernel gives PID 1 no signal without one
     flags: dict[str, object] = {}
     if venues is not None:
         flags["supervisor.venues"] = venues
