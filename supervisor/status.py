@@ -117,8 +117,8 @@ class _StatusReader:
         self._described = described
         self._board = board
         self._pid = pid
-        #: Pids on the board mean something here.
-        self._has_own_pids = described.get("pid_namespace") in {None, pid_namespace()}
+        #: False in another PID namespace: the pids on the board mean nothing here.
+        self._sees_processes = described.get("pid_namespace") in {None, pid_namespace()}
         self._now = time.monotonic_ns()
 
     def read(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class _StatusReader:
         return {
             "state": "dead" if pid is None else "draining" if header[HeaderWord.PARENT_DRAINING] else "running",
             "pid": pid or None,
-            "pid_namespace": "own" if self._has_own_pids else "other",
+            "pid_namespace": "own" if self._sees_processes else "other",
             "uptime_s": self._seconds_since(header[HeaderWord.PARENT_STARTED]) if pid is not None else None,
             "version": self._described["version"],
             "run_dir": str(self._run_dir.path),
@@ -157,7 +157,7 @@ class _StatusReader:
         return {
             "state": str(state or WorkerState.STOPPED),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
-            "pid": (row[WorkerWord.PID] or None) if is_running and self._has_own_pids else None,
+            "pid": (row[WorkerWord.PID] or None) if is_running and self._sees_processes else None,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "last_exit": self._last_exit(row),
