@@ -23,6 +23,7 @@ Finding: TypeAlias = tuple[str, str | None]
 _PR_SET_PDEATHSIG: Final = 1
 _PR_GET_PDEATHSIG: Final = 2
 _PROC: Final = Path("/proc")
+_REFUSALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _NEEDED: Final = "this program needs Linux 5.4 or newer"
 _MOUNT: Final = "mount this one's: mount -t proc proc /proc, or unshare --mount-proc"
 
@@ -97,6 +98,8 @@ def _refused(call: str, attempt: Callable[[], None]) -> str | None:
     try:
         attempt()
     except OSError as error:
+        if error.errno not in _REFUSALS:
+            return f"{call} fails: {error.strerror}"
         advice = f"allow {call} in the seccomp profile of the container runtime, or use a newer runtime"
         if error.errno == errno.ENOSYS:
             advice = f"{_NEEDED}, this is {os.uname().release}; on a newer kernel, {advice}"

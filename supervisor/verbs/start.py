@@ -15,7 +15,7 @@ import click
 
 from ipc.errors import ConfigError, ParaphinaError, UsageError
 from ipc.printable import printable
-from supervisor.verbs.options import FiniteRange, configured_run_dir, run_dir_option
+from supervisor.verbs.options import FiniteRange, configured_run_dir, end_as_interrupted, run_dir_option
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -86,6 +86,8 @@ def start(
             where="--detach",
             advice="start it without --detach; the runtime keeps its log",
         )
+    if os.getpid() == 1:
+        end_as_interrupted()  # until the parent has its handlers: the kernel gives PID 1 no signal without one
     flags: dict[str, object] = {}
     if venues is not None:
         flags["supervisor.venues"] = venues

@@ -48,6 +48,11 @@ def test_pidfd_open_refused_by_a_profile(monkeypatch):
     assert str(caught.value) == f"Linux with pidfds: {problem}"
 
 
+def test_another_failure_has_no_advice_on_profiles(monkeypatch):
+    monkeypatch.setattr(os, "pidfd_open", failing(errno.EMFILE))
+    assert problems() == {"Linux with pidfds": "pidfd_open fails: Too many open files"}
+
+
 def test_pidfd_open_missing_in_the_kernel(monkeypatch):
     monkeypatch.setattr(os, "pidfd_open", failing(errno.ENOSYS))
     assert f"this program needs Linux 5.4 or newer, this is {os.uname().release}" in problems()["Linux with pidfds"]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 
 from workers.venues import VENUES
 
+ROOT = Path(__file__).parents[2]
+#: Loaded with the plan of a simulation.
+WHEN_SIMULATED = {"supervisor.system": {"simulator.main"}, "simulator.tls": {"trustme"}}
 PROGRAM = """
 import sys, threading
 from pathlib import Path
+import supervisor.parent
 from supervisor.config import load
 from supervisor.preload import preload
 flags = {"supervisor.venues": "aster,paradex", **{f"venues.{name}.account": "desk" for name in sys.argv[1:]}}
@@ -23,6 +29,7 @@ print((sorted(sys.modules), len(list(Path("/proc/self/task").iterdir())), sys.ge
 """
 
 
+@cache
 def loaded(*accounts: str) -> set[str]:
     """Preload with accounts of these venues; return the modules."""
     done = subprocess.run(
@@ -32,6 +39,22 @@ def loaded(*accounts: str) -> set[str]:
     modules, threads, has_same_limit = ast.literal_eval(done.stdout)
     assert (threads, has_same_limit) == (1, True)
     return set(modules)
+
+
+def late_imports(path: Path) -> set[str]:
+    """Modules that functions of a file import."""
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    nodes = [node for function in functions for node in ast.walk(function)]
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def test_what_a_function_imports_is_loaded_already():
+    modules = loaded()
+    places = {name: ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in modules}
+    late = {name: late_imports(place) - modules for name, place in places.items() if place.exists()}
+    assert len(late) > 100
+    assert {name: found for name, found in late.items() if found} == WHEN_SIMULATED
 
 
 def test_the_private_side_of_every_venue_but_no_signing_library():

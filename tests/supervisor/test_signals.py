@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -92,6 +93,16 @@ def test_a_signal_that_is_refused_altogether_is_logged(in_fork, forking, tmp_pat
     assert (record["event"], record["worker_pid"], record["number"]) == ("child.signal_refused", pid, signal.SIGTERM)
 
 
+def test_no_other_place_signals_by_pid():
+    """A pid may be of another process by then, or of another namespace; 0 is the own process group."""
+    root = Path(__file__).parents[2]
+    paths = [
+        path for package in ("ipc", "simulator", "supervisor", "workers") for path in (root / package).rglob("*.py")
+    ]
+    found = {path.relative_to(root).as_posix() for path in paths if re.search(r"\bos\.kill(pg)?\b", path.read_text())}
+    assert found == {"supervisor/spawn.py"}
+
+
 # --- orphans ----------------------------------------------------------------------------------------------------------
 
 
@@ -146,12 +157,21 @@ def test_no_child_at_all(in_fork):
 def traced_states(forking, child, thread):
     """Return whether a child is traced before, during and after a debugger holds one of its threads."""
     seen = [child.is_traced()]
-    with Debugger(thread):
+    try:
+        with Debugger(thread):
+            seen.append(child.is_traced())
         seen.append(child.is_traced())
-    seen.append(child.is_traced())
+    except PermissionError:
+        seen = []
     child.signal(signal.SIGKILL)
     await_end(forking, child)
     return seen
+
+
+def require_seen(seen):
+    if not seen:
+        pytest.skip("needs ptrace")
+    assert seen == [False, True, False]
 
 
 def test_a_debugger_is_seen(in_fork, forking):
@@ -159,7 +179,7 @@ def test_a_debugger_is_seen(in_fork, forking):
         child = spawn("child", sleeping)
         return traced_states(forking, child, child.pid)
 
-    assert in_fork(scenario) == [False, True, False]
+    require_seen(in_fork(scenario))
 
 
 def test_a_debugger_of_another_thread_is_seen(in_fork, forking):
@@ -173,7 +193,7 @@ def test_a_debugger_of_another_thread_is_seen(in_fork, forking):
         [other] = forking.wait_until(lambda: [t.name for t in tasks.iterdir() if t.name != str(child.pid)])
         return traced_states(forking, child, int(other))
 
-    assert in_fork(scenario) == [False, True, False]
+    require_seen(in_fork(scenario))
 
 
 @pytest.mark.parametrize(

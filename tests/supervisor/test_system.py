@@ -180,7 +180,13 @@ def test_a_program_that_is_not_installed_has_no_version(monkeypatch):
         raise PackageNotFoundError
 
     monkeypatch.setattr(module, "version", missing)
-    assert program_version() == "unknown"
+    assert program_version.__wrapped__() == "unknown"
+
+
+def test_the_version_is_that_of_the_start_also_after_an_upgrade(monkeypatch):
+    running = program_version()
+    monkeypatch.setattr(module, "version", lambda _: "99.0")
+    assert program_version() == running
 
 
 # --- read again -------------------------------------------------------------------------------------------------------

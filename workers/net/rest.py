@@ -231,6 +231,13 @@ class _Session(requests.Session):
         return iter(())
 
 
+class _Adapter(HTTPAdapter):
+    """Leaves TLS to the connection: requests would check that its own file of authorities still exists."""
+
+    def cert_verify(self, *_: Any, **__: Any) -> None:
+        return
+
+
 def _adapter(
     dialler: Callable[[str, Resolver], socket.socket],
     resolver: Resolver,
@@ -278,7 +285,7 @@ def _adapter(
     class SecurePool(HTTPSConnectionPool):
         ConnectionCls = Secure
 
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+    adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
     adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return adapter
 

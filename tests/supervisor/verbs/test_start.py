@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_pid_1_does_not_go_to_the_background(cli, monkeypatch):
         "paraphina-supervisor: --detach: PID 1 cannot go to the background: its end ends the container"
         " (start it without --detach; the runtime keeps its log)\n"
     )
+
+
+def test_pid_1_handles_sigterm_while_it_still_loads(cli, parent, monkeypatch, signals):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr("supervisor.machine.require_machine", lambda: None)
+    assert cli("start").code == 7
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
 
 
 def test_nothing_is_made_on_a_machine_that_lacks_a_requirement(cli, monkeypatch, tmp_path):

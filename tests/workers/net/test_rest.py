@@ -149,6 +149,11 @@ def test_over_tls(new_client, certificate, monkeypatch):
     assert peer.connections == 1
 
 
+def test_over_tls_after_the_libraries_were_removed_on_disk(new_client, certificate, monkeypatch):
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", "/removed/cacert.pem")
+    test_over_tls(new_client, certificate, monkeypatch)
+
+
 def test_deadline_is_announced_before_a_call_and_taken_back_after_it(new_client, announced):
     with HttpPeer(reply()) as peer:
         before = time.monotonic_ns()
