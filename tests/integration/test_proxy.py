@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from urllib.parse import quote, urlsplit
 
@@ -82,9 +83,9 @@ def auth_file(tmp_path):
     return path
 
 
-def peers(system):
-    """Ports that the workers are connected to by TCP."""
-    connections = [of for venue in VENUES for of in psutil.Process(system.pid(venue)).net_connections("tcp")]
+def peers(system, *venues):
+    """Ports that these workers are connected to by TCP."""
+    connections = [of for venue in venues for of in psutil.Process(system.pid(venue)).net_connections("tcp")]
     return {connection.raddr.port for connection in connections if connection.raddr}
 
 
@@ -116,7 +117,7 @@ def test_five_venues_with_accounts_go_live_through_http_and_through_socks5(sim, 
                     for url in (urls.ws, urls.rest)
                 }
                 assert set(proxy.asked) == wanted
-                assert peers(each) == {proxy.port}
+                assert peers(each, *VENUES) == {proxy.port}
                 assert proxy.refused == 0
                 assert {of["proxy"] for of in each.status()["venues"].values()} == {proxy.url}
                 assert not each.log(level="error")
@@ -154,7 +155,16 @@ def test_the_customary_variables_lead_through_a_proxy_that_may_fail_and_return(s
         with ProxyServer("http", (USER, PASSWORD), proxy.port):
             system.wait_live(venues)
             assert f"ok   proxy {proxy.url} accepts connections" in shown(*check)[1]
-        assert {venue: system.pid(venue) for venue in venues} == before
+            assert {venue: system.pid(venue) for venue in venues} == before
+            with ProxyServer("socks5") as other:
+                path = system.path / "config.toml"
+                own = f'[venues.lighter]\nproxy = "{other.url}"\n'
+                path.write_text(path.read_text().replace("[venues.lighter]\n", own))
+                system.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: sum(other.asked.values()) and system.venue("lighter")["proxy"] == other.url)
+                system.wait_live(venues)
+                assert system.pid("hyperliquid") == before["hyperliquid"]
+                assert peers(system, "lighter") == {other.port}
         described = system.run_dir.description.read_text()
         for text in ((system.path / "log").read_text(), described, shown("status", "--json")[1]):
             assert PASSWORD not in text

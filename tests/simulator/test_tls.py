@@ -45,6 +45,12 @@ def test_clients_that_trust_the_authority_accept_every_name_of_the_server(ca_pat
     shake_hands(contexts(make(ca_path, host="127.0.0.7"))[AcceptMode.NORMAL], ca_path, name)
 
 
+def test_certificates_are_for_further_names_as_well(ca_path):
+    served = contexts(make(ca_path, names=("a.example", "b.example")))[AcceptMode.NORMAL]
+    for name in ("127.0.0.1", "a.example", "b.example"):
+        shake_hands(served, ca_path, name)
+
+
 def test_another_name_is_not_trusted(ca_path):
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
         shake_hands(contexts(make(ca_path))[AcceptMode.NORMAL], ca_path, "api.example.com")

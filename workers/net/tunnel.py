@@ -97,6 +97,7 @@ class _Peer:
     def __init__(self, sock: socket.socket, left_s: Callable[[], float]) -> None:
         self._sock = sock
         self._left_s = left_s
+        self._has_answered = False
 
     def send(self, data: bytes) -> None:
         self._sock.settimeout(self._left_s())
@@ -108,7 +109,9 @@ class _Peer:
             self._sock.settimeout(self._left_s())
             piece = self._sock.recv(size - len(received))
             if not piece:
-                raise TunnelError("it closed the connection")
+                advice = "" if self._has_answered else "does it speak the protocol that its URL names?"
+                raise TunnelError("it closed the connection", advice=advice)
+            self._has_answered = True
             received += piece
         return received
 

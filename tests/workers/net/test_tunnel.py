@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -9,6 +10,8 @@ import time
 
 import pytest
 from fake_venue import FakeVenue
+from hypothesis import given
+from hypothesis import strategies as st
 from peers import BlackHole, HttpPeer, RawPeer, WebSocketPeer, closed_port, drip, read_head
 from proxies import ProxyServer
 
@@ -19,7 +22,7 @@ from workers.net.interrupter import SocketInterrupter
 from workers.net.proxy import DialOptions, ProxyRules, parse_proxy
 from workers.net.rest import RestBudget, RestClient, RestError
 from workers.net.transport import WebSocketTransport
-from workers.net.tunnel import read_credentials
+from workers.net.tunnel import TunnelError, open_tunnel, read_credentials
 from workers.venues.venue import RestRequest
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
@@ -363,7 +366,8 @@ def test_proxy_that_hangs_up(interrupter, protocol, answers):
         sock.shutdown(socket.SHUT_WR)
         over.wait()
 
-    assert refusal(interrupter, script, protocol)[0] == "it closed the connection"
+    advice = "" if answers else " (does it speak the protocol that its URL names?)"
+    assert refusal(interrupter, script, protocol)[0] == f"it closed the connection{advice}"
 
 
 def test_proxy_that_resets_the_connection(interrupter):
@@ -586,3 +590,42 @@ def test_rest_keeps_reason_words_and_pause_of_a_proxy(new_client, scheme):
             client.call(RestRequest("/a"), 10)
     assert (caught.value.reason, caught.value.status, caught.value.retry_after_s) == (Reason.PROXY_FAILED, None, 7.0)
     assert "HTTP 503 Busy" in caught.value.what
+
+
+# --- any answer whatever ------------------------------------------------------------------------------------------
+
+
+class ScriptedSocket:
+    """A connection on which these bytes arrive."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def settimeout(self, seconds):
+        assert seconds == 1.0
+
+    def sendall(self, data):
+        pass
+
+    def recv(self, size):
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+
+HEADERS = st.lists(
+    st.one_of(st.binary(max_size=20), st.binary(max_size=20).map(lambda value: b"Retry-After: " + value))
+).map(b"\r\n".join)
+ANSWERS = st.one_of(
+    st.binary(max_size=40),
+    st.tuples(st.integers(0, 999), HEADERS).map(lambda of: b"HTTP/1.1 %03d x\r\n%s\r\n\r\n" % of),
+    st.binary(max_size=30).map(lambda data: b"\x05\x00\x05" + data),
+    st.binary(max_size=30).map(lambda data: b"\x05\x02\x01\x00\x05" + data),
+)
+
+
+@given(ANSWERS, st.sampled_from(PROTOCOLS), st.sampled_from([None, LOGIN]))
+def test_no_answer_raises_anything_else(answer, protocol, login):
+    options = through(f"{protocol}://127.0.0.1:1", login)
+    proxy = options.proxy_for("wss://venue.example")
+    with contextlib.suppress(TunnelError):
+        open_tunnel(ScriptedSocket(answer), proxy, "venue.example", 443, lambda: 1.0)
