@@ -196,8 +196,9 @@ def _bind(one: _Waiting) -> str | None:
         with one.lock:
             one.socket.bind(one.endpoint)
     except zmq.ZMQError as error:
+        reason = zmq.strerror(error.errno or 0)
         if error.errno in _PASSING:
-            return zmq.strerror(error.errno)
-        text = f"feeds.tcp: {one.endpoint} cannot be bound: {zmq.strerror(error.errno)}"
+            return reason
+        text = f"feeds.tcp: {one.endpoint} cannot be bound: {reason}"
         raise ConfigError([text]) from error
     return None

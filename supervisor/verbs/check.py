@@ -41,7 +41,7 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, run_dir:
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
     directory = configured_run_dir(config.run_dir)
-    findings = [*_check_machine(), *_check_directory(directory), *_check_accounts(config)]
+    findings = [*_check_machine(), *_check_directory(directory), *_check_keys(config), *_check_accounts(config)]
     if live:
         findings += list(_check_venues(config))
     if live or sim:
@@ -81,6 +81,16 @@ def _check_directory(directory: object) -> Iterator[tuple[str, str | None]]:
     yield f"run directory {directory.path}", None
     pid = holder_of(directory.lock)
     yield "no other supervisor in it", None if pid is None else f"pid {pid} runs there"
+
+
+def _check_keys(config: Config) -> Iterator[tuple[str, str | None]]:
+    """Report the keys of feeds over TCP; unusable ones are mistakes of the configuration."""
+    from ipc.certificates import KeyDirectory
+
+    network = config.network
+    if network is not None and network.curve_dir is not None:
+        keys = KeyDirectory(Path(network.curve_dir))
+        yield f"keys in {keys.path}: the server's, and of {len(keys.client_files())} clients", None
 
 
 def _check_accounts(config: Config) -> Iterator[tuple[str, str | None]]:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from supervisor.config import load
@@ -39,6 +40,21 @@ def test_all_is_well(cli, run_dir):
         ("ok", f"run directory {run_dir.path}"),
         ("ok", "no other supervisor in it"),
     ]
+
+
+def test_keys_of_feeds_over_tcp(cli, tmp_path, monkeypatch):
+    keys = KeyDirectory(tmp_path / "keys")
+    monkeypatch.setenv("PARAPHINA_FEEDS_TCP", "192.0.2.1")
+    monkeypatch.setenv("PARAPHINA_FEEDS_CURVE_DIR", str(keys.path))
+    keys.create_server()
+    keys.create_client("desk")
+    ran = cli("check")
+    assert ran.code == 0
+    assert ("ok", f"keys in {keys.path}: the server's, and of 1 clients") in lines(ran)
+    (keys.clients / "desk.key").write_bytes((keys.path / "desk.key_secret").read_bytes())
+    ran = cli("check")
+    assert ran.code == 2
+    assert f"{keys.clients / 'desk.key'}: holds a client's SECRET key" in ran.err
 
 
 def test_another_supervisor(cli, run_dir, held_lock):
