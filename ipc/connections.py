@@ -131,9 +131,10 @@ class ConnectionMonitor:
         return {one.name: one.state for one in self._connections.values()}[name]
 
     def close(self) -> None:
-        """Stop monitoring."""
-        self._monitored.monitor(None, 0)
-        self._socket.close()
+        """Stop monitoring; call it before the socket is closed."""
+        if not self._socket.closed:
+            self._monitored.monitor(None, 0)
+            self._socket.close()
 
     def _connect_again(self, endpoint: str) -> None:
         try:

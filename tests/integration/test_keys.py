@@ -53,7 +53,7 @@ def verb(*arguments: str | Path) -> dict[str, object]:
 
 
 class Encrypted:
-    """System of one venue whose feeds are encrypted, while another program holds its first port."""
+    """System of one venue whose feeds are encrypted, while another program holds two of its ports."""
 
     def __init__(self, path: Path) -> None:
         self.port = free_ports()
@@ -64,7 +64,12 @@ class Encrypted:
         self.path = path
         config = f'[feeds]\ntcp = "127.0.0.1"\ntcp_port = {self.port}\ncurve_dir = "{self.keys}"\n'
         self.system = System("--venues", VENUE, config=config)
-        self.busy = socket.create_server(("127.0.0.1", port_of(VENUE, self.port)))
+        self.busy = [socket.create_server(("127.0.0.1", port_of(name, self.port))) for name in (VENUE, "lifecycle")]
+
+    def free(self) -> None:
+        """End the other program."""
+        for one in self.busy:
+            one.close()
 
     def client(self, name: str, server: Path | None = None) -> ClientKeys:
         """Return the keys of a client, with the key of its server or of another."""
@@ -77,8 +82,9 @@ class Encrypted:
 @pytest.fixture(scope="module")
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     made = Encrypted(tmp_path_factory.mktemp("curve"))
-    with made.system, made.busy:
+    with made.system:
         yield made
+    made.free()
 
 
 def read_until(feed: Feed, state: ConnectionState) -> None:
@@ -93,14 +99,14 @@ def test_busy_port_is_shown_and_bound_once_it_is_free(encrypted: Encrypted) -> N
     system.wait_live([VENUE])
     feed = {"endpoint": f"tcp://127.0.0.1:{port_of(VENUE, encrypted.port)}", "listening": False}
     assert wait_for(lambda: system.venue(VENUE)["tcp"]) == feed
-    assert system.status()["gateway"]["tcp"]["listening"]
+    assert not system.status()["gateway"]["tcp"]["listening"]
     text = paraphina("status", "--run-dir", str(system.run_dir.path)).stdout.decode()
     assert f"{feed['endpoint']} address_in_use" in text
-    encrypted.busy.close()
-    wait_for(lambda: system.venue(VENUE)["tcp"]["listening"])
+    encrypted.free()
+    wait_for(lambda: system.venue(VENUE)["tcp"]["listening"] and system.status()["gateway"]["tcp"]["listening"])
     assert system.venue(VENUE)["generation"] == 1
-    assert len(system.log("feed.not_listening", reason="address_in_use")) == 1
-    assert len(system.log("feed.listening")) == 1
+    assert len(system.log("feed.not_listening", reason="address_in_use")) == 2
+    assert len(system.log("feed.listening")) == 2
 
 
 def test_keys_made_by_the_verb_admit_their_client(encrypted: Encrypted) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
+from ipc.topics import FEED_PORTS
 from supervisor.config import load
 from supervisor.verbs import check
 from workers.accounts.secrets import environment_names
@@ -44,7 +46,15 @@ def test_all_is_well(cli, run_dir):
 
 def test_keys_of_feeds_over_tcp(cli, tmp_path, monkeypatch):
     keys = KeyDirectory(tmp_path / "keys")
-    monkeypatch.setenv("PARAPHINA_FEEDS_TCP", "192.0.2.1")
+    monkeypatch.setenv("PARAPHINA_FEEDS_TCP", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("PARAPHINA_FEEDS_TCP_PORT", str(port - FEED_PORTS["lifecycle"]))
+        ran = cli("check")
+    assert ran.code == 1
+    (busy,) = [text for state, text in lines(ran) if state == "FAIL"]
+    assert busy.startswith("TCP ports of 127.0.0.1: ")
+    assert busy.endswith(f"{port}: Address already in use")
     monkeypatch.setenv("PARAPHINA_FEEDS_CURVE_DIR", str(keys.path))
     keys.create_server()
     keys.create_client("desk")
