@@ -119,7 +119,12 @@ class KeyDirectory:
 
     def problems(self) -> list[str]:
         """Return every reason why a server cannot use this directory, each with its file and an advice."""
-        return [*_problems_of(self.load_server), *self._client_problems()]
+        return [*_problems_of(self.load_server), *self._mode_problems(), *self._client_problems()]
+
+    def _mode_problems(self) -> Iterator[str]:
+        for path in (self.path, self.clients):
+            if path.is_dir() and path.stat().st_mode & stat.S_IWOTH:
+                yield f"{path}: everybody can write there, and so admit clients; do: chmod o-w {path}"
 
     def _client_problems(self) -> Iterator[str]:
         try:

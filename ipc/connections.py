@@ -6,6 +6,7 @@ refused, so the monitor also connects again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
@@ -18,6 +19,8 @@ from ipc.log import get_log
 log = get_log(__name__)
 
 _NS: Final = 1_000_000_000
+#: Of the monitors in this process: an address stays in use for a moment after its monitor was closed.
+_numbers: Final = itertools.count()
 #: Between two reads of the monitor while messages arrive.
 _READ_NS: Final = _NS
 #: Silence after which a connection that is not up is made again; an attempt that goes on is heard of within 3 s.
@@ -103,7 +106,7 @@ class ConnectionMonitor:
         self._connections = {endpoint: _Connection(name) for name, endpoint in endpoints.items()}
         for one in self._connections.values():
             one.heard_ns = now_ns
-        address = f"inproc://connections-{id(self)}"
+        address = f"inproc://connections-{next(_numbers)}"
         socket.monitor(address, _EVENTS)
         self._socket: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR, socket_class=zmq.Socket)
         self._socket.linger = 0
@@ -128,9 +131,10 @@ class ConnectionMonitor:
         return {one.name: one.state for one in self._connections.values()}[name]
 
     def close(self) -> None:
-        """Stop monitoring."""
-        self._monitored.monitor(None, 0)
-        self._socket.close()
+        """Stop monitoring; call it before the socket is closed."""
+        if not self._socket.closed:
+            self._monitored.monitor(None, 0)
+            self._socket.close()
 
     def _connect_again(self, endpoint: str) -> None:
         try:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from typing import Any, Final
 from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
+from ipc.log import without_hidden
 from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
@@ -169,11 +171,13 @@ class System:
     def run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:
         """Run a child process; called in the child after the fork. Leave the text of a configuration error behind."""
         error_file = self.run_dir.error_file(name)
-        error_file.unlink(missing_ok=True)
+        with suppress(OSError):
+            error_file.unlink()
         try:
             self._run_child(name, board, generation, before)
         except ConfigError as error:
-            replace_file(error_file, str(error).encode())
+            with suppress(OSError):
+                replace_file(error_file, without_hidden(str(error)).encode(errors="replace"))
             raise
 
     def _run_child(self, name: str, board: Board, generation: int, before: Handover) -> None:

@@ -17,6 +17,7 @@ from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
     from ipc.events import BookSnapshot
+    from ipc.rundir import RunDir
     from supervisor.config import Config, VenueConfig
     from supervisor.temporary import TemporarySystem
     from workers.venues.rows import InvalidRow
@@ -46,7 +47,12 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, as_json:
 
     config = load(config_path, os.environ, {"supervisor.run_dir": run_dir} if run_dir else {})
     directory = configured_run_dir(config.run_dir)
-    findings = [*_check_machine(), *_check_directory(directory), *_check_accounts(config)]
+    findings = [
+        *_check_machine(),
+        *_check_directory(directory),
+        *_check_tcp(config, directory),
+        *_check_accounts(config),
+    ]
     findings += [] if sim and not live else list(check_network(config, os.environ))
     if live:
         findings += list(_check_venues(config))
@@ -98,6 +104,38 @@ def _check_directory(directory: object) -> Iterator[tuple[str, str | None]]:
         return
     yield f"run directory {directory.path}{'' if exists else ' can be created'}", None
     yield "no other supervisor in it", None if holder is None else f"a supervisor runs there ({holder})"
+
+
+def _check_tcp(config: Config, directory: RunDir) -> Iterator[tuple[str, str | None]]:
+    """Report the keys of feeds over TCP (unusable ones are mistakes of the configuration), and ports that are busy."""
+    from ipc.certificates import KeyDirectory
+    from ipc.remote import port_of
+    from supervisor.lock import holder_of
+
+    network = config.network
+    if network is None:
+        return
+    if network.curve_dir is not None:
+        keys = KeyDirectory(Path(network.curve_dir))
+        yield f"keys in {keys.path}: the server's, and of {len(keys.client_files())} clients", None
+    if holder_of(directory.lock) is None:  # else they are ours
+        ports = [port_of(name, network.port) for name in (*config.venues, "lifecycle")]
+        busy = [text for text in (_problem_with_port(network.host, port) for port in ports) if text]
+        yield f"TCP ports of {network.host}: {', '.join(map(str, ports))}", "; ".join(busy) or None
+
+
+def _problem_with_port(host: str, port: int) -> str | None:
+    import socket
+
+    from ipc.remote import is_ipv6
+
+    with socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as ZeroMQ does
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return f"{port}: {os.strerror(error.errno or 0)}"
+    return None
 
 
 def _check_accounts(config: Config) -> Iterator[tuple[str, str | None]]:

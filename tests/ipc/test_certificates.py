@@ -131,6 +131,10 @@ def damage_client_secret(held: KeyDirectory) -> None:
     (held.clients / "desk.key").write_bytes((held.path / "desk.key_secret").read_bytes())
 
 
+def damage_clients_mode(held: KeyDirectory) -> None:
+    held.clients.chmod(0o777)
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
@@ -141,6 +145,7 @@ def damage_client_secret(held: KeyDirectory) -> None:
         (damage_no_secret, "server.key_secret: holds no secret key"),
         (damage_pair, "server.key_secret: its two keys are no pair"),
         (damage_no_clients, "clients: cannot be read: No such file or directory"),
+        (damage_clients_mode, "clients: everybody can write there"),
         (damage_client, "clients/desk.key: not a ZeroMQ certificate"),
         (damage_client_secret, "clients/desk.key: holds a client's SECRET key"),
     ],

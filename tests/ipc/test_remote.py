@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 
 import pytest
 import zmq
 
+from ipc import remote as module
 from ipc.board import TCP_LISTENING, TCP_WAITING, Board, WorkerWord
 from ipc.certificates import KeyDirectory
 from ipc.connections import ConnectionState
-from ipc.errors import ConfigError
+from ipc.errors import ConfigError, FeedError
 from ipc.events import Trade
 from ipc.feed import Feed
 from ipc.listener import FeedListener
@@ -48,9 +50,12 @@ class Published:
         self.publisher.listen(self._listener, "lighter")
         self._feed = self.publisher.topic(Topic("trade", "lighter", "BTC-PERP"))
         self._count = 0
+        #: Done at each step.
+        self.also = lambda: None
 
     def step(self, feed):
         """Serve the network, publish one trade and return what the feed has of it."""
+        self.also()
         self._listener.serve(time.monotonic_ns(), self.row)
         with self.publisher.exclusive():
             self._count += 1
@@ -172,6 +177,9 @@ def test_a_server_that_is_not_there_is_unreachable(tmp_path):
             assert time.monotonic() < deadline
             feed.poll(0.1)
         assert feed.connection("lighter") is ConnectionState.UNREACHABLE
+        with pytest.raises(FeedError, match="aster: no such venue in this feed; it has lighter"):
+            feed.connection("aster")
+        feed.close()
 
 
 def test_a_secret_key_that_others_may_read_is_refused(keys):
@@ -232,6 +240,53 @@ def test_an_address_that_can_never_be_bound_is_one_clear_error(tmp_path, keys):
     context.term()
 
 
+class Relay:
+    """Network between a consumer and the publisher's port; it can drop a connection without a word."""
+
+    def __init__(self, port):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        #: The listener and both ends of the connections; those dropped stay open.
+        self._peers = {self.listener: None}
+        self._kept = []
+        self._port = port
+
+    def step(self):
+        for ready in select.select(list(self._peers), [], [], 0)[0]:
+            if ready is self.listener:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                self._peers |= {near: far, far: near}
+            elif data := ready.recv(65_536):
+                self._peers[ready].sendall(data)
+            else:
+                for end in (ready, self._peers[ready]):
+                    self._peers.pop(end)
+                    end.close()
+
+    def drop(self):
+        self._kept += [self._peers.pop(end) for end in list(self._peers) if end is not self.listener]
+
+    def close(self):
+        for end in (*self._peers, *self._kept):
+            end.close()
+
+
+def test_a_connection_that_the_network_drops_silently_is_made_again(tmp_path, keys, published, monkeypatch):
+    faster = dict(module._OPTIONS) | {zmq.HEARTBEAT_IVL: 200, zmq.HEARTBEAT_TIMEOUT: 600}
+    monkeypatch.setattr(module, "_OPTIONS", tuple(faster.items()))
+    desk = remote(published, keys / "server", keys / "server" / "desk.key_secret")
+    relay = Relay(port_of("lighter", desk.port))
+    through = Remote("127.0.0.1", relay.listener.getsockname()[1] - VENUES.index("lighter"), desk.keys)
+    published.also = relay.step
+    with Feed(tmp_path, venues=["lighter"], channels=["trade"], remote=through) as feed:
+        assert published.reaches(feed, 10)
+        relay.drop()
+        while feed.poll(0.1) is not None:
+            pass
+        assert published.reaches(feed, 15)
+    relay.close()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_a_feed_is_read_by_either_version_of_the_internet_protocol(tmp_path, host):
     if host == "::1" and not has_ipv6():
@@ -240,12 +295,12 @@ def test_a_feed_is_read_by_either_version_of_the_internet_protocol(tmp_path, hos
     context = zmq.Context()
     publisher = Publisher(context, f"ipc://{tmp_path}/lighter.feed", 1)
     publisher.listen(FeedListener(context, network), "lighter")
-    with context.socket(zmq.SUB) as reader:
-        reader.linger = 0
-        Remote(host, network.port).apply(reader)
-        reader.connect(Remote(host, network.port).endpoint("lighter"))
-        reader.subscribe(b"")
+    with Feed(tmp_path, venues=["lighter"], remote=Remote(host, network.port)) as reader:
         assert publisher._socket.poll(10_000), "the subscription arrives"
+        deadline = time.monotonic() + 10
+        while reader.connection("lighter") is not ConnectionState.CONNECTED:
+            assert time.monotonic() < deadline
+            reader.poll(0.02)
     publisher.close()
     context.term()
 

@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from ipc import log
 from ipc.board import HeaderWord, SessionWord, WorkerWord
+from ipc.errors import ConfigError
 from ipc.health import Phase, Reason, SelfFault, WorkerState, code_of, word_of
 from simulator.settings import SimSettings, VenuePorts
 from supervisor import parent as parent_module
@@ -265,6 +267,55 @@ def test_a_wrong_configuration_holds_one_worker_and_no_other(new_world):
     world.run(600)
     assert samples == [(WorkerState.FAILED, WorkerState.LIVE)]
     assert len(world.lives("lighter")) == 1
+
+
+def test_start_ends_with_every_error_when_no_worker_accepts_its_configuration(new_world):
+    world = new_world(supervisor__venues="lighter,paradex,aster")
+
+    def refuse(child):
+        if child.name != "gateway":
+            child.is_fresh = False
+            text = "feeds: the same" if child.name != "aster" else "aster: its own"
+            world.run_dir.error_file(child.name).write_text(text)
+            world.at(world.now_s + 0.3, partial(child.die, 78))
+
+    world.born = refuse
+    ready = []
+    with pytest.raises(ConfigError) as caught:
+        world.parent.run(60, partial(ready.append, 1))
+    assert sorted(caught.value.problems) == ["aster: its own", "feeds: the same"]
+    assert caught.value.exit_code == 2
+    assert world.now_s < 5
+    assert ready == []
+    assert world.living() == []
+
+
+@pytest.mark.parametrize("other", ["lives", "crashes"])
+def test_start_goes_on_with_the_worker_whose_configuration_is_accepted(new_world, other):
+    world = new_world(supervisor__venues="lighter,paradex")
+
+    def born(child):
+        if child.name == "lighter":
+            child.is_fresh = False
+            world.at(world.now_s + 0.1, partial(child.die, 78))
+        elif child.name == "paradex" and other == "crashes" and child.generation == 1:
+            world.at(world.now_s + 0.1, child.die)
+
+    world.born = born
+    ready = []
+    world.at(50, lambda: world.signal_at(50, TERM))
+    assert world.parent.run(None, lambda: ready.append(world.now_s)) == 0
+    assert len(ready) == 1
+    assert ready[0] < 5
+
+
+def test_a_wrong_configuration_after_a_restart_does_not_end_the_system(world):
+    world.at(10, lambda: world.the("lighter").die())
+    world.born = lambda child: child.generation == 2 and world.at(world.now_s + 0.1, partial(child.die, 78))
+    samples, sample = seen(lambda: state(world))
+    world.at(50, sample)
+    assert world.run(60) == 0
+    assert samples == [WorkerState.FAILED]
 
 
 def test_a_wrong_configuration_calls_an_operator(world, logged):

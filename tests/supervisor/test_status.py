@@ -11,7 +11,7 @@ import click
 import msgspec
 import pytest
 
-from ipc.board import CellWord
+from ipc.board import TCP_LISTENING, TCP_WAITING, CellWord
 from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
@@ -59,6 +59,37 @@ def stream_of(status, venue="lighter", stream="book"):
 
 def lines(status):
     return [click.unstyle(line) for line in render(status).splitlines()]
+
+
+# --- feeds over TCP and errors of the configuration ---
+
+
+def test_feed_whose_address_is_in_use_is_shown(system, read):
+    for process, port in ((system.described["venues"]["lighter"], 5603), (system.described["gateway"], 5605)):
+        process["tcp"] = f"tcp://127.0.0.1:{port}"
+    system.described["venues"]["lighter"]["account_tcp"] = "tcp://127.0.0.1:5609"
+    system.describe()
+    system.process("lighter", TCP=TCP_WAITING, ACCOUNT_TCP=TCP_LISTENING, KEYS_REFUSED=3)
+    system.process("gateway", TCP=TCP_LISTENING)
+    status = read()
+    lighter = status["venues"]["lighter"]
+    assert lighter["tcp"] == {"endpoint": "tcp://127.0.0.1:5603", "listening": False}
+    assert lighter["account_tcp"] == {"endpoint": "tcp://127.0.0.1:5609", "listening": True}
+    assert status["gateway"]["tcp"] == {"endpoint": "tcp://127.0.0.1:5605", "listening": True}
+    assert status["venues"]["paradex"]["tcp"] is None
+    (line,) = [line for line in lines(status) if line.startswith("lighter")]
+    assert "tcp://127.0.0.1:5603 address_in_use  3 keys refused" in line
+    assert "5609" not in line
+
+
+def test_error_of_a_configuration_is_shown_beside_failed_and_escaped(system, read, run_dir):
+    run_dir.error_file("lighter").write_text("feeds: \x1b[2J\nwrong")
+    assert read()["venues"]["lighter"]["error"] is None, "left behind by an earlier generation"
+    system.process("lighter", WorkerState.FAILED)
+    status = read()
+    assert status["venues"]["lighter"]["error"] == "feeds: \x1b[2J\nwrong"
+    (line,) = [line for line in render(status).splitlines() if line.startswith("lighter")]
+    assert line.endswith(r"error: feeds: \x1b[2J\nwrong")
 
 
 # --- the contract -----------------------------------------------------------------------------------------------------

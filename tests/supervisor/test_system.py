@@ -255,6 +255,30 @@ def board(run_dir):
     board.close()
 
 
+def test_child_leaves_the_text_of_its_configuration_error(run_dir, board, monkeypatch, signals):
+    def refuse(*_):
+        raise ConfigError(["feeds.tcp: wrong"])
+
+    monkeypatch.setattr("workers.worker.Worker", refuse)
+    system = System(configured(), run_dir)
+    with pytest.raises(ConfigError):
+        system.run_child("aster", board, 1, BEFORE)
+    assert run_dir.config_error("aster") == "feeds.tcp: wrong"
+
+
+def test_child_removes_the_error_of_the_one_before(run_dir, board, started, signals):
+    run_dir.error_file("aster").write_text("old")
+    System(configured(), run_dir).run_child("aster", board, 4, BEFORE)
+    assert run_dir.config_error("aster") is None
+
+
+def test_description_holds_the_tcp_endpoints(run_dir):
+    described = System(configured(feeds__tcp="127.0.0.1", supervisor__venues="lighter"), run_dir).describe()
+    assert described["gateway"]["tcp"] == "tcp://127.0.0.1:5605"
+    assert described["venues"]["lighter"]["tcp"] == "tcp://127.0.0.1:5603"
+    assert described["venues"]["lighter"]["account_tcp"] == "tcp://127.0.0.1:5609"
+
+
 def test_a_venues_child_is_a_worker(run_dir, board, started, signals):
     System(configured(), run_dir).run_child("aster", board, 4, BEFORE)
     kind, settings, its_board, stop = started[0]

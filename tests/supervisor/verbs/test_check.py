@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,10 @@ import certifi
 import psutil
 import pytest
 
+from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
+from ipc.topics import FEED_PORTS
 from supervisor import temporary
 from supervisor.config import load
 from supervisor.machine import findings
@@ -54,6 +57,29 @@ def test_all_is_well(cli, run_dir):
         ("ok", "no other supervisor in it"),
         ("ok", "certificates of authorities"),
     ]
+
+
+def test_keys_of_feeds_over_tcp(cli, tmp_path, monkeypatch):
+    keys = KeyDirectory(tmp_path / "keys")
+    monkeypatch.setenv("PARAPHINA_FEEDS_TCP", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("PARAPHINA_FEEDS_TCP_PORT", str(port - FEED_PORTS["lifecycle"]))
+        ran = cli("check")
+    assert ran.code == 1
+    (busy,) = [text for state, text in lines(ran) if state == "FAIL"]
+    assert busy.startswith("TCP ports of 127.0.0.1: ")
+    assert busy.endswith(f"{port}: Address already in use")
+    monkeypatch.setenv("PARAPHINA_FEEDS_CURVE_DIR", str(keys.path))
+    keys.create_server()
+    keys.create_client("desk")
+    ran = cli("check")
+    assert ran.code == 0
+    assert ("ok", f"keys in {keys.path}: the server's, and of 1 clients") in lines(ran)
+    (keys.clients / "desk.key").write_bytes((keys.path / "desk.key_secret").read_bytes())
+    ran = cli("check")
+    assert ran.code == 2
+    assert f"{keys.clients / 'desk.key'}: holds a client's SECRET key" in ran.err
 
 
 def test_another_supervisor(cli, run_dir, held_lock):
