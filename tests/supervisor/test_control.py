@@ -15,6 +15,8 @@ from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest,
 from ipc.errors import ConfigError, NotRunningError, UnknownStateError, UsageError
 from supervisor.control import ControlServer, _user_name
 
+_NOBODY = 65_534
+
 
 class Loop:
     """Call what is readable, until nothing is."""
@@ -237,6 +239,28 @@ def test_another_user_is_turned_away_with_the_reason(run_dir, monkeypatch, asked
     assert is_closed(client)
     assert asked == []
     client.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be another user")
+def test_another_user_is_recognised_by_the_kernel(run_dir, forking):
+    def scenario():
+        loop = Loop()
+        server = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
+        for path, mode in ((run_dir.path.parent, 0o755), (run_dir.path, 0o755), (run_dir.control, 0o666)):
+            path.chmod(mode)
+        os.seteuid(_NOBODY)
+        client = ControlClient(run_dir.control, 5.0)
+        client.send(ControlRequest("restart"))
+        os.seteuid(0)
+        loop.run()
+        refused = decode_reply(client.receive()).refusal()
+        client.close()
+        server.close()
+        return refused.exit_code, refused.what
+
+    code, what = forking.in_fork(scenario)
+    assert code == 4
+    assert what == f"this system belongs to user {_user_name(0)}, and you are {_user_name(_NOBODY)}"
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch):
