@@ -146,14 +146,13 @@ class SystemWatch:
 def running_venues(run_dir: RunDir) -> dict[str, Any] | None:
     """Return the description of each venue of the running system; None when none runs or it is not described yet."""
     try:
-        # A description that is older than the lock belongs to an earlier system.
-        if holder_of(run_dir.lock) is None or _written_ns(run_dir.description) < _written_ns(run_dir.lock):
+        if holder_of(run_dir.lock) is None:
             return None
-        venues = run_dir.describe().get("venues")
+        described, holder = run_dir.describe(), run_dir.lock.read_bytes()
     except (NotRunningError, UnknownStateError, OSError):
         return None
+    # Both pids are those of the holder's own namespace; they differ while the description is an earlier system's.
+    if str(described.get("pid")).encode() != holder.strip():
+        return None
+    venues = described.get("venues")
     return venues if isinstance(venues, dict) else None
-
-
-def _written_ns(path: Path) -> int:
-    return path.stat().st_mtime_ns

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ipc.printable import printable
 from supervisor.verbs.options import FiniteRange
 
 
@@ -54,7 +55,7 @@ def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, t
             click.echo(f"{name:<12} {urls.ws}   {urls.rest}")
         click.echo(f"{'admin':<12} {admin_url(settings)}")
         if tls:
-            click.echo(f"{'trust':<12} SSL_CERT_FILE={Path(ca_path).absolute()}")
+            click.echo(printable(f"{'trust':<12} SSL_CERT_FILE={Path(ca_path).absolute()}"))
 
     run(settings, ready)
     return 0

@@ -13,7 +13,7 @@ import click
 from ipc.errors import NotRunningError, UsageError
 from ipc.printable import printable, printable_json
 from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
-from supervisor.verbs.waiting import GONE, Waiting, wait_live
+from supervisor.verbs.waiting import Waiting, is_gone, wait_live
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,12 +55,11 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
         if not once:
             _redraw(feed, shown, directory)
         tops = {symbol: feed.top(symbol) for symbol in shown}
-        status = read_status(directory)
         if as_json:
             click.echo(printable_json(_as_json(tops)))
         else:
-            _print(_screen(tops, status, {}))
-    return NotRunningError.exit_code if status["supervisor"]["state"] in GONE else 0
+            _print(_screen(tops, read_status(directory), {}))
+    return NotRunningError.exit_code if is_gone(directory) else 0
 
 
 def _can_redraw() -> bool:

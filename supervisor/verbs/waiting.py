@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _SOON_S: Final = 1.0
 _LATE_S: Final = 5.0
 _TURN_S: Final = 0.2
-#: States of a supervisor that is not there.
-GONE: Final = frozenset({"dead", "none"})
 
 
 class Waiting:
@@ -84,10 +82,17 @@ def wait_live(feed: Feed, markets: Sequence[tuple[str, str]], waiting: Waiting, 
     return True
 
 
+def is_gone(directory: RunDir) -> bool:
+    """Return whether the system has ended."""
+    from supervisor.lock import holder_of
+
+    return holder_of(directory.lock) is None
+
+
 def failed_wait(directory: RunDir, what: str, where: str) -> ParaphinaError:
     """Return the error of a wait in vain, which depends on the state of the supervisor."""
-    state = state_of(directory)
-    if state in GONE:
+    if is_gone(directory):
         return NotRunningError(f"{what}: no supervisor is running any more", where=where)
+    state = state_of(directory)
     detail = "" if state == "running" else f" (supervisor: {state})"
     return FeedError(f"{what}{detail}", where=where, advice="see why with: paraphina-supervisor status")

@@ -178,7 +178,7 @@ def test_every_venue_of_the_system_is_recorded_whatever_its_name(recorder, bound
     one.run(0.1, lambda: False, lambda _: None)
     stray = bound(zmq.PUB, run_dir.feed("stray"))
     newcomer = bound(zmq.PUB, run_dir.feed("newcomer"))
-    replace_file(run_dir.description, msgspec.json.encode({"venues": {"newcomer": {}, "mute": {}}}))
+    replace_file(run_dir.description, msgspec.json.encode({"pid": held_lock, "venues": {"newcomer": {}, "mute": {}}}))
 
     def publish_both():
         for name, socket in (("stray", stray), ("newcomer", newcomer)):
@@ -196,7 +196,7 @@ def test_every_venue_of_the_system_is_recorded_whatever_its_name(recorder, bound
 
 
 def test_what_was_left_out_is_in_every_header(recorder, venue, run_dir, tmp_path, held_lock):
-    replace_file(run_dir.description, msgspec.json.encode({"venues": {"lighter": {}, "aster": {}}}))
+    replace_file(run_dir.description, msgspec.json.encode({"pid": held_lock, "venues": {"lighter": {}, "aster": {}}}))
     publisher, one = venue(), recorder()
     join(one, publisher)
     one.close()

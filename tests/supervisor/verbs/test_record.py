@@ -22,7 +22,10 @@ pytestmark = pytest.mark.usefixtures("signals")
 
 @pytest.fixture
 def worker(run_dir, say):
-    """Publishes a trade a hundred times a second, until the test is over; ``worker.lose(n)`` leaves some out."""
+    """Publishes a trade a hundred times a second, until the test is over.
+
+    ``worker.lose(n, out)`` leaves some out once the journal in ``out`` has begun.
+    """
     made = Worker(run_dir, say)
     yield made
     made.close()
@@ -38,8 +41,8 @@ class Worker:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def lose(self, count):
-        self._lost = count
+    def lose(self, count, out):
+        self._lost, self._out = count, out
 
     def _run(self):
         feed = self._publisher.topic(Topic("trade", "lighter", "BTC-PERP"))
@@ -47,7 +50,7 @@ class Worker:
         while not self._ends.wait(0.01):
             number += 1
             with self._publisher.exclusive():
-                if number > 20:
+                if self._lost and any(self._out.glob("events-*")):
                     feed.seq, self._lost = feed.seq + self._lost, 0
                 self._publisher.send(feed, self._say.trade(number))
 
@@ -86,7 +89,7 @@ def test_programs_get_an_object(cli, worker, tmp_path):
 
 
 def test_losses_are_reported_and_are_no_success(cli, worker, tmp_path):
-    worker.lose(7)
+    worker.lose(7, tmp_path)
     ran = cli("record", "--out", tmp_path, "--for", "1")
     assert ran.code == 1
     assert "7 lost" in ran.out
@@ -160,7 +163,7 @@ def described(run_dir, held_lock):
     """A system that says what it runs."""
 
     def describe(*venues):
-        run_dir.description.write_text(json.dumps({"venues": {name: {} for name in venues}}))
+        run_dir.description.write_text(json.dumps({"pid": held_lock, "venues": {name: {} for name in venues}}))
 
     return describe
 
