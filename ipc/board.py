@@ -103,6 +103,12 @@ class WorkerWord:
     HELD_BACK = 39
     #: When the list of markets, from the venue or from the cache, was last applied.
     RESOLVED = 40
+    #: Subscriptions of consumers in effect, approximately.
+    SUBSCRIPTIONS = 44
+    #: Open file descriptors and their limit; whether new consumers are refused because nearly all are in use.
+    DESCRIPTORS = 45
+    DESCRIPTOR_LIMIT = 46
+    REFUSING = 47
     # the watchdog thread
     BEAT = 48
     #: When the watchdog last saw progress of the main thread.

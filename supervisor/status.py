@@ -125,7 +125,7 @@ class _StatusReader:
         return {
             "supervisor": self._supervisor(),
             "venues": {name: self._venue(name, venue) for name, venue in described["venues"].items()},
-            "gateway": {**self._process("gateway"), "http": described["gateway"]["http"]},
+            "gateway": {**self._process("gateway"), **self._consumers("gateway"), "http": described["gateway"]["http"]},
             "simulator": None if simulator is None else {**simulator, **self._process("simulator")},
         }
 
@@ -161,6 +161,21 @@ class _StatusReader:
             **row.counts(COUNTERS["process"]),
         }
 
+    def _consumers(self, name: str) -> dict[str, Any]:
+        """Return the subscriptions at a process, and its descriptors: most of them belong to consumers."""
+        row = self._board.worker(self._slot(name))
+        limit = row[WorkerWord.DESCRIPTOR_LIMIT]
+        descriptors = {
+            "open": row[WorkerWord.DESCRIPTORS],
+            "limit": limit,
+            "refusing": bool(row[WorkerWord.REFUSING]),
+        }
+        is_known = limit > 0 and self._pid is not None
+        return {
+            "subscriptions": row[WorkerWord.SUBSCRIPTIONS] if is_known else 0,
+            "descriptors": descriptors if is_known else None,
+        }
+
     def _last_exit(self, row: Row) -> dict[str, Any] | None:
         reason = word_of(Reason, row[WorkerWord.EXIT_REASON])
         if reason is None:
@@ -188,6 +203,7 @@ class _StatusReader:
             "rss_bytes": row[WorkerWord.RSS_BYTES] or None,
             "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if self._pid is not None else None,
             **row.counts(COUNTERS["worker"]),
+            **self._consumers(name),
             "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
             "sessions": sessions,
             "streams": {

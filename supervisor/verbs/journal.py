@@ -90,6 +90,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
 
     Consumers work as with a live system. TERM and INT end the replay. Exit code 1 when lines were skipped.
     """
+    from ipc.descriptors import raise_limit
     from ipc.rundir import RunDir
     from supervisor.journal.read import EventFile, find
     from supervisor.journal.replay import Replay
@@ -102,6 +103,7 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
+    raise_limit()
     performance = Replay(files, RunDir(Path(run_dir).absolute()), speed, program_version())
     click.echo(f"replaying in {run_dir}; consumers take the same --run-dir")
     try:

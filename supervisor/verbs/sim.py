@@ -26,10 +26,12 @@ from supervisor.verbs.options import FiniteRange
 def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str) -> int:
     """Run the simulated venues in the foreground and print their addresses."""
     from ipc import log
+    from ipc.descriptors import raise_limit
     from ipc.topics import VENUES
     from simulator.main import run
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
 
+    raise_limit()
     log.setup("warning")
     names = tuple(name.strip() for name in venues.split(",")) if venues else VENUES
     bases = tuple(base.strip() for base in markets.split(","))

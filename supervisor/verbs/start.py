@@ -71,6 +71,7 @@ def start(
 
     TERM and INT shut it down gracefully; a second signal stops it at once.
     """
+    from ipc.descriptors import raise_limit
     from supervisor.config import load
 
     flags: dict[str, object] = {}
@@ -82,6 +83,7 @@ def start(
     def read() -> Config:
         return load(config_path, os.environ, flags)
 
+    raise_limit()
     config = read()
     directory = configured_run_dir(config.run_dir)
     directory.prepare()

@@ -10,9 +10,13 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError
+from ipc.health import Reason
 from supervisor.status import exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
+#: Numbers of subscriptions, and part of the descriptors, from which they are shown.
+MANY_SUBSCRIPTIONS = 200_000
+HIGH_DESCRIPTORS = 0.8
 _COLOURS = {
     "live": "green",
     "running": "green",
@@ -74,7 +78,9 @@ def render(state: Mapping[str, Any]) -> str:
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
-    lines.append(f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}pid {state['gateway']['pid']}")
+    gateway = state["gateway"]
+    parts = [f"{'gateway':<12} {_coloured(gateway['state'], 11)}pid {gateway['pid']}", *_consumers(gateway)]
+    lines.append("  ".join(parts))
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(
@@ -104,8 +110,21 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
         parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
     if venue["invalid_rows"]:
         parts.append(f"{venue['invalid_rows']} invalid rows left out")
+    parts += _consumers(venue)
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
+
+
+def _consumers(of: Mapping[str, Any]) -> list[str]:
+    """Return what is unusual about a process's consumers."""
+    parts = []
+    if of.get("subscriptions", 0) >= MANY_SUBSCRIPTIONS:
+        parts.append(f"{of['subscriptions']} subscriptions")
+    descriptors = of.get("descriptors")
+    if descriptors and (descriptors["refusing"] or descriptors["open"] >= HIGH_DESCRIPTORS * descriptors["limit"]):
+        refusing = ", no further consumers are accepted" if descriptors["refusing"] else ""
+        parts.append(f"{Reason.DESCRIPTORS} {descriptors['open']} of {descriptors['limit']}{refusing}")
+    return parts
 
 
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:

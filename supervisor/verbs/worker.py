@@ -23,6 +23,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     """Run one VENUE in the foreground, with its own board and no parent to restart it."""
     from ipc import log
     from ipc.board import Board
+    from ipc.descriptors import raise_limit
     from supervisor.config import load
     from supervisor.lock import InstanceLock
     from supervisor.system import System, worker_settings
@@ -43,6 +44,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
     directory = configured_run_dir(config.run_dir)
     directory.prepare()
     InstanceLock(directory.lock)
+    raise_limit()
     harden_process()
     scrub_environment(keep=venue)
     log.setup(config.log_level)
