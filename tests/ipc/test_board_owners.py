@@ -16,6 +16,7 @@ KINDS = {kind.__name__: kind for kind in (HeaderWord, WorkerWord, SessionWord, C
 #: Owners that a source file runs as; the first pattern that matches counts.
 RUNS_AS = {
     "ipc/board.py": {Owner.CREATOR},
+    "ipc/consumers.py": {Owner.MAIN},
     "supervisor/gateway.py": {Owner.MAIN, Owner.WATCHDOG},
     "supervisor/system.py": {Owner.MAIN},
     "supervisor/scenario/*": set(Owner),  # plays a whole worker on a board of its own
