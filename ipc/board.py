@@ -107,10 +107,16 @@ class WorkerWord:
     #: When the list of markets, from the venue or from the cache, was last applied.
     RESOLVED = 40
     #: State of the TCP feeds, 0 without one: :data:`TCP_WAITING`, :data:`TCP_LISTENING`.
-    TCP = 44
-    ACCOUNT_TCP = 45
+    TCP = 41
+    ACCOUNT_TCP = 42
     #: Connections that were refused for their key.
-    KEYS_REFUSED = 46
+    KEYS_REFUSED = 43
+    #: Subscriptions of consumers in effect, approximately.
+    SUBSCRIPTIONS = 44
+    #: Open file descriptors and their limit; whether new consumers are refused because nearly all are in use.
+    DESCRIPTORS = 45
+    DESCRIPTOR_LIMIT = 46
+    REFUSING = 47
     # the watchdog thread
     BEAT = 48
     #: When the watchdog last saw progress of the main thread.

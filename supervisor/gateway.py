@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,9 @@ import msgspec
 import zmq
 
 from ipc.board import Row, WorkerWord
+from ipc.consumers import write_consumers
 from ipc.control import ControlClient, ControlRequest
+from ipc.descriptors import DescriptorGuard
 from ipc.errors import NotRunningError
 from ipc.events import Lifecycle
 from ipc.health import Reason
@@ -97,12 +100,15 @@ class Gateway:
         self._files = WatchedFiles(run_dir.path)
         self._files.add(run_dir.feed_path("lifecycle"), self._publisher.relisten, lambda: self._publisher.is_intact)
         self._next_check_ns = 0
+        self._descriptors = DescriptorGuard("gateway", (self._publisher.listening,))
         self._control = ControlClient(run_dir.control, _TICK_S)
         row[WorkerWord.PUBLISHED] = before.published
 
     def run(self) -> None:
         """Follow and publish until stopped, or until the parent is gone."""
         log.info("gateway.started", pid=os.getpid())
+        guard = partial(self._descriptors.run, self._stop.wait)
+        threading.Thread(target=guard, name="descriptors", daemon=True).start()
         self._wait_for_subscribers()
         self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
@@ -130,6 +136,7 @@ class Gateway:
         row.add(WorkerWord.MAIN_LOOPS)
         if self._listener is not None:
             self._listener.serve(now, row)
+        write_consumers(row, self._publisher, self._descriptors)
 
     def _rotate_log(self, now: int) -> None:
         if now >= self._next_housekeeping_ns:

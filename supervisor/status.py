@@ -197,7 +197,7 @@ class _StatusReader:
 
     def _gateway(self, described: Mapping[str, Any]) -> dict[str, Any]:
         tcp = self._tcp(described.get("tcp"), self._slot("gateway"), WorkerWord.TCP)
-        return {**self._process("gateway"), "http": described["http"], "tcp": tcp}
+        return {**self._process("gateway"), **self._consumers("gateway"), "http": described["http"], "tcp": tcp}
 
     def _tcp(self, endpoint: str | None, slot: int, word: int) -> dict[str, Any] | None:
         """Return the endpoint of a feed on TCP and whether it is bound; None for a feed that is not served there."""
@@ -283,6 +283,21 @@ class _StatusReader:
         is_recorded = pid is not None or state in _WITHOUT_PROCESS
         return state if state is not None and is_recorded else WorkerState.STOPPED
 
+    def _consumers(self, name: str) -> dict[str, Any]:
+        """Return the subscriptions at a process, and its descriptors: most of them belong to consumers."""
+        row = self._board.worker(self._slot(name))
+        limit = row[WorkerWord.DESCRIPTOR_LIMIT]
+        descriptors = {
+            "open": row[WorkerWord.DESCRIPTORS],
+            "limit": limit,
+            "refusing": bool(row[WorkerWord.REFUSING]),
+        }
+        is_known = limit > 0 and self._pid_of(row) is not None
+        return {
+            "subscriptions": row[WorkerWord.SUBSCRIPTIONS] if is_known else 0,
+            "descriptors": descriptors if is_known else None,
+        }
+
     def _last_exit(self, row: Row) -> dict[str, Any] | None:
         reason = word_of(Reason, row[WorkerWord.EXIT_REASON])
         if reason is None:
@@ -326,6 +341,7 @@ class _StatusReader:
             "rss_bytes": (row[WorkerWord.RSS_BYTES] or None) if has_process else None,
             "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if has_process else None,
             **row.counts(COUNTERS["worker"]),
+            **self._consumers(name),
             "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
             "sessions": sessions,
             "streams": streams,

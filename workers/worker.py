@@ -18,6 +18,8 @@ import psutil
 import zmq
 
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
+from ipc.consumers import write_consumers
+from ipc.descriptors import DescriptorGuard
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
 from ipc.listener import FeedListener
 from ipc.log import flush_repeats, get_log
@@ -111,6 +113,9 @@ class Worker:
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
         self._is_account_started = False
+        accounts = () if self._account is None else (self._account.publisher.listening,)
+        listening = (self._publisher.listening, self._recorder.listening, *accounts)
+        self._descriptors = DescriptorGuard(settings.venue, listening)
         self._connections: list[ConnectionThread] = []
         self._resolved: markets.Resolved | None = None
         #: List that the poll thread has read and the main thread has not applied yet.
@@ -131,6 +136,7 @@ class Worker:
             self._start_live()
         else:
             self._start_fixture(self._settings.fixture_dir)
+        self._threads.keep("descriptors", partial(self._descriptors.run, self._stop.wait), self._stop.is_set)
         try:
             while not self._stop.is_set():
                 self._run_once()
@@ -215,6 +221,7 @@ class Worker:
             flush_repeats()
             self._files.check()
         words[WorkerWord.DROPS] = self._publisher.drops
+        write_consumers(words, self._publisher, self._descriptors)
         words[WorkerWord.PUBLISHED] = self._publisher.published
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ import psutil
 import zmq
 
 from ipc.codec import decode
+from ipc.descriptors import DescriptorGuard
 from ipc.errors import DecodeError
 from ipc.events import (
     BookDelta,
@@ -33,6 +35,7 @@ from ipc.events import (
     Status,
 )
 from ipc.feed_state import LIFECYCLE
+from ipc.listening import ListeningSocket
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher, TopicFeed
 from ipc.replica import NO_SNAPSHOT, BookReplica
@@ -304,9 +307,13 @@ class Replay:
         self._config = {name: of for file in files if file.header for name, of in file.header.config.items()}
         self._sources: dict[str, _ReplayedPublisher] = {}
         self._next_beat_ns = 0
+        self._listening: list[ListeningSocket] = []
+        self._closed = threading.Event()
         for name in (*self._config, LIFECYCLE):
             self._add_source(name)
         self._describe()
+        guard = DescriptorGuard("replay", self._listening)
+        threading.Thread(target=guard.run, args=(self._closed.wait,), name="descriptors", daemon=True).start()
 
     @property
     def published(self) -> int:
@@ -341,6 +348,7 @@ class Replay:
 
     def close(self) -> None:
         """Unbind the feeds."""
+        self._closed.set()
         for source in self._sources.values():
             source.publisher.close()
         self._context.term()
@@ -399,6 +407,7 @@ class Replay:
         source = self._sources[name] = _ReplayedPublisher(
             name, kind(self._context, self._run_dir.feed(name), Epochs.following(0))
         )
+        self._listening.append(source.publisher.listening)
         return source
 
     def _describe(self) -> None:

@@ -30,10 +30,12 @@ def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, t
 
     reset_process_state()
     from ipc import log
+    from ipc.descriptors import raise_limit
     from ipc.topics import VENUES
     from simulator.main import run
     from simulator.settings import SimSettings, admin_url, endpoints, pick_ports
 
+    raise_limit()
     log.setup("warning")
     names = tuple(name.strip() for name in venues.split(",")) if venues else VENUES
     bases = tuple(base.strip() for base in markets.split(","))

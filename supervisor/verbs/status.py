@@ -15,6 +15,9 @@ from ipc.printable import printable_json, printable_values
 from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
+#: Numbers of subscriptions, and part of the descriptors, from which they are shown.
+MANY_SUBSCRIPTIONS = 200_000
+HIGH_DESCRIPTORS = 0.8
 _COLOURS = {
     "live": "green",
     "running": "green",
@@ -82,7 +85,7 @@ def render(state: Mapping[str, Any]) -> str:
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
     gateway = f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip()
-    lines.append("  ".join([gateway, *_network_words(state["gateway"])]))
+    lines.append("  ".join([gateway, *_network_words(state["gateway"]), *_consumers(state["gateway"])]))
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
@@ -123,6 +126,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
         parts.append(f"{venue['invalid_rows']} invalid rows left out")
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += _network_words(venue)
+    parts += _consumers(venue)
     parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
     return "  ".join(parts)
 
@@ -139,6 +143,18 @@ def _network_words(process: Mapping[str, Any]) -> list[str]:
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     return words + ([f"error: {process['error']}"] if process.get("error") else [])
+
+
+def _consumers(of: Mapping[str, Any]) -> list[str]:
+    """Return what is unusual about a process's consumers."""
+    parts = []
+    if of.get("subscriptions", 0) >= MANY_SUBSCRIPTIONS:
+        parts.append(f"{of['subscriptions']} subscriptions")
+    descriptors = of.get("descriptors")
+    if descriptors and (descriptors["refusing"] or descriptors["open"] >= HIGH_DESCRIPTORS * descriptors["limit"]):
+        refusing = ", no further consumers are accepted" if descriptors["refusing"] else ""
+        parts.append(f"{Reason.DESCRIPTORS} {descriptors['open']} of {descriptors['limit']}{refusing}")
+    return parts
 
 
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ KINDS = {kind.__name__: kind for kind in (HeaderWord, WorkerWord, SessionWord, C
 RUNS_AS = {
     "ipc/board.py": {Owner.CREATOR},
     "ipc/listener.py": {Owner.MAIN},
+    "ipc/consumers.py": {Owner.MAIN},
     "supervisor/gateway.py": {Owner.MAIN, Owner.WATCHDOG},
     "supervisor/system.py": {Owner.MAIN},
     "supervisor/scenario/*": set(Owner),  # plays a whole worker on a board of its own

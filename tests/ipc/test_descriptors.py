@@ -1,42 +1,155 @@
-"""Limit of file descriptors: what is asked for."""
+"""File descriptors: the limit of a process, and the guard that keeps some free of consumers."""
 
 from __future__ import annotations
 
-import resource
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 
 import pytest
 
-from ipc.descriptors import raise_limit
+from ipc import descriptors
+from ipc.descriptors import DescriptorGuard, count_open, limit, raise_limit, reserve_of
 
-UNLIMITED = resource.RLIM_INFINITY
-
-
-@pytest.mark.parametrize(
-    ("soft", "hard", "wanted"),
-    [
-        (1024, 524_288, 65_536),
-        (1024, 4096, 4096),
-        (64, 64, 64),
-        (1024, 1_073_741_816, 65_536),
-        (1024, UNLIMITED, 65_536),
-        (65_536, 524_288, 65_536),
-    ],
-)
-def test_the_soft_limit_is_raised_to_the_hard_one_within_reason(monkeypatch, soft, hard, wanted):
-    limits = (soft, hard)
-
-    def change(_, new):
-        nonlocal limits
-        limits = new
-
-    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
-    monkeypatch.setattr(resource, "setrlimit", change)
-    assert raise_limit() == wanted
-    assert limits == (wanted, hard)
+LIMIT = 1024
+RESERVE = reserve_of(LIMIT)
 
 
-@pytest.mark.parametrize("soft", [100_000, 1_073_741_816, UNLIMITED])
-def test_a_higher_limit_is_never_lowered(monkeypatch, soft):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, soft))
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: pytest.fail("changed"))
-    assert raise_limit() >= 65_536
+class Process:
+    """A process whose open descriptors the test sets, with one socket that notes what it is told."""
+
+    def __init__(self, clock: Callable[[], int], limit: int = LIMIT) -> None:
+        self.open = 40
+        self.told: list[str] = []
+        self.guard = DescriptorGuard(
+            "lighter",
+            [self],  # type: ignore[list-item]
+            count=lambda: self.open,
+            limit=lambda: limit,
+            monotonic=lambda: clock() / 1e9,
+        )
+
+    def refuse_peers(self) -> None:
+        self.told.append("refuse")
+
+    def accept_peers(self) -> None:
+        self.told.append("accept")
+
+
+@pytest.fixture
+def process(clock) -> Process:
+    return Process(clock)
+
+
+def run(code: str, limits: str) -> str:
+    """Run code in a process of its own with other limits."""
+    command = ["bash", "-c", f"{limits} && exec {sys.executable} -c '{code}'"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    if "cannot modify limit" in done.stderr:
+        pytest.skip(f"limits cannot be set here: {limits}")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+SHOW = "import resource; from ipc.descriptors import raise_limit; print(raise_limit(), *resource.getrlimit(7))"
+
+
+def test_soft_limit_is_raised_to_the_hard_one() -> None:
+    assert run(SHOW, "ulimit -Sn 256 && ulimit -Hn 3000") == "3000 3000 3000"
+
+
+def test_soft_limit_is_not_raised_further_than_makes_sense(monkeypatch) -> None:
+    limits = [(1024, descriptors.resource.RLIM_INFINITY)]
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(descriptors.resource, "setrlimit", lambda _, wanted: limits.append(wanted))
+    assert raise_limit() == 65_536
+    assert limits[1:] == [(65_536, descriptors.resource.RLIM_INFINITY)]
+    assert raise_limit() == 65_536
+    assert len(limits) == 2
+
+
+def test_higher_soft_limit_stays(monkeypatch) -> None:
+    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (100_000, 200_000))
+    assert raise_limit() == limit() == 100_000
+
+
+def test_open_descriptors_are_counted() -> None:
+    before = count_open()
+    extra = [os.dup(0) for _ in range(50)]
+    try:
+        assert count_open() == before + 50
+    finally:
+        for one in extra:
+            os.close(one)
+
+
+def test_open_descriptors_are_counted_on_kernels_that_give_the_directory_no_size(monkeypatch) -> None:
+    real = os.stat
+    count = count_open()
+    monkeypatch.setattr(descriptors.os, "stat", lambda _: real("/proc"))
+    assert abs(count_open() - count) <= 1
+
+
+def test_consumers_are_refused_at_the_reserve_and_accepted_with_room_again(process: Process, clock, logged) -> None:
+    process.open = LIMIT - RESERVE - 1
+    process.guard.look()
+    assert process.told == []
+    process.open += 1
+    process.guard.look()
+    process.guard.look()
+    assert (process.told, process.guard.is_refusing) == (["refuse"], True)
+    clock.advance(2)
+    process.open -= 10
+    process.guard.look()
+    assert process.told == ["refuse"]
+    process.open -= RESERVE // 4
+    process.guard.look()
+    assert (process.told, process.guard.is_refusing) == (["refuse", "accept"], False)
+    assert logged.events == ["descriptors.refusing", "descriptors.accepting"]
+    assert logged.records[0].fields["reason"] == "descriptors"
+    assert (logged.records[0].fields["open"], logged.records[0].fields["limit"]) == (LIMIT - RESERVE, LIMIT)
+
+
+def test_consumers_who_wait_do_not_come_in_waves(process: Process, clock) -> None:
+    process.open = LIMIT
+    process.guard.look()
+    process.open = 40
+    clock.advance(0.9)
+    process.guard.look()
+    assert process.told == ["refuse"]
+    clock.advance(0.2)
+    process.guard.look()
+    assert process.told == ["refuse", "accept"]
+
+
+@pytest.mark.parametrize(("used", "wait_s"), [(0, 0.0123), (600, 0.001), (1000, 0.25)])
+def test_next_look_comes_before_the_fastest_burst_could_reach_the_reserve(clock, used: int, wait_s: float) -> None:
+    process = Process(clock)
+    process.open = used
+    assert process.guard.look() == pytest.approx(wait_s)
+
+
+def test_idle_process_with_a_high_limit_looks_once_a_second(clock) -> None:
+    assert Process(clock, 65_536).guard.look() == 1.0
+
+
+def test_many_descriptors_in_use_are_reported_once(clock, logged) -> None:
+    process = Process(clock, 10_000)
+    for used in (7_900, 8_000, 8_100, 7_500, 8_000, 6_900, 8_000):
+        process.open = used
+        process.guard.look()
+    assert logged.events == ["descriptors.high"] * 2
+    assert process.told == []
+
+
+def test_guard_runs_until_it_is_told_to_end(process: Process) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) == 3
+
+    process.guard.run(wait)
+    assert len(waits) == 3
+    assert process.guard.open == 40

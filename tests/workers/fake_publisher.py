@@ -16,7 +16,8 @@ class FakePublisher:
         self.epoch = 7
         self.sent = []
         self.is_refusing = False
-        self.drops = self.errors = self.published = 0
+        self.drops = self.errors = self.published = self.subscriptions = 0
+        self.listening = None  # no descriptors are short
         self.is_intact = True
         self._feeds = {}
         self._is_held = False

@@ -68,6 +68,7 @@ class FakeRecorder:
         self.described, self.saved, self.looks, self.is_closed = [], [], 0, False
         self.blackbox = None
         self.has_joined = False
+        self.listening = None
 
     def describe(self, sessions, listings, options):
         self.described.append((sessions, [listing.base for listing in listings], options))
@@ -97,6 +98,7 @@ class FakeAccount:
 
     def __init__(self):
         self.listings, self.runs, self.over = [], [], threading.Event()
+        self.publisher = FakePublisher()
 
     def update_listings(self, followed, listed):
         self.listings.append((followed, listed))

@@ -13,6 +13,7 @@ from ipc.board import CellWord, Row
 from ipc.checks import checked
 from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState, code_of
+from ipc.listening import ListeningSocket
 from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import AccountWords
@@ -69,6 +70,11 @@ class AccountPublisher:
         self._described_rows = 0
         #: Fills and payments that were published but are not in the checkpoint yet.
         self._new: list[OnceKey] = []
+
+    @property
+    def listening(self) -> ListeningSocket:
+        """Return the endpoints of the account's feed."""
+        return self._publisher.listening
 
     @property
     def state(self) -> StreamState | None:
