@@ -89,7 +89,7 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     """Return the exit code of ``status``."""
     if status["supervisor"]["state"] in {"dead", "none"}:
         return EXIT_NOT_RUNNING
-    if status["supervisor"]["state"] == "starting":
+    if not status["venues"]:
         return EXIT_DEGRADED
     for venue in status["venues"].values():
         if venue["state"] != WorkerState.LIVE:
@@ -101,8 +101,8 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
 
 
 def _without_description(holder: Holder | None) -> dict[str, Any]:
-    """Return the state without a description: never started, or about to write it (again after it was removed)."""
-    state, pid = ("none", None) if holder is None else ("starting", holder.pid)
+    """Return the state without a description: never started, or a running system that is about to write it."""
+    state, pid = ("none", None) if holder is None else ("running", holder.pid)
     supervisor = {"state": state, "pid": pid, "uptime_s": None, "version": None}
     return {
         "supervisor": supervisor,

@@ -120,10 +120,9 @@ class DrillEnvironment:
         """Return whether every venue of this parent is live; ignore what a predecessor left on the board."""
         with contextlib.suppress(ParaphinaError):
             state = read_status(self.run_dir)
-            supervisor = state["supervisor"]
-            is_ours = self._process is not None and supervisor["pid"] == self._process.pid
-            is_running = is_ours and supervisor["state"] == "running"
-            return is_running and all(venue["state"] == "live" for venue in state["venues"].values())
+            is_ours = self._process is not None and state["supervisor"]["pid"] == self._process.pid
+            states = [venue["state"] for venue in state["venues"].values()]
+            return is_ours and set(states) == {"live"}
         return False
 
 

@@ -44,7 +44,7 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
     directory = open_run_dir(run_dir)
     if pid_name is not None:
         state = read_status(directory)
-        pid = None if state["supervisor"]["state"] in {"none", "starting"} else pid_of(state, pid_name)
+        pid = pid_of(state, pid_name) if state["venues"] else None
         if pid is None:
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
         click.echo(pid)
@@ -70,8 +70,9 @@ def render(state: Mapping[str, Any]) -> str:
     supervisor = state["supervisor"]
     if supervisor["state"] == "none":
         return "supervisor: never started here"
-    if supervisor["state"] == "starting":
-        return f"supervisor: starting, or restoring its files (pid {supervisor['pid']})"
+    if not state["venues"]:
+        head = f"supervisor   {_coloured(supervisor['state'], 11)}pid {supervisor['pid']}"
+        return f"{head}  starting, or restoring its files"
     lines = [_head(supervisor)]
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
