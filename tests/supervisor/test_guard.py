@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -246,6 +247,18 @@ def test_parent_restores_socket_and_description_and_its_clients_stay(new_world, 
     assert world.run(6) == 0
     assert described == [described[0], described[0], True]
     assert not run_dir.control.exists()
+
+
+def test_parent_restores_the_description_of_the_configuration_that_it_runs(new_world, run_dir):
+    world = new_world(venues="lighter")
+    described = []
+    world.environ["PARAPHINA_MARKETS"] = "BTC"
+    world.at(1, lambda: world.environ.update(PARAPHINA_MARKETS="SOL"))
+    world.signal_at(2, signal.SIGHUP)
+    world.at(4, run_dir.description.unlink)
+    world.at(6, lambda: described.append(run_dir.describe()["venues"]["lighter"]["symbols"]))
+    world.run(8)
+    assert described == [["SOL-PERP"]]
 
 
 def test_parent_stops_with_one_error_and_leaves_the_others_socket(new_world, run_dir, caplog):
