@@ -27,9 +27,12 @@ _MAX_SOCKET_PATH: Final = 107
 _LONGEST_SOCKET: Final = max(VENUES, key=len) + ".account"
 _PRIVATE: Final = 0o700
 #: Names of the directory's files, so that nothing else in it is ever removed.
-_SOCKET_NAME: Final = re.compile(rf"control|lifecycle\.feed|({'|'.join(VENUES)})\.(feed|account|raw)")
+_SOCKET_NAME: Final = re.compile(
+    rf"control|lifecycle\.feed(\.closed)?|({'|'.join(VENUES)})\.(feed|account|raw)(\.closed)?"
+)
 _FILE_NAME: Final = re.compile(
     r"board|supervisor\.lock|describe\.json|sim-ca\.pem"
+    rf"|({'|'.join(VENUES)}|gateway|simulator)\.error"
     rf"|({'|'.join(VENUES)})\.(ring|json|markets\.json|account\.memory|account\.json|account\.[a-z0-9_-]+\.published)"
 )
 #: File that :func:`replace_file` and the board's and black box's constructors rename into place.
@@ -157,11 +160,11 @@ class RunDir:
             raise self._error("is not a directory", "choose another with --run-dir")
         if found.st_uid != os.getuid():
             raise self._error(f"belongs to uid {found.st_uid}, not to you", "choose another with --run-dir")
-        if stat.S_IMODE(found.st_mode) & 0o777 != _PRIVATE:
-            raise self._error(
-                f"has mode {stat.S_IMODE(found.st_mode):04o} and not 0700",
-                f"if it is yours alone: chmod 700 {self.path}; else choose another with --run-dir",
-            )
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o777 != _PRIVATE:
+            # The sticky bit marks a directory for everybody, as /tmp.
+            own = "" if mode & stat.S_ISVTX else f"if it is yours alone: chmod 700 {self.path}; else "
+            raise self._error(f"has mode {mode:04o} and not 0700", f"{own}choose another with --run-dir")
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise self._error("is not writable", "choose another with --run-dir")
 

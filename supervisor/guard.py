@@ -19,6 +19,7 @@ from typing import Final
 
 from ipc.board import Board
 from ipc.errors import AlreadyRunningError, RunDirError, RunDirLostError
+from ipc.health import Reason
 from ipc.log import get_log
 from ipc.rundir import RunDir, replace_file
 from ipc.watched_files import Identity, WatchedFiles, identity_of
@@ -73,6 +74,7 @@ class RunDirGuard:
         self._identity = identity_of(run_dir.path)
         self._board = BoardFile(board, run_dir.board)
         self._next_touch_ns = 0
+        self._is_failing = False
         self.files = WatchedFiles(run_dir.path)
         self.files.add(run_dir.board, self._board.restore, lambda: self._board.is_intact)
         with contextlib.suppress(OSError):
@@ -86,19 +88,26 @@ class RunDirGuard:
             self._check_directory()
             self._check_entries()
             self._check_lock()
+            self._touch(now)
         except (RunDirError, AlreadyRunningError) as error:
-            raise RunDirLostError(error.what, where=error.where, advice=error.advice) from error
-        except FileNotFoundError:
-            return  # removed meanwhile: the next check creates it
+            if _is_permanent(error):
+                raise RunDirLostError(error.what, where=error.where, advice=error.advice) from error
+            self._report(error)
         except OSError as error:
-            if error.errno in _LASTING:
-                raise RunDirLostError(
-                    f"the run directory cannot be used: {error.strerror}", where=str(self._run_dir.path)
-                ) from error
-            log.warning("run_dir.not_checked", path=str(self._run_dir.path), error=str(error))
-            return
-        self.files.check()
-        self._touch(now)
+            if _is_permanent(error):
+                what = f"the run directory cannot be used: {error.strerror}"
+                raise RunDirLostError(what, where=str(self._run_dir.path)) from error
+            self._report(error)
+        else:
+            self._is_failing = False
+            self.files.check()
+
+    def _report(self, error: Exception) -> None:
+        """Report, once, a failure that the next check may not have: no space, or removed again meanwhile."""
+        if not self._is_failing:
+            self._is_failing = True
+            path = str(self._run_dir.path)
+            log.warning("run_dir.not_restored", path=path, reason=Reason.RUN_DIR_LOST, error=str(error))
 
     def refresh_board(self) -> None:
         """Bring the copy of a board whose file was lost up to date."""
@@ -115,7 +124,10 @@ class RunDirGuard:
     def _check_entries(self) -> None:
         """Refuse a link, a directory or another user's file under one of our names."""
         for entry in self._run_dir.entries():
-            found = entry.stat(follow_symlinks=False)
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a temporary file
             if stat.S_ISLNK(found.st_mode) or stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
                 what = "a link" if stat.S_ISLNK(found.st_mode) else "a directory, or another user's file,"
                 raise RunDirError(f"{what} has taken the place of our file", where=entry.path, advice="remove it")
@@ -135,6 +147,12 @@ class RunDirGuard:
         for path in (self._run_dir.path, *paths):
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Return whether another attempt cannot succeed."""
+    cause = error.__cause__ if isinstance(error, RunDirError) else error
+    return not isinstance(cause, OSError) or cause.errno in _LASTING
 
 
 class GuardThread:

@@ -149,7 +149,7 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
 
 
 def _without_description(holder: Holder | None) -> dict[str, Any]:
-    """Return the state without a description: never started, or about to write it (again after it was removed)."""
+    """Return the state without a description: never started, or a running system that is about to write it."""
     state, pid = ("none", None) if holder is None else ("running", holder.pid)
     supervisor = {"state": state, "pid": pid, "uptime_s": None, "version": None}
     return {

@@ -390,6 +390,7 @@ class Replay:
 
     def _beat(self, now_ns: int) -> None:
         self._next_beat_ns = max(self._next_beat_ns + _BEAT_NS, now_ns)
+        self._instance.name.drop_questions()
         rss_bytes = self._process.memory_info().rss
         for name, source in self._sources.items():
             if name != LIFECYCLE:

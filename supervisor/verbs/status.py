@@ -78,8 +78,10 @@ def render(state: Mapping[str, Any]) -> str:
     state = printable_values(state)
     supervisor = state["supervisor"]
     if not state["venues"]:
-        is_held = supervisor["state"] == "running"
-        return f"supervisor: {'starting, or restoring its files' if is_held else 'never started here'}"
+        if supervisor["state"] == "none":
+            return "supervisor: never started here"
+        head = f"supervisor   {_coloured(supervisor['state'], 11)}{_pid(supervisor)}"
+        return f"{head}starting, or restoring its files"
     lines = [_head(supervisor)]
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))

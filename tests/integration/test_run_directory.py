@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -29,6 +30,16 @@ CONFIG = f'[venues.{VENUE}]\naccount = "desk"\naccount_period_ms = 5000\n'
 ENV = {"HL_VAULT_ADDRESS": HYPERLIQUID_ADDRESS}
 #: Limit of a restoration, three times the goal.
 RESTORED_S = 9.0
+#: Holds a run directory, and does nothing else.
+HOLDER = """
+import signal, sys
+from pathlib import Path
+from ipc.rundir import RunDir
+from supervisor.lock import Instance
+instance = Instance(RunDir(Path(sys.argv[1])))
+print("held", flush=True)
+signal.pause()
+"""
 
 
 def new_system() -> System:
@@ -233,34 +244,31 @@ def unshare() -> str:
     return path
 
 
-def test_a_system_in_another_network_namespace_is_refused_by_the_lock_file(unshare: str, tmp_path: Path) -> None:
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for socket names."""
+    path = Path(tempfile.mkdtemp(prefix="pp-", dir="/dev/shm"))
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_system_in_another_network_namespace_is_refused_by_the_lock_file(unshare: str, short_dir: Path) -> None:
     """Its abstract socket is another one."""
-    holder = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    with subprocess.Popen(holder, stdout=subprocess.PIPE) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == b"held\n"
-        command = ("start", "--sim", "--venues", "lighter", "--run-dir", str(tmp_path / "run"), "--for", "3")
-        refused = [
-            subprocess.run(
-                [*prefix, sys.executable, "-m", "supervisor", *command], capture_output=True, timeout=60, check=False
-            )
-            for prefix in ((), (unshare, "-n"))
-        ]
-        first.kill()
-    for ran in refused:
-        assert ran.returncode == 2
-        assert f"a supervisor is already running here (pid {first.pid})" in ran.stderr.decode()
-
-
-HOLDER = """
-import signal, sys
-from pathlib import Path
-from ipc.rundir import RunDir
-from supervisor.lock import Instance
-instance = Instance(RunDir(Path(sys.argv[1])))
-print("held", flush=True)
-signal.pause()
-"""
+    run_dir = str(short_dir / "run")
+    command = [sys.executable, "-m", "supervisor", "start", "--sim", "--venues", "lighter", "--run-dir", run_dir]
+    with subprocess.Popen([sys.executable, "-c", HOLDER, run_dir], stdout=subprocess.PIPE) as first:
+        try:
+            assert first.stdout is not None
+            assert first.stdout.readline() == b"held\n"
+            seconds = [
+                subprocess.Popen([*prefix, *command, "--for", "3"], stderr=subprocess.PIPE)
+                for prefix in ((), (unshare, "-n"))
+            ]
+            errors = [second.communicate(timeout=60)[1].decode() for second in seconds]
+        finally:
+            first.kill()
+    assert [second.returncode for second in seconds] == [2, 2]
+    assert all(f"a supervisor is already running here (pid {first.pid})" in error for error in errors)
 
 
 def check_worker_without_parent(system: System) -> None:

@@ -821,3 +821,23 @@ def test_next_life_on_the_same_path_is_heard_by_the_same_subscriber(
         got = join(publisher, reader)
         assert [(event.epoch, event.seq) for _, event in got] == [(epoch, 1)]
         publisher.close()
+
+
+# --- loss of its path ---------------------------------------------------------------------------------------------
+
+
+def test_subscriber_after_the_loss_of_the_path_is_sent_the_book_and_the_one_before_misses_nothing(
+    publisher: Publisher, endpoint: str, subscriber, join
+) -> None:
+    book = NumberBook(publisher)
+    first = subscriber(endpoint, "book.")
+    join(publisher, first)
+    Path(endpoint.removeprefix("ipc://")).unlink()
+    assert not publisher.is_intact
+    publisher.relisten()
+    assert publisher.is_intact
+    second = subscriber(endpoint, "book.")
+    (snapshot,) = join(publisher, second)
+    assert "refresh" in snapshot[1].flags
+    book.change()
+    assert [event.seq for _, event in join(publisher, first, 2)] == [snapshot[1].seq, snapshot[1].seq + 1]

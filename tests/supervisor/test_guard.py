@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -176,17 +177,25 @@ def test_directory_that_cannot_be_created_again_is_the_end(run_dir, guard):
         above.with_name(above.name + "-away").rename(above)
 
 
-@pytest.mark.parametrize(("number", "is_lost"), [(errno.EACCES, True), (errno.EROFS, True), (errno.ENFILE, False)])
-def test_permission_is_the_end_and_a_lack_of_resources_is_not(run_dir, guard, monkeypatch, number, is_lost):
-    def refuse(_):
+@pytest.mark.parametrize(("number", "is_lost"), [(errno.EACCES, True), (errno.EROFS, True), (errno.ENOSPC, False)])
+@pytest.mark.parametrize("call", ["os.scandir", "pathlib.Path.mkdir", "supervisor.lock.os.open"])
+def test_permission_is_the_end_and_a_lack_of_space_is_not(run_dir, guard, monkeypatch, caplog, number, is_lost, call):
+    def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("supervisor.guard.identity_of", refuse)
-    if is_lost:
-        with pytest.raises(RunDirLostError, match="cannot be used"):
+    lose(run_dir)
+    with monkeypatch.context() as refusing:
+        refusing.setattr(call, refuse)
+        if is_lost:
+            with pytest.raises(RunDirLostError, match=os.strerror(number)):
+                guard.check(0)
+            return
+        for _ in range(3):
             guard.check(0)
-    else:
-        guard.check(0)
+    assert [one.getMessage() for one in caplog.records if one.msg != "run_dir.restored"] == ["run_dir.not_restored"]
+    guard.check(0)
+    assert run_dir.board.exists()
+    assert holder_seen_by_others(run_dir) == str(Holder(os.getpid()))
 
 
 def test_files_are_touched_every_hour(run_dir, guard):
@@ -238,6 +247,18 @@ def test_parent_restores_socket_and_description_and_its_clients_stay(new_world, 
     assert world.run(6) == 0
     assert described == [described[0], described[0], True]
     assert not run_dir.control.exists()
+
+
+def test_parent_restores_the_description_of_the_configuration_that_it_runs(new_world, run_dir):
+    world = new_world(venues="lighter")
+    described = []
+    world.environ["PARAPHINA_MARKETS"] = "BTC"
+    world.at(1, lambda: world.environ.update(PARAPHINA_MARKETS="SOL"))
+    world.signal_at(2, signal.SIGHUP)
+    world.at(4, run_dir.description.unlink)
+    world.at(6, lambda: described.append(run_dir.describe()["venues"]["lighter"]["symbols"]))
+    world.run(8)
+    assert described == [["SOL-PERP"]]
 
 
 def test_parent_stops_with_one_error_and_leaves_the_others_socket(new_world, run_dir, caplog):

@@ -420,9 +420,9 @@ def test_a_system_that_restores_its_files_was_started(system, read, run_dir, rem
     else:
         shutil.rmtree(run_dir.path)
     status = read()
-    assert status["supervisor"] == {"state": "starting", "pid": 4711, "uptime_s": None, "version": None}
+    assert status["supervisor"] == {"state": "running", "pid": 4711, "uptime_s": None, "version": None}
     assert exit_code_of(status) == 1
-    assert lines(status) == ["supervisor: starting, or restoring its files (pid 4711)"]
+    assert lines(status) == ["supervisor   running    pid 4711  starting, or restoring its files"]
     run_dir.path.mkdir(exist_ok=True)
 
 
