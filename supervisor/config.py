@@ -6,194 +6,65 @@ One table holds each setting with its default, check and variable; each value ha
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import os
-import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ipc.certificates import KeyDirectory
 from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
-from ipc.topics import base_of
+from supervisor import setting_checks as checks
 from supervisor.network import auth_file, ca_file, dial_options, proxy_url, source_address
 from workers.backoff import BackoffPolicy
 from workers.net.proxy import DIRECT, DialOptions
 from workers.venues import VENUES
 from workers.venues.venue import Venue
 
-#: Returns the converted value, or raises ValueError with what is expected.
-Check = Callable[[object], Any]
-
-
-def _whole(least: int, most: int) -> Check:
-    def check(raw: object) -> int:
-        try:
-            number = int(raw) if isinstance(raw, str) else raw
-        except ValueError:
-            number = None
-        if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-            raise ValueError(f"a whole number from {least} to {most}")
-        return number
-
-    return check
-
-
-def _share(raw: object) -> float:
-    try:
-        number = float(raw) if isinstance(raw, int | float | str) and not isinstance(raw, bool) else -1.0
-    except ValueError:
-        number = -1.0
-    if not 0.0 <= number <= 1.0:
-        raise ValueError("a number from 0 to 1")
-    return number
-
-
-def _one_of(*words: str) -> Check:
-    def check(raw: object) -> str:
-        if raw not in words:
-            raise ValueError(f"one of {', '.join(words)}")
-        return str(raw)
-
-    return check
-
-
-def _names(raw: object) -> list[str]:
-    names = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("a list of names")
-    return [name.strip() for name in names if name.strip()]
-
-
-def _venues(raw: object) -> tuple[str, ...]:
-    names = _names(raw)
-    unknown = [name for name in names if name not in VENUES]
-    if unknown:
-        raise ValueError(f"names of venues, not {_close(unknown[0], VENUES)}")
-    if not names:
-        raise ValueError("at least one venue")
-    if len(set(names)) < len(names):
-        raise ValueError("each venue once")
-    return tuple(name for name in VENUES if name in names)
-
-
-def _markets(raw: object) -> tuple[str, ...]:
-    bases = []
-    for name in _names(raw):
-        base = base_of(name)
-        if base is None:
-            raise ValueError(f"base assets in capitals, as BTC or BTC-PERP; not {name!r}")
-        bases.append(base)
-    if not bases or len(bases) > _MAX_MARKETS:
-        raise ValueError(f"1 to {_MAX_MARKETS} base assets")
-    return tuple(dict.fromkeys(bases))
-
-
-def _url(*schemes: str) -> Check:
-    def check(raw: object) -> str:
-        if not isinstance(raw, str) or not _is_url(raw, schemes):
-            raise ValueError(f"a URL that starts with {' or '.join(schemes)} and names a host")
-        return raw.rstrip("/")
-
-    return check
-
-
-def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
-    """Return whether a worker can parse and dial a URL; else it would crash on every start."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not _SPACE.search(text)
-    except ValueError:
-        return False
-
-
-def _host(raw: object) -> str:
-    try:
-        return str(ipaddress.ip_address(str(raw)))
-    except ValueError:
-        raise ValueError("the address of this machine to listen on, as 127.0.0.1") from None
-
-
-def _alias(raw: object) -> str:
-    """Check the public name of an account, which is part of topics: an address or a key is refused."""
-    if not isinstance(raw, str) or not _ALIAS.fullmatch(raw):
-        raise ValueError("a short name for the account, in small letters, digits, - and _ (never an address or a key)")
-    return raw
-
-
-def _directory(raw: object) -> str:
-    """Check that a directory of recordings exists; else workers would silently connect to the venues."""
-    path = _path(raw)
-    # Path.is_dir() raises for a name that is too long, or below a directory without permission.
-    if not os.path.isdir(path) or not os.access(path, os.R_OK | os.X_OK):  # noqa: PTH112
-        raise ValueError("a directory that exists and can be read")
-    return path
-
-
-def _new_directory(raw: object) -> str:
-    path = _path(raw)
-    if os.path.lexists(path) and not os.path.isdir(path):  # noqa: PTH112 - as in _directory
-        raise ValueError("a directory, or the name of one that can be created")
-    return path
-
-
-def _path(raw: object) -> str:
-    """Check a path; return it as an absolute one, because a system in the background leaves its directory."""
-    # Unprintable characters (a zero byte, invalid UTF-8) fit neither a socket's path nor the description.
-    if not isinstance(raw, str) or not raw or not raw.isprintable():
-        raise ValueError("a path of printable characters")
-    return absolute(raw)
-
 
 @dataclass(frozen=True, slots=True)
 class _Key:
     default: Any
-    check: Check
+    check: checks.Check
     #: Environment variable; ``<V>`` is replaced by the venue's prefix.
     env: str | None = None
     #: True when messages must not show an invalid value: it may be a secret in the wrong place.
     is_hidden: bool = False
 
 
-_MAX_MARKETS: Final = 256
 #: Size of a configuration file.
 _MAX_BYTES: Final = 1_000_000
 #: Similarity (difflib's ratio) from which an unknown variable counts as a misspelt one.
 _NEAR_MISS: Final = 0.9
-_SPACE: Final = re.compile(r"\s")
-_ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
 _SUPERVISOR: Final[dict[str, _Key]] = {
-    "venues": _Key(tuple(VENUES), _venues, "PARAPHINA_VENUES"),
-    "markets": _Key(("BTC", "ETH"), _markets, "PARAPHINA_MARKETS"),
-    "run_dir": _Key(None, _path, "PARAPHINA_RUN_DIR"),
-    "tick_ms": _Key(250, _whole(20, 10_000)),
-    "first_restart": _Key("backoff", _one_of("backoff", "immediate")),
-    "backoff_base_ms": _Key(1000, _whole(1, 60_000)),
-    "backoff_cap_ms": _Key(30_000, _whole(1, 3_600_000)),
-    "jitter": _Key(0.1, _share),
-    "fixture_dir": _Key(None, _directory, "ROADMAP_B_FIXTURE_DIR"),
-    "fixture_speed": _Key("recorded", _one_of("recorded", "max"), "PARAPHINA_FIXTURE_SPEED"),
-    "blackbox_kb": _Key(1024, _whole(0, 1_048_576)),
-    "blackbox_dir": _Key(None, _new_directory, "PARAPHINA_BLACKBOX_DIR"),
-    "blackbox_keep": _Key(20, _whole(1, 10_000)),
-    "log_level": _Key("info", _one_of("debug", "info", "warning", "error"), "PARAPHINA_LOG_LEVEL"),
+    "venues": _Key(tuple(VENUES), checks.venues, "PARAPHINA_VENUES"),
+    "markets": _Key(("BTC", "ETH"), checks.markets, "PARAPHINA_MARKETS"),
+    "run_dir": _Key(None, checks.absolute_path, "PARAPHINA_RUN_DIR"),
+    "tick_ms": _Key(250, checks.whole(20, 10_000)),
+    "first_restart": _Key("backoff", checks.one_of("backoff", "immediate")),
+    "backoff_base_ms": _Key(1000, checks.whole(1, 60_000)),
+    "backoff_cap_ms": _Key(30_000, checks.whole(1, 3_600_000)),
+    "jitter": _Key(0.1, checks.share),
+    "fixture_dir": _Key(None, checks.directory, "ROADMAP_B_FIXTURE_DIR"),
+    "fixture_speed": _Key("recorded", checks.one_of("recorded", "max"), "PARAPHINA_FIXTURE_SPEED"),
+    "blackbox_kb": _Key(1024, checks.whole(0, 1_048_576)),
+    "blackbox_dir": _Key(None, checks.new_directory, "PARAPHINA_BLACKBOX_DIR"),
+    "blackbox_keep": _Key(20, checks.whole(1, 10_000)),
+    "log_level": _Key("info", checks.one_of("debug", "info", "warning", "error"), "PARAPHINA_LOG_LEVEL"),
 }
 _HEALTH: Final[dict[str, _Key]] = {
-    "healthy_threshold_ms": _Key(60_000, _whole(0, 86_400_000), "PARAPHINA_WS_HEALTHY_THRESHOLD_MS"),
-    "watchdog_tick_ms": _Key(200, _whole(10, 10_000)),
-    "start_timeout_ms": _Key(30_000, _whole(100, 600_000)),
-    "memory_limit_mb": _Key(1024, _whole(0, 1_048_576)),
+    "healthy_threshold_ms": _Key(60_000, checks.whole(0, 86_400_000), "PARAPHINA_WS_HEALTHY_THRESHOLD_MS"),
+    "watchdog_tick_ms": _Key(200, checks.whole(10, 10_000)),
+    "start_timeout_ms": _Key(30_000, checks.whole(100, 600_000)),
+    "memory_limit_mb": _Key(1024, checks.whole(0, 1_048_576)),
 }
 _FEEDS: Final[dict[str, _Key]] = {
-    "tcp": _Key(None, _host, "PARAPHINA_FEEDS_TCP"),
-    "tcp_port": _Key(5600, _whole(1, 65_000), "PARAPHINA_FEEDS_TCP_PORT"),
-    "curve_dir": _Key(None, _directory, "PARAPHINA_FEEDS_CURVE_DIR"),
+    "tcp": _Key(None, checks.host, "PARAPHINA_FEEDS_TCP"),
+    "tcp_port": _Key(5600, checks.whole(1, 65_000), "PARAPHINA_FEEDS_TCP_PORT"),
+    "curve_dir": _Key(None, checks.directory, "PARAPHINA_FEEDS_CURVE_DIR"),
 }
 #: For the system; a venue's own setting of the same name has precedence.
 _NETWORK: Final[dict[str, _Key]] = {
@@ -203,18 +74,18 @@ _NETWORK: Final[dict[str, _Key]] = {
     "source_address": _Key(None, source_address, "PARAPHINA_SOURCE_ADDRESS"),
 }
 _VENUE: Final[dict[str, _Key]] = {
-    "markets": _Key(None, _markets),
-    "stale_ms": _Key(10_000, _whole(100, 3_600_000), "PARAPHINA_<V>_STALE_MS"),
-    "connect_timeout_ms": _Key(15_000, _whole(100, 600_000), "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS"),
-    "read_timeout_ms": _Key(30_000, _whole(500, 3_600_000), "PARAPHINA_<V>_WS_READ_TIMEOUT_MS"),
-    "ping_interval_ms": _Key(None, _whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
-    "pong_timeout_ms": _Key(None, _whole(100, 600_000)),
-    "funding_poll_ms": _Key(10_000, _whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
-    "fixture_dir": _Key(None, _directory, "<V>_FIXTURE_DIR"),
-    "account": _Key(None, _alias, "PARAPHINA_<V>_ACCOUNT", is_hidden=True),
-    "account_period_ms": _Key(60_000, _whole(1000, 3_600_000)),
-    "ws_url": _Key(None, _url("ws", "wss")),
-    "rest_url": _Key(None, _url("http", "https")),
+    "markets": _Key(None, checks.markets),
+    "stale_ms": _Key(10_000, checks.whole(100, 3_600_000), "PARAPHINA_<V>_STALE_MS"),
+    "connect_timeout_ms": _Key(15_000, checks.whole(100, 600_000), "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS"),
+    "read_timeout_ms": _Key(30_000, checks.whole(500, 3_600_000), "PARAPHINA_<V>_WS_READ_TIMEOUT_MS"),
+    "ping_interval_ms": _Key(None, checks.whole(100, 3_600_000), "PARAPHINA_<V>_PING_INTERVAL_MS"),
+    "pong_timeout_ms": _Key(None, checks.whole(100, 600_000)),
+    "funding_poll_ms": _Key(10_000, checks.whole(500, 3_600_000), "PARAPHINA_<V>_FUNDING_POLL_MS"),
+    "fixture_dir": _Key(None, checks.directory, "<V>_FIXTURE_DIR"),
+    "account": _Key(None, checks.alias, "PARAPHINA_<V>_ACCOUNT", is_hidden=True),
+    "account_period_ms": _Key(60_000, checks.whole(1000, 3_600_000)),
+    "ws_url": _Key(None, checks.url("ws", "wss")),
+    "rest_url": _Key(None, checks.url("http", "https")),
     **{key: replace(spec, env=f"PARAPHINA_<V>_{key.upper()}") for key, spec in _NETWORK.items()},
 }
 
@@ -389,13 +260,13 @@ class _Reader:
         known = ("supervisor", "health", "feeds", "network", "venues")
         for name, value in self._file.items():
             if name not in known:
-                self._problem(name, f"unknown section {_close(name, known)}")
+                self._problem(name, f"unknown section {checks.close(name, known)}")
             elif not isinstance(value, dict):
                 self._problem(name, "a section is wanted: [" + name + "]")
         venues = self._file.get("venues")
         for name, value in (venues if isinstance(venues, dict) else {}).items():
             if name not in VENUES:
-                self._problem(f"venues.{name}", f"unknown venue {_close(name, VENUES)}")
+                self._problem(f"venues.{name}", f"unknown venue {checks.close(name, VENUES)}")
             elif not isinstance(value, dict):
                 self._problem(f"venues.{name}", f"a section is wanted: [venues.{name}]")
 
@@ -405,7 +276,7 @@ class _Reader:
 
     def venue(self, venue: Venue) -> dict[str, Any]:
         """Return the values of a venue's section."""
-        options = {option: _Key(words[0], _one_of(*words)) for option, words in venue.options.items()}
+        options = {option: _Key(words[0], checks.one_of(*words)) for option, words in venue.options.items()}
         venues = self._file.get("venues")
         table = venues.get(venue.name) if isinstance(venues, dict) else None
         return self._values(f"venues.{venue.name}", table, {**_VENUE, **options}, venue.env)
@@ -422,7 +293,8 @@ class _Reader:
                 name, self._known_variables, n=1, cutoff=_NEAR_MISS
             )
             if name.startswith(words) or is_near_miss:
-                self.problems.append(f"environment:{name}: unknown variable {_close(name, self._known_variables)}")
+                near = checks.close(name, self._known_variables)
+                self.problems.append(f"environment:{name}: unknown variable {near}")
         if self.problems:
             raise ConfigError(self.problems)
 
@@ -430,7 +302,7 @@ class _Reader:
         given = table if isinstance(table, dict) else {}
         for key in given:
             if key not in keys:
-                self._problem(f"{section}.{key}", f"unknown key {_close(key, keys)}")
+                self._problem(f"{section}.{key}", f"unknown key {checks.close(key, keys)}")
         return {key: self._value(f"{section}.{key}", key, spec, given, word) for key, spec in keys.items()}
 
     def _value(self, dotted: str, key: str, spec: _Key, given: Mapping[str, Any], word: str) -> Any:
@@ -469,9 +341,3 @@ def _content(path: str) -> bytes:
     if len(content) > _MAX_BYTES:
         raise ConfigError([f"{path}: larger than {_MAX_BYTES} bytes; a configuration has some hundred lines"])
     return content
-
-
-def _close(name: str, known: Iterable[str]) -> str:
-    """Return the name with the most similar known one, or with all known ones."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"{name!r}; did you mean {near[0]!r}?" if near else f"{name!r}; known are {', '.join(sorted(known))}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from supervisor.setting_checks import absolute_path
 from workers.net.proxy import DialOptions, ProxyRules, environment_rules, parse_proxy
 from workers.net.tunnel import read_credentials
 
@@ -28,15 +29,15 @@ def proxy_url(raw: object) -> str:
 def auth_file(raw: object) -> str:
     """Check that a file with user and password can be read by us alone."""
     try:
-        read_credentials(_path(raw))
+        read_credentials(path := absolute_path(raw))
     except ValueError as error:
         raise ValueError(f"a file with one line user:password; {error}") from None
-    return str(raw)
+    return path
 
 
 def ca_file(raw: object) -> str:
     """Check that a file holds certificates of authorities."""
-    path, context = _path(raw), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    path, context = absolute_path(raw), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=path)
     except OSError as error:
@@ -53,12 +54,6 @@ def source_address(raw: object) -> str:
         return str(ipaddress.ip_address(str(raw)))
     except ValueError:
         raise ValueError("an IP address of this machine, as 192.0.2.7") from None
-
-
-def _path(raw: object) -> str:
-    if not isinstance(raw, str) or not raw or not raw.isprintable():
-        raise ValueError("a path of printable characters")
-    return raw
 
 
 def dial_options(

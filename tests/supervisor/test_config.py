@@ -126,6 +126,7 @@ def test_relative_paths_belong_to_the_directory_of_the_start_also_when_read_agai
     monkeypatch.setattr(start_directory, "_left", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recorded" / "lighter").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
     (tmp_path / "paraphina.toml").write_text(
         '[supervisor]\nrun_dir = "run"\nfixture_dir = "recorded"\n[venues.aster]\nfixture_dir = "own"\n'
     )

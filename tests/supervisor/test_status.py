@@ -16,6 +16,7 @@ from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
 from supervisor import status as module
+from supervisor import status_reader as reader
 from supervisor.lock import Holder
 from supervisor.proc import pid_namespace
 from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
@@ -27,7 +28,7 @@ MS = 1_000_000
 
 @pytest.fixture
 def now(boards, monkeypatch):
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic_ns=lambda: boards.NOW))
+    monkeypatch.setattr(reader, "time", SimpleNamespace(monotonic_ns=lambda: boards.NOW))
     return boards.NOW
 
 
@@ -36,8 +37,8 @@ def holder(monkeypatch):
     """Set what the kernel reports: the holder of the lock, and processes that are gone or stopped."""
     held = SimpleNamespace(pid=4711, gone=set(), stopped=set())
     monkeypatch.setattr(module, "holder_of", lambda _: None if held.pid is None else Holder(held.pid or None))
-    monkeypatch.setattr(module, "is_alive", lambda pid: pid not in held.gone)
-    monkeypatch.setattr(module, "is_stopped", lambda pid: pid in held.stopped)
+    monkeypatch.setattr(reader, "is_alive", lambda pid: pid not in held.gone)
+    monkeypatch.setattr(reader, "is_stopped", lambda pid: pid in held.stopped)
     return held
 
 
@@ -300,8 +301,8 @@ def test_one_market_as_it_is(system, read):
 
 
 def test_age_counts_from_the_newer_of_parsed_and_published(system, read, now):
-    row = system.board.cell(3, 0, module.Stream.BOOK)
-    row[module.CellWord.LAST_PARSED], row[module.CellWord.LAST_PUBLISHED] = now - 900 * MS, now - 200 * MS
+    row = system.board.cell(3, 0, reader.Stream.BOOK)
+    row[reader.CellWord.LAST_PARSED], row[reader.CellWord.LAST_PUBLISHED] = now - 900 * MS, now - 200 * MS
     assert stream_of(read())["markets"]["BTC-PERP"]["age_ms"] == 200
 
 
@@ -375,7 +376,7 @@ def test_the_reason_is_the_last_one(boards, run_dir, now, holder):
 
 
 def test_a_word_of_a_newer_version_is_not_guessed(system, read):
-    system.board.cell(3, 0, module.Stream.BOOK)[module.CellWord.REASON] = 9999
+    system.board.cell(3, 0, reader.Stream.BOOK)[reader.CellWord.REASON] = 9999
     assert stream_of(read())["markets"]["BTC-PERP"]["reason"] is None
 
 
@@ -591,6 +592,8 @@ def test_a_stalled_parent_is_described_with_what_to_do(system, read, now, holder
 
 def test_a_stalled_parent_of_another_namespace_has_no_pid_to_kill(system, read, now, holder):
     system.header(PARENT_BEAT=now - 12 * S)
+    system.described["pid_namespace"] = 1
+    system.describe()
     holder.pid = 0
     assert lines(read())[1] == "  it last worked 12.0 s ago; it runs in another pid namespace: look at it there"
 
@@ -736,7 +739,7 @@ def test_a_stream_line_says_why(system, read):
 def test_a_stream_without_data_or_limit(system, read):
     for symbol in system.symbols:
         system.forget("lighter", "trade", symbol)
-        system.board.cell(3, system.symbols.index(symbol), module.Stream.TRADE)[module.CellWord.LIMIT_MS] = 0
+        system.board.cell(3, system.symbols.index(symbol), reader.Stream.TRADE)[reader.CellWord.LIMIT_MS] = 0
     line = next(line for line in lines(read()) if "trade" in line)
     assert line.split() == ["trade", "live", "age", "-", "of", "none"]
 
