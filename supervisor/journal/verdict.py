@@ -19,7 +19,7 @@ def recording_lines(recording: str, of: RecordingReport) -> list[str]:
     count = f"{len(of.venues)} venue{'s' * (len(of.venues) != 1)}"
     lines = [f"recording {recording}: {_clock(of.began_ns)} to {end}, {count}"]
     for name, span in sorted(of.venues.items()):
-        lines += [f"  {name:<12} {text}" for text in _exceptions(span)]
+        lines += [f"  {name:<12} {text}" for text in _exceptions(span, is_end_known=of.state == "ended")]
     return lines
 
 
@@ -63,11 +63,11 @@ def _missing(recording: str, of: RecordingReport) -> Iterator[str]:
         yield f"not recorded from start to end: {', '.join(partly)}"
 
 
-def _exceptions(span: SpanReport) -> Iterator[str]:
+def _exceptions(span: SpanReport, *, is_end_known: bool) -> Iterator[str]:
     if not span.first_ns:
         yield "no heartbeat"
         return
-    if not (span.from_start and span.to_end):
+    if not span.from_start or (is_end_known and not span.to_end):
         yield f"from {_clock(span.first_ns)} to {_clock(span.last_ns)}"
     if span.silences:
         yield f"silent {span.silences} time{'s' * (span.silences != 1)}, {span.silent_ns / _NS:,.0f} s in all"
