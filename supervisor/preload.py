@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
+from ipc.log import get_log
 from supervisor.config import VenueConfig
 from workers.accounts.secrets import Secrets
 from workers.venues import VENUES
-from workers.venues.account import private_venue
+from workers.venues.account import PrivateVenue, private_venue
+
+log = get_log(__name__)
 
 #: Programs of the children, and what libraries import at their first use.
 _MODULES: Final = ("supervisor.gateway", "workers.worker", "encodings.idna", "multiprocess.popen_fork")
@@ -34,4 +37,11 @@ def preload(venues: Mapping[str, VenueConfig], environ: Mapping[str, str], *, is
         venue = venues.get(name)
         side = private_venue(name, venue.options if venue is not None else {})
         if venue is not None and venue.account is not None:
-            side.preload(Secrets(side.secrets, environ))
+            _preload_signer(side, Secrets(side.secrets, environ))
+
+
+def _preload_signer(side: PrivateVenue, secrets: Secrets) -> None:
+    try:
+        side.preload(secrets)
+    except Exception as error:
+        log.warning("preload.failed", venue=side.venue, error=repr(error))

@@ -133,12 +133,15 @@ def test_restart_and_stop_from_another_namespace_use_the_control_socket_alone() 
         assert system.process.wait(10) == 0
 
 
-def test_pid_1_ends_by_sigterm_and_does_not_detach() -> None:
+def test_pid_1_does_not_detach_and_ends_by_a_signal_from_the_host() -> None:
     require_unshare()
     with Contained("--venues", VENUE) as system:
         system.wait_live([VENUE])
         assert elsewhere(system, "start", "--detach").stderr.startswith("paraphina-supervisor: --detach: PID 1 cannot")
-        assert system.stop() == 0
+        system.run_dir.control.unlink()
+        assert paraphina("stop", "--run-dir", str(system.run_dir.path)).returncode == 0
+        assert system.process is not None
+        assert system.process.wait(10) == 0
 
 
 def test_proc_of_another_namespace_is_refused() -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.config import load
+from supervisor.preload import preload
+from workers.accounts import signers
 from workers.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,17 @@ def loaded(*accounts: str) -> set[str]:
     modules, threads, has_same_limit = ast.literal_eval(done.stdout)
     assert (threads, has_same_limit) == (1, True)
     return set(modules)
+
+
+def test_a_broken_library_is_a_problem_of_its_account_alone(monkeypatch, caplog):
+    def fail(*_):
+        raise OSError("a shared library is missing")
+
+    monkeypatch.setattr(signers, "load", fail)
+    flags = {"supervisor.venues": "paradex", "venues.paradex.account": "desk"}
+    preload(load(None, {}, flags).venues, {"PARADEX_PRIVATE_KEY": "unread"}, is_simulated=False)
+    [record] = [record for record in caplog.records if record.getMessage() == "preload.failed"]
+    assert record.fields == {"venue": "paradex", "error": "OSError('a shared library is missing')"}
 
 
 def late_imports(path: Path) -> set[str]:
