@@ -158,7 +158,7 @@ class ListeningSocket:
 
     def _set_tcp(self, option: int, value: int | bytes) -> None:
         for number, inode in self._tcp:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+            with contextlib.suppress(OSError), _duplicate(number) as one:
                 if os.fstat(number).st_ino == inode:
                     one.setsockopt(socket.SOL_SOCKET, option, value)
 
@@ -180,6 +180,16 @@ def _remove_left_behind(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _duplicate(number: int) -> socket.socket:
+    """Return a socket of its own for a descriptor; raise OSError if that is not a socket."""
+    copy = os.dup(number)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+
+
 def _tcp_listener(endpoint: str) -> tuple[int, int] | None:
     """Return descriptor and inode of this process's TCP listener with an address; None without one."""
     if not endpoint.startswith(_TCP):
@@ -188,7 +198,7 @@ def _tcp_listener(endpoint: str) -> tuple[int, int] | None:
     wanted = (host.strip("[]"), int(port))
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names, not paths
         number = int(name)
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as one:
+        with contextlib.suppress(OSError), _duplicate(number) as one:
             if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and one.getsockname()[:2] == wanted:
                 return number, os.fstat(number).st_ino
     return None

@@ -11,6 +11,8 @@ import psutil
 import pytest
 import zmq
 
+from ipc import listening
+from ipc.descriptors import count_open
 from ipc.errors import ParaphinaError
 from ipc.listening import MAX_MESSAGE, ListeningSocket
 from ipc.publisher import Publisher
@@ -137,6 +139,18 @@ def test_publisher_reports_a_directory_that_is_gone(open_publisher, short_dir: P
         moved.rename(short_dir)
     publisher.relisten()
     assert publisher.is_intact
+
+
+def test_looking_for_the_tcp_listener_leaves_no_descriptor_open(context, short_dir: Path, free_port: int) -> None:
+    sender = Sender(context, short_dir / FEED, free_port)
+    before = count_open()
+    with Path(os.devnull).open("rb"):
+        sender.listening.refuse_peers()
+        sender.listening.accept_peers()
+        assert listening._tcp_listener(sender.tcp) is not None
+        assert listening._tcp_listener("tcp://127.0.0.1:1") is None
+    assert count_open() == before
+    sender.listening.close()
 
 
 def test_peer_that_sends_too_much_is_disconnected_each_time_and_memory_stays(sender: Sender, subscriber, until) -> None:

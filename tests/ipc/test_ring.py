@@ -200,7 +200,7 @@ def test_ring_that_was_removed_comes_back_with_its_content(ring: Ring, path: Pat
 
 def test_ring_that_cannot_be_restored_is_written_on(ring: Ring, path: Path) -> None:
     path.unlink()
-    path.parent.rename(path.parent.with_name("away"))
+    path.parent.rename(path.parent.with_name(f"{path.parent.name}-away"))
     with pytest.raises(FileNotFoundError):
         ring.restore()
     ring.put(1, 7, 11, 22, b"frame")

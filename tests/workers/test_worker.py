@@ -781,7 +781,7 @@ def test_files_that_are_lost_are_written_again_within_a_second(bench, clock, tmp
 
 def test_lost_directory_costs_nothing_else(bench, clock, tmp_path):
     bench.take(BTC, ETH)
-    tmp_path.rename(tmp_path.with_name("away"))
+    tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-away"))
     for _ in range(3):
         clock.advance(1)
         bench.worker._run_once()
