@@ -14,7 +14,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import hot_path, latency, memory, pressure, rivals, scaling, start
+from bench import hot_path, joins, latency, memory, pressure, rivals, scaling, start
 from bench.report import tables
 from bench.task import ROOT
 from bench.verdict import machine
@@ -32,6 +32,7 @@ PARTS: dict[str, Callable[[bool], Any]] = {
         scaling.measure_subscribers(1, 1000) if quick else scaling.measure_subscribers(3, 4000)
     ),
     "venues": lambda quick: scaling.measure_venues(2.0, 500) if quick else scaling.measure_venues(10.0, 1000),
+    "joins": lambda quick: joins.measure(200, 100, 15_000, 1 if quick else 3),
     "memory": lambda quick: memory.measure(2.0 if quick else 60.0),
     "start": lambda quick: start.measure(2 if quick else 7),
 }

@@ -119,6 +119,17 @@ def _venues(found: dict[str, dict[str, float]]) -> str:
     return _table("CPU a message of each worker, µs, by number of venues", ["venues", "workers"], rows)
 
 
+def _joins(found: dict[str, Any]) -> str:
+    names = {
+        "storm_first_s": f"{found['consumers']} consumers of {found['topics']} topics: first book of the last (aim: 2)",
+        "storm_all_s": "the same: all books of all",
+        "killed_s": "worker killed to its book usable in ten consumers (aim: 1.3)",
+        "churn_s": f"first book after {found['pairs']} subscriptions and cancellations of another (aim: 1)",
+    }
+    rows: _Rows = [(text, _spread(found[name], 2)) for name, text in names.items()]
+    return _table("Consumers that join together, s", ["what", "found"], rows)
+
+
 def _memory(found: dict[str, Any]) -> str:
     workers = ", ".join(f"{name} {mib:.1f}" for name, mib in found["workers"].items())
     row = (f"{found['parent']:.1f}", workers, f"{found['gateway']:.1f}", f"{found['total']:.1f}")
@@ -144,6 +155,7 @@ _PARTS: dict[str, Callable[[Any], str]] = {
     "markets": _scaling,
     "subscribers": lambda found: _scaling([found]),
     "venues": _venues,
+    "joins": _joins,
     "memory": _memory,
     "start": _start,
 }

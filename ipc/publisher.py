@@ -40,6 +40,8 @@ _CHECK_NS: Final = 5_000_000
 REFRESH_NS: Final = 1_000_000_000
 #: Time limit of a check for accepting subscribers, and for sending what they wait for; the feed waits meanwhile.
 _LIMIT_NS: Final = 2_500_000
+#: Pause after a check that had no time for all: threads that wait for the lock have it then.
+_PAUSE_NS: Final = 1_000_000
 #: Subscriptions accepted between two looks at the clock.
 _BATCH: Final = 64
 #: Number of subscriptions that is reported, and the one below which it may be reported again.
@@ -276,20 +278,14 @@ class Publisher:
         return True
 
     def _check_subscriptions(self, now_ns: int) -> int:
-        """Accept waiting subscriptions and send the state that is due; return the time of the next check.
-
-        With more to do it comes after a pause as long as this one took, so that the feed has half of the time.
-        """
+        """Accept waiting subscriptions and send the state that is due; return the time of the next check."""
         self._is_behind = False
         if int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._accept_subscriptions(now_ns)
         due_ns = self._refreshes.due_ns
         if due_ns is not None and due_ns <= now_ns:
             self._send_due(now_ns)
-        if not self._is_behind:
-            return now_ns + _CHECK_NS
-        end_ns = self._monotonic()
-        return end_ns + (end_ns - now_ns)
+        return self._monotonic() + _PAUSE_NS if self._is_behind else now_ns + _CHECK_NS
 
     def _accept_subscriptions(self, now_ns: int) -> None:
         """Apply waiting subscriptions and cancellations within the time limit; schedule the state of their topics."""

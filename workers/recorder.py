@@ -45,6 +45,8 @@ _AFTERMATH_NS: Final = _NS
 _PAUSE_NS: Final = 10 * _NS
 #: Raw records carry no sequence number, so the queue is long enough for a slow subscriber.
 _SEND_HWM: Final = 10_000
+#: Subscriptions that are handled in one turn.
+_SUBSCRIPTIONS: Final = 256
 _PLANNED: Final = frozenset({Reason.REQUESTED, Reason.CONFIG_CHANGED, Reason.DRILL, Reason.ROTATION})
 
 
@@ -147,13 +149,13 @@ class FrameRecorder:
         """Handle subscriptions; return whether to record the current books before the lock is released."""
         self._has_joined = False
         with contextlib.suppress(zmq.Again):
-            while True:
+            for _ in range(_SUBSCRIPTIONS):  # the rest waits for the next turn: the feed waits for this one
                 message = self._socket.recv(zmq.DONTWAIT)
                 is_joining = message[:1] == b"\x01"
                 self._subscribers = max(0, self._subscribers + (1 if is_joining else -1))
-                if is_joining:
-                    self._has_joined = True
-                    self._send_header()
+                self._has_joined = self._has_joined or is_joining
+        if self._has_joined:
+            self._send_header()
         ring = self._ring
         has_turned = ring is not None and ring.turns != self._turns
         if ring is not None and has_turned:

@@ -805,3 +805,41 @@ def test_a_description_of_another_version_is_reported(run_dir, described):
     run_dir.description.write_text(described)
     with pytest.raises(UnknownStateError, match="its description is of another version"):
         symbols_of(run_dir)
+
+
+# --- consumers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lighter", "gateway"])
+def test_subscriptions_and_descriptors_of_a_process_are_shown(system, read, name):
+    system.process(name, SUBSCRIPTIONS=7, DESCRIPTORS=600, DESCRIPTOR_LIMIT=1024, REFUSING=1)
+    found = read()
+    process = found["gateway"] if name == "gateway" else found["venues"][name]
+    assert process["subscriptions"] == 7
+    assert process["descriptors"] == {"open": 600, "limit": 1024, "refusing": True}
+
+
+def test_process_that_has_not_counted_its_descriptors_has_none(read):
+    assert read()["venues"]["lighter"]["descriptors"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ({"DESCRIPTORS": 819}, None),
+        ({"DESCRIPTORS": 820}, "descriptors 820 of 1024"),
+        ({"DESCRIPTORS": 620, "REFUSING": 1}, "descriptors 620 of 1024, no further consumers are accepted"),
+        ({"SUBSCRIPTIONS": 199_999}, None),
+        ({"SUBSCRIPTIONS": 200_000}, "200000 subscriptions"),
+    ],
+)
+def test_only_unusual_numbers_of_consumers_are_in_the_text(system, read, words, shown):
+    for name in ("lighter", "gateway"):
+        system.process(name, **{"DESCRIPTORS": 20, "DESCRIPTOR_LIMIT": 1024, **words})
+    for name in ("lighter", "gateway"):
+        (line,) = [line for line in lines(read()) if line.startswith(name)]
+        if shown is None:
+            assert "descriptors" not in line
+            assert "subscriptions" not in line
+        else:
+            assert line.endswith(f"  {shown}")

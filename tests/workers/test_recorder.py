@@ -181,6 +181,20 @@ def test_listeners_are_reported_when_the_markets_change(recorder, listener):
     assert heard(listener)[0].sessions == ["poll", "fetch", "book.BTC-PERP"]
 
 
+def test_flood_of_raw_subscriptions_is_handled_in_turns(recorder, context):
+    with context.socket(zmq.SUB) as flood:
+        flood.setsockopt(zmq.SNDHWM, 0)
+        for number in range(600):
+            flood.subscribe(f"raw.{number}")
+        flood.connect("inproc://lighter.raw")
+        counts = []
+        for _ in range(3):
+            assert recorder.needs_books()
+            counts.append(recorder._subscribers)
+        assert counts == [256, 512, 600]
+        assert not recorder.needs_books()
+
+
 def test_telling_ends_with_the_last_listener(recorder, context):
     with context.socket(zmq.SUB) as one, context.socket(zmq.SUB) as other:
         for socket in (one, other):
