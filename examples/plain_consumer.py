@@ -79,7 +79,7 @@ while True:
     elif event["kind"] == "book_snapshot":
         bids = {float(p): (p, q) for p, q in event["bids"]}
         asks = {float(p): (p, q) for p, q in event["asks"]}
-        usable = not {"rest", "crossed_by_venue"} & set(event["flags"])
+        usable, requested = not {"rest", "crossed_by_venue"} & set(event["flags"]), 0.0
     elif usable:  # changes before the first snapshot are ignored
         for side, changes in ((bids, event["bids"]), (asks, event["asks"])):
             for price, size in changes:

@@ -47,7 +47,7 @@ for await (const [name, payload] of socket) {
   } else if (event.kind === "book_snapshot") {
     bids = new Map(event.bids.map((level) => [Number(level[0]), level]));
     asks = new Map(event.asks.map((level) => [Number(level[0]), level]));
-    usable = !event.flags.includes("rest") && !event.flags.includes("crossed_by_venue");
+    [usable, requested] = [!event.flags.includes("rest") && !event.flags.includes("crossed_by_venue"), -Infinity];
   } else if (usable) { // changes before the first snapshot are ignored
     for (const [side, changes] of [[bids, event.bids], [asks, event.asks]]) {
       for (const level of changes) {

@@ -4,7 +4,7 @@ Every consumer takes a descriptor. When none is left libzmq ends the process (``
 the process cannot open a connection to its venue either. So the guard stops accepting consumers before: connected ones
 go on, the others find no feed and connect again until there is room.
 
-libzmq accepts up to fifty connections a millisecond. The guard counts again before the fastest burst could have reached
+libzmq accepts up to fifty connections a millisecond. The guard checks again before the fastest burst could have reached
 its reserve; the reserve covers its own delay, and the hundred connections that wait to be accepted.
 """
 
@@ -35,8 +35,8 @@ _MIN_WAIT_S: Final = 0.001
 _MAX_WAIT_S: Final = 1.0
 #: Least time without new consumers, so that those who wait do not come in waves.
 _CLOSED_S: Final = 1.0
-#: Least ratio of the time until the next count to the time that one takes: counting costs more on older kernels.
-_IDLE_RATIO: Final = 50
+#: Factor of the time that a check takes and the time until the next: counting costs more on older kernels.
+_CHECK_SHARE: Final = 50
 _HIGH: Final = 0.8
 _HIGH_NO_MORE: Final = 0.7
 _DIRECTORY: Final = "/proc/self/fd"
@@ -72,7 +72,7 @@ def reserve_of(limit: int) -> int:
 class DescriptorGuard:
     """Guard of a process's descriptors, which refuses consumers of ``sockets`` (others may be added) if few are free.
 
-    ``open`` and ``limit`` are the numbers of the last count; ``is_refusing`` is True while consumers are refused.
+    ``open`` and ``limit`` are the numbers of the last check; ``is_refusing`` is True while consumers are refused.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class DescriptorGuard:
 
     def run(self, wait: Callable[[float], bool]) -> None:
         """Guard until ``wait``, called with a time in s, returns True; for a thread of its own."""
-        while not wait(self.update()):
+        while not wait(self.check()):
             pass
 
-    def update(self) -> float:
-        """Count, and refuse or accept consumers; return the time until the next call, s."""
+    def check(self) -> float:
+        """Count, and refuse or accept consumers; return the time until the next check, s."""
         start = self._monotonic()
         self.open, self.limit = self._count(), self._read_limit()
         took_s = self._monotonic() - start
@@ -113,7 +113,7 @@ class DescriptorGuard:
             self._accept()
         self._report_high()
         wait_s = _CLOSED_S / 4 if self.is_refusing else room / _PEAK_PER_S
-        return min(max(wait_s, took_s * _IDLE_RATIO, _MIN_WAIT_S), _MAX_WAIT_S)
+        return min(max(wait_s, took_s * _CHECK_SHARE, _MIN_WAIT_S), _MAX_WAIT_S)
 
     def _refuse(self, now: float) -> None:
         self.is_refusing, self._refused_at = True, now

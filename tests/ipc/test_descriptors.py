@@ -17,7 +17,7 @@ RESERVE = reserve_of(LIMIT)
 
 
 class Process:
-    """A process whose open descriptors the test sets, with one socket that records its calls."""
+    """A process whose open descriptors the test sets, with one socket that notes its calls."""
 
     def __init__(self, clock: Callable[[], int], limit: int = LIMIT) -> None:
         self.open = 40
@@ -93,18 +93,18 @@ def test_open_descriptors_are_counted_on_kernels_that_give_the_directory_no_size
 
 def test_consumers_are_refused_at_the_reserve_and_accepted_with_room_again(process: Process, clock, logged) -> None:
     process.open = LIMIT - RESERVE - 1
-    process.guard.update()
+    process.guard.check()
     assert process.calls == []
     process.open += 1
-    process.guard.update()
-    process.guard.update()
+    process.guard.check()
+    process.guard.check()
     assert (process.calls, process.guard.is_refusing) == (["refuse"], True)
     clock.advance(2)
     process.open -= 10
-    process.guard.update()
+    process.guard.check()
     assert process.calls == ["refuse"]
     process.open -= RESERVE // 4
-    process.guard.update()
+    process.guard.check()
     assert (process.calls, process.guard.is_refusing) == (["refuse", "accept"], False)
     assert logged.events == ["descriptors.refusing", "descriptors.accepting"]
     assert logged.records[0].fields["reason"] == "descriptors"
@@ -113,37 +113,37 @@ def test_consumers_are_refused_at_the_reserve_and_accepted_with_room_again(proce
 
 def test_consumers_who_wait_do_not_come_in_waves(process: Process, clock) -> None:
     process.open = LIMIT
-    process.guard.update()
+    process.guard.check()
     process.open = 40
     clock.advance(0.9)
-    process.guard.update()
+    process.guard.check()
     assert process.calls == ["refuse"]
     clock.advance(0.2)
-    process.guard.update()
+    process.guard.check()
     assert process.calls == ["refuse", "accept"]
 
 
 @pytest.mark.parametrize(("used", "wait_s"), [(0, 0.0123), (600, 0.001), (1000, 0.25)])
-def test_next_count_comes_before_the_fastest_burst_could_reach_the_reserve(clock, used: int, wait_s: float) -> None:
+def test_next_check_comes_before_the_fastest_burst_could_reach_the_reserve(clock, used: int, wait_s: float) -> None:
     process = Process(clock)
     process.open = used
-    assert process.guard.update() == pytest.approx(wait_s)
+    assert process.guard.check() == pytest.approx(wait_s)
 
 
-def test_idle_process_with_a_high_limit_counts_once_a_second(clock) -> None:
-    assert Process(clock, 65_536).guard.update() == 1.0
+def test_idle_process_with_a_high_limit_is_checked_once_a_second(clock) -> None:
+    assert Process(clock, 65_536).guard.check() == 1.0
 
 
 def test_many_descriptors_in_use_are_reported_once(clock, logged) -> None:
     process = Process(clock, 10_000)
     for used in (7_900, 8_000, 8_100, 7_500, 8_000, 6_900, 8_000):
         process.open = used
-        process.guard.update()
+        process.guard.check()
     assert logged.events == ["descriptors.high"] * 2
     assert process.calls == []
 
 
-def test_guard_runs_until_it_is_stopped(process: Process) -> None:
+def test_guard_runs_until_the_wait_is_ended(process: Process) -> None:
     waits: list[float] = []
 
     def wait(seconds: float) -> bool:
