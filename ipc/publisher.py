@@ -5,9 +5,9 @@ changes its books, so every book is consistent with its topic whenever the lock 
 accepts all waiting subscriptions, which take effect at once (XPUB_MANUAL, so that none is overlooked), and then sends
 the last values and books that are due, both within a time limit.
 
-The state of a topic is sent at most once a second (:mod:`ipc.refresh`), for any number of subscribers. So a late
-subscriber may see changes of a book before its first snapshot, which it ignores. An account feed has ``refresh_ns=0``:
-it sends all of its state with the acceptance of a subscriber, before any other event.
+The state of a topic is sent at most once a second (:mod:`ipc.refresh`), for any number of subscribers. So a subscriber
+that comes within a second of another may see changes of a book before its first snapshot, which it ignores. An account
+feed has ``refresh_ns=0``: it sends all of its state with the acceptance of a subscriber, before any other event.
 
 A full pipe of one subscriber neither blocks the worker nor costs the others anything; the episodes are counted here,
 and the loss shows in that subscriber's sequence.

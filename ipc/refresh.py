@@ -50,8 +50,8 @@ class TopicIndex(Generic[FeedT]):
 class RefreshQueue(Generic[FeedT]):
     """Topics whose state is wanted, in the order in which it is due.
 
-    ``period_ns`` is the least time between two refreshes of a topic, and ``delay_ns`` the time after which the first
-    is due: a list of subscriptions comes in pieces.
+    ``period_ns`` is the least time between two refreshes of a topic, ``delay_ns`` the least time until that of a
+    status: a list of subscriptions comes in pieces, and the status is to follow the topics of all.
     """
 
     def __init__(self, period_ns: int, delay_ns: int) -> None:
@@ -76,7 +76,7 @@ class RefreshQueue(Generic[FeedT]):
                 self._last_due_ns = max(self._last_due_ns, feed.refresh_ns)
         for feed in statuses:
             if not feed.is_refresh_due or feed.refresh_ns < self._last_due_ns:
-                self._schedule(feed, now_ns, not_before_ns=self._last_due_ns)
+                self._schedule(feed, now_ns, not_before_ns=max(self._last_due_ns, now_ns + self._delay_ns))
 
     def pop(self, now_ns: int) -> FeedT | None:
         """Return the next topic that is due; None without one."""
@@ -94,6 +94,6 @@ class RefreshQueue(Generic[FeedT]):
         return self._waiting[0][0] if self._waiting else None
 
     def _schedule(self, feed: FeedT, now_ns: int, not_before_ns: int = 0) -> None:
-        feed.refresh_ns = max(now_ns + self._delay_ns, feed.refresh_ns + self._period_ns, not_before_ns)
+        feed.refresh_ns = max(now_ns, feed.refresh_ns + self._period_ns, not_before_ns)
         feed.is_refresh_due = True
         heapq.heappush(self._waiting, (feed.refresh_ns, feed.name.startswith(_STATUS), next(self._numbers), feed))

@@ -39,6 +39,7 @@ def findings() -> Iterator[Finding]:
         yield "/proc of this PID namespace", _problem_with_proc()
         yield "children that die with their parent", _refused("prctl(PR_SET_PDEATHSIG)", _set_death_signal)
         yield "abstract Unix sockets", _refused("bind", _bind_abstract)
+        yield "scheduling of threads", _refused("sched_setscheduler", _set_scheduling)
 
 
 def require_machine() -> None:
@@ -91,6 +92,11 @@ def _set_death_signal() -> None:
 def _bind_abstract() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind("")  # the kernel chooses an abstract name
+
+
+def _set_scheduling() -> None:
+    """Set the scheduling to what it is, as libzmq does in its threads; it aborts the process when that is refused."""
+    os.sched_setscheduler(0, os.sched_getscheduler(0), os.sched_getparam(0))
 
 
 def _refused(call: str, attempt: Callable[[], None]) -> str | None:

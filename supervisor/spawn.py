@@ -44,9 +44,6 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 _context: Final = multiprocess.get_context("fork")
 
 
-#: Of ``/proc/<pid>/status`` (proc(5)): stopped by a signal or a debugger; with a debugger attached.
-
-
 class ForkError(ParaphinaError):
     """Fork that the kernel refused for lack of resources."""
 

@@ -16,6 +16,7 @@ import click
 
 from ipc.control import ControlReply, ControlRequest, ask
 from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
+from ipc.printable import joined_lines, printable, printable_json
 from ipc.rundir import RunDir
 from supervisor.lock import Holder, holder_of
 from supervisor.status import processes_of, refuse_stalled
@@ -50,7 +51,7 @@ def stop(as_json: bool, run_dir: str | None) -> int:
         _await_release(directory, holder)
         left = processes.left(_LEFT_S)
     if as_json:
-        click.echo(json.dumps({"stopped": not left, "pid": holder.pid, "left_behind": left}))
+        click.echo(printable_json(json.dumps({"stopped": not left, "pid": holder.pid, "left_behind": left})))
         return int(bool(left))
     if left:
         named = ", ".join(f"{name} (pid {number})" for name, number in left.items())
@@ -157,12 +158,12 @@ def restart(venue: str | None, as_json: bool, run_dir: str | None) -> int:
     states: Mapping[str, str] = reply.data.get("states", {})
     unkillable = [name for name, state in states.items() if state in _UNKILLABLE]
     if as_json:
-        click.echo(json.dumps({"states": states}))
+        click.echo(printable_json(json.dumps({"states": states})))
         return int(bool(unkillable))
     for name in unkillable:
-        click.echo(f"{name}: not restarted, its process survived SIGKILL; it is restarted when that is gone")
+        click.echo(printable(f"{name}: not restarted, its process survived SIGKILL; it is restarted when that is gone"))
     if not unkillable:
-        click.echo(f"{venue or 'all workers'}: restarting")
+        click.echo(printable(f"{venue or 'all workers'}: restarting"))
     return int(bool(unkillable))
 
 
@@ -177,7 +178,7 @@ def reload(as_json: bool, run_dir: str | None) -> int:
     """
     reply = _ask(open_run_dir(run_dir), ControlRequest("reload"))
     difference = {key: reply.data.get(key, []) for key in _DIFFERENCES}
-    click.echo(json.dumps(difference) if as_json else _describe(difference))
+    click.echo(printable_json(json.dumps(difference)) if as_json else joined_lines(_described(difference)))
     return 0
 
 
@@ -191,9 +192,9 @@ _DIFFERENCES: Final = {
 }
 
 
-def _describe(difference: Mapping[str, Sequence[Any]]) -> str:
+def _described(difference: Mapping[str, Sequence[Any]]) -> list[str]:
     lines = [f"{text}: {', '.join(difference[key])}" for key, text in _DIFFERENCES.items() if difference[key]]
-    return "\n".join(lines) or "nothing changed"
+    return lines or ["nothing changed"]
 
 
 def _ask(directory: RunDir, request: ControlRequest) -> ControlReply:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ipc.printable import joined_lines, printable_json
 from supervisor.verbs.options import json_option
 
 if TYPE_CHECKING:
@@ -98,4 +99,4 @@ def _open(directory: Path) -> KeyDirectory:
 def _print(found: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
     import json
 
-    click.echo(json.dumps(found) if as_json else "\n".join(lines))
+    click.echo(printable_json(json.dumps(found)) if as_json else joined_lines(lines))

@@ -479,10 +479,25 @@ def test_status_waits_for_every_book_that_was_wanted_with_it(
     NumberBook(publisher, other)
     subscriber(endpoint, str(BOOK))
     until(lambda: publisher._socket.poll(0))
-    assert refreshed(publisher, clock, 0.5) == {5: [str(BOOK)]}
+    assert refreshed(publisher, clock, 0.5) == {0: [str(BOOK)]}
     subscriber(endpoint, "")
     until(lambda: publisher._socket.poll(0))
-    assert refreshed(publisher, clock, 2) == {5: [str(other)], 505: [str(BOOK), str(STATUS)]}
+    assert refreshed(publisher, clock, 2) == {0: [str(other)], 500: [str(BOOK), str(STATUS)]}
+
+
+def test_status_follows_the_books_of_a_list_that_comes_in_pieces(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    publisher = open_publisher(endpoint, monotonic=clock)
+    keep(publisher, STATUS, "book", status())
+    NumberBook(publisher)
+    reader = subscriber(endpoint, "status.")
+    until(lambda: publisher._socket.poll(0))
+    clock.advance(0.005)
+    acquire(publisher)
+    reader.subscribe(str(BOOK))
+    until(lambda: publisher._socket.poll(0))
+    assert refreshed(publisher, clock, 2) == {0: [str(BOOK), str(STATUS)]}
 
 
 def test_status_that_is_already_due_comes_again_after_books_wanted_later(
@@ -504,7 +519,7 @@ def test_status_that_is_already_due_comes_again_after_books_wanted_later(
     subscriber(endpoint, "")
     until(lambda: publisher._socket.poll(0))
     sent = refreshed(publisher, clock, 3)
-    assert sent == {605: [str(BOOK), str(STATUS)], 905: [str(other.topic)], 1_605: [str(STATUS)]}
+    assert sent == {600: [str(BOOK)], 605: [str(STATUS)], 900: [str(other.topic)], 1_605: [str(STATUS)]}
 
 
 @pytest.fixture
@@ -628,12 +643,24 @@ def test_subscriptions_are_not_checked_at_every_acquisition(
         acquire(publisher)
     assert seqs(publisher) == {}
     clock.advance(0.0001)
-    acquire(publisher)  # the first look only sees that somebody is there: a list of subscriptions comes in pieces
-    assert seqs(publisher) == {}
-    clock.advance(0.005)
     acquire(publisher)
     assert seqs(publisher) == {str(BOOK): 1}
     assert reader.waiting(10_000)
+
+
+def test_snapshot_comes_before_the_first_change_unless_another_subscriber_came_shortly_before(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    publisher = open_publisher(endpoint, monotonic=clock)
+    book = NumberBook(publisher)
+    for number in range(3):
+        reader = subscriber(endpoint, "book.")
+        until(lambda: publisher._socket.poll(0))
+        clock.advance(1.5)
+        book.change()
+        received: list[Any] = []
+        until(lambda r=reader, found=received: found.extend(r.waiting(10)) or len(found) >= 2)
+        assert [type(event).__name__ for _, event in received] == ["BookSnapshot", "BookDelta"], number
 
 
 # --- slow subscribers and broken sockets --------------------------------------------------------------------------

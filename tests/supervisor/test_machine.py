@@ -48,6 +48,12 @@ def test_pidfd_open_refused_by_a_profile(monkeypatch):
     assert str(caught.value) == f"Linux with pidfds: {problem}"
 
 
+def test_scheduling_refused_by_a_profile(monkeypatch):
+    monkeypatch.setattr(os, "sched_setscheduler", failing(errno.EPERM))
+    problem = f"sched_setscheduler is refused: Operation not permitted (allow sched_setscheduler {ADVICE})"
+    assert problems() == {"scheduling of threads": problem}
+
+
 def test_another_failure_has_no_advice_on_profiles(monkeypatch):
     monkeypatch.setattr(os, "pidfd_open", failing(errno.EMFILE))
     assert problems() == {"Linux with pidfds": "pidfd_open fails: Too many open files"}

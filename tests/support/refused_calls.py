@@ -15,6 +15,8 @@ from typing import Final
 #: The same on every architecture but alpha.
 PIDFD_SEND_SIGNAL: Final = 424
 PIDFD_OPEN: Final = 434
+#: By machine (``uname -m``).
+SCHED_SETSCHEDULER: Final = {"x86_64": 144, "aarch64": 119}
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_MODE_FILTER: Final = 2

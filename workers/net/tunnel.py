@@ -116,10 +116,8 @@ class _Peer:
         return received
 
 
-# --- HTTP (RFC 9110 section 9.3.6) ------------------------------------------------------------------------------------
-
-
 def _open_http(peer: _Peer, host: str, port: int, credentials: tuple[str, str] | None) -> None:
+    """Ask with CONNECT (RFC 9110 section 9.3.6)."""
     where = f"{bracketed(host)}:{port}"
     lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}", "User-Agent: paraphina-supervisor"]
     if credentials is not None:
@@ -168,10 +166,8 @@ def _login_error(answer: str, *, has_login: bool) -> TunnelError:
     return TunnelError(f"it requires credentials: {answer}", advice="name a file with user:password in proxy_auth_file")
 
 
-# --- SOCKS5 (RFC 1928, RFC 1929) --------------------------------------------------------------------------------------
-
-
 def _open_socks5(peer: _Peer, host: str, port: int, credentials: tuple[str, str] | None) -> None:
+    """Ask with SOCKS5 (RFC 1928, RFC 1929)."""
     methods = bytes([_NO_AUTH] if credentials is None else [_NO_AUTH, _PASSWORD])
     peer.send(bytes([_SOCKS, len(methods)]) + methods)
     version, method = peer.receive(2)

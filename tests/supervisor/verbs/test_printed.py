@@ -14,6 +14,7 @@ FOLDER = Path(verbs.__file__).parent
 SAFE = {"printable", "printable_lines", "printable_json", "joined_lines", "printable_values"}
 FORMATTERS = {
     "_as_json",  # printable JSON
+    "_as_text",  # joined lines
     "_book_text",  # joined lines
     "_screen",  # cells are escaped
     "_text",  # joined lines, or of escaped values
@@ -24,10 +25,13 @@ FORMATTERS = {
 }
 #: The verbs that show what venues, journals, logs and other programs say.
 SHOWING = [
+    "check",
+    "control",
     "decode",
     "fixture",
     "inspect",
     "journal",
+    "keys",
     "logs",
     "record",
     "scenario",
