@@ -321,17 +321,21 @@ class Publisher:
         self.assert_exclusive()
         deadline_ns = self._monotonic() + _LIMIT_NS
         while (feed := self._refreshes.pop(now_ns)) is not None:
-            self._send_state(feed)
+            if not self._send_state(feed):
+                self._refreshes.forget(feed, now_ns)
             if self._is_paced and self._monotonic() >= deadline_ns:
                 self._is_behind = True
                 return
 
-    def _send_state(self, feed: TopicFeed) -> None:
-        """Send the last values and the book of a topic."""
+    def _send_state(self, feed: TopicFeed) -> bool:
+        """Send the last values and the book of a topic; return whether it has a state to be sent."""
         for event in list(feed.latest.values()):
             if "refresh" not in event.flags:
                 event.flags = (*event.flags, "refresh")
             self.send(feed, event)
-        book = feed.snapshot() if feed.snapshot is not None else None
+        if feed.snapshot is None:
+            return bool(feed.latest)
+        book = feed.snapshot()
         if book is not None:
             self.send(feed, book)
+        return book is not None

@@ -88,6 +88,11 @@ class RefreshQueue(Generic[FeedT]):
             feed.refresh_ns = now_ns
         return feed
 
+    def forget(self, feed: FeedT, now_ns: int) -> None:
+        """Note that a refresh sent nothing, so the next one need not wait."""
+        if not feed.is_refresh_due:
+            feed.refresh_ns = now_ns - self._period_ns
+
     @property
     def due_ns(self) -> int | None:
         """Time at which the next refresh is due; None without one."""

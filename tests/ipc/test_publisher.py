@@ -468,6 +468,24 @@ def refreshed(publisher: Publisher, clock, seconds: float) -> dict[int, list[str
     return sent
 
 
+def test_book_that_was_unusable_is_sent_to_the_next_subscriber_at_once(
+    open_publisher, endpoint: str, clock, subscriber, until
+) -> None:
+    """After a restart some consumers subscribe before the first snapshot of a book, and some after it."""
+    publisher = open_publisher(endpoint, monotonic=clock)
+    book = NumberBook(publisher)
+    usable, book.feed.snapshot = book.feed.snapshot, lambda: None
+    subscriber(endpoint, "book.")
+    until(lambda: publisher._socket.poll(0))
+    assert refreshed(publisher, clock, 0.05) == {}
+    book.feed.snapshot = usable
+    book.change()
+    late = subscriber(endpoint, "book.")
+    until(lambda: publisher._socket.poll(0))
+    assert refreshed(publisher, clock, 0.05) == {0: [str(BOOK)]}
+    assert late.waiting(10_000)
+
+
 def test_status_waits_for_every_book_that_was_wanted_with_it(
     open_publisher, endpoint: str, clock, subscriber, until
 ) -> None:
