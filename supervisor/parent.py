@@ -123,6 +123,7 @@ class Parent:
         self._tick()
         self._check_run_dir()
         self._reactor.run()
+        self._guard.refresh_board()  # with the last exits
         self._control.close()
         self._notifier.close()
         self._reactor.close()

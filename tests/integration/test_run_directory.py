@@ -152,6 +152,8 @@ def test_what_is_removed_comes_back_and_a_second_start_is_refused_meanwhile() ->
             assert system.status()["supervisor"]["pid"] == pid
             assert system.log(level="error") == []
             check_works(system)
+            assert system.stop() == 0
+            assert system.venue(VENUE)["last_exit"]["reason"] == "requested", "the last state is in the restored board"
 
         in_parallel(*(lambda system=system, lose=lose: run(system, lose) for system, lose in losses))
 
