@@ -319,7 +319,7 @@ def test_one_subscribers_snapshot_is_valid_for_all(publisher: Publisher, endpoin
     early, late = subscriber(endpoint, "book."), subscriber(endpoint, "book.")
     got = join(publisher, early)
     book.change()
-    join(publisher, late, 2)
+    join(publisher, late)
     book.change()
     got += join(publisher, early, book.feed.seq - len(got))
     assert_one_story([event for _, event in got])
