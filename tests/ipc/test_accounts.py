@@ -555,7 +555,8 @@ def test_account_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(
 def test_iteration_gives_events_without_end(publisher: Publisher, open_feed, until) -> None:
     feed = open_feed()
     keep(publisher, "order", "1", order("1"))
-    until(lambda: publisher.topic(Topic("order", "lighter", "desk")).seq > 1, lambda: beat(publisher))
+    until(lambda: feed.account("lighter").orders, lambda: (beat(publisher), feed.poll(0.01)))
+    keep(publisher, "order", "2", order("2"))
     assert isinstance(next(event for event in feed if not isinstance(event, Heartbeat)), Order)
 
 
