@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from ipc.health import Reason
+from ipc.health import HIGH_DESCRIPTORS, Reason
 from ipc.log import get_log
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MAX_WAIT_S: Final = 1.0
 _CLOSED_S: Final = 1.0
 #: Factor of the time that a check takes and the time until the next: counting costs more on older kernels.
 _CHECK_SHARE: Final = 50
-_HIGH: Final = 0.8
+#: Share of descriptors in use below which many may be reported again.
 _HIGH_NO_MORE: Final = 0.7
 _DIRECTORY: Final = "/proc/self/fd"
 
@@ -129,7 +129,7 @@ class DescriptorGuard:
 
     def _report_high(self) -> None:
         """Warn once when the descriptors in use are many, until they are few again."""
-        if self._is_high != (self.open >= self.limit * (_HIGH_NO_MORE if self._is_high else _HIGH)):
+        if self._is_high != (self.open >= self.limit * (_HIGH_NO_MORE if self._is_high else HIGH_DESCRIPTORS)):
             self._is_high = not self._is_high
             if self._is_high:
                 log.warning(

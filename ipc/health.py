@@ -1,4 +1,4 @@
-"""Enumerations of health: streams, states and reasons.
+"""Words and thresholds of health: streams, states and reasons.
 
 The same word is used in the log, on the bus, on the board, in ``status`` and in reports. On the board a word is its
 position in the list plus one (0 is "none"), so lists only grow at their end.
@@ -7,7 +7,11 @@ position in the list plus one (0 is "none"), so lists only grow at their end.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
+
+#: Subscriptions of a process, and share of its file descriptors in use, from which they are reported and shown.
+MANY_SUBSCRIPTIONS: Final = 200_000
+HIGH_DESCRIPTORS: Final = 0.8
 
 
 class Stream(StrEnum):

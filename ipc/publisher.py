@@ -24,6 +24,7 @@ import zmq
 
 from ipc.codec import encode
 from ipc.events import Event
+from ipc.health import MANY_SUBSCRIPTIONS
 from ipc.listener import FeedListener
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
@@ -44,8 +45,7 @@ _LIMIT_NS: Final = 2_500_000
 _PAUSE_NS: Final = 1_000_000
 #: Subscriptions accepted between two looks at the clock.
 _BATCH: Final = 64
-#: Number of subscriptions that is reported, and the one below which it may be reported again.
-_MANY: Final = 200_000
+#: Number of subscriptions below which too many may be reported again.
 _MANY_NO_MORE: Final = 100_000
 _NS: Final = 1_000_000_000
 _SUBSCRIBE: Final = b"\x01"
@@ -295,7 +295,7 @@ class Publisher:
                 self._is_behind = True
                 break
         self._refreshes.add((feed for prefix in prefixes for feed in self._index.matching(prefix)), now_ns)
-        if self._has_many != (self.subscriptions >= (_MANY_NO_MORE if self._has_many else _MANY)):
+        if self._has_many != (self.subscriptions >= (_MANY_NO_MORE if self._has_many else MANY_SUBSCRIPTIONS)):
             self._has_many = not self._has_many
             if self._has_many:
                 log.warning("publish.many_subscriptions", subscriptions=self.subscriptions)

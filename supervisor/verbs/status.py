@@ -10,14 +10,11 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError
-from ipc.health import Reason
+from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason
 from ipc.printable import printable_json, printable_values
 from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
-#: Numbers of subscriptions, and part of the descriptors, from which they are shown.
-MANY_SUBSCRIPTIONS = 200_000
-HIGH_DESCRIPTORS = 0.8
 _COLOURS = {
     "live": "green",
     "running": "green",

@@ -603,7 +603,7 @@ def test_subscriptions_of_a_subscriber_that_left_are_not_counted(
 def test_too_many_subscriptions_are_reported_once(
     publisher: Publisher, endpoint: str, subscriber, until, logged, monkeypatch
 ) -> None:
-    monkeypatch.setattr("ipc.publisher._MANY", 10)
+    monkeypatch.setattr("ipc.publisher.MANY_SUBSCRIPTIONS", 10)
     monkeypatch.setattr("ipc.publisher._MANY_NO_MORE", 5)
 
     def join(*prefixes: str) -> Any:
