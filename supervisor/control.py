@@ -11,7 +11,6 @@ import contextlib
 import os
 import pwd
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
 from ipc.errors import ParaphinaError, UnknownStateError
 from ipc.log import get_log
 from ipc.watched_files import identity_of, unlink_own
+from supervisor.proc import peer_of
 
 log = get_log(__name__)
 
@@ -31,8 +31,6 @@ _BACKLOG: Final = 16
 #: Lifecycle events kept for a follower that connects again, and queued for one that does not read.
 _REMEMBERED: Final = 500
 _EVICTED: Final = ParaphinaError("the connection was closed: it was idle, and too many others wait", advice="ask again")
-#: struct ucred: pid, uid, gid (unix(7)).
-_UCRED: Final = "3i"
 
 
 class ControlServer:
@@ -119,7 +117,7 @@ class ControlServer:
             log.warning("control.refused", clients=len(self._clients), error=error.strerror)
             return
         client.setblocking(False)
-        uid = _peer_uid(client)
+        uid = peer_of(client).uid
         if uid != os.getuid():
             log.warning("control.refused", clients=len(self._clients), uid=uid)
             _refuse(client, _other_user(uid))
@@ -184,11 +182,6 @@ class ControlServer:
         client = self._clients.pop(descriptor, None)
         if client is not None:
             client.close()
-
-
-def _peer_uid(client: socket.socket) -> int:
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
-    return int(struct.unpack(_UCRED, credentials)[1])
 
 
 def _refuse(client: socket.socket, error: ParaphinaError) -> None:

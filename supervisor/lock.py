@@ -27,13 +27,12 @@ from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
 from ipc.log import get_log
 from ipc.rundir import RunDir
 from ipc.watched_files import identity_of
+from supervisor.proc import peer_of
 
 log = get_log(__name__)
 
 #: struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (fcntl(2)).
 _FLOCK: Final = "hhqqi4x"
-#: struct ucred: pid, uid, gid (unix(7)).
-_UCRED: Final = "3i"
 #: Questions that may wait until the holder drops them.
 _BACKLOG: Final = 1024
 #: How long another process may take between binding the name and listening.
@@ -229,8 +228,7 @@ def _ask(name: bytes) -> Holder | int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as client:
         try:
             client.connect(name)
-            credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
+            peer = peer_of(client)
         except OSError:
             return None
-    pid, uid, _ = struct.unpack(_UCRED, credentials)
-    return Holder(pid or None) if uid == os.getuid() else int(uid)
+    return Holder(peer.pid or None) if peer.uid == os.getuid() else peer.uid

@@ -1,14 +1,33 @@
-"""States of processes, read from ``/proc``."""
+"""States of processes, read from ``/proc``, and of the process at the other end of a socket."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Final
+import socket
+import struct
+from typing import Final, NamedTuple
 
+#: struct ucred: pid, uid, gid (unix(7)).
+_UCRED: Final = "3i"
 _GONE: Final = frozenset({None, "Z", "X"})
 _STOPPED: Final = frozenset({"T", "t"})
 _TRACED: Final = re.compile(rb"^(State:\tt|TracerPid:\t[1-9])", re.MULTILINE)
+
+
+class Peer(NamedTuple):
+    """Process at the other end of a Unix socket; its pid is 0 in another PID namespace."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who listened on, or connected, the other end of a Unix socket (SO_PEERCRED); raise OSError."""
+    pid, uid, _ = struct.unpack(
+        _UCRED, connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize(_UCRED))
+    )
+    return Peer(pid, uid)
 
 
 def state_of(pid: int) -> str | None:

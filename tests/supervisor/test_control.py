@@ -14,6 +14,7 @@ import pytest
 from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, decode_reply
 from ipc.errors import ConfigError, NotRunningError, UnknownStateError, UsageError
 from supervisor.control import ControlServer, _user_name
+from supervisor.proc import Peer
 
 _NOBODY = 65_534
 
@@ -227,7 +228,7 @@ def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, se
 
 def test_another_user_is_turned_away_with_the_reason(run_dir, monkeypatch, asked, loop, server):
     uid = os.getuid()
-    monkeypatch.setattr("supervisor.control._peer_uid", lambda _: 54_321)
+    monkeypatch.setattr("supervisor.control.peer_of", lambda _: Peer(1, 54_321))
     monkeypatch.setattr("supervisor.control._user_name", lambda of: {uid: "desk1", 54_321: "root"}[of])
     client = ControlClient(run_dir.control, 0.0)
     client.send(ControlRequest("restart"))  # before it is accepted
