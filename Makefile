@@ -7,7 +7,7 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed
+.PHONY: mutants soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -29,6 +29,7 @@ RECORD = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 
 update: test-installed
 	$(RECORD) --extra test --group record --output-file requirements/test.txt
 	$(RECORD) --constraints requirements/test.txt --output-file requirements/run.txt
+	$(RECORD) --extra operate --constraints requirements/test.txt --output-file requirements/operate.txt
 	$(RECORD) --extra test --resolution lowest-direct --output-file requirements/lowest.txt
 	$(MAKE) test
 	$(MAKE) test-versions
@@ -76,7 +77,7 @@ soak-shadow: test-installed
 	PYTHONPATH=.:tests/support $(BIN)/python -m shadowed --duration $(PARAPHINA_SHADOW) --report $(PARAPHINA_SHADOW_REPORT)
 
 # Always asked, for only the environment itself can tell whether it is finished and still works.
-run-installed test-installed: %-installed:
+run-installed test-installed operate-installed: %-installed:
 	@$(PYTHON) requirements/install.py $*
 
 docs: run-installed

@@ -4,8 +4,9 @@ Every word has one writer at a time (:data:`OWNERS`) and is naturally aligned, s
 half a value. Times are monotonic nanoseconds (comparable between processes of one boot); 0 means "never". Enumerated
 values (states, reasons) are stored as :func:`ipc.health.code_of` returns them. Text is kept in the description files.
 
-Layout, in words: a header, then for each process a block of :class:`WorkerWord`, its sessions (:class:`SessionWord`)
-and its cells, one for each market and stream (:class:`CellWord`). The parent gives each process its slot, and
+Layout, in words: a header, then for each process a block of :class:`WorkerWord`, its exits by reason, its streams
+(:class:`StreamWord`), its sessions (:class:`SessionWord`) with their ends by reason, and its cells, one for each market
+and stream (:class:`CellWord`). The parent gives each process its slot, and
 ``describe.json`` names it.
 
 The file is created under a temporary name, its space reserved (a full disk is then an error and not a SIGBUS), and
@@ -26,7 +27,7 @@ from ipc.errors import BoardError
 from ipc.health import Stream
 
 _MAGIC: Final = int.from_bytes(b"paraphbd", "little")
-_VERSION: Final = 2
+_VERSION: Final = 3
 
 #: Slots for processes: workers, the gateway, the simulator, and spare ones.
 PROCESSES: Final = 24
@@ -36,7 +37,12 @@ SESSIONS: Final = 32
 ACCOUNT_SESSION: Final = 30
 #: Markets of a process.
 MARKETS: Final = 256
-#: States of a TCP feed: its address is in use, or it is bound.
+#: Reasons that are counted; :class:`ipc.health.Reason` has fewer.
+REASONS: Final = 64
+#: Buckets of a histogram. Bucket ``n`` counts durations below ``2 ** (n + 13)`` ns, from 8.2 µs to 34 s; the last one
+#: all that are longer.
+BUCKETS: Final = 24
+#: States of a TCP feed or the HTTP server: its address is in use, or it is bound.
 TCP_WAITING: Final = 1
 TCP_LISTENING: Final = 2
 #: Streams in the order of their cells.
@@ -85,6 +91,9 @@ class WorkerWord:
     LIVE_AT = 15
     #: Fault that the process is to inject into itself: :class:`ipc.health.SelfFault`, 0 for none.
     SELF_FAULT = 16
+    #: When an operator stopped the process, 0 when nobody has, and the operator's uid + 1.
+    STOPPED_AT = 17
+    STOPPED_BY = 18
     # the main thread
     EPOCH = 24
     BOOTED = 25
@@ -102,6 +111,8 @@ class WorkerWord:
     RESOLVING = 35
     RESOLVE_FAILED = 36
     PUBLISHED = 37
+    #: State of the HTTP server, 0 without one: :data:`TCP_WAITING`, :data:`TCP_LISTENING`.
+    HTTP = 38
     #: When a snapshot was last delayed by the venue's rate limit.
     HELD_BACK = 39
     #: When the list of markets, from the venue or from the cache, was last applied.
@@ -152,6 +163,18 @@ class SessionWord:
     COUNT = 24
 
 
+class StreamWord:
+    """Words of one stream of a process, over all its markets: histograms of durations, each with its sum in ns."""
+
+    #: From the receipt of a message to the end of its publication.
+    HANDLING = 0
+    HANDLING_SUM = HANDLING + BUCKETS
+    #: From the venue's time to the receipt here; it contains the difference of two clocks.
+    LAG = 32
+    LAG_SUM = LAG + BUCKETS
+    COUNT = 64
+
+
 class CellWord:
     """Words of one stream of one market."""
 
@@ -166,11 +189,22 @@ class CellWord:
     SESSION = 7
     GAPS = 8
     SINCE = 9
-    COUNT = 12
+    #: When the stream last delivered, over reconnects and restarts: nothing zeroes it while the board exists.
+    LAST_GOOD = 10
+    #: Events published.
+    EVENTS = 11
+    #: When REASON was last set.
+    REASON_AT = 12
+    COUNT = 14
 
 
-_CELLS: Final = MARKETS * len(STREAMS) * CellWord.COUNT
-_PROCESS_SPAN: Final = WorkerWord.COUNT + SESSIONS * SessionWord.COUNT + _CELLS
+#: Where the parts of a process's block begin; those from the streams on are the process's own.
+_EXITS: Final = WorkerWord.COUNT
+_STREAMS: Final = _EXITS + REASONS
+_SESSIONS: Final = _STREAMS + len(STREAMS) * StreamWord.COUNT
+_ENDS: Final = _SESSIONS + SESSIONS * SessionWord.COUNT
+_CELLS: Final = _ENDS + SESSIONS * REASONS
+_PROCESS_SPAN: Final = _CELLS + MARKETS * len(STREAMS) * CellWord.COUNT
 _WORDS: Final = HeaderWord.COUNT + PROCESSES * _PROCESS_SPAN
 _BYTES: Final = _WORDS * 8
 _STREAM_INDEX: Final = {stream: index for index, stream in enumerate(STREAMS)}
@@ -185,6 +219,7 @@ class Owner(StrEnum):
     LISTINGS = "thread that fetches the list of markets"
     WATCHDOG = "watchdog thread"
     SESSION = "thread that runs the session"
+    PUBLISHING = "thread that holds the publisher's lock"
     STREAM = "thread whose session carries the stream; without one, the thread that finds out why"
 
 
@@ -202,6 +237,7 @@ OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
         Owner.SESSION: frozenset(range(SessionWord.CUT)),
         Owner.WATCHDOG: frozenset(range(SessionWord.CUT, SessionWord.COUNT)),
     },
+    StreamWord: {Owner.PUBLISHING: frozenset(range(StreamWord.COUNT))},
     CellWord: {Owner.STREAM: frozenset(range(CellWord.COUNT))},
 }
 #: Counters by where they belong, under their public names. ``status`` shows all of them; add a word and a line here.
@@ -326,12 +362,23 @@ class Board:
 
     def worker(self, slot: int) -> Row:
         """Return the words of the process in a slot."""
-        return Row(self.words, HeaderWord.COUNT + slot * _PROCESS_SPAN, WorkerWord.COUNT)
+        return Row(self.words, self._at(slot, 0), WorkerWord.COUNT)
+
+    def exits(self, slot: int) -> Row:
+        """Return the number of a process's exits by the code of their reason; the parent writes it."""
+        return Row(self.words, self._at(slot, _EXITS), REASONS)
+
+    def stream(self, slot: int, stream: Stream) -> Row:
+        """Return the words of a process's stream, over all its markets."""
+        return Row(self.words, self._at(slot, _STREAMS + _STREAM_INDEX[stream] * StreamWord.COUNT), StreamWord.COUNT)
 
     def session(self, slot: int, number: int) -> Row:
         """Return the words of a process's session."""
-        at = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT + number * SessionWord.COUNT
-        return Row(self.words, at, SessionWord.COUNT)
+        return Row(self.words, self._at(slot, _SESSIONS + number * SessionWord.COUNT), SessionWord.COUNT)
+
+    def ends(self, slot: int, number: int) -> Row:
+        """Return how often a session of this generation ended, by the code of the reason; the session writes it."""
+        return Row(self.words, self._at(slot, _ENDS + number * REASONS), REASONS)
 
     def sessions(self, slot: int) -> Iterator[Row]:
         """Yield the public sessions of a process that have been used."""
@@ -342,13 +389,20 @@ class Board:
 
     def cell(self, slot: int, market: int, stream: Stream) -> Row:
         """Return the words of one stream of a process's market."""
-        first = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT + SESSIONS * SessionWord.COUNT
         index = market * len(STREAMS) + _STREAM_INDEX[stream]
-        return Row(self.words, first + index * CellWord.COUNT, CellWord.COUNT)
+        return Row(self.words, self._at(slot, _CELLS + index * CellWord.COUNT), CellWord.COUNT)
 
     def clear_worker(self, slot: int, markets: int) -> None:
         """Zero the words that a process of ``markets`` markets writes; only after its last generation was reaped."""
         self.worker(slot).zero(WorkerWord.EPOCH)
-        begin = HeaderWord.COUNT + slot * _PROCESS_SPAN + WorkerWord.COUNT
-        span = SESSIONS * SessionWord.COUNT + markets * len(STREAMS) * CellWord.COUNT
-        self.words[begin : begin + span] = memoryview(bytes(span * 8)).cast("Q")
+        begin, cells = self._at(slot, _STREAMS), self._at(slot, _CELLS)
+        end = cells + markets * len(STREAMS) * CellWord.COUNT
+        kept = [(at, self.words[at]) for at in range(cells + CellWord.LAST_GOOD, end, CellWord.COUNT)]
+        self.words[begin:end] = memoryview(bytes((end - begin) * 8)).cast("Q")
+        for at, stamp in kept:
+            self.words[at] = stamp
+
+    @staticmethod
+    def _at(slot: int, part: int) -> int:
+        """Return the place of a part of a process's block."""
+        return HeaderWord.COUNT + slot * _PROCESS_SPAN + part

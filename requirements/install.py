@@ -1,8 +1,9 @@
 """Install a record and the checkout into an environment: ``python3 requirements/install.py RECORD [DIRECTORY]``.
 
-`run` is what the program and its build need, `test` what the suite needs as well, `lowest` the lowest versions that
-pyproject.toml allows. pip compares every file with the record's hashes and builds with what is installed (no build
-isolation), so it takes nothing that is not recorded, whatever an index offers. `newest` alone has no record.
+`run` is what the program and its build need, `test` what the suite needs as well, `operate` what the tests with a
+browser and validators need beside, `lowest` the lowest versions that pyproject.toml allows. pip compares every file
+with the record's hashes and builds with what is installed (no build isolation), so it takes nothing that is not
+recorded, whatever an index offers. `newest` alone has no record.
 
 An environment (`.venv` by default) is kept only if it was finished by this interpreter, in this place, from the records
 as they are, and still starts; otherwise it is removed and made again.
@@ -19,9 +20,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Which files a record takes, in their order: what builds comes with the first one.
-FILES = {"run": ("run",), "test": ("run", "test"), "lowest": ("run", "lowest"), "newest": ()}
+FILES = {
+    "run": ("run",),
+    "test": ("run", "test"),
+    "operate": ("run", "operate"),
+    "lowest": ("run", "lowest"),
+    "newest": (),
+}
 # Which records make another one unnecessary.
-COVERED_BY = {"run": ("run", "test"), "test": ("test",), "lowest": ("lowest",), "newest": ()}
+COVERED_BY = {
+    "run": ("run", "test", "operate"),
+    "test": ("test", "operate"),
+    "operate": ("operate",),
+    "lowest": ("lowest",),
+    "newest": (),
+}
+# Which records can be completed to another one.
+INCLUDED_IN = {"run": (), "test": ("run",), "operate": ("run", "test"), "lowest": ("run",), "newest": ()}
 STATE = "installed.json"
 VERSION = "'{0}.{1}'.format(*sys.version_info)"
 ADVICE = "no environment could be made; on Debian and Ubuntu: apt install python3-venv"
@@ -83,7 +98,7 @@ def install(record: str, place: Path) -> None:
     held = installed(place, wanted)
     if held in COVERED_BY[record]:
         return
-    if held != "run":
+    if held not in INCLUDED_IN[record]:
         create(place)
     # Until the end it counts as unfinished: what was interrupted is not continued.
     (place / STATE).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RECORDS = ["run", "test", "lowest"]
+RECORDS = ["run", "test", "operate", "lowest"]
 # The record that this environment was installed from; `make test-versions` names others.
 INSTALLED = os.environ.get("PARAPHINA_RECORD", "test")
 
@@ -41,12 +41,13 @@ def version(requirement: Requirement) -> str:
     return exact.version
 
 
-def declared(*, tested: bool) -> list[Requirement]:
-    """What pyproject.toml asks for, with or without the suite's extras and groups."""
+def declared(record: str) -> list[Requirement]:
+    """What pyproject.toml asks of a record."""
     project = PROJECT["project"]
     texts = [*project["dependencies"], *PROJECT["dependency-groups"]["build"], *PROJECT["build-system"]["requires"]]
-    if tested:
-        texts += [text for extra in project["optional-dependencies"].values() for text in extra]
+    if record != "run":
+        extras = project["optional-dependencies"].items()
+        texts += [text for name, extra in extras if record == "operate" or name != "operate" for text in extra]
     asked = [Requirement(text) for text in texts]
     return [one for one in asked if one.name != project["name"] and (not one.marker or one.marker.evaluate())]
 
@@ -76,19 +77,20 @@ def test_every_line_is_exact_with_hashes_and_names_no_index(record):
 @pytest.mark.parametrize("record", RECORDS)
 def test_the_record_holds_all_that_is_asked_for(record):
     versions = {canonicalize_name(one.name): version(one) for one in recorded(record)}
-    asked = declared(tested=record != "run")
+    asked = declared(record)
     missing = [str(one) for one in asked if not one.specifier.contains(versions.get(canonicalize_name(one.name), ""))]
     assert missing == [], "run: make update"
 
 
-def test_the_two_records_of_the_pinned_run_agree():
-    tested = {one.name: version(one) for one in recorded("test")}
+def test_the_records_of_the_pinned_run_agree():
+    tested, operated = ({one.name: version(one) for one in recorded(record)} for record in ("test", "operate"))
     assert [one.name for one in recorded("run") if tested.get(one.name) != version(one)] == []
+    assert [name for name, exact in tested.items() if operated.get(name) != exact] == []
 
 
 def test_each_lower_bound_is_the_version_that_is_tested():
     lowest = {canonicalize_name(one.name): version(one) for one in recorded("lowest")}
-    for asked in declared(tested=True):
+    for asked in declared("lowest"):
         (bound,) = [one.version for one in asked.specifier if one.operator == ">="]
         release, tested = Version(bound).release, Version(lowest[canonicalize_name(asked.name)]).release
         assert tested[: len(release)] == release, f"{asked}: {tested} is tested"

@@ -28,7 +28,7 @@ from ipc.errors import BoardError
 from ipc.health import Phase, Stream, code_of
 
 CREATED = 1_700_000_000_000_000_000
-SIZE = 5_468_288
+SIZE = 6_869_120
 #: Word numbers as readers of any build know them. Reuse none; a change of these needs a new version of the board.
 HEADER_WORDS = {
     "MAGIC": 0,
@@ -188,12 +188,12 @@ def test_file_is_for_its_owner_alone(board: Board, path: Path) -> None:
     [
         (lambda board: (board.header, HeaderWord.PARENT_PID), 4),
         (lambda board: (board.worker(0), WorkerWord.GENERATION), 16),
-        (lambda board: (board.worker(23), WorkerWord.CUTS), 16 + 23 * 28_480 + 50),
+        (lambda board: (board.worker(23), WorkerWord.CUTS), 16 + 23 * 35_776 + 50),
         (lambda board: (board.session(0, 0), SessionWord.PHASE), 80),
-        (lambda board: (board.session(1, 31), SessionWord.CUT), 16 + 28_480 + 64 + 31 * 24 + 20),
+        (lambda board: (board.session(1, 31), SessionWord.CUT), 16 + 35_776 + 704 + 31 * 24 + 20),
         (lambda board: (board.cell(0, 0, Stream.BOOK), CellWord.LAST_DATA_RX), 848),
         (lambda board: (board.cell(0, 0, Stream.BBO), CellWord.STATE), 848 + 2 * 12 + 3),
-        (lambda board: (board.cell(2, 5, Stream.MARK), CellWord.GAPS), 16 + 2 * 28_480 + 832 + (5 * 9 + 4) * 12 + 8),
+        (lambda board: (board.cell(2, 5, Stream.MARK), CellWord.GAPS), 16 + 2 * 35_776 + 3520 + (5 * 9 + 4) * 14 + 8),
         (lambda board: (board.cell(23, 255, Stream.ACCOUNT), CellWord.SINCE), 683_536 - 12 + 9),
     ],
 )
@@ -257,8 +257,10 @@ def test_clearing_a_worker_touches_only_what_it_writes(board: Board, slot: int, 
     for word in range(len(board.words)):
         board.words[word] = word + 1
     board.clear_worker(slot, markets)
-    block = 16 + slot * 28_480
-    cleared = {*range(block + 24, block + 64), *range(block + 64, block + 832 + markets * 9 * 12)}
+    block = 16 + slot * 35_776
+    cells = block + 3520
+    cleared = {*range(block + 24, block + 64), *range(block + 128, cells + markets * 9 * 14)}
+    cleared -= {*range(cells + 10, cells + markets * 9 * 14, 14)}  # LAST_GOOD
     found = board.words.tolist()
     assert found == [0 if word in cleared else word + 1 for word in range(len(found))]
 
@@ -310,7 +312,7 @@ def test_board_appears_whole_by_one_rename(path: Path, monkeypatch) -> None:
     def rename(self: Path, target: Path) -> Path:
         assert not target.exists()
         content = self.read_bytes()
-        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 2, SIZE, CREATED)
+        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 3, SIZE, CREATED)
         assert len(content) == SIZE
         renamed.append(target)
         os.rename(self, target)  # noqa: PTH104 - the method is replaced
