@@ -130,6 +130,7 @@ CELL_WORDS = {
     "LAST_GOOD": 10,
     "EVENTS": 11,
     "REASON_AT": 12,
+    "MARKET": 13,
     "COUNT": 14,
 }
 #: Stores two patterns in turn for as long as it lives; a torn word would be a mixture of them.
@@ -284,6 +285,7 @@ def test_clearing_a_worker_touches_only_what_it_writes(board: Board, slot: int, 
     cells = block + 3520
     cleared = {*range(block + 24, block + 64), *range(block + 128, cells + markets * 9 * 14)}
     cleared -= {*range(cells + 10, cells + markets * 9 * 14, 14)}  # LAST_GOOD
+    cleared -= {*range(cells + 13, cells + markets * 9 * 14, 14)}  # MARKET
     found = board.words.tolist()
     assert found == [0 if word in cleared else word + 1 for word in range(len(found))]
 

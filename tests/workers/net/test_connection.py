@@ -18,7 +18,7 @@ from ipc.publisher import Publisher
 from workers import status as reports
 from workers.backoff import BackoffPolicy
 from workers.net import connection as module
-from workers.net import lifecycle
+from workers.net import lifecycle, stamps
 from workers.net.connection import ConnectionThread, FetchedBook
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG, TEXT
@@ -146,6 +146,7 @@ def board(tmp_path):
 @pytest.fixture
 def new_line(board, clock, monkeypatch):
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(stamps, "time", clock)
     monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(reports, "time", clock)
     return lambda **options: Line(board, clock, **options)
