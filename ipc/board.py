@@ -260,7 +260,7 @@ COUNTERS: Final = {
         "frames": SessionWord.FRAMES,
         "invalid_rows": SessionWord.INVALID_ROWS,
     },
-    "stream": {"reconnects": CellWord.RECONNECTS, "gaps": CellWord.GAPS},
+    "stream": {"reconnects": CellWord.RECONNECTS, "gaps": CellWord.GAPS, "events": CellWord.EVENTS},
 }
 
 

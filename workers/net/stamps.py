@@ -23,6 +23,8 @@ _HANDLING_SUM: Final = int(StreamWord.HANDLING_SUM)
 _LAG: Final = int(StreamWord.LAG)
 _LAG_SUM: Final = int(StreamWord.LAG_SUM)
 _LAST_BUCKET: Final = BUCKETS - 1
+#: Largest value of a word; sums go on from 0 behind it.
+_WORD: Final = 2**64 - 1
 
 
 class DeliveryStamps:
@@ -70,7 +72,7 @@ class DeliveryStamps:
             if exchange_ns is not None and self._is_live and not _is_of_the_past(event):
                 lag_ns = wall_ns - exchange_ns if wall_ns > exchange_ns else 0
                 words[at + _LAG + min((lag_ns >> 13).bit_length(), _LAST_BUCKET)] += count
-                words[at + _LAG_SUM] += count * lag_ns
+                words[at + _LAG_SUM] = (words[at + _LAG_SUM] + count * lag_ns) & _WORD  # a venue's time may be absurd
         touched.clear()
         return is_fresh
 
