@@ -625,7 +625,7 @@ def test_a_system_that_is_unknown_for_a_while_is_no_end_of_the_run(
 
     monkeypatch.setattr("supervisor.shadow.record.read_status", read_status)
     recorder = ShadowRecorder(described, tmp_path / "report")
-    recorder.run(1.2, lambda: False, lambda _: None)
+    recorder.run(1.2, lambda: False, lambda _, __: None)
     recorder.close()
     run = read(tmp_path / "report")
     assert [row["supervisor"] for row in run.seconds] == ["unknown"]
