@@ -13,7 +13,7 @@ from typing import Final
 from supervisor.reporting.kinds import StateKind, kind_of
 from supervisor.reporting.markup import Content, Html, tag
 from supervisor.reporting.scales import Scale, clock, time_step
-from supervisor.reporting.series import Point, numbers, segments, thin
+from supervisor.reporting.series import Point, Series, segments
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 150, 46, 8, 8, 20
 #: Spans and marks of a timeline; more are merged, because they would be narrower than a pixel.
@@ -23,10 +23,10 @@ _MOST_MARKS: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class ChartLine:
-    """Line of a chart: its name, its points, and its class (``now`` or ``past``)."""
+    """Line of a chart: its name, its figures, and its class (``now`` or ``past``)."""
 
     name: str
-    points: Sequence[Point]
+    series: Series
     style: str = "now"
 
 
@@ -63,7 +63,7 @@ def line_chart(
     ]
     if limit is not None and scale.low < limit <= scale.high:
         parts.append(tag("path", d=f"M{_LEFT} {y_of(limit):.1f}H{_WIDTH - _RIGHT}", class_="limit"))
-    parts += [tag("path", d=_path(thin(line.points), x_of, y_of), class_=line.style) for line in lines]
+    parts += [tag("path", d=_path(line.series.points, x_of, y_of), class_=line.style) for line in lines]
     words = [_in_words(line, show) for line in lines]
     drawing = tag(
         "svg",
@@ -97,13 +97,11 @@ def _path(points: Sequence[Point], x_of: Callable[[float], float], y_of: Callabl
 
 
 def _in_words(line: ChartLine, show: Callable[[float], str]) -> str:
-    ordered = numbers(line.points)
+    of = line.series
     prefix = f"{line.name}: " if line.name else ""
-    if not ordered:
+    if of.median is None or of.highest is None or of.highest.value is None:
         return f"{prefix}nothing recorded"
-    highest = max((point for point in line.points if point.value is not None), key=lambda point: point.value or 0.0)
-    median = ordered[len(ordered) // 2]
-    return f"{prefix}median {show(median)}, highest {show(ordered[-1])} at {clock(highest.at_s)}"
+    return f"{prefix}median {show(of.median)}, highest {show(of.highest.value)} at {clock(of.highest.at_s)}"
 
 
 @dataclass(frozen=True, slots=True)

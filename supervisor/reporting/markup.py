@@ -33,7 +33,7 @@ def html(content: Content) -> Html:
         return Html(escape(printable(content)))
     if isinstance(content, Iterable):
         return Html("".join(map(html, content)))
-    return Html(f"{content:g}")
+    return Html(f"{content:.12g}")
 
 
 def tag(name: str, /, *content: Content, **attributes: str | float | None) -> Html:

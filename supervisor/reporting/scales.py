@@ -10,6 +10,8 @@ from typing import Final
 _STEPS_S: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400)
 _MINUTE, _HOUR = 60, 3600
 _MS: Final = 1000.0
+#: Rounded to three digits, it is a thousand.
+_NEARLY_THOUSAND: Final = 999.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def short(value: float | None) -> str:
     """Return a number in three digits or, from a thousand on, without decimals; ``-`` for None."""
     if value is None or not math.isfinite(value):
         return "-"
-    if abs(value) >= _MS:
+    if abs(value) >= _NEARLY_THOUSAND:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
@@ -92,7 +94,7 @@ def milliseconds(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     seconds = value / _MS
-    if seconds < 1:
+    if value < _NEARLY_THOUSAND:
         return f"{short(value)} ms"
     if seconds < 2 * _MINUTE:
         return f"{seconds:.3g} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 #: Points that a series keeps on a page; a chart is a few hundred pixels wide.
@@ -15,6 +16,33 @@ class Point(NamedTuple):
 
     at_s: float
     value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Series as a page needs it.
+
+    Attributes:
+        points: At most :data:`MOST_POINTS` of its points.
+        median: Median of all its figures; None without any.
+        highest: Point with the highest figure.
+    """
+
+    points: Sequence[Point]
+    median: float | None
+    highest: Point | None
+
+
+def series(points: Iterable[tuple[float, float | None]]) -> Series:
+    """Return a series with the median and the highest point of all figures, thinned; no finite number is a gap."""
+    every = clean(points)
+    ordered = numbers(every)
+    there = [point for point in every if point.value is not None]
+    return Series(
+        points=thin(every),
+        median=ordered[len(ordered) // 2] if ordered else None,
+        highest=max(there, key=lambda point: point.value or 0.0) if there else None,
+    )
 
 
 def clean(points: Iterable[tuple[float, float | None]]) -> list[Point]:

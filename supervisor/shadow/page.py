@@ -12,7 +12,7 @@ from supervisor.reporting.charts import ChartLine, RangeRow
 from supervisor.reporting.kinds import reason_words
 from supervisor.reporting.markup import Content, Html, page, section, table, tag
 from supervisor.reporting.scales import Scale, around_scale, linear_scale, log_scale, megabytes, milliseconds, short
-from supervisor.reporting.series import Point, numbers
+from supervisor.reporting.series import Series, numbers
 from supervisor.shadow.judge import P95_MS
 from supervisor.shadow.render import COMPARED
 from supervisor.shadow.series import VenueSeries
@@ -40,7 +40,7 @@ class _ChartKind:
 
     title: str
     about: str
-    pick: Callable[[VenueSeries], list[Point]]
+    pick: Callable[[VenueSeries], Series]
     show: Callable[[float], str]
     make_scale: Callable[[Iterable[float]], Scale]
     limit: float | None = None
@@ -234,7 +234,7 @@ def _charts(runs: Sequence[JudgedRun]) -> list[Html]:
 def _chart_section(kind: _ChartKind, runs: Sequence[JudgedRun]) -> Html | None:
     """Return the charts of a figure; None where nothing of it was recorded."""
     venues = _venues(runs)
-    values = [value for run in runs for venue in venues for value in numbers(kind.pick(run.series[venue]))]
+    values = [value for run in runs for venue in venues for value in numbers(kind.pick(run.series[venue]).points)]
     if not values:
         return None
     scale = kind.make_scale(values)

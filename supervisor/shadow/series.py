@@ -9,7 +9,7 @@ from typing import Any, Final
 from ipc.health import StreamState
 from supervisor.reporting.charts import TimelineMark
 from supervisor.reporting.kinds import reason_words
-from supervisor.reporting.series import Point, clean, thin
+from supervisor.reporting.series import Series, series
 from supervisor.shadow.judge import ShadowRun
 
 _NS: Final = 1_000_000_000
@@ -19,7 +19,7 @@ _US_PER_MS: Final = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class VenueSeries:
-    """Series of a venue, each of at most :data:`supervisor.reporting.series.MOST_POINTS` points.
+    """Series of a venue.
 
     Attributes:
         age_ms: Age of its oldest book, the highest of each second.
@@ -30,11 +30,11 @@ class VenueSeries:
         marks: Exits of its worker and reconnects of its book.
     """
 
-    age_ms: list[Point]
-    funding_age_ms: list[Point]
-    delivery_ms: list[Point]
-    lag_ms: list[Point]
-    memory_mb: list[Point]
+    age_ms: Series
+    funding_age_ms: Series
+    delivery_ms: Series
+    lag_ms: Series
+    memory_mb: Series
     marks: list[TimelineMark]
 
 
@@ -45,8 +45,8 @@ def series_of(run: ShadowRun) -> dict[str, VenueSeries]:
     def at_s(row: dict[str, Any]) -> float:
         return float(row["mono_ns"] - started_ns) / _NS
 
-    def over(venue: str, pick: Callable[[dict[str, Any]], float | None]) -> list[Point]:
-        return thin(clean((at_s(row), pick(row["venues"][venue])) for row in run.seconds))
+    def over(venue: str, pick: Callable[[dict[str, Any]], float | None]) -> Series:
+        return series((at_s(row), pick(row["venues"][venue])) for row in run.seconds)
 
     return {
         venue: VenueSeries(
