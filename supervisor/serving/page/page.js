@@ -22,7 +22,7 @@ const elementsOf = (namespace) =>
       for (const [key, value] of Object.entries(attributes)) {
         if (value != null && value !== false) element.setAttribute(key, visible(value));
       }
-      const children = parts.flat(2).filter((child) => child != null && child !== false);
+      const children = parts.flat(Infinity).filter((child) => child != null && child !== false);
       element.append(...children.map((child) => (child instanceof Node ? child : visible(child))));
       return element;
     },
