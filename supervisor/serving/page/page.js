@@ -71,6 +71,8 @@ function duration(seconds) {
 const ago = (seconds) => (seconds == null ? "" : `, ${duration(seconds)} ago`);
 const milliseconds = (ms) => (ms == null ? "–" : `${ms.toFixed(ms < 9.95 ? 1 : 0)} ms`);
 const percent = (share, places) => `${(share * 100).toFixed(places)} %`;
+/** A price with more digits than a person reads. */
+const shortened = (price) => (price.length > 9 ? Number(price).toPrecision(7) : price);
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
@@ -91,10 +93,9 @@ function sparkline(rates) {
   const top = Math.max(1, ...rates);
   const start = width - rates.length + 1;
   const points = rates.map((rate, place) => `${start + place} ${(height - 1 - (height - 3) * (rate / top)).toFixed(1)}`);
-  const line = points.length > 1 ? `M${points.join("L")}` : "M0 0";
-  const area = `${line}V${height}H${start}Z`;
+  const line = `M${points.join("L")}`;
   const shape = { class: "spark", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": true };
-  return svg(shape, path({ class: "area", d: area }), path({ d: line }));
+  return svg(shape, points.length > 1 && [path({ class: "area", d: `${line}V${height}H${start}Z` }), path({ d: line })]);
 }
 
 const count = (value, label, isBad) => div(dd({ class: isBad && "bad" }, value), dt(label));
@@ -124,7 +125,7 @@ function venueCard(venue) {
 const KINDS = {
   live: "live",
   degraded: "degraded",
-  down: "down",
+  down: "down or starting",
   outage: "venue outage",
   person: "needs a person",
   stopped: "stopped",
@@ -141,11 +142,17 @@ function block(kind, from, to, text) {
   return rect({ class: `block block-${kind}`, x: from.toFixed(1), width, y: (HIGH - height) / 2, height }, title(text));
 }
 
+/** The whole hour, or less while nothing older is known. */
+function rangeOf({ from, to, watched_since: watched }) {
+  const seconds = [300, 900, 1800].find((shorter) => to - watched <= shorter) ?? to - from;
+  return { from: to - seconds, to };
+}
+
 const stroke = (kind, x, text) =>
   path({ class: "mark", d: `M${x.toFixed(1)} ${kind === "exit" ? 0 : HIGH - 5}V${HIGH}` }, title(text));
 
 function lane({ venue, spans, marks, share_live: share }, { from, to }) {
-  const x = (at) => ((Math.min(Math.max(at, from), to) - from) / (to - from)) * WIDE;
+  const x = (at) => Math.max(0, Math.min(1, (at - from) / (to - from))) * WIDE;
   const blocks = spans.map(([at, kind], place) => {
     const end = spans[place + 1]?.[0] ?? to;
     return block(kind, x(at), x(end), `${KINDS[kind] ?? kind} from ${clock(at)}, ${duration(end - at)}`);
@@ -160,13 +167,13 @@ function lane({ venue, spans, marks, share_live: share }, { from, to }) {
       { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
       block("unwatched", 0, x(spans[0]?.[0] ?? to), KINDS.unwatched),
       blocks,
-      marks.map(([at, kind, text]) => stroke(kind, x(at), `${clock(at)} ${text}`)),
+      marks.filter(([at]) => at >= from).map(([at, kind, text]) => stroke(kind, x(at), `${clock(at)} ${text}`)),
     ),
     b({ title: live }, share == null ? "–" : percent(share, share < 0.9995 ? 1 : 0)),
   );
 }
 
-function hour({ lanes, ...range }) {
+function hour(lanes, range) {
   const seen = new Set(["live", "unwatched", ...lanes.flatMap(({ spans }) => spans.map(([, kind]) => kind))]);
   const key = (shape, text) => span(svg({ viewBox: `0 0 14 ${HIGH}`, "aria-hidden": true }, shape), text);
   const labels = [1, 0.75, 0.5, 0.25].map((part) => span(`−${duration(part * (range.to - range.from))}`));
@@ -261,7 +268,7 @@ function priceRow(symbol, row, now) {
     td({ title: own }, row.funding_8h == null ? "–" : percent(row.funding_8h, 4)),
     td({ class: "dim", title: own }, row.interval_s == null ? "–" : `${+(row.interval_s / 3600).toFixed(2)} h`),
     td({ class: "dim" }, duration(row.next_funding_at == null ? null : row.next_funding_at - now)),
-    td(row.mark ?? "–"),
+    td({ title: row.mark }, row.mark == null ? "–" : shortened(row.mark)),
     td({ class: "dim" }, duration(row.age_s)),
   );
 }
@@ -317,15 +324,14 @@ function showLost(seconds) {
 }
 
 function showState(state) {
-  const span = duration(state.hour.to - state.hour.from);
+  const range = rangeOf(state.hour);
+  const length = duration(range.to - range.from);
   const about = [state.is_simulated && "simulated venues", `up ${duration(state.uptime_s)}`, clock(state.at)];
   byId("main").className = "";
-  byId("notice").hidden = !state.notice;
   showVerdict(state.verdict, about.filter(Boolean).join(" · "));
-  show("notice", state.notice);
   show("venues", state.venues.map(venueCard));
-  show("hour-title", `Last ${span === "60 min" ? "hour" : span}`);
-  show("hour", hour(state.hour));
+  show("hour-title", `Last ${length === "60 min" ? "hour" : length}`);
+  show("hour", hour(state.hour.lanes, range));
   show("events", state.events.length ? state.events.map(happened) : li("nothing yet"));
   show("streams", streamTable(state.venues, state.clock.synchronised));
   show("prices", state.prices.map((of) => market(of, state.at, state.book)));
