@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from supervisor.serving.answers import Answer
+from supervisor.serving.answers import HttpAnswer
 
 _PAGE: Final = Path(__file__).parent / "page"
 _TYPES: Final = {
@@ -17,13 +17,13 @@ _TYPES: Final = {
 }
 
 
-def _answer(name: str) -> Answer:
+def _answer(name: str) -> HttpAnswer:
     path = _PAGE / name
-    return Answer(HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix])
+    return HttpAnswer(HTTPStatus.OK, path.read_bytes(), _TYPES[path.suffix])
 
 
 #: By path.
-ASSETS: Final[Mapping[str, Answer]] = {
+ASSETS: Final[Mapping[str, HttpAnswer]] = {
     "/": _answer("index.html"),
     "/page.css": _answer("page.css"),
     "/page.js": _answer("page.js"),
