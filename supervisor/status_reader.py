@@ -83,7 +83,14 @@ class StatusReader:
 
     def _gateway(self, described: Mapping[str, Any]) -> dict[str, Any]:
         tcp = self._tcp(described.get("tcp"), self._slot("gateway"), WorkerWord.TCP)
-        return {**self._process("gateway"), **self._consumers("gateway"), "http": described["http"], "tcp": tcp}
+        row = self._board.worker(self._slot("gateway"))
+        return {
+            **self._process("gateway"),
+            **self._consumers("gateway"),
+            "http": described["http"],
+            "http_listening": row[WorkerWord.HTTP] == TCP_LISTENING and self._pid_of(row) is not None,
+            "tcp": tcp,
+        }
 
     def _tcp(self, endpoint: str | None, slot: int, word: int) -> dict[str, Any] | None:
         """Return the endpoint of a feed on TCP and whether it is bound; None for a feed that is not served there."""
@@ -152,6 +159,8 @@ class StatusReader:
         return {
             "state": str(state),
             "since_s": self._seconds_since(row[WorkerWord.STATE_SINCE]),
+            "uptime_s": self._seconds_since(row[WorkerWord.FORKED]) if pid is not None else None,
+            "stale_s": round(self._stale_ns(row, state) / _NS, 3),
             "pid": pid if self._sees_processes else None,
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
@@ -160,6 +169,11 @@ class StatusReader:
             "error": self._run_dir.config_error(name) if state is WorkerState.FAILED else None,
             **row.counts(COUNTERS["process"]),
         }
+
+    def _stale_ns(self, row: Row, state: WorkerState) -> int:
+        """Return how long a process was stale; the board has the spans that are over."""
+        running = self._now - row[WorkerWord.STATE_SINCE] if state is WorkerState.STALE else 0
+        return row[WorkerWord.STALE_NS] + running
 
     def _process_state(self, row: Row, pid: int | None) -> WorkerState:
         if self._is_alone and pid is not None:

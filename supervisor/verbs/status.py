@@ -84,7 +84,8 @@ def render(state: Mapping[str, Any]) -> str:
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
     gateway = f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip()
-    lines.append("  ".join([gateway, *_network_words(state["gateway"]), *_consumers(state["gateway"])]))
+    words = [*_http_words(state["gateway"]), *_network_words(state["gateway"]), *_consumers(state["gateway"])]
+    lines.append("  ".join([gateway, *words]))
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
@@ -142,6 +143,13 @@ def _network_words(process: Mapping[str, Any]) -> list[str]:
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     return words + ([f"error: {process['error']}"] if process.get("error") else [])
+
+
+def _http_words(gateway: Mapping[str, Any]) -> list[str]:
+    """Return the address of the status page, and whether it does not answer."""
+    if gateway.get("http") is None:
+        return []
+    return [gateway["http"] if gateway["http_listening"] else f"{gateway['http']} does not listen: see the log"]
 
 
 def _consumers(of: Mapping[str, Any]) -> list[str]:
