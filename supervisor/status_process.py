@@ -56,12 +56,12 @@ class Moment:
         return int(self.described["processes"][name]["slot"])
 
     def age_ms(self, at_ns: int) -> int | None:
-        """Return the time since a stamp, ms; None for 0."""
-        return (self.now_ns - at_ns) // MS if at_ns else None
+        """Return the time since a stamp, ms; None for 0. One that was written during this reading is 0 old."""
+        return max(0, self.now_ns - at_ns) // MS if at_ns else None
 
     def seconds_since(self, at_ns: int) -> float | None:
         """Return the time since a stamp, s; None for 0."""
-        return round((self.now_ns - at_ns) / NS, 3) if at_ns else None
+        return round(max(0, self.now_ns - at_ns) / NS, 3) if at_ns else None
 
     def seconds_until(self, at_ns: int) -> float | None:
         """Return the time until a stamp, s, at least 0; None for 0."""
