@@ -201,7 +201,8 @@ def counts_by_reason(*rows: Row) -> dict[str, int]:
     """Return the counts of rows that are indexed by a reason's code, added up; those that are 0 are left out."""
     totals: dict[str, int] = {}
     for row in rows:
-        for code, count in enumerate(row.words[row.at : row.at + row.count].tolist()):
+        counts = row.words[row.at : row.at + row.count].tolist()
+        for code, count in enumerate(counts if any(counts) else ()):
             reason = word_of(Reason, code) if count else None
             if reason is not None:
                 totals[str(reason)] = totals.get(str(reason), 0) + count
