@@ -46,10 +46,10 @@ _METRICS_PAGE: Final = """# Metrics
 
 Printed by `make docs` from the table in `supervisor/serving/metric_table.py`.
 
-The gateway serves them at `/metrics`, by default at <http://127.0.0.1:9464/metrics>, in the text format of Prometheus or as
-OpenMetrics, compressed if the scraper accepts it. They are computed at each scrape from the board, which all processes
-share: counters outlive the gateway, and a scrape costs nothing in the workers. Counters of a worker's own work begin at 0
-with each of its lives, as `rate()` and `increase()` expect.
+The gateway serves them at `/metrics`, by default at <http://127.0.0.1:9464/metrics>, in the text format of Prometheus or
+as OpenMetrics, compressed if the scraper accepts it. They are computed at each scrape from the board, which all
+processes share: counters outlive the gateway, and a scrape costs nothing in the workers. Counters of a worker's own
+work begin at 0 with each of its lives, as `rate()` and `increase()` expect.
 
 A scrape needs about 5 ms of CPU time with two markets a venue. With more than ten markets, scrape every 15 seconds,
 set `per_market = false` in `[gateway]`, or ask for some metrics only: `/metrics?name[]=paraphina_books_usable`.
@@ -74,8 +74,8 @@ Times are Unix time. A value that does not exist now, such as the memory of a pr
 {metrics}
 ## Histograms
 
-`paraphina_handling_seconds` and `paraphina_exchange_lag_seconds` exist for the streams `book` and `trade`. Their buckets
-end at {bounds} s.
+`paraphina_handling_seconds` and `paraphina_exchange_lag_seconds` exist for the streams `book` and `trade`. Their
+buckets end at {bounds} s.
 """
 
 

@@ -25,7 +25,7 @@ REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Counting:
-    """Application that counts what reaches it, and fails where it is told to."""
+    """Application that counts what reaches it, and fails where it is asked to."""
 
     def __init__(self):
         self.seen = []
