@@ -50,6 +50,7 @@ tfoot td { border-bottom: 0; }
   position: sticky; left: 0; background: var(--paper); padding-right: .8rem;
 }
 .wide td { white-space: nowrap; }
+.wide .n { padding-left: .6rem; }
 .remark { display: block; width: 15rem; white-space: normal; font-weight: 400; color: var(--soft); line-height: 1.25; }
 .plot { width: 100%; min-width: 7rem; }
 .plot svg { width: 100%; height: 22px; }
