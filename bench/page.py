@@ -64,7 +64,12 @@ def _compared(
     scale = log_scale(value for case in cases for value in [*case["ours"], *case["theirs"]])
     columns = ("case", "CPU a message, µs", "median", "spread", "theirs / ours")
     legend = charts.legend([("bar-line", "ours"), ("bar-past", "the other")])
-    return section(title, legend, _drawn(title, columns, rows, scale, _micro), about=f"{about} {_SPREAD} Logarithmic.")
+    return section(
+        title,
+        legend,
+        _drawn(f"CPU a message {title[0].lower()}{title[1:]}", columns, rows, scale, _micro),
+        about=f"{about} {_SPREAD} Logarithmic.",
+    )
 
 
 def _hot_path(cases: list[dict[str, Any]]) -> list[Html]:

@@ -140,7 +140,7 @@ def _missed(rows: Sequence[dict[str, Any]]) -> Html:
 
 
 def _reason(row: dict[str, Any]) -> str:
-    return "-" if row["reason"] is None else f"{reason_words(row['reason'])} ({row['reason']})"
+    return "-" if row["reason"] is None else reason_words(row["reason"])
 
 
 def _venues(run: DrillRun) -> list[str]:
