@@ -64,7 +64,12 @@ def _compared(
     scale = log_scale(value for case in cases for value in [*case["ours"], *case["theirs"]])
     columns = ("case", "CPU a message, µs", "median", "spread", "theirs / ours")
     legend = charts.legend([("bar-line", "ours"), ("bar-past", "the other")])
-    return section(title, legend, _drawn(title, columns, rows, scale, _micro), about=f"{about} {_SPREAD} Logarithmic.")
+    return section(
+        title,
+        legend,
+        _drawn(f"CPU a message {title[0].lower()}{title[1:]}", columns, rows, scale, _micro),
+        about=f"{about} {_SPREAD} Logarithmic.",
+    )
 
 
 def _hot_path(cases: list[dict[str, Any]]) -> list[Html]:
@@ -140,8 +145,8 @@ def _scaling(found: Iterable[dict[str, Any]]) -> list[Html]:
     scale = linear_scale(value for one in cases for values in one["us"].values() for value in values)
     title = f"By number of {cases[0]['what']}"
     columns = ("venue and number", "CPU a message, µs", "median", "spread", "most / least")
-    about = f"Aim: 200 markets at most 1.2 times one market. {_SPREAD}"
-    return [section(title, _drawn(title, columns, rows, scale, _micro), about=about)]
+    aim = "Aim: 200 markets at most 1.2 times one market. " if cases[0]["what"] == "markets" else ""
+    return [section(title, _drawn(title, columns, rows, scale, _micro), about=f"{aim}{_SPREAD}")]
 
 
 def _largest(one: dict[str, Any]) -> str:
