@@ -312,6 +312,13 @@ def test_age_counts_from_the_last_good_data_also_while_the_connection_is_away(sy
     assert stream_of(read())["markets"]["BTC-PERP"]["age_ms"] == 23_400
 
 
+def test_what_came_during_the_reading_is_no_time_old(system, read, now):
+    row = system.board.cell(3, 0, Stream.BOOK)
+    row[CellWord.LAST_GOOD] = row[CellWord.SINCE] = now + 9 * MS
+    market = stream_of(read())["markets"]["BTC-PERP"]
+    assert (market["age_ms"], market["since_ms"]) == (0, 0)
+
+
 def test_age_goes_on_with_a_dead_parent(system, read, now, holder):
     holder.pid = None
     system.board.cell(3, 0, Stream.BOOK)[CellWord.LAST_GOOD] = now - 90 * S
