@@ -26,7 +26,7 @@ from supervisor.overview.history import History
 from supervisor.overview.model import build
 from supervisor.overview.prices import Prices
 from supervisor.overview.words import LEVEL_SIGNS, duration
-from supervisor.serving.books import BookView, BookKey, OpenBooks, without_levels
+from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
 from supervisor.status import read_status
 from workers.backoff import Backoff, BackoffPolicy
