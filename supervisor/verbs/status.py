@@ -79,7 +79,7 @@ def render(state: Mapping[str, Any]) -> str:
             return "supervisor: never started here"
         head = f"supervisor   {_coloured(supervisor['state'], 11)}{_pid(supervisor)}"
         return f"{head}starting, or restoring its files"
-    lines = [_head(supervisor)]
+    lines = [_head(supervisor, state["venues"])]
     for name, venue in state["venues"].items():
         lines.append(_venue_line(name, venue))
         lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
@@ -89,21 +89,31 @@ def render(state: Mapping[str, Any]) -> str:
     if state["simulator"] is not None:
         simulator = state["simulator"]
         lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
+    if supervisor["clock"]["synchronised"] is False:
+        lines.append("clock        not synchronised: times and lags of events may be wrong; check the NTP service")
     return "\n".join(lines)
 
 
-def _head(supervisor: Mapping[str, Any]) -> str:
+def _head(supervisor: Mapping[str, Any], venues: Mapping[str, Any]) -> str:
     head = f"supervisor   {_coloured(supervisor['state'], 11)}"
     if supervisor["uptime_s"] is not None:
         head += f"{_pid(supervisor)}up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
         head += "  in another PID namespace: no pids" if supervisor["pid_namespace"] == "other" else ""
     head += f"  {supervisor['run_dir']}"
-    if supervisor["state"] == "none":
-        head += "  no supervisor, a worker alone"
+    if supervisor["is_alone"]:
+        head += f"  no supervisor: {_alone(venues)}"
     if supervisor["state"] == "stalled":
         what, advice = describe_stall(supervisor)
         head += f"\n  it {what}; {advice}"
     return head
+
+
+def _alone(venues: Mapping[str, Any]) -> str:
+    """Return in words how the worker is that runs without a parent."""
+    (name, venue), *_ = venues.items()
+    if venue["uptime_s"] is None or venue["beat_age_ms"] is None:
+        return f"{name} runs alone, and is starting"
+    return f"{name} runs alone, up {venue['uptime_s']:.0f} s, last beat {venue['beat_age_ms'] / 1000:.1f} s ago"
 
 
 def _pid(process: Mapping[str, Any]) -> str:
@@ -167,7 +177,8 @@ def _consumers(of: Mapping[str, Any]) -> list[str]:
 def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
     age = f"{stream['age_ms'] / 1000:.1f} s" if stream["age_ms"] is not None else "-"
     limit = f"{stream['limit_ms'] / 1000:.0f} s" if stream["limit_ms"] else "none"
-    words = (stream["reason"] and f"last reason {stream['reason']}", stream.get("detail"))
+    ago = f" ({stream['reason_ago_s']:.0f} s ago)" if stream["reason_ago_s"] is not None else ""
+    words = (stream["reason"] and f"last reason {stream['reason']}{ago}", stream.get("detail"))
     why = "  " + ": ".join(word for word in words if word) if any(words) else ""
     why += f"  ({stream['invalid_rows']} invalid rows left out)" if stream.get("invalid_rows") else ""
     reconnects = f"  reconnects {stream['reconnects']}" if stream["reconnects"] else ""
