@@ -748,7 +748,7 @@ def test_a_worker_alone_is_no_dead_system(alone, read):
     assert (status["supervisor"]["is_alone"], status["supervisor"]["uptime_s"]) == (True, None)
     assert (venue["uptime_s"], venue["beat_age_ms"]) == (9.0, 1)
     assert lines(status)[0].startswith("supervisor   none")
-    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9 s, last beat 0.0 s ago")
+    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9.0 s, last beat 0.0 s ago")
     assert lines(status)[1].split()[:4] == ["lighter", "live", "pid", "4711"]
 
 
@@ -860,7 +860,7 @@ def test_a_stream_line_says_why(system, read):
     (line,) = [line for line in lines(read()) if "stale" in line]
     assert line.split()[:2] == ["book", "stale"]
     assert " 12 s of 10 s " in line
-    assert line.endswith("book stayed unusable (no_book); 3 reconnects; BTC-PERP live")
+    assert line.endswith("book stayed unusable (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
 
 
 def test_a_stream_without_data_or_limit(system, read):

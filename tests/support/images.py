@@ -103,8 +103,8 @@ class Builder:
 
 
 def _place() -> str | None:
-    """The directory for storages: in memory where there is room and devices can be made, for layers are copied whole."""
-    memory = Path("/dev/shm")
+    """Return the directory for storages: in memory where there is room and devices can be made; layers are copied."""
+    memory = Path("/dev/shm")  # noqa: S108 - not for temporary files of a name that others could guess
     flags = os.statvfs(memory).f_flag
     is_open = not flags & (os.ST_NODEV | os.ST_NOEXEC | os.ST_NOSUID)
     return str(memory) if is_open and shutil.disk_usage(memory).free > _STORAGE_BYTES else None
