@@ -115,6 +115,7 @@ class ProcessStatus:
             "since_s": moment.seconds_since(row[WorkerWord.STATE_SINCE]),
             "pid": self.pid if moment.sees_processes else None,
             "uptime_s": moment.seconds_since(self._started_ns()) if self.is_running else None,
+            "stale_s": round(self._stale_ns(state) / NS, 3),
             "generation": row[WorkerWord.GENERATION],
             "crash_loop": bool(row[WorkerWord.CRASH_LOOP]),
             "exits": counts_by_reason(moment.board.exits(self.slot)),
@@ -167,6 +168,11 @@ class ProcessStatus:
     def _started_ns(self) -> int:
         """Return when the process began: its fork, or without a parent its own first words."""
         return self.row[WorkerWord.BOOTED if self._moment.is_alone else WorkerWord.FORKED]
+
+    def _stale_ns(self, state: WorkerState) -> int:
+        """Return how long the process was stale; the board has the spans that are over."""
+        running_ns = self._moment.now_ns - self.row[WorkerWord.STATE_SINCE] if state is WorkerState.STALE else 0
+        return self.row[WorkerWord.STALE_NS] + running_ns
 
     def _state(self) -> WorkerState:
         if self._moment.is_alone and self.is_running:

@@ -6,7 +6,17 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ipc.board import ACCOUNT_SESSION, COUNTERS, Board, CellWord, HeaderWord, Row, SessionWord, WorkerWord
+from ipc.board import (
+    ACCOUNT_SESSION,
+    COUNTERS,
+    TCP_LISTENING,
+    Board,
+    CellWord,
+    HeaderWord,
+    Row,
+    SessionWord,
+    WorkerWord,
+)
 from ipc.health import Phase, Reason, Stream, word_of
 from ipc.rundir import RunDir
 from supervisor.clock_sync import clock_status
@@ -42,7 +52,13 @@ class StatusReader:
     def _gateway(self, described: Mapping[str, Any]) -> dict[str, Any]:
         process = ProcessStatus(self._moment, "gateway")
         tcp = process.tcp(described.get("tcp"), WorkerWord.TCP)
-        return {**process.common(), **process.consumers(), "http": described["http"], "tcp": tcp}
+        return {
+            **process.common(),
+            **process.consumers(),
+            "http": described["http"],
+            "http_listening": process.row[WorkerWord.HTTP] == TCP_LISTENING and process.is_running,
+            "tcp": tcp,
+        }
 
     def _supervisor(self) -> dict[str, Any]:
         moment, header, parent = self._moment, self._moment.board.header, self._moment.parent

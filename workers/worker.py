@@ -232,7 +232,7 @@ class Worker:
         files = WatchedFiles(run_dir.path)
         files.add(run_dir.feed_path(venue), self._publisher.relisten, lambda: self._publisher.is_intact)
         files.add(run_dir.worker_description(venue), self._write_description)
-        files.add(run_dir.market_cache(venue), self._save_listings)
+        files.add(run_dir.market_cache(venue), lambda: self._save_listings(self._listed))
         self._recorder.watch_files(files, run_dir, self._publisher.exclusive)
         if self._account is not None:
             self._account.watch_files(files, run_dir)
@@ -274,13 +274,14 @@ class Worker:
 
     def _on_listings(self, listings: list[Listing]) -> None:
         """Cache a list that the poll thread has read and hand it to the main thread."""
-        self._listed = listings = self._with_missing(listings)
-        self._save_listings()
+        listings = self._with_missing(listings)
+        self._save_listings(listings)
+        self._listed = listings  # once it is written: until then the check of files would report it as lost
         self._new_listings = listings
 
-    def _save_listings(self) -> None:
-        if self._listed is not None:
-            markets.save(self._run_dir.market_cache(self._settings.venue), self._listed, self._settings.bases)
+    def _save_listings(self, listings: list[Listing] | None) -> None:
+        if listings is not None:
+            markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
         """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
