@@ -20,9 +20,8 @@ from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from ipc.topics import FEED_PORTS
-from supervisor import temporary
+from supervisor import clock_sync, temporary
 from supervisor.config import load
-from supervisor import clock_sync
 from supervisor.machine import findings
 from supervisor.verbs import check
 from workers.accounts.secrets import environment_names
