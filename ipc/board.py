@@ -88,6 +88,8 @@ class WorkerWord:
     CRASH_LOOP = 13
     #: Time in state ``stale``, without the span that lasts.
     STALE_NS = 14
+    #: When it was last live, over all generations.
+    LIVE_AT = 15
     #: Fault that the process is to inject into itself: :class:`ipc.health.SelfFault`, 0 for none.
     SELF_FAULT = 16
     #: When an operator stopped the process, 0 when nobody has, and the operator's uid + 1.

@@ -76,6 +76,7 @@ class LifecycleReporter:
             self._stale_since_ns = now
             log.warning("worker.stale", venue=self._name)
         elif state is WorkerState.LIVE:
+            row[WorkerWord.LIVE_AT] = now
             log.info("worker.live", venue=self._name, after_ms=(now - self._lifecycle.forked_ns) // _MS)
         self._publish(state.value, reason)
 

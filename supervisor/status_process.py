@@ -122,7 +122,6 @@ class ProcessStatus:
             "last_exit": self._last_exit(),
             "next_start_in_s": moment.seconds_until(row[WorkerWord.NEXT_START]) if has_parent else None,
             "error": moment.run_dir.config_error(self.name) if state is WorkerState.FAILED else None,
-            "stale_s": self._stale_s(),
             "cpu_s": None if usage is None else usage.cpu_s,
             "rss_bytes": self._rss_bytes(),
             **row.counts(COUNTERS["process"]),
@@ -181,13 +180,6 @@ class ProcessStatus:
         # The parent has not recorded the exit of a process that is gone.
         is_recorded = self.is_running or state in _WITHOUT_PROCESS
         return state if state is not None and is_recorded else WorkerState.STOPPED
-
-    def _stale_s(self) -> float:
-        """Return how long the process has been stale in all, the span that lasts included."""
-        row = self.row
-        is_stale = word_of(WorkerState, row[WorkerWord.STATE]) is WorkerState.STALE and self.is_running
-        lasting_ns = self._moment.now_ns - row[WorkerWord.STATE_SINCE] if is_stale else 0
-        return round((row[WorkerWord.STALE_NS] + max(0, lasting_ns)) / NS, 3)
 
     def _end(self) -> tuple[Reason | None, int]:
         """Return why the process ended, and when; no reason for an exit that the parent has not recorded."""

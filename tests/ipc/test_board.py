@@ -63,6 +63,7 @@ WORKER_WORDS = {
     "NEXT_START": 12,
     "CRASH_LOOP": 13,
     "STALE_NS": 14,
+    "LIVE_AT": 15,
     "SELF_FAULT": 16,
     "STOPPED_AT": 17,
     "STOPPED_BY": 18,

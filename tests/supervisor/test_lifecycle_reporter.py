@@ -97,7 +97,7 @@ def test_a_change_is_on_the_board_with_its_time(reports, row, life, published):
     step = life.handle(ChildEvent.FRESH, 7)
     reports.record_state(step, 7, None)
     assert row[WorkerWord.STATE] == code_of(WorkerState.LIVE)
-    assert row[WorkerWord.STATE_SINCE] == 7
+    assert row[WorkerWord.STATE_SINCE] == row[WorkerWord.LIVE_AT] == 7
     assert published[0]["event"] == "live"
 
 
