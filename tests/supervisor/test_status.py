@@ -755,7 +755,7 @@ def test_a_worker_alone_is_no_dead_system(alone, read):
     assert (status["supervisor"]["is_alone"], status["supervisor"]["uptime_s"]) == (True, None)
     assert (venue["uptime_s"], venue["beat_age_ms"]) == (9.0, 1)
     assert lines(status)[0].startswith("supervisor   none")
-    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9 s, last beat 0.0 s ago")
+    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9.0 s, last beat 0.0 s ago")
     assert lines(status)[1].split()[:4] == ["lighter", "live", "pid", "4711"]
 
 
