@@ -493,6 +493,13 @@ def test_what_the_kernel_says_of_a_process(system, read, now, holder):
     assert (gone["cpu_s"], gone["rss_bytes"], gone["uptime_s"]) == (None, None, None)
 
 
+def test_time_stale_includes_the_span_that_lasts(system, read, now):
+    system.process("lighter", STALE_NS=3 * S, STATE_SINCE=now - 2 * S)
+    assert read()["venues"]["lighter"]["stale_s"] == 3.0
+    system.process("lighter", WorkerState.STALE)
+    assert read()["venues"]["lighter"]["stale_s"] == 5.0
+
+
 @pytest.mark.parametrize(("answer", "line"), [(True, False), (None, False), (False, True)])
 def test_a_clock_that_is_not_synchronised_has_its_line(read, monkeypatch, answer, line):
     found = {"synchronised": answer, "estimated_error_ms": None if answer is None else 16_000.0}
@@ -731,7 +738,7 @@ def alone(system, now):
     """Worker of lighter as ``paraphina-supervisor worker lighter`` runs it: no word of a parent is on its board."""
     system.described |= {"is_alone": True, "venues": {"lighter": system.described["venues"]["lighter"]}}
     system.describe()
-    system.header(PARENT_PID=0, PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
+    system.header(PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
     for name in ("lighter", "gateway"):
         system.process(name, PID=0, STATE=0, STATE_SINCE=0, GENERATION=0)
     system.process("lighter", BOOTED=now - 9 * S, BEAT=now - MS, FIRST_FRESH=now - 8 * S, LAST_FRESH=now - MS)
