@@ -1,7 +1,7 @@
-"""Gateway: supervised child that publishes the lifecycle events of the system's processes.
+"""Gateway: supervised child that publishes the lifecycle events of the system's processes, and serves its pages.
 
 It follows the parent on the control socket. Feeds, restarts and control requests do not depend on it; after a restart
-it receives the events that it missed.
+it receives the events that it missed. Pages are served by threads of their own, for which publishing never waits.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import zmq
 
-from ipc.board import Row, WorkerWord
+from ipc.board import TCP_LISTENING, TCP_WAITING, Row, WorkerWord
 from ipc.consumers import write_consumers
 from ipc.control import ControlClient, ControlRequest
 from ipc.descriptors import DescriptorGuard
@@ -40,6 +40,20 @@ _SUBSCRIBE_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000
 
 
+class Server(Protocol):
+    """HTTP server in threads of its own."""
+
+    @property
+    def is_listening(self) -> bool:
+        """True while it accepts connections."""
+
+    def start(self) -> None:
+        """Start its threads."""
+
+    def close(self) -> None:
+        """Stop serving."""
+
+
 class Gateway:
     """Publisher of lifecycle events; runs in its own process.
 
@@ -50,6 +64,7 @@ class Gateway:
         stop: Ends :meth:`run` when set.
         network: TCP address of its feed; None for the socket in the run directory alone.
         log_file: Log file to rotate; None when the system does not own it.
+        server: HTTP server; None for none.
     """
 
     def __init__(
@@ -60,11 +75,13 @@ class Gateway:
         stop: threading.Event,
         network: Network | None = None,
         log_file: Path | None = None,
+        server: Server | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._row = row
         self._stop = stop
         self._log_file = log_file
+        self._server = server
         self._next_housekeeping_ns = 0
         self._parent = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -85,6 +102,8 @@ class Gateway:
         log.info("gateway.started", pid=os.getpid())
         guard = partial(self._descriptors.run, self._stop.wait)
         threading.Thread(target=guard, name="descriptors", daemon=True).start()
+        if self._server is not None:
+            self._server.start()
         self._wait_for_subscribers()
         self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
@@ -102,6 +121,8 @@ class Gateway:
                 self._publish(packet)
             else:
                 self._publisher.serve(_TICK_S if self._publisher.is_behind else 0.0, self._stop.wait)
+        if self._server is not None:
+            self._server.close()
         self._publisher.close()
 
     def _beat(self) -> None:
@@ -112,6 +133,8 @@ class Gateway:
         row.add(WorkerWord.MAIN_LOOPS)
         if self._listener is not None:
             self._listener.serve(now, row)
+        if self._server is not None:
+            row[WorkerWord.HTTP] = TCP_LISTENING if self._server.is_listening else TCP_WAITING
         write_consumers(row, self._publisher, self._descriptors)
 
     def _rotate_log(self, now: int) -> None:

@@ -347,7 +347,8 @@ class Parent:
             if child is None:
                 child = self._children[name] = self._make_child(name)
             child.handle(ChildEvent.START)
-        gateway = [GATEWAY] if system.config.network != before.network else []
+        is_gateway_changed = (system.config.network, system.config.gateway) != (before.network, before.gateway)
+        gateway = [GATEWAY] if is_gateway_changed else []
         # The cause of a configuration error may have been fixed outside of the file.
         failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
         restarting = list(dict.fromkeys([*difference.changed, *gateway, *failed]))

@@ -123,7 +123,7 @@ def _without_description(holder: Holder | None) -> dict[str, Any]:
     return {
         "supervisor": supervisor,
         "venues": {},
-        "gateway": {"state": "stopped", "pid": None, "http": None},
+        "gateway": {"state": "stopped", "pid": None, "http": None, "http_listening": False},
         "simulator": None,
     }
 

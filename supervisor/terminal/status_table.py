@@ -54,7 +54,7 @@ def render(state: Mapping[str, Any], *, all_streams: bool = False, width: int | 
     colour = LEVEL_COLOURS[found.level]
     lines = [_Line("", found.line)]
     if state["venues"] or state["supervisor"]["state"] != "none":
-        lines += [_supervisor_line(state["supervisor"])]
+        lines += [_supervisor_line(state["supervisor"], state["venues"])]
     if state["venues"]:
         lines += _all_streams(state) if all_streams else _table(state["venues"])
         lines += _other_processes(state)
@@ -117,16 +117,28 @@ def _other_processes(state: Mapping[str, Any]) -> Iterator[_Line]:
     simulator = state["simulator"]
     if simulator is not None:
         yield _Line(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}", simulator["admin"])
+    if state["supervisor"]["clock"]["synchronised"] is False:
+        advice = "times and lags of events may be wrong; check the NTP service"
+        yield _Line(f"{'clock':<12} ", f"not synchronised: {advice}")
 
 
-def _supervisor_line(supervisor: Mapping[str, Any]) -> _Line:
+def _supervisor_line(supervisor: Mapping[str, Any], venues: Mapping[str, Any]) -> _Line:
     parts = [f"pid {supervisor['pid']}"] if supervisor["pid"] else []
     if supervisor["uptime_s"] is not None:
         parts += [f"up {duration(supervisor['uptime_s'])}", f"version {supervisor['version']}"]
         parts += ["in another PID namespace: no pids"] if supervisor["pid_namespace"] == "other" else []
     parts += [supervisor["run_dir"]] if supervisor.get("run_dir") else []
-    parts += ["no supervisor, a worker alone"] if supervisor["state"] == "none" else []
+    parts += [f"no supervisor: {_alone(venues)}"] if supervisor.get("is_alone") else []
     return _Line(f"supervisor   {_coloured(supervisor['state'], 11)}", "  ".join(parts))
+
+
+def _alone(venues: Mapping[str, Any]) -> str:
+    """Return in words how the worker is that runs without a parent."""
+    (name, venue), *_ = venues.items()
+    if venue["uptime_s"] is None or venue["beat_age_ms"] is None:
+        return f"{name} runs alone, and is starting"
+    up, beat = duration(venue["uptime_s"]), duration(venue["beat_age_ms"] / 1000)
+    return f"{name} runs alone, up {up}, last beat {beat} ago"
 
 
 def _pid(process: Mapping[str, Any]) -> str:
