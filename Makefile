@@ -7,7 +7,7 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-operate test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants soak soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed operate-installed
+.PHONY: mutants soak soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -78,6 +78,10 @@ soak-updates: test-installed
 soak-fuzz: test-installed
 	PARAPHINA_FUZZ_S=$(PARAPHINA_FUZZ_S) PARAPHINA_FUZZ_SEED=$(PARAPHINA_FUZZ_SEED) $(BIN)/pytest tests/fuzz
 
+# The container image: built by buildah on a base of Debian packages, and the program in it as PID 1.
+soak-image: operate-installed
+	$(BIN)/pytest -m soak tests/soak/test_image.py
+
 # Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
 soak-shadow: test-installed
 	PYTHONPATH=.:tests/support $(BIN)/python -m shadowed --duration $(PARAPHINA_SHADOW) --report $(PARAPHINA_SHADOW_REPORT)
@@ -89,6 +93,7 @@ run-installed test-installed operate-installed: %-installed:
 docs: run-installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
 	$(BIN)/python -c "from supervisor.pages import states; print(states(), end='')" > docs/states.md
+	$(BIN)/python -c "from supervisor.pages import metrics; print(metrics(), end='')" > docs/metrics.md
 	$(BIN)/python -m workers.pages docs/venues
 
 clean:

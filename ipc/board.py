@@ -20,6 +20,7 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -264,6 +265,7 @@ COUNTERS: Final = {
 }
 
 
+@cache
 def market_key(symbol: str) -> int:
     """Return the number by which a cell names its market; never 0."""
     return crc32(symbol.encode()) + 1

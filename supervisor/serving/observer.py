@@ -26,7 +26,7 @@ from supervisor.overview.history import History
 from supervisor.overview.model import build
 from supervisor.overview.prices import Prices
 from supervisor.overview.words import LEVEL_SIGNS, duration
-from supervisor.serving.books import BookView, Market, OpenBooks, without_levels
+from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
 from supervisor.status import read_status
 from workers.backoff import Backoff, BackoffPolicy
@@ -135,7 +135,7 @@ class Observer:
 
     def _book(self, name: str) -> BookView:
         venue, _, symbol = name.partition(":")
-        market = Market(venue, symbol)
+        market = BookKey(venue, symbol)
         if self._status is None or not is_configured(market, self._status):
             return without_levels(market, "no such market here")
         return self._books.ask(market)
@@ -229,7 +229,7 @@ def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None
     return VerdictText("none", LEVEL_SIGNS["none"], "State unknown", detail)
 
 
-def is_configured(market: Market, status: Mapping[str, Any]) -> bool:
+def is_configured(market: BookKey, status: Mapping[str, Any]) -> bool:
     """Return whether a system has the book of a market."""
     venue = status["venues"].get(market.venue)
     return venue is not None and market.symbol in venue["streams"].get(Stream.BOOK, {}).get("markets", {})

@@ -85,7 +85,7 @@ def test_nothing_ever_ran_and_nothing_is_known_yet():
     nothing |= {"gateway": {"state": "stopped", "pid": None, "http": None}, "simulator": None}
     assert line(nothing) == "■ Nothing runs here — start with: paraphina-supervisor start"
     nothing["supervisor"]["state"] = "running"
-    assert line(nothing) == "◐ Starting — no venue is known yet"
+    assert line(nothing) == "◐ Starting — or restoring its files: no venue is known yet"
 
 
 def test_stalled_and_draining():
