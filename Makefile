@@ -93,6 +93,7 @@ run-installed test-installed operate-installed: %-installed:
 docs: run-installed
 	$(BIN)/paraphina-supervisor schema > docs/schema/events.schema.json
 	$(BIN)/python -c "from supervisor.pages import states; print(states(), end='')" > docs/states.md
+	$(BIN)/python -c "from supervisor.pages import metrics; print(metrics(), end='')" > docs/metrics.md
 	$(BIN)/python -m workers.pages docs/venues
 
 clean:

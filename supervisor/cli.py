@@ -24,7 +24,7 @@ _VERBS: Final = {
     "stop": ("supervisor.verbs.control", "Stop a running system."),
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
     "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
-    "status": ("supervisor.verbs.status", "Show the state of every stream, with reasons."),
+    "status": ("supervisor.verbs.status", "Show how the system is, and why."),
     "top": ("supervisor.verbs.top", "Show the best prices on all venues, and the state of each feed."),
     "logs": ("supervisor.verbs.logs", "Show the log of a background system."),
     "tail": ("supervisor.verbs.inspect", "Print events as they come."),

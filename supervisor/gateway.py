@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import msgspec
 import zmq
 
 from ipc.board import TCP_LISTENING, TCP_WAITING, Row, WorkerWord
@@ -21,8 +20,6 @@ from ipc.consumers import write_consumers
 from ipc.control import ControlClient, ControlRequest
 from ipc.descriptors import DescriptorGuard
 from ipc.errors import NotRunningError
-from ipc.events import Lifecycle
-from ipc.health import Reason
 from ipc.listener import FeedListener
 from ipc.log import get_log
 from ipc.publisher import Publisher
@@ -32,6 +29,7 @@ from ipc.sequence import Epochs
 from ipc.topics import Topic
 from ipc.watched_files import CHECK_NS, WatchedFiles
 from supervisor.child import Handover
+from supervisor.followed import decode_lifecycle
 from supervisor.logfile import rotate
 
 log = get_log(__name__)
@@ -40,28 +38,6 @@ _TICK_S: Final = 0.1
 #: Wait for subscribers of the generation before to connect again.
 _SUBSCRIBE_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000
-
-
-class _LifecycleMessage(msgspec.Struct):
-    """Lifecycle event as the parent sends it to its followers."""
-
-    number: int
-    process: str
-    event: str
-    reason: Reason | None
-    pid: int | None
-    generation: int
-    exit_code: int | None
-    signal: str | None
-    delay_s: float | None
-    failures: int
-    restarts: int
-    uptime_s: float | None
-    mono_ns: int
-    wall_ns: int
-
-
-_decoder: Final = msgspec.json.Decoder(_LifecycleMessage)
 
 
 class Server(Protocol):
@@ -182,31 +158,14 @@ class Gateway:
 
     def _publish(self, packet: bytes) -> None:
         try:
-            message = _decoder.decode(packet)
+            message = decode_lifecycle(packet)
         except (ValueError, RecursionError) as error:
             log.error("gateway.not_understood", error=str(error))
             return
         lost = message.number - self._row[WorkerWord.PUBLISHED] - 1
         if lost > 0:  # away for longer than the parent keeps events, or not decoded
             log.warning("gateway.events_lost", lost=lost)
-        event = Lifecycle(
-            venue=message.process,
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=None,
-            event=message.event,
-            reason=message.reason,
-            pid=message.pid,
-            generation=message.generation,
-            exit_code=message.exit_code,
-            signal=message.signal,
-            delay_s=message.delay_s,
-            failures=message.failures,
-            restarts=message.restarts,
-            uptime_s=message.uptime_s,
-        )
-        event.recv_ns, event.recv_mono_ns = message.wall_ns, message.mono_ns
         feed = self._publisher.topic(Topic("lifecycle", message.process, ""))
         with self._publisher.exclusive():
-            self._publisher.send_latest(feed, "lifecycle", event)
+            self._publisher.send_latest(feed, "lifecycle", message.as_event())
         self._row[WorkerWord.PUBLISHED] = message.number

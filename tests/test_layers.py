@@ -85,6 +85,7 @@ PURE = {
     "supervisor/lifecycle.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
     "supervisor/kill_rules.py": {"os", "time", "signal", "ipc.log"},
     "ipc/feed_state.py": {"zmq", "time", "socket"},
+    "supervisor/overview": {"os", "time", "signal", "socket", "threading", "zmq", "ipc.log", "ipc.feed"},
     "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 

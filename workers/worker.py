@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 import zmq
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
+from ipc.board import ACCOUNT_SESSION, Board, Row, SessionWord, WorkerWord
 from ipc.consumers import write_consumers
 from ipc.descriptors import DescriptorGuard
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
@@ -48,7 +48,7 @@ from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder, save_left_behind
 from workers.self_faults import SELF_FAULTS
 from workers.settings import WorkerSettings
-from workers.status import StatusPublisher
+from workers.status import StatusPublisher, write_state
 from workers.threads import ThreadSupervisor
 from workers.venues import VENUES
 from workers.venues.account import private_venue
@@ -86,6 +86,7 @@ class Worker:
         self._words = board.worker(settings.slot)
         self._words[WorkerWord.EPOCH] = epoch = Epochs.following(settings.last_epoch)
         self._words[WorkerWord.BOOTED] = time.monotonic_ns()
+        board.assign_markets(settings.slot, [symbol_of(base) for base in settings.bases])
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
         save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
@@ -332,9 +333,7 @@ class Worker:
 
     def _report_missing(self, base: str, reason: Reason) -> None:
         """Report a configured market that the venue does not list; the others go on."""
-        cell = self._cell(base)
-        cell[CellWord.STATE] = code_of(StreamState.FAILED)
-        cell[CellWord.REASON] = code_of(reason)
+        write_state(self._cell(base), StreamState.FAILED, reason, time.monotonic_ns())
         log.error("market.missing", venue=self._settings.venue, symbol=symbol_of(base), reason=reason)
         self._publish_book_state(StreamState.FAILED, reason, symbol_of(base))
 

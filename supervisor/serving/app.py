@@ -23,6 +23,7 @@ from ipc.log import get_log
 from ipc.printable import printable_json
 from supervisor.serving import answers
 from supervisor.serving.answers import HttpAnswer
+from supervisor.serving.assets import ASSETS
 
 log = get_log(__name__)
 
@@ -31,7 +32,6 @@ _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0
 #: Levels above this take more time than they save.
 _GZIP_LEVEL: Final = 4
 _ACCEPTS_GZIP: Final = re.compile(r"(^|,)\s*gzip\s*(;\s*q=(1|0\.\d*[1-9]\d*)(\.0*)?\s*)?(,|$)")
-_HTML: Final = "text/html; charset=utf-8"
 _JSON: Final = "application/json"
 #: Parts of an account's stream that stay in the terminal: its name, and the venue's own text.
 _PRIVATE: Final = frozenset({"account", "detail"})
@@ -46,6 +46,9 @@ class Source(Protocol):
 
     def status(self) -> dict[str, Any]:
         """Return the object that ``status --json`` prints; raise UnknownStateError if it cannot be read."""
+
+    def state_json(self, book: str | None) -> bytes:
+        """Return the overview as JSON, with a book (``VENUE:SYMBOL``); raise UnknownStateError if it cannot be read."""
 
     def live(self) -> bool:
         """Return whether the parent checks its processes."""
@@ -66,7 +69,8 @@ class Application:
         self._source = source
         self._hosts = frozenset({"localhost", *hosts})
         self._routes: dict[str, Callable[[dict[str, Any]], HttpAnswer]] = {
-            "/": _index,
+            **{path: _constant(answer) for path, answer in ASSETS.items()},
+            "/state.json": self._state,
             "/livez": self._live,
             "/readyz": self._ready,
             "/status.json": self._status,
@@ -74,7 +78,7 @@ class Application:
         }
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        """HttpAnswer a request; errors of ours are logged and shown without detail."""
+        """Answer a request; errors of ours are logged and shown without detail."""
         try:
             answer = self._answer(environ)
         except UnknownStateError as unknown:
@@ -108,6 +112,11 @@ class Application:
         if self._source.ready():
             return answers.text(HTTPStatus.OK, "ready")
         return answers.text(HTTPStatus.SERVICE_UNAVAILABLE, "not every venue was live yet")
+
+    def _state(self, environ: dict[str, Any]) -> HttpAnswer:
+        books = parse_qs(environ["QUERY_STRING"]).get("book")
+        body = self._source.state_json(books[0] if books else None).decode()
+        return HttpAnswer(HTTPStatus.OK, printable_json(body).encode(), _JSON)
 
     def _status(self, _environ: dict[str, Any]) -> HttpAnswer:
         body = printable_json(json.dumps(without_private(self._source.status())))
@@ -150,7 +159,5 @@ def _public_streams(streams: dict[str, dict[str, Any]]) -> dict[str, dict[str, A
     }
 
 
-def _index(_environ: dict[str, Any]) -> HttpAnswer:
-    links = "".join(f'<a href="{path}">{path}</a>\n' for path in ("/status.json", "/metrics"))
-    body = f"<!DOCTYPE html>\n<html lang=en><title>paraphina-supervisor</title>\n{links}"
-    return HttpAnswer(HTTPStatus.OK, body.encode(), _HTML)
+def _constant(answer: HttpAnswer) -> Callable[[dict[str, Any]], HttpAnswer]:
+    return lambda _environ: answer

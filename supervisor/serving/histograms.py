@@ -15,6 +15,8 @@ _NS: Final = 1_000_000_000
 STREAMS: Final = (Stream.BOOK, Stream.TRADE)
 #: Buckets of the board that are upper bounds of exported ones: 131 µs to 8.6 s, each four times the one before.
 _BOUNDS: Final = range(4, 21, 2)
+#: The same in seconds.
+BOUNDS_S: Final = tuple(float(1 << (bucket + 13)) / _NS for bucket in _BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,10 @@ class StreamHistograms:
     lag: Histogram
 
 
-def bound_s(bucket: int) -> float:
-    """Return the upper bound of a bucket of the board in seconds."""
-    return float(1 << (bucket + 13)) / _NS
-
-
 def merge(counts: Sequence[int], sum_ns: int) -> Histogram:
     """Return the exported form of a board's histogram."""
     cumulative = list(accumulate(counts))
-    buckets = [(repr(bound_s(bucket)), float(cumulative[bucket])) for bucket in _BOUNDS]
+    buckets = [(repr(bound), float(cumulative[bucket])) for bound, bucket in zip(BOUNDS_S, _BOUNDS, strict=True)]
     return Histogram([*buckets, ("+Inf", float(cumulative[-1]))], sum_ns / _NS)
 
 

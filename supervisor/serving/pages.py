@@ -27,7 +27,7 @@ class GatewayPages:
         run_dir: Run directory of the system.
         board: Board of the process, which stays the right one when the file in the run directory is lost.
         slots: Board slots of the venues' workers.
-        observer: Prices.
+        observer: Overview, prices and books.
         per_market: Whether the metrics have series by market.
     """
 
@@ -44,6 +44,10 @@ class GatewayPages:
     def status(self) -> dict[str, Any]:
         """Return the object that ``status --json`` prints; raise UnknownStateError when it cannot be read."""
         return read_status(self._run_dir)
+
+    def state_json(self, book: str | None) -> bytes:
+        """Return the overview as JSON, with a book if one is wanted; raise UnknownStateError when it cannot be read."""
+        return self._observer.state_json(book)
 
     def live(self) -> bool:
         """Return whether the parent checks its processes."""

@@ -18,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
+from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
@@ -43,7 +44,12 @@ _IDLE_S: Final = 30
 _REQUEST_S: Final = 5.0
 _CLEANUP_S: Final = 1
 _MAX_HEADER: Final = 16_384
+#: Answers up to this size stay in memory; longer ones, which there are none of, would go to a temporary file.
+_MAX_ANSWER: Final = 16_777_216
 _RETRY_S: Final = 1.0
+#: Longest turn of the loop, and wait for its end, s.
+_TURN_S: Final = 0.5
+_CLOSE_S: Final = 1
 #: Pause of accepting when no descriptor is free: the waiting connection would wake the loop at once again.
 _ACCEPT_PAUSE_S: Final = 1.0
 _MAX_TEXT: Final = 300
@@ -88,7 +94,8 @@ class _ErrorTask(ErrorTask):
         self.response_headers = answer.all_headers()
         self.set_close_on_finish()
         self.content_length = len(answer.body)
-        self.write(answer.body)
+        is_head = getattr(request, "command", None) == "HEAD"
+        self.write(b"" if is_head else answer.body)
 
 
 class _Channel(HTTPChannel):
@@ -172,7 +179,7 @@ class _LibraryLog(logging.Handler):
 class HttpServer:
     """HTTP server in threads of its own; :attr:`is_listening` and :meth:`close` are for other threads.
 
-    While its address is in use it tries again every second.
+    While its address cannot be bound it tries again every second.
 
     Args:
         application: WSGI application.
@@ -184,6 +191,7 @@ class HttpServer:
         self._application = application
         self._address = address
         self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._has_failed = False
 
     def start(self) -> None:
@@ -192,13 +200,12 @@ class HttpServer:
         library.handlers[:] = [_LibraryLog()]
         library.propagate = False
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)  # with two threads, requests wait
-        threading.Thread(target=self._run, name="http", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
-        """Remove the Unix socket, if there is one; the threads end with the process."""
+        """Close all connections and remove a Unix socket; wait for a moment at most."""
         self._stop.set()
-        if self._address.path and self.is_listening:
-            Path(self._address.path).unlink(missing_ok=True)
+        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         dispatcher = ThreadedTaskDispatcher()
@@ -213,7 +220,10 @@ class HttpServer:
                 finally:
                     self.is_listening = False
                     listening.close()
+                    if self._address.path:
+                        Path(self._address.path).unlink(missing_ok=True)
             self._stop.wait(_RETRY_S)
+        dispatcher.shutdown(timeout=_CLOSE_S)
 
     def _listen(self) -> socket.socket | None:
         """Return a bound socket; None while it cannot be bound, which is logged once."""
@@ -231,7 +241,7 @@ class HttpServer:
         return listening
 
     def _serve(self, listening: socket.socket, dispatcher: ThreadedTaskDispatcher) -> None:
-        """Serve until the listening socket is closed."""
+        """Serve until stopped, or until the listening socket is lost."""
         adjustments = Adjustments(
             sockets=[listening],
             threads=_THREADS,
@@ -241,15 +251,16 @@ class HttpServer:
             cleanup_interval=_CLEANUP_S,
             max_request_header_size=_MAX_HEADER,
             max_request_body_size=1,
+            outbuf_overflow=_MAX_ANSWER,
             clear_untrusted_proxy_headers=True,
             log_socket_errors=False,
             ident="paraphina",
-            asyncore_use_poll=True,  # select() cannot wait for descriptors from 1024 on
         )
+        sockets: dict[int, Any] = {}
         server_class = _UnixServer if self._address.path else _TcpServer
         server = server_class(
             self._application,
-            {},
+            sockets,
             _sock=listening,
             dispatcher=dispatcher,
             adj=adjustments,
@@ -257,7 +268,14 @@ class HttpServer:
             bind_socket=False,
         )
         self.is_listening = True
-        server.run()
+        try:
+            while server.accepting and not self._stop.is_set():
+                # select() cannot wait for descriptors from 1024 on
+                wasyncore.loop(timeout=_TURN_S, use_poll=True, map=sockets, count=1)
+        finally:
+            for channel in list(server.active_channels.values()):
+                channel.handle_close()
+            wasyncore.close_all(sockets)
 
 
 def bind(address: HttpAddress) -> socket.socket:

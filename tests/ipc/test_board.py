@@ -26,6 +26,7 @@ from ipc.board import (
     SessionWord,
     StreamWord,
     WorkerWord,
+    market_key,
 )
 from ipc.errors import BoardError
 from ipc.health import Phase, Stream, code_of
@@ -130,6 +131,7 @@ CELL_WORDS = {
     "LAST_GOOD": 10,
     "EVENTS": 11,
     "REASON_AT": 12,
+    "MARKET": 13,
     "COUNT": 14,
 }
 #: Stores two patterns in turn for as long as it lives; a torn word would be a mixture of them.
@@ -284,8 +286,33 @@ def test_clearing_a_worker_touches_only_what_it_writes(board: Board, slot: int, 
     cells = block + 3520
     cleared = {*range(block + 24, block + 64), *range(block + 128, cells + markets * 9 * 14)}
     cleared -= {*range(cells + 10, cells + markets * 9 * 14, 14)}  # LAST_GOOD
+    cleared -= {*range(cells + 13, cells + markets * 9 * 14, 14)}  # MARKET
     found = board.words.tolist()
     assert found == [0 if word in cleared else word + 1 for word in range(len(found))]
+
+
+def good_stamps(board: Board, slot: int, markets: int, stream: Stream = Stream.BOOK) -> list[int]:
+    return [board.cell(slot, market, stream)[CellWord.LAST_GOOD] for market in range(markets)]
+
+
+def test_last_good_data_moves_with_its_market(board: Board) -> None:
+    board.assign_markets(3, ["BTC-PERP", "ETH-PERP", "SOL-PERP"])
+    for stream in (Stream.BOOK, Stream.TRADE):
+        for market in range(3):
+            board.cell(3, market, stream)[CellWord.LAST_GOOD] = 10 + market
+    board.cell(3, 0, Stream.ACCOUNT)[CellWord.LAST_GOOD] = 99
+    board.cell(4, 0, Stream.BOOK)[CellWord.LAST_GOOD] = 77
+    board.clear_worker(3, 3)
+    assert good_stamps(board, 3, 4) == [10, 11, 12, 0]
+    board.assign_markets(3, ["SOL-PERP", "DOGE-PERP", "BTC-PERP", "XRP-PERP"])
+    assert good_stamps(board, 3, 4) == good_stamps(board, 3, 4, Stream.TRADE) == [12, 0, 10, 0]
+    keys = [board.cell(3, market, Stream.BOOK)[CellWord.MARKET] for market in range(5)]
+    assert keys == [*map(market_key, ("SOL-PERP", "DOGE-PERP", "BTC-PERP", "XRP-PERP")), 0]
+    board.assign_markets(3, ["ETH-PERP"])
+    assert good_stamps(board, 3, 4) == [0, 0, 0, 0], "nobody followed it in between"
+    assert board.cell(3, 0, Stream.ACCOUNT)[CellWord.LAST_GOOD] == 99
+    assert board.cell(3, 0, Stream.ACCOUNT)[CellWord.MARKET] == 0
+    assert good_stamps(board, 4, 1) == [77]
 
 
 # --- create and attach --------------------------------------------------------------------------------------------

@@ -163,6 +163,18 @@ def logged(caplog):
     return lambda event: [(r.levelname, r.fields) for r in caplog.records if r.getMessage() == event]
 
 
+def test_exits_are_counted_by_reason_over_all_generations(rig):
+    exits = rig.board.exits(SLOT)
+    rig.live()
+    for code, number in ((None, signal.SIGKILL), (1, None), (None, signal.SIGKILL)):
+        rig.exit(code, number)
+        rig.run(HOUR)
+    rig.child.handle(ChildEvent.UNHEALTHY, Reason.MEMORY)
+    rig.exit(None, signal.SIGTERM)
+    counts = {reason: exits[code_of(reason)] for reason in Reason if exits[code_of(reason)]}
+    assert counts == {Reason.KILLED: 2, Reason.CRASH: 1, Reason.MEMORY: 1}
+
+
 # --- the kill sequence ------------------------------------------------------------------------------------------------
 
 
