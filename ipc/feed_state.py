@@ -15,7 +15,7 @@ from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
 from ipc.log import get_log
-from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, SUSPENDED, WORKER_EXITED, BookReplica
+from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
 from ipc.trades import SeenTrades
@@ -54,14 +54,21 @@ class _Publisher:
         self.heartbeat_ns = now_ns
         #: True while the heartbeat is lost; copied to every book.
         self.is_silent = False
-        #: Reason of the books while the heartbeat is lost.
-        self.silence_reason = _HEARTBEAT_LOST
+        #: State of the connection that explains a lost heartbeat; None when nothing more is known.
+        self.connection: str | None = None
+        #: True when the parent reported that the worker is stopped and not to be started.
+        self.is_stopped = False
         #: Last exit of the worker that the parent reported.
         self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
         #: Last events by channel and symbol.
         self.latest: dict[tuple[str, str], Event] = {}
         self.trades: dict[str, SeenTrades] = {}
+
+    @property
+    def silence_reason(self) -> str:
+        """Reason of the books while the heartbeat is lost."""
+        return STOPPED if self.is_stopped else self.connection or _HEARTBEAT_LOST
 
 
 class FeedState:
@@ -116,7 +123,7 @@ class FeedState:
     def set_silence_reason(self, venue: str, reason: str | None) -> None:
         """Set the reason of a venue's books while its heartbeat is lost; None when nothing more is known."""
         publisher = self._publishers[venue]
-        publisher.silence_reason = reason or _HEARTBEAT_LOST
+        publisher.connection = reason
         if publisher.is_silent:
             _show_silence(publisher)
 
@@ -280,9 +287,14 @@ class FeedState:
         return gaps
 
     def _on_lifecycle(self, event: Lifecycle) -> None:
-        """Invalidate the books of a worker that exited; the parent reports it within milliseconds."""
+        """Invalidate the books of a worker that exited, which the parent reports within milliseconds, or stopped."""
         publisher = self._publishers.get(event.venue)
-        if event.event != "exited" or publisher is None:
+        if publisher is None:
+            return
+        publisher.is_stopped = event.event == "stopped"
+        if publisher.is_silent:
+            _show_silence(publisher)
+        if event.event != "exited":
             return
         publisher.exited = event
         for book in publisher.books.values():

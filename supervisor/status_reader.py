@@ -19,6 +19,7 @@ from ipc.board import (
 )
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, word_of
 from ipc.rundir import RunDir
+from ipc.users import user_name
 from supervisor.kill_rules import is_fresh
 from supervisor.lock import Holder
 from supervisor.proc import is_alive, is_stopped, pid_namespace
@@ -210,18 +211,22 @@ class StatusReader:
         }
         if Stream.ACCOUNT in described["streams"]:
             streams |= self._account(name, slot, idle)
+        stopped = self._stopped(row)
         wanted = row[WorkerWord.BOOKS_WANTED]
         if not wanted and not row[WorkerWord.RESOLVED]:
             wanted = len(described["symbols"])
+        if stopped is not None:
+            wanted = 0
         return {
             **self._process(name),
+            "stopped": stopped,
             "epoch": row[WorkerWord.EPOCH] or None,
             "feed": described["feed"],
             "proxy": described.get("proxy"),
             "rest_proxy": described.get("rest_proxy"),
             "tcp": self._tcp(described.get("tcp"), slot, WorkerWord.TCP),
             "account_tcp": self._tcp(described.get("account_tcp"), slot, WorkerWord.ACCOUNT_TCP),
-            "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
+            "outage": bool(row[WorkerWord.OUTAGE_SINCE]) and stopped is None,
             "books": {"wanted": wanted, "usable": row[WorkerWord.BOOKS_USABLE] if idle is None else 0},
             "time_to_fresh_ms": (fresh - row[WorkerWord.FORKED]) // _MS if fresh else None,
             "rss_bytes": (row[WorkerWord.RSS_BYTES] or None) if has_process else None,
@@ -232,6 +237,14 @@ class StatusReader:
             "sessions": sessions,
             "streams": streams,
         }
+
+    def _stopped(self, row: Row) -> dict[str, Any] | None:
+        """Return who stopped a venue, and when; None unless an operator did."""
+        since = row[WorkerWord.STOPPED_AT]
+        if not since:
+            return None
+        uid = row[WorkerWord.STOPPED_BY] - 1
+        return {"by": user_name(uid) or f"uid {uid}", "ago_s": self._seconds_since(since)}
 
     def _account(self, name: str, slot: int, idle: _Inactivity | None) -> dict[str, Any]:
         """Return the account's stream, which has no markets, with its reason in words.

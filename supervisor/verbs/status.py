@@ -114,6 +114,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
     if venue["pid"]:
         parts.append(f"pid {venue['pid']}")
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    if venue["stopped"]:
+        parts.append(f"stopped by {venue['stopped']['by']} {venue['stopped']['ago_s']:.0f} s ago")
     parts.append(f"restarts {venue['restarts']}")
     if venue["last_exit"]:
         last = venue["last_exit"]
