@@ -15,6 +15,7 @@ from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
 from ipc.log import get_log
+from ipc.losses import LossLog
 from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
@@ -72,13 +73,13 @@ class _Publisher:
 
 
 class FeedState:
-    """State of a subscription; ``is_remote`` is True for another machine, whose monotonic clock differs.
+    """State of the subscription of a ``consumer``; ``is_remote`` is True for another machine, whose clock differs.
 
     ``lost`` counts messages that never arrived, ``malformed`` those that could not be decoded, ``repeated`` trades that
     were received again after a restart and suppressed.
     """
 
-    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False) -> None:
+    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False, consumer: str = "") -> None:
         self.lost = 0
         self.malformed = 0
         self.repeated = 0
@@ -90,6 +91,7 @@ class FeedState:
         self._requests: list[str] = []
         self._checked_ns = 0
         self._is_remote = is_remote
+        self._losses = LossLog(consumer)
         #: Time of the last resume of the machine, by the clock that its events are compared with.
         self._resumed_ns = 0
 
@@ -117,6 +119,7 @@ class FeedState:
         if now_ns - self._checked_ns < _CHECK_NS:
             return
         self._checked_ns = now_ns
+        self._losses.flush(now_ns)
         for publisher in self._publishers.values():
             _update_silence(publisher, now_ns)
 
@@ -189,7 +192,7 @@ class FeedState:
                 self._reset(publisher, now_ns)
             elif verdict is Verdict.GAP:
                 missed = event.seq - (last or 0) - 1
-                self.lost += missed
+                self._on_lost(topic, missed, now_ns)
             else:
                 return []
         if isinstance(event, Heartbeat):
@@ -205,6 +208,10 @@ class FeedState:
         # Lifecycle events are kept by process, though all of them come from one publisher.
         publisher.latest[topic.channel, topic.venue if topic.channel == LIFECYCLE else topic.symbol] = event
         return [event]
+
+    def _on_lost(self, topic: Topic, count: int, now_ns: int) -> None:
+        self.lost += count
+        self._losses.add(topic.venue, str(topic), count, now_ns)
 
     def _on_unreadable(self, publisher: _Publisher, name: str, topic: Topic, now_ns: int) -> list[Event]:
         """Handle a malformed message: for a book it is a loss like a missing one."""
@@ -272,7 +279,7 @@ class FeedState:
         gaps: list[Event] = []
         for name, missed in publisher.sequence.missed_tail(beat.seqs).items():
             topic = Topic.parse(name)
-            self.lost += missed
+            self._on_lost(topic, missed, now_ns)
             if topic.channel == "book":
                 gaps += self._invalidate(publisher, topic, None, beat.seqs[name])
         for symbol, theirs in beat.books.items():

@@ -233,6 +233,7 @@ class StatusReader:
             "beat_age_ms": self._age_ms(row[WorkerWord.BEAT]) if has_process else None,
             **row.counts(COUNTERS["worker"]),
             **self._consumers(name),
+            "consumers": self._run_dir.consumers(name) if has_process else [],
             "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
             "sessions": sessions,
             "streams": streams,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -15,6 +15,8 @@ from ipc.printable import printable_json, printable_values
 from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
+#: Consumers of a venue that are named; a line is to stay readable.
+_SHOWN_NAMES: Final = 4
 _COLOURS = {
     "live": "green",
     "running": "green",
@@ -147,8 +149,10 @@ def _network_words(process: Mapping[str, Any]) -> list[str]:
 
 
 def _consumers(of: Mapping[str, Any]) -> list[str]:
-    """Return what is unusual about a process's consumers."""
-    parts = []
+    """Return the first names of a process's consumers, and what is unusual about them."""
+    names = of.get("consumers", [])
+    more = [f"and {len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+    parts = [f"consumers {', '.join([*names[:_SHOWN_NAMES], *more])}"] if names else []
     if of.get("subscriptions", 0) >= MANY_SUBSCRIPTIONS:
         parts.append(f"{of['subscriptions']} subscriptions")
     descriptors = of.get("descriptors")

@@ -38,6 +38,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     Redrawn twice a second until interrupted; printed once when the output is not a terminal. An unusable book shows its
     reason instead of prices. Exit code 3 when no supervisor is running.
     """
+    from ipc.consumer_names import name_of
     from ipc.feed import Feed
     from supervisor.status import read_status, symbols_of
 
@@ -50,7 +51,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     wanted = [market for market in wanted if not symbols or market[1] in symbols]
     shown = list(dict.fromkeys(symbol for _, symbol in wanted))
     once = once or as_json or not _can_redraw()
-    with Feed(directory.path, symbols=shown or None, channels=["book"]) as feed:
+    with Feed(directory.path, symbols=shown or None, channels=["book"], name=name_of("top")) as feed:
         wait_live(feed, wanted, Waiting(directory, "books"), _FIRST_S)
         if not once:
             _redraw(feed, shown, directory)
