@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from ipc.board import BUCKETS, Row
@@ -25,22 +27,20 @@ def counts_in(row: Row, first: int) -> list[int]:
 
 def quantiles(row: Row, first: int, unit_ns: int) -> dict[str, float] | None:
     """Return the estimated median and 99th percentile of a histogram in a unit; None while it is empty."""
-    counts = counts_in(row, first)
-    if not any(counts):
+    totals = [*accumulate(counts_in(row, first))]
+    if not totals[-1]:
         return None
-    return {name: _rounded(_quantile_ns(counts, share) / unit_ns) for name, share in _SHOWN.items()}
+    return {name: _rounded(_quantile_ns(totals, share) / unit_ns) for name, share in _SHOWN.items()}
 
 
-def _quantile_ns(counts: Sequence[int], share: float) -> float:
-    """Return a quantile, taking the durations in a bucket to be spread evenly."""
-    wanted, before = share * sum(counts), 0
-    for bucket, count in enumerate(counts):
-        if count and before + count >= wanted:
-            upper = upper_bound_ns(bucket)
-            lower = upper // 2 if bucket else 0
-            return lower + (upper - lower) * (wanted - before) / count
-        before += count
-    return float(upper_bound_ns(len(counts) - 1))
+def _quantile_ns(totals: Sequence[int], share: float) -> float:
+    """Return a quantile of running totals of buckets, taking the durations in a bucket to be spread evenly."""
+    wanted = share * totals[-1]
+    bucket = bisect_left(totals, wanted)
+    before = totals[bucket - 1] if bucket else 0
+    upper = upper_bound_ns(bucket)
+    lower = upper // 2 if bucket else 0
+    return lower + (upper - lower) * (wanted - before) / (totals[bucket] - before)
 
 
 def _rounded(value: float) -> float:

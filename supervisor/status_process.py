@@ -56,12 +56,12 @@ class Moment:
         return int(self.described["processes"][name]["slot"])
 
     def age_ms(self, at_ns: int) -> int | None:
-        """Return the time since a stamp, ms; None for 0."""
-        return (self.now_ns - at_ns) // MS if at_ns else None
+        """Return the time since a stamp, ms; None for 0. One that was written during this reading is 0 old."""
+        return max(0, self.now_ns - at_ns) // MS if at_ns else None
 
     def seconds_since(self, at_ns: int) -> float | None:
         """Return the time since a stamp, s; None for 0."""
-        return round((self.now_ns - at_ns) / NS, 3) if at_ns else None
+        return round(max(0, self.now_ns - at_ns) / NS, 3) if at_ns else None
 
     def seconds_until(self, at_ns: int) -> float | None:
         """Return the time until a stamp, s, at least 0; None for 0."""
@@ -207,7 +207,8 @@ def counts_by_reason(*rows: Row) -> dict[str, int]:
     """Return the counts of rows that are indexed by a reason's code, added up; those that are 0 are left out."""
     totals: dict[str, int] = {}
     for row in rows:
-        for code, count in enumerate(row.words[row.at : row.at + row.count].tolist()):
+        counts = row.words[row.at : row.at + row.count].tolist()
+        for code, count in enumerate(counts if any(counts) else ()):
             reason = word_of(Reason, code) if count else None
             if reason is not None:
                 totals[str(reason)] = totals.get(str(reason), 0) + count

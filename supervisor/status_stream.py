@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ipc.board import COUNTERS, MARKETS, CellWord, Row, StreamWord, market_key
+from ipc.board import COUNTERS, MARKETS, CellWord, StreamWord, market_key
 from ipc.health import Reason, Stream, StreamState, word_of
 from supervisor.histograms import quantiles
 from supervisor.status_process import MS, NS, Inactivity, Moment
@@ -35,7 +35,7 @@ def stream_status(
 ) -> dict[str, Any]:
     """Return the status of a process's stream, which is that of its worst market, and of each market."""
     markets = {
-        symbol: _market(moment, _cell_of(moment, slot, stream, symbol, place), idle)
+        symbol: _market(moment, _words_of(moment, slot, stream, symbol, place), idle)
         for place, symbol in enumerate(symbols)
     }
     rows = list(markets.values())
@@ -64,23 +64,24 @@ def reason_of(moment: Moment, state: StreamState, reason: Reason | None, at_ns: 
     return str(reason), moment.seconds_since(at_ns)
 
 
-def _cell_of(moment: Moment, slot: int, stream: Stream, symbol: str, place: int) -> Row | None:
-    """Return the cell that holds a market's stream; None while the process does not follow the market.
+def _words_of(moment: Moment, slot: int, stream: Stream, symbol: str, place: int) -> list[int]:
+    """Return the words of a market's stream; all 0 while the process does not follow the market.
 
     The description names the markets of the configuration, which a worker adopts when it is restarted.
     """
     board = moment.board
     cell = board.cell(slot, place, stream)
     key = market_key(symbol)
-    if cell[CellWord.MARKET] in {0, key}:
-        return cell
-    cells = (board.cell(slot, other, stream) for other in range(MARKETS))
-    return next((cell for cell in cells if cell[CellWord.MARKET] == key), None)
+    if cell[CellWord.MARKET] not in {0, key}:
+        cells = (board.cell(slot, other, stream) for other in range(MARKETS))
+        found = next((cell for cell in cells if cell[CellWord.MARKET] == key), None)
+        if found is None:
+            return [0] * CellWord.COUNT
+        cell = found
+    return cell.words[cell.at : cell.at + CellWord.COUNT].tolist()
 
 
-def _market(moment: Moment, cell: Row | None, idle: Inactivity | None) -> dict[str, Any]:
-    if cell is None:
-        cell = Row(_NOTHING, 0, CellWord.COUNT)
+def _market(moment: Moment, cell: Sequence[int], idle: Inactivity | None) -> dict[str, Any]:
     if idle is None:
         state = word_of(StreamState, cell[CellWord.STATE]) or StreamState.OFF
         reason, at_ns = word_of(Reason, cell[CellWord.REASON]), cell[CellWord.REASON_AT]
@@ -94,12 +95,8 @@ def _market(moment: Moment, cell: Row | None, idle: Inactivity | None) -> dict[s
         "age_ms": moment.age_ms(cell[CellWord.LAST_GOOD]),
         "limit_ms": cell[CellWord.LIMIT_MS] or None,
         "since_ms": moment.age_ms(cell[CellWord.SINCE]),
-        **cell.counts(COUNTERS["stream"]),
+        **{name: cell[word] for name, word in COUNTERS["stream"].items()},
     }
-
-
-#: Words of a market that has no cell.
-_NOTHING: Final = memoryview(bytes(CellWord.COUNT * 8)).cast("Q")
 
 
 def _badness(market: Mapping[str, Any]) -> tuple[int, float]:

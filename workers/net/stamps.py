@@ -65,11 +65,13 @@ class DeliveryStamps:
             words[at + _LAST_PARSED] = now_ns
             words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
             is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
+            if _is_of_the_past(event):
+                continue
             at = stream.histograms_offset
             words[at + bucket] += count
             words[at + _HANDLING_SUM] += count * handling_ns
             exchange_ns = event.exchange_ns
-            if exchange_ns is not None and self._is_live and not _is_of_the_past(event):
+            if exchange_ns is not None and self._is_live:
                 lag_ns = wall_ns - exchange_ns if wall_ns > exchange_ns else 0
                 words[at + _LAG + min((lag_ns >> 13).bit_length(), _LAST_BUCKET)] += count
                 words[at + _LAG_SUM] = (words[at + _LAG_SUM] + count * lag_ns) & _WORD  # a venue's time may be absurd

@@ -341,13 +341,13 @@ def test_absurd_times_do_not_stop_the_feed(line):
     assert row[StreamWord.LAG_SUM] == 3
 
 
-def test_events_of_the_past_have_no_lag(new_line):
+def test_events_of_the_past_have_neither_lag_nor_handling_time(new_line):
     venue = FakeVenue(streams={Stream.BOOK: None, Stream.TRADE: None}, replays_trades=True)
     line = new_line(venue=venue)
     line.open()
     line.turn(trade("a", ns=1))  # history after the subscription
     assert durations(line, StreamWord.LAG, Stream.TRADE) == ({}, 0)
-    assert sum(durations(line, StreamWord.HANDLING, Stream.TRADE)[0].values()) == 1
+    assert durations(line, StreamWord.HANDLING, Stream.TRADE) == ({}, 0)
     line.turn(trade("b", ns=line.clock.time_ns()))
     assert sum(durations(line, StreamWord.LAG, Stream.TRADE)[0].values()) == 1
 
@@ -554,8 +554,7 @@ def test_thread_says_by_when_it_will_be_back(line):
     assert line.row[SessionWord.DEADLINE] == line.clock.now_ns + NS
 
 
-def test_cells_tell_their_session_and_limit(line):
-    assert line.cell()[CellWord.SESSION] == 3
+def test_cells_tell_their_limit(line):
     assert line.cell()[CellWord.LIMIT_MS] == 10_000
     assert line.cell(Stream.MARK, 1)[CellWord.LIMIT_MS] == 30_000
     assert line.cell(Stream.TRADE)[CellWord.LIMIT_MS] == 0
