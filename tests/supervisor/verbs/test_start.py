@@ -92,8 +92,7 @@ def parent(monkeypatch):
     return seen
 
 
-def test_the_parents_code_is_the_codes_end_and_milestones_are_printed(cli, parent, run_dir, monkeypatch):
-    monkeypatch.delenv("PARAPHINA_GATEWAY_HTTP")
+def test_the_parents_code_is_the_codes_end_and_milestones_are_printed(cli, parent, run_dir):
     ran = cli("start", "--for", "2m")
     assert ran.code == 7
     assert parent["for_s"] == 120
@@ -110,7 +109,8 @@ def test_without_a_page_none_is_announced(cli, parent, run_dir, monkeypatch):
     assert parent["system"].http is None
 
 
-def test_a_free_port_is_chosen_once_for_the_life_of_the_system(cli, parent, run_dir):
+def test_a_free_port_is_chosen_once_for_the_life_of_the_system(cli, parent, run_dir, monkeypatch):
+    monkeypatch.setenv("PARAPHINA_GATEWAY_HTTP", "127.0.0.1:0")
     ran = cli("start")
     system = parent["system"]
     chosen = system.config.gateway.http
