@@ -7,7 +7,8 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-operate test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants soak soak-alerts soak-faults soak-fuzz soak-shadow soak-updates run-installed test-installed operate-installed
+.PHONY: mutants screenshots soak soak-alerts soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed
+.PHONY: operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -39,6 +40,10 @@ update: test-installed
 	$(RECORD) --extra test --resolution lowest-direct --output-file requirements/lowest.txt
 	$(MAKE) test
 	$(MAKE) test-versions
+
+# Pictures of the status page for its documentation, from a real run: docs/images/page-*.png.
+screenshots: operate-installed
+	PYTHONPATH=.:tests/support $(BIN)/python tests/operate/screenshots.py
 
 bench: test-installed
 	$(BIN)/python -m bench $(BENCH)
@@ -81,6 +86,10 @@ soak-updates: test-installed
 # The fuzzer for as long as PARAPHINA_FUZZ_S says, from a seed that is shown.
 soak-fuzz: test-installed
 	PARAPHINA_FUZZ_S=$(PARAPHINA_FUZZ_S) PARAPHINA_FUZZ_SEED=$(PARAPHINA_FUZZ_SEED) $(BIN)/pytest tests/fuzz
+
+# The container image: built by buildah on a base of Debian packages, and the program in it as PID 1.
+soak-image: operate-installed
+	$(BIN)/pytest -m soak tests/soak/test_image.py
 
 # Hours on simulated venues with real limits and random faults; the report goes into a directory of its own.
 soak-shadow: test-installed

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from supervisor.overview.words import counted
 from supervisor.reporting import charts
 from supervisor.reporting.charts import RangeRow
 from supervisor.reporting.markup import Content, Html, page, section, table
@@ -23,10 +24,9 @@ def results_page(results: Mapping[str, Any]) -> str:
     )
     facts = [f"Measured at {results['at']}.", where]
     parts = [part for name, make in _PARTS.items() if name in results for part in make(results[name])]
+    count = sum(name in results for name in _PARTS)
     kind = "quick run" if results["quick"] else "complete run"
-    return page(
-        "Benchmarks", "●", "none", f"{len([name for name in _PARTS if name in results])} parts, {kind}", facts, parts
-    )
+    return page("Benchmarks", "●", "none", f"{counted(count, 'part')}, {kind}", facts, parts)
 
 
 def _micro(value: float) -> str:
@@ -37,7 +37,14 @@ def _spread_row(name: str, values: Sequence[float], style: str, more: Sequence[C
     if not values:
         return RangeRow(name, None, None, None, ["-", "-", *more], style)
     low, middle, high = min(values), statistics.median(values), max(values)
-    return RangeRow(name, low, middle, high, [short(middle), f"{short(low)} to {short(high)}", *more], style)
+    return RangeRow(
+        name,
+        low,
+        middle,
+        high,
+        [short(middle), f"{short(low)} to {short(high)}" if len(values) > 1 else "-", *more],
+        style,
+    )
 
 
 def _drawn(
@@ -64,7 +71,12 @@ def _compared(
     scale = log_scale(value for case in cases for value in [*case["ours"], *case["theirs"]])
     columns = ("case", "CPU a message, µs", "median", "spread", "theirs / ours")
     legend = charts.legend([("bar-line", "ours"), ("bar-past", "the other")])
-    return section(title, legend, _drawn(title, columns, rows, scale, _micro), about=f"{about} {_SPREAD} Logarithmic.")
+    return section(
+        title,
+        legend,
+        _drawn(f"CPU a message {title[0].lower()}{title[1:]}", columns, rows, scale, _micro),
+        about=f"{about} {_SPREAD} Logarithmic.",
+    )
 
 
 def _hot_path(cases: list[dict[str, Any]]) -> list[Html]:
@@ -140,8 +152,8 @@ def _scaling(found: Iterable[dict[str, Any]]) -> list[Html]:
     scale = linear_scale(value for one in cases for values in one["us"].values() for value in values)
     title = f"By number of {cases[0]['what']}"
     columns = ("venue and number", "CPU a message, µs", "median", "spread", "most / least")
-    about = f"Aim: 200 markets at most 1.2 times one market. {_SPREAD}"
-    return [section(title, _drawn(title, columns, rows, scale, _micro), about=about)]
+    aim = "Aim: 200 markets at most 1.2 times one market. " if cases[0]["what"] == "markets" else ""
+    return [section(title, _drawn(title, columns, rows, scale, _micro), about=f"{aim}{_SPREAD}")]
 
 
 def _largest(one: dict[str, Any]) -> str:

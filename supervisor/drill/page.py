@@ -16,6 +16,8 @@ from supervisor.reporting.scales import log_scale, milliseconds
 
 #: Slowest recoveries that are listed.
 _SLOWEST: Final = 12
+#: Venue of a drill of the whole system.
+ALL: Final = "all"
 _COLUMNS: Final = (
     "venue",
     "fault",
@@ -91,7 +93,9 @@ def _outcome(run: DrillRun) -> str:
     if not done:
         return "Nothing was drilled."
     if not missed:
-        return f"All {done} drills recovered within their limits."
+        return (
+            f"All {done} drills recovered within their limits." if done > 1 else "The drill recovered within its limit."
+        )
     names = ", ".join(f"{row['fault']} on {row['venue']}" for row in missed[:3])
     more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
     return f"{len(missed)} of {done} drills missed their limits: {names}{more}."
@@ -136,7 +140,7 @@ def _missed(rows: Sequence[dict[str, Any]]) -> Html:
 
 
 def _reason(row: dict[str, Any]) -> str:
-    return "-" if row["reason"] is None else f"{reason_words(row['reason'])} ({row['reason']})"
+    return "-" if row["reason"] is None else reason_words(row["reason"])
 
 
 def _venues(run: DrillRun) -> list[str]:
@@ -171,11 +175,15 @@ def _took(row: dict[str, Any]) -> bool:
 
 def _every_fault(run: DrillRun) -> Html:
     cells = {(row["fault"], row["venue"]): row for row in run.rows}
-    venues = _venues(run)
+    venues = [name for name in _venues(run) if name != ALL]
     rows: list[Sequence[Content]] = []
     for fault in dict.fromkeys(row["fault"] for row in run.rows):
         text = DRILLS[fault].text if fault in DRILLS else "SIGKILL to the parent itself"
         name = [fault, tag("span", text, class_="remark")]
+        if (fault, ALL) in cells:  # of the whole system
+            whole = [tag("span", "all: ", class_="none"), _cell(cells[fault, ALL])]
+            rows.append((name, whole, *("" for _ in venues[1:])) if venues else (name,))
+            continue
         rows.append((name, *(_cell(cells.get((fault, venue))) for venue in venues)))
     return section(
         "Every fault on every venue",

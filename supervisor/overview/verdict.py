@@ -53,7 +53,7 @@ def _of_supervisor(status: Mapping[str, Any], conditions: Mapping[str, Condition
     if state == "none" and all(venue["state"] == WorkerState.STOPPED for venue in status["venues"].values()):
         return _text("none", "Nothing runs here", _START)
     if not conditions:
-        return _text("heals", "Starting", "no venue is known yet")
+        return _text("heals", "Starting", "or restoring its files: no venue is known yet")
     if state == "dead":
         if kinds == {"stopped"}:
             return _text("none", "Stopped: nothing runs", _START)

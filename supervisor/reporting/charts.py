@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.reporting.kinds import StateKind, kind_of
+from supervisor.overview.document import SpanKind
+from supervisor.reporting.kinds import RANKS, kind_of, sign_of, state_words
 from supervisor.reporting.markup import Content, Html, tag
 from supervisor.reporting.scales import Scale, clock, time_step
 from supervisor.reporting.series import Point, Series, segments
@@ -128,12 +129,10 @@ def timeline(spans: Sequence[tuple[str, float]], marks: Sequence[TimelineMark], 
     for state, seconds in _merged(spans, total_s):
         kind = kind_of(state)
         x, width = f"{100 * at_s / total_s:.2f}%", f"{100 * seconds / total_s:.2f}%"
-        y, height = (7, 4) if kind.name == "live" else (2, 14)
-        words = tag("title", f"{state} for {seconds:.3g} s, from {clock(at_s)}")
-        edge = None if kind.name == "live" else 2
-        parts.append(
-            tag("rect", words, x=x, y=y, width=width, height=height, class_=f"bar-{kind.name}", stroke_width=edge)
-        )
+        y, height = (7, 4) if kind == "live" else (2, 14)
+        words = tag("title", f"{state_words(state)} for {seconds:.3g} s, from {clock(at_s)}")
+        edge = None if kind == "live" else 2
+        parts.append(tag("rect", words, x=x, y=y, width=width, height=height, class_=f"bar-{kind}", stroke_width=edge))
         at_s += seconds
     for mark in _folded(marks, total_s):
         x = f"{100 * min(mark.at_s / total_s, 1.0):.2f}%"
@@ -155,7 +154,7 @@ def _merged(spans: Sequence[tuple[str, float]], total_s: float) -> list[tuple[st
     for state, seconds in spans:
         last = min(int((at_s + seconds) / width), _MOST_SPANS - 1)
         for place in range(min(int(at_s / width), last), last + 1):
-            worst[place] = max(worst[place], state, key=lambda one: kind_of(one).rank)
+            worst[place] = max(worst[place], state, key=lambda one: RANKS[kind_of(one)])
         at_s += seconds
     merged: list[tuple[str, float]] = []
     for state in worst:
@@ -283,8 +282,8 @@ def legend(entries: Iterable[tuple[str, str]]) -> Html:
 
 def state_legend(states: Iterable[str]) -> Html:
     """Return the legend of the states that occur: colour, sign and word."""
-    by_kind: dict[StateKind, list[str]] = {}
+    by_kind: dict[SpanKind, list[str]] = {}
     for state in dict.fromkeys(states):
-        by_kind.setdefault(kind_of(state), []).append(state)
-    kinds = sorted(by_kind, key=lambda kind: kind.rank)
-    return legend((f"bar-{kind.name}", f"{kind.sign} {', '.join(by_kind[kind])}") for kind in kinds)
+        by_kind.setdefault(kind_of(state), []).append(state_words(state))
+    kinds = sorted(by_kind, key=lambda kind: RANKS[kind])
+    return legend((f"bar-{kind}", f"{sign_of(kind)} {', '.join(by_kind[kind])}") for kind in kinds)

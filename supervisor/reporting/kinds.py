@@ -1,50 +1,61 @@
-"""Signs, words and colours of states, as on the status page. Pure."""
+"""Kinds, signs and words of the states in reports; kinds, signs and colours are those of the status page. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
+from supervisor.overview import words
+from supervisor.overview.document import SpanKind
 
-@dataclass(frozen=True, slots=True)
-class StateKind:
-    """Kind of state: class in the style, sign, and rank; the highest one is drawn where several share a pixel."""
-
-    name: str
-    sign: str
-    rank: int
-
-
-LIVE: Final = StateKind("live", "●", 0)
-DEGRADED: Final = StateKind("degraded", "◐", 3)
-DOWN: Final = StateKind("down", "■", 4)
-PERSON: Final = StateKind("person", "▲", 5)
-OUTAGE: Final = StateKind("outage", "✕", 2)
-STOPPED: Final = StateKind("stopped", "○", 1)
-#: Nobody watched.
-UNWATCHED: Final = StateKind("unwatched", "·", 1)
-
-_KINDS: Final = {
-    "live": LIVE,
-    "starting": DEGRADED,
-    "backoff": DOWN,
-    "stale": DOWN,
-    "unusable": DEGRADED,
-    "silent": DEGRADED,
-    "killing": DOWN,
-    "down": DOWN,
-    "failed": PERSON,
-    "unkillable": PERSON,
-    "outage": OUTAGE,
-    "stopped": STOPPED,
+#: Of kinds that share a place, the one with the highest rank is drawn.
+RANKS: Final[Mapping[SpanKind, int]] = {
+    "live": 0,
+    "stopped": 1,
+    "unwatched": 1,
+    "outage": 2,
+    "degraded": 3,
+    "down": 4,
+    "person": 5,
+}
+_KINDS: Final[Mapping[str, SpanKind]] = {
+    "live": "live",
+    "starting": "degraded",
+    "unusable": "degraded",
+    "silent": "degraded",
+    "stale": "down",
+    "backoff": "down",
+    "killing": "down",
+    "down": "down",
+    "failed": "person",
+    "unkillable": "person",
+    "outage": "outage",
+    "stopped": "stopped",
+}
+#: States that a consumer sees, beside those of a process.
+_WORDS: Final = {
+    "unusable": "a book is unusable",
+    "silent": "silent",
+    "down": "supervisor not running",
+    "outage": words.KINDS["outage"],
 }
 
 
-def kind_of(state: str) -> StateKind:
+def kind_of(state: str) -> SpanKind:
     """Return the kind of a venue's state in a report; states of another version count as not watched."""
-    return _KINDS.get(state, UNWATCHED)
+    return _KINDS.get(state, "unwatched")
+
+
+def sign_of(kind: SpanKind) -> str:
+    """Return the sign beside a colour."""
+    return "·" if kind == "unwatched" else words.SIGNS[kind]
+
+
+def state_words(state: str) -> str:
+    """Return a venue's state in a report in plain words; one of another version as it is."""
+    return _WORDS.get(state) or words.worker_words(state)
 
 
 def reason_words(reason: str | None) -> str:
-    """Return a reason in words; "unknown" for None."""
-    return "unknown" if reason is None else reason.replace("_", " ")
+    """Return a reason in plain words, with the word to search for."""
+    return "unknown" if reason is None else f"{words.reason_words(reason)} ({reason})"

@@ -6,15 +6,15 @@ from typing import Final
 
 STYLE: Final = """
 :root {
-  --paper: #ffffff; --panel: #f6f7f8; --ink: #1c2126; --soft: #555d66; --rule: #d5d9dd; --nobody: #c3c8cd;
-  --live: #009E73; --degraded: #E69F00; --down: #D55E00; --outage: #8C4A8F; --line: #0072B2; --before: #767d85;
-  --live-text: #00795A; --degraded-text: #A35C00; --down-text: #B93A00; --outage-text: #7A3F7D;
+  --paper: #fff; --panel: #f4f6f8; --ink: #14191f; --soft: #58626d; --rule: #dde2e7; --nobody: #c3c9cf;
+  --live: #009e73; --degraded: #e69f00; --down: #d55e00; --outage: #8c4a8f; --line: #0072b2; --before: #89939d;
+  --live-text: #00795a; --degraded-text: #a35c00; --down-text: #b93a00; --outage-text: #7d3c80;
 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root {
-    --paper: #14181c; --panel: #1c2227; --ink: #e6e9ec; --soft: #a4adb6; --rule: #333b43; --nobody: #4a535b;
-    --outage: #B57BB8; --line: #56A8DC; --before: #8d96a0;
-    --live-text: #33C79B; --degraded-text: #F0B43C; --down-text: #FF8A4A; --outage-text: #D3A2D6;
+    --paper: #0e1216; --panel: #171c22; --ink: #e9edf1; --soft: #9aa5b0; --rule: #2a323a; --nobody: #3c454e;
+    --outage: #b06fb3; --line: #56b4e9; --before: #78828c;
+    --live-text: #33c79b; --degraded-text: #f0b43c; --down-text: #ff8a4a; --outage-text: #cf95d2;
   }
 }
 * { box-sizing: border-box; }
@@ -50,7 +50,8 @@ tfoot td { border-bottom: 0; }
   position: sticky; left: 0; background: var(--paper); padding-right: .8rem;
 }
 .wide td { white-space: nowrap; }
-.remark { display: block; width: 15rem; white-space: normal; font-weight: 400; color: var(--soft); line-height: 1.25; }
+.wide .n { padding-left: .6rem; }
+.remark { display: block; width: 12rem; white-space: normal; font-weight: 400; color: var(--soft); line-height: 1.25; }
 .plot { width: 100%; min-width: 7rem; }
 .plot svg { width: 100%; height: 22px; }
 td.plot { padding: .15rem 0; }
@@ -91,12 +92,12 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; font-variant-num
   .plots tbody th { white-space: normal; }
 }
 @media print {
-  :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .scroll { overflow: visible; }
   section > h2 { break-after: avoid; }
   tr { break-inside: avoid; }
   .charts { grid-template-columns: repeat(2, 1fr); }
-  .wide td { white-space: normal; }
+  .wide th, .wide td, .n { white-space: normal; }
+  table { font-size: 8pt; }
 }
 """

@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from ipc.events import Level
-from ipc.replica import BookReplica
+from ipc.replica import NO_SNAPSHOT, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.rundir import RunDir
 from supervisor.overview.words import reason_words
 from supervisor.serving.drained_feed import DrainedFeed
@@ -25,10 +25,17 @@ _FULL: Final = (
     f"{_MOST} books are open already, the most at a time; one closes {_KEEP_S:.0f} s after its last viewer has left"
 )
 _OPENING: Final = "the book is being opened"
+#: Faults that only consumers know, in words; those of the worker are reasons.
+_FAULTS: Final = {
+    NO_SNAPSHOT: "waits for a snapshot",
+    WORKER_EXITED: "its process has ended",
+    SUSPENDED: "the machine was suspended",
+    "rest": "from REST, some seconds old",
+}
 
 
-class Market(NamedTuple):
-    """Market on one venue."""
+class BookKey(NamedTuple):
+    """Market whose book is wanted."""
 
     venue: str
     symbol: str
@@ -66,13 +73,13 @@ class OpenBooks:
         self._run_dir = run_dir
         self._on_wanted = wanted
         self._clock = clock
-        self._feeds: dict[Market, DrainedFeed] = {}
+        self._feeds: dict[BookKey, DrainedFeed] = {}
         self._lock = threading.Lock()
         #: When each open book was asked for last.
-        self._asked: dict[Market, float] = {}
-        self._views: dict[Market, BookView] = {}
+        self._asked: dict[BookKey, float] = {}
+        self._views: dict[BookKey, BookView] = {}
 
-    def ask(self, market: Market) -> BookView:
+    def ask(self, market: BookKey) -> BookView:
         """Return a book as it was last read, and keep it open; say so while it is being opened, or too many are."""
         with self._lock:
             if market not in self._asked:
@@ -99,7 +106,7 @@ class OpenBooks:
             feed.close()
         self._feeds.clear()
 
-    def _wanted(self) -> list[Market]:
+    def _wanted(self) -> list[BookKey]:
         since = self._clock() - _KEEP_S
         with self._lock:
             for market in [market for market, at in self._asked.items() if at < since]:
@@ -107,7 +114,7 @@ class OpenBooks:
                 self._views.pop(market, None)
             return list(self._asked)
 
-    def _read(self, market: Market) -> BookView:
+    def _read(self, market: BookKey) -> BookView:
         feed = self._feeds.get(market)
         if feed is None:
             feed = self._feeds[market] = DrainedFeed(self._context, self._run_dir, ["book"], [market.symbol])
@@ -117,15 +124,19 @@ class OpenBooks:
         return without_levels(market, _OPENING) if book is None else book_view(market, book)
 
 
-def without_levels(market: Market, why: str) -> BookView:
+def without_levels(market: BookKey, why: str) -> BookView:
     """Return a book of which no levels can be shown."""
     return BookView(market.venue, market.symbol, [], [], None, why)
 
 
-def book_view(market: Market, book: BookReplica, now_ns: int | None = None) -> BookView:
+def book_view(market: BookKey, book: BookReplica, now_ns: int | None = None) -> BookView:
     """Return the best levels of a book; only its age and the reason while it is not usable."""
     age_ms = book.age_ms(time.monotonic_ns() if now_ns is None else now_ns)
     age_s = None if age_ms is None else age_ms / _MS
     if book.usable:
         return BookView(*market, book.bids(_LEVELS), book.asks(_LEVELS), age_s, None)
-    return BookView(*market, [], [], age_s, reason_words(book.reason))
+    return BookView(*market, [], [], age_s, _words(book.reason or NO_SNAPSHOT))
+
+
+def _words(fault: str) -> str:
+    return _FAULTS.get(fault) or (reason_words(fault) or fault).replace("_", " ")

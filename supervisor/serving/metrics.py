@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -31,16 +31,6 @@ _STREAM_STATES: Final = tuple(map(str, StreamState))
 _USABLE: Final = frozenset({"live", "quiet"})
 #: Value by venue and symbol.
 Ratios = Mapping[tuple[str, str], float]
-
-
-class Prices(Protocol):
-    """Prices that the feeds published last."""
-
-    def funding(self) -> Ratios:
-        """Return the funding rates, as fractions for eight hours."""
-
-    def spreads(self) -> Ratios:
-        """Return the spreads, as fractions of the middle price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from supervisor.overview.history import History
 from supervisor.overview.model import build
 from supervisor.overview.prices import Prices
 from supervisor.overview.words import LEVEL_SIGNS, duration
-from supervisor.serving.books import BookView, Market, OpenBooks, without_levels
+from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
 from supervisor.status import read_status
 from workers.backoff import Backoff, BackoffPolicy
@@ -48,6 +48,7 @@ _PRICES_WAIT_S: Final = 2.5
 #: Longest wait for the first state, and for the lifecycle events that the parent remembers.
 _FIRST_S: Final = 3.0
 _RESTORE_POLL_S: Final = 0.02
+_END_S: Final = 1.0
 _BACKOFF: Final = BackoffPolicy(healthy_s=10.0, jitter=0.0)
 _BP: Final = 10_000
 _NS: Final = 1_000_000_000
@@ -65,7 +66,8 @@ class Observer:
         self._stop = threading.Event()
         #: Ends the pause between two reads.
         self._wake = threading.Event()
-        context: zmq.Context[Any] = zmq.Context()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+        self._context = context = zmq.Context[Any]()
         self._states = DrainedFeed(context, run_dir)
         self._quotes = DrainedFeed(context, run_dir, ("bbo", "mark", "funding"))
         self._books = OpenBooks(context, run_dir, self._wake.set)
@@ -88,12 +90,16 @@ class Observer:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="observer", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; it ends with the process if it does not do so soon."""
         self._stop.set()
         self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_S)
+        if not self._thread.is_alive():
+            self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
         """Return the overview as JSON, built at most once a second; with a book (``VENUE:SYMBOL``) if one is wanted.
@@ -135,7 +141,7 @@ class Observer:
 
     def _book(self, name: str) -> BookView:
         venue, _, symbol = name.partition(":")
-        market = Market(venue, symbol)
+        market = BookKey(venue, symbol)
         if self._status is None or not is_configured(market, self._status):
             return without_levels(market, "no such market here")
         return self._books.ask(market)
@@ -189,7 +195,8 @@ class Observer:
         deadline = time.monotonic() + _FIRST_S
         while not any(event.pid == os.getpid() for event in events) and time.monotonic() < deadline:
             events += follower.read()
-            self._stop.wait(_RESTORE_POLL_S)
+            if self._stop.wait(_RESTORE_POLL_S):
+                return
         with self._changed:
             self._history.restore(events)
             self._is_restored = True
@@ -229,7 +236,7 @@ def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None
     return VerdictText("none", LEVEL_SIGNS["none"], "State unknown", detail)
 
 
-def is_configured(market: Market, status: Mapping[str, Any]) -> bool:
+def is_configured(market: BookKey, status: Mapping[str, Any]) -> bool:
     """Return whether a system has the book of a market."""
     venue = status["venues"].get(market.venue)
     return venue is not None and market.symbol in venue["streams"].get(Stream.BOOK, {}).get("markets", {})

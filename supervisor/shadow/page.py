@@ -285,7 +285,7 @@ def _reconnects(runs: Sequence[JudgedRun]) -> Html:
 
 
 def _counted(counts: Mapping[str, int], words: Callable[[str], str]) -> str:
-    return "; ".join(f"{words(reason)} ({reason}): {count}" for reason, count in sorted(counts.items())) or "-"
+    return "; ".join(f"{words(reason)}: {count}" for reason, count in sorted(counts.items())) or "-"
 
 
 def _figures(result: dict[str, Any]) -> Html:

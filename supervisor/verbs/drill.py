@@ -174,10 +174,11 @@ def _drill_one(target: DrillTarget, one: Drill, venue: str, symbols: list[str], 
 
 def _drill_parent(training: DrillEnvironment | None, rounds: int) -> dict[str, Any]:
     from supervisor.drill.catalogue import PARENT
+    from supervisor.drill.page import ALL
 
     if training is None:
-        return _row("all", PARENT, [], 0, "not done to a system that is not ours")
-    return _row("all", PARENT, [training.kill_parent() for _ in range(rounds)], 15_000)
+        return _row(ALL, PARENT, [], 0, "not done to a system that is not ours")
+    return _row(ALL, PARENT, [training.kill_parent() for _ in range(rounds)], 15_000)
 
 
 def _row(venue: str, fault: str, attempts: list[Attempt], limit_ms: int, note: str = "") -> dict[str, Any]:

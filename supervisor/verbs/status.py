@@ -1,50 +1,43 @@
-"""``status``: the state of every stream, with reasons."""
+"""``status``: the verdict on a system, a line for each venue, and why a stream is not as it should be."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from ipc.errors import NotRunningError
-from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason
-from ipc.printable import printable_json, printable_values
-from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
+from ipc.printable import printable_json
+from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.terminal.status_table import render
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
-_COLOURS = {
-    "live": "green",
-    "running": "green",
-    "draining": "yellow",
-    "stalled": "red",
-    "quiet": "cyan",
-    "starting": "yellow",
-    "connecting": "yellow",
-    "subscribed": "yellow",
-    "resync": "yellow",
-    "rest": "yellow",
-    "backoff": "yellow",
-    "stale": "red",
-    "failed": "red",
-    "killing": "red",
-    "unkillable": "red",
-    "dead": "red",
-}
+_WATCH_S: Final = 1.0
+#: To the first place; the rest of a line, and of the screen, is erased after it was written, so nothing flickers.
+_HOME: Final = "\x1b[H"
+_LINE_END: Final = "\x1b[K"
+_SCREEN_END: Final = "\x1b[J"
 
 
 @click.command()
 @json_option
+@click.option("-v", "--streams", "all_streams", is_flag=True, help="Every stream of every venue, and the pids.")
 @click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
 @click.option("--pid", "pid_name", metavar="PROCESS", help="Print the pid of one venue's worker, or of the gateway.")
 @run_dir_option
-def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None) -> int:
-    """Show the state of every stream, with reasons.
+@click.pass_context
+def status(
+    ctx: click.Context, as_json: bool, all_streams: bool, watch: bool, pid_name: str | None, run_dir: str | None
+) -> int:
+    """Show how the system is: the verdict, every venue, and why a stream is not as it should be.
 
-    Exit codes: 0 all live, 1 a required stream is not live or the supervisor is draining or stalled, 3 not running,
-    4 unknown.
+    The first line says what is wrong, and whether you must act. Exit codes: 0 all live, 1 a required stream is not live
+    or the supervisor is draining or stalled, 3 not running, 4 unknown.
     """
     directory = open_run_dir(run_dir)
     if pid_name is not None:
@@ -54,14 +47,19 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
         click.echo(pid)
         return 0
+    is_redrawn = watch and not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     while True:
         state = read_status(directory)
-        if watch and sys.stdout.isatty():
-            click.clear()
-        click.echo(_as_json(state) if as_json else render(state))
+        if as_json:
+            click.echo(_as_json(state))
+        elif is_redrawn:
+            sys.stdout.write(_frame(state, all_streams=all_streams, is_plain=ctx.color is False))
+            sys.stdout.flush()
+        else:
+            click.echo(render(state, all_streams=all_streams, width=_width()))
         if not watch:
             return exit_code_of(state)
-        time.sleep(1.0)
+        time.sleep(_WATCH_S)
 
 
 def _as_json(state: Mapping[str, Any]) -> str:
@@ -70,122 +68,22 @@ def _as_json(state: Mapping[str, Any]) -> str:
     return printable_json(json.dumps(state))
 
 
-def render(state: Mapping[str, Any]) -> str:
-    """Format the state as text: one line per process, and one per stream with its reason."""
-    state = printable_values(state)
-    supervisor = state["supervisor"]
-    if not state["venues"]:
-        if supervisor["state"] == "none":
-            return "supervisor: never started here"
-        head = f"supervisor   {_coloured(supervisor['state'], 11)}{_pid(supervisor)}"
-        return f"{head}starting, or restoring its files"
-    lines = [_head(supervisor, state["venues"])]
-    for name, venue in state["venues"].items():
-        lines.append(_venue_line(name, venue))
-        lines += [_stream_line(stream, of) for stream, of in venue["streams"].items()]
-    gateway = f"{'gateway':<12} {_coloured(state['gateway']['state'], 11)}{_pid(state['gateway'])}".rstrip()
-    words = [*_http_words(state["gateway"]), *_network_words(state["gateway"]), *_consumers(state["gateway"])]
-    lines.append("  ".join([gateway, *words]))
-    if state["simulator"] is not None:
-        simulator = state["simulator"]
-        lines.append(f"{'simulator':<12} {_coloured(simulator['state'], 11)}{_pid(simulator)}{simulator['admin']}")
-    if supervisor["clock"]["synchronised"] is False:
-        lines.append("clock        not synchronised: times and lags of events may be wrong; check the NTP service")
-    return "\n".join(lines)
+def _width() -> int | None:
+    """Return the columns of the terminal; None elsewhere: a program wants one line for each venue."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _head(supervisor: Mapping[str, Any], venues: Mapping[str, Any]) -> str:
-    head = f"supervisor   {_coloured(supervisor['state'], 11)}"
-    if supervisor["uptime_s"] is not None:
-        head += f"{_pid(supervisor)}up {supervisor['uptime_s']:.0f} s  version {supervisor['version']}"
-        head += "  in another PID namespace: no pids" if supervisor["pid_namespace"] == "other" else ""
-    head += f"  {supervisor['run_dir']}"
-    if supervisor["is_alone"]:
-        head += f"  no supervisor: {_alone(venues)}"
-    if supervisor["state"] == "stalled":
-        what, advice = describe_stall(supervisor)
-        head += f"\n  it {what}; {advice}"
-    return head
+def _frame(state: Mapping[str, Any], *, all_streams: bool, is_plain: bool) -> str:
+    """Return what is written over the last frame, cut to the terminal; :func:`render` escapes its text.
 
-
-def _alone(venues: Mapping[str, Any]) -> str:
-    """Return in words how the worker is that runs without a parent."""
-    (name, venue), *_ = venues.items()
-    if venue["uptime_s"] is None or venue["beat_age_ms"] is None:
-        return f"{name} runs alone, and is starting"
-    return f"{name} runs alone, up {venue['uptime_s']:.0f} s, last beat {venue['beat_age_ms'] / 1000:.1f} s ago"
-
-
-def _pid(process: Mapping[str, Any]) -> str:
-    return f"pid {process['pid']}  " if process["pid"] else ""
-
-
-def _venue_line(name: str, venue: Mapping[str, Any]) -> str:
-    parts = [f"{name:<12} {_coloured(venue['state'], 11)}"]
-    if venue["pid"]:
-        parts.append(f"pid {venue['pid']}")
-    parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
-    parts.append(f"restarts {venue['restarts']}")
-    if venue["last_exit"]:
-        last = venue["last_exit"]
-        how = f"signal {last['signal']}" if last["signal"] else f"code {last['code']}"
-        parts.append(f"last exit {last['reason']} ({how}, {last['ago_s']:.0f} s ago)")
-    if venue["next_start_in_s"]:
-        parts.append(f"next start in {venue['next_start_in_s']:.1f} s")
-    if venue["invalid_rows"]:
-        parts.append(f"{venue['invalid_rows']} invalid rows left out")
-    parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
-    parts += _network_words(venue)
-    parts += _consumers(venue)
-    parts += [flag for flag, is_set in (("CRASH LOOP", venue["crash_loop"]), ("OUTAGE", venue["outage"])) if is_set]
-    return "  ".join(parts)
-
-
-def _proxies(proxy: str | None, rest_proxy: str | None) -> list[str]:
-    if proxy == rest_proxy:
-        return [] if proxy is None else [f"proxy {proxy}"]
-    return [f"proxy {proxy or 'none'}, for REST {rest_proxy or 'none'}"]
-
-
-def _network_words(process: Mapping[str, Any]) -> list[str]:
-    """Return what an operator must know of a process's feeds on TCP, and of the error that it ended with."""
-    feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
-    words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
-    words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
-    return words + ([f"error: {process['error']}"] if process.get("error") else [])
-
-
-def _http_words(gateway: Mapping[str, Any]) -> list[str]:
-    """Return the address of the status page, and whether it does not answer."""
-    if gateway.get("http") is None:
-        return []
-    return [gateway["http"] if gateway["http_listening"] else f"{gateway['http']} does not listen: see the log"]
-
-
-def _consumers(of: Mapping[str, Any]) -> list[str]:
-    """Return what is unusual about a process's consumers."""
-    parts = []
-    if of.get("subscriptions", 0) >= MANY_SUBSCRIPTIONS:
-        parts.append(f"{of['subscriptions']} subscriptions")
-    descriptors = of.get("descriptors")
-    if descriptors and (descriptors["refusing"] or descriptors["open"] >= HIGH_DESCRIPTORS * descriptors["limit"]):
-        refusing = ", no further consumers are accepted" if descriptors["refusing"] else ""
-        parts.append(f"{Reason.DESCRIPTORS} {descriptors['open']} of {descriptors['limit']}{refusing}")
-    return parts
-
-
-def _stream_line(name: str, stream: Mapping[str, Any]) -> str:
-    age = f"{stream['age_ms'] / 1000:.1f} s" if stream["age_ms"] is not None else "-"
-    limit = f"{stream['limit_ms'] / 1000:.0f} s" if stream["limit_ms"] else "none"
-    ago = f" ({stream['reason_ago_s']:.0f} s ago)" if stream["reason_ago_s"] is not None else ""
-    words = (stream["reason"] and f"last reason {stream['reason']}{ago}", stream.get("detail"))
-    why = "  " + ": ".join(word for word in words if word) if any(words) else ""
-    why += f"  ({stream['invalid_rows']} invalid rows left out)" if stream.get("invalid_rows") else ""
-    reconnects = f"  reconnects {stream['reconnects']}" if stream["reconnects"] else ""
-    troubled = [f"{symbol} {of['state']}" for symbol, of in stream["markets"].items() if of["state"] != stream["state"]]
-    others = f"  ({', '.join(troubled)})" if troubled else ""
-    return f"  {name:<13}{_coloured(stream['state'], 12)}age {age:>7} of {limit:<6}{reconnects}{why}{others}"
-
-
-def _coloured(word: str, width: int) -> str:
-    return click.style(f"{word:<{width}}", fg=_COLOURS.get(word))
+    Not for ``click.echo``, which removes these codes as well where no colours are wanted.
+    """
+    columns, rows = shutil.get_terminal_size()
+    lines = render(state, all_streams=all_streams, width=columns).split("\n")
+    room, shown = rows - 1, []
+    for line in lines:
+        room -= max(1, -(-len(click.unstyle(line)) // columns))
+        if room < 0:
+            break
+        shown.append(click.unstyle(line) if is_plain else line)
+    return _HOME + "".join(f"{line}{_LINE_END}\n" for line in shown) + _SCREEN_END

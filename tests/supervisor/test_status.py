@@ -60,8 +60,14 @@ def stream_of(status, venue="lighter", stream="book"):
     return status["venues"][venue]["streams"][stream]
 
 
+def verdict_line(status):
+    return click.unstyle(render(status)).splitlines()[0]
+
+
 def lines(status):
-    return [click.unstyle(line) for line in render(status).splitlines()]
+    """Lines with every stream, behind the verdict."""
+    shown = click.unstyle(render(status, all_streams=True)).splitlines()
+    return [line for line in shown[1:] if line]
 
 
 # --- feeds over TCP and errors of the configuration ---
@@ -91,8 +97,8 @@ def test_error_of_a_configuration_is_shown_beside_failed_and_escaped(system, rea
     system.process("lighter", WorkerState.FAILED)
     status = read()
     assert status["venues"]["lighter"]["error"] == "feeds: \x1b[2J\nwrong"
-    (line,) = [line for line in render(status).splitlines() if line.startswith("lighter")]
-    assert line.endswith(r"error: feeds: \x1b[2J\nwrong")
+    (line,) = [line for line in render(status, all_streams=True).splitlines() if line.startswith("lighter")]
+    assert line.endswith(r"error: feeds: \x1b[2J\nwrong  needs you")
 
 
 # --- the contract -----------------------------------------------------------------------------------------------------
@@ -141,7 +147,7 @@ def test_from_another_namespace_there_are_states_and_ages_but_no_pids(read, hold
     assert stream_of(status)["age_ms"] == 50
     assert exit_code_of(status) == 0
     assert lines(status)[0] == (
-        "supervisor   running    up 1000 s  version 1.2.3  in another PID namespace: no pids"
+        "supervisor   running    up 17 min  version 1.2.3  in another PID namespace: no pids"
         f"  {status['supervisor']['run_dir']}"
     )
     assert not any("pid" in line for line in lines(status)[1:])
@@ -487,6 +493,13 @@ def test_what_the_kernel_says_of_a_process(system, read, now, holder):
     assert (gone["cpu_s"], gone["rss_bytes"], gone["uptime_s"]) == (None, None, None)
 
 
+def test_time_stale_includes_the_span_that_lasts(system, read, now):
+    system.process("lighter", STALE_NS=3 * S, STATE_SINCE=now - 2 * S)
+    assert read()["venues"]["lighter"]["stale_s"] == 3.0
+    system.process("lighter", WorkerState.STALE)
+    assert read()["venues"]["lighter"]["stale_s"] == 5.0
+
+
 @pytest.mark.parametrize(("answer", "line"), [(True, False), (None, False), (False, True)])
 def test_a_clock_that_is_not_synchronised_has_its_line(read, monkeypatch, answer, line):
     found = {"synchronised": answer, "estimated_error_ms": None if answer is None else 16_000.0}
@@ -539,7 +552,7 @@ def test_a_system_that_restores_its_files_was_started(system, read, run_dir, rem
     status = read()
     assert status["supervisor"] == {"state": "running", "pid": 4711, "uptime_s": None, "version": None}
     assert exit_code_of(status) == 1
-    assert lines(status) == ["supervisor   running    pid 4711  starting, or restoring its files"]
+    assert lines(status) == ["supervisor   running    pid 4711"]
     run_dir.path.mkdir(exist_ok=True)
 
 
@@ -698,11 +711,14 @@ def test_a_stall_while_draining_is_a_stall(system, read, now):
 
 def test_a_stalled_parent_is_described_with_what_to_do(system, read, now, holder):
     system.header(PARENT_BEAT=now - 12 * S)
-    assert lines(read())[1] == "  it last worked 12.0 s ago; look at its log, or end it with: kill -9 4711"
+    assert verdict_line(read()).endswith(
+        "it last worked 12.0 s ago: feeds go on, nothing is restarted; look at its log, or end it with: kill -9 4711"
+    )
     holder.stopped.add(4711)
     assert read()["supervisor"]["is_stopped"] is True
-    line = lines(read())[1]
-    assert line.startswith("  it is stopped (state T), and last worked 12.0 s ago; let it go on with: kill -CONT 4711")
+    line = verdict_line(read())
+    assert "it is stopped (state T), and last worked 12.0 s ago: " in line
+    assert "let it go on with: kill -CONT 4711" in line
     assert "kill -9 4711" in line
 
 
@@ -711,7 +727,7 @@ def test_a_stalled_parent_of_another_namespace_has_no_pid_to_kill(system, read, 
     system.described["pid_namespace"] = 1
     system.describe()
     holder.pid = 0
-    assert lines(read())[1] == "  it last worked 12.0 s ago; it runs in another pid namespace: look at it there"
+    assert verdict_line(read()).endswith("; it runs in another pid namespace: look at it there")
 
 
 # --- a worker without a parent ----------------------------------------------------------------------------------------
@@ -722,7 +738,7 @@ def alone(system, now):
     """Worker of lighter as ``paraphina-supervisor worker lighter`` runs it: no word of a parent is on its board."""
     system.described |= {"is_alone": True, "venues": {"lighter": system.described["venues"]["lighter"]}}
     system.describe()
-    system.header(PARENT_PID=0, PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
+    system.header(PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
     for name in ("lighter", "gateway"):
         system.process(name, PID=0, STATE=0, STATE_SINCE=0, GENERATION=0)
     system.process("lighter", BOOTED=now - 9 * S, BEAT=now - MS, FIRST_FRESH=now - 8 * S, LAST_FRESH=now - MS)
@@ -739,7 +755,7 @@ def test_a_worker_alone_is_no_dead_system(alone, read):
     assert (status["supervisor"]["is_alone"], status["supervisor"]["uptime_s"]) == (True, None)
     assert (venue["uptime_s"], venue["beat_age_ms"]) == (9.0, 1)
     assert lines(status)[0].startswith("supervisor   none")
-    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9 s, last beat 0.0 s ago")
+    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9.0 s, last beat 0.0 s ago")
     assert lines(status)[1].split()[:4] == ["lighter", "live", "pid", "4711"]
 
 
@@ -838,8 +854,8 @@ def test_a_line_a_process_and_a_line_a_stream(read, run_dir):
         "pid",
         "4711",
         "up",
-        "1000",
-        "s",
+        "17",
+        "min",
         "version",
         "1.2.3",
         str(run_dir.path),
@@ -850,10 +866,8 @@ def test_a_stream_line_says_why(system, read):
     system.cell("lighter", "book", "ETH-PERP", StreamState.STALE, reason=Reason.NO_BOOK, age_ms=12_300, reconnects=3)
     (line,) = [line for line in lines(read()) if "stale" in line]
     assert line.split()[:2] == ["book", "stale"]
-    assert "age  12.3 s of 10 s" in line
-    assert "reconnects 3" in line
-    assert "last reason no_book (1 s ago)" in line
-    assert "(BTC-PERP live)" in line
+    assert " 12 s of 10 s " in line
+    assert line.endswith("book stayed unusable (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
 
 
 def test_a_stream_without_data_or_limit(system, read):
@@ -861,7 +875,7 @@ def test_a_stream_without_data_or_limit(system, read):
         system.forget("lighter", "trade", symbol)
         system.board.cell(3, system.symbols.index(symbol), Stream.TRADE)[CellWord.LIMIT_MS] = 0
     line = next(line for line in lines(read()) if "trade" in line)
-    assert line.split() == ["trade", "live", "age", "-", "of", "none"]
+    assert line.split() == ["trade", "live", "-", "of", "none"]
 
 
 def test_a_venue_line_says_how_it_ended_and_when_it_comes_back(system, read, now):
@@ -881,10 +895,9 @@ def test_a_venue_line_says_how_it_ended_and_when_it_comes_back(system, read, now
     for part in (
         "backoff",
         "restarts 4",
-        "last exit killed (signal 9, 3 s ago)",
+        "last exit 3.0 s ago: killed from outside (killed, signal 9)",
         "next start in 8.0 s",
-        "CRASH LOOP",
-        "OUTAGE",
+        "needs you",
     ):
         assert part in line
     assert "pid" not in line
@@ -892,7 +905,7 @@ def test_a_venue_line_says_how_it_ended_and_when_it_comes_back(system, read, now
 
 def test_an_exit_code_is_shown_also_when_it_is_zero(system, read, now):
     system.process("lighter", EXIT_REASON=Reason.CLEAN_EXIT, EXIT_CODE=1, EXIT_AT=now - S)
-    assert any("last exit clean_exit (code 0, 1 s ago)" in line for line in lines(read()))
+    assert any("last exit 1.0 s ago: ended by itself (clean_exit, code 0)" in line for line in lines(read()))
 
 
 def test_a_simulator_has_its_line(system, read):
@@ -908,7 +921,7 @@ def test_a_dead_system_says_so(read, holder):
 
 
 def test_never_started_is_one_line(run_dir):
-    assert render(read_status(run_dir)) == "supervisor: never started here"
+    assert click.unstyle(render(read_status(run_dir))) == "■ Nothing runs here — start with: paraphina-supervisor start"
 
 
 # --- what it follows --------------------------------------------------------------------------------------------------

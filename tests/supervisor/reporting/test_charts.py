@@ -81,7 +81,7 @@ def test_states_follow_each_other_in_their_places():
         "bar-unwatched",
     ]
     assert [(rect.get("x"), rect.get("width")) for rect in rects[:2]] == [("0.00%", "50.00%"), ("50.00%", "25.00%")]
-    assert texts(rects[1], "title") == ["stale for 5 s, from 0:10"]
+    assert texts(rects[1], "title") == ["no fresh data for 5 s, from 0:10"]
     assert EVIL in texts(rects[4], "title")[0]
     (svg,) = root.iter("svg")
     assert svg.get("aria-label") == "of lighter"
@@ -139,4 +139,4 @@ def test_a_range_without_figures_is_empty():
 
 def test_a_legend_has_every_kind_of_state_once_with_sign_and_words():
     root = drawn(charts.state_legend(["live", "stale", "backoff", "live", "outage"]))
-    assert texts(root, "li") == ["● live", "✕ outage", "■ stale, backoff"]
+    assert texts(root, "li") == ["● live", "✕ venue outage", "■ no fresh data, waits for its next start"]
