@@ -39,9 +39,18 @@ def shadow(duration: float, directory: str, compress: float, run_dir: str | None
         signal.signal(number, lambda number, _: stopped.append(number))
     recorder = ShadowRecorder(system, Path(directory), compress)
     with progress("watching", duration) as advance:
-        recorder.run(duration, lambda: bool(stopped), advance)
+        recorder.run(duration, lambda: bool(stopped), lambda done, states: advance(done, _in_words(states)))
     recorder.close()
     return _report(Path(directory), None, as_json=False)
+
+
+def _in_words(states: dict[str, str]) -> str:
+    """Return who is not live, and how many are: ``lighter: waits for its next start, 4 live``."""
+    from supervisor.reporting.kinds import state_words
+
+    live = [venue for venue, state in states.items() if state == "live"]
+    others = [f"{venue}: {state_words(state)}" for venue, state in states.items() if state != "live"]
+    return ", ".join([*others, f"{len(live)} live"])
 
 
 @click.command()
