@@ -87,7 +87,7 @@ def stream_view(name: str, stream: Mapping[str, Any], *, is_bad: bool) -> Stream
         limit_s=_seconds(stream["limit_ms"]),
         is_bad=is_bad,
         reason=stream["reason"],
-        reason_ago_s=stream.get("reason_ago_s"),
+        reason_ago_s=stream["reason_ago_s"],
         reconnects=stream["reconnects"],
     )
 
