@@ -80,7 +80,7 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
 /** Age against its limit: red once the limit is reached, empty without one. */
 function bar(age, limit) {
-  const share = age == null || limit == null ? 0 : Math.min(1, age / limit);
+  const share = age == null || limit == null ? 0 : Math.max(0, Math.min(1, age / limit));
   const level = share < 0.5 ? "live" : share < 1 ? "degraded" : "down";
   const width = `${(share * 100).toFixed(1)}%`;
   const hidden = { class: "bar", "aria-hidden": true };
