@@ -261,6 +261,7 @@ def _watch(config: Config, system: TemporarySystem, seconds: float) -> Iterator[
     import time
     from collections import Counter
 
+    from ipc.consumer_names import name_of
     from ipc.events import BookDelta, BookSnapshot, Gap
     from ipc.feed import Feed
     from workers.venues import VENUES
@@ -268,7 +269,7 @@ def _watch(config: Config, system: TemporarySystem, seconds: float) -> Iterator[
     updates: Counter[str] = Counter()
     gaps: Counter[tuple[str, str]] = Counter()
     deadline = time.monotonic() + seconds
-    with Feed(system.run_dir.path, venues=list(config.venues), channels=["book"]) as feed:
+    with Feed(system.run_dir.path, venues=list(config.venues), channels=["book"], name=name_of("check")) as feed:
         while (left := deadline - time.monotonic()) > 0 and not system.has_ended:
             event = feed.poll(min(left, 1.0))
             if isinstance(event, BookDelta | BookSnapshot):
