@@ -100,6 +100,12 @@ function sparkline(rates) {
   return svg(shape, points.length > 1 && [path({ class: "area", d: `${line}V${height}H${start}Z` }), path({ d: line })]);
 }
 
+/** Names of consumers, the first three alone. */
+function readers(names) {
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+  return p({ class: "readers", title: names.join(", ") }, `read by ${names.slice(0, 3).join(", ")}${more}`);
+}
+
 const count = (value, label, isBad) => div(dd({ class: isBad && "bad" }, value), dt(label));
 
 function venueCard(venue) {
@@ -118,7 +124,7 @@ function venueCard(venue) {
       count(venue.gaps, "gaps"),
     ),
     p({ class: "why", title: venue.reason && venue.reason + ago(venue.reason_ago_s) }, venue.why),
-    venue.consumers.length > 0 && p({ class: "readers" }, `read by ${venue.consumers.join(", ")}`),
+    venue.consumers.length > 0 && readers(venue.consumers),
   );
 }
 
