@@ -887,7 +887,7 @@ def test_invalid_snapshot_is_a_fault_that_asks_for_another(wire: Wire, bids: lis
     assert book_of(wire).usable
 
 
-# --- a venue that an operator stopped, and losses in the log -----------------------------------------------------------
+# --- a venue that an operator stopped, and losses in the log ----------------------------------------------------------
 
 
 def silent(wire: Wire) -> None:
@@ -924,7 +924,8 @@ def test_a_loss_is_logged_with_the_name_of_the_consumer(caplog: pytest.LogCaptur
     for _ in range(3):
         wire.change([("97", "1")], lost=True)
     wire.change([("95", "1")])
-    wire.trade(1, lost=True)
+    wire.trade(1)
+    wire.trade(2, lost=True)
     wire.beat()
     wire.now_ns += 11 * SECOND
     wire.beat()
