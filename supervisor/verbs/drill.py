@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import joined_lines, printable_json
-from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, require_running
+from ipc.printable import joined_lines
+from supervisor.verbs.completion import complete_venues
+from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, print_json, require_running
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 @click.argument("faults", nargs=-1, metavar="[FAULT]...")
 @click.option("--all", "is_all", is_flag=True, help="Every fault, on every venue.")
 @click.option("--list", "is_list", is_flag=True, help="Say which faults there are, and do nothing.")
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each.")
 @click.option("--immediate", is_flag=True, help="Start the system to drill with first_restart = immediate.")
 @click.option("--run-dir", metavar="DIR", help="Drill the system that runs here, in place of one made for the purpose.")
@@ -50,9 +51,7 @@ def drill(
     from supervisor.drill.catalogue import DRILLS, PARENT
 
     if is_list:
-        for one in DRILLS.values():
-            click.echo(f"{one.name:<19} {one.kind:<8} {one.effect:<10} {one.text}")
-        click.echo(f"{PARENT:<19} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
+        _list(as_json=as_json)
         return 0
     names = [*DRILLS, PARENT] if is_all else list(faults)
     if not names:
@@ -65,8 +64,23 @@ def drill(
         rows = _drill_venues(target, markets, chosen, rounds, show=not as_json)
         if PARENT in names:
             rows.append(_drill_parent(training, rounds))
-    click.echo(_as_json(rows) if as_json else _table(rows))
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo(_table(rows))
     return int(any(row["result"] == "missed" for row in rows))
+
+
+def _list(*, as_json: bool) -> None:
+    """Print the drills."""
+    from supervisor.drill.catalogue import DRILLS, PARENT
+
+    rows = [{"fault": one.name, "kind": one.kind, "effect": one.effect, "text": one.text} for one in DRILLS.values()]
+    rows.append({"fault": PARENT, "kind": "process", "effect": "restart", "text": "SIGKILL to the parent itself"})
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo("\n".join(f"{one['fault']:<19} {one['kind']:<8} {one['effect']:<10} {one['text']}" for one in rows))
 
 
 @contextmanager
@@ -183,12 +197,6 @@ def _median(values: list[float | None]) -> float | None:
 
 def _quantile(ordered: list[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
-def _as_json(rows: list[dict[str, Any]]) -> str:
-    import json
-
-    return printable_json(json.dumps(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

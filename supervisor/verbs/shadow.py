@@ -12,8 +12,15 @@ from typing import Any
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import printable_json, printable_lines
-from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, require_running, run_dir_option
+from ipc.printable import printable_lines
+from supervisor.verbs.options import (
+    FiniteRange,
+    json_option,
+    open_run_dir,
+    print_json_text,
+    require_running,
+    run_dir_option,
+)
 from supervisor.verbs.start import Duration
 
 
@@ -21,8 +28,9 @@ from supervisor.verbs.start import Duration
 @click.option("--duration", type=Duration(), required=True, metavar="DURATION", help="How long: 90, 20m, 24h.")
 @click.option("--report", "directory", required=True, metavar="DIR", help="Where the record and the report go.")
 @click.option("--compress", type=FiniteRange(min=1), default=1.0, help="The system's limits are shortened by so much.")
+@json_option
 @run_dir_option
-def shadow(duration: float, directory: str, compress: float, run_dir: str | None) -> int:
+def shadow(duration: float, directory: str, compress: float, as_json: bool, run_dir: str | None) -> int:
     """Watch a running system and report on it; exit code 1 when a success criterion is missed.
 
     An interrupted run is reported as far as it was recorded.
@@ -38,7 +46,7 @@ def shadow(duration: float, directory: str, compress: float, run_dir: str | None
     with _progress(duration) as advance:
         recorder.run(duration, lambda: bool(stopped), advance)
     recorder.close()
-    return _report(Path(directory), None, as_json=False)
+    return _report(Path(directory), None, as_json=as_json)
 
 
 @click.command()
@@ -89,7 +97,10 @@ def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
             shown = msgspec.json.encode({"before": before, "after": result}).decode()
     for name, content in outputs.items():
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    click.echo(printable_json(shown) if as_json else printable_lines(shown))
+    if as_json:
+        print_json_text(shown)
+    else:
+        click.echo(printable_lines(shown))
     return 0 if result["ok"] else 1
 
 

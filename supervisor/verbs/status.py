@@ -11,9 +11,10 @@ import click
 
 from ipc.errors import NotRunningError
 from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason
-from ipc.printable import printable_json, printable_values
+from ipc.printable import printable_values
 from supervisor.status import describe_stall, exit_code_of, pid_of, read_status
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.completion import complete_process
+from supervisor.verbs.options import json_option, open_run_dir, print_json, run_dir_option
 
 #: Consumers of a venue that are named; a line is to stay readable.
 _SHOWN_NAMES: Final = 4
@@ -40,7 +41,13 @@ _COLOURS = {
 @click.command()
 @json_option
 @click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
-@click.option("--pid", "pid_name", metavar="PROCESS", help="Print the pid of one venue's worker, or of the gateway.")
+@click.option(
+    "--pid",
+    "pid_name",
+    metavar="PROCESS",
+    help="Print the pid of one venue's worker, or of the gateway.",
+    shell_complete=complete_process,
+)
 @run_dir_option
 def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None) -> int:
     """Show the state of every stream, with reasons.
@@ -54,22 +61,22 @@ def status(as_json: bool, watch: bool, pid_name: str | None, run_dir: str | None
         pid = pid_of(state, pid_name) if state["venues"] else None
         if pid is None:
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
-        click.echo(pid)
+        if as_json:
+            print_json({"process": pid_name, "pid": pid})
+        else:
+            click.echo(pid)
         return 0
     while True:
         state = read_status(directory)
         if watch and sys.stdout.isatty():
             click.clear()
-        click.echo(_as_json(state) if as_json else render(state))
+        if as_json:
+            print_json(state)
+        else:
+            click.echo(render(state))
         if not watch:
             return exit_code_of(state)
         time.sleep(1.0)
-
-
-def _as_json(state: Mapping[str, Any]) -> str:
-    import json
-
-    return printable_json(json.dumps(state))
 
 
 def render(state: Mapping[str, Any]) -> str:

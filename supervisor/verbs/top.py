@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import NotRunningError, UsageError
-from ipc.printable import printable, printable_json
-from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from ipc.printable import printable
+from supervisor.verbs.completion import complete_symbol
+from supervisor.verbs.options import json_option, open_run_dir, print_json, require_running, run_dir_option
 from supervisor.verbs.waiting import Waiting, is_gone, wait_live
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ _MB: Final = 1_048_576
 
 
 @click.command()
-@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this market; may be repeated.")
+@click.option(
+    "--symbol",
+    "symbols",
+    multiple=True,
+    metavar="SYMBOL",
+    help="Only this market; may be repeated.",
+    shell_complete=complete_symbol,
+)
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @json_option
 @run_dir_option
@@ -57,7 +65,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
             _redraw(feed, shown, directory)
         tops = {symbol: feed.top(symbol) for symbol in shown}
         if as_json:
-            click.echo(printable_json(_as_json(tops)))
+            print_json({symbol: [each._asdict() for each in venues] for symbol, venues in tops.items()})
         else:
             _print(_screen(tops, read_status(directory), {}))
     return NotRunningError.exit_code if is_gone(directory) else 0
@@ -162,9 +170,3 @@ def _print(screen: RenderableType) -> None:
 
     # A pipe has no width, and a truncated price is a wrong price.
     Console(width=None if sys.stdout.isatty() else 120).print(screen)
-
-
-def _as_json(tops: Mapping[str, Sequence[Top]]) -> str:
-    import json
-
-    return json.dumps({symbol: [each._asdict() for each in venues] for symbol, venues in tops.items()})

@@ -308,12 +308,12 @@ def test_an_open_directory_is_refused_and_left_as_it_is(cli, parent, run_dir, ve
 # --- in the background ------------------------------------------------------------------------------------------------
 
 
-def await_detached(run_dir, said, pid=4711):
+def await_detached(run_dir, said, pid=4711, *, as_json=False):
     reader, writer = os.pipe()
     os.write(writer, said)
     os.close(writer)
     try:
-        return module._await_detached(reader, pid, run_dir)
+        return module._await_detached(reader, pid, run_dir, as_json=as_json)
     finally:
         os.close(reader)
 
@@ -323,6 +323,13 @@ def test_the_foreground_comes_back_with_pid_and_directory(run_dir, capsys):
     printed = capsys.readouterr().out
     assert "pid 4711" in printed
     assert str(run_dir.path) in printed
+
+
+def test_pid_directory_and_log_for_programs(run_dir, capsys):
+    assert await_detached(run_dir, b"0 ok\n", as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["pid"], shown["run_dir"]) == (4711, str(run_dir.path))
+    assert shown["log"].endswith("/paraphina/log")
 
 
 def test_a_usage_error_in_the_background_is_one_in_the_foreground(run_dir):
