@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
-from systems import VENUES, System, paraphina, wait_for
+from systems import VENUES, System, wait_for
 
 from ipc.events import Lifecycle, Status
 from supervisor.drill.catalogue import DRILLS, Conditions, Drill
