@@ -151,6 +151,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     """Return the line of a venue with everything that is known about its process."""
     parts = [f"pid {venue['pid']}"] if venue["pid"] else []
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    if venue["stopped"]:
+        parts.append(f"stopped by {venue['stopped']['by']} {ago(venue['stopped']['ago_s'])}")
     parts.append(f"restarts {venue['restarts']}")
     if venue["last_exit"]:
         last = venue["last_exit"]
