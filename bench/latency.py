@@ -66,9 +66,9 @@ def measure(
         yield found
 
 
-def measure_all(rates: Sequence[int], seconds: float) -> list[Latency]:
+def measure_all(rates: Sequence[int], seconds: float, report: Callable[[str], None] = print) -> list[Latency]:
     """Measure all venues at each rate, and one venue alone at the highest."""
-    return [*measure(rates, seconds), *measure(rates[-1:], seconds, ("lighter",))]
+    return [*measure(rates, seconds, report=report), *measure(rates[-1:], seconds, ("lighter",), report)]
 
 
 def _at(per_s: int, seconds: float, venues: Sequence[str]) -> Latency:

@@ -19,7 +19,7 @@ from bench.hot_path import TEMPI
 from bench.task import Task, ask
 from bench.verdict import Ratio, ratio
 
-_CASES = (
+CASES = (
     ("nautilus", "hyperliquid", "book20"),
     ("nautilus", "hyperliquid", "trade"),
     ("cryptofeed", "aster", "delta"),
@@ -44,7 +44,7 @@ class Rival:
 def measure(runs: int, frames: int, report: Callable[[str], None] = print) -> Iterator[Rival]:
     """Measure every case at both tempi, ``runs`` pairs each."""
     python = os.environ.get("BENCH_RIVALS", "")
-    for rival, venue, kind in _CASES:
+    for rival, venue, kind in CASES:
         for tempo in TEMPI:
             found = Rival(rival, venue, kind, tempo, [], [], why="BENCH_RIVALS is not set")
             if python:

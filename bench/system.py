@@ -58,7 +58,8 @@ class BenchSystem:
 
     def __enter__(self) -> Self:
         command = bound_command("start", *self._arguments)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self._path)}
+        own = {"XDG_STATE_HOME": str(self._path), "PARAPHINA_GATEWAY_HTTP": "127.0.0.1:0"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **own}
         self.started_ns = time.monotonic_ns()
         with (self._path / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=environment)

@@ -18,10 +18,12 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Final
+from zlib import crc32
 
 from ipc.errors import BoardError
 from ipc.health import Stream
@@ -56,15 +58,12 @@ class HeaderWord:
     VERSION = 1
     SIZE = 2
     CREATED_WALL_NS = 3
-    PARENT_PID = 4
     PARENT_STARTED = 5
     PARENT_BEAT = 6
     PARENT_DRAINING = 7
     LOOP_GAP_MAX_NS = 8
     SELF_STALLS = 9
     FORKS = 10
-    #: When the parent last detected a stall of its own loop; kill rules are suspended for a while after it.
-    LAST_STALL = 11
     COUNT = 16
 
 
@@ -87,7 +86,9 @@ class WorkerWord:
     EXIT_UPTIME_NS = 11
     NEXT_START = 12
     CRASH_LOOP = 13
+    #: Time in state ``stale``, without the span that lasts.
     STALE_NS = 14
+    #: When it was last live, over all generations.
     LIVE_AT = 15
     #: Fault that the process is to inject into itself: :class:`ipc.health.SelfFault`, 0 for none.
     SELF_FAULT = 16
@@ -139,7 +140,6 @@ class WorkerWord:
 class SessionWord:
     """Words of a session."""
 
-    # the thread that runs the session
     PHASE = 0
     CONNECT_START = 1
     #: Time by which the thread must return from a blocking call, written before it; 0 while it does not block.
@@ -158,8 +158,6 @@ class SessionWord:
     FAILED_CYCLES = 14
     #: Rows of frames and responses that were rejected.
     INVALID_ROWS = 16
-    # the watchdog
-    CUT = 20
     COUNT = 24
 
 
@@ -185,16 +183,16 @@ class CellWord:
     REASON = 4
     LIMIT_MS = 5
     RECONNECTS = 6
-    #: Number of the session that carries the stream, plus 1.
-    SESSION = 7
     GAPS = 8
     SINCE = 9
     #: When the stream last delivered, over reconnects and restarts: nothing zeroes it while the board exists.
     LAST_GOOD = 10
     #: Events published.
     EVENTS = 11
-    #: When REASON was last set.
+    #: When the reason last occurred.
     REASON_AT = 12
+    #: Key of the market whose stream the cell holds (:func:`market_key`); 0 where the place alone says so.
+    MARKET = 13
     COUNT = 14
 
 
@@ -233,12 +231,12 @@ OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
         Owner.LISTINGS: frozenset({WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED}),
         Owner.WATCHDOG: frozenset(range(WorkerWord.BEAT, WorkerWord.COUNT)),
     },
-    SessionWord: {
-        Owner.SESSION: frozenset(range(SessionWord.CUT)),
-        Owner.WATCHDOG: frozenset(range(SessionWord.CUT, SessionWord.COUNT)),
-    },
+    SessionWord: {Owner.SESSION: frozenset(range(SessionWord.COUNT))},
     StreamWord: {Owner.PUBLISHING: frozenset(range(StreamWord.COUNT))},
-    CellWord: {Owner.STREAM: frozenset(range(CellWord.COUNT))},
+    CellWord: {
+        Owner.MAIN: frozenset({CellWord.MARKET}),
+        Owner.STREAM: frozenset(range(CellWord.COUNT)) - {CellWord.MARKET},
+    },
 }
 #: Counters by where they belong, under their public names. ``status`` shows all of them; add a word and a line here.
 COUNTERS: Final = {
@@ -248,14 +246,25 @@ COUNTERS: Final = {
         "failures": WorkerWord.FAILURES,
         "keys_refused": WorkerWord.KEYS_REFUSED,
     },
-    "worker": {"drops": WorkerWord.DROPS, "resolve_failures": WorkerWord.RESOLVE_FAILED},
+    "worker": {
+        "drops": WorkerWord.DROPS,
+        "resolve_failures": WorkerWord.RESOLVE_FAILED,
+        "thread_restarts": WorkerWord.THREAD_RESTARTS,
+        "cuts": WorkerWord.CUTS,
+    },
     "session": {
         "reconnects": SessionWord.RECONNECTS,
         "frames": SessionWord.FRAMES,
         "invalid_rows": SessionWord.INVALID_ROWS,
     },
-    "stream": {"reconnects": CellWord.RECONNECTS, "gaps": CellWord.GAPS},
+    "stream": {"reconnects": CellWord.RECONNECTS, "gaps": CellWord.GAPS, "events": CellWord.EVENTS},
 }
+
+
+@cache
+def market_key(symbol: str) -> int:
+    """Return the number by which a cell names its market; never 0."""
+    return crc32(symbol.encode()) + 1
 
 
 class Row:
@@ -397,10 +406,34 @@ class Board:
         self.worker(slot).zero(WorkerWord.EPOCH)
         begin, cells = self._at(slot, _STREAMS), self._at(slot, _CELLS)
         end = cells + markets * len(STREAMS) * CellWord.COUNT
-        kept = [(at, self.words[at]) for at in range(cells + CellWord.LAST_GOOD, end, CellWord.COUNT)]
+        kept = [
+            (at, self.words[at])
+            for word in (CellWord.LAST_GOOD, CellWord.MARKET)
+            for at in range(cells + word, end, CellWord.COUNT)
+        ]
         self.words[begin:end] = memoryview(bytes((end - begin) * 8)).cast("Q")
-        for at, stamp in kept:
-            self.words[at] = stamp
+        for at, value in kept:
+            self.words[at] = value
+
+    def assign_markets(self, slot: int, symbols: Sequence[str]) -> None:
+        """Name the markets of a process's cells in their order; for its main thread, before any other writes a cell.
+
+        A generation may follow other markets than the one before, or in another order: what their cells say of the
+        last good data moves with each market, and is forgotten with a market that is no longer followed.
+        """
+        for stream in STREAMS:
+            if stream is not Stream.ACCOUNT:  # it has no markets
+                self._assign_cells([self.cell(slot, market, stream) for market in range(MARKETS)], symbols)
+
+    @staticmethod
+    def _assign_cells(cells: Sequence[Row], symbols: Sequence[str]) -> None:
+        known = {cell[CellWord.MARKET]: cell[CellWord.LAST_GOOD] for cell in cells if cell[CellWord.MARKET]}
+        keys = [market_key(symbol) for symbol in symbols]
+        for cell, key in zip(cells, keys + [0] * (len(cells) - len(keys)), strict=True):
+            if cell[CellWord.MARKET] != key:
+                cell[CellWord.MARKET] = 0  # meanwhile the stamp is of no market
+                cell[CellWord.LAST_GOOD] = known.get(key, 0)
+                cell[CellWord.MARKET] = key
 
     @staticmethod
     def _at(slot: int, part: int) -> int:

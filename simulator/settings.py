@@ -5,18 +5,13 @@ Pure data and functions, except :func:`pick_ports`, which asks the system for fr
 
 from __future__ import annotations
 
-import random
 import re
-import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ipc.errors import UsageError
+from ipc.free_ports import free_ports
 from ipc.topics import VENUES
-
-#: Below Linux's ephemeral range (32768 and up): while a port is closed, the system cannot assign it to an outgoing
-#: connection, and no client can connect to itself.
-_PORTS = range(20_000, 32_000)
 
 _BASE = re.compile(r"[A-Z0-9]{1,20}")
 
@@ -140,20 +135,5 @@ def pick_ports(venues: Iterable[str] = VENUES, host: str = "127.0.0.1") -> SimPo
         UsageError: There are not enough free ports.
     """
     wanted = tuple(venues)
-    free = iter(_free_ports(2 * len(wanted) + 1, host))
+    free = iter(free_ports(2 * len(wanted) + 1, host))
     return SimPorts({venue: VenuePorts(ws=next(free), rest=next(free)) for venue in wanted}, admin=next(free))
-
-
-def _free_ports(count: int, host: str) -> list[int]:
-    found: list[int] = []
-    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise UsageError(f"no {count} free ports", where=host, advice="end other programs that listen there")

@@ -319,6 +319,7 @@ class ChildProcess:
         reason = lifecycle.kill_reason or (Reason.DRILL if lifecycle.is_drill else _reason_of(code, number))
         is_expected = lifecycle.is_planned or lifecycle.is_drill or lifecycle.state in _STOPPING
         was_in_crash_loop = lifecycle.in_crash_loop
+        self._board.exits(self._spec.slot).add(code_of(reason))
         death = lifecycle.record_exit(reason, code, number, now, self._healthy_ns(now))
         step = lifecycle.handle(ChildEvent.EXIT_CONFIG if code == CONFIG_EXIT else ChildEvent.EXIT, now, reason)
         self._reporter.record_exit(death, is_expected=is_expected)

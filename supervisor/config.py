@@ -18,6 +18,7 @@ from ipc.errors import ConfigError
 from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
 from supervisor import setting_checks as checks
+from supervisor.http_address import HttpAddress
 from supervisor.network import auth_file, ca_file, dial_options, proxy_url, source_address
 from workers.backoff import BackoffPolicy
 from workers.net.proxy import DIRECT, DialOptions
@@ -33,6 +34,8 @@ class _Key:
     env: str | None = None
     #: True when messages must not show an invalid value: it may be a secret in the wrong place.
     is_hidden: bool = False
+    #: True when an empty environment variable is a value; for others it is as good as none.
+    can_be_empty: bool = False
 
 
 #: Size of a configuration file.
@@ -65,6 +68,12 @@ _FEEDS: Final[dict[str, _Key]] = {
     "tcp": _Key(None, checks.host, "PARAPHINA_FEEDS_TCP"),
     "tcp_port": _Key(5600, checks.whole(1, 65_000), "PARAPHINA_FEEDS_TCP_PORT"),
     "curve_dir": _Key(None, checks.directory, "PARAPHINA_FEEDS_CURVE_DIR"),
+}
+_GATEWAY: Final[dict[str, _Key]] = {
+    "http": _Key("127.0.0.1:9464", checks.http_address, "PARAPHINA_GATEWAY_HTTP", can_be_empty=True),
+    "remote": _Key(False, checks.flag, "PARAPHINA_GATEWAY_REMOTE"),
+    "hosts": _Key((), checks.host_names, "PARAPHINA_GATEWAY_HOSTS"),
+    "per_market": _Key(True, checks.flag, "PARAPHINA_GATEWAY_PER_MARKET"),
 }
 #: For the system; a venue's own setting of the same name has precedence.
 _NETWORK: Final[dict[str, _Key]] = {
@@ -124,6 +133,23 @@ class VenueConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """Settings of the gateway's HTTP server.
+
+    Attributes:
+        http: Address to listen on; None for no server.
+        is_remote: Whether other machines may reach it: it serves without encryption and without a login.
+        hosts: Names by which it may be addressed, beside ``localhost`` and IP addresses.
+        per_market: Whether the metrics have a series for each market.
+    """
+
+    http: HttpAddress | None
+    is_remote: bool
+    hosts: tuple[str, ...]
+    per_market: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Valid configuration."""
 
@@ -141,6 +167,7 @@ class Config:
     backoff: BackoffPolicy
     #: TCP address of the feeds; None for sockets in the run directory alone.
     network: Network | None
+    gateway: GatewayConfig
     #: Every setting with its source, for ``config show``.
     settings: tuple[Setting, ...] = field(repr=False)
 
@@ -168,6 +195,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
     feeds = reader.section("feeds", _FEEDS)
     if feeds["tcp"] and not feeds["curve_dir"] and not is_loopback(feeds["tcp"]):
         reader.problems.append(f"feeds.tcp: {feeds['tcp']} is not loopback; set feeds.curve_dir as well")
+    gateway = _gateway_config(reader.section("gateway", _GATEWAY), reader.problems)
     network = reader.section("network", _NETWORK)
     if feeds["tcp"] and feeds["curve_dir"]:
         problems = KeyDirectory(Path(feeds["curve_dir"])).problems()
@@ -200,6 +228,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["fixture_speed"],
         policy,
         Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"]) if feeds["tcp"] else None,
+        gateway,
         tuple(reader.settings),
     )
 
@@ -215,6 +244,17 @@ def _fixture_dir(venue: Venue, values: Mapping[str, Any], shared: str | None) ->
     """Return the venue's own directory, or else its subdirectory of the one for all venues, if it exists."""
     part = Path(shared) / venue.name if shared else None
     return values["fixture_dir"] or (str(part) if part is not None and part.is_dir() else None)
+
+
+def _gateway_config(values: Mapping[str, Any], problems: list[str]) -> GatewayConfig:
+    """Return the gateway's settings; add to ``problems`` an address that other machines reach without permission."""
+    http = HttpAddress.parse(values["http"]) if values["http"] else None
+    if http is not None and not http.is_local and not values["remote"]:
+        problems.append(
+            f"gateway.http: {values['http']} is not loopback, and the pages are neither encrypted nor protected by a "
+            "login; listen on 127.0.0.1 behind a reverse proxy, or set gateway.remote = true"
+        )
+    return GatewayConfig(http, values["remote"], values["hosts"], values["per_market"])
 
 
 def _venue_config(
@@ -257,7 +297,7 @@ class _Reader:
             raise ConfigError([f"{self._path}: not a TOML file: {error}"]) from error
 
     def _check_sections(self) -> None:
-        known = ("supervisor", "health", "feeds", "network", "venues")
+        known = ("supervisor", "health", "feeds", "gateway", "network", "venues")
         for name, value in self._file.items():
             if name not in known:
                 self._problem(name, f"unknown section {checks.close(name, known)}")
@@ -311,7 +351,7 @@ class _Reader:
             self._known_variables.add(variable)
         if dotted in self._flags:
             raw, source = self._flags[dotted], "flag"
-        elif variable is not None and self._environ.get(variable):
+        elif variable is not None and self._is_set(variable, spec):
             raw, source = self._environ[variable], f"environment:{variable}"
         elif key in given:
             raw, source = given[key], f"{self._path}:{dotted}"
@@ -327,6 +367,9 @@ class _Reader:
             return spec.default
         self.settings.append(Setting(dotted, value, source))
         return value
+
+    def _is_set(self, variable: str, spec: _Key) -> bool:
+        return variable in self._environ if spec.can_be_empty else bool(self._environ.get(variable))
 
     def _problem(self, dotted: str, what: str) -> None:
         self.problems.append(f"{self._path}:{dotted}: {what}")

@@ -1,7 +1,7 @@
-"""Gateway: supervised child that publishes the lifecycle events of the system's processes.
+"""Gateway: supervised child that publishes the lifecycle events of the system's processes, and serves its pages.
 
 It follows the parent on the control socket. Feeds, restarts and control requests do not depend on it; after a restart
-it receives the events that it missed.
+it receives the events that it missed. Pages are served by threads of their own, for which publishing never waits.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-import msgspec
 import zmq
 
-from ipc.board import Row, WorkerWord
+from ipc.board import TCP_LISTENING, TCP_WAITING, Row, WorkerWord
 from ipc.consumers import write_consumers
 from ipc.control import ControlClient, ControlRequest
 from ipc.descriptors import DescriptorGuard
 from ipc.errors import NotRunningError
-from ipc.events import Lifecycle
-from ipc.health import Reason
 from ipc.listener import FeedListener
 from ipc.log import get_log
 from ipc.publisher import Publisher
@@ -32,6 +29,7 @@ from ipc.sequence import Epochs
 from ipc.topics import Topic
 from ipc.watched_files import CHECK_NS, WatchedFiles
 from supervisor.child import Handover
+from supervisor.followed import decode_lifecycle
 from supervisor.logfile import rotate
 
 log = get_log(__name__)
@@ -42,26 +40,18 @@ _SUBSCRIBE_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000
 
 
-class _LifecycleMessage(msgspec.Struct):
-    """Lifecycle event as the parent sends it to its followers."""
+class Server(Protocol):
+    """HTTP server in threads of its own."""
 
-    number: int
-    process: str
-    event: str
-    reason: Reason | None
-    pid: int | None
-    generation: int
-    exit_code: int | None
-    signal: str | None
-    delay_s: float | None
-    failures: int
-    restarts: int
-    uptime_s: float | None
-    mono_ns: int
-    wall_ns: int
+    @property
+    def is_listening(self) -> bool:
+        """True while it accepts connections."""
 
+    def start(self) -> None:
+        """Start its threads."""
 
-_decoder: Final = msgspec.json.Decoder(_LifecycleMessage)
+    def close(self) -> None:
+        """Stop serving."""
 
 
 class Gateway:
@@ -74,6 +64,7 @@ class Gateway:
         stop: Ends :meth:`run` when set.
         network: TCP address of its feed; None for the socket in the run directory alone.
         log_file: Log file to rotate; None when the system does not own it.
+        server: HTTP server; None for none.
     """
 
     def __init__(
@@ -84,11 +75,13 @@ class Gateway:
         stop: threading.Event,
         network: Network | None = None,
         log_file: Path | None = None,
+        server: Server | None = None,
     ) -> None:
         self._run_dir = run_dir
         self._row = row
         self._stop = stop
         self._log_file = log_file
+        self._server = server
         self._next_housekeeping_ns = 0
         self._parent = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
@@ -109,6 +102,8 @@ class Gateway:
         log.info("gateway.started", pid=os.getpid())
         guard = partial(self._descriptors.run, self._stop.wait)
         threading.Thread(target=guard, name="descriptors", daemon=True).start()
+        if self._server is not None:
+            self._server.start()
         self._wait_for_subscribers()
         self._control.send(ControlRequest("follow", after=self._row[WorkerWord.PUBLISHED]))
         while not self._stop.is_set() and os.getppid() == self._parent:
@@ -126,6 +121,8 @@ class Gateway:
                 self._publish(packet)
             else:
                 self._publisher.serve(_TICK_S if self._publisher.is_behind else 0.0, self._stop.wait)
+        if self._server is not None:
+            self._server.close()
         self._publisher.close()
 
     def _beat(self) -> None:
@@ -136,6 +133,8 @@ class Gateway:
         row.add(WorkerWord.MAIN_LOOPS)
         if self._listener is not None:
             self._listener.serve(now, row)
+        if self._server is not None:
+            row[WorkerWord.HTTP] = TCP_LISTENING if self._server.is_listening else TCP_WAITING
         write_consumers(row, self._publisher, self._descriptors)
 
     def _rotate_log(self, now: int) -> None:
@@ -159,31 +158,14 @@ class Gateway:
 
     def _publish(self, packet: bytes) -> None:
         try:
-            message = _decoder.decode(packet)
+            message = decode_lifecycle(packet)
         except (ValueError, RecursionError) as error:
             log.error("gateway.not_understood", error=str(error))
             return
         lost = message.number - self._row[WorkerWord.PUBLISHED] - 1
         if lost > 0:  # away for longer than the parent keeps events, or not decoded
             log.warning("gateway.events_lost", lost=lost)
-        event = Lifecycle(
-            venue=message.process,
-            symbol=None,
-            venue_symbol=None,
-            exchange_ns=None,
-            event=message.event,
-            reason=message.reason,
-            pid=message.pid,
-            generation=message.generation,
-            exit_code=message.exit_code,
-            signal=message.signal,
-            delay_s=message.delay_s,
-            failures=message.failures,
-            restarts=message.restarts,
-            uptime_s=message.uptime_s,
-        )
-        event.recv_ns, event.recv_mono_ns = message.wall_ns, message.mono_ns
         feed = self._publisher.topic(Topic("lifecycle", message.process, ""))
         with self._publisher.exclusive():
-            self._publisher.send_latest(feed, "lifecycle", event)
+            self._publisher.send_latest(feed, "lifecycle", message.as_event())
         self._row[WorkerWord.PUBLISHED] = message.number

@@ -71,7 +71,6 @@ class Parent:
         self._announce = announce
         self._board = Board.create(run_dir.board, time.time_ns())
         self._header = self._board.header
-        self._header[HeaderWord.PARENT_PID] = system.pid
         self._header[HeaderWord.PARENT_STARTED] = self._started_ns = time.monotonic_ns()
         self._reactor = Reactor()
         self._control = ControlServer(run_dir.control, self._answer, self._reactor.watch)
@@ -227,7 +226,6 @@ class Parent:
         self._header[HeaderWord.LOOP_GAP_MAX_NS] = max(self._header[HeaderWord.LOOP_GAP_MAX_NS], gap)
         if gap > _SELF_STALL_NS:
             self._header.add(HeaderWord.SELF_STALLS)
-            self._header[HeaderWord.LAST_STALL] = now
             longest_ms = max(venue.stale_ms for venue in self._system.config.venues.values())
             self._judge_from_ns = now + max(self._limits.deadline_ns, longest_ms * _MS)
             log.warning("supervisor.stalled", gap_ms=gap // _MS, judging_again_in_ms=(self._judge_from_ns - now) // _MS)
@@ -338,7 +336,8 @@ class Parent:
             if child is None:
                 child = self._children[name] = self._make_child(name)
             child.handle(ChildEvent.START)
-        gateway = [GATEWAY] if system.config.network != before.network else []
+        is_gateway_changed = (system.config.network, system.config.gateway) != (before.network, before.gateway)
+        gateway = [GATEWAY] if is_gateway_changed else []
         # The cause of a configuration error may have been fixed outside of the file.
         failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
         concerned = dict.fromkeys([*difference.changed, *gateway, *failed])

@@ -20,18 +20,23 @@ log = get_log(__name__)
 
 #: Programs of the children, and what libraries import at their first use.
 _MODULES: Final = ("supervisor.gateway", "workers.worker", "encodings.idna", "multiprocess.popen_fork")
+_SERVING: Final = "supervisor.serving.pages"
 _SIMULATOR: Final = "simulator.main"
 
 
-def preload(venues: Mapping[str, VenueConfig], environ: Mapping[str, str], *, is_simulated: bool) -> None:
+def preload(
+    venues: Mapping[str, VenueConfig], environ: Mapping[str, str], *, is_simulated: bool, is_serving: bool
+) -> None:
     """Import everything; signing libraries, which are large, only for accounts whose credentials need them.
 
     Args:
         venues: Configured venues. A reload may add others.
         environ: Variables that name the credentials.
         is_simulated: True when the simulator is a child as well.
+        is_serving: True when the gateway serves HTTP.
     """
-    for module in (*_MODULES, *((_SIMULATOR,) if is_simulated else ())):
+    wanted = ((_SIMULATOR, is_simulated), (_SERVING, is_serving))
+    for module in (*_MODULES, *(name for name, is_wanted in wanted if is_wanted)):
         import_module(module)
     for name in VENUES:
         venue = venues.get(name)

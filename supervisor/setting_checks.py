@@ -12,12 +12,15 @@ from urllib.parse import urlsplit
 
 from ipc.start_directory import absolute
 from ipc.topics import base_of
+from supervisor.http_address import HttpAddress
 from workers.venues import VENUES
 
 #: Returns the converted value, or raises ValueError with what is expected.
 Check = Callable[[object], Any]
 _MAX_MARKETS: Final = 256
 _SPACE: Final = re.compile(r"\s")
+_MAX_HOST_NAMES: Final = 32
+_HOST_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_]([a-z0-9_-]{0,62}))*")
 _ALIAS: Final = re.compile(r"(?!0x)[a-z][a-z0-9_-]{0,23}")
 
 
@@ -118,6 +121,35 @@ def host(raw: object) -> str:
         return str(ipaddress.ip_address(str(raw)))
     except ValueError:
         raise ValueError("the address of this machine to listen on, as 127.0.0.1") from None
+
+
+def flag(raw: object) -> bool:
+    """Check a choice between true and false; in an environment variable also 1 and 0."""
+    words = {"true": True, "1": True, "false": False, "0": False}
+    found = words.get(raw.lower()) if isinstance(raw, str) else raw
+    if not isinstance(found, bool):
+        raise ValueError("true or false")  # noqa: TRY004 - as every check does
+    return found
+
+
+def http_address(raw: object) -> str:
+    """Check an address for HTTP; empty for none. Return it with an absolute path, if it is a Unix socket."""
+    if raw == "":
+        return ""
+    try:
+        address = HttpAddress.parse(str(raw))
+    except ValueError:
+        raise ValueError('"127.0.0.1:9464", "[::1]:9464", "unix:/path/to/socket", or "" for none') from None
+    return f"unix:{address.path}" if address.path else str(raw)
+
+
+def host_names(raw: object) -> tuple[str, ...]:
+    """Check names of hosts, without ports; return them in small letters."""
+    found = [name.lower() for name in names(raw)]
+    wrong = [name for name in found if not _HOST_NAME.fullmatch(name)]
+    if wrong or len(found) > _MAX_HOST_NAMES:
+        raise ValueError(f"at most {_MAX_HOST_NAMES} names of hosts without ports, as paraphina.example.com")
+    return tuple(dict.fromkeys(found))
 
 
 def alias(raw: object) -> str:

@@ -11,16 +11,15 @@ import atexit
 import ctypes
 import faulthandler
 import gc
+import importlib
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import multiprocess
-import multiprocess.util
 
 from ipc.errors import ConfigError, ParaphinaError
 from ipc.log import get_log
@@ -41,7 +40,24 @@ _PR_SET_PDEATHSIG: Final = 1
 #: Descriptors of the two pipes that multiprocess opens for a child.
 _PIPE_ENDS: Final = 4
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-_context: Final = multiprocess.get_context("fork")
+
+
+def _import_multiprocess() -> Any:
+    """Return the package multiprocess.
+
+    Its import takes the name of a directory of temporary files, and fails where no such directory can be written, as on
+    a read-only root without ``/tmp``. It writes nothing there, so any name will do.
+    """
+    before, tempfile.tempdir = tempfile.tempdir, os.sep
+    try:
+        importlib.import_module("multiprocess.util")
+        return importlib.import_module("multiprocess")
+    finally:
+        tempfile.tempdir = before
+
+
+_multiprocess: Final = _import_multiprocess()
+_context: Final = _multiprocess.get_context("fork")
 
 
 class ForkError(ParaphinaError):
@@ -93,7 +109,7 @@ def prepare() -> None:
     Pages that the collector never touches stay shared: a child takes 11 MiB instead of 19. The exit handler of
     multiprocess, which would wait for children that do not exit by themselves, is removed: they die with the parent.
     """
-    atexit.unregister(multiprocess.util._exit_function)  # noqa: SLF001 - it has no public switch
+    atexit.unregister(_multiprocess.util._exit_function)  # noqa: SLF001 - it has no public switch
     gc.collect()
     gc.freeze()
 

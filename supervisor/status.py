@@ -19,9 +19,10 @@ EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1
 EXIT_NOT_RUNNING: Final = 3
 
-_GOOD: Final = frozenset({"live", "quiet", "off", "subscribed"})
+#: States of a stream that needs no attention.
+GOOD_STATES: Final = frozenset({"live", "quiet", "off", "subscribed"})
 #: Streams whose bad state degrades the system. Trades and bbo may be silent.
-_REQUIRED: Final = frozenset({"book", "mark", "funding", "funding_poll", "account"})
+REQUIRED_STREAMS: Final = frozenset({"book", "mark", "funding", "funding_poll", "account"})
 
 
 def read_status(run_dir: RunDir) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
         if venue["state"] != WorkerState.LIVE:
             return EXIT_DEGRADED
         for name, stream in venue["streams"].items():
-            if name in _REQUIRED and stream["state"] not in _GOOD:
+            if name in REQUIRED_STREAMS and stream["state"] not in GOOD_STATES:
                 return EXIT_DEGRADED
     return EXIT_OK
 
@@ -124,7 +125,7 @@ def _without_description(holder: Holder | None) -> dict[str, Any]:
     return {
         "supervisor": supervisor,
         "venues": {},
-        "gateway": {"state": "stopped", "pid": None, "http": None},
+        "gateway": {"state": "stopped", "pid": None, "http": None, "http_listening": False},
         "simulator": None,
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
@@ -31,6 +31,9 @@ from workers.backoff import BackoffPolicy
 from workers.net.proxy import Proxy
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
+
+if TYPE_CHECKING:
+    from supervisor.serving.pages import Serving
 
 GATEWAY: Final = "gateway"
 SIMULATOR: Final = "simulator"
@@ -211,7 +214,7 @@ class System:
 
             scrub_environment()
             row = board.worker(self.slot_table[name])
-            Gateway(self.run_dir, row, before, stop, self.config.network, self.log_file).run()
+            Gateway(self.run_dir, row, before, stop, self.config.network, self.log_file, self._server(board)).run()
             return
         from workers.worker import Worker
 
@@ -226,6 +229,15 @@ class System:
         )
         Worker(settings, board, stop).run()
 
+    def _server(self, board: Board) -> Serving | None:
+        """Return the gateway's HTTP server; None when there is none."""
+        config = self.config.gateway
+        if config.http is None:
+            return None
+        from supervisor.serving.pages import Serving
+
+        return Serving(config, config.http, self.run_dir, board, [self.slot_table[name] for name in self.config.venues])
+
     def describe(self) -> dict[str, Any]:
         """Return the description for readers that have only the run directory."""
         return {
@@ -237,9 +249,15 @@ class System:
             "started_wall_ns": time.time_ns(),
             "processes": {name: {"slot": slot} for name, slot in self.slots.items()},
             "venues": {name: self._describe_venue(venue) for name, venue in self.config.venues.items()},
-            "gateway": {"feed": self.run_dir.feed("lifecycle"), "http": None, "tcp": self._tcp("lifecycle")},
+            "gateway": {"feed": self.run_dir.feed("lifecycle"), "http": self.http, "tcp": self._tcp("lifecycle")},
             "simulator": self._describe_simulator(),
         }
+
+    @property
+    def http(self) -> str | None:
+        """URL of the status page, or ``unix:/path``; None without an HTTP server."""
+        address = self.config.gateway.http
+        return None if address is None else address.url
 
     def hints(self) -> list[str]:
         """Return lines that suggest what to try next."""
@@ -252,6 +270,8 @@ class System:
             "  paraphina-supervisor tail trade.             every trade on every venue",
             f"  kill -9 $(paraphina-supervisor status --pid {name})   then watch it come back",
         ]
+        if self.http is not None:
+            lines.insert(1, f"  {self.http}   the state of everything, in a browser")
         return lines if self.run_dir_is_default else [*lines, f"each with --run-dir {self.run_dir.path}"]
 
     @property

@@ -24,6 +24,8 @@ _PLACE: Final = Path("/dev/shm")  # noqa: S108 - mkdtemp makes private directori
 _PREFIX: Final = "paraphina-temporary-"
 _OWNER: Final = "owner.lock"
 _STOP_S: Final = 20.0
+#: The configured address belongs to the system that runs beside this one.
+_HTTP: Final = "127.0.0.1:0"
 #: Bytes of the log that an error shows.
 _TAIL: Final = 2000
 
@@ -56,9 +58,10 @@ class TemporarySystem:
     def start(self, *arguments: str) -> None:
         """Start the system with the arguments of ``start``; does not wait. Call it in the main thread."""
         command = bound_command("start", "--run-dir", str(self.run_dir.path), *arguments)
+        environment = {**os.environ, "PARAPHINA_GATEWAY_HTTP": _HTTP}
         with (self.path / "log").open("ab") as log_file:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file, env=environment
             )
 
     def stop(self) -> None:

@@ -7,14 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
+from measured import results
+from pages import parsed, texts
 
-from bench import pressure
+from bench import hot_path, latency, pressure, scaling
+from bench.__main__ import PARTS
 from bench.feeder import Feeder
 from bench.frames import KINDS, encoded
+from bench.page import results_page
 from bench.report import tables
-from bench.task import Task, ask
+from bench.task import Task, TaskResult, ask
 from bench.verdict import machine, percentile, ratio
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +44,63 @@ def test_the_description_of_the_machine_names_no_place_of_it():
     text = json.dumps(machine())
     assert str(Path.cwd()) not in text
     assert os.uname().nodename not in text.split('"')
+
+
+def test_the_page_has_every_part_and_both_sides_of_a_comparison():
+    root = parsed(results_page(results()))
+    assert texts(root, "h1") == ["● 10 parts, complete run"]
+    tables_of = {table.get("aria-label"): table for table in root.iter("table")}
+    beside = {
+        texts(row, "th")[0]: texts(row, "td")
+        for row in tables_of["CPU a message beside ccxt.pro"].iter("tr")
+        if texts(row, "th")
+    }
+    assert beside["lighter delta, steady: ours"][1:] == ["63.2", "60.1 to 66", ""]
+    assert beside["lighter delta, steady: ccxt.pro"][1:] == ["600", "580 to 640", "9.50 (9.10 to 10.20)"]
+    assert "lighter wide, steady: ours" in beside
+    assert "lighter wide, steady: ccxt.pro" not in beside, "there is no counterpart"
+    assert "nautilus: BENCH_RIVALS is not set" in " ".join(texts(root, "p"))
+    assert len(texts(root, "h2")) == 11
+
+
+@pytest.mark.parametrize("name", [name for name in results() if name not in {"at", "quick", "machine"}])
+def test_a_part_alone_is_a_page_and_a_table(name):
+    alone = {key: value for key, value in results().items() if key in {"at", "quick", "machine", name}}
+    assert len(texts(parsed(results_page(alone)), "section")) >= 1
+    assert tables(alone).count("\n## ") == 1
+
+
+def test_no_text_of_the_results_becomes_markup():
+    page = results_page(results("<script>alert(1)</script>\x1b"))
+    assert "<script" not in page
+    assert "\x1b" not in page
+    parsed(page)
+
+
+def test_every_part_reports_as_many_measurements_as_it_counts(monkeypatch):
+    monkeypatch.setattr(hot_path, "_pairs", lambda *arguments, **_: hot_path.Case(*arguments[:3], 1, [1.0], [], None))
+    monkeypatch.delenv("BENCH_RIVALS", raising=False)
+    monkeypatch.setattr(latency, "_at", lambda per_s, seconds, venues: latency.Latency(len(venues), per_s, seconds))
+    monkeypatch.setattr(scaling, "ask", lambda *_: TaskResult(1, 1.0, 1.0, is_complete=True))
+    monkeypatch.setattr(scaling, "Feeder", MagicMock())
+    monkeypatch.setattr(scaling, "Subscribers", MagicMock())
+    monkeypatch.setattr(scaling, "encoded", lambda *_: [])
+    monkeypatch.setattr(scaling, "Task", MagicMock())
+    monkeypatch.setattr(scaling, "_venues", lambda venues, *_: dict.fromkeys(venues, 1.0))
+    for name in ("hot_path", "rivals", "latency", "markets", "subscribers", "venues"):
+        for quick in (True, False):
+            reported = []
+            PARTS[name].measure(quick, reported.append)
+            assert len(reported) == PARTS[name].count(quick), name
+
+
+def test_a_place_that_cannot_be_written_is_one_error_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "bench", "--only", "memory", "--out", str(tmp_path / "file" / "results")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("cannot be written: Not a directory")
+    assert not done.stdout
 
 
 @pytest.mark.integration
@@ -70,10 +132,11 @@ def test_a_run_writes_its_figures_and_its_tables(tmp_path):
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    results = json.loads(next(tmp_path.glob("*.json")).read_text())
-    assert results["machine"]["cores"] == os.cpu_count()
-    assert results["memory"]["total"] > results["memory"]["parent"] > 1.0
-    assert (tmp_path / "latest.md").read_text() == tables(results)
+    found = json.loads(next(tmp_path.glob("*.json")).read_text())
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert found["memory"]["total"] > found["memory"]["parent"] > 1.0
+    assert (tmp_path / "latest.md").read_text() == tables(found)
+    assert (tmp_path / "latest.html").read_text() == results_page(found)
 
 
 @pytest.mark.integration

@@ -85,6 +85,8 @@ PURE = {
     "supervisor/lifecycle.py": {"os", "time", "signal", "ipc.log", "multiprocess"},
     "supervisor/kill_rules.py": {"os", "time", "signal", "ipc.log"},
     "ipc/feed_state.py": {"zmq", "time", "socket"},
+    "supervisor/overview": {"os", "time", "signal", "socket", "threading", "zmq", "ipc.log", "ipc.feed"},
+    "supervisor/reporting": {"os", "time", "socket", "threading", "pathlib", "logging", "ipc.log", "zmq"},
     "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 

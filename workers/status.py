@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import Final
 
-from ipc.board import Board, CellWord
+from ipc.board import Board, CellWord, Row
 from ipc.events import Status
 from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import get_log
@@ -27,6 +27,16 @@ _LOG_EVENTS: Final = {
     StreamState.RESYNC: "stream.resync",
     StreamState.FAILED: "stream.failed",
 }
+#: States that a reason leads to; in every other one a stream keeps the reason that it had.
+_TROUBLED: Final = frozenset({StreamState.BACKOFF, StreamState.STALE, StreamState.RESYNC, StreamState.FAILED})
+
+
+def write_state(cell: Row, state: StreamState | None, reason: Reason | None, now_ns: int) -> None:
+    """Write a state with the time since when, and a reason that has just occurred; None keeps what is there."""
+    if state is not None:
+        cell[CellWord.STATE], cell[CellWord.SINCE] = code_of(state), now_ns
+    if reason is not None:
+        cell[CellWord.REASON], cell[CellWord.REASON_AT] = code_of(reason), now_ns
 
 
 class StatusPublisher:
@@ -53,10 +63,9 @@ class StatusPublisher:
                 self._publish_group(list(group), now, attempt, backoff_s)
 
     def _write_cell(self, stream: MarketStream, now: int) -> None:
-        at = stream.cell_offset
-        self._words[at + CellWord.STATE] = code_of(stream.state)
-        self._words[at + CellWord.REASON] = code_of(stream.reason)
-        self._words[at + CellWord.SINCE] = now
+        cell = Row(self._words, stream.cell_offset, CellWord.COUNT)
+        has_occurred = stream.state in _TROUBLED or code_of(stream.reason) != cell[CellWord.REASON]
+        write_state(cell, stream.state, stream.reason if has_occurred else None, now)
 
     def _publish_group(self, group: list[StateChanged], now: int, attempt: int, backoff_s: float | None) -> None:
         first = group[0]

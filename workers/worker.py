@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 import zmq
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
+from ipc.board import ACCOUNT_SESSION, Board, Row, SessionWord, WorkerWord
 from ipc.consumers import ConsumerDescription, write_consumers
 from ipc.descriptors import DescriptorGuard
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
@@ -48,7 +48,7 @@ from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder, save_left_behind
 from workers.self_faults import SELF_FAULTS
 from workers.settings import WorkerSettings
-from workers.status import StatusPublisher
+from workers.status import StatusPublisher, write_state
 from workers.threads import ThreadSupervisor
 from workers.venues import VENUES
 from workers.venues.account import private_venue
@@ -86,6 +86,7 @@ class Worker:
         self._words = board.worker(settings.slot)
         self._words[WorkerWord.EPOCH] = epoch = Epochs.following(settings.last_epoch)
         self._words[WorkerWord.BOOTED] = time.monotonic_ns()
+        board.assign_markets(settings.slot, [symbol_of(base) for base in settings.bases])
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
         save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
@@ -233,7 +234,7 @@ class Worker:
         files = WatchedFiles(run_dir.path)
         files.add(run_dir.feed_path(venue), self._publisher.relisten, lambda: self._publisher.is_intact)
         files.add(run_dir.worker_description(venue), self._write_description)
-        files.add(run_dir.market_cache(venue), self._save_listings)
+        files.add(run_dir.market_cache(venue), lambda: self._save_listings(self._listed))
         self._recorder.watch_files(files, run_dir, self._publisher.exclusive)
         if self._account is not None:
             self._account.watch_files(files, run_dir)
@@ -275,13 +276,14 @@ class Worker:
 
     def _on_listings(self, listings: list[Listing]) -> None:
         """Cache a list that the poll thread has read and hand it to the main thread."""
-        self._listed = listings = self._with_missing(listings)
-        self._save_listings()
+        listings = self._with_missing(listings)
+        self._save_listings(listings)
+        self._listed = listings  # once it is written: until then the check of files would report it as lost
         self._new_listings = listings
 
-    def _save_listings(self) -> None:
-        if self._listed is not None:
-            markets.save(self._run_dir.market_cache(self._settings.venue), self._listed, self._settings.bases)
+    def _save_listings(self, listings: list[Listing] | None) -> None:
+        if listings is not None:
+            markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
 
     def _with_missing(self, listings: list[Listing]) -> list[Listing]:
         """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
@@ -333,9 +335,7 @@ class Worker:
 
     def _report_missing(self, base: str, reason: Reason) -> None:
         """Report a configured market that the venue does not list; the others go on."""
-        cell = self._cell(base)
-        cell[CellWord.STATE] = code_of(StreamState.FAILED)
-        cell[CellWord.REASON] = code_of(reason)
+        write_state(self._cell(base), StreamState.FAILED, reason, time.monotonic_ns())
         log.error("market.missing", venue=self._settings.venue, symbol=symbol_of(base), reason=reason)
         self._publish_book_state(StreamState.FAILED, reason, symbol_of(base))
 

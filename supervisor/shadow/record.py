@@ -26,6 +26,7 @@ FILE: Final = "shadow.jsonl"
 _TICK_S: Final = 0.25
 _SAMPLES_A_LINE: Final = 4
 _MS: Final = 1_000_000
+_US: Final = 1_000
 #: Channels recorded event by event.
 _KEPT: Final = (Status, Gap, Lifecycle)
 
@@ -54,6 +55,10 @@ class ShadowRecorder:
         self._funding_ns = dict.fromkeys(self._venues, 0)
         self._arrived: set[tuple[str, str]] = set()
         self._crossed = dict.fromkeys(self._venues, 0)
+        #: Of each venue's book events since the last line, µs: from the read frame to this consumer, and from the
+        #: exchange's stamp to the read frame (which contains the difference of two clocks).
+        self._delivery_us: dict[str, list[int]] = {venue: [] for venue in self._venues}
+        self._lag_us: dict[str, list[int]] = {venue: [] for venue in self._venues}
         self._ages: list[dict[str, list[int]]] = []
         self._write(
             {
@@ -67,13 +72,15 @@ class ShadowRecorder:
             }
         )
 
-    def run(self, duration_s: float, stop: Callable[[], bool], progress: Callable[[float], None]) -> None:
+    def run(
+        self, duration_s: float, stop: Callable[[], bool], progress: Callable[[float, dict[str, str]], None]
+    ) -> None:
         """Record for ``duration_s`` seconds.
 
         Args:
             duration_s: Duration of the recording.
             stop: Polled every tick; true ends the recording early.
-            progress: Receives the elapsed seconds, every second.
+            progress: Receives the elapsed seconds and the state of every venue, every second.
         """
         started = time.monotonic()
         due = started + _TICK_S
@@ -85,8 +92,8 @@ class ShadowRecorder:
             self._ages.append({**ages, **self._tick_ages()})
             due = max(due + _TICK_S, time.monotonic())
             if len(self._ages) == _SAMPLES_A_LINE:
-                self._write_line()
-                progress(time.monotonic() - started)
+                states = self._write_line()
+                progress(time.monotonic() - started, states)
         self._write({"type": "end", "was_stopped": stop(), "mono_ns": time.monotonic_ns()})
 
     def close(self) -> None:
@@ -106,10 +113,19 @@ class ShadowRecorder:
             self._applied_ns[key] = event.recv_mono_ns
             self._arrived.add(key)
             self._crossed[event.venue] += "crossed_by_venue" in event.flags
+            self._measure(event)
         elif isinstance(event, Funding) and event.venue in self._funding_ns:
             self._funding_ns[event.venue] = event.recv_mono_ns
         if isinstance(event, _KEPT):
             self._write({"type": "event", "mono_ns": time.monotonic_ns(), "event": msgspec.to_builtins(event)})
+
+    def _measure(self, event: BookDelta | BookSnapshot) -> None:
+        """Note the latency of a book event; what is published again is as old as its original."""
+        if "refresh" in event.flags:
+            return
+        self._delivery_us[event.venue].append((time.monotonic_ns() - event.recv_mono_ns) // _US)
+        if event.exchange_ns:
+            self._lag_us[event.venue].append((event.recv_ns - event.exchange_ns) // _US)
 
     def _true_ages(self) -> dict[str, list[int]]:
         """Return the age of every book, ms; -1 before its first event."""
@@ -134,7 +150,8 @@ class ShadowRecorder:
     def _books(self, venue: str) -> list[BookReplica]:
         return [self._feed.book(venue, symbol) for symbol in self._venues[venue]]
 
-    def _write_line(self) -> None:
+    def _write_line(self) -> dict[str, str]:
+        """Write the line of a second; return the state of every venue."""
         now = time.monotonic_ns()
         state = _status(self._run_dir)
         samples, self._ages = self._ages, []
@@ -155,13 +172,25 @@ class ShadowRecorder:
                 "usable": all(book.usable for book in self._books(venue)),
                 "funding_age_ms": (now - self._funding_ns[venue]) // _MS if self._funding_ns[venue] else None,
                 "crossed": self._crossed[venue],
+                "delivery_us": _summary(self._delivery_us[venue]),
+                "lag_us": _summary(self._lag_us[venue]),
                 **({} if of is None else _board_part(of)),
             }
         self._write(line)
+        return {venue: str(of.get("state", "down")) for venue, of in line["venues"].items()}
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
+
+
+def _summary(values: list[int]) -> list[int] | None:
+    """Return median and greatest value, and clear the list; None without any."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    values.clear()
+    return [ordered[len(ordered) // 2], ordered[-1]]
 
 
 def _new(path: Path) -> BinaryIO:

@@ -103,7 +103,7 @@ def compare_text(before: dict[str, Any], after: dict[str, Any]) -> str:
     rows = ["# Before and after", "", "| venue | figure | before | after | change |", "|---|---|---|---|---|"]
     for venue in [name for name in before["venues"] if name in after["venues"]]:
         old, new = before["venues"][venue], after["venues"][venue]
-        for text, pick in _COMPARED:
+        for text, pick in COMPARED:
             a, b = pick(old), pick(new)
             change = "-" if a is None or b is None else f"{b - a:+.6g}"
             rows.append(f"| {venue} | {text} | {_number(a)} | {_number(b)} | {change} |")
@@ -111,7 +111,7 @@ def compare_text(before: dict[str, Any], after: dict[str, Any]) -> str:
     return "\n".join([*rows, "", verdicts]) + "\n"
 
 
-_COMPARED: Final[Sequence[tuple[str, Callable[[dict[str, Any]], Any]]]] = (
+COMPARED: Final[Sequence[tuple[str, Callable[[dict[str, Any]], Any]]]] = (
     ("healthy share", lambda of: of["healthy_share"]),
     ("stale, s", lambda of: of["stale_s"]),
     ("longest stale, s", lambda of: of["longest_stale_s"]),

@@ -74,9 +74,23 @@ def _check_machine() -> Iterator[tuple[str, str | None]]:
     from supervisor.machine import findings
 
     yield from findings()
+    yield _clock(), None
     clash = [name for name in ("supervisor",) if _is_installed(name)]
     advice = "PyPI's supervisor has the same import name; install this program into an environment of its own"
     yield "import name `supervisor` is ours", advice if clash else None
+
+
+def _clock() -> str:
+    """Return whether the clock is synchronised: feeds work without, but their times are wrong."""
+    from supervisor.clock_sync import clock_status
+
+    match clock_status()["synchronised"]:
+        case True:
+            return "clock synchronised"
+        case False:
+            return "clock not synchronised: times and lags of events may be wrong; check the NTP service"
+        case _:
+            return "clock: this machine does not say whether it is synchronised"
 
 
 def _is_installed(name: str) -> bool:

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+import json
+import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import joined_lines
+from ipc.printable import joined_lines, printable_json
+from supervisor.progress import progress
 from supervisor.verbs.completion import complete_venues
-from supervisor.verbs.options import end_as_interrupted, json_option, open_run_dir, print_json, require_running
+from supervisor.verbs.options import (
+    end_as_interrupted,
+    json_option,
+    make_report_dir,
+    open_run_dir,
+    print_json,
+    require_running,
+)
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
     from supervisor.drill.catalogue import Drill
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import Attempt, DrillTarget
+
+_REDRAW_S: Final = 0.5
 
 
 @click.command()
@@ -29,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each.")
 @click.option("--immediate", is_flag=True, help="Start the system to drill with first_restart = immediate.")
+@click.option("--report", "report", metavar="DIR", help="Where drill.html, drill.md and drill.json go.")
 @click.option("--run-dir", metavar="DIR", help="Drill the system that runs here, in place of one made for the purpose.")
 @click.option("--live", is_flag=True, help="Yes, also when the system that runs there is connected to live venues.")
 @json_option
@@ -39,6 +53,7 @@ def drill(
     venues: str | None,
     rounds: int,
     immediate: bool,
+    report: str | None,
     run_dir: str | None,
     live: bool,
     as_json: bool,
@@ -59,16 +74,37 @@ def drill(
     unknown = [name for name in names if name not in DRILLS and name != PARENT]
     if unknown:
         raise UsageError(f"no fault {unknown[0]!r}", advice=f"there are {', '.join([*DRILLS, PARENT])}")
+    directory = None if report is None else make_report_dir(report)
+    started = time.time()
     with _open_target(run_dir, venues, immediate=immediate, live=live) as (target, markets, training):
         chosen = [DRILLS[name] for name in names if name in DRILLS]
-        rows = _drill_venues(target, markets, chosen, rounds, show=not as_json)
+        rows = _drill_venues(target, markets, chosen, rounds)
         if PARENT in names:
             rows.append(_drill_parent(training, rounds))
+    if directory is not None:
+        _write_report(directory, rows, started, rounds, target)
     if as_json:
         print_json(rows)
     else:
         click.echo(_table(rows))
     return int(any(row["result"] == "missed" for row in rows))
+
+
+def _write_report(
+    directory: Path, rows: list[dict[str, Any]], started: float, rounds: int, target: DrillTarget
+) -> None:
+    """Write the results as a page, as Markdown and as JSON."""
+    from supervisor.drill.page import DrillRun, markdown, report_page
+    from supervisor.system import program_version
+
+    run = DrillRun(rows, started, time.time() - started, rounds, program_version(), target.conditions)
+    texts = {
+        "drill.html": report_page(run),
+        "drill.md": markdown(run),
+        "drill.json": printable_json(json.dumps(rows)) + "\n",
+    }
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
 
 
 def _list(*, as_json: bool) -> None:
@@ -139,21 +175,32 @@ def _conditions(directory: Any) -> Any:
 
 
 def _drill_venues(
-    target: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int, *, show: bool
+    target: DrillTarget, markets: dict[str, list[str]], drills: list[Drill], rounds: int
 ) -> list[dict[str, Any]]:
     """Run every drill on every venue: sequentially within a venue, venues in parallel."""
+    current: dict[str, str] = {}
+    done = 0
+    lock = threading.Lock()
 
     def run(venue: str) -> list[dict[str, Any]]:
+        nonlocal done
         rows = []
         for one in drills:
-            row = _drill_one(target, one, venue, markets[venue], rounds)
-            if show and sys.stderr.isatty():
-                click.echo(f"{venue:<12} {one.name:<19} {row['result']}", err=True)
-            rows.append(row)
+            current[venue] = one.name
+            rows.append(_drill_one(target, one, venue, markets[venue], rounds))
+            with lock:
+                done += 1
+        current.pop(venue, None)
         return rows
 
-    with ThreadPoolExecutor(max_workers=len(markets) or 1) as pool:
-        return [row for rows in pool.map(run, markets) for row in rows]
+    with (
+        progress("drilling", len(drills) * len(markets), is_counted=True) as advance,
+        ThreadPoolExecutor(max_workers=len(markets) or 1) as pool,
+    ):
+        futures = [pool.submit(run, venue) for venue in markets]
+        while wait(futures, _REDRAW_S).not_done:
+            advance(done, "  ".join(f"{venue}: {name}" for venue, name in current.copy().items()))
+        return [row for future in futures for row in future.result()]
 
 
 def _drill_one(target: DrillTarget, one: Drill, venue: str, symbols: list[str], rounds: int) -> dict[str, Any]:
@@ -168,10 +215,11 @@ def _drill_one(target: DrillTarget, one: Drill, venue: str, symbols: list[str], 
 
 def _drill_parent(training: DrillEnvironment | None, rounds: int) -> dict[str, Any]:
     from supervisor.drill.catalogue import PARENT
+    from supervisor.drill.page import ALL
 
     if training is None:
-        return _row("all", PARENT, [], 0, "not done to a system that is not ours")
-    return _row("all", PARENT, [training.kill_parent() for _ in range(rounds)], 15_000)
+        return _row(ALL, PARENT, [], 0, "not done to a system that is not ours")
+    return _row(ALL, PARENT, [training.kill_parent() for _ in range(rounds)], 15_000)
 
 
 def _row(venue: str, fault: str, attempts: list[Attempt], limit_ms: int, note: str = "") -> dict[str, Any]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +12,13 @@ import click
 from ipc.errors import UsageError
 from ipc.printable import joined_lines, printable
 from supervisor.journal.verdict import recording_lines, verdict
+from supervisor.progress import progress
 from supervisor.verbs.options import end_as_interrupted, json_option, print_json
 
 if TYPE_CHECKING:
     from supervisor.journal.findings import TopicReport, VerifyReport
 
 _MB: Final = 1_000_000
-_REDRAW_S: Final = 0.2
 #: Findings shown per kind.
 _SHOWN: Final = 10
 
@@ -56,8 +53,8 @@ def verify(path: Path, as_json: bool) -> int:
     """
     from supervisor.journal import verify as journal
 
-    with _progress("verifying") as advance:
-        report = journal.verify(path, advance)
+    with progress("verifying") as advance:
+        report = journal.verify(path, lambda done: advance(done, ""))
     if as_json:
         print_json(report.to_builtins())
     else:
@@ -78,8 +75,8 @@ def convert(source: Path, kind: str, out: Path, as_json: bool) -> int:  # noqa: 
     from supervisor.journal import parquet
 
     end_as_interrupted()
-    with _progress("converting") as advance:
-        done = parquet.convert(source, out, advance)
+    with progress("converting") as advance:
+        done = parquet.convert(source, out, lambda done: advance(done, ""))
     if as_json:
         counts = {"events": done.events, "files": done.files, "left_out": done.unknown, "bad_lines": done.bad}
         print_json({"out": str(out), **counts})
@@ -122,8 +119,8 @@ def replay(source: Path, run_dir: str, speed: float, as_json: bool) -> int:
     if not as_json:
         click.echo(printable(f"replaying in {run_dir}; consumers take the same --run-dir"))
     try:
-        with _progress("replaying") as advance:
-            performance.run(lambda: bool(stopped), advance)
+        with progress("replaying") as advance:
+            performance.run(lambda: bool(stopped), lambda done: advance(done, ""))
     finally:
         performance.close()
     if as_json:
@@ -134,32 +131,6 @@ def replay(source: Path, run_dir: str, speed: float, as_json: bool) -> int:
     if performance.bad:
         click.echo(printable(f"bad lines left out: {performance.bad:,}; see: verify {source}"), err=True)
     return int(performance.bad > 0)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar when standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    import time
-
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeRemainingColumn())
-    # Refreshed explicitly, not from a thread: verifying forks.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
-        due = 0.0
-
-        def advance(done: float) -> None:
-            nonlocal due
-            if time.monotonic() >= due:
-                due = time.monotonic() + _REDRAW_S
-                progress.update(task, completed=done, refresh=True)
-
-        yield advance
 
 
 def _text(report: VerifyReport) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ipc.errors import NotRunningError
+from ipc.errors import NotRunningError, UsageError
 from ipc.printable import printable_json
 from ipc.rundir import RunDir, run_dir_of
 from ipc.start_directory import absolute
@@ -55,6 +56,23 @@ def open_run_dir(path: str | None) -> RunDir:
 def configured_run_dir(path: str | None) -> RunDir:
     """Return the configured run directory as an absolute path."""
     return RunDir(Path(absolute(str(run_dir_of(path, os.environ).path))))
+
+
+def make_report_dir(path: str) -> Path:
+    """Create the directory of a report now, so that a place that cannot be written fails before a long run.
+
+    Raises:
+        UsageError: It cannot be created or written.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise UsageError(what, where=path, advice="name a directory with --report") from error
+    return directory
 
 
 def end_as_interrupted() -> None:

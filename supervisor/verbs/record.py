@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import click
 
 from ipc.errors import NotRunningError, ParaphinaError, UsageError
 from ipc.printable import joined_lines
+from supervisor.progress import is_shown
 from supervisor.verbs.completion import complete_venues
 from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, print_json_text, run_dir_option
 from supervisor.verbs.start import Duration
@@ -156,7 +156,7 @@ def _count(tally: Tally) -> str:
 @contextmanager
 def _progress(duration_s: float | None) -> Iterator[Callable[[Tally], None]]:
     """Show a running count when standard error is a terminal."""
-    if not sys.stderr.isatty():
+    if not is_shown():
         yield lambda _: None
         return
     from rich.console import Console

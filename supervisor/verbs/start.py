@@ -30,6 +30,7 @@ from supervisor.verbs.options import (
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
     from supervisor.config import Config
+    from supervisor.http_address import PortChoice
     from supervisor.system import SimulatorPlan
 
 #: Parameters that go with a VENUE.
@@ -175,6 +176,7 @@ def _run(
 ) -> int:
     """Supervise in this process; ``log_file`` is the file that standard error goes to, when we rotate it."""
     from ipc import log
+    from supervisor.http_address import PortChoice
     from supervisor.lock import Instance
     from supervisor.parent import Parent
     from supervisor.preload import preload
@@ -187,18 +189,22 @@ def _run(
     instance = Instance(directory)  # before any file is written: another system may be using it
     harden_process()
     simulation = None if simulated is None else simulated(config)
-    config = _redirected(config, simulation)
+    ports = PortChoice()
+    config = _with_port(_redirected(config, simulation), ports)
     if simulation is None or simulation.settings.tls:
         for venue in config.venues.values():
             tls_context(venue.dial.ca_file)
 
     def reread() -> Config:
-        return _redirected(read(), simulation)
+        return _with_port(_redirected(read(), simulation), ports)
 
-    preload(config.venues, os.environ, is_simulated=simulated is not None)
+    is_serving = config.gateway.http is not None
+    preload(config.venues, os.environ, is_simulated=simulated is not None, is_serving=is_serving)
     system = System(config, directory, simulation, reread, log_file)
     parent = Parent(system, directory, instance, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
+    if system.http is not None:
+        say(f"status page and metrics: {system.http}")
     try:
         return parent.run(for_s, ready)
     except ConfigError:
@@ -252,6 +258,13 @@ def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
     return replace(config, venues=venues)
 
 
+def _with_port(config: Config, ports: PortChoice) -> Config:
+    """Replace port 0 of the HTTP server by the one that was chosen at the start of the system."""
+    from dataclasses import replace
+
+    return replace(config, gateway=replace(config.gateway, http=ports.resolve(config.gateway.http)))
+
+
 def _detach(
     read: Callable[[], Config],
     directory: RunDir,
@@ -299,11 +312,14 @@ def _await_detached(reader: int, pid: int, directory: RunDir, *, as_json: bool) 
         error = ParaphinaError(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error
-    log = log_path(os.environ)
+    log, http = log_path(os.environ), None
+    with contextlib.suppress(ParaphinaError):  # it has ended meanwhile
+        http = directory.describe()["gateway"]["http"]
     if as_json:
-        print_json({"pid": pid, "run_dir": str(directory.path), "log": str(log)})
+        print_json({"pid": pid, "run_dir": str(directory.path), "log": str(log), "http": http})
     else:
-        click.echo(printable(f"running in the background, pid {pid}, run directory {directory.path}, log {log}"))
+        page = "" if http is None else f", status page {http}"
+        click.echo(printable(f"running in the background, pid {pid}, run directory {directory.path}, log {log}{page}"))
     return 0
 
 

@@ -579,7 +579,7 @@ def test_status_says_in_words_what_is_wrong(refused: Desk) -> None:
     for venue in VENUES:
         failed(refused, venue)
     text = printed(refused, "status", "--run-dir", str(refused.run_dir.path)).decode()
-    reported = [line for line in text.splitlines() if line.startswith("  account ")]
+    reported = [line for line in text.splitlines() if line.startswith("    account ")]
     assert len(reported) == len(VENUES)
     for venue, line in zip(VENUES, reported, strict=True):
         assert "auth_failed" in line

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import parsed, texts
 from systems import System, paraphina, wait_for
+from terminals import at_terminal
 
 from ipc.health import Reason
 from supervisor.cli import main
@@ -174,3 +176,35 @@ def test_a_dead_system_is_reported_at_once() -> None:
         done = paraphina("drill", "kill", "--run-dir", str(system.run_dir.path))
         assert done.returncode == 3
         assert b"no supervisor is running here" in done.stderr
+
+
+# --- its report -------------------------------------------------------------------------------------------------------
+
+
+def test_a_report_is_a_page_a_table_and_the_rows(tmp_path: Path) -> None:
+    done = paraphina("drill", "close", "--venues", "lighter", "--report", str(tmp_path / "new" / "report"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr, "no bar without a terminal"
+    written = {path.name: path.read_text() for path in (tmp_path / "new" / "report").iterdir()}
+    assert set(written) == {"drill.html", "drill.md", "drill.json"}
+    assert json.loads(written["drill.json"]) == json.loads(done.stdout)
+    assert texts(parsed(written["drill.html"]), "h1") == ["● The drill recovered within its limit."]
+    assert "| lighter | close | 1 |" in written["drill.md"]
+
+
+def test_a_terminal_shows_which_fault_is_where_and_how_many_are_done() -> None:
+    ran = at_terminal(["-m", "supervisor", "drill", "close", "garbage", "--venues", "lighter,aster", "--json"])
+    assert len(json.loads(ran.out)) == 4
+    assert "0 of 4" in ran.shown
+    assert "lighter: close" in ran.shown
+    assert "aster: garbage" in ran.shown
+
+
+def test_a_report_that_cannot_be_written_is_one_error_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = paraphina("drill", "close", "--report", str(tmp_path / "file" / "report"))
+    assert done.returncode == 2
+    assert not done.stdout
+    assert done.stderr.count(b"\n") == 1
+    assert b"cannot be written" in done.stderr
+    assert b"not go live" not in done.stderr

@@ -11,21 +11,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from systems import System, paraphina
+from pages import parsed, texts
+from systems import System, paraphina, wait_for
+from terminals import at_terminal
 
 from ipc.errors import BoardError, UsageError
 from ipc.events import Event, Gap, Lifecycle, Status
 from ipc.health import Reason, Stream, StreamState
 from ipc.rundir import RunDir
+from supervisor.reporting.series import MOST_POINTS, series
 from supervisor.shadow.judge import ShadowRun, judge, quantile, read
+from supervisor.shadow.page import JudgedRun, comparison_page, report_page
 from supervisor.shadow.record import FILE, ShadowRecorder
 from supervisor.shadow.render import compare_text, markdown, picture
+from supervisor.shadow.series import VenueSeries, series_of
 
 NS = 1_000_000_000
 START_NS = 5_000 * NS
@@ -446,6 +452,104 @@ def test_two_runs_are_set_side_by_side_with_their_change(bad: dict[str, Any]) ->
     assert "before met, after not met" in text
 
 
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def judged(run: ShadowRun, **more: Any) -> JudgedRun:
+    return JudgedRun(judge(run), series_of(run), **more)
+
+
+def a_hard_day(venues: Sequence[str] = ("lighter", "paradex")) -> ShadowRun:
+    """A run with everything that a page shows: a stale time, an exit, reconnects, latency, and gaps in the figures."""
+    seconds = [
+        second(at, venues, delivery_us=[400, 9_000], lag_us=[2_000, 50_000], state="stale" if 20 < at < 30 else "live")
+        for at in range(1, 200)
+    ]
+    for row in seconds[40:60]:
+        row["venues"]["lighter"] |= {"ages_ms": [-1], "funding_age_ms": None, "delivery_us": None, "rss_bytes": None}
+    events = [happened(50, life("exited", Reason.KILLED)), happened(51, life("live")), happened(90, backoff(1.0))]
+    return a_run(seconds, events)
+
+
+def test_a_page_shows_every_venue_in_every_section() -> None:
+    root = parsed(report_page(judged(a_hard_day())))
+    assert texts(root, "h1") == ["● All 8 criteria met."]
+    assert texts(root, "title")[0] == "● Shadow run: All 8 criteria met."
+    sections = {heading.text: section for section in root.iter("section") for heading in section.iter("h2")}
+    assert set(sections) == {
+        *("Criteria", "States over time", "How old books were", "Age of the book", "Funding"),
+        *("Latency: frame read to consumer", "Latency: exchange to frame read", "Memory"),
+        *("Reconnects, gaps and exits", "More figures"),
+    }
+    for name, section in sections.items():
+        found = [*texts(section, "th"), *texts(section, "h3")]
+        assert name == "Criteria" or {"lighter", "paradex"} <= set(found), name
+    assert "median 0.4 ms, highest 0.4 ms at 0:01" in texts(sections["Latency: frame read to consumer"], "figcaption")
+    marks = [element.get("class") for element in sections["States over time"].iter("line")]
+    assert marks == ["mark", "mark-reconnect"]
+
+
+def test_figures_that_an_older_record_lacks_have_no_section() -> None:
+    headings = texts(parsed(report_page(judged(a_run(well(100))))), "h2")
+    assert "Funding" in headings
+    assert not [heading for heading in headings if heading.startswith("Latency")]
+
+
+def test_a_run_without_a_single_figure_has_a_page() -> None:
+    empty = well(1, ages_ms=[-1], tick_ages_ms=[-1], funding_age_ms=None, rss_bytes=None, reconnects={})
+    run = judged(a_run(empty))
+    parsed(report_page(run))
+    parsed(comparison_page(run, run))
+
+
+def test_a_page_names_what_was_missed(bad: dict[str, Any]) -> None:
+    run = JudgedRun(bad, {name: VenueSeries(*[series([])] * 5, []) for name in bad["venues"]})
+    root = parsed(report_page(run))
+    assert texts(root, "h1") == ["■ 1 of 8 criteria missed: a<b>&c."]
+    assert "■ missed by a<b>&c" in texts(root, "td")
+    facts = " ".join(texts(root, "p"))
+    assert "stopped before its time" in facts
+    assert "cut off" in facts
+    assert "shortened by 1.5" in facts
+
+
+def test_no_text_of_a_record_becomes_markup() -> None:
+    evil = "<script>alert(1)</script>\x1b"
+    run = a_hard_day((evil, "lighter"))
+    run.meta["version"] = evil
+    run.events.append(happened(70, life("exited", evil, evil)))  # type: ignore[arg-type]
+    run.seconds[80]["venues"][evil]["state"] = evil
+    text = report_page(judged(run)) + comparison_page(judged(run), judged(run))
+    assert "<script" not in text
+    assert "\x1b" not in text
+    parsed(report_page(judged(run)))
+
+
+def test_two_runs_are_on_one_page_with_the_same_axes() -> None:
+    before = judged(a_run(well(100)), name="before", style="past")
+    after = judged(a_hard_day(), name="after")
+    root = parsed(comparison_page(before, after))
+    assert "paradex" not in texts(root, "h3"), "it was not in both"
+    states = next(table for table in root.iter("table") if table.get("aria-label") == "States over time")
+    assert [texts(row, "th") for row in states.iter("tr")][1:3] == [["lighter, before"], ["lighter, after"]]
+    assert "bar-unwatched" in [rect.get("class") for rect in states.iter("rect")], "the first run was shorter"
+    assert {"now", "past"} <= {path.get("class") for path in root.iter("path")}
+    changes = next(table for table in root.iter("table") if table.get("aria-label") == "Before and after")
+    (row,) = [row for row in changes.iter("tr") if texts(row, "th") == ["crashes"]]
+    assert texts(row, "td") == ["0 → 1+1"]
+
+
+def test_a_day_of_seconds_stays_a_small_page() -> None:
+    seconds = [
+        second(at, delivery_us=[at % 700, 9_000], lag_us=[at % 900, 1], ages_ms=[at % 1000], funding_age_ms=at % 9000)
+        for at in range(1, 30_000)
+    ]
+    events = [happened(at, backoff(1.0)) for at in range(1, 30_000, 7)]
+    run = judged(a_run(seconds, events))
+    assert len(run.series["lighter"].age_ms.points) <= MOST_POINTS
+    assert len(report_page(run)) < 200_000
+
+
 # --- the verb, on systems that run ------------------------------------------------------------------------------------
 
 #: Paradex' limit is short, so that a stall costs its ages little.
@@ -471,6 +575,12 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
+def recorded_s(directory: Path) -> int:
+    """Seconds that a run has recorded so far."""
+    record = directory / FILE
+    return record.read_bytes().count(b'"type":"second"') if record.exists() else 0
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The directories of a run in which one venue was killed and one stalled, and of one that was interrupted."""
@@ -481,7 +591,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             start_shadow(system, whole, "--duration", f"{WATCHED_S}s"),
             start_shadow(system, interrupted, "--duration", "1h"),
         ]
-        time.sleep(4)
+        wait_for(lambda: all(recorded_s(directory) >= 3 for directory in (whole, interrupted)), what="three seconds")
         runs[1].send_signal(signal.SIGINT)
         code, text = finish(runs[1])
         assert code == 0, text
@@ -517,6 +627,25 @@ def test_a_run_with_a_kill_and_a_stall_meets_the_criteria_and_is_reported(watche
     assert result["venues"]["aster"]["reconnects"] == 0
     assert "Success criteria **met**" in (whole / "report.md").read_text()
     assert drawn((whole / "states.svg").read_text()).tag == f"{SVG}svg"
+    page = parsed((whole / "report.html").read_text())
+    assert texts(page, "h1") == ["● All 8 criteria met."]
+    assert "Latency: frame read to consumer" in texts(page, "h2"), "every book event is timed"
+    assert any("exited: killed" in title for title in texts(page, "title"))
+
+
+@pytest.mark.integration
+def test_a_terminal_shows_who_is_live_and_who_is_not(tmp_path: Path) -> None:
+    with System("--venues", "lighter,aster") as system:
+        system.wait_live(["lighter", "aster"])
+        where = ("--run-dir", str(system.run_dir.path), "--report", str(tmp_path / "report"))
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(at_terminal, ["-m", "supervisor", "shadow", "--duration", "12s", *where])
+            wait_for(lambda: recorded_s(tmp_path / "report") >= 2)
+            os.kill(system.pid("lighter"), signal.SIGSTOP)
+            shown = run.result().shown
+    assert "2 live" in shown
+    assert "lighter: " in shown, "a stopped worker is not live"
+    assert "1 live" in shown
 
 
 @pytest.mark.integration
@@ -550,6 +679,8 @@ def test_two_runs_are_compared(watched: tuple[Path, Path], tmp_path: Path) -> No
     assert text.startswith("# Before and after")
     assert "| lighter | crashes | 0 | 1 | +1 |" in text
     assert (tmp_path / "comparison.md").read_text() == text.rstrip("\n") + "\n"
+    page = parsed((tmp_path / "comparison.html").read_text())
+    assert "lighter, before" in texts(page, "th")
     code, text = report(tmp_path, "--compare", interrupted, "--json")
     assert set(json.loads(text)) == {"before", "after"}
 
@@ -625,7 +756,7 @@ def test_a_system_that_is_unknown_for_a_while_is_no_end_of_the_run(
 
     monkeypatch.setattr("supervisor.shadow.record.read_status", read_status)
     recorder = ShadowRecorder(described, tmp_path / "report")
-    recorder.run(1.2, lambda: False, lambda _: None)
+    recorder.run(1.2, lambda: False, lambda _, __: None)
     recorder.close()
     run = read(tmp_path / "report")
     assert [row["supervisor"] for row in run.seconds] == ["unknown"]

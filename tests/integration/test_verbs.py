@@ -100,9 +100,9 @@ def test_a_killed_worker_has_no_books_and_its_streams_are_off(running: System) -
     assert (code, lighter["pid"], lighter["books"]) == (1, None, {"wanted": 2, "usable": 0})
     assert {of["state"] for of in lighter["streams"].values()} == {"off"}
     wait_for(lambda: running.venue("lighter")["state"] == "backoff")
-    code, text, _ = run(running, "status")
+    code, text, _ = run(running, "status", "--streams")
     assert code == 1
-    assert [line.split()[1] for line in text.splitlines() if "last reason killed" in line] == ["off"] * len(
+    assert [line.split()[1] for line in text.splitlines() if "killed from outside (killed)" in line] == ["off"] * len(
         lighter["streams"]
     )
     code, _, err = run(running, "status", "--pid", "lighter")
@@ -134,7 +134,7 @@ def test_a_stopped_supervisor_is_stalled_and_verbs_say_so_at_once(running: Syste
             assert time.monotonic() - began < 15
         wait_for(lambda: read_status(running.run_dir)["supervisor"]["state"] == "stalled")
         code, text, _ = run(running, "status")
-        assert (code, text.split()[1]) == (1, "stalled")
+        assert (code, text.splitlines()[1].split()[1]) == (1, "stalled")
         assert "it is stopped (state T), and last worked " in text
         assert f"kill -CONT {pid}" in text
         wait_for(lambda: running.venue("paradex")["books"] == {"wanted": 2, "usable": 0})
@@ -211,8 +211,9 @@ def test_a_worker_alone_is_no_dead_system(running: System) -> None:
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=alone.env) as worker, removing(alone.path):
         try:
             wait_for(lambda: exit_code_of(read_status(alone.run_dir)) == 0, 60)
-            code, text, _ = run(alone, "status")
-            head, venue = text.splitlines()[:2]
+            code, text, _ = run(alone, "status", "--streams")
+            verdict, head, _, venue = text.splitlines()[:4]
+            assert verdict.startswith("● Live, without a supervisor")
             assert (code, head.split()[:2]) == (0, ["supervisor", "none"])
             assert head.endswith("no supervisor, a worker alone")
             assert venue.split()[:4] == ["paradex", "live", "pid", str(worker.pid)]

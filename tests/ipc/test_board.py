@@ -14,15 +14,19 @@ import pytest
 
 from ipc.board import (
     ACCOUNT_SESSION,
+    BUCKETS,
     MARKETS,
     PROCESSES,
+    REASONS,
     SESSIONS,
     STREAMS,
     Board,
     CellWord,
     HeaderWord,
     SessionWord,
+    StreamWord,
     WorkerWord,
+    market_key,
 )
 from ipc.errors import BoardError
 from ipc.health import Phase, Stream, code_of
@@ -35,14 +39,12 @@ HEADER_WORDS = {
     "VERSION": 1,
     "SIZE": 2,
     "CREATED_WALL_NS": 3,
-    "PARENT_PID": 4,
     "PARENT_STARTED": 5,
     "PARENT_BEAT": 6,
     "PARENT_DRAINING": 7,
     "LOOP_GAP_MAX_NS": 8,
     "SELF_STALLS": 9,
     "FORKS": 10,
-    "LAST_STALL": 11,
     "COUNT": 16,
 }
 WORKER_WORDS = {
@@ -63,6 +65,8 @@ WORKER_WORDS = {
     "STALE_NS": 14,
     "LIVE_AT": 15,
     "SELF_FAULT": 16,
+    "STOPPED_AT": 17,
+    "STOPPED_BY": 18,
     "EPOCH": 24,
     "BOOTED": 25,
     "MAIN_LOOPS": 26,
@@ -76,8 +80,9 @@ WORKER_WORDS = {
     "LAST_FRESH": 34,
     "RESOLVING": 35,
     "RESOLVE_FAILED": 36,
-    "HELD_BACK": 39,
     "PUBLISHED": 37,
+    "HTTP": 38,
+    "HELD_BACK": 39,
     "RESOLVED": 40,
     "TCP": 41,
     "ACCOUNT_TCP": 42,
@@ -106,9 +111,9 @@ SESSION_WORDS = {
     "LAST_FRESH": 13,
     "FAILED_CYCLES": 14,
     "INVALID_ROWS": 16,
-    "CUT": 20,
     "COUNT": 24,
 }
+STREAM_WORDS = {"HANDLING": 0, "HANDLING_SUM": 24, "LAG": 32, "LAG_SUM": 56, "COUNT": 64}
 CELL_WORDS = {
     "LAST_DATA_RX": 0,
     "LAST_PARSED": 1,
@@ -117,10 +122,13 @@ CELL_WORDS = {
     "REASON": 4,
     "LIMIT_MS": 5,
     "RECONNECTS": 6,
-    "SESSION": 7,
     "GAPS": 8,
     "SINCE": 9,
-    "COUNT": 12,
+    "LAST_GOOD": 10,
+    "EVENTS": 11,
+    "REASON_AT": 12,
+    "MARKET": 13,
+    "COUNT": 14,
 }
 #: Stores two patterns in turn for as long as it lives; a torn word would be a mixture of them.
 TOGGLE = """
@@ -159,14 +167,20 @@ def names_in(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("words", "numbers"),
-    [(HeaderWord, HEADER_WORDS), (WorkerWord, WORKER_WORDS), (SessionWord, SESSION_WORDS), (CellWord, CELL_WORDS)],
+    [
+        (HeaderWord, HEADER_WORDS),
+        (WorkerWord, WORKER_WORDS),
+        (StreamWord, STREAM_WORDS),
+        (SessionWord, SESSION_WORDS),
+        (CellWord, CELL_WORDS),
+    ],
 )
 def test_words_keep_their_numbers(words: type, numbers: dict[str, int]) -> None:
     assert {name: number for name, number in vars(words).items() if name.isupper()} == numbers
 
 
 def test_board_has_room_for_as_much_as_it_always_had() -> None:
-    assert (PROCESSES, SESSIONS, MARKETS) == (24, 32, 256)
+    assert (PROCESSES, SESSIONS, MARKETS, REASONS, BUCKETS) == (24, 32, 256, 64, 24)
     assert [str(stream) for stream in STREAMS] == [str(stream) for stream in Stream]
     assert len(STREAMS) == 9
 
@@ -174,7 +188,7 @@ def test_board_has_room_for_as_much_as_it_always_had() -> None:
 def test_new_file_is_a_header_and_zeros(board: Board, path: Path) -> None:
     content = path.read_bytes()
     assert content[:8] == b"paraphbd"
-    assert struct.unpack_from("<QQQ", content, 8) == (2, SIZE, CREATED)
+    assert struct.unpack_from("<QQQ", content, 8) == (3, SIZE, CREATED)
     assert len(content) == SIZE
     assert not any(content[32:])
 
@@ -186,15 +200,20 @@ def test_file_is_for_its_owner_alone(board: Board, path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "offset"),
     [
-        (lambda board: (board.header, HeaderWord.PARENT_PID), 4),
+        (lambda board: (board.header, HeaderWord.PARENT_STARTED), 5),
         (lambda board: (board.worker(0), WorkerWord.GENERATION), 16),
         (lambda board: (board.worker(23), WorkerWord.CUTS), 16 + 23 * 35_776 + 50),
-        (lambda board: (board.session(0, 0), SessionWord.PHASE), 80),
-        (lambda board: (board.session(1, 31), SessionWord.CUT), 16 + 35_776 + 704 + 31 * 24 + 20),
-        (lambda board: (board.cell(0, 0, Stream.BOOK), CellWord.LAST_DATA_RX), 848),
-        (lambda board: (board.cell(0, 0, Stream.BBO), CellWord.STATE), 848 + 2 * 12 + 3),
+        (lambda board: (board.session(0, 0), SessionWord.PHASE), 720),
+        (lambda board: (board.session(1, 31), SessionWord.INVALID_ROWS), 16 + 35_776 + 704 + 31 * 24 + 16),
+        (lambda board: (board.exits(2), 63), 16 + 2 * 35_776 + 64 + 63),
+        (lambda board: (board.stream(0, Stream.BOOK), StreamWord.HANDLING), 144),
+        (lambda board: (board.stream(1, Stream.MARK), StreamWord.LAG), 16 + 35_776 + 128 + 4 * 64 + 32),
+        (lambda board: (board.ends(0, 0), 0), 1488),
+        (lambda board: (board.ends(1, 31), 7), 16 + 35_776 + 1472 + 31 * 64 + 7),
+        (lambda board: (board.cell(0, 0, Stream.BOOK), CellWord.LAST_DATA_RX), 3536),
+        (lambda board: (board.cell(0, 0, Stream.BBO), CellWord.STATE), 3536 + 2 * 14 + 3),
         (lambda board: (board.cell(2, 5, Stream.MARK), CellWord.GAPS), 16 + 2 * 35_776 + 3520 + (5 * 9 + 4) * 14 + 8),
-        (lambda board: (board.cell(23, 255, Stream.ACCOUNT), CellWord.SINCE), 683_536 - 12 + 9),
+        (lambda board: (board.cell(23, 255, Stream.ACCOUNT), CellWord.SINCE), 858_640 - 14 + 9),
     ],
 )
 def test_word_stands_in_the_file_where_it_always_stood(board: Board, path: Path, place, offset: int) -> None:
@@ -206,8 +225,10 @@ def test_word_stands_in_the_file_where_it_always_stood(board: Board, path: Path,
 def test_no_two_words_share_a_place(board: Board) -> None:
     rows = [board.header]
     for slot in range(PROCESSES):
-        rows.append(board.worker(slot))
+        rows += [board.worker(slot), board.exits(slot)]
+        rows.extend(board.stream(slot, stream) for stream in STREAMS)
         rows.extend(board.session(slot, number) for number in range(SESSIONS))
+        rows.extend(board.ends(slot, number) for number in range(SESSIONS))
         rows.extend(board.cell(slot, market, stream) for market in range(MARKETS) for stream in STREAMS)
     spans = sorted((row.at, row.at + row.count) for row in rows)
     assert spans[0][0] == 0
@@ -261,8 +282,33 @@ def test_clearing_a_worker_touches_only_what_it_writes(board: Board, slot: int, 
     cells = block + 3520
     cleared = {*range(block + 24, block + 64), *range(block + 128, cells + markets * 9 * 14)}
     cleared -= {*range(cells + 10, cells + markets * 9 * 14, 14)}  # LAST_GOOD
+    cleared -= {*range(cells + 13, cells + markets * 9 * 14, 14)}  # MARKET
     found = board.words.tolist()
     assert found == [0 if word in cleared else word + 1 for word in range(len(found))]
+
+
+def good_stamps(board: Board, slot: int, markets: int, stream: Stream = Stream.BOOK) -> list[int]:
+    return [board.cell(slot, market, stream)[CellWord.LAST_GOOD] for market in range(markets)]
+
+
+def test_last_good_data_moves_with_its_market(board: Board) -> None:
+    board.assign_markets(3, ["BTC-PERP", "ETH-PERP", "SOL-PERP"])
+    for stream in (Stream.BOOK, Stream.TRADE):
+        for market in range(3):
+            board.cell(3, market, stream)[CellWord.LAST_GOOD] = 10 + market
+    board.cell(3, 0, Stream.ACCOUNT)[CellWord.LAST_GOOD] = 99
+    board.cell(4, 0, Stream.BOOK)[CellWord.LAST_GOOD] = 77
+    board.clear_worker(3, 3)
+    assert good_stamps(board, 3, 4) == [10, 11, 12, 0]
+    board.assign_markets(3, ["SOL-PERP", "DOGE-PERP", "BTC-PERP", "XRP-PERP"])
+    assert good_stamps(board, 3, 4) == good_stamps(board, 3, 4, Stream.TRADE) == [12, 0, 10, 0]
+    keys = [board.cell(3, market, Stream.BOOK)[CellWord.MARKET] for market in range(5)]
+    assert keys == [*map(market_key, ("SOL-PERP", "DOGE-PERP", "BTC-PERP", "XRP-PERP")), 0]
+    board.assign_markets(3, ["ETH-PERP"])
+    assert good_stamps(board, 3, 4) == [0, 0, 0, 0], "nobody followed it in between"
+    assert board.cell(3, 0, Stream.ACCOUNT)[CellWord.LAST_GOOD] == 99
+    assert board.cell(3, 0, Stream.ACCOUNT)[CellWord.MARKET] == 0
+    assert good_stamps(board, 4, 1) == [77]
 
 
 # --- create and attach --------------------------------------------------------------------------------------------

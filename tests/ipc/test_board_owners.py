@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ipc.board import COUNTERS, OWNERS, CellWord, HeaderWord, Owner, SessionWord, WorkerWord
+from ipc.board import COUNTERS, OWNERS, CellWord, HeaderWord, Owner, SessionWord, StreamWord, WorkerWord
 
 ROOT = Path(__file__).parents[2]
-KINDS = {kind.__name__: kind for kind in (HeaderWord, WorkerWord, SessionWord, CellWord)}
+KINDS = {kind.__name__: kind for kind in (HeaderWord, WorkerWord, StreamWord, SessionWord, CellWord)}
 #: Owners that a source file runs as; the first pattern that matches counts.
 RUNS_AS = {
-    "ipc/board.py": {Owner.CREATOR},
+    "ipc/board.py": {Owner.CREATOR, Owner.MAIN, Owner.STREAM},  # names the cells before any thread has a stream
     "ipc/listener.py": {Owner.MAIN},
     "ipc/consumers.py": {Owner.MAIN},
     "supervisor/gateway.py": {Owner.MAIN, Owner.WATCHDOG},
@@ -24,6 +24,7 @@ RUNS_AS = {
     "supervisor/*": {Owner.PARENT},
     "workers/watchdog.py": {Owner.WATCHDOG},
     "workers/net/connection.py": {Owner.SESSION, Owner.STREAM},
+    "workers/net/stamps.py": {Owner.STREAM, Owner.PUBLISHING},
     "workers/net/*": {Owner.LISTINGS, Owner.SESSION, Owner.STREAM},
     "workers/accounts/*": {Owner.SESSION, Owner.STREAM},
     "workers/status.py": {Owner.STREAM},

@@ -39,7 +39,7 @@ class WrittenSystem:
             "simulator": None,
         }
         self.board = Board.create(run_dir.board, 1)
-        self.header(PARENT_PID=4711, PARENT_STARTED=ago(1000), PARENT_BEAT=ago(0.1), FORKS=3)
+        self.header(PARENT_STARTED=ago(1000), PARENT_BEAT=ago(0.1), FORKS=3)
         for name in ("lighter", "paradex", "gateway"):
             self.process(name, WorkerState.LIVE, PID=5000 + _SLOTS[name], STATE_SINCE=ago(990), GENERATION=1)
         for name in ("lighter", "paradex"):
@@ -97,6 +97,7 @@ class WrittenSystem:
         age_ms: int | None = None,
         limit_ms: int | None = None,
         reason: Reason | None = None,
+        reason_ago_s: float = 1.0,
         reconnects: int | None = None,
         since_ms: int | None = None,
     ) -> None:
@@ -106,8 +107,10 @@ class WrittenSystem:
             CellWord.STATE: None if state is None else code_of(state),
             CellWord.LAST_PARSED: None if age_ms is None else ago(age_ms / 1000),
             CellWord.LAST_PUBLISHED: None if age_ms is None else ago(age_ms / 1000),
+            CellWord.LAST_GOOD: None if age_ms is None else ago(age_ms / 1000),
             CellWord.LIMIT_MS: limit_ms,
             CellWord.REASON: None if reason is None else code_of(reason),
+            CellWord.REASON_AT: None if reason is None else ago(reason_ago_s),
             CellWord.RECONNECTS: reconnects,
             CellWord.SINCE: None if since_ms is None else ago(since_ms / 1000),
         }
@@ -118,4 +121,4 @@ class WrittenSystem:
     def forget(self, venue: str, stream: str, symbol: str) -> None:
         """Clear the times of its data."""
         row = self.board.cell(_SLOTS[venue], self.symbols.index(symbol), Stream(stream))
-        row[CellWord.LAST_PARSED] = row[CellWord.LAST_PUBLISHED] = 0
+        row[CellWord.LAST_PARSED] = row[CellWord.LAST_PUBLISHED] = row[CellWord.LAST_GOOD] = 0

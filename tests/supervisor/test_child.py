@@ -163,6 +163,18 @@ def logged(caplog):
     return lambda event: [(r.levelname, r.fields) for r in caplog.records if r.getMessage() == event]
 
 
+def test_exits_are_counted_by_reason_over_all_generations(rig):
+    exits = rig.board.exits(SLOT)
+    rig.live()
+    for code, number in ((None, signal.SIGKILL), (1, None), (None, signal.SIGKILL)):
+        rig.exit(code, number)
+        rig.run(HOUR)
+    rig.child.handle(ChildEvent.UNHEALTHY, Reason.MEMORY)
+    rig.exit(None, signal.SIGTERM)
+    counts = {reason: exits[code_of(reason)] for reason in Reason if exits[code_of(reason)]}
+    assert counts == {Reason.KILLED: 2, Reason.CRASH: 1, Reason.MEMORY: 1}
+
+
 # --- the kill sequence ------------------------------------------------------------------------------------------------
 
 
@@ -532,7 +544,7 @@ def test_a_check_follows_fresh_and_stale(rig):
     assert rig.child.state is ChildState.STALE
     rig.stamp()
     rig.child.check(rig.now_ns, LIMITS)
-    assert (rig.child.state, rig.row[WorkerWord.LIVE_AT]) == (ChildState.LIVE, rig.now_ns)
+    assert (rig.child.state, rig.row[WorkerWord.STATE_SINCE]) == (ChildState.LIVE, rig.now_ns)
 
 
 def test_a_check_kills_by_the_rules_unless_they_are_suspended(rig):

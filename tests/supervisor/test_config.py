@@ -43,6 +43,13 @@ FEEDS = [
     ("tcp_port", 5600, "PARAPHINA_FEEDS_TCP_PORT", "7000", "7000", 7000),
     ("curve_dir", None, "PARAPHINA_FEEDS_CURVE_DIR", '"/dev"', "/dev", "/dev"),
 ]
+GATEWAY = [
+    ("http", "127.0.0.1:9464", "PARAPHINA_GATEWAY_HTTP", '"[::1]:0"', "[::1]:0", "[::1]:0"),
+    ("remote", False, "PARAPHINA_GATEWAY_REMOTE", "true", "1", True),
+    ("hosts", (), "PARAPHINA_GATEWAY_HOSTS", '["Desk.example.com", "desk"]', "Desk.example.com,desk",
+     ("desk.example.com", "desk")),
+    ("per_market", True, "PARAPHINA_GATEWAY_PER_MARKET", "false", "False", False),
+]  # fmt: skip
 #: ``proxy_auth_file``, the fourth, is tested with the others' sense in test_network.py.
 NETWORK = [
     ("proxy", None, "PARAPHINA_PROXY", '"http://Proxy.desk/"', "http://proxy.desk:80", "http://proxy.desk:80"),
@@ -69,7 +76,7 @@ VENUE = [
 def rows():
     for section, table in (
         *(("supervisor", SUPERVISOR), ("health", HEALTH), ("feeds", FEEDS)),
-        ("network", NETWORK),
+        *(("network", NETWORK), ("gateway", GATEWAY)),
     ):
         for key, default, variable, *rest in table:
             yield pytest.param(section, key, default, variable, *rest, id=f"{section}.{key}")

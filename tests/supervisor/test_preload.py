@@ -27,7 +27,7 @@ from supervisor.preload import preload
 flags = {"supervisor.venues": "aster,paradex", **{f"venues.{name}.account": "desk" for name in sys.argv[1:]}}
 limit = sys.getrecursionlimit()
 environ = dict.fromkeys(("ASTER_USER", "ASTER_SIGNER", "ASTER_SIGNER_KEY", "PARADEX_PRIVATE_KEY"), "unread")
-preload(load(None, {}, flags).venues, environ, is_simulated=False)
+preload(load(None, {}, flags).venues, environ, is_simulated=False, is_serving=True)
 print((sorted(sys.modules), len(list(Path("/proc/self/task").iterdir())), sys.getrecursionlimit() == limit))
 """
 
@@ -50,7 +50,7 @@ def test_a_broken_library_is_a_problem_of_its_account_alone(monkeypatch, caplog)
 
     monkeypatch.setattr(signers, "load", fail)
     flags = {"supervisor.venues": "paradex", "venues.paradex.account": "desk"}
-    preload(load(None, {}, flags).venues, {"PARADEX_PRIVATE_KEY": "unread"}, is_simulated=False)
+    preload(load(None, {}, flags).venues, {"PARADEX_PRIVATE_KEY": "unread"}, is_simulated=False, is_serving=False)
     [record] = [record for record in caplog.records if record.getMessage() == "preload.failed"]
     assert record.fields == {"venue": "paradex", "error": "OSError('a shared library is missing')"}
 

@@ -549,3 +549,16 @@ raise OSError("a fault of the parent")
     assert done.returncode == 1
     assert "a fault of the parent" in done.stderr
     assert forking.has_ended(int(done.stdout))
+
+
+def test_no_directory_of_temporary_files_is_needed():
+    """A container whose root is read-only has none."""
+    program = """
+import tempfile
+def refuse(): raise FileNotFoundError("No usable temporary directory")
+tempfile._get_default_tempdir = refuse
+import supervisor.parent
+assert tempfile.tempdir is None
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -120,7 +120,11 @@ def test_description_tells_where_everything_is(run_dir):
     described = System(configured(supervisor__venues="lighter"), run_dir).describe()
     assert described["version"] == program_version()
     assert described["simulator"] is None
-    assert described["gateway"] == {"feed": f"ipc://{run_dir.path}/lifecycle.feed", "http": None, "tcp": None}
+    assert described["gateway"] == {
+        "feed": f"ipc://{run_dir.path}/lifecycle.feed",
+        "http": "http://127.0.0.1:9464",
+        "tcp": None,
+    }
     (venue,) = described["venues"].values()
     assert venue["feed"] == f"ipc://{run_dir.path}/lighter.feed"
     assert venue["symbols"] == ["BTC-PERP", "ETH-PERP"]
@@ -245,6 +249,7 @@ def started(monkeypatch, environ):
 
     monkeypatch.setattr("workers.worker.Worker", type("Worker", (Fake,), {}))
     monkeypatch.setattr("supervisor.gateway.Gateway", type("Gateway", (Fake,), {}))
+    monkeypatch.setattr("supervisor.serving.pages.Serving", lambda *arguments: arguments)
     return seen
 
 
@@ -309,8 +314,15 @@ def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, start
     before = Handover(epoch=9, published=12)
     system = System(configured(), run_dir)
     system.run_child(GATEWAY, board, 2, before)
-    kind, directory, row, inherited, _, network, log_file = started[0]
+    kind, directory, row, inherited, _, network, log_file, server = started[0]
     assert (network, log_file) == (None, None)
+    assert server == (
+        system.config.gateway,
+        system.config.gateway.http,
+        run_dir,
+        board,
+        [system.slots[name] for name in VENUES],
+    )
     assert (kind, directory, inherited) == ("Gateway", run_dir, before)
     assert row.at == board.worker(system.slots[GATEWAY]).at
 

@@ -167,7 +167,7 @@ def survives(mutant: Mutant) -> bool:
             "-p",
             "no:cacheprovider",
             "-m",
-            "not integration and not soak",
+            "not integration and not soak and not operate",
         ]
         environ = os.environ | {"PYTHONPATH": place, "PYTHONDONTWRITEBYTECODE": "1"}
         try:

@@ -63,7 +63,8 @@ class System:
         if config:
             (self.path / "config.toml").write_text(config)
             self.arguments += ["--config", str(self.path / "config.toml")]
-        self.env = {**os.environ, "XDG_STATE_HOME": str(self.path / "state"), **(env or {})}
+        own = {"XDG_STATE_HOME": str(self.path / "state"), "PARAPHINA_GATEWAY_HTTP": "127.0.0.1:0"}
+        self.env = {**os.environ, **own, **(env or {})}
         self.cwd: Path | None = None
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -119,6 +120,15 @@ class System:
             return {**state["venues"], "gateway": state["gateway"], "simulator": state["simulator"] or {}}[name]["pid"]
 
         return wait_for(find, what=f"pid of {name}")
+
+    @property
+    def url(self) -> str:
+        """URL of its HTTP server; waits until that listens."""
+        return wait_for(self._listening_at, what="HTTP listens")
+
+    def _listening_at(self) -> str | None:
+        gateway = read_status(self.run_dir)["gateway"]
+        return gateway["http"] if gateway.get("http_listening") else None
 
     def wait_live(self, venues: Iterable[str] = VENUES, timeout_s: float = 60.0) -> None:
         """Wait until these venues are live."""

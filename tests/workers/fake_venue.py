@@ -38,8 +38,8 @@ def delta(seq, prev, bids=(), asks=(), *, symbol="BTC-PERP", ns=None):
     return BookDelta(NAME, symbol, symbol, ns, list(bids), list(asks), seq, prev)
 
 
-def trade(trade_id, *, symbol="BTC-PERP"):
-    return Trade(NAME, symbol, symbol, None, "100.5", "2", "buy", trade_id)
+def trade(trade_id, *, symbol="BTC-PERP", ns=None):
+    return Trade(NAME, symbol, symbol, ns, "100.5", "2", "buy", trade_id)
 
 
 def mark(price="100.5", *, symbol="BTC-PERP"):

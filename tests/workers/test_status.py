@@ -71,6 +71,25 @@ def test_change_is_on_the_board_and_on_the_bus(reporter, routes, board, publishe
     assert (event.recv_ns, event.recv_mono_ns) == (clock.time_ns(), clock.now_ns)
 
 
+def test_reason_has_the_time_at_which_it_occurred(reporter, routes, board, clock):
+    cell = board.cell(0, 0, Stream.BOOK)
+
+    def report(state, reason):
+        clock.advance(60)
+        reporter.changed([change(routes[0], state, reason)], attempt=1, backoff_s=None)
+        return round((clock.now_ns - cell[CellWord.REASON_AT]) / NS) if cell[CellWord.REASON_AT] else None
+
+    assert report(StreamState.CONNECTING, None) is None
+    assert report(StreamState.BACKOFF, Reason.SERVER_CLOSE) == 0
+    assert report(StreamState.CONNECTING, Reason.SERVER_CLOSE) == 60
+    assert report(StreamState.LIVE, Reason.SERVER_CLOSE) == 120
+    assert report(StreamState.QUIET, Reason.SERVER_CLOSE) == 180
+    assert report(StreamState.RESYNC, Reason.SERVER_CLOSE) == 0, "it has occurred again"
+    assert report(StreamState.LIVE, Reason.CROSSED_BOOK) == 0, "another one"
+    assert report(StreamState.LIVE, None) == 60
+    assert cell[CellWord.REASON] == code_of(Reason.CROSSED_BOOK)
+
+
 def test_market_that_never_had_data_has_no_age(reporter, routes, publisher):
     reporter.changed([change(routes[0], StreamState.CONNECTING)], attempt=1, backoff_s=None)
     assert publisher.of(TOPIC)[0].ages_ms == {"BTC-PERP": None}

@@ -779,6 +779,19 @@ def test_files_that_are_lost_are_written_again_within_a_second(bench, clock, tmp
     assert bench.publisher.is_intact
 
 
+def test_file_that_is_being_written_for_the_first_time_is_not_reported_as_lost(bench, monkeypatch, events, tmp_path):
+    files, save = bench.worker._watch_files(), markets.save
+
+    def slow(*arguments):
+        files.check()  # by the main thread, meanwhile
+        save(*arguments)
+
+    monkeypatch.setattr(markets, "save", slow)
+    bench.worker._on_listings([BTC, ETH])
+    assert (tmp_path / "lighter.markets.json").exists()
+    assert [one for one in events("run_dir.restored") if one["path"].endswith("markets.json")] == []
+
+
 def test_lost_directory_costs_nothing_else(bench, clock, tmp_path):
     bench.take(BTC, ETH)
     tmp_path.rename(tmp_path.with_name(f"{tmp_path.name}-away"))

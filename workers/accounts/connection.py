@@ -60,6 +60,7 @@ class AccountConnection(ConnectionLifecycle):
         rest_flows: RestFlowRunner,
         interrupter: SocketInterrupter,
         row: Row,
+        ends: Row,
         connect_ns: int,
         policy: BackoffPolicy,
         stop: Event,
@@ -67,6 +68,7 @@ class AccountConnection(ConnectionLifecycle):
     ) -> None:
         super().__init__(
             row,
+            ends,
             interrupter,
             stop,
             connect_ns=connect_ns,

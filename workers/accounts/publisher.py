@@ -12,7 +12,7 @@ from msgspec import UNSET
 from ipc.board import CellWord, Row
 from ipc.checks import checked
 from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
-from ipc.health import Reason, Stream, StreamState, code_of
+from ipc.health import Reason, Stream, StreamState
 from ipc.listening import ListeningSocket
 from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
@@ -20,6 +20,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.ledger import Ledger, OnceKey, once_key
+from workers.status import write_state
 from workers.venues.account import AccountData, AllPositions, Leg, LegName, Snapshot
 from workers.venues.account_values import without_values
 from workers.venues.rows import InvalidRow
@@ -173,10 +174,7 @@ class AccountPublisher:
             # Before the board: a reader of its stamp must find a description that is at least as new.
             self._since_ns = now
             self._describe(self._words())
-            self._cell[CellWord.STATE] = code_of(state)
-            if reason is not None:
-                self._cell[CellWord.REASON] = code_of(reason)
-            self._cell[CellWord.SINCE] = now
+            write_state(self._cell, state, reason, now)
             last_ns = self._cell[CellWord.LAST_PARSED]
             event = Status(
                 venue=self._venue,
@@ -199,8 +197,8 @@ class AccountPublisher:
 
     def mark_alive(self, now: int) -> None:
         """Stamp the board cell after a message or an answer of REST."""
-        cell = self._cell
-        cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
+        for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD):
+            self._cell[word] = now
 
     def publish_heartbeat(self) -> None:
         """Publish the heartbeat of the account's feed."""
@@ -257,6 +255,7 @@ class AccountPublisher:
         once = once_key(event) if isinstance(event, Fill | Payment) else None
         self._number_sides(event)
         is_sent = self._publisher.send_latest(feed, _key(event), event)
+        self._cell.add(CellWord.EVENTS)
         if is_sent and once is not None:
             self._new.append(once)
         _bound(feed)

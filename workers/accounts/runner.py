@@ -121,6 +121,7 @@ class AccountRunner:
             runners[0],
             interrupters[0],
             rows[0],
+            board.ends(settings.slot, ACCOUNT_SESSION),
             settings.connect_timeout_ms * _MS,
             settings.backoff,
             stop,

@@ -26,6 +26,7 @@ from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG
 from workers.net.interrupter import SocketInterrupter
 from workers.net.lifecycle import CloseReason, ConnectionLifecycle, TransportFactory
+from workers.net.stamps import DeliveryStamps
 from workers.net.transport import ClosedError, Transport
 from workers.protocol.actions import (
     CloseConnection,
@@ -60,9 +61,6 @@ _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
 _DEADLINE: Final = int(SessionWord.DEADLINE)
 _LAST_WS_RX: Final = int(SessionWord.LAST_WS_RX)
 _FRAMES: Final = int(SessionWord.FRAMES)
-_LAST_DATA_RX: Final = int(CellWord.LAST_DATA_RX)
-_LAST_PARSED: Final = int(CellWord.LAST_PARSED)
-_LAST_PUBLISHED: Final = int(CellWord.LAST_PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +97,7 @@ class ConnectionThread(ConnectionLifecycle):
     ) -> None:
         super().__init__(
             board.session(settings.slot, number),
+            board.ends(settings.slot, number),
             SocketInterrupter(),
             stop,
             connect_ns=settings.connect_timeout_ms * _MS,
@@ -124,21 +123,25 @@ class ConnectionThread(ConnectionLifecycle):
         self._may_retry_now = True
         #: True when the last connection was made at once, after a planned close.
         self._is_after_planned = False
+        self._stamps = DeliveryStamps(
+            board.words, carries_books=self._carries_books, is_live=settings.fixture_dir is None
+        )
         #: REST answers that the session has not handled.
         self._inbox: deque[FetchedBook] = deque()
         self._status = StatusPublisher(settings.venue, board, publisher)
         #: Cause of the next connection's first snapshots.
         self._cause: Cause = "subscribe"
-        self._attach(board, number)
+        self._attach(board)
 
-    def _attach(self, board: Board, number: int) -> None:
+    def _attach(self, board: Board) -> None:
         """Give every stream its topic and its board cell."""
         settings = self._settings
         for stream in self.session.streams:
             index = settings.bases.index(str(stream.listing.base))
             cell = board.cell(settings.slot, index, stream.kind)
             stream.cell_offset = cell.at
-            cell[CellWord.SESSION] = number + 1
+            stream.histograms_offset = board.stream(settings.slot, stream.kind).at
+            stream.events = cell[CellWord.EVENTS]  # of the connections before
             cell[CellWord.LIMIT_MS] = (stream.limit_ns or 0) // _MS
             stream.feed = self._publisher.topic(Topic(stream.kind, settings.venue, stream.symbol))
             if stream.book_sync is not None:
@@ -244,11 +247,13 @@ class ConnectionThread(ConnectionLifecycle):
                     if opcode <= BINARY:
                         if recorder is not None:
                             recorder.frame(self._number, opcode, payload, now, wall)
-                        self.publish(session.received(opcode == BINARY, payload, now), now, wall)
+                        self._send_events(session.received(opcode == BINARY, payload, now), now, wall)
                     elif opcode == PING:
                         pings += (bytes(payload),)
                     elif opcode == PONG:
                         session.ponged()
+                if self._stamps.write(now, wall):
+                    self._mark_fresh(now)
             while self._inbox:
                 done = self._inbox.popleft()
                 if recorder is not None:
@@ -266,27 +271,37 @@ class ConnectionThread(ConnectionLifecycle):
 
         Requires the publisher's lock.
         """
-        words, send, is_fresh = self._words, self._publisher.send, False
+        self._send_events(publications, now, wall)
+        if self._stamps.write(now, wall):
+            self._mark_fresh(now)
+
+    def _send_events(self, publications: list[Publication], now: int, wall: int) -> None:
+        """Send events, and note their streams for the stamps."""
+        send, touched = self._publisher.send, self._stamps.touched
         for stream, event in publications:
-            at = stream.cell_offset
-            if now:
-                words[at + _LAST_DATA_RX] = now
             if event is None:
+                touched.setdefault(stream)
                 continue
             event.recv_ns = wall
             event.recv_mono_ns = now or time.monotonic_ns()
             sent = send(stream.feed, event) if stream.book_sync is not None else self._send_plain(stream, event)
+            stream.events += 1
             if type(event) is Gap:
-                words[at + CellWord.GAPS] += 1
-                if self._recorder is not None:
-                    self._recorder.schedule_dump(event.reason)
-            elif now:
-                words[at + _LAST_PARSED] = now
-                if sent:
-                    words[at + _LAST_PUBLISHED] = time.monotonic_ns()
-                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
-        if is_fresh:
+                self._on_gap(stream, event, now)
+            elif sent:
+                touched[stream] = touched.get(stream) or event
+            else:
+                touched.setdefault(stream)
+                if now:
+                    self._words[stream.cell_offset + CellWord.LAST_PARSED] = now
+
+    def _on_gap(self, stream: MarketStream, gap: Gap, now: int) -> None:
+        """Count a gap; the book was fresh if data came before it."""
+        self._words[stream.cell_offset + CellWord.GAPS] += 1
+        if self._stamps.touched.setdefault(stream) is not None and now:
             self._mark_fresh(now)
+        if self._recorder is not None:
+            self._recorder.schedule_dump(gap.reason)
 
     def _send_plain(self, stream: MarketStream, event: Event) -> bool:
         """Send an event that is not of a book; single values are kept for late subscribers, trades are not."""

@@ -40,9 +40,10 @@ class CloseReason:
 class ConnectionLifecycle(ABC):
     """Thread that keeps one connection open; :meth:`run` is its target.
 
-    Subclasses open the connection, handle what it receives, and decide how long to wait after its end. ``connect_ns``
-    limits DNS, TCP, proxy, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes; ``open_transport``
-    opens the socket, None for a WebSocket that is dialled with ``dial_options``.
+    Subclasses open the connection, handle what it receives, and decide how long to wait after its end. ``row`` holds
+    the session's words on the board; ``ends`` counts by reason how often it ended, failed attempts included.
+    ``connect_ns`` limits DNS, TCP, proxy, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes;
+    ``open_transport`` opens the socket, None for a WebSocket that is dialled with ``dial_options``.
     """
 
     #: Errors that end a connection; any other one ends the thread.
@@ -51,6 +52,7 @@ class ConnectionLifecycle(ABC):
     def __init__(
         self,
         row: Row,
+        ends: Row,
         interrupter: SocketInterrupter,
         stop: threading.Event,
         *,
@@ -62,6 +64,7 @@ class ConnectionLifecycle(ABC):
         dial_options: DialOptions = DIRECT,
     ) -> None:
         self.row = row
+        self._ends = ends
         self.interrupter = interrupter
         self.stop = stop
         self._connect_ns = connect_ns
@@ -193,6 +196,7 @@ class ConnectionLifecycle(ABC):
         was_open = row[SessionWord.OPENED] != 0
         row.add(SessionWord.RECONNECTS, int(was_open))
         row[SessionWord.LAST_REASON] = code_of(close.reason)
+        self._ends.add(code_of(close.reason))
         self._on_closed(close, was_open=was_open)
 
     def _back_off(self, close: CloseReason) -> None:

@@ -22,6 +22,7 @@ from workers.net.rest import RestBudget, RestError
 from workers.net.rest_thread import RestThread
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.settings import WorkerSettings
+from workers.status import write_state
 from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Poll, Venue
@@ -289,7 +290,9 @@ class RestPoller(RestThread):
             cell = self._cell(symbol)
             if symbol in found:
                 schedule.seen_ns[symbol] = now
-                cell[CellWord.LAST_DATA_RX] = cell[CellWord.LAST_PARSED] = cell[CellWord.LAST_PUBLISHED] = now
+                for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD):
+                    cell[word] = now
+                cell.add(CellWord.EVENTS)
                 _set_state(cell, StreamState.LIVE, None)
             elif now - schedule.seen_ns[symbol] > schedule.limit_ns:
                 _set_state(cell, StreamState.STALE, reason)
@@ -306,8 +309,6 @@ class RestPoller(RestThread):
 
 
 def _set_state(cell: Row, state: StreamState | None, reason: Reason | None) -> None:
-    """Write the state and the reason of a market's stream; None keeps what is there."""
-    if state is not None and cell[CellWord.STATE] != code_of(state):
-        cell[CellWord.STATE], cell[CellWord.SINCE] = code_of(state), time.monotonic_ns()
-    if reason is not None:
-        cell[CellWord.REASON] = code_of(reason)
+    """Write the state of a market's stream if it is another one, and the reason; None keeps what is there."""
+    is_new = state is not None and cell[CellWord.STATE] != code_of(state)
+    write_state(cell, state if is_new else None, reason, time.monotonic_ns())

@@ -169,7 +169,6 @@ def system(boards, run_dir, held_lock, monkeypatch):
     """System of this moment whose supervisor is the holder of the lock; its processes do not exist."""
     monkeypatch.setattr(boards, "NOW", time.monotonic_ns())
     system = boards.WrittenSystem(run_dir)
-    system.header(PARENT_PID=held_lock)
     yield system
     system.board.close()
 

@@ -16,7 +16,7 @@ FORMATTERS = {
     "_as_json",  # printable JSON
     "_as_text",  # joined lines
     "_book_text",  # joined lines
-    "_screen",  # cells are escaped
+    "_frame",  # rendered
     "_text",  # joined lines, or of escaped values
     "encode",  # the JSON Schema of this program
     "json_line",

@@ -97,9 +97,27 @@ def test_the_parents_code_is_the_codes_end_and_milestones_are_printed(cli, paren
     assert ran.code == 7
     assert parent["for_s"] == 120
     assert parent["run_dir"].path == run_dir.path
-    first, second = ran.out.splitlines()
+    first, second, third = ran.out.splitlines()
     assert first == "a milestone"
     assert second.endswith(f"pid {os.getpid()}, run directory {run_dir.path}")
+    assert third == "status page and metrics: http://127.0.0.1:9464"
+
+
+def test_without_a_page_none_is_announced(cli, parent, run_dir, monkeypatch):
+    monkeypatch.setenv("PARAPHINA_GATEWAY_HTTP", "")
+    assert "status page" not in cli("start").out
+    assert parent["system"].http is None
+
+
+def test_a_free_port_is_chosen_once_for_the_life_of_the_system(cli, parent, run_dir, monkeypatch):
+    monkeypatch.setenv("PARAPHINA_GATEWAY_HTTP", "127.0.0.1:0")
+    ran = cli("start")
+    system = parent["system"]
+    chosen = system.config.gateway.http
+    assert chosen.port != 0
+    assert f"status page and metrics: {chosen.url}\n" in ran.out
+    assert system.describe()["gateway"]["http"] == chosen.url
+    assert system.reloaded().config.gateway.http == chosen
 
 
 def test_flags_win_over_the_file(cli, parent, tmp_path, run_dir):
@@ -323,6 +341,13 @@ def test_the_foreground_comes_back_with_pid_and_directory(run_dir, capsys):
     printed = capsys.readouterr().out
     assert "pid 4711" in printed
     assert str(run_dir.path) in printed
+    assert "status page" not in printed
+
+
+def test_the_foreground_prints_the_address_of_the_status_page(run_dir, capsys):
+    run_dir.description.write_text(json.dumps({"gateway": {"http": "http://127.0.0.1:9464"}}))
+    assert await_detached(run_dir, b"0 ok\n") == 0
+    assert capsys.readouterr().out.endswith(", status page http://127.0.0.1:9464\n")
 
 
 def test_pid_directory_and_log_for_programs(run_dir, capsys):

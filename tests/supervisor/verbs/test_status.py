@@ -28,14 +28,16 @@ def test_none(cli):
     ran = cli("status", "--json")
     assert ran.code == 3
     assert json.loads(ran.out)["supervisor"]["state"] == "none"
-    assert cli("status").out == "supervisor: never started here\n"
+    assert cli("status").out == "■ Nothing runs here — start with: paraphina-supervisor start\n"
 
 
 def test_dead(cli, system):
     ran = cli("status", "--json")
     assert ran.code == 3
     assert json.loads(ran.out)["supervisor"]["state"] == "dead"
-    assert cli("status").out.startswith("supervisor   dead")
+    verdict, head = cli("status").out.splitlines()[:2]
+    assert verdict.startswith("▲ The supervisor is gone: nothing runs")
+    assert head.startswith("supervisor   dead")
 
 
 def test_running(cli, system, held_lock):
@@ -83,7 +85,8 @@ def test_what_cannot_be_read_is_four(cli, system, held_lock, run_dir, options):
 def test_proxies_are_shown(cli, system, held_lock, proxies, text):
     system.described["venues"]["lighter"] |= proxies
     system.describe()
-    shown = cli("status").out
+    assert "proxy" not in cli("status").out
+    shown = cli("status", "-v").out
     assert ("proxy" in shown) is (text is not None)
     assert text is None or text in shown
     venue = json.loads(cli("status", "--json").out)["venues"]["lighter"]

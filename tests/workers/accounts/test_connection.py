@@ -57,6 +57,7 @@ class Life:
         self.clock, self.side = clock, FakeSide(**side)
         self.reported, self.reconciler, self.client = PublishedAccount(board), FakeReconciler(), FakeClient()
         self.row = board.session(SLOT, ACCOUNT_SESSION)
+        self.ends = board.ends(SLOT, ACCOUNT_SESSION)
         self.stop = FakeStop(clock)
         self.interrupter = SocketInterrupter()
         self.connections: list[Any] = [ConnectError(Reason.REFUSED, "nobody there")]
@@ -77,6 +78,7 @@ class Life:
             RestFlowRunner(self.client),  # type: ignore[arg-type]
             self.interrupter,
             self.row,
+            self.ends,
             CONNECT_NS,
             EXACT,
             self.stop,

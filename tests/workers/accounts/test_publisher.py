@@ -288,8 +288,21 @@ def test_only_what_needs_a_person_is_logged_as_an_error(
 
 def test_hearing_something_stamps_the_board(reported: PublishedAccount) -> None:
     reported.statement.mark_alive(5 * NS)
-    words = (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED)
-    assert [reported.cell[word] for word in words] == [5 * NS] * 3
+    words = (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD)
+    assert [reported.cell[word] for word in words] == [5 * NS] * 4
+
+
+def test_events_are_counted_on_the_board(reported: PublishedAccount) -> None:
+    reported.statement.apply_pushed([order("1"), order("2"), order("2")])
+    assert reported.cell[CellWord.EVENTS] == 2, "the third is known"
+
+
+def test_the_time_of_the_last_reason_is_on_the_board(reported: PublishedAccount, clock: Any) -> None:
+    reported.statement.publish_state(StreamState.BACKOFF, Reason.SERVER_CLOSE, "it went away")
+    occurred = clock.now_ns
+    clock.advance(5)
+    reported.statement.publish_state(StreamState.LIVE, None, None)
+    assert (reported.cell[CellWord.REASON_AT], reported.cell[CellWord.SINCE]) == (occurred, clock.now_ns)
 
 
 def test_a_secret_in_the_reason_is_hidden_from_the_words_as_from_the_log(reported: PublishedAccount) -> None:

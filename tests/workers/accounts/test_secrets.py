@@ -18,6 +18,7 @@ from ipc.errors import ConfigError
 from ipc.log import StderrHandler, get_log, hide
 from workers.accounts import secrets as module
 from workers.accounts.secrets import NAMES, Secrets, scrub_environment
+from workers.private_file import is_private
 from workers.venues import VENUES
 from workers.venues.account import private_venue
 
@@ -138,7 +139,20 @@ def test_a_file_that_is_open_to_others_is_refused(private: Path, mode: int) -> N
     assert reported == f"environment:{NAME}_FILE: {private} must be yours alone; do: chmod 600 {private}"
 
 
+OURS, ANOTHERS, ROOTS = 1000, 1001, 0
+#: Modes that are taken by owner; root's as Kubernetes and systemd grant them.
+TAKEN = {OURS: {0o600, 0o400}, ANOTHERS: set(), ROOTS: {0o600, 0o400, 0o440, 0o640}}
+MODES = (0o600, 0o400, 0o440, 0o640, 0o660, 0o444, 0o604, 0o441)
+
+
+@pytest.mark.parametrize("owner", TAKEN)
+def test_a_file_is_ours_alone_or_granted_by_root(owner: int) -> None:
+    found = {mode: os.stat_result((0o100000 | mode, 0, 0, 1, owner, 0, 0, 0, 0, 0)) for mode in MODES}
+    assert {mode for mode in MODES if is_private(found[mode], OURS)} == TAKEN[owner]
+
+
 def test_a_file_of_somebody_else_is_refused(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private.chmod(0o604)
     monkeypatch.setattr(os, "getuid", lambda: private.stat().st_uid + 1)
     assert "must be yours alone" in problem(secrets(**{f"{NAME}_FILE": str(private)}))
 

@@ -11,17 +11,18 @@ from clocks import FakeStop
 from fake_publisher import FakePublisher
 from fake_venue import BTC, ETH, FakeVenue, delta, mark, snapshot, trade
 
-from ipc.board import Board, CellWord, SessionWord
+from ipc.board import BUCKETS, Board, CellWord, SessionWord, StreamWord
 from ipc.events import BookSnapshot, Gap, Status
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.publisher import Publisher
 from workers import status as reports
 from workers.backoff import BackoffPolicy
 from workers.net import connection as module
-from workers.net import lifecycle
+from workers.net import lifecycle, stamps
 from workers.net.connection import ConnectionThread, FetchedBook
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG, TEXT
+from workers.net.lifecycle import CloseReason
 from workers.net.transport import ClosedError
 from workers.protocol.actions import CloseConnection, FetchBook
 from workers.protocol.policy import Policy
@@ -146,6 +147,7 @@ def board(tmp_path):
 @pytest.fixture
 def new_line(board, clock, monkeypatch):
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(stamps, "time", clock)
     monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(reports, "time", clock)
     return lambda **options: Line(board, clock, **options)
@@ -249,9 +251,134 @@ def test_gap_that_time_brings_stamps_nothing(new_line):
 
 def test_published_is_stamped_only_when_the_send_succeeded(line):
     line.publisher.is_refusing = True
+    good = line.cell()[CellWord.LAST_GOOD]
     line.turn(delta(2, 1), mark())
     assert line.stamps() == [0, 0, 1]
     assert line.stamps(Stream.MARK) == [0, 0, None]
+    assert line.cell()[CellWord.LAST_GOOD] == good
+
+
+def test_last_good_data_is_remembered_over_connections(line):
+    line.turn(delta(2, 1))
+    good = line.cell()[CellWord.LAST_GOOD]
+    assert good == line.cell()[CellWord.LAST_PUBLISHED] == line.clock.now_ns
+    line.clock.advance(23)
+    line.connection._begin()
+    assert line.stamps() == [None, None, None]
+    assert line.cell()[CellWord.LAST_GOOD] == good
+
+
+def test_events_are_counted_by_market_whatever_caused_them(line):
+    def counts():
+        cells = [line.cell(), line.cell(market=1), line.cell(Stream.MARK), line.cell(Stream.TRADE)]
+        return [cell[CellWord.EVENTS] for cell in cells]
+
+    assert counts() == [1, 1, 0, 0]
+    line.turn(frames=line.frame(delta(2, 1), mark()) + line.frame(delta(3, 2), trade("a"), trade("a")))
+    assert counts() == [3, 1, 1, 1], "a trade that was published before is not published again"
+    line.turn(delta(9, 8))  # a gap
+    assert counts() == [4, 1, 1, 1]
+    line.connection._finish(None, CloseReason(Reason.SERVER_CLOSE, "gone"))  # and one of the other book
+    assert counts() == [4, 2, 1, 1]
+
+
+def test_events_of_replaced_connections_go_on_being_counted(line, new_line):
+    line.turn(delta(2, 1))
+    after = new_line()
+    after.open()
+    assert after.cell()[CellWord.EVENTS] == 3
+
+
+def durations(line, first, stream=Stream.BOOK):
+    """Return the non-empty buckets of a histogram, and its sum."""
+    row = line.board.stream(3, stream)
+    return {bucket: row[first + bucket] for bucket in range(BUCKETS) if row[first + bucket]}, row[first + BUCKETS]
+
+
+def test_handling_time_counts_from_the_read_to_the_last_event_of_the_read(new_line):
+    line = new_line()
+    line.open()
+    row = line.board.stream(3, Stream.BOOK)
+    row.zero()
+    send, clock = line.publisher.send, line.clock
+
+    def slowly(feed, event):
+        clock.advance(0.0001)
+        return send(feed, event)
+
+    line.publisher.send = slowly
+    line.turn(delta(2, 1), delta(2, 1, symbol="ETH-PERP"))
+    assert durations(line, StreamWord.HANDLING) == ({5: 2}, 400_000), "200 µs each"
+    line.turn(frames=[])
+    assert sum(durations(line, StreamWord.HANDLING)[0].values()) == 2
+
+
+def test_longest_durations_are_in_the_last_bucket(line):
+    board = line.board.stream(3, Stream.BOOK)
+    board.zero()
+    line.turn(delta(2, 1, ns=1))
+    assert durations(line, StreamWord.LAG) == ({BUCKETS - 1: 1}, line.clock.time_ns() - 1)
+
+
+def test_lag_counts_from_the_venues_time_and_not_below_zero(line):
+    wall = line.clock.time_ns()
+    line.turn(delta(2, 1, ns=wall - 3 * MS))
+    assert durations(line, StreamWord.LAG) == ({9: 1}, 3 * MS)
+    line.turn(delta(3, 2, ns=wall + 5 * NS))
+    assert durations(line, StreamWord.LAG) == ({9: 1, 0: 1}, 3 * MS)
+
+
+def test_events_of_one_read_are_as_late_as_the_first_one(line):
+    wall = line.clock.time_ns()
+    line.turn(frames=line.frame(delta(2, 1, ns=wall - 9 * MS)) + line.frame(delta(3, 2, ns=wall - MS)))
+    assert durations(line, StreamWord.LAG) == ({11: 2}, 18 * MS)
+
+
+def test_absurd_times_do_not_stop_the_feed(line):
+    row = line.board.stream(3, Stream.BOOK)
+    row[StreamWord.LAG_SUM] = 2**64 - 5
+    line.turn(delta(2, 1, ns=line.clock.time_ns() - 8))
+    assert row[StreamWord.LAG_SUM] == 3
+
+
+def test_events_of_the_past_have_neither_lag_nor_handling_time(new_line):
+    venue = FakeVenue(streams={Stream.BOOK: None, Stream.TRADE: None}, replays_trades=True)
+    line = new_line(venue=venue)
+    line.open()
+    line.turn(trade("a", ns=1))  # history after the subscription
+    assert durations(line, StreamWord.LAG, Stream.TRADE) == ({}, 0)
+    assert durations(line, StreamWord.HANDLING, Stream.TRADE) == ({}, 0)
+    line.turn(trade("b", ns=line.clock.time_ns()))
+    assert sum(durations(line, StreamWord.LAG, Stream.TRADE)[0].values()) == 1
+
+
+def test_first_snapshot_of_a_connection_has_no_lag_and_later_ones_have(new_line):
+    line = new_line(
+        venue=FakeVenue(streams={Stream.BOOK: None}, continuity=Continuity(Rule.SNAPSHOTS, Resync.RESUBSCRIBE))
+    )
+    line.connection._begin()
+    line.connection._mark_opened()
+    line.turn(snapshot(1, ns=1))
+    assert durations(line, StreamWord.LAG) == ({}, 0)
+    line.turn(snapshot(2, ns=line.clock.time_ns()))
+    assert durations(line, StreamWord.LAG) == ({0: 1}, 0)
+
+
+def test_recorded_frames_have_no_lag(new_line):
+    line = new_line(fixture_dir="/recordings")
+    line.open()
+    line.turn(delta(2, 1, ns=1))
+    assert durations(line, StreamWord.LAG) == ({}, 0)
+
+
+def test_ends_are_counted_by_reason_attempts_that_failed_among_them(new_line):
+    line = new_line()
+    refused = ConnectError(Reason.REFUSED, "nobody there")
+    line.run(FakeTransport(), refused, FakeTransport(line.frame(snapshot(1))), refused)
+    ends = line.board.ends(3, 2)
+    counts = {reason: ends[code_of(reason)] for reason in Reason if ends[code_of(reason)]}
+    assert counts == {Reason.SERVER_CLOSE: 2, Reason.REFUSED: 2, Reason.REQUESTED: 1}
+    assert line.row[SessionWord.RECONNECTS] == 2
 
 
 @pytest.fixture
@@ -427,8 +554,7 @@ def test_thread_says_by_when_it_will_be_back(line):
     assert line.row[SessionWord.DEADLINE] == line.clock.now_ns + NS
 
 
-def test_cells_tell_their_session_and_limit(line):
-    assert line.cell()[CellWord.SESSION] == 3
+def test_cells_tell_their_limit(line):
     assert line.cell()[CellWord.LIMIT_MS] == 10_000
     assert line.cell(Stream.MARK, 1)[CellWord.LIMIT_MS] == 30_000
     assert line.cell(Stream.TRADE)[CellWord.LIMIT_MS] == 0

@@ -263,6 +263,7 @@ def test_poll_stamps_its_own_stream_and_never_the_book(polling):
     for market in (0, 1):
         cell = polling.cell(market)
         assert cell[CellWord.LAST_PARSED] == cell[CellWord.LAST_PUBLISHED] == cell[CellWord.LAST_DATA_RX] > 0
+        assert (cell[CellWord.LAST_GOOD], cell[CellWord.EVENTS]) == (cell[CellWord.LAST_PUBLISHED], 1)
         assert cell[CellWord.STATE] == code_of(StreamState.LIVE)
         assert cell[CellWord.LIMIT_MS] == 30_000
         for stream in (Stream.BOOK, Stream.FUNDING, Stream.MARK):
@@ -305,6 +306,7 @@ def test_poll_that_fails_for_half_a_minute_is_stale_and_live_when_it_answers(pol
     polling.run(30)
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.BACKOFF)
     assert polling.cell()[CellWord.REASON] == code_of(Reason.READ_TIMEOUT)
+    assert polling.cell()[CellWord.REASON_AT] > 0
     polling.run(10)
     assert polling.cell()[CellWord.STATE] == code_of(StreamState.STALE)
     polling.run(60)

@@ -22,8 +22,7 @@ WRITERS = {
     **{name: {f"{PROTOCOL}/recovery.py"} for name in ("phase", "is_published_valid")},
     **{field.name: {f"{PROTOCOL}/recovery.py"} for field in dataclasses.fields(RecoveryState)},
     "requested_ns": {f"{PROTOCOL}/book_fetch.py"},
-    "cell_offset": {"workers/net/connection.py"},
-    "feed": {"workers/net/connection.py"},
+    **{name: {"workers/net/connection.py"} for name in ("cell_offset", "histograms_offset", "events", "feed")},
 }
 #: Variables that hold a market stream, its recovery or its fetch; ``self`` inside their classes.
 HOLDERS = {"stream", "market_stream", "route", "recovery", "fetch"}

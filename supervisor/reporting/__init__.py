@@ -1,0 +1,1 @@
+"""Reports as web pages: one self-contained HTML file each, made by pure functions."""

@@ -1,0 +1,1 @@
+"""Gateway's HTTP server: status page, metrics and health, read-only."""
