@@ -211,7 +211,7 @@ def _stream_line(name: str, stream: Mapping[str, Any]) -> _Line:
     parts = []
     if stream["reason"]:
         detail = f": {stream['detail']}" if stream.get("detail") else ""
-        when = f" {ago(stream['reason_ago_s'])}" if stream.get("reason_ago_s") is not None else ""
+        when = f" {ago(stream['reason_ago_s'])}" if stream["reason_ago_s"] is not None else ""
         parts.append(f"{reason_words(stream['reason'])} ({stream['reason']}){when}{detail}")
     elif stream.get("detail"):
         parts.append(stream["detail"])

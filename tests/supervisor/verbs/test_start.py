@@ -326,12 +326,12 @@ def test_an_open_directory_is_refused_and_left_as_it_is(cli, parent, run_dir, ve
 # --- in the background ------------------------------------------------------------------------------------------------
 
 
-def await_detached(run_dir, said, pid=4711):
+def await_detached(run_dir, said, pid=4711, *, as_json=False):
     reader, writer = os.pipe()
     os.write(writer, said)
     os.close(writer)
     try:
-        return module._await_detached(reader, pid, run_dir)
+        return module._await_detached(reader, pid, run_dir, as_json=as_json)
     finally:
         os.close(reader)
 
@@ -348,6 +348,13 @@ def test_the_foreground_prints_the_address_of_the_status_page(run_dir, capsys):
     run_dir.description.write_text(json.dumps({"gateway": {"http": "http://127.0.0.1:9464"}}))
     assert await_detached(run_dir, b"0 ok\n") == 0
     assert capsys.readouterr().out.endswith(", status page http://127.0.0.1:9464\n")
+
+
+def test_pid_directory_and_log_for_programs(run_dir, capsys):
+    assert await_detached(run_dir, b"0 ok\n", as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["pid"], shown["run_dir"]) == (4711, str(run_dir.path))
+    assert shown["log"].endswith("/paraphina/log")
 
 
 def test_a_usage_error_in_the_background_is_one_in_the_foreground(run_dir):
