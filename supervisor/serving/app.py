@@ -16,12 +16,11 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from ipc.errors import UnknownStateError
 from ipc.log import get_log
 from ipc.printable import printable_json
-from supervisor.serving import answers
+from supervisor.serving import answers, exposition
 from supervisor.serving.answers import HttpAnswer
 from supervisor.serving.assets import ASSETS
 
@@ -123,15 +122,14 @@ class Application:
         return HttpAnswer(HTTPStatus.OK, body.encode(), _JSON)
 
     def _metrics(self, environ: dict[str, Any]) -> HttpAnswer:
-        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         names = parse_qs(environ["QUERY_STRING"]).get("name[]")
         registry = self._source.metrics
-        body = encode(registry.restricted_registry(names) if names else registry)
-        vary = ("Vary", "Accept, Accept-Encoding")
+        body = exposition.encode((registry.restricted_registry(names) if names else registry).collect())
+        vary = ("Vary", "Accept-Encoding")
         if _ACCEPTS_GZIP.search(environ.get("HTTP_ACCEPT_ENCODING", "")) is None:
-            return HttpAnswer(HTTPStatus.OK, body, content_type, (vary,))
+            return HttpAnswer(HTTPStatus.OK, body, exposition.CONTENT_TYPE, (vary,))
         packed = gzip.compress(body, _GZIP_LEVEL)
-        return HttpAnswer(HTTPStatus.OK, packed, content_type, (vary, ("Content-Encoding", "gzip")))
+        return HttpAnswer(HTTPStatus.OK, packed, exposition.CONTENT_TYPE, (vary, ("Content-Encoding", "gzip")))
 
 
 def is_host_allowed(host: str, names: frozenset[str]) -> bool:
