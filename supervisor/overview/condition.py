@@ -181,7 +181,7 @@ def _of_streams(name: str, venue: Mapping[str, Any], word: str) -> Condition | N
     markets = list(_markets_in(bad[names[0]], state))
     subject = f"{names[0]} of {listed(markets)}" if markets else listed(names)
     what = f"{subject} {stream_words(state)}" if reason is None else f"{subject}: {_words(bad[names[0]], reason)}"
-    ago_s = bad[names[0]].get("reason_ago_s")
+    ago_s = bad[names[0]]["reason_ago_s"]
     why = f"{what}, {ago(ago_s)}" if ago_s is not None and reason is not None else what
     return Condition("degraded", word, what, why, reason, ago_s, _advice(name, reason))
 
@@ -244,7 +244,7 @@ def _no_book(venue: Mapping[str, Any]) -> str:
 def _last_reason(venue: Mapping[str, Any]) -> tuple[str | None, float | None]:
     """Return the latest reason of the required streams, with its age; the book's where ages are not known."""
     found = [
-        (stream.get("reason_ago_s"), stream["reason"])
+        (stream["reason_ago_s"], stream["reason"])
         for name, stream in venue["streams"].items()
         if name in REQUIRED_STREAMS and stream["reason"]
     ]

@@ -119,9 +119,7 @@ class History:
             # The board knows since when a process is in its state, also from before anyone recorded it.
             at = wall_s - since_s if not known.spans and since_s is not None else wall_s
             known.change(min(max(at, wall_s - HOUR_S), wall_s), kind)
-            events = [stream.get("events") for stream in venue["streams"].values()]
-            if any(count is not None for count in events):
-                known.count(wall_s, sum(count or 0 for count in events))
+            known.count(wall_s, sum(stream["events"] for stream in venue["streams"].values()))
             known.prune(wall_s - HOUR_S)
         for name in [name for name in self._venues if name not in status["venues"]]:
             del self._venues[name]

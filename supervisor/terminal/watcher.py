@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
+from ipc.consumer_names import name_of
 from ipc.events import Status
 from ipc.feed import Feed
 from ipc.log import prettied
@@ -40,7 +41,12 @@ class Watcher:
         self._follower = LifecycleFollower(directory.control)
         self._history = History()
         self._history.restore(self._follower.past())
-        self._feed = Feed(directory.path, symbols=self._symbols or None, channels=["bbo", "mark", "funding"])
+        self._feed = Feed(
+            directory.path,
+            symbols=self._symbols or None,
+            channels=["bbo", "mark", "funding"],
+            name=name_of("top"),
+        )
 
     def __enter__(self) -> Self:
         return self

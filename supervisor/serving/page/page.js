@@ -80,7 +80,7 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
 /** Age against its limit: red once the limit is reached, empty without one. */
 function bar(age, limit) {
-  const share = age == null || limit == null ? 0 : Math.min(1, age / limit);
+  const share = age == null || limit == null ? 0 : Math.max(0, Math.min(1, age / limit));
   const level = share < 0.5 ? "live" : share < 1 ? "degraded" : "down";
   const width = `${(share * 100).toFixed(1)}%`;
   const hidden = { class: "bar", "aria-hidden": true };
@@ -98,6 +98,12 @@ function sparkline(rates) {
   const line = `M${points.join("L")}`;
   const shape = { class: "spark", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": true };
   return svg(shape, points.length > 1 && [path({ class: "area", d: `${line}V${height}H${start}Z` }), path({ d: line })]);
+}
+
+/** Names of consumers, the first three alone. */
+function readers(names) {
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+  return p({ class: "readers", title: names.join(", ") }, `read by ${names.slice(0, 3).join(", ")}${more}`);
 }
 
 const count = (value, label, isBad) => div(dd({ class: isBad && "bad" }, value), dt(label));
@@ -118,7 +124,7 @@ function venueCard(venue) {
       count(venue.gaps, "gaps"),
     ),
     p({ class: "why", title: venue.reason && venue.reason + ago(venue.reason_ago_s) }, venue.why),
-    venue.consumers.length > 0 && p({ class: "readers" }, `read by ${venue.consumers.join(", ")}`),
+    venue.consumers.length > 0 && readers(venue.consumers),
   );
 }
 
