@@ -7,7 +7,7 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-operate test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants soak soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed operate-installed
+.PHONY: mutants screenshots soak soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -39,6 +39,10 @@ update: test-installed
 	$(RECORD) --extra test --resolution lowest-direct --output-file requirements/lowest.txt
 	$(MAKE) test
 	$(MAKE) test-versions
+
+# Pictures of the status page for its documentation, from a real run: docs/images/page-*.png.
+screenshots: operate-installed
+	PYTHONPATH=.:tests/support $(BIN)/python tests/operate/screenshots.py
 
 bench: test-installed
 	$(BIN)/python -m bench $(BENCH)

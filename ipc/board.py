@@ -58,15 +58,12 @@ class HeaderWord:
     VERSION = 1
     SIZE = 2
     CREATED_WALL_NS = 3
-    PARENT_PID = 4
     PARENT_STARTED = 5
     PARENT_BEAT = 6
     PARENT_DRAINING = 7
     LOOP_GAP_MAX_NS = 8
     SELF_STALLS = 9
     FORKS = 10
-    #: When the parent last detected a stall of its own loop; kill rules are suspended for a while after it.
-    LAST_STALL = 11
     COUNT = 16
 
 
@@ -89,7 +86,9 @@ class WorkerWord:
     EXIT_UPTIME_NS = 11
     NEXT_START = 12
     CRASH_LOOP = 13
+    #: Time in state ``stale``, without the span that lasts.
     STALE_NS = 14
+    #: When it was last live, over all generations.
     LIVE_AT = 15
     #: Fault that the process is to inject into itself: :class:`ipc.health.SelfFault`, 0 for none.
     SELF_FAULT = 16
@@ -141,7 +140,6 @@ class WorkerWord:
 class SessionWord:
     """Words of a session."""
 
-    # the thread that runs the session
     PHASE = 0
     CONNECT_START = 1
     #: Time by which the thread must return from a blocking call, written before it; 0 while it does not block.
@@ -160,8 +158,6 @@ class SessionWord:
     FAILED_CYCLES = 14
     #: Rows of frames and responses that were rejected.
     INVALID_ROWS = 16
-    # the watchdog
-    CUT = 20
     COUNT = 24
 
 
@@ -187,8 +183,6 @@ class CellWord:
     REASON = 4
     LIMIT_MS = 5
     RECONNECTS = 6
-    #: Number of the session that carries the stream, plus 1.
-    SESSION = 7
     GAPS = 8
     SINCE = 9
     #: When the stream last delivered, over reconnects and restarts: nothing zeroes it while the board exists.
@@ -237,10 +231,7 @@ OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
         Owner.LISTINGS: frozenset({WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED}),
         Owner.WATCHDOG: frozenset(range(WorkerWord.BEAT, WorkerWord.COUNT)),
     },
-    SessionWord: {
-        Owner.SESSION: frozenset(range(SessionWord.CUT)),
-        Owner.WATCHDOG: frozenset(range(SessionWord.CUT, SessionWord.COUNT)),
-    },
+    SessionWord: {Owner.SESSION: frozenset(range(SessionWord.COUNT))},
     StreamWord: {Owner.PUBLISHING: frozenset(range(StreamWord.COUNT))},
     CellWord: {
         Owner.MAIN: frozenset({CellWord.MARKET}),
@@ -255,7 +246,12 @@ COUNTERS: Final = {
         "failures": WorkerWord.FAILURES,
         "keys_refused": WorkerWord.KEYS_REFUSED,
     },
-    "worker": {"drops": WorkerWord.DROPS, "resolve_failures": WorkerWord.RESOLVE_FAILED},
+    "worker": {
+        "drops": WorkerWord.DROPS,
+        "resolve_failures": WorkerWord.RESOLVE_FAILED,
+        "thread_restarts": WorkerWord.THREAD_RESTARTS,
+        "cuts": WorkerWord.CUTS,
+    },
     "session": {
         "reconnects": SessionWord.RECONNECTS,
         "frames": SessionWord.FRAMES,

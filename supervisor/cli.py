@@ -25,7 +25,7 @@ _VERBS: Final = {
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
     "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
     "status": ("supervisor.verbs.status", "Show how the system is, and why."),
-    "top": ("supervisor.verbs.top", "Show the best prices on all venues, and the state of each feed."),
+    "top": ("supervisor.verbs.top", "Watch the system: verdict, venues, what happened, prices."),
     "logs": ("supervisor.verbs.logs", "Show the log of a background system."),
     "tail": ("supervisor.verbs.inspect", "Print events as they come."),
     "book": ("supervisor.verbs.inspect", "Show an order book."),

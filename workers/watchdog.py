@@ -137,15 +137,14 @@ class Watchdog:
         for watched in self._watched:
             reason = overdue_reason(watched, now, self._limits, venue_flows=flows)
             if reason is not None:
-                self._interrupt(watched, reason, now)
+                self._interrupt(watched, reason)
 
-    def _interrupt(self, watched: Watched, reason: Reason, now: int) -> None:
+    def _interrupt(self, watched: Watched, reason: Reason) -> None:
         is_first = watched.interrupter.reason is None
         watched.interrupter.interrupt(reason)
         if not is_first:
             return
         self._worker.add(WorkerWord.CUTS)
-        watched.row[SessionWord.CUT] = now
         limit_ms = (self._limits.stale_ns if reason is Reason.STALE_WATCHDOG else watched.read_ns(self._limits)) // _MS
         stream = "book" if watched.books else watched.name
         text = None

@@ -70,7 +70,7 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
         return _person(what, None, "check disks and NFS")
     if process["crash_loop"]:
         what = f"{counted(process['failures'], 'death')} in a row, last: {reason_words(reason) or 'unknown'}"
-        why = f"{what}{_next_start(process)}"
+        why = f"{_next_start(process)}{what}"
         return _person(what, reason, f"read: paraphina-supervisor logs --venue {name}", why, last.get("ago_s"))
     return None
 
@@ -228,12 +228,12 @@ def _of_transition(venue: Mapping[str, Any]) -> Condition:
         own, _ = _last_reason(venue)
         what = f"starting, {reason_words(own)}" if own and own != reason else "starting"
         why = f"{what}; ended {ago(ago_s)}: {reason_words(reason)}" if reason else what
-    return Condition("down", word, str(what), f"{why}{_next_start(venue)}", reason, ago_s)
+    return Condition("down", word, str(what), f"{_next_start(venue)}{why}", reason, ago_s)
 
 
 def _next_start(process: Mapping[str, Any]) -> str:
     next_s = process["next_start_in_s"]
-    return f"; next start in {duration(next_s)}" if next_s is not None and process["pid"] is None else ""
+    return f"next start in {duration(next_s)}; " if next_s is not None and process["pid"] is None else ""
 
 
 def _no_book(venue: Mapping[str, Any]) -> str:

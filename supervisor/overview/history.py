@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from ipc.events import Lifecycle, Status
@@ -117,7 +118,7 @@ class History:
             since_s = venue["since_s"]
             # The board knows since when a process is in its state, also from before anyone recorded it.
             at = wall_s - since_s if not known.spans and since_s is not None else wall_s
-            known.change(max(at, wall_s - HOUR_S), kind)
+            known.change(min(max(at, wall_s - HOUR_S), wall_s), kind)
             events = [stream.get("events") for stream in venue["streams"].values()]
             if any(count is not None for count in events):
                 known.count(wall_s, sum(count or 0 for count in events))
@@ -196,8 +197,7 @@ def _within(spans: Iterable[tuple[float, SpanKind]], since: float, until: float)
 def _share_live(spans: list[tuple[float, SpanKind]], until: float) -> float | None:
     """Return the share of time live, of the time that was watched and in which it was meant to run; None for none."""
     live = wanted = 0.0
-    ends = [at for at, _ in spans[1:]] + [until]
-    for (at, kind), ended in zip(spans, ends, strict=True):
+    for (at, kind), (ended, _) in pairwise([*spans, (until, "unwatched")]):
         if kind not in {"stopped", "unwatched"}:
             wanted += ended - at
             live += ended - at if kind == "live" else 0.0

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from ipc.consumer_names import name_of
 from ipc.errors import UnknownStateError, UsageError
 from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, Status
 from ipc.feed import Feed
@@ -49,7 +50,7 @@ class ShadowRecorder:
         self._venues = symbols_of(run_dir)
         directory.mkdir(parents=True, exist_ok=True)
         self._file = _new(directory / FILE)
-        self._feed = Feed(run_dir.path, channels=("book", "funding", "lifecycle"))
+        self._feed = Feed(run_dir.path, channels=("book", "funding", "lifecycle"), name=name_of("shadow"))
         self._applied_ns = {(venue, symbol): 0 for venue, symbols in self._venues.items() for symbol in symbols}
         self._funding_ns = dict.fromkeys(self._venues, 0)
         self._arrived: set[tuple[str, str]] = set()

@@ -30,6 +30,8 @@ _STATE_COLOURS: Final = {
     **dict.fromkeys(("draining", "starting", "connecting", "subscribed", "resync", "rest", "backoff"), "yellow"),
     **dict.fromkeys(("stalled", "stale", "failed", "killing", "unkillable", "dead"), "red"),
 }
+#: Consumers of a venue that are named; a line is to stay readable.
+_SHOWN_NAMES: Final = 4
 #: Least room for the words of a line, columns.
 _LEAST: Final = 20
 
@@ -159,6 +161,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
         parts.append(f"next start in {duration(venue['next_start_in_s'])}")
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += _remarks(venue)
+    parts += _consumer_names(venue)
     condition = condition_of(name, venue)
     parts += [condition.word] if condition.kind in {"outage", "person", "stopped"} else []
     return _Line(f"{name:<12} {_coloured(venue['state'], 11)}", "  ".join(parts))
@@ -180,6 +183,13 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     words += [f"error: {process['error']}"] if process.get("error") else []
     words += [f"{process['invalid_rows']} invalid rows left out"] if process.get("invalid_rows") else []
     return words + _consumers(process)
+
+
+def _consumer_names(venue: Mapping[str, Any]) -> list[str]:
+    """Return the first names of a venue's consumers."""
+    names = venue["consumers"]
+    more = [f"and {len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+    return [f"consumers {', '.join([*names[:_SHOWN_NAMES], *more])}"] if names else []
 
 
 def _consumers(of: Mapping[str, Any]) -> list[str]:

@@ -78,9 +78,23 @@ def _check_machine() -> Iterator[tuple[str, str | None]]:
     from supervisor.machine import findings
 
     yield from findings()
+    yield _clock(), None
     clash = [name for name in ("supervisor",) if _is_installed(name)]
     advice = "PyPI's supervisor has the same import name; install this program into an environment of its own"
     yield "import name `supervisor` is ours", advice if clash else None
+
+
+def _clock() -> str:
+    """Return whether the clock is synchronised: feeds work without, but their times are wrong."""
+    from supervisor.clock_sync import clock_status
+
+    match clock_status()["synchronised"]:
+        case True:
+            return "clock synchronised"
+        case False:
+            return "clock not synchronised: times and lags of events may be wrong; check the NTP service"
+        case _:
+            return "clock: this machine does not say whether it is synchronised"
 
 
 def _is_installed(name: str) -> bool:
@@ -247,6 +261,7 @@ def _watch(config: Config, system: TemporarySystem, seconds: float) -> Iterator[
     import time
     from collections import Counter
 
+    from ipc.consumer_names import name_of
     from ipc.events import BookDelta, BookSnapshot, Gap
     from ipc.feed import Feed
     from workers.venues import VENUES
@@ -254,7 +269,7 @@ def _watch(config: Config, system: TemporarySystem, seconds: float) -> Iterator[
     updates: Counter[str] = Counter()
     gaps: Counter[tuple[str, str]] = Counter()
     deadline = time.monotonic() + seconds
-    with Feed(system.run_dir.path, venues=list(config.venues), channels=["book"]) as feed:
+    with Feed(system.run_dir.path, venues=list(config.venues), channels=["book"], name=name_of("check")) as feed:
         while (left := deadline - time.monotonic()) > 0 and not system.has_ended:
             event = feed.poll(min(left, 1.0))
             if isinstance(event, BookDelta | BookSnapshot):

@@ -18,6 +18,7 @@ from supervisor.progress import progress
 from supervisor.verbs.options import end_as_interrupted, json_option, make_report_dir, open_run_dir, require_running
 
 if TYPE_CHECKING:
+    from ipc.rundir import RunDir
     from supervisor.drill.catalogue import Drill
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import Attempt, DrillTarget
@@ -97,6 +98,7 @@ def _open_target(
     run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
 ) -> Iterator[tuple[DrillTarget, dict[str, list[str]], DrillEnvironment | None]]:
     """Open the system to drill; return it, its symbols by venue, and the environment started for it, if any."""
+    from ipc.control import ControlRequest, ask
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
     from supervisor.status import refuse_stalled, symbols_of
@@ -116,12 +118,25 @@ def _open_target(
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
     refuse_stalled(directory)
+    ask(directory.control, ControlRequest("ping"), verb="drill")  # another user's is refused before anything begins
     there = symbols_of(directory)
     absent = [name for name in wanted if venues and name not in there]
     if absent:
         raise UsageError(f"no venue {absent[0]!r} here", where="--venues", advice=f"there are {', '.join(there)}")
-    chosen = {name: of for name, of in there.items() if name in wanted}
+    stopped = _stopped(directory)
+    named = [name for name in wanted if venues and name in stopped]
+    if named:
+        advice = f"start it with: paraphina-supervisor start {named[0]}"
+        raise UsageError(f"{named[0]} is stopped, and cannot be drilled", where="--venues", advice=advice)
+    chosen = {name: of for name, of in there.items() if name in wanted and name not in stopped}
     yield DrillTarget.of(directory, _conditions(directory)), chosen, None
+
+
+def _stopped(directory: RunDir) -> set[str]:
+    """Return the venues that an operator stopped."""
+    from supervisor.status import read_status
+
+    return {name for name, venue in read_status(directory)["venues"].items() if venue["stopped"] is not None}
 
 
 def _conditions(directory: Any) -> Any:

@@ -89,6 +89,7 @@ def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None
     Account events come from separate endpoints.
     """
     from ipc.accounts import AccountFeed
+    from ipc.consumer_names import name_of
     from ipc.events import AccountEvent
     from ipc.feed import Feed
     from ipc.topics import ACCOUNT_CHANNELS, CHANNELS
@@ -98,7 +99,7 @@ def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None
         public = [channel for channel in channels if channel in CHANNELS]
         private = [channel for channel in channels if channel in ACCOUNT_CHANNELS]
         if public:
-            feeds.append(stack.enter_context(Feed(directory.path, channels=public)))
+            feeds.append(stack.enter_context(Feed(directory.path, channels=public, name=name_of("tail"))))
         if private:
             feeds.append(stack.enter_context(AccountFeed(directory.path)))
         is_quiet = False
@@ -122,11 +123,12 @@ def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None
 @run_dir_option
 def book(venue: str, symbol: str, depth: int, watch: bool, as_json: bool, run_dir: str | None) -> int:
     """Show the order book of SYMBOL (BTC-PERP) on VENUE."""
+    from ipc.consumer_names import name_of
     from ipc.feed import Feed
 
     directory = open_run_dir(run_dir)
     _check_market(directory, venue, symbol)
-    with Feed(directory.path, venues=[venue], symbols=[symbol], channels=["book"]) as feed:
+    with Feed(directory.path, venues=[venue], symbols=[symbol], channels=["book"], name=name_of("book")) as feed:
         waiting = Waiting(directory, f"the book of {venue}.{symbol}")
         if not wait_live(feed, [(venue, symbol)], waiting, _FIRST_S):
             what = f"no usable book within {_FIRST_S:g} s: {feed.book(venue, symbol).reason}"
@@ -150,6 +152,7 @@ def book(venue: str, symbol: str, depth: int, watch: bool, as_json: bool, run_di
 def funding(as_json: bool, run_dir: str | None) -> int:
     """Show the funding rates of all venues, per interval and per eight hours."""
     from ipc.codec import encode
+    from ipc.consumer_names import name_of
     from ipc.events import Funding
     from ipc.feed import Feed
     from supervisor.status import symbols_of
@@ -159,7 +162,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     wanted = {(name, symbol) for name, of in symbols_of(directory).items() for symbol in of}
     rates: dict[tuple[str, str], Funding] = {}
     waiting = Waiting(directory, "funding rates")
-    with Feed(directory.path, channels=["funding"]) as feed:
+    with Feed(directory.path, channels=["funding"], name=name_of("funding")) as feed:
         deadline = time.monotonic() + _FIRST_S
         while time.monotonic() < deadline and not wanted <= set(rates):
             event = feed.poll(0.2)

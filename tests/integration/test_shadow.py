@@ -18,7 +18,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 from pages import parsed, texts
-from systems import System, paraphina
+from systems import System, paraphina, wait_for
 
 from ipc.errors import BoardError, UsageError
 from ipc.events import Event, Gap, Lifecycle, Status
@@ -573,6 +573,12 @@ def finish(process: subprocess.Popen[bytes]) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
+def recorded_s(directory: Path) -> int:
+    """Seconds that a run has recorded so far."""
+    record = directory / FILE
+    return record.read_bytes().count(b'"type":"second"') if record.exists() else 0
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The directories of a run in which one venue was killed and one stalled, and of one that was interrupted."""
@@ -583,7 +589,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             start_shadow(system, whole, "--duration", f"{WATCHED_S}s"),
             start_shadow(system, interrupted, "--duration", "1h"),
         ]
-        time.sleep(4)
+        wait_for(lambda: all(recorded_s(directory) >= 3 for directory in (whole, interrupted)), what="three seconds")
         runs[1].send_signal(signal.SIGINT)
         code, text = finish(runs[1])
         assert code == 0, text

@@ -39,14 +39,12 @@ HEADER_WORDS = {
     "VERSION": 1,
     "SIZE": 2,
     "CREATED_WALL_NS": 3,
-    "PARENT_PID": 4,
     "PARENT_STARTED": 5,
     "PARENT_BEAT": 6,
     "PARENT_DRAINING": 7,
     "LOOP_GAP_MAX_NS": 8,
     "SELF_STALLS": 9,
     "FORKS": 10,
-    "LAST_STALL": 11,
     "COUNT": 16,
 }
 WORKER_WORDS = {
@@ -113,7 +111,6 @@ SESSION_WORDS = {
     "LAST_FRESH": 13,
     "FAILED_CYCLES": 14,
     "INVALID_ROWS": 16,
-    "CUT": 20,
     "COUNT": 24,
 }
 STREAM_WORDS = {"HANDLING": 0, "HANDLING_SUM": 24, "LAG": 32, "LAG_SUM": 56, "COUNT": 64}
@@ -125,7 +122,6 @@ CELL_WORDS = {
     "REASON": 4,
     "LIMIT_MS": 5,
     "RECONNECTS": 6,
-    "SESSION": 7,
     "GAPS": 8,
     "SINCE": 9,
     "LAST_GOOD": 10,
@@ -204,11 +200,11 @@ def test_file_is_for_its_owner_alone(board: Board, path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "offset"),
     [
-        (lambda board: (board.header, HeaderWord.PARENT_PID), 4),
+        (lambda board: (board.header, HeaderWord.PARENT_STARTED), 5),
         (lambda board: (board.worker(0), WorkerWord.GENERATION), 16),
         (lambda board: (board.worker(23), WorkerWord.CUTS), 16 + 23 * 35_776 + 50),
         (lambda board: (board.session(0, 0), SessionWord.PHASE), 720),
-        (lambda board: (board.session(1, 31), SessionWord.CUT), 16 + 35_776 + 704 + 31 * 24 + 20),
+        (lambda board: (board.session(1, 31), SessionWord.INVALID_ROWS), 16 + 35_776 + 704 + 31 * 24 + 16),
         (lambda board: (board.exits(2), 63), 16 + 2 * 35_776 + 64 + 63),
         (lambda board: (board.stream(0, Stream.BOOK), StreamWord.HANDLING), 144),
         (lambda board: (board.stream(1, Stream.MARK), StreamWord.LAG), 16 + 35_776 + 128 + 4 * 64 + 32),

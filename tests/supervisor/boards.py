@@ -39,7 +39,7 @@ class WrittenSystem:
             "simulator": None,
         }
         self.board = Board.create(run_dir.board, 1)
-        self.header(PARENT_PID=4711, PARENT_STARTED=ago(1000), PARENT_BEAT=ago(0.1), FORKS=3)
+        self.header(PARENT_STARTED=ago(1000), PARENT_BEAT=ago(0.1), FORKS=3)
         for name in ("lighter", "paradex", "gateway"):
             self.process(name, WorkerState.LIVE, PID=5000 + _SLOTS[name], STATE_SINCE=ago(990), GENERATION=1)
         for name in ("lighter", "paradex"):

@@ -544,7 +544,7 @@ def test_a_check_follows_fresh_and_stale(rig):
     assert rig.child.state is ChildState.STALE
     rig.stamp()
     rig.child.check(rig.now_ns, LIMITS)
-    assert (rig.child.state, rig.row[WorkerWord.LIVE_AT]) == (ChildState.LIVE, rig.now_ns)
+    assert (rig.child.state, rig.row[WorkerWord.STATE_SINCE]) == (ChildState.LIVE, rig.now_ns)
 
 
 def test_a_check_kills_by_the_rules_unless_they_are_suspended(rig):

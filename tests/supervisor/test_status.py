@@ -15,6 +15,7 @@ from ipc.board import ACCOUNT_SESSION, TCP_LISTENING, TCP_WAITING, CellWord, Str
 from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
+from ipc.users import user_name
 from supervisor import status as module
 from supervisor import status_process
 from supervisor import status_reader as reader
@@ -493,6 +494,13 @@ def test_what_the_kernel_says_of_a_process(system, read, now, holder):
     assert (gone["cpu_s"], gone["rss_bytes"], gone["uptime_s"]) == (None, None, None)
 
 
+def test_time_stale_includes_the_span_that_lasts(system, read, now):
+    system.process("lighter", STALE_NS=3 * S, STATE_SINCE=now - 2 * S)
+    assert read()["venues"]["lighter"]["stale_s"] == 3.0
+    system.process("lighter", WorkerState.STALE)
+    assert read()["venues"]["lighter"]["stale_s"] == 5.0
+
+
 @pytest.mark.parametrize(("answer", "line"), [(True, False), (None, False), (False, True)])
 def test_a_clock_that_is_not_synchronised_has_its_line(read, monkeypatch, answer, line):
     found = {"synchronised": answer, "estimated_error_ms": None if answer is None else 16_000.0}
@@ -731,7 +739,7 @@ def alone(system, now):
     """Worker of lighter as ``paraphina-supervisor worker lighter`` runs it: no word of a parent is on its board."""
     system.described |= {"is_alone": True, "venues": {"lighter": system.described["venues"]["lighter"]}}
     system.describe()
-    system.header(PARENT_PID=0, PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
+    system.header(PARENT_STARTED=0, PARENT_BEAT=0, FORKS=0)
     for name in ("lighter", "gateway"):
         system.process(name, PID=0, STATE=0, STATE_SINCE=0, GENERATION=0)
     system.process("lighter", BOOTED=now - 9 * S, BEAT=now - MS, FIRST_FRESH=now - 8 * S, LAST_FRESH=now - MS)
@@ -748,7 +756,7 @@ def test_a_worker_alone_is_no_dead_system(alone, read):
     assert (status["supervisor"]["is_alone"], status["supervisor"]["uptime_s"]) == (True, None)
     assert (venue["uptime_s"], venue["beat_age_ms"]) == (9.0, 1)
     assert lines(status)[0].startswith("supervisor   none")
-    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9 s, last beat 0.0 s ago")
+    assert lines(status)[0].endswith("no supervisor: lighter runs alone, up 9.0 s, last beat 0.0 s ago")
     assert lines(status)[1].split()[:4] == ["lighter", "live", "pid", "4711"]
 
 
@@ -860,7 +868,7 @@ def test_a_stream_line_says_why(system, read):
     (line,) = [line for line in lines(read()) if "stale" in line]
     assert line.split()[:2] == ["book", "stale"]
     assert " 12 s of 10 s " in line
-    assert line.endswith("book stayed unusable (no_book); 3 reconnects; BTC-PERP live")
+    assert line.endswith("book stayed unusable (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
 
 
 def test_a_stream_without_data_or_limit(system, read):
@@ -969,3 +977,45 @@ def test_only_unusual_numbers_of_consumers_are_in_the_text(system, read, words, 
             assert "subscriptions" not in line
         else:
             assert line.endswith(f"  {shown}")
+
+
+# --- a venue that an operator stopped ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(system, boards):
+    """System in which paradex was stopped twelve seconds ago, in an outage."""
+    words = {"PID": 0, "STOPPED_AT": boards.ago(12), "STOPPED_BY": os.getuid() + 1, "OUTAGE_SINCE": boards.ago(60)}
+    system.process("paradex", WorkerState.STOPPED, EXIT_REASON=Reason.REQUESTED, **words)
+    return system
+
+
+def test_a_stopped_venue_says_who_stopped_it_and_wants_no_books(stopped, read):
+    venue = read()["venues"]["paradex"]
+    assert (venue["state"], venue["stopped"]) == ("stopped", {"by": user_name(os.getuid()), "ago_s": 12.0})
+    assert (venue["books"], venue["outage"]) == ({"wanted": 0, "usable": 0}, False)
+    assert {stream["state"] for stream in venue["streams"].values()} == {"off"}
+    assert read()["venues"]["lighter"]["stopped"] is None
+
+
+def test_an_operator_without_a_name_is_a_number(stopped, read, monkeypatch):
+    monkeypatch.setattr(reader, "user_name", lambda _: None)
+    assert read()["venues"]["paradex"]["stopped"]["by"] == f"uid {os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(WorkerState.STOPPED, 0), (WorkerState.KILLING, 0), (WorkerState.UNKILLABLE, 1)]
+)
+def test_a_stopped_venue_degrades_nothing_unless_its_process_cannot_be_ended(stopped, read, state, code):
+    stopped.process("paradex", state, PID=os.getpid())
+    assert exit_code_of(read()) == code
+
+
+def test_a_stopped_venue_excuses_no_other(stopped, read):
+    stopped.process("lighter", WorkerState.STALE)
+    assert exit_code_of(read()) == 1
+
+
+def test_the_line_of_a_stopped_venue_says_who_and_when(stopped, read):
+    line = next(line for line in lines(read()) if line.startswith("paradex"))
+    assert f"books 0/0  stopped by {user_name(os.getuid())} 12 s ago" in line

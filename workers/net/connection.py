@@ -131,9 +131,9 @@ class ConnectionThread(ConnectionLifecycle):
         self._status = StatusPublisher(settings.venue, board, publisher)
         #: Cause of the next connection's first snapshots.
         self._cause: Cause = "subscribe"
-        self._attach(board, number)
+        self._attach(board)
 
-    def _attach(self, board: Board, number: int) -> None:
+    def _attach(self, board: Board) -> None:
         """Give every stream its topic and its board cell."""
         settings = self._settings
         for stream in self.session.streams:
@@ -142,7 +142,6 @@ class ConnectionThread(ConnectionLifecycle):
             stream.cell_offset = cell.at
             stream.histograms_offset = board.stream(settings.slot, stream.kind).at
             stream.events = cell[CellWord.EVENTS]  # of the connections before
-            cell[CellWord.SESSION] = number + 1
             cell[CellWord.LIMIT_MS] = (stream.limit_ns or 0) // _MS
             stream.feed = self._publisher.topic(Topic(stream.kind, settings.venue, stream.symbol))
             if stream.book_sync is not None:

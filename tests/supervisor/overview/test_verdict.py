@@ -209,7 +209,7 @@ def test_why_says_what_happened_last_and_when():
     assert condition_of("aster", later).reason == "server_close"
     assert condition_of("aster", venue(last_exit=exited(ago_s=4_000.0))).why == "live for 20 min"
     waits = not_running(next_start_in_s=6.2)
-    assert condition_of("aster", waits).why == "killed from outside; next start in 6.2 s"
+    assert condition_of("aster", waits).why == "next start in 6.2 s; killed from outside"
     starting = venue("starting", last_exit=exited(ago_s=1.2))
     assert condition_of("aster", starting).why == "starting; ended 1.2 s ago: killed from outside"
     assert condition_of("aster", venue("killing")).why == "being ended"

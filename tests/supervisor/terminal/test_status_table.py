@@ -23,7 +23,7 @@ def test_the_verdict_comes_first_and_every_venue_has_a_line():
         "● hyperliquid  live      0.1 s  10 s     2/2  live for 20 min",
         "● aster        live      0.1 s  10 s     2/2  live for 20 min",
         f"◐ extended     stale      17 s  10 s     0/2  book: {CUT}, 1.5 s ago (stale_watchdog)",
-        "■ lighter      down      8.5 s  10 s     0/2  killed from outside; next start in 0.7 s (killed)",
+        "■ lighter      down      8.5 s  10 s     0/2  next start in 0.7 s; killed from outside (killed)",
         "● paradex      live      0.1 s  10 s     2/2  live for 20 min",
         "",
         "gateway      live       pid 4242  http://127.0.0.1:9464",

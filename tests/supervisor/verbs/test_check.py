@@ -20,7 +20,7 @@ from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from ipc.topics import FEED_PORTS
-from supervisor import temporary
+from supervisor import clock_sync, temporary
 from supervisor.config import load
 from supervisor.machine import findings
 from supervisor.verbs import check
@@ -39,6 +39,14 @@ def lines(ran):
 
 
 @pytest.fixture(autouse=True)
+def clock_status(monkeypatch):
+    """Say what the kernel answers of its clock, whatever this machine's does."""
+    answer = {"synchronised": True, "estimated_error_ms": 0.1}
+    monkeypatch.setattr(clock_sync, "clock_status", lambda: answer)
+    return answer
+
+
+@pytest.fixture(autouse=True)
 def _plain_network(monkeypatch):
     """Authorities, and none of the variables of proxies that this machine may have."""
     monkeypatch.setenv("SSL_CERT_FILE", certifi.where())
@@ -52,11 +60,26 @@ def test_all_is_well(cli, run_dir):
     assert ran.code == 0
     assert lines(ran) == [
         *(("ok", what) for what, _ in findings()),
+        ("ok", "clock synchronised"),
         ("ok", "import name `supervisor` is ours"),
         ("ok", f"run directory {run_dir.path}"),
         ("ok", "no other supervisor in it"),
         ("ok", "certificates of authorities"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (False, "clock not synchronised: times and lags of events may be wrong; check the NTP service"),
+        (None, "clock: this machine does not say whether it is synchronised"),
+    ],
+)
+def test_a_clock_that_is_not_synchronised_is_shown_and_fails_nothing(cli, clock_status, answer, line):
+    clock_status["synchronised"] = answer
+    ran = cli("check")
+    assert ran.code == 0
+    assert ("ok", line) in lines(ran)
 
 
 def test_keys_of_feeds_over_tcp(cli, tmp_path, monkeypatch):
@@ -168,7 +191,7 @@ def hyperliquid(monkeypatch, cli):
         monkeypatch.setenv("PARAPHINA_MARKETS", "BTC")
         ran = cli("check", "--live")
         assert closed == [True]
-        return ran.code, lines(ran)[len([*findings()]) + 4 :]
+        return ran.code, lines(ran)[len([*findings()]) + 5 :]
 
     return run
 

@@ -8,6 +8,7 @@ import os
 import sys
 
 import pytest
+from terminals import at_terminal
 
 from supervisor.journal import columns
 from supervisor.journal import replay as replaying
@@ -236,3 +237,25 @@ def test_bad_lines_are_reported_and_are_no_success(cli, tmp_path, run_dir, scrip
     ran = cli("replay", script.write(tmp_path), "--run-dir", run_dir.path, "--speed", "max")
     assert ran.code == 1
     assert "bad lines left out: 1" in ran.err
+
+
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_at_a_terminal_leaves_the_output_as_it_is_without_one(tmp_path, script):
+    path = str(script.everything().write(tmp_path / "journal"))
+    piped = at_terminal(["-m", "supervisor", "verify", path, "--json"], is_error_terminal=False)
+    at = at_terminal(["-m", "supervisor", "verify", path, "--json"])
+    assert (piped.code, piped.shown, piped.err) == (0, "", "")
+    assert json.loads(piped.out)["whole"] is False
+    assert at.out == piped.out
+    assert "verifying" in at.shown
+
+
+def test_a_conversion_shows_its_progress(tmp_path, script):
+    path = str(script.everything().write(tmp_path / "journal"))
+    ran = at_terminal(["-m", "supervisor", "convert", path, "--to", "parquet", "--out", str(tmp_path / "lake")])
+    assert ran.code == 0
+    assert "converting" in ran.shown
+    assert ran.out.endswith(f"in {tmp_path / 'lake'}\n")
+    assert ran.out.count("\n") == 1

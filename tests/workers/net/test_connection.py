@@ -554,8 +554,7 @@ def test_thread_says_by_when_it_will_be_back(line):
     assert line.row[SessionWord.DEADLINE] == line.clock.now_ns + NS
 
 
-def test_cells_tell_their_session_and_limit(line):
-    assert line.cell()[CellWord.SESSION] == 3
+def test_cells_tell_their_limit(line):
     assert line.cell()[CellWord.LIMIT_MS] == 10_000
     assert line.cell(Stream.MARK, 1)[CellWord.LIMIT_MS] == 30_000
     assert line.cell(Stream.TRADE)[CellWord.LIMIT_MS] == 0
