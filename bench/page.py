@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from supervisor.overview.words import counted
 from supervisor.reporting import charts
 from supervisor.reporting.charts import RangeRow
 from supervisor.reporting.markup import Content, Html, page, section, table
@@ -23,10 +24,9 @@ def results_page(results: Mapping[str, Any]) -> str:
     )
     facts = [f"Measured at {results['at']}.", where]
     parts = [part for name, make in _PARTS.items() if name in results for part in make(results[name])]
+    count = sum(name in results for name in _PARTS)
     kind = "quick run" if results["quick"] else "complete run"
-    return page(
-        "Benchmarks", "●", "none", f"{len([name for name in _PARTS if name in results])} parts, {kind}", facts, parts
-    )
+    return page("Benchmarks", "●", "none", f"{counted(count, 'part')}, {kind}", facts, parts)
 
 
 def _micro(value: float) -> str:
@@ -37,7 +37,14 @@ def _spread_row(name: str, values: Sequence[float], style: str, more: Sequence[C
     if not values:
         return RangeRow(name, None, None, None, ["-", "-", *more], style)
     low, middle, high = min(values), statistics.median(values), max(values)
-    return RangeRow(name, low, middle, high, [short(middle), f"{short(low)} to {short(high)}", *more], style)
+    return RangeRow(
+        name,
+        low,
+        middle,
+        high,
+        [short(middle), f"{short(low)} to {short(high)}" if len(values) > 1 else "-", *more],
+        style,
+    )
 
 
 def _drawn(

@@ -41,10 +41,11 @@ class AsyncFeed(Subscriber):
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
         remote: Remote | None = None,
+        name: str | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscription = Subscription(run_dir, venues, channels, symbols, remote)
+        subscription = Subscription(run_dir, venues, channels, symbols, remote, name)
         super().__init__(zmq.asyncio.Context(), subscription, clock, boot_clock)
 
     async def __aenter__(self) -> Self:

@@ -1,10 +1,16 @@
-"""State of a feed's consumers on the board: their subscriptions, and the descriptors that they take."""
+"""Consumers of a feed as their process describes them: subscriptions and descriptors on the board, names in a file."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
 
 from ipc.board import Row, WorkerWord
 from ipc.descriptors import DescriptorGuard
 from ipc.publisher import Publisher
+
+#: Least time between two descriptions of the consumers' names.
+_DESCRIBE_NS: Final = 1_000_000_000
 
 
 def write_consumers(words: Row, publisher: Publisher, descriptors: DescriptorGuard) -> None:
@@ -13,3 +19,32 @@ def write_consumers(words: Row, publisher: Publisher, descriptors: DescriptorGua
     words[WorkerWord.DESCRIPTORS] = descriptors.open
     words[WorkerWord.DESCRIPTOR_LIMIT] = descriptors.limit
     words[WorkerWord.REFUSING] = descriptors.is_refusing
+
+
+class ConsumerDescription:
+    """Names of a publisher's consumers as a process describes them; for its main thread.
+
+    Args:
+        publisher: Publisher that knows them.
+        describe: Writes the description with :attr:`names`.
+
+    ``names`` are those of the last description, sorted.
+    """
+
+    def __init__(self, publisher: Publisher, describe: Callable[[], None]) -> None:
+        self.names: list[str] = []
+        self._publisher = publisher
+        self._describe = describe
+        self._seen = 0
+        self._due_ns = 0
+
+    def update(self, now_ns: int) -> None:
+        """Describe the consumers if they changed, at most once a second."""
+        changes = self._publisher.consumers.changes
+        if changes == self._seen or now_ns < self._due_ns:
+            return
+        self._seen, self._due_ns = changes, now_ns + _DESCRIBE_NS
+        names = self._publisher.consumer_names()
+        if names != self.names:
+            self.names = names
+            self._describe()

@@ -14,19 +14,22 @@ import msgspec
 
 from ipc.errors import (
     ConfigError,
+    ForeignSystemError,
     NotAnsweringError,
     NotRunningError,
     ParaphinaError,
     UnknownStateError,
     UsageError,
 )
+from ipc.users import owner_of
 
 #: Longest message, bytes.
 MAX_PACKET: Final = 65_536
 #: Time between two attempts to connect while too many clients wait to be accepted, s.
 _RETRY_S: Final = 0.02
 
-Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow"]
+#: ``stop_venue`` is no ``stop`` with a target: a supervisor of an older version would stop everything.
+Verb: TypeAlias = Literal["ping", "stop", "restart", "reload", "drill", "follow", "stop_venue", "start_venue"]
 #: Faults that a drill injects into a process: signals, and faults that the process injects into itself.
 ProcessFault: TypeAlias = Literal["kill", "segv", "stop", "exit", "hang", "memory"]
 
@@ -34,8 +37,9 @@ ProcessFault: TypeAlias = Literal["kill", "segv", "stop", "exit", "hang", "memor
 class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Request of a client.
 
-    ``restart`` and ``drill`` name a ``target`` (a worker; None for all). A drill injects ``fault`` and does not count
-    towards backoff. ``follow`` turns the connection into a stream of the lifecycle events after number ``after``.
+    ``restart`` and ``drill`` name a ``target`` (a worker; None for all), ``stop_venue`` and ``start_venue`` a venue. A
+    drill injects ``fault`` and does not count towards backoff. ``follow`` turns the connection into a stream of the
+    lifecycle events after number ``after``.
     """
 
     verb: Verb
@@ -47,7 +51,8 @@ class ControlRequest(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=T
 class ControlReply(msgspec.Struct, omit_defaults=True):
     """Reply of the parent, with ``error``, ``advice`` and the exit code of the command when it refused.
 
-    ``problems`` has a line for every mistake in a configuration that it refused.
+    ``problems`` has a line for every mistake in a configuration that it refused, ``owner`` the user whose system it is
+    when it refused another.
     """
 
     ok: bool
@@ -56,18 +61,22 @@ class ControlReply(msgspec.Struct, omit_defaults=True):
     data: dict[str, Any] = {}
     exit_code: int = UsageError.exit_code
     problems: list[str] = []
+    owner: str = ""
 
     @classmethod
     def refusing(cls, error: ParaphinaError) -> Self:
         """Return the reply that refuses a request because of an error."""
         what = f"{error.where}: {error.what}" if error.where else error.what
         problems = error.problems if isinstance(error, ConfigError) else []
-        return cls(False, what, error.advice, exit_code=error.exit_code, problems=problems)
+        owner = error.owner if isinstance(error, ForeignSystemError) else ""
+        return cls(False, what, error.advice, exit_code=error.exit_code, problems=problems, owner=owner)
 
     def refusal(self) -> ParaphinaError:
         """Return the error that a refusing reply stands for."""
         if self.problems:
             return ConfigError(self.problems)
+        if self.owner:
+            return ForeignSystemError(self.owner)
         return _REFUSALS.get(self.exit_code, ParaphinaError)(self.error, advice=self.advice)
 
 
@@ -98,7 +107,7 @@ def decode_reply(packet: bytes) -> ControlReply:
 class ControlClient:
     """Connection to the parent; a context manager.
 
-    Raise NotRunningError without a supervisor, UnknownStateError if it belongs to another user, and NotAnsweringError
+    Raise NotRunningError without a supervisor, ForeignSystemError if it belongs to another user, and NotAnsweringError
     when it has not accepted the clients before this one within ``timeout_s``.
     """
 
@@ -125,11 +134,7 @@ class ControlClient:
                     advice="look at it with: paraphina-supervisor status",
                 ) from error
             except PermissionError as error:
-                raise UnknownStateError(
-                    f"the supervisor cannot be asked: {error.strerror}",
-                    where=str(path),
-                    advice="ask as the user who runs it",
-                ) from error
+                raise ForeignSystemError(owner_of(path.parent)) from error
             except OSError as error:
                 raise NotRunningError(
                     "no supervisor is running here",
@@ -192,12 +197,19 @@ class ControlClient:
             return self._socket.recv(MAX_PACKET)
 
 
-def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
-    """Send one request and wait for its reply.
+def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0, *, verb: str = "") -> ControlReply:
+    """Send one request and wait for its reply; ``verb`` is the command when it has another name than the request.
 
-    Raise NotRunningError without a supervisor, NotAnsweringError without a reply in ``timeout_s``, and the error of a
-    supervisor that refused: UsageError, ConfigError, or UnknownStateError for another user's.
+    Raise NotRunningError without a supervisor, NotAnsweringError without a reply in ``timeout_s``, ForeignSystemError
+    for another user's, and the error of a supervisor that refused: UsageError or ConfigError.
     """
+    try:
+        return _ask(path, request, timeout_s)
+    except ForeignSystemError as error:
+        raise ForeignSystemError(error.owner, verb or request.verb.removesuffix("_venue")) from error
+
+
+def _ask(path: Path, request: ControlRequest, timeout_s: float) -> ControlReply:
     with ControlClient(path, timeout_s) as client:
         client.send(request)
         try:

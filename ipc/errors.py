@@ -70,6 +70,20 @@ class UnknownStateError(ParaphinaError):
     exit_code = 4
 
 
+class ForeignSystemError(UnknownStateError):
+    """System of another user.
+
+    Args:
+        owner: That user, as ``sudo -u`` accepts it.
+        verb: Command that was refused; empty when any would be.
+    """
+
+    def __init__(self, owner: str, verb: str = "") -> None:
+        command = f"sudo -u {owner} paraphina-supervisor {verb} ...".replace("  ", " ")
+        super().__init__(f"refused: the system belongs to {owner}", advice=f"run: {command}")
+        self.owner = owner
+
+
 class RunDirLostError(UnknownStateError):
     """Run directory of a running system that was replaced, or removed and cannot be created again."""
 

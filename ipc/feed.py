@@ -79,6 +79,8 @@ class Feed(Subscriber):
             delivered with the channel ``lifecycle``.
         symbols: Symbols (``BTC-PERP``); None for all.
         remote: System that is reached over TCP; None for one on this machine.
+        name: Name of this consumer for operators, 1 to 64 letters, digits, dots, hyphens and underscores; None for
+            the program's with its pid.
         max_age_ms: Maximum age of a delivered event; None for any.
         behind: Treatment of older events: ``ignore``, ``conflate`` or ``raise``.
         context: ZeroMQ context to share; None for a new one.
@@ -86,7 +88,10 @@ class Feed(Subscriber):
         boot_clock: Clock of the time since boot, ns, that runs while the machine is suspended; None for the machine's
             when ``clock`` is the machine's.
 
-    ``conflated`` counts the events dropped because the consumer was behind.
+    ``conflated`` counts the events dropped because the consumer was behind. Losses are logged (``feed.lost``).
+
+    Raises:
+        FeedError: A venue, a channel or the name is none.
     """
 
     def __init__(
@@ -97,13 +102,14 @@ class Feed(Subscriber):
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
         remote: Remote | None = None,
+        name: str | None = None,
         max_age_ms: float | None = None,
         behind: Behind = "ignore",
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscription = Subscription(run_dir, venues, channels, symbols, remote)
+        subscription = Subscription(run_dir, venues, channels, symbols, remote, name)
         super().__init__(context or zmq.Context(), subscription, clock, boot_clock, owns_context=context is None)
         self.conflated = 0
         self._max_age_ms = max_age_ms

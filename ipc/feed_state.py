@@ -15,7 +15,8 @@ from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
 from ipc.log import get_log
-from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, SUSPENDED, WORKER_EXITED, BookReplica
+from ipc.losses import LossLog
+from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
 from ipc.trades import SeenTrades
@@ -54,8 +55,10 @@ class _Publisher:
         self.heartbeat_ns = now_ns
         #: True while the heartbeat is lost; copied to every book.
         self.is_silent = False
-        #: Reason of the books while the heartbeat is lost.
-        self.silence_reason = _HEARTBEAT_LOST
+        #: State of the connection that explains a lost heartbeat; None when nothing more is known.
+        self.connection: str | None = None
+        #: True when the parent reported that the worker is stopped and not to be started.
+        self.is_stopped = False
         #: Last exit of the worker that the parent reported.
         self.exited: Lifecycle | None = None
         self.books: dict[str, BookReplica] = {}
@@ -63,15 +66,20 @@ class _Publisher:
         self.latest: dict[tuple[str, str], Event] = {}
         self.trades: dict[str, SeenTrades] = {}
 
+    @property
+    def silence_reason(self) -> str:
+        """Reason of the books while the heartbeat is lost."""
+        return STOPPED if self.is_stopped else self.connection or _HEARTBEAT_LOST
+
 
 class FeedState:
-    """State of a subscription; ``is_remote`` is True for another machine, whose monotonic clock differs.
+    """State of the subscription of a ``consumer``; ``is_remote`` is True for another machine, whose clock differs.
 
     ``lost`` counts messages that never arrived, ``malformed`` those that could not be decoded, ``repeated`` trades that
     were received again after a restart and suppressed.
     """
 
-    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False) -> None:
+    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False, consumer: str = "") -> None:
         self.lost = 0
         self.malformed = 0
         self.repeated = 0
@@ -83,6 +91,7 @@ class FeedState:
         self._requests: list[str] = []
         self._checked_ns = 0
         self._is_remote = is_remote
+        self._losses = LossLog(consumer)
         #: Time of the last resume of the machine, by the clock that its events are compared with.
         self._resumed_ns = 0
 
@@ -110,13 +119,14 @@ class FeedState:
         if now_ns - self._checked_ns < _CHECK_NS:
             return
         self._checked_ns = now_ns
+        self._losses.flush(now_ns)
         for publisher in self._publishers.values():
             _update_silence(publisher, now_ns)
 
     def set_silence_reason(self, venue: str, reason: str | None) -> None:
         """Set the reason of a venue's books while its heartbeat is lost; None when nothing more is known."""
         publisher = self._publishers[venue]
-        publisher.silence_reason = reason or _HEARTBEAT_LOST
+        publisher.connection = reason
         if publisher.is_silent:
             _show_silence(publisher)
 
@@ -182,7 +192,7 @@ class FeedState:
                 self._reset(publisher, now_ns)
             elif verdict is Verdict.GAP:
                 missed = event.seq - (last or 0) - 1
-                self.lost += missed
+                self._on_lost(topic, missed, now_ns)
             else:
                 return []
         if isinstance(event, Heartbeat):
@@ -198,6 +208,10 @@ class FeedState:
         # Lifecycle events are kept by process, though all of them come from one publisher.
         publisher.latest[topic.channel, topic.venue if topic.channel == LIFECYCLE else topic.symbol] = event
         return [event]
+
+    def _on_lost(self, topic: Topic, count: int, now_ns: int) -> None:
+        self.lost += count
+        self._losses.add(topic.venue, str(topic), count, now_ns)
 
     def _on_unreadable(self, publisher: _Publisher, name: str, topic: Topic, now_ns: int) -> list[Event]:
         """Handle a malformed message: for a book it is a loss like a missing one."""
@@ -265,7 +279,7 @@ class FeedState:
         gaps: list[Event] = []
         for name, missed in publisher.sequence.missed_tail(beat.seqs).items():
             topic = Topic.parse(name)
-            self.lost += missed
+            self._on_lost(topic, missed, now_ns)
             if topic.channel == "book":
                 gaps += self._invalidate(publisher, topic, None, beat.seqs[name])
         for symbol, theirs in beat.books.items():
@@ -280,9 +294,14 @@ class FeedState:
         return gaps
 
     def _on_lifecycle(self, event: Lifecycle) -> None:
-        """Invalidate the books of a worker that exited; the parent reports it within milliseconds."""
+        """Invalidate the books of a worker that exited, which the parent reports within milliseconds, or stopped."""
         publisher = self._publishers.get(event.venue)
-        if event.event != "exited" or publisher is None:
+        if publisher is None:
+            return
+        publisher.is_stopped = event.event == "stopped"
+        if publisher.is_silent:
+            _show_silence(publisher)
+        if event.event != "exited":
             return
         publisher.exited = event
         for book in publisher.books.values():

@@ -23,6 +23,7 @@ from typing import Any, Final
 import zmq
 
 from ipc.codec import encode
+from ipc.consumer_names import TOPIC_PREFIX, ConsumerNames
 from ipc.events import Event
 from ipc.health import MANY_SUBSCRIPTIONS
 from ipc.listener import FeedListener
@@ -133,6 +134,7 @@ class Publisher:
 
     ``drops`` counts the times that a subscriber's pipe was full, ``errors`` the sends that failed otherwise, and
     ``subscriptions`` those in effect, approximately: libzmq reports no repeated ones of a peer that disconnects.
+    ``consumers`` are the names of those who subscribe; :meth:`consumer_names` returns them to any thread.
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class Publisher:
         self.errors = 0
         self.published = 0
         self.subscriptions = 0
+        self.consumers = ConsumerNames()
         #: True while there are too many subscriptions, which was reported.
         self._has_many = False
         self._clock = clock
@@ -256,6 +259,11 @@ class Publisher:
         self.assert_exclusive()
         return {name: feed.seq for name, feed in self._topics.items() if feed.seq}
 
+    def consumer_names(self) -> list[str]:
+        """Return the names of the consumers, sorted."""
+        with self._access.lock:
+            return self.consumers.names()
+
     def close(self) -> None:
         """Close the socket; messages not yet sent are lost."""
         with self._access.lock:
@@ -308,6 +316,9 @@ class Publisher:
             except zmq.Again:
                 return False
             is_new, prefix = message.startswith(_SUBSCRIBE), message[1:]
+            if prefix.startswith(TOPIC_PREFIX):  # for its name alone: nothing to apply, and nothing to send
+                self.consumers.update(prefix, is_new=is_new)
+                continue
             self._set(_ADD if is_new else _REMOVE, prefix)  # applies to the sender of the last message
             if is_new:
                 prefixes.add(prefix)

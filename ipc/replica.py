@@ -10,6 +10,8 @@ from ipc.orderbook import BadLevelError, OrderBook
 NO_SNAPSHOT = "no_snapshot"
 #: Fault of the books of a worker that has exited.
 WORKER_EXITED = "worker_exited"
+#: Fault of the books of a worker that is stopped, and not to be started.
+STOPPED = "stopped"
 #: Fault of a book whose last event was invalid.
 BAD_LEVEL = "bad_level"
 #: Fault of every book after the consumer's machine was suspended.
@@ -24,7 +26,8 @@ class BookReplica:
     ``fault`` is None while the book matches its worker's, else the rule that failed: ``no_snapshot``,
     ``worker_exited``, ``suspended``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``,
     ``rest`` (some seconds old, for display only: see :meth:`indicative`), or the reason of the worker's gap.
-    ``silence`` is a fault of the feed as a whole (``heartbeat_lost``), which hides the book without invalidating it.
+    ``silence`` is a fault of the feed as a whole (``heartbeat_lost``, ``stopped``), which hides the book without
+    invalidating it.
     ``drifts`` counts proven differences from the worker's book.
     """
 

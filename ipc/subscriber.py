@@ -18,6 +18,7 @@ import zmq
 
 from ipc.clocks import Suspension
 from ipc.connections import ConnectionMonitor, ConnectionState
+from ipc.consumer_names import checked_name, topic_of_consumer
 from ipc.errors import FeedError, NotRunningError, UnknownStateError
 from ipc.events import Event, Lifecycle
 from ipc.feed_state import LIFECYCLE, FeedState, Top
@@ -81,7 +82,9 @@ class Subscription:
         channels: Sequence[str],
         symbols: Sequence[str] | None,
         remote: Remote | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = checked_name(name)
         self.run_dir = run_dir_of(run_dir, os.environ)
         self.is_remote = remote is not None
         #: Endpoints of the public feeds by venue.
@@ -102,7 +105,8 @@ class Subscription:
 
     def open(self, socket: zmq.Socket[Any]) -> None:
         """Set up a SUB socket for this subscription."""
-        connect(socket, self._all_endpoints().values(), self.prefixes, self._remote)
+        prefixes = [*self.prefixes, topic_of_consumer(self.name)]
+        connect(socket, self._all_endpoints().values(), prefixes, self._remote)
 
     def _all_endpoints(self) -> dict[str, str]:
         remote = self._remote
@@ -144,7 +148,9 @@ class Subscriber:
         self._clock = clock
         self._suspension = Suspension(clock, boot_clock)
         self._subscription = subscription
-        self._state = FeedState(subscription.endpoints, clock(), is_remote=subscription.is_remote)
+        self._state = FeedState(
+            subscription.endpoints, clock(), is_remote=subscription.is_remote, consumer=subscription.name
+        )
         self._pending: deque[Event] = deque()
         self._context = context
         self._owns_context = owns_context
@@ -161,6 +167,11 @@ class Subscriber:
         self._socket.close()
         if self._owns_context:
             self._context.term()
+
+    @property
+    def name(self) -> str:
+        """Name of this consumer, as ``status`` shows it."""
+        return self._subscription.name
 
     @property
     def run_dir(self) -> RunDir:

@@ -43,6 +43,8 @@ _DRILL_SIGNALS: Final = {"kill": signal.SIGKILL, "segv": signal.SIGSEGV, "stop":
 #: Signals that others send to end a process: the kernel when memory is short, or an operator.
 _KILL_SIGNALS: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _STOPPING: Final = frozenset({ChildState.STOPPING, ChildState.UNKILLABLE_STOPPING})
+#: Events that no process follows while an operator keeps it stopped.
+_STARTS: Final = frozenset({ChildEvent.START, ChildEvent.RESTART})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +157,32 @@ class ChildProcess:
         """State by :data:`supervisor.lifecycle.TABLE`."""
         return self.lifecycle.state
 
+    @property
+    def is_stopped_by_operator(self) -> bool:
+        """True from :meth:`stop` to :meth:`start`, whatever else would start the process."""
+        return self.row[WorkerWord.STOPPED_AT] != 0
+
+    def stop(self, uid: int) -> None:
+        """Stop the process until an operator starts it; ``uid`` is the operator's."""
+        self.row[WorkerWord.STOPPED_BY] = uid + 1
+        self.row[WorkerWord.STOPPED_AT] = time.monotonic_ns()
+        self.handle(ChildEvent.STOP, Reason.REQUESTED)
+
+    def start(self, policy: BackoffPolicy) -> None:
+        """End :meth:`stop`: start the process, if it is being killed once it has exited."""
+        self.row[WorkerWord.STOPPED_AT] = self.row[WorkerWord.STOPPED_BY] = 0
+        self.lifecycle.backoff.policy = policy
+        self.handle(ChildEvent.START)
+
     def handle(self, event: ChildEvent, reason: Reason | None = None) -> None:
-        """Apply an event and execute what it leads to."""
+        """Apply an event and execute what it leads to; one that an operator stopped is not started."""
+        if event in _STARTS and self.is_stopped_by_operator:
+            return
         now = time.monotonic_ns()
+        was_in_crash_loop = self.lifecycle.in_crash_loop
         self._execute(self.lifecycle.handle(event, now, reason), now, reason)
+        if was_in_crash_loop and not self.lifecycle.in_crash_loop:
+            self._reporter.record_recovery()
 
     def check(self, now: int, limits: KillLimits | None) -> None:
         """Compare the process with its words on the board; kill it if a rule applies, unless ``limits`` is None."""
@@ -299,7 +323,7 @@ class ChildProcess:
         death = lifecycle.record_exit(reason, code, number, now, self._healthy_ns(now))
         step = lifecycle.handle(ChildEvent.EXIT_CONFIG if code == CONFIG_EXIT else ChildEvent.EXIT, now, reason)
         self._reporter.record_exit(death, is_expected=is_expected)
-        self._execute(step, now, reason)
+        self._execute(step, now, lifecycle.stop_reason if step.state is ChildState.STOPPED else reason)
         if lifecycle.in_crash_loop:
             self._reporter.record_crash_loop(now)
         elif was_in_crash_loop:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -19,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from ipc.control import MAX_PACKET, ControlReply, ControlRequest, decode_request
-from ipc.errors import ParaphinaError, UnknownStateError
+from ipc.errors import ForeignSystemError, ParaphinaError
 from ipc.log import get_log
+from ipc.users import sudo_name
 from ipc.watched_files import identity_of, unlink_own
 from supervisor.proc import peer_of
 
@@ -38,14 +38,14 @@ class ControlServer:
 
     Args:
         path: The socket; one that a dead parent left is replaced (the caller holds the instance lock).
-        handle: Executes a request.
+        handle: Executes a request of the user with a uid.
         watch: Registers a callback for a readable descriptor; None removes it.
     """
 
     def __init__(
         self,
         path: Path,
-        handle: Callable[[ControlRequest], ControlReply],
+        handle: Callable[[ControlRequest, int], ControlReply],
         watch: Callable[[int, Callable[[], None] | None], None],
     ) -> None:
         self._handle = handle
@@ -120,7 +120,7 @@ class ControlServer:
         uid = peer_of(client).uid
         if uid != os.getuid():
             log.warning("control.refused", clients=len(self._clients), uid=uid)
-            _refuse(client, _other_user(uid))
+            _refuse(client, ForeignSystemError(sudo_name(os.getuid())))
             return
         if len(self._clients) >= _MAX_CLIENTS:
             self._evict()
@@ -151,7 +151,7 @@ class ControlServer:
             if request.verb == "follow":
                 self._follow(descriptor, request.after)
                 return
-            reply = self._handle(request)
+            reply = self._handle(request, peer_of(client).uid)
         except ParaphinaError as error:
             reply = ControlReply.refusing(error)
         self._send(descriptor, msgspec.json.encode(reply))
@@ -189,20 +189,3 @@ def _refuse(client: socket.socket, error: ParaphinaError) -> None:
     with contextlib.suppress(OSError):
         client.send(msgspec.json.encode(ControlReply.refusing(error)))
     client.close()
-
-
-def _other_user(uid: int) -> UnknownStateError:
-    """Return the error for a client of another user."""
-    own, other = _user_name(os.getuid()), _user_name(uid)
-    return UnknownStateError(
-        f"this system belongs to user {own}, and you are {other}",
-        advice=f"ask as its user: sudo -u {own} paraphina-supervisor ...",
-    )
-
-
-def _user_name(uid: int) -> str:
-    """Return a user's name; ``#`` and the number, as sudo reads it, for one without."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"

@@ -22,6 +22,10 @@ from ipc.health import Reason
 _RETRY_S: Final = 1.0
 #: Longest wait for a packet in :meth:`LifecycleFollower.read`.
 _WAIT_S: Final = 0.001
+#: The parent sends what its socket does not hold at once on its next ticks, which are 0.25 s apart by default.
+_QUIET_S: Final = 0.3
+_PAST_S: Final = 1.5
+_TURN_S: Final = 0.01
 #: Packets of one read: more than the parent keeps.
 _MAX_PACKETS: Final = 1_000
 
@@ -111,6 +115,21 @@ class LifecycleFollower:
                 break
             with contextlib.suppress(ValueError, RecursionError):  # a refusal, or of another version
                 events.append(decode_lifecycle(packet).as_event())
+        return events
+
+    def past(self) -> list[Lifecycle]:
+        """Return the events that the parent still has, oldest first; waits until no more come, at most 1.5 s."""
+        events: list[Lifecycle] = []
+        deadline = self._clock() + _PAST_S
+        quiet_at = self._clock() + _QUIET_S
+        while self._clock() < min(deadline, quiet_at):
+            new = self.read()
+            events += new
+            if new:
+                quiet_at = self._clock() + _QUIET_S
+            if self._client is None:
+                break
+            time.sleep(_TURN_S)
         return events
 
     def close(self) -> None:

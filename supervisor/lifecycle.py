@@ -185,11 +185,12 @@ class ProcessLifecycle:
         generation: Number of successful forks.
         forked_ns: Time of the last one.
         kill_reason: Reason of the kill under way; becomes the reason of the exit.
+        stop_reason: Reason of the last stop; becomes the reason of the state that it leads to.
         is_drill: True while a drill is the likely cause of the next exit; that exit is not counted.
         retry_delay_ns: Delay that the last exit or failed fork earned.
         next_start_ns: Time of the planned start; 0 when none is planned.
         deaths: The last hundred exits.
-        in_crash_loop: True after too many failures in a short time, until a healthy run.
+        in_crash_loop: True after too many failures in a short time, until a healthy run or a stop.
     """
 
     backoff: Backoff
@@ -197,6 +198,7 @@ class ProcessLifecycle:
     generation: int = 0
     forked_ns: int = 0
     kill_reason: Reason | None = None
+    stop_reason: Reason | None = None
     is_drill: bool = False
     retry_delay_ns: int = 0
     next_start_ns: int = 0
@@ -227,6 +229,11 @@ class ProcessLifecycle:
             return Transition(previous, previous, ())
         self.state, actions = outcome
         self.next_start_ns = 0
+        if event is ChildEvent.STOP:
+            self.stop_reason = reason
+        if self.state is ChildState.STOPPED:  # the next start is a new beginning
+            self.backoff.reset()
+            self.in_crash_loop = False
         for action in actions:
             match action:
                 case Action.FORK:

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ipc.errors import AlreadyRunningError, RunDirError, UnknownStateError
+from ipc.errors import AlreadyRunningError, ForeignSystemError, RunDirError
 from ipc.log import get_log
 from ipc.rundir import RunDir
+from ipc.users import owner_of
 from ipc.watched_files import identity_of
 from supervisor.proc import peer_of
 
@@ -169,7 +170,7 @@ def holder_of(path: Path) -> Holder | None:
     """Return who holds the run directory of a lock file; None when it is free. Not for the holder itself.
 
     Raises:
-        UnknownStateError: The lock belongs to another user.
+        ForeignSystemError: The lock belongs to another user.
     """
     holder = _holder_of_file(path)
     if holder is None:
@@ -182,11 +183,7 @@ def _holder_of_file(path: Path) -> Holder | None:
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except PermissionError as error:
-        raise UnknownStateError(
-            f"cannot check whether a supervisor is running: {error.strerror}",
-            where=str(path),
-            advice="ask as the user who runs it",
-        ) from error
+        raise ForeignSystemError(owner_of(path.parent)) from error
     except OSError:
         return None
     try:

@@ -29,12 +29,12 @@ from supervisor.lifecycle import ChildEvent, ChildState
 from supervisor.lock import Instance
 from supervisor.logfile import reopen
 from supervisor.notify import Notifier
+from supervisor.operator_requests import OperatorRequests
 from supervisor.process_state import controlling_terminal, is_ignored
 from supervisor.reactor import Reactor
 from supervisor.rollout import Rollout, compare
 from supervisor.spawn import prepare, reap_orphans
 from supervisor.system import GATEWAY, SIMULATOR, System
-from workers.backoff import BackoffPolicy
 
 log = get_log(__name__)
 
@@ -84,6 +84,7 @@ class Parent:
         self._limits = _limits_of(system)
         #: By name; a venue that a reload removed stays, for a later reload may add it again.
         self._children = {name: self._make_child(name) for name in system.slots}
+        self._requests = OperatorRequests(self._children, lambda: self._system)
         #: Venues whose first time live was announced.
         self._announced: set[str] = set()
         self._all_announced = False
@@ -175,13 +176,7 @@ class Parent:
             count_markets=lambda: len(self._system.markets_of(name)),
             is_judged=name != SIMULATOR,
         )
-        return ChildProcess(spec, self._policy_of(name), self._supervision)
-
-    def _policy_of(self, name: str) -> BackoffPolicy:
-        policy = self._system.config.backoff
-        if name in {GATEWAY, SIMULATOR}:
-            return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
-        return policy
+        return ChildProcess(spec, self._system.policy_of(name), self._supervision)
 
     def _run_child(self, name: str, generation: int, handover: Handover) -> None:
         """Run the child's program; in the child."""
@@ -189,6 +184,10 @@ class Parent:
 
     def _workers(self) -> list[ChildProcess]:
         return [self._children[name] for name in self._system.config.venues]
+
+    def _wanted(self) -> list[ChildProcess]:
+        """Return the workers that nobody stopped."""
+        return [child for child in self._workers() if not child.is_stopped_by_operator]
 
     def _tick(self) -> None:
         now = time.monotonic_ns()
@@ -233,60 +232,52 @@ class Parent:
 
     def _announce_live(self, now: int) -> None:
         """Announce, once each, that a venue is live and that all are."""
-        names = list(self._system.config.venues)
+        wanted = self._wanted()
         after = f"live after {(now - self._started_ns) / _NS:.1f} s"
-        for name in names:
-            if name not in self._announced and self._children[name].state is ChildState.LIVE:
-                self._announced.add(name)
-                self._announce(f"{name} is {after}")
-        if not self._all_announced and self._announced.issuperset(names):
+        for child in wanted:
+            if child.name not in self._announced and child.state is ChildState.LIVE:
+                self._announced.add(child.name)
+                self._announce(f"{child.name} is {after}")
+        if not self._all_announced and self._announced.issuperset(child.name for child in wanted):
             self._all_announced = True
-            self._announce(f"all {len(names)} venues are {after}")
-            for line in self._system.hints():
-                self._announce(line)
+            if wanted:
+                self._announce(f"all {len(wanted)} venues are {after}")
+                for line in self._system.hints():
+                    self._announce(line)
 
     def _notify(self, now: int) -> None:
         """Report readiness and health to systemd after a round of checks."""
-        states = {child.name: child.state.public for child in self._workers()}
+        wanted = {child.name: child.state.public for child in self._wanted()}
         if self._all_announced or now - self._started_ns > _READY_NS:
             self._notifier.ready()
-        others = [f", {name} {state}" for name, state in states.items() if state is not WorkerState.LIVE]
-        self._notifier.checked(f"{len(states) - len(others)}/{len(states)} live{''.join(others)}", now)
+        others = [f", {name} {state}" for name, state in wanted.items() if state is not WorkerState.LIVE]
+        stopped = [f", {child.name} stopped" for child in self._workers() if child.is_stopped_by_operator]
+        live = f"{len(wanted) - len(others)}/{len(wanted)} live"
+        self._notifier.checked("".join([live, *others, *stopped]), now)
 
-    def _answer(self, request: ControlRequest) -> ControlReply:
-        """Execute a control request.
+    def _answer(self, request: ControlRequest, uid: int) -> ControlReply:
+        """Execute a control request of a user.
 
         Raises:
             UsageError: It names no process of the system, or cannot be executed now.
         """
-        if self._is_draining and request.verb in {"restart", "drill", "reload"}:
+        if self._is_draining and request.verb not in {"ping", "stop"}:
             raise UsageError("it is stopping", advice="start it again when it is gone")
         data: dict[str, Any] = {"pid": self._system.pid}
         match request.verb:
             case "stop":
                 self._stop()
             case "restart":
-                data["states"] = self._restart(self._named(request.target))
+                data["states"] = self._requests.restart(request.target)
+            case "stop_venue":
+                data["states"] = self._requests.stop_venue(request.target, uid)
+            case "start_venue":
+                data["states"] = self._requests.start_venue(request.target, uid)
             case "drill":
-                for child in self._named(request.target):
-                    child.drill(request.fault or "kill")
+                self._requests.drill(request.target, request.fault or "kill")
             case "reload":
                 data |= self._reload()
         return ControlReply(True, data=data)
-
-    def _restart(self, children: list[ChildProcess]) -> dict[str, str]:
-        """Restart children on request; return the state that each is in then."""
-        for child in children:
-            child.handle(ChildEvent.RESTART, Reason.REQUESTED)
-        return {child.name: child.state.value for child in children}
-
-    def _named(self, target: str | None) -> list[ChildProcess]:
-        """Return the child of that name, or all workers; a venue that a reload removed is not among them."""
-        if target is None:
-            return self._workers()
-        if target not in self._system.slots:
-            raise UsageError(f"no process {target!r} here", advice=f"there are {', '.join(self._system.slots)}")
-        return [self._children[target]]
 
     def _dump(self) -> None:
         """Log all states and the stack, on SIGUSR1."""
@@ -349,7 +340,8 @@ class Parent:
         gateway = [GATEWAY] if is_gateway_changed else []
         # The cause of a configuration error may have been fixed outside of the file.
         failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
-        restarting = list(dict.fromkeys([*difference.changed, *gateway, *failed]))
+        concerned = dict.fromkeys([*difference.changed, *gateway, *failed])
+        restarting = [name for name in concerned if not self._children[name].is_stopped_by_operator]
         self._rollout.add(restarting)
         log.info(
             "supervisor.reloaded",
@@ -373,7 +365,7 @@ class Parent:
         if name is None:
             return
         child = self._children[name]
-        child.lifecycle.backoff.policy = self._policy_of(name)
+        child.lifecycle.backoff.policy = self._system.policy_of(name)
         child.handle(ChildEvent.RESTART, Reason.CONFIG_CHANGED)
 
     def _stop(self) -> None:

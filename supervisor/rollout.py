@@ -13,7 +13,8 @@ from supervisor.config import Config
 #: Longest wait for a restarted worker to be live before the next one is restarted.
 _LIVE_TIMEOUT_NS: Final = 30_000_000_000
 
-
+#: States in which a restarted worker is not waited for; None for one that is not there.
+_SETTLED: Final = frozenset({WorkerState.LIVE, WorkerState.FAILED, WorkerState.STOPPED, None})
 #: Settings that are read once, at the start of the system.
 _READ_AT_START: Final = frozenset({"supervisor.run_dir", "supervisor.log_level"})
 
@@ -86,7 +87,7 @@ class Rollout:
 
     def next(self, state: WorkerState | None, now_ns: int) -> str | None:
         """Return the worker to restart now, if any; ``state`` is that of :attr:`current`."""
-        is_up = self.current is None or state in {WorkerState.LIVE, WorkerState.FAILED, None}
+        is_up = self.current is None or state in _SETTLED
         if not is_up and now_ns - self.since_ns < _LIVE_TIMEOUT_NS:
             return None
         self.current = self.waiting.popleft() if self.waiting else None

@@ -108,6 +108,8 @@ def exit_code_of(status: Mapping[str, Any]) -> int:
     if supervisor in {"draining", "stalled"} or not status["venues"]:
         return EXIT_DEGRADED
     for venue in status["venues"].values():
+        if venue["stopped"] is not None and venue["state"] != WorkerState.UNKILLABLE:
+            continue
         if venue["state"] != WorkerState.LIVE:
             return EXIT_DEGRADED
         for name, stream in venue["streams"].items():

@@ -19,6 +19,7 @@ from ipc.board import (
 )
 from ipc.health import Phase, Reason, Stream, word_of
 from ipc.rundir import RunDir
+from ipc.users import user_name
 from supervisor.clock_sync import clock_status
 from supervisor.lock import Holder
 from supervisor.proc import is_stopped
@@ -109,29 +110,41 @@ def _venue(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str,
     }
     if Stream.ACCOUNT in described["streams"]:
         streams["account"] = _account(moment, name, slot, idle)
+    stopped = _stopped(moment, row)
     return {
         **process.common(),
+        "stopped": stopped,
         "epoch": row[WorkerWord.EPOCH] or None,
         "feed": described["feed"],
         "proxy": described.get("proxy"),
         "rest_proxy": described.get("rest_proxy"),
         "tcp": process.tcp(described.get("tcp"), WorkerWord.TCP),
         "account_tcp": process.tcp(described.get("account_tcp"), WorkerWord.ACCOUNT_TCP),
-        "outage": bool(row[WorkerWord.OUTAGE_SINCE]),
+        "outage": bool(row[WorkerWord.OUTAGE_SINCE]) and stopped is None,
         "books": {
-            "wanted": _wanted_books(row, len(described["symbols"])),
+            "wanted": _wanted_books(row, len(described["symbols"])) if stopped is None else 0,
             "usable": row[WorkerWord.BOOKS_USABLE] if idle is None else 0,
         },
         "time_to_fresh_ms": (first_fresh - row[WorkerWord.FORKED]) // MS if first_fresh else None,
         "beat_age_ms": moment.age_ms(row[WorkerWord.BEAT]) if process.is_running else None,
         **row.counts(COUNTERS["worker"]),
         **process.consumers(),
+        "consumers": moment.run_dir.consumers(name) if process.is_running else [],
         "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
         "session_ends": counts_by_reason(*(moment.board.ends(slot, number) for number in public.values())),
         "account_session_ends": counts_by_reason(*(moment.board.ends(slot, number) for number in private.values())),
         "sessions": sessions,
         "streams": streams,
     }
+
+
+def _stopped(moment: Moment, row: Row) -> dict[str, Any] | None:
+    """Return who stopped a venue, and when; None unless an operator did."""
+    stopped_ns = row[WorkerWord.STOPPED_AT]
+    if not stopped_ns:
+        return None
+    uid = row[WorkerWord.STOPPED_BY] - 1
+    return {"by": user_name(uid) or f"uid {uid}", "ago_s": moment.seconds_since(stopped_ns)}
 
 
 def _wanted_books(row: Row, configured: int) -> int:

@@ -27,6 +27,7 @@ from supervisor.config import Config, VenueConfig
 from supervisor.logfile import reopen
 from supervisor.proc import pid_namespace
 from workers.accounts.secrets import scrub_environment
+from workers.backoff import BackoffPolicy
 from workers.net.proxy import Proxy
 from workers.settings import WorkerSettings
 from workers.venues import VENUES
@@ -150,6 +151,13 @@ class System:
         """Board slots by process, in the order in which the processes are started."""
         names = ([SIMULATOR] if self.simulation is not None else []) + [*self.config.venues, GATEWAY]
         return {name: self.slot_table[name] for name in names}
+
+    def policy_of(self, name: str) -> BackoffPolicy:
+        """Return the delays between the starts of a process; the first of gateway and simulator is never skipped."""
+        policy = self.config.backoff
+        if name in self.config.venues:
+            return policy
+        return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
 
     def markets_of(self, name: str) -> tuple[str, ...]:
         """Return the base assets that a process follows; empty for the gateway and the simulator."""

@@ -86,6 +86,7 @@ PURE = {
     "supervisor/kill_rules.py": {"os", "time", "signal", "ipc.log"},
     "ipc/feed_state.py": {"zmq", "time", "socket"},
     "supervisor/overview": {"os", "time", "signal", "socket", "threading", "zmq", "ipc.log", "ipc.feed"},
+    "supervisor/reporting": {"os", "time", "socket", "threading", "pathlib", "logging", "ipc.log", "zmq"},
     "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 

@@ -21,15 +21,17 @@ def write_description(
     sessions: Sequence[str],
     listings: Sequence[Listing],
     options: Mapping[str, str],
+    consumers: Sequence[str],
     *,
     has_account: bool,
 ) -> None:
-    """Write names of sessions and markets, options and listings; log when the disk refuses it."""
+    """Write names of sessions, markets and consumers, options and listings; log when the disk refuses it."""
     text: Mapping[str, object] = {
         "sessions": sessions,
         "account_sessions": SESSION_NAMES if has_account else [],
         "markets": {str(one.symbol): one.venue_symbol for one in listings},
         "options": options,
+        "consumers": consumers,
         "listings": [msgspec.to_builtins(one) for one in listings],
     }
     try:

@@ -18,7 +18,7 @@ import psutil
 import zmq
 
 from ipc.board import ACCOUNT_SESSION, Board, Row, SessionWord, WorkerWord
-from ipc.consumers import write_consumers
+from ipc.consumers import ConsumerDescription, write_consumers
 from ipc.descriptors import DescriptorGuard
 from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of, word_of
 from ipc.listener import FeedListener
@@ -94,6 +94,7 @@ class Worker:
             settings.venue, self._run_dir, directory, settings.blackbox_kb * 1024, settings.blackbox_keep, self._context
         )
         self._publisher = Publisher(self._context, settings.feed, epoch)
+        self._consumers = ConsumerDescription(self._publisher, self._write_description)
         self._listener = None if settings.network is None else FeedListener(self._context, settings.network)
         if self._listener is not None:
             self._publisher.listen(self._listener, settings.venue)
@@ -223,6 +224,7 @@ class Worker:
             self._files.check()
         words[WorkerWord.DROPS] = self._publisher.drops
         write_consumers(words, self._publisher, self._descriptors)
+        self._consumers.update(now)
         words[WorkerWord.PUBLISHED] = self._publisher.published
         words[WorkerWord.THREAD_RESTARTS] = self._threads.restarts
 
@@ -432,7 +434,13 @@ class Worker:
         path = self._run_dir.worker_description(settings.venue)
         has_account = self._account is not None
         write_description(
-            path, settings.venue, self._session_names(), listings, settings.options, has_account=has_account
+            path,
+            settings.venue,
+            self._session_names(),
+            listings,
+            settings.options,
+            self._consumers.names,
+            has_account=has_account,
         )
 
     def _session_names(self) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ipc.consumer_names import name_of
 from ipc.control import ControlRequest, ask
 from ipc.errors import ParaphinaError
 from ipc.events import BookSnapshot, Event, Gap, Lifecycle, Status
@@ -173,7 +174,7 @@ def attempt(target: DrillTarget, drill: Drill, venue: str, symbols: list[str]) -
         ParaphinaError: The fault could not be injected.
     """
     channels = ("book", "lifecycle")
-    with Feed(target.run_dir.path, venues=[venue], channels=channels) as feed:
+    with Feed(target.run_dir.path, venues=[venue], channels=channels, name=name_of("drill")) as feed:
         watch = _Watch(feed, venue, symbols, drill)
         if not _until(watch, _well_for(watch, _SETTLE_S), _SETTLE_WITHIN_S):
             return Attempt("missed", None, None, None, "the venue was not well before the fault")

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
+from ipc.consumer_names import name_of
 from ipc.errors import NotRunningError, UnknownStateError
 from ipc.feed import Subscription
 from ipc.feed_state import LIFECYCLE
@@ -116,7 +117,7 @@ class JournalRecorder:
         self._stamps = msgspec.json.Decoder(Stamps)
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        Subscription(run_dir.path, (), CHANNELS, None).open(self._socket)
+        Subscription(run_dir.path, (), CHANNELS, None, name=name_of("record")).open(self._socket)
         self._raw_socket = self._open_raw() if raw else None
         self._add_venues()
 

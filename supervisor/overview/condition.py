@@ -60,8 +60,10 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
     """Return the condition of a process that was stopped or needs a person; None for any other."""
     state, last = process["state"], process["last_exit"] or {}
     reason = last.get("reason")
+    if process.get("stopped") is not None and state != WorkerState.UNKILLABLE:
+        return _of_stopped_by(process["stopped"])
     if state == WorkerState.STOPPED:
-        return _of_stopped(process, last)
+        return _of_idle(process, last)
     if state == WorkerState.FAILED:
         what = process["error"] or reason_words(reason) or worker_words(state)
         return _person(what, reason, f"correct the configuration, then: paraphina-supervisor restart {name}")
@@ -70,7 +72,7 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
         return _person(what, None, "check disks and NFS")
     if process["crash_loop"]:
         what = f"{counted(process['failures'], 'death')} in a row, last: {reason_words(reason) or 'unknown'}"
-        why = f"{what}{_next_start(process)}"
+        why = f"{_next_start(process)}{what}"
         return _person(what, reason, f"read: paraphina-supervisor logs --venue {name}", why, last.get("ago_s"))
     return None
 
@@ -106,12 +108,14 @@ def _person(
     return Condition("person", KINDS["person"], what, why or what, reason, ago_s, advice)
 
 
-def _of_stopped(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
-    """Return the condition of a process that does not run and is not to be started."""
-    stopped = process.get("stopped")
-    if stopped is not None:
-        what = f"stopped by {stopped['by']}"
-        return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+def _of_stopped_by(stopped: Mapping[str, Any]) -> Condition:
+    """Return the condition of a venue that an operator stopped; its process may still be ending."""
+    what = f"stopped by {stopped['by']}"
+    return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+
+
+def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
+    """Return the condition of a process that does not run and waits for no start."""
     if last.get("reason") == Reason.REQUESTED and not _is_orphaned(process):
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
@@ -181,7 +185,7 @@ def _of_streams(name: str, venue: Mapping[str, Any], word: str) -> Condition | N
     markets = list(_markets_in(bad[names[0]], state))
     subject = f"{names[0]} of {listed(markets)}" if markets else listed(names)
     what = f"{subject} {stream_words(state)}" if reason is None else f"{subject}: {_words(bad[names[0]], reason)}"
-    ago_s = bad[names[0]].get("reason_ago_s")
+    ago_s = bad[names[0]]["reason_ago_s"]
     why = f"{what}, {ago(ago_s)}" if ago_s is not None and reason is not None else what
     return Condition("degraded", word, what, why, reason, ago_s, _advice(name, reason))
 
@@ -228,12 +232,12 @@ def _of_transition(venue: Mapping[str, Any]) -> Condition:
         own, _ = _last_reason(venue)
         what = f"starting, {reason_words(own)}" if own and own != reason else "starting"
         why = f"{what}; ended {ago(ago_s)}: {reason_words(reason)}" if reason else what
-    return Condition("down", word, str(what), f"{why}{_next_start(venue)}", reason, ago_s)
+    return Condition("down", word, str(what), f"{_next_start(venue)}{why}", reason, ago_s)
 
 
 def _next_start(process: Mapping[str, Any]) -> str:
     next_s = process["next_start_in_s"]
-    return f"; next start in {duration(next_s)}" if next_s is not None and process["pid"] is None else ""
+    return f"next start in {duration(next_s)}; " if next_s is not None else ""
 
 
 def _no_book(venue: Mapping[str, Any]) -> str:
@@ -244,7 +248,7 @@ def _no_book(venue: Mapping[str, Any]) -> str:
 def _last_reason(venue: Mapping[str, Any]) -> tuple[str | None, float | None]:
     """Return the latest reason of the required streams, with its age; the book's where ages are not known."""
     found = [
-        (stream.get("reason_ago_s"), stream["reason"])
+        (stream["reason_ago_s"], stream["reason"])
         for name, stream in venue["streams"].items()
         if name in REQUIRED_STREAMS and stream["reason"]
     ]

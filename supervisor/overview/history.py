@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 from ipc.events import Lifecycle, Status
@@ -117,10 +118,8 @@ class History:
             since_s = venue["since_s"]
             # The board knows since when a process is in its state, also from before anyone recorded it.
             at = wall_s - since_s if not known.spans and since_s is not None else wall_s
-            known.change(max(at, wall_s - HOUR_S), kind)
-            events = [stream.get("events") for stream in venue["streams"].values()]
-            if any(count is not None for count in events):
-                known.count(wall_s, sum(count or 0 for count in events))
+            known.change(min(max(at, wall_s - HOUR_S), wall_s), kind)
+            known.count(wall_s, sum(stream["events"] for stream in venue["streams"].values()))
             known.prune(wall_s - HOUR_S)
         for name in [name for name in self._venues if name not in status["venues"]]:
             del self._venues[name]
@@ -196,8 +195,7 @@ def _within(spans: Iterable[tuple[float, SpanKind]], since: float, until: float)
 def _share_live(spans: list[tuple[float, SpanKind]], until: float) -> float | None:
     """Return the share of time live, of the time that was watched and in which it was meant to run; None for none."""
     live = wanted = 0.0
-    ends = [at for at, _ in spans[1:]] + [until]
-    for (at, kind), ended in zip(spans, ends, strict=True):
+    for (at, kind), (ended, _) in pairwise([*spans, (until, "unwatched")]):
         if kind not in {"stopped", "unwatched"}:
             wanted += ended - at
             live += ended - at if kind == "live" else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ipc.health import Stream, StreamState, WorkerState
+from ipc.health import Stream, StreamState
 from supervisor.overview.condition import bad_streams, book_age_s, condition_of
 from supervisor.overview.document import BooksView, ClockView, Overview, StreamView, VenueView
 from supervisor.overview.history import History
@@ -13,6 +13,8 @@ from supervisor.overview.prices import Prices
 from supervisor.overview.verdict import verdict
 from supervisor.overview.words import SIGNS, duration, stream_words
 
+#: Name of the consumer that reads for the overview itself.
+_GATEWAY: Final = "gateway"
 _MS: Final = 1_000
 _US: Final = 1_000
 
@@ -51,7 +53,6 @@ def _venue(name: str, venue: Mapping[str, Any], history: History) -> VenueView:
     bad = bad_streams(venue)
     book = venue["streams"].get(Stream.BOOK, {})
     lag, handling = book.get("lag_ms"), book.get("handling_us")
-    is_running = venue["state"] != WorkerState.STOPPED and venue["pid"] is not None
     return VenueView(
         name=name,
         kind=condition.kind,
@@ -66,10 +67,10 @@ def _venue(name: str, venue: Mapping[str, Any], history: History) -> VenueView:
         restarts=venue["restarts"],
         reconnects=sum(session["reconnects"] for session in venue["sessions"].values()),
         gaps=sum(market["gaps"] for market in book.get("markets", {}).values()),
-        next_start_s=None if is_running else venue["next_start_in_s"],
+        next_start_s=venue["next_start_in_s"],
         events_per_s=history.events_per_s(name),
         rates=history.rates(name),
-        consumers=list(venue.get("consumers") or ()),
+        consumers=[name for name in venue["consumers"] if name != _GATEWAY],
         lag_ms=None if lag is None else lag["p50"],
         handling_ms=None if handling is None else round(handling["p99"] / _US, 3),
         streams=[stream_view(stream, of, is_bad=stream in bad) for stream, of in venue["streams"].items()],
@@ -87,7 +88,7 @@ def stream_view(name: str, stream: Mapping[str, Any], *, is_bad: bool) -> Stream
         limit_s=_seconds(stream["limit_ms"]),
         is_bad=is_bad,
         reason=stream["reason"],
-        reason_ago_s=stream.get("reason_ago_s"),
+        reason_ago_s=stream["reason_ago_s"],
         reconnects=stream["reconnects"],
     )
 

@@ -198,4 +198,4 @@ def _of_gateway(status: Mapping[str, Any]) -> tuple[Level, str]:
 
 
 def _is_served(gateway: Mapping[str, Any]) -> bool:
-    return gateway.get("http") is None or bool(gateway.get("http_listening", True))
+    return gateway["http"] is None or bool(gateway["http_listening"])

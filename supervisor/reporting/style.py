@@ -51,7 +51,7 @@ tfoot td { border-bottom: 0; }
 }
 .wide td { white-space: nowrap; }
 .wide .n { padding-left: .6rem; }
-.remark { display: block; width: 15rem; white-space: normal; font-weight: 400; color: var(--soft); line-height: 1.25; }
+.remark { display: block; width: 12rem; white-space: normal; font-weight: 400; color: var(--soft); line-height: 1.25; }
 .plot { width: 100%; min-width: 7rem; }
 .plot svg { width: 100%; height: 22px; }
 td.plot { padding: .15rem 0; }
@@ -65,6 +65,7 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; font-variant-num
 .grid { stroke: var(--rule); stroke-width: 1; fill: none; }
 .limit { stroke: var(--down); stroke-width: 1; stroke-dasharray: 4 3; fill: none; }
 .now, .past { fill: none; stroke-width: 1.3; stroke-linejoin: round; stroke-linecap: round; }
+.spread { opacity: .3; }
 .now { stroke: var(--line); }
 .past { stroke: var(--before); }
 .bar-live { fill: var(--live); }
@@ -97,6 +98,7 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; font-variant-num
   section > h2 { break-after: avoid; }
   tr { break-inside: avoid; }
   .charts { grid-template-columns: repeat(2, 1fr); }
-  .wide td { white-space: normal; }
+  .wide th, .wide td, .n { white-space: normal; }
+  table { font-size: 8pt; }
 }
 """

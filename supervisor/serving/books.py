@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from ipc.events import Level
-from ipc.replica import BookReplica
+from ipc.replica import NO_SNAPSHOT, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.rundir import RunDir
 from supervisor.overview.words import reason_words
 from supervisor.serving.drained_feed import DrainedFeed
@@ -25,6 +25,13 @@ _FULL: Final = (
     f"{_MOST} books are open already, the most at a time; one closes {_KEEP_S:.0f} s after its last viewer has left"
 )
 _OPENING: Final = "the book is being opened"
+#: Faults that only consumers know, in words; those of the worker are reasons.
+_FAULTS: Final = {
+    NO_SNAPSHOT: "waits for a snapshot",
+    WORKER_EXITED: "its process has ended",
+    SUSPENDED: "the machine was suspended",
+    "rest": "from REST, some seconds old",
+}
 
 
 class BookKey(NamedTuple):
@@ -128,4 +135,8 @@ def book_view(market: BookKey, book: BookReplica, now_ns: int | None = None) -> 
     age_s = None if age_ms is None else age_ms / _MS
     if book.usable:
         return BookView(*market, book.bids(_LEVELS), book.asks(_LEVELS), age_s, None)
-    return BookView(*market, [], [], age_s, reason_words(book.reason))
+    return BookView(*market, [], [], age_s, _words(book.reason or NO_SNAPSHOT))
+
+
+def _words(fault: str) -> str:
+    return _FAULTS.get(fault) or (reason_words(fault) or fault).replace("_", " ")

@@ -58,6 +58,7 @@ class DrainedFeed:
                 channels=self._channels,
                 symbols=self._symbols,
                 context=self._context,
+                name="gateway",
             )
             self._opened_s = time.monotonic()
         until = time.monotonic() + _READ_S

@@ -19,6 +19,7 @@ from ipc.errors import UnknownStateError
 from ipc.events import Lifecycle, Status
 from ipc.health import Stream
 from ipc.log import get_log
+from ipc.printable import printable_json
 from ipc.rundir import RunDir
 from supervisor.followed import LifecycleFollower
 from supervisor.overview.document import Overview, PriceRow, VerdictText
@@ -48,6 +49,7 @@ _PRICES_WAIT_S: Final = 2.5
 #: Longest wait for the first state, and for the lifecycle events that the parent remembers.
 _FIRST_S: Final = 3.0
 _RESTORE_POLL_S: Final = 0.02
+_END_S: Final = 1.0
 _BACKOFF: Final = BackoffPolicy(healthy_s=10.0, jitter=0.0)
 _BP: Final = 10_000
 _NS: Final = 1_000_000_000
@@ -65,7 +67,8 @@ class Observer:
         self._stop = threading.Event()
         #: Ends the pause between two reads.
         self._wake = threading.Event()
-        context: zmq.Context[Any] = zmq.Context()
+        self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
+        self._context = context = zmq.Context[Any]()
         self._states = DrainedFeed(context, run_dir)
         self._quotes = DrainedFeed(context, run_dir, ("bbo", "mark", "funding"))
         self._books = OpenBooks(context, run_dir, self._wake.set)
@@ -88,12 +91,16 @@ class Observer:
 
     def start(self) -> None:
         """Start the thread."""
-        threading.Thread(target=self._run, name="observer", daemon=True).start()
+        self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; it ends with the process if it does not do so soon."""
         self._stop.set()
         self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(_END_S)
+        if not self._thread.is_alive():
+            self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
         """Return the overview as JSON, built at most once a second; with a book (``VENUE:SYMBOL``) if one is wanted.
@@ -106,7 +113,7 @@ class Observer:
             if book is None:
                 return self._json
             view = self._book(book)
-        return msgspec.json.encode(msgspec.structs.replace(overview, book=view))
+        return encoded(msgspec.structs.replace(overview, book=view))
 
     def funding(self) -> dict[tuple[str, str], float]:
         """Return the funding rates by venue and symbol, fractions for eight hours."""
@@ -130,7 +137,7 @@ class Observer:
             verdict = verdict_without_state(self._error, now - self._status_s)
             if verdict is not None:
                 overview = msgspec.structs.replace(overview, verdict=verdict)
-            self._overview, self._built_s, self._json = overview, now, msgspec.json.encode(overview)
+            self._overview, self._built_s, self._json = overview, now, encoded(overview)
         return self._overview
 
     def _book(self, name: str) -> BookView:
@@ -189,7 +196,8 @@ class Observer:
         deadline = time.monotonic() + _FIRST_S
         while not any(event.pid == os.getpid() for event in events) and time.monotonic() < deadline:
             events += follower.read()
-            self._stop.wait(_RESTORE_POLL_S)
+            if self._stop.wait(_RESTORE_POLL_S):
+                return
         with self._changed:
             self._history.restore(events)
             self._is_restored = True
@@ -218,6 +226,11 @@ class Observer:
             self._quotes.close()
             self._prices = Prices()
         self._has_prices = self._quotes.open_s >= _PRICES_READY_S
+
+
+def encoded(overview: Overview) -> bytes:
+    """Return an overview as JSON of which a terminal shows every character."""
+    return printable_json(msgspec.json.encode(overview).decode()).encode()
 
 
 def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None:

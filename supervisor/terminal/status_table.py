@@ -30,6 +30,8 @@ _STATE_COLOURS: Final = {
     **dict.fromkeys(("draining", "starting", "connecting", "subscribed", "resync", "rest", "backoff"), "yellow"),
     **dict.fromkeys(("stalled", "stale", "failed", "killing", "unkillable", "dead"), "red"),
 }
+#: Consumers of a venue that are named; a line is to stay readable.
+_SHOWN_NAMES: Final = 4
 #: Least room for the words of a line, columns.
 _LEAST: Final = 20
 
@@ -149,6 +151,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     """Return the line of a venue with everything that is known about its process."""
     parts = [f"pid {venue['pid']}"] if venue["pid"] else []
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    condition = condition_of(name, venue)
+    parts += [condition.why] if condition.kind == "stopped" else []
     parts.append(f"restarts {venue['restarts']}")
     if venue["last_exit"]:
         last = venue["last_exit"]
@@ -159,8 +163,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
         parts.append(f"next start in {duration(venue['next_start_in_s'])}")
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += _remarks(venue)
-    condition = condition_of(name, venue)
-    parts += [condition.word] if condition.kind in {"outage", "person", "stopped"} else []
+    parts += _consumer_names(venue)
+    parts += [condition.word] if condition.kind in {"outage", "person"} else []
     return _Line(f"{name:<12} {_coloured(venue['state'], 11)}", "  ".join(parts))
 
 
@@ -182,6 +186,13 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     return words + _consumers(process)
 
 
+def _consumer_names(venue: Mapping[str, Any]) -> list[str]:
+    """Return the first names of a venue's consumers."""
+    names = venue["consumers"]
+    more = [f"and {len(names) - _SHOWN_NAMES} more"] if len(names) > _SHOWN_NAMES else []
+    return [f"consumers {', '.join([*names[:_SHOWN_NAMES], *more])}"] if names else []
+
+
 def _consumers(of: Mapping[str, Any]) -> list[str]:
     """Return what is unusual about a process's consumers."""
     parts = []
@@ -201,7 +212,7 @@ def _stream_line(name: str, stream: Mapping[str, Any]) -> _Line:
     parts = []
     if stream["reason"]:
         detail = f": {stream['detail']}" if stream.get("detail") else ""
-        when = f" {ago(stream['reason_ago_s'])}" if stream.get("reason_ago_s") is not None else ""
+        when = f" {ago(stream['reason_ago_s'])}" if stream["reason_ago_s"] is not None else ""
         parts.append(f"{reason_words(stream['reason'])} ({stream['reason']}){when}{detail}")
     elif stream.get("detail"):
         parts.append(stream["detail"])

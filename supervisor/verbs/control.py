@@ -1,9 +1,11 @@
-"""``stop``, ``restart`` and ``reload``: over the control socket; ``stop`` by signal when nobody answers there."""
+"""``stop``, ``start VENUE``, ``restart`` and ``reload``: over the control socket.
+
+``stop`` of a whole system is by signal when nobody answers there.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -15,12 +17,14 @@ from typing import Any, Final, Self
 import click
 
 from ipc.control import ControlReply, ControlRequest, ask
-from ipc.errors import NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
-from ipc.printable import joined_lines, printable, printable_json
+from ipc.errors import ForeignSystemError, NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
+from ipc.health import WorkerState
+from ipc.printable import joined_lines, printable
 from ipc.rundir import RunDir
 from supervisor.lock import Holder, holder_of
-from supervisor.status import processes_of, refuse_stalled
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.status import processes_of, read_status, refuse_stalled
+from supervisor.verbs.completion import complete_process, complete_venue
+from supervisor.verbs.options import json_option, open_run_dir, print_json, run_dir_option
 
 _STOP_S: Final = 15.0
 #: Wait for processes that outlive their supervisor: the kernel kills them when it exits.
@@ -30,14 +34,20 @@ _UNKILLABLE: Final = frozenset({"unkillable", "unkillable_stopping"})
 
 
 @click.command()
+@click.argument("venue", required=False, shell_complete=complete_venue)
 @json_option
 @run_dir_option
-def stop(as_json: bool, run_dir: str | None) -> int:
-    """Stop a running system, and wait until all its processes are gone.
+def stop(venue: str | None, as_json: bool, run_dir: str | None) -> int:
+    """Stop a running system, or only VENUE, and wait until the processes are gone.
 
-    Exit codes: 0 all are gone, 1 the supervisor does not answer or a process was left behind, 3 not running.
+    A venue that was stopped stays stopped, also over a reload, until `start VENUE` or a new start of the system.
+
+    Exit codes: 0 they are gone, 1 the supervisor does not answer or a process was left behind, 2 no such venue, 3 not
+    running, 4 another user's system.
     """
     directory = open_run_dir(run_dir)
+    if venue is not None:
+        return _stop_venue(directory, venue, as_json=as_json)
     holder = holder_of(directory.lock)
     if holder is None:
         raise NotRunningError("no supervisor is running here", where=str(directory.path))
@@ -45,13 +55,15 @@ def stop(as_json: bool, run_dir: str | None) -> int:
     with _Processes(processes_of(directory)) as processes:
         try:
             ask(directory.control, ControlRequest("stop"))
+        except ForeignSystemError:
+            raise
         except ParaphinaError:
             refuse_stalled(directory)
             _terminate(directory.lock, holder)  # the socket is gone or does not answer
         _await_release(directory, holder)
         left = processes.left(_LEFT_S)
     if as_json:
-        click.echo(printable_json(json.dumps({"stopped": not left, "pid": holder.pid, "left_behind": left})))
+        print_json({"stopped": not left, "pid": holder.pid, "left_behind": left})
         return int(bool(left))
     if left:
         named = ", ".join(f"{name} (pid {number})" for name, number in left.items())
@@ -62,6 +74,54 @@ def stop(as_json: bool, run_dir: str | None) -> int:
         )
     click.echo("stopped")
     return 0
+
+
+def _stop_venue(directory: RunDir, venue: str, *, as_json: bool) -> int:
+    """Stop one venue and wait until its process is gone.
+
+    Raises:
+        ParaphinaError: It is not, or somebody started it again.
+    """
+    _ask(directory, ControlRequest("stop_venue", target=venue))
+    deadline = time.monotonic() + _STOP_S
+    while True:
+        of = read_status(directory)["venues"].get(venue, {})
+        state = of.get("state")
+        if state != WorkerState.KILLING or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    is_stopped = state == WorkerState.STOPPED
+    if as_json:
+        print_json({"venue": venue, "state": state, "stopped": of.get("stopped")})
+    elif is_stopped:
+        click.echo(printable(f"{venue}: stopped"))
+    elif state == WorkerState.UNKILLABLE:
+        click.echo(printable(f"{venue}: its process survived SIGKILL; it is not started again when that is gone"))
+    else:
+        click.echo(printable(f"{venue}: {state}, not stopped; see: paraphina-supervisor status"))
+    return int(not is_stopped)
+
+
+def start_venue(directory: RunDir, venue: str, *, as_json: bool) -> int:
+    """Start a venue that ``stop VENUE`` stopped; return the exit code.
+
+    Raises:
+        ParaphinaError: It is not stopped, or the supervisor is not running, does not answer, or refuses.
+    """
+    try:
+        reply = _ask(directory, ControlRequest("start_venue", target=venue))
+    except NotRunningError as error:
+        advice = f"start one with: paraphina-supervisor start --venues {venue}"
+        raise NotRunningError(error.what, where=error.where, advice=advice) from error
+    state = reply.data["states"][venue]
+    is_unkillable = state in _UNKILLABLE
+    if as_json:
+        print_json({"venue": venue, "state": state})
+    elif is_unkillable:
+        click.echo(printable(f"{venue}: not started, its process survived SIGKILL; it is started when that is gone"))
+    else:
+        click.echo(printable(f"{venue}: starting"))
+    return int(is_unkillable)
 
 
 def _await_release(directory: RunDir, holder: Holder) -> None:
@@ -145,20 +205,20 @@ def _terminate(lock: Path, holder: Holder) -> None:
 
 
 @click.command()
-@click.argument("venue", required=False)
+@click.argument("venue", required=False, shell_complete=complete_process)
 @json_option
 @run_dir_option
 def restart(venue: str | None, as_json: bool, run_dir: str | None) -> int:
-    """Restart the worker of VENUE, or all workers; not counted as a failure.
+    """Restart the worker of VENUE, or all workers that nobody stopped; not counted as a failure.
 
-    Exit codes: 0 they restart, 1 the supervisor does not answer or a process cannot be ended, 2 no such process,
-    3 not running, 4 another user's system.
+    Exit codes: 0 they restart, 1 the supervisor does not answer or a process cannot be ended, 2 no such process, or
+    it is stopped, 3 not running, 4 another user's system.
     """
     reply = _ask(open_run_dir(run_dir), ControlRequest("restart", target=venue))
     states: Mapping[str, str] = reply.data.get("states", {})
     unkillable = [name for name, state in states.items() if state in _UNKILLABLE]
     if as_json:
-        click.echo(printable_json(json.dumps({"states": states})))
+        print_json({"states": states})
         return int(bool(unkillable))
     for name in unkillable:
         click.echo(printable(f"{name}: not restarted, its process survived SIGKILL; it is restarted when that is gone"))
@@ -178,7 +238,10 @@ def reload(as_json: bool, run_dir: str | None) -> int:
     """
     reply = _ask(open_run_dir(run_dir), ControlRequest("reload"))
     difference = {key: reply.data.get(key, []) for key in _DIFFERENCES}
-    click.echo(printable_json(json.dumps(difference)) if as_json else joined_lines(_described(difference)))
+    if as_json:
+        print_json(difference)
+    else:
+        click.echo(joined_lines(_described(difference)))
     return 0
 
 

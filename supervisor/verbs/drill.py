@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,18 @@ import click
 from ipc.errors import UsageError
 from ipc.printable import joined_lines, printable_json
 from supervisor.progress import progress
-from supervisor.verbs.options import end_as_interrupted, json_option, make_report_dir, open_run_dir, require_running
+from supervisor.verbs.completion import complete_venues
+from supervisor.verbs.options import (
+    end_as_interrupted,
+    json_option,
+    make_report_dir,
+    open_run_dir,
+    print_json,
+    require_running,
+)
 
 if TYPE_CHECKING:
+    from ipc.rundir import RunDir
     from supervisor.drill.catalogue import Drill
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import Attempt, DrillTarget
@@ -29,7 +39,7 @@ _REDRAW_S: Final = 0.5
 @click.argument("faults", nargs=-1, metavar="[FAULT]...")
 @click.option("--all", "is_all", is_flag=True, help="Every fault, on every venue.")
 @click.option("--list", "is_list", is_flag=True, help="Say which faults there are, and do nothing.")
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each.")
 @click.option("--immediate", is_flag=True, help="Start the system to drill with first_restart = immediate.")
 @click.option("--report", "report", metavar="DIR", help="Where drill.html, drill.md and drill.json go.")
@@ -56,9 +66,7 @@ def drill(
     from supervisor.drill.catalogue import DRILLS, PARENT
 
     if is_list:
-        for one in DRILLS.values():
-            click.echo(f"{one.name:<19} {one.kind:<8} {one.effect:<10} {one.text}")
-        click.echo(f"{PARENT:<19} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
+        _list(as_json=as_json)
         return 0
     names = [*DRILLS, PARENT] if is_all else list(faults)
     if not names:
@@ -75,7 +83,10 @@ def drill(
             rows.append(_drill_parent(training, rounds))
     if directory is not None:
         _write_report(directory, rows, started, rounds, target)
-    click.echo(_as_json(rows) if as_json else _table(rows))
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo(_table(rows))
     return int(any(row["result"] == "missed" for row in rows))
 
 
@@ -87,9 +98,25 @@ def _write_report(
     from supervisor.system import program_version
 
     run = DrillRun(rows, started, time.time() - started, rounds, program_version(), target.conditions)
-    texts = {"drill.html": report_page(run), "drill.md": markdown(run), "drill.json": _as_json(rows) + "\n"}
+    texts = {
+        "drill.html": report_page(run),
+        "drill.md": markdown(run),
+        "drill.json": printable_json(json.dumps(rows)) + "\n",
+    }
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8")
+
+
+def _list(*, as_json: bool) -> None:
+    """Print the drills."""
+    from supervisor.drill.catalogue import DRILLS, PARENT
+
+    rows = [{"fault": one.name, "kind": one.kind, "effect": one.effect, "text": one.text} for one in DRILLS.values()]
+    rows.append({"fault": PARENT, "kind": "process", "effect": "restart", "text": "SIGKILL to the parent itself"})
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo("\n".join(f"{one['fault']:<19} {one['kind']:<8} {one['effect']:<10} {one['text']}" for one in rows))
 
 
 @contextmanager
@@ -97,6 +124,7 @@ def _open_target(
     run_dir: str | None, venues: str | None, *, immediate: bool, live: bool
 ) -> Iterator[tuple[DrillTarget, dict[str, list[str]], DrillEnvironment | None]]:
     """Open the system to drill; return it, its symbols by venue, and the environment started for it, if any."""
+    from ipc.control import ControlRequest, ask
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
     from supervisor.status import refuse_stalled, symbols_of
@@ -116,12 +144,25 @@ def _open_target(
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
     refuse_stalled(directory)
+    ask(directory.control, ControlRequest("ping"), verb="drill")  # another user's is refused before anything begins
     there = symbols_of(directory)
     absent = [name for name in wanted if venues and name not in there]
     if absent:
         raise UsageError(f"no venue {absent[0]!r} here", where="--venues", advice=f"there are {', '.join(there)}")
-    chosen = {name: of for name, of in there.items() if name in wanted}
+    stopped = _stopped(directory)
+    named = [name for name in wanted if venues and name in stopped]
+    if named:
+        advice = f"start it with: paraphina-supervisor start {named[0]}"
+        raise UsageError(f"{named[0]} is stopped, and cannot be drilled", where="--venues", advice=advice)
+    chosen = {name: of for name, of in there.items() if name in wanted and name not in stopped}
     yield DrillTarget.of(directory, _conditions(directory)), chosen, None
+
+
+def _stopped(directory: RunDir) -> set[str]:
+    """Return the venues that an operator stopped."""
+    from supervisor.status import read_status
+
+    return {name for name, venue in read_status(directory)["venues"].items() if venue["stopped"] is not None}
 
 
 def _conditions(directory: Any) -> Any:
@@ -204,12 +245,6 @@ def _median(values: list[float | None]) -> float | None:
 
 def _quantile(ordered: list[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
-def _as_json(rows: list[dict[str, Any]]) -> str:
-    import json
-
-    return printable_json(json.dumps(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

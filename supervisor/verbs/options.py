@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ipc.errors import NotRunningError, UsageError
+from ipc.printable import printable_json
 from ipc.rundir import RunDir, run_dir_of
 from ipc.start_directory import absolute
 
@@ -22,6 +23,18 @@ run_dir_option = click.option(
     help="The system's run directory.  [default: $XDG_RUNTIME_DIR/paraphina, else /dev/shm/paraphina-<uid>]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+def print_json(value: Any) -> None:
+    """Print plain data as one line of JSON whose every character a terminal shows."""
+    import json
+
+    print_json_text(json.dumps(value, default=str))
+
+
+def print_json_text(text: str) -> None:
+    """Print a JSON text, of one line, likewise."""
+    click.echo(printable_json(text))
 
 
 class FiniteRange(click.FloatRange):

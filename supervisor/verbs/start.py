@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from ipc.errors import ConfigError, ParaphinaError, UsageError
 from ipc.printable import printable
-from supervisor.verbs.options import FiniteRange, configured_run_dir, end_as_interrupted, run_dir_option
+from supervisor.verbs.completion import complete_venue, complete_venues
+from supervisor.verbs.options import (
+    FiniteRange,
+    configured_run_dir,
+    end_as_interrupted,
+    json_option,
+    open_run_dir,
+    print_json,
+    run_dir_option,
+)
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
     from supervisor.http_address import PortChoice
     from supervisor.system import SimulatorPlan
 
+#: Parameters that go with a VENUE.
+_OPTIONS_OF_VENUE: Final = frozenset({"venue", "run_dir", "as_json"})
 #: Time allowed for the background process to fork all children.
 _READY_S: Final = 30.0
 
@@ -47,18 +59,23 @@ class Duration(click.ParamType[float]):
 
 
 @click.command()
+@click.argument("venue", required=False, shell_complete=complete_venue)
 @click.option("--sim", is_flag=True, help="Use the built-in simulated venues: no internet, no keys.")
 @click.option(
     "--sim-rate", type=FiniteRange(1, 1000), default=50.0, show_default=True, help="Frames per second and venue."
 )
 @click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
 @click.option("--sim-tls", is_flag=True, help="Let the simulated venues speak TLS, as the real ones do.")
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
 @run_dir_option
 @click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
 @click.option("--detach", is_flag=True, help="Go to the background once everything is forked.")
+@json_option
+@click.pass_context
 def start(
+    context: click.Context,
+    venue: str | None,
     sim: bool,
     sim_rate: float,
     sim_seed: int,
@@ -68,12 +85,19 @@ def start(
     run_dir: str | None,
     for_s: float | None,
     detach: bool,
+    as_json: bool,
 ) -> int:
-    """Run the system: one process per venue, supervised.
+    """Run the system: one process per venue, supervised. Or start VENUE again, which `stop VENUE` has stopped.
 
     TERM and INT shut it down gracefully; a second signal stops it at once. HUP reloads the configuration. A terminal
-    that is closed shuts it down as well, except under nohup.
+    that is closed shuts it down as well, except under nohup. --json is for VENUE and --detach.
     """
+    if venue is not None:
+        return _start_venue(context, venue, run_dir, as_json=as_json)
+    if as_json and not detach:
+        raise UsageError(
+            "a system in the foreground has no answer to print", where="--json", advice="its log is JSON already"
+        )
     from supervisor.process_state import reset_process_state
 
     reset_process_state()
@@ -105,8 +129,27 @@ def start(
     ca_path = str(directory.simulator_ca) if sim_tls else ""
     simulated = partial(_simulation, rate=sim_rate, seed=sim_seed, ca_path=ca_path) if sim else None
     if detach:
-        return _detach(read, directory, simulated, for_s)
+        return _detach(read, directory, simulated, for_s, as_json=as_json)
     return _run(read, directory, simulated, for_s, _say, None)
+
+
+def _start_venue(context: click.Context, venue: str, run_dir: str | None, *, as_json: bool) -> int:
+    """Start a stopped venue of a running system.
+
+    Raises:
+        UsageError: An option is given that belongs to the start of a system.
+    """
+    from supervisor.verbs.control import start_venue
+
+    given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    others = [parameter for parameter in context.command.params if parameter.name in {*given} - _OPTIONS_OF_VENUE]
+    if others:
+        raise UsageError(
+            f"starts a system, and {venue} is a venue of one that runs",
+            where=others[0].opts[0],
+            advice=f"leave it out; to start a system with this venue alone: --venues {venue}",
+        )
+    return start_venue(open_run_dir(run_dir), venue, as_json=as_json)
 
 
 def _say(line: str) -> None:
@@ -227,6 +270,8 @@ def _detach(
     directory: RunDir,
     simulated: Callable[[Config], SimulatorPlan] | None,
     for_s: float | None,
+    *,
+    as_json: bool,
 ) -> int:
     """Fork into the background; return when all children run, or report what failed."""
     from supervisor.logfile import log_path
@@ -235,7 +280,7 @@ def _detach(
     pid = os.fork()
     if pid:
         os.close(writer)
-        return _await_detached(reader, pid, directory)
+        return _await_detached(reader, pid, directory, as_json=as_json)
     os.close(reader)
     code = 1
     try:
@@ -253,7 +298,7 @@ def _detach(
     return code
 
 
-def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
+def _await_detached(reader: int, pid: int, directory: RunDir, *, as_json: bool) -> int:
     """Wait until the background process reports that all children are forked, or why not."""
     from supervisor.logfile import log_path
 
@@ -267,11 +312,14 @@ def _await_detached(reader: int, pid: int, directory: RunDir) -> int:
         error = ParaphinaError(text or "it ended before everything ran", advice=f"see its log, {log_path(os.environ)}")
         error.exit_code = int(code) if code.isdigit() and int(code) else 1
         raise error
-    where = f"run directory {directory.path}, log {log_path(os.environ)}"
+    log, http = log_path(os.environ), None
     with contextlib.suppress(ParaphinaError):  # it has ended meanwhile
         http = directory.describe()["gateway"]["http"]
-        where += "" if http is None else f", status page {http}"
-    click.echo(printable(f"running in the background, pid {pid}, {where}"))
+    if as_json:
+        print_json({"pid": pid, "run_dir": str(directory.path), "log": str(log), "http": http})
+    else:
+        page = "" if http is None else f", status page {http}"
+        click.echo(printable(f"running in the background, pid {pid}, run directory {directory.path}, log {log}{page}"))
     return 0
 
 

@@ -1,64 +1,69 @@
-"""``top``: best prices of every market on every venue, and the state of each feed."""
+"""``top``: the verdict, every venue, what happened, and prices on all venues, redrawn until you quit."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from ipc.errors import NotRunningError, UsageError
-from ipc.printable import printable, printable_json
-from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
-from supervisor.verbs.waiting import Waiting, is_gone, wait_live
+from supervisor.verbs.completion import complete_symbol
+from supervisor.verbs.options import json_option, open_run_dir, print_json_text, require_running, run_dir_option
+from supervisor.verbs.waiting import Waiting, is_gone
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from supervisor.overview.document import Overview
+    from supervisor.terminal.watcher import Watcher
 
-    from ipc.feed import Feed
-    from ipc.feed_state import Top
-    from ipc.rundir import RunDir
-
+#: Longest wait for the first prices, and least time for a rate.
 _FIRST_S: Final = 5.0
-_REDRAW_S: Final = 0.5
-_MB: Final = 1_048_576
+_RATE_S: Final = 1.2
+_TURN_S: Final = 0.2
+#: A pipe has no width, and a truncated price is a wrong price.
+_PIPE_COLUMNS: Final = 140
 
 
 @click.command()
-@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this market; may be repeated.")
+@click.option(
+    "--symbol",
+    "symbols",
+    multiple=True,
+    metavar="SYMBOL",
+    help="Only this market; may be repeated.",
+    shell_complete=complete_symbol,
+)
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @json_option
 @run_dir_option
 def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None) -> int:
-    """Show the best bid and offer of every market on all venues with their ages, and the state of each feed.
+    """Show the verdict, every venue, what happened, and prices and funding on all venues.
 
-    Redrawn twice a second until interrupted; printed once when the output is not a terminal. An unusable book shows its
-    reason instead of prices. Exit code 3 when no supervisor is running.
+    Redrawn twice a second; `?` lists the keys, `q` quits. Printed once when the output is not a terminal. It needs no
+    gateway and goes on when the supervisor ends. With --json, the document of the page. Exit code 3 when no supervisor
+    is running.
     """
-    from ipc.feed import Feed
-    from supervisor.status import read_status, symbols_of
+    from supervisor.status import symbols_of
+    from supervisor.terminal.live import show_once, watch
+    from supervisor.terminal.watcher import Watcher
 
     directory = open_run_dir(run_dir)
     require_running(directory)
-    wanted = [(name, symbol) for name, of in symbols_of(directory).items() for symbol in of]
-    for unknown in set(symbols) - {symbol for _, symbol in wanted}:
-        known = ", ".join(sorted({symbol for _, symbol in wanted}))
-        raise UsageError(f"no venue has {unknown!r} here", advice=f"there are {known}")
-    wanted = [market for market in wanted if not symbols or market[1] in symbols]
-    shown = list(dict.fromkeys(symbol for _, symbol in wanted))
-    once = once or as_json or not _can_redraw()
-    with Feed(directory.path, symbols=shown or None, channels=["book"]) as feed:
-        wait_live(feed, wanted, Waiting(directory, "books"), _FIRST_S)
-        if not once:
-            _redraw(feed, shown, directory)
-        tops = {symbol: feed.top(symbol) for symbol in shown}
-        if as_json:
-            click.echo(printable_json(_as_json(tops)))
+    known = sorted({symbol for of in symbols_of(directory).values() for symbol in of})
+    for unknown in set(symbols) - set(known):
+        raise UsageError(f"no venue has {unknown!r} here", advice=f"there are {', '.join(known)}")
+    is_once = once or as_json or not _can_redraw()
+    with Watcher(directory, symbols) as watcher:
+        if not is_once:
+            watch(watcher, directory)
         else:
-            _print(_screen(tops, read_status(directory), {}))
+            overview = _first(watcher, Waiting(directory, "prices"))
+            if as_json:
+                print_json_text(_as_json(overview))
+            else:
+                show_once(overview, None if sys.stdout.isatty() else _PIPE_COLUMNS)
     return NotRunningError.exit_code if is_gone(directory) else 0
 
 
@@ -67,103 +72,20 @@ def _can_redraw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") not in {"dumb", "unknown"}
 
 
-def _redraw(feed: Feed, symbols: Sequence[str], directory: RunDir) -> None:
-    """Redraw until interrupted."""
-    from rich.live import Live
-
-    from supervisor.status import read_status
-
-    counted: dict[str, int] = {}
-    since = time.monotonic()
-    with Live(auto_refresh=False, screen=True) as live:
-        while True:
-            due = since + _REDRAW_S
-            while (left := due - time.monotonic()) > 0:
-                event = feed.poll(left)
-                if event is not None:
-                    counted[event.venue] = counted.get(event.venue, 0) + 1
-            seconds, since = time.monotonic() - since, time.monotonic()
-            rates = {venue: count / seconds for venue, count in counted.items()}
-            counted.clear()
-            tops = {symbol: feed.top(symbol) for symbol in symbols}
-            live.update(_screen(tops, read_status(directory), rates), refresh=True)
+def _first(watcher: Watcher, waiting: Waiting) -> Overview:
+    """Return the overview once rates are known and every usable book has its prices, or the wait is over."""
+    began = time.monotonic()
+    while True:
+        overview = watcher.overview()
+        is_complete = not any(row.why is None and row.age_s is None for of in overview.prices for row in of.rows)
+        waited_s = time.monotonic() - began
+        if waited_s > _FIRST_S or (is_complete and waited_s > min(_RATE_S, _FIRST_S)):
+            return overview
+        watcher.drain(_TURN_S)
+        waiting.check()
 
 
-def _screen(tops: Mapping[str, Sequence[Top]], status: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
-    from rich.console import Group
+def _as_json(overview: Overview) -> str:
+    import msgspec
 
-    state = status["supervisor"]["state"]
-    head = [] if state == "running" else [f"[red]supervisor: {_cell(state)}[/]", ""]
-    return Group(*head, _prices(tops), "", _feeds(status["venues"], rates))
-
-
-def _cell(text: str) -> str:
-    """Return a text for a table, whatever it contains."""
-    from rich.markup import escape
-
-    return escape(printable(text))
-
-
-def _prices(tops: Mapping[str, Sequence[Top]]) -> RenderableType:
-    from rich.table import Table
-
-    table = Table("market", "venue", box=None, pad_edge=False)
-    for name in ("bid size", "bid", "ask", "ask size", "age ms"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for symbol, venues in tops.items():
-        bids = [float(each.bid[0]) for each in venues if each.bid]
-        asks = [float(each.ask[0]) for each in venues if each.ask]
-        for place, each in enumerate(sorted(venues, key=lambda of: of.venue)):
-            table.add_row(
-                _cell(symbol) if place == 0 else "", *_price_row(each, max(bids, default=0), min(asks, default=0))
-            )
-    return table
-
-
-def _price_row(each: Top, best_bid: float, best_ask: float) -> list[str]:
-    """Format one venue's prices; highlight the best of all venues."""
-    age = "-" if each.age_ms is None else f"{each.age_ms:.0f}"
-    if each.reason is not None:
-        return [_cell(each.venue), "", "", "", "", age, f"[red]{_cell(each.reason)}[/]"]
-    bid, bid_size = map(_cell, each.bid or ("-", ""))
-    ask, ask_size = map(_cell, each.ask or ("-", ""))
-    bid = f"[bold green]{bid}[/]" if each.bid and float(bid) == best_bid else bid
-    ask = f"[bold green]{ask}[/]" if each.ask and float(ask) == best_ask else ask
-    return [_cell(each.venue), bid_size, bid, ask, ask_size, age, ""]
-
-
-def _feeds(venues: Mapping[str, Any], rates: Mapping[str, float]) -> RenderableType:
-    from rich.table import Table
-
-    table = Table("feed", "state", box=None, pad_edge=False)
-    for name in ("books", "updates/s", "restarts", "reconnects", "drops", "memory MB"):
-        table.add_column(name, justify="right")
-    for name, venue in venues.items():
-        state = venue["state"]
-        colour = "green" if state == "live" else "red"
-        reconnects = max((stream["reconnects"] for stream in venue["streams"].values()), default=0)
-        table.add_row(
-            _cell(name),
-            f"[{colour}]{_cell(state)}[/]" + (" [red]OUTAGE[/]" if venue["outage"] else ""),
-            f"{venue['books']['usable']}/{venue['books']['wanted']}",
-            f"{rates[name]:.0f}" if name in rates else "-",
-            str(venue["restarts"]),
-            str(reconnects),
-            str(venue["drops"]),
-            f"{venue['rss_bytes'] / _MB:.0f}" if venue["rss_bytes"] else "-",
-        )
-    return table
-
-
-def _print(screen: RenderableType) -> None:
-    from rich.console import Console
-
-    # A pipe has no width, and a truncated price is a wrong price.
-    Console(width=None if sys.stdout.isatty() else 120).print(screen)
-
-
-def _as_json(tops: Mapping[str, Sequence[Top]]) -> str:
-    import json
-
-    return json.dumps({symbol: [each._asdict() for each in venues] for symbol, venues in tops.items()})
+    return msgspec.json.encode(overview).decode()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pages import parsed, texts
 from systems import System, paraphina, wait_for
+from terminals import at_terminal
 
 from ipc.health import Reason
 from supervisor.cli import main
@@ -189,6 +190,14 @@ def test_a_report_is_a_page_a_table_and_the_rows(tmp_path: Path) -> None:
     assert json.loads(written["drill.json"]) == json.loads(done.stdout)
     assert texts(parsed(written["drill.html"]), "h1") == ["● The drill recovered within its limit."]
     assert "| lighter | close | 1 |" in written["drill.md"]
+
+
+def test_a_terminal_shows_which_fault_is_where_and_how_many_are_done() -> None:
+    ran = at_terminal(["-m", "supervisor", "drill", "close", "garbage", "--venues", "lighter,aster", "--json"])
+    assert len(json.loads(ran.out)) == 4
+    assert "0 of 4" in ran.shown
+    assert "lighter: close" in ran.shown
+    assert "aster: garbage" in ran.shown
 
 
 def test_a_report_that_cannot_be_written_is_one_error_before_anything_starts(tmp_path: Path) -> None:

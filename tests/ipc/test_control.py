@@ -219,7 +219,7 @@ def test_somebody_elses_supervisor_is_not_called_absent(path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("ipc.control.socket.socket.connect", refuse)
-    with pytest.raises(UnknownStateError, match="ask as the user who runs it"):
+    with pytest.raises(UnknownStateError, match="refused: the system belongs to "):
         ask(path, ControlRequest("ping"))
 
 

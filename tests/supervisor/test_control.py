@@ -8,12 +8,14 @@ import resource
 import select
 import socket
 import stat
+import threading
 
 import pytest
 
-from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, decode_reply
-from ipc.errors import ConfigError, NotRunningError, UnknownStateError, UsageError
-from supervisor.control import ControlServer, _user_name
+from ipc.control import MAX_PACKET, ControlClient, ControlReply, ControlRequest, ask, decode_reply
+from ipc.errors import ConfigError, ForeignSystemError, NotRunningError, UnknownStateError, UsageError
+from ipc.users import sudo_name
+from supervisor.control import ControlServer
 from supervisor.proc import Peer
 
 _NOBODY = 65_534
@@ -57,7 +59,8 @@ def asked():
 
 @pytest.fixture
 def server(run_dir, loop, asked):
-    def handle(request):
+    def handle(request, uid):
+        assert uid == os.getuid()
         asked.append(request)
         if request.target == "nobody":
             raise UsageError("no process 'nobody' here", advice="there are lighter")
@@ -219,7 +222,7 @@ def test_the_socket_is_ours_alone(run_dir, server):
 def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, server):
     """The fixture's server plays the dead one: its file exists, and nobody listens."""
     server.close()
-    again = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
+    again = ControlServer(run_dir.control, lambda *_: ControlReply(True), loop.watch)
     assert asked_raw(connect(), loop, b'{"verb":"ping"}')["ok"]
     again.close()
     loop.watch(server._listener.fileno(), None)
@@ -227,15 +230,14 @@ def test_a_socket_that_a_dead_parent_left_is_replaced(run_dir, loop, connect, se
 
 
 def test_another_user_is_turned_away_with_the_reason(run_dir, monkeypatch, asked, loop, server):
-    uid = os.getuid()
     monkeypatch.setattr("supervisor.control.peer_of", lambda _: Peer(1, 54_321))
-    monkeypatch.setattr("supervisor.control._user_name", lambda of: {uid: "desk1", 54_321: "root"}[of])
+    monkeypatch.setattr("supervisor.control.sudo_name", {os.getuid(): "desk1"}.get)
     client = ControlClient(run_dir.control, 0.0)
     client.send(ControlRequest("restart"))  # before it is accepted
     loop.run()
     refused = decode_reply(client.receive()).refusal()
-    assert isinstance(refused, UnknownStateError)
-    assert (refused.what, refused.exit_code) == ("this system belongs to user desk1, and you are root", 4)
+    assert isinstance(refused, ForeignSystemError)
+    assert (refused.what, refused.exit_code) == ("refused: the system belongs to desk1", 4)
     assert "sudo -u desk1 paraphina-supervisor" in refused.advice
     assert is_closed(client)
     assert asked == []
@@ -246,7 +248,7 @@ def test_another_user_is_turned_away_with_the_reason(run_dir, monkeypatch, asked
 def test_another_user_is_recognised_by_the_kernel(run_dir, forking):
     def scenario():
         loop = Loop()
-        server = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
+        server = ControlServer(run_dir.control, lambda *_: ControlReply(True), loop.watch)
         for path, mode in ((run_dir.path.parent, 0o755), (run_dir.path, 0o755), (run_dir.control, 0o666)):
             path.chmod(mode)
         os.seteuid(_NOBODY)
@@ -261,15 +263,21 @@ def test_another_user_is_recognised_by_the_kernel(run_dir, forking):
 
     code, what = forking.in_fork(scenario)
     assert code == 4
-    assert what == f"this system belongs to user {_user_name(0)}, and you are {_user_name(_NOBODY)}"
+    assert what == f"refused: the system belongs to {sudo_name(0)}"
 
 
-def test_a_user_without_a_name_is_a_number(monkeypatch):
-    def unknown(_):
-        raise KeyError
-
-    monkeypatch.setattr("supervisor.control.pwd.getpwuid", unknown)
-    assert _user_name(54_321) == "#54321"
+def test_a_refusal_of_another_user_names_the_command_to_run(run_dir, monkeypatch):
+    monkeypatch.setattr("supervisor.control.peer_of", lambda _: Peer(1, 54_321))
+    monkeypatch.setattr("supervisor.control.sudo_name", lambda _: "desk1")
+    loop = Loop()
+    server = ControlServer(run_dir.control, lambda *_: ControlReply(True), loop.watch)
+    threading.Timer(0.05, loop.run).start()
+    with pytest.raises(ForeignSystemError) as caught:
+        ask(run_dir.control, ControlRequest("start_venue", target="lighter"))
+    server.close()
+    assert str(caught.value) == (
+        "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor start ...)"
+    )
 
 
 def test_the_client_that_was_idle_longest_makes_room_for_the_next(connect, loop):
@@ -297,7 +305,7 @@ def test_a_follower_makes_room_only_when_there_are_none_but_followers(connect, f
 
 
 def test_any_error_of_a_request_is_a_refusal_with_its_place_and_its_exit_code(run_dir, loop, connect, server):
-    def handle(_):
+    def handle(*_):
         raise UnknownStateError("cannot be read", where="/there", advice="look")
 
     server._handle = handle
@@ -309,7 +317,7 @@ def test_any_error_of_a_request_is_a_refusal_with_its_place_and_its_exit_code(ru
 
 
 def test_every_mistake_of_a_configuration_reaches_the_client(run_dir, loop, connect, server):
-    def handle(_):
+    def handle(*_):
         raise ConfigError(["a.toml:x.y: one", "a.toml:x.z: two"])
 
     server._handle = handle
@@ -345,7 +353,7 @@ def test_more_than_the_limit_at_once_leaves_the_server_well(run_dir, server, loo
 def test_no_descriptor_left_for_a_client_does_not_end_the_parent(run_dir, forking):
     def scenario():
         loop = Loop()
-        server = ControlServer(run_dir.control, lambda _: ControlReply(True), loop.watch)
+        server = ControlServer(run_dir.control, lambda *_: ControlReply(True), loop.watch)
         client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         client.connect(str(run_dir.control))
         lowest = os.dup(0)

@@ -27,7 +27,7 @@ class ParentSide:
         self._readers = {}
         #: Done at each turn.
         self.also = []
-        self.server = ControlServer(path, lambda _: ControlReply(True), self._watch)
+        self.server = ControlServer(path, lambda *_: ControlReply(True), self._watch)
 
     def _watch(self, descriptor, callback):
         if callback is None:

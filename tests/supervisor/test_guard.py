@@ -274,7 +274,7 @@ def test_parent_stops_with_one_error_and_leaves_the_others_socket(new_world, run
 
 def test_request_at_the_restored_socket_is_answered(run_dir, instance, board):
     reactor = Reactor()
-    server = ControlServer(run_dir.control, lambda _: ControlReply(True), reactor.watch)
+    server = ControlServer(run_dir.control, lambda *_: ControlReply(True), reactor.watch)
     run_dir.control.unlink()
     assert not server.is_intact
     server.relisten()

@@ -411,7 +411,17 @@ def test_a_planned_kill_is_not_counted(event, reason):
     life.backoff.failures = 3
     life.handle(event, S, reason)
     death = die(life, 2 * S)
-    assert (death.reason, death.is_counted, death.failures, life.backoff.failures) == (reason, False, 3, 3)
+    assert (death.reason, death.is_counted, death.failures) == (reason, False, 3)
+    assert life.backoff.failures == (3 if event is ChildEvent.RESTART else 0), "after a stop it begins again"
+
+
+def test_a_stop_ends_the_crash_loop():
+    life = live_at(0)
+    life.in_crash_loop, life.backoff.failures = True, 7
+    life.handle(ChildEvent.STOP, S, Reason.REQUESTED)
+    assert life.in_crash_loop
+    die(life, 2 * S)
+    assert (life.state, life.in_crash_loop, life.stop_reason) == (ChildState.STOPPED, False, Reason.REQUESTED)
 
 
 def test_a_counted_exit_says_so():

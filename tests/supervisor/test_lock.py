@@ -38,7 +38,7 @@ def test_a_directory_of_somebody_else_is_not_called_free(run_dir, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("supervisor.lock.os.open", refuse)
-    with pytest.raises(UnknownStateError, match="ask as the user who runs it") as refused:
+    with pytest.raises(UnknownStateError, match="refused: the system belongs to ") as refused:
         holder_of(run_dir.lock)
     assert refused.value.exit_code == 4
 

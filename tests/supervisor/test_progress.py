@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-import sys
-import threading
-from pathlib import Path
-
 import pytest
+from terminals import at_terminal
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = """
 from supervisor.progress import progress
 with progress("drilling", 4, is_counted=True) as advance:
@@ -22,37 +15,11 @@ print("the end")
 """
 
 
-def run(*, is_error_terminal, is_output_terminal=False, program=PROGRAM, **env):
-    """Run a program at a terminal of 100 columns, or with pipes; return what reached each."""
-    master, slave = pty.openpty()
-    shown = bytearray()
-
-    def read():
-        while True:
-            try:
-                data = os.read(master, 65_536)
-            except OSError:
-                return
-            if not data:
-                return
-            shown.extend(data)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "100", **env},
-        stdin=subprocess.DEVNULL,
-        stdout=slave if is_output_terminal else subprocess.PIPE,
-        stderr=slave if is_error_terminal else subprocess.PIPE,
-        timeout=60,
-    )
-    os.close(slave)
-    reader.join(20)
-    os.close(master)
-    assert done.returncode == 0, (done.stderr, shown)
-    return shown.decode(), (done.stdout or b"").decode(), (done.stderr or b"").decode()
+def run(program=PROGRAM, **more):
+    """Run a program; return what it showed at the terminal and wrote to each pipe."""
+    shown, out, err, code = at_terminal(["-c", program], **more)
+    assert code == 0, (err, shown)
+    return shown, out, err
 
 
 def test_a_terminal_shows_what_is_done_and_the_output_stays_where_it_belongs():

@@ -15,6 +15,7 @@ from ipc.board import ACCOUNT_SESSION, TCP_LISTENING, TCP_WAITING, CellWord, Str
 from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
+from ipc.users import user_name
 from supervisor import status as module
 from supervisor import status_process
 from supervisor import status_reader as reader
@@ -976,3 +977,45 @@ def test_only_unusual_numbers_of_consumers_are_in_the_text(system, read, words, 
             assert "subscriptions" not in line
         else:
             assert line.endswith(f"  {shown}")
+
+
+# --- a venue that an operator stopped ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(system, boards):
+    """System in which paradex was stopped twelve seconds ago, in an outage."""
+    words = {"PID": 0, "STOPPED_AT": boards.ago(12), "STOPPED_BY": os.getuid() + 1, "OUTAGE_SINCE": boards.ago(60)}
+    system.process("paradex", WorkerState.STOPPED, EXIT_REASON=Reason.REQUESTED, **words)
+    return system
+
+
+def test_a_stopped_venue_says_who_stopped_it_and_wants_no_books(stopped, read):
+    venue = read()["venues"]["paradex"]
+    assert (venue["state"], venue["stopped"]) == ("stopped", {"by": user_name(os.getuid()), "ago_s": 12.0})
+    assert (venue["books"], venue["outage"]) == ({"wanted": 0, "usable": 0}, False)
+    assert {stream["state"] for stream in venue["streams"].values()} == {"off"}
+    assert read()["venues"]["lighter"]["stopped"] is None
+
+
+def test_an_operator_without_a_name_is_a_number(stopped, read, monkeypatch):
+    monkeypatch.setattr(reader, "user_name", lambda _: None)
+    assert read()["venues"]["paradex"]["stopped"]["by"] == f"uid {os.getuid()}"
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(WorkerState.STOPPED, 0), (WorkerState.KILLING, 0), (WorkerState.UNKILLABLE, 1)]
+)
+def test_a_stopped_venue_degrades_nothing_unless_its_process_cannot_be_ended(stopped, read, state, code):
+    stopped.process("paradex", state, PID=os.getpid())
+    assert exit_code_of(read()) == code
+
+
+def test_a_stopped_venue_excuses_no_other(stopped, read):
+    stopped.process("lighter", WorkerState.STALE)
+    assert exit_code_of(read()) == 1
+
+
+def test_the_line_of_a_stopped_venue_says_who_and_when(stopped, read):
+    line = next(line for line in lines(read()) if line.startswith("paradex"))
+    assert f"books 0/0  stopped by {user_name(os.getuid())} 12 s ago" in line

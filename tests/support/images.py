@@ -23,15 +23,16 @@ CONTAINED = Path(__file__).with_name("contained.py")
 #: What the base has beside the essential packages: what an official slim image of Python has.
 PACKAGES = "python3,python3-venv,ca-certificates"
 #: Documentation and translations, which slim images lack as well.
-_STORAGE_BYTES = 6 << 30
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/info/*")
+#: Free memory that a storage may take: it copies every layer whole.
+STORAGE_BYTES = 6 << 30
 
 
 class BuildError(Exception):
     """Raised with the last lines of a program that failed."""
 
 
-def run(*command: str | Path, timeout_s: float = 300.0) -> str:
+def run(*command: str | Path, timeout_s: float = 1200.0) -> str:
     """Run a program away from this environment's settings; return what it prints."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
@@ -103,11 +104,11 @@ class Builder:
 
 
 def _place() -> str | None:
-    """The directory for storages: in memory where there is room and devices can be made, for layers are copied whole."""
-    memory = Path("/dev/shm")
+    """The directory for storages: in memory where there is room and a root can be made; None for the disk."""
+    memory = Path("/dev/shm")  # noqa: S108 - the storage has a name of its own
     flags = os.statvfs(memory).f_flag
     is_open = not flags & (os.ST_NODEV | os.ST_NOEXEC | os.ST_NOSUID)
-    return str(memory) if is_open and shutil.disk_usage(memory).free > _STORAGE_BYTES else None
+    return str(memory) if is_open and shutil.disk_usage(memory).free > STORAGE_BYTES else None
 
 
 def _suite() -> str:
@@ -158,4 +159,4 @@ class Container(System):
         assert self.process is not None
         if self.process.poll() is None:
             self.first().send_signal(getattr(signal, self.settings["StopSignal"]))
-        return self.process.wait(30)
+        return self.process.wait(60)

@@ -64,6 +64,8 @@ def process(state: str = "live", **more: Any) -> dict[str, Any]:
         "state": state,
         "since_s": 1_200.0,
         "pid": 4_242,
+        "uptime_s": 1_200.5,
+        "stale_s": 0.0,
         "generation": 1,
         "crash_loop": False,
         "last_exit": None,
@@ -88,6 +90,7 @@ def venue(state: str = "live", *, streams: dict[str, Any] | None = None, **more:
     return {
         **process(state),
         "epoch": 7,
+        "beat_age_ms": 30,
         "outage": False,
         "books": {"wanted": 2, "usable": 2},
         "stopped": None,
@@ -118,6 +121,7 @@ def system(venues: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """Return a status document of five live venues, some of them replaced."""
     supervisor = {
         "state": "running",
+        "is_alone": False,
         "pid": 4_000,
         "pid_namespace": "own",
         "uptime_s": 1_260.0,

@@ -7,7 +7,7 @@ const TIMEOUT_MS = 2500;
 /** A state older than this is shown as lost: two polls were missed. */
 const LOST_MS = 3000;
 
-// --- elements --------------------------------------------------------------------------------------------------------
+// --- elements
 
 /** Show characters without a shape of their own, which could hide or reorder text, as escapes. */
 const visible = (text) =>
@@ -56,7 +56,7 @@ function morphChildren(old, fresh) {
 const byId = (id) => document.getElementById(id);
 const show = (id, ...children) => morphChildren(byId(id), div(children));
 
-// --- numbers ---------------------------------------------------------------------------------------------------------
+// --- numbers
 
 /** As the server: a unit is used until the next larger one would show at least 2. */
 const UNITS = [[120, 1, "s"], [7200, 60, "min"], [172800, 3600, "h"], [Infinity, 86400, "d"]];
@@ -76,26 +76,34 @@ const shortened = (price) => (price.length > 9 ? Number(price).toPrecision(7) : 
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
-// --- venues ----------------------------------------------------------------------------------------------------------
+// --- venues
 
-/** Age against its limit: red once the limit is reached. */
+/** Age against its limit: red once the limit is reached, empty without one. */
 function bar(age, limit) {
-  const share = age == null ? 0 : Math.min(1, age / limit);
+  const share = age == null || limit == null ? 0 : Math.max(0, Math.min(1, age / limit));
   const level = share < 0.5 ? "live" : share < 1 ? "degraded" : "down";
-  const width = `${Math.max(1, share * 100).toFixed(1)}%`;
+  const width = `${(share * 100).toFixed(1)}%`;
   const hidden = { class: "bar", "aria-hidden": true };
   return svg(hidden, rect({ class: "track", width: "100%", height: 4 }), rect({ class: `fill-${level}`, width, height: 4 }));
 }
 
-/** Events a second, the newest at the right; scaled to its own highest value, from 0. */
+/** Events a second, the newest at the right; scaled from 0 to its usual height, above which bursts are cut. */
 function sparkline(rates) {
   const [width, height] = [120, 24];
-  const top = Math.max(1, ...rates);
+  const usual = [...rates].sort((one, other) => one - other)[Math.floor(rates.length * 0.95)] ?? 0;
+  const top = Math.max(1, usual * 1.3);
   const start = width - rates.length + 1;
-  const points = rates.map((rate, place) => `${start + place} ${(height - 1 - (height - 3) * (rate / top)).toFixed(1)}`);
+  const y = (rate) => (height - 1 - (height - 2) * Math.min(1, rate / top)).toFixed(1);
+  const points = rates.map((rate, place) => `${start + place} ${y(rate)}`);
   const line = `M${points.join("L")}`;
   const shape = { class: "spark", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": true };
   return svg(shape, points.length > 1 && [path({ class: "area", d: `${line}V${height}H${start}Z` }), path({ d: line })]);
+}
+
+/** Names of consumers, the first three alone. */
+function readers(names) {
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : "";
+  return p({ class: "readers", title: names.join(", ") }, `read by ${names.slice(0, 3).join(", ")}${more}`);
 }
 
 const count = (value, label, isBad) => div(dd({ class: isBad && "bad" }, value), dt(label));
@@ -107,7 +115,7 @@ function venueCard(venue) {
     { class: `card venue ${venue.kind}` },
     h3(venue.name, " ", span({ class: `ink-${venue.kind}` }, `${venue.sign} ${venue.word}`)),
     p({ class: "age" }, b(duration(venue.age_s)), " last book", limit && span(`, limit ${duration(limit)}`)),
-    limit && bar(venue.age_s, limit),
+    bar(venue.age_s, limit),
     div({ class: "rate" }, span(b(rate), " events/s"), sparkline(venue.rates)),
     dl(
       count(`${books.usable}/${books.wanted}`, "books", books.usable < books.wanted),
@@ -116,11 +124,11 @@ function venueCard(venue) {
       count(venue.gaps, "gaps"),
     ),
     p({ class: "why", title: venue.reason && venue.reason + ago(venue.reason_ago_s) }, venue.why),
-    venue.consumers.length > 0 && p({ class: "readers" }, `read by ${venue.consumers.join(", ")}`),
+    venue.consumers.length > 0 && readers(venue.consumers),
   );
 }
 
-// --- last hour and what happened -------------------------------------------------------------------------------------
+// --- last hour and what happened
 
 const KINDS = {
   live: "live",
@@ -131,9 +139,9 @@ const KINDS = {
   stopped: "stopped",
   unwatched: "not watched",
 };
-/** A lane in its own units; it is drawn as wide and as high as there is room. */
+/** A timeline in its own units; it is drawn as wide and as high as there is room. */
 const [WIDE, HIGH] = [1000, 20];
-/** Heights of blocks: all is well, or nobody watched; others are as high as the lane. */
+/** Heights of blocks: all is well, or nobody watched; others are as high as there is room. */
 const THIN = { live: 6, stopped: 2, unwatched: 2 };
 
 function block(kind, from, to, text) {
@@ -151,7 +159,7 @@ function rangeOf({ from, to, watched_since: watched }) {
 const stroke = (kind, x, text) =>
   path({ class: "mark", d: `M${x.toFixed(1)} ${kind === "exit" ? 0 : HIGH - 5}V${HIGH}` }, title(text));
 
-function lane({ venue, spans, marks, share_live: share }, { from, to }) {
+function timeline({ venue, spans, marks, share_live: share }, { from, to }) {
   const x = (at) => Math.max(0, Math.min(1, (at - from) / (to - from))) * WIDE;
   const blocks = spans.map(([at, kind], place) => {
     const end = spans[place + 1]?.[0] ?? to;
@@ -161,7 +169,7 @@ function lane({ venue, spans, marks, share_live: share }, { from, to }) {
   const live = share == null ? "not watched" : `live ${percent(share, 1)} of the watched time`;
   const label = `${venue}: ${live}, ${plural(exits, "process end")}`;
   return div(
-    { class: "lane" },
+    { class: "timeline" },
     span(venue),
     svg(
       { viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
@@ -176,9 +184,9 @@ function lane({ venue, spans, marks, share_live: share }, { from, to }) {
 function hour(lanes, range) {
   const seen = new Set(["live", "unwatched", ...lanes.flatMap(({ spans }) => spans.map(([, kind]) => kind))]);
   const key = (shape, text) => span(svg({ viewBox: `0 0 14 ${HIGH}`, "aria-hidden": true }, shape), text);
-  const labels = [1, 0.75, 0.5, 0.25].map((part) => span(`−${duration(part * (range.to - range.from))}`));
+  const labels = [5, 4, 3, 2, 1].map((fifths) => span(`−${Math.round((fifths * (range.to - range.from)) / 300)} min`));
   return [
-    lanes.map((of) => lane(of, range)),
+    lanes.map((of) => timeline(of, range)),
     div({ class: "axis", "aria-hidden": true }, labels, span("now")),
     p(
       { class: "legend" },
@@ -194,7 +202,7 @@ function happened({ at, venue, text, reason }) {
   return li({ title: reason }, time({ datetime: utc, title: utc }, clock(at)), b(venue), span(text));
 }
 
-// --- streams ---------------------------------------------------------------------------------------------------------
+// --- streams
 
 const head = (columns) =>
   thead(tr(columns.map(([text, tooltip, name]) => th({ scope: "col", title: tooltip, class: name }, text))));
@@ -213,9 +221,10 @@ function streamCell(stream) {
 }
 
 /** A venue's streams; one cell says why when none runs. */
-function streamCells({ streams, word, why }, names) {
-  const isOff = streams.length > 0 && streams.every((stream) => stream.is_bad && stream.state === "off");
-  if (isOff) return bad(`${word}: ${why}`, names.length);
+function streamCells({ streams, kind, sign, word, why }, names) {
+  if (streams.every((stream) => stream.state === "off")) {
+    return td({ class: `ink-${kind}`, colspan: names.length }, `${sign} ${word}: ${why}`);
+  }
   return names.map((name) => streamCell(streams.find((stream) => stream.name === name)));
 }
 
@@ -242,7 +251,7 @@ function streamTable(venues, isSynchronised) {
   );
 }
 
-// --- prices, funding and one book ------------------------------------------------------------------------------------
+// --- prices, funding and one book
 
 const COLUMNS = [
   ["bid"],
@@ -302,7 +311,7 @@ const market = ({ symbol, rows, summary }, now, book) =>
     book?.symbol === symbol && ladder(book),
   );
 
-// --- the whole page --------------------------------------------------------------------------------------------------
+// --- the whole page
 
 /** Colours of the header, for the icon of the tab. */
 const ICONS = { fine: "#00664b", heals: "#e69f00", person: "#b93a00", none: "#5b6470" };
@@ -311,7 +320,7 @@ function showVerdict({ level, sign, headline, detail }, about) {
   const icon = `<svg xmlns="http://www.w3.org/2000/svg"><circle cx="8" cy="8" r="8" fill="${ICONS[level]}"/></svg>`;
   document.title = visible(`${sign} ${headline}`);
   document.querySelector("link[rel=icon]").href = `data:image/svg+xml,${encodeURIComponent(icon)}`;
-  byId("verdict").className = level;
+  byId("verdict").className = visible(level);
   show("headline", span({ "aria-hidden": true }, `${sign} `), headline);
   show("detail", detail);
   show("about", about);

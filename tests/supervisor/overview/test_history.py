@@ -168,13 +168,8 @@ def test_rates_are_kept_for_two_minutes(history):
     assert history.rates("aster") == [1.0] * 120
 
 
-def test_rates_of_a_board_without_counts_are_unknown(history):
-    of = venue()
-    for stream in of["streams"].values():
-        stream["events"] = None
-    history.record(only(of), NOW)
-    history.record(only(of), NOW + 1)
-    assert history.events_per_s("aster") is None
+def test_rates_of_one_that_was_never_recorded_are_unknown(history):
+    assert history.events_per_s("binance") is None
     assert history.rates("binance") == []
 
 

@@ -23,7 +23,7 @@ def test_the_verdict_comes_first_and_every_venue_has_a_line():
         "● hyperliquid  live      0.1 s  10 s     2/2  live for 20 min",
         "● aster        live      0.1 s  10 s     2/2  live for 20 min",
         f"◐ extended     stale      17 s  10 s     0/2  book: {CUT}, 1.5 s ago (stale_watchdog)",
-        "■ lighter      down      8.5 s  10 s     0/2  killed from outside; next start in 0.7 s (killed)",
+        "■ lighter      down      8.5 s  10 s     0/2  next start in 0.7 s; killed from outside (killed)",
         "● paradex      live      0.1 s  10 s     2/2  live for 20 min",
         "",
         "gateway      live       pid 4242  http://127.0.0.1:9464",
@@ -50,7 +50,7 @@ def test_a_table_of_live_venues_is_not_wider_than_80_columns():
 def test_every_stream_is_shown_on_request():
     shown = table(system(), all_streams=True)
     assert sum(line.startswith("    book ") for line in shown) == 5
-    assert "hyperliquid  live       pid 4242  books 2/2  restarts 0" in shown
+    assert any(line.startswith("hyperliquid  live       pid 4242  books 2/2  restarts 0") for line in shown)
     assert not any("why" in line for line in shown)
 
 

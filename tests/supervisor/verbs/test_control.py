@@ -15,9 +15,10 @@ import pytest
 
 from ipc.control import ControlReply, ask
 from ipc.errors import ConfigError, NotRunningError, UsageError
+from ipc.health import WorkerState
 from supervisor.control import ControlServer
 from supervisor.lock import Holder
-from supervisor.proc import is_stopped
+from supervisor.proc import Peer, is_stopped
 from supervisor.verbs import control as operate
 
 
@@ -33,7 +34,7 @@ def control(run_dir):
         def watch(descriptor, callback):
             readers.pop(descriptor, None) if callback is None else readers.update({descriptor: callback})
 
-        def answer(request):
+        def answer(request, _):
             asked.append(request)
             return handle(request)
 
@@ -70,7 +71,7 @@ def test_a_directory_that_does_not_exist(cli, verb, run_dir):
 
 
 def test_a_stale_control_socket_is_nobody(cli, run_dir):
-    ControlServer(run_dir.control, lambda _: ControlReply(True), lambda *_: None).close()
+    ControlServer(run_dir.control, lambda *_: ControlReply(True), lambda *_: None).close()
     assert cli("restart").code == 3
 
 
@@ -137,7 +138,7 @@ def test_stop_says_so_when_a_signal_is_refused(cli, held_lock, monkeypatch):
 
 
 def test_stop_gives_up_on_one_that_does_not_end(cli, run_dir, held_lock, control, monkeypatch):
-    control(lambda _: ControlReply(True))
+    control(lambda *_: ControlReply(True))
     monkeypatch.setattr(operate, "_STOP_S", 0.1)
     ran = cli("stop")
     assert ran.code == 1
@@ -229,7 +230,7 @@ def test_a_stalled_supervisor_that_does_not_answer_is_described(
     cli, boards, system, held_lock, verb, impatient, run_dir
 ):
     system.header(PARENT_BEAT=boards.ago(5))
-    server = ControlServer(run_dir.control, lambda _: ControlReply(True), lambda *_: None)  # nobody reads
+    server = ControlServer(run_dir.control, lambda *_: ControlReply(True), lambda *_: None)  # nobody reads
     ran = cli(verb)
     server.close()
     assert (ran.code, ran.out) == (1, "")
@@ -240,13 +241,13 @@ def test_a_stalled_supervisor_that_does_not_answer_is_described(
 
 def test_a_supervisor_that_was_late_and_answers_is_not_stalled(cli, boards, system, control):
     system.header(PARENT_BEAT=boards.ago(5))
-    control(lambda _: ControlReply(True))
+    control(lambda *_: ControlReply(True))
     assert cli("restart").code == 0
 
 
 @pytest.mark.parametrize("verb", ["stop", "restart", "reload"])
 def test_a_stopped_supervisor_is_recognised_at_once(cli, system, held_lock, control, verb, forking):
-    asked = control(lambda _: ControlReply(True))
+    asked = control(lambda *_: ControlReply(True))
     os.kill(held_lock, signal.SIGSTOP)
     forking.wait_until(lambda: is_stopped(held_lock))
     ran = cli(verb)
@@ -264,7 +265,7 @@ def test_a_stopped_supervisor_is_recognised_at_once(cli, system, held_lock, cont
     ("arguments", "target", "said"), [(["lighter"], "lighter", "lighter"), ([], None, "all workers")]
 )
 def test_restart_asks_for_one_or_for_all(cli, control, arguments, target, said):
-    asked = control(lambda _: ControlReply(True))
+    asked = control(lambda *_: ControlReply(True))
     ran = cli("restart", *arguments)
     assert (ran.code, ran.out) == (0, f"{said}: restarting\n")
     assert [(request.verb, request.target) for request in asked] == [("restart", target)]
@@ -335,3 +336,145 @@ def test_reload_prints_every_mistake_as_start_does(cli, control):
         "paraphina-supervisor: a.toml:supervisor.tick_ms: must be a whole number",
         "paraphina-supervisor: a.toml:extra: unknown key",
     ]
+
+
+# --- stop and start of a venue ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopping(system, control, boards):
+    """Answer ``stop_venue`` of paradex, which is then killed; return the requests, and how to change its state."""
+
+    def change(state, *, later_s=0.0):
+        def apply():
+            system.process("paradex", state)
+
+        if later_s:
+            threading.Timer(later_s, apply).start()
+        else:
+            apply()
+
+    def handle(_):
+        system.process("paradex", WorkerState.KILLING, PID=os.getpid(), STOPPED_AT=time.monotonic_ns(), STOPPED_BY=1)
+        return ControlReply(True, data={"states": {"paradex": "stopping"}})
+
+    return change, control(handle)
+
+
+def test_stop_of_a_venue_waits_until_it_is_gone(cli, stopping):
+    change, asked = stopping
+    change(WorkerState.STOPPED, later_s=0.3)
+    began = time.monotonic()
+    ran = cli("stop", "paradex")
+    assert (ran.code, ran.out) == (0, "paradex: stopped\n")
+    assert time.monotonic() - began >= 0.2
+    assert [(request.verb, request.target) for request in asked] == [("stop_venue", "paradex")]
+
+
+def test_stop_of_a_venue_for_programs(cli, stopping):
+    stopping[0](WorkerState.STOPPED, later_s=0.3)
+    ran = cli("stop", "paradex", "--json")
+    shown = json.loads(ran.out)
+    assert (ran.code, shown["venue"], shown["state"]) == (0, "paradex", "stopped")
+    assert shown["stopped"]["by"] == "root"
+    assert 0 <= shown["stopped"]["ago_s"] < 60
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (WorkerState.UNKILLABLE, "paradex: its process survived SIGKILL; it is not started again when that is gone"),
+        (WorkerState.STARTING, "paradex: starting, not stopped; see: paraphina-supervisor status"),
+    ],
+)
+def test_a_venue_that_is_not_stopped_in_the_end(cli, stopping, state, said):
+    stopping[0](state, later_s=0.2)
+    ran = cli("stop", "paradex")
+    assert (ran.code, ran.out) == (1, f"{said}\n")
+
+
+def test_stop_of_a_stranger_stops_nothing(cli, control, held_lock):
+    def handle(_):
+        raise UsageError("no venue 'binance' here", advice="there are lighter")
+
+    control(handle)
+    ran = cli("stop", "binance")
+    assert (ran.code, ran.err) == (2, "paraphina-supervisor: no venue 'binance' here (there are lighter)\n")
+    os.kill(held_lock, 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "said"),
+    [
+        ("starting", 0, "paradex: starting"),
+        ("restarting", 0, "paradex: starting"),
+        ("unkillable", 1, "paradex: not started, its process survived SIGKILL; it is started when that is gone"),
+    ],
+)
+def test_start_of_a_venue(cli, control, state, code, said):
+    asked = control(lambda _: ControlReply(True, data={"states": {"paradex": state}}))
+    ran = cli("start", "paradex")
+    assert (ran.code, ran.out) == (code, f"{said}\n")
+    assert json.loads(cli("start", "--json", "paradex").out) == {"venue": "paradex", "state": state}
+    assert [(request.verb, request.target) for request in asked] == [("start_venue", "paradex")] * 2
+
+
+def test_start_of_a_venue_that_runs_is_refused(cli, control):
+    def handle(_):
+        raise UsageError("paradex is not stopped: it is live", advice="restart it")
+
+    control(handle)
+    ran = cli("start", "paradex")
+    assert (ran.code, ran.err) == (2, "paraphina-supervisor: paradex is not stopped: it is live (restart it)\n")
+
+
+def test_start_of_a_venue_without_a_system(cli):
+    ran = cli("start", "paradex")
+    assert ran.code == 3
+    assert "no supervisor is running here (start one with: paraphina-supervisor start --venues paradex)" in ran.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--sim"], ["--sim-rate", "50"], ["--venues", "aster"], ["--config", "x.toml"], ["--for", "5m"], ["--detach"]],
+    ids=lambda option: option[0],
+)
+def test_options_that_start_a_system_do_not_go_with_a_venue(cli, control, option):
+    asked = control(lambda _: ControlReply(True, data={"states": {"paradex": "starting"}}))
+    ran = cli("start", "paradex", *option)
+    assert ran.code == 2
+    assert ran.err == (
+        f"paraphina-supervisor: {option[0]}: starts a system, and paradex is a venue of one that runs"
+        " (leave it out; to start a system with this venue alone: --venues paradex)\n"
+    )
+    assert asked == []
+
+
+# --- another user's system --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(monkeypatch, control):
+    """Control socket of a supervisor that belongs to the user desk1."""
+    monkeypatch.setattr("supervisor.control.peer_of", lambda _: Peer(1, 54_321))
+    monkeypatch.setattr("supervisor.control.sudo_name", lambda _: "desk1")
+    return control(lambda _: ControlReply(True))
+
+
+@pytest.mark.parametrize("arguments", [["stop"], ["stop", "paradex"], ["start", "paradex"], ["restart"], ["reload"]])
+def test_another_users_system_is_left_alone_and_the_command_is_named(cli, system, foreign, held_lock, arguments):
+    ran = cli(*arguments)
+    assert (ran.code, ran.out) == (4, "")
+    assert ran.err == (
+        "paraphina-supervisor: refused: the system belongs to desk1"
+        f" (run: sudo -u desk1 paraphina-supervisor {arguments[0]} ...)\n"
+    )
+    assert foreign == []
+    os.kill(held_lock, 0)
+
+
+def test_a_drill_of_another_users_system_is_refused_before_it_begins(cli, system, foreign):
+    system.describe_simulator()
+    ran = cli("drill", "kill", "--run-dir", system.run_dir.path)
+    assert (ran.code, ran.out) == (4, "")
+    assert "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor drill ...)" in ran.err

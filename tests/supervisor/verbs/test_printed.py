@@ -17,7 +17,6 @@ FORMATTERS = {
     "_as_text",  # joined lines
     "_book_text",  # joined lines
     "_frame",  # rendered
-    "_screen",  # cells are escaped
     "_text",  # joined lines, or of escaped values
     "encode",  # the JSON Schema of this program
     "json_line",
