@@ -163,7 +163,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     parts += _remarks(venue)
     parts += _consumer_names(venue)
     condition = condition_of(name, venue)
-    parts += [condition.word] if condition.kind in {"outage", "person", "stopped"} else []
+    parts += [condition.word] if condition.kind in {"outage", "person"} else []
+    parts += [condition.why] if venue["stopped"] is not None else []
     return _Line(f"{name:<12} {_coloured(venue['state'], 11)}", "  ".join(parts))
 
 
