@@ -21,8 +21,8 @@ from supervisor.process_state import discard, open_standard_streams, reset_signa
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
-    "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
-    "stop": ("supervisor.verbs.control", "Stop a running system."),
+    "start": ("supervisor.verbs.start", "Run the system, one supervised process per venue, or start a stopped venue."),
+    "stop": ("supervisor.verbs.control", "Stop a running system, or one venue."),
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
     "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
     "status": ("supervisor.verbs.status", "Show how the system is, and why."),

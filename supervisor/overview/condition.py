@@ -60,8 +60,10 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
     """Return the condition of a process that was stopped or needs a person; None for any other."""
     state, last = process["state"], process["last_exit"] or {}
     reason = last.get("reason")
+    if process.get("stopped") is not None and state != WorkerState.UNKILLABLE:
+        return _of_stopped_by(process["stopped"])
     if state == WorkerState.STOPPED:
-        return _of_stopped(process, last)
+        return _of_idle(process, last)
     if state == WorkerState.FAILED:
         what = process["error"] or reason_words(reason) or worker_words(state)
         return _person(what, reason, f"correct the configuration, then: paraphina-supervisor restart {name}")
@@ -106,12 +108,14 @@ def _person(
     return Condition("person", KINDS["person"], what, why or what, reason, ago_s, advice)
 
 
-def _of_stopped(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
-    """Return the condition of a process that does not run and is not to be started."""
-    stopped = process.get("stopped")
-    if stopped is not None:
-        what = f"stopped by {stopped['by']}"
-        return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+def _of_stopped_by(stopped: Mapping[str, Any]) -> Condition:
+    """Return the condition of a venue that an operator stopped; its process may still be ending."""
+    what = f"stopped by {stopped['by']}"
+    return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+
+
+def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
+    """Return the condition of a process that does not run and waits for no start."""
     if last.get("reason") == Reason.REQUESTED and not _is_orphaned(process):
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
@@ -233,7 +237,7 @@ def _of_transition(venue: Mapping[str, Any]) -> Condition:
 
 def _next_start(process: Mapping[str, Any]) -> str:
     next_s = process["next_start_in_s"]
-    return f"next start in {duration(next_s)}; " if next_s is not None and process["pid"] is None else ""
+    return f"next start in {duration(next_s)}; " if next_s is not None else ""
 
 
 def _no_book(venue: Mapping[str, Any]) -> str:

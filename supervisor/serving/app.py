@@ -114,8 +114,7 @@ class Application:
 
     def _state(self, environ: dict[str, Any]) -> HttpAnswer:
         books = parse_qs(environ["QUERY_STRING"]).get("book")
-        body = self._source.state_json(books[0] if books else None).decode()
-        return HttpAnswer(HTTPStatus.OK, printable_json(body).encode(), _JSON)
+        return HttpAnswer(HTTPStatus.OK, self._source.state_json(books[0] if books else None), _JSON)
 
     def _status(self, _environ: dict[str, Any]) -> HttpAnswer:
         body = printable_json(json.dumps(without_private(self._source.status())))

@@ -151,6 +151,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     """Return the line of a venue with everything that is known about its process."""
     parts = [f"pid {venue['pid']}"] if venue["pid"] else []
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    condition = condition_of(name, venue)
+    parts += [condition.why] if condition.kind == "stopped" else []
     parts.append(f"restarts {venue['restarts']}")
     if venue["last_exit"]:
         last = venue["last_exit"]
@@ -162,8 +164,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += _remarks(venue)
     parts += _consumer_names(venue)
-    condition = condition_of(name, venue)
-    parts += [condition.word] if condition.kind in {"outage", "person", "stopped"} else []
+    parts += [condition.word] if condition.kind in {"outage", "person"} else []
     return _Line(f"{name:<12} {_coloured(venue['state'], 11)}", "  ".join(parts))
 
 

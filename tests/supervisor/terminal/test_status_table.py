@@ -50,7 +50,7 @@ def test_a_table_of_live_venues_is_not_wider_than_80_columns():
 def test_every_stream_is_shown_on_request():
     shown = table(system(), all_streams=True)
     assert sum(line.startswith("    book ") for line in shown) == 5
-    assert "hyperliquid  live       pid 4242  books 2/2  restarts 0" in shown
+    assert any(line.startswith("hyperliquid  live       pid 4242  books 2/2  restarts 0") for line in shown)
     assert not any("why" in line for line in shown)
 
 
