@@ -7,7 +7,8 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-operate test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants screenshots soak soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed operate-installed
+.PHONY: mutants screenshots soak soak-alerts soak-faults soak-fuzz soak-image soak-shadow soak-updates
+.PHONY: run-installed test-installed operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim
@@ -69,6 +70,10 @@ integration: test-installed
 # Long runs; PARAPHINA_SOAK_S says how many seconds each may take (an hour).
 soak: test-installed
 	$(BIN)/pytest -m soak tests/soak
+
+# The alerts with their real times, which `make test-operate` divides by ten: about 20 minutes.
+soak-alerts: operate-installed
+	PARAPHINA_ALERTS_FACTOR=1 $(BIN)/pytest -m operate tests/operate/test_alerts.py
 
 # An hour of random faults under the eyes of consumers who know the truth.
 soak-faults: test-installed

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
 from ipc.printable import printable, printable_lines
@@ -20,8 +21,8 @@ from supervisor.process_state import discard, open_standard_streams, reset_signa
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
-    "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
-    "stop": ("supervisor.verbs.control", "Stop a running system."),
+    "start": ("supervisor.verbs.start", "Run the system, one supervised process per venue, or start a stopped venue."),
+    "stop": ("supervisor.verbs.control", "Stop a running system, or one venue."),
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
     "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
     "status": ("supervisor.verbs.status", "Show how the system is, and why."),
@@ -67,6 +68,11 @@ class _Verbs(click.Group):
         command = getattr(importlib.import_module(place[0]), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101 - true for every entry of the table
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the verbs and options that begin with a text, without importing any verb."""
+        verbs = [CompletionItem(name, help=text) for name, (_, text) in _VERBS.items() if name.startswith(incomplete)]
+        return [*verbs, *super(click.Group, self).shell_complete(ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; a closed output pipe is no failure."""

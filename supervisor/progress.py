@@ -40,7 +40,7 @@ def progress(what: str, total: float = 1.0, *, is_counted: bool = False) -> Iter
     amount = "{task.completed:.0f} of {task.total:.0f}" if is_counted else "{task.percentage:.0f} %"
     columns = (
         TextColumn(what, markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=16),
         TextColumn(amount),
         TimeRemainingColumn(),
         TextColumn(

@@ -13,6 +13,8 @@ from supervisor.overview.prices import Prices
 from supervisor.overview.verdict import verdict
 from supervisor.overview.words import SIGNS, duration, stream_words
 
+#: Name of the consumer that reads for the overview itself.
+_GATEWAY: Final = "gateway"
 _MS: Final = 1_000
 _US: Final = 1_000
 
@@ -68,7 +70,7 @@ def _venue(name: str, venue: Mapping[str, Any], history: History) -> VenueView:
         next_start_s=venue["next_start_in_s"],
         events_per_s=history.events_per_s(name),
         rates=history.rates(name),
-        consumers=list(venue["consumers"]),
+        consumers=[name for name in venue["consumers"] if name != _GATEWAY],
         lag_ms=None if lag is None else lag["p50"],
         handling_ms=None if handling is None else round(handling["p99"] / _US, 3),
         streams=[stream_view(stream, of, is_bad=stream in bad) for stream, of in venue["streams"].items()],

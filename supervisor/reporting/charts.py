@@ -13,7 +13,7 @@ from typing import Final
 from supervisor.overview.document import SpanKind
 from supervisor.reporting.kinds import RANKS, kind_of, sign_of, state_words
 from supervisor.reporting.markup import Content, Html, tag
-from supervisor.reporting.scales import Scale, clock, time_step
+from supervisor.reporting.scales import Scale, clock, time_mark, time_step
 from supervisor.reporting.series import Point, Series, segments
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 360, 150, 46, 8, 8, 20
@@ -58,13 +58,25 @@ def line_chart(
         y = y_of(tick)
         parts.append(tag("path", d=f"M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}", class_="grid"))
         parts.append(tag("text", show(tick), x=_LEFT - 6, y=f"{y + 4:.1f}", text_anchor="end"))
+    step = time_step(total_s, 5)
     parts += [
-        tag("text", clock(second), x=f"{x_of(second):.1f}", y=_HEIGHT - 5, text_anchor="middle")
-        for second in range(0, int(total_s) + 1, time_step(total_s, 5))
+        tag(
+            "text",
+            time_mark(second, step),
+            x=f"{x_of(second):.1f}",
+            y=_HEIGHT - 5,
+            text_anchor="end" if total_s - second < step / 5 else "middle",
+        )
+        for second in range(0, int(total_s) + 1, step)
     ]
     if limit is not None and scale.low < limit <= scale.high:
         parts.append(tag("path", d=f"M{_LEFT} {y_of(limit):.1f}H{_WIDTH - _RIGHT}", class_="limit"))
-    parts += [tag("path", d=_path(line.series.points, x_of, y_of), class_=line.style) for line in lines]
+    for line in lines:
+        of = line.series
+        style = f"{line.style} spread" if of.middle else line.style
+        parts.append(tag("path", d=_path(of.points, x_of, y_of), class_=style))
+        if of.middle:
+            parts.append(tag("path", d=_path(of.middle, x_of, y_of), class_=line.style))
     words = [_in_words(line, show) for line in lines]
     drawing = tag(
         "svg",
@@ -183,7 +195,7 @@ def time_axis(total_s: float) -> Html:
     parts = [
         tag(
             "text",
-            clock(mark),
+            time_mark(mark, step),
             x=f"{100 * mark / max(total_s, 1.0):.2f}%",
             y=12,
             text_anchor="start" if not mark else "end" if total_s - mark < step / 3 else "middle",

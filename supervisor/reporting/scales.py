@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-_STEPS_S: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400)
+_STEPS_S: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 _MINUTE, _HOUR = 60, 3600
 _MS: Final = 1000.0
 #: Rounded to three digits, it is a thousand.
@@ -80,6 +80,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
+def time_mark(seconds: int, step_s: int) -> str:
+    """Return the label of a mark on an axis of time: in hours where the marks are hours apart."""
+    return f"{seconds // _HOUR} h" if step_s >= _HOUR and seconds else clock(seconds)
+
+
 def short(value: float | None) -> str:
     """Return a number in three digits or, from a thousand on, without decimals; ``-`` for None."""
     if value is None or not math.isfinite(value):
@@ -98,7 +103,7 @@ def milliseconds(value: float | None) -> str:
         return f"{short(value)} ms"
     if seconds < 2 * _MINUTE:
         return f"{seconds:.3g} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.1f} h"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.3g} h"
 
 
 def megabytes(value: float | None) -> str:

@@ -23,12 +23,14 @@ class Series:
     """Series as a page needs it.
 
     Attributes:
-        points: At most :data:`MOST_POINTS` of its points.
+        points: At most :data:`MOST_POINTS` of its points, with all extremes.
+        middle: Median of each stretch where points were left out; empty where none were.
         median: Median of all its figures; None without any.
         highest: Point with the highest figure.
     """
 
     points: Sequence[Point]
+    middle: Sequence[Point]
     median: float | None
     highest: Point | None
 
@@ -40,6 +42,7 @@ def series(points: Iterable[tuple[float, float | None]]) -> Series:
     there = [point for point in every if point.value is not None]
     return Series(
         points=thin(every),
+        middle=[_middle(stretch) for stretch in _stretches(every, MOST_POINTS)] if len(every) > MOST_POINTS else [],
         median=ordered[len(ordered) // 2] if ordered else None,
         highest=max(there, key=lambda point: point.value or 0.0) if there else None,
     )
@@ -58,11 +61,18 @@ def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     """Return at most ``most`` points: of every stretch the least, the greatest and one gap, in their order."""
     if len(points) <= most:
         return list(points)
+    return [point for stretch in _stretches(points, most) for point in _extremes(stretch)]
+
+
+def _stretches(points: Sequence[Point], most: int) -> list[Sequence[Point]]:
+    """Divide points into stretches of which three points each may stay."""
     size = math.ceil(len(points) / max(most // 3, 1))
-    kept: list[Point] = []
-    for start in range(0, len(points), size):
-        kept += _extremes(points[start : start + size])
-    return kept
+    return [points[start : start + size] for start in range(0, len(points), size)]
+
+
+def _middle(stretch: Sequence[Point]) -> Point:
+    ordered = numbers(stretch)
+    return Point(stretch[len(stretch) // 2].at_s, ordered[len(ordered) // 2] if ordered else None)
 
 
 def _extremes(stretch: Sequence[Point]) -> list[Point]:

@@ -65,6 +65,7 @@ svg text { fill: var(--soft); font: 11px system-ui, sans-serif; font-variant-num
 .grid { stroke: var(--rule); stroke-width: 1; fill: none; }
 .limit { stroke: var(--down); stroke-width: 1; stroke-dasharray: 4 3; fill: none; }
 .now, .past { fill: none; stroke-width: 1.3; stroke-linejoin: round; stroke-linecap: round; }
+.spread { opacity: .3; }
 .now { stroke: var(--line); }
 .past { stroke: var(--before); }
 .bar-live { fill: var(--live); }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from ipc.board import BUCKETS, Board, Row, StreamWord
+from ipc.board import Board, Row, StreamWord
 from ipc.health import Stream
+from supervisor.histograms import counts_in, upper_bound_ns
 
 _NS: Final = 1_000_000_000
 #: Streams with a histogram; those of others are in ``status`` alone.
@@ -16,7 +17,7 @@ STREAMS: Final = (Stream.BOOK, Stream.TRADE)
 #: Buckets of the board that are upper bounds of exported ones: 131 µs to 8.6 s, each four times the one before.
 _BOUNDS: Final = range(4, 21, 2)
 #: The same in seconds.
-BOUNDS_S: Final = tuple(float(1 << (bucket + 13)) / _NS for bucket in _BOUNDS)
+BOUNDS_S: Final = tuple(upper_bound_ns(bucket) / _NS for bucket in _BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,6 @@ def read(board: Board, slot: int, streams: Iterable[Stream] = STREAMS) -> dict[S
 
 def _read(row: Row) -> StreamHistograms:
     return StreamHistograms(
-        handling=merge(_words(row, StreamWord.HANDLING), row[StreamWord.HANDLING_SUM]),
-        lag=merge(_words(row, StreamWord.LAG), row[StreamWord.LAG_SUM]),
+        handling=merge(counts_in(row, StreamWord.HANDLING), row[StreamWord.HANDLING_SUM]),
+        lag=merge(counts_in(row, StreamWord.LAG), row[StreamWord.LAG_SUM]),
     )
-
-
-def _words(row: Row, first: int) -> list[int]:
-    return row.words[row.at + first : row.at + first + BUCKETS].tolist()

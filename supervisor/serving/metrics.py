@@ -138,16 +138,14 @@ def _family(spec: MetricSpec) -> Metric:
 
 
 def _add_supervisor(out: _Families, supervisor: Mapping[str, Any], wall_s: float) -> None:
-    if supervisor.get("version"):
-        out.add_version(supervisor["version"])
-    out.add("paraphina_supervisor_start_time_seconds", (), _start(supervisor.get("uptime_s"), wall_s))
-    beat = supervisor.get("beat_age_ms")
-    out.add(
-        "paraphina_supervisor_last_beat_timestamp_seconds", (), None if beat is None else round(wall_s - beat / 1000, 3)
-    )
-    out.add("paraphina_supervisor_stalls_total", (), supervisor.get("self_stalls"))
-    out.add("paraphina_supervisor_forks_total", (), supervisor.get("forks"))
-    out.add("paraphina_clock_synchronised", (), (supervisor.get("clock") or {}).get("synchronised"))
+    out.add_version(supervisor["version"])
+    out.add("paraphina_supervisor_start_time_seconds", (), _start(supervisor["uptime_s"], wall_s))
+    beat_ms = supervisor["beat_age_ms"]
+    beat = None if beat_ms is None else round(wall_s - beat_ms / 1000, 3)
+    out.add("paraphina_supervisor_last_beat_timestamp_seconds", (), beat)
+    out.add("paraphina_supervisor_stalls_total", (), supervisor["self_stalls"])
+    out.add("paraphina_supervisor_forks_total", (), supervisor["forks"])
+    out.add("paraphina_clock_synchronised", (), supervisor["clock"]["synchronised"])
 
 
 def _add_process(out: _Families, name: str, process: Mapping[str, Any], wall_s: float) -> None:
@@ -155,13 +153,13 @@ def _add_process(out: _Families, name: str, process: Mapping[str, Any], wall_s: 
     out.add_states("paraphina_process_state", of, _WORKER_STATES, process["state"])
     out.add("paraphina_process_start_time_seconds", of, _start(process["uptime_s"], wall_s))
     out.add("paraphina_process_restarts_total", of, process["restarts"])
-    for reason, count in process.get("exits", {}).items():
+    for reason, count in process["exits"].items():
         out.add("paraphina_process_exits_total", (name, reason), count)
     out.add("paraphina_process_crash_loop", of, process["crash_loop"])
     out.add("paraphina_process_consecutive_failures", of, process["failures"])
     out.add("paraphina_process_stale_seconds_total", of, process["stale_s"])
-    out.add("paraphina_process_cpu_seconds_total", of, process.get("cpu_s"))
-    out.add("paraphina_process_resident_memory_bytes", of, process.get("rss_bytes"))
+    out.add("paraphina_process_cpu_seconds_total", of, process["cpu_s"])
+    out.add("paraphina_process_resident_memory_bytes", of, process["rss_bytes"])
     descriptors = process.get("descriptors") or {}
     out.add("paraphina_process_open_fds", of, descriptors.get("open"))
     out.add("paraphina_process_max_fds", of, descriptors.get("limit"))
@@ -172,15 +170,15 @@ def _add_venue(out: _Families, name: str, venue: Mapping[str, Any]) -> None:
     fresh = venue["time_to_fresh_ms"]
     out.add("paraphina_time_to_fresh_seconds", of, None if fresh is None else fresh / 1000)
     out.add("paraphina_venue_outage", of, venue["outage"])
-    out.add("paraphina_venue_stopped", of, venue.get("stopped") is not None)
+    out.add("paraphina_venue_stopped", of, venue["stopped"] is not None)
     out.add("paraphina_books_wanted", of, venue["books"]["wanted"])
     out.add("paraphina_books_usable", of, venue["books"]["usable"])
-    out.add("paraphina_consumers", of, len(venue["consumers"]) if "consumers" in venue else None)
+    out.add("paraphina_consumers", of, len(venue["consumers"]))
     out.add("paraphina_publish_full_pipes_total", of, venue["drops"])
 
 
 def _add_sessions(out: _Families, name: str, venue: Mapping[str, Any]) -> None:
-    for reason, count in venue.get("session_ends", {}).items():
+    for reason, count in venue["session_ends"].items():
         out.add("paraphina_session_ends_total", (name, _LINE, reason), count)
     for session, of in venue["sessions"].items():
         out.add("paraphina_session_frames_total", (name, session, _LINE), of["frames"])
@@ -192,7 +190,7 @@ def _add_stream(out: _Families, venue: str, name: str, stream: Mapping[str, Any]
     limit = stream["limit_ms"]
     out.add("paraphina_stream_stale_limit_seconds", of, None if limit is None else limit / 1000)
     out.add("paraphina_stream_reconnects_total", of, stream["reconnects"])
-    out.add("paraphina_stream_events_total", of, stream.get("events"))
+    out.add("paraphina_stream_events_total", of, stream["events"])
     for symbol, market in stream["markets"].items():
         labels = (venue, name, symbol, _LINE)
         age = market["age_ms"]

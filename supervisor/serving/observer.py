@@ -19,6 +19,7 @@ from ipc.errors import UnknownStateError
 from ipc.events import Lifecycle, Status
 from ipc.health import Stream
 from ipc.log import get_log
+from ipc.printable import printable_json
 from ipc.rundir import RunDir
 from supervisor.followed import LifecycleFollower
 from supervisor.overview.document import Overview, PriceRow, VerdictText
@@ -112,7 +113,7 @@ class Observer:
             if book is None:
                 return self._json
             view = self._book(book)
-        return msgspec.json.encode(msgspec.structs.replace(overview, book=view))
+        return encoded(msgspec.structs.replace(overview, book=view))
 
     def funding(self) -> dict[tuple[str, str], float]:
         """Return the funding rates by venue and symbol, fractions for eight hours."""
@@ -136,7 +137,7 @@ class Observer:
             verdict = verdict_without_state(self._error, now - self._status_s)
             if verdict is not None:
                 overview = msgspec.structs.replace(overview, verdict=verdict)
-            self._overview, self._built_s, self._json = overview, now, msgspec.json.encode(overview)
+            self._overview, self._built_s, self._json = overview, now, encoded(overview)
         return self._overview
 
     def _book(self, name: str) -> BookView:
@@ -225,6 +226,11 @@ class Observer:
             self._quotes.close()
             self._prices = Prices()
         self._has_prices = self._quotes.open_s >= _PRICES_READY_S
+
+
+def encoded(overview: Overview) -> bytes:
+    """Return an overview as JSON of which a terminal shows every character."""
+    return printable_json(msgspec.json.encode(overview).decode()).encode()
 
 
 def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None:

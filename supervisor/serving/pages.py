@@ -38,6 +38,7 @@ class GatewayPages:
         self._header = board.header
         self._workers = [board.worker(slot) for slot in slots]
         self._observer = observer
+        self._per_market = per_market
         self.metrics = CollectorRegistry()
         self.metrics.register(StatusCollector(self._read, per_market=per_market))
 
@@ -61,7 +62,10 @@ class GatewayPages:
         status = self.status()
         processes = self._run_dir.describe()["processes"]
         board = Board.attach(self._run_dir.board)  # the file may be another one than at the last scrape
-        read = {name: histograms.read(board, processes[name]["slot"]) for name in status["venues"]}
+        slots = {name: processes[name]["slot"] for name in status["venues"] if name in processes}
+        read = {name: histograms.read(board, slot) for name, slot in slots.items()}
+        if not self._per_market:  # following prices costs more than the rest
+            return Reading(status, read)
         return Reading(status, read, self._observer.funding(), self._observer.spreads())
 
 

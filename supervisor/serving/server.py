@@ -33,7 +33,8 @@ from supervisor.serving import answers
 
 log = get_log(__name__)
 
-_THREADS: Final = 2
+#: The first scrape waits for prices, for up to three seconds; probes and another scrape do not.
+_THREADS: Final = 3
 #: Connections; one more closes the one that was idle for the longest time.
 _CONNECTIONS: Final = 64
 #: waitress counts its own descriptors as well, and stops accepting here: when no connection is idle.
@@ -199,7 +200,7 @@ class HttpServer:
         library = logging.getLogger("waitress")
         library.handlers[:] = [_LibraryLog()]
         library.propagate = False
-        logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)  # with two threads, requests wait
+        logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)  # requests wait for a thread
         self._thread.start()
 
     def close(self) -> None:

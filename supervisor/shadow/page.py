@@ -252,7 +252,9 @@ def _chart_section(kind: _ChartKind, runs: Sequence[JudgedRun]) -> Html | None:
         for venue in venues
     ]
     names = charts.legend((f"bar-{'past' if run.style == 'past' else 'line'}", run.name) for run in runs if run.name)
-    return section(kind.title, names, tag("div", figures, class_="charts"), about=kind.about)
+    is_thinned = any(kind.pick(run.series[venue]).middle for run in runs for venue in venues)
+    about = f"{kind.about} Pale: from least to highest; line: median." if is_thinned else kind.about
+    return section(kind.title, names, tag("div", figures, class_="charts"), about=about)
 
 
 def _reconnects(runs: Sequence[JudgedRun]) -> Html:

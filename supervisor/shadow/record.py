@@ -72,7 +72,9 @@ class ShadowRecorder:
             }
         )
 
-    def run(self, duration_s: float, stop: Callable[[], bool], progress: Callable[[float, str], None]) -> None:
+    def run(
+        self, duration_s: float, stop: Callable[[], bool], progress: Callable[[float, dict[str, str]], None]
+    ) -> None:
         """Record for ``duration_s`` seconds.
 
         Args:
@@ -148,8 +150,8 @@ class ShadowRecorder:
     def _books(self, venue: str) -> list[BookReplica]:
         return [self._feed.book(venue, symbol) for symbol in self._venues[venue]]
 
-    def _write_line(self) -> str:
-        """Write the line of a second; return the states of the venues as text."""
+    def _write_line(self) -> dict[str, str]:
+        """Write the line of a second; return the state of every venue."""
         now = time.monotonic_ns()
         state = _status(self._run_dir)
         samples, self._ages = self._ages, []
@@ -175,7 +177,7 @@ class ShadowRecorder:
                 **({} if of is None else _board_part(of)),
             }
         self._write(line)
-        return "  ".join(f"{venue} {of.get('state', 'down')}" for venue, of in line["venues"].items())
+        return {venue: str(of.get("state", "down")) for venue, of in line["venues"].items()}
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(msgspec.json.encode(line) + b"\n")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import click
 
 from ipc.errors import ParaphinaError
-from ipc.printable import joined_lines, printable_json
-from supervisor.verbs.options import configured_run_dir, end_as_interrupted, json_option, run_dir_option
+from ipc.printable import joined_lines
+from supervisor.verbs.options import configured_run_dir, end_as_interrupted, json_option, print_json, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -59,15 +59,11 @@ def check(config_path: str | None, live: bool, sim: bool, for_s: float, as_json:
     if live or sim:
         end_as_interrupted()
         findings += list(_watch_venues(config, config_path, for_s, sim=sim))
-    click.echo(_as_json(findings) if as_json else _as_text(findings))
+    if as_json:
+        print_json([{"check": what, "ok": problem is None, "problem": problem} for what, problem in findings])
+    else:
+        click.echo(_as_text(findings))
     return int(any(problem is not None for _, problem in findings))
-
-
-def _as_json(findings: Findings) -> str:
-    import json
-
-    rows = [{"check": what, "ok": problem is None, "problem": problem} for what, problem in findings]
-    return printable_json(json.dumps(rows))
 
 
 def _as_text(findings: Findings) -> str:

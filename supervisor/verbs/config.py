@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipc.printable import printable, printable_json
-from supervisor.verbs.options import json_option
+from ipc.errors import ConfigError
+from ipc.printable import printable
+from supervisor.verbs.options import json_option, print_json, print_json_text
 
 if TYPE_CHECKING:
     from supervisor.config import Config
@@ -41,7 +42,7 @@ def show(path: str | None, as_json: bool) -> int:
     ]
     if as_json:
         values = {s.key: {"value": s.value, "source": s.source} for s in settings}
-        click.echo(printable_json(msgspec.json.encode(values).decode()))
+        print_json_text(msgspec.json.encode(values).decode())
         return 0
     width = max(len(setting.key) for setting in settings)
     for setting in settings:
@@ -80,10 +81,20 @@ def _sources_of_proxies(loaded: Config) -> dict[str, str]:
 
 @config.command()
 @_config_option
-def validate(path: str | None) -> int:
+@json_option
+def validate(path: str | None, as_json: bool) -> int:
     """Check the configuration and print each mistake on one line."""
     from supervisor.config import load
 
-    load(path, os.environ, {})
-    click.echo("the configuration is valid")
+    try:
+        load(path, os.environ, {})
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print_json({"valid": False, "problems": error.problems})
+        return error.exit_code
+    if as_json:
+        print_json({"valid": True, "problems": []})
+    else:
+        click.echo("the configuration is valid")
     return 0

@@ -11,6 +11,7 @@ import click
 
 from ipc.errors import DecodeError, UsageError
 from ipc.printable import printable, printable_json
+from supervisor.verbs.completion import complete_venue
 
 if TYPE_CHECKING:
     from ipc.events import Event
@@ -22,7 +23,7 @@ _STAMPS: Final = frozenset({"epoch", "seq", "recv_ns", "recv_mono_ns", "publish_
 
 
 @click.command()
-@click.option("--venue", required=True, help="Whose frames these are.")
+@click.option("--venue", required=True, help="Whose frames these are.", shell_complete=complete_venue)
 @click.argument("file", type=click.File("rb"), default="-")
 def decode(venue: str, file: BinaryIO) -> int:
     """Turn raw frames of FILE (or standard input) into normalised events, one JSON object a line.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,15 @@ import click
 from ipc.errors import UsageError
 from ipc.printable import joined_lines, printable_json
 from supervisor.progress import progress
-from supervisor.verbs.options import end_as_interrupted, json_option, make_report_dir, open_run_dir, require_running
+from supervisor.verbs.completion import complete_venues
+from supervisor.verbs.options import (
+    end_as_interrupted,
+    json_option,
+    make_report_dir,
+    open_run_dir,
+    print_json,
+    require_running,
+)
 
 if TYPE_CHECKING:
     from ipc.rundir import RunDir
@@ -30,7 +39,7 @@ _REDRAW_S: Final = 0.5
 @click.argument("faults", nargs=-1, metavar="[FAULT]...")
 @click.option("--all", "is_all", is_flag=True, help="Every fault, on every venue.")
 @click.option("--list", "is_list", is_flag=True, help="Say which faults there are, and do nothing.")
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often each.")
 @click.option("--immediate", is_flag=True, help="Start the system to drill with first_restart = immediate.")
 @click.option("--report", "report", metavar="DIR", help="Where drill.html, drill.md and drill.json go.")
@@ -57,9 +66,7 @@ def drill(
     from supervisor.drill.catalogue import DRILLS, PARENT
 
     if is_list:
-        for one in DRILLS.values():
-            click.echo(f"{one.name:<19} {one.kind:<8} {one.effect:<10} {one.text}")
-        click.echo(f"{PARENT:<19} {'process':<8} {'restart':<10} SIGKILL to the parent itself")
+        _list(as_json=as_json)
         return 0
     names = [*DRILLS, PARENT] if is_all else list(faults)
     if not names:
@@ -76,7 +83,10 @@ def drill(
             rows.append(_drill_parent(training, rounds))
     if directory is not None:
         _write_report(directory, rows, started, rounds, target)
-    click.echo(_as_json(rows) if as_json else _table(rows))
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo(_table(rows))
     return int(any(row["result"] == "missed" for row in rows))
 
 
@@ -88,9 +98,25 @@ def _write_report(
     from supervisor.system import program_version
 
     run = DrillRun(rows, started, time.time() - started, rounds, program_version(), target.conditions)
-    texts = {"drill.html": report_page(run), "drill.md": markdown(run), "drill.json": _as_json(rows) + "\n"}
+    texts = {
+        "drill.html": report_page(run),
+        "drill.md": markdown(run),
+        "drill.json": printable_json(json.dumps(rows)) + "\n",
+    }
     for name, text in texts.items():
         (directory / name).write_text(text, encoding="utf-8")
+
+
+def _list(*, as_json: bool) -> None:
+    """Print the drills."""
+    from supervisor.drill.catalogue import DRILLS, PARENT
+
+    rows = [{"fault": one.name, "kind": one.kind, "effect": one.effect, "text": one.text} for one in DRILLS.values()]
+    rows.append({"fault": PARENT, "kind": "process", "effect": "restart", "text": "SIGKILL to the parent itself"})
+    if as_json:
+        print_json(rows)
+    else:
+        click.echo("\n".join(f"{one['fault']:<19} {one['kind']:<8} {one['effect']:<10} {one['text']}" for one in rows))
 
 
 @contextmanager
@@ -219,12 +245,6 @@ def _median(values: list[float | None]) -> float | None:
 
 def _quantile(ordered: list[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-
-
-def _as_json(rows: list[dict[str, Any]]) -> str:
-    import json
-
-    return printable_json(json.dumps(rows))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import joined_lines, printable_json, printable_values
-from supervisor.verbs.options import json_option
+from ipc.printable import joined_lines, printable_values
+from supervisor.verbs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from supervisor.journal.blackbox import RawRecording
@@ -37,7 +37,8 @@ def fixture() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Make a scenario of it instead, without private values.",
 )
-def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
+@json_option
+def from_blackbox(path: Path, out: Path | None, scenario: Path | None, as_json: bool) -> int:
     """Convert a saved black box into a fixture in DIR/<venue>, or into a scenario.
 
     A scenario is one file that can be attached to a bug report: connection addresses are removed, and credentials,
@@ -46,12 +47,15 @@ def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
     if (out is None) is (scenario is None):
         raise UsageError("say either where", where="--out, --scenario", advice="--out DIR, or --scenario FILE")
     if scenario is not None:
-        return _to_scenario(path, scenario)
+        return _to_scenario(path, scenario, as_json=as_json)
     from supervisor.journal.blackbox import read_blackbox, write_fixture
 
     recording = read_blackbox(path)
     directory = write_fixture(recording, Path(str(out)))
     venue = recording.header.venue
+    if as_json:
+        print_json({"venue": venue, "records": len(recording.records), "fixture": str(directory)})
+        return 0
     click.echo(
         joined_lines(
             [
@@ -63,7 +67,7 @@ def from_blackbox(path: Path, out: Path | None, scenario: Path | None) -> int:
     return 0
 
 
-def _to_scenario(path: Path, out: Path) -> int:
+def _to_scenario(path: Path, out: Path, *, as_json: bool) -> int:
     import os
 
     from supervisor.journal.blackbox import read_recordings
@@ -78,6 +82,9 @@ def _to_scenario(path: Path, out: Path) -> int:
             file.write(text)
     except FileExistsError:
         raise UsageError("there is a file already", where=str(out), advice="name another") from None
+    if as_json:
+        print_json({"venue": recordings[0].header.venue, "records": len(recordings[0].records), "scenario": str(out)})
+        return 0
     click.echo(
         joined_lines(
             [
@@ -98,13 +105,13 @@ def info(path: Path, as_json: bool) -> int:
 
     Exit code 1 when a recording cannot be played.
     """
-    import json
-
     from supervisor.journal.blackbox import read_recordings
 
     described = [_describe(recording) for recording in read_recordings(path)]
-    shown = printable_json(json.dumps(described)) if as_json else "\n".join(map(_text, printable_values(described)))
-    click.echo(shown)
+    if as_json:
+        print_json(described)
+    else:
+        click.echo("\n".join(map(_text, printable_values(described))))
     return int(any(one["problem"] is not None for one in described))
 
 

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import ParaphinaError, UsageError
-from ipc.printable import joined_lines, printable, printable_json
-from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from ipc.printable import joined_lines, printable
+from supervisor.verbs.completion import complete_symbol, complete_venue
+from supervisor.verbs.options import (
+    json_option,
+    open_run_dir,
+    print_json,
+    print_json_text,
+    require_running,
+    run_dir_option,
+)
 from supervisor.verbs.waiting import Waiting, failed_wait, wait_live
 
 if TYPE_CHECKING:
@@ -59,7 +67,10 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
             waiting.check()
             continue
         waiting.has_come()
-        click.echo(printable_json(encode(event).decode()) if as_json else printable(_line(topic, event)))
+        if as_json:
+            print_json_text(encode(event).decode())
+        else:
+            click.echo(printable(_line(topic, event)))
         sys.stdout.flush()
         shown += 1
         if count is not None and shown >= count:
@@ -115,8 +126,8 @@ def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None
 
 
 @click.command()
-@click.argument("venue")
-@click.argument("symbol")
+@click.argument("venue", shell_complete=complete_venue)
+@click.argument("symbol", shell_complete=complete_symbol)
 @click.option("--depth", type=click.IntRange(1, 100), default=10, show_default=True, help="Levels a side.")
 @click.option("--watch", is_flag=True, help="Again every half second, until interrupted.")
 @json_option
@@ -137,7 +148,10 @@ def book(venue: str, symbol: str, depth: int, watch: bool, as_json: bool, run_di
             shown = feed.book(venue, symbol)
             if watch and sys.stdout.isatty():
                 click.clear()
-            click.echo(printable_json(_book_json(shown, depth)) if as_json else _book_text(shown, depth))
+            if as_json:
+                print_json(_book_json(shown, depth))
+            else:
+                click.echo(_book_text(shown, depth))
             if not watch:
                 return 0
             if shown.usable:
@@ -173,7 +187,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
         raise failed_wait(directory, f"no funding rate within {_FIRST_S:g} s", str(directory.path))
     if as_json:
         for event in rates.values():
-            click.echo(printable_json(encode(event).decode()))
+            print_json_text(encode(event).decode())
         return 0
     click.echo(f"{'venue':<12} {'symbol':<12} {'rate':>16} {'interval':>9} {'per 8 h':>12}  next")
     for (venue, symbol), event in sorted(rates.items()):
@@ -237,21 +251,17 @@ def _book_text(book: BookReplica, depth: int) -> str:
     return joined_lines(lines)
 
 
-def _book_json(book: BookReplica, depth: int) -> str:
-    import json
-
-    return json.dumps(
-        {
-            "venue": book.venue,
-            "symbol": book.symbol,
-            "usable": book.usable,
-            "reason": book.reason,
-            "bids": book.bids(depth) if book.usable else [],
-            "asks": book.asks(depth) if book.usable else [],
-            "venue_seq": book.venue_seq,
-            "age_ms": book.age_ms(time.monotonic_ns()),
-        }
-    )
+def _book_json(book: BookReplica, depth: int) -> dict[str, Any]:
+    return {
+        "venue": book.venue,
+        "symbol": book.symbol,
+        "usable": book.usable,
+        "reason": book.reason,
+        "bids": book.bids(depth) if book.usable else [],
+        "asks": book.asks(depth) if book.usable else [],
+        "venue_seq": book.venue_seq,
+        "age_ms": book.age_ms(time.monotonic_ns()),
+    }
 
 
 def _drain(feed: Feed, seconds: float) -> None:

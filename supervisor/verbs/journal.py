@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import joined_lines, printable, printable_json
+from ipc.printable import joined_lines, printable
 from supervisor.journal.verdict import recording_lines, verdict
 from supervisor.progress import progress
-from supervisor.verbs.options import end_as_interrupted, json_option
+from supervisor.verbs.options import end_as_interrupted, json_option, print_json
 
 if TYPE_CHECKING:
     from supervisor.journal.findings import TopicReport, VerifyReport
@@ -51,13 +51,14 @@ def verify(path: Path, as_json: bool) -> int:
     Exit codes: 0 what was recorded is right, and the last line says whether it is all; 1 a problem, nothing recorded,
     or a recording that broke off; 2 not a recording.
     """
-    import json
-
     from supervisor.journal import verify as journal
 
     with progress("verifying") as advance:
         report = journal.verify(path, lambda done: advance(done, ""))
-    click.echo(printable_json(json.dumps(report.to_builtins())) if as_json else _text(report))
+    if as_json:
+        print_json(report.to_builtins())
+    else:
+        click.echo(_text(report))
     return report.exit_code
 
 
@@ -65,7 +66,8 @@ def verify(path: Path, as_json: bool) -> int:
 @click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @click.option("--to", "kind", type=click.Choice(["parquet"]), required=True, help="The format to convert to.")
 @click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The directory to make.")
-def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there is only one format
+@json_option
+def convert(source: Path, kind: str, out: Path, as_json: bool) -> int:  # noqa: ARG001 - there is only one format
     """Convert a journal into Parquet files, partitioned by date, venue and channel.
 
     DIR appears only when complete. Exit code 1 when lines were skipped.
@@ -75,6 +77,10 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
     end_as_interrupted()
     with progress("converting") as advance:
         done = parquet.convert(source, out, lambda done: advance(done, ""))
+    if as_json:
+        counts = {"events": done.events, "files": done.files, "left_out": done.unknown, "bad_lines": done.bad}
+        print_json({"out": str(out), **counts})
+        return int(done.bad > 0)
     click.echo(printable(f"{done.events:,} events in {done.files} files, in {out}"))
     if done.unknown:
         click.echo(f"events of a newer schema left out: {done.unknown:,}", err=True)
@@ -87,7 +93,8 @@ def convert(source: Path, kind: str, out: Path) -> int:  # noqa: ARG001 - there 
 @click.argument("source", metavar="FILE|DIR", type=click.Path(exists=True, path_type=Path))
 @click.option("--run-dir", required=True, metavar="DIR", help="Where the feeds are bound; no system may run there.")
 @click.option("--speed", type=Speed(), default="1", show_default=True, help="Times as fast as recorded, or max.")
-def replay(source: Path, run_dir: str, speed: float) -> int:
+@json_option
+def replay(source: Path, run_dir: str, speed: float, as_json: bool) -> int:
     """Publish a journal again on the same topics, in a separate run directory; every event is flagged `replay`.
 
     Consumers work as with a live system. TERM and INT end the replay. Exit code 1 when lines were skipped.
@@ -109,12 +116,17 @@ def replay(source: Path, run_dir: str, speed: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))
     performance = Replay(files, RunDir(Path(absolute(run_dir))), speed, program_version())
-    click.echo(printable(f"replaying in {run_dir}; consumers take the same --run-dir"))
+    if not as_json:
+        click.echo(printable(f"replaying in {run_dir}; consumers take the same --run-dir"))
     try:
         with progress("replaying") as advance:
             performance.run(lambda: bool(stopped), lambda done: advance(done, ""))
     finally:
         performance.close()
+    if as_json:
+        counts = {"events": performance.published, "drops": performance.drops, "bad_lines": performance.bad}
+        print_json({"run_dir": run_dir, **counts})
+        return int(performance.bad > 0)
     click.echo(f"{performance.published:,} events, {performance.drops:,} times a subscriber was too far behind")
     if performance.bad:
         click.echo(printable(f"bad lines left out: {performance.bad:,}; see: verify {source}"), err=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ipc.printable import joined_lines, printable_json
-from supervisor.verbs.options import json_option
+from ipc.printable import joined_lines
+from supervisor.verbs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from ipc.certificates import KeyDirectory
@@ -97,6 +97,7 @@ def _open(directory: Path) -> KeyDirectory:
 
 
 def _print(found: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
-    import json
-
-    click.echo(printable_json(json.dumps(found)) if as_json else joined_lines(lines))
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(joined_lines(lines))

@@ -20,6 +20,7 @@ from ipc.printable import printable
 from ipc.rundir import RunDir
 from supervisor.lock import holder_of
 from supervisor.log_reader import LogReader, json_line
+from supervisor.verbs.completion import complete_process
 from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
 
 _POLL_S: Final = 0.25
@@ -30,7 +31,7 @@ _POLL_S: Final = 0.25
     "-n", "--lines", type=click.IntRange(min=0), default=50, show_default=True, help="The last so many lines."
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until interrupted.")
-@click.option("--venue", metavar="VENUE", help="Only what concerns this venue.")
+@click.option("--venue", metavar="VENUE", help="Only what concerns this venue.", shell_complete=complete_process)
 @json_option
 @run_dir_option
 def logs(lines: int, follow: bool, venue: str | None, as_json: bool, run_dir: str | None) -> int:

@@ -29,7 +29,7 @@ def print_json(value: Any) -> None:
     """Print plain data as one line of JSON whose every character a terminal shows."""
     import json
 
-    print_json_text(json.dumps(value, ensure_ascii=False, default=str))
+    print_json_text(json.dumps(value, default=str))
 
 
 def print_json_text(text: str) -> None:

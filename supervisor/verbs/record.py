@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import NotRunningError, ParaphinaError, UsageError
-from ipc.printable import joined_lines, printable_json
+from ipc.printable import joined_lines
 from supervisor.progress import is_shown
-from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, run_dir_option
+from supervisor.verbs.completion import complete_venues
+from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, print_json_text, run_dir_option
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _MB: Final = 1_000_000
 @click.option("--out", required=True, metavar="DIR", help="Where the journal goes.")
 @click.option("--raw", is_flag=True, help="Record the venues' own frames as well, as fixtures, into DIR/<venue>.")
 @click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--rotate-mb", type=FiniteRange(0.01), default=256, show_default=True, help="Largest file, MB.")
 @click.option("--rotate-every", type=Duration(), default="1h", show_default=True, help="Longest time in one file.")
 @json_option
@@ -50,6 +51,8 @@ def record(
     survives worker restarts; TERM and INT end it. Exit code 1 when events were lost, nothing came of a venue, or the
     disk is full; 3 when no system ran.
     """
+    import msgspec
+
     from supervisor.journal.record import JournalRecorder
     from supervisor.journal.write import JournalLimits
     from supervisor.system import program_version
@@ -76,7 +79,10 @@ def record(
     tally = recorder.tally
     if not sum(tally.events.values()):
         raise _nothing_came(directory, tally)
-    click.echo(printable_json(_as_json(tally)) if as_json else _text(tally, out))
+    if as_json:
+        print_json_text(msgspec.json.encode(tally).decode())
+    else:
+        click.echo(_text(tally, out))
     return int(any(tally.lost.values()) or tally.malformed > 0 or bool(tally.silent))
 
 
@@ -121,12 +127,6 @@ def _wanted(venues: str | None, directory: RunDir) -> list[str] | None:
         where = "venues are" if running is None else "the system runs"
         raise UsageError(what, where="--venues", advice=f"{where} {', '.join(known)}")
     return names
-
-
-def _as_json(tally: Tally) -> str:
-    import msgspec
-
-    return msgspec.json.encode(tally).decode()
 
 
 def _text(tally: Tally, out: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ipc.printable import joined_lines, printable, printable_json
-from supervisor.verbs.options import json_option
+from ipc.printable import joined_lines, printable
+from supervisor.verbs.options import json_option, print_json
 
 if TYPE_CHECKING:
     from supervisor.scenario.player import Played
@@ -43,16 +43,13 @@ def scenario(files: tuple[Path, ...], is_test: bool, as_json: bool) -> int:
 
 
 def _print(path: str, played: Played, *, is_test: bool, as_json: bool, is_alone: bool) -> None:
-    import json
-
     from supervisor.scenario.text import text_of
 
     if as_json:
         for line in played.lines:
-            click.echo(printable_json(json.dumps({"file": path, **line}, ensure_ascii=False, default=str)))
+            print_json({"file": path, **line})
         if is_test:
-            verdict = {"file": path, "ok": not played.missed, "missed": played.missed}
-            click.echo(printable_json(json.dumps(verdict, ensure_ascii=False)))
+            print_json({"file": path, "ok": not played.missed, "missed": played.missed})
         return
     if is_test:
         head = f"{path}: {'as expected' if not played.missed else f'{len(played.missed)} missed'}"

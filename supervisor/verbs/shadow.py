@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.errors import UsageError
-from ipc.printable import printable_json, printable_lines
+from ipc.printable import printable_lines
 from supervisor.progress import progress
-from supervisor.verbs.options import FiniteRange, json_option, open_run_dir, require_running, run_dir_option
+from supervisor.verbs.options import (
+    FiniteRange,
+    json_option,
+    open_run_dir,
+    print_json_text,
+    require_running,
+    run_dir_option,
+)
 from supervisor.verbs.start import Duration
 
 if TYPE_CHECKING:
@@ -23,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--duration", type=Duration(), required=True, metavar="DURATION", help="How long: 90, 20m, 24h.")
 @click.option("--report", "directory", required=True, metavar="DIR", help="Where the record and the report go.")
 @click.option("--compress", type=FiniteRange(min=1), default=1.0, help="The system's limits are shortened by so much.")
+@json_option
 @run_dir_option
-def shadow(duration: float, directory: str, compress: float, run_dir: str | None) -> int:
+def shadow(duration: float, directory: str, compress: float, as_json: bool, run_dir: str | None) -> int:
     """Watch a running system and report on it; exit code 1 when a success criterion is missed.
 
     Writes report.html, report.md, report.json and states.svg to the directory of --report. An interrupted run is
@@ -39,9 +47,18 @@ def shadow(duration: float, directory: str, compress: float, run_dir: str | None
         signal.signal(number, lambda number, _: stopped.append(number))
     recorder = ShadowRecorder(system, Path(directory), compress)
     with progress("watching", duration) as advance:
-        recorder.run(duration, lambda: bool(stopped), advance)
+        recorder.run(duration, lambda: bool(stopped), lambda done, states: advance(done, _in_words(states)))
     recorder.close()
-    return _report(Path(directory), None, as_json=False)
+    return _report(Path(directory), None, as_json=as_json)
+
+
+def _in_words(states: dict[str, str]) -> str:
+    """Return who is not live, and how many are: ``lighter: waits for its next start, 4 live``."""
+    from supervisor.reporting.kinds import state_words
+
+    live = [venue for venue, state in states.items() if state == "live"]
+    others = [f"{venue}: {state_words(state)}" for venue, state in states.items() if state != "live"]
+    return ", ".join([*others, f"{len(live)} live"])
 
 
 @click.command()
@@ -102,5 +119,8 @@ def _report(directory: Path, earlier: Path | None, *, as_json: bool) -> int:
             shown = msgspec.json.encode({"before": before.result, "after": result}).decode()
     for name, content in outputs.items():
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    click.echo(printable_json(shown) if as_json else printable_lines(shown))
+    if as_json:
+        print_json_text(shown)
+    else:
+        click.echo(printable_lines(shown))
     return 0 if result["ok"] else 1

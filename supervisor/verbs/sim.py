@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from ipc.printable import printable
-from supervisor.verbs.options import FiniteRange
+from supervisor.verbs.completion import complete_venues
+from supervisor.verbs.options import FiniteRange, json_option, print_json
 
 
 @click.command()
-@click.option("--venues", metavar="A,B", help="Only these venues.")
+@click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
 @click.option("--markets", metavar="BTC,ETH", default="BTC,ETH", show_default=True, help="Base assets.")
 @click.option("--rate", type=FiniteRange(1, 1000), default=50.0, show_default=True, help="Frames/s and venue.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same market.")
@@ -24,7 +26,10 @@ from supervisor.verbs.options import FiniteRange
     show_default=True,
     help="With --tls: where the certificate of the authority is written, for clients to trust.",
 )
-def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str) -> int:
+@json_option
+def sim(
+    venues: str | None, markets: str, rate: float, seed: int, pace: float, tls: bool, ca_path: str, as_json: bool
+) -> int:
     """Run the simulated venues in the foreground and print their addresses."""
     from supervisor.process_state import reset_process_state
 
@@ -53,6 +58,12 @@ def sim(venues: str | None, markets: str, rate: float, seed: int, pace: float, t
     )
 
     def ready() -> None:
+        if as_json:
+            addresses = {name: {"ws": urls.ws, "rest": urls.rest} for name, urls in endpoints(settings).items()}
+            trusted = str(Path(ca_path).absolute()) if tls else None
+            print_json({"venues": addresses, "admin": admin_url(settings), "ca": trusted})
+            sys.stdout.flush()
+            return
         for name, urls in endpoints(settings).items():
             click.echo(f"{name:<12} {urls.ws}   {urls.rest}")
         click.echo(f"{'admin':<12} {admin_url(settings)}")

@@ -12,10 +12,10 @@ from typing import Any, Final
 import click
 
 from ipc.errors import NotRunningError
-from ipc.printable import printable_json
 from supervisor.status import exit_code_of, pid_of, read_status
 from supervisor.terminal.status_table import render
-from supervisor.verbs.options import json_option, open_run_dir, run_dir_option
+from supervisor.verbs.completion import complete_process
+from supervisor.verbs.options import json_option, open_run_dir, print_json, run_dir_option
 
 _WATCH_S: Final = 1.0
 #: To the first place; the rest of a line, and of the screen, is erased after it was written, so nothing flickers.
@@ -28,7 +28,13 @@ _SCREEN_END: Final = "\x1b[J"
 @json_option
 @click.option("-v", "--streams", "all_streams", is_flag=True, help="Every stream of every venue, and the pids.")
 @click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
-@click.option("--pid", "pid_name", metavar="PROCESS", help="Print the pid of one venue's worker, or of the gateway.")
+@click.option(
+    "--pid",
+    "pid_name",
+    metavar="PROCESS",
+    help="Print the pid of one venue's worker, or of the gateway.",
+    shell_complete=complete_process,
+)
 @run_dir_option
 @click.pass_context
 def status(
@@ -51,7 +57,7 @@ def status(
     while True:
         state = read_status(directory)
         if as_json:
-            click.echo(_as_json(state))
+            print_json(state)
         elif is_redrawn:
             sys.stdout.write(_frame(state, all_streams=all_streams, is_plain=ctx.color is False))
             sys.stdout.flush()
@@ -60,12 +66,6 @@ def status(
         if not watch:
             return exit_code_of(state)
         time.sleep(_WATCH_S)
-
-
-def _as_json(state: Mapping[str, Any]) -> str:
-    import json
-
-    return printable_json(json.dumps(state))
 
 
 def _width() -> int | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ipc.errors import NotRunningError, UsageError
-from ipc.printable import printable_json
-from supervisor.verbs.options import json_option, open_run_dir, require_running, run_dir_option
+from supervisor.verbs.completion import complete_symbol
+from supervisor.verbs.options import json_option, open_run_dir, print_json_text, require_running, run_dir_option
 from supervisor.verbs.waiting import Waiting, is_gone
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ _PIPE_COLUMNS: Final = 140
 
 
 @click.command()
-@click.option("--symbol", "symbols", multiple=True, metavar="SYMBOL", help="Only this market; may be repeated.")
+@click.option(
+    "--symbol",
+    "symbols",
+    multiple=True,
+    metavar="SYMBOL",
+    help="Only this market; may be repeated.",
+    shell_complete=complete_symbol,
+)
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @json_option
 @run_dir_option
@@ -54,7 +61,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
         else:
             overview = _first(watcher, Waiting(directory, "prices"))
             if as_json:
-                click.echo(printable_json(_as_json(overview)))
+                print_json_text(_as_json(overview))
             else:
                 show_once(overview, None if sys.stdout.isatty() else _PIPE_COLUMNS)
     return NotRunningError.exit_code if is_gone(directory) else 0

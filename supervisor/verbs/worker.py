@@ -10,11 +10,12 @@ import time
 import click
 
 from ipc.errors import UsageError
+from supervisor.verbs.completion import complete_venue
 from supervisor.verbs.options import configured_run_dir, run_dir_option
 
 
 @click.command()
-@click.argument("venue")
+@click.argument("venue", shell_complete=complete_venue)
 @click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
 @click.option("--ws-url", metavar="URL", help="In place of the venue's WebSocket address.")
 @click.option("--rest-url", metavar="URL", help="In place of the venue's REST address.")

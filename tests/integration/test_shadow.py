@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -19,6 +20,7 @@ import msgspec
 import pytest
 from pages import parsed, texts
 from systems import System, paraphina, wait_for
+from terminals import at_terminal
 
 from ipc.errors import BoardError, UsageError
 from ipc.events import Event, Gap, Lifecycle, Status
@@ -629,6 +631,21 @@ def test_a_run_with_a_kill_and_a_stall_meets_the_criteria_and_is_reported(watche
     assert texts(page, "h1") == ["● All 8 criteria met."]
     assert "Latency: frame read to consumer" in texts(page, "h2"), "every book event is timed"
     assert any("exited: killed" in title for title in texts(page, "title"))
+
+
+@pytest.mark.integration
+def test_a_terminal_shows_who_is_live_and_who_is_not(tmp_path: Path) -> None:
+    with System("--venues", "lighter,aster") as system:
+        system.wait_live(["lighter", "aster"])
+        where = ("--run-dir", str(system.run_dir.path), "--report", str(tmp_path / "report"))
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(at_terminal, ["-m", "supervisor", "shadow", "--duration", "12s", *where])
+            wait_for(lambda: recorded_s(tmp_path / "report") >= 2)
+            os.kill(system.pid("lighter"), signal.SIGSTOP)
+            shown = run.result().shown
+    assert "2 live" in shown
+    assert "lighter: " in shown, "a stopped worker is not live"
+    assert "1 live" in shown
 
 
 @pytest.mark.integration

@@ -48,6 +48,12 @@ def test_the_overview_has_every_venue_with_its_rates_and_prices(system):
     assert shown["is_simulated"]
 
 
+def test_consumers_are_named_and_the_gateway_is_none_of_them(system):
+    with system.feed(name="quoter"):
+        wait_for(lambda: [venue["consumers"] for venue in state(system)["venues"]] == [["quoter"]] * 2)
+    wait_for(lambda: [venue["consumers"] for venue in state(system)["venues"]] == [[], []])
+
+
 def test_a_book_has_ten_levels_a_side_and_hostile_names_are_refused(system):
     book = wait_for(lambda: (it := state(system, "paradex:ETH-PERP")["book"])["bids"] and it)
     assert (book["venue"], book["symbol"], book["why"]) == ("paradex", "ETH-PERP", None)

@@ -38,6 +38,7 @@ def test_wheel_holds_the_packages_with_their_types_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    assert {f"supervisor/serving/page/{name}" for name in ("index.html", "page.css", "page.js")} <= set(names)
     assert not [name for name in names if "test" in name.rsplit("/", 1)[-1]]
 
 

@@ -885,3 +885,52 @@ def test_invalid_snapshot_is_a_fault_that_asks_for_another(wire: Wire, bids: lis
     assert wire.state.snapshot_requests() == [TOPIC]
     wire.snapshot()
     assert book_of(wire).usable
+
+
+# --- a venue that an operator stopped, and losses in the log ----------------------------------------------------------
+
+
+def silent(wire: Wire) -> None:
+    """Let the heartbeat be missed."""
+    wire.now_ns += 4 * SECOND
+    wire.state.check_silence(wire.now_ns)
+
+
+def test_books_of_a_stopped_venue_say_so_until_it_starts(wire: Wire, gateway: Wire) -> None:
+    for event in ("exited", "stopped"):
+        tell(gateway, reported("lighter", event, wire.now_ns + 1))
+    assert book_of(wire).reason == "worker_exited"
+    silent(wire)
+    assert (book_of(wire).usable, book_of(wire).reason) == (False, "stopped")
+    wire.state.set_silence_reason("lighter", "unreachable")
+    assert book_of(wire).reason == "stopped", "which explains an address where nobody listens"
+    tell(gateway, reported("lighter", "started", wire.now_ns))
+    assert book_of(wire).reason == "unreachable"
+    wire.state.set_silence_reason("lighter", None)
+    assert book_of(wire).reason == "heartbeat_lost"
+
+
+def test_books_of_a_venue_that_is_stopped_while_it_is_silent_say_so_at_once(wire: Wire, gateway: Wire) -> None:
+    book = book_of(wire)
+    silent(wire)
+    assert book.reason == "heartbeat_lost"
+    tell(gateway, reported("lighter", "stopped", wire.now_ns))
+    assert book.reason == "stopped"
+
+
+def test_a_loss_is_logged_with_the_name_of_the_consumer(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire(FeedState(["lighter"], 1_000 * SECOND, consumer="quoter"))
+    wire.snapshot()
+    for _ in range(3):
+        wire.change([("97", "1")], lost=True)
+    wire.change([("95", "1")])
+    wire.trade(1)
+    wire.trade(2, lost=True)
+    wire.beat()
+    wire.now_ns += 11 * SECOND
+    wire.beat()
+    lines = [record.fields for record in caplog.records if record.getMessage() == "feed.lost"]
+    assert lines == [
+        {"consumer": "quoter", "venue": "lighter", "topic": TOPIC, "lost": 3},
+        {"consumer": "quoter", "venue": "lighter", "topic": "trade.lighter.BTC-PERP", "lost": 1},
+    ]

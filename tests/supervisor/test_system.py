@@ -249,6 +249,7 @@ def started(monkeypatch, environ):
 
     monkeypatch.setattr("workers.worker.Worker", type("Worker", (Fake,), {}))
     monkeypatch.setattr("supervisor.gateway.Gateway", type("Gateway", (Fake,), {}))
+    monkeypatch.setattr("supervisor.serving.pages.Serving", lambda *arguments: arguments)
     return seen
 
 
@@ -314,7 +315,14 @@ def test_the_gateways_child_takes_over_from_the_one_before(run_dir, board, start
     system = System(configured(), run_dir)
     system.run_child(GATEWAY, board, 2, before)
     kind, directory, row, inherited, _, network, log_file, server = started[0]
-    assert (network, log_file, server.is_listening) == (None, None, False)
+    assert (network, log_file) == (None, None)
+    assert server == (
+        system.config.gateway,
+        system.config.gateway.http,
+        run_dir,
+        board,
+        [system.slots[name] for name in VENUES],
+    )
     assert (kind, directory, inherited) == ("Gateway", run_dir, before)
     assert row.at == board.worker(system.slots[GATEWAY]).at
 

@@ -32,7 +32,7 @@ class BuildError(Exception):
     """Raised with the last lines of a program that failed."""
 
 
-def run(*command: str | Path, timeout_s: float = 300.0) -> str:
+def run(*command: str | Path, timeout_s: float = 1200.0) -> str:
     """Run a program away from this environment's settings; return what it prints."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode:
@@ -159,4 +159,4 @@ class Container(System):
         assert self.process is not None
         if self.process.poll() is None:
             self.first().send_signal(getattr(signal, self.settings["StopSignal"]))
-        return self.process.wait(30)
+        return self.process.wait(60)

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.reporting.series import MOST_POINTS, Point, clean, numbers, segments, thin
+from supervisor.reporting.series import MOST_POINTS, Point, clean, numbers, segments, series, thin
 
 values = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -41,3 +41,11 @@ def test_nothing_has_no_segments():
     assert segments([]) == []
     assert segments([Point(0.0, None)]) == []
     assert thin([]) == []
+
+
+def test_a_long_series_has_the_median_of_every_stretch():
+    found = series((float(at), None if at < 5_000 else at % 100) for at in range(10_000))
+    assert len(found.middle) <= MOST_POINTS // 3
+    assert {point.value for point in found.middle if point.at_s < 4_900} == {None}
+    assert all(20 <= point.value <= 80 for point in found.middle if point.at_s > 5_100)
+    assert series([(0.0, 1.0)]).middle == []

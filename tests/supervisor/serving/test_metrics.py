@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ipc.board import BUCKETS, Board, StreamWord, WorkerWord
 from ipc.health import Reason, Stream, WorkerState, code_of
-from supervisor import status_reader
+from supervisor import status_process, status_reader
 from supervisor.lock import Holder
 from supervisor.pages import metrics as metrics_page
+from supervisor.proc import Usage
 from supervisor.serving import histograms
 from supervisor.serving.metric_table import METRICS, Kind
 from supervisor.serving.metrics import Reading, StatusCollector
@@ -28,15 +29,18 @@ LIGHTER = 3
 
 @pytest.fixture
 def system(boards, run_dir, monkeypatch):
+    """Written system whose processes run, as the kernel reports."""
     monkeypatch.setattr(status_reader, "time", SimpleNamespace(monotonic_ns=lambda: boards.NOW))
-    monkeypatch.setattr("supervisor.status_reader.is_alive", lambda _pid: True)
-    return boards.WrittenSystem(run_dir)
+    monkeypatch.setattr(status_reader, "clock_status", lambda: {"synchronised": True, "estimated_error_ms": 0.1})
+    monkeypatch.setattr(status_process, "usage_of", lambda _pid: Usage(1.5, 10_000_000))
+    monkeypatch.setattr("supervisor.status.holder_of", lambda _path: Holder(4711))
+    system = boards.WrittenSystem(run_dir)
+    yield system
+    system.board.close()
 
 
 @pytest.fixture
-def status(system, run_dir, monkeypatch):
-    """Read the status of the system as if its parent ran."""
-    monkeypatch.setattr("supervisor.status.holder_of", lambda _path: Holder(4711))
+def status(system, run_dir):
     return lambda: read_status(run_dir)
 
 
@@ -55,19 +59,14 @@ def value(samples, name, **labels):
 def full(status):
     """Status with everything that a system can have."""
     status = copy.deepcopy(status)
-    status["supervisor"]["clock"] = {"synchronised": True, "estimated_error_ms": 0.1}
     for process in (*status["venues"].values(), status["gateway"]):
         process["exits"] = {"killed": 2}
-        process["cpu_s"] = 1.5
-        process["rss_bytes"] = 10_000_000
         process["descriptors"] = {"open": 20, "limit": 1024, "refusing": False}
     for venue in status["venues"].values():
         venue["session_ends"] = {"server_close": 3}
         venue["stopped"] = None
         venue["consumers"] = ["desk", "risk"]
         venue["sessions"] = {"main": {"frames": 9}}
-        for stream in venue["streams"].values():
-            stream["events"] = 7
     return status
 
 
@@ -116,6 +115,14 @@ def test_names_follow_the_rules_of_prometheus():
 
 def test_the_documentation_is_printed_from_the_table():
     assert (ROOT / "docs" / "metrics.md").read_text() == metrics_page()
+
+
+def test_exits_are_counted_by_their_reason(status, system):
+    exits = system.board.exits(LIGHTER)
+    exits[code_of(Reason.KILLED)], exits[code_of(Reason.WEDGED)] = 3, 1
+    samples = scraped(Reading(status(), wall_s=WALL_S))
+    counts = {dict(key[1:])["reason"]: one for key, one in samples.items() if key[0] == "paraphina_process_exits_total"}
+    assert counts == {"killed": 3, "wedged": 1}
 
 
 def test_exactly_one_state_is_1(status):

@@ -45,6 +45,12 @@ def test_a_black_box_becomes_a_fixture_and_says_how_to_play_it(cli, box, tmp_pat
     assert len(fixture.load(str(directory), "lighter").records) == 4
 
 
+def test_a_fixture_for_programs(cli, box, tmp_path):
+    ran = cli("fixture", "from-blackbox", box, "--out", tmp_path / "out", "--json")
+    made = {"venue": "lighter", "records": 4, "fixture": str(tmp_path / "out" / "lighter")}
+    assert (ran.code, json.loads(ran.out)) == (0, made)
+
+
 def test_a_second_fixture_in_one_place_is_refused(cli, box, tmp_path):
     cli("fixture", "from-blackbox", box, "--out", tmp_path / "out")
     ran = cli("fixture", "from-blackbox", box, "--out", tmp_path / "out")

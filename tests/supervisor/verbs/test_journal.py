@@ -176,6 +176,13 @@ def test_a_conversion_tells_what_it_made(cli, tmp_path, script):
     assert len(list(out.rglob("*.parquet"))) == 9
 
 
+def test_a_conversion_for_programs(cli, tmp_path, script):
+    script.everything().lines.append(b'{"topic":"trade.lighter.BTC-PERP","kind":"trade"}\n')
+    ran = cli("convert", "--to", "parquet", script.write(tmp_path), "--out", tmp_path / "parquet", "--json")
+    counts = {"events": 11, "files": 9, "left_out": 0, "bad_lines": 1}
+    assert (ran.code, ran.err, json.loads(ran.out)) == (1, "", {"out": str(tmp_path / "parquet"), **counts})
+
+
 def test_an_existing_directory_is_refused(cli, tmp_path, script):
     path = script.everything().write(tmp_path)
     assert "is there already" in refusal(cli("convert", "--to", "parquet", path, "--out", tmp_path))
@@ -237,6 +244,13 @@ def test_bad_lines_are_reported_and_are_no_success(cli, tmp_path, run_dir, scrip
     ran = cli("replay", script.write(tmp_path), "--run-dir", run_dir.path, "--speed", "max")
     assert ran.code == 1
     assert "bad lines left out: 1" in ran.err
+
+
+def test_a_replay_for_programs(cli, tmp_path, run_dir, script, quick):
+    path = script.everything().write(tmp_path)
+    ran = cli("replay", path, "--run-dir", run_dir.path, "--speed", "max", "--json")
+    counts = {"events": 10, "drops": 0, "bad_lines": 0}
+    assert (ran.code, ran.err, json.loads(ran.out)) == (0, "", {"run_dir": str(run_dir.path), **counts})
 
 
 # --- progress ---------------------------------------------------------------------------------------------------------

@@ -158,6 +158,13 @@ def test_a_black_box_or_a_recording_becomes_a_scenario(cli, box, raw_script, tmp
     ]
 
 
+def test_a_scenario_of_a_black_box_for_programs(cli, box, tmp_path):
+    ran = cli("fixture", "from-blackbox", box, "--scenario", tmp_path / "bug.json", "--json")
+    made = json.loads(ran.out)
+    assert (ran.code, made["venue"], made["scenario"]) == (0, "lighter", str(tmp_path / "bug.json"))
+    assert made["records"] > 0
+
+
 def test_nothing_is_overwritten_and_one_place_is_named(cli, box, tmp_path):
     out = tmp_path / "bug.json"
     out.write_text("mine")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from simulator import main
@@ -30,6 +32,14 @@ def test_addresses_are_printed_when_it_listens(cli, simulated):
     rows = [line.split() for line in ran.out.splitlines()]
     assert [row[0] for row in rows] == ["lighter", "aster", "admin"]
     assert all(url.startswith(("ws://127.0.0.1:", "http://127.0.0.1:")) for row in rows for url in row[1:])
+
+
+def test_addresses_for_programs(cli, simulated):
+    shown = json.loads(cli("sim", "--venues", "lighter,aster", "--json").out)
+    assert list(shown["venues"]) == ["lighter", "aster"]
+    assert all(urls["ws"].startswith("ws://127.0.0.1:") for urls in shown["venues"].values())
+    assert shown["admin"].startswith("http://127.0.0.1:")
+    assert shown["ca"] is None
 
 
 def test_all_venues_when_nobody_says(cli, simulated):

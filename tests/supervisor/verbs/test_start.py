@@ -92,8 +92,7 @@ def parent(monkeypatch):
     return seen
 
 
-def test_the_parents_code_is_the_codes_end_and_milestones_are_printed(cli, parent, run_dir, monkeypatch):
-    monkeypatch.delenv("PARAPHINA_GATEWAY_HTTP")
+def test_the_parents_code_is_the_codes_end_and_milestones_are_printed(cli, parent, run_dir):
     ran = cli("start", "--for", "2m")
     assert ran.code == 7
     assert parent["for_s"] == 120
@@ -110,7 +109,8 @@ def test_without_a_page_none_is_announced(cli, parent, run_dir, monkeypatch):
     assert parent["system"].http is None
 
 
-def test_a_free_port_is_chosen_once_for_the_life_of_the_system(cli, parent, run_dir):
+def test_a_free_port_is_chosen_once_for_the_life_of_the_system(cli, parent, run_dir, monkeypatch):
+    monkeypatch.setenv("PARAPHINA_GATEWAY_HTTP", "127.0.0.1:0")
     ran = cli("start")
     system = parent["system"]
     chosen = system.config.gateway.http
@@ -326,12 +326,12 @@ def test_an_open_directory_is_refused_and_left_as_it_is(cli, parent, run_dir, ve
 # --- in the background ------------------------------------------------------------------------------------------------
 
 
-def await_detached(run_dir, said, pid=4711):
+def await_detached(run_dir, said, pid=4711, *, as_json=False):
     reader, writer = os.pipe()
     os.write(writer, said)
     os.close(writer)
     try:
-        return module._await_detached(reader, pid, run_dir)
+        return module._await_detached(reader, pid, run_dir, as_json=as_json)
     finally:
         os.close(reader)
 
@@ -348,6 +348,13 @@ def test_the_foreground_prints_the_address_of_the_status_page(run_dir, capsys):
     run_dir.description.write_text(json.dumps({"gateway": {"http": "http://127.0.0.1:9464"}}))
     assert await_detached(run_dir, b"0 ok\n") == 0
     assert capsys.readouterr().out.endswith(", status page http://127.0.0.1:9464\n")
+
+
+def test_pid_directory_and_log_for_programs(run_dir, capsys):
+    assert await_detached(run_dir, b"0 ok\n", as_json=True) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["pid"], shown["run_dir"]) == (4711, str(run_dir.path))
+    assert shown["log"].endswith("/paraphina/log")
 
 
 def test_a_usage_error_in_the_background_is_one_in_the_foreground(run_dir):
