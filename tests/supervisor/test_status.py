@@ -889,7 +889,7 @@ def test_a_stream_line_says_why(system, read):
     (line,) = [line for line in lines(read()) if "stale" in line]
     assert line.split()[:2] == ["book", "stale"]
     assert " 12 s of 10 s " in line
-    assert line.endswith("book stayed unusable (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
+    assert line.endswith("no usable book in time (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
 
 
 def test_a_stream_without_data_or_limit(system, read):
