@@ -179,7 +179,7 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
     if process.get("http") and not process["http_listening"] and process["state"] == WorkerState.LIVE:
-        words.append(f"not served: {Reason.ADDRESS_IN_USE}")
+        words.append("not served: see the log")
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     words += [f"error: {process['error']}"] if process.get("error") else []
     words += [f"{process['invalid_rows']} invalid rows left out"] if process.get("invalid_rows") else []

@@ -252,7 +252,7 @@ class Reader:
                 self._target.calm(drill, self._venue)
 
     def _compare(self, drill: Drill) -> None:
-        wait_for(self._is_well, WITHIN_S, what="well before the fault")
+        self._await_well("before the fault")
         before = self._record()
         began = time.monotonic()
         self._target.inject(drill, self._venue)
@@ -265,8 +265,15 @@ class Reader:
         if effect != _HARMLESS:
             wait_for(lambda: self._record() != before, WITHIN_S, what=f"a trace of it beside {before}")
         self._target.calm(drill, self._venue)
-        wait_for(self._is_well, WITHIN_S, what="well after the fault")
+        self._await_well("after the fault")
         self._assert_same_record()
+
+    def _await_well(self, when: str) -> None:
+        try:
+            wait_for(self._is_well, WITHIN_S)
+        except AssertionError:
+            venue = read_status(self._system.run_dir)["venues"][self._venue]
+            raise AssertionError(f"not well {when}: {venue['sessions']} {venue['streams']['book']}") from None
 
     def _held(self, began: float) -> View | None:
         """Wait for what the fault leads to and return that; None for a new connection that is made at once."""
