@@ -7,8 +7,8 @@ PARAPHINA_SHADOW ?= 3h
 PARAPHINA_SHADOW_REPORT ?= reports/shadow-$(shell date +%Y%m%dT%H%M%S)
 
 .PHONY: demo test test-operate test-versions update bench lint unit coverage integration docs clean
-.PHONY: mutants screenshots soak soak-alerts soak-faults soak-fuzz soak-image soak-shadow soak-updates run-installed test-installed
-.PHONY: operate-installed
+.PHONY: mutants screenshots soak soak-alerts soak-faults soak-fuzz soak-image soak-shadow soak-updates
+.PHONY: run-installed test-installed operate-installed
 
 demo: run-installed
 	@$(BIN)/paraphina-supervisor start --sim

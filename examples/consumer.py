@@ -4,7 +4,7 @@ import sys
 
 from ipc.feed import Feed
 
-with Feed(sys.argv[1] if len(sys.argv) > 1 else None, channels=["book"], symbols=["BTC-PERP"]) as feed:
+with Feed(sys.argv[1] if len(sys.argv) > 1 else None, channels=["book"], symbols=["BTC-PERP"], name="example") as feed:
     for event in feed:
         for book in feed.books():
             if book.usable:

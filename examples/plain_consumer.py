@@ -6,6 +6,7 @@ Prints the best bid and offer whenever they may be traded on.
 """
 
 import json
+import os
 import sys
 import time
 import zlib
@@ -17,7 +18,8 @@ run_dir, venue, symbol = sys.argv[1:4]
 topic = f"book.{venue}.{symbol}"
 socket = zmq.Context().socket(zmq.SUB)
 socket.setsockopt(zmq.RECONNECT_IVL, 10)  # find a restarted worker within milliseconds
-for prefix in (topic, f"heartbeat.{venue}", f"status.{venue}"):
+# The last one only names this program to operators: nothing is published on it.
+for prefix in (topic, f"heartbeat.{venue}", f"status.{venue}", f"consumer.plain-{os.getpid()}"):
     socket.subscribe(prefix.encode())
 socket.connect(f"ipc://{run_dir}/{venue}.feed")
 

@@ -6,7 +6,7 @@ import { Subscriber } from "zeromq";
 const [runDir, venue, symbol] = process.argv.slice(2);
 const topic = `book.${venue}.${symbol}`;
 const socket = new Subscriber({ reconnectInterval: 10, linger: 0 });
-socket.subscribe(topic, `heartbeat.${venue}`, `status.${venue}`);
+socket.subscribe(topic, `heartbeat.${venue}`, `status.${venue}`, `consumer.reader-${process.pid}`); // the last names this program
 socket.connect(`ipc://${runDir}/${venue}.feed`);
 
 const requestSnapshot = () => { socket.subscribe(topic); socket.unsubscribe(topic); }; // the worker answers every subscription

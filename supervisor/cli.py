@@ -15,14 +15,14 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
+from ipc.errors import ConfigError, ForeignSystemError, ParaphinaError, UnknownStateError, UsageError
 from ipc.printable import printable, printable_lines
 from supervisor.process_state import discard, open_standard_streams, reset_signals
 
 #: Verb to its module and its help line, so that help needs no import.
 _VERBS: Final = {
-    "start": ("supervisor.verbs.start", "Run the system: one process per venue, supervised."),
-    "stop": ("supervisor.verbs.control", "Stop a running system."),
+    "start": ("supervisor.verbs.start", "Run the system, one supervised process per venue, or start a stopped venue."),
+    "stop": ("supervisor.verbs.control", "Stop a running system, or one venue."),
     "restart": ("supervisor.verbs.control", "Restart one worker, or all of them."),
     "reload": ("supervisor.verbs.control", "Apply a changed configuration."),
     "status": ("supervisor.verbs.status", "Show how the system is, and why."),
@@ -75,9 +75,11 @@ class _Verbs(click.Group):
         return [*verbs, *super(click.Group, self).shell_complete(ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; a closed output pipe is no failure."""
+        """Run a verb; a closed output pipe is no failure, and another user's system is to be asked by that user."""
         try:
             return super().invoke(ctx)
+        except ForeignSystemError as error:
+            raise ForeignSystemError(error.owner, ctx.invoked_subcommand or "") from error
         except BrokenPipeError:
             discard(sys.stdout)
             return 0

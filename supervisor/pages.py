@@ -46,8 +46,8 @@ _METRICS_PAGE: Final = """# Metrics
 
 Printed by `make docs` from the table in `supervisor/serving/metric_table.py`.
 
-The gateway serves them at `/metrics`, by default at <http://127.0.0.1:9464/metrics>, in the text format of Prometheus
-or as OpenMetrics, compressed if the scraper accepts it. They are computed at each scrape from the board, which all
+The gateway serves them at `/metrics`, by default at <http://127.0.0.1:9464/metrics>, in the text format of Prometheus,
+compressed if the scraper accepts it. They are computed at each scrape from the board, which all
 processes share: counters outlive the gateway, and a scrape costs nothing in the workers. Counters of a worker's own
 work begin at 0 with each of its lives, as `rate()` and `increase()` expect.
 

@@ -7,7 +7,17 @@ from typing import Any, Final, NamedTuple
 
 from ipc.health import Reason, Stream, StreamState, WorkerState
 from supervisor.overview.document import Kind
-from supervisor.overview.words import KINDS, ago, counted, duration, listed, reason_words, stream_words, worker_words
+from supervisor.overview.words import (
+    KINDS,
+    ago,
+    counted,
+    duration,
+    listed,
+    reason_words,
+    stream_name,
+    stream_words,
+    worker_words,
+)
 from supervisor.status import GOOD_STATES, REQUIRED_STREAMS
 
 #: No usable book for this long is no recovery any more, unless the venue itself is down.
@@ -60,8 +70,10 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
     """Return the condition of a process that was stopped or needs a person; None for any other."""
     state, last = process["state"], process["last_exit"] or {}
     reason = last.get("reason")
+    if process.get("stopped") is not None and state != WorkerState.UNKILLABLE:
+        return _of_stopped_by(process["stopped"])
     if state == WorkerState.STOPPED:
-        return _of_stopped(process, last)
+        return _of_idle(process, last)
     if state == WorkerState.FAILED:
         what = process["error"] or reason_words(reason) or worker_words(state)
         return _person(what, reason, f"correct the configuration, then: paraphina-supervisor restart {name}")
@@ -106,17 +118,20 @@ def _person(
     return Condition("person", KINDS["person"], what, why or what, reason, ago_s, advice)
 
 
-def _of_stopped(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
-    """Return the condition of a process that does not run and is not to be started."""
-    stopped = process.get("stopped")
-    if stopped is not None:
-        what = f"stopped by {stopped['by']}"
-        return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+def _of_stopped_by(stopped: Mapping[str, Any]) -> Condition:
+    """Return the condition of a venue that an operator stopped; its process may still be ending."""
+    what = f"stopped by {stopped['by']}"
+    return Condition("stopped", KINDS["stopped"], what, f"{what} {ago(stopped['ago_s'])}")
+
+
+def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
+    """Return the condition of a process that does not run and waits for no start."""
     if last.get("reason") == Reason.REQUESTED and not _is_orphaned(process):
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
-    what = "does not run"
-    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if _is_orphaned(process) else None)
+    is_orphaned = _is_orphaned(process)
+    what = "ended with the supervisor" if is_orphaned else "does not run"
+    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if is_orphaned else None)
 
 
 def _is_orphaned(process: Mapping[str, Any]) -> bool:
@@ -179,7 +194,8 @@ def _of_streams(name: str, venue: Mapping[str, Any], word: str) -> Condition | N
         (cause for cause in causes.items() if Stream.BOOK in cause[1]), next(iter(causes.items()))
     )
     markets = list(_markets_in(bad[names[0]], state))
-    subject = f"{names[0]} of {listed(markets)}" if markets else listed(names)
+    named = [stream_name(one) for one in names]
+    subject = f"{named[0]} of {listed(markets)}" if markets else listed(named)
     what = f"{subject} {stream_words(state)}" if reason is None else f"{subject}: {_words(bad[names[0]], reason)}"
     ago_s = bad[names[0]]["reason_ago_s"]
     why = f"{what}, {ago(ago_s)}" if ago_s is not None and reason is not None else what
@@ -233,7 +249,7 @@ def _of_transition(venue: Mapping[str, Any]) -> Condition:
 
 def _next_start(process: Mapping[str, Any]) -> str:
     next_s = process["next_start_in_s"]
-    return f"next start in {duration(next_s)}; " if next_s is not None and process["pid"] is None else ""
+    return f"next start in {duration(next_s)}; " if next_s is not None else ""
 
 
 def _no_book(venue: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from ipc.health import Stream, StreamState, WorkerState
+from ipc.health import Stream, StreamState
 from supervisor.overview.condition import bad_streams, book_age_s, condition_of
 from supervisor.overview.document import BooksView, ClockView, Overview, StreamView, VenueView
 from supervisor.overview.history import History
@@ -53,7 +53,6 @@ def _venue(name: str, venue: Mapping[str, Any], history: History) -> VenueView:
     bad = bad_streams(venue)
     book = venue["streams"].get(Stream.BOOK, {})
     lag, handling = book.get("lag_ms"), book.get("handling_us")
-    is_running = venue["state"] != WorkerState.STOPPED and venue["pid"] is not None
     return VenueView(
         name=name,
         kind=condition.kind,
@@ -68,10 +67,10 @@ def _venue(name: str, venue: Mapping[str, Any], history: History) -> VenueView:
         restarts=venue["restarts"],
         reconnects=sum(session["reconnects"] for session in venue["sessions"].values()),
         gaps=sum(market["gaps"] for market in book.get("markets", {}).values()),
-        next_start_s=None if is_running else venue["next_start_in_s"],
+        next_start_s=venue["next_start_in_s"],
         events_per_s=history.events_per_s(name),
         rates=history.rates(name),
-        consumers=[name for name in venue.get("consumers") or () if name != _GATEWAY],
+        consumers=[name for name in venue["consumers"] if name != _GATEWAY],
         lag_ms=None if lag is None else lag["p50"],
         handling_ms=None if handling is None else round(handling["p99"] / _US, 3),
         streams=[stream_view(stream, of, is_bad=stream in bad) for stream, of in venue["streams"].items()],

@@ -16,12 +16,11 @@ from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from ipc.errors import UnknownStateError
 from ipc.log import get_log
 from ipc.printable import printable_json
-from supervisor.serving import answers
+from supervisor.serving import answers, exposition
 from supervisor.serving.answers import HttpAnswer
 from supervisor.serving.assets import ASSETS
 
@@ -115,23 +114,21 @@ class Application:
 
     def _state(self, environ: dict[str, Any]) -> HttpAnswer:
         books = parse_qs(environ["QUERY_STRING"]).get("book")
-        body = self._source.state_json(books[0] if books else None).decode()
-        return HttpAnswer(HTTPStatus.OK, printable_json(body).encode(), _JSON)
+        return HttpAnswer(HTTPStatus.OK, self._source.state_json(books[0] if books else None), _JSON)
 
     def _status(self, _environ: dict[str, Any]) -> HttpAnswer:
         body = printable_json(json.dumps(without_private(self._source.status())))
         return HttpAnswer(HTTPStatus.OK, body.encode(), _JSON)
 
     def _metrics(self, environ: dict[str, Any]) -> HttpAnswer:
-        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         names = parse_qs(environ["QUERY_STRING"]).get("name[]")
         registry = self._source.metrics
-        body = encode(registry.restricted_registry(names) if names else registry)
-        vary = ("Vary", "Accept, Accept-Encoding")
+        body = exposition.encode((registry.restricted_registry(names) if names else registry).collect())
+        vary = ("Vary", "Accept-Encoding")
         if _ACCEPTS_GZIP.search(environ.get("HTTP_ACCEPT_ENCODING", "")) is None:
-            return HttpAnswer(HTTPStatus.OK, body, content_type, (vary,))
+            return HttpAnswer(HTTPStatus.OK, body, exposition.CONTENT_TYPE, (vary,))
         packed = gzip.compress(body, _GZIP_LEVEL)
-        return HttpAnswer(HTTPStatus.OK, packed, content_type, (vary, ("Content-Encoding", "gzip")))
+        return HttpAnswer(HTTPStatus.OK, packed, exposition.CONTENT_TYPE, (vary, ("Content-Encoding", "gzip")))
 
 
 def is_host_allowed(host: str, names: frozenset[str]) -> bool:

@@ -145,7 +145,12 @@ METRICS: Final = (
         _VENUE,
         "Order books of a venue that consumers can trade on now, on at least one line.",
     ),
-    MetricSpec("paraphina_consumers", Kind.GAUGE, _VENUE, "Consumers that are connected to a venue's feed."),
+    MetricSpec(
+        "paraphina_consumers",
+        Kind.GAUGE,
+        _VENUE,
+        "Consumers of a venue's feed that are connected and say their names, as the Python library does.",
+    ),
     MetricSpec(
         "paraphina_publish_full_pipes_total",
         Kind.COUNTER,

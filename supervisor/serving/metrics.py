@@ -170,10 +170,10 @@ def _add_venue(out: _Families, name: str, venue: Mapping[str, Any]) -> None:
     fresh = venue["time_to_fresh_ms"]
     out.add("paraphina_time_to_fresh_seconds", of, None if fresh is None else fresh / 1000)
     out.add("paraphina_venue_outage", of, venue["outage"])
-    out.add("paraphina_venue_stopped", of, venue.get("stopped") is not None)
+    out.add("paraphina_venue_stopped", of, venue["stopped"] is not None)
     out.add("paraphina_books_wanted", of, venue["books"]["wanted"])
     out.add("paraphina_books_usable", of, venue["books"]["usable"])
-    out.add("paraphina_consumers", of, len(venue["consumers"]) if "consumers" in venue else None)
+    out.add("paraphina_consumers", of, len(venue["consumers"]))
     out.add("paraphina_publish_full_pipes_total", of, venue["drops"])
 
 

@@ -19,6 +19,7 @@ from ipc.errors import UnknownStateError
 from ipc.events import Lifecycle, Status
 from ipc.health import Stream
 from ipc.log import get_log
+from ipc.printable import printable_json
 from ipc.rundir import RunDir
 from supervisor.followed import LifecycleFollower
 from supervisor.overview.document import Overview, PriceRow, VerdictText
@@ -37,6 +38,7 @@ log = get_log(__name__)
 _READ_S: Final = 0.25
 _IDLE_READ_S: Final = 0.5
 _STATUS_S: Final = 0.5
+#: An overview is built again after this time although no newer status was read: its age is shown.
 _BUILD_S: Final = 1.0
 #: A state that is older is not shown as the present one.
 _OLD_S: Final = 5.0
@@ -102,7 +104,7 @@ class Observer:
             self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
-        """Return the overview as JSON, built at most once a second; with a book (``VENUE:SYMBOL``) if one is wanted.
+        """Return the overview as JSON, of the last status that was read; with a book (``VENUE:SYMBOL``) if one is wanted.
 
         Raises:
             UnknownStateError: The system could not be read yet.
@@ -112,7 +114,7 @@ class Observer:
             if book is None:
                 return self._json
             view = self._book(book)
-        return msgspec.json.encode(msgspec.structs.replace(overview, book=view))
+        return encoded(msgspec.structs.replace(overview, book=view))
 
     def funding(self) -> dict[tuple[str, str], float]:
         """Return the funding rates by venue and symbol, fractions for eight hours."""
@@ -128,7 +130,7 @@ class Observer:
 
     def _current_overview(self) -> Overview:
         now = self._prices_asked_s = time.monotonic()
-        if self._overview is None or now - self._built_s >= _BUILD_S:
+        if self._overview is None or self._status_s > self._built_s or now - self._built_s >= _BUILD_S:
             self._changed.wait_for(lambda: self._status is not None, _FIRST_S)
             if self._status is None:
                 raise UnknownStateError(f"the state cannot be read yet: {self._error or 'starting'}", where="observer")
@@ -136,7 +138,7 @@ class Observer:
             verdict = verdict_without_state(self._error, now - self._status_s)
             if verdict is not None:
                 overview = msgspec.structs.replace(overview, verdict=verdict)
-            self._overview, self._built_s, self._json = overview, now, msgspec.json.encode(overview)
+            self._overview, self._built_s, self._json = overview, now, encoded(overview)
         return self._overview
 
     def _book(self, name: str) -> BookView:
@@ -225,6 +227,11 @@ class Observer:
             self._quotes.close()
             self._prices = Prices()
         self._has_prices = self._quotes.open_s >= _PRICES_READY_S
+
+
+def encoded(overview: Overview) -> bytes:
+    """Return an overview as JSON of which a terminal shows every character."""
+    return printable_json(msgspec.json.encode(overview).decode()).encode()
 
 
 def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None:

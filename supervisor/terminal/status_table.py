@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason, Stream, StreamState
+from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason, Stream, StreamState, WorkerState
 from ipc.printable import printable_values
 from supervisor.overview.condition import bad_streams, book_age_s, condition_of
 from supervisor.overview.document import Kind, Level
 from supervisor.overview.verdict import verdict
-from supervisor.overview.words import SIGNS, ago, duration, reason_words
+from supervisor.overview.words import SIGNS, ago, counted, duration, reason_words
 
 LEVEL_COLOURS: Final[Mapping[Level, str]] = {"fine": "green", "heals": "yellow", "person": "red", "none": "white"}
 KIND_COLOURS: Final[Mapping[Kind, str]] = {
@@ -151,6 +151,8 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     """Return the line of a venue with everything that is known about its process."""
     parts = [f"pid {venue['pid']}"] if venue["pid"] else []
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    condition = condition_of(name, venue)
+    parts += [condition.why] if condition.kind == "stopped" else []
     parts.append(f"restarts {venue['restarts']}")
     if venue["last_exit"]:
         last = venue["last_exit"]
@@ -162,8 +164,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     parts += _proxies(venue.get("proxy"), venue.get("rest_proxy"))
     parts += _remarks(venue)
     parts += _consumer_names(venue)
-    condition = condition_of(name, venue)
-    parts += [condition.word] if condition.kind in {"outage", "person", "stopped"} else []
+    parts += [condition.word] if condition.kind in {"outage", "person"} else []
     return _Line(f"{name:<12} {_coloured(venue['state'], 11)}", "  ".join(parts))
 
 
@@ -177,8 +178,8 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     """Return what an operator must know of a process beside its state; nothing while all is usual."""
     feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
-    if process.get("http") and process.get("http_listening") is False:
-        words.append(f"not served: {Reason.ADDRESS_IN_USE}")
+    if process.get("http") and not process["http_listening"] and process["state"] == WorkerState.LIVE:
+        words.append("not served: see the log")
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     words += [f"error: {process['error']}"] if process.get("error") else []
     words += [f"{process['invalid_rows']} invalid rows left out"] if process.get("invalid_rows") else []
@@ -215,7 +216,7 @@ def _stream_line(name: str, stream: Mapping[str, Any]) -> _Line:
         parts.append(f"{reason_words(stream['reason'])} ({stream['reason']}){when}{detail}")
     elif stream.get("detail"):
         parts.append(stream["detail"])
-    parts += [f"{stream['reconnects']} reconnects"] if stream["reconnects"] else []
+    parts += [counted(stream["reconnects"], "reconnect")] if stream["reconnects"] else []
     parts += [f"{stream['invalid_rows']} invalid rows left out"] if stream.get("invalid_rows") else []
     others = [f"{symbol} {of['state']}" for symbol, of in stream["markets"].items() if of["state"] != stream["state"]]
     parts += [", ".join(others)] if others else []

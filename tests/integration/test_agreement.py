@@ -11,27 +11,29 @@ import re
 import threading
 import time
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple, Self
 
 import pytest
 from systems import VENUES, System, wait_for
 
 from ipc.events import Lifecycle, Status
-from supervisor.drill.catalogue import DRILLS, Conditions, Drill
+from supervisor.drill.catalogue import DRILLS, Conditions, Drill, Effect
 from supervisor.drill.measure import DrillTarget
 from supervisor.status import read_status
 
 pytestmark = pytest.mark.integration
 
 #: A first delay so long that everything can be read before the next attempt, and all other limits short.
-CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=4.0, connect_s=2.0)
+CONDITIONS = Conditions(stale_s=2.0, ping_s=1.0, pong_s=1.0, first_s=3.5, connect_s=2.0)
 SETTINGS = """
 [supervisor]
 tick_ms = 100
-backoff_base_ms = 4000
+backoff_base_ms = 3500
 backoff_cap_ms = 8000
 [health]
 healthy_threshold_ms = 100
@@ -54,13 +56,10 @@ LATE_S = 1.0
 #: Time between two readings: the overview is built once a second from a status that is read twice a second.
 PERIODS_S = {"overview": 1.75}
 WITHIN_S = 60.0
-#: What a drill may leave in the record of a venue whose book it never touches.
 _HARMLESS = "none"
-_SAMPLE_S = 0.2
+_SAMPLE_S = 0.1
 _SERIES = re.compile(r"^(?P<name>\w+)\{(?P<labels>[^}]*)\} (?P<value>\S+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-#: States of a process by the lifecycle events that leave it in them.
-_AFTER = {"exited": "backoff", "restarting": "backoff", "started": "starting"}
 
 
 class View(NamedTuple):
@@ -98,19 +97,26 @@ class Sample:
 
 
 class Sampler:
-    """Looks at all sources again and again, in a thread; the last event of each venue comes from the bus."""
+    """Looks at each source again and again, in a thread of its own; the last events come from the bus."""
 
     def __init__(self, system: System) -> None:
-        self.samples: list[Sample] = []
         self.errors: list[str] = []
-        self._system = system
+        self._samples: deque[Sample] = deque()
         self._url = system.url
         self._stop = threading.Event()
-        self._bus = {venue: View(None, None, None) for venue in VENUES}
+        self._bus = dict.fromkeys(VENUES, View(None, None, None))
         self._feed = system.feed(channels=["lifecycle"])
-        self._threads = [threading.Thread(target=run) for run in (self._sample, self._listen)]
+        sources: dict[str, Callable[[], tuple[Mapping[str, View], Mapping[str, Record]]]] = {
+            "status": lambda: of_status(read_status(system.run_dir)),
+            "/status.json": lambda: of_status(json.loads(self._get("/status.json"))),
+            "overview": lambda: (of_overview(json.loads(self._get("/state.json"))), {}),
+            "/metrics": lambda: of_metrics(self._get("/metrics").decode()),
+            "bus": lambda: (dict(self._bus), {}),
+        }
+        self._threads = [threading.Thread(target=self._sample, args=source) for source in sources.items()]
+        self._threads.append(threading.Thread(target=self._listen))
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -123,26 +129,17 @@ class Sampler:
 
     def since(self, at: float) -> list[Sample]:
         """Return what was asked from a moment on."""
-        return [sample for sample in list(self.samples) if sample.asked >= at]
+        return [*takewhile(lambda sample: sample.answered >= at, reversed(self._samples.copy()))][::-1]
 
-    def _sample(self) -> None:
-        sources: dict[str, Callable[[], tuple[Mapping[str, View], Mapping[str, Record]]]] = {
-            "status": lambda: of_status(read_status(self._system.run_dir)),
-            "/status.json": lambda: of_status(json.loads(self._get("/status.json"))),
-            "overview": lambda: (of_overview(json.loads(self._get("/state.json"))), {}),
-            "/metrics": lambda: of_metrics(self._get("/metrics").decode()),
-            "bus": lambda: (dict(self._bus), {}),
-        }
-        while not self._stop.is_set():
-            for name, read in sources.items():
-                asked = time.monotonic()
-                try:
-                    views, records = read()
-                except Exception as error:
-                    self.errors.append(f"{name}: {error!r}")
-                    continue
-                self.samples.append(Sample(name, asked, time.monotonic(), views, records))
-            self._stop.wait(_SAMPLE_S)
+    def _sample(self, source: str, read: Callable[[], tuple[Mapping[str, View], Mapping[str, Record]]]) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            asked = time.monotonic()
+            try:
+                views, records = read()
+            except Exception as error:
+                self.errors.append(f"{source}: {error!r}")
+            else:
+                self._samples.append(Sample(source, asked, time.monotonic(), views, records))
 
     def _get(self, path: str) -> bytes:
         with urllib.request.urlopen(self._url.rstrip("/") + path, timeout=20) as answer:
@@ -153,12 +150,21 @@ class Sampler:
         while not self._stop.is_set():
             event = self._feed.poll(0.1)
             if isinstance(event, Lifecycle) and event.venue in self._bus:
-                state = _AFTER.get(event.event, event.event)
-                book = "off" if state == "backoff" else None
-                self._bus[event.venue] = View(state, book, event.reason if book else None)
+                self._bus[event.venue] = after(event, self._bus[event.venue])
             elif isinstance(event, Status) and event.stream == "book" and "refresh" not in event.flags:
                 process = self._bus[event.venue].process
                 self._bus[event.venue] = View(process, event.state, event.reason)
+
+
+def after(event: Lifecycle, before: View) -> View:
+    """Return what the bus says of a venue after an event of its process: a dead one publishes nothing more itself."""
+    match event.event:
+        case "exited" | "restarting" | "backoff":
+            return View("backoff", "off", event.reason)
+        case "started":
+            return View("starting", None, None)
+        case _:
+            return before._replace(process=event.event)
 
 
 def of_status(status: Mapping[str, Any]) -> tuple[dict[str, View], dict[str, Record]]:
@@ -166,7 +172,7 @@ def of_status(status: Mapping[str, Any]) -> tuple[dict[str, View], dict[str, Rec
     for name, venue in status["venues"].items():
         book = venue["streams"]["book"]
         views[name] = View(venue["state"], book["state"], book["reason"])
-        gaps = sum(market["gaps"] for market in book["markets"].values())
+        gaps = sum(market["gaps"] for stream in venue["streams"].values() for market in stream["markets"].values())
         records[name] = Record(venue["exits"], venue["session_ends"], gaps)
     return views, records
 
@@ -181,10 +187,8 @@ def of_overview(overview: Mapping[str, Any]) -> dict[str, View]:
 
 
 def of_metrics(text: str) -> tuple[dict[str, View], dict[str, Record]]:
-    series = []
-    for line in text.splitlines():
-        if (found := _SERIES.match(line)) is not None:
-            series.append((found["name"], dict(_LABEL.findall(found["labels"])), float(found["value"])))
+    lines = [found for line in text.splitlines() if (found := _SERIES.match(line)) is not None]
+    series = [(found["name"], dict(_LABEL.findall(found["labels"])), float(found["value"])) for found in lines]
 
     def states(name: str, **wanted: str) -> str | None:
         fitting = [
@@ -204,9 +208,7 @@ def of_metrics(text: str) -> tuple[dict[str, View], dict[str, Record]]:
         process = states("paraphina_process_state", process=venue)
         views[venue] = View(process, states("paraphina_stream_state", venue=venue, stream="book"), None)
         gaps = sum(
-            value
-            for of, labels, value in series
-            if of == "paraphina_stream_gaps_total" and (labels["venue"], labels["stream"]) == (venue, "book")
+            value for of, labels, value in series if of == "paraphina_stream_gaps_total" and labels["venue"] == venue
         )
         records[venue] = Record(
             counts("paraphina_process_exits_total", process=venue),
@@ -249,29 +251,37 @@ class Reader:
                 self._target.calm(drill, self._venue)
 
     def _compare(self, drill: Drill) -> None:
-        wait_for(self._is_well, WITHIN_S, what="well before the fault")
+        self._await_well("before the fault")
         before = self._record()
         began = time.monotonic()
         self._target.inject(drill, self._venue)
         effect = drill.effect_on(self._venue)
         if effect in {"restart", "reconnect"}:
-            view = self._held(began)
+            view = self._held(began, effect)
             if view is not None:
                 self.held[drill.name] = view
                 self._assert_in_time(began, view)
-        self._target.calm(drill, self._venue)
         if effect != _HARMLESS:
             wait_for(lambda: self._record() != before, WITHIN_S, what=f"a trace of it beside {before}")
-        wait_for(self._is_well, WITHIN_S, what="well after the fault")
+        self._await_well("after the fault")
         self._assert_same_record()
 
-    def _held(self, began: float) -> View | None:
+    def _await_well(self, when: str) -> None:
+        try:
+            wait_for(self._is_well, WITHIN_S)
+        except AssertionError:
+            venue = read_status(self._system.run_dir)["venues"][self._venue]
+            raise AssertionError(f"not well {when}: {venue['sessions']} {venue['streams']['book']}") from None
+
+    def _held(self, began: float, effect: Effect) -> View | None:
         """Wait for what the fault leads to and return that; None for a new connection that is made at once."""
 
         def find() -> View | str | None:
             view = self._status()
-            if "backoff" in {view.process, view.book} and view.reason is not None:
+            if view.process == "backoff" and view.reason is not None:
                 return view
+            if effect == "reconnect" and view.book == "backoff" and view.reason is not None:
+                return view._replace(process=None)  # which is stale a moment later
             is_over = time.monotonic() - began > 0.5 and self._record().ends.get("server_shutdown")
             return "at once" if is_over and self._is_well() else None
 
@@ -294,7 +304,8 @@ class Reader:
         except AssertionError:
             last = {one.source: tuple(one.views[self._venue]) for one in self._sampler.since(began)}
             raise AssertionError(f"{sorted(names - set(shown))} never showed {tuple(view)}, but {last}") from None
-        first = min(sample.answered for sample in self._sampler.since(began) if _shows(sample.views[self._venue], view))
+        whole = [one for one in self._sampler.since(began) if one.views[self._venue].reason == view.reason]
+        first = min(one.answered for one in whole if _shows(one.views[self._venue], view))
         late = {
             name: round(asked - first, 2)
             for name, asked in shown.items()
@@ -334,7 +345,7 @@ class Reader:
 
 def _shows(view: View, wanted: View) -> bool:
     """Return whether a source shows a view, as far as it says anything of it."""
-    return view != View(None, None, None) and view.agrees(wanted)
+    return view.book is not None and view.agrees(wanted)
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +359,7 @@ def test_all_sources_agree_on_every_fault(system: System) -> None:
     target = DrillTarget.of(system.run_dir, CONDITIONS)
     assert target.has_tls
     with Sampler(system) as sampler, ThreadPoolExecutor(len(VENUES)) as pool:
-        wait_for(lambda: len({one.source for one in sampler.samples}) == 5, what=f"all sources: {sampler.errors}")
+        wait_for(lambda: len({one.source for one in sampler.since(0.0)}) == 5, what=f"all sources: {sampler.errors}")
         readers = {venue: Reader(system, sampler, target, venue) for venue in VENUES}
         runs = [pool.submit(readers[venue].run, drills) for venue, drills in plan().items()]
         for run in runs:
@@ -358,5 +369,6 @@ def test_all_sources_agree_on_every_fault(system: System) -> None:
     assert not sampler.errors
     held = {name: view for reader in readers.values() for name, view in reader.held.items()}
     reasons = {name: view.reason for name, view in held.items()}
-    assert {"kill": "drill", "memory": "memory", "stop": "wedged", "close": "server_close"}.items() <= reasons.items()
+    expected = {"kill": "drill", "memory": "memory", "stop": "wedged", "close": "server_close"}
+    assert {name: reasons.get(name) for name in expected} == expected
     assert len(held) >= 15, "faults that last are compared while they do"

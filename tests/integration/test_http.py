@@ -274,7 +274,7 @@ def test_a_port_in_use_is_one_error_and_no_obstacle(configured):
             timeout=60,
             check=False,
         )
-        assert f"http://127.0.0.1:{port} does not listen" in status.stdout
+        assert f"http://127.0.0.1:{port}  not served: see the log" in status.stdout
         assert status.returncode == 0
     assert system.url == f"http://127.0.0.1:{port}"
     assert answers(system.url)

@@ -7,7 +7,7 @@ const TIMEOUT_MS = 2500;
 /** A state older than this is shown as lost: two polls were missed. */
 const LOST_MS = 3000;
 
-// --- elements --------------------------------------------------------------------------------------------------------
+// --- elements
 
 /** Show characters without a shape of their own, which could hide or reorder text, as escapes. */
 const visible = (text) =>
@@ -56,7 +56,7 @@ function morphChildren(old, fresh) {
 const byId = (id) => document.getElementById(id);
 const show = (id, ...children) => morphChildren(byId(id), div(children));
 
-// --- numbers ---------------------------------------------------------------------------------------------------------
+// --- numbers
 
 /** As the server: a unit is used until the next larger one would show at least 2. */
 const UNITS = [[120, 1, "s"], [7200, 60, "min"], [172800, 3600, "h"], [Infinity, 86400, "d"]];
@@ -76,7 +76,7 @@ const shortened = (price) => (price.length > 9 ? Number(price).toPrecision(7) : 
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
-// --- venues ----------------------------------------------------------------------------------------------------------
+// --- venues
 
 /** Age against its limit: red once the limit is reached, empty without one. */
 function bar(age, limit) {
@@ -128,7 +128,7 @@ function venueCard(venue) {
   );
 }
 
-// --- last hour and what happened -------------------------------------------------------------------------------------
+// --- last hour and what happened
 
 const KINDS = {
   live: "live",
@@ -202,7 +202,7 @@ function happened({ at, venue, text, reason }) {
   return li({ title: reason }, time({ datetime: utc, title: utc }, clock(at)), b(venue), span(text));
 }
 
-// --- streams ---------------------------------------------------------------------------------------------------------
+// --- streams
 
 const head = (columns) =>
   thead(tr(columns.map(([text, tooltip, name]) => th({ scope: "col", title: tooltip, class: name }, text))));
@@ -251,7 +251,7 @@ function streamTable(venues, isSynchronised) {
   );
 }
 
-// --- prices, funding and one book ------------------------------------------------------------------------------------
+// --- prices, funding and one book
 
 const COLUMNS = [
   ["bid"],
@@ -311,7 +311,7 @@ const market = ({ symbol, rows, summary }, now, book) =>
     book?.symbol === symbol && ladder(book),
   );
 
-// --- the whole page --------------------------------------------------------------------------------------------------
+// --- the whole page
 
 /** Colours of the header, for the icon of the tab. */
 const ICONS = { fine: "#00664b", heals: "#e69f00", person: "#b93a00", none: "#5b6470" };

@@ -102,7 +102,8 @@ def test_a_venue_that_an_operator_stopped_counts_as_neither_bad_nor_live():
     off = venue("stopped", pid=None, stopped=by, books={"wanted": 0, "usable": 0})
     one = verdict(system({"aster": off}), 120.0)
     assert one.line == "● All 4 venues live — 8 books, 120 events/s; aster stopped by trader 3 min ago"
-    assert kind_of("aster", off) == "stopped"
+    assert kind_of("aster", off) == kind_of("aster", {**off, "state": "killing", "pid": 7}) == "stopped"
+    assert kind_of("aster", {**off, "state": "unkillable", "pid": 7}) == "person"
     two = line(system({"aster": off, "extended": off, "lighter": without_book()}))
     assert two.startswith("◐ 2 of 3 live — lighter: book")
     assert two.endswith("; aster and extended stopped by trader 3 min ago")
@@ -111,7 +112,7 @@ def test_a_venue_that_an_operator_stopped_counts_as_neither_bad_nor_live():
 
 
 def test_a_clock_that_is_not_synchronised_is_mentioned():
-    assert line(system(clock={"synchronised": False})).endswith("; this machine's clock is not synchronised")
+    assert line(system(clock={"synchronised": False})).endswith("; clock not synchronised")
     assert "clock" not in line(system(clock={"synchronised": None}))
 
 

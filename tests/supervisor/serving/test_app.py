@@ -210,7 +210,6 @@ def test_and_not_for_others(ask, accepted):
     assert "Content-Encoding" not in ask("/metrics", HTTP_ACCEPT_ENCODING=accepted)[1]
 
 
-def test_metrics_as_openmetrics(ask):
-    _, headers, body = ask("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
-    assert headers["Content-Type"].startswith("application/openmetrics-text")
-    assert body.endswith(b"# EOF\n")
+def test_metrics_are_plain_text_whatever_a_scraper_prefers(ask):
+    _, headers, _ = ask("/metrics", HTTP_ACCEPT="application/openmetrics-text; version=1.0.0,text/plain;q=0.5")
+    assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"

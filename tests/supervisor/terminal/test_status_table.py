@@ -50,7 +50,7 @@ def test_a_table_of_live_venues_is_not_wider_than_80_columns():
 def test_every_stream_is_shown_on_request():
     shown = table(system(), all_streams=True)
     assert sum(line.startswith("    book ") for line in shown) == 5
-    assert "hyperliquid  live       pid 4242  books 2/2  restarts 0" in shown
+    assert any(line.startswith("hyperliquid  live       pid 4242  books 2/2  restarts 0") for line in shown)
     assert not any("why" in line for line in shown)
 
 
@@ -78,7 +78,7 @@ def test_only_what_is_unusual_is_remarked():
 def test_a_page_that_is_not_served_is_remarked():
     status = system()
     status["gateway"]["http_listening"] = False
-    assert table(status)[-2].endswith("http://127.0.0.1:9464  not served: address_in_use")
+    assert table(status)[-2].endswith("http://127.0.0.1:9464  not served: see the log")
 
 
 def test_a_venue_that_was_stopped_says_by_whom():
