@@ -222,7 +222,7 @@ def test_a_worker_alone_is_no_dead_system(running: System) -> None:
             assert run(alone, "stop") == (0, "stopped\n", "")
             assert worker.wait(10) == 0
             code, state = shown(alone)
-            assert (code, state["supervisor"]["state"]) == (3, "none")
+            assert (code, state["supervisor"]["state"]) == (3, "dead")
             assert (state["venues"]["paradex"]["state"], state["venues"]["paradex"]["books"]["usable"]) == (
                 "stopped",
                 0,
