@@ -197,19 +197,12 @@ class ControlClient:
             return self._socket.recv(MAX_PACKET)
 
 
-def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0, *, verb: str = "") -> ControlReply:
-    """Send one request and wait for its reply; ``verb`` is the command when it has another name than the request.
+def ask(path: Path, request: ControlRequest, timeout_s: float = 5.0) -> ControlReply:
+    """Send one request and wait for its reply.
 
     Raise NotRunningError without a supervisor, NotAnsweringError without a reply in ``timeout_s``, ForeignSystemError
     for another user's, and the error of a supervisor that refused: UsageError or ConfigError.
     """
-    try:
-        return _ask(path, request, timeout_s)
-    except ForeignSystemError as error:
-        raise ForeignSystemError(error.owner, verb or request.verb.removesuffix("_venue")) from error
-
-
-def _ask(path: Path, request: ControlRequest, timeout_s: float) -> ControlReply:
     with ControlClient(path, timeout_s) as client:
         client.send(request)
         try:

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import msgspec
 
-from ipc.errors import NotRunningError, RunDirError, UnknownStateError
+from ipc.errors import ForeignSystemError, NotRunningError, RunDirError, UnknownStateError
 from ipc.health import Reason, StreamState
 from ipc.topics import VENUES
+from ipc.users import owner_of
 
 #: Linux: sun_path is 108 bytes with its final zero.
 _MAX_SOCKET_PATH: Final = 107
@@ -298,5 +299,7 @@ class RunDir:
             return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         except FileNotFoundError:
             raise
+        except PermissionError as error:
+            raise ForeignSystemError(owner_of(path.parent)) from error
         except (OSError, ValueError, RecursionError) as error:
             raise UnknownStateError(f"cannot be read: {error}", where=str(path)) from error

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pwd
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def user_name(uid: int) -> str | None:
-    """Return a user's name; None for a uid without one."""
+    """Return a user's name; None for a uid without one. Asked once: the answer may come from a directory service."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
-from ipc.errors import ConfigError, ParaphinaError, UnknownStateError, UsageError
+from ipc.errors import ConfigError, ForeignSystemError, ParaphinaError, UnknownStateError, UsageError
 from ipc.printable import printable, printable_lines
 from supervisor.process_state import discard, open_standard_streams, reset_signals
 
@@ -75,9 +75,11 @@ class _Verbs(click.Group):
         return [*verbs, *super(click.Group, self).shell_complete(ctx, incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; a closed output pipe is no failure."""
+        """Run a verb; a closed output pipe is no failure, and another user's system is to be asked by that user."""
         try:
             return super().invoke(ctx)
+        except ForeignSystemError as error:
+            raise ForeignSystemError(error.owner, ctx.invoked_subcommand or "") from error
         except BrokenPipeError:
             discard(sys.stdout)
             return 0

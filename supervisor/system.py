@@ -271,7 +271,7 @@ class System:
             f"  kill -9 $(paraphina-supervisor status --pid {name})   then watch it come back",
         ]
         if self.http is not None:
-            lines.insert(1, f"  {self.http}   the state of everything, in a browser")
+            lines.insert(0, f"in a browser: {self.http}")
         return lines if self.run_dir_is_default else [*lines, f"each with --run-dir {self.run_dir.path}"]
 
     @property

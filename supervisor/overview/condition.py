@@ -7,7 +7,17 @@ from typing import Any, Final, NamedTuple
 
 from ipc.health import Reason, Stream, StreamState, WorkerState
 from supervisor.overview.document import Kind
-from supervisor.overview.words import KINDS, ago, counted, duration, listed, reason_words, stream_words, worker_words
+from supervisor.overview.words import (
+    KINDS,
+    ago,
+    counted,
+    duration,
+    listed,
+    reason_words,
+    stream_name,
+    stream_words,
+    worker_words,
+)
 from supervisor.status import GOOD_STATES, REQUIRED_STREAMS
 
 #: No usable book for this long is no recovery any more, unless the venue itself is down.
@@ -131,8 +141,9 @@ def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
     if Reason.REQUESTED in ends:
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
-    what = "does not run"
-    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if Reason.PARENT_LOST in ends else None)
+    is_orphaned = Reason.PARENT_LOST in ends
+    what = "ended with the supervisor" if is_orphaned else "does not run"
+    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if is_orphaned else None)
 
 
 def _long_away(name: str, venue: Mapping[str, Any]) -> Condition | None:
@@ -191,7 +202,8 @@ def _of_streams(name: str, venue: Mapping[str, Any], word: str) -> Condition | N
         (cause for cause in causes.items() if Stream.BOOK in cause[1]), next(iter(causes.items()))
     )
     markets = list(_markets_in(bad[names[0]], state))
-    subject = f"{names[0]} of {listed(markets)}" if markets else listed(names)
+    named = [stream_name(one) for one in names]
+    subject = f"{named[0]} of {listed(markets)}" if markets else listed(named)
     what = f"{subject} {stream_words(state)}" if reason is None else f"{subject}: {_words(bad[names[0]], reason)}"
     ago_s = bad[names[0]]["reason_ago_s"]
     why = f"{what}, {ago(ago_s)}" if ago_s is not None and reason is not None else what

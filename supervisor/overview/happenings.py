@@ -15,7 +15,7 @@ from typing import Final
 from ipc.events import Lifecycle, Status
 from ipc.health import Reason, StreamState
 from supervisor.overview.document import EventView
-from supervisor.overview.words import counted, duration, reason_words, stream_words
+from supervisor.overview.words import counted, duration, reason_words, stream_name, stream_words
 
 #: Stands where a venue would, for what concerns the whole system.
 SYSTEM: Final = "system"
@@ -72,7 +72,7 @@ class _Episode:
         """Text of the event, without its end."""
         words = reason_words(self.reason)
         if self.is_of_streams:
-            what = f"{', '.join(self.streams)} {stream_words(self.step)}"
+            what = f"{', '.join(map(stream_name, self.streams))} {stream_words(self.step)}"
         elif self.reason in _PLANNED and self.step in {"killing", "exited"}:
             what = "restarted"
         else:

@@ -10,7 +10,7 @@ from ipc.events import Bbo, Event, Funding, Mark
 from ipc.health import Stream, StreamState
 from supervisor.overview.condition import condition_of
 from supervisor.overview.document import PriceRow, PriceTable
-from supervisor.overview.words import reason_words, stream_words
+from supervisor.overview.words import reason_words, stream_name, stream_words
 from supervisor.status import GOOD_STATES
 
 _BP: Final = Decimal(10_000)
@@ -111,7 +111,7 @@ def _why_not(name: str, symbol: str, venue: Mapping[str, Any]) -> str | None:
             condition = condition_of(name, venue)
             return condition.what or "process is down"
         words = reason_words(market["reason"])
-        return words or f"{stream} {stream_words(market['state'])}"
+        return words or f"{stream_name(stream)} {stream_words(market['state'])}"
     return None
 
 

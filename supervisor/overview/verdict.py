@@ -176,7 +176,7 @@ def _stopped_words(stopped: list[str], conditions: Mapping[str, Condition]) -> s
 
 def _clock_words(supervisor: Mapping[str, Any]) -> tuple[str, ...]:
     clock = supervisor.get("clock") or {}
-    return ("this machine's clock is not synchronised",) if clock.get("synchronised") is False else ()
+    return ("clock not synchronised",) if clock.get("synchronised") is False else ()
 
 
 def _of_gateway(status: Mapping[str, Any]) -> tuple[Level, str]:

@@ -34,7 +34,7 @@ LEVEL_SIGNS: Final[Mapping[Level, str]] = {"fine": "●", "heals": "◐", "perso
 #: Completes "exited: …", "book backoff: …" and "last reconnect: …".
 REASONS: Final[Mapping[str, str]] = {
     Reason.STALE_WATCHDOG: "no book within the limit; socket cut",
-    Reason.NO_BOOK: "book stayed unusable",
+    Reason.NO_BOOK: "no usable book in time",
     Reason.READ_TIMEOUT: "no data from the venue",
     Reason.PONG_TIMEOUT: "venue did not answer a ping",
     Reason.SERVER_CLOSE: "venue closed the connection",
@@ -103,6 +103,11 @@ STREAM_STATES: Final[Mapping[str, str]] = {
 def reason_words(reason: str | None) -> str | None:
     """Return a reason in plain words; one of a newer version as it is, None for None."""
     return None if reason is None else REASONS.get(reason, reason)
+
+
+def stream_name(name: str) -> str:
+    """Return the name of a stream in a sentence: ``funding poll``."""
+    return name.replace("_", " ")
 
 
 def worker_words(state: str) -> str:

@@ -1,6 +1,6 @@
 """Prometheus' text format of metrics, encoded several times as fast as prometheus-client does it.
 
-The library checks and escapes every label of every sample each time, which is two thirds of the cost of a scrape. Our
+The library checks and escapes every label of every sample again, which is two thirds of the cost of a scrape. Our
 labels hardly change, so their text is kept. Tests compare the output with the library's, which is the reference.
 """
 

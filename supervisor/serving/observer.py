@@ -38,6 +38,7 @@ log = get_log(__name__)
 _READ_S: Final = 0.25
 _IDLE_READ_S: Final = 0.5
 _STATUS_S: Final = 0.5
+#: An overview is built again after this time although no newer status was read: its age is shown.
 _BUILD_S: Final = 1.0
 #: A state that is older is not shown as the present one.
 _OLD_S: Final = 5.0
@@ -103,7 +104,7 @@ class Observer:
             self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
-        """Return the overview as JSON, built at most once a second; with a book (``VENUE:SYMBOL``) if one is wanted.
+        """Return the overview of the last status read, as JSON; with a book (``VENUE:SYMBOL``) if one is wanted.
 
         Raises:
             UnknownStateError: The system could not be read yet.
@@ -129,7 +130,7 @@ class Observer:
 
     def _current_overview(self) -> Overview:
         now = self._prices_asked_s = time.monotonic()
-        if self._overview is None or now - self._built_s >= _BUILD_S:
+        if self._overview is None or self._status_s > self._built_s or now - self._built_s >= _BUILD_S:
             self._changed.wait_for(lambda: self._status is not None, _FIRST_S)
             if self._status is None:
                 raise UnknownStateError(f"the state cannot be read yet: {self._error or 'starting'}", where="observer")

@@ -17,6 +17,7 @@ from ipc.printable import printable_values
 from supervisor.overview.document import EventView, Overview, PriceRow, PriceTable, VenueView
 from supervisor.overview.words import duration, listed, reason_words
 from supervisor.terminal.status_table import KIND_COLOURS, LEVEL_COLOURS
+from supervisor.terminal.timeline import bar, share
 from supervisor.terminal.view import View, chosen_venue, ordered
 
 _EVENTS: Final = 5
@@ -28,6 +29,7 @@ _WITH_RESTARTS: Final = 104
 _WITH_SPARKS: Final = 124
 _SPARKS: Final = " ▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS: Final = 20
+_HOUR_COLUMNS: Final = 120
 _ORDERS: Final = {"order": "", "age": "oldest book first", "rate": "busiest first", "restarts": "most restarts first"}
 _KEYS: Final = "1-9 ↑↓ choose  enter streams  r restart  l log  s sort  p pause  ? help  q quit"
 _HELP: Final = (
@@ -42,6 +44,7 @@ _HELP: Final = (
     ("", ""),
     ("●  ◐  ■", "live; degraded or stale; down or starting"),
     ("✕  ▲  ○", "the venue is down; needs you; stopped by an operator"),
+    ("─ ▒ █ ✕ ·", "last hour: live, degraded, down, the venue is down, not watched"),
     ("◂", "best bid or best ask of all venues"),
 )
 
@@ -181,19 +184,37 @@ def _sparks(rates: Sequence[float]) -> str:
 
 
 def _below(overview: Overview, view: View, width: int, room: int) -> list[Text]:
-    """Return what happened, and the prices of as many symbols as there is room for, the chosen one first."""
-    events = _events(overview.events[:_EVENTS])
-    tables = overview.prices[view.symbol :] + overview.prices[: view.symbol]
-    blocks = [block for block in (events, *(_prices(table, width) for table in tables)) if block]
-    needed = sum(len(block) for block in blocks[:2])
-    is_loose = needed + min(2, len(blocks)) <= room
-    lines: list[Text] = []
-    for number, block in enumerate(blocks):
-        spaced = [Text(), *block] if is_loose else block
-        left = room - len(lines)
-        if number >= 2 and left < len(spaced):
-            break
-        lines += spaced[:left]
+    """Return what happened and the prices of the chosen symbol, and more where there is room.
+
+    More are empty lines between the blocks, the last hour, and the prices of other symbols, in this order.
+    """
+    tables = [_prices(table, width) for table in overview.prices[view.symbol :] + overview.prices[: view.symbol]]
+    blocks = [block for block in (_events(overview.events[:_EVENTS]), *tables[:1]) if block]
+    if len(_spaced(blocks)) > room:
+        return [line for block in blocks for line in block]
+    hour = _hour(overview, width)
+    for more in ([hour, *blocks], *([hour, *blocks, *tables[1:end]] for end in range(2, len(tables) + 1))):
+        candidate = [block for block in more if block]
+        if len(_spaced(candidate)) <= room:
+            blocks = candidate
+    return _spaced(blocks)
+
+
+def _spaced(blocks: Sequence[Sequence[Text]]) -> list[Text]:
+    """Return the lines of blocks, with an empty line before each."""
+    return [line for block in blocks for line in (Text(), *block)]
+
+
+def _hour(overview: Overview, width: int) -> list[Text]:
+    """Return the last hour, one line a venue, with the share of time live."""
+    if not overview.hour.timelines:
+        return []
+    names = _widest(timeline.venue for timeline in overview.hour.timelines)
+    columns = min(_HOUR_COLUMNS, width - names - 12)
+    lines = [_title("Last hour")]
+    for timeline in overview.hour.timelines:
+        row = bar(timeline, overview.hour, columns)
+        lines.append(Text(f" {_padded(timeline.venue, names)} {row} {share(timeline):>7}"))
     return lines
 
 
@@ -251,6 +272,10 @@ def _streams(overview: Overview, view: View, width: int) -> list[Text]:
     if venue is None:
         return []
     lines = [Text(), _title(f"{venue.name}: streams"), *_numbers(venue, width)]
+    timeline = next((one for one in overview.hour.timelines if one.venue == venue.name), None)
+    if timeline is not None:
+        row = bar(timeline, overview.hour, min(_HOUR_COLUMNS, width - 28))
+        lines.append(Text(f" last hour {row} {share(timeline)} live", style="dim"))
     names = max(_widest(stream.name for stream in venue.streams), len("stream"))
     lines.append(Text(f"   {_padded('stream', names)} {'state':<10} {'age':>6}   {'limit':<6} reconnects  last reason"))
     for stream in venue.streams:

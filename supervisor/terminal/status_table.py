@@ -13,7 +13,7 @@ from ipc.printable import printable_values
 from supervisor.overview.condition import bad_streams, book_age_s, condition_of, is_unserved
 from supervisor.overview.document import Kind, Level
 from supervisor.overview.verdict import verdict
-from supervisor.overview.words import SIGNS, ago, duration, reason_words
+from supervisor.overview.words import SIGNS, ago, counted, duration, reason_words
 
 LEVEL_COLOURS: Final[Mapping[Level, str]] = {"fine": "green", "heals": "yellow", "person": "red", "none": "white"}
 KIND_COLOURS: Final[Mapping[Kind, str]] = {
@@ -179,7 +179,7 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
     if "http" in process and is_unserved(process):
-        words.append(f"not served: {Reason.ADDRESS_IN_USE}")
+        words.append("not served: see the log")
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     words += [f"error: {process['error']}"] if process.get("error") else []
     words += [f"{process['invalid_rows']} invalid rows left out"] if process.get("invalid_rows") else []
@@ -216,7 +216,7 @@ def _stream_line(name: str, stream: Mapping[str, Any]) -> _Line:
         parts.append(f"{reason_words(stream['reason'])} ({stream['reason']}){when}{detail}")
     elif stream.get("detail"):
         parts.append(stream["detail"])
-    parts += [f"{stream['reconnects']} reconnects"] if stream["reconnects"] else []
+    parts += [counted(stream["reconnects"], "reconnect")] if stream["reconnects"] else []
     parts += [f"{stream['invalid_rows']} invalid rows left out"] if stream.get("invalid_rows") else []
     others = [f"{symbol} {of['state']}" for symbol, of in stream["markets"].items() if of["state"] != stream["state"]]
     parts += [", ".join(others)] if others else []

@@ -144,7 +144,7 @@ def _open_target(
         raise UsageError("this system is connected to live venues", where=run_dir, advice="say --live if you mean it")
     require_running(directory)
     refuse_stalled(directory)
-    ask(directory.control, ControlRequest("ping"), verb="drill")  # another user's is refused before anything begins
+    ask(directory.control, ControlRequest("ping"))  # another user's is refused before anything begins
     there = symbols_of(directory)
     absent = [name for name in wanted if venues and name not in there]
     if absent:

@@ -51,7 +51,10 @@ def status(
         pid = pid_of(state, pid_name) if state["venues"] else None
         if pid is None:
             raise NotRunningError(f"{pid_name} is not running", where=str(directory.path))
-        click.echo(pid)
+        if as_json:
+            print_json({"process": pid_name, "pid": pid})
+        else:
+            click.echo(pid)
         return 0
     is_redrawn = watch and not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     while True:

@@ -277,7 +277,7 @@ def test_a_port_in_use_is_one_error_and_no_obstacle(configured):
                 check=False,
             )
 
-        remark = f"http://127.0.0.1:{port}  not served: address_in_use"
+        remark = f"http://127.0.0.1:{port}  not served: see the log"
         wait_for(lambda: remark in status().stdout)
         assert status().returncode == 0
     assert system.url == f"http://127.0.0.1:{port}"

@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 from alerting import INTERVAL_MS, Prometheus
 from dashboards import expressions, filled, variables
-from systems import System, wait_for
+from systems import System, paraphina, wait_for
 from tools import needs
 
 pytestmark = pytest.mark.operate
 
 FACTOR = int(os.environ.get("PARAPHINA_ALERTS_FACTOR", "10"))
 INTERVAL_S = INTERVAL_MS / 1000 / FACTOR
-#: Which venues run where. No venue of ``healthy`` and ``gateway`` has a fault.
+#: Which venues run where. No venue of ``healthy`` and ``gateway`` has a fault; an operator stops aster of ``healthy``.
 VENUES = {
-    "healthy": ["hyperliquid", "paradex"],
+    "healthy": ["hyperliquid", "aster"],
     "faulty": ["hyperliquid", "aster", "extended", "lighter", "paradex"],
     "blind": ["extended", "lighter"],
     "gateway": ["paradex"],
@@ -70,6 +70,12 @@ def config(venues: list[str]) -> str:
     # A limit below 2 s would find stalls on a busy machine.
     limits = f"stale_ms = {max(2000, 10_000 // FACTOR)}\nfunding_poll_ms = {max(1000, 10_000 // FACTOR)}"
     return "\n".join([*lines, *(f"[venues.{venue}]\n{limits}" for venue in venues)])
+
+
+def control(system: System, verb: str, venue: str) -> None:
+    """Stop or start a venue, as an operator."""
+    done = paraphina(verb, venue, "--run-dir", str(system.run_dir.path))
+    assert done.returncode == 0, done.stderr
 
 
 class Watched:
@@ -136,6 +142,7 @@ def test_each_fault_has_its_alert_and_nothing_else_fires(watched):
     # All is well for two minutes, a restart of a worker and one of a gateway apart.
     os.kill(faulty.pid("extended"), signal.SIGKILL)
     os.kill(gateway.pid("gateway"), signal.SIGKILL)
+    control(watched.systems["healthy"], "stop", "aster")
     watched.wait(120)
     assert {name: watched.fired(name) for name in VENUES} == {name: set() for name in VENUES}
 
@@ -191,6 +198,7 @@ def test_alerts_end_with_their_faults(watched):
     watched.is_crashing.clear()
     for name in ("faulty", "blind"):
         watched.systems[name].mend()
+    control(watched.systems["healthy"], "start", "aster")
 
     def none_pages():
         pages = {one for name in ("faulty", "blind") for one in watched.firing(name)}
@@ -202,4 +210,5 @@ def test_alerts_end_with_their_faults(watched):
         }
 
     watched.wait_for(none_pages, 300, "no page any more")
+    watched.systems["healthy"].wait_live(["aster"])
     assert watched.fired("healthy") == set()

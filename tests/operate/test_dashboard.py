@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections import Counter
@@ -16,6 +17,8 @@ import pytest
 from alerting import RULES, alerts
 from dashboards import dashboard, expressions, filled, metrics_in, panels, variables
 from systems import System, wait_for
+
+from supervisor.overview import words
 
 pytestmark = pytest.mark.operate
 
@@ -69,6 +72,23 @@ def test_every_query_is_valid(name):
 def test_the_verdict_names_the_same_faults_as_the_alert():
     verdict = next(panel for panel in panels() if panel["title"] == "Verdict")["targets"][0]["expr"]
     assert metrics_in(alerts()["ParaphinaNeedsPerson"]["expr"]) <= metrics_in(verdict)
+
+
+def mapped(title: str) -> dict[str, str]:
+    """The words of a panel by value."""
+    panel = next(panel for panel in panels() if panel["title"] == title)
+    return {value: of["text"] for value, of in panel["fieldConfig"]["defaults"]["mappings"][0]["options"].items()}
+
+
+def test_it_says_the_same_words_as_the_page_and_top():
+    states = re.findall(
+        r'(\d) \* max by \(process\) \(paraphina_process_state{[^}]*state="(\w+)"}', expressions()["Processes A"]
+    )
+    assert {value: words.WORKER_STATES[state] for value, state in states} == mapped("Processes")
+    assert {words.KINDS["outage"], words.KINDS["stopped"]} <= set(mapped("Books of each venue").values())
+    assert [said[0] for said in mapped("Verdict").values()] == [
+        words.LEVEL_SIGNS[name] for name in ("fine", "heals", "person")
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tools import is_present
 
 from ipc.health import Reason
 from ipc.rundir import RunDir
+from supervisor.overview import words
 from supervisor.status import EXIT_OK, exit_code_of, read_status
 
 pytestmark = pytest.mark.operate
@@ -101,7 +102,6 @@ def test_a_section_says_in_three_short_lines_what_it_means_where_to_look_and_wha
 
 
 def test_reasons_are_called_what_the_page_and_top_call_them():
-    words = pytest.importorskip("supervisor.overview.words")
     wrong = {
         reason: words.REASONS[reason]
         for reason in Reason
@@ -189,6 +189,7 @@ def shell() -> Iterator[Shell]:
         ):
             done = shell.run(command)
             assert done.returncode == 0, done.stderr
+        wait_for(lambda: read_status(shell.run_dir)["venues"]["lighter"]["restarts"] == 1, what="the restart")
         yield shell
     finally:
         shell.run("paraphina-supervisor stop")

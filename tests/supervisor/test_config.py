@@ -534,3 +534,38 @@ def test_an_unknown_venue_is_reported_once_with_the_known_ones():
         "--venues: 'lighter,xyz' will not do; it takes names of venues, "
         "not 'xyz'; known are aster, extended, hyperliquid, lighter, paradex"
     )
+
+
+# --- the gateway's HTTP server ----------------------------------------------------------------------------------------
+
+
+def gateway(**variables):
+    return load(None, {f"PARAPHINA_GATEWAY_{key.upper()}": value for key, value in variables.items()}, {}).gateway
+
+
+def test_an_empty_variable_turns_http_off():
+    assert gateway(http="").http is None
+    assert gateway(remote="", hosts="").http.url == "http://127.0.0.1:9464"  # for others it is as good as none
+
+
+def test_other_machines_reach_it_only_with_permission():
+    assert gateway(http="0.0.0.0:9464", remote="true").http.url == "http://0.0.0.0:9464"
+    assert gateway(http="unix:/run/http").http.url == "unix:/run/http"
+    for address in ("0.0.0.0:9464", "[::]:9464", "10.0.0.7:9464"):
+        [problem] = mistakes(environ={"PARAPHINA_GATEWAY_HTTP": address})
+        assert problem.startswith(f"gateway.http: {address} is not loopback")
+        assert "gateway.remote = true" in problem
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("http", "9464"), ("http", "example.com:80"), ("http", "unix:"), ("remote", "yes"), ("per_market", "2")),
+        *(("hosts", "desk:9464"), ("hosts", "http://desk"), ("hosts", "-desk"), ("hosts", "a b"), ("hosts", "*")),
+        ("hosts", ",".join(f"h{number}" for number in range(33))),
+    ],
+)
+def test_mistakes_of_the_gateway(key, value):
+    name = f"PARAPHINA_GATEWAY_{key.upper()}"
+    [problem] = mistakes(environ={name: value})
+    assert problem.startswith(f"environment:{name}: {value!r} will not do; it takes ")

@@ -266,7 +266,7 @@ def test_another_user_is_recognised_by_the_kernel(run_dir, forking):
     assert what == f"refused: the system belongs to {sudo_name(0)}"
 
 
-def test_a_refusal_of_another_user_names_the_command_to_run(run_dir, monkeypatch):
+def test_a_client_of_another_user_gets_an_error_of_its_own(run_dir, monkeypatch):
     monkeypatch.setattr("supervisor.control.peer_of", lambda _: Peer(1, 54_321))
     monkeypatch.setattr("supervisor.control.sudo_name", lambda _: "desk1")
     loop = Loop()
@@ -275,9 +275,7 @@ def test_a_refusal_of_another_user_names_the_command_to_run(run_dir, monkeypatch
     with pytest.raises(ForeignSystemError) as caught:
         ask(run_dir.control, ControlRequest("start_venue", target="lighter"))
     server.close()
-    assert str(caught.value) == (
-        "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor start ...)"
-    )
+    assert str(caught.value) == "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor ...)"
 
 
 def test_the_client_that_was_idle_longest_makes_room_for_the_next(connect, loop):

@@ -102,6 +102,27 @@ def test_error_of_a_configuration_is_shown_beside_failed_and_escaped(system, rea
     assert line.endswith(r"error: feeds: \x1b[2J\nwrong  needs you")
 
 
+# --- the status page ---
+
+
+def test_the_status_page_is_shown_and_whether_it_listens(system, read):
+    assert "http" not in lines(read())[-1]
+    system.described["gateway"]["http"] = "http://127.0.0.1:9464"
+    system.describe()
+    assert lines(read())[-1].endswith("  http://127.0.0.1:9464  not served: see the log")
+    system.process("gateway", HTTP=TCP_WAITING)
+    assert read()["gateway"]["http_listening"] is False
+    system.process("gateway", HTTP=TCP_LISTENING)
+    assert read()["gateway"]["http_listening"] is True
+    assert lines(read())[-1].endswith("  http://127.0.0.1:9464")
+
+
+def test_a_gateway_that_is_gone_listens_nowhere(system, read, holder):
+    system.process("gateway", HTTP=TCP_LISTENING)
+    holder.gone.add(5005)
+    assert read()["gateway"]["http_listening"] is False
+
+
 # --- the contract -----------------------------------------------------------------------------------------------------
 
 VENUE_KEYS = "state since_s pid epoch restarts last_exit next_start_in_s feed streams"
@@ -868,7 +889,7 @@ def test_a_stream_line_says_why(system, read):
     (line,) = [line for line in lines(read()) if "stale" in line]
     assert line.split()[:2] == ["book", "stale"]
     assert " 12 s of 10 s " in line
-    assert line.endswith("book stayed unusable (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
+    assert line.endswith("no usable book in time (no_book) 1.0 s ago; 3 reconnects; BTC-PERP live")
 
 
 def test_a_stream_without_data_or_limit(system, read):

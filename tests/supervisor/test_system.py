@@ -170,6 +170,11 @@ def test_hints_name_a_venue_and_a_symbol_that_exist_here(run_dir):
     assert "status --pid paradex" in text
 
 
+def test_hints_name_the_status_page_where_there_is_one(run_dir):
+    assert System(configured(), run_dir).hints()[0] == "in a browser: http://127.0.0.1:9464"
+    assert "browser" not in "\n".join(System(configured(gateway__http=""), run_dir).hints())
+
+
 def test_hints_tell_of_an_unusual_directory_and_only_of_that(run_dir, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/77")
     usual = System(configured(), RunDir(default_path({"XDG_RUNTIME_DIR": "/run/user/77"})))

@@ -98,7 +98,7 @@ def test_one_market_of_a_venue_may_be_away(prices):
     prices.update(bbo("aster", "ETH-PERP", "5", "6"))
     status = two(aster=venue(streams={"book": book}))
     assert row(prices, "aster", status).bid == "100"
-    assert table(prices, status, "ETH-PERP").rows[0].why == "book stayed unusable"
+    assert table(prices, status, "ETH-PERP").rows[0].why == "no usable book in time"
 
 
 def test_prices_of_the_life_before_are_not_shown(prices):

@@ -475,6 +475,7 @@ def test_another_users_system_is_left_alone_and_the_command_is_named(cli, system
 
 def test_a_drill_of_another_users_system_is_refused_before_it_begins(cli, system, foreign):
     system.describe_simulator()
+    system.header(PARENT_BEAT=time.monotonic_ns())
     ran = cli("drill", "kill", "--run-dir", system.run_dir.path)
     assert (ran.code, ran.out) == (4, "")
     assert "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor drill ...)" in ran.err

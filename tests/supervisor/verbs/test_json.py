@@ -52,12 +52,7 @@ def test_start_in_the_foreground_has_no_answer(cli):
 
 def test_drills_are_listed_as_json(cli):
     rows = json.loads(cli("drill", "--list", "--json").out)
-    assert rows[-1] == {
-        "fault": "parent",
-        "kind": "process",
-        "effect": "restart",
-        "text": "SIGKILL to the parent itself",
-    }
+    assert (rows[-1]["kind"], rows[-1]["text"]) == ("process", "SIGKILL to the parent itself")
     assert len(rows) == len(cli("drill", "--list").out.splitlines())
 
 

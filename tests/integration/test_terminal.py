@@ -1,125 +1,20 @@
-"""``top`` at a real terminal: keys, the verdict as things happen, and a terminal that is as before on every way out."""
+"""``top`` and ``status --watch`` at a terminal: keys, the verdict as things happen, and a terminal that is restored."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import termios
-import threading
 import time
 from collections.abc import Iterator
-from typing import Self
 
 import pytest
+from foreground import ENTERED, LEFT, Session
 from systems import System, paraphina, wait_for
 
 pytestmark = pytest.mark.integration
-
-#: Runs a command in the foreground of a terminal as a shell does: says when it stops, and continues it after Enter.
-SHELL = """
-import os, signal, sys
-os.login_tty(0)
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-pid = os.fork()
-if pid == 0:
-    os.setpgid(0, 0)
-    os.tcsetpgrp(0, os.getpid())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
-    os.execv(sys.argv[1], sys.argv[1:])
-print("PID", pid, flush=True)
-while True:
-    _, status = os.waitpid(pid, os.WUNTRACED)
-    os.tcsetpgrp(0, os.getpgrp())
-    if not os.WIFSTOPPED(status):
-        print("ENDED", os.waitstatus_to_exitcode(status), flush=True)
-        break
-    print("STOPPED", flush=True)
-    sys.stdin.readline()
-    os.tcsetpgrp(0, pid)
-    os.kill(pid, signal.SIGCONT)
-"""
-CODES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|\][^\x07]*\x07|[=>()][0-9A-Za-z]?)")
-ENTERED, LEFT, CURSOR_SHOWN = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
-
-
-class Session:
-    """``top`` in the foreground of a pseudo-terminal; a context manager."""
-
-    def __init__(self, system: System, *arguments: str, rows: int = 24, columns: int = 80, **env: str) -> None:
-        self.master, self.slave = os.openpty()
-        termios.tcsetwinsize(self.master, (rows, columns))
-        self.before = termios.tcgetattr(self.slave)
-        self._parts: list[bytes] = []
-        command = [sys.executable, "-c", SHELL, sys.executable, "-m", "supervisor", "top"]
-        command += ["--run-dir", str(system.run_dir.path), *arguments]
-        environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "", **env}
-        standard = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
-        self.shell = subprocess.Popen(command, env=environment, **standard)  # type: ignore[call-overload]
-        self._thread = threading.Thread(target=self._read, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.shell.poll() is None:
-            with contextlib.suppress(ProcessLookupError, AttributeError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.shell.kill()
-        self.shell.wait()
-        os.close(self.slave)
-        self._thread.join(5)
-        os.close(self.master)
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self.master, 65_536):
-                self._parts.append(data)
-
-    @property
-    def output(self) -> str:
-        """Everything that was written."""
-        return b"".join(self._parts).decode(errors="replace")
-
-    @property
-    def pid(self) -> int:
-        """The pid of ``top``."""
-        found = wait_for(lambda: re.search(r"PID (\d+)", self.output))
-        return int(found[1])
-
-    @property
-    def screen(self) -> list[str]:
-        """The lines of the last whole frame, without codes."""
-        frames = self.output.split("\x1b[H")
-        frame = frames[-1] if len(frames[-1]) > 500 or len(frames) < 2 else frames[-2]
-        return [line.rstrip() for line in CODES.sub("", frame).replace("\r", "").split("\n")]
-
-    def press(self, keys: str) -> None:
-        """Type."""
-        os.write(self.master, keys.encode())
-
-    def until(self, text: str, timeout_s: float = 30.0) -> list[str]:
-        """Wait for a screen that contains a text, and return it."""
-        try:
-            wait_for(lambda: text in "\n".join(self.screen), timeout_s)
-        except AssertionError as error:
-            shown = "\n".join(self.screen)
-            raise AssertionError(f"no {text!r} within {timeout_s} s:\n{shown}") from error
-        return self.screen
-
-    def ended(self) -> int:
-        """Wait for the end; check that the terminal is as before; return the exit code."""
-        found = wait_for(lambda: re.search(r"ENDED (-?\d+)", self.output))
-        assert termios.tcgetattr(self.slave) == self.before
-        written = self.output
-        assert written.rindex(LEFT) > written.rindex(ENTERED)
-        assert written.rindex(CURSOR_SHOWN) > written.rindex("\x1b[?25l")
-        return int(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +133,7 @@ def test_it_follows_the_size_of_the_terminal(live: System) -> None:
         termios.tcsetwinsize(top.master, (50, 130))
         screen = top.until("restarts")
         assert len(screen) <= 50
-        assert sum("Best bid" in line for line in screen) == 2
+        wait_for(lambda: sum("Best bid" in line for line in top.screen) == 2, what="the prices of both symbols")
         termios.tcsetwinsize(top.master, (10, 40))
         wait_for(lambda: len(top.screen) <= 10 and max(map(len, top.screen)) <= 40)
         top.press("q")
@@ -279,3 +174,18 @@ def test_a_supervisor_that_dies_is_said_to_be_gone_and_the_next_one_is_found() -
             top.until("The venue is live", 60)
             top.press("q")
             assert top.ended() == 0
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_status_is_redrawn_in_place(live: System, no_color: str) -> None:
+    with Session(live, "--watch", verb="status", NO_COLOR=no_color) as watch:
+        watch.until("All 5 venues live")
+        frames = watch.output.count("\x1b[H")
+        wait_for(lambda: watch.output.count("\x1b[H") >= frames + 2)
+        assert len([line for line in watch.screen if line]) <= 23
+        assert "\x1b[2J" not in watch.output, "a screen that is cleared flickers"
+        assert bool(re.search(r"\x1b\[3[0-7]m", watch.output)) is (not no_color)
+        os.kill(live.pid("lighter"), signal.SIGKILL)
+        watch.until("4 of 5 live — lighter: killed from outside — heals by itself")
+        watch.press("\x03")
+        wait_for(lambda: "ENDED 130" in watch.output)
