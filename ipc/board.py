@@ -408,7 +408,7 @@ class Board:
         end = cells + markets * len(STREAMS) * CellWord.COUNT
         kept = [
             (at, self.words[at])
-            for word in (CellWord.LAST_GOOD, CellWord.MARKET)
+            for word in (CellWord.LIMIT_MS, CellWord.LAST_GOOD, CellWord.MARKET)
             for at in range(cells + word, end, CellWord.COUNT)
         ]
         self.words[begin:end] = memoryview(bytes((end - begin) * 8)).cast("Q")
@@ -432,6 +432,7 @@ class Board:
         for cell, key in zip(cells, keys + [0] * (len(cells) - len(keys)), strict=True):
             if cell[CellWord.MARKET] != key:
                 cell[CellWord.MARKET] = 0  # meanwhile the stamp is of no market
+                cell[CellWord.LIMIT_MS] = 0  # until a session sets it
                 cell[CellWord.LAST_GOOD] = known.get(key, 0)
                 cell[CellWord.MARKET] = key
 

@@ -87,6 +87,7 @@ PURE = {
     "ipc/feed_state.py": {"zmq", "time", "socket"},
     "supervisor/overview": {"os", "time", "signal", "socket", "threading", "zmq", "ipc.log", "ipc.feed"},
     "supervisor/reporting": {"os", "time", "socket", "threading", "pathlib", "logging", "ipc.log", "zmq"},
+    "supervisor/terminal/view.py": {"os", "time", "signal", "sys", "ipc.log", "rich"},
     "supervisor/scenario": {"socket", "time", "threading", "ssl", "requests", "websocket"},
 }
 

@@ -42,6 +42,57 @@ class Resolved:
     missing: dict[str, Reason]
 
 
+class MarketList:
+    """List of a venue's markets: as it was read last, in its cache, and until the worker applies it.
+
+    The poll thread calls :meth:`receive`, the main thread everything else.
+
+    Args:
+        venue: The venue.
+        path: File of the cache.
+        bases: Configured base assets.
+    """
+
+    def __init__(self, venue: str, path: Path, bases: Sequence[str]) -> None:
+        #: Number of followed markets that are missing from the venue's last list.
+        self.missing_kept = 0
+        self._venue = venue
+        self._path = path
+        self._bases = bases
+        self._last: list[Listing] | None = None
+        self._unapplied: list[Listing] | None = None
+
+    def load(self) -> list[Listing] | None:
+        """Return the list that an earlier generation cached, to be applied at once; None without one."""
+        self._last = load(self._path, self._bases)
+        return self._last
+
+    def receive(self, listings: Sequence[Listing], known: Sequence[Listing], refused: Collection[str]) -> None:
+        """Cache a list that was read, with the followed markets that it lacks (:func:`keep_missing`)."""
+        found = keep_missing(listings, known, refused)
+        if kept := found[len(listings) :]:
+            log.warning("markets.kept", venue=self._venue, markets=",".join(str(one.symbol) for one in kept))
+        self.missing_kept = len(kept)
+        save(self._path, found, self._bases)
+        self._last = found  # once it is written: until then the check of files would report it as lost
+        self._unapplied = found
+
+    def take(self) -> list[Listing] | None:
+        """Return the list that is to be applied now, once; None without one."""
+        listings, self._unapplied = self._unapplied, None
+        return listings
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while a list is to be applied."""
+        return self._unapplied is not None
+
+    def restore(self) -> None:
+        """Write the cache again after its file was removed."""
+        if self._last is not None:
+            save(self._path, self._last, self._bases)
+
+
 def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:
     """Find the configured base assets in a venue's list."""
     by_base = {listing.base: listing for listing in listings if listing.base is not None}

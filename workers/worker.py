@@ -120,12 +120,7 @@ class Worker:
         self._descriptors = DescriptorGuard(settings.venue, listening)
         self._connections: list[ConnectionThread] = []
         self._resolved: markets.Resolved | None = None
-        #: List that the poll thread has read and the main thread has not applied yet.
-        self._new_listings: list[Listing] | None = None
-        #: The venue's last list, as it is cached.
-        self._listed: list[Listing] | None = None
-        #: Number of followed markets that are missing from the venue's last list.
-        self._missing_kept = 0
+        self._markets = markets.MarketList(settings.venue, self._run_dir.market_cache(settings.venue), settings.bases)
         self._process = psutil.Process()
         self._outage = OutageDetector()
         self._next_housekeeping_ns = 0
@@ -151,9 +146,8 @@ class Worker:
         self._write_description()
         self._watch()
         keep("watchdog", self._watchdog.run, is_stopped)
-        cached = markets.load(self._run_dir.market_cache(self._settings.venue), self._settings.bases)
+        cached = self._markets.load()
         if cached is not None:
-            self._listed = cached
             self._apply_listings(cached)
             self._poll.read_list()  # the cached one may be old
         keep("poll", self._poll.run, is_stopped)
@@ -198,7 +192,7 @@ class Worker:
         if self_fault is not None:
             SELF_FAULTS[self_fault]()
         self._threads.restart_ended()
-        listings, self._new_listings = self._new_listings, None
+        listings = self._markets.take()
         if listings is not None:
             self._apply_listings(listings)
         if self._listener is not None:
@@ -234,7 +228,7 @@ class Worker:
         files = WatchedFiles(run_dir.path)
         files.add(run_dir.feed_path(venue), self._publisher.relisten, lambda: self._publisher.is_intact)
         files.add(run_dir.worker_description(venue), self._write_description)
-        files.add(run_dir.market_cache(venue), lambda: self._save_listings(self._listed))
+        files.add(run_dir.market_cache(venue), self._markets.restore)
         self._recorder.watch_files(files, run_dir, self._publisher.exclusive)
         if self._account is not None:
             self._account.watch_files(files, run_dir)
@@ -275,34 +269,17 @@ class Worker:
                     self._fetch.request(FetchBook(stream, "rest"), connection)
 
     def _on_listings(self, listings: list[Listing]) -> None:
-        """Cache a list that the poll thread has read and hand it to the main thread."""
-        listings = self._with_missing(listings)
-        self._save_listings(listings)
-        self._listed = listings  # once it is written: until then the check of files would report it as lost
-        self._new_listings = listings
-
-    def _save_listings(self, listings: list[Listing] | None) -> None:
-        if listings is not None:
-            markets.save(self._run_dir.market_cache(self._settings.venue), listings, self._settings.bases)
-
-    def _with_missing(self, listings: list[Listing]) -> list[Listing]:
-        """Return a venue's list with the followed markets that it lacks, unless the venue rejects them as well."""
+        """Keep a list that the poll thread has read for the main thread, with what only the list lacks."""
         streams = [stream for connection in self._connections for stream in connection.session.streams]
         refused = {stream.symbol for stream in streams if stream.is_refused} | self._poll.refused
-        known = () if self._resolved is None else self._resolved.listings
-        found = markets.keep_missing(listings, known, refused)
-        if kept := found[len(listings) :]:
-            names = ",".join(str(one.symbol) for one in kept)
-            log.warning("markets.kept", venue=self._settings.venue, markets=names)
-        self._missing_kept = len(kept)
-        return found
+        self._markets.receive(listings, () if self._resolved is None else self._resolved.listings, refused)
 
     def _apply_listings(self, listings: list[Listing]) -> None:
         resolved = markets.resolve(listings, self._settings.bases)
         before, self._resolved = self._resolved, resolved
         self._words[WorkerWord.BOOKS_WANTED] = sum(listing.is_trading for listing in resolved.listings)
         self._words[WorkerWord.RESOLVED] = time.monotonic_ns()  # after the number that it makes valid
-        self._poll.poll_for(resolved.listings, len(resolved.missing) + self._missing_kept)
+        self._poll.poll_for(resolved.listings, len(resolved.missing) + self._markets.missing_kept)
         self._update_account(resolved, listings)
         self._publish_instruments(resolved)
         if before is None or _identity(before.listings) != _identity(resolved.listings):

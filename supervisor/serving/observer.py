@@ -104,7 +104,7 @@ class Observer:
             self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
-        """Return the overview as JSON, of the last status that was read; with a book (``VENUE:SYMBOL``) if one is wanted.
+        """Return the overview of the last status read, as JSON; with a book (``VENUE:SYMBOL``) if one is wanted.
 
         Raises:
             UnknownStateError: The system could not be read yet.

@@ -47,6 +47,8 @@ _CLEANUP_S: Final = 1
 _MAX_HEADER: Final = 16_384
 #: Answers up to this size stay in memory; longer ones, which there are none of, would go to a temporary file.
 _MAX_ANSWER: Final = 16_777_216
+#: Answers of a connection that its client has not read; above this, one more question closes the connection.
+_MAX_UNREAD: Final = 262_144
 _RETRY_S: Final = 1.0
 #: Longest turn of the loop, and wait for its end, s.
 _TURN_S: Final = 0.5
@@ -113,6 +115,16 @@ class _Channel(HTTPChannel):
         if self.request is not self._arriving:
             self._arriving, self._arriving_since = self.request, time.time()
         return taken
+
+    def service(self) -> None:
+        """Answer the next request; give up a client that asks on and on without reading.
+
+        A packet holds nearly two hundred requests, and waitress would keep the answers to all of them.
+        """
+        super().service()
+        if self.requests and self.total_outbufs_len > _MAX_UNREAD:
+            self.will_close = True
+            self.server.pull_trigger()
 
     def is_late(self, now: float) -> bool:
         """Return whether a request began to arrive too long ago."""

@@ -22,7 +22,7 @@ backoff_cap_ms = 8000
 funding_poll_ms = 1000
 """
 #: Time in which the sparklines and the timeline get something to show, s.
-_WARM_UP_S = 75
+_WARM_UP_S = 125
 _LIVE = 'document.title === "● All 5 venues live"'
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from ipc.consumer_names import ConsumerNames
 from ipc.publisher import TopicFeed
 
 __all__ = ["FakePublisher"]
@@ -19,6 +20,7 @@ class FakePublisher:
         self.drops = self.errors = self.published = self.subscriptions = 0
         self.listening = None  # no descriptors are short
         self.is_intact = True
+        self.consumers = ConsumerNames()
         self._feeds = {}
         self._is_held = False
 

@@ -37,7 +37,7 @@ class Counting:
         assert self.gate.wait(20)
         if environ["PATH_INFO"] == "/crash":
             raise RuntimeError("a secret of ours")
-        body = b"x" * 5_000_000 if environ["PATH_INFO"] == "/large" else b"fine"
+        body = {"/large": b"x" * 5_000_000, "/long": b"x" * 500_000}.get(environ["PATH_INFO"], b"fine")
         start_response("200 OK", [("Content-Length", str(len(body)))])
         return [body]
 
@@ -113,6 +113,18 @@ def answer_on(client):
         assert chunk, received
         received += chunk
     return received
+
+
+def test_client_that_asks_on_without_reading_is_dropped(connect, application):
+    client = connect()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.sendall(REQUEST.replace(b"/livez", b"/long") * 100)
+    count = 0
+    while count < len(application.seen) or count == 0:
+        count = len(application.seen)
+        time.sleep(0.5)
+    assert count < 25  # of the 100: what the kernel takes, up to some megabytes, and a little more
+    assert answers_to(connect).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_requests_on_one_connection(connect):

@@ -26,7 +26,7 @@ def test_a_death_of_a_second_is_never_lost():
 def test_until_now_and_without_anything():
     assert bar(timeline((0.0, "live"), (3_600.0, "person")), HOUR, 4) == "───▲"
     assert bar(timeline(), HOUR, 5) == "·····"
-    assert bar(timeline((0.0, "outage"), (1_800.0, "stopped")), HOUR, 4) == "✕✕✕○"
+    assert bar(timeline((0.0, "outage"), (1_800.0, "stopped")), HOUR, 4) == "✕✕○○"
     assert bar(timeline((0.0, "live")), HOUR, 0) == ""
 
 
