@@ -17,7 +17,7 @@ from bench.feeder import Feeder
 from bench.task import ROOT
 from ipc.rundir import RunDir
 from supervisor.bound import bound_command
-from supervisor.status import pid_of, read_status
+from supervisor.status.document import pid_of, read_status
 
 _LIMIT_S = 30.0
 _CHECK_S = 0.005

@@ -13,7 +13,7 @@ from ipc.errors import ParaphinaError
 from supervisor.drill.catalogue import Conditions
 from supervisor.drill.measure import Attempt, DrillTarget
 from supervisor.proc import is_alive
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 from supervisor.temporary import TemporarySystem
 
 _LIVE_WITHIN_S: Final = 60.0

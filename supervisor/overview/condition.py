@@ -18,7 +18,7 @@ from supervisor.overview.words import (
     stream_words,
     worker_words,
 )
-from supervisor.status import GOOD_STATES, REQUIRED_STREAMS
+from supervisor.status.document import GOOD_STATES, REQUIRED_STREAMS
 
 #: No usable book for this long is no recovery any more, unless the venue itself is down.
 PATIENCE_S: Final = 120.0

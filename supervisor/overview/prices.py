@@ -11,7 +11,7 @@ from ipc.health import Stream, StreamState
 from supervisor.overview.condition import condition_of
 from supervisor.overview.document import PriceRow, PriceTable
 from supervisor.overview.words import reason_words, stream_name, stream_words
-from supervisor.status import GOOD_STATES
+from supervisor.status.document import GOOD_STATES
 
 _BP: Final = Decimal(10_000)
 _NS: Final = 1_000_000_000

@@ -9,7 +9,7 @@ from ipc.health import Reason, WorkerState
 from supervisor.overview.condition import Condition, book_age_s, condition_of, is_unserved, process_condition
 from supervisor.overview.document import Kind, Level, VerdictText
 from supervisor.overview.words import LEVEL_SIGNS, counted, duration, listed, reason_words, worker_words
-from supervisor.status import describe_stall
+from supervisor.status.document import describe_stall
 
 #: Failures that, seen on every venue at once, are of this machine's network.
 _OF_THE_NETWORK: Final = frozenset(

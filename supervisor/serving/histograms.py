@@ -9,7 +9,7 @@ from typing import Final
 
 from ipc.board import Board, Row, StreamWord
 from ipc.health import Stream
-from supervisor.histograms import counts_in, upper_bound_ns
+from supervisor.status.histograms import counts_in, upper_bound_ns
 
 _NS: Final = 1_000_000_000
 #: Streams with a histogram; those of others are in ``status`` alone.

@@ -30,7 +30,7 @@ from supervisor.overview.words import LEVEL_SIGNS, duration
 from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
 from supervisor.serving.privacy import without_private
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 from workers.backoff import Backoff, BackoffPolicy
 
 log = get_log(__name__)

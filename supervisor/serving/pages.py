@@ -17,7 +17,7 @@ from supervisor.serving.app import Application
 from supervisor.serving.metrics import Reading, StatusCollector
 from supervisor.serving.observer import Observer
 from supervisor.serving.server import HttpServer
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 
 class GatewayPages:

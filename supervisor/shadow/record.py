@@ -19,7 +19,7 @@ from ipc.events import BookDelta, BookSnapshot, Event, Funding, Gap, Lifecycle, 
 from ipc.feed import Feed
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir
-from supervisor.status import read_status, symbols_of
+from supervisor.status.document import read_status, symbols_of
 
 FILE: Final = "shadow.jsonl"
 #: Tick on which the predecessor sampled its ages.

@@ -18,7 +18,7 @@ from supervisor.overview.document import Overview
 from supervisor.overview.history import History
 from supervisor.overview.model import build
 from supervisor.overview.prices import Prices
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 #: Events of one call of :meth:`Watcher.drain`; more wait for the next.
 _MAX_EVENTS: Final = 5_000

@@ -82,7 +82,7 @@ def _check_machine() -> Iterator[tuple[str, str | None]]:
 
 def _clock() -> str:
     """Return whether the clock is synchronised: feeds work without, but their times are wrong."""
-    from supervisor.clock_sync import clock_status
+    from supervisor.status.clock import clock_status
 
     match clock_status()["synchronised"]:
         case True:
@@ -302,7 +302,7 @@ def _watch_accounts(config: Config, run_dir: Path) -> Iterator[tuple[str, str | 
 def _accounts(run_dir: Path, venues: Iterable[str]) -> list[Mapping[str, object]]:
     """Return the account entries in the status of these venues."""
     from ipc.rundir import RunDir
-    from supervisor.status import read_status
+    from supervisor.status.document import read_status
 
     told = read_status(RunDir(run_dir))["venues"]
     return [told.get(name, {}).get("streams", {}).get("account", {}) for name in venues]

@@ -22,7 +22,7 @@ from ipc.health import WorkerState
 from ipc.printable import joined_lines, printable
 from ipc.rundir import RunDir
 from supervisor.lock import Holder, holder_of
-from supervisor.status import processes_of, read_status, refuse_stalled
+from supervisor.status.document import processes_of, read_status, refuse_stalled
 from supervisor.verbs.completion import complete_process, complete_venue
 from supervisor.verbs.options import json_option, open_run_dir, print_json, run_dir_option
 

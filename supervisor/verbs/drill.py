@@ -127,7 +127,7 @@ def _open_target(
     from ipc.control import ControlRequest, ask
     from supervisor.drill.environment import DrillEnvironment
     from supervisor.drill.measure import DrillTarget
-    from supervisor.status import refuse_stalled, symbols_of
+    from supervisor.status.document import refuse_stalled, symbols_of
     from workers.venues import VENUES
 
     wanted = [name.strip() for name in venues.split(",")] if venues else list(VENUES)
@@ -160,7 +160,7 @@ def _open_target(
 
 def _stopped(directory: RunDir) -> set[str]:
     """Return the venues that an operator stopped."""
-    from supervisor.status import read_status
+    from supervisor.status.document import read_status
 
     return {name for name, venue in read_status(directory)["venues"].items() if venue["stopped"] is not None}
 
@@ -168,7 +168,7 @@ def _stopped(directory: RunDir) -> set[str]:
 def _conditions(directory: Any) -> Any:
     """Read a running system's limits from its board."""
     from supervisor.drill.catalogue import Conditions
-    from supervisor.status import read_status
+    from supervisor.status.document import read_status
 
     limits = [venue["streams"]["book"]["limit_ms"] or 10_000 for venue in read_status(directory)["venues"].values()]
     return Conditions(stale_s=max(limits, default=10_000) / 1000)

@@ -81,7 +81,7 @@ def tail(prefixes: tuple[str, ...], count: int | None, as_json: bool, run_dir: s
 def _check_prefixes(directory: RunDir, prefixes: Sequence[str]) -> None:
     """Reject prefixes that no topic can match, which would otherwise print nothing."""
     from ipc.topics import VENUES
-    from supervisor.status import symbols_of
+    from supervisor.status.document import symbols_of
 
     venues = list(VENUES)
     with contextlib.suppress(ParaphinaError):  # no system: the caller reports it
@@ -169,7 +169,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
     from ipc.consumer_names import name_of
     from ipc.events import Funding
     from ipc.feed import Feed
-    from supervisor.status import symbols_of
+    from supervisor.status.document import symbols_of
 
     directory = open_run_dir(run_dir)
     require_running(directory)
@@ -199,7 +199,7 @@ def funding(as_json: bool, run_dir: str | None) -> int:
 
 
 def _check_market(directory: RunDir, venue: str, symbol: str) -> None:
-    from supervisor.status import symbols_of
+    from supervisor.status.document import symbols_of
 
     require_running(directory)
     venues = symbols_of(directory)

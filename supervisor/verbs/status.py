@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from ipc.errors import NotRunningError
-from supervisor.status import exit_code_of, pid_of, read_status
+from supervisor.status.document import exit_code_of, pid_of, read_status
 from supervisor.terminal.status_table import render
 from supervisor.verbs.completion import complete_process
 from supervisor.verbs.options import json_option, open_run_dir, print_json, run_dir_option

@@ -45,7 +45,7 @@ def top(symbols: tuple[str, ...], once: bool, as_json: bool, run_dir: str | None
     gateway and goes on when the supervisor ends. With --json, the document of the page. Exit code 3 when no supervisor
     is running.
     """
-    from supervisor.status import symbols_of
+    from supervisor.status.document import symbols_of
     from supervisor.terminal.live import show_once, watch
     from supervisor.terminal.watcher import Watcher
 

@@ -64,7 +64,7 @@ class Waiting:
 
 def state_of(directory: RunDir) -> str:
     """Return the state of the supervisor in a word, or the error with which it cannot be read."""
-    from supervisor.status import read_status
+    from supervisor.status.document import read_status
 
     try:
         return str(read_status(directory)["supervisor"]["state"])

@@ -24,7 +24,7 @@ from systems import VENUES, System, wait_for
 from ipc.events import Lifecycle, Status
 from supervisor.drill.catalogue import DRILLS, Conditions, Drill, Effect
 from supervisor.drill.measure import DrillTarget
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ import pytest
 from churn import Reading, Seen, assert_nothing_grew, churn, quantile
 from systems import VENUES, System, wait_for
 
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 pytestmark = pytest.mark.integration
 

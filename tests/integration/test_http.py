@@ -23,7 +23,7 @@ from systems import VENUES, Listener, System, wait_for
 
 from ipc.events import Lifecycle
 from supervisor.serving.metric_table import METRICS, Kind
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 pytestmark = pytest.mark.integration
 

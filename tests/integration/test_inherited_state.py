@@ -25,7 +25,7 @@ from systems import wait_for
 from ipc.errors import ParaphinaError
 from ipc.feed import Feed
 from ipc.rundir import RunDir
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 pytestmark = pytest.mark.integration
 

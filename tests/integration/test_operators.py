@@ -15,7 +15,7 @@ from systems import System, wait_for
 from ipc.feed import Feed
 from ipc.remote import Remote, port_of
 from ipc.users import user_name
-from supervisor.status import exit_code_of, read_status
+from supervisor.status.document import exit_code_of, read_status
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ import pytest
 from storm import SETTINGS
 from systems import System, paraphina, wait_for
 
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 pytestmark = pytest.mark.integration
 

@@ -22,7 +22,7 @@ from ipc.board import Board, WorkerWord
 from ipc.control import ControlClient
 from supervisor.bound import bound_command
 from supervisor.proc import is_alive, is_stopped
-from supervisor.status import exit_code_of, read_status
+from supervisor.status.document import exit_code_of, read_status
 from supervisor.temporary import TemporarySystem
 
 pytestmark = pytest.mark.integration

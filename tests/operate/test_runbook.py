@@ -18,7 +18,7 @@ from tools import is_present
 from ipc.health import Reason
 from ipc.rundir import RunDir
 from supervisor.overview import words
-from supervisor.status import EXIT_OK, exit_code_of, read_status
+from supervisor.status.document import EXIT_OK, exit_code_of, read_status
 
 pytestmark = pytest.mark.operate
 

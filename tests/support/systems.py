@@ -24,7 +24,7 @@ from ipc.feed import Feed
 from ipc.rundir import RunDir
 from ipc.topics import VENUES
 from supervisor.bound import bound_command
-from supervisor.status import read_status
+from supervisor.status.document import read_status
 
 MARKETS = [(venue, symbol) for venue in VENUES for symbol in ("BTC-PERP", "ETH-PERP")]
 

@@ -5,7 +5,7 @@ from overviews import VENUES, exited, not_running, process, stream, system, venu
 
 from supervisor.overview.condition import condition_of
 from supervisor.overview.verdict import kind_of, verdict
-from supervisor.status import exit_code_of
+from supervisor.status.document import exit_code_of
 
 ALIKE = {"main": {"phase": "backoff", "reason": "dns_failed", "reconnects": 9}}
 

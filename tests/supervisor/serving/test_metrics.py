@@ -13,14 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ipc.board import BUCKETS, Board, StreamWord, WorkerWord
 from ipc.health import Reason, Stream, WorkerState, code_of
-from supervisor import status_process, status_reader
 from supervisor.lock import Holder
 from supervisor.pages import metrics as metrics_page
 from supervisor.proc import Usage
 from supervisor.serving import histograms
 from supervisor.serving.metric_table import METRICS, Kind
 from supervisor.serving.metrics import Reading, StatusCollector
-from supervisor.status import read_status
+from supervisor.status import process as status_process
+from supervisor.status import reader as status_reader
+from supervisor.status.document import read_status
 
 ROOT = Path(__file__).parents[3]
 WALL_S = 1_790_000_000.0
@@ -33,7 +34,7 @@ def system(boards, run_dir, monkeypatch):
     monkeypatch.setattr(status_reader, "time", SimpleNamespace(monotonic_ns=lambda: boards.NOW))
     monkeypatch.setattr(status_reader, "clock_status", lambda: {"synchronised": True, "estimated_error_ms": 0.1})
     monkeypatch.setattr(status_process, "usage_of", lambda _pid: Usage(1.5, 10_000_000))
-    monkeypatch.setattr("supervisor.status.holder_of", lambda _path: Holder(4711))
+    monkeypatch.setattr("supervisor.status.document.holder_of", lambda _path: Holder(4711))
     system = boards.WrittenSystem(run_dir)
     yield system
     system.board.close()

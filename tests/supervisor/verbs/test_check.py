@@ -20,9 +20,10 @@ from ipc.certificates import KeyDirectory
 from ipc.events import BookSnapshot, Gap
 from ipc.health import Reason
 from ipc.topics import FEED_PORTS
-from supervisor import clock_sync, temporary
+from supervisor import temporary
 from supervisor.config import load
 from supervisor.machine import findings
+from supervisor.status import clock
 from supervisor.verbs import check
 from workers.accounts.secrets import environment_names
 from workers.net import rest
@@ -42,7 +43,7 @@ def lines(ran):
 def clock_status(monkeypatch):
     """Say what the kernel answers of its clock, whatever this machine's does."""
     answer = {"synchronised": True, "estimated_error_ms": 0.1}
-    monkeypatch.setattr(clock_sync, "clock_status", lambda: answer)
+    monkeypatch.setattr(clock, "clock_status", lambda: answer)
     return answer
 
 
@@ -376,7 +377,7 @@ def test_accounts_are_waited_for_and_say_why(monkeypatch, run_dir):
         reported = looks.pop(0) if len(looks) > 1 else looks[0]
         return {"venues": {"lighter": {"streams": {"account": reported}}}}
 
-    monkeypatch.setattr("supervisor.status.read_status", status)
+    monkeypatch.setattr("supervisor.status.document.read_status", status)
     config = load(None, {}, {"supervisor.venues": "lighter", "venues.lighter.account": "desk"})
     ((what, problem),) = check._watch_accounts(config, run_dir.path)
     assert what == "lighter accepts the credentials of account desk"

@@ -25,7 +25,7 @@ def clock():
 def state(monkeypatch):
     """State of the supervisor, to be changed by the test."""
     state = {"supervisor": {"state": "running"}}
-    monkeypatch.setattr("supervisor.status.read_status", lambda _: state)
+    monkeypatch.setattr("supervisor.status.document.read_status", lambda _: state)
     return state["supervisor"]
 
 

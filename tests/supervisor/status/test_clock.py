@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from supervisor import clock_sync as module
-from supervisor.clock_sync import clock_status
+from supervisor.status import clock as module
+from supervisor.status.clock import clock_status
 
 
 def kernel(answer, status=0, error_us=0):

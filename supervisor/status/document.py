@@ -13,7 +13,7 @@ from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownSt
 from ipc.health import WorkerState
 from ipc.rundir import RunDir
 from supervisor.lock import Holder, holder_of
-from supervisor.status_reader import StatusReader
+from supervisor.status.reader import StatusReader
 
 EXIT_OK: Final = 0
 EXIT_DEGRADED: Final = 1

@@ -8,7 +8,7 @@ import pytest
 
 from ipc.board import BUCKETS, Board, StreamWord
 from ipc.health import Stream
-from supervisor.histograms import counts_in, quantiles, upper_bound_ns
+from supervisor.status.histograms import counts_in, quantiles, upper_bound_ns
 
 MS = 1_000_000
 

@@ -16,12 +16,12 @@ from ipc.errors import BoardError, UnknownStateError, UsageError
 from ipc.health import Phase, Reason, Stream, StreamState, WorkerState, code_of
 from ipc.rundir import AccountWords
 from ipc.users import user_name
-from supervisor import status as module
-from supervisor import status_process
-from supervisor import status_reader as reader
 from supervisor.lock import Holder
 from supervisor.proc import Usage, pid_namespace
-from supervisor.status import exit_code_of, pid_of, read_status, symbols_of
+from supervisor.status import document as module
+from supervisor.status import process as status_process
+from supervisor.status import reader
+from supervisor.status.document import exit_code_of, pid_of, read_status, symbols_of
 from supervisor.verbs.status import render
 
 S = 1_000_000_000

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from ipc.board import COUNTERS, MARKETS, CellWord, StreamWord, market_key
 from ipc.health import Reason, Stream, StreamState, word_of
-from supervisor.histograms import quantiles
-from supervisor.status_process import MS, NS, Inactivity, Moment
+from supervisor.status.histograms import quantiles
+from supervisor.status.process import MS, NS, Inactivity, Moment
 
 #: Stream states from bad to good: a stream shows the state of its worst market.
 _WORST_FIRST: Final = (

@@ -20,11 +20,11 @@ from ipc.board import (
 from ipc.health import Phase, Reason, Stream, word_of
 from ipc.rundir import RunDir
 from ipc.users import user_name
-from supervisor.clock_sync import clock_status
 from supervisor.lock import Holder
 from supervisor.proc import is_stopped
-from supervisor.status_process import MS, STALLED_NS, Inactivity, Moment, ProcessStatus, counts_by_reason
-from supervisor.status_stream import reason_of, stream_status
+from supervisor.status.clock import clock_status
+from supervisor.status.process import MS, STALLED_NS, Inactivity, Moment, ProcessStatus, counts_by_reason
+from supervisor.status.stream import reason_of, stream_status
 
 #: Ticks that a stalled parent has missed at least; they can be longer than the limit.
 _MISSED_TICKS: Final = 2
