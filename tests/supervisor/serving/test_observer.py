@@ -136,6 +136,7 @@ def test_what_a_venue_says_of_an_account_stays_in_the_terminal(observer, board):
     board.status = overviews.system({"aster": overviews.venue(streams={"account": refused})})
 
     def served():
+        seen(observer)
         text = observer.state_json().decode()
         return text if "rejected the credentials" in text else None
 
