@@ -71,7 +71,7 @@ integration: test-installed
 soak: test-installed
 	$(BIN)/pytest -m soak tests/soak
 
-# The alerts with their real times, which `make test-operate` divides by ten: about 20 minutes.
+# The alerts with their real times, which `make test-operate` divides by ten: about 16 minutes.
 soak-alerts: operate-installed
 	PARAPHINA_ALERTS_FACTOR=1 $(BIN)/pytest -m operate tests/operate/test_alerts.py
 

@@ -141,9 +141,11 @@ def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
     if Reason.REQUESTED in ends:
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
-    is_orphaned = Reason.PARENT_LOST in ends
-    what = "ended with the supervisor" if is_orphaned else "does not run"
-    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if is_orphaned else None)
+    if Reason.PARENT_LOST in ends:
+        what = "ended with the supervisor"
+        return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST))
+    what = "does not run"
+    return Condition("down", KINDS["down"], what, what)
 
 
 def _long_away(name: str, venue: Mapping[str, Any]) -> Condition | None:

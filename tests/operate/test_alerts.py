@@ -91,7 +91,7 @@ class Watched:
         return _alerts(self.prometheus.query(f'ALERTS{{alertstate="firing",instance="{name}"}}'))
 
     def fired(self, name: str) -> set[tuple[str, str]]:
-        """Return all alerts of a system that have fired."""
+        """Return all alerts of a system that have fired; those of no system for ""."""
         return _alerts(self.prometheus.query(f'max_over_time(ALERTS{{alertstate="firing",instance="{name}"}}[3h])'))
 
     def wait(self, seconds: float) -> None:
@@ -170,6 +170,7 @@ def test_each_fault_has_its_alert_and_nothing_else_fires(watched):
     assert max((after - before for before, after in pairwise(moments)), default=0) <= 4 * INTERVAL_S
     assert time.time() - moments[-1] < 3 * INTERVAL_S + 1
 
+    assert watched.fired("") == {("ParaphinaAlive", "")}
     for name in VENUES:
         assert REQUIRED[name] <= watched.fired(name) <= REQUIRED[name] | ALLOWED[name], name
 
