@@ -209,7 +209,10 @@ def _of_streams(name: str, venue: Mapping[str, Any], word: str) -> Condition | N
     what = f"{subject} {stream_words(state)}" if reason is None else f"{subject}: {_words(bad[names[0]], reason)}"
     ago_s = bad[names[0]]["reason_ago_s"]
     why = f"{what}, {ago(ago_s)}" if ago_s is not None and reason is not None else what
-    return Condition("degraded", word, what, why, reason, ago_s, _advice(name, reason))
+    advice = _advice(name, reason)
+    if advice:
+        return _person(what, reason, advice, why, ago_s)
+    return Condition("degraded", word, what, why, reason, ago_s)
 
 
 def _words(stream: Mapping[str, Any], reason: str) -> str:

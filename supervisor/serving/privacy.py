@@ -1,4 +1,4 @@
-"""What stays in the terminal: pages and metrics need no login, so nothing private goes into them."""
+"""Private parts of the status, which pages and metrics leave out: they need no login."""
 
 from __future__ import annotations
 

@@ -49,6 +49,8 @@ _MAX_HEADER: Final = 16_384
 _MAX_ANSWER: Final = 16_777_216
 #: Answers of a connection that its client has not read; above this, one more question closes the connection.
 _MAX_UNREAD: Final = 262_144
+#: Requests that a connection sends ahead of their answers; no client that is meant here sends any.
+_MAX_AHEAD: Final = 4
 _RETRY_S: Final = 1.0
 #: Longest turn of the loop, and wait for its end, s.
 _TURN_S: Final = 0.5
@@ -110,17 +112,16 @@ class _Channel(HTTPChannel):
     _arriving_since = 0.0
 
     def received(self, data: bytes) -> bool:
-        """Take in bytes of the client."""
+        """Take in bytes of the client; give up one that sends many requests at once: it would keep others waiting."""
         taken = bool(super().received(data))
+        if len(self.requests) > _MAX_AHEAD:
+            self.cancel()
         if self.request is not self._arriving:
             self._arriving, self._arriving_since = self.request, time.time()
         return taken
 
     def service(self) -> None:
-        """Answer the next request; give up a client that asks on and on without reading.
-
-        A packet holds nearly two hundred requests, and waitress would keep the answers to all of them.
-        """
+        """Answer the next request; give up a client that asks on without reading, for waitress keeps the answers."""
         if self.total_outbufs_len > _MAX_UNREAD:
             self.cancel()
             self.server.pull_trigger()

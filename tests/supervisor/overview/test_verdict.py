@@ -238,3 +238,11 @@ def test_fine_agrees_with_the_exit_code():
     for of in (venue(), without_book(), not_running(), venue("failed", pid=None)):
         status = system({"aster": of})
         assert (verdict(status).level == "fine") is (exit_code_of(status) == 0)
+
+
+@pytest.mark.parametrize("reason", ["auth_failed", "unknown_market", "delisted"])
+def test_sign_of_the_venue_and_verdict_agree_that_a_person_must_act(reason):
+    troubled = venue(streams={"mark": stream("failed", reason=reason, reason_ago_s=12.0)})
+    assert line(system({"aster": troubled})).startswith("▲ aster needs you")
+    assert condition_of("aster", troubled)[:2] == ("person", "needs you")
+    assert condition_of("aster", troubled).why.endswith(", 12 s ago")

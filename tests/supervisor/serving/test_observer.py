@@ -136,7 +136,8 @@ def test_what_a_venue_says_of_an_account_stays_in_the_terminal(observer, board):
     board.status = overviews.system({"aster": overviews.venue(streams={"account": refused})})
 
     def served():
-        text = "" if seen(observer) is None else observer.state_json().decode()
+        seen(observer)
+        text = observer.state_json().decode()
         return text if "rejected the credentials" in text else None
 
     text = wait_for(served)
