@@ -77,7 +77,7 @@ class MarketList:
         self._last = found  # once it is written: until then the check of files would report it as lost
         self._unapplied = found
 
-    def take(self) -> list[Listing] | None:
+    def pop(self) -> list[Listing] | None:
         """Return the list that is to be applied now, once; None without one."""
         listings, self._unapplied = self._unapplied, None
         return listings

@@ -192,7 +192,7 @@ class Worker:
         if self_fault is not None:
             SELF_FAULTS[self_fault]()
         self._threads.restart_ended()
-        listings = self._markets.take()
+        listings = self._markets.pop()
         if listings is not None:
             self._apply_listings(listings)
         if self._listener is not None:

@@ -26,6 +26,8 @@ PATIENCE_S: Final = 120.0
 _RECENT_S: Final = 3_600.0
 #: Reasons that no retry mends.
 _FOR_A_PERSON: Final = frozenset({Reason.UNKNOWN_MARKET, Reason.DELISTED, Reason.AUTH_FAILED, Reason.CONFIG_ERROR})
+#: A gateway that became live so recently may still be opening its HTTP address.
+_OPENING_S: Final = 3.0
 _WAITING: Final = frozenset({StreamState.CONNECTING, StreamState.SUBSCRIBED})
 _RATES: Final = frozenset({Stream.FUNDING, Stream.FUNDING_POLL})
 _MS: Final = 1_000
@@ -87,6 +89,12 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
     return None
 
 
+def is_unserved(gateway: Mapping[str, Any]) -> bool:
+    """Return whether a gateway works but has not got its HTTP address; opening it takes a moment after its start."""
+    is_meant = gateway["state"] == WorkerState.LIVE and gateway["http"] is not None
+    return is_meant and not gateway["http_listening"] and (gateway["since_s"] or 0.0) >= _OPENING_S
+
+
 def is_bad(name: str, stream: Mapping[str, Any], since_s: float | None = None) -> bool:
     """Return whether a stream is not as it should be; ``since_s`` is the time since its process became live.
 
@@ -125,17 +133,19 @@ def _of_stopped_by(stopped: Mapping[str, Any]) -> Condition:
 
 
 def _of_idle(process: Mapping[str, Any], last: Mapping[str, Any]) -> Condition:
-    """Return the condition of a process that does not run and waits for no start."""
-    if last.get("reason") == Reason.REQUESTED and not _is_orphaned(process):
+    """Return the condition of a process that does not run and waits for no start.
+
+    Its last exit may be an earlier one, while its death is not recorded: only its streams know how it ended.
+    """
+    ends = {stream["reason"] for stream in process.get("streams", {}).values()} or {last.get("reason")}
+    if Reason.REQUESTED in ends:
         what = "stopped with the supervisor"
         return Condition("stopped", KINDS["stopped"], what, what)
-    is_orphaned = _is_orphaned(process)
-    what = "ended with the supervisor" if is_orphaned else "does not run"
-    return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST) if is_orphaned else None)
-
-
-def _is_orphaned(process: Mapping[str, Any]) -> bool:
-    return any(stream["reason"] == Reason.PARENT_LOST for stream in process.get("streams", {}).values())
+    if Reason.PARENT_LOST in ends:
+        what = "ended with the supervisor"
+        return Condition("down", KINDS["down"], what, what, str(Reason.PARENT_LOST))
+    what = "does not run"
+    return Condition("down", KINDS["down"], what, what)
 
 
 def _long_away(name: str, venue: Mapping[str, Any]) -> Condition | None:

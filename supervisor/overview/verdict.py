@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ipc.health import Reason, WorkerState
-from supervisor.overview.condition import Condition, book_age_s, condition_of, process_condition
+from supervisor.overview.condition import Condition, book_age_s, condition_of, is_unserved, process_condition
 from supervisor.overview.document import Kind, Level, VerdictText
 from supervisor.overview.words import LEVEL_SIGNS, counted, duration, listed, reason_words, worker_words
 from supervisor.status import describe_stall
@@ -182,10 +182,10 @@ def _clock_words(supervisor: Mapping[str, Any]) -> tuple[str, ...]:
 def _of_gateway(status: Mapping[str, Any]) -> tuple[Level, str]:
     """Return how serious the gateway's state is, and what it means; no text while it works."""
     gateway = status["gateway"]
-    if status["supervisor"]["state"] == "none" or (gateway["state"] == WorkerState.LIVE and _is_served(gateway)):
-        return "fine", ""
-    if gateway["state"] == WorkerState.LIVE:
+    if is_unserved(gateway):
         return "person", f"{gateway['http']}: {reason_words(Reason.ADDRESS_IN_USE)}"
+    if status["supervisor"]["state"] == "none" or gateway["state"] == WorkerState.LIVE:
+        return "fine", ""
     condition = process_condition("gateway", gateway)
     what = "page, metrics and lifecycle events are away"
     if condition is not None and condition.advice:
@@ -195,7 +195,3 @@ def _of_gateway(status: Mapping[str, Any]) -> tuple[Level, str]:
     next_s = gateway["next_start_in_s"]
     start = f", next start in {duration(next_s)}" if next_s else ""
     return "heals", f"{what}: gateway {reason}{start}; feeds go on — {_HEALS}"
-
-
-def _is_served(gateway: Mapping[str, Any]) -> bool:
-    return gateway["http"] is None or bool(gateway["http_listening"])

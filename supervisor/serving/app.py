@@ -23,6 +23,7 @@ from ipc.printable import printable_json
 from supervisor.serving import answers, exposition
 from supervisor.serving.answers import HttpAnswer
 from supervisor.serving.assets import ASSETS
+from supervisor.serving.privacy import without_private
 
 log = get_log(__name__)
 
@@ -32,8 +33,6 @@ _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0
 _GZIP_LEVEL: Final = 4
 _ACCEPTS_GZIP: Final = re.compile(r"(^|,)\s*gzip\s*(;\s*q=(1|0\.\d*[1-9]\d*)(\.0*)?\s*)?(,|$)")
 _JSON: Final = "application/json"
-#: Parts of an account's stream that stay in the terminal: its name, and the venue's own text.
-_PRIVATE: Final = frozenset({"account", "detail"})
 
 
 class Source(Protocol):
@@ -142,18 +141,6 @@ def is_host_allowed(host: str, names: frozenset[str]) -> bool:
         return ipaddress.ip_address(found["v6"] or found["name"]).version == (6 if found["v6"] else 4)
     except ValueError:
         return False
-
-
-def without_private(status: dict[str, Any]) -> dict[str, Any]:
-    """Return the object that ``status --json`` prints without the names of accounts and what venues say of them."""
-    venues = {name: {**venue, "streams": _public_streams(venue["streams"])} for name, venue in status["venues"].items()}
-    return {**status, "venues": venues}
-
-
-def _public_streams(streams: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {key: value for key, value in stream.items() if key not in _PRIVATE} for name, stream in streams.items()
-    }
 
 
 def _constant(answer: HttpAnswer) -> Callable[[dict[str, Any]], HttpAnswer]:

@@ -29,6 +29,7 @@ from supervisor.overview.prices import Prices
 from supervisor.overview.words import LEVEL_SIGNS, duration
 from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
+from supervisor.serving.privacy import without_private
 from supervisor.status import read_status
 from workers.backoff import Backoff, BackoffPolicy
 
@@ -207,7 +208,7 @@ class Observer:
         """Read everything that is due; return whether somebody looks."""
         now = time.monotonic()
         if self._status is None or now - self._status_s >= _STATUS_S or self._error is not None:
-            self._status = read_status(self._run_dir)
+            self._status = without_private(read_status(self._run_dir))
             self._status_s, self._status_wall_s = now, time.time()
             self._history.record(self._status, self._status_wall_s)
         venues = tuple(self._status["venues"])

@@ -121,10 +121,10 @@ class _Channel(HTTPChannel):
 
         A packet holds nearly two hundred requests, and waitress would keep the answers to all of them.
         """
-        super().service()
-        if self.requests and self.total_outbufs_len > _MAX_UNREAD:
-            self.will_close = True
+        if self.total_outbufs_len > _MAX_UNREAD:
+            self.cancel()
             self.server.pull_trigger()
+        super().service()
 
     def is_late(self, now: float) -> bool:
         """Return whether a request began to arrive too long ago."""

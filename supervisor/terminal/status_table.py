@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason, Stream, StreamState, WorkerState
+from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason, Stream, StreamState
 from ipc.printable import printable_values
-from supervisor.overview.condition import bad_streams, book_age_s, condition_of
+from supervisor.overview.condition import bad_streams, book_age_s, condition_of, is_unserved
 from supervisor.overview.document import Kind, Level
 from supervisor.overview.verdict import verdict
 from supervisor.overview.words import SIGNS, ago, counted, duration, reason_words
@@ -178,7 +178,7 @@ def _remarks(process: Mapping[str, Any]) -> list[str]:
     """Return what an operator must know of a process beside its state; nothing while all is usual."""
     feeds = [feed for feed in (process.get("tcp"), process.get("account_tcp")) if feed is not None]
     words = [f"{feed['endpoint']} {Reason.ADDRESS_IN_USE}" for feed in feeds if not feed["listening"]]
-    if process.get("http") and not process["http_listening"] and process["state"] == WorkerState.LIVE:
+    if "http" in process and is_unserved(process):
         words.append("not served: see the log")
     words += [f"{process['keys_refused']} keys refused"] if process.get("keys_refused") else []
     words += [f"error: {process['error']}"] if process.get("error") else []

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -553,6 +554,21 @@ def test_wrong_credentials_are_reported_with_one_clear_reason(refused: Desk, ven
     reported = failed(refused, venue)
     assert reported["reason"] == "auth_failed"
     assert WRONG[venue] in reported["detail"]
+
+
+@pytest.mark.parametrize("path", ["/state.json", "/status.json", "/metrics"])
+def test_what_venues_say_of_accounts_is_not_served_over_http(refused: Desk, path: str) -> None:
+    for venue in VENUES:
+        failed(refused, venue)
+    read = partial(urllib.request.urlopen, refused.url + path, timeout=20)
+
+    def served() -> str | None:
+        with read() as answer:
+            text: str = answer.read().decode()
+        return text if path == "/metrics" or text.count("auth_failed") >= len(VENUES) else None
+
+    text = wait_for(served, what="the failures are served")
+    assert [words for words in (*WRONG.values(), *refused.secrets, '"desk"') if words in text] == []
 
 
 @pytest.mark.parametrize("venue", VENUES)

@@ -267,15 +267,19 @@ def test_a_port_in_use_is_one_error_and_no_obstacle(configured):
         wait_for(lambda: system.log("http.not_listening", reason="address_in_use"))
         gateway = read_status(system.run_dir)["gateway"]
         assert (gateway["state"], gateway["http_listening"]) == ("live", False)
-        status = subprocess.run(
-            [sys.executable, "-m", "supervisor", "status", "--run-dir", str(system.run_dir.path)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert f"http://127.0.0.1:{port}  not served: see the log" in status.stdout
-        assert status.returncode == 0
+
+        def status():
+            return subprocess.run(
+                [sys.executable, "-m", "supervisor", "status", "--run-dir", str(system.run_dir.path)],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+
+        remark = f"http://127.0.0.1:{port}  not served: see the log"
+        wait_for(lambda: remark in status().stdout)
+        assert status().returncode == 0
     assert system.url == f"http://127.0.0.1:{port}"
     assert answers(system.url)
     assert len(system.log("http.not_listening")) == len(system.log("http.listening")) == 1

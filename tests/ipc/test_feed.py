@@ -433,11 +433,16 @@ def test_more_topics_than_a_thousand_are_all_subscribed(short_dir: Path, context
     symbols = [f"M{number}-PERP" for number in range(1_200)]
     with context.socket(zmq.XPUB) as listener:
         listener.bind(RunDir(short_dir).feed("lighter"))
-        open_feed(channels=["mark"], symbols=symbols)
+        feed = open_feed(channels=["mark"], symbols=symbols)
         heard = set()
         while listener.poll(2_000):
             heard.add(listener.recv())
-    wanted = {f"mark.lighter.{symbol}" for symbol in symbols} | {"heartbeat.", "status.", "lifecycle."}
+    wanted = {f"mark.lighter.{symbol}" for symbol in symbols} | {
+        "heartbeat.",
+        "status.",
+        "lifecycle.",
+        f"consumer.{feed.name}",
+    }
     assert heard == {b"\x01" + prefix.encode() for prefix in wanted}
 
 
@@ -537,8 +542,8 @@ def test_asking_leaves_the_subscription_as_it_was(
         listener.setsockopt(zmq.RCVTIMEO, 10_000)
         listener.bind(RunDir(short_dir).feed("lighter"))
         feed = open_feed(channels=["book"], symbols=symbols)
-        joined = {listener.recv() for _ in range(4)}
-        assert len(joined) == 4
+        joined = {listener.recv() for _ in range(5)}
+        assert len(joined) == 5
         for _ in range(2):
             feed._state._requests.append(TOPIC)
             feed._subscription.request_snapshots(feed._socket, feed._state)
@@ -554,7 +559,7 @@ def test_book_that_is_not_subscribed_is_not_asked_for(short_dir, context, open_f
         listener.setsockopt(zmq.RCVTIMEO, 10_000)
         listener.bind(RunDir(short_dir).feed("lighter"))
         feed = open_feed(**options)
-        assert len({listener.recv() for _ in range(4)}) == 4
+        assert len({listener.recv() for _ in range(5)}) == 5
         assert not feed.book(*BTC).usable
         books = {"BTC-PERP": HeartbeatBook(1, None, usable=True, age_ms=0, crc32_top10=None)}
         beat = Heartbeat("lighter", None, None, None, {TOPIC: 1}, books, 0, 0)

@@ -215,6 +215,9 @@ class _Cell(dict[Any, int]):
     def __missing__(self, key: Any) -> int:
         return 0
 
+    def add(self, word: Any, amount: int = 1) -> None:
+        self[word] += amount
+
 
 class Answers:
     """Answers to a course of calls, of which some are wrong; ``given`` are those of the last course."""

@@ -141,7 +141,6 @@ class ConnectionThread(ConnectionLifecycle):
             cell = board.cell(settings.slot, index, stream.kind)
             stream.cell_offset = cell.at
             stream.histograms_offset = board.stream(settings.slot, stream.kind).at
-            stream.events = cell[CellWord.EVENTS]  # of the connections before
             cell[CellWord.LIMIT_MS] = (stream.limit_ns or 0) // _MS
             stream.feed = self._publisher.topic(Topic(stream.kind, settings.venue, stream.symbol))
             if stream.book_sync is not None:
@@ -285,7 +284,7 @@ class ConnectionThread(ConnectionLifecycle):
             event.recv_ns = wall
             event.recv_mono_ns = now or time.monotonic_ns()
             sent = send(stream.feed, event) if stream.book_sync is not None else self._send_plain(stream, event)
-            stream.events += 1
+            stream.unstamped_events += 1
             if type(event) is Gap:
                 self._on_gap(stream, event, now)
             elif sent:

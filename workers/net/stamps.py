@@ -55,8 +55,8 @@ class DeliveryStamps:
         bucket = _HANDLING + min((handling_ns >> 13).bit_length(), _LAST_BUCKET)
         for stream, event in touched.items():
             at = stream.cell_offset
-            count = stream.events - words[at + _EVENTS]
-            words[at + _EVENTS] = stream.events
+            count, stream.unstamped_events = stream.unstamped_events, 0
+            words[at + _EVENTS] += count  # two sessions may write one cell, under the lock
             if not now_ns:
                 continue
             words[at + _LAST_DATA_RX] = now_ns

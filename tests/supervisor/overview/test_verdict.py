@@ -66,6 +66,13 @@ def test_it_was_stopped_in_order():
     assert (found.level, found.line) == ("none", "■ Stopped: nothing runs — start with: paraphina-supervisor start")
 
 
+def test_a_death_that_the_supervisor_has_not_seen_yet_is_no_stop():
+    off = {name: stream("off") for name in ("book", "mark")}
+    died = venue("stopped", pid=None, last_exit=exited("requested", ago_s=300.0), streams=off)
+    died["books"] = {"wanted": 2, "usable": 0}
+    assert line(system({"aster": died})) == "◐ 4 of 5 live — aster: does not run — heals by itself"
+
+
 def test_only_the_gateway_is_away():
     away = system()
     away["gateway"] |= process("backoff", pid=None, last_exit=exited(), next_start_in_s=0.8)
@@ -78,6 +85,8 @@ def test_only_the_gateway_is_away():
     busy = system()
     busy["gateway"]["http_listening"] = False
     assert line(busy).startswith("▲ The gateway needs you — http://127.0.0.1:9464: another program uses the address")
+    busy["gateway"]["since_s"] = 0.1  # it is opening it
+    assert line(busy).startswith("● All 5 venues live")
 
 
 def test_nothing_ever_ran_and_nothing_is_known_yet():

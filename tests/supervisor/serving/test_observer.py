@@ -128,3 +128,18 @@ def test_markets_are_those_with_a_book():
     assert is_configured(BookKey("lighter", "ETH-PERP"), status)
     assert not is_configured(BookKey("lighter", "eth-perp"), status)
     assert not is_configured(BookKey("gateway", "ETH-PERP"), status)
+
+
+def test_what_a_venue_says_of_an_account_stays_in_the_terminal(observer, board):
+    refused = overviews.stream("failed", reason="auth_failed", reason_ago_s=3.0)
+    refused |= {"markets": {}, "account": "desk", "detail": "key 4711 of the fund is blocked"}
+    board.status = overviews.system({"aster": overviews.venue(streams={"account": refused})})
+
+    def served():
+        text = observer.state_json().decode()
+        return text if "rejected the credentials" in text else None
+
+    text = wait_for(served)
+    assert "aster needs you" in text
+    assert "4711" not in text
+    assert "desk" not in text

@@ -79,6 +79,8 @@ def test_a_page_that_is_not_served_is_remarked():
     status = system()
     status["gateway"]["http_listening"] = False
     assert table(status)[-2].endswith("http://127.0.0.1:9464  not served: see the log")
+    status["gateway"] |= {"state": "stopped", "pid": None}
+    assert table(status)[-2].endswith("http://127.0.0.1:9464")
 
 
 def test_a_venue_that_was_stopped_says_by_whom():
