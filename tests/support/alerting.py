@@ -148,13 +148,6 @@ class Prometheus(Server):
         window = {"start": str(start), "end": str(end), "step": str(step)}
         return self.get("/api/v1/query_range", query=expression, **window)["data"]["result"]
 
-    def firing(self, instance: str) -> set[tuple[str, str]]:
-        """Return the alerts of a system that fire, each with its venue or process ("" without), apart from Alive."""
-        found = self.query(f'ALERTS{{alertstate="firing",instance="{instance}"}}')
-        return {
-            (of["metric"]["alertname"], of["metric"].get("venue") or of["metric"].get("process", "")) for of in found
-        }
-
 
 class Alertmanager(Server):
     """Alertmanager with the project's routes and inhibitions."""
