@@ -1,4 +1,4 @@
-"""What stays in the terminal: pages and metrics need no login, so nothing private goes into them."""
+"""Privacy of pages and metrics: they need no login, so names and texts of accounts stay in the terminal."""
 
 from __future__ import annotations
 
