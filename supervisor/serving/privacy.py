@@ -1,4 +1,4 @@
-"""Private parts of the status, which pages and metrics leave out: they need no login."""
+"""Privacy of pages and metrics: they need no login, so names and texts of accounts stay in the terminal."""
 
 from __future__ import annotations
 
