@@ -103,7 +103,7 @@ def _of_venues(
     wanted = {name: condition for name, condition in conditions.items() if condition.kind != "stopped"}
     for_person = {name: condition for name, condition in wanted.items() if condition.advice}
     bad = {name: condition for name, condition in wanted.items() if condition.kind != "live"}
-    live = len(wanted) - len(bad)
+    live = len(wanted) - sum(not _delivers(condition, status["venues"][name]) for name, condition in bad.items())
     level, gateway = _of_gateway(status)
     remarks = (_stopped_words(stopped, conditions), *_clock_words(status["supervisor"]))
     if for_person:
@@ -120,6 +120,12 @@ def _of_venues(
         return _text("none", "All venues are stopped", *remarks)
     headline = _headline_live(live, len(wanted), status["supervisor"])
     return _text(level, headline, gateway or _activity(status, events_per_s), *remarks)
+
+
+def _delivers(condition: Condition, venue: Mapping[str, Any]) -> bool:
+    """Return whether a venue that is not fine has all its books all the same: a person is needed for something else."""
+    books = venue["books"]
+    return condition.kind == "person" and venue["state"] == WorkerState.LIVE and books["usable"] == books["wanted"] > 0
 
 
 def _headline_live(live: int, wanted: int, supervisor: Mapping[str, Any]) -> str:
@@ -183,7 +189,7 @@ def _of_gateway(status: Mapping[str, Any]) -> tuple[Level, str]:
     """Return how serious the gateway's state is, and what it means; no text while it works."""
     gateway = status["gateway"]
     if is_unserved(gateway):
-        return "person", f"{gateway['http']}: {reason_words(Reason.ADDRESS_IN_USE)}"
+        return "person", f"{gateway['http']} cannot be opened: see the log"
     if status["supervisor"]["state"] == "none" or gateway["state"] == WorkerState.LIVE:
         return "fine", ""
     condition = process_condition("gateway", gateway)

@@ -84,7 +84,7 @@ def test_only_the_gateway_is_away():
     assert verdict(away).level == "person"
     busy = system()
     busy["gateway"]["http_listening"] = False
-    assert line(busy).startswith("▲ The gateway needs you — http://127.0.0.1:9464: another program uses the address")
+    assert line(busy).startswith("▲ The gateway needs you — http://127.0.0.1:9464 cannot be opened")
     busy["gateway"]["since_s"] = 0.1  # it is opening it
     assert line(busy).startswith("● All 5 venues live")
 
@@ -246,3 +246,12 @@ def test_sign_of_the_venue_and_verdict_agree_that_a_person_must_act(reason):
     assert line(system({"aster": troubled})).startswith("▲ aster needs you")
     assert condition_of("aster", troubled)[:2] == ("person", "needs you")
     assert condition_of("aster", troubled).why.endswith(", 12 s ago")
+
+
+def test_a_venue_that_needs_a_person_and_has_its_books_counts_as_live():
+    looped = venue(crash_loop=True, failures=5, last_exit=exited("killed"))
+    assert "; 5 of 5 live" in line(system({"lighter": looped}))
+    looped["books"] = {"wanted": 2, "usable": 1}
+    assert "; 4 of 5 live" in line(system({"lighter": looped}))
+    rejected = {**venue()["streams"], "account": stream("failed", reason="auth_failed", reason_ago_s=3.0)}
+    assert "; 5 of 5 live" in line(system({"aster": venue(streams=rejected)}))
