@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from ipc.errors import UnknownStateError
+from ipc.errors import ParaphinaError, UnknownStateError
 from ipc.events import Lifecycle, Status
 from ipc.health import Stream
 from ipc.log import get_log
@@ -169,7 +169,10 @@ class Observer:
             except Exception as error:
                 healthy_ns = time.monotonic_ns() - began_ns
                 if backoff.failures == 0 or backoff.is_healthy(healthy_ns):
-                    log.exception("observer.failed")
+                    if isinstance(error, ParaphinaError):  # the run directory is lost, or about to be restored
+                        log.warning("observer.state_unknown", error=str(error))
+                    else:
+                        log.exception("observer.failed")
                 with self._changed:
                     self._error = repr(error)
                     self._changed.notify_all()

@@ -134,7 +134,7 @@ def test_worker_refuses_consumers_before_its_descriptors_run_out(system: System,
                 one.close()
                 refused += 1
                 time.sleep(0.001)
-        wait_for(lambda: descriptors(system)["refusing"], what="status shows it")
+        wait_for(lambda: (descriptors(system) or {}).get("refusing"), what="status shows it")
         assert descriptors(system)["open"] < LOW
         while early.poll(0):
             early.recv_multipart()

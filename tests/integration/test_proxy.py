@@ -142,7 +142,7 @@ def test_the_customary_variables_lead_through_a_proxy_that_may_fail_and_return(s
     with System("--venues", ",".join(venues), config=config, env=env, sim=False) as system:
         with proxy:
             system.wait_live(venues)
-            assert f"  proxy {proxy.url}" in shown("status")[1]
+            assert f"  proxy {proxy.url}" in shown("status", "--streams")[1]
             before = {venue: system.pid(venue) for venue in venues}
         check = ("check", "--config", str(system.path / "config.toml"))
         code, text = shown(*check)

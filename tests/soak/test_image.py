@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from contained import UNSHARE
 from images import Builder, BuildError, Container
 from systems import wait_for
@@ -66,6 +65,7 @@ def _nothing_left_behind() -> None:
 @pytest.fixture(scope="module")
 def container(image: Image) -> Iterator[Container]:
     """With the variables of the compose file, which names a configuration that is not here."""
+    yaml = pytest.importorskip("yaml")
     service = yaml.safe_load(COMPOSE.read_text())["services"]["feeds"]
     variables = [f"{name}={value}" for name, value in service["environment"].items() if name != "PARAPHINA_CONFIG"]
     settings = {**image.settings, "Env": [*image.settings["Env"], *variables]}

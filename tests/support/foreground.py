@@ -56,7 +56,7 @@ class Session:
         environment = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": "", **env}
         standard = {"stdin": self.slave, "stdout": self.slave, "stderr": self.slave}
         self.shell = subprocess.Popen(command, env=environment, **standard)  # type: ignore[call-overload]
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(os.dup(self.master),), daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -72,10 +72,12 @@ class Session:
         self._thread.join(5)
         os.close(self.master)
 
-    def _read(self) -> None:
+    def _read(self, reader: int) -> None:
+        """Read from a descriptor of its own: the number of a closed one may be that of the next session's terminal."""
         with contextlib.suppress(OSError):
-            while data := os.read(self.master, 65_536):
+            while data := os.read(reader, 65_536):
                 self._parts.append(data)
+        os.close(reader)
 
     @property
     def output(self) -> str:

@@ -90,6 +90,15 @@ def test_before_the_first_state_it_says_that_nothing_is_known(tmp_path, board):
     observer.close()
 
 
+def test_a_state_that_cannot_be_read_is_no_bug(observer, board, logged, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(observing.log, "warning", lambda event, **fields: warnings.append((event, fields["error"])))
+    seen(observer)
+    board.status = UnknownStateError("the board is away")
+    wait_for(lambda: state(observer)["verdict"]["level"] == "none")
+    assert (warnings, logged) == ([("observer.state_unknown", "the board is away")], [])
+
+
 def test_an_error_is_shown_and_logged_once_and_observing_goes_on(observer, board, logged):
     seen(observer)
     fine = board.status
