@@ -213,6 +213,7 @@ class HttpServer:
         library = logging.getLogger("waitress")
         library.handlers[:] = [_LibraryLog()]
         library.propagate = False
+        library.setLevel(logging.WARNING)  # clients come and go
         logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)  # requests wait for a thread
         self._thread.start()
 
