@@ -52,7 +52,8 @@ class DeliveryStamps:
         words, touched, is_fresh = self._words, self.touched, False
         sent_ns = time.monotonic_ns()
         handling_ns = sent_ns - now_ns
-        bucket = _HANDLING + min((handling_ns >> 13).bit_length(), _LAST_BUCKET)
+        bits = (handling_ns >> 13).bit_length()
+        bucket = _HANDLING + (bits if bits < _LAST_BUCKET else _LAST_BUCKET)  # noqa: FURB136 - min() takes twice as long
         for stream, event in touched.items():
             at = stream.cell_offset
             count, stream.unstamped_events = stream.unstamped_events, 0
@@ -65,20 +66,19 @@ class DeliveryStamps:
             words[at + _LAST_PARSED] = now_ns
             words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
             is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
-            if _is_of_the_past(event):
+            # Of the past: history, and a first snapshot, which is as old as its last change.
+            if event.flags or (type(event) is BookSnapshot and event.cause != "refresh"):
                 continue
             at = stream.histograms_offset
             words[at + bucket] += count
             words[at + _HANDLING_SUM] += count * handling_ns
             exchange_ns = event.exchange_ns
             if exchange_ns is not None and self._is_live:
-                lag_ns = wall_ns - exchange_ns if wall_ns > exchange_ns else 0
-                words[at + _LAG + min((lag_ns >> 13).bit_length(), _LAST_BUCKET)] += count
+                lag_ns = wall_ns - exchange_ns
+                if lag_ns < 0:  # noqa: PLR1730 - the clocks differ; max() takes twice as long
+                    lag_ns = 0
+                bits = (lag_ns >> 13).bit_length()
+                words[at + _LAG + (bits if bits < _LAST_BUCKET else _LAST_BUCKET)] += count  # noqa: FURB136 - as above
                 words[at + _LAG_SUM] = (words[at + _LAG_SUM] + count * lag_ns) & _WORD  # a venue's time may be absurd
         touched.clear()
         return is_fresh
-
-
-def _is_of_the_past(event: Event) -> bool:
-    """Return whether an event repeats the past: history, or a first snapshot, which is as old as its last change."""
-    return bool(event.flags) or (type(event) is BookSnapshot and event.cause != "refresh")
