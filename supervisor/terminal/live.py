@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import replace
@@ -29,7 +30,9 @@ _UNKILLABLE: Final = frozenset({"unkillable", "unkillable_stopping"})
 
 def watch(watcher: Watcher, directory: RunDir) -> None:
     """Show the system until the user quits; the terminal is restored on every way out."""
-    console = Console(file=sys.stdout, highlight=False)
+    # Of a size in the environment nobody would say that it has changed.
+    environ = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    console = Console(file=sys.stdout, highlight=False, _environ=environ)
     with Live(console=console, auto_refresh=False, screen=True, redirect_stdout=False, redirect_stderr=False) as live:
 
         def leave() -> None:
