@@ -29,6 +29,7 @@ from supervisor.overview.prices import Prices
 from supervisor.overview.words import LEVEL_SIGNS, duration
 from supervisor.serving.books import BookKey, BookView, OpenBooks, without_levels
 from supervisor.serving.drained_feed import DrainedFeed
+from supervisor.serving.metrics import Ratios
 from supervisor.serving.privacy import without_private
 from supervisor.status.document import read_status
 from workers.backoff import Backoff, BackoffPolicy
@@ -117,15 +118,12 @@ class Observer:
             view = self._book(book)
         return encoded(msgspec.structs.replace(overview, book=view))
 
-    def funding(self) -> dict[tuple[str, str], float]:
-        """Return the funding rates by venue and symbol, fractions for eight hours."""
+    def ratios(self) -> tuple[Ratios, Ratios]:
+        """Return funding rates for eight hours, and spreads of usable books as fractions of the middle price."""
         rows = self._price_rows().items()
-        return {market: row.funding_8h for market, row in rows if row.funding_8h is not None}
-
-    def spreads(self) -> dict[tuple[str, str], float]:
-        """Return the spreads of usable books by venue and symbol, fractions of the middle price."""
-        rows = self._price_rows().items()
-        return {market: row.spread_bp / _BP for market, row in rows if row.spread_bp is not None}
+        funding = {market: row.funding_8h for market, row in rows if row.funding_8h is not None}
+        spreads = {market: row.spread_bp / _BP for market, row in rows if row.spread_bp is not None}
+        return funding, spreads
 
     # --- answers, with the lock held --------------------------------------------------------------------------------
 

@@ -66,7 +66,8 @@ class GatewayPages:
         read = {name: histograms.read(board, slot) for name, slot in slots.items()}
         if not self._per_market:  # following prices costs more than the rest
             return Reading(status, read)
-        return Reading(status, read, self._observer.funding(), self._observer.spreads())
+        funding, spreads = self._observer.ratios()
+        return Reading(status, read, funding, spreads)
 
 
 class Serving:

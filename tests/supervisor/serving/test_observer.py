@@ -119,7 +119,7 @@ def test_scrapes_do_not_wait_for_prices_when_none_can_be_read(observer, board):
     seen(observer)
     board.status = ValueError("a bad byte")
     wait_for(lambda: state(observer)["verdict"]["level"] == "none")
-    assert observer.funding() == observer.spreads() == {}
+    assert observer.ratios() == ({}, {})
 
 
 def test_an_old_state_is_not_shown_as_the_present_one():
