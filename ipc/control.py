@@ -25,6 +25,8 @@ from ipc.users import owner_of
 
 #: Longest message, bytes.
 MAX_PACKET: Final = 65_536
+#: States in a reply of a process that survived SIGKILL: another one begins only after its end.
+UNKILLABLE_STATES: Final = frozenset({"unkillable", "unkillable_stopping"})
 #: Time between two attempts to connect while too many clients wait to be accepted, s.
 _RETRY_S: Final = 0.02
 

@@ -82,11 +82,6 @@ class MarketList:
         listings, self._unapplied = self._unapplied, None
         return listings
 
-    @property
-    def is_waiting(self) -> bool:
-        """True while a list is to be applied."""
-        return self._unapplied is not None
-
     def restore(self) -> None:
         """Write the cache again after its file was removed."""
         if self._last is not None:

@@ -39,6 +39,12 @@ def write_state(cell: Row, state: StreamState | None, reason: Reason | None, now
         cell[CellWord.REASON], cell[CellWord.REASON_AT] = code_of(reason), now_ns
 
 
+def stamp_data(cell: Row, now_ns: int) -> None:
+    """Stamp a cell after data or an answer came that needs no further step, as of REST."""
+    for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD):
+        cell[word] = now_ns
+
+
 class StatusPublisher:
     """Publisher of ``status`` events; markets of a stream that change alike share one."""
 

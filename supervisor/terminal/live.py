@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ipc.control import ControlRequest, ask
+from ipc.control import UNKILLABLE_STATES, ControlRequest, ask
 from ipc.errors import ParaphinaError
 from ipc.rundir import RunDir
 from supervisor.overview.document import Overview
@@ -25,7 +25,6 @@ _REDRAW_S: Final = 0.5
 _DRAIN_S: Final = 0.25
 #: Longest wait for the supervisor's answer: nothing is redrawn meanwhile.
 _ANSWER_S: Final = 2.0
-_UNKILLABLE: Final = frozenset({"unkillable", "unkillable_stopping"})
 
 
 def watch(watcher: Watcher, directory: RunDir) -> None:
@@ -117,7 +116,7 @@ class _Loop:
         except ParaphinaError as error:
             message = str(error)
         else:
-            is_stuck = not _UNKILLABLE.isdisjoint(reply.data.get("states", {}).values())
+            is_stuck = not UNKILLABLE_STATES.isdisjoint(reply.data.get("states", {}).values())
             message = f"{command.venue}: {'not restarted, its process survived SIGKILL' if is_stuck else 'restarting'}"
         self._view = replace(self._view, message=message)
 

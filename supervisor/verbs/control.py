@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import click
 
-from ipc.control import ControlReply, ControlRequest, ask
+from ipc.control import UNKILLABLE_STATES, ControlReply, ControlRequest, ask
 from ipc.errors import ForeignSystemError, NotAnsweringError, NotRunningError, ParaphinaError, UnknownStateError
 from ipc.health import WorkerState
 from ipc.printable import joined_lines, printable
@@ -29,8 +29,6 @@ from supervisor.verbs.options import json_option, open_run_dir, print_json, run_
 _STOP_S: Final = 15.0
 #: Wait for processes that outlive their supervisor: the kernel kills them when it exits.
 _LEFT_S: Final = 2.0
-#: States after a request to restart in which no new process will be started.
-_UNKILLABLE: Final = frozenset({"unkillable", "unkillable_stopping"})
 
 
 @click.command()
@@ -114,7 +112,7 @@ def start_venue(directory: RunDir, venue: str, *, as_json: bool) -> int:
         advice = f"start one with: paraphina-supervisor start --venues {venue}"
         raise NotRunningError(error.what, where=error.where, advice=advice) from error
     state = reply.data["states"][venue]
-    is_unkillable = state in _UNKILLABLE
+    is_unkillable = state in UNKILLABLE_STATES
     if as_json:
         print_json({"venue": venue, "state": state})
     elif is_unkillable:
@@ -216,7 +214,7 @@ def restart(venue: str | None, as_json: bool, run_dir: str | None) -> int:
     """
     reply = _ask(open_run_dir(run_dir), ControlRequest("restart", target=venue))
     states: Mapping[str, str] = reply.data.get("states", {})
-    unkillable = [name for name, state in states.items() if state in _UNKILLABLE]
+    unkillable = [name for name, state in states.items() if state in UNKILLABLE_STATES]
     if as_json:
         print_json({"states": states})
         return int(bool(unkillable))

@@ -17,6 +17,7 @@ from ipc.aio import AsyncFeed
 from ipc.connections import ConnectionState
 from ipc.feed import Feed
 from ipc.remote import ClientKeys, Remote, load_client_keys, port_of
+from tests.support.ports import first_free_port
 from tests.support.systems import System, paraphina, wait_for
 
 pytestmark = pytest.mark.integration
@@ -31,19 +32,7 @@ PATIENCE_S = 20.0
 
 def free_ports() -> int:
     """Return the first of twelve free ports."""
-    for first in range(21_000, 30_000, 37):
-        probes = [socket.socket() for _ in range(PORTS)]
-        try:
-            for number, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", first + number))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no twelve ports are free")
+    return first_free_port(PORTS, range(21_000, 30_000, 37))
 
 
 def verb(*arguments: str | Path) -> dict[str, object]:

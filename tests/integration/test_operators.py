@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from ports import first_free_port
 from systems import System, wait_for
 
 from ipc.feed import Feed
@@ -21,25 +21,7 @@ pytestmark = pytest.mark.integration
 
 VENUES = ("lighter", "paradex")
 
-
-def free_ports() -> int:
-    """Return the first of twelve free ports."""
-    for first in range(31_000, 40_000, 41):
-        probes = [socket.socket() for _ in range(12)]
-        try:
-            for number, probe in enumerate(probes):
-                probe.bind(("127.0.0.1", first + number))
-        except OSError:
-            continue
-        else:
-            return first
-        finally:
-            for probe in probes:
-                probe.close()
-    raise AssertionError("no twelve ports are free")
-
-
-PORT = free_ports()
+PORT = first_free_port(12, range(31_000, 40_000, 41))
 CONFIG = f"""
 [supervisor]
 tick_ms = 100

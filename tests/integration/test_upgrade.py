@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 import zmq.auth
+from ports import first_free_port
 from systems import VENUES, System, wait_for
 
 from simulator.accounts.credentials import (
@@ -89,16 +88,6 @@ def keys(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        first = random.SystemRandom().randrange(5600, 9000)
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
 def config(simulated: System, keys: Path, port: int, signers_stale_ms: int = 2000) -> str:
     """Of venues with host names, accounts, and a feed over TCP with keys."""
     lines = ["[supervisor]\nbackoff_base_ms = 100\n"]
@@ -124,7 +113,7 @@ def inject(simulated: System, *faults: str, **arguments: Any) -> None:
 
 def test_no_process_loads_anything_after_the_first_fork(simulated: Observed, keys: Path) -> None:
     simulated.wait_live()
-    port = free_ports(len(VENUES) * 2 + 1)
+    port = first_free_port(len(VENUES) * 2 + 1, iter(lambda: random.SystemRandom().randrange(5600, 9000), None))
     env = {**credentials(), "SSL_CERT_FILE": str(simulated.run_dir.path / "sim-ca.pem")}
     with Observed(sim=False, config=config(simulated, keys, port), env=env) as system:
         system.wait_live()

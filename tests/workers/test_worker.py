@@ -396,7 +396,7 @@ def test_list_is_read_though_there_is_one_in_the_cache(new_bench, tmp_path, monk
     bench.worker._start_live()
     (cached,) = bench.connections
     wait_until(lambda: asked)
-    wait_until(lambda: bench.worker._markets.is_waiting)
+    wait_until(lambda: bench.worker._markets._unapplied)
     bench.worker._run_once()
     assert cached.ended is Reason.CONFIG_CHANGED
     routes = bench.connections[0].session.book_streams

@@ -20,7 +20,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.ledger import Ledger, OnceKey, once_key
-from workers.status import write_state
+from workers.status import stamp_data, write_state
 from workers.venues.account import AccountData, AllPositions, Leg, LegName, Snapshot
 from workers.venues.account_values import without_values
 from workers.venues.rows import InvalidRow
@@ -197,8 +197,7 @@ class AccountPublisher:
 
     def mark_alive(self, now: int) -> None:
         """Stamp the board cell after a message or an answer of REST."""
-        for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD):
-            self._cell[word] = now
+        stamp_data(self._cell, now)
 
     def publish_heartbeat(self) -> None:
         """Publish the heartbeat of the account's feed."""

@@ -22,7 +22,7 @@ from workers.net.rest import RestBudget, RestError
 from workers.net.rest_thread import RestThread
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.settings import WorkerSettings
-from workers.status import write_state
+from workers.status import stamp_data, write_state
 from workers.venues.listing import Listing
 from workers.venues.rows import InvalidRow, each_row, split_rows
 from workers.venues.venue import Poll, Venue
@@ -290,8 +290,7 @@ class RestPoller(RestThread):
             cell = self._cell(symbol)
             if symbol in found:
                 schedule.seen_ns[symbol] = now
-                for word in (CellWord.LAST_DATA_RX, CellWord.LAST_PARSED, CellWord.LAST_PUBLISHED, CellWord.LAST_GOOD):
-                    cell[word] = now
+                stamp_data(cell, now)
                 cell.add(CellWord.EVENTS)
                 _set_state(cell, StreamState.LIVE, None)
             elif now - schedule.seen_ns[symbol] > schedule.limit_ns:
