@@ -41,9 +41,10 @@ ACCOUNT_SESSION: Final = 30
 MARKETS: Final = 256
 #: Reasons that are counted; :class:`ipc.health.Reason` has fewer.
 REASONS: Final = 64
-#: Buckets of a histogram. Bucket ``n`` counts durations below ``2 ** (n + 13)`` ns, from 8.2 µs to 34 s; the last one
-#: all that are longer.
+#: Buckets of a histogram. Bucket ``n`` counts durations below ``2 ** (n + FIRST_BITS)`` ns, from 8.2 µs to 34 s; the
+#: last one all that are longer.
 BUCKETS: Final = 24
+FIRST_BITS: Final = 13
 #: States of a TCP feed or the HTTP server: its address is in use, or it is bound.
 TCP_WAITING: Final = 1
 TCP_LISTENING: Final = 2
@@ -400,6 +401,12 @@ class Board:
         """Return the words of one stream of a process's market."""
         index = market * len(STREAMS) + _STREAM_INDEX[stream]
         return Row(self.words, self._at(slot, _CELLS + index * CellWord.COUNT), CellWord.COUNT)
+
+    def cells(self, slot: int, stream: Stream, markets: int) -> list[list[int]]:
+        """Return a copy of the words of one stream of a process's first markets."""
+        begin, step = self.cell(slot, 0, stream).at, len(STREAMS) * CellWord.COUNT
+        places = range(begin, begin + markets * step, step)
+        return [self.words[at : at + CellWord.COUNT].tolist() for at in places]
 
     def clear_worker(self, slot: int, markets: int) -> None:
         """Zero the words that a process of ``markets`` markets writes; only after its last generation was reaped."""

@@ -28,6 +28,10 @@ class Stream(StrEnum):
     ACCOUNT = "account"
 
 
+#: Streams that keep an order book.
+BOOK_STREAMS: Final = frozenset({Stream.BOOK, Stream.BOOK20})
+
+
 class WorkerState(StrEnum):
     """State of a process, as decided by the parent. ``crash_loop`` and ``outage`` are separate flags."""
 
@@ -122,7 +126,7 @@ class Reason(StrEnum):
 Word = TypeVar("Word", bound=StrEnum)
 
 _LISTS: tuple[type[StrEnum], ...] = (Stream, WorkerState, StreamState, Phase, SelfFault, Reason)
-_WORDS: dict[type[StrEnum], list[StrEnum]] = {words: list(words) for words in _LISTS}
+_WORDS: dict[type[StrEnum], dict[int, StrEnum]] = {words: dict(enumerate(words, start=1)) for words in _LISTS}
 #: By list first: equal words of two lists would overwrite each other.
 _CODES: dict[type[StrEnum], dict[StrEnum, int]] = {
     words: {word: code for code, word in enumerate(words, start=1)} for words in _LISTS
@@ -136,5 +140,4 @@ def code_of(word: StrEnum | None) -> int:
 
 def word_of(kind: type[Word], code: int) -> Word | None:
     """Return the word of list ``kind`` for a board number; None for 0 and for numbers of a newer version."""
-    words = _WORDS[kind]
-    return words[code - 1] if 0 < code <= len(words) else None  # type: ignore[return-value]
+    return _WORDS[kind].get(code)  # type: ignore[return-value]

@@ -282,11 +282,6 @@ class RunDir:
         except (FileNotFoundError, UnknownStateError):
             return {}
 
-    def consumers(self, venue: str) -> list[str]:
-        """Return the names of a venue's consumers, sorted; none before its worker described them."""
-        names = self.describe_worker(venue).get("consumers")
-        return sorted(map(str, names)) if isinstance(names, list) else []
-
     def account_words(self, venue: str) -> AccountWords:
         """Return the state of a worker's account; without a name when none can be read."""
         try:

@@ -34,7 +34,7 @@ from supervisor.logfile import rotate
 
 log = get_log(__name__)
 
-_TICK_S: Final = 0.1
+_TICK_S: Final = 0.2
 #: Wait for subscribers of the generation before to connect again.
 _SUBSCRIBE_S: Final = 0.15
 _HOUSEKEEPING_NS: Final = 5_000_000_000

@@ -70,6 +70,8 @@ set `per_market = false` in `[gateway]`, or ask for some metrics only: `/metrics
 ## All metrics
 
 Times are Unix time. A value that does not exist now, such as the memory of a process that does not run, has no series.
+Prices are followed only while somebody looks at the page or scrapes at least every three minutes: funding rates and
+spreads begin with the scrape that comes two seconds after the first one.
 
 {metrics}
 ## Histograms

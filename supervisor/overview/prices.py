@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
@@ -19,12 +20,17 @@ _NS: Final = 1_000_000_000
 _MAX_MARKETS: Final = 10_000
 
 
-class _Market(NamedTuple):
+@dataclass(slots=True)
+class _Market:
     """Last events of a market."""
 
     bbo: Bbo | None = None
     mark: Mark | None = None
     funding: Funding | None = None
+
+
+#: A market of which nothing has come.
+_NOTHING: Final = _Market()
 
 
 class _Quote(NamedTuple):
@@ -49,16 +55,17 @@ class Prices:
         if event.symbol is None or not isinstance(event, Bbo | Mark | Funding):
             return
         key = event.venue, event.symbol
-        market = self._markets.get(key, _Market())
-        match event:
-            case Bbo():
-                market = market._replace(bbo=event)
-            case Mark():
-                market = market._replace(mark=event if event.mark_price is not None else market.mark)
-            case Funding(phase="predicted"):
-                market = market._replace(funding=event)
-        if key in self._markets or len(self._markets) < _MAX_MARKETS:
-            self._markets[key] = market
+        market = self._markets.get(key)
+        if market is None:
+            if len(self._markets) >= _MAX_MARKETS:
+                return
+            market = self._markets[key] = _Market()
+        if isinstance(event, Bbo):
+            market.bbo = event
+        elif isinstance(event, Mark):
+            market.mark = event if event.mark_price is not None else market.mark
+        elif event.phase == "predicted":
+            market.funding = event
 
     def rows(self, status: Mapping[str, Any], wall_s: float, symbols: Iterable[str] = ()) -> list[PriceTable]:
         """Return a table for each symbol.
@@ -84,7 +91,7 @@ class Prices:
         best_ask = min(asks.values(), default=None) if len(asks) > 1 else None
         rows = []
         for name, quote in quotes.items():
-            market = self._markets.get((name, symbol), _Market())
+            market = self._markets.get((name, symbol), _NOTHING)
             is_best = quote.bid == best_bid is not None, quote.ask == best_ask is not None
             rows.append(_row(name, quote, market, is_best, wall_s))
         return PriceTable(symbol, rows, _summary(rows, best_bid, best_ask))
@@ -94,7 +101,7 @@ class Prices:
         why = _why_not(name, symbol, venue)
         if why is not None:
             return _Quote(why=why)
-        bbo = self._markets.get((name, symbol), _Market()).bbo
+        bbo = self._markets.get((name, symbol), _NOTHING).bbo
         if bbo is None or (venue["epoch"] is not None and bbo.epoch < venue["epoch"]):
             return _Quote(why="no price yet")
         bid, ask = _decimal(bbo.bid_price), _decimal(bbo.ask_price)

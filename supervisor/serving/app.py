@@ -11,6 +11,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
@@ -29,10 +30,12 @@ log = get_log(__name__)
 
 #: Host header: a name or an IPv4 address, or an IPv6 address in brackets, then a port.
 _HOST: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::[0-9]{1,5})?")
-#: Levels above this take more time than they save.
-_GZIP_LEVEL: Final = 4
+#: Higher levels take more time than they save.
+_GZIP_LEVEL: Final = 1
 _ACCEPTS_GZIP: Final = re.compile(r"(^|,)\s*gzip\s*(;\s*q=(1|0\.\d*[1-9]\d*)(\.0*)?\s*)?(,|$)")
 _JSON: Final = "application/json"
+#: Verdicts on Host headers that are kept: clients send the same one with every request.
+_KEPT_HOSTS: Final = 64
 
 
 class Source(Protocol):
@@ -130,6 +133,7 @@ class Application:
         return HttpAnswer(HTTPStatus.OK, packed, exposition.CONTENT_TYPE, (vary, ("Content-Encoding", "gzip")))
 
 
+@lru_cache(_KEPT_HOSTS)
 def is_host_allowed(host: str, names: frozenset[str]) -> bool:
     """Return whether a ``Host`` header names an IP address or one of ``names``, with or without a port."""
     found = _HOST.fullmatch(host)

@@ -79,6 +79,11 @@ class OpenBooks:
         self._asked: dict[BookKey, float] = {}
         self._views: dict[BookKey, BookView] = {}
 
+    @property
+    def is_open(self) -> bool:
+        """True while a book is open."""
+        return bool(self._feeds)
+
     def ask(self, market: BookKey) -> BookView:
         """Return a book as it was last read, and keep it open; say so while it is being opened, or too many are."""
         with self._lock:

@@ -16,8 +16,9 @@ _NS: Final = 1_000_000_000
 STREAMS: Final = (Stream.BOOK, Stream.TRADE)
 #: Buckets of the board that are upper bounds of exported ones: 131 µs to 8.6 s, each four times the one before.
 _BOUNDS: Final = range(4, 21, 2)
-#: The same in seconds.
+#: The same in seconds, and as text.
 BOUNDS_S: Final = tuple(upper_bound_ns(bucket) / _NS for bucket in _BOUNDS)
+_BOUND_TEXTS: Final = tuple(map(repr, BOUNDS_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class StreamHistograms:
 def merge(counts: Sequence[int], sum_ns: int) -> Histogram:
     """Return the exported form of a board's histogram."""
     cumulative = list(accumulate(counts))
-    buckets = [(repr(bound), float(cumulative[bucket])) for bound, bucket in zip(BOUNDS_S, _BOUNDS, strict=True)]
+    buckets = [(bound, float(cumulative[bucket])) for bound, bucket in zip(_BOUND_TEXTS, _BOUNDS, strict=True)]
     return Histogram([*buckets, ("+Inf", float(cumulative[-1]))], sum_ns / _NS)
 
 

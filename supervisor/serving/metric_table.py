@@ -185,7 +185,10 @@ METRICS: Final = (
         "When a market's stream last delivered, Unix time in seconds; kept over reconnects and restarts.",
     ),
     MetricSpec(
-        "paraphina_stream_gaps_total", Kind.COUNTER, _MARKET, "Losses in a market's stream that made its book unusable."
+        "paraphina_stream_gaps_total",
+        Kind.COUNTER,
+        _MARKET,
+        "Losses in a stream of books that made a market's book unusable.",
     ),
     MetricSpec(
         "paraphina_session_ends_total",

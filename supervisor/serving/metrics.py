@@ -19,8 +19,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from ipc.health import Stream, StreamState, WorkerState
-from supervisor.serving.histograms import StreamHistograms
+from ipc.health import BOOK_STREAMS, Stream, StreamState, WorkerState
+from supervisor.serving.exposition import series_of
+from supervisor.serving.histograms import Histogram, StreamHistograms
 from supervisor.serving.metric_table import METRICS, Kind, MetricSpec
 
 #: The only line of each venue.
@@ -89,7 +90,8 @@ def families(reading: Reading, specs: Iterable[MetricSpec] = METRICS) -> list[Me
             _add_stream(out, name, stream, of, reading.wall_s)
     for venue, streams in reading.histograms.items():
         for stream, histograms in streams.items():
-            out.add_histograms((venue, stream, _LINE), histograms)
+            out.add_histogram("paraphina_handling_seconds", (venue, stream, _LINE), histograms.handling)
+            out.add_histogram("paraphina_exchange_lag_seconds", (venue, stream, _LINE), histograms.lag)
     _add_prices(out, reading)
     return out.all
 
@@ -98,32 +100,33 @@ class _Families:
     """Metrics under construction, by name; a name that is not exported is left out."""
 
     def __init__(self, specs: Iterable[MetricSpec]) -> None:
-        self._by_name: dict[str, Any] = {spec.name: _family(spec) for spec in specs}
+        self._by_name: dict[str, tuple[Metric, MetricSpec]] = {spec.name: (_family(spec), spec) for spec in specs}
 
     @property
     def all(self) -> list[Metric]:
         """Return all of them, in the order of the table."""
-        return list(self._by_name.values())
+        return [metric for metric, _ in self._by_name.values()]
 
     def add(self, name: str, labels: tuple[str, ...], value: float | None) -> None:
         """Add a series; None for one that has no value now."""
-        family = self._by_name.get(name)
-        if family is not None and value is not None:
-            family.add_metric(labels, float(value))
+        if value is not None and name in self._by_name:
+            metric, spec = self._by_name[name]
+            metric.samples.append(series_of(spec.name, spec.labels, labels).sample(float(value)))
 
     def add_states(self, name: str, labels: tuple[str, ...], words: Iterable[str], state: str) -> None:
         """Add a series for each state, of which one is 1."""
+        metric, spec = self._by_name[name]
         for word in words:
-            self.add(name, (*labels, word), word == state)
+            metric.samples.append(series_of(name, spec.labels, (*labels, word)).sample(float(word == state)))
 
-    def add_version(self, version: str) -> None:
-        """Add the version of the program."""
-        self._by_name["paraphina_build_info"].add_metric((), {"version": version})
-
-    def add_histograms(self, labels: tuple[str, ...], of: StreamHistograms) -> None:
-        """Add a stream's histograms."""
-        for name, one in (("paraphina_handling_seconds", of.handling), ("paraphina_exchange_lag_seconds", of.lag)):
-            self._by_name[name].add_metric(labels, one.buckets, one.sum_s)
+    def add_histogram(self, name: str, labels: tuple[str, ...], of: Histogram) -> None:
+        """Add a histogram."""
+        metric, spec = self._by_name[name]
+        bucket, bucket_labels = f"{name}_bucket", (*spec.labels, "le")
+        for bound, count in of.buckets:
+            metric.samples.append(series_of(bucket, bucket_labels, (*labels, bound)).sample(count))
+        metric.samples.append(series_of(f"{name}_count", spec.labels, labels).sample(of.buckets[-1][1]))
+        metric.samples.append(series_of(f"{name}_sum", spec.labels, labels).sample(of.sum_s))
 
 
 def _family(spec: MetricSpec) -> Metric:
@@ -138,7 +141,7 @@ def _family(spec: MetricSpec) -> Metric:
 
 
 def _add_supervisor(out: _Families, supervisor: Mapping[str, Any], wall_s: float) -> None:
-    out.add_version(supervisor["version"])
+    out.add("paraphina_build_info", (supervisor["version"],), 1)
     out.add("paraphina_supervisor_start_time_seconds", (), _start(supervisor["uptime_s"], wall_s))
     beat_ms = supervisor["beat_age_ms"]
     beat = None if beat_ms is None else round(wall_s - beat_ms / 1000, 3)
@@ -196,7 +199,8 @@ def _add_stream(out: _Families, venue: str, name: str, stream: Mapping[str, Any]
         age = market["age_ms"]
         last = None if age is None else round(wall_s - age / 1000, 3)
         out.add("paraphina_stream_last_update_timestamp_seconds", labels, last)
-        out.add("paraphina_stream_gaps_total", labels, market["gaps"])
+        if name in BOOK_STREAMS:
+            out.add("paraphina_stream_gaps_total", labels, market["gaps"])
 
 
 def _add_prices(out: _Families, reading: Reading) -> None:

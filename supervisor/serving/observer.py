@@ -1,16 +1,17 @@
 """Observer of the system in the gateway: a thread that records the last hour, and follows prices while somebody looks.
 
 It is a consumer like any other: it reads the board, the feeds and the parent's lifecycle events. Feeds of prices and
-books, which cost most, are open only while they are wanted.
+books, which cost most, are open only while they are wanted. The state itself is read again when somebody asks for it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import zmq
@@ -22,7 +23,7 @@ from ipc.log import get_log
 from ipc.printable import printable_json
 from ipc.rundir import RunDir
 from supervisor.followed import LifecycleFollower
-from supervisor.overview.document import Overview, PriceRow, VerdictText
+from supervisor.overview.document import Overview, VerdictText
 from supervisor.overview.history import History
 from supervisor.overview.model import build
 from supervisor.overview.prices import Prices
@@ -31,31 +32,45 @@ from supervisor.serving.books import BookKey, BookView, OpenBooks, without_level
 from supervisor.serving.drained_feed import DrainedFeed
 from supervisor.serving.metrics import Ratios
 from supervisor.serving.privacy import without_private
+from supervisor.serving.quotes import Quotes
 from supervisor.status.document import read_status
 from workers.backoff import Backoff, BackoffPolicy
 
 log = get_log(__name__)
 
-#: Between two reads, while somebody looks and otherwise.
-_READ_S: Final = 0.25
-_IDLE_READ_S: Final = 0.5
-_STATUS_S: Final = 0.5
-#: An overview is built again after this time although no newer status was read: its age is shown.
-_BUILD_S: Final = 1.0
-#: A state that is older is not shown as the present one.
-_OLD_S: Final = 5.0
+#: Between two reads of the feeds, while somebody looks at a book and otherwise.
+_BOOK_READ_S: Final = 0.25
+_READ_S: Final = 0.5
+#: Age from which a status is read again: for the record of the last hour, and for somebody who looks.
+_RECORD_S: Final = 1.0
+_STATUS_S: Final = 0.9
 #: Prices are followed this long after they were last asked for: longer than the usual time between two scrapes.
 _PRICES_KEEP_S: Final = 180.0
 #: Publishers send a new consumer their last values within a second.
 _PRICES_READY_S: Final = 1.2
-_PRICES_WAIT_S: Final = 2.5
-#: Longest wait for the first state, and for the lifecycle events that the parent remembers.
-_FIRST_S: Final = 3.0
+#: Longest wait for the lifecycle events that the parent remembers.
+_RESTORE_S: Final = 3.0
 _RESTORE_POLL_S: Final = 0.02
 _END_S: Final = 1.0
 _BACKOFF: Final = BackoffPolicy(healthy_s=10.0, jitter=0.0)
 _BP: Final = 10_000
 _NS: Final = 1_000_000_000
+
+
+class Observation(NamedTuple):
+    """What is exported of a system.
+
+    Attributes:
+        status: Status document, without what is private.
+        wall_s: Time at which it was read, Unix seconds.
+        funding: Funding rates for eight hours.
+        spreads: Spreads of usable books as fractions of the middle price.
+    """
+
+    status: Mapping[str, Any]
+    wall_s: float
+    funding: Ratios
+    spreads: Ratios
 
 
 class Observer:
@@ -73,14 +88,15 @@ class Observer:
         self._thread = threading.Thread(target=self._run, name="observer", daemon=True)
         self._context = context = zmq.Context[Any]()
         self._states = DrainedFeed(context, run_dir)
-        self._quotes = DrainedFeed(context, run_dir, ("bbo", "mark", "funding"))
+        self._quotes = Quotes(context, run_dir)
         self._books = OpenBooks(context, run_dir, self._wake.set)
-        #: Protects everything below; notified after each read.
-        self._changed = threading.Condition()
+        #: Protects everything below, and the feeds.
+        self._lock = threading.Lock()
         self._history = History()
         self._is_restored = False
         self._prices = Prices()
-        self._prices_asked_s: float | None = None
+        #: When prices were last asked for, and with their marks.
+        self._prices_asked_s = self._marks_asked_s = -math.inf
         self._has_prices = False
         #: Last status, and its time by both clocks.
         self._status: dict[str, Any] | None = None
@@ -90,7 +106,8 @@ class Observer:
         self._error: str | None = None
         self._overview: Overview | None = None
         self._json = b""
-        self._built_s = 0.0
+        #: Time of the status that it shows.
+        self._shown_s = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -106,38 +123,64 @@ class Observer:
             self._context.destroy(linger=0)
 
     def state_json(self, book: str | None = None) -> bytes:
-        """Return the overview of the last status read, as JSON; with a book (``VENUE:SYMBOL``) if one is wanted.
+        """Return the overview of the present state as JSON; with a book (``VENUE:SYMBOL``) if one is wanted.
 
         Raises:
             UnknownStateError: The system could not be read yet.
         """
-        with self._changed:
+        with self._lock:
             overview = self._current_overview()
             if book is None:
                 return self._json
             view = self._book(book)
         return encoded(msgspec.structs.replace(overview, book=view))
 
-    def ratios(self) -> tuple[Ratios, Ratios]:
-        """Return funding rates for eight hours, and spreads of usable books as fractions of the middle price."""
-        rows = self._price_rows().items()
-        funding = {market: row.funding_8h for market, row in rows if row.funding_8h is not None}
-        spreads = {market: row.spread_bp / _BP for market, row in rows if row.spread_bp is not None}
-        return funding, spreads
+    def observe(self, *, with_prices: bool) -> Observation:
+        """Return what is to be exported now, of prices only what was followed for a moment already.
 
-    # --- answers, with the lock held --------------------------------------------------------------------------------
+        Raises:
+            UnknownStateError: The system cannot be read.
+        """
+        with self._lock:
+            status = self._refresh(_STATUS_S)
+            if with_prices:
+                self._prices_asked_s = time.monotonic()
+                self._read_prices(status)
+            tables = self._prices.rows(status, self._status_wall_s) if with_prices and self._has_prices else []
+            wall_s = self._status_wall_s
+        rows = {(row.venue, table.symbol): row for table in tables for row in table.rows}
+        funding = {market: row.funding_8h for market, row in rows.items() if row.funding_8h is not None}
+        spreads = {market: row.spread_bp / _BP for market, row in rows.items() if row.spread_bp is not None}
+        return Observation(status, wall_s, funding, spreads)
+
+    # --- with the lock held -----------------------------------------------------------------------------------------
+
+    def _refresh(self, max_age_s: float) -> dict[str, Any]:
+        """Return a status that is at most so old; record one that is read."""
+        now = time.monotonic()
+        if self._status is None or self._error is not None or now - self._status_s >= max_age_s:
+            self._status = without_private(read_status(self._run_dir))
+            self._status_s, self._status_wall_s, self._error = now, time.time(), None
+            if self._is_restored:
+                self._history.record(self._status, self._status_wall_s)
+        return self._status
 
     def _current_overview(self) -> Overview:
-        now = self._prices_asked_s = time.monotonic()
-        if self._overview is None or self._status_s > self._built_s or now - self._built_s >= _BUILD_S:
-            self._changed.wait_for(lambda: self._status is not None, _FIRST_S)
-            if self._status is None:
-                raise UnknownStateError(f"the state cannot be read yet: {self._error or 'starting'}", where="observer")
+        self._prices_asked_s = self._marks_asked_s = time.monotonic()
+        try:
+            status = self._refresh(_STATUS_S)
+            if self._status_s != self._shown_s:
+                self._read_prices(status)
+        except Exception as error:  # the thread logs it
+            self._error = repr(error)
+        if self._status is None or not (self._is_restored or self._error):
+            raise UnknownStateError(f"the state cannot be read yet: {self._error or 'starting'}", where="observer")
+        if self._overview is None or self._status_s != self._shown_s or self._error is not None:
             overview = build(self._status, self._history, self._prices, self._status_wall_s)
-            verdict = verdict_without_state(self._error, now - self._status_s)
-            if verdict is not None:
+            if self._error is not None:
+                verdict = verdict_without_state(self._error, time.monotonic() - self._status_s)
                 overview = msgspec.structs.replace(overview, verdict=verdict)
-            self._overview, self._built_s, self._json = overview, now, encoded(overview)
+            self._overview, self._shown_s, self._json = overview, self._status_s, encoded(overview)
         return self._overview
 
     def _book(self, name: str) -> BookView:
@@ -146,14 +189,6 @@ class Observer:
         if self._status is None or not is_configured(market, self._status):
             return without_levels(market, "no such market here")
         return self._books.ask(market)
-
-    def _price_rows(self) -> dict[tuple[str, str], PriceRow]:
-        with self._changed:
-            self._prices_asked_s = time.monotonic()
-            self._wake.set()
-            self._changed.wait_for(lambda: self._has_prices or self._error is not None, _PRICES_WAIT_S)
-            tables = [] if self._status is None else self._prices.rows(self._status, self._status_wall_s)
-        return {(row.venue, table.symbol): row for table in tables for row in table.rows}
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -171,9 +206,8 @@ class Observer:
                         log.warning("observer.state_unknown", error=str(error))
                     else:
                         log.exception("observer.failed")
-                with self._changed:
+                with self._lock:
                     self._error = repr(error)
-                    self._changed.notify_all()
                 self._stop.wait(backoff.failed(healthy_ns) / _NS)
 
     def _observe(self) -> None:
@@ -181,49 +215,42 @@ class Observer:
             try:
                 self._restore(follower)
                 while not self._stop.is_set():
-                    with self._changed:
-                        is_wanted = self._read(follower)
-                        self._error = None
-                        self._changed.notify_all()
-                    self._wake.wait(_READ_S if is_wanted else _IDLE_READ_S)
+                    with self._lock:
+                        self._read(follower)
+                    self._wake.wait(_BOOK_READ_S if self._books.is_open else _READ_S)
                     self._wake.clear()
             finally:
-                for feed in (self._states, self._quotes, self._books):
-                    feed.close()
+                with self._lock:
+                    for feed in (self._states, self._quotes, self._books):
+                        feed.close()
 
     def _restore(self, follower: LifecycleFollower) -> None:
         """Rebuild the last hour from the events that the parent remembers: the start of this process is the last."""
         if self._is_restored:
             return
         events: list[Lifecycle] = []
-        deadline = time.monotonic() + _FIRST_S
+        deadline = time.monotonic() + _RESTORE_S
         while not any(event.pid == os.getpid() for event in events) and time.monotonic() < deadline:
             events += follower.read()
             if self._stop.wait(_RESTORE_POLL_S):
                 return
-        with self._changed:
+        with self._lock:
             self._history.restore(events)
             self._is_restored = True
 
-    def _read(self, follower: LifecycleFollower) -> bool:
-        """Read everything that is due; return whether somebody looks."""
-        now = time.monotonic()
-        if self._status is None or now - self._status_s >= _STATUS_S or self._error is not None:
-            self._status = without_private(read_status(self._run_dir))
-            self._status_s, self._status_wall_s = now, time.time()
-            self._history.record(self._status, self._status_wall_s)
-        venues = tuple(self._status["venues"])
-        for event in (*follower.read(), *self._states.read(venues)):
+    def _read(self, follower: LifecycleFollower) -> None:
+        """Read everything that is due."""
+        status = self._refresh(_RECORD_S)
+        for event in (*follower.read(), *self._states.read(tuple(status["venues"]))):
             if isinstance(event, Lifecycle | Status):
                 self._history.event(event)
-        is_wanted = self._prices_asked_s is not None and now - self._prices_asked_s < _PRICES_KEEP_S
-        self._read_prices(venues, is_wanted=is_wanted)
+        self._read_prices(status)
         self._books.read()
-        return is_wanted
 
-    def _read_prices(self, venues: tuple[str, ...], *, is_wanted: bool) -> None:
-        if is_wanted:
-            for event in self._quotes.read(venues):
+    def _read_prices(self, status: Mapping[str, Any]) -> None:
+        since = time.monotonic() - _PRICES_KEEP_S
+        if self._prices_asked_s > since:
+            for event in self._quotes.read(tuple(status["venues"]), with_marks=self._marks_asked_s > since):
                 self._prices.update(event)
         elif self._quotes.open_s:
             self._quotes.close()
@@ -236,12 +263,10 @@ def encoded(overview: Overview) -> bytes:
     return printable_json(msgspec.json.encode(overview).decode()).encode()
 
 
-def verdict_without_state(error: str | None, age_s: float) -> VerdictText | None:
-    """Return the verdict when the present state is not known, because of an error or for its age; None if it is."""
-    if error is None and age_s < _OLD_S:
-        return None
-    why = "the gateway is too slow to read it" if error is None else f"the gateway cannot read it ({error})"
-    detail = f"{why} and tries again; below is the state of {duration(age_s)} ago; feeds go on"
+def verdict_without_state(error: str, age_s: float) -> VerdictText:
+    """Return the verdict when the present state cannot be read."""
+    why = f"the gateway cannot read it ({error}) and tries again"
+    detail = f"{why}; below is the state of {duration(age_s)} ago; feeds go on"
     return VerdictText("none", LEVEL_SIGNS["none"], "State unknown", detail)
 
 

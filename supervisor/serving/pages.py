@@ -59,15 +59,12 @@ class GatewayPages:
         return health.is_ready(self._header, self._workers, time.monotonic_ns())
 
     def _read(self) -> Reading:
-        status = self.status()
+        seen = self._observer.observe(with_prices=self._per_market)
         processes = self._run_dir.describe()["processes"]
         board = Board.attach(self._run_dir.board)  # the file may be another one than at the last scrape
-        slots = {name: processes[name]["slot"] for name in status["venues"] if name in processes}
+        slots = {name: processes[name]["slot"] for name in seen.status["venues"] if name in processes}
         read = {name: histograms.read(board, slot) for name, slot in slots.items()}
-        if not self._per_market:  # following prices costs more than the rest
-            return Reading(status, read)
-        funding, spreads = self._observer.ratios()
-        return Reading(status, read, funding, spreads)
+        return Reading(seen.status, read, seen.funding, seen.spreads, seen.wall_s)
 
 
 class Serving:

@@ -1,6 +1,8 @@
-"""Gateway's HTTP server: waitress in threads of its own, with limits that a hostile client cannot exceed.
+"""Gateway's HTTP server: waitress in a thread of its own, with limits that a hostile client cannot exceed.
 
-Nothing waits for it. Its threads end with the process; an error of one client closes that client's connection.
+Nothing waits for it. The thread that reads requests also answers them: an answer takes milliseconds, and handing it to
+another thread costs as much as a short one. It ends with the process; an error of one client closes that client's
+connection.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import socket
 import stat
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -33,8 +36,6 @@ from supervisor.serving import answers
 
 log = get_log(__name__)
 
-#: The first scrape waits for prices, for up to three seconds; probes and another scrape do not.
-_THREADS: Final = 3
 #: Connections; one more closes the one that was idle for the longest time.
 _CONNECTIONS: Final = 64
 #: waitress counts its own descriptors as well, and stops accepting here: when no connection is idle.
@@ -124,12 +125,32 @@ class _Channel(HTTPChannel):
         """Answer the next request; give up a client that asks on without reading, for waitress keeps the answers."""
         if self.total_outbufs_len > _MAX_UNREAD:
             self.cancel()
-            self.server.pull_trigger()
-        super().service()
+        if self.connected:  # else it is closed, or about to be, and its requests may be gone
+            super().service()
 
     def is_late(self, now: float) -> bool:
         """Return whether a request began to arrive too long ago."""
         return self._arriving is not None and now - self._arriving_since > _REQUEST_S
+
+
+class _Requests(ThreadedTaskDispatcher):
+    """Channels whose requests wait for an answer; waitress' own dispatcher gives them to threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._channels: deque[_Channel] = deque()
+
+    def __len__(self) -> int:
+        return len(self._channels)
+
+    def add_task(self, task: Any) -> None:
+        """Add a channel that has a request."""
+        self._channels.append(task)
+
+    def answer(self) -> None:
+        """Answer one request of each channel that waits; those that have more wait for the next call."""
+        for _ in range(len(self._channels)):
+            self._channels.popleft().service()
 
 
 class _Server:
@@ -138,6 +159,9 @@ class _Server:
     channel_class = _Channel
     _resume_at = 0.0
     active_channels: dict[int, Any]
+
+    def pull_trigger(self) -> None:
+        """Do nothing: answers come from the thread that would be woken."""
 
     def maintenance(self, now: float) -> None:
         """Close connections that are idle, and those whose request does not arrive."""
@@ -191,7 +215,7 @@ class _LibraryLog(logging.Handler):
 
 
 class HttpServer:
-    """HTTP server in threads of its own; :attr:`is_listening` and :meth:`close` are for other threads.
+    """HTTP server in a thread of its own; :attr:`is_listening` and :meth:`close` are for other threads.
 
     While its address cannot be bound it tries again every second.
 
@@ -209,12 +233,11 @@ class HttpServer:
         self._has_failed = False
 
     def start(self) -> None:
-        """Start the threads."""
+        """Start the thread."""
         library = logging.getLogger("waitress")
         library.handlers[:] = [_LibraryLog()]
         library.propagate = False
         library.setLevel(logging.WARNING)  # clients come and go
-        logging.getLogger("waitress.queue").setLevel(logging.CRITICAL)  # requests wait for a thread
         self._thread.start()
 
     def close(self) -> None:
@@ -223,13 +246,11 @@ class HttpServer:
         self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
-        dispatcher = ThreadedTaskDispatcher()
-        dispatcher.set_thread_count(_THREADS)
         while not self._stop.is_set():
             listening = self._listen()
             if listening is not None:
                 try:
-                    self._serve(listening, dispatcher)
+                    self._serve(listening)
                 except Exception:
                     log.exception("http.ended")
                 finally:
@@ -238,7 +259,6 @@ class HttpServer:
                     if self._address.path:
                         Path(self._address.path).unlink(missing_ok=True)
             self._stop.wait(_RETRY_S)
-        dispatcher.shutdown(timeout=_CLOSE_S)
 
     def _listen(self) -> socket.socket | None:
         """Return a bound socket; None while it cannot be bound, which is logged once."""
@@ -255,11 +275,10 @@ class HttpServer:
         self._has_failed = False
         return listening
 
-    def _serve(self, listening: socket.socket, dispatcher: ThreadedTaskDispatcher) -> None:
+    def _serve(self, listening: socket.socket) -> None:
         """Serve until stopped, or until the listening socket is lost."""
         adjustments = Adjustments(
             sockets=[listening],
-            threads=_THREADS,
             backlog=_BACKLOG,
             connection_limit=_CONNECTION_LIMIT,
             channel_timeout=_IDLE_S,
@@ -272,12 +291,13 @@ class HttpServer:
             ident="paraphina",
         )
         sockets: dict[int, Any] = {}
+        requests = _Requests()
         server_class = _UnixServer if self._address.path else _TcpServer
         server = server_class(
             self._application,
             sockets,
             _sock=listening,
-            dispatcher=dispatcher,
+            dispatcher=requests,
             adj=adjustments,
             sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
             bind_socket=False,
@@ -286,7 +306,8 @@ class HttpServer:
         try:
             while server.accepting and not self._stop.is_set():
                 # select() cannot wait for descriptors from 1024 on
-                wasyncore.loop(timeout=_TURN_S, use_poll=True, map=sockets, count=1)
+                wasyncore.loop(timeout=0.0 if requests else _TURN_S, use_poll=True, map=sockets, count=1)
+                requests.answer()
         finally:
             for channel in list(server.active_channels.values()):
                 channel.handle_close()

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from ipc.board import BUCKETS, Row
+from ipc.board import BUCKETS, FIRST_BITS, Row
 
-#: Bucket 0 holds durations below 2 ** 13 ns, and each further one those up to twice as long.
-_FIRST_BITS: Final = 13
 _SHOWN: Final = {"p50": 0.5, "p99": 0.99}
 
 
 def upper_bound_ns(bucket: int) -> int:
     """Return the duration that those counted in a bucket are below; the last bucket counts all that are longer too."""
-    return 1 << (bucket + _FIRST_BITS)
+    return 1 << (bucket + FIRST_BITS)
 
 
 def counts_in(row: Row, first: int) -> list[int]:

@@ -57,7 +57,10 @@ class Moment:
 
     def age_ms(self, at_ns: int) -> int | None:
         """Return the time since a stamp, ms; None for 0. One that was written during this reading is 0 old."""
-        return max(0, self.now_ns - at_ns) // MS if at_ns else None
+        if not at_ns:
+            return None
+        age_ns = self.now_ns - at_ns
+        return age_ns // MS if age_ns > 0 else 0
 
     def seconds_since(self, at_ns: int) -> float | None:
         """Return the time since a stamp, s; None for 0."""

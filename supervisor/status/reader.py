@@ -98,7 +98,8 @@ def _venue(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str,
     process = ProcessStatus(moment, name)
     row, slot, idle = process.row, process.slot, process.inactivity
     first_fresh = row[WorkerWord.FIRST_FRESH]
-    public, private = _session_numbers(moment, name)
+    worker = moment.run_dir.describe_worker(name)
+    public, private = _session_numbers(worker)
     sessions = {
         session: _session(moment, moment.board.session(slot, number), is_running=process.is_running)
         for session, number in (public | private).items()
@@ -129,7 +130,7 @@ def _venue(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str,
         "beat_age_ms": moment.age_ms(row[WorkerWord.BEAT]) if process.is_running else None,
         **row.counts(COUNTERS["worker"]),
         **process.consumers(),
-        "consumers": moment.run_dir.consumers(name) if process.is_running else [],
+        "consumers": _consumers(worker) if process.is_running else [],
         "invalid_rows": sum(session["invalid_rows"] for session in sessions.values()),
         "session_ends": counts_by_reason(*(moment.board.ends(slot, number) for number in public.values())),
         "account_session_ends": counts_by_reason(*(moment.board.ends(slot, number) for number in private.values())),
@@ -171,9 +172,14 @@ def _account(moment: Moment, name: str, slot: int, idle: Inactivity | None) -> d
     return {**stream, "markets": {}, **own}
 
 
-def _session_numbers(moment: Moment, name: str) -> tuple[dict[str, int], dict[str, int]]:
+def _consumers(described: Mapping[str, Any]) -> list[str]:
+    """Return the names of a venue's consumers, sorted; none before its worker described them."""
+    names = described.get("consumers")
+    return sorted(map(str, names)) if isinstance(names, list) else []
+
+
+def _session_numbers(described: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the numbers of a worker's sessions, of the public ones and of the account's, by name."""
-    described = moment.run_dir.describe_worker(name)
     public, private = described.get("sessions", ()), described.get("account_sessions", ())
     return (
         {session: number for number, session in enumerate(public)},

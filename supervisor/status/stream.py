@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ipc.board import COUNTERS, MARKETS, CellWord, StreamWord, market_key
+from ipc.board import COUNTERS, MARKETS, Board, CellWord, StreamWord, market_key
 from ipc.health import Reason, Stream, StreamState, word_of
 from supervisor.status.histograms import quantiles
 from supervisor.status.process import MS, NS, Inactivity, Moment
@@ -28,16 +28,17 @@ _RANKS: Final = {str(state): rank for rank, state in enumerate(_WORST_FIRST)}
 _WELL: Final = frozenset({StreamState.LIVE, StreamState.QUIET, StreamState.SUBSCRIBED})
 _SHOWN_NS: Final = 3600 * NS
 _US: Final = 1_000
+_COUNTERS: Final = tuple(COUNTERS["stream"].items())
+#: Words of a market that the process does not follow.
+_NO_CELL: Final = [0] * CellWord.COUNT
 
 
 def stream_status(
     moment: Moment, slot: int, stream: Stream, symbols: Sequence[str], idle: Inactivity | None
 ) -> dict[str, Any]:
     """Return the status of a process's stream, which is that of its worst market, and of each market."""
-    markets = {
-        symbol: _market(moment, _words_of(moment, slot, stream, symbol, place), idle)
-        for place, symbol in enumerate(symbols)
-    }
+    cells = _cells_of(moment.board, slot, stream, symbols)
+    markets = {symbol: _market(moment, cell, idle) for symbol, cell in zip(symbols, cells, strict=True)}
     rows = list(markets.values())
     worst = min(rows, key=_badness)
     explained = worst if worst["reason"] else min(rows, key=_age_of_reason)
@@ -58,30 +59,26 @@ def stream_status(
 
 def reason_of(moment: Moment, state: StreamState, reason: Reason | None, at_ns: int) -> tuple[str | None, float | None]:
     """Return a stream's reason and how long ago it occurred, s; nothing for one of the distant past."""
-    is_over = state in _WELL and at_ns and moment.now_ns - at_ns > _SHOWN_NS
-    if reason is None or is_over:
+    if reason is None or (at_ns and moment.now_ns - at_ns > _SHOWN_NS and state in _WELL):
         return None, None
     return str(reason), moment.seconds_since(at_ns)
 
 
-def _words_of(moment: Moment, slot: int, stream: Stream, symbol: str, place: int) -> list[int]:
-    """Return the words of a market's stream; all 0 while the process does not follow the market.
+def _cells_of(board: Board, slot: int, stream: Stream, symbols: Sequence[str]) -> list[list[int]]:
+    """Return the words of a stream of each market; all 0 for a market that the process does not follow.
 
     The description names the markets of the configuration, which a worker adopts when it is restarted.
     """
-    board = moment.board
-    cell = board.cell(slot, place, stream)
-    key = market_key(symbol)
-    if cell[CellWord.MARKET] not in {0, key}:
-        cells = (board.cell(slot, other, stream) for other in range(MARKETS))
-        found = next((cell for cell in cells if cell[CellWord.MARKET] == key), None)
-        if found is None:
-            return [0] * CellWord.COUNT
-        cell = found
-    return cell.words[cell.at : cell.at + CellWord.COUNT].tolist()
+    cells = board.cells(slot, stream, len(symbols))
+    places = [(cell, market_key(symbol)) for cell, symbol in zip(cells, symbols, strict=True)]
+    if all(cell[CellWord.MARKET] in {0, key} for cell, key in places):
+        return cells
+    by_key = {cell[CellWord.MARKET]: cell for cell in board.cells(slot, stream, MARKETS)}
+    return [cell if cell[CellWord.MARKET] in {0, key} else by_key.get(key, _NO_CELL) for cell, key in places]
 
 
 def _market(moment: Moment, cell: Sequence[int], idle: Inactivity | None) -> dict[str, Any]:
+    """Return the status of a market's stream: the most frequent part of the document, so it is kept short."""
     if idle is None:
         state = word_of(StreamState, cell[CellWord.STATE]) or StreamState.OFF
         reason, at_ns = word_of(Reason, cell[CellWord.REASON]), cell[CellWord.REASON_AT]
@@ -95,7 +92,7 @@ def _market(moment: Moment, cell: Sequence[int], idle: Inactivity | None) -> dic
         "age_ms": moment.age_ms(cell[CellWord.LAST_GOOD]),
         "limit_ms": cell[CellWord.LIMIT_MS] or None,
         "since_ms": moment.age_ms(cell[CellWord.SINCE]),
-        **{name: cell[word] for name, word in COUNTERS["stream"].items()},
+        **{name: cell[word] for name, word in _COUNTERS},
     }
 
 

@@ -33,11 +33,20 @@ def state(system, book=None):
     return json.loads(read(system, f"/state.json{query}"))
 
 
-def test_prices_of_all_markets_are_in_the_first_scrape(system):
-    lines = read(system, "/metrics").splitlines()
-    for name in ("paraphina_funding_rate_8h_ratio", "paraphina_spread_ratio"):
-        series = [line for line in lines if line.startswith(f"{name}{{")]
-        assert len(series) == 4, series
+def answered(system):
+    """Return the state, None before the gateway knows it."""
+    try:
+        return state(system)
+    except OSError:  # not listening yet, or 503
+        return None
+
+
+def test_prices_of_all_markets_are_exported_soon_after_the_first_scrape(system):
+    def series(name):
+        return [line for line in read(system, "/metrics").splitlines() if line.startswith(f"{name}{{")]
+
+    wait_for(lambda: len(series("paraphina_funding_rate_8h_ratio")) == 4)
+    wait_for(lambda: len(series("paraphina_spread_ratio")) == 4)
 
 
 def test_the_overview_has_every_venue_with_its_rates_and_prices(system):
@@ -79,7 +88,7 @@ def test_the_last_hour_survives_the_gateway(system):
     pid = system.pid("gateway")
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: system.pid("gateway") != pid)
-    after = state(system)
+    after = wait_for(lambda: answered(system))
     assert [event for event in after["events"] if event["venue"] == "lighter"] == [
         event for event in before["events"] if event["venue"] == "lighter"
     ]

@@ -22,11 +22,11 @@ from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
 from workers.backoff import Backoff
+from workers.net.counts import DeliveryCounts
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG
 from workers.net.interrupter import SocketInterrupter
 from workers.net.lifecycle import CloseReason, ConnectionLifecycle, TransportFactory
-from workers.net.stamps import DeliveryStamps
 from workers.net.transport import ClosedError, Transport
 from workers.protocol.actions import (
     CloseConnection,
@@ -61,6 +61,10 @@ _PLANNED: Final = frozenset({Reason.ROTATION, Reason.SERVER_SHUTDOWN})
 _DEADLINE: Final = int(SessionWord.DEADLINE)
 _LAST_WS_RX: Final = int(SessionWord.LAST_WS_RX)
 _FRAMES: Final = int(SessionWord.FRAMES)
+_LAST_DATA_RX: Final = int(CellWord.LAST_DATA_RX)
+_LAST_PARSED: Final = int(CellWord.LAST_PARSED)
+_LAST_PUBLISHED: Final = int(CellWord.LAST_PUBLISHED)
+_LAST_GOOD: Final = int(CellWord.LAST_GOOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,7 @@ class ConnectionThread(ConnectionLifecycle):
         self._may_retry_now = True
         #: True when the last connection was made at once, after a planned close.
         self._is_after_planned = False
-        self._stamps = DeliveryStamps(
-            board.words, carries_books=self._carries_books, is_live=settings.fixture_dir is None
-        )
+        self._counts = DeliveryCounts(board.words, is_live=settings.fixture_dir is None)
         #: REST answers that the session has not handled.
         self._inbox: deque[FetchedBook] = deque()
         self._status = StatusPublisher(settings.venue, board, publisher)
@@ -246,13 +248,11 @@ class ConnectionThread(ConnectionLifecycle):
                     if opcode <= BINARY:
                         if recorder is not None:
                             recorder.frame(self._number, opcode, payload, now, wall)
-                        self._send_events(session.received(opcode == BINARY, payload, now), now, wall)
+                        self.publish(session.received(opcode == BINARY, payload, now), now, wall)
                     elif opcode == PING:
                         pings += (bytes(payload),)
                     elif opcode == PONG:
                         session.ponged()
-                if self._stamps.write(now, wall):
-                    self._mark_fresh(now)
             while self._inbox:
                 done = self._inbox.popleft()
                 if recorder is not None:
@@ -261,6 +261,8 @@ class ConnectionThread(ConnectionLifecycle):
             due = session.tick(now)
             if due:
                 self.publish(due, 0, wall)
+            if now >= self._counts.due_ns:
+                self._counts.flush(now)
         for ping in pings:
             transport.pong(ping)  # a blocking write, therefore without the lock
         return self._execute(transport) if session.actions else None
@@ -270,37 +272,38 @@ class ConnectionThread(ConnectionLifecycle):
 
         Requires the publisher's lock.
         """
-        self._send_events(publications, now, wall)
-        if self._stamps.write(now, wall):
-            self._mark_fresh(now)
-
-    def _send_events(self, publications: list[Publication], now: int, wall: int) -> None:
-        """Send events, and note their streams for the stamps."""
-        send, touched = self._publisher.send, self._stamps.touched
+        words, send, note, is_fresh = self._words, self._publisher.send, self._counts.note, False
         for stream, event in publications:
+            at = stream.cell_offset
+            if now:
+                words[at + _LAST_DATA_RX] = now
             if event is None:
-                touched.setdefault(stream)
                 continue
             event.recv_ns = wall
             event.recv_mono_ns = now or time.monotonic_ns()
             sent = send(stream.feed, event) if stream.book_sync is not None else self._send_plain(stream, event)
-            stream.unstamped_events += 1
             if type(event) is Gap:
-                self._on_gap(stream, event, now)
+                note((stream, None, wall, None))
+                words[at + CellWord.GAPS] += 1
+                if self._recorder is not None:
+                    self._recorder.schedule_dump(event.reason)
+            elif not now:
+                note((stream, None, wall, None))
             elif sent:
-                touched[stream] = touched.get(stream) or event
+                sent_ns = time.monotonic_ns()
+                words[at + _LAST_PARSED] = now
+                words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
+                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
+                # Of the past: history, and a first snapshot, which is as old as its last change.
+                is_old = event.flags or (type(event) is BookSnapshot and event.cause != "refresh")
+                note((stream, None if is_old else sent_ns - now, wall, event.exchange_ns))
             else:
-                touched.setdefault(stream)
-                if now:
-                    self._words[stream.cell_offset + CellWord.LAST_PARSED] = now
-
-    def _on_gap(self, stream: MarketStream, gap: Gap, now: int) -> None:
-        """Count a gap; the book was fresh if data came before it."""
-        self._words[stream.cell_offset + CellWord.GAPS] += 1
-        if self._stamps.touched.setdefault(stream) is not None and now:
+                note((stream, None, wall, None))
+                words[at + _LAST_PARSED] = now
+        if is_fresh:
             self._mark_fresh(now)
-        if self._recorder is not None:
-            self._recorder.schedule_dump(gap.reason)
+        if not now:
+            self._counts.flush(time.monotonic_ns())
 
     def _send_plain(self, stream: MarketStream, event: Event) -> bool:
         """Send an event that is not of a book; single values are kept for late subscribers, trades are not."""

@@ -7,8 +7,8 @@ A stream outlives connections. Each attribute has one writer:
 * ``listing``, ``applied_ns``, ``is_backlog_due``: the session;
 * ``is_published_valid``, ``phase`` and ``recovery``: :mod:`workers.protocol.recovery`;
 * ``fetch``: the methods of :class:`workers.protocol.book_fetch.BookFetch`;
-* ``feed``, ``cell_offset``, ``histograms_offset``, ``unstamped_events``: the thread that owns the socket, which thereby
-  needs no look-up per event.
+* ``feed``, ``cell_offset``, ``histograms_offset``: the thread that owns the socket, which thereby needs no look-up per
+  event.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
-from ipc.health import Reason, Stream, StreamState
+from ipc.health import BOOK_STREAMS, Reason, Stream, StreamState
 from ipc.trades import SeenTrades
 from workers.protocol.book_fetch import BookFetch
 from workers.protocol.book_sync import BookSync
@@ -26,7 +26,6 @@ from workers.venues.listing import Listing
 from workers.venues.venue import ChannelSubscription, ConnectionSpec, Venue
 
 _NS: Final = 1_000_000_000
-_BOOKS: Final = (Stream.BOOK, Stream.BOOK20)
 _RATES: Final = (Stream.MARK, Stream.FUNDING)
 #: A stream with a cadence is mute after this many periods, and not before half a minute.
 _MUTE_PERIODS: Final = 10
@@ -95,8 +94,6 @@ class MarketStream:
     cell_offset: int = 0
     #: Offset of the first word of the histograms that all markets of this kind share.
     histograms_offset: int = 0
-    #: Events published since the cell was last stamped.
-    unstamped_events: int = 0
 
     @property
     def symbol(self) -> str:
@@ -126,7 +123,8 @@ def market_streams(
             if subscription.symbol not in {None, listing.symbol}:
                 continue
             for kind in subscription.streams:
-                book_sync = BookSync(venue.name, str(listing.symbol), venue.continuity) if kind in _BOOKS else None
+                has_book = kind in BOOK_STREAMS
+                book_sync = BookSync(venue.name, str(listing.symbol), venue.continuity) if has_book else None
                 limit_ns = _limit_ns(venue, kind, stale_ns)
                 streams.append(MarketStream(kind, listing, subscription, limit_ns, book_sync))
     return streams
@@ -134,7 +132,7 @@ def market_streams(
 
 def _limit_ns(venue: Venue, kind: Stream, stale_ns: int) -> int | None:
     """Return the age at which a stream's data is stale; None where silence means nothing."""
-    if kind in _BOOKS:
+    if kind in BOOK_STREAMS:
         return max(stale_ns, int(venue.continuity.min_stale_s.get(kind, 0) * _NS))
     cadence_s = venue.streams.get(kind)
     if cadence_s is None or kind not in _RATES:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from ipc.errors import UnknownStateError
 from supervisor.serving.app import Application, is_host_allowed
+from supervisor.serving.exposition import series_of
 
 PATHS = ("/", "/livez", "/readyz", "/status.json", "/metrics")
 STATUS = {
@@ -41,7 +42,9 @@ class OneValue(Collector):
         return []
 
     def collect(self):
-        yield GaugeMetricFamily("paraphina_answer", "It.", 42)
+        metric = GaugeMetricFamily("paraphina_answer", "It.", labels=())
+        metric.samples.append(series_of("paraphina_answer", (), ()).sample(42))
+        yield metric
 
 
 class FakeSource:

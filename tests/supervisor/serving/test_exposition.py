@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from supervisor.serving.exposition import encode
+from supervisor.serving.exposition import encode, series_of
 
 #: Zero has no sign here.
 NUMBERS = st.floats().map(lambda value: value + 0.0)
@@ -32,21 +32,44 @@ def reference(*families):
 def gauge(*series, help_text="Help.", labels=("b", "a")):
     family = GaugeMetricFamily("paraphina_gauge", help_text, labels=labels)
     for values, value in series:
-        family.add_metric(values, value)
+        family.samples.append(series_of("paraphina_gauge", labels, values).sample(value))
     return family
 
 
 def test_every_kind():
     counter = CounterMetricFamily("paraphina_things_total", "Things.", labels=["venue"])
-    counter.add_metric(["lighter"], 3)
+    counter.samples.append(series_of("paraphina_things_total", ("venue",), ("lighter",)).sample(3))
     histogram = HistogramMetricFamily("paraphina_handling_seconds", "Time.", labels=["venue"])
-    histogram.add_metric(["lighter"], [("0.5", 1.0), ("+Inf", 2.0)], 7.5)
+    for bound, count in (("0.5", 1.0), ("+Inf", 2.0)):
+        bucket = series_of("paraphina_handling_seconds_bucket", ("venue", "le"), ("lighter", bound))
+        histogram.samples.append(bucket.sample(count))
     info = InfoMetricFamily("paraphina_build", "Build.")
-    info.add_metric((), {"version": "1.0"})
+    info.samples.append(series_of("paraphina_build_info", ("version",), ("1.0",)).sample(1))
     empty = GaugeMetricFamily("paraphina_nothing", "No series.", labels=["venue"])
-    alone = GaugeMetricFamily("paraphina_alone", "No labels.", 1.5)
+    alone = gauge(((), 1.5), labels=())
     families = [counter, histogram, info, empty, alone, gauge((("x", "y"), 1))]
     assert encode(families) == reference(*families)
+
+
+def test_samples_are_those_of_the_library():
+    """The library's own ``add_metric`` gives the same names, labels and values."""
+    name, of = "paraphina_handling_seconds", ("lighter",)
+    ours = [
+        series_of(f"{name}_bucket", ("venue", "le"), (*of, "+Inf")).sample(2.0),
+        series_of(f"{name}_count", ("venue",), of).sample(2.0),
+        series_of(f"{name}_sum", ("venue",), of).sample(7.5),
+    ]
+    theirs = HistogramMetricFamily(name, "Time.", labels=["venue"])
+    theirs.add_metric(["lighter"], [("+Inf", 2.0)], 7.5)
+    assert ours == theirs.samples
+
+
+def test_a_sample_is_made_again_only_when_its_value_changes():
+    series = series_of("paraphina_gauge", ("a",), ("x",))
+    first = series.sample(1.0)
+    assert series.sample(1.0) is first
+    assert series.sample(2.0).line == 'paraphina_gauge{a="x"} 2.0\n'
+    assert first.line == 'paraphina_gauge{a="x"} 1.0\n'
 
 
 @pytest.mark.parametrize(

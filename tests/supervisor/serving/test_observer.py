@@ -11,7 +11,7 @@ from ipc.errors import UnknownStateError
 from ipc.rundir import RunDir
 from supervisor.serving import observer as observing
 from supervisor.serving.books import BookKey
-from supervisor.serving.observer import Observer, is_configured, verdict_without_state
+from supervisor.serving.observer import Observer, is_configured
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def board(monkeypatch):
         return Board.status
 
     monkeypatch.setattr(observing, "read_status", read)
-    monkeypatch.setattr(observing, "_FIRST_S", 0.2)
-    monkeypatch.setattr(observing, "_BUILD_S", 0.0)
+    monkeypatch.setattr(observing, "_RESTORE_S", 0.2)
+    monkeypatch.setattr(observing, "_STATUS_S", 0.0)
     return Board
 
 
@@ -85,7 +85,7 @@ def test_a_book_is_opened_for_a_configured_market_alone(observer):
 def test_before_the_first_state_it_says_that_nothing_is_known(tmp_path, board):
     board.status = UnknownStateError("the board is away")
     observer = Observer(RunDir(tmp_path))
-    with pytest.raises(UnknownStateError, match="starting"):
+    with pytest.raises(UnknownStateError, match="the board is away"):
         observer.state_json()
     observer.close()
 
@@ -96,6 +96,7 @@ def test_a_state_that_cannot_be_read_is_no_bug(observer, board, logged, monkeypa
     seen(observer)
     board.status = UnknownStateError("the board is away")
     wait_for(lambda: state(observer)["verdict"]["level"] == "none")
+    wait_for(lambda: warnings)
     assert (warnings, logged) == ([("observer.state_unknown", "the board is away")], [])
 
 
@@ -108,28 +109,39 @@ def test_an_error_is_shown_and_logged_once_and_observing_goes_on(observer, board
     assert "the gateway cannot read it (ValueError('a bad byte')) and tries again" in broken["verdict"]["detail"]
     assert "feeds go on" in broken["verdict"]["detail"]
     reads = board.reads
-    wait_for(lambda: board.reads > reads)
+    wait_for(lambda: board.reads > reads and logged)
     assert logged == ["observer.failed"]
     board.status = fine
     wait_for(lambda: state(observer)["verdict"]["headline"] == "All 5 venues live")
     assert logged == ["observer.failed"]
 
 
-def test_scrapes_do_not_wait_for_prices_when_none_can_be_read(observer, board):
+def test_the_state_of_a_system_that_was_never_read_is_unknown_until_the_last_hour_is_there(tmp_path, board):
+    observer = Observer(RunDir(tmp_path))
+    with pytest.raises(UnknownStateError, match="starting"):
+        observer.state_json()
+    observer.close()
+
+
+def test_what_is_exported_is_read_when_it_is_asked_for(observer, board, monkeypatch):
+    monkeypatch.setattr(observing, "_STATUS_S", 60.0)
     seen(observer)
-    board.status = ValueError("a bad byte")
-    wait_for(lambda: state(observer)["verdict"]["level"] == "none")
-    assert observer.ratios() == ({}, {})
+    monkeypatch.setattr(observing, "_RECORD_S", 60.0)
+    wait_for(lambda: observer.observe(with_prices=False).status is observer._status)
+    reads = board.reads
+    for _ in range(3):
+        assert observer.observe(with_prices=True)[2:] == ({}, {}), "prices are not followed yet"
+    assert board.reads == reads
+    monkeypatch.setattr(observing, "_STATUS_S", 0.0)
+    observer.observe(with_prices=False)
+    assert board.reads == reads + 1
 
 
-def test_an_old_state_is_not_shown_as_the_present_one():
-    assert verdict_without_state(None, 0.6) is None
-    old = verdict_without_state(None, 12.0)
-    assert old.line == (
-        "■ State unknown — the gateway is too slow to read it and tries again; "
-        "below is the state of 12 s ago; feeds go on"
-    )
-    assert verdict_without_state("OSError()", 0.1).level == "none"
+def test_nothing_is_exported_of_a_state_that_cannot_be_read(observer, board):
+    seen(observer)
+    board.status = UnknownStateError("the board is away")
+    with pytest.raises(UnknownStateError, match="the board is away"):
+        observer.observe(with_prices=True)
 
 
 def test_markets_are_those_with_a_book():

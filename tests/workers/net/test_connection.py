@@ -18,7 +18,7 @@ from ipc.publisher import Publisher
 from workers import status as reports
 from workers.backoff import BackoffPolicy
 from workers.net import connection as module
-from workers.net import lifecycle, stamps
+from workers.net import lifecycle
 from workers.net.connection import ConnectionThread, FetchedBook
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG, TEXT
@@ -113,9 +113,13 @@ class Line:
         return [(TEXT, self.venue.frame(*items))]
 
     def turn(self, *items, frames=None):
-        """One turn in which a frame with these items comes; one with nothing when there are none."""
+        """One turn in which a frame with these items comes; one with nothing when there are none.
+
+        Counts are on the board afterwards.
+        """
         frames = frames if frames is not None else self.frame(*items) if items else []
         self.transport = FakeTransport(frames)
+        self.connection._counts.due_ns = 0
         return self.connection.process_batch(self.transport)
 
     def open(self):
@@ -147,7 +151,6 @@ def board(tmp_path):
 @pytest.fixture
 def new_line(board, clock, monkeypatch):
     monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(stamps, "time", clock)
     monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.setattr(reports, "time", clock)
     return lambda **options: Line(board, clock, **options)
@@ -295,7 +298,7 @@ def durations(line, first, stream=Stream.BOOK):
     return {bucket: row[first + bucket] for bucket in range(BUCKETS) if row[first + bucket]}, row[first + BUCKETS]
 
 
-def test_handling_time_counts_from_the_read_to_the_last_event_of_the_read(new_line):
+def test_handling_time_counts_from_the_read_to_the_end_of_publication(new_line):
     line = new_line()
     line.open()
     row = line.board.stream(3, Stream.BOOK)
@@ -308,7 +311,7 @@ def test_handling_time_counts_from_the_read_to_the_last_event_of_the_read(new_li
 
     line.publisher.send = slowly
     line.turn(delta(2, 1), delta(2, 1, symbol="ETH-PERP"))
-    assert durations(line, StreamWord.HANDLING) == ({5: 2}, 400_000), "200 µs each"
+    assert durations(line, StreamWord.HANDLING) == ({4: 1, 5: 1}, 300_000), "100 and 200 µs"
     line.turn(frames=[])
     assert sum(durations(line, StreamWord.HANDLING)[0].values()) == 2
 
@@ -328,10 +331,24 @@ def test_lag_counts_from_the_venues_time_and_not_below_zero(line):
     assert durations(line, StreamWord.LAG) == ({9: 1, 0: 1}, 3 * MS)
 
 
-def test_events_of_one_read_are_as_late_as_the_first_one(line):
+def test_counts_reach_the_board_a_few_times_a_second(line):
+    cell, clock = line.cell(), line.clock
+    before = cell[CellWord.EVENTS]
+    line.turn(delta(2, 1))
+    assert cell[CellWord.EVENTS] == before + 1
+    for seq in (2, 3):
+        clock.advance(0.03)
+        line.connection.process_batch(FakeTransport(line.frame(delta(seq + 1, seq))))
+        assert cell[CellWord.EVENTS] == before + 1
+    clock.advance(0.05)
+    line.connection.process_batch(FakeTransport([]))
+    assert cell[CellWord.EVENTS] == before + 3
+
+
+def test_every_event_of_a_read_has_its_own_lag(line):
     wall = line.clock.time_ns()
     line.turn(frames=line.frame(delta(2, 1, ns=wall - 9 * MS)) + line.frame(delta(3, 2, ns=wall - MS)))
-    assert durations(line, StreamWord.LAG) == ({11: 2}, 18 * MS)
+    assert durations(line, StreamWord.LAG) == ({11: 1, 7: 1}, 10 * MS)
 
 
 def test_absurd_times_do_not_stop_the_feed(line):

@@ -23,7 +23,6 @@ WRITERS = {
     **{field.name: {f"{PROTOCOL}/recovery.py"} for field in dataclasses.fields(RecoveryState)},
     "requested_ns": {f"{PROTOCOL}/book_fetch.py"},
     **{name: {"workers/net/connection.py"} for name in ("cell_offset", "histograms_offset", "feed")},
-    "unstamped_events": {"workers/net/connection.py", "workers/net/stamps.py"},  # counted, and taken over
 }
 #: Variables that hold a market stream, its recovery or its fetch; ``self`` inside their classes.
 HOLDERS = {"stream", "market_stream", "route", "recovery", "fetch"}
