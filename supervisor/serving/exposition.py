@@ -1,8 +1,8 @@
 """Prometheus' text format of metrics, encoded several times as fast as prometheus-client does it.
 
-The library makes every sample anew, and checks and escapes all its labels: most of the cost of a scrape. Most values do
-not change between two scrapes, and labels never do; so what was made of them is kept. Tests compare the output with the
-library's, which is the reference.
+The library makes every sample at each scrape, and checks and escapes all its labels, which is most of the cost. Most
+values do not change between two scrapes, and labels never do; so what was made of them is kept. Tests compare the
+output with the library's, which is the reference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TextSample(Sample):
     line: str
 
 
-class Series:
+class MetricSeries:
     """Series of a metric: what names it, and its last sample."""
 
     __slots__ = ("_labels", "_name", "_sample", "_text")
@@ -49,7 +49,7 @@ class Series:
 
 
 #: The same object for the same name and labels.
-series_of = lru_cache(_KEPT)(Series)
+series_of = lru_cache(_KEPT)(MetricSeries)
 
 
 def encode(metrics: Iterable[Metric]) -> bytes:

@@ -57,8 +57,8 @@ _BP: Final = 10_000
 _NS: Final = 1_000_000_000
 
 
-class Observation(NamedTuple):
-    """What is exported of a system.
+class ObservedSystem(NamedTuple):
+    """State of a system, as it is exported.
 
     Attributes:
         status: Status document, without what is private.
@@ -135,7 +135,7 @@ class Observer:
             view = self._book(book)
         return encoded(msgspec.structs.replace(overview, book=view))
 
-    def observe(self, *, with_prices: bool) -> Observation:
+    def observe(self, *, with_prices: bool) -> ObservedSystem:
         """Return what is to be exported now, of prices only what was followed for a moment already.
 
         Raises:
@@ -151,7 +151,7 @@ class Observer:
         rows = {(row.venue, table.symbol): row for table in tables for row in table.rows}
         funding = {market: row.funding_8h for market, row in rows.items() if row.funding_8h is not None}
         spreads = {market: row.spread_bp / _BP for market, row in rows.items() if row.spread_bp is not None}
-        return Observation(status, wall_s, funding, spreads)
+        return ObservedSystem(status, wall_s, funding, spreads)
 
     # --- with the lock held -----------------------------------------------------------------------------------------
 
