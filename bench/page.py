@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from bench import captions
 from supervisor.overview.words import counted
 from supervisor.reporting import charts
 from supervisor.reporting.charts import RangeRow
@@ -181,13 +182,7 @@ def _durations(title: str, names: Mapping[str, str], found: Mapping[str, Any], u
 
 
 def _joins(found: dict[str, Any]) -> list[Html]:
-    names = {
-        "storm_first_s": f"{found['consumers']} consumers of {found['topics']} topics: first book of the last (aim: 2)",
-        "storm_all_s": "the same: all books of all",
-        "killed_s": "worker killed to its book usable in ten consumers (aim: 1.3)",
-        "churn_s": f"first book after {found['pairs']} subscriptions and cancellations of another (aim: 1)",
-    }
-    return [_durations("Consumers that join together", names, found, "s")]
+    return [_durations("Consumers that join together", captions.joins(found), found, "s")]
 
 
 def _memory(found: dict[str, Any]) -> list[Html]:
@@ -200,14 +195,8 @@ def _memory(found: dict[str, Any]) -> list[Html]:
 
 
 def _start(found: dict[str, list[float]]) -> list[Html]:
-    seconds = {"live_s": "start --sim to five live venues (aim: 3 s)"}
-    millis = {
-        "restart_ms": "worker killed to its book usable again",
-        "help_ms": "--help above a bare interpreter (aim: 150 ms)",
-        "status_ms": "status above a bare interpreter (aim: 250 ms)",
-        "bare_ms": "a bare interpreter",
-    }
-    return [_durations("Starts", seconds, found, "s"), _durations("Restarts and verbs", millis, found, "ms")]
+    seconds = _durations("Starts", captions.START_S, found, "s")
+    return [seconds, _durations("Restarts and verbs", captions.START_MS, found, "ms")]
 
 
 _PARTS: dict[str, Callable[[Any], list[Html]]] = {

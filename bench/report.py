@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from bench import captions
+
 _Rows = list[Sequence[object]]
 
 
@@ -120,13 +122,7 @@ def _venues(found: dict[str, dict[str, float]]) -> str:
 
 
 def _joins(found: dict[str, Any]) -> str:
-    names = {
-        "storm_first_s": f"{found['consumers']} consumers of {found['topics']} topics: first book of the last (aim: 2)",
-        "storm_all_s": "the same: all books of all",
-        "killed_s": "worker killed to its book usable in ten consumers (aim: 1.3)",
-        "churn_s": f"first book after {found['pairs']} subscriptions and cancellations of another (aim: 1)",
-    }
-    rows: _Rows = [(text, _spread(found[name], 2)) for name, text in names.items()]
+    rows: _Rows = [(text, _spread(found[name], 2)) for name, text in captions.joins(found).items()]
     return _table("Consumers that join together, s", ["what", "found"], rows)
 
 
@@ -137,14 +133,9 @@ def _memory(found: dict[str, Any]) -> str:
 
 
 def _start(found: dict[str, list[float]]) -> str:
-    names = {
-        "live_s": "`start --sim` to five live venues, s (aim: 3)",
-        "restart_ms": "worker killed to its book usable again, ms",
-        "help_ms": "`--help` above a bare interpreter, ms (aim: 150)",
-        "status_ms": "`status` above a bare interpreter, ms (aim: 250)",
-        "bare_ms": "a bare interpreter, ms",
-    }
-    return _table("Beginnings", ["what", "found"], [(text, _spread(found[name], 2)) for name, text in names.items()])
+    names = {**captions.START_S, **captions.START_MS}
+    rows: _Rows = [(text, f"{_spread(found[name], 2)} {name.rpartition('_')[2]}") for name, text in names.items()]
+    return _table("Beginnings", ["what", "found"], rows)
 
 
 _PARTS: dict[str, Callable[[Any], str]] = {
