@@ -292,6 +292,11 @@ class Row:
         """Return the values of :data:`COUNTERS` by name."""
         return {name: self.words[self.at + word] for name, word in counters.items()}
 
+    def copy(self) -> Row:
+        """Return a copy of the words as they are now, so that they belong to one moment."""
+        words = memoryview(bytes(self.words[self.at : self.at + self.count])).cast("Q")
+        return Row(words, 0, self.count)
+
     def zero(self, first: int = 0, end: int | None = None) -> None:
         """Set a range of words to 0."""
         for word in range(first, self.count if end is None else end):

@@ -77,7 +77,7 @@ class ProcessStatus:
     def __init__(self, moment: Moment, name: str) -> None:
         self.name = name
         self.slot = moment.slot(name)
-        self.row = moment.board.worker(self.slot)
+        self.row = moment.board.worker(self.slot).copy()
         self._moment = moment
 
     @cached_property

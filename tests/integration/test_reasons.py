@@ -104,9 +104,9 @@ def test_loss_of_a_book(system: System, listener: Listener, reason: str) -> None
     system.fault(VENUE, fault, **arguments)
     (gap, *_) = wait_for(lambda: listener.of(Gap, VENUE, since=began), what="a book is lost")
     assert gap.reason == reason
+    wait_for(lambda: reason in {of["reason"] for of in system.venue(VENUE)["streams"]["book"]["markets"].values()})
     assert in_log(system, "stream.resync", reason, at)
     wait_for(lambda: is_well(listener))
-    assert reason in {of["reason"] for of in system.venue(VENUE)["streams"]["book"]["markets"].values()}
 
 
 @pytest.mark.usefixtures("reported")

@@ -26,6 +26,7 @@ from supervisor.verbs.status import render
 
 S = 1_000_000_000
 MS = 1_000_000
+LIGHTER_PID = 5003
 
 
 @pytest.fixture
@@ -224,6 +225,23 @@ def test_a_live_venue(read, system, run_dir):
     assert venue["books"] == {"wanted": 2, "usable": 2}
     assert (venue["rss_bytes"], venue["beat_age_ms"], venue["drops"]) == (9, 100, 4)
     assert (venue["crash_loop"], venue["outage"]) == (False, False)
+
+
+def test_a_death_that_is_recorded_while_it_is_read_is_shown_with_the_next_reading(read, system, monkeypatch):
+    """Either all of a process's words are from before the record, or all from after it."""
+
+    def usage_of(pid):
+        if pid == LIGHTER_PID:
+            system.process("lighter", WorkerState.BACKOFF, PID=0, EXIT_REASON=Reason.KILLED, EXIT_AT=1)
+            return None
+        return Usage(1.5, 4096)
+
+    monkeypatch.setattr(status_process, "usage_of", usage_of)
+    seen = [read()["venues"]["lighter"] for _ in range(2)]
+    assert [(venue["state"], venue["streams"]["book"]["reason"]) for venue in seen] == [
+        ("stopped", None),
+        ("backoff", "killed"),
+    ]
 
 
 def test_what_never_was_is_none(read, system):
