@@ -290,10 +290,14 @@ class ConnectionThread(ConnectionLifecycle):
             elif not now:
                 note((stream, None, wall, None))
             elif sent:
+                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
+                if stream.stamped_ns == now:  # another event of one read
+                    note(stream)
+                    continue
+                stream.stamped_ns = now
                 sent_ns = time.monotonic_ns()
                 words[at + _LAST_PARSED] = now
                 words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
-                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
                 # Of the past: history, and a first snapshot, which is as old as its last change.
                 is_old = event.flags or (type(event) is BookSnapshot and event.cause != "refresh")
                 note((stream, None if is_old else sent_ns - now, wall, event.exchange_ns))

@@ -7,8 +7,8 @@ A stream outlives connections. Each attribute has one writer:
 * ``listing``, ``applied_ns``, ``is_backlog_due``: the session;
 * ``is_published_valid``, ``phase`` and ``recovery``: :mod:`workers.protocol.recovery`;
 * ``fetch``: the methods of :class:`workers.protocol.book_fetch.BookFetch`;
-* ``feed``, ``cell_offset``, ``histograms_offset``: the thread that owns the socket, which thereby needs no look-up per
-  event.
+* ``feed``, ``cell_offset``, ``histograms_offset``, ``stamped_ns``: the thread that owns the socket, which thereby needs
+  no look-up per event.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class MarketStream:
     cell_offset: int = 0
     #: Offset of the first word of the histograms that all markets of this kind share.
     histograms_offset: int = 0
+    #: Time of the last read whose events were stamped on the board, monotonic.
+    stamped_ns: int = 0
 
     @property
     def symbol(self) -> str:

@@ -64,6 +64,22 @@ def test_nothing_is_added_twice_and_the_next_flush_is_due_later(board, stream):
     assert counts.due_ns == 100_006_000
 
 
+def test_more_events_of_a_read_count_like_its_first(board, stream):
+    counts = DeliveryCounts(board.words, is_live=True)
+    other = Carried(cell_offset=board.cell(1, 1, Stream.MARK).at, histograms_offset=stream.histograms_offset)
+    counts.note((stream, 9_000, WALL, WALL - 1_000))
+    counts.note((other, 9_000, WALL, None))
+    counts.note(stream)
+    counts.note((stream, 20_000, WALL, None))
+    counts.note(stream)
+    counts.note(stream)
+    counts.flush(0)
+    assert events(board) == 5
+    assert histogram(board, StreamWord.HANDLING) == {1: 3, 2: 3}
+    assert histogram(board, StreamWord.LAG) == {0: 2}
+    assert board.stream(1, Stream.MARK)[StreamWord.HANDLING_SUM] == 3 * 9_000 + 3 * 20_000
+
+
 def test_an_event_without_a_duration_is_counted_alone(board, stream):
     counts = DeliveryCounts(board.words, is_live=True)
     counts.note((stream, None, WALL, WALL - 5))

@@ -23,6 +23,7 @@ WRITERS = {
     **{field.name: {f"{PROTOCOL}/recovery.py"} for field in dataclasses.fields(RecoveryState)},
     "requested_ns": {f"{PROTOCOL}/book_fetch.py"},
     **{name: {"workers/net/connection.py"} for name in ("cell_offset", "histograms_offset", "feed")},
+    "stamped_ns": {"workers/net/connection.py", "workers/net/counts.py"},  # set, and forgotten with what was noted
 }
 #: Variables that hold a market stream, its recovery or its fetch; ``self`` inside their classes.
 HOLDERS = {"stream", "market_stream", "route", "recovery", "fetch"}
