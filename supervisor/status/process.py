@@ -159,7 +159,12 @@ class ProcessStatus:
             return None
         if self._moment.is_alone:
             return (holder.pid or 0) if self.row[WorkerWord.BOOTED] else None
-        return self.row[WorkerWord.PID] or None
+        return None if self._is_without_process else self.row[WorkerWord.PID]
+
+    @property
+    def _is_without_process(self) -> bool:
+        """True while the parent says so; the pid of a new one stands on the board for a moment before its state."""
+        return not self.row[WorkerWord.PID] or word_of(WorkerState, self.row[WorkerWord.STATE]) in _WITHOUT_PROCESS
 
     def _rss_bytes(self) -> int | None:
         """Return the resident memory as a worker reports it, in any PID namespace, or as the kernel does."""
@@ -186,7 +191,7 @@ class ProcessStatus:
 
     def _end(self) -> tuple[Reason | None, int]:
         """Return why the process ended, and when; no reason for an exit that the parent has not recorded."""
-        if not self.row[WorkerWord.PID]:
+        if not self.row[WorkerWord.PID] or (self._moment.parent is not None and self._is_without_process):
             return word_of(Reason, self.row[WorkerWord.EXIT_REASON]), self.row[WorkerWord.EXIT_AT]
         if self._moment.parent is None:
             return Reason.PARENT_LOST, self._moment.board.header[HeaderWord.PARENT_BEAT]

@@ -244,6 +244,13 @@ def test_a_death_that_is_recorded_while_it_is_read_is_shown_with_the_next_readin
     ]
 
 
+def test_a_process_whose_start_the_parent_has_not_recorded_is_away(read, system):
+    system.process("lighter", WorkerState.BACKOFF, EXIT_REASON=Reason.KILLED, EXIT_AT=1)
+    venue = read()["venues"]["lighter"]
+    assert (venue["state"], venue["pid"], venue["cpu_s"]) == ("backoff", None, None)
+    assert (venue["books"]["usable"], venue["streams"]["book"]["reason"]) == (0, "killed")
+
+
 def test_what_never_was_is_none(read, system):
     system.process("lighter", EPOCH=0, FIRST_FRESH=0, BEAT=0, STATE_SINCE=0)
     venue = read()["venues"]["lighter"]
