@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+import zmq
 from hypothesis import HealthCheck, settings
 from inherited import reset_signals
 
@@ -15,3 +17,11 @@ settings.load_profile("noisy_machine")
 os.environ["PARAPHINA_GATEWAY_HTTP"] = "127.0.0.1:0"
 
 reset_signals()
+
+
+@pytest.fixture
+def context():
+    """A ZeroMQ context; whatever a test left open in it is closed without waiting."""
+    context = zmq.Context()
+    yield context
+    context.destroy(linger=0)

@@ -97,7 +97,6 @@ class Observer:
         self._prices = Prices()
         #: When prices were last asked for, and with their marks.
         self._prices_asked_s = self._marks_asked_s = -math.inf
-        self._has_prices = False
         #: Last status, and its time by both clocks.
         self._status: dict[str, Any] | None = None
         self._status_wall_s = 0.0
@@ -146,7 +145,8 @@ class Observer:
             if with_prices:
                 self._prices_asked_s = time.monotonic()
                 self._read_prices(status)
-            tables = self._prices.rows(status, self._status_wall_s) if with_prices and self._has_prices else []
+            has_prices = with_prices and self._quotes.open_s >= _PRICES_READY_S
+            tables = self._prices.rows(status, self._status_wall_s) if has_prices else []
             wall_s = self._status_wall_s
         rows = {(row.venue, table.symbol): row for table in tables for row in table.rows}
         funding = {market: row.funding_8h for market, row in rows.items() if row.funding_8h is not None}
@@ -255,7 +255,6 @@ class Observer:
         elif self._quotes.open_s:
             self._quotes.close()
             self._prices = Prices()
-        self._has_prices = self._quotes.open_s >= _PRICES_READY_S
 
 
 def encoded(overview: Overview) -> bytes:

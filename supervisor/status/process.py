@@ -191,7 +191,7 @@ class ProcessStatus:
 
     def _end(self) -> tuple[Reason | None, int]:
         """Return why the process ended, and when; no reason for an exit that the parent has not recorded."""
-        if not self.row[WorkerWord.PID] or (self._moment.parent is not None and self._is_without_process):
+        if self._is_without_process:
             return word_of(Reason, self.row[WorkerWord.EXIT_REASON]), self.row[WorkerWord.EXIT_AT]
         if self._moment.parent is None:
             return Reason.PARENT_LOST, self._moment.board.header[HeaderWord.PARENT_BEAT]

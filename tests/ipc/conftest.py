@@ -91,14 +91,6 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-def context() -> Iterator[zmq.Context]:
-    """A ZeroMQ context; whatever a test left open in it is closed without waiting."""
-    context: zmq.Context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
 def subscriber(context: zmq.Context) -> Iterator[Callable[..., Subscriber]]:
     """Makes subscribers: ``subscriber(endpoint, "book.", "mark.")``; closes them in the end."""
     made: list[Subscriber] = []

@@ -51,13 +51,6 @@ def saved(tmp_path):
 
 
 @pytest.fixture
-def context():
-    context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
 def new_tape(run_dir, saved, context, clock, monkeypatch):
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(clock, "strftime", lambda *_: "20260714T033320", raising=False)

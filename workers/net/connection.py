@@ -282,28 +282,26 @@ class ConnectionThread(ConnectionLifecycle):
             event.recv_ns = wall
             event.recv_mono_ns = now or time.monotonic_ns()
             sent = send(stream.feed, event) if stream.book_sync is not None else self._send_plain(stream, event)
-            if type(event) is Gap:
+            if not sent or not now or type(event) is Gap:
                 note((stream, None, wall, None))
-                words[at + CellWord.GAPS] += 1
-                if self._recorder is not None:
-                    self._recorder.schedule_dump(event.reason)
-            elif not now:
-                note((stream, None, wall, None))
-            elif sent:
-                is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
-                if stream.stamped_ns == now:  # another event of one read
-                    note(stream)
-                    continue
-                stream.stamped_ns = now
-                sent_ns = time.monotonic_ns()
-                words[at + _LAST_PARSED] = now
-                words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
-                # Of the past: history, and a first snapshot, which is as old as its last change.
-                is_old = event.flags or (type(event) is BookSnapshot and event.cause != "refresh")
-                note((stream, None if is_old else sent_ns - now, wall, event.exchange_ns))
-            else:
-                note((stream, None, wall, None))
-                words[at + _LAST_PARSED] = now
+                if type(event) is Gap:
+                    words[at + CellWord.GAPS] += 1
+                    if self._recorder is not None:
+                        self._recorder.schedule_dump(event.reason)
+                elif now:
+                    words[at + _LAST_PARSED] = now
+                continue
+            is_fresh = is_fresh or stream.is_published_valid or not self._carries_books
+            if stream.stamped_ns == now:  # another event of one read
+                note(stream)
+                continue
+            stream.stamped_ns = now
+            sent_ns = time.monotonic_ns()
+            words[at + _LAST_PARSED] = now
+            words[at + _LAST_PUBLISHED] = words[at + _LAST_GOOD] = sent_ns
+            # Of the past: history, and a first snapshot, which is as old as its last change.
+            is_old = event.flags or (type(event) is BookSnapshot and event.cause != "refresh")
+            note((stream, None if is_old else sent_ns - now, wall, event.exchange_ns))
         if is_fresh:
             self._mark_fresh(now)
         if not now:

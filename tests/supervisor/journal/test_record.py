@@ -26,13 +26,6 @@ PATIENCE_S = 20.0
 
 
 @pytest.fixture
-def context():
-    made = zmq.Context()
-    yield made
-    made.destroy(linger=0)
-
-
-@pytest.fixture
 def bound(context):
     """Makes sockets that are bound somewhere: ``bound(zmq.PUB, endpoint)``."""
     made = []

@@ -16,13 +16,6 @@ VENUES = ("lighter",)
 
 
 @pytest.fixture
-def context():
-    context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
 def publish(context, run_dir):
     """Publish events of BTC-PERP, the last one of each kind also for late subscribers."""
     publisher = Publisher(context, run_dir.feed("lighter"), 1, refresh_ns=0)
@@ -54,7 +47,6 @@ def mark():
 
 def received(quotes, publish, *, with_marks=False):
     """Return what is read once the subscription is in effect, which sends the last events."""
-    publish()
     return wait_for(lambda: (publish(), quotes.read(VENUES, with_marks=with_marks))[1])
 
 

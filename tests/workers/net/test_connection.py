@@ -399,14 +399,6 @@ def test_ends_are_counted_by_reason_attempts_that_failed_among_them(new_line):
 
 
 @pytest.fixture
-def context():
-    """A ZeroMQ context in which nothing leaves this process."""
-    context = zmq.Context()
-    yield context
-    context.destroy(linger=0)
-
-
-@pytest.fixture
 def new_publisher(context, clock):
     def new(**options):
         return Publisher(context, "inproc://feed", 1, clock=clock.time_ns, monotonic=clock.monotonic_ns, **options)
