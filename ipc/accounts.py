@@ -25,10 +25,12 @@ import zmq
 
 from ipc.codec import decode
 from ipc.connections import ConnectionMonitor, ConnectionState
+from ipc.consumer_names import checked_name, topic_of_consumer
 from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateError
 from ipc.events import AccountEvent, Balance, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
 from ipc.health import Reason, StreamState
 from ipc.log import get_log
+from ipc.losses import LossLog
 from ipc.remote import Remote
 from ipc.rundir import RunDir, run_dir_of
 from ipc.sequence import PublisherSequence, Verdict
@@ -249,13 +251,14 @@ class AccountFeed:
         run_dir: Run directory of the system; None for the one in the environment, else the default one.
         venues: Venues; None for all whose account is followed.
         remote: System that is reached over TCP; None for one on this machine.
+        name: Name of this consumer, as ``status`` shows it; None for the program's with its pid.
         context: ZeroMQ context to share; None for a new one.
         clock: Monotonic clock, ns.
 
-    ``malformed`` counts messages that could not be decoded.
+    ``malformed`` counts messages that could not be decoded. Losses are logged (``feed.lost``).
 
     Raises:
-        FeedError: No account is followed there.
+        FeedError: No account is followed there, or ``name`` cannot be one.
     """
 
     def __init__(
@@ -264,10 +267,13 @@ class AccountFeed:
         *,
         venues: Iterable[str] | None = None,
         remote: Remote | None = None,
+        name: str | None = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        self.name = checked_name(name)
         self.malformed = 0
+        self._losses = LossLog(self.name)
         self._clock = clock
         directory = run_dir_of(run_dir, os.environ)
         names = tuple(venues) if venues is not None else _followed(directory) if remote is None else VENUES
@@ -286,7 +292,7 @@ class AccountFeed:
             name: directory.account(name) if remote is None else remote.endpoint(name, account=True) for name in names
         }
         self._connections = None if remote is None else ConnectionMonitor(self._socket, endpoints, clock())
-        connect(self._socket, endpoints.values(), ("",), remote, hwm=0)
+        connect(self._socket, endpoints.values(), ("", topic_of_consumer(self.name)), remote, hwm=0)
 
     def __enter__(self) -> Self:
         return self
@@ -353,6 +359,7 @@ class AccountFeed:
             self._read_connections(self._connections, now)
         for account in self._accounts.values():
             account.check_silence(now)
+        self._losses.flush(now)
 
     def _receive(self) -> bool:
         try:
@@ -374,7 +381,10 @@ class AccountFeed:
             return
         if event is None or account is None:
             return
-        events, needs_snapshot = account.handle(topic, event, self._clock())
+        now, lost = self._clock(), account.lost
+        events, needs_snapshot = account.handle(topic, event, now)
+        if account.lost > lost:
+            self._losses.add(account.venue, topic, account.lost - lost, now)
         self._pending.extend(events)
         if needs_snapshot:  # the status comes last
             request_snapshots(self._socket, [f"{channel}.{account.venue}" for channel in (*ACCOUNT_CHANNELS, "status")])

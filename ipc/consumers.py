@@ -1,8 +1,8 @@
-"""Consumers of a feed as their process describes them: subscriptions and descriptors on the board, names in a file."""
+"""Consumers of feeds as their process describes them: subscriptions and descriptors on the board, names in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ipc.board import Row, WorkerWord
@@ -22,29 +22,29 @@ def write_consumers(words: Row, publisher: Publisher, descriptors: DescriptorGua
 
 
 class ConsumerDescription:
-    """Names of a publisher's consumers as a process describes them; for its main thread.
+    """Names of the consumers of a process's publishers as it describes them; for its main thread.
 
     Args:
-        publisher: Publisher that knows them.
+        publishers: Publishers that know them.
         describe: Writes the description with :attr:`names`.
 
     ``names`` are those of the last description, sorted.
     """
 
-    def __init__(self, publisher: Publisher, describe: Callable[[], None]) -> None:
+    def __init__(self, publishers: Sequence[Publisher], describe: Callable[[], None]) -> None:
         self.names: list[str] = []
-        self._publisher = publisher
+        self._publishers = tuple(publishers)
         self._describe = describe
         self._seen = 0
         self._due_ns = 0
 
     def update(self, now_ns: int) -> None:
         """Describe the consumers if they changed, at most once a second."""
-        changes = self._publisher.consumers.changes
+        changes = sum(publisher.consumers.changes for publisher in self._publishers)
         if changes == self._seen or now_ns < self._due_ns:
             return
         self._seen, self._due_ns = changes, now_ns + _DESCRIBE_NS
-        names = self._publisher.consumer_names()
+        names = sorted({name for publisher in self._publishers for name in publisher.consumer_names()})
         if names != self.names:
             self.names = names
             self._describe()

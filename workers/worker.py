@@ -94,7 +94,6 @@ class Worker:
             settings.venue, self._run_dir, directory, settings.blackbox_kb * 1024, settings.blackbox_keep, self._context
         )
         self._publisher = Publisher(self._context, settings.feed, epoch)
-        self._consumers = ConsumerDescription(self._publisher, self._write_description)
         self._listener = None if settings.network is None else FeedListener(self._context, settings.network)
         if self._listener is not None:
             self._publisher.listen(self._listener, settings.venue)
@@ -115,8 +114,9 @@ class Worker:
         self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
         self._is_account_started = False
-        accounts = () if self._account is None else (self._account.publisher.listening,)
-        listening = (self._publisher.listening, self._recorder.listening, *accounts)
+        publishers = [self._publisher] if self._account is None else [self._publisher, self._account.feed]
+        self._consumers = ConsumerDescription(publishers, self._write_description)
+        listening = (*(publisher.listening for publisher in publishers), self._recorder.listening)
         self._descriptors = DescriptorGuard(settings.venue, listening)
         self._connections: list[ConnectionThread] = []
         self._resolved: markets.Resolved | None = None
@@ -434,7 +434,7 @@ class Worker:
         self._recorder.close()
         self._publisher.close()
         if self._account is not None:
-            self._account.publisher.close()
+            self._account.feed.close()
         log.info("worker.stopped", venue=self._settings.venue)
 
 

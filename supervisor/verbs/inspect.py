@@ -105,14 +105,15 @@ def _events(directory: RunDir, channels: Sequence[str]) -> Iterator[Event | None
     from ipc.feed import Feed
     from ipc.topics import ACCOUNT_CHANNELS, CHANNELS
 
+    name = name_of("tail")
     with contextlib.ExitStack() as stack:
         feeds: list[Feed | AccountFeed] = []
         public = [channel for channel in channels if channel in CHANNELS]
         private = [channel for channel in channels if channel in ACCOUNT_CHANNELS]
         if public:
-            feeds.append(stack.enter_context(Feed(directory.path, channels=public, name=name_of("tail"))))
+            feeds.append(stack.enter_context(Feed(directory.path, channels=public, name=name)))
         if private:
-            feeds.append(stack.enter_context(AccountFeed(directory.path)))
+            feeds.append(stack.enter_context(AccountFeed(directory.path, name=name)))
         is_quiet = False
         while True:
             events = [feed.poll(_TURN_S if is_quiet and feed is feeds[0] else 0.0) for feed in feeds]

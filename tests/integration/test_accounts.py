@@ -182,12 +182,16 @@ def wrong() -> dict[str, str]:
 # --- consumers --------------------------------------------------------------------------------------------------------
 
 
+#: Name of the consumers below.
+READER = "positions"
+
+
 class Reader:
     """A consumer of all accounts, in a thread: keeps every event."""
 
     def __init__(self, system: System) -> None:
         self.events: list[Event] = []
-        self._feed = AccountFeed(system.run_dir.path)
+        self._feed = AccountFeed(system.run_dir.path, name=READER)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -354,6 +358,11 @@ def test_a_late_subscriber_is_sent_everything(desk: Desk) -> None:
     desk.let_live(0)
     with Reader(desk) as late:
         wait_equal(desk, late, timeout_s=15)
+
+
+@pytest.mark.usefixtures("reader")
+def test_readers_of_accounts_are_listed_by_their_names(desk: Desk) -> None:
+    wait_for(lambda: all(READER in desk.venue(name)["consumers"] for name in VENUES))
 
 
 def test_tail_shows_what_the_accounts_hold(desk: Desk) -> None:

@@ -538,6 +538,20 @@ def test_feed_joins_late_follows_and_mends_what_it_missed(publisher: Publisher, 
     assert {type(event) for event in got} >= {Status, Position, Order}
 
 
+def test_feed_logs_what_it_lost_with_its_name(publisher: Publisher, open_feed, until, caplog) -> None:
+    keep(publisher, "status", "account", status(StreamState.LIVE))
+    keep(publisher, "order", "0", order("0"))
+    feed = open_feed(name="positions")
+    until(lambda: feed.account("lighter").usable, lambda: (beat(publisher), feed.poll(0.01)))
+    assert publisher.consumer_names() == [feed.name] == ["positions"]
+    for order_id in ("1", "2"):
+        keep(publisher, "order", order_id, order(order_id), lost=True)
+    beat(publisher)
+    until(lambda: feed.account("lighter").lost == 2, lambda: feed.poll(0.01))
+    logged = [record.fields for record in caplog.records if record.getMessage() == "feed.lost"]
+    assert logged == [{"consumer": "positions", "venue": "lighter", "topic": "heartbeat.lighter", "lost": 2}]
+
+
 def test_account_that_a_consumer_holds_hides_when_the_heartbeat_is_lost(
     publisher: Publisher, open_feed, until, clock
 ) -> None:

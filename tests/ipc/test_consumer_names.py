@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from ipc import consumer_names
+from ipc.accounts import AccountFeed
 from ipc.aio import AsyncFeed
 from ipc.consumer_names import MAX_NAMES, ConsumerNames, checked_name, default_name, name_of
 from ipc.consumers import ConsumerDescription
@@ -56,7 +57,7 @@ def test_a_name_that_is_one(name: str) -> None:
 def test_a_name_that_is_none(name: object, short_dir: Path) -> None:
     with pytest.raises(FeedError, match="no name for a consumer"):
         checked_name(name)  # type: ignore[arg-type]
-    for kind in (Feed, AsyncFeed):
+    for kind in (Feed, AsyncFeed, AccountFeed):
         with pytest.raises(FeedError, match="no name for a consumer"):
             kind(short_dir, name=name)  # type: ignore[arg-type]
 
@@ -187,7 +188,7 @@ def test_names_are_described_when_they_change_and_at_most_once_a_second() -> Non
     names = ConsumerNames()
     described: list[list[str]] = []
     publisher = SimpleNamespace(consumers=names, consumer_names=names.names)
-    report = ConsumerDescription(publisher, lambda: described.append(report.names))  # type: ignore[arg-type]
+    report = ConsumerDescription([publisher], lambda: described.append(report.names))  # type: ignore[arg-type]
     second = 1_000_000_000
     for number in range(40):  # ten seconds
         now = 100 * second + number * second // 4
@@ -201,11 +202,27 @@ def test_a_name_that_came_and_went_within_a_second_is_not_described() -> None:
     names = ConsumerNames()
     described: list[list[str]] = []
     publisher = SimpleNamespace(consumers=names, consumer_names=names.names)
-    report = ConsumerDescription(publisher, lambda: described.append(report.names))  # type: ignore[arg-type]
+    report = ConsumerDescription([publisher], lambda: described.append(report.names))  # type: ignore[arg-type]
     for is_new in (True, False):
         names.update(b"consumer.top-1", is_new=is_new)
     report.update(1)
     assert described == []
+
+
+def test_names_at_all_publishers_of_a_process_are_described_each_once() -> None:
+    market_data, account = ConsumerNames(), ConsumerNames()
+    described: list[list[str]] = []
+    publishers = [SimpleNamespace(consumers=names, consumer_names=names.names) for names in (market_data, account)]
+    report = ConsumerDescription(publishers, lambda: described.append(report.names))  # type: ignore[arg-type]
+    market_data.update(b"consumer.quoter", is_new=True)
+    for name in (b"consumer.quoter", b"consumer.books"):
+        account.update(name, is_new=True)
+    report.update(1)
+    account.update(b"consumer.quoter", is_new=False)
+    report.update(2_000_000_000)
+    account.update(b"consumer.books", is_new=False)
+    report.update(4_000_000_000)
+    assert described == [["books", "quoter"], ["quoter"]]
 
 
 def test_names_may_be_read_while_others_change_them(publisher: Publisher) -> None:

@@ -13,7 +13,6 @@ from ipc.board import CellWord, Row
 from ipc.checks import checked
 from ipc.events import AccountEvent, Balance, Fill, Heartbeat, Order, Payment, Position, Status
 from ipc.health import Reason, Stream, StreamState
-from ipc.listening import ListeningSocket
 from ipc.log import get_log, without_hidden
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import AccountWords
@@ -73,22 +72,9 @@ class AccountPublisher:
         self._new: list[OnceKey] = []
 
     @property
-    def listening(self) -> ListeningSocket:
-        """Return the endpoints of the account's feed."""
-        return self._publisher.listening
-
-    @property
     def state(self) -> StreamState | None:
         """State that was published last."""
         return self._state
-
-    def is_intact(self) -> bool:
-        """Return whether the path of the feed is this publisher's."""
-        return self._publisher.is_intact
-
-    def relisten(self) -> None:
-        """Bind the feed's path again after it was lost."""
-        self._publisher.relisten()
 
     def restore_published(self) -> None:
         """Write the checkpoint again after it was lost, else a restart would publish every fill again."""
@@ -214,10 +200,6 @@ class AccountPublisher:
             )
             self._stamp(beat)
             self._publisher.send(self._heartbeat, beat)
-
-    def close(self) -> None:
-        """Close the feed."""
-        self._publisher.close()
 
     def _apply_all(self, items: Iterable[AccountEvent | Leg], asked_at: int | None) -> None:
         for item in items:

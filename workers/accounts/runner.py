@@ -63,7 +63,10 @@ class MarketLookup(Markets):
 
 
 class AccountRunner:
-    """Account of one venue; ``listener`` serves it over TCP only if it is encrypted."""
+    """Account of one venue; ``listener`` serves it over TCP only if it is encrypted.
+
+    ``feed`` is its endpoint, ``publisher`` publishes the account's events there.
+    """
 
     def __init__(
         self,
@@ -83,12 +86,12 @@ class AccountRunner:
         run_dir = RunDir(Path(settings.run_dir))
         self._description = run_dir.account_description(settings.venue)
         secrets = Secrets(side.secrets, os.environ)
-        publisher = Publisher(context, run_dir.account(settings.venue), epoch, refresh_ns=0)
+        self.feed = Publisher(context, run_dir.account(settings.venue), epoch, refresh_ns=0)
         if listener is not None and listener.is_encrypted:
-            publisher.listen(listener, settings.venue, account=True)
+            self.feed.listen(listener, settings.venue, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         published = PublishedFills(run_dir.account_published(settings.venue, self._alias), settings.venue)
-        self.publisher = AccountPublisher(settings.venue, self._alias, publisher, cell, self._describe, published)
+        self.publisher = AccountPublisher(settings.venue, self._alias, self.feed, cell, self._describe, published)
         self._describe(AccountWords(self._alias))
         budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
@@ -148,8 +151,8 @@ class AccountRunner:
 
     def watch_files(self, files: WatchedFiles, run_dir: RunDir) -> None:
         """Watch the account's files in the run directory."""
-        venue, publisher = self._venue.name, self.publisher
-        files.add(run_dir.account_path(venue), publisher.relisten, publisher.is_intact)
+        venue, feed, publisher = self._venue.name, self.feed, self.publisher
+        files.add(run_dir.account_path(venue), feed.relisten, lambda: feed.is_intact)
         files.add(run_dir.account_published(venue, self._alias), publisher.restore_published)
         files.add(run_dir.account_description(venue), publisher.restore_description)
         files.add(run_dir.account_checkpoint(venue), self.reconciler.restore_last_snapshot)

@@ -327,10 +327,3 @@ def test_the_heartbeat_counts_what_was_sent(reported: PublishedAccount) -> None:
     assert first.seqs == expected
     assert second.seqs == expected | {f"heartbeat.{VENUE}": 1}
     assert (second.books, second.drops) == ({}, 0)
-
-
-def test_closing_it_closes_its_endpoint(reported: PublishedAccount, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[bool] = []
-    monkeypatch.setattr(reported.publisher, "close", lambda: closed.append(True))
-    reported.statement.close()
-    assert closed == [True]
