@@ -15,6 +15,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from ipc.health import Reason, Stream, StreamState
+from ipc.lines import Line
 
 __all__ = [
     "SCHEMA",
@@ -56,9 +57,9 @@ _BOOK20_DEPTH: Final = 20
 Level: TypeAlias = tuple[str, str]
 #: The side of the aggressor.
 Side: TypeAlias = Literal["buy", "sell"]
-Flag: TypeAlias = Literal["refresh", "backlog", "replay", "rest", "crossed_by_venue"]
+Flag: TypeAlias = Literal["refresh", "backlog", "replay", "rest", "crossed_by_venue", "late"]
 #: Reason for a snapshot.
-Cause: TypeAlias = Literal["subscribe", "resync", "refresh", "rest", "rotation"]
+Cause: TypeAlias = Literal["subscribe", "resync", "refresh", "rest", "rotation", "takeover"]
 #: Reaction of the worker to a gap.
 GapAction: TypeAlias = Literal["resync", "resubscribe", "reconnect", "none"]
 
@@ -79,6 +80,8 @@ class _Stamps(msgspec.Struct, kw_only=True, tag_field="kind", gc=False):
     #: Wall clock when the event was handed to the socket, ns.
     publish_ns: int = 0
     flags: tuple[Flag, ...] = ()
+    #: Line of the worker that sent it; left out by a venue's only one.
+    line: Line | msgspec.UnsetType = msgspec.UNSET
 
 
 class Event(_Stamps, gc=False):

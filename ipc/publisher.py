@@ -21,11 +21,13 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import zmq
+from msgspec import UNSET, UnsetType
 
 from ipc.codec import encode
 from ipc.consumer_names import TOPIC_PREFIX, ConsumerNames
 from ipc.events import Event
 from ipc.health import MANY_SUBSCRIPTIONS
+from ipc.lines import Line
 from ipc.listener import FeedListener
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
@@ -131,6 +133,7 @@ class Publisher:
         monotonic: Monotonic clock, ns.
         hwm: Messages that a subscriber may be behind.
         refresh_ns: Least time between two refreshes of a topic; 0 to send all state with each acceptance.
+        line: Line that its events name; None for a venue's only one.
 
     ``drops`` counts the times that a subscriber's pipe was full, ``errors`` the sends that failed otherwise, and
     ``subscriptions`` those in effect, approximately: libzmq reports no repeated ones of a peer that disconnects.
@@ -147,8 +150,10 @@ class Publisher:
         monotonic: Callable[[], int] = time.monotonic_ns,
         hwm: int = HIGH_WATER_MARK,
         refresh_ns: int = REFRESH_NS,
+        line: Line | None = None,
     ) -> None:
         self.epoch = epoch
+        self._line: Line | UnsetType = UNSET if line is None else line
         self.drops = 0
         self.errors = 0
         self.published = 0
@@ -234,6 +239,7 @@ class Publisher:
         feed.seq += 1
         event.epoch = self.epoch
         event.seq = feed.seq
+        event.line = self._line
         event.publish_ns = self._clock()
         payload = encode(event)
         try:

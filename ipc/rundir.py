@@ -19,6 +19,7 @@ import msgspec
 
 from ipc.errors import ForeignSystemError, NotRunningError, RunDirError, UnknownStateError
 from ipc.health import Reason, StreamState
+from ipc.lines import LINES, process_of
 from ipc.topics import VENUES
 from ipc.users import owner_of
 
@@ -27,14 +28,13 @@ _MAX_SOCKET_PATH: Final = 107
 #: The longest name of a socket that is bound here.
 _LONGEST_SOCKET: Final = max(VENUES, key=len) + ".account"
 _PRIVATE: Final = 0o700
+_WORKERS: Final = "|".join(re.escape(process_of(venue, line)) for venue in VENUES for line in LINES)
 #: Names of the directory's files, so that nothing else in it is ever removed.
-_SOCKET_NAME: Final = re.compile(
-    rf"control|lifecycle\.feed(\.closed)?|({'|'.join(VENUES)})\.(feed|account|raw)(\.closed)?"
-)
+_SOCKET_NAME: Final = re.compile(rf"control|lifecycle\.feed(\.closed)?|({_WORKERS})\.(feed|account|raw)(\.closed)?")
 _FILE_NAME: Final = re.compile(
     r"board|supervisor\.lock|describe\.json|sim-ca\.pem"
-    rf"|({'|'.join(VENUES)}|gateway|simulator)\.error"
-    rf"|({'|'.join(VENUES)})\.(ring|json|markets\.json|account\.memory|account\.json|account\.[a-z0-9_-]+\.published)"
+    rf"|({_WORKERS}|gateway|simulator)\.error"
+    rf"|({_WORKERS})\.(ring|json|markets\.json|account\.memory|account\.json|account\.[a-z0-9_-]+\.published)"
 )
 #: File that :func:`replace_file` and the board's and black box's constructors rename into place.
 _TEMPORARY_NAME: Final = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]+)")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ipc.health import Reason
+from ipc.lines import Line, process_of
 from ipc.remote import Network
 from workers.backoff import BackoffPolicy
 from workers.net.proxy import DIRECT, DialOptions
@@ -17,6 +18,8 @@ class WorkerSettings:
 
     Attributes:
         slot: Index of the worker on the board.
+        line: Line that this worker is; None for a venue's only one.
+        peer_slot: Index of the venue's other line on the board; None without one.
         feed: ZeroMQ endpoint to bind.
         bases: Base assets of the markets to follow, in the order of their board cells.
         options: Settings that only this venue has.
@@ -68,3 +71,10 @@ class WorkerSettings:
     account: str | None = None
     account_period_ms: int = 60_000
     has_parent: bool = True
+    line: Line | None = None
+    peer_slot: int | None = None
+
+    @property
+    def process(self) -> str:
+        """Name of the process, of its files and in its log: the venue's, and ``<venue>.b`` for line b."""
+        return process_of(self.venue, self.line)

@@ -21,6 +21,7 @@ ENVELOPE = {
     "recv_mono_ns",
     "publish_ns",
     "flags",
+    "line",
 }
 #: The fields of each kind beyond the envelope, as consumers in any language know them.
 KINDS = {
