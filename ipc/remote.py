@@ -14,6 +14,7 @@ import zmq
 
 from ipc.certificates import load_certificate, load_secret
 from ipc.errors import UsageError
+from ipc.lines import LINES, process_of, venue_of
 from ipc.topics import FEED_PORTS
 
 #: Reconnecting to another machine: the first delay, and the limit of its doubling, ms.
@@ -44,12 +45,21 @@ def is_loopback(host: str) -> bool:
 
 #: Offset of a venue's account port from the port of its feed.
 _ACCOUNT_PORTS: Final = 6
+#: Offset of the ports of the lines b, two for each venue: its feed and its account.
+_SECOND_LINES: Final = 11
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
-    """Return the TCP port of a feed (venue or ``lifecycle``), or of its account feed; UsageError if unknown."""
-    if name not in FEED_PORTS:
+    """Return the TCP port of a feed (a venue's, its line b's or ``lifecycle``), or of its account feed.
+
+    Raises:
+        UsageError: There is no such feed.
+    """
+    venue = venue_of(name)
+    if venue not in FEED_PORTS or name not in {venue, process_of(venue, LINES[-1])}:
         raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
+    if name != venue:
+        return first + _SECOND_LINES + 2 * FEED_PORTS[venue] + account
     return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
 
 
