@@ -34,7 +34,7 @@ from ipc.losses import LossLog
 from ipc.remote import Remote
 from ipc.rundir import RunDir, run_dir_of
 from ipc.sequence import PublisherSequence, Verdict
-from ipc.subscriber import UNEXPLAINED, connect, request_snapshots
+from ipc.subscription import UNEXPLAINED, connect, request_snapshots
 from ipc.topics import ACCOUNT_CHANNELS, VENUES
 
 __all__ = ["Account", "AccountFeed"]

@@ -19,12 +19,15 @@ import zmq.asyncio
 
 from ipc.events import Event
 from ipc.remote import Remote
-from ipc.subscriber import PUBLIC_CHANNELS, Subscriber, Subscription
+from ipc.subscriber import Subscriber
+from ipc.subscription import PUBLIC_CHANNELS, subscriptions_of
 
 __all__ = ["AsyncFeed"]
 
 #: Between two checks for silent venues while no message arrives, ms.
 _CHECK_MS: Final = 200
+#: Longest wait of a feed that has several sources to judge, ms.
+_JUDGE_MS: Final = 20
 
 
 class AsyncFeed(Subscriber):
@@ -35,18 +38,20 @@ class AsyncFeed(Subscriber):
 
     def __init__(
         self,
-        run_dir: str | Path | None = None,
+        run_dir: str | Path | Sequence[str | Path] | None = None,
         *,
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
-        remote: Remote | None = None,
+        remote: Remote | Sequence[Remote | None] | None = None,
+        sources: Sequence[str] | None = None,
         name: str | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscription = Subscription(run_dir, venues, channels, symbols, remote, name)
-        super().__init__(zmq.asyncio.Context(), subscription, clock, boot_clock)
+        subscriptions = subscriptions_of(run_dir, venues, channels, symbols, remote, name, sources)
+        super().__init__(zmq.asyncio.Context(), subscriptions, clock, boot_clock)
+        self._poller = zmq.asyncio.Poller()
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,19 +67,28 @@ class AsyncFeed(Subscriber):
     async def next(self) -> Event:
         """Return the next event."""
         while not self._pending:
-            self._handle(await self._receive())
+            await self._receive()
         return self._pending.popleft()
 
-    async def _receive(self) -> list[bytes]:
-        """Return the next message; check for silent venues meanwhile."""
-        while True:
-            now = self._now()
-            self._state.check_silence(now)
-            if now >= self._connections_due_ns:
-                self._read_connections(now)
-            if await self._socket.poll(_CHECK_MS):
-                parts: list[bytes] = await self._socket.recv_multipart()
-                return parts
+    async def _receive(self) -> None:
+        """Handle the next messages, one of each source; check for silent venues meanwhile."""
+        now = self._now()
+        self._check_silence(now)
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
+        if self._arbitration is None:
+            if await self._links[0].socket.poll(_CHECK_MS):
+                self._handle(0, await self._links[0].socket.recv_multipart())
+            return
+        for socket in self._sockets():
+            if socket not in self._poller:
+                self._poller.register(socket, zmq.POLLIN)
+        ready = dict(await self._poller.poll(_JUDGE_MS))
+        for number, link in enumerate(list(self._links)):
+            if link.socket in ready:
+                self._handle(number, await link.socket.recv_multipart())
+        if not dict(await self._poller.poll(0)).keys() & {link.socket for link in self._links}:
+            self._judge()
 
     async def wait_live(self, markets: Sequence[tuple[str, str]], timeout_s: float) -> bool:
         """Read until the books of all ``markets`` are usable; return False when ``timeout_s`` is over before."""

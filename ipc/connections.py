@@ -106,11 +106,7 @@ class ConnectionMonitor:
         self._connections = {endpoint: _Connection(name) for name, endpoint in endpoints.items()}
         for one in self._connections.values():
             one.heard_ns = now_ns
-        address = f"inproc://connections-{next(_numbers)}"
-        socket.monitor(address, _EVENTS)
-        self._socket: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR, socket_class=zmq.Socket)
-        self._socket.linger = 0
-        self._socket.connect(address)
+        self._socket = _monitor(socket, _EVENTS)
 
     def read(self, now_ns: int) -> dict[str, ConnectionState]:
         """Apply what happened; return the states that changed, by name, and log them."""
@@ -142,6 +138,37 @@ class ConnectionMonitor:
         except zmq.ZMQError as error:
             log.debug("feed.not_connected", error=str(error))
         self._monitored.connect(endpoint)
+
+
+class DisconnectMonitor:
+    """Monitor of a socket's connections on this machine: it reports those that end."""
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        self._monitored = socket
+        self.socket = _monitor(socket, zmq.EVENT_DISCONNECTED)
+
+    def read(self) -> list[str]:
+        """Return the endpoints to which a connection has ended since the last call."""
+        ended = []
+        while self.socket.poll(0):
+            ended.append(parse_monitor_message(self.socket.recv_multipart())["endpoint"].decode())
+        return ended
+
+    def close(self) -> None:
+        """Stop monitoring; call it before the socket is closed."""
+        if not self.socket.closed:
+            self._monitored.monitor(None, 0)
+            self.socket.close()
+
+
+def _monitor(monitored: zmq.Socket[Any], events: int) -> zmq.Socket[bytes]:
+    """Return a socket that receives events of another one."""
+    address = f"inproc://connections-{next(_numbers)}"
+    monitored.monitor(address, events)
+    socket: zmq.Socket[bytes] = monitored.context.socket(zmq.PAIR, socket_class=zmq.Socket)
+    socket.linger = 0
+    socket.connect(address)
+    return socket
 
 
 def _log_change(one: _Connection) -> bool:

@@ -27,7 +27,8 @@ from ipc.errors import FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.feed_state import HEARTBEAT_LOST_S
 from ipc.remote import Remote
-from ipc.subscriber import PUBLIC_CHANNELS, Subscriber, Subscription
+from ipc.subscriber import Subscriber
+from ipc.subscription import PUBLIC_CHANNELS, Subscription, subscriptions_of
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
 
@@ -39,8 +40,8 @@ _MS: Final = 1_000_000
 _CATCH_UP: Final = 50_000
 #: A read continues this long past its deadline while messages arrive that may yield an event.
 _GRACE_NS: Final = 50 * _MS
-_NOW: Final = int(zmq.DONTWAIT)
-_MORE: Final = int(zmq.RCVMORE)
+#: Longest wait of a feed that has several sources to judge.
+_JUDGE_MS: Final = 20
 
 
 class BehindError(FeedError):
@@ -73,12 +74,16 @@ class Feed(Subscriber):
     """Subscription to one or more venues of a running system; a context manager.
 
     Args:
-        run_dir: Run directory of the system; None for the one in the environment, else the default one.
+        run_dir: Run directory of the system, or a list of several; None for the one in the environment, else the
+            default one.
         venues: Venues; None for all.
         channels: Channels; ``heartbeat`` and ``status`` are always included. Lifecycle events are always received, and
             delivered with the channel ``lifecycle``.
         symbols: Symbols (``BTC-PERP``); None for all.
-        remote: System that is reached over TCP; None for one on this machine.
+        remote: System that is reached over TCP, or a list, in which None is the run directory; None for a system on
+            this machine.
+        sources: Lines and systems to read, of several: ``h1`` is the first system, ``h1:b`` its line b, ``:a`` line a
+            of all; None for all of them.
         name: Name of this consumer for operators, 1 to 64 letters, digits, dots, hyphens and underscores; None for
             the program's with its pid.
         max_age_ms: Maximum age of a delivered event; None for any.
@@ -96,12 +101,13 @@ class Feed(Subscriber):
 
     def __init__(
         self,
-        run_dir: str | Path | None = None,
+        run_dir: str | Path | Sequence[str | Path] | None = None,
         *,
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
-        remote: Remote | None = None,
+        remote: Remote | Sequence[Remote | None] | None = None,
+        sources: Sequence[str] | None = None,
         name: str | None = None,
         max_age_ms: float | None = None,
         behind: Behind = "ignore",
@@ -109,17 +115,14 @@ class Feed(Subscriber):
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscription = Subscription(run_dir, venues, channels, symbols, remote, name)
-        super().__init__(context or zmq.Context(), subscription, clock, boot_clock, owns_context=context is None)
+        subscriptions = subscriptions_of(run_dir, venues, channels, symbols, remote, name, sources)
+        super().__init__(context or zmq.Context(), subscriptions, clock, boot_clock, owns_context=context is None)
         self.conflated = 0
+        self._poller = zmq.Poller()
         self._max_age_ms = max_age_ms
         self._behind = behind
         #: By channel.
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
-        # The calls beneath ``recv_multipart``, whose own work costs more than all the rest of a small message.
-        plain: Any = super(zmq.Socket, self._socket)
-        self._recv: Callable[[int], bytes] = plain.recv
-        self._get: Callable[[int], int] = plain.get
 
     def __enter__(self) -> Self:
         return self
@@ -144,15 +147,16 @@ class Feed(Subscriber):
         """
         now = self._now()
         deadline = now + int(timeout_s * _NS)
-        self._state.check_silence(now)
+        self._check_silence(now)
         if now >= self._connections_due_ns:
             self._read_connections(now)
         while not self._pending:
             has_received = self._receive()
             left_ns = deadline - self._clock()
-            if not has_received and (left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS))):
-                self._state.check_silence(self._now())
-                return None
+            if not has_received and (left_ns <= 0 or not self._wait(left_ns)):
+                self._check_silence(self._now())
+                if not self._pending:
+                    return None
             if has_received and left_ns < -_GRACE_NS:
                 return None
         self._enforce_age(self._pending[0])
@@ -184,15 +188,26 @@ class Feed(Subscriber):
         return True
 
     def _receive(self) -> bool:
-        """Handle one message if there is one."""
-        try:
-            parts = [self._recv(_NOW)]
-            while self._get(_MORE):
-                parts.append(self._recv(_NOW))
-        except zmq.Again:
-            return False
-        self._handle(parts)
-        return True
+        """Handle one message of each source that has one; return False when none has."""
+        has_received = False
+        for number, link in enumerate(self._links):
+            parts = link.receive()
+            if parts is not None:
+                has_received = True
+                self._handle(number, parts)
+        if not has_received:
+            self._judge()
+        return has_received
+
+    def _wait(self, left_ns: int) -> bool:
+        """Wait for a message, or for a decision between several sources; return False when neither came in time."""
+        if self._arbitration is None:
+            return bool(self._links[0].socket.poll(max(1, left_ns // _MS)))
+        poller = self._poller
+        for socket in self._sockets():
+            if socket not in poller:
+                poller.register(socket, zmq.POLLIN)
+        return bool(poller.poll(max(1, min(left_ns // _MS, _JUDGE_MS)))) or left_ns > _JUDGE_MS * _MS
 
     def _enforce_age(self, event: Event) -> None:
         """Conflate or raise when the next event is too old."""

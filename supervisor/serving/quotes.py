@@ -16,7 +16,7 @@ from ipc.codec import decode
 from ipc.errors import DecodeError
 from ipc.events import Event
 from ipc.rundir import RunDir
-from ipc.subscriber import Subscription, connect
+from ipc.subscription import Subscription, connect
 
 _CHANNELS: Final = ("bbo", "funding")
 _MARKS: Final = "mark."

@@ -15,7 +15,7 @@ from ipc.feed_state import FeedState
 from ipc.health import Reason
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher
-from ipc.subscriber import request_snapshots
+from ipc.subscription import request_snapshots
 from ipc.topics import Topic
 
 SYMBOLS = ("A-PERP", "B-PERP", "C-PERP")
