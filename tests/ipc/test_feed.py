@@ -545,8 +545,7 @@ def test_asking_leaves_the_subscription_as_it_was(
         joined = {listener.recv() for _ in range(5)}
         assert len(joined) == 5
         for _ in range(2):
-            feed._state._requests.append(TOPIC)
-            feed._subscription.request_snapshots(feed._links[0].socket, feed._state)
+            feed._subscription.request_snapshots(feed._links[0].socket, [TOPIC])
             assert [listener.recv() for _ in published] == published
         assert not listener.poll(50)
 
