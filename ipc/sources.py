@@ -13,7 +13,7 @@ _PATTERN: Final = re.compile(r"(?P<host>[A-Za-z0-9_.-]*)(:(?P<line>[a-z]))?")
 
 
 class Source(NamedTuple):
-    """One line of one system; ``host`` is empty for an only system, else ``h1``, ``h2`` in the arguments' order."""
+    """Line of a system; ``host`` is empty for an only system, else ``h1``, ``h2`` in the arguments' order."""
 
     host: str
     line: Line

@@ -97,7 +97,7 @@ class BookArbiter:
             return self._on_other(source, book, event, now_ns)
         if book.usable and not isinstance(event, Gap):
             return self._on_active(book, event, now_ns)
-        lost = self._lose(book, event if isinstance(event, Gap) else None, now_ns)
+        lost = self._on_loss(book, event if isinstance(event, Gap) else None, now_ns)
         return lost if lost or self._gap_ns is None else [event]
 
     def check(self, now_ns: int) -> list[Event]:
@@ -106,7 +106,7 @@ class BookArbiter:
             return []
         book = self._books[self.active]
         if not book.usable:
-            return self._lose(book, None, now_ns)
+            return self._on_loss(book, None, now_ns)
         if self._gap_ns is None and self._held is None:
             self.delivered.follow(book)
             return []
@@ -177,7 +177,7 @@ class BookArbiter:
             return bool(event.bids or event.asks)
         return self._order.is_whole and isinstance(event, BookSnapshot) and "refresh" not in event.flags
 
-    def _lose(self, book: BookReplica, gap: Gap | None, now_ns: int) -> list[Event]:
+    def _on_loss(self, book: BookReplica, gap: Gap | None, now_ns: int) -> list[Event]:
         """Handle the loss of the delivered source's book: another takes over, or it is kept, or it is a gap."""
         if self._gap_ns is not None:
             self.delivered.follow(book)
@@ -203,7 +203,7 @@ class BookArbiter:
         may_be_any = self._gap_ns is not None and now_ns - self._gap_ns > _ANY_NS
         for source, book in self._books.items():
             if book.usable and (may_be_any or self._is_good(book)):
-                return self._take(source, book, now_ns, "lost")
+                return self._change_to(source, book, now_ns, "lost")
         return []
 
     def _give_up(self, now_ns: int) -> list[Event]:
@@ -219,7 +219,7 @@ class BookArbiter:
     def _resume(self, book: BookReplica, now_ns: int) -> list[Event]:
         """Deliver the active source's book again after a gap, whatever its position."""
         assert self.active is not None  # noqa: S101 - callers have one
-        return self._take(self.active, book, now_ns, None)
+        return self._change_to(self.active, book, now_ns, None)
 
     def _judge_silence(self, now_ns: int, heartbeats: Sequence[int]) -> list[Event]:
         assert self.active is not None  # noqa: S101 - callers have one
@@ -228,7 +228,7 @@ class BookArbiter:
             return []
         for source, book in self._books.items():
             if book.usable and heartbeats[source] - heard >= _NS and self._is_good(book):
-                return self._take(source, book, now_ns, "silent")
+                return self._change_to(source, book, now_ns, "silent")
         return []
 
     def _judge_news(self, now_ns: int) -> list[Event]:
@@ -246,7 +246,7 @@ class BookArbiter:
         if now_ns - self._behind_ns < _SOON_NS:
             self._factor *= 2
         self._behind_ns = now_ns
-        return self._take(news.source, book, now_ns, "behind")
+        return self._change_to(news.source, book, now_ns, "behind")
 
     def _is_good(self, book: BookReplica) -> bool:
         """Return whether a source's book is not older than the delivered one."""
@@ -261,7 +261,7 @@ class BookArbiter:
     def _is_equal(self, book: BookReplica) -> bool:
         return self.delivered.order_book.equals(*book.indicative())
 
-    def _take(self, source: int, book: BookReplica, now_ns: int, reason: Changeover | None) -> list[Event]:
+    def _change_to(self, source: int, book: BookReplica, now_ns: int, reason: Changeover | None) -> list[Event]:
         """Deliver a source's book from here on."""
         if source != self.active and reason is not None:
             self._report(reason)

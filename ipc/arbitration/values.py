@@ -61,7 +61,7 @@ class ValueArbiter:
         others = [other for other in self._last if other != source]
         if source != self.active or not others:
             return []
-        return self._take(max(others, key=lambda other: self._last[other][1]), now_ns, "lost")
+        return self._change_to(max(others, key=lambda other: self._last[other][1]), now_ns, "lost")
 
     def judge(self, now_ns: int, heartbeats: Sequence[int]) -> list[Event]:
         """Return what to deliver when the delivered source is behind or silent; see :meth:`BookArbiter.judge`."""
@@ -71,9 +71,9 @@ class ValueArbiter:
         if now_ns - heard > 1_500 * _MS:
             for source in self._last:
                 if heartbeats[source] - heard >= _NS:
-                    return self._take(source, now_ns, "silent")
+                    return self._change_to(source, now_ns, "silent")
         if self._news is not None and now_ns - self._news[2] > self._limit_ns:
-            return self._take(self._news[0], now_ns, "behind")
+            return self._change_to(self._news[0], now_ns, "behind")
         return []
 
     def postpone(self, by_ns: int) -> None:
@@ -93,7 +93,7 @@ class ValueArbiter:
             self._news = None
         return [event]
 
-    def _take(self, source: int, now_ns: int, reason: Changeover) -> list[Event]:
+    def _change_to(self, source: int, now_ns: int, reason: Changeover) -> list[Event]:
         self._report(reason)
         event, _ = self._last[source]
         position = time_of(event)

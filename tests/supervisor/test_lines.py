@@ -44,7 +44,7 @@ def test_the_second_line_starts_once_the_first_is_live(world):
     assert 7 <= births(world, SECOND)[0] < 8
 
 
-def test_the_second_line_does_not_wait_for_ever(world):
+def test_the_second_line_waits_for_half_a_minute(world):
     world.born = lambda child: setattr(child, "is_fresh", child.name != FIRST)
     world.run(40)
     assert 30 <= births(world, SECOND)[0] < 31
