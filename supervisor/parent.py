@@ -15,15 +15,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ipc.board import Board, HeaderWord, WorkerWord
+from ipc.board import Board, CellWord, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
 from ipc.errors import ConfigError, ParaphinaError, RunDirLostError, UsageError
-from ipc.health import Reason, WorkerState
-from ipc.lines import venue_of
+from ipc.health import Reason, Stream, StreamState, WorkerState, word_of
+from ipc.lines import LINES, line_of, venue_of
 from ipc.log import get_log
 from ipc.rundir import RunDir
 from supervisor.child import ChildProcess, ChildSpec, Handover, Supervision
 from supervisor.control import ControlServer
+from supervisor.duties import Duty, LineHealth
 from supervisor.guard import CHECK_NS, RunDirGuard
 from supervisor.kill_rules import KillLimits
 from supervisor.lifecycle import ChildEvent, ChildState
@@ -90,6 +91,8 @@ class Parent:
         self._requests = OperatorRequests(self._children, lambda: self._system, self._rollout, self._start_line)
         #: Second lines that wait for their venue's first one, and until when.
         self._waiting_lines: dict[str, int] = {}
+        #: Duty of each venue with two lines.
+        self._duties: dict[str, Duty] = {}
         #: Venues whose first time live was announced.
         self._announced: set[str] = set()
         self._all_announced = False
@@ -122,6 +125,7 @@ class Parent:
         simulator = self._children.get(SIMULATOR)
         if simulator is not None:
             simulator.handle(ChildEvent.START)
+        self._move_duties(time.monotonic_ns())
         self._start_children(time.monotonic_ns() + _SIMULATOR_NS, ready)
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
@@ -183,6 +187,28 @@ class Parent:
         )
         return ChildProcess(spec, self._system.policy_of(name), self._supervision)
 
+    def _move_duties(self, now: int) -> None:
+        """Move the duty of venues whose line that has it cannot do it; write it on the board."""
+        for venue in self._venues():
+            children = {line_of(name): self._children[name] for name in self._system.lines_of(venue)}
+            duty = self._duties.setdefault(venue, Duty())
+            if len(children) == 1:
+                duty.holder = LINES[0]
+            elif duty.update(now, {line: self._health_of(child) for line, child in children.items()}):
+                log.warning("duty.moved", venue=venue, to=duty.holder)
+            for line, child in children.items():
+                child.row[WorkerWord.DUTY] = line == duty.holder
+
+    def _health_of(self, child: ChildProcess) -> LineHealth:
+        """Return a line's health; an account of which nothing is known yet does not count."""
+        is_live = child.state is ChildState.LIVE
+        if self._system.config.venues[venue_of(child.name)].account is None:
+            return LineHealth(is_live, is_live)
+        cell = self._board.cell(self._system.slots[child.name], 0, Stream.ACCOUNT)
+        state, reason = word_of(StreamState, cell[CellWord.STATE]), word_of(Reason, cell[CellWord.REASON])
+        has_account = state in {None, StreamState.OFF, StreamState.LIVE} or reason is Reason.AUTH_FAILED
+        return LineHealth(is_live, is_live and has_account)
+
     def _run_child(self, name: str, generation: int, handover: Handover) -> None:
         """Run the child's program; in the child."""
         self._system.run_child(name, self._board, generation, handover)
@@ -226,6 +252,7 @@ class Parent:
         reap_orphans([child.process.pid for child in self._children.values() if child.process is not None])
         if not self._is_draining:
             self._start_second_lines(now)
+            self._move_duties(now)
             self._continue_rollout(now)
         self._guard.refresh_board()
         self._control.flush()

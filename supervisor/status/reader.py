@@ -101,7 +101,9 @@ def _venue(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str,
     lines = described.get("lines")
     if not lines:
         return _worker(moment, name, described)
-    return merged({str(line): _worker(moment, process_of(name, line), {**described, **lines[line]}) for line in LINES})
+    workers = {str(line): _worker(moment, process_of(name, line), {**described, **lines[line]}) for line in LINES}
+    rows = {line: moment.board.worker(moment.slot(process_of(name, line))) for line in LINES}
+    return {**merged(workers), "duty": next((line for line, row in rows.items() if row[WorkerWord.DUTY]), None)}
 
 
 def _worker(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str, Any]:
