@@ -68,7 +68,7 @@ def test_a_restart_takes_one_line_after_the_other(world):
     world.ask_at(10, "restart", "lighter")
     world.run(60)
     assert births(world, FIRST)[1:] == [pytest.approx(10.25, abs=0.3)]
-    assert births(world, SECOND)[1:] == [pytest.approx(births(world, FIRST)[1] + 3.25, abs=0.5)]
+    assert births(world, SECOND)[1:] == [pytest.approx(births(world, FIRST)[1] + 5.25, abs=0.5)]
     assert not overlap(world, 60)
     assert len(world.lives("paradex")) == 1
 
