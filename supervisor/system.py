@@ -18,7 +18,6 @@ from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
 from ipc.log import without_hidden
-from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
@@ -296,7 +295,7 @@ class System:
     def _tcp(self, name: str, *, account: bool = False) -> str | None:
         """Return the TCP endpoint of a feed; None where there is none."""
         network = self.config.network
-        return None if network is None else Remote(network.host, network.port).endpoint(name, account=account)
+        return None if network is None else network.endpoint(name, account=account)
 
     def _describe_simulator(self) -> dict[str, Any] | None:
         if self.simulation is None:
