@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import zmq
@@ -26,8 +25,8 @@ import zmq
 from ipc.errors import FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.feed_state import HEARTBEAT_LOST_S
-from ipc.remote import Remote
-from ipc.subscriber import PUBLIC_CHANNELS, Subscriber, Subscription
+from ipc.subscriber import PUBLIC_CHANNELS, WAIT_MS, Subscriber, Subscription
+from ipc.systems import Remotes, RunDirs
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
 
@@ -39,8 +38,6 @@ _MS: Final = 1_000_000
 _CATCH_UP: Final = 50_000
 #: A read continues this long past its deadline while messages arrive that may yield an event.
 _GRACE_NS: Final = 50 * _MS
-_NOW: Final = int(zmq.DONTWAIT)
-_MORE: Final = int(zmq.RCVMORE)
 
 
 class BehindError(FeedError):
@@ -63,7 +60,9 @@ def conflate(events: Iterable[Event]) -> list[Event]:
     kept: dict[object, Event] = {}
     for event in events:
         is_kept = isinstance(event, Gap | Status | Lifecycle)
-        key = object() if is_kept else (_kind_of(event), event.venue, event.symbol)
+        # Heartbeats are about a line, all others are one stream.
+        line = event.line if isinstance(event, Heartbeat) else None
+        key = object() if is_kept else (_kind_of(event), event.venue, event.symbol, line)
         kept.pop(key, None)
         kept[key] = event
     return list(kept.values())
@@ -73,12 +72,15 @@ class Feed(Subscriber):
     """Subscription to one or more venues of a running system; a context manager.
 
     Args:
-        run_dir: Run directory of the system; None for the one in the environment, else the default one.
+        run_dir: Run directory of the system, or a list of them; None for the one in the environment, else the default
+            one.
         venues: Venues; None for all.
         channels: Channels; ``heartbeat`` and ``status`` are always included. Lifecycle events are always received, and
             delivered with the channel ``lifecycle``.
         symbols: Symbols (``BTC-PERP``); None for all.
-        remote: System that is reached over TCP; None for one on this machine.
+        remote: System that is reached over TCP instead, or a list of systems, where None is the run directory; a list
+            of run directories is read in any case. All sources are arbitrated.
+        sources: Sources to read, of lines and systems: ``:a``, ``h2``, ``h2:a`` (:mod:`ipc.sources`); None for all.
         name: Name of this consumer for operators, 1 to 64 letters, digits, dots, hyphens and underscores; None for
             the program's with its pid.
         max_age_ms: Maximum age of a delivered event; None for any.
@@ -91,17 +93,18 @@ class Feed(Subscriber):
     ``conflated`` counts the events dropped because the consumer was behind. Losses are logged (``feed.lost``).
 
     Raises:
-        FeedError: A venue, a channel or the name is none.
+        FeedError: A venue, a channel, a system, a source or the name is none.
     """
 
     def __init__(
         self,
-        run_dir: str | Path | None = None,
+        run_dir: RunDirs = None,
         *,
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
-        remote: Remote | None = None,
+        remote: Remotes = None,
+        sources: Sequence[str] | None = None,
         name: str | None = None,
         max_age_ms: float | None = None,
         behind: Behind = "ignore",
@@ -109,17 +112,13 @@ class Feed(Subscriber):
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscription = Subscription(run_dir, venues, channels, symbols, remote, name)
+        subscription = Subscription(run_dir, venues, channels, symbols, remote, name, sources)
         super().__init__(context or zmq.Context(), subscription, clock, boot_clock, owns_context=context is None)
         self.conflated = 0
         self._max_age_ms = max_age_ms
         self._behind = behind
         #: By channel.
         self._callbacks: dict[str, list[Callable[[Any], object]]] = {}
-        # The calls beneath ``recv_multipart``, whose own work costs more than all the rest of a small message.
-        plain: Any = super(zmq.Socket, self._socket)
-        self._recv: Callable[[int], bytes] = plain.recv
-        self._get: Callable[[int], int] = plain.get
 
     def __enter__(self) -> Self:
         return self
@@ -142,17 +141,13 @@ class Feed(Subscriber):
         Raises:
             BehindError: The event is too old, and ``behind`` is ``raise``.
         """
-        now = self._now()
-        deadline = now + int(timeout_s * _NS)
-        self._state.check_silence(now)
-        if now >= self._connections_due_ns:
-            self._read_connections(now)
+        deadline = self._check() + int(timeout_s * _NS)
         while not self._pending:
             has_received = self._receive()
             left_ns = deadline - self._clock()
-            if not has_received and (left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS))):
-                self._state.check_silence(self._now())
-                return None
+            if not has_received and (left_ns <= 0 or not self._wait(max(1, left_ns // _MS))):
+                self._check()
+                break
             if has_received and left_ns < -_GRACE_NS:
                 return None
         self._enforce_age(self._pending[0])
@@ -183,15 +178,13 @@ class Feed(Subscriber):
             self.poll(min(left_s, 0.1))
         return True
 
-    def _receive(self) -> bool:
-        """Handle one message if there is one."""
-        try:
-            parts = [self._recv(_NOW)]
-            while self._get(_MORE):
-                parts.append(self._recv(_NOW))
-        except zmq.Again:
-            return False
-        self._handle(parts)
+    def _wait(self, wait_ms: int) -> bool:
+        """Wait for a message; return whether to go on reading, which several sources need even without one."""
+        if self._arbitration is None:
+            return bool(self._first.socket.poll(wait_ms))
+        self._links.wait(min(wait_ms, WAIT_MS))
+        self._connections_due_ns = 0
+        self._check()
         return True
 
     def _enforce_age(self, event: Event) -> None:
@@ -199,7 +192,7 @@ class Feed(Subscriber):
         if self._max_age_ms is None or self._behind == "ignore" or not event.recv_mono_ns:
             return
         age_ms = (self._clock() - event.recv_mono_ns) / _MS
-        if age_ms <= self._max_age_ms or isinstance(event, Heartbeat):
+        if age_ms <= self._max_age_ms or isinstance(event, Heartbeat) or _is_old_by_nature(event):
             return
         if self._behind == "raise":
             self._pending.popleft()
@@ -210,6 +203,11 @@ class Feed(Subscriber):
         kept = conflate(self._pending)
         self.conflated += len(self._pending) - len(kept)
         self._pending = deque(kept)
+
+
+def _is_old_by_nature(event: Event) -> bool:
+    """Return whether an event is old without any fault of the consumer's, who changed to another source."""
+    return "late" in event.flags or (isinstance(event, BookSnapshot) and event.cause == "takeover")
 
 
 def _kind_of(event: Event) -> str:

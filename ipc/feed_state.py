@@ -14,6 +14,7 @@ from ipc.codec import decode
 from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
+from ipc.lines import LINES, Line, line_of, venue_of
 from ipc.log import get_log
 from ipc.losses import LossLog
 from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
@@ -73,13 +74,23 @@ class _Publisher:
 
 
 class FeedState:
-    """State of the subscription of a ``consumer``; ``is_remote`` is True for another machine, whose clock differs.
+    """State of the subscription of a ``consumer`` to one ``line``.
+
+    ``is_remote`` is True for another machine, whose clock differs.
 
     ``lost`` counts messages that never arrived, ``malformed`` those that could not be decoded, ``repeated`` trades that
     were received again after a restart and suppressed.
     """
 
-    def __init__(self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False, consumer: str = "") -> None:
+    def __init__(
+        self,
+        venues: Iterable[str],
+        now_ns: int,
+        *,
+        is_remote: bool = False,
+        consumer: str = "",
+        line: Line = LINES[0],
+    ) -> None:
         self.lost = 0
         self.malformed = 0
         self.repeated = 0
@@ -91,6 +102,7 @@ class FeedState:
         self._requests: list[str] = []
         self._checked_ns = 0
         self._is_remote = is_remote
+        self._line = line
         self._losses = LossLog(consumer)
         #: Time of the last resume of the machine, by the clock that its events are compared with.
         self._resumed_ns = 0
@@ -295,8 +307,8 @@ class FeedState:
 
     def _on_lifecycle(self, event: Lifecycle) -> None:
         """Invalidate the books of a worker that exited, which the parent reports within milliseconds, or stopped."""
-        publisher = self._publishers.get(event.venue)
-        if publisher is None:
+        publisher = self._publishers.get(venue_of(event.venue))
+        if publisher is None or line_of(event.venue) != self._line:
             return
         publisher.is_stopped = event.event == "stopped"
         if publisher.is_silent:

@@ -1,135 +1,102 @@
-"""Subscribing side of a feed: its socket, and what all feeds of public data share.
+"""Subscribing side of feeds of public data: what they subscribe to, their sockets, and the state that follows.
 
-:class:`ipc.feed.Feed` and :class:`ipc.aio.AsyncFeed` add how they wait; :mod:`ipc.accounts` uses the socket alone.
+:class:`ipc.feed.Feed` and :class:`ipc.aio.AsyncFeed` add how they wait. With one source the state is a
+:class:`~ipc.feed_state.FeedState`; with more an :class:`~ipc.arbitration.Arbitration` decides between them.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any, Final
 
 import zmq
 
+from ipc.arbitration import Arbitration
 from ipc.clocks import Suspension
-from ipc.connections import ConnectionMonitor, ConnectionState
+from ipc.connections import ConnectionState
 from ipc.consumer_names import checked_name, topic_of_consumer
-from ipc.errors import FeedError, NotRunningError, UnknownStateError
+from ipc.errors import FeedError
 from ipc.events import Event, Lifecycle
 from ipc.feed_state import LIFECYCLE, FeedState, Top
-from ipc.remote import Remote
+from ipc.lines import Line
+from ipc.links import Links, connect, request_snapshots
 from ipc.replica import BookReplica
-from ipc.rundir import RunDir, run_dir_of
+from ipc.rundir import RunDir
+from ipc.sources import Source, SourceFilter
+from ipc.systems import DIRECTORY, LocalSystem, Remotes, RunDirs, System, systems_of
 from ipc.topics import CHANNELS, VENUES, topic_of
 
 #: Default channels of a feed.
 PUBLIC_CHANNELS: Final = ("book", "bbo", "trade", "mark", "funding")
-#: A reconnect every 10 ms finds a restarted worker within 8 ms, for 3 % of a core while five are away.
-_RECONNECT_MS: Final = 10
-_RECEIVE_HWM: Final = 10_000
+#: Longest wait of a feed with several sources: its time limits are checked in between, ms.
+WAIT_MS: Final = 50
+#: Between two reads of the monitors of several sources while messages arrive.
+_ENDS_NS: Final = 5_000_000
+#: Messages that are read of a source whose connection ended.
+_LAST_MESSAGES: Final = 10_000
 #: States of a connection that do not explain a lost heartbeat.
 UNEXPLAINED: Final = frozenset({ConnectionState.CONNECTED, ConnectionState.CONNECTING})
 
 
-def connect(
-    socket: zmq.Socket[Any],
-    endpoints: Iterable[str],
-    prefixes: Iterable[str],
-    remote: Remote | None,
-    *,
-    hwm: int = _RECEIVE_HWM,
-) -> None:
-    """Set up a SUB socket: options, subscriptions, keys of a remote system, connections.
-
-    ``hwm`` limits the messages that may wait for the consumer; 0 for any number.
-    """
-    options = (
-        (zmq.LINGER, 0),
-        (zmq.RCVHWM, hwm),
-        (zmq.SNDHWM, 0),  # a SUB socket sends its subscriptions; none may be dropped
-        (zmq.RECONNECT_IVL, _RECONNECT_MS),
-        (zmq.RECONNECT_IVL_MAX, 0),
-    )
-    for option, value in options:
-        socket.setsockopt(option, value)
-    for prefix in prefixes:
-        socket.subscribe(prefix.encode())
-    if remote is not None:
-        remote.apply(socket)
-    for endpoint in endpoints:
-        socket.connect(endpoint)
-
-
-def request_snapshots(socket: zmq.Socket[Any], topics: Iterable[str]) -> None:
-    """Request snapshots: a publisher answers every subscription, including one that exists already."""
-    for topic in topics:
-        socket.subscribe(topic.encode())
-        socket.unsubscribe(topic.encode())
-
-
 class Subscription:
-    """Endpoints and topics of a subscription; arguments as for :class:`ipc.feed.Feed`."""
+    """Systems, sources and topics of a subscription; arguments as for :class:`ipc.feed.Feed`."""
 
     def __init__(
         self,
-        run_dir: str | Path | None,
+        run_dir: RunDirs,
         venues: Iterable[str] | None,
         channels: Sequence[str],
         symbols: Sequence[str] | None,
-        remote: Remote | None = None,
+        remote: Remotes = None,
         name: str | None = None,
+        sources: Sequence[str] | None = None,
     ) -> None:
         self.name = checked_name(name)
-        self.run_dir = run_dir_of(run_dir, os.environ)
-        self.is_remote = remote is not None
-        #: Endpoints of the public feeds by venue.
-        self.endpoints: dict[str, str]
-        if remote is None:
-            self.endpoints = _endpoints(self.run_dir, venues)
-        else:
-            self.endpoints = {name: remote.endpoint(name) for name in (VENUES if venues is None else venues)}
-        self.prefixes = _prefixes(tuple(self.endpoints), channels, symbols)
+        self.systems = systems_of(run_dir, remote)
+        self._chosen = SourceFilter(sources, [system.host for system in self.systems])
+        self.venues = _venues(self.systems, venues)
+        self.prefixes = _prefixes(self.venues, channels, symbols)
         #: True when the user wants lifecycle events; the feed itself always receives them.
         self.has_lifecycle = LIFECYCLE in channels
-        self._remote = remote
         self._books = tuple(prefix for prefix in self.prefixes if prefix.startswith("book."))
 
-    def monitor(self, socket: zmq.Socket[Any], now_ns: int) -> ConnectionMonitor | None:
-        """Return the monitor of a socket's connections to another machine; call it before :meth:`open`."""
-        return None if self._remote is None else ConnectionMonitor(socket, self._all_endpoints(), now_ns)
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Endpoints of the public feeds of the first system by venue, of line a."""
+        return {venue: endpoint for venue in self.venues if (endpoint := _feed(self.systems[0], venue, "a"))}
 
     def open(self, socket: zmq.Socket[Any]) -> None:
-        """Set up a SUB socket for this subscription."""
-        prefixes = [*self.prefixes, topic_of_consumer(self.name)]
-        connect(socket, self._all_endpoints().values(), prefixes, self._remote)
+        """Set up a SUB socket of a caller's own for line a of the first system."""
+        first = self.systems[0]
+        endpoints = {**self.endpoints, LIFECYCLE: first.lifecycle}
+        connect(socket, endpoints.values(), self._topics(), first.remote)
 
-    def _all_endpoints(self) -> dict[str, str]:
-        remote = self._remote
-        lifecycle = self.run_dir.feed(LIFECYCLE) if remote is None else remote.endpoint(LIFECYCLE)
-        return {**self.endpoints, LIFECYCLE: lifecycle}
+    def links(self, context: zmq.Context[Any], now_ns: int) -> Links:
+        """Return a socket for each source."""
+        return Links(context, self.systems, self._chosen, self.venues, _feed, self._topics(), now_ns)
 
-    def request_snapshots(self, socket: zmq.Socket[Any], state: FeedState) -> None:
-        """Request the snapshots that are needed, of subscribed books only: others would receive no changes."""
-        topics = state.snapshot_requests()
-        if topics:
-            request_snapshots(socket, [topic for topic in topics if topic.startswith(self._books)])
+    def request_snapshots(self, socket: zmq.Socket[Any], topics: Sequence[str]) -> None:
+        """Request snapshots of subscribed books only: others would receive no changes."""
+        request_snapshots(socket, [topic for topic in topics if topic.startswith(self._books)])
 
-    def wants(self, event: Event) -> bool:
-        """Return whether an event is for the user."""
-        return self.has_lifecycle or not isinstance(event, Lifecycle)
+    def wants(self, event: Lifecycle) -> bool:
+        """Return whether a lifecycle event is for the user."""
+        return self.has_lifecycle and event.event != DIRECTORY
+
+    def _topics(self) -> list[str]:
+        return [*self.prefixes, topic_of_consumer(self.name)]
 
 
 class Subscriber:
-    """Base of feeds: a socket, the state that follows from its messages, and the events that wait for the user.
+    """Base of feeds: the sockets of its sources, the state that follows from their messages, and the waiting events.
 
     Args:
         context: ZeroMQ context.
-        subscription: Endpoints and topics.
+        subscription: Systems, sources and topics.
         clock: Monotonic clock, ns.
         boot_clock: Clock of the time since boot, ns, that runs while the machine is suspended; None for the machine's
             when ``clock`` is the machine's.
@@ -145,26 +112,34 @@ class Subscriber:
         *,
         owns_context: bool = True,
     ) -> None:
+        now = clock()
         self._clock = clock
         self._suspension = Suspension(clock, boot_clock)
         self._subscription = subscription
-        self._state = FeedState(
-            subscription.endpoints, clock(), is_remote=subscription.is_remote, consumer=subscription.name
-        )
         self._pending: deque[Event] = deque()
         self._context = context
         self._owns_context = owns_context
-        self._socket = context.socket(zmq.SUB)
-        self._connections = subscription.monitor(self._socket, clock())
-        #: Next read of the connections' monitor; never for feeds of this machine.
-        self._connections_due_ns = sys.maxsize if self._connections is None else 0
-        subscription.open(self._socket)
+        self._links = subscription.links(context, now)
+        self._first = self._links.links[0]
+        #: Next read of the monitors of the connections; never for one source of this machine.
+        self._connections_due_ns = sys.maxsize if self._first.monitor is None else 0
+        #: State of the only source; None with several.
+        self._only: FeedState | None = FeedState(
+            subscription.venues,
+            now,
+            is_remote=self._first.is_remote,
+            consumer=subscription.name,
+            line=self._first.source.line,
+        )
+        #: None with one source.
+        self._arbitration: Arbitration | None = None
+        self._state: FeedState | Arbitration = self._only
+        if len(self._links.links) > 1:
+            self._begin_arbitration(now)
 
     def close(self) -> None:
         """Close the subscription."""
-        if self._connections is not None:
-            self._connections.close()
-        self._socket.close()
+        self._links.close()
         if self._owns_context:
             self._context.term()
 
@@ -175,85 +150,221 @@ class Subscriber:
 
     @property
     def run_dir(self) -> RunDir:
-        """Run directory of the system."""
-        return self._subscription.run_dir
+        """Run directory of the first system on this machine; raise FeedError if all are reached over TCP."""
+        for system in self._subscription.systems:
+            if isinstance(system, LocalSystem):
+                return system.run_dir
+        raise FeedError("this feed reads no run directory", advice="give it one with run_dir")
+
+    @property
+    def sources(self) -> list[Source]:
+        """Sources that are read, in the order in which they were found; a line that is added joins them."""
+        return [link.source for link in self._links.links]
 
     @property
     def lost(self) -> int:
-        """Number of messages that never arrived."""
+        """Number of messages that never arrived, over all sources."""
         return self._state.lost
 
     @property
     def malformed(self) -> int:
-        """Number of messages that could not be decoded."""
+        """Number of messages that could not be decoded, over all sources."""
         return self._state.malformed
 
+    @property
+    def changeovers(self) -> dict[str, int]:
+        """Number of books' changes from one source to another by reason: ``behind``, ``silent``, ``lost``."""
+        return {} if self._arbitration is None else dict(self._arbitration.changeovers)
+
+    @property
+    def trades_of_one_line(self) -> int:
+        """Number of trades that only one of several sources delivered."""
+        return 0 if self._arbitration is None else self._arbitration.trades_of_one_line
+
+    @property
+    def single_line_s(self) -> float:
+        """Time for which a feed of several sources had only one, s."""
+        return 0.0 if self._arbitration is None else self._arbitration.single_line_s
+
     def book(self, venue: str, symbol: str) -> BookReplica:
-        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's."""
+        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's.
+
+        It is one object for the life of the feed.
+        """
         return self._state.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:
         """Return every book that has been received so far."""
         return self._state.books(self._now())
 
-    def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
-        """Return the last event of a channel other than ``book``; None before the first."""
-        return self._state.latest(channel, venue, symbol)
+    def latest(self, channel: str, venue: str, symbol: str, line: Line | None = None) -> Event | None:
+        """Return the last event of a channel other than ``book``; None before the first.
+
+        Statuses, heartbeats and instruments are about a line: ``line`` names it; None for the last of any line.
+        For ``lifecycle``, ``venue`` names a process (``lighter``, ``lighter.b``), and ``symbol`` is ignored.
+        """
+        if self._arbitration is not None:
+            return self._arbitration.latest(channel, venue, symbol, line=line)
+        return None if line not in {None, self._first.source.line} else self._state.latest(channel, venue, symbol)
 
     def top(self, symbol: str) -> list[Top]:
         """Return the best bid and offer of a symbol on every venue that has it; unusable books give their reason."""
         return self._state.top(symbol, self._now())
 
-    def connection(self, venue: str) -> ConnectionState | None:
-        """Return the state of the TCP connection to a venue's feed (or ``lifecycle``); None on this machine.
+    def connection(self, venue: str, source: str | None = None) -> ConnectionState | None:
+        """Return the state of a source's TCP connection to a venue's feed (or ``lifecycle``); None on this machine.
+
+        ``source`` is one of :attr:`sources` as text, ``h2:b``; None for the first.
 
         Raises:
-            FeedError: The venue is not part of this feed.
+            FeedError: The venue or the source is not part of this feed.
         """
-        if venue != LIFECYCLE and venue not in self._subscription.endpoints:
-            raise FeedError(
-                f"no such venue in this feed; it has {', '.join(self._subscription.endpoints)}", where=venue
-            )
-        if self._connections is None:
+        link = self._links.link(source)
+        if venue != LIFECYCLE and venue not in self._subscription.venues:
+            raise FeedError(f"no such venue in this feed; it has {', '.join(self._subscription.venues)}", where=venue)
+        if link.monitor is None or not link.is_remote or venue not in link.endpoints:
             return None
         self._read_connections(self._now())
-        return self._connections.state(venue)
-
-    def _read_connections(self, now_ns: int) -> None:
-        """Read the monitor of the connections: when nothing arrives, and once a second otherwise."""
-        monitor = self._connections
-        if monitor is None:
-            return
-        for name, state in monitor.read(now_ns).items():
-            self._state.set_silence_reason(name, None if state in UNEXPLAINED else str(state))
-        self._connections_due_ns = monitor.due_ns
+        return link.monitor.state(venue)
 
     def _now(self) -> int:
         """Return the monotonic time; detect a suspension of the machine."""
         now = self._clock()
         if self._suspension.is_over(now):
-            self._state.handle_resume(now, time.time_ns())
+            self._pending.extend(self._state.handle_resume(now, time.time_ns()) or ())
         return now
 
-    def _handle(self, parts: Sequence[bytes]) -> None:
-        """Apply a message; queue its events for the user and request the snapshots that are needed."""
-        for event in self._state.handle(parts, self._now()):
-            if self._subscription.wants(event):
+    def _check(self) -> int:
+        """Check for silent venues, and read the monitors when that is due; return the time."""
+        now = self._now()
+        self._pending.extend(self._state.check_silence(now) or ())
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
+        return now
+
+    def _receive(self) -> bool:
+        """Handle one message if there is one; judge the sources if there is none. Return whether to go on."""
+        if self._arbitration is None:
+            parts = self._first.receive()
+            if parts is None:
+                return False
+            self._handle(0, parts)
+            return True
+        message = self._links.receive()
+        if message is None:
+            self._judge(self._arbitration)
+            return bool(self._pending)
+        self._handle(*message)
+        return True
+
+    def _handle(self, number: int, parts: Sequence[bytes]) -> None:
+        """Apply a message of a source; queue its events for the user and request the snapshots that are needed."""
+        now = self._now()
+        if self._only is not None:
+            self._deliver(number, self._only.handle(parts, now), now)
+        elif self._arbitration is not None:
+            self._deliver(number, self._arbitration.handle(number, parts, now), now)
+
+    def _deliver(self, number: int, events: Iterable[Event], now: int) -> None:
+        for event in events:
+            if not isinstance(event, Lifecycle) or self._on_lifecycle(number, event, now):
                 self._pending.append(event)
-        self._subscription.request_snapshots(self._socket, self._state)
+        self._request_snapshots(number)
+
+    def _request_snapshots(self, number: int) -> None:
+        state = self._arbitration
+        topics = self._state.snapshot_requests() if state is None else state.snapshot_requests(number)
+        if topics:
+            self._subscription.request_snapshots(self._links.links[number].socket, topics)
+
+    def _judge(self, arbitration: Arbitration) -> None:
+        """Judge the sources, of which all messages were read."""
+        now = self._now()
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
+        self._deliver_all(arbitration.judge(now), now)
+
+    def _deliver_all(self, events: Sequence[Event], now: int) -> None:
+        """Deliver events that follow from no message."""
+        self._deliver(0, events, now)
+        for number in range(1, len(self._links.links)):
+            self._request_snapshots(number)
+
+    def _on_lifecycle(self, number: int, event: Lifecycle, now: int) -> bool:
+        """Follow changes of a system; return whether the event is for the user."""
+        changes = self._links.update(number, event, now)
+        if changes is not None:
+            if self._arbitration is not None:
+                for one in changes.new:
+                    link = self._links.links[one]
+                    self._arbitration.add_source(link.source, now, is_remote=link.is_remote)
+            elif changes.new:
+                self._begin_arbitration(now)
+            if self._arbitration is not None:
+                self._links.watch(now)
+                for one, venue in changes.gone:
+                    if venue != LIFECYCLE:
+                        self._deliver(one, self._arbitration.disconnected(one, venue, now), now)
+        return self._subscription.wants(event)
+
+    def _begin_arbitration(self, now: int) -> None:
+        """Arbitrate from now on; what the only source has delivered so far counts."""
+        links = self._links.links
+        self._arbitration = self._state = Arbitration(
+            self._subscription.venues,
+            [link.source for link in links],
+            now,
+            is_remote=[link.is_remote for link in links],
+            consumer=self._subscription.name,
+            first=self._only,
+        )
+        self._only = None
+        self._connections_due_ns = 0
+        self._links.watch(now)
+
+    def _read_connections(self, now_ns: int) -> None:
+        """Read the monitors of the connections: when nothing arrives, and once in a while otherwise."""
+        arbitration = self._arbitration
+        for number, link in enumerate(self._links.links):
+            monitor = link.monitor
+            if monitor is None:
+                continue
+            for name, state in monitor.read(now_ns).items():
+                reason = None if state in UNEXPLAINED else str(state)
+                if self._only is not None:
+                    self._only.set_silence_reason(name, reason)
+                elif arbitration is not None:
+                    arbitration.set_silence_reason(number, name, reason)
+            self._connections_due_ns = monitor.due_ns if arbitration is None else now_ns + _ENDS_NS
+            if arbitration is not None:
+                self._on_ended(arbitration, number, monitor.ended())
+
+    def _on_ended(self, arbitration: Arbitration, number: int, venues: Sequence[str]) -> None:
+        """Apply the ends of connections, after the last messages that came over them."""
+        link = self._links.links[number]
+        for _ in range(_LAST_MESSAGES if venues else 0):
+            parts = link.receive()
+            if parts is None:
+                break
+            self._handle(number, parts)
+        for venue in venues:
+            if venue != LIFECYCLE:
+                now = self._now()
+                self._deliver_all(arbitration.disconnected(number, venue, now), now)
 
 
-def _endpoints(run_dir: RunDir, venues: Iterable[str] | None) -> dict[str, str]:
-    """Return the endpoint of each venue: as described, or the one it will have once the system starts."""
-    try:
-        described = {name: str(venue["feed"]) for name, venue in run_dir.describe()["venues"].items()}
-    except (NotRunningError, UnknownStateError, KeyError, TypeError, AttributeError):
-        described = {name: run_dir.feed(name) for name in VENUES}
-    wanted = described if venues is None else tuple(venues)
-    unknown = [name for name in wanted if name not in described and name not in VENUES]
+def _feed(system: System, venue: str, line: Line) -> str | None:
+    return system.feed(venue, line)
+
+
+def _venues(systems: Sequence[System], wanted: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the venues to read: those that are wanted, else all; raise FeedError for one that nobody has."""
+    known = dict.fromkeys(venue for system in systems for venue in system.venues())
+    venues = tuple(known if wanted is None else wanted)
+    unknown = [name for name in venues if name not in known and name not in VENUES]
     if unknown:
         raise FeedError("no such venue", where=unknown[0], advice=f"venues are {', '.join(VENUES)}")
-    return {name: described.get(name, run_dir.feed(name)) for name in wanted}
+    return venues
 
 
 def _prefixes(venues: Sequence[str], channels: Sequence[str], symbols: Sequence[str] | None) -> list[str]:

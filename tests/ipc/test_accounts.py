@@ -11,8 +11,9 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc import accounts as accounts_module
-from ipc.accounts import Account, AccountFeed
+from ipc import account_state as accounts_module
+from ipc.account_state import AccountState, DeliveredOnce
+from ipc.accounts import AccountFeed
 from ipc.board import TCP_LISTENING, Board, WorkerWord
 from ipc.codec import encode
 from ipc.errors import FeedError
@@ -66,7 +67,7 @@ def answered(state: StreamState) -> Status:
 class Wire:
     """Makes the messages of one worker's account and hands them on, unless they are to be lost."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: AccountState) -> None:
         self.account = account
         self.now_ns = 1_000 * SECOND
         self.epoch = 1
@@ -98,7 +99,7 @@ class Wire:
 
 @pytest.fixture
 def wire() -> Wire:
-    return Wire(Account("lighter", 1_000 * SECOND))
+    return Wire(AccountState("lighter", 1_000 * SECOND, DeliveredOnce()))
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_fill_and_payment_are_delivered_once_across_restarts(known: Wire, make: 
     known.restart()
     assert known.send(make("a")) == []
     assert len(known.send(make("b"))) == 1
-    assert known.account.repeated == 1
+    assert known.delivered.repeated == 1
 
 
 def test_fill_and_payment_may_share_an_id(known: Wire) -> None:
@@ -313,7 +314,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.account = Account("lighter", SECOND)
+        self.account = AccountState("lighter", SECOND, DeliveredOnce())
         self.epoch = 0
         self.number = 0
         self.losing = 0

@@ -546,7 +546,7 @@ def test_asking_leaves_the_subscription_as_it_was(
         assert len(joined) == 5
         for _ in range(2):
             feed._state._requests.append(TOPIC)
-            feed._subscription.request_snapshots(feed._socket, feed._state)
+            feed._request_snapshots(0)
             assert [listener.recv() for _ in published] == published
         assert not listener.poll(50)
 
@@ -812,7 +812,7 @@ def test_old_events_give_way_to_the_last_of_their_topic(slow, worker: Worker, un
 def test_consumer_that_is_behind_is_given_what_has_arrived_meanwhile(slow, until) -> None:
     feed = slow(behind="conflate")
     until(feed._receive)
-    assert feed._socket.poll(10_000)
+    assert feed._first.socket.poll(10_000)
     got: list[Event] = []
 
     def step() -> None:
