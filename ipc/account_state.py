@@ -73,7 +73,7 @@ class AccountState:
         self.lost = 0
         self.status: Status | None = None
         self._sequence = PublisherSequence()
-        self._delivered = delivered
+        self.delivered = delivered
         #: True after the first complete snapshot of this epoch.
         self._has_snapshot = False
         #: Topics with a loss since their last complete snapshot.
@@ -221,9 +221,9 @@ class AccountState:
             case Margin():
                 self.margin = event
             case Fill():
-                return self._delivered.is_first("fill", event.fill_id)
+                return self.delivered.is_first("fill", event.fill_id)
             case Payment():
-                return self._delivered.is_first("payment", event.payment_id)
+                return self.delivered.is_first("payment", event.payment_id)
             case _:
                 pass
         return True

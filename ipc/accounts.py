@@ -24,7 +24,7 @@ import zmq
 
 from ipc.account_state import HEARTBEAT_LOST, AccountState, DeliveredOnce
 from ipc.codec import decode
-from ipc.connections import ConnectionState
+from ipc.connections import UNEXPLAINED, ConnectionState
 from ipc.consumer_names import checked_name, topic_of_consumer
 from ipc.errors import DecodeError, FeedError
 from ipc.events import Balance, Event, Fill, Lifecycle, Margin, Order, Payment, Position
@@ -35,7 +35,6 @@ from ipc.links import Links, request_snapshots
 from ipc.log import get_log
 from ipc.losses import LossLog
 from ipc.sources import Source, SourceFilter
-from ipc.subscriber import UNEXPLAINED, WAIT_MS
 from ipc.systems import LocalSystem, Remotes, RunDirs, System, systems_of
 from ipc.topics import ACCOUNT_CHANNELS
 
@@ -247,11 +246,10 @@ class AccountFeed:
             if self._receive():
                 continue
             left_ns = deadline - self._clock()
-            if left_ns <= 0:
-                self._check_silence()
-                return None
-            self._links.wait(max(1, min(WAIT_MS, left_ns // _MS)))
+            goes_on = left_ns > 0 and self._links.wait(max(1, left_ns // _MS))
             self._check_silence()
+            if not goes_on and not self._pending:
+                return None
         return self._pending.popleft()
 
     def account(self, venue: str) -> Account:

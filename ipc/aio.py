@@ -17,7 +17,9 @@ from typing import Final, Self
 import zmq
 
 from ipc.events import Event
-from ipc.subscriber import PUBLIC_CHANNELS, WAIT_MS, Subscriber, Subscription
+from ipc.links import WAIT_MS
+from ipc.subscriber import Subscriber
+from ipc.subscription import PUBLIC_CHANNELS, Subscription
 from ipc.systems import Remotes, RunDirs
 
 __all__ = ["AsyncFeed"]
@@ -25,8 +27,8 @@ __all__ = ["AsyncFeed"]
 #: Between two checks for silent venues while no message arrives, s; with several sources they are more.
 _CHECK_S: Final = 0.2
 _MS_PER_S: Final = 1000
-#: Messages after which other tasks have their turn, however many are waiting.
-_TURN: Final = 16
+#: Messages after which other tasks run, however many are waiting.
+_YIELD_AFTER: Final = 16
 
 
 class AsyncFeed(Subscriber):
@@ -50,7 +52,7 @@ class AsyncFeed(Subscriber):
     ) -> None:
         subscription = Subscription(run_dir, venues, channels, symbols, remote, name, sources)
         super().__init__(zmq.Context(), subscription, clock, boot_clock)
-        #: Messages since other tasks had their turn.
+        #: Messages since other tasks ran.
         self._unyielded = 0
 
     async def __aenter__(self) -> Self:
@@ -71,7 +73,7 @@ class AsyncFeed(Subscriber):
             if not self._receive():
                 await self._wait()
             self._unyielded += 1
-            if self._unyielded >= _TURN:
+            if self._unyielded >= _YIELD_AFTER:
                 self._unyielded = 0
                 await asyncio.sleep(0)
         return self._pending.popleft()

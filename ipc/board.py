@@ -29,7 +29,7 @@ from ipc.errors import BoardError
 from ipc.health import Stream
 
 _MAGIC: Final = int.from_bytes(b"paraphbd", "little")
-_VERSION: Final = 3
+_VERSION: Final = 4
 
 #: Slots for processes: workers, the gateway, the simulator, and spare ones.
 PROCESSES: Final = 24
@@ -96,6 +96,8 @@ class WorkerWord:
     #: When an operator stopped the process, 0 when nobody has, and the operator's uid + 1.
     STOPPED_AT = 17
     STOPPED_BY = 18
+    #: 1 for the line of a venue that polls by REST and follows the account; its only line always does.
+    DUTY = 19
     # the main thread
     EPOCH = 24
     BOOTED = 25
@@ -135,6 +137,12 @@ class WorkerWord:
     #: When the watchdog last saw progress of the main thread.
     MAIN_SEEN = 49
     CUTS = 50
+    # the thread that spends, under its budget's lock: what this process has used of the limits of its IP address, in
+    # thousandths, and until when the venue demanded a pause of its REST requests
+    SPENT_MESSAGES = 52
+    SPENT_WEIGHT = 53
+    SPENT_CONNECTS = 54
+    REST_CLOSED_UNTIL = 55
     COUNT = 64
 
 
@@ -218,6 +226,7 @@ class Owner(StrEnum):
     LISTINGS = "thread that fetches the list of markets"
     WATCHDOG = "watchdog thread"
     SESSION = "thread that runs the session"
+    SPENDING = "thread that holds the budget's lock"
     PUBLISHING = "thread that holds the publisher's lock"
     STREAM = "thread whose session carries the stream; without one, the thread that finds out why"
 
@@ -230,7 +239,8 @@ OWNERS: Final[dict[type, dict[Owner, frozenset[int]]]] = {
         Owner.MAIN: frozenset(range(WorkerWord.EPOCH, WorkerWord.BEAT))
         - {WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED},
         Owner.LISTINGS: frozenset({WorkerWord.RESOLVING, WorkerWord.RESOLVE_FAILED}),
-        Owner.WATCHDOG: frozenset(range(WorkerWord.BEAT, WorkerWord.COUNT)),
+        Owner.WATCHDOG: frozenset(range(WorkerWord.BEAT, WorkerWord.SPENT_MESSAGES)),
+        Owner.SPENDING: frozenset(range(WorkerWord.SPENT_MESSAGES, WorkerWord.COUNT)),
     },
     SessionWord: {Owner.SESSION: frozenset(range(SessionWord.COUNT))},
     StreamWord: {Owner.PUBLISHING: frozenset(range(StreamWord.COUNT))},

@@ -54,6 +54,9 @@ class ConnectionState(StrEnum):
     ENCRYPTION_MISMATCH = "encryption_mismatch"
 
 
+#: States that do not explain a lost heartbeat.
+UNEXPLAINED: Final = frozenset({ConnectionState.CONNECTED, ConnectionState.CONNECTING})
+
 _ADVICE: Final = {
     ConnectionState.UNREACHABLE: "check address, port and firewall, and that the system runs there",
     ConnectionState.KEY_REFUSED: "put this client's public certificate into clients/ of the server",

@@ -25,7 +25,8 @@ import zmq
 from ipc.errors import FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.feed_state import HEARTBEAT_LOST_S
-from ipc.subscriber import PUBLIC_CHANNELS, WAIT_MS, Subscriber, Subscription
+from ipc.subscriber import Subscriber
+from ipc.subscription import PUBLIC_CHANNELS, Subscription
 from ipc.systems import Remotes, RunDirs
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
@@ -147,7 +148,8 @@ class Feed(Subscriber):
             left_ns = deadline - self._clock()
             if not has_received and (left_ns <= 0 or not self._wait(max(1, left_ns // _MS))):
                 self._check()
-                break
+                if not self._pending:
+                    return None
             if has_received and left_ns < -_GRACE_NS:
                 return None
         self._enforce_age(self._pending[0])
@@ -180,12 +182,11 @@ class Feed(Subscriber):
 
     def _wait(self, wait_ms: int) -> bool:
         """Wait for a message; return whether to go on reading, which several sources need even without one."""
-        if self._arbitration is None:
-            return bool(self._first.socket.poll(wait_ms))
-        self._links.wait(min(wait_ms, WAIT_MS))
-        self._connections_due_ns = 0
-        self._check()
-        return True
+        goes_on = self._links.wait(wait_ms)
+        if self._arbitration is not None:
+            self._connections_due_ns = 0
+            self._check()
+        return goes_on
 
     def _enforce_age(self, event: Event) -> None:
         """Conflate or raise when the next event is too old."""

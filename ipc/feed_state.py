@@ -14,10 +14,10 @@ from ipc.codec import decode
 from ipc.errors import DecodeError, FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Level, Lifecycle, Trade
 from ipc.health import Reason
-from ipc.lines import LINES, Line, line_of, venue_of
+from ipc.lines import Line, line_of, venue_of
 from ipc.log import get_log
 from ipc.losses import LossLog
-from ipc.replica import BAD_LEVEL, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
+from ipc.replica import BAD_LEVEL, DISCONNECTED, NO_SNAPSHOT, STOPPED, SUSPENDED, WORKER_EXITED, BookReplica
 from ipc.sequence import PublisherSequence, Verdict
 from ipc.topics import Topic, topic_of
 from ipc.trades import SeenTrades
@@ -35,7 +35,7 @@ _CHECK_NS: Final = 100_000_000
 _NS: Final = 1_000_000_000
 _HEARTBEAT_LOST: Final = "heartbeat_lost"
 #: Faults that only a snapshot clears and that the worker does not know of.
-_LOCAL_FAULTS: Final = frozenset({NO_SNAPSHOT, SUSPENDED, BAD_LEVEL, "seq_gap", "drift"})
+_LOCAL_FAULTS: Final = frozenset({NO_SNAPSHOT, SUSPENDED, BAD_LEVEL, DISCONNECTED, "seq_gap", "drift"})
 
 
 class Top(NamedTuple):
@@ -46,6 +46,16 @@ class Top(NamedTuple):
     ask: Level | None
     age_ms: float | None
     reason: str | None
+
+
+def tops_of(books: Iterable[BookReplica], now_ns: int) -> list[Top]:
+    """Return the best bid and offer of books, with their ages."""
+    return [
+        Top(book.venue, book.best_bid, book.best_ask, book.age_ms(now_ns), None)
+        if book.usable
+        else Top(book.venue, None, None, book.age_ms(now_ns), book.reason)
+        for book in books
+    ]
 
 
 class _Publisher:
@@ -74,7 +84,7 @@ class _Publisher:
 
 
 class FeedState:
-    """State of the subscription of a ``consumer`` to one ``line``.
+    """State of the subscription of a ``consumer`` to one line of venues.
 
     ``is_remote`` is True for another machine, whose clock differs.
 
@@ -83,13 +93,7 @@ class FeedState:
     """
 
     def __init__(
-        self,
-        venues: Iterable[str],
-        now_ns: int,
-        *,
-        is_remote: bool = False,
-        consumer: str = "",
-        line: Line = LINES[0],
+        self, venues: Iterable[str], now_ns: int, *, is_remote: bool = False, consumer: str = "", line: Line = "a"
     ) -> None:
         self.lost = 0
         self.malformed = 0
@@ -142,6 +146,15 @@ class FeedState:
         if publisher.is_silent:
             _show_silence(publisher)
 
+    def disconnect(self, venue: str) -> None:
+        """Invalidate the books of a publisher whose connection ended, until its next snapshots."""
+        for book in self._publishers[venue].books.values():
+            book.invalidate(DISCONNECTED)
+
+    def heartbeat_ns(self, venue: str) -> int:
+        """Return the time of a publisher's last heartbeat, ns; that of the subscription before the first."""
+        return self._publishers[venue].heartbeat_ns
+
     def handle_resume(self, now_ns: int, now_wall_ns: int) -> None:
         """Invalidate every book after a suspension of the machine, until a snapshot of data that was read since.
 
@@ -165,6 +178,10 @@ class FeedState:
             _update_silence(publisher, now_ns)
         return [book for publisher in self._publishers.values() for book in publisher.books.values()]
 
+    def replace_book(self, book: BookReplica) -> None:
+        """Apply later events to another book of the same market; the one before stays as it is."""
+        self._publishers[book.venue].books[book.symbol] = book
+
     def latest(self, channel: str, venue: str, symbol: str) -> Event | None:
         """Return the last event of a channel other than ``book``; None before the first.
 
@@ -176,16 +193,8 @@ class FeedState:
 
     def top(self, symbol: str, now_ns: int) -> list[Top]:
         """Return the best bid and offer of a symbol on every venue that has it, with their ages."""
-        tops = []
-        for venue, publisher in self._publishers.items():
-            if symbol not in publisher.books:
-                continue
-            book = self.book(venue, symbol, now_ns)
-            if book.usable:
-                tops.append(Top(venue, book.best_bid, book.best_ask, book.age_ms(now_ns), None))
-            else:
-                tops.append(Top(venue, None, None, book.age_ms(now_ns), book.reason))
-        return tops
+        venues = [venue for venue, publisher in self._publishers.items() if symbol in publisher.books]
+        return tops_of([self.book(venue, symbol, now_ns) for venue in venues], now_ns)
 
     def _origin(self, head: bytes) -> tuple[_Publisher, str, Topic]:
         """Return publisher, text and parts of a topic (cached); raise ValueError or, if not subscribed, KeyError."""
@@ -210,7 +219,7 @@ class FeedState:
         if isinstance(event, Heartbeat):
             return [*self._on_heartbeat(publisher, topic.venue, event, now_ns), event]
         if isinstance(event, Lifecycle):
-            self._on_lifecycle(event)
+            self.on_lifecycle(event)
         elif topic.channel == "book":
             gap = self._invalidate(publisher, topic, (last or 0) + 1, event.seq) if missed else []
             self._apply_book(publisher, topic, event, now_ns)
@@ -218,7 +227,7 @@ class FeedState:
         elif isinstance(event, Trade) and not self._is_new_trade(publisher, topic.symbol, event):
             return []
         # Lifecycle events are kept by process, though all of them come from one publisher.
-        publisher.latest[topic.channel, topic.venue if topic.channel == LIFECYCLE else topic.symbol] = event
+        publisher.latest[topic.channel, event.venue if topic.channel == LIFECYCLE else topic.symbol] = event
         return [event]
 
     def _on_lost(self, topic: Topic, count: int, now_ns: int) -> None:
@@ -305,8 +314,11 @@ class FeedState:
                 self._request_snapshot(name, now_ns)
         return gaps
 
-    def _on_lifecycle(self, event: Lifecycle) -> None:
-        """Invalidate the books of a worker that exited, which the parent reports within milliseconds, or stopped."""
+    def on_lifecycle(self, event: Lifecycle) -> None:
+        """Invalidate the books of a worker that exited, which the parent reports within milliseconds, or stopped.
+
+        Processes of another line than this one's are passed over.
+        """
         publisher = self._publishers.get(venue_of(event.venue))
         if publisher is None or line_of(event.venue) != self._line:
             return

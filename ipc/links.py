@@ -1,4 +1,4 @@
-"""Sockets of a consumer: one for each source, read in turn.
+"""Sockets of a consumer: one for each source, read one after the other.
 
 A source is a line of a system (:mod:`ipc.sources`). Its socket is connected to that line of every venue, the first one
 of a system to its lifecycle events as well. What a system describes may change; its sockets follow.
@@ -23,7 +23,9 @@ from ipc.systems import System
 #: A reconnect every 10 ms finds a restarted worker within 8 ms, for 3 % of a core while five are away.
 _RECONNECT_MS: Final = 10
 _RECEIVE_HWM: Final = 10_000
-#: Messages of one source that are read before it is the next one's turn.
+#: Longest wait of a consumer with several sources, which judges them in between, ms.
+WAIT_MS: Final = 20
+#: Messages of one source that are read before the next one is.
 _BURST: Final = 16
 _NOW: Final = int(zmq.DONTWAIT)
 _MORE: Final = int(zmq.RCVMORE)
@@ -145,7 +147,7 @@ class Link:
 
 
 class LinkChanges(NamedTuple):
-    """What a new description of a system changed: numbers of new links, and lines of venues that are gone."""
+    """Changes by a new description of a system: numbers of new links, and lines of venues that are gone."""
 
     new: list[int]
     #: Number of the link and venue.
@@ -185,8 +187,8 @@ class Links:
         self._endpoint = endpoint
         self._prefixes = prefixes
         self._hwm = hwm
-        self._turn = 0
-        #: Messages that the link whose turn it is has had in it.
+        self._next = 0
+        #: Messages that were read of the next link in succession.
         self._burst = 0
         #: Of all sockets; None before the first wait, and after a change.
         self._poller: zmq.Poller | None = None
@@ -197,13 +199,13 @@ class Links:
         """Return the next message with the number of its link; None when every socket was found empty."""
         links = self.links
         for _ in links:
-            turn = self._turn
-            parts = links[turn].receive()
+            number = self._next
+            parts = links[number].receive()
             self._burst += 1
             if parts is None or self._burst >= _BURST:
-                self._turn, self._burst = (turn + 1) % len(links), 0
+                self._next, self._burst = (number + 1) % len(links), 0
             if parts is not None:
-                return turn, parts
+                return number, parts
         return None
 
     def update(self, number: int, event: Lifecycle, now_ns: int) -> LinkChanges | None:
@@ -229,13 +231,19 @@ class Links:
         monitors = [link.monitor.socket for link in self.links if link.monitor is not None]
         return [*(link.socket for link in self.links), *monitors]
 
-    def wait(self, wait_ms: int) -> None:
-        """Wait for a message of any source, or for news of a connection."""
+    def wait(self, wait_ms: int) -> bool:
+        """Wait for a message, or for news of a connection; return False when there was none in the time.
+
+        With several links it returns True after :data:`WAIT_MS` at the latest, so that the caller checks them.
+        """
+        if len(self.links) == 1:
+            return bool(self.links[0].socket.poll(wait_ms))
         if self._poller is None:
             self._poller = zmq.Poller()
             for socket in self.sockets():
                 self._poller.register(socket, zmq.POLLIN)
-        self._poller.poll(wait_ms)
+        self._poller.poll(min(wait_ms, WAIT_MS))
+        return True
 
     def close(self) -> None:
         """Close all sockets."""

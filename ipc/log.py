@@ -96,9 +96,18 @@ def get_log(name: str) -> EventLog:
     return EventLog(logging.getLogger(name))
 
 
+#: Fields of every line of this process.
+_own_fields: Final[dict[str, object]] = {}
+
+
+def name_process(name: str) -> None:
+    """Name this process in every later line, for one whose other fields do not."""
+    _own_fields["process"] = name
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
     fields: dict[str, object] = getattr(record, "fields", {})
-    return {key: value for key, value in fields.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None} | _own_fields
 
 
 class PrettyFormatter(logging.Formatter):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipc.errors import BookUnusableError
 from ipc.events import BookDelta, BookSnapshot, Gap, HeartbeatBook, Level
+from ipc.lines import Line
 from ipc.orderbook import BadLevelError, OrderBook
 
 #: Fault of a book that has had no snapshot.
@@ -14,6 +15,8 @@ WORKER_EXITED = "worker_exited"
 STOPPED = "stopped"
 #: Fault of a book whose last event was invalid.
 BAD_LEVEL = "bad_level"
+#: Fault of the books of a worker to which the connection ended.
+DISCONNECTED = "disconnected"
 #: Fault of every book after the consumer's machine was suspended.
 SUSPENDED = "suspended"
 
@@ -24,11 +27,13 @@ class BookReplica:
     """Received book of one market.
 
     ``fault`` is None while the book matches its worker's, else the rule that failed: ``no_snapshot``,
-    ``worker_exited``, ``suspended``, ``seq_gap``, ``bad_level``, ``crossed_book``, ``crossed_by_venue``, ``drift``,
-    ``rest`` (some seconds old, for display only: see :meth:`indicative`), or the reason of the worker's gap.
+    ``worker_exited``, ``disconnected``, ``suspended``, ``seq_gap``, ``bad_level``, ``crossed_book``,
+    ``crossed_by_venue``, ``drift``, ``rest`` (some seconds old, for display only: see :meth:`indicative`), or the
+    reason of the worker's gap.
     ``silence`` is a fault of the feed as a whole (``heartbeat_lost``, ``stopped``), which hides the book without
     invalidating it.
-    ``drifts`` counts proven differences from the worker's book.
+    ``drifts`` counts proven differences from the worker's book. ``line`` is the line whose state it shows, None where
+    only one is received.
     """
 
     def __init__(self, venue: str, symbol: str) -> None:
@@ -37,13 +42,31 @@ class BookReplica:
         self.fault: str | None = NO_SNAPSHOT
         self.silence: str | None = None
         self.drifts = 0
-        #: Venue's sequence number of the last applied event.
-        self.venue_seq: int | None = None
-        #: Monotonic time at which the worker read the frame of the last applied event, ns.
-        self.recv_mono_ns = 0
-        #: Venue's time of the last applied event, ns.
-        self.exchange_ns: int | None = None
+        self.line: Line | None = None
+        #: Last applied event, and the depth of the last snapshot; None before the first.
+        self.last: BookSnapshot | BookDelta | None = None
+        self.depth: int | None = None
         self._book = OrderBook()
+
+    @property
+    def venue_seq(self) -> int | None:
+        """Venue's sequence number of the last applied event."""
+        return None if self.last is None else self.last.venue_seq
+
+    @property
+    def recv_mono_ns(self) -> int:
+        """Monotonic time at which the worker read the frame of the last applied event, ns; 0 before the first."""
+        return 0 if self.last is None else self.last.recv_mono_ns
+
+    @property
+    def exchange_ns(self) -> int | None:
+        """Venue's time of the last applied event, ns."""
+        return None if self.last is None else self.last.exchange_ns
+
+    @property
+    def order_book(self) -> OrderBook:
+        """Levels as last received, usable or not; for what compares whole books."""
+        return self._book
 
     @property
     def usable(self) -> bool:
@@ -81,6 +104,21 @@ class BookReplica:
         """Return the time since the frame of the last applied event was read; None before the first."""
         return (now_mono_ns - self.recv_mono_ns) / _MS if self.recv_mono_ns else None
 
+    def follow(self, other: BookReplica) -> None:
+        """Be as another book is, and share its levels."""
+        self._book = other._book
+        self.fault = other.fault
+        self.silence = other.silence
+        self.drifts = other.drifts
+        self.last = other.last
+        self.depth = other.depth
+
+    def freeze(self) -> None:
+        """Keep the levels as they are now, apart from the book that shares them."""
+        frozen = OrderBook()
+        frozen.replace(self._book.bids(), self._book.asks())
+        self._book = frozen
+
     def invalidate(self, fault: str) -> None:
         """Make the book unusable until its next snapshot."""
         self.fault = fault
@@ -95,7 +133,8 @@ class BookReplica:
         except ValueError:
             self.fault = BAD_LEVEL
             return not drifted
-        self._stamp(event)
+        self.last = event
+        self.depth = event.depth
         flagged = next((flag for flag in ("rest", "crossed_by_venue") if flag in event.flags), None)
         self.fault = flagged or ("crossed_book" if self._book.is_crossed else None)
         return not drifted
@@ -109,7 +148,7 @@ class BookReplica:
         except BadLevelError:
             self.fault = BAD_LEVEL
             return
-        self._stamp(event)
+        self.last = event
         if self._book.is_crossed:
             self.fault = "crossed_book"
 
@@ -124,11 +163,6 @@ class BookReplica:
         self.fault = "drift"
         self.drifts += 1
         return False
-
-    def _stamp(self, event: BookSnapshot | BookDelta) -> None:
-        self.venue_seq = event.venue_seq
-        self.recv_mono_ns = event.recv_mono_ns
-        self.exchange_ns = event.exchange_ns
 
     def _checked(self) -> OrderBook:
         reason = self.reason

@@ -1,7 +1,7 @@
-"""Subscribing side of feeds of public data: what they subscribe to, their sockets, and the state that follows.
+"""Subscribing side of feeds of public data: their sockets, and the state that follows from the messages.
 
 :class:`ipc.feed.Feed` and :class:`ipc.aio.AsyncFeed` add how they wait. With one source the state is a
-:class:`~ipc.feed_state.FeedState`; with more an :class:`~ipc.arbitration.Arbitration` decides between them.
+:class:`~ipc.feed_state.FeedState`; with more an :class:`~ipc.arbitration.arbitration.Arbitration` decides between them.
 """
 
 from __future__ import annotations
@@ -10,85 +10,27 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import product
 from typing import Any, Final
 
 import zmq
 
-from ipc.arbitration import Arbitration
+from ipc.arbitration.arbitration import Arbitration
 from ipc.clocks import Suspension
-from ipc.connections import ConnectionState
-from ipc.consumer_names import checked_name, topic_of_consumer
+from ipc.connections import UNEXPLAINED, ConnectionState
 from ipc.errors import FeedError
 from ipc.events import Event, Lifecycle
 from ipc.feed_state import LIFECYCLE, FeedState, Top
 from ipc.lines import Line
-from ipc.links import Links, connect, request_snapshots
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir
-from ipc.sources import Source, SourceFilter
-from ipc.systems import DIRECTORY, LocalSystem, Remotes, RunDirs, System, systems_of
-from ipc.topics import CHANNELS, VENUES, topic_of
+from ipc.sources import Source
+from ipc.subscription import Subscription
+from ipc.systems import LocalSystem
 
-#: Default channels of a feed.
-PUBLIC_CHANNELS: Final = ("book", "bbo", "trade", "mark", "funding")
-#: Longest wait of a feed with several sources: its time limits are checked in between, ms.
-WAIT_MS: Final = 50
 #: Between two reads of the monitors of several sources while messages arrive.
 _ENDS_NS: Final = 5_000_000
 #: Messages that are read of a source whose connection ended.
 _LAST_MESSAGES: Final = 10_000
-#: States of a connection that do not explain a lost heartbeat.
-UNEXPLAINED: Final = frozenset({ConnectionState.CONNECTED, ConnectionState.CONNECTING})
-
-
-class Subscription:
-    """Systems, sources and topics of a subscription; arguments as for :class:`ipc.feed.Feed`."""
-
-    def __init__(
-        self,
-        run_dir: RunDirs,
-        venues: Iterable[str] | None,
-        channels: Sequence[str],
-        symbols: Sequence[str] | None,
-        remote: Remotes = None,
-        name: str | None = None,
-        sources: Sequence[str] | None = None,
-    ) -> None:
-        self.name = checked_name(name)
-        self.systems = systems_of(run_dir, remote)
-        self._chosen = SourceFilter(sources, [system.host for system in self.systems])
-        self.venues = _venues(self.systems, venues)
-        self.prefixes = _prefixes(self.venues, channels, symbols)
-        #: True when the user wants lifecycle events; the feed itself always receives them.
-        self.has_lifecycle = LIFECYCLE in channels
-        self._books = tuple(prefix for prefix in self.prefixes if prefix.startswith("book."))
-
-    @property
-    def endpoints(self) -> dict[str, str]:
-        """Endpoints of the public feeds of the first system by venue, of line a."""
-        return {venue: endpoint for venue in self.venues if (endpoint := _feed(self.systems[0], venue, "a"))}
-
-    def open(self, socket: zmq.Socket[Any]) -> None:
-        """Set up a SUB socket of a caller's own for line a of the first system."""
-        first = self.systems[0]
-        endpoints = {**self.endpoints, LIFECYCLE: first.lifecycle}
-        connect(socket, endpoints.values(), self._topics(), first.remote)
-
-    def links(self, context: zmq.Context[Any], now_ns: int) -> Links:
-        """Return a socket for each source."""
-        return Links(context, self.systems, self._chosen, self.venues, _feed, self._topics(), now_ns)
-
-    def request_snapshots(self, socket: zmq.Socket[Any], topics: Sequence[str]) -> None:
-        """Request snapshots of subscribed books only: others would receive no changes."""
-        request_snapshots(socket, [topic for topic in topics if topic.startswith(self._books)])
-
-    def wants(self, event: Lifecycle) -> bool:
-        """Return whether a lifecycle event is for the user."""
-        return self.has_lifecycle and event.event != DIRECTORY
-
-    def _topics(self) -> list[str]:
-        return [*self.prefixes, topic_of_consumer(self.name)]
 
 
 class Subscriber:
@@ -174,7 +116,7 @@ class Subscriber:
     @property
     def changeovers(self) -> dict[str, int]:
         """Number of books' changes from one source to another by reason: ``behind``, ``silent``, ``lost``."""
-        return {} if self._arbitration is None else dict(self._arbitration.changeovers)
+        return {} if self._arbitration is None else {str(key): n for key, n in self._arbitration.changeovers.items()}
 
     @property
     def trades_of_one_line(self) -> int:
@@ -272,8 +214,11 @@ class Subscriber:
         self._request_snapshots(number)
 
     def _request_snapshots(self, number: int) -> None:
-        state = self._arbitration
-        topics = self._state.snapshot_requests() if state is None else state.snapshot_requests(number)
+        topics: list[str] = []
+        if self._only is not None:
+            topics = self._only.snapshot_requests()
+        elif self._arbitration is not None:
+            topics = self._arbitration.snapshot_requests(number)
         if topics:
             self._subscription.request_snapshots(self._links.links[number].socket, topics)
 
@@ -351,27 +296,3 @@ class Subscriber:
             if venue != LIFECYCLE:
                 now = self._now()
                 self._deliver_all(arbitration.disconnected(number, venue, now), now)
-
-
-def _feed(system: System, venue: str, line: Line) -> str | None:
-    return system.feed(venue, line)
-
-
-def _venues(systems: Sequence[System], wanted: Iterable[str] | None) -> tuple[str, ...]:
-    """Return the venues to read: those that are wanted, else all; raise FeedError for one that nobody has."""
-    known = dict.fromkeys(venue for system in systems for venue in system.venues())
-    venues = tuple(known if wanted is None else wanted)
-    unknown = [name for name in venues if name not in known and name not in VENUES]
-    if unknown:
-        raise FeedError("no such venue", where=unknown[0], advice=f"venues are {', '.join(VENUES)}")
-    return venues
-
-
-def _prefixes(venues: Sequence[str], channels: Sequence[str], symbols: Sequence[str] | None) -> list[str]:
-    unknown = [channel for channel in channels if channel not in CHANNELS]
-    if unknown:
-        raise FeedError("no such channel", where=unknown[0], advice=f"channels are {', '.join(CHANNELS)}")
-    prefixes = ["heartbeat.", "status.", f"{LIFECYCLE}."]
-    if symbols is None:
-        return prefixes + [f"{channel}." for channel in channels]
-    return prefixes + [topic_of(*parts) for parts in product(channels, venues, symbols)]

@@ -171,7 +171,7 @@ def systems_of(run_dir: RunDirs, remote: Remotes) -> list[System]:
     """
     remotes = [remote] if remote is None or isinstance(remote, Remote) else _listed(remote, "remote")
     is_list = not (run_dir is None or isinstance(run_dir, str | Path))
-    paths = _listed(run_dir, "run_dir") if is_list else [run_dir] if None in remotes else []
+    paths: list[Any] = _listed(run_dir, "run_dir") if is_list else [run_dir] if None in remotes else []
     directories = [run_dir_of(path, os.environ) for path in paths]
     others = [one for one in remotes if one is not None]
     _check_each_once([*(str(one.path) for one in directories), *(_text_of(one) for one in others)])

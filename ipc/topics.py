@@ -15,6 +15,32 @@ VENUES = ("hyperliquid", "aster", "extended", "lighter", "paradex")
 #: Offset of each feed's TCP port from the first one. Consumers depend on these numbers: only add unused ones, above 11.
 FEED_PORTS = {"hyperliquid": 0, "aster": 1, "extended": 2, "lighter": 3, "paradex": 4, "lifecycle": 5}
 
+
+class BookOrder(NamedTuple):
+    """Order of a venue's books, by which consumers of several sources compare them.
+
+    Attributes:
+        has_numbers: True where the venue's own number of a state is the same on every connection; else its time orders.
+        limit_ns: How long a delivered book may lack a change that another source has.
+        is_whole: True where every frame is a whole book, of which any is news.
+    """
+
+    has_numbers: bool
+    limit_ns: int
+    is_whole: bool = False
+
+
+#: Order of each venue's books. Hyperliquid's frames come every 0.5 s, up to that apart on two connections, Lighter's
+#: every 50 ms, the others' every 100 ms. Extended numbers one connection's frames, and Paradex' number is not known to
+#: be the market's.
+BOOK_ORDERS = {
+    "hyperliquid": BookOrder(has_numbers=False, limit_ns=750_000_000, is_whole=True),
+    "aster": BookOrder(has_numbers=True, limit_ns=350_000_000),
+    "extended": BookOrder(has_numbers=False, limit_ns=350_000_000),
+    "lighter": BookOrder(has_numbers=True, limit_ns=300_000_000),
+    "paradex": BookOrder(has_numbers=False, limit_ns=350_000_000),
+}
+
 #: Every public channel, in the order in which tools show them.
 CHANNELS = (
     "book",

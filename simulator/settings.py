@@ -57,6 +57,7 @@ class SimSettings:
             faster.
         greeting: Whether hyperliquid sends its text greeting.
         sbe_version: Highest supported version of paradex' binary schema (0 to 3).
+        refuses_newer_sbe: Refuse a connection that requests a higher one, instead of serving that version.
         tls: Whether the venues use TLS; the admin API never does.
         ca_path: File for the certificate of the authority, which is new in every simulation; clients trust it by
             naming this file in ``SSL_CERT_FILE``.
@@ -72,7 +73,8 @@ class SimSettings:
     host: str = "127.0.0.1"
     pace: float = 1.0
     greeting: bool = True
-    sbe_version: int = 1
+    sbe_version: int = 2
+    refuses_newer_sbe: bool = False
     tls: bool = False
     ca_path: str = ""
     names: tuple[str, ...] = ()

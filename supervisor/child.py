@@ -159,7 +159,7 @@ class ChildProcess:
 
     @property
     def is_stopped_by_operator(self) -> bool:
-        """True from :meth:`stop` to :meth:`start`, whatever else would start the process."""
+        """True from :meth:`stop` to :meth:`allow`, whatever else would start the process."""
         return self.row[WorkerWord.STOPPED_AT] != 0
 
     def stop(self, uid: int) -> None:
@@ -168,11 +168,10 @@ class ChildProcess:
         self.row[WorkerWord.STOPPED_AT] = time.monotonic_ns()
         self.handle(ChildEvent.STOP, Reason.REQUESTED)
 
-    def start(self, policy: BackoffPolicy) -> None:
-        """End :meth:`stop`: start the process, if it is being killed once it has exited."""
+    def allow(self, policy: BackoffPolicy) -> None:
+        """End :meth:`stop`: a start takes effect again, if the process is being killed once it has exited."""
         self.row[WorkerWord.STOPPED_AT] = self.row[WorkerWord.STOPPED_BY] = 0
         self.lifecycle.backoff.policy = policy
-        self.handle(ChildEvent.START)
 
     def handle(self, event: ChildEvent, reason: Reason | None = None) -> None:
         """Apply an event and execute what it leads to; one that an operator stopped is not started."""

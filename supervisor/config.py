@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from ipc.certificates import KeyDirectory
 from ipc.errors import ConfigError
+from ipc.lines import LINES, Line
 from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
 from supervisor import setting_checks as checks
@@ -45,6 +46,7 @@ _NEAR_MISS: Final = 0.9
 _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), checks.venues, "PARAPHINA_VENUES"),
     "markets": _Key(("BTC", "ETH"), checks.markets, "PARAPHINA_MARKETS"),
+    "lines": _Key(1, checks.whole(1, len(LINES)), "PARAPHINA_LINES"),
     "run_dir": _Key(None, checks.absolute_path, "PARAPHINA_RUN_DIR"),
     "tick_ms": _Key(250, checks.whole(20, 10_000)),
     "first_restart": _Key("backoff", checks.one_of("backoff", "immediate")),
@@ -82,8 +84,17 @@ _NETWORK: Final[dict[str, _Key]] = {
     "ca_file": _Key(None, ca_file, "PARAPHINA_CA_FILE"),
     "source_address": _Key(None, source_address, "PARAPHINA_SOURCE_ADDRESS"),
 }
+#: For line b of a venue: what differs from line a. Ids and numbers behind the URLs must be the same.
+_LINE_B: Final[dict[str, _Key]] = {
+    "ws_url": _Key(None, checks.url("ws", "wss")),
+    "rest_url": _Key(None, checks.url("http", "https")),
+    **{key: replace(spec, env=f"PARAPHINA_<V>_LINE_B_{key.upper()}") for key, spec in _NETWORK.items()},
+}
+#: Table of line b in a venue's section.
+_LINE_B_TABLE: Final = "line_b"
 _VENUE: Final[dict[str, _Key]] = {
     "markets": _Key(None, checks.markets),
+    "lines": _Key(None, checks.whole(1, len(LINES)), "PARAPHINA_<V>_LINES"),
     "stale_ms": _Key(10_000, checks.whole(100, 3_600_000), "PARAPHINA_<V>_STALE_MS"),
     "connect_timeout_ms": _Key(15_000, checks.whole(100, 600_000), "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS"),
     "read_timeout_ms": _Key(30_000, checks.whole(500, 3_600_000), "PARAPHINA_<V>_WS_READ_TIMEOUT_MS"),
@@ -109,6 +120,15 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
+class LineConfig:
+    """Settings of line b of a venue that may differ from those of line a."""
+
+    ws_url: str
+    rest_url: str
+    dial: DialOptions
+
+
+@dataclass(frozen=True, slots=True)
 class VenueConfig:
     """Settings of one venue; see ``etc/paraphina.toml``."""
 
@@ -130,6 +150,20 @@ class VenueConfig:
     account_period_ms: int = 60_000
     #: Proxy, authorities and source address of its connections.
     dial: DialOptions = DIRECT
+    #: Settings of line b; None for a venue with one line.
+    line_b: LineConfig | None = None
+
+    @property
+    def lines(self) -> tuple[Line | None, ...]:
+        """Lines of the venue; None stands for an only one."""
+        return (None,) if self.line_b is None else LINES
+
+    def of_line(self, line: Line | None) -> VenueConfig:
+        """Return the settings with the addresses of a line."""
+        if line != LINES[-1] or self.line_b is None:
+            return self
+        own = self.line_b
+        return replace(self, ws_url=own.ws_url, rest_url=own.rest_url, dial=own.dial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +235,8 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         problems = KeyDirectory(Path(feeds["curve_dir"])).problems()
         reader.problems += [f"feeds.curve_dir: {problem}" for problem in problems]
     per_venue = {venue.name: reader.venue(venue) for venue in VENUES.values()}
-    dial, problems = dial_options(network, per_venue, environ, {of.key: of.source for of in reader.settings})
+    second = {venue.name: reader.line_b(venue) for venue in VENUES.values()}
+    dial, problems = dial_options(network, per_venue, second, environ, {of.key: of.source for of in reader.settings})
     reader.problems += problems
     reader.finish()
     policy = BackoffPolicy(
@@ -212,7 +247,13 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         first_immediate=supervisor["first_restart"] == "immediate",
     )
     venues = {
-        name: _venue_config(VENUES[name], per_venue[name], supervisor, dial[name]) for name in supervisor["venues"]
+        name: _with_lines(
+            _venue_config(VENUES[name], per_venue[name], supervisor, dial[name][0]),
+            per_venue[name]["lines"] or supervisor["lines"],
+            second[name],
+            dial[name][1],
+        )
+        for name in supervisor["venues"]
     }
     return Config(
         venues,
@@ -273,6 +314,14 @@ def _venue_config(
     )
 
 
+def _with_lines(venue: VenueConfig, lines: int, second: Mapping[str, Any], dial: DialOptions) -> VenueConfig:
+    """Return a venue's settings with its second line, if it is to have one; recordings are played on one."""
+    if lines == 1 or venue.fixture_dir is not None:
+        return venue
+    own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial)
+    return replace(venue, line_b=own)
+
+
 class _Reader:
     """Reader of settings from file, environment and flags; collects mistakes."""
 
@@ -317,9 +366,21 @@ class _Reader:
     def venue(self, venue: Venue) -> dict[str, Any]:
         """Return the values of a venue's section."""
         options = {option: _Key(words[0], checks.one_of(*words)) for option, words in venue.options.items()}
+        table = {key: value for key, value in self._venue_table(venue).items() if key != _LINE_B_TABLE}
+        return self._values(f"venues.{venue.name}", table, {**_VENUE, **options}, venue.env)
+
+    def line_b(self, venue: Venue) -> dict[str, Any]:
+        """Return the values of the table of a venue's line b."""
+        name = f"venues.{venue.name}.{_LINE_B_TABLE}"
+        table = self._venue_table(venue).get(_LINE_B_TABLE, {})
+        if not isinstance(table, dict):
+            self._problem(name, f"a section is wanted: [{name}]")
+        return self._values(name, table, _LINE_B, venue.env)
+
+    def _venue_table(self, venue: Venue) -> dict[str, Any]:
         venues = self._file.get("venues")
         table = venues.get(venue.name) if isinstance(venues, dict) else None
-        return self._values(f"venues.{venue.name}", table, {**_VENUE, **options}, venue.env)
+        return table if isinstance(table, dict) else {}
 
     def finish(self) -> None:
         """Raise ConfigError if there were mistakes."""

@@ -1,6 +1,6 @@
 """Settings of the way to the venues: proxy, its credentials, authorities and source address.
 
-Each setting exists for the system (``[network]``) and for a venue, whose own one has precedence.
+Each setting exists for the system (``[network]``), for a venue and for its line b; the nearest one has precedence.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supervisor.setting_checks import absolute_path
@@ -56,17 +56,39 @@ def source_address(raw: object) -> str:
         raise ValueError("an IP address of this machine, as 192.0.2.7") from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Settings in effect; ``key`` is where the proxy was set."""
+
+    proxy: str | None
+    auth_file: str | None
+    ca_file: str | None
+    source_address: str | None
+    key: str = "network"
+
+    def with_own(self, own: Mapping[str, Any], key: str) -> _Way:
+        """Return the settings of a venue, or of a line of it, which inherits what it does not set itself."""
+        if own["proxy"] is None:
+            proxy, auth_file, key = self.proxy, own["proxy_auth_file"] or self.auth_file, self.key
+        else:
+            # Credentials go to the proxy that they were set for, never to another one.
+            proxy, auth_file = own["proxy"], own["proxy_auth_file"]
+        return _Way(proxy, auth_file, own["ca_file"] or self.ca_file, own["source_address"] or self.source_address, key)
+
+
 def dial_options(
     shared: Mapping[str, Any],
     per_venue: Mapping[str, Mapping[str, Any]],
+    second: Mapping[str, Mapping[str, Any]],
     environ: Mapping[str, str],
     sources: Mapping[str, str],
-) -> tuple[dict[str, DialOptions], list[str]]:
-    """Return the way to each venue, and the mistakes.
+) -> tuple[dict[str, tuple[DialOptions, DialOptions]], list[str]]:
+    """Return the ways of both lines to each venue, and the mistakes.
 
     Args:
         shared: Values of ``[network]``.
         per_venue: Values by venue.
+        second: Values of line b by venue.
         environ: Environment, whose customary variables apply where no ``proxy`` is set.
         sources: Source by dotted key.
     """
@@ -74,23 +96,24 @@ def dial_options(
     customary = ProxyRules()
     if shared["proxy"] is None:
         customary, problems = environment_rules(environ)
-    without_proxy = [] if shared["proxy"] or not shared["proxy_auth_file"] else ["network.proxy_auth_file"]
+    base = _Way(shared["proxy"], shared["proxy_auth_file"], shared["ca_file"], shared["source_address"])
+    without_proxy = [] if base.proxy or not base.auth_file else ["network.proxy_auth_file"]
     options = {}
     for name, own in per_venue.items():
-        section = f"venues.{name}" if own["proxy"] is not None else "network"
-        url = shared["proxy"] if own["proxy"] is None else own["proxy"]
-        rules = customary
-        if url is not None:
-            # Credentials go to the proxy that they were set for, never to a venue's other one.
-            inherited = shared["proxy_auth_file"] if own["proxy"] is None else None
-            rules = _explicit(url, own["proxy_auth_file"] or inherited, sources[f"{section}.proxy"])
-        if own["proxy_auth_file"] and not url:
-            without_proxy.append(f"venues.{name}.proxy_auth_file")
-        options[name] = DialOptions(
-            rules, own["ca_file"] or shared["ca_file"], own["source_address"] or shared["source_address"]
-        )
+        first_key, second_key = f"venues.{name}", f"venues.{name}.line_b"
+        first = base.with_own(own, first_key)
+        both = ((first, own, first_key), (first.with_own(second[name], second_key), second[name], second_key))
+        without_proxy += [
+            f"{key}.proxy_auth_file" for way, given, key in both if given["proxy_auth_file"] and not way.proxy
+        ]
+        options[name] = (_options(both[0][0], customary, sources), _options(both[1][0], customary, sources))
     problems += [f"{sources[key]}: there is no proxy; set {key.removesuffix('_auth_file')}" for key in without_proxy]
     return options, problems
+
+
+def _options(way: _Way, customary: ProxyRules, sources: Mapping[str, str]) -> DialOptions:
+    rules = customary if way.proxy is None else _explicit(way.proxy, way.auth_file, sources[f"{way.key}.proxy"])
+    return DialOptions(rules, way.ca_file, way.source_address)
 
 
 def _explicit(url: str, path: str | None, source: str) -> ProxyRules:

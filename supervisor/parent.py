@@ -15,14 +15,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from ipc.board import Board, HeaderWord, WorkerWord
+from ipc.board import Board, CellWord, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
 from ipc.errors import ConfigError, ParaphinaError, RunDirLostError, UsageError
-from ipc.health import Reason, WorkerState
+from ipc.health import Reason, Stream, StreamState, WorkerState, word_of
+from ipc.lines import LINES, line_of, venue_of
 from ipc.log import get_log
 from ipc.rundir import RunDir
 from supervisor.child import ChildProcess, ChildSpec, Handover, Supervision
 from supervisor.control import ControlServer
+from supervisor.duties import Duty, LineHealth
 from supervisor.guard import CHECK_NS, RunDirGuard
 from supervisor.kill_rules import KillLimits
 from supervisor.lifecycle import ChildEvent, ChildState
@@ -46,6 +48,8 @@ _SELF_STALL_NS: Final = _NS
 #: How long workers wait for the simulator to listen, and how often the parent checks.
 _SIMULATOR_NS: Final = 5 * _NS
 _SIMULATOR_POLL_NS: Final = 10 * _MS
+#: How long the second line of a venue waits for the first one to be live.
+_SECOND_LINE_NS: Final = 30 * _NS
 #: How long a start waits for the first worker to run, and how often the parent checks.
 _UP_NS: Final = 15 * _NS
 _UP_POLL_NS: Final = 50 * _MS
@@ -84,7 +88,11 @@ class Parent:
         self._limits = _limits_of(system)
         #: By name; a venue that a reload removed stays, for a later reload may add it again.
         self._children = {name: self._make_child(name) for name in system.slots}
-        self._requests = OperatorRequests(self._children, lambda: self._system)
+        self._requests = OperatorRequests(self._children, lambda: self._system, self._rollout, self._start_line)
+        #: Second lines that wait for their venue's first one, and until when.
+        self._waiting_lines: dict[str, int] = {}
+        #: Duty of each venue with two lines.
+        self._duties: dict[str, Duty] = {}
         #: Venues whose first time live was announced.
         self._announced: set[str] = set()
         self._all_announced = False
@@ -117,6 +125,7 @@ class Parent:
         simulator = self._children.get(SIMULATOR)
         if simulator is not None:
             simulator.handle(ChildEvent.START)
+        self._move_duties(time.monotonic_ns())
         self._start_children(time.monotonic_ns() + _SIMULATOR_NS, ready)
         if for_s is not None:
             self._reactor.at(time.monotonic_ns() + int(for_s * _NS), self._stop)
@@ -154,7 +163,7 @@ class Parent:
             return
         for name in self._system.slots:
             if name != SIMULATOR:
-                self._children[name].handle(ChildEvent.START)
+                self._start_line(name)
         if ready is not None:
             self._await_worker(now + _UP_NS, ready)
 
@@ -163,7 +172,7 @@ class Parent:
         now = time.monotonic_ns()
         if self._is_draining:
             return
-        if now < deadline_ns and not any(_is_up(child) for child in self._workers()):
+        if now < deadline_ns and not any(_is_up(child) for child in self._first_lines()):
             self._reactor.at(now + _UP_POLL_NS, partial(self._await_worker, deadline_ns, ready))
             return
         ready()
@@ -178,16 +187,57 @@ class Parent:
         )
         return ChildProcess(spec, self._system.policy_of(name), self._supervision)
 
+    def _move_duties(self, now: int) -> None:
+        """Move the duty of venues whose line that has it cannot do it; write it on the board."""
+        for venue in self._venues():
+            children = {line_of(name): self._children[name] for name in self._system.lines_of(venue)}
+            duty = self._duties.setdefault(venue, Duty())
+            if len(children) == 1:
+                duty.holder = LINES[0]
+            elif duty.update(now, {line: self._health_of(child) for line, child in children.items()}):
+                log.warning("duty.moved", venue=venue, to=duty.holder)
+            for line, child in children.items():
+                child.row[WorkerWord.DUTY] = line == duty.holder
+
+    def _health_of(self, child: ChildProcess) -> LineHealth:
+        """Return a line's health; an account of which nothing is known yet does not count."""
+        is_live = child.state is ChildState.LIVE
+        if self._system.config.venues[venue_of(child.name)].account is None:
+            return LineHealth(is_live, is_live)
+        cell = self._board.cell(self._system.slots[child.name], 0, Stream.ACCOUNT)
+        state, reason = word_of(StreamState, cell[CellWord.STATE]), word_of(Reason, cell[CellWord.REASON])
+        has_account = state in {None, StreamState.OFF, StreamState.LIVE} or reason is Reason.AUTH_FAILED
+        return LineHealth(is_live, is_live and has_account)
+
     def _run_child(self, name: str, generation: int, handover: Handover) -> None:
         """Run the child's program; in the child."""
         self._system.run_child(name, self._board, generation, handover)
 
-    def _workers(self) -> list[ChildProcess]:
-        return [self._children[name] for name in self._system.config.venues]
+    def _first_lines(self) -> list[ChildProcess]:
+        return [self._children[name] for name in self._venues()]
 
-    def _wanted(self) -> list[ChildProcess]:
-        """Return the workers that nobody stopped."""
-        return [child for child in self._workers() if not child.is_stopped_by_operator]
+    def _wanted(self) -> dict[str, list[ChildProcess]]:
+        """Return the workers of each venue that nobody stopped."""
+        lines = {name: [self._children[line] for line in self._system.lines_of(name)] for name in self._venues()}
+        return {name: of for name, of in lines.items() if not of[0].is_stopped_by_operator}
+
+    def _venues(self) -> list[str]:
+        return list(self._system.config.venues)
+
+    def _start_line(self, name: str) -> None:
+        """Start a worker; a second line once :meth:`_start_second_lines` lets it."""
+        if name in self._system.second_lines:
+            self._waiting_lines[name] = time.monotonic_ns() + _SECOND_LINE_NS
+        else:
+            self._children[name].handle(ChildEvent.START)
+
+    def _start_second_lines(self, now: int) -> None:
+        """Start second lines whose first one is live or took too long, so that a venue never starts both at once."""
+        for name, until_ns in list(self._waiting_lines.items()):
+            first = self._children[venue_of(name)]
+            if first.state is ChildState.LIVE or now >= until_ns:
+                del self._waiting_lines[name]
+                self._children[name].handle(ChildEvent.START)
 
     def _tick(self) -> None:
         now = time.monotonic_ns()
@@ -201,6 +251,8 @@ class Parent:
             child.check(now, limits)
         reap_orphans([child.process.pid for child in self._children.values() if child.process is not None])
         if not self._is_draining:
+            self._start_second_lines(now)
+            self._move_duties(now)
             self._continue_rollout(now)
         self._guard.refresh_board()
         self._control.flush()
@@ -234,11 +286,11 @@ class Parent:
         """Announce, once each, that a venue is live and that all are."""
         wanted = self._wanted()
         after = f"live after {(now - self._started_ns) / _NS:.1f} s"
-        for child in wanted:
-            if child.name not in self._announced and child.state is ChildState.LIVE:
-                self._announced.add(child.name)
-                self._announce(f"{child.name} is {after}")
-        if not self._all_announced and self._announced.issuperset(child.name for child in wanted):
+        for name, lines in wanted.items():
+            if name not in self._announced and any(child.state is ChildState.LIVE for child in lines):
+                self._announced.add(name)
+                self._announce(f"{name} is {after}")
+        if not self._all_announced and self._announced.issuperset(wanted):
             self._all_announced = True
             if wanted:
                 self._announce(f"all {len(wanted)} venues are {after}")
@@ -247,11 +299,11 @@ class Parent:
 
     def _notify(self, now: int) -> None:
         """Report readiness and health to systemd after a round of checks."""
-        wanted = {child.name: child.state.public for child in self._wanted()}
+        wanted = {name: _state_of(lines) for name, lines in self._wanted().items()}
         if self._all_announced or now - self._started_ns > _READY_NS:
             self._notifier.ready()
         others = [f", {name} {state}" for name, state in wanted.items() if state is not WorkerState.LIVE]
-        stopped = [f", {child.name} stopped" for child in self._workers() if child.is_stopped_by_operator]
+        stopped = [f", {name} stopped" for name in self._venues() if name not in wanted]
         live = f"{len(wanted) - len(others)}/{len(wanted)} live"
         self._notifier.checked("".join([live, *others, *stopped]), now)
 
@@ -324,25 +376,33 @@ class Parent:
 
     def _apply(self, system: System) -> dict[str, Any]:
         """Start, stop and restart what differs in a new configuration; return the difference for the reply."""
-        before = self._system.config
+        before, present = self._system.config, set(self._system.workers)
         difference = compare(before, system.config)
         self._system = system
         self._limits = _limits_of(system)
-        for name in difference.removed:
+        workers = set(system.workers)
+        for name in [name for name in present if name not in workers]:
             self._rollout.forget(name)
+            self._waiting_lines.pop(name, None)
             self._children[name].handle(ChildEvent.STOP, Reason.CONFIG_CHANGED)
-        for name in difference.added:
-            child = self._children.get(name)
-            if child is None:
-                child = self._children[name] = self._make_child(name)
-            child.handle(ChildEvent.START)
+        for name in [name for name in system.workers if name not in present]:
+            if name not in self._children:
+                self._children[name] = self._make_child(name)
+            if venue_of(name) not in present:
+                self._start_line(name)
         is_gateway_changed = (system.config.network, system.config.gateway) != (before.network, before.gateway)
         gateway = [GATEWAY] if is_gateway_changed else []
         # The cause of a configuration error may have been fixed outside of the file.
         failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
-        concerned = dict.fromkeys([*difference.changed, *gateway, *failed])
+        # A line that is new comes before the other one is restarted.
+        changed = [
+            line
+            for name in difference.changed
+            for line in sorted(system.lines_of(name), key=lambda line: line in present)
+        ]
+        concerned = dict.fromkeys([*changed, *gateway, *failed])
         restarting = [name for name in concerned if not self._children[name].is_stopped_by_operator]
-        self._rollout.add(restarting)
+        self._rollout.add(restarting, Reason.CONFIG_CHANGED)
         log.info(
             "supervisor.reloaded",
             added=",".join(difference.added),
@@ -362,11 +422,14 @@ class Parent:
         """Restart the next child with its new settings once the one before it is up."""
         current = self._children.get(self._rollout.current or "")
         name = self._rollout.next(current.state.public if current is not None else None, now)
+        while self._rollout.abandoned:
+            left = self._rollout.abandoned.pop()
+            log.error("rollout.abandoned", venue=left, text="the other line of the venue did not become live again")
         if name is None:
             return
         child = self._children[name]
         child.lifecycle.backoff.policy = self._system.policy_of(name)
-        child.handle(ChildEvent.RESTART, Reason.CONFIG_CHANGED)
+        child.handle(ChildEvent.RESTART, self._rollout.reason)
 
     def _stop(self) -> None:
         """Shut down gracefully; a second request kills at once."""
@@ -388,8 +451,8 @@ class Parent:
         if self._is_draining:
             child.handle(ChildEvent.STOP, Reason.REQUESTED)  # a simulator that crashes meanwhile is not restarted
             self._continue_drain()
-        elif not self._announced and all(_is_refused(one) for one in self._workers()):
-            texts = [self._run_dir.config_error(one.name) or f"{one.name}: see the log" for one in self._workers()]
+        elif not self._announced and all(_is_refused(one) for one in self._first_lines()):
+            texts = [self._run_dir.config_error(one.name) or f"{one.name}: see the log" for one in self._first_lines()]
             self._config_errors = list(dict.fromkeys(line for text in texts for line in text.splitlines()))
             self._stop()
 
@@ -412,6 +475,12 @@ class Parent:
 
     def _running(self) -> list[ChildProcess]:
         return [child for child in self._children.values() if child.process is not None]
+
+
+def _state_of(lines: list[ChildProcess]) -> WorkerState:
+    """Return the state of a venue: that of its first line, unless another one is live."""
+    states = [child.state.public for child in lines]
+    return WorkerState.LIVE if WorkerState.LIVE in states else states[0]
 
 
 def _is_up(child: ChildProcess) -> bool:

@@ -1,13 +1,13 @@
-"""Rollout of a changed configuration: only what changed is restarted, one worker after the other. Pure."""
+"""Rollout of restarts: only what is to be restarted, one process after the other, lines of a venue never both. Pure."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ipc.health import WorkerState
+from ipc.health import Reason, WorkerState
+from ipc.lines import venue_of
 from supervisor.config import Config
 
 #: Longest wait for a restarted worker to be live before the next one is restarted.
@@ -62,34 +62,47 @@ def _shared(config: Config) -> tuple[object, ...]:
 
 @dataclass(slots=True)
 class Rollout:
-    """Queue of workers to restart, one at a time.
+    """Queue of processes to restart, one at a time.
 
     Attributes:
-        waiting: Workers still to be restarted.
+        waiting: Processes still to be restarted, with the reason.
         current: The one that was restarted last, until it is up.
+        reason: Reason of that restart.
         since_ns: Time of that restart.
+        abandoned: Lines that are not restarted, for the other line of their venue did not become live again.
     """
 
-    waiting: deque[str] = field(default_factory=deque)
+    waiting: dict[str, Reason] = field(default_factory=dict)
     current: str | None = None
+    reason: Reason | None = None
     since_ns: int = 0
+    abandoned: list[str] = field(default_factory=list)
 
-    def add(self, names: Iterable[str]) -> None:
-        """Add workers to the queue."""
-        self.waiting.extend(name for name in names if name not in self.waiting)
+    def add(self, names: Iterable[str], reason: Reason) -> None:
+        """Add processes to the end of the queue; one that waits keeps its place."""
+        for name in names:
+            self.waiting.setdefault(name, reason)
 
     def forget(self, name: str) -> None:
-        """Remove a worker that is no longer configured."""
-        if name in self.waiting:
-            self.waiting.remove(name)
+        """Remove a process that is no longer configured."""
+        self.waiting.pop(name, None)
         if name == self.current:
             self.current = None
 
     def next(self, state: WorkerState | None, now_ns: int) -> str | None:
-        """Return the worker to restart now, if any; ``state`` is that of :attr:`current`."""
+        """Return the process to restart now, if any; ``state`` is that of :attr:`current`."""
         is_up = self.current is None or state in _SETTLED
         if not is_up and now_ns - self.since_ns < _LIVE_TIMEOUT_NS:
             return None
-        self.current = self.waiting.popleft() if self.waiting else None
+        if self.current is not None and state is not WorkerState.LIVE:
+            self._abandon(venue_of(self.current))
+        self.current = next(iter(self.waiting), None)
+        self.reason = None if self.current is None else self.waiting.pop(self.current)
         self.since_ns = now_ns
         return self.current
+
+    def _abandon(self, venue: str) -> None:
+        """Leave the lines alone that a venue has left."""
+        for name in [name for name in self.waiting if venue_of(name) == venue]:
+            del self.waiting[name]
+            self.abandoned.append(name)

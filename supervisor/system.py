@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ipc.board import PROCESSES, Board, WorkerWord
 from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
-from ipc.log import without_hidden
+from ipc.lines import LINES, Line, line_of, other_line, process_of, venue_of
+from ipc.log import name_process, without_hidden
 from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
@@ -76,16 +77,19 @@ def worker_settings(
     run_dir: RunDir,
     *,
     slot: int,
+    line: Line | None = None,
+    peer_slot: int | None = None,
     generation: int = 1,
     before: Handover | None = None,
     has_parent: bool = True,
 ) -> WorkerSettings:
-    """Return the settings of a venue's worker."""
+    """Return the settings of a venue's worker, of one line of it where there are two."""
+    venue = venue.of_line(line)
     return WorkerSettings(
         venue=venue.name,
         slot=slot,
         run_dir=str(run_dir.path),
-        feed=run_dir.feed(venue.name),
+        feed=run_dir.feed(process_of(venue.name, line)),
         bases=venue.markets,
         ws_url=venue.ws_url,
         rest_url=venue.rest_url,
@@ -103,6 +107,8 @@ def worker_settings(
         last_epoch=before.epoch if before is not None else 0,
         last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
+        line=line,
+        peer_slot=peer_slot,
         fixture_dir=venue.fixture_dir,
         is_paced=config.fixture_speed != "max",
         blackbox_kb=config.blackbox_kb,
@@ -148,19 +154,33 @@ class System:
     @property
     def slots(self) -> dict[str, int]:
         """Board slots by process, in the order in which the processes are started."""
-        names = ([SIMULATOR] if self.simulation is not None else []) + [*self.config.venues, GATEWAY]
-        return {name: self.slot_table[name] for name in names}
+        first = [SIMULATOR] if self.simulation is not None else []
+        return {name: self.slot_table[name] for name in (*first, *self.config.venues, GATEWAY, *self.second_lines)}
+
+    @property
+    def workers(self) -> list[str]:
+        """Processes of all venues, the lines of a venue together."""
+        return [process_of(venue.name, line) for venue in self.config.venues.values() for line in venue.lines]
+
+    @property
+    def second_lines(self) -> list[str]:
+        """Processes of the lines that start after their venue's first one."""
+        return [name for name in self.workers if line_of(name) != LINES[0]]
+
+    def lines_of(self, venue: str) -> list[str]:
+        """Return the processes of a venue, the first line first."""
+        return [process_of(venue, line) for line in self.config.venues[venue].lines]
 
     def policy_of(self, name: str) -> BackoffPolicy:
         """Return the delays between the starts of a process; the first of gateway and simulator is never skipped."""
         policy = self.config.backoff
-        if name in self.config.venues:
+        if venue_of(name) in self.config.venues:
             return policy
         return BackoffPolicy(policy.base_s, policy.cap_s, 0.0, policy.jitter)
 
     def markets_of(self, name: str) -> tuple[str, ...]:
         """Return the base assets that a process follows; empty for the gateway and the simulator."""
-        venue = self.config.venues.get(name)
+        venue = self.config.venues.get(venue_of(name))
         return venue.markets if venue is not None else ()
 
     def reloaded(self) -> System:
@@ -217,12 +237,18 @@ class System:
             return
         from workers.worker import Worker
 
-        scrub_environment(keep=name)
+        venue = self.config.venues[venue_of(name)]
+        scrub_environment(keep=venue.name)
+        line = None if venue.line_b is None else line_of(name)
+        if line not in {None, LINES[0]}:
+            name_process(name)
         settings = worker_settings(
             self.config,
-            self.config.venues[name],
+            venue,
             self.run_dir,
             slot=self.slot_table[name],
+            line=line,
+            peer_slot=None if line is None else self.slot_table[process_of(venue.name, other_line(line))],
             generation=generation,
             before=before,
         )
@@ -279,17 +305,27 @@ class System:
         return self.run_dir.path == default_path(os.environ)
 
     def _describe_venue(self, venue: VenueConfig) -> dict[str, Any]:
-        return {
-            "feed": self.run_dir.feed(venue.name),
-            "account": None if venue.account is None else self.run_dir.account(venue.name),
+        described = {
+            **self._describe_line(venue, venue.lines[0]),
             "symbols": [f"{base}-PERP" for base in venue.markets],
             "streams": [str(stream) for stream in _streams(venue)],
-            "tcp": self._tcp(venue.name),
-            "account_tcp": self._tcp(venue.name, account=True),
-            "ws": venue.ws_url,
-            "rest": venue.rest_url,
-            "proxy": _shown(venue.dial.proxy_for(venue.ws_url)),
-            "rest_proxy": _shown(venue.dial.proxy_for(venue.rest_url)),
+        }
+        if venue.line_b is not None:
+            described["lines"] = {line: self._describe_line(venue, line) for line in LINES}
+        return described
+
+    def _describe_line(self, venue: VenueConfig, line: Line | None) -> dict[str, Any]:
+        """Return the addresses of a line, those that consumers connect to and those that it connects to."""
+        name, way = process_of(venue.name, line), venue.of_line(line)
+        return {
+            "feed": self.run_dir.feed(name),
+            "account": None if venue.account is None else self.run_dir.account(name),
+            "tcp": self._tcp(name),
+            "account_tcp": self._tcp(name, account=True),
+            "ws": way.ws_url,
+            "rest": way.rest_url,
+            "proxy": _shown(way.dial.proxy_for(way.ws_url)),
+            "rest_proxy": _shown(way.dial.proxy_for(way.rest_url)),
         }
 
     def _tcp(self, name: str, *, account: bool = False) -> str | None:

@@ -109,7 +109,7 @@ SAID = {
     "paradex": [
         f"gives {paradex.rest.REST_DEPTH} levels",
         f"({paradex.rest.DEFAULT_INTERVAL_S // 3600} h as a rule",
-        f"schema {paradex.sbe.SCHEMA_ID}, version {paradex.sbe.QUERY[-1]}",
+        f"schema {paradex.sbe.SCHEMA_ID}, version {paradex.sbe.VERSIONS[0]}",
     ],
 }
 

@@ -22,6 +22,7 @@ import zmq
 from ipc.codec import encode
 from ipc.events import BookSnapshot
 from ipc.health import Reason
+from ipc.lines import venue_of
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
 from ipc.raw import RawHeader, RawKind, encode_line, make
@@ -58,7 +59,7 @@ class FrameRecorder:
 
     def __init__(
         self,
-        venue: str,
+        process: str,
         run_dir: RunDir,
         directory: Path | None,
         size: int,
@@ -66,12 +67,13 @@ class FrameRecorder:
         context: zmq.Context[Any],
         version: str = "",
     ) -> None:
-        self._venue = venue
+        self._process = process
+        self._topic = f"raw.{venue_of(process)}".encode()
         self._directory = directory
         self._keep = keep
-        self._header = RawHeader(venue=venue, version=version)
+        self._header = RawHeader(venue=venue_of(process), version=version)
         self._sessions: list[str] = []
-        self._ring = _make_ring(run_dir.ring(venue), size)
+        self._ring = _make_ring(run_dir.ring(process), size)
         #: Reason and due time of the next dump.
         self._scheduled: tuple[Reason, int] | None = None
         self._saved_ns = -_PAUSE_NS
@@ -86,7 +88,7 @@ class FrameRecorder:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._socket.setsockopt(zmq.SNDHWM, _SEND_HWM)
-        self.listening = ListeningSocket(self._socket, run_dir.raw(venue))
+        self.listening = ListeningSocket(self._socket, run_dir.raw(process))
 
     def describe(self, sessions: Sequence[str], listings: Sequence[Listing], options: dict[str, str]) -> None:
         """Set the names of sessions, the markets and the options, and publish them."""
@@ -189,7 +191,7 @@ class FrameRecorder:
     def save_dump(self, reason: Reason, ring: bytes) -> None:
         """Write a dump without holding the lock; log when the disk refuses it."""
         if self._directory is not None:
-            _save(self._directory, self._header, reason, ring, self._keep)
+            _save(self._process, self._directory, self._header, reason, ring, self._keep)
 
     def close(self) -> None:
         """Close the raw endpoint; the ring stays for the next worker."""
@@ -208,7 +210,7 @@ class FrameRecorder:
         if listening.path is not None:
             files.add(listening.path, partial(restore, listening.bind), lambda: listening.is_intact)
         if ring is not None:
-            files.add(run_dir.ring(self._venue), partial(restore, ring.restore), lambda: ring.is_intact)
+            files.add(run_dir.ring(self._process), partial(restore, ring.restore), lambda: ring.is_intact)
 
     def _send_header(self) -> None:
         if self._subscribers:
@@ -216,30 +218,30 @@ class FrameRecorder:
 
     def _send(self, line: bytes) -> None:
         with contextlib.suppress(zmq.Again):
-            self._socket.send_multipart((f"raw.{self._venue}".encode(), line), zmq.DONTWAIT)
+            self._socket.send_multipart((self._topic, line), zmq.DONTWAIT)
 
     def _name(self, session: int) -> str:
         return self._sessions[session] if session < len(self._sessions) else str(session)
 
 
-def save_left_behind(venue: str, run_dir: RunDir, directory: Path | None, reason: Reason | None, keep: int) -> None:
+def save_left_behind(process: str, run_dir: RunDir, directory: Path | None, reason: Reason | None, keep: int) -> None:
     """Save the ring of a worker that died unexpectedly, before its successor creates another."""
-    path = run_dir.ring(venue)
+    path = run_dir.ring(process)
     if directory is None or reason is None or reason in _PLANNED or not path.exists():
         return
     try:
         ring = path.read_bytes()
     except OSError as error:
-        log.warning("blackbox.unreadable", venue=venue, error=str(error))
+        log.warning("blackbox.unreadable", venue=process, error=str(error))
         return
-    described = run_dir.describe_worker(venue)
+    described = run_dir.describe_worker(process)
     header = RawHeader(
-        venue=venue,
+        venue=venue_of(process),
         sessions=described.get("sessions", []),
         options=described.get("options", {}),
         listings=described.get("listings", []),
     )
-    _save(directory, header, reason, ring, keep)
+    _save(process, directory, header, reason, ring, keep)
 
 
 def _make_ring(path: Path, size: int) -> Ring | None:
@@ -252,18 +254,18 @@ def _make_ring(path: Path, size: int) -> Ring | None:
         return None
 
 
-def _save(directory: Path, header: RawHeader, reason: Reason, ring: bytes, keep: int) -> None:
+def _save(process: str, directory: Path, header: RawHeader, reason: Reason, ring: bytes, keep: int) -> None:
     """Write a header line and the ring into one file; delete the oldest files beyond ``keep``."""
     wall_ns = time.time_ns()
     header = msgspec.structs.replace(header, reason=str(reason), created_wall_ns=wall_ns)
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(wall_ns // _NS))
-    path = directory / f"{header.venue}-{stamp}.{wall_ns // 1_000_000 % 1000:03d}Z-{reason}{SUFFIX}"
+    path = directory / f"{process}-{stamp}.{wall_ns // 1_000_000 % 1000:03d}Z-{reason}{SUFFIX}"
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(path, encode_line(header) + ring)
-        for old in sorted(directory.glob(f"{header.venue}-*{SUFFIX}"))[:-keep]:
+        for old in sorted(directory.glob(f"{process}-*{SUFFIX}"))[:-keep]:
             old.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("blackbox.not_saved", venue=header.venue, reason=reason, error=str(error))
+        log.warning("blackbox.not_saved", venue=process, reason=reason, error=str(error))
         return
-    log.info("blackbox.saved", venue=header.venue, reason=reason, path=str(path))
+    log.info("blackbox.saved", venue=process, reason=reason, path=str(path))

@@ -88,15 +88,20 @@ class Worker:
         self._words[WorkerWord.BOOTED] = time.monotonic_ns()
         board.assign_markets(settings.slot, [symbol_of(base) for base in settings.bases])
         directory = Path(settings.blackbox_dir) if settings.blackbox_dir else None
-        save_left_behind(settings.venue, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
+        save_left_behind(settings.process, self._run_dir, directory, settings.last_reason, settings.blackbox_keep)
         self._context: zmq.Context[Any] = zmq.Context()
         self._recorder = FrameRecorder(
-            settings.venue, self._run_dir, directory, settings.blackbox_kb * 1024, settings.blackbox_keep, self._context
+            settings.process,
+            self._run_dir,
+            directory,
+            settings.blackbox_kb * 1024,
+            settings.blackbox_keep,
+            self._context,
         )
-        self._publisher = Publisher(self._context, settings.feed, epoch)
+        self._publisher = Publisher(self._context, settings.feed, epoch, line=settings.line)
         self._listener = None if settings.network is None else FeedListener(self._context, settings.network)
         if self._listener is not None:
-            self._publisher.listen(self._listener, settings.venue)
+            self._publisher.listen(self._listener, settings.process)
         self._status = StatusPublisher(settings.venue, board, self._publisher)
         self._heartbeat = HeartbeatPublisher(settings.venue, self._publisher)
         self._threads = ThreadSupervisor(settings.venue, settings.backoff)
@@ -224,11 +229,11 @@ class Worker:
 
     def _watch_files(self) -> WatchedFiles:
         """Return the files of the run directory that this process writes."""
-        venue, run_dir = self._settings.venue, self._run_dir
+        process, run_dir = self._settings.process, self._run_dir
         files = WatchedFiles(run_dir.path)
-        files.add(run_dir.feed_path(venue), self._publisher.relisten, lambda: self._publisher.is_intact)
-        files.add(run_dir.worker_description(venue), self._write_description)
-        files.add(run_dir.market_cache(venue), self._markets.restore)
+        files.add(run_dir.feed_path(process), self._publisher.relisten, lambda: self._publisher.is_intact)
+        files.add(run_dir.worker_description(process), self._write_description)
+        files.add(run_dir.market_cache(self._settings.venue), self._markets.restore)
         self._recorder.watch_files(files, run_dir, self._publisher.exclusive)
         if self._account is not None:
             self._account.watch_files(files, run_dir)
@@ -408,7 +413,7 @@ class Worker:
 
     def _write_description(self) -> None:
         settings, listings = self._settings, () if self._resolved is None else self._resolved.listings
-        path = self._run_dir.worker_description(settings.venue)
+        path = self._run_dir.worker_description(settings.process)
         has_account = self._account is not None
         write_description(
             path,

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
 
+from msgspec import UNSET
+
 from ipc.errors import UsageError
 from ipc.events import Event, HeartbeatBook, Level
 from ipc.topics import BOOK_CHANNELS
@@ -29,7 +31,7 @@ def _columns(text: str) -> tuple[_Column, ...]:
 
 _ENVELOPE: Final = _columns(
     "kind:text symbol:text venue_symbol:text epoch:integer seq:integer exchange_ns:integer "
-    "recv_ns:integer recv_mono_ns:integer publish_ns:integer flags:texts"
+    "recv_ns:integer recv_mono_ns:integer publish_ns:integer flags:texts line:text"
 )
 _BOOK: Final = _columns(
     "bids:levels asks:levels depth:integer venue_seq:integer prev_venue_seq:integer "
@@ -64,6 +66,8 @@ _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
 }
 #: Channels with columns.
 CHANNELS: Final = frozenset(_COLUMNS)
+#: Field that events of a venue with one line leave out.
+_LEFT_OUT: Final = "line"
 #: Stamps for which 0 means absent.
 _ABSENT_AS_ZERO: Final = frozenset({"recv_ns", "recv_mono_ns"})
 
@@ -187,6 +191,8 @@ def _values(name: str, events: Sequence[Event]) -> list[Any]:
     if name == "kind":
         return [event.__struct_config__.tag for event in events]
     values = [getattr(event, name, None) for event in events]
+    if name == _LEFT_OUT:
+        return [None if value is UNSET else value for value in values]
     return [value or None for value in values] if name in _ABSENT_AS_ZERO else values
 
 

@@ -38,8 +38,8 @@ _JSON: Final = "application/json"
 _KEPT_HOSTS: Final = 64
 
 
-class Source(Protocol):
-    """Source of what the application serves."""
+class Served(Protocol):
+    """Answers that the application serves."""
 
     @property
     def metrics(self) -> CollectorRegistry:
@@ -66,7 +66,7 @@ class Application:
         hosts: Names by which it may be addressed, beside ``localhost`` and IP addresses.
     """
 
-    def __init__(self, source: Source, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, source: Served, hosts: Iterable[str] = ()) -> None:
         self._source = source
         self._hosts = frozenset({"localhost", *hosts})
         self._routes: dict[str, Callable[[dict[str, Any]], HttpAnswer]] = {

@@ -17,7 +17,7 @@ from ipc.errors import DecodeError
 from ipc.events import Event
 from ipc.links import connect
 from ipc.rundir import RunDir
-from ipc.subscriber import Subscription
+from ipc.subscription import Subscription
 
 _CHANNELS: Final = ("bbo", "funding")
 _MARKS: Final = "mark."

@@ -11,6 +11,7 @@ from typing import Any, Final
 from ipc.board import Board
 from ipc.errors import BoardError, NotAnsweringError, NotRunningError, UnknownStateError, UsageError
 from ipc.health import WorkerState
+from ipc.lines import process_of
 from ipc.rundir import RunDir
 from supervisor.lock import Holder, holder_of
 from supervisor.status.reader import StatusReader
@@ -74,8 +75,17 @@ def processes_of(run_dir: RunDir) -> dict[str, int]:
         return {}
     if status["supervisor"].get("pid_namespace") != "own":
         return {}
-    processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
-    return {name: int(of["pid"]) for name, of in processes.items() if of.get("pid")}
+    return {name: int(of["pid"]) for name, of in _processes(status).items() if of.get("pid")}
+
+
+def _processes(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the processes of a status, the lines of a venue each by the name of its process."""
+    workers = {
+        process_of(name, line): of
+        for name, venue in status["venues"].items()
+        for line, of in (venue.get("lines") or {None: venue}).items()
+    }
+    return {**workers, "gateway": status["gateway"], "simulator": status["simulator"] or {}}
 
 
 def symbols_of(run_dir: RunDir) -> dict[str, list[str]]:
@@ -148,7 +158,7 @@ def pid_of(status: Mapping[str, Any], name: str) -> int | None:
         UsageError: There is no such process.
         UnknownStateError: The system runs in another PID namespace.
     """
-    processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"] or {}}
+    processes = _processes(status)
     if name not in processes:
         raise UsageError(f"no process {name!r} here", advice=f"there are {', '.join(processes)}")
     if status["supervisor"].get("pid_namespace") == "other":

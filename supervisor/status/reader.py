@@ -18,11 +18,13 @@ from ipc.board import (
     WorkerWord,
 )
 from ipc.health import Phase, Reason, Stream, word_of
+from ipc.lines import LINES, process_of
 from ipc.rundir import RunDir
 from ipc.users import user_name
 from supervisor.lock import Holder
 from supervisor.proc import is_stopped
 from supervisor.status.clock import clock_status
+from supervisor.status.lines import merged
 from supervisor.status.process import MS, STALLED_NS, Inactivity, Moment, ProcessStatus, counts_by_reason
 from supervisor.status.stream import reason_of, stream_status
 
@@ -95,6 +97,16 @@ class StatusReader:
 
 
 def _venue(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a venue: of its process, or of both lines with what they have together."""
+    lines = described.get("lines")
+    if not lines:
+        return _worker(moment, name, described)
+    workers = {str(line): _worker(moment, process_of(name, line), {**described, **lines[line]}) for line in LINES}
+    rows = {line: moment.board.worker(moment.slot(process_of(name, line))) for line in LINES}
+    return {**merged(workers), "duty": next((line for line, row in rows.items() if row[WorkerWord.DUTY]), None)}
+
+
+def _worker(moment: Moment, name: str, described: Mapping[str, Any]) -> dict[str, Any]:
     process = ProcessStatus(moment, name)
     row, slot, idle = process.row, process.slot, process.inactivity
     first_fresh = row[WorkerWord.FIRST_FRESH]

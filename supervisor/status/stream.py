@@ -39,21 +39,27 @@ def stream_status(
     """Return the status of a process's stream, which is that of its worst market, and of each market."""
     cells = _cells_of(moment.board, slot, stream, symbols)
     markets = {symbol: _market(moment, cell, idle) for symbol, cell in zip(symbols, cells, strict=True)}
-    rows = list(markets.values())
-    worst = min(rows, key=_badness)
-    explained = worst if worst["reason"] else min(rows, key=_age_of_reason)
     histograms = moment.board.stream(slot, stream)
+    return {
+        **summary(list(markets.values())),
+        "handling_us": quantiles(histograms, StreamWord.HANDLING, _US),
+        "lag_ms": quantiles(histograms, StreamWord.LAG, MS),
+        "markets": markets,
+    }
+
+
+def summary(markets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a stream is over all its markets."""
+    worst = min(markets, key=badness)
+    explained = worst if worst["reason"] else min(markets, key=_age_of_reason)
     return {
         "state": worst["state"],
         "reason": explained["reason"],
         "reason_ago_s": explained["reason_ago_s"],
         "age_ms": worst["age_ms"],
         "limit_ms": worst["limit_ms"],
-        "reconnects": max(market["reconnects"] for market in rows),
-        "events": sum(market["events"] for market in rows),
-        "handling_us": quantiles(histograms, StreamWord.HANDLING, _US),
-        "lag_ms": quantiles(histograms, StreamWord.LAG, MS),
-        "markets": markets,
+        "reconnects": max(market["reconnects"] for market in markets),
+        "events": sum(market["events"] for market in markets),
     }
 
 
@@ -96,7 +102,7 @@ def _market(moment: Moment, cell: Sequence[int], idle: Inactivity | None) -> dic
     }
 
 
-def _badness(market: Mapping[str, Any]) -> tuple[int, float]:
+def badness(market: Mapping[str, Any]) -> tuple[int, float]:
     """Return a sort key that puts the worst market first: by state, then by age."""
     return _RANKS[market["state"]], -(market["age_ms"] or 0)
 

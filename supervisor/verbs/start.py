@@ -67,6 +67,7 @@ class Duration(click.ParamType[float]):
 @click.option("--sim-seed", type=int, default=1, show_default=True, help="Same seed, same market.")
 @click.option("--sim-tls", is_flag=True, help="Let the simulated venues speak TLS, as the real ones do.")
 @click.option("--venues", metavar="A,B", help="Only these venues.", shell_complete=complete_venues)
+@click.option("--lines", type=click.IntRange(1, 2), help="Processes per venue: with two, one may fail unnoticed.")
 @click.option("--config", "config_path", metavar="FILE", help="A TOML file; see etc/paraphina.toml.")
 @run_dir_option
 @click.option("--for", "for_s", type=Duration(), metavar="DURATION", help="Stop after so long: 90, 5m, 2h.")
@@ -81,6 +82,7 @@ def start(
     sim_seed: int,
     sim_tls: bool,
     venues: str | None,
+    lines: int | None,
     config_path: str | None,
     run_dir: str | None,
     for_s: float | None,
@@ -116,6 +118,8 @@ def start(
     flags: dict[str, object] = {}
     if venues is not None:
         flags["supervisor.venues"] = venues
+    if lines is not None:
+        flags["supervisor.lines"] = lines
     if run_dir is not None:
         flags["supervisor.run_dir"] = run_dir
 
@@ -247,14 +251,21 @@ def _redirected(config: Config, simulation: SimulatorPlan | None) -> Config:
     """Replace the venues' addresses in the configuration by the simulator's, which are reached directly."""
     from dataclasses import replace
 
-    from workers.net.proxy import DIRECT
+    from ipc.remote import is_loopback
+    from supervisor.config import LineConfig
+    from workers.net.proxy import DIRECT, DialOptions
 
     if simulation is None:
         return config
     venues = {}
     for name, venue in config.venues.items():
         ws_url, rest_url = simulation.urls.get(name, (venue.ws_url, venue.rest_url))
-        venues[name] = replace(venue, ws_url=ws_url, rest_url=rest_url, dial=DIRECT)
+        line_b = venue.line_b
+        if line_b is not None:
+            address = line_b.dial.source_address
+            dial = DialOptions(source_address=address if address is not None and is_loopback(address) else None)
+            line_b = LineConfig(ws_url, rest_url, dial)
+        venues[name] = replace(venue, ws_url=ws_url, rest_url=rest_url, dial=DIRECT, line_b=line_b)
     return replace(config, venues=venues)
 
 

@@ -156,7 +156,7 @@ def test_fill_and_payment_are_delivered_once_across_restarts(known: Wire, make: 
     known.restart()
     assert known.send(make("a")) == []
     assert len(known.send(make("b"))) == 1
-    assert known.delivered.repeated == 1
+    assert known.account.delivered.repeated == 1
 
 
 def test_fill_and_payment_may_share_an_id(known: Wire) -> None:
@@ -603,8 +603,13 @@ def test_malformed_message_is_counted_and_not_delivered(publisher: Publisher, op
 
 
 def test_accounts_that_the_system_describes_are_followed(short_dir: Path, open_feed) -> None:
-    venues = {"lighter": {"account": "desk"}, "aster": {"account": None}, "paradex": {}}
-    replace_file(RunDir(short_dir).description, msgspec.json.encode({"venues": venues}))
+    run_dir = RunDir(short_dir)
+    venues = {
+        "lighter": {"feed": run_dir.feed("lighter"), "account": run_dir.account("lighter")},
+        "aster": {"feed": run_dir.feed("aster"), "account": None},
+        "paradex": {"feed": run_dir.feed("paradex")},
+    }
+    replace_file(run_dir.description, msgspec.json.encode({"venues": venues}))
     feed = open_feed(venues=None)
     assert feed.account("lighter").reason == "no_snapshot"
     with pytest.raises(FeedError, match=r"no account of it in this feed; there is lighter") as caught:

@@ -67,6 +67,7 @@ WORKER_WORDS = {
     "SELF_FAULT": 16,
     "STOPPED_AT": 17,
     "STOPPED_BY": 18,
+    "DUTY": 19,
     "EPOCH": 24,
     "BOOTED": 25,
     "MAIN_LOOPS": 26,
@@ -94,6 +95,10 @@ WORKER_WORDS = {
     "BEAT": 48,
     "MAIN_SEEN": 49,
     "CUTS": 50,
+    "SPENT_MESSAGES": 52,
+    "SPENT_WEIGHT": 53,
+    "SPENT_CONNECTS": 54,
+    "REST_CLOSED_UNTIL": 55,
     "COUNT": 64,
 }
 SESSION_WORDS = {
@@ -188,7 +193,7 @@ def test_board_has_room_for_as_much_as_it_always_had() -> None:
 def test_new_file_is_a_header_and_zeros(board: Board, path: Path) -> None:
     content = path.read_bytes()
     assert content[:8] == b"paraphbd"
-    assert struct.unpack_from("<QQQ", content, 8) == (3, SIZE, CREATED)
+    assert struct.unpack_from("<QQQ", content, 8) == (4, SIZE, CREATED)
     assert len(content) == SIZE
     assert not any(content[32:])
 
@@ -359,7 +364,7 @@ def test_board_appears_whole_by_one_rename(path: Path, monkeypatch) -> None:
     def rename(self: Path, target: Path) -> Path:
         assert not target.exists()
         content = self.read_bytes()
-        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 3, SIZE, CREATED)
+        assert struct.unpack_from("<8sQQQ", content) == (b"paraphbd", 4, SIZE, CREATED)
         assert len(content) == SIZE
         renamed.append(target)
         os.rename(self, target)  # noqa: PTH104 - the method is replaced

@@ -19,6 +19,7 @@ WORDS = {"hyperliquid": "HL", "aster": "ASTER", "extended": "EXTENDED", "lighter
 SUPERVISOR = [
     ("venues", tuple(WORDS), "PARAPHINA_VENUES", '["lighter", "aster"]', "lighter,aster", ("aster", "lighter")),
     ("markets", ("BTC", "ETH"), "PARAPHINA_MARKETS", '["SOL", "BTC-PERP"]', "SOL, BTC-PERP", ("SOL", "BTC")),
+    ("lines", 1, "PARAPHINA_LINES", "2", "2", 2),
     ("run_dir", None, "PARAPHINA_RUN_DIR", '"/run/p"', "/run/p", "/run/p"),
     ("tick_ms", 250, None, "100", None, 100),
     ("first_restart", "backoff", None, '"immediate"', None, "immediate"),
@@ -58,6 +59,7 @@ NETWORK = [
 ]
 VENUE = [
     ("markets", None, None, '["DOGE"]', "DOGE", ("DOGE",)),
+    ("lines", None, "PARAPHINA_<V>_LINES", "2", "2", 2),
     ("stale_ms", 10_000, "PARAPHINA_<V>_STALE_MS", "20000", "20000", 20_000),
     ("connect_timeout_ms", 15_000, "PARAPHINA_<V>_WS_CONNECT_TIMEOUT_MS", "5000", "5000", 5000),
     ("read_timeout_ms", 30_000, "PARAPHINA_<V>_WS_READ_TIMEOUT_MS", "40000", "40000", 40_000),
@@ -71,6 +73,14 @@ VENUE = [
     ("rest_url", None, None, '"http://127.0.0.1:8080/"', None, "http://127.0.0.1:8080"),
     *((key, default, variable.replace("A_", "A_<V>_", 1), *rest) for key, default, variable, *rest in NETWORK),
 ]
+LINE_B = [
+    *(row for row in VENUE if row[0] in {"ws_url", "rest_url"}),
+    *((key, default, variable.replace("A_", "A_<V>_LINE_B_", 1), *rest) for key, default, variable, *rest in NETWORK),
+]
+
+
+#: Sections that have what ``[network]`` has.
+SECTIONS = [f"venues.{venue}{table}" for venue in WORDS for table in ("", ".line_b")]
 
 
 def rows():
@@ -81,9 +91,10 @@ def rows():
         for key, default, variable, *rest in table:
             yield pytest.param(section, key, default, variable, *rest, id=f"{section}.{key}")
     for venue, word in WORDS.items():
-        for key, default, variable, *rest in VENUE:
-            name = variable.replace("<V>", word) if variable else None
-            yield pytest.param(f"venues.{venue}", key, default, name, *rest, id=f"{venue}.{key}")
+        for section, table in ((f"venues.{venue}", VENUE), (f"venues.{venue}.line_b", LINE_B)):
+            for key, default, variable, *rest in table:
+                name = variable.replace("<V>", word) if variable else None
+                yield pytest.param(section, key, default, name, *rest, id=f"{section}.{key}")
 
 
 @pytest.fixture
@@ -112,7 +123,7 @@ def mistakes(path=None, environ=None, flags=None):
 
 def test_every_setting_is_in_the_tables_of_this_test():
     keys = {f"{param.values[0]}.{param.values[1]}" for param in rows()} | {"venues.paradex.encoding"}
-    keys |= {f"{section}.proxy_auth_file" for section in ("network", *(f"venues.{venue}" for venue in WORDS))}
+    keys |= {f"{section}.proxy_auth_file" for section in ("network", *SECTIONS)}
     assert {of.key for of in load(None, {}, {}).settings} == keys
 
 
@@ -569,3 +580,63 @@ def test_mistakes_of_the_gateway(key, value):
     name = f"PARAPHINA_GATEWAY_{key.upper()}"
     [problem] = mistakes(environ={name: value})
     assert problem.startswith(f"environment:{name}: {value!r} will not do; it takes ")
+
+
+# --- two lines --------------------------------------------------------------------------------------------------------
+
+
+def test_venues_have_one_line_unless_two_are_wanted():
+    assert {venue.lines for venue in load(None, {}, {}).venues.values()} == {(None,)}
+    assert {venue.lines for venue in load(None, {"PARAPHINA_LINES": "2"}, {}).venues.values()} == {("a", "b")}
+
+
+@pytest.mark.parametrize(("lines", "own", "expected"), [("2", "1", (None,)), ("1", "2", ("a", "b"))])
+def test_a_venues_own_number_of_lines_has_precedence(lines, own, expected):
+    config = load(None, {"PARAPHINA_LINES": lines, "PARAPHINA_ASTER_LINES": own}, {})
+    assert config.venues["aster"].lines == expected
+    assert config.venues["lighter"].lines != expected
+
+
+def test_a_recording_is_played_on_one_line(tmp_path):
+    config = load(None, {"PARAPHINA_LINES": "2", "LIGHTER_FIXTURE_DIR": str(tmp_path)}, {})
+    assert config.venues["lighter"].lines == (None,)
+
+
+@pytest.mark.parametrize("lines", ["0", "3", "two"])
+def test_there_are_one_or_two_lines(lines):
+    (problem,) = mistakes(environ={"PARAPHINA_LINES": lines})
+    assert problem.startswith(f"environment:PARAPHINA_LINES: '{lines}' will not do")
+
+
+def test_line_b_goes_its_own_way_where_it_is_given_one(write):
+    path = write("""
+[supervisor]
+lines = 2
+[network]
+source_address = "192.0.2.1"
+[venues.lighter]
+ws_url = "wss://first.example"
+[venues.lighter.line_b]
+source_address = "192.0.2.2"
+rest_url = "https://second.example"
+""")
+    lighter = load(path, {}, {}).venues["lighter"]
+    first, second = (lighter.of_line(line) for line in lighter.lines)
+    assert (first.ws_url, first.dial.source_address) == ("wss://first.example", "192.0.2.1")
+    assert (second.ws_url, second.dial.source_address) == ("wss://first.example", "192.0.2.2")
+    assert (first.rest_url == second.rest_url, second.rest_url) == (False, "https://second.example")
+    assert second.markets == first.markets
+
+
+def test_a_line_without_a_way_of_its_own_goes_that_of_the_venue():
+    lighter = load(None, {"PARAPHINA_LINES": "2", "PARAPHINA_LIGHTER_SOURCE_ADDRESS": "192.0.2.7"}, {}).venues[
+        "lighter"
+    ]
+    assert lighter.of_line("b").dial == lighter.of_line("a").dial
+    assert lighter.of_line("b").ws_url == lighter.of_line("a").ws_url
+
+
+@pytest.mark.parametrize("text", ["[venues.lighter]\nline_b = 3\n", "[venues.lighter.line_b]\nstale_ms = 1000\n"])
+def test_mistakes_in_the_table_of_line_b_are_named(write, text):
+    (problem,) = mistakes(path := write(text))
+    assert problem.startswith(f"{path}:venues.lighter.line_b")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipc.health import WorkerState
+from ipc.health import Reason, WorkerState
 from supervisor.config import load
 from supervisor.rollout import Difference, Rollout, compare
 
@@ -76,7 +76,7 @@ def test_settings_that_only_a_start_reads_are_not_applied(key, value):
 
 def rollout(*names):
     rollout = Rollout()
-    rollout.add(names)
+    rollout.add(names, Reason.CONFIG_CHANGED)
     return rollout
 
 
@@ -118,15 +118,17 @@ def test_one_that_failed_for_good_is_not_waited_for():
 
 def test_what_waits_already_waits_once():
     of = rollout("aster", "lighter")
-    of.add(["lighter", "paradex"])
+    of.add(["lighter", "paradex"], Reason.REQUESTED)
     assert list(of.waiting) == ["aster", "lighter", "paradex"]
 
 
 def test_one_that_changed_again_while_it_comes_up_has_another_turn():
     of = rollout("aster")
     of.next(None, 0)
-    of.add(["aster"])
+    of.add(["aster"], Reason.REQUESTED)
+    assert of.reason is Reason.CONFIG_CHANGED
     assert of.next(WorkerState.LIVE, S) == "aster"
+    assert of.reason is Reason.REQUESTED
 
 
 def test_what_is_gone_is_not_restarted():
@@ -142,3 +144,24 @@ def test_one_that_is_taken_away_while_it_comes_up_is_not_waited_for():
     of.next(None, 0)
     of.forget("aster")
     assert of.next(WorkerState.STOPPED, S) == "lighter"
+
+
+# --- lines of a venue -------------------------------------------------------------------------------------------------
+
+
+def test_the_second_line_is_restarted_once_the_first_is_live_again():
+    of = rollout("aster.b", "aster", "lighter")
+    assert of.next(None, 0) == "aster.b"
+    assert of.next(WorkerState.STARTING, S) is None
+    assert of.next(WorkerState.LIVE, 2 * S) == "aster"
+    assert of.next(WorkerState.LIVE, 3 * S) == "lighter"
+    assert of.abandoned == []
+
+
+@pytest.mark.parametrize(("state", "at_ns"), [(WorkerState.STARTING, 30 * S), (WorkerState.FAILED, S)])
+def test_the_second_line_is_left_alone_when_the_first_does_not_come_back(state, at_ns):
+    of = rollout("aster", "aster.b", "lighter", "lighter.b")
+    of.next(None, 0)
+    assert of.next(state, at_ns) == "lighter"
+    assert of.abandoned == ["aster.b"]
+    assert list(of.waiting) == ["lighter.b"]

@@ -165,7 +165,7 @@ def board(tmp_path):
 def new_bench(board, tmp_path, clock, monkeypatch):
     benches = []
     monkeypatch.setattr(worker, "ConnectionThread", FakeConnection)
-    monkeypatch.setattr(worker, "Publisher", lambda *_: FakePublisher())
+    monkeypatch.setattr(worker, "Publisher", lambda *_, **__: FakePublisher())
     monkeypatch.setattr(worker, "FrameRecorder", FakeRecorder)
     monkeypatch.setattr(worker, "_JOIN_S", 5.0)
     monkeypatch.setattr(rest_thread, "RestClient", NoClient)

@@ -119,7 +119,7 @@ class AccountConnection(ConnectionLifecycle):
         flow = self._venue.login(self._secrets, self._ws_url, self._markets(), time.time_ns())
         self._login = self._rest_flows.run(flow)
         hide(self._login.token)
-        return self._open(self._login.url, self._login.headers)
+        return self._open(self._login.url, self._login.headers, self._login.fallback_url)
 
     def _on_opened(self, now_ns: int) -> None:
         """Do nothing more: the session starts with its first message."""

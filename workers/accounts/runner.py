@@ -84,11 +84,12 @@ class AccountRunner:
         self._alias = settings.account
         self._markets = MarketLookup(venue, (), ())
         run_dir = RunDir(Path(settings.run_dir))
-        self._description = run_dir.account_description(settings.venue)
+        self._process = settings.process
+        self._description = run_dir.account_description(settings.process)
         secrets = Secrets(side.secrets, os.environ)
-        self.feed = Publisher(context, run_dir.account(settings.venue), epoch, refresh_ns=0)
+        self.feed = Publisher(context, run_dir.account(settings.process), epoch, refresh_ns=0, line=settings.line)
         if listener is not None and listener.is_encrypted:
-            self.feed.listen(listener, settings.venue, account=True)
+            self.feed.listen(listener, settings.process, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         published = PublishedFills(run_dir.account_published(settings.venue, self._alias), settings.venue)
         self.publisher = AccountPublisher(settings.venue, self._alias, self.feed, cell, self._describe, published)
@@ -152,9 +153,9 @@ class AccountRunner:
     def watch_files(self, files: WatchedFiles, run_dir: RunDir) -> None:
         """Watch the account's files in the run directory."""
         venue, feed, publisher = self._venue.name, self.feed, self.publisher
-        files.add(run_dir.account_path(venue), feed.relisten, lambda: feed.is_intact)
+        files.add(run_dir.account_path(self._process), feed.relisten, lambda: feed.is_intact)
         files.add(run_dir.account_published(venue, self._alias), publisher.restore_published)
-        files.add(run_dir.account_description(venue), publisher.restore_description)
+        files.add(run_dir.account_description(self._process), publisher.restore_description)
         files.add(run_dir.account_checkpoint(venue), self.reconciler.restore_last_snapshot)
 
     def interrupt(self) -> None:

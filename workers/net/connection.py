@@ -205,7 +205,8 @@ class ConnectionThread(ConnectionLifecycle):
             self._status.changed([StateChanged(stream, previous)], attempt=self._backoff.failures, backoff_s=None)
 
     def _connect(self) -> Transport:
-        return self._open(self.session.connection.url, self.session.connection.headers)
+        connection = self.session.connection
+        return self._open(connection.url, connection.headers, connection.fallback_url)
 
     def _on_connecting(self, now_ns: int) -> None:
         for stream in self.session.streams:

@@ -42,12 +42,15 @@ _contexts: Final[dict[str | None, ssl.SSLContext]] = {}
 
 
 class ConnectError(ParaphinaError):
-    """Failure to open a connection, with its reason."""
+    """Failure to open a connection, with its reason; ``status`` is the HTTP status of a refused upgrade."""
 
-    def __init__(self, reason: Reason, what: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, reason: Reason, what: str, *, retry_after_s: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(what)
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:

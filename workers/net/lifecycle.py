@@ -12,11 +12,14 @@ from typing import ClassVar, Final
 from ipc.board import Row, SessionWord
 from ipc.health import Phase, Reason, code_of
 from workers.backoff import Backoff
+from workers.net.dial import ConnectError
 from workers.net.interrupter import SocketInterrupter
 from workers.net.proxy import DIRECT, DialOptions
 from workers.net.transport import Transport, WebSocketTransport
 
 _NS: Final = 1_000_000_000
+#: Status by which a server refuses parameters that it does not know.
+_BAD_REQUEST: Final = 400
 _ZEROED: Final = (SessionWord.LAST_WS_RX, SessionWord.OPENED, SessionWord.FIRST_FRESH, SessionWord.LAST_FRESH)
 
 #: Opens a connection: (url, headers, interrupter, deadline_ns) to a transport.
@@ -156,13 +159,19 @@ class ConnectionLifecycle(ABC):
         row[SessionWord.NEXT_ACTION] = 0
         self._on_connecting(now)
 
-    def _open(self, url: str, headers: Sequence[str]) -> Transport:
+    def _open(self, url: str, headers: Sequence[str], fallback_url: str | None) -> Transport:
+        """Open the connection, at the second URL where the server knows no such first one."""
         self.interrupter.begin()
         if self.stop.is_set():
             self.interrupter.interrupt(Reason.REQUESTED)  # begin() may have discarded the interrupt of the stop
         deadline_ns = time.monotonic_ns() + self._connect_ns
         self.row[SessionWord.DEADLINE] = deadline_ns
-        return self._open_transport(url, headers, self.interrupter, deadline_ns)
+        try:
+            return self._open_transport(url, headers, self.interrupter, deadline_ns)
+        except ConnectError as error:
+            if fallback_url is None or error.status != _BAD_REQUEST:
+                raise
+        return self._open_transport(fallback_url, headers, self.interrupter, deadline_ns)
 
     def _dial(self, url: str, headers: Sequence[str], interrupter: SocketInterrupter, deadline_ns: int) -> Transport:
         return WebSocketTransport(

@@ -146,7 +146,8 @@ def _upgrade_error(error: Exception, interrupter: SocketInterrupter) -> ConnectE
         headers = error.resp_headers or {}
         reason = _REFUSALS.get(error.status_code, Reason.REFUSED)
         wait_s = retry_after_s(headers.get("retry-after"))
-        return ConnectError(reason, f"the upgrade was refused with status {error.status_code}", retry_after_s=wait_s)
+        what = f"the upgrade was refused with status {error.status_code}"
+        return ConnectError(reason, what, retry_after_s=wait_s, status=error.status_code)
     if isinstance(error, TimeoutError | websocket.WebSocketTimeoutException):
         return ConnectError(Reason.CONNECT_TIMEOUT, "no answer to the upgrade in time")
     return ConnectError(Reason.CONNECT_FAILED, f"the upgrade failed: {error}")

@@ -63,6 +63,7 @@ class Login:
         must_confirm: True when the venue confirms the login.
         renew_at_ns: Time at which :meth:`PrivateVenue.renew` is due, wall clock; None when nothing expires.
         token: Credential for REST calls; its meaning is the venue's.
+        fallback_url: URL for a server that refuses the first one with status 400; None where it has no second.
     """
 
     url: str = field(repr=False)
@@ -72,6 +73,7 @@ class Login:
     must_confirm: bool = False
     renew_at_ns: int | None = None
     token: str = field(default="", repr=False)
+    fallback_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

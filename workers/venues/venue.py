@@ -61,6 +61,7 @@ class ConnectionSpec:
         subscriptions: Channels on this socket.
         headers: HTTP headers of the upgrade.
         in_url: The URL subscribes everything; the messages serve only to subscribe a single channel again.
+        fallback_url: URL for a server that refuses the first one with status 400; None where it has no second.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ConnectionSpec:
     subscriptions: tuple[ChannelSubscription, ...]
     headers: tuple[str, ...] = ()
     in_url: bool = False
+    fallback_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

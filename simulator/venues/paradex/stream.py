@@ -70,6 +70,8 @@ class SimulatedParadex(SimulatedVenue):
             return ParadexSession(self, wire, upgrade, None, self)
         if schema != str(sbe.SCHEMA) or version is None or not version.isdecimal():
             return UpgradeRefusal(400)
+        if int(version) > self.settings.sbe_version and self.settings.refuses_newer_sbe:
+            return UpgradeRefusal(400)
         return ParadexSession(self, wire, upgrade, min(int(version), self.settings.sbe_version), self)
 
     def not_found(self, _request: HttpRequest) -> HttpResponse:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from ipc.errors import UsageError
 from ipc.events import AnyEvent, Heartbeat, Liquidation
@@ -51,7 +52,7 @@ def test_events_of_every_channel_come_back(columns, say_events):
             value = row[name]
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 value = [(level["price"], level["size"]) for level in value]
-            expected = getattr(event, name)
+            expected = None if getattr(event, name) is UNSET else getattr(event, name)
             if isinstance(expected, dict):
                 value = dict(value)
             assert value == (list(expected) if isinstance(expected, tuple) else expected), name

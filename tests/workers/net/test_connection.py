@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 
 import pytest
 import zmq
@@ -386,6 +387,30 @@ def test_recorded_frames_have_no_lag(new_line):
     line.open()
     line.turn(delta(2, 1, ns=1))
     assert durations(line, StreamWord.LAG) == ({}, 0)
+
+
+def with_fallback(line, status):
+    """Let a venue refuse the first URL with a status; return the URLs that are tried, and the reason of the end."""
+    line.session.connection = replace(line.session.connection, fallback_url="ws://x/older")
+    line.run(ConnectError(Reason.REFUSED, "refused", status=status), FakeTransport(line.frame(snapshot(1))))
+    return [url for url, *_ in line.opened], line.row[SessionWord.RECONNECTS]
+
+
+def test_url_that_the_server_does_not_know_is_replaced_within_the_attempt(new_line):
+    line = new_line()
+    urls, reconnects = with_fallback(line, 400)
+    assert urls[:2] == [line.session.connection.url, "ws://x/older"]
+    assert line.opened[0][1] == line.opened[1][1]  # the deadline of one attempt
+    assert reconnects == 1
+    assert line.board.ends(3, 2)[code_of(Reason.REFUSED)] == 0
+
+
+@pytest.mark.parametrize("status", [None, 403, 429, 503])
+def test_another_refusal_is_no_reason_for_the_second_url(new_line, status):
+    line = new_line()
+    urls, _ = with_fallback(line, status)
+    assert "ws://x/older" not in urls
+    assert line.board.ends(3, 2)[code_of(Reason.REFUSED)] == 1
 
 
 def test_ends_are_counted_by_reason_attempts_that_failed_among_them(new_line):

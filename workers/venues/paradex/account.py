@@ -40,7 +40,7 @@ from workers.venues.paradex.account_rows import ACCOUNT, BALANCES, CHANNELS, FIL
 from workers.venues.paradex.auth import SECRETS, can_get_jwt, error_of, jwt_of, preload_signer
 from workers.venues.paradex.errors import GEO_BLOCKED, JWT_ERRORS, account_reason
 from workers.venues.paradex.market_data import Paradex
-from workers.venues.paradex.sbe import QUERY
+from workers.venues.paradex.sbe import urls
 from workers.venues.rows import InvalidRow, split_rows
 from workers.venues.venue import Keepalive, Refused, RestRequest, parsed
 
@@ -103,7 +103,7 @@ class ParadexAccount(PrivateVenue):
     keepalive: ClassVar[Keepalive] = account_keepalive(Paradex.keepalive)
 
     def __init__(self, encoding: str = "sbe") -> None:
-        self._query = "" if encoding == "json" else QUERY
+        self._encoding = encoding
 
     def is_configured(self, secrets: Secrets) -> bool:
         """Return whether there is a JWT, or the keys to get one."""
@@ -116,12 +116,12 @@ class ParadexAccount(PrivateVenue):
     def login(self, secrets: Secrets, ws_url: str, markets: Markets, now_wall_ns: int) -> RestFlow[Login]:
         """Return the login: the JWT is the first message, and channels may be subscribed once it is confirmed."""
         jwt = yield from jwt_of(secrets, ws_url, now_wall_ns)
-        return _login(ws_url + self._query, jwt, now_wall_ns)
+        return _login(*urls(ws_url, self._encoding), jwt, now_wall_ns)
 
     def renew(self, login: Login, secrets: Secrets, now_wall_ns: int) -> RestFlow[Renewal]:
         """Return a login with a new JWT for REST; the connection needs none."""
         jwt = yield from jwt_of(secrets, login.url, now_wall_ns)
-        return Renewal(_login(login.url, jwt, now_wall_ns))
+        return Renewal(_login(login.url, login.fallback_url, jwt, now_wall_ns))
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets, account: str) -> list[AccountItem]:  # noqa: FBT001
         """Decode a frame in either encoding; see :meth:`PrivateVenue.decode`."""
@@ -166,7 +166,7 @@ class ParadexAccount(PrivateVenue):
         )
 
 
-def _login(url: str, jwt: str, now_wall_ns: int) -> Login:
+def _login(url: str, fallback_url: str | None, jwt: str, now_wall_ns: int) -> Login:
     subscribe = tuple(
         _message("subscribe", {"channel": channel}, number) for number, channel in enumerate(_CHANNELS, _AUTH_ID + 1)
     )
@@ -177,6 +177,7 @@ def _login(url: str, jwt: str, now_wall_ns: int) -> Login:
         must_confirm=True,
         renew_at_ns=now_wall_ns + _RENEW_NS,
         token=jwt,
+        fallback_url=fallback_url,
     )
 
 

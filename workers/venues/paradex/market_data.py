@@ -169,11 +169,11 @@ class Paradex(Venue):
     ) -> tuple[ConnectionSpec, ...]:
         """Return one connection for everything, binary unless the option selects JSON."""
         wanted = [(listing, *channel) for listing in listings for channel in _channels(listing.wire).items()]
-        query = "" if options.get("encoding") == "json" else sbe.QUERY
+        url, fallback_url = sbe.urls(ws_url, options.get("encoding"))
         subscriptions = tuple(
             _subscription(number, *market_channel) for number, market_channel in enumerate(wanted, start=1)
         )
-        return (ConnectionSpec("main", ws_url + query, subscriptions),) if listings else ()
+        return (ConnectionSpec("main", url, subscriptions, fallback_url=fallback_url),) if listings else ()
 
     def decode(self, payload: bytes | memoryview, binary: bool, markets: Markets) -> list[Item]:  # noqa: FBT001
         """Decode a frame; see :meth:`Venue.decode`. On a binary connection replies to requests are text."""

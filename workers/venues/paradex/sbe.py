@@ -21,8 +21,9 @@ from ipc.errors import DecodeError
 from ipc.events import Level
 
 SCHEMA_ID: Final = 1
-#: Requests binary frames. The server rejects versions above its own; recorded frames carry version 1.
-QUERY: Final = f"?sbeSchemaId={SCHEMA_ID}&sbeSchemaVersion=1"
+#: Versions of the schema to request: that with the ids of trades, and the one for a server that refuses the first with
+#: status 400. A server may also answer in a lower version than the requested one.
+VERSIONS: Final = (2, 1)
 #: Units per one of prices, sizes and rates, which are integers.
 _SCALE: Final = 100_000_000
 #: Null value of prices, sizes and rates.
@@ -129,6 +130,14 @@ def decode(payload: bytes | memoryview) -> Message | None:
         return reader(payload, HEADER.size + block_bytes, version) if reader else None
     except (StructError, UnicodeDecodeError) as error:
         raise DecodeError(f"malformed SBE frame of {len(payload)} bytes: {error}") from error
+
+
+def urls(ws_url: str, encoding: str | None) -> tuple[str, str | None]:
+    """Return the URLs that request binary frames, in the order of :data:`VERSIONS`; only a plain one for JSON."""
+    if encoding == "json":
+        return ws_url, None
+    first, second = (f"{ws_url}?sbeSchemaId={SCHEMA_ID}&sbeSchemaVersion={version}" for version in VERSIONS)
+    return first, second
 
 
 def schema_error(schema: int) -> DecodeError:

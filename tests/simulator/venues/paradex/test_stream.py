@@ -151,7 +151,6 @@ def test_summaries_are_sent_every_second_and_funding_every_five(stage, json_clie
 
 
 def test_binary_summaries_and_funding_match_json(stage, json_client, sbe_client, books):
-    assert stage.venue.settings.sbe_version == 1
     for channel in ("markets_summary.BTC-USD-PERP", "markets_summary.BTC-USD-96000-C", "funding_data.BTC-USD-PERP"):
         as_json = call(json_client, "subscribe", channel)[1]["params"]["data"]
         (event,) = [
@@ -266,12 +265,18 @@ def test_a_wrong_schema_is_rejected_at_the_upgrade(stage, query):
     assert stage.knock("/v1", **query).status == 400
 
 
-@pytest.mark.parametrize(("asked", "served"), [("0", 0), ("1", 1), ("3", 1)])
+@pytest.mark.parametrize(("asked", "served"), [("0", 0), ("1", 1), ("2", 2), ("3", 2)])
 def test_the_version_is_at_most_the_requested_one_and_the_server_s(stage, books, asked, served):
     client = stage.connect("/v1", sbeSchemaId="1", sbeSchemaVersion=asked)
     call(client, "subscribe", "bbo.BTC-USD-PERP")
     stage.run(3)
     assert {event["version"] for event in binary(client, books.decode_sbe)} == {served}
+
+
+def test_a_server_may_refuse_a_version_above_its_own(new_stage):
+    stage = new_stage("paradex", sbe_version=1, refuses_newer_sbe=True)
+    knock = {version: stage.knock("/v1", sbeSchemaId="1", sbeSchemaVersion=version) for version in ("1", "2")}
+    assert {version: getattr(found, "status", None) for version, found in knock.items()} == {"1": None, "2": 400}
 
 
 def test_too_many_connections_are_rejected(stage):

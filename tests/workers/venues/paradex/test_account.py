@@ -172,8 +172,10 @@ def test_the_jwt_is_sent_first_and_the_channels_once_it_is_confirmed() -> None:
 
 
 def test_binary_frames_are_requested_unless_text_is_wanted() -> None:
-    assert login().result.url == "wss://x/v1?sbeSchemaId=1&sbeSchemaVersion=1"
-    assert login(side=ParadexAccount("json")).result.url == "wss://x/v1"
+    binary, text = login().result, login(side=ParadexAccount("json")).result
+    assert binary.url == "wss://x/v1?sbeSchemaId=1&sbeSchemaVersion=2"
+    assert binary.fallback_url == "wss://x/v1?sbeSchemaId=1&sbeSchemaVersion=1"
+    assert (text.url, text.fallback_url) == ("wss://x/v1", None)
 
 
 def test_the_jwt_is_renewed_for_rest_alone() -> None:

@@ -651,15 +651,16 @@ def test_requests_of_a_connection_have_ids_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "url"),
+    ("options", "urls"),
     [
-        ({}, "ws://venue/v1?sbeSchemaId=1&sbeSchemaVersion=1"),
-        ({"encoding": "sbe"}, "ws://venue/v1?sbeSchemaId=1&sbeSchemaVersion=1"),
-        ({"encoding": "json"}, "ws://venue/v1"),
+        ({}, [f"ws://venue/v1?sbeSchemaId=1&sbeSchemaVersion={version}" for version in (2, 1)]),
+        ({"encoding": "sbe"}, [f"ws://venue/v1?sbeSchemaId=1&sbeSchemaVersion={version}" for version in (2, 1)]),
+        ({"encoding": "json"}, ["ws://venue/v1", None]),
     ],
 )
-def test_encoding_is_requested_in_the_url(options: dict[str, str], url: str) -> None:
-    assert VENUE.connections([BTC], "ws://venue/v1", options)[0].url == url
+def test_encoding_is_requested_in_the_url(options: dict[str, str], urls: list[str | None]) -> None:
+    connection = VENUE.connections([BTC], "ws://venue/v1", options)[0]
+    assert [connection.url, connection.fallback_url] == urls
 
 
 def test_rules_of_the_venue() -> None:
