@@ -194,6 +194,29 @@ def tcp_ports(described: Mapping[str, Any]) -> dict[str, ProcessPorts]:
     }
 
 
+def directory_event(ports: Mapping[str, ProcessPorts], wall_ns: int, mono_ns: int) -> Lifecycle:
+    """Return the event with which ``lifecycle`` publishes a directory."""
+    event = Lifecycle(
+        venue=DIRECTORY,
+        symbol=None,
+        venue_symbol=None,
+        exchange_ns=None,
+        event=DIRECTORY,
+        reason=None,
+        pid=None,
+        generation=0,
+        exit_code=None,
+        signal=None,
+        delay_s=None,
+        failures=0,
+        restarts=0,
+        uptime_s=None,
+        ports=dict(ports),
+    )
+    event.recv_ns, event.recv_mono_ns = wall_ns, mono_ns
+    return event
+
+
 def _endpoints_of(described: Mapping[str, Any], feed: str, account: str) -> dict[str, ProcessEndpoints]:
     found: dict[str, ProcessEndpoints] = {}
     try:
