@@ -20,7 +20,7 @@ from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
 from supervisor import setting_checks as checks
 from supervisor.http_address import HttpAddress
-from supervisor.network import auth_file, ca_file, dial_options, proxy_url, source_address
+from supervisor.network import auth_file, ca_file, dial_options, feed_network, proxy_url, source_address
 from workers.backoff import BackoffPolicy
 from workers.net.proxy import DIRECT, DialOptions
 from workers.venues import VENUES
@@ -88,6 +88,7 @@ _NETWORK: Final[dict[str, _Key]] = {
 _LINE_B: Final[dict[str, _Key]] = {
     "ws_url": _Key(None, checks.url("ws", "wss")),
     "rest_url": _Key(None, checks.url("http", "https")),
+    "tcp_port": _Key(None, checks.whole(1, 65_534)),
     **{key: replace(spec, env=f"PARAPHINA_<V>_LINE_B_{key.upper()}") for key, spec in _NETWORK.items()},
 }
 #: Table of line b in a venue's section.
@@ -126,6 +127,8 @@ class LineConfig:
     ws_url: str
     rest_url: str
     dial: DialOptions
+    #: TCP port of its feed; None for the next free one.
+    tcp_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +271,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["blackbox_keep"],
         supervisor["fixture_speed"],
         policy,
-        Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"]) if feeds["tcp"] else None,
+        feed_network(feeds, venues, {name: of.line_b.tcp_port for name, of in venues.items() if of.line_b}),
         gateway,
         tuple(reader.settings),
     )
@@ -318,7 +321,7 @@ def _with_lines(venue: VenueConfig, lines: int, second: Mapping[str, Any], dial:
     """Return a venue's settings with its second line, if it is to have one; recordings are played on one."""
     if lines == 1 or venue.fixture_dir is not None:
         return venue
-    own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial)
+    own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial, second["tcp_port"])
     return replace(venue, line_b=own)
 
 

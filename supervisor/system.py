@@ -19,7 +19,6 @@ from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
 from ipc.lines import LINES, Line, line_of, other_line, process_of, venue_of
 from ipc.log import name_process, without_hidden
-from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
@@ -332,7 +331,7 @@ class System:
     def _tcp(self, name: str, *, account: bool = False) -> str | None:
         """Return the TCP endpoint of a feed; None where there is none."""
         network = self.config.network
-        return None if network is None else Remote(network.host, network.port).endpoint(name, account=account)
+        return None if network is None else network.endpoint(name, account=account)
 
     def _describe_simulator(self) -> dict[str, Any] | None:
         if self.simulation is None:
