@@ -16,7 +16,8 @@ from ipc.board import Board, CellWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.topics import base_of
 from workers.net import rest_poller, rest_thread
-from workers.net.rest import RestBudget, RestError
+from workers.net.budget import MinuteBudget
+from workers.net.rest import RestError
 from workers.net.rest_poller import RestPoller
 from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.protocol.actions import FetchBook
@@ -109,7 +110,7 @@ class Polling:
             settings(**changes),
             0,
             board,
-            RestBudget(1e6),
+            MinuteBudget(1e6),
             self.publisher,
             self._found,
             self.stop,
@@ -626,7 +627,9 @@ def stop():
 def fetching(board, client, clock, stop):
     client.answers["/book/BTC-PERP"] = b"71"
     venue = FakeVenue(limits=VenueLimits(9, 9, rest_weight_per_min=300))
-    return SnapshotFetcher(venue, settings(), 1, board, RestBudget(1e6), stop)
+    return SnapshotFetcher(
+        venue, settings(), 1, board, MinuteBudget(1e6), MinuteBudget(venue.limits.rest_weight_per_min / 4), stop
+    )
 
 
 def route_of(listing=BTC, *, is_fetching=True):
