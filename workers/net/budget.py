@@ -48,15 +48,15 @@ class MinuteBudget:
     def penalise(self, seconds: float) -> None:
         """Grant nothing for ``seconds``."""
         with self._lock:
-            self._close(self._clock() + int(seconds * _NS))
+            now = self._clock()
+            self._close(now, now + int(seconds * _NS))
 
     def update(self) -> None:
         """Count what the venue's other line has spent; a few times a second, and only where they share it."""
         with self._lock:
             now = self._clock()
             self._adopt_pause(now)
-            if isinstance(self._bucket, SharedTokenBucket):
-                self._bucket.update(now)
+            self._count_peer(now)
 
     def _adopt_pause(self, now: int) -> None:
         """Pause also while the venue demands it of the other line, and so after its restart."""
@@ -64,10 +64,15 @@ class MinuteBudget:
             return
         until_ns = self._spending.peer_closed_until_ns()
         if until_ns > max(now, self._closed_until_ns):
-            self._close(until_ns)
+            self._close(now, until_ns)
 
-    def _close(self, until_ns: int) -> None:
+    def _close(self, now: int, until_ns: int) -> None:
         self._closed_until_ns = max(self._closed_until_ns, until_ns)
         if self._spending is not None:
             self._spending.close(self._closed_until_ns)
+        self._count_peer(now)
         self._bucket.drain()
+
+    def _count_peer(self, now: int) -> None:
+        if isinstance(self._bucket, SharedTokenBucket):
+            self._bucket.update(now)

@@ -109,6 +109,11 @@ class SharedTokenBucket(TokenBucket):
         self._spending.spend(tokens, self._full_at_ns(now_ns))
         return True
 
+    def drain(self) -> None:
+        """Empty the bucket, for the venue reported that its limit is reached; call :meth:`update` before."""
+        super().drain()
+        self._spending.mark_full_at(self._full_at_ns(self._at_ns))
+
     def update(self, now_ns: int) -> None:
         """Count what the other line has acquired since the last call."""
         self._fill(now_ns)
@@ -123,6 +128,7 @@ class SharedTokenBucket(TokenBucket):
         elif spent:
             # The other line acquires nothing that is not there, so it leaves no debt for us.
             self._tokens = max(min(self._tokens, 0.0), self._tokens - spent)
+        if is_first or spent:
             self._spending.mark_full_at(self._full_at_ns(now_ns))
 
     def _full_at_ns(self, now_ns: int) -> int:

@@ -57,6 +57,7 @@ class Bench:
         monkeypatch.setattr(self.publisher, "listen", lambda *a, **k: self.listening.append((a, k)), raising=False)
 
     def _open(self, *made_with: Any, refresh_ns: int, line: str | None) -> FakePublisher:
+        self.line = line
         assert refresh_ns == 0, "an account is refreshed as a whole"
         self.opened = made_with
         return self.publisher

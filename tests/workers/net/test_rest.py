@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from clocks import FakeClock, wait_until
+from clocks import wait_until
 from fake_venue import FakeVenue
 from peers import BlackHole, HttpPeer, RawPeer, closed_port, drip, read_head, server_context
 
@@ -273,57 +273,6 @@ def test_request_over_the_budget_is_not_sent(new_client, clock):
         clock.advance(10)
         client.call(RestRequest("/b", weight=20), 10)
     assert [path for _, path, _ in peer.requests] == ["/a", "/b"]
-
-
-def test_budget_is_empty_after_a_penalty(clock):
-    budget = MinuteBudget(90, clock.monotonic_ns)
-    assert budget.acquire(1) == 0
-    budget.penalise(5)
-    assert budget.acquire(1) == pytest.approx(5)
-    clock.advance(5)
-    # Five seconds have refilled five.
-    assert budget.acquire(5) == 0
-    assert budget.acquire(1) == pytest.approx(1)
-
-
-def test_no_minute_has_more_than_the_budget(clock):
-    budget = MinuteBudget(60, clock.monotonic_ns)
-    granted = []
-    for second in range(180):
-        granted += [second] * sum(budget.acquire(1) == 0 for _ in range(60))
-        clock.advance(1)
-    assert granted.count(0) == 20, "a third at once"
-    assert max(sum(first <= second < first + 60 for second in granted) for first in range(120)) <= 60
-    assert 38 <= sum(second >= 120 for second in granted) <= 41
-
-
-def test_longer_of_two_penalties_holds(clock):
-    budget = MinuteBudget(90, clock.monotonic_ns)
-    budget.penalise(30)
-    budget.penalise(5)
-    assert budget.acquire(1) == pytest.approx(30)
-
-
-def test_refused_request_is_never_given_a_wait_for_nothing(clock):
-    budget = MinuteBudget(90, clock.monotonic_ns)
-    assert budget.acquire(30) == 0
-    clock.advance(0.9999999)
-    assert budget.acquire(1) >= 0.001
-
-
-def test_budget_is_shared_by_threads():
-    budget = MinuteBudget(3000, FakeClock().monotonic_ns)
-    granted = []
-
-    def ask():
-        granted.extend(1 for _ in range(300) if budget.acquire(1) == 0)
-
-    threads = [threading.Thread(target=ask) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(granted) == 1000
 
 
 # --- answers that do not end --------------------------------------------------------------------------------------
