@@ -35,7 +35,8 @@ from workers.accounts import publisher as statement
 from workers.accounts import reconciler as module
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.rest_flow import RestFlowRunner
-from workers.net.rest import RestBudget, RestError
+from workers.net.budget import MinuteBudget
+from workers.net.rest import RestError
 from workers.venues.account import LoginError, Renewal, Snapshot
 
 MINUTE, DAY = 60, 86_400
@@ -546,7 +547,7 @@ def test_what_rest_refuses_for_the_moment_does_not_end_the_connection(new: Any, 
 def test_looks_that_are_more_frequent_than_the_budget_allows_end_all_the_same(new: Any, clock: FakeClock) -> None:
     looking = new(calls=4)
     looking.make(period_s=3)
-    budget = RestBudget(12, clock.monotonic_ns)
+    budget = MinuteBudget(12, clock.monotonic_ns)
 
     def answer(_request: Any) -> Any:
         assert len(looking.client.requests) < 5000, "it asks without a pause"
