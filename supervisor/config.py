@@ -47,6 +47,7 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), checks.venues, "PARAPHINA_VENUES"),
     "markets": _Key(("BTC", "ETH"), checks.markets, "PARAPHINA_MARKETS"),
     "lines": _Key(1, checks.whole(1, len(LINES)), "PARAPHINA_LINES"),
+    "limit_share": _Key(1.0, checks.part, "PARAPHINA_LIMIT_SHARE"),
     "run_dir": _Key(None, checks.absolute_path, "PARAPHINA_RUN_DIR"),
     "tick_ms": _Key(250, checks.whole(20, 10_000)),
     "first_restart": _Key("backoff", checks.one_of("backoff", "immediate")),
@@ -202,6 +203,8 @@ class Config:
     blackbox_keep: int
     fixture_speed: str
     backoff: BackoffPolicy
+    #: Part of each venue's limits per IP address that this system may use.
+    limit_share: float
     #: TCP address of the feeds; None for sockets in the run directory alone.
     network: Network | None
     gateway: GatewayConfig
@@ -271,6 +274,7 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["blackbox_keep"],
         supervisor["fixture_speed"],
         policy,
+        supervisor["limit_share"],
         feed_network(feeds, venues, {name: of.line_b.tcp_port for name, of in venues.items() if of.line_b}),
         gateway,
         tuple(reader.settings),

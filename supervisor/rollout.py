@@ -60,7 +60,8 @@ def compare(old: Config, new: Config) -> Difference:
 def _shared(config: Config) -> tuple[object, ...]:
     """Return the settings that all workers share."""
     blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
-    return config.backoff, config.watchdog_tick_ms, config.network, blackbox, config.fixture_speed
+    shared = config.backoff, config.watchdog_tick_ms, config.network, config.fixture_speed, config.limit_share
+    return *shared, blackbox
 
 
 @dataclass(slots=True)
