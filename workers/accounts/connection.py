@@ -86,6 +86,7 @@ class AccountConnection(ConnectionLifecycle):
         )
         self._duty = duty or LineDuty()
         self._adopt = adopt
+        self._is_off = False
         self._venue = venue
         self._secrets = secrets
         self._alias = alias
@@ -105,18 +106,20 @@ class AccountConnection(ConnectionLifecycle):
     def run(self) -> None:
         """Connect, converse and back off until stopped; do nothing while the other line has the account."""
         while not self.stop.is_set():
-            if self._duty.is_ours:
-                self._run_cycle()
-            else:
+            if not self._duty.is_ours:
                 self._stay_off()
+                continue
+            if self._is_off:
+                self._is_off = False
+                self._adopt()
+            self._run_cycle()
 
     def _stay_off(self) -> None:
         """Leave the account to the other line until this one has it again."""
+        self._is_off = True
         self.row[SessionWord.PHASE] = self.row[SessionWord.NEXT_ACTION] = 0
         self._publisher.hand_over()
         self._duty.wait_until_ours(self.stop)
-        if not self.stop.is_set():
-            self._adopt()
 
     def _sleep(self, delay_s: float) -> None:
         self._duty.wait(self.stop, delay_s)

@@ -14,7 +14,7 @@ from fake_account import ALIAS, LOGIN, SLOT, FakeClient, FakeSide, FakeTransport
 from fake_publisher import FakePublisher
 from fake_venue import BTC, ETH, FakeVenue
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.rundir import RunDir
 from ipc.watched_files import WatchedFiles
@@ -298,3 +298,30 @@ def test_files_that_are_lost_are_written_again(bench: Bench, tmp_path: Path, mon
     files.check()
     assert [path.read_bytes() for path in paths] == before
     assert bench.described["detail"] == "in words"
+
+
+def test_line_of_two_has_the_venues_memory_and_its_own_feed(bench: Bench) -> None:
+    """What was published must not be published again by the other line, nor after the lines became one."""
+    made = bench.make(line="b", peer_slot=1)
+    assert bench.opened[1] == f"ipc://{bench.path}/lighter.b.account"
+    assert bench.line == "b"
+    bench.board.worker(SLOT)[WorkerWord.DUTY] = 1
+    made.publisher.apply_pushed([fill("a")])
+    made.publisher.publish_state(StreamState.LIVE, None, None)
+    assert (bench.path / f"lighter.account.{ALIAS}.published").exists()
+    assert json.loads((bench.path / "lighter.b.account.json").read_text())["state"] == "live"
+    alone = bench.make()
+    alone.publisher.apply_pushed([fill("a"), fill("b")])
+    assert [event.fill_id for event in bench.fills] == ["a", "b"]
+
+
+def test_line_that_gets_the_duty_knows_what_the_other_published(bench: Bench) -> None:
+    other = bench.make(line="b", peer_slot=1)
+    first = bench.make(line="a", peer_slot=2)
+    bench.board.worker(SLOT)[WorkerWord.DUTY] = 1
+    first.publisher.apply_pushed([fill("a")])
+    first.reconciler._save_last_snapshot(77)
+    other.stream._adopt()
+    other.publisher.apply_pushed([fill("a")])
+    assert len(bench.fills) == 1
+    assert other.reconciler._reconciled_wall_ns == 77
