@@ -98,9 +98,8 @@ def missing_lines(venue: Mapping[str, Any]) -> str | None:
     words = []
     for line, of in away.items():
         reason = (of["last_exit"] or {}).get("reason")
-        words.append(
-            ", ".join([f"{line}: {worker_words(of['state'])}", *([str(reason_words(reason))] if reason else [])])
-        )
+        state = worker_words(of["state"])
+        words.append(f"{line}: {state}, {reason_words(reason)}" if reason else f"{line}: {state}")
     return f"lines {len(lines) - len(away)}/{len(lines)} ({'; '.join(words)})"
 
 

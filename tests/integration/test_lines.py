@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,6 +137,19 @@ def test_status_shows_a_venue_and_its_lines(system: System) -> None:
         line: f"ipc://{system.run_dir.path}/{process_of('lighter', line)}.feed" for line in LINES
     }
     assert verb(system, "status", "--pid", "lighter.b").strip() == str(pid_of(system, "lighter.b"))
+
+
+def test_metrics_have_each_line(system: System) -> None:
+    wait_both(system)
+
+    def series() -> set[str]:
+        with urllib.request.urlopen(f"{system.url}/metrics", timeout=20) as answer:
+            return {text.rpartition(" ")[0] for text in answer.read().decode().splitlines()}
+
+    names = [(venue, line) for venue in VENUES for line in LINES]
+    wanted = {f'paraphina_process_restarts_total{{process="{process_of(*name)}"}}' for name in names}
+    wanted |= {f'paraphina_stream_events_total{{line="{line}",stream="book",venue="{venue}"}}' for venue, line in names}
+    wait_for(lambda: wanted <= series(), what=f"{sorted(wanted)}")
 
 
 @pytest.mark.parametrize("process", ["lighter", "lighter.b", "extended", "extended.b"])

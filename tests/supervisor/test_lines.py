@@ -221,6 +221,6 @@ def test_an_outage_is_one_on_both_lines_and_consumers_are_those_of_both():
 def test_a_line_that_is_away_is_named_in_words():
     away = {"last_exit": {"reason": "killed"}}
     venue = merged({"a": line(last_exit=None), "b": line("backoff", 0, ("off", "off"), **away)})
-    assert missing_lines(venue) == "lines 1/2 (b: down, killed from outside)"
+    assert missing_lines(venue) == "lines 1/2 (b: waits for its next start, killed from outside)"
     assert missing_lines(merged({"a": line(), "b": line()})) is None
     assert missing_lines(line()) is None
