@@ -156,6 +156,8 @@ class VenueConfig:
     dial: DialOptions = DIRECT
     #: Settings of line b; None for a venue with one line.
     line_b: LineConfig | None = None
+    #: Why it has one line though two are configured; None where that is so.
+    single_line: str | None = None
 
     @property
     def lines(self) -> tuple[Line | None, ...]:
@@ -322,11 +324,24 @@ def _venue_config(
 
 
 def _with_lines(venue: VenueConfig, lines: int, second: Mapping[str, Any], dial: DialOptions) -> VenueConfig:
-    """Return a venue's settings with its second line, if it is to have one; recordings are played on one."""
-    if lines == 1 or venue.fixture_dir is not None:
+    """Return a venue's settings with its second line, if it is to have one and nothing speaks against it."""
+    if lines == 1:
         return venue
+    reason = single_line_reason(venue)
+    if reason is not None:
+        return replace(venue, single_line=reason)
     own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial, second["tcp_port"])
     return replace(venue, line_b=own)
+
+
+def single_line_reason(venue: VenueConfig) -> str | None:
+    """Return why a venue can have one line only; None when it can have two."""
+    if venue.fixture_dir is not None:
+        return "a recording is played on one line"
+    limit = VENUES[venue.name].limits.markets_on_two_lines
+    if limit is not None and len(venue.markets) > limit:
+        return f"its limit of subscriptions per IP address allows two lines of at most {limit} markets"
+    return None
 
 
 class _Reader:

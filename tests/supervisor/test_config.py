@@ -678,3 +678,11 @@ def test_a_port_that_another_process_has_is_refused_by_its_key(write):
 def test_the_part_of_the_limits_is_over_0_and_at_most_1(value):
     (problem,) = mistakes(environ={"PARAPHINA_LIMIT_SHARE": value})
     assert problem.endswith("it takes a number over 0, at most 1")
+
+
+@pytest.mark.parametrize(("count", "lines"), [(100, ("a", "b")), (101, (None,))])
+def test_two_lines_must_fit_into_the_venues_limits(count, lines):
+    markets = ",".join(f"M{number}" for number in range(count))
+    venues = load(None, {"PARAPHINA_LINES": "2", "PARAPHINA_MARKETS": markets}, {}).venues
+    assert (venues["hyperliquid"].lines, venues["aster"].lines) == (lines, ("a", "b"))
+    assert (venues["hyperliquid"].single_line is None) == (count == 100)
