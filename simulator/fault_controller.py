@@ -91,6 +91,8 @@ class FaultController:
                 advice="start the simulator with TLS",
             )
         args = _arguments(kind, venue, request)
+        if args.peer is not None and not kind.can_have_peer:
+            raise UsageError(f"{kind.name} strikes every client", where="peer", advice="leave it out")
         active = _Active(number, venue, kind(venue, args, lambda: self._end(number)), request, self._schedule.mono_s())
         self._active[number] = active
         venue.hooks.append(active.fault)

@@ -36,6 +36,8 @@ class HttpRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     target: str = ""
+    #: IP address of the client.
+    peer: str = ""
 
     def param(self, name: str) -> str | None:
         """Return the first value of a query parameter."""
@@ -152,7 +154,9 @@ async def _exchange(handler: Handler, reader: asyncio.StreamReader, writer: asyn
     if length > _MAX_BODY or "transfer-encoding" in request.headers:
         await _write(writer, plain("Length Required", 411), is_last=True)
         return False
-    request = replace(request, body=await reader.readexactly(length))
+    address = writer.get_extra_info("peername")
+    body = await reader.readexactly(length)
+    request = replace(request, body=body, peer=str(address[0]) if address else "")
     is_last = request.headers.get("connection", "").lower() == "close"
     response = await _safely(handler, request)
     await _write(writer, response, is_last=is_last)

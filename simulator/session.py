@@ -97,7 +97,12 @@ class ClientSubscriptions:
 
 
 class FaultHook:
-    """Hooks of an active fault, called for every frame, connection and request; by default they change nothing."""
+    """Hooks of an active fault, called for every frame, connection and request; by default they change nothing.
+
+    ``peer`` is the IP address of the clients that it strikes; None for all.
+    """
+
+    peer: str | None = None
 
     def before_send(self, _session: ClientSession, _outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Return the frames to send instead of ``frames``."""
@@ -177,14 +182,22 @@ class VenueState:
         """Encode a value as a JSON text frame."""
         return Frame(msgspec.json.encode(value))
 
-    def close_all(self, code: int, reason: str) -> None:
-        """Close all connections."""
-        for session in list(self.sessions):
+    def sessions_of(self, peer: str | None) -> list[ClientSession]:
+        """Return the connections of an IP address; all for None."""
+        return [session for session in self.sessions if peer in {None, session.upgrade.peer}]
+
+    def hooks_of(self, peer: str) -> list[FaultHook]:
+        """Return the active faults that strike an IP address."""
+        return [hook for hook in self.hooks if hook.peer in {None, peer}]
+
+    def close_all(self, code: int, reason: str, peer: str | None = None) -> None:
+        """Close all connections, or those of an IP address."""
+        for session in self.sessions_of(peer):
             session.wire.close(code, reason)
 
-    def abort_all(self) -> None:
-        """Drop all connections without a close frame."""
-        for session in list(self.sessions):
+    def abort_all(self, peer: str | None = None) -> None:
+        """Drop all connections, or those of an IP address, without a close frame."""
+        for session in self.sessions_of(peer):
             session.wire.abort()
 
     def publish(self, key: Hashable, stream: str, market: Market, kind: Kind, make: Callable[[], Frame]) -> None:
@@ -288,7 +301,7 @@ class ClientSession(ABC):
         if outgoing.symbol in self.venue.delisted:
             return
         frames = [outgoing.frame]
-        for hook in self.venue.hooks:
+        for hook in self.venue.hooks_of(self.upgrade.peer) if self.venue.hooks else ():
             frames = hook.before_send(self, outgoing, frames)
         for frame in frames:
             self.last_data_s = self.venue.schedule.mono_s()

@@ -182,7 +182,7 @@ class SimulatedVenue(VenueState, ABC):
 
     def accept(self, upgrade: Upgrade, socket: Socket) -> ClientSession | UpgradeRefusal:
         """Accept a client, or refuse it."""
-        for hook in self.hooks:
+        for hook in self.hooks_of(upgrade.peer):
             refusal = hook.on_upgrade(upgrade)
             if refusal is not None:
                 return refusal
@@ -190,7 +190,8 @@ class SimulatedVenue(VenueState, ABC):
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a REST request."""
-        for hook in self.hooks:
+        hooks = self.hooks_of(request.peer)
+        for hook in hooks:
             early = hook.before_answer(request)
             if early is not None:
                 self.routes.count(request)
@@ -198,7 +199,7 @@ class SimulatedVenue(VenueState, ABC):
         response = self.failure(500)
         with self.failures.guard("rest"):
             response = self.routes.answer(request) or self.not_found(request)
-        for hook in self.hooks:
+        for hook in hooks:
             response = hook.after_answer(request, response)
         return response
 

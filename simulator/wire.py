@@ -38,11 +38,12 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """Upgrade request of a client; header names are in lower case."""
+    """Upgrade request of a client; header names are in lower case, ``peer`` is its IP address."""
 
     path: str
     query: dict[str, list[str]]
     headers: dict[str, str]
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,9 @@ class Socket(asyncio.Protocol):
     def _answer(self, request: Request) -> None:
         parts = urlsplit(request.path)
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        decision = self._accept(Upgrade(parts.path, parse_qs(parts.query), headers), self)
+        address = None if self._transport is None else self._transport.get_extra_info("peername")
+        peer = str(address[0]) if address else ""
+        decision = self._accept(Upgrade(parts.path, parse_qs(parts.query), headers, peer), self)
         if isinstance(decision, UpgradeRefusal):
             status = HTTPStatus(decision.status)
             self._protocol.send_response(self._protocol.reject(status, decision.text or f"{status.phrase}\n"))

@@ -23,6 +23,7 @@ class AcceptFault(Fault[AcceptArgs]):
     """Base of faults that accept new connections in a faulty way; established ones continue."""
 
     parameters = AcceptArgs
+    can_have_peer: ClassVar[bool] = False
     accept_mode: ClassVar[AcceptMode]
 
     def begin(self) -> None:

@@ -56,6 +56,7 @@ class ExpireCredentials(Fault[Args]):
     """Issued tokens and listen keys expire now; sockets stay open."""
 
     name: ClassVar[str] = "expire_credentials"
+    can_have_peer: ClassVar[bool] = False
     venues: ClassVar[tuple[str, ...]] = ("aster", "lighter", "paradex")
 
     def begin(self) -> None:
@@ -68,6 +69,7 @@ class RefuseCredentials(Fault[Args]):
     """Every login is refused, whatever the credentials; existing sessions continue."""
 
     name: ClassVar[str] = "refuse_credentials"
+    can_have_peer: ClassVar[bool] = False
     venues: ClassVar[tuple[str, ...]] = ("aster", "extended", "lighter", "paradex")
 
     def begin(self) -> None:
@@ -83,6 +85,7 @@ class HedgeLegs(Fault[Args]):
     """Hedge mode: updates contain only the changed leg, and a payment names one leg."""
 
     name: ClassVar[str] = "hedge_legs"
+    can_have_peer: ClassVar[bool] = False
     venues: ClassVar[tuple[str, ...]] = ("aster",)
 
     def begin(self) -> None:
@@ -98,6 +101,7 @@ class BuilderOrders(Fault[Args]):
     """Trading moves to a builder's market, whose orders and positions are sent only to clients that name its dex."""
 
     name: ClassVar[str] = "builder_orders"
+    can_have_peer: ClassVar[bool] = False
     venues: ClassVar[tuple[str, ...]] = ("hyperliquid",)
 
     def begin(self) -> None:

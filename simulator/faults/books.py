@@ -181,6 +181,7 @@ class RestartIds(Fault[Args]):
     """Ids of book updates restart from a low number, as after a restart of the engine; connections stay."""
 
     name: ClassVar[str] = "restart_ids"
+    can_have_peer: ClassVar[bool] = False
     venues: ClassVar[tuple[str, ...]] = ("aster", "extended", "lighter", "paradex")
 
     def begin(self) -> None:
@@ -193,6 +194,7 @@ class ThinMarket(Fault[OneMarketArgs]):
     """Thin market: each side of its book really has two to five levels, on the stream and over REST."""
 
     name: ClassVar[str] = "thin_market"
+    can_have_peer: ClassVar[bool] = False
     parameters = OneMarketArgs
 
     def __init__(self, venue: SimulatedVenue, args: OneMarketArgs, finish: Callable[[], None]) -> None:

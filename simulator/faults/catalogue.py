@@ -19,6 +19,7 @@ class UnknownMarket(Fault[MarketArgs]):
     """Market disappears from the catalogue and refuses new subscriptions; existing streams continue."""
 
     name: ClassVar[str] = "unknown_market"
+    can_have_peer: ClassVar[bool] = False
     parameters = MarketArgs
 
     def begin(self) -> None:
@@ -34,6 +35,7 @@ class Delist(Fault[MarketArgs]):
     """Market is delisted: marked in the catalogue, and its streams are silent."""
 
     name: ClassVar[str] = "delist"
+    can_have_peer: ClassVar[bool] = False
     parameters = MarketArgs
 
     def begin(self) -> None:
@@ -55,6 +57,7 @@ class ClockSkew(Fault[ClockSkewArgs]):
     """Clock of the venue is wrong, and so are its timestamps."""
 
     name: ClassVar[str] = "clock_skew"
+    can_have_peer: ClassVar[bool] = False
     parameters = ClockSkewArgs
 
     def begin(self) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Generic, Self, TypeVar
 
 from msgspec import Meta, Struct
 
-from simulator.session import FaultHook, OutgoingFrame
+from simulator.session import ClientSession, FaultHook, OutgoingFrame
 from simulator.venue import SimulatedVenue
 
 Duration = Annotated[float, Meta(gt=0, description="seconds; default: until cleared")]
@@ -17,6 +17,7 @@ class Args(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parameters of every fault."""
 
     duration_s: Duration | None = None
+    peer: Annotated[str, Meta(description="only clients of this IP address")] | None = None
 
 
 class StreamArgs(Args, frozen=True, kw_only=True):
@@ -49,16 +50,24 @@ class Fault(FaultHook, Generic[ArgsT]):
     venues: ClassVar[tuple[str, ...]] = ()
     #: Whether it requires venues with TLS.
     needs_tls: ClassVar[bool] = False
+    #: Whether it can strike the clients of one IP address alone.
+    can_have_peer: ClassVar[bool] = True
 
     def __init__(self, venue: SimulatedVenue, args: ArgsT, finish: Callable[[], None]) -> None:
         self.venue = venue
         self.args = args
         self.finish = finish
+        self.peer = args.peer
 
     @property
     def others(self) -> list[Self]:
         """Return the venue's other active faults of this kind, which this one's end must not undo."""
         return [hook for hook in self.venue.hooks if isinstance(hook, type(self)) and hook is not self]
+
+    @property
+    def sessions(self) -> list[ClientSession]:
+        """Return the connections that it strikes."""
+        return self.venue.sessions_of(self.peer)
 
     def begin(self) -> None:
         """Start the fault."""

@@ -38,7 +38,7 @@ class Stall(Fault[StallArgs]):
     def begin(self) -> None:
         """Record the existing connections."""
         if self.args.only_open:
-            self._affected = frozenset(self.venue.sessions)
+            self._affected = frozenset(self.sessions)
 
     def before_send(self, session: ClientSession, outgoing: OutgoingFrame, frames: list[Frame]) -> list[Frame]:
         """Drop frames of affected streams."""
@@ -196,7 +196,7 @@ class Garbage(Fault[CountArgs]):
 
     def begin(self) -> None:
         """Send the frames."""
-        for session in list(self.venue.sessions):
+        for session in self.sessions:
             for _ in range(self.args.count):
                 session.send(self.venue.garbage(session))
         self.finish()
@@ -217,7 +217,7 @@ class HugeFrame(Fault[OneFrameArgs]):
     def begin(self) -> None:
         """Send the frame."""
         frame = Frame(b'"' + b"x" * self.args.size + b'"')
-        for session in list(self.venue.sessions):
+        for session in self.sessions:
             session.send(frame)
         self.finish()
 
@@ -230,7 +230,7 @@ class InvalidUtf8(Fault[CountArgs]):
 
     def begin(self) -> None:
         """Send the frames."""
-        for session in list(self.venue.sessions):
+        for session in self.sessions:
             for _ in range(self.args.count):
                 session.send(Frame(b'{"channel":"\xff\xfe"}'))
         self.finish()

@@ -41,9 +41,9 @@ class CloseFault(Fault[CloseArgs]):
     def begin(self) -> None:
         """Close the sockets."""
         if self.args.code:
-            self.venue.close_all(self.args.code, self.args.text)
+            self.venue.close_all(self.args.code, self.args.text, self.peer)
         else:
-            self.venue.abort_all()
+            self.venue.abort_all(self.peer)
         self.finish()
 
 
@@ -51,6 +51,7 @@ class Refuse(Fault[Args]):
     """Sockets of the venue are all closed, and its port refuses connections."""
 
     name: ClassVar[str] = "refuse"
+    can_have_peer: ClassVar[bool] = False
 
     def begin(self) -> None:
         """Close the port and all sockets."""
@@ -94,7 +95,7 @@ class HalfOpen(Fault[Args]):
 
     def begin(self) -> None:
         """Freeze the sockets."""
-        self._frozen = list(self.venue.sessions)
+        self._frozen = self.sessions
         for session in self._frozen:
             session.wire.freeze()
 
@@ -108,6 +109,7 @@ class NoPong(Fault[Args]):
     """Pings stay unanswered, frames and messages; data continues."""
 
     name: ClassVar[str] = "no_pong"
+    can_have_peer: ClassVar[bool] = False
 
     def begin(self) -> None:
         """Stop answering pings."""
@@ -137,12 +139,12 @@ class SlowTrickle(Fault[SlowTrickleArgs]):
 
     def begin(self) -> None:
         """Limit the write rate."""
-        for session in self.venue.sessions:
+        for session in self.sessions:
             session.wire.trickle(self.args.bytes_per_s)
 
     def end(self) -> None:
         """Remove the limit."""
-        for session in list(self.venue.sessions):
+        for session in self.sessions:
             session.wire.trickle(None)
 
 
@@ -156,7 +158,7 @@ class ShutdownFault(Fault[Args]):
         self.venue.schedule.once(self.venue.announce_shutdown(), self._close)
 
     def _close(self) -> None:
-        self.venue.close_all(1012, "service restart")
+        self.venue.close_all(1012, "service restart", self.peer)
         self.finish()
 
 
@@ -167,5 +169,5 @@ class AgeCut(Fault[Args]):
 
     def begin(self) -> None:
         """Close the sockets."""
-        self.venue.close_all(1001, "connection is too old")
+        self.venue.close_all(1001, "connection is too old", self.peer)
         self.finish()

@@ -134,6 +134,8 @@ class Stage:
 
     def __init__(self, name: str, *, is_started: bool = True, **changes: Any) -> None:
         settings = SimSettings(ports={name: VenuePorts(1, 2)}, admin_port=3, venues=(name,), **changes)
+        #: IP address of the clients that connect and ask from here on.
+        self.peer = "127.0.0.1"
         self.loop = FakeLoop()
         begin = self.loop.time()
         self.schedule = Schedule(self.loop, lambda: _START_NS + int((self.loop.time() - begin) * 1e9))
@@ -149,9 +151,8 @@ class Stage:
     def knock(self, path: str, headers: dict[str, str] | None = None, **query: str) -> Client | UpgradeRefusal:
         """Connect; return a client or a refusal."""
         wire = FakeWire()
-        upgrade = Upgrade(
-            path, {name: [text] for name, text in query.items()}, {"user-agent": "test"} if headers is None else headers
-        )
+        sent = {"user-agent": "test"} if headers is None else headers
+        upgrade = Upgrade(path, {name: [text] for name, text in query.items()}, sent, self.peer)
         session = self.venue.accept(upgrade, wire)
         if isinstance(session, UpgradeRefusal):
             return session
@@ -172,7 +173,7 @@ class Stage:
         target = f"{path}?{urlencode(query)}"
         parts = {name: [text] for name, text in query.items()}
         return self.venue.answer(
-            HttpRequest(method, path, parts, {"user-agent": "test", **(headers or {})}, data, target)
+            HttpRequest(method, path, parts, {"user-agent": "test", **(headers or {})}, data, target, self.peer)
         )
 
     def get(self, path: str, **query: str) -> Any:

@@ -605,3 +605,55 @@ def test_a_resynchronised_book_is_true_again(new_stage, books):
     stage.venue.pause()
     follower.take()
     assert follower.is_true()
+
+
+# --- one address ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(stage, books):
+    """Two clients, of two addresses."""
+    first = Follower(stage, books)
+    stage.peer = "127.0.0.2"
+    return first, Follower(stage, books)
+
+
+def test_a_stall_can_strike_one_address(stage, two):
+    stage.fault("stall", peer="127.0.0.2")
+    stage.run(2)
+    assert [client.take() > 0 for client in two] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("fault", "attribute"),
+    [
+        ({"name": "close"}, "close_code"),
+        ({"name": "close", "code": 0}, "is_aborted"),
+        ({"name": "age_cut"}, "close_code"),
+        ({"name": "shutdown"}, "close_code"),
+        ({"name": "half_open"}, "is_frozen"),
+        ({"name": "slow_drip"}, "bytes_per_s"),
+    ],
+)
+def test_sockets_of_one_address_can_be_struck(stage, two, fault, attribute):
+    stage.fault(peer="127.0.0.2", **fault)
+    stage.run(10)
+    assert [bool(getattr(client.client.wire, attribute)) for client in two] == [False, True]
+
+
+def test_upgrades_and_requests_of_one_address_can_be_struck(stage):
+    stage.fault("upgrade_error", peer="127.0.0.2", status=503)
+    stage.fault("rest_error", peer="127.0.0.2", status=503)
+    path = PATHS.get(stage.venue.name, "/stream.extended.exchange/v1/orderbooks/BTC-USD")
+    found = []
+    for stage.peer in ("127.0.0.1", "127.0.0.2"):
+        found.append((getattr(stage.knock(path), "status", None), stage.ask("/nothing").status))
+    assert found[0][0] is None
+    assert found[0][1] != 503
+    assert found[1] == (503, 503)
+
+
+@pytest.mark.parametrize("name", ["refuse", "no_pong", "tls_hang", "clock_skew"])
+def test_what_strikes_every_client_has_no_address(stage, name):
+    with pytest.raises(UsageError, match="strikes every client"):
+        stage.fault(name, peer="127.0.0.2")

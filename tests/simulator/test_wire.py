@@ -20,6 +20,9 @@ class FakeTransport:
     def write(self, data):
         self.sent += data
 
+    def get_extra_info(self, name):
+        return {"peername": ("192.0.2.8", 1)}[name]
+
     def get_write_buffer_size(self):
         return self.unsent
 
