@@ -143,6 +143,16 @@ class WorkerWord:
     SPENT_WEIGHT = 53
     SPENT_CONNECTS = 54
     REST_CLOSED_UNTIL = 55
+    #: REST weight of fetches that no book depends on, which is part of the other, and of the account.
+    SPENT_OPTIONAL_WEIGHT = 56
+    SPENT_ACCOUNT_WEIGHT = 57
+    ACCOUNT_REST_CLOSED_UNTIL = 58
+    #: When each budget is full again as this process counts it, with what the other line has used.
+    MESSAGES_FULL_AT = 59
+    WEIGHT_FULL_AT = 60
+    CONNECTS_FULL_AT = 61
+    OPTIONAL_WEIGHT_FULL_AT = 62
+    ACCOUNT_WEIGHT_FULL_AT = 63
     COUNT = 64
 
 

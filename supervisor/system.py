@@ -107,6 +107,7 @@ def worker_settings(
         last_epoch=before.epoch if before is not None else 0,
         last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
+        limit_share=config.limit_share,
         line=line,
         peer_slot=peer_slot,
         fixture_dir=venue.fixture_dir,

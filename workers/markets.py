@@ -60,12 +60,24 @@ class MarketList:
         self._path = path
         self._bases = bases
         self._last: list[Listing] | None = None
+        #: Cache file that was read or written last.
+        self._version: object = None
         self._unapplied: list[Listing] | None = None
 
     def load(self) -> list[Listing] | None:
         """Return the list that an earlier generation cached, to be applied at once; None without one."""
+        self._version = _version_of(self._path)
         self._last = load(self._path, self._bases)
         return self._last
+
+    def reload(self) -> None:
+        """Apply what the venue's other line has cached since, if anything; called while that line reads the list."""
+        version = _version_of(self._path)
+        if version is None or version == self._version:
+            return
+        listings = self.load()
+        if listings is not None:
+            self._unapplied = listings
 
     def receive(self, listings: Sequence[Listing], known: Sequence[Listing], refused: Collection[str]) -> None:
         """Cache a list that was read, with the followed markets that it lacks (:func:`keep_missing`)."""
@@ -74,6 +86,7 @@ class MarketList:
             log.warning("markets.kept", venue=self._venue, markets=",".join(str(one.symbol) for one in kept))
         self.missing_kept = len(kept)
         save(self._path, found, self._bases)
+        self._version = _version_of(self._path)
         self._last = found  # once it is written: until then the check of files would report it as lost
         self._unapplied = found
 
@@ -86,6 +99,15 @@ class MarketList:
         """Write the cache again after its file was removed."""
         if self._last is not None:
             save(self._path, self._last, self._bases)
+
+
+def _version_of(path: Path) -> object:
+    """Return what changes with each writing of a file; None for a missing one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def resolve(listings: Sequence[Listing], bases: Sequence[str]) -> Resolved:

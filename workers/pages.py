@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from workers.budgets import REST_SHARE
 from workers.venues import VENUES
 from workers.venues.venue import Resync, Rule, Venue
-from workers.worker import REST_SHARE
 
 _BEGIN: Final = "<!-- numbers: written by make docs -->\n"
 _END: Final = "<!-- end of numbers -->\n"

@@ -20,6 +20,7 @@ class WorkerSettings:
         slot: Index of the worker on the board.
         line: Line that this worker is; None for a venue's only one.
         peer_slot: Index of the venue's other line on the board; None without one.
+        limit_share: Part of the venue's limits per IP address that this system may use, over 0 and at most 1.
         feed: ZeroMQ endpoint to bind.
         bases: Base assets of the markets to follow, in the order of their board cells.
         options: Settings that only this venue has.
@@ -73,6 +74,7 @@ class WorkerSettings:
     has_parent: bool = True
     line: Line | None = None
     peer_slot: int | None = None
+    limit_share: float = 1.0
 
     @property
     def process(self) -> str:

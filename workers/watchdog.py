@@ -1,5 +1,7 @@
 """Watchdog thread: checks the board every 200 ms and interrupts sockets that are overdue or stale.
 
+With two lines it also compares the books with the other line's (:mod:`workers.witness`).
+
 It reads the board alone, writes only its own words, and stamps a beat by which the parent sees that the process runs.
 Missed checks are skipped.
 """
@@ -17,6 +19,7 @@ from ipc.board import CellWord, Row, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, code_of
 from ipc.log import get_log
 from workers.net.interrupter import SocketInterrupter
+from workers.witness import Witness, WitnessedBook
 
 log = get_log(__name__)
 
@@ -45,6 +48,8 @@ class Watched:
     is_rest: bool = False
     #: Lower bound of the limit of silence, ns: an account's connection may receive nothing but pongs.
     min_read_ns: int = 0
+    #: Its books beside the other line's.
+    witnessed: tuple[WitnessedBook, ...] = ()
 
     def read_ns(self, limits: WatchdogLimits) -> int:
         """Return its limit of silence, ns."""
@@ -82,6 +87,7 @@ class Watchdog:
     """Watchdog of a worker, run as a thread; other threads may call :meth:`watch` at any time.
 
     It checks every ``tick_s``. The process exits when its parent is not ``parent_pid``; None disables this.
+    ``witness`` compares with the venue's other line; None without one.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Watchdog:
         parent_pid: int | None,
         stop: threading.Event,
         clock: Callable[[], int] = time.monotonic_ns,
+        witness: Witness | None = None,
     ) -> None:
         self._venue = venue
         self._worker = worker
@@ -101,6 +108,7 @@ class Watchdog:
         self._parent_pid = parent_pid
         self._stop = stop
         self._clock = clock
+        self._witness = witness
         self._watched: tuple[Watched, ...] = ()
         self._main_loops = -1
 
@@ -138,8 +146,15 @@ class Watchdog:
             reason = overdue_reason(watched, now, self._limits, venue_flows=flows)
             if reason is not None:
                 self._interrupt(watched, reason)
+        if self._witness is not None:
+            self._compare(self._witness, now)
 
-    def _interrupt(self, watched: Watched, reason: Reason) -> None:
+    def _compare(self, witness: Witness, now: int) -> None:
+        for watched in self._watched:
+            if watched.witnessed and witness.check(watched.witnessed, now):
+                self._interrupt(watched, Reason.STALE_WATCHDOG, "its books stand still while the other line's move")
+
+    def _interrupt(self, watched: Watched, reason: Reason, why: str | None = None) -> None:
         is_first = watched.interrupter.reason is None
         watched.interrupter.interrupt(reason)
         if not is_first:
@@ -147,7 +162,7 @@ class Watchdog:
         self._worker.add(WorkerWord.CUTS)
         limit_ms = (self._limits.stale_ns if reason is Reason.STALE_WATCHDOG else watched.read_ns(self._limits)) // _MS
         stream = "book" if watched.books else watched.name
-        text = None
-        if reason is Reason.STALE_WATCHDOG:
+        text = why
+        if reason is Reason.STALE_WATCHDOG and why is None:
             text = f"{self._venue} {stream} stale: freshness exceeded {limit_ms} ms"
         log.warning("ws.cut", venue=self._venue, session=watched.name, reason=reason, text=text)

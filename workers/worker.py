@@ -34,15 +34,13 @@ from workers.description import write_description
 from workers.fixture import load as load_fixture
 from workers.fixture import make_player, play
 from workers.heartbeat import HeartbeatPublisher, count_books
+from workers.line import WorkerLine
 from workers.net.connection import ConnectionThread
-from workers.net.rest import RestBudget
 from workers.net.rest_poller import RestPoller
 from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.outage import OutageDetector, unanswered_since_ns
 from workers.protocol.actions import FetchBook
 from workers.protocol.funding_intervals import FundingIntervals
-from workers.protocol.pacing import TokenBucket
-from workers.protocol.policy import Policy
 from workers.protocol.session import MarketSession
 from workers.protocol.streams import MarketStream
 from workers.recorder import FrameRecorder, save_left_behind
@@ -63,8 +61,6 @@ _LOOP_S: Final = 0.1
 _HOUSEKEEPING_NS: Final = CHECK_NS
 #: Board rows of the REST threads; connections follow.
 _POLL, _FETCH, _FIRST_CONNECTION = 0, 1, 2
-#: Share of the venue's REST limit; other programs use the same IP address.
-REST_SHARE: Final = 0.6
 #: Time limit for all connections to end, s; the parent kills a worker that does not stop within two.
 _JOIN_S: Final = 1.0
 #: Time for ZeroMQ's own thread to send the last events; closing a socket drops the rest.
@@ -105,18 +101,28 @@ class Worker:
         self._status = StatusPublisher(settings.venue, board, self._publisher)
         self._heartbeat = HeartbeatPublisher(settings.venue, self._publisher)
         self._threads = ThreadSupervisor(settings.venue, settings.backoff)
-        #: Rate limit of messages, shared by all connections: venues count per IP address.
-        self._pace = TokenBucket(self._venue.limits.burst, self._venue.limits.messages_per_s)
-        budget = RestBudget(self._venue.limits.rest_weight_per_min * REST_SHARE)
+        self._line = line = WorkerLine(self._venue, settings, board)
+        budgets = line.budgets
         self._intervals = FundingIntervals()
         self._poll = RestPoller(
-            self._venue, settings, _POLL, board, budget, self._publisher, self._on_listings, stop, self._intervals
+            self._venue,
+            settings,
+            _POLL,
+            board,
+            budgets.rest,
+            self._publisher,
+            self._on_listings,
+            stop,
+            self._intervals,
+            line.duty,
         )
-        self._fetch = SnapshotFetcher(self._venue, settings, _FETCH, board, budget, stop)
+        self._fetch = SnapshotFetcher(self._venue, settings, _FETCH, board, budgets.rest, budgets.optional, stop)
         limits = WatchdogLimits(settings.stale_ms * _MS, settings.read_timeout_ms * _MS)
         parent_pid = os.getppid() if settings.has_parent else None
         tick_s = settings.watchdog_tick_ms / 1000
-        self._watchdog = Watchdog(settings.venue, self._words, limits, tick_s, parent_pid, stop)
+        self._watchdog = Watchdog(
+            settings.venue, self._words, limits, tick_s, parent_pid, stop, witness=self._line.witness
+        )
         self._account = self._make_account(epoch) if settings.account and not settings.fixture_dir else None
         self._is_account_started = False
         publishers = [self._publisher] if self._account is None else [self._publisher, self._account.feed]
@@ -161,7 +167,16 @@ class Worker:
     def _make_account(self, epoch: int) -> AccountRunner:
         side = private_venue(self._settings.venue, self._settings.options)
         return AccountRunner(
-            side, self._venue, self._settings, self._board, self._context, self._listener, epoch, self._stop
+            side,
+            self._venue,
+            self._settings,
+            self._board,
+            self._context,
+            self._listener,
+            epoch,
+            self._stop,
+            self._line.budgets,
+            self._line.duty,
         )
 
     def _start_fixture(self, directory: str) -> None:
@@ -205,6 +220,8 @@ class Worker:
         books = self._books()
         count_books(words, books, now, self._settings.stale_ms * _MS)
         with self._publisher.exclusive():
+            if self._line.has_peer:
+                self._line.budgets.update()
             is_due = self._heartbeat.publish_if_due(now, books, words[WorkerWord.RSS_BYTES])
             if is_due and self._account is not None:
                 self._account.publisher.publish_heartbeat()
@@ -221,6 +238,8 @@ class Worker:
             words[WorkerWord.RSS_BYTES] = self._process.memory_info().rss
             flush_repeats()
             self._files.check()
+            if not self._line.duty.is_ours:
+                self._markets.reload()
         words[WorkerWord.DROPS] = self._publisher.drops
         write_consumers(words, self._publisher, self._descriptors)
         self._consumers.update(now)
@@ -353,14 +372,15 @@ class Worker:
     def _make_connections(
         self, listings: Sequence[Listing], options: Mapping[str, str], recorder: FrameRecorder | None
     ) -> list[ConnectionThread]:
-        settings = self._settings
+        settings, line = self._settings, self._line
+        messages, flows = line.budgets.messages, self._watchdog.venue_flows
         plans = self._venue.connections(listings, settings.ws_url, options)
         if len(plans) > ACCOUNT_SESSION - _FIRST_CONNECTION:
             log.error("worker.too_many_connections", venue=settings.venue, wanted=len(plans))
             plans = plans[: ACCOUNT_SESSION - _FIRST_CONNECTION]
         return [
             ConnectionThread(
-                MarketSession(self._venue, plan, listings, self._policy(number), self._pace, self._intervals),
+                MarketSession(self._venue, plan, listings, line.policy(number, flows), messages, self._intervals),
                 settings,
                 number,
                 self._board,
@@ -368,20 +388,10 @@ class Worker:
                 self._fetch.request,
                 threading.Event(),
                 recorder,
+                connects=line.budgets.connects,
             )
             for number, plan in enumerate(plans, start=_FIRST_CONNECTION)
         ]
-
-    def _policy(self, number: int) -> Policy:
-        settings, keepalive = self._settings, self._venue.keepalive
-        ping_ms, pong_ms = settings.ping_interval_ms, settings.pong_timeout_ms
-        return Policy(
-            stale_ns=settings.stale_ms * _MS,
-            ping_ns=int(keepalive.interval_s * _NS) if ping_ms is None else ping_ms * _MS,
-            pong_ns=int(keepalive.pong_within_s * _NS) if pong_ms is None else pong_ms * _MS,
-            venue_flows=self._watchdog.venue_flows,
-            stagger=(settings.slot + number / ACCOUNT_SESSION) / 8 % 1.0,
-        )
 
     def _disconnect(self, reason: Reason) -> None:
         for connection in self._connections:
@@ -397,17 +407,7 @@ class Worker:
     def _watch(self) -> None:
         """Give the watchdog its sessions."""
         rest = [Watched(one.name, one.row, (), one.interrupter, is_rest=True) for one in (self._poll, self._fetch)]
-        connections = [
-            Watched(
-                connection.name,
-                connection.row,
-                tuple(
-                    self._cell(str(r.listing.base)) for r in connection.session.book_streams if r.kind is Stream.BOOK
-                ),
-                connection.interrupter,
-            )
-            for connection in self._connections
-        ]
+        connections = [self._line.watched(connection, self._cell) for connection in self._connections]
         account = self._account.watched if self._account is not None else ()
         self._watchdog.watch([*rest, *connections, *account])
 

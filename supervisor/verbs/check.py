@@ -178,15 +178,16 @@ def _check_venues(config: Config) -> Iterator[tuple[str, str | None]]:
     from ipc.errors import DecodeError
     from supervisor.network_checks import advice_for
     from workers import markets
+    from workers.net.budget import MinuteBudget
     from workers.net.interrupter import SocketInterrupter
-    from workers.net.rest import RestBudget, RestClient, RestError
+    from workers.net.rest import RestClient, RestError
     from workers.venues import VENUES
     from workers.venues.rows import split_rows
     from workers.venues.venue import parse_answer
 
     for name, of in config.venues.items():
         venue = VENUES[name]
-        budget = RestBudget(venue.limits.rest_weight_per_min)
+        budget = MinuteBudget(venue.limits.rest_weight_per_min)
         client = RestClient(venue, of.rest_url, budget, SocketInterrupter(), lambda _: None, options=of.dial)
         try:
             bodies = [client.call(request, 20.0) for request in venue.listing_requests()]

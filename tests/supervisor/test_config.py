@@ -20,6 +20,7 @@ SUPERVISOR = [
     ("venues", tuple(WORDS), "PARAPHINA_VENUES", '["lighter", "aster"]', "lighter,aster", ("aster", "lighter")),
     ("markets", ("BTC", "ETH"), "PARAPHINA_MARKETS", '["SOL", "BTC-PERP"]', "SOL, BTC-PERP", ("SOL", "BTC")),
     ("lines", 1, "PARAPHINA_LINES", "2", "2", 2),
+    ("limit_share", 1.0, "PARAPHINA_LIMIT_SHARE", "0.5", "0.5", 0.5),
     ("run_dir", None, "PARAPHINA_RUN_DIR", '"/run/p"', "/run/p", "/run/p"),
     ("tick_ms", 250, None, "100", None, 100),
     ("first_restart", "backoff", None, '"immediate"', None, "immediate"),
@@ -671,3 +672,17 @@ def test_a_port_that_another_process_has_is_refused_by_its_key(write):
         "venues.lighter.line_b.tcp_port: TCP port 5605 is that of lifecycle; choose another tcp_port",
         "venues.lighter.line_b.tcp_port: TCP port 5606 is that of hyperliquid; choose another tcp_port",
     ]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.1", "half"])
+def test_the_part_of_the_limits_is_over_0_and_at_most_1(value):
+    (problem,) = mistakes(environ={"PARAPHINA_LIMIT_SHARE": value})
+    assert problem.endswith("it takes a number over 0, at most 1")
+
+
+@pytest.mark.parametrize(("count", "lines"), [(100, ("a", "b")), (101, (None,))])
+def test_two_lines_must_fit_into_the_venues_limits(count, lines):
+    markets = ",".join(f"M{number}" for number in range(count))
+    venues = load(None, {"PARAPHINA_LINES": "2", "PARAPHINA_MARKETS": markets}, {}).venues
+    assert (venues["hyperliquid"].lines, venues["aster"].lines) == (lines, ("a", "b"))
+    assert (venues["hyperliquid"].single_line is None) == (count == 100)

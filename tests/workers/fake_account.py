@@ -18,6 +18,7 @@ from ipc.rundir import AccountWords
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.publisher import AccountPublisher
 from workers.accounts.secrets import Secrets
+from workers.duty import LineDuty
 from workers.net.frames import TEXT
 from workers.net.transport import ClosedError
 from workers.venues.account import Login, PrivateVenue, Renewal, Snapshot
@@ -213,11 +214,13 @@ class FakeReconciler:
 class PublishedAccount:
     """Statement with all that was published through it: ``sent`` to subscribers, ``described`` in words."""
 
-    def __init__(self, board: Board, published: PublishedFills | None = None) -> None:
+    def __init__(self, board: Board, published: PublishedFills | None = None, duty: LineDuty | None = None) -> None:
         self.publisher = FakePublisher()
         self.cell = board.cell(SLOT, 0, Stream.ACCOUNT)
         self.words: list[AccountWords] = []
-        self.statement = AccountPublisher(VENUE, ALIAS, self.publisher, self.cell, self.words.append, published)
+        self.statement = AccountPublisher(
+            VENUE, ALIAS, self.publisher, self.cell, self.words.append, published, duty=duty
+        )
 
     @property
     def described(self) -> list[str | None]:

@@ -33,7 +33,8 @@ NS = 1_000_000_000
 class FakeConnection:
     """What a worker sees of a connection; its thread waits until it is asked to end."""
 
-    def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape):
+    def __init__(self, session, settings, number, board, publisher, _fetch, stop, _tape, *, connects):
+        self.connects = connects
         self.session, self.number, self.stop = session, number, stop
         self.name = session.connection.name
         self.interrupter = SocketInterrupter()

@@ -22,6 +22,8 @@ from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets, missing
 from workers.accounts.session import PrivateSession
 from workers.backoff import Backoff, BackoffPolicy
+from workers.duty import LineDuty
+from workers.net.budget import MinuteBudget
 from workers.net.interrupter import SocketInterrupter
 from workers.net.lifecycle import CloseReason, ConnectionLifecycle
 from workers.net.proxy import DIRECT, DialOptions
@@ -43,7 +45,8 @@ _ROTATES_AFTER_NS: Final = 10 * _NS
 class AccountConnection(ConnectionLifecycle):
     """Private connection of an account, over its whole life; :meth:`run` is a thread's target.
 
-    ``connect_ns`` limits DNS, TCP, proxy, TLS and upgrade together.
+    ``connect_ns`` limits DNS, TCP, proxy, TLS and upgrade together. While the venue's other line has the ``duty`` it is
+    off; ``adopt`` is called when it begins again.
     """
 
     failures: ClassVar[tuple[type[Exception], ...]] = FAILURES
@@ -65,6 +68,9 @@ class AccountConnection(ConnectionLifecycle):
         policy: BackoffPolicy,
         stop: Event,
         dial_options: DialOptions = DIRECT,
+        connects: MinuteBudget | None = None,
+        duty: LineDuty | None = None,
+        adopt: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             row,
@@ -76,7 +82,11 @@ class AccountConnection(ConnectionLifecycle):
             tick_s=_TICK_S,
             max_message=_MAX_MESSAGE,
             dial_options=dial_options,
+            connects=connects,
         )
+        self._duty = duty or LineDuty()
+        self._adopt = adopt
+        self._is_off = False
         self._venue = venue
         self._secrets = secrets
         self._alias = alias
@@ -92,6 +102,27 @@ class AccountConnection(ConnectionLifecycle):
         self._requests: deque[bytes | CloseReason] = deque()
         self._login: Login | None = None
         self._session: PrivateSession | None = None
+
+    def run(self) -> None:
+        """Connect, converse and back off until stopped; do nothing while the other line has the account."""
+        while not self.stop.is_set():
+            if not self._duty.is_ours:
+                self._stay_off()
+                continue
+            if self._is_off:
+                self._is_off = False
+                self._adopt()
+            self._run_cycle()
+
+    def _stay_off(self) -> None:
+        """Leave the account to the other line until this one has it again."""
+        self._is_off = True
+        self.row[SessionWord.PHASE] = self.row[SessionWord.NEXT_ACTION] = 0
+        self._publisher.hand_over()
+        self._duty.wait_until_ours(self.stop)
+
+    def _sleep(self, delay_s: float) -> None:
+        self._duty.wait(self.stop, delay_s)
 
     def send(self, message: bytes) -> None:
         """Send a message soon; any thread may call it."""
@@ -135,6 +166,8 @@ class AccountConnection(ConnectionLifecycle):
     def process_batch(self, transport: Transport) -> CloseReason | None:
         """Process what the socket holds, and requests of the reconciler; return why the connection must be closed."""
         assert self._session is not None  # noqa: S101 - the conversation has started
+        if not self._duty.is_ours:
+            return CloseReason(Reason.REQUESTED, "the other line has the account")
         self.row[SessionWord.DEADLINE] = time.monotonic_ns() + _BATCH_DEADLINE_NS
         return self._session.process_batch() or self._execute(transport)
 
@@ -151,6 +184,10 @@ class AccountConnection(ConnectionLifecycle):
 
     def _on_closed(self, close: CloseReason, *, was_open: bool) -> None:  # noqa: ARG002 - every connection has it
         self._reconciler.logged_out()
+
+    def _back_off(self, close: CloseReason) -> None:
+        if self._duty.is_ours:  # else this was no failure, and there is no next attempt
+            super()._back_off(close)
 
     def _on_backoff(self, close: CloseReason, delay_s: float | None) -> None:
         state = StreamState.FAILED if close.is_refused else StreamState.BACKOFF

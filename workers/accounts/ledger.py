@@ -56,8 +56,7 @@ class Ledger:
         self.missing_from_stream: set[str] = set()
         #: By channel and id; True for those that an earlier process published and this one has not seen.
         self._once: dict[str, dict[str, bool]] = {"fill": {}, "payment": {}}
-        for channel, event_id in published:
-            _remember(self._once[channel], event_id, is_restored=True)
+        self.add_published(published)
         self._orders: dict[str, Order] = {}
         self._states: dict[_Key, AccountEvent] = {}
         #: By the venue's symbol.
@@ -70,6 +69,19 @@ class Ledger:
         self._pushed: dict[_Key, int] = {}
         #: Newest timestamp, ns; a state without a timestamp keeps it.
         self._newest_ns: dict[_Key, int] = {}
+
+    def add_published(self, published: Iterable[OnceKey]) -> None:
+        """Add fills and payments that other processes published, oldest first."""
+        for channel, event_id in published:
+            if event_id not in self._once[channel]:
+                _remember(self._once[channel], event_id, is_restored=True)
+
+    def forget_states(self) -> None:
+        """Forget all but fills and payments, as after a restart: another process publishes the states now."""
+        for known in (self._orders, self._states, self._legs, self._changed, self._pushed, self._newest_ns):
+            known.clear()
+        self._legs_of = nothing
+        self.missing_from_stream.clear()
 
     def apply(self, item: AccountEvent | Leg, asked_at: int | None = None) -> AccountEvent | None:
         """Apply an event with valid decimals; return the event, or the net position, to publish.

@@ -19,6 +19,7 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS, Topic
 from workers.accounts.checkpoint import PublishedFills
 from workers.accounts.ledger import Ledger, OnceKey, once_key
+from workers.duty import LineDuty
 from workers.status import stamp_data, write_state
 from workers.venues.account import AccountData, AllPositions, Leg, LegName, Snapshot
 from workers.venues.account_values import without_values
@@ -30,6 +31,8 @@ _MS: Final = 1_000_000
 #: Number of fills, payments and closed orders that late subscribers receive.
 _RECENT: Final = 500
 _LEGS: Final[tuple[LegName, ...]] = ("both", "long", "short")
+#: Channels of states, of which the newest counts; fills and payments are published once.
+_STATES: Final = tuple(channel for channel in ACCOUNT_CHANNELS if channel not in {"fill", "payment"})
 
 
 class AccountPublisher:
@@ -37,7 +40,7 @@ class AccountPublisher:
 
     ``publisher`` is the account's own feed, ``describe`` writes state, reason and detail where ``status`` reads them,
     and ``published`` is the checkpoint, None for none. ``invalid_rows`` counts rows that were left out because they are
-    invalid or belong to another account.
+    invalid or belong to another account. Events are left out while the venue's other line has the account.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class AccountPublisher:
         describe: Callable[[AccountWords], None],
         published: PublishedFills | None = None,
         clock: Callable[[], int] | None = None,
+        duty: LineDuty | None = None,
     ) -> None:
         self.ledger = Ledger(() if published is None else published.load())
         self.invalid_rows = 0
@@ -57,6 +61,7 @@ class AccountPublisher:
         self._cell = cell
         self._describe = describe
         self._published = published
+        self._duty = duty or LineDuty()
         self._clock = clock or time.monotonic_ns
         self._feeds = {channel: publisher.topic(Topic(channel, venue, alias)) for channel in ACCOUNT_CHANNELS}
         self._status = publisher.topic(Topic("status", venue, ""))
@@ -76,9 +81,23 @@ class AccountPublisher:
         """State that was published last."""
         return self._state
 
+    def adopt(self) -> None:
+        """Adopt the fills and payments that the other line has published, so that they are not published again."""
+        if self._published is not None:
+            with self._publisher.exclusive():
+                self.ledger.add_published(self._published.load())
+
+    def hand_over(self) -> None:
+        """Leave the account to the other line: keep no states, for theirs are newer, and say so."""
+        with self._publisher.exclusive():
+            self.ledger.forget_states()
+            for channel in _STATES:
+                self._feeds[channel].latest.clear()
+        self.publish_state(StreamState.OFF, None, "the other line follows the account")
+
     def restore_published(self) -> None:
         """Write the checkpoint again after it was lost, else a restart would publish every fill again."""
-        if self._published is not None:
+        if self._published is not None and self._duty.is_ours:
             with self._publisher.exclusive():
                 self._published.restore(self.ledger.published())
 
@@ -207,6 +226,8 @@ class AccountPublisher:
 
     def _apply(self, item: AccountEvent | Leg, asked_at: int | None) -> None:
         """Check an event from either source, apply it to the ledger and publish what is new."""
+        if not self._duty.is_ours:
+            return
         event = item.position if isinstance(item, Leg) else item
         try:
             checked(event)
@@ -255,7 +276,7 @@ class AccountPublisher:
 
     def _end_batch(self) -> None:
         """Publish net positions after a whole batch, and write the checkpoint."""
-        for net in self.ledger.nets():
+        for net in self.ledger.nets() if self._duty.is_ours else ():
             self._send(net)
         if self._published is not None:
             self._published.add(self._new, self.ledger.published)

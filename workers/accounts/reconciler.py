@@ -21,6 +21,7 @@ from workers.accounts.publisher import AccountPublisher
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets
 from workers.backoff import POLL_INIT, Backoff
+from workers.duty import LineDuty
 from workers.net.lifecycle import CloseReason
 from workers.venues.account import Login, PrivateVenue
 from workers.venues.listing import Markets
@@ -81,6 +82,7 @@ class Reconciler:
         run_dir: RunDir,
         period_s: float,
         stop: Event,
+        duty: LineDuty | None = None,
     ) -> None:
         self.stream: StreamHandle | None = None
         self._side = side
@@ -93,6 +95,7 @@ class Reconciler:
         self._path = run_dir.account_checkpoint(side.venue)
         self._period_ns = int(period_s * _NS)
         self._stop = stop
+        self._duty = duty or LineDuty()
         self._backoff = Backoff(POLL_INIT)
         #: After a failure no request brings the next snapshot forward before this time.
         self._held_until_ns = 0
@@ -109,6 +112,10 @@ class Reconciler:
         self._renew_ns = 0
         self._answered_ns = 0
         self._reconciled_wall_ns = self._load_last_snapshot()
+
+    def adopt(self) -> None:
+        """Adopt the time of the other line's last snapshot, so that fills since then are found."""
+        self._reconciled_wall_ns = max(self._reconciled_wall_ns, self._load_last_snapshot())
 
     def logged_in(self, login: Login) -> None:
         """Use an accepted login and request a snapshot now; any thread may call it."""
@@ -137,7 +144,7 @@ class Reconciler:
         self._row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED)
         while not self._stop.is_set():
             login = self._login
-            if login is not None:
+            if login is not None and self._duty.is_ours:
                 now = time.monotonic_ns()
                 if login.renew_at_ns is not None and time.time_ns() >= login.renew_at_ns and now >= self._renew_ns:
                     self._renew(login)
@@ -165,6 +172,8 @@ class Reconciler:
                 self._postpone(login, reason)
             return
         is_whole = self._publisher.apply_snapshot(snapshot, asked_at)
+        if not self._duty.is_ours:
+            return  # the other line will find what was left out
         if snapshot.has_all_fills:
             self._save_last_snapshot(asked_wall_ns)
         with self._lock:
@@ -192,7 +201,7 @@ class Reconciler:
     def _postpone(self, login: Login, why: CloseReason) -> None:
         """Schedule the next attempt, unless the failure belongs to an earlier login."""
         with self._lock:
-            if self._login is not login:
+            if self._login is not login or not self._duty.is_ours:
                 return
             now = time.monotonic_ns()
             delay_ns = max(min(self._backoff.failed(0), self._period_ns), int(why.wait_s * _NS))
@@ -212,7 +221,7 @@ class Reconciler:
         try:
             renewal = self._runner.run(self._side.renew(login, self._secrets, time.time_ns()))
         except FAILURES as error:
-            if (reason := self._close_reason(login, error)) is not None:
+            if (reason := self._close_reason(login, error)) is not None and self._duty.is_ours:
                 log.warning("account.unrenewed", venue=self._side.venue, reason=reason.reason, error=reason.text)
             return
         hide(renewal.login.token)
@@ -253,7 +262,7 @@ class Reconciler:
 
     def restore_last_snapshot(self) -> None:
         """Write the time of the last snapshot again after its file was lost."""
-        if self._reconciled_wall_ns:
+        if self._reconciled_wall_ns and self._duty.is_ours:
             self._save_last_snapshot(self._reconciled_wall_ns)
 
     def _save_last_snapshot(self, asked_wall_ns: int) -> None:

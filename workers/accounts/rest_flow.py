@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from ipc.errors import ConfigError, DecodeError
 from ipc.health import Reason
+from workers.duty import LineDuty
 from workers.net.rest import RestClient, RestError
 from workers.venues.account import LoginError, RestFlow
 from workers.venues.account_values import fault_of
@@ -21,11 +22,17 @@ _MAX_WAIT_S: Final = 15.0
 
 
 class RestFlowRunner:
-    """Runner of REST flows in one thread; ``wait`` waits some seconds and returns true when the worker stops."""
+    """Runner of REST flows in one thread; ``wait`` waits some seconds and returns true when the worker stops.
 
-    def __init__(self, client: RestClient, wait: Callable[[float], object] = time.sleep) -> None:
+    A flow ends with RestError (``requested``) when the venue's other line gets the account.
+    """
+
+    def __init__(
+        self, client: RestClient, wait: Callable[[float], object] = time.sleep, duty: LineDuty | None = None
+    ) -> None:
         self._client = client
         self._wait = wait
+        self._duty = duty or LineDuty()
 
     def run(self, flow: RestFlow[T]) -> T:
         """Make the calls of a flow, one after the other; return its result.
@@ -53,6 +60,8 @@ class RestFlowRunner:
     def _call(self, request: RestRequest) -> bytes:
         """Make a call, waiting for our own rate limit: a flow that failed there would never end."""
         while True:
+            if not self._duty.is_ours:
+                raise RestError(Reason.REQUESTED, "the other line has the account")
             try:
                 return self._client.call(request.made_at(time.time_ns()), _DEADLINE_S)
             except RestError as error:

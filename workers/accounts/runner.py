@@ -25,8 +25,10 @@ from workers.accounts.publisher import AccountPublisher
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.secrets import Secrets
+from workers.budgets import Budgets
+from workers.duty import LineDuty
 from workers.net.interrupter import SocketInterrupter
-from workers.net.rest import RestBudget, RestClient
+from workers.net.rest import RestClient
 from workers.settings import WorkerSettings
 from workers.venues.account import PrivateVenue
 from workers.venues.listing import Listing, Markets
@@ -39,8 +41,6 @@ _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
 #: Upper bound of the time between two reads of the socket.
 _TICK_S: Final = 1.0
-#: Share of the venue's REST limit; the public side has most of it.
-_REST_SHARE: Final = 0.35
 #: Names of the account's two board rows.
 SESSION_NAMES: Final = ("account", "account_rest")
 
@@ -65,7 +65,8 @@ class MarketLookup(Markets):
 class AccountRunner:
     """Account of one venue; ``listener`` serves it over TCP only if it is encrypted.
 
-    ``feed`` is its endpoint, ``publisher`` publishes the account's events there.
+    ``feed`` is its endpoint, ``publisher`` publishes the account's events there. Without the ``duty`` the account is
+    off: the venue's other line follows it.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class AccountRunner:
         listener: FeedListener | None,
         epoch: int,
         stop: Event,
+        budgets: Budgets,
+        duty: LineDuty,
     ) -> None:
         assert settings.account is not None  # noqa: S101 - callers have an account
         self._venue = venue
@@ -92,9 +95,10 @@ class AccountRunner:
             self.feed.listen(listener, settings.process, account=True)
         cell = board.cell(settings.slot, 0, Stream.ACCOUNT)
         published = PublishedFills(run_dir.account_published(settings.venue, self._alias), settings.venue)
-        self.publisher = AccountPublisher(settings.venue, self._alias, self.feed, cell, self._describe, published)
+        self.publisher = AccountPublisher(
+            settings.venue, self._alias, self.feed, cell, self._describe, published, duty=duty
+        )
         self._describe(AccountWords(self._alias))
-        budget = RestBudget(venue.limits.rest_weight_per_min * _REST_SHARE)
         rows = [board.session(settings.slot, ACCOUNT_SESSION + number) for number in (0, 1)]
         interrupters = (SocketInterrupter(), SocketInterrupter())
         runners = [
@@ -102,19 +106,28 @@ class AccountRunner:
                 RestClient(
                     venue,
                     settings.rest_url,
-                    budget,
+                    budgets.account,
                     interrupter,
                     partial(row.__setitem__, SessionWord.DEADLINE),
                     options=settings.dial,
                 ),
                 stop.wait,
+                duty,
             )
             for interrupter, row in zip(interrupters, rows, strict=True)
         ]
         period_s = settings.account_period_ms / 1000
         common = (side, secrets, self._alias)
         self.reconciler = Reconciler(
-            *common, self.markets, self.publisher, runners[1], rows[1], run_dir, period_s, stop
+            *common,
+            self.markets,
+            self.publisher,
+            runners[1],
+            rows[1],
+            run_dir,
+            period_s,
+            stop,
+            duty,
         )
         self.stream = AccountConnection(
             *common,
@@ -130,6 +143,9 @@ class AccountRunner:
             settings.backoff,
             stop,
             settings.dial,
+            budgets.connects,
+            duty,
+            self._adopt,
         )
         self.reconciler.stream = self.stream
         self._interrupters = interrupters
@@ -162,6 +178,11 @@ class AccountRunner:
         """Interrupt both sockets, so that neither thread blocks."""
         for interrupter in self._interrupters:
             interrupter.interrupt(Reason.REQUESTED)
+
+    def _adopt(self) -> None:
+        """Continue where the other line was: with the fills that it published, from its last snapshot on."""
+        self.publisher.adopt()
+        self.reconciler.adopt()
 
     def _describe(self, words: AccountWords) -> None:
         """Write state, reason and detail into one file, because readers need all three to match."""

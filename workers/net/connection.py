@@ -22,6 +22,7 @@ from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic
 from workers.backoff import Backoff
+from workers.net.budget import MinuteBudget
 from workers.net.counts import DeliveryCounts
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG
@@ -78,6 +79,14 @@ class FetchedBook:
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Standstill:
+    """Book that has published nothing since ``published_ns`` (monotonic), while the venue's other line has."""
+
+    stream: MarketStream
+    published_ns: int
+
+
 class ConnectionThread(ConnectionLifecycle):
     """Public connection of a worker, over its whole life; :meth:`run` is a thread's target.
 
@@ -98,6 +107,7 @@ class ConnectionThread(ConnectionLifecycle):
         stop: threading.Event,
         recorder: FrameRecorder | None = None,
         open_transport: TransportFactory | None = None,
+        connects: MinuteBudget | None = None,
     ) -> None:
         super().__init__(
             board.session(settings.slot, number),
@@ -110,6 +120,7 @@ class ConnectionThread(ConnectionLifecycle):
             max_message=session.limits.max_frame_bytes,
             open_transport=open_transport,
             dial_options=settings.dial,
+            connects=connects,
         )
         self.session = session
         self.name = session.connection.name
@@ -128,8 +139,8 @@ class ConnectionThread(ConnectionLifecycle):
         #: True when the last connection was made at once, after a planned close.
         self._is_after_planned = False
         self._counts = DeliveryCounts(board.words, is_live=settings.fixture_dir is None)
-        #: REST answers that the session has not handled.
-        self._inbox: deque[FetchedBook] = deque()
+        #: REST answers and observations of the watchdog that the session has not handled.
+        self._inbox: deque[FetchedBook | Standstill] = deque()
         self._status = StatusPublisher(settings.venue, board, publisher)
         #: Cause of the next connection's first snapshots.
         self._cause: Cause = "subscribe"
@@ -171,9 +182,9 @@ class ConnectionThread(ConnectionLifecycle):
         if changes:
             self._status.changed(changes, attempt=1, backoff_s=None)
 
-    def deliver(self, fetched: FetchedBook) -> None:
-        """Hand over a REST answer; any thread may call it."""
-        self._inbox.append(fetched)
+    def deliver(self, message: FetchedBook | Standstill) -> None:
+        """Hand over a REST answer, or that a book stands still; any thread may call it."""
+        self._inbox.append(message)
 
     def end(self, reason: Reason) -> None:
         """End the thread; interrupt whatever blocks it."""
@@ -255,10 +266,7 @@ class ConnectionThread(ConnectionLifecycle):
                     elif opcode == PONG:
                         session.ponged()
             while self._inbox:
-                done = self._inbox.popleft()
-                if recorder is not None:
-                    recorder.answered(self._number, done.stream.symbol, done.purpose, done.reason, done.body)
-                self.publish(session.fetched(done.stream, done.purpose, done.book, done.reason, now), 0, wall)
+                self._handle(self._inbox.popleft(), now, wall)
             due = session.tick(now)
             if due:
                 self.publish(due, 0, wall)
@@ -267,6 +275,15 @@ class ConnectionThread(ConnectionLifecycle):
         for ping in pings:
             transport.pong(ping)  # a blocking write, therefore without the lock
         return self._execute(transport) if session.actions else None
+
+    def _handle(self, message: FetchedBook | Standstill, now: int, wall: int) -> None:
+        stream = message.stream
+        if isinstance(message, FetchedBook):
+            if self._recorder is not None:
+                self._recorder.answered(self._number, stream.symbol, message.purpose, message.reason, message.body)
+            self.publish(self.session.fetched(stream, message.purpose, message.book, message.reason, now), 0, wall)
+        elif self._words[stream.cell_offset + _LAST_PUBLISHED] == message.published_ns:  # nothing came meanwhile
+            self.publish(self.session.witnessed(stream, now), 0, wall)
 
     def publish(self, publications: list[Publication], now: int, wall: int) -> None:
         """Send events and stamp their cells; ``now`` is 0 for events that no frame caused, which stamp nothing.

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from ipc.board import Row, SessionWord
 from ipc.health import Phase, Reason, code_of
 from workers.backoff import Backoff
+from workers.net.budget import MinuteBudget
 from workers.net.dial import ConnectError
 from workers.net.interrupter import SocketInterrupter
 from workers.net.proxy import DIRECT, DialOptions
@@ -46,7 +47,8 @@ class ConnectionLifecycle(ABC):
     Subclasses open the connection, handle what it receives, and decide how long to wait after its end. ``row`` holds
     the session's words on the board; ``ends`` counts by reason how often it ended, failed attempts included.
     ``connect_ns`` limits DNS, TCP, proxy, TLS and upgrade together, ``tick_s`` a read, ``max_message`` is in bytes;
-    ``open_transport`` opens the socket, None for a WebSocket that is dialled with ``dial_options``.
+    ``open_transport`` opens the socket, None for a WebSocket that is dialled with ``dial_options``. ``connects`` is the
+    budget of new connections; None where none is counted.
     """
 
     #: Errors that end a connection; any other one ends the thread.
@@ -65,6 +67,7 @@ class ConnectionLifecycle(ABC):
         max_message: int,
         open_transport: TransportFactory | None = None,
         dial_options: DialOptions = DIRECT,
+        connects: MinuteBudget | None = None,
     ) -> None:
         self.row = row
         self._ends = ends
@@ -75,14 +78,13 @@ class ConnectionLifecycle(ABC):
         self._tick_s = tick_s
         self._max_message = max_message
         self._dial_options = dial_options
+        self._connects = connects
         self._open_transport = open_transport or self._dial
 
     def run(self) -> None:
         """Connect, converse and back off until stopped."""
         while not self.stop.is_set():
-            close = self._run_once()
-            if not self.stop.is_set():
-                self._back_off(close)
+            self._run_cycle()
 
     @abstractmethod
     def process_batch(self, transport: Transport) -> CloseReason | None:
@@ -128,6 +130,11 @@ class ConnectionLifecycle(ABC):
     def _sleep(self, delay_s: float) -> None:
         self.stop.wait(delay_s)
 
+    def _run_cycle(self) -> None:
+        close = self._run_once()
+        if not self.stop.is_set():
+            self._back_off(close)
+
     def _run_once(self) -> CloseReason:
         transport = None
         try:
@@ -161,6 +168,10 @@ class ConnectionLifecycle(ABC):
 
     def _open(self, url: str, headers: Sequence[str], fallback_url: str | None) -> Transport:
         """Open the connection, at the second URL where the server knows no such first one."""
+        if self._connects is not None and (wait_s := self._connects.acquire(1)):
+            raise ConnectError(
+                Reason.RATE_LIMITED, f"over the budget of connects for {wait_s:.1f} s", retry_after_s=wait_s
+            )
         self.interrupter.begin()
         if self.stop.is_set():
             self.interrupter.interrupt(Reason.REQUESTED)  # begin() may have discarded the interrupt of the stop

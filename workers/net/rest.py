@@ -1,4 +1,4 @@
-"""REST with a deadline for the whole call, a budget per venue, and the pauses that a venue demands.
+"""REST with a deadline for the whole call, within a budget, with the pauses that a venue demands.
 
 requests' timeouts are per socket operation, so an answer that trickles would never time out: each read of the socket,
 for headers and body alike, has what is left until the deadline. Nothing is retried here; the caller decides.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import socket
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,11 +23,11 @@ from urllib3.exceptions import HTTPError
 
 from ipc.errors import ParaphinaError
 from ipc.health import Reason
+from workers.net.budget import MinuteBudget
 from workers.net.dial import ConnectError, Resolver, dial, resolve
 from workers.net.interrupter import SocketInterrupter
 from workers.net.proxy import DIRECT, DialOptions
 from workers.net.retry_after import retry_after_s
-from workers.protocol.pacing import TokenBucket
 from workers.venues.venue import RestRequest, Venue
 
 _NS: Final = 1_000_000_000
@@ -46,8 +45,6 @@ _TOO_MANY: Final = frozenset({418, 429})
 _PENALTY_S: Final = 10.0
 #: Statuses whose answers have no body (RFC 9110 section 6.4.1).
 _WITHOUT_BODY: Final = frozenset({204, 205, 304})
-#: Of a budget, what may be asked at once.
-_AT_ONCE: Final = 1 / 3
 
 
 class RestError(ParaphinaError):
@@ -74,35 +71,6 @@ class RestError(ParaphinaError):
         self.body = body
 
 
-class RestBudget:
-    """Request budget of one process: ``weight_per_min``, and nothing while the venue demands a pause.
-
-    A third is available at once, the rest as the minute passes, so that no minute has more. The threads of a
-    worker share it.
-    """
-
-    def __init__(self, weight_per_min: float, clock: Callable[[], int] = time.monotonic_ns) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        at_once = weight_per_min * _AT_ONCE
-        self._bucket = TokenBucket(at_once, (weight_per_min - at_once) / 60)
-        self._closed_until_ns = 0
-
-    def acquire(self, weight: float) -> float:
-        """Acquire ``weight`` and return 0, or return the seconds to wait before the next attempt."""
-        with self._lock:
-            now = self._clock()
-            if now < self._closed_until_ns:
-                return (self._closed_until_ns - now) / _NS
-            return 0.0 if self._bucket.acquire(weight, now) else max(0.001, self._bucket.wait_s(weight, now))
-
-    def penalise(self, seconds: float) -> None:
-        """Grant nothing for ``seconds``."""
-        with self._lock:
-            self._closed_until_ns = max(self._closed_until_ns, self._clock() + int(seconds * _NS))
-            self._bucket.drain()
-
-
 class RestClient:
     """Client of one venue's REST interface; for one thread.
 
@@ -113,7 +81,7 @@ class RestClient:
         self,
         venue: Venue,
         base_url: str,
-        budget: RestBudget,
+        budget: MinuteBudget,
         interrupter: SocketInterrupter,
         announce: Callable[[int], None],
         resolver: Resolver = resolve,

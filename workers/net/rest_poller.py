@@ -17,8 +17,10 @@ from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.topics import Topic, symbol_of
 from workers.backoff import POLL_INIT, Backoff
+from workers.duty import LineDuty
 from workers.markets import nameless
-from workers.net.rest import RestBudget, RestError
+from workers.net.budget import MinuteBudget
+from workers.net.rest import RestError
 from workers.net.rest_thread import RestThread
 from workers.protocol.funding_intervals import FundingIntervals
 from workers.settings import WorkerSettings
@@ -74,7 +76,7 @@ class RestPoller(RestThread):
     """REST thread that resolves the markets, then polls; :meth:`run` is its target.
 
     ``found`` receives the venue's list each time it was read; ``intervals`` are the worker's disproved funding
-    intervals.
+    intervals. Without the venue's duties it polls nothing, and reads the list only while it knows of no market.
     """
 
     def __init__(
@@ -83,13 +85,17 @@ class RestPoller(RestThread):
         settings: WorkerSettings,
         number: int,
         board: Board,
-        budget: RestBudget,
+        budget: MinuteBudget,
         publisher: Publisher,
         found: Callable[[list[Listing]], None],
         stop: threading.Event,
         intervals: FundingIntervals | None = None,
+        duty: LineDuty | None = None,
     ) -> None:
         super().__init__("poll", venue, settings, number, board, budget)
+        self._duty = duty or LineDuty()
+        #: True while the polls are on, as their cells say.
+        self._is_polling = self._duty.is_ours
         self._intervals = intervals or FundingIntervals()
         #: Symbols of polls that the venue refused as for a missing market, since the list was last read.
         self.refused: set[str] = set()
@@ -136,7 +142,9 @@ class RestPoller(RestThread):
             for symbol in schedule.poll.symbols if schedule.has_cells else ():
                 cell = self._cell(symbol)
                 cell[CellWord.LIMIT_MS] = schedule.limit_ns // _MS
-                if not cell[CellWord.LAST_PARSED]:
+                if not self._is_polling:
+                    _set_state(cell, StreamState.OFF, None)
+                elif not cell[CellWord.LAST_PARSED]:
                     _set_state(cell, StreamState.CONNECTING, None)
         followed = {listing.base for listing in self._listings}
         for base in self._settings.bases:
@@ -152,13 +160,33 @@ class RestPoller(RestThread):
         """Resolve and poll until stopped."""
         self.row[SessionWord.PHASE] = code_of(Phase.SUBSCRIBED if self._listings else Phase.RESOLVING)
         while not self._stop.is_set():
+            if self._duty.is_ours != self._is_polling:
+                self._switch_polls()
             now = time.monotonic_ns()
             if now >= self._list_due_ns or self._intervals.consume_lookup():
-                self._read_list()
+                self._refresh_list(now)
             for schedule in self._schedules:
-                if time.monotonic_ns() >= schedule.due_ns and not self._stop.is_set():
+                if time.monotonic_ns() >= schedule.due_ns and not self._stop.is_set() and self._duty.is_ours:
                     self._poll(schedule)
             self._stop.wait(self._pause_s())
+
+    def _switch_polls(self) -> None:
+        """Begin to poll at once, or stop, because this line has the duties now, or no longer."""
+        self._is_polling, now = not self._is_polling, time.monotonic_ns()
+        log.info("polls.switched", venue=self._settings.venue, on=self._is_polling)
+        for schedule in self._schedules:
+            schedule.due_ns = now
+            schedule.backoff.reset()
+            schedule.seen_ns = dict.fromkeys(schedule.seen_ns, now)
+            for symbol in schedule.poll.symbols if schedule.has_cells else ():
+                _set_state(self._cell(symbol), StreamState.CONNECTING if self._is_polling else StreamState.OFF, None)
+
+    def _refresh_list(self, now: int) -> None:
+        """Read the list, or leave that to the line with the duties, which writes it into the cache of both."""
+        if self._duty.is_ours or not self._listings:
+            self._read_list()
+        else:
+            self._list_due_ns = now + int(_UNKNOWN_AGAIN_S * _NS)
 
     def _read_list(self) -> None:
         self._worker[WorkerWord.RESOLVING] = time.monotonic_ns()
@@ -303,7 +331,8 @@ class RestPoller(RestThread):
         return self._board.cell(self._settings.slot, index, stream)
 
     def _pause_s(self) -> float:
-        due = min([schedule.due_ns for schedule in self._schedules] + [self._list_due_ns])
+        polled = self._schedules if self._is_polling else ()
+        due = min([schedule.due_ns for schedule in polled] + [self._list_due_ns])
         return min(_IDLE_S, max(_MIN_PAUSE_S, (due - time.monotonic_ns()) / _NS))
 
 

@@ -13,8 +13,9 @@ from ipc.board import Board, SessionWord
 from ipc.errors import DecodeError
 from ipc.health import Reason
 from ipc.log import get_log
+from workers.net.budget import MinuteBudget
 from workers.net.interrupter import SocketInterrupter
-from workers.net.rest import RestBudget, RestClient, RestError
+from workers.net.rest import RestClient, RestError
 from workers.settings import WorkerSettings
 from workers.venues.rows import InvalidRow
 from workers.venues.venue import RestRequest, Venue, parse_answer
@@ -33,7 +34,7 @@ class RestThread:
     """Base of the threads that call the venue's REST interface: a client, an interrupter, a row on the board."""
 
     def __init__(
-        self, name: str, venue: Venue, settings: WorkerSettings, number: int, board: Board, budget: RestBudget
+        self, name: str, venue: Venue, settings: WorkerSettings, number: int, board: Board, budget: MinuteBudget
     ) -> None:
         self.name = name
         self.interrupter = SocketInterrupter()

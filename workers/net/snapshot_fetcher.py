@@ -10,8 +10,9 @@ from ipc.board import Board, SessionWord
 from ipc.errors import DecodeError
 from ipc.health import Phase, Reason, code_of
 from ipc.log import get_log
+from workers.net.budget import MinuteBudget
 from workers.net.connection import ConnectionThread, FetchedBook
-from workers.net.rest import RestBudget, RestError
+from workers.net.rest import RestError
 from workers.net.rest_thread import RestThread
 from workers.protocol.actions import FetchBook
 from workers.settings import WorkerSettings
@@ -20,13 +21,14 @@ from workers.venues.venue import Venue
 log = get_log(__name__)
 
 _FETCH_DEADLINE_S: Final = 5.0
-#: Share of the venue's limit for fetches that no book depends on: comparisons, precautions, books without a stream.
-_OPTIONAL_SHARE: Final = 0.25
 _IDLE_S: Final = 0.2
 
 
 class SnapshotFetcher(RestThread):
-    """REST thread that fetches books for sessions; :meth:`run` is its target."""
+    """REST thread that fetches books for sessions; :meth:`run` is its target.
+
+    ``optional`` is the part of the ``budget`` for fetches that no book depends on.
+    """
 
     def __init__(
         self,
@@ -34,11 +36,12 @@ class SnapshotFetcher(RestThread):
         settings: WorkerSettings,
         number: int,
         board: Board,
-        budget: RestBudget,
+        budget: MinuteBudget,
+        optional: MinuteBudget,
         stop: threading.Event,
     ) -> None:
         super().__init__("fetch", venue, settings, number, board, budget)
-        self._optional_budget = RestBudget(venue.limits.rest_weight_per_min * _OPTIONAL_SHARE)
+        self._optional_budget = optional
         self._stop = stop
         self._jobs: queue.SimpleQueue[tuple[FetchBook, ConnectionThread]] = queue.SimpleQueue()
         #: Fetches in the queue; one that is requested again meanwhile is not queued twice.

@@ -20,6 +20,8 @@ _NS: Final = 1_000_000_000
 #: A connection is renewed at this fraction of its venue's age limit, less the session's stagger.
 _ROTATE_AT: Final = 0.955
 _ROTATE_SPREAD: Final = 0.01
+#: From this fraction on it is renewed even if the venue's other line is not live: the venue would close it.
+_ROTATE_BY: Final = 0.99
 
 
 class ControlHandler:
@@ -97,7 +99,8 @@ class ControlHandler:
         if limit_s is None:
             return
         at_s = limit_s * (_ROTATE_AT - _ROTATE_SPREAD * self._policy.stagger)
-        if now_ns - self._opened_ns > at_s * _NS:
+        age_ns, is_covered = now_ns - self._opened_ns, self._policy.is_covered
+        if age_ns > at_s * _NS and (is_covered is None or is_covered() or age_ns > limit_s * _ROTATE_BY * _NS):
             self._actions.close(Reason.ROTATION, f"the connection is {at_s / 3600:.1f} h old")
 
     def send_due(self, now_ns: int) -> None:

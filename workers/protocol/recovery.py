@@ -134,6 +134,24 @@ class Recovery:
         elif was_valid or now_ns >= stream.recovery.next_attempt_ns:
             self._resync_malformed(stream, invalid)
 
+    def witnessed(self, stream: MarketStream, now_ns: int, out: list[Publication]) -> None:
+        """Resync a book that stands still while the other line's moves; the next time close the connection."""
+        self._now = now_ns
+        book_sync, recovery = stream.book_sync, stream.recovery
+        if book_sync is None or stream.fetch.is_delayed or self._subscriptions.is_waiting(stream.subscription):
+            return  # a limit of the venue holds it back, which would take longer on a new connection
+        moved_ns = max(stream.applied_ns, self._opened_ns)
+        silent_ms, is_second = (now_ns - moved_ns) // _MS, recovery.witnessed_ns > moved_ns
+        recovery.witnessed_ns = now_ns
+        self._actions.log_event("book.stands_still", symbol=stream.symbol, silent_ms=silent_ms, again=is_second)
+        if is_second:
+            text = f"{stream.symbol} is silent for {silent_ms} ms while the other line's book moves"
+            self._actions.close(Reason.STALE_WATCHDOG, text)
+        elif self._continuity.resync is not Resync.RECONNECT:
+            book_sync.invalidate("resync")
+            moved = "a change, as on the other line"
+            self.invalidated(stream, BookInvalid(Reason.SOFT_RESYNC, moved, f"silence for {silent_ms} ms"), now_ns, out)
+
     def has_valid_book(self) -> bool:
         """Return True when any book of the connection is usable."""
         return any(stream.is_published_valid for stream in self._books)

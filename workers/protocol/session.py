@@ -226,6 +226,13 @@ class MarketSession:
         self._recovery.fetched(stream, purpose, book, reason, now_ns, out)
         return out
 
+    def witnessed(self, stream: MarketStream, now_ns: int) -> list[Publication]:
+        """Handle that a book stands still here and not on the venue's other line; return what to publish."""
+        self._now = now_ns
+        out: list[Publication] = []
+        self._recovery.witnessed(stream, now_ns, out)
+        return out
+
     def closed(self, reason: Reason, now_ns: int) -> list[Publication]:
         """Handle the end of the connection; return the gaps of its valid books."""
         self._now = now_ns

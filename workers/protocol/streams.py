@@ -56,6 +56,8 @@ class RecoveryState:
     resubscribed_ns: int = 0
     #: Silence after which a book is compared with REST; doubles each time REST confirms that the market is quiet.
     quiet_limit_ns: int = 0
+    #: When the other line last showed that this book stands still.
+    witnessed_ns: int = 0
     #: Connections in a row that ended because this book never arrived.
     book_timeouts: int = 0
     #: True while the book waits for a limit of the venue: of messages, or of requests.

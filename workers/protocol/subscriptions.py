@@ -130,6 +130,10 @@ class SubscriptionManager:
         """Return True when a subscription was sent on this connection; before, no data can arrive."""
         return self._entries[subscription.key].is_requested
 
+    def is_waiting(self, subscription: ChannelSubscription) -> bool:
+        """Return True while the pace holds back a message that it needs."""
+        return bool(self._outbox) or self._entries[subscription.key].state is SubscriptionState.WAITING
+
     def since_ns(self, subscription: ChannelSubscription) -> int:
         """Return when a subscription entered its state."""
         return self._entries[subscription.key].since_ns

@@ -92,11 +92,15 @@ class VenueLimits:
     """Limits that a venue enforces.
 
     Attributes:
-        burst: Client messages allowed at once, per connection.
+        burst: Client messages allowed at once.
         messages_per_s: Rate at which ``burst`` refills.
         rest_weight_per_min: REST request weight allowed per minute and IP.
         max_age_s: Age at which the venue closes a connection; it is renewed before.
         max_frame_bytes: Larger frames are rejected.
+        messages_per_address: The venue counts messages over all connections of an IP; else per connection.
+        connects_per_min: New connections allowed per minute and IP; None where no limit is known.
+        markets_on_two_lines: Markets of which two lines fit into the limit of subscriptions of an IP; None for any
+            number.
     """
 
     burst: int
@@ -104,6 +108,9 @@ class VenueLimits:
     rest_weight_per_min: int
     max_age_s: float | None = None
     max_frame_bytes: int = 16 * 1024 * 1024
+    messages_per_address: bool = True
+    connects_per_min: int | None = None
+    markets_on_two_lines: int | None = None
 
 
 class Rule(Enum):

@@ -459,17 +459,43 @@ def test_a_lost_line_gives_way_with_a_newer_value_only(both):
     assert len(both.receive(1, b.mark("6", 8))) == 1
 
 
-def test_values_without_a_time_change_over_when_one_line_says_nothing_for_three_seconds(both):
+def test_values_of_a_line_without_heartbeats_are_left(both):
+    for source, publisher in enumerate(both.publishers):
+        both.receive(source, publisher.bbo("1", 1))
+    both.wait(1700, with_beats=(1,))
+    assert both.arbitration.changeovers == {"silent": 2}  # the book's is the other one
+    assert len(both.receive(1, both.publishers[1].bbo("2", 2))) == 1
+
+
+def test_values_without_a_time_change_over_when_one_line_says_nothing_for_three_periods(both):
     a, b = both.publishers
     both.receive(0, a.mark("5", None))
     both.receive(1, b.mark("6", None))
-    both.wait(2900, with_beats=(0, 1))
+    both.wait(8900, with_beats=(0, 1))
     both.receive(1, b.mark("7", None))
+    both.wait(50)
     assert both.arbitration.latest("mark", "lighter", SYMBOL).mark_price == "5"
     both.wait(200, with_beats=(0, 1))
     both.receive(1, b.mark("8", None))
     both.wait(50)
     assert both.arbitration.latest("mark", "lighter", SYMBOL).mark_price == "8"
+
+
+def test_equal_values_are_no_news(both):
+    a, b = both.publishers
+    both.receive(0, a.bbo("1", 1))
+    both.receive(1, b.bbo("1", 2))
+    both.wait(1500, with_beats=(0, 1))
+    assert both.arbitration.changeovers == {}
+
+
+def test_a_line_that_is_lost_after_a_gap_resumes_with_its_whole_book(both):
+    both.receive(1, both.publishers[1].gap())
+    both.wait(3200)
+    assert not both.book.usable
+    both.arbitration._states[0].handle(both.publishers[0].heartbeat(), both.now_ns)
+    (first,) = both.receive(0, both.publishers[0].delta(11, 11))
+    assert (first.cause, first.bids, both.state) == ("takeover", [("100", "12")], 11)
 
 
 # --- what is about a line ---------------------------------------------------------------------------------------------

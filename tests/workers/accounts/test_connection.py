@@ -20,19 +20,23 @@ from fake_account import (
     FakeTransport,
     PublishedAccount,
     fill,
+    order,
     secrets,
 )
 
 from ipc import log as log_module
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.errors import ConfigError, DecodeError
 from ipc.health import Phase, Reason, code_of
+from workers import duty as duty_module
 from workers.accounts import connection as module
 from workers.accounts import publisher as statement
 from workers.accounts.connection import AccountConnection
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.backoff import BackoffPolicy
+from workers.duty import LineDuty
 from workers.net import lifecycle
+from workers.net.budget import MinuteBudget
 from workers.net.dial import ConnectError
 from workers.net.frames import PONG, TEXT
 from workers.net.interrupter import SocketInterrupter
@@ -53,9 +57,13 @@ class Life:
     asked for, ``waits`` the pauses in between.
     """
 
-    def __init__(self, board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, **side: Any) -> None:
-        self.clock, self.side = clock, FakeSide(**side)
-        self.reported, self.reconciler, self.client = PublishedAccount(board), FakeReconciler(), FakeClient()
+    def __init__(
+        self, board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, duty: LineDuty | None = None, **side: Any
+    ) -> None:
+        self.clock, self.side, self.duty = clock, FakeSide(**side), duty
+        self.reported, self.reconciler, self.client = PublishedAccount(board, duty=duty), FakeReconciler(), FakeClient()
+        self.adopted: list[int] = []
+        self.connects: MinuteBudget | None = None
         self.row = board.session(SLOT, ACCOUNT_SESSION)
         self.ends = board.ends(SLOT, ACCOUNT_SESSION)
         self.stop = FakeStop(clock)
@@ -75,13 +83,16 @@ class Life:
             dict,
             self.reported.statement,
             self.reconciler,  # type: ignore[arg-type]
-            RestFlowRunner(self.client),  # type: ignore[arg-type]
+            RestFlowRunner(self.client, duty=self.duty),  # type: ignore[arg-type]
             self.interrupter,
             self.row,
             self.ends,
             CONNECT_NS,
             EXACT,
             self.stop,
+            connects=self.connects,
+            duty=self.duty,
+            adopt=lambda: self.adopted.append(self.clock.now_ns),
         )
         return self.stream
 
@@ -134,6 +145,7 @@ def board(tmp_path: Path) -> Iterator[Board]:
 def new(board: Board, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(lifecycle, "time", clock)
+    monkeypatch.setattr(duty_module, "time", clock)
     monkeypatch.setattr(statement, "time", clock)
     monkeypatch.setattr("workers.accounts.session.PrivateSession.__init__.__defaults__", (clock.monotonic_ns,))
     return lambda **side: Life(board, clock, monkeypatch, **side)
@@ -454,3 +466,124 @@ def test_a_login_that_expires_at_once_is_not_asked_for_without_a_pause(life: Lif
     life.connections = [lambda: FakeTransport(life.tick(life.side.frame(Expired("already"))))]
     life.run(60)
     assert life.side.logins_asked < 30
+
+
+# --- two lines ----------------------------------------------------------------------------------------------------
+
+
+class Shared:
+    """An account of one of two lines; its duty is the word of the line's process."""
+
+    def __init__(self, new: Any, board: Board) -> None:
+        self.words = board.worker(SLOT)
+        self.life: Life = new(duty=LineDuty(self.words))
+
+    def give(self) -> None:
+        self.words[WorkerWord.DUTY] = 1
+
+    def remove(self) -> list[Any]:
+        self.words[WorkerWord.DUTY] = 0
+        return []
+
+
+@pytest.fixture
+def shared(new: Any, board: Board) -> Shared:
+    return Shared(new, board)
+
+
+def test_line_without_the_duty_does_not_log_in_and_its_account_is_off(shared: Shared) -> None:
+    shared.life.run(60)
+    assert shared.life.side.logins_asked == 0
+    assert shared.life.dialled == []
+    assert shared.life.states == [("off", None)]
+    assert shared.life.says == ["the other line follows the account"]
+    assert shared.life.row[SessionWord.PHASE] == 0
+
+
+def test_line_that_gets_the_duty_continues_where_the_other_was_and_logs_in_at_once(
+    shared: Shared, clock: FakeClock
+) -> None:
+    life = shared.life
+    life.run(5)
+    life.connections = [life.scaled(5)]
+    shared.give()
+    given_ns = clock.now_ns
+    life.run(3)
+    assert life.adopted == [pytest.approx(given_ns, abs=NS / 4)]
+    assert life.row[SessionWord.CONNECT_START] - given_ns < NS / 2
+    assert life.states == [("off", None), ("connecting", None), ("subscribed", None)]
+
+
+def test_line_that_loses_the_duty_ends_its_session_and_no_more(shared: Shared) -> None:
+    life = shared.life
+    shared.give()
+    transport = FakeTransport(life.tick(life.side.frame(fill("a"))), shared.remove, life.tick())
+    life.connections = [transport]
+    life.run(60)
+    assert transport.is_closed
+    assert life.reconciler.heard == [LOGIN, "out"]
+    assert life.client.requests == [], "the venue is asked for nothing: the other line uses the same login"
+    assert life.states == [("connecting", None), ("subscribed", None), ("off", None)]
+    assert len(life.dialled) == 1
+
+
+def test_what_comes_after_the_duty_is_lost_is_left_to_the_other_line(shared: Shared) -> None:
+    life = shared.life
+    shared.give()
+
+    def late() -> list[Any]:
+        shared.remove()
+        return [life.side.frame(fill("b"), order("2"))]
+
+    life.connections = [FakeTransport(life.tick(life.side.frame(fill("a"))), late)]
+    life.run(5)
+    assert [event.fill_id for event in life.reported.of("fill")] == ["a"]
+    assert life.reported.of("order") == []
+
+
+def test_login_ends_before_its_next_call_when_the_duty_is_lost(shared: Shared) -> None:
+    life = shared.life
+    shared.give()
+    life.side.login_calls = 2
+    life.client.answers = [lambda _: (shared.remove() and b"") or b"{}"]
+    life.run(60)
+    assert len(life.client.requests) == 1
+    assert life.dialled == []
+    assert life.states == [("connecting", None), ("off", None)]
+
+
+def test_wait_after_refused_credentials_ends_with_the_duty(shared: Shared) -> None:
+    """It may last for hours, and the account of a line without the duty is off, not failed."""
+    life = shared.life
+    shared.give()
+    life.side.logins = [LoginError("-1022")]
+    life.run(10)
+    assert life.states[-1] == ("failed", "auth_failed")
+    shared.remove()
+    life.run(10)
+    assert life.states[-1] == ("off", None)
+
+
+def test_states_of_a_line_that_lost_the_duty_are_forgotten(shared: Shared) -> None:
+    """A line that joins must not see them beside the newer ones of the other line; fills stay."""
+    life = shared.life
+    shared.give()
+    life.connections = [FakeTransport(life.tick(life.side.frame(order("1"), fill("a"))), shared.remove)]
+    life.run(3)
+    assert life.reported.publisher.latest(f"order.lighter.{ALIAS}") == []
+    assert [event.fill_id for event in life.reported.publisher.latest(f"fill.lighter.{ALIAS}")] == ["a"]
+    shared.give()
+    life.connections = [FakeTransport(life.tick(life.side.frame(order("1"), fill("a"))), life.tick())]
+    life.run(3)
+    assert [event.order_id for event in life.reported.of("order")] == ["1", "1"], "as after a restart"
+    assert [event.fill_id for event in life.reported.of("fill")] == ["a"]
+
+
+def test_connects_of_an_account_count(life: Life, clock: FakeClock) -> None:
+    life.connects = MinuteBudget(9, clock.monotonic_ns)
+    life.make()
+    life.run(5)
+    assert len(life.dialled) == 3
+    life.connects.acquire(3)
+    life.run(5)
+    assert ("backoff", "rate_limited") in life.states

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 from fake_account import ALIAS, NS, VENUE, PublishedAccount, balance, fill, margin, order, payment, position
 
-from ipc.board import Board, CellWord
+from ipc.board import Board, CellWord, WorkerWord
 from ipc.events import Heartbeat, Status
 from ipc.health import Reason, Stream, StreamState, code_of
 from ipc.log import hide
@@ -19,7 +20,8 @@ from ipc.rundir import AccountWords
 from ipc.topics import ACCOUNT_CHANNELS
 from workers.accounts import publisher as module
 from workers.accounts.checkpoint import PublishedFills
-from workers.venues.account import AllPositions, Snapshot, nothing
+from workers.duty import LineDuty
+from workers.venues.account import AllPositions, Leg, Snapshot, nothing
 from workers.venues.rows import InvalidRow
 
 
@@ -327,3 +329,99 @@ def test_the_heartbeat_counts_what_was_sent(reported: PublishedAccount) -> None:
     assert first.seqs == expected
     assert second.seqs == expected | {f"heartbeat.{VENUE}": 1}
     assert (second.books, second.drops) == ({}, 0)
+
+
+# --- two lines --------------------------------------------------------------------------------------------------------
+
+
+class Lines:
+    """The publishers of two lines of one account, which keep one file of published fills."""
+
+    def __init__(self, board: Board, path: Path) -> None:
+        self.words = [board.worker(slot) for slot in (1, 2)]
+        self.accounts = [PublishedAccount(board, PublishedFills(path, VENUE), LineDuty(words)) for words in self.words]
+        self.give(0)
+
+    def give(self, line: int) -> PublishedAccount:
+        """Give a line the duty, as the parent does; it adopts what the other published."""
+        for number, words in enumerate(self.words):
+            words[WorkerWord.DUTY] = number == line
+        self.accounts[1 - line].statement.hand_over()
+        self.accounts[line].statement.adopt()
+        return self.accounts[line]
+
+    def fills(self) -> list[list[str]]:
+        return [[one.fill_id for one in account.of("fill")] for account in self.accounts]
+
+
+@pytest.fixture
+def lines(board: Board, tmp_path: Path) -> Lines:
+    return Lines(board, tmp_path / "published")
+
+
+def test_fills_are_published_by_one_line_whichever_has_the_duty(lines: Lines) -> None:
+    lines.accounts[0].statement.apply_pushed([fill("1"), payment("1")])
+    answer(lines.give(1), fill("1"), payment("1"), fill("2"))
+    answer(lines.give(0), fill("1"), fill("2"), fill("3"))
+    assert lines.fills() == [["1", "3"], ["2"]]
+    assert lines.accounts[1].of("payment") == []
+
+
+def test_late_subscribers_of_either_line_are_sent_every_fill(lines: Lines) -> None:
+    lines.accounts[0].statement.apply_pushed([fill("1")])
+    answer(lines.give(1), fill("1"), fill("2"))
+    joined = lines.accounts[1].publisher.latest(f"fill.{VENUE}.{ALIAS}")
+    assert [one.fill_id for one in joined] == ["1", "2"]
+
+
+def test_line_that_gets_the_duty_publishes_every_state(lines: Lines) -> None:
+    """A consumer takes them from it alone from then on, also those that have not changed since it last had the duty."""
+    states = [order(), position(), balance(), margin()]
+    for line in (0, 1, 0):
+        answer(lines.give(line), *copy.deepcopy(states), open_orders=["1"])
+    for channel in ("order", "position", "balance", "margin"):
+        assert [len(account.of(channel)) for account in lines.accounts] == [2, 1]
+
+
+@pytest.mark.parametrize("channel", ["order", "position", "balance", "margin"])
+def test_line_without_the_duty_keeps_no_states_for_late_subscribers(lines: Lines, channel: str) -> None:
+    answer(lines.accounts[0], order(), position(), balance(), margin(), open_orders=["1"])
+    assert lines.accounts[0].publisher.latest(f"{channel}.{VENUE}.{ALIAS}")
+    lines.give(1)
+    assert lines.accounts[0].publisher.latest(f"{channel}.{VENUE}.{ALIAS}") == []
+
+
+def test_duty_is_read_before_each_event(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = lines.accounts[0]
+    send = account.publisher.send_latest
+
+    def lose(*arguments: Any) -> bool:
+        lines.words[0][WorkerWord.DUTY] = 0
+        return send(*arguments)
+
+    monkeypatch.setattr(account.publisher, "send_latest", lose)
+    account.statement.apply_pushed([fill("1"), fill("2"), order()])
+    assert [one.fill_id for one in account.of("fill")] == ["1"]
+    assert account.of("order") == []
+    assert [one.fill_id for one in lines.give(1).of("fill")] == []
+    answer(lines.accounts[1], fill("1"), fill("2"))
+    assert lines.fills() == [["1"], ["2"]]
+
+
+def test_leg_whose_net_position_was_not_published_is_published_by_the_other_line(lines: Lines) -> None:
+    legs = [Leg("long", position("3")), Leg("short", position("-1"))]
+    lines.words[0][WorkerWord.DUTY] = 0
+    lines.accounts[0].statement.apply_pushed(legs)
+    assert lines.accounts[0].of("position") == []
+    answer(lines.give(1), *legs)
+    assert [one.size for one in lines.accounts[1].of("position")] == ["2"]
+
+
+def test_file_of_fills_that_was_lost_is_written_by_the_line_with_the_duty(lines: Lines, tmp_path: Path) -> None:
+    """The other one may not know the last ones."""
+    lines.accounts[0].statement.apply_pushed([fill("1")])
+    (tmp_path / "published").unlink()
+    lines.accounts[1].statement.restore_published()
+    assert not (tmp_path / "published").exists()
+    lines.accounts[0].statement.restore_published()
+    assert PublishedFills(tmp_path / "published", VENUE).load() == [("fill", "1:buy")]

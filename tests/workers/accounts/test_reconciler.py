@@ -27,7 +27,7 @@ from fake_account import (
 )
 
 from ipc import log as log_module
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, Row, SessionWord, WorkerWord
 from ipc.errors import ConfigError, DecodeError
 from ipc.health import Phase, Reason, StreamState, code_of
 from ipc.rundir import RunDir
@@ -35,7 +35,9 @@ from workers.accounts import publisher as statement
 from workers.accounts import reconciler as module
 from workers.accounts.reconciler import Reconciler
 from workers.accounts.rest_flow import RestFlowRunner
-from workers.net.rest import RestBudget, RestError
+from workers.duty import LineDuty
+from workers.net.budget import MinuteBudget
+from workers.net.rest import RestError
 from workers.venues.account import LoginError, Renewal, Snapshot
 
 MINUTE, DAY = 60, 86_400
@@ -546,7 +548,7 @@ def test_what_rest_refuses_for_the_moment_does_not_end_the_connection(new: Any, 
 def test_looks_that_are_more_frequent_than_the_budget_allows_end_all_the_same(new: Any, clock: FakeClock) -> None:
     looking = new(calls=4)
     looking.make(period_s=3)
-    budget = RestBudget(12, clock.monotonic_ns)
+    budget = MinuteBudget(12, clock.monotonic_ns)
 
     def answer(_request: Any) -> Any:
         assert len(looking.client.requests) < 5000, "it asks without a pause"
@@ -557,3 +559,85 @@ def test_looks_that_are_more_frequent_than_the_budget_allows_end_all_the_same(ne
     looking.log_in()
     looking.run(600)
     assert looking.states[-1] == ("live", None)
+
+
+# --- two lines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def words(board: Board) -> Row:
+    return board.worker(SLOT)
+
+
+@pytest.fixture
+def shared(looking: Looking, words: Row) -> Looking:
+    """The reconciler of one of two lines, which has the duty."""
+    words[WorkerWord.DUTY] = 1
+    duty = LineDuty(words)
+    looking.reconciler._duty = looking.reconciler._runner._duty = duty
+    return looking
+
+
+def test_line_without_the_duty_asks_nothing(shared: Looking, words: Row) -> None:
+    words[WorkerWord.DUTY] = 0
+    shared.log_in(SOON)
+    shared.run(300)
+    assert shared.client.requests == []
+    assert shared.side.renewals_asked == 0
+
+
+def test_snapshot_ends_before_its_next_call_when_the_duty_is_lost(shared: Looking, words: Row, events: Any) -> None:
+    def lose() -> bytes:
+        words[WorkerWord.DUTY] = 0
+        return b"{}"
+
+    shared.side.calls = 3
+    shared.answers = [lose]
+    shared.log_in()
+    shared.run(300)
+    assert len(shared.client.requests) == 1
+    assert events("account.unreconciled") == [], "it is no failure"
+    assert shared.states == []
+
+
+def test_snapshot_of_a_line_that_lost_the_duty_does_not_count(shared: Looking, words: Row) -> None:
+    """Its fills were left out: the next one, whichever line takes it, must request the same time."""
+    shared.log_in()
+    shared.run(5)
+    at = json.loads(RunDir(shared.path).account_checkpoint("lighter").read_bytes())
+
+    def lose() -> bytes:
+        words[WorkerWord.DUTY] = 0
+        return b"{}"
+
+    shared.answers = [lose]
+    shared.run(70)
+    assert len(shared.client.requests) == 2
+    assert json.loads(RunDir(shared.path).account_checkpoint("lighter").read_bytes()) == at
+
+
+def test_line_that_gets_the_duty_asks_for_fills_since_the_other_lines_snapshot(
+    shared: Looking, new: Any, clock: FakeClock
+) -> None:
+    other = new()
+    clock.advance(600)
+    shared.log_in()
+    shared.run(1)
+    clock.advance(30)
+    other.reconciler.adopt()
+    other.log_in()
+    other.run(1)
+    assert other.side.asked == [pytest.approx(shared.side.asked[0] + DAY * 1000 - FIVE_MINUTES_MS, abs=1)]
+
+
+def test_time_of_the_last_snapshot_is_written_by_the_line_with_the_duty(shared: Looking, words: Row) -> None:
+    shared.log_in()
+    shared.run(1)
+    path = RunDir(shared.path).account_checkpoint("lighter")
+    path.unlink()
+    words[WorkerWord.DUTY] = 0
+    shared.reconciler.restore_last_snapshot()
+    assert not path.exists()
+    words[WorkerWord.DUTY] = 1
+    shared.reconciler.restore_last_snapshot()
+    assert path.exists()

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from fake_account import FakeClient
 
+from ipc.board import Board, WorkerWord
 from ipc.errors import DecodeError
 from ipc.health import Reason
 from workers.accounts.rest_flow import RestFlowRunner
+from workers.duty import LineDuty
 from workers.net.rest import RestError
 from workers.venues.account import LoginError, RestFlow
 from workers.venues.venue import RestRequest
@@ -171,3 +173,19 @@ def test_every_call_has_a_deadline() -> None:
 
     RestFlowRunner(Client()).run(Course().steps())  # type: ignore[arg-type]
     assert deadlines == [10.0, 10.0]
+
+
+def test_the_duty_is_read_before_each_call() -> None:
+    words = Board.in_memory().worker(1)
+    words[WorkerWord.DUTY] = 1
+
+    def lose(_request: Any) -> bytes:
+        words[WorkerWord.DUTY] = 0
+        return b"1"
+
+    course, client = Course(), FakeClient(lose)
+    with pytest.raises(RestError) as ended:
+        RestFlowRunner(client, duty=LineDuty(words)).run(course.steps())  # type: ignore[arg-type]
+    assert ended.value.reason is Reason.REQUESTED
+    assert [request.path for request in client.requests] == ["/one"]
+    assert course.is_over

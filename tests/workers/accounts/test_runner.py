@@ -14,7 +14,7 @@ from fake_account import ALIAS, LOGIN, SLOT, FakeClient, FakeSide, FakeTransport
 from fake_publisher import FakePublisher
 from fake_venue import BTC, ETH, FakeVenue
 
-from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord
+from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.health import Phase, Reason, Stream, StreamState, code_of
 from ipc.rundir import RunDir
 from ipc.watched_files import WatchedFiles
@@ -23,6 +23,8 @@ from workers.accounts import publisher as statement
 from workers.accounts import runner
 from workers.accounts.rest_flow import RestFlowRunner
 from workers.accounts.runner import AccountRunner
+from workers.budgets import Budgets
+from workers.duty import LineDuty
 from workers.net import lifecycle
 from workers.net.frames import PONG
 from workers.settings import WorkerSettings
@@ -54,7 +56,8 @@ class Bench:
         monkeypatch.setattr(runner, "Publisher", self._open)
         monkeypatch.setattr(self.publisher, "listen", lambda *a, **k: self.listening.append((a, k)), raising=False)
 
-    def _open(self, *made_with: Any, refresh_ns: int) -> FakePublisher:
+    def _open(self, *made_with: Any, refresh_ns: int, line: str | None) -> FakePublisher:
+        self.line = line
         assert refresh_ns == 0, "an account is refreshed as a whole"
         self.opened = made_with
         return self.publisher
@@ -63,7 +66,9 @@ class Bench:
         given = {"account": ALIAS, "ws_url": "ws://x", "rest_url": "http://x", **changes}
         self.settings = WorkerSettings("lighter", SLOT, str(self.path), "inproc://x", ("BTC", "ETH"), **given)
         own = (side or FakeSide(), venue or FakeVenue(), self.settings)
-        return AccountRunner(*own, self.board, "context", listener, 77, stop or Event())
+        budgets = Budgets(own[1].limits, self.settings, self.board)
+        shared = None if self.settings.peer_slot is None else self.board.worker(SLOT)
+        return AccountRunner(*own, self.board, "context", listener, 77, stop or Event(), budgets, LineDuty(shared))
 
     @property
     def fills(self) -> list[Any]:
@@ -156,10 +161,12 @@ def test_it_is_reported_over_tcp_only_when_that_is_encrypted(bench: Bench, is_en
 
 
 def test_it_has_its_part_of_the_venues_budget(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    budgets: list[float] = []
-    monkeypatch.setattr(runner, "RestBudget", budgets.append)
+    given: list[Any] = []
+    monkeypatch.setattr(runner, "RestClient", lambda _venue, _url, budget, *_, **__: given.append(budget))
     bench.make(venue=FakeVenue(limits=VenueLimits(1, 1.0, rest_weight_per_min=1000)))
-    assert budgets == [350]
+    assert given[0] is given[1]
+    assert given[0].acquire(350 / 3) == 0.0
+    assert given[0].acquire(1) > 0.0
 
 
 def test_only_its_own_secrets_are_looked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,3 +298,30 @@ def test_files_that_are_lost_are_written_again(bench: Bench, tmp_path: Path, mon
     files.check()
     assert [path.read_bytes() for path in paths] == before
     assert bench.described["detail"] == "in words"
+
+
+def test_line_of_two_has_the_venues_memory_and_its_own_feed(bench: Bench) -> None:
+    """What was published must not be published again by the other line, nor after the lines became one."""
+    made = bench.make(line="b", peer_slot=1)
+    assert bench.opened[1] == f"ipc://{bench.path}/lighter.b.account"
+    assert bench.line == "b"
+    bench.board.worker(SLOT)[WorkerWord.DUTY] = 1
+    made.publisher.apply_pushed([fill("a")])
+    made.publisher.publish_state(StreamState.LIVE, None, None)
+    assert (bench.path / f"lighter.account.{ALIAS}.published").exists()
+    assert json.loads((bench.path / "lighter.b.account.json").read_text())["state"] == "live"
+    alone = bench.make()
+    alone.publisher.apply_pushed([fill("a"), fill("b")])
+    assert [event.fill_id for event in bench.fills] == ["a", "b"]
+
+
+def test_line_that_gets_the_duty_knows_what_the_other_published(bench: Bench) -> None:
+    other = bench.make(line="b", peer_slot=1)
+    first = bench.make(line="a", peer_slot=2)
+    bench.board.worker(SLOT)[WorkerWord.DUTY] = 1
+    first.publisher.apply_pushed([fill("a")])
+    first.reconciler._save_last_snapshot(77)
+    other.stream._adopt()
+    other.publisher.apply_pushed([fill("a")])
+    assert len(bench.fills) == 1
+    assert other.reconciler._reconciled_wall_ns == 77

@@ -8,16 +8,17 @@ import threading
 import time
 
 import pytest
-from clocks import FakeClock, wait_until
+from clocks import wait_until
 from fake_venue import FakeVenue
 from peers import BlackHole, HttpPeer, RawPeer, closed_port, drip, read_head, server_context
 
 from ipc.health import Reason
 from workers.net import dial as dialling
 from workers.net import rest
+from workers.net.budget import MinuteBudget
 from workers.net.dial import ConnectError
 from workers.net.interrupter import SocketInterrupter
-from workers.net.rest import RestBudget, RestClient, RestError
+from workers.net.rest import RestClient, RestError
 from workers.venues.venue import RestRequest
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_left")
@@ -51,7 +52,7 @@ def new_client(interrupter, announced):
     clients = []
 
     def new(url, budget=None, **options):
-        budget = budget or RestBudget(6000)
+        budget = budget or MinuteBudget(6000)
         clients.append(RestClient(PatientVenue(), url, budget, interrupter, announced.append, **options))
         return clients[-1]
 
@@ -220,7 +221,7 @@ def test_redirect_is_not_followed_wherever_it_leads(new_client, location):
 )
 def test_venue_that_asks_to_wait_is_asked_nothing_until_then(new_client, clock, status, body, headers, wait_s):
     with HttpPeer(reply(body, status, *headers)) as peer:
-        client = new_client(peer.url, RestBudget(6000, clock.monotonic_ns))
+        client = new_client(peer.url, MinuteBudget(6000, clock.monotonic_ns))
         error = failure(client)
         assert (error.reason, error.status, error.retry_after_s) == (Reason.RATE_LIMITED, status, wait_s)
         clock.advance(wait_s - 0.5)
@@ -239,7 +240,7 @@ def test_moment_until_which_a_venue_asks_to_wait_is_one_of_the_wall_clock(new_cl
 
 def test_wish_to_wait_with_another_status_is_reported_and_closes_nothing(new_client, clock):
     with HttpPeer(reply(b"maintenance", 503, ("Retry-After", "20"))) as peer:
-        client = new_client(peer.url, RestBudget(6000, clock.monotonic_ns))
+        client = new_client(peer.url, MinuteBudget(6000, clock.monotonic_ns))
         error = failure(client)
         assert (error.reason, error.retry_after_s) == (Reason.REFUSED, 20.0)
         failure(client)
@@ -264,7 +265,7 @@ def test_venue_that_asks_to_wait_is_heard_even_when_the_body_never_comes(new_cli
 
 def test_request_over_the_budget_is_not_sent(new_client, clock):
     with HttpPeer(reply()) as peer:
-        client = new_client(peer.url, RestBudget(90, clock.monotonic_ns))
+        client = new_client(peer.url, MinuteBudget(90, clock.monotonic_ns))
         client.call(RestRequest("/a", weight=20), 10)
         error = failure(client, RestRequest("/b", weight=20))
         assert error.reason is Reason.RATE_LIMITED
@@ -272,57 +273,6 @@ def test_request_over_the_budget_is_not_sent(new_client, clock):
         clock.advance(10)
         client.call(RestRequest("/b", weight=20), 10)
     assert [path for _, path, _ in peer.requests] == ["/a", "/b"]
-
-
-def test_budget_is_empty_after_a_penalty(clock):
-    budget = RestBudget(90, clock.monotonic_ns)
-    assert budget.acquire(1) == 0
-    budget.penalise(5)
-    assert budget.acquire(1) == pytest.approx(5)
-    clock.advance(5)
-    # Five seconds have refilled five.
-    assert budget.acquire(5) == 0
-    assert budget.acquire(1) == pytest.approx(1)
-
-
-def test_no_minute_has_more_than_the_budget(clock):
-    budget = RestBudget(60, clock.monotonic_ns)
-    granted = []
-    for second in range(180):
-        granted += [second] * sum(budget.acquire(1) == 0 for _ in range(60))
-        clock.advance(1)
-    assert granted.count(0) == 20, "a third at once"
-    assert max(sum(first <= second < first + 60 for second in granted) for first in range(120)) <= 60
-    assert 38 <= sum(second >= 120 for second in granted) <= 41
-
-
-def test_longer_of_two_penalties_holds(clock):
-    budget = RestBudget(90, clock.monotonic_ns)
-    budget.penalise(30)
-    budget.penalise(5)
-    assert budget.acquire(1) == pytest.approx(30)
-
-
-def test_refused_request_is_never_given_a_wait_for_nothing(clock):
-    budget = RestBudget(90, clock.monotonic_ns)
-    assert budget.acquire(30) == 0
-    clock.advance(0.9999999)
-    assert budget.acquire(1) >= 0.001
-
-
-def test_budget_is_shared_by_threads():
-    budget = RestBudget(3000, FakeClock().monotonic_ns)
-    granted = []
-
-    def ask():
-        granted.extend(1 for _ in range(300) if budget.acquire(1) == 0)
-
-    threads = [threading.Thread(target=ask) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(granted) == 1000
 
 
 # --- answers that do not end --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import threading
@@ -13,10 +14,12 @@ from fake_publisher import FakePublisher
 from fake_venue import BTC, ETH, FUNDING_PATH, FakeVenue, mark, subscription
 
 from ipc.board import Board, CellWord, SessionWord, WorkerWord
-from ipc.health import Phase, Reason, Stream, StreamState, code_of
+from ipc.health import Phase, Reason, Stream, StreamState, code_of, word_of
 from ipc.topics import base_of
+from workers.duty import LineDuty
 from workers.net import rest_poller, rest_thread
-from workers.net.rest import RestBudget, RestError
+from workers.net.budget import MinuteBudget
+from workers.net.rest import RestError
 from workers.net.rest_poller import RestPoller
 from workers.net.snapshot_fetcher import SnapshotFetcher
 from workers.protocol.actions import FetchBook
@@ -97,9 +100,12 @@ def settings(**changes):
 
 
 class Polling:
-    """A poll lane that runs for some seconds on the clock; its finds are taken as the main thread would."""
+    """A poll lane that runs for some seconds on the clock; its finds are taken as the main thread would.
 
-    def __init__(self, board, client, clock, venue=None, **changes):
+    ``is_second`` makes it that of one of two lines, which has no duty yet.
+    """
+
+    def __init__(self, board, client, clock, venue=None, *, is_second=False, **changes):
         self.board, self.client, self.clock = board, client, clock
         self.publisher = FakePublisher()
         self.found = []
@@ -109,10 +115,11 @@ class Polling:
             settings(**changes),
             0,
             board,
-            RestBudget(1e6),
+            MinuteBudget(1e6),
             self.publisher,
             self._found,
             self.stop,
+            duty=LineDuty(board.worker(3)) if is_second else None,
         )
         self.missing = 0
         self.worker = board.worker(3)
@@ -552,6 +559,99 @@ def test_every_call_has_a_deadline(polling, client):
     assert {path: deadline for _, path, deadline in client.calls} == {MARKETS: 20, FUNDING_PATH: 10}
 
 
+# --- two lines ----------------------------------------------------------------------------------------------------
+
+
+def states(polling):
+    return {word_of(StreamState, polling.cell(market)[CellWord.STATE]) for market in (0, 1)}
+
+
+@pytest.fixture
+def second(new_polling):
+    """The lane of a line without the duty, which knows the markets from the cache."""
+    polling = new_polling(is_second=True)
+    polling.lane.poll_for([BTC, ETH], 0)
+    return polling
+
+
+def test_line_without_the_duty_polls_nothing_and_its_polls_are_off(second, client):
+    second.lane.read_list()  # as a worker does after it has loaded a cached list
+    second.run(8000)
+    assert client.calls == []
+    assert states(second) == {StreamState.OFF}
+    assert second.publisher.of(FUNDING) == []
+
+
+def test_line_without_the_duty_wakes_no_more_often_than_an_idle_one(second):
+    second.run(60)
+    assert len(second.lane._stop.waits) <= 60 / 0.2 + 2
+
+
+def test_line_without_the_duty_reads_the_list_once_when_there_is_no_cached_one(new_polling, client):
+    polling = new_polling(is_second=True)
+    client.answers[MARKETS] = failing(2, b'["BTC", "ETH"]')
+    polling.run(8000)
+    assert client.pauses(MARKETS) == [5, 10]
+    assert polling.found == [["BTC", "ETH"]]
+    assert client.seconds(FUNDING_PATH) == []
+    assert states(polling) == {StreamState.OFF}
+
+
+def test_line_that_gets_the_duty_polls_at_once(second, client):
+    second.run(100)
+    second.worker[WorkerWord.DUTY] = 1
+    second.run(25)
+    assert client.seconds(FUNDING_PATH)[0] == pytest.approx(100, abs=0.5)
+    assert len(client.seconds(FUNDING_PATH)) == 3
+    assert states(second) == {StreamState.LIVE}
+
+
+def test_line_that_loses_the_duty_ends_its_polls(second, client):
+    second.worker[WorkerWord.DUTY] = 1
+    second.run(25)
+    polled = len(client.calls)
+    second.worker[WorkerWord.DUTY] = 0
+    second.run(100)
+    assert len(client.calls) == polled
+    assert states(second) == {StreamState.OFF}
+
+
+def test_duty_is_read_before_each_poll(new_polling, client, board):
+    class Two(FakeVenue):
+        def polls(self, listings):
+            (poll,) = super().polls(listings)
+            return poll, dataclasses.replace(poll, name="other", request=lambda _: RestRequest("/other"))
+
+    def lose():
+        board.worker(3)[WorkerWord.DUTY] = 0
+        return RATES
+
+    polling = new_polling(venue=Two(), is_second=True)
+    polling.worker[WorkerWord.DUTY] = 1
+    client.answers[FUNDING_PATH] = lose
+    polling.run(30)
+    assert client.seconds("/other") == []
+
+
+def test_polls_that_were_off_for_long_are_not_stale_when_they_begin_again(second, client):
+    second.worker[WorkerWord.DUTY] = 1
+    second.run(25)
+    second.worker[WorkerWord.DUTY] = 0
+    second.run(500)
+    second.worker[WorkerWord.DUTY] = 1
+    client.answers[FUNDING_PATH] = timeout()
+    second.run(20)
+    assert states(second) == {StreamState.CONNECTING}
+    second.run(60)
+    assert states(second) == {StreamState.STALE}
+
+
+def test_line_with_the_duty_reads_the_list_hourly(second, client):
+    second.worker[WorkerWord.DUTY] = 1
+    second.run(7300)
+    assert set(client.pauses(MARKETS)) == {3600}
+
+
 # --- whether the venue answers at all -----------------------------------------------------------------------------
 
 
@@ -626,7 +726,9 @@ def stop():
 def fetching(board, client, clock, stop):
     client.answers["/book/BTC-PERP"] = b"71"
     venue = FakeVenue(limits=VenueLimits(9, 9, rest_weight_per_min=300))
-    return SnapshotFetcher(venue, settings(), 1, board, RestBudget(1e6), stop)
+    return SnapshotFetcher(
+        venue, settings(), 1, board, MinuteBudget(1e6), MinuteBudget(venue.limits.rest_weight_per_min / 4), stop
+    )
 
 
 def route_of(listing=BTC, *, is_fetching=True):

@@ -17,10 +17,11 @@ from proxies import ProxyServer
 
 from ipc.health import Reason
 from ipc.log import without_hidden
+from workers.net.budget import MinuteBudget
 from workers.net.dial import ConnectError, dial
 from workers.net.interrupter import SocketInterrupter
 from workers.net.proxy import DialOptions, ProxyRules, parse_proxy
-from workers.net.rest import RestBudget, RestClient, RestError
+from workers.net.rest import RestClient, RestError
 from workers.net.transport import WebSocketTransport
 from workers.net.tunnel import TunnelError, open_tunnel, read_credentials
 from workers.venues.venue import RestRequest
@@ -556,7 +557,7 @@ def new_client(interrupter):
     clients = []
 
     def new(url, options):
-        budget = RestBudget(6000)
+        budget = MinuteBudget(6000)
         clients.append(RestClient(FakeVenue(), url, budget, interrupter, lambda _: None, options=options))
         return clients[-1]
 

@@ -6,13 +6,11 @@ import pytest
 
 from ipc import events
 from ipc.health import Stream
-from workers.accounts import runner
-from workers.net import snapshot_fetcher
+from workers import budgets
 from workers.protocol import control, malformed, recovery, session, streams, subscriptions
 from workers.protocol.book_fetch import REFETCH_CAP_NS
 from workers.venues import VENUES
 from workers.venues.venue import SoftResync
-from workers.worker import REST_SHARE
 
 NS = 1_000_000_000
 MS = 1_000_000
@@ -40,8 +38,8 @@ def test_only_aster_resyncs_a_silent_book(venue):
 
 
 def test_rest_shares_fit_into_the_limit_of_a_venue():
-    assert (REST_SHARE, runner._REST_SHARE, snapshot_fetcher._OPTIONAL_SHARE) == (0.6, 0.35, 0.25)
-    assert REST_SHARE + runner._REST_SHARE <= 1
+    assert (budgets.REST_SHARE, budgets.ACCOUNT_SHARE, budgets.OPTIONAL_SHARE) == (0.6, 0.35, 0.25)
+    assert budgets.REST_SHARE + budgets.ACCOUNT_SHARE <= 1
 
 
 def test_times_of_recovery():

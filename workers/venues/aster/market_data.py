@@ -167,7 +167,7 @@ class Aster(Venue):
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0)
     # Ten messages per second end the connection, and pings may count. A connection lasts a day at most.
     limits: ClassVar[VenueLimits] = VenueLimits(
-        burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0
+        burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0, messages_per_address=False
     )
     # A silent book is fetched after 2 s, at most every 7 s.
     continuity: ClassVar[Continuity] = Continuity(

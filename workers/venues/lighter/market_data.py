@@ -158,7 +158,9 @@ class Lighter(Venue):
     # The server closes a connection without a client message for 120 s; WebSocket ping frames may not count.
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=_PING)
     # An IP address may send 200 messages per minute, account messages included, with at most 50 in flight.
-    limits: ClassVar[VenueLimits] = VenueLimits(burst=40, messages_per_s=2.4, rest_weight_per_min=60)
+    limits: ClassVar[VenueLimits] = VenueLimits(
+        burst=40, messages_per_s=2.4, rest_weight_per_min=60, connects_per_min=60
+    )
     # REST lists single orders, at most 250 per side: enough to compare the best levels, not to publish a book.
     has_rest_book: ClassVar[bool] = False
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)

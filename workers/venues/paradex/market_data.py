@@ -150,7 +150,9 @@ class Paradex(Venue):
         Stream.FUNDING: 5.0,
     }
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0)
-    limits: ClassVar[VenueLimits] = VenueLimits(burst=50, messages_per_s=20.0, rest_weight_per_min=1500)
+    limits: ClassVar[VenueLimits] = VenueLimits(
+        burst=50, messages_per_s=20.0, rest_weight_per_min=1500, connects_per_min=600
+    )
     continuity: ClassVar[Continuity] = Continuity(Rule.CHAIN, Resync.RESUBSCRIBE)
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"encoding": ("sbe", "json")}
 

@@ -666,7 +666,12 @@ def test_lost_update_fetches_a_new_snapshot():
 def test_limits_and_cadences_of_the_venue():
     assert ASTER.keepalive == Keepalive(interval_s=30.0, ping=None, pong_within_s=10.0)
     assert ASTER.limits == VenueLimits(
-        burst=5, messages_per_s=5.0, rest_weight_per_min=2400, max_age_s=86_400.0, max_frame_bytes=16 * 1024 * 1024
+        burst=5,
+        messages_per_s=5.0,
+        rest_weight_per_min=2400,
+        max_age_s=86_400.0,
+        messages_per_address=False,
+        max_frame_bytes=16 * 1024 * 1024,
     )
     assert ASTER.streams == {
         Stream.BOOK: None,

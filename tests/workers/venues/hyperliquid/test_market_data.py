@@ -406,7 +406,13 @@ def test_rules_of_the_venue() -> None:
 
 def test_limits_and_cadences_of_the_venue() -> None:
     assert VENUE.limits == VenueLimits(
-        burst=100, messages_per_s=20.0, rest_weight_per_min=1200, max_age_s=None, max_frame_bytes=16 * 1024 * 1024
+        burst=100,
+        messages_per_s=20.0,
+        rest_weight_per_min=1200,
+        connects_per_min=30,
+        markets_on_two_lines=100,
+        max_age_s=None,
+        max_frame_bytes=16 * 1024 * 1024,
     )
     assert VENUE.streams == {
         Stream.BOOK: 0.5,

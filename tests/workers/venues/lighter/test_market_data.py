@@ -595,6 +595,7 @@ def test_limits_of_messages_requests_and_frames() -> None:
         burst=40,
         messages_per_s=2.4,
         rest_weight_per_min=60,
+        connects_per_min=60,
         max_age_s=None,
         max_frame_bytes=16 * 1024 * 1024,
     )

@@ -671,6 +671,7 @@ def test_rules_of_the_venue() -> None:
         burst=50,
         messages_per_s=20.0,
         rest_weight_per_min=1500,
+        connects_per_min=600,
         max_age_s=None,
         max_frame_bytes=16 * 1024 * 1024,
     )
