@@ -234,7 +234,8 @@ class Links:
     def wait(self, wait_ms: int) -> bool:
         """Wait for a message, or for news of a connection; return False when there was none in the time.
 
-        With several links it returns True after :data:`WAIT_MS` at the latest, so that the caller checks them.
+        With several links it returns after :data:`WAIT_MS` at the latest, so that the caller checks them: True when
+        that is not all of the time.
         """
         if len(self.links) == 1:
             return bool(self.links[0].socket.poll(wait_ms))
@@ -242,8 +243,7 @@ class Links:
             self._poller = zmq.Poller()
             for socket in self.sockets():
                 self._poller.register(socket, zmq.POLLIN)
-        self._poller.poll(min(wait_ms, WAIT_MS))
-        return True
+        return bool(self._poller.poll(min(wait_ms, WAIT_MS))) or wait_ms > WAIT_MS
 
     def close(self) -> None:
         """Close all sockets."""
