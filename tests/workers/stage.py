@@ -23,7 +23,9 @@ class Stage:
     venue answers every request to subscribe or unsubscribe at once.
     """
 
-    def __init__(self, venue=None, listings=(BTC, ETH), *, stale_s=10.0, ping_s=20.0, pong_s=10.0, stagger=0.0):
+    def __init__(
+        self, venue=None, listings=(BTC, ETH), *, stale_s=10.0, ping_s=20.0, pong_s=10.0, stagger=0.0, is_covered=None
+    ):
         self.venue = venue or FakeVenue()
         self.now = 10_000 * NS
         self.flows = True
@@ -36,6 +38,7 @@ class Stage:
             pong_ns=int(pong_s * NS),
             venue_flows=lambda _now: self.flows,
             stagger=stagger,
+            is_covered=is_covered,
         )
         self.plan = self.venue.connections(listings, self.venue.ws_url, {})[0]
         self.session = MarketSession(self.venue, self.plan, listings, policy)

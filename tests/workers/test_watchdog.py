@@ -230,6 +230,31 @@ def test_connections_of_one_market_each_are_cut_together_when_the_venue_is_mute(
     assert [one.interrupter.reason for one in both] == [Reason.STALE_WATCHDOG] * 2
 
 
+def test_witness_is_asked_of_every_session_and_ends_one_whose_books_stand_still(worker, clock, events):
+    class FakeWitness:
+        def __init__(self):
+            self.asked = []
+
+        def check(self, books, now_ns):
+            self.asked.append((books, now_ns))
+            return books == ("still",)
+
+    witness = FakeWitness()
+    rows = [session(heard_s=0) for _ in range(3)]
+    sessions = [
+        Watched("moving", rows[0], (), SocketInterrupter(), witnessed=("moving",)),
+        Watched("still", rows[1], (), SocketInterrupter(), witnessed=("still",)),
+        Watched("poll", rows[2], (), SocketInterrupter(), is_rest=True),
+    ]
+    dog = Watchdog("lighter", worker, LIMITS, 0.2, None, threading.Event(), lambda: NOW, witness)
+    dog.watch(sessions)
+    dog.check()
+    assert witness.asked == [(("moving",), NOW), (("still",), NOW)]
+    assert [one.interrupter.reason for one in sessions] == [None, Reason.STALE_WATCHDOG, None]
+    assert worker[WorkerWord.CUTS] == 1
+    assert "the other line's move" in events("ws.cut")[0]["text"]
+
+
 def test_orphan_ends_itself(worker, clock, monkeypatch, events):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)

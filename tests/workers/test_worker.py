@@ -14,9 +14,9 @@ from fake_venue import BTC, ETH, FakeVenue, delta, snapshot
 from ipc.board import ACCOUNT_SESSION, Board, CellWord, SessionWord, WorkerWord
 from ipc.errors import ConfigError
 from ipc.events import Heartbeat, Instrument
-from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, code_of
+from ipc.health import Phase, Reason, SelfFault, Stream, StreamState, WorkerState, code_of
 from ipc.raw import RawHeader, encode_line, make
-from workers import heartbeat, markets, worker
+from workers import budgets, heartbeat, markets, worker
 from workers import status as reports
 from workers.net import connection as connection_module
 from workers.net import lifecycle, rest_poller, rest_thread
@@ -125,14 +125,15 @@ class NoClient:
 class Bench:
     """A worker whose connections are fakes and whose publisher keeps what it is sent."""
 
-    def __init__(self, board, path, venue, **changes):
+    def __init__(self, board, path, venue, slot=3, **changes):
         self.board = board
         self.stop = threading.Event()
         given = {"bases": ("BTC", "ETH"), "has_parent": False, **changes}
-        reported = WorkerSettings("lighter", 3, str(path), "inproc://x", ws_url="ws://x", rest_url="http://x", **given)
+        urls = {"ws_url": "ws://x", "rest_url": "http://x"}
+        reported = WorkerSettings("lighter", slot, str(path), "inproc://x", **urls, **given)
         self.worker = worker.Worker(reported, board, self.stop)
         self.publisher = self.worker._publisher
-        self.words = board.worker(3)
+        self.words = board.worker(slot)
         self.venue = venue
 
     def take(self, *listings):
@@ -804,3 +805,107 @@ def test_lost_directory_costs_nothing_else(bench, clock, tmp_path):
     clock.advance(1)
     bench.worker._run_once()
     assert (tmp_path / "lighter.json").exists()
+
+
+# --- two lines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(new_bench, clock, monkeypatch):
+    """Both lines of a venue, in slots 3 and 5."""
+    monkeypatch.setattr(budgets, "time", clock)
+    return new_bench(line="a", peer_slot=5), new_bench(slot=5, line="b", peer_slot=3)
+
+
+def staggers(bench):
+    return [connection.session._policy.stagger for connection in bench.connections]
+
+
+def test_only_line_has_no_witness_no_cover_and_its_stagger_as_ever(bench):
+    bench.take(BTC, ETH)
+    policy = bench.connections[0].session._policy
+    assert policy.is_covered is None
+    assert policy.stagger == (3 + 2 / ACCOUNT_SESSION) / 8
+    assert bench.worker._watchdog._witness is None
+    assert bench.worker._watchdog._watched[2].witnessed == ()
+    assert bench.connections[0].connects is None
+
+
+def test_lines_spread_their_rotations_half_the_span_apart(pair):
+    for bench in pair:
+        bench.take(BTC, ETH)
+    first, second = staggers(pair[0])[0], staggers(pair[1])[0]
+    assert abs(first - second) == pytest.approx(0.5)
+
+
+def test_line_is_covered_while_the_other_is_live(pair, board):
+    bench = pair[0]
+    bench.take(BTC, ETH)
+    policy = bench.connections[0].session._policy
+    answers = []
+    for state in (WorkerState.STARTING, WorkerState.LIVE, WorkerState.STALE, WorkerState.BACKOFF):
+        board.worker(5)[WorkerWord.STATE] = code_of(state)
+        answers.append(policy.is_covered())
+    assert answers == [False, True, False, False]
+
+
+def test_lines_share_the_messages_of_their_sessions(pair, clock):
+    venue = pair[0].venue
+    for bench in pair:
+        bench.take(BTC, ETH)
+    paces = [bench.connections[0].session._subscriptions._bucket for bench in pair]
+    assert paces[0].acquire(venue.limits.burst, clock.now_ns)
+    assert not paces[1].acquire(1, clock.now_ns)
+
+
+def test_main_thread_counts_what_the_other_line_spends(pair, board, clock):
+    for bench in pair:
+        bench.worker._run_once()
+    assert pair[0].worker._line.budgets.messages.acquire(100, clock.now_ns)
+    pair[1].worker._run_once()
+    board.clear_worker(3, 2)
+    assert not pair[1].worker._line.budgets.messages.acquire(50, clock.now_ns)
+
+
+def test_book_that_stands_still_is_reported_to_its_connection(pair, board, clock):
+    for bench in pair:
+        bench.take(BTC, ETH)
+    reports = []
+    pair[0].connections[0].deliver = reports.append
+    cells = [board.cell(slot, 0, Stream.BOOK) for slot in (3, 5)]
+    for cell in cells:
+        cell[CellWord.STATE], cell[CellWord.LAST_PUBLISHED] = code_of(StreamState.LIVE), clock.now_ns
+    for _ in range(15):
+        pair[0].worker._watchdog._compare(pair[0].worker._line.witness, clock.now_ns)
+        clock.advance(0.2)
+        cells[1][CellWord.LAST_PUBLISHED] = clock.now_ns
+    assert [(one.stream.symbol, one.published_ns) for one in reports] == [
+        ("BTC-PERP", cells[0][CellWord.LAST_PUBLISHED])
+    ]
+
+
+def test_line_without_the_duty_applies_the_list_that_the_other_reads(pair, clock):
+    """A halt, a listing or a delisting reaches both lines by the one request of the line with the duty."""
+    first, second = pair
+    first.words[WorkerWord.DUTY] = 1
+    for bench in pair:
+        bench.take(BTC, Listing("ETH", "2", "ETH-USD", status="halted"))
+    first.worker._on_listings([BTC, ETH])
+    for bench in pair:
+        bench.worker._run_once()
+        clock.advance(1)
+        bench.worker._run_once()
+        assert [listing.status for listing in bench.worker._resolved.listings] == ["active", "active"]
+    applied = second.words[WorkerWord.RESOLVED]
+    clock.advance(5)
+    second.worker._run_once()
+    assert second.words[WorkerWord.RESOLVED] == applied, "once"
+
+
+def test_line_with_the_duty_reads_no_list_of_the_other(pair, clock, monkeypatch):
+    first = pair[0]
+    first.words[WorkerWord.DUTY] = 1
+    monkeypatch.setattr(first.worker._markets, "reload", pytest.fail)
+    first.worker._run_once()
+    clock.advance(2)
+    first.worker._run_once()

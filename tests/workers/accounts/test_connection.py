@@ -565,7 +565,7 @@ def test_wait_after_refused_credentials_ends_with_the_duty(shared: Shared) -> No
 
 
 def test_states_of_a_line_that_lost_the_duty_are_forgotten(shared: Shared) -> None:
-    """A line that joins must not see them beside the newer ones of the other line; fills stay."""
+    """A consumer that joins must not receive them beside the newer ones of the other line; fills stay."""
     life = shared.life
     shared.give()
     life.connections = [FakeTransport(life.tick(life.side.frame(order("1"), fill("a"))), shared.remove)]

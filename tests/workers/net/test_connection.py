@@ -20,7 +20,8 @@ from workers import status as reports
 from workers.backoff import BackoffPolicy
 from workers.net import connection as module
 from workers.net import lifecycle
-from workers.net.connection import ConnectionThread, FetchedBook
+from workers.net.budget import MinuteBudget
+from workers.net.connection import ConnectionThread, FetchedBook, Standstill
 from workers.net.dial import ConnectError
 from workers.net.frames import BINARY, PING, PONG, TEXT
 from workers.net.lifecycle import CloseReason
@@ -521,6 +522,34 @@ def test_fetched_book_is_published_and_never_stamps_freshness(new_line):
     assert line.stamps() == [1, None, None]
     assert line.row[SessionWord.FIRST_FRESH] == 0
     assert line.publisher.of(BOOK)[0].recv_mono_ns == line.clock.now_ns
+
+
+def test_book_that_stands_still_is_resynced_and_consumers_are_sent_the_gap(line):
+    stream = line.session.book_streams[0]
+    line.turn(Ack("book.BTC-PERP"))
+    line.connection.deliver(Standstill(stream, line.cell()[CellWord.LAST_PUBLISHED]))
+    line.turn()
+    assert [event.reason for event in line.publisher.of(BOOK) if isinstance(event, Gap)] == [Reason.SOFT_RESYNC]
+    assert line.cell()[CellWord.GAPS] == 1
+    assert line.transport.sent == [b"-book.BTC-PERP"]
+    assert line.stamps() == [1, 1, 1], "a gap is no sign of life"
+
+
+def test_book_that_moved_since_it_was_found_standing_is_left_alone(line):
+    stream, stood_ns = line.session.book_streams[0], line.cell()[CellWord.LAST_PUBLISHED]
+    line.connection.deliver(Standstill(stream, stood_ns))
+    line.turn(delta(2, 1))
+    assert not any(isinstance(event, Gap) for event in line.publisher.of(BOOK))
+    assert line.transport.sent == []
+
+
+def test_connect_over_the_budget_waits_for_it(new_line, clock, events):
+    line = new_line()
+    line.connection._connects = MinuteBudget(3, clock.monotonic_ns)
+    line.run(FakeTransport([]))
+    first, second = (at_ns for _, _, at_ns in line.opened)
+    assert (second - first) / NS == pytest.approx(30, abs=1)
+    assert events("ws.connect_failed")[0]["reason"] is Reason.RATE_LIMITED
 
 
 def test_refresh_for_a_late_subscriber_tells_the_books_true_age_and_stamps_nothing(line, clock):

@@ -830,3 +830,105 @@ def test_refused_stream_without_a_book_is_asked_for_again_after_ten_minutes(mark
         marks.wait(1)
         marks.say(Pong())
     assert b"+mark.BTC-PERP" in marks.sent()
+
+
+# --- a book that stands still here and not on the other line ------------------------------------------------------
+
+
+def witness(stage, symbol="BTC-PERP"):
+    """The watchdog reports that a book stands still; the events that are published because of it."""
+    return stage._collect(stage.session.witnessed(stage.route(symbol=symbol), stage.now))
+
+
+def test_book_that_stands_still_is_subscribed_again_without_asking_rest(chain):
+    keep_eth_fresh(chain, 2.5)
+    chain.is_obliging = False
+    (gap,) = witness(chain)
+    assert (gap.symbol, gap.reason, gap.action) == ("BTC-PERP", Reason.SOFT_RESYNC, "resubscribe")
+    assert (gap.expected, gap.got) == ("a change, as on the other line", "silence for 2500 ms")
+    assert messages(chain) == [LEAVE]
+    assert not chain.is_fetching()
+    assert chain.closing is None
+    assert chain.route().state is StreamState.RESYNC
+    assert chain.route(symbol=ETH_SYMBOL).state is StreamState.LIVE
+
+
+def test_book_that_stands_still_after_that_is_connected_again(chain):
+    keep_eth_fresh(chain, 2.4)
+    witness(chain)
+    keep_eth_fresh(chain, 2.4)
+    assert witness(chain) == []
+    assert chain.closing is Reason.STALE_WATCHDOG
+
+
+def test_book_that_came_back_begins_with_a_new_subscription_again(chain):
+    for seq in (5, 9):
+        keep_eth_fresh(chain, 2.4)
+        witness(chain)
+        (event,) = chain.say(snapshot(seq))
+        assert event.cause == "resync"
+    assert chain.closing is None
+
+
+def test_new_connection_begins_with_a_new_subscription_again(chain):
+    keep_eth_fresh(chain, 2.4)
+    witness(chain)
+    chain.reconnect()
+    chain.say(snapshot(1))
+    chain.sent()
+    witness(chain)
+    assert chain.closing is None
+    assert messages(chain) == [LEAVE, JOIN]
+
+
+def test_book_that_waits_for_the_pace_is_not_connected_again():
+    """All its subscriptions would wait then."""
+    venue = FakeVenue(streams=BOOKS_ONLY)
+    venue.limits = replace(venue.limits, burst=2, messages_per_s=1 / 10)
+    stage = Stage(venue, (BTC, ETH))
+    stage.connect()
+    stage.say(snapshot(1))
+    stage.say(snapshot(1, symbol=ETH_SYMBOL))
+    keep_eth_fresh(stage, 2)
+    for _ in range(3):
+        witness(stage)
+        keep_eth_fresh(stage, 2)
+    assert stage.closing is None
+    keep_eth_fresh(stage, 20)
+    assert LEAVE in messages(stage)
+
+
+def test_bridged_book_that_stands_still_is_fetched_as_after_a_lost_change(joined):
+    joined.wait(1)
+    (gap,) = witness(joined)
+    assert (gap.reason, gap.action) == (Reason.SOFT_RESYNC, "resync")
+    assert [fetch.purpose for fetch in joined.take(FetchBook)] == ["bridge"]
+
+
+def test_mute_bridged_stream_is_connected_again_though_rest_answers(joined):
+    joined.wait(1)
+    witness(joined)
+    joined.answer(snapshot(99))
+    assert joined.route().state is StreamState.LIVE
+    joined.wait(1.9)
+    assert joined.closing is None
+    witness(joined)
+    assert joined.closing is Reason.STALE_WATCHDOG
+
+
+def test_venue_that_can_only_reconnect_does_so_the_second_time():
+    stage = staged(Rule.CONNECTION, Resync.RECONNECT, listings=(BTC,))
+    stage.say(snapshot(1))
+    stage.wait(2)
+    assert witness(stage) == []
+    assert stage.closing is None
+    assert stage.route().state is StreamState.LIVE
+    stage.wait(2)
+    witness(stage)
+    assert stage.closing is Reason.STALE_WATCHDOG
+
+
+def test_book_that_stands_still_is_logged(chain):
+    keep_eth_fresh(chain, 2.4)
+    witness(chain)
+    assert "book.stands_still" in chain.notes()

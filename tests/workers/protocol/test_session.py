@@ -641,10 +641,10 @@ def test_announced_shutdown_ends_the_connection(live):
     assert live.closing is Reason.SERVER_SHUTDOWN
 
 
-@pytest.mark.parametrize(("stagger", "age_s"), [(0.0, 955), (0.5, 950)])
-def test_connection_is_renewed_before_its_venue_ends_it(stagger, age_s):
+def age_at_rotation(**options):
+    """Age in s at which a connection that its venue ends after 1000 s is renewed."""
     venue = FakeVenue(limits=VenueLimits(100, 100, 1200, max_age_s=1000.0))
-    stage = Stage(venue, stagger=stagger)
+    stage = Stage(venue, **options)
     stage.connect()
     opened = stage.now
     while stage.closing is None:
@@ -653,7 +653,25 @@ def test_connection_is_renewed_before_its_venue_ends_it(stagger, age_s):
         stage.tick()
         assert stage.now - opened < 1000 * NS
     assert stage.closing is Reason.ROTATION
-    assert stage.now - opened == (age_s + 1) * NS
+    return (stage.now - opened) / NS - 1
+
+
+@pytest.mark.parametrize(("stagger", "age_s"), [(0.0, 955), (0.5, 950)])
+def test_connection_is_renewed_before_its_venue_ends_it(stagger, age_s):
+    assert age_at_rotation(stagger=stagger) == age_s
+
+
+def test_line_renews_while_the_other_is_live():
+    assert age_at_rotation(is_covered=lambda: True) == 955
+
+
+def test_line_whose_other_is_not_live_renews_only_in_the_last_hundredth():
+    assert age_at_rotation(is_covered=lambda: False) == 990
+
+
+def test_line_renews_as_soon_as_the_other_is_live():
+    answers = iter([False] * 20 + [True] * 1000)
+    assert age_at_rotation(is_covered=lambda: next(answers)) == 975
 
 
 def test_snapshots_after_a_rotation_say_so(live):
