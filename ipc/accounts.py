@@ -8,34 +8,35 @@
             if desk.usable:
                 print(desk.positions, desk.open_orders)
 
-Fills and payments are delivered once each, also across restarts. The rest is state that the worker sends again to late
-subscribers and after a loss.
+Fills and payments are delivered once each, also across restarts and over all sources. The rest is state that the worker
+sends again to late subscribers and after a loss. Of several sources (lines, systems) one shows its state: the first
+usable one, as long as it is.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, Self
 
 import zmq
 
+from ipc.account_state import HEARTBEAT_LOST, AccountState, DeliveredOnce
 from ipc.codec import decode
-from ipc.connections import ConnectionMonitor, ConnectionState
+from ipc.connections import UNEXPLAINED, ConnectionState
 from ipc.consumer_names import checked_name, topic_of_consumer
-from ipc.errors import DecodeError, FeedError, NotRunningError, UnknownStateError
-from ipc.events import AccountEvent, Balance, Event, Fill, Heartbeat, Margin, Order, Payment, Position, Status
+from ipc.errors import DecodeError, FeedError
+from ipc.events import Balance, Event, Fill, Lifecycle, Margin, Order, Payment, Position
+from ipc.feed_state import LIFECYCLE
 from ipc.health import Reason, StreamState
+from ipc.lines import Line
+from ipc.links import Links, request_snapshots
 from ipc.log import get_log
 from ipc.losses import LossLog
-from ipc.remote import Remote
-from ipc.rundir import RunDir, run_dir_of
-from ipc.sequence import PublisherSequence, Verdict
-from ipc.subscription import UNEXPLAINED, connect, request_snapshots
-from ipc.topics import ACCOUNT_CHANNELS, VENUES
+from ipc.sources import Source, SourceFilter
+from ipc.systems import LocalSystem, Remotes, RunDirs, System, systems_of
+from ipc.topics import ACCOUNT_CHANNELS
 
 __all__ = ["Account", "AccountFeed"]
 
@@ -43,214 +44,139 @@ log = get_log(__name__)
 
 _NS: Final = 1_000_000_000
 _MS: Final = 1_000_000
-#: Time without a heartbeat after which the account is unusable.
-_HEARTBEAT_LOST_NS: Final = 3 * _NS
-#: Ids of fills and payments that are kept for deduplication; the oldest are dropped.
-_REMEMBERED: Final = 1_000_000
-#: Orders that are kept; beyond it the oldest closed ones are dropped.
-_CLOSED_ORDERS: Final = 10_000
-_HEARTBEAT_LOST: Final = "heartbeat_lost"
-_NO_SNAPSHOT: Final = "no_snapshot"
-_SEQ_GAP: Final = "seq_gap"
-_PREFIXES: Final = tuple(f"{channel}." for channel in ACCOUNT_CHANNELS)
 
 
 class Account:
-    """State of one venue's account.
+    """Account on one venue: the state of one of its sources.
 
-    Attributes:
-        name: Alias of the account; None before its first event.
-        orders: Orders by id, open and closed; see :attr:`open_orders`.
-        positions: Positions by symbol (by the venue's own name where we have none), without those of size zero.
-        balances: Balances by asset.
-        margin: Last margin; None before the first.
-        state: State of the account's stream, as the worker published it.
-        state_reason: Reason for ``state``.
-        lost: Number of messages that never arrived.
-        repeated: Number of fills and payments that were received again and suppressed.
+    The source is kept while it is usable. When it is not and another is, that one's state is shown, without a moment in
+    between: with two lines, the one whose session with the venue is live.
     """
 
-    def __init__(self, venue: str, now_ns: int) -> None:
+    def __init__(self, venue: str) -> None:
         self.venue = venue
-        self.name: str | None = None
-        self.state: StreamState | None = None
-        self.state_reason: Reason | None = None
-        self.orders: dict[str, Order] = {}
-        self.positions: dict[str, Position] = {}
-        self.balances: dict[str, Balance] = {}
-        self.margin: Margin | None = None
-        self.lost = 0
-        self.repeated = 0
-        self._sequence = PublisherSequence()
-        #: Kind and id of the fills and payments delivered, oldest first.
-        self._delivered: dict[tuple[str, str], None] = {}
-        #: True after the first complete snapshot of this epoch.
-        self._has_snapshot = False
-        #: Topics with a loss since their last complete snapshot.
-        self._incomplete: set[str] = set()
-        #: Topics whose snapshot is being received; True while nothing of it was lost.
-        self._snapshots: dict[str, bool] = {}
-        self._heartbeat_ns = now_ns
-        self._is_silent = False
-        #: Reason while the heartbeat is lost.
-        self.silence_reason = _HEARTBEAT_LOST
+        self._delivered = DeliveredOnce()
+        self._states: list[AccountState] = []
+        self._sources: list[Source] = []
+        self._shown = 0
 
     @property
-    def usable(self) -> bool:
-        """True when this state matches the venue's."""
-        return self.reason is None
+    def source(self) -> Source:
+        """Source whose state is shown."""
+        return self._sources[self._shown]
 
     @property
-    def reason(self) -> str | None:
-        """Reason why the state may be wrong; None while it is usable."""
-        if self._is_silent:
-            return self.silence_reason
-        if not self._has_snapshot:
-            return _NO_SNAPSHOT
-        if self._incomplete:
-            return _SEQ_GAP
-        if self.state is not StreamState.LIVE:
-            return str(self.state_reason or self.state or _NO_SNAPSHOT)
-        return None
+    def name(self) -> str | None:
+        """Alias of the account; None before its first event."""
+        return self._state.name
+
+    @property
+    def orders(self) -> dict[str, Order]:
+        """Orders by id, open and closed; see :attr:`open_orders`."""
+        return self._state.orders
 
     @property
     def open_orders(self) -> dict[str, Order]:
         """Open orders by id."""
-        return {order_id: order for order_id, order in self.orders.items() if order.is_open}
+        return self._state.open_orders
 
-    def check_silence(self, now_ns: int) -> None:
-        """Update :attr:`usable` from the age of the last heartbeat; a feed calls it at every poll."""
-        self._is_silent = now_ns - self._heartbeat_ns > _HEARTBEAT_LOST_NS
+    @property
+    def positions(self) -> dict[str, Position]:
+        """Positions by symbol (by the venue's own name where we have none), without those of size zero."""
+        return self._state.positions
 
-    def handle(self, topic: str, event: Event, now_ns: int) -> tuple[list[Event], bool]:
-        """Apply a message; return the events for the user, and whether a snapshot is needed."""
-        last = self._sequence.last(topic)
-        verdict = self._sequence.judge(topic, event.epoch, event.seq, now_ns)
-        if verdict in {Verdict.IGNORE, Verdict.STALE_EPOCH}:
-            return [], False
-        if verdict is Verdict.NEW_EPOCH:
-            self._reset()
-        # A topic that was empty at the snapshot begins with its first message.
-        is_first_lost = last is None and event.seq > 1 and self._has_snapshot
-        has_missed = verdict is Verdict.GAP or (verdict is Verdict.APPLY and is_first_lost)
-        if verdict is Verdict.GAP:
-            self.lost += event.seq - (last or 0) - 1
-        match event:
-            case Heartbeat():
-                return [event], self._on_heartbeat(event, now_ns)
-            case Status():
-                self._on_status(event)
-                return [event], has_missed
-            case AccountEvent():
-                self._track(topic, is_refresh="refresh" in event.flags, has_missed=has_missed)
-                return ([event] if self._apply(event) else []), has_missed
-            case _:
-                return [], False
+    @property
+    def balances(self) -> dict[str, Balance]:
+        """Balances by asset."""
+        return self._state.balances
 
-    def _track(self, topic: str, *, is_refresh: bool, has_missed: bool) -> None:
-        """Track losses: a topic is complete after a snapshot without one, once a heartbeat has confirmed it."""
-        if has_missed:
-            self._mark_incomplete(topic)
-            if not is_refresh:
-                self._snapshots.pop(topic, None)  # it preceded the loss
-        if is_refresh:
-            self._snapshots[topic] = self._snapshots.get(topic, True) and not has_missed
+    @property
+    def margin(self) -> Margin | None:
+        """Last margin; None before the first."""
+        return self._state.margin
 
-    def _on_heartbeat(self, beat: Heartbeat, now_ns: int) -> bool:
-        """Detect losses by a heartbeat, which counts every message sent; return whether a snapshot is needed."""
-        self._heartbeat_ns = now_ns
-        missed = self._sequence.missed_tail(beat.seqs)
-        self.lost += sum(missed.values())
-        unknown = [topic for topic in beat.seqs if self._sequence.last(topic) is None] if self._has_snapshot else []
-        for topic in (*missed, *unknown):
-            if topic.startswith("status."):
-                self.state = self.state_reason = None  # the lost one may have been worse
-            elif topic.startswith(_PREFIXES):
-                self._snapshots[topic] = False
-                self._mark_incomplete(topic)
-        self._incomplete.difference_update(topic for topic, is_complete in self._snapshots.items() if is_complete)
-        self._snapshots.clear()
-        return bool(self._incomplete or missed)
+    @property
+    def state(self) -> StreamState | None:
+        """State of the account's stream, as the worker published it."""
+        return self._state.state
 
-    def _on_status(self, event: Status) -> None:
-        """Apply a status: it ends a snapshot, and "live" means that the worker's state is complete."""
-        self.state, self.state_reason = event.state, event.reason
-        self._has_snapshot = self._has_snapshot or "refresh" in event.flags or event.state is StreamState.LIVE
+    @property
+    def state_reason(self) -> Reason | None:
+        """Reason for :attr:`state`."""
+        return self._state.state_reason
 
-    def _reset(self) -> None:
-        """Drop the state of an earlier epoch, but not the ids of delivered events."""
-        self.state = self.state_reason = None
-        self._has_snapshot = False
-        self._incomplete.clear()
-        self._snapshots.clear()
-        for channel in ACCOUNT_CHANNELS:
-            self._clear(channel)
+    @property
+    def usable(self) -> bool:
+        """True when this state matches the venue's."""
+        return self._state.usable
 
-    def _mark_incomplete(self, topic: str) -> None:
-        self._incomplete.add(topic)
-        self._clear(topic.partition(".")[0])
+    @property
+    def reason(self) -> str | None:
+        """Reason why the state may be wrong; None while it is usable."""
+        return self._state.reason
 
-    def _clear(self, channel: str) -> None:
-        match channel:
-            case "order":
-                self.orders.clear()
-            case "position":
-                self.positions.clear()
-            case "balance":
-                self.balances.clear()
-            case "margin":
-                self.margin = None
-            case _:
-                pass
+    @property
+    def lost(self) -> int:
+        """Number of messages that never arrived, over all sources."""
+        return sum(state.lost for state in self._states)
 
-    def _apply(self, event: AccountEvent) -> bool:
-        """Apply an event; return whether to deliver it."""
-        self.name = event.account
-        match event:
-            case Order():
-                self._on_order(event)
-            case Position():
-                key = event.symbol or event.venue_symbol or ""
-                self.positions[key] = event
-                if not event.size.strip("-0."):
-                    del self.positions[key]
-            case Balance():
-                self.balances[event.asset] = event
-            case Margin():
-                self.margin = event
-            case Fill():
-                return self._is_first("fill", event.fill_id)
-            case Payment():
-                return self._is_first("payment", event.payment_id)
-            case _:
-                pass
-        return True
+    @property
+    def repeated(self) -> int:
+        """Number of fills and payments that were received again and suppressed."""
+        return self._delivered.repeated
 
-    def _on_order(self, order: Order) -> None:
-        self.orders.pop(order.order_id, None)  # keeps the newest last
-        self.orders[order.order_id] = order
-        if len(self.orders) > _CLOSED_ORDERS:
-            closed = next((key for key, one in self.orders.items() if not one.is_open), None)
-            if closed is not None:
-                del self.orders[closed]
+    def add_source(self, source: Source, now_ns: int) -> None:
+        """Add a source; for the feed."""
+        self._sources.append(source)
+        self._states.append(AccountState(self.venue, now_ns, self._delivered))
 
-    def _is_first(self, kind: str, event_id: str) -> bool:
-        if (kind, event_id) in self._delivered:
-            self.repeated += 1
-            return False
-        self._delivered[kind, event_id] = None
-        if len(self._delivered) > _REMEMBERED:
-            del self._delivered[next(iter(self._delivered))]
-        return True
+    def handle(self, number: int, topic: str, event: Event, now_ns: int) -> tuple[list[Event], bool]:
+        """Apply a source's message; return the events for the user, and whether a snapshot is needed from it."""
+        events, needs_snapshot = self._states[number].handle(topic, event, now_ns)
+        is_shown = number == self._shown
+        once = [one for one in events if isinstance(one, Fill | Payment)]
+        changed = self._choose()
+        return [*once, *changed] if changed or not is_shown else events, needs_snapshot
+
+    def check_silence(self, now_ns: int) -> list[Event]:
+        """Update :attr:`usable` from the ages of the last heartbeats; return the events for the user."""
+        for state in self._states:
+            state.check_silence(now_ns)
+        return self._choose()
+
+    def disconnect(self, number: int, now_ns: int) -> list[Event]:
+        """Apply the end of a source's connection; return the events for the user."""
+        self._states[number].disconnect(now_ns)
+        return self._choose()
+
+    def set_silence_reason(self, number: int, reason: str | None) -> None:
+        """Set the reason while a source's heartbeat is lost; None when nothing more is known."""
+        self._states[number].silence_reason = reason or HEARTBEAT_LOST
+
+    @property
+    def _state(self) -> AccountState:
+        return self._states[self._shown]
+
+    def _choose(self) -> list[Event]:
+        """Show another source if the shown one is not usable and the other is; return its whole state as events."""
+        if self._state.usable:
+            return []
+        for number, state in enumerate(self._states):
+            if state.usable:
+                log.info("feed.account_source", of=self.venue, source=str(self._sources[number]))
+                self._shown = number
+                return state.contents()
+        return []
 
 
 class AccountFeed:
     """Subscription to the accounts of one or more venues; a context manager, for one thread.
 
     Args:
-        run_dir: Run directory of the system; None for the one in the environment, else the default one.
+        run_dir: Run directory of the system, or a list of them; None for the one in the environment, else the default
+            one.
         venues: Venues; None for all whose account is followed.
-        remote: System that is reached over TCP; None for one on this machine.
+        remote: System that is reached over TCP instead, or a list of systems, where None is the run directory.
         name: Name of this consumer, as ``status`` shows it; None for the program's with its pid.
         context: ZeroMQ context to share; None for a new one.
         clock: Monotonic clock, ns.
@@ -263,10 +189,10 @@ class AccountFeed:
 
     def __init__(
         self,
-        run_dir: str | Path | None = None,
+        run_dir: RunDirs = None,
         *,
         venues: Iterable[str] | None = None,
-        remote: Remote | None = None,
+        remote: Remotes = None,
         name: str | None = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
@@ -275,24 +201,23 @@ class AccountFeed:
         self.malformed = 0
         self._losses = LossLog(self.name)
         self._clock = clock
-        directory = run_dir_of(run_dir, os.environ)
-        names = tuple(venues) if venues is not None else _followed(directory) if remote is None else VENUES
+        systems = systems_of(run_dir, remote)
+        names = tuple(venues) if venues is not None else _followed(systems)
         if not names:
             raise FeedError(
                 "no account is followed here",
-                where=str(directory.path),
+                where=", ".join(str(one.run_dir.path) for one in systems if isinstance(one, LocalSystem)),
                 advice="give one a name in the configuration: [venues.X] account",
             )
-        self._accounts = {name: Account(name, clock()) for name in names}
+        now = clock()
+        self._accounts = {name: Account(name) for name in names}
         self._pending: deque[Event] = deque()
         self._own_context = context is None
-        self._context = context or zmq.Context()
-        self._socket: zmq.Socket[Any] = self._context.socket(zmq.SUB)
-        endpoints = {
-            name: directory.account(name) if remote is None else remote.endpoint(name, account=True) for name in names
-        }
-        self._connections = None if remote is None else ConnectionMonitor(self._socket, endpoints, clock())
-        connect(self._socket, endpoints.values(), ("", topic_of_consumer(self.name)), remote, hwm=0)
+        self._context: zmq.Context[Any] = context or zmq.Context()
+        chosen = SourceFilter(None, [system.host for system in systems])
+        topics = ("", topic_of_consumer(self.name))
+        self._links = Links(self._context, systems, chosen, names, _account, topics, now, hwm=0)
+        self._add_sources(range(len(self._links.links)), now)
 
     def __enter__(self) -> Self:
         return self
@@ -302,9 +227,7 @@ class AccountFeed:
 
     def close(self) -> None:
         """Close the subscription."""
-        if self._connections is not None:
-            self._connections.close()
-        self._socket.close()
+        self._links.close()
         if self._own_context:
             self._context.term()
 
@@ -323,8 +246,9 @@ class AccountFeed:
             if self._receive():
                 continue
             left_ns = deadline - self._clock()
-            if left_ns <= 0 or not self._socket.poll(max(1, left_ns // _MS)):
-                self._check_silence()
+            goes_on = left_ns > 0 and self._links.wait(max(1, left_ns // _MS))
+            self._check_silence()
+            if not goes_on and not self._pending:
                 return None
         return self._pending.popleft()
 
@@ -333,47 +257,72 @@ class AccountFeed:
         if venue not in self._accounts:
             raise FeedError(f"no account of it in this feed; there is {', '.join(self._accounts)}", where=venue)
         account = self._accounts[venue]
-        account.check_silence(self._clock())
+        self._pending.extend(account.check_silence(self._clock()))
         return account
 
-    def connection(self, venue: str) -> ConnectionState | None:
-        """Return the state of the TCP connection to a venue's account feed; None for one on this machine.
+    def connection(self, venue: str, source: str | None = None) -> ConnectionState | None:
+        """Return the state of a source's TCP connection to a venue's account feed; None for one on this machine.
+
+        ``source`` is a source as text, ``h2:b``; None for the first.
 
         Raises:
-            FeedError: The account is not part of this feed.
+            FeedError: The account or the source is not part of this feed.
         """
         self.account(venue)
-        if self._connections is None:
+        link = self._links.link(source)
+        if link.monitor is None or not link.is_remote or venue not in link.endpoints:
             return None
-        self._read_connections(self._connections, self._clock())
-        return self._connections.state(venue)
+        self._read_connections(self._clock())
+        return link.monitor.state(venue)
 
-    def _read_connections(self, monitor: ConnectionMonitor, now: int) -> None:
-        for name, state in monitor.read(now).items():
-            self._accounts[name].silence_reason = _HEARTBEAT_LOST if state in UNEXPLAINED else str(state)
+    def _add_sources(self, numbers: Iterable[int], now: int) -> None:
+        """Add the sources of new links to all accounts."""
+        for number in numbers:
+            for account in self._accounts.values():
+                account.add_source(self._links.links[number].source, now)
+        if len(self._links.links) > 1:
+            self._links.watch(now)
+
+    def _read_connections(self, now: int) -> None:
+        for number, link in enumerate(self._links.links):
+            if link.monitor is None:
+                continue
+            for name, state in link.monitor.read(now).items():
+                if name != LIFECYCLE:
+                    self._accounts[name].set_silence_reason(number, None if state in UNEXPLAINED else str(state))
+            for name in link.monitor.ended() if len(self._links.links) > 1 else ():
+                if name != LIFECYCLE:
+                    self._receive_all(number)  # what came over it counts
+                    self._pending.extend(self._accounts[name].disconnect(number, now))
 
     def _check_silence(self) -> None:
-        """Make silent accounts unusable, also those that a consumer holds; read the connections once a second."""
+        """Make silent accounts unusable, also those that a consumer holds; read the monitors of the connections."""
         now = self._clock()
-        if self._connections is not None and now >= self._connections.due_ns:
-            self._read_connections(self._connections, now)
+        self._read_connections(now)
         for account in self._accounts.values():
-            account.check_silence(now)
+            self._pending.extend(account.check_silence(now))
         self._losses.flush(now)
 
     def _receive(self) -> bool:
-        try:
-            parts = self._socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
+        message = self._links.receive()
+        if message is None:
             return False
-        self._handle(parts)
+        self._handle(*message)
         return True
 
-    def _handle(self, parts: Sequence[bytes]) -> None:
+    def _receive_all(self, number: int) -> None:
+        while (parts := self._links.links[number].receive()) is not None:
+            self._handle(number, parts)
+
+    def _handle(self, number: int, parts: Sequence[bytes]) -> None:
+        now = self._clock()
         try:
             head, payload = parts
             topic = head.decode()
             event = decode(payload)
+            if isinstance(event, Lifecycle):
+                self._on_lifecycle(number, event, now)
+                return
             account = self._accounts[event.venue] if event is not None else None
         except (ValueError, KeyError, DecodeError) as error:
             self.malformed += 1
@@ -381,18 +330,28 @@ class AccountFeed:
             return
         if event is None or account is None:
             return
-        now, lost = self._clock(), account.lost
-        events, needs_snapshot = account.handle(topic, event, now)
+        lost = account.lost
+        events, needs_snapshot = account.handle(number, topic, event, now)
         if account.lost > lost:
             self._losses.add(account.venue, topic, account.lost - lost, now)
         self._pending.extend(events)
         if needs_snapshot:  # the status comes last
-            request_snapshots(self._socket, [f"{channel}.{account.venue}" for channel in (*ACCOUNT_CHANNELS, "status")])
+            topics = [f"{channel}.{account.venue}" for channel in (*ACCOUNT_CHANNELS, "status")]
+            request_snapshots(self._links.links[number].socket, topics)
+
+    def _on_lifecycle(self, number: int, event: Lifecycle, now: int) -> None:
+        """Follow what a system describes: a line may be added, or end."""
+        changes = self._links.update(number, event, now)
+        if changes is not None:
+            self._add_sources(changes.new, now)
+            for one, venue in changes.gone:
+                if venue != LIFECYCLE:
+                    self._pending.extend(self._accounts[venue].disconnect(one, now))
 
 
-def _followed(run_dir: RunDir) -> tuple[str, ...]:
-    try:
-        venues = run_dir.describe()["venues"]
-    except (NotRunningError, UnknownStateError, KeyError):
-        return ()
-    return tuple(name for name, venue in venues.items() if venue.get("account"))
+def _account(system: System, venue: str, line: Line) -> str | None:
+    return system.account(venue, line)
+
+
+def _followed(systems: Iterable[System]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(venue for system in systems for venue in system.followed()))

@@ -12,22 +12,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Final, Self
 
-import zmq.asyncio
+import zmq
 
 from ipc.events import Event
-from ipc.remote import Remote
+from ipc.links import WAIT_MS
 from ipc.subscriber import Subscriber
-from ipc.subscription import PUBLIC_CHANNELS, subscriptions_of
+from ipc.subscription import PUBLIC_CHANNELS, Subscription
+from ipc.systems import Remotes, RunDirs
 
 __all__ = ["AsyncFeed"]
 
-#: Between two checks for silent venues while no message arrives, ms.
-_CHECK_MS: Final = 200
-#: Longest wait of a feed that has several sources to judge, ms.
-_JUDGE_MS: Final = 20
+#: Between two checks for silent venues while no message arrives, s; with several sources they are more.
+_CHECK_S: Final = 0.2
+_MS_PER_S: Final = 1000
+#: Messages after which other tasks run, however many are waiting.
+_YIELD_AFTER: Final = 16
 
 
 class AsyncFeed(Subscriber):
@@ -38,20 +39,21 @@ class AsyncFeed(Subscriber):
 
     def __init__(
         self,
-        run_dir: str | Path | Sequence[str | Path] | None = None,
+        run_dir: RunDirs = None,
         *,
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
-        remote: Remote | Sequence[Remote | None] | None = None,
+        remote: Remotes = None,
         sources: Sequence[str] | None = None,
         name: str | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscriptions = subscriptions_of(run_dir, venues, channels, symbols, remote, name, sources)
-        super().__init__(zmq.asyncio.Context(), subscriptions, clock, boot_clock)
-        self._poller = zmq.asyncio.Poller()
+        subscription = Subscription(run_dir, venues, channels, symbols, remote, name, sources)
+        super().__init__(zmq.Context(), subscription, clock, boot_clock)
+        #: Messages since other tasks ran.
+        self._unyielded = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,29 +68,15 @@ class AsyncFeed(Subscriber):
 
     async def next(self) -> Event:
         """Return the next event."""
+        self._check()
         while not self._pending:
-            await self._receive()
+            if not self._receive():
+                await self._wait()
+            self._unyielded += 1
+            if self._unyielded >= _YIELD_AFTER:
+                self._unyielded = 0
+                await asyncio.sleep(0)
         return self._pending.popleft()
-
-    async def _receive(self) -> None:
-        """Handle the next messages, one of each source; check for silent venues meanwhile."""
-        now = self._now()
-        self._check_silence(now)
-        if now >= self._connections_due_ns:
-            self._read_connections(now)
-        if self._arbitration is None:
-            if await self._links[0].socket.poll(_CHECK_MS):
-                self._handle(0, await self._links[0].socket.recv_multipart())
-            return
-        for socket in self._sockets():
-            if socket not in self._poller:
-                self._poller.register(socket, zmq.POLLIN)
-        ready = dict(await self._poller.poll(_JUDGE_MS))
-        for number, link in enumerate(list(self._links)):
-            if link.socket in ready:
-                self._handle(number, await link.socket.recv_multipart())
-        if not dict(await self._poller.poll(0)).keys() & {link.socket for link in self._links}:
-            self._judge()
 
     async def wait_live(self, markets: Sequence[tuple[str, str]], timeout_s: float) -> bool:
         """Read until the books of all ``markets`` are usable; return False when ``timeout_s`` is over before."""
@@ -102,3 +90,24 @@ class AsyncFeed(Subscriber):
         except TimeoutError:
             return False
         return True
+
+    async def _wait(self) -> None:
+        """Wait for a message, at most until the next check for silent venues is due."""
+        loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+        sockets = self._links.sockets() if self._arbitration is not None else [self._first.socket]
+        descriptors = [int(socket.fd) for socket in sockets]
+        for descriptor in descriptors:
+            loop.add_reader(descriptor, arrived.set)
+        try:
+            # A descriptor is readable when the state of its socket has changed, so that must be read before each wait.
+            if not any(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN for socket in sockets):
+                async with asyncio.timeout(_CHECK_S if self._arbitration is None else WAIT_MS / _MS_PER_S):
+                    await arrived.wait()
+        except TimeoutError:
+            pass
+        finally:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+        if self._arbitration is not None:
+            self._connections_due_ns = 0
+        self._check()

@@ -1,7 +1,8 @@
 """State of a feed's TCP connections: why nothing arrives from another machine.
 
 ZeroMQ reports the events of a socket's connections on a monitor. It gives a connection up for good when a handshake is
-refused, so the monitor also connects again.
+refused, so the monitor also connects again. A consumer with several sources also monitors connections on this machine:
+their end is the first that it learns of a killed worker.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ _EVENTS: Final = (
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
 )
+#: On this machine attempts that fail are too many to be reported: a hundred a second while a worker is away.
+_LOCAL_EVENTS: Final = zmq.EVENT_DISCONNECTED
 
 
 class ConnectionState(StrEnum):
@@ -50,6 +53,9 @@ class ConnectionState(StrEnum):
     #: Either side alone uses keys.
     ENCRYPTION_MISMATCH = "encryption_mismatch"
 
+
+#: States that do not explain a lost heartbeat.
+UNEXPLAINED: Final = frozenset({ConnectionState.CONNECTED, ConnectionState.CONNECTING})
 
 _ADVICE: Final = {
     ConnectionState.UNREACHABLE: "check address, port and firewall, and that the system runs there",
@@ -96,26 +102,57 @@ class ConnectionMonitor:
         socket: Socket to monitor.
         endpoints: Endpoints that it will connect to, by name.
         now_ns: Monotonic time.
+        is_local: Only watch for ends, on this machine, where ZeroMQ connects again by itself; there are no states.
 
-    ``due_ns`` is the time of the next read.
+    ``due_ns`` is the time of the next read. ``socket`` is readable when something happened.
     """
 
-    def __init__(self, socket: zmq.Socket[Any], endpoints: Mapping[str, str], now_ns: int) -> None:
+    def __init__(
+        self, socket: zmq.Socket[Any], endpoints: Mapping[str, str], now_ns: int, *, is_local: bool = False
+    ) -> None:
         self.due_ns = now_ns
         self._monitored = socket
-        self._connections = {endpoint: _Connection(name) for name, endpoint in endpoints.items()}
-        for one in self._connections.values():
-            one.heard_ns = now_ns
-        self._socket = _monitor(socket, _EVENTS)
+        self._is_local = is_local
+        self._connections: dict[str, _Connection] = {}
+        #: Names of the connections that ended since they were last asked for.
+        self._ended: dict[str, None] = {}
+        for name, endpoint in endpoints.items():
+            self.add(name, endpoint, now_ns)
+        address = f"inproc://connections-{next(_numbers)}"
+        socket.monitor(address, _LOCAL_EVENTS if is_local else _EVENTS)
+        self.socket: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR, socket_class=zmq.Socket)
+        self.socket.linger = 0
+        self.socket.connect(address)
+
+    def add(self, name: str, endpoint: str, now_ns: int) -> None:
+        """Monitor one more connection; call it before that is made."""
+        self._connections[endpoint] = one = _Connection(name)
+        one.heard_ns = now_ns
+
+    def remove(self, endpoint: str) -> None:
+        """Stop monitoring a connection."""
+        self._connections.pop(endpoint, None)
 
     def read(self, now_ns: int) -> dict[str, ConnectionState]:
         """Apply what happened; return the states that changed, by name, and log them."""
         self.due_ns = now_ns + _READ_NS
-        while self._socket.poll(0):
-            event = parse_monitor_message(self._socket.recv_multipart())
+        while self.socket.poll(0):
+            event = parse_monitor_message(self.socket.recv_multipart())
             connection = self._connections.get(event["endpoint"].decode())
             if connection is not None:
+                is_end = event["event"] == zmq.EVENT_DISCONNECTED
+                if is_end and (self._is_local or connection.state is ConnectionState.CONNECTED):
+                    self._ended[connection.name] = None
                 connection.apply(int(event["event"]), now_ns)
+        return {} if self._is_local else self._changes(now_ns)
+
+    def ended(self) -> list[str]:
+        """Return the names of the connections that ended since the last call, as of the last read."""
+        names = list(self._ended)
+        self._ended.clear()
+        return names
+
+    def _changes(self, now_ns: int) -> dict[str, ConnectionState]:
         for endpoint, connection in self._connections.items():
             if connection.state is not ConnectionState.CONNECTED and now_ns - connection.heard_ns > _AGAIN_NS:
                 connection.heard_ns = now_ns
@@ -128,9 +165,9 @@ class ConnectionMonitor:
 
     def close(self) -> None:
         """Stop monitoring; call it before the socket is closed."""
-        if not self._socket.closed:
+        if not self.socket.closed:
             self._monitored.monitor(None, 0)
-            self._socket.close()
+            self.socket.close()
 
     def _connect_again(self, endpoint: str) -> None:
         try:
@@ -138,37 +175,6 @@ class ConnectionMonitor:
         except zmq.ZMQError as error:
             log.debug("feed.not_connected", error=str(error))
         self._monitored.connect(endpoint)
-
-
-class DisconnectMonitor:
-    """Monitor of a socket's connections on this machine: it reports those that end."""
-
-    def __init__(self, socket: zmq.Socket[Any]) -> None:
-        self._monitored = socket
-        self.socket = _monitor(socket, zmq.EVENT_DISCONNECTED)
-
-    def read(self) -> list[str]:
-        """Return the endpoints to which a connection has ended since the last call."""
-        ended = []
-        while self.socket.poll(0):
-            ended.append(parse_monitor_message(self.socket.recv_multipart())["endpoint"].decode())
-        return ended
-
-    def close(self) -> None:
-        """Stop monitoring; call it before the socket is closed."""
-        if not self.socket.closed:
-            self._monitored.monitor(None, 0)
-            self.socket.close()
-
-
-def _monitor(monitored: zmq.Socket[Any], events: int) -> zmq.Socket[bytes]:
-    """Return a socket that receives events of another one."""
-    address = f"inproc://connections-{next(_numbers)}"
-    monitored.monitor(address, events)
-    socket: zmq.Socket[bytes] = monitored.context.socket(zmq.PAIR, socket_class=zmq.Socket)
-    socket.linger = 0
-    socket.connect(address)
-    return socket
 
 
 def _log_change(one: _Connection) -> bool:

@@ -43,6 +43,7 @@ __all__ = [
     "Order",
     "Payment",
     "Position",
+    "ProcessPorts",
     "Side",
     "Status",
     "Trade",
@@ -359,11 +360,18 @@ class Payment(AccountEvent, tag="payment", gc=False):
     snapshot: bool = False
 
 
+class ProcessPorts(msgspec.Struct, frozen=True, gc=False):
+    """TCP ports of a worker: of its feed, and of its account feed, if it has one."""
+
+    feed: int
+    account: int | None
+
+
 class Lifecycle(Event, tag="lifecycle", gc=False):
     """Event in the life of a process of the system; ``venue`` names the process."""
 
     #: ``started``, ``live``, ``stale``, ``exited``, ``restarting``, ``killing``, ``unkillable``, ``stopped`` or
-    #: ``failed``.
+    #: ``failed``; ``directory`` for the ports of all workers over TCP, in ``ports``.
     event: str
     reason: Reason | None
     pid: int | None
@@ -376,6 +384,8 @@ class Lifecycle(Event, tag="lifecycle", gc=False):
     failures: int
     restarts: int
     uptime_s: float | None
+    #: By process (``lighter``, ``lighter.b``); left out but by ``directory``.
+    ports: dict[str, ProcessPorts] | msgspec.UnsetType = msgspec.UNSET
 
 
 #: Any event of this schema, distinguished by ``kind``.

@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import zmq
@@ -26,9 +25,9 @@ import zmq
 from ipc.errors import FeedError
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, Lifecycle, Status
 from ipc.feed_state import HEARTBEAT_LOST_S
-from ipc.remote import Remote
 from ipc.subscriber import Subscriber
-from ipc.subscription import PUBLIC_CHANNELS, Subscription, subscriptions_of
+from ipc.subscription import PUBLIC_CHANNELS, Subscription
+from ipc.systems import Remotes, RunDirs
 
 __all__ = ["HEARTBEAT_LOST_S", "PUBLIC_CHANNELS", "Behind", "BehindError", "Feed", "Subscription", "conflate"]
 
@@ -40,8 +39,6 @@ _MS: Final = 1_000_000
 _CATCH_UP: Final = 50_000
 #: A read continues this long past its deadline while messages arrive that may yield an event.
 _GRACE_NS: Final = 50 * _MS
-#: Longest wait of a feed that has several sources to judge.
-_JUDGE_MS: Final = 20
 
 
 class BehindError(FeedError):
@@ -64,7 +61,9 @@ def conflate(events: Iterable[Event]) -> list[Event]:
     kept: dict[object, Event] = {}
     for event in events:
         is_kept = isinstance(event, Gap | Status | Lifecycle)
-        key = object() if is_kept else (_kind_of(event), event.venue, event.symbol)
+        # Heartbeats are about a line, all others are one stream.
+        line = event.line if isinstance(event, Heartbeat) else None
+        key = object() if is_kept else (_kind_of(event), event.venue, event.symbol, line)
         kept.pop(key, None)
         kept[key] = event
     return list(kept.values())
@@ -74,16 +73,15 @@ class Feed(Subscriber):
     """Subscription to one or more venues of a running system; a context manager.
 
     Args:
-        run_dir: Run directory of the system, or a list of several; None for the one in the environment, else the
-            default one.
+        run_dir: Run directory of the system, or a list of them; None for the one in the environment, else the default
+            one.
         venues: Venues; None for all.
         channels: Channels; ``heartbeat`` and ``status`` are always included. Lifecycle events are always received, and
             delivered with the channel ``lifecycle``.
         symbols: Symbols (``BTC-PERP``); None for all.
-        remote: System that is reached over TCP, or a list, in which None is the run directory; None for a system on
-            this machine.
-        sources: Lines and systems to read, of several: ``h1`` is the first system, ``h1:b`` its line b, ``:a`` line a
-            of all; None for all of them.
+        remote: System that is reached over TCP instead, or a list of systems, where None is the run directory; a list
+            of run directories is read in any case. All sources are arbitrated.
+        sources: Sources to read, of lines and systems: ``:a``, ``h2``, ``h2:a`` (:mod:`ipc.sources`); None for all.
         name: Name of this consumer for operators, 1 to 64 letters, digits, dots, hyphens and underscores; None for
             the program's with its pid.
         max_age_ms: Maximum age of a delivered event; None for any.
@@ -96,17 +94,17 @@ class Feed(Subscriber):
     ``conflated`` counts the events dropped because the consumer was behind. Losses are logged (``feed.lost``).
 
     Raises:
-        FeedError: A venue, a channel or the name is none.
+        FeedError: A venue, a channel, a system, a source or the name is none.
     """
 
     def __init__(
         self,
-        run_dir: str | Path | Sequence[str | Path] | None = None,
+        run_dir: RunDirs = None,
         *,
         venues: Iterable[str] | None = None,
         channels: Sequence[str] = PUBLIC_CHANNELS,
         symbols: Sequence[str] | None = None,
-        remote: Remote | Sequence[Remote | None] | None = None,
+        remote: Remotes = None,
         sources: Sequence[str] | None = None,
         name: str | None = None,
         max_age_ms: float | None = None,
@@ -115,10 +113,9 @@ class Feed(Subscriber):
         clock: Callable[[], int] = time.monotonic_ns,
         boot_clock: Callable[[], int] | None = None,
     ) -> None:
-        subscriptions = subscriptions_of(run_dir, venues, channels, symbols, remote, name, sources)
-        super().__init__(context or zmq.Context(), subscriptions, clock, boot_clock, owns_context=context is None)
+        subscription = Subscription(run_dir, venues, channels, symbols, remote, name, sources)
+        super().__init__(context or zmq.Context(), subscription, clock, boot_clock, owns_context=context is None)
         self.conflated = 0
-        self._poller = zmq.Poller()
         self._max_age_ms = max_age_ms
         self._behind = behind
         #: By channel.
@@ -145,16 +142,12 @@ class Feed(Subscriber):
         Raises:
             BehindError: The event is too old, and ``behind`` is ``raise``.
         """
-        now = self._now()
-        deadline = now + int(timeout_s * _NS)
-        self._check_silence(now)
-        if now >= self._connections_due_ns:
-            self._read_connections(now)
+        deadline = self._check() + int(timeout_s * _NS)
         while not self._pending:
             has_received = self._receive()
             left_ns = deadline - self._clock()
-            if not has_received and (left_ns <= 0 or not self._wait(left_ns)):
-                self._check_silence(self._now())
+            if not has_received and (left_ns <= 0 or not self._wait(max(1, left_ns // _MS))):
+                self._check()
                 if not self._pending:
                     return None
             if has_received and left_ns < -_GRACE_NS:
@@ -187,34 +180,20 @@ class Feed(Subscriber):
             self.poll(min(left_s, 0.1))
         return True
 
-    def _receive(self) -> bool:
-        """Handle one message of each source that has one; return False when none has."""
-        has_received = False
-        for number, link in enumerate(self._links):
-            parts = link.receive()
-            if parts is not None:
-                has_received = True
-                self._handle(number, parts)
-        if not has_received:
-            self._judge()
-        return has_received
-
-    def _wait(self, left_ns: int) -> bool:
-        """Wait for a message, or for a decision between several sources; return False when neither came in time."""
-        if self._arbitration is None:
-            return bool(self._links[0].socket.poll(max(1, left_ns // _MS)))
-        poller = self._poller
-        for socket in self._sockets():
-            if socket not in poller:
-                poller.register(socket, zmq.POLLIN)
-        return bool(poller.poll(max(1, min(left_ns // _MS, _JUDGE_MS)))) or left_ns > _JUDGE_MS * _MS
+    def _wait(self, wait_ms: int) -> bool:
+        """Wait for a message; return whether to go on reading, which several sources need even without one."""
+        goes_on = self._links.wait(wait_ms)
+        if self._arbitration is not None:
+            self._connections_due_ns = 0
+            self._check()
+        return goes_on
 
     def _enforce_age(self, event: Event) -> None:
         """Conflate or raise when the next event is too old."""
         if self._max_age_ms is None or self._behind == "ignore" or not event.recv_mono_ns:
             return
         age_ms = (self._clock() - event.recv_mono_ns) / _MS
-        if age_ms <= self._max_age_ms or isinstance(event, Heartbeat):
+        if age_ms <= self._max_age_ms or isinstance(event, Heartbeat) or _is_old_by_nature(event):
             return
         if self._behind == "raise":
             self._pending.popleft()
@@ -225,6 +204,11 @@ class Feed(Subscriber):
         kept = conflate(self._pending)
         self.conflated += len(self._pending) - len(kept)
         self._pending = deque(kept)
+
+
+def _is_old_by_nature(event: Event) -> bool:
+    """Return whether an event is old without any fault of the consumer's, who changed to another source."""
+    return "late" in event.flags or (isinstance(event, BookSnapshot) and event.cause == "takeover")
 
 
 def _kind_of(event: Event) -> str:

@@ -22,7 +22,7 @@ from ipc.errors import ConfigError
 from ipc.health import Reason
 from ipc.listening import ListeningSocket
 from ipc.log import get_log
-from ipc.remote import Network, Remote, is_ipv6, is_loopback
+from ipc.remote import Network, is_ipv6, is_loopback
 
 log = get_log(__name__)
 
@@ -150,7 +150,7 @@ class FeedListener:
                 socket.zap_domain = _ZAP_DOMAIN
                 socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             socket.ipv6 = is_ipv6(self._network.host)
-        endpoint = Remote(self._network.host, self._network.port).endpoint(name, account=account)
+        endpoint = self._network.endpoint(name, account=account)
         one = _Waiting(listening, lock, endpoint, WorkerWord.ACCOUNT_TCP if account else WorkerWord.TCP)
         self._words.add(one.word)
         error = _bind(one)

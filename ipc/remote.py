@@ -6,15 +6,15 @@ TCP is off by default, on loopback without keys, and beyond it only with CURVE; 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import zmq
 
 from ipc.certificates import load_certificate, load_secret
-from ipc.errors import UsageError
-from ipc.lines import LINES, process_of, venue_of
+from ipc.errors import ConfigError, UsageError
 from ipc.topics import FEED_PORTS
 
 #: Reconnecting to another machine: the first delay, and the limit of its doubling, ms.
@@ -43,24 +43,78 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+#: Feed without an account.
+_LIFECYCLE: Final = "lifecycle"
 #: Offset of a venue's account port from the port of its feed.
 _ACCOUNT_PORTS: Final = 6
-#: Offset of the ports of the lines b, two for each venue: its feed and its account.
-_SECOND_LINES: Final = 11
+#: Offset of the first port that no venue and not ``lifecycle`` has: five venues, ``lifecycle``, five accounts.
+_FIRST_FREE: Final = 11
+_MAX_PORT: Final = 65_535
 
 
 def port_of(name: str, first: int, *, account: bool = False) -> int:
-    """Return the TCP port of a feed (a venue's, its line b's or ``lifecycle``), or of its account feed.
+    """Return the TCP port of a feed (venue or ``lifecycle``), or of its account feed; UsageError if unknown."""
+    if name not in FEED_PORTS:
+        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
+    return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
+
+
+class PortPair(NamedTuple):
+    """TCP ports of one process: of its feed, and of its account feed (None for ``lifecycle``)."""
+
+    feed: int
+    account: int | None
+
+
+def ports_of(first: int, processes: Mapping[str, int | None]) -> dict[str, PortPair]:
+    """Return the ports of processes, and of ``lifecycle``, by name.
+
+    The venues and ``lifecycle`` have fixed numbers from ``first`` on; they never move. Any other process (a
+    line b) has its own number, with its account on the next one; without a number of its own it has the next two free
+    ones from ``first + 11`` on, also without an account, so that following one later moves no port.
+
+    Args:
+        first: First port of the system.
+        processes: Own port of each process (``tcp_port``), None for the next free ones, in the order of the
+            configuration. Own ports of the venues are ignored.
 
     Raises:
-        UsageError: There is no such feed.
+        ConfigError: A port is taken, or above 65535; the problems begin with the name of the process.
     """
-    venue = venue_of(name)
-    if venue not in FEED_PORTS or name not in {venue, process_of(venue, LINES[-1])}:
-        raise UsageError(f"no feed {name!r}", advice=f"there are {', '.join(FEED_PORTS)}")
-    if name != venue:
-        return first + _SECOND_LINES + 2 * FEED_PORTS[venue] + account
-    return first + FEED_PORTS[name] + _ACCOUNT_PORTS * account
+    pairs = {name: _fixed_ports(name, first) for name in FEED_PORTS}
+    taken = {port: name for name, pair in pairs.items() for port in pair if port is not None}
+    others = {name: own for name, own in processes.items() if name not in pairs}
+    problems: list[str] = []
+    for name, own in others.items():
+        if own is None:
+            continue
+        pairs[name] = PortPair(own, own + 1)
+        for port in (own, own + 1):
+            if port in taken:
+                problems.append(f"{name}: TCP port {port} is that of {taken[port]}; choose another tcp_port")
+            taken.setdefault(port, name)
+    free = _free_ports(first, taken)
+    pairs |= {name: PortPair(next(free), next(free)) for name, own in others.items() if own is None}
+    problems += [
+        f"{name}: TCP port {pair.account} is above {_MAX_PORT}; choose a lower tcp_port"
+        for name, pair in pairs.items()
+        if pair.account is not None and pair.account > _MAX_PORT
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return {name: pairs[name] for name in (*processes, _LIFECYCLE)}
+
+
+def _fixed_ports(name: str, first: int) -> PortPair:
+    return PortPair(port_of(name, first), None if name == _LIFECYCLE else port_of(name, first, account=True))
+
+
+def _free_ports(first: int, taken: Mapping[int, str]) -> Iterator[int]:
+    port = first + _FIRST_FREE
+    while True:
+        if port not in taken:
+            yield port
+        port += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +125,19 @@ class Network:
         host: Address to listen on.
         port: First port; see :func:`port_of`.
         curve_dir: Directory of the keys; None for no encryption.
+        ports: Ports by process, as :func:`ports_of` returns them; those that it lacks have fixed numbers.
     """
 
     host: str
     port: int
     curve_dir: str | None = None
+    ports: Mapping[str, PortPair] = field(default_factory=dict)
+
+    def endpoint(self, name: str, *, account: bool = False) -> str:
+        """Return the ZeroMQ endpoint of a process's feed, or of its account feed; raise UsageError if unknown."""
+        pair = self.ports.get(name)
+        port = None if pair is None else pair.account if account else pair.feed
+        return tcp_endpoint(self.host, port_of(name, self.port, account=account) if port is None else port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +173,7 @@ class Remote:
 
     def endpoint(self, name: str, *, account: bool = False) -> str:
         """Return the ZeroMQ endpoint of a venue's feed, or of its account feed."""
-        return f"tcp://{_bracketed(self.host)}:{port_of(name, self.port, account=account)}"
+        return tcp_endpoint(self.host, port_of(name, self.port, account=account))
 
     def apply(self, socket: zmq.Socket[Any]) -> None:
         """Set a socket up for connections to this system: keys, time limits, and IPv6 for an IPv6 address."""
@@ -127,5 +189,6 @@ def is_ipv6(host: str) -> bool:
     return ":" in host
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if is_ipv6(host) else host
+def tcp_endpoint(host: str, port: int) -> str:
+    """Return the ZeroMQ endpoint of an address; an IPv6 one stands in brackets."""
+    return f"tcp://[{host}]:{port}" if is_ipv6(host) else f"tcp://{host}:{port}"

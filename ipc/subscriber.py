@@ -1,7 +1,7 @@
-"""Subscribing side of a feed: its sockets, one for each source, and what all feeds of public data share.
+"""Subscribing side of feeds of public data: their sockets, and the state that follows from the messages.
 
-:class:`ipc.feed.Feed` and :class:`ipc.aio.AsyncFeed` add how they wait. With one source its state is the feed's; with
-more, :class:`ipc.arbitration.arbitration.Arbitration` decides what is delivered.
+:class:`ipc.feed.Feed` and :class:`ipc.aio.AsyncFeed` add how they wait. With one source the state is a
+:class:`~ipc.feed_state.FeedState`; with more an :class:`~ipc.arbitration.arbitration.Arbitration` decides between them.
 """
 
 from __future__ import annotations
@@ -9,88 +9,36 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import zmq
 
 from ipc.arbitration.arbitration import Arbitration
 from ipc.clocks import Suspension
-from ipc.connections import ConnectionState, DisconnectMonitor
+from ipc.connections import UNEXPLAINED, ConnectionState
 from ipc.errors import FeedError
 from ipc.events import Event, Lifecycle
 from ipc.feed_state import LIFECYCLE, FeedState, Top
 from ipc.lines import Line
 from ipc.replica import BookReplica
 from ipc.rundir import RunDir
-from ipc.subscription import UNEXPLAINED, Subscription
+from ipc.sources import Source
+from ipc.subscription import Subscription
+from ipc.systems import LocalSystem
 
-_NS: Final = 1_000_000_000
-_NOW: Final = int(zmq.DONTWAIT)
-_MORE: Final = int(zmq.RCVMORE)
-
-
-class Link:
-    """Socket of one source, with the monitors of its connections.
-
-    Args:
-        context: ZeroMQ context.
-        subscription: Endpoints and topics.
-        now_ns: Monotonic time.
-        is_one_of_several: Report ends of connections, so that another source can take over at once.
-    """
-
-    def __init__(
-        self, context: zmq.Context[Any], subscription: Subscription, now_ns: int, *, is_one_of_several: bool
-    ) -> None:
-        self.subscription = subscription
-        self.socket = context.socket(zmq.SUB)
-        self.connections = subscription.monitor(self.socket, now_ns)
-        self.disconnects: DisconnectMonitor | None = None
-        if is_one_of_several:
-            self.report_ends()
-        # The calls beneath ``recv_multipart``, whose own work costs more than all the rest of a small message.
-        plain: Any = super(zmq.Socket, self.socket)
-        self._recv: Callable[[int], bytes] = plain.recv
-        self._get: Callable[[int], int] = plain.get
-        subscription.open(self.socket)
-
-    def report_ends(self) -> None:
-        """Begin to report ends of connections on this machine; those to others are monitored anyway."""
-        if self.connections is None and self.disconnects is None:
-            self.disconnects = DisconnectMonitor(self.socket)
-
-    def receive(self) -> list[bytes] | None:
-        """Return the next message; None when none is there."""
-        try:
-            parts = [self._recv(_NOW)]
-            while self._get(_MORE):
-                parts.append(self._recv(_NOW))
-        except zmq.Again:
-            return None
-        return parts
-
-    def ended(self) -> list[str]:
-        """Return the venues to which a connection on this machine has ended since the last call."""
-        if self.disconnects is None:
-            return []
-        names = {endpoint: name for name, endpoint in self.subscription.endpoints.items()}
-        return [names[endpoint] for endpoint in self.disconnects.read() if endpoint in names]
-
-    def close(self) -> None:
-        """Close the monitors and the socket."""
-        for monitor in (self.connections, self.disconnects):
-            if monitor is not None:
-                monitor.close()
-        self.socket.close()
+#: Between two reads of the monitors of several sources while messages arrive.
+_ENDS_NS: Final = 5_000_000
+#: Messages that are read of a source whose connection ended.
+_LAST_MESSAGES: Final = 10_000
 
 
 class Subscriber:
-    """Base of feeds: sockets, the state that follows from their messages, and the events that wait for the user.
+    """Base of feeds: the sockets of its sources, the state that follows from their messages, and the waiting events.
 
     Args:
         context: ZeroMQ context.
-        subscriptions: Endpoints and topics of each source; those without a venue wait until one is described.
+        subscription: Systems, sources and topics.
         clock: Monotonic clock, ns.
         boot_clock: Clock of the time since boot, ns, that runs while the machine is suspended; None for the machine's
             when ``clock`` is the machine's.
@@ -100,7 +48,7 @@ class Subscriber:
     def __init__(
         self,
         context: zmq.Context[Any],
-        subscriptions: Sequence[Subscription],
+        subscription: Subscription,
         clock: Callable[[], int],
         boot_clock: Callable[[], int] | None,
         *,
@@ -109,28 +57,31 @@ class Subscriber:
         now = clock()
         self._clock = clock
         self._suspension = Suspension(clock, boot_clock)
-        self._subscription = subscriptions[0]
-        present = [one for one in subscriptions if one.endpoints] or list(subscriptions[:1])
-        #: Sources without an endpoint so far.
-        self._absent = [one for one in subscriptions if one not in present]
+        self._subscription = subscription
         self._pending: deque[Event] = deque()
         self._context = context
         self._owns_context = owns_context
-        self._links = [Link(context, one, now, is_one_of_several=len(present) > 1) for one in present]
-        #: State of the only source, or what decides between several.
-        self._state: FeedState | Arbitration
+        self._links = subscription.links(context, now)
+        self._first = self._links.links[0]
+        #: Next read of the monitors of the connections; never for one source of this machine.
+        self._connections_due_ns = sys.maxsize if self._first.monitor is None else 0
+        #: State of the only source; None with several.
+        self._only: FeedState | None = FeedState(
+            subscription.venues,
+            now,
+            is_remote=self._first.is_remote,
+            consumer=subscription.name,
+            line=self._first.source.line,
+        )
+        #: None with one source.
         self._arbitration: Arbitration | None = None
-        if len(present) == 1:
-            self._state = _state_of(present[0], now)
-        else:
-            self._state = self._arbitration = self._arbitrate(present, now, None)
-        #: Next read of the connections' monitors; never for feeds of this machine.
-        self._connections_due_ns = 0 if any(link.connections for link in self._links) else sys.maxsize
+        self._state: FeedState | Arbitration = self._only
+        if len(self._links.links) > 1:
+            self._begin_arbitration(now)
 
     def close(self) -> None:
         """Close the subscription."""
-        for link in self._links:
-            link.close()
+        self._links.close()
         if self._owns_context:
             self._context.term()
 
@@ -141,36 +92,47 @@ class Subscriber:
 
     @property
     def run_dir(self) -> RunDir:
-        """Run directory of the system; of the first one."""
-        return self._subscription.run_dir
+        """Run directory of the first system on this machine; raise FeedError if all are reached over TCP."""
+        for system in self._subscription.systems:
+            if isinstance(system, LocalSystem):
+                return system.run_dir
+        raise FeedError("this feed reads no run directory", advice="give it one with run_dir")
+
+    @property
+    def sources(self) -> list[Source]:
+        """Sources that are read, in the order in which they were found; a line that is added joins them."""
+        return [link.source for link in self._links.links]
 
     @property
     def lost(self) -> int:
-        """Number of messages that never arrived."""
+        """Number of messages that never arrived, over all sources."""
         return self._state.lost
 
     @property
     def malformed(self) -> int:
-        """Number of messages that could not be decoded."""
+        """Number of messages that could not be decoded, over all sources."""
         return self._state.malformed
 
     @property
     def changeovers(self) -> dict[str, int]:
-        """Number of changes from one source to another: one was ``lost``, ``behind`` or ``silent``."""
-        return {} if self._arbitration is None else {str(k): v for k, v in self._arbitration.changeovers.items()}
-
-    @property
-    def single_line_s(self) -> float:
-        """Time during which a venue was received from one of several sources only, s, over all venues."""
-        return 0.0 if self._arbitration is None else self._arbitration.single_line_s
+        """Number of books' changes from one source to another by reason: ``behind``, ``silent``, ``lost``."""
+        return {} if self._arbitration is None else {str(key): n for key, n in self._arbitration.changeovers.items()}
 
     @property
     def trades_of_one_line(self) -> int:
-        """Number of recent trades that one of several sources alone has brought."""
+        """Number of trades that only one of several sources delivered."""
         return 0 if self._arbitration is None else self._arbitration.trades_of_one_line
 
+    @property
+    def single_line_s(self) -> float:
+        """Time for which a feed of several sources had only one, s."""
+        return 0.0 if self._arbitration is None else self._arbitration.single_line_s
+
     def book(self, venue: str, symbol: str) -> BookReplica:
-        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's."""
+        """Return the book of a market, unusable until its first snapshot; raise FeedError for another venue's.
+
+        It is one object for the life of the feed.
+        """
         return self._state.book(venue, symbol, self._now())
 
     def books(self) -> list[BookReplica]:
@@ -180,137 +142,157 @@ class Subscriber:
     def latest(self, channel: str, venue: str, symbol: str, line: Line | None = None) -> Event | None:
         """Return the last event of a channel other than ``book``; None before the first.
 
-        ``line`` selects one of ``status`` and ``heartbeat`` where there are two; else the last one counts.
+        Statuses, heartbeats and instruments are about a line: ``line`` names it; None for the last of any line.
+        For ``lifecycle``, ``venue`` names a process (``lighter``, ``lighter.b``), and ``symbol`` is ignored.
         """
         if self._arbitration is not None:
-            return self._arbitration.latest(channel, venue, symbol, line)
-        return self._state.latest(channel, venue, symbol)
+            return self._arbitration.latest(channel, venue, symbol, line=line)
+        return None if line not in {None, self._first.source.line} else self._state.latest(channel, venue, symbol)
 
     def top(self, symbol: str) -> list[Top]:
         """Return the best bid and offer of a symbol on every venue that has it; unusable books give their reason."""
         return self._state.top(symbol, self._now())
 
-    def connection(self, venue: str) -> ConnectionState | None:
-        """Return the state of the TCP connection to a venue's feed (or ``lifecycle``); None on this machine.
+    def connection(self, venue: str, source: str | None = None) -> ConnectionState | None:
+        """Return the state of a source's TCP connection to a venue's feed (or ``lifecycle``); None on this machine.
+
+        ``source`` is one of :attr:`sources` as text, ``h2:b``; None for the first.
 
         Raises:
-            FeedError: The venue is not part of this feed.
+            FeedError: The venue or the source is not part of this feed.
         """
+        link = self._links.link(source)
         if venue != LIFECYCLE and venue not in self._subscription.venues:
             raise FeedError(f"no such venue in this feed; it has {', '.join(self._subscription.venues)}", where=venue)
-        monitors = [link.connections for link in self._links if link.connections is not None]
-        if not monitors:
+        if link.monitor is None or not link.is_remote or venue not in link.endpoints:
             return None
         self._read_connections(self._now())
-        return monitors[0].state(venue)
-
-    def _sockets(self) -> list[zmq.Socket[Any]]:
-        """Return the sockets to wait for: an end of a connection wakes a feed of several sources as a message does."""
-        monitors = [link.disconnects.socket for link in self._links if link.disconnects is not None]
-        return [*(link.socket for link in self._links), *monitors]
-
-    def _read_connections(self, now_ns: int) -> None:
-        """Read the monitors of connections to other machines: when nothing arrives, and once a second otherwise."""
-        for number, link in enumerate(self._links):
-            if link.connections is None:
-                continue
-            for name, state in link.connections.read(now_ns).items():
-                reason = None if state in UNEXPLAINED else str(state)
-                if self._arbitration is None:
-                    self._only_state().set_silence_reason(name, reason)
-                    continue
-                self._arbitration.set_silence_reason(number, name, reason)
-                if state is not ConnectionState.CONNECTED and name != LIFECYCLE:
-                    self._deliver(self._arbitration.disconnected(number, name, now_ns))
-            self._connections_due_ns = link.connections.due_ns
+        return link.monitor.state(venue)
 
     def _now(self) -> int:
         """Return the monotonic time; detect a suspension of the machine."""
         now = self._clock()
         if self._suspension.is_over(now):
-            self._deliver(self._state.handle_resume(now, time.time_ns()) or ())
+            self._pending.extend(self._state.handle_resume(now, time.time_ns()) or ())
         return now
+
+    def _check(self) -> int:
+        """Check for silent venues, and read the monitors when that is due; return the time."""
+        now = self._now()
+        self._pending.extend(self._state.check_silence(now) or ())
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
+        return now
+
+    def _receive(self) -> bool:
+        """Handle one message if there is one; judge the sources if there is none. Return whether to go on."""
+        if self._arbitration is None:
+            parts = self._first.receive()
+            if parts is None:
+                return False
+            self._handle(0, parts)
+            return True
+        message = self._links.receive()
+        if message is None:
+            self._judge(self._arbitration)
+            return bool(self._pending)
+        self._handle(*message)
+        return True
 
     def _handle(self, number: int, parts: Sequence[bytes]) -> None:
         """Apply a message of a source; queue its events for the user and request the snapshots that are needed."""
-        link, arbitration = self._links[number], self._arbitration
-        if arbitration is None:
-            state = self._only_state()
-            events = state.handle(parts, self._now())
-            requests = state.snapshot_requests()
-        else:
-            events = arbitration.handle(number, parts, self._now())
-            requests = arbitration.snapshot_requests(number)
-        self._deliver(events)
-        if requests:
-            link.subscription.request_snapshots(link.socket, requests)
+        now = self._now()
+        if self._only is not None:
+            self._deliver(number, self._only.handle(parts, now), now)
+        elif self._arbitration is not None:
+            self._deliver(number, self._arbitration.handle(number, parts, now), now)
 
-    def _deliver(self, events: Sequence[Event]) -> None:
+    def _deliver(self, number: int, events: Iterable[Event], now: int) -> None:
         for event in events:
-            if isinstance(event, Lifecycle):
-                if event.event == "started":
-                    self._update_sources()
-                if not self._subscription.wants_lifecycle:
-                    continue
-            self._pending.append(event)
+            if not isinstance(event, Lifecycle) or self._on_lifecycle(number, event, now):
+                self._pending.append(event)
+        self._request_snapshots(number)
 
-    def _check_silence(self, now_ns: int) -> None:
-        """Hide the books of silent venues; cheap to call often."""
-        self._deliver(self._state.check_silence(now_ns) or ())
+    def _request_snapshots(self, number: int) -> None:
+        topics: list[str] = []
+        if self._only is not None:
+            topics = self._only.snapshot_requests()
+        elif self._arbitration is not None:
+            topics = self._arbitration.snapshot_requests(number)
+        if topics:
+            self._subscription.request_snapshots(self._links.links[number].socket, topics)
 
-    def _judge(self) -> None:
-        """Let the arbitration decide what everything that has arrived leads to; read the ends of connections before."""
-        arbitration = self._arbitration
-        if arbitration is None:
-            return
+    def _judge(self, arbitration: Arbitration) -> None:
+        """Judge the sources, of which all messages were read."""
         now = self._now()
-        for number, link in enumerate(self._links):
-            for venue in link.ended():
-                self._deliver(arbitration.disconnected(number, venue, now))
-        self._deliver(arbitration.judge(now))
+        if now >= self._connections_due_ns:
+            self._read_connections(now)
+        self._deliver_all(arbitration.judge(now), now)
 
-    def _update_sources(self) -> None:
-        """Connect to lines that a system describes since one of its processes started."""
-        now = self._now()
-        for link in self._links:
-            if link.subscription.remote is None:
-                for endpoint in link.subscription.update().values():
-                    link.socket.connect(endpoint)
-        for subscription in [one for one in self._absent if one.remote is None and one.update()]:
-            self._absent.remove(subscription)
-            self._add(subscription, now)
+    def _deliver_all(self, events: Sequence[Event], now: int) -> None:
+        """Deliver events that follow from no message."""
+        self._deliver(0, events, now)
+        for number in range(1, len(self._links.links)):
+            self._request_snapshots(number)
 
-    def _add(self, subscription: Subscription, now_ns: int) -> None:
-        """Add a source, from which on there are several."""
-        if self._arbitration is None:
-            (first,) = self._links
-            first.report_ends()
-            present = [first.subscription, subscription]
-            self._state = self._arbitration = self._arbitrate(present, now_ns, self._only_state())
-        else:
-            self._arbitration.add_source(subscription.source, now_ns, is_remote=subscription.remote is not None)
-        self._links.append(Link(self._context, subscription, now_ns, is_one_of_several=True))
+    def _on_lifecycle(self, number: int, event: Lifecycle, now: int) -> bool:
+        """Follow changes of a system; return whether the event is for the user."""
+        changes = self._links.update(number, event, now)
+        if changes is not None:
+            if self._arbitration is not None:
+                for one in changes.new:
+                    link = self._links.links[one]
+                    self._arbitration.add_source(link.source, now, is_remote=link.is_remote)
+            elif changes.new:
+                self._begin_arbitration(now)
+            if self._arbitration is not None:
+                self._links.watch(now)
+                for one, venue in changes.gone:
+                    if venue != LIFECYCLE:
+                        self._deliver(one, self._arbitration.disconnected(one, venue, now), now)
+        return self._subscription.wants(event)
 
-    def _only_state(self) -> FeedState:
-        assert isinstance(self._state, FeedState)  # noqa: S101 - without an arbitration
-        return self._state
-
-    def _arbitrate(self, present: Sequence[Subscription], now_ns: int, first: FeedState | None) -> Arbitration:
-        return Arbitration(
+    def _begin_arbitration(self, now: int) -> None:
+        """Arbitrate from now on; what the only source has delivered so far counts."""
+        links = self._links.links
+        self._arbitration = self._state = Arbitration(
             self._subscription.venues,
-            [one.source for one in present],
-            now_ns,
-            is_remote=[one.remote is not None for one in present],
+            [link.source for link in links],
+            now,
+            is_remote=[link.is_remote for link in links],
             consumer=self._subscription.name,
-            first=first,
+            first=self._only,
         )
+        self._only = None
+        self._connections_due_ns = 0
+        self._links.watch(now)
 
+    def _read_connections(self, now_ns: int) -> None:
+        """Read the monitors of the connections: when nothing arrives, and once in a while otherwise."""
+        arbitration = self._arbitration
+        for number, link in enumerate(self._links.links):
+            monitor = link.monitor
+            if monitor is None:
+                continue
+            for name, state in monitor.read(now_ns).items():
+                reason = None if state in UNEXPLAINED else str(state)
+                if self._only is not None:
+                    self._only.set_silence_reason(name, reason)
+                elif arbitration is not None:
+                    arbitration.set_silence_reason(number, name, reason)
+            self._connections_due_ns = monitor.due_ns if arbitration is None else now_ns + _ENDS_NS
+            if arbitration is not None:
+                self._on_ended(arbitration, number, monitor.ended())
 
-def _state_of(subscription: Subscription, now_ns: int) -> FeedState:
-    return FeedState(
-        subscription.venues,
-        now_ns,
-        is_remote=subscription.remote is not None,
-        consumer=subscription.name,
-        line=subscription.source.line,
-    )
+    def _on_ended(self, arbitration: Arbitration, number: int, venues: Sequence[str]) -> None:
+        """Apply the ends of connections, after the last messages that came over them."""
+        link = self._links.links[number]
+        for _ in range(_LAST_MESSAGES if venues else 0):
+            parts = link.receive()
+            if parts is None:
+                break
+            self._handle(number, parts)
+        for venue in venues:
+            if venue != LIFECYCLE:
+                now = self._now()
+                self._deliver_all(arbitration.disconnected(number, venue, now), now)

@@ -20,7 +20,7 @@ from ipc.remote import Network, is_loopback
 from ipc.start_directory import absolute
 from supervisor import setting_checks as checks
 from supervisor.http_address import HttpAddress
-from supervisor.network import auth_file, ca_file, dial_options, proxy_url, source_address
+from supervisor.network import auth_file, ca_file, dial_options, feed_network, proxy_url, source_address
 from workers.backoff import BackoffPolicy
 from workers.net.proxy import DIRECT, DialOptions
 from workers.venues import VENUES
@@ -47,6 +47,7 @@ _SUPERVISOR: Final[dict[str, _Key]] = {
     "venues": _Key(tuple(VENUES), checks.venues, "PARAPHINA_VENUES"),
     "markets": _Key(("BTC", "ETH"), checks.markets, "PARAPHINA_MARKETS"),
     "lines": _Key(1, checks.whole(1, len(LINES)), "PARAPHINA_LINES"),
+    "limit_share": _Key(1.0, checks.part, "PARAPHINA_LIMIT_SHARE"),
     "run_dir": _Key(None, checks.absolute_path, "PARAPHINA_RUN_DIR"),
     "tick_ms": _Key(250, checks.whole(20, 10_000)),
     "first_restart": _Key("backoff", checks.one_of("backoff", "immediate")),
@@ -88,6 +89,7 @@ _NETWORK: Final[dict[str, _Key]] = {
 _LINE_B: Final[dict[str, _Key]] = {
     "ws_url": _Key(None, checks.url("ws", "wss")),
     "rest_url": _Key(None, checks.url("http", "https")),
+    "tcp_port": _Key(None, checks.whole(1, 65_534)),
     **{key: replace(spec, env=f"PARAPHINA_<V>_LINE_B_{key.upper()}") for key, spec in _NETWORK.items()},
 }
 #: Table of line b in a venue's section.
@@ -126,6 +128,8 @@ class LineConfig:
     ws_url: str
     rest_url: str
     dial: DialOptions
+    #: TCP port of its feed; None for the next free one.
+    tcp_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class VenueConfig:
     dial: DialOptions = DIRECT
     #: Settings of line b; None for a venue with one line.
     line_b: LineConfig | None = None
+    #: Why it has one line though two are configured; None where that is so.
+    single_line: str | None = None
 
     @property
     def lines(self) -> tuple[Line | None, ...]:
@@ -199,6 +205,8 @@ class Config:
     blackbox_keep: int
     fixture_speed: str
     backoff: BackoffPolicy
+    #: Part of each venue's limits per IP address that this system may use.
+    limit_share: float
     #: TCP address of the feeds; None for sockets in the run directory alone.
     network: Network | None
     gateway: GatewayConfig
@@ -268,7 +276,8 @@ def load(path: str | None, environ: Mapping[str, str], flags: Mapping[str, objec
         supervisor["blackbox_keep"],
         supervisor["fixture_speed"],
         policy,
-        Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"]) if feeds["tcp"] else None,
+        supervisor["limit_share"],
+        feed_network(feeds, venues, {name: of.line_b.tcp_port for name, of in venues.items() if of.line_b}),
         gateway,
         tuple(reader.settings),
     )
@@ -315,11 +324,24 @@ def _venue_config(
 
 
 def _with_lines(venue: VenueConfig, lines: int, second: Mapping[str, Any], dial: DialOptions) -> VenueConfig:
-    """Return a venue's settings with its second line, if it is to have one; recordings are played on one."""
-    if lines == 1 or venue.fixture_dir is not None:
+    """Return a venue's settings with its second line, if it is to have one and nothing speaks against it."""
+    if lines == 1:
         return venue
-    own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial)
+    reason = single_line_reason(venue)
+    if reason is not None:
+        return replace(venue, single_line=reason)
+    own = LineConfig(second["ws_url"] or venue.ws_url, second["rest_url"] or venue.rest_url, dial, second["tcp_port"])
     return replace(venue, line_b=own)
+
+
+def single_line_reason(venue: VenueConfig) -> str | None:
+    """Return why a venue can have one line only; None when it can have two."""
+    if venue.fixture_dir is not None:
+        return "a recording is played on one line"
+    limit = VENUES[venue.name].limits.markets_on_two_lines
+    if limit is not None and len(venue.markets) > limit:
+        return f"its limit of subscriptions per IP address allows two lines of at most {limit} markets"
+    return None
 
 
 class _Reader:

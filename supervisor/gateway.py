@@ -1,7 +1,8 @@
 """Gateway: supervised child that publishes the lifecycle events of the system's processes, and serves its pages.
 
 It follows the parent on the control socket. Feeds, restarts and control requests do not depend on it; after a restart
-it receives the events that it missed. Pages are served by threads of their own, for which publishing never waits.
+it receives the events that it missed. With feeds on TCP it also publishes their directory: the ports of all workers.
+Pages are served by threads of their own, for which publishing never waits.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from ipc.board import TCP_LISTENING, TCP_WAITING, Row, WorkerWord
 from ipc.consumers import write_consumers
 from ipc.control import ControlClient, ControlRequest
 from ipc.descriptors import DescriptorGuard
-from ipc.errors import NotRunningError
+from ipc.errors import NotRunningError, ParaphinaError
+from ipc.events import ProcessPorts
+from ipc.feed_state import LIFECYCLE
 from ipc.listener import FeedListener
 from ipc.log import get_log
 from ipc.publisher import Publisher
 from ipc.remote import Network
 from ipc.rundir import RunDir
 from ipc.sequence import Epochs
+from ipc.systems import DIRECTORY, directory_event, tcp_ports
 from ipc.topics import Topic
 from ipc.watched_files import CHECK_NS, WatchedFiles
 from supervisor.child import Handover
@@ -86,13 +90,15 @@ class Gateway:
         self._parent = os.getppid()
         self._context: zmq.Context[Any] = zmq.Context()
         row[WorkerWord.EPOCH] = epoch = Epochs.following(before.epoch)
-        self._publisher = Publisher(self._context, run_dir.feed("lifecycle"), epoch)
+        self._publisher = Publisher(self._context, run_dir.feed(LIFECYCLE), epoch)
         self._listener = None if network is None else FeedListener(self._context, network)
         if self._listener is not None:
-            self._publisher.listen(self._listener, "lifecycle")
+            self._publisher.listen(self._listener, LIFECYCLE)
         self._files = WatchedFiles(run_dir.path)
-        self._files.add(run_dir.feed_path("lifecycle"), self._publisher.relisten, lambda: self._publisher.is_intact)
+        self._files.add(run_dir.feed_path(LIFECYCLE), self._publisher.relisten, lambda: self._publisher.is_intact)
         self._next_check_ns = 0
+        #: Ports of all workers, as they were published last.
+        self._ports: dict[str, ProcessPorts] = {}
         self._descriptors = DescriptorGuard("gateway", (self._publisher.listening,))
         self._control = ControlClient(run_dir.control, _TICK_S)
         row[WorkerWord.PUBLISHED] = before.published
@@ -147,6 +153,23 @@ class Gateway:
         if now >= self._next_check_ns:
             self._next_check_ns = now + CHECK_NS
             self._files.check()
+            self._publish_directory(now)
+
+    def _publish_directory(self, now: int) -> None:
+        """Publish the ports of all workers when they change; late subscribers receive them as the last event."""
+        if self._listener is None:
+            return
+        try:
+            ports = tcp_ports(self._run_dir.describe())
+        except ParaphinaError as error:
+            log.debug("gateway.not_described", error=str(error))
+            return
+        if ports == self._ports:
+            return
+        self._ports = ports
+        feed = self._publisher.topic(Topic(LIFECYCLE, DIRECTORY, ""))
+        with self._publisher.exclusive():
+            self._publisher.send_latest(feed, LIFECYCLE, directory_event(ports, time.time_ns(), now))
 
     def _wait_for_subscribers(self) -> None:
         """Accept the subscribers of the generation before, so that they receive the events that they missed."""
@@ -165,7 +188,7 @@ class Gateway:
         lost = message.number - self._row[WorkerWord.PUBLISHED] - 1
         if lost > 0:  # away for longer than the parent keeps events, or not decoded
             log.warning("gateway.events_lost", lost=lost)
-        feed = self._publisher.topic(Topic("lifecycle", message.process, ""))
+        feed = self._publisher.topic(Topic(LIFECYCLE, message.process, ""))
         with self._publisher.exclusive():
-            self._publisher.send_latest(feed, "lifecycle", message.as_event())
+            self._publisher.send_latest(feed, LIFECYCLE, message.as_event())
         self._row[WorkerWord.PUBLISHED] = message.number

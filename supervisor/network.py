@@ -1,16 +1,20 @@
-"""Settings of the way to the venues: proxy, its credentials, authorities and source address.
+"""Settings of the way to the venues (proxy, its credentials, authorities, source address), and of feeds on TCP.
 
-Each setting exists for the system (``[network]``), for a venue and for its line b; the nearest one has precedence.
+Each setting of a way exists for the system (``[network]``), for a venue and for its line b; the nearest one has
+precedence.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ipc.errors import ConfigError
+from ipc.lines import LINES, process_of
+from ipc.remote import Network, ports_of
 from supervisor.setting_checks import absolute_path
 from workers.net.proxy import DialOptions, ProxyRules, environment_rules, parse_proxy
 from workers.net.tunnel import read_credentials
@@ -54,6 +58,29 @@ def source_address(raw: object) -> str:
         return str(ipaddress.ip_address(str(raw)))
     except ValueError:
         raise ValueError("an IP address of this machine, as 192.0.2.7") from None
+
+
+def feed_network(feeds: Mapping[str, Any], venues: Iterable[str], second: Mapping[str, int | None]) -> Network | None:
+    """Return address and ports of the feeds on TCP; None without any.
+
+    Args:
+        feeds: Values of ``[feeds]``.
+        venues: Venues of the system.
+        second: Own port of the line b of each venue that has one, None for the next free one.
+
+    Raises:
+        ConfigError: The port of a line is taken, or too high.
+    """
+    if not feeds["tcp"]:
+        return None
+    keys = {process_of(venue, LINES[-1]): f"venues.{venue}.line_b.tcp_port" for venue in second}
+    own = {process_of(venue, LINES[-1]): port for venue, port in second.items()}
+    try:
+        ports = ports_of(feeds["tcp_port"], {**dict.fromkeys(venues), **own})
+    except ConfigError as error:
+        parts = (problem.partition(": ") for problem in error.problems)
+        raise ConfigError([f"{keys[name]}: {text}" for name, _, text in parts]) from None
+    return Network(feeds["tcp"], feeds["tcp_port"], feeds["curve_dir"], ports)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from supervisor.config import Config
 #: Longest wait for a restarted worker to be live before the next one is restarted.
 _LIVE_TIMEOUT_NS: Final = 30_000_000_000
 
+#: How long a restarted line is live before the other one is restarted: its consumers need its books until then.
+_SETTLE_NS: Final = 2_000_000_000
+
 #: States in which a restarted worker is not waited for; None for one that is not there.
 _SETTLED: Final = frozenset({WorkerState.LIVE, WorkerState.FAILED, WorkerState.STOPPED, None})
 #: Settings that are read once, at the start of the system.
@@ -57,7 +60,8 @@ def compare(old: Config, new: Config) -> Difference:
 def _shared(config: Config) -> tuple[object, ...]:
     """Return the settings that all workers share."""
     blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
-    return config.backoff, config.watchdog_tick_ms, config.network, blackbox, config.fixture_speed
+    shared = config.backoff, config.watchdog_tick_ms, config.network, config.fixture_speed, config.limit_share
+    return *shared, blackbox
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ class Rollout:
         current: The one that was restarted last, until it is up.
         reason: Reason of that restart.
         since_ns: Time of that restart.
+        live_ns: Time from which it was live, 0 before; only for the first one of two lines.
         abandoned: Lines that are not restarted, for the other line of their venue did not become live again.
     """
 
@@ -76,6 +81,7 @@ class Rollout:
     current: str | None = None
     reason: Reason | None = None
     since_ns: int = 0
+    live_ns: int = 0
     abandoned: list[str] = field(default_factory=list)
 
     def add(self, names: Iterable[str], reason: Reason) -> None:
@@ -94,12 +100,23 @@ class Rollout:
         is_up = self.current is None or state in _SETTLED
         if not is_up and now_ns - self.since_ns < _LIVE_TIMEOUT_NS:
             return None
+        if state is WorkerState.LIVE and self._is_line_next():
+            self.live_ns = self.live_ns or now_ns
+            if now_ns - self.live_ns < _SETTLE_NS:
+                return None
         if self.current is not None and state is not WorkerState.LIVE:
             self._abandon(venue_of(self.current))
         self.current = next(iter(self.waiting), None)
         self.reason = None if self.current is None else self.waiting.pop(self.current)
-        self.since_ns = now_ns
+        self.since_ns, self.live_ns = now_ns, 0
         return self.current
+
+    def _is_line_next(self) -> bool:
+        """Return whether the other line of the current one's venue comes next."""
+        following = next(iter(self.waiting), None)
+        if self.current is None or following in {None, self.current}:
+            return False
+        return venue_of(str(following)) == venue_of(self.current)
 
     def _abandon(self, venue: str) -> None:
         """Leave the lines alone that a venue has left."""

@@ -50,6 +50,17 @@ def share(raw: object) -> float:
     return number
 
 
+def part(raw: object) -> float:
+    """Check a number over 0, at most 1."""
+    try:
+        number = share(raw)
+    except ValueError:
+        number = 0.0
+    if number == 0.0:
+        raise ValueError("a number over 0, at most 1")
+    return number
+
+
 def one_of(*words: str) -> Check:
     """Return the check of one of some words."""
 

@@ -19,7 +19,6 @@ from ipc.errors import ConfigError, UsageError
 from ipc.health import Stream
 from ipc.lines import LINES, Line, line_of, other_line, process_of, venue_of
 from ipc.log import name_process, without_hidden
-from ipc.remote import Remote
 from ipc.rundir import RunDir, default_path, replace_file
 from simulator.settings import SimSettings
 from simulator.tls import Contexts
@@ -108,6 +107,7 @@ def worker_settings(
         last_epoch=before.epoch if before is not None else 0,
         last_reason=before.reason if before is not None else None,
         has_parent=has_parent,
+        limit_share=config.limit_share,
         line=line,
         peer_slot=peer_slot,
         fixture_dir=venue.fixture_dir,
@@ -332,7 +332,7 @@ class System:
     def _tcp(self, name: str, *, account: bool = False) -> str | None:
         """Return the TCP endpoint of a feed; None where there is none."""
         network = self.config.network
-        return None if network is None else Remote(network.host, network.port).endpoint(name, account=account)
+        return None if network is None else network.endpoint(name, account=account)
 
     def _describe_simulator(self) -> dict[str, Any] | None:
         if self.simulation is None:

@@ -12,8 +12,15 @@ from ipc.events import Event
 _MS: Final = 1_000_000
 _NS: Final = 1_000_000_000
 _PAUSE_NS: Final = _NS
-#: Time without a value after which another source that has one takes over, where values have no time.
+#: Least time without a value after which another source that has one takes over, where values have no time.
 _QUIET_NS: Final = 3 * _NS
+#: Members of every event; the rest is the value.
+_ENVELOPE: Final = frozenset(Event.__struct_fields__)
+
+
+def _content(event: Event) -> list[object]:
+    """Return what an event says, without its stamps."""
+    return [getattr(event, name) for name in event.__struct_fields__ if name not in _ENVELOPE]
 
 
 class ValueArbiter:
@@ -52,7 +59,11 @@ class ValueArbiter:
             return self._deliver(event, position)
         if self._news is None and position is not None and self._position is not None and position > self._position:
             self._news = source, position, now_ns
-        elif self._news is None and position is None and now_ns - self._last[self.active][1] > _QUIET_NS:
+        elif (
+            self._news is None
+            and position is None
+            and now_ns - self._last[self.active][1] > max(_QUIET_NS, self._limit_ns)
+        ):
             self._news = source, None, now_ns - self._limit_ns
         return []
 
@@ -72,9 +83,13 @@ class ValueArbiter:
             for source in self._last:
                 if heartbeats[source] - heard >= _NS:
                     return self._change_to(source, now_ns, "silent")
-        if self._news is not None and now_ns - self._news[2] > self._limit_ns:
-            return self._change_to(self._news[0], now_ns, "behind")
-        return []
+        if self._news is None or now_ns - self._news[2] <= self._limit_ns:
+            return []
+        source, position, _ = self._news
+        if position is not None and _content(self._last[source][0]) == _content(self._last[self.active][0]):
+            self._news = None
+            return []
+        return self._change_to(source, now_ns, "behind")
 
     def postpone(self, by_ns: int) -> None:
         """Let the time of a noted value begin later: the consumer itself was late."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, TypeAlias
 
+import msgspec
 from msgspec import UNSET
 
 from ipc.errors import UsageError
@@ -61,13 +62,16 @@ _COLUMNS: Final[dict[str, tuple[_Column, ...]]] = {
     "heartbeat": _columns("seqs:counts books:books drops:integer rss_bytes:integer"),
     "lifecycle": _columns(
         "event:text reason:text pid:integer generation:integer exit_code:integer signal:text delay_s:number "
-        "failures:integer restarts:integer uptime_s:number"
+        "failures:integer restarts:integer uptime_s:number ports:text"
     ),
 }
 #: Channels with columns.
 CHANNELS: Final = frozenset(_COLUMNS)
-#: Field that events of a venue with one line leave out.
-_LEFT_OUT: Final = "line"
+#: Fields that most events leave out, each with the text of its value.
+_LEFT_OUT: Final[dict[str, Callable[[Any], str]]] = {
+    "line": str,
+    "ports": lambda ports: msgspec.json.encode(ports).decode(),
+}
 #: Stamps for which 0 means absent.
 _ABSENT_AS_ZERO: Final = frozenset({"recv_ns", "recv_mono_ns"})
 
@@ -191,8 +195,8 @@ def _values(name: str, events: Sequence[Event]) -> list[Any]:
     if name == "kind":
         return [event.__struct_config__.tag for event in events]
     values = [getattr(event, name, None) for event in events]
-    if name == _LEFT_OUT:
-        return [None if value is UNSET else value for value in values]
+    if name in _LEFT_OUT:
+        return [None if value is UNSET else _LEFT_OUT[name](value) for value in values]
     return [value or None for value in values] if name in _ABSENT_AS_ZERO else values
 
 

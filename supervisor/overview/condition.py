@@ -89,6 +89,20 @@ def process_condition(name: str, process: Mapping[str, Any]) -> Condition | None
     return None
 
 
+def missing_lines(venue: Mapping[str, Any]) -> str | None:
+    """Return in words which lines of a venue are not live; None when all are, or it has only one."""
+    lines = venue.get("lines") or {}
+    away = {line: of for line, of in lines.items() if of["state"] != WorkerState.LIVE}
+    if not away:
+        return None
+    words = []
+    for line, of in away.items():
+        reason = (of["last_exit"] or {}).get("reason")
+        state = worker_words(of["state"])
+        words.append(f"{line}: {state}, {reason_words(reason)}" if reason else f"{line}: {state}")
+    return f"lines {len(lines) - len(away)}/{len(lines)} ({'; '.join(words)})"
+
+
 def is_unserved(gateway: Mapping[str, Any]) -> bool:
     """Return whether a gateway works but has not got its HTTP address; opening it takes a moment after its start."""
     is_meant = gateway["state"] == WorkerState.LIVE and gateway["http"] is not None
@@ -173,7 +187,8 @@ def _of_live(name: str, venue: Mapping[str, Any]) -> Condition:
     advice = _busy_address(venue)
     if advice is not None:
         return Condition("live", KINDS["live"], advice[0], advice[0], str(Reason.ADDRESS_IN_USE), advice=advice[1])
-    return _of_healthy(venue)
+    missing = missing_lines(venue)
+    return _of_healthy(venue) if missing is None else Condition("live", KINDS["live"], missing, missing)
 
 
 def _of_healthy(venue: Mapping[str, Any]) -> Condition:

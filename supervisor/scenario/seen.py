@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from ipc.accounts import Account
+from ipc.account_state import AccountState, DeliveredOnce
 from ipc.codec import decode, encode
 from ipc.errors import UsageError
 from ipc.events import Event, Heartbeat
@@ -74,7 +74,7 @@ class Consumer:
 
     def __init__(self, venue: str, clock: Clock, report: ScenarioReport) -> None:
         self.state = FeedState((venue,), clock.mono())
-        self.account = Account(venue, clock.mono())
+        self.account = AccountState(venue, clock.mono(), DeliveredOnce())
         self._venue = venue
         self._clock = clock
         self._report = report

@@ -20,12 +20,11 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from ipc.health import BOOK_STREAMS, Stream, StreamState, WorkerState
+from ipc.lines import LINES, line_of, process_of, venue_of
 from supervisor.serving.exposition import series_of
 from supervisor.serving.histograms import Histogram, StreamHistograms
 from supervisor.serving.metric_table import METRICS, Kind, MetricSpec
 
-#: The only line of each venue.
-_LINE: Final = "a"
 _WORKER_STATES: Final = tuple(map(str, WorkerState))
 _STREAM_STATES: Final = tuple(map(str, StreamState))
 #: States of a book in which its prices hold.
@@ -40,7 +39,7 @@ class Reading:
 
     Attributes:
         status: Object that ``status --json`` prints.
-        histograms: By venue and stream.
+        histograms: By worker's process and stream.
         funding: Funding rates.
         spreads: Spreads.
         wall_s: Time of the reading, Unix time.
@@ -79,19 +78,21 @@ def families(reading: Reading, specs: Iterable[MetricSpec] = METRICS) -> list[Me
     out = _Families(specs)
     status = reading.status
     _add_supervisor(out, status["supervisor"], reading.wall_s)
-    processes = {**status["venues"], "gateway": status["gateway"], "simulator": status["simulator"]}
-    for name, process in processes.items():
+    for name, process in (("gateway", status["gateway"]), ("simulator", status["simulator"])):
         if process is not None:
             _add_process(out, name, process, reading.wall_s)
     for name, venue in status["venues"].items():
         _add_venue(out, name, venue)
-        _add_sessions(out, name, venue)
-        for stream, of in venue["streams"].items():
-            _add_stream(out, name, stream, of, reading.wall_s)
-    for venue, streams in reading.histograms.items():
+        for line, worker in (venue.get("lines") or {LINES[0]: venue}).items():
+            _add_process(out, process_of(name, line), worker, reading.wall_s)
+            _add_sessions(out, (name, line), worker)
+            for stream, of in worker["streams"].items():
+                _add_stream(out, (name, line), stream, of, reading.wall_s)
+    for process, streams in reading.histograms.items():
         for stream, histograms in streams.items():
-            out.add_histogram("paraphina_handling_seconds", (venue, stream, _LINE), histograms.handling)
-            out.add_histogram("paraphina_exchange_lag_seconds", (venue, stream, _LINE), histograms.lag)
+            labels = (venue_of(process), stream, line_of(process))
+            out.add_histogram("paraphina_handling_seconds", labels, histograms.handling)
+            out.add_histogram("paraphina_exchange_lag_seconds", labels, histograms.lag)
     _add_prices(out, reading)
     return out.all
 
@@ -180,22 +181,24 @@ def _add_venue(out: _Families, name: str, venue: Mapping[str, Any]) -> None:
     out.add("paraphina_publish_full_pipes_total", of, venue["drops"])
 
 
-def _add_sessions(out: _Families, name: str, venue: Mapping[str, Any]) -> None:
-    for reason, count in venue["session_ends"].items():
-        out.add("paraphina_session_ends_total", (name, _LINE, reason), count)
-    for session, of in venue["sessions"].items():
-        out.add("paraphina_session_frames_total", (name, session, _LINE), of["frames"])
+def _add_sessions(out: _Families, of: tuple[str, str], worker: Mapping[str, Any]) -> None:
+    venue, line = of
+    for reason, count in worker["session_ends"].items():
+        out.add("paraphina_session_ends_total", (venue, line, reason), count)
+    for session, counts in worker["sessions"].items():
+        out.add("paraphina_session_frames_total", (venue, session, line), counts["frames"])
 
 
-def _add_stream(out: _Families, venue: str, name: str, stream: Mapping[str, Any], wall_s: float) -> None:
-    of = (venue, name, _LINE)
+def _add_stream(out: _Families, worker: tuple[str, str], name: str, stream: Mapping[str, Any], wall_s: float) -> None:
+    venue, line = worker
+    of = (venue, name, line)
     out.add_states("paraphina_stream_state", of, _STREAM_STATES, stream["state"])
     limit = stream["limit_ms"]
     out.add("paraphina_stream_stale_limit_seconds", of, None if limit is None else limit / 1000)
     out.add("paraphina_stream_reconnects_total", of, stream["reconnects"])
     out.add("paraphina_stream_events_total", of, stream["events"])
     for symbol, market in stream["markets"].items():
-        labels = (venue, name, symbol, _LINE)
+        labels = (venue, name, symbol, line)
         age = market["age_ms"]
         last = None if age is None else round(wall_s - age / 1000, 3)
         out.add("paraphina_stream_last_update_timestamp_seconds", labels, last)

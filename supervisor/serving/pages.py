@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from ipc.board import Board
+from ipc.lines import venue_of
 from ipc.rundir import RunDir
 from supervisor.config import GatewayConfig
 from supervisor.http_address import HttpAddress
@@ -62,7 +63,7 @@ class GatewayPages:
         seen = self._observer.observe(with_prices=self._per_market)
         processes = self._run_dir.describe()["processes"]
         board = Board.attach(self._run_dir.board)  # the file may be another one than at the last scrape
-        slots = {name: processes[name]["slot"] for name in seen.status["venues"] if name in processes}
+        slots = {name: of["slot"] for name, of in processes.items() if venue_of(name) in seen.status["venues"]}
         read = {name: histograms.read(board, slot) for name, slot in slots.items()}
         return Reading(seen.status, read, seen.funding, seen.spreads, seen.wall_s)
 

@@ -15,8 +15,9 @@ import zmq
 from ipc.codec import decode
 from ipc.errors import DecodeError
 from ipc.events import Event
+from ipc.links import connect
 from ipc.rundir import RunDir
-from ipc.subscription import Subscription, connect
+from ipc.subscription import Subscription
 
 _CHANNELS: Final = ("bbo", "funding")
 _MARKS: Final = "mark."

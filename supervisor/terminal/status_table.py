@@ -10,7 +10,7 @@ import click
 
 from ipc.health import HIGH_DESCRIPTORS, MANY_SUBSCRIPTIONS, Reason, Stream, StreamState
 from ipc.printable import printable_values
-from supervisor.overview.condition import bad_streams, book_age_s, condition_of, is_unserved
+from supervisor.overview.condition import bad_streams, book_age_s, condition_of, is_unserved, missing_lines
 from supervisor.overview.document import Kind, Level
 from supervisor.overview.verdict import verdict
 from supervisor.overview.words import SIGNS, ago, counted, duration, reason_words
@@ -151,6 +151,7 @@ def _venue_line(name: str, venue: Mapping[str, Any]) -> _Line:
     """Return the line of a venue with everything that is known about its process."""
     parts = [f"pid {venue['pid']}"] if venue["pid"] else []
     parts.append(f"books {venue['books']['usable']}/{venue['books']['wanted']}")
+    parts += [missing_lines(venue) or "lines 2/2"] if venue.get("lines") else []
     condition = condition_of(name, venue)
     parts += [condition.why] if condition.kind == "stopped" else []
     parts.append(f"restarts {venue['restarts']}")

@@ -119,7 +119,6 @@ def _check_directory(directory: object) -> Iterator[tuple[str, str | None]]:
 def _check_tcp(config: Config, directory: RunDir) -> Iterator[tuple[str, str | None]]:
     """Report the keys of feeds over TCP (unusable ones are mistakes of the configuration), and ports that are busy."""
     from ipc.certificates import KeyDirectory
-    from ipc.remote import port_of
     from supervisor.lock import holder_of
 
     network = config.network
@@ -129,7 +128,7 @@ def _check_tcp(config: Config, directory: RunDir) -> Iterator[tuple[str, str | N
         keys = KeyDirectory(Path(network.curve_dir))
         yield f"keys in {keys.path}: the server's, and of {len(keys.client_files())} clients", None
     if holder_of(directory.lock) is None:  # else they are ours
-        ports = [port_of(name, network.port) for name in (*config.venues, "lifecycle")]
+        ports = [pair.feed for pair in network.ports.values()]
         busy = [text for text in (_problem_with_port(network.host, port) for port in ports) if text]
         yield f"TCP ports of {network.host}: {', '.join(map(str, ports))}", "; ".join(busy) or None
 

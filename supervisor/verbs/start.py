@@ -207,6 +207,9 @@ def _run(
     system = System(config, directory, simulation, reread, log_file)
     parent = Parent(system, directory, instance, say)
     say(f"paraphina-supervisor {program_version()}, pid {os.getpid()}, run directory {directory.path}")
+    for venue in config.venues.values():
+        if venue.single_line is not None:
+            say(f"{venue.name} has one line: {venue.single_line}")
     if system.http is not None:
         say(f"status page and metrics: {system.http}")
     try:

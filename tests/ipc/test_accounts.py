@@ -11,8 +11,9 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc import accounts as accounts_module
-from ipc.accounts import Account, AccountFeed
+from ipc import account_state as accounts_module
+from ipc.account_state import AccountState, DeliveredOnce
+from ipc.accounts import AccountFeed
 from ipc.board import TCP_LISTENING, Board, WorkerWord
 from ipc.codec import encode
 from ipc.errors import FeedError
@@ -66,7 +67,7 @@ def answered(state: StreamState) -> Status:
 class Wire:
     """Makes the messages of one worker's account and hands them on, unless they are to be lost."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: AccountState) -> None:
         self.account = account
         self.now_ns = 1_000 * SECOND
         self.epoch = 1
@@ -98,7 +99,7 @@ class Wire:
 
 @pytest.fixture
 def wire() -> Wire:
-    return Wire(Account("lighter", 1_000 * SECOND))
+    return Wire(AccountState("lighter", 1_000 * SECOND, DeliveredOnce()))
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_fill_and_payment_are_delivered_once_across_restarts(known: Wire, make: 
     known.restart()
     assert known.send(make("a")) == []
     assert len(known.send(make("b"))) == 1
-    assert known.account.repeated == 1
+    assert known.account.delivered.repeated == 1
 
 
 def test_fill_and_payment_may_share_an_id(known: Wire) -> None:
@@ -313,7 +314,7 @@ class Worker:
     """
 
     def __init__(self) -> None:
-        self.account = Account("lighter", SECOND)
+        self.account = AccountState("lighter", SECOND, DeliveredOnce())
         self.epoch = 0
         self.number = 0
         self.losing = 0
@@ -602,8 +603,13 @@ def test_malformed_message_is_counted_and_not_delivered(publisher: Publisher, op
 
 
 def test_accounts_that_the_system_describes_are_followed(short_dir: Path, open_feed) -> None:
-    venues = {"lighter": {"account": "desk"}, "aster": {"account": None}, "paradex": {}}
-    replace_file(RunDir(short_dir).description, msgspec.json.encode({"venues": venues}))
+    run_dir = RunDir(short_dir)
+    venues = {
+        "lighter": {"feed": run_dir.feed("lighter"), "account": run_dir.account("lighter")},
+        "aster": {"feed": run_dir.feed("aster"), "account": None},
+        "paradex": {"feed": run_dir.feed("paradex")},
+    }
+    replace_file(run_dir.description, msgspec.json.encode({"venues": venues}))
     feed = open_feed(venues=None)
     assert feed.account("lighter").reason == "no_snapshot"
     with pytest.raises(FeedError, match=r"no account of it in this feed; there is lighter") as caught:

@@ -107,6 +107,7 @@ KINDS = {
         "failures",
         "restarts",
         "uptime_s",
+        "ports",
     },
 }
 TYPES: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in get_args(AnyEvent)}

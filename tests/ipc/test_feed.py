@@ -545,7 +545,8 @@ def test_asking_leaves_the_subscription_as_it_was(
         joined = {listener.recv() for _ in range(5)}
         assert len(joined) == 5
         for _ in range(2):
-            feed._subscription.request_snapshots(feed._links[0].socket, [TOPIC])
+            feed._state._requests.append(TOPIC)
+            feed._request_snapshots(0)
             assert [listener.recv() for _ in published] == published
         assert not listener.poll(50)
 
@@ -811,7 +812,7 @@ def test_old_events_give_way_to_the_last_of_their_topic(slow, worker: Worker, un
 def test_consumer_that_is_behind_is_given_what_has_arrived_meanwhile(slow, until) -> None:
     feed = slow(behind="conflate")
     until(feed._receive)
-    assert feed._links[0].socket.poll(10_000)
+    assert feed._first.socket.poll(10_000)
     got: list[Event] = []
 
     def step() -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from ipc.events import BookDelta, BookSnapshot, Event, Gap, Heartbeat, HeartbeatBook, Level
 from ipc.feed_state import FeedState
 from ipc.health import Reason
+from ipc.links import request_snapshots
 from ipc.orderbook import OrderBook
 from ipc.publisher import Publisher
-from ipc.subscription import request_snapshots
 from ipc.topics import Topic
 
 SYMBOLS = ("A-PERP", "B-PERP", "C-PERP")

@@ -20,6 +20,7 @@ SUPERVISOR = [
     ("venues", tuple(WORDS), "PARAPHINA_VENUES", '["lighter", "aster"]', "lighter,aster", ("aster", "lighter")),
     ("markets", ("BTC", "ETH"), "PARAPHINA_MARKETS", '["SOL", "BTC-PERP"]', "SOL, BTC-PERP", ("SOL", "BTC")),
     ("lines", 1, "PARAPHINA_LINES", "2", "2", 2),
+    ("limit_share", 1.0, "PARAPHINA_LIMIT_SHARE", "0.5", "0.5", 0.5),
     ("run_dir", None, "PARAPHINA_RUN_DIR", '"/run/p"', "/run/p", "/run/p"),
     ("tick_ms", 250, None, "100", None, 100),
     ("first_restart", "backoff", None, '"immediate"', None, "immediate"),
@@ -74,6 +75,7 @@ VENUE = [
     *((key, default, variable.replace("A_", "A_<V>_", 1), *rest) for key, default, variable, *rest in NETWORK),
 ]
 LINE_B = [
+    ("tcp_port", None, None, "5700", None, 5700),
     *(row for row in VENUE if row[0] in {"ws_url", "rest_url"}),
     *((key, default, variable.replace("A_", "A_<V>_LINE_B_", 1), *rest) for key, default, variable, *rest in NETWORK),
 ]
@@ -640,3 +642,47 @@ def test_a_line_without_a_way_of_its_own_goes_that_of_the_venue():
 def test_mistakes_in_the_table_of_line_b_are_named(write, text):
     (problem,) = mistakes(path := write(text))
     assert problem.startswith(f"{path}:venues.lighter.line_b")
+
+
+LINES_ON_TCP = """
+[supervisor]
+lines = 2
+venues = ["lighter", "aster"]
+[feeds]
+tcp = "127.0.0.1"
+[venues.lighter.line_b]
+"""
+
+
+def test_lines_b_have_the_ports_that_are_free_or_their_own(write):
+    network = load(write(LINES_ON_TCP), {}, {}).network
+    assert network.ports == {
+        "lighter": (5603, 5609),
+        "aster": (5601, 5607),
+        "aster.b": (5611, 5612),
+        "lighter.b": (5613, 5614),
+        "lifecycle": (5605, None),
+    }
+    own = load(write(LINES_ON_TCP + "tcp_port = 7000"), {}, {}).network
+    assert (own.endpoint("lighter.b"), own.endpoint("aster.b")) == ("tcp://127.0.0.1:7000", "tcp://127.0.0.1:5611")
+
+
+def test_a_port_that_another_process_has_is_refused_by_its_key(write):
+    assert mistakes(write(LINES_ON_TCP + "tcp_port = 5605")) == [
+        "venues.lighter.line_b.tcp_port: TCP port 5605 is that of lifecycle; choose another tcp_port",
+        "venues.lighter.line_b.tcp_port: TCP port 5606 is that of hyperliquid; choose another tcp_port",
+    ]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.1", "half"])
+def test_the_part_of_the_limits_is_over_0_and_at_most_1(value):
+    (problem,) = mistakes(environ={"PARAPHINA_LIMIT_SHARE": value})
+    assert problem.endswith("it takes a number over 0, at most 1")
+
+
+@pytest.mark.parametrize(("count", "lines"), [(100, ("a", "b")), (101, (None,))])
+def test_two_lines_must_fit_into_the_venues_limits(count, lines):
+    markets = ",".join(f"M{number}" for number in range(count))
+    venues = load(None, {"PARAPHINA_LINES": "2", "PARAPHINA_MARKETS": markets}, {}).venues
+    assert (venues["hyperliquid"].lines, venues["aster"].lines) == (lines, ("a", "b"))
+    assert (venues["hyperliquid"].single_line is None) == (count == 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 import time
 
@@ -14,7 +15,10 @@ from ipc.board import Row, WorkerWord
 from ipc.codec import decode
 from ipc.control import ControlReply
 from ipc.errors import NotRunningError
+from ipc.events import Lifecycle, ProcessPorts
 from ipc.health import Reason
+from ipc.remote import Network
+from ipc.systems import tcp_ports
 from supervisor.child import Handover
 from supervisor.control import ControlServer
 from supervisor.gateway import Gateway
@@ -67,9 +71,9 @@ class ParentSide:
 class RunningGateway:
     """Gateway in a thread."""
 
-    def __init__(self, run_dir, row, before):
+    def __init__(self, run_dir, row, before, network=None):
         self.stop = threading.Event()
-        self._gateway = Gateway(run_dir, row, before, self.stop)
+        self._gateway = Gateway(run_dir, row, before, self.stop, network)
         self.thread = threading.Thread(target=self._gateway.run)
         self.thread.start()
 
@@ -306,3 +310,62 @@ def test_feed_that_was_removed_is_bound_again_for_new_subscribers(run_dir, paren
         until(lambda: late.poll(0))
     assert hear()[0] == "lifecycle.lighter"
     context.term()
+
+
+# --- the directory over TCP -------------------------------------------------------------------------------------------
+
+
+def described(first, *, lines=()):
+    """Description of a system whose lighter has these further lines on TCP."""
+    document = {"feed": "ipc://a", "tcp": f"tcp://127.0.0.1:{first}", "account": None, "account_tcp": None}
+    others = {line: {**document, "tcp": f"tcp://127.0.0.1:{first + 8}"} for line in lines}
+    if others:
+        document = {**document, "lines": {"a": document, **others}}
+    return {"venues": {"lighter": document}}
+
+
+@pytest.fixture
+def directories(run_dir, row, context):
+    """Starts a gateway on TCP with a description, and returns a subscriber to its directories."""
+    running = []
+
+    def start(document):
+        run_dir.write_description(document)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            network = Network("127.0.0.1", probe.getsockname()[1] - 5)
+        running.append(RunningGateway(run_dir, row, Handover(), network))
+        reader = context.socket(zmq.SUB)
+        reader.linger = 0
+        reader.subscribe(b"lifecycle.directory")
+        reader.connect(network.endpoint("lifecycle"))
+        running.append(reader)
+        return reader
+
+    yield start
+    for one in running[::-1]:
+        one.end() if isinstance(one, RunningGateway) else one.close()
+
+
+def next_directory(reader, until):
+    assert until(lambda: reader.poll(0))
+    topic, payload = reader.recv_multipart()
+    assert topic == b"lifecycle.directory"
+    return decode(payload)
+
+
+def test_who_joins_receives_the_directory_and_later_its_changes(run_dir, directories, parent, until):
+    reader = directories(described(5603))
+    first = next_directory(reader, until)
+    assert isinstance(first, Lifecycle)
+    assert (first.event, first.venue) == ("directory", "directory")
+    assert first.ports == {"lighter": ProcessPorts(5603, None)}
+    run_dir.write_description(described(5603, lines=["b"]))
+    second = next_directory(reader, until)
+    while second.seq == first.seq or "refresh" in second.flags:
+        second = next_directory(reader, until)
+    assert second.ports == {"lighter": ProcessPorts(5603, None), "lighter.b": ProcessPorts(5611, None)}
+
+
+def test_without_feeds_on_tcp_there_is_no_directory():
+    assert tcp_ports({"venues": {"lighter": {"feed": "ipc://a", "tcp": None}}}) == {}

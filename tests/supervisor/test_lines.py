@@ -8,6 +8,7 @@ import pytest
 
 from ipc.health import WorkerState
 from ipc.lines import LINES, process_of
+from supervisor.overview.condition import missing_lines
 from supervisor.status.lines import merged
 
 FIRST, SECOND = (process_of("lighter", line) for line in LINES)
@@ -68,7 +69,7 @@ def test_a_restart_takes_one_line_after_the_other(world):
     world.ask_at(10, "restart", "lighter")
     world.run(60)
     assert births(world, FIRST)[1:] == [pytest.approx(10.25, abs=0.3)]
-    assert births(world, SECOND)[1:] == [pytest.approx(births(world, FIRST)[1] + 3.25, abs=0.5)]
+    assert births(world, SECOND)[1:] == [pytest.approx(births(world, FIRST)[1] + 5.25, abs=0.5)]
     assert not overlap(world, 60)
     assert len(world.lives("paradex")) == 1
 
@@ -212,3 +213,14 @@ def test_an_outage_is_one_on_both_lines_and_consumers_are_those_of_both():
     outage = merged({"a": line(outage=True), "b": line(outage=False, consumers=["b", "a"])})
     assert (outage["outage"], outage["consumers"]) == (False, ["a", "b"])
     assert merged({"a": line(outage=True), "b": line(outage=True)})["outage"]
+
+
+# --- in words, and in metrics -----------------------------------------------------------------------------------------
+
+
+def test_a_line_that_is_away_is_named_in_words():
+    away = {"last_exit": {"reason": "killed"}}
+    venue = merged({"a": line(last_exit=None), "b": line("backoff", 0, ("off", "off"), **away)})
+    assert missing_lines(venue) == "lines 1/2 (b: waits for its next start, killed from outside)"
+    assert missing_lines(merged({"a": line(), "b": line()})) is None
+    assert missing_lines(line()) is None

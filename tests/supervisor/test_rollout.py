@@ -153,8 +153,10 @@ def test_the_second_line_is_restarted_once_the_first_is_live_again():
     of = rollout("aster.b", "aster", "lighter")
     assert of.next(None, 0) == "aster.b"
     assert of.next(WorkerState.STARTING, S) is None
-    assert of.next(WorkerState.LIVE, 2 * S) == "aster"
-    assert of.next(WorkerState.LIVE, 3 * S) == "lighter"
+    assert of.next(WorkerState.LIVE, 2 * S) is None
+    assert of.next(WorkerState.LIVE, 4 * S - 1) is None
+    assert of.next(WorkerState.LIVE, 4 * S) == "aster"
+    assert of.next(WorkerState.LIVE, 5 * S) == "lighter"
     assert of.abandoned == []
 
 

@@ -99,6 +99,8 @@ class VenueLimits:
         max_frame_bytes: Larger frames are rejected.
         messages_per_address: The venue counts messages over all connections of an IP; else per connection.
         connects_per_min: New connections allowed per minute and IP; None where no limit is known.
+        markets_on_two_lines: Markets of which two lines fit into the limit of subscriptions of an IP; None for any
+            number.
     """
 
     burst: int
@@ -108,6 +110,7 @@ class VenueLimits:
     max_frame_bytes: int = 16 * 1024 * 1024
     messages_per_address: bool = True
     connects_per_min: int | None = None
+    markets_on_two_lines: int | None = None
 
 
 class Rule(Enum):

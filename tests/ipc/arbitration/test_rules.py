@@ -268,15 +268,34 @@ def test_equal_books_are_no_news(both):
     assert both.arbitration.changeovers == {}
 
 
-@pytest.mark.parametrize("what", ["empty", "refresh"])
-def test_what_changes_nothing_is_no_news(both, what):
-    publisher = both.publishers[1]
+def unlike() -> Consumer:
+    """Consumer of two lines whose books differ far away from the best prices, as of a venue that cuts them."""
+    consumer = Consumer()
+    for source, publisher in enumerate(consumer.publishers):
+        bids = [("100", "11"), (f"9{source}", "1")]
+        book = BookSnapshot("lighter", SYMBOL, "1", None, bids, [("101", "1")], None, 10)
+        consumer.receive(source, publisher.message("book", book))
+    return consumer
+
+
+@pytest.mark.parametrize("what", ["empty", "refresh", "resync"])
+def test_what_changes_nothing_is_no_news(what):
+    consumer = unlike()
     if what == "empty":
-        both.receive(1, publisher.message("book", BookDelta("lighter", SYMBOL, "1", None, [], [], 11, None)))
+        message = consumer.publishers[1].message("book", BookDelta("lighter", SYMBOL, "1", None, [], [], 11, None))
     else:
-        both.receive(1, publisher.snapshot(11, 11, cause="refresh", flags=("refresh",)))
-    both.wait(1000, with_beats=(0, 1))
-    assert both.arbitration.changeovers == {}
+        flags = ("refresh",) if what == "refresh" else ()
+        message = consumer.publishers[1].snapshot(10, 11, cause=what, flags=flags)
+    consumer.receive(1, message)
+    consumer.wait(1000, with_beats=(0, 1))
+    assert consumer.arbitration.changeovers == {}
+
+
+def test_a_refresh_of_a_whole_book_is_no_news():
+    consumer = in_step("hyperliquid")
+    consumer.receive(1, consumer.publishers[1].snapshot(11, 11, cause="refresh", flags=("refresh",)))
+    consumer.wait(1500, with_beats=(0, 1))
+    assert consumer.arbitration.changeovers == {}
 
 
 def test_any_frame_of_whole_books_is_news():
@@ -295,18 +314,26 @@ def test_there_is_no_way_back_by_itself_and_none_within_a_second(both):
     assert kinds(both.wait(60)) == ["takeover"]
 
 
-def test_two_change_overs_within_ten_seconds_double_the_limit(both):
-    for source, state in ((1, 11), (0, 12), (1, 13)):
-        step(both, source, state)
-        step(both, 1 - source, state - 1) if state > 11 else None
-        both.wait(1200, with_beats=(0, 1))
-    assert both.arbitration.changeovers["behind"] == 3
-    both.receive(0, both.publishers[0].snapshot(13, 13))
-    both.wait(1000, with_beats=(0, 1))
-    step(both, 0, 14)
-    assert both.wait(1100, with_beats=(0, 1)) == [] or not any(
-        isinstance(event, BookSnapshot) for event in both.events[-4:]
-    )
+def ms_to_leave(consumer: Consumer, state: int) -> int:
+    """Let the line that is not delivered have a change first; return how long it takes until it is delivered, ms."""
+    active = 0 if consumer.book.line == "a" else 1
+    step(consumer, active, state - 1)
+    step(consumer, 1 - active, state - 1)
+    consumer.wait(1100, with_beats=(0, 1))
+    began = consumer.now_ns
+    step(consumer, 1 - active, state)
+    while consumer.book.line == "ab"[active]:
+        consumer.wait(10, with_beats=(0, 1))
+        assert consumer.now_ns - began < 8 * S
+    return (consumer.now_ns - began) // MS
+
+
+def test_change_overs_within_ten_seconds_double_the_limit_up_to_five_seconds_until_a_minute_is_calm(both):
+    times = [ms_to_leave(both, 20 + 2 * number) for number in range(7)]
+    assert times[:4] == [pytest.approx(limit + 60, abs=11) for limit in (300, 300, 600, 1200)]
+    assert max(times) <= 5100
+    both.wait(61_000, with_beats=(0, 1))
+    assert ms_to_leave(both, 50) == pytest.approx(360, abs=11)
 
 
 def test_a_consumer_that_was_late_judges_nobody(both):
@@ -432,17 +459,43 @@ def test_a_lost_line_gives_way_with_a_newer_value_only(both):
     assert len(both.receive(1, b.mark("6", 8))) == 1
 
 
-def test_values_without_a_time_change_over_when_one_line_says_nothing_for_three_seconds(both):
+def test_values_of_a_line_without_heartbeats_are_left(both):
+    for source, publisher in enumerate(both.publishers):
+        both.receive(source, publisher.bbo("1", 1))
+    both.wait(1700, with_beats=(1,))
+    assert both.arbitration.changeovers == {"silent": 2}  # the book's is the other one
+    assert len(both.receive(1, both.publishers[1].bbo("2", 2))) == 1
+
+
+def test_values_without_a_time_change_over_when_one_line_says_nothing_for_three_periods(both):
     a, b = both.publishers
     both.receive(0, a.mark("5", None))
     both.receive(1, b.mark("6", None))
-    both.wait(2900, with_beats=(0, 1))
+    both.wait(8900, with_beats=(0, 1))
     both.receive(1, b.mark("7", None))
+    both.wait(50)
     assert both.arbitration.latest("mark", "lighter", SYMBOL).mark_price == "5"
     both.wait(200, with_beats=(0, 1))
     both.receive(1, b.mark("8", None))
     both.wait(50)
     assert both.arbitration.latest("mark", "lighter", SYMBOL).mark_price == "8"
+
+
+def test_equal_values_are_no_news(both):
+    a, b = both.publishers
+    both.receive(0, a.bbo("1", 1))
+    both.receive(1, b.bbo("1", 2))
+    both.wait(1500, with_beats=(0, 1))
+    assert both.arbitration.changeovers == {}
+
+
+def test_a_line_that_is_lost_after_a_gap_resumes_with_its_whole_book(both):
+    both.receive(1, both.publishers[1].gap())
+    both.wait(3200)
+    assert not both.book.usable
+    both.arbitration._states[0].handle(both.publishers[0].heartbeat(), both.now_ns)
+    (first,) = both.receive(0, both.publishers[0].delta(11, 11))
+    assert (first.cause, first.bids, both.state) == ("takeover", [("100", "12")], 11)
 
 
 # --- what is about a line ---------------------------------------------------------------------------------------------

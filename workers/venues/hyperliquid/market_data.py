@@ -160,7 +160,11 @@ class Hyperliquid(Venue):
     # The server closes a connection on which it sent nothing for 60 s; acknowledgements do not count.
     keepalive: ClassVar[Keepalive] = Keepalive(interval_s=30.0, ping=b'{"method":"ping"}')
     limits: ClassVar[VenueLimits] = VenueLimits(
-        burst=100, messages_per_s=20.0, rest_weight_per_min=1200, connects_per_min=30
+        burst=100,
+        messages_per_s=20.0,
+        rest_weight_per_min=1200,
+        connects_per_min=30,
+        markets_on_two_lines=100,  # 1,000 subscriptions, five of each market
     )
     continuity: ClassVar[Continuity] = Continuity(
         Rule.SNAPSHOTS,

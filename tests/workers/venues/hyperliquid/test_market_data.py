@@ -410,6 +410,7 @@ def test_limits_and_cadences_of_the_venue() -> None:
         messages_per_s=20.0,
         rest_weight_per_min=1200,
         connects_per_min=30,
+        markets_on_two_lines=100,
         max_age_s=None,
         max_frame_bytes=16 * 1024 * 1024,
     )
