@@ -149,8 +149,8 @@ class Recovery:
             self._actions.close(Reason.STALE_WATCHDOG, text)
         elif self._continuity.resync is not Resync.RECONNECT:
             book_sync.invalidate("resync")
-            moved = "a change, as on the other line"
-            self.invalidated(stream, BookInvalid(Reason.SOFT_RESYNC, moved, f"silence for {silent_ms} ms"), now_ns, out)
+            invalid = BookInvalid(Reason.SOFT_RESYNC, "a change, as on the other line", f"silence for {silent_ms} ms")
+            self.invalidated(stream, invalid, now_ns, out)
 
     def has_valid_book(self) -> bool:
         """Return True when any book of the connection is usable."""
@@ -177,7 +177,7 @@ class Recovery:
             self._compared(stream, book_sync, book, reason, out)
         elif book is None:
             self._delay_fetch(stream)
-        elif not stream.is_published_valid or not _has_moved(stream):
+        elif not stream.is_published_valid or not stream.has_moved:
             self._bridge(stream, book_sync, book, out)
 
     def is_valid(self, book: BookSnapshot, *, may_be_crossed: bool = False) -> bool:
@@ -278,6 +278,9 @@ class Recovery:
         since_ns = max(stream.applied_ns, self._opened_ns, stream.recovery.resubscribed_ns)
         if stream.limit_ns is None or self._now - since_ns <= stream.limit_ns:
             return
+        subscribed_ns = self._subscriptions.since_ns(stream.subscription)
+        if self._subscriptions.is_waiting(stream.subscription) or self._now - subscribed_ns <= stream.limit_ns:
+            return  # the pace held its subscription back
         stream.recovery.resubscribed_ns = self._now
         silent_ms = (self._now - since_ns) // _MS
         self._actions.log_event("stream.mute", stream=stream.kind, symbol=stream.symbol, silent_ms=silent_ms)
@@ -412,7 +415,7 @@ class Recovery:
             stream.recovery.quiet_limit_ns = min(2 * limit_ns, max(_QUIET_CAP_NS, limit_ns))
             self._actions.change(stream, StreamState.QUIET, stream.reason)
             return
-        if book is not None and not _has_moved(stream) and book_sync.is_disproved_by(book):
+        if book is not None and not stream.has_moved and book_sync.is_disproved_by(book):
             reason = Reason.VENUE_DISAGREES
             book_sync.invalidate("resync")
             self._invalidate(stream, BookInvalid(reason, book_sync.venue_seq, book.venue_seq), out)
@@ -429,11 +432,6 @@ class Recovery:
         if is_second or not self._subscriptions.resubscribe(stream.subscription, self._now):
             text = f"{stream.symbol} is silent for {silent_ns // _MS} ms and {reason or 'differs from REST'}"
             self._actions.close(Reason.STALE_WATCHDOG, text)
-
-
-def _has_moved(stream: MarketStream) -> bool:
-    """Return True when a frame was applied since the fetch was requested, whose answer then proves nothing."""
-    return stream.applied_ns >= stream.fetch.requested_ns
 
 
 def _is_resubscribed(stream: MarketStream) -> bool:

@@ -109,6 +109,11 @@ class MarketStream:
         """True when the market was found to kill its connections, or the venue does not know it."""
         return self.state is StreamState.FAILED and self.reason is Reason.UNKNOWN_MARKET
 
+    @property
+    def has_moved(self) -> bool:
+        """True when a frame was applied since its last fetch was requested, whose answer then proves nothing."""
+        return self.applied_ns >= self.fetch.requested_ns
+
     def change_state(self, state: StreamState, reason: Reason | None) -> StreamState | None:
         """Set state and reason; return the previous state, or None when nothing changed."""
         if self.state is state and self.reason is reason:

@@ -832,6 +832,27 @@ def test_refused_stream_without_a_book_is_asked_for_again_after_ten_minutes(mark
     assert b"+mark.BTC-PERP" in marks.sent()
 
 
+def test_stream_whose_subscription_the_pace_holds_back_is_not_mute():
+    """With many markets it takes minutes until each is subscribed."""
+    venue = FakeVenue(streams={Stream.BOOK: None, Stream.MARK: 1.0})
+    venue.limits = replace(venue.limits, burst=1, messages_per_s=1 / 60)
+    stage = Stage(venue, (BTC,), stale_s=1000, ping_s=1000)
+    stage.connect()
+    for _ in range(59):
+        stage.wait(1)
+        stage.say(snapshot(1), Pong())
+    assert stage.notes() == []
+    for _ in range(30):
+        stage.wait(1)
+        stage.say(snapshot(1), Pong())
+    assert messages(stage) == [JOIN, b"+mark.BTC-PERP"]
+    assert stage.notes() == []
+    for _ in range(3):
+        stage.wait(1)
+        stage.say(snapshot(1), Pong())
+    assert stage.notes() == ["stream.mute"]
+
+
 # --- a book that stands still here and not on the other line ------------------------------------------------------
 
 
