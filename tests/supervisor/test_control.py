@@ -271,9 +271,20 @@ def test_a_client_of_another_user_gets_an_error_of_its_own(run_dir, monkeypatch)
     monkeypatch.setattr("supervisor.control.sudo_name", lambda _: "desk1")
     loop = Loop()
     server = ControlServer(run_dir.control, lambda *_: ControlReply(True), loop.watch)
-    threading.Timer(0.05, loop.run).start()
-    with pytest.raises(ForeignSystemError) as caught:
-        ask(run_dir.control, ControlRequest("start_venue", target="lighter"))
+    over = threading.Event()
+
+    def serve():
+        while not over.wait(0.005):
+            loop.run()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with pytest.raises(ForeignSystemError) as caught:
+            ask(run_dir.control, ControlRequest("start_venue", target="lighter"))
+    finally:
+        over.set()
+        thread.join()
     server.close()
     assert str(caught.value) == "refused: the system belongs to desk1 (run: sudo -u desk1 paraphina-supervisor ...)"
 

@@ -343,19 +343,19 @@ def test_reload_prints_every_mistake_as_start_does(cli, control):
 
 @pytest.fixture
 def stopping(system, control, boards):
-    """Answer ``stop_venue`` of paradex, which is then killed; return the requests, and how to change its state."""
+    """Answer ``stop_venue`` of paradex, which is then killed; return the requests, and how its state is to change.
 
-    def change(state, *, later_s=0.0):
-        def apply():
-            system.process("paradex", state)
+    The time until the change counts from the request, however long the verb takes to make it.
+    """
+    changes = []
 
-        if later_s:
-            threading.Timer(later_s, apply).start()
-        else:
-            apply()
+    def change(state, *, later_s):
+        changes.append((state, later_s))
 
     def handle(_):
         system.process("paradex", WorkerState.KILLING, PID=os.getpid(), STOPPED_AT=time.monotonic_ns(), STOPPED_BY=1)
+        for state, later_s in changes:
+            threading.Timer(later_s, system.process, ("paradex", state)).start()
         return ControlReply(True, data={"states": {"paradex": "stopping"}})
 
     return change, control(handle)
