@@ -86,6 +86,8 @@ class Arbitration:
         self._latest: dict[tuple[str, str, str, Line | None], Event] = {}
         #: True while an arbiter has something to decide soon.
         self._is_waiting = False
+        #: True when the last judgement was left out.
+        self._was_late = False
         self._judged_ns = self._counted_ns = self._checked_ns = now_ns
         for source, remote in zip(sources, is_remote, strict=True):
             self.add_source(source, now_ns, is_remote=remote)
@@ -146,13 +148,15 @@ class Arbitration:
     def judge(self, now_ns: int) -> list[Event]:
         """Return what to deliver of sources that are behind or silent, or were lost for too long.
 
-        To be called when every socket was read empty: a consumer that was late itself judges nobody.
+        To be called when every socket was read empty: a consumer that was late itself judges nobody. One that always
+        is, as it reads once a second, judges every other time.
         """
         since = now_ns - self._judged_ns
         if since < (_JUDGE_AGAIN_NS if self._is_waiting else _JUDGE_NS):
             return []
         self._judged_ns = now_ns
-        if since > _LATE_NS:
+        self._was_late = since > _LATE_NS and not self._was_late
+        if self._was_late:
             self._postpone(since)
             return []
         self._count(now_ns)

@@ -344,6 +344,17 @@ def test_a_consumer_that_was_late_judges_nobody(both):
     assert both.wait(500) == []
 
 
+def test_a_consumer_that_reads_once_a_second_judges_every_other_time(both):
+    step(both, 1, 11)
+    both.events.clear()
+    for _ in range(5):
+        both.now_ns += S - 10 * MS
+        for source in (0, 1):
+            both.receive(source, both.publishers[source].heartbeat())
+        both.wait(10)
+    assert kinds(event for event in both.events if not isinstance(event, Heartbeat)) == ["takeover"]
+
+
 # --- silent -----------------------------------------------------------------------------------------------------------
 
 
