@@ -90,7 +90,8 @@ def test_busy_port_is_shown_and_bound_once_it_is_free(encrypted: Encrypted) -> N
     system.wait_live([VENUE])
     feed = {"endpoint": f"tcp://127.0.0.1:{port_of(VENUE, encrypted.port)}", "listening": False}
     assert wait_for(lambda: system.venue(VENUE)["tcp"]) == feed
-    assert not system.status()["gateway"]["tcp"]["listening"]
+    gateway = wait_for(lambda: system.status()["gateway"]["tcp"], what="the gateway says how its feed is")
+    assert not gateway["listening"]
     text = paraphina("status", "--run-dir", str(system.run_dir.path)).stdout.decode()
     assert f"{feed['endpoint']} address_in_use" in text
     encrypted.free()
@@ -127,7 +128,8 @@ def test_unusable_connections_are_named_on_both_sides(encrypted: Encrypted) -> N
     for state, feed in expected.items():
         assert feed.connection(VENUE) == state
         feed.close()
-    (refused, *_) = encrypted.system.log("feed.key_refused", of=encrypted.client("stranger").public.decode())
+    stranger_key = encrypted.client("stranger").public.decode()
+    (refused, *_) = wait_for(lambda: encrypted.system.log("feed.key_refused", of=stranger_key))
     assert refused["address"] == "127.0.0.1"
     assert wait_for(lambda: encrypted.system.venue(VENUE)["keys_refused"])
 

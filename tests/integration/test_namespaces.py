@@ -89,8 +89,8 @@ def test_pid_1_reaps_the_orphans_of_probes(contained: Contained) -> None:
     first = contained.first()
     own = {child.pid for child in first.children()}
     for _ in range(ORPHANS):
-        in_namespace_of(contained, "sh", "-c", "sleep 0.3 & exit 0")
-    assert any(child.pid not in own for child in first.children()), "they came to PID 1"
+        in_namespace_of(contained, "sh", "-c", "sleep 3 & exit 0")
+    wait_for(lambda: any(child.pid not in own for child in first.children()), 3, what="they come to PID 1")
     wait_for(lambda: {child.pid for child in first.children()} == own)
     assert contained.venue(VENUE)["restarts"] == 0
 

@@ -21,21 +21,25 @@ pytestmark = pytest.mark.integration
 
 VENUES = ("lighter", "paradex")
 
-PORT = first_free_port(12, range(31_000, 40_000, 41))
-CONFIG = f"""
+CONFIG = """
 [supervisor]
 tick_ms = 100
 blackbox_kb = 0
 venues = ["lighter", "paradex"]
 [feeds]
 tcp = "127.0.0.1"
-tcp_port = {PORT}
-"""
+tcp_port = """
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
-    with System(config=CONFIG) as running:
+def port() -> int:
+    """The first port of the system's feeds, chosen only now, so that nobody takes it before the system does."""
+    return first_free_port(12, range(31_000, 32_700, 41))
+
+
+@pytest.fixture(scope="module")
+def system(port: int) -> Iterator[System]:
+    with System(config=f"{CONFIG}{port}\n") as running:
         running.wait_live(VENUES)
         yield running
 
@@ -96,9 +100,9 @@ def test_a_venue_is_stopped_and_started_while_another_goes_on(system: System) ->
     assert (code, "lighter is not stopped" in said) == (2, True)
 
 
-def test_consumers_are_listed_by_their_names(system: System) -> None:
-    remote = Remote("127.0.0.1", PORT)
-    assert port_of("lighter", PORT) != port_of("paradex", PORT)
+def test_consumers_are_listed_by_their_names(system: System, port: int) -> None:
+    remote = Remote("127.0.0.1", port)
+    assert port_of("lighter", port) != port_of("paradex", port)
 
     def subscribed(*feeds: Feed) -> list[str]:
         """Return the consumers of paradex; a feed subscribes again while it is read."""

@@ -60,9 +60,15 @@ def reported(
     command = [sys.executable, "-m", "supervisor", "shadow", "--duration", "1h", "--report", str(directory)]
     run = subprocess.Popen([*command, "--run-dir", str(system.run_dir.path)], stdout=subprocess.DEVNULL)
     record = directory / "shadow.jsonl"
-    wait_for(lambda: record.exists() and b'"second"' in record.read_bytes(), what="it records")
+
+    def seconds() -> int:
+        return record.read_bytes().count(b'"second"') if record.exists() else 0
+
+    wait_for(seconds, what="it records")
 
     def report() -> Any:
+        known = seconds()
+        wait_for(lambda: seconds() >= known + 2, what="a whole second of what is now is in the record")
         if run.poll() is None:
             run.send_signal(signal.SIGINT)
             run.wait(30)
@@ -92,7 +98,7 @@ def test_end_of_a_session(system: System, listener: Listener, reason: str) -> No
     assert gap.reason == reason
     assert in_log(system, "ws.closed", reason, at)
     wait_for(lambda: is_well(listener))
-    assert system.venue(VENUE)["streams"]["book"]["reason"] == reason
+    wait_for(lambda: system.venue(VENUE)["streams"]["book"]["reason"] == reason, what="the last reason is shown")
 
 
 @pytest.mark.usefixtures("reported")
@@ -132,7 +138,6 @@ def test_death_of_a_worker(system: System, listener: Listener, reason: str) -> N
 def test_the_report_of_all_of_it(system: System, listener: Listener, reported: Callable[[], Any]) -> None:
     wait_for(lambda: is_well(listener))
     wait_for(lambda: system.venue(VENUE)["state"] == "live")
-    time.sleep(1.2)  # a second of the record
     figures = reported()
     reasons = {str(gap.reason) for gap in listener.of(Gap, VENUE)}
     assert reasons >= {*SESSIONS, *BOOKS}, "what the tests above have seen"

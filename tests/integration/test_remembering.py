@@ -110,5 +110,9 @@ def test_ages_move_with_their_markets_when_these_change() -> None:
             assert markets_seen["ETH-PERP"]["age_ms"] is not None, "it was known before"
             if of["generation"] == 1:
                 assert markets_seen["SOL-PERP"]["age_ms"] is None
-        after = system.venue("lighter")["streams"]["book"]["markets"]
-        assert {symbol for symbol, market in after.items() if market["age_ms"] is not None} == {"ETH-PERP", "SOL-PERP"}
+
+        def with_ages() -> set[str]:
+            markets = system.venue("lighter")["streams"]["book"]["markets"]
+            return {symbol for symbol, market in markets.items() if market["age_ms"] is not None}
+
+        wait_for(lambda: with_ages() == {"ETH-PERP", "SOL-PERP"}, what="both have an age, and no other one")

@@ -20,6 +20,7 @@ VENUES = ["lighter", "paradex"]
 def system():
     with System("--venues", ",".join(VENUES)) as system:
         system.wait_live(VENUES)
+        wait_for(lambda: answered(system), what="the gateway knows the state")
         yield system
 
 
@@ -50,9 +51,12 @@ def test_prices_of_all_markets_are_exported_soon_after_the_first_scrape(system):
 
 
 def test_the_overview_has_every_venue_with_its_rates_and_prices(system):
-    shown = wait_for(lambda: (it := state(system))["venues"][0]["rates"] and it["prices"][0]["rows"][0]["bid"] and it)
+    def shows_all(it):
+        is_live = it["verdict"]["headline"] == "All 2 venues live"
+        return is_live and it["venues"][0]["rates"] and it["prices"][0]["rows"][0]["bid"]
+
+    shown = wait_for(lambda: shows_all(it := state(system)) and it, what="the headline, rates and prices")
     assert [venue["name"] for venue in shown["venues"]] == VENUES
-    assert shown["verdict"]["headline"] == "All 2 venues live"
     assert [table["symbol"] for table in shown["prices"]] == ["BTC-PERP", "ETH-PERP"]
     assert shown["is_simulated"]
 

@@ -25,7 +25,7 @@ def test_all_venues_go_live_and_every_channel_flows() -> None:
 
             wait_for(all_seen, 60)
             assert all(event.rate for event in listener.of(Funding, "lighter"))
-        assert "all 5 venues are live" in (system.path / "out").read_text()
+        wait_for(lambda: "all 5 venues are live" in (system.path / "out").read_text(), what="it says that all are live")
         assert system.stop() == 0
         assert not system.log(level="error")
 

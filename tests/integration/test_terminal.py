@@ -14,6 +14,8 @@ import pytest
 from foreground import ENTERED, LEFT, Session
 from systems import System, paraphina, wait_for
 
+from supervisor.status.document import exit_code_of, read_status
+
 pytestmark = pytest.mark.integration
 
 
@@ -27,6 +29,7 @@ def running() -> Iterator[System]:
 @pytest.fixture
 def live(running: System) -> System:
     running.wait_live()
+    wait_for(lambda: exit_code_of(read_status(running.run_dir)) == 0, 60, what="every required stream is live")
     return running
 
 
@@ -35,7 +38,7 @@ def test_keys_work_and_q_restores_the_terminal(live: System) -> None:
         screen = top.until("All 5 venues live")
         assert len(screen) <= 24
         assert max(map(len, screen)) <= 80
-        assert any("BTC-PERP" in line for line in screen)
+        top.until("BTC-PERP")
         top.press("2")
         top.until(">2 ● aster")
         top.press("\x1b[B")
@@ -61,8 +64,9 @@ def test_a_killed_worker_changes_the_verdict_and_comes_back(live: System) -> Non
     with Session(live) as top:
         top.until("All 5 venues live")
         os.kill(live.pid("lighter"), signal.SIGKILL)
-        screen = top.until("4 of 5 live — lighter: killed from outside — heals by itself")
-        (line,) = [line for line in screen if "■ lighter" in line]
+        top.until("4 of 5 live — lighter: killed from outside — heals by itself")
+        # A frame reaches the terminal in pieces, the verdict first.
+        line = wait_for(lambda: next((line for line in top.screen if "■ lighter" in line), None))
         assert "next start in" in line
         assert "0/2" in line
         top.until("exited: killed from outside; live again after")

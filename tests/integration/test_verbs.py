@@ -240,8 +240,8 @@ def test_a_poll_that_never_had_an_answer_is_retried_and_not_off(running: System)
     running.fault("lighter", "rest_error", status=503)
     try:
         assert run(running, "restart", "lighter")[0] == 0
-        wait_for(lambda: poll()["state"] == "backoff", 60)
-        assert poll()["reason"] not in {None, "requested"}
+        failed = wait_for(lambda: (it := poll())["state"] == "backoff" and it, 60)
+        assert failed["reason"] not in {None, "requested"}
         assert shown(running)[0] == 1
     finally:
         running.mend()
@@ -260,7 +260,7 @@ def test_stop_names_what_it_leaves_behind_and_later_nothing_runs(running: System
         board.close()
     assert (code, out) == (1, "")
     assert f"left behind: gateway (pid {other.pid})" in err
-    assert not [pid for pid in pids if is_alive(pid)]
+    wait_for(lambda: not any(map(is_alive, pids)), what="the others are gone")
     assert running.process.wait(10) == 0
     for verb in ("stop", "restart", "reload"):
         code, out, err = run(running, verb)
