@@ -162,8 +162,9 @@ class Shell:
         )
 
     def is_live(self) -> bool:
-        """Whether every stream is."""
-        return exit_code_of(read_status(self.run_dir)) == EXIT_OK
+        """Whether every stream is, and the page is served."""
+        status = read_status(self.run_dir)
+        return exit_code_of(status) == EXIT_OK and bool(status["gateway"].get("http_listening"))
 
     def is_stopped(self) -> bool:
         """Whether no supervisor runs."""

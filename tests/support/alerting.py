@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.parse
@@ -13,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
 import yaml
 from systems import wait_for
 
@@ -49,21 +49,18 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Server:
-    """Program that serves HTTP on a free port of loopback, with a temporary directory; a context manager."""
+    """Program that serves HTTP on loopback, with a temporary directory; a context manager.
+
+    The kernel gives it its port: one that is chosen before may be taken when the program listens. ``address`` has the
+    port once the program listens.
+    """
 
     ready = "/-/ready"
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="pp-", dir="/dev/shm"))
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = "127.0.0.1:0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -102,6 +99,13 @@ class Server:
     def _is_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self._log()
+        if self.address.endswith(":0"):
+            connections = psutil.Process(self._process.pid).net_connections("tcp")
+            ports = [one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN]
+            if not ports:
+                return False
+            (port,) = ports
+            self.address = f"127.0.0.1:{port}"
         try:
             with urllib.request.urlopen(f"http://{self.address}{self.ready}", timeout=5) as answer:
                 return answer.status == 200

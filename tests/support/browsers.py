@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,6 +19,21 @@ _ARGUMENTS = [
 _VIOLATIONS = """
 window.violations = [];
 addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+"""
+#: What a page lacks at one moment of a title, of words in elements and of numbers of elements.
+_LACKING = """
+([title, words, counts]) => {
+  const lacking = document.title === title ? [] : [`the title ${title}`];
+  for (const [selector, wanted] of Object.entries(words)) {
+    const shown = [...document.querySelectorAll(selector)].map((one) => one.innerText).join(" ").replace(/\\s+/g, " ");
+    lacking.push(...wanted.filter((text) => !shown.includes(text)).map((text) => `${text} in ${selector}: ${shown}`));
+  }
+  for (const [selector, wanted] of Object.entries(counts)) {
+    const found = document.querySelectorAll(selector).length;
+    if (found !== wanted) lacking.push(`${wanted} of ${selector}: ${found}`);
+  }
+  return lacking;
+}
 """
 #: What Chromium logs when a server is away; no problem of the page.
 _FAILED_REQUEST = "Failed to load resource"
@@ -105,8 +120,30 @@ class Viewer:
     def wait_title(self, *words: str, timeout_s: float = 30.0) -> str:
         """Wait until the tab's title has these words, and return it."""
         condition = " && ".join(f"document.title.includes({word!r})" for word in words)
-        self.wait(condition, timeout_s)
-        return self.page.title()
+        return str(self.wait(f"{condition} && document.title", timeout_s))
+
+    def wait_shown(
+        self,
+        title: str,
+        words: Mapping[str, Sequence[str]],
+        counts: Mapping[str, int] | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        """Wait until the page shows all of this at one moment: the next poll may change any of it.
+
+        Args:
+            title: Title of the tab.
+            words: Words by the CSS selector of the elements that contain them.
+            counts: Numbers of elements by CSS selector.
+            timeout_s: Longest wait.
+        """
+        wanted = [title, dict(words), dict(counts or {})]
+        deadline = time.monotonic() + timeout_s
+        while lacking := self.page.evaluate(_LACKING, wanted):
+            if time.monotonic() > deadline:
+                shown = self.page.inner_text("body")
+                raise AssertionError(f"not so within {timeout_s} s: {lacking}; the page: {shown}")
+            self.page.wait_for_timeout(50)
 
     def text(self, selector: str) -> str:
         """Return the text of an element, with single spaces."""

@@ -39,6 +39,12 @@ while True:
 """
 CODES = re.compile(r"\x1b(?:\[[0-9;?]*[@-~]|\][^\x07]*\x07|[=>()][0-9A-Za-z]?)")
 ENTERED, LEFT, CURSOR_SHOWN = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
+SCREEN_END = "\x1b[J"
+
+
+def lines_of(frame: str) -> list[str]:
+    """The lines of a frame, without codes."""
+    return CODES.sub("", frame).replace("\r", "").split("\n")
 
 
 class Session:
@@ -94,8 +100,14 @@ class Session:
     def screen(self) -> list[str]:
         """The lines of the last whole frame, without codes."""
         frames = self.output.split("\x1b[H")
-        frame = frames[-1] if len(frames[-1]) > 500 or len(frames) < 2 else frames[-2]
-        return [line.rstrip() for line in CODES.sub("", frame).replace("\r", "").split("\n")]
+        frame = next((frame for frame in reversed(frames) if self._is_whole(frame)), frames[-1])
+        return [line.rstrip() for line in lines_of(frame)]
+
+    def _is_whole(self, frame: str) -> bool:
+        """Whether all of a frame came: its last line is as long as the others, or it ends with a code."""
+        rows, columns = termios.tcgetwinsize(self.master)
+        lines = lines_of(frame)
+        return SCREEN_END in frame or (len(lines) == rows and len(lines[-1]) >= columns)
 
     def press(self, keys: str) -> None:
         """Type."""
@@ -103,12 +115,17 @@ class Session:
 
     def until(self, text: str, timeout_s: float = 30.0) -> list[str]:
         """Wait for a screen that contains a text, and return it."""
+
+        def find() -> list[str] | None:
+            screen = self.screen
+            return screen if text in "\n".join(screen) else None
+
         try:
-            wait_for(lambda: text in "\n".join(self.screen), timeout_s)
+            found: list[str] = wait_for(find, timeout_s)
         except AssertionError as error:
             shown = "\n".join(self.screen)
             raise AssertionError(f"no {text!r} within {timeout_s} s:\n{shown}") from error
-        return self.screen
+        return found
 
     def ended(self) -> int:
         """Wait for the end; check that the terminal is as before; return the exit code."""

@@ -19,7 +19,7 @@ from ipc.codec import decode
 from ipc.events import BookSnapshot, Event, Gap, Heartbeat
 from ipc.publisher import Publisher, TopicFeed
 from ipc.rundir import RunDir
-from ipc.topics import Topic
+from ipc.topics import CHANNELS, Topic
 from supervisor.journal.format import topic_of
 from supervisor.journal.read import EventFile, Lines, find
 
@@ -42,6 +42,7 @@ class Recorder:
 
     def __init__(self, run_dir: RunDir, out: Path, *arguments: str) -> None:
         self.out = out
+        self._run_dir = run_dir
         command = [sys.executable, "-m", "supervisor", "record", "--out", str(out), "--run-dir", str(run_dir.path)]
         self.process = subprocess.Popen(
             [*command, "--json", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -68,11 +69,14 @@ class Recorder:
         return self.code
 
     def wait_for_events(self) -> None:
-        """Until something of everything stands in the journal, a heartbeat of each venue among it."""
-        wait_for(
-            lambda: any(b'"heartbeat.' in path.read_bytes() for path in self.out.glob("events-*")), what="a journal"
-        )
-        time.sleep(1.1)
+        """Until something of everything stands in the journal, two heartbeats of each venue among it: a second."""
+        venues = self._run_dir.describe()["venues"]
+
+        def has_everything() -> bool:
+            written = b"".join(path.read_bytes() for path in self.out.glob("events-*"))
+            return all(written.count(f'"heartbeat.{venue}"'.encode()) >= 2 for venue in venues)
+
+        wait_for(has_everything, 60, 0.1, f"a journal of {', '.join(venues)}")
 
 
 class Loudspeakers:
@@ -98,9 +102,14 @@ class Loudspeakers:
         return [(publisher.topic(topic), event) for topic, event in said]
 
     def __enter__(self) -> Self:
-        """Wait until somebody listens, so that what follows is heard from its beginning."""
-        time.sleep(0.5)
+        """Wait until somebody listens to every channel, so that what follows is heard from its beginning."""
+        wait_for(lambda: all(map(self._is_heard, self._publishers.values())), 60, what="a consumer of every venue")
         return self
+
+    @staticmethod
+    def _is_heard(publisher: Publisher) -> bool:
+        with publisher.exclusive():  # applies what was subscribed
+            return publisher.subscriptions >= len(CHANNELS)
 
     def __exit__(self, *_: object) -> None:
         for publisher in self._publishers.values():
