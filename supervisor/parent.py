@@ -19,7 +19,7 @@ from ipc.board import Board, CellWord, HeaderWord, WorkerWord
 from ipc.control import ControlReply, ControlRequest
 from ipc.errors import ConfigError, ParaphinaError, RunDirLostError, UsageError
 from ipc.health import Reason, Stream, StreamState, WorkerState, word_of
-from ipc.lines import LINES, line_of, venue_of
+from ipc.lines import LINES, line_of, process_of, venue_of
 from ipc.log import get_log
 from ipc.rundir import RunDir
 from supervisor.child import ChildProcess, ChildSpec, Handover, Supervision
@@ -34,7 +34,7 @@ from supervisor.notify import Notifier
 from supervisor.operator_requests import OperatorRequests
 from supervisor.process_state import controlling_terminal, is_ignored
 from supervisor.reactor import Reactor
-from supervisor.rollout import Rollout, compare
+from supervisor.rollout import Rollout, address_of, compare
 from supervisor.spawn import prepare, reap_orphans
 from supervisor.system import GATEWAY, SIMULATOR, System
 
@@ -91,6 +91,8 @@ class Parent:
         self._requests = OperatorRequests(self._children, lambda: self._system, self._rollout, self._start_line)
         #: Second lines that wait for their venue's first one, and until when.
         self._waiting_lines: dict[str, int] = {}
+        #: Second lines that a reload removed and that still run.
+        self._leaving_lines: set[str] = set()
         #: Duty of each venue with two lines.
         self._duties: dict[str, Duty] = {}
         #: Venues whose first time live was announced.
@@ -253,6 +255,7 @@ class Parent:
         if not self._is_draining:
             self._start_second_lines(now)
             self._move_duties(now)
+            self._end_leaving_lines()
             self._continue_rollout(now)
         self._guard.refresh_board()
         self._control.flush()
@@ -380,25 +383,27 @@ class Parent:
         difference = compare(before, system.config)
         self._system = system
         self._limits = _limits_of(system)
-        workers = set(system.workers)
-        for name in [name for name in present if name not in workers]:
+        for name in sorted(present - set(system.workers)):
             self._rollout.forget(name)
             self._waiting_lines.pop(name, None)
-            self._children[name].handle(ChildEvent.STOP, Reason.CONFIG_CHANGED)
+            if venue_of(name) in system.config.venues:
+                self._leaving_lines.add(name)
+            else:
+                self._children[name].handle(ChildEvent.STOP, Reason.CONFIG_CHANGED)
         for name in [name for name in system.workers if name not in present]:
-            if name not in self._children:
-                self._children[name] = self._make_child(name)
-            if venue_of(name) not in present:
-                self._start_line(name)
-        is_gateway_changed = (system.config.network, system.config.gateway) != (before.network, before.gateway)
+            self._add_worker(name, starts=venue_of(name) not in present)
+        is_gateway_changed = (address_of(system.config), system.config.gateway) != (address_of(before), before.gateway)
         gateway = [GATEWAY] if is_gateway_changed else []
         # The cause of a configuration error may have been fixed outside of the file.
         failed = [name for name in system.slots if self._children[name].state is ChildState.FAILED]
-        # A line that is new comes before the other one is restarted.
+        # A line that is new or not live comes before the other one is restarted.
         changed = [
             line
             for name in difference.changed
-            for line in sorted(system.lines_of(name), key=lambda line: line in present)
+            for line in sorted(
+                system.lines_of(name),
+                key=lambda line: (line in present, self._children[line].state is ChildState.LIVE),
+            )
         ]
         concerned = dict.fromkeys([*changed, *gateway, *failed])
         restarting = [name for name in concerned if not self._children[name].is_stopped_by_operator]
@@ -418,10 +423,43 @@ class Parent:
             "needs_start": difference.unapplied,
         }
 
+    def _add_worker(self, name: str, *, starts: bool) -> None:
+        """Add a worker of a new configuration; a line of a venue that an operator stopped is stopped as well."""
+        if name not in self._children:
+            self._children[name] = self._make_child(name)
+        child, first = self._children[name], self._children[venue_of(name)]
+        self._leaving_lines.discard(name)
+        if first is not child and first.is_stopped_by_operator:
+            child.stop(first.row[WorkerWord.STOPPED_BY] - 1)
+        elif first is not child and child.is_stopped_by_operator:
+            child.allow(self._system.policy_of(name))
+        if starts:
+            self._start_line(name)
+
+    def _end_leaving_lines(self) -> None:
+        """End the lines that a reload removed, once the other line runs with the new configuration and is live."""
+        for name in sorted(self._leaving_lines):
+            first = self._children.get(venue_of(name))
+            is_changing = {venue_of(name)} & {*self._rollout.waiting, self._rollout.current}
+            if first is None or (first.state is ChildState.LIVE and not is_changing) or first.is_stopped_by_operator:
+                self._leaving_lines.discard(name)
+                self._children[name].row[WorkerWord.DUTY] = 0
+                self._children[name].handle(ChildEvent.STOP, Reason.CONFIG_CHANGED)
+
+    def _may_end(self, name: str) -> bool:
+        """Return whether a process may end: a live line only while its venue has another one that is live."""
+        venue = venue_of(name)
+        lines = [process_of(venue, line) for line in LINES]
+        others = [self._children[other] for other in lines if other != name and other in self._children]
+        running = [child for child in others if child.state is not ChildState.STOPPED]
+        if name not in lines or not running or self._children[name].state is not ChildState.LIVE:
+            return True
+        return any(child.state is ChildState.LIVE for child in running)
+
     def _continue_rollout(self, now: int) -> None:
         """Restart the next child with its new settings once the one before it is up."""
         current = self._children.get(self._rollout.current or "")
-        name = self._rollout.next(current.state.public if current is not None else None, now)
+        name = self._rollout.next(current.state.public if current is not None else None, now, self._may_end)
         while self._rollout.abandoned:
             left = self._rollout.abandoned.pop()
             log.error("rollout.abandoned", venue=left, text="the other line of the venue did not become live again")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from ipc.health import Reason, WorkerState
-from ipc.lines import venue_of
-from supervisor.config import Config
+from ipc.lines import process_of, venue_of
+from supervisor.config import Config, VenueConfig
 
 #: Longest wait for a restarted worker to be live before the next one is restarted.
 _LIVE_TIMEOUT_NS: Final = 30_000_000_000
@@ -52,7 +52,13 @@ def compare(old: Config, new: Config) -> Difference:
     return Difference(
         added=tuple(name for name in new.venues if name not in old.venues),
         removed=tuple(name for name in old.venues if name not in new.venues),
-        changed=tuple(name for name in kept if shared_changed or old.venues[name] != new.venues[name]),
+        changed=tuple(
+            name
+            for name in kept
+            if shared_changed
+            or old.venues[name] != new.venues[name]
+            or _ports(old, old.venues[name]) != _ports(new, new.venues[name])
+        ),
         settings=tuple(one.key for one in new.settings if before.get(one.key) != one.value),
     )
 
@@ -60,8 +66,20 @@ def compare(old: Config, new: Config) -> Difference:
 def _shared(config: Config) -> tuple[object, ...]:
     """Return the settings that all workers share."""
     blackbox = config.blackbox_kb, config.blackbox_dir, config.blackbox_keep
-    shared = config.backoff, config.watchdog_tick_ms, config.network, config.fixture_speed, config.limit_share
-    return *shared, blackbox
+    shared = config.backoff, config.watchdog_tick_ms, config.fixture_speed, config.limit_share
+    return *shared, blackbox, address_of(config)
+
+
+def address_of(config: Config) -> tuple[object, ...] | None:
+    """Return where the feeds listen on TCP, without the ports of single processes; None where they do not."""
+    network = config.network
+    return None if network is None else (network.host, network.port, network.curve_dir)
+
+
+def _ports(config: Config, venue: VenueConfig) -> list[object]:
+    """Return the TCP ports of a venue's lines."""
+    ports = {} if config.network is None else config.network.ports
+    return [ports.get(process_of(venue.name, line)) for line in venue.lines]
 
 
 @dataclass(slots=True)
@@ -73,7 +91,8 @@ class Rollout:
         current: The one that was restarted last, until it is up.
         reason: Reason of that restart.
         since_ns: Time of that restart.
-        live_ns: Time from which it was live, 0 before; only for the first one of two lines.
+        live_ns: Time from which it was live, None before; only for the first one of two lines.
+        held_ns: Time since which the next one may not end; None while it may.
         abandoned: Lines that are not restarted, for the other line of their venue did not become live again.
     """
 
@@ -81,7 +100,8 @@ class Rollout:
     current: str | None = None
     reason: Reason | None = None
     since_ns: int = 0
-    live_ns: int = 0
+    live_ns: int | None = None
+    held_ns: int | None = None
     abandoned: list[str] = field(default_factory=list)
 
     def add(self, names: Iterable[str], reason: Reason) -> None:
@@ -95,21 +115,38 @@ class Rollout:
         if name == self.current:
             self.current = None
 
-    def next(self, state: WorkerState | None, now_ns: int) -> str | None:
-        """Return the process to restart now, if any; ``state`` is that of :attr:`current`."""
+    def next(
+        self, state: WorkerState | None, now_ns: int, may_end: Callable[[str], bool] = lambda _name: True
+    ) -> str | None:
+        """Return the process to restart now, if any.
+
+        Args:
+            state: That of :attr:`current`.
+            now_ns: Monotonic time.
+            may_end: Returns whether a process may end now: a line only while its venue has another. One that may not
+                for 30 s is abandoned.
+        """
         is_up = self.current is None or state in _SETTLED
         if not is_up and now_ns - self.since_ns < _LIVE_TIMEOUT_NS:
             return None
         if state is WorkerState.LIVE and self._is_line_next():
-            self.live_ns = self.live_ns or now_ns
+            self.live_ns = now_ns if self.live_ns is None else self.live_ns
             if now_ns - self.live_ns < _SETTLE_NS:
                 return None
-        if self.current is not None and state is not WorkerState.LIVE:
-            self._abandon(venue_of(self.current))
-        self.current = next(iter(self.waiting), None)
-        self.reason = None if self.current is None else self.waiting.pop(self.current)
-        self.since_ns, self.live_ns = now_ns, 0
-        return self.current
+        if (self.current is not None and state is WorkerState.FAILED) or not is_up:
+            self._abandon(str(self.current))
+        following = next(iter(self.waiting), None)
+        if following is not None and not may_end(following):
+            self.held_ns = now_ns if self.held_ns is None else self.held_ns
+            if now_ns - self.held_ns >= _LIVE_TIMEOUT_NS:
+                del self.waiting[following]
+                self.abandoned.append(following)
+                self.held_ns = None
+            return None
+        self.current = following
+        self.reason = None if following is None else self.waiting.pop(following)
+        self.since_ns, self.live_ns, self.held_ns = now_ns, None, None
+        return following
 
     def _is_line_next(self) -> bool:
         """Return whether the other line of the current one's venue comes next."""
@@ -118,8 +155,8 @@ class Rollout:
             return False
         return venue_of(str(following)) == venue_of(self.current)
 
-    def _abandon(self, venue: str) -> None:
-        """Leave the lines alone that a venue has left."""
-        for name in [name for name in self.waiting if venue_of(name) == venue]:
+    def _abandon(self, current: str) -> None:
+        """Leave the other line of the venue alone whose first one did not come back."""
+        for name in [name for name in self.waiting if name != current and venue_of(name) == venue_of(current)]:
             del self.waiting[name]
             self.abandoned.append(name)

@@ -36,7 +36,7 @@ def merged(lines: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         **first,
         "state": str(state),
-        "crash_loop": first["crash_loop"] or second["crash_loop"],
+        "crash_loop": first["crash_loop"] and second["crash_loop"],
         "outage": first["outage"] and second["outage"],
         "books": books,
         "consumers": sorted({*first["consumers"], *second["consumers"]}),
@@ -61,7 +61,8 @@ def _goodness(market: Mapping[str, Any]) -> tuple[bool, tuple[int, float]]:
 
 def _books(lines: Mapping[str, Mapping[str, Any]], streams: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     """Return the number of books that are wanted, and of those that are usable on one line at least."""
-    wanted = max(of["books"]["wanted"] for of in lines.values())
+    live = [of for of in lines.values() if of["state"] == WorkerState.LIVE]
+    wanted = max(of["books"]["wanted"] for of in live or lines.values())
     usable = max(of["books"]["usable"] for of in lines.values())
     if usable < wanted:
         on_either = sum(market["state"] in _USABLE for market in streams[Stream.BOOK]["markets"].values())

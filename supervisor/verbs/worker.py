@@ -38,7 +38,7 @@ def worker(venue: str, config_path: str | None, ws_url: str | None, rest_url: st
 
     if venue not in VENUES:
         raise UsageError(f"unknown venue {venue!r}", advice=f"venues are {', '.join(VENUES)}")
-    flags: dict[str, object] = {"supervisor.venues": venue}
+    flags: dict[str, object] = {"supervisor.venues": venue, f"venues.{venue}.lines": 1}
     if run_dir is not None:
         flags["supervisor.run_dir"] = run_dir
     for key, url in (("ws_url", ws_url), ("rest_url", rest_url)):

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from ipc.board import WorkerWord
 from ipc.health import WorkerState
 from ipc.lines import LINES, process_of
 from supervisor.overview.condition import missing_lines
@@ -141,12 +142,57 @@ def test_a_reload_adds_a_line_before_it_restarts_the_other(new_world):
     assert births(world, FIRST)[1] > births(world, SECOND)[0]
 
 
-def test_a_reload_that_removes_a_line_ends_it(world):
+def test_a_reload_that_removes_a_line_ends_it_once_the_other_is_live_again(world):
+    world.born = lambda child: (
+        world.at(world.now_s + 3, lambda: setattr(child, "is_fresh", True))
+        or setattr(child, "is_fresh", child.generation == 1)
+    )
     world.at(10, lambda: world.flags.update({"supervisor.lines": 1}))
     world.ask_at(11, "reload")
     world.run(60)
-    assert [child.died_s for child in world.lives(SECOND)] == [pytest.approx(11, abs=0.3)]
     assert len(world.lives(FIRST)) == 2
+    assert births(world, FIRST)[1] == pytest.approx(11.25, abs=0.3)
+    assert [child.died_s for child in world.lives(SECOND)] == [pytest.approx(14.5, abs=0.6)]
+    assert world.row(SECOND)[WorkerWord.DUTY] == 0
+
+
+def test_a_line_is_not_restarted_while_the_other_is_away(world):
+    world.born = lambda child: setattr(child, "is_fresh", child.name != SECOND or child.generation == 1)
+    world.at(9, lambda: world.the(SECOND).die(None, signal.SIGKILL))
+    world.at(20, lambda: world.flags.update({"health.watchdog_tick_ms": 100}))
+    world.ask_at(20, "reload")
+    world.run(90)
+    assert len(world.lives(FIRST)) == 1
+
+
+def test_a_reload_begins_with_the_line_that_failed(world):
+    def born(child):
+        if child.name == SECOND and child.generation == 1:
+            world.at(world.now_s + 0.1, lambda: child.die(78, None))
+
+    world.born = born
+    world.at(20, lambda: world.flags.update({"health.watchdog_tick_ms": 100}))
+    world.ask_at(20, "reload")
+    world.run(60)
+    assert births(world, SECOND)[1] < births(world, FIRST)[1]
+
+
+def test_a_line_that_is_added_to_a_stopped_venue_is_stopped(new_world):
+    world = new_world(supervisor__venues="lighter")
+    world.ask_at(5, "stop_venue", "lighter")
+    world.at(10, lambda: world.flags.update({"supervisor.lines": 2}))
+    world.ask_at(11, "reload")
+    world.ask_at(20, "start_venue", "lighter")
+    world.run(60)
+    assert births(world, SECOND) == [pytest.approx(20.3, abs=0.5)]
+
+
+def test_another_venue_on_tcp_restarts_nobody(new_world):
+    world = new_world(supervisor__venues="lighter", feeds__tcp="127.0.0.1")
+    world.at(10, lambda: world.flags.update({"supervisor.venues": "lighter,paradex"}))
+    world.ask_at(11, "reload")
+    world.run(40)
+    assert [len(world.lives(name)) for name in ("lighter", "paradex", "gateway")] == [1, 1, 1]
 
 
 # --- what status makes of them ----------------------------------------------------------------------------------------

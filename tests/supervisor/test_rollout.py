@@ -167,3 +167,20 @@ def test_the_second_line_is_left_alone_when_the_first_does_not_come_back(state, 
     assert of.next(state, at_ns) == "lighter"
     assert of.abandoned == ["aster.b"]
     assert list(of.waiting) == ["lighter.b"]
+
+
+def test_one_that_is_queued_again_while_it_comes_up_is_restarted_again_even_if_it_fails():
+    of = rollout("aster")
+    of.next(None, 0)
+    of.add(["aster"], Reason.REQUESTED)
+    assert of.next(WorkerState.FAILED, S) == "aster"
+    assert of.abandoned == []
+
+
+def test_a_line_that_may_not_end_waits_and_is_abandoned_after_half_a_minute():
+    of = rollout("aster", "lighter")
+    assert of.next(None, 0, lambda name: name != "aster") is None
+    assert of.next(None, 30 * S - 1, lambda name: name != "aster") is None
+    assert of.next(None, 31 * S, lambda name: name != "aster") is None
+    assert of.abandoned == ["aster"]
+    assert of.next(None, 32 * S, lambda name: name != "aster") == "lighter"
