@@ -154,7 +154,7 @@ def test_metrics_have_each_line(system: System) -> None:
 
 @pytest.mark.parametrize("process", ["lighter", "lighter.b", "extended", "extended.b"])
 def test_a_killed_line_is_not_missed(system: System, watcher: Watcher, process: str) -> None:
-    active = {venue: watcher.feed.book(venue, "BTC-PERP").line for venue in VENUES}
+    active = {market: watcher.feed.book(*market).line for market in MARKETS}
     pid = pid_of(system, process)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
@@ -163,9 +163,9 @@ def test_a_killed_line_is_not_missed(system: System, watcher: Watcher, process: 
     watcher.watch_for(1.0)
     watcher.check()
     venue, _, line = process.partition(".")
-    others = [one for one in LINES if one != (line or "a")]
-    expected = [(venue, others[0])] * 2 if active[venue] == (line or "a") else []
-    assert watcher.takeovers() == expected
+    (other,) = [one for one in LINES if one != (line or "a")]
+    struck = [market for market, of in active.items() if market[0] == venue and of == (line or "a")]
+    assert watcher.takeovers() == [(venue, other) for _ in struck]
     exits = [event for event in watcher.events if isinstance(event, Lifecycle) and event.event == "exited"]
     assert [event.venue for event in exits] == [process]
 
