@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import shutil
 import socket
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import zmq
 import zmq.auth
+from ports import first_free_port
 
 from ipc.codec import decode
 from ipc.events import BookDelta, BookSnapshot, Event, Level
@@ -127,6 +129,12 @@ def curve(tmp_path: Path) -> tuple[Path, ClientKeys]:
     for secret in tmp_path.rglob("*.key_secret"):
         secret.chmod(0o600)
     return tmp_path, load_client_keys(tmp_path / "server.key", tmp_path / "clients" / "desk.key_secret")
+
+
+@pytest.fixture
+def first_port() -> int:
+    """First of some free ports in a row, outside the range from which the kernel takes those of connections."""
+    return first_free_port(32, random.sample(range(10_000, 19_900, 33), 100))
 
 
 @pytest.fixture

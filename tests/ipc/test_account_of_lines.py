@@ -255,8 +255,8 @@ def test_accounts_of_two_systems(system, short_dir: Path, open_publisher, open_f
         feed.connection(VENUE, "h2:b")
 
 
-def test_the_directory_of_a_remote_system_leads_to_its_lines(system, open_feed, read, context, free_port) -> None:
-    network = Network("127.0.0.1", free_port, None, {"lighter.b": PortPair(free_port + 20, free_port + 21)})
+def test_the_directory_of_a_remote_system_leads_to_its_lines(system, open_feed, read, context, first_port) -> None:
+    network = Network("127.0.0.1", first_port, None, {"lighter.b": PortPair(first_port + 20, first_port + 21)})
     listener = FeedListener(context, network)
     for line, worker in system.lines.items():
         worker.publisher.listen(listener, process_of(VENUE, line), account=True)
@@ -272,7 +272,7 @@ def test_the_directory_of_a_remote_system_leads_to_its_lines(system, open_feed, 
     topic = system.lifecycle.topic(Topic("lifecycle", "directory", ""))
     with system.lifecycle.exclusive():
         system.lifecycle.send_latest(topic, "lifecycle", directory_event(ports, 1, 1))
-    feed = open_feed(remote=Remote("127.0.0.1", free_port), venues=[VENUE])
+    feed = open_feed(remote=Remote("127.0.0.1", first_port), venues=[VENUE])
     read(feed, lambda: feed.account(VENUE).usable and all_joined(system), system)
     assert str(feed.connection(VENUE, ":b")) == "connected"
     listener.close()

@@ -348,10 +348,10 @@ def test_sources_narrow_systems(new_system, open_feed, read) -> None:
 
 
 @pytest.fixture
-def over_tcp(system, context, free_port) -> Iterator[tuple[TwoLineSystem, Network]]:
+def over_tcp(system, context, first_port) -> Iterator[tuple[TwoLineSystem, Network]]:
     """The system, also on TCP, with line b on a port of its own."""
-    ports = {"lighter.b": PortPair(free_port + 20, free_port + 21)}
-    network = Network("127.0.0.1", free_port, None, ports)
+    ports = {"lighter.b": PortPair(first_port + 20, first_port + 21)}
+    network = Network("127.0.0.1", first_port, None, ports)
     listener = FeedListener(context, network)
     for publisher, name in (
         (system.workers["a"].publisher, VENUE),
